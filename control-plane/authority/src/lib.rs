@@ -1,0 +1,1 @@
+//! Installation, clusters, enrollment decisions, key custody.

@@ -1,0 +1,1 @@
+//! Rows to chunks, manifests and the Merkle map.

@@ -1,0 +1,2 @@
+//! The control plane: decides, signs, distributes.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The slow plane: identity, verification, supervision.
+fn main() {}

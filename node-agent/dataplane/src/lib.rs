@@ -1,0 +1,1 @@
+//! The fast plane: links, WireGuard, forwarding table.

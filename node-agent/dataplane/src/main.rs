@@ -1,0 +1,2 @@
+//! The fast plane: links, WireGuard, forwarding table.
+fn main() {}

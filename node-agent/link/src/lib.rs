@@ -1,0 +1,1 @@
+//! Link frames and session, sans IO.

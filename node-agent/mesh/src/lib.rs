@@ -1,0 +1,1 @@
+//! mTLS links: dial, accept, one task per link.

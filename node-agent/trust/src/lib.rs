@@ -1,0 +1,1 @@
+//! Applicant, pins, snapshot acceptor, degraded rules.

@@ -1,0 +1,1 @@
+//! Signed documents: build, sign, verify.

@@ -1,0 +1,1 @@
+//! Process conventions both binaries keep.

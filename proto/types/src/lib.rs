@@ -1,0 +1,1 @@
+//! The words of RAP Fabric Core: ids, time, order, roles, channel classes, reason codes.

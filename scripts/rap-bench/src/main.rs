@@ -1,0 +1,2 @@
+//! Benchmark scenarios.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Namespace topologies, quickstart and lab runs.

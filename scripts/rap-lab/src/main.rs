@@ -1,0 +1,2 @@
+//! Namespace topologies, quickstart and lab runs.
+fn main() {}
