@@ -1,1 +1,30 @@
-//! The words of RAP Fabric Core: ids, time, order, roles, channel classes, reason codes.
+//! The words of RAP Fabric Core: typed ids, time, order, roles, channel classes, reason codes.
+//!
+//! Owns the vocabulary every other crate shares. Refuses to own behaviour: nothing here decides,
+//! signs, reads a clock or touches a socket.
+
+mod channel;
+mod digest;
+mod exit;
+mod id;
+mod order;
+pub mod reason;
+mod role;
+mod state;
+mod time;
+
+pub use channel::ChannelClass;
+pub use digest::{Digest, KeyId};
+pub use exit::ExitCode;
+pub use id::{
+    ClusterId, IdParseError, InstallationId, JoinRequestId, NodeId, OperatorId, OrganizationId, RequestId,
+    TokenId, VpnConnectionId,
+};
+pub use order::{HeadOrder, Incarnation, Refresh, Version};
+pub use reason::Reason;
+pub use role::{Capability, Role, UnknownWord};
+pub use state::{ApprovalMode, IdentityStatus, JoinState, NodeContact};
+pub use time::{Mono, Now, Wall};
+
+/// gRPC error domain of every reason code.
+pub const ERROR_DOMAIN: &str = "rap.fabric";

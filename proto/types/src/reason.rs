@@ -1,0 +1,323 @@
+//! Reason codes: the one table of everything the product refuses or reports.
+//!
+//! A code is identical in gRPC details, log, metric label, audit and docs/ERRORS.md. It is never
+//! renamed and never reused.
+
+use crate::exit::ExitCode;
+
+/// gRPC status of a reason (names as in google.rpc.Code).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RpcStatus {
+    /// 3
+    InvalidArgument,
+    /// 4
+    DeadlineExceeded,
+    /// 5
+    NotFound,
+    /// 6
+    AlreadyExists,
+    /// 7
+    PermissionDenied,
+    /// 8
+    ResourceExhausted,
+    /// 9
+    FailedPrecondition,
+    /// 10
+    Aborted,
+    /// 13
+    Internal,
+    /// 14
+    Unavailable,
+    /// 15
+    DataLoss,
+    /// 16
+    Unauthenticated,
+}
+
+impl RpcStatus {
+    /// Number in google.rpc.Code.
+    pub const fn code(self) -> i32 {
+        match self {
+            Self::InvalidArgument => 3,
+            Self::DeadlineExceeded => 4,
+            Self::NotFound => 5,
+            Self::AlreadyExists => 6,
+            Self::PermissionDenied => 7,
+            Self::ResourceExhausted => 8,
+            Self::FailedPrecondition => 9,
+            Self::Aborted => 10,
+            Self::Internal => 13,
+            Self::Unavailable => 14,
+            Self::DataLoss => 15,
+            Self::Unauthenticated => 16,
+        }
+    }
+
+    /// HTTP status of the same answer (RFC 9457 documents carry it).
+    pub const fn http(self) -> u16 {
+        match self {
+            Self::InvalidArgument => 400,
+            Self::DeadlineExceeded => 504,
+            Self::NotFound => 404,
+            Self::AlreadyExists | Self::Aborted => 409,
+            Self::PermissionDenied => 403,
+            Self::ResourceExhausted => 429,
+            Self::FailedPrecondition => 412,
+            Self::Internal | Self::DataLoss => 500,
+            Self::Unavailable => 503,
+            Self::Unauthenticated => 401,
+        }
+    }
+
+    /// Exit code of a program that ends because of it.
+    pub const fn exit(self) -> ExitCode {
+        match self {
+            Self::InvalidArgument => ExitCode::Usage,
+            Self::DeadlineExceeded => ExitCode::Timeout,
+            Self::NotFound => ExitCode::NotFound,
+            Self::AlreadyExists | Self::Aborted | Self::FailedPrecondition => ExitCode::Conflict,
+            Self::PermissionDenied | Self::Unauthenticated => ExitCode::Denied,
+            Self::ResourceExhausted | Self::Unavailable => ExitCode::Unreachable,
+            Self::Internal => ExitCode::Generic,
+            Self::DataLoss => ExitCode::VerificationFailed,
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Stable code, `family.detail`.
+    pub code: &'static str,
+    /// gRPC status.
+    pub rpc: RpcStatus,
+    /// Exit code of a program that ends because of it.
+    pub exit: ExitCode,
+    /// True if the same call may succeed later without a change by a person.
+    pub retryable: bool,
+    /// What it means and what to do, one sentence each.
+    pub text: &'static str,
+}
+
+macro_rules! reasons {
+    ($($variant:ident $code:literal $rpc:ident $exit:ident $retry:literal $text:literal)+) => {
+        /// Why something was refused or reported. See the table in docs/ERRORS.md.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $(#[doc = $text] $variant),+ }
+
+        impl Reason {
+            /// Every reason, in table order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The line of the table.
+            pub const fn row(self) -> Row {
+                match self {
+                    $(Self::$variant => Row {
+                        code: $code,
+                        rpc: RpcStatus::$rpc,
+                        exit: reasons!(@exit $rpc $exit),
+                        retryable: $retry,
+                        text: $text,
+                    }),+
+                }
+            }
+        }
+    };
+    (@exit $rpc:ident same) => { RpcStatus::$rpc.exit() };
+    (@exit $rpc:ident $exit:ident) => { ExitCode::$exit };
+}
+
+reasons! {
+    // general
+    RequestInvalid "request.invalid" InvalidArgument same false "A field is missing or malformed. The message names it."
+    RequestTooLarge "request.too_large" ResourceExhausted Usage false "The message exceeds the size limit of this call."
+    RequestTimeout "request.timeout" DeadlineExceeded same true "The deadline passed before the answer. Try again."
+    RequestConflict "request.conflict" Aborted same true "Another change happened at the same time. Try again."
+    ResourceNotFound "resource.not_found" NotFound same false "There is no such thing, or you may not see it."
+    ResourceExists "resource.exists" AlreadyExists same false "The name is taken."
+    RateLimited "rate.limited" ResourceExhausted same true "Too many requests from this source. Wait and try again."
+    ServerUnavailable "server.unavailable" Unavailable same true "The control plane cannot answer now. Try again."
+    ServerUnreachable "server.unreachable" Unavailable same true "No control URL could be reached. Check the address and the network."
+    ServerInternal "server.internal" Internal same false "A fault in the control plane. The log has the request id."
+    StoreUnavailable "store.unavailable" Unavailable same true "The database does not answer. Nothing was changed."
+    // envelope and keys
+    EnvelopeMalformed "envelope.malformed" InvalidArgument VerificationFailed false "The container does not decode, or does not re-encode to the same bytes."
+    EnvelopeTooLarge "envelope.too_large" InvalidArgument VerificationFailed false "The signed object exceeds its size limit."
+    EnvelopeType "envelope.type" InvalidArgument VerificationFailed false "The payload type is not the one expected here."
+    SignatureMissing "signature.missing" PermissionDenied VerificationFailed false "A required signature is absent, or there are more than allowed."
+    SignatureInvalid "signature.invalid" PermissionDenied VerificationFailed false "A signature does not verify."
+    KeyUnknown "key.unknown" PermissionDenied VerificationFailed false "Signed by a key that is not pinned."
+    KeyPurpose "key.purpose" PermissionDenied VerificationFailed false "The key is valid but may not sign this type."
+    KeyState "key.state" PermissionDenied VerificationFailed false "The key is not active."
+    KeyInvalid "key.invalid" InvalidArgument VerificationFailed false "Public key bytes are weak, short, long or not canonical."
+    HeaderMalformed "header.malformed" InvalidArgument VerificationFailed false "The signed header lacks a field or a field is malformed."
+    HeaderIssuer "header.issuer" PermissionDenied VerificationFailed false "The header names another issuer than the verifying key."
+    HeaderInstallation "header.installation" PermissionDenied VerificationFailed false "Signed for another installation."
+    HeaderCluster "header.cluster" PermissionDenied VerificationFailed false "Signed for another cluster."
+    HeaderAudience "header.audience" PermissionDenied VerificationFailed false "Signed for another audience."
+    HeaderNotYetValid "header.not_yet_valid" FailedPrecondition VerificationFailed true "Not valid yet. Check the clocks."
+    HeaderExpired "header.expired" FailedPrecondition VerificationFailed false "Expired."
+    HeaderCritical "header.critical" FailedPrecondition VerificationFailed false "Needs a feature this version does not know. Update."
+    PayloadMalformed "payload.malformed" InvalidArgument VerificationFailed false "The signed payload does not decode or a field is out of range."
+    ClockSkew "clock.skew" FailedPrecondition VerificationFailed true "Issued too far in the future. Check the clocks of both hosts."
+    // chain
+    ChainBroken "chain.broken" PermissionDenied VerificationFailed false "The chain of records has a gap or a wrong link."
+    ActivationMismatch "activation.mismatch" PermissionDenied VerificationFailed false "The manifest names another installation, authority or server."
+    ActivationReplayed "activation.replayed" FailedPrecondition same false "This activation was already consumed."
+    ActivationRequired "activation.required" FailedPrecondition same false "The installation is not activated. Sign the request with the Product Root and log in with the manifest."
+    AuthorityMismatch "authority.mismatch" PermissionDenied VerificationFailed false "The cluster authority is not the pinned one."
+    AuthorityDevRefused "authority.dev_refused" FailedPrecondition VerificationFailed false "Signed by a development installation; start the agent in dev mode to accept it."
+    AuthorityModeFixed "authority.mode_fixed" FailedPrecondition same false "A data directory keeps the authority mode it was made with."
+    AuthorityDevAddress "authority.dev_address" FailedPrecondition Usage false "Development mode binds only loopback, private or ULA addresses."
+    RowTampered "row.tampered" DataLoss same false "A database row disagrees with what was signed."
+    PlannerDivergence "planner.divergence" DataLoss same false "Two replicas computed different heads for one version."
+    // operators
+    LoginRefused "login.refused" Unauthenticated same false "The key is not an operator's or the proof does not hold."
+    SessionMissing "session.missing" Unauthenticated same false "Log in first: rapctl login."
+    SessionExpired "session.expired" Unauthenticated same false "The session ended. Log in again."
+    GrantMissing "grant.missing" PermissionDenied same false "No live signed grant allows this."
+    ChannelWrong "channel.wrong" PermissionDenied same false "This service is not offered on this kind of connection."
+    // tokens and enrollment
+    TokenMalformed "token.malformed" InvalidArgument VerificationFailed false "Not a join token."
+    TokenUnknown "token.unknown" PermissionDenied same false "The control plane does not know this token."
+    TokenSecret "token.secret" PermissionDenied same false "The secret does not belong to the token."
+    TokenExpired "token.expired" FailedPrecondition Denied false "The token expired."
+    TokenRevoked "token.revoked" FailedPrecondition Denied false "The token was revoked."
+    TokenExhausted "token.exhausted" FailedPrecondition Denied false "The token has no uses left."
+    EnrollmentProof "enrollment.proof" PermissionDenied same false "The proof of key possession does not hold for this connection."
+    EnrollmentNonce "enrollment.nonce" PermissionDenied same false "The nonce is unknown on this connection or was used."
+    EnrollmentRefused "enrollment.refused" PermissionDenied same false "No such enrollment for this key."
+    EnrollmentPending "enrollment.pending" FailedPrecondition Conflict true "Waiting for an operator to approve."
+    EnrollmentDenied "enrollment.denied" PermissionDenied same false "An operator denied the request."
+    EnrollmentKeyInUse "enrollment.key_in_use" AlreadyExists same false "The node key already belongs to a node of this cluster."
+    EnrollmentDecided "enrollment.decided" FailedPrecondition same false "The request was already decided."
+    ContractMismatch "contract.mismatch" PermissionDenied VerificationFailed false "The bootstrap contract does not answer this request."
+    PinMismatch "pin.mismatch" PermissionDenied VerificationFailed false "The server or authority is not the pinned one."
+    // snapshots
+    SnapshotMalformed "snapshot.malformed" InvalidArgument VerificationFailed false "The snapshot or export does not decode strictly."
+    SnapshotTooLarge "snapshot.too_large" ResourceExhausted VerificationFailed false "The snapshot exceeds a size or count limit."
+    SnapshotRollback "snapshot.rollback" FailedPrecondition VerificationFailed false "Older than what this node already accepted."
+    SnapshotEquivocation "snapshot.equivocation" DataLoss same false "Two different heads for one version: the node freezes at the last good one."
+    SnapshotFrozen "snapshot.frozen" FailedPrecondition VerificationFailed false "Frozen after equivocation; thaws on a head of a higher incarnation."
+    SnapshotProof "snapshot.proof" DataLoss same false "The inclusion proof does not lead to the signed root."
+    SnapshotScope "snapshot.scope" PermissionDenied VerificationFailed false "The snapshot is another node's."
+    SnapshotChunkMissing "snapshot.chunk_missing" FailedPrecondition VerificationFailed true "A referenced chunk is absent; the node asks for it."
+    SnapshotChunkInvalid "snapshot.chunk_invalid" DataLoss same false "A chunk's bytes do not match its id or its slot."
+    SnapshotManifest "snapshot.manifest" DataLoss same false "The manifest is not sorted, or repeats a slot."
+    SnapshotSemantic "snapshot.semantic" DataLoss same false "Contents contradict each other."
+    SnapshotAbsent "snapshot.absent" NotFound same true "No verified snapshot yet."
+    SnapshotStale "snapshot.stale" FailedPrecondition Degraded true "The head is past fresh_until: the node is degraded."
+    // node and overlay
+    NodeRevoked "node.revoked" PermissionDenied same false "The node's key was revoked."
+    NodeUnknown "node.unknown" NotFound same false "No such node in this cluster."
+    NodeOffline "node.offline" Unavailable same true "The node has no stream to the control plane now."
+    CertificateInvalid "certificate.invalid" Unauthenticated VerificationFailed false "The peer certificate is malformed, expired or of another authority."
+    CertificateIdentity "certificate.identity" Unauthenticated VerificationFailed false "The peer certificate does not name the expected node."
+    OverlayExhausted "overlay.exhausted" ResourceExhausted Conflict false "The address pool has no free host number."
+    OverlayOverlap "overlay.overlap" FailedPrecondition same false "The pools of two memberships on one host overlap."
+    WireguardKernelUnavailable "wireguard.kernel_unavailable" FailedPrecondition Usage false "This kernel has no WireGuard; use backend auto or userspace."
+    MembershipExists "membership.exists" AlreadyExists same false "This host already has a membership of that name."
+    MembershipAbsent "membership.absent" NotFound same false "This host has no such membership. Join first."
+    // links
+    LinkVersion "link.version" FailedPrecondition Generic false "No common link protocol version."
+    LinkFrameMalformed "link.frame_malformed" InvalidArgument Generic false "A frame has an unknown version, class or flag, or a bad length."
+    LinkFrameTooLarge "link.frame_too_large" ResourceExhausted Generic false "A frame exceeds the payload cap."
+    LinkPeerUnknown "link.peer_unknown" PermissionDenied same false "The peer is not in this node's snapshot."
+    LinkHandshakeTimeout "link.handshake_timeout" DeadlineExceeded same true "The peer did not finish the handshake in time."
+    LinkSilent "link.silent" Unavailable same true "The peer stopped answering probes."
+    LinkDuplicate "link.duplicate" Aborted same true "Another connection to the same peer was kept."
+    LinkState "link.state" FailedPrecondition Generic false "The message does not fit the session's state."
+    ProbeTimeout "probe.timeout" DeadlineExceeded same true "The peer did not answer the probe."
+    // data plane
+    DataplaneVersion "dataplane.version" FailedPrecondition Generic false "Agent and data plane have no common protocol version."
+    DataplaneBusy "dataplane.busy" AlreadyExists same false "Another agent controls this data plane, or another data plane holds the membership."
+    DataplanePeer "dataplane.peer" PermissionDenied same false "The process at the other end of the socket has another user."
+    DataplaneTable "dataplane.table" InvalidArgument Generic false "The forwarding table is malformed or not newer."
+    DataplaneUnavailable "dataplane.unavailable" Unavailable same true "The data plane does not answer."
+    // local state and configuration
+    StateCorrupt "state.corrupt" DataLoss Generic false "Both copies of a state file are damaged. Restore the file or join again."
+    StateSchema "state.schema" FailedPrecondition Usage false "A state file was written by a newer version. It was not touched."
+    StateReadOnly "state.read_only" FailedPrecondition Generic false "The data directory cannot be written."
+    StateNoSpace "state.no_space" ResourceExhausted Generic true "The disk is full."
+    StateLocked "state.locked" AlreadyExists same false "Another process uses this data directory."
+    StateIo "state.io" Internal same false "Reading or writing local state failed."
+    ConfigInvalid "config.invalid" InvalidArgument Usage false "The configuration has problems. All are listed."
+    SecretExposed "secret.exposed" FailedPrecondition Usage false "A secret file is readable by others. chmod 600 it."
+    SecretMissing "secret.missing" FailedPrecondition Usage false "A required secret is not configured."
+    SecretUnseal "secret.unseal" DataLoss Generic false "A sealed key does not open: wrong secret key or moved ciphertext."
+    PostgresVersion "postgres.version" FailedPrecondition Usage false "The data directory was made by another PostgreSQL major version."
+    PostgresMissing "postgres.missing" FailedPrecondition Usage false "No PostgreSQL 15 or newer was found. Install it or give --database-url."
+    PostgresRole "postgres.role" FailedPrecondition Usage false "A database role could bypass row-level security."
+    MigrationUnknown "migration.unknown" FailedPrecondition Usage false "The database was migrated by a newer version."
+}
+
+impl Reason {
+    /// The stable code.
+    pub const fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// The reason with this code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
+    }
+
+    /// Exit code of a program that ends because of it.
+    pub const fn exit(self) -> ExitCode {
+        self.row().exit
+    }
+
+    /// True if the same call may succeed later without a change by a person.
+    pub const fn retryable(self) -> bool {
+        self.row().retryable
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl serde::Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_unique_and_two_lower_case_words() {
+        let codes: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for code in codes {
+            let (family, detail) = code.split_once('.').unwrap();
+            for word in [family, detail] {
+                assert!(
+                    !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                    "{code}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_finds_its_reason() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(*reason));
+        }
+        assert_eq!(Reason::from_code("nothing.here"), None);
+    }
+
+    #[test]
+    fn every_text_says_something_and_no_refusal_exits_zero() {
+        for reason in Reason::ALL {
+            assert!(reason.row().text.ends_with('.'), "{reason}");
+            assert_ne!(reason.exit(), ExitCode::Ok, "{reason}");
+        }
+    }
+}
