@@ -227,6 +227,12 @@ reasons! {
     LinkSilent "link.silent" Unavailable same true "The peer stopped answering probes."
     LinkDuplicate "link.duplicate" Aborted same true "Another connection to the same peer was kept."
     LinkState "link.state" FailedPrecondition Generic false "The message does not fit the session's state."
+    LinkUnreachable "link.unreachable" Unavailable same true "No endpoint of the peer could be connected."
+    LinkClosed "link.closed" Unavailable same true "The connection to the peer ended."
+    LinkDrained "link.drained" Unavailable same true "This node or the peer closed the link on purpose, to stop or restart."
+    LinkStalled "link.stalled" Unavailable same true "The peer stopped reading."
+    LinkBudget "link.budget" ResourceExhausted same true "Too many handshakes at once, in all or from one source."
+    LinkPermitExpired "link.permit_expired" FailedPrecondition Denied true "The time until which this node may talk to the peer has passed."
     ProbeTimeout "probe.timeout" DeadlineExceeded same true "The peer did not answer the probe."
     // data plane
     DataplaneVersion "dataplane.version" FailedPrecondition Generic false "Agent and data plane have no common protocol version."
