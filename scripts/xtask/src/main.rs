@@ -1,2 +1,88 @@
-//! Checks on the repository itself: layers, limits, docs.
-fn main() {}
+//! Checks on the repository itself. Owns the command line; each check owns its rule.
+
+mod docs;
+mod edges;
+mod errors;
+mod limits;
+mod links;
+mod purity;
+mod rules;
+mod scan;
+mod source;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Checks on the repository itself.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Compare the crates' dependencies and sources with scripts/xtask/layers.toml.
+    Layers,
+    /// Report files that grew too large; fails for tables of contents and the composing crate.
+    Limits,
+    /// Compare docs/ERRORS.md with the table of reasons.
+    Errors {
+        /// Write the file instead.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Everything documents promise: the table of reasons, and links that lead somewhere.
+    Docs,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,
+        Ok(findings) => {
+            for finding in &findings {
+                eprintln!("{finding}");
+            }
+            eprintln!("{} finding(s)", findings.len());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs one task and returns what is wrong, one line each.
+fn run(arguments: Arguments) -> Result<Vec<String>> {
+    let root = repository()?;
+    match arguments.task {
+        Task::Layers => layers(&root),
+        Task::Limits => limits::check(&root),
+        Task::Errors { write: true } => errors::write(&root).map(|()| Vec::new()),
+        Task::Errors { write: false } => errors::check(&root),
+        Task::Docs => docs::check(&root),
+    }
+}
+
+fn layers(root: &Path) -> Result<Vec<String>> {
+    let rules = rules::Rules::read(&root.join("scripts/xtask/layers.toml"))?;
+    let workspace = edges::Workspace::read(root)?;
+    let mut findings = edges::check(&rules, &workspace);
+    findings.extend(purity::check(root, &rules)?);
+    findings.extend(scan::check(&rules, &workspace)?);
+    if findings.is_empty() {
+        println!("layers: {} crates, {} pure, no forbidden edge", rules.crates.len(), rules.pure().count());
+    }
+    Ok(findings)
+}
+
+fn repository() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.ancestors().nth(2).context("xtask lives two folders below the root")?;
+    Ok(root.to_path_buf())
+}
