@@ -1,1 +1,50 @@
-//! Signed documents: build, sign, verify.
+//! Signed documents of RAP Fabric Core: build, sign, verify.
+//!
+//! Owns the envelope, keys and their purposes, every signed object, and stateless verification of a
+//! snapshot. Refuses to own floors, freshness state and storage (rap-trust, rap-state), key custody
+//! (rap-authority), and any I/O.
+
+mod activation;
+mod authority;
+mod bootstrap;
+mod chunk;
+mod document;
+mod envelope;
+mod export;
+mod head;
+mod header;
+mod keys;
+mod keyset;
+mod manifest;
+mod merkle;
+mod proof;
+mod reject;
+mod snapshot;
+mod token;
+mod verify;
+
+pub use activation::{ActivationTerms, open_activation_request};
+pub use authority::AuthorityChain;
+pub use bootstrap::{BootstrapExpectation, VerifiedBootstrap, open_bootstrap};
+pub use chunk::{
+    ASSIGNMENT_SLOT, CHUNK_CAP, POLICY_SLOT, ParsedChunk, TRUST_SLOT, chunk_id, parse_chunk, peer_slot,
+};
+pub use document::Document;
+pub use envelope::{Envelope, SIGNATURES_CAP, pre_authentication_encoding, sign};
+pub use export::{EXPORT_CAP, ExportSummary, VerifiedExport, encode_export, open_export};
+pub use head::{HeadFacts, TREE_SIZE_CAP};
+pub use header::{Audience, HeaderTerms, TIME_TOLERANCE};
+pub use keys::{PublicKey, Signer, verify_raw};
+pub use keyset::{KeySet, KeyState};
+pub use manifest::{Manifest, SLOTS_CAP};
+pub use merkle::{MerkleTree, leaf_hash, root_from_proof};
+pub use proof::{
+    CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LOGIN_PROOF, POLL_PROOF, check_proof, sign_proof,
+};
+pub use reject::Reject;
+pub use snapshot::{SnapshotContents, SnapshotParts, VerifiedSnapshot};
+pub use token::{JoinTokenText, TOKEN_PREFIX, join_secret_hash};
+pub use verify::{Expectation, Verified, verify};
+
+/// Critical feature of everything a development installation signs.
+pub const FEATURE_DEV: &str = "dev";

@@ -1,0 +1,228 @@
+//! A manifest: the sorted slots of one node, and its root over 256 buckets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rap_types::{Digest, Reason};
+use rap_wire::v1;
+
+use crate::Reject;
+
+/// Most slots a manifest may have.
+pub const SLOTS_CAP: usize = 100_000;
+
+/// Longest slot key, bytes.
+const KEY_CAP: usize = 128;
+
+/// Slot key -> chunk id. Buckets are shared between versions and keep their
+/// hashes, so a delta costs only the buckets it touches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    buckets: Vec<Arc<Bucket>>,
+    count: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bucket {
+    slots: BTreeMap<String, Digest>,
+    hash: Digest,
+}
+
+impl Manifest {
+    /// No slots.
+    pub fn new() -> Self {
+        let empty = Arc::new(Bucket { hash: bucket_hash(&BTreeMap::new()), slots: BTreeMap::new() });
+        Self { buckets: vec![empty; 256], count: 0 }
+    }
+
+    /// Builds a manifest from slots in any order.
+    pub fn from_slots(slots: impl IntoIterator<Item = (String, Digest)>) -> Self {
+        let mut manifest = Self::new();
+        for (key, chunk) in slots {
+            let bucket = Arc::make_mut(&mut manifest.buckets[bucket_of(&key)]);
+            manifest.count += usize::from(bucket.slots.insert(key, chunk).is_none());
+        }
+        for bucket in &mut manifest.buckets {
+            if !bucket.slots.is_empty() {
+                let bucket = Arc::make_mut(bucket);
+                bucket.hash = bucket_hash(&bucket.slots);
+            }
+        }
+        manifest
+    }
+
+    /// Reads wire slots, which must be sorted by key with no repeats.
+    ///
+    /// # Errors
+    /// `snapshot.manifest`, `snapshot.too_large`.
+    pub fn from_wire(slots: &[v1::Slot]) -> Result<Self, Reject> {
+        Self::new().apply(slots, &[] as &[&str])
+    }
+
+    /// This manifest with `set` put in and `removed` taken out. Both must be sorted with no repeats, and
+    /// every removed key must be there.
+    ///
+    /// # Errors
+    /// `snapshot.manifest`, `snapshot.too_large`.
+    pub fn apply<K: AsRef<str>>(&self, set: &[v1::Slot], removed: &[K]) -> Result<Self, Reject> {
+        let malformed = |what| Reject::new(Reason::SnapshotManifest, what);
+        if set.len() > SLOTS_CAP {
+            return Err(Reject::new(Reason::SnapshotTooLarge, "slots"));
+        }
+        if !set.windows(2).all(|pair| pair[0].key < pair[1].key)
+            || !removed.windows(2).all(|pair| pair[0].as_ref() < pair[1].as_ref())
+        {
+            return Err(malformed("slots are not sorted"));
+        }
+        let mut next = self.clone();
+        let mut touched = std::collections::BTreeSet::new();
+        for key in removed {
+            let bucket = bucket_of(key.as_ref());
+            if Arc::make_mut(&mut next.buckets[bucket]).slots.remove(key.as_ref()).is_none() {
+                return Err(malformed("removes a slot that is not there"));
+            }
+            next.count -= 1;
+            touched.insert(bucket);
+        }
+        for slot in set {
+            if slot.key.is_empty() || slot.key.len() > KEY_CAP {
+                return Err(malformed("slot key length"));
+            }
+            let chunk = Digest::from_slice(&slot.chunk_id).map_err(|_| malformed("chunk id length"))?;
+            let bucket = bucket_of(&slot.key);
+            let slots = &mut Arc::make_mut(&mut next.buckets[bucket]).slots;
+            next.count += usize::from(slots.insert(slot.key.clone(), chunk).is_none());
+            touched.insert(bucket);
+        }
+        if next.count > SLOTS_CAP {
+            return Err(Reject::new(Reason::SnapshotTooLarge, "slots"));
+        }
+        for index in touched {
+            let bucket = Arc::make_mut(&mut next.buckets[index]);
+            bucket.hash = bucket_hash(&bucket.slots);
+        }
+        Ok(next)
+    }
+
+    /// SHA-256("rap.manifest.v1\0" || 256 bucket hashes).
+    pub fn root(&self) -> Digest {
+        let mut parts: Vec<&[u8]> = vec![b"rap.manifest.v1\0"];
+        parts.extend(self.buckets.iter().map(|bucket| bucket.hash.as_bytes().as_slice()));
+        Digest::of(&parts)
+    }
+
+    /// The chunk of a slot.
+    pub fn chunk(&self, key: &str) -> Option<Digest> {
+        self.buckets[bucket_of(key)].slots.get(key).copied()
+    }
+
+    /// Number of slots.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// True without slots.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Every slot, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Digest)> {
+        self.buckets.iter().flat_map(|bucket| bucket.slots.iter().map(|(key, chunk)| (key.as_str(), *chunk)))
+    }
+
+    /// Every slot sorted by key, as it travels.
+    pub fn to_wire(&self) -> Vec<v1::Slot> {
+        let mut slots: Vec<v1::Slot> = self
+            .iter()
+            .map(|(key, chunk)| v1::Slot { key: key.to_owned(), chunk_id: chunk.to_vec() })
+            .collect();
+        slots.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        slots
+    }
+
+    /// What leads from `self` to `next`: (set, removed), both sorted.
+    pub fn delta(&self, next: &Self) -> (Vec<v1::Slot>, Vec<String>) {
+        let (mut set, mut removed) = (Vec::new(), Vec::new());
+        for (old, new) in self.buckets.iter().zip(&next.buckets).filter(|(old, new)| old.hash != new.hash) {
+            for (key, chunk) in &new.slots {
+                if old.slots.get(key) != Some(chunk) {
+                    set.push(v1::Slot { key: key.clone(), chunk_id: chunk.to_vec() });
+                }
+            }
+            removed.extend(old.slots.keys().filter(|key| !new.slots.contains_key(*key)).cloned());
+        }
+        set.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        removed.sort_unstable();
+        (set, removed)
+    }
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn bucket_of(key: &str) -> usize {
+    usize::from(Digest::of(&[key.as_bytes()]).as_bytes()[0])
+}
+
+fn bucket_hash(slots: &BTreeMap<String, Digest>) -> Digest {
+    let lengths: Vec<[u8; 4]> = slots.keys().map(|key| (key.len() as u32).to_be_bytes()).collect();
+    let mut parts: Vec<&[u8]> = vec![b"rap.bucket.v1\0"];
+    for ((key, chunk), length) in slots.iter().zip(&lengths) {
+        parts.extend([length.as_slice(), key.as_bytes(), chunk.as_bytes()]);
+    }
+    Digest::of(&parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn slots() -> impl Strategy<Value = BTreeMap<String, u8>> {
+        proptest::collection::btree_map("[a-z]{1,3}", any::<u8>(), 0..40)
+    }
+
+    fn manifest(slots: &BTreeMap<String, u8>) -> Manifest {
+        Manifest::from_slots(slots.iter().map(|(key, value)| (key.clone(), Digest::of(&[&[*value]]))))
+    }
+
+    proptest! {
+        #[test]
+        fn delta_applied_to_old_equals_new(a in slots(), b in slots()) {
+            let (old, new) = (manifest(&a), manifest(&b));
+            let (set, removed) = old.delta(&new);
+            let applied = old.apply(&set, &removed).unwrap();
+            prop_assert_eq!(applied.root(), new.root());
+            prop_assert_eq!(&applied, &new);
+            prop_assert_eq!(applied.len(), b.len());
+        }
+
+        #[test]
+        fn roots_are_equal_only_for_equal_slots(a in slots(), b in slots()) {
+            prop_assert_eq!(manifest(&a).root() == manifest(&b).root(), a == b);
+        }
+
+        #[test]
+        fn wire_form_reads_back(a in slots()) {
+            let manifest = manifest(&a);
+            prop_assert_eq!(Manifest::from_wire(&manifest.to_wire()), Ok(manifest));
+        }
+    }
+
+    #[test]
+    fn unsorted_repeated_and_absent_slots_are_refused() {
+        let slot = |key: &str| v1::Slot { key: key.into(), chunk_id: vec![0; 32] };
+        let reason = |set: &[v1::Slot], removed: &[&str]| {
+            Manifest::new().apply(set, removed).err().map(|reject| reject.reason)
+        };
+        assert_eq!(reason(&[slot("b"), slot("a")], &[]), Some(Reason::SnapshotManifest));
+        assert_eq!(reason(&[slot("a"), slot("a")], &[]), Some(Reason::SnapshotManifest));
+        assert_eq!(reason(&[], &["a"]), Some(Reason::SnapshotManifest));
+        assert_eq!(reason(&[slot("")], &[]), Some(Reason::SnapshotManifest));
+        assert_eq!(reason(&[slot("a")], &[]), None);
+    }
+}
