@@ -1,1 +1,31 @@
-//! Link frames and session, sans IO.
+//! Links, sans IO: frames, the session of one connection, and who dials whom.
+//!
+//! Owns the byte layout of a link and every decision about its life. Refuses to own sockets, TLS,
+//! clocks, randomness and tasks: `rap-mesh` brings those.
+
+mod counters;
+mod decoder;
+mod frame;
+mod hello;
+mod link;
+mod live;
+mod message;
+mod peering;
+mod session;
+mod terms;
+
+pub use counters::Counters;
+pub use decoder::{BUFFER_MAX, Decoder};
+pub use frame::{
+    FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameError, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX,
+    PAYLOAD_MAX, class_code,
+};
+pub use hello::{FEATURES_MAX, HEAD_MAX, PROTOCOL_MAX, PROTOCOL_MIN, PeerHello};
+pub use link::Link;
+pub use live::Live;
+pub use message::ECHO_MAX;
+pub use peering::{DIAL_GRACE, Kept, keep_of_duplicates, may_dial, redial_delay};
+pub use session::{Leaving, Opening, Permitted, Session, SessionState};
+pub use terms::{
+    Answer, Direction, Input, InputKind, Local, Output, PeerIdentity, Permit, Reject, Side, Timing,
+};

@@ -1,0 +1,38 @@
+//! What one link sent, received and refused.
+//!
+//! Owns plain numbers. Publishing them is the shell's work.
+
+use std::collections::BTreeMap;
+
+use rap_types::Reason;
+
+/// Totals since the connection began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames decoded.
+    pub frames_received: u64,
+    /// Bytes of decoded frames, headers included.
+    pub bytes_received: u64,
+    /// Frames handed to the transport.
+    pub frames_sent: u64,
+    /// Bytes of those frames, headers included.
+    pub bytes_sent: u64,
+    /// Frames and inputs refused, by reason.
+    pub rejected: BTreeMap<Reason, u64>,
+}
+
+impl Counters {
+    pub(crate) fn received(&mut self, bytes: usize) {
+        self.frames_received += 1;
+        self.bytes_received += bytes as u64;
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.frames_sent += 1;
+        self.bytes_sent += bytes as u64;
+    }
+
+    pub(crate) fn rejected(&mut self, reason: Reason) {
+        *self.rejected.entry(reason).or_default() += 1;
+    }
+}

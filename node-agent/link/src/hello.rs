@@ -1,0 +1,72 @@
+//! The hello: version, lane, session name, features, newest head.
+//!
+//! Owns what a hello may contain. The newest head is carried as bytes; verifying it is the agent's work.
+
+use prost::Message as _;
+use rap_types::Reason;
+use rap_wire::v1;
+
+use crate::terms::{Local, Side};
+
+/// Oldest link protocol spoken.
+pub const PROTOCOL_MIN: u32 = 1;
+/// Newest link protocol spoken.
+pub const PROTOCOL_MAX: u32 = 1;
+/// Most features in a hello.
+pub const FEATURES_MAX: usize = 32;
+/// Largest newest head in a hello, in bytes.
+pub const HEAD_MAX: usize = 32 * 1024;
+
+const FEATURE_LEN_MAX: usize = 64;
+
+/// What the peer said in its hello, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerHello {
+    /// Newest protocol both speak.
+    pub protocol: u32,
+    /// Name of the session, chosen by the dialling side.
+    pub session_id: [u8; 16],
+    /// Features both may use are the intersection with ours.
+    pub features: Vec<String>,
+    /// Signed head, unverified; may be empty.
+    pub newest_head: Vec<u8>,
+}
+
+/// Encodes this side's hello.
+pub(crate) fn encode(local: &Local, session_id: [u8; 16]) -> Vec<u8> {
+    v1::LinkHello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL_MAX,
+        lane: v1::LinkLane::A as i32,
+        session_id: session_id.to_vec(),
+        features: local.features.clone(),
+        newest_head: local.newest_head.clone(),
+    }
+    .encode_to_vec()
+}
+
+/// Checks the peer's hello against what this side speaks and, when this side dialled, against the
+/// session it named.
+pub(crate) fn read(payload: &[u8], side: &Side) -> Result<PeerHello, Reason> {
+    let hello = v1::LinkHello::decode(payload).map_err(|_| Reason::LinkFrameMalformed)?;
+    let protocol = hello.protocol_max.min(PROTOCOL_MAX);
+    if hello.protocol_min > hello.protocol_max || protocol < hello.protocol_min.max(PROTOCOL_MIN) {
+        return Err(Reason::LinkVersion);
+    }
+    let session_id =
+        <[u8; 16]>::try_from(hello.session_id.as_slice()).map_err(|_| Reason::LinkFrameMalformed)?;
+    let fits = hello.features.len() <= FEATURES_MAX
+        && hello.features.iter().all(|feature| feature.len() <= FEATURE_LEN_MAX)
+        && hello.newest_head.len() <= HEAD_MAX;
+    if !fits {
+        return Err(Reason::LinkFrameTooLarge);
+    }
+    let named = match side {
+        Side::Dialer { session_id: ours, .. } => *ours == session_id,
+        Side::Acceptor => true,
+    };
+    if hello.lane != v1::LinkLane::A as i32 || !named {
+        return Err(Reason::LinkState);
+    }
+    Ok(PeerHello { protocol, session_id, features: hello.features, newest_head: hello.newest_head })
+}

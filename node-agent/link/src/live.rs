@@ -1,0 +1,234 @@
+//! A session that carries traffic: liveness, questions asked of the peer, answers to the peer's.
+//!
+//! Owns the silence clock and the open questions. Does not decide the session's state: it reports
+//! health and faults, and `session` moves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rap_types::{Mono, NodeId, Reason};
+
+use crate::frame::{Frame, FrameKind};
+use crate::message;
+use crate::terms::{Answer, Output, Timing};
+
+/// Established or suspect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    timing: Timing,
+    peer: NodeId,
+    permit_until: Mono,
+    silence: Silence,
+    next_seq: u64,
+    open: BTreeMap<u64, Question>,
+    rtt: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// Heard lately; probe when `probe_at` comes.
+    Quiet { probe_at: Mono },
+    /// A liveness probe is out; `due` is when it counts as missed.
+    Waiting { missed: u32, due: Mono },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Question {
+    asked: Mono,
+    due: Mono,
+    what: Asked,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Asked {
+    Liveness,
+    Probe { token: u64 },
+    Echo { token: u64, payload: Vec<u8> },
+}
+
+/// What a live session learned from one input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// Nothing changed.
+    Steady,
+    /// The peer was heard.
+    Heard,
+    /// Enough probes were missed to doubt the peer.
+    Doubtful,
+    /// The session must end; `true` if the peer said goodbye first.
+    Over(Reason, bool),
+}
+
+impl Live {
+    pub(crate) fn new(timing: Timing, peer: NodeId, permit_until: Mono, now: Mono) -> Self {
+        let silence = Silence::Quiet { probe_at: now.plus(timing.idle) };
+        Self { timing, peer, permit_until, silence, next_seq: 1, open: BTreeMap::new(), rtt: None }
+    }
+
+    /// The authenticated peer.
+    pub const fn peer(&self) -> NodeId {
+        self.peer
+    }
+
+    /// Last measured round trip.
+    pub const fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    pub(crate) const fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    pub(crate) fn extend_permit(&mut self, until: Mono) {
+        self.permit_until = until;
+    }
+
+    /// The earliest instant at which something is due.
+    pub(crate) fn due(&self) -> Mono {
+        let silence = match self.silence {
+            Silence::Quiet { probe_at } => probe_at,
+            Silence::Waiting { due, .. } => due,
+        };
+        let question = self.open.values().map(|question| question.due).min().unwrap_or(silence);
+        silence.min(question).min(self.permit_until)
+    }
+
+    pub(crate) fn ask_probe(&mut self, token: u64, now: Mono, out: &mut Vec<Output>) {
+        match self.open(Asked::Probe { token }, now) {
+            Ok(seq) => out.push(Output::Send(message::probe(seq, now))),
+            Err(reason) => out.push(Output::ProbeAnswered { token, answer: Answer::Failed(reason) }),
+        }
+    }
+
+    pub(crate) fn ask_echo(&mut self, token: u64, payload: Vec<u8>, now: Mono, out: &mut Vec<Output>) {
+        let frame = |seq| message::echo(seq, &payload);
+        if payload.len() > message::ECHO_MAX {
+            let answer = Answer::Failed(Reason::LinkFrameTooLarge);
+            return out.push(Output::EchoAnswered { token, answer });
+        }
+        match self.open(Asked::Echo { token, payload: payload.clone() }, now) {
+            Ok(seq) => out.push(Output::Send(frame(seq))),
+            Err(reason) => out.push(Output::EchoAnswered { token, answer: Answer::Failed(reason) }),
+        }
+    }
+
+    pub(crate) fn receive(&mut self, frame: &Frame, now: Mono, out: &mut Vec<Output>) -> Finding {
+        match self.read(frame, now, out) {
+            Ok(None) => {
+                self.silence = Silence::Quiet { probe_at: now.plus(self.timing.idle) };
+                Finding::Heard
+            }
+            Ok(Some(goodbye)) => Finding::Over(goodbye, true),
+            Err(reason) => Finding::Over(reason, false),
+        }
+    }
+
+    pub(crate) fn timer(&mut self, now: Mono, out: &mut Vec<Output>) -> Finding {
+        if now >= self.permit_until {
+            return Finding::Over(Reason::LinkPermitExpired, false);
+        }
+        self.expire_questions(now, out);
+        self.watch_silence(now, out)
+    }
+
+    /// Fails every open question, for a session that ends.
+    pub(crate) fn abandon(&mut self, reason: Reason, out: &mut Vec<Output>) {
+        for question in std::mem::take(&mut self.open).into_values() {
+            question.what.answer(Answer::Failed(reason), out);
+        }
+    }
+
+    fn open(&mut self, what: Asked, now: Mono) -> Result<u64, Reason> {
+        if self.open.len() >= self.timing.open_questions {
+            return Err(Reason::RateLimited);
+        }
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.open.insert(seq, Question { asked: now, due: now.plus(self.timing.answer), what });
+        Ok(seq)
+    }
+
+    fn read(&mut self, frame: &Frame, now: Mono, out: &mut Vec<Output>) -> Result<Option<Reason>, Reason> {
+        match frame.kind {
+            FrameKind::Bye => return message::read_bye(&frame.payload).map(Some),
+            FrameKind::Probe => {
+                out.push(Output::Send(message::probe_ack(&message::read_probe(&frame.payload)?)));
+            }
+            FrameKind::ProbeAck => {
+                self.probe_answered(message::read_probe_ack(&frame.payload)?.seq, now, out)
+            }
+            FrameKind::Echo => {
+                let echo = message::read_echo(&frame.payload)?;
+                out.push(Output::Send(message::echo_reply(frame.class, &echo)));
+            }
+            FrameKind::EchoReply => {
+                let echo = message::read_echo(&frame.payload)?;
+                self.echo_answered(echo.seq, &echo.payload, now, out);
+            }
+            // A second hello, or flow data: nothing on this link asked for either.
+            FrameKind::Hello | FrameKind::Data => return Err(Reason::LinkState),
+        }
+        Ok(None)
+    }
+
+    /// An answer to a question that is not open (any more) changes nothing: late answers are normal.
+    fn probe_answered(&mut self, seq: u64, now: Mono, out: &mut Vec<Output>) {
+        if !self.open.get(&seq).is_some_and(|question| !matches!(question.what, Asked::Echo { .. })) {
+            return;
+        }
+        if let Some(question) = self.open.remove(&seq) {
+            let rtt = now.since(question.asked);
+            self.rtt = Some(rtt);
+            question.what.answer(Answer::RoundTrip(rtt), out);
+        }
+    }
+
+    fn echo_answered(&mut self, seq: u64, returned: &[u8], now: Mono, out: &mut Vec<Output>) {
+        let Some(Question { what: Asked::Echo { payload, .. }, .. }) = self.open.get(&seq) else {
+            return;
+        };
+        let same = payload == returned;
+        if let Some(question) = self.open.remove(&seq) {
+            let round_trip = Answer::RoundTrip(now.since(question.asked));
+            let answer = if same { round_trip } else { Answer::Failed(Reason::LinkFrameMalformed) };
+            question.what.answer(answer, out);
+        }
+    }
+
+    fn expire_questions(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let late: Vec<u64> =
+            self.open.iter().filter(|(_, question)| now >= question.due).map(|(seq, _)| *seq).collect();
+        for seq in late {
+            if let Some(question) = self.open.remove(&seq) {
+                question.what.answer(Answer::Failed(Reason::ProbeTimeout), out);
+            }
+        }
+    }
+
+    fn watch_silence(&mut self, now: Mono, out: &mut Vec<Output>) -> Finding {
+        let missed = match self.silence {
+            Silence::Quiet { probe_at } if now >= probe_at => 0,
+            // A timer that is itself late by more than a whole interval says nothing about the peer.
+            Silence::Waiting { missed, due } if now >= due.plus(self.timing.probe_interval) => missed,
+            Silence::Waiting { missed, due } if now >= due => missed + 1,
+            Silence::Quiet { .. } | Silence::Waiting { .. } => return Finding::Steady,
+        };
+        if missed >= self.timing.close_after {
+            return Finding::Over(Reason::LinkSilent, false);
+        }
+        let seq = self.open(Asked::Liveness, now).unwrap_or(0);
+        out.push(Output::Send(message::probe(seq, now)));
+        self.silence = Silence::Waiting { missed, due: now.plus(self.timing.probe_interval) };
+        if missed >= self.timing.suspect_after { Finding::Doubtful } else { Finding::Steady }
+    }
+}
+
+impl Asked {
+    fn answer(self, answer: Answer, out: &mut Vec<Output>) {
+        match self {
+            Self::Liveness => {}
+            Self::Probe { token } => out.push(Output::ProbeAnswered { token, answer }),
+            Self::Echo { token, .. } => out.push(Output::EchoAnswered { token, answer }),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Payloads of the frames a link itself uses after the hello: goodbye, probe, echo.
+//!
+//! Owns their encoding and their size rules. Does not know sessions.
+
+use prost::Message as _;
+use rap_types::{ChannelClass, Mono, Reason};
+use rap_wire::v1;
+
+use crate::frame::{Frame, FrameKind};
+
+/// Largest payload of an echo, in bytes.
+pub const ECHO_MAX: usize = 1024;
+
+pub(crate) fn hello(payload: Vec<u8>) -> Frame {
+    Frame::local(ChannelClass::Control, FrameKind::Hello, payload)
+}
+
+pub(crate) fn bye(reason: Reason) -> Frame {
+    let payload = v1::LinkBye { reason: reason.code().to_owned() }.encode_to_vec();
+    Frame::local(ChannelClass::Control, FrameKind::Bye, payload)
+}
+
+pub(crate) fn probe(seq: u64, now: Mono) -> Frame {
+    let payload = v1::FabricProbe { seq, sender_mono_ns: now.0 }.encode_to_vec();
+    Frame::local(ChannelClass::Control, FrameKind::Probe, payload)
+}
+
+pub(crate) fn probe_ack(probe: &v1::FabricProbe) -> Frame {
+    let ack = v1::FabricProbeAck { seq: probe.seq, sender_mono_ns: probe.sender_mono_ns };
+    Frame::local(ChannelClass::Control, FrameKind::ProbeAck, ack.encode_to_vec())
+}
+
+pub(crate) fn echo(seq: u64, payload: &[u8]) -> Frame {
+    let payload = v1::SyntheticEcho { seq, payload: payload.to_vec() }.encode_to_vec();
+    Frame::local(ChannelClass::Control, FrameKind::Echo, payload)
+}
+
+pub(crate) fn echo_reply(class: ChannelClass, echo: &v1::SyntheticEcho) -> Frame {
+    Frame::local(class, FrameKind::EchoReply, echo.encode_to_vec())
+}
+
+pub(crate) fn read_probe(payload: &[u8]) -> Result<v1::FabricProbe, Reason> {
+    v1::FabricProbe::decode(payload).map_err(|_| Reason::LinkFrameMalformed)
+}
+
+pub(crate) fn read_probe_ack(payload: &[u8]) -> Result<v1::FabricProbeAck, Reason> {
+    v1::FabricProbeAck::decode(payload).map_err(|_| Reason::LinkFrameMalformed)
+}
+
+pub(crate) fn read_echo(payload: &[u8]) -> Result<v1::SyntheticEcho, Reason> {
+    let echo = v1::SyntheticEcho::decode(payload).map_err(|_| Reason::LinkFrameMalformed)?;
+    if echo.payload.len() > ECHO_MAX { Err(Reason::LinkFrameTooLarge) } else { Ok(echo) }
+}
+
+/// The peer's reason for leaving. A code this version does not know reads as a plain close.
+pub(crate) fn read_bye(payload: &[u8]) -> Result<Reason, Reason> {
+    let bye = v1::LinkBye::decode(payload).map_err(|_| Reason::LinkFrameMalformed)?;
+    Ok(Reason::from_code(&bye.reason).unwrap_or(Reason::LinkClosed))
+}

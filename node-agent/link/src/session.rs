@@ -1,0 +1,365 @@
+//! The life of one connection of a link: dialing, handshaking, authorising, established, suspect,
+//! draining, closed.
+//!
+//! Owns the transitions. Refuses to own bytes (`decoder`), sockets and time: inputs say what happened
+//! and when, outputs say what to do.
+
+use std::fmt;
+
+use rap_types::{Mono, NodeId, Now, Reason};
+
+use crate::frame::{Frame, FrameKind};
+use crate::hello;
+use crate::live::{Finding, Live};
+use crate::message;
+use crate::terms::{Input, Local, Output, PeerIdentity, Permit, Reject, Side, Timing};
+
+/// One session. Each state holds only what it needs; every input consumes the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Session {
+    /// TCP connection is being made.
+    Dialing(Box<Opening>),
+    /// TLS handshake.
+    Handshaking(Box<Opening>),
+    /// The peer proved who it is; hellos are being exchanged.
+    Authorising(Box<Opening>, Permitted),
+    /// Both hellos are in.
+    Established(Box<Live>),
+    /// Established, but the peer missed probes.
+    Suspect(Box<Live>),
+    /// We said goodbye and wait for the peer to close.
+    Draining(Leaving),
+    /// Over.
+    Closed(Reason),
+}
+
+/// Facts of a session that is not established yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    local: Local,
+    side: Side,
+    timing: Timing,
+    deadline: Mono,
+}
+
+/// A peer that the table permits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permitted {
+    peer: NodeId,
+    until: Mono,
+}
+
+/// Facts of a session that drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    reason: Reason,
+    deadline: Mono,
+}
+
+/// A [`Session`]'s state without its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum SessionState {
+    Dialing,
+    Handshaking,
+    Authorising,
+    Established,
+    Suspect,
+    Draining,
+    Closed,
+}
+
+impl SessionState {
+    /// The word in status documents and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dialing => "dialing",
+            Self::Handshaking => "handshaking",
+            Self::Authorising => "authorising",
+            Self::Established => "established",
+            Self::Suspect => "suspect",
+            Self::Draining => "draining",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl fmt::Display for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+type Step = Result<Session, (Session, Reject)>;
+
+impl Session {
+    /// A session that this node dials (state dialing) or that a peer dialled (state handshaking).
+    pub fn new(local: Local, side: Side, timing: Timing, now: Now) -> Self {
+        let deadline = now.mono.plus(timing.handshake);
+        let opening = Box::new(Opening { local, side, timing, deadline });
+        match side {
+            Side::Dialer { .. } => Self::Dialing(opening),
+            Side::Acceptor => Self::Handshaking(opening),
+        }
+    }
+
+    /// Which state this is.
+    pub const fn state(&self) -> SessionState {
+        match self {
+            Self::Dialing(_) => SessionState::Dialing,
+            Self::Handshaking(_) => SessionState::Handshaking,
+            Self::Authorising(..) => SessionState::Authorising,
+            Self::Established(_) => SessionState::Established,
+            Self::Suspect(_) => SessionState::Suspect,
+            Self::Draining(_) => SessionState::Draining,
+            Self::Closed(_) => SessionState::Closed,
+        }
+    }
+
+    /// Why the session is closed or leaving.
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Draining(leaving) => Some(leaving.reason),
+            Self::Closed(reason) => Some(*reason),
+            Self::Dialing(_)
+            | Self::Handshaking(_)
+            | Self::Authorising(..)
+            | Self::Established(_)
+            | Self::Suspect(_) => None,
+        }
+    }
+
+    /// The live part, in states established and suspect.
+    pub const fn live(&self) -> Option<&Live> {
+        match self {
+            Self::Established(live) | Self::Suspect(live) => Some(live),
+            Self::Dialing(_)
+            | Self::Handshaking(_)
+            | Self::Authorising(..)
+            | Self::Draining(_)
+            | Self::Closed(_) => None,
+        }
+    }
+
+    /// When [`Input::TimerFired`] is due; `None` once closed.
+    pub fn due(&self) -> Option<Mono> {
+        match self {
+            Self::Dialing(opening) | Self::Handshaking(opening) => Some(opening.deadline),
+            Self::Authorising(opening, permitted) => Some(opening.deadline.min(permitted.until)),
+            Self::Established(live) | Self::Suspect(live) => Some(live.due()),
+            Self::Draining(leaving) => Some(leaving.deadline),
+            Self::Closed(_) => None,
+        }
+    }
+
+    /// Takes one input. An input that does not fit the state is refused and changes nothing.
+    pub fn handle(self, input: Input, now: Now, out: &mut Vec<Output>) -> Step {
+        match self {
+            Self::Dialing(opening) => opening.dialing(input, now, out),
+            Self::Handshaking(opening) => opening.handshaking(input, now, out),
+            Self::Authorising(opening, permitted) => opening.authorising(permitted, input, now, out),
+            Self::Established(live) => carry(live, false, input, now, out),
+            Self::Suspect(live) => carry(live, true, input, now, out),
+            Self::Draining(leaving) => leaving.handle(input, now, out),
+            Self::Closed(_) => refuse(self, &input),
+        }
+    }
+}
+
+impl Opening {
+    fn dialing(self: Box<Self>, input: Input, now: Now, out: &mut Vec<Output>) -> Step {
+        match input {
+            Input::Opened => Ok(Session::Handshaking(self)),
+            Input::PermitChanged(Permit::Until(_)) => Ok(Session::Dialing(self)),
+            Input::PermitChanged(Permit::Denied(reason))
+            | Input::DrainAsked(reason)
+            | Input::Broken(reason) => Ok(close(reason, out)),
+            Input::TimerFired if now.mono >= self.deadline => Ok(close(Reason::LinkUnreachable, out)),
+            Input::TimerFired => Ok(Session::Dialing(self)),
+            Input::Authenticated { .. }
+            | Input::Received(_)
+            | Input::ProbeAsked { .. }
+            | Input::EchoAsked { .. } => refuse(Session::Dialing(self), &input),
+        }
+    }
+
+    fn handshaking(self: Box<Self>, input: Input, now: Now, out: &mut Vec<Output>) -> Step {
+        match input {
+            Input::Authenticated { peer, permit } => Ok(self.authenticated(peer, permit, now, out)),
+            Input::PermitChanged(Permit::Until(_)) => Ok(Session::Handshaking(self)),
+            Input::PermitChanged(Permit::Denied(reason))
+            | Input::DrainAsked(reason)
+            | Input::Broken(reason) => Ok(close(reason, out)),
+            Input::TimerFired if now.mono >= self.deadline => Ok(close(Reason::LinkHandshakeTimeout, out)),
+            Input::TimerFired => Ok(Session::Handshaking(self)),
+            Input::Opened | Input::Received(_) | Input::ProbeAsked { .. } | Input::EchoAsked { .. } => {
+                refuse(Session::Handshaking(self), &input)
+            }
+        }
+    }
+
+    fn authenticated(
+        self: Box<Self>,
+        peer: PeerIdentity,
+        permit: Permit,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Session {
+        let wrong = match self.side {
+            Side::Dialer { expected, .. } => expected != peer.node,
+            Side::Acceptor => false,
+        };
+        if wrong || peer.cluster != self.local.cluster || peer.node == self.local.node {
+            return farewell(Reason::CertificateIdentity, out);
+        }
+        match permit {
+            Permit::Denied(reason) => farewell(reason, out),
+            Permit::Until(until) if now.mono >= until => farewell(Reason::LinkPermitExpired, out),
+            Permit::Until(until) => {
+                if let Side::Dialer { session_id, .. } = self.side {
+                    out.push(Output::Send(message::hello(hello::encode(&self.local, session_id))));
+                }
+                Session::Authorising(self, Permitted { peer: peer.node, until })
+            }
+        }
+    }
+
+    fn authorising(
+        self: Box<Self>,
+        permitted: Permitted,
+        input: Input,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Step {
+        match input {
+            Input::Received(frame) => Ok(self.first_frame(permitted, &frame, now, out)),
+            Input::PermitChanged(Permit::Until(until)) => {
+                Ok(Session::Authorising(self, Permitted { until, ..permitted }))
+            }
+            Input::PermitChanged(Permit::Denied(reason)) | Input::Broken(reason) => Ok(close(reason, out)),
+            Input::DrainAsked(reason) => Ok(farewell(reason, out)),
+            Input::TimerFired if now.mono >= permitted.until => Ok(farewell(Reason::LinkPermitExpired, out)),
+            Input::TimerFired if now.mono >= self.deadline => Ok(farewell(Reason::LinkHandshakeTimeout, out)),
+            Input::TimerFired => Ok(Session::Authorising(self, permitted)),
+            Input::Opened
+            | Input::Authenticated { .. }
+            | Input::ProbeAsked { .. }
+            | Input::EchoAsked { .. } => refuse(Session::Authorising(self, permitted), &input),
+        }
+    }
+
+    fn first_frame(
+        self: Box<Self>,
+        permitted: Permitted,
+        frame: &Frame,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Session {
+        match frame.kind {
+            FrameKind::Hello => {}
+            FrameKind::Bye => return close(message::read_bye(&frame.payload).unwrap_or_else(|e| e), out),
+            FrameKind::Probe
+            | FrameKind::ProbeAck
+            | FrameKind::Echo
+            | FrameKind::EchoReply
+            | FrameKind::Data => return farewell(Reason::LinkState, out),
+        }
+        let peer_hello = match hello::read(&frame.payload, &self.side) {
+            Ok(peer_hello) => peer_hello,
+            Err(reason) => return farewell(reason, out),
+        };
+        if self.side == Side::Acceptor {
+            let answer = hello::encode(&self.local, peer_hello.session_id);
+            out.push(Output::Send(message::hello(answer)));
+        }
+        out.push(Output::Established(peer_hello));
+        Session::Established(Box::new(Live::new(self.timing, permitted.peer, permitted.until, now.mono)))
+    }
+}
+
+/// States established (`suspect` false) and suspect (`suspect` true).
+fn carry(mut live: Box<Live>, suspect: bool, input: Input, now: Now, out: &mut Vec<Output>) -> Step {
+    let finding = match input {
+        Input::Received(frame) => live.receive(&frame, now.mono, out),
+        Input::TimerFired => live.timer(now.mono, out),
+        Input::ProbeAsked { token } => {
+            live.ask_probe(token, now.mono, out);
+            Finding::Steady
+        }
+        Input::EchoAsked { token, payload } => {
+            live.ask_echo(token, payload, now.mono, out);
+            Finding::Steady
+        }
+        Input::PermitChanged(Permit::Until(until)) => {
+            live.extend_permit(until);
+            Finding::Steady
+        }
+        // No goodbye: a peer that lost its permission is told nothing.
+        Input::PermitChanged(Permit::Denied(reason)) | Input::Broken(reason) => Finding::Over(reason, true),
+        Input::DrainAsked(reason) => return Ok(drain(&mut live, reason, now, out)),
+        Input::Opened | Input::Authenticated { .. } => return refuse(stay(live, suspect), &input),
+    };
+    Ok(match (finding, suspect) {
+        (Finding::Steady, _) => stay(live, suspect),
+        (Finding::Heard, false) => Session::Established(live),
+        (Finding::Heard, true) => {
+            out.push(Output::Recovered);
+            Session::Established(live)
+        }
+        (Finding::Doubtful, true) => Session::Suspect(live),
+        (Finding::Doubtful, false) => {
+            out.push(Output::Suspected);
+            Session::Suspect(live)
+        }
+        (Finding::Over(reason, told), _) => {
+            live.abandon(reason, out);
+            if told { close(reason, out) } else { farewell(reason, out) }
+        }
+    })
+}
+
+const fn stay(live: Box<Live>, suspect: bool) -> Session {
+    if suspect { Session::Suspect(live) } else { Session::Established(live) }
+}
+
+fn drain(live: &mut Live, reason: Reason, now: Now, out: &mut Vec<Output>) -> Session {
+    live.abandon(reason, out);
+    out.push(Output::Send(message::bye(reason)));
+    Session::Draining(Leaving { reason, deadline: now.mono.plus(live.timing().drain) })
+}
+
+impl Leaving {
+    fn handle(self, input: Input, now: Now, out: &mut Vec<Output>) -> Step {
+        match input {
+            Input::Received(frame) if frame.kind == FrameKind::Bye => Ok(close(self.reason, out)),
+            Input::TimerFired if now.mono >= self.deadline => Ok(close(self.reason, out)),
+            Input::Broken(_) => Ok(close(self.reason, out)),
+            Input::PermitChanged(Permit::Denied(reason)) => Ok(close(reason, out)),
+            // Frames that were under way when we said goodbye.
+            Input::Received(_)
+            | Input::TimerFired
+            | Input::PermitChanged(Permit::Until(_))
+            | Input::DrainAsked(_) => Ok(Session::Draining(self)),
+            Input::Opened
+            | Input::Authenticated { .. }
+            | Input::ProbeAsked { .. }
+            | Input::EchoAsked { .. } => refuse(Session::Draining(self), &input),
+        }
+    }
+}
+
+fn close(reason: Reason, out: &mut Vec<Output>) -> Session {
+    out.push(Output::Closed(reason));
+    Session::Closed(reason)
+}
+
+/// Says why, then closes.
+fn farewell(reason: Reason, out: &mut Vec<Output>) -> Session {
+    out.push(Output::Send(message::bye(reason)));
+    close(reason, out)
+}
+
+fn refuse(session: Session, input: &Input) -> Step {
+    let reject = Reject { state: session.state(), input: input.kind() };
+    Err((session, reject))
+}

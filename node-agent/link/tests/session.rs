@@ -1,0 +1,351 @@
+//! Session: hello, liveness, probe, echo, drain, revocation.
+
+mod support;
+
+use std::time::Duration;
+
+use prost::Message as _;
+use rap_link::{
+    Answer, ECHO_MAX, Frame, FrameKind, Input, Link, Output, PeerIdentity, Permit, SessionState, Side, Timing,
+};
+use rap_types::{ChannelClass, ClusterId, NodeId, Now, Reason};
+use rap_wire::v1;
+use support::*;
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn wire(kind: FrameKind, payload: Vec<u8>) -> Vec<u8> {
+    let mut wire = Vec::new();
+    Frame::local(ChannelClass::Control, kind, payload).encode(&mut wire).unwrap();
+    wire
+}
+
+fn hello() -> v1::LinkHello {
+    v1::LinkHello {
+        protocol_min: 1,
+        protocol_max: 1,
+        lane: v1::LinkLane::A as i32,
+        session_id: SESSION.to_vec(),
+        features: vec![],
+        newest_head: vec![],
+    }
+}
+
+/// An acceptor that proved its peer and then got this hello.
+fn greeted(hello: &v1::LinkHello) -> Link {
+    let mut link = acceptor();
+    link.handle(Input::Authenticated { peer: identity(SMALL), permit: LONG }, START).unwrap();
+    link.receive(&wire(FrameKind::Hello, hello.encode_to_vec()), START);
+    link
+}
+
+#[test]
+fn two_nodes_exchange_hellos_and_learn_each_others_head() {
+    let (mut a, mut b) = (dialer(), acceptor());
+    a.handle(Input::Opened, START).unwrap();
+    a.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
+    b.handle(Input::Authenticated { peer: identity(SMALL), permit: LONG }, START).unwrap();
+    exchange(&mut a, &mut b, START);
+    for (link, peer) in [(&mut a, LARGE), (&mut b, SMALL)] {
+        assert_eq!(link.state(), SessionState::Established);
+        assert_eq!(link.peer(), Some(peer));
+        let [Output::Established(hello)] = &outputs(link)[..] else { panic!("one output") };
+        assert_eq!((hello.protocol, hello.session_id), (1, SESSION));
+        assert_eq!(hello.newest_head, vec![7; 40]);
+        assert_eq!(hello.features, ["probe"]);
+    }
+    assert_eq!(a.counters().bytes_sent, b.counters().bytes_received);
+    assert!(a.counters().frames_sent > 0 && b.counters().rejected.is_empty());
+}
+
+#[test]
+fn a_newer_peer_settles_on_the_common_protocol_and_a_foreign_one_is_refused() {
+    let newer = greeted(&v1::LinkHello { protocol_max: 9, ..hello() });
+    assert_eq!(newer.state(), SessionState::Established);
+    for (protocol_min, protocol_max) in [(2, 9), (0, 0), (3, 1)] {
+        let refused = greeted(&v1::LinkHello { protocol_min, protocol_max, ..hello() });
+        assert_eq!(refused.reason(), Some(Reason::LinkVersion), "{protocol_min}..{protocol_max}");
+    }
+}
+
+#[test]
+fn a_bad_hello_is_refused_with_a_code_and_counted() {
+    let cases = [
+        (v1::LinkHello { session_id: vec![1; 15], ..hello() }, Reason::LinkFrameMalformed),
+        (v1::LinkHello { newest_head: vec![0; 32 * 1024 + 1], ..hello() }, Reason::LinkFrameTooLarge),
+        (v1::LinkHello { features: vec![String::new(); 33], ..hello() }, Reason::LinkFrameTooLarge),
+        (v1::LinkHello { features: vec!["f".repeat(65)], ..hello() }, Reason::LinkFrameTooLarge),
+        (v1::LinkHello { lane: v1::LinkLane::B as i32, ..hello() }, Reason::LinkState),
+        (v1::LinkHello { lane: 0, ..hello() }, Reason::LinkState),
+    ];
+    for (hello, reason) in cases {
+        let mut link = greeted(&hello);
+        assert_eq!((link.state(), link.reason()), (SessionState::Closed, Some(reason)));
+        assert_eq!(link.counters().rejected.get(&reason), Some(&1));
+        assert_eq!(outputs(&mut link), [Output::Closed(reason)]);
+        assert!(!bytes(&mut link).is_empty(), "the peer is told why");
+    }
+}
+
+#[test]
+fn an_answer_to_another_session_is_refused() {
+    let mut link = dialer();
+    link.handle(Input::Opened, START).unwrap();
+    link.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
+    let other = v1::LinkHello { session_id: vec![6; 16], ..hello() };
+    link.receive(&wire(FrameKind::Hello, other.encode_to_vec()), START);
+    assert_eq!(link.reason(), Some(Reason::LinkState));
+}
+
+#[test]
+fn another_node_another_cluster_and_oneself_are_refused() {
+    let strangers = [
+        PeerIdentity { cluster: CLUSTER, node: NodeId::from_bytes([3; 16]) },
+        PeerIdentity { cluster: ClusterId::from_bytes([8; 16]), node: LARGE },
+        PeerIdentity { cluster: CLUSTER, node: SMALL },
+    ];
+    for peer in strangers {
+        let mut link = dialer();
+        link.handle(Input::Opened, START).unwrap();
+        link.handle(Input::Authenticated { peer, permit: LONG }, START).unwrap();
+        assert_eq!(link.reason(), Some(Reason::CertificateIdentity));
+    }
+}
+
+#[test]
+fn a_peer_outside_the_table_or_past_its_deadline_is_told_and_closed() {
+    let cases = [
+        (Permit::Denied(Reason::LinkPeerUnknown), Reason::LinkPeerUnknown),
+        (Permit::Until(START.mono), Reason::LinkPermitExpired),
+    ];
+    for (permit, reason) in cases {
+        let mut b = acceptor();
+        b.handle(Input::Authenticated { peer: identity(SMALL), permit }, START).unwrap();
+        assert_eq!(b.reason(), Some(reason));
+        let mut a = dialer();
+        a.handle(Input::Opened, START).unwrap();
+        a.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
+        a.receive(&bytes(&mut b), START);
+        assert_eq!((a.state(), a.reason()), (SessionState::Closed, Some(reason)));
+    }
+}
+
+#[test]
+fn probe_measures_the_round_trip_on_the_askers_clock() {
+    let (mut a, mut b) = pair();
+    a.handle(Input::ProbeAsked { token: 42 }, START).unwrap();
+    b.receive(&bytes(&mut a), START);
+    a.receive(&bytes(&mut b), after(Duration::from_millis(30)));
+    let answer = Answer::RoundTrip(Duration::from_millis(30));
+    assert_eq!(outputs(&mut a), [Output::ProbeAnswered { token: 42, answer }]);
+    assert_eq!(a.rtt(), Some(Duration::from_millis(30)));
+}
+
+#[test]
+fn echo_returns_up_to_1_kib_and_refuses_more() {
+    let (mut a, mut b) = pair();
+    a.handle(Input::EchoAsked { token: 1, payload: vec![3; ECHO_MAX] }, START).unwrap();
+    exchange(&mut a, &mut b, START);
+    assert_eq!(
+        outputs(&mut a),
+        [Output::EchoAnswered { token: 1, answer: Answer::RoundTrip(Duration::ZERO) }]
+    );
+    a.handle(Input::EchoAsked { token: 2, payload: vec![3; ECHO_MAX + 1] }, START).unwrap();
+    let answer = Answer::Failed(Reason::LinkFrameTooLarge);
+    assert_eq!(outputs(&mut a), [Output::EchoAnswered { token: 2, answer }]);
+    assert!(bytes(&mut a).is_empty());
+    let oversize = v1::SyntheticEcho { seq: 1, payload: vec![0; ECHO_MAX + 1] };
+    b.receive(&wire(FrameKind::Echo, oversize.encode_to_vec()), START);
+    assert_eq!(b.reason(), Some(Reason::LinkFrameTooLarge));
+}
+
+#[test]
+fn an_altered_echo_is_not_a_success() {
+    let (mut a, _b) = pair();
+    a.handle(Input::EchoAsked { token: 1, payload: b"sent".to_vec() }, START).unwrap();
+    let altered = v1::SyntheticEcho { seq: 1, payload: b"Sent".to_vec() };
+    a.receive(&wire(FrameKind::EchoReply, altered.encode_to_vec()), START);
+    let answer = Answer::Failed(Reason::LinkFrameMalformed);
+    assert_eq!(outputs(&mut a), [Output::EchoAnswered { token: 1, answer }]);
+}
+
+#[test]
+fn unasked_answers_change_nothing() {
+    let (mut a, _b) = pair();
+    a.handle(Input::EchoAsked { token: 1, payload: vec![] }, START).unwrap();
+    let ack = v1::FabricProbeAck { seq: 1, sender_mono_ns: 0 };
+    a.receive(&wire(FrameKind::ProbeAck, ack.encode_to_vec()), START);
+    let reply = v1::SyntheticEcho { seq: 77, payload: vec![] };
+    a.receive(&wire(FrameKind::EchoReply, reply.encode_to_vec()), START);
+    assert_eq!(outputs(&mut a), []);
+    assert_eq!((a.state(), a.rtt()), (SessionState::Established, None));
+}
+
+#[test]
+fn a_question_without_answer_fails_at_its_deadline() {
+    let (mut a, _b) = pair();
+    a.handle(Input::ProbeAsked { token: 9 }, START).unwrap();
+    run_until(&mut a, after(Timing::default().answer));
+    let answer = Answer::Failed(Reason::ProbeTimeout);
+    assert_eq!(outputs(&mut a), [Output::ProbeAnswered { token: 9, answer }]);
+}
+
+#[test]
+fn questions_are_bounded_and_fail_when_the_link_closes() {
+    let (mut a, _b) = pair();
+    let limit = Timing::default().open_questions as u64;
+    for token in 0..=limit {
+        a.handle(Input::ProbeAsked { token }, START).unwrap();
+    }
+    let answer = Answer::Failed(Reason::RateLimited);
+    assert_eq!(outputs(&mut a), [Output::ProbeAnswered { token: limit, answer }]);
+    a.handle(Input::Broken(Reason::LinkClosed), START).unwrap();
+    let answered = outputs(&mut a);
+    assert_eq!(answered.len() as u64, limit + 1);
+    assert_eq!(answered.last(), Some(&Output::Closed(Reason::LinkClosed)));
+}
+
+#[test]
+fn silence_is_probed_then_suspect_then_closed() {
+    let (mut a, _b) = pair();
+    run_until(&mut a, after(seconds(5) - Duration::from_nanos(1)));
+    assert!(bytes(&mut a).is_empty(), "no probe before 5 s");
+    run_until(&mut a, after(seconds(5)));
+    assert!(!bytes(&mut a).is_empty());
+    run_until(&mut a, after(seconds(11) - Duration::from_nanos(1)));
+    assert_eq!(a.state(), SessionState::Established, "two missed");
+    run_until(&mut a, after(seconds(11)));
+    assert_eq!(a.state(), SessionState::Suspect, "three missed");
+    assert_eq!(a.since(), after(seconds(11)).mono);
+    run_until(&mut a, after(seconds(17)));
+    assert_eq!((a.state(), a.reason()), (SessionState::Closed, Some(Reason::LinkSilent)));
+    assert_eq!(outputs(&mut a), [Output::Suspected, Output::Closed(Reason::LinkSilent)]);
+    assert_eq!(a.poll_timeout(), None);
+}
+
+#[test]
+fn any_frame_is_a_sign_of_life() {
+    let (mut a, mut b) = pair();
+    run_until(&mut a, after(seconds(12)));
+    assert_eq!(a.state(), SessionState::Suspect);
+    let now = after(seconds(12));
+    b.handle(Input::EchoAsked { token: 1, payload: vec![] }, now).unwrap();
+    a.receive(&bytes(&mut b), now);
+    assert_eq!(outputs(&mut a), [Output::Suspected, Output::Recovered]);
+    bytes(&mut a);
+    run_until(&mut a, now.plus(seconds(5) - Duration::from_nanos(1)));
+    assert!(bytes(&mut a).is_empty(), "the silence is counted anew");
+    run_until(&mut a, now.plus(seconds(5)));
+    assert!(!bytes(&mut a).is_empty());
+}
+
+#[test]
+fn an_answered_idle_link_stays_up_for_an_hour() {
+    let (mut a, mut b) = pair();
+    let end = after(seconds(3600));
+    while let Some(due) = a.poll_timeout().min(b.poll_timeout()).filter(|due| *due <= end.mono) {
+        let now = Now { mono: due, wall: START.wall };
+        a.handle_timeout(now);
+        b.handle_timeout(now);
+        exchange(&mut a, &mut b, now);
+    }
+    assert_eq!((a.state(), b.state()), (SessionState::Established, SessionState::Established));
+    assert!(a.counters().frames_sent > 300, "it was probed");
+}
+
+#[test]
+fn a_late_timer_is_no_information_about_the_peer() {
+    let (mut a, _b) = pair();
+    run_until(&mut a, after(seconds(5)));
+    for sleep in 1..10 {
+        a.handle_timeout(after(seconds(5 + 60 * sleep)));
+    }
+    assert_eq!(a.state(), SessionState::Established);
+}
+
+#[test]
+fn drain_says_goodbye_and_ends_on_the_peers_close_or_the_deadline() {
+    let (mut a, mut b) = pair();
+    a.handle(Input::DrainAsked(Reason::LinkDrained), START).unwrap();
+    assert_eq!((a.state(), a.reason()), (SessionState::Draining, Some(Reason::LinkDrained)));
+    b.receive(&bytes(&mut a), START);
+    assert_eq!((b.state(), b.reason()), (SessionState::Closed, Some(Reason::LinkDrained)));
+    run_until(&mut a, after(Timing::default().drain));
+    assert_eq!(a.state(), SessionState::Closed);
+    assert_eq!(outputs(&mut a), [Output::Closed(Reason::LinkDrained)]);
+}
+
+#[test]
+fn revocation_closes_at_once_and_says_nothing_to_the_peer() {
+    let (mut a, _b) = pair();
+    a.handle(Input::PermitChanged(Permit::Denied(Reason::NodeRevoked)), START).unwrap();
+    assert_eq!((a.state(), a.reason()), (SessionState::Closed, Some(Reason::NodeRevoked)));
+    assert!(bytes(&mut a).is_empty());
+}
+
+#[test]
+fn the_permits_deadline_closes_and_an_extension_moves_it() {
+    let (mut a, mut b) = pair();
+    let soon = Permit::Until(after(seconds(1)).mono);
+    a.handle(Input::PermitChanged(soon), START).unwrap();
+    b.handle(Input::PermitChanged(soon), START).unwrap();
+    b.handle(Input::PermitChanged(LONG), START).unwrap();
+    run_until(&mut a, after(seconds(1)));
+    run_until(&mut b, after(seconds(1)));
+    assert_eq!(a.reason(), Some(Reason::LinkPermitExpired));
+    assert_eq!(b.state(), SessionState::Established);
+}
+
+#[test]
+fn a_handshake_that_does_not_end_is_dropped_at_its_deadline() {
+    let mut dialing = dialer();
+    run_until(&mut dialing, after(seconds(5)));
+    assert_eq!(dialing.reason(), Some(Reason::LinkUnreachable));
+    let mut handshaking = acceptor();
+    run_until(&mut handshaking, after(seconds(5)));
+    assert_eq!(handshaking.reason(), Some(Reason::LinkHandshakeTimeout));
+    let mut silent = acceptor();
+    silent.handle(Input::Authenticated { peer: identity(SMALL), permit: LONG }, START).unwrap();
+    run_until(&mut silent, after(seconds(5)));
+    assert_eq!(silent.reason(), Some(Reason::LinkHandshakeTimeout));
+}
+
+#[test]
+fn bytes_that_are_no_frames_close_with_their_code_and_say_so() {
+    let (mut a, mut b) = pair();
+    let mut oversized = wire(FrameKind::Probe, vec![]);
+    oversized[8..12].copy_from_slice(&u32::MAX.to_be_bytes());
+    b.receive(&oversized, START);
+    assert_eq!((b.state(), b.reason()), (SessionState::Closed, Some(Reason::LinkFrameTooLarge)));
+    assert_eq!(b.counters().rejected.get(&Reason::LinkFrameTooLarge), Some(&1));
+    a.receive(&bytes(&mut b), START);
+    assert_eq!(a.reason(), Some(Reason::LinkFrameTooLarge));
+}
+
+#[test]
+fn a_second_hello_and_flow_data_are_refused() {
+    for kind in [FrameKind::Hello, FrameKind::Data] {
+        let (_a, mut b) = pair();
+        b.receive(&wire(kind, hello().encode_to_vec()), START);
+        assert_eq!(b.reason(), Some(Reason::LinkState), "{kind:?}");
+        assert_eq!(b.counters().rejected.get(&Reason::LinkState), Some(&1));
+    }
+}
+
+#[test]
+fn an_unknown_goodbye_reads_as_a_plain_close() {
+    let (_a, mut b) = pair();
+    let bye = v1::LinkBye { reason: "from.the_future".into() };
+    b.receive(&wire(FrameKind::Bye, bye.encode_to_vec()), START);
+    assert_eq!(b.reason(), Some(Reason::LinkClosed));
+    assert!(b.counters().rejected.is_empty());
+}
+
+#[test]
+fn the_side_that_dials_is_outbound() {
+    let side = Side::Dialer { expected: LARGE, session_id: SESSION };
+    assert_eq!(side.direction(), rap_link::Direction::Outbound);
+    assert_eq!(Side::Acceptor.direction(), rap_link::Direction::Inbound);
+}
