@@ -1,1 +1,20 @@
-//! Process conventions both binaries keep.
+//! Process conventions every program of the product keeps.
+//!
+//! Owns what a core must not touch: clocks, tasks, files, secrets, logs, exit codes, gRPC status and
+//! the TLS configurations. Refuses to own decisions: which peers exist, what a configuration says and
+//! when to reconnect belong to the crates that use it.
+
+pub mod clock;
+pub mod exit;
+pub mod files;
+pub mod secrets;
+pub mod status;
+pub mod tasks;
+pub mod telemetry;
+pub mod tls;
+
+pub use clock::{Clock, boot_id};
+pub use exit::Fault;
+pub use secrets::Secret;
+pub use status::Refusal;
+pub use tasks::{TaskGroup, shutdown_signal};

@@ -1,0 +1,117 @@
+//! From an error to the process exit code. The codes are rap-types'; this file only finds them.
+
+use std::error::Error;
+use std::process;
+
+use rap_types::{ExitCode, Reason};
+
+use crate::files::FileError;
+use crate::secrets::SecretError;
+use crate::status::Refusal;
+use crate::tls::PeerReject;
+
+/// A local failure with its stable code, for errors that have no type of their own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// Stable code.
+    pub reason: Reason,
+    /// What happened, for a person; no secrets.
+    pub message: String,
+}
+
+impl Fault {
+    /// A failure with this code and text.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// The process exit status of a code.
+pub fn status(code: ExitCode) -> process::ExitCode {
+    process::ExitCode::from(code as u8)
+}
+
+/// Exit code of a program that ends with this error: its reason's, else [`ExitCode::Generic`].
+pub fn code_of(error: &(dyn Error + 'static)) -> ExitCode {
+    reason_of(error).map_or(ExitCode::Generic, Reason::exit)
+}
+
+/// The stable code of an error or of the first of its sources that has one.
+///
+/// Knows the error types of this crate; other crates' errors reach it as a [`Fault`].
+pub fn reason_of(error: &(dyn Error + 'static)) -> Option<Reason> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(reason) = own_reason(error) {
+            return Some(reason);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// One line for standard error: `error[code]: message: cause`.
+pub fn line(error: &(dyn Error + 'static)) -> String {
+    let mut text = match reason_of(error) {
+        Some(reason) => format!("error[{reason}]: {error}"),
+        None => format!("error: {error}"),
+    };
+    let mut next = error.source();
+    while let Some(source) = next {
+        let cause = source.to_string();
+        // Several crates repeat their source in their own message.
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        next = source.source();
+    }
+    text
+}
+
+fn own_reason(error: &(dyn Error + 'static)) -> Option<Reason> {
+    if let Some(fault) = error.downcast_ref::<Fault>() {
+        return Some(fault.reason);
+    }
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return Some(refusal.reason);
+    }
+    if let Some(status) = error.downcast_ref::<tonic::Status>() {
+        return Some(Refusal::from(status).reason);
+    }
+    if let Some(error) = error.downcast_ref::<FileError>() {
+        return Some(error.reason());
+    }
+    if let Some(error) = error.downcast_ref::<SecretError>() {
+        return Some(error.reason());
+    }
+    error.downcast_ref::<PeerReject>().map(PeerReject::reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("start")]
+    struct Outer(#[source] Fault);
+
+    #[test]
+    fn the_reason_of_a_source_decides() {
+        let error = Outer(Fault::new(Reason::ConfigInvalid, "port is not a number"));
+        assert_eq!(code_of(&error), ExitCode::Usage);
+        assert_eq!(line(&error), "error[config.invalid]: start: port is not a number");
+    }
+
+    #[test]
+    fn an_error_without_a_reason_is_generic() {
+        assert_eq!(code_of(&std::fmt::Error), ExitCode::Generic);
+    }
+
+    #[test]
+    fn a_refusal_by_the_server_keeps_its_exit_code() {
+        let refusal = Refusal::new(Reason::SnapshotRollback, "older");
+        assert_eq!(code_of(&tonic::Status::from(refusal)), ExitCode::VerificationFailed);
+    }
+}

@@ -1,0 +1,259 @@
+//! Files that must survive a crash or stay private.
+//!
+//! Owns the order write, fsync, rename, fsync of the directory, and permission checks. Refuses to own
+//! formats: what is in the bytes is the caller's. Calls block; async callers use `spawn_blocking`.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use rap_types::Reason;
+
+/// Why a file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is longer than its cap.
+    #[error("{}: longer than {cap} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Most bytes it may have.
+        cap: usize,
+    },
+    /// Users other than the owner may read or change it, or it belongs to somebody else.
+    #[error("{}: mode {mode:03o} or owner {owner} exposes it", path.display())]
+    Exposed {
+        /// File or directory.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// User id of the owner.
+        owner: u32,
+    },
+}
+
+impl FileError {
+    /// Stable code.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Io { source, .. } => io_reason(source),
+            Self::TooLarge { .. } => Reason::StateIo,
+            Self::Exposed { .. } => Reason::SecretExposed,
+        }
+    }
+
+    /// True if there is no such file.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Replaces `path` by a file with these bytes and this mode. After `Ok` the bytes are on disk; after
+/// a crash or an error `path` has either the old bytes or the new ones.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let (temporary, mut file) = create_beside(path, mode).map_err(at(path))?;
+    let written = fill(&mut file, bytes, mode).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // The first error is the one to report; a left-over temporary file harms nobody.
+        let _ = fs::remove_file(&temporary);
+        return Err(at(path)(error));
+    }
+    sync_parent(path)
+}
+
+/// Makes `path` a directory that only its owner may enter (0700); parents keep the umask's mode.
+/// An existing directory is narrowed; a symbolic link or somebody else's directory is refused.
+pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(at(parent))?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => narrow(path),
+        Err(error) => Err(at(path)(error)),
+    }
+}
+
+/// Reads a file of at most `cap` bytes.
+pub fn read_capped(path: &Path, cap: usize) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(at(path))?;
+    read_open(path, file, cap)
+}
+
+/// Reads a secret of at most `cap` bytes from a file that others can neither read nor change.
+pub fn read_secret(path: &Path, cap: usize) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(at(path))?;
+    let metadata = file.metadata().map_err(at(path))?;
+    let mode = metadata.mode() & 0o777;
+    // The group may read (systemd and key groups do that); it may not write.
+    if mode & 0o027 != 0 {
+        return Err(FileError::Exposed { path: path.to_owned(), mode, owner: metadata.uid() });
+    }
+    read_open(path, file, cap)
+}
+
+fn create_beside(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
+    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    loop {
+        let mut temporary = std::ffi::OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let temporary = path.with_file_name(temporary);
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary) {
+            Ok(file) => return Ok((temporary, file)),
+            // Left by a process of the same id that crashed: take the next number.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn fill(file: &mut File, bytes: &[u8], mode: u32) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync_parent(path: &Path) -> Result<(), FileError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent).and_then(|directory| directory.sync_all()).map_err(at(parent))
+}
+
+fn narrow(path: &Path) -> Result<(), FileError> {
+    let metadata = fs::symlink_metadata(path).map_err(at(path))?;
+    if !metadata.is_dir() {
+        return Err(at(path)(io::Error::from(io::ErrorKind::NotADirectory)));
+    }
+    let mode = metadata.mode() & 0o777;
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(FileError::Exposed { path: path.to_owned(), mode, owner: metadata.uid() });
+    }
+    if mode != 0o700 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(at(path))?;
+    }
+    Ok(())
+}
+
+fn read_open(path: &Path, file: File, cap: usize) -> Result<Vec<u8>, FileError> {
+    let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
+    let known = file.metadata().map_or(0, |metadata| metadata.len()).saturating_add(1).min(limit);
+    // One allocation for a regular file, so that a secret leaves no copies behind.
+    let mut bytes = Vec::with_capacity(usize::try_from(known).unwrap_or(0));
+    file.take(limit).read_to_end(&mut bytes).map_err(at(path))?;
+    if bytes.len() > cap {
+        return Err(FileError::TooLarge { path: path.to_owned(), cap });
+    }
+    Ok(bytes)
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> FileError + '_ {
+    move |source| FileError::Io { path: path.to_owned(), source }
+}
+
+fn io_reason(error: &io::Error) -> Reason {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC | Errno::EDQUOT) => Reason::StateNoSpace,
+        Some(Errno::EROFS | Errno::EACCES | Errno::EPERM) => Reason::StateReadOnly,
+        _ => Reason::StateIo,
+    }
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn write_replaces_bytes_and_mode_and_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        write_atomic(&path, b"one", 0o644).unwrap();
+        write_atomic(&path, b"two", 0o600).unwrap();
+        assert_eq!(read_capped(&path, 3).unwrap(), b"two");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn failed_write_keeps_the_old_file_and_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("taken");
+        fs::create_dir_all(path.join("full")).unwrap();
+        assert_eq!(write_atomic(&path, b"new", 0o600).unwrap_err().reason(), Reason::StateIo);
+        assert!(path.join("full").is_dir());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn full_disk_and_read_only_disk_have_their_own_codes() {
+        for (errno, reason) in [
+            (Errno::ENOSPC, Reason::StateNoSpace),
+            (Errno::EDQUOT, Reason::StateNoSpace),
+            (Errno::EROFS, Reason::StateReadOnly),
+            (Errno::EACCES, Reason::StateReadOnly),
+            (Errno::EIO, Reason::StateIo),
+        ] {
+            let error = at(Path::new("x"))(io::Error::from_raw_os_error(errno as i32));
+            assert_eq!(error.reason(), reason);
+        }
+    }
+
+    #[test]
+    fn file_longer_than_the_cap_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, b"1234").unwrap();
+        assert!(matches!(read_capped(&path, 3), Err(FileError::TooLarge { cap: 3, .. })));
+        assert!(matches!(read_capped(Path::new("/dev/zero"), 3), Err(FileError::TooLarge { .. })));
+        assert!(read_capped(&dir.path().join("none"), 3).unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn secret_that_others_may_read_is_refused_with_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        for (mode, refused) in
+            [(0o600, false), (0o400, false), (0o440, false), (0o644, true), (0o604, true), (0o660, true)]
+        {
+            write_atomic(&path, b"s", mode).unwrap();
+            match read_secret(&path, 8) {
+                Ok(_) => assert!(!refused, "{mode:o}"),
+                Err(error) => assert!(refused && error.reason() == Reason::SecretExposed, "{mode:o}"),
+            }
+        }
+    }
+
+    #[test]
+    fn private_directory_is_narrowed_and_a_symbolic_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        create_private_dir(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        create_private_dir(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        let link = dir.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(create_private_dir(&link).is_err());
+    }
+}

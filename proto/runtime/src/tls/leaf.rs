@@ -1,0 +1,82 @@
+//! Our own certificate: one slot that a renewal replaces while connections go on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use rustls::client::ResolvesClientCert;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::provider;
+
+/// Holds the current leaf, its chain and its key. Empty at first: handshakes then fail. Clones are
+/// the same slot; running connections keep the leaf they began with.
+#[derive(Clone, Default)]
+pub struct LeafSlot(Arc<Slot>);
+
+impl LeafSlot {
+    /// An empty slot.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Uses this leaf (first of `chain`) and key for handshakes from now on. A key that does not
+    /// belong to the leaf is refused and the slot keeps what it had.
+    pub fn set(&self, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<(), Error> {
+        let certified = CertifiedKey::from_der(chain, key, &provider())?;
+        self.0.0.store(Some(Arc::new(certified)));
+        Ok(())
+    }
+
+    /// Empties the slot.
+    pub fn clear(&self) {
+        self.0.0.store(None);
+    }
+
+    /// The leaf in use.
+    pub fn leaf(&self) -> Option<CertificateDer<'static>> {
+        self.0.0.load().as_ref().and_then(|certified| certified.cert.first().cloned())
+    }
+
+    pub(super) fn server(&self) -> Arc<dyn ResolvesServerCert> {
+        self.0.clone()
+    }
+
+    pub(super) fn client(&self) -> Arc<dyn ResolvesClientCert> {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for LeafSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[derive(Default)]
+struct Slot(ArcSwapOption<CertifiedKey>);
+
+impl ResolvesServerCert for Slot {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}
+
+impl ResolvesClientCert for Slot {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.load().is_some()
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.load().is_some() { "LeafSlot(set)" } else { "LeafSlot(empty)" })
+    }
+}
