@@ -1,0 +1,114 @@
+//! What the planner reads: the rows of one cluster at one `config_seq`.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use rap_types::{ClusterId, Digest, Incarnation, InstallationId, NodeId, OrganizationId, Role, Version};
+
+use crate::addressing;
+
+/// One cluster at one version, read in one REPEATABLE READ transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterRows {
+    /// Installation the cluster belongs to.
+    pub installation: InstallationId,
+    /// Cluster.
+    pub cluster: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// Life of the database.
+    pub incarnation: Incarnation,
+    /// The `config_seq` these rows are the state of.
+    pub version: Version,
+    /// IPv4 overlay pool.
+    pub ipv4_pool: Ipv4Net,
+    /// DER certificate of the cluster's CA.
+    pub cluster_ca: Vec<u8>,
+    /// How long a node may work past `fresh_until`.
+    pub degraded_for_ms: u64,
+    /// Lifetime of a node certificate.
+    pub leaf_lifetime_ms: u64,
+    /// Interface MTU.
+    pub mtu: u32,
+    /// Probe interval of an idle link.
+    pub link_probe_interval_ms: u32,
+    /// WireGuard persistent keepalive, seconds.
+    pub wireguard_keepalive_s: u32,
+    /// Members, any order.
+    pub nodes: Vec<NodeRow>,
+    /// Revoked keys, any order.
+    pub revoked: Vec<RevokedRow>,
+}
+
+/// One member node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Node.
+    pub node: NodeId,
+    /// Name, unique in the cluster.
+    pub name: String,
+    /// Ed25519 identity key.
+    pub node_public_key: [u8; 32],
+    /// X25519 WireGuard key.
+    pub wireguard_public_key: [u8; 32],
+    /// Tenant; `None` for the platform's own.
+    pub organization: Option<OrganizationId>,
+    /// Assigned roles.
+    pub roles: Vec<Role>,
+    /// Free labels.
+    pub tags: Vec<String>,
+    /// Region hint.
+    pub region: String,
+    /// Signed link endpoints, host:port.
+    pub link_endpoints: Vec<String>,
+    /// Signed WireGuard endpoints, host:port.
+    pub wireguard_endpoints: Vec<String>,
+    /// Host number, from 1, unique in the cluster.
+    pub host_number: u32,
+    /// Certificate generation.
+    pub key_generation: u64,
+    /// What the last published head said of it, if any did.
+    pub leaf: Option<LeafMemory>,
+}
+
+/// A node's manifest as last published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeafMemory {
+    /// Version at which the manifest last changed.
+    pub generation: u64,
+    /// Its root.
+    pub manifest_root: Digest,
+}
+
+/// A key that must never be accepted again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedRow {
+    /// Node it belonged to.
+    pub node: NodeId,
+    /// The identity key.
+    pub node_public_key: [u8; 32],
+    /// This and every lower certificate generation.
+    pub key_generation: u64,
+}
+
+impl ClusterRows {
+    /// The cluster's IPv6 prefix.
+    pub fn ipv6_prefix(&self) -> Ipv6Net {
+        addressing::ipv6_prefix(self.cluster)
+    }
+
+    /// Overlay addresses of a node of this cluster; `None` if its number is outside the pool.
+    pub fn addresses(&self, node: &NodeRow) -> Option<(Ipv4Addr, Ipv6Addr)> {
+        addressing::addresses(self.cluster, self.ipv4_pool, node.host_number)
+    }
+}
+
+impl NodeRow {
+    /// Whether `self` may know `peer`: same organization, or one of the two is the platform's own.
+    pub fn sees(&self, peer: &Self) -> bool {
+        self.node != peer.node
+            && (self.organization == peer.organization
+                || self.organization.is_none()
+                || peer.organization.is_none())
+    }
+}
