@@ -1,2 +1,2 @@
-//! Namespace topologies, quickstart and lab runs.
+//! Command line of the lab.
 fn main() {}

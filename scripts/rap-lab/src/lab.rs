@@ -1,0 +1,186 @@
+//! A lab: makes hosts, finds parts, and removes everything when it goes out of scope. Owns the lifetime.
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::folder::Folder;
+use crate::host::Host;
+use crate::ledger::{HostRecord, Ledger, Record};
+use crate::mode::Mode;
+use crate::part::Part;
+use crate::run_id::{RunId, check_name};
+use crate::view::View;
+use crate::{cut, network, sweep};
+
+/// A lab that is up.
+#[derive(Debug)]
+pub struct Lab {
+    run: RunId,
+    mode: Mode,
+    folder: Folder,
+    ledger: Ledger,
+    keep: bool,
+}
+
+impl Lab {
+    /// Makes a lab by its name. It is removed when this value is dropped, unless [`Lab::keep`] was called.
+    pub fn new(name: &str, mode: Mode) -> Result<Self> {
+        Self::new_in(Folder::of(name)?, mode)
+    }
+
+    /// The same in a folder of the caller's choice, whose last part names the lab.
+    pub fn new_in(folder: Folder, mode: Mode) -> Result<Self> {
+        let run = RunId::new(&folder)?;
+        let ledger = Ledger::create(&folder, &run, mode)?;
+        let lab = Self { run, mode, folder, ledger, keep: false };
+        if mode == Mode::Namespaces {
+            network::make_switch(&lab.run)?;
+        }
+        Ok(lab)
+    }
+
+    /// A lab that another process made and kept.
+    pub fn open(name: &str) -> Result<Self> {
+        Self::open_in(Folder::of(name)?)
+    }
+
+    /// The same by its folder.
+    pub fn open_in(folder: Folder) -> Result<Self> {
+        let ledger = Ledger::open(&folder)?;
+        let Record { run, mode, .. } = ledger.read()?;
+        Ok(Self { run, mode, folder, ledger, keep: true })
+    }
+
+    /// Its run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// How its hosts are made.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Its record.
+    pub fn record(&self) -> Result<Record> {
+        self.ledger.read()
+    }
+
+    /// Puts a program on every host's PATH under a name.
+    pub fn install(&self, name: &str, program: &Path) -> Result<()> {
+        let program = program.canonicalize().with_context(|| program.display().to_string())?;
+        let link = self.folder.bin().join(name);
+        symlink(&program, &link).with_context(|| link.display().to_string())
+    }
+
+    /// The host with this name; made at its first use.
+    pub fn host(&self, name: &str) -> Result<Host> {
+        check_name(name, 12)?;
+        ensure!(name != network::SWITCH, "{name} is the lab's own");
+        if let Some(host) = self.ledger.read()?.hosts.get(name) {
+            return self.existing_host(name, host.address);
+        }
+        let address = self.ledger.change(|record| {
+            let number = u8::try_from(record.hosts.len() + 1).ok().filter(|number| *number < 255);
+            let address = self.address(number.context("at most 254 hosts")?);
+            record.hosts.insert(name.to_owned(), HostRecord { address });
+            Ok(address)
+        })?;
+        if self.mode == Mode::Namespaces {
+            network::make_host(&self.run, name, address)?;
+            self.write_host_names()?;
+        }
+        self.existing_host(name, address)
+    }
+
+    /// A part that was started before, also by another process.
+    pub fn part(&self, name: &str) -> Result<Part> {
+        let record = self.ledger.read()?;
+        let Some(part) = record.parts.get(name) else {
+            let names: Vec<&str> = record.parts.keys().map(String::as_str).collect();
+            bail!("no part {name}; there are: {}", names.join(" "));
+        };
+        Ok(Part::new(name, self.host(&part.host)?.view(), &self.folder, &self.ledger))
+    }
+
+    /// Cuts a host off, or two hosts from each other.
+    pub fn cut(&self, host: &str, other: Option<&str>) -> Result<()> {
+        self.check_cut(host, other)?;
+        match other {
+            Some(other) => cut::separate(&self.run, host, other),
+            None => cut::unplug(&self.run, host),
+        }
+    }
+
+    /// Ends such a cut.
+    pub fn heal(&self, host: &str, other: Option<&str>) -> Result<()> {
+        self.check_cut(host, other)?;
+        match other {
+            Some(other) => cut::join(&self.run, host, other),
+            None => cut::plug(&self.run, host),
+        }
+    }
+
+    /// Leaves the lab up when this value is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// Removes everything the lab made.
+    pub fn down(mut self) -> Result<()> {
+        self.keep = true;
+        sweep::remove(&self.folder)
+    }
+
+    fn existing_host(&self, name: &str, address: Ipv4Addr) -> Result<Host> {
+        let view = match self.mode {
+            Mode::Namespaces => View::namespaced(&self.folder, &self.run, name)?,
+            Mode::Loopback => View::loopback(&self.folder, &self.run, name)?,
+        };
+        Ok(Host::new(name, address, view, &self.folder, &self.ledger))
+    }
+
+    fn address(&self, number: u8) -> Ipv4Addr {
+        let [first, second, third] = self.run.loopback_network();
+        match self.mode {
+            Mode::Namespaces => network::namespace_address(number),
+            Mode::Loopback => Ipv4Addr::new(first, second, third, number),
+        }
+    }
+
+    /// Hosts know each other by name.
+    fn write_host_names(&self) -> Result<()> {
+        let hosts = self.ledger.read()?.hosts;
+        let lines = hosts.iter().map(|(name, host)| format!("{} {name}\n", host.address));
+        let text: String = std::iter::once("127.0.0.1 localhost\n".to_owned()).chain(lines).collect();
+        std::fs::write(self.folder.skeleton("etc").join("hosts"), text).context("names of hosts")
+    }
+
+    fn check_cut(&self, host: &str, other: Option<&str>) -> Result<()> {
+        ensure!(self.mode == Mode::Namespaces, "cuts need network namespaces, and those need root");
+        let hosts = self.ledger.read()?.hosts;
+        for name in std::iter::once(host).chain(other) {
+            ensure!(hosts.contains_key(name), "no host {name}");
+        }
+        ensure!(other != Some(host), "{host} cannot be cut from itself");
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = sweep::remove(&self.folder)
+        {
+            eprintln!("lab {}: {error:#}", self.run);
+        }
+    }
+}
