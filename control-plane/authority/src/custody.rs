@@ -3,6 +3,8 @@
 //! Owns the sealed form and its associated data. Refuses to own where a secret is stored, and where
 //! the key encryption key comes from.
 
+use std::fmt;
+
 use chacha20poly1305::aead::AeadInOut as _;
 use chacha20poly1305::{KeyInit as _, Tag, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
@@ -152,6 +154,12 @@ impl SealingKey {
 
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new((&*self.0).into())
+    }
+}
+
+impl fmt::Debug for SealingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealingKey")
     }
 }
 

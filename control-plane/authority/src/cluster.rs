@@ -1,0 +1,305 @@
+//! A cluster's birth and what it signs: the create record, heads.
+//!
+//! Owns names, limits and the authority key's documents. Refuses to own the cluster's certificate
+//! authority (X.509 lives in the server) and the contents of the Merkle map (rap-planner).
+
+use std::time::Duration;
+
+use rand_core::CryptoRng;
+use rap_contract::{Audience, AuthorityChain, HeaderTerms, PublicKey, Reject, Signer, sign};
+use rap_types::{ClusterId, Digest, HeadOrder, InstallationId, Reason, Wall};
+use rap_wire::v1;
+use zeroize::Zeroizing;
+
+use crate::custody::SealingKey;
+use crate::{Overlay, critical, ids, known_features};
+
+/// Timing of one cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterTiming {
+    /// How long a head is fresh.
+    pub fresh_for: Duration,
+    /// How long a node works on past that.
+    pub degraded_for: Duration,
+    /// How often an idle head is signed again.
+    pub refresh_every: Duration,
+    /// Life of a node certificate.
+    pub leaf_lifetime: Duration,
+}
+
+impl ClusterTiming {
+    /// Refuses timing under which nodes would lapse without a fault.
+    ///
+    /// # Errors
+    /// `request.invalid`.
+    pub fn check(&self) -> Result<(), Reject> {
+        let invalid = |what| Err(Reject::new(Reason::RequestInvalid, what));
+        if self.leaf_lifetime < Duration::from_secs(10) {
+            return invalid("leaf_lifetime must be at least 10 s");
+        }
+        if self.degraded_for > self.leaf_lifetime / 2 {
+            return invalid("degraded_for must not exceed half of leaf_lifetime");
+        }
+        if self.refresh_every < Duration::from_millis(100) {
+            return invalid("refresh_every must be at least 100 ms");
+        }
+        if self.refresh_every * 2 > self.fresh_for {
+            return invalid("refresh_every must not exceed half of fresh_for");
+        }
+        Ok(())
+    }
+}
+
+/// What an operator asks of a cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct ClusterOrder<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its IPv4 pool; empty = default.
+    pub ipv4_pool: &'a str,
+    /// Its timing.
+    pub timing: ClusterTiming,
+}
+
+/// Secrets and signed birth certificate of a cluster that was just made.
+#[derive(Debug)]
+pub struct NewCluster {
+    /// Its id.
+    pub id: ClusterId,
+    /// Its authority key.
+    pub authority: Signer,
+    /// Encoded create record.
+    pub record: Vec<u8>,
+    /// First incarnation of its heads.
+    pub incarnation: u64,
+    /// Key that seals its secrets; to be wrapped by the key encryption key.
+    pub data_key: SealingKey,
+    /// Key of its Merkle map.
+    pub map_key: Zeroizing<[u8; 32]>,
+    /// Its address ranges.
+    pub overlay: Overlay,
+}
+
+/// Makes a cluster: keys, address ranges and the record by which the installation vouches for it.
+///
+/// # Errors
+/// `request.invalid` for a bad name, pool or timing.
+pub fn create_cluster(
+    installation: InstallationId,
+    installation_authority: &Signer,
+    dev: bool,
+    order: &ClusterOrder<'_>,
+    now: Wall,
+    generator: &mut dyn CryptoRng,
+) -> Result<NewCluster, Reject> {
+    check_name(order.name)?;
+    order.timing.check()?;
+    let id = ClusterId::from_parts(ids::millis(now), ids::random(generator));
+    let overlay = Overlay::new(id, order.ipv4_pool)?;
+    let authority = Signer::generate(generator);
+    let incarnation = next_incarnation(0, now);
+    let record = v1::AuthorityRecord {
+        header: Some(
+            HeaderTerms {
+                installation,
+                cluster: id,
+                audience: Audience::Cluster(id),
+                issuer: installation_authority.id(),
+                incarnation,
+                sequence: 1,
+                issued_at: now,
+                expires_at: None,
+                critical: critical(dev),
+            }
+            .to_wire(),
+        ),
+        kind: v1::authority_record::Kind::Create.into(),
+        authority_key: authority.public().to_vec(),
+        previous_record_digest: Vec::new(),
+    };
+    let record = sign(&record, &[installation_authority, &authority]);
+    let map_key = Zeroizing::new(ids::random(generator));
+    let data_key = SealingKey::generate(generator);
+    Ok(NewCluster { id, authority, record, incarnation, data_key, map_key, overlay })
+}
+
+/// Verifies a cluster's stored records and that `authority` is the key they end in.
+///
+/// # Errors
+/// Those of the chain; `row.tampered` if the stored key is another.
+pub fn reopen_cluster(
+    installation: InstallationId,
+    installation_authority: &PublicKey,
+    dev: bool,
+    cluster: ClusterId,
+    records: &[Vec<u8>],
+    authority: &PublicKey,
+) -> Result<AuthorityChain, Reject> {
+    let chain =
+        AuthorityChain::verify(records, installation_authority, installation, cluster, known_features(dev))?;
+    if chain.active() != *authority {
+        return Err(Reject::new(Reason::RowTampered, "cluster authority key"));
+    }
+    Ok(chain)
+}
+
+/// The incarnation after `stored`: max(stored + 1, Unix seconds).
+pub fn next_incarnation(stored: u64, now: Wall) -> u64 {
+    stored.saturating_add(1).max(u64::try_from(now.0 / 1000).unwrap_or(0))
+}
+
+/// What a head says about one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadTerms {
+    /// (incarnation, version, refresh).
+    pub order: HeadOrder,
+    /// Leaves in the tree.
+    pub tree_size: u64,
+    /// Merkle root.
+    pub root: Digest,
+    /// Digest of the previous refresh-0 head, if there was one.
+    pub previous: Option<Digest>,
+    /// How long it is fresh.
+    pub fresh_for: Duration,
+    /// Spread of reconnects.
+    pub reconnect_window: Duration,
+}
+
+/// Signs a head and returns the encoded envelope.
+pub fn sign_head(
+    installation: InstallationId,
+    cluster: ClusterId,
+    dev: bool,
+    terms: &HeadTerms,
+    authority: &Signer,
+    now: Wall,
+) -> Vec<u8> {
+    let head = v1::ClusterHead {
+        header: Some(
+            HeaderTerms {
+                installation,
+                cluster,
+                audience: Audience::Cluster(cluster),
+                issuer: authority.id(),
+                incarnation: terms.order.incarnation.0,
+                sequence: terms.order.version.0,
+                issued_at: now,
+                expires_at: None,
+                critical: critical(dev),
+            }
+            .to_wire(),
+        ),
+        incarnation: terms.order.incarnation.0,
+        version: terms.order.version.0,
+        refresh: terms.order.refresh.0,
+        tree_size: terms.tree_size,
+        root: terms.root.to_vec(),
+        previous_head: terms.previous.map(Digest::to_vec).unwrap_or_default(),
+        fresh_until_ms: now.plus(terms.fresh_for).0,
+        reconnect_window_ms: u32::try_from(terms.reconnect_window.as_millis()).unwrap_or(u32::MAX),
+    };
+    sign(&head, &[authority])
+}
+
+/// Admits names of clusters and nodes: one DNS label.
+///
+/// # Errors
+/// `request.invalid`.
+pub fn check_name(name: &str) -> Result<(), Reject> {
+    let bytes = name.as_bytes();
+    let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
+    if bytes.len() <= 63 && bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last()) {
+        Ok(())
+    } else {
+        Err(Reject::new(Reason::RequestInvalid, "a name has 1 to 63 of a-z, 0-9 and inner hyphens"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng as _;
+
+    const NOW: Wall = Wall(1_800_000_000_000);
+    const TIMING: ClusterTiming = ClusterTiming {
+        fresh_for: Duration::from_secs(300),
+        degraded_for: Duration::from_secs(43_200),
+        refresh_every: Duration::from_secs(30),
+        leaf_lifetime: Duration::from_secs(86_400),
+    };
+
+    const ORDER: ClusterOrder<'_> = ClusterOrder { name: "prod", ipv4_pool: "", timing: TIMING };
+
+    #[test]
+    fn a_new_cluster_is_vouched_for_by_the_installation_and_itself() {
+        let mut generator = rand::rngs::StdRng::seed_from_u64(1);
+        let installation = InstallationId::from_bytes([1; 16]);
+        let root = Signer::generate(&mut generator);
+        let new = create_cluster(installation, &root, true, &ORDER, NOW, &mut generator).unwrap();
+        let records = [new.record.clone()];
+        let chain =
+            reopen_cluster(installation, &root.public(), true, new.id, &records, &new.authority.public())
+                .unwrap();
+        assert_eq!(chain.active(), new.authority.public());
+        assert_eq!(chain.incarnation(), 1_800_000_000);
+
+        let strict =
+            reopen_cluster(installation, &root.public(), false, new.id, &records, &new.authority.public());
+        assert_eq!(strict.unwrap_err().reason, Reason::AuthorityDevRefused);
+        let swapped = reopen_cluster(installation, &root.public(), true, new.id, &records, &root.public());
+        assert_eq!(swapped.unwrap_err().reason, Reason::RowTampered);
+        let stranger = Signer::generate(&mut generator).public();
+        let forged = reopen_cluster(installation, &stranger, true, new.id, &records, &new.authority.public());
+        assert_eq!(forged.unwrap_err().reason, Reason::KeyUnknown);
+    }
+
+    #[test]
+    fn a_signed_head_reads_back() {
+        let authority = Signer::from_seed(&[5; 32]);
+        let (installation, cluster) = (InstallationId::from_bytes([1; 16]), ClusterId::from_bytes([2; 16]));
+        let terms = HeadTerms {
+            order: HeadOrder::new(7, 3, 1),
+            tree_size: 4,
+            root: Digest::of(&[b"root"]),
+            previous: Some(Digest::of(&[b"before"])),
+            fresh_for: TIMING.fresh_for,
+            reconnect_window: Duration::from_secs(5),
+        };
+        let bytes = sign_head(installation, cluster, false, &terms, &authority, NOW);
+        let keys = rap_contract::KeySet::of::<v1::ClusterHead>(authority.public());
+        let expect = rap_contract::Expectation {
+            installation: Some(installation),
+            cluster: Some(cluster),
+            now: Some(NOW),
+            ..Default::default()
+        };
+        let (_, facts) = rap_contract::HeadFacts::open(&bytes, &keys, &expect).unwrap();
+        assert_eq!((facts.order, facts.root, facts.previous), (terms.order, terms.root, terms.previous));
+        assert_eq!(facts.fresh_until, NOW.plus(TIMING.fresh_for));
+    }
+
+    #[test]
+    fn timing_that_would_lapse_and_bad_names_are_refused() {
+        assert_eq!(TIMING.check(), Ok(()));
+        for timing in [
+            ClusterTiming { degraded_for: Duration::from_secs(43_201), ..TIMING },
+            ClusterTiming { refresh_every: Duration::from_secs(151), ..TIMING },
+            ClusterTiming { refresh_every: Duration::ZERO, ..TIMING },
+            ClusterTiming { leaf_lifetime: Duration::ZERO, degraded_for: Duration::ZERO, ..TIMING },
+        ] {
+            assert_eq!(timing.check().unwrap_err().reason, Reason::RequestInvalid, "{timing:?}");
+        }
+        for name in ["", "-a", "a-", "A", "a_b", "a.b", &"a".repeat(64)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+        assert!(check_name("prod-1").is_ok());
+    }
+
+    #[test]
+    fn incarnations_rise_even_when_the_clock_does_not() {
+        assert_eq!(next_incarnation(0, Wall(5_000)), 5);
+        assert_eq!(next_incarnation(9, Wall(5_000)), 10);
+        assert_eq!(next_incarnation(0, Wall(-5)), 1);
+    }
+}
