@@ -1,6 +1,7 @@
 //! From an error to the process exit code. The codes are rap-types'; this file only finds them.
 
 use std::error::Error;
+use std::io;
 use std::process;
 
 use rap_types::{ExitCode, Reason};
@@ -8,7 +9,7 @@ use rap_types::{ExitCode, Reason};
 use crate::files::FileError;
 use crate::secrets::SecretError;
 use crate::status::Refusal;
-use crate::tls::PeerReject;
+use crate::tls;
 
 /// A local failure with its stable code, for errors that have no type of their own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,9 +47,17 @@ pub fn reason_of(error: &(dyn Error + 'static)) -> Option<Reason> {
         if let Some(reason) = own_reason(error) {
             return Some(reason);
         }
-        next = error.source();
+        next = cause_of(error);
     }
     None
+}
+
+/// The next error below. Unlike `source` it does not skip the error that an I/O error wraps.
+pub(crate) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    }
 }
 
 /// One line for standard error: `error[code]: message: cause`.
@@ -86,7 +95,7 @@ fn own_reason(error: &(dyn Error + 'static)) -> Option<Reason> {
     if let Some(error) = error.downcast_ref::<SecretError>() {
         return Some(error.reason());
     }
-    error.downcast_ref::<PeerReject>().map(PeerReject::reason)
+    tls::reason_of(error)
 }
 
 #[cfg(test)]
@@ -113,5 +122,11 @@ mod tests {
     fn a_refusal_by_the_server_keeps_its_exit_code() {
         let refusal = Refusal::new(Reason::SnapshotRollback, "older");
         assert_eq!(code_of(&tonic::Status::from(refusal)), ExitCode::VerificationFailed);
+    }
+
+    #[test]
+    fn a_wrong_pin_inside_an_io_error_is_a_failed_verification() {
+        let error = io::Error::other(rustls::Error::from(tls::PeerReject::PinMismatch));
+        assert_eq!(code_of(&error), ExitCode::VerificationFailed);
     }
 }

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::io;
 
-use rap_types::reason::RpcStatus;
 use rap_types::{ERROR_DOMAIN, Reason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::exit::cause_of;
 use crate::tls;
 
 /// Why a call was refused or did not get through.
@@ -97,14 +97,11 @@ fn transport_reason(error: &(dyn Error + 'static)) -> Option<Reason> {
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
             found = Some(io_reason(io));
-            // `source` of an I/O error skips the error it wraps.
-            next = io.get_ref().map(|inner| inner as &(dyn Error + 'static));
-            continue;
         }
         if error.is::<tonic::transport::Error>() && found.is_none() {
             found = Some(Reason::ServerUnreachable);
         }
-        next = error.source();
+        next = cause_of(error);
     }
     found
 }
@@ -139,26 +136,15 @@ fn foreign_reason(status: &Status) -> Reason {
 /// The text of the last source, which is the one that names the fault.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut last = error;
-    loop {
-        let inner = match last.downcast_ref::<io::Error>() {
-            Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-            None => last.source(),
-        };
-        match inner {
-            Some(inner) => last = inner,
-            None => return last.to_string(),
-        }
+    while let Some(inner) = cause_of(last) {
+        last = inner;
     }
+    last.to_string()
 }
 
 /// A peer's text ends on a terminal and in headers: bounded, without control characters.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE).collect()
-}
-
-/// The gRPC code of a status row, for code that builds a status without a reason.
-pub fn code(rpc: RpcStatus) -> Code {
-    Code::from_i32(rpc.code())
 }
 
 const REQUEST_ID: &str = "request_id";
@@ -173,8 +159,8 @@ mod tests {
         for reason in Reason::ALL.iter().copied() {
             let status = refuse(reason, "what happened", "0190");
             assert_eq!(status.code() as i32, reason.row().rpc.code());
-            let headers = status.to_header_map().unwrap();
-            let read = Status::from_header_map(&headers).unwrap();
+            let response = status.into_http::<()>();
+            let read = Status::from_header_map(response.headers()).unwrap();
             let expected = Refusal::new(reason, "what happened").of_request("0190");
             assert_eq!(Refusal::from(&read), expected);
         }

@@ -63,6 +63,24 @@ impl<E: Display> Outcome for Result<(), E> {
     }
 }
 
+/// A task that loops for ever has the type `!`, which stable Rust can only name by a detour.
+impl Outcome for <fn() -> ! as Returns>::Output {
+    fn cause(self) -> Option<String> {
+        self
+    }
+}
+
+/// What a function type returns.
+#[doc(hidden)]
+pub trait Returns {
+    /// The returned type.
+    type Output;
+}
+
+impl<T> Returns for fn() -> T {
+    type Output = T;
+}
+
 impl Default for TaskGroup {
     fn default() -> Self {
         Self::new()
@@ -320,6 +338,25 @@ mod tests {
         group.spawn_critical("heart", async { Err::<(), _>("listener gone") });
         group.token().cancelled().await;
         assert_eq!(group.failure().unwrap().to_string(), "task heart: listener gone");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_never_returns_needs_no_written_type() {
+        let group = TaskGroup::new();
+        group.spawn_critical("ticker", async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        let drained = group.shutdown(Duration::ZERO).await;
+        assert_eq!(drained, Drained { aborted: vec!["ticker"], ..Drained::default() });
+    }
+
+    #[tokio::test]
+    async fn a_signal_sent_before_the_first_poll_is_not_lost() {
+        let signalled = shutdown_signal().unwrap();
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert_eq!(signalled.await, "SIGTERM");
     }
 
     #[tokio::test]
