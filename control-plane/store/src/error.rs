@@ -1,0 +1,100 @@
+//! What can go wrong with the database, sorted by what a caller can do about it.
+
+use rap_types::Reason;
+use sqlx::error::DatabaseError;
+
+/// A failed database operation. The text names constraints and error codes, never values.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer. A commit in flight may or may not have happened.
+    #[error("the database does not answer")]
+    Unavailable(#[source] sqlx::Error),
+    /// Serialization failure, deadlock or lock timeout; the same transaction may succeed when run again.
+    #[error("another transaction was in the way (SQLSTATE {0})")]
+    Contended(String),
+    /// A statement ran past its time.
+    #[error("the database took too long")]
+    TimedOut,
+    /// A unique constraint: the thing, or its name, exists.
+    #[error("already there ({constraint})")]
+    Exists {
+        /// Name of the constraint.
+        constraint: String,
+    },
+    /// A foreign key, check or not-null constraint.
+    #[error("the database refuses the row ({constraint})")]
+    Violated {
+        /// Name of the constraint, or the SQLSTATE when it has none.
+        constraint: String,
+    },
+    /// A row that must be there is not.
+    #[error("no such row")]
+    Absent,
+    /// A number that the database's signed integers cannot carry.
+    #[error("number out of range in column {0}")]
+    Range(&'static str),
+    /// Anything else: a fault of the program or of the schema.
+    #[error("database fault")]
+    Fault(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// The stable code of this failure.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unavailable(_) => Reason::StoreUnavailable,
+            Self::Contended(_) => Reason::RequestConflict,
+            Self::TimedOut => Reason::RequestTimeout,
+            Self::Exists { .. } => Reason::ResourceExists,
+            Self::Absent => Reason::ResourceNotFound,
+            Self::Violated { .. } | Self::Range(_) | Self::Fault(_) => Reason::ServerInternal,
+        }
+    }
+
+    /// True when the whole transaction may simply be run again: it was certainly rolled back.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Contended(_))
+    }
+
+    /// True for a unique violation of `constraint`.
+    pub fn is_exists(&self, constraint: &str) -> bool {
+        matches!(self, Self::Exists { constraint: found } if found == constraint)
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match error {
+            E::RowNotFound => Self::Absent,
+            E::Database(ref cause) => match of_database(cause.as_ref()) {
+                Some(sorted) => sorted,
+                None if is_shutdown(cause.as_ref()) => Self::Unavailable(error),
+                None => Self::Fault(error),
+            },
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Fault(error),
+        }
+    }
+}
+
+/// SQLSTATEs with a meaning of their own (PostgreSQL manual, appendix A).
+fn of_database(error: &dyn DatabaseError) -> Option<StoreError> {
+    let code = error.code().unwrap_or_default();
+    let constraint = || error.constraint().unwrap_or(&code).to_owned();
+    Some(match code.as_ref() {
+        "40001" | "40P01" | "55P03" => StoreError::Contended(code.into_owned()),
+        "57014" => StoreError::TimedOut,
+        "23505" => StoreError::Exists { constraint: constraint() },
+        "23502" | "23503" | "23514" => StoreError::Violated { constraint: constraint() },
+        _ => return None,
+    })
+}
+
+/// Shutdown, recovery, too many connections, lost connection, idle in transaction for too long.
+fn is_shutdown(error: &dyn DatabaseError) -> bool {
+    let code = error.code().unwrap_or_default();
+    code.starts_with("08") || code.starts_with("57P") || code == "53300" || code == "25P03"
+}

@@ -1,0 +1,109 @@
+//! `postmaster.pid`: what an earlier server left, and whether the present one is ready.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::PostgresError;
+
+/// How often a condition of another process is looked at again.
+pub(super) const POLL: Duration = Duration::from_millis(20);
+
+/// How long an orphan may take over a fast, then an immediate shutdown.
+const ORPHAN_FAST: Duration = Duration::from_secs(30);
+const ORPHAN_IMMEDIATE: Duration = Duration::from_secs(10);
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join("postmaster.pid")
+}
+
+/// True if the server with process id `pid` says that it takes connections.
+pub(super) fn is_ready(directory: &Path, pid: u32) -> bool {
+    let Ok(text) = fs::read_to_string(path(directory)) else { return false };
+    let mut lines = text.lines();
+    lines.next().and_then(|line| line.trim().parse().ok()) == Some(pid)
+        && lines.nth(6).is_some_and(|line| line.trim() == "ready")
+}
+
+/// Clears the way for a new server: stops one that outlived its control plane, and removes the pid
+/// file of one that did not. Called with the directory's lock held, so no live control plane owns it.
+pub(super) async fn clear_orphan(directory: &Path) -> Result<(), PostgresError> {
+    let file = path(directory);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(PostgresError::io("read", &file)(error)),
+    };
+    let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).filter(|pid| *pid > 1);
+    if let Some(pid) = pid
+        && serves(pid, directory)
+    {
+        tracing::warn!(pid, "stopping a PostgreSQL server left by a killed control plane");
+        stop_orphan(pid, directory).await?;
+    }
+    match fs::remove_file(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(PostgresError::io("remove", &file)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn stop_orphan(pid: i32, directory: &Path) -> Result<(), PostgresError> {
+    for (signal, patience) in [(Signal::SIGINT, ORPHAN_FAST), (Signal::SIGQUIT, ORPHAN_IMMEDIATE)] {
+        // The process may end between the look and the signal; then there is nothing to stop.
+        let _ = kill(Pid::from_raw(pid), signal);
+        let gone = async {
+            while serves(pid, directory) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        if tokio::time::timeout(patience, gone).await.is_ok() {
+            return Ok(());
+        }
+    }
+    Err(PostgresError::NotReady(format!("process {pid} of an earlier start does not stop")))
+}
+
+/// True if `pid` is a live PostgreSQL whose working directory is `directory`. A zombie is dead: its
+/// working directory cannot be read.
+fn serves(pid: i32, directory: &Path) -> bool {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let at_home = fs::read_link(process.join("cwd")).is_ok_and(|cwd| {
+        cwd == directory || directory.canonicalize().is_ok_and(|canonical| cwd == canonical)
+    });
+    let named = fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim().starts_with("postgres"));
+    at_home && named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stale_pid_file_naming_an_unrelated_process_is_removed_and_the_process_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        fs::write(path(directory.path()), format!("{}\n/elsewhere\n", other.id())).unwrap();
+        clear_orphan(directory.path()).await.unwrap();
+        assert!(!path(directory.path()).exists());
+        assert_eq!(other.try_wait().unwrap(), None);
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+
+    #[test]
+    fn ready_needs_both_the_process_and_the_status() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |pid: u32, status: &str| format!("{pid}\n/d\n1\n5432\n/s\n\n 1 2\n{status}\n");
+        fs::write(path(directory.path()), file(7, "starting")).unwrap();
+        assert!(!is_ready(directory.path(), 7));
+        fs::write(path(directory.path()), file(7, "ready   ")).unwrap();
+        assert!(is_ready(directory.path(), 7));
+        assert!(!is_ready(directory.path(), 8));
+    }
+}
