@@ -1,18 +1,19 @@
-//! A cluster's birth and what it signs: the create record, heads.
+//! A cluster's birth: name, timing, address pool, keys and the record that vouches for it.
 //!
-//! Owns names, limits and the authority key's documents. Refuses to own the cluster's certificate
+//! Owns names and limits. Refuses to own the cluster's certificate
 //! authority (X.509 lives in the server) and the contents of the Merkle map (rap-planner).
 
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use rand_core::CryptoRng;
 use rap_contract::{Audience, AuthorityChain, HeaderTerms, PublicKey, Reject, Signer, sign};
-use rap_types::{ClusterId, Digest, HeadOrder, InstallationId, Reason, Wall};
+use rap_types::{ClusterId, InstallationId, Reason, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
 use crate::custody::SealingKey;
-use crate::{Overlay, critical, ids, known_features};
+use crate::{check_pool, critical, ids, known_features};
 
 /// Timing of one cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,8 @@ pub struct NewCluster {
     pub data_key: SealingKey,
     /// Key of its Merkle map.
     pub map_key: Zeroizing<[u8; 32]>,
-    /// Its address ranges.
-    pub overlay: Overlay,
+    /// Its IPv4 pool.
+    pub ipv4_pool: Ipv4Net,
 }
 
 /// Makes a cluster: keys, address ranges and the record by which the installation vouches for it.
@@ -95,7 +96,7 @@ pub fn create_cluster(
     check_name(order.name)?;
     order.timing.check()?;
     let id = ClusterId::from_parts(ids::millis(now), ids::random(generator));
-    let overlay = Overlay::new(id, order.ipv4_pool)?;
+    let ipv4_pool = check_pool(order.ipv4_pool)?;
     let authority = Signer::generate(generator);
     let incarnation = next_incarnation(0, now);
     let record = v1::AuthorityRecord {
@@ -120,7 +121,7 @@ pub fn create_cluster(
     let record = sign(&record, &[installation_authority, &authority]);
     let map_key = Zeroizing::new(ids::random(generator));
     let data_key = SealingKey::generate(generator);
-    Ok(NewCluster { id, authority, record, incarnation, data_key, map_key, overlay })
+    Ok(NewCluster { id, authority, record, incarnation, data_key, map_key, ipv4_pool })
 }
 
 /// Verifies a cluster's stored records and that `authority` is the key they end in.
@@ -146,59 +147,6 @@ pub fn reopen_cluster(
 /// The incarnation after `stored`: max(stored + 1, Unix seconds).
 pub fn next_incarnation(stored: u64, now: Wall) -> u64 {
     stored.saturating_add(1).max(u64::try_from(now.0 / 1000).unwrap_or(0))
-}
-
-/// What a head says about one version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeadTerms {
-    /// (incarnation, version, refresh).
-    pub order: HeadOrder,
-    /// Leaves in the tree.
-    pub tree_size: u64,
-    /// Merkle root.
-    pub root: Digest,
-    /// Digest of the previous refresh-0 head, if there was one.
-    pub previous: Option<Digest>,
-    /// How long it is fresh.
-    pub fresh_for: Duration,
-    /// Spread of reconnects.
-    pub reconnect_window: Duration,
-}
-
-/// Signs a head and returns the encoded envelope.
-pub fn sign_head(
-    installation: InstallationId,
-    cluster: ClusterId,
-    dev: bool,
-    terms: &HeadTerms,
-    authority: &Signer,
-    now: Wall,
-) -> Vec<u8> {
-    let head = v1::ClusterHead {
-        header: Some(
-            HeaderTerms {
-                installation,
-                cluster,
-                audience: Audience::Cluster(cluster),
-                issuer: authority.id(),
-                incarnation: terms.order.incarnation.0,
-                sequence: terms.order.version.0,
-                issued_at: now,
-                expires_at: None,
-                critical: critical(dev),
-            }
-            .to_wire(),
-        ),
-        incarnation: terms.order.incarnation.0,
-        version: terms.order.version.0,
-        refresh: terms.order.refresh.0,
-        tree_size: terms.tree_size,
-        root: terms.root.to_vec(),
-        previous_head: terms.previous.map(Digest::to_vec).unwrap_or_default(),
-        fresh_until_ms: now.plus(terms.fresh_for).0,
-        reconnect_window_ms: u32::try_from(terms.reconnect_window.as_millis()).unwrap_or(u32::MAX),
-    };
-    sign(&head, &[authority])
 }
 
 /// Admits names of clusters and nodes: one DNS label.
@@ -252,31 +200,6 @@ mod tests {
         let stranger = Signer::generate(&mut generator).public();
         let forged = reopen_cluster(installation, &stranger, true, new.id, &records, &new.authority.public());
         assert_eq!(forged.unwrap_err().reason, Reason::KeyUnknown);
-    }
-
-    #[test]
-    fn a_signed_head_reads_back() {
-        let authority = Signer::from_seed(&[5; 32]);
-        let (installation, cluster) = (InstallationId::from_bytes([1; 16]), ClusterId::from_bytes([2; 16]));
-        let terms = HeadTerms {
-            order: HeadOrder::new(7, 3, 1),
-            tree_size: 4,
-            root: Digest::of(&[b"root"]),
-            previous: Some(Digest::of(&[b"before"])),
-            fresh_for: TIMING.fresh_for,
-            reconnect_window: Duration::from_secs(5),
-        };
-        let bytes = sign_head(installation, cluster, false, &terms, &authority, NOW);
-        let keys = rap_contract::KeySet::of::<v1::ClusterHead>(authority.public());
-        let expect = rap_contract::Expectation {
-            installation: Some(installation),
-            cluster: Some(cluster),
-            now: Some(NOW),
-            ..Default::default()
-        };
-        let (_, facts) = rap_contract::HeadFacts::open(&bytes, &keys, &expect).unwrap();
-        assert_eq!((facts.order, facts.root, facts.previous), (terms.order, terms.root, terms.previous));
-        assert_eq!(facts.fresh_until, NOW.plus(TIMING.fresh_for));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use rap_contract::{
     Audience, CERTIFICATE_PROOF, HeaderTerms, JOIN_PROOF, LOGIN_PROOF, POLL_PROOF, PublicKey, Reject, Signer,
     check_proof, sign,
@@ -15,7 +16,7 @@ use rap_types::{
 };
 use rap_wire::v1;
 
-use crate::{Overlay, OverlayAddresses, check_name, critical};
+use crate::{check_name, critical};
 
 /// Life of a bootstrap contract.
 pub const CONTRACT_LIFE: Duration = Duration::from_secs(3600);
@@ -235,10 +236,10 @@ pub struct ContractTerms<'a> {
     pub organization: Option<OrganizationId>,
     /// Tags.
     pub tags: &'a [String],
-    /// Address ranges of the cluster.
-    pub overlay: &'a Overlay,
-    /// The node's addresses.
-    pub addresses: OverlayAddresses,
+    /// The node's IPv4 address with the pool's prefix length.
+    pub overlay_ipv4: Ipv4Net,
+    /// The node's IPv6 address with the prefix length of the cluster.
+    pub overlay_ipv6: Ipv6Net,
     /// Where nodes reach the control plane.
     pub control_urls: &'a [String],
     /// SHA-256 of the TLS CA's SPKI.
@@ -278,8 +279,8 @@ pub fn sign_contract(terms: &ContractTerms<'_>, authority: &Signer, now: Wall) -
         roles: terms.roles.iter().map(ToString::to_string).collect(),
         organization_id: terms.organization.map(OrganizationId::to_vec).unwrap_or_default(),
         tags: terms.tags.to_vec(),
-        overlay_ipv4: terms.overlay.ipv4_text(&terms.addresses),
-        overlay_ipv6: terms.overlay.ipv6_text(&terms.addresses),
+        overlay_ipv4: terms.overlay_ipv4.to_string(),
+        overlay_ipv6: terms.overlay_ipv6.to_string(),
         control_urls: terms.control_urls.to_vec(),
         server_trust_pin: terms.server_trust_pin.to_vec(),
         activation_manifest: terms.activation_manifest.to_vec(),
@@ -421,8 +422,8 @@ mod tests {
             roles: &[Role::Core],
             organization: None,
             tags: &[],
-            overlay: &cluster.overlay,
-            addresses: cluster.overlay.addresses(1).unwrap(),
+            overlay_ipv4: "100.96.0.1/16".parse().unwrap(),
+            overlay_ipv6: "fd00::1/48".parse().unwrap(),
             control_urls: &["https://h:8443".into()],
             server_trust_pin: pin,
             activation_manifest: &manifest,

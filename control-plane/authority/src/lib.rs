@@ -13,8 +13,8 @@ mod rows;
 mod token;
 
 pub use cluster::{
-    ClusterOrder, ClusterTiming, HeadTerms, NewCluster, check_name, create_cluster, next_incarnation,
-    reopen_cluster, sign_head,
+    ClusterOrder, ClusterTiming, NewCluster, check_name, create_cluster, next_incarnation, reopen_cluster,
+    sign_head,
 };
 pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError};
 pub use enrollment::{
@@ -26,7 +26,7 @@ pub use installation::{
     InstallationFacts, NewInstallation, activation_request, answer_activation_request, create_installation,
     critical, decide_activation, known_features, reopen_activation,
 };
-pub use overlay::{DEFAULT_IPV4_POOL, Overlay, OverlayAddresses};
+pub use overlay::{DEFAULT_IPV4_POOL, check_pool, choose_host_number};
 pub use rows::{RowKey, row_mac};
 pub use token::{
     NewToken, TokenOrder, TokenRow, TokenScope, TokenTerms, check_tags, check_token_row, issue_token,
