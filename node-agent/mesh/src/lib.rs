@@ -1,1 +1,22 @@
 //! mTLS links: dial, accept, one task per link.
+//!
+//! Owns sockets, TLS streams, the accept budget and the tasks that drive `rap-link` sessions. Refuses
+//! to own decisions: which peers exist comes in by [`Mesh::apply`], the life of a link is decided by
+//! `rap-link`, who a peer is by its leaf certificate.
+
+mod accept;
+mod budget;
+mod config;
+mod dial;
+mod mesh;
+mod pump;
+mod registry;
+mod shared;
+mod socket;
+mod status;
+mod table;
+
+pub use config::{Budget, MeshConfig};
+pub use mesh::Mesh;
+pub use status::{LinkStatus, MeshEvent};
+pub use table::{Peer, Peers};

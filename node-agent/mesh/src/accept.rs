@@ -1,0 +1,80 @@
+//! Inbound connections.
+//!
+//! Owns the accept loop, which ends with the mesh and never on an error, and the server handshake.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_link::{Input, Side};
+use rap_runtime::tls::{ALPN_LINK, PeerReject, peer, require_alpn};
+use rap_types::Reason;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use crate::budget::{AcceptBudget, Ticket};
+use crate::pump;
+use crate::shared::{Connection, Shared, reason_of_io};
+use crate::socket;
+
+/// Accepts until the group is cancelled.
+pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    let budget = AcceptBudget::new(shared.config.budget);
+    let token = shared.tasks.token();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = token.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, source)) => match budget.enter(source.ip()) {
+                Some(ticket) => {
+                    shared.tasks.spawn("link-inbound", inbound(shared.clone(), stream, source, ticket));
+                }
+                None => shared.registry.reject(Reason::LinkBudget, 1),
+            },
+            Err(error) => {
+                // Out of descriptors, or a connection that was gone before it was taken.
+                tracing::debug!(%error, "accept failed");
+                tokio::select! {
+                    biased;
+                    () = token.cancelled() => return,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn inbound(shared: Arc<Shared>, stream: TcpStream, source: SocketAddr, ticket: Ticket) {
+    let stop = shared.tasks.token();
+    let mut connection = Connection::new(shared, Side::Acceptor, stop);
+    connection.remote = Some(source);
+    if let Some(stream) = handshake(&mut connection, stream).await {
+        pump::run(&mut connection, stream, Some(ticket)).await;
+    }
+    connection.account();
+}
+
+async fn handshake(connection: &mut Connection, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    if let Err(error) = socket::tune(&stream) {
+        connection.input(Input::Broken(reason_of_io(&error)));
+        return None;
+    }
+    let acceptor = TlsAcceptor::from(connection.shared.server.clone());
+    let stream: TlsStream<TcpStream> = connection.step(acceptor.accept(stream), reason_of_io).await?.into();
+    identify(connection, &stream);
+    Some(stream)
+}
+
+/// Reads who the peer proved to be. The session decides what follows.
+pub(crate) fn identify(connection: &mut Connection, stream: &TlsStream<TcpStream>) {
+    let (_, state) = stream.get_ref();
+    match require_alpn(state, ALPN_LINK).and_then(|()| peer(state)) {
+        Ok(leaf) => connection.proved(leaf),
+        Err(reject) => connection.input(Input::Broken(PeerReject::reason(&reject))),
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,128 @@
+//! Outbound connections: one task per desired peer keeps it linked.
+//!
+//! Owns when to dial, by the rules of `rap-link`, and the client handshake.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_link::{Input, Side, may_dial, redial_delay};
+use rap_runtime::tls::{any_server_name, link_client};
+use rap_types::{Mono, NodeId, Reason};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use crate::accept::identify;
+use crate::pump;
+use crate::registry::NewPeer;
+use crate::shared::{Connection, Shared, reason_of_io, until};
+use crate::socket;
+use crate::table::Peer;
+
+/// Dials whenever the peer has no link, is dialable and it is this node's turn, until the peer leaves
+/// the table.
+pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
+    let NewPeer { peer, mut vacant, stop } = new;
+    let mut table = shared.table.subscribe();
+    let mut backoff = Backoff { failures: 0, not_before: Mono(0) };
+    loop {
+        let Some(entry) = table.borrow_and_update().peers.get(&peer).cloned() else { return };
+        let since = *vacant.borrow_and_update();
+        let due = since.and_then(|since| due(&shared, peer, &entry, since, &backoff));
+        let now = shared.now();
+        if due.is_none_or(|due| now.mono < due) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = table.changed() => if changed.is_err() { return },
+                changed = vacant.changed() => if changed.is_err() { return },
+                () = until(due.unwrap_or(Mono(u64::MAX)), now), if due.is_some() => {}
+            }
+            continue;
+        }
+        let mut session_id = [0; 16];
+        rand::fill(&mut session_id);
+        let side = Side::Dialer { expected: peer, session_id };
+        let mut connection = Connection::new(shared.clone(), side, stop.clone());
+        outbound(&mut connection, peer, &entry.endpoints).await;
+        connection.account();
+        backoff.after(&connection);
+    }
+}
+
+/// When this node may dial next; `None` while it may not at all.
+fn due(shared: &Shared, peer: NodeId, entry: &Peer, vacant_since: Mono, backoff: &Backoff) -> Option<Mono> {
+    let grace = shared.config.dial_grace;
+    let local = shared.config.node;
+    let dialable = !entry.endpoints.is_empty();
+    if shared.now().mono >= entry.deadline || !may_dial(local, peer, dialable, Duration::MAX, grace) {
+        return None;
+    }
+    let at_once = may_dial(local, peer, dialable, Duration::ZERO, grace);
+    let turn = if at_once { vacant_since } else { vacant_since.plus(grace) };
+    Some(turn.max(backoff.not_before))
+}
+
+struct Backoff {
+    failures: u32,
+    not_before: Mono,
+}
+
+impl Backoff {
+    /// A link that lived, or that gave way to another, is no failure.
+    fn after(&mut self, connection: &Connection) {
+        let now = connection.shared.now().mono;
+        let lived = connection.established_at.is_some_and(|at| now.since(at) >= PROVEN_STABLE);
+        let failed = connection.link.reason() != Some(Reason::LinkDuplicate);
+        self.failures = if lived { 0 } else { self.failures.saturating_add(u32::from(failed)) };
+        self.not_before = now.plus(redial_delay(self.failures.saturating_sub(1), rand::random()));
+    }
+}
+
+async fn outbound(connection: &mut Connection, peer: NodeId, endpoints: &[SocketAddr]) {
+    let share =
+        connection.shared.config.timing.handshake / u32::try_from(endpoints.len().max(1)).unwrap_or(1);
+    let connecting = connect(endpoints.to_vec(), share);
+    let Some((stream, remote)) = connection.step(connecting, |_| Reason::LinkUnreachable).await else {
+        return;
+    };
+    connection.remote = Some(remote);
+    connection.input(Input::Opened);
+    if let Some(stream) = handshake(connection, peer, stream).await {
+        pump::run(connection, stream, None).await;
+    }
+}
+
+/// Tries the endpoints in order, each for its share of the deadline.
+async fn connect(endpoints: Vec<SocketAddr>, share: Duration) -> Result<(TcpStream, SocketAddr), Reason> {
+    for endpoint in endpoints {
+        match tokio::time::timeout(share, TcpStream::connect(endpoint)).await {
+            Ok(Ok(stream)) if socket::tune(&stream).is_ok() => return Ok((stream, endpoint)),
+            Ok(_) | Err(_) => tracing::debug!(%endpoint, "endpoint not connected"),
+        }
+    }
+    Err(Reason::LinkUnreachable)
+}
+
+async fn handshake(
+    connection: &mut Connection,
+    peer: NodeId,
+    stream: TcpStream,
+) -> Option<TlsStream<TcpStream>> {
+    let shared = connection.shared.clone();
+    let time = shared.config.time.clone();
+    let config = match link_client(&shared.trust, &shared.leaf, shared.config.cluster, peer, time) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, "TLS client configuration refused");
+            connection.input(Input::Broken(Reason::CertificateInvalid));
+            return None;
+        }
+    };
+    let connecting = TlsConnector::from(config).connect(any_server_name(), stream);
+    let stream: TlsStream<TcpStream> = connection.step(connecting, reason_of_io).await?.into();
+    identify(connection, &stream);
+    Some(stream)
+}
+
+/// A link that lived this long clears the count of failures.
+const PROVEN_STABLE: Duration = Duration::from_secs(10);

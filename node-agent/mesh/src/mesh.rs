@@ -1,0 +1,139 @@
+//! The handle to a running mesh.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rap_link::Answer;
+use rap_runtime::tls::{LeafSlot, TrustStore, link_server};
+use rap_runtime::{Clock, TaskGroup};
+use rap_types::{NodeId, Reason};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::config::MeshConfig;
+use crate::pump::Command;
+use crate::registry::Registry;
+use crate::shared::Shared;
+use crate::status::{LinkStatus, MeshEvent};
+use crate::table::{Peers, Table};
+use crate::{accept, dial, socket};
+
+/// All links of one membership. Clones are the same mesh. It lives until its task group is cancelled;
+/// links then drain.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+}
+
+impl Mesh {
+    /// Binds and starts to accept, with no identity, no trust and no peers: nothing links until
+    /// [`Self::identify`] and [`Self::apply`]. Must be called within a runtime.
+    pub fn start(config: MeshConfig, tasks: TaskGroup) -> io::Result<Self> {
+        let listener = socket::listen(config.listen)?;
+        let address = listener.local_addr()?;
+        let (leaf, trust) = (LeafSlot::new(), TrustStore::new());
+        let server = link_server(&leaf, &trust, config.time.clone()).map_err(io::Error::other)?;
+        let (events, _) = broadcast::channel(config.event_queue.max(1));
+        let shared = Arc::new(Shared {
+            registry: Registry::new(config.node, events),
+            config,
+            clock: Clock::new(),
+            leaf,
+            trust,
+            server,
+            table: watch::Sender::new(Arc::new(Table::default())),
+            tasks,
+            applying: Mutex::default(),
+            next_id: AtomicU64::new(0),
+        });
+        shared.tasks.spawn_critical("link-accept", accept::accept(shared.clone(), listener));
+        Ok(Self { shared, address })
+    }
+
+    /// Where links are accepted, with the port that the kernel chose.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Uses this leaf (first of `chain`) and key for handshakes from now on. Live links go on.
+    pub fn identify(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<(), rustls::Error> {
+        self.shared.leaf.set(chain, key)
+    }
+
+    /// Replaces the desired peers and the trust. Links to peers that are gone or revoked close at
+    /// once; new peers are dialled.
+    pub fn apply(&self, peers: Peers) {
+        let shared = &self.shared;
+        let Peers { peers, trust, newest_head } = peers;
+        let table = Arc::new(Table { peers, newest_head });
+        let parent = shared.tasks.token();
+        let _one_at_a_time = shared.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.trust.replace(shared.config.cluster, trust);
+        let added = shared.registry.retain(table.peers.keys(), shared.now().mono, &parent);
+        shared.table.send_replace(table);
+        for new in added {
+            shared.tasks.spawn("link-dial", dial::keep_linked(shared.clone(), new));
+        }
+    }
+
+    /// Every desired peer and the state of its link, by node id.
+    pub fn links(&self) -> Vec<LinkStatus> {
+        self.shared.registry.statuses()
+    }
+
+    /// Changes from now on. A reader that falls behind loses the oldest and learns how many.
+    pub fn events(&self) -> broadcast::Receiver<MeshEvent> {
+        self.shared.registry.subscribe()
+    }
+
+    /// Refused inbound connections and refused frames, by reason, of connections that ended.
+    pub fn rejected(&self) -> BTreeMap<Reason, u64> {
+        self.shared.registry.rejected()
+    }
+
+    /// Sends `count` probes one after the other. Stops early when the link ends.
+    pub async fn probe(&self, peer: NodeId, count: u32) -> Result<Vec<Answer>, Reason> {
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            match self.ask(peer, Command::Probe).await {
+                Ok(answer) => answers.push(answer),
+                Err(reason) if answers.is_empty() => return Err(reason),
+                Err(_) => break,
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Sends `payload` (at most [`rap_link::ECHO_MAX`] bytes) and returns the round trip of its return.
+    pub async fn echo(&self, peer: NodeId, payload: Vec<u8>) -> Result<Duration, Reason> {
+        match self.ask(peer, |reply| Command::Echo(payload, reply)).await? {
+            Answer::RoundTrip(rtt) => Ok(rtt),
+            Answer::Failed(reason) => Err(reason),
+        }
+    }
+
+    async fn ask(
+        &self,
+        peer: NodeId,
+        command: impl FnOnce(oneshot::Sender<Answer>) -> Command,
+    ) -> Result<Answer, Reason> {
+        let commands = self.shared.registry.commands(peer)?;
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            commands.send(command(reply)).await.map_err(|_| Reason::LinkClosed)?;
+            answer.await.map_err(|_| Reason::LinkClosed)
+        };
+        // The session answers by its own deadline; twice that covers a link whose buffer is full.
+        let deadline = self.shared.config.timing.answer * 2;
+        tokio::time::timeout(deadline, asked).await.unwrap_or(Err(Reason::ProbeTimeout))
+    }
+}

@@ -1,0 +1,253 @@
+//! Moves bytes between one TLS stream and one link, and carries commands and answers.
+//!
+//! Owns the write buffer (bounded: reading stops while it is full), the stall clock and the order of
+//! closing. Every decision about the link is the session's.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rap_link::{Answer, Input, Output, Permit, SessionState};
+use rap_types::{Mono, Reason};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Ticket;
+use crate::registry::Active;
+use crate::shared::{Connection, reason_of_io, until};
+use crate::status::MeshEvent;
+
+/// A question for the peer of a link.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Probe(oneshot::Sender<Answer>),
+    Echo(Vec<u8>, oneshot::Sender<Answer>),
+}
+
+/// Carries the connection to its end. The ticket is given back once the link is established.
+pub(crate) async fn run(connection: &mut Connection, stream: TlsStream<TcpStream>, ticket: Option<Ticket>) {
+    let (read, write) = tokio::io::split(stream);
+    let mut pump = Pump::new(connection, read, write, ticket);
+    pump.carry().await;
+    pump.close().await;
+}
+
+struct Pump<'a> {
+    connection: &'a mut Connection,
+    read: ReadHalf<TlsStream<TcpStream>>,
+    write: WriteHalf<TlsStream<TcpStream>>,
+    ticket: Option<Ticket>,
+    outgoing: Vec<u8>,
+    unflushed: bool,
+    /// Last time that bytes left, while some wait.
+    progress: Mono,
+    sender: mpsc::Sender<Command>,
+    commands: mpsc::Receiver<Command>,
+    replaced: CancellationToken,
+    asked: BTreeMap<u64, oneshot::Sender<Answer>>,
+    next_token: u64,
+    /// The peer lost its permission: not one more byte for it.
+    denied: bool,
+}
+
+enum Woken {
+    Permit,
+    Stopped(Reason),
+    Asked(Command),
+    Time,
+    Wrote(io::Result<usize>),
+    Read(io::Result<usize>),
+}
+
+impl<'a> Pump<'a> {
+    fn new(
+        connection: &'a mut Connection,
+        read: ReadHalf<TlsStream<TcpStream>>,
+        write: WriteHalf<TlsStream<TcpStream>>,
+        ticket: Option<Ticket>,
+    ) -> Self {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let progress = connection.shared.now().mono;
+        Self {
+            connection,
+            read,
+            write,
+            ticket,
+            outgoing: Vec::new(),
+            unflushed: false,
+            progress,
+            sender,
+            commands,
+            replaced: CancellationToken::new(),
+            asked: BTreeMap::new(),
+            next_token: 0,
+            denied: false,
+        }
+    }
+
+    async fn carry(&mut self) {
+        let mut table = self.connection.shared.table.subscribe();
+        // The permit was read before this subscription: what changed in between counts too.
+        table.mark_changed();
+        let group = self.connection.shared.tasks.token();
+        let mut buffer = vec![0; READ_CHUNK];
+        self.settle();
+        while let Some(due) = self.connection.link.poll_timeout() {
+            let now = self.connection.shared.now();
+            let writing = !self.outgoing.is_empty() || self.unflushed;
+            let stall = self.progress.plus(self.connection.shared.config.write_stall);
+            let due = if writing { due.min(stall) } else { due };
+            let room = self.outgoing.len() < HIGH_WATER;
+            let leaving = self.connection.link.state() == SessionState::Draining;
+            let woken = tokio::select! {
+                biased;
+                _ = table.changed() => Woken::Permit,
+                () = group.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDrained),
+                () = self.replaced.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDuplicate),
+                wrote = push(&mut self.write, &self.outgoing), if writing => Woken::Wrote(wrote),
+                Some(command) = self.commands.recv(), if room => Woken::Asked(command),
+                read = self.read.read(&mut buffer), if room => Woken::Read(read),
+                () = until(due, now) => Woken::Time,
+            };
+            self.wake(woken, &buffer, writing);
+            self.settle();
+        }
+    }
+
+    fn wake(&mut self, woken: Woken, buffer: &[u8], writing: bool) {
+        let now = self.connection.shared.now();
+        match woken {
+            Woken::Permit => self.permit_changed(),
+            Woken::Stopped(reason) => self.connection.input(Input::DrainAsked(reason)),
+            Woken::Asked(command) => self.ask(command),
+            Woken::Wrote(Ok(count)) => {
+                self.unflushed = count > 0;
+                self.outgoing.drain(..count);
+                self.outgoing.shrink_to(READ_CHUNK);
+                self.progress = now.mono;
+            }
+            Woken::Read(Ok(0)) => self.connection.input(Input::Broken(Reason::LinkClosed)),
+            Woken::Read(Ok(count)) => self.connection.link.receive(&buffer[..count], now),
+            Woken::Wrote(Err(error)) | Woken::Read(Err(error)) => {
+                self.connection.input(Input::Broken(reason_of_io(&error)));
+            }
+            Woken::Time => {
+                let stall = self.connection.shared.config.write_stall;
+                if writing && now.mono >= self.progress.plus(stall) {
+                    self.connection.input(Input::Broken(Reason::LinkStalled));
+                }
+            }
+        }
+        self.connection.link.handle_timeout(now);
+    }
+
+    fn permit_changed(&mut self) {
+        let Some(proven) = self.connection.proven else { return };
+        let shared = &self.connection.shared;
+        let permit = shared.table.borrow().permit(&shared.trust, &proven.leaf, proven.until);
+        self.denied = matches!(permit, Permit::Denied(_));
+        self.connection.input(Input::PermitChanged(permit));
+    }
+
+    fn ask(&mut self, command: Command) {
+        let token = self.next_token;
+        self.next_token += 1;
+        let (input, reply) = match command {
+            Command::Probe(reply) => (Input::ProbeAsked { token }, reply),
+            Command::Echo(payload, reply) => (Input::EchoAsked { token, payload }, reply),
+        };
+        self.asked.insert(token, reply);
+        if let Err(reject) = self.connection.link.handle(input, self.connection.shared.now()) {
+            self.answer(token, Answer::Failed(reject.reason()));
+        }
+    }
+
+    /// Carries out what the session asked for and publishes what changed.
+    fn settle(&mut self) {
+        let now = self.connection.shared.now();
+        while let Some(output) = self.connection.link.poll_output() {
+            match output {
+                Output::Established(hello) => self.established(hello.newest_head, now.mono),
+                Output::ProbeAnswered { token, answer } | Output::EchoAnswered { token, answer } => {
+                    self.answer(token, answer);
+                }
+                // Bytes are in the transmit buffer; states are in the report below.
+                Output::Send(_) | Output::Suspected | Output::Recovered | Output::Closed(_) => {}
+            }
+        }
+        if self.outgoing.is_empty() && !self.unflushed {
+            self.progress = now.mono;
+        }
+        self.connection.link.take_transmit(&mut self.outgoing);
+        self.connection.report();
+    }
+
+    fn established(&mut self, head: Vec<u8>, now: Mono) {
+        self.ticket = None;
+        self.connection.established_at = Some(now);
+        let (Some(peer), registry) = (self.connection.peer, &self.connection.shared.registry) else { return };
+        let active = Active {
+            id: self.connection.id,
+            direction: self.connection.direction,
+            commands: self.sender.clone(),
+            replaced: self.replaced.clone(),
+        };
+        match registry.admit(peer, active) {
+            Ok(()) if !head.is_empty() => registry.tell(MeshEvent::PeerHead { peer, head }),
+            Ok(()) => {}
+            Err(reason) => self.connection.input(Input::DrainAsked(reason)),
+        }
+    }
+
+    /// An asker that no longer waits is no fault.
+    fn answer(&mut self, token: u64, answer: Answer) {
+        if let Some(reply) = self.asked.remove(&token) {
+            let _gone = reply.send(answer);
+        }
+    }
+
+    /// The peer's slot is free before the last bytes go out, so that closing never delays a new link.
+    async fn close(mut self) {
+        if let Some(peer) = self.connection.peer {
+            let now = self.connection.shared.now().mono;
+            self.connection.shared.registry.release(peer, self.connection.id, now);
+        }
+        self.ticket = None;
+        if self.denied {
+            return;
+        }
+        let linger = self.connection.shared.config.linger;
+        if tokio::time::timeout(linger, self.say_goodbye()).await.is_err() {
+            tracing::debug!("the peer did not take the last bytes in time");
+        }
+    }
+
+    /// Writes the rest and waits for the peer's end: closing with unread input would reset the
+    /// connection and could take our last frame with it.
+    async fn say_goodbye(&mut self) -> io::Result<()> {
+        self.write.write_all(&self.outgoing).await?;
+        self.write.shutdown().await?;
+        let mut ignored = [0; 4096];
+        while self.read.read(&mut ignored).await? > 0 {}
+        Ok(())
+    }
+}
+
+/// Writes some bytes, or flushes when there are none; 0 says flushed.
+async fn push(write: &mut WriteHalf<TlsStream<TcpStream>>, outgoing: &[u8]) -> io::Result<usize> {
+    if outgoing.is_empty() {
+        write.flush().await?;
+        return Ok(0);
+    }
+    match write.write(outgoing).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        count => Ok(count),
+    }
+}
+
+const READ_CHUNK: usize = 16 * 1024;
+/// Reading and asking pause while this much waits to be written.
+const HIGH_WATER: usize = 256 * 1024;
+const COMMANDS: usize = 64;

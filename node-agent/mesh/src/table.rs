@@ -1,0 +1,57 @@
+//! The peers this node shall be linked with, and what the table permits a proven identity.
+//!
+//! Owns the answer "may this link live, and until when". Refuses to own where the table comes from.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rap_link::Permit;
+use rap_runtime::tls::{ClusterTrust, NodeLeaf, TrustStore};
+use rap_types::{Mono, NodeId, Now, Reason};
+
+/// One desired peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it can be dialled, best first; empty if only it can dial.
+    pub endpoints: Vec<SocketAddr>,
+    /// Until when a link with it may live (BOOTTIME).
+    pub deadline: Mono,
+}
+
+/// All that the snapshot says about links, replaced as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peers {
+    /// Desired peers. A node that is not here is neither dialled nor accepted.
+    pub peers: BTreeMap<NodeId, Peer>,
+    /// Authorities and revocations of the cluster.
+    pub trust: ClusterTrust,
+    /// Newest signed head verified here, sent in hellos; may be empty.
+    pub newest_head: Vec<u8>,
+}
+
+/// The part of [`Peers`] that tasks watch.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Table {
+    pub(crate) peers: BTreeMap<NodeId, Peer>,
+    pub(crate) newest_head: Vec<u8>,
+}
+
+/// Until when the leaf itself is valid, on the clock that does not jump.
+pub(crate) fn leaf_deadline(leaf: &NodeLeaf, now: Now) -> Mono {
+    // Validity includes its last second.
+    now.mono.plus(leaf.not_after.plus(Duration::from_secs(1)).since(now.wall))
+}
+
+impl Table {
+    /// What a peer that proved `leaf` may do now. `leaf_until` is [`leaf_deadline`] of its handshake.
+    pub(crate) fn permit(&self, trust: &TrustStore, leaf: &NodeLeaf, leaf_until: Mono) -> Permit {
+        if let Err(reject) = trust.check(&leaf.identity) {
+            return Permit::Denied(reject.reason());
+        }
+        match self.peers.get(&leaf.identity.node) {
+            Some(peer) => Permit::Until(peer.deadline.min(leaf_until)),
+            None => Permit::Denied(Reason::LinkPeerUnknown),
+        }
+    }
+}
