@@ -14,7 +14,6 @@ mod token;
 
 pub use cluster::{
     ClusterOrder, ClusterTiming, NewCluster, check_name, create_cluster, next_incarnation, reopen_cluster,
-    sign_head,
 };
 pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError};
 pub use enrollment::{
