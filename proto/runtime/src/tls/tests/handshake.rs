@@ -58,6 +58,18 @@ async fn link_ends_know_each_other_and_share_a_secret_of_this_connection_alone()
 }
 
 #[tokio::test]
+async fn client_that_would_resume_gets_no_ticket_and_verifies_again() {
+    let Pair { client, server, .. } = honest();
+    let mut eager = ClientConfig::clone(&client);
+    eager.resumption = rustls::client::Resumption::in_memory_sessions(8);
+    let eager = Arc::new(eager);
+    for _ in 0..2 {
+        let seen = meet(&eager, &server).await.0.unwrap();
+        assert_eq!((seen.kind, seen.tickets), (HandshakeKind::Full, 0));
+    }
+}
+
+#[tokio::test]
 async fn wrong_node_dialled_refused() {
     let authority = Authority::new();
     let (one, three) = (authority.node(identity(HOME, 1, 1)), authority.node(identity(HOME, 3, 1)));
