@@ -1,1 +1,30 @@
-//! Applicant, pins, snapshot acceptor, degraded rules.
+//! What a node believes, and why: joining, pins, acceptance of snapshots, degraded mode.
+//!
+//! Owns the decisions. Refuses to own files, sockets, clocks and generators: time comes in as `Now`,
+//! persistence and calls go out as outputs.
+
+mod acceptor;
+mod applicant;
+pub mod certificate;
+mod clock;
+mod degraded;
+mod pin;
+mod rejects;
+
+pub use acceptor::{
+    Acceptor, Evidence, Floors, HeadFloor, Input, Output, PersistId, Pinned, Record, StoredSnapshot,
+    UPDATE_CAP,
+};
+pub use applicant::{
+    Applicant, ApplicantInput, ApplicantOutput, Application, Errand, JoinedMembership, NodeFacts, Patience,
+    PendingJoin, Phase, Wait,
+};
+pub use clock::TrustedClock;
+pub use degraded::{Activity, Freshness, FreshnessState};
+pub use pin::AuthorityPin;
+pub use rejects::Rejects;
+
+/// Critical features that this version of the node knows.
+pub fn known_features(accept_dev: bool) -> &'static [&'static str] {
+    if accept_dev { &[rap_contract::FEATURE_DEV] } else { &[] }
+}

@@ -1,0 +1,79 @@
+//! What was accepted and must never be undercut.
+//!
+//! Owns the comparison of a head with the floors. Refuses to own how floors are stored.
+
+use rap_contract::{HeadFacts, Reject};
+use rap_types::{Digest, HeadOrder, Incarnation, Reason, Version, Wall};
+
+/// (incarnation, version) of the highest accepted head and the root that it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadFloor {
+    /// Life of the cluster's database.
+    pub incarnation: Incarnation,
+    /// Version within it.
+    pub version: Version,
+    /// Merkle root that every head of this version shares; `None` if it was not kept.
+    pub root: Option<Digest>,
+}
+
+/// Floors of one membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Floors {
+    /// Highest accepted head.
+    pub head: HeadFloor,
+    /// Highest issued-at accepted.
+    pub time: Wall,
+    /// Position at which two histories were seen, while that is not resolved.
+    pub frozen: Option<HeadOrder>,
+}
+
+impl Floors {
+    /// The floors of a membership that has accepted nothing.
+    pub const fn initial(incarnation: Incarnation) -> Self {
+        Self { head: HeadFloor { incarnation, version: Version(0), root: None }, time: Wall(0), frozen: None }
+    }
+
+    /// Refuses everything of a frozen incarnation or before.
+    pub(super) fn check_frozen(&self, facts: &HeadFacts) -> Result<(), Reject> {
+        match self.frozen {
+            Some(frozen) if facts.order.incarnation <= frozen.incarnation => {
+                Err(Reject::new(Reason::SnapshotFrozen, "two histories were signed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a head below the floor, and one at the floor with another root.
+    pub(super) fn check_head(&self, facts: &HeadFacts) -> Result<(), Reject> {
+        let floor = (self.head.incarnation, self.head.version);
+        if facts.order.durable() < floor {
+            return Err(Reject::new(Reason::SnapshotRollback, "below the floor"));
+        }
+        if facts.order.durable() == floor && self.head.root.is_some_and(|root| root != facts.root) {
+            return Err(Reject::new(Reason::SnapshotEquivocation, "equal version with another root"));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::check_head`] for what is on this node's own disk: a frozen node keeps its last good
+    /// snapshot, and nothing of a later version that the freeze refused.
+    pub(super) fn admits_stored(&self, facts: &HeadFacts) -> Result<(), Reject> {
+        self.check_head(facts)?;
+        let above = facts.order.durable() > (self.head.incarnation, self.head.version);
+        if above { self.check_frozen(facts) } else { Ok(()) }
+    }
+
+    /// The floors with this head accepted. A higher incarnation thaws.
+    pub(super) fn raised_to(&self, facts: &HeadFacts) -> Self {
+        let thawed = self.frozen.is_none_or(|frozen| facts.order.incarnation > frozen.incarnation);
+        Self {
+            head: HeadFloor {
+                incarnation: facts.order.incarnation,
+                version: facts.order.version,
+                root: Some(facts.root),
+            },
+            time: self.time.max(facts.issued_at),
+            frozen: if thawed { None } else { self.frozen },
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The acceptor: nothing becomes active that is not signed, in scope, newer, whole and on disk.
+//!
+//! Order: head signature with the pinned authority; installation, cluster, times, critical features;
+//! freeze and floors; proof; scope; slots onto the stored slots; manifest root; chunks; contents;
+//! persist; activate. A refusal leaves everything as it was.
+//!
+//! Owns floors, equivocation and the order persist-then-activate. Refuses to own storage and streams.
+
+mod floors;
+mod own;
+mod parts;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rap_contract::{Expectation, HeadFacts, KeySet, Reject, Verified, VerifiedSnapshot};
+use rap_types::{Digest, HeadOrder, Now, Reason, Wall};
+use rap_wire::v1;
+
+pub use floors::{Floors, HeadFloor};
+pub use own::Pinned;
+pub use parts::{StoredSnapshot, UPDATE_CAP};
+
+use crate::{Rejects, TrustedClock, known_features};
+
+/// Most accepted snapshots that may wait for the disk.
+const OUTSTANDING_CAP: usize = 4;
+
+/// Names one `Persist` so that its answer can be matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PersistId(pub u64);
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The control plane sent new slots and chunks.
+    Updated(v1::SnapshotUpdate),
+    /// The control plane sent a newer head over an unchanged leaf.
+    HeadArrived(v1::HeadUpdate),
+    /// The record is on disk.
+    Persisted(PersistId),
+    /// The record is not on disk.
+    PersistFailed(PersistId, Reason),
+}
+
+/// What is to be done, in order.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Write this and answer with `Persisted` or `PersistFailed`.
+    Persist(PersistId, Box<Record>),
+    /// Use this snapshot from now on.
+    Activate(Arc<VerifiedSnapshot>),
+    /// Tell the control plane that it is active.
+    Acknowledge(v1::SnapshotAck),
+    /// Tell the control plane that its message was refused.
+    Refuse(v1::SnapshotNack),
+    /// Two histories are signed: tell people.
+    Alarm(Evidence),
+}
+
+/// What must reach the disk: chunks and snapshot first, floors (fsync) last.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Floors that must hold on disk before activation.
+    pub floors: Floors,
+    /// Snapshot to store, if one is to become active.
+    pub snapshot: Option<Arc<VerifiedSnapshot>>,
+    /// False if only head and proof differ from the snapshot stored before.
+    pub contents_changed: bool,
+    /// Two heads that contradict each other, to keep.
+    pub evidence: Option<Evidence>,
+}
+
+/// Two verified heads for one position with different contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The position they share.
+    pub order: HeadOrder,
+    /// Encoded envelope of the head accepted before; empty if only its floor is left.
+    pub accepted: Vec<u8>,
+    /// Encoded envelope of the head that contradicts it.
+    pub contradicting: Vec<u8>,
+}
+
+/// A refusal and the leaf that it concerns, if that could be computed.
+struct Refusal {
+    reject: Reject,
+    leaf: Option<Digest>,
+}
+
+impl From<Reject> for Refusal {
+    fn from(reject: Reject) -> Self {
+        Self { reject, leaf: None }
+    }
+}
+
+struct Outstanding {
+    id: PersistId,
+    snapshot: Option<Arc<VerifiedSnapshot>>,
+}
+
+/// Decides what this node believes about its cluster.
+pub struct Acceptor {
+    pinned: Pinned,
+    keys: KeySet,
+    floors: Floors,
+    clock: TrustedClock,
+    active: Option<Arc<VerifiedSnapshot>>,
+    /// Newest accepted snapshot, on disk or on its way there: deltas apply to it.
+    base: Option<Arc<VerifiedSnapshot>>,
+    outstanding: VecDeque<Outstanding>,
+    next_id: u64,
+    outputs: VecDeque<Output>,
+    rejects: Rejects,
+}
+
+impl Acceptor {
+    /// Starts from what is on disk: takes the highest stored snapshot that verifies again and is not
+    /// below the floor. One above the floor becomes active once the floor has been raised to it.
+    pub fn start(pinned: Pinned, floors: Floors, stored: &[StoredSnapshot], now: Now) -> Self {
+        let mut acceptor = Self {
+            keys: KeySet::of::<v1::ClusterHead>(pinned.authority),
+            clock: TrustedClock::new(floors.time, now),
+            pinned,
+            floors,
+            active: None,
+            base: None,
+            outstanding: VecDeque::new(),
+            next_id: 1,
+            outputs: VecDeque::new(),
+            rejects: Rejects::default(),
+        };
+        let mut best: Option<VerifiedSnapshot> = None;
+        for candidate in stored {
+            match acceptor.reopen(candidate) {
+                Ok(snapshot) if best.as_ref().is_none_or(|best| best.head().order < snapshot.head().order) => {
+                    best = Some(snapshot);
+                }
+                Ok(_) => {}
+                Err(reject) => acceptor.rejects.count(reject.reason, now.wall),
+            }
+        }
+        if let Some(best) = best.map(Arc::new) {
+            let raised = acceptor.floors.raised_to(best.head());
+            acceptor.clock.raise(best.head().issued_at, now);
+            if raised == acceptor.floors {
+                acceptor.base = Some(best.clone());
+                acceptor.active = Some(best.clone());
+                acceptor.outputs.push_back(Output::Activate(best));
+            } else {
+                acceptor.commit(raised, best, false);
+            }
+        }
+        acceptor
+    }
+
+    /// Verifies a stored snapshot again, against signature, scope, chain and floors, not against time.
+    ///
+    /// # Errors
+    /// Those of verification, `snapshot.rollback`, `snapshot.equivocation`.
+    pub fn reopen(&self, stored: &StoredSnapshot) -> Result<VerifiedSnapshot, Reject> {
+        let head = self.open_head(&stored.head, None)?;
+        self.floors.admits_stored(&head.1)?;
+        let snapshot = VerifiedSnapshot::verify(stored.to_parts(head)?, Some(self.pinned.node))?;
+        self.pinned.check(&snapshot)?;
+        Ok(snapshot)
+    }
+
+    /// Takes one input in; outputs follow by [`Self::poll_output`].
+    pub fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Updated(update) => {
+                let offered = update.head.clone();
+                if let Err(refusal) = self.update(update, now) {
+                    self.refuse(refusal, &offered, now);
+                }
+            }
+            Input::HeadArrived(update) => {
+                let offered = update.head.clone();
+                if let Err(reject) = self.refresh(update, now) {
+                    self.refuse(reject.into(), &offered, now);
+                }
+            }
+            Input::Persisted(id) => self.persisted(id, now),
+            Input::PersistFailed(id, reason) => self.persist_failed(id, reason, now),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The snapshot in use.
+    pub fn active(&self) -> Option<&Arc<VerifiedSnapshot>> {
+        self.active.as_ref()
+    }
+
+    /// The newest accepted snapshot, in use or on its way to the disk.
+    pub fn newest(&self) -> Option<&Arc<VerifiedSnapshot>> {
+        self.base.as_ref()
+    }
+
+    /// What it pinned.
+    pub const fn pinned(&self) -> &Pinned {
+        &self.pinned
+    }
+
+    /// Floors that the last outputs put to disk.
+    pub const fn floors(&self) -> &Floors {
+        &self.floors
+    }
+
+    /// Time as this node trusts it.
+    pub const fn clock(&self) -> &TrustedClock {
+        &self.clock
+    }
+
+    /// Refusals so far.
+    pub const fn rejects(&self) -> &Rejects {
+        &self.rejects
+    }
+
+    /// True while records wait for the disk.
+    pub fn is_persisting(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    fn update(&mut self, update: v1::SnapshotUpdate, now: Now) -> Result<(), Refusal> {
+        parts::check_size(&update)?;
+        let head = self.open_head(&update.head, Some(self.clock.wall(now)))?;
+        self.judge(&head, now)?;
+        let parts = parts::merge(self.base.as_deref(), update, head)?;
+        let leaf = parts::leaf_of(&parts, self.pinned.cluster);
+        let snapshot = VerifiedSnapshot::verify(parts, Some(self.pinned.node))
+            .and_then(|snapshot| self.pinned.check(&snapshot).map(|()| snapshot))
+            .map_err(|reject| Refusal { reject, leaf })?;
+        self.accept(snapshot, now).map_err(Refusal::from)
+    }
+
+    fn refresh(&mut self, update: v1::HeadUpdate, now: Now) -> Result<(), Reject> {
+        let head = self.open_head(&update.head, Some(self.clock.wall(now)))?;
+        self.judge(&head, now)?;
+        let base = self.base.as_ref().ok_or(Reject::new(Reason::SnapshotChunkMissing, "no snapshot yet"))?;
+        let proof = update.proof.ok_or(Reject::new(Reason::SnapshotMalformed, "proof"))?;
+        let snapshot = base.under_head(head, proof)?;
+        self.accept(snapshot, now)
+    }
+
+    fn open_head(
+        &self,
+        bytes: &[u8],
+        now: Option<Wall>,
+    ) -> Result<(Verified<v1::ClusterHead>, HeadFacts), Reject> {
+        let expect = Expectation {
+            installation: Some(self.pinned.installation),
+            cluster: Some(self.pinned.cluster),
+            now,
+            features: known_features(self.pinned.accept_dev),
+            ..Expectation::default()
+        };
+        let head = HeadFacts::open(bytes, &self.keys, &expect)?;
+        if head.1.order.incarnation < self.pinned.incarnation {
+            return Err(Reject::new(Reason::SnapshotRollback, "older than the authority record"));
+        }
+        Ok(head)
+    }
+
+    /// Freeze, rollback and equivocation, before anything below the head is looked at.
+    fn judge(&mut self, head: &(Verified<v1::ClusterHead>, HeadFacts), now: Now) -> Result<(), Reject> {
+        let (document, facts) = head;
+        self.floors.check_frozen(facts)?;
+        let newest = self.base.as_ref();
+        let other_digest = newest.is_some_and(|newest| {
+            newest.head().order == facts.order && newest.head_document().digest() != document.digest()
+        });
+        let verdict = if other_digest {
+            Err(Reject::new(Reason::SnapshotEquivocation, "equal position with another digest"))
+        } else {
+            self.floors.check_head(facts)
+        };
+        if let Err(reject) = verdict {
+            if reject.reason == Reason::SnapshotEquivocation {
+                self.freeze(document, facts, now);
+            }
+            return Err(reject);
+        }
+        if newest.is_some_and(|newest| facts.order < newest.head().order) {
+            return Err(Reject::new(Reason::SnapshotRollback, "refresh is older than the accepted one"));
+        }
+        Ok(())
+    }
+
+    fn freeze(&mut self, document: &Verified<v1::ClusterHead>, facts: &HeadFacts, now: Now) {
+        let accepted = self.base.as_ref().map(|base| base.head_document().envelope().to_vec());
+        let evidence = Evidence {
+            order: facts.order,
+            accepted: accepted.unwrap_or_default(),
+            contradicting: document.envelope().to_vec(),
+        };
+        self.floors.frozen = Some(facts.order);
+        self.clock.raise(facts.issued_at, now);
+        let id = self.next_persist();
+        self.outstanding.push_back(Outstanding { id, snapshot: None });
+        let record = Record {
+            floors: self.floors.clone(),
+            snapshot: None,
+            contents_changed: false,
+            evidence: Some(evidence.clone()),
+        };
+        self.outputs.push_back(Output::Persist(id, Box::new(record)));
+        self.outputs.push_back(Output::Alarm(evidence));
+    }
+
+    fn accept(&mut self, snapshot: VerifiedSnapshot, now: Now) -> Result<(), Reject> {
+        let newest = self.base.as_ref();
+        if newest.is_some_and(|newest| newest.head().order == snapshot.head().order) {
+            // The very same head again: nothing to write. It is acknowledged if it is in use already,
+            // else its own activation will be.
+            if self.outstanding.is_empty() {
+                self.acknowledge(now);
+            }
+            return Ok(());
+        }
+        if self.outstanding.len() >= OUTSTANDING_CAP {
+            return Err(Reject::new(Reason::StateTimeout, "the disk is behind"));
+        }
+        let contents_changed = newest.is_none_or(|newest| newest.leaf_hash() != snapshot.leaf_hash());
+        self.clock.raise(snapshot.head().issued_at, now);
+        self.commit(self.floors.raised_to(snapshot.head()), Arc::new(snapshot), contents_changed);
+        Ok(())
+    }
+
+    fn commit(&mut self, floors: Floors, snapshot: Arc<VerifiedSnapshot>, contents_changed: bool) {
+        let id = self.next_persist();
+        self.floors = floors.clone();
+        self.base = Some(snapshot.clone());
+        self.outstanding.push_back(Outstanding { id, snapshot: Some(snapshot.clone()) });
+        let record = Record { floors, snapshot: Some(snapshot), contents_changed, evidence: None };
+        self.outputs.push_back(Output::Persist(id, Box::new(record)));
+    }
+
+    fn persisted(&mut self, id: PersistId, now: Now) {
+        while self.outstanding.front().is_some_and(|first| first.id <= id) {
+            let Some(done) = self.outstanding.pop_front() else { return };
+            let Some(snapshot) = done.snapshot else { continue };
+            self.active = Some(snapshot.clone());
+            self.outputs.push_back(Output::Activate(snapshot));
+            self.acknowledge(now);
+        }
+    }
+
+    /// The floors in memory stay up: what is on disk is unknown, and nothing may go below it.
+    fn persist_failed(&mut self, id: PersistId, reason: Reason, now: Now) {
+        if !self.outstanding.iter().any(|outstanding| outstanding.id == id) {
+            return;
+        }
+        self.outstanding.clear();
+        self.base.clone_from(&self.active);
+        self.refuse(Reject::new(reason, "could not be stored").into(), &[], now);
+    }
+
+    fn acknowledge(&mut self, now: Now) {
+        let Some(active) = &self.active else { return };
+        let order = active.head().order;
+        self.outputs.push_back(Output::Acknowledge(v1::SnapshotAck {
+            leaf_hash: active.leaf_hash().to_vec(),
+            incarnation: order.incarnation.0,
+            version: order.version.0,
+            refresh: order.refresh.0,
+            applied_at_ms: self.clock.wall(now).0,
+        }));
+    }
+
+    fn refuse(&mut self, refusal: Refusal, offered_head: &[u8], now: Now) {
+        let Refusal { reject, leaf } = refusal;
+        self.rejects.count(reject.reason, self.clock.wall(now));
+        let shows_evidence = !offered_head.is_empty()
+            && matches!(
+                reject.reason,
+                Reason::SnapshotEquivocation | Reason::SnapshotRollback | Reason::SnapshotFrozen
+            );
+        let evidence = match &self.base {
+            Some(base) if shows_evidence => base.head_document().envelope().to_vec(),
+            _ => Vec::new(),
+        };
+        let need_full = matches!(
+            reject.reason,
+            Reason::SnapshotChunkMissing | Reason::SnapshotManifest | Reason::SnapshotProof
+        );
+        self.outputs.push_back(Output::Refuse(v1::SnapshotNack {
+            leaf_hash: leaf.map(Digest::to_vec).unwrap_or_default(),
+            reason: reject.reason.code().to_owned(),
+            need_full,
+            evidence,
+        }));
+    }
+
+    fn next_persist(&mut self) -> PersistId {
+        let id = PersistId(self.next_id);
+        self.next_id += 1;
+        id
+    }
+}

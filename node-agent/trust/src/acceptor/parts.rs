@@ -1,0 +1,109 @@
+//! From messages and stored bytes to the parts of a snapshot.
+//!
+//! Owns size limits and the merge of a delta with what the node has. Refuses to own verification.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rap_contract::{
+    CHUNK_CAP, HeadFacts, Manifest, Reject, SLOTS_CAP, SnapshotParts, Verified, VerifiedSnapshot, chunk_id,
+    leaf_hash,
+};
+use rap_types::{ClusterId, Digest, NodeId, Reason};
+use rap_wire::v1;
+
+/// Cap on the chunks of one update, bytes.
+pub const UPDATE_CAP: usize = 64 * 1024 * 1024;
+
+/// A snapshot as it lies on disk. Nothing in it is believed before it verifies again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StoredSnapshot {
+    /// Encoded envelope of the head.
+    pub head: Vec<u8>,
+    /// Leaf fields.
+    pub leaf: v1::Leaf,
+    /// Path to the root.
+    pub proof: v1::InclusionProof,
+    /// Sorted slots.
+    pub slots: Vec<v1::Slot>,
+    /// Encoded chunks.
+    pub chunks: Vec<Vec<u8>>,
+}
+
+impl StoredSnapshot {
+    /// How a verified snapshot is stored.
+    pub fn of(snapshot: &VerifiedSnapshot) -> Self {
+        let parts = snapshot.parts();
+        Self {
+            head: snapshot.head_document().envelope().to_vec(),
+            leaf: parts.leaf.clone(),
+            proof: parts.proof.clone(),
+            slots: parts.manifest.to_wire(),
+            chunks: parts.chunks.values().map(|chunk| chunk.to_vec()).collect(),
+        }
+    }
+
+    pub(super) fn to_parts(
+        &self,
+        head: (Verified<v1::ClusterHead>, HeadFacts),
+    ) -> Result<SnapshotParts, Reject> {
+        Ok(SnapshotParts {
+            head,
+            leaf: self.leaf.clone(),
+            proof: self.proof.clone(),
+            manifest: Manifest::from_wire(&self.slots)?,
+            chunks: by_id(self.chunks.iter().map(|chunk| Arc::from(chunk.as_slice()))),
+        })
+    }
+}
+
+/// Refuses an update that is too large before anything in it is hashed.
+pub(super) fn check_size(update: &v1::SnapshotUpdate) -> Result<(), Reject> {
+    let bytes: usize = update.chunks.iter().map(Vec::len).sum();
+    let too_large = |what| Err(Reject::new(Reason::SnapshotTooLarge, what));
+    if bytes > UPDATE_CAP || update.chunks.len() > SLOTS_CAP {
+        return too_large("chunks");
+    }
+    if update.chunks.iter().any(|chunk| chunk.len() > CHUNK_CAP) {
+        return too_large("chunk");
+    }
+    if update.slots_set.len() > SLOTS_CAP || update.slots_removed.len() > SLOTS_CAP {
+        return too_large("slots");
+    }
+    Ok(())
+}
+
+/// The parts that an update leads to from `base`.
+pub(super) fn merge(
+    base: Option<&VerifiedSnapshot>,
+    update: v1::SnapshotUpdate,
+    head: (Verified<v1::ClusterHead>, HeadFacts),
+) -> Result<SnapshotParts, Reject> {
+    let malformed = |what| Reject::new(Reason::SnapshotMalformed, what);
+    let manifest = match (update.full, base) {
+        (true, _) if !update.slots_removed.is_empty() => return Err(malformed("a full update removes nothing")),
+        (true, _) => Manifest::from_wire(&update.slots_set)?,
+        (false, Some(base)) => base.manifest().apply(&update.slots_set, &update.slots_removed)?,
+        (false, None) => return Err(Reject::new(Reason::SnapshotChunkMissing, "no snapshot to apply it to")),
+    };
+    let mut chunks = base.map(|base| base.parts().chunks.clone()).unwrap_or_default();
+    chunks.extend(by_id(update.chunks.into_iter().map(Arc::from)));
+    Ok(SnapshotParts {
+        head,
+        leaf: update.leaf.ok_or(malformed("leaf"))?,
+        proof: update.proof.ok_or(malformed("proof"))?,
+        manifest,
+        chunks,
+    })
+}
+
+/// Hash of the leaf that the parts make, if its fields have their lengths.
+pub(super) fn leaf_of(parts: &SnapshotParts, cluster: ClusterId) -> Option<Digest> {
+    let node = NodeId::from_slice(&parts.leaf.node_id).ok()?;
+    let salt = parts.leaf.salt.as_slice().try_into().ok()?;
+    Some(leaf_hash(cluster, node, parts.leaf.node_generation, &parts.manifest.root(), salt))
+}
+
+fn by_id(chunks: impl Iterator<Item = Arc<[u8]>>) -> BTreeMap<Digest, Arc<[u8]>> {
+    chunks.map(|chunk| (chunk_id(&chunk), chunk)).collect()
+}

@@ -1,0 +1,93 @@
+//! Asking for a leaf certificate: the proof by the identity key, and when to ask again.
+//!
+//! Owns the request and the schedule. Refuses to own X.509 and TLS keys.
+
+use std::time::Duration;
+
+use rap_contract::{CERTIFICATE_PROOF, Signer, sign_proof};
+use rap_types::{ClusterId, Digest, NodeId, Wall};
+use rap_wire::v1;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CertificateSubject {
+    /// Cluster of the membership.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+}
+
+/// Builds the request for `csr` (DER PKCS#10), bound to one connection by nonce and exporter.
+pub fn request(
+    subject: CertificateSubject,
+    identity: &Signer,
+    csr: Vec<u8>,
+    nonce: &[u8],
+    exporter: &[u8; 32],
+) -> v1::CertificateRequest {
+    let proof = v1::CertificateProof {
+        node_id: subject.node.to_vec(),
+        cluster_id: subject.cluster.to_vec(),
+        node_public_key: identity.public().to_vec(),
+        csr_sha256: Digest::of(&[&csr]).to_vec(),
+        nonce: nonce.to_vec(),
+        exporter: exporter.to_vec(),
+    };
+    v1::CertificateRequest {
+        signature: sign_proof(CERTIFICATE_PROOF, &proof, identity),
+        cluster_id: proof.cluster_id,
+        node_id: proof.node_id,
+        node_public_key: proof.node_public_key,
+        csr,
+        nonce: proof.nonce,
+    }
+}
+
+/// When to renew a leaf: at half its life.
+pub fn renew_at(not_before: Wall, not_after: Wall) -> Wall {
+    not_before.plus(not_after.since(not_before) / 2)
+}
+
+/// How long to wait after the `failures`-th failed attempt in a row: 1 s doubling to 5 min.
+pub fn retry_after(failures: u32) -> Duration {
+    Duration::from_secs(1u64 << failures.saturating_sub(1).min(9)).min(Duration::from_secs(300))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rap_contract::check_proof;
+
+    #[test]
+    fn the_proof_holds_for_this_connection_and_csr_only() {
+        let identity = Signer::from_seed(&[3; 32]);
+        let subject = CertificateSubject {
+            cluster: ClusterId::from_bytes([1; 16]),
+            node: NodeId::from_bytes([2; 16]),
+        };
+        let request = request(subject, &identity, b"csr".to_vec(), &[4; 32], &[5; 32]);
+        let proof = |csr: &[u8], exporter: u8| v1::CertificateProof {
+            node_id: subject.node.to_vec(),
+            cluster_id: subject.cluster.to_vec(),
+            node_public_key: identity.public().to_vec(),
+            csr_sha256: Digest::of(&[csr]).to_vec(),
+            nonce: vec![4; 32],
+            exporter: vec![exporter; 32],
+        };
+        let holds = |csr: &[u8], exporter| {
+            check_proof(CERTIFICATE_PROOF, &proof(csr, exporter), &identity.public(), &request.signature)
+                .is_ok()
+        };
+        assert!(holds(b"csr", 5));
+        assert!(!holds(b"other", 5));
+        assert!(!holds(b"csr", 6));
+    }
+
+    #[test]
+    fn renewal_is_due_at_half_life_and_retries_slow_down() {
+        assert_eq!(renew_at(Wall(1_000), Wall(3_000)), Wall(2_000));
+        assert_eq!(retry_after(1), Duration::from_secs(1));
+        assert_eq!(retry_after(4), Duration::from_secs(8));
+        assert_eq!(retry_after(100), Duration::from_secs(300));
+    }
+}
