@@ -1,1 +1,14 @@
-//! Composes the node's cores.
+//! Composes the node's cores: routes inputs to them and orders their outputs.
+//!
+//! Owns the order (persist, activate, publish, acknowledge) and the forwarding table's shape. Refuses to
+//! own policy: every limit and duration comes from a core, a snapshot or the caller.
+
+mod diagnostics;
+mod hints;
+mod node;
+mod table;
+
+pub use diagnostics::{Diagnostics, RunPing};
+pub use hints::Hints;
+pub use node::{ContactFacts, Input, LinkLeaf, Node, NodeSettings, Output};
+pub use table::{Table, TableInputs, build_table};

@@ -1,0 +1,407 @@
+//! One membership of this host: its cores and the order in which their outputs leave.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_contract::VerifiedSnapshot;
+use rap_trust::{
+    Acceptor, Evidence, Floors, Freshness, FreshnessState, Input as AcceptorInput, Output as AcceptorOutput,
+    PersistId, Pinned, Record, StoredSnapshot, known_features,
+};
+use rap_types::{Mono, NodeContact, NodeId, Now, Reason, Wall};
+use rap_wire::v1;
+use v1::{control_message, node_message};
+use zeroize::Zeroizing;
+
+use crate::{Diagnostics, Hints, RunPing, Table, TableInputs, build_table};
+
+/// A leaf certificate and its key, for links. Prints neither.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LinkLeaf {
+    /// DER leaf.
+    pub certificate: Vec<u8>,
+    /// PKCS#8 DER key.
+    pub private_key: Zeroizing<Vec<u8>>,
+    /// Last instant of validity.
+    pub not_after: Wall,
+}
+
+impl std::fmt::Debug for LinkLeaf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LinkLeaf(until {})", self.not_after.0)
+    }
+}
+
+/// What a node is made with.
+pub struct NodeSettings {
+    /// Pins of the membership.
+    pub pinned: Pinned,
+    /// Floors on disk.
+    pub floors: Floors,
+    /// WireGuard private key.
+    pub wireguard_private_key: Zeroizing<[u8; 32]>,
+    /// Facts for every hello.
+    pub contact: ContactFacts,
+}
+
+/// What a node tells about itself on every stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContactFacts {
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Kernel boot id.
+    pub boot_id: String,
+    /// Capability words.
+    pub capabilities: Vec<String>,
+    /// Own link endpoints by interface address.
+    pub link_hints: Vec<String>,
+    /// Own WireGuard endpoints by interface address.
+    pub wireguard_hints: Vec<String>,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The control plane said something.
+    Control(Box<v1::ControlMessage>),
+    /// The stream to the control plane is up.
+    StreamOpened,
+    /// It is down.
+    StreamClosed,
+    /// A record is on disk.
+    Persisted(PersistId),
+    /// A record is not on disk.
+    PersistFailed(PersistId, Reason),
+    /// There is a new leaf.
+    LeafIssued(LinkLeaf),
+    /// A data plane is there and has applied this table version.
+    DataplaneUp(u64),
+    /// It is gone.
+    DataplaneDown,
+    /// It applied this table version.
+    TableApplied(u64),
+    /// It refused the table.
+    TableRefused(Reason),
+    /// It reported.
+    StatsArrived(Box<v1::Stats>),
+    /// A ping that was asked for ended.
+    PingEnded([u8; 16], Result<v1::PingOutcome, Reason>),
+    /// Own addresses changed: (link, WireGuard).
+    AddressesChanged(Vec<String>, Vec<String>),
+    /// Time passed.
+    TimedOut,
+}
+
+/// What is to be done, in order.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Write this and answer.
+    Persist(PersistId, Box<Record>),
+    /// Publish this table; the newest wins.
+    Publish(Box<Table>),
+    /// Send this on the stream.
+    Send(Box<v1::NodeMessage>),
+    /// Run this ping.
+    Ping(RunPing),
+    /// Leave the stream and dial again after this time.
+    Reconnect(Duration),
+    /// Two histories are signed: tell people.
+    Alarm(Evidence),
+}
+
+/// The cores of one membership.
+pub struct Node {
+    acceptor: Acceptor,
+    wireguard_private_key: Zeroizing<[u8; 32]>,
+    contact: ContactFacts,
+    leaf: Option<LinkLeaf>,
+    hints: Hints,
+    diagnostics: Diagnostics,
+    stream: bool,
+    report_interval: Option<Duration>,
+    report_at: Option<Mono>,
+    dataplane: bool,
+    table_version: u64,
+    table_applied: u64,
+    table_refused: Option<Reason>,
+    stats: v1::Stats,
+    outputs: VecDeque<Output>,
+}
+
+impl Node {
+    /// Starts from what is on disk.
+    pub fn start(
+        settings: NodeSettings,
+        stored: &[StoredSnapshot],
+        leaf: Option<LinkLeaf>,
+        now: Now,
+    ) -> Self {
+        let mut node = Self {
+            acceptor: Acceptor::start(settings.pinned, settings.floors, stored, now),
+            wireguard_private_key: settings.wireguard_private_key,
+            contact: settings.contact,
+            leaf,
+            hints: Hints::default(),
+            diagnostics: Diagnostics::default(),
+            stream: false,
+            report_interval: None,
+            report_at: None,
+            dataplane: false,
+            table_version: 0,
+            table_applied: 0,
+            table_refused: None,
+            stats: v1::Stats::default(),
+            outputs: VecDeque::new(),
+        };
+        node.route(now);
+        node
+    }
+
+    /// Takes one input in; outputs follow by [`Self::poll_output`].
+    pub fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Control(message) => self.control(*message, now),
+            Input::StreamOpened => {
+                self.stream = true;
+                let hello = self.hello();
+                self.send(node_message::Body::Hello(hello));
+            }
+            Input::StreamClosed => {
+                self.stream = false;
+                self.report_at = None;
+            }
+            Input::Persisted(id) => self.accept(AcceptorInput::Persisted(id), now),
+            Input::PersistFailed(id, reason) => self.accept(AcceptorInput::PersistFailed(id, reason), now),
+            Input::LeafIssued(leaf) => {
+                self.leaf = Some(leaf);
+                self.publish(now);
+            }
+            Input::DataplaneUp(applied) => {
+                self.dataplane = true;
+                self.table_applied = applied;
+                self.table_version = self.table_version.max(applied);
+                self.table_refused = None;
+                self.publish(now);
+            }
+            Input::DataplaneDown => {
+                self.dataplane = false;
+                self.table_applied = 0;
+                self.stats = v1::Stats::default();
+            }
+            Input::TableApplied(version) => {
+                self.table_applied = version;
+                self.table_refused = None;
+            }
+            Input::TableRefused(reason) => self.table_refused = Some(reason),
+            Input::StatsArrived(stats) => self.stats = *stats,
+            Input::PingEnded(id, outcome) => {
+                if let Some(result) = self.diagnostics.finish(id, outcome) {
+                    self.send(node_message::Body::Diagnostic(result));
+                }
+            }
+            Input::AddressesChanged(link, wireguard) => {
+                self.contact.link_hints = link;
+                self.contact.wireguard_hints = wireguard;
+                self.report(now);
+            }
+            Input::TimedOut => self.timed_out(now),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::TimedOut`] is due.
+    pub fn poll_timeout(&self, now: Now) -> Option<Mono> {
+        let freshness = self.freshness().and_then(|freshness| freshness.next_change(self.acceptor.clock(), now));
+        [freshness, self.report_at, self.diagnostics.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// The acceptor, for status.
+    pub const fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
+    }
+
+    /// The snapshot in use.
+    pub fn snapshot(&self) -> Option<&Arc<VerifiedSnapshot>> {
+        self.acceptor.active()
+    }
+
+    /// Deadlines of the snapshot in use.
+    pub fn freshness(&self) -> Option<Freshness> {
+        self.snapshot().map(|snapshot| Freshness::of(snapshot))
+    }
+
+    /// State of the snapshot in use at `now`.
+    pub fn freshness_state(&self, now: Now) -> Option<FreshnessState> {
+        self.freshness().map(|freshness| freshness.state(self.acceptor.clock().wall(now)))
+    }
+
+    /// Contact with the control plane as this node sees it.
+    pub fn contact(&self, now: Now) -> NodeContact {
+        match (self.stream, self.freshness_state(now)) {
+            (true, Some(FreshnessState::Fresh)) => NodeContact::Connected,
+            (true, Some(FreshnessState::Degraded | FreshnessState::Expired) | None) => NodeContact::Recovering,
+            (false, Some(FreshnessState::Fresh)) => NodeContact::Connected,
+            (false, Some(FreshnessState::Degraded)) => NodeContact::Degraded,
+            (false, Some(FreshnessState::Expired) | None) => NodeContact::Isolated,
+        }
+    }
+
+    /// The leaf in use.
+    pub const fn leaf(&self) -> Option<&LinkLeaf> {
+        self.leaf.as_ref()
+    }
+
+    /// What the data plane reported last.
+    pub const fn stats(&self) -> &v1::Stats {
+        &self.stats
+    }
+
+    /// True while a data plane is there.
+    pub const fn dataplane_up(&self) -> bool {
+        self.dataplane
+    }
+
+    /// Version of the table published last, of the one applied, and why the last was refused.
+    pub const fn table(&self) -> (u64, u64, Option<Reason>) {
+        (self.table_version, self.table_applied, self.table_refused)
+    }
+
+    /// The peer of this name or id.
+    pub fn peer(&self, name_or_id: &str) -> Option<NodeId> {
+        let peers = &self.snapshot()?.contents().peers;
+        let by_id = name_or_id.parse::<NodeId>().ok().filter(|node| peers.contains_key(node));
+        by_id.or_else(|| peers.iter().find(|(_, peer)| peer.name == name_or_id).map(|(node, _)| *node))
+    }
+
+    fn hello(&self) -> v1::NodeHello {
+        let newest = self.acceptor.newest();
+        let contact = self.contact.clone();
+        v1::NodeHello {
+            protocol_min: PROTOCOL,
+            protocol_max: PROTOCOL,
+            features: known_features(self.acceptor.pinned().accept_dev).iter().map(ToString::to_string).collect(),
+            newest_head: newest.map(|newest| newest.head_document().envelope().to_vec()).unwrap_or_default(),
+            leaf_hash: newest.map(|newest| newest.leaf_hash().to_vec()).unwrap_or_default(),
+            agent_version: contact.agent_version,
+            boot_id: contact.boot_id,
+            capabilities: contact.capabilities,
+            link_hints: contact.link_hints,
+            wireguard_hints: contact.wireguard_hints,
+        }
+    }
+
+    fn control(&mut self, message: v1::ControlMessage, now: Now) {
+        use control_message::Body;
+        match message.body {
+            Some(Body::Hello(hello)) => {
+                let interval = Duration::from_millis(u64::from(hello.report_interval_ms));
+                self.report_interval = (!interval.is_zero()).then_some(interval);
+                self.report(now);
+            }
+            Some(Body::Update(update)) => self.accept(AcceptorInput::Updated(update), now),
+            Some(Body::Head(head)) => self.accept(AcceptorInput::HeadArrived(head), now),
+            Some(Body::Diagnostic(request)) => self.diagnose(request, now),
+            Some(Body::Directory(update)) => {
+                let peers = self.acceptor.active().map(|active| &active.contents().peers);
+                let is_peer = |node: NodeId| peers.is_some_and(|peers| peers.contains_key(&node));
+                if self.hints.apply(update, is_peer) {
+                    self.publish(now);
+                }
+            }
+            Some(Body::GoingAway(going)) => {
+                let after = Duration::from_millis(u64::from(going.reconnect_after_ms));
+                self.outputs.push_back(Output::Reconnect(after));
+            }
+            // A message that a newer control plane knows and this node does not.
+            None => {}
+        }
+    }
+
+    fn diagnose(&mut self, request: v1::DiagnosticRequest, now: Now) {
+        let peers = self.acceptor.active().map(|active| &active.contents().peers);
+        let is_peer = |node: NodeId| peers.is_some_and(|peers| peers.contains_key(&node));
+        match self.diagnostics.admit(request, now.mono, is_peer) {
+            Ok(ping) => self.outputs.push_back(Output::Ping(ping)),
+            Err(refusal) => self.send(node_message::Body::Diagnostic(refusal)),
+        }
+    }
+
+    fn accept(&mut self, input: AcceptorInput, now: Now) {
+        self.acceptor.handle(input, now);
+        self.route(now);
+    }
+
+    fn route(&mut self, now: Now) {
+        while let Some(output) = self.acceptor.poll_output() {
+            match output {
+                AcceptorOutput::Persist(id, record) => self.outputs.push_back(Output::Persist(id, record)),
+                AcceptorOutput::Activate(snapshot) => {
+                    self.hints.retain(|node| snapshot.contents().peers.contains_key(&node));
+                    self.publish(now);
+                }
+                AcceptorOutput::Acknowledge(ack) => self.send(node_message::Body::Ack(ack)),
+                AcceptorOutput::Refuse(nack) => self.send(node_message::Body::Nack(nack)),
+                AcceptorOutput::Alarm(evidence) => self.outputs.push_back(Output::Alarm(evidence)),
+            }
+        }
+    }
+
+    /// A table needs a snapshot and a leaf, and somebody to take it.
+    fn publish(&mut self, now: Now) {
+        let (Some(snapshot), Some(leaf), true) = (self.acceptor.active(), &self.leaf, self.dataplane) else {
+            return;
+        };
+        self.table_version += 1;
+        let inputs = TableInputs {
+            wireguard_private_key: &self.wireguard_private_key,
+            leaf,
+            hints: &self.hints,
+            clock: self.acceptor.clock(),
+            now,
+        };
+        let table = build_table(snapshot, self.table_version, &inputs);
+        self.outputs.push_back(Output::Publish(Box::new(table)));
+    }
+
+    fn timed_out(&mut self, now: Now) {
+        for result in self.diagnostics.expire(now.mono) {
+            self.send(node_message::Body::Diagnostic(result));
+        }
+        if self.report_at.is_some_and(|at| at <= now.mono) {
+            self.report(now);
+        }
+    }
+
+    fn report(&mut self, now: Now) {
+        if !self.stream {
+            return;
+        }
+        let links = self.stats.peers.iter().map(|peer| v1::LinkReport {
+            peer: peer.node_id.clone(),
+            state: peer.link_state.clone(),
+            rtt_us: u32::try_from(peer.link_rtt_ns / 1000).unwrap_or(u32::MAX),
+        });
+        let report = v1::NodeReport {
+            contact: self.contact(now).as_str().to_owned(),
+            links: links.collect(),
+            link_hints: self.contact.link_hints.clone(),
+            wireguard_hints: self.contact.wireguard_hints.clone(),
+            dataplane_up: u32::from(self.dataplane),
+        };
+        self.report_at = self.report_interval.map(|interval| now.mono.plus(interval));
+        self.send(node_message::Body::Report(report));
+    }
+
+    fn send(&mut self, body: node_message::Body) {
+        if self.stream {
+            self.outputs.push_back(Output::Send(Box::new(v1::NodeMessage { body: Some(body) })));
+        }
+    }
+}
+
+const PROTOCOL: u32 = 1;

@@ -1,0 +1,138 @@
+//! The forwarding table: what the data plane may do, from the verified snapshot and nothing else.
+//!
+//! Owns the shape: own addresses, peers with exactly their own addresses as allowed ips, deadlines on the
+//! boot clock. Refuses to own keys beyond passing them on.
+
+use rap_contract::VerifiedSnapshot;
+use rap_trust::{Freshness, TrustedClock};
+use rap_types::{Mono, NodeId, Now, Wall};
+use rap_wire::v1;
+use zeroize::Zeroize as _;
+
+use crate::{Hints, LinkLeaf};
+
+/// A forwarding table. Carries private keys: prints only its version and is wiped when dropped.
+#[derive(Clone, PartialEq)]
+pub struct Table(v1::ForwardingTable);
+
+impl Table {
+    /// The message to publish.
+    pub const fn message(&self) -> &v1::ForwardingTable {
+        &self.0
+    }
+
+    /// Its version.
+    pub const fn version(&self) -> u64 {
+        self.0.version
+    }
+
+    /// The same table under another version.
+    #[must_use]
+    pub fn with_version(mut self, version: u64) -> Self {
+        self.0.version = version;
+        self
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.0.wireguard_private_key.zeroize();
+        if let Some(identity) = &mut self.0.identity {
+            identity.private_key.zeroize();
+        }
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Table(version {}, {} peers)", self.0.version, self.0.peers.len())
+    }
+}
+
+/// What a table is made of besides the snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct TableInputs<'a> {
+    /// The node's WireGuard private key.
+    pub wireguard_private_key: &'a [u8; 32],
+    /// The node's leaf.
+    pub leaf: &'a LinkLeaf,
+    /// Unsigned dial hints by peer.
+    pub hints: &'a Hints,
+    /// Trusted time.
+    pub clock: &'a TrustedClock,
+    /// Now.
+    pub now: Now,
+}
+
+/// Builds the table of a snapshot.
+pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInputs<'_>) -> Table {
+    let contents = snapshot.contents();
+    let header = snapshot.head_document().header();
+    let deadline = deadline(Freshness::of(snapshot).degraded_until, inputs);
+    let revoked = contents
+        .trust
+        .revoked
+        .iter()
+        .map(|revoked| v1::TableRevoked {
+            node_id: revoked.node_id.clone(),
+            key_generation: revoked.key_generation,
+        })
+        .collect();
+    Table(v1::ForwardingTable {
+        version,
+        deadline_ns: deadline,
+        node_id: snapshot.node().to_vec(),
+        cluster_id: header.cluster.to_vec(),
+        installation_id: header.installation.to_vec(),
+        identity: Some(v1::LinkIdentity {
+            certificate: inputs.leaf.certificate.clone(),
+            private_key: inputs.leaf.private_key.to_vec(),
+            cluster_ca: contents.trust.cluster_ca.clone(),
+            deadline_ns: self::deadline(inputs.leaf.not_after, inputs),
+        }),
+        addresses: vec![contents.assignment.overlay_ipv4.clone(), contents.assignment.overlay_ipv6.clone()],
+        mtu: contents.policy.mtu,
+        wireguard_private_key: inputs.wireguard_private_key.to_vec(),
+        peers: contents
+            .peers
+            .iter()
+            .map(|(node, peer)| table_peer(*node, peer, contents.policy.wireguard_keepalive_s, deadline, inputs))
+            .collect(),
+        revoked,
+        probe_interval_ms: contents.policy.link_probe_interval_ms,
+        newest_head: snapshot.head_document().envelope().to_vec(),
+    })
+}
+
+fn table_peer(
+    node: NodeId,
+    peer: &v1::PeerRecord,
+    keepalive_s: u32,
+    deadline_ns: u64,
+    inputs: &TableInputs<'_>,
+) -> v1::TablePeer {
+    v1::TablePeer {
+        node_id: node.to_vec(),
+        name: peer.name.clone(),
+        wireguard_public_key: peer.wireguard_public_key.clone(),
+        allowed_ips: vec![format!("{}/32", peer.overlay_ipv4), format!("{}/128", peer.overlay_ipv6)],
+        wireguard_endpoints: with_hints(&peer.wireguard_endpoints, inputs.hints.wireguard(node)),
+        link_endpoints: with_hints(&peer.link_endpoints, inputs.hints.link(node)),
+        keepalive_s,
+        deadline_ns,
+        survive_forever: false,
+        key_generation: peer.key_generation,
+    }
+}
+
+/// Signed endpoints first, then hints that add something.
+fn with_hints(signed: &[String], hints: &[String]) -> Vec<String> {
+    let added = hints.iter().filter(|hint| !signed.contains(hint));
+    signed.iter().chain(added).cloned().collect()
+}
+
+/// A deadline on the boot clock; never 0, which would mean none.
+fn deadline(wall: Wall, inputs: &TableInputs<'_>) -> u64 {
+    let Mono(deadline) = inputs.clock.mono_of(wall, inputs.now);
+    deadline.max(1)
+}
