@@ -1,0 +1,140 @@
+//! Lays the sources over each other: flag over environment over file over what `init` recorded.
+//!
+//! Owns precedence and where each value came from. Refuses to own meaning.
+
+use std::path::{Path, PathBuf};
+
+use super::Raw;
+use super::resolve::Problem;
+
+/// Where an option's value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Command line or environment.
+    Given,
+    /// Configuration file.
+    File,
+    /// Recorded by `init` in the data directory.
+    Init,
+    /// Nothing was written.
+    Default,
+}
+
+/// The merged options, with their origins.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    /// Values after precedence.
+    pub raw: Raw,
+    file: toml::Table,
+    given: toml::Table,
+}
+
+/// Read unless another file is named; may be absent.
+pub const DEFAULT_FILE: &str = "/etc/rap/control-plane.toml";
+/// Used unless another directory is named.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/rap/control-plane";
+/// What `init` records inside the data directory.
+pub const SETTINGS_FILE: &str = "settings.toml";
+
+impl Layers {
+    /// Reads the file (`named`, or the default one if it exists) and the settings of the data directory.
+    pub fn read(given: Raw, named: Option<&Path>) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let file = match named {
+            Some(path) => table(path, true, &mut problems),
+            None => table(Path::new(DEFAULT_FILE), false, &mut problems),
+        };
+        let given = toml::Table::try_from(&given).map_err(|error| vec![Problem::new("flags", error)])?;
+        let data_dir =
+            given.get("data_dir").or_else(|| file.get("data_dir")).and_then(|value| value.as_str());
+        let settings = PathBuf::from(data_dir.unwrap_or(DEFAULT_DATA_DIR)).join(SETTINGS_FILE);
+        let recorded = table(&settings, false, &mut problems);
+        let mut merged = recorded;
+        merged.extend(file.clone());
+        merged.extend(given.clone());
+        match merged.try_into() {
+            Ok(raw) if problems.is_empty() => Ok(Self { raw, file, given }),
+            Ok(_) => Err(problems),
+            Err(error) => {
+                problems.push(Problem::new("configuration", error.message()));
+                Err(problems)
+            }
+        }
+    }
+
+    /// Where the value of `key` came from.
+    pub fn origin(&self, key: &str, present: bool) -> Origin {
+        if self.given.contains_key(key) {
+            Origin::Given
+        } else if self.file.contains_key(key) {
+            Origin::File
+        } else if present {
+            Origin::Init
+        } else {
+            Origin::Default
+        }
+    }
+}
+
+/// One TOML file; each is checked for unknown keys alone, so that the message names the right file.
+fn table(path: &Path, required: bool, problems: &mut Vec<Problem>) -> toml::Table {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return toml::Table::new(),
+        Err(error) => {
+            problems.push(Problem::new(path.display(), error));
+            return toml::Table::new();
+        }
+    };
+    if let Err(error) = toml::from_str::<Raw>(&text) {
+        problems.push(Problem::new(path.display(), error.message()));
+        return toml::Table::new();
+    }
+    toml::from_str(&text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem_texts(result: Result<Layers, Vec<Problem>>) -> String {
+        result.unwrap_err().iter().map(|problem| format!("{problem}\n")).collect()
+    }
+
+    #[test]
+    fn flag_wins_over_file_wins_over_init() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("control-plane.toml");
+        std::fs::write(
+            &file,
+            format!("data_dir = {:?}\nlisten = \"127.0.0.1:2\"\nlog = \"warn\"\n", dir.path()),
+        )
+        .unwrap();
+        std::fs::write(
+            dir.path().join(SETTINGS_FILE),
+            "listen = \"127.0.0.1:3\"\nlog = \"trace\"\nauthority_mode = \"dev\"\n",
+        )
+        .unwrap();
+        let given = Raw { listen: Some("127.0.0.1:1".into()), ..Raw::default() };
+        let layers = Layers::read(given, Some(&file)).unwrap();
+        assert_eq!(layers.raw.listen.as_deref(), Some("127.0.0.1:1"));
+        assert_eq!(layers.raw.log.as_deref(), Some("warn"));
+        assert_eq!(layers.raw.authority_mode.as_deref(), Some("dev"));
+        assert_eq!(layers.origin("listen", true), Origin::Given);
+        assert_eq!(layers.origin("log", true), Origin::File);
+        assert_eq!(layers.origin("authority_mode", true), Origin::Init);
+        assert_eq!(layers.origin("metrics", false), Origin::Default);
+    }
+
+    #[test]
+    fn unknown_keys_and_a_missing_named_file_are_reported_with_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.toml");
+        std::fs::write(&file, "lissten = \"127.0.0.1:1\"\n").unwrap();
+        let text = problem_texts(Layers::read(Raw::default(), Some(&file)));
+        assert!(text.contains("x.toml") && text.contains("lissten"), "{text}");
+        let text = problem_texts(Layers::read(Raw::default(), Some(&dir.path().join("absent.toml"))));
+        assert!(text.contains("absent.toml"), "{text}");
+    }
+}

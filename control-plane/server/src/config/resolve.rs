@@ -1,0 +1,503 @@
+//! What the options mean: a `Config` without an unvalidated field, or every problem at once.
+//!
+//! Owns defaults and bounds. Refuses to touch the network or the database.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rap_types::Reason;
+
+use super::Raw;
+use super::layers::DEFAULT_DATA_DIR;
+
+/// One thing wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Option or file.
+    pub at: String,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+impl Problem {
+    /// Names an option and what is wrong with it.
+    pub fn new(at: impl fmt::Display, text: impl fmt::Display) -> Self {
+        Self { at: at.to_string(), text: text.to_string() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.text)
+    }
+}
+
+/// How strictly trust is anchored; fixed for the life of a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthorityMode {
+    /// An offline Product Root vouches for the installation.
+    Strict,
+    /// The root is made in the data directory; private addresses only.
+    Dev,
+}
+
+impl AuthorityMode {
+    /// The word in files and answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Dev => "dev",
+        }
+    }
+}
+
+/// Where the rows are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A private PostgreSQL in `<data-dir>/postgres`.
+    Embedded,
+    /// A PostgreSQL somebody else runs.
+    Url(String),
+    /// The URL is in this file.
+    UrlFile(PathBuf),
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("Embedded"),
+            Self::Url(_) => f.write_str("Url(..)"),
+            Self::UrlFile(path) => write!(f, "UrlFile({})", path.display()),
+        }
+    }
+}
+
+/// Bounds on what strangers may cost.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Calls per second without a session, per source.
+    pub unauthenticated_per_second: u32,
+    /// Burst above that.
+    pub unauthenticated_burst: u32,
+    /// Handshakes in flight per source.
+    pub handshakes_per_source: u32,
+    /// Handshakes in flight in all.
+    pub handshakes_total: u32,
+    /// Deadline of a handshake.
+    pub handshake_timeout: Duration,
+    /// Open connections in all.
+    pub connections: u32,
+    /// Deadline of a call, streams excepted.
+    pub request_timeout: Duration,
+    /// Deadline of the body of a call without a session.
+    pub body_timeout: Duration,
+}
+
+/// What a new cluster gets unless its creator says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterDefaults {
+    /// How long a head is fresh.
+    pub fresh_for: Duration,
+    /// How long a node works on past that.
+    pub degraded_for: Duration,
+    /// How often an idle head is signed again.
+    pub refresh_every: Duration,
+    /// Life of a node certificate.
+    pub leaf_lifetime: Duration,
+}
+
+impl ClusterDefaults {
+    /// What contradicts itself, with the option that should change.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.degraded_for > self.leaf_lifetime / 2 {
+            problems.push(Problem::new(
+                "degraded_for_ms",
+                "must not exceed half of leaf_lifetime_ms: a degraded node could not renew its certificate",
+            ));
+        }
+        if self.refresh_every * 2 > self.fresh_for {
+            problems.push(Problem::new(
+                "refresh_every_ms",
+                "must not exceed half of fresh_for_ms: nodes would be degraded between two refreshes",
+            ));
+        }
+        if self.refresh_every < Duration::from_millis(100) {
+            problems.push(Problem::new("refresh_every_ms", "must be at least 100"));
+        }
+        problems
+    }
+}
+
+/// Timing of distribution.
+#[derive(Debug, Clone)]
+pub struct Pushing {
+    /// A refreshed head reaches every node within this time.
+    pub head_within: Duration,
+    /// Longest time a change waits without a doorbell.
+    pub outbox_poll: Duration,
+    /// Deadline of one message to a node.
+    pub write_timeout: Duration,
+    /// How often nodes report.
+    pub report_interval: Duration,
+    /// Spread of reconnects.
+    pub reconnect_window: Duration,
+}
+
+/// A validated configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Directory of everything this control plane keeps.
+    pub data_dir: PathBuf,
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// How nodes and operators reach it; never empty.
+    pub control_urls: Vec<String>,
+    /// Strict or dev.
+    pub mode: AuthorityMode,
+    /// Product Root public key file; the data directory's copy if unset.
+    pub root_key: Option<PathBuf>,
+    /// Secret encryption key file; the data directory's if unset.
+    pub secret_key_file: Option<PathBuf>,
+    /// Where the rows are.
+    pub database: Database,
+    /// Metrics endpoint; `None` = off.
+    pub metrics: Option<SocketAddr>,
+    /// Log filter.
+    pub log: String,
+    /// True for one JSON object per line.
+    pub log_json: bool,
+    /// Bounds on strangers.
+    pub limits: Limits,
+    /// Life of an operator session.
+    pub session: Duration,
+    /// Defaults of new clusters.
+    pub cluster: ClusterDefaults,
+    /// Timing of distribution.
+    pub pushing: Pushing,
+}
+
+impl Config {
+    /// Gives every option its meaning, or reports all problems together.
+    pub fn resolve(raw: &Raw) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let listen_text = raw.listen.as_deref().unwrap_or("0.0.0.0:8443");
+        let listen = listen(listen_text, &mut problems);
+        let mode = mode(raw.authority_mode.as_deref(), &mut problems);
+        if mode == AuthorityMode::Dev && !private(listen.ip()) {
+            problems.push(Problem::new(
+                "listen",
+                format!(
+                    "{}: dev mode binds only loopback, private or ULA addresses",
+                    Reason::AuthorityDevAddress
+                ),
+            ));
+        }
+        let control_urls = control_urls(raw.control_urls.as_deref(), listen_text, listen, &mut problems);
+        let cluster = ClusterDefaults {
+            fresh_for: millis(raw.fresh_for_ms, 300_000),
+            degraded_for: millis(raw.degraded_for_ms, 12 * HOUR_MS),
+            refresh_every: millis(raw.refresh_every_ms, 30_000),
+            leaf_lifetime: millis(raw.leaf_lifetime_ms, 24 * HOUR_MS),
+        };
+        problems.extend(cluster.problems());
+        let limits = limits(raw, &mut problems);
+        let config = Self {
+            data_dir: raw.data_dir.clone().unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            listen,
+            control_urls,
+            mode,
+            root_key: raw.root_key.clone(),
+            secret_key_file: raw.secret_key_file.clone(),
+            database: database(raw, &mut problems),
+            metrics: metrics(raw.metrics.as_deref(), &mut problems),
+            log: raw.log.clone().unwrap_or_else(|| "info".into()),
+            log_json: log_json(raw.log_format.as_deref(), &mut problems),
+            limits,
+            session: Duration::from_secs(raw.session_seconds.unwrap_or(12 * 3600)),
+            cluster,
+            pushing: Pushing {
+                head_within: millis(raw.head_within_ms, 60_000),
+                outbox_poll: positive("outbox_poll_ms", raw.outbox_poll_ms, 2_000, &mut problems),
+                write_timeout: positive(
+                    "node_write_timeout_ms",
+                    raw.node_write_timeout_ms,
+                    10_000,
+                    &mut problems,
+                ),
+                report_interval: millis(raw.report_interval_ms.map(u64::from), 15_000),
+                reconnect_window: millis(raw.reconnect_window_ms.map(u64::from), 5_000),
+            },
+        };
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// Every option with the value in force, as `config --effective` prints it. No secret is in it.
+    pub fn effective(&self) -> Vec<(&'static str, String)> {
+        let ms = |duration: Duration| duration.as_millis().to_string();
+        let path = |path: &Option<PathBuf>, name: &str| {
+            path.clone().unwrap_or_else(|| self.data_dir.join(name)).display().to_string()
+        };
+        vec![
+            ("data_dir", self.data_dir.display().to_string()),
+            ("listen", self.listen.to_string()),
+            ("control_urls", self.control_urls.join(",")),
+            ("authority_mode", self.mode.as_str().into()),
+            ("root_key", path(&self.root_key, "product-root.pub")),
+            ("secret_key_file", path(&self.secret_key_file, "secret.key")),
+            ("database_url", format!("{:?}", self.database)),
+            ("metrics", self.metrics.map_or("off".into(), |address| address.to_string())),
+            ("log", self.log.clone()),
+            ("log_format", if self.log_json { "json" } else { "text" }.into()),
+            ("unauthenticated_per_second", self.limits.unauthenticated_per_second.to_string()),
+            ("unauthenticated_burst", self.limits.unauthenticated_burst.to_string()),
+            ("handshakes_per_source", self.limits.handshakes_per_source.to_string()),
+            ("handshakes_total", self.limits.handshakes_total.to_string()),
+            ("handshake_timeout_ms", ms(self.limits.handshake_timeout)),
+            ("connections", self.limits.connections.to_string()),
+            ("request_timeout_ms", ms(self.limits.request_timeout)),
+            ("body_timeout_ms", ms(self.limits.body_timeout)),
+            ("session_seconds", self.session.as_secs().to_string()),
+            ("fresh_for_ms", ms(self.cluster.fresh_for)),
+            ("degraded_for_ms", ms(self.cluster.degraded_for)),
+            ("refresh_every_ms", ms(self.cluster.refresh_every)),
+            ("leaf_lifetime_ms", ms(self.cluster.leaf_lifetime)),
+            ("head_within_ms", ms(self.pushing.head_within)),
+            ("outbox_poll_ms", ms(self.pushing.outbox_poll)),
+            ("node_write_timeout_ms", ms(self.pushing.write_timeout)),
+            ("report_interval_ms", ms(self.pushing.report_interval)),
+            ("reconnect_window_ms", ms(self.pushing.reconnect_window)),
+        ]
+    }
+}
+
+fn listen(text: &str, problems: &mut Vec<Problem>) -> SocketAddr {
+    let unspecified = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
+    if let Ok(address) = text.parse() {
+        return address;
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        problems.push(Problem::new("listen", format!("`{text}` is not HOST:PORT")));
+        return unspecified;
+    };
+    match port.parse() {
+        Ok(port) if host == "localhost" => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
+        Ok(port) if is_host_name(host) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+        _ => {
+            problems.push(Problem::new("listen", format!("`{text}` is not HOST:PORT")));
+            unspecified
+        }
+    }
+}
+
+fn control_urls(
+    given: Option<&[String]>,
+    listen_text: &str,
+    listen: SocketAddr,
+    problems: &mut Vec<Problem>,
+) -> Vec<String> {
+    let Some(given) = given.filter(|urls| !urls.is_empty()) else {
+        if listen_text.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified()) {
+            problems.push(Problem::new(
+                "control_urls",
+                "needed when listen names no host: how do nodes reach it?",
+            ));
+        }
+        let host = listen_text.rsplit_once(':').map_or("localhost", |(host, _)| host);
+        return vec![format!("https://{host}:{}", listen.port())];
+    };
+    for url in given {
+        let plain = url.parse::<http::Uri>().is_ok_and(|uri| {
+            uri.scheme_str() == Some("https")
+                && uri.host().is_some_and(|host| !host.is_empty())
+                && uri.path_and_query().is_none_or(|path| path == "/")
+                && !url.contains('@')
+        });
+        if !plain {
+            problems.push(Problem::new("control_urls", format!("`{url}` is not https://HOST[:PORT]")));
+        }
+    }
+    given.iter().map(|url| url.trim_end_matches('/').to_owned()).collect()
+}
+
+fn mode(text: Option<&str>, problems: &mut Vec<Problem>) -> AuthorityMode {
+    match text {
+        None | Some("strict") => AuthorityMode::Strict,
+        Some("dev") => AuthorityMode::Dev,
+        Some(other) => {
+            problems.push(Problem::new("authority_mode", format!("`{other}` is neither strict nor dev")));
+            AuthorityMode::Strict
+        }
+    }
+}
+
+fn database(raw: &Raw, problems: &mut Vec<Problem>) -> Database {
+    match (&raw.database_url, &raw.database_url_file) {
+        (None, None) => Database::Embedded,
+        (None, Some(path)) => Database::UrlFile(path.clone()),
+        (Some(url), None) => {
+            if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+                problems.push(Problem::new("database_url", "is not a postgres:// URL"));
+            }
+            Database::Url(url.clone())
+        }
+        (Some(_), Some(_)) => {
+            problems.push(Problem::new("database_url", "give either database_url or database_url_file"));
+            Database::Embedded
+        }
+    }
+}
+
+fn metrics(text: Option<&str>, problems: &mut Vec<Problem>) -> Option<SocketAddr> {
+    match text {
+        None => Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+        Some("off") => None,
+        Some(text) => {
+            let address = text.parse().ok();
+            if address.is_none() {
+                problems.push(Problem::new("metrics", format!("`{text}` is neither ADDRESS:PORT nor off")));
+            }
+            address
+        }
+    }
+}
+
+fn log_json(text: Option<&str>, problems: &mut Vec<Problem>) -> bool {
+    match text {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(other) => {
+            problems.push(Problem::new("log_format", format!("`{other}` is neither text nor json")));
+            false
+        }
+    }
+}
+
+fn limits(raw: &Raw, problems: &mut Vec<Problem>) -> Limits {
+    let mut count = |at: &str, value: Option<u32>, default: u32| {
+        if value == Some(0) {
+            problems.push(Problem::new(at, "must be at least 1"));
+        }
+        value.unwrap_or(default)
+    };
+    Limits {
+        unauthenticated_per_second: count("unauthenticated_per_second", raw.unauthenticated_per_second, 20),
+        unauthenticated_burst: count("unauthenticated_burst", raw.unauthenticated_burst, 100),
+        handshakes_per_source: count("handshakes_per_source", raw.handshakes_per_source, 64),
+        handshakes_total: count("handshakes_total", raw.handshakes_total, 1024),
+        connections: count("connections", raw.connections, 16_384),
+        handshake_timeout: positive("handshake_timeout_ms", raw.handshake_timeout_ms, 5_000, problems),
+        request_timeout: positive("request_timeout_ms", raw.request_timeout_ms, 10_000, problems),
+        body_timeout: positive("body_timeout_ms", raw.body_timeout_ms, 5_000, problems),
+    }
+}
+
+fn positive(at: &str, value: Option<u64>, default: u64, problems: &mut Vec<Problem>) -> Duration {
+    if value == Some(0) {
+        problems.push(Problem::new(at, "must be at least 1"));
+    }
+    millis(value, default)
+}
+
+fn millis(value: Option<u64>, default: u64) -> Duration {
+    Duration::from_millis(value.unwrap_or(default))
+}
+
+fn is_host_name(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+}
+
+/// Loopback, RFC 1918, link-local or ULA.
+fn private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+    }
+}
+
+const HOUR_MS: u64 = 3_600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(change: impl FnOnce(&mut Raw)) -> Result<Config, String> {
+        let mut raw = Raw { listen: Some("127.0.0.1:8443".into()), ..Raw::default() };
+        change(&mut raw);
+        Config::resolve(&raw)
+            .map_err(|problems| problems.iter().map(|problem| format!("{problem}\n")).collect())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_design() {
+        let config = resolve(|_| ()).unwrap();
+        assert_eq!(config.mode, AuthorityMode::Strict);
+        assert_eq!(config.control_urls, ["https://127.0.0.1:8443"]);
+        assert_eq!(config.cluster.fresh_for, Duration::from_secs(300));
+        assert_eq!(config.limits.unauthenticated_per_second, 20);
+        assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
+    }
+
+    #[test]
+    fn all_problems_are_reported_together() {
+        let text = resolve(|raw| {
+            raw.listen = Some("nonsense".into());
+            raw.authority_mode = Some("lax".into());
+            raw.degraded_for_ms = Some(13 * HOUR_MS);
+            raw.handshakes_total = Some(0);
+            raw.control_urls = Some(vec!["http://x".into()]);
+        })
+        .unwrap_err();
+        for word in ["listen", "authority_mode", "degraded_for_ms", "handshakes_total", "control_urls"] {
+            assert!(text.contains(word), "{word} missing in {text}");
+        }
+    }
+
+    #[test]
+    fn dev_mode_binds_only_private_addresses() {
+        for listen in ["127.0.0.1:1", "10.1.2.3:1", "192.168.0.1:1", "[::1]:1", "[fd00::1]:1", "localhost:1"]
+        {
+            let config = resolve(|raw| {
+                raw.listen = Some(listen.into());
+                raw.authority_mode = Some("dev".into());
+            });
+            assert!(config.is_ok(), "{listen}: {config:?}");
+        }
+        for listen in ["0.0.0.0:1", "8.8.8.8:1", "[::]:1", "[2001:db8::1]:1", "example.org:1"] {
+            let text = resolve(|raw| {
+                raw.listen = Some(listen.into());
+                raw.authority_mode = Some("dev".into());
+                raw.control_urls = Some(vec!["https://example.org".into()]);
+            })
+            .unwrap_err();
+            assert!(text.contains("authority.dev_address"), "{listen}: {text}");
+        }
+    }
+
+    #[test]
+    fn degraded_for_up_to_half_the_leaf_lifetime_passes() {
+        assert!(resolve(|raw| raw.degraded_for_ms = Some(12 * HOUR_MS)).is_ok());
+        assert!(resolve(|raw| raw.degraded_for_ms = Some(12 * HOUR_MS + 1)).is_err());
+    }
+
+    #[test]
+    fn a_database_url_is_never_printed() {
+        let config = resolve(|raw| raw.database_url = Some("postgres://u:hunter2@h/d".into())).unwrap();
+        assert!(!format!("{config:?}{:?}", config.effective()).contains("hunter2"));
+    }
+
+    #[test]
+    fn effective_names_every_option() {
+        let options = serde_json::to_value(Raw::default()).unwrap();
+        let effective = resolve(|_| ()).unwrap().effective();
+        for key in options.as_object().unwrap().keys() {
+            let shown = effective.iter().any(|(name, _)| name == key);
+            assert!(shown || key == "database_url_file", "{key}");
+        }
+    }
+}

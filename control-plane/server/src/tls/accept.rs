@@ -1,0 +1,156 @@
+//! Accepts connections, finishes their handshakes under a budget and a deadline, sorts them by ALPN.
+//!
+//! Owns the accept loop, which ends only when it is told to. Refuses to own requests.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_runtime::tls::{self, LeafSlot, Offer, TrustStore};
+use rap_runtime::{Clock, TaskGroup};
+use rustls::ServerConfig;
+use rustls::server::Acceptor as HelloReader;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::budget::{HandshakeBudget, HandshakePermit};
+use super::channel::{Channel, ChannelKind, Connection};
+
+/// Bounds of the listener.
+#[derive(Debug, Clone)]
+pub struct AcceptSettings {
+    /// Handshakes in flight in all.
+    pub handshakes_total: u32,
+    /// Handshakes in flight per source.
+    pub handshakes_per_source: u32,
+    /// Deadline of a handshake.
+    pub handshake_timeout: Duration,
+    /// Open connections in all.
+    pub connections: u32,
+}
+
+/// Finished connections of one kind, for a gRPC server to serve.
+pub type Incoming = ReceiverStream<io::Result<Connection>>;
+
+/// The listening side.
+pub struct Acceptor {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tasks: TaskGroup,
+}
+
+struct Shared {
+    operator_config: Arc<ServerConfig>,
+    node_config: Arc<ServerConfig>,
+    budget: HandshakeBudget,
+    timeout: Duration,
+    places: Arc<Semaphore>,
+    operators: mpsc::Sender<io::Result<Connection>>,
+    nodes: mpsc::Sender<io::Result<Connection>>,
+}
+
+impl Acceptor {
+    /// Binds nothing: takes a bound listener. Returns the acceptor and the connections of operators
+    /// and of nodes.
+    pub fn new(
+        listener: TcpListener,
+        leaf: &LeafSlot,
+        trust: &TrustStore,
+        settings: &AcceptSettings,
+        tasks: TaskGroup,
+    ) -> Result<(Self, Incoming, Incoming), rustls::Error> {
+        let clock = Arc::new(Clock::new());
+        let (operators, operator_incoming) = mpsc::channel(WAITING);
+        let (nodes, node_incoming) = mpsc::channel(WAITING);
+        let shared = Shared {
+            operator_config: tls::operator_server(leaf, clock.clone())?,
+            node_config: tls::node_server(leaf, trust, clock)?,
+            budget: HandshakeBudget::new(settings.handshakes_total, settings.handshakes_per_source),
+            timeout: settings.handshake_timeout,
+            places: Arc::new(Semaphore::new(settings.connections as usize)),
+            operators,
+            nodes,
+        };
+        let acceptor = Self { listener, shared: Arc::new(shared), tasks };
+        Ok((acceptor, ReceiverStream::new(operator_incoming), ReceiverStream::new(node_incoming)))
+    }
+
+    /// Accepts until the group is cancelled. An error of one accept never ends the loop.
+    pub async fn run(self) {
+        let shutdown = self.tasks.token();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    // Out of descriptors: the next accept would fail at once again.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some(permit) = self.shared.budget.take(peer.ip()) else {
+            tracing::debug!(%peer, "handshake budget used up");
+            return;
+        };
+        let shared = self.shared.clone();
+        let shutdown = self.tasks.token();
+        self.tasks.spawn("handshake", async move {
+            let finished = tokio::select! {
+                () = shutdown.cancelled() => return,
+                finished = tokio::time::timeout(shared.timeout, shared.handshake(stream, peer)) => finished,
+            };
+            match finished {
+                Ok(Ok((connection, destination))) => {
+                    drop::<HandshakePermit>(permit);
+                    // The receiver is gone only when the server stops.
+                    let _ = destination.send(Ok(connection)).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
+                Err(_) => tracing::debug!(%peer, "handshake deadline passed"),
+            }
+        });
+    }
+}
+
+impl Shared {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> io::Result<(Connection, mpsc::Sender<io::Result<Connection>>)> {
+        let place = self.places.clone().try_acquire_owned().map_err(io::Error::other)?;
+        stream.set_nodelay(true)?;
+        let hello = LazyConfigAcceptor::new(HelloReader::default(), stream).await?;
+        let offer = {
+            let client_hello = hello.client_hello();
+            Offer::read(client_hello.alpn().into_iter().flatten()).map_err(io::Error::other)?
+        };
+        let (config, protocol) = match offer {
+            Offer::Operator => (self.operator_config.clone(), tls::ALPN_OPERATOR),
+            Offer::Node => (self.node_config.clone(), tls::ALPN_NODE),
+        };
+        let stream = hello.into_stream(config).await?;
+        let (_, session) = stream.get_ref();
+        tls::require_alpn(session, protocol).map_err(io::Error::other)?;
+        let exporter = tls::exporter(session, rap_contract::EXPORTER_LABEL).map_err(io::Error::other)?;
+        let (kind, destination) = match offer {
+            Offer::Operator => (ChannelKind::Operator, &self.operators),
+            Offer::Node => (ChannelKind::Node(tls::peer(session).map_err(io::Error::other)?), &self.nodes),
+        };
+        let channel = Channel::new(peer, kind, exporter);
+        Ok((Connection::new(stream, channel, place), destination.clone()))
+    }
+}
+
+const WAITING: usize = 64;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
