@@ -247,6 +247,8 @@ reasons! {
     StateNoSpace "state.no_space" ResourceExhausted Generic true "The disk is full."
     StateLocked "state.locked" AlreadyExists same false "Another process uses this data directory."
     StateIo "state.io" Internal same false "Reading or writing local state failed."
+    StateFull "state.full" ResourceExhausted Generic true "A cache or state file is at its size limit."
+    StateTimeout "state.timeout" DeadlineExceeded same true "The disk did not answer in time."
     ConfigInvalid "config.invalid" InvalidArgument Usage false "The configuration has problems. All are listed."
     SecretExposed "secret.exposed" FailedPrecondition Usage false "A secret file is readable by others. chmod 600 it."
     SecretMissing "secret.missing" FailedPrecondition Usage false "A required secret is not configured."

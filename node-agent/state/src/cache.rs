@@ -1,0 +1,241 @@
+//! What can be fetched again: a bounded, crash-tolerant store of opaque values for one membership.
+//!
+//! Owns the queue and the deadlines in front of the one thread that uses the database. Refuses to own
+//! the meaning of values, and to lose floors or keys: those are never here.
+
+mod engine;
+mod frame;
+mod owner;
+mod preflight;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rap_types::{ClusterId, Reason};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::error::StateError;
+use crate::layout::MembershipDir;
+use owner::{Call, Reply, Request};
+
+/// One tree of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tree {
+    /// Snapshots and their chunks.
+    Snapshot,
+    /// Peer cache.
+    Peers,
+    /// Route cache.
+    Routes,
+    /// Assignments.
+    Assignments,
+    /// Health observations.
+    Health,
+    /// Sync progress.
+    Sync,
+    /// Update progress and artifacts.
+    Update,
+}
+
+impl Tree {
+    /// Every tree.
+    pub const ALL: &'static [Self] = &[
+        Self::Snapshot,
+        Self::Peers,
+        Self::Routes,
+        Self::Assignments,
+        Self::Health,
+        Self::Sync,
+        Self::Update,
+    ];
+
+    /// Its name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Peers => "peers",
+            Self::Routes => "routes",
+            Self::Assignments => "assignments",
+            Self::Health => "health",
+            Self::Sync => "sync",
+            Self::Update => "update",
+        }
+    }
+}
+
+/// Bounds of a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Bytes of keys and framed values. A write that would exceed it is refused with `state.full`.
+    pub max_bytes: u64,
+    /// Bytes of database pages held in memory.
+    pub memory_bytes: u64,
+    /// Calls that may wait for the database.
+    pub queue: usize,
+    /// Time an open may take before the database is moved aside and an empty one is opened.
+    pub open_deadline: Duration,
+    /// Time a call may take, waiting included.
+    pub call_deadline: Duration,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 << 20,
+            memory_bytes: 16 << 20,
+            queue: 64,
+            open_deadline: Duration::from_secs(5),
+            call_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+impl CacheLimits {
+    /// Bytes of database files at which the database is rewritten.
+    pub(crate) const fn max_file_bytes(&self) -> u64 {
+        self.max_bytes * 2 + (16 << 20)
+    }
+}
+
+/// One change to the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Stores a value, replacing what was there.
+    Put {
+        /// Tree.
+        tree: Tree,
+        /// Key within it.
+        key: Vec<u8>,
+        /// Opaque value.
+        value: Vec<u8>,
+    },
+    /// Removes a value, if there.
+    Remove {
+        /// Tree.
+        tree: Tree,
+        /// Key within it.
+        key: Vec<u8>,
+    },
+}
+
+/// Why a cache stopped writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Stable reason.
+    pub reason: Reason,
+    /// The cause in words.
+    pub text: String,
+}
+
+/// How a cache fares.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CacheStatus {
+    /// Databases moved to `quarantine-1` by this process: the metric.
+    pub quarantined: u64,
+    /// Damaged values removed.
+    pub dropped: u64,
+    /// Bytes of keys and framed values.
+    pub bytes: u64,
+    /// Set once writing stopped: reads go on, if there is something to read, and the program should
+    /// end or say so.
+    pub failed: Option<Failure>,
+}
+
+/// A handle to the cache of one membership. Clones share it; the database closes with the last.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    requests: mpsc::Sender<Request>,
+    status: Arc<Mutex<CacheStatus>>,
+    call_deadline: Duration,
+}
+
+impl Cache {
+    /// Opens the cache of a membership within `limits.open_deadline` (twice that, if the first attempt
+    /// hangs and an empty database is opened instead). Damage never fails an open; a disk that cannot be
+    /// written gives a cache that is empty and says so in [`CacheStatus::failed`].
+    pub async fn open(
+        dir: &MembershipDir,
+        cluster: ClusterId,
+        limits: CacheLimits,
+    ) -> Result<Self, StateError> {
+        if !dir.claim_cache() {
+            return Err(StateError::Locked { path: dir.join("cache"), holder: Some(std::process::id()) });
+        }
+        let status = Arc::new(Mutex::new(CacheStatus::default()));
+        let mut requests = owner::start(dir, cluster, limits, None, &status).await;
+        if matches!(requests, Err(StateError::Timeout)) {
+            let why = format!("opening it took longer than {} ms", limits.open_deadline.as_millis());
+            requests = owner::start(dir, cluster, limits, Some(why), &status).await;
+        }
+        if requests.is_err() {
+            dir.release_cache();
+        }
+        Ok(Self { requests: requests?, status, call_deadline: limits.call_deadline })
+    }
+
+    /// How the cache fares.
+    pub fn status(&self) -> CacheStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One value.
+    pub async fn read(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let key = key.to_vec();
+        self.call(|reply| Request::Call(Call::Read { tree, key, reply })).await
+    }
+
+    /// Keys that start with `prefix`, in order, at most `limit`.
+    pub async fn keys(&self, tree: Tree, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StateError> {
+        let prefix = prefix.to_vec();
+        self.call(|reply| Request::Call(Call::Keys { tree, prefix, limit, reply })).await
+    }
+
+    /// Applies changes in order: all, or none if the cap would not hold. They reach the disk within a
+    /// second, or at the next flush.
+    pub async fn write(&self, changes: Vec<Change>) -> Result<(), StateError> {
+        self.call(|reply| Request::Call(Call::Apply { changes, flush: false, reply })).await
+    }
+
+    /// As [`Self::write`], and on disk when it returns.
+    pub async fn write_flushed(&self, changes: Vec<Change>) -> Result<(), StateError> {
+        self.call(|reply| Request::Call(Call::Apply { changes, flush: true, reply })).await
+    }
+
+    /// Brings all writes to disk.
+    pub async fn flush(&self) -> Result<(), StateError> {
+        self.write_flushed(Vec::new()).await
+    }
+
+    /// Flushes and closes the database; other handles fail from here on.
+    pub async fn close(self) -> Result<(), StateError> {
+        self.call(|reply| Request::Close { reply }).await
+    }
+
+    async fn call<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StateError> {
+        let (reply, answer) = oneshot::channel();
+        let request = request(reply);
+        let exchange = async {
+            // A closed queue and a dropped answer both mean that the owner ended.
+            self.requests.send(request).await.map_err(|_| closed())?;
+            answer.await.map_err(|_| closed())?
+        };
+        timeout(self.call_deadline, exchange).await.unwrap_or(Err(StateError::Timeout))
+    }
+}
+
+impl Failure {
+    fn of(error: &StateError) -> Self {
+        Self { reason: error.reason(), text: error.to_string() }
+    }
+}
+
+impl From<Failure> for StateError {
+    fn from(failure: Failure) -> Self {
+        Self::CacheFailed { reason: failure.reason, text: failure.text }
+    }
+}
+
+fn closed() -> StateError {
+    StateError::CacheFailed { reason: Reason::StateIo, text: "closed".to_owned() }
+}

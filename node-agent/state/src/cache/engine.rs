@@ -1,0 +1,374 @@
+//! The database behind the cache, used by one thread.
+//!
+//! Owns sled: opening it, the frames, the size cap, and what happens when it fails. Damage (an error
+//! that is not the disk's, or a panic) moves the database aside and goes on with an empty one; an I/O
+//! error stops all writing. Refuses to own queues and deadlines.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rap_types::{ClusterId, Reason};
+
+use super::{CacheLimits, CacheStatus, Change, Failure, Tree, frame, preflight};
+use crate::error::StateError;
+use crate::space;
+
+/// Database, its size, and how it has fared.
+pub(crate) struct Engine {
+    cache: PathBuf,
+    quarantine: PathBuf,
+    cluster: ClusterId,
+    limits: CacheLimits,
+    database: Option<Database>,
+    status: CacheStatus,
+    dirty: bool,
+    abandoned: Arc<AtomicBool>,
+}
+
+struct Database {
+    number: u64,
+    sled: sled::Db,
+    trees: BTreeMap<Tree, sled::Tree>,
+}
+
+/// What a sled call ended in.
+enum Fault {
+    /// The disk or the system.
+    Disk(Failure),
+    /// sled or its files.
+    Damage(String),
+}
+
+impl Engine {
+    /// Opens the cache of a membership. Always gives an engine; [`CacheStatus::failed`] tells if it
+    /// cannot work. `discard` moves an existing database aside first; `abandoned` tells that nobody waits
+    /// for this engine any more.
+    pub(crate) fn open(
+        (cache, quarantine): (PathBuf, PathBuf),
+        cluster: ClusterId,
+        limits: CacheLimits,
+        discard: Option<String>,
+        abandoned: Arc<AtomicBool>,
+    ) -> Self {
+        let mut engine = Self {
+            cache,
+            quarantine,
+            cluster,
+            limits,
+            database: None,
+            status: CacheStatus::default(),
+            dirty: false,
+            abandoned,
+        };
+        if let Err(error) = engine.start(discard) {
+            engine.fail(Failure { reason: error.reason(), text: error.to_string() });
+        }
+        engine
+    }
+
+    /// How the cache fares.
+    pub(crate) fn status(&self) -> &CacheStatus {
+        &self.status
+    }
+
+    /// True if something was written since the last flush.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty && self.status.failed.is_none()
+    }
+
+    /// One value. A damaged one is removed and counts as absent.
+    pub(crate) fn read(&mut self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let cluster = self.cluster;
+        let found = self.call(|database| database.tree(tree)?.get(key))?.flatten();
+        let Some(bytes) = found else { return Ok(None) };
+        let value = frame::open(cluster, tree, key, &bytes).map(<[u8]>::to_vec);
+        if value.is_none() && self.status.failed.is_none() {
+            self.status.dropped += 1;
+            self.apply(vec![Change::Remove { tree, key: key.to_vec() }], false)?;
+        }
+        Ok(value)
+    }
+
+    /// Keys that start with `prefix`, in order, at most `limit`.
+    pub(crate) fn keys(
+        &mut self,
+        tree: Tree,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, StateError> {
+        let keys = self.call(|database| {
+            let keys = database.tree(tree)?.scan_prefix(prefix).keys().take(limit);
+            keys.map(|key| Ok(key?.to_vec())).collect()
+        })?;
+        Ok(keys.unwrap_or_default())
+    }
+
+    /// Applies changes in order; with `flush` they are on disk when this returns. Nothing is applied if
+    /// the cap would not hold afterwards.
+    pub(crate) fn apply(&mut self, changes: Vec<Change>, flush: bool) -> Result<(), StateError> {
+        self.refuse_if_failed()?;
+        let after = self.size_after(&changes)?;
+        if after > self.limits.max_bytes && after > self.status.bytes {
+            return Err(StateError::Full { what: "cache", needed: after, limit: self.limits.max_bytes });
+        }
+        let cluster = self.cluster;
+        self.call(|database| {
+            for change in &changes {
+                match change {
+                    Change::Put { tree, key, value } => {
+                        database.tree(*tree)?.insert(key, frame::seal(cluster, *tree, key, value))?
+                    }
+                    Change::Remove { tree, key } => database.tree(*tree)?.remove(key)?,
+                };
+            }
+            Ok(())
+        })?;
+        self.status.bytes = after;
+        self.dirty = true;
+        if flush { self.flush() } else { Ok(()) }
+    }
+
+    /// Brings everything to disk, and rewrites the database if its files outgrew the cap.
+    pub(crate) fn flush(&mut self) -> Result<(), StateError> {
+        self.refuse_if_failed()?;
+        let size = self.call(|database| {
+            database.sled.flush()?;
+            database.sled.size_on_disk()
+        })?;
+        self.dirty = false;
+        if size.is_some_and(|size| size > self.limits.max_file_bytes()) {
+            self.rewrite()?;
+        }
+        Ok(())
+    }
+
+    /// Flushes and closes. A failed database is only closed.
+    pub(crate) fn close(&mut self) -> Result<(), StateError> {
+        let flushed = if self.is_dirty() { self.flush() } else { Ok(()) };
+        self.drop_database();
+        flushed
+    }
+
+    fn start(&mut self, discard: Option<String>) -> Result<(), StateError> {
+        preflight::present(&self.cache)?;
+        let unfinished = preflight::begin(&self.cache)?;
+        let crashed = || format!("opening it ended the process {unfinished} times");
+        let opened = match discard.or_else(|| (unfinished >= MAX_UNFINISHED).then(crashed)) {
+            Some(why) => self.reset(&why),
+            None => self.take_present(),
+        };
+        preflight::end(&self.cache);
+        opened?;
+        if self.size_on_disk().is_some_and(|size| size > self.limits.max_file_bytes()) {
+            self.rewrite()?;
+        }
+        Ok(())
+    }
+
+    fn take_present(&mut self) -> Result<(), StateError> {
+        match self.load() {
+            Ok(()) => Ok(()),
+            Err(Fault::Disk(failure)) => Err(self.fail(failure)),
+            Err(Fault::Damage(why)) => self.reset(&why),
+        }
+    }
+
+    /// Opens the present database and checks every value in it, so that damage shows here.
+    fn load(&mut self) -> Result<(), Fault> {
+        let (number, path) =
+            preflight::present(&self.cache).map_err(|error| Fault::Disk(Failure::of(&error)))?;
+        preflight::repair_recovery_files(&path);
+        let memory = self.limits.memory_bytes;
+        let cluster = self.cluster;
+        let database = guarded(|| open_sled(&path, number, memory)).map_err(|fault| self.judge(fault))?;
+        let checked = guarded(|| database.check(cluster)).map_err(|fault| self.judge(fault));
+        // Kept even if the check failed: the caller drops it under guard.
+        self.database = Some(database);
+        let (bytes, dropped) = checked?;
+        self.status.bytes = bytes;
+        self.status.dropped += dropped;
+        Ok(())
+    }
+
+    /// Moves the database aside and goes on with an empty one.
+    fn reset(&mut self, why: &str) -> Result<(), StateError> {
+        if self.abandoned.load(Ordering::Acquire) {
+            // The directory has a successor by now, which is not this engine's to move.
+            return Err(StateError::CacheReset(why.to_owned()));
+        }
+        tracing::error!(%why, to = %self.quarantine.display(), "damaged cache moved aside, starting empty");
+        self.drop_database();
+        preflight::quarantine(&self.cache, &self.quarantine)?;
+        self.status.quarantined += 1;
+        self.status.bytes = 0;
+        self.dirty = false;
+        match self.load() {
+            Ok(()) => Ok(()),
+            Err(Fault::Disk(failure)) => Err(self.fail(failure)),
+            Err(Fault::Damage(text)) => Err(self.fail(Failure { reason: Reason::StateCorrupt, text })),
+        }
+    }
+
+    /// Copies all values to a new database and takes that one.
+    fn rewrite(&mut self) -> Result<(), StateError> {
+        let Some(number) = self.database.as_ref().map(|database| database.number + 1) else { return Ok(()) };
+        let (building, path) =
+            (preflight::building(&self.cache, number), preflight::path_of(&self.cache, number));
+        let memory = self.limits.memory_bytes;
+        self.call(|database| {
+            let copy = open_sled(&building, number, memory)?;
+            for (tree, values) in &database.trees {
+                for entry in values.iter() {
+                    let (key, value) = entry?;
+                    copy.tree(*tree)?.insert(key, value)?;
+                }
+            }
+            copy.sled.flush().map(|_| ())
+        })?;
+        self.drop_database();
+        let moved = std::fs::rename(&building, &path);
+        if let Err(error) = moved {
+            return Err(self.fail(Failure { reason: space::io_reason(&error), text: error.to_string() }));
+        }
+        self.take_present()
+    }
+
+    fn size_after(&mut self, changes: &[Change]) -> Result<u64, StateError> {
+        // Sizes of the touched keys as the changes leave them.
+        let mut touched: BTreeMap<(Tree, &[u8]), (u64, u64)> = BTreeMap::new();
+        for change in changes {
+            let (tree, key, after) = match change {
+                Change::Put { tree, key, value } => {
+                    (*tree, key, (key.len() + frame::OVERHEAD + value.len()) as u64)
+                }
+                Change::Remove { tree, key } => (*tree, key, 0),
+            };
+            if let Some(sizes) = touched.get_mut(&(tree, key.as_slice())) {
+                sizes.1 = after;
+                continue;
+            }
+            let old = self.call(|database| Ok(database.tree(tree)?.get(key)?.map(|value| value.len())))?;
+            let before = old.flatten().map_or(0, |length| (key.len() + length) as u64);
+            touched.insert((tree, key), (before, after));
+        }
+        let (before, after) = touched.values().fold((0, 0), |sum, sizes| (sum.0 + sizes.0, sum.1 + sizes.1));
+        Ok(self.status.bytes.saturating_sub(before) + after)
+    }
+
+    fn size_on_disk(&mut self) -> Option<u64> {
+        self.call(|database| database.sled.size_on_disk()).ok().flatten()
+    }
+
+    /// One use of the database; `None` if there is none. Damage resets it, a disk error stops it.
+    fn call<T>(&mut self, work: impl FnOnce(&Database) -> sled::Result<T>) -> Result<Option<T>, StateError> {
+        let Some(database) = &self.database else { return Ok(None) };
+        match guarded(|| work(database)).map_err(|fault| self.judge(fault)) {
+            Ok(value) => Ok(Some(value)),
+            Err(Fault::Disk(failure)) => Err(self.fail(failure)),
+            Err(Fault::Damage(text)) if self.status.failed.is_some() => {
+                Err(self.fail(Failure { reason: Reason::StateCorrupt, text }))
+            }
+            Err(Fault::Damage(why)) => {
+                self.reset(&why)?;
+                Err(StateError::CacheReset(why))
+            }
+        }
+    }
+
+    /// sled panics on some failed writes too: a disk that refuses a probe is the cause, not damage.
+    fn judge(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Damage(why) => match space::probe(&self.cache) {
+                Ok(_) => Fault::Damage(why),
+                Err(error) => Fault::Disk(Failure::of(&error)),
+            },
+            disk => disk,
+        }
+    }
+
+    fn refuse_if_failed(&self) -> Result<(), StateError> {
+        self.status.failed.as_ref().map_or(Ok(()), |failure| Err(failure.clone().into()))
+    }
+
+    fn fail(&mut self, failure: Failure) -> StateError {
+        tracing::error!(reason = %failure.reason, cause = %failure.text, "cache stopped writing");
+        self.status.failed.get_or_insert_with(|| failure.clone());
+        failure.into()
+    }
+
+    fn drop_database(&mut self) {
+        if let Some(database) = self.database.take() {
+            // A failed flush on drop panics inside sled; its files are given up or reopened anyway.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.drop_database();
+    }
+}
+
+impl Database {
+    fn tree(&self, tree: Tree) -> sled::Result<&sled::Tree> {
+        self.trees.get(&tree).ok_or_else(|| sled::Error::CollectionNotFound(tree.as_str().into()))
+    }
+
+    /// Bytes of all intact values, and how many others were removed.
+    fn check(&self, cluster: ClusterId) -> sled::Result<(u64, u64)> {
+        let (mut bytes, mut dropped) = (0, 0);
+        for (tree, values) in &self.trees {
+            for entry in values.iter() {
+                let (key, value) = entry?;
+                if frame::open(cluster, *tree, &key, &value).is_some() {
+                    bytes += (key.len() + value.len()) as u64;
+                } else {
+                    values.remove(&key)?;
+                    dropped += 1;
+                }
+            }
+        }
+        Ok((bytes, dropped))
+    }
+}
+
+fn open_sled(path: &Path, number: u64, memory: u64) -> sled::Result<Database> {
+    let sled = sled::Config::new()
+        .path(path)
+        .mode(sled::Mode::LowSpace)
+        .cache_capacity(memory)
+        // The owner flushes; a thread of sled's own would write when nobody expects it.
+        .flush_every_ms(None)
+        .open()?;
+    let trees = Tree::ALL.iter().map(|tree| Ok((*tree, sled.open_tree(tree.as_str())?)));
+    let trees = trees.collect::<sled::Result<_>>()?;
+    Ok(Database { number, sled, trees })
+}
+
+fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) if is_of_the_disk(&error) => {
+            Err(Fault::Disk(Failure { reason: space::io_reason(&error), text: error.to_string() }))
+        }
+        Ok(Err(error)) => Err(Fault::Damage(error.to_string())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&'static str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(Fault::Damage(format!("panic: {}", text.unwrap_or_default())))
+        }
+    }
+}
+
+/// sled wraps its own findings (bad lengths, short reads, bad text) as I/O errors too.
+fn is_of_the_disk(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, Other, UnexpectedEof};
+    !matches!(error.kind(), InvalidData | InvalidInput | NotFound | Other | UnexpectedEof)
+}
+
+/// Opens that may end the process before the database is moved aside.
+const MAX_UNFINISHED: u32 = 2;

@@ -1,0 +1,275 @@
+//! What this node has accepted and must never fall below, fsynced before anyone acts on it.
+//!
+//! Owns the order of floors. Refuses to judge whether an object may raise them: callers verify first.
+//! The refresh of a head is not kept; only its (incarnation, version) is.
+
+use std::collections::BTreeMap;
+
+use rap_types::{Digest, HeadOrder, Incarnation, Version, VpnConnectionId, Wall};
+use serde::{Deserialize, Serialize};
+
+use crate::durable::{Durable, Record, Recovery};
+use crate::error::StateError;
+use crate::layout::MembershipDir;
+
+/// The floors of one membership. A new membership starts with all of them at zero.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Floors {
+    /// Incarnation of the highest accepted head.
+    pub incarnation: Incarnation,
+    /// Version of the highest accepted head within it.
+    pub version: Version,
+    /// Digest that every accepted head of this (incarnation, version) shares: its Merkle root.
+    pub head_digest: Option<Digest>,
+    /// Highest issued-at ever accepted.
+    pub time_floor: Wall,
+    /// Sequence of the newest accepted authority record.
+    pub authority_sequence: u64,
+    /// Digest of that record.
+    pub authority_digest: Option<Digest>,
+    /// Highest (incarnation, epoch) verified for each lease.
+    pub leases: BTreeMap<VpnConnectionId, LeaseFloor>,
+    /// Set while the node holds proof of two histories: the (incarnation, version) they share.
+    pub frozen: Option<HeadOrder>,
+    /// Boot id under which the floors were last written.
+    pub boot_id: Option<String>,
+}
+
+/// Highest verified fencing token of one lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseFloor {
+    /// Life of the cluster's database.
+    pub incarnation: Incarnation,
+    /// Epoch within it.
+    pub epoch: u64,
+}
+
+/// What to raise; absent parts stay.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Raise {
+    /// A head: its (incarnation, version) and Merkle root.
+    pub head: Option<(Incarnation, Version, Digest)>,
+    /// Issued-at of an accepted object. An earlier one than the floor changes nothing.
+    pub time: Option<Wall>,
+    /// An authority record: its sequence and digest, and the incarnation to which it resets the head
+    /// floor. Only this may take the head floor down.
+    pub authority: Option<(u64, Digest, Incarnation)>,
+    /// Fencing token of a lease.
+    pub lease: Option<(VpnConnectionId, LeaseFloor)>,
+    /// Freezes at this head. Ends by a head of a higher incarnation or an authority record.
+    pub freeze: Option<HeadOrder>,
+    /// The present boot id.
+    pub boot_id: Option<String>,
+}
+
+impl Record for Floors {
+    const SCHEMA: &'static str = "rap.floors.v1";
+}
+
+impl Floors {
+    /// These floors after `raise`, or why it is refused. Nothing in the result is lower, but for the
+    /// head floor under a newer authority record.
+    pub fn raised(&self, raise: &Raise) -> Result<Self, StateError> {
+        let mut next = self.clone();
+        if let Some((sequence, digest, incarnation)) = raise.authority {
+            next.raise_authority(sequence, digest, incarnation)?;
+        }
+        if let Some((incarnation, version, root)) = raise.head {
+            next.raise_head(incarnation, version, root)?;
+        }
+        if let Some((connection, token)) = raise.lease {
+            next.raise_lease(connection, token)?;
+        }
+        if let Some(time) = raise.time {
+            next.time_floor = next.time_floor.max(time);
+        }
+        next.frozen = raise.freeze.or(next.frozen);
+        next.boot_id = raise.boot_id.clone().or(next.boot_id);
+        Ok(next)
+    }
+
+    fn raise_authority(
+        &mut self,
+        sequence: u64,
+        digest: Digest,
+        reset: Incarnation,
+    ) -> Result<(), StateError> {
+        let same = self.authority_digest == Some(digest);
+        if sequence < self.authority_sequence {
+            return Err(lowered("authority record", self.authority_sequence, sequence));
+        }
+        if sequence == self.authority_sequence && self.authority_digest.is_some() {
+            let at = sequence.to_string();
+            return if same {
+                Ok(())
+            } else {
+                Err(StateError::Equivocation { what: "authority record", at })
+            };
+        }
+        (self.authority_sequence, self.authority_digest) = (sequence, Some(digest));
+        (self.incarnation, self.version, self.head_digest) = (reset, Version(0), None);
+        self.frozen = None;
+        Ok(())
+    }
+
+    fn raise_head(
+        &mut self,
+        incarnation: Incarnation,
+        version: Version,
+        root: Digest,
+    ) -> Result<(), StateError> {
+        let (floor, offered) = ((self.incarnation, self.version), (incarnation, version));
+        let text = |(incarnation, version): (Incarnation, Version)| format!("{incarnation}.{version}");
+        if offered < floor {
+            return Err(lowered("head", text(floor), text(offered)));
+        }
+        if offered == floor && self.head_digest.is_some_and(|known| known != root) {
+            return Err(StateError::Equivocation { what: "head", at: text(offered) });
+        }
+        if self.frozen.is_some_and(|frozen| incarnation > frozen.incarnation) {
+            self.frozen = None;
+        }
+        (self.incarnation, self.version, self.head_digest) = (incarnation, version, Some(root));
+        Ok(())
+    }
+
+    fn raise_lease(&mut self, connection: VpnConnectionId, token: LeaseFloor) -> Result<(), StateError> {
+        let text = |token: LeaseFloor| format!("{}.{}", token.incarnation, token.epoch);
+        match self.leases.get(&connection) {
+            Some(floor) if token < *floor => return Err(lowered("lease", text(*floor), text(token))),
+            None if self.leases.len() >= MAX_LEASES => {
+                let needed = self.leases.len() as u64 + 1;
+                return Err(StateError::Full { what: "lease floors", needed, limit: MAX_LEASES as u64 });
+            }
+            _ => self.leases.insert(connection, token),
+        };
+        Ok(())
+    }
+}
+
+/// The floors on disk.
+#[derive(Debug)]
+pub struct FloorStore {
+    record: Durable<Floors>,
+    current: Floors,
+}
+
+impl FloorStore {
+    /// Reads the floors of a membership. Damage to both copies is an error: without floors an old
+    /// snapshot could not be told from a new one.
+    pub fn open(dir: &MembershipDir) -> Result<(Self, Recovery), StateError> {
+        let (record, recovery) = Durable::<Floors>::open(&dir.join("floors.json"))?;
+        let current = record.value().cloned().unwrap_or_default();
+        Ok((Self { record, current }, recovery))
+    }
+
+    /// The floors that hold now.
+    pub fn current(&self) -> &Floors {
+        &self.current
+    }
+
+    /// Raises the floors. They are on disk when this returns `Ok`; the caller acts only then. Blocks
+    /// for the fsync; a raise that changes nothing writes nothing.
+    pub fn raise(&mut self, raise: &Raise) -> Result<&Floors, StateError> {
+        let next = self.current.raised(raise)?;
+        if next != self.current || self.record.value().is_none() {
+            self.record.store(next.clone())?;
+            self.current = next;
+        }
+        Ok(&self.current)
+    }
+}
+
+fn lowered(what: &'static str, floor: impl ToString, offered: impl ToString) -> StateError {
+    StateError::Lowered { what, floor: floor.to_string(), offered: offered.to_string() }
+}
+
+/// Most leases whose floors are kept: bounds the file.
+const MAX_LEASES: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn head(incarnation: u64, version: u64, root: &[u8]) -> Raise {
+        let head = Some((Incarnation(incarnation), Version(version), Digest::of(&[root])));
+        Raise { head, ..Raise::default() }
+    }
+
+    fn authority(sequence: u64, record: &[u8], incarnation: u64) -> Raise {
+        let authority = Some((sequence, Digest::of(&[record]), Incarnation(incarnation)));
+        Raise { authority, ..Raise::default() }
+    }
+
+    #[test]
+    fn lower_head_is_a_rollback_and_an_equal_one_with_another_root_equivocation() {
+        let floors = Floors::default().raised(&head(2, 5, b"a")).unwrap();
+        assert_eq!(floors.raised(&head(2, 4, b"a")).unwrap_err().code(), "snapshot.rollback");
+        assert_eq!(floors.raised(&head(1, 9, b"a")).unwrap_err().code(), "snapshot.rollback");
+        assert_eq!(floors.raised(&head(2, 5, b"b")).unwrap_err().code(), "snapshot.equivocation");
+        assert_eq!(floors.raised(&head(2, 5, b"a")).unwrap(), floors);
+        assert_eq!(floors.raised(&head(3, 0, b"b")).unwrap().version, Version(0));
+    }
+
+    #[test]
+    fn only_a_newer_authority_record_resets_the_head_floor() {
+        let floors = Floors::default().raised(&authority(1, b"one", 1)).unwrap();
+        let floors = floors.raised(&head(u64::MAX, u64::MAX, b"stolen key")).unwrap();
+        let recovered = floors.raised(&authority(2, b"two", 7)).unwrap();
+        assert_eq!((recovered.incarnation, recovered.version), (Incarnation(7), Version(0)));
+        assert_eq!(recovered.head_digest, None);
+        assert_eq!(floors.raised(&authority(1, b"one", 7)).unwrap(), floors);
+        assert_eq!(floors.raised(&authority(1, b"other", 7)).unwrap_err().code(), "snapshot.equivocation");
+        assert_eq!(recovered.raised(&authority(1, b"one", 1)).unwrap_err().code(), "snapshot.rollback");
+    }
+
+    #[test]
+    fn frozen_ends_by_a_higher_incarnation_or_an_authority_record_only() {
+        let at = HeadOrder::new(2, 5, 0);
+        let floors = Floors::default().raised(&head(2, 5, b"a")).unwrap();
+        let frozen = floors.raised(&Raise { freeze: Some(at), ..Raise::default() }).unwrap();
+        assert_eq!(frozen.raised(&head(2, 6, b"b")).unwrap().frozen, Some(at));
+        assert_eq!(frozen.raised(&head(3, 0, b"b")).unwrap().frozen, None);
+        assert_eq!(frozen.raised(&authority(1, b"one", 3)).unwrap().frozen, None);
+    }
+
+    #[test]
+    fn lease_floors_are_per_connection_and_bounded() {
+        let id = |n: u64| VpnConnectionId::from_parts(n, [0; 10]);
+        let token = |incarnation, epoch| LeaseFloor { incarnation: Incarnation(incarnation), epoch };
+        let raise = |id, token| Raise { lease: Some((id, token)), ..Raise::default() };
+        let mut floors = Floors::default().raised(&raise(id(1), token(1, 9))).unwrap();
+        assert_eq!(floors.raised(&raise(id(1), token(1, 8))).unwrap_err().code(), "snapshot.rollback");
+        floors = floors.raised(&raise(id(1), token(2, 1))).unwrap();
+        for n in 2..=MAX_LEASES as u64 {
+            floors = floors.raised(&raise(id(n), token(1, 1))).unwrap();
+        }
+        assert_eq!(floors.raised(&raise(id(9999), token(1, 1))).unwrap_err().code(), "state.full");
+        assert_eq!(floors.raised(&raise(id(1), token(2, 2))).unwrap().leases[&id(1)].epoch, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_goes_down_without_an_authority_record(
+            steps in proptest::collection::vec((0u64..4, 0u64..6, 0u8..2, 0i64..9, 0u64..4), 1..40)
+        ) {
+            let mut floors = Floors::default();
+            for (incarnation, version, root, time, epoch) in steps {
+                let raise = Raise {
+                    time: Some(Wall(time)),
+                    lease: Some((VpnConnectionId::ZERO, LeaseFloor { incarnation: Incarnation(incarnation), epoch })),
+                    ..head(incarnation, version, &[root])
+                };
+                if let Ok(next) = floors.raised(&raise) {
+                    prop_assert!((next.incarnation, next.version) >= (floors.incarnation, floors.version));
+                    prop_assert!(next.time_floor >= floors.time_floor);
+                    prop_assert!(next.leases.get(&VpnConnectionId::ZERO) >= floors.leases.get(&VpnConnectionId::ZERO));
+                    floors = next;
+                }
+            }
+        }
+    }
+}
