@@ -1,0 +1,174 @@
+//! Nodes of one cluster link, measure each other, lose and find each other. Real TLS on loopback.
+
+mod support;
+
+use std::time::Duration;
+
+use rap_link::{Answer, Direction, ECHO_MAX, SessionState, Timing};
+use rap_mesh::MeshEvent;
+use rap_types::Reason;
+use support::*;
+
+#[tokio::test]
+async fn two_nodes_link_probe_and_echo() {
+    let authority = Authority::new(HOME);
+    let (a, b) = linked_pair(&authority).await;
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let answers = from.mesh.probe(to.id, 5).await.unwrap();
+        assert_eq!(answers.len(), 5);
+        assert!(answers.iter().all(|answer| matches!(answer, Answer::RoundTrip(rtt) if !rtt.is_zero())));
+        assert!(!from.mesh.echo(to.id, vec![0xee; ECHO_MAX]).await.unwrap().is_zero());
+        let refused = from.mesh.echo(to.id, vec![0; ECHO_MAX + 1]).await;
+        assert_eq!(refused, Err(Reason::LinkFrameTooLarge));
+        let status = from.status(to.id).unwrap();
+        assert!(status.rtt.is_some());
+        assert!(status.counters.frames_sent >= 7 && status.counters.frames_received >= 7);
+        assert!(status.counters.rejected.is_empty());
+    }
+    assert_eq!(a.status(b.id).unwrap().direction, Some(Direction::Outbound));
+    assert_eq!(a.status(b.id).unwrap().remote, Some(b.address()));
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn the_larger_id_dials_when_the_smaller_cannot() {
+    let authority = Authority::new(HOME);
+    let mut large = config(2);
+    large.dial_grace = Duration::from_millis(20);
+    let (a, b) = (Node::start(&authority, config(1)), Node::start(&authority, large));
+    a.mesh.apply(peers(&authority, &[(b.id, None)]));
+    b.mesh.apply(peers(&authority, &[(a.id, Some(a.address()))]));
+    eventually("linked", || a.is_linked(b.id) && b.is_linked(a.id)).await;
+    assert_eq!(b.status(a.id).unwrap().direction, Some(Direction::Outbound));
+}
+
+#[tokio::test]
+async fn dials_that_cross_end_as_the_one_link_of_the_smaller_id() {
+    let authority = Authority::new(HOME);
+    let (mut small, mut large) = (config(1), config(2));
+    (small.dial_grace, large.dial_grace) = (Duration::ZERO, Duration::ZERO);
+    let (a, b) = (Node::start(&authority, small), Node::start(&authority, large));
+    a.mesh.apply(peers(&authority, &[(b.id, Some(b.address()))]));
+    b.mesh.apply(peers(&authority, &[(a.id, Some(a.address()))]));
+    eventually("one link, both ends agree", || {
+        let (at_a, at_b) = (a.status(b.id).unwrap(), b.status(a.id).unwrap());
+        let up = at_a.state == SessionState::Established && at_b.state == SessionState::Established;
+        up && at_a.direction != at_b.direction
+    })
+    .await;
+    assert!(a.mesh.echo(b.id, vec![1]).await.is_ok());
+    assert!(b.mesh.echo(a.id, vec![1]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_second_connection_of_the_same_dialler_replaces_the_first() {
+    let authority = Authority::new(HOME);
+    let target = Node::start(&authority, config(2));
+    target.mesh.apply(peers(&authority, &[(node(1), None)]));
+    let mut first = Puppet::establish(&authority, 1, &target).await;
+    let mut second = Puppet::establish(&authority, 1, &target).await;
+    first.read_until(SessionState::Closed).await;
+    assert_eq!(first.link.reason(), Some(Reason::LinkDuplicate));
+    let echo = target.mesh.echo(node(1), vec![2]);
+    let answer = async {
+        let mut buffer = vec![0; 4096];
+        let count = tokio::io::AsyncReadExt::read(&mut second.stream, &mut buffer).await.unwrap();
+        second.link.receive(&buffer[..count], rap_runtime::Clock::new().now());
+        second.write().await;
+    };
+    let (echoed, ()) = patiently(async { tokio::join!(echo, answer) }).await;
+    assert!(echoed.is_ok(), "the second connection is the link: {echoed:?}");
+}
+
+#[tokio::test]
+async fn the_peers_newest_head_and_every_state_are_told() {
+    let authority = Authority::new(HOME);
+    let (a, b) = (Node::start(&authority, config(1)), Node::start(&authority, config(2)));
+    let mut events = a.mesh.events();
+    b.mesh.apply(peers(&authority, &[(a.id, None)]));
+    a.mesh.apply(peers(&authority, &[(b.id, Some(b.address()))]));
+    let mut states = Vec::new();
+    let mut head = None;
+    while head.is_none() || !states.contains(&SessionState::Established) {
+        match patiently(events.recv()).await.unwrap() {
+            MeshEvent::State { peer, state, reason } => {
+                assert_eq!((peer, reason), (b.id, None));
+                states.push(state);
+            }
+            MeshEvent::PeerHead { peer, head: bytes } => {
+                assert_eq!(peer, b.id);
+                head = Some(bytes);
+            }
+        }
+    }
+    use SessionState::{Authorising, Dialing, Established, Handshaking};
+    assert_eq!(states, [Dialing, Handshaking, Authorising, Established]);
+    assert_eq!(head, Some(b"head".to_vec()));
+}
+
+#[tokio::test]
+async fn a_restarted_peer_is_linked_again() {
+    let authority = Authority::new(HOME);
+    let (a, b) = linked_pair(&authority).await;
+    let (b_id, address) = (b.id, b.address());
+    let mut events = a.mesh.events();
+    b.stop().await;
+    let left = loop {
+        if let MeshEvent::State { state: SessionState::Closed, reason, .. } =
+            patiently(events.recv()).await.unwrap()
+        {
+            break reason;
+        }
+    };
+    assert_eq!(left, Some(Reason::LinkDrained), "the peer said why it left");
+    let mut again = config(2);
+    again.listen = address;
+    let b = Node::start(&authority, again);
+    b.mesh.apply(peers(&authority, &[(a.id, None)]));
+    eventually("linked again", || a.is_linked(b_id) && b.is_linked(a.id)).await;
+    assert!(a.mesh.echo(b_id, vec![7]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_silent_peer_becomes_suspect_and_is_closed() {
+    let authority = Authority::new(HOME);
+    let mut settings = config(2);
+    settings.timing = Timing {
+        idle: Duration::from_millis(40),
+        probe_interval: Duration::from_millis(40),
+        ..Timing::default()
+    };
+    let target = Node::start(&authority, settings);
+    let mut events = target.mesh.events();
+    target.mesh.apply(peers(&authority, &[(node(1), None)]));
+    let _silent = Puppet::establish(&authority, 1, &target).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&(SessionState::Closed, Some(Reason::LinkSilent))) {
+        if let MeshEvent::State { state, reason, .. } = patiently(events.recv()).await.unwrap() {
+            seen.push((state, reason));
+        }
+    }
+    assert!(seen.contains(&(SessionState::Suspect, None)), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_renewed_leaf_leaves_the_live_link_alone() {
+    let authority = Authority::new(HOME);
+    let (a, b) = linked_pair(&authority).await;
+    let since = a.status(b.id).unwrap().since;
+    let (chain, key) = authority.leaf(a.id, 1, Duration::from_secs(3600));
+    a.mesh.identify(chain, key).unwrap();
+    assert!(a.mesh.echo(b.id, vec![1]).await.is_ok());
+    assert_eq!(a.status(b.id).unwrap().since, since);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_when_there_is_no_link() {
+    let authority = Authority::new(HOME);
+    let a = Node::start(&authority, config(1));
+    assert_eq!(a.mesh.probe(node(2), 1).await, Err(Reason::LinkPeerUnknown));
+    a.mesh.apply(peers(&authority, &[(node(2), None)]));
+    assert_eq!(a.mesh.echo(node(2), vec![]).await, Err(Reason::LinkUnreachable));
+    assert_eq!(a.status(node(2)).unwrap().reason, None, "nothing was tried");
+}
