@@ -1,2 +1,5 @@
-//! Operator command line.
-fn main() {}
+//! `rapctl`: the operator's command line.
+
+fn main() -> std::process::ExitCode {
+    rapctl::main()
+}

@@ -6,7 +6,7 @@ use crate::envelope::pre_authentication_encoding;
 use crate::{PublicKey, Reject, Signer};
 
 /// Label of the TLS exporter (32 bytes, empty context) that proofs are bound to.
-pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-rap-enroll-v1";
+pub const EXPORTER_LABEL: &str = "EXPORTER-rap-enroll-v1";
 
 /// Context of `JoinProof`.
 pub const JOIN_PROOF: &str = "application/vnd.rap.join-proof.v1+protobuf";

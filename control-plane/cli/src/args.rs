@@ -1,0 +1,343 @@
+//! The command line, nouns first.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::duration::parse_duration;
+use crate::output::Format;
+
+/// Operate a RAP Fabric Core installation.
+///
+/// Exit codes: 0 ok, 1 generic, 2 usage, 3 not found, 4 denied, 5 conflict, 6 unreachable,
+/// 7 verification failed, 8 degraded, 10 timeout.
+#[derive(Debug, Parser)]
+#[command(name = "rapctl", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// How to print the answer.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// Print no hints and no progress.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Use no colours. (The environment variable NO_COLOR works too.)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Answer yes to every question.
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// Context to use instead of the current one.
+    #[arg(long, global = true, env = "RAPCTL_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// Contexts file [default: $XDG_CONFIG_HOME/rap/contexts.toml].
+    #[arg(long, global = true, env = "RAPCTL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Give up on the control plane after this long.
+    #[arg(long, global = true, default_value = "30s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Product Root keys (offline machine).
+    #[command(subcommand)]
+    Root(Root),
+    /// Log in to a control plane.
+    Login(Login),
+    /// End the session.
+    Logout,
+    /// Contexts: which control plane commands go to.
+    #[command(subcommand)]
+    Context(Context),
+    /// Overview of installation, clusters and nodes.
+    Status,
+    /// Clusters.
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Join tokens.
+    #[command(subcommand)]
+    Token(Token),
+    /// Nodes and join requests.
+    #[command(subcommand)]
+    Node(Node),
+    /// Ping from one node to another over the overlay and over their link.
+    Ping(Ping),
+    /// Check an exported snapshot with no network.
+    Verify(Verify),
+    /// Explain a reason code.
+    Explain(Explain),
+    /// Print a shell completion script.
+    Completions {
+        /// Shell to print for.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Root {
+    /// Make a Product Root key: NAME.key (encrypted) and NAME.pub.
+    Init {
+        /// Path without extension.
+        #[arg(long, value_name = "NAME")]
+        out: PathBuf,
+        #[command(flatten)]
+        protect: Protect,
+    },
+    /// Sign an activation request: writes the manifest and the first owner's key beside it.
+    SignActivation {
+        /// The act-*.req file of `rap-control-plane init`.
+        request: PathBuf,
+        /// First owner, as a name or e-mail address.
+        #[arg(long)]
+        owner: String,
+        /// Product Root key file.
+        #[arg(long, value_name = "FILE", default_value = "product-root.key")]
+        key: PathBuf,
+        /// How long the manifest may be consumed.
+        #[arg(long, default_value = "7d", value_parser = parse_duration)]
+        ttl: Duration,
+        #[command(flatten)]
+        protect: Protect,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Protect {
+    /// File with the passphrase of private key files (default: ask on the terminal).
+    #[arg(long, value_name = "FILE", env = "RAPCTL_PASSPHRASE_FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Write private keys unencrypted (for keys on protected media).
+    #[arg(long)]
+    pub(crate) no_passphrase: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// Control URL, https://HOST:PORT; default: the context's.
+    pub(crate) url: Option<String>,
+    /// Consume this activation manifest and become the first owner.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) activate: Option<PathBuf>,
+    /// Product Root public key to check the manifest against.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root: Option<PathBuf>,
+    /// Key file to log in with (default: the owner key beside the manifest, or the context's).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) protect: Protect,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Context {
+    /// List contexts.
+    List,
+    /// Make a context current.
+    Use {
+        /// Context name.
+        name: String,
+    },
+    /// Print a context without its session, for another operator.
+    Export,
+    /// Add a context printed by `context export`.
+    Import {
+        /// File, or - for standard input.
+        file: PathBuf,
+    },
+    /// Forget a context.
+    Delete {
+        /// Context name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Create a cluster with its own authority.
+    Create {
+        /// Name, unique in the installation.
+        name: String,
+        /// IPv4 overlay pool; cannot be changed later.
+        #[arg(long, default_value = "100.96.0.0/16")]
+        ipv4_pool: String,
+        /// How long a head keeps nodes informed.
+        #[arg(long, value_parser = parse_duration)]
+        fresh_for: Option<Duration>,
+        /// How often an idle head is signed again.
+        #[arg(long, value_parser = parse_duration)]
+        refresh_every: Option<Duration>,
+        /// How long nodes work on without contact.
+        #[arg(long, value_parser = parse_duration)]
+        degraded_for: Option<Duration>,
+        /// Lifetime of node certificates.
+        #[arg(long, value_parser = parse_duration)]
+        leaf_lifetime: Option<Duration>,
+    },
+    /// List clusters.
+    List,
+    /// Show a cluster and its authority fingerprint.
+    Show {
+        /// Name or id.
+        cluster: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Create a join token.
+    Create {
+        /// Cluster to join.
+        #[arg(long)]
+        cluster: String,
+        /// Role of the nodes it admits; repeat for more.
+        #[arg(long = "role", default_value = "core")]
+        roles: Vec<String>,
+        /// How many nodes may join.
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// How long it is valid.
+        #[arg(long, default_value = "1h", value_parser = parse_duration)]
+        ttl: Duration,
+        /// Let the token itself approve.
+        #[arg(long)]
+        auto_approve: bool,
+        /// Label of the nodes it admits; repeat for more.
+        #[arg(long = "tags", value_delimiter = ',')]
+        tags: Vec<String>,
+        /// Write the token to this file (0600) instead of standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// List tokens.
+    List {
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+    },
+    /// Revoke a token: no new request appears after this returned.
+    Revoke {
+        /// Token id.
+        token: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// List nodes, or requests that wait for approval.
+    List {
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+        /// Show join requests that wait.
+        #[arg(long)]
+        pending: bool,
+    },
+    /// Show one node.
+    Show {
+        /// Node name or id.
+        node: String,
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+    },
+    /// Approve join requests.
+    Approve(Decide),
+    /// Deny join requests.
+    Deny {
+        #[command(flatten)]
+        decide: Decide,
+        /// Why, shown to the applicant.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Change roles, tags or region of a node.
+    Update {
+        /// Node name or id.
+        node: String,
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+        /// Replace the roles; repeat for more.
+        #[arg(long = "role")]
+        roles: Option<Vec<String>>,
+        /// Replace the tags.
+        #[arg(long = "tags", value_delimiter = ',', conflicts_with = "clear_tags")]
+        tags: Option<Vec<String>>,
+        /// Remove all tags.
+        #[arg(long)]
+        clear_tags: bool,
+        /// Replace the region.
+        #[arg(long)]
+        region: Option<String>,
+    },
+    /// Write a node's snapshot with its whole chain to a file for `rapctl verify`.
+    Export {
+        /// Node name or id.
+        node: String,
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+        /// File to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Decide {
+    /// Request ids as printed by `node list --pending`.
+    #[arg(required_unless_present = "all_pending", conflicts_with = "all_pending")]
+    pub(crate) requests: Vec<String>,
+    /// Every request that waits; shows fingerprints and asks.
+    #[arg(long)]
+    pub(crate) all_pending: bool,
+    /// Cluster.
+    #[arg(long)]
+    pub(crate) cluster: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ping {
+    /// Node that pings, name or id.
+    pub(crate) from: String,
+    /// Node that answers, name or id.
+    pub(crate) to: String,
+    /// Cluster (default: the only one).
+    #[arg(long)]
+    pub(crate) cluster: Option<String>,
+    /// How many.
+    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) count: u32,
+    /// Time between two.
+    #[arg(long, default_value = "200ms", value_parser = parse_duration)]
+    pub(crate) interval: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Export of `rap-node-agent snapshot export` or `rapctl node export`.
+    pub(crate) export: PathBuf,
+    /// Product Root public key file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root: PathBuf,
+    /// Accept a development installation's signatures.
+    #[arg(long)]
+    pub(crate) dev: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// Reason code, for example token.expired; none lists all.
+    pub(crate) code: Option<String>,
+}

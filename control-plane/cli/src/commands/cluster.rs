@@ -1,0 +1,103 @@
+//! Clusters.
+
+use std::time::Duration;
+
+use rap_runtime::Refusal;
+use rap_types::{ClusterId, KeyId};
+use rap_wire::v1;
+use serde_json::{Value, json};
+
+use crate::args::{Cluster as Command, Global};
+use crate::client::Connection;
+use crate::duration::show_duration;
+use crate::output::{Answer, properties, time};
+
+pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
+    let mut connection = Connection::of_context(global).await?;
+    match command {
+        Command::Create { name, ipv4_pool, fresh_for, refresh_every, degraded_for, leaf_lifetime } => {
+            let request = connection.request(v1::ClusterCreateRequest {
+                name,
+                ipv4_pool,
+                fresh_for_ms: milliseconds(fresh_for),
+                degraded_for_ms: milliseconds(degraded_for),
+                refresh_every_ms: milliseconds(refresh_every),
+                leaf_lifetime_ms: milliseconds(leaf_lifetime),
+            })?;
+            let cluster = connection.admin.cluster_create(request).await.map_err(Refusal::from)?.into_inner();
+            let hint = format!("rapctl token create --cluster {} --out {}.token", cluster.name, cluster.name);
+            shown(&cluster).next(hint).print(global)
+        }
+        Command::Show { cluster } => {
+            let request = connection.request(v1::ClusterRef { cluster })?;
+            shown(&connection.admin.cluster_show(request).await.map_err(Refusal::from)?.into_inner())
+                .print(global)
+        }
+        Command::List => {
+            let request = connection.request(v1::ClusterListRequest {})?;
+            let clusters =
+                connection.admin.cluster_list(request).await.map_err(Refusal::from)?.into_inner().clusters;
+            let rows = clusters
+                .iter()
+                .map(|cluster| {
+                    vec![
+                        cluster.name.clone(),
+                        id(cluster),
+                        cluster.ipv4_pool.clone(),
+                        format!("{}.{}", cluster.incarnation, cluster.version),
+                        KeyId::of(&cluster.authority_key).to_string(),
+                    ]
+                })
+                .collect();
+            let documents: Vec<Value> = clusters.iter().map(document).collect();
+            Answer::new("rap.clusters.v1", json!({ "clusters": documents }))
+                .table(&["NAME", "ID", "IPV4 POOL", "VERSION", "AUTHORITY"], 1, rows)
+                .print(global)
+        }
+    }
+}
+
+fn shown(cluster: &v1::Cluster) -> Answer {
+    let authority = KeyId::of(&cluster.authority_key);
+    let duration = |milliseconds| show_duration(Duration::from_millis(milliseconds));
+    Answer::new("rap.cluster.v1", document(cluster)).table(
+        &["PROPERTY", "VALUE"],
+        0,
+        properties(&[
+            ("name", cluster.name.clone()),
+            ("id", id(cluster)),
+            ("authority", authority.to_string()),
+            ("words", authority.words()),
+            ("ipv4 pool", cluster.ipv4_pool.clone()),
+            ("ipv6 prefix", cluster.ipv6_prefix.clone()),
+            ("version", format!("{}.{}", cluster.incarnation, cluster.version)),
+            ("fresh for", duration(cluster.fresh_for_ms)),
+            ("refresh every", duration(cluster.refresh_every_ms)),
+            ("degraded for", duration(cluster.degraded_for_ms)),
+            ("leaf lifetime", duration(cluster.leaf_lifetime_ms)),
+            ("created", time(cluster.created_at_ms)),
+        ]),
+    )
+}
+
+/// JSON form of a cluster.
+pub(crate) fn document(cluster: &v1::Cluster) -> Value {
+    let authority = KeyId::of(&cluster.authority_key);
+    json!({
+        "name": cluster.name, "cluster_id": id(cluster),
+        "authority": { "fingerprint": authority, "words": authority.words(), "public_key": hex::encode(&cluster.authority_key) },
+        "ipv4_pool": cluster.ipv4_pool, "ipv6_prefix": cluster.ipv6_prefix,
+        "incarnation": cluster.incarnation, "version": cluster.version,
+        "fresh_for_ms": cluster.fresh_for_ms, "refresh_every_ms": cluster.refresh_every_ms,
+        "degraded_for_ms": cluster.degraded_for_ms, "leaf_lifetime_ms": cluster.leaf_lifetime_ms,
+        "created_at_ms": cluster.created_at_ms,
+    })
+}
+
+fn id(cluster: &v1::Cluster) -> String {
+    ClusterId::from_slice(&cluster.cluster_id).map(|id| id.to_string()).unwrap_or_default()
+}
+
+fn milliseconds(duration: Option<Duration>) -> u64 {
+    duration.map_or(0, |duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

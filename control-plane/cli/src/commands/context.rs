@@ -1,0 +1,91 @@
+//! Contexts: list, use, export, import, delete.
+
+use rap_runtime::Fault;
+use rap_types::Reason;
+use serde_json::json;
+
+use crate::args::{Context as Command, Global};
+use crate::contexts::{Context, Contexts};
+use crate::files;
+use crate::output::{Answer, properties};
+
+pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
+    let mut contexts = Contexts::load(global)?;
+    match command {
+        Command::List => list(global, &contexts),
+        Command::Use { name } => {
+            known(&contexts, &name)?;
+            contexts.current = Some(name.clone());
+            contexts.save(global)?;
+            done(global, "current context", name)
+        }
+        Command::Export => {
+            let (_, context) = contexts.select(global)?;
+            print!("{}", toml::to_string_pretty(&Context { session: None, key: None, ..context })?);
+            Ok(())
+        }
+        Command::Import { file } => {
+            let text = files::read_text(&file, 64 * 1024)?;
+            let context: Context = toml::from_str(&text)
+                .map_err(|error| Fault::new(Reason::ConfigInvalid, error.message().to_owned()))?;
+            let name = global.context.clone().unwrap_or_else(|| host(&context.url));
+            if contexts.contexts.contains_key(&name) {
+                let message = format!("context `{name}` exists; choose another name with --context");
+                return Err(Fault::new(Reason::ResourceExists, message).into());
+            }
+            contexts.contexts.insert(name.clone(), context);
+            contexts.current = Some(name.clone());
+            contexts.save(global)?;
+            done(global, "imported context", name)
+        }
+        Command::Delete { name } => {
+            known(&contexts, &name)?;
+            contexts.contexts.remove(&name);
+            contexts.current = contexts.current.filter(|current| *current != name);
+            contexts.save(global)?;
+            done(global, "deleted context", name)
+        }
+    }
+}
+
+fn list(global: &Global, contexts: &Contexts) -> anyhow::Result<()> {
+    let selected = contexts.selected(global);
+    let entries: Vec<_> = contexts
+        .contexts
+        .iter()
+        .map(|(name, context)| {
+            json!({
+                "name": name, "url": context.url, "installation_id": context.installation_id,
+                "current": selected.as_deref() == Some(name), "logged_in": context.session.is_some(),
+            })
+        })
+        .collect();
+    let rows = contexts
+        .contexts
+        .iter()
+        .map(|(name, context)| {
+            let mark = if selected.as_deref() == Some(name) { "*" } else { "" };
+            vec![mark.to_owned(), name.clone(), context.url.clone(), context.installation_id.to_string()]
+        })
+        .collect();
+    Answer::new("rap.contexts.v1", json!({ "contexts": entries }))
+        .table(&["", "NAME", "URL", "INSTALLATION"], 1, rows)
+        .print(global)
+}
+
+fn known(contexts: &Contexts, name: &str) -> anyhow::Result<()> {
+    if contexts.contexts.contains_key(name) {
+        return Ok(());
+    }
+    Err(Fault::new(Reason::ResourceNotFound, format!("no context `{name}`")).into())
+}
+
+fn done(global: &Global, what: &str, name: String) -> anyhow::Result<()> {
+    Answer::new("rap.context.v1", json!({ "context": name }))
+        .table(&["PROPERTY", "VALUE"], 0, properties(&[(what, name)]))
+        .print(global)
+}
+
+fn host(url: &str) -> String {
+    url.trim_start_matches("https://").trim_end_matches('/').to_owned()
+}

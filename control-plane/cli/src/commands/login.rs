@@ -1,0 +1,194 @@
+//! Login: a channel-bound signature by the operator's key; the first one consumes the manifest.
+
+use std::path::{Path, PathBuf};
+
+use prost::Message as _;
+use rap_contract::{ActivationTerms, Expectation, LOGIN_PROOF, PublicKeyFile, Signer, sign_proof};
+use rap_runtime::{Fault, Refusal};
+use rap_types::{ClusterId, Digest, InstallationId, Reason};
+use rap_wire::v1;
+use serde_json::json;
+
+use crate::args::{Global, Login};
+use crate::client::Connection;
+use crate::contexts::{Context, Contexts, Session};
+use crate::output::{Answer, properties, time};
+use crate::{files, key_store};
+
+/// What is known of the server before the first connection.
+struct Target {
+    url: String,
+    pin: Digest,
+    installation: InstallationId,
+    manifest: Option<Vec<u8>>,
+    key: PathBuf,
+}
+
+pub(crate) async fn login(global: &Global, command: Login) -> anyhow::Result<()> {
+    let mut contexts = Contexts::load(global)?;
+    let target = match &command.activate {
+        Some(path) => target_of_manifest(&command, path)?,
+        None => target_of_context(global, &contexts, &command)?,
+    };
+    let signer = key_store::open(&target.key, &command.protect)?;
+    let mut connection = Connection::open(&target.url, target.pin, global.timeout).await?;
+    let answer = match &target.manifest {
+        Some(manifest) => match prove(&mut connection, &target, &signer, Some(manifest)).await {
+            // Activated before: the same owner key logs in.
+            Err(refusal) if refusal.reason == Reason::ActivationReplayed => {
+                prove(&mut connection, &target, &signer, None).await?
+            }
+            answer => answer?,
+        },
+        None => prove(&mut connection, &target, &signer, None).await?,
+    };
+    let name = context_name(global, &contexts, &target);
+    let key = std::path::absolute(&target.key).unwrap_or(target.key);
+    let context = Context {
+        url: target.url.clone(),
+        tls_ca_pin: target.pin,
+        installation_id: target.installation,
+        key: Some(key),
+        session: Some(Session { secret: answer.session, expires_at_ms: answer.expires_at_ms }),
+    };
+    contexts.contexts.insert(name.clone(), context);
+    contexts.current = Some(name.clone());
+    contexts.save(global)?;
+    let body = json!({
+        "context": name, "url": target.url, "installation_id": target.installation,
+        "operator": answer.operator_name, "platform_role": answer.platform_role,
+        "expires_at_ms": answer.expires_at_ms,
+    });
+    Answer::new("rap.login.v1", body)
+        .table(
+            &["PROPERTY", "VALUE"],
+            0,
+            properties(&[
+                ("context", name),
+                ("url", target.url),
+                ("operator", answer.operator_name),
+                ("platform role", answer.platform_role),
+                ("session until", time(answer.expires_at_ms)),
+            ]),
+        )
+        .next("rapctl cluster create prod")
+        .print(global)
+}
+
+pub(crate) async fn logout(global: &Global) -> anyhow::Result<()> {
+    let mut contexts = Contexts::load(global)?;
+    let (name, _) = contexts.select(global)?;
+    let mut connection = Connection::of_context(global).await?;
+    let request = connection.request(v1::LogoutRequest {})?;
+    connection.admin.logout(request).await.map_err(Refusal::from)?;
+    if let Some(context) = contexts.contexts.get_mut(&name) {
+        context.session = None;
+    }
+    contexts.save(global)?;
+    Answer::new("rap.logout.v1", json!({ "context": name }))
+        .table(&["PROPERTY", "VALUE"], 0, properties(&[("logged out of", name.clone())]))
+        .print(global)
+}
+
+fn target_of_manifest(command: &Login, path: &Path) -> anyhow::Result<Target> {
+    let bytes = files::read(path, 16 * 1024)?;
+    let terms = match &command.root {
+        Some(root) => {
+            let roots = PublicKeyFile::parse(&files::read_text(root, 16 * 1024)?)
+                .and_then(|file| file.key_set::<v1::ActivationManifest>())
+                .map_err(|reject| {
+                    Fault::new(reject.reason, format!("{}: {}", root.display(), reject.what))
+                })?;
+            let expect = Expectation { cluster: Some(ClusterId::ZERO), ..Expectation::default() };
+            ActivationTerms::open(&bytes, &roots, &expect)
+                .map_err(|reject| Fault::new(reject.reason, format!("{}: {}", path.display(), reject.what)))?
+                .1
+        }
+        None => read_unchecked(&bytes, path)?,
+    };
+    let url = command
+        .url
+        .clone()
+        .ok_or(Fault::new(Reason::RequestInvalid, "login --activate needs the control URL"))?;
+    Ok(Target {
+        url,
+        pin: terms.tls_ca_pin,
+        installation: terms.installation,
+        key: command.key.clone().unwrap_or_else(|| path.with_extension("owner.key")),
+        manifest: Some(bytes),
+    })
+}
+
+/// The manifest came from the owner's own hands; the server verifies it against its Product Root.
+/// It is read here only for the pin that the server must match.
+fn read_unchecked(bytes: &[u8], path: &Path) -> anyhow::Result<ActivationTerms> {
+    let malformed =
+        || Fault::new(Reason::EnvelopeMalformed, format!("{}: not an activation manifest", path.display()));
+    let envelope = v1::SignedEnvelope::decode(bytes).map_err(|_| malformed())?;
+    let manifest = v1::ActivationManifest::decode(envelope.payload.as_slice()).map_err(|_| malformed())?;
+    let header = manifest.header.ok_or_else(malformed)?;
+    let key = |bytes: &[u8]| rap_contract::PublicKey::from_slice(bytes).map_err(|_| malformed());
+    Ok(ActivationTerms {
+        installation: InstallationId::from_slice(&header.installation_id).map_err(|_| malformed())?,
+        installation_authority: key(&manifest.installation_authority_key)?,
+        tls_ca_pin: Digest::from_slice(&manifest.tls_ca_spki_sha256).map_err(|_| malformed())?,
+        request_nonce: manifest.request_nonce.as_slice().try_into().map_err(|_| malformed())?,
+        owner_name: manifest.owner_name,
+        owner_key: key(&manifest.owner_key)?,
+    })
+}
+
+fn target_of_context(global: &Global, contexts: &Contexts, command: &Login) -> anyhow::Result<Target> {
+    let (_, context) = contexts.select(global)?;
+    let key = command
+        .key
+        .clone()
+        .or(context.key)
+        .ok_or(Fault::new(Reason::RequestInvalid, "which key? give --key FILE"))?;
+    Ok(Target {
+        url: command.url.clone().unwrap_or(context.url),
+        pin: context.tls_ca_pin,
+        installation: context.installation_id,
+        manifest: None,
+        key,
+    })
+}
+
+async fn prove(
+    connection: &mut Connection,
+    target: &Target,
+    signer: &Signer,
+    manifest: Option<&[u8]>,
+) -> Result<v1::LoginAnswer, Refusal> {
+    let challenge = connection.admin.login_challenge(v1::LoginChallengeRequest {}).await?.into_inner();
+    if challenge.installation_id != target.installation.as_bytes() {
+        return Err(Refusal::new(Reason::HeaderInstallation, "the server is another installation"));
+    }
+    let exporter =
+        connection.exporter().map_err(|error| Refusal::new(Reason::ServerUnreachable, error.to_string()))?;
+    let operator_key = signer.public().to_vec();
+    let proof = v1::LoginProof {
+        installation_id: target.installation.to_vec(),
+        operator_key: operator_key.clone(),
+        nonce: challenge.nonce.clone(),
+        exporter: exporter.to_vec(),
+    };
+    let signature = sign_proof(LOGIN_PROOF, &proof, signer);
+    let nonce = challenge.nonce;
+    let answer = match manifest {
+        Some(manifest) => {
+            let activation_manifest = manifest.to_vec();
+            let request = v1::ActivateRequest { activation_manifest, operator_key, nonce, signature };
+            connection.admin.activate(request).await?
+        }
+        None => connection.admin.login(v1::LoginRequest { operator_key, nonce, signature }).await?,
+    };
+    Ok(answer.into_inner())
+}
+
+/// The chosen context, the one that already knows this installation, or one named after its host.
+fn context_name(global: &Global, contexts: &Contexts, target: &Target) -> String {
+    let known = contexts.contexts.iter().find(|(_, context)| context.installation_id == target.installation);
+    let host = target.url.trim_start_matches("https://").trim_end_matches('/').to_owned();
+    global.context.clone().or_else(|| known.map(|(name, _)| name.clone())).unwrap_or(host)
+}

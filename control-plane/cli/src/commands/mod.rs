@@ -1,0 +1,40 @@
+//! One file per noun.
+
+mod cluster;
+mod context;
+mod explain;
+mod login;
+mod node;
+mod ping;
+mod root;
+mod status;
+mod token;
+mod verify;
+
+use clap::CommandFactory as _;
+use rap_types::ExitCode;
+
+use crate::args::{Cli, Command};
+
+/// Runs one command; the exit code is that of the answer.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Root(command) => root::run(global, command)?,
+        Command::Login(command) => login::login(global, command).await?,
+        Command::Logout => login::logout(global).await?,
+        Command::Context(command) => context::run(global, command)?,
+        Command::Status => status::run(global).await?,
+        Command::Cluster(command) => cluster::run(global, command).await?,
+        Command::Token(command) => token::run(global, command).await?,
+        Command::Node(command) => node::run(global, command).await?,
+        Command::Ping(command) => return ping::run(global, command).await,
+        Command::Verify(command) => verify::run(global, &command)?,
+        Command::Explain(command) => explain::run(global, &command)?,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "rapctl", &mut std::io::stdout());
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?,
+    }
+    Ok(ExitCode::Ok)
+}

@@ -1,0 +1,106 @@
+//! Ping between two nodes, asked of the first one through the control plane.
+
+use rap_runtime::{Fault, Refusal};
+use rap_types::{ExitCode, Reason};
+use rap_wire::v1;
+use serde_json::{Value, json};
+
+use crate::args::{Global, Ping};
+use crate::client::Connection;
+use crate::output::{Answer, Format, clean};
+
+pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCode> {
+    let mut connection = Connection::of_context(global).await?;
+    let cluster = match &command.cluster {
+        Some(cluster) => cluster.clone(),
+        None => only_cluster(&mut connection).await?,
+    };
+    let request = connection.request(v1::AdminPingRequest {
+        cluster,
+        from: command.from.clone(),
+        to: command.to.clone(),
+        count: command.count,
+        interval_ms: u32::try_from(command.interval.as_millis()).unwrap_or(u32::MAX),
+    })?;
+    let answer = connection.admin.ping(request).await.map_err(Refusal::from)?.into_inner();
+    let (overlay, link) = (Series::of(&answer.overlay), Series::of(&answer.link));
+    let body = json!({
+        "from": command.from, "to": command.to, "overlay_address": answer.overlay_address,
+        "link_state": answer.link_state, "overlay": overlay.document(), "link": link.document(),
+    });
+    let rows =
+        [("overlay", &overlay, answer.overlay_address.as_str()), ("link", &link, answer.link_state.as_str())]
+            .map(|(name, series, note)| {
+                let mut row = vec![name.to_owned()];
+                row.extend(series.row());
+                row.push(clean(note));
+                row
+            });
+    let headers = &["PATH", "SENT", "LOST", "MIN MS", "MEDIAN MS", "MAX MS", ""];
+    Answer::new("rap.ping.v1", body).table(headers, 0, rows.to_vec()).print(global)?;
+    if overlay.lost == overlay.sent {
+        if global.output != Format::Json {
+            eprintln!("no answer over the overlay");
+        }
+        return Ok(ExitCode::Unreachable);
+    }
+    Ok(ExitCode::Ok)
+}
+
+async fn only_cluster(connection: &mut Connection) -> anyhow::Result<String> {
+    let request = connection.request(v1::ClusterListRequest {})?;
+    let clusters = connection.admin.cluster_list(request).await.map_err(Refusal::from)?.into_inner().clusters;
+    match clusters.as_slice() {
+        [cluster] => Ok(cluster.name.clone()),
+        _ => Err(Fault::new(Reason::RequestInvalid, "several clusters: name one with --cluster").into()),
+    }
+}
+
+/// Round trips of one path, nanoseconds; lost ones are counted only.
+struct Series {
+    sent: usize,
+    lost: usize,
+    sorted: Vec<u64>,
+    samples: Vec<Value>,
+}
+
+impl Series {
+    fn of(samples: &[v1::AdminPingSample]) -> Self {
+        let mut sorted: Vec<u64> =
+            samples.iter().map(|sample| sample.rtt_ns).filter(|rtt| *rtt > 0).collect();
+        sorted.sort_unstable();
+        let milliseconds = |sample: &v1::AdminPingSample| match sample.rtt_ns {
+            0 => json!({ "sequence": sample.sequence, "rtt_ms": null }),
+            rtt => json!({ "sequence": sample.sequence, "rtt_ms": rtt as f64 / 1e6 }),
+        };
+        Self {
+            sent: samples.len(),
+            lost: samples.len() - sorted.len(),
+            samples: samples.iter().map(milliseconds).collect(),
+            sorted,
+        }
+    }
+
+    fn median(&self) -> Option<u64> {
+        self.sorted.get(self.sorted.len() / 2).copied()
+    }
+
+    fn row(&self) -> Vec<String> {
+        let show = |rtt: Option<u64>| rtt.map_or("-".to_owned(), |rtt| format!("{:.3}", rtt as f64 / 1e6));
+        vec![
+            self.sent.to_string(),
+            self.lost.to_string(),
+            show(self.sorted.first().copied()),
+            show(self.median()),
+            show(self.sorted.last().copied()),
+        ]
+    }
+
+    fn document(&self) -> Value {
+        let loss = if self.sent == 0 { Value::Null } else { json!(self.lost as f64 / self.sent as f64) };
+        json!({
+            "sent": self.sent, "lost": self.lost, "loss": loss,
+            "rtt_ms_median": self.median().map(|rtt| rtt as f64 / 1e6), "samples": self.samples,
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Product Root: make the key, sign an activation. Offline.
+
+use std::path::{Path, PathBuf};
+
+use rap_contract::{
+    Audience, Expectation, HeaderTerms, PublicKey, PublicKeyFile, open_activation_request, sign,
+};
+use rap_runtime::{Clock, Fault};
+use rap_types::{ClusterId, KeyId, Reason};
+use rap_wire::v1;
+use serde_json::json;
+
+use crate::args::{Global, Protect, Root};
+use crate::output::{Answer, properties};
+use crate::{files, key_store};
+
+/// Purpose of root key files.
+const PRODUCT_ROOT: &str = "product-root";
+/// Purpose of first owner key files.
+const OWNER: &str = "owner";
+
+pub(crate) fn run(global: &Global, command: Root) -> anyhow::Result<()> {
+    match command {
+        Root::Init { out, protect } => init(global, &out, &protect),
+        Root::SignActivation { request, owner, key, ttl, protect } => {
+            let manifest = request.with_extension("manifest");
+            let owner_key = request.with_extension("owner.key");
+            if owner.is_empty() || owner.len() > 256 {
+                return Err(Fault::new(Reason::RequestInvalid, "--owner has 1 to 256 bytes").into());
+            }
+            for path in [&manifest, &owner_key] {
+                if path.exists() {
+                    let message = format!("{}: exists already", path.display());
+                    return Err(Fault::new(Reason::ResourceExists, message).into());
+                }
+            }
+            let bytes = files::read(&request, 16 * 1024)?;
+            let now = Clock::new().now().wall;
+            let expect =
+                Expectation { cluster: Some(ClusterId::ZERO), now: Some(now), ..Expectation::default() };
+            let request = open_activation_request(&bytes, &expect).map_err(|reject| {
+                Fault::new(reject.reason, format!("{}: {}", request.display(), reject.what))
+            })?;
+            let root = key_store::open(&key, &protect)?;
+            let owner_signer = key_store::generate();
+            let document = v1::ActivationManifest {
+                header: Some(
+                    HeaderTerms {
+                        installation: request.header().installation,
+                        cluster: ClusterId::ZERO,
+                        audience: Audience::Installation(request.header().installation),
+                        issuer: root.id(),
+                        incarnation: 0,
+                        sequence: 1,
+                        issued_at: now,
+                        expires_at: Some(now.plus(ttl)),
+                        critical: Vec::new(),
+                    }
+                    .to_wire(),
+                ),
+                installation_authority_key: request.installation_authority_key.clone(),
+                tls_ca_spki_sha256: request.tls_ca_spki_sha256.clone(),
+                request_nonce: request.nonce.clone(),
+                owner_name: owner.clone(),
+                owner_key: owner_signer.public().to_vec(),
+            };
+            key_store::create(&owner_key, OWNER, &owner_signer, &protect)?;
+            files::create_new(&manifest, &sign(&document, &[&root]), 0o644)?;
+            print_signed(global, &request, &owner, owner_signer.public(), &manifest, &owner_key)
+        }
+    }
+}
+
+fn init(global: &Global, out: &Path, protect: &Protect) -> anyhow::Result<()> {
+    let (private, public) = (with_suffix(out, ".key"), with_suffix(out, ".pub"));
+    if public.exists() {
+        return Err(
+            Fault::new(Reason::ResourceExists, format!("{}: exists already", public.display())).into()
+        );
+    }
+    let signer = key_store::generate();
+    key_store::create(&private, PRODUCT_ROOT, &signer, protect)?;
+    let file = PublicKeyFile::of(PRODUCT_ROOT, signer.public());
+    files::create_new(&public, file.text().as_bytes(), 0o644)?;
+    let body = json!({
+        "private_key_file": private, "public_key_file": public,
+        "fingerprint": signer.id(), "words": signer.id().words(),
+    });
+    Answer::new("rap.root.v1", body)
+        .table(
+            &["PROPERTY", "VALUE"],
+            0,
+            properties(&[
+                ("private key", format!("{} (keep offline)", private.display())),
+                ("public key", public.display().to_string()),
+                ("fingerprint", signer.id().to_string()),
+                ("words", signer.id().words()),
+            ]),
+        )
+        .next(format!("rap-control-plane init --listen HOST:8443 --root-key {}", public.display()))
+        .print(global)
+}
+
+fn print_signed(
+    global: &Global,
+    request: &v1::ActivationRequest,
+    owner: &str,
+    owner_key: PublicKey,
+    manifest: &Path,
+    key_file: &Path,
+) -> anyhow::Result<()> {
+    let authority = KeyId::of(&request.installation_authority_key);
+    let url = request.control_urls.first().cloned().unwrap_or_else(|| "https://HOST:8443".into());
+    let body = json!({
+        "manifest": manifest, "owner_key_file": key_file, "owner": owner,
+        "owner_fingerprint": owner_key.id(), "installation_authority": authority,
+        "tls_ca_spki_sha256": hex::encode(&request.tls_ca_spki_sha256), "control_urls": request.control_urls,
+    });
+    Answer::new("rap.activation.v1", body)
+        .table(
+            &["PROPERTY", "VALUE"],
+            0,
+            properties(&[
+                ("manifest", manifest.display().to_string()),
+                ("owner key", key_file.display().to_string()),
+                ("owner", owner.to_owned()),
+                ("installation authority", authority.to_string()),
+                ("words", authority.words()),
+                ("control URL", url.clone()),
+            ]),
+        )
+        .next(format!("rapctl login {url} --activate {}", manifest.display()))
+        .print(global)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

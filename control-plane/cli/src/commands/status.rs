@@ -1,0 +1,66 @@
+//! Overview.
+
+use rap_runtime::Refusal;
+use rap_types::{InstallationId, KeyId};
+use rap_wire::v1;
+use serde_json::{Value, json};
+
+use super::cluster;
+use crate::args::Global;
+use crate::client::Connection;
+use crate::output::{Answer, time};
+
+pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
+    let mut connection = Connection::of_context(global).await?;
+    let request = connection.request(v1::StatusRequest {})?;
+    let status = connection.admin.status(request).await.map_err(Refusal::from)?.into_inner();
+    let installation = status.installation.clone().unwrap_or_default();
+    let id = InstallationId::from_slice(&installation.installation_id).map(|id| id.to_string());
+    let clusters: Vec<Value> = status
+        .clusters
+        .iter()
+        .map(|entry| {
+            json!({
+                "cluster": cluster::document(&entry.cluster.clone().unwrap_or_default()),
+                "nodes_active": entry.nodes_active, "nodes_connected": entry.nodes_connected,
+                "requests_pending": entry.requests_pending, "converged_version": entry.converged_version,
+            })
+        })
+        .collect();
+    let body = json!({
+        "installation": {
+            "installation_id": id.clone().unwrap_or_default(), "mode": installation.mode,
+            "state": installation.state, "version": installation.version,
+            "authority": KeyId::of(&installation.installation_authority_key),
+        },
+        "database": status.database, "server_time_ms": status.server_time_ms, "clusters": clusters,
+    });
+    if global.output != crate::output::Format::Json {
+        println!(
+            "installation {} {} ({}), control plane {}, database {}, {}\n",
+            id.unwrap_or_default(),
+            installation.state,
+            installation.mode,
+            installation.version,
+            status.database,
+            time(status.server_time_ms)
+        );
+    }
+    let rows = status
+        .clusters
+        .iter()
+        .map(|entry| {
+            let cluster = entry.cluster.clone().unwrap_or_default();
+            vec![
+                cluster.name,
+                format!("{}/{}", entry.nodes_connected, entry.nodes_active),
+                entry.requests_pending.to_string(),
+                format!("{}.{}", cluster.incarnation, cluster.version),
+                entry.converged_version.to_string(),
+            ]
+        })
+        .collect();
+    Answer::new("rap.installation-status.v1", body)
+        .table(&["CLUSTER", "CONNECTED", "PENDING", "VERSION", "CONVERGED"], 0, rows)
+        .print(global)
+}

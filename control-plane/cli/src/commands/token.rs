@@ -1,0 +1,118 @@
+//! Join tokens.
+
+use rap_runtime::{Fault, Refusal};
+use rap_types::{Reason, TokenId};
+use rap_wire::v1;
+use serde_json::{Value, json};
+
+use crate::args::{Global, Token as Command};
+use crate::client::Connection;
+use crate::files;
+use crate::output::{Answer, Format, properties, time};
+
+pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
+    let mut connection = Connection::of_context(global).await?;
+    match command {
+        Command::Create { cluster, roles, uses, ttl, auto_approve, tags, out } => {
+            if let Some(out) = out.as_ref().filter(|out| out.exists()) {
+                let message = format!("{}: exists already", out.display());
+                return Err(Fault::new(Reason::ResourceExists, message).into());
+            }
+            let request = connection.request(v1::TokenCreateRequest {
+                cluster,
+                roles,
+                uses,
+                ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+                auto_approve,
+                tags,
+                ephemeral: false,
+                profile: String::new(),
+                organization: String::new(),
+            })?;
+            let answer = connection.admin.token_create(request).await.map_err(Refusal::from)?.into_inner();
+            created(global, answer, out.as_deref())
+        }
+        Command::List { cluster } => {
+            let request = connection.request(v1::TokenListRequest { cluster })?;
+            let tokens =
+                connection.admin.token_list(request).await.map_err(Refusal::from)?.into_inner().tokens;
+            let rows = tokens
+                .iter()
+                .map(|token| {
+                    vec![
+                        id(token),
+                        token.state.clone(),
+                        format!("{}/{}", token.uses, token.max_uses),
+                        token.roles.join(","),
+                        token.approval.clone(),
+                        time(token.expires_at_ms),
+                        time(token.created_at_ms),
+                    ]
+                })
+                .collect();
+            let documents: Vec<Value> = tokens.iter().map(document).collect();
+            Answer::new("rap.tokens.v1", json!({ "tokens": documents }))
+                .table(&["ID", "STATE", "USES", "ROLES", "APPROVAL", "EXPIRES", "CREATED"], 1, rows)
+                .print(global)
+        }
+        Command::Revoke { token } => {
+            let id: TokenId =
+                token.parse().map_err(|_| Fault::new(Reason::RequestInvalid, "a token id is a UUID"))?;
+            let request = connection.request(v1::TokenRevokeRequest { token_id: id.to_vec() })?;
+            let token = connection.admin.token_revoke(request).await.map_err(Refusal::from)?.into_inner();
+            Answer::new("rap.token.v1", document(&token))
+                .table(&["PROPERTY", "VALUE"], 0, rows(&token))
+                .print(global)
+        }
+    }
+}
+
+fn created(
+    global: &Global,
+    answer: v1::TokenCreateAnswer,
+    out: Option<&std::path::Path>,
+) -> anyhow::Result<()> {
+    let token = answer.token.unwrap_or_default();
+    let Some(out) = out else {
+        // The token is the answer: alone on standard output, so that it can be piped.
+        if global.output == Format::Json {
+            let mut body = document(&token);
+            body["token"] = Value::String(answer.text);
+            return Answer::new("rap.token.v1", body).print(global);
+        }
+        println!("{}", answer.text);
+        return Ok(());
+    };
+    files::create_new(out, format!("{}\n", answer.text).as_bytes(), 0o600)?;
+    let mut body = document(&token);
+    body["file"] = json!(out);
+    let mut table = rows(&token);
+    table.insert(0, vec!["file".into(), out.display().to_string()]);
+    Answer::new("rap.token.v1", body)
+        .table(&["PROPERTY", "VALUE"], 0, table)
+        .next(format!("rap-node-agent join --token-file {}", out.display()))
+        .print(global)
+}
+
+fn rows(token: &v1::Token) -> Vec<Vec<String>> {
+    properties(&[
+        ("id", id(token)),
+        ("state", token.state.clone()),
+        ("uses", format!("{} of {}", token.uses, token.max_uses)),
+        ("roles", token.roles.join(",")),
+        ("approval", token.approval.clone()),
+        ("expires", time(token.expires_at_ms)),
+    ])
+}
+
+fn document(token: &v1::Token) -> Value {
+    json!({
+        "token_id": id(token), "state": token.state, "uses": token.uses, "max_uses": token.max_uses,
+        "roles": token.roles, "approval": token.approval, "expires_at_ms": token.expires_at_ms,
+        "revoked_at_ms": token.revoked_at_ms, "created_at_ms": token.created_at_ms,
+    })
+}
+
+fn id(token: &v1::Token) -> String {
+    TokenId::from_slice(&token.token_id).map(|id| id.to_string()).unwrap_or_default()
+}

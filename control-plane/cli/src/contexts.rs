@@ -1,0 +1,113 @@
+//! Contexts: which control planes this operator knows, and the session with each.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rap_runtime::exit::Fault;
+use rap_runtime::files::{create_private_dir, write_atomic};
+use rap_types::{Digest, InstallationId, Reason};
+use serde::{Deserialize, Serialize};
+
+use crate::args::Global;
+
+/// The contexts file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contexts {
+    /// Context that commands use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) current: Option<String>,
+    /// Contexts by name.
+    #[serde(default)]
+    pub(crate) contexts: BTreeMap<String, Context>,
+}
+
+/// One control plane as this operator knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Context {
+    /// Control URL.
+    pub(crate) url: String,
+    /// SHA-256 of the installation TLS CA's SPKI.
+    pub(crate) tls_ca_pin: Digest,
+    /// Installation.
+    pub(crate) installation_id: InstallationId,
+    /// Key file to log in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<PathBuf>,
+    /// The session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<Session>,
+}
+
+/// A session. Its secret prints nothing.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Session {
+    /// Bearer secret.
+    pub(crate) secret: String,
+    /// Unix milliseconds.
+    pub(crate) expires_at_ms: i64,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session(..)")
+    }
+}
+
+impl Contexts {
+    /// Reads the file; none is an empty one.
+    pub(crate) fn load(global: &Global) -> anyhow::Result<Self> {
+        let path = path(global)?;
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => {
+                return Err(Fault::new(Reason::StateIo, format!("{}: {error}", path.display())).into());
+            }
+        };
+        toml::from_str(&text).map_err(|error| {
+            Fault::new(Reason::ConfigInvalid, format!("{}: {}", path.display(), error.message())).into()
+        })
+    }
+
+    /// Writes the file (0600), whole or not at all.
+    pub(crate) fn save(&self, global: &Global) -> anyhow::Result<()> {
+        let path = path(global)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+            create_private_dir(parent)?;
+        }
+        write_atomic(&path, toml::to_string_pretty(self)?.as_bytes(), 0o600)?;
+        Ok(())
+    }
+
+    /// Name of the context to use.
+    pub(crate) fn selected(&self, global: &Global) -> Option<String> {
+        global.context.clone().or_else(|| self.current.clone())
+    }
+
+    /// The context to use.
+    pub(crate) fn select(&self, global: &Global) -> anyhow::Result<(String, Context)> {
+        let name = self.selected(global).ok_or(Fault::new(
+            Reason::SessionMissing,
+            "no context; log in with: rapctl login https://HOST:8443 --activate act-*.manifest",
+        ))?;
+        let context = self
+            .contexts
+            .get(&name)
+            .ok_or_else(|| Fault::new(Reason::ResourceNotFound, format!("no context `{name}`")))?;
+        Ok((name, context.clone()))
+    }
+}
+
+fn path(global: &Global) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &global.config {
+        return Ok(path.clone());
+    }
+    let home = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))
+        .ok_or(Fault::new(Reason::ConfigInvalid, "neither XDG_CONFIG_HOME nor HOME is set"))?;
+    Ok(home.join("rap/contexts.toml"))
+}

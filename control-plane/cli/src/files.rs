@@ -1,0 +1,51 @@
+//! Files that operators name: read with a cap, written whole or not at all.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rap_runtime::exit::Fault;
+use rap_types::Reason;
+
+/// Reads a file of at most `cap` bytes, or standard input for `-`.
+pub(crate) fn read(path: &Path, cap: usize) -> anyhow::Result<Vec<u8>> {
+    let fault = |error: std::io::Error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound => Reason::ResourceNotFound,
+            _ => Reason::StateIo,
+        };
+        Fault::new(reason, format!("{}: {error}", path.display()))
+    };
+    let mut bytes = Vec::new();
+    let limit = cap as u64 + 1;
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(fault)?;
+    } else {
+        std::fs::File::open(path).map_err(fault)?.take(limit).read_to_end(&mut bytes).map_err(fault)?;
+    }
+    if bytes.len() > cap {
+        return Err(Fault::new(Reason::RequestTooLarge, format!("{}: too large", path.display())).into());
+    }
+    Ok(bytes)
+}
+
+/// Reads a text file.
+pub(crate) fn read_text(path: &Path, cap: usize) -> anyhow::Result<String> {
+    String::from_utf8(read(path, cap)?)
+        .map_err(|_| Fault::new(Reason::RequestInvalid, format!("{}: not text", path.display())).into())
+}
+
+/// Creates a file that must not exist yet.
+pub(crate) fn create_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let fault = |error: std::io::Error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Reason::ResourceExists,
+            _ => Reason::StateIo,
+        };
+        Fault::new(reason, format!("{}: {error}", path.display()))
+    };
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(fault)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(fault)?;
+    Ok(())
+}

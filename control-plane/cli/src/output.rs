@@ -1,0 +1,121 @@
+//! How answers are printed: tables for people, versioned JSON for programs.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use crate::args::Global;
+
+/// Form of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// A table for people.
+    Table,
+    /// A table with every column.
+    Wide,
+    /// One JSON document that names its schema.
+    Json,
+}
+
+/// One answer in all its forms.
+pub(crate) struct Answer {
+    schema: &'static str,
+    body: Value,
+    headers: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+    wide: usize,
+    hint: Option<String>,
+}
+
+impl Answer {
+    /// An answer of this schema; `body` is a JSON object.
+    pub(crate) fn new(schema: &'static str, body: Value) -> Self {
+        Self { schema, body, headers: Vec::new(), rows: Vec::new(), wide: 0, hint: None }
+    }
+
+    /// A table; the last `wide` columns are shown only by `-o wide`.
+    pub(crate) fn table(mut self, headers: &[&'static str], wide: usize, rows: Vec<Vec<String>>) -> Self {
+        (self.headers, self.rows, self.wide) = (headers.to_vec(), rows, wide);
+        self
+    }
+
+    /// What to do next, for a person.
+    pub(crate) fn next(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Prints the answer to standard output and the hint to standard error.
+    pub(crate) fn print(self, global: &Global) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if global.output == Format::Json {
+            let mut document = json!({ "schema": self.schema });
+            if let (Value::Object(document), Value::Object(body)) = (&mut document, self.body) {
+                document.extend(body);
+            }
+            writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+            return Ok(());
+        }
+        let shown = match global.output {
+            Format::Wide => self.headers.len(),
+            _ => self.headers.len() - self.wide,
+        };
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if !self.headers.is_empty() {
+            table.set_header(self.headers[..shown].iter().copied());
+        }
+        for row in &self.rows {
+            table.add_row(row[..shown].iter().map(|cell| clean(cell)));
+        }
+        if self.rows.is_empty() && !self.headers.is_empty() {
+            writeln!(out, "none")?;
+        } else {
+            for line in table.to_string().lines() {
+                writeln!(out, "{}", line.trim_end())?;
+            }
+        }
+        if let Some(hint) = self.hint.filter(|_| !global.quiet && std::io::stderr().is_terminal()) {
+            eprintln!("next: {hint}");
+        }
+        Ok(())
+    }
+}
+
+/// Names come from other hosts: no control characters reach the terminal.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A table of one thing: property and value.
+pub(crate) fn properties(pairs: &[(&str, String)]) -> Vec<Vec<String>> {
+    pairs.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect()
+}
+
+/// Unix milliseconds as RFC 3339, or `-` for zero.
+pub(crate) fn time(unix_ms: i64) -> String {
+    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).ok();
+    match at.filter(|_| unix_ms != 0) {
+        Some(at) => at
+            .replace_millisecond(0)
+            .unwrap_or(at)
+            .format(&time::format_description::well_known::Rfc3339)
+            .unwrap_or_default(),
+        None => "-".to_owned(),
+    }
+}
+
+/// Asks a yes/no question on the terminal or standard input; only `y` or `yes` is yes.
+pub(crate) fn confirm(global: &Global, question: &str) -> anyhow::Result<bool> {
+    if global.yes {
+        return Ok(true);
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if !std::io::stdin().is_terminal() {
+        eprintln!();
+    }
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
