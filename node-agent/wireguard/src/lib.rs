@@ -1,1 +1,32 @@
-//! Userspace WireGuard device.
+//! Userspace WireGuard device: the tunnel between overlay addresses and UDP.
+//!
+//! Owns the protocol sessions, the UDP socket, the TUN interface and the check that every inner
+//! packet comes from the peer that may send it. Refuses to own who the peers are: peers, addresses
+//! and deadlines are exactly what the caller's table says.
+
+mod batch;
+mod config;
+mod counters;
+mod device;
+mod endpoints;
+mod error;
+mod icmp;
+mod inbound;
+mod netlink;
+mod outbound;
+mod packet;
+mod peer;
+mod ping;
+mod responder;
+mod table;
+mod tasks;
+mod timers;
+mod tun_port;
+mod tunnel;
+mod udp_port;
+
+pub use boringtun::x25519::{PublicKey, StaticSecret};
+pub use config::{DEFAULT_MTU, DeviceConfig, DeviceTable, Peer, PresharedKey, TunConfig, Underlay};
+pub use counters::DropReason;
+pub use device::{Device, PeerStats};
+pub use error::{DeviceError, PingError, TableError};

@@ -1,0 +1,199 @@
+//! The device as its caller sees it: start, apply, look, ping, stop.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use boringtun::x25519::PublicKey;
+use rap_runtime::tasks::TaskFailure;
+use rap_runtime::{Clock, TaskGroup};
+use tokio::sync::{Mutex, Notify};
+
+use crate::config::{DeviceConfig, DeviceTable, TunConfig};
+use crate::counters::DropReason;
+use crate::error::{DeviceError, PingError, TableError};
+use crate::netlink::Interface;
+use crate::ping;
+use crate::responder::Responder;
+use crate::tasks::{self, Parts};
+use crate::tun_port::TunPort;
+use crate::tunnel::{Host, Tunnel};
+use crate::udp_port::UdpPort;
+
+/// A running WireGuard device. Dropping it ends it and removes its interface.
+pub struct Device {
+    parts: Arc<Parts>,
+    /// Present with a TUN. Held while a table is being applied.
+    interface: Mutex<Option<Interface>>,
+    group: TaskGroup,
+}
+
+/// What is known of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStats {
+    /// Its WireGuard key.
+    pub public_key: PublicKey,
+    /// Time since the last finished handshake; `None` without a session.
+    pub handshake_age: Option<Duration>,
+    /// Bytes of authenticated datagrams from it.
+    pub rx_bytes: u64,
+    /// Bytes of datagrams to it.
+    pub tx_bytes: u64,
+    /// Where datagrams to it go now.
+    pub endpoint: Option<SocketAddr>,
+}
+
+impl Device {
+    /// Opens socket and interface and starts the tasks in a child of `group`. No peers yet.
+    pub async fn start(config: DeviceConfig, group: &TaskGroup, clock: Clock) -> Result<Self, DeviceError> {
+        let DeviceConfig { private_key, underlay, tun } = config;
+        let udp = UdpPort::open(underlay).map_err(DeviceError::Udp)?;
+        let mtu = tun.as_ref().map_or(0, |tun| usize::from(tun.mtu));
+        let (host, port, interface) = match &tun {
+            None => (Host::Process(Responder::default()), None, None),
+            Some(config) => {
+                let (port, interface) = open_tun(config).await?;
+                (Host::Kernel(config.name.clone()), Some(port), Some(interface))
+            }
+        };
+        let parts = Arc::new(Parts {
+            tunnel: Tunnel::new(private_key, host, clock),
+            udp,
+            tun: port,
+            stride: mtu.max(SMALLEST_MTU) + HEADROOM,
+            changed: Notify::new(),
+        });
+        let group = group.child();
+        spawn(&group, "wireguard-network", tasks::from_network(parts.clone()));
+        if parts.tun.is_some() {
+            spawn(&group, "wireguard-tun", tasks::from_tun(parts.clone()));
+        }
+        let clock = tasks::clock(parts.clone());
+        spawn(&group, "wireguard-clock", async {
+            clock.await;
+            Ok(())
+        });
+        Ok(Self { parts, interface: Mutex::new(interface), group })
+    }
+
+    /// Puts a table in force, all of it or nothing. When this returns, no packet passes that only the
+    /// table before allowed. Sessions of peers with the same public and preshared key go on.
+    pub async fn apply(&self, table: DeviceTable) -> Result<(), TableError> {
+        let mut interface = self.interface.lock().await;
+        if self.group.token().is_cancelled() {
+            return Err(TableError::Ended);
+        }
+        table.check(self.parts.tunnel.identity.public.as_bytes())?;
+        if let Some(interface) = interface.as_mut() {
+            interface.extend(&table).await?;
+        }
+        self.parts.tunnel.replace(&table);
+        self.parts.changed.notify_one();
+        if let Some(interface) = interface.as_mut() {
+            interface.trim(&table).await;
+        }
+        Ok(())
+    }
+
+    /// One entry per peer, in the order of the table.
+    pub fn stats(&self) -> Vec<PeerStats> {
+        let table = self.parts.tunnel.table();
+        let entries = table.peers().iter().map(|entry| {
+            let state = entry.lock();
+            PeerStats {
+                public_key: PublicKey::from(entry.public_key),
+                handshake_age: state.handshake_age(),
+                rx_bytes: state.rx_bytes,
+                tx_bytes: state.tx_bytes,
+                endpoint: state.endpoints.current(),
+            }
+        });
+        entries.collect()
+    }
+
+    /// Packets not delivered since the start, by reason; every reason is listed.
+    pub fn counters(&self) -> Vec<(DropReason, u64)> {
+        self.parts.tunnel.counters.read()
+    }
+
+    /// Sends one echo request to an overlay address of a peer and waits for the reply. With a TUN it goes
+    /// through the kernel and the interface.
+    pub async fn ping(
+        &self,
+        destination: IpAddr,
+        sequence: u16,
+        within: Duration,
+    ) -> Result<Duration, PingError> {
+        let (responder, interface) = match &self.parts.tunnel.host {
+            Host::Process(responder) => (Some(responder), None),
+            Host::Kernel(name) => (None, Some(name.as_str())),
+        };
+        ping::ping(&self.parts, responder, interface, destination, sequence, within).await
+    }
+
+    /// Own public key.
+    pub fn public_key(&self) -> PublicKey {
+        self.parts.tunnel.identity.public
+    }
+
+    /// Address of the UDP socket.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.parts.udp.local()
+    }
+
+    /// Name of the TUN interface, if there is one.
+    pub fn interface(&self) -> Option<&str> {
+        match &self.parts.tunnel.host {
+            Host::Kernel(name) => Some(name),
+            Host::Process(_) => None,
+        }
+    }
+
+    /// Completes when the device has ended: stopped, its group cancelled, or failed.
+    pub async fn ended(&self) {
+        self.group.token().cancelled().await;
+    }
+
+    /// Why the device ended by itself, if it did (for example: somebody removed the interface).
+    pub fn failure(&self) -> Option<TaskFailure> {
+        self.group.failure()
+    }
+
+    /// Ends the tasks and closes socket and interface before it returns.
+    pub async fn stop(self) {
+        self.group.shutdown(STOP_WAIT).await;
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.group.cancel();
+    }
+}
+
+async fn open_tun(config: &TunConfig) -> Result<(TunPort, Interface), DeviceError> {
+    let refused = |source| DeviceError::Tun { name: config.name.clone(), source };
+    let port = TunPort::open(config).map_err(refused)?;
+    let interface = Interface::set_up(config).await.map_err(refused)?;
+    Ok((port, interface))
+}
+
+/// Starts one loop; it ends with the group, and the group with it.
+fn spawn<F>(group: &TaskGroup, name: &'static str, task: F)
+where
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
+{
+    let token = group.token();
+    group.spawn_critical(name, async move {
+        tokio::select! {
+            () = token.cancelled() => Ok(()),
+            result = task => result,
+        }
+    });
+}
+
+/// Buffers take packets of at least this size, whatever the own MTU: peers may use another.
+const SMALLEST_MTU: usize = 1500;
+/// Room for the WireGuard header, tag and padding, and to notice a datagram that is too long.
+const HEADROOM: usize = 128;
+const STOP_WAIT: Duration = Duration::from_secs(2);

@@ -1,0 +1,159 @@
+//! From a datagram to an inner packet: find the peer, open, check whose packet it is, deliver.
+
+use std::net::SocketAddr;
+
+use boringtun::noise::handshake::parse_handshake_anon;
+use boringtun::noise::{Packet, TunnResult};
+use rap_types::Mono;
+
+use crate::batch::Batch;
+use crate::counters::DropReason;
+use crate::packet::Inner;
+use crate::peer::{Datagrams, MAX_STAGED, PeerEntry, PeerState, drop_of};
+use crate::responder::Outcome;
+use crate::table::Table;
+use crate::tunnel::{Host, Tunnel};
+
+/// Free slots that handling one datagram may use.
+pub(crate) const INBOUND_ROOM: usize = MAX_STAGED + 2;
+
+/// Where the results of a batch are collected.
+pub(crate) struct Arrivals {
+    /// Answers to the network.
+    pub(crate) out: Datagrams,
+    /// Packets for the TUN.
+    pub(crate) inner: Batch<()>,
+}
+
+/// The part of a message that is needed after its peer is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Message {
+    Handshake,
+    Cookie,
+    Data,
+}
+
+impl Tunnel {
+    /// Handles one datagram. Needs [`INBOUND_ROOM`] free slots in both batches.
+    pub(crate) fn receive(
+        &self,
+        table: &Table,
+        now: Mono,
+        datagram: &[u8],
+        from: SocketAddr,
+        arrivals: &mut Arrivals,
+    ) {
+        let result = self.try_receive(table, now, datagram, from, arrivals);
+        self.count(result);
+    }
+
+    fn try_receive(
+        &self,
+        table: &Table,
+        now: Mono,
+        datagram: &[u8],
+        from: SocketAddr,
+        arrivals: &mut Arrivals,
+    ) -> Result<(), DropReason> {
+        let mut cookie = [0; COOKIE_REPLY];
+        let packet = match self.identity.limiter.verify_packet(Some(from.ip()), datagram, &mut cookie) {
+            Ok(packet) => packet,
+            Err(TunnResult::WriteToNetwork(reply)) => {
+                arrivals.out.copy(reply, from);
+                return Err(DropReason::UnderLoad);
+            }
+            Err(TunnResult::Err(error)) => return Err(drop_of(&error)),
+            Err(_) => return Err(DropReason::Malformed),
+        };
+        let (entry, message) = self.find(table, &packet)?;
+        let mut state = entry.lock();
+        if state.is_expired(now) {
+            return Err(DropReason::Expired);
+        }
+        let slot = arrivals.inner.slot().ok_or(DropReason::QueueFull)?;
+        if datagram.len() > slot.len() {
+            return Err(DropReason::TooBig);
+        }
+        let len = match (state.open(datagram, from, slot), message) {
+            (TunnResult::Done, Message::Cookie) => return Ok(()),
+            (TunnResult::Done, _) => 0,
+            (TunnResult::Err(boringtun::noise::errors::WireGuardError::InvalidPacket), Message::Data) => {
+                return Err(DropReason::NotIp);
+            }
+            (TunnResult::Err(error), _) => return Err(drop_of(&error)),
+            (TunnResult::WriteToNetwork(answer), _) => {
+                state.authenticated(from, datagram.len());
+                state.answer(answer, now, &mut arrivals.out)?;
+                0
+            }
+            (TunnResult::WriteToTunnelV4(packet, _), _) | (TunnResult::WriteToTunnelV6(packet, _), _) => {
+                packet.len()
+            }
+        };
+        if message == Message::Data {
+            state.authenticated(from, datagram.len());
+        }
+        state.flush(now, &mut arrivals.out)?;
+        if len == 0 { Ok(()) } else { self.deliver(table, now, entry, &mut state, len, arrivals) }
+    }
+
+    /// The peer a message is from, or claims to be from.
+    fn find<'t>(
+        &self,
+        table: &'t Table,
+        packet: &Packet<'_>,
+    ) -> Result<(&'t PeerEntry, Message), DropReason> {
+        let by_session = |session| table.by_session(session).ok_or(DropReason::NoSession);
+        match packet {
+            Packet::HandshakeInit(init) => {
+                let half = parse_handshake_anon(&self.identity.private, &self.identity.public, init);
+                let half = half.map_err(|_| DropReason::DecryptFailed)?;
+                let entry = table.by_key(&half.peer_static_public).ok_or(DropReason::NoPeer)?;
+                Ok((entry, Message::Handshake))
+            }
+            Packet::HandshakeResponse(message) => Ok((by_session(message.receiver_idx)?, Message::Handshake)),
+            Packet::PacketCookieReply(message) => Ok((by_session(message.receiver_idx)?, Message::Cookie)),
+            Packet::PacketData(message) => Ok((by_session(message.receiver_idx)?, Message::Data)),
+        }
+    }
+
+    /// Delivers the packet in the free slot of `arrivals.inner`, if `entry` may send it.
+    fn deliver(
+        &self,
+        table: &Table,
+        now: Mono,
+        entry: &PeerEntry,
+        state: &mut PeerState,
+        len: usize,
+        arrivals: &mut Arrivals,
+    ) -> Result<(), DropReason> {
+        let slot = arrivals.inner.slot().ok_or(DropReason::QueueFull)?;
+        let packet = &mut slot[..len];
+        let inner = Inner::read(packet).ok_or(DropReason::NotIp)?;
+        // Also refuses own addresses as sources: a wide prefix of a peer may contain them.
+        let owner = table.owner(inner.source).filter(|_| !table.is_own(inner.source));
+        if owner.is_none_or(|owner| owner.index != entry.index) {
+            return Err(DropReason::BadSource);
+        }
+        if inner.is_to_many() {
+            return Err(DropReason::Multicast);
+        }
+        if !table.is_own(inner.destination) {
+            return Err(DropReason::BadDestination);
+        }
+        match &self.host {
+            Host::Kernel(_) => {
+                arrivals.inner.push(len, ());
+                Ok(())
+            }
+            Host::Process(responder) => match responder.handle(&inner, packet, now) {
+                Outcome::Reply => state.send(packet, now, &mut arrivals.out),
+                Outcome::Taken => Ok(()),
+                Outcome::Unwanted => Err(DropReason::NoListener),
+            },
+        }
+    }
+}
+
+/// Bytes of a cookie reply message.
+const COOKIE_REPLY: usize = 64;

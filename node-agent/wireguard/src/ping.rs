@@ -1,0 +1,178 @@
+//! One echo and its reply: through the kernel when there is a TUN, else straight through the tunnel.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rap_runtime::Clock;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use crate::error::PingError;
+use crate::icmp::{self, ECHO_HEADER, Echo, EchoKind};
+use crate::packet::Inner;
+use crate::responder::Responder;
+use crate::tasks::Parts;
+
+/// Pings `destination` and returns the round trip time.
+pub(crate) async fn ping(
+    parts: &Parts,
+    responder: Option<&Responder>,
+    interface: Option<&str>,
+    destination: IpAddr,
+    sequence: u16,
+    within: Duration,
+) -> Result<Duration, PingError> {
+    let source = own_address(parts, destination)?;
+    let answered = async {
+        match (responder, interface) {
+            (Some(responder), _) => in_process(parts, responder, source, destination, sequence).await,
+            (None, Some(name)) => {
+                let clock = parts.tunnel.clock;
+                by_kernel(clock, name, source, destination, sequence).await.map_err(PingError::Socket)
+            }
+            (None, None) => Err(PingError::NoPeer(destination)),
+        }
+    };
+    timeout(within, answered).await.map_err(|_| PingError::Timeout)?
+}
+
+fn own_address(parts: &Parts, destination: IpAddr) -> Result<IpAddr, PingError> {
+    let table = parts.tunnel.table();
+    if table.owner(destination).is_none() {
+        return Err(PingError::NoPeer(destination));
+    }
+    table.source_for(destination).ok_or(PingError::NoAddress(destination))
+}
+
+/// Forgets the awaited reply however the ping ends.
+struct Waiting<'a> {
+    responder: &'a Responder,
+    peer: IpAddr,
+    identifier: u16,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.responder.forget(self.peer, self.identifier);
+    }
+}
+
+async fn in_process(
+    parts: &Parts,
+    responder: &Responder,
+    source: IpAddr,
+    destination: IpAddr,
+    sequence: u16,
+) -> Result<Duration, PingError> {
+    let (identifier, reply) = responder.expect(destination).ok_or(PingError::Busy)?;
+    let _waiting = Waiting { responder, peer: destination, identifier };
+    let mut packet = [0; 40 + ECHO_HEADER + PAYLOAD.len()];
+    let len = icmp::request(&mut packet, source, destination, identifier, sequence, PAYLOAD)
+        .ok_or(PingError::NoAddress(destination))?;
+    let mut out = parts.datagrams(1);
+    let sent = parts.tunnel.now();
+    let result = parts.tunnel.send(&parts.tunnel.table(), sent, &packet[..len], &mut out);
+    parts.tunnel.count(result);
+    result.map_err(|reason| PingError::Dropped(reason.code()))?;
+    parts.udp.send(&mut out, &parts.tunnel).await;
+    // The sender lives in the responder until the reply or the end of this function.
+    let arrived = reply.await.map_err(|_| PingError::Timeout)?;
+    Ok(arrived.since(sent))
+}
+
+async fn by_kernel(
+    clock: Clock,
+    interface: &str,
+    source: IpAddr,
+    destination: IpAddr,
+    sequence: u16,
+) -> io::Result<Duration> {
+    let (socket, kind) = icmp_socket(source)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect(&SocketAddr::new(destination, 0).into())?;
+    socket.set_nonblocking(true)?;
+    // To the runtime, an ICMP socket is a datagram socket like any other.
+    let socket = UdpSocket::from_std(socket.into())?;
+
+    let identifier: u16 = rand::random();
+    let mut message = [0; ECHO_HEADER + PAYLOAD.len()];
+    message[ECHO_HEADER..].copy_from_slice(PAYLOAD);
+    let request = Echo { kind: EchoKind::Request, identifier, sequence };
+    if let Some(header) = message.first_chunk_mut() {
+        request.write(header, source.is_ipv6());
+    }
+    if source.is_ipv4() {
+        // The kernel fills in the one of ICMPv6.
+        let sum = icmp::checksum(&[&message]);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    let sent = clock.now().mono;
+    socket.send(&message).await?;
+    let mut buffer = [0; 512];
+    loop {
+        let len = socket.recv(&mut buffer).await?;
+        let arrived = clock.now().mono;
+        if is_reply(&buffer[..len], kind, &request, source.is_ipv6()) {
+            return Ok(arrived.since(sent));
+        }
+    }
+}
+
+/// Whether a received message answers `request`.
+fn is_reply(received: &[u8], kind: Type, request: &Echo, v6: bool) -> bool {
+    // Raw IPv4 sockets deliver the IP header too.
+    let header =
+        if kind == Type::RAW && !v6 { Inner::read(received).map_or(0, |inner| inner.header) } else { 0 };
+    let echo = received.get(header..).and_then(|message| Echo::read(message, v6));
+    echo.is_some_and(|echo| {
+        // On datagram sockets the identifier is the kernel's, which also matches it.
+        let ours = kind != Type::RAW || echo.identifier == request.identifier;
+        ours && echo.kind == EchoKind::Reply && echo.sequence == request.sequence
+    })
+}
+
+/// A datagram socket where the system lets this user have one, else a raw one (CAP_NET_RAW).
+fn icmp_socket(source: IpAddr) -> io::Result<(Socket, Type)> {
+    let (domain, protocol) = match source {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    match Socket::new(domain, Type::DGRAM, Some(protocol)) {
+        Ok(socket) => Ok((socket, Type::DGRAM)),
+        Err(_) => Ok((Socket::new(domain, Type::RAW, Some(protocol))?, Type::RAW)),
+    }
+}
+
+const PAYLOAD: &[u8; 16] = b"rap fabric probe";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_told_from_other_messages() {
+        let request = Echo { kind: EchoKind::Request, identifier: 7, sequence: 9 };
+        let message = |echo: Echo, v6| {
+            let mut bytes = [0; ECHO_HEADER];
+            echo.write(&mut bytes, v6);
+            bytes
+        };
+        let reply = Echo { kind: EchoKind::Reply, ..request };
+        for v6 in [false, true] {
+            assert!(is_reply(&message(reply, v6), Type::DGRAM, &request, v6));
+            assert!(!is_reply(&message(request, v6), Type::DGRAM, &request, v6));
+            assert!(!is_reply(&message(Echo { sequence: 8, ..reply }, v6), Type::DGRAM, &request, v6));
+            assert!(is_reply(&message(Echo { identifier: 8, ..reply }, v6), Type::DGRAM, &request, v6));
+        }
+        assert!(!is_reply(&message(Echo { identifier: 8, ..reply }, true), Type::RAW, &request, true));
+        let mut packet = [0; 64];
+        let own: IpAddr = "100.96.0.1".parse().unwrap();
+        let len = icmp::request(&mut packet, own, own, 7, 9, b"").unwrap();
+        packet[20] = 0;
+        assert!(is_reply(&packet[..len], Type::RAW, &request, false));
+        assert!(!is_reply(&[], Type::RAW, &request, false));
+    }
+}

@@ -1,0 +1,143 @@
+//! The inner host when there is no TUN: answers echo requests and hands echo replies to who waits.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rap_types::Mono;
+use tokio::sync::oneshot;
+
+use crate::icmp::{self, Echo, EchoKind};
+use crate::packet::Inner;
+
+/// Who waits for which reply.
+#[derive(Debug, Default)]
+pub(crate) struct Responder {
+    waiting: Mutex<BTreeMap<Awaited, oneshot::Sender<Mono>>>,
+    next: AtomicU16,
+}
+
+/// Peer address and identifier of an echo.
+type Awaited = (IpAddr, u16);
+
+/// What became of a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is now the reply; send it back.
+    Reply,
+    /// It was an awaited reply.
+    Taken,
+    /// Nobody here wants it.
+    Unwanted,
+}
+
+impl Responder {
+    /// Handles one packet to an own address.
+    pub(crate) fn handle(&self, inner: &Inner, packet: &mut [u8], now: Mono) -> Outcome {
+        let Some(echo) = icmp::echo_in(inner, packet) else { return Outcome::Unwanted };
+        match echo.kind {
+            EchoKind::Request => {
+                icmp::answer(inner, echo, packet);
+                Outcome::Reply
+            }
+            EchoKind::Reply => self.deliver(inner.source, echo, now),
+        }
+    }
+
+    /// Waits for a reply from `peer`: the identifier to use and where the time of arrival will come.
+    /// `None`: too many wait already. The caller calls [`Self::forget`] when done.
+    pub(crate) fn expect(&self, peer: IpAddr) -> Option<(u16, oneshot::Receiver<Mono>)> {
+        let mut waiting = self.lock();
+        if waiting.len() >= MAX_WAITING {
+            return None;
+        }
+        // Terminates: fewer than 65,536 identifiers are in use.
+        let identifier = loop {
+            let identifier = self.next.fetch_add(1, Ordering::Relaxed);
+            if !waiting.contains_key(&(peer, identifier)) {
+                break identifier;
+            }
+        };
+        let (sender, receiver) = oneshot::channel();
+        waiting.insert((peer, identifier), sender);
+        Some((identifier, receiver))
+    }
+
+    pub(crate) fn forget(&self, peer: IpAddr, identifier: u16) {
+        self.lock().remove(&(peer, identifier));
+    }
+
+    fn deliver(&self, from: IpAddr, echo: Echo, now: Mono) -> Outcome {
+        match self.lock().remove(&(from, echo.identifier)) {
+            Some(sender) => {
+                // An error means that the ping was given up meanwhile.
+                let _ = sender.send(now);
+                Outcome::Taken
+            }
+            None => Outcome::Unwanted,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Awaited, oneshot::Sender<Mono>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Pings under way at once.
+const MAX_WAITING: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(kind: EchoKind, identifier: u16) -> Vec<u8> {
+        let (a, b): (IpAddr, IpAddr) = ("100.96.0.1".parse().unwrap(), "100.96.0.2".parse().unwrap());
+        let mut packet = vec![0; 64];
+        let len = icmp::request(&mut packet, a, b, identifier, 1, b"data").unwrap();
+        packet.truncate(len);
+        if kind == EchoKind::Reply {
+            let inner = Inner::read(&packet).unwrap();
+            let echo = icmp::echo_in(&inner, &packet).unwrap();
+            icmp::answer(&inner, echo, &mut packet);
+        }
+        packet
+    }
+
+    fn handle(responder: &Responder, packet: &mut [u8]) -> Outcome {
+        let inner = Inner::read(packet).unwrap();
+        responder.handle(&inner, packet, Mono(42))
+    }
+
+    #[test]
+    fn requests_are_answered_and_other_traffic_is_unwanted() {
+        let responder = Responder::default();
+        let mut request = packet(EchoKind::Request, 1);
+        assert_eq!(handle(&responder, &mut request), Outcome::Reply);
+        assert_eq!(request, packet(EchoKind::Reply, 1));
+        let mut udp = packet(EchoKind::Request, 1);
+        udp[9] = 17;
+        assert_eq!(handle(&responder, &mut udp), Outcome::Unwanted);
+    }
+
+    #[tokio::test]
+    async fn only_an_awaited_reply_is_taken_and_only_once() {
+        let responder = Responder::default();
+        let peer: IpAddr = "100.96.0.2".parse().unwrap();
+        let (identifier, receiver) = responder.expect(peer).unwrap();
+        assert_eq!(handle(&responder, &mut packet(EchoKind::Reply, identifier + 1)), Outcome::Unwanted);
+        assert_eq!(handle(&responder, &mut packet(EchoKind::Reply, identifier)), Outcome::Taken);
+        assert_eq!(receiver.await, Ok(Mono(42)));
+        assert_eq!(handle(&responder, &mut packet(EchoKind::Reply, identifier)), Outcome::Unwanted);
+    }
+
+    #[test]
+    fn waiting_pings_are_bounded() {
+        let responder = Responder::default();
+        let peer: IpAddr = "fd00::2".parse().unwrap();
+        let held: Vec<_> = std::iter::from_fn(|| responder.expect(peer)).collect();
+        assert_eq!(held.len(), MAX_WAITING);
+        responder.forget(peer, held[0].0);
+        assert!(responder.expect(peer).is_some());
+    }
+}

@@ -1,0 +1,119 @@
+//! The three loops of a device: from the network, from the TUN, and the clock.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::batch::Batch;
+use crate::inbound::{Arrivals, INBOUND_ROOM};
+use crate::outbound::OUTBOUND_ROOM;
+use crate::peer::{Datagrams, TICK};
+use crate::tun_port::TunPort;
+use crate::tunnel::Tunnel;
+use crate::udp_port::UdpPort;
+
+/// A device's parts, as its tasks share them.
+pub(crate) struct Parts {
+    pub(crate) tunnel: Tunnel,
+    pub(crate) udp: UdpPort,
+    pub(crate) tun: Option<TunPort>,
+    /// Bytes of a packet buffer.
+    pub(crate) stride: usize,
+    /// The table changed: run the timers now.
+    pub(crate) changed: Notify,
+}
+
+impl Parts {
+    pub(crate) fn datagrams(&self, slots: usize) -> Datagrams {
+        Batch::new(slots, self.stride)
+    }
+}
+
+/// Datagrams to inner packets.
+pub(crate) async fn from_network(parts: Arc<Parts>) -> io::Result<()> {
+    let mut received = parts.datagrams(BATCH);
+    let mut arrivals = Arrivals { out: parts.datagrams(BATCH), inner: Batch::new(BATCH, parts.stride) };
+    loop {
+        parts.udp.receive(&mut received, &parts.tunnel).await?;
+        let mut place = 0;
+        while place < received.len() {
+            place = receive_some(&parts.tunnel, &received, place, &mut arrivals);
+            parts.udp.send(&mut arrivals.out, &parts.tunnel).await;
+            if let Some(tun) = &parts.tun {
+                tun.send(&mut arrivals.inner, &parts.tunnel.counters);
+            }
+        }
+        received.clear();
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Inner packets to datagrams.
+pub(crate) async fn from_tun(parts: Arc<Parts>) -> io::Result<()> {
+    let Some(tun) = &parts.tun else { return Ok(()) };
+    let mut packets = Batch::new(BATCH, parts.stride);
+    let mut out = parts.datagrams(BATCH);
+    loop {
+        tun.receive(&mut packets).await?;
+        let mut place = 0;
+        while place < packets.len() {
+            place = send_some(&parts.tunnel, &packets, place, &mut out);
+            parts.udp.send(&mut out, &parts.tunnel).await;
+        }
+        packets.clear();
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Timers of the protocol and deadlines of the table.
+pub(crate) async fn clock(parts: Arc<Parts>) {
+    let mut out = parts.datagrams(BATCH);
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = parts.changed.notified() => {}
+        }
+        let now = parts.tunnel.now();
+        parts.tunnel.tick(now);
+        let mut next = Some(0);
+        while let Some(place) = next {
+            next = parts.tunnel.tick_peers(place, now, &mut out);
+            parts.udp.send(&mut out, &parts.tunnel).await;
+        }
+    }
+}
+
+/// Handles datagrams until the batch ends or the results need to be sent; the place to go on from.
+fn receive_some(tunnel: &Tunnel, received: &Datagrams, from: usize, arrivals: &mut Arrivals) -> usize {
+    let table = tunnel.table();
+    let now = tunnel.now();
+    for place in from..received.len() {
+        if arrivals.out.room() < INBOUND_ROOM || arrivals.inner.room() == 0 {
+            return place;
+        }
+        let (datagram, sender) = received.packet(place);
+        tunnel.receive(&table, now, datagram, *sender, arrivals);
+    }
+    received.len()
+}
+
+/// The same for packets from the TUN.
+fn send_some(tunnel: &Tunnel, packets: &Batch<()>, from: usize, out: &mut Datagrams) -> usize {
+    let table = tunnel.table();
+    let now = tunnel.now();
+    for place in from..packets.len() {
+        if out.room() < OUTBOUND_ROOM {
+            return place;
+        }
+        let result = tunnel.send(&table, now, packets.packet(place).0, out);
+        tunnel.count(result);
+    }
+    packets.len()
+}
+
+/// Packets handled together.
+const BATCH: usize = 64;

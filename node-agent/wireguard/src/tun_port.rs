@@ -1,0 +1,63 @@
+//! The TUN device: batches of inner packets in and out. The only place that sees it, so that offloads
+//! have one place to go.
+
+use std::io;
+
+use tun::{AsyncDevice, Device};
+
+use crate::batch::Batch;
+use crate::config::TunConfig;
+use crate::counters::{Counters, DropReason};
+
+/// An open TUN interface. The kernel removes it when this is dropped.
+pub(crate) struct TunPort {
+    device: AsyncDevice,
+}
+
+impl TunPort {
+    /// Creates the interface. It is down and has no address yet.
+    pub(crate) fn open(config: &TunConfig) -> io::Result<Self> {
+        let mut wanted = tun::Configuration::default();
+        wanted.tun_name(&config.name).mtu(config.mtu);
+        // Addresses, MTU and state are set through netlink, for both families.
+        wanted.platform_config(|linux| {
+            linux.ensure_root_privileges(false);
+        });
+        let device = tun::create(&wanted).map_err(io::Error::from)?;
+        Ok(Self { device: AsyncDevice::new(device)? })
+    }
+
+    /// Waits for packets and takes what is there, up to a full batch.
+    pub(crate) async fn receive(&self, batch: &mut Batch<()>) -> io::Result<()> {
+        let Some(slot) = batch.slot() else { return Ok(()) };
+        let len = self.device.recv(slot).await?;
+        batch.push(len, ());
+        while let Some(slot) = batch.slot() {
+            match Device::recv(&self.device, slot) {
+                Ok(len) => batch.push(len, ()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a batch and empties it. The kernel takes or refuses at once; refusals are counted.
+    pub(crate) fn send(&self, batch: &mut Batch<()>, counters: &Counters) {
+        for place in 0..batch.len() {
+            let (packet, ()) = batch.packet(place);
+            match Device::send(&self.device, packet) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    counters.count(DropReason::QueueFull)
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "packet not written to the TUN");
+                    counters.count(DropReason::WriteFailed);
+                }
+            }
+        }
+        batch.clear();
+    }
+}

@@ -1,0 +1,79 @@
+//! What the tasks of a device share: identity, the table in force, counters, the inner host.
+
+use std::net::SocketAddr;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use boringtun::x25519::StaticSecret;
+use rap_runtime::Clock;
+use rap_types::Mono;
+
+use crate::config::DeviceTable;
+use crate::counters::{Counters, DropReason};
+use crate::peer::Identity;
+use crate::responder::Responder;
+use crate::table::Table;
+
+/// Where inner packets go.
+pub(crate) enum Host {
+    /// The TUN interface of that name.
+    Kernel(String),
+    /// Nowhere else than this process.
+    Process(Responder),
+}
+
+/// One WireGuard device without its input and output.
+pub(crate) struct Tunnel {
+    pub(crate) identity: Identity,
+    pub(crate) counters: Counters,
+    pub(crate) host: Host,
+    pub(crate) clock: Clock,
+    /// Read for the length of a batch, so that after [`Self::replace`] nothing runs on the old table.
+    table: RwLock<Table>,
+}
+
+impl Tunnel {
+    pub(crate) fn new(private_key: StaticSecret, host: Host, clock: Clock) -> Self {
+        let identity = Identity::new(private_key);
+        Self { identity, counters: Counters::new(), host, clock, table: RwLock::default() }
+    }
+
+    pub(crate) fn now(&self) -> Mono {
+        self.clock.now().mono
+    }
+
+    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a checked table in force. One caller at a time.
+    pub(crate) fn replace(&self, next: &DeviceTable) {
+        let fresh = self.table().prepare(&self.identity, next);
+        self.table_mut().replace(&self.identity, next, fresh);
+    }
+
+    /// Forgets peers whose deadline passed.
+    pub(crate) fn expire(&self, now: Mono) {
+        let due = self.table().peers().iter().any(|entry| entry.lock().is_expired(now));
+        if due {
+            let gone = self.table_mut().expire(now);
+            tracing::info!(peers = gone, "peers removed at their deadline");
+        }
+    }
+
+    /// The kernel cannot send a handshake message to `failed`: where else to send it.
+    pub(crate) fn other_endpoint(&self, datagram: &[u8], failed: SocketAddr) -> Option<SocketAddr> {
+        let session = u32::from_le_bytes(datagram.get(4..8)?.try_into().ok()?);
+        let table = self.table();
+        table.by_session(session)?.lock().endpoints.failed(failed)
+    }
+
+    pub(crate) fn count(&self, result: Result<(), DropReason>) {
+        if let Err(reason) = result {
+            self.counters.count(reason);
+        }
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,139 @@
+//! The UDP socket: batches of datagrams in and out. The only place that sees it, so that GSO and GRO
+//! have one place to go.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use crate::config::Underlay;
+use crate::counters::DropReason;
+use crate::peer::{Datagrams, is_handshake_init};
+use crate::tunnel::Tunnel;
+
+/// The underlay.
+pub(crate) struct UdpPort {
+    socket: UdpSocket,
+    local: SocketAddr,
+}
+
+impl UdpPort {
+    pub(crate) fn open(underlay: Underlay) -> io::Result<Self> {
+        let socket = match underlay {
+            Underlay::Bind(address) => bind(address)?,
+            Underlay::Bound(socket) => socket,
+        };
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        let local = socket.local_addr()?;
+        Ok(Self { socket, local })
+    }
+
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Waits for datagrams and takes what is there, up to a full batch.
+    pub(crate) async fn receive(&self, batch: &mut Datagrams, tunnel: &Tunnel) -> io::Result<()> {
+        while batch.len() == 0 {
+            self.socket.readable().await?;
+            while let Some(slot) = batch.slot() {
+                let full = slot.len();
+                match self.socket.try_recv_from(slot) {
+                    // A datagram that fills a slot was cut.
+                    Ok((len, _)) if len >= full => tunnel.counters.count(DropReason::TooBig),
+                    Ok((len, from)) => {
+                        batch.push(len, SocketAddr::new(from.ip().to_canonical(), from.port()));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if is_about_a_datagram(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a batch and empties it. Waits a little for a full socket; what cannot go is counted.
+    pub(crate) async fn send(&self, batch: &mut Datagrams, tunnel: &Tunnel) {
+        for place in 0..batch.len() {
+            let (datagram, to) = batch.packet(place);
+            let mut to = *to;
+            let mut tries = 0;
+            let failed = loop {
+                let Err(error) = self.send_one(datagram, to).await else { break None };
+                if error.kind() == io::ErrorKind::TimedOut {
+                    break Some(DropReason::QueueFull);
+                }
+                tracing::debug!(endpoint = %to, %error, "datagram not sent");
+                tries += 1;
+                let other = (is_handshake_init(datagram) && tries < MAX_TRIES)
+                    .then(|| tunnel.other_endpoint(datagram, to))
+                    .flatten();
+                let Some(other) = other else { break Some(DropReason::SendFailed) };
+                to = other;
+            };
+            tunnel.count(failed.map_or(Ok(()), Err));
+        }
+        batch.clear();
+    }
+
+    async fn send_one(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        let to = self.as_seen_by_socket(to);
+        loop {
+            match self.socket.try_send_to(datagram, to) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            timeout(WRITABLE_WAIT, self.socket.writable()).await.map_err(io::Error::from)??;
+        }
+    }
+
+    /// An IPv6 socket reaches IPv4 by mapped addresses.
+    fn as_seen_by_socket(&self, to: SocketAddr) -> SocketAddr {
+        match (self.local, to) {
+            (SocketAddr::V6(_), SocketAddr::V4(to)) => {
+                SocketAddr::from((to.ip().to_ipv6_mapped(), to.port()))
+            }
+            _ => to,
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // The kernel may give less (net.core.rmem_max); that only costs drops under bursts.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Errors that ICMP reports for an earlier datagram; the socket is fine.
+fn is_about_a_datagram(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
+    };
+    matches!(
+        error.kind(),
+        ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+    )
+}
+
+const SOCKET_BUFFER: usize = 1 << 20;
+/// How long a full socket may hold up a batch.
+const WRITABLE_WAIT: Duration = Duration::from_millis(100);
+/// Endpoints tried at once for one handshake message.
+const MAX_TRIES: usize = 16;
