@@ -1,5 +1,9 @@
 //! Messages of `rap.fabric.v1` as prost types, gRPC stubs behind the feature `rpc`, and the descriptor set.
 
+mod frame;
+
+pub use frame::{FRAME_CAP, FrameDecoder, FrameError, encode_frame};
+
 /// Generated messages and, with the feature `rpc`, gRPC stubs.
 #[allow(clippy::all, missing_docs, rust_2018_idioms)]
 pub mod v1 {
