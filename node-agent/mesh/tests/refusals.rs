@@ -2,15 +2,18 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rap_link::{FRAME_VERSION, HEADER_LEN, Input, SessionState};
 use rap_mesh::{Budget, MeshEvent};
 use rap_runtime::Clock;
+use rap_runtime::tls::any_server_name;
 use rap_types::Reason;
 use support::*;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 #[tokio::test]
 async fn a_node_outside_the_table_is_refused_and_told_why() {
@@ -143,14 +146,15 @@ async fn a_slow_handshake_is_dropped_at_its_deadline() {
     settings.timing.handshake = Duration::from_millis(300);
     let target = Node::start(&authority, settings);
     target.mesh.apply(peers(&authority, &[(node(1), None)]));
-    let started = Instant::now();
+    let started = Clock::new().now().mono;
     let mut mute = TcpStream::connect(target.address()).await.unwrap();
     let mut dripping = TcpStream::connect(target.address()).await.unwrap();
     dripping.write_all(&[22, 3, 1]).await.unwrap();
     let mut greeted = Puppet::connect(&authority, 1, &target).await;
     read_to_end(&mut mute).await;
     read_to_end(&mut dripping).await;
-    assert!(started.elapsed() >= Duration::from_millis(300), "not before the deadline");
+    let took = Clock::new().now().mono.since(started);
+    assert!(took >= Duration::from_millis(300), "not before the deadline");
     greeted.read_until(SessionState::Closed).await;
     assert_eq!(greeted.link.reason(), Some(Reason::LinkHandshakeTimeout), "TLS alone is not a link");
     eventually("counted", || target.refused(Reason::LinkHandshakeTimeout) == 3).await;
@@ -244,4 +248,23 @@ async fn garbage_does_not_stop_the_accept_loop() {
     eventually("counted", || target.refused(Reason::LinkClosed) == 3).await;
     let _link = Puppet::establish(&authority, 1, &target).await;
     assert!(target.tasks.failure().is_none());
+}
+
+#[tokio::test]
+async fn a_member_that_does_not_ask_for_the_link_protocol_is_refused() {
+    let authority = Authority::new(HOME);
+    let target = Node::start(&authority, config(2));
+    target.mesh.apply(peers(&authority, &[(node(1), None)]));
+    let link_client = client(&authority, 1, target.id);
+    for protocols in [vec![], vec![b"rap-flow/1".to_vec()]] {
+        let mut client = (*link_client).clone();
+        client.alpn_protocols = protocols;
+        let tcp = TcpStream::connect(target.address()).await.unwrap();
+        let dialled = TlsConnector::from(Arc::new(client)).connect(any_server_name(), tcp).await;
+        if let Ok(mut stream) = dialled {
+            assert!(read_to_end(&mut stream).await.is_empty(), "nothing is said to it");
+        }
+    }
+    eventually("both counted", || target.refused(Reason::ChannelWrong) == 2).await;
+    assert!(!target.is_linked(node(1)));
 }

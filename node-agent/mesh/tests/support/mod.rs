@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rap_link::{Input, Link, Local, PeerIdentity, Permit, SessionState, Side, Timing};
@@ -17,6 +18,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ED25519, SanType,
 };
+use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -84,7 +86,8 @@ impl Authority {
 fn params(lifetime: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    let now = time::OffsetDateTime::now_utc();
+    let seconds = Clock::new().now().wall.0 / 1000;
+    let now = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
     params.not_before = now - Duration::from_secs(60);
     params.not_after = now + lifetime;
     params
@@ -198,6 +201,15 @@ pub async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Ve
     bytes
 }
 
+/// What node `number` dials `target` with.
+pub fn client(authority: &Authority, number: u8, target: NodeId) -> Arc<ClientConfig> {
+    let (leaf, trust) = (LeafSlot::new(), TrustStore::new());
+    let (chain, key) = authority.leaf(node(number), 1, Duration::from_secs(3600));
+    leaf.set(chain, key).unwrap();
+    trust.replace(HOME, authority.trust(&[]));
+    link_client(&trust, &leaf, HOME, target, config(number).time).unwrap()
+}
+
 /// A node of the cluster whose session the test drives.
 pub struct Puppet {
     pub stream: TlsStream<TcpStream>,
@@ -207,12 +219,7 @@ pub struct Puppet {
 impl Puppet {
     /// TLS as node `number` to `target`, nothing said yet.
     pub async fn connect(authority: &Authority, number: u8, target: &Node) -> Self {
-        let (leaf, trust) = (LeafSlot::new(), TrustStore::new());
-        let (chain, key) = authority.leaf(node(number), 1, Duration::from_secs(3600));
-        leaf.set(chain, key).unwrap();
-        trust.replace(HOME, authority.trust(&[]));
-        let time = config(number).time;
-        let client = link_client(&trust, &leaf, HOME, target.id, time).unwrap();
+        let client = client(authority, number, target.id);
         let tcp = TcpStream::connect(target.address()).await.unwrap();
         let stream = TlsConnector::from(client).connect(any_server_name(), tcp).await.unwrap();
         let local = Local { node: node(number), cluster: HOME, features: vec![], newest_head: vec![] };
