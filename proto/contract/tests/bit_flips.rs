@@ -1,0 +1,137 @@
+//! No single flipped bit of any signed object is accepted: exhaustive over the golden set.
+
+mod fixture;
+
+use fixture::*;
+use prost::Message as _;
+use rap_contract::*;
+use rap_types::ClusterId;
+use rap_wire::v1;
+
+/// Runs `accepts` on every single-bit change of `bytes` and returns (tried, accepted).
+fn flips(bytes: &[u8], accepts: impl Fn(&[u8]) -> bool) -> (usize, Vec<usize>) {
+    assert!(accepts(bytes), "the unaltered object must be accepted");
+    let mut altered = bytes.to_vec();
+    let mut accepted = Vec::new();
+    for bit in 0..bytes.len() * 8 {
+        altered[bit / 8] ^= 1 << (bit % 8);
+        if accepts(&altered) {
+            accepted.push(bit);
+        }
+        altered[bit / 8] ^= 1 << (bit % 8);
+    }
+    (bytes.len() * 8, accepted)
+}
+
+fn none_accepted(name: &str, bytes: &[u8], accepts: impl Fn(&[u8]) -> bool) {
+    let (tried, accepted) = flips(bytes, accepts);
+    assert!(tried >= bytes.len() * 8 && accepted.is_empty(), "{name}: accepted flips of bits {accepted:?}");
+}
+
+fn cluster_expectation(audience: &[Audience]) -> Expectation<'_> {
+    Expectation {
+        installation: Some(installation()),
+        cluster: Some(cluster()),
+        audience,
+        now: Some(NOW),
+        features: &[],
+    }
+}
+
+#[test]
+fn activation_request_and_manifest() {
+    let expect = Expectation { cluster: Some(ClusterId::ZERO), now: Some(NOW), ..Expectation::default() };
+    let request = sign(&activation_request(), &[&installation_authority()]);
+    none_accepted("activation-request", &request, |bytes| open_activation_request(bytes, &expect).is_ok());
+    none_accepted("activation-manifest", &manifest_envelope(), |bytes| {
+        ActivationTerms::open(bytes, &roots(), &expect).is_ok()
+    });
+}
+
+#[test]
+fn authority_records() {
+    let authority = installation_authority().public();
+    let records = records();
+    let accepts =
+        |records: &[Vec<u8>]| AuthorityChain::verify(records, &authority, installation(), cluster(), &[]).is_ok();
+    none_accepted("authority-record create", &records[0], |bytes| accepts(&[bytes.to_vec()]));
+    none_accepted("authority-record rotate", &records[1], |bytes| {
+        accepts(&[records[0].clone(), bytes.to_vec()])
+    });
+}
+
+#[test]
+fn join_token_envelope_and_text() {
+    let audience = [Audience::Cluster(cluster())];
+    let expect = cluster_expectation(&audience);
+    let envelope = sign(&token(), &[&authority()]);
+    none_accepted("join-token", &envelope, |bytes| {
+        JoinTokenText::new(bytes.to_vec(), SECRET).open(&expect).is_ok()
+    });
+    none_accepted("join secret", &SECRET, |bytes| {
+        JoinTokenText::new(envelope.clone(), bytes.try_into().unwrap()).open(&expect).is_ok()
+    });
+    let text = JoinTokenText::new(envelope, SECRET).text();
+    none_accepted("join-token text", text.as_bytes(), |bytes| {
+        std::str::from_utf8(bytes)
+            .is_ok_and(|text| JoinTokenText::parse(text).is_ok_and(|token| token.open(&expect).is_ok()))
+    });
+}
+
+#[test]
+fn bootstrap_contract() {
+    let envelope = sign(&contract(), &[&authority()]);
+    none_accepted("bootstrap-contract", &envelope, |bytes| {
+        open_bootstrap(bytes, &contract_expectation()).is_ok()
+    });
+}
+
+#[test]
+fn cluster_head() {
+    let audience = [Audience::Cluster(cluster())];
+    let expect = cluster_expectation(&audience);
+    let keys = KeySet::of::<v1::ClusterHead>(authority().public());
+    let envelope = sign(&head(), &[&authority()]);
+    none_accepted("cluster-head", &envelope, |bytes| HeadFacts::open(bytes, &keys, &expect).is_ok());
+}
+
+#[test]
+fn exported_snapshot() {
+    none_accepted("export", &export(), |bytes| open_export(bytes, &roots(), false).is_ok());
+}
+
+#[test]
+fn proofs_of_possession() {
+    let proof = v1::JoinProof {
+        token_id: token_id().to_vec(),
+        cluster_id: cluster().to_vec(),
+        node_public_key: node_key().public().to_vec(),
+        wireguard_public_key: WIREGUARD.to_vec(),
+        nonce: NONCE.to_vec(),
+        exporter: vec![0x45; 32],
+    };
+    let signature = sign_proof(JOIN_PROOF, &proof, &node_key());
+    let key = node_key().public();
+    none_accepted("join proof message", &proof.encode_to_vec(), |bytes| {
+        v1::JoinProof::decode(bytes)
+            .is_ok_and(|altered| check_proof(JOIN_PROOF, &altered, &key, &signature).is_ok())
+    });
+    none_accepted("join proof signature", &signature, |bytes| {
+        check_proof(JOIN_PROOF, &proof, &key, bytes).is_ok()
+    });
+    assert!(check_proof(POLL_PROOF, &proof, &key, &signature).is_err(), "another context");
+}
+
+/// Every truncation and every appended byte of the export is refused too.
+#[test]
+fn truncated_and_extended_exports() {
+    let bytes = export();
+    for length in 0..bytes.len() {
+        assert!(open_export(&bytes[..length], &roots(), false).is_err(), "accepted {length} bytes");
+    }
+    for byte in 0..=255 {
+        let mut longer = bytes.clone();
+        longer.push(byte);
+        assert!(open_export(&longer, &roots(), false).is_err(), "accepted with {byte} appended");
+    }
+}
