@@ -4,6 +4,6 @@ mod layers;
 mod raw;
 mod resolve;
 
-pub use layers::{Layers, Origin};
+pub use layers::{Layers, Origin, SETTINGS_FILE};
 pub use raw::Raw;
 pub use resolve::{AuthorityMode, ClusterDefaults, Config, Database, Limits, Problem, Pushing};

@@ -1,0 +1,195 @@
+//! What stands before every service: kind of connection, rate, body size, body deadline.
+//!
+//! Owns the refusals a stranger meets before any handler runs. Refuses to own who a caller is:
+//! sessions are looked up by the handlers; here a known one only lifts the stranger's limits.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Bytes, Frame, SizeHint};
+use rap_authority::ids;
+use rap_runtime::Clock;
+use rap_runtime::status::refuse;
+use rap_types::{Reason, RequestId};
+use tokio::time::Sleep;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tower_service::Service;
+
+use crate::auth::{KnownSessions, SourceRates, bearer_hash};
+use crate::tls::{Channel, ChannelKind};
+
+/// Which connections a service is offered on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    /// Operators and applicants.
+    ToOperators,
+    /// Nodes.
+    ToNodes,
+}
+
+/// The rules of one service.
+#[derive(Debug)]
+pub struct GuardRules {
+    /// Connections it is offered on.
+    pub offered: Offered,
+    /// Calls per source without a known session.
+    pub rates: Arc<SourceRates>,
+    /// Sessions seen lately.
+    pub known: Arc<KnownSessions>,
+    /// Deadline of a stranger's whole body.
+    pub body_timeout: Duration,
+    /// Most bytes of a stranger's body.
+    pub body_cap: usize,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// A service behind its rules.
+#[derive(Debug, Clone)]
+pub struct Guard<S> {
+    inner: S,
+    rules: Arc<GuardRules>,
+}
+
+impl<S> Guard<S> {
+    /// Puts `rules` before `inner`.
+    pub fn new(inner: S, rules: GuardRules) -> Self {
+        Self { inner, rules: Arc::new(rules) }
+    }
+}
+
+impl<S: NamedService> NamedService for Guard<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Guard<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let request_id = request_id(&self.rules.clock);
+        request.extensions_mut().insert(request_id);
+        match self.rules.admit(&request, request_id) {
+            Ok(Admitted::Known) => Box::pin(self.inner.call(request)),
+            Ok(Admitted::Stranger) => {
+                let (timeout, cap) = (self.rules.body_timeout, self.rules.body_cap);
+                let request = request.map(|body| Body::new(BoundedBody::new(body, timeout, cap, request_id)));
+                Box::pin(self.inner.call(request))
+            }
+            Err(status) => {
+                let response = status.into_http();
+                Box::pin(async move { Ok(response) })
+            }
+        }
+    }
+}
+
+enum Admitted {
+    Known,
+    Stranger,
+}
+
+impl GuardRules {
+    fn admit(&self, request: &http::Request<Body>, request_id: RequestId) -> Result<Admitted, Box<Status>> {
+        let refuse = |reason, message| Box::new(refuse(reason, message, request_id));
+        let Some(channel) = request.extensions().get::<Channel>() else {
+            return Err(refuse(Reason::ChannelWrong, "connection without a channel"));
+        };
+        match (self.offered, channel.kind()) {
+            (Offered::ToNodes, ChannelKind::Node(_)) => return Ok(Admitted::Known),
+            (Offered::ToOperators, ChannelKind::Operator) => {}
+            (Offered::ToNodes, ChannelKind::Operator) | (Offered::ToOperators, ChannelKind::Node(_)) => {
+                return Err(refuse(Reason::ChannelWrong, "this service is not offered on this connection"));
+            }
+        }
+        let known = bearer_hash(request.headers())
+            .is_some_and(|hash| self.known.contains(&hash, self.clock.now().wall));
+        if known {
+            return Ok(Admitted::Known);
+        }
+        if self.rates.admit(channel.peer().ip()) {
+            Ok(Admitted::Stranger)
+        } else {
+            Err(refuse(Reason::RateLimited, "too many requests from this source"))
+        }
+    }
+}
+
+/// A fresh id for one call.
+pub fn request_id(clock: &Clock) -> RequestId {
+    RequestId::from_parts(ids::millis(clock.now().wall), ids::random(&mut rand::rng()))
+}
+
+/// A body that ends in a refusal when it is too long or comes too slowly.
+struct BoundedBody {
+    inner: Body,
+    deadline: Pin<Box<Sleep>>,
+    left: usize,
+    request_id: RequestId,
+}
+
+impl BoundedBody {
+    fn new(inner: Body, timeout: Duration, cap: usize, request_id: RequestId) -> Self {
+        Self { inner, deadline: Box::pin(tokio::time::sleep(timeout)), left: cap, request_id }
+    }
+}
+
+impl hyper::body::Body for BoundedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending => {
+                return self.deadline.as_mut().poll(cx).map(|()| {
+                    Some(Err(refuse(
+                        Reason::RequestTimeout,
+                        "the body did not come in time",
+                        self.request_id,
+                    )))
+                });
+            }
+            Poll::Ready(frame) => frame,
+        };
+        let length = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => 0,
+        };
+        match self.left.checked_sub(length) {
+            Some(left) => {
+                self.left = left;
+                Poll::Ready(frame)
+            }
+            None => {
+                let status = refuse(Reason::RequestTooLarge, "the body exceeds the limit", self.request_id);
+                Poll::Ready(Some(Err(status)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,5 @@
+//! The services of `rap.fabric.v1`.
+
+mod guard;
+
+pub use guard::{Guard, GuardRules, Offered, request_id};

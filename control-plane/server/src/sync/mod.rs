@@ -1,0 +1,11 @@
+//! Distribution to nodes: what was published, who is connected, what each one still lacks.
+
+mod delivery;
+mod directory;
+mod published;
+mod sessions;
+
+pub use delivery::{Delivery, Step};
+pub use directory::{Directory, Hints};
+pub use published::{Feed, Published};
+pub use sessions::{Command, SessionEntry, Sessions};

@@ -1,0 +1,86 @@
+//! The newest signed version of a cluster, as every stream of this replica sees it.
+
+use std::sync::Arc;
+
+use rap_contract::{HeadFacts, VerifiedSnapshot};
+use rap_planner::Plan;
+use rap_types::{Digest, HeadOrder, NodeId, Wall};
+use tokio::sync::watch;
+
+/// One signed version. Clones share the plan.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// What follows from the rows.
+    pub plan: Arc<Plan>,
+    /// The encoded head over it, as stored.
+    pub head: Arc<[u8]>,
+    /// Its order.
+    pub order: HeadOrder,
+    /// Digest of this head if it is a refresh-0 head, else of the one it refreshes.
+    pub first_digest: Digest,
+    /// When it was signed.
+    pub issued_at: Wall,
+    /// Until when it is fresh.
+    pub fresh_until: Wall,
+}
+
+/// Latest value only: a slow reader skips versions, it never queues them.
+#[derive(Debug, Clone)]
+pub struct Feed(watch::Sender<Option<Arc<Published>>>);
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl Feed {
+    /// Replaces the newest version.
+    pub fn publish(&self, published: Published) {
+        self.0.send_replace(Some(Arc::new(published)));
+    }
+
+    /// Stops serving: nothing is known to be right.
+    pub fn withdraw(&self) {
+        self.0.send_replace(None);
+    }
+
+    /// The newest version now.
+    pub fn newest(&self) -> Option<Arc<Published>> {
+        self.0.borrow().clone()
+    }
+
+    /// Follows the newest version.
+    pub fn follow(&self) -> watch::Receiver<Option<Arc<Published>>> {
+        self.0.subscribe()
+    }
+}
+
+impl Published {
+    /// Hash of a node's leaf in this version.
+    pub fn leaf_hash(&self, node: NodeId) -> Option<Digest> {
+        self.plan.nodes.get(&node).map(|plan| plan.leaf_hash)
+    }
+
+    /// A node's whole snapshot, verified as the node would.
+    pub fn snapshot(
+        &self,
+        node: NodeId,
+        head: (rap_contract::Verified<rap_wire::v1::ClusterHead>, HeadFacts),
+    ) -> Option<Result<VerifiedSnapshot, rap_contract::Reject>> {
+        let plan = self.plan.nodes.get(&node)?;
+        let chunks = plan
+            .manifest
+            .iter()
+            .filter_map(|(_, id)| self.plan.chunks.get(&id).map(|chunk| (id, chunk.clone())))
+            .collect();
+        let parts = rap_contract::SnapshotParts {
+            head,
+            leaf: self.plan.leaf(node)?,
+            proof: self.plan.proof(node)?,
+            manifest: plan.manifest.clone(),
+            chunks,
+        };
+        Some(VerifiedSnapshot::verify(parts, Some(node)))
+    }
+}
