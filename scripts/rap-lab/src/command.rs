@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -165,6 +165,23 @@ pub fn call(view: &View, invocation: &Invocation, deadline: Duration) -> Result<
         );
     }
     Ok(answer)
+}
+
+/// Calls a program with this process's own input and output, and returns its exit status (128 + signal if one ended it).
+pub fn call_attached(view: &View, invocation: &Invocation, deadline: Duration) -> Result<u8> {
+    let mut command = invocation.command(view);
+    // It stays in the terminal's foreground group, so that Ctrl-C reaches it.
+    command.stdin(Stdio::inherit()).process_group(nix::unistd::getpgrp().as_raw());
+    let mut child = view.enter(|| command.spawn().with_context(|| invocation.line()))?;
+    let process = Process::with_pid(child.id() as i32);
+    if let Some(process) = process.filter(|process| !process.wait_end(deadline)) {
+        process.signal(Signal::KILL);
+        child.wait()?;
+        bail!("`{}` did not end within {deadline:?}", invocation.line());
+    }
+    let status = child.wait()?;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 /// A file without a name: output goes there, so that neither a pipe's size nor a grandchild that keeps it open can block.

@@ -29,13 +29,27 @@ impl Folder {
             let owner = fs::metadata(base).with_context(|| base.display().to_string())?.uid();
             ensure!(owner == nix::unistd::geteuid().as_raw(), "{} belongs to another user", base.display());
         }
-        for folder in
-            [self.0.clone(), self.bin(), self.logs(), self.skeleton("etc"), self.skeleton("var-lib")]
-        {
+        for folder in [
+            self.0.clone(),
+            self.bin(),
+            self.logs(),
+            self.units(),
+            self.skeleton("etc"),
+            self.skeleton("var-lib"),
+        ] {
             make_folder(&folder)?;
         }
         make_folder(&self.skeleton("etc").join("rap"))?;
         make_folder(&self.skeleton("var-lib").join("rap"))
+    }
+
+    /// Removes the folder of all labs after the last one; a caller's own folder stays.
+    pub(crate) fn remove_empty_base(&self) {
+        let base = base();
+        if self.0.parent() == Some(&base) {
+            // Not empty while another lab is up.
+            let _ = fs::remove_dir(base);
+        }
     }
 
     /// The folder itself.
@@ -56,6 +70,11 @@ impl Folder {
     /// One log per part.
     pub fn logs(&self) -> PathBuf {
         self.0.join("logs")
+    }
+
+    /// Unit files, and the state of units.
+    pub fn units(&self) -> PathBuf {
+        self.0.join("units")
     }
 
     /// Files of a host: `etc`, `lib`, `run`, `home`.

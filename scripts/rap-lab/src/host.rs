@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::command::{Answer, Invocation, call};
+use crate::command::{Answer, Invocation, call, call_attached};
 use crate::folder::Folder;
 use crate::ledger::Ledger;
 use crate::part::Part;
@@ -51,6 +51,11 @@ impl Host {
     /// Calls a program and waits for its answer.
     pub fn run(&self, invocation: &Invocation, deadline: Duration) -> Result<Answer> {
         call(&self.view, invocation, deadline)
+    }
+
+    /// Calls a program with this process's own input and output and returns its exit status.
+    pub fn attached(&self, invocation: &Invocation, deadline: Duration) -> Result<u8> {
+        call_attached(&self.view, invocation, deadline)
     }
 
     /// Calls a command line as typed and expects exit 0.

@@ -3,17 +3,21 @@
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::command::Invocation;
 use crate::folder::Folder;
 use crate::host::Host;
 use crate::ledger::{HostRecord, Ledger, Record};
 use crate::mode::Mode;
 use crate::part::Part;
 use crate::run_id::{RunId, check_name};
+use crate::slow::Slowness;
 use crate::view::View;
-use crate::{cut, network, sweep};
+use crate::wait::wait_until;
+use crate::{cut, network, slow, sweep};
 
 /// A lab that is up.
 #[derive(Debug)]
@@ -108,7 +112,11 @@ impl Lab {
             let names: Vec<&str> = record.parts.keys().map(String::as_str).collect();
             bail!("no part {name}; there are: {}", names.join(" "));
         };
-        Ok(Part::new(name, self.host(&part.host)?.view(), &self.folder, &self.ledger))
+        let view = match part.host.as_str() {
+            network::SWITCH => View::namespaced(&self.folder, &self.run, network::SWITCH)?,
+            host => self.host(host)?.view().clone(),
+        };
+        Ok(Part::new(name, &view, &self.folder, &self.ledger))
     }
 
     /// Cuts a host off, or two hosts from each other.
@@ -127,6 +135,31 @@ impl Lab {
             Some(other) => cut::join(&self.run, host, other),
             None => cut::plug(&self.run, host),
         }
+    }
+
+    /// Makes a host's line slow. The lab's own program must be installed under the name `rap-lab`.
+    pub fn slow(&self, host: &str, slowness: Slowness) -> Result<()> {
+        self.check_cut(host, None)?;
+        let view = View::namespaced(&self.folder, &self.run, network::SWITCH)?;
+        let part = Part::new(&slow::part_name(host), &view, &self.folder, &self.ledger);
+        ensure!(!part.is_running()?, "the line of {host} is slow already");
+        let emulator = Invocation::new("rap-lab")
+            .arguments(["emulate", host, "--delay-ms", &slowness.delay.as_millis().to_string()])
+            .arguments(["--loss", &slowness.loss.to_string()]);
+        part.start(network::SWITCH, &emulator)?;
+        wait_until(DEVICE_DEADLINE, "the emulator's devices", || {
+            ensure!(part.is_running()?, "the emulator ended: {}", part.log_tail());
+            Ok(slow::devices_made(&self.run, host).then_some(()))
+        })?;
+        slow::divert(&self.run, host)
+    }
+
+    /// Makes it fast again.
+    pub fn fast(&self, host: &str) -> Result<()> {
+        self.check_cut(host, None)?;
+        let part = self.part(&slow::part_name(host))?;
+        slow::restore(&self.run, host)?;
+        part.kill()
     }
 
     /// Leaves the lab up when this value is dropped.
@@ -184,3 +217,5 @@ impl Drop for Lab {
         }
     }
 }
+
+const DEVICE_DEADLINE: Duration = Duration::from_secs(10);

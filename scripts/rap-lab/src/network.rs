@@ -91,4 +91,5 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String> {
 pub const SWITCH: &str = "switch";
 /// Name of a host's interface.
 pub const INTERFACE: &str = "eth0";
-const BRIDGE: &str = "br0";
+/// The bridge that is the switch.
+pub(crate) const BRIDGE: &str = "br0";

@@ -74,7 +74,10 @@ pub fn remove(folder: &Folder) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| folder.path().display().to_string())
         }
-        _ => Ok(()),
+        _ => {
+            folder.remove_empty_base();
+            Ok(())
+        }
     }
 }
 

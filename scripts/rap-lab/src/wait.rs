@@ -37,7 +37,7 @@ pub fn now() -> Instant {
 
 /// Pause between two questions.
 #[allow(clippy::disallowed_methods)]
-fn rest(pause: Duration) {
+pub(crate) fn rest(pause: Duration) {
     std::thread::sleep(pause);
 }
 

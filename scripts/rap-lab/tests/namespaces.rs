@@ -5,7 +5,7 @@ mod needs_root {
     use std::time::Duration;
 
     use rap_lab::folder::Folder;
-    use rap_lab::{Host, Invocation, Lab, Mode, sweep, wait_until};
+    use rap_lab::{Host, Invocation, Lab, Mode, Slowness, sweep, wait_until};
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -98,5 +98,28 @@ mod needs_root {
             assert_eq!((left.links.len(), left.tables.len()), (0, 0), "{left:?}");
         }
         sweep::check(&folder).expect("nothing left");
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_line_is_slow_until_it_is_fast() {
+        let base = tempfile::tempdir().expect("folder");
+        let lab = lab(&base);
+        rap_lab::programs::install_lab(&lab, Path::new(env!("CARGO_BIN_EXE_rap-lab"))).expect("install");
+        let (a, b) = (lab.host("a").expect("a"), lab.host("b").expect("b"));
+        let quick = |from: &Host, to: &Host| {
+            let ping =
+                Invocation::new("ping").arguments(["-c1", "-W0.2", "-n"]).argument(to.address().to_string());
+            from.run(&ping, LONG).expect("ping").code == Some(0)
+        };
+        until("a hears b", true, &a, &b);
+        lab.slow("b", Slowness { delay: Duration::from_millis(150), loss: 0.0 }).expect("slow");
+        until("a hears b late", true, &a, &b);
+        assert!(!quick(&a, &b), "300 ms do not fit into 200 ms");
+        assert!(lab.slow("b", Slowness { delay: Duration::ZERO, loss: 0.0 }).is_err(), "slow already");
+        lab.fast("b").expect("fast");
+        wait_until(LONG, "a quick answer", || Ok(quick(&a, &b).then_some(()))).expect("quick");
+        lab.slow("b", Slowness { delay: Duration::ZERO, loss: 1.0 }).expect("lossy");
+        assert!(!hears(&a, &b));
     }
 }
