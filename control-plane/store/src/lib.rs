@@ -5,7 +5,43 @@
 //! judges a caller. Every method runs inside a connection or transaction of the caller, so that a
 //! handler commits its change, the outbox row and the audit row together or not at all.
 
+mod columns;
+mod doorbell;
 mod error;
+mod migrate;
+mod pool;
 pub mod postgres;
+mod retry;
+mod roles;
+mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
+pub use doorbell::{Doorbell, Ring, doorbell_ring};
 pub use error::StoreError;
+pub use migrate::{MigrationError, migrate_down, migrate_up, migration_applied, newest_migration};
+pub use pool::{AppPool, DatabaseTarget, PoolSettings, Store, SystemPool};
+pub use retry::{Transient, transact};
+pub use roles::{DatabaseRole, RoleError, check_role};
+/// What every method runs on: a connection, or an open transaction by `&mut transaction`.
+pub use sqlx::{PgConnection, PgTransaction};
+
+pub use tables::addresses::*;
+pub use tables::audit::*;
+pub use tables::cluster_keys::*;
+pub use tables::clusters::*;
+pub use tables::contacts::*;
+pub use tables::heads::*;
+pub use tables::idempotency::*;
+pub use tables::installation::*;
+pub use tables::join_requests::*;
+pub use tables::leaves::*;
+pub use tables::nodes::*;
+pub use tables::operators::*;
+pub use tables::organizations::*;
+pub use tables::outbox::*;
+pub use tables::planner_read::*;
+pub use tables::tokens::*;
+
+#[cfg(test)]
+mod tests;

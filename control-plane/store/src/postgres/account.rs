@@ -72,8 +72,7 @@ impl Account {
         match fs::DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => self.own(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let metadata =
-                    fs::symlink_metadata(path).map_err(PostgresError::io("look at", path))?;
+                let metadata = fs::symlink_metadata(path).map_err(PostgresError::io("look at", path))?;
                 let private = metadata.is_dir() && metadata.mode() & 0o077 == 0;
                 if private && self.owns(&metadata) {
                     Ok(())

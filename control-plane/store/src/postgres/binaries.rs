@@ -26,7 +26,8 @@ impl Binaries {
             Some(directory) => vec![directory.to_owned()],
             None => installed(Path::new(SYSTEM_ROOT)),
         };
-        let searched = chosen.map_or_else(|| format!("{SYSTEM_ROOT}/*/bin"), |path| path.display().to_string());
+        let searched =
+            chosen.map_or_else(|| format!("{SYSTEM_ROOT}/*/bin"), |path| path.display().to_string());
         let mut found: Vec<Self> = candidates.into_iter().filter_map(|path| Self::inspect(&path)).collect();
         found.sort_by_key(|binaries| binaries.major);
         let exact = found.iter().find(|binaries| Some(binaries.major) == wanted);

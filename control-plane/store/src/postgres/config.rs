@@ -26,7 +26,11 @@ impl Configuration<'_> {
     /// Writes the three files.
     pub(super) fn write(&self, account: &Account) -> Result<(), PostgresError> {
         self.write_file(account, "postgresql.conf", &self.server())?;
-        self.write_file(account, "pg_hba.conf", &format!("local {} +rap_client peer map=rap\n", self.databases))?;
+        self.write_file(
+            account,
+            "pg_hba.conf",
+            &format!("local {} +rap_client peer map=rap\n", self.databases),
+        )?;
         self.write_file(account, "pg_ident.conf", &self.identities())
     }
 

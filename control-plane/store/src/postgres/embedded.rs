@@ -100,7 +100,8 @@ impl EmbeddedPostgres {
             }
             Some(_) => pidfile::clear_orphan(&directory).await?,
             None => {
-                initialise(&binaries, &account, &directory, settings.durable, settings.extra_bootstrap).await?;
+                initialise(&binaries, &account, &directory, settings.durable, settings.extra_bootstrap)
+                    .await?;
             }
         }
         let socket_directory = socket::socket_directory(data_dir, &account)?;

@@ -76,7 +76,8 @@ fn serves(pid: i32, directory: &Path) -> bool {
     let at_home = fs::read_link(process.join("cwd")).is_ok_and(|cwd| {
         cwd == directory || directory.canonicalize().is_ok_and(|canonical| cwd == canonical)
     });
-    let named = fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim().starts_with("postgres"));
+    let named =
+        fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim().starts_with("postgres"));
     at_home && named
 }
 

@@ -1,0 +1,222 @@
+//! Connections: which server, which role, how many, how long.
+//!
+//! Owns the two pools that serve requests and every time limit on them. Refuses to hold the owner's
+//! connection open: [`crate::migrate`] takes one, migrates and closes it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rap_types::OrganizationId;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, PgTransaction};
+
+use crate::StoreError;
+use crate::columns::statements;
+use crate::postgres::EmbeddedPostgres;
+use crate::roles::{DatabaseRole, RoleError, check_role};
+
+/// Where the database is, once per role. Prints nothing: URLs carry passwords.
+#[derive(Clone)]
+pub struct DatabaseTarget {
+    owner: PgConnectOptions,
+    app: PgConnectOptions,
+    system: PgConnectOptions,
+}
+
+impl DatabaseTarget {
+    /// The private server.
+    pub fn embedded(postgres: &EmbeddedPostgres) -> Self {
+        let options = |role: DatabaseRole| postgres.connect_options(role.name());
+        Self {
+            owner: options(DatabaseRole::Owner),
+            app: options(DatabaseRole::App),
+            system: options(DatabaseRole::System),
+        }
+    }
+
+    /// A server somebody else runs. `owner` names the role that owns the tables. A URL that is not
+    /// given for `app` or `system` is the owner's with user `rap_app` or `rap_system`; its password
+    /// is kept, so either give the three roles one password or give three URLs.
+    pub fn from_urls(owner: &str, app: Option<&str>, system: Option<&str>) -> Result<Self, StoreError> {
+        let parse = |url: &str| PgConnectOptions::from_str(url).map_err(StoreError::from);
+        let derived = |role: DatabaseRole| Ok(parse(owner)?.username(role.name()));
+        Ok(Self {
+            owner: parse(owner)?,
+            app: app.map_or_else(|| derived(DatabaseRole::App), parse)?,
+            system: system.map_or_else(|| derived(DatabaseRole::System), parse)?,
+        })
+    }
+
+    /// The same server and roles with another database.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn with_database(&self, name: &str) -> Self {
+        Self {
+            owner: self.owner.clone().database(name),
+            app: self.app.clone().database(name),
+            system: self.system.clone().database(name),
+        }
+    }
+
+    /// Options of one role, without limits.
+    pub(crate) fn options(&self, role: DatabaseRole) -> PgConnectOptions {
+        let options = match role {
+            DatabaseRole::Owner => &self.owner,
+            DatabaseRole::App => &self.app,
+            DatabaseRole::System => &self.system,
+        };
+        options.clone().application_name("rap-control-plane")
+    }
+}
+
+impl fmt::Debug for DatabaseTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseTarget")
+    }
+}
+
+/// Sizes and time limits of the pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Most connections of role `system`.
+    pub system_connections: u32,
+    /// Most connections of role `app`.
+    pub app_connections: u32,
+    /// Longest run of one statement.
+    pub statement_timeout: Duration,
+    /// Longest wait for one lock.
+    pub lock_timeout: Duration,
+    /// Longest pause of an open transaction.
+    pub idle_in_transaction_timeout: Duration,
+    /// Longest wait for a free connection.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            system_connections: 24,
+            app_connections: 8,
+            statement_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(5),
+            idle_in_transaction_timeout: Duration::from_secs(15),
+            acquire_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl PoolSettings {
+    fn limited(&self, options: PgConnectOptions) -> PgConnectOptions {
+        let milliseconds = |duration: Duration| duration.as_millis().to_string();
+        options.options([
+            ("statement_timeout", milliseconds(self.statement_timeout)),
+            ("lock_timeout", milliseconds(self.lock_timeout)),
+            ("idle_in_transaction_session_timeout", milliseconds(self.idle_in_transaction_timeout)),
+        ])
+    }
+
+    fn pool(&self, target: &DatabaseTarget, role: DatabaseRole, connections: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(self.acquire_timeout)
+            .idle_timeout(Duration::from_secs(300))
+            .max_lifetime(Duration::from_secs(3600))
+            .connect_lazy_with(self.limited(target.options(role)))
+    }
+}
+
+/// Runs as a simple query; BEGIN cannot be prepared.
+const REPEATABLE_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+statements! {
+    APP_ORGANIZATION = "SELECT set_config('app.org', $1, true)";
+    DATABASE_ANSWERS = "SELECT 1";
+}
+
+/// Connections of role `system`, for planner, reconcilers and platform handlers. Handlers that face
+/// an organization are given an [`AppPool`] and no way from it to this one.
+#[derive(Debug, Clone)]
+pub struct SystemPool(PgPool);
+
+impl SystemPool {
+    /// Opens a READ COMMITTED transaction. Dropped without commit it rolls back.
+    pub async fn begin(&self) -> Result<PgTransaction<'static>, StoreError> {
+        Ok(self.0.begin().await?)
+    }
+
+    /// Opens a read-only REPEATABLE READ transaction: every read sees one state of the database.
+    pub async fn begin_snapshot(&self) -> Result<PgTransaction<'static>, StoreError> {
+        Ok(self.0.begin_with(REPEATABLE_READ).await?)
+    }
+
+    /// Fails unless the database answers within the pool's time limits.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query(DATABASE_ANSWERS).execute(&self.0).await?;
+        Ok(())
+    }
+
+    pub(crate) fn inner(&self) -> &PgPool {
+        &self.0
+    }
+}
+
+/// Connections of role `app`. Every transaction is one organization's.
+#[derive(Debug, Clone)]
+pub struct AppPool(PgPool);
+
+impl AppPool {
+    /// Opens a transaction that sees the rows of `organization` alone.
+    pub async fn begin(&self, organization: OrganizationId) -> Result<PgTransaction<'static>, StoreError> {
+        let mut transaction = self.0.begin().await?;
+        sqlx::query(APP_ORGANIZATION).bind(organization.to_string()).execute(&mut *transaction).await?;
+        Ok(transaction)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &PgPool {
+        &self.0
+    }
+}
+
+/// The database as the running control plane uses it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    system: SystemPool,
+    app: AppPool,
+}
+
+impl Store {
+    /// Connects both pools and refuses roles, tables or views through which row-level security could
+    /// be passed. The schema must be migrated.
+    pub async fn open(target: &DatabaseTarget, settings: &PoolSettings) -> Result<Self, RoleError> {
+        let store = Self::connect(target, settings);
+        for pool in [&store.system.0, &store.app.0] {
+            let mut connection = pool.acquire().await.map_err(StoreError::from)?;
+            check_role(&mut connection).await?;
+        }
+        Ok(store)
+    }
+
+    fn connect(target: &DatabaseTarget, settings: &PoolSettings) -> Self {
+        Self {
+            system: SystemPool(settings.pool(target, DatabaseRole::System, settings.system_connections)),
+            app: AppPool(settings.pool(target, DatabaseRole::App, settings.app_connections)),
+        }
+    }
+
+    /// For planner, reconcilers and platform handlers.
+    pub fn system(&self) -> &SystemPool {
+        &self.system
+    }
+
+    /// For handlers that face an organization.
+    pub fn app(&self) -> &AppPool {
+        &self.app
+    }
+
+    /// Waits for open transactions to end and closes every connection.
+    pub async fn close(&self) {
+        self.system.0.close().await;
+        self.app.0.close().await;
+    }
+}

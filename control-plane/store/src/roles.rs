@@ -1,0 +1,116 @@
+//! The three database roles, and the proof at start that two of them cannot step outside.
+
+use rap_types::Reason;
+use sqlx::{PgConnection, Row};
+
+use crate::StoreError;
+use crate::columns::statements;
+
+/// Who a connection is to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseRole {
+    /// Owns the tables; used for migrations alone. Forced row-level security hides every row from it.
+    Owner,
+    /// Organization-facing handlers: sees the rows of the organization its transaction names.
+    App,
+    /// Planner, reconcilers and platform handlers: explicit policies on every table.
+    System,
+}
+
+impl DatabaseRole {
+    /// Name of the role in PostgreSQL. An external database may name its owner otherwise.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "rap_owner",
+            Self::App => "rap_app",
+            Self::System => "rap_system",
+        }
+    }
+}
+
+/// The database would not hold an organization's rows apart.
+#[derive(Debug, thiserror::Error)]
+pub enum RoleError {
+    /// A serving role has a right it must not have.
+    #[error("database role `{role}` {problem}")]
+    Role {
+        /// Connected role.
+        role: String,
+        /// Which right.
+        problem: &'static str,
+    },
+    /// A table could be read past its policies.
+    #[error("table `{0}` lacks ENABLE or FORCE ROW LEVEL SECURITY")]
+    Table(String),
+    /// A view runs with its owner's rights.
+    #[error("view `{0}` lacks security_invoker")]
+    View(String),
+    /// The catalogue could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl RoleError {
+    /// The stable code.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Role { .. } | Self::Table(_) | Self::View(_) => Reason::PostgresRole,
+            Self::Store(error) => error.reason(),
+        }
+    }
+}
+
+statements! {
+    ROLE_RIGHTS = "SELECT current_user::text AS role, \
+        (current_user <> session_user) AS disguised, \
+        bool_or(m.rolsuper) AS superuser, \
+        bool_or(m.rolbypassrls) AS bypass, \
+        bool_or(m.rolcreaterole) AS createrole, \
+        bool_or(EXISTS (SELECT 1 FROM pg_catalog.pg_class c \
+            WHERE c.relnamespace = 'public'::regnamespace AND c.relowner = m.oid)) AS owner \
+        FROM pg_catalog.pg_roles m \
+        WHERE pg_has_role(session_user, m.oid, 'MEMBER')";
+    OPEN_TABLES = "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') \
+            AND c.relname <> '_sqlx_migrations' AND NOT (c.relrowsecurity AND c.relforcerowsecurity) \
+        ORDER BY c.relname LIMIT 1";
+    OPEN_VIEWS = "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('v', 'm') \
+            AND NOT coalesce(c.reloptions @> ARRAY['security_invoker=true'], false) \
+        ORDER BY c.relname LIMIT 1";
+}
+
+/// Refuses a connection that could step outside row-level security: its role, or any role it may
+/// become, is superuser, bypasses row-level security, makes roles, or owns a table; or a table or
+/// view of the schema is open.
+pub async fn check_role(connection: &mut PgConnection) -> Result<(), RoleError> {
+    let row = sqlx::query(ROLE_RIGHTS).fetch_one(&mut *connection).await.map_err(StoreError::from)?;
+    let role: String = row.try_get("role").map_err(StoreError::from)?;
+    for (column, problem) in PROBLEMS {
+        if row.try_get(*column).map_err(StoreError::from)? {
+            return Err(RoleError::Role { role, problem });
+        }
+    }
+    if let Some(name) = name_of(connection, OPEN_TABLES).await? {
+        return Err(RoleError::Table(name));
+    }
+    if let Some(name) = name_of(connection, OPEN_VIEWS).await? {
+        return Err(RoleError::View(name));
+    }
+    Ok(())
+}
+
+async fn name_of(
+    connection: &mut PgConnection,
+    statement: &'static str,
+) -> Result<Option<String>, StoreError> {
+    Ok(sqlx::query_scalar(statement).fetch_optional(connection).await?)
+}
+
+const PROBLEMS: &[(&str, &str)] = &[
+    ("disguised", "was reached by SET ROLE and could be left again"),
+    ("superuser", "is, or may become, superuser"),
+    ("bypass", "has, or may take, BYPASSRLS"),
+    ("createrole", "may make roles"),
+    ("owner", "owns, or may become the owner of, tables"),
+];

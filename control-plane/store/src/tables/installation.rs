@@ -1,0 +1,124 @@
+//! The installation's one row.
+
+use rap_types::{InstallationId, Wall};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Row};
+
+use crate::StoreError;
+use crate::columns::{bytes32, id, statements, wall, wall_option};
+
+/// What `init` writes.
+#[derive(Debug, Clone)]
+pub struct NewInstallationRow {
+    /// Id of the installation.
+    pub installation: InstallationId,
+    /// True for a development installation. Never changes.
+    pub dev: bool,
+    /// Public half of the installation authority key.
+    pub public_key: [u8; 32],
+    /// Its private half, sealed for (`installation_authority`, `sealed_private_key`).
+    pub sealed_private_key: Vec<u8>,
+    /// DER certificate of the TLS CA.
+    pub tls_ca_cert_der: Vec<u8>,
+    /// Its key, sealed for (`installation_authority`, `sealed_tls_ca_key`).
+    pub sealed_tls_ca_key: Vec<u8>,
+    /// Encoded activation request.
+    pub activation_request: Vec<u8>,
+    /// Nonce of that request.
+    pub activation_nonce: [u8; 32],
+    /// Where nodes and operators reach the control plane.
+    pub control_urls: Vec<String>,
+}
+
+/// The installation as stored.
+#[derive(Debug, Clone)]
+pub struct InstallationRow {
+    /// As written by `init`.
+    pub installation: NewInstallationRow,
+    /// Encoded activation manifest, once activated.
+    pub activation_manifest: Option<Vec<u8>>,
+    /// When it was activated.
+    pub activated_at: Option<Wall>,
+    /// When `init` ran.
+    pub created_at: Wall,
+}
+
+impl FromRow<'_, PgRow> for InstallationRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            installation: NewInstallationRow {
+                installation: id(row, "installation_id")?,
+                dev: row.try_get::<&str, _>("mode")? == "dev",
+                public_key: bytes32(row, "public_key")?,
+                sealed_private_key: row.try_get("sealed_private_key")?,
+                tls_ca_cert_der: row.try_get("tls_ca_cert_der")?,
+                sealed_tls_ca_key: row.try_get("sealed_tls_ca_key")?,
+                activation_request: row.try_get("activation_request")?,
+                activation_nonce: bytes32(row, "activation_nonce")?,
+                control_urls: row.try_get("control_urls")?,
+            },
+            activation_manifest: row.try_get("activation_manifest")?,
+            activated_at: wall_option(row, "activated_at")?,
+            created_at: wall(row, "created_at")?,
+        })
+    }
+}
+
+statements! {
+    INSTALLATION_INSERT = "INSERT INTO installation_authority \
+        (installation_id, mode, public_key, sealed_private_key, tls_ca_cert_der, sealed_tls_ca_key, \
+         activation_request, activation_nonce, control_urls) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    INSTALLATION_READ = "SELECT * FROM installation_authority";
+    INSTALLATION_ACTIVATE = "UPDATE installation_authority \
+        SET activation_manifest = $1, activated_at = clock_timestamp(), row_version = row_version + 1 \
+        WHERE activation_manifest IS NULL AND activation_nonce = $2";
+    INSTALLATION_URLS = "UPDATE installation_authority \
+        SET control_urls = $1, row_version = row_version + 1 WHERE control_urls <> $1";
+}
+
+/// Writes the installation's row. A second one is refused with [`StoreError::Exists`].
+pub async fn installation_insert(
+    connection: &mut PgConnection,
+    new: &NewInstallationRow,
+) -> Result<(), StoreError> {
+    sqlx::query(INSTALLATION_INSERT)
+        .bind(new.installation.uuid())
+        .bind(if new.dev { "dev" } else { "strict" })
+        .bind(new.public_key.as_slice())
+        .bind(&new.sealed_private_key)
+        .bind(&new.tls_ca_cert_der)
+        .bind(&new.sealed_tls_ca_key)
+        .bind(&new.activation_request)
+        .bind(new.activation_nonce.as_slice())
+        .bind(&new.control_urls)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The installation; `None` before `init`.
+pub async fn installation_read(connection: &mut PgConnection) -> Result<Option<InstallationRow>, StoreError> {
+    Ok(sqlx::query_as(INSTALLATION_READ).fetch_optional(connection).await?)
+}
+
+/// Stores the manifest that answers the request with `nonce`. False if one was stored before, or the
+/// nonce is another: of fifty racing calls exactly one returns true.
+pub async fn installation_activate(
+    connection: &mut PgConnection,
+    manifest: &[u8],
+    nonce: &[u8; 32],
+) -> Result<bool, StoreError> {
+    let done =
+        sqlx::query(INSTALLATION_ACTIVATE).bind(manifest).bind(nonce.as_slice()).execute(connection).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Replaces the control URLs that later tokens and contracts carry.
+pub async fn installation_control_urls_set(
+    connection: &mut PgConnection,
+    urls: &[String],
+) -> Result<(), StoreError> {
+    sqlx::query(INSTALLATION_URLS).bind(urls).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! What the newest head said of each node: the planner's memory between versions.
+
+use rap_types::{ClusterId, Digest, NodeId};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection};
+
+use crate::StoreError;
+use crate::columns::{counter, digest, id, statements, unsigned};
+
+/// A node's manifest as last published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeafRow {
+    /// Node.
+    pub node: NodeId,
+    /// Incarnation of the head.
+    pub incarnation: u64,
+    /// Version at which the manifest last changed.
+    pub node_generation: u64,
+    /// Its root.
+    pub manifest_root: Digest,
+}
+
+impl FromRow<'_, PgRow> for LeafRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            node: id(row, "node_id")?,
+            incarnation: unsigned(row, "incarnation")?,
+            node_generation: unsigned(row, "node_generation")?,
+            manifest_root: digest(row, "manifest_root")?,
+        })
+    }
+}
+
+statements! {
+    LEAVES_RECORD = "INSERT INTO node_leaves \
+            (cluster_id, node_id, incarnation, node_generation, manifest_root) \
+        SELECT $1, t.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[]) AS t \
+        ON CONFLICT (cluster_id, node_id) DO UPDATE SET incarnation = excluded.incarnation, \
+            node_generation = excluded.node_generation, manifest_root = excluded.manifest_root \
+        WHERE (node_leaves.incarnation, node_leaves.node_generation) \
+            < (excluded.incarnation, excluded.node_generation)";
+    LEAVES_LIST = "SELECT node_id, incarnation, node_generation, manifest_root FROM node_leaves \
+        WHERE cluster_id = $1 ORDER BY node_id";
+}
+
+/// Records changed leaves, in the transaction that inserts their head. An older generation never
+/// replaces a newer one. Each node at most once.
+pub async fn leaves_record(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    leaves: &[LeafRow],
+) -> Result<(), StoreError> {
+    let mut leaves: Vec<&LeafRow> = leaves.iter().collect();
+    // One order of locks for every replica: no deadlocks.
+    leaves.sort_by_key(|leaf| leaf.node);
+    let (mut incarnations, mut generations) = (Vec::new(), Vec::new());
+    for leaf in &leaves {
+        incarnations.push(counter("incarnation", leaf.incarnation)?);
+        generations.push(counter("node_generation", leaf.node_generation)?);
+    }
+    sqlx::query(LEAVES_RECORD)
+        .bind(cluster.uuid())
+        .bind(leaves.iter().map(|leaf| leaf.node.uuid()).collect::<Vec<_>>())
+        .bind(incarnations)
+        .bind(generations)
+        .bind(leaves.iter().map(|leaf| leaf.manifest_root.to_vec()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// All leaves of a cluster, by node.
+pub async fn leaves_list(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<Vec<LeafRow>, StoreError> {
+    Ok(sqlx::query_as(LEAVES_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
+}

@@ -1,0 +1,21 @@
+//! One file per table family: static statements, rows as plain types, methods named noun first.
+//!
+//! Each method takes the caller's connection, usually an open transaction. Guards against races are
+//! in the statements; a method never reads, decides in Rust and writes.
+
+pub(crate) mod addresses;
+pub(crate) mod audit;
+pub(crate) mod cluster_keys;
+pub(crate) mod clusters;
+pub(crate) mod contacts;
+pub(crate) mod heads;
+pub(crate) mod idempotency;
+pub(crate) mod installation;
+pub(crate) mod join_requests;
+pub(crate) mod leaves;
+pub(crate) mod nodes;
+pub(crate) mod operators;
+pub(crate) mod organizations;
+pub(crate) mod outbox;
+pub(crate) mod planner_read;
+pub(crate) mod tokens;

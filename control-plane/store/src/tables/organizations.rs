@@ -1,0 +1,104 @@
+//! Organizations and their members.
+
+use rap_types::OrganizationId;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Row};
+use uuid::Uuid;
+
+use crate::StoreError;
+use crate::columns::{id, statements};
+
+/// An organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrganizationRow {
+    /// Id.
+    pub organization: OrganizationId,
+    /// Unique name.
+    pub name: String,
+}
+
+/// A member of an organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberRow {
+    /// Organization.
+    pub organization: OrganizationId,
+    /// Member.
+    pub member: Uuid,
+    /// Name, unique in the organization.
+    pub name: String,
+    /// `organization_owner`, `organization_admin` or `organization_user`.
+    pub organization_role: String,
+}
+
+impl FromRow<'_, PgRow> for OrganizationRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self { organization: id(row, "organization_id")?, name: row.try_get("name")? })
+    }
+}
+
+impl FromRow<'_, PgRow> for MemberRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            organization: id(row, "organization_id")?,
+            member: row.try_get("member_id")?,
+            name: row.try_get("name")?,
+            organization_role: row.try_get("organization_role")?,
+        })
+    }
+}
+
+statements! {
+    ORGANIZATION_INSERT = "INSERT INTO organizations (organization_id, name) VALUES ($1, $2)";
+    ORGANIZATION_BY_NAME = "SELECT organization_id, name FROM organizations WHERE name = $1";
+    ORGANIZATIONS_LIST = "SELECT organization_id, name FROM organizations ORDER BY name LIMIT 10000";
+    MEMBER_INSERT = "INSERT INTO organization_members (organization_id, member_id, name, organization_role) \
+        VALUES ($1, $2, $3, $4)";
+    MEMBERS_LIST = "SELECT organization_id, member_id, name, organization_role FROM organization_members \
+        WHERE organization_id = $1 ORDER BY name LIMIT 10000";
+}
+
+/// Adds an organization. Its name is unique ([`StoreError::Exists`]).
+pub async fn organization_insert(
+    connection: &mut PgConnection,
+    new: &OrganizationRow,
+) -> Result<(), StoreError> {
+    sqlx::query(ORGANIZATION_INSERT)
+        .bind(new.organization.uuid())
+        .bind(&new.name)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The organization with this name, if the caller's role may see it.
+pub async fn organization_by_name(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<Option<OrganizationRow>, StoreError> {
+    Ok(sqlx::query_as(ORGANIZATION_BY_NAME).bind(name).fetch_optional(connection).await?)
+}
+
+/// The organizations the caller's role may see: role `app` its own, role `system` all.
+pub async fn organizations_list(connection: &mut PgConnection) -> Result<Vec<OrganizationRow>, StoreError> {
+    Ok(sqlx::query_as(ORGANIZATIONS_LIST).fetch_all(connection).await?)
+}
+
+/// Adds a member.
+pub async fn member_insert(connection: &mut PgConnection, new: &MemberRow) -> Result<(), StoreError> {
+    sqlx::query(MEMBER_INSERT)
+        .bind(new.organization.uuid())
+        .bind(new.member)
+        .bind(&new.name)
+        .bind(&new.organization_role)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Members of an organization, by name.
+pub async fn members_list(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Vec<MemberRow>, StoreError> {
+    Ok(sqlx::query_as(MEMBERS_LIST).bind(organization.uuid()).fetch_all(connection).await?)
+}

@@ -1,0 +1,110 @@
+//! The outbox: which scopes each configuration sequence touched. The truth behind the doorbell.
+
+use rap_types::{ClusterId, Wall};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Row};
+
+use crate::StoreError;
+use crate::columns::{counter, id, statements, unsigned, wall};
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Cluster.
+    pub cluster: ClusterId,
+    /// Sequence, from 1, without gaps in commit order.
+    pub seq: u64,
+    /// Scope keys it touched, e.g. `peer/<node id>`, `assignment/<node id>`, `policy`, `trust`.
+    pub touched: Vec<String>,
+    /// Revocation, fencing, disable: passes every debounce.
+    pub urgent: bool,
+    /// When it was made.
+    pub created_at: Wall,
+}
+
+/// Where a cluster is: what a poll compares with what was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterPosition {
+    /// Cluster.
+    pub cluster: ClusterId,
+    /// Present incarnation.
+    pub incarnation: u64,
+    /// Last allocated sequence.
+    pub config_seq: u64,
+}
+
+impl FromRow<'_, PgRow> for OutboxRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            cluster: id(row, "cluster_id")?,
+            seq: unsigned(row, "seq")?,
+            touched: row.try_get("touched")?,
+            urgent: row.try_get("urgent")?,
+            created_at: wall(row, "created_at")?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for ClusterPosition {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            cluster: id(row, "cluster_id")?,
+            incarnation: unsigned(row, "incarnation")?,
+            config_seq: unsigned(row, "config_seq")?,
+        })
+    }
+}
+
+statements! {
+    OUTBOX_APPEND = "INSERT INTO config_outbox (cluster_id, seq, touched, urgent) VALUES ($1, $2, $3, $4)";
+    OUTBOX_AFTER = "SELECT cluster_id, seq, touched, urgent, created_at FROM config_outbox \
+        WHERE cluster_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+    OUTBOX_POSITIONS = "SELECT cluster_id, incarnation, config_seq FROM clusters ORDER BY cluster_id";
+    OUTBOX_PRUNE = "DELETE FROM config_outbox \
+        WHERE cluster_id = $1 AND seq <= $2 AND created_at < clock_timestamp() - interval '1 day'";
+}
+
+/// Adds the change `seq` from [`crate::config_seq_allocate`], in the same transaction.
+pub async fn outbox_append(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    seq: u64,
+    touched: &[String],
+    urgent: bool,
+) -> Result<(), StoreError> {
+    sqlx::query(OUTBOX_APPEND)
+        .bind(cluster.uuid())
+        .bind(counter("seq", seq)?)
+        .bind(touched)
+        .bind(urgent)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Changes after `seq`, oldest first, at most `limit`. Pruned ones are missing: a first row above
+/// `seq + 1` means "everything may have changed".
+pub async fn outbox_after(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    seq: u64,
+    limit: u32,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let query = sqlx::query_as(OUTBOX_AFTER).bind(cluster.uuid()).bind(counter("seq", seq)?);
+    Ok(query.bind(i64::from(limit)).fetch_all(connection).await?)
+}
+
+/// Where every cluster is: one cheap poll for all of them.
+pub async fn outbox_positions(connection: &mut PgConnection) -> Result<Vec<ClusterPosition>, StoreError> {
+    Ok(sqlx::query_as(OUTBOX_POSITIONS).fetch_all(connection).await?)
+}
+
+/// Removes changes up to `seq` that are older than a day; returns how many.
+pub async fn outbox_prune(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    seq: u64,
+) -> Result<u64, StoreError> {
+    let query = sqlx::query(OUTBOX_PRUNE).bind(cluster.uuid()).bind(counter("seq", seq)?);
+    Ok(query.execute(connection).await?.rows_affected())
+}

@@ -1,0 +1,56 @@
+//! Everything the planner needs of one cluster, as of one `config_seq`.
+
+use rap_types::{ClusterId, IdentityStatus};
+
+use super::cluster_keys::{ClusterCaRow, cluster_ca_active};
+use super::clusters::{ClusterRow, cluster_read, policies_list};
+use super::heads::{HeadRow, head_newest, head_newest_first};
+use super::leaves::{LeafRow, leaves_list};
+use super::nodes::{NodeRow, nodes_list};
+use crate::{StoreError, SystemPool};
+
+/// One cluster at one version.
+#[derive(Debug, Clone)]
+pub struct PlannerRows {
+    /// The cluster with its `config_seq` and incarnation.
+    pub cluster: ClusterRow,
+    /// The certificate authority that issues.
+    pub ca: ClusterCaRow,
+    /// Present nodes (active, draining) with their roles, by id.
+    pub nodes: Vec<NodeRow>,
+    /// Revoked nodes, by id.
+    pub revoked: Vec<NodeRow>,
+    /// Policies by kind.
+    pub policies: Vec<(String, serde_json::Value)>,
+    /// What the newest head said of each node, by node.
+    pub leaves: Vec<LeafRow>,
+    /// The newest head.
+    pub head: Option<HeadRow>,
+    /// The newest refresh-0 head.
+    pub first_head: Option<HeadRow>,
+}
+
+/// Reads a cluster in one REPEATABLE READ transaction, so that the rows are exactly those of the
+/// `config_seq` that comes with them. `None` if there is no such cluster or it has no CA yet.
+pub async fn planner_rows(pool: &SystemPool, cluster: ClusterId) -> Result<Option<PlannerRows>, StoreError> {
+    let mut transaction = pool.begin_snapshot().await?;
+    let connection = &mut *transaction;
+    let Some(row) = cluster_read(connection, cluster).await? else { return Ok(None) };
+    let Some(ca) = cluster_ca_active(connection, cluster).await? else { return Ok(None) };
+    let all = nodes_list(connection, cluster).await?;
+    let policies = policies_list(connection, cluster).await?;
+    let leaves = leaves_list(connection, cluster).await?;
+    let head = head_newest(connection, cluster).await?;
+    let first_head = head_newest_first(connection, cluster).await?;
+    transaction.commit().await?;
+
+    let (mut nodes, mut revoked) = (Vec::new(), Vec::new());
+    for node in all {
+        match node.identity_status {
+            IdentityStatus::Active | IdentityStatus::Draining => nodes.push(node),
+            IdentityStatus::Revoked => revoked.push(node),
+            IdentityStatus::Pending | IdentityStatus::Left => {}
+        }
+    }
+    Ok(Some(PlannerRows { cluster: row, ca, nodes, revoked, policies, leaves, head, first_head }))
+}

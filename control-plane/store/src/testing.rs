@@ -1,0 +1,131 @@
+//! A throw-away PostgreSQL per test process, and a database of its own for each test.
+//!
+//! Owns making them quickly (no fsync, copies of one migrated template) and leaving nothing behind.
+//! Refuses to be part of a release: only behind feature `testing`.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sqlx::{Connection, PgConnection};
+use tokio::sync::OnceCell;
+
+use crate::postgres::{EmbeddedPostgres, EmbeddedSettings, PostgresState};
+use crate::roles::DatabaseRole;
+use crate::{DatabaseTarget, PoolSettings, Store, migrate_up};
+
+static SERVER: OnceCell<Server> = OnceCell::const_new();
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Lives in a static, so it is never dropped: the reaper ends the server with the process.
+struct Server {
+    target: DatabaseTarget,
+    _postgres: EmbeddedPostgres,
+    _reaper: Child,
+}
+
+/// A database that only one test uses.
+#[derive(Debug)]
+pub struct TestDatabase {
+    target: DatabaseTarget,
+}
+
+impl TestDatabase {
+    /// A migrated database without rows.
+    ///
+    /// # Panics
+    /// If PostgreSQL cannot be started.
+    pub async fn migrated() -> Self {
+        Self::copy_of("rap").await
+    }
+
+    /// A database without tables.
+    ///
+    /// # Panics
+    /// If PostgreSQL cannot be started.
+    pub async fn empty() -> Self {
+        Self::copy_of("template0").await
+    }
+
+    /// How to connect to it.
+    pub fn target(&self) -> &DatabaseTarget {
+        &self.target
+    }
+
+    /// Both pools on it, with default limits.
+    ///
+    /// # Panics
+    /// If the self-check refuses.
+    pub async fn store(&self) -> Store {
+        Store::open(&self.target, &PoolSettings::default())
+            .await
+            .expect("a migrated database passes the self-check")
+    }
+
+    #[allow(
+        clippy::disallowed_types,
+        reason = "CREATE DATABASE takes no parameters; both names are made here"
+    )]
+    async fn copy_of(template: &'static str) -> Self {
+        let server = SERVER.get_or_init(Server::start).await;
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let statement = format!("CREATE DATABASE {name} TEMPLATE {template}");
+        let options = server.target.options(DatabaseRole::Owner).database("postgres");
+        let mut connection = PgConnection::connect_with(&options).await.expect("the test server answers");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.expect("a fresh name");
+        connection.close().await.expect("the test server answers");
+        Self { target: server.target.with_database(&name) }
+    }
+}
+
+impl Server {
+    async fn start() -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("rap-test-").tempdir().expect("a temporary directory");
+        let directory = directory.keep();
+        let postgres = EmbeddedPostgres::start(&throw_away(&directory)).await.expect("PostgreSQL starts");
+        let PostgresState::Ready { pid, .. } = *postgres.state().borrow() else {
+            unreachable!("start returns a ready server")
+        };
+        let reaper = reap_with_this_process(pid, &directory);
+        let target = DatabaseTarget::embedded(&postgres);
+        migrate_up(&target).await.expect("the migrations apply");
+        Self { target, _postgres: postgres, _reaper: reaper }
+    }
+}
+
+/// Settings of a server under `directory` whose data need not survive, and in which the owner may
+/// make databases.
+pub fn throw_away(directory: &Path) -> EmbeddedSettings {
+    EmbeddedSettings {
+        durable: false,
+        databases: "all",
+        extra_bootstrap: "ALTER ROLE rap_owner CREATEDB\n",
+        bin_dir: std::env::var_os("RAP_POSTGRES_BIN_DIR").map(Into::into),
+        ..EmbeddedSettings::new(directory)
+    }
+}
+
+/// A shell that waits for the end of this process, however it comes (its end closes the pipe), then
+/// stops the server and removes the directory.
+fn reap_with_this_process(pid: u32, directory: &Path) -> Child {
+    use std::os::unix::process::CommandExt as _;
+    Command::new("/bin/sh")
+        .args(["-c", REAPER])
+        .arg(pid.to_string())
+        .arg(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("a shell")
+}
+
+const REAPER: &str = r#"
+read -r _
+kill -QUIT "$0"
+tries=0
+while kill -0 "$0" && [ "$tries" -lt 100 ]; do tries=$((tries + 1)); sleep 0.05; done
+rm -rf "$1"
+"#;

@@ -1,0 +1,3 @@
+//! Tests on a real PostgreSQL, one file per promise.
+
+mod statements;

@@ -1,0 +1,1 @@
+DROP TABLE cluster_policies, cluster_cas, cluster_deks, cluster_authorities, clusters;
