@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Builder;
 
 use rap_types::{ClusterId, Reason};
 
@@ -25,6 +26,8 @@ pub(crate) struct Engine {
     database: Option<Database>,
     status: CacheStatus,
     dirty: bool,
+    /// Set once a call on the database failed.
+    suspect: bool,
     abandoned: Arc<AtomicBool>,
 }
 
@@ -61,6 +64,7 @@ impl Engine {
             database: None,
             status: CacheStatus::default(),
             dirty: false,
+            suspect: false,
             abandoned,
         };
         if let Err(error) = engine.start(discard) {
@@ -178,6 +182,9 @@ impl Engine {
 
     /// Opens the present database and checks every value in it, so that damage shows here.
     fn load(&mut self) -> Result<(), Fault> {
+        if self.abandoned.load(Ordering::Acquire) {
+            return Err(Fault::Disk(Failure::of(&StateError::Timeout)));
+        }
         let (number, path) =
             preflight::present(&self.cache).map_err(|error| Fault::Disk(Failure::of(&error)))?;
         preflight::repair_recovery_files(&path);
@@ -185,8 +192,9 @@ impl Engine {
         let cluster = self.cluster;
         let database = guarded(|| open_sled(&path, number, memory)).map_err(|fault| self.judge(fault))?;
         let checked = guarded(|| database.check(cluster)).map_err(|fault| self.judge(fault));
-        // Kept even if the check failed: the caller drops it under guard.
+        // Kept even if the check failed: the caller lets it go.
         self.database = Some(database);
+        self.suspect = checked.is_err();
         let (bytes, dropped) = checked?;
         self.status.bytes = bytes;
         self.status.dropped += dropped;
@@ -265,7 +273,9 @@ impl Engine {
     /// One use of the database; `None` if there is none. Damage resets it, a disk error stops it.
     fn call<T>(&mut self, work: impl FnOnce(&Database) -> sled::Result<T>) -> Result<Option<T>, StateError> {
         let Some(database) = &self.database else { return Ok(None) };
-        match guarded(|| work(database)).map_err(|fault| self.judge(fault)) {
+        let result = guarded(|| work(database)).map_err(|fault| self.judge(fault));
+        self.suspect |= result.is_err();
+        match result {
             Ok(value) => Ok(Some(value)),
             Err(Fault::Disk(failure)) => Err(self.fail(failure)),
             Err(Fault::Damage(text)) if self.status.failed.is_some() => {
@@ -299,11 +309,18 @@ impl Engine {
         failure.into()
     }
 
+    /// Lets the database go. One that failed may wait for ever on its own writes while it is dropped,
+    /// so a thread of its own does that.
     fn drop_database(&mut self) {
-        if let Some(database) = self.database.take() {
-            // A failed flush on drop panics inside sled; its files are given up or reopened anyway.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        let Some(database) = self.database.take() else { return };
+        // sled panics if the last fsync fails; its files are given up or opened anew anyway.
+        let release = move || drop(catch_unwind(AssertUnwindSafe(|| drop(database))));
+        if !self.suspect {
+            release();
+        } else if let Err(error) = Builder::new().name("rap-cache-drop".to_owned()).spawn(release) {
+            tracing::warn!(%error, "no thread to close the failed cache");
         }
+        self.suspect = false;
     }
 }
 
@@ -352,6 +369,9 @@ fn open_sled(path: &Path, number: u64, memory: u64) -> sled::Result<Database> {
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) if error.to_string().starts_with(SLED_LOCKED) => {
+            Err(Fault::Disk(Failure { reason: Reason::StateLocked, text: error.to_string() }))
+        }
         Ok(Err(sled::Error::Io(error))) if is_of_the_disk(&error) => {
             Err(Fault::Disk(Failure { reason: space::io_reason(&error), text: error.to_string() }))
         }
@@ -370,5 +390,7 @@ fn is_of_the_disk(error: &std::io::Error) -> bool {
     !matches!(error.kind(), InvalidData | InvalidInput | NotFound | Other | UnexpectedEof)
 }
 
+/// How sled's error begins when another open database holds the files: that is no damage.
+const SLED_LOCKED: &str = "could not acquire lock";
 /// Opens that may end the process before the database is moved aside.
 const MAX_UNFINISHED: u32 = 2;

@@ -46,16 +46,13 @@ pub(crate) async fn start(
     let (ready, opened) = oneshot::channel();
     let abandoned = Arc::new(AtomicBool::new(false));
     let paths = (dir.join("cache"), dir.join("quarantine-1"));
-    let mut owner = Owner {
-        dir: dir.clone(),
-        status: status.clone(),
-        abandoned: abandoned.clone(),
-        queue,
-        claimed: true,
-    };
+    let mut owner =
+        Owner { claim: Some(dir.clone()), status: status.clone(), abandoned: abandoned.clone(), queue };
     let thread = std::thread::Builder::new().name("rap-cache".to_owned());
     let started = thread.spawn(move || {
         let engine = Engine::open(paths, cluster, limits, discard, owner.abandoned.clone());
+        // Before the caller goes on: it reads the status first of all.
+        owner.publish(&engine);
         if ready.send(()).is_ok() {
             owner.serve(engine);
         }
@@ -74,16 +71,15 @@ pub(crate) async fn start(
 }
 
 struct Owner {
-    dir: MembershipDir,
+    /// The claim on the cache, and with it a share of the membership's lock.
+    claim: Option<MembershipDir>,
     status: Arc<Mutex<CacheStatus>>,
     abandoned: Arc<AtomicBool>,
     queue: mpsc::Receiver<Request>,
-    claimed: bool,
 }
 
 impl Owner {
     fn serve(&mut self, mut engine: Engine) {
-        self.publish(&engine);
         // Only for the timer of the flush; the work itself blocks.
         let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
         let mut flush_at = None;
@@ -153,8 +149,9 @@ impl Owner {
     /// Ends the claim on the cache once, and not that of a successor.
     fn release(&mut self) {
         self.queue.close();
-        if std::mem::take(&mut self.claimed) && !self.abandoned.load(Ordering::Acquire) {
-            self.dir.release_cache();
+        let Some(dir) = self.claim.take() else { return };
+        if !self.abandoned.load(Ordering::Acquire) {
+            dir.release_cache();
         }
     }
 }
