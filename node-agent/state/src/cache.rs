@@ -3,6 +3,7 @@
 //! Owns the queue and the deadlines in front of the one thread that uses the database. Refuses to own
 //! the meaning of values, and to lose floors or keys: those are never here.
 
+mod database;
 mod engine;
 mod frame;
 mod owner;
