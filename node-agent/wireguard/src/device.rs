@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::config::{DeviceConfig, DeviceTable, TunConfig};
 use crate::counters::DropReason;
 use crate::error::{DeviceError, PingError, TableError};
-use crate::netlink::Interface;
+use crate::netlink::{Interface, Shape};
 use crate::ping;
 use crate::responder::Responder;
 use crate::tasks::{self, Parts};
@@ -68,11 +68,7 @@ impl Device {
         if parts.tun.is_some() {
             spawn(&group, "wireguard-tun", tasks::from_tun(parts.clone()));
         }
-        let clock = tasks::clock(parts.clone());
-        spawn(&group, "wireguard-clock", async {
-            clock.await;
-            Ok(())
-        });
+        spawn(&group, "wireguard-clock", tasks::clock(parts.clone()));
         Ok(Self { parts, interface: Mutex::new(interface), group })
     }
 
@@ -85,12 +81,12 @@ impl Device {
         }
         table.check(self.parts.tunnel.identity.public.as_bytes())?;
         if let Some(interface) = interface.as_mut() {
-            interface.extend(&table).await?;
+            interface.extend(&Shape::of(&table)).await?;
         }
         self.parts.tunnel.replace(&table);
         self.parts.changed.notify_one();
         if let Some(interface) = interface.as_mut() {
-            interface.trim(&table).await;
+            interface.trim(&Shape::of(&table)).await;
         }
         Ok(())
     }
@@ -174,7 +170,7 @@ impl Drop for Device {
 async fn open_tun(config: &TunConfig) -> Result<(TunPort, Interface), DeviceError> {
     let refused = |source| DeviceError::Tun { name: config.name.clone(), source };
     let port = TunPort::open(config).map_err(refused)?;
-    let interface = Interface::set_up(config).await.map_err(refused)?;
+    let interface = Interface::set_up(config, port.index()).await.map_err(refused)?;
     Ok((port, interface))
 }
 

@@ -17,14 +17,31 @@ use crate::error::TableError;
 pub(crate) struct Interface {
     name: String,
     index: u32,
+    shape: Shape,
+}
+
+/// Addresses and routes.
+#[derive(Clone, Default)]
+pub(crate) struct Shape {
     addresses: BTreeSet<IpNet>,
     routes: BTreeSet<IpNet>,
 }
 
+impl Shape {
+    /// What `table` wants: its addresses, and routes to what the pools of these do not already bring.
+    pub(crate) fn of(table: &DeviceTable) -> Self {
+        let prefixes = table.peers.iter().flat_map(|peer| &peer.allowed_ips).map(IpNet::trunc);
+        let routes = prefixes
+            .filter(|prefix| prefix.prefix_len() > 0)
+            .filter(|prefix| !table.addresses.iter().any(|own| own.contains(prefix)))
+            .collect();
+        Self { addresses: table.addresses.iter().copied().collect(), routes }
+    }
+}
+
 impl Interface {
     /// Takes the fresh interface up.
-    pub(crate) async fn set_up(config: &TunConfig) -> io::Result<Self> {
-        let index = nix::net::if_::if_nametoindex(config.name.as_str())?;
+    pub(crate) async fn set_up(config: &TunConfig, index: u32) -> io::Result<Self> {
         // The overlay has no link-local addresses. Without IPv6 the file is missing, and so are they.
         let setting = format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", config.name);
         if let Err(error) = std::fs::write(setting, ADDR_GEN_NONE) {
@@ -32,53 +49,69 @@ impl Interface {
         }
         let up = LinkUnspec::new_with_index(index).mtu(config.mtu.into()).up().build();
         with_netlink(|handle| async move { handle.link().set(up).execute().await }).await?;
-        Ok(Self { name: config.name.clone(), index, addresses: BTreeSet::new(), routes: BTreeSet::new() })
+        Ok(Self { name: config.name.clone(), index, shape: Shape::default() })
     }
 
-    /// Adds what `table` has and the interface has not.
-    pub(crate) async fn extend(&mut self, table: &DeviceTable) -> Result<(), TableError> {
-        let refused = |step: String| move |source| TableError::Interface { step, source };
-        for address in wanted_addresses(table) {
-            if !self.addresses.contains(&address) {
-                self.add_address(address).await.map_err(refused(format!("add address {address}")))?;
-                self.addresses.insert(address);
-            }
+    /// Adds what is wanted and not there. If the kernel refuses, nothing stays added.
+    pub(crate) async fn extend(&mut self, wanted: &Shape) -> Result<(), TableError> {
+        let before = self.shape.clone();
+        let result = self.add_missing(wanted).await;
+        if result.is_err() {
+            self.trim(&before).await;
         }
-        for route in wanted_routes(table) {
-            if !self.routes.contains(&route) {
-                self.change_route(route, true).await.map_err(refused(format!("add route {route}")))?;
-                self.routes.insert(route);
-            }
-        }
-        Ok(())
+        result
     }
 
-    /// Removes what the interface has and `table` has not. What the kernel refuses stays for next time.
-    pub(crate) async fn trim(&mut self, table: &DeviceTable) {
-        let stale: Vec<_> = self.routes.difference(&wanted_routes(table)).copied().collect();
+    /// Removes what is there and not wanted. What the kernel refuses stays for next time.
+    pub(crate) async fn trim(&mut self, wanted: &Shape) {
+        let stale: Vec<_> = self.shape.routes.difference(&wanted.routes).copied().collect();
         for route in stale {
             match self.change_route(route, false).await {
-                Ok(()) => drop(self.routes.remove(&route)),
+                Ok(()) => drop(self.shape.routes.remove(&route)),
                 Err(error) => tracing::warn!(interface = self.name, %route, %error, "route not removed"),
             }
         }
-        let stale: Vec<_> = self.addresses.difference(&wanted_addresses(table)).copied().collect();
+        let stale: Vec<_> = self.shape.addresses.difference(&wanted.addresses).copied().collect();
         for address in &stale {
             match self.remove_address(*address).await {
-                Ok(()) => drop(self.addresses.remove(address)),
+                Ok(()) => drop(self.shape.addresses.remove(address)),
                 Err(error) => tracing::warn!(interface = self.name, %address, %error, "address not removed"),
             }
         }
         if stale.iter().any(|address| address.addr().is_ipv4()) {
-            self.restore_addresses().await;
+            self.restore_ipv4().await;
         }
     }
 
-    /// With a primary IPv4 address the kernel also removes the others of its subnet.
-    async fn restore_addresses(&self) {
-        for address in self.addresses.iter().filter(|address| address.addr().is_ipv4()) {
+    async fn add_missing(&mut self, wanted: &Shape) -> Result<(), TableError> {
+        let refused = |step: String| move |source| TableError::Interface { step, source };
+        let missing: Vec<_> = wanted.addresses.difference(&self.shape.addresses).copied().collect();
+        for address in missing {
+            self.add_address(address).await.map_err(refused(format!("add address {address}")))?;
+            self.shape.addresses.insert(address);
+        }
+        let missing: Vec<_> = wanted.routes.difference(&self.shape.routes).copied().collect();
+        for route in missing {
+            self.change_route(route, true).await.map_err(refused(format!("add route {route}")))?;
+            self.shape.routes.insert(route);
+        }
+        Ok(())
+    }
+
+    /// With a primary IPv4 address the kernel also removes the others of its subnet, and with the last
+    /// one every IPv4 route of the interface.
+    async fn restore_ipv4(&self) {
+        for address in self.shape.addresses.iter().filter(|address| address.addr().is_ipv4()) {
             if let Err(error) = self.add_address(*address).await {
                 tracing::warn!(interface = self.name, %address, %error, "address not restored");
+            }
+        }
+        for route in self.shape.routes.iter().filter(|route| route.addr().is_ipv4()) {
+            match self.change_route(*route, true).await {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    tracing::warn!(interface = self.name, %route, %error, "route not restored");
+                }
+                _ => {}
             }
         }
     }
@@ -126,19 +159,6 @@ impl Interface {
     }
 }
 
-fn wanted_addresses(table: &DeviceTable) -> BTreeSet<IpNet> {
-    table.addresses.iter().copied().collect()
-}
-
-/// Prefixes of peers that the pools of the own addresses do not already bring.
-fn wanted_routes(table: &DeviceTable) -> BTreeSet<IpNet> {
-    let prefixes = table.peers.iter().flat_map(|peer| &peer.allowed_ips).map(IpNet::trunc);
-    prefixes
-        .filter(|prefix| prefix.prefix_len() > 0)
-        .filter(|prefix| !table.addresses.iter().any(|own| own.contains(prefix)))
-        .collect()
-}
-
 /// Runs a request with the connection that carries it, which ends with it.
 async fn with_netlink<F, R>(request: F) -> io::Result<()>
 where
@@ -184,7 +204,7 @@ mod tests {
         };
         let addresses = ["100.96.0.1/16", "fd00::1/48"].map(|net| net.parse().unwrap()).to_vec();
         let table = DeviceTable { addresses, peers: vec![peer], deadline: None };
-        let routes: Vec<_> = wanted_routes(&table).iter().map(IpNet::to_string).collect();
+        let routes: Vec<_> = Shape::of(&table).routes.iter().map(IpNet::to_string).collect();
         assert_eq!(routes, ["10.5.0.0/16", "fd01::/64"]);
     }
 }

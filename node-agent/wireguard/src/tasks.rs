@@ -56,7 +56,10 @@ pub(crate) async fn from_tun(parts: Arc<Parts>) -> io::Result<()> {
     let mut packets = Batch::new(BATCH, parts.stride);
     let mut out = parts.datagrams(BATCH);
     loop {
-        tun.receive(&mut packets).await?;
+        if let Err(error) = tun.receive(&mut packets).await {
+            tun.check()?;
+            return Err(error);
+        }
         let mut place = 0;
         while place < packets.len() {
             place = send_some(&parts.tunnel, &packets, place, &mut out);
@@ -68,7 +71,7 @@ pub(crate) async fn from_tun(parts: Arc<Parts>) -> io::Result<()> {
 }
 
 /// Timers of the protocol and deadlines of the table.
-pub(crate) async fn clock(parts: Arc<Parts>) {
+pub(crate) async fn clock(parts: Arc<Parts>) -> io::Result<()> {
     let mut out = parts.datagrams(BATCH);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -76,6 +79,9 @@ pub(crate) async fn clock(parts: Arc<Parts>) {
         tokio::select! {
             _ = ticks.tick() => {}
             () = parts.changed.notified() => {}
+        }
+        if let Some(tun) = &parts.tun {
+            tun.check()?;
         }
         let now = parts.tunnel.now();
         parts.tunnel.tick(now);

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use nix::net::if_::if_nametoindex;
 use tun::{AsyncDevice, Device};
 
 use crate::batch::Batch;
@@ -12,6 +13,8 @@ use crate::counters::{Counters, DropReason};
 /// An open TUN interface. The kernel removes it when this is dropped.
 pub(crate) struct TunPort {
     device: AsyncDevice,
+    name: String,
+    index: u32,
 }
 
 impl TunPort {
@@ -24,7 +27,21 @@ impl TunPort {
             linux.ensure_root_privileges(false);
         });
         let device = tun::create(&wanted).map_err(io::Error::from)?;
-        Ok(Self { device: AsyncDevice::new(device)? })
+        let index = if_nametoindex(config.name.as_str())?;
+        Ok(Self { device: AsyncDevice::new(device)?, name: config.name.clone(), index })
+    }
+
+    /// Number of the interface.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Fails if somebody removed the interface. The runtime does not report that as readable.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        match if_nametoindex(self.name.as_str()) {
+            Ok(index) if index == self.index => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, format!("interface {} is gone", self.name))),
+        }
     }
 
     /// Waits for packets and takes what is there, up to a full batch.

@@ -1,0 +1,115 @@
+//! Devices with a TUN in network namespaces of their own: the kernel's ping, TCP, addresses, clean up.
+//!
+//! Needs root; otherwise says so and ends well. Has its own `main` because it runs itself again, as the
+//! process inside a namespace.
+
+mod lab;
+mod process;
+
+use std::process::ExitCode;
+
+use lab::{Lab, Underlay, key};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|first| first == process::ARGUMENT) {
+        return process::run();
+    }
+    if arguments.iter().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(missing) = lab::missing() {
+        println!("skipped: namespaces ({missing})");
+        return ExitCode::SUCCESS;
+    }
+    let cases: [(&str, fn()); 4] = [
+        ("kernel_traffic_over_ipv4", || kernel_traffic(Underlay::V4)),
+        ("kernel_traffic_over_ipv6_only", || kernel_traffic(Underlay::V6)),
+        ("a_new_table_changes_the_interface", a_new_table_changes_the_interface),
+        ("a_lost_interface_ends_the_device", a_lost_interface_ends_the_device),
+    ];
+    for (name, case) in cases {
+        case();
+        println!("test {name} ... ok");
+    }
+    ExitCode::SUCCESS
+}
+
+/// Ping of the system, ping of the device, TCP with its content compared, foreign sources refused.
+fn kernel_traffic(underlay: Underlay) {
+    let lab = Lab::new(underlay);
+    let (mut a, mut b) = (lab.start(0), lab.start(1));
+    a.ask_ok(&lab.table(0));
+    b.ask_ok(&lab.table(1));
+
+    lab.run_in(0, "ping -n -c 3 -i 0.2 -W 20 100.96.0.2");
+    lab.run_in(1, "ping -n -c 3 -i 0.2 -W 20 fd12:3456:789a::1");
+    // Exactly the MTU: 1,280 = 20 + 8 + 1,252 and 40 + 8 + 1,232.
+    lab.run_in(0, "ping -n -c 2 -i 0.2 -W 20 -M do -s 1252 100.96.0.2");
+    lab.run_in(0, "ping -n -c 2 -i 0.2 -W 20 -M do -s 1232 fd12:3456:789a::2");
+    for destination in ["100.96.0.2", "fd12:3456:789a::2"] {
+        let rtt: u64 = a.ask(&format!("ping {destination}")).strip_prefix("rtt ").unwrap().parse().unwrap();
+        assert!(rtt > 0);
+        b.ask_ok(&format!("serve {destination}"));
+        a.ask_ok(&format!("echo {destination} 3000000"));
+    }
+    assert_eq!(a.ask("ping 100.96.0.200"), "error link.peer_unknown");
+
+    assert_eq!(a.ask("count bad_source"), "0");
+    lab.run_in(0, "ip address add 100.96.0.99/32 dev rap0");
+    assert!(!lab.try_in(0, "ping -n -c 1 -W 1 -I 100.96.0.99 100.96.0.2"));
+    assert_eq!(a.ask("count bad_source"), "1", "an address that the table does not give may not be used");
+    assert_eq!(b.ask("count bad_source"), "0");
+
+    a.stop();
+    assert!(!lab.try_in(0, "ip link show dev rap0"), "the interface went away");
+    drop(b);
+}
+
+fn a_new_table_changes_the_interface() {
+    let lab = Lab::new(Underlay::V4);
+    let mut a = lab.start(0);
+    a.ask_ok(&lab.table(0));
+    let shown = lab.output_in(0, "ip -o address show dev rap0");
+    assert!(shown.contains("100.96.0.1/16") && shown.contains("fd12:3456:789a::1/48"), "{shown}");
+    assert!(!shown.contains("fe80"), "no link-local address: {shown}");
+    assert!(lab.output_in(0, "ip link show dev rap0").contains("mtu 1280"));
+
+    // Another address of the same pool, and a prefix outside it.
+    let other = key(1);
+    a.ask_ok(&format!(
+        "table 100.96.0.7/16,fd12:3456:789a::7/48 {other}||100.96.0.2/32,10.9.0.0/24,fd99::/64"
+    ));
+    let shown = lab.output_in(0, "ip -o address show dev rap0");
+    assert!(shown.contains("100.96.0.7/16") && shown.contains("fd12:3456:789a::7/48"), "{shown}");
+    assert!(!shown.contains("100.96.0.1/") && !shown.contains("789a::1/"), "{shown}");
+    let routes = lab.output_in(0, "ip route show dev rap0") + &lab.output_in(0, "ip -6 route show dev rap0");
+    for route in ["100.96.0.0/16", "10.9.0.0/24", "fd12:3456:789a::/48", "fd99::/64"] {
+        assert!(routes.contains(route), "{route} in {routes}");
+    }
+
+    // A route that the kernel refuses: the table before it stays.
+    lab.run_in(0, "ip route add 10.8.0.0/24 dev lo scope link");
+    let refused =
+        a.ask(&format!("table 100.96.0.8/16,fd12:3456:789a::7/48 {other}||10.7.0.0/24,10.8.0.0/24"));
+    assert_eq!(refused, "error dataplane.unavailable");
+    assert!(!lab.output_in(0, "ip -o address show dev rap0").contains("100.96.0.8"));
+    let routes = lab.output_in(0, "ip route show dev rap0");
+    assert!(routes.contains("10.9.0.0/24") && !routes.contains("10.7.0.0"), "{routes}");
+    assert_eq!(a.ask("ping 10.8.0.1"), "error link.peer_unknown");
+
+    a.ask_ok("table 100.96.0.7/16");
+    let routes = lab.output_in(0, "ip route show dev rap0") + &lab.output_in(0, "ip -6 route show dev rap0");
+    assert!(!routes.contains("10.9.0.0") && !routes.contains("fd99"), "{routes}");
+    assert!(!lab.output_in(0, "ip -o address show dev rap0").contains("fd12"));
+}
+
+fn a_lost_interface_ends_the_device() {
+    let lab = Lab::new(Underlay::V4);
+    let mut a = lab.start(0);
+    a.ask_ok(&lab.table(0));
+    lab.run_in(0, "ip link delete rap0");
+    let failure = a.ask("ended");
+    assert_eq!(failure, "failed interface rap0 is gone");
+    assert_eq!(a.ask(&lab.table(0)), "error dataplane.unavailable");
+}

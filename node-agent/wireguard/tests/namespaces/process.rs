@@ -1,0 +1,130 @@
+//! The process inside a namespace: one device, told what to do line by line on standard input.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rap_runtime::{Clock, TaskGroup};
+use rap_wireguard::{
+    DEFAULT_MTU, Device, DeviceConfig, DeviceTable, Peer, PublicKey, StaticSecret, TunConfig, Underlay,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// First argument that makes the test program this process.
+pub const ARGUMENT: &str = "device-process";
+
+#[tokio::main]
+pub async fn run() -> ExitCode {
+    let group = TaskGroup::new();
+    let mut lines = std::io::stdin().lines();
+    let mut device = None;
+    while let Some(Ok(line)) = tokio::task::block_in_place(|| lines.next()) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let answer = match (words.as_slice(), &device) {
+            (["start", private, udp, tun], None) => {
+                device = Some(start(private, udp, tun, &group).await);
+                "ok".to_owned()
+            }
+            (["table", addresses, peers @ ..], Some(device)) => {
+                match device.apply(table(addresses, peers)).await {
+                    Ok(()) => "ok".to_owned(),
+                    Err(error) => format!("error {}", error.reason().row().code),
+                }
+            }
+            (["ping", destination], Some(device)) => {
+                match device.ping(destination.parse().unwrap(), 1, PATIENCE).await {
+                    Ok(rtt) => format!("rtt {}", rtt.as_nanos()),
+                    Err(error) => format!("error {}", error.reason().row().code),
+                }
+            }
+            (["count", code], Some(device)) => {
+                let (_, count) =
+                    device.counters().into_iter().find(|(reason, _)| reason.code() == *code).unwrap();
+                count.to_string()
+            }
+            (["serve", address], Some(_)) => {
+                serve(SocketAddr::new(address.parse().unwrap(), PORT), &group).await;
+                "ok".to_owned()
+            }
+            (["echo", address, bytes], Some(_)) => {
+                let to = SocketAddr::new(address.parse().unwrap(), PORT);
+                tokio::time::timeout(PATIENCE, echo(to, bytes.parse().unwrap())).await.unwrap();
+                "ok".to_owned()
+            }
+            (["ended"], Some(device)) => {
+                tokio::time::timeout(PATIENCE, device.ended()).await.unwrap();
+                device.failure().map_or("stopped".to_owned(), |failure| format!("failed {}", failure.cause))
+            }
+            _ => panic!("unknown command"),
+        };
+        println!("{answer}");
+        std::io::stdout().flush().unwrap();
+    }
+    if let Some(device) = device {
+        device.stop().await;
+    }
+    group.shutdown(Duration::from_secs(5)).await;
+    ExitCode::SUCCESS
+}
+
+async fn start(private: &str, udp: &str, tun: &str, group: &TaskGroup) -> Device {
+    let mut key = [0; 32];
+    hex::decode_to_slice(private, &mut key).unwrap();
+    let config = DeviceConfig {
+        private_key: StaticSecret::from(key),
+        underlay: Underlay::Bind(udp.parse().unwrap()),
+        tun: Some(TunConfig { name: tun.to_owned(), mtu: DEFAULT_MTU }),
+    };
+    Device::start(config, group, Clock::new()).await.unwrap()
+}
+
+/// `NET,NET KEY|ENDPOINT|NET,NET ...`
+fn table(addresses: &str, peers: &[&str]) -> DeviceTable {
+    let nets = |text: &str| text.split(',').map(|net| net.parse().unwrap()).collect();
+    let peer = |text: &&str| {
+        let parts: Vec<&str> = text.split('|').collect();
+        let mut key = [0; 32];
+        hex::decode_to_slice(parts[0], &mut key).unwrap();
+        Peer {
+            public_key: PublicKey::from(key),
+            preshared: None,
+            endpoints: parts[1].parse().into_iter().collect(),
+            allowed_ips: nets(parts[2]),
+            keepalive: None,
+            deadline: None,
+            survive_forever: false,
+        }
+    };
+    DeviceTable { addresses: nets(addresses), peers: peers.iter().map(peer).collect(), deadline: None }
+}
+
+/// Sends back what comes on one connection.
+async fn serve(address: SocketAddr, group: &TaskGroup) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    group.spawn("echo-server", async move {
+        let (mut stream, _) = listener.accept().await?;
+        let (mut reader, mut writer) = stream.split();
+        tokio::io::copy(&mut reader, &mut writer).await?;
+        writer.shutdown().await
+    });
+}
+
+/// Sends `bytes` bytes, no two blocks alike, and checks that they come back.
+async fn echo(to: SocketAddr, bytes: usize) {
+    let sent: Vec<u8> = (0..bytes).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let send = async {
+        writer.write_all(&sent).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let mut received = Vec::with_capacity(bytes);
+    let (_, result) = tokio::join!(send, reader.read_to_end(&mut received));
+    result.unwrap();
+    assert!(received == sent, "{} of {bytes} bytes came back, or others", received.len());
+}
+
+const PORT: u16 = 7007;
+const PATIENCE: Duration = Duration::from_secs(60);
