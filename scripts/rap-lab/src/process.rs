@@ -62,12 +62,14 @@ impl Process {
         else {
             return true;
         };
-        if !self.is_running() {
+        // Not `is_running`: a first thread that ended is a zombie while others still hold files and devices, and only the pidfd
+        // tells when the last one is gone.
+        if stat(self.pid).is_none_or(|stat| stat.started != self.started) {
             return true;
         }
         let timeout = PollTimeout::try_from(deadline).unwrap_or(PollTimeout::MAX);
         let mut waited = [PollFd::new(std::os::fd::AsFd::as_fd(&pidfd), PollFlags::POLLIN)];
-        matches!(poll(&mut waited, timeout), Ok(ready) if ready > 0) || !self.is_running()
+        matches!(poll(&mut waited, timeout), Ok(ready) if ready > 0)
     }
 
     /// Program and arguments, for messages; arguments never hold secrets.
