@@ -52,8 +52,9 @@ fn activation_request_and_manifest() {
 fn authority_records() {
     let authority = installation_authority().public();
     let records = records();
-    let accepts =
-        |records: &[Vec<u8>]| AuthorityChain::verify(records, &authority, installation(), cluster(), &[]).is_ok();
+    let accepts = |records: &[Vec<u8>]| {
+        AuthorityChain::verify(records, &authority, installation(), cluster(), &[]).is_ok()
+    };
     none_accepted("authority-record create", &records[0], |bytes| accepts(&[bytes.to_vec()]));
     none_accepted("authority-record rotate", &records[1], |bytes| {
         accepts(&[records[0].clone(), bytes.to_vec()])

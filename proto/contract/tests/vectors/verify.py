@@ -1,0 +1,602 @@
+#!/usr/bin/env python3
+"""Independent verifier of the golden vectors: standard library only, written from the published
+format (DSSE 1.0.2 signing bytes, RFC 8032 Ed25519, protobuf wire format), not from the Rust code.
+
+Reads every vector beside this file, decides each one and compares with the outcome it names.
+Exit status 0 if all agree.
+"""
+import base64
+import hashlib
+import ipaddress
+import json
+import pathlib
+import sys
+import uuid
+
+
+class Reject(Exception):
+    """A refusal with its stable reason code."""
+
+
+# --- Ed25519 (RFC 8032), strict: canonical S, no small-order A or R, cofactorless equation.
+
+P = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+ROOT = pow(2, (P - 1) // 4, P)
+
+
+def recover_x(y, sign):
+    if y >= P:
+        return None
+    x2 = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    if x2 == 0:
+        return None if sign else 0
+    x = pow(x2, (P + 3) // 8, P)
+    if (x * x - x2) % P:
+        x = x * ROOT % P
+    if (x * x - x2) % P:
+        return None
+    return P - x if x % 2 != sign else x
+
+
+def add(p, q):
+    a = (p[1] - p[0]) * (q[1] - q[0]) % P
+    b = (p[1] + p[0]) * (q[1] + q[0]) % P
+    c, d = 2 * p[3] * q[3] * D % P, 2 * p[2] * q[2] % P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return (e * f % P, g * h % P, f * g % P, e * h % P)
+
+
+def multiply(scalar, point):
+    result = (0, 1, 1, 0)
+    while scalar:
+        if scalar & 1:
+            result = add(result, point)
+        point = add(point, point)
+        scalar >>= 1
+    return result
+
+
+def decompress(raw):
+    value = int.from_bytes(raw, "little")
+    y, sign = value & ((1 << 255) - 1), value >> 255
+    x = recover_x(y, sign)
+    return None if x is None else (x, y, 1, x * y % P)
+
+
+def equal(p, q):
+    return (p[0] * q[2] - q[0] * p[2]) % P == 0 and (p[1] * q[2] - q[1] * p[2]) % P == 0
+
+
+BASE_Y = 4 * pow(5, P - 2, P) % P
+BASE_X = recover_x(BASE_Y, 0)
+BASE = (BASE_X, BASE_Y, 1, BASE_X * BASE_Y % P)
+IDENTITY = (0, 1, 1, 0)
+
+
+def public_key(raw):
+    point = decompress(raw) if len(raw) == 32 else None
+    if point is None or equal(multiply(8, point), IDENTITY):
+        raise Reject("key.invalid")
+    return raw
+
+
+def check_signature(key, message, signature):
+    a, r = decompress(key), decompress(signature[:32])
+    s = int.from_bytes(signature[32:], "little")
+    if a is None or r is None or s >= ORDER or equal(multiply(8, r), IDENTITY):
+        raise Reject("signature.invalid")
+    k = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % ORDER
+    if not equal(multiply(s, BASE), add(r, multiply(k, a))):
+        raise Reject("signature.invalid")
+
+
+# --- protobuf wire format
+
+
+def varint(data, at):
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise ValueError("varint")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, at, byte == 0 and shift > 7
+
+
+def fields(data):
+    """(number, wire type, value, minimal) of each field in order."""
+    at = 0
+    while at < len(data):
+        key, at, padded = varint(data, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at, more = varint(data, at)
+            yield number, kind, value, not (padded or more or value >> 64)
+        elif kind == 2:
+            size, at, more = varint(data, at)
+            if at + size > len(data):
+                raise ValueError("length")
+            yield number, kind, data[at : at + size], not (padded or more)
+            at += size
+        else:
+            raise ValueError("wire type")
+
+
+def message(data, schema, strict=False, reason="payload.malformed"):
+    """Decodes by `schema` {number: (name, kind)}; kinds: int, bytes, str, or a schema; a list repeats.
+
+    Strict: known fields in ascending order, minimal, no defaults: the one encoding there is.
+    """
+    out = {name: [] if isinstance(kind, list) else default(kind) for name, kind in schema.values()}
+    last = 0
+    try:
+        for number, wire, value, minimal in fields(data):
+            if number not in schema:
+                if strict:
+                    raise ValueError("unknown field")
+                continue
+            name, kind = schema[number]
+            repeated = isinstance(kind, list)
+            inner = kind[0] if repeated else kind
+            if wire != (0 if inner == "int" else 2):
+                raise ValueError("wire type")
+            if strict and (not minimal or number < last or (number == last and not repeated)):
+                raise ValueError("order")
+            last = number
+            if inner == "str":
+                value = value.decode("utf-8")
+            elif isinstance(inner, dict):
+                value = message(value, inner, strict, reason)
+            if repeated:
+                out[name].append(value)
+            else:
+                if strict and value in (0, b"", "") and not isinstance(inner, dict):
+                    raise ValueError("default")
+                out[name] = value
+    except (ValueError, UnicodeDecodeError) as error:
+        raise Reject(reason) from error
+    return out
+
+
+def default(kind):
+    return {"int": 0, "bytes": b"", "str": ""}.get(kind) if isinstance(kind, str) else None
+
+
+SIGNATURE = {1: ("key_id", "bytes"), 2: ("sig", "bytes")}
+ENVELOPE = {1: ("payload_type", "str"), 2: ("payload", "bytes"), 3: ("signatures", [SIGNATURE])}
+AUDIENCE = {1: ("kind", "int"), 2: ("value", "bytes")}
+HEADER = {
+    1: ("installation", "bytes"), 2: ("cluster", "bytes"), 3: ("audience", AUDIENCE), 4: ("issuer", "bytes"),
+    5: ("incarnation", "int"), 6: ("sequence", "int"), 7: ("issued_at", "int"), 8: ("not_before", "int"),
+    9: ("expires_at", "int"), 10: ("critical", ["str"]),
+}
+DOCUMENTS = {
+    "activation-request": (16384, {
+        1: ("header", HEADER), 2: ("key", "bytes"), 3: ("tls_ca", "bytes"), 4: ("nonce", "bytes"),
+        5: ("urls", ["str"]), 6: ("dev", "int"),
+    }),
+    "activation-manifest": (16384, {
+        1: ("header", HEADER), 2: ("authority", "bytes"), 3: ("tls_ca", "bytes"), 4: ("nonce", "bytes"),
+        5: ("owner_name", "str"), 6: ("owner_key", "bytes"),
+    }),
+    "authority-record": (4096, {
+        1: ("header", HEADER), 2: ("kind", "int"), 3: ("key", "bytes"), 4: ("previous", "bytes"),
+    }),
+    "join-token": (8192, {
+        1: ("header", HEADER), 2: ("token_id", "bytes"), 3: ("urls", ["str"]), 4: ("pin", "bytes"),
+        5: ("authority", "bytes"), 6: ("roles", ["str"]), 7: ("organization", "bytes"), 8: ("tags", ["str"]),
+        9: ("profile", "str"), 10: ("approval", "str"), 11: ("ephemeral", "int"), 12: ("max_uses", "int"),
+        13: ("secret_hash", "bytes"), 14: ("cluster_name", "str"),
+    }),
+    "bootstrap-contract": (262144, {
+        1: ("header", HEADER), 2: ("request", "bytes"), 3: ("token", "bytes"), 4: ("nonce", "bytes"),
+        5: ("node", "bytes"), 6: ("node_key", "bytes"), 7: ("wireguard", "bytes"), 15: ("pin", "bytes"),
+        16: ("manifest", "bytes"), 17: ("records", ["bytes"]),
+    }),
+    "cluster-head": (4096, {
+        1: ("header", HEADER), 2: ("incarnation", "int"), 3: ("version", "int"), 4: ("refresh", "int"),
+        5: ("tree_size", "int"), 6: ("root", "bytes"), 7: ("previous", "bytes"), 8: ("fresh_until", "int"),
+    }),
+}
+CREATE, ROTATE, RECOVERY = 1, 2, 3
+ANY, INSTALLATION, CLUSTER, NODE, KEY = 1, 2, 3, 4, 5
+TOLERANCE = 60_000
+
+
+def payload_type(name):
+    return f"application/vnd.rap.{name}.v1+protobuf"
+
+
+def signing_bytes(kind, payload):
+    return b"DSSEv1 %d %s %d " % (len(kind), kind.encode(), len(payload)) + payload
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+# --- documents
+
+
+def verify(data, name, keys, scope, cosigner=None):
+    """keys: {key id: (key, names it may sign, active)}; scope: installation, cluster, audience, now, features."""
+    cap, schema = DOCUMENTS[name]
+    if len(data) > cap:
+        raise Reject("envelope.too_large")
+    envelope = message(data, ENVELOPE, strict=True, reason="envelope.malformed")
+    signatures = envelope["signatures"]
+    if not 1 <= len(signatures) <= 8:
+        raise Reject("signature.missing")
+    if any(len(one["key_id"]) != 32 or len(one["sig"]) != 64 for one in signatures):
+        raise Reject("envelope.malformed")
+    if envelope["payload_type"] != payload_type(name):
+        raise Reject("envelope.type")
+    if keys is None:  # self-named
+        key = public_key(message(envelope["payload"], schema)[{"join-token": "authority"}.get(name, "key")])
+        keys = {sha256(key): (key, {name}, True)}
+    signed = signing_bytes(envelope["payload_type"], envelope["payload"])
+
+    def find(key_id):
+        if key_id not in keys:
+            raise Reject("key.unknown")
+        key, purposes, active = keys[key_id]
+        if name not in purposes:
+            raise Reject("key.purpose")
+        if not active:
+            raise Reject("key.state")
+        return key
+
+    first = signatures[0]["key_id"]
+    check_signature(find(first), signed, signatures[0]["sig"])
+    document = message(envelope["payload"], schema)
+    second = cosigner(document) if cosigner else None
+    seen = [first]
+    for one in signatures[1:]:
+        key = second if second and sha256(second) == one["key_id"] else find(one["key_id"])
+        check_signature(key, signed, one["sig"])
+        if one["key_id"] in seen:
+            raise Reject("signature.missing")
+        seen.append(one["key_id"])
+    if second is None and len(seen) != 1:
+        raise Reject("signature.missing")
+    if second is not None and sha256(second) not in seen[1:]:
+        raise Reject("signature.missing")
+    check_header(document["header"], first, scope)
+    document["digest"] = sha256(signed)
+    return document
+
+
+def check_header(header, issuer, scope):
+    if header is None or len(header["installation"]) != 16 or len(header["cluster"]) != 16:
+        raise Reject("header.malformed")
+    audience = header["audience"] or {"kind": 0, "value": b""}
+    length = {ANY: 0, INSTALLATION: 16, CLUSTER: 16, NODE: 16, KEY: 32}.get(audience["kind"])
+    if length is None or len(audience["value"]) != length or len(header["issuer"]) != 32:
+        raise Reject("header.malformed")
+    if header["issuer"] != issuer:
+        raise Reject("header.issuer")
+    for name in ("installation", "cluster"):
+        if scope.get(name) is not None and scope[name] != header[name]:
+            raise Reject(f"header.{name}")
+    wanted = scope.get("audience")
+    if wanted is not None and wanted != (audience["kind"], audience["value"]):
+        raise Reject("header.audience")
+    issued, expires, now = header["issued_at"], header["expires_at"], scope.get("now")
+    if issued == 0 or (expires and expires <= issued):
+        raise Reject("header.malformed")
+    if now is not None:
+        if issued > now + TOLERANCE:
+            raise Reject("clock.skew")
+        if header["not_before"] > now + TOLERANCE:
+            raise Reject("header.not_yet_valid")
+        if expires and expires <= now:
+            raise Reject("header.expired")
+    for feature in header["critical"]:
+        if feature not in scope["features"]:
+            raise Reject("authority.dev_refused" if feature == "dev" else "header.critical")
+
+
+def one_key(key, name):
+    return {sha256(key): (key, {name}, True)}
+
+
+def activation(data, known, scope):
+    manifest = verify(data, "activation-manifest", one_key(known["product_root"], "activation-manifest"), scope)
+    public_key(manifest["authority"])
+    if len(manifest["tls_ca"]) != 32 or len(manifest["nonce"]) != 32:
+        raise Reject("payload.malformed")
+    public_key(manifest["owner_key"])
+    return manifest
+
+
+def chain(records, authority, installation, cluster, features):
+    if not 1 <= len(records) <= 1024:
+        raise Reject("chain.broken")
+    scope = {"installation": installation, "cluster": cluster, "audience": (CLUSTER, cluster), "features": features}
+    last = active = None
+    for data in records:
+        keys = one_key(authority, "authority-record")
+        if active:
+            keys.update(one_key(active, "authority-record"))
+        record = verify(data, "authority-record", keys, scope, lambda record: public_key(record["key"]))
+        header, kind = record["header"], record["kind"]
+        if last is None:
+            if kind != CREATE or header["sequence"] != 1 or record["previous"]:
+                raise Reject("chain.broken")
+            signer = authority
+        else:
+            if header["sequence"] != last["header"]["sequence"] + 1 or record["previous"] != last["digest"]:
+                raise Reject("chain.broken")
+            if header["incarnation"] < last["header"]["incarnation"] or record["key"] == active:
+                raise Reject("chain.broken")
+            signer = {ROTATE: active, RECOVERY: authority}.get(kind)
+        if signer is None or header["issuer"] != sha256(signer):
+            raise Reject("chain.broken")
+        last, active = record, record["key"]
+    return active, last["header"]["incarnation"]
+
+
+def join_token(text, known, scope):
+    text = text.strip()
+    parts = text.split(b".")
+    if len(text) > 16384 or len(parts) != 3 or parts[0] != b"rapj1":
+        raise Reject("token.malformed")
+    try:
+        envelope, secret = (base64url(part) for part in parts[1:])
+    except ValueError as error:
+        raise Reject("token.malformed") from error
+    if len(secret) != 32:
+        raise Reject("token.malformed")
+    try:
+        token = verify(envelope, "join-token", None, scope)
+    except Reject as reject:
+        raise Reject("token.expired" if str(reject) == "header.expired" else str(reject)) from reject
+    if not token["header"]["expires_at"]:
+        raise Reject("header.malformed")
+    if token["secret_hash"] != sha256(b"rap.join.secret.v1\0", secret):
+        raise Reject("token.secret")
+
+
+def base64url(part):
+    data = base64.b64decode(part + b"=" * (-len(part) % 4), altchars=b"-_", validate=True)
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != part:
+        raise ValueError("not canonical")
+    return data
+
+
+def bootstrap(data, known, scope):
+    scope = dict(scope, audience=(KEY, sha256(known["node_key"])))
+    contract = verify(data, "bootstrap-contract", one_key(known["cluster_authority"], "bootstrap-contract"), scope)
+    expected = {
+        "request": known["request_id"], "token": known["token_id"], "nonce": known["nonce"],
+        "node_key": known["node_key"], "wireguard": known["wireguard_key"],
+    }
+    if any(contract[name] != value for name, value in expected.items()):
+        raise Reject("contract.mismatch")
+    if contract["pin"] != known["server_trust_pin"]:
+        raise Reject("pin.mismatch")
+    envelope = message(contract["manifest"], ENVELOPE, strict=True, reason="envelope.malformed")
+    manifest = message(envelope["payload"], DOCUMENTS["activation-manifest"][1])
+    if manifest["header"]["installation"] != known["installation_id"] or manifest["tls_ca"] != contract["pin"]:
+        raise Reject("activation.mismatch")
+    authority = public_key(manifest["authority"])
+    active, _ = chain(
+        contract["records"], authority, known["installation_id"], known["cluster_id"], scope["features"]
+    )
+    if active != known["cluster_authority"]:
+        raise Reject("authority.mismatch")
+
+
+def head_facts(head):
+    header = head["header"]
+    if (header["audience"]["kind"], header["audience"]["value"]) != (CLUSTER, header["cluster"]):
+        raise Reject("header.audience")
+    size = head["tree_size"]
+    good = (
+        header["sequence"] == head["version"] and header["incarnation"] == head["incarnation"]
+        and not header["expires_at"] and 0 < size <= 1 << 24 and size & (size - 1) == 0
+        and head["fresh_until"] > header["issued_at"] and len(head["root"]) == 32
+        and len(head["previous"]) in (0, 32)
+    )
+    if not good:
+        raise Reject("payload.malformed")
+    return head
+
+
+def cluster_head(data, known, scope):
+    keys = one_key(known["cluster_authority"], "cluster-head")
+    keys.update(one_key(known["other_purpose_key"], "join-token"))
+    revoked = known["revoked_key"]
+    keys[sha256(revoked)] = (revoked, {"cluster-head"}, False)
+    return head_facts(verify(data, "cluster-head", keys, scope))
+
+
+# --- exports
+
+LEAF = {1: ("node", "bytes"), 2: ("generation", "int"), 3: ("salt", "bytes")}
+PROOF = {1: ("position", "int"), 2: ("hashes", ["bytes"])}
+SLOT = {1: ("key", "str"), 2: ("chunk", "bytes")}
+EXPORT = {
+    1: ("manifest", "bytes"), 2: ("records", ["bytes"]), 3: ("head", "bytes"), 4: ("leaf", LEAF),
+    5: ("proof", PROOF), 6: ("slots", [SLOT]), 7: ("chunks", ["bytes"]),
+}
+TRUST = {1: ("ca", "bytes"), 2: ("revoked", [{1: ("node", "bytes"), 3: ("generation", "int")}])}
+POLICY = {1: ("degraded_for", "int"), 2: ("leaf_lifetime", "int"), 5: ("mtu", "int")}
+PEER = {
+    1: ("node", "bytes"), 3: ("node_key", "bytes"), 4: ("wireguard", "bytes"), 5: ("ipv4", "str"),
+    6: ("ipv6", "str"), 12: ("generation", "int"),
+}
+ASSIGNMENT = {
+    1: ("node", "bytes"), 6: ("ipv4", "str"), 7: ("ipv6", "str"), 8: ("wireguard", "bytes"), 9: ("node_key", "bytes"),
+}
+CHUNK = {1: ("slot", "str"), 10: ("trust", TRUST), 11: ("policy", POLICY), 12: ("peer", PEER), 13: ("assignment", ASSIGNMENT)}
+
+
+def manifest_root(slots):
+    buckets = [[] for _ in range(256)]
+    for slot in slots:
+        key = slot["key"].encode()
+        buckets[sha256(key)[0]].append(len(key).to_bytes(4, "big") + key + slot["chunk"])
+    return sha256(b"rap.manifest.v1\0", *(sha256(b"rap.bucket.v1\0", *bucket) for bucket in buckets))
+
+
+def root_from_proof(leaf, proof, size):
+    position, hashes = proof["position"], proof["hashes"]
+    if any(len(one) != 32 for one in hashes) or position >= size or 1 << len(hashes) != size:
+        raise Reject("snapshot.proof")
+    for sibling in hashes:
+        leaf = sha256(b"\x01", sibling, leaf) if position & 1 else sha256(b"\x01", leaf, sibling)
+        position >>= 1
+    return leaf
+
+
+def export(data, known, features):
+    bundle = message(data, EXPORT, strict=True, reason="snapshot.malformed")
+    manifest = activation(bundle["manifest"], known, {"cluster": bytes(16), "features": features})
+    installation = manifest["header"]["installation"]
+    if not bundle["records"]:
+        raise Reject("snapshot.malformed")
+    first = message(bundle["records"][0], ENVELOPE, reason="snapshot.malformed")
+    first = message(first["payload"], DOCUMENTS["authority-record"][1], reason="snapshot.malformed")
+    cluster = first["header"]["cluster"]
+    active, incarnation = chain(bundle["records"], manifest["authority"], installation, cluster, features)
+    scope = {"installation": installation, "cluster": cluster, "features": features}
+    head = head_facts(verify(bundle["head"], "cluster-head", one_key(active, "cluster-head"), scope))
+    if head["incarnation"] < incarnation:
+        raise Reject("chain.broken")
+    leaf, proof, slots = bundle["leaf"], bundle["proof"], bundle["slots"]
+    if leaf is None or proof is None:
+        raise Reject("snapshot.malformed")
+    if any(a["key"].encode() >= b["key"].encode() for a, b in zip(slots, slots[1:])):
+        raise Reject("snapshot.manifest")
+    if any(len(slot["chunk"]) != 32 or not slot["key"] for slot in slots):
+        raise Reject("snapshot.manifest")
+    chunks = [(sha256(b"rap.chunk.v1\0", chunk), chunk) for chunk in bundle["chunks"]]
+    if any(a[0] >= b[0] for a, b in zip(chunks, chunks[1:])):
+        raise Reject("snapshot.malformed")
+    if len(leaf["node"]) != 16 or len(leaf["salt"]) != 32:
+        raise Reject("snapshot.malformed")
+    hashed = sha256(
+        b"\x00", b"rap.leaf.v1\0", cluster, leaf["node"], leaf["generation"].to_bytes(8, "big"),
+        manifest_root(slots), leaf["salt"],
+    )
+    if root_from_proof(hashed, proof, head["tree_size"]) != head["root"]:
+        raise Reject("snapshot.proof")
+    check_contents(slots, dict(chunks), leaf["node"])
+    if {slot["chunk"] for slot in slots} != {key for key, _ in chunks}:
+        raise Reject("snapshot.malformed")
+
+
+def check_contents(slots, chunks, node):
+    found, peers = {}, {}
+    for slot in slots:
+        if slot["chunk"] not in chunks:
+            raise Reject("snapshot.chunk_missing")
+    for slot in slots:
+        key = slot["key"]
+        chunk = message(chunks[slot["chunk"]], CHUNK, reason="snapshot.chunk_invalid")
+        kinds = [kind for kind in ("trust", "policy", "peer", "assignment") if chunk[kind] is not None]
+        if chunk["slot"] != key or (not kinds and (key in ("trust", "policy", "assignment") or key.startswith("peer/"))):
+            raise Reject("snapshot.chunk_invalid")
+        for kind in kinds:
+            body = chunk[kind]
+            check_chunk(kind, key, body)
+            if kind == "peer":
+                peers[body["node"]] = body
+            else:
+                found[kind] = body
+    if set(found) != {"trust", "policy", "assignment"}:
+        raise Reject("snapshot.semantic")
+    own = found["assignment"]
+    if own["node"] != node:
+        raise Reject("snapshot.scope")
+    if node in peers:
+        raise Reject("snapshot.semantic")
+    addresses = [own["ipv4"].split("/")[0], own["ipv6"].split("/")[0]]
+    addresses += [peer[family] for peer in peers.values() for family in ("ipv4", "ipv6")]
+    keys = [own["wireguard"]] + [peer["wireguard"] for peer in peers.values()]
+    if len(set(addresses)) != len(addresses) or len(set(keys)) != len(keys):
+        raise Reject("snapshot.semantic")
+    for revoked in found["trust"]["revoked"]:
+        peer = peers.get(revoked["node"])
+        if peer and revoked["generation"] >= peer["generation"]:
+            raise Reject("snapshot.semantic")
+
+
+def check_chunk(kind, slot, body):
+    try:
+        if kind == "peer":
+            good = slot == f"peer/{uuid.UUID(bytes=body['node'])}" and len(body["node_key"]) == len(body["wireguard"]) == 32
+            ipaddress.IPv4Address(body["ipv4"]), ipaddress.IPv6Address(body["ipv6"])
+        elif kind == "assignment":
+            good = slot == kind and len(body["node"]) == 16 and len(body["node_key"]) == len(body["wireguard"]) == 32
+            ipaddress.ip_interface(body["ipv4"]), ipaddress.ip_interface(body["ipv6"])
+        elif kind == "policy":
+            good = slot == kind and 576 <= body["mtu"] <= 9000
+            good = good and body["leaf_lifetime"] and body["degraded_for"] <= body["leaf_lifetime"] // 2
+        else:
+            nodes = [revoked["node"] for revoked in body["revoked"]]
+            good = slot == kind and body["ca"] and nodes == sorted(set(nodes))
+    except ValueError:
+        good = False
+    if not good:
+        raise Reject("snapshot.chunk_invalid")
+
+
+# --- vectors
+
+
+def decide(vector):
+    known = {
+        name: uuid.UUID(value).bytes if name.endswith("_id") else bytes.fromhex(value)
+        for name, value in vector["known"].items()
+    }
+    data, kind, features = bytes.fromhex(vector["input"]), vector["kind"], vector["features"]
+    cluster = known["cluster_id"]
+    scoped = {
+        "installation": known["installation_id"], "cluster": cluster, "audience": (CLUSTER, cluster),
+        "now": vector["now_ms"], "features": features,
+    }
+    platform = {
+        "installation": known["installation_id"], "cluster": bytes(16), "now": vector["now_ms"], "features": features,
+    }
+    records = [bytes.fromhex(record) for record in vector["records"]]
+    checks = {
+        "public-key": lambda: public_key(data),
+        "activation-request": lambda: verify(data, "activation-request", None, platform),
+        "activation-manifest": lambda: activation(data, known, platform),
+        "authority-records": lambda: chain(
+            records, known["installation_authority"], known["installation_id"], cluster, features
+        ),
+        "join-token": lambda: join_token(data, known, scoped),
+        "bootstrap-contract": lambda: bootstrap(data, known, scoped),
+        "cluster-head": lambda: cluster_head(data, known, scoped),
+        "export": lambda: export(data, known, features),
+    }
+    try:
+        checks[kind]()
+    except Reject as reject:
+        return str(reject)
+    return "ok"
+
+
+def main():
+    vectors = sorted(pathlib.Path(__file__).parent.glob("*.json"))
+    wrong = 0
+    for path in vectors:
+        vector = json.loads(path.read_text())
+        found = decide(vector)
+        if found != vector["outcome"]:
+            wrong += 1
+            print(f"{vector['name']}: decided {found}, the vector says {vector['outcome']}")
+    print(f"{len(vectors) - wrong} vectors agree, {wrong} disagree")
+    return 0 if vectors and not wrong else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
