@@ -1,0 +1,161 @@
+//! The commands that need no network, run as an operator runs them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn rapctl(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rapctl"))
+        .args(arguments)
+        .current_dir(directory)
+        .env("XDG_CONFIG_HOME", directory)
+        .env_remove("RAPCTL_CONFIG")
+        .env_remove("RAPCTL_CONTEXT")
+        .env_remove("RAPCTL_PASSPHRASE_FILE")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The golden export and its Product Root, as files.
+fn golden(directory: &Path) -> (PathBuf, Vec<u8>) {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/contract/tests/vectors/export-valid.json");
+    let vector: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let bytes = hex::decode(vector["input"].as_str().unwrap()).unwrap();
+    std::fs::write(directory.join("root.pub"), vector["known"]["product_root"].as_str().unwrap()).unwrap();
+    let export = directory.join("node.export");
+    std::fs::write(&export, &bytes).unwrap();
+    (export, bytes)
+}
+
+#[test]
+fn verify_prints_the_chain_and_any_altered_byte_exits_7_with_a_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let (export, bytes) = golden(directory.path());
+    let arguments = ["verify", "node.export", "--root", "root.pub"];
+    let valid = rapctl(directory.path(), &arguments);
+    assert_eq!(code(&valid), 0, "{}", error(&valid));
+    let text = String::from_utf8(valid.stdout).unwrap();
+    for link in [
+        "product root",
+        "activation manifest",
+        "authority records",
+        "cluster head",
+        "inclusion proof",
+        "node",
+    ] {
+        assert!(text.contains(link), "{link} missing in {text}");
+    }
+    // Every byte of the file is altered once; the exhaustive single-bit run is rap-contract's.
+    for index in 0..bytes.len() {
+        let mut altered = bytes.clone();
+        altered[index] ^= 1 << (index % 8);
+        std::fs::write(&export, &altered).unwrap();
+        let refused = rapctl(directory.path(), &arguments);
+        assert_eq!(code(&refused), 7, "byte {index}: {}", error(&refused));
+        assert!(error(&refused).starts_with("error["), "byte {index}: {}", error(&refused));
+        assert!(refused.stdout.is_empty(), "byte {index}");
+    }
+}
+
+#[test]
+fn verify_json_names_its_schema() {
+    let directory = tempfile::tempdir().unwrap();
+    golden(directory.path());
+    let output = rapctl(directory.path(), &["verify", "node.export", "--root", "root.pub", "-o", "json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["schema"], "rap.verify.v1");
+    assert_eq!(document["verified"], true);
+    assert_eq!(document["head"]["version"], 7);
+}
+
+#[test]
+fn another_root_an_absent_file_and_no_file_at_all_are_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    golden(directory.path());
+    let init = rapctl(directory.path(), &["root", "init", "--out", "other", "--no-passphrase"]);
+    assert_eq!(code(&init), 0, "{}", error(&init));
+    let other = rapctl(directory.path(), &["verify", "node.export", "--root", "other.pub"]);
+    assert_eq!((code(&other), error(&other).contains("error[key.unknown]")), (7, true));
+    let absent = rapctl(directory.path(), &["verify", "nothing.export", "--root", "root.pub"]);
+    assert_eq!((code(&absent), error(&absent).contains("error[resource.not_found]")), (3, true));
+    let usage = rapctl(directory.path(), &["verify"]);
+    assert_eq!(code(&usage), 2);
+}
+
+#[test]
+fn root_init_keeps_the_private_key_private_and_never_overwrites() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("phrase"), "correct horse\n").unwrap();
+    let arguments = ["root", "init", "--out", "product-root", "--passphrase-file", "phrase"];
+    let first = rapctl(directory.path(), &arguments);
+    assert_eq!(code(&first), 0, "{}", error(&first));
+    let key = directory.path().join("product-root.key");
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = std::fs::read(&key).unwrap();
+    let second = rapctl(directory.path(), &arguments);
+    assert_eq!((code(&second), error(&second).contains("error[resource.exists]")), (5, true));
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+}
+
+#[test]
+fn without_a_terminal_a_passphrase_must_come_from_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = rapctl(directory.path(), &["root", "init", "--out", "product-root"]);
+    assert_eq!((code(&refused), error(&refused).contains("error[secret.missing]")), (2, true));
+    assert!(!directory.path().join("product-root.pub").exists());
+}
+
+#[test]
+fn an_activation_request_that_is_not_one_is_refused_and_nothing_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("act-x.req"), b"not a request").unwrap();
+    rapctl(directory.path(), &["root", "init", "--out", "product-root", "--no-passphrase"]);
+    let refused = rapctl(
+        directory.path(),
+        &["root", "sign-activation", "act-x.req", "--owner", "o@example.com", "--no-passphrase"],
+    );
+    assert_eq!(
+        (code(&refused), error(&refused).contains("error[envelope.malformed]")),
+        (7, true),
+        "{}",
+        error(&refused)
+    );
+    assert!(!directory.path().join("act-x.manifest").exists());
+    assert!(!directory.path().join("act-x.owner.key").exists());
+}
+
+#[test]
+fn every_reason_can_be_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = rapctl(directory.path(), &["explain", "-o", "json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["reasons"].as_array().unwrap().len(), rap_types::Reason::ALL.len());
+    let unknown = rapctl(directory.path(), &["explain", "no.such"]);
+    assert_eq!(code(&unknown), 3);
+}
+
+#[test]
+fn commands_that_need_a_session_say_how_to_get_one() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [&["status"][..], &["cluster", "list"], &["ping", "a", "b"]] {
+        let refused = rapctl(directory.path(), arguments);
+        assert_eq!(
+            (code(&refused), error(&refused).contains("rapctl login")),
+            (4, true),
+            "{}",
+            error(&refused)
+        );
+    }
+}
