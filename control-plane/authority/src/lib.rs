@@ -25,9 +25,9 @@ pub use installation::{
     InstallationFacts, NewInstallation, activation_request, answer_activation_request, create_installation,
     critical, decide_activation, known_features, reopen_activation,
 };
-pub use overlay::{DEFAULT_IPV4_POOL, check_pool, choose_host_number};
+pub use overlay::{DEFAULT_IPV4_POOL, check_pool};
 pub use rows::{RowKey, row_mac};
 pub use token::{
     NewToken, TokenOrder, TokenRow, TokenScope, TokenTerms, check_tags, check_token_row, issue_token,
-    open_token, refusal_of_row, token_state,
+    open_token, refusal_of_row, reopen_token, token_state,
 };

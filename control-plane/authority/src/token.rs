@@ -196,20 +196,7 @@ pub fn open_token(
     secret: &[u8],
     now: Wall,
 ) -> Result<TokenTerms, Reject> {
-    let audience = [Audience::Cluster(cluster)];
-    let expect = Expectation {
-        installation: Some(installation),
-        cluster: Some(cluster),
-        audience: &audience,
-        now: Some(now),
-        features: known_features(dev),
-    };
-    let keys = KeySet::of::<v1::JoinToken>(*authority);
-    let token: Verified<v1::JoinToken> =
-        verify(envelope, &keys, &expect).map_err(|reject| match reject.reason {
-            Reason::HeaderExpired => Reject::new(Reason::TokenExpired, "expires_at"),
-            _ => reject,
-        })?;
+    let token = verify_token(installation, cluster, authority, dev, envelope, Some(now))?;
     let refused = || Reject::new(Reason::TokenSecret, "secret");
     let secret: &[u8; 32] = secret.try_into().map_err(|_| refused())?;
     let hash = join_secret_hash(secret);
@@ -217,6 +204,47 @@ pub fn open_token(
         return Err(refused());
     }
     terms(&token)
+}
+
+/// Verifies the envelope of a token that was accepted before, for the terms an approval goes by. Times
+/// counted when it was first accepted.
+///
+/// # Errors
+/// `row.tampered`: the row holds something the authority did not sign.
+pub fn reopen_token(
+    installation: InstallationId,
+    cluster: ClusterId,
+    authority: &PublicKey,
+    dev: bool,
+    envelope: &[u8],
+) -> Result<TokenTerms, Reject> {
+    verify_token(installation, cluster, authority, dev, envelope, None)
+        .and_then(|token| terms(&token))
+        .map_err(|_| Reject::new(Reason::RowTampered, "token envelope"))
+}
+
+fn verify_token(
+    installation: InstallationId,
+    cluster: ClusterId,
+    authority: &PublicKey,
+    dev: bool,
+    envelope: &[u8],
+    now: Option<Wall>,
+) -> Result<Verified<v1::JoinToken>, Reject> {
+    let audience = [Audience::Cluster(cluster)];
+    let expect = Expectation {
+        installation: Some(installation),
+        cluster: Some(cluster),
+        audience: &audience,
+        now,
+        features: known_features(dev),
+    };
+    verify(envelope, &KeySet::of::<v1::JoinToken>(*authority), &expect).map_err(|reject| {
+        match reject.reason {
+            Reason::HeaderExpired => Reject::new(Reason::TokenExpired, "expires_at"),
+            _ => reject,
+        }
+    })
 }
 
 fn terms(token: &Verified<v1::JoinToken>) -> Result<TokenTerms, Reject> {

@@ -16,8 +16,8 @@ pub struct Published {
     pub head: Arc<[u8]>,
     /// Its order.
     pub order: HeadOrder,
-    /// Digest of this head if it is a refresh-0 head, else of the one it refreshes.
-    pub first_digest: Digest,
+    /// Digest of the refresh-0 head before this version.
+    pub previous: Option<Digest>,
     /// When it was signed.
     pub issued_at: Wall,
     /// Until when it is fresh.

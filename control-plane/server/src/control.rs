@@ -1,0 +1,105 @@
+//! What every handler and task shares.
+//!
+//! Owns references, not behaviour: decisions are in rap-authority, statements in rap-store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rap_authority::SealingKey;
+use rap_runtime::tls::TrustStore;
+use rap_runtime::{Clock, TaskGroup};
+use rap_store::{PgConnection, Store, cluster_read, clusters_list, doorbell_ring, nodes_list};
+use rap_types::{ClusterId, IdentityStatus};
+
+use crate::auth::KnownSessions;
+use crate::clusters::{Cluster, Clusters};
+use crate::config::Config;
+use crate::grpc::Failure;
+use crate::installation::Installation;
+use crate::sync::{Directory, Sessions};
+use crate::tasks;
+
+/// The running control plane.
+pub struct Control {
+    /// Its configuration.
+    pub config: Config,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its database.
+    pub store: Store,
+    /// Key encryption key.
+    pub kek: SealingKey,
+    /// Its installation.
+    pub installation: Installation,
+    /// Its clusters.
+    pub clusters: Clusters,
+    /// Whom node connections are accepted from.
+    pub trust: TrustStore,
+    /// Connected nodes.
+    pub sessions: Arc<Sessions>,
+    /// Dial hints.
+    pub directory: Arc<Directory>,
+    /// Last contacts not written yet.
+    pub contacts: tasks::ContactBook,
+    /// Operator sessions seen lately.
+    pub known: Arc<KnownSessions>,
+    /// Its tasks.
+    pub tasks: TaskGroup,
+}
+
+impl Control {
+    /// Loads every cluster that is not served yet.
+    pub async fn load_clusters(self: &Arc<Self>) -> Result<(), Failure> {
+        let mut transaction = self.store.system().begin_snapshot().await?;
+        for row in clusters_list(&mut transaction).await? {
+            if self.clusters.by_id(row.cluster.cluster).is_none() {
+                let cluster =
+                    Cluster::load(&mut transaction, &self.installation.facts, &self.kek, &row).await?;
+                self.serve_cluster(&mut transaction, cluster).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads one cluster that was just committed, and serves it.
+    pub async fn load_cluster(self: &Arc<Self>, id: ClusterId) -> Result<Option<Arc<Cluster>>, Failure> {
+        let mut transaction = self.store.system().begin_snapshot().await?;
+        let Some(row) = cluster_read(&mut transaction, id).await? else { return Ok(None) };
+        let cluster = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, &row).await?;
+        self.serve_cluster(&mut transaction, cluster).await.map(Some)
+    }
+
+    async fn serve_cluster(
+        self: &Arc<Self>,
+        connection: &mut PgConnection,
+        cluster: Cluster,
+    ) -> Result<Arc<Cluster>, Failure> {
+        let revoked: BTreeMap<_, _> = nodes_list(connection, cluster.id)
+            .await?
+            .into_iter()
+            .filter(|node| node.identity_status == IdentityStatus::Revoked)
+            .map(|node| (node.node.node, node.key_generation))
+            .collect();
+        cluster.announce(&self.installation.facts, &self.trust, revoked);
+        let cluster = Arc::new(cluster);
+        if self.clusters.insert(&cluster) {
+            self.tasks.spawn("publisher", tasks::publish(self.clone(), cluster.clone()));
+        }
+        Ok(self.clusters.by_id(cluster.id).unwrap_or(cluster))
+    }
+
+    /// Tells this replica at once, and the others by the doorbell, that a cluster's rows changed.
+    pub async fn changed(&self, cluster: &Cluster) {
+        cluster.wake.notify_one();
+        if let Err(error) = doorbell_ring(self.store.system(), cluster.id).await {
+            // The outbox is the truth: other replicas find the change at their next poll.
+            tracing::warn!(%error, cluster = %cluster.id, "the doorbell did not ring");
+        }
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Control({})", self.installation.facts.id)
+    }
+}

@@ -1,0 +1,125 @@
+//! One call: its id, its connection, and the operator behind it.
+//!
+//! Owns authorisation. An operator's authority is what the signed activation says of the session's
+//! key; the operator's row, its role column included, counts for nothing.
+
+use rap_contract::{PublicKey, Reject};
+use rap_store::{NewAuditRow, session_read};
+use rap_types::{ClusterId, Digest, OrganizationId, Reason, RequestId, Wall};
+use tonic::{Request, Status};
+
+use super::Failure;
+use crate::auth::bearer_hash;
+use crate::control::Control;
+use crate::tls::{Channel, ChannelKind};
+
+/// What is known of a call before its message is read.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Its id.
+    pub id: RequestId,
+    /// Its connection.
+    pub channel: Channel,
+    /// Hash of the bearer it carries, if it carries one.
+    pub session: Option<Digest>,
+}
+
+/// An authorised operator.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    /// Name, from the signed document.
+    pub name: String,
+    /// Hash of the session's bearer.
+    pub session: Digest,
+    /// The call.
+    pub call: RequestId,
+}
+
+impl Call {
+    /// Reads what the guard and the listener attached.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, Box<Status>> {
+        let extensions = request.extensions();
+        let (Some(id), Some(channel)) = (extensions.get::<RequestId>(), extensions.get::<Channel>()) else {
+            return Err(Box::new(Status::internal("a call without a guard")));
+        };
+        let session = bearer_hash(request.metadata().as_ref());
+        Ok(Self { id: *id, channel: channel.clone(), session })
+    }
+
+    /// Takes a nonce back that this connection gave out.
+    pub fn nonce(&self, nonce: &[u8]) -> Result<[u8; 32], Reject> {
+        self.channel.nonce_consume(nonce)
+    }
+
+    /// The node at the other end, by its certificate.
+    pub fn node(&self) -> Option<rap_runtime::tls::NodeLeaf> {
+        match self.channel.kind() {
+            ChannelKind::Node(leaf) => Some(*leaf),
+            ChannelKind::Operator => None,
+        }
+    }
+}
+
+/// Finds the operator behind a call.
+///
+/// # Errors
+/// `session.missing`, `session.expired`, `activation.required`, `grant.missing`.
+pub async fn authorize(control: &Control, call: &Call) -> Result<Actor, Failure> {
+    let missing = || Failure::new(Reason::SessionMissing, "no session");
+    let hash = call.session.ok_or_else(missing)?;
+    let mut transaction = control.store.system().begin().await?;
+    let session = session_read(&mut transaction, hash).await?;
+    control.installation.refresh_activation(&mut transaction).await?;
+    drop(transaction);
+    let Some(session) = session else {
+        control.known.remove(&hash);
+        return Err(missing());
+    };
+    if !session.live {
+        return Err(Failure::new(Reason::SessionExpired, "the session ended"));
+    }
+    let activation = control.installation.activated()?;
+    let key = PublicKey::from_slice(&session.operator.public_key)?;
+    let grant = activation
+        .grants
+        .iter()
+        .find(|grant| grant.key == key)
+        .ok_or_else(|| Failure::new(Reason::GrantMissing, "no signed grant names this operator"))?;
+    control.known.insert(hash, session.expires_at, control.clock.now().wall);
+    Ok(Actor { name: grant.name.clone(), session: hash, call: call.id })
+}
+
+/// An audit row without organization; callers fill in what they know.
+pub fn audit(
+    actor: &str,
+    action: &str,
+    object: String,
+    cluster: Option<ClusterId>,
+    after: Option<Digest>,
+    reason: &str,
+    request: RequestId,
+) -> NewAuditRow {
+    NewAuditRow {
+        cluster,
+        organization: None::<OrganizationId>,
+        actor: actor.to_owned(),
+        action: action.to_owned(),
+        object,
+        before_digest: None,
+        after_digest: after,
+        reason: reason.chars().take(1024).collect(),
+        request,
+    }
+}
+
+impl Actor {
+    /// How the audit log names it.
+    pub fn audit_name(&self) -> String {
+        format!("operator:{}", self.name)
+    }
+}
+
+/// The end of a new session.
+pub fn session_end(control: &Control) -> Wall {
+    control.clock.now().wall.plus(control.config.session)
+}

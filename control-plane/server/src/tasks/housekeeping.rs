@@ -1,0 +1,45 @@
+//! What is removed because its time is over: sessions, replaced heads, old outbox rows, idle sources.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_store::{PgConnection, StoreError, heads_prune, idempotency_expire, outbox_prune, sessions_expire};
+
+use crate::auth::SourceRates;
+use crate::clusters::Cluster;
+use crate::control::Control;
+use crate::transaction::transaction;
+
+/// Runs until the group is cancelled.
+pub async fn keep_house(control: Arc<Control>, rates: Arc<SourceRates>) {
+    let shutdown = control.tasks.token();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        rates.forget_idle();
+        if let Err(error) = sweep(&control).await {
+            tracing::debug!(%error, "housekeeping was put off");
+        }
+    }
+}
+
+async fn sweep(control: &Control) -> Result<(), StoreError> {
+    let clusters = control.clusters.all();
+    transaction!(control.store.system(), connection => remove(connection, &clusters).await)
+}
+
+async fn remove(connection: &mut PgConnection, clusters: &[Arc<Cluster>]) -> Result<(), StoreError> {
+    sessions_expire(connection).await?;
+    idempotency_expire(connection).await?;
+    for cluster in clusters {
+        heads_prune(connection, cluster.id).await?;
+        if let Some(published) = cluster.feed.newest() {
+            outbox_prune(connection, cluster.id, published.order.version.0).await?;
+        }
+    }
+    Ok(())
+}
+
+const EVERY: Duration = Duration::from_secs(60);

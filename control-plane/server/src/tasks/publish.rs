@@ -1,0 +1,86 @@
+//! One task per cluster: publishes what committed, and signs again while nothing does.
+//!
+//! Owns when a round runs. Takes no input but the database: a missed wake costs one poll.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::round::{self, RoundError};
+use crate::clusters::Cluster;
+use crate::control::Control;
+
+/// Runs until the group is cancelled.
+pub async fn publish(control: Arc<Control>, cluster: Arc<Cluster>) {
+    let shutdown = control.tasks.token();
+    let mut last_wake = Instant::now() - QUIET;
+    let mut retry = Some(Duration::ZERO);
+    loop {
+        let due = match retry {
+            Some(pause) => Instant::now() + pause,
+            None => refresh_due(&control, &cluster),
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = cluster.wake.notified() => {
+                if last_wake.elapsed() < QUIET {
+                    settle(&cluster.wake).await;
+                }
+                last_wake = Instant::now();
+            }
+            () = tokio::time::sleep_until(due) => {}
+        }
+        retry = match round::run(&control, &cluster).await {
+            Ok(()) => None,
+            Err(error) => Some(after(&cluster, &error)),
+        };
+    }
+}
+
+/// Waits until wakes pause for 5 ms, at most 50 ms in all.
+async fn settle(wake: &Notify) {
+    let cap = Instant::now() + CAP;
+    loop {
+        tokio::select! {
+            () = wake.notified() => {}
+            () = tokio::time::sleep_until(cap.min(Instant::now() + TRAILING)) => return,
+        }
+        if Instant::now() >= cap {
+            return;
+        }
+    }
+}
+
+fn refresh_due(control: &Control, cluster: &Cluster) -> Instant {
+    let now = control.clock.now().wall;
+    let pause = match cluster.feed.newest() {
+        Some(published) => cluster.timing.refresh_every.saturating_sub(now.since(published.issued_at)),
+        None => cluster.timing.refresh_every,
+    };
+    Instant::now() + pause
+}
+
+fn after(cluster: &Cluster, error: &RoundError) -> Duration {
+    match error {
+        RoundError::Store(error) => {
+            tracing::warn!(%error, cluster = %cluster.id, "nothing published: the database does not answer");
+            RETRY
+        }
+        RoundError::Divergence | RoundError::Ahead => {
+            tracing::error!(%error, cluster = %cluster.id, "nothing is published until an operator looks");
+            ALARM
+        }
+        RoundError::Plan(_) | RoundError::Stored(_) => {
+            tracing::error!(%error, cluster = %cluster.id, "nothing published");
+            ALARM
+        }
+    }
+}
+
+const QUIET: Duration = Duration::from_millis(50);
+const TRAILING: Duration = Duration::from_millis(5);
+const CAP: Duration = Duration::from_millis(50);
+const RETRY: Duration = Duration::from_millis(500);
+const ALARM: Duration = Duration::from_secs(5);

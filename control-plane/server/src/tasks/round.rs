@@ -1,0 +1,246 @@
+//! One round of publication: rows at one version -> plan -> signed head -> database -> streams.
+//!
+//! Owns the order: nothing is served that is not committed, and only stored bytes are served.
+
+use std::sync::Arc;
+
+use rap_authority::known_features;
+use rap_contract::{Expectation, HeadFacts, Reject, Verified, sign};
+use rap_planner::{ClusterRows, HeadTerms, LeafMemory, NodeRow, Plan, PlanError, RevokedRow, plan};
+use rap_store::{
+    HeadInsert, HeadRow, LeafRow, NewHeadRow, PgConnection, PlannerRows, StoreError, Transient, head_insert,
+    leaves_record, planner_rows,
+};
+use rap_types::{Digest, HeadOrder, Incarnation, Refresh, Version};
+use rap_wire::v1;
+
+use crate::clusters::Cluster;
+use crate::control::Control;
+use crate::sync::Published;
+use crate::transaction::transaction;
+
+/// Why a round published nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RoundError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The rows contradict each other.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A stored head does not verify.
+    #[error("a stored head does not verify: {0}")]
+    Stored(Reject),
+    /// Another replica, or this one before, signed another root for this version.
+    #[error("planner.divergence: two roots for one version")]
+    Divergence,
+    /// What was published is newer than the database.
+    #[error("the database is older than what was published")]
+    Ahead,
+}
+
+impl Transient for RoundError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+/// Publishes the newest version, or signs the present one again if that is due.
+pub async fn run(control: &Control, cluster: &Cluster) -> Result<(), RoundError> {
+    let Some(rows) = planner_rows(control.store.system(), cluster.id).await? else { return Ok(()) };
+    let newest = cluster.feed.newest();
+    let position = (Incarnation(rows.cluster.cluster.incarnation), Version(rows.cluster.config_seq));
+    match &newest {
+        Some(published) if published.order.durable() == position => {
+            refresh(control, cluster, published).await
+        }
+        Some(published) if published.order.durable() > position => {
+            cluster.feed.withdraw();
+            Err(RoundError::Ahead)
+        }
+        Some(_) | None => advance(control, cluster, &rows, newest.as_deref()).await,
+    }
+}
+
+async fn advance(
+    control: &Control,
+    cluster: &Cluster,
+    rows: &PlannerRows,
+    newest: Option<&Published>,
+) -> Result<(), RoundError> {
+    let input = planner_input(control, rows);
+    let planned = Arc::new(plan(&input, &cluster.map_key, newest.map(|published| &*published.plan))?);
+    let version = (planned.incarnation, planned.version);
+    // After a restart, or when another replica was first: what is stored is what is served.
+    if let Some(stored) = rows.head.as_ref().filter(|row| row.head.order.durable() == version) {
+        return adopt(control, cluster, planned, stored);
+    }
+    if rows.head.as_ref().is_some_and(|row| row.head.order.durable() > version) {
+        return Err(RoundError::Ahead);
+    }
+    let previous = rows.first_head.as_ref().map(|row| row.head.digest);
+    let order = HeadOrder { incarnation: planned.incarnation, version: planned.version, refresh: Refresh(0) };
+    store(control, cluster, planned, order, previous).await
+}
+
+async fn refresh(control: &Control, cluster: &Cluster, published: &Published) -> Result<(), RoundError> {
+    let age = control.clock.now().wall.since(published.issued_at);
+    if age < cluster.timing.refresh_every {
+        return Ok(());
+    }
+    let order = HeadOrder { refresh: Refresh(published.order.refresh.0 + 1), ..published.order };
+    store(control, cluster, published.plan.clone(), order, published.previous).await
+}
+
+/// Signs, inserts, and serves what the database then holds for this order.
+async fn store(
+    control: &Control,
+    cluster: &Cluster,
+    planned: Arc<Plan>,
+    order: HeadOrder,
+    previous: Option<Digest>,
+) -> Result<(), RoundError> {
+    let terms = HeadTerms {
+        issuer: cluster.authority.id(),
+        refresh: order.refresh,
+        previous,
+        issued_at: control.clock.now().wall,
+        fresh_for: cluster.timing.fresh_for,
+        reconnect_window: control.config.pushing.reconnect_window,
+        dev: control.installation.facts.dev,
+    };
+    let envelope = sign(&planned.head(&terms), &[&cluster.authority]);
+    let (verified, facts) = open_head(control, cluster, &envelope)?;
+    let new =
+        NewHeadRow { cluster: cluster.id, order, envelope, root: facts.root, digest: verified.digest() };
+    let leaves = changed_leaves(&planned, order);
+    let outcome: Result<HeadInsert, RoundError> = transaction!(control.store.system(), connection => {
+        insert(connection, &new, &leaves).await
+    });
+    match outcome? {
+        HeadInsert::Inserted => serve(cluster, planned, new.envelope, &facts),
+        HeadInsert::Lost(stored) => return adopt(control, cluster, planned, &stored),
+    }
+    Ok(())
+}
+
+fn adopt(
+    control: &Control,
+    cluster: &Cluster,
+    planned: Arc<Plan>,
+    stored: &HeadRow,
+) -> Result<(), RoundError> {
+    let (_, facts) = open_head(control, cluster, &stored.head.envelope)?;
+    if facts.root != planned.tree.root() {
+        cluster.feed.withdraw();
+        return Err(RoundError::Divergence);
+    }
+    serve(cluster, planned, stored.head.envelope.clone(), &facts);
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    new: &NewHeadRow,
+    leaves: &[LeafRow],
+) -> Result<HeadInsert, RoundError> {
+    let outcome = head_insert(connection, new).await?;
+    if outcome == HeadInsert::Inserted && !leaves.is_empty() {
+        leaves_record(connection, new.cluster, leaves).await?;
+    }
+    Ok(outcome)
+}
+
+fn serve(cluster: &Cluster, plan: Arc<Plan>, envelope: Vec<u8>, facts: &HeadFacts) {
+    tracing::debug!(cluster = %cluster.id, order = %facts.order, "published");
+    cluster.feed.publish(Published {
+        plan,
+        head: envelope.into(),
+        order: facts.order,
+        previous: facts.previous,
+        issued_at: facts.issued_at,
+        fresh_until: facts.fresh_until,
+    });
+}
+
+/// Verifies a head of this cluster, at whatever time it was signed.
+pub fn open_head(
+    control: &Control,
+    cluster: &Cluster,
+    envelope: &[u8],
+) -> Result<(Verified<v1::ClusterHead>, HeadFacts), RoundError> {
+    let facts = &control.installation.facts;
+    let expect = Expectation {
+        installation: Some(facts.id),
+        cluster: Some(cluster.id),
+        features: known_features(facts.dev),
+        ..Expectation::default()
+    };
+    HeadFacts::open(envelope, &cluster.chain.keys::<v1::ClusterHead>(), &expect).map_err(RoundError::Stored)
+}
+
+fn changed_leaves(plan: &Plan, order: HeadOrder) -> Vec<LeafRow> {
+    if order.refresh.0 > 0 {
+        return Vec::new();
+    }
+    let changed = plan.nodes.iter().filter(|(_, node)| node.generation == plan.version.0);
+    changed
+        .map(|(id, node)| LeafRow {
+            node: *id,
+            incarnation: plan.incarnation.0,
+            node_generation: node.generation,
+            manifest_root: node.manifest_root,
+        })
+        .collect()
+}
+
+fn planner_input(control: &Control, rows: &PlannerRows) -> ClusterRows {
+    let row = &rows.cluster.cluster;
+    let nodes = rows.nodes.iter().map(|stored| {
+        let node = &stored.node;
+        let memory = rows.leaves.iter().find(|leaf| leaf.node == node.node);
+        NodeRow {
+            node: node.node,
+            name: node.name.clone(),
+            node_public_key: node.node_public_key,
+            wireguard_public_key: node.wireguard_public_key,
+            organization: node.organization,
+            roles: node.roles.clone(),
+            tags: node.facts.tags.clone(),
+            region: node.facts.region.clone(),
+            link_endpoints: node.facts.link_endpoints.clone(),
+            wireguard_endpoints: node.facts.wireguard_endpoints.clone(),
+            host_number: node.host_number,
+            key_generation: stored.key_generation,
+            leaf: memory.map(|leaf| LeafMemory {
+                generation: leaf.node_generation,
+                manifest_root: leaf.manifest_root,
+            }),
+        }
+    });
+    let revoked = rows.revoked.iter().map(|stored| RevokedRow {
+        node: stored.node.node,
+        node_public_key: stored.node.node_public_key,
+        key_generation: stored.key_generation,
+    });
+    ClusterRows {
+        installation: control.installation.facts.id,
+        cluster: row.cluster,
+        name: row.name.clone(),
+        incarnation: Incarnation(row.incarnation),
+        version: Version(rows.cluster.config_seq),
+        ipv4_pool: row.ipv4_pool,
+        cluster_ca: rows.ca.cert_der.clone(),
+        degraded_for_ms: row.degraded_for_ms,
+        leaf_lifetime_ms: row.leaf_lifetime_ms,
+        mtu: MTU,
+        link_probe_interval_ms: LINK_PROBE_INTERVAL_MS,
+        wireguard_keepalive_s: WIREGUARD_KEEPALIVE_S,
+        nodes: nodes.collect(),
+        revoked: revoked.collect(),
+    }
+}
+
+const MTU: u32 = 1280;
+const LINK_PROBE_INTERVAL_MS: u32 = 1_000;
+const WIREGUARD_KEEPALIVE_S: u32 = 25;
