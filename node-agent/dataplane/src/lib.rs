@@ -1,1 +1,42 @@
 //! The fast plane: links, WireGuard, forwarding table.
+//!
+//! Owns the process: its folder and lock, the socket its agent speaks over, the table in force and the
+//! devices that obey it. Refuses to own decisions: what may be done, with whom and until when is in
+//! the table; after its deadlines nothing of it is left, with or without an agent.
+
+mod args;
+mod capability;
+mod check;
+mod claim;
+mod control;
+mod ping;
+mod plane;
+mod run;
+mod stats;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use rap_runtime::exit;
+use tokio::runtime::Builder;
+
+pub use args::{Cli, Command, Settings};
+
+/// Parses the command line, runs it, prints the error if any, and returns the exit status.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check(settings) => check::check(&settings),
+        Command::Run(settings) => run::start(settings, Builder::new_multi_thread().worker_threads(WORKERS)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{}", exit::line(&fault));
+            exit::status(exit::code_of(&fault))
+        }
+    }
+}
+
+/// One may wait for the kernel while the other moves packets.
+const WORKERS: usize = 2;

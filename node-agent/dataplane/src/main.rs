@@ -1,2 +1,5 @@
-//! The fast plane: links, WireGuard, forwarding table.
-fn main() {}
+//! `rap-dataplane`: one process per membership that moves its packets.
+
+fn main() -> std::process::ExitCode {
+    rap_dataplane::main()
+}

@@ -1,0 +1,106 @@
+//! The command line and its environment. Secrets have no place here: they come over the socket.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use rap_runtime::telemetry::LogFormat;
+
+/// Move the packets of one membership, as its agent says.
+///
+/// The agent connects to DIR/NAME/dataplane.sock and sends a forwarding table. The data plane outlives
+/// the agent and closes by itself what the table's deadlines end. Needs CAP_NET_ADMIN for the overlay
+/// interface; works without one, then only links and pings are carried.
+#[derive(Debug, Parser)]
+#[command(name = "rap-dataplane", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM, SIGINT or the agent's stop.
+    Run(Settings),
+    /// Say whether `run` with the same settings would work here, and change nothing.
+    Check(Settings),
+}
+
+/// Settings of one data plane.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Membership that is served.
+    #[arg(long, env = "RAP_DATAPLANE_MEMBERSHIP", value_name = "NAME", value_parser = membership)]
+    pub membership: String,
+    /// Folder of run-time files; NAME/dataplane.sock and NAME/dataplane.lock are made in it.
+    #[arg(long, env = "RAP_DATAPLANE_RUN_DIR", value_name = "DIR", default_value = "/run/rap")]
+    pub run_dir: PathBuf,
+    /// Where links are accepted (TCP).
+    #[arg(long, env = "RAP_DATAPLANE_LINK_LISTEN", value_name = "ADDR:PORT", default_value = "[::]:7443")]
+    pub link_listen: SocketAddr,
+    /// Where WireGuard datagrams come and go (UDP).
+    #[arg(
+        long,
+        env = "RAP_DATAPLANE_WIREGUARD_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "[::]:51820"
+    )]
+    pub wireguard_listen: SocketAddr,
+    /// Name of the overlay interface.
+    #[arg(
+        long,
+        env = "RAP_DATAPLANE_INTERFACE",
+        value_name = "NAME",
+        default_value = "rap0",
+        value_parser = interface
+    )]
+    pub interface: String,
+    /// Make no overlay interface even if that is possible.
+    #[arg(long, env = "RAP_DATAPLANE_NO_TUN")]
+    pub no_tun: bool,
+    /// Format of log lines on standard error: text or json. RAP_LOG sets the filter.
+    #[arg(long, env = "RAP_DATAPLANE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// End if no table was applied this many seconds after the start. Without it: wait for ever.
+    #[arg(long, env = "RAP_DATAPLANE_TABLE_TIMEOUT", value_name = "SECONDS")]
+    pub table_timeout: Option<u32>,
+}
+
+/// The name becomes the name of a folder.
+fn membership(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    let fits = (1..=63).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with('-');
+    if fits { Ok(text.to_owned()) } else { Err("1 to 63 of a-z, 0-9, - and _, not - first".to_owned()) }
+}
+
+/// What the kernel takes as a name, without surprises in shells.
+fn interface(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let fits = (1..=15).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with('-');
+    if fits { Ok(text.to_owned()) } else { Err("1 to 15 letters, digits, - and _, not - first".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in ["", ".", "..", "a/b", "../x", "-a", "A", &"x".repeat(64)] {
+            assert!(membership(name).is_err(), "{name:?}");
+        }
+        assert_eq!(membership("prod-1_a").as_deref(), Ok("prod-1_a"));
+        for name in ["", "a/b", "a b", "%d", "sixteen-letters-", "-x"] {
+            assert!(interface(name).is_err(), "{name:?}");
+        }
+        assert_eq!(interface("rap0").as_deref(), Ok("rap0"));
+    }
+}

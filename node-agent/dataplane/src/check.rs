@@ -1,0 +1,76 @@
+//! `check`: what `run` would meet here. Leaves nothing behind.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use rap_runtime::Fault;
+use rap_types::Reason;
+
+use crate::args::Settings;
+use crate::{capability, claim};
+
+/// Prints what was found; an error lists what is in the way.
+pub(crate) fn check(settings: &Settings) -> Result<(), Fault> {
+    match (settings.no_tun, capability::no_tun_because()) {
+        (true, _) => println!("interface: none, as asked"),
+        (false, None) => println!("interface: {}", settings.interface),
+        (false, Some(why)) => println!("interface: none, {why}"),
+    }
+    if claim::is_taken(&settings.run_dir, &settings.membership)? {
+        println!("membership {}: a data plane is running; its ports are not checked", settings.membership);
+        return Ok(());
+    }
+    println!("membership {}: no data plane is running", settings.membership);
+    ports(settings)?;
+    println!("links: {}", settings.link_listen);
+    println!("wireguard: {}", settings.wireguard_listen);
+    Ok(())
+}
+
+/// Binds both ports and lets them go, so that a port that is taken is found before the first table.
+pub(crate) fn ports(settings: &Settings) -> Result<(), Fault> {
+    let tcp = TcpListener::bind(settings.link_listen).map(drop);
+    let udp = UdpSocket::bind(settings.wireguard_listen).map(drop);
+    let found: Vec<String> = [
+        problem("link-listen", settings.link_listen, tcp),
+        problem("wireguard-listen", settings.wireguard_listen, udp),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if found.is_empty() { Ok(()) } else { Err(Fault::new(Reason::ConfigInvalid, found.join("; "))) }
+}
+
+fn problem(setting: &str, address: SocketAddr, bound: io::Result<()>) -> Option<String> {
+    bound.err().map(|error| format!("{setting} {address}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser as _;
+
+    #[test]
+    fn every_port_that_is_taken_is_named() {
+        let (tcp, udp) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (tcp, udp) = (tcp.local_addr().unwrap(), (udp.local_addr().unwrap(), udp));
+        let links = tcp.to_string();
+        let wireguard = udp.0.to_string();
+        let parsed = Cli::try_parse_from([
+            "rap-dataplane",
+            "check",
+            "--membership=m",
+            "--link-listen",
+            &links,
+            "--wireguard-listen",
+            &wireguard,
+        ]);
+        let Command::Check(settings) = parsed.unwrap().command else { panic!("check") };
+        let fault = ports(&settings).unwrap_err();
+        assert_eq!(fault.reason, Reason::ConfigInvalid);
+        // The TCP listener was dropped above, the UDP socket was not.
+        assert!(fault.message.contains("wireguard-listen") && !fault.message.contains("link-listen"));
+    }
+}

@@ -1,0 +1,133 @@
+//! One connection from its first byte to its last.
+
+use rap_runtime::Fault;
+use rap_types::Reason;
+use rap_wire::v1;
+use rap_wire::v1::dataplane_message::Body;
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::events::LinkEvents;
+use super::requests::Requests;
+use super::{Control, hello, read, write};
+
+/// Why a controller's connection ended.
+pub(super) enum End {
+    /// The agent closed it, or the socket failed.
+    Gone,
+    /// The agent broke a rule of the socket.
+    Refused(Fault),
+    /// The agent ended the process.
+    Stopped,
+}
+
+/// Serves one connection.
+pub(super) async fn run(control: &Control, mut stream: UnixStream) {
+    let token = control.plane.group().token();
+    let opened = tokio::select! {
+        () = token.cancelled() => return,
+        opened = open(control, &mut stream) => opened,
+    };
+    let permit = match opened {
+        Ok(Some(permit)) => permit,
+        Ok(None) => return,
+        Err((id, fault)) => {
+            tracing::warn!(reason = fault.reason.row().code, %fault, "controller refused");
+            write::last(&mut stream, &refusal(id, &fault)).await;
+            return;
+        }
+    };
+    tracing::info!("controller connected");
+    serve(control, stream).await;
+    drop(permit);
+    tracing::info!("controller disconnected; the table stays in force");
+}
+
+/// Who it is, what it speaks, and whether there is another. `None`: it left without a word.
+async fn open(
+    control: &Control,
+    stream: &mut UnixStream,
+) -> Result<Option<OwnedSemaphorePermit>, (u64, Fault)> {
+    hello::check_peer(stream).map_err(|fault| (0, fault))?;
+    let first = timeout(hello::WAIT, read::message(stream)).await;
+    let silent = |_| (0, Fault::new(Reason::RequestTimeout, "no hello in time"));
+    let first = match first.map_err(silent)? {
+        Ok(Some(message)) => message,
+        Ok(None) | Err(read::ReadError::Io) => return Ok(None),
+        Err(read::ReadError::Broken(fault)) => return Err((0, fault)),
+    };
+    let refused = |fault| (first.id, fault);
+    let protocol = hello::negotiate(first.body.as_ref(), control.plane.membership()).map_err(refused)?;
+    let permit = hello::take_control(&control.controller).await.map_err(refused)?;
+    let answer = hello::answer(&control.plane, protocol);
+    match write::message(stream, &v1::DataplaneMessage { id: first.id, body: Some(answer) }).await {
+        Ok(()) => Ok(Some(permit)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Until the agent is gone or refused, or the process ends.
+async fn serve(control: &Control, stream: UnixStream) {
+    let token = control.plane.group().token();
+    let over = CancellationToken::new();
+    let _ends_requests = over.clone().drop_guard();
+    let (mut reading, writing) = stream.into_split();
+    let (answers, queue) = mpsc::channel(QUEUE);
+    let requests = Requests::new(control.plane.clone(), &answers, over);
+    let writer = write::run(writing, queue, LinkEvents::new(control.plane.mesh()));
+    tokio::pin!(writer);
+    let end = tokio::select! {
+        () = token.cancelled() => return,
+        () = &mut writer => return,
+        end = listen(&mut reading, &requests, &answers) => end,
+    };
+    if let End::Refused(fault) = &end {
+        tracing::warn!(reason = fault.reason.row().code, %fault, "controller dropped");
+        // Full: the agent does not read, and would not read this either.
+        let _unread = answers.try_send(refusal(0, fault));
+    }
+    drop(answers);
+    if matches!(end, End::Refused(_) | End::Stopped) {
+        // The writer ends when its queue is empty; each of its writes has a deadline.
+        writer.await;
+    }
+    if matches!(end, End::Stopped) {
+        tracing::info!("stopped by the agent");
+        control.plane.group().cancel();
+    }
+}
+
+async fn listen(
+    stream: &mut tokio::net::unix::OwnedReadHalf,
+    requests: &Requests,
+    answers: &mpsc::Sender<v1::DataplaneMessage>,
+) -> End {
+    loop {
+        let message = match read::message(stream).await {
+            Ok(Some(message)) => message,
+            Ok(None) | Err(read::ReadError::Io) => return End::Gone,
+            Err(read::ReadError::Broken(fault)) => return End::Refused(fault),
+        };
+        let id = message.id;
+        match message.body {
+            Some(v1::agent_message::Body::Stop(_)) => {
+                let ack = v1::DataplaneMessage { id, body: Some(Body::StopAck(v1::StopAck {})) };
+                let _gone = timeout(write::WAIT, answers.send(ack)).await;
+                return End::Stopped;
+            }
+            body => requests.take(id, body).await,
+        }
+    }
+}
+
+/// The message that says why.
+pub(super) fn refusal(id: u64, fault: &Fault) -> v1::DataplaneMessage {
+    let reason = fault.reason.row().code.to_owned();
+    let body = Body::Refusal(v1::DataplaneRefusal { reason, message: fault.message.clone() });
+    v1::DataplaneMessage { id, body: Some(body) }
+}
+
+/// Answers that wait for the agent to read.
+const QUEUE: usize = 32;

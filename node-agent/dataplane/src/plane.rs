@@ -1,0 +1,231 @@
+//! The table in force and the devices that obey it.
+//!
+//! Owns the order of an apply and the rule that a refused table changes nothing. The deadlines are in
+//! the tables of the devices, which keep them by themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_mesh::{Mesh, MeshConfig};
+use rap_runtime::{Clock, Fault, TaskGroup};
+use rap_types::{NodeId, Reason};
+use rap_wire::v1::ForwardingTable;
+use rap_wireguard::{Device, DeviceConfig, PublicKey, TunConfig, Underlay};
+use sd_notify::NotifyState;
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard, watch};
+
+use crate::args::Settings;
+use crate::run::notify;
+use crate::table::{self, Member, PeerFacts, Plan};
+
+/// The data plane of one membership.
+pub(crate) struct Plane {
+    settings: Settings,
+    tun: Option<String>,
+    instance: [u8; 16],
+    group: TaskGroup,
+    /// Held while a table is applied.
+    applying: Mutex<Option<Member>>,
+    device: RwLock<Option<Running>>,
+    mesh: watch::Sender<Option<Mesh>>,
+    facts: watch::Sender<Arc<Facts>>,
+}
+
+/// What the table in force says, for those who look.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// 0: no table yet.
+    pub(crate) version: u64,
+    pub(crate) peers: Vec<PeerFacts>,
+}
+
+struct Running {
+    device: Device,
+    mtu: u16,
+}
+
+impl Plane {
+    /// A plane without a table: nothing is open yet. `tun`: name of the interface to make.
+    pub(crate) fn new(settings: &Settings, tun: Option<String>, group: TaskGroup) -> Self {
+        let mut instance = [0; 16];
+        rand::fill(&mut instance);
+        Self {
+            settings: settings.clone(),
+            tun,
+            instance,
+            group,
+            applying: Mutex::default(),
+            device: RwLock::default(),
+            mesh: watch::Sender::default(),
+            facts: watch::Sender::default(),
+        }
+    }
+
+    pub(crate) fn membership(&self) -> &str {
+        &self.settings.membership
+    }
+
+    /// Name of the overlay interface, if there is or will be one.
+    pub(crate) fn interface(&self) -> Option<&str> {
+        self.tun.as_deref()
+    }
+
+    /// Random per process.
+    pub(crate) fn instance(&self) -> [u8; 16] {
+        self.instance
+    }
+
+    pub(crate) fn group(&self) -> &TaskGroup {
+        &self.group
+    }
+
+    pub(crate) fn facts(&self) -> Arc<Facts> {
+        self.facts.borrow().clone()
+    }
+
+    /// The mesh, from the first table on.
+    pub(crate) fn mesh(&self) -> watch::Receiver<Option<Mesh>> {
+        self.mesh.subscribe()
+    }
+
+    /// The device, if there is one. Hold it for a short time: a new key waits for it.
+    pub(crate) async fn device(&self) -> Option<RwLockReadGuard<'_, Device>> {
+        let running = self.device.read().await;
+        RwLockReadGuard::try_map(running, |running| running.as_ref().map(|running| &running.device)).ok()
+    }
+
+    /// Puts a table in force and returns its version. A table that is malformed or not newer changes
+    /// nothing. Unchanged peers keep their sessions.
+    pub(crate) async fn apply(&self, table: ForwardingTable) -> Result<u64, Fault> {
+        let mut member = self.applying.lock().await;
+        let plan = table::read(table)?;
+        let current = self.facts().version;
+        if plan.version <= current {
+            return Err(table::refused(format!("version {} is not above {current}", plan.version)));
+        }
+        if member.is_some_and(|member| member != plan.member) {
+            return Err(table::refused("another node's table; end this process first"));
+        }
+        let mesh = self.mesh_for(&plan)?;
+        if let Some(leaf) = &plan.leaf {
+            let (chain, key) = leaf.credentials();
+            mesh.identify(chain, key).map_err(|error| table::refused(format!("identity: {error}")))?;
+        }
+        self.apply_device(&plan).await?;
+        let Plan { version, links, peers, .. } = plan;
+        mesh.apply(links);
+        *member = Some(plan.member);
+        tracing::info!(version, peers = peers.len(), "table in force");
+        notify(&[NotifyState::Status(&format!("table {version}, {} peers", peers.len()))]);
+        self.facts.send_replace(Arc::new(Facts { version, peers }));
+        Ok(version)
+    }
+
+    /// Ends the process's group with a failure if the device ends by itself, for example because
+    /// somebody removed its interface: a supervisor then starts afresh.
+    pub(crate) async fn watch(self: Arc<Self>) -> Result<(), String> {
+        let token = self.group.token();
+        loop {
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                () = tokio::time::sleep(WATCH) => {}
+            }
+            let failure = self.device().await.and_then(|device| device.failure());
+            if let Some(failure) = failure {
+                return Err(failure.to_string());
+            }
+        }
+    }
+
+    /// Fails if no table is in force in time.
+    pub(crate) async fn expect_table(self: Arc<Self>, within: Duration) -> Result<(), String> {
+        let token = self.group.token();
+        let mut facts = self.facts.subscribe();
+        tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            first = tokio::time::timeout(within, facts.wait_for(|facts| facts.version > 0)) => {
+                if !matches!(first, Ok(Ok(_))) {
+                    return Err(format!("no table within {} s", within.as_secs()));
+                }
+            }
+        }
+        token.cancelled().await;
+        Ok(())
+    }
+
+    /// Closes socket and interface.
+    pub(crate) async fn stop(&self) {
+        if let Some(running) = self.device.write().await.take() {
+            running.device.stop().await;
+        }
+    }
+
+    /// The mesh; the first table starts it.
+    fn mesh_for(&self, plan: &Plan) -> Result<Mesh, Fault> {
+        if let Some(mesh) = self.mesh.borrow().clone() {
+            return Ok(mesh);
+        }
+        let Member { node, cluster, .. } = plan.member;
+        let mut config = MeshConfig::new(node, cluster, self.settings.link_listen);
+        if let Some(interval) = plan.probe_interval {
+            config.timing.idle = interval;
+            config.timing.probe_interval = interval.min(config.timing.probe_interval);
+        }
+        let address = config.listen;
+        let mesh = Mesh::start(config, self.group.clone())
+            .map_err(|error| unavailable(format!("link-listen {address}: {error}")))?;
+        self.mesh.send_replace(Some(mesh.clone()));
+        Ok(mesh)
+    }
+
+    /// Gives the device its table; starts it first if there is none with this key and MTU.
+    async fn apply_device(&self, plan: &Plan) -> Result<(), Fault> {
+        let key = PublicKey::from(&plan.private_key);
+        let fits = |running: &Running| running.device.public_key() == key && running.mtu == plan.mtu;
+        if let Some(running) = self.device.read().await.as_ref().filter(|running| fits(running)) {
+            return give(&running.device, plan).await;
+        }
+        let mut slot = self.device.write().await;
+        if let Some(old) = slot.take() {
+            tracing::info!("WireGuard key or MTU changed: the device starts afresh");
+            old.device.stop().await;
+        }
+        let tun = self.tun.as_ref().map(|name| TunConfig { name: name.clone(), mtu: plan.mtu });
+        let private_key = plan.private_key.clone();
+        let underlay = Underlay::Bind(self.settings.wireguard_listen);
+        let config = DeviceConfig { private_key, underlay, tun };
+        let device = Device::start(config, &self.group, Clock::new()).await.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            Fault::new(error.reason(), format!("{error}: {cause}"))
+        })?;
+        match give(&device, plan).await {
+            Ok(()) => {
+                *slot = Some(Running { device, mtu: plan.mtu });
+                Ok(())
+            }
+            Err(fault) => {
+                device.stop().await;
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl Facts {
+    pub(crate) fn peer(&self, node: NodeId) -> Option<&PeerFacts> {
+        self.peers.iter().find(|peer| peer.node == node)
+    }
+}
+
+async fn give(device: &Device, plan: &Plan) -> Result<(), Fault> {
+    device.apply(plan.device.clone()).await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        Fault::new(error.reason(), format!("{error}{cause}"))
+    })
+}
+
+fn unavailable(message: String) -> Fault {
+    Fault::new(Reason::DataplaneUnavailable, message)
+}
+
+const WATCH: Duration = Duration::from_secs(1);

@@ -1,0 +1,81 @@
+//! The life of the process: claim, listen, serve, end. Owns the order; each step is elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_runtime::{Fault, TaskGroup, shutdown_signal, telemetry};
+use rap_types::Reason;
+use sd_notify::NotifyState;
+use tokio::net::UnixListener;
+use tokio::runtime::Builder;
+
+use crate::args::Settings;
+use crate::claim::Claim;
+use crate::plane::Plane;
+use crate::{capability, check, control};
+
+/// Runs a data plane on a runtime of its own until it is stopped.
+pub(crate) fn start(settings: Settings, runtime: &mut Builder) -> Result<(), Fault> {
+    telemetry::init(settings.log_format, "info")
+        .map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))?;
+    let runtime = runtime.enable_all().build().map_err(unavailable("runtime"))?;
+    runtime.block_on(run(settings))
+}
+
+async fn run(settings: Settings) -> Result<(), Fault> {
+    let signal = shutdown_signal().map_err(unavailable("signals"))?;
+    let (claim, listener) = Claim::take(&settings.run_dir, &settings.membership)?;
+    check::ports(&settings)?;
+    listener.set_nonblocking(true).map_err(unavailable("socket"))?;
+    let listener = UnixListener::from_std(listener).map_err(unavailable("socket"))?;
+    let tun = interface(&settings);
+    let group = TaskGroup::new();
+    let plane = Arc::new(Plane::new(&settings, tun, group.clone()));
+    group.spawn_critical("control-socket", control::serve(plane.clone(), listener));
+    group.spawn_critical("device-watch", plane.clone().watch());
+    if let Some(seconds) = settings.table_timeout {
+        let within = Duration::from_secs(seconds.into());
+        group.spawn_critical("first-table", plane.clone().expect_table(within));
+    }
+    tracing::info!(membership = settings.membership, interface = plane.interface(), "data plane ready");
+    notify(&[NotifyState::Ready, NotifyState::Status("waiting for a table")]);
+
+    let token = group.token();
+    tokio::select! {
+        signal = signal => tracing::info!(signal, "stopping"),
+        () = token.cancelled() => {}
+    }
+    notify(&[NotifyState::Stopping]);
+    let drained = group.shutdown(DRAIN).await;
+    plane.stop().await;
+    drop(claim);
+    match drained.failure {
+        Some(failure) => Err(Fault::new(Reason::DataplaneUnavailable, failure.to_string())),
+        None => Ok(()),
+    }
+}
+
+fn interface(settings: &Settings) -> Option<String> {
+    if settings.no_tun {
+        return None;
+    }
+    let missing = capability::no_tun_because();
+    if let Some(why) = &missing {
+        tracing::warn!(why, "no overlay interface: only links and pings are carried");
+    }
+    missing.is_none().then(|| settings.interface.clone())
+}
+
+/// Nobody listens when no service manager started the process.
+pub(crate) fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "service manager not told");
+    }
+}
+
+fn unavailable(what: &'static str) -> impl FnOnce(std::io::Error) -> Fault {
+    move |error| Fault::new(Reason::DataplaneUnavailable, format!("{what}: {error}"))
+}
+
+/// Links say goodbye within this time.
+const DRAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,86 @@
+//! What the agent is told of peers, drops and this process. Reads, changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rap_mesh::LinkStatus;
+use rap_wire::v1;
+use rap_wireguard::PeerStats;
+
+use crate::plane::Plane;
+use crate::table::PeerFacts;
+
+/// Statistics of this moment.
+pub(crate) async fn stats(plane: &Plane) -> v1::Stats {
+    let facts = plane.facts();
+    let mesh = plane.mesh().borrow().clone();
+    let links: BTreeMap<_, _> =
+        mesh.iter().flat_map(rap_mesh::Mesh::links).map(|link| (link.peer, link)).collect();
+    let device = plane.device().await.map(|device| (device.stats(), device.counters()));
+    let (tunnels, dropped) = device.unwrap_or_default();
+    let tunnels: BTreeMap<_, _> =
+        tunnels.into_iter().map(|stats| (stats.public_key.to_bytes(), stats)).collect();
+    let peers = facts.peers.iter().map(|peer| {
+        let tunnel = peer.key.and_then(|key| tunnels.get(key.as_bytes()));
+        of_peer(peer, links.get(&peer.node), tunnel)
+    });
+    let wireguard = dropped.iter().map(|(reason, count)| (format!("wireguard.{}", reason.code()), *count));
+    let rejected = mesh.iter().flat_map(rap_mesh::Mesh::rejected);
+    let rejected = rejected.map(|(reason, count)| (reason.row().code.to_owned(), count));
+    v1::Stats {
+        table_version: facts.version,
+        peers: peers.collect(),
+        drops: wireguard.chain(rejected).map(|(reason, count)| v1::DropCounter { reason, count }).collect(),
+        rss_bytes: rss(),
+    }
+}
+
+fn of_peer(peer: &PeerFacts, link: Option<&LinkStatus>, tunnel: Option<&PeerStats>) -> v1::PeerStats {
+    let age = tunnel.and_then(|tunnel| tunnel.handshake_age);
+    let endpoint = tunnel.and_then(|tunnel| tunnel.endpoint);
+    v1::PeerStats {
+        node_id: peer.node.to_vec(),
+        link_state: link_state(link),
+        link_reason: link.and_then(|link| link.reason).map_or_else(String::new, |r| r.row().code.to_owned()),
+        link_rtt_ns: link.and_then(|link| link.rtt).map_or(0, nanos),
+        // 0 is taken: no handshake yet.
+        handshake_age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1)),
+        rx_bytes: tunnel.map_or(0, |tunnel| tunnel.rx_bytes),
+        tx_bytes: tunnel.map_or(0, |tunnel| tunnel.tx_bytes),
+        wireguard_endpoint: endpoint.map_or_else(String::new, |endpoint| endpoint.to_string()),
+    }
+}
+
+/// A peer without any link is closed.
+pub(crate) fn link_state(link: Option<&LinkStatus>) -> String {
+    link.map_or("closed", |link| link.state.as_str()).to_owned()
+}
+
+/// Never 0, which means "none" on the socket.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Resident memory; 0 if the kernel does not say.
+fn rss() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    resident(&status).unwrap_or(0)
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_from_the_status_file() {
+        assert_eq!(resident("VmSize:\t 9 kB\nVmRSS:\t    1234 kB\n"), Some(1234 * 1024));
+        assert_eq!(resident("VmSize:\t 9 kB\n"), None);
+        assert!(rss() > 0);
+    }
+}

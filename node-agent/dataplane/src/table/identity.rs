@@ -1,0 +1,61 @@
+//! The leaf that links are made with: whose it is, who signed it, and that the key belongs to it.
+
+use std::collections::BTreeMap;
+
+use rap_runtime::Fault;
+use rap_runtime::tls::{ClusterTrust, LeafSlot, NodeIdentity, NodeLeaf, PeerReject, TrustStore};
+use rap_types::Mono;
+use rap_wire::v1::LinkIdentity;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use zeroize::Zeroizing;
+
+use super::{Member, deadline, refused};
+
+/// Own leaf, its authority and its key.
+pub(crate) struct LinkLeaf {
+    chain: [CertificateDer<'static>; 2],
+    key: Zeroizing<Vec<u8>>,
+    pub(crate) deadline: Option<Mono>,
+}
+
+impl LinkLeaf {
+    /// Checks that the leaf names `member`, that the authority signed it and that the key is its own.
+    /// Times are not checked: the deadline ends the links of a leaf that expired.
+    pub(super) fn read(
+        identity: LinkIdentity,
+        key: Zeroizing<Vec<u8>>,
+        member: Member,
+    ) -> Result<Self, Fault> {
+        let LinkIdentity { certificate, private_key: _, cluster_ca, deadline_ns } = identity;
+        let bad = |what: &str, reject: &dyn std::fmt::Display| refused(format!("identity: {what}: {reject}"));
+        let leaf = CertificateDer::from(certificate);
+        let authority = CertificateDer::from(cluster_ca);
+        let read = NodeLeaf::from_der(&leaf).map_err(|reject| bad("certificate", &reject))?;
+        let NodeIdentity { installation, cluster, node, key_generation: _ } = read.identity;
+        if (Member { installation, cluster, node }) != member {
+            return Err(bad("certificate", &"names somebody else"));
+        }
+        let trust = TrustStore::new();
+        let authorities = vec![authority.clone()];
+        trust.replace(cluster, ClusterTrust { installation, authorities, revoked: BTreeMap::new() });
+        let begin = u64::try_from(read.not_before.0 / 1000).unwrap_or(0);
+        let within = UnixTime::since_unix_epoch(std::time::Duration::from_secs(begin));
+        match trust.verify(&leaf, &[], within) {
+            Ok(_) | Err(PeerReject::Expired) => {}
+            Err(reject) => return Err(bad("cluster_ca", &reject)),
+        }
+        let read = Self { chain: [leaf, authority], key, deadline: deadline(deadline_ns) };
+        let (chain, key) = read.credentials();
+        LeafSlot::new().set(chain, key).map_err(|error| bad("private_key", &error))?;
+        Ok(read)
+    }
+
+    pub(super) fn authority(&self) -> &CertificateDer<'static> {
+        &self.chain[1]
+    }
+
+    /// Chain and key for handshakes.
+    pub(crate) fn credentials(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.chain.to_vec(), PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.to_vec())))
+    }
+}
