@@ -21,7 +21,7 @@ pub use doorbell::{Doorbell, Ring, doorbell_ring};
 pub use error::StoreError;
 pub use migrate::{MigrationError, migrate_down, migrate_up, migration_applied, newest_migration};
 pub use pool::{AppPool, DatabaseTarget, PoolSettings, Store, SystemPool};
-pub use retry::{Transient, transact};
+pub use retry::{Runs, Transient};
 pub use roles::{DatabaseRole, RoleError, check_role};
 /// What every method runs on: a connection, or an open transaction by `&mut transaction`.
 pub use sqlx::{PgConnection, PgTransaction};

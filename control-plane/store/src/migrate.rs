@@ -3,14 +3,20 @@
 //! Owns applying and undoing them. Refuses a database that a newer version migrated, and one whose
 //! applied migrations differ from the embedded ones.
 
+use std::time::Duration;
+
 use rap_types::Reason;
+use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Connection, PgConnection};
+use sqlx::postgres::PgPoolOptions;
 
 use crate::StoreError;
 use crate::columns::statements;
 use crate::pool::DatabaseTarget;
 use crate::roles::DatabaseRole;
+
+/// How long the database may take to accept the owner's connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
@@ -65,42 +71,40 @@ pub fn newest_migration() -> i64 {
 
 /// Applies what is missing. Several replicas may do so at once: an advisory lock lets one pass.
 pub async fn migrate_up(target: &DatabaseTarget) -> Result<(), MigrationError> {
-    let mut connection = owner(target).await?;
-    let outcome = MIGRATOR.run(&mut connection).await;
-    close(connection).await;
+    let owner = owner(target);
+    let outcome = MIGRATOR.run(&owner).await;
+    owner.close().await;
     Ok(outcome?)
 }
 
 /// Undoes every migration above `version`; 0 undoes all. Data in dropped tables is gone.
 pub async fn migrate_down(target: &DatabaseTarget, version: i64) -> Result<(), MigrationError> {
-    let mut connection = owner(target).await?;
-    let outcome = MIGRATOR.undo(&mut connection, version).await;
-    close(connection).await;
+    let owner = owner(target);
+    let outcome = MIGRATOR.undo(&owner, version).await;
+    owner.close().await;
     Ok(outcome?)
 }
 
 /// Number of the newest applied migration; 0 for an empty database.
 pub async fn migration_applied(target: &DatabaseTarget) -> Result<i64, MigrationError> {
-    let mut connection = owner(target).await?;
-    let applied = newest_applied(&mut connection).await;
-    close(connection).await;
+    let owner = owner(target);
+    let applied = newest_applied(&owner).await;
+    owner.close().await;
     Ok(applied?)
 }
 
-async fn newest_applied(connection: &mut PgConnection) -> Result<i64, StoreError> {
-    if !sqlx::query_scalar::<_, bool>(MIGRATIONS_APPLIED).fetch_one(&mut *connection).await? {
+async fn newest_applied(owner: &PgPool) -> Result<i64, StoreError> {
+    if !sqlx::query_scalar::<_, bool>(MIGRATIONS_APPLIED).fetch_one(owner).await? {
         return Ok(0);
     }
-    Ok(sqlx::query_scalar(NEWEST_APPLIED).fetch_one(connection).await?)
+    Ok(sqlx::query_scalar(NEWEST_APPLIED).fetch_one(owner).await?)
 }
 
-async fn owner(target: &DatabaseTarget) -> Result<PgConnection, StoreError> {
-    Ok(PgConnection::connect_with(&target.options(DatabaseRole::Owner)).await?)
-}
-
-/// Closing also gives back the advisory lock that a failed run still holds.
-async fn close(connection: PgConnection) {
-    if let Err(error) = connection.close().await {
-        tracing::debug!(%error, "closing the owner's connection");
-    }
+/// One connection of the owner, closed when the work is done: closing also gives back the advisory
+/// lock that a failed run still holds.
+fn owner(target: &DatabaseTarget) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .connect_lazy_with(target.options(DatabaseRole::Owner))
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,6 +59,7 @@ pub(super) struct Installed {
     pub(super) binaries: Binaries,
     pub(super) account: Account,
     pub(super) directory: PathBuf,
+    pub(super) socket_directory: PathBuf,
     log: PathBuf,
 }
 
@@ -73,7 +75,6 @@ impl Installed {
 pub struct EmbeddedPostgres {
     installed: Installed,
     postmaster: Postmaster,
-    socket_directory: PathBuf,
     state: watch::Sender<PostgresState>,
     /// Held as long as the server may run.
     _lock: File,
@@ -94,17 +95,17 @@ impl EmbeddedPostgres {
         let made_by = made_by(&directory)?;
         let wanted = made_by.as_deref().and_then(|version| version.parse().ok());
         let binaries = Binaries::find(settings.bin_dir.as_deref(), wanted)?;
+        let socket_directory = socket::socket_directory(data_dir, &account)?;
         match made_by {
             Some(found) if wanted != Some(binaries.major()) => {
                 return Err(PostgresError::Version { directory, found, available: binaries.major() });
             }
-            Some(_) => pidfile::clear_orphan(&directory).await?,
+            Some(_) => pidfile::clear_orphan(&directory, &socket_directory).await?,
             None => {
                 initialise(&binaries, &account, &directory, settings.durable, settings.extra_bootstrap)
                     .await?;
             }
         }
-        let socket_directory = socket::socket_directory(data_dir, &account)?;
         let configuration = Configuration {
             directory: &directory,
             socket_directory: &socket_directory,
@@ -114,18 +115,19 @@ impl EmbeddedPostgres {
         };
         configuration.write(&account)?;
 
-        let installed = Installed { binaries, account, directory, log: data_dir.join("postgres.log") };
+        let installed =
+            Installed { binaries, account, directory, socket_directory, log: data_dir.join("postgres.log") };
         let postmaster = tokio::time::timeout(settings.start_deadline, first_start(&installed))
             .await
             .map_err(|_| PostgresError::NotReady("the start deadline passed".to_owned()))??;
         let state = watch::Sender::new(PostgresState::Ready { restarts: 0, pid: postmaster.pid() });
-        Ok(Self { installed, postmaster, socket_directory, state, _lock: lock })
+        Ok(Self { installed, postmaster, state, _lock: lock })
     }
 
     /// How to connect to database `rap` as the database role `role`.
     pub fn connect_options(&self, role: &str) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
-            .socket(&self.socket_directory)
+            .socket(&self.installed.socket_directory)
             .port(5432)
             .ssl_mode(PgSslMode::Disable)
             .username(role)
@@ -147,6 +149,12 @@ impl EmbeddedPostgres {
     pub async fn supervise(self, shutdown: CancellationToken) {
         let Self { installed, postmaster, state, _lock, .. } = self;
         supervise(&installed, postmaster, &state, &shutdown).await;
+    }
+
+    /// Leaves the server running without its control plane, as a SIGKILL would.
+    #[cfg(test)]
+    pub(crate) fn abandon(self) {
+        std::mem::forget(self.postmaster);
     }
 
     /// Stops the server.
@@ -174,7 +182,7 @@ async fn first_start(installed: &Installed) -> Result<Postmaster, PostgresError>
 
 /// Takes the lock that says which process may run the server; it goes with the process.
 fn lock(path: &Path) -> Result<File, PostgresError> {
-    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path);
     let file = file.map_err(PostgresError::io("open", path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::PostgresError;
+use super::socket::SOCKET_FILE;
 
 /// How often a condition of another process is looked at again.
 pub(super) const POLL: Duration = Duration::from_millis(20);
@@ -29,14 +30,15 @@ pub(super) fn is_ready(directory: &Path, pid: u32) -> bool {
         && lines.nth(6).is_some_and(|line| line.trim() == "ready")
 }
 
-/// Clears the way for a new server: stops one that outlived its control plane, and removes the pid
-/// file of one that did not. Called with the directory's lock held, so no live control plane owns it.
-pub(super) async fn clear_orphan(directory: &Path) -> Result<(), PostgresError> {
+/// Clears the way for a new server: stops one that outlived its control plane, and removes what one
+/// that did not left lying. Called with the directory's lock held, so no live control plane owns it.
+pub(super) async fn clear_orphan(directory: &Path, socket_directory: &Path) -> Result<(), PostgresError> {
     let file = path(directory);
     let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(PostgresError::io("read", &file)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(PostgresError::io("read", &file)(error));
+        }
+        text => text.unwrap_or_default(),
     };
     let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).filter(|pid| *pid > 1);
     if let Some(pid) = pid
@@ -45,12 +47,16 @@ pub(super) async fn clear_orphan(directory: &Path) -> Result<(), PostgresError> 
         tracing::warn!(pid, "stopping a PostgreSQL server left by a killed control plane");
         stop_orphan(pid, directory).await?;
     }
-    match fs::remove_file(&file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(PostgresError::io("remove", &file)(error))
+    let socket = socket_directory.join(SOCKET_FILE);
+    for file in [file, socket.with_extension("5432.lock"), socket] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(PostgresError::io("remove", &file)(error));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 async fn stop_orphan(pid: i32, directory: &Path) -> Result<(), PostgresError> {
@@ -89,9 +95,14 @@ mod tests {
     async fn a_stale_pid_file_naming_an_unrelated_process_is_removed_and_the_process_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        fs::write(path(directory.path()), format!("{}\n/elsewhere\n", other.id())).unwrap();
-        clear_orphan(directory.path()).await.unwrap();
-        assert!(!path(directory.path()).exists());
+        let sockets = directory.path().join("sockets");
+        fs::create_dir(&sockets).unwrap();
+        let lock = sockets.join(".s.PGSQL.5432.lock");
+        for file in [&path(directory.path()), &lock] {
+            fs::write(file, format!("{}\n/elsewhere\n", other.id())).unwrap();
+        }
+        clear_orphan(directory.path(), &sockets).await.unwrap();
+        assert!(!path(directory.path()).exists() && !lock.exists());
         assert_eq!(other.try_wait().unwrap(), None);
         other.kill().unwrap();
         other.wait().unwrap();

@@ -14,7 +14,7 @@ use super::error::PostgresError;
 const LONGEST_PATH: usize = 107;
 
 /// The file PostgreSQL makes in the directory.
-const SOCKET_FILE: &str = ".s.PGSQL.5432";
+pub(super) const SOCKET_FILE: &str = ".s.PGSQL.5432";
 
 /// Makes the directory, private to `account`, and returns its path.
 pub(super) fn socket_directory(data_dir: &Path, account: &Account) -> Result<PathBuf, PostgresError> {

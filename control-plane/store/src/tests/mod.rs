@@ -1,3 +1,13 @@
 //! Tests on a real PostgreSQL, one file per promise.
 
+mod fixture;
+
+mod distribution;
+mod enrollment;
+mod installation;
+mod isolation;
+mod migrations;
+mod nodes;
+mod retry;
+mod server;
 mod statements;

@@ -1,0 +1,236 @@
+//! From committed rows to heads: sequences, outbox, doorbell, heads, leaves, the planner's read.
+
+use std::time::Duration;
+
+use rap_types::{Digest, HeadOrder};
+use serde_json::json;
+
+use super::fixture::{cluster_with_token, committed, id, node_added};
+use crate::testing::TestDatabase;
+use crate::*;
+
+fn head(order: HeadOrder, root: &[u8]) -> NewHeadRow {
+    NewHeadRow {
+        cluster: id(1),
+        order,
+        envelope: [b"envelope ", root].concat(),
+        root: Digest::of(&[root]),
+        digest: Digest::of(&[b"digest", root]),
+    }
+}
+
+#[tokio::test]
+async fn sequences_are_gapless_in_commit_order_and_a_rollback_gives_its_back() {
+    let store = TestDatabase::migrated().await.store().await;
+    let cluster = cluster_with_token(&store, 1).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            committed(transact!(store.system(), |connection| {
+                let seq = config_seq_allocate(connection, cluster).await?;
+                outbox_append(connection, cluster, seq, &[format!("peer/{seq}")], seq == 3).await
+            }))
+        });
+    }
+    let mut abandoned = store.system().begin().await.unwrap();
+    config_seq_allocate(&mut abandoned, cluster).await.unwrap();
+    abandoned.rollback().await.unwrap();
+    tasks.join_all().await.into_iter().for_each(|outcome| outcome.unwrap());
+
+    let mut transaction = store.system().begin().await.unwrap();
+    let rows = outbox_after(&mut transaction, cluster, 0, 100).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+    assert!(rows[2].urgent && rows[2].touched == ["peer/3"]);
+    assert_eq!(outbox_after(&mut transaction, cluster, 18, 1).await.unwrap()[0].seq, 19);
+    assert_eq!(outbox_positions(&mut transaction).await.unwrap()[0].config_seq, 20);
+    assert_eq!(outbox_prune(&mut transaction, cluster, 20).await.unwrap(), 0, "kept for a day");
+    assert!(incarnation_raise(&mut transaction, cluster, 1_900_000_000).await.unwrap());
+    assert!(!incarnation_raise(&mut transaction, cluster, 1_900_000_000).await.unwrap());
+}
+
+#[tokio::test]
+async fn of_many_replicas_exactly_one_inserts_the_head_of_a_version() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for replica in 0..20u8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let mut transaction = store.system().begin().await.unwrap();
+            let new = head(HeadOrder::new(1, 1, 0), &[replica]);
+            let outcome = head_insert(&mut transaction, &new).await.unwrap();
+            transaction.commit().await.unwrap();
+            (new, outcome)
+        });
+    }
+    let outcomes = tasks.join_all().await;
+    let winners: Vec<_> = outcomes.iter().filter(|(_, outcome)| *outcome == HeadInsert::Inserted).collect();
+    assert_eq!(winners.len(), 1);
+    for (new, outcome) in &outcomes {
+        match outcome {
+            HeadInsert::Inserted => {}
+            HeadInsert::Lost(row) => {
+                assert_eq!(row.head, winners[0].0, "the loser is shown the stored bytes");
+                assert_ne!(row.head.root, new.root, "and can tell the divergence");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn idle_re_signs_go_and_the_chain_of_first_heads_stays() {
+    let store = TestDatabase::migrated().await.store().await;
+    let cluster = cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    for order in [(1, 1, 0), (1, 1, 1), (1, 1, 2), (1, 4, 0), (1, 4, 1), (1, 4, 2)] {
+        let new = head(HeadOrder::new(order.0, order.1, order.2), b"root");
+        assert_eq!(head_insert(&mut transaction, &new).await.unwrap(), HeadInsert::Inserted);
+    }
+    assert_eq!(heads_prune(&mut transaction, cluster).await.unwrap(), 3);
+    let newest = head_newest(&mut transaction, cluster).await.unwrap().unwrap();
+    assert_eq!(newest.head.order, HeadOrder::new(1, 4, 2));
+    let first = head_newest_first(&mut transaction, cluster).await.unwrap().unwrap();
+    assert_eq!(first.head.order, HeadOrder::new(1, 4, 0));
+    let forced = sqlx::query("DELETE FROM cluster_heads").execute(&mut *transaction).await.unwrap();
+    assert_eq!(forced.rows_affected(), 1, "the policy hides first heads from deletion");
+    assert!(head_read(&mut transaction, cluster, HeadOrder::new(1, 1, 0)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn an_older_leaf_never_replaces_a_newer_one() {
+    let store = TestDatabase::migrated().await.store().await;
+    let cluster = cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    let node = node_added(&mut transaction, 50).await;
+    let leaf = |incarnation, generation, root: &[u8]| LeafRow {
+        node,
+        incarnation,
+        node_generation: generation,
+        manifest_root: Digest::of(&[root]),
+    };
+    for row in [leaf(1, 5, b"five"), leaf(1, 4, b"four"), leaf(1, 5, b"other")] {
+        leaves_record(&mut transaction, cluster, &[row]).await.unwrap();
+    }
+    assert_eq!(leaves_list(&mut transaction, cluster).await.unwrap(), [leaf(1, 5, b"five")]);
+    leaves_record(&mut transaction, cluster, &[leaf(2, 1, b"new life")]).await.unwrap();
+    assert_eq!(leaves_list(&mut transaction, cluster).await.unwrap(), [leaf(2, 1, b"new life")]);
+    leaves_record(&mut transaction, cluster, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_planner_reads_rows_and_sequence_of_one_moment() {
+    let store = TestDatabase::migrated().await.store().await;
+    let cluster = cluster_with_token(&store, 1).await;
+    assert!(planner_rows(store.system(), id(9)).await.unwrap().is_none());
+    committed(transact!(store.system(), |connection| {
+        policy_upsert(connection, cluster, "dataplane", &json!({"mtu": 1280})).await?;
+        policy_upsert(connection, cluster, "dataplane", &json!({"mtu": 1400})).await
+    }))
+    .unwrap();
+
+    // Every change adds one node and takes one sequence, so a torn read would show different numbers.
+    let writer = tokio::task::JoinSet::from_iter([{
+        let store = store.clone();
+        async move {
+            for byte in 50..110u8 {
+                committed(transact!(store.system(), |connection| {
+                    config_seq_allocate(connection, cluster).await?;
+                    node_added(connection, byte).await;
+                    Ok(())
+                }))
+                .unwrap();
+            }
+        }
+    }]);
+    let mut moments = 0;
+    loop {
+        let rows = planner_rows(store.system(), cluster).await.unwrap().unwrap();
+        assert_eq!(rows.nodes.len() as u64, rows.cluster.config_seq);
+        moments += 1;
+        if rows.cluster.config_seq == 60 {
+            assert_eq!(rows.policies, [("dataplane".to_owned(), json!({"mtu": 1400}))]);
+            assert!(rows.head.is_none() && rows.revoked.is_empty() && rows.leaves.is_empty());
+            break;
+        }
+    }
+    writer.join_all().await;
+    assert!(moments > 1);
+    let summary = &cluster_summaries(&mut store.system().begin().await.unwrap()).await.unwrap()[0];
+    assert_eq!((summary.nodes_active, summary.tokens_live, summary.head_version), (60, 1, None));
+}
+
+#[tokio::test]
+async fn the_doorbell_rings_for_a_cluster_polls_without_one_and_heals() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store().await;
+    let mut doorbell = Doorbell::new(database.target());
+    let long = Duration::from_secs(30);
+    assert_eq!(doorbell.wait(long).await, Ring::Poll, "rings before the connection were not heard");
+    doorbell_ring(store.system(), id(1)).await.unwrap();
+    assert_eq!(doorbell.wait(long).await, Ring::Cluster(id(1)));
+    assert_eq!(doorbell.wait(Duration::from_millis(10)).await, Ring::Poll);
+
+    let mut transaction = store.system().begin().await.unwrap();
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND query LIKE 'LISTEN%'",
+    )
+    .execute(&mut *transaction)
+    .await
+    .unwrap();
+    assert_eq!(doorbell.wait(long).await, Ring::Poll, "lost: look at everything");
+    assert_eq!(doorbell.wait(long).await, Ring::Poll, "connected again: look at everything");
+    doorbell_ring(store.system(), id(2)).await.unwrap();
+    assert_eq!(doorbell.wait(long).await, Ring::Cluster(id(2)));
+}
+
+#[tokio::test]
+async fn a_request_sent_twice_is_done_once_and_answered_alike() {
+    let store = TestDatabase::migrated().await.store().await;
+    let request = Digest::of(&[b"request"]);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let mut transaction = store.system().begin().await.unwrap();
+            let claim = idempotency_claim(&mut transaction, "ann", "key", request).await.unwrap();
+            if claim == Claim::Fresh {
+                idempotency_finish(&mut transaction, "ann", "key", b"answer").await.unwrap();
+            }
+            transaction.commit().await.unwrap();
+            claim
+        });
+    }
+    let claims = tasks.join_all().await;
+    assert_eq!(claims.iter().filter(|claim| **claim == Claim::Fresh).count(), 1);
+    assert_eq!(claims.iter().filter(|claim| **claim == Claim::Done(b"answer".to_vec())).count(), 9);
+    let mut transaction = store.system().begin().await.unwrap();
+    let other = Digest::of(&[b"another request"]);
+    assert_eq!(idempotency_claim(&mut transaction, "ann", "key", other).await.unwrap(), Claim::Misused);
+    assert_eq!(idempotency_claim(&mut transaction, "bob", "key", other).await.unwrap(), Claim::Fresh);
+    assert_eq!(idempotency_expire(&mut transaction).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn audit_rows_come_back_as_written_and_unsequenced() {
+    let store = TestDatabase::migrated().await.store().await;
+    let mut transaction = store.system().begin().await.unwrap();
+    let entry = NewAuditRow {
+        cluster: None,
+        organization: None,
+        actor: "operator:ann".into(),
+        action: "token.create".into(),
+        object: "token/1".into(),
+        before_digest: None,
+        after_digest: Some(Digest::of(&[b"after"])),
+        reason: String::new(),
+        request: id(1),
+    };
+    audit_insert(&mut transaction, &entry).await.unwrap();
+    audit_insert(&mut transaction, &entry).await.unwrap();
+    let rows = audit_list(&mut transaction, 0, 10).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((&rows[0].audit, rows[0].sequence), (&entry, None));
+    assert_eq!(audit_list(&mut transaction, rows[0].entry, 10).await.unwrap(), rows[1..]);
+}

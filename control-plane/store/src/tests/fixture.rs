@@ -1,0 +1,127 @@
+//! Rows that tests start from.
+
+use rap_types::{
+    ApprovalMode, ClusterId, Digest, JoinRequestId, NodeId, OrganizationId, Role, TokenId, Wall,
+};
+use serde_json::json;
+
+use crate::*;
+
+/// An id of any type, from one byte.
+pub(super) fn id<T: From<uuid::Uuid>>(byte: u8) -> T {
+    uuid::Uuid::from_bytes([byte; 16]).into()
+}
+
+pub(super) const FAR: Wall = Wall(4_000_000_000_000);
+
+pub(super) fn cluster() -> NewClusterRow {
+    NewClusterRow {
+        cluster: id(1),
+        name: "prod".into(),
+        incarnation: 1_800_000_000,
+        ipv4_pool: "100.96.0.0/16".parse().unwrap(),
+        dev: false,
+        fresh_for_ms: 300_000,
+        refresh_every_ms: 30_000,
+        degraded_for_ms: 43_200_000,
+        leaf_lifetime_ms: 86_400_000,
+        sealed_map_key: vec![1; 61],
+    }
+}
+
+pub(super) fn authority(sequence: u64, state: KeyState) -> AuthorityRow {
+    AuthorityRow {
+        cluster: id(1),
+        sequence,
+        record: vec![7; 200],
+        public_key: [8; 32],
+        sealed_private_key: vec![9; 61],
+        state,
+    }
+}
+
+pub(super) fn ca() -> ClusterCaRow {
+    ClusterCaRow {
+        cluster: id(1),
+        generation: 1,
+        cert_der: vec![3; 300],
+        sealed_key: vec![4; 61],
+        state: KeyState::Active,
+    }
+}
+
+pub(super) fn token(organization: Option<OrganizationId>, max_uses: u32) -> NewTokenRow {
+    NewTokenRow {
+        token: id(2),
+        cluster: id(1),
+        organization,
+        envelope: vec![5; 400],
+        secret_hash: Digest::of(&[b"secret"]),
+        approval: ApprovalMode::Manual,
+        roles: vec![Role::Core, Role::RelayNode],
+        tags: vec!["rack:1".into()],
+        ephemeral: false,
+        max_uses,
+        expires_at: FAR,
+    }
+}
+
+/// A request of the host whose keys come from `host`.
+pub(super) fn request(host: u16, organization: Option<OrganizationId>) -> NewJoinRequestRow {
+    let mut request = [0x70; 16];
+    request[..2].copy_from_slice(&host.to_be_bytes());
+    NewJoinRequestRow {
+        request: JoinRequestId::from_bytes(request),
+        cluster: id(1),
+        organization,
+        token: id(2),
+        node_public_key: *Digest::of(&[b"node", &host.to_be_bytes()]).as_bytes(),
+        wireguard_public_key: *Digest::of(&[b"wireguard", &host.to_be_bytes()]).as_bytes(),
+        nonce: [1; 32],
+        name: "Host.Example".into(),
+        facts: json!({"capabilities": ["can_route_mesh"], "agent_version": "0.1.0", "region": ""}),
+        advertise: json!({"link": ["192.0.2.1:7443"], "wireguard": []}),
+        source: "127.0.0.1".into(),
+    }
+}
+
+pub(super) fn node(byte: u8, organization: Option<OrganizationId>, host_number: u32) -> NewNodeRow {
+    NewNodeRow {
+        node: NodeId::from_bytes([byte; 16]),
+        cluster: id(1),
+        organization,
+        name: format!("node-{byte}"),
+        node_public_key: [byte; 32],
+        wireguard_public_key: [byte; 32],
+        host_number,
+        roles: vec![Role::Core],
+        ephemeral: false,
+        facts: NodeFacts { region: "eu".into(), ..NodeFacts::default() },
+    }
+}
+
+/// Commits a cluster with its CA and a token.
+pub(super) async fn cluster_with_token(store: &Store, max_uses: u32) -> ClusterId {
+    let mut transaction = store.system().begin().await.unwrap();
+    cluster_insert(&mut transaction, &cluster()).await.unwrap();
+    cluster_ca_insert(&mut transaction, &ca()).await.unwrap();
+    token_insert(&mut transaction, &token(None, max_uses)).await.unwrap();
+    transaction.commit().await.unwrap();
+    id(1)
+}
+
+/// Inserts a node with the next host number.
+pub(super) async fn node_added(connection: &mut PgConnection, byte: u8) -> NodeId {
+    let number = host_number_allocate(connection, id(1), id(byte), 65_534).await.unwrap().unwrap();
+    node_insert(connection, &node(byte, None, number)).await.unwrap();
+    id(byte)
+}
+
+pub(super) fn token_id() -> TokenId {
+    id(2)
+}
+
+/// Fixes the error type of a [`transact!`] in a test.
+pub(super) fn committed<T>(outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    outcome
+}

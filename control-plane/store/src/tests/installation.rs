@@ -1,0 +1,138 @@
+//! One installation, one activation, sessions that end; keys of clusters.
+
+use rap_types::{Digest, OperatorId, Wall};
+
+use super::fixture::{authority, cluster_with_token, committed, id};
+use crate::testing::TestDatabase;
+use crate::*;
+
+fn installation() -> NewInstallationRow {
+    NewInstallationRow {
+        installation: id(1),
+        dev: false,
+        public_key: [1; 32],
+        sealed_private_key: vec![2; 61],
+        tls_ca_cert_der: vec![3; 300],
+        sealed_tls_ca_key: vec![4; 61],
+        activation_request: vec![5; 200],
+        activation_nonce: [6; 32],
+        control_urls: vec!["https://127.0.0.1:8443".into()],
+    }
+}
+
+#[tokio::test]
+async fn fifty_racing_activations_consume_the_request_once() {
+    let store = TestDatabase::migrated().await.store().await;
+    let mut transaction = store.system().begin().await.unwrap();
+    assert!(installation_read(&mut transaction).await.unwrap().is_none());
+    installation_insert(&mut transaction, &installation()).await.unwrap();
+    assert!(!installation_activate(&mut transaction, b"manifest", &[9; 32]).await.unwrap(), "another nonce");
+    transaction.commit().await.unwrap();
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            committed(transact!(store.system(), |connection| {
+                installation_activate(connection, b"manifest", &[6; 32]).await
+            }))
+            .unwrap()
+        });
+    }
+    assert_eq!(tasks.join_all().await.into_iter().filter(|won| *won).count(), 1);
+    let row = installation_read(&mut store.system().begin().await.unwrap()).await.unwrap().unwrap();
+    assert_eq!(row.activation_manifest.as_deref(), Some(b"manifest".as_slice()));
+    assert!(row.activated_at.is_some());
+    assert_eq!(row.installation.public_key, [1; 32]);
+}
+
+#[tokio::test]
+async fn a_second_installation_in_one_database_is_refused() {
+    let store = TestDatabase::migrated().await.store().await;
+    let mut transaction = store.system().begin().await.unwrap();
+    installation_insert(&mut transaction, &installation()).await.unwrap();
+    let second = NewInstallationRow { installation: id(2), ..installation() };
+    let error = installation_insert(&mut transaction, &second).await.unwrap_err();
+    assert_eq!(error.reason().code(), "resource.exists");
+}
+
+#[tokio::test]
+async fn a_session_is_found_by_its_hash_until_it_ends_or_its_operator_does() {
+    let store = TestDatabase::migrated().await.store().await;
+    let mut transaction = store.system().begin().await.unwrap();
+    let operator = OperatorRow {
+        operator: OperatorId::from_bytes([7; 16]),
+        name: "ann".into(),
+        public_key: [8; 32],
+        platform_role: "platform_owner".into(),
+        disabled_at: None,
+    };
+    operator_insert(&mut transaction, &operator).await.unwrap();
+    assert_eq!(operator_by_key(&mut transaction, &[8; 32]).await.unwrap().as_ref(), Some(&operator));
+    assert_eq!(operators_list(&mut transaction).await.unwrap(), std::slice::from_ref(&operator));
+    let now: time::OffsetDateTime =
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *transaction).await.unwrap();
+    let now = Wall(i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap());
+    let session = |word: &[u8], expires_at| NewSession {
+        token_hash: Digest::of(&[word]),
+        operator: operator.operator,
+        operator_public_key: [8; 32],
+        expires_at,
+    };
+    let hour = std::time::Duration::from_secs(3600);
+    session_insert(&mut transaction, &session(b"live", now.plus(hour))).await.unwrap();
+    session_insert(&mut transaction, &session(b"past", now.minus(hour))).await.unwrap();
+    session_insert(&mut transaction, &session(b"old", now.minus(hour * 30))).await.unwrap();
+    let live = session_read(&mut transaction, Digest::of(&[b"live"])).await.unwrap().unwrap();
+    assert!(live.live && live.operator == operator);
+    assert!(!session_read(&mut transaction, Digest::of(&[b"past"])).await.unwrap().unwrap().live);
+    assert_eq!(sessions_expire(&mut transaction).await.unwrap(), 1);
+    assert_eq!(session_read(&mut transaction, Digest::of(&[b"other"])).await.unwrap(), None);
+
+    sqlx::query("UPDATE operators SET disabled_at = clock_timestamp()")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    assert_eq!(session_read(&mut transaction, Digest::of(&[b"live"])).await.unwrap(), None);
+    assert!(session_delete(&mut transaction, Digest::of(&[b"live"])).await.unwrap());
+    assert!(!session_delete(&mut transaction, Digest::of(&[b"live"])).await.unwrap());
+    let long = session_insert(&mut transaction, &session(b"long", now.plus(hour * 13))).await;
+    assert!(matches!(long, Err(StoreError::Violated { .. })), "{long:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_has_one_signing_authority_and_keeps_its_whole_chain() {
+    let store = TestDatabase::migrated().await.store().await;
+    let cluster = cluster_with_token(&store, 1).await;
+    committed(transact!(store.system(), |connection| {
+        authority_insert(connection, &authority(1, KeyState::Active)).await?;
+        authority_insert(connection, &authority(2, KeyState::Prepared)).await?;
+        dek_insert(connection, &DekRow { cluster, key_version: 1, wrapped_dek: vec![1; 61] }).await
+    }))
+    .unwrap();
+    let mut transaction = store.system().begin().await.unwrap();
+    assert_eq!(deks_list(&mut transaction, cluster).await.unwrap().len(), 1);
+    assert_eq!(authority_active(&mut transaction, cluster).await.unwrap().unwrap().sequence, 1);
+    let (active, tainted, prepared) = (KeyState::Active, KeyState::Tainted, KeyState::Prepared);
+    assert!(authority_state_set(&mut transaction, cluster, 1, active, tainted).await.unwrap());
+    assert!(!authority_state_set(&mut transaction, cluster, 1, active, tainted).await.unwrap());
+    assert!(authority_state_set(&mut transaction, cluster, 2, prepared, active).await.unwrap());
+    let chain = authorities_list(&mut transaction, cluster).await.unwrap();
+    assert_eq!(
+        chain.iter().map(|row| (row.sequence, row.state)).collect::<Vec<_>>(),
+        [(1, tainted), (2, active)]
+    );
+    let third = authority_insert(&mut transaction, &authority(3, KeyState::Active)).await.unwrap_err();
+    assert!(third.is_exists("cluster_authorities_one_active"), "{third}");
+}
+
+#[tokio::test]
+async fn a_role_grant_is_kept_once_as_signed() {
+    let store = TestDatabase::migrated().await.store().await;
+    let mut transaction = store.system().begin().await.unwrap();
+    for _ in 0..2 {
+        let digest = Digest::of(&[b"grant"]);
+        grant_insert(&mut transaction, digest, &[1; 32], "platform_admin", b"envelope").await.unwrap();
+    }
+    assert_eq!(grants_list(&mut transaction).await.unwrap(), [b"envelope".to_vec()]);
+}

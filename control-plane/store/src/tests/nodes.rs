@@ -1,0 +1,114 @@
+//! Nodes, their numbers, contacts and life.
+
+use rap_types::{IdentityStatus, Role, Wall};
+use sqlx::Connection;
+
+use super::fixture::{cluster_with_token, committed, id, node, node_added};
+use crate::testing::TestDatabase;
+use crate::*;
+
+#[tokio::test]
+async fn a_node_reads_back_with_its_roles_facts_and_contact() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    let node_id = node_added(&mut transaction, 50).await;
+    let row = node_read(&mut transaction, node_id).await.unwrap().unwrap();
+    assert_eq!(row.node, node(50, None, 1));
+    assert_eq!((row.identity_status, row.key_generation, row.contact), (IdentityStatus::Active, 1, None));
+
+    node_roles_set(&mut transaction, node_id, &[Role::Core, Role::RelayNode]).await.unwrap();
+    let facts = NodeFacts { tags: vec!["t".into()], link_endpoints: vec!["h:1".into()], ..row.node.facts };
+    assert!(node_facts_set(&mut transaction, node_id, &facts).await.unwrap());
+    assert_eq!(node_key_generation_raise(&mut transaction, node_id).await.unwrap(), Some(2));
+    assert!(node_wireguard_key_set(&mut transaction, node_id, &[9; 32]).await.unwrap());
+    let contact = |seen, acked| Contact {
+        last_seen_at: Wall(seen),
+        agent_version: "0.1.0".into(),
+        acked,
+        last_reject: String::new(),
+    };
+    let newest = contact(2_000, (1, 5));
+    let contacts = [(node_id, contact(1_000, (1, 4))), (node_id, newest.clone()), (id(99), newest.clone())];
+    node_contacts_record(&mut transaction, &contacts).await.unwrap();
+    node_contacts_record(&mut transaction, &[(node_id, contact(500, (1, 1)))]).await.unwrap();
+
+    let row = node_by_name(&mut transaction, id(1), "node-50").await.unwrap().unwrap();
+    assert_eq!(row.node.roles, [Role::Core, Role::RelayNode]);
+    assert_eq!((row.node.facts, row.key_generation), (facts, 2));
+    assert_eq!((row.node.wireguard_public_key, row.contact), ([9; 32], Some(newest)));
+    let names = node_names_taken(&mut transaction, id(1), &["node-50".into(), "x".into()]).await.unwrap();
+    assert_eq!(names, ["node-50"]);
+}
+
+#[tokio::test]
+async fn each_unique_thing_of_a_node_is_named_when_it_is_taken() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    node_added(&mut transaction, 50).await;
+    let number = host_number_allocate(&mut transaction, id(1), id(51), 100).await.unwrap().unwrap();
+    transaction.commit().await.unwrap();
+    for (row, constraint) in [
+        (NewNodeRow { node_public_key: [50; 32], ..node(51, None, number) }, "nodes_public_key"),
+        (NewNodeRow { name: "node-50".into(), ..node(51, None, number) }, "nodes_name"),
+        (NewNodeRow { wireguard_public_key: [50; 32], ..node(51, None, number) }, "nodes_wireguard_key"),
+        (node(51, None, 1), "nodes_host_number"),
+    ] {
+        let mut transaction = store.system().begin().await.unwrap();
+        let error = node_insert(&mut transaction, &row).await.unwrap_err();
+        assert!(error.is_exists(constraint), "{constraint}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_never_returns_and_its_number_rests_seven_days() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    let gone = node_added(&mut transaction, 50).await;
+    let set = |from, to| (from, to);
+    let (from, to) = set(IdentityStatus::Active, IdentityStatus::Revoked);
+    assert!(node_status_set(&mut transaction, gone, from, to).await.unwrap());
+    assert!(!node_status_set(&mut transaction, gone, from, to).await.unwrap(), "only from the named status");
+    assert_eq!(node_key_generation_raise(&mut transaction, gone).await.unwrap(), None);
+    assert!(node_by_name(&mut transaction, id(1), "node-50").await.unwrap().is_none());
+    let kept = node_by_key(&mut transaction, id(1), &[50; 32]).await.unwrap().unwrap();
+    assert_eq!(kept.identity_status, IdentityStatus::Revoked);
+    // A pool of one number: taken until seven days after it was given back.
+    assert_eq!(host_number_allocate(&mut transaction, id(1), id(51), 1).await.unwrap(), None);
+    sqlx::query("UPDATE node_addresses SET released_at = clock_timestamp() - interval '7 days 1 minute'")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    assert_eq!(host_number_allocate(&mut transaction, id(1), id(51), 1).await.unwrap(), Some(1));
+    node_insert(&mut transaction, &node(51, None, 1)).await.unwrap();
+
+    let mut nested = transaction.begin().await.unwrap();
+    let returning = NewNodeRow { node_public_key: [50; 32], ..node(52, None, 1) };
+    assert!(node_insert(&mut nested, &returning).await.unwrap_err().is_exists("nodes_public_key"));
+}
+
+#[tokio::test]
+async fn numbers_given_out_at_once_are_all_different() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for byte in 50..90u8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            committed(transact!(store.system(), |connection| {
+                host_number_allocate(connection, id(1), id(byte), 40).await
+            }))
+        });
+    }
+    let mut numbers: Vec<u32> = tasks
+        .join_all()
+        .await
+        .into_iter()
+        .map(|number: Result<_, StoreError>| number.unwrap().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=40).collect::<Vec<_>>());
+}
