@@ -33,6 +33,9 @@ pub enum StoreError {
     /// A number that the database's signed integers cannot carry.
     #[error("number out of range in column {0}")]
     Range(&'static str),
+    /// A database URL does not parse.
+    #[error("not a PostgreSQL URL")]
+    Url(#[source] sqlx::Error),
     /// Anything else: a fault of the program or of the schema.
     #[error("database fault")]
     Fault(#[source] sqlx::Error),
@@ -47,6 +50,7 @@ impl StoreError {
             Self::TimedOut => Reason::RequestTimeout,
             Self::Exists { .. } => Reason::ResourceExists,
             Self::Absent => Reason::ResourceNotFound,
+            Self::Url(_) => Reason::ConfigInvalid,
             Self::Violated { .. } | Self::Range(_) | Self::Fault(_) => Reason::ServerInternal,
         }
     }

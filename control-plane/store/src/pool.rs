@@ -39,7 +39,7 @@ impl DatabaseTarget {
     /// given for `app` or `system` is the owner's with user `rap_app` or `rap_system`; its password
     /// is kept, so either give the three roles one password or give three URLs.
     pub fn from_urls(owner: &str, app: Option<&str>, system: Option<&str>) -> Result<Self, StoreError> {
-        let parse = |url: &str| PgConnectOptions::from_str(url).map_err(StoreError::from);
+        let parse = |url: &str| PgConnectOptions::from_str(url).map_err(StoreError::Url);
         let derived = |role: DatabaseRole| Ok(parse(owner)?.username(role.name()));
         Ok(Self {
             owner: parse(owner)?,
@@ -218,5 +218,29 @@ impl Store {
     pub async fn close(&self) {
         self.system.0.close().await;
         self.app.0.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_without_a_url_of_their_own_use_the_owners_with_their_name() {
+        let owner = "postgres://fabric:word@db.example:5433/rap?sslmode=require";
+        let other = "postgres://tenant@db.example/rap";
+        let target = DatabaseTarget::from_urls(owner, Some(other), None).unwrap();
+        let names = [DatabaseRole::Owner, DatabaseRole::App, DatabaseRole::System]
+            .map(|role| (target.options(role).get_username().to_owned(), target.options(role).get_port()));
+        let expected = [("fabric", 5433), ("tenant", 5432), ("rap_system", 5433)];
+        assert_eq!(names, expected.map(|(name, port)| (name.to_owned(), port)));
+        assert_eq!(format!("{target:?}"), "DatabaseTarget");
+    }
+
+    #[test]
+    fn a_text_that_is_no_url_is_a_fault_of_the_configuration() {
+        let error = DatabaseTarget::from_urls("localhost password=word", None, None).unwrap_err();
+        assert_eq!(error.reason().code(), "config.invalid");
+        assert!(!format!("{error} {error:?}").contains("word"), "{error:?}");
     }
 }

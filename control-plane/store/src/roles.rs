@@ -73,16 +73,20 @@ statements! {
     OPEN_TABLES = "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') \
             AND c.relname <> '_sqlx_migrations' AND NOT (c.relrowsecurity AND c.relforcerowsecurity) \
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d \
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
         ORDER BY c.relname LIMIT 1";
     OPEN_VIEWS = "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('v', 'm') \
             AND NOT coalesce(c.reloptions @> ARRAY['security_invoker=true'], false) \
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d \
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
         ORDER BY c.relname LIMIT 1";
 }
 
 /// Refuses a connection that could step outside row-level security: its role, or any role it may
 /// become, is superuser, bypasses row-level security, makes roles, or owns a table; or a table or
-/// view of the schema is open.
+/// view of the schema is open. What an extension brought along is not ours to judge.
 pub async fn check_role(connection: &mut PgConnection) -> Result<(), RoleError> {
     let row = sqlx::query(ROLE_RIGHTS).fetch_one(&mut *connection).await.map_err(StoreError::from)?;
     let role: String = row.try_get("role").map_err(StoreError::from)?;

@@ -75,16 +75,18 @@ async fn stop_orphan(pid: i32, directory: &Path) -> Result<(), PostgresError> {
     Err(PostgresError::NotReady(format!("process {pid} of an earlier start does not stop")))
 }
 
-/// True if `pid` is a live PostgreSQL whose working directory is `directory`. A zombie is dead: its
-/// working directory cannot be read.
+/// True if `pid` is a live PostgreSQL for `directory`: by its command line, which everybody may read
+/// and a moved directory changes, or by its working directory, which needs rights over the process. A
+/// zombie has neither.
 fn serves(pid: i32, directory: &Path) -> bool {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    let at_home = fs::read_link(process.join("cwd")).is_ok_and(|cwd| {
-        cwd == directory || directory.canonicalize().is_ok_and(|canonical| cwd == canonical)
+    let named = fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "postgres");
+    let at_home = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == directory);
+    let told = fs::read(process.join("cmdline")).is_ok_and(|line| {
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.windows(2).any(|pair| pair == [b"-D".as_slice(), directory.as_os_str().as_encoded_bytes()])
     });
-    let named =
-        fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim().starts_with("postgres"));
-    at_home && named
+    named && (told || at_home)
 }
 
 #[cfg(test)]
