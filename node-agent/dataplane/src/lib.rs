@@ -15,6 +15,7 @@ mod run;
 mod stats;
 mod table;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -32,7 +33,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            eprintln!("{}", exit::line(&fault));
+            // Standard error may be a pipe that nobody reads any more.
+            let _unread = writeln!(std::io::stderr(), "{}", exit::line(&fault));
             exit::status(exit::code_of(&fault))
         }
     }

@@ -122,13 +122,19 @@ impl Plane {
     }
 
     /// Ends the process's group with a failure if the device ends by itself, for example because
-    /// somebody removed its interface: a supervisor then starts afresh.
+    /// somebody removed its interface: a supervisor then starts afresh. Feeds the service manager's
+    /// watchdog, if it asked for that.
     pub(crate) async fn watch(self: Arc<Self>) -> Result<(), String> {
         let token = self.group.token();
+        let watchdog = sd_notify::watchdog_enabled();
+        let pause = watchdog.map_or(WATCH, |within| WATCH.min(within / 3));
         loop {
             tokio::select! {
                 () = token.cancelled() => return Ok(()),
-                () = tokio::time::sleep(WATCH) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            if watchdog.is_some() {
+                notify(&[NotifyState::Watchdog]);
             }
             let failure = self.device().await.and_then(|device| device.failure());
             if let Some(failure) = failure {

@@ -39,7 +39,8 @@ pub(super) async fn run(control: &Control, mut stream: UnixStream) {
             return;
         }
     };
-    tracing::info!("controller connected");
+    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    tracing::info!(pid, "controller connected");
     serve(control, stream).await;
     drop(permit);
     tracing::info!("controller disconnected; the table stays in force");
@@ -92,6 +93,7 @@ async fn serve(control: &Control, stream: UnixStream) {
     if matches!(end, End::Refused(_) | End::Stopped) {
         // The writer ends when its queue is empty; each of its writes has a deadline.
         writer.await;
+        write::discard(&mut reading).await;
     }
     if matches!(end, End::Stopped) {
         tracing::info!("stopped by the agent");

@@ -7,7 +7,8 @@ use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::encode_frame;
 use rap_wire::v1::DataplaneMessage;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -46,12 +47,26 @@ pub(super) async fn message(
     timeout(WAIT, stream.write_all(&frame)).await?
 }
 
-/// Writes a message to a connection that is then dropped.
-pub(super) async fn last(stream: &mut (impl AsyncWrite + Unpin), last: &DataplaneMessage) {
-    if let Err(error) = message(stream, last).await {
-        tracing::debug!(%error, "refusal not read");
+/// Writes a message to a connection that is then dropped. Takes what still comes for a moment: the other
+/// end shall find the reason, not a broken pipe.
+pub(super) async fn last(stream: &mut UnixStream, last: &DataplaneMessage) {
+    let written = async {
+        message(stream, last).await?;
+        stream.shutdown().await
+    };
+    match written.await {
+        Ok(()) => discard(stream).await,
+        Err(error) => tracing::debug!(%error, "refusal not read"),
     }
+}
+
+/// Reads to the end, for a moment, and forgets it.
+pub(super) async fn discard(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut ignored = [0; 4096];
+    let read = async { while stream.read(&mut ignored).await.is_ok_and(|count| count > 0) {} };
+    let _out_of_time = timeout(LINGER, read).await;
 }
 
 /// How long the agent may take to read.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(1);

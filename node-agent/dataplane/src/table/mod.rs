@@ -85,18 +85,15 @@ pub(crate) fn read(mut table: ForwardingTable) -> Result<Plan, Fault> {
         node: id(NodeId::from_slice(&node_id), "node_id")?,
     };
     let leaf = identity.map(|identity| LinkLeaf::read(identity, leaf_key, member)).transpose()?;
-    let deadlines = Deadlines {
-        table: deadline(deadline_ns),
-        leaf: leaf.as_ref().and_then(|leaf| leaf.deadline),
-    };
+    let deadlines =
+        Deadlines { table: deadline(deadline_ns), leaf: leaf.as_ref().and_then(|leaf| leaf.deadline) };
     let addresses = own_addresses(&addresses)?;
     let revoked = revocations(&revoked)?;
     let own = peers::Own { node: member.node, key: PublicKey::from(&private_key), addresses: &addresses };
     let read = peers::read(peers, &own, &revoked, deadlines, leaf.is_some())?;
     ensure(newest_head.len() <= rap_link::HEAD_MAX, || "newest_head: too long".to_owned())?;
     let authorities = leaf.iter().map(|leaf| leaf.authority().clone()).collect();
-    let trust =
-        rap_runtime::tls::ClusterTrust { installation: member.installation, authorities, revoked };
+    let trust = rap_runtime::tls::ClusterTrust { installation: member.installation, authorities, revoked };
     Ok(Plan {
         version,
         member,

@@ -42,7 +42,9 @@ pub(super) fn read(
         ensure(node != own.node && nodes.insert(node), || bad("is this node or appears twice"))?;
         let key = public_key(&peer.wireguard_public_key).map_err(|what| refused(bad(what)))?;
         if let Some(key) = key {
-            ensure(key != own.key && keys.insert(key.to_bytes()), || bad("its key is ours or appears twice"))?;
+            ensure(key != own.key && keys.insert(key.to_bytes()), || {
+                bad("its key is ours or appears twice")
+            })?;
         }
         let allowed = allowed_ips(&peer, key.is_some()).map_err(|what| refused(bad(&what)))?;
         for net in &allowed {
@@ -50,8 +52,7 @@ pub(super) fn read(
             let ours = own.addresses.iter().any(|address| IpNet::from(address.addr()) == *net);
             ensure(!ours, || bad(&format!("{net} is an own address")))?;
         }
-        let wireguard_endpoints =
-            endpoints(&peer.wireguard_endpoints).map_err(|what| refused(bad(&what)))?;
+        let wireguard_endpoints = endpoints(&peer.wireguard_endpoints).map_err(|what| refused(bad(&what)))?;
         let link_endpoints = endpoints(&peer.link_endpoints).map_err(|what| refused(bad(&what)))?;
         let keepalive = u16::try_from(peer.keepalive_s).map_err(|_| refused(bad("keepalive_s")))?;
         if revoked.get(&node).is_some_and(|generation| peer.key_generation <= *generation) {

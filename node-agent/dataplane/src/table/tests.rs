@@ -1,0 +1,97 @@
+use std::time::Duration;
+
+use rap_wire::v1::{ForwardingTable, TablePeer, TableRevoked};
+
+use super::*;
+
+fn table() -> ForwardingTable {
+    ForwardingTable {
+        version: 3,
+        node_id: vec![1; 16],
+        cluster_id: vec![2; 16],
+        installation_id: vec![3; 16],
+        addresses: vec!["100.96.0.1/16".to_owned()],
+        wireguard_private_key: vec![7; 32],
+        peers: vec![peer(2), peer(3)],
+        ..Default::default()
+    }
+}
+
+fn peer(number: u8) -> TablePeer {
+    TablePeer {
+        node_id: vec![number; 16],
+        wireguard_public_key: vec![number; 32],
+        allowed_ips: vec![format!("fd00::{number}/128"), format!("100.96.0.{number}/32")],
+        key_generation: 5,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_table_becomes_the_tables_of_the_devices() {
+    let mut given = table();
+    given.deadline_ns = 90;
+    given.probe_interval_ms = 500;
+    given.peers[0].deadline_ns = 50;
+    given.peers[0].survive_forever = true;
+    given.peers[0].keepalive_s = 25;
+    let plan = read(given).ok().unwrap();
+    assert_eq!((plan.version, plan.mtu), (3, DEFAULT_MTU));
+    assert_eq!(plan.probe_interval, Some(Duration::from_millis(500)));
+    assert_eq!(plan.device.deadline, Some(Mono(90)));
+    let first = &plan.device.peers[0];
+    assert_eq!((first.deadline, first.survive_forever, first.keepalive), (Some(Mono(50)), true, Some(25)));
+    let second = &plan.device.peers[1];
+    assert_eq!((second.deadline, second.survive_forever, second.keepalive), (None, false, None));
+    // The own pool is IPv4 only, so that a ping goes there.
+    assert_eq!(plan.peers[0].address, Some("100.96.0.2".parse().unwrap()));
+    assert!(plan.leaf.is_none() && plan.links.peers.is_empty(), "no leaf, no links");
+}
+
+#[test]
+fn revoked_generations_and_all_before_them_are_left_out() {
+    let left = |generations: &[u64]| {
+        let revoked = generations
+            .iter()
+            .map(|generation| TableRevoked { node_id: vec![2; 16], key_generation: *generation });
+        let plan = read(ForwardingTable { revoked: revoked.collect(), ..table() }).ok().unwrap();
+        assert_eq!(plan.device.peers.len(), plan.peers.len());
+        (plan.peers.len(), plan.links.trust.revoked.get(&NodeId::from_bytes([2; 16])).copied())
+    };
+    assert_eq!(left(&[]), (2, None));
+    assert_eq!(left(&[4]), (2, Some(4)));
+    assert_eq!(left(&[5]), (1, Some(5)));
+    assert_eq!(left(&[6, 1]), (1, Some(6)), "the highest counts");
+}
+
+#[test]
+fn the_earliest_deadline_that_applies_ends_a_link() {
+    let at = |table: u64, leaf: u64| Deadlines { table: deadline(table), leaf: deadline(leaf) };
+    let never = Mono(u64::MAX);
+    assert_eq!(at(0, 0).of_link(None, false), never);
+    assert_eq!(at(9, 0).of_link(None, false), Mono(9));
+    assert_eq!(at(9, 0).of_link(None, true), never);
+    assert_eq!(at(9, 7).of_link(None, true), Mono(7), "no link without a valid leaf");
+    assert_eq!(at(9, 7).of_link(Some(Mono(5)), true), Mono(5));
+    assert_eq!(at(4, 7).of_link(Some(Mono(5)), false), Mono(4));
+}
+
+#[test]
+fn a_peer_without_a_key_is_linked_only() {
+    let mut given = table();
+    given.peers[0].wireguard_public_key.clear();
+    assert!(read(given.clone()).is_err(), "addresses need a key");
+    given.peers[0].allowed_ips.clear();
+    let plan = read(given).ok().unwrap();
+    assert_eq!((plan.device.peers.len(), plan.peers.len()), (1, 2));
+    assert_eq!(plan.peers[0].address, None);
+}
+
+#[test]
+fn messages_of_refusals_hold_no_key() {
+    let mut given = table();
+    given.wireguard_private_key = vec![0xab; 33];
+    let fault = read(given).err().unwrap();
+    assert_eq!(fault.reason, Reason::DataplaneTable);
+    assert!(!fault.message.contains("171") && !fault.message.contains("ab,"), "{}", fault.message);
+}

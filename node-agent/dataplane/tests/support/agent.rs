@@ -1,0 +1,153 @@
+//! The agent's end of the socket, one question at a time.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rap_wire::v1::agent_message::Body as Ask;
+use rap_wire::v1::dataplane_message::Body as Answer;
+use rap_wire::v1::*;
+use rap_wire::{FrameDecoder, encode_frame};
+
+use super::PATIENCE;
+
+pub struct Agent {
+    pub stream: UnixStream,
+    decoder: FrameDecoder,
+    pub hello: DataplaneHelloAnswer,
+    /// What came unasked.
+    pub events: Vec<LinkEvent>,
+    next_id: u64,
+}
+
+impl Agent {
+    /// Connects without a word.
+    pub fn silent(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let hello = DataplaneHelloAnswer::default();
+        Self { stream, decoder: FrameDecoder::default(), hello, events: Vec::new(), next_id: 1 }
+    }
+
+    /// Connects and says hello; the refusal if it is refused.
+    pub fn greet(socket: &Path, hello: DataplaneHello) -> Result<Self, DataplaneRefusal> {
+        let mut agent = Self::silent(socket);
+        match agent.ask(Ask::Hello(hello)) {
+            Answer::Hello(answer) => agent.hello = answer,
+            Answer::Refusal(refusal) => return Err(refusal),
+            other => panic!("{other:?}"),
+        }
+        Ok(agent)
+    }
+
+    /// Becomes the controller.
+    pub fn control(socket: &Path, membership: &str) -> Self {
+        Self::greet(socket, hello(1, 1, membership)).unwrap_or_else(|refusal| panic!("{refusal:?}"))
+    }
+
+    pub fn send(&mut self, body: Ask) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let frame = encode_frame(&AgentMessage { id, body: Some(body) }).unwrap();
+        self.stream.write_all(&frame).unwrap();
+        id
+    }
+
+    /// The next message, event or answer; `None` when the other end closed.
+    pub fn receive(&mut self) -> Option<DataplaneMessage> {
+        loop {
+            if let Some(message) = self.decoder.next().unwrap() {
+                return Some(message);
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => self.decoder.push(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// The answer to `id`; events are kept aside.
+    pub fn answer_to(&mut self, id: u64) -> Answer {
+        loop {
+            let message = self.receive().expect("the connection ended");
+            match message.body.expect("a body") {
+                Answer::LinkEvent(event) => {
+                    assert_eq!(message.id, 0);
+                    self.events.push(event);
+                }
+                // What ends the connection answers no message in particular.
+                Answer::Refusal(refusal) if message.id == 0 => return Answer::Refusal(refusal),
+                answer => {
+                    assert_eq!(message.id, id);
+                    return answer;
+                }
+            }
+        }
+    }
+
+    pub fn ask(&mut self, body: Ask) -> Answer {
+        let id = self.send(body);
+        self.answer_to(id)
+    }
+
+    /// Expects the table to be taken.
+    pub fn apply(&mut self, table: ForwardingTable) {
+        let version = table.version;
+        match self.ask(Ask::Table(table)) {
+            Answer::TableAck(ack) => assert_eq!(ack.version, version),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Expects a refusal; its code.
+    pub fn refused(&mut self, body: Ask) -> String {
+        match self.ask(body) {
+            Answer::Refusal(refusal) => refusal.reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn stats(&mut self) -> Stats {
+        match self.ask(Ask::Stats(StatsRequest {})) {
+            Answer::Stats(stats) => stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn stats_of(&mut self, node: &[u8]) -> Option<PeerStats> {
+        self.stats().peers.into_iter().find(|peer| peer.node_id == node)
+    }
+
+    pub fn ping(&mut self, node: &[u8], count: u32) -> PingOutcome {
+        let command = PingCommand { node_id: node.to_vec(), count, interval_ms: 10 };
+        match self.ask(Ask::Ping(command)) {
+            Answer::Ping(outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads to the end; the last refusal on the way.
+    pub fn dropped_with(mut self) -> Option<String> {
+        let mut reason = None;
+        while let Some(message) = self.receive() {
+            if let Some(Answer::Refusal(refusal)) = message.body {
+                reason = Some(refusal.reason);
+            }
+        }
+        reason
+    }
+}
+
+pub fn hello(protocol_min: u32, protocol_max: u32, membership: &str) -> DataplaneHello {
+    let (agent_version, membership) = ("test".to_owned(), membership.to_owned());
+    DataplaneHello { protocol_min, protocol_max, agent_version, membership }
+}
+
+/// Samples that were answered.
+pub fn answered(samples: &[ProbeSample]) -> usize {
+    samples.iter().filter(|sample| sample.rtt_ns > 0).count()
+}
