@@ -1,2 +1,5 @@
-//! The slow plane: identity, verification, supervision.
-fn main() {}
+//! `rap-node-agent`: the host's agent.
+
+fn main() -> std::process::ExitCode {
+    rap_node_agent::main()
+}

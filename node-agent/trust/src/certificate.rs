@@ -61,10 +61,8 @@ mod tests {
     #[test]
     fn the_proof_holds_for_this_connection_and_csr_only() {
         let identity = Signer::from_seed(&[3; 32]);
-        let subject = CertificateSubject {
-            cluster: ClusterId::from_bytes([1; 16]),
-            node: NodeId::from_bytes([2; 16]),
-        };
+        let subject =
+            CertificateSubject { cluster: ClusterId::from_bytes([1; 16]), node: NodeId::from_bytes([2; 16]) };
         let request = request(subject, &identity, b"csr".to_vec(), &[4; 32], &[5; 32]);
         let proof = |csr: &[u8], exporter: u8| v1::CertificateProof {
             node_id: subject.node.to_vec(),

@@ -135,7 +135,9 @@ impl Acceptor {
         let mut best: Option<VerifiedSnapshot> = None;
         for candidate in stored {
             match acceptor.reopen(candidate) {
-                Ok(snapshot) if best.as_ref().is_none_or(|best| best.head().order < snapshot.head().order) => {
+                Ok(snapshot)
+                    if best.as_ref().is_none_or(|best| best.head().order < snapshot.head().order) =>
+                {
                     best = Some(snapshot);
                 }
                 Ok(_) => {}

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rap_contract::{
-    CHUNK_CAP, HeadFacts, Manifest, Reject, SLOTS_CAP, SnapshotParts, Verified, VerifiedSnapshot, chunk_id,
-    leaf_hash,
+    CHUNK_CAP, Expectation, HeadFacts, KeySet, Manifest, PublicKey, Reject, SLOTS_CAP, SnapshotParts,
+    Verified, VerifiedSnapshot, chunk_id, leaf_hash,
 };
-use rap_types::{ClusterId, Digest, NodeId, Reason};
+use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason};
 use rap_wire::v1;
+
+use crate::known_features;
 
 /// Cap on the chunks of one update, bytes.
 pub const UPDATE_CAP: usize = 64 * 1024 * 1024;
@@ -41,6 +43,43 @@ impl StoredSnapshot {
             slots: parts.manifest.to_wire(),
             chunks: parts.chunks.values().map(|chunk| chunk.to_vec()).collect(),
         }
+    }
+
+    /// Takes a snapshot out of an export.
+    ///
+    /// # Errors
+    /// `snapshot.malformed`.
+    pub fn of_export(export: v1::SnapshotExport) -> Result<Self, Reject> {
+        let malformed = |what| Reject::new(Reason::SnapshotMalformed, what);
+        Ok(Self {
+            head: export.head,
+            leaf: export.leaf.ok_or(malformed("leaf"))?,
+            proof: export.proof.ok_or(malformed("proof"))?,
+            slots: export.slots,
+            chunks: export.chunks,
+        })
+    }
+
+    /// Verifies it from the head down, for this cluster and node, without floors and times.
+    ///
+    /// # Errors
+    /// Those of verification.
+    pub fn verify(
+        &self,
+        authority: PublicKey,
+        installation: InstallationId,
+        cluster: ClusterId,
+        node: NodeId,
+        accept_dev: bool,
+    ) -> Result<VerifiedSnapshot, Reject> {
+        let expect = Expectation {
+            installation: Some(installation),
+            cluster: Some(cluster),
+            features: known_features(accept_dev),
+            ..Expectation::default()
+        };
+        let head = HeadFacts::open(&self.head, &KeySet::of::<v1::ClusterHead>(authority), &expect)?;
+        VerifiedSnapshot::verify(self.to_parts(head)?, Some(node))
     }
 
     pub(super) fn to_parts(
@@ -81,7 +120,9 @@ pub(super) fn merge(
 ) -> Result<SnapshotParts, Reject> {
     let malformed = |what| Reject::new(Reason::SnapshotMalformed, what);
     let manifest = match (update.full, base) {
-        (true, _) if !update.slots_removed.is_empty() => return Err(malformed("a full update removes nothing")),
+        (true, _) if !update.slots_removed.is_empty() => {
+            return Err(malformed("a full update removes nothing"));
+        }
         (true, _) => Manifest::from_wire(&update.slots_set)?,
         (false, Some(base)) => base.manifest().apply(&update.slots_set, &update.slots_removed)?,
         (false, None) => return Err(Reject::new(Reason::SnapshotChunkMissing, "no snapshot to apply it to")),

@@ -216,7 +216,8 @@ impl Applicant {
             }
             Wait::ClockSkew(_) | Wait::Failure(_) => {
                 self.failures = self.failures.saturating_add(1);
-                (FIRST_RETRY * (1 << (self.failures - 1).min(10))).min(self.patience.interval.max(FIRST_RETRY))
+                (FIRST_RETRY * (1 << (self.failures - 1).min(10)))
+                    .min(self.patience.interval.max(FIRST_RETRY))
             }
         };
         self.outputs.push_back(ApplicantOutput::Waiting(why));

@@ -1,0 +1,141 @@
+//! The command line. Owns names and help; refuses to own what commands do.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Raw;
+
+/// Identity, verification and supervision on a host of the fabric.
+#[derive(Debug, Parser)]
+#[command(name = "rap-node-agent", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Configuration file [default: /etc/rap/agent.toml]
+    #[arg(long, global = true, env = "RAP_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Options.
+    #[command(flatten)]
+    pub raw: Raw,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Join a cluster with a token; resumes a join that was interrupted
+    Join(Join),
+    /// Run the agent
+    Run,
+    /// Show how the running agent fares (exit 0 healthy, 8 degraded, 6 not running)
+    Status(Json),
+    /// Look at the verified snapshot
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Check configuration, data directory and stored state
+    Check(Json),
+    /// Show the configuration
+    Config(Show),
+    /// Ping a peer over the overlay and over the link
+    Ping(Ping),
+}
+
+/// `join`.
+#[derive(Debug, Args)]
+pub struct Join {
+    /// The token, or `-` for standard input. Others can see arguments: prefer --token-file
+    #[arg(conflicts_with = "token_file", hide_possible_values = true)]
+    pub token: Option<String>,
+    /// File with the token
+    #[arg(long, env = "RAP_JOIN_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Only the form of the answer.
+#[derive(Debug, Args)]
+pub struct Json {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// What the snapshot says
+    Show(Json),
+    /// Verify it again from the signed head down to every chunk
+    Verify(Verify),
+    /// Write it to a file that `rapctl verify` checks with no network
+    Export(Export),
+}
+
+/// `snapshot verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Product Root public key file: verify the whole chain from it
+    #[arg(long, value_name = "FILE")]
+    pub root: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `snapshot export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// File to write
+    pub file: PathBuf,
+}
+
+/// `config`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The values that hold, with their origins
+    #[arg(long, required = true)]
+    pub effective: bool,
+}
+
+/// `ping`.
+#[derive(Debug, Args)]
+pub struct Ping {
+    /// Name or id of the peer
+    pub peer: String,
+    /// Probes to send
+    #[arg(long, short = 'c', default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub count: u32,
+    /// Milliseconds between probes
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=1000))]
+    pub interval: u32,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_without_value_is_true_and_may_be_switched_off() {
+        let parse = |args: &[&str]| {
+            let args = ["rap-node-agent", "run"].iter().chain(args);
+            Cli::try_parse_from(args).unwrap().raw
+        };
+        assert_eq!(parse(&["--dev", "--no-tun"]).dev, Some(true));
+        assert_eq!(parse(&["--dev=false"]).dev, Some(false));
+        assert_eq!(parse(&[]).no_tun, None);
+        let many = parse(&["--advertise", "a:1", "--advertise", "b:2,c:3"]);
+        assert_eq!(many.advertise.unwrap(), ["a:1", "b:2", "c:3"]);
+    }
+}

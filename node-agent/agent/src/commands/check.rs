@@ -1,0 +1,122 @@
+//! `check`: what would keep the agent from working, without changing anything.
+
+use rap_runtime::Fault;
+use rap_runtime::clock::Clock;
+use rap_state::MembershipDir;
+use rap_trust::Acceptor;
+use rap_types::{ExitCode, Reason};
+use serde_json::json;
+
+use super::pretty;
+use crate::config::{Config, DataplaneMode};
+use crate::fault::state_fault;
+use crate::local::LocalClient;
+use crate::running::blocking;
+
+struct Finding {
+    id: String,
+    result: Result<String, Fault>,
+}
+
+/// Prints every finding. Exit 0 if all are good, else the exit code of the first that is not.
+pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
+    let mut findings =
+        vec![Finding { id: "configuration".into(), result: Ok("valid".into()) }, data_dir(config)];
+    findings.push(dataplane(config));
+    let running = LocalClient::open(&config.socket, config.membership.as_str()).await;
+    match running {
+        Ok(Some(_)) => findings.push(Finding { id: "agent".into(), result: Ok("running".into()) }),
+        Ok(None) => {
+            findings.push(Finding { id: "agent".into(), result: Ok("not running".into()) });
+            findings.extend(memberships(config).await);
+        }
+        Err(fault) => findings.push(Finding { id: "agent".into(), result: Err(fault) }),
+    }
+    let failed = findings.iter().find_map(|finding| finding.result.as_ref().err().map(|fault| fault.reason));
+    if json {
+        let checks: Vec<_> = findings
+            .iter()
+            .map(|finding| match &finding.result {
+                Ok(text) => json!({ "id": finding.id, "ok": true, "text": text }),
+                Err(fault) => {
+                    json!({ "id": finding.id, "ok": false, "reason": fault.reason, "text": fault.message })
+                }
+            })
+            .collect();
+        println!(
+            "{}",
+            pretty(&json!({ "schema": "rap.check.v1", "ok": failed.is_none(), "checks": checks }))
+        );
+    } else {
+        for finding in &findings {
+            match &finding.result {
+                Ok(text) => println!("ok    {}: {text}", finding.id),
+                Err(fault) => println!("FAIL  {}: [{}] {}", finding.id, fault.reason, fault.message),
+            }
+        }
+    }
+    Ok(failed.map_or(ExitCode::Ok, Reason::exit))
+}
+
+fn data_dir(config: &Config) -> Finding {
+    let path = &config.data_dir;
+    let result = if path.is_dir() {
+        rap_state::space::probe(path)
+            .map(|space| format!("{} writable, {} MiB free", path.display(), space.available >> 20))
+            .map_err(state_fault)
+    } else {
+        Ok(format!("{} does not exist yet; join makes it", path.display()))
+    };
+    Finding { id: "data-dir".into(), result }
+}
+
+fn dataplane(config: &Config) -> Finding {
+    let id = "dataplane".to_owned();
+    if config.dataplane == DataplaneMode::External {
+        return Finding { id, result: Ok("started by its own unit".into()) };
+    }
+    let beside = std::env::current_exe().map(|own| own.with_file_name("rap-dataplane"));
+    let program = config.dataplane_bin.clone().or(beside.ok());
+    let result = match program {
+        Some(program) if program.is_file() => Ok(program.display().to_string()),
+        Some(program) => {
+            let text = format!("{} does not exist; give --dataplane-bin", program.display());
+            Err(Fault::new(Reason::DataplaneUnavailable, text))
+        }
+        None => Err(Fault::new(Reason::DataplaneUnavailable, "give --dataplane-bin")),
+    };
+    Finding { id, result }
+}
+
+/// Opens every membership and verifies its chain and stored snapshot again.
+async fn memberships(config: &Config) -> Vec<Finding> {
+    let names = match MembershipDir::list(&config.data_dir).map_err(state_fault) {
+        Ok(names) => names,
+        Err(fault) => return vec![Finding { id: "memberships".into(), result: Err(fault) }],
+    };
+    let mut findings = Vec::new();
+    for name in names {
+        let id = format!("membership {name}");
+        let (data, dev) = (config.data_dir.clone(), config.dev);
+        let opened = blocking(move || crate::membership::Membership::open(&data, &name, dev)).await;
+        let result = match opened {
+            Err(fault) => Err(fault),
+            Ok(membership) => {
+                let stored = super::snapshot::stored(config, &membership).await;
+                stored.and_then(|stored| {
+                    let (pinned, floors) = (membership.pinned(), membership.trust_floors());
+                    let acceptor = Acceptor::start(pinned, floors, &stored, Clock::new().now());
+                    match (acceptor.newest(), acceptor.rejects().last()) {
+                        (Some(newest), _) => Ok(format!("chain and snapshot {} verify", newest.head().order)),
+                        (None, None) => Ok("chain verifies; no snapshot stored yet".to_owned()),
+                        (None, Some((reason, _))) => {
+                            Err(Fault::new(reason, "no stored snapshot verifies; it will be fetched again"))
+                        }
+                    }
+                })
+            }
+        };
+        findings.push(Finding { id, result });
+    }
+    findings
+}

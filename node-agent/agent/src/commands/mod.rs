@@ -1,0 +1,61 @@
+//! What each command does.
+
+mod check;
+mod join;
+mod ping;
+mod run;
+mod snapshot;
+mod status;
+
+use rap_runtime::Fault;
+use rap_types::ExitCode;
+
+use crate::cli::{Cli, Command, Snapshot};
+use crate::config::{Config, Layers, Origin};
+
+/// Runs the command of a parsed command line.
+///
+/// # Errors
+/// Those of the command.
+pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
+    let layers = Layers::read(&cli.raw, cli.config.as_deref())?;
+    let config = Config::resolve(&layers.raw)?;
+    match cli.command {
+        Command::Join(join) => join::run(&config, join).await,
+        Command::Run => run::run(config).await,
+        Command::Status(form) => status::run(&config, form.json).await,
+        Command::Snapshot(Snapshot::Show(form)) => snapshot::show(&config, form.json).await,
+        Command::Snapshot(Snapshot::Verify(verify)) => snapshot::verify(&config, verify).await,
+        Command::Snapshot(Snapshot::Export(export)) => snapshot::export(&config, &export.file).await,
+        Command::Check(form) => check::run(&config, form.json).await,
+        Command::Config(_) => {
+            println!("{}", effective(&config, &layers));
+            Ok(ExitCode::Ok)
+        }
+        Command::Ping(ping) => ping::run(&config, ping).await,
+    }
+}
+
+fn effective(config: &Config, layers: &Layers) -> String {
+    let mut values = config.effective();
+    let mut origins = serde_json::Map::new();
+    if let serde_json::Value::Object(values) = &mut values {
+        for key in values.keys() {
+            let origin = match (layers.origin(key), key.as_str()) {
+                (_, "cluster_authority_pinned") => {
+                    let key = layers.origin("cluster_authority_public_key");
+                    if key == Origin::Default { layers.origin("cluster_authority_fingerprint") } else { key }
+                }
+                (origin, _) => origin,
+            };
+            origins.insert(key.clone(), serde_json::json!(origin));
+        }
+    }
+    let document = serde_json::json!({ "schema": "rap.config.v1", "values": values, "origins": origins });
+    pretty(&document)
+}
+
+/// A document as it is printed.
+fn pretty(document: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(document).unwrap_or_else(|_| document.to_string())
+}

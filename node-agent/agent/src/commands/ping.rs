@@ -1,0 +1,67 @@
+//! `ping`: probes a peer through the running agent.
+
+use rap_runtime::Fault;
+use rap_types::{ExitCode, Reason};
+use serde_json::Value;
+
+use super::pretty;
+use crate::cli::Ping;
+use crate::config::Config;
+use crate::local::LocalClient;
+
+/// Prints the outcome. Exit 0 if any probe came back, 10 if none did.
+pub(super) async fn run(config: &Config, ping: Ping) -> Result<ExitCode, Fault> {
+    let client = LocalClient::open(&config.socket, config.membership.as_str()).await?;
+    let Some(mut client) = client else {
+        let text = format!("the agent is not running (nothing answers at {})", config.socket.display());
+        eprintln!("{text}");
+        return Ok(ExitCode::Unreachable);
+    };
+    let text = client.ping(&ping.peer, ping.count, ping.interval).await?;
+    let document: Value = serde_json::from_str(&text)
+        .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON"))?;
+    let overlay = summary(&document["overlay"]);
+    let link = summary(&document["link"]);
+    if ping.json {
+        println!("{}", pretty(&document));
+    } else {
+        let address = document["overlay_address"].as_str().unwrap_or_default();
+        println!("overlay {address}: {}", overlay.text);
+        println!("link ({}): {}", document["link_state"].as_str().unwrap_or("-"), link.text);
+    }
+    Ok(if overlay.answered + link.answered > 0 { ExitCode::Ok } else { ExitCode::Timeout })
+}
+
+struct Summary {
+    answered: usize,
+    text: String,
+}
+
+fn summary(samples: &Value) -> Summary {
+    let samples = samples.as_array().map_or(&[] as &[Value], Vec::as_slice);
+    let times: Vec<f64> = samples.iter().filter_map(|sample| sample["rtt_ms"].as_f64()).collect();
+    let (answered, sent) = (times.len(), samples.len());
+    let lowest = times.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = times.iter().copied().fold(0.0, f64::max);
+    let text = match answered {
+        0 => format!("{sent} sent, none answered"),
+        _ => format!(
+            "{sent} sent, {answered} answered, min/mean/max {lowest:.3}/{:.3}/{highest:.3} ms",
+            times.iter().sum::<f64>() / answered as f64
+        ),
+    };
+    Summary { answered, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_probes_count_as_sent() {
+        let samples = serde_json::json!([{ "rtt_ms": 1.0 }, { "rtt_ms": null }, { "rtt_ms": 3.0 }]);
+        let summary = summary(&samples);
+        assert_eq!(summary.answered, 2);
+        assert_eq!(summary.text, "3 sent, 2 answered, min/mean/max 1.000/2.000/3.000 ms");
+    }
+}

@@ -1,0 +1,248 @@
+//! `snapshot show | verify | export`: from the running agent, or from its disk when none runs.
+
+use std::path::Path;
+
+use prost::Message as _;
+use rap_contract::{
+    ExportSummary, KeySet, PublicKey, PublicKeyFile, VerifiedSnapshot, encode_export, open_export,
+};
+use rap_runtime::Fault;
+use rap_runtime::clock::Clock;
+use rap_runtime::files::{read_capped, write_atomic};
+use rap_state::{Cache, CacheLimits};
+use rap_trust::{Acceptor, Freshness, StoredSnapshot};
+use rap_types::{ExitCode, Reason};
+use rap_wire::v1;
+use serde_json::{Value, json};
+
+use super::pretty;
+use crate::cli::Verify;
+use crate::config::Config;
+use crate::fault::{refused, state_fault};
+use crate::local::LocalClient;
+use crate::membership::{Membership, stored_snapshots};
+use crate::running::blocking;
+
+/// A snapshot that was verified again just now.
+struct Found {
+    snapshot: VerifiedSnapshot,
+    export: Vec<u8>,
+    source: &'static str,
+    authority: PublicKey,
+    dev: bool,
+}
+
+/// Prints what the snapshot says.
+pub(super) async fn show(config: &Config, json: bool) -> Result<ExitCode, Fault> {
+    let found = find(config).await?;
+    let (snapshot, contents) = (&found.snapshot, found.snapshot.contents());
+    let assignment = &contents.assignment;
+    if !json {
+        print_head(&found);
+        println!(
+            "own          {} {} {}",
+            clean(&assignment.name),
+            assignment.overlay_ipv4,
+            assignment.overlay_ipv6
+        );
+        println!("roles        {}", assignment.roles.join(" "));
+        for peer in contents.peers.values() {
+            println!(
+                "peer         {} {} {}",
+                clean(&peer.name),
+                peer.overlay_ipv4,
+                peer.link_endpoints.join(" ")
+            );
+        }
+        return Ok(ExitCode::Ok);
+    }
+    let peers: Vec<Value> =
+        contents.peers.iter().map(|(id, peer)| peer_json(&id.to_string(), peer)).collect();
+    let slots: Vec<Value> = snapshot
+        .manifest()
+        .to_wire()
+        .iter()
+        .map(|slot| json!({ "key": slot.key, "chunk": hex::encode(&slot.chunk_id) }))
+        .collect();
+    let mut document = head_json(&found);
+    document["schema"] = "rap.snapshot.v1".into();
+    document["assignment"] = json!({
+        "name": assignment.name,
+        "roles": assignment.roles,
+        "tags": assignment.tags,
+        "overlay_ipv4": assignment.overlay_ipv4,
+        "overlay_ipv6": assignment.overlay_ipv6,
+        "key_generation": assignment.key_generation,
+    });
+    document["policy"] = json!({
+        "degraded_for_ms": contents.policy.degraded_for_ms,
+        "leaf_lifetime_ms": contents.policy.leaf_lifetime_ms,
+        "mtu": contents.policy.mtu,
+        "overlay_ipv4_pool": contents.policy.overlay_ipv4_pool,
+        "overlay_ipv6_prefix": contents.policy.overlay_ipv6_prefix,
+        "link_probe_interval_ms": contents.policy.link_probe_interval_ms,
+        "wireguard_keepalive_s": contents.policy.wireguard_keepalive_s,
+        "cluster_name": contents.policy.cluster_name,
+    });
+    document["revoked"] = json!(contents.trust.revoked.len());
+    document["peers"] = json!(peers);
+    document["slots"] = json!(slots);
+    println!("{}", pretty(&document));
+    Ok(ExitCode::Ok)
+}
+
+/// Verifies the snapshot; with a Product Root key, the whole chain from it.
+pub(super) async fn verify(config: &Config, verify: Verify) -> Result<ExitCode, Fault> {
+    let found = find(config).await?;
+    let chain = match &verify.root {
+        None => None,
+        Some(path) => Some(verify_chain(path, &found)?),
+    };
+    if verify.json {
+        let mut document = head_json(&found);
+        document["schema"] = "rap.snapshot.verify.v1".into();
+        document["verified"] = true.into();
+        document["product_root_checked"] = chain.is_some().into();
+        println!("{}", pretty(&document));
+        return Ok(ExitCode::Ok);
+    }
+    print_head(&found);
+    match chain {
+        Some(summary) => {
+            println!("verified     from the Product Root to every chunk (leaf {})", summary.leaf)
+        }
+        None => println!("verified     from the pinned cluster authority to every chunk"),
+    }
+    Ok(ExitCode::Ok)
+}
+
+/// Writes the snapshot with its chain.
+pub(super) async fn export(config: &Config, file: &Path) -> Result<ExitCode, Fault> {
+    let found = find(config).await?;
+    write_atomic(file, &found.export, 0o644)
+        .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    println!("{} bytes written to {}", found.export.len(), file.display());
+    eprintln!("next: rapctl verify {} --root product-root.pub", file.display());
+    Ok(ExitCode::Ok)
+}
+
+/// Raw stored snapshots of a membership that no agent runs.
+pub(super) async fn stored(config: &Config, membership: &Membership) -> Result<Vec<StoredSnapshot>, Fault> {
+    let limits = CacheLimits { max_bytes: config.cache_bytes, ..CacheLimits::default() };
+    let cache = Cache::open(&membership.dir, membership.identity.cluster_id, limits).await;
+    let cache = cache.map_err(state_fault)?;
+    let stored = stored_snapshots(&cache).await;
+    if let Err(error) = cache.close().await {
+        tracing::debug!(%error, "the cache did not close cleanly");
+    }
+    stored
+}
+
+async fn find(config: &Config) -> Result<Found, Fault> {
+    match LocalClient::open(&config.socket, config.membership.as_str()).await? {
+        Some(client) => from_agent(client).await,
+        None => from_disk(config).await,
+    }
+}
+
+/// The agent names its pins; everything below the pinned authority is verified here again.
+async fn from_agent(mut client: LocalClient) -> Result<Found, Fault> {
+    let (status, _) = client.status().await?;
+    let export = client.export().await?;
+    let malformed = || Fault::new(Reason::RequestInvalid, "the agent's status lacks its pins");
+    let status: Value = serde_json::from_str(&status).map_err(|_| malformed())?;
+    let text = |key: &str| status[key].as_str().ok_or_else(malformed);
+    let key = hex::decode(text("cluster_authority_public_key")?).map_err(|_| malformed())?;
+    let authority = PublicKey::from_slice(&key).map_err(refused)?;
+    let dev = status["dev"].as_bool().ok_or_else(malformed)?;
+    let decoded = v1::SnapshotExport::decode(export.as_slice())
+        .map_err(|_| Fault::new(Reason::SnapshotMalformed, "the agent's export does not decode"))?;
+    let stored = StoredSnapshot::of_export(decoded).map_err(refused)?;
+    let snapshot = stored.verify(
+        authority,
+        text("installation")?.parse().map_err(|_| malformed())?,
+        text("cluster")?.parse().map_err(|_| malformed())?,
+        text("node_id")?.parse().map_err(|_| malformed())?,
+        dev,
+    );
+    Ok(Found { snapshot: snapshot.map_err(refused)?, export, source: "running agent", authority, dev })
+}
+
+async fn from_disk(config: &Config) -> Result<Found, Fault> {
+    let (data, name, dev) = (config.data_dir.clone(), config.membership.clone(), config.dev);
+    let membership = blocking(move || Membership::open(&data, &name, dev)).await?;
+    let stored = stored(config, &membership).await?;
+    let pinned = membership.pinned();
+    let acceptor = Acceptor::start(pinned, membership.trust_floors(), &stored, Clock::new().now());
+    let Some(snapshot) = acceptor.newest() else {
+        let reason = acceptor.rejects().last().map_or(Reason::SnapshotAbsent, |(reason, _)| reason);
+        return Err(Fault::new(reason, "no stored snapshot verifies"));
+    };
+    let manifest = &membership.bootstrap.contract.activation_manifest;
+    let export = encode_export(manifest, &membership.chain.envelopes(), snapshot);
+    let (authority, dev) = (membership.chain.active(), membership.identity.dev);
+    Ok(Found { snapshot: snapshot.as_ref().clone(), export, source: "disk", authority, dev })
+}
+
+fn verify_chain(path: &Path, found: &Found) -> Result<ExportSummary, Fault> {
+    let bytes =
+        read_capped(path, 64 * 1024).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    let roots: KeySet = PublicKeyFile::parse(&String::from_utf8_lossy(&bytes))
+        .and_then(|file| file.key_set::<v1::ActivationManifest>())
+        .map_err(refused)?;
+    open_export(&found.export, &roots, found.dev).map(|export| export.summary()).map_err(refused)
+}
+
+fn head_json(found: &Found) -> Value {
+    let snapshot = &found.snapshot;
+    let (head, freshness) = (snapshot.head(), Freshness::of(snapshot));
+    json!({
+        "source": found.source,
+        "cluster": snapshot.cluster(),
+        "node_id": snapshot.node(),
+        "incarnation": head.order.incarnation,
+        "sequence": head.order.version,
+        "refresh": head.order.refresh,
+        "issued_at_ms": head.issued_at,
+        "fresh_until_ms": freshness.fresh_until,
+        "degraded_until_ms": freshness.degraded_until,
+        "head_digest": snapshot.head_document().digest(),
+        "root": head.root,
+        "tree_size": head.tree_size,
+        "leaf": snapshot.leaf_hash(),
+        "manifest_digest": snapshot.manifest().root(),
+        "authority_fingerprint": found.authority.id(),
+        "dev": found.dev,
+    })
+}
+
+fn print_head(found: &Found) {
+    let snapshot = &found.snapshot;
+    println!("snapshot     {} from the {}", snapshot.head().order, found.source);
+    println!("cluster      {} {}", clean(&snapshot.contents().policy.cluster_name), snapshot.cluster());
+    println!("node         {}", snapshot.node());
+    println!("authority    {}", found.authority.id());
+    println!("manifest     {} ({} slots)", snapshot.manifest().root(), snapshot.manifest().len());
+    if found.dev {
+        println!("warning      signed by a development installation");
+    }
+}
+
+fn peer_json(id: &str, peer: &v1::PeerRecord) -> Value {
+    json!({
+        "node_id": id,
+        "name": peer.name,
+        "roles": peer.roles,
+        "region": peer.region,
+        "overlay_ipv4": peer.overlay_ipv4,
+        "overlay_ipv6": peer.overlay_ipv6,
+        "link_endpoints": peer.link_endpoints,
+        "wireguard_endpoints": peer.wireguard_endpoints,
+        "wireguard_public_key": hex::encode(&peer.wireguard_public_key),
+        "key_generation": peer.key_generation,
+    })
+}
+
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,170 @@
+//! `status`: what the running agent says about itself.
+
+use rap_runtime::Fault;
+use rap_types::{ExitCode, Reason};
+use serde_json::{Value, json};
+
+use super::pretty;
+use crate::config::Config;
+use crate::local::LocalClient;
+
+/// Prints the status. Exit 0 healthy, 8 degraded, 6 not running.
+pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
+    let socket = config.socket.display();
+    let Some(mut client) = LocalClient::open(&config.socket, config.membership.as_str()).await? else {
+        let text = format!("the agent is not running (nothing answers at {socket})");
+        if json {
+            let document = json!({
+                "schema": "rap.status.v1",
+                "state": "not_running",
+                "membership": config.membership,
+                "socket": config.socket,
+                "text": text,
+            });
+            println!("{}", pretty(&document));
+        } else {
+            println!("{text}");
+            eprintln!("next: systemctl start rap-node-agent, or rap-node-agent run");
+        }
+        return Ok(ExitCode::Unreachable);
+    };
+    let (text, degraded) = client.status().await?;
+    let document: Value = serde_json::from_str(&text)
+        .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's status is not JSON"))?;
+    if json {
+        println!("{}", pretty(&document));
+    } else {
+        print!("{}", for_people(&document));
+    }
+    Ok(if degraded { ExitCode::Degraded } else { ExitCode::Ok })
+}
+
+fn for_people(status: &Value) -> String {
+    let mut lines = Vec::new();
+    let mut line = |label: &str, text: String| lines.push(format!("{label:<12} {text}\n"));
+    let text = |value: &Value| match value {
+        Value::String(text) => clean(text),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let reasons: Vec<String> = list(&status["degraded_reasons"]).iter().map(&text).collect();
+    let why = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    line("state", format!("{}{why}", text(&status["state"])));
+    line("node", format!("{} {}", text(&status["node_name"]), text(&status["node_id"])));
+    line("cluster", format!("{} {}", text(&status["cluster_name"]), text(&status["cluster"])));
+    line("authority", text(&status["authority_fingerprint"]));
+    line("", text(&status["authority_words"]));
+    line("agent", format!("{} (membership {})", text(&status["agent_version"]), text(&status["membership"])));
+    let control = &status["control"];
+    let contact = match (control["connected"].as_bool(), control["last_contact_ms_ago"].as_u64()) {
+        (Some(true), Some(ago)) => format!("{}, heard {} ago", text(&control["url"]), duration(ago)),
+        (_, Some(ago)) => format!("lost; last heard {} ago from {}", duration(ago), text(&control["url"])),
+        _ => "none yet".to_owned(),
+    };
+    line("control", contact);
+    let active = &status["active"];
+    if active.is_null() {
+        line("snapshot", "none yet".to_owned());
+    } else {
+        let order = format!("{}.{}.{}", active["incarnation"], active["sequence"], active["refresh"]);
+        line(
+            "snapshot",
+            format!("{order}, {} slots, manifest {}", active["slots"], text(&active["manifest_digest"])),
+        );
+        let freshness = &status["freshness"];
+        line("freshness", clock(freshness));
+    }
+    let dataplane = &status["dataplane"];
+    let plane = if dataplane["up"].as_bool() == Some(true) {
+        let tun = if dataplane["tun"].as_bool() == Some(true) {
+            text(&dataplane["interface"])
+        } else {
+            "no TUN".into()
+        };
+        format!(
+            "pid {}, {tun}, table {} of {}",
+            dataplane["pid"], dataplane["table_applied"], dataplane["table_version"]
+        )
+    } else {
+        format!("down: {}", text(&dataplane["last_error"]["text"]))
+    };
+    line("data plane", plane);
+    for (tier, peers) in [("active", &status["peers"]["active"]), ("warm", &status["peers"]["warm"])] {
+        for peer in list(peers) {
+            let address = text(&peer["overlay_ipv4"]);
+            line("peer", format!("{} {address} {tier}{}", text(&peer["name"]), link_of(status, peer)));
+        }
+    }
+    for warning in list(&status["warnings"]) {
+        line("warning", format!("[{}] {}", text(&warning["reason"]), text(&warning["text"])));
+    }
+    lines.concat()
+}
+
+fn link_of(status: &Value, peer: &Value) -> String {
+    let link = list(&status["links"]).iter().find(|link| link["peer"] == peer["node_id"]);
+    let Some(link) = link else { return String::new() };
+    let state = clean(link["state"].as_str().unwrap_or("-"));
+    match link["rtt_us"].as_u64() {
+        Some(rtt) if rtt > 0 => format!(", link {state} {:.2} ms", rtt as f64 / 1e3),
+        _ => format!(", link {state}"),
+    }
+}
+
+fn clock(freshness: &Value) -> String {
+    let until = |key: &str| freshness[key].as_i64().unwrap_or(0);
+    let in_words = |ms: i64| match u64::try_from(ms) {
+        Ok(ms) => format!("in {}", duration(ms)),
+        Err(_) => format!("{} ago", duration(ms.unsigned_abs())),
+    };
+    match freshness["state"].as_str() {
+        Some("fresh") => format!("fresh, ends {}", in_words(until("fresh_for_ms"))),
+        Some("degraded") => format!(
+            "DEGRADED since {}; traffic goes on, ends {}",
+            in_words(until("fresh_for_ms")),
+            in_words(until("degraded_for_ms"))
+        ),
+        _ => format!("EXPIRED {}; only the control plane is sought", in_words(until("degraded_for_ms"))),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn duration(ms: u64) -> String {
+    match ms / 1000 {
+        0 => format!("{ms} ms"),
+        seconds @ 1..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+/// Names come from others: no control characters on a terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_for_people_says_why_and_how_long() {
+        let status = json!({
+            "state": "degraded", "degraded_reasons": ["snapshot.stale"], "node_name": "a\u{1b}[2J",
+            "active": { "incarnation": 1, "sequence": 7, "refresh": 2, "slots": 5, "manifest_digest": "ab" },
+            "freshness": { "state": "degraded", "fresh_for_ms": -61_000, "degraded_for_ms": 7_200_000 },
+            "peers": { "active": [{ "node_id": "x", "name": "b", "overlay_ipv4": "100.96.0.2" }], "warm": [] },
+            "links": [{ "peer": "x", "state": "established", "rtt_us": 1500 }],
+            "warnings": [{ "reason": "server.unreachable", "text": "no contact" }],
+        });
+        let text = for_people(&status);
+        assert!(text.contains("degraded (snapshot.stale)"), "{text}");
+        assert!(text.contains("DEGRADED since 61 s ago; traffic goes on, ends in 2 h"), "{text}");
+        assert!(text.contains("b 100.96.0.2 active, link established 1.50 ms"), "{text}");
+        assert!(text.contains("[server.unreachable] no contact"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+}

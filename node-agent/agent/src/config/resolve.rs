@@ -1,0 +1,364 @@
+//! What the options mean: a `Config` without an unvalidated field, or every problem at once.
+//!
+//! Owns defaults and bounds. Refuses to touch the network or the data directory.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rap_runtime::Fault;
+use rap_runtime::telemetry::LogFormat;
+use rap_state::MembershipName;
+use rap_trust::AuthorityPin;
+use rap_types::Reason;
+
+use super::Raw;
+
+/// One thing wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    at: String,
+    text: String,
+}
+
+impl Problem {
+    pub(super) fn new(at: impl fmt::Display, text: impl fmt::Display) -> Self {
+        Self { at: at.to_string(), text: text.to_string() }
+    }
+}
+
+/// Everything wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    pub(super) fn one(at: impl fmt::Display, text: impl fmt::Display) -> Self {
+        Self(vec![Problem::new(at, text)])
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> =
+            self.0.iter().map(|problem| format!("{}: {}", problem.at, problem.text)).collect();
+        f.write_str(&lines.join("; "))
+    }
+}
+
+impl From<Problems> for Fault {
+    fn from(problems: Problems) -> Self {
+        Self::new(Reason::ConfigInvalid, problems.to_string())
+    }
+}
+
+/// Who starts the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataplaneMode {
+    /// The agent, if none runs.
+    Spawn,
+    /// Somebody else: the agent waits for its socket.
+    External,
+}
+
+/// The agent's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Directory of all memberships.
+    pub data_dir: PathBuf,
+    /// Socket of the running agent.
+    pub socket: PathBuf,
+    /// Directory of the data planes' sockets.
+    pub run_dir: PathBuf,
+    /// Membership that commands concern.
+    pub membership: MembershipName,
+    /// True if development installations are accepted.
+    pub dev: bool,
+    /// Operator's pin of the cluster authority.
+    pub pin: AuthorityPin,
+    /// Between two polls of a waiting join.
+    pub poll_interval: Duration,
+    /// After which a waiting join gives up.
+    pub poll_timeout: Duration,
+    /// True if assigned workloads may be started.
+    pub workload_supervision: bool,
+    /// Name to ask for.
+    pub name: Option<String>,
+    /// Region.
+    pub region: String,
+    /// Signed link endpoints.
+    pub advertise: Vec<String>,
+    /// Signed WireGuard endpoints.
+    pub advertise_wireguard: Vec<String>,
+    /// Where the first membership's data plane takes links.
+    pub listen_link: SocketAddr,
+    /// Where the first membership's data plane takes WireGuard.
+    pub listen_wireguard: SocketAddr,
+    /// Name of the first membership's TUN interface.
+    pub interface: String,
+    /// True without a TUN device.
+    pub no_tun: bool,
+    /// Program of the data plane; `None` for the one beside the agent.
+    pub dataplane_bin: Option<PathBuf>,
+    /// Who starts the data plane.
+    pub dataplane: DataplaneMode,
+    /// Most bytes of cached state per membership.
+    pub cache_bytes: u64,
+    /// Deadline of one call to the control plane.
+    pub call_timeout: Duration,
+    /// Log filter.
+    pub log: String,
+    /// Log format.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Checks every option and fills in defaults.
+    pub fn resolve(raw: &Raw) -> Result<Self, Problems> {
+        let mut check = Check(Vec::new());
+        let socket = raw.socket.clone().unwrap_or_else(|| "/run/rap/agent.sock".into());
+        let run_dir = match (&raw.run_dir, socket.parent()) {
+            (Some(run_dir), _) => run_dir.clone(),
+            (None, Some(parent)) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            (None, _) => ".".into(),
+        };
+        let pin = AuthorityPin::read(
+            raw.cluster_authority_public_key.as_deref(),
+            raw.cluster_authority_fingerprint.as_deref(),
+        );
+        let config = Self {
+            data_dir: raw.data_dir.clone().unwrap_or_else(|| "/var/lib/rap/agent".into()),
+            socket,
+            run_dir,
+            membership: check.parse("membership", raw.membership.as_deref().unwrap_or("default")),
+            dev: raw.dev.unwrap_or(false),
+            pin: check.take("cluster_authority", pin),
+            poll_interval: check.seconds(
+                "enrollment_poll_interval_seconds",
+                raw.enrollment_poll_interval_seconds,
+                5,
+                3600,
+            ),
+            poll_timeout: check.seconds(
+                "enrollment_poll_timeout_seconds",
+                raw.enrollment_poll_timeout_seconds,
+                3600,
+                30 * 86_400,
+            ),
+            workload_supervision: raw.workload_supervision_enabled.unwrap_or(true),
+            name: raw.name.clone().inspect(|name| check.name("name", name)),
+            region: raw.region.clone().unwrap_or_default(),
+            advertise: check.endpoints("advertise", raw.advertise.as_deref()),
+            advertise_wireguard: check.endpoints("advertise_wireguard", raw.advertise_wireguard.as_deref()),
+            listen_link: check.parse("listen_link", raw.listen_link.as_deref().unwrap_or("[::]:7443")),
+            listen_wireguard: check
+                .parse("listen_wireguard", raw.listen_wireguard.as_deref().unwrap_or("[::]:51820")),
+            interface: raw.interface.clone().unwrap_or_else(|| "rap0".into()),
+            no_tun: raw.no_tun.unwrap_or(false),
+            dataplane_bin: raw.dataplane_bin.clone(),
+            dataplane: match raw.dataplane.as_deref() {
+                None | Some("spawn") => DataplaneMode::Spawn,
+                Some("external") => DataplaneMode::External,
+                Some(_) => check.fail("dataplane", "spawn or external", DataplaneMode::Spawn),
+            },
+            cache_bytes: raw.cache_bytes.unwrap_or(64 << 20),
+            call_timeout: Duration::from_millis(raw.call_timeout_ms.unwrap_or(10_000)),
+            log: raw.log.clone().unwrap_or_else(|| "info".into()),
+            log_format: check.parse("log_format", raw.log_format.as_deref().unwrap_or("text")),
+        };
+        if config.cache_bytes < 1 << 20 {
+            check.0.push(Problem::new("cache_bytes", "at least 1048576"));
+        }
+        if !(100..=600_000).contains(&config.call_timeout.as_millis()) {
+            check.0.push(Problem::new("call_timeout_ms", "100 to 600000"));
+        }
+        let interface = config.interface.as_bytes();
+        if interface.is_empty() || interface.len() > 15 || !interface.iter().all(u8::is_ascii_alphanumeric) {
+            check.0.push(Problem::new("interface", "1 to 15 letters and digits"));
+        }
+        if check.0.is_empty() { Ok(config) } else { Err(Problems(check.0)) }
+    }
+
+    /// Every option as it holds, for `config --effective`. None is a secret.
+    pub fn effective(&self) -> serde_json::Value {
+        let mode = match self.dataplane {
+            DataplaneMode::Spawn => "spawn",
+            DataplaneMode::External => "external",
+        };
+        serde_json::json!({
+            "data_dir": self.data_dir,
+            "socket": self.socket,
+            "run_dir": self.run_dir,
+            "membership": self.membership,
+            "dev": self.dev,
+            "cluster_authority_pinned": !self.pin.is_empty(),
+            "enrollment_poll_interval_seconds": self.poll_interval.as_secs(),
+            "enrollment_poll_timeout_seconds": self.poll_timeout.as_secs(),
+            "workload_supervision_enabled": self.workload_supervision,
+            "name": self.name,
+            "region": self.region,
+            "advertise": self.advertise,
+            "advertise_wireguard": self.advertise_wireguard,
+            "listen_link": self.listen_link,
+            "listen_wireguard": self.listen_wireguard,
+            "interface": self.interface,
+            "no_tun": self.no_tun,
+            "dataplane_bin": self.dataplane_bin,
+            "dataplane": mode,
+            "cache_bytes": self.cache_bytes,
+            "call_timeout_ms": u64::try_from(self.call_timeout.as_millis()).unwrap_or(u64::MAX),
+            "log": self.log,
+            "log_format": match self.log_format { LogFormat::Text => "text", LogFormat::Json => "json" },
+        })
+    }
+}
+
+/// Collects problems instead of stopping at the first.
+struct Check(Vec<Problem>);
+
+impl Check {
+    fn fail<T>(&mut self, at: &str, text: impl fmt::Display, instead: T) -> T {
+        self.0.push(Problem::new(at, text));
+        instead
+    }
+
+    fn take<T: Default, E: fmt::Display>(&mut self, at: &str, result: Result<T, E>) -> T {
+        result.unwrap_or_else(|error| self.fail(at, error, T::default()))
+    }
+
+    fn parse<T: FromStr<Err: fmt::Display> + Fallback>(&mut self, at: &str, text: &str) -> T {
+        text.parse().unwrap_or_else(|error| self.fail(at, error, T::fallback()))
+    }
+
+    fn seconds(&mut self, at: &str, value: Option<u64>, default: u64, most: u64) -> Duration {
+        let seconds = value.unwrap_or(default);
+        if !(1..=most).contains(&seconds) {
+            self.0.push(Problem::new(at, format!("1 to {most}")));
+        }
+        Duration::from_secs(seconds)
+    }
+
+    fn name(&mut self, at: &str, name: &str) {
+        if !is_node_name(name) {
+            self.0.push(Problem::new(at, "1 to 63 of a-z 0-9 -, not at the ends"));
+        }
+    }
+
+    fn endpoints(&mut self, at: &str, endpoints: Option<&[String]>) -> Vec<String> {
+        let endpoints = endpoints.unwrap_or_default();
+        if endpoints.len() > 16 {
+            self.0.push(Problem::new(at, "at most 16"));
+        }
+        for endpoint in endpoints {
+            if !is_endpoint(endpoint) {
+                self.0.push(Problem::new(at, format!("`{endpoint}` is not HOST:PORT")));
+            }
+        }
+        endpoints.to_vec()
+    }
+}
+
+/// What stands in for a value that did not parse; never used, because a problem was recorded.
+trait Fallback {
+    fn fallback() -> Self;
+}
+
+impl Fallback for SocketAddr {
+    fn fallback() -> Self {
+        Self::from(([0, 0, 0, 0], 0))
+    }
+}
+
+impl Fallback for LogFormat {
+    fn fallback() -> Self {
+        Self::Text
+    }
+}
+
+impl Fallback for MembershipName {
+    fn fallback() -> Self {
+        Self::new("default").unwrap_or_else(|_| unreachable!("a legal name"))
+    }
+}
+
+/// True for a DNS label in lower case.
+pub(crate) fn is_node_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|byte| plain(*byte) || *byte == b'-')
+        && plain(bytes[0])
+        && plain(bytes[bytes.len() - 1])
+}
+
+fn is_endpoint(endpoint: &str) -> bool {
+    if let Ok(address) = endpoint.parse::<SocketAddr>() {
+        return address.port() != 0 && !address.ip().is_unspecified();
+    }
+    let Some((host, port)) = endpoint.rsplit_once(':') else { return false };
+    let label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    (1..=253).contains(&host.len())
+        && host.bytes().all(label)
+        && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let config = Config::resolve(&Raw::default()).unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("/var/lib/rap/agent"));
+        assert_eq!(config.run_dir, PathBuf::from("/run/rap"));
+        assert_eq!((config.listen_link.port(), config.listen_wireguard.port()), (7443, 51820));
+        assert!(!config.dev && config.workload_supervision && config.pin.is_empty());
+    }
+
+    #[test]
+    fn every_problem_is_reported_together() {
+        let raw = Raw {
+            membership: Some("../x".into()),
+            listen_link: Some("nowhere".into()),
+            advertise: Some(vec!["host".into(), "0.0.0.0:1".into()]),
+            enrollment_poll_interval_seconds: Some(0),
+            dataplane: Some("kernel".into()),
+            name: Some("Upper".into()),
+            cluster_authority_fingerprint: Some("MD5:00".into()),
+            interface: Some("a/b".into()),
+            log_format: Some("xml".into()),
+            cache_bytes: Some(1),
+            call_timeout_ms: Some(1),
+            ..Raw::default()
+        };
+        let Problems(problems) = Config::resolve(&raw).unwrap_err();
+        let places: Vec<&str> = problems.iter().map(|problem| problem.at.as_str()).collect();
+        for place in [
+            "membership",
+            "listen_link",
+            "advertise",
+            "enrollment_poll_interval_seconds",
+            "dataplane",
+            "name",
+            "cluster_authority",
+            "interface",
+            "log_format",
+            "cache_bytes",
+            "call_timeout_ms",
+        ] {
+            assert!(places.contains(&place), "{place} in {places:?}");
+        }
+        assert_eq!(places.iter().filter(|place| **place == "advertise").count(), 2);
+    }
+
+    #[test]
+    fn endpoints_are_addresses_or_names_with_a_port() {
+        for good in ["a.example:7443", "127.0.0.1:1", "[::1]:9"] {
+            assert!(is_endpoint(good), "{good}");
+        }
+        for bad in ["a", "a:0", ":1", "[::]:1", "a b:1", "a:99999", "::1:80/x"] {
+            assert!(!is_endpoint(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Leaf certificates: a fresh TLS key each, certified on proof of the identity key, renewed at half life.
+//!
+//! Owns the check of what comes back: it must be for this node, this key and by the pinned CA.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_contract::Signer;
+use rap_runtime::tls::{self, ClusterTrust, TrustStore};
+use rap_runtime::{Clock, Fault};
+use rap_trust::certificate::{self, CertificateSubject};
+use rap_types::{Digest, InstallationId, Mono, Reason};
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, PublicKeyData as _};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::{ControlUrl, EnrollmentLine, TrustedTime};
+use crate::membership::Leaf;
+
+/// Who asks for certificates, and whom it believes.
+#[derive(Clone)]
+pub struct CertificateTask {
+    /// Installation of the cluster.
+    pub installation: InstallationId,
+    /// Cluster and node.
+    pub subject: CertificateSubject,
+    /// Identity key.
+    pub identity: Arc<Signer>,
+    /// Server trust pin.
+    pub pin: Digest,
+    /// URLs, tried in order.
+    pub urls: Vec<ControlUrl>,
+    /// Trusted time.
+    pub time: TrustedTime,
+    /// Deadline of one call.
+    pub timeout: Duration,
+}
+
+impl CertificateTask {
+    /// Keeps a leaf in force: issues one if there is none and renews it at half life, until cancelled.
+    /// `authority` is the cluster's CA of the present snapshot; `leaves` gets every new leaf.
+    pub async fn run(
+        self,
+        mut current: Option<(rap_types::Wall, rap_types::Wall)>,
+        authority: watch::Receiver<Vec<u8>>,
+        leaves: mpsc::Sender<Leaf>,
+        failed: watch::Sender<Option<Fault>>,
+        cancel: CancellationToken,
+    ) {
+        let clock = Clock::new();
+        let (mut failures, mut retry_at) = (0, Mono(0));
+        loop {
+            let due = match current {
+                None => Duration::ZERO,
+                Some((from, until)) => certificate::renew_at(from, until).since(self.time.wall()),
+            };
+            let pause = due.max(retry_at.since(clock.now().mono));
+            // Slept in slices: a host that was suspended notices soon after it wakes.
+            if !pause.is_zero() {
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    () = tokio::time::sleep(pause.min(SLICE)) => {}
+                }
+                continue;
+            }
+            let authority = authority.borrow().clone();
+            let issued = tokio::select! {
+                () = cancel.cancelled() => return,
+                issued = self.issue_anywhere(&authority) => issued,
+            };
+            match issued {
+                Ok(leaf) => {
+                    failures = 0;
+                    current = Some((leaf.not_before, leaf.not_after));
+                    failed.send_replace(None);
+                    tracing::info!(not_after_ms = leaf.not_after.0, "certificate issued");
+                    if leaves.send(leaf).await.is_err() {
+                        return;
+                    }
+                }
+                Err(fault) => {
+                    failures += 1;
+                    retry_at = clock.now().mono.plus(certificate::retry_after(failures));
+                    tracing::warn!(reason = %fault.reason, error = %fault, "no certificate; trying again");
+                    failed.send_replace(Some(fault));
+                }
+            }
+        }
+    }
+
+    async fn issue_anywhere(&self, authority: &[u8]) -> Result<Leaf, Fault> {
+        let mut last = Fault::new(Reason::ServerUnreachable, "no control URL");
+        for url in &self.urls {
+            let line = EnrollmentLine::open(url, self.pin, Arc::new(self.time.clone()), self.timeout).await;
+            match line {
+                Ok(line) => return issue(line, self, authority).await,
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Obtains one leaf over an open connection.
+///
+/// # Errors
+/// Those of the call; `certificate.invalid` and `certificate.identity` for a wrong answer.
+async fn issue(mut line: EnrollmentLine, task: &CertificateTask, authority: &[u8]) -> Result<Leaf, Fault> {
+    let fault = |error: rcgen::Error| Fault::new(Reason::CertificateInvalid, error.to_string());
+    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(fault)?;
+    let csr = CertificateParams::default().serialize_request(&key).map_err(fault)?;
+    let (nonce, exporter, _) = line.challenge();
+    let request = certificate::request(task.subject, &task.identity, csr.der().to_vec(), &nonce, &exporter);
+    let answer = line.certificate(request).await?;
+    let leaf = check(&answer.leaf, authority, &key.subject_public_key_info(), task)?;
+    Ok(Leaf {
+        certificate: answer.leaf,
+        private_key: Zeroizing::new(key.serialize_der()),
+        not_before: leaf.not_before,
+        not_after: leaf.not_after,
+    })
+}
+
+fn check(der: &[u8], authority: &[u8], spki: &[u8], task: &CertificateTask) -> Result<tls::NodeLeaf, Fault> {
+    let trust = TrustStore::new();
+    trust.replace(
+        task.subject.cluster,
+        ClusterTrust {
+            installation: task.installation,
+            authorities: vec![CertificateDer::from(authority.to_vec())],
+            revoked: std::collections::BTreeMap::new(),
+        },
+    );
+    let millis = u64::try_from(task.time.wall().0).unwrap_or(0);
+    let now = UnixTime::since_unix_epoch(Duration::from_millis(millis));
+    let leaf = trust
+        .verify(&CertificateDer::from(der.to_vec()), &[], now)
+        .map_err(|reject| Fault::new(reject.reason(), reject.to_string()))?;
+    if leaf.identity.node != task.subject.node || leaf.spki != Digest::of(&[spki]) {
+        return Err(Fault::new(Reason::CertificateIdentity, "the certificate is for another node or key"));
+    }
+    Ok(leaf)
+}
+
+const SLICE: Duration = Duration::from_secs(30);

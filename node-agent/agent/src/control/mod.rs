@@ -1,0 +1,11 @@
+//! The control plane as seen from the node: connections, certificates, the sync stream.
+
+mod certificate;
+mod dial;
+mod time;
+mod uplink;
+
+pub use certificate::CertificateTask;
+pub use dial::{ControlUrl, EnrollmentLine};
+pub use time::TrustedTime;
+pub use uplink::{Pause, Stream, UplinkEvent, UplinkTask};

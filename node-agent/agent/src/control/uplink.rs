@@ -1,0 +1,175 @@
+//! The sync stream: dials the control URLs in turn, holds one stream, comes back after losing it.
+//!
+//! Owns dialling, backoff and the two queues of a stream. Refuses to read messages: the driver does.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use rap_runtime::tls::{self, LeafSlot, Pins};
+use rap_runtime::{Fault, Refusal};
+use rap_types::{Digest, Reason};
+use rap_wire::v1;
+use rap_wire::v1::node_sync_client::NodeSyncClient;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{ControlUrl, TrustedTime};
+
+/// An open stream. Dropping it ends the stream.
+#[derive(Debug)]
+pub struct Stream {
+    queue: mpsc::Sender<v1::NodeMessage>,
+    _end: DropGuard,
+}
+
+impl Stream {
+    /// Queues a message; `false` if the queue is full or the stream has ended.
+    pub fn send(&self, message: v1::NodeMessage) -> bool {
+        self.queue.try_send(message).is_ok()
+    }
+}
+
+/// What the uplink tells the driver.
+#[derive(Debug)]
+pub enum UplinkEvent {
+    /// A stream is up at this URL.
+    Opened(String, Stream),
+    /// The control plane said something.
+    Message(Box<v1::ControlMessage>),
+    /// The stream ended, or could not be opened, at this URL.
+    Lost(String, Fault),
+}
+
+/// Holds the stream of one membership.
+pub struct UplinkTask {
+    /// URLs, in order of preference.
+    pub urls: Vec<ControlUrl>,
+    /// Server trust pin.
+    pub pin: Digest,
+    /// The node's leaf.
+    pub leaf: LeafSlot,
+    /// Trusted time.
+    pub time: TrustedTime,
+    /// Deadline of a connection attempt.
+    pub timeout: Duration,
+    /// True once there is a leaf.
+    pub ready: watch::Receiver<bool>,
+    /// What the control plane asked last: how long to stay away, and over which time to spread the return.
+    pub pause: watch::Receiver<Pause>,
+}
+
+/// How to come back after a lost stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pause {
+    /// Not before this has passed.
+    pub after: Duration,
+    /// Spread over this.
+    pub window: Duration,
+}
+
+impl UplinkTask {
+    /// Runs until cancelled.
+    pub async fn run(mut self, events: mpsc::Sender<UplinkEvent>, cancel: CancellationToken) {
+        let ready = async { self.ready.wait_for(|ready| *ready).await.is_ok() };
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            ready = ready => if !ready { return },
+        }
+        let (mut next, mut failures) = (0, 0_u32);
+        loop {
+            let url = self.urls[next % self.urls.len()].clone();
+            let held = tokio::select! {
+                () = cancel.cancelled() => return,
+                held = self.hold(&url, &events) => held,
+            };
+            let (was_open, fault) = held;
+            if events.send(UplinkEvent::Lost(url.as_str().to_owned(), fault)).await.is_err() {
+                return;
+            }
+            let pause = if was_open {
+                failures = 0;
+                let Pause { after, window } = *self.pause.borrow();
+                after + random_part(window)
+            } else {
+                failures = failures.saturating_add(1);
+                next = next.wrapping_add(1);
+                // A whole round over the URLs goes fast; then it slows down.
+                let rounds = failures / u32::try_from(self.urls.len()).unwrap_or(u32::MAX).max(1);
+                let most = (FIRST_RETRY * (1 << rounds.min(8))).min(LAST_RETRY);
+                most / 2 + random_part(most / 2)
+            };
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Opens a stream and passes its messages on until it ends. Says whether it was open.
+    async fn hold(&self, url: &ControlUrl, events: &mpsc::Sender<UplinkEvent>) -> (bool, Fault) {
+        let left = CancellationToken::new();
+        match self.open(url, events, left.clone()).await {
+            Err(fault) => (false, fault),
+            Ok(mut messages) => loop {
+                let message = tokio::select! {
+                    () = left.cancelled() => {
+                        return (true, Fault::new(Reason::ServerUnavailable, "the stream was left"));
+                    }
+                    message = messages.next() => message,
+                };
+                match message {
+                    Some(Ok(message)) => {
+                        if events.send(UplinkEvent::Message(Box::new(message))).await.is_err() {
+                            return (true, Fault::new(Reason::ServerUnreachable, "the agent ends"));
+                        }
+                    }
+                    Some(Err(status)) => {
+                        let refusal = Refusal::from(&status);
+                        return (true, Fault::new(refusal.reason, refusal.message));
+                    }
+                    None => return (true, Fault::new(Reason::ServerUnreachable, "the stream ended")),
+                }
+            },
+        }
+    }
+
+    async fn open(
+        &self,
+        url: &ControlUrl,
+        events: &mpsc::Sender<UplinkEvent>,
+        left: CancellationToken,
+    ) -> Result<tonic::Streaming<v1::ControlMessage>, Fault> {
+        let unreachable = |text: String| Fault::new(Reason::ServerUnreachable, text);
+        let config = tls::node_client(Pins::one(self.pin), &self.leaf, Arc::new(self.time.clone()))
+            .map_err(|error| unreachable(error.to_string()))?;
+        let accept = |_: &rustls::ClientConnection| -> io::Result<()> { Ok(()) };
+        let channel = url.open(config, tls::ALPN_NODE, self.timeout, accept).await?;
+        let mut client = NodeSyncClient::new(channel)
+            .max_decoding_message_size(MESSAGE_CAP)
+            .max_encoding_message_size(MESSAGE_CAP);
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let stream = Stream { queue, _end: left.drop_guard() };
+        let opened = UplinkEvent::Opened(url.as_str().to_owned(), stream);
+        events.send(opened).await.map_err(|_| unreachable("the agent ends".to_owned()))?;
+        match tokio::time::timeout(self.timeout, client.sync(ReceiverStream::new(receiver))).await {
+            Err(_) => Err(Fault::new(Reason::RequestTimeout, "the stream did not open in time")),
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => {
+                let refusal = Refusal::from(&status);
+                Err(Fault::new(refusal.reason, refusal.message))
+            }
+        }
+    }
+}
+
+fn random_part(of: Duration) -> Duration {
+    of.mul_f64(rand::random::<f64>())
+}
+
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(15);
+const QUEUE: usize = 64;
+const MESSAGE_CAP: usize = 4 * 1024 * 1024;

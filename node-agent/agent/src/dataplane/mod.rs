@@ -1,0 +1,8 @@
+//! The data plane as seen from the agent: start or adopt it, feed it tables, hear its reports.
+
+mod launch;
+mod session;
+mod task;
+
+pub use launch::Launch;
+pub use task::{DataplaneCommand, DataplaneEvent, DataplaneFacts, DataplaneTask};

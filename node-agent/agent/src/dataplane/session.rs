@@ -1,0 +1,138 @@
+//! One connection to a data plane: framed messages over a unix socket whose other end is our own user.
+//!
+//! Owns the hello and matching answers to requests. Refuses to retry.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use rap_runtime::Fault;
+use rap_types::Reason;
+use rap_wire::v1::{agent_message, dataplane_message};
+use rap_wire::{FrameDecoder, encode_frame, v1};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+/// What comes back for a request.
+pub(super) type Answer = Result<dataplane_message::Body, Fault>;
+
+/// A connection after its hello.
+pub(super) struct Session {
+    stream: UnixStream,
+    decoder: FrameDecoder,
+    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
+    next_id: u64,
+}
+
+impl Session {
+    /// Connects, checks who is at the other end and agrees on a protocol.
+    pub(super) async fn open(
+        socket: &Path,
+        membership: &str,
+        timeout: Duration,
+    ) -> Result<(Self, v1::DataplaneHelloAnswer), Fault> {
+        let stream = UnixStream::connect(socket).await.map_err(unavailable)?;
+        check_peer(&stream)?;
+        let mut session =
+            Self { stream, decoder: FrameDecoder::default(), waiting: BTreeMap::new(), next_id: 1 };
+        let hello = v1::DataplaneHello {
+            protocol_min: PROTOCOL,
+            protocol_max: PROTOCOL,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            membership: membership.to_owned(),
+        };
+        let exchange = async {
+            let mut answer = session.request(agent_message::Body::Hello(hello)).await?;
+            loop {
+                if let Ok(answer) = answer.try_recv() {
+                    break answer;
+                }
+                session.receive().await?;
+            }
+        };
+        let answer = tokio::time::timeout(timeout, exchange).await;
+        match answer.map_err(|_| Fault::new(Reason::DataplaneUnavailable, "no hello in time"))?? {
+            dataplane_message::Body::Hello(hello) if hello.protocol == PROTOCOL => Ok((session, hello)),
+            _ => Err(Fault::new(Reason::DataplaneVersion, "the data plane speaks another protocol")),
+        }
+    }
+
+    /// Sends a request; the receiver gets its answer once [`Self::receive`] has read it.
+    pub(super) async fn request(
+        &mut self,
+        body: agent_message::Body,
+    ) -> Result<oneshot::Receiver<Answer>, Fault> {
+        if self.waiting.len() >= WAITING_CAP {
+            self.waiting.retain(|_, waiting| !waiting.is_closed());
+        }
+        if self.waiting.len() >= WAITING_CAP {
+            return Err(Fault::new(Reason::DataplaneUnavailable, "the data plane does not answer"));
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        // Tables carry keys.
+        let frame = encode_frame(&v1::AgentMessage { id, body: Some(body) }).map(Zeroizing::new);
+        let frame = frame.map_err(|error| Fault::new(Reason::DataplaneTable, error.to_string()))?;
+        let written = tokio::time::timeout(WRITE_DEADLINE, self.stream.write_all(&frame)).await;
+        written
+            .map_err(|_| Fault::new(Reason::DataplaneUnavailable, "the data plane does not read"))?
+            .map_err(unavailable)?;
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.insert(id, sender);
+        Ok(receiver)
+    }
+
+    /// Waits for bytes and hands out what is complete: answers to their requests, events to the caller.
+    /// May be cancelled at any await without losing a byte.
+    pub(super) async fn receive(&mut self) -> Result<Vec<v1::LinkEvent>, Fault> {
+        let mut buffer = [0; 16 * 1024];
+        let count = self.stream.read(&mut buffer).await.map_err(unavailable)?;
+        if count == 0 {
+            return Err(Fault::new(Reason::DataplaneUnavailable, "the data plane closed the socket"));
+        }
+        self.decoder.push(&buffer[..count]);
+        let mut events = Vec::new();
+        loop {
+            let message = self.decoder.next::<v1::DataplaneMessage>();
+            let message = message.map_err(|error| {
+                Fault::new(Reason::DataplaneVersion, format!("from the data plane: {error}"))
+            })?;
+            let Some(v1::DataplaneMessage { id, body: Some(body) }) = message else {
+                if message.is_none() {
+                    return Ok(events);
+                }
+                continue;
+            };
+            match (self.waiting.remove(&id), body) {
+                (Some(waiting), dataplane_message::Body::Refusal(refusal)) => {
+                    let reason = Reason::from_code(&refusal.reason).unwrap_or(Reason::DataplaneUnavailable);
+                    // Whoever asked may have stopped waiting.
+                    let _ = waiting.send(Err(Fault::new(reason, refusal.message)));
+                }
+                (Some(waiting), body) => drop(waiting.send(Ok(body))),
+                (None, dataplane_message::Body::LinkEvent(event)) => events.push(event),
+                (None, _) => {}
+            }
+        }
+    }
+}
+
+/// The data plane runs as our own user, or as root.
+fn check_peer(stream: &UnixStream) -> Result<(), Fault> {
+    let peer = stream.peer_cred().map_err(unavailable)?.uid();
+    if peer == nix::unistd::geteuid().as_raw() || peer == 0 {
+        return Ok(());
+    }
+    Err(Fault::new(Reason::DataplanePeer, format!("the socket belongs to user {peer}")))
+}
+
+fn unavailable(error: io::Error) -> Fault {
+    Fault::new(Reason::DataplaneUnavailable, error.to_string())
+}
+
+const PROTOCOL: u32 = 1;
+const WAITING_CAP: usize = 64;
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,0 +1,365 @@
+//! The loop of one membership: feeds inputs to the node's cores and carries their outputs out in order.
+//!
+//! Owns the queue and the order. Refuses to decide: `rap_node::Node` does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_contract::{VerifiedSnapshot, encode_export};
+use rap_node::{Input, Node, Output, RunPing, Table};
+use rap_runtime::{Clock, Fault};
+use rap_types::{NodeId, Reason};
+use rap_wire::v1;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::control::{Pause, Stream, TrustedTime, UplinkEvent};
+use crate::dataplane::{DataplaneCommand, DataplaneEvent};
+use crate::membership::{Leaf, LeafStore, Persister};
+use crate::status::{Contact, StatusFacts, status_document};
+
+/// What others ask of a membership.
+pub enum Request {
+    /// The status document.
+    Status(oneshot::Sender<StatusAnswer>),
+    /// The snapshot in use as an export file.
+    Export(oneshot::Sender<Result<Vec<u8>, Fault>>),
+    /// Ping a peer by name or id.
+    Ping {
+        /// Name or id.
+        peer: String,
+        /// Probes per path.
+        count: u32,
+        /// Milliseconds between probes.
+        interval_ms: u32,
+        /// Gets the peer and the outcome.
+        reply: oneshot::Sender<Result<(NodeId, v1::PingOutcome), Fault>>,
+    },
+}
+
+/// A status document and whether it says degraded.
+#[derive(Debug)]
+pub struct StatusAnswer {
+    /// Document of schema `rap.status.v1`.
+    pub document: serde_json::Value,
+    /// True if the membership is degraded.
+    pub degraded: bool,
+}
+
+/// Where a driver hears from.
+pub struct Ears {
+    /// The uplink.
+    pub uplink: mpsc::Receiver<UplinkEvent>,
+    /// The data plane task.
+    pub dataplane: mpsc::Receiver<DataplaneEvent>,
+    /// New leaves.
+    pub leaves: mpsc::Receiver<Leaf>,
+    /// Why the last certificate request failed.
+    pub certificate_failure: watch::Receiver<Option<Fault>>,
+    /// Own addresses: (link, WireGuard).
+    pub addresses: watch::Receiver<(Vec<String>, Vec<String>)>,
+    /// The local API.
+    pub requests: mpsc::Receiver<Request>,
+}
+
+/// Where a driver speaks to.
+pub struct Mouths {
+    /// The newest table, for the data plane task.
+    pub tables: watch::Sender<Option<Arc<Table>>>,
+    /// Requests to the data plane task.
+    pub commands: mpsc::Sender<DataplaneCommand>,
+    /// The leaf for TLS towards the control plane.
+    pub leaf: rap_runtime::tls::LeafSlot,
+    /// True once there is a leaf.
+    pub leaf_ready: watch::Sender<bool>,
+    /// The cluster's CA, for checking new leaves.
+    pub authority: watch::Sender<Vec<u8>>,
+    /// How to come back after a lost stream.
+    pub pause: watch::Sender<Pause>,
+    /// Trusted time for TLS.
+    pub time: TrustedTime,
+}
+
+/// Drives one membership.
+pub struct Driver {
+    /// The cores.
+    pub node: Node,
+    /// The disk.
+    pub persister: Persister,
+    /// The leaf on disk; out while it is being written.
+    pub leaf_store: Option<LeafStore>,
+    /// Constant facts for status.
+    pub facts: StatusFacts,
+    /// Contact with control plane and data plane, for status.
+    pub contact: Contact,
+    /// Where it hears from.
+    pub ears: Ears,
+    /// Where it speaks to.
+    pub mouths: Mouths,
+    /// Clock.
+    pub clock: Clock,
+    /// Chain of the membership, for exports.
+    pub chain: (Vec<u8>, Vec<Vec<u8>>),
+    /// Ends of running pings.
+    pub pings: mpsc::Sender<PingEnd>,
+    /// Other half of `pings`.
+    pub ping_ends: mpsc::Receiver<PingEnd>,
+    /// The stream while one is open.
+    pub stream: Option<Stream>,
+    /// Tasks of this membership.
+    pub tasks: rap_runtime::TaskGroup,
+}
+
+/// A ping for the control plane ended.
+pub struct PingEnd([u8; 16], Result<v1::PingOutcome, Reason>);
+
+impl Driver {
+    /// Runs until cancelled, then closes the cache.
+    pub async fn run(mut self, leaf: Option<Leaf>, cancel: CancellationToken) {
+        if let Some(leaf) = leaf {
+            self.use_leaf(&leaf);
+            self.contact.certificate = Some((leaf.not_before, leaf.not_after));
+        }
+        self.carry_out().await;
+        self.activated().await;
+        loop {
+            let timeout = self.node.poll_timeout(self.clock.now());
+            let due = timeout.map(|at| at.since(self.clock.now().mono).min(SLICE));
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(event) = self.ears.uplink.recv() => self.uplink(event),
+                Some(event) = self.ears.dataplane.recv() => self.dataplane(event),
+                Some(leaf) = self.ears.leaves.recv() => self.leaf(leaf).await,
+                Some(PingEnd(id, outcome)) = self.ping_ends.recv() => {
+                    self.feed(Input::PingEnded(id, outcome));
+                }
+                Some(request) = self.ears.requests.recv() => self.request(request),
+                Ok(()) = self.ears.addresses.changed() => {
+                    let (link, wireguard) = self.ears.addresses.borrow_and_update().clone();
+                    self.feed(Input::AddressesChanged(link, wireguard));
+                }
+                () = tokio::time::sleep(due.unwrap_or(SLICE)) => self.feed(Input::TimedOut),
+            }
+            self.carry_out().await;
+        }
+        self.persister.close().await;
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.node.handle(input, self.clock.now());
+    }
+
+    fn uplink(&mut self, event: UplinkEvent) {
+        let now = self.clock.now();
+        match event {
+            UplinkEvent::Opened(url, stream) => {
+                self.stream = Some(stream);
+                self.contact.dialled(url, now);
+                self.feed(Input::StreamOpened);
+            }
+            UplinkEvent::Message(message) => {
+                self.contact.heard(now);
+                self.feed(Input::Control(message));
+            }
+            UplinkEvent::Lost(url, fault) => {
+                if self.contact.lost(url, &fault) {
+                    tracing::warn!(reason = %fault.reason, error = %fault, "no contact with the control plane");
+                }
+                self.stream = None;
+                self.feed(Input::StreamClosed);
+            }
+        }
+    }
+
+    fn dataplane(&mut self, event: DataplaneEvent) {
+        match event {
+            DataplaneEvent::Up(facts) => {
+                tracing::info!(pid = facts.hello.pid, adopted = facts.adopted, "data plane up");
+                let applied = facts.hello.table_version;
+                self.contact.dataplane_up(facts);
+                self.feed(Input::DataplaneUp(applied));
+            }
+            DataplaneEvent::Down(fault) => {
+                if self.contact.dataplane_down(&fault) {
+                    tracing::warn!(reason = %fault.reason, error = %fault, "data plane down");
+                }
+                self.feed(Input::DataplaneDown);
+            }
+            DataplaneEvent::Applied(version) => self.feed(Input::TableApplied(version)),
+            DataplaneEvent::Refused(fault) => {
+                tracing::error!(reason = %fault.reason, error = %fault, "the data plane refused a table");
+                self.feed(Input::TableRefused(fault.reason));
+            }
+            DataplaneEvent::Stats(stats) => self.feed(Input::StatsArrived(stats)),
+        }
+    }
+
+    async fn leaf(&mut self, leaf: Leaf) {
+        let Some(mut store) = self.leaf_store.take() else { return };
+        let copy = leaf.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let written = store.store(copy);
+            (store, written)
+        });
+        match written.await {
+            Ok((store, written)) => {
+                self.leaf_store = Some(store);
+                if let Err(fault) = written {
+                    // In use all the same: after a restart another is issued.
+                    tracing::error!(reason = %fault.reason, error = %fault, "the certificate could not be stored");
+                }
+            }
+            Err(_) => tracing::error!("the write of the certificate was cut off"),
+        }
+        self.use_leaf(&leaf);
+        self.contact.certificate = Some((leaf.not_before, leaf.not_after));
+        self.feed(Input::LeafIssued(leaf.into()));
+    }
+
+    /// Presents this leaf to the control plane from now on.
+    fn use_leaf(&self, leaf: &Leaf) {
+        let chain = vec![leaf.certificate.clone().into()];
+        match leaf.private_key.to_vec().try_into() {
+            Ok(key) => match self.mouths.leaf.set(chain, key) {
+                Ok(()) => drop(self.mouths.leaf_ready.send_replace(true)),
+                Err(error) => tracing::error!(%error, "the certificate cannot be used"),
+            },
+            Err(error) => tracing::error!(error, "the certificate's key cannot be used"),
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        // Whoever asked may have stopped waiting: unsent answers are dropped.
+        match request {
+            Request::Status(reply) => drop(reply.send(self.status())),
+            Request::Export(reply) => drop(reply.send(self.export())),
+            Request::Ping { peer, count, interval_ms, reply } => {
+                let Some(node) = self.node.peer(&peer) else {
+                    let fault = Fault::new(Reason::NodeUnknown, format!("no peer `{peer}` in the snapshot"));
+                    return drop(reply.send(Err(fault)));
+                };
+                let commands = self.mouths.commands.clone();
+                self.tasks.spawn("ping", async move {
+                    let outcome = ping(&commands, node, count, interval_ms).await;
+                    drop(reply.send(outcome.map(|outcome| (node, outcome))));
+                });
+            }
+        }
+    }
+
+    fn status(&self) -> StatusAnswer {
+        let failure = self.ears.certificate_failure.borrow().clone();
+        let cache = self.persister.cache_status();
+        status_document(&self.facts, &self.node, &self.contact, &cache, failure.as_ref(), self.clock.now())
+    }
+
+    fn export(&self) -> Result<Vec<u8>, Fault> {
+        let absent = || Fault::new(Reason::SnapshotAbsent, "no verified snapshot yet");
+        let snapshot = self.node.snapshot().ok_or_else(absent)?;
+        Ok(encode_export(&self.chain.0, &self.chain.1, snapshot))
+    }
+
+    /// Carries out what the cores want, in order. A write is waited for: nothing overtakes the disk.
+    async fn carry_out(&mut self) {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Persist(id, record) => {
+                    let input = match self.persister.write(&record).await {
+                        Ok(()) => Input::Persisted(id),
+                        Err(fault) => {
+                            tracing::error!(reason = %fault.reason, error = %fault, "a snapshot could not be stored");
+                            Input::PersistFailed(id, fault.reason)
+                        }
+                    };
+                    let persisted = matches!(input, Input::Persisted(_));
+                    self.feed(input);
+                    if persisted && record.snapshot.is_some() {
+                        self.activated().await;
+                    }
+                }
+                Output::Publish(table) => drop(self.mouths.tables.send_replace(Some(Arc::from(table)))),
+                Output::Send(message) => self.send(*message),
+                Output::Ping(ping) => self.start_ping(ping),
+                Output::Reconnect(after) => {
+                    self.mouths.pause.send_modify(|pause| pause.after = after.min(LONGEST_PAUSE));
+                    self.stream = None;
+                    self.feed(Input::StreamClosed);
+                }
+                Output::Alarm(evidence) => {
+                    tracing::error!(
+                        reason = %Reason::SnapshotEquivocation,
+                        order = %evidence.order,
+                        "two histories are signed; evidence is kept and the node is frozen"
+                    );
+                }
+            }
+        }
+    }
+
+    async fn activated(&mut self) {
+        let Some(active) = self.node.snapshot().cloned() else { return };
+        self.persister.keep_only(&active).await;
+        self.follow(&active);
+        let order = active.head().order;
+        tracing::debug!(%order, peers = active.contents().peers.len(), "snapshot active");
+    }
+
+    /// Tells the other tasks what the snapshot in use says.
+    fn follow(&self, active: &VerifiedSnapshot) {
+        self.mouths.time.set(*self.node.acceptor().clock());
+        let authority = &active.contents().trust.cluster_ca;
+        self.mouths.authority.send_if_modified(|current| {
+            let changed = current != authority;
+            if changed {
+                current.clone_from(authority);
+            }
+            changed
+        });
+        let window = u64::from(active.head_document().reconnect_window_ms);
+        let window = Duration::from_millis(window).min(LONGEST_PAUSE);
+        self.mouths.pause.send_modify(|pause| *pause = Pause { after: Duration::ZERO, window });
+    }
+
+    /// A full queue means a stream that does not drain: it is given up.
+    fn send(&mut self, message: v1::NodeMessage) {
+        let Some(stream) = &self.stream else { return };
+        if !stream.send(message) {
+            self.stream = None;
+            self.feed(Input::StreamClosed);
+        }
+    }
+
+    fn start_ping(&self, ping: RunPing) {
+        let (commands, ends) = (self.mouths.commands.clone(), self.pings.clone());
+        self.tasks.spawn("diagnostic", async move {
+            let outcome = self::ping(&commands, ping.node, ping.count, ping.interval_ms).await;
+            let outcome = outcome.map_err(|fault| fault.reason);
+            // The driver is gone only if the agent ends.
+            let _ = ends.send(PingEnd(ping.diagnostic, outcome)).await;
+        });
+    }
+}
+
+async fn ping(
+    commands: &mpsc::Sender<DataplaneCommand>,
+    node: NodeId,
+    count: u32,
+    interval_ms: u32,
+) -> Result<v1::PingOutcome, Fault> {
+    let (reply, outcome) = oneshot::channel();
+    let gone = || Fault::new(Reason::DataplaneUnavailable, "the data plane does not answer");
+    let command = DataplaneCommand::Ping { node, count, interval_ms, reply };
+    let spread = Duration::from_millis(u64::from(count) * u64::from(interval_ms));
+    let exchange = async {
+        commands.send(command).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
+    };
+    tokio::time::timeout(spread + PING_GRACE, exchange)
+        .await
+        .unwrap_or_else(|_| Err(Fault::new(Reason::RequestTimeout, "the ping did not end in time")))
+}
+
+const SLICE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const PING_GRACE: Duration = Duration::from_secs(5);

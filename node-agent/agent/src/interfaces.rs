@@ -1,0 +1,91 @@
+//! Own addresses as dial hints: what the host's interfaces say, unsigned.
+//!
+//! Owns which addresses are worth telling. Refuses to own whether peers use them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Own endpoints: (link, WireGuard).
+pub type Endpoints = (Vec<String>, Vec<String>);
+
+/// Reads the addresses now and then and publishes changes until cancelled.
+pub async fn watch_addresses(
+    listen: (SocketAddr, SocketAddr),
+    addresses: watch::Sender<Endpoints>,
+    cancel: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+        let found = own_endpoints(listen);
+        addresses.send_if_modified(|current| {
+            let changed = *current != found;
+            if changed {
+                *current = found;
+            }
+            changed
+        });
+    }
+}
+
+/// Endpoints under which the listeners are reachable on this host's addresses.
+pub fn own_endpoints((link, wireguard): (SocketAddr, SocketAddr)) -> Endpoints {
+    let addresses: Vec<IpAddr> = match nix::ifaddrs::getifaddrs() {
+        Ok(interfaces) => interfaces.filter_map(usable).collect(),
+        Err(error) => {
+            tracing::debug!(%error, "interface addresses are not readable");
+            Vec::new()
+        }
+    };
+    (endpoints(link, &addresses), endpoints(wireguard, &addresses))
+}
+
+fn usable(interface: nix::ifaddrs::InterfaceAddress) -> Option<IpAddr> {
+    // Overlay interfaces are ours: an overlay address is no way to the overlay.
+    if interface.interface_name.starts_with("rap") {
+        return None;
+    }
+    let address = interface.address?;
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    let ip = v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))?;
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    (!ip.is_loopback() && !ip.is_unspecified() && !link_local).then_some(ip)
+}
+
+fn endpoints(listen: SocketAddr, addresses: &[IpAddr]) -> Vec<String> {
+    if listen.port() == 0 || listen.ip().is_loopback() {
+        return Vec::new();
+    }
+    if !listen.ip().is_unspecified() {
+        return vec![listen.to_string()];
+    }
+    // A listener on [::] takes IPv4 as well; one on 0.0.0.0 takes nothing else.
+    let taken = addresses.iter().filter(|ip| ip.is_ipv4() || listen.is_ipv6());
+    taken.take(MOST).map(|ip| SocketAddr::new(*ip, listen.port()).to_string()).collect()
+}
+
+const PERIOD: Duration = Duration::from_secs(30);
+const MOST: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_follow_the_listener() {
+        let addresses = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let hints = |listen: &str| endpoints(listen.parse().unwrap(), &addresses);
+        assert_eq!(hints("[::]:7443"), ["192.0.2.1:7443", "[2001:db8::1]:7443"]);
+        assert_eq!(hints("0.0.0.0:7443"), ["192.0.2.1:7443"]);
+        assert_eq!(hints("192.0.2.9:1"), ["192.0.2.9:1"]);
+        assert_eq!(hints("127.0.0.2:1"), [] as [&str; 0]);
+    }
+}

@@ -1,0 +1,100 @@
+//! Calls to the running agent.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rap_runtime::{Fault, Refusal};
+use rap_types::Reason;
+use rap_wire::v1;
+use rap_wire::v1::local_agent_client::LocalAgentClient;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// A connection to the agent on this host.
+pub struct LocalClient {
+    client: LocalAgentClient<Channel>,
+    membership: String,
+}
+
+impl LocalClient {
+    /// Connects; `None` if no agent runs.
+    ///
+    /// # Errors
+    /// Those of the socket other than its absence.
+    pub async fn open(socket: &Path, membership: &str) -> Result<Option<Self>, Fault> {
+        let path = socket.to_owned();
+        match UnixStream::connect(&path).await {
+            Ok(probe) => drop(probe),
+            Err(error) => {
+                use std::io::ErrorKind::{ConnectionRefused, NotFound};
+                return match error.kind() {
+                    NotFound | ConnectionRefused => Ok(None),
+                    _ => Err(Fault::new(Reason::ServerUnreachable, format!("{}: {error}", path.display()))),
+                };
+            }
+        }
+        let connector = tower::service_fn(move |_: Uri| {
+            let path: PathBuf = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://agent").timeout(CALL_DEADLINE);
+        let channel = endpoint.connect_with_connector(connector).await;
+        let channel = channel.map_err(|error| {
+            let refusal = Refusal::from_transport(&error);
+            Fault::new(refusal.reason, refusal.message)
+        })?;
+        let client = LocalAgentClient::new(channel).max_decoding_message_size(DOCUMENT_CAP);
+        Ok(Some(Self { client, membership: membership.to_owned() }))
+    }
+
+    /// The status document and whether it says degraded.
+    ///
+    /// # Errors
+    /// Those of the agent.
+    pub async fn status(&mut self) -> Result<(String, bool), Fault> {
+        let request = v1::LocalStatusRequest { membership: self.membership.clone() };
+        let answer = self.client.status(request).await.map_err(fault)?.into_inner();
+        Ok((answer.json, answer.degraded))
+    }
+
+    /// The snapshot in use as an export.
+    ///
+    /// # Errors
+    /// Those of the agent.
+    pub async fn export(&mut self) -> Result<Vec<u8>, Fault> {
+        let request = v1::LocalMembership { membership: self.membership.clone() };
+        Ok(self.client.snapshot_export(request).await.map_err(fault)?.into_inner().document)
+    }
+
+    /// Makes the agent load a membership that was just written.
+    ///
+    /// # Errors
+    /// Those of the agent.
+    pub async fn load(&mut self) -> Result<(), Fault> {
+        let request = v1::LocalMembership { membership: self.membership.clone() };
+        self.client.load_membership(request).await.map_err(fault).map(drop)
+    }
+
+    /// Pings a peer; the answer is a document of schema `rap.ping.v1`.
+    ///
+    /// # Errors
+    /// Those of the agent.
+    pub async fn ping(&mut self, peer: &str, count: u32, interval_ms: u32) -> Result<String, Fault> {
+        let request = v1::LocalPingRequest {
+            membership: self.membership.clone(),
+            peer: peer.to_owned(),
+            count,
+            interval_ms,
+        };
+        Ok(self.client.ping(request).await.map_err(fault)?.into_inner().json)
+    }
+}
+
+fn fault(status: tonic::Status) -> Fault {
+    let refusal = Refusal::from(&status);
+    Fault::new(refusal.reason, refusal.message)
+}
+
+const CALL_DEADLINE: Duration = Duration::from_secs(60);
+const DOCUMENT_CAP: usize = 64 * 1024 * 1024;

@@ -1,0 +1,199 @@
+//! The local API: gRPC on a unix socket (0600) for our own user and root.
+//!
+//! Owns who may call and the way to a membership. Refuses to own answers: drivers give them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use rap_runtime::{Fault, Refusal};
+use rap_types::Reason;
+use rap_wire::v1;
+use rap_wire::v1::local_agent_server::{LocalAgent, LocalAgentServer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status};
+
+use crate::driver::Request;
+
+/// The running memberships by name.
+#[derive(Debug, Clone, Default)]
+pub struct Directory(Arc<Mutex<BTreeMap<String, mpsc::Sender<Request>>>>);
+
+impl Directory {
+    /// Adds a running membership.
+    pub fn insert(&self, name: String, requests: mpsc::Sender<Request>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, requests);
+    }
+
+    /// True if it runs.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
+    /// The membership of this name, or the first one for an empty name.
+    fn find(&self, name: &str) -> Option<mpsc::Sender<Request>> {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if name.is_empty() { running.values().next().cloned() } else { running.get(name).cloned() }
+    }
+}
+
+/// Answers local calls.
+pub struct LocalServer {
+    directory: Directory,
+    load: mpsc::Sender<(String, oneshot::Sender<Result<(), Fault>>)>,
+}
+
+impl LocalServer {
+    /// Serves `directory`; `load` gets the names of memberships to start.
+    pub fn new(
+        directory: Directory,
+        load: mpsc::Sender<(String, oneshot::Sender<Result<(), Fault>>)>,
+    ) -> Self {
+        Self { directory, load }
+    }
+
+    /// Serves until cancelled.
+    ///
+    /// # Errors
+    /// Those of the transport.
+    pub async fn serve(
+        self,
+        listener: UnixListener,
+        cancel: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let own = nix::unistd::geteuid().as_raw();
+        let incoming = UnixListenerStream::new(listener).filter_map(move |stream| {
+            // An accept error or a stranger ends that connection, never the loop.
+            let stream = stream.ok().filter(|stream| is_allowed(stream, own));
+            std::future::ready(stream.map(Ok::<_, io::Error>))
+        });
+        tonic::transport::Server::builder()
+            .timeout(CALL_DEADLINE)
+            .concurrency_limit_per_connection(16)
+            .add_service(LocalAgentServer::new(self).max_decoding_message_size(64 * 1024))
+            .serve_with_incoming_shutdown(incoming, cancel.cancelled_owned())
+            .await
+    }
+
+    async fn ask<T>(
+        &self,
+        membership: &str,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Status> {
+        let absent = || refusal(Fault::new(Reason::MembershipAbsent, "no such membership runs here"));
+        let driver = self.directory.find(membership).ok_or_else(absent)?;
+        let (reply, answer) = oneshot::channel();
+        driver.send(request(reply)).await.map_err(|_| absent())?;
+        answer.await.map_err(|_| absent())
+    }
+}
+
+#[tonic::async_trait]
+impl LocalAgent for LocalServer {
+    async fn status(
+        &self,
+        request: tonic::Request<v1::LocalStatusRequest>,
+    ) -> Result<Response<v1::LocalStatus>, Status> {
+        let answer = self.ask(&request.get_ref().membership, Request::Status).await?;
+        let json = answer.document.to_string();
+        Ok(Response::new(v1::LocalStatus { json, degraded: answer.degraded }))
+    }
+
+    async fn snapshot_export(
+        &self,
+        request: tonic::Request<v1::LocalMembership>,
+    ) -> Result<Response<v1::LocalDocument>, Status> {
+        let document = self.ask(&request.get_ref().membership, Request::Export).await?.map_err(refusal)?;
+        Ok(Response::new(v1::LocalDocument { document }))
+    }
+
+    async fn load_membership(
+        &self,
+        request: tonic::Request<v1::LocalMembership>,
+    ) -> Result<Response<v1::LocalEmpty>, Status> {
+        let gone = || refusal(Fault::new(Reason::StateIo, "the agent ends"));
+        let (reply, answer) = oneshot::channel();
+        self.load.send((request.into_inner().membership, reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?.map_err(refusal)?;
+        Ok(Response::new(v1::LocalEmpty {}))
+    }
+
+    async fn ping(
+        &self,
+        request: tonic::Request<v1::LocalPingRequest>,
+    ) -> Result<Response<v1::LocalPingAnswer>, Status> {
+        let v1::LocalPingRequest { membership, peer, count, interval_ms } = request.into_inner();
+        let spread = u64::from(count) * u64::from(interval_ms);
+        if count == 0 || count > 50 || spread > 50_000 {
+            return Err(refusal(Fault::new(Reason::RequestInvalid, "count 1 to 50, at most 50 s in all")));
+        }
+        let name = peer.clone();
+        let ping = |reply| Request::Ping { peer, count, interval_ms, reply };
+        let (node, outcome) = self.ask(&membership, ping).await?.map_err(refusal)?;
+        let samples = |samples: &[v1::ProbeSample]| -> serde_json::Value {
+            samples
+                .iter()
+                .map(|sample| {
+                    let rtt = (sample.rtt_ns > 0).then_some(sample.rtt_ns as f64 / 1e6);
+                    serde_json::json!({ "sequence": sample.sequence, "rtt_ms": rtt })
+                })
+                .collect()
+        };
+        let json = serde_json::json!({
+            "schema": "rap.ping.v1",
+            "peer": name,
+            "node_id": node,
+            "overlay_address": outcome.overlay_address,
+            "overlay": samples(&outcome.overlay),
+            "link": samples(&outcome.link),
+            "link_state": outcome.link_state,
+        });
+        Ok(Response::new(v1::LocalPingAnswer { json: json.to_string() }))
+    }
+}
+
+/// Binds the socket, readable by our own user alone. A socket that somebody listens on is not taken.
+///
+/// # Errors
+/// `state.locked` if another agent runs; those of the file system.
+pub async fn bind(path: &Path) -> Result<UnixListener, Fault> {
+    let io_fault = |error: io::Error| Fault::new(Reason::StateIo, format!("{}: {error}", path.display()));
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(io_fault)?;
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        let text = format!("another agent serves {}", path.display());
+        return Err(Fault::new(Reason::StateLocked, text));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_fault(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(io_fault)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(io_fault)?;
+    Ok(listener)
+}
+
+fn is_allowed(stream: &UnixStream, own: u32) -> bool {
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => true,
+        Ok(peer) => {
+            tracing::warn!(uid = peer.uid(), "a local caller of another user was refused");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+fn refusal(fault: Fault) -> Status {
+    Refusal::new(fault.reason, fault.message).into()
+}
+
+const CALL_DEADLINE: Duration = Duration::from_secs(60);

@@ -1,0 +1,191 @@
+//! One membership on this host: its directory, keys and pins, verified again at every start.
+//!
+//! Owns what is read before anything runs. Refuses to believe parsed state: contract and chain are
+//! verified from their signed bytes.
+
+mod persist;
+mod records;
+
+use std::path::Path;
+
+use rap_contract::{
+    AuthorityChain, BootstrapExpectation, PublicKey, Signer, VerifiedBootstrap, open_bootstrap,
+};
+use rap_runtime::Fault;
+use rap_state::{FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise, SignedBytes};
+use rap_trust::{Floors, HeadFloor, Pinned, known_features};
+use rap_types::{Incarnation, NodeId, Reason};
+use x25519_dalek::{PublicKey as WireguardPublic, StaticSecret};
+use zeroize::Zeroizing;
+
+pub use persist::{Persister, stored_snapshots};
+pub use records::{Enrollment, Leaf, LeafStore, Nonce};
+
+use crate::fault::{refused, state_fault};
+
+/// A membership that is complete and whose chain verifies.
+pub struct Membership {
+    /// Its locked directory.
+    pub dir: MembershipDir,
+    /// Public facts.
+    pub identity: Identity,
+    /// Node identity key.
+    pub signer: Signer,
+    /// WireGuard private key.
+    pub wireguard_key: Zeroizing<[u8; 32]>,
+    /// Id given by the contract.
+    pub node: NodeId,
+    /// Contract, chain and pins.
+    pub bootstrap: VerifiedBootstrap,
+    /// The cluster's authority records, those accepted after the contract included.
+    pub chain: AuthorityChain,
+    /// Floors, open for raising.
+    pub floors: FloorStore,
+}
+
+impl Membership {
+    /// Locks and opens a membership and verifies its chain. Blocks.
+    ///
+    /// # Errors
+    /// `membership.absent`, `enrollment.pending`, `authority.dev_refused`, and those of state and chain.
+    pub fn open(data: &Path, name: &MembershipName, accept_dev: bool) -> Result<Self, Fault> {
+        if !data.join(name.as_str()).join("identity.json").exists() {
+            return Err(absent(name));
+        }
+        let dir = MembershipDir::open(data, name).map_err(state_fault)?;
+        Self::of_dir(dir, accept_dev)
+    }
+
+    /// As [`Self::open`], for a directory that is locked already.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub fn of_dir(dir: MembershipDir, accept_dev: bool) -> Result<Self, Fault> {
+        let (store, recovery) =
+            IdentityStore::open(&dir).map_err(state_fault)?.ok_or_else(|| absent(dir.name()))?;
+        for (path, why) in &recovery.replaced {
+            tracing::warn!(path = %path.display(), %why, "a damaged copy of a state file was replaced");
+        }
+        let identity = store.identity().clone();
+        if identity.dev && !accept_dev {
+            let text = "the membership was made by a development installation; start the agent with --dev";
+            return Err(Fault::new(Reason::AuthorityDevRefused, text));
+        }
+        let (signer, wireguard_key) = keys_of(&store)?;
+        let enrollment = Enrollment::open(&dir)?;
+        let bootstrap = reopen(&identity, &signer, &wireguard_key, &enrollment)?;
+        let chain = chain_of(&identity, &bootstrap)?;
+        let mut floors = FloorStore::open(&dir).map_err(state_fault)?.0;
+        let authority = Some((chain.sequence(), chain.digest(), Incarnation(chain.incarnation())));
+        floors.raise(&Raise { authority, ..Raise::default() }).map_err(state_fault)?;
+        Ok(Self { dir, node: bootstrap.node, identity, signer, wireguard_key, bootstrap, chain, floors })
+    }
+
+    /// What the acceptor pins.
+    pub fn pinned(&self) -> Pinned {
+        Pinned {
+            installation: self.identity.installation_id,
+            cluster: self.identity.cluster_id,
+            node: self.node,
+            node_key: self.signer.id(),
+            wireguard_key: wireguard_public(&self.wireguard_key),
+            authority: self.chain.active(),
+            incarnation: Incarnation(self.chain.incarnation()),
+            accept_dev: self.identity.dev,
+        }
+    }
+
+    /// Floors on disk, as the acceptor reads them.
+    pub fn trust_floors(&self) -> Floors {
+        let floors = self.floors.current();
+        Floors {
+            head: HeadFloor {
+                incarnation: floors.incarnation,
+                version: floors.version,
+                root: floors.head_digest,
+            },
+            time: floors.time_floor,
+            frozen: floors.frozen,
+        }
+    }
+
+    /// The cluster's CA as the contract names it, for use until a snapshot does.
+    pub fn contract_ca(&self) -> &[u8] {
+        &self.bootstrap.contract.cluster_ca
+    }
+}
+
+/// Private keys of a membership, taken out of their secret texts.
+///
+/// # Errors
+/// `state.corrupt`.
+pub fn keys_of(store: &IdentityStore) -> Result<(Signer, Zeroizing<[u8; 32]>), Fault> {
+    let credentials = store.credentials();
+    let key = |secret: &rap_runtime::Secret| -> Result<Zeroizing<[u8; 32]>, Fault> {
+        let bytes = <[u8; 32]>::try_from(secret.expose());
+        bytes.map(Zeroizing::new).map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))
+    };
+    Ok((Signer::from_seed(&*key(&credentials.node_key)?), key(&credentials.wireguard_key)?))
+}
+
+/// Public half of a WireGuard key.
+pub fn wireguard_public(private: &Zeroizing<[u8; 32]>) -> [u8; 32] {
+    WireguardPublic::from(&StaticSecret::from(**private)).to_bytes()
+}
+
+fn reopen(
+    identity: &Identity,
+    signer: &Signer,
+    wireguard_key: &Zeroizing<[u8; 32]>,
+    enrollment: &Enrollment,
+) -> Result<VerifiedBootstrap, Fault> {
+    let pending =
+        || Fault::new(Reason::EnrollmentPending, "the join is not finished; run join again to resume");
+    let contract = identity.bootstrap_contract.as_ref().ok_or_else(pending)?;
+    let (Some(request), Some(token), Some(now)) =
+        (enrollment.request, identity.token_id, enrollment.accepted_at)
+    else {
+        return Err(pending());
+    };
+    let authority = PublicKey::from_slice(&enrollment.authority_key).map_err(refused)?;
+    let wireguard_key = wireguard_public(wireguard_key);
+    let mut refusal = Fault::new(Reason::ContractMismatch, "nonce");
+    for nonce in &enrollment.nonces {
+        let known = BootstrapExpectation {
+            installation: identity.installation_id,
+            cluster: identity.cluster_id,
+            authority,
+            server_trust_pin: identity.server_trust_pin.as_bytes(),
+            node_key: signer.public(),
+            wireguard_key: &wireguard_key,
+            token,
+            request,
+            nonce,
+            // A contract is short-lived; its times were checked when it was accepted.
+            now,
+            features: known_features(identity.dev),
+        };
+        match open_bootstrap(&contract.0, &known) {
+            Ok(bootstrap) => return Ok(bootstrap),
+            Err(reject) => refusal = refused(reject),
+        }
+    }
+    Err(refusal)
+}
+
+fn chain_of(identity: &Identity, bootstrap: &VerifiedBootstrap) -> Result<AuthorityChain, Fault> {
+    let later = identity.authority_records.iter().map(|SignedBytes(bytes)| bytes.clone());
+    let records: Vec<Vec<u8>> = bootstrap.chain.envelopes().into_iter().chain(later).collect();
+    AuthorityChain::verify(
+        &records,
+        &bootstrap.installation_authority,
+        identity.installation_id,
+        identity.cluster_id,
+        known_features(identity.dev),
+    )
+    .map_err(refused)
+}
+
+fn absent(name: &MembershipName) -> Fault {
+    Fault::new(Reason::MembershipAbsent, format!("no membership `{name}` on this host; run join first"))
+}

@@ -1,0 +1,161 @@
+//! Writes what the acceptor hands out: contents, flush, floors by fsync; the old snapshot goes last.
+//!
+//! Owns the order. Refuses to decide: a failure is reported and nothing is activated.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message as _;
+use rap_contract::VerifiedSnapshot;
+use rap_runtime::Fault;
+use rap_runtime::files::write_atomic;
+use rap_state::{Cache, FloorStore, MembershipDir, NewSnapshot, Raise, Snapshots, StateError};
+use rap_trust::{Evidence, Record, StoredSnapshot};
+use rap_types::{Digest, HeadOrder, Reason};
+use rap_wire::v1;
+
+use crate::fault::state_fault;
+
+/// The disk of one membership.
+pub struct Persister {
+    dir: MembershipDir,
+    cache: Cache,
+    snapshots: Snapshots,
+    floors: Option<FloorStore>,
+    /// Chunks known to be stored.
+    stored: BTreeSet<Digest>,
+    boot_id: String,
+}
+
+impl Persister {
+    /// Uses an open cache and floors.
+    pub fn new(dir: MembershipDir, cache: Cache, floors: FloorStore, boot_id: String) -> Self {
+        let snapshots = Snapshots::new(cache.clone());
+        Self { dir, cache, snapshots, floors: Some(floors), stored: BTreeSet::new(), boot_id }
+    }
+
+    /// How the cache fares.
+    pub fn cache_status(&self) -> rap_state::CacheStatus {
+        self.cache.status()
+    }
+
+    /// Writes a record. It is on disk when this returns `Ok`.
+    ///
+    /// # Errors
+    /// The reason of the failure; nothing may be activated then.
+    pub async fn write(&mut self, record: &Record) -> Result<(), Fault> {
+        if let Some(evidence) = &record.evidence {
+            self.keep_evidence(evidence).await?;
+        }
+        if let Some(snapshot) = &record.snapshot {
+            match self.put(snapshot).await {
+                // The cache lost what was stored before: this snapshot goes in whole.
+                Err(StateError::CacheReset(why)) => {
+                    tracing::warn!(%why, "the cache was damaged and is empty now");
+                    self.stored.clear();
+                    self.put(snapshot).await.map_err(state_fault)?;
+                }
+                put => put.map_err(state_fault)?,
+            }
+        }
+        let head = record.snapshot.as_ref().map(|snapshot| {
+            let head = snapshot.head();
+            (head.order.incarnation, head.order.version, head.root)
+        });
+        let raise = Raise {
+            head,
+            time: Some(record.floors.time),
+            freeze: record.floors.frozen,
+            boot_id: Some(self.boot_id.clone()),
+            ..Raise::default()
+        };
+        self.raise(raise).await
+    }
+
+    /// Removes every snapshot but the active one.
+    pub async fn keep_only(&mut self, active: &VerifiedSnapshot) {
+        if let Err(error) = self.snapshots.keep_only(active.head().order).await {
+            tracing::warn!(%error, "superseded snapshots could not be removed");
+        }
+        self.stored = active.parts().chunks.keys().copied().collect();
+    }
+
+    /// Flushes and closes the cache.
+    pub async fn close(self) {
+        if let Err(error) = self.cache.close().await {
+            tracing::warn!(%error, "the cache did not close cleanly");
+        }
+    }
+
+    async fn put(&mut self, snapshot: &VerifiedSnapshot) -> Result<(), StateError> {
+        let parts = snapshot.parts();
+        let stored = StoredSnapshot::of(snapshot);
+        let manifest = v1::SnapshotUpdate { slots_set: stored.slots, ..v1::SnapshotUpdate::default() };
+        let fresh = parts.chunks.iter().filter(|(id, _)| !self.stored.contains(*id));
+        let new = NewSnapshot {
+            order: snapshot.head().order,
+            head: stored.head,
+            leaf: stored.leaf.encode_to_vec(),
+            proof: stored.proof.encode_to_vec(),
+            manifest: manifest.encode_to_vec(),
+            chunk_ids: parts.chunks.keys().copied().collect(),
+            new_chunks: fresh.map(|(id, chunk)| (*id, chunk.to_vec())).collect(),
+        };
+        self.snapshots.put(new).await?;
+        self.stored.extend(parts.chunks.keys().copied());
+        Ok(())
+    }
+
+    async fn raise(&mut self, raise: Raise) -> Result<(), Fault> {
+        let busy = || Fault::new(Reason::StateIo, "the floors are not open");
+        let mut floors = self.floors.take().ok_or_else(busy)?;
+        let (floors, raised) = tokio::task::spawn_blocking(move || {
+            let raised = floors.raise(&raise).map(drop);
+            (floors, raised)
+        })
+        .await
+        .map_err(|_| Fault::new(Reason::StateIo, "the write of the floors was cut off"))?;
+        self.floors = Some(floors);
+        raised.map_err(state_fault)
+    }
+
+    async fn keep_evidence(&self, evidence: &Evidence) -> Result<(), Fault> {
+        let HeadOrder { incarnation, version, refresh } = evidence.order;
+        let path = self.dir.join(&format!("evidence-{incarnation}-{version}-{refresh}.json"));
+        let document = serde_json::json!({
+            "schema": "rap.evidence.v1",
+            "order": evidence.order,
+            "accepted": STANDARD.encode(&evidence.accepted),
+            "contradicting": STANDARD.encode(&evidence.contradicting),
+        });
+        let written =
+            tokio::task::spawn_blocking(move || write_atomic(&path, document.to_string().as_bytes(), 0o600));
+        match written.await {
+            Ok(written) => written.map_err(|error| Fault::new(error.reason(), error.to_string())),
+            Err(_) => Err(Fault::new(Reason::StateIo, "the write of the evidence was cut off")),
+        }
+    }
+}
+
+/// Everything the cache has, for verification. What does not decode is left out.
+///
+/// # Errors
+/// Those of the cache.
+pub async fn stored_snapshots(cache: &Cache) -> Result<Vec<StoredSnapshot>, Fault> {
+    let candidates = Snapshots::new(cache.clone()).candidates().await.map_err(state_fault)?;
+    let mut stored = Vec::new();
+    for candidate in candidates {
+        let (Ok(leaf), Ok(proof), Ok(manifest)) = (
+            v1::Leaf::decode(candidate.leaf.as_slice()),
+            v1::InclusionProof::decode(candidate.proof.as_slice()),
+            v1::SnapshotUpdate::decode(candidate.manifest.as_slice()),
+        ) else {
+            tracing::warn!(order = %candidate.order, "a stored snapshot does not decode");
+            continue;
+        };
+        let chunks = candidate.chunks.into_values().collect();
+        stored.push(StoredSnapshot { head: candidate.head, leaf, proof, slots: manifest.slots_set, chunks });
+    }
+    Ok(stored)
+}
