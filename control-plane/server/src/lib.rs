@@ -2,13 +2,17 @@
 
 pub mod auth;
 pub mod certificates;
+pub mod cli;
 pub mod clusters;
 pub mod config;
 pub mod control;
 pub mod custody;
+pub mod database;
 pub mod datadir;
 pub mod grpc;
+pub mod init;
 pub mod installation;
+pub mod serve;
 pub mod sync;
 pub mod tasks;
 pub mod tls;

@@ -1,2 +1,11 @@
 //! The control plane: decides, signs, distributes.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use rap_control_plane::cli::{Cli, run};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    run(Cli::parse()).await
+}

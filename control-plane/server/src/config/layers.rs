@@ -21,6 +21,18 @@ pub enum Origin {
     Default,
 }
 
+impl Origin {
+    /// The word people see.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::File => "file",
+            Self::Init => "init",
+            Self::Default => "default",
+        }
+    }
+}
+
 /// The merged options, with their origins.
 #[derive(Debug, Clone)]
 pub struct Layers {

@@ -5,7 +5,7 @@
 
 use rap_contract::{PublicKey, Reject};
 use rap_store::{NewAuditRow, session_read};
-use rap_types::{ClusterId, Digest, OrganizationId, Reason, RequestId, Wall};
+use rap_types::{ClusterId, Digest, OrganizationId, Reason, RequestId};
 use tonic::{Request, Status};
 
 use super::Failure;
@@ -117,9 +117,4 @@ impl Actor {
     pub fn audit_name(&self) -> String {
         format!("operator:{}", self.name)
     }
-}
-
-/// The end of a new session.
-pub fn session_end(control: &Control) -> Wall {
-    control.clock.now().wall.plus(control.config.session)
 }

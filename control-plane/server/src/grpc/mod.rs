@@ -1,8 +1,11 @@
 //! The services of `rap.fabric.v1`.
 
+pub mod admin;
 mod answer;
 mod call;
+pub mod enrollment;
 mod guard;
+pub mod sync;
 
 pub use answer::Failure;
 pub use call::{Actor, Call, audit, authorize};

@@ -84,6 +84,11 @@ impl Sessions {
             .collect()
     }
 
+    /// Version a connected node acknowledged last; `None` if it is not connected here.
+    pub fn acknowledged_by(&self, cluster: ClusterId, node: NodeId) -> Option<u64> {
+        self.lock().get(&(cluster, node)).map(|stream| stream.acknowledged.load(Ordering::Relaxed))
+    }
+
     /// Ends a node's stream, if it has one.
     pub fn end(&self, cluster: ClusterId, node: NodeId) {
         if let Some(stream) = self.lock().get(&(cluster, node)) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::recover::raise_incarnation;
 use super::round::{self, RoundError};
 use crate::clusters::Cluster;
 use crate::control::Control;
@@ -34,7 +35,7 @@ pub async fn publish(control: Arc<Control>, cluster: Arc<Cluster>) {
         }
         retry = match round::run(&control, &cluster).await {
             Ok(()) => None,
-            Err(error) => Some(after(&cluster, &error)),
+            Err(error) => Some(after(&control, &cluster, &error).await),
         };
     }
 }
@@ -62,13 +63,20 @@ fn refresh_due(control: &Control, cluster: &Cluster) -> Instant {
     Instant::now() + pause
 }
 
-fn after(cluster: &Cluster, error: &RoundError) -> Duration {
+async fn after(control: &Control, cluster: &Cluster, error: &RoundError) -> Duration {
     match error {
         RoundError::Store(error) => {
             tracing::warn!(%error, cluster = %cluster.id, "nothing published: the database does not answer");
             RETRY
         }
-        RoundError::Divergence | RoundError::Ahead => {
+        RoundError::Ahead(published) => {
+            tracing::error!(%error, cluster = %cluster.id, "the database went back in time");
+            if let Err(failure) = raise_incarnation(control, cluster, published.0).await {
+                tracing::error!(reason = %failure.reason, cluster = %cluster.id, "no new incarnation yet");
+            }
+            RETRY
+        }
+        RoundError::Divergence => {
             tracing::error!(%error, cluster = %cluster.id, "nothing is published until an operator looks");
             ALARM
         }

@@ -36,7 +36,7 @@ pub enum RoundError {
     Divergence,
     /// What was published is newer than the database.
     #[error("the database is older than what was published")]
-    Ahead,
+    Ahead(Incarnation),
 }
 
 impl Transient for RoundError {
@@ -56,7 +56,7 @@ pub async fn run(control: &Control, cluster: &Cluster) -> Result<(), RoundError>
         }
         Some(published) if published.order.durable() > position => {
             cluster.feed.withdraw();
-            Err(RoundError::Ahead)
+            Err(RoundError::Ahead(published.order.incarnation))
         }
         Some(_) | None => advance(control, cluster, &rows, newest.as_deref()).await,
     }
@@ -75,8 +75,8 @@ async fn advance(
     if let Some(stored) = rows.head.as_ref().filter(|row| row.head.order.durable() == version) {
         return adopt(control, cluster, planned, stored);
     }
-    if rows.head.as_ref().is_some_and(|row| row.head.order.durable() > version) {
-        return Err(RoundError::Ahead);
+    if let Some(stored) = rows.head.as_ref().filter(|row| row.head.order.durable() > version) {
+        return Err(RoundError::Ahead(stored.head.order.incarnation));
     }
     let previous = rows.first_head.as_ref().map(|row| row.head.digest);
     let order = HeadOrder { incarnation: planned.incarnation, version: planned.version, refresh: Refresh(0) };

@@ -1,0 +1,221 @@
+//! The command line: `init | serve | check | migrate | config`.
+//!
+//! Owns what is printed and the exit code. Refuses to own what the commands do.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use rap_runtime::telemetry::{self, LogFormat};
+use rap_runtime::{Fault, exit, shutdown_signal};
+use rap_store::{migrate_down, migrate_up, migration_applied, newest_migration};
+use rap_types::Reason;
+use serde_json::json;
+
+use crate::config::{Config, Layers, Problem, Raw};
+use crate::database::Database;
+use crate::datadir::DataDir;
+use crate::{init, serve};
+
+/// The control plane of RAP Fabric Core.
+#[derive(Debug, Parser)]
+#[command(name = "rap-control-plane", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the data directory, keys, database and activation request
+    Init {
+        #[command(flatten)]
+        settings: Settings,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve
+    Serve {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Check the configuration and the files it names, without starting anything
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Bring the database to the newest schema, or back
+    Migrate {
+        #[command(flatten)]
+        settings: Settings,
+        /// Undo every migration above this number; data in dropped tables is gone
+        #[arg(long, value_name = "N")]
+        down_to: Option<i64>,
+    },
+    /// Print the configuration
+    Config {
+        #[command(flatten)]
+        settings: Settings,
+        /// Every option with the value in force and where it came from
+        #[arg(long)]
+        effective: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// Configuration file [default: /etc/rap/control-plane.toml if it exists]
+    #[arg(long, env = "RAP_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    raw: Raw,
+}
+
+impl Settings {
+    fn resolve(self) -> Result<(Config, Layers), Fault> {
+        let layers = Layers::read(self.raw, self.config.as_deref()).map_err(|problems| invalid(&problems))?;
+        let config = Config::resolve(&layers.raw).map_err(|problems| invalid(&problems))?;
+        Ok((config, layers))
+    }
+}
+
+/// Runs one command to its end.
+pub async fn run(cli: Cli) -> ExitCode {
+    let outcome = match cli.command {
+        Command::Init { settings, json } => run_init(settings, json).await,
+        Command::Serve { settings } => run_serve(settings).await,
+        Command::Check { settings } => run_check(settings),
+        Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
+        Command::Config { settings, effective, json } => run_config(settings, effective, json),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{}", exit::line(&fault));
+            exit::status(fault.reason.exit())
+        }
+    }
+}
+
+async fn run_init(settings: Settings, as_json: bool) -> Result<(), Fault> {
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    let data = init::prepare(&config)?;
+    let database = Database::open(&config).await?;
+    let made = init::init(&config, &data, &database).await;
+    database.stop().await;
+    let made = made?;
+    if as_json {
+        println!("{}", serde_json::to_string(&made).unwrap_or_default());
+        return Ok(());
+    }
+    println!("installation  {}", made.installation_id);
+    println!("mode          {}", made.mode);
+    println!("control urls  {}", made.control_urls.join(", "));
+    if let Some(path) = &made.activation_request {
+        println!("activation    {}", path.display());
+    }
+    if let (Some(manifest), Some(key)) = (&made.activation_manifest, &made.owner_key) {
+        println!("activation    {} (signed by the root in the data directory)", manifest.display());
+        println!("owner key     {}", key.display());
+    }
+    println!("next: {}", made.next);
+    Ok(())
+}
+
+async fn run_serve(settings: Settings) -> Result<(), Fault> {
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    let signal = shutdown_signal().map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+    let data = DataDir::of(&config);
+    // Refused before the database starts, let alone a port opens.
+    data.require_mode(config.mode)?;
+    data.roots(&config)?;
+    data.sealing_key(&config)?;
+    let database = Database::open(&config).await?;
+    let running = serve::start(config, database).await?;
+    tracing::info!(address = %running.address, installation = %running.control.installation.facts.id, "serving");
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let outcome = tokio::select! {
+        name = signal => {
+            tracing::info!(signal = name, "stopping");
+            Ok(())
+        }
+        fault = running.failed() => Err(fault),
+    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    running.stop().await;
+    outcome
+}
+
+fn run_check(settings: Settings) -> Result<(), Fault> {
+    let (config, _) = settings.resolve()?;
+    let data = DataDir::of(&config);
+    if data.mode()?.is_some() {
+        data.require_mode(config.mode)?;
+        data.roots(&config)?;
+        data.sealing_key(&config)?;
+        println!("ok: configuration, Product Root key, secret key");
+    } else {
+        println!("ok: configuration; {} is not initialised yet", config.data_dir.display());
+    }
+    Ok(())
+}
+
+async fn run_migrate(settings: Settings, down_to: Option<i64>) -> Result<(), Fault> {
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    let database = Database::open(&config).await?;
+    let outcome = async {
+        match down_to {
+            Some(version) => migrate_down(&database.target, version).await?,
+            None => migrate_up(&database.target).await?,
+        }
+        migration_applied(&database.target).await
+    };
+    let outcome = outcome.await.map_err(|error| Fault::new(error.reason(), error.to_string()));
+    database.stop().await;
+    println!("schema {:06} of {:06}", outcome?, newest_migration());
+    Ok(())
+}
+
+fn run_config(settings: Settings, effective: bool, as_json: bool) -> Result<(), Fault> {
+    let (config, layers) = settings.resolve()?;
+    let written = serde_json::to_value(&layers.raw).unwrap_or_default();
+    let present = |key: &str| written.get(key).is_some_and(|value| !value.is_null());
+    let rows: Vec<_> = config
+        .effective()
+        .into_iter()
+        .filter(|(key, _)| effective || present(key))
+        .map(|(key, value)| (key, value, layers.origin(key, present(key))))
+        .collect();
+    if as_json {
+        let options: serde_json::Map<_, _> = rows
+            .iter()
+            .map(|(key, value, origin)| ((*key).to_owned(), json!({ "value": value, "origin": origin })))
+            .collect();
+        println!("{}", json!({ "schema": "rap.config.v1", "options": options }));
+        return Ok(());
+    }
+    for (key, value, origin) in rows {
+        println!("{key} = {value}  # {}", origin.as_str());
+    }
+    Ok(())
+}
+
+fn start_log(config: &Config) -> Result<(), Fault> {
+    let format = if config.log_json { LogFormat::Json } else { LogFormat::Text };
+    telemetry::init(format, &config.log).map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))
+}
+
+fn invalid(problems: &[Problem]) -> Fault {
+    let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    let dev_address = problems.len() == 1 && problems[0].text.starts_with(Reason::AuthorityDevAddress.code());
+    let reason = if dev_address { Reason::AuthorityDevAddress } else { Reason::ConfigInvalid };
+    Fault::new(reason, format!("the configuration has problems:{}", lines.concat()))
+}

@@ -1,0 +1,108 @@
+//! Clusters: create, list, show.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_authority::{ClusterOrder, ClusterTiming, NewCluster, create_cluster, ids};
+use rap_store::{
+    ClusterRow, PgConnection, StoreError, audit_insert, cluster_read, clusters_list, config_seq_allocate,
+    outbox_append,
+};
+use rap_types::{Digest, Reason};
+use rap_wire::v1;
+
+use super::views;
+use crate::certificates::Authority;
+use crate::clusters::insert_cluster;
+use crate::control::Control;
+use crate::grpc::{Actor, Failure, audit};
+use crate::transaction::transaction;
+
+pub(super) async fn create(
+    control: &Arc<Control>,
+    actor: &Actor,
+    request: v1::ClusterCreateRequest,
+) -> Result<v1::Cluster, Failure> {
+    let timing = timing(control, &request);
+    let order = ClusterOrder { name: &request.name, ipv4_pool: &request.ipv4_pool, timing };
+    let facts = &control.installation.facts;
+    let now = control.clock.now().wall;
+    let new =
+        create_cluster(facts.id, &control.installation.authority, facts.dev, &order, now, &mut rand::rng())?;
+    let serial = ids::random(&mut rand::rng());
+    let ca = Authority::generate(&format!("RAP cluster {}", new.id), now, serial)?;
+    let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
+        write(control, connection, actor, &new, &order, &ca).await
+    });
+    done?;
+    let cluster = control
+        .load_cluster(new.id)
+        .await?
+        .ok_or_else(|| Failure::new(Reason::ServerInternal, "a committed cluster is gone"))?;
+    control.changed(&cluster).await;
+    let row = read(control, &cluster).await?;
+    Ok(views::cluster(&cluster, &row))
+}
+
+async fn write(
+    control: &Control,
+    connection: &mut PgConnection,
+    actor: &Actor,
+    new: &NewCluster,
+    order: &ClusterOrder<'_>,
+    ca: &Authority,
+) -> Result<(), Failure> {
+    let facts = &control.installation.facts;
+    match insert_cluster(connection, facts, &control.kek, new, order.name, &order.timing, ca).await {
+        Err(failure) if failure.reason == Reason::ResourceExists => {
+            return Err(Failure::new(Reason::ResourceExists, "a cluster has this name"));
+        }
+        outcome => outcome?,
+    }
+    let seq = config_seq_allocate(connection, new.id).await?;
+    outbox_append(connection, new.id, seq, &["trust".to_owned(), "policy".to_owned()], false).await?;
+    let digest = Some(Digest::of(&[&new.record]));
+    let object = format!("cluster/{}", new.id);
+    let entry = audit(&actor.audit_name(), "cluster.create", object, Some(new.id), digest, "", actor.call);
+    Ok(audit_insert(connection, &entry).await?)
+}
+
+fn timing(control: &Control, request: &v1::ClusterCreateRequest) -> ClusterTiming {
+    let defaults = &control.config.cluster;
+    let or = |given: u64, default: Duration| if given == 0 { default } else { Duration::from_millis(given) };
+    ClusterTiming {
+        fresh_for: or(request.fresh_for_ms, defaults.fresh_for),
+        degraded_for: or(request.degraded_for_ms, defaults.degraded_for),
+        refresh_every: or(request.refresh_every_ms, defaults.refresh_every),
+        leaf_lifetime: or(request.leaf_lifetime_ms, defaults.leaf_lifetime),
+    }
+}
+
+pub(super) async fn list(
+    control: &Arc<Control>,
+    _: &Actor,
+    _: v1::ClusterListRequest,
+) -> Result<v1::ClusterListAnswer, Failure> {
+    let mut transaction = control.store.system().begin().await?;
+    let rows = clusters_list(&mut transaction).await?;
+    let shown = rows.iter().filter_map(|row| {
+        let cluster = control.clusters.by_id(row.cluster.cluster)?;
+        Some(views::cluster(&cluster, row))
+    });
+    Ok(v1::ClusterListAnswer { clusters: shown.collect() })
+}
+
+pub(super) async fn show(
+    control: &Arc<Control>,
+    _: &Actor,
+    request: v1::ClusterRef,
+) -> Result<v1::Cluster, Failure> {
+    let cluster = control.clusters.named(&request.cluster)?;
+    let row = read(control, &cluster).await?;
+    Ok(views::cluster(&cluster, &row))
+}
+
+async fn read(control: &Control, cluster: &crate::clusters::Cluster) -> Result<ClusterRow, Failure> {
+    let mut transaction = control.store.system().begin().await?;
+    Ok(cluster_read(&mut transaction, cluster.id).await?.ok_or(StoreError::Absent)?)
+}

@@ -1,0 +1,219 @@
+//! Login: a signature by an operator's key, bound to this TLS connection; the first one activates.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rap_authority::{OperatorGrant, ProofChannel, decide_activation, decide_login, ids};
+use rap_contract::PublicKey;
+use rap_store::{
+    NewSession, OperatorRow, PgConnection, audit_insert, installation_activate, installation_read,
+    operator_by_key, operator_insert, session_delete, session_insert,
+};
+use rap_types::{Digest, OperatorId, Reason, Wall};
+use rap_wire::v1;
+use zeroize::Zeroizing;
+
+use crate::auth::session_hash;
+use crate::control::Control;
+use crate::grpc::{Actor, Call, Failure, audit};
+use crate::transaction::transaction;
+
+pub(super) async fn challenge(
+    control: &Arc<Control>,
+    call: &Call,
+    _: v1::LoginChallengeRequest,
+) -> Result<v1::LoginChallengeAnswer, Failure> {
+    Ok(v1::LoginChallengeAnswer {
+        nonce: call.channel.nonce_issue(&mut rand::rng()).to_vec(),
+        installation_id: control.installation.facts.id.to_vec(),
+    })
+}
+
+pub(super) async fn activate(
+    control: &Arc<Control>,
+    call: &Call,
+    request: v1::ActivateRequest,
+) -> Result<v1::LoginAnswer, Failure> {
+    let installation = &control.installation;
+    let nonce = call.nonce(&request.nonce)?;
+    let now = control.clock.now().wall;
+    let consumed = installation.activation().is_some();
+    let terms = decide_activation(
+        &installation.facts,
+        consumed,
+        &request.activation_manifest,
+        &installation.roots,
+        now,
+    )?;
+    let owner = [OperatorGrant {
+        key: terms.owner_key,
+        name: terms.owner_name.clone(),
+        platform_role: "platform_owner",
+    }];
+    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
+    let grant =
+        decide_login(installation.facts.id, &owner, &request.operator_key, &channel, &request.signature)?;
+    let session = Session::new(control);
+    let operator = new_operator(grant, now);
+    let manifest = &request.activation_manifest;
+    let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
+        consume(connection, manifest, &terms.request_nonce, &operator, &session, call).await
+    });
+    done?;
+    installation.adopt_activation(manifest)?;
+    tracing::info!(owner = %terms.owner_name, "the installation is activated");
+    Ok(session.answer(control, grant))
+}
+
+/// Of racing activations one stores its manifest; the others find it taken.
+async fn consume(
+    connection: &mut PgConnection,
+    manifest: &[u8],
+    request_nonce: &[u8; 32],
+    operator: &OperatorRow,
+    session: &Session,
+    call: &Call,
+) -> Result<(), Failure> {
+    if !installation_activate(connection, manifest, request_nonce).await? {
+        return Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"));
+    }
+    operator_insert(connection, operator).await?;
+    session_insert(connection, &session.row(operator)).await?;
+    let actor = format!("operator:{}", operator.name);
+    let digest = Some(Digest::of(&[manifest]));
+    let entry = audit(&actor, "installation.activate", "installation".into(), None, digest, "", call.id);
+    Ok(audit_insert(connection, &entry).await?)
+}
+
+pub(super) async fn login(
+    control: &Arc<Control>,
+    call: &Call,
+    request: v1::LoginRequest,
+) -> Result<v1::LoginAnswer, Failure> {
+    let nonce = call.nonce(&request.nonce)?;
+    if control.installation.activation().is_none() {
+        let mut transaction = control.store.system().begin().await?;
+        control.installation.refresh_activation(&mut transaction).await?;
+    }
+    let activation = control.installation.activated()?;
+    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
+    let grant = decide_login(
+        control.installation.facts.id,
+        &activation.grants,
+        &request.operator_key,
+        &channel,
+        &request.signature,
+    )?;
+    let session = Session::new(control);
+    let operator = new_operator(grant, control.clock.now().wall);
+    let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
+        begin_session(connection, &grant.key, &operator, &session, call).await
+    });
+    done?;
+    Ok(session.answer(control, grant))
+}
+
+async fn begin_session(
+    connection: &mut PgConnection,
+    key: &PublicKey,
+    new: &OperatorRow,
+    session: &Session,
+    call: &Call,
+) -> Result<(), Failure> {
+    let operator = match operator_by_key(connection, key.as_bytes()).await? {
+        Some(operator) if operator.disabled_at.is_some() => {
+            return Err(Failure::new(Reason::LoginRefused, "the operator is shut out"));
+        }
+        Some(operator) => operator,
+        None => {
+            operator_insert(connection, new).await?;
+            new.clone()
+        }
+    };
+    session_insert(connection, &session.row(&operator)).await?;
+    let actor = format!("operator:{}", operator.name);
+    let entry =
+        audit(&actor, "session.begin", format!("operator/{}", operator.operator), None, None, "", call.id);
+    Ok(audit_insert(connection, &entry).await?)
+}
+
+pub(super) async fn logout(
+    control: &Arc<Control>,
+    actor: &Actor,
+    _: v1::LogoutRequest,
+) -> Result<v1::LogoutAnswer, Failure> {
+    let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
+        end_session(connection, actor).await
+    });
+    done?;
+    control.known.remove(&actor.session);
+    Ok(v1::LogoutAnswer {})
+}
+
+async fn end_session(connection: &mut PgConnection, actor: &Actor) -> Result<(), Failure> {
+    session_delete(connection, actor.session).await?;
+    let entry = audit(&actor.audit_name(), "session.end", "session".into(), None, None, "", actor.call);
+    Ok(audit_insert(connection, &entry).await?)
+}
+
+/// A bearer that was just made.
+struct Session {
+    bearer: Zeroizing<String>,
+    hash: Digest,
+    expires_at: Wall,
+}
+
+impl Session {
+    fn new(control: &Control) -> Self {
+        let secret = Zeroizing::new(ids::random::<32>(&mut rand::rng()));
+        let bearer = Zeroizing::new(format!("raps1.{}", URL_SAFE_NO_PAD.encode(secret.as_slice())));
+        let expires_at = control.clock.now().wall.plus(control.config.session);
+        Self { hash: session_hash(&bearer), bearer, expires_at }
+    }
+
+    fn row(&self, operator: &OperatorRow) -> NewSession {
+        NewSession {
+            token_hash: self.hash,
+            operator: operator.operator,
+            operator_public_key: operator.public_key,
+            expires_at: self.expires_at,
+        }
+    }
+
+    fn answer(self, control: &Control, grant: &OperatorGrant) -> v1::LoginAnswer {
+        control.known.insert(self.hash, self.expires_at, control.clock.now().wall);
+        v1::LoginAnswer {
+            session: self.bearer.to_string(),
+            expires_at_ms: self.expires_at.0,
+            operator_name: grant.name.clone(),
+            platform_role: grant.platform_role.to_owned(),
+        }
+    }
+}
+
+fn new_operator(grant: &OperatorGrant, now: Wall) -> OperatorRow {
+    OperatorRow {
+        operator: OperatorId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
+        name: grant.name.clone(),
+        public_key: *grant.key.as_bytes(),
+        platform_role: grant.platform_role.to_owned(),
+        disabled_at: None,
+    }
+}
+
+/// Activates a development installation with the manifest its own root signed.
+pub async fn activate_dev(
+    connection: &mut PgConnection,
+    manifest: &[u8],
+    grant: &OperatorGrant,
+    now: Wall,
+) -> Result<(), Failure> {
+    let row = installation_read(connection)
+        .await?
+        .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation"))?;
+    if !installation_activate(connection, manifest, &row.installation.activation_nonce).await? {
+        return Err(Failure::new(Reason::ActivationReplayed, "already activated"));
+    }
+    Ok(operator_insert(connection, &new_operator(grant, now)).await?)
+}

@@ -1,0 +1,178 @@
+//! The service of operators: one file per noun; this one only routes.
+
+mod clusters;
+mod login;
+mod nodes;
+mod ping;
+mod status;
+mod tokens;
+mod views;
+
+use std::sync::Arc;
+
+pub use login::activate_dev;
+pub(crate) use views::terms as token_terms;
+
+use rap_wire::v1;
+use rap_wire::v1::admin_server::Admin;
+use tonic::{Request, Response, Status};
+
+use super::{Call, authorize};
+use crate::control::Control;
+
+/// Admin of `rap.fabric.v1`.
+#[derive(Debug, Clone)]
+pub struct AdminService(Arc<Control>);
+
+impl AdminService {
+    /// Serves `control`.
+    pub fn new(control: Arc<Control>) -> Self {
+        Self(control)
+    }
+}
+
+/// A call that needs no session.
+macro_rules! open {
+    ($self:ident, $request:ident, $handler:path) => {{
+        let call = Call::of(&$request).map_err(|status| *status)?;
+        let answer = $handler(&$self.0, &call, $request.into_inner()).await;
+        answer.map(Response::new).map_err(|failure| failure.status(call.id))
+    }};
+}
+
+/// A call by an operator.
+macro_rules! authorized {
+    ($self:ident, $request:ident, $handler:path) => {{
+        let call = Call::of(&$request).map_err(|status| *status)?;
+        let actor = authorize(&$self.0, &call).await.map_err(|failure| failure.status(call.id))?;
+        let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
+        answer.map(Response::new).map_err(|failure| failure.status(call.id))
+    }};
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn installation(
+        &self,
+        request: Request<v1::InstallationRequest>,
+    ) -> Result<Response<v1::InstallationAnswer>, Status> {
+        open!(self, request, status::installation)
+    }
+
+    async fn login_challenge(
+        &self,
+        request: Request<v1::LoginChallengeRequest>,
+    ) -> Result<Response<v1::LoginChallengeAnswer>, Status> {
+        open!(self, request, login::challenge)
+    }
+
+    async fn activate(
+        &self,
+        request: Request<v1::ActivateRequest>,
+    ) -> Result<Response<v1::LoginAnswer>, Status> {
+        open!(self, request, login::activate)
+    }
+
+    async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::LoginAnswer>, Status> {
+        open!(self, request, login::login)
+    }
+
+    async fn logout(
+        &self,
+        request: Request<v1::LogoutRequest>,
+    ) -> Result<Response<v1::LogoutAnswer>, Status> {
+        authorized!(self, request, login::logout)
+    }
+
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusAnswer>, Status> {
+        authorized!(self, request, status::status)
+    }
+
+    async fn cluster_create(
+        &self,
+        request: Request<v1::ClusterCreateRequest>,
+    ) -> Result<Response<v1::Cluster>, Status> {
+        authorized!(self, request, clusters::create)
+    }
+
+    async fn cluster_list(
+        &self,
+        request: Request<v1::ClusterListRequest>,
+    ) -> Result<Response<v1::ClusterListAnswer>, Status> {
+        authorized!(self, request, clusters::list)
+    }
+
+    async fn cluster_show(&self, request: Request<v1::ClusterRef>) -> Result<Response<v1::Cluster>, Status> {
+        authorized!(self, request, clusters::show)
+    }
+
+    async fn token_create(
+        &self,
+        request: Request<v1::TokenCreateRequest>,
+    ) -> Result<Response<v1::TokenCreateAnswer>, Status> {
+        authorized!(self, request, tokens::create)
+    }
+
+    async fn token_list(
+        &self,
+        request: Request<v1::TokenListRequest>,
+    ) -> Result<Response<v1::TokenListAnswer>, Status> {
+        authorized!(self, request, tokens::list)
+    }
+
+    async fn token_revoke(
+        &self,
+        request: Request<v1::TokenRevokeRequest>,
+    ) -> Result<Response<v1::Token>, Status> {
+        authorized!(self, request, tokens::revoke)
+    }
+
+    async fn node_list(
+        &self,
+        request: Request<v1::NodeListRequest>,
+    ) -> Result<Response<v1::NodeListAnswer>, Status> {
+        authorized!(self, request, nodes::list)
+    }
+
+    async fn node_show(&self, request: Request<v1::NodeRef>) -> Result<Response<v1::Node>, Status> {
+        authorized!(self, request, nodes::show)
+    }
+
+    async fn node_approve(
+        &self,
+        request: Request<v1::NodeDecideRequest>,
+    ) -> Result<Response<v1::NodeDecideAnswer>, Status> {
+        authorized!(self, request, nodes::approve)
+    }
+
+    async fn node_deny(
+        &self,
+        request: Request<v1::NodeDecideRequest>,
+    ) -> Result<Response<v1::NodeDecideAnswer>, Status> {
+        authorized!(self, request, nodes::deny)
+    }
+
+    async fn node_update(
+        &self,
+        request: Request<v1::NodeUpdateRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        authorized!(self, request, nodes::update)
+    }
+
+    async fn node_export(
+        &self,
+        request: Request<v1::NodeRef>,
+    ) -> Result<Response<v1::NodeExportAnswer>, Status> {
+        authorized!(self, request, nodes::export)
+    }
+
+    async fn ping(
+        &self,
+        request: Request<v1::AdminPingRequest>,
+    ) -> Result<Response<v1::AdminPingAnswer>, Status> {
+        authorized!(self, request, ping::ping)
+    }
+}

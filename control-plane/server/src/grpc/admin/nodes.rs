@@ -1,0 +1,240 @@
+//! Nodes: list, show, decide, update, export.
+
+use std::sync::Arc;
+
+use rap_authority::check_tags;
+use rap_contract::encode_export;
+use rap_store::{
+    JoinRequestRow, NodeFacts, NodeRow, PgConnection, StoreError, audit_insert, cluster_lock,
+    config_seq_allocate, join_request_deny, join_request_lock, join_requests_pending, node_by_name,
+    node_facts_set, node_read, node_roles_set, nodes_list, outbox_append, token_read,
+};
+use rap_types::{JoinRequestId, NodeId, Reason, Role};
+use rap_wire::v1;
+
+use super::tokens::roles;
+use super::views;
+use crate::clusters::Cluster;
+use crate::control::Control;
+use crate::grpc::enrollment::{Approval, approve_request};
+use crate::grpc::{Actor, Failure, audit};
+use crate::tasks::open_head;
+use crate::transaction::transaction;
+
+pub(super) async fn list(
+    control: &Arc<Control>,
+    _: &Actor,
+    request: v1::NodeListRequest,
+) -> Result<v1::NodeListAnswer, Failure> {
+    let cluster = control.clusters.named(&request.cluster)?;
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    let mut answer = v1::NodeListAnswer::default();
+    for row in join_requests_pending(&mut transaction, cluster.id).await? {
+        let token = token_read(&mut transaction, row.request.token).await?;
+        answer.pending.push(views::pending(&row, &token.map(|token| token.token.roles).unwrap_or_default()));
+    }
+    if !request.pending {
+        let rows = nodes_list(&mut transaction, cluster.id).await?;
+        answer.nodes = rows.iter().map(|row| views::node(control, &cluster, row)).collect();
+    }
+    Ok(answer)
+}
+
+pub(super) async fn show(
+    control: &Arc<Control>,
+    _: &Actor,
+    request: v1::NodeRef,
+) -> Result<v1::Node, Failure> {
+    let cluster = control.clusters.named(&request.cluster)?;
+    let mut transaction = control.store.system().begin().await?;
+    let row = find(&mut transaction, &cluster, &request.node).await?;
+    Ok(views::node(control, &cluster, &row))
+}
+
+/// The present node with this name, or any with this id, in `cluster`.
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    text: &str,
+) -> Result<NodeRow, Failure> {
+    let row = match text.parse::<NodeId>() {
+        Ok(id) => node_read(connection, id).await?.filter(|row| row.node.cluster == cluster.id),
+        Err(_) => node_by_name(connection, cluster.id, text).await?,
+    };
+    row.ok_or_else(|| Failure::new(Reason::NodeUnknown, "no such node in this cluster"))
+}
+
+pub(super) async fn approve(
+    control: &Arc<Control>,
+    actor: &Actor,
+    request: v1::NodeDecideRequest,
+) -> Result<v1::NodeDecideAnswer, Failure> {
+    let cluster = control.clusters.named(&request.cluster)?;
+    let ids = request_ids(&request.request_ids)?;
+    let approval = Approval { actor: actor.audit_name(), reason: request.reason, call: actor.call };
+    let done: Result<Vec<NodeRow>, Failure> = transaction!(control.store.system(), connection => {
+        write_approvals(control, connection, &cluster, &ids, &approval).await
+    });
+    let rows = done?;
+    control.changed(&cluster).await;
+    let nodes = rows.iter().map(|row| views::node(control, &cluster, row)).collect();
+    Ok(v1::NodeDecideAnswer { decided: Vec::new(), nodes })
+}
+
+async fn write_approvals(
+    control: &Control,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    ids: &[JoinRequestId],
+    approval: &Approval,
+) -> Result<Vec<NodeRow>, Failure> {
+    cluster_lock(connection, cluster.id).await?;
+    let mut nodes = Vec::new();
+    for id in ids {
+        let request = locked(connection, cluster, *id).await?;
+        let node = approve_request(control, connection, cluster, &request, approval).await?;
+        nodes.push(node_read(connection, node).await?.ok_or(StoreError::Absent)?);
+    }
+    Ok(nodes)
+}
+
+pub(super) async fn deny(
+    control: &Arc<Control>,
+    actor: &Actor,
+    request: v1::NodeDecideRequest,
+) -> Result<v1::NodeDecideAnswer, Failure> {
+    let cluster = control.clusters.named(&request.cluster)?;
+    let ids = request_ids(&request.request_ids)?;
+    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let done: Result<Vec<JoinRequestRow>, Failure> = transaction!(control.store.system(), connection => {
+        write_denials(connection, actor, &cluster, &ids, &reason).await
+    });
+    let decided = done?.iter().map(|row| views::pending(row, &[])).collect();
+    Ok(v1::NodeDecideAnswer { decided, nodes: Vec::new() })
+}
+
+async fn write_denials(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    cluster: &Cluster,
+    ids: &[JoinRequestId],
+    reason: &str,
+) -> Result<Vec<JoinRequestRow>, Failure> {
+    let mut denied = Vec::new();
+    for id in ids {
+        let request = locked(connection, cluster, *id).await?;
+        rap_authority::decide_request(request.state, rap_authority::Decision::Denied)?;
+        let row = join_request_deny(connection, *id, reason).await?.ok_or(StoreError::Absent)?;
+        let object = format!("join-request/{id}");
+        let mut entry =
+            audit(&actor.audit_name(), "node.deny", object, Some(cluster.id), None, reason, actor.call);
+        entry.organization = row.request.organization;
+        audit_insert(connection, &entry).await?;
+        denied.push(row);
+    }
+    Ok(denied)
+}
+
+async fn locked(
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    id: JoinRequestId,
+) -> Result<JoinRequestRow, Failure> {
+    let row = join_request_lock(connection, id).await?;
+    row.filter(|row| row.request.cluster == cluster.id)
+        .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such join request in this cluster"))
+}
+
+fn request_ids(ids: &[Vec<u8>]) -> Result<Vec<JoinRequestId>, Failure> {
+    if ids.is_empty() || ids.len() > 1000 {
+        return Err(Failure::new(Reason::RequestInvalid, "name 1 to 1000 requests"));
+    }
+    Ok(ids.iter().map(|id| JoinRequestId::from_slice(id)).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn update(
+    control: &Arc<Control>,
+    actor: &Actor,
+    request: v1::NodeUpdateRequest,
+) -> Result<v1::Node, Failure> {
+    let cluster = control.clusters.named(&request.cluster)?;
+    let wanted = Wanted {
+        roles: if request.set_roles { Some(roles(&request.roles)?) } else { None },
+        tags: request.set_tags.then_some(request.tags),
+        region: request.set_region.then_some(request.region),
+    };
+    wanted.check()?;
+    let done: Result<NodeRow, Failure> = transaction!(control.store.system(), connection => {
+        write_update(connection, actor, &cluster, &request.node, &wanted).await
+    });
+    let row = done?;
+    control.changed(&cluster).await;
+    Ok(views::node(control, &cluster, &row))
+}
+
+/// What an update sets; `None` leaves it.
+struct Wanted {
+    roles: Option<Vec<Role>>,
+    tags: Option<Vec<String>>,
+    region: Option<String>,
+}
+
+impl Wanted {
+    fn check(&self) -> Result<(), Failure> {
+        if let Some(tags) = &self.tags {
+            check_tags(tags)?;
+        }
+        if self.region.as_ref().is_some_and(|region| region.len() > 63 || !region.is_ascii()) {
+            return Err(Failure::new(Reason::RequestInvalid, "region is longer than 63 ASCII bytes"));
+        }
+        Ok(())
+    }
+}
+
+async fn write_update(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    cluster: &Cluster,
+    name: &str,
+    wanted: &Wanted,
+) -> Result<NodeRow, Failure> {
+    cluster_lock(connection, cluster.id).await?;
+    let row = find(connection, cluster, name).await?;
+    let node = row.node.node;
+    if let Some(roles) = &wanted.roles {
+        node_roles_set(connection, node, roles).await?;
+    }
+    let facts = NodeFacts {
+        tags: wanted.tags.clone().unwrap_or_else(|| row.node.facts.tags.clone()),
+        region: wanted.region.clone().unwrap_or_else(|| row.node.facts.region.clone()),
+        ..row.node.facts.clone()
+    };
+    node_facts_set(connection, node, &facts).await?;
+    let seq = config_seq_allocate(connection, cluster.id).await?;
+    let touched = [format!("peer/{node}"), format!("assignment/{node}")];
+    outbox_append(connection, cluster.id, seq, &touched, false).await?;
+    let object = format!("node/{node}");
+    let mut entry = audit(&actor.audit_name(), "node.update", object, Some(cluster.id), None, "", actor.call);
+    entry.organization = row.node.organization;
+    audit_insert(connection, &entry).await?;
+    Ok(node_read(connection, node).await?.ok_or(StoreError::Absent)?)
+}
+
+pub(super) async fn export(
+    control: &Arc<Control>,
+    _: &Actor,
+    request: v1::NodeRef,
+) -> Result<v1::NodeExportAnswer, Failure> {
+    let cluster = control.clusters.named(&request.cluster)?;
+    let mut transaction = control.store.system().begin().await?;
+    let row = find(&mut transaction, &cluster, &request.node).await?;
+    drop(transaction);
+    let absent = || Failure::new(Reason::SnapshotAbsent, "no version with this node is published yet");
+    let published = cluster.feed.newest().ok_or_else(absent)?;
+    let head = open_head(control, &cluster, &published.head)
+        .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    let snapshot = published.snapshot(row.node.node, head).ok_or_else(absent)??;
+    let manifest = &control.installation.activated()?.manifest;
+    let export = encode_export(manifest, &cluster.chain.envelopes(), &snapshot);
+    Ok(v1::NodeExportAnswer { export })
+}

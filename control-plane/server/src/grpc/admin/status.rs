@@ -1,0 +1,52 @@
+//! What the installation and its clusters are like now.
+
+use std::sync::Arc;
+
+use rap_store::{cluster_summaries, clusters_list};
+use rap_wire::v1;
+
+use super::views;
+use crate::control::Control;
+use crate::grpc::{Actor, Call, Failure};
+
+pub(super) async fn installation(
+    control: &Arc<Control>,
+    _: &Call,
+    _: v1::InstallationRequest,
+) -> Result<v1::InstallationAnswer, Failure> {
+    if control.installation.activation().is_none() {
+        let mut transaction = control.store.system().begin().await?;
+        control.installation.refresh_activation(&mut transaction).await?;
+    }
+    Ok(views::installation(control))
+}
+
+pub(super) async fn status(
+    control: &Arc<Control>,
+    _: &Actor,
+    _: v1::StatusRequest,
+) -> Result<v1::StatusAnswer, Failure> {
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    let rows = clusters_list(&mut transaction).await?;
+    let summaries = cluster_summaries(&mut transaction).await?;
+    drop(transaction);
+    let mut clusters = Vec::new();
+    for row in &rows {
+        let id = row.cluster.cluster;
+        let Some(summary) = summaries.iter().find(|summary| summary.cluster == id) else { continue };
+        let acknowledged = control.sessions.acknowledged(id);
+        clusters.push(v1::ClusterStatus {
+            cluster: control.clusters.by_id(id).map(|cluster| views::cluster(&cluster, row)),
+            nodes_active: u32::try_from(summary.nodes_active).unwrap_or(u32::MAX),
+            nodes_connected: u32::try_from(acknowledged.len()).unwrap_or(u32::MAX),
+            requests_pending: u32::try_from(summary.requests_pending).unwrap_or(u32::MAX),
+            converged_version: acknowledged.values().copied().min().unwrap_or(0),
+        });
+    }
+    Ok(v1::StatusAnswer {
+        installation: Some(views::installation(control)),
+        clusters,
+        database: "ok".to_owned(),
+        server_time_ms: control.clock.now().wall.0,
+    })
+}

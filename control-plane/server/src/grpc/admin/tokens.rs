@@ -1,0 +1,145 @@
+//! Join tokens: create, list, revoke.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_authority::{NewToken, TokenOrder, TokenScope, issue_token};
+use rap_store::{
+    NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, organization_by_name, token_insert,
+    token_read, token_revoke, tokens_list,
+};
+use rap_types::{ApprovalMode, Digest, OrganizationId, Reason, Role, TokenId};
+use rap_wire::v1;
+
+use super::views;
+use crate::clusters::Cluster;
+use crate::control::Control;
+use crate::grpc::{Actor, Failure, audit};
+use crate::transaction::transaction;
+
+pub(super) async fn create(
+    control: &Arc<Control>,
+    actor: &Actor,
+    request: v1::TokenCreateRequest,
+) -> Result<v1::TokenCreateAnswer, Failure> {
+    let cluster = control.clusters.named(&request.cluster)?;
+    let order = TokenOrder {
+        roles: roles(&request.roles)?,
+        max_uses: if request.uses == 0 { 1 } else { request.uses },
+        ttl: if request.ttl_ms == 0 { DEFAULT_TTL } else { Duration::from_millis(request.ttl_ms) },
+        approval: if request.auto_approve { ApprovalMode::Auto } else { ApprovalMode::Manual },
+        tags: request.tags,
+        organization: organization(control, &request.organization).await?,
+        profile: request.profile,
+        ephemeral: request.ephemeral,
+    };
+    let installation = &control.installation;
+    let scope = TokenScope {
+        installation: installation.facts.id,
+        cluster: cluster.id,
+        cluster_name: &cluster.name,
+        control_urls: &installation.control_urls,
+        server_trust_pin: installation.facts.tls_ca_pin,
+        dev: installation.facts.dev,
+    };
+    let now = control.clock.now().wall;
+    let new = issue_token(&scope, &order, &cluster.authority, now, &mut rand::rng())?;
+    let row: Result<TokenRow, Failure> = transaction!(control.store.system(), connection => {
+        write(connection, actor, &cluster, &order, &new).await
+    });
+    let row = row?;
+    Ok(v1::TokenCreateAnswer { token: Some(views::token(&row, now)), text: new.text.text().to_string() })
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    cluster: &Cluster,
+    order: &TokenOrder,
+    new: &NewToken,
+) -> Result<TokenRow, Failure> {
+    let row = NewTokenRow {
+        token: new.id,
+        cluster: cluster.id,
+        organization: order.organization,
+        envelope: new.envelope.clone(),
+        secret_hash: new.secret_hash,
+        approval: order.approval,
+        roles: order.roles.clone(),
+        tags: order.tags.clone(),
+        ephemeral: order.ephemeral,
+        max_uses: order.max_uses,
+        expires_at: new.expires_at,
+    };
+    token_insert(connection, &row).await?;
+    let object = format!("token/{}", new.id);
+    let digest = Some(Digest::of(&[&new.envelope]));
+    let mut entry =
+        audit(&actor.audit_name(), "token.create", object, Some(cluster.id), digest, "", actor.call);
+    entry.organization = order.organization;
+    audit_insert(connection, &entry).await?;
+    Ok(token_read(connection, new.id).await?.ok_or(StoreError::Absent)?)
+}
+
+pub(super) async fn list(
+    control: &Arc<Control>,
+    _: &Actor,
+    request: v1::TokenListRequest,
+) -> Result<v1::TokenListAnswer, Failure> {
+    let cluster = control.clusters.named(&request.cluster)?;
+    let mut transaction = control.store.system().begin().await?;
+    let rows = tokens_list(&mut transaction, cluster.id).await?;
+    let now = control.clock.now().wall;
+    Ok(v1::TokenListAnswer { tokens: rows.iter().map(|row| views::token(row, now)).collect() })
+}
+
+pub(super) async fn revoke(
+    control: &Arc<Control>,
+    actor: &Actor,
+    request: v1::TokenRevokeRequest,
+) -> Result<v1::Token, Failure> {
+    let token = TokenId::from_slice(&request.token_id)?;
+    let row: Result<TokenRow, Failure> = transaction!(control.store.system(), connection => {
+        write_revocation(connection, actor, token).await
+    });
+    Ok(views::token(&row?, control.clock.now().wall))
+}
+
+async fn write_revocation(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    token: TokenId,
+) -> Result<TokenRow, Failure> {
+    let row = token_revoke(connection, token)
+        .await?
+        .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such token"))?;
+    let cluster = Some(row.token.cluster);
+    let mut entry =
+        audit(&actor.audit_name(), "token.revoke", format!("token/{token}"), cluster, None, "", actor.call);
+    entry.organization = row.token.organization;
+    audit_insert(connection, &entry).await?;
+    Ok(row)
+}
+
+/// Roles as words, each once; none means `core`.
+pub(super) fn roles(words: &[String]) -> Result<Vec<Role>, Failure> {
+    let mut roles: Vec<Role> = words.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
+    if roles.is_empty() {
+        roles.push(Role::Core);
+    }
+    roles.sort_unstable();
+    roles.dedup();
+    Ok(roles)
+}
+
+async fn organization(control: &Control, name: &str) -> Result<Option<OrganizationId>, Failure> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let mut transaction = control.store.system().begin().await?;
+    let row = organization_by_name(&mut transaction, name).await?;
+    row.map(|row| Some(row.organization))
+        .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such organization"))
+}
+
+const DEFAULT_TTL: Duration = Duration::from_secs(3600);

@@ -1,0 +1,106 @@
+//! Rows as operators see them.
+
+use rap_authority::{TokenRow as Terms, token_state};
+use rap_planner::addressing;
+use rap_store::{ClusterRow, JoinRequestRow, NodeRow, TokenRow};
+use rap_types::Wall;
+use rap_wire::v1;
+
+use crate::clusters::Cluster;
+use crate::control::Control;
+
+pub(super) fn installation(control: &Control) -> v1::InstallationAnswer {
+    let facts = &control.installation.facts;
+    let activation = control.installation.activation();
+    v1::InstallationAnswer {
+        installation_id: facts.id.to_vec(),
+        mode: control.config.mode.as_str().to_owned(),
+        state: if activation.is_some() { "active" } else { "awaiting_activation" }.to_owned(),
+        installation_authority_key: facts.authority.to_vec(),
+        tls_ca_spki_sha256: facts.tls_ca_pin.to_vec(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        activation_manifest: activation.map(|activation| activation.manifest.clone()).unwrap_or_default(),
+    }
+}
+
+pub(super) fn cluster(cluster: &Cluster, row: &ClusterRow) -> v1::Cluster {
+    v1::Cluster {
+        cluster_id: cluster.id.to_vec(),
+        name: cluster.name.clone(),
+        authority_key: cluster.authority.public().to_vec(),
+        ipv4_pool: cluster.ipv4_pool.to_string(),
+        ipv6_prefix: addressing::ipv6_prefix(cluster.id).to_string(),
+        incarnation: row.cluster.incarnation,
+        version: row.config_seq,
+        fresh_for_ms: row.cluster.fresh_for_ms,
+        degraded_for_ms: row.cluster.degraded_for_ms,
+        created_at_ms: row.created_at.0,
+        refresh_every_ms: row.cluster.refresh_every_ms,
+        leaf_lifetime_ms: row.cluster.leaf_lifetime_ms,
+    }
+}
+
+pub(super) fn token(row: &TokenRow, now: Wall) -> v1::Token {
+    let token = &row.token;
+    v1::Token {
+        token_id: token.token.to_vec(),
+        cluster_id: token.cluster.to_vec(),
+        roles: token.roles.iter().map(ToString::to_string).collect(),
+        max_uses: token.max_uses,
+        uses: row.uses,
+        expires_at_ms: token.expires_at.0,
+        revoked_at_ms: row.revoked_at.map_or(0, |at| at.0),
+        approval: token.approval.to_string(),
+        created_at_ms: row.created_at.0,
+        state: token_state(&terms(row), now).to_owned(),
+    }
+}
+
+/// The row as the authority compares it.
+pub(crate) fn terms(row: &TokenRow) -> Terms<'_> {
+    Terms {
+        envelope: &row.token.envelope,
+        max_uses: row.token.max_uses,
+        expires_at: row.token.expires_at,
+        uses: row.uses,
+        revoked_at: row.revoked_at,
+    }
+}
+
+pub(super) fn node(control: &Control, cluster: &Cluster, row: &NodeRow) -> v1::Node {
+    let node = &row.node;
+    let addresses = addressing::addresses(cluster.id, cluster.ipv4_pool, node.host_number);
+    let acknowledged = control.sessions.acknowledged_by(cluster.id, node.node);
+    let contact = row.contact.as_ref();
+    v1::Node {
+        node_id: node.node.to_vec(),
+        cluster_id: cluster.id.to_vec(),
+        name: node.name.clone(),
+        identity_status: row.identity_status.to_string(),
+        roles: node.roles.iter().map(ToString::to_string).collect(),
+        overlay_ipv4: addresses.map(|(ipv4, _)| ipv4.to_string()).unwrap_or_default(),
+        overlay_ipv6: addresses.map(|(_, ipv6)| ipv6.to_string()).unwrap_or_default(),
+        node_public_key: node.node_public_key.to_vec(),
+        last_seen_at_ms: contact.map_or(0, |contact| contact.last_seen_at.0),
+        connected: acknowledged.is_some(),
+        acked_version: acknowledged.or(contact.map(|contact| contact.acked.1)).unwrap_or(0),
+        agent_version: contact.map(|contact| contact.agent_version.clone()).unwrap_or_default(),
+        link_endpoints: node.facts.link_endpoints.clone(),
+        wireguard_endpoints: node.facts.wireguard_endpoints.clone(),
+        region: node.facts.region.clone(),
+        tags: node.facts.tags.clone(),
+        last_reject: contact.map(|contact| contact.last_reject.clone()).unwrap_or_default(),
+    }
+}
+
+pub(super) fn pending(row: &JoinRequestRow, roles: &[rap_types::Role]) -> v1::PendingNode {
+    v1::PendingNode {
+        request_id: row.request.request.to_vec(),
+        cluster_id: row.request.cluster.to_vec(),
+        name: row.request.name.clone(),
+        node_public_key: row.request.node_public_key.to_vec(),
+        requested_at_ms: row.requested_at.0,
+        source: row.request.source.clone(),
+        roles: roles.iter().map(ToString::to_string).collect(),
+    }
+}

@@ -1,0 +1,70 @@
+//! Certificates: first leaf and renewal, authenticated by the identity key alone.
+
+use std::sync::Arc;
+
+use rap_authority::{ProofChannel, check_certificate_proof, ids};
+use rap_runtime::tls::NodeIdentity;
+use rap_store::{NodeRow, audit_insert, node_read};
+use rap_types::{ClusterId, Digest, IdentityStatus, NodeId, Reason};
+use rap_wire::v1;
+
+use super::{node_key, refused};
+use crate::control::Control;
+use crate::grpc::{Call, Failure, audit};
+
+pub(super) async fn certificate(
+    control: &Arc<Control>,
+    call: &Call,
+    request: v1::CertificateRequest,
+) -> Result<v1::CertificateAnswer, Failure> {
+    let nonce = call.nonce(&request.nonce)?;
+    let key = node_key(&request.node_public_key)?;
+    let (Ok(node), Ok(cluster)) =
+        (NodeId::from_slice(&request.node_id), ClusterId::from_slice(&request.cluster_id))
+    else {
+        return Err(refused());
+    };
+    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
+    check_certificate_proof(node, cluster, &key, &request.csr, &channel, &request.signature)
+        .map_err(|_| refused())?;
+    let mut transaction = control.store.system().begin().await?;
+    let row = node_read(&mut transaction, node).await?.ok_or_else(refused)?;
+    if row.node.cluster != cluster || row.node.node_public_key != *key.as_bytes() {
+        return Err(refused());
+    }
+    require_member(&row)?;
+    let cluster = control.clusters.by_id(cluster).ok_or_else(refused)?;
+    let identity = NodeIdentity {
+        installation: control.installation.facts.id,
+        cluster: cluster.id,
+        node,
+        key_generation: row.key_generation,
+    };
+    let now = control.clock.now().wall;
+    let serial = ids::random(&mut rand::rng());
+    let (leaf, not_after) =
+        cluster.ca.node_leaf(&identity, &request.csr, now, cluster.timing.leaf_lifetime, serial)?;
+    let object = format!("node/{node}");
+    let digest = Some(Digest::of(&[&leaf]));
+    let mut entry =
+        audit(&format!("node:{node}"), "certificate.issue", object, Some(cluster.id), digest, "", call.id);
+    entry.organization = row.node.organization;
+    audit_insert(&mut transaction, &entry).await?;
+    transaction.commit().await.map_err(rap_store::StoreError::from)?;
+    Ok(v1::CertificateAnswer {
+        leaf,
+        cluster_ca: cluster.ca.certificate().to_vec(),
+        not_after_ms: not_after.0,
+    })
+}
+
+/// Members only: a revoked node's key proves who it is, and gets nothing for it.
+pub fn require_member(row: &NodeRow) -> Result<(), Failure> {
+    match row.identity_status {
+        IdentityStatus::Active | IdentityStatus::Draining => Ok(()),
+        IdentityStatus::Revoked => Err(Failure::new(Reason::NodeRevoked, "the node's key was revoked")),
+        IdentityStatus::Pending | IdentityStatus::Left => {
+            Err(Failure::new(Reason::NodeUnknown, "no such node in this cluster"))
+        }
+    }
+}

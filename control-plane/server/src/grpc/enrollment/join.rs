@@ -1,0 +1,142 @@
+//! Join: a token and a proof of possession become a request, one use of the token with it.
+
+use std::sync::Arc;
+
+use rap_authority::{
+    ProofChannel, TokenTerms, check_endpoints, check_join_proof, check_token_row, check_wireguard_key, ids,
+    open_token, refusal_of_row,
+};
+use rap_contract::{Document as _, Envelope};
+use rap_store::{
+    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, audit_insert, cluster_lock,
+    join_request_read, join_request_upsert, node_by_key, token_read,
+};
+use rap_types::{ApprovalMode, JoinRequestId, JoinState, Reason};
+use rap_wire::v1;
+use serde_json::json;
+
+use super::{Approval, approve_request, node_key};
+use crate::clusters::Cluster;
+use crate::control::Control;
+use crate::grpc::admin::token_terms;
+use crate::grpc::{Call, Failure, audit};
+use crate::transaction::transaction;
+
+pub(super) async fn join(
+    control: &Arc<Control>,
+    call: &Call,
+    request: v1::JoinRequest,
+) -> Result<v1::JoinAnswer, Failure> {
+    let nonce = call.nonce(&request.nonce)?;
+    let key = node_key(&request.node_public_key)?;
+    let wireguard_public_key = check_wireguard_key(&request.wireguard_public_key)?;
+    check_facts(&request)?;
+    let cluster = cluster_of(control, &request.token)?;
+    let facts = &control.installation.facts;
+    let now = control.clock.now().wall;
+    let authority = cluster.authority.public();
+    let terms =
+        open_token(facts.id, cluster.id, &authority, facts.dev, &request.token, &request.secret, now)?;
+    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
+    check_join_proof(terms.id, cluster.id, &key, &wireguard_public_key, &channel, &request.signature)?;
+    let new = NewJoinRequestRow {
+        request: JoinRequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
+        cluster: cluster.id,
+        organization: terms.organization,
+        token: terms.id,
+        node_public_key: *key.as_bytes(),
+        wireguard_public_key,
+        nonce,
+        name: label(&request.name),
+        facts: json!({
+            "capabilities": request.capabilities,
+            "agent_version": request.agent_version,
+            "region": request.region,
+        }),
+        advertise: json!({ "link": request.link_endpoints, "wireguard": request.wireguard_endpoints }),
+        source: call.channel.peer().ip().to_string(),
+    };
+    let made: Result<(JoinRequestRow, bool), Failure> = transaction!(control.store.system(), connection => {
+        write(control, connection, call, &cluster, &terms, &request.token, &new).await
+    });
+    let (row, approved_now) = made?;
+    if approved_now {
+        control.changed(&cluster).await;
+    }
+    Ok(v1::JoinAnswer { request_id: row.request.request.to_vec(), state: row.state.to_string() })
+}
+
+/// Everything a join writes. True if it made a node.
+async fn write(
+    control: &Control,
+    connection: &mut PgConnection,
+    call: &Call,
+    cluster: &Cluster,
+    terms: &TokenTerms,
+    presented: &[u8],
+    new: &NewJoinRequestRow,
+) -> Result<(JoinRequestRow, bool), Failure> {
+    if terms.approval == ApprovalMode::Auto {
+        cluster_lock(connection, cluster.id).await?;
+    }
+    let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
+    let token = token_read(connection, terms.id).await?.ok_or_else(unknown)?;
+    check_token_row(terms, presented, &token_terms(&token))?;
+    let row = match join_request_upsert(connection, new).await? {
+        JoinOutcome::Created(row) => row,
+        JoinOutcome::Again(row) => return Ok((row, false)),
+        JoinOutcome::Refused(token) => {
+            return Err(refusal_of_row(&token_terms(&token), control.clock.now().wall).into());
+        }
+        JoinOutcome::Unknown => return Err(unknown()),
+    };
+    // Rolling back gives the use back.
+    if node_by_key(connection, cluster.id, &new.node_public_key).await?.is_some() {
+        return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
+    }
+    let actor = format!("token:{}", terms.id);
+    let object = format!("join-request/{}", row.request.request);
+    let mut entry = audit(&actor, "node.join", object, Some(cluster.id), None, "", call.id);
+    entry.organization = terms.organization;
+    audit_insert(connection, &entry).await?;
+    if terms.approval == ApprovalMode::Manual {
+        return Ok((row, false));
+    }
+    let approval = Approval { actor, reason: "by the token".to_owned(), call: call.id };
+    approve_request(control, connection, cluster, &row, &approval).await?;
+    let row = join_request_read(connection, row.request.request).await?.unwrap_or(row);
+    debug_assert_eq!(row.state, JoinState::Approved);
+    Ok((row, true))
+}
+
+/// The cluster whose authority the token names as its signer; the signature is checked next.
+fn cluster_of(control: &Control, token: &[u8]) -> Result<Arc<Cluster>, Failure> {
+    let envelope = Envelope::decode(token, v1::JoinToken::SIZE_CAP)?;
+    let signer = envelope.key_ids().next();
+    signer
+        .and_then(|key| control.clusters.of_authority(key))
+        .ok_or_else(|| Failure::new(Reason::TokenUnknown, "no such token"))
+}
+
+fn check_facts(request: &v1::JoinRequest) -> Result<(), Failure> {
+    let invalid = |what: &str| Err(Failure::new(Reason::RequestInvalid, what));
+    check_endpoints(&request.link_endpoints)?;
+    check_endpoints(&request.wireguard_endpoints)?;
+    let printable = |text: &str, cap: usize| text.len() <= cap && text.chars().all(|c| !c.is_control());
+    if !printable(&request.name, 253) {
+        return invalid("name");
+    }
+    if !printable(&request.agent_version, 64) || !printable(&request.region, 63) {
+        return invalid("agent_version or region");
+    }
+    if request.capabilities.len() > 32 || !request.capabilities.iter().all(|word| printable(word, 64)) {
+        return invalid("capabilities");
+    }
+    Ok(())
+}
+
+/// The wished name as one DNS label; the approval finds a free one.
+fn label(wished: &str) -> String {
+    let first = wished.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    if rap_authority::check_name(&first).is_ok() { first } else { "node".to_owned() }
+}

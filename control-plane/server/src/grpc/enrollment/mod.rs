@@ -1,0 +1,87 @@
+//! The service of applicants: this file only routes.
+
+mod approve;
+mod certificate;
+mod join;
+mod poll;
+
+use std::sync::Arc;
+
+pub use approve::{Approval, approve_request};
+pub use certificate::require_member;
+use rap_contract::PublicKey;
+use rap_types::Reason;
+use rap_wire::v1;
+use rap_wire::v1::enrollment_server::Enrollment;
+use tonic::{Request, Response, Status};
+
+use super::{Call, Failure};
+use crate::control::Control;
+
+/// Enrollment of `rap.fabric.v1`.
+#[derive(Debug, Clone)]
+pub struct EnrollmentService(Arc<Control>);
+
+impl EnrollmentService {
+    /// Serves `control`.
+    pub fn new(control: Arc<Control>) -> Self {
+        Self(control)
+    }
+}
+
+macro_rules! routed {
+    ($self:ident, $request:ident, $handler:path) => {{
+        let call = Call::of(&$request).map_err(|status| *status)?;
+        let answer = $handler(&$self.0, &call, $request.into_inner()).await;
+        answer.map(Response::new).map_err(|failure| failure.status(call.id))
+    }};
+}
+
+#[tonic::async_trait]
+impl Enrollment for EnrollmentService {
+    async fn challenge(
+        &self,
+        request: Request<v1::EnrollmentChallengeRequest>,
+    ) -> Result<Response<v1::EnrollmentChallenge>, Status> {
+        routed!(self, request, challenge)
+    }
+
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinAnswer>, Status> {
+        routed!(self, request, join::join)
+    }
+
+    async fn bootstrap(
+        &self,
+        request: Request<v1::BootstrapRequest>,
+    ) -> Result<Response<v1::BootstrapAnswer>, Status> {
+        routed!(self, request, poll::poll)
+    }
+
+    async fn certificate(
+        &self,
+        request: Request<v1::CertificateRequest>,
+    ) -> Result<Response<v1::CertificateAnswer>, Status> {
+        routed!(self, request, certificate::certificate)
+    }
+}
+
+async fn challenge(
+    control: &Arc<Control>,
+    call: &Call,
+    _: v1::EnrollmentChallengeRequest,
+) -> Result<v1::EnrollmentChallenge, Failure> {
+    Ok(v1::EnrollmentChallenge {
+        nonce: call.channel.nonce_issue(&mut rand::rng()).to_vec(),
+        server_time_ms: control.clock.now().wall.0,
+    })
+}
+
+/// One answer for every enrollment that is not the caller's: unknown, or another key's.
+fn refused() -> Failure {
+    Failure::new(Reason::EnrollmentRefused, "no such enrollment for this key")
+}
+
+/// A node key as sent; weak, short, long and non-canonical ones are refused at decode.
+fn node_key(bytes: &[u8]) -> Result<PublicKey, Failure> {
+    Ok(PublicKey::from_slice(bytes)?)
+}

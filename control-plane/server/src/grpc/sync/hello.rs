@@ -1,0 +1,61 @@
+//! The first message of a node: versions, features, and the newest head it verified.
+
+use rap_contract::FEATURE_DEV;
+use rap_store::cluster_read;
+use rap_types::{Digest, Incarnation, Reason, Version};
+use rap_wire::v1;
+
+use super::Member;
+use crate::control::Control;
+use crate::grpc::Failure;
+use crate::tasks::{open_head, raise_incarnation};
+
+/// Version of the sync protocol this control plane speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// Checks a hello; returns the leaf the node holds, if it holds a snapshot.
+pub async fn check(
+    control: &Control,
+    member: &Member,
+    hello: &v1::NodeHello,
+) -> Result<Option<Digest>, Failure> {
+    if hello.protocol_min > PROTOCOL || hello.protocol_max < PROTOCOL {
+        return Err(Failure::new(Reason::RequestInvalid, "no common version of the sync protocol"));
+    }
+    if control.installation.facts.dev && !hello.features.iter().any(|feature| feature == FEATURE_DEV) {
+        return Err(Failure::new(Reason::AuthorityDevRefused, "the agent was not started in dev mode"));
+    }
+    if hello.features.len() > 64 || hello.agent_version.len() > 64 {
+        return Err(Failure::new(Reason::RequestInvalid, "hello"));
+    }
+    if !hello.newest_head.is_empty() {
+        compare(control, member, &hello.newest_head).await?;
+    }
+    match hello.leaf_hash.as_slice() {
+        [] => Ok(None),
+        bytes => Ok(Some(Digest::from_slice(bytes)?)),
+    }
+}
+
+/// A valid head of ours above our database means that the database went back in time: nothing more is
+/// signed in this incarnation.
+pub async fn compare(control: &Control, member: &Member, head: &[u8]) -> Result<(), Failure> {
+    let cluster = &member.cluster;
+    let Ok((_, facts)) = open_head(control, cluster, head) else {
+        tracing::warn!(node = %member.leaf.identity.node, "a node shows a head that does not verify");
+        return Ok(());
+    };
+    let mut transaction = control.store.system().begin().await?;
+    let Some(row) = cluster_read(&mut transaction, cluster.id).await? else { return Ok(()) };
+    drop(transaction);
+    let stored = (Incarnation(row.cluster.incarnation), Version(row.config_seq));
+    if facts.order.durable() > stored {
+        tracing::error!(
+            cluster = %cluster.id, node = %member.leaf.identity.node, shown = %facts.order,
+            "a node holds a signed head above the database: the database went back in time"
+        );
+        cluster.feed.withdraw();
+        raise_incarnation(control, cluster, facts.order.incarnation.0).await?;
+    }
+    Ok(())
+}

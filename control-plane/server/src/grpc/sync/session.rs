@@ -1,0 +1,308 @@
+//! One node's stream: hello, then whatever the node lacks, until either side ends it.
+//!
+//! Owns the order of messages on the stream. Every wait has a deadline; nothing is queued.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_contract::peer_slot;
+use rap_store::Contact;
+use rap_types::{Digest, Reason, Wall};
+use rap_wire::v1;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+use v1::control_message::Body;
+use v1::node_message::Body as NodeBody;
+
+use super::diagnostics::Diagnostics;
+use super::{Member, hello};
+use crate::control::Control;
+use crate::grpc::{Call, Failure};
+use crate::sync::{Command, Delivery, Hints, SessionEntry, Step};
+
+/// Why a stream ends.
+enum End {
+    /// The node went away, or a newer stream took over.
+    Gone,
+    /// The node is told.
+    Refused(Failure),
+}
+
+/// A stream being served.
+pub struct Session {
+    control: Arc<Control>,
+    member: Member,
+    call: Call,
+    out: mpsc::Sender<Result<v1::ControlMessage, Status>>,
+}
+
+/// What changes while it is served.
+struct State {
+    delivery: Delivery,
+    entry: SessionEntry,
+    diagnostics: Diagnostics,
+    contact: Contact,
+    spread: f64,
+    directory_from: u64,
+    directory_at: Instant,
+    directory_due: bool,
+    acknowledge_by: Option<Instant>,
+}
+
+impl Session {
+    /// A stream of an admitted node.
+    pub fn new(
+        control: Arc<Control>,
+        member: Member,
+        call: Call,
+        out: mpsc::Sender<Result<v1::ControlMessage, Status>>,
+    ) -> Self {
+        Self { control, member, call, out }
+    }
+
+    /// Serves the stream to its end.
+    pub async fn run(self, mut incoming: Streaming<v1::NodeMessage>) {
+        let node = self.member.leaf.identity.node;
+        match self.serve(&mut incoming).await {
+            End::Gone => tracing::debug!(%node, "node stream ended"),
+            End::Refused(failure) => {
+                tracing::info!(%node, reason = %failure.reason, "node stream refused: {}", failure.message);
+                let status = failure.status(self.call.id);
+                let _ = tokio::time::timeout(
+                    self.control.config.pushing.write_timeout,
+                    self.out.send(Err(status)),
+                )
+                .await;
+            }
+        }
+    }
+
+    async fn serve(&self, incoming: &mut Streaming<v1::NodeMessage>) -> End {
+        let hello = match tokio::time::timeout(HELLO, incoming.message()).await {
+            Ok(Ok(Some(v1::NodeMessage { body: Some(NodeBody::Hello(hello)) }))) => hello,
+            Ok(Ok(Some(_))) => return refused(Reason::RequestInvalid, "the first message is a hello"),
+            Ok(Ok(None) | Err(_)) => return End::Gone,
+            Err(_) => return refused(Reason::RequestTimeout, "no hello in time"),
+        };
+        let leaf = match hello::check(&self.control, &self.member, &hello).await {
+            Ok(leaf) => leaf,
+            Err(failure) => return End::Refused(failure),
+        };
+        let identity = &self.member.leaf.identity;
+        let end = self.control.tasks.token().child_token();
+        let (entry, mut commands) = self.control.sessions.enter(identity.cluster, identity.node, end);
+        let feed = &self.member.cluster.feed;
+        let mut state = State {
+            delivery: Delivery::new(identity.node, leaf, feed.newest().as_ref()),
+            entry,
+            diagnostics: Diagnostics::new(),
+            contact: Contact {
+                last_seen_at: self.now(),
+                agent_version: hello.agent_version.clone(),
+                acked: (0, 0),
+                last_reject: String::new(),
+            },
+            spread: rand::random_range(0.0..1.0),
+            directory_from: 0,
+            directory_at: Instant::now(),
+            directory_due: true,
+            acknowledge_by: None,
+        };
+        self.observe(&state, hello.link_hints, hello.wireguard_hints);
+        if let Err(end) = self.greet().await {
+            return end;
+        }
+        let mut versions = feed.follow();
+        let mut directory = self.control.directory.follow();
+        loop {
+            let wake = match self.push(&mut state).await {
+                Ok(wake) => wake,
+                Err(end) => return end,
+            };
+            let may_diagnose = state.diagnostics.next_at();
+            let next = tokio::select! {
+                () = state.entry.end.cancelled() => return self.part().await,
+                message = incoming.message() => match message {
+                    Ok(Some(message)) => self.hear(&mut state, message).await,
+                    Ok(None) | Err(_) => return End::Gone,
+                },
+                changed = versions.changed() => changed.map_err(|_| End::Gone),
+                changed = directory.changed() => {
+                    state.directory_due = true;
+                    changed.map_err(|_| End::Gone)
+                }
+                Some(command) = at(may_diagnose, &mut commands) => self.command(&mut state, command).await,
+                () = tokio::time::sleep_until(wake) => Ok(()),
+            };
+            if let Err(end) = next {
+                return end;
+            }
+        }
+    }
+
+    async fn greet(&self) -> Result<(), End> {
+        let hello = v1::ControlHello {
+            protocol: hello::PROTOCOL,
+            server_time_ms: self.now().0,
+            report_interval_ms: u32::try_from(self.control.config.pushing.report_interval.as_millis())
+                .unwrap_or(u32::MAX),
+        };
+        self.send(Body::Hello(hello)).await
+    }
+
+    /// Sends what the node lacks now; returns when to look again without a cause.
+    async fn push(&self, state: &mut State) -> Result<Instant, End> {
+        let now = Instant::now();
+        let mut wake = now + IDLE;
+        if let Some(published) = self.member.cluster.feed.newest() {
+            let window = self.member.cluster.head_window(self.control.config.pushing.head_within);
+            let mono = self.control.clock.now().mono;
+            match state.delivery.next(&published, window, state.spread, mono) {
+                Step::Send(body) => {
+                    let waits = state.delivery.waits();
+                    self.send(*body).await?;
+                    state.acknowledge_by = waits.then(|| Instant::now() + ACKNOWLEDGE);
+                }
+                Step::WaitUntil(due) => wake = wake.min(now + due.since(mono)),
+                Step::Idle => {}
+                // A node that was just approved may be here before its first version.
+                Step::Gone if published.order.version < self.member.seen_at => {}
+                Step::Gone => return Err(refused(Reason::NodeRevoked, "the node is no member any more")),
+            }
+        }
+        if let Some(by) = state.acknowledge_by {
+            if now > by {
+                return Err(refused(Reason::RequestTimeout, "no acknowledgement in time"));
+            }
+            wake = wake.min(by);
+        }
+        if state.directory_due {
+            if now >= state.directory_at {
+                self.tell_directory(state).await?;
+            } else {
+                wake = wake.min(state.directory_at);
+            }
+        }
+        Ok(wake)
+    }
+
+    async fn tell_directory(&self, state: &mut State) -> Result<(), End> {
+        state.directory_due = false;
+        state.directory_at = Instant::now() + DIRECTORY_EVERY;
+        let delivery = &state.delivery;
+        let (entries, sequence) =
+            self.control.directory.since(self.member.cluster.id, state.directory_from, |peer| {
+                delivery.knows_slot(&peer_slot(peer))
+            });
+        state.directory_from = sequence;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.send(Body::Directory(v1::DirectoryUpdate { entries })).await
+    }
+
+    async fn hear(&self, state: &mut State, message: v1::NodeMessage) -> Result<(), End> {
+        state.contact.last_seen_at = self.now();
+        match message.body {
+            Some(NodeBody::Ack(ack)) => self.acknowledged(state, &ack),
+            Some(NodeBody::Nack(nack)) => return self.refused(state, nack).await,
+            Some(NodeBody::Report(report)) => self.observe(state, report.link_hints, report.wireguard_hints),
+            Some(NodeBody::Diagnostic(result)) => state.diagnostics.answered(result),
+            Some(NodeBody::Hello(_)) => return Err(refused(Reason::RequestInvalid, "a second hello")),
+            // A message of a newer agent.
+            None => {}
+        }
+        self.note(state);
+        Ok(())
+    }
+
+    fn acknowledged(&self, state: &mut State, ack: &v1::SnapshotAck) {
+        let Ok(leaf) = Digest::from_slice(&ack.leaf_hash) else { return };
+        if state.delivery.waits() {
+            state.delivery.acknowledged(leaf);
+            if !state.delivery.waits() {
+                state.acknowledge_by = None;
+                // Another manifest sees other peers.
+                state.directory_from = 0;
+                state.directory_due = true;
+            }
+        }
+        state.contact.acked = (ack.incarnation, ack.version);
+        state.contact.last_reject.clear();
+        state.entry.acknowledge(ack.version);
+    }
+
+    async fn refused(&self, state: &mut State, nack: v1::SnapshotNack) -> Result<(), End> {
+        let code = Reason::from_code(&nack.reason).map_or("unknown", Reason::code);
+        tracing::warn!(node = %self.member.leaf.identity.node, reason = code, "a node refused what it was sent");
+        state.delivery.refused(nack.need_full);
+        state.acknowledge_by = None;
+        state.contact.last_reject = code.to_owned();
+        self.note(state);
+        if !nack.evidence.is_empty() {
+            hello::compare(&self.control, &self.member, &nack.evidence).await.map_err(End::Refused)?;
+        }
+        Ok(())
+    }
+
+    async fn command(&self, state: &mut State, command: Command) -> Result<(), End> {
+        let Command::Diagnose { request, target, reply } = command;
+        if !state.delivery.knows_slot(&peer_slot(target)) {
+            // The asker may have given up.
+            let _ = reply.send(Err(Reason::LinkPeerUnknown));
+            return Ok(());
+        }
+        state.diagnostics.sent(request.diagnostic_id.clone(), reply);
+        self.send(Body::Diagnostic(request)).await
+    }
+
+    fn observe(&self, state: &State, link: Vec<String>, wireguard: Vec<String>) {
+        let identity = &self.member.leaf.identity;
+        let said = Hints { link, wireguard };
+        let source = self.call.channel.peer().ip();
+        self.control.directory.observe(identity.cluster, identity.node, &said, source, self.now());
+        self.note(state);
+    }
+
+    fn note(&self, state: &State) {
+        self.control.contacts.note(self.member.leaf.identity.node, state.contact.clone());
+    }
+
+    /// Says when to come back, if the node still listens.
+    async fn part(&self) -> End {
+        let window =
+            u32::try_from(self.control.config.pushing.reconnect_window.as_millis()).unwrap_or(u32::MAX);
+        let reconnect_after_ms = if window == 0 { 0 } else { rand::random_range(0..window) };
+        let _ = self.send(Body::GoingAway(v1::GoingAway { reconnect_after_ms })).await;
+        End::Gone
+    }
+
+    async fn send(&self, body: Body) -> Result<(), End> {
+        let message = Ok(v1::ControlMessage { body: Some(body) });
+        match tokio::time::timeout(self.control.config.pushing.write_timeout, self.out.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => Err(refused(Reason::RequestTimeout, "the node does not read")),
+        }
+    }
+
+    fn now(&self) -> Wall {
+        self.control.clock.now().wall
+    }
+}
+
+/// The next command, not before `instant`.
+async fn at(instant: Instant, commands: &mut mpsc::Receiver<Command>) -> Option<Command> {
+    tokio::time::sleep_until(instant).await;
+    commands.recv().await
+}
+
+fn refused(reason: Reason, message: &str) -> End {
+    End::Refused(Failure::new(reason, message))
+}
+
+const HELLO: Duration = Duration::from_secs(10);
+const ACKNOWLEDGE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(60);
+const DIRECTORY_EVERY: Duration = Duration::from_millis(200);

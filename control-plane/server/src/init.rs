@@ -1,0 +1,160 @@
+//! First run: data directory, keys, database, installation; in dev mode also root, owner, activation.
+//!
+//! Owns what is made once. A second run changes nothing and says so.
+
+use std::path::PathBuf;
+
+use rap_authority::{OperatorGrant, SealingKey, answer_activation_request};
+use rap_contract::{PublicKeyFile, Signer};
+use rap_runtime::{Clock, Fault, files};
+use rap_store::{Store, installation_insert, installation_read};
+use rap_types::{InstallationId, Reason};
+
+use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
+use crate::database::Database;
+use crate::datadir::{DataDir, root_keys};
+use crate::grpc::Failure;
+use crate::grpc::admin::activate_dev;
+use crate::installation::Installation;
+
+/// What `init` made.
+#[derive(Debug, serde::Serialize)]
+pub struct Made {
+    /// `rap.init.v1`.
+    pub schema: &'static str,
+    /// The installation.
+    pub installation_id: InstallationId,
+    /// strict or dev.
+    pub mode: &'static str,
+    /// Where nodes and operators will reach it.
+    pub control_urls: Vec<String>,
+    /// The activation request, in strict mode.
+    pub activation_request: Option<PathBuf>,
+    /// The activation manifest, in dev mode.
+    pub activation_manifest: Option<PathBuf>,
+    /// The owner's key, in dev mode.
+    pub owner_key: Option<PathBuf>,
+    /// What to run next.
+    pub next: String,
+}
+
+/// Makes what must exist before anything is trusted: directory, mode, root key, secret key.
+pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
+    let data = DataDir::of(config);
+    if data.mode()?.is_some_and(|mode| mode != config.mode) {
+        data.require_mode(config.mode)?;
+    }
+    // The root key is looked at before anything is made.
+    let root = match (config.mode, &config.root_key) {
+        (AuthorityMode::Strict, None) if !data.file("product-root.pub").exists() => {
+            return Err(Fault::new(Reason::SecretMissing, "strict mode needs --root-key FILE"));
+        }
+        (AuthorityMode::Dev, Some(_)) => {
+            return Err(Fault::new(
+                Reason::ConfigInvalid,
+                "dev mode makes its own root; leave out --root-key",
+            ));
+        }
+        (AuthorityMode::Strict, Some(path)) => {
+            let text = files::read_capped(path, 16 * 1024)
+                .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+            root_keys(&text)?;
+            Some(text)
+        }
+        (AuthorityMode::Strict | AuthorityMode::Dev, None) => None,
+    };
+    data.create(config.mode)?;
+    if let Some(text) = root {
+        data.write("product-root.pub", &text, 0o644)?;
+    }
+    data.create_sealing_key(config)?;
+    data.sealing_key(config)?;
+    Ok(data)
+}
+
+/// Makes the installation in a migrated database.
+pub async fn init(config: &Config, data: &DataDir, database: &Database) -> Result<Made, Fault> {
+    let kek = data.sealing_key(config)?;
+    let store = database.store().await?;
+    let made = make(config, data, &store, &kek).await;
+    store.close().await;
+    made
+}
+
+async fn make(config: &Config, data: &DataDir, store: &Store, kek: &SealingKey) -> Result<Made, Fault> {
+    let finished = data.file(SETTINGS_FILE).exists();
+    let mut transaction = store.system().begin().await.map_err(|error| fault(error.into()))?;
+    let known = installation_read(&mut transaction).await.map_err(|error| fault(error.into()))?;
+    if known.is_some() && finished {
+        return Err(Fault::new(Reason::ResourceExists, format!("{} is initialised", data.path().display())));
+    }
+    let now = Clock::new().now().wall;
+    let dev = config.mode == AuthorityMode::Dev;
+    // A run that was killed is taken up where it stopped.
+    let (row, request) = match known {
+        Some(row) => (row.installation.clone(), row.installation.activation_request),
+        None => {
+            let birth = Installation::create(dev, &config.control_urls, kek, now).map_err(fault)?;
+            installation_insert(&mut transaction, &birth.row).await.map_err(|error| fault(error.into()))?;
+            (birth.row.clone(), birth.row.activation_request)
+        }
+    };
+    let mut made = Made {
+        schema: "rap.init.v1",
+        installation_id: row.installation,
+        mode: config.mode.as_str(),
+        control_urls: config.control_urls.clone(),
+        activation_request: None,
+        activation_manifest: None,
+        owner_key: None,
+        next: "rap-control-plane serve".to_owned(),
+    };
+    if dev {
+        let (manifest, owner) = dev_owner(data, &request, now)?;
+        activate_dev(&mut transaction, &manifest, &owner, now).await.map_err(fault)?;
+        data.write("dev.manifest", &manifest, 0o644)?;
+        made.activation_manifest = Some(data.file("dev.manifest"));
+        made.owner_key = Some(data.file("dev-owner.key"));
+    } else {
+        let path = write_request(data, &request)?;
+        made.next = format!("rapctl root sign-activation {} --owner owner@example.com", path.display());
+        made.activation_request = Some(path);
+    }
+    transaction.commit().await.map_err(|error| fault(rap_store::StoreError::from(error).into()))?;
+    data.write_settings(config)?;
+    Ok(made)
+}
+
+/// A root and an owner that live in the data directory, and the manifest they sign.
+fn dev_owner(
+    data: &DataDir,
+    request: &[u8],
+    now: rap_types::Wall,
+) -> Result<(Vec<u8>, OperatorGrant), Fault> {
+    let (root, owner) = (Signer::generate(&mut rand::rng()), Signer::generate(&mut rand::rng()));
+    let manifest = answer_activation_request(request, &root, DEV_OWNER, &owner.public(), now)
+        .map_err(|reject| fault(reject.into()))?;
+    data.write_key("dev-root.key", "product-root", &root)?;
+    data.write_root(&PublicKeyFile::of("product-root", root.public()))?;
+    data.write_key("dev-owner.key", "owner", &owner)?;
+    let grant =
+        OperatorGrant { key: owner.public(), name: DEV_OWNER.to_owned(), platform_role: "platform_owner" };
+    Ok((manifest, grant))
+}
+
+/// Writes the request beside the caller, where it is to be carried from, and keeps a copy.
+fn write_request(data: &DataDir, request: &[u8]) -> Result<PathBuf, Fault> {
+    let name = format!("act-{}.req", &rap_types::Digest::of(&[request]).to_string()[..8]);
+    data.write(&name, request, 0o644)?;
+    let here = PathBuf::from(&name);
+    match files::write_atomic(&here, request, 0o644) {
+        Ok(()) => Ok(here),
+        Err(_) => Ok(data.file(&name)),
+    }
+}
+
+fn fault(failure: Failure) -> Fault {
+    Fault::new(failure.reason, failure.message)
+}
+
+const DEV_OWNER: &str = "dev-owner";

@@ -1,0 +1,231 @@
+//! From a configuration and a database to a listening control plane, and back down again.
+//!
+//! Owns the order of the start: mode, keys, database, installation, clusters; the port opens last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_runtime::tls::{LeafSlot, TrustStore};
+use rap_runtime::{Clock, Fault, TaskGroup};
+use rap_store::Store;
+use rap_types::Reason;
+use rap_wire::v1::admin_server::AdminServer;
+use rap_wire::v1::enrollment_server::EnrollmentServer;
+use rap_wire::v1::node_sync_server::NodeSyncServer;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+
+use crate::auth::{KnownSessions, SourceRates};
+use crate::clusters::Clusters;
+use crate::config::{AuthorityMode, Config};
+use crate::control::Control;
+use crate::database::{DRAIN, Database};
+use crate::datadir::DataDir;
+use crate::grpc::admin::AdminService;
+use crate::grpc::enrollment::EnrollmentService;
+use crate::grpc::sync::SyncService;
+use crate::grpc::{Failure, Guard, GuardRules, Offered};
+use crate::installation::Installation;
+use crate::sync::{Directory, Sessions};
+use crate::tasks::{self, ContactBook};
+use crate::tls::{AcceptSettings, Acceptor, issue_server_leaf, renew_server_leaf};
+
+/// A control plane that listens.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What its handlers share.
+    pub control: Arc<Control>,
+    tasks: TaskGroup,
+    postgres: TaskGroup,
+    store: Store,
+}
+
+/// Checks everything, then listens.
+pub async fn start(config: Config, database: Database) -> Result<Running, Fault> {
+    let data = DataDir::of(&config);
+    data.require_mode(config.mode)?;
+    let roots = data.roots(&config)?;
+    let kek = data.sealing_key(&config)?;
+    let store = database.store().await?;
+    let Database { target, embedded } = database;
+    let postgres = TaskGroup::new();
+    if let Some(embedded) = embedded {
+        let shutdown = postgres.token();
+        postgres.spawn("postgres", async move { embedded.supervise(shutdown).await });
+    }
+
+    let dev = config.mode == AuthorityMode::Dev;
+    let mut transaction = store.system().begin().await.map_err(|error| fault(error.into()))?;
+    let (installation, tls_ca) =
+        Installation::load(&mut transaction, dev, &kek, roots).await.map_err(fault)?;
+    drop(transaction);
+
+    let tasks = TaskGroup::new();
+    let control = Arc::new(Control {
+        clock: Clock::new(),
+        store: store.clone(),
+        kek,
+        installation,
+        clusters: Clusters::default(),
+        trust: TrustStore::new(),
+        sessions: Arc::new(Sessions::default()),
+        directory: Arc::new(Directory::default()),
+        contacts: ContactBook::default(),
+        known: Arc::new(KnownSessions::default()),
+        tasks: tasks.clone(),
+        config,
+    });
+    control.load_clusters().await.map_err(fault)?;
+
+    let slot = LeafSlot::new();
+    let hosts = hosts(&control.config, &control.installation.control_urls);
+    let renew_after =
+        issue_server_leaf(&tls_ca, &hosts, &slot, &control.clock).map_err(|error| fault(error.into()))?;
+    let limits = &control.config.limits;
+    let rates = Arc::new(SourceRates::new(limits.unauthenticated_per_second, limits.unauthenticated_burst));
+
+    let listener = TcpListener::bind(control.config.listen).await.map_err(|error| {
+        Fault::new(Reason::ConfigInvalid, format!("cannot listen on {}: {error}", control.config.listen))
+    })?;
+    let address =
+        listener.local_addr().map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+    let settings = AcceptSettings {
+        handshakes_total: limits.handshakes_total,
+        handshakes_per_source: limits.handshakes_per_source,
+        handshake_timeout: limits.handshake_timeout,
+        connections: limits.connections,
+    };
+    let (acceptor, operators, nodes) =
+        Acceptor::new(listener, &slot, &control.trust, &settings, tasks.clone())
+            .map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+
+    let shutdown = tasks.token();
+    tasks.spawn_critical("doorbell", tasks::watch_outbox(control.clone(), target));
+    tasks.spawn_critical("contacts", tasks::record_contacts(control.clone()));
+    tasks.spawn_critical("housekeeping", tasks::keep_house(control.clone(), rates.clone()));
+    tasks.spawn_critical(
+        "server certificate",
+        renew_server_leaf(tls_ca, hosts, slot, renew_after, shutdown.clone()),
+    );
+    let operator_server = operator_router(&control, &rates)
+        .serve_with_incoming_shutdown(operators, shutdown.clone().cancelled_owned());
+    tasks.spawn_critical("operator server", operator_server);
+    let node_server =
+        node_router(&control, &rates).serve_with_incoming_shutdown(nodes, shutdown.cancelled_owned());
+    tasks.spawn_critical("node server", node_server);
+    tasks.spawn_critical("accept", acceptor.run());
+    Ok(Running { address, control, tasks, postgres, store })
+}
+
+impl Running {
+    /// Completes when a part that is needed failed.
+    pub async fn failed(&self) -> Fault {
+        self.tasks.token().cancelled().await;
+        let text = self.tasks.failure().map_or_else(|| "cancelled".to_owned(), |failure| failure.to_string());
+        Fault::new(Reason::ServerInternal, text)
+    }
+
+    /// Lets streams and calls end, then the pools, then the private PostgreSQL.
+    pub async fn stop(self) {
+        self.tasks.shutdown(DRAIN).await;
+        self.store.close().await;
+        self.postgres.shutdown(POSTGRES_STOP).await;
+    }
+}
+
+fn operator_router(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Router {
+    let age = OPERATOR_AGE + OPERATOR_AGE.mul_f64(rand::random_range(0.0..0.25));
+    server(control)
+        .timeout(control.config.limits.request_timeout + GRACE)
+        .max_connection_age(age)
+        .max_connection_age_grace(control.config.limits.request_timeout)
+        .add_service(guarded_enrollment(control, rates))
+        .add_service(guarded_admin(control, rates))
+        .add_service(guarded_sync(control, rates))
+}
+
+fn node_router(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Router {
+    server(control)
+        .add_service(guarded_sync(control, rates))
+        .add_service(guarded_enrollment(control, rates))
+        .add_service(guarded_admin(control, rates))
+}
+
+fn server(_: &Arc<Control>) -> Server {
+    Server::builder()
+        .concurrency_limit_per_connection(CONCURRENT_CALLS)
+        .load_shed(true)
+        .max_concurrent_streams(2 * CONCURRENT_CALLS as u32)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE / 2))
+        .http2_max_header_list_size(HEADER_LIST)
+}
+
+fn guarded_enrollment(
+    control: &Arc<Control>,
+    rates: &Arc<SourceRates>,
+) -> Guard<EnrollmentServer<EnrollmentService>> {
+    let service = EnrollmentServer::new(EnrollmentService::new(control.clone()))
+        .max_decoding_message_size(STRANGER_CAP)
+        .max_encoding_message_size(ENROLLMENT_CAP);
+    Guard::new(service, rules(control, rates, Offered::ToOperators))
+}
+
+fn guarded_admin(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<AdminServer<AdminService>> {
+    let service = AdminServer::new(AdminService::new(control.clone()))
+        .max_decoding_message_size(ENROLLMENT_CAP)
+        .max_encoding_message_size(rap_contract::EXPORT_CAP);
+    Guard::new(service, rules(control, rates, Offered::ToOperators))
+}
+
+fn guarded_sync(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<NodeSyncServer<SyncService>> {
+    let service = NodeSyncServer::new(SyncService::new(control.clone()))
+        .max_decoding_message_size(SYNC_CAP)
+        .max_encoding_message_size(SYNC_CAP);
+    Guard::new(service, rules(control, rates, Offered::ToNodes))
+}
+
+fn rules(control: &Arc<Control>, rates: &Arc<SourceRates>, offered: Offered) -> GuardRules {
+    GuardRules {
+        offered,
+        rates: rates.clone(),
+        known: control.known.clone(),
+        body_timeout: control.config.limits.body_timeout,
+        // The message and its five-byte prefix.
+        body_cap: STRANGER_CAP + 5,
+        clock: control.clock,
+    }
+}
+
+/// Names for the server's own certificate: nodes and operators pin its CA, others look at names.
+fn hosts(config: &Config, control_urls: &[String]) -> Vec<String> {
+    let mut hosts: Vec<String> = control_urls
+        .iter()
+        .filter_map(|url| url.parse::<http::Uri>().ok())
+        .filter_map(|uri| uri.host().map(|host| host.trim_matches(['[', ']']).to_owned()))
+        .collect();
+    if !config.listen.ip().is_unspecified() {
+        hosts.push(config.listen.ip().to_string());
+    }
+    hosts.push("localhost".to_owned());
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+fn fault(failure: Failure) -> Fault {
+    Fault::new(failure.reason, failure.message)
+}
+
+const STRANGER_CAP: usize = 16 * 1024;
+const ENROLLMENT_CAP: usize = 256 * 1024;
+const SYNC_CAP: usize = 4 * 1024 * 1024;
+const HEADER_LIST: u32 = 16 * 1024;
+const CONCURRENT_CALLS: usize = 64;
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const OPERATOR_AGE: Duration = Duration::from_secs(3600);
+const GRACE: Duration = Duration::from_secs(5);
+const POSTGRES_STOP: Duration = Duration::from_secs(30);

@@ -1,0 +1,41 @@
+//! A new incarnation: after a database went back in time, nothing of the old one is signed again.
+
+use rap_authority::{ids, next_incarnation};
+use rap_store::{PgConnection, audit_insert, incarnation_raise};
+use rap_types::RequestId;
+
+use crate::clusters::Cluster;
+use crate::control::Control;
+use crate::grpc::{Failure, audit};
+use crate::transaction::transaction;
+
+/// Raises the cluster's incarnation above `seen` and wakes its publisher.
+pub async fn raise_incarnation(control: &Control, cluster: &Cluster, seen: u64) -> Result<(), Failure> {
+    let now = control.clock.now().wall;
+    let incarnation = next_incarnation(seen, now);
+    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    let raised: Result<bool, Failure> = transaction!(control.store.system(), connection => {
+        write(connection, cluster, incarnation, call).await
+    });
+    if raised? {
+        tracing::error!(cluster = %cluster.id, incarnation, "a new incarnation begins");
+    }
+    cluster.wake.notify_one();
+    Ok(())
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    incarnation: u64,
+    call: RequestId,
+) -> Result<bool, Failure> {
+    if !incarnation_raise(connection, cluster.id, incarnation).await? {
+        return Ok(false);
+    }
+    let object = format!("cluster/{}", cluster.id);
+    let reason = format!("the database is older than what was signed; incarnation {incarnation}");
+    let entry = audit("system", "cluster.incarnation", object, Some(cluster.id), None, &reason, call);
+    audit_insert(connection, &entry).await?;
+    Ok(true)
+}
