@@ -52,6 +52,11 @@ impl Report {
         Self { schema: "rap.lab.v1", name: name.to_owned(), ok: true, checks: Vec::new(), quiet }
     }
 
+    /// A report that leaves printing to its caller.
+    pub fn silent(name: &str) -> Self {
+        Self::new(name, true)
+    }
+
     /// Runs one check; an error is a failed check.
     pub fn check(&mut self, id: &str, run: impl FnOnce() -> Result<Finding>) {
         let started = crate::wait::now();

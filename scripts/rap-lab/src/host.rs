@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::command::{Answer, Invocation, call, call_attached};
 use crate::folder::Folder;
@@ -43,6 +43,19 @@ impl Host {
         self.folder.host(&self.name, what)
     }
 
+    /// The same folder as the host's own processes name it.
+    pub fn sees(&self, what: &str) -> PathBuf {
+        self.view.sees(what).unwrap_or_else(|| self.folder(what))
+    }
+
+    /// Gives every later process of this host these variables.
+    pub fn set_variables(&self, variables: &[(&str, &str)]) -> Result<Self> {
+        let lines: String = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let path = self.folder.host(&self.name, VARIABLES);
+        std::fs::write(&path, lines).with_context(|| path.display().to_string())?;
+        Ok(Self { view: self.view.clone().with_variables(&path), ..self.clone() })
+    }
+
     /// Its view, to do something inside.
     pub fn view(&self) -> &View {
         &self.view
@@ -70,3 +83,6 @@ impl Host {
         Ok(part)
     }
 }
+
+/// File with a host's own variables, beside its folders.
+pub(crate) const VARIABLES: &str = "variables";

@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::ledger::{HostRecord, Ledger, Record};
 use crate::mode::Mode;
 use crate::part::Part;
+use crate::process::Process;
 use crate::run_id::{RunId, check_name};
 use crate::slow::Slowness;
 use crate::view::View;
@@ -117,6 +118,15 @@ impl Lab {
             host => self.host(host)?.view().clone(),
         };
         Ok(Part::new(name, &view, &self.folder, &self.ledger))
+    }
+
+    /// A process by its pid, if it is one of this lab's.
+    pub fn process(&self, pid: i32) -> Result<Process> {
+        let owned = sweep::owned(&self.folder);
+        owned
+            .into_iter()
+            .find(|process| process.pid == pid)
+            .with_context(|| format!("{pid} is not the lab's"))
     }
 
     /// Cuts a host off, or two hosts from each other.

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod command;
 pub mod cut;
+pub mod fabric;
 pub mod folder;
 pub mod guard;
 pub mod host;
@@ -16,6 +17,7 @@ pub mod network;
 pub mod part;
 pub mod process;
 pub mod programs;
+pub mod quickstart;
 pub mod run_id;
 pub mod scenario;
 pub mod slow;

@@ -104,7 +104,8 @@ fn signal_all(processes: &BTreeSet<Process>, signal: Signal) {
     }
 }
 
-fn owned(folder: &Folder) -> BTreeSet<Process> {
+/// Every process of the lab in a folder, those above this one excepted.
+pub fn owned(folder: &Folder) -> BTreeSet<Process> {
     let belongs = |mark: &str| RunId::parse(mark).is_some_and(|run| run.belongs_to(folder));
     let inodes = namespaces(folder)
         .iter()

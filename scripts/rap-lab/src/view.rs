@@ -1,5 +1,5 @@
-//! What a host's processes see: its network namespace, its own /etc/rap, /var/lib/rap and /run/rap, its PATH. Owns entering
-//! that view; the namespaces themselves are made by `network`.
+//! What a host's processes see: its network namespace, its host name, its own /etc/rap, /var/lib/rap and /run/rap, its PATH. Owns
+//! entering that view; the namespaces themselves are made by `network`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::command::find_program;
 use crate::folder::{Folder, make_folder};
+use crate::host::VARIABLES;
 use crate::process::RUN_VARIABLE;
 use crate::run_id::RunId;
 
@@ -55,7 +56,21 @@ impl View {
         for name in ["RUST_LOG", "RUST_BACKTRACE"] {
             variables.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
         }
-        Ok(Self { home, variables, namespace: None })
+        Ok(Self { home, variables, namespace: None }.with_variables(&folder.host(host, VARIABLES)))
+    }
+
+    /// The same view with the variables of a file, if there is one.
+    pub(crate) fn with_variables(mut self, file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        self.variables.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        self
+    }
+
+    /// Where a process of this view finds one of the host's folders, if not where the machine has it.
+    pub(crate) fn sees(&self, what: &str) -> Option<PathBuf> {
+        self.namespace.as_ref()?;
+        SEEN.iter().find(|(name, _)| *name == what).map(|(_, path)| PathBuf::from(path))
     }
 
     /// The view of a host in its network namespace.
@@ -99,7 +114,8 @@ impl Namespace {
     fn enter(&self) -> Result<()> {
         let file = File::open(&self.network).with_context(|| self.network.display().to_string())?;
         setns(&file, CloneFlags::CLONE_NEWNET).context("enter the network namespace")?;
-        unshare(CloneFlags::CLONE_NEWNS).context("own mount namespace")?;
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).context("own mounts and host name")?;
+        std::fs::write("/proc/sys/kernel/hostname", &self.host).context("host name")?;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("private mounts")?;
         // A read-only overlay of an almost empty folder gives the mount points, and leaves no trace on the system.
@@ -108,9 +124,7 @@ impl Namespace {
         let options = Some("mode=755,size=64m");
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), options).context("own /run")?;
         std::fs::create_dir("/run/rap").context("/run/rap")?;
-        self.bind("etc", "/etc/rap")?;
-        self.bind("lib", "/var/lib/rap")?;
-        self.bind("run", "/run/rap")
+        SEEN.iter().try_for_each(|(what, onto)| self.bind(what, onto))
     }
 
     fn overlay(&self, skeleton: &str, over: &str) -> Result<()> {
@@ -126,6 +140,8 @@ impl Namespace {
     }
 }
 
+/// A host's folders, and where its processes find them.
+const SEEN: [(&str, &str); 3] = [("etc", "/etc/rap"), ("lib", "/var/lib/rap"), ("run", "/run/rap")];
 /// Variable with the lab's folder.
 pub const FOLDER_VARIABLE: &str = "RAP_LAB_FOLDER";
 /// Variable with the host's name.

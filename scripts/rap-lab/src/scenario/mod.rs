@@ -1,5 +1,6 @@
 //! Scenarios by name. Owns the list; what each shows is its own affair.
 
+mod spine;
 mod wires;
 
 use anyhow::{Result, bail};
@@ -30,4 +31,4 @@ pub fn find(name: &str) -> Result<&'static Scenario> {
 }
 
 /// Every scenario.
-pub const ALL: &[Scenario] = &[wires::WIRES];
+pub const ALL: &[Scenario] = &[spine::SPINE, wires::WIRES];

@@ -1,5 +1,7 @@
 //! The lab's command line. Owns the verbs and their printing.
 
+mod quickstart;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +35,8 @@ enum Verb {
         #[command(flatten)]
         how: How,
     },
+    /// Bring up a control plane and three nodes that ping each other, and say what to try.
+    Quickstart(quickstart::Quickstart),
     /// Bring a scenario's hosts up and leave them.
     Up {
         /// Scenario.
@@ -148,6 +152,7 @@ pub fn run() -> Result<u8> {
     let Arguments { lab, verb } = Arguments::parse();
     match verb {
         Verb::Run { name, how } => run_scenario(scenario::find(&name)?, &how, lab, false),
+        Verb::Quickstart(quickstart) => quickstart.run(),
         Verb::Up { name, how } => run_scenario(scenario::find(&name)?, &how, lab, true),
         Verb::Down { name, check } => down(name.or(lab), check),
         Verb::Scenarios => {

@@ -1,0 +1,169 @@
+//! A control plane in development mode on one host, with its private PostgreSQL and an operator who is logged in. Owns starting,
+//! asking and killing it.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{CALL, SETTLE};
+use crate::command::{Answer, Invocation};
+use crate::host::Host;
+use crate::lab::Lab;
+use crate::mode::Mode;
+use crate::part::Part;
+use crate::process::Process;
+use crate::wait::{now, wait_until};
+
+/// How quickly a cluster shows that its control plane is gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How often an idle head is signed again.
+    pub refresh_every: Duration,
+    /// How long nodes take a head for fresh.
+    pub fresh_for: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { refresh_every: Duration::from_secs(5), fresh_for: Duration::from_secs(20) }
+    }
+}
+
+/// The control plane on its host.
+#[derive(Debug, Clone)]
+pub struct Control {
+    host: Host,
+    url: String,
+}
+
+impl Control {
+    /// Makes and starts a control plane and logs an operator in, all on this host.
+    pub fn start(lab: &Lab, host: &str) -> Result<Self> {
+        let host = lab.host(host)?;
+        let address = host.address();
+        let file = host.folder("etc").join("control-plane.toml");
+        let mut settings = format!(
+            "authority_mode = \"dev\"\nlisten = \"{address}:8443\"\ncontrol_urls = [\"https://{address}:8443\"]\n"
+        );
+        let mut host = host;
+        if lab.mode() == Mode::Loopback {
+            let data = host.folder("lib").join("control-plane");
+            settings.push_str(&format!("data_dir = \"{}\"\nmetrics = \"{address}:9464\"\n", data.display()));
+            host = host.set_variables(&[("RAP_CONFIG", &file.display().to_string())])?;
+        }
+        fs::write(&file, settings).with_context(|| file.display().to_string())?;
+        let control = Self { url: format!("https://{address}:8443"), host };
+        control.host.typed("rap-control-plane init", SETTLE)?;
+        control.host.spawn(&control.part_name(), &Invocation::new("rap-control-plane").argument("serve"))?;
+        control.wait_listening(lab)?;
+        control.log_in()?;
+        Ok(control)
+    }
+
+    /// Its host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Where nodes and operators reach it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What it keeps.
+    pub fn data(&self) -> PathBuf {
+        self.host.folder("lib").join("control-plane")
+    }
+
+    /// The program.
+    pub fn part(&self, lab: &Lab) -> Result<Part> {
+        lab.part(&self.part_name())
+    }
+
+    /// Calls `rapctl` with these words and expects exit 0.
+    pub fn rapctl(&self, words: &str) -> Result<Answer> {
+        self.host.typed(&format!("rapctl {words}"), CALL)
+    }
+
+    /// The same; the answer is one JSON document.
+    pub fn ask(&self, words: &str) -> Result<Value> {
+        self.rapctl(&format!("{words} -o json"))?.json()
+    }
+
+    /// Creates a cluster.
+    pub fn create_cluster(&self, name: &str, pace: Pace) -> Result<()> {
+        let (refresh, fresh) = (pace.refresh_every.as_millis(), pace.fresh_for.as_millis());
+        self.rapctl(&format!("cluster create {name} --refresh-every {refresh}ms --fresh-for {fresh}ms"))?;
+        Ok(())
+    }
+
+    /// Creates a join token and returns its text.
+    pub fn create_token(&self, cluster: &str, options: &str) -> Result<Vec<u8>> {
+        let answer = self.rapctl(&format!("token create --cluster {cluster} --ttl 1h {options}"))?;
+        Ok(answer.stdout.into_bytes())
+    }
+
+    /// Ends the control plane at once, and then its PostgreSQL, which outlives it.
+    pub fn kill_with_postgres(&self, lab: &Lab) -> Result<()> {
+        let postgres = self.postgres(lab)?;
+        self.part(lab)?.kill()?;
+        postgres.signal(Signal::KILL);
+        ensure!(postgres.wait_end(CALL), "PostgreSQL outlives SIGKILL");
+        Ok(())
+    }
+
+    /// The private PostgreSQL's first process.
+    pub fn postgres(&self, lab: &Lab) -> Result<Process> {
+        let path = self.data().join("postgres/postmaster.pid");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let pid = text.lines().next().unwrap_or_default().trim();
+        lab.process(pid.parse().with_context(|| format!("{}: {pid:?}", path.display()))?)
+    }
+
+    /// Starts it again after its end.
+    pub fn restart(&self, lab: &Lab) -> Result<()> {
+        self.part(lab)?.restart()
+    }
+
+    /// Waits until it answers an operator; returns how long that took.
+    pub fn wait_answering(&self) -> Result<Duration> {
+        let started = now();
+        wait_until(SETTLE, "the control plane answers", || self.ask("cluster list").map(Some))?;
+        Ok(started.elapsed())
+    }
+
+    fn wait_listening(&self, lab: &Lab) -> Result<()> {
+        let part = self.part(lab)?;
+        let address = (self.host.address(), 8443).into();
+        wait_until(SETTLE, "the control plane listens", || {
+            if !part.is_running()? {
+                return Ok(Some(Err(anyhow::anyhow!("the control plane ended: {}", part.log_tail()))));
+            }
+            self.host.view().enter(|| Ok(TcpStream::connect_timeout(&address, CONNECT)?))?;
+            Ok(Some(Ok(())))
+        })?
+    }
+
+    /// A development installation signs its own activation and leaves it, with the owner's key beside it, in its data directory.
+    fn log_in(&self) -> Result<()> {
+        let data = self.data();
+        let files = fs::read_dir(&data).with_context(|| data.display().to_string())?;
+        let mut paths = files.flatten().map(|entry| entry.path());
+        let manifest = paths.find(|path| path.extension().is_some_and(|extension| extension == "manifest"));
+        let manifest = manifest.with_context(|| format!("no activation manifest in {}", data.display()))?;
+        let (root, manifest) = (data.join("product-root.pub"), manifest.display().to_string());
+        self.rapctl(&format!("login {} --root {} --activate {manifest}", self.url, root.display()))?;
+        Ok(())
+    }
+
+    fn part_name(&self) -> String {
+        format!("{}-control", self.host.name())
+    }
+}
+
+const CONNECT: Duration = Duration::from_secs(2);

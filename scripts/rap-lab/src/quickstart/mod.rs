@@ -1,0 +1,134 @@
+//! The first minutes with the product: a control plane, three nodes, pings between all of them. Owns the story and its document
+//! `rap.quickstart.v1`.
+
+mod chaos;
+mod story;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::check::Report;
+use crate::fabric::{Control, Node, Pace, SETTLE};
+use crate::lab::Lab;
+use crate::mode::Mode;
+use crate::wait::{now, wait_until};
+
+pub use story::Story;
+
+/// Name of its lab.
+pub const NAME: &str = "quickstart";
+
+/// What is asked of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
+    /// Kill the control plane and PostgreSQL, and show what goes on.
+    pub chaos: bool,
+    /// The answer is one JSON document.
+    pub json: bool,
+}
+
+/// Runs it on an empty lab; true if everything went as it should. On success the lab is to be kept.
+pub fn run(lab: &Lab, wish: Wish) -> Result<bool> {
+    let started = now();
+    let story = Story::new(wish.json);
+    story.begins(lab.mode());
+    story.step("starting PostgreSQL and the control plane");
+    let control = Control::start(lab, CONTROL)?;
+    control.create_cluster(CLUSTER, Pace::default())?;
+    story.step("enrolling three nodes: one by an operator's approval, two by their token");
+    let nodes = enrol(lab, &control)?;
+    story.step("starting agents and data planes");
+    for node in &nodes {
+        node.run()?;
+    }
+    for node in &nodes {
+        node.wait_healthy()?;
+    }
+    story.step("pinging every pair over the overlay");
+    let listed = approved(&control)?;
+    let pings = ping_pairs(&nodes)?;
+    story.pings(&pings);
+    let mut document = json!({
+        "schema": "rap.quickstart.v1",
+        "mode": if lab.mode() == Mode::Namespaces { "namespaces" } else { "loopback" },
+        "seconds": started.elapsed().as_secs_f64(),
+        "nodes": listed,
+        "pings": pings,
+    });
+    let mut ok = pings.iter().all(|ping| ping["loss"] == 0.0);
+    if wish.chaos {
+        let mut report = Report::silent(NAME);
+        chaos::run(lab, &control, &nodes, &story, &mut report)?;
+        ok &= report.ok();
+        document["ok"] = ok.into();
+        document["checks"] = serde_json::to_value(report.checks())?;
+    }
+    story.ends(lab, ok);
+    if wish.json {
+        println!("{document}");
+    }
+    Ok(ok)
+}
+
+/// The first node asks and waits, as a stranger's host would; the others hold a token that approves them.
+fn enrol(lab: &Lab, control: &Control) -> Result<Vec<Node>> {
+    let nodes: Vec<Node> = NODES.iter().map(|name| Node::configure(lab, name)).collect::<Result<_>>()?;
+    let waiting = control.create_token(CLUSTER, "--role relay-node")?;
+    let approving = control.create_token(CLUSTER, "--role relay-node --auto-approve --uses 2")?;
+    std::thread::scope(|scope| {
+        let mut joins = Vec::new();
+        for (node, token) in nodes.iter().zip([&waiting, &approving, &approving]) {
+            joins.push(scope.spawn(move || node.join(token)));
+        }
+        wait_until(SETTLE, "a request waits for approval", || {
+            if joins[0].is_finished() {
+                return Ok(Some(()));
+            }
+            let pending = control.ask(&format!("node list --pending --cluster {CLUSTER}"))?;
+            Ok(pending["pending"].as_array().is_some_and(|pending| !pending.is_empty()).then_some(()))
+        })?;
+        if !joins[0].is_finished() {
+            control.rapctl(&format!("node approve --all-pending --yes --cluster {CLUSTER}"))?;
+        }
+        for join in joins {
+            join.join().map_err(|_| anyhow::anyhow!("panic while joining"))??;
+        }
+        anyhow::Ok(())
+    })?;
+    Ok(nodes)
+}
+
+fn approved(control: &Control) -> Result<Vec<Value>> {
+    let answer = control.ask(&format!("node list --cluster {CLUSTER}"))?;
+    let nodes = answer["nodes"].as_array().context("nodes")?;
+    ensure!(nodes.len() == NODES.len(), "{} nodes are approved, not {}", nodes.len(), NODES.len());
+    let fields = ["name", "node_id", "identity_status", "overlay_ipv4", "overlay_ipv6", "connected"];
+    let pick = |node: &Value| -> Value {
+        fields
+            .iter()
+            .map(|field| ((*field).to_owned(), node[field].clone()))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    Ok(nodes.iter().map(pick).collect())
+}
+
+fn ping_pairs(nodes: &[Node]) -> Result<Vec<Value>> {
+    let mut pings = Vec::new();
+    for from in nodes {
+        for to in nodes.iter().filter(|to| to.name() != from.name()) {
+            from.wait_answer(to)?;
+            let counted = from.ping(to, PINGS)?;
+            pings.push(json!({
+                "from": from.name(), "to": to.name(),
+                "overlay_rtt_ms": counted.median_ms(), "loss": counted.loss(),
+            }));
+        }
+    }
+    Ok(pings)
+}
+
+const CONTROL: &str = "cp";
+const NODES: [&str; 3] = ["a", "b", "c"];
+const CLUSTER: &str = "quickstart";
+const PINGS: usize = 5;

@@ -1,0 +1,85 @@
+//! What the quickstart tells while it works. Owns the words; with JSON they go to standard error.
+
+use serde_json::Value;
+
+use crate::check::Report;
+use crate::lab::Lab;
+use crate::mode::Mode;
+
+/// Tells on standard output, or on standard error where that holds the document.
+#[derive(Debug, Clone, Copy)]
+pub struct Story {
+    json: bool,
+}
+
+impl Story {
+    /// A story beside a JSON document or by itself.
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// How hosts are made.
+    pub fn begins(&self, mode: Mode) {
+        match mode {
+            Mode::Namespaces => self.tell("one network namespace per host; the overlay is a TUN device on each"),
+            Mode::Loopback => self.tell(
+                "not root: hosts are addresses of 127.0.0.0/8 and there is no TUN device; the data planes ping each other\n   \
+                 over the same encrypted overlay, but host traffic does not enter it (run as root for that)",
+            ),
+        }
+    }
+
+    /// What is done now.
+    pub fn step(&self, text: &str) {
+        self.tell(&format!("-- {text}"));
+    }
+
+    /// Pings, one line each.
+    pub fn pings(&self, pings: &[Value]) {
+        for ping in pings {
+            let (from, to) = (ping["from"].as_str().unwrap_or("?"), ping["to"].as_str().unwrap_or("?"));
+            let rtt =
+                ping["overlay_rtt_ms"].as_f64().map_or("no answer".to_owned(), |rtt| format!("{rtt:.3} ms"));
+            let loss = 100.0 * ping["loss"].as_f64().unwrap_or(1.0);
+            self.tell(&format!("   {from} -> {to}  {rtt}, {loss:.0} % lost"));
+        }
+    }
+
+    /// The newest check of a report.
+    pub fn check(&self, report: &Report) {
+        if let Some(check) = report.checks().last() {
+            let word = if check.ok { "ok  " } else { "FAIL" };
+            self.tell(&format!("   {word} {} = {} ({})", check.id, check.value, check.note));
+        }
+    }
+
+    /// What to try next.
+    pub fn ends(&self, lab: &Lab, ok: bool) {
+        if !ok {
+            self.tell("something did not go as it should; `scripts/quickstart --keep` leaves everything up to look at");
+            return;
+        }
+        self.tell("\nIt is up. Try:");
+        for line in [
+            "scripts/lab exec cp rapctl status",
+            "scripts/lab exec cp rapctl node list --cluster quickstart",
+            "scripts/lab exec cp rapctl ping a b",
+            "scripts/lab exec a rap-node-agent status",
+            "scripts/lab exec a rap-node-agent snapshot verify",
+        ] {
+            self.tell(&format!("  {line}"));
+        }
+        if lab.mode() == Mode::Namespaces {
+            self.tell("  scripts/lab cut a b          (and: scripts/lab heal a b)");
+            self.tell("  scripts/lab slow c --delay-ms 50");
+        }
+        self.tell("  scripts/lab kill cp-control  (and: scripts/lab restart cp-control)");
+        self.tell("  scripts/lab log a-agent");
+        self.tell("  scripts/quickstart --chaos");
+        self.tell("\nRemove it: scripts/quickstart down");
+    }
+
+    fn tell(&self, text: &str) {
+        if self.json { eprintln!("{text}") } else { println!("{text}") }
+    }
+}
