@@ -72,6 +72,9 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(writer);
+    // It would report a failed write to standard error with a macro that panics if that fails too: a
+    // process must outlive the reader of its log.
+    let builder = builder.log_internal_errors(false);
     match format {
         LogFormat::Text => Box::new(builder.finish()),
         LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
