@@ -4,7 +4,7 @@ use rap_types::OrganizationId;
 use sqlx::Connection;
 
 use super::fixture::{cluster_with_token, id, node, token};
-use crate::postgres::EmbeddedPostgres;
+use crate::postgres::{EmbeddedPostgres, EmbeddedSettings};
 use crate::testing::{TestDatabase, throw_away};
 use crate::*;
 
@@ -170,21 +170,29 @@ async fn a_table_or_view_that_could_be_read_past_its_policies_stops_the_start() 
 
 #[tokio::test]
 async fn a_serving_role_that_could_bypass_row_level_security_stops_the_start() {
-    for (grant, part) in [
-        ("ALTER ROLE rap_app BYPASSRLS\n", "BYPASSRLS"),
-        ("ALTER ROLE rap_system SUPERUSER\n", "superuser"),
-        ("GRANT rap_owner TO rap_app\n", "owner"),
-        ("ALTER ROLE rap_system CREATEROLE\n", "make roles"),
+    let directory = tempfile::tempdir().unwrap();
+    let settings = EmbeddedSettings {
+        extra_bootstrap: "ALTER ROLE rap_owner SUPERUSER\n",
+        ..throw_away(directory.path())
+    };
+    let postgres = EmbeddedPostgres::start(&settings).await.unwrap();
+    let target = DatabaseTarget::embedded(&postgres);
+    migrate_up(&target).await.unwrap();
+    let mut owner = PgConnection::connect_with(&target.options(DatabaseRole::Owner)).await.unwrap();
+    Store::open(&target, &PoolSettings::default()).await.unwrap().close().await;
+    for (opening, closing, part) in [
+        ("ALTER ROLE rap_app BYPASSRLS", "ALTER ROLE rap_app NOBYPASSRLS", "BYPASSRLS"),
+        ("ALTER ROLE rap_system SUPERUSER", "ALTER ROLE rap_system NOSUPERUSER", "superuser"),
+        ("GRANT rap_owner TO rap_system", "REVOKE rap_owner FROM rap_system", "superuser"),
+        ("ALTER ROLE rap_system CREATEROLE", "ALTER ROLE rap_system NOCREATEROLE", "make roles"),
+        ("GRANT rap_owner TO rap_app; ALTER ROLE rap_owner NOSUPERUSER", "", "owner"),
     ] {
-        let directory = tempfile::tempdir().unwrap();
-        let settings =
-            crate::postgres::EmbeddedSettings { extra_bootstrap: grant, ..throw_away(directory.path()) };
-        let postgres = EmbeddedPostgres::start(&settings).await.unwrap();
-        let target = DatabaseTarget::embedded(&postgres);
-        migrate_up(&target).await.unwrap();
+        sqlx::raw_sql(opening).execute(&mut owner).await.unwrap();
         let refusal = Store::open(&target, &PoolSettings::default()).await.unwrap_err();
         assert_eq!(refusal.reason().code(), "postgres.role");
-        assert!(refusal.to_string().contains(part), "{grant}: {refusal}");
-        postgres.stop().await;
+        assert!(refusal.to_string().contains(part), "{opening}: {refusal}");
+        sqlx::raw_sql(closing).execute(&mut owner).await.unwrap();
     }
+    owner.close().await.unwrap();
+    postgres.stop().await;
 }
