@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use rap_runtime::telemetry::LogFormat;
 
@@ -58,7 +59,7 @@ pub struct Settings {
     )]
     pub interface: String,
     /// Make no overlay interface even if that is possible.
-    #[arg(long, env = "RAP_DATAPLANE_NO_TUN")]
+    #[arg(long, env = "RAP_DATAPLANE_NO_TUN", value_parser = BoolishValueParser::new())]
     pub no_tun: bool,
     /// Format of log lines on standard error: text or json. RAP_LOG sets the filter.
     #[arg(long, env = "RAP_DATAPLANE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]

@@ -1,6 +1,6 @@
 //! `check`: what `run` would meet here. Leaves nothing behind.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use rap_runtime::Fault;
@@ -11,20 +11,20 @@ use crate::{capability, claim};
 
 /// Prints what was found; an error lists what is in the way.
 pub(crate) fn check(settings: &Settings) -> Result<(), Fault> {
-    match (settings.no_tun, capability::no_tun_because()) {
-        (true, _) => println!("interface: none, as asked"),
-        (false, None) => println!("interface: {}", settings.interface),
-        (false, Some(why)) => println!("interface: none, {why}"),
-    }
-    if claim::is_taken(&settings.run_dir, &settings.membership)? {
-        println!("membership {}: a data plane is running; its ports are not checked", settings.membership);
-        return Ok(());
-    }
-    println!("membership {}: no data plane is running", settings.membership);
-    ports(settings)?;
-    println!("links: {}", settings.link_listen);
-    println!("wireguard: {}", settings.wireguard_listen);
-    Ok(())
+    let interface = match (settings.no_tun, capability::no_tun_because()) {
+        (true, _) => "none, as asked".to_owned(),
+        (false, None) => settings.interface.clone(),
+        (false, Some(why)) => format!("none, {why}"),
+    };
+    let taken = claim::is_taken(&settings.run_dir, &settings.membership)?;
+    let running = if taken { "running; ports not checked" } else { "not running" };
+    let text = format!(
+        "interface: {interface}\ndata plane of {}: {running}\nlinks: {}\nwireguard: {}\n",
+        settings.membership, settings.link_listen, settings.wireguard_listen
+    );
+    // Nobody may be reading; the exit status says it too.
+    let _unread = io::stdout().write_all(text.as_bytes());
+    if taken { Ok(()) } else { ports(settings) }
 }
 
 /// Binds both ports and lets them go, so that a port that is taken is found before the first table.

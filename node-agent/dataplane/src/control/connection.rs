@@ -2,8 +2,8 @@
 
 use rap_runtime::Fault;
 use rap_types::Reason;
-use rap_wire::v1;
 use rap_wire::v1::dataplane_message::Body;
+use rap_wire::{FRAME_CAP, v1};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
@@ -51,8 +51,7 @@ async fn open(
     control: &Control,
     stream: &mut UnixStream,
 ) -> Result<Option<OwnedSemaphorePermit>, (u64, Fault)> {
-    hello::check_peer(stream).map_err(|fault| (0, fault))?;
-    let first = timeout(hello::WAIT, read::message(stream)).await;
+    let first = timeout(hello::WAIT, read::message(stream, hello::CAP)).await;
     let silent = |_| (0, Fault::new(Reason::RequestTimeout, "no hello in time"));
     let first = match first.map_err(silent)? {
         Ok(Some(message)) => message,
@@ -60,6 +59,7 @@ async fn open(
         Err(read::ReadError::Broken(fault)) => return Err((0, fault)),
     };
     let refused = |fault| (first.id, fault);
+    hello::check_peer(stream).map_err(refused)?;
     let protocol = hello::negotiate(first.body.as_ref(), control.plane.membership()).map_err(refused)?;
     let permit = hello::take_control(&control.controller).await.map_err(refused)?;
     let answer = hello::answer(&control.plane, protocol);
@@ -107,7 +107,7 @@ async fn listen(
     answers: &mpsc::Sender<v1::DataplaneMessage>,
 ) -> End {
     loop {
-        let message = match read::message(stream).await {
+        let message = match read::message(stream, FRAME_CAP).await {
             Ok(Some(message)) => message,
             Ok(None) | Err(read::ReadError::Io) => return End::Gone,
             Err(read::ReadError::Broken(fault)) => return End::Refused(fault),

@@ -72,6 +72,8 @@ pub(super) fn answer(plane: &Plane, protocol: u32) -> Answered {
 
 const PROTOCOL_MIN: u32 = 1;
 const PROTOCOL_MAX: u32 = 1;
+/// Longest first message. It is read before anything is known of the other end.
+pub(super) const CAP: usize = 4096;
 /// How long a connection may be silent before its hello.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
 const TAKE_OVER: Duration = Duration::from_millis(250);

@@ -5,7 +5,6 @@ use std::time::Duration;
 use prost::Message as _;
 use rap_runtime::Fault;
 use rap_types::Reason;
-use rap_wire::FRAME_CAP;
 use rap_wire::v1::AgentMessage;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
@@ -19,9 +18,11 @@ pub(super) enum ReadError {
     Broken(Fault),
 }
 
-/// The next message; `None` when the other end closed. Waits without end for the first byte only.
+/// The next message, of at most `cap` bytes; `None` when the other end closed. Waits without end for the
+/// first byte only.
 pub(super) async fn message(
     stream: &mut (impl AsyncRead + Unpin),
+    cap: usize,
 ) -> Result<Option<AgentMessage>, ReadError> {
     let mut prefix = [0; 4];
     if stream.read(&mut prefix[..1]).await? == 0 {
@@ -30,8 +31,8 @@ pub(super) async fn message(
     let rest = async {
         stream.read_exact(&mut prefix[1..]).await?;
         let length = u32::from_be_bytes(prefix) as usize;
-        if length > FRAME_CAP {
-            return Err(broken(Reason::RequestTooLarge, "a message exceeds 1 MiB"));
+        if length > cap {
+            return Err(broken(Reason::RequestTooLarge, "a message exceeds its cap"));
         }
         let mut body = Zeroizing::new(vec![0; length]);
         stream.read_exact(&mut body).await?;

@@ -1,7 +1,9 @@
 //! A forwarding table, read and checked as a whole before anything of it is used.
 //!
 //! Owns what a well-formed table is and how its deadlines combine. Refuses to own its truth: the agent
-//! verified what it was made from.
+//! verified what it was made from. A contradiction refuses the table; a setting out of range is brought
+//! into it and an endpoint that cannot be used is left out, because a table that is refused also keeps
+//! back the revocations in it.
 
 mod identity;
 mod peers;
@@ -91,14 +93,14 @@ pub(crate) fn read(mut table: ForwardingTable) -> Result<Plan, Fault> {
     let revoked = revocations(&revoked)?;
     let own = peers::Own { node: member.node, key: PublicKey::from(&private_key), addresses: &addresses };
     let read = peers::read(peers, &own, &revoked, deadlines, leaf.is_some())?;
-    ensure(newest_head.len() <= rap_link::HEAD_MAX, || "newest_head: too long".to_owned())?;
+    let newest_head = Some(newest_head).filter(|head| head.len() <= rap_link::HEAD_MAX).unwrap_or_default();
     let authorities = leaf.iter().map(|leaf| leaf.authority().clone()).collect();
     let trust = rap_runtime::tls::ClusterTrust { installation: member.installation, authorities, revoked };
     Ok(Plan {
         version,
         member,
         private_key,
-        mtu: overlay_mtu(mtu)?,
+        mtu: overlay_mtu(mtu),
         device: DeviceTable {
             addresses,
             peers: read.wireguard,
@@ -107,7 +109,7 @@ pub(crate) fn read(mut table: ForwardingTable) -> Result<Plan, Fault> {
         },
         leaf,
         links: rap_mesh::Peers { peers: read.links, trust, newest_head },
-        probe_interval: probe_interval(probe_interval_ms)?,
+        probe_interval: probe_interval(probe_interval_ms),
         peers: read.facts,
     })
 }
@@ -135,17 +137,13 @@ fn revocations(list: &[TableRevoked]) -> Result<BTreeMap<NodeId, u64>, Fault> {
     Ok(revoked)
 }
 
-fn overlay_mtu(mtu: u32) -> Result<u16, Fault> {
-    if mtu == 0 {
-        return Ok(DEFAULT_MTU);
-    }
-    let mtu = u16::try_from(mtu).ok().filter(|mtu| (DEFAULT_MTU..=LARGEST_MTU).contains(mtu));
-    mtu.ok_or_else(|| refused(format!("mtu: {DEFAULT_MTU} to {LARGEST_MTU}")))
+/// IPv6 takes no interface below its minimum, which is also the default.
+fn overlay_mtu(mtu: u32) -> u16 {
+    u16::try_from(mtu).unwrap_or(LARGEST_MTU).clamp(DEFAULT_MTU, LARGEST_MTU)
 }
 
-fn probe_interval(millis: u32) -> Result<Option<Duration>, Fault> {
-    ensure(millis == 0 || (100..=60_000).contains(&millis), || "probe_interval_ms: 100 to 60000".to_owned())?;
-    Ok((millis > 0).then(|| Duration::from_millis(millis.into())))
+fn probe_interval(millis: u32) -> Option<Duration> {
+    (millis > 0).then(|| Duration::from_millis(millis.into()).clamp(SHORTEST_PROBE, LONGEST_PROBE))
 }
 
 fn secret(bytes: &[u8]) -> Result<StaticSecret, Fault> {
@@ -186,6 +184,8 @@ pub(crate) fn refused(message: impl Into<String>) -> Fault {
 
 const ADDRESSES: usize = 16;
 const LARGEST_MTU: u16 = 9000;
+const SHORTEST_PROBE: Duration = Duration::from_millis(100);
+const LONGEST_PROBE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

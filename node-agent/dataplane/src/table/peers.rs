@@ -52,9 +52,6 @@ pub(super) fn read(
             let ours = own.addresses.iter().any(|address| IpNet::from(address.addr()) == *net);
             ensure(!ours, || bad(&format!("{net} is an own address")))?;
         }
-        let wireguard_endpoints = endpoints(&peer.wireguard_endpoints).map_err(|what| refused(bad(&what)))?;
-        let link_endpoints = endpoints(&peer.link_endpoints).map_err(|what| refused(bad(&what)))?;
-        let keepalive = u16::try_from(peer.keepalive_s).map_err(|_| refused(bad("keepalive_s")))?;
         if revoked.get(&node).is_some_and(|generation| peer.key_generation <= *generation) {
             tracing::warn!(%node, "a peer in the table is revoked: left out");
             continue;
@@ -63,15 +60,15 @@ pub(super) fn read(
         all.facts.push(PeerFacts { node, key, address: ping_address(&allowed, own.addresses) });
         if linked {
             let deadline = deadlines.of_link(end, peer.survive_forever);
-            all.links.insert(node, rap_mesh::Peer { endpoints: link_endpoints, deadline });
+            all.links.insert(node, rap_mesh::Peer { endpoints: endpoints(&peer.link_endpoints), deadline });
         }
         if let Some(public_key) = key {
             all.wireguard.push(rap_wireguard::Peer {
                 public_key,
                 preshared: None,
-                endpoints: wireguard_endpoints,
+                endpoints: endpoints(&peer.wireguard_endpoints),
                 allowed_ips: allowed,
-                keepalive: (keepalive > 0).then_some(keepalive),
+                keepalive: keepalive(peer.keepalive_s),
                 deadline: end,
                 survive_forever: peer.survive_forever,
             });
@@ -97,18 +94,16 @@ fn allowed_ips(peer: &TablePeer, has_key: bool) -> Result<Vec<IpNet>, String> {
     nets.collect::<Result<_, _>>().map_err(|fault| format!("allowed_ips: {fault}"))
 }
 
-fn endpoints(texts: &[String]) -> Result<Vec<SocketAddr>, String> {
-    if texts.len() > ENDPOINTS {
-        return Err(format!("endpoints: at most {ENDPOINTS}"));
-    }
+/// The first that can be used, in their order. A name cannot: nothing here resolves names.
+fn endpoints(texts: &[String]) -> Vec<SocketAddr> {
     let usable = |endpoint: &SocketAddr| {
         endpoint.port() != 0 && !endpoint.ip().is_unspecified() && !endpoint.ip().is_multicast()
     };
-    let parsed = texts.iter().map(|text| {
-        let endpoint = text.parse().ok().filter(usable);
-        endpoint.ok_or_else(|| format!("{text:?}: not an endpoint"))
-    });
-    parsed.collect()
+    texts.iter().filter_map(|text| text.parse().ok().filter(usable)).take(ENDPOINTS).collect()
+}
+
+fn keepalive(seconds: u32) -> Option<u16> {
+    (seconds > 0).then(|| u16::try_from(seconds).unwrap_or(u16::MAX))
 }
 
 /// The first single address, in a family that this node has too.
@@ -120,4 +115,5 @@ fn ping_address(allowed: &[IpNet], own: &[IpNet]) -> Option<IpAddr> {
 
 const PEERS: usize = 4096;
 const ALLOWED_IPS: usize = 256;
-const ENDPOINTS: usize = 16;
+/// Tried one after the other; more would only delay the next round.
+const ENDPOINTS: usize = 32;

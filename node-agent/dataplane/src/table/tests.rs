@@ -95,3 +95,23 @@ fn messages_of_refusals_hold_no_key() {
     assert_eq!(fault.reason, Reason::DataplaneTable);
     assert!(!fault.message.contains("171") && !fault.message.contains("ab,"), "{}", fault.message);
 }
+
+#[test]
+fn settings_out_of_range_are_brought_into_it_and_useless_endpoints_left_out() {
+    let mut given = table();
+    given.mtu = 576;
+    given.probe_interval_ms = 1;
+    given.newest_head = vec![0; rap_link::HEAD_MAX + 1];
+    given.peers[0].keepalive_s = u32::MAX;
+    let hosts = ["host:1", "0.0.0.0:1", "127.0.0.1:0", "x", "224.0.0.1:1", "[::1]:7", "127.0.0.1:9"];
+    given.peers[0].wireguard_endpoints = hosts.map(str::to_owned).to_vec();
+    given.peers[1].wireguard_endpoints = (1..100).map(|port| format!("127.0.0.1:{port}")).collect();
+    let plan = read(given).ok().unwrap();
+    assert_eq!((plan.mtu, overlay_mtu(0), overlay_mtu(1400), overlay_mtu(70_000)), (1280, 1280, 1400, 9000));
+    assert_eq!(plan.probe_interval, Some(Duration::from_millis(100)));
+    assert!(plan.links.newest_head.is_empty());
+    let [first, second] = plan.device.peers.as_slice() else { panic!("two peers") };
+    assert_eq!(first.keepalive, Some(u16::MAX));
+    assert_eq!(first.endpoints, ["[::1]:7", "127.0.0.1:9"].map(|endpoint| endpoint.parse().unwrap()));
+    assert_eq!(second.endpoints.len(), 32);
+}
