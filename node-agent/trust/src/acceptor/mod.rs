@@ -9,8 +9,6 @@
 mod floors;
 mod own;
 mod parts;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

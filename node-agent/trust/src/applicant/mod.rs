@@ -7,8 +7,6 @@
 
 mod application;
 mod phase;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
