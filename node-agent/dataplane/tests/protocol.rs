@@ -217,7 +217,7 @@ fn too_long_or_unknown_pings_are_refused() {
     };
     assert_eq!(agent.refused(ping(&[2; 16], 21, 0)), "request.invalid");
     assert_eq!(agent.refused(ping(&[2; 16], 0, 0)), "request.invalid");
-    assert_eq!(agent.refused(ping(&[2; 16], 1, 5000)), "request.invalid");
+    assert_eq!(agent.refused(ping(&[2; 16], 1, 9000)), "request.invalid");
     assert_eq!(agent.refused(ping(&[2; 15], 1, 0)), "request.invalid");
     assert_eq!(agent.refused(ping(&[2; 16], 1, 0)), "link.peer_unknown");
 }
