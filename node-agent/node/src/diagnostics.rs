@@ -84,7 +84,8 @@ impl Diagnostics {
             Ok(outcome) => outcome,
             Err(reason) => return Some(refusal(diagnostic.to_vec(), reason)),
         };
-        let sample = |sample: v1::ProbeSample| v1::PingSample { sequence: sample.sequence, rtt_ns: sample.rtt_ns };
+        let sample =
+            |sample: v1::ProbeSample| v1::PingSample { sequence: sample.sequence, rtt_ns: sample.rtt_ns };
         Some(v1::DiagnosticResult {
             diagnostic_id: diagnostic.to_vec(),
             reason: String::new(),
@@ -142,7 +143,10 @@ mod tests {
         assert_eq!(ask(request(1, PEER, 0, 1), 0), "request.invalid");
         assert_eq!(ask(request(1, PEER, 51, 1), 0), "request.invalid");
         assert_eq!(ask(request(1, PEER, 10, 1000), 0), "request.invalid");
-        assert_eq!(ask(v1::DiagnosticRequest { diagnostic_id: vec![1; 16], body: None }, 0), "request.invalid");
+        assert_eq!(
+            ask(v1::DiagnosticRequest { diagnostic_id: vec![1; 16], body: None }, 0),
+            "request.invalid"
+        );
         assert_eq!(ask(request(1, PEER, 3, 200), 0), "runs");
         assert_eq!(ask(request(2, PEER, 3, 200), 999_999_999), "rate.limited");
         assert_eq!(ask(request(3, PEER, 3, 200), 1_000_000_000), "runs");

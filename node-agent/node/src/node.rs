@@ -216,7 +216,8 @@ impl Node {
 
     /// When [`Input::TimedOut`] is due.
     pub fn poll_timeout(&self, now: Now) -> Option<Mono> {
-        let freshness = self.freshness().and_then(|freshness| freshness.next_change(self.acceptor.clock(), now));
+        let freshness =
+            self.freshness().and_then(|freshness| freshness.next_change(self.acceptor.clock(), now));
         [freshness, self.report_at, self.diagnostics.next_deadline()].into_iter().flatten().min()
     }
 
@@ -244,7 +245,9 @@ impl Node {
     pub fn contact(&self, now: Now) -> NodeContact {
         match (self.stream, self.freshness_state(now)) {
             (true, Some(FreshnessState::Fresh)) => NodeContact::Connected,
-            (true, Some(FreshnessState::Degraded | FreshnessState::Expired) | None) => NodeContact::Recovering,
+            (true, Some(FreshnessState::Degraded | FreshnessState::Expired) | None) => {
+                NodeContact::Recovering
+            }
             (false, Some(FreshnessState::Fresh)) => NodeContact::Connected,
             (false, Some(FreshnessState::Degraded)) => NodeContact::Degraded,
             (false, Some(FreshnessState::Expired) | None) => NodeContact::Isolated,
@@ -284,7 +287,10 @@ impl Node {
         v1::NodeHello {
             protocol_min: PROTOCOL,
             protocol_max: PROTOCOL,
-            features: known_features(self.acceptor.pinned().accept_dev).iter().map(ToString::to_string).collect(),
+            features: known_features(self.acceptor.pinned().accept_dev)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             newest_head: newest.map(|newest| newest.head_document().envelope().to_vec()).unwrap_or_default(),
             leaf_hash: newest.map(|newest| newest.leaf_hash().to_vec()).unwrap_or_default(),
             agent_version: contact.agent_version,

@@ -96,7 +96,9 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         peers: contents
             .peers
             .iter()
-            .map(|(node, peer)| table_peer(*node, peer, contents.policy.wireguard_keepalive_s, deadline, inputs))
+            .map(|(node, peer)| {
+                table_peer(*node, peer, contents.policy.wireguard_keepalive_s, deadline, inputs)
+            })
             .collect(),
         revoked,
         probe_interval_ms: contents.policy.link_probe_interval_ms,

@@ -6,6 +6,7 @@ use rap_contract::{
 };
 use rap_types::{JoinRequestId, Reason, TokenId, Wall};
 use rap_wire::v1;
+use zeroize::Zeroizing;
 
 use crate::{AuthorityPin, known_features};
 
@@ -14,7 +15,7 @@ pub struct Application {
     token: Verified<v1::JoinToken>,
     token_id: TokenId,
     authority: PublicKey,
-    secret: Option<[u8; 32]>,
+    secret: Option<Zeroizing<[u8; 32]>>,
     identity: Signer,
     wireguard_key: [u8; 32],
     accept_dev: bool,
@@ -71,6 +72,7 @@ impl Application {
         let token_id = TokenId::from_slice(&token.token_id)
             .map_err(|_| Reject::new(Reason::PayloadMalformed, "token_id"))?;
         let authority = PublicKey::from_slice(&token.cluster_authority_key)?;
+        let secret = secret.map(Zeroizing::new);
         Ok(Self { token, token_id, authority, secret, identity, wireguard_key, accept_dev, facts })
     }
 

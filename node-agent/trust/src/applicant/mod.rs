@@ -41,8 +41,8 @@ pub struct Patience {
     pub timeout: Duration,
 }
 
-/// What happened.
-#[derive(Debug, Clone)]
+/// What happened. Not printable: exporters bind proofs.
+#[derive(Clone)]
 pub enum ApplicantInput {
     /// A connection is up and its challenge arrived.
     Challenged {
@@ -67,8 +67,8 @@ pub enum ApplicantInput {
     TimedOut,
 }
 
-/// What is to be done, in order.
-#[derive(Debug, Clone)]
+/// What is to be done, in order. Prints what it is, not what it carries: a join carries the token's secret.
+#[derive(Clone)]
 pub enum ApplicantOutput {
     /// Connect and ask for a challenge.
     Connect,
@@ -103,7 +103,6 @@ pub enum Wait {
 }
 
 /// The state machine with its timers and outputs.
-#[derive(Debug)]
 pub struct Applicant {
     application: Application,
     phase: Option<Phase>,
@@ -220,6 +219,25 @@ impl Applicant {
         };
         self.outputs.push_back(ApplicantOutput::Waiting(why));
         Phase::Resting { errand, until: now.mono.plus(pause).min(self.give_up) }
+    }
+}
+
+impl std::fmt::Debug for Applicant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Applicant({:?}, {:?})", self.application, self.phase())
+    }
+}
+
+impl std::fmt::Debug for ApplicantOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect => f.write_str("Connect"),
+            Self::SendJoin(_) => f.write_str("SendJoin"),
+            Self::SendPoll(_) => f.write_str("SendPoll"),
+            Self::PersistPending(id, _) => write!(f, "PersistPending({})", id.0),
+            Self::PersistMembership(id, _) => write!(f, "PersistMembership({})", id.0),
+            Self::Waiting(why) => write!(f, "Waiting({why:?})"),
+        }
     }
 }
 

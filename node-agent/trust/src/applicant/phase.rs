@@ -18,8 +18,7 @@ pub enum Errand {
     Poll(JoinRequestId),
 }
 
-/// Where an application is.
-#[derive(Debug)]
+/// Where an application is. Prints its name alone.
 pub enum Phase {
     /// Connecting, waiting for a challenge.
     Challenging(Errand),
@@ -63,6 +62,12 @@ pub enum Phase {
     Joined(NodeId),
     /// It ended without a membership.
     Refused(Reason),
+}
+
+impl std::fmt::Debug for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 type Step = Result<Phase, (Phase, Reject)>;

@@ -1,0 +1,305 @@
+//! The composition: in which order things leave, what a table says, what a stream is told.
+
+#[path = "../../trust/tests/support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use rap_node::{ContactFacts, Input, LinkLeaf, Node, NodeSettings, Output};
+use rap_types::{HeadOrder, Mono, NodeContact, NodeId, Reason};
+use rap_wire::v1;
+use support::{DEGRADED_FOR, FRESH_FOR, ISSUED, Published, World, at, peer};
+use v1::{control_message, node_message};
+use zeroize::Zeroizing;
+
+const V1: HeadOrder = HeadOrder::new(1, 1, 0);
+const V2: HeadOrder = HeadOrder::new(1, 2, 0);
+
+fn leaf() -> LinkLeaf {
+    LinkLeaf {
+        certificate: b"leaf".to_vec(),
+        private_key: Zeroizing::new(b"leaf key".to_vec()),
+        not_after: ISSUED.plus(Duration::from_secs(86_400)),
+    }
+}
+
+fn start(world: &World) -> Node {
+    let settings = NodeSettings {
+        pinned: world.pinned(),
+        floors: world.floors(),
+        wireguard_private_key: Zeroizing::new([55; 32]),
+        contact: ContactFacts { agent_version: "1".into(), boot_id: "boot".into(), ..ContactFacts::default() },
+    };
+    Node::start(settings, &[], Some(leaf()), at(0))
+}
+
+fn drain(node: &mut Node, seconds: u64) -> Vec<Output> {
+    let mut all = Vec::new();
+    while let Some(output) = node.poll_output() {
+        if let Output::Persist(id, _) = &output {
+            node.handle(Input::Persisted(*id), at(seconds));
+        }
+        all.push(output);
+    }
+    all
+}
+
+fn feed(node: &mut Node, input: Input, seconds: u64) -> Vec<Output> {
+    node.handle(input, at(seconds));
+    drain(node, seconds)
+}
+
+fn control(body: control_message::Body) -> Input {
+    Input::Control(Box::new(v1::ControlMessage { body: Some(body) }))
+}
+
+fn update(published: &Published) -> Input {
+    control(control_message::Body::Update(published.full()))
+}
+
+fn names(outputs: &[Output]) -> Vec<&'static str> {
+    let name = |output: &Output| match output {
+        Output::Persist(..) => "persist",
+        Output::Publish(_) => "publish",
+        Output::Ping(_) => "ping",
+        Output::Reconnect(_) => "reconnect",
+        Output::Alarm(_) => "alarm",
+        Output::Send(message) => match message.body {
+            Some(node_message::Body::Hello(_)) => "hello",
+            Some(node_message::Body::Ack(_)) => "ack",
+            Some(node_message::Body::Nack(_)) => "nack",
+            Some(node_message::Body::Report(_)) => "report",
+            Some(node_message::Body::Diagnostic(_)) => "diagnostic",
+            None => "nothing",
+        },
+    };
+    outputs.iter().map(name).collect()
+}
+
+fn table(outputs: &[Output]) -> v1::ForwardingTable {
+    let table = outputs.iter().rev().find_map(|output| match output {
+        Output::Publish(table) => Some(table.message().clone()),
+        _ => None,
+    });
+    table.expect("a table")
+}
+
+/// A node with a data plane, an open stream and version 1.
+fn running(world: &World) -> Node {
+    let mut node = start(world);
+    feed(&mut node, Input::DataplaneUp(0), 1);
+    feed(&mut node, Input::StreamOpened, 1);
+    feed(&mut node, update(&world.publish(V1, &world.contents(2), ISSUED)), 1);
+    node
+}
+
+#[test]
+fn disk_then_table_then_acknowledgement() {
+    let world = World::default();
+    let mut node = start(&world);
+    assert_eq!(names(&feed(&mut node, Input::DataplaneUp(0), 1)), [] as [&str; 0], "no table without a snapshot");
+    assert_eq!(names(&feed(&mut node, Input::StreamOpened, 1)), ["hello"]);
+    let outputs = feed(&mut node, update(&world.publish(V1, &world.contents(2), ISSUED)), 1);
+    assert_eq!(names(&outputs), ["persist", "publish", "ack"]);
+    let mut bad = world.publish(V2, &world.contents(2), ISSUED);
+    bad.proof.position = 0;
+    assert_eq!(names(&feed(&mut node, update(&bad), 2)), ["nack"]);
+}
+
+#[test]
+fn the_table_says_what_the_snapshot_says_and_nothing_else() {
+    let world = World::default();
+    let mut node = start(&world);
+    feed(&mut node, Input::DataplaneUp(41), 1);
+    let table = table(&feed(&mut node, update(&world.publish(V1, &world.contents(2), ISSUED)), 1));
+    assert_eq!(table.version, 42, "above what the data plane has");
+    assert_eq!(table.addresses, ["100.96.0.5/16", "fd00::5/48"]);
+    assert_eq!((table.mtu, table.probe_interval_ms), (1280, 1000));
+    assert_eq!(table.wireguard_private_key, [55; 32]);
+    let identity = table.identity.clone().unwrap();
+    assert_eq!(identity.cluster_ca, world.cluster_ca, "the CA comes from the snapshot");
+    assert_eq!((identity.certificate.as_slice(), identity.private_key.as_slice()), (&b"leaf"[..], &b"leaf key"[..]));
+    assert_eq!(table.peers.len(), 2);
+    for (index, row) in (1u8..).zip(&table.peers) {
+        let record = peer(index);
+        assert_eq!(row.allowed_ips, [
+            format!("{}/32", record.overlay_ipv4),
+            format!("{}/128", record.overlay_ipv6)
+        ]);
+        assert_eq!(row.wireguard_public_key, record.wireguard_public_key);
+        assert_eq!(row.link_endpoints, record.link_endpoints);
+        assert_eq!(row.wireguard_endpoints, record.wireguard_endpoints);
+        assert_eq!((row.keepalive_s, row.key_generation, row.survive_forever), (25, 1, false));
+    }
+}
+
+#[test]
+fn deadlines_are_on_the_boot_clock() {
+    let world = World::default();
+    let mut node = start(&world);
+    feed(&mut node, Input::DataplaneUp(0), 1);
+    let table = table(&feed(&mut node, update(&world.publish(V1, &world.contents(1), ISSUED)), 1));
+    let boot = |seconds: u64| at(seconds).mono.0;
+    let degraded_until = boot((FRESH_FOR + DEGRADED_FOR).as_secs());
+    assert_eq!(table.deadline_ns, degraded_until);
+    assert_eq!(table.peers[0].deadline_ns, degraded_until);
+    assert_eq!(table.identity.unwrap().deadline_ns, boot(86_400));
+}
+
+#[test]
+fn a_refreshed_head_moves_the_deadline_and_a_passed_one_is_never_none() {
+    let world = World::default();
+    let contents = world.contents(1);
+    let mut node = running(&world);
+    let first = node.table().0;
+    let later = world.publish(HeadOrder::new(1, 1, 1), &world.contents(2), ISSUED.plus(Duration::from_secs(30)));
+    let head = control(control_message::Body::Head(later.head_update()));
+    let table = self::table(&feed(&mut node, head, 30));
+    assert!(table.version > first);
+    assert_eq!(table.deadline_ns, at(30 + (FRESH_FOR + DEGRADED_FOR).as_secs()).mono.0);
+    let mut late = start(&world);
+    late.handle(Input::DataplaneUp(0), at(1_000_000));
+    late.handle(update(&world.publish(V1, &contents, ISSUED)), at(1_000_000));
+    let table = self::table(&drain(&mut late, 1_000_000));
+    assert_eq!(table.deadline_ns, at(1_000_000).mono.0, "0 would mean no deadline");
+}
+
+#[test]
+fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
+    let world = World::default();
+    let mut node = running(&world);
+    feed(&mut node, Input::DataplaneDown, 2);
+    assert!(!node.dataplane_up());
+    let table = table(&feed(&mut node, Input::DataplaneUp(100), 3));
+    assert_eq!(table.version, 101);
+    let renewed = LinkLeaf { certificate: b"new".to_vec(), ..leaf() };
+    let table = self::table(&feed(&mut node, Input::LeafIssued(renewed), 3));
+    assert_eq!((table.version, table.identity.unwrap().certificate), (102, b"new".to_vec()));
+    let settings = NodeSettings {
+        pinned: world.pinned(),
+        floors: world.floors(),
+        wireguard_private_key: Zeroizing::new([55; 32]),
+        contact: ContactFacts::default(),
+    };
+    let mut bare = Node::start(settings, &[], None, at(0));
+    feed(&mut bare, Input::DataplaneUp(0), 1);
+    let outputs = feed(&mut bare, update(&world.publish(V1, &world.contents(1), ISSUED)), 1);
+    assert_eq!(names(&outputs), ["persist"]);
+    assert_eq!(names(&feed(&mut bare, Input::LeafIssued(leaf()), 1)), ["publish"]);
+}
+
+#[test]
+fn hints_add_dial_addresses_for_peers_only() {
+    let world = World::default();
+    let mut node = running(&world);
+    let entry = |node_id: Vec<u8>| v1::DirectoryEntry {
+        node_id,
+        link_hints: vec!["127.0.0.9:1".into(), "192.0.2.1:7443".into()],
+        wireguard_hints: vec!["127.0.0.9:2".into()],
+        observed_at_ms: 1,
+    };
+    let entries = vec![entry(peer(1).node_id), entry(vec![9; 16])];
+    let directory = control(control_message::Body::Directory(v1::DirectoryUpdate { entries }));
+    let table = table(&feed(&mut node, directory, 2));
+    assert_eq!(table.peers.len(), 2);
+    assert_eq!(table.peers[0].link_endpoints, ["192.0.2.1:7443", "127.0.0.9:1"], "signed first, none twice");
+    assert_eq!(table.peers[0].wireguard_endpoints, ["192.0.2.1:51820", "127.0.0.9:2"]);
+    assert_eq!(table.peers[0].allowed_ips.len(), 2, "hints never touch policy");
+}
+
+#[test]
+fn the_hello_names_what_is_held_and_known() {
+    let world = World { dev: true, ..World::default() };
+    let mut node = running(&world);
+    feed(&mut node, Input::StreamClosed, 2);
+    let outputs = feed(&mut node, Input::StreamOpened, 3);
+    let Output::Send(message) = &outputs[0] else { panic!("{outputs:?}") };
+    let Some(node_message::Body::Hello(hello)) = &message.body else { panic!("{message:?}") };
+    let snapshot = node.snapshot().unwrap();
+    assert_eq!(hello.leaf_hash, snapshot.leaf_hash().to_vec());
+    assert_eq!(hello.newest_head, snapshot.head_document().envelope());
+    assert_eq!(hello.features, ["dev"]);
+    assert_eq!((hello.protocol_min, hello.protocol_max), (1, 1));
+    assert_eq!((hello.agent_version.as_str(), hello.boot_id.as_str()), ("1", "boot"));
+}
+
+#[test]
+fn reports_follow_the_interval_and_stop_with_the_stream() {
+    let world = World::default();
+    let mut node = running(&world);
+    let hello = v1::ControlHello { protocol: 1, server_time_ms: ISSUED.0, report_interval_ms: 5_000 };
+    assert_eq!(names(&feed(&mut node, control(control_message::Body::Hello(hello)), 2)), ["report"]);
+    assert_eq!(node.poll_timeout(at(2)), Some(at(7).mono));
+    assert_eq!(names(&feed(&mut node, Input::TimedOut, 6)), [] as [&str; 0]);
+    assert_eq!(names(&feed(&mut node, Input::TimedOut, 7)), ["report"]);
+    feed(&mut node, Input::StreamClosed, 8);
+    assert_eq!(names(&feed(&mut node, Input::TimedOut, 12)), [] as [&str; 0]);
+}
+
+#[test]
+fn contact_is_named_by_stream_and_freshness() {
+    let world = World::default();
+    let mut node = running(&world);
+    let (fresh, degraded, expired) = (2, FRESH_FOR.as_secs(), (FRESH_FOR + DEGRADED_FOR).as_secs());
+    assert_eq!(node.contact(at(fresh)), NodeContact::Connected);
+    assert_eq!(node.contact(at(degraded)), NodeContact::Recovering);
+    feed(&mut node, Input::StreamClosed, 3);
+    assert_eq!(node.contact(at(degraded - 1)), NodeContact::Connected, "lost contact alone degrades nothing");
+    assert_eq!(node.contact(at(degraded)), NodeContact::Degraded);
+    assert_eq!(node.contact(at(expired)), NodeContact::Isolated);
+    assert_eq!(node.poll_timeout(at(fresh)), Some(at(degraded).mono));
+}
+
+#[test]
+fn pings_run_for_peers_and_answer_once() {
+    let world = World::default();
+    let mut node = running(&world);
+    let ask = |id: u8, target: Vec<u8>| {
+        let ping = v1::PingRequest { node_id: target, count: 2, interval_ms: 100 };
+        control(control_message::Body::Diagnostic(v1::DiagnosticRequest {
+            diagnostic_id: vec![id; 16],
+            body: Some(v1::diagnostic_request::Body::Ping(ping)),
+        }))
+    };
+    assert_eq!(names(&feed(&mut node, ask(1, vec![9; 16]), 2)), ["diagnostic"]);
+    assert_eq!(names(&feed(&mut node, ask(2, peer(1).node_id), 2)), ["ping"]);
+    let outcome = v1::PingOutcome { overlay_address: "100.96.0.11".into(), ..Default::default() };
+    assert_eq!(names(&feed(&mut node, Input::PingEnded([2; 16], Ok(outcome)), 3)), ["diagnostic"]);
+    assert_eq!(names(&feed(&mut node, Input::PingEnded([2; 16], Err(Reason::ProbeTimeout)), 3)), [] as [&str; 0]);
+    assert_eq!(names(&feed(&mut node, ask(3, peer(1).node_id), 4)), ["ping"]);
+    assert_eq!(node.poll_timeout(at(4)), Some(Mono(at(14).mono.0)));
+    assert_eq!(names(&feed(&mut node, Input::TimedOut, 14)), ["diagnostic"]);
+}
+
+#[test]
+fn peers_are_found_by_name_and_id() {
+    let world = World::default();
+    let node = running(&world);
+    let first = NodeId::from_slice(&peer(1).node_id).unwrap();
+    assert_eq!(node.peer("peer-1"), Some(first));
+    assert_eq!(node.peer(&first.to_string()), Some(first));
+    assert_eq!(node.peer("peer-3"), None);
+    assert_eq!(node.peer(&world.node.to_string()), None);
+}
+
+#[test]
+fn going_away_leaves_the_stream_and_a_message_without_body_is_ignored() {
+    let world = World::default();
+    let mut node = running(&world);
+    let going = control(control_message::Body::GoingAway(v1::GoingAway { reconnect_after_ms: 1500 }));
+    let outputs = feed(&mut node, going, 2);
+    assert!(matches!(outputs.as_slice(), [Output::Reconnect(after)] if *after == Duration::from_millis(1500)));
+    let unknown = Input::Control(Box::new(v1::ControlMessage { body: None }));
+    assert_eq!(names(&feed(&mut node, unknown, 2)), [] as [&str; 0]);
+}
+
+#[test]
+fn no_private_key_is_printed() {
+    let world = World::default();
+    let mut node = start(&world);
+    feed(&mut node, Input::DataplaneUp(0), 1);
+    let outputs = feed(&mut node, update(&world.publish(V1, &world.contents(1), ISSUED)), 1);
+    let text = format!("{outputs:?} {:?}", leaf());
+    assert!(text.contains("Table(version 1, 1 peers)"), "{text}");
+    assert!(!text.contains("55, 55, 55") && !text.contains("108, 101, 97, 102, 32, 107"), "{text}");
+}
