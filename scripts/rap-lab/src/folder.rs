@@ -1,7 +1,8 @@
 //! Where a lab keeps its files. Owns the layout of the folder; what is in the files belongs to others.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -110,6 +111,14 @@ pub fn labs() -> Vec<String> {
 pub fn make_folder(path: &Path) -> Result<()> {
     let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).with_context(|| path.display().to_string())
+}
+
+/// Writes a file that only its owner reads.
+pub fn write_secret(path: &Path, text: &[u8]) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(true).write(true).mode(0o600);
+    let written = options.open(path).and_then(|mut file| file.write_all(text));
+    written.with_context(|| path.display().to_string())
 }
 
 fn base() -> PathBuf {

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use crate::command::tail;
 use crate::folder::Folder;
 use crate::supervise::Service;
+use crate::unit::Unit;
 use crate::view::{FOLDER_VARIABLE, HOST_VARIABLE};
 use crate::wait_until;
 
@@ -27,13 +28,13 @@ pub fn run(arguments: &[String]) -> Result<u8> {
     let mut status = 0;
     for service in names.iter().map(|name| Service::new(&folder, &host, name)) {
         match verb.as_str() {
-            "start" => start(&service)?,
+            "start" => start_all(&folder, &host, &service)?,
             "stop" => stop(&service)?,
             "restart" => {
                 stop(&service)?;
-                start(&service)?;
+                start_all(&folder, &host, &service)?;
             }
-            "enable" if now => start(&service)?,
+            "enable" if now => start_all(&folder, &host, &service)?,
             "disable" if now => stop(&service)?,
             "enable" | "disable" | "reset-failed" => {}
             "is-active" | "status" => {
@@ -46,6 +47,16 @@ pub fn run(arguments: &[String]) -> Result<u8> {
     }
     ensure!(!names.is_empty() || *verb == "daemon-reload", "{verb}: which unit?");
     Ok(status)
+}
+
+/// Starts a service and those it wants; like systemd, it does not fail with one of those.
+fn start_all(folder: &Folder, host: &str, service: &Service) -> Result<()> {
+    for wanted in Unit::read(&folder.units(), &service.unit_name())?.wants {
+        if let Err(error) = start(&Service::new(folder, host, &wanted)) {
+            eprintln!("{wanted}, wanted by {}: {error:#}", service.unit_name());
+        }
+    }
+    start(service)
 }
 
 fn start(service: &Service) -> Result<()> {

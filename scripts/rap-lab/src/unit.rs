@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 /// The part of a service unit that the lab acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
+    /// Other services that are started with it.
+    pub wants: Vec<String>,
     /// Command line, specifiers replaced.
     pub start: String,
     /// Command lines before it.
@@ -51,6 +53,7 @@ impl Unit {
 
     fn parse(text: &str, service: &str, instance: &str) -> Result<Self> {
         let mut unit = Self {
+            wants: Vec::new(),
             start: String::new(),
             start_before: Vec::new(),
             notifies: false,
@@ -66,9 +69,17 @@ impl Unit {
         {
             if line.starts_with('[') {
                 section = line;
-            } else if section == "[Service]" {
-                let (key, value) = line.split_once('=').with_context(|| line.to_owned())?;
-                unit.set(key.trim(), &specifiers(value.trim(), service, instance)?)?;
+                continue;
+            }
+            let (key, value) = line.split_once('=').with_context(|| line.to_owned())?;
+            let (key, value) = (key.trim(), value.trim());
+            match (section, key) {
+                ("[Service]", _) => unit.set(key, &specifiers(value, service, instance)?)?,
+                ("[Unit]", "Wants" | "Requires") => {
+                    let names = value.split_whitespace().filter(|name| name.ends_with(".service"));
+                    unit.wants.extend(names.map(str::to_owned));
+                }
+                _ => {}
             }
         }
         ensure!(!unit.start.is_empty(), "no ExecStart=");
@@ -138,6 +149,7 @@ mod tests {
     const TEXT: &str = "
 [Unit]
 Description=A service
+Wants=network-online.target other@x.service
 [Service]
 Type=notify
 ExecStart=/usr/bin/rap-dataplane run \\
@@ -158,6 +170,7 @@ WantedBy=multi-user.target
         let words: Vec<&str> = unit.start.split_whitespace().collect();
         assert_eq!(words, ["/usr/bin/rap-dataplane", "run", "--socket", "/run/rap/prod/dataplane.sock"]);
         assert!(unit.notifies);
+        assert_eq!(unit.wants, ["other@x.service"]);
         assert_eq!(unit.restart, Restart::OnFailure);
         assert_eq!(unit.variables["B"], "2");
         assert_eq!(unit.variable_files, [("/etc/rap/x.env".to_owned(), true)]);

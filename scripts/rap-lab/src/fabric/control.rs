@@ -149,15 +149,11 @@ impl Control {
         })?
     }
 
-    /// A development installation signs its own activation and leaves it, with the owner's key beside it, in its data directory.
+    /// A development installation signs its own activation and leaves it with its owner's key in its data directory.
     fn log_in(&self) -> Result<()> {
-        let data = self.data();
-        let files = fs::read_dir(&data).with_context(|| data.display().to_string())?;
-        let mut paths = files.flatten().map(|entry| entry.path());
-        let manifest = paths.find(|path| path.extension().is_some_and(|extension| extension == "manifest"));
-        let manifest = manifest.with_context(|| format!("no activation manifest in {}", data.display()))?;
-        let (root, manifest) = (data.join("product-root.pub"), manifest.display().to_string());
-        self.rapctl(&format!("login {} --root {} --activate {manifest}", self.url, root.display()))?;
+        let (data, url) = (self.data(), &self.url);
+        let (manifest, key) = (data.join("dev.manifest"), data.join("dev-owner.key"));
+        self.rapctl(&format!("login {url} --activate {} --key {}", manifest.display(), key.display()))?;
         Ok(())
     }
 

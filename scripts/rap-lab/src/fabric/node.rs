@@ -1,8 +1,6 @@
 //! A node on one host: its agent and, through the agent, its data plane. Owns enrolling, running and asking it.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +8,7 @@ use serde_json::Value;
 
 use super::{CALL, SETTLE};
 use crate::command::{Answer, Invocation};
+use crate::folder::write_secret;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::mode::Mode;
@@ -76,15 +75,7 @@ impl Node {
     /// Enrols with a token and waits until that is decided.
     pub fn join(&self, token: &[u8]) -> Result<Answer> {
         let path = self.host.folder("home").join("join.token");
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| path.display().to_string())?;
-        file.write_all(token)?;
+        write_secret(&path, token)?;
         let answer = self.host.typed("rap-node-agent join --token-file join.token", CALL);
         fs::remove_file(&path)?;
         answer

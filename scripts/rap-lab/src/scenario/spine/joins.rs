@@ -9,6 +9,7 @@ use super::CLUSTER;
 use crate::check::Finding;
 use crate::command::{Answer, Invocation};
 use crate::fabric::{CALL, Control, Node, Pace, SETTLE};
+use crate::folder::write_secret;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::wait::{now, wait_until};
@@ -70,7 +71,7 @@ pub fn one_use_race(lab: &Lab, control: &Control) -> Result<Finding> {
     let hosts: Vec<Host> =
         (1..=RACE_HOSTS).map(|number| lab.host(&format!("r{number}"))).collect::<Result<_>>()?;
     for host in &hosts {
-        std::fs::write(host.folder("home").join("race.token"), &token)?;
+        write_secret(&host.folder("home").join("race.token"), &token)?;
     }
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let joins: Vec<_> = hosts

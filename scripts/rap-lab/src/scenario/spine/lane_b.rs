@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::check::Finding;
 use crate::command::{Answer, Invocation};
 use crate::fabric::{CALL, SETTLE};
+use crate::folder::write_secret;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::wait::{now, wait_until};
@@ -86,7 +87,7 @@ struct Desk {
 impl Desk {
     fn at(host: Host) -> Result<Self> {
         let path = host.folder("home").join("passphrase");
-        fs::write(&path, "correct horse battery staple\n").with_context(|| path.display().to_string())?;
+        write_secret(&path, b"correct horse battery staple\n")?;
         let path = path.display().to_string();
         Ok(Self { host: host.set_variables(&[("RAPCTL_PASSPHRASE_FILE", &path)])? })
     }
