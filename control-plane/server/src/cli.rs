@@ -2,7 +2,7 @@
 //!
 //! Owns what is printed and the exit code. Refuses to own what the commands do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -106,7 +106,7 @@ async fn run_init(settings: Settings, as_json: bool) -> Result<(), Fault> {
     start_log(&config)?;
     let data = init::prepare(&config)?;
     let database = Database::open(&config).await?;
-    let made = init::init(&config, &data, &database).await;
+    let made = init::init(&config, &data, &database, Path::new("")).await;
     database.stop().await;
     let made = made?;
     if as_json {

@@ -2,7 +2,7 @@
 //!
 //! Owns what is made once. A second run changes nothing and says so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rap_authority::{OperatorGrant, SealingKey, answer_activation_request};
 use rap_contract::{PublicKeyFile, Signer};
@@ -72,16 +72,22 @@ pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
     Ok(data)
 }
 
-/// Makes the installation in a migrated database.
-pub async fn init(config: &Config, data: &DataDir, database: &Database) -> Result<Made, Fault> {
+/// Makes the installation in the database; the activation request is put into `here`, too.
+pub async fn init(config: &Config, data: &DataDir, database: &Database, here: &Path) -> Result<Made, Fault> {
     let kek = data.sealing_key(config)?;
     let store = database.store().await?;
-    let made = make(config, data, &store, &kek).await;
+    let made = make(config, data, &store, &kek, here).await;
     store.close().await;
     made
 }
 
-async fn make(config: &Config, data: &DataDir, store: &Store, kek: &SealingKey) -> Result<Made, Fault> {
+async fn make(
+    config: &Config,
+    data: &DataDir,
+    store: &Store,
+    kek: &SealingKey,
+    here: &Path,
+) -> Result<Made, Fault> {
     let finished = data.file(SETTINGS_FILE).exists();
     let mut transaction = store.system().begin().await.map_err(|error| fault(error.into()))?;
     let known = installation_read(&mut transaction).await.map_err(|error| fault(error.into()))?;
@@ -116,7 +122,7 @@ async fn make(config: &Config, data: &DataDir, store: &Store, kek: &SealingKey) 
         made.activation_manifest = Some(data.file("dev.manifest"));
         made.owner_key = Some(data.file("dev-owner.key"));
     } else {
-        let path = write_request(data, &request)?;
+        let path = write_request(data, &request, here)?;
         made.next = format!("rapctl root sign-activation {} --owner owner@example.com", path.display());
         made.activation_request = Some(path);
     }
@@ -143,10 +149,10 @@ fn dev_owner(
 }
 
 /// Writes the request beside the caller, where it is to be carried from, and keeps a copy.
-fn write_request(data: &DataDir, request: &[u8]) -> Result<PathBuf, Fault> {
+fn write_request(data: &DataDir, request: &[u8], here: &Path) -> Result<PathBuf, Fault> {
     let name = format!("act-{}.req", &rap_types::Digest::of(&[request]).to_string()[..8]);
     data.write(&name, request, 0o644)?;
-    let here = PathBuf::from(&name);
+    let here = here.join(&name);
     match files::write_atomic(&here, request, 0o644) {
         Ok(()) => Ok(here),
         Err(_) => Ok(data.file(&name)),

@@ -142,7 +142,8 @@ impl Delivery {
 
     /// True if the node holds, or is being sent, a slot of this key.
     pub fn knows_slot(&self, key: &str) -> bool {
-        let version = self.held.as_ref().map(|held| &held.version);
+        let sent = self.in_flight.as_ref().map(|sent| &sent.version);
+        let version = sent.or(self.held.as_ref().map(|held| &held.version));
         version
             .and_then(|version| version.plan.nodes.get(&self.node))
             .is_some_and(|plan| plan.manifest.chunk(key).is_some())

@@ -71,7 +71,7 @@ async fn after(control: &Control, cluster: &Cluster, error: &RoundError) -> Dura
         }
         RoundError::Ahead(published) => {
             tracing::error!(%error, cluster = %cluster.id, "the database went back in time");
-            if let Err(failure) = raise_incarnation(control, cluster, published.0).await {
+            if let Err(failure) = raise_incarnation(control, cluster, *published).await {
                 tracing::error!(reason = %failure.reason, cluster = %cluster.id, "no new incarnation yet");
             }
             RETRY

@@ -2,17 +2,22 @@
 
 use rap_authority::{ids, next_incarnation};
 use rap_store::{PgConnection, audit_insert, incarnation_raise};
-use rap_types::RequestId;
+use rap_types::{Incarnation, RequestId};
 
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::{Failure, audit};
 use crate::transaction::transaction;
 
-/// Raises the cluster's incarnation above `seen` and wakes its publisher.
-pub async fn raise_incarnation(control: &Control, cluster: &Cluster, seen: u64) -> Result<(), Failure> {
+/// Stops serving incarnations up to `seen`, raises the cluster's above it, and wakes its publisher.
+pub async fn raise_incarnation(
+    control: &Control,
+    cluster: &Cluster,
+    seen: Incarnation,
+) -> Result<(), Failure> {
+    cluster.feed.end_incarnation(seen);
     let now = control.clock.now().wall;
-    let incarnation = next_incarnation(seen, now);
+    let incarnation = next_incarnation(seen.0, now);
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
     let raised: Result<bool, Failure> = transaction!(control.store.system(), connection => {
         write(connection, cluster, incarnation, call).await

@@ -55,7 +55,6 @@ pub async fn run(control: &Control, cluster: &Cluster) -> Result<(), RoundError>
             refresh(control, cluster, published).await
         }
         Some(published) if published.order.durable() > position => {
-            cluster.feed.withdraw();
             Err(RoundError::Ahead(published.order.incarnation))
         }
         Some(_) | None => advance(control, cluster, &rows, newest.as_deref()).await,

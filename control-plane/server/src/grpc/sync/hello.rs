@@ -54,8 +54,7 @@ pub async fn compare(control: &Control, member: &Member, head: &[u8]) -> Result<
             cluster = %cluster.id, node = %member.leaf.identity.node, shown = %facts.order,
             "a node holds a signed head above the database: the database went back in time"
         );
-        cluster.feed.withdraw();
-        raise_incarnation(control, cluster, facts.order.incarnation.0).await?;
+        raise_incarnation(control, cluster, facts.order.incarnation).await?;
     }
     Ok(())
 }

@@ -1,0 +1,131 @@
+//! Strict mode: the offline root, the one activation, what an edited database is worth.
+
+use std::sync::Arc;
+
+use rap_authority::answer_activation_request;
+use rap_contract::{PublicKeyFile, Signer};
+use rap_runtime::Clock;
+use rap_types::Reason;
+use rap_wire::v1;
+use rap_wire::v1::admin_client::AdminClient;
+
+use crate::world::{World, login_proof, reason};
+
+struct Strict {
+    world: World,
+    root: Signer,
+    _root_file: tempfile::NamedTempFile,
+}
+
+async fn strict() -> Strict {
+    let root = Signer::generate(&mut rand::rng());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), PublicKeyFile::of("product-root", root.public()).text()).unwrap();
+    let world = World::strict(file.path()).await;
+    Strict { world, root, _root_file: file }
+}
+
+fn manifest(strict: &Strict, root: &Signer, owner: &Signer) -> Vec<u8> {
+    let request = std::fs::read(strict.world.made.activation_request.as_ref().unwrap()).unwrap();
+    let now = Clock::new().now().wall;
+    answer_activation_request(&request, root, "owner@example.com", &owner.public(), now).unwrap()
+}
+
+async fn activate(world: &World, manifest: &[u8], owner: &Signer) -> Result<v1::LoginAnswer, Reason> {
+    let line = world.line().await;
+    let mut admin = AdminClient::new(line.channel);
+    let challenge = admin.login_challenge(v1::LoginChallengeRequest {}).await.unwrap().into_inner();
+    let signature = login_proof(owner, &challenge, &line.exporter);
+    let request = v1::ActivateRequest {
+        activation_manifest: manifest.to_vec(),
+        operator_key: owner.public().to_vec(),
+        nonce: challenge.nonce,
+        signature,
+    };
+    admin.activate(request).await.map(tonic::Response::into_inner).map_err(reason)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_racing_activations_make_one_owner() {
+    let strict = strict().await;
+    let manifest = manifest(&strict, &strict.root, &strict.world.owner);
+    let strict = Arc::new(strict);
+    let mut attempts = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (strict, manifest) = (strict.clone(), manifest.clone());
+        attempts.spawn(async move { activate(&strict.world, &manifest, &strict.world.owner).await });
+    }
+    let mut done = 0;
+    while let Some(outcome) = attempts.join_next().await {
+        match outcome.unwrap() {
+            Ok(answer) => {
+                assert_eq!(answer.platform_role, "platform_owner");
+                done += 1;
+            }
+            Err(reason) => assert_eq!(reason, Reason::ActivationReplayed),
+        }
+    }
+    assert_eq!(done, 1);
+    let mut transaction = strict.world.running.control.store.system().begin().await.unwrap();
+    assert_eq!(rap_store::operators_list(&mut transaction).await.unwrap().len(), 1);
+    // The owner logs in by the same key afterwards.
+    assert!(strict.world.login().await.is_ok());
+}
+
+#[tokio::test]
+async fn only_the_root_the_owner_and_this_connection_activate() {
+    let strict = strict().await;
+    let world = &strict.world;
+    let stranger = Signer::generate(&mut rand::rng());
+    assert_eq!(world.login().await.unwrap_err().reason, Reason::ActivationRequired);
+    let by_stranger = manifest(&strict, &stranger, &stranger);
+    assert_eq!(activate(world, &by_stranger, &stranger).await.unwrap_err(), Reason::KeyUnknown);
+    let good = manifest(&strict, &strict.root, &world.owner);
+    assert_eq!(activate(world, &good, &stranger).await.unwrap_err(), Reason::LoginRefused);
+
+    // A proof made on another connection.
+    let (one, two) = (world.line().await, world.line().await);
+    let mut admin = AdminClient::new(one.channel);
+    let challenge = admin.login_challenge(v1::LoginChallengeRequest {}).await.unwrap().into_inner();
+    let request = v1::ActivateRequest {
+        activation_manifest: good.clone(),
+        operator_key: world.owner.public().to_vec(),
+        signature: login_proof(&world.owner, &challenge, &two.exporter),
+        nonce: challenge.nonce,
+    };
+    assert_eq!(reason(admin.activate(request).await.unwrap_err()), Reason::LoginRefused);
+    assert!(activate(world, &good, &world.owner).await.is_ok());
+    strict.world.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_row_without_a_signed_grant_may_do_nothing() {
+    let strict = strict().await;
+    let world = &strict.world;
+    let good = manifest(&strict, &strict.root, &world.owner);
+    activate(world, &good, &world.owner).await.unwrap();
+    // Whoever owns the database adds an operator and a session.
+    let intruder = Signer::generate(&mut rand::rng());
+    let row = rap_store::OperatorRow {
+        operator: rap_types::OperatorId::from_bytes([7; 16]),
+        name: "intruder".into(),
+        public_key: *intruder.public().as_bytes(),
+        platform_role: "platform_owner".into(),
+        disabled_at: None,
+    };
+    let session = rap_store::NewSession {
+        token_hash: rap_control_plane::auth::session_hash("stolen"),
+        operator: row.operator,
+        operator_public_key: row.public_key,
+        expires_at: Clock::new().now().wall.plus(std::time::Duration::from_secs(3600)),
+    };
+    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    rap_store::operator_insert(&mut transaction, &row).await.unwrap();
+    rap_store::session_insert(&mut transaction, &session).await.unwrap();
+    transaction.commit().await.unwrap();
+    let mut request = tonic::Request::new(v1::StatusRequest {});
+    request.metadata_mut().insert("authorization", "Bearer stolen".parse().unwrap());
+    let status = world.admin().await.status(request).await.unwrap_err();
+    assert_eq!(reason(status), Reason::GrantMissing);
+    strict.world.stop().await;
+}

@@ -1,0 +1,8 @@
+//! The whole control plane over real TLS and a real PostgreSQL.
+
+mod activation;
+mod enrollment;
+mod host;
+mod strangers;
+mod sync;
+mod world;

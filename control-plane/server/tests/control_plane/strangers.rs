@@ -1,0 +1,126 @@
+//! What somebody without an identity can cost, and what they are told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_runtime::{Clock, tls};
+use rap_types::Reason;
+use rap_wire::v1;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+use crate::world::{World, channel, reason, source, tls_stream};
+
+#[tokio::test]
+async fn an_oversized_body_is_refused_before_it_is_read() {
+    let world = World::dev().await;
+    let (mut client, _) = world.enrollment().await;
+    let request = v1::JoinRequest { token: vec![0; 64 * 1024], ..Default::default() };
+    let status = client.join(request).await.unwrap_err();
+    assert_eq!(reason(status), Reason::RequestTooLarge);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_cut_off() {
+    let world = World::dev_with(|raw| raw.body_timeout_ms = Some(300)).await;
+    let config = tls::operator_client(tls::Pins::one(world.pin), Arc::new(Clock::new())).unwrap();
+    let stream = tls_stream(world.address(), source(), config).await.unwrap();
+    let channel = channel(stream).await;
+    // Headers, and then a body that never comes.
+    let (_never, body) =
+        tokio::sync::mpsc::channel::<Result<hyper::body::Frame<hyper::body::Bytes>, tonic::Status>>(1);
+    let request = http::Request::post("/rap.fabric.v1.Enrollment/Join")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::new(Never(body)))
+        .unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(10), tower::ServiceExt::oneshot(channel, request));
+    let answer = answer.await.expect("an answer long before the request deadline").unwrap();
+    let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(reason(status), Reason::RequestTimeout);
+    world.stop().await;
+}
+
+/// A body of frames that may never come.
+struct Never(tokio::sync::mpsc::Receiver<Result<hyper::body::Frame<hyper::body::Bytes>, tonic::Status>>);
+
+impl hyper::body::Body for Never {
+    type Data = hyper::body::Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+#[tokio::test]
+async fn calls_beyond_the_burst_are_refused_and_a_session_is_not_counted() {
+    let world = World::dev_with(|raw| {
+        raw.unauthenticated_per_second = Some(1);
+        raw.unauthenticated_burst = Some(5);
+    })
+    .await;
+    let source = source();
+    let line = world.line_from(source).await;
+    let mut client = v1::enrollment_client::EnrollmentClient::new(line.channel.clone());
+    let mut refused = 0;
+    for _ in 0..20 {
+        match client.challenge(v1::EnrollmentChallengeRequest {}).await {
+            Ok(_) => {}
+            Err(status) => {
+                assert_eq!(reason(status), Reason::RateLimited);
+                refused += 1;
+            }
+        }
+    }
+    assert!((10..=15).contains(&refused), "{refused}");
+    let mut admin = v1::admin_client::AdminClient::new(line.channel);
+    for _ in 0..20 {
+        admin.status(world.request(v1::StatusRequest {})).await.unwrap();
+    }
+    let mut forged = tonic::Request::new(v1::StatusRequest {});
+    forged.metadata_mut().insert("authorization", "Bearer raps1.guess".parse().unwrap());
+    assert_eq!(reason(admin.status(forged).await.unwrap_err()), Reason::RateLimited);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed_at_the_handshake_deadline_and_others_get_in() {
+    let world = World::dev_with(|raw| {
+        raw.handshake_timeout_ms = Some(500);
+        raw.handshakes_per_source = Some(2);
+    })
+    .await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(world.address()).await.unwrap());
+    }
+    for stream in &mut silent {
+        let closed = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0; 16])).await;
+        assert!(matches!(closed.expect("closed by the server"), Ok(0) | Err(_)));
+    }
+    assert!(world.login().await.is_ok());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_session_only_the_open_calls_answer() {
+    let world = World::dev().await;
+    let mut admin = world.admin().await;
+    let open = admin.installation(v1::InstallationRequest {}).await.unwrap().into_inner();
+    assert_eq!((open.mode.as_str(), open.state.as_str()), ("dev", "active"));
+    let status = admin.status(v1::StatusRequest {}).await.unwrap_err();
+    assert_eq!(reason(status), Reason::SessionMissing);
+    let status = admin.cluster_list(v1::ClusterListRequest {}).await.unwrap_err();
+    assert_eq!(reason(status), Reason::SessionMissing);
+    // A logged-out session is as good as none.
+    let request = world.request(v1::LogoutRequest {});
+    admin.logout(request).await.unwrap();
+    let status = admin.status(world.request(v1::StatusRequest {})).await.unwrap_err();
+    assert_eq!(reason(status), Reason::SessionMissing);
+    world.stop().await;
+}

@@ -1,0 +1,208 @@
+//! A control plane on loopback with a database of its own, and an operator who is logged in.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use hyper_util::rt::TokioIo;
+use rap_contract::{EXPORTER_LABEL, KeyFile, LOGIN_PROOF, Signer, sign_proof};
+use rap_control_plane::config::{Config, Raw};
+use rap_control_plane::database::Database;
+use rap_control_plane::init::{self, Made};
+use rap_control_plane::serve::{self, Running};
+use rap_runtime::{Clock, Refusal, tls};
+use rap_store::testing::TestDatabase;
+use rap_types::{Digest, Reason};
+use rap_wire::v1;
+use rap_wire::v1::admin_client::AdminClient;
+use rap_wire::v1::enrollment_client::EnrollmentClient;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
+
+/// A running control plane and what tests need to reach it.
+pub struct World {
+    pub running: Running,
+    pub owner: Signer,
+    pub pin: Digest,
+    pub made: Made,
+    _directory: tempfile::TempDir,
+    pub database: TestDatabase,
+    session: Mutex<Option<String>>,
+}
+
+/// A connection without a client certificate.
+pub struct Line {
+    pub channel: Channel,
+    pub exporter: [u8; 32],
+}
+
+static SOURCES: AtomicU32 = AtomicU32::new(0);
+
+/// A loopback address nobody used yet: limits count per source.
+pub fn source() -> IpAddr {
+    let number = SOURCES.fetch_add(1, Ordering::Relaxed) + 1;
+    IpAddr::V4(Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 0).to_bits() + number))
+}
+
+impl World {
+    /// A development installation with an operator session.
+    pub async fn dev() -> Self {
+        Self::dev_with(|_| ()).await
+    }
+
+    /// The same with other options.
+    pub async fn dev_with(change: impl FnOnce(&mut Raw)) -> Self {
+        let world = Self::start("dev", None, change).await;
+        world.login().await.unwrap();
+        world
+    }
+
+    /// A strict installation that waits for its activation.
+    pub async fn strict(root_key: &Path) -> Self {
+        Self::start("strict", Some(root_key), |_| ()).await
+    }
+
+    async fn start(mode: &str, root_key: Option<&Path>, change: impl FnOnce(&mut Raw)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut raw = Raw {
+            data_dir: Some(directory.path().join("data")),
+            listen: Some("127.0.0.1:0".into()),
+            control_urls: Some(vec!["https://127.0.0.1:8443".into()]),
+            authority_mode: Some(mode.into()),
+            root_key: root_key.map(Into::into),
+            ..Raw::default()
+        };
+        change(&mut raw);
+        let config = Config::resolve(&raw).unwrap();
+        let database = TestDatabase::migrated().await;
+        let data = init::prepare(&config).unwrap();
+        let opened = || Database { target: database.target().clone(), embedded: None };
+        let made = init::init(&config, &data, &opened(), directory.path()).await.unwrap();
+        let running = serve::start(config, opened()).await.unwrap();
+        let pin = running.control.installation.facts.tls_ca_pin;
+        let owner = match &made.owner_key {
+            Some(path) => {
+                let file = KeyFile::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+                file.unprotected().unwrap().unwrap()
+            }
+            None => Signer::generate(&mut rand::rng()),
+        };
+        Self { running, owner, pin, made, _directory: directory, database, session: Mutex::default() }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.running.address
+    }
+
+    /// A fresh connection from a fresh source.
+    pub async fn line(&self) -> Line {
+        self.line_from(source()).await
+    }
+
+    pub async fn line_from(&self, source: IpAddr) -> Line {
+        let config = tls::operator_client(tls::Pins::one(self.pin), Arc::new(Clock::new())).unwrap();
+        let stream = tls_stream(self.address(), source, config).await.unwrap();
+        let exporter = tls::exporter(stream.get_ref().1, EXPORTER_LABEL).unwrap();
+        Line { channel: channel(stream).await, exporter }
+    }
+
+    pub async fn enrollment(&self) -> (EnrollmentClient<Channel>, [u8; 32]) {
+        let line = self.line().await;
+        (EnrollmentClient::new(line.channel), line.exporter)
+    }
+
+    /// An operator's client; requests are made with [`Self::request`].
+    pub async fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.line().await.channel).max_decoding_message_size(64 << 20)
+    }
+
+    /// Logs the owner in.
+    pub async fn login(&self) -> Result<v1::LoginAnswer, Refusal> {
+        let line = self.line().await;
+        let mut admin = AdminClient::new(line.channel);
+        let challenge = admin.login_challenge(v1::LoginChallengeRequest {}).await?.into_inner();
+        let signature = login_proof(&self.owner, &challenge, &line.exporter);
+        let operator_key = self.owner.public().to_vec();
+        let request = v1::LoginRequest { operator_key, nonce: challenge.nonce, signature };
+        let answer = admin.login(request).await?.into_inner();
+        *self.session.lock().unwrap() = Some(answer.session.clone());
+        Ok(answer)
+    }
+
+    /// A message with the owner's session.
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(session) = &*self.session.lock().unwrap() {
+            request.metadata_mut().insert("authorization", format!("Bearer {session}").parse().unwrap());
+        }
+        request
+    }
+
+    /// Creates a cluster with quick timing.
+    pub async fn cluster(&self, name: &str) -> v1::Cluster {
+        let request = v1::ClusterCreateRequest {
+            name: name.into(),
+            fresh_for_ms: 20_000,
+            refresh_every_ms: 5_000,
+            ..Default::default()
+        };
+        self.admin().await.cluster_create(self.request(request)).await.unwrap().into_inner()
+    }
+
+    /// Creates a token and returns it in text form.
+    pub async fn token(&self, cluster: &str, uses: u32, auto_approve: bool) -> v1::TokenCreateAnswer {
+        let request = v1::TokenCreateRequest {
+            cluster: cluster.into(),
+            uses,
+            auto_approve,
+            ttl_ms: 3_600_000,
+            ..Default::default()
+        };
+        self.admin().await.token_create(self.request(request)).await.unwrap().into_inner()
+    }
+
+    pub async fn stop(self) {
+        self.running.stop().await;
+    }
+}
+
+pub fn login_proof(owner: &Signer, challenge: &v1::LoginChallengeAnswer, exporter: &[u8; 32]) -> Vec<u8> {
+    let proof = v1::LoginProof {
+        installation_id: challenge.installation_id.clone(),
+        operator_key: owner.public().to_vec(),
+        nonce: challenge.nonce.clone(),
+        exporter: exporter.to_vec(),
+    };
+    sign_proof(LOGIN_PROOF, &proof, owner)
+}
+
+/// Connects from `source` and finishes the TLS handshake.
+pub async fn tls_stream(
+    address: SocketAddr,
+    source: IpAddr,
+    config: Arc<rustls::ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    tokio_rustls::TlsConnector::from(config).connect(tls::any_server_name(), stream).await
+}
+
+/// A gRPC channel over one connection; it cannot reconnect.
+pub async fn channel(stream: TlsStream<TcpStream>) -> Channel {
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_: Uri| {
+        let stream = stream.take().ok_or_else(|| std::io::Error::other("this connection is over"));
+        async move { stream }
+    });
+    Endpoint::from_static("http://control-plane").connect_with_connector(connector).await.unwrap()
+}
+
+/// The reason a call was refused for.
+pub fn reason(status: Status) -> Reason {
+    Refusal::from(&status).reason
+}
