@@ -1,38 +1,11 @@
 //! What signing and verifying one cluster head costs.
 
+mod signed_head;
+
 use criterion::{Criterion, criterion_group, criterion_main};
-use rap_contract::{Audience, Expectation, HeadFacts, HeaderTerms, KeySet, Signer, sign};
-use rap_types::{ClusterId, InstallationId, KeyId, Wall};
+use rap_contract::{Expectation, HeadFacts, KeySet, Signer, sign};
 use rap_wire::v1;
-
-const INSTALLATION: InstallationId = InstallationId::from_bytes([1; 16]);
-const CLUSTER: ClusterId = ClusterId::from_bytes([2; 16]);
-const ISSUED_AT: Wall = Wall(1_800_000_000_000);
-
-fn head(issuer: KeyId) -> v1::ClusterHead {
-    let header = HeaderTerms {
-        installation: INSTALLATION,
-        cluster: CLUSTER,
-        audience: Audience::Cluster(CLUSTER),
-        issuer,
-        incarnation: 1,
-        sequence: 9,
-        issued_at: ISSUED_AT,
-        expires_at: None,
-        critical: Vec::new(),
-    };
-    v1::ClusterHead {
-        header: Some(header.to_wire()),
-        incarnation: 1,
-        version: 9,
-        refresh: 0,
-        tree_size: 1 << 14,
-        root: vec![3; 32],
-        previous_head: vec![4; 32],
-        fresh_until_ms: ISSUED_AT.0 + 300_000,
-        reconnect_window_ms: 5_000,
-    }
-}
+use signed_head::{CLUSTER, INSTALLATION, ISSUED_AT, head};
 
 fn heads(criterion: &mut Criterion) {
     let authority = Signer::from_seed(&[7; 32]);

@@ -1,1 +1,20 @@
-//! Benchmark scenarios.
+//! Benchmark scenarios: what the product's speed and size bars are measured with.
+//!
+//! Owns the measuring and the form of its results. Never shipped; nothing depends on it.
+
+mod agent;
+mod cli;
+mod commits;
+mod control_plane;
+mod dial;
+mod machine;
+mod measure;
+mod operator;
+mod process;
+mod report;
+mod spine;
+mod swarm;
+
+pub use cli::Cli;
+pub use report::{Report, Row};
+pub use spine::run as spine;

@@ -1,0 +1,99 @@
+//! The command line. Owns names and help; the scenarios own what they do.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+use crate::machine;
+
+/// Measure this machine against the design's bars.
+///
+/// Prints a table and writes <out>/NAME.json (schema rap.bench.v1): one row per bar, with every run. A bar
+/// that could not be measured is a row with "met": null and the reason.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version, max_term_width = 100)]
+pub struct Cli {
+    /// Scenario.
+    #[command(subcommand)]
+    scenario: Scenario,
+    /// Fewer and shorter rounds: under a minute instead of under four.
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Rounds of each row [default: 5, or 3 with --quick].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Simulated nodes.
+    #[arg(long, global = true, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    nodes: u32,
+    /// Only rows whose id starts with this; repeatable.
+    #[arg(long, global = true, value_name = "ID")]
+    only: Vec<String>,
+    /// Folder of the programs under test [default: the folder of this program].
+    #[arg(long, global = true, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Folder of the results.
+    #[arg(long, global = true, value_name = "DIR", default_value = "artifacts/bench")]
+    out: PathBuf,
+    /// Keep the run's folder (state and logs) and print its path.
+    #[arg(long, global = true)]
+    keep: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Scenario {
+    /// Join, distribution, cold start, memory, and the cores' own costs.
+    Spine,
+}
+
+/// How a scenario is to be run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Fewer and shorter rounds.
+    pub quick: bool,
+    /// Rounds of each row.
+    pub rounds: u32,
+    /// Simulated nodes.
+    pub nodes: u32,
+    /// Starts of wanted ids; empty for all.
+    pub only: Vec<String>,
+    /// Folder of the programs under test.
+    pub programs: PathBuf,
+    /// Keep the run's folder.
+    pub keep: bool,
+}
+
+impl Settings {
+    /// True if any of these rows is wanted.
+    pub fn wants(&self, ids: &[&str]) -> bool {
+        self.only.is_empty() || ids.iter().any(|id| self.only.iter().any(|start| id.starts_with(start)))
+    }
+}
+
+impl Cli {
+    /// Runs the scenario.
+    ///
+    /// # Errors
+    /// When no result could be written. Rows that could not be measured are in the result.
+    pub fn run(self) -> Result<()> {
+        let own = std::env::current_exe().context("own path")?;
+        let beside = own.parent().context("own folder")?;
+        let settings = Settings {
+            quick: self.quick,
+            rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 5 }),
+            nodes: self.nodes,
+            only: self.only,
+            programs: self.programs.unwrap_or_else(|| beside.to_owned()),
+            keep: self.keep,
+        };
+        machine::keep_to_core(machine::MEASURING_CORE);
+        let report = match self.scenario {
+            Scenario::Spine => crate::spine::run(&settings)?,
+        };
+        println!("{report}");
+        let file = report.write(&self.out)?;
+        println!("written: {}", file.display());
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! This machine and this checkout, and which core does what.
+
+use std::process::Command;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// Core of control plane and PostgreSQL.
+pub const CONTROL_CORE: usize = 0;
+/// Core of everything else: nodes, and the measuring itself.
+pub const MEASURING_CORE: usize = 1;
+
+/// The commit that is checked out, with `-dirty` if sources differ from it.
+pub fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output =
+            Command::new("git").args(arguments).output().ok().filter(|output| output.status.success());
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
+    let changes = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)artifacts"];
+    match git(&changes) {
+        Some(changes) if changes.is_empty() => commit,
+        _ => commit + "-dirty",
+    }
+}
+
+/// Cores of the machine.
+pub fn cores() -> usize {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines().filter(|line| line.starts_with("processor")).count().max(1)
+}
+
+/// Release of the running kernel.
+pub fn kernel() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
+/// How programs are spread over cores.
+pub fn placement() -> String {
+    if cores() < 2 {
+        return "one core for everything".to_owned();
+    }
+    format!("core {CONTROL_CORE}: control plane and PostgreSQL; core {MEASURING_CORE}: nodes and measuring")
+}
+
+/// Keeps this thread, and what it starts from now on, to one core. Does nothing on a machine with one.
+pub fn keep_to_core(core: usize) {
+    let mut only = CpuSet::new();
+    if cores() >= 2 && only.set(core).is_ok() {
+        // A container may forbid it; then the kernel places freely, which only adds noise.
+        let _ = sched_setaffinity(Pid::from_raw(0), &only);
+    }
+}
+
+/// Runs `start` on another core, so that a process it starts stays there.
+pub fn on_core<T>(core: usize, start: impl FnOnce() -> T) -> T {
+    let before = sched_getaffinity(Pid::from_raw(0));
+    keep_to_core(core);
+    let started = start();
+    if let Ok(before) = before {
+        let _ = sched_setaffinity(Pid::from_raw(0), &before);
+    }
+    started
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_core_is_given_back() {
+        let before = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        on_core(CONTROL_CORE, || ());
+        assert_eq!(sched_getaffinity(Pid::from_raw(0)).unwrap(), before);
+    }
+
+    #[test]
+    fn the_machine_is_described() {
+        assert!(cores() >= 1);
+        assert!(!kernel().is_empty());
+    }
+}

@@ -1,0 +1,106 @@
+//! One node's sync stream: the shipped node core decides, this moves messages.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rap_node::{ContactFacts, Input, Node, NodeSettings, Output};
+use rap_runtime::tls::{self, Pins};
+use rap_runtime::{Clock, Refusal, boot_id};
+use rap_trust::{Floors, Record};
+use rap_wire::v1;
+use rap_wire::v1::node_message::Body;
+use rap_wire::v1::node_sync_client::NodeSyncClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::enroll::Enrolled;
+use super::{Board, Target};
+use crate::dial::dial;
+
+/// Holds the stream of one node; returns only when it is lost.
+///
+/// # Errors
+/// Why it was lost.
+pub async fn attend(enrolled: Enrolled, target: &Target, index: usize, board: &Board) -> Result<Infallible> {
+    let clock = Clock::new();
+    let config = tls::node_client(Pins::one(target.pin), &enrolled.leaf, Arc::new(clock))?;
+    let line = dial(target.server, enrolled.source, config, tls::ALPN_NODE).await?;
+    let (queue, receiver) = mpsc::channel(QUEUE);
+    let mut member = Member { node: node(enrolled)?, queue, index, board };
+    member.handle(Input::StreamOpened)?;
+    let mut client = NodeSyncClient::new(line.channel).max_decoding_message_size(MESSAGE_CAP);
+    let answer = client.sync(ReceiverStream::new(receiver)).await.map_err(Refusal::from)?;
+    let mut messages = answer.into_inner();
+    loop {
+        let due = member.node.poll_timeout(clock.now()).map(|due| due.since(clock.now().mono));
+        tokio::select! {
+            message = messages.message() => {
+                let message = message.map_err(Refusal::from)?.context("the stream ended")?;
+                member.handle(Input::Control(Box::new(message)))?;
+            }
+            () = tokio::time::sleep(due.unwrap_or(FAR)) => member.handle(Input::TimedOut)?,
+        }
+    }
+}
+
+fn node(enrolled: Enrolled) -> Result<Node> {
+    let floors = Floors::initial(enrolled.pinned.incarnation);
+    let settings = NodeSettings {
+        pinned: enrolled.pinned,
+        floors,
+        wireguard_private_key: enrolled.wireguard_key,
+        contact: ContactFacts {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: boot_id()?,
+            ..ContactFacts::default()
+        },
+    };
+    Ok(Node::start(settings, &[], None, Clock::new().now()))
+}
+
+struct Member<'a> {
+    node: Node,
+    queue: mpsc::Sender<v1::NodeMessage>,
+    index: usize,
+    board: &'a Board,
+}
+
+impl Member<'_> {
+    fn handle(&mut self, input: Input) -> Result<()> {
+        let clock = Clock::new();
+        self.node.handle(input, clock.now());
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Persist(id, record) => {
+                    self.verified(&record);
+                    self.node.handle(Input::Persisted(id), clock.now());
+                }
+                Output::Send(message) => {
+                    if matches!(message.body, Some(Body::Nack(_))) {
+                        self.board.refused(self.index);
+                    }
+                    self.queue.try_send(*message).context("the stream does not take messages")?;
+                }
+                Output::Reconnect(_) => bail!("the control plane goes away"),
+                Output::Alarm(evidence) => bail!("two histories at {}", evidence.order),
+                // There is no data plane here.
+                Output::Publish(_) | Output::Ping(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The acceptor asks to store only what it has verified down to the last chunk.
+    fn verified(&self, record: &Record) {
+        if let Some(snapshot) = &record.snapshot {
+            let version = record.contents_changed.then_some(snapshot.head().order.version.0);
+            self.board.verified(self.index, version, snapshot.contents().peers.len());
+        }
+    }
+}
+
+const QUEUE: usize = 64;
+const MESSAGE_CAP: usize = 4 * 1024 * 1024;
+const FAR: Duration = Duration::from_secs(3600);

@@ -1,0 +1,141 @@
+//! Simulated nodes in this process: each with an identity of its own, enrolled and connected for real, with
+//! the shipped cores deciding. Only their disks are imagined: what is to be stored counts as stored.
+
+mod board;
+mod enroll;
+mod member;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rap_contract::{Expectation, JoinTokenText};
+use rap_runtime::TaskGroup;
+use rap_trust::known_features;
+use rap_types::Digest;
+use tokio::sync::Semaphore;
+
+pub use board::{Board, Seen};
+use enroll::{Enrolled, enroll};
+use member::attend;
+
+/// Where and with what the nodes join.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The control plane.
+    pub server: SocketAddr,
+    /// A token with a use for every node.
+    pub token: Arc<str>,
+    /// SHA-256 of the control plane's TLS CA key, as the token pins it.
+    pin: Digest,
+}
+
+impl Target {
+    /// Reads the pin from the token.
+    pub fn new(server: SocketAddr, token: &str) -> Result<Self> {
+        let text = JoinTokenText::parse(token).map_err(refused)?;
+        let expect = Expectation { features: known_features(true), ..Expectation::default() };
+        let opened = text.open(&expect).map_err(refused)?;
+        let pin = Digest::from_slice(&opened.server_trust_pin).ok().context("the token pins no server")?;
+        Ok(Self { server, token: token.into(), pin })
+    }
+}
+
+/// The connected nodes. Dropping it ends them.
+#[derive(Debug)]
+pub struct Swarm {
+    /// Names by index.
+    pub names: Vec<String>,
+    /// How long each one's join took, from the first connection to its first verified snapshot, milliseconds.
+    pub join_ms: Vec<f64>,
+    /// What they have verified.
+    pub board: Arc<Board>,
+    tasks: TaskGroup,
+}
+
+impl Swarm {
+    /// Enrols `count` nodes and waits until each has verified a snapshot that names all the others.
+    pub async fn start(target: &Target, count: usize) -> Result<Self> {
+        let tasks = TaskGroup::new();
+        let board = Arc::new(Board::new(count));
+        let gate = Arc::new(Semaphore::new(JOINING_AT_ONCE));
+        for index in 0..count {
+            let (target, board, gate, end) = (target.clone(), board.clone(), gate.clone(), tasks.token());
+            tasks.spawn("node", async move {
+                let life = live(&target, index, &board, &gate);
+                tokio::select! {
+                    () = end.cancelled() => {}
+                    Err(error) = life => board.fail(index, &error),
+                }
+            });
+        }
+        let mut swarm = Self { names: (0..count).map(name).collect(), join_ms: Vec::new(), board, tasks };
+        swarm.board.wait(GATHERING, |seen| seen.iter().all(|seen| seen.peers == count - 1)).await?;
+        swarm.join_ms = swarm.board.look(|seen| seen.iter().filter_map(|seen| seen.join_ms).collect());
+        Ok(swarm)
+    }
+
+    /// Ends every node.
+    pub async fn stop(&self) {
+        self.tasks.shutdown(Duration::from_secs(5)).await;
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        self.tasks.cancel();
+    }
+}
+
+/// One node from its first connection on. Returns only when it fails.
+async fn live(
+    target: &Target,
+    index: usize,
+    board: &Board,
+    gate: &Semaphore,
+) -> Result<std::convert::Infallible> {
+    let turn = gate.acquire().await?;
+    board.begin(index);
+    let enrolled: Enrolled = enroll(target, source(index), &name(index)).await?;
+    let joining = async {
+        board.wait_for(index, |seen| seen.join_ms.is_some()).await;
+        drop(turn);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = joining => unreachable!("joining never ends"),
+        ended = attend(enrolled, target, index, board) => ended,
+    }
+}
+
+fn name(index: usize) -> String {
+    format!("sim-{index}")
+}
+
+/// Every node has an address of its own, so that limits per source see as many sources as there are nodes.
+fn source(index: usize) -> IpAddr {
+    let [_, high, middle, low] = u32::try_from(index + 1).unwrap_or(u32::MAX).to_be_bytes();
+    Ipv4Addr::new(127, 64 | high, middle, low).into()
+}
+
+fn refused(reject: rap_contract::Reject) -> anyhow::Error {
+    anyhow::anyhow!("{}: {}", reject.reason.code(), reject.what)
+}
+
+const JOINING_AT_ONCE: usize = 8;
+const GATHERING: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn ten_thousand_nodes_have_as_many_loopback_addresses() {
+        let sources: BTreeSet<IpAddr> = (0..10_000).map(source).collect();
+        assert_eq!(sources.len(), 10_000);
+        assert!(sources.iter().all(IpAddr::is_loopback));
+        assert!(!sources.contains(&IpAddr::from(Ipv4Addr::LOCALHOST)));
+    }
+}
