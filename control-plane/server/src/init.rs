@@ -120,7 +120,7 @@ async fn make(
         activate_dev(&mut transaction, &manifest, &owner, now).await.map_err(fault)?;
         data.write("dev.manifest", &manifest, 0o644)?;
         made.activation_manifest = Some(data.file("dev.manifest"));
-        made.owner_key = Some(data.file("dev-owner.key"));
+        made.owner_key = Some(data.file("dev.owner.key"));
     } else {
         let path = write_request(data, &request, here)?;
         made.next = format!("rapctl root sign-activation {} --owner owner@example.com", path.display());
@@ -142,7 +142,7 @@ fn dev_owner(
         .map_err(|reject| fault(reject.into()))?;
     data.write_key("dev-root.key", "product-root", &root)?;
     data.write_root(&PublicKeyFile::of("product-root", root.public()))?;
-    data.write_key("dev-owner.key", "owner", &owner)?;
+    data.write_key("dev.owner.key", "owner", &owner)?;
     let grant =
         OperatorGrant { key: owner.public(), name: DEV_OWNER.to_owned(), platform_role: "platform_owner" };
     Ok((manifest, grant))

@@ -1,4 +1,4 @@
-//! How informed a node is, and what it may still do without the control plane (design page 05).
+//! How informed a node is, and what it may still do without the control plane.
 //!
 //! Owns the two deadlines and the table of activities. Refuses to own contact: whether a stream is up
 //! is the uplink's fact.

@@ -94,7 +94,7 @@ impl HeaderTerms {
         }
     }
 
-    /// Checks a header in the order of design/02: issuer, installation, cluster, audience, times, critical.
+    /// Checks a header in this order: issuer, installation, cluster, audience, times, critical.
     pub(crate) fn check(
         header: Option<&v1::Header>,
         issuer: KeyId,

@@ -78,7 +78,7 @@ impl ControlPlane {
 
     /// The first owner's key file.
     pub fn owner_key(&self) -> PathBuf {
-        self.data_dir.join("dev-owner.key")
+        self.data_dir.join("dev.owner.key")
     }
 
     fn manifest(&self) -> PathBuf {
