@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use rap_contract::{ActivationTerms, Expectation, LOGIN_PROOF, PublicKeyFile, Signer, sign_proof};
+use rap_contract::{
+    ActivationTerms, Expectation, FEATURE_DEV, LOGIN_PROOF, PublicKeyFile, Signer, sign_proof,
+};
 use rap_runtime::{Fault, Refusal};
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
 use rap_wire::v1;
@@ -99,7 +101,9 @@ fn target_of_manifest(command: &Login, path: &Path) -> anyhow::Result<Target> {
                 .map_err(|reject| {
                     Fault::new(reject.reason, format!("{}: {}", root.display(), reject.what))
                 })?;
-            let expect = Expectation { cluster: Some(ClusterId::ZERO), ..Expectation::default() };
+            // A development manifest is its owner's business: the server shows its mode.
+            let features: &[&str] = &[FEATURE_DEV];
+            let expect = Expectation { cluster: Some(ClusterId::ZERO), features, ..Expectation::default() };
             ActivationTerms::open(&bytes, &roots, &expect)
                 .map_err(|reject| Fault::new(reject.reason, format!("{}: {}", path.display(), reject.what)))?
                 .1

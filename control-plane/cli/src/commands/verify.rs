@@ -2,6 +2,7 @@
 
 use rap_contract::{EXPORT_CAP, PublicKeyFile, VerifiedExport, open_export};
 use rap_runtime::Fault;
+use rap_types::Reason;
 use rap_wire::v1;
 use serde_json::json;
 
@@ -11,7 +12,11 @@ use crate::output::{Answer, clean, time};
 
 pub(crate) fn run(global: &Global, command: &Verify) -> anyhow::Result<()> {
     let fault = |path: &std::path::Path, reject: rap_contract::Reject| {
-        Fault::new(reject.reason, format!("{}: {}", path.display(), reject.what))
+        let what = match reject.reason {
+            Reason::AuthorityDevRefused => "signed by a development installation; --dev accepts it",
+            _ => reject.what,
+        };
+        Fault::new(reject.reason, format!("{}: {what}", path.display()))
     };
     let roots = PublicKeyFile::parse(&files::read_text(&command.root, 64 * 1024)?)
         .and_then(|file| file.key_set::<v1::ActivationManifest>())
