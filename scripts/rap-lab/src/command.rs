@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
+use crate::guard::release_signals;
 use crate::process::Process;
 use crate::view::View;
 
@@ -99,6 +100,7 @@ impl Invocation {
             .current_dir(view.home())
             .stdin(Stdio::null())
             .process_group(0);
+        release_signals(&mut command);
         command
     }
 }

@@ -1,5 +1,7 @@
 //! Ctrl-C and the overall deadline. Owns that a run that is stopped from outside still removes what it made.
 
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -16,9 +18,18 @@ pub struct Guard {
 }
 
 /// Blocks SIGINT and SIGTERM for this thread and those it starts, so that the guard's thread takes them. Call before the first
-/// thread is started. Children are started with an empty mask.
+/// thread is started. Children would inherit that and never hear SIGTERM: each needs [`release_signals`].
 pub fn hold_signals() -> Result<()> {
     stop_signals().thread_block().context("block signals")
+}
+
+/// Makes a program start with no signal blocked.
+#[allow(unsafe_code)]
+pub fn release_signals(command: &mut Command) {
+    let release = || Ok(stop_signals().thread_unblock()?);
+    // SAFETY: the closure runs between fork and exec and makes one async-signal-safe system call, without allocating or
+    // touching locks.
+    unsafe { command.pre_exec(release) };
 }
 
 impl Guard {
@@ -52,4 +63,25 @@ fn end(folder: &Folder, code: i32) -> ! {
         eprintln!("lab {}: {error:#}", folder.lab());
     }
     std::process::exit(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Process;
+    use rustix::process::Signal as Sent;
+
+    #[test]
+    fn a_program_hears_sigterm_although_the_thread_that_starts_it_holds_it() {
+        hold_signals().expect("hold");
+        let mut command = Command::new("sleep");
+        release_signals(&mut command);
+        let mut child = command.arg("305").spawn().expect("sleep");
+        let process = Process::with_pid(child.id() as i32).expect("process");
+        assert!(process.signal(Sent::TERM));
+        let ended = process.wait_end(Duration::from_secs(20));
+        process.signal(Sent::KILL);
+        child.wait().expect("end");
+        assert!(ended);
+    }
 }

@@ -15,6 +15,7 @@ use rustix::process::Signal;
 
 use crate::command::{Invocation, find_program};
 use crate::folder::Folder;
+use crate::guard::release_signals;
 use crate::ledger::{Ledger, PartRecord};
 use crate::process::Process;
 use crate::unit::{Restart, Unit};
@@ -159,6 +160,7 @@ impl Service {
         let program = find_program(&name, &path).with_context(|| format!("{name} is not on the PATH"))?;
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut command = Command::new(program);
+        release_signals(&mut command);
         command.args(&invocation.arguments).envs(&unit.variables).current_dir("/").stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log).process_group(0);
         for (file, optional) in &unit.variable_files {

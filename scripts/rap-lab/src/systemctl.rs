@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use crate::command::tail;
 use crate::folder::Folder;
+use crate::guard::release_signals;
 use crate::supervise::Service;
 use crate::unit::Unit;
 use crate::view::{FOLDER_VARIABLE, HOST_VARIABLE};
@@ -66,7 +67,9 @@ fn start(service: &Service) -> Result<()> {
     service.forget_state();
     let folder = std::env::var(FOLDER_VARIABLE)?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(service.log())?;
-    let mut watcher = Command::new(PathBuf::from(folder).join("bin/rap-lab"))
+    let mut watcher = Command::new(PathBuf::from(folder).join("bin/rap-lab"));
+    release_signals(&mut watcher);
+    let mut watcher = watcher
         .args(["watch-unit", &service.unit_name()])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -151,9 +151,8 @@ impl Control {
 
     /// A development installation signs its own activation and leaves it with its owner's key in its data directory.
     fn log_in(&self) -> Result<()> {
-        let (data, url) = (self.data(), &self.url);
-        let (manifest, key) = (data.join("dev.manifest"), data.join("dev.owner.key"));
-        self.rapctl(&format!("login {url} --activate {} --key {}", manifest.display(), key.display()))?;
+        let manifest = self.data().join("dev.manifest");
+        self.rapctl(&format!("login {} --activate {}", self.url, manifest.display()))?;
         Ok(())
     }
 

@@ -5,9 +5,10 @@ mod chaos;
 mod story;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
-use crate::check::Report;
+use crate::check::{Check, Report};
 use crate::fabric::{Control, Node, Pace, SETTLE};
 use crate::lab::Lab;
 use crate::mode::Mode;
@@ -48,26 +49,50 @@ pub fn run(lab: &Lab, wish: Wish) -> Result<bool> {
     let listed = approved(&control)?;
     let pings = ping_pairs(&nodes)?;
     story.pings(&pings);
-    let mut document = json!({
-        "schema": "rap.quickstart.v1",
-        "mode": if lab.mode() == Mode::Namespaces { "namespaces" } else { "loopback" },
-        "seconds": started.elapsed().as_secs_f64(),
-        "nodes": listed,
-        "pings": pings,
-    });
-    let mut ok = pings.iter().all(|ping| ping["loss"] == 0.0);
+    let mut document = Document {
+        schema: "rap.quickstart.v1",
+        ok: pings.iter().all(|ping| ping.loss == 0.0),
+        mode: lab.mode(),
+        seconds: started.elapsed().as_secs_f64(),
+        nodes: listed,
+        pings,
+        checks: Vec::new(),
+    };
     if wish.chaos {
         let mut report = Report::silent(NAME);
         chaos::run(lab, &control, &nodes, &story, &mut report)?;
-        ok &= report.ok();
-        document["ok"] = ok.into();
-        document["checks"] = serde_json::to_value(report.checks())?;
+        document.ok &= report.ok();
+        document.checks = report.checks().to_vec();
     }
-    story.ends(lab, ok);
+    story.ends(lab, document.ok);
     if wish.json {
-        println!("{document}");
+        println!("{}", serde_json::to_string(&document)?);
     }
-    Ok(ok)
+    Ok(document.ok)
+}
+
+/// What `--json` ends with.
+#[derive(Debug, Serialize)]
+struct Document {
+    schema: &'static str,
+    ok: bool,
+    mode: Mode,
+    seconds: f64,
+    nodes: Vec<Value>,
+    pings: Vec<PairPing>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<Check>,
+}
+
+/// Pings of one pair, one way.
+#[derive(Debug, Serialize)]
+struct PairPing {
+    from: String,
+    to: String,
+    /// Median, milliseconds.
+    overlay_rtt_ms: Option<f64>,
+    /// Share without an answer, 0 to 1.
+    loss: f64,
 }
 
 /// The first node asks and waits, as a stranger's host would; the others hold a token that approves them.
@@ -110,19 +135,23 @@ fn approved(control: &Control) -> Result<Vec<Value>> {
             .collect::<serde_json::Map<_, _>>()
             .into()
     };
-    Ok(nodes.iter().map(pick).collect())
+    let mut nodes: Vec<Value> = nodes.iter().map(pick).collect();
+    nodes.sort_by_key(|node| node["name"].to_string());
+    Ok(nodes)
 }
 
-fn ping_pairs(nodes: &[Node]) -> Result<Vec<Value>> {
+fn ping_pairs(nodes: &[Node]) -> Result<Vec<PairPing>> {
     let mut pings = Vec::new();
     for from in nodes {
         for to in nodes.iter().filter(|to| to.name() != from.name()) {
             from.wait_answer(to)?;
             let counted = from.ping(to, PINGS)?;
-            pings.push(json!({
-                "from": from.name(), "to": to.name(),
-                "overlay_rtt_ms": counted.median_ms(), "loss": counted.loss(),
-            }));
+            pings.push(PairPing {
+                from: from.name().to_owned(),
+                to: to.name().to_owned(),
+                overlay_rtt_ms: counted.median_ms(),
+                loss: counted.loss(),
+            });
         }
     }
     Ok(pings)

@@ -1,7 +1,6 @@
 //! What the quickstart tells while it works. Owns the words; with JSON they go to standard error.
 
-use serde_json::Value;
-
+use super::PairPing;
 use crate::check::Report;
 use crate::lab::Lab;
 use crate::mode::Mode;
@@ -35,13 +34,10 @@ impl Story {
     }
 
     /// Pings, one line each.
-    pub fn pings(&self, pings: &[Value]) {
-        for ping in pings {
-            let (from, to) = (ping["from"].as_str().unwrap_or("?"), ping["to"].as_str().unwrap_or("?"));
-            let rtt =
-                ping["overlay_rtt_ms"].as_f64().map_or("no answer".to_owned(), |rtt| format!("{rtt:.3} ms"));
-            let loss = 100.0 * ping["loss"].as_f64().unwrap_or(1.0);
-            self.tell(&format!("   {from} -> {to}  {rtt}, {loss:.0} % lost"));
+    pub(super) fn pings(&self, pings: &[PairPing]) {
+        for PairPing { from, to, overlay_rtt_ms, loss } in pings {
+            let rtt = overlay_rtt_ms.map_or("no answer".to_owned(), |rtt| format!("{rtt:.3} ms"));
+            self.tell(&format!("   {from} -> {to}  {rtt}, {:.0} % lost", 100.0 * loss));
         }
     }
 

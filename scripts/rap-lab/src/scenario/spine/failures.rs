@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -52,50 +53,64 @@ pub fn dataplane_restart(lab: &Lab, one: &Node, other: &Node) -> Result<Finding>
 
 /// PostgreSQL dies under load; nothing that was acknowledged is lost and the control plane recovers by itself.
 pub fn postgres_kill(lab: &Lab, control: &Control, one: &Node, other: &Node) -> Result<Finding> {
-    let postgres = control.postgres(lab)?;
+    let before = control.part(lab)?.process()?;
     let watch = one.watch(lab, other)?;
-    let (done, mut acknowledged, mut refused) = (AtomicBool::new(false), BTreeSet::new(), 0_usize);
+    let (load, done) = (Mutex::new(Load::default()), AtomicBool::new(false));
     let recovered = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            while !done.load(Ordering::SeqCst) {
-                match control.ask(&format!("token create --cluster {CLUSTER} --ttl 1h")) {
-                    Ok(token) => drop(acknowledged.insert(id_of(&token))),
-                    Err(_) => refused += 1,
-                }
-            }
-        });
-        let recovered = kill_and_wait(lab, control, postgres);
+        for _ in 0..WRITERS {
+            scope.spawn(|| write_until(&done, control, &load));
+        }
+        let recovered = kill_under_load(lab, control, &load);
         done.store(true, Ordering::SeqCst);
-        writer.join().map_err(|_| anyhow::anyhow!("panic while writing"))?;
         recovered
     })?;
     let pings = watch.end()?;
+    one.wait_healthy()?;
+    let load = load.into_inner().unwrap_or_else(PoisonError::into_inner);
     let tokens = control.ask(&format!("token list --cluster {CLUSTER}"))?;
     let kept: BTreeSet<String> = tokens["tokens"].as_array().context("tokens")?.iter().map(id_of).collect();
-    let lost = acknowledged.difference(&kept).count();
-    one.wait_healthy()?;
+    let lost = load.acknowledged.difference(&kept).count();
+    let same = control.part(lab)?.process()? == before;
     let value = json!({
-        "recovered_ms": millis(recovered), "acknowledged": acknowledged.len(), "refused": refused,
+        "recovered_ms": millis(recovered), "acknowledged": load.acknowledged.len(), "refused": load.refused,
         "acknowledged_and_lost": lost, "pings": pings.sent, "pings_lost": pings.lost(),
     });
-    let ok = lost == 0 && !acknowledged.is_empty() && pings.lost() == 0;
-    Ok(Finding::new(
-        ok,
-        value,
-        "PostgreSQL was killed while tokens were made; the control plane was not restarted",
-    ))
+    let note = "PostgreSQL was killed while tokens were made; the control plane was not restarted";
+    Ok(Finding::new(lost == 0 && same && pings.lost() == 0, value, note))
 }
 
-fn kill_and_wait(lab: &Lab, control: &Control, postgres: crate::process::Process) -> Result<Duration> {
-    control.wait_answering()?;
+/// What writers were told.
+#[derive(Debug, Default)]
+struct Load {
+    acknowledged: BTreeSet<String>,
+    refused: usize,
+}
+
+fn write_until(done: &AtomicBool, control: &Control, load: &Mutex<Load>) {
+    while !done.load(Ordering::SeqCst) {
+        let token = control.ask(&format!("token create --cluster {CLUSTER} --ttl 1h"));
+        let mut load = load.lock().unwrap_or_else(PoisonError::into_inner);
+        match token {
+            Ok(token) => drop(load.acknowledged.insert(id_of(&token))),
+            Err(_) => load.refused += 1,
+        }
+    }
+}
+
+/// Kills PostgreSQL between acknowledged writes and returns how long it took until a write was acknowledged again.
+fn kill_under_load(lab: &Lab, control: &Control, load: &Mutex<Load>) -> Result<Duration> {
+    let acknowledged = || load.lock().unwrap_or_else(PoisonError::into_inner).acknowledged.len();
+    wait_until(SETTLE, "writes before the kill", || Ok((acknowledged() >= WRITES).then_some(())))?;
+    let postgres = control.postgres(lab)?;
     postgres.signal(Signal::KILL);
     ensure!(postgres.wait_end(CALL), "PostgreSQL outlives SIGKILL");
     let started = now();
-    wait_until(SETTLE, "another PostgreSQL takes a write", || {
-        ensure!(control.postgres(lab)? != postgres, "still the killed one");
-        control.ask(&format!("token create --cluster {CLUSTER} --ttl 1h")).map(Some)
-    })?;
-    Ok(started.elapsed())
+    wait_until(SETTLE, "another PostgreSQL", || Ok((control.postgres(lab)? != postgres).then_some(())))?;
+    let old = acknowledged();
+    wait_until(SETTLE, "a write after the kill", || Ok((acknowledged() > old + WRITERS).then_some(())))?;
+    let recovered = started.elapsed();
+    wait_until(SETTLE, "writes after the kill", || Ok((acknowledged() >= old + WRITES).then_some(())))?;
+    Ok(recovered)
 }
 
 fn id_of(token: &Value) -> String {
@@ -135,3 +150,7 @@ pub fn cold_boot_offline(lab: &Lab, control: &Control, one: &Node, other: &Node)
         "traffic from the stored snapshot, `degraded` said so, healthy when the control plane was back",
     ))
 }
+
+const WRITERS: usize = 2;
+/// Acknowledged writes before, and again after the kill.
+const WRITES: usize = 10;
