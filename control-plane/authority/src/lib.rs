@@ -10,6 +10,7 @@ pub mod ids;
 mod installation;
 mod overlay;
 mod rows;
+mod session;
 mod token;
 
 pub use cluster::{
@@ -27,6 +28,7 @@ pub use installation::{
 };
 pub use overlay::{DEFAULT_IPV4_POOL, check_pool};
 pub use rows::{RowKey, row_mac};
+pub use session::{IssuedSession, SessionClaim, SessionKey};
 pub use token::{
     NewToken, TokenOrder, TokenRow, TokenScope, TokenTerms, check_tags, check_token_row, issue_token,
     open_token, refusal_of_row, reopen_token, token_state,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rap_authority::SealingKey;
+use rap_authority::{SealingKey, SessionKey};
 use rap_runtime::tls::TrustStore;
 use rap_runtime::{Clock, TaskGroup};
 use rap_store::{PgConnection, Store, cluster_read, clusters_list, doorbell_ring, nodes_list};
@@ -15,6 +15,7 @@ use crate::auth::KnownSessions;
 use crate::clusters::{Cluster, Clusters};
 use crate::config::Config;
 use crate::grpc::Failure;
+use crate::http::Metrics;
 use crate::installation::Installation;
 use crate::sync::{Directory, Sessions};
 use crate::tasks;
@@ -29,6 +30,8 @@ pub struct Control {
     pub store: Store,
     /// Key encryption key.
     pub kek: SealingKey,
+    /// Key of session hashes.
+    pub session_key: SessionKey,
     /// Its installation.
     pub installation: Installation,
     /// Its clusters.
@@ -43,6 +46,8 @@ pub struct Control {
     pub contacts: tasks::ContactBook,
     /// Operator sessions seen lately.
     pub known: Arc<KnownSessions>,
+    /// Its counters.
+    pub metrics: Arc<Metrics>,
     /// Its tasks.
     pub tasks: TaskGroup,
 }

@@ -10,6 +10,7 @@ pub mod custody;
 pub mod database;
 pub mod datadir;
 pub mod grpc;
+pub mod http;
 pub mod init;
 pub mod installation;
 pub mod serve;

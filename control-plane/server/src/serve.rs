@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rap_authority::SessionKey;
 use rap_runtime::tls::{LeafSlot, TrustStore};
 use rap_runtime::{Clock, Fault, TaskGroup};
-use rap_store::Store;
+use rap_store::{Store, StoreError, installation_control_urls_set};
 use rap_types::Reason;
 use rap_wire::v1::admin_server::AdminServer;
 use rap_wire::v1::enrollment_server::EnrollmentServer;
@@ -27,6 +28,7 @@ use crate::grpc::admin::AdminService;
 use crate::grpc::enrollment::EnrollmentService;
 use crate::grpc::sync::SyncService;
 use crate::grpc::{Failure, Guard, GuardRules, Offered};
+use crate::http::serve_metrics;
 use crate::installation::Installation;
 use crate::sync::{Directory, Sessions};
 use crate::tasks::{self, ContactBook};
@@ -59,14 +61,21 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
 
     let dev = config.mode == AuthorityMode::Dev;
     let mut transaction = store.system().begin().await.map_err(|error| fault(error.into()))?;
-    let (installation, tls_ca) =
+    let (mut installation, tls_ca) =
         Installation::load(&mut transaction, dev, &kek, roots).await.map_err(fault)?;
-    drop(transaction);
+    if installation.control_urls != config.control_urls {
+        installation_control_urls_set(&mut transaction, &config.control_urls)
+            .await
+            .map_err(|error| fault(error.into()))?;
+        installation.control_urls.clone_from(&config.control_urls);
+    }
+    transaction.commit().await.map_err(|error| fault(StoreError::from(error).into()))?;
 
     let tasks = TaskGroup::new();
     let control = Arc::new(Control {
         clock: Clock::new(),
         store: store.clone(),
+        session_key: SessionKey::of(&kek),
         kek,
         installation,
         clusters: Clusters::default(),
@@ -75,6 +84,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
         directory: Arc::new(Directory::default()),
         contacts: ContactBook::default(),
         known: Arc::new(KnownSessions::default()),
+        metrics: Arc::default(),
         tasks: tasks.clone(),
         config,
     });
@@ -97,11 +107,19 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
         handshakes_per_source: limits.handshakes_per_source,
         handshake_timeout: limits.handshake_timeout,
         connections: limits.connections,
+        connections_per_source: limits.connections_per_source,
     };
     let (acceptor, operators, nodes) =
         Acceptor::new(listener, &slot, &control.trust, &settings, tasks.clone())
             .map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
 
+    if let Some(address) = control.config.metrics {
+        match TcpListener::bind(address).await {
+            Ok(listener) => tasks.spawn("metrics", serve_metrics(control.clone(), listener)),
+            // Another control plane on this host may have it; serving nodes matters more.
+            Err(error) => tracing::warn!(%address, %error, "no metrics endpoint"),
+        }
+    }
     let shutdown = tasks.token();
     tasks.spawn_critical("doorbell", tasks::watch_outbox(control.clone(), target));
     tasks.spawn_critical("contacts", tasks::record_contacts(control.clone()));
@@ -193,6 +211,8 @@ fn rules(control: &Arc<Control>, rates: &Arc<SourceRates>, offered: Offered) -> 
         offered,
         rates: rates.clone(),
         known: control.known.clone(),
+        session_key: control.session_key.clone(),
+        metrics: control.metrics.clone(),
         body_timeout: control.config.limits.body_timeout,
         // The message and its five-byte prefix.
         body_cap: STRANGER_CAP + 5,

@@ -4,4 +4,4 @@ mod rates;
 mod sessions;
 
 pub use rates::SourceRates;
-pub use sessions::{KnownSessions, bearer_hash, session_hash};
+pub use sessions::{KnownSessions, bearer_claim};

@@ -1,8 +1,9 @@
-//! Operator sessions: a random bearer, of which only the hash is kept.
+//! Operator sessions as a request carries them, and those that were good lately.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use rap_authority::{SessionClaim, SessionKey};
 use rap_types::{Digest, Wall};
 
 /// Hashes of sessions that were good lately. A hint for limits, never an authorisation.
@@ -36,16 +37,10 @@ impl KnownSessions {
     }
 }
 
-/// What the database keeps of a session's bearer.
-pub fn session_hash(bearer: &str) -> Digest {
-    Digest::of(&[b"rap.session.v1\0", bearer.as_bytes()])
-}
-
-/// Hash of the bearer in a request's `authorization` header, if it has one.
-pub fn bearer_hash(headers: &http::HeaderMap) -> Option<Digest> {
+/// The bearer in a request's `authorization` header, if it has one of our form.
+pub fn bearer_claim(headers: &http::HeaderMap, key: &SessionKey) -> Option<SessionClaim> {
     let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
-    let bearer = value.strip_prefix("Bearer ")?;
-    (bearer.len() <= 256).then(|| session_hash(bearer))
+    key.read(value.strip_prefix("Bearer ").filter(|bearer| bearer.len() <= 256)?)
 }
 
 #[cfg(test)]
@@ -55,7 +50,7 @@ mod tests {
     #[test]
     fn a_session_is_known_until_it_expires_or_is_removed() {
         let known = KnownSessions::default();
-        let hash = session_hash("bearer");
+        let hash = Digest::of(&[b"bearer"]);
         known.insert(hash, Wall(10), Wall(0));
         assert!(known.contains(&hash, Wall(9)));
         assert!(!known.contains(&hash, Wall(10)));
@@ -67,20 +62,23 @@ mod tests {
     fn the_number_of_known_sessions_is_bounded() {
         let known = KnownSessions::default();
         for n in 0..KNOWN + 10 {
-            known.insert(session_hash(&n.to_string()), Wall(10), Wall(0));
+            known.insert(Digest::of(&[&n.to_be_bytes()]), Wall(10), Wall(0));
         }
         assert_eq!(known.0.lock().unwrap().len(), KNOWN);
     }
 
     #[test]
     fn only_a_bearer_header_carries_a_session() {
-        let with = |value: &str| {
+        let key = SessionKey::of(&rap_authority::SealingKey::from_slice(&[1; 32]).unwrap());
+        let operator = rap_contract::Signer::from_seed(&[2; 32]).public();
+        let issued = key.issue(operator, Wall(10), &mut rand::rng());
+        let with = |value: String| {
             let mut headers = http::HeaderMap::new();
             headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
-            bearer_hash(&headers)
+            bearer_claim(&headers, &key)
         };
-        assert_eq!(with("Bearer abc"), Some(session_hash("abc")));
-        assert_eq!(with("Basic abc"), None);
-        assert_eq!(bearer_hash(&http::HeaderMap::new()), None);
+        assert_eq!(with(format!("Bearer {}", *issued.bearer)), Some(issued.claim));
+        assert_eq!(with(format!("Basic {}", *issued.bearer)), None);
+        assert_eq!(bearer_claim(&http::HeaderMap::new(), &key), None);
     }
 }

@@ -35,7 +35,7 @@ pub struct Raw {
     /// HOST:PORT of the metrics endpoint, or `off` [default: 127.0.0.1:9464]
     #[arg(long, env = "RAP_METRICS", value_name = "HOST:PORT")]
     pub metrics: Option<String>,
-    /// Log filter, as in RUST_LOG [default: info]
+    /// Log filter, as in RUST_LOG [default: info,sqlx=warn]
     #[arg(long, env = "RAP_LOG", value_name = "FILTER")]
     pub log: Option<String>,
     /// text or json [default: text]
@@ -60,6 +60,9 @@ pub struct Raw {
     /// Open connections in all [default: 16384]
     #[arg(long, env = "RAP_CONNECTIONS", value_name = "N")]
     pub connections: Option<u32>,
+    /// Open connections per source address [default: 1024]
+    #[arg(long, env = "RAP_CONNECTIONS_PER_SOURCE", value_name = "N")]
+    pub connections_per_source: Option<u32>,
     /// Deadline of one call, streams excepted [default: 10000]
     #[arg(long, env = "RAP_REQUEST_TIMEOUT_MS", value_name = "MS")]
     pub request_timeout_ms: Option<u64>,

@@ -90,6 +90,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Open connections in all.
     pub connections: u32,
+    /// Open connections per source.
+    pub connections_per_source: u32,
     /// Deadline of a call, streams excepted.
     pub request_timeout: Duration,
     /// Deadline of the body of a call without a session.
@@ -214,7 +216,7 @@ impl Config {
             secret_key_file: raw.secret_key_file.clone(),
             database: database(raw, &mut problems),
             metrics: metrics(raw.metrics.as_deref(), &mut problems),
-            log: raw.log.clone().unwrap_or_else(|| "info".into()),
+            log: raw.log.clone().unwrap_or_else(|| "info,sqlx=warn".into()),
             log_json: log_json(raw.log_format.as_deref(), &mut problems),
             limits,
             session: Duration::from_secs(raw.session_seconds.unwrap_or(12 * 3600)),
@@ -258,6 +260,7 @@ impl Config {
             ("handshakes_total", self.limits.handshakes_total.to_string()),
             ("handshake_timeout_ms", ms(self.limits.handshake_timeout)),
             ("connections", self.limits.connections.to_string()),
+            ("connections_per_source", self.limits.connections_per_source.to_string()),
             ("request_timeout_ms", ms(self.limits.request_timeout)),
             ("body_timeout_ms", ms(self.limits.body_timeout)),
             ("session_seconds", self.session.as_secs().to_string()),
@@ -389,6 +392,7 @@ fn limits(raw: &Raw, problems: &mut Vec<Problem>) -> Limits {
         handshakes_per_source: count("handshakes_per_source", raw.handshakes_per_source, 64),
         handshakes_total: count("handshakes_total", raw.handshakes_total, 1024),
         connections: count("connections", raw.connections, 16_384),
+        connections_per_source: count("connections_per_source", raw.connections_per_source, 1024),
         handshake_timeout: positive("handshake_timeout_ms", raw.handshake_timeout_ms, 5_000, problems),
         request_timeout: positive("request_timeout_ms", raw.request_timeout_ms, 10_000, problems),
         body_timeout: positive("body_timeout_ms", raw.body_timeout_ms, 5_000, problems),

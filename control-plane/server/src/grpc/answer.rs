@@ -10,6 +10,7 @@ use rap_types::{IdParseError, Reason, RequestId, UnknownWord};
 use tonic::Status;
 
 use crate::certificates::CertificateError;
+use crate::http::Metrics;
 
 /// A refused or failed call.
 #[derive(Debug)]
@@ -28,7 +29,8 @@ impl Failure {
     }
 
     /// The gRPC status of this failure for one call. Faults of ours are logged here, once.
-    pub fn status(self, request_id: RequestId) -> Status {
+    pub fn status(self, metrics: &Metrics, request_id: RequestId) -> Status {
+        metrics.rejected(self.reason);
         if matches!(self.reason, Reason::ServerInternal | Reason::RowTampered | Reason::SecretUnseal) {
             tracing::error!(reason = %self.reason, %request_id, "{}", self.message);
         }

@@ -1,15 +1,16 @@
 //! One call: its id, its connection, and the operator behind it.
 //!
-//! Owns authorisation. An operator's authority is what the signed activation says of the session's
-//! key; the operator's row, its role column included, counts for nothing.
+//! Owns authorisation. An operator's authority is what the signed activation says of the key in the
+//! bearer; the session's row only says that the bearer was given out and not taken back, and nobody
+//! without the session key can make such a row.
 
-use rap_contract::{PublicKey, Reject};
+use rap_authority::SessionClaim;
+use rap_contract::Reject;
 use rap_store::{NewAuditRow, session_read};
 use rap_types::{ClusterId, Digest, OrganizationId, Reason, RequestId};
 use tonic::{Request, Status};
 
 use super::Failure;
-use crate::auth::bearer_hash;
 use crate::control::Control;
 use crate::tls::{Channel, ChannelKind};
 
@@ -20,8 +21,8 @@ pub struct Call {
     pub id: RequestId,
     /// Its connection.
     pub channel: Channel,
-    /// Hash of the bearer it carries, if it carries one.
-    pub session: Option<Digest>,
+    /// What the bearer it carries says, if it carries one.
+    pub session: Option<SessionClaim>,
 }
 
 /// An authorised operator.
@@ -42,7 +43,7 @@ impl Call {
         let (Some(id), Some(channel)) = (extensions.get::<RequestId>(), extensions.get::<Channel>()) else {
             return Err(Box::new(Status::internal("a call without a guard")));
         };
-        let session = bearer_hash(request.metadata().as_ref());
+        let session = extensions.get::<SessionClaim>().copied();
         Ok(Self { id: *id, channel: channel.clone(), session })
     }
 
@@ -66,27 +67,27 @@ impl Call {
 /// `session.missing`, `session.expired`, `activation.required`, `grant.missing`.
 pub async fn authorize(control: &Control, call: &Call) -> Result<Actor, Failure> {
     let missing = || Failure::new(Reason::SessionMissing, "no session");
-    let hash = call.session.ok_or_else(missing)?;
+    let claim = call.session.ok_or_else(missing)?;
+    let now = control.clock.now().wall;
     let mut transaction = control.store.system().begin().await?;
-    let session = session_read(&mut transaction, hash).await?;
+    let session = session_read(&mut transaction, claim.hash).await?;
     control.installation.refresh_activation(&mut transaction).await?;
     drop(transaction);
     let Some(session) = session else {
-        control.known.remove(&hash);
+        control.known.remove(&claim.hash);
         return Err(missing());
     };
-    if !session.live {
+    if !session.live || claim.expires_at <= now {
         return Err(Failure::new(Reason::SessionExpired, "the session ended"));
     }
     let activation = control.installation.activated()?;
-    let key = PublicKey::from_slice(&session.operator.public_key)?;
     let grant = activation
         .grants
         .iter()
-        .find(|grant| grant.key == key)
+        .find(|grant| grant.key == claim.operator)
         .ok_or_else(|| Failure::new(Reason::GrantMissing, "no signed grant names this operator"))?;
-    control.known.insert(hash, session.expires_at, control.clock.now().wall);
-    Ok(Actor { name: grant.name.clone(), session: hash, call: call.id })
+    control.known.insert(claim.hash, claim.expires_at, now);
+    Ok(Actor { name: grant.name.clone(), session: claim.hash, call: call.id })
 }
 
 /// An audit row without organization; callers fill in what they know.

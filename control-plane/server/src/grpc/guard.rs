@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Bytes, Frame, SizeHint};
-use rap_authority::ids;
+use rap_authority::{SessionClaim, SessionKey, ids};
 use rap_runtime::Clock;
 use rap_runtime::status::refuse;
 use rap_types::{Reason, RequestId};
@@ -21,7 +21,8 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower_service::Service;
 
-use crate::auth::{KnownSessions, SourceRates, bearer_hash};
+use crate::auth::{KnownSessions, SourceRates, bearer_claim};
+use crate::http::Metrics;
 use crate::tls::{Channel, ChannelKind};
 
 /// Which connections a service is offered on.
@@ -42,6 +43,10 @@ pub struct GuardRules {
     pub rates: Arc<SourceRates>,
     /// Sessions seen lately.
     pub known: Arc<KnownSessions>,
+    /// Key of session hashes.
+    pub session_key: SessionKey,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// Deadline of a stranger's whole body.
     pub body_timeout: Duration,
     /// Most bytes of a stranger's body.
@@ -84,6 +89,9 @@ where
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let request_id = request_id(&self.rules.clock);
         request.extensions_mut().insert(request_id);
+        if let Some(claim) = bearer_claim(request.headers(), &self.rules.session_key) {
+            request.extensions_mut().insert(claim);
+        }
         match self.rules.admit(&request, request_id) {
             Ok(Admitted::Known) => Box::pin(self.inner.call(request)),
             Ok(Admitted::Stranger) => {
@@ -106,7 +114,10 @@ enum Admitted {
 
 impl GuardRules {
     fn admit(&self, request: &http::Request<Body>, request_id: RequestId) -> Result<Admitted, Box<Status>> {
-        let refuse = |reason, message| Box::new(refuse(reason, message, request_id));
+        let refuse = |reason, message| {
+            self.metrics.rejected(reason);
+            Box::new(refuse(reason, message, request_id))
+        };
         let Some(channel) = request.extensions().get::<Channel>() else {
             return Err(refuse(Reason::ChannelWrong, "connection without a channel"));
         };
@@ -117,9 +128,8 @@ impl GuardRules {
                 return Err(refuse(Reason::ChannelWrong, "this service is not offered on this connection"));
             }
         }
-        let known = bearer_hash(request.headers())
-            .is_some_and(|hash| self.known.contains(&hash, self.clock.now().wall));
-        if known {
+        let claim = request.extensions().get::<SessionClaim>();
+        if claim.is_some_and(|claim| self.known.contains(&claim.hash, self.clock.now().wall)) {
             return Ok(Admitted::Known);
         }
         if self.rates.admit(channel.peer().ip()) {

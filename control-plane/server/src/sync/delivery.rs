@@ -149,3 +149,135 @@ impl Delivery {
             .is_some_and(|plan| plan.manifest.chunk(key).is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rap_planner::{ClusterRows, MapKey, NodeRow, plan};
+    use rap_types::{ClusterId, Incarnation, InstallationId, Refresh, Version, Wall};
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 16])
+    }
+
+    fn published(version: u64, refresh: u64, nodes: &[u8]) -> Arc<Published> {
+        let rows = ClusterRows {
+            installation: InstallationId::from_bytes([1; 16]),
+            cluster: ClusterId::from_bytes([2; 16]),
+            name: "prod".into(),
+            incarnation: Incarnation(1),
+            version: Version(version),
+            ipv4_pool: "100.96.0.0/16".parse().unwrap(),
+            cluster_ca: vec![1],
+            degraded_for_ms: 1,
+            leaf_lifetime_ms: 10,
+            mtu: 1280,
+            link_probe_interval_ms: 1000,
+            wireguard_keepalive_s: 25,
+            nodes: nodes.iter().map(|number| row(*number)).collect(),
+            revoked: Vec::new(),
+        };
+        let plan = plan(&rows, &MapKey::from_bytes([3; 32]), None).unwrap();
+        let order =
+            HeadOrder { incarnation: Incarnation(1), version: Version(version), refresh: Refresh(refresh) };
+        Arc::new(Published {
+            plan: Arc::new(plan),
+            head: Arc::from([0; 4]),
+            order,
+            previous: None,
+            issued_at: Wall(1),
+            fresh_until: Wall(2),
+        })
+    }
+
+    fn row(number: u8) -> NodeRow {
+        NodeRow {
+            node: node(number),
+            name: format!("n{number}"),
+            node_public_key: [number; 32],
+            wireguard_public_key: [number; 32],
+            organization: None,
+            roles: Vec::new(),
+            tags: Vec::new(),
+            region: String::new(),
+            link_endpoints: Vec::new(),
+            wireguard_endpoints: Vec::new(),
+            host_number: number.into(),
+            key_generation: 1,
+            // Without memory every version is a new generation, so every leaf is a new one.
+            leaf: None,
+        }
+    }
+
+    fn next(delivery: &mut Delivery, published: &Arc<Published>, seconds: u64) -> Step {
+        delivery.next(published, WINDOW, 0.5, Mono(seconds * 1_000_000_000))
+    }
+
+    fn sent_update(step: Step) -> v1::SnapshotUpdate {
+        match step {
+            Step::Send(body) => match *body {
+                Body::Update(update) => update,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_update_is_in_flight_and_the_next_is_against_what_was_acknowledged() {
+        let (one, two, three) =
+            (published(1, 0, &[1]), published(2, 0, &[1, 2]), published(3, 0, &[1, 2, 3]));
+        let mut delivery = Delivery::new(node(1), None, Some(&one));
+        assert!(sent_update(next(&mut delivery, &one, 0)).full);
+        assert_eq!(next(&mut delivery, &two, 0), Step::Idle);
+        delivery.acknowledged(Digest::of(&[b"another"]));
+        assert!(delivery.waits(), "an acknowledgement of something else counts for nothing");
+        delivery.acknowledged(one.leaf_hash(node(1)).unwrap());
+        // Version 2 came and went while the node was busy.
+        let update = sent_update(next(&mut delivery, &three, 0));
+        assert!(!update.full);
+        assert_eq!(update.slots_set.len(), 2);
+    }
+
+    #[test]
+    fn a_refused_leaf_waits_for_a_change_and_a_gap_is_filled_once() {
+        let (one, two) = (published(1, 0, &[1]), published(2, 0, &[1, 2]));
+        let mut delivery = Delivery::new(node(1), None, None);
+        sent_update(next(&mut delivery, &one, 0));
+        delivery.acknowledged(one.leaf_hash(node(1)).unwrap());
+        assert!(!sent_update(next(&mut delivery, &two, 0)).full);
+        delivery.refused(true);
+        assert!(sent_update(next(&mut delivery, &two, 0)).full);
+        delivery.refused(true);
+        assert_eq!(next(&mut delivery, &two, 100), Step::Idle);
+        let three = published(3, 0, &[1, 3]);
+        assert!(matches!(next(&mut delivery, &three, 100), Step::Send(_)));
+    }
+
+    #[test]
+    fn an_unchanged_leaf_gets_the_newest_head_once_in_its_place_of_the_window() {
+        let one = published(1, 0, &[1]);
+        let mut delivery = Delivery::new(node(1), one.leaf_hash(node(1)), Some(&one));
+        assert!(matches!(next(&mut delivery, &one, 0), Step::Send(body) if matches!(*body, Body::Head(_))));
+        assert_eq!(next(&mut delivery, &one, 0), Step::Idle);
+        let refreshed = |refresh| {
+            Arc::new(Published {
+                order: HeadOrder { refresh: Refresh(refresh), ..one.order },
+                ..(*one).clone()
+            })
+        };
+        let due = Mono(25_000_000_000);
+        assert_eq!(next(&mut delivery, &refreshed(1), 20), Step::WaitUntil(due));
+        assert_eq!(next(&mut delivery, &refreshed(2), 24), Step::WaitUntil(due));
+        assert!(matches!(next(&mut delivery, &refreshed(3), 25), Step::Send(_)));
+        assert_eq!(next(&mut delivery, &refreshed(3), 25), Step::Idle);
+    }
+
+    #[test]
+    fn a_node_outside_the_plan_is_gone() {
+        let mut delivery = Delivery::new(node(9), None, None);
+        assert_eq!(next(&mut delivery, &published(1, 0, &[1]), 0), Step::Gone);
+    }
+}

@@ -17,6 +17,8 @@ pub async fn watch_outbox(control: Arc<Control>, target: DatabaseTarget) {
             () = shutdown.cancelled() => return,
             ring = doorbell.wait(control.config.pushing.outbox_poll) => ring,
         };
+        // The loop goes on while the database is away; only a stuck process stops feeding the watchdog.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         if let Err(failure) = look(&control, ring).await {
             tracing::warn!(reason = %failure.reason, "the outbox could not be read: {}", failure.message);
         }

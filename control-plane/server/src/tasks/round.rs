@@ -8,8 +8,8 @@ use rap_authority::known_features;
 use rap_contract::{Expectation, HeadFacts, Reject, Verified, sign};
 use rap_planner::{ClusterRows, HeadTerms, LeafMemory, NodeRow, Plan, PlanError, RevokedRow, plan};
 use rap_store::{
-    HeadInsert, HeadRow, LeafRow, NewHeadRow, PgConnection, PlannerRows, StoreError, Transient, head_insert,
-    leaves_record, planner_rows,
+    HeadInsert, HeadRow, LeafRow, NewHeadRow, PgConnection, PlannerRows, StoreError, Transient, cluster_read,
+    head_insert, leaves_record, planner_rows,
 };
 use rap_types::{Digest, HeadOrder, Incarnation, Refresh, Version};
 use rap_wire::v1;
@@ -47,18 +47,21 @@ impl Transient for RoundError {
 
 /// Publishes the newest version, or signs the present one again if that is due.
 pub async fn run(control: &Control, cluster: &Cluster) -> Result<(), RoundError> {
-    let Some(rows) = planner_rows(control.store.system(), cluster.id).await? else { return Ok(()) };
     let newest = cluster.feed.newest();
-    let position = (Incarnation(rows.cluster.cluster.incarnation), Version(rows.cluster.config_seq));
-    match &newest {
-        Some(published) if published.order.durable() == position => {
-            refresh(control, cluster, published).await
+    if let Some(published) = &newest {
+        // One row says whether the other ones need to be read.
+        let mut transaction = control.store.system().begin().await?;
+        let Some(row) = cluster_read(&mut transaction, cluster.id).await? else { return Ok(()) };
+        drop(transaction);
+        match published.order.durable().cmp(&(Incarnation(row.cluster.incarnation), Version(row.config_seq)))
+        {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => return refresh(control, cluster, published).await,
+            std::cmp::Ordering::Greater => return Err(RoundError::Ahead(published.order.incarnation)),
         }
-        Some(published) if published.order.durable() > position => {
-            Err(RoundError::Ahead(published.order.incarnation))
-        }
-        Some(_) | None => advance(control, cluster, &rows, newest.as_deref()).await,
     }
+    let Some(rows) = planner_rows(control.store.system(), cluster.id).await? else { return Ok(()) };
+    advance(control, cluster, &rows, newest.as_deref()).await
 }
 
 async fn advance(
@@ -117,7 +120,10 @@ async fn store(
         insert(connection, &new, &leaves).await
     });
     match outcome? {
-        HeadInsert::Inserted => serve(cluster, planned, new.envelope, &facts),
+        HeadInsert::Inserted => {
+            control.metrics.head_signed();
+            serve(cluster, planned, new.envelope, &facts);
+        }
         HeadInsert::Lost(stored) => return adopt(control, cluster, planned, &stored),
     }
     Ok(())

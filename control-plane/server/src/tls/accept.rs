@@ -12,11 +12,11 @@ use rap_runtime::{Clock, TaskGroup};
 use rustls::ServerConfig;
 use rustls::server::Acceptor as HelloReader;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::budget::{HandshakeBudget, HandshakePermit};
+use super::budget::{SourceBudget, SourcePermit};
 use super::channel::{Channel, ChannelKind, Connection};
 
 /// Bounds of the listener.
@@ -30,6 +30,8 @@ pub struct AcceptSettings {
     pub handshake_timeout: Duration,
     /// Open connections in all.
     pub connections: u32,
+    /// Open connections per source.
+    pub connections_per_source: u32,
 }
 
 /// Finished connections of one kind, for a gRPC server to serve.
@@ -45,9 +47,9 @@ pub struct Acceptor {
 struct Shared {
     operator_config: Arc<ServerConfig>,
     node_config: Arc<ServerConfig>,
-    budget: HandshakeBudget,
+    handshakes: SourceBudget,
     timeout: Duration,
-    places: Arc<Semaphore>,
+    places: SourceBudget,
     operators: mpsc::Sender<io::Result<Connection>>,
     nodes: mpsc::Sender<io::Result<Connection>>,
 }
@@ -68,9 +70,9 @@ impl Acceptor {
         let shared = Shared {
             operator_config: tls::operator_server(leaf, clock.clone())?,
             node_config: tls::node_server(leaf, trust, clock)?,
-            budget: HandshakeBudget::new(settings.handshakes_total, settings.handshakes_per_source),
+            handshakes: SourceBudget::new(settings.handshakes_total, settings.handshakes_per_source),
             timeout: settings.handshake_timeout,
-            places: Arc::new(Semaphore::new(settings.connections as usize)),
+            places: SourceBudget::new(settings.connections, settings.connections_per_source),
             operators,
             nodes,
         };
@@ -98,7 +100,7 @@ impl Acceptor {
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(permit) = self.shared.budget.take(peer.ip()) else {
+        let Some(permit) = self.shared.handshakes.take(peer.ip()) else {
             tracing::debug!(%peer, "handshake budget used up");
             return;
         };
@@ -111,7 +113,7 @@ impl Acceptor {
             };
             match finished {
                 Ok(Ok((connection, destination))) => {
-                    drop::<HandshakePermit>(permit);
+                    drop::<SourcePermit>(permit);
                     // The receiver is gone only when the server stops.
                     let _ = destination.send(Ok(connection)).await;
                 }
@@ -128,7 +130,7 @@ impl Shared {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> io::Result<(Connection, mpsc::Sender<io::Result<Connection>>)> {
-        let place = self.places.clone().try_acquire_owned().map_err(io::Error::other)?;
+        let place = self.places.take(peer.ip()).ok_or_else(|| io::Error::other("too many connections"))?;
         stream.set_nodelay(true)?;
         let hello = LazyConfigAcceptor::new(HelloReader::default(), stream).await?;
         let offer = {

@@ -1,4 +1,4 @@
-//! How many handshakes may be in flight: in all, and from one source.
+//! How many connections, or handshakes, there may be at once: in all, and from one source.
 //!
 //! Owns the counts. Refuses to own what happens to a refused connection.
 
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shared counts; clones are the same budget.
 #[derive(Debug, Clone)]
-pub struct HandshakeBudget(Arc<Budget>);
+pub struct SourceBudget(Arc<Budget>);
 
 #[derive(Debug)]
 struct Budget {
@@ -23,21 +23,21 @@ struct Counts {
     by_source: BTreeMap<IpAddr, u32>,
 }
 
-/// One handshake in flight; dropping it gives the place back.
+/// One place; dropping it gives it back.
 #[derive(Debug)]
-pub struct HandshakePermit {
-    budget: HandshakeBudget,
+pub struct SourcePermit {
+    budget: SourceBudget,
     source: IpAddr,
 }
 
-impl HandshakeBudget {
+impl SourceBudget {
     /// A budget of `total`, of which one source may have `per_source`.
     pub fn new(total: u32, per_source: u32) -> Self {
         Self(Arc::new(Budget { total, per_source, counts: Mutex::default() }))
     }
 
     /// Takes a place for a connection from `source`; `None` if there is none left.
-    pub fn take(&self, source: IpAddr) -> Option<HandshakePermit> {
+    pub fn take(&self, source: IpAddr) -> Option<SourcePermit> {
         let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let own = counts.by_source.get(&source).copied().unwrap_or(0);
         if counts.all >= self.0.total || own >= self.0.per_source {
@@ -45,11 +45,11 @@ impl HandshakeBudget {
         }
         counts.all += 1;
         counts.by_source.insert(source, own + 1);
-        Some(HandshakePermit { budget: self.clone(), source })
+        Some(SourcePermit { budget: self.clone(), source })
     }
 }
 
-impl Drop for HandshakePermit {
+impl Drop for SourcePermit {
     fn drop(&mut self) {
         let mut counts = self.budget.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.all -= 1;
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn one_source_cannot_take_the_place_of_another_and_places_come_back() {
-        let budget = HandshakeBudget::new(3, 2);
+        let budget = SourceBudget::new(3, 2);
         let (one, two, three) =
             (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]), IpAddr::from([127, 0, 0, 3]));
         let first = budget.take(one).unwrap();

@@ -15,9 +15,10 @@ use rap_runtime::tls::NodeLeaf;
 use rap_types::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
+
+use super::budget::SourcePermit;
 
 /// What kind of connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +92,12 @@ impl Channel {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     channel: Channel,
-    _place: OwnedSemaphorePermit,
+    _place: SourcePermit,
 }
 
 impl Connection {
     /// Joins a stream and what is known about it; `place` is given back when it closes.
-    pub fn new(stream: TlsStream<TcpStream>, channel: Channel, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(stream: TlsStream<TcpStream>, channel: Channel, place: SourcePermit) -> Self {
         Self { stream, channel, _place: place }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rap_authority::answer_activation_request;
+use rap_authority::{SealingKey, SessionKey, answer_activation_request};
 use rap_contract::{PublicKeyFile, Signer};
 use rap_runtime::Clock;
-use rap_types::Reason;
+use rap_types::{Digest, Reason};
 use rap_wire::v1;
 use rap_wire::v1::admin_client::AdminClient;
 
@@ -98,13 +98,34 @@ async fn only_the_root_the_owner_and_this_connection_activate() {
     strict.world.stop().await;
 }
 
+/// Whoever owns the database may add an operator, and sessions for anybody.
+async fn insert_session(world: &World, operator: &rap_store::OperatorRow, hash: Digest) {
+    let session = rap_store::NewSession {
+        token_hash: hash,
+        operator: operator.operator,
+        operator_public_key: operator.public_key,
+        expires_at: Clock::new().now().wall.plus(std::time::Duration::from_secs(3600)),
+    };
+    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    rap_store::session_insert(&mut transaction, &session).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+async fn status_with(world: &World, bearer: &str) -> Reason {
+    let mut request = tonic::Request::new(v1::StatusRequest {});
+    request.metadata_mut().insert("authorization", format!("Bearer {bearer}").parse().unwrap());
+    reason(world.admin().await.status(request).await.unwrap_err())
+}
+
 #[tokio::test]
-async fn an_operator_row_without_a_signed_grant_may_do_nothing() {
+async fn rows_written_into_the_database_make_nobody_an_operator() {
     let strict = strict().await;
     let world = &strict.world;
     let good = manifest(&strict, &strict.root, &world.owner);
     activate(world, &good, &world.owner).await.unwrap();
-    // Whoever owns the database adds an operator and a session.
+    let expires_at = Clock::new().now().wall.plus(std::time::Duration::from_secs(3600));
+
+    // An operator of the intruder's own, with a session that even the session key vouches for.
     let intruder = Signer::generate(&mut rand::rng());
     let row = rap_store::OperatorRow {
         operator: rap_types::OperatorId::from_bytes([7; 16]),
@@ -113,19 +134,19 @@ async fn an_operator_row_without_a_signed_grant_may_do_nothing() {
         platform_role: "platform_owner".into(),
         disabled_at: None,
     };
-    let session = rap_store::NewSession {
-        token_hash: rap_control_plane::auth::session_hash("stolen"),
-        operator: row.operator,
-        operator_public_key: row.public_key,
-        expires_at: Clock::new().now().wall.plus(std::time::Duration::from_secs(3600)),
-    };
     let mut transaction = world.running.control.store.system().begin().await.unwrap();
     rap_store::operator_insert(&mut transaction, &row).await.unwrap();
-    rap_store::session_insert(&mut transaction, &session).await.unwrap();
+    let owner = rap_store::operator_by_key(&mut transaction, world.owner.public().as_bytes()).await.unwrap();
     transaction.commit().await.unwrap();
-    let mut request = tonic::Request::new(v1::StatusRequest {});
-    request.metadata_mut().insert("authorization", "Bearer stolen".parse().unwrap());
-    let status = world.admin().await.status(request).await.unwrap_err();
-    assert_eq!(reason(status), Reason::GrantMissing);
+    let key = &world.running.control.session_key;
+    let issued = key.issue(intruder.public(), expires_at, &mut rand::rng());
+    insert_session(world, &row, issued.claim.hash).await;
+    assert_eq!(status_with(world, &issued.bearer).await, Reason::GrantMissing);
+
+    // A session of the owner, hashed under a key the intruder chose.
+    let guessed = SessionKey::of(&SealingKey::generate(&mut rand::rng()));
+    let issued = guessed.issue(world.owner.public(), expires_at, &mut rand::rng());
+    insert_session(world, &owner.unwrap(), issued.claim.hash).await;
+    assert_eq!(status_with(world, &issued.bearer).await, Reason::SessionMissing);
     strict.world.stop().await;
 }

@@ -236,7 +236,7 @@ async fn a_row_edited_in_the_database_does_not_widen_a_token() {
     let host = Host::new(&token, "web");
     let other = world.token("prod", 1, false).await;
     let id = rap_types::TokenId::from_slice(&token.token.as_ref().unwrap().token_id).unwrap();
-    let stored = world.database.store().await;
+    let stored = world.database.as_ref().unwrap().store().await;
     let mut transaction = stored.system().begin().await.unwrap();
     let mut row = rap_store::token_read(&mut transaction, id).await.unwrap().unwrap().token;
     drop(transaction);

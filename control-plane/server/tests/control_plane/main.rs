@@ -3,6 +3,8 @@
 mod activation;
 mod enrollment;
 mod host;
+mod postgres;
+mod program;
 mod strangers;
 mod sync;
 mod world;

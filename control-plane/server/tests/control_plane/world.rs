@@ -1,7 +1,7 @@
 //! A control plane on loopback with a database of its own, and an operator who is logged in.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -29,7 +29,8 @@ pub struct World {
     pub pin: Digest,
     pub made: Made,
     _directory: tempfile::TempDir,
-    pub database: TestDatabase,
+    pub database: Option<TestDatabase>,
+    pub data_dir: PathBuf,
     session: Mutex<Option<String>>,
 }
 
@@ -65,23 +66,46 @@ impl World {
         Self::start("strict", Some(root_key), |_| ()).await
     }
 
+    /// A development installation that runs a PostgreSQL of its own.
+    pub async fn embedded() -> Self {
+        let world = Self::start_on(None, "dev", None, |_| ()).await;
+        world.login().await.unwrap();
+        world
+    }
+
     async fn start(mode: &str, root_key: Option<&Path>, change: impl FnOnce(&mut Raw)) -> Self {
+        Self::start_on(Some(TestDatabase::migrated().await), mode, root_key, change).await
+    }
+
+    async fn start_on(
+        database: Option<TestDatabase>,
+        mode: &str,
+        root_key: Option<&Path>,
+        change: impl FnOnce(&mut Raw),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        // The account of a private PostgreSQL passes through.
+        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
         let mut raw = Raw {
             data_dir: Some(directory.path().join("data")),
             listen: Some("127.0.0.1:0".into()),
             control_urls: Some(vec!["https://127.0.0.1:8443".into()]),
             authority_mode: Some(mode.into()),
+            metrics: Some("off".into()),
             root_key: root_key.map(Into::into),
             ..Raw::default()
         };
         change(&mut raw);
         let config = Config::resolve(&raw).unwrap();
-        let database = TestDatabase::migrated().await;
+        let data_dir = config.data_dir.clone();
         let data = init::prepare(&config).unwrap();
-        let opened = || Database { target: database.target().clone(), embedded: None };
-        let made = init::init(&config, &data, &opened(), directory.path()).await.unwrap();
-        let running = serve::start(config, opened()).await.unwrap();
+        let opened = match &database {
+            Some(database) => Database { target: database.target().clone(), embedded: None },
+            None => Database::open(&config).await.unwrap(),
+        };
+        let made = init::init(&config, &data, &opened, directory.path()).await.unwrap();
+        let running = serve::start(config, opened).await.unwrap();
         let pin = running.control.installation.facts.tls_ca_pin;
         let owner = match &made.owner_key {
             Some(path) => {
@@ -90,7 +114,16 @@ impl World {
             }
             None => Signer::generate(&mut rand::rng()),
         };
-        Self { running, owner, pin, made, _directory: directory, database, session: Mutex::default() }
+        Self {
+            running,
+            owner,
+            pin,
+            made,
+            _directory: directory,
+            database,
+            data_dir,
+            session: Mutex::default(),
+        }
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rap_authority::{OperatorGrant, ProofChannel, decide_activation, decide_login, ids};
+use rap_authority::{IssuedSession, OperatorGrant, ProofChannel, decide_activation, decide_login, ids};
 use rap_contract::PublicKey;
 use rap_store::{
     NewSession, OperatorRow, PgConnection, audit_insert, installation_activate, installation_read,
@@ -12,9 +10,7 @@ use rap_store::{
 };
 use rap_types::{Digest, OperatorId, Reason, Wall};
 use rap_wire::v1;
-use zeroize::Zeroizing;
 
-use crate::auth::session_hash;
 use crate::control::Control;
 use crate::grpc::{Actor, Call, Failure, audit};
 use crate::transaction::transaction;
@@ -54,7 +50,7 @@ pub(super) async fn activate(
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     let grant =
         decide_login(installation.facts.id, &owner, &request.operator_key, &channel, &request.signature)?;
-    let session = Session::new(control);
+    let session = new_session(control, grant);
     let operator = new_operator(grant, now);
     let manifest = &request.activation_manifest;
     let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
@@ -63,7 +59,7 @@ pub(super) async fn activate(
     done?;
     installation.adopt_activation(manifest)?;
     tracing::info!(owner = %terms.owner_name, "the installation is activated");
-    Ok(session.answer(control, grant))
+    Ok(answer(control, &session, grant))
 }
 
 /// Of racing activations one stores its manifest; the others find it taken.
@@ -72,14 +68,14 @@ async fn consume(
     manifest: &[u8],
     request_nonce: &[u8; 32],
     operator: &OperatorRow,
-    session: &Session,
+    session: &IssuedSession,
     call: &Call,
 ) -> Result<(), Failure> {
     if !installation_activate(connection, manifest, request_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"));
     }
     operator_insert(connection, operator).await?;
-    session_insert(connection, &session.row(operator)).await?;
+    session_insert(connection, &row(session, operator)).await?;
     let actor = format!("operator:{}", operator.name);
     let digest = Some(Digest::of(&[manifest]));
     let entry = audit(&actor, "installation.activate", "installation".into(), None, digest, "", call.id);
@@ -105,20 +101,20 @@ pub(super) async fn login(
         &channel,
         &request.signature,
     )?;
-    let session = Session::new(control);
+    let session = new_session(control, grant);
     let operator = new_operator(grant, control.clock.now().wall);
     let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
         begin_session(connection, &grant.key, &operator, &session, call).await
     });
     done?;
-    Ok(session.answer(control, grant))
+    Ok(answer(control, &session, grant))
 }
 
 async fn begin_session(
     connection: &mut PgConnection,
     key: &PublicKey,
     new: &OperatorRow,
-    session: &Session,
+    session: &IssuedSession,
     call: &Call,
 ) -> Result<(), Failure> {
     let operator = match operator_by_key(connection, key.as_bytes()).await? {
@@ -131,7 +127,7 @@ async fn begin_session(
             new.clone()
         }
     };
-    session_insert(connection, &session.row(&operator)).await?;
+    session_insert(connection, &row(session, &operator)).await?;
     let actor = format!("operator:{}", operator.name);
     let entry =
         audit(&actor, "session.begin", format!("operator/{}", operator.operator), None, None, "", call.id);
@@ -157,38 +153,28 @@ async fn end_session(connection: &mut PgConnection, actor: &Actor) -> Result<(),
     Ok(audit_insert(connection, &entry).await?)
 }
 
-/// A bearer that was just made.
-struct Session {
-    bearer: Zeroizing<String>,
-    hash: Digest,
-    expires_at: Wall,
+fn new_session(control: &Control, grant: &OperatorGrant) -> IssuedSession {
+    let expires_at = control.clock.now().wall.plus(control.config.session);
+    control.session_key.issue(grant.key, expires_at, &mut rand::rng())
 }
 
-impl Session {
-    fn new(control: &Control) -> Self {
-        let secret = Zeroizing::new(ids::random::<32>(&mut rand::rng()));
-        let bearer = Zeroizing::new(format!("raps1.{}", URL_SAFE_NO_PAD.encode(secret.as_slice())));
-        let expires_at = control.clock.now().wall.plus(control.config.session);
-        Self { hash: session_hash(&bearer), bearer, expires_at }
+fn row(session: &IssuedSession, operator: &OperatorRow) -> NewSession {
+    NewSession {
+        token_hash: session.claim.hash,
+        operator: operator.operator,
+        operator_public_key: operator.public_key,
+        expires_at: session.claim.expires_at,
     }
+}
 
-    fn row(&self, operator: &OperatorRow) -> NewSession {
-        NewSession {
-            token_hash: self.hash,
-            operator: operator.operator,
-            operator_public_key: operator.public_key,
-            expires_at: self.expires_at,
-        }
-    }
-
-    fn answer(self, control: &Control, grant: &OperatorGrant) -> v1::LoginAnswer {
-        control.known.insert(self.hash, self.expires_at, control.clock.now().wall);
-        v1::LoginAnswer {
-            session: self.bearer.to_string(),
-            expires_at_ms: self.expires_at.0,
-            operator_name: grant.name.clone(),
-            platform_role: grant.platform_role.to_owned(),
-        }
+fn answer(control: &Control, session: &IssuedSession, grant: &OperatorGrant) -> v1::LoginAnswer {
+    let claim = &session.claim;
+    control.known.insert(claim.hash, claim.expires_at, control.clock.now().wall);
+    v1::LoginAnswer {
+        session: session.bearer.to_string(),
+        expires_at_ms: claim.expires_at.0,
+        operator_name: grant.name.clone(),
+        platform_role: grant.platform_role.to_owned(),
     }
 }
 

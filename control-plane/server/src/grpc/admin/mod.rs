@@ -36,7 +36,7 @@ macro_rules! open {
     ($self:ident, $request:ident, $handler:path) => {{
         let call = Call::of(&$request).map_err(|status| *status)?;
         let answer = $handler(&$self.0, &call, $request.into_inner()).await;
-        answer.map(Response::new).map_err(|failure| failure.status(call.id))
+        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.metrics, call.id))
     }};
 }
 
@@ -44,9 +44,10 @@ macro_rules! open {
 macro_rules! authorized {
     ($self:ident, $request:ident, $handler:path) => {{
         let call = Call::of(&$request).map_err(|status| *status)?;
-        let actor = authorize(&$self.0, &call).await.map_err(|failure| failure.status(call.id))?;
+        let actor =
+            authorize(&$self.0, &call).await.map_err(|failure| failure.status(&$self.0.metrics, call.id))?;
         let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
-        answer.map(Response::new).map_err(|failure| failure.status(call.id))
+        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.metrics, call.id))
     }};
 }
 

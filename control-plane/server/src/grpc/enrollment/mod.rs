@@ -33,7 +33,7 @@ macro_rules! routed {
     ($self:ident, $request:ident, $handler:path) => {{
         let call = Call::of(&$request).map_err(|status| *status)?;
         let answer = $handler(&$self.0, &call, $request.into_inner()).await;
-        answer.map(Response::new).map_err(|failure| failure.status(call.id))
+        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.metrics, call.id))
     }};
 }
 

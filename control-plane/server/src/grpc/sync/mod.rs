@@ -49,7 +49,8 @@ impl NodeSync for SyncService {
         request: Request<Streaming<v1::NodeMessage>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
         let call = Call::of(&request).map_err(|status| *status)?;
-        let member = admit(&self.0, &call).await.map_err(|failure| failure.status(call.id))?;
+        let member =
+            admit(&self.0, &call).await.map_err(|failure| failure.status(&self.0.metrics, call.id))?;
         let (sender, receiver) = mpsc::channel(OUTGOING);
         let session = Session::new(self.0.clone(), member, call, sender);
         self.0.tasks.spawn("node stream", session.run(request.into_inner()));

@@ -68,7 +68,7 @@ impl Session {
             End::Gone => tracing::debug!(%node, "node stream ended"),
             End::Refused(failure) => {
                 tracing::info!(%node, reason = %failure.reason, "node stream refused: {}", failure.message);
-                let status = failure.status(self.call.id);
+                let status = failure.status(&self.control.metrics, self.call.id);
                 let _ = tokio::time::timeout(
                     self.control.config.pushing.write_timeout,
                     self.out.send(Err(status)),
@@ -162,6 +162,9 @@ impl Session {
                 Step::Send(body) => {
                     let waits = state.delivery.waits();
                     self.send(*body).await?;
+                    if waits {
+                        self.control.metrics.update_sent();
+                    }
                     state.acknowledge_by = waits.then(|| Instant::now() + ACKNOWLEDGE);
                 }
                 Step::WaitUntil(due) => wake = wake.min(now + due.since(mono)),
@@ -234,7 +237,10 @@ impl Session {
     }
 
     async fn refused(&self, state: &mut State, nack: v1::SnapshotNack) -> Result<(), End> {
-        let code = Reason::from_code(&nack.reason).map_or("unknown", Reason::code);
+        // A code of a newer agent counts as a refusal all the same.
+        let reason = Reason::from_code(&nack.reason).unwrap_or(Reason::SnapshotMalformed);
+        self.control.metrics.rejected(reason);
+        let code = reason.code();
         tracing::warn!(node = %self.member.leaf.identity.node, reason = code, "a node refused what it was sent");
         state.delivery.refused(nack.need_full);
         state.acknowledge_by = None;

@@ -1,0 +1,5 @@
+//! Plain HTTP on loopback: metrics and health. No identity, no secrets, no user data.
+
+mod metrics;
+
+pub use metrics::{Metrics, serve_metrics};

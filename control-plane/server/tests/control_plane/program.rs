@@ -1,0 +1,101 @@
+//! The program as it is typed: exit codes, refusals, what is printed.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rap_contract::{PublicKeyFile, Signer};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rap-control-plane"))
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir("/")
+        .output()
+        .unwrap()
+}
+
+fn refused(arguments: &[&str], exit: i32, code: &str) {
+    let output = run(arguments);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {text}");
+    assert!(text.contains(code), "{arguments:?}: {text}");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn serving_before_init_or_with_a_bad_configuration_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let data = text(&data);
+    refused(&["serve", "--data-dir", data, "--listen", "127.0.0.1:0"], 2, "config.invalid");
+    refused(&["check", "--data-dir", data, "--listen", "nonsense"], 2, "config.invalid");
+    let long = ["--degraded-for-ms", "43200001"];
+    refused(
+        &["check", "--data-dir", data, "--listen", "127.0.0.1:1", long[0], long[1]],
+        2,
+        "degraded_for_ms",
+    );
+    let public = ["init", "--data-dir", data, "--authority-mode", "dev", "--listen", "0.0.0.0:8443"];
+    refused(&[&public[..], &["--control-url", "https://h"]].concat(), 2, "authority.dev_address");
+}
+
+#[test]
+fn strict_mode_needs_a_root_that_is_a_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let base = ["init", "--data-dir", text(&data), "--listen", "127.0.0.1:8443"];
+    refused(&base, 2, "secret.missing");
+    let zero = directory.path().join("zero.pub");
+    std::fs::write(&zero, "00".repeat(32)).unwrap();
+    refused(&[&base[..], &["--root-key", text(&zero)]].concat(), 7, "key.invalid");
+    assert!(!data.exists(), "nothing is made before the root is a key");
+}
+
+#[test]
+fn a_data_directory_keeps_its_mode() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("authority-mode"), "dev\n").unwrap();
+    let root = directory.path().join("root.pub");
+    let key = Signer::generate(&mut rand::rng()).public();
+    std::fs::write(&root, PublicKeyFile::of("product-root", key).text()).unwrap();
+    let strict = ["--data-dir", text(&data), "--listen", "127.0.0.1:0", "--root-key", text(&root)];
+    refused(&[&["init"], &strict[..]].concat(), 5, "authority.mode_fixed");
+    refused(&[&["serve"], &strict[..]].concat(), 5, "authority.mode_fixed");
+    std::fs::write(data.join("authority-mode"), "strict\n").unwrap();
+    let dev = ["serve", "--data-dir", text(&data), "--listen", "127.0.0.1:0", "--authority-mode", "dev"];
+    refused(&dev, 5, "authority.mode_fixed");
+    // Strict, with a root, without the secret key.
+    refused(&[&["serve"], &strict[..]].concat(), 2, "secret.missing");
+}
+
+#[test]
+fn the_effective_configuration_names_every_option_and_its_origin() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("control-plane.toml");
+    std::fs::write(&file, "listen = \"127.0.0.1:1\"\nrefresh_every_ms = 5000\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_rap-control-plane"))
+        .args(["config", "--effective", "--json", "--config", text(&file), "--session-seconds", "60"])
+        .env_clear()
+        .env("RAP_DATABASE_URL", "postgres://rap:hunter2@db/rap")
+        .env("RAP_REFRESH_EVERY_MS", "6000")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(!printed.contains("hunter2"), "{printed}");
+    let document: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(document["schema"], "rap.config.v1");
+    let option = |name: &str| {
+        let option = &document["options"][name];
+        (option["value"].as_str().unwrap().to_owned(), option["origin"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(option("listen"), ("127.0.0.1:1".into(), "file".into()));
+    assert_eq!(option("refresh_every_ms"), ("6000".into(), "given".into()));
+    assert_eq!(option("session_seconds"), ("60".into(), "given".into()));
+    assert_eq!(option("fresh_for_ms"), ("300000".into(), "default".into()));
+}
