@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::folder::Folder;
 use crate::network;
-use crate::process::{Process, namespace_inode, owned_by};
+use crate::process::{Process, namespace_inode, owned_by, stat};
 use crate::run_id::RunId;
 
 /// What is left of a lab.
@@ -81,13 +81,21 @@ pub fn remove(folder: &Folder) -> Result<()> {
     }
 }
 
+/// Asks those first that no other of the lab started: they end their own children in their own order.
 fn end_processes(folder: &Folder) -> Result<()> {
-    signal_all(&owned(folder), Signal::TERM);
-    // A paused one hears SIGTERM only when its time goes on.
-    signal_all(&owned(folder), Signal::CONT);
-    let asked =
-        crate::wait_until(ASK_DEADLINE, "processes end", || Ok(owned(folder).is_empty().then_some(())));
-    if asked.is_ok() {
+    let mut asked = BTreeSet::new();
+    let ended = crate::wait_until(ASK_DEADLINE, "processes end", || {
+        let left = owned(folder);
+        let pids: BTreeSet<i32> = left.iter().map(|process| process.pid).collect();
+        let is_child = |process: &Process| stat(process.pid).is_some_and(|stat| pids.contains(&stat.parent));
+        let first: BTreeSet<Process> = left.iter().copied().filter(|process| !is_child(process)).collect();
+        signal_all(&first.difference(&asked).copied().collect(), Signal::TERM);
+        asked.extend(first);
+        // A paused one hears SIGTERM only when its time goes on.
+        signal_all(&left, Signal::CONT);
+        Ok(left.is_empty().then_some(()))
+    });
+    if ended.is_ok() {
         return Ok(());
     }
     crate::wait_until(KILL_DEADLINE, "killed processes end", || {
@@ -116,7 +124,7 @@ pub fn owned(folder: &Folder) -> BTreeSet<Process> {
     let mut above = Some(std::process::id() as i32);
     while let Some(pid) = above {
         owned.retain(|process| process.pid != pid);
-        above = crate::process::stat(pid).map(|stat| stat.parent).filter(|parent| *parent > 1);
+        above = stat(pid).map(|stat| stat.parent).filter(|parent| *parent > 1);
     }
     owned
 }

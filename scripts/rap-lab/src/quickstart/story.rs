@@ -20,11 +20,16 @@ impl Story {
     /// How hosts are made.
     pub fn begins(&self, mode: Mode) {
         match mode {
-            Mode::Namespaces => self.tell("one network namespace per host; the overlay is a TUN device on each"),
-            Mode::Loopback => self.tell(
-                "not root: hosts are addresses of 127.0.0.0/8 and there is no TUN device; the data planes ping each other\n   \
-                 over the same encrypted overlay, but host traffic does not enter it (run as root for that)",
-            ),
+            Mode::Namespaces => {
+                self.tell("one network namespace per host; the overlay is a TUN device on each")
+            }
+            Mode::Loopback => {
+                let why = if nix::unistd::geteuid().is_root() { "as asked" } else { "not root" };
+                self.tell(&format!(
+                    "{why}: hosts are addresses of 127.0.0.0/8 and there is no TUN device; the data planes ping each other\n   \
+                     over the same encrypted overlay, but host traffic does not enter it"
+                ));
+            }
         }
     }
 
