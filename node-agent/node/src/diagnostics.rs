@@ -50,11 +50,11 @@ impl Diagnostics {
         request: v1::DiagnosticRequest,
         now: Mono,
         is_peer: impl Fn(NodeId) -> bool,
-    ) -> Result<RunPing, v1::DiagnosticResult> {
+    ) -> Result<RunPing, Box<v1::DiagnosticResult>> {
         let id = request.diagnostic_id.clone();
-        let refuse = |reason| refusal(id.clone(), reason);
+        let refuse = |reason| Box::new(refusal(id.clone(), reason));
         let Ok(diagnostic) = <[u8; ID_LENGTH]>::try_from(id.as_slice()) else {
-            return Err(refusal(Vec::new(), Reason::RequestInvalid));
+            return Err(Box::new(refusal(Vec::new(), Reason::RequestInvalid)));
         };
         let Some(Body::Ping(ping)) = request.body else { return Err(refuse(Reason::RequestInvalid)) };
         let node = NodeId::from_slice(&ping.node_id).map_err(|_| refuse(Reason::RequestInvalid))?;
@@ -131,7 +131,7 @@ mod tests {
         v1::DiagnosticRequest { diagnostic_id: vec![id; 16], body: Some(Body::Ping(ping)) }
     }
 
-    fn reason(result: Result<RunPing, v1::DiagnosticResult>) -> String {
+    fn reason(result: Result<RunPing, Box<v1::DiagnosticResult>>) -> String {
         result.map_or_else(|refusal| refusal.reason, |_| "runs".into())
     }
 

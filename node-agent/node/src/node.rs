@@ -333,7 +333,7 @@ impl Node {
         let is_peer = |node: NodeId| peers.is_some_and(|peers| peers.contains_key(&node));
         match self.diagnostics.admit(request, now.mono, is_peer) {
             Ok(ping) => self.outputs.push_back(Output::Ping(ping)),
-            Err(refusal) => self.send(node_message::Body::Diagnostic(refusal)),
+            Err(refusal) => self.send(node_message::Body::Diagnostic(*refusal)),
         }
     }
 

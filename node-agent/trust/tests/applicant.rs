@@ -277,7 +277,8 @@ fn a_failed_write_ends_it_before_anything_is_sent() {
 #[test]
 fn the_legal_transitions_are_exactly_these() {
     let world = World::default();
-    let inputs: [(&str, fn(&World, PersistId) -> Input); 8] = [
+    type MakeInput = fn(&World, PersistId) -> Input;
+    let inputs: [(&str, MakeInput); 8] = [
         ("challenged", |_, _| challenged()),
         ("join_answered", |world, _| pending_answer(world)),
         ("poll_pending", |_, _| still_pending()),

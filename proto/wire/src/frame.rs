@@ -51,7 +51,7 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// [`FrameError`].
-    pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn poll<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes(*prefix) as usize;
         if length > FRAME_CAP {
@@ -82,7 +82,7 @@ mod tests {
             let mut ids = Vec::new();
             for part in bytes.chunks(cut) {
                 decoder.push(part);
-                while let Some(found) = decoder.next::<v1::AgentMessage>().unwrap() {
+                while let Some(found) = decoder.poll::<v1::AgentMessage>().unwrap() {
                     assert_eq!(found, message(found.id));
                     ids.push(found.id);
                 }
@@ -95,7 +95,7 @@ mod tests {
     fn a_length_above_the_cap_is_refused_before_its_bytes_arrive() {
         let mut decoder = FrameDecoder::default();
         decoder.push(&u32::MAX.to_be_bytes());
-        assert_eq!(decoder.next::<v1::AgentMessage>(), Err(FrameError::TooLarge(u32::MAX as usize)));
+        assert_eq!(decoder.poll::<v1::AgentMessage>(), Err(FrameError::TooLarge(u32::MAX as usize)));
         let table = v1::ForwardingTable { newest_head: vec![0; FRAME_CAP], ..Default::default() };
         assert!(matches!(encode_frame(&table), Err(FrameError::TooLarge(_))));
     }
@@ -104,6 +104,6 @@ mod tests {
     fn bytes_that_are_no_message_are_refused() {
         let mut decoder = FrameDecoder::default();
         decoder.push(&[0, 0, 0, 2, 0xff, 0xff]);
-        assert_eq!(decoder.next::<v1::AgentMessage>(), Err(FrameError::Malformed));
+        assert_eq!(decoder.poll::<v1::AgentMessage>(), Err(FrameError::Malformed));
     }
 }

@@ -96,7 +96,7 @@ impl Session {
         self.decoder.push(&buffer[..count]);
         let mut events = Vec::new();
         loop {
-            let message = self.decoder.next::<v1::DataplaneMessage>();
+            let message = self.decoder.poll::<v1::DataplaneMessage>();
             let message = message.map_err(|error| {
                 Fault::new(Reason::DataplaneVersion, format!("from the data plane: {error}"))
             })?;

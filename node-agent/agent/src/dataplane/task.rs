@@ -185,9 +185,10 @@ impl DataplaneTask {
     }
 }
 
-fn answer_pings(
-    pings: &mut Vec<(oneshot::Receiver<Answer>, oneshot::Sender<Result<v1::PingOutcome, Fault>>)>,
-) {
+/// A ping under way: the data plane's answer, and who asked.
+type PendingPing = (oneshot::Receiver<Answer>, oneshot::Sender<Result<v1::PingOutcome, Fault>>);
+
+fn answer_pings(pings: &mut Vec<PendingPing>) {
     let mut index = 0;
     while index < pings.len() {
         match pings[index].0.try_recv() {

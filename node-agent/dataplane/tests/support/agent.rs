@@ -57,7 +57,7 @@ impl Agent {
     /// The next message, event or answer; `None` when the other end closed.
     pub fn receive(&mut self) -> Option<DataplaneMessage> {
         loop {
-            if let Some(message) = self.decoder.next().unwrap() {
+            if let Some(message) = self.decoder.poll().unwrap() {
                 return Some(message);
             }
             let mut buffer = [0; 4096];

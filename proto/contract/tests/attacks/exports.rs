@@ -50,9 +50,9 @@ pub fn all() -> Vec<Vector> {
             rebuilt(|chunks| chunks.retain(|(slot, _)| slot != POLICY_SLOT)),
             "snapshot.semantic",
         ),
-        one("signed-but-assignment-of-another", rebuilt(assignment_of_another), "snapshot.scope"),
+        one("signed-but-assignment-of-another", rebuilt(|own| assignment_of_another(own)), "snapshot.scope"),
         one("signed-but-peer-twice", rebuilt(peer_twice), "snapshot.semantic"),
-        one("signed-but-own-peer", rebuilt(own_peer), "snapshot.semantic"),
+        one("signed-but-own-peer", rebuilt(|own| own_peer(own)), "snapshot.semantic"),
         one(
             "signed-but-chunk-in-wrong-slot",
             rebuilt(|chunks| chunks[2].0 = "policy2".into()),
@@ -74,7 +74,7 @@ fn rebuilt(change: impl FnOnce(&mut Vec<(String, Vec<u8>)>)) -> Vec<u8> {
     export_message(&head, &parts).encode_to_vec()
 }
 
-fn assignment_of_another(own: &mut Vec<(String, Vec<u8>)>) {
+fn assignment_of_another(own: &mut [(String, Vec<u8>)]) {
     let id = NodeId::from_bytes([0x77; 16]);
     own[0] = chunks(id, peer()).swap_remove(0);
 }
@@ -84,6 +84,6 @@ fn peer_twice(own: &mut Vec<(String, Vec<u8>)>) {
     own.push(chunks(node(), id).swap_remove(1));
 }
 
-fn own_peer(own: &mut Vec<(String, Vec<u8>)>) {
+fn own_peer(own: &mut [(String, Vec<u8>)]) {
     own[1] = chunks(node(), node()).swap_remove(1);
 }

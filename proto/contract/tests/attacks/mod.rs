@@ -94,15 +94,12 @@ pub fn reshaped(bytes: &[u8], change: impl FnOnce(&mut v1::SignedEnvelope)) -> V
 }
 
 /// `document` with its header changed, signed again.
-pub fn with_header<T: Document>(
+pub fn with_header<T: Document + Clone>(
     document: &T,
     signers: &[&Signer],
     set: impl FnOnce(&mut T, v1::Header),
     change: impl FnOnce(&mut v1::Header),
-) -> Vec<u8>
-where
-    T: Clone,
-{
+) -> Vec<u8> {
     let mut document = document.clone();
     let mut header = document.header().unwrap().clone();
     change(&mut header);
