@@ -217,12 +217,13 @@ fn down(name: Option<String>, check: bool) -> Result<u8> {
             println!("{line}");
         }
         if left.is_empty() {
-            println!("nothing left; installed packages stay: {}", PACKAGES);
+            println!("nothing left; installed packages stay: {PACKAGES}");
         }
         return Ok(u8::from(!left.is_empty()));
     }
     sweep::remove(&folder)?;
     sweep::check(&folder)?;
+    println!("removed; installed packages stay: {PACKAGES}");
     Ok(0)
 }
 

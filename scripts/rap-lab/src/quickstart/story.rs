@@ -24,7 +24,7 @@ impl Story {
                 self.tell("one network namespace per host; the overlay is a TUN device on each")
             }
             Mode::Loopback => {
-                let why = if nix::unistd::geteuid().is_root() { "as asked" } else { "not root" };
+                let why = crate::mode::obstacle().unwrap_or("as asked");
                 self.tell(&format!(
                     "{why}: hosts are addresses of 127.0.0.0/8 and there is no TUN device; the data planes ping each other\n   \
                      over the same encrypted overlay, but host traffic does not enter it"
