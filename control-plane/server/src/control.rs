@@ -9,7 +9,7 @@ use rap_authority::{SealingKey, SessionKey};
 use rap_runtime::tls::TrustStore;
 use rap_runtime::{Clock, TaskGroup};
 use rap_store::{PgConnection, Store, cluster_read, clusters_list, doorbell_ring, nodes_list};
-use rap_types::{ClusterId, IdentityStatus};
+use rap_types::{ClusterId, IdentityStatus, KeyId};
 
 use crate::auth::KnownSessions;
 use crate::clusters::{Cluster, Clusters};
@@ -72,6 +72,35 @@ impl Control {
         let Some(row) = cluster_read(&mut transaction, id).await? else { return Ok(None) };
         let cluster = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, &row).await?;
         self.serve_cluster(&mut transaction, cluster).await.map(Some)
+    }
+
+    /// The cluster with this id, also if another replica made it a moment ago.
+    pub async fn cluster(self: &Arc<Self>, id: ClusterId) -> Result<Option<Arc<Cluster>>, Failure> {
+        match self.clusters.by_id(id) {
+            Some(cluster) => Ok(Some(cluster)),
+            None => self.load_cluster(id).await,
+        }
+    }
+
+    /// The cluster with this name or id, likewise.
+    ///
+    /// # Errors
+    /// `resource.not_found`.
+    pub async fn cluster_named(self: &Arc<Self>, text: &str) -> Result<Arc<Cluster>, Failure> {
+        if let Ok(cluster) = self.clusters.named(text) {
+            return Ok(cluster);
+        }
+        self.load_clusters().await?;
+        self.clusters.named(text)
+    }
+
+    /// The cluster whose authority has this key id, likewise.
+    pub async fn cluster_of_authority(self: &Arc<Self>, key: KeyId) -> Result<Option<Arc<Cluster>>, Failure> {
+        if let Some(cluster) = self.clusters.of_authority(key) {
+            return Ok(Some(cluster));
+        }
+        self.load_clusters().await?;
+        Ok(self.clusters.of_authority(key))
     }
 
     async fn serve_cluster(

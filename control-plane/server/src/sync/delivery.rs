@@ -16,6 +16,8 @@ use super::Published;
 #[derive(Debug)]
 pub struct Delivery {
     node: NodeId,
+    /// Leaf that the node said it holds, until a version is known to compare it with.
+    claimed: Option<Digest>,
     held: Option<Held>,
     in_flight: Option<InFlight>,
     refused: Option<Digest>,
@@ -52,13 +54,11 @@ pub enum Step {
 
 impl Delivery {
     /// A node that just said hello with the leaf of the snapshot it holds, if it holds one.
-    pub fn new(node: NodeId, leaf: Option<Digest>, published: Option<&Arc<Published>>) -> Self {
-        let held = leaf.zip(published).and_then(|(leaf, published)| {
-            (published.leaf_hash(node) == Some(leaf)).then(|| Held { leaf, version: published.clone() })
-        });
+    pub fn new(node: NodeId, leaf: Option<Digest>) -> Self {
         Self {
             node,
-            held,
+            claimed: leaf,
+            held: None,
             in_flight: None,
             refused: None,
             head_sent: HeadOrder::default(),
@@ -71,6 +71,9 @@ impl Delivery {
     /// in 0..1 is this node's place in it.
     pub fn next(&mut self, published: &Arc<Published>, window: Duration, spread: f64, now: Mono) -> Step {
         let Some(leaf) = published.leaf_hash(self.node) else { return Step::Gone };
+        if self.claimed.take() == Some(leaf) {
+            self.held = Some(Held { leaf, version: published.clone() });
+        }
         if self.in_flight.is_some() {
             return Step::Idle;
         }
@@ -229,7 +232,7 @@ mod tests {
     fn one_update_is_in_flight_and_the_next_is_against_what_was_acknowledged() {
         let (one, two, three) =
             (published(1, 0, &[1]), published(2, 0, &[1, 2]), published(3, 0, &[1, 2, 3]));
-        let mut delivery = Delivery::new(node(1), None, Some(&one));
+        let mut delivery = Delivery::new(node(1), None);
         assert!(sent_update(next(&mut delivery, &one, 0)).full);
         assert_eq!(next(&mut delivery, &two, 0), Step::Idle);
         delivery.acknowledged(Digest::of(&[b"another"]));
@@ -244,7 +247,7 @@ mod tests {
     #[test]
     fn a_refused_leaf_waits_for_a_change_and_a_gap_is_filled_once() {
         let (one, two) = (published(1, 0, &[1]), published(2, 0, &[1, 2]));
-        let mut delivery = Delivery::new(node(1), None, None);
+        let mut delivery = Delivery::new(node(1), None);
         sent_update(next(&mut delivery, &one, 0));
         delivery.acknowledged(one.leaf_hash(node(1)).unwrap());
         assert!(!sent_update(next(&mut delivery, &two, 0)).full);
@@ -259,7 +262,7 @@ mod tests {
     #[test]
     fn an_unchanged_leaf_gets_the_newest_head_once_in_its_place_of_the_window() {
         let one = published(1, 0, &[1]);
-        let mut delivery = Delivery::new(node(1), one.leaf_hash(node(1)), Some(&one));
+        let mut delivery = Delivery::new(node(1), one.leaf_hash(node(1)));
         assert!(matches!(next(&mut delivery, &one, 0), Step::Send(body) if matches!(*body, Body::Head(_))));
         assert_eq!(next(&mut delivery, &one, 0), Step::Idle);
         let refreshed = |refresh| {
@@ -277,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_node_outside_the_plan_is_gone() {
-        let mut delivery = Delivery::new(node(9), None, None);
+        let mut delivery = Delivery::new(node(9), None);
         assert_eq!(next(&mut delivery, &published(1, 0, &[1]), 0), Step::Gone);
     }
 }

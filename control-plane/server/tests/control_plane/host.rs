@@ -1,5 +1,6 @@
 //! A host that joins: its keys, its calls, its stream.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +97,14 @@ impl Host {
             nonce,
             signature: sign_proof(POLL_PROOF, &proof, &self.key),
         }
+    }
+
+    /// Joins at this replica.
+    pub async fn join_at(&self, world: &World, address: SocketAddr) -> Result<v1::JoinAnswer, Status> {
+        let line = world.line_to(address).await;
+        let mut client = EnrollmentClient::new(line.channel);
+        let nonce = nonce(&mut client).await;
+        Ok(client.join(self.join_request(nonce, &line.exporter)).await?.into_inner())
     }
 
     /// Joins over a connection of its own; returns the answer and the nonce it carried.

@@ -5,6 +5,7 @@ mod enrollment;
 mod host;
 mod postgres;
 mod program;
+mod replicas;
 mod strangers;
 mod sync;
 mod world;

@@ -126,6 +126,18 @@ impl World {
         }
     }
 
+    /// A second control plane on the same database and data directory.
+    pub async fn replica(&self) -> Running {
+        let config = self.running.control.config.clone();
+        let target = self.database.as_ref().unwrap().target().clone();
+        serve::start(config, Database { target, embedded: None }).await.unwrap()
+    }
+
+    /// The same world, reached through another replica.
+    pub fn through(&mut self, replica: Running) -> Running {
+        std::mem::replace(&mut self.running, replica)
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.running.address
     }
@@ -135,9 +147,18 @@ impl World {
         self.line_from(source()).await
     }
 
+    /// The same to another replica.
+    pub async fn line_to(&self, address: SocketAddr) -> Line {
+        self.connect(source(), address).await
+    }
+
     pub async fn line_from(&self, source: IpAddr) -> Line {
+        self.connect(source, self.address()).await
+    }
+
+    async fn connect(&self, source: IpAddr, address: SocketAddr) -> Line {
         let config = tls::operator_client(tls::Pins::one(self.pin), Arc::new(Clock::new())).unwrap();
-        let stream = tls_stream(self.address(), source, config).await.unwrap();
+        let stream = tls_stream(address, source, config).await.unwrap();
         let exporter = tls::exporter(stream.get_ref().1, EXPORTER_LABEL).unwrap();
         Line { channel: channel(stream).await, exporter }
     }

@@ -97,7 +97,7 @@ pub(super) async fn show(
     _: &Actor,
     request: v1::ClusterRef,
 ) -> Result<v1::Cluster, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let row = read(control, &cluster).await?;
     Ok(views::cluster(&cluster, &row))
 }

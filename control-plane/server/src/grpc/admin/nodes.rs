@@ -26,7 +26,7 @@ pub(super) async fn list(
     _: &Actor,
     request: v1::NodeListRequest,
 ) -> Result<v1::NodeListAnswer, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin_snapshot().await?;
     let mut answer = v1::NodeListAnswer::default();
     for row in join_requests_pending(&mut transaction, cluster.id).await? {
@@ -45,7 +45,7 @@ pub(super) async fn show(
     _: &Actor,
     request: v1::NodeRef,
 ) -> Result<v1::Node, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin().await?;
     let row = find(&mut transaction, &cluster, &request.node).await?;
     Ok(views::node(control, &cluster, &row))
@@ -69,7 +69,7 @@ pub(super) async fn approve(
     actor: &Actor,
     request: v1::NodeDecideRequest,
 ) -> Result<v1::NodeDecideAnswer, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
     let approval = Approval { actor: actor.audit_name(), reason: request.reason, call: actor.call };
     let done: Result<Vec<NodeRow>, Failure> = transaction!(control.store.system(), connection => {
@@ -103,7 +103,7 @@ pub(super) async fn deny(
     actor: &Actor,
     request: v1::NodeDecideRequest,
 ) -> Result<v1::NodeDecideAnswer, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
     let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
     let done: Result<Vec<JoinRequestRow>, Failure> = transaction!(control.store.system(), connection => {
@@ -157,7 +157,7 @@ pub(super) async fn update(
     actor: &Actor,
     request: v1::NodeUpdateRequest,
 ) -> Result<v1::Node, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let wanted = Wanted {
         roles: if request.set_roles { Some(roles(&request.roles)?) } else { None },
         tags: request.set_tags.then_some(request.tags),
@@ -225,7 +225,7 @@ pub(super) async fn export(
     _: &Actor,
     request: v1::NodeRef,
 ) -> Result<v1::NodeExportAnswer, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin().await?;
     let row = find(&mut transaction, &cluster, &request.node).await?;
     drop(transaction);

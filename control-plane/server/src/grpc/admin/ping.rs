@@ -20,7 +20,7 @@ pub(super) async fn ping(
     actor: &Actor,
     request: v1::AdminPingRequest,
 ) -> Result<v1::AdminPingAnswer, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let ping = bounded(&request)?;
     let ends: Result<(NodeId, NodeId), Failure> = transaction!(control.store.system(), connection => {
         write(connection, actor, &cluster, &request).await

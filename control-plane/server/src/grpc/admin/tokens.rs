@@ -22,7 +22,7 @@ pub(super) async fn create(
     actor: &Actor,
     request: v1::TokenCreateRequest,
 ) -> Result<v1::TokenCreateAnswer, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let order = TokenOrder {
         roles: roles(&request.roles)?,
         max_uses: if request.uses == 0 { 1 } else { request.uses },
@@ -86,7 +86,7 @@ pub(super) async fn list(
     _: &Actor,
     request: v1::TokenListRequest,
 ) -> Result<v1::TokenListAnswer, Failure> {
-    let cluster = control.clusters.named(&request.cluster)?;
+    let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin().await?;
     let rows = tokens_list(&mut transaction, cluster.id).await?;
     let now = control.clock.now().wall;

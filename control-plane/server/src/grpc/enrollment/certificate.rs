@@ -33,7 +33,7 @@ pub(super) async fn certificate(
         return Err(refused());
     }
     require_member(&row)?;
-    let cluster = control.clusters.by_id(cluster).ok_or_else(refused)?;
+    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
     let identity = NodeIdentity {
         installation: control.installation.facts.id,
         cluster: cluster.id,

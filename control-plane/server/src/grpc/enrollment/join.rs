@@ -31,7 +31,7 @@ pub(super) async fn join(
     let key = node_key(&request.node_public_key)?;
     let wireguard_public_key = check_wireguard_key(&request.wireguard_public_key)?;
     check_facts(&request)?;
-    let cluster = cluster_of(control, &request.token)?;
+    let cluster = cluster_of(control, &request.token).await?;
     let facts = &control.installation.facts;
     let now = control.clock.now().wall;
     let authority = cluster.authority.public();
@@ -110,12 +110,11 @@ async fn write(
 }
 
 /// The cluster whose authority the token names as its signer; the signature is checked next.
-fn cluster_of(control: &Control, token: &[u8]) -> Result<Arc<Cluster>, Failure> {
+async fn cluster_of(control: &Arc<Control>, token: &[u8]) -> Result<Arc<Cluster>, Failure> {
     let envelope = Envelope::decode(token, v1::JoinToken::SIZE_CAP)?;
-    let signer = envelope.key_ids().next();
-    signer
-        .and_then(|key| control.clusters.of_authority(key))
-        .ok_or_else(|| Failure::new(Reason::TokenUnknown, "no such token"))
+    let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
+    let signer = envelope.key_ids().next().ok_or_else(unknown)?;
+    control.cluster_of_authority(signer).await?.ok_or_else(unknown)
 }
 
 fn check_facts(request: &v1::JoinRequest) -> Result<(), Failure> {

@@ -44,7 +44,7 @@ pub(super) async fn poll(
             let node = row.node.ok_or(StoreError::Absent)?;
             let node = node_read(&mut transaction, node).await?.ok_or(StoreError::Absent)?;
             drop(transaction);
-            let cluster = control.clusters.by_id(row.request.cluster).ok_or_else(refused)?;
+            let cluster = control.cluster(row.request.cluster).await?.ok_or_else(refused)?;
             // Signed now: the one signed at approval may have expired since.
             let contract = approve::contract(control, &cluster, &row, &node, control.clock.now().wall)?;
             Ok(answer(JoinState::Approved, String::new(), contract))

@@ -94,7 +94,7 @@ impl Session {
         let (entry, mut commands) = self.control.sessions.enter(identity.cluster, identity.node, end);
         let feed = &self.member.cluster.feed;
         let mut state = State {
-            delivery: Delivery::new(identity.node, leaf, feed.newest().as_ref()),
+            delivery: Delivery::new(identity.node, leaf),
             entry,
             diagnostics: Diagnostics::new(),
             contact: Contact {

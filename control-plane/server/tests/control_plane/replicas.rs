@@ -1,0 +1,97 @@
+//! Two control planes on one database: equal, and no node can tell them apart.
+
+use std::sync::Arc;
+
+use rap_types::Reason;
+use rap_wire::v1;
+use v1::control_message::Body;
+
+use crate::host::{Host, hello};
+use crate::world::{World, reason};
+
+#[tokio::test]
+async fn a_change_at_one_replica_reaches_a_node_at_the_other() {
+    let mut world = World::dev().await;
+    let second = world.replica().await;
+    world.cluster("prod").await;
+    let token = world.token("prod", 9, true).await;
+    let host = Host::new(&token, "one");
+    let bootstrap = host.enrol(&world).await;
+
+    // The cluster is younger than the second replica, which has to find it.
+    let first = world.through(second);
+    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let mut stream = host.stream(&world, &slot, hello()).await;
+    assert!(stream.update().await.full);
+    let served = world.running.control.clusters.named("prod").unwrap();
+    let leaf = served.feed.newest().unwrap().leaf_hash(bootstrap.node).unwrap();
+    let ack = v1::SnapshotAck { leaf_hash: leaf.to_vec(), ..Default::default() };
+    stream.say(v1::node_message::Body::Ack(ack)).await;
+
+    let second = world.through(first);
+    Host::new(&token, "two").enrol(&world).await;
+    let update = stream.update().await;
+    assert_eq!(update.slots_set.len(), 1);
+
+    // Both replicas serve the same signed bytes.
+    let (one, two) = (
+        world.running.control.clusters.named("prod").unwrap().feed.newest().unwrap(),
+        served.feed.newest().unwrap(),
+    );
+    if one.order == two.order {
+        assert_eq!(one.head, two.head);
+    }
+    assert_eq!(one.plan.tree.root(), two.plan.tree.root());
+    second.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_use_is_one_use_over_two_replicas() {
+    let mut world = World::dev().await;
+    world.cluster("prod").await;
+    let token = world.token("prod", 1, false).await;
+    let second = world.replica().await;
+    let first = world.through(second);
+    let second = Arc::new(world);
+    let mut hosts = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        let (world, host) = (second.clone(), Host::new(&token, &format!("host-{number}")));
+        let address = if number % 2 == 0 { first.address } else { second.address() };
+        hosts.spawn(async move { host.join_at(&world, address).await.map(|_| ()).map_err(reason) });
+    }
+    let mut won = 0;
+    while let Some(outcome) = hosts.join_next().await {
+        match outcome.unwrap() {
+            Ok(()) => won += 1,
+            Err(reason) => assert_eq!(reason, Reason::TokenExhausted),
+        }
+    }
+    assert_eq!(won, 1);
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_control_plane_serves_the_stored_head_and_sends_no_snapshot_again() {
+    let mut world = World::dev().await;
+    world.cluster("prod").await;
+    let host = Host::new(&world.token("prod", 1, true).await, "one");
+    let bootstrap = host.enrol(&world).await;
+    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let mut stream = host.stream(&world, &slot, hello()).await;
+    stream.update().await;
+    let served = world.running.control.clusters.named("prod").unwrap();
+    let before = served.feed.newest().unwrap();
+    drop(stream);
+
+    let restarted = world.replica().await;
+    world.through(restarted).stop().await;
+    let leaf_hash = before.leaf_hash(bootstrap.node).unwrap().to_vec();
+    let mut stream = host.stream(&world, &slot, v1::NodeHello { leaf_hash, ..hello() }).await;
+    assert!(matches!(stream.next().await.unwrap(), Body::Hello(_)));
+    let Body::Head(_) = stream.next().await.unwrap() else { panic!("the node holds this leaf") };
+    let after = world.running.control.clusters.named("prod").unwrap().feed.newest().unwrap();
+    assert_eq!(after.order.durable(), before.order.durable());
+    assert_eq!(after.plan.tree.root(), before.plan.tree.root());
+    world.stop().await;
+}
