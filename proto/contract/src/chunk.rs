@@ -16,9 +16,12 @@ pub const POLICY_SLOT: &str = "policy";
 /// Slot of the node's own assignment.
 pub const ASSIGNMENT_SLOT: &str = "assignment";
 
+/// How the slot of a peer's record begins; its node id follows.
+pub(crate) const PEER_PREFIX: &str = "peer/";
+
 /// Slot of one peer's record.
 pub fn peer_slot(node: NodeId) -> String {
-    format!("peer/{node}")
+    format!("{PEER_PREFIX}{node}")
 }
 
 /// SHA-256("rap.chunk.v1\0" || encoded chunk).
@@ -60,7 +63,9 @@ pub fn parse_chunk(slot: &str, bytes: &[u8]) -> Result<ParsedChunk, Reject> {
         Some(Body::Assignment(assignment)) if slot == ASSIGNMENT_SLOT => check_assignment(assignment),
         Some(Body::Peer(peer)) => check_peer(slot, peer),
         Some(_) => Err(invalid("kind does not belong in its slot")),
-        None if [TRUST_SLOT, POLICY_SLOT, ASSIGNMENT_SLOT].contains(&slot) || slot.starts_with("peer/") => {
+        None if [TRUST_SLOT, POLICY_SLOT, ASSIGNMENT_SLOT].contains(&slot)
+            || slot.starts_with(PEER_PREFIX) =>
+        {
             Err(invalid("kind does not belong in its slot"))
         }
         None => Ok(ParsedChunk::Unknown),

@@ -8,6 +8,7 @@ mod activation;
 mod authority;
 mod bootstrap;
 mod chunk;
+mod contents;
 mod document;
 mod envelope;
 mod export;
@@ -20,6 +21,7 @@ mod manifest;
 mod merkle;
 mod proof;
 mod reject;
+mod shared_map;
 mod snapshot;
 mod token;
 mod verify;
@@ -30,6 +32,7 @@ pub use bootstrap::{BootstrapExpectation, VerifiedBootstrap, open_bootstrap};
 pub use chunk::{
     ASSIGNMENT_SLOT, CHUNK_CAP, POLICY_SLOT, ParsedChunk, TRUST_SLOT, chunk_id, parse_chunk, peer_slot,
 };
+pub use contents::SnapshotContents;
 pub use document::Document;
 pub use envelope::{Envelope, SIGNATURES_CAP, pre_authentication_encoding, sign};
 pub use export::{EXPORT_CAP, ExportSummary, VerifiedExport, encode_export, open_export};
@@ -44,7 +47,8 @@ pub use proof::{
     CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LOGIN_PROOF, POLL_PROOF, check_proof, sign_proof,
 };
 pub use reject::Reject;
-pub use snapshot::{SnapshotContents, SnapshotParts, VerifiedSnapshot};
+pub use shared_map::SharedMap;
+pub use snapshot::{HeldParts, SnapshotParts, VerifiedSnapshot};
 pub use token::{JoinTokenText, TOKEN_PREFIX, join_secret_hash};
 pub use verify::{Expectation, Verified, verify};
 

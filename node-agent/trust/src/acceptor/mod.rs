@@ -233,10 +233,14 @@ impl Acceptor {
         let head = self.open_head(&update.head, Some(self.clock.wall(now)))?;
         self.judge(&head, now)?;
         let parts = parts::merge(self.base.as_deref(), update, head)?;
-        let leaf = parts::leaf_of(&parts, self.pinned.cluster);
-        let snapshot = VerifiedSnapshot::verify(parts, Some(self.pinned.node))
+        let offered = (parts.leaf.clone(), parts.manifest.clone());
+        let verified = match &self.base {
+            Some(base) => base.advance(parts),
+            None => VerifiedSnapshot::verify(parts, Some(self.pinned.node)),
+        };
+        let snapshot = verified
             .and_then(|snapshot| self.pinned.check(&snapshot).map(|()| snapshot))
-            .map_err(|reject| Refusal { reject, leaf })?;
+            .map_err(|reject| Refusal { reject, leaf: parts::leaf_of(&offered, self.pinned.cluster) })?;
         self.accept(snapshot, now).map_err(Refusal::from)
     }
 

@@ -112,7 +112,7 @@ pub(super) fn check_size(update: &v1::SnapshotUpdate) -> Result<(), Reject> {
     Ok(())
 }
 
-/// The parts that an update leads to from `base`.
+/// The parts that an update leads to from `base`. Chunks are those that it brings.
 pub(super) fn merge(
     base: Option<&VerifiedSnapshot>,
     update: v1::SnapshotUpdate,
@@ -127,22 +127,20 @@ pub(super) fn merge(
         (false, Some(base)) => base.manifest().apply(&update.slots_set, &update.slots_removed)?,
         (false, None) => return Err(Reject::new(Reason::SnapshotChunkMissing, "no snapshot to apply it to")),
     };
-    let mut chunks = base.map(|base| base.parts().chunks.clone()).unwrap_or_default();
-    chunks.extend(by_id(update.chunks.into_iter().map(Arc::from)));
     Ok(SnapshotParts {
         head,
         leaf: update.leaf.ok_or(malformed("leaf"))?,
         proof: update.proof.ok_or(malformed("proof"))?,
         manifest,
-        chunks,
+        chunks: by_id(update.chunks.into_iter().map(Arc::from)),
     })
 }
 
-/// Hash of the leaf that the parts make, if its fields have their lengths.
-pub(super) fn leaf_of(parts: &SnapshotParts, cluster: ClusterId) -> Option<Digest> {
-    let node = NodeId::from_slice(&parts.leaf.node_id).ok()?;
-    let salt = parts.leaf.salt.as_slice().try_into().ok()?;
-    Some(leaf_hash(cluster, node, parts.leaf.node_generation, &parts.manifest.root(), salt))
+/// Hash of the leaf that was offered, if its fields have their lengths.
+pub(super) fn leaf_of((leaf, manifest): &(v1::Leaf, Manifest), cluster: ClusterId) -> Option<Digest> {
+    let node = NodeId::from_slice(&leaf.node_id).ok()?;
+    let salt = leaf.salt.as_slice().try_into().ok()?;
+    Some(leaf_hash(cluster, node, leaf.node_generation, &manifest.root(), salt))
 }
 
 fn by_id(chunks: impl Iterator<Item = Arc<[u8]>>) -> BTreeMap<Digest, Arc<[u8]>> {

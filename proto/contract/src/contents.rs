@@ -1,0 +1,254 @@
+//! What a snapshot says, read from the chunks that its manifest names and checked as a whole.
+//!
+//! Owns the carrying over of what the snapshot before it had verified already. Refuses to own heads,
+//! proofs and leaves: the caller has verified the manifest.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rap_types::{Digest, NodeId, Reason};
+use rap_wire::v1;
+
+use crate::chunk::PEER_PREFIX;
+use crate::shared_map::Spread;
+use crate::{
+    ASSIGNMENT_SLOT, Manifest, POLICY_SLOT, ParsedChunk, Reject, SharedMap, TRUST_SLOT, chunk_id, parse_chunk,
+};
+
+/// What a snapshot says, parsed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotContents {
+    /// Cluster CA and revocations.
+    pub trust: Arc<v1::TrustChunk>,
+    /// Cluster-wide limits.
+    pub policy: Arc<v1::PolicyChunk>,
+    /// The node's own duties and addresses.
+    pub assignment: Arc<v1::NodeAssignment>,
+    /// Peers by node id.
+    pub peers: SharedMap<NodeId, Arc<v1::PeerRecord>>,
+}
+
+/// Contents that hold, and what of them no two nodes may have.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    contents: SnapshotContents,
+    claims: SharedMap<Claim, ()>,
+}
+
+/// What exactly one node of a snapshot has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    Address(IpAddr),
+    WireguardKey([u8; 32]),
+}
+
+impl Spread for Claim {
+    /// The last byte: host numbers differ there, and keys everywhere.
+    fn bucket(&self) -> u8 {
+        match self {
+            Self::Address(IpAddr::V4(address)) => address.octets()[3],
+            Self::Address(IpAddr::V6(address)) => address.octets()[15],
+            Self::WireguardKey(key) => key[31],
+        }
+    }
+}
+
+impl Held {
+    pub(crate) const fn contents(&self) -> &SnapshotContents {
+        &self.contents
+    }
+}
+
+/// The snapshot before: its manifest, its chunks and what they say.
+pub(crate) type Before<'a> = (&'a Manifest, &'a SharedMap<Digest, Arc<[u8]>>, &'a Held);
+
+/// Contents in the making: what stays is carried over, what is new was read.
+pub(crate) struct Draft {
+    chunks: SharedMap<Digest, Arc<[u8]>>,
+    trust: Option<Arc<v1::TrustChunk>>,
+    policy: Option<Arc<v1::PolicyChunk>>,
+    assignment: Option<Arc<v1::NodeAssignment>>,
+    peers: SharedMap<NodeId, Arc<v1::PeerRecord>>,
+    claims: SharedMap<Claim, ()>,
+    /// Peers that were read, not carried over.
+    new_peers: Vec<NodeId>,
+    new_trust: bool,
+    new_assignment: bool,
+}
+
+impl Draft {
+    /// Carries over every slot that `before` has with the same chunk and reads the others from `offered`.
+    ///
+    /// # Errors
+    /// `snapshot.chunk_missing`, `snapshot.chunk_invalid`, `snapshot.too_large`.
+    pub(crate) fn between(
+        before: Option<Before<'_>>,
+        manifest: &Manifest,
+        offered: &BTreeMap<Digest, Arc<[u8]>>,
+    ) -> Result<Self, Reject> {
+        let nothing = Manifest::new();
+        let known = before.map_or(&nothing, |(manifest, _, _)| manifest);
+        let mut draft = before.map_or_else(Self::empty, |(_, chunks, held)| Self::of(chunks, held));
+        let (set, removed) = known.delta(manifest);
+        // All that goes goes first: two peers may swap their addresses.
+        for slot in removed.iter().chain(set.iter().map(|slot| &slot.key)) {
+            if let Some(chunk) = known.chunk(slot) {
+                draft.take_out(slot, &chunk);
+            }
+        }
+        for slot in &set {
+            let id = manifest.chunk(&slot.key).ok_or(Reject::new(Reason::SnapshotManifest, "slot"))?;
+            let bytes = offered.get(&id).ok_or(Reject::new(Reason::SnapshotChunkMissing, "chunk"))?;
+            draft.read(&slot.key, id, bytes)?;
+        }
+        Ok(draft)
+    }
+
+    fn empty() -> Self {
+        Self {
+            chunks: SharedMap::new(),
+            trust: None,
+            policy: None,
+            assignment: None,
+            peers: SharedMap::new(),
+            claims: SharedMap::new(),
+            new_peers: Vec::new(),
+            new_trust: false,
+            new_assignment: false,
+        }
+    }
+
+    fn of(chunks: &SharedMap<Digest, Arc<[u8]>>, held: &Held) -> Self {
+        let contents = held.contents.clone();
+        Self {
+            chunks: chunks.clone(),
+            trust: Some(contents.trust),
+            policy: Some(contents.policy),
+            assignment: Some(contents.assignment),
+            peers: contents.peers,
+            claims: held.claims.clone(),
+            ..Self::empty()
+        }
+    }
+
+    fn take_out(&mut self, slot: &str, chunk: &Digest) {
+        // A chunk names its slot: no other slot has it.
+        self.chunks.remove(chunk);
+        match slot {
+            TRUST_SLOT => self.trust = None,
+            POLICY_SLOT => self.policy = None,
+            ASSIGNMENT_SLOT => {
+                if let Some(claims) = self.assignment.take().and_then(|own| claims_of_assignment(&own)) {
+                    self.give_up(claims);
+                }
+            }
+            _ => {
+                let peer = slot.strip_prefix(PEER_PREFIX).and_then(|node| node.parse::<NodeId>().ok());
+                let record = peer.and_then(|node| self.peers.remove(&node));
+                if let Some(claims) = record.and_then(|record| claims_of_peer(&record)) {
+                    self.give_up(claims);
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, claims: [Claim; 3]) {
+        for claim in &claims {
+            self.claims.remove(claim);
+        }
+    }
+
+    fn read(&mut self, slot: &str, id: Digest, bytes: &Arc<[u8]>) -> Result<(), Reject> {
+        if chunk_id(bytes) != id {
+            return Err(Reject::new(Reason::SnapshotChunkInvalid, "bytes do not match the id"));
+        }
+        match parse_chunk(slot, bytes)? {
+            ParsedChunk::Trust(chunk) => {
+                self.trust = Some(Arc::new(chunk));
+                self.new_trust = true;
+            }
+            ParsedChunk::Policy(chunk) => self.policy = Some(Arc::new(chunk)),
+            ParsedChunk::Assignment(chunk) => {
+                self.assignment = Some(Arc::from(chunk));
+                self.new_assignment = true;
+            }
+            ParsedChunk::Peer(node, chunk) => {
+                self.peers.insert(node, Arc::from(chunk));
+                self.new_peers.push(node);
+            }
+            ParsedChunk::Unknown => {}
+        }
+        self.chunks.insert(id, bytes.clone());
+        Ok(())
+    }
+
+    /// Checks that the whole makes sense for `node`. What was carried over made sense before, so only what
+    /// is new can contradict it.
+    ///
+    /// # Errors
+    /// `snapshot.semantic`, `snapshot.scope`.
+    pub(crate) fn finish(mut self, node: NodeId) -> Result<(SharedMap<Digest, Arc<[u8]>>, Held), Reject> {
+        let semantic = |what| Reject::new(Reason::SnapshotSemantic, what);
+        let trust = self.trust.take().ok_or(semantic("no trust chunk"))?;
+        let policy = self.policy.take().ok_or(semantic("no policy chunk"))?;
+        let assignment = self.assignment.take().ok_or(semantic("no assignment chunk"))?;
+        if assignment.node_id != node.as_bytes() {
+            return Err(Reject::new(Reason::SnapshotScope, "assignment names another node"));
+        }
+        if self.peers.contains_key(&node) {
+            return Err(semantic("the node is its own peer"));
+        }
+        if self.new_assignment {
+            let claims = claims_of_assignment(&assignment).ok_or(semantic("assignment keys or addresses"))?;
+            self.claim(claims)?;
+        }
+        for peer in std::mem::take(&mut self.new_peers) {
+            let Some(record) = self.peers.get(&peer).cloned() else { continue };
+            let claims = claims_of_peer(&record).ok_or(semantic("peer keys or addresses"))?;
+            self.claim(claims)?;
+            let place =
+                trust.revoked.binary_search_by(|revoked| revoked.node_id.as_slice().cmp(peer.as_bytes()));
+            if place.is_ok_and(|place| trust.revoked[place].key_generation >= record.key_generation) {
+                return Err(semantic("a revoked node is a peer"));
+            }
+        }
+        if self.new_trust && trust.revoked.iter().any(|revoked| self.is_peer(revoked)) {
+            return Err(semantic("a revoked node is a peer"));
+        }
+        let contents = SnapshotContents { trust, policy, assignment, peers: self.peers };
+        Ok((self.chunks, Held { contents, claims: self.claims }))
+    }
+
+    fn claim(&mut self, claims: [Claim; 3]) -> Result<(), Reject> {
+        for claim in claims {
+            if self.claims.insert(claim, ()).is_some() {
+                return Err(Reject::new(
+                    Reason::SnapshotSemantic,
+                    "two nodes share an address or a WireGuard key",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_peer(&self, revoked: &v1::RevokedNode) -> bool {
+        let node = NodeId::from_slice(&revoked.node_id).ok();
+        let record = node.and_then(|node| self.peers.get(&node));
+        record.is_some_and(|record| revoked.key_generation >= record.key_generation)
+    }
+}
+
+fn claims_of_peer(peer: &v1::PeerRecord) -> Option<[Claim; 3]> {
+    claims(&peer.overlay_ipv4, &peer.overlay_ipv6, &peer.wireguard_public_key)
+}
+
+fn claims_of_assignment(own: &v1::NodeAssignment) -> Option<[Claim; 3]> {
+    let bare = |prefix: &'_ str| prefix.split('/').next().unwrap_or_default().to_owned();
+    claims(&bare(&own.overlay_ipv4), &bare(&own.overlay_ipv6), &own.wireguard_public_key)
+}
+
+fn claims(ipv4: &str, ipv6: &str, wireguard_key: &[u8]) -> Option<[Claim; 3]> {
+    let address = |text: &str| text.parse().ok().map(Claim::Address);
+    Some([address(ipv4)?, address(ipv6)?, Claim::WireguardKey(wireguard_key.try_into().ok()?)])
+}

@@ -1,0 +1,198 @@
+//! A map whose versions share what did not change: 256 ordered buckets, copied only when written to.
+//!
+//! Owns the cost of a change: one bucket, however large the map. Refuses to own what is kept in it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rap_types::{Digest, NodeId};
+
+/// A key that spreads evenly over 256 buckets.
+pub trait Spread: Ord + Clone {
+    /// Its bucket.
+    fn bucket(&self) -> u8;
+}
+
+impl Spread for Digest {
+    /// The first byte: all bytes are evenly spread, and iteration is sorted.
+    fn bucket(&self) -> u8 {
+        self.as_bytes()[0]
+    }
+}
+
+impl Spread for NodeId {
+    /// The last byte: ids begin with the time and end with random bits (RFC 9562, UUIDv7).
+    fn bucket(&self) -> u8 {
+        self.as_bytes()[15]
+    }
+}
+
+/// A map of which a clone costs 256 reference counts and a write one bucket.
+#[derive(Clone)]
+pub struct SharedMap<K, V> {
+    buckets: Vec<Arc<BTreeMap<K, V>>>,
+    len: usize,
+}
+
+impl<K: Spread, V: Clone> SharedMap<K, V> {
+    /// No entries.
+    pub fn new() -> Self {
+        Self { buckets: vec![Arc::new(BTreeMap::new()); BUCKETS], len: 0 }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.buckets[usize::from(key.bucket())].get(key)
+    }
+
+    /// True if the key is there.
+    pub fn contains_key(&self, key: &K) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Puts a value in; returns the one that was there.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let before = Arc::make_mut(&mut self.buckets[usize::from(key.bucket())]).insert(key, value);
+        self.len += usize::from(before.is_none());
+        before
+    }
+
+    /// Takes a value out.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        if !self.contains_key(key) {
+            return None;
+        }
+        let value = Arc::make_mut(&mut self.buckets[usize::from(key.bucket())]).remove(key);
+        self.len -= usize::from(value.is_some());
+        value
+    }
+}
+
+impl<K, V> SharedMap<K, V> {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True without entries.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Every entry, bucket by bucket and sorted within each: always the same order for the same keys.
+    pub fn iter(&self) -> Iter<'_, K, V> {
+        Iter { buckets: self.buckets.iter(), entries: None }
+    }
+
+    /// Every key.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// Every value.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
+    }
+}
+
+/// Entries of a [`SharedMap`].
+#[derive(Debug)]
+pub struct Iter<'a, K, V> {
+    buckets: std::slice::Iter<'a, Arc<BTreeMap<K, V>>>,
+    entries: Option<std::collections::btree_map::Iter<'a, K, V>>,
+}
+
+impl<'a, K, V> Iterator for Iter<'a, K, V> {
+    type Item = (&'a K, &'a V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.entries.as_mut().and_then(Iterator::next) {
+                return Some(entry);
+            }
+            self.entries = Some(self.buckets.next()?.iter());
+        }
+    }
+}
+
+impl<'a, K, V> IntoIterator for &'a SharedMap<K, V> {
+    type Item = (&'a K, &'a V);
+    type IntoIter = Iter<'a, K, V>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<K: Spread, V: Clone> FromIterator<(K, V)> for SharedMap<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        let mut map = Self::new();
+        for (key, value) in entries {
+            map.insert(key, value);
+        }
+        map
+    }
+}
+
+impl<K: Spread, V: Clone> Default for SharedMap<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: PartialEq, V: PartialEq> PartialEq for SharedMap<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.buckets == other.buckets
+    }
+}
+
+impl<K: Eq, V: Eq> Eq for SharedMap<K, V> {}
+
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for SharedMap<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+const BUCKETS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(byte: u8) -> Digest {
+        Digest::of(&[&[byte % 40]])
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in proptest::collection::vec((any::<u8>(), proptest::option::of(any::<u32>())), 0..200)) {
+            let (mut map, mut model) = (SharedMap::new(), BTreeMap::new());
+            for (byte, value) in steps {
+                let key = key(byte);
+                match value {
+                    Some(value) => prop_assert_eq!(map.insert(key, value), model.insert(key, value)),
+                    None => prop_assert_eq!(map.remove(&key), model.remove(&key)),
+                }
+                prop_assert_eq!(map.get(&key), model.get(&key));
+                prop_assert_eq!(map.len(), model.len());
+            }
+            prop_assert!(map.iter().eq(model.iter()), "digests iterate sorted");
+            prop_assert_eq!(map.is_empty(), model.is_empty());
+            prop_assert_eq!(model.into_iter().collect::<SharedMap<_, _>>(), map);
+        }
+    }
+
+    #[test]
+    fn a_clone_keeps_what_the_original_changes() {
+        let mut map: SharedMap<Digest, u8> = (0..40).map(|byte| (key(byte), byte)).collect();
+        let before = map.clone();
+        map.insert(key(3), 99);
+        map.remove(&key(4));
+        assert_eq!((before.get(&key(3)), before.get(&key(4)), before.len()), (Some(&3), Some(&4), 40));
+        assert_eq!((map.get(&key(3)), map.get(&key(4)), map.len()), (Some(&99), None, 39));
+        assert_ne!(map, before);
+    }
+}
