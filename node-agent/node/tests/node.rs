@@ -28,7 +28,11 @@ fn start(world: &World) -> Node {
         pinned: world.pinned(),
         floors: world.floors(),
         wireguard_private_key: Zeroizing::new([55; 32]),
-        contact: ContactFacts { agent_version: "1".into(), boot_id: "boot".into(), ..ContactFacts::default() },
+        contact: ContactFacts {
+            agent_version: "1".into(),
+            boot_id: "boot".into(),
+            ..ContactFacts::default()
+        },
     };
     Node::start(settings, &[], Some(leaf()), at(0))
 }
@@ -97,7 +101,11 @@ fn running(world: &World) -> Node {
 fn disk_then_table_then_acknowledgement() {
     let world = World::default();
     let mut node = start(&world);
-    assert_eq!(names(&feed(&mut node, Input::DataplaneUp(0), 1)), [] as [&str; 0], "no table without a snapshot");
+    assert_eq!(
+        names(&feed(&mut node, Input::DataplaneUp(0), 1)),
+        [] as [&str; 0],
+        "no table without a snapshot"
+    );
     assert_eq!(names(&feed(&mut node, Input::StreamOpened, 1)), ["hello"]);
     let outputs = feed(&mut node, update(&world.publish(V1, &world.contents(2), ISSUED)), 1);
     assert_eq!(names(&outputs), ["persist", "publish", "ack"]);
@@ -118,14 +126,17 @@ fn the_table_says_what_the_snapshot_says_and_nothing_else() {
     assert_eq!(table.wireguard_private_key, [55; 32]);
     let identity = table.identity.clone().unwrap();
     assert_eq!(identity.cluster_ca, world.cluster_ca, "the CA comes from the snapshot");
-    assert_eq!((identity.certificate.as_slice(), identity.private_key.as_slice()), (&b"leaf"[..], &b"leaf key"[..]));
+    assert_eq!(
+        (identity.certificate.as_slice(), identity.private_key.as_slice()),
+        (&b"leaf"[..], &b"leaf key"[..])
+    );
     assert_eq!(table.peers.len(), 2);
     for (index, row) in (1u8..).zip(&table.peers) {
         let record = peer(index);
-        assert_eq!(row.allowed_ips, [
-            format!("{}/32", record.overlay_ipv4),
-            format!("{}/128", record.overlay_ipv6)
-        ]);
+        assert_eq!(
+            row.allowed_ips,
+            [format!("{}/32", record.overlay_ipv4), format!("{}/128", record.overlay_ipv6)]
+        );
         assert_eq!(row.wireguard_public_key, record.wireguard_public_key);
         assert_eq!(row.link_endpoints, record.link_endpoints);
         assert_eq!(row.wireguard_endpoints, record.wireguard_endpoints);
@@ -152,7 +163,8 @@ fn a_refreshed_head_moves_the_deadline_and_a_passed_one_is_never_none() {
     let contents = world.contents(1);
     let mut node = running(&world);
     let first = node.table().0;
-    let later = world.publish(HeadOrder::new(1, 1, 1), &world.contents(2), ISSUED.plus(Duration::from_secs(30)));
+    let later =
+        world.publish(HeadOrder::new(1, 1, 1), &world.contents(2), ISSUED.plus(Duration::from_secs(30)));
     let head = control(control_message::Body::Head(later.head_update()));
     let table = self::table(&feed(&mut node, head, 30));
     assert!(table.version > first);
@@ -265,7 +277,10 @@ fn pings_run_for_peers_and_answer_once() {
     assert_eq!(names(&feed(&mut node, ask(2, peer(1).node_id), 2)), ["ping"]);
     let outcome = v1::PingOutcome { overlay_address: "100.96.0.11".into(), ..Default::default() };
     assert_eq!(names(&feed(&mut node, Input::PingEnded([2; 16], Ok(outcome)), 3)), ["diagnostic"]);
-    assert_eq!(names(&feed(&mut node, Input::PingEnded([2; 16], Err(Reason::ProbeTimeout)), 3)), [] as [&str; 0]);
+    assert_eq!(
+        names(&feed(&mut node, Input::PingEnded([2; 16], Err(Reason::ProbeTimeout)), 3)),
+        [] as [&str; 0]
+    );
     assert_eq!(names(&feed(&mut node, ask(3, peer(1).node_id), 4)), ["ping"]);
     assert_eq!(node.poll_timeout(at(4)), Some(Mono(at(14).mono.0)));
     assert_eq!(names(&feed(&mut node, Input::TimedOut, 14)), ["diagnostic"]);
@@ -288,7 +303,9 @@ fn going_away_leaves_the_stream_and_a_message_without_body_is_ignored() {
     let mut node = running(&world);
     let going = control(control_message::Body::GoingAway(v1::GoingAway { reconnect_after_ms: 1500 }));
     let outputs = feed(&mut node, going, 2);
-    assert!(matches!(outputs.as_slice(), [Output::Reconnect(after)] if *after == Duration::from_millis(1500)));
+    assert!(
+        matches!(outputs.as_slice(), [Output::Reconnect(after)] if *after == Duration::from_millis(1500))
+    );
     let unknown = Input::Control(Box::new(v1::ControlMessage { body: None }));
     assert_eq!(names(&feed(&mut node, unknown, 2)), [] as [&str; 0]);
 }

@@ -306,7 +306,10 @@ fn missing_leaf_proof_slot_or_chunk_is_refused_and_asked_for() {
     assert_eq!(without(&|update| update.proof.as_mut().unwrap().position = 3).reason, "snapshot.proof");
     assert_eq!(without(&|update| drop(update.proof.as_mut().unwrap().hashes.pop())).reason, "snapshot.proof");
     assert_eq!(without(&|update| update.leaf.as_mut().unwrap().salt[0] ^= 1).reason, "snapshot.proof");
-    assert_eq!(without(&|update| update.leaf.as_mut().unwrap().node_generation += 1).reason, "snapshot.proof");
+    assert_eq!(
+        without(&|update| update.leaf.as_mut().unwrap().node_generation += 1).reason,
+        "snapshot.proof"
+    );
     assert_eq!(without(&|update| update.slots_set.reverse()).reason, "snapshot.manifest");
 }
 
@@ -332,7 +335,8 @@ fn oversize_updates_are_refused_before_they_are_hashed() {
 fn unknown_critical_feature_is_refused_and_dev_has_its_own_code() {
     let world = World::default();
     let with = |feature: &str| {
-        let change = |head: &mut v1::ClusterHead| head.header.as_mut().unwrap().critical = vec![feature.into()];
+        let change =
+            |head: &mut v1::ClusterHead| head.header.as_mut().unwrap().critical = vec![feature.into()];
         reason(&world, world.publish_as(V2, &world.contents(1), ISSUED, change).full())
     };
     assert_eq!(with("time-travel"), "header.critical");
@@ -457,9 +461,7 @@ fn a_refresh_extends_freshness_without_new_contents() {
 #[test]
 fn at_start_the_highest_stored_snapshot_that_verifies_is_taken() {
     let world = World::default();
-    let stored = |published: &Published| {
-        StoredSnapshot::of(accepted(&world, published).active().unwrap())
-    };
+    let stored = |published: &Published| StoredSnapshot::of(accepted(&world, published).active().unwrap());
     let first = world.publish(V1, &world.contents(1), ISSUED);
     let second = world.publish(V2, &world.contents(2), ISSUED);
     let floors = accepted(&world, &first).floors().clone();

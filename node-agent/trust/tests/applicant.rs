@@ -13,8 +13,7 @@ use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use support::{ISSUED, SECRET, World, at};
 
-const PATIENCE: Patience =
-    Patience { interval: Duration::from_secs(5), timeout: Duration::from_secs(600) };
+const PATIENCE: Patience = Patience { interval: Duration::from_secs(5), timeout: Duration::from_secs(600) };
 const NONCE: [u8; 32] = [0x41; 32];
 const EXPORTER: [u8; 32] = [0x42; 32];
 
@@ -43,7 +42,11 @@ fn pending_answer(world: &World) -> Input {
 }
 
 fn approved(contract: Vec<u8>) -> Input {
-    Input::BootstrapAnswered(v1::BootstrapAnswer { state: "approved".into(), message: String::new(), contract })
+    Input::BootstrapAnswered(v1::BootstrapAnswer {
+        state: "approved".into(),
+        message: String::new(),
+        contract,
+    })
 }
 
 fn still_pending() -> Input {
@@ -140,11 +143,13 @@ fn a_killed_applicant_resumes_at_the_poll_and_accepts_any_nonce_it_signed() {
         request: Some(world.request_id()),
         nonces: vec![vec![1; 32], NONCE.to_vec(), vec![2; 32]],
     };
-    let mut applicant =
-        Applicant::start(application(&world, None), pending, PATIENCE, at(0)).unwrap();
+    let mut applicant = Applicant::start(application(&world, None), pending, PATIENCE, at(0)).unwrap();
     applicant.handle(challenged(), at(1)).unwrap();
     let sent = outputs(&mut applicant);
-    assert!(matches!(sent.as_slice(), [Output::Connect, Output::SendPoll(_)]), "nothing is asked twice: {sent:?}");
+    assert!(
+        matches!(sent.as_slice(), [Output::Connect, Output::SendPoll(_)]),
+        "nothing is asked twice: {sent:?}"
+    );
     applicant.handle(approved(world.signed_contract(&NONCE)), at(1)).unwrap();
     assert_eq!(applicant.phase().name(), "settling");
 }
@@ -221,9 +226,9 @@ fn skewed_clocks_are_said_and_denial_ends_it() {
     let server_time = Wall(ISSUED.0 + 600_000);
     let skewed = Input::Challenged { nonce: NONCE.to_vec(), exporter: EXPORTER, server_time };
     applicant.handle(skewed, at(0)).unwrap();
-    let said = outputs(&mut applicant).into_iter().any(|output| {
-        matches!(output, Output::Waiting(Wait::ClockSkew(600_000)))
-    });
+    let said = outputs(&mut applicant)
+        .into_iter()
+        .any(|output| matches!(output, Output::Waiting(Wait::ClockSkew(600_000))));
     assert!(said);
     let mut applicant = polling(&world);
     let denied = v1::BootstrapAnswer { state: "denied".into(), ..Default::default() };
@@ -295,10 +300,21 @@ fn the_legal_transitions_are_exactly_these() {
         ("naming", &["challenged", "persisted", "join_answered"]),
         ("polling", &["challenged", "persisted", "join_answered", "persisted", "challenged"]),
         ("resting", &["call_failed"]),
-        ("settling", &["challenged", "persisted", "join_answered", "persisted", "challenged", "poll_approved"]),
+        (
+            "settling",
+            &["challenged", "persisted", "join_answered", "persisted", "challenged", "poll_approved"],
+        ),
         (
             "joined",
-            &["challenged", "persisted", "join_answered", "persisted", "challenged", "poll_approved", "persisted"],
+            &[
+                "challenged",
+                "persisted",
+                "join_answered",
+                "persisted",
+                "challenged",
+                "poll_approved",
+                "persisted",
+            ],
         ),
         ("refused", &["challenged", "persist_failed"]),
     ];

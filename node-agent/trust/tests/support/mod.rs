@@ -11,7 +11,8 @@ use rap_contract::{
 };
 use rap_trust::{Floors, Pinned};
 use rap_types::{
-    ClusterId, Digest, HeadOrder, Incarnation, InstallationId, JoinRequestId, Mono, NodeId, Now, TokenId, Wall,
+    ClusterId, Digest, HeadOrder, Incarnation, InstallationId, JoinRequestId, Mono, NodeId, Now, TokenId,
+    Wall,
 };
 use rap_wire::v1;
 use v1::chunk::Body;
@@ -246,8 +247,9 @@ impl World {
     ) -> Published {
         let leaf = v1::Leaf { node_id: self.node.to_vec(), node_generation: 1, salt: vec![7; 32] };
         let hash = leaf_hash(self.cluster, self.node, 1, &contents.manifest().root(), &[7; 32]);
-        let mut leaves: Vec<Digest> =
-            (0..4u8).map(|index| Digest::of(&[b"padding", &[index], &order.version.0.to_be_bytes()])).collect();
+        let mut leaves: Vec<Digest> = (0..4u8)
+            .map(|index| Digest::of(&[b"padding", &[index], &order.version.0.to_be_bytes()]))
+            .collect();
         leaves[2] = hash;
         let tree = MerkleTree::build(leaves).unwrap();
         let hashes = tree.proof(2).unwrap().into_iter().map(Digest::to_vec).collect();
