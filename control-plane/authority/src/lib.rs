@@ -3,33 +3,36 @@
 //! Owns what the control plane decides about trust, as functions of their inputs. Refuses to own a
 //! clock, a generator, a socket or a table.
 
+mod bootstrap;
 mod cluster;
 mod custody;
 mod enrollment;
 pub mod ids;
 mod installation;
 mod overlay;
+mod proofs;
 mod rows;
 mod session;
 mod token;
+mod token_row;
 
+pub use bootstrap::{CONTRACT_LIFE, ContractTerms, sign_contract};
 pub use cluster::{
     ClusterOrder, ClusterTiming, NewCluster, check_name, create_cluster, next_incarnation, reopen_cluster,
 };
 pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError};
-pub use enrollment::{
-    CONTRACT_LIFE, ContractTerms, Decision, OperatorGrant, ProofChannel, check_certificate_proof,
-    check_endpoints, check_join_proof, check_poll_proof, check_wireguard_key, choose_node_name, decide_login,
-    decide_request, sign_contract,
-};
+pub use enrollment::{Decision, check_endpoints, check_wireguard_key, choose_node_name, decide_request};
 pub use installation::{
     InstallationFacts, NewInstallation, activation_request, answer_activation_request, create_installation,
     critical, decide_activation, known_features, reopen_activation,
 };
 pub use overlay::{DEFAULT_IPV4_POOL, check_pool};
+pub use proofs::{
+    OperatorGrant, ProofChannel, check_certificate_proof, check_join_proof, check_poll_proof, decide_login,
+};
 pub use rows::{RowKey, row_mac};
 pub use session::{IssuedSession, SessionClaim, SessionKey};
 pub use token::{
-    NewToken, TokenOrder, TokenRow, TokenScope, TokenTerms, check_tags, check_token_row, issue_token,
-    open_token, refusal_of_row, reopen_token, token_state,
+    NewToken, TokenOrder, TokenScope, TokenTerms, check_tags, issue_token, open_token, reopen_token,
 };
+pub use token_row::{TokenRow, check_token_row, refusal_of_row, token_state};

@@ -1,5 +1,6 @@
 //! Configuration in two stages: what was written (`raw`), and what it means (`resolve`).
 
+mod effective;
 mod layers;
 mod raw;
 mod resolve;

@@ -69,7 +69,7 @@ pub struct Raw {
     /// Deadline of the whole body of a call without a session [default: 5000]
     #[arg(long, env = "RAP_BODY_TIMEOUT_MS", value_name = "MS")]
     pub body_timeout_ms: Option<u64>,
-    /// Life of an operator session, seconds [default: 43200]
+    /// Life of an operator session, seconds, at most 43200 [default: 43200]
     #[arg(long, env = "RAP_SESSION_SECONDS", value_name = "S")]
     pub session_seconds: Option<u64>,
 

@@ -207,6 +207,10 @@ impl Config {
         };
         problems.extend(cluster.problems());
         let limits = limits(raw, &mut problems);
+        let session_seconds = raw.session_seconds.unwrap_or(SESSION_SECONDS);
+        if !(60..=SESSION_SECONDS).contains(&session_seconds) {
+            problems.push(Problem::new("session_seconds", format!("must be 60 to {SESSION_SECONDS}")));
+        }
         let config = Self {
             data_dir: raw.data_dir.clone().unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
             listen,
@@ -219,7 +223,7 @@ impl Config {
             log: raw.log.clone().unwrap_or_else(|| "info,sqlx=warn".into()),
             log_json: log_json(raw.log_format.as_deref(), &mut problems),
             limits,
-            session: Duration::from_secs(raw.session_seconds.unwrap_or(12 * 3600)),
+            session: Duration::from_secs(session_seconds),
             cluster,
             pushing: Pushing {
                 head_within: millis(raw.head_within_ms, 60_000),
@@ -235,45 +239,6 @@ impl Config {
             },
         };
         if problems.is_empty() { Ok(config) } else { Err(problems) }
-    }
-
-    /// Every option with the value in force, as `config --effective` prints it. No secret is in it.
-    pub fn effective(&self) -> Vec<(&'static str, String)> {
-        let ms = |duration: Duration| duration.as_millis().to_string();
-        let path = |path: &Option<PathBuf>, name: &str| {
-            path.clone().unwrap_or_else(|| self.data_dir.join(name)).display().to_string()
-        };
-        vec![
-            ("data_dir", self.data_dir.display().to_string()),
-            ("listen", self.listen.to_string()),
-            ("control_urls", self.control_urls.join(",")),
-            ("authority_mode", self.mode.as_str().into()),
-            ("root_key", path(&self.root_key, "product-root.pub")),
-            ("secret_key_file", path(&self.secret_key_file, "secret.key")),
-            ("database_url", format!("{:?}", self.database)),
-            ("metrics", self.metrics.map_or("off".into(), |address| address.to_string())),
-            ("log", self.log.clone()),
-            ("log_format", if self.log_json { "json" } else { "text" }.into()),
-            ("unauthenticated_per_second", self.limits.unauthenticated_per_second.to_string()),
-            ("unauthenticated_burst", self.limits.unauthenticated_burst.to_string()),
-            ("handshakes_per_source", self.limits.handshakes_per_source.to_string()),
-            ("handshakes_total", self.limits.handshakes_total.to_string()),
-            ("handshake_timeout_ms", ms(self.limits.handshake_timeout)),
-            ("connections", self.limits.connections.to_string()),
-            ("connections_per_source", self.limits.connections_per_source.to_string()),
-            ("request_timeout_ms", ms(self.limits.request_timeout)),
-            ("body_timeout_ms", ms(self.limits.body_timeout)),
-            ("session_seconds", self.session.as_secs().to_string()),
-            ("fresh_for_ms", ms(self.cluster.fresh_for)),
-            ("degraded_for_ms", ms(self.cluster.degraded_for)),
-            ("refresh_every_ms", ms(self.cluster.refresh_every)),
-            ("leaf_lifetime_ms", ms(self.cluster.leaf_lifetime)),
-            ("head_within_ms", ms(self.pushing.head_within)),
-            ("outbox_poll_ms", ms(self.pushing.outbox_poll)),
-            ("node_write_timeout_ms", ms(self.pushing.write_timeout)),
-            ("report_interval_ms", ms(self.pushing.report_interval)),
-            ("reconnect_window_ms", ms(self.pushing.reconnect_window)),
-        ]
     }
 }
 
@@ -425,6 +390,7 @@ fn private(address: IpAddr) -> bool {
 }
 
 const HOUR_MS: u64 = 3_600_000;
+const SESSION_SECONDS: u64 = 12 * 3600;
 
 #[cfg(test)]
 mod tests {
@@ -454,10 +420,19 @@ mod tests {
             raw.authority_mode = Some("lax".into());
             raw.degraded_for_ms = Some(13 * HOUR_MS);
             raw.handshakes_total = Some(0);
+            raw.session_seconds = Some(43_201);
             raw.control_urls = Some(vec!["http://x".into()]);
         })
         .unwrap_err();
-        for word in ["listen", "authority_mode", "degraded_for_ms", "handshakes_total", "control_urls"] {
+        let options = [
+            "listen",
+            "authority_mode",
+            "degraded_for_ms",
+            "handshakes_total",
+            "session_seconds",
+            "control_urls",
+        ];
+        for word in options {
             assert!(text.contains(word), "{word} missing in {text}");
         }
     }
