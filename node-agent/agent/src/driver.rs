@@ -8,6 +8,7 @@ use std::time::Duration;
 use rap_contract::{VerifiedSnapshot, encode_export};
 use rap_node::{Input, Node, Output, RunPing, Table};
 use rap_runtime::{Clock, Fault};
+use rap_trust::{PersistId, Record};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -115,12 +116,15 @@ pub struct PingEnd([u8; 16], Result<v1::PingOutcome, Reason>);
 
 impl Driver {
     /// Runs until cancelled, then closes the cache.
-    pub async fn run(mut self, leaf: Option<Leaf>, cancel: CancellationToken) {
+    ///
+    /// # Errors
+    /// A fault of the disk after which nothing on it can be relied on: the agent ends and starts over.
+    pub async fn run(mut self, leaf: Option<Leaf>, cancel: CancellationToken) -> Result<(), Fault> {
         if let Some(leaf) = leaf {
             self.use_leaf(&leaf);
             self.contact.certificate = Some((leaf.not_before, leaf.not_after));
         }
-        self.carry_out().await;
+        self.carry_out().await?;
         self.activated().await;
         loop {
             let timeout = self.node.poll_timeout(self.clock.now());
@@ -141,9 +145,10 @@ impl Driver {
                 }
                 () = tokio::time::sleep(due.unwrap_or(SLICE)) => self.feed(Input::TimedOut),
             }
-            self.carry_out().await;
+            self.carry_out().await?;
         }
         self.persister.close().await;
+        Ok(())
     }
 
     fn feed(&mut self, input: Input) {
@@ -261,23 +266,10 @@ impl Driver {
     }
 
     /// Carries out what the cores want, in order. A write is waited for: nothing overtakes the disk.
-    async fn carry_out(&mut self) {
+    async fn carry_out(&mut self) -> Result<(), Fault> {
         while let Some(output) = self.node.poll_output() {
             match output {
-                Output::Persist(id, record) => {
-                    let input = match self.persister.write(&record).await {
-                        Ok(()) => Input::Persisted(id),
-                        Err(fault) => {
-                            tracing::error!(reason = %fault.reason, error = %fault, "a snapshot could not be stored");
-                            Input::PersistFailed(id, fault.reason)
-                        }
-                    };
-                    let persisted = matches!(input, Input::Persisted(_));
-                    self.feed(input);
-                    if persisted && record.snapshot.is_some() {
-                        self.activated().await;
-                    }
-                }
+                Output::Persist(id, record) => self.persist(id, &record).await?,
                 Output::Publish(table) => drop(self.mouths.tables.send_replace(Some(Arc::from(table)))),
                 Output::Send(message) => self.send(*message),
                 Output::Ping(ping) => self.start_ping(ping),
@@ -293,6 +285,28 @@ impl Driver {
                         "two histories are signed; evidence is kept and the node is frozen"
                     );
                 }
+            }
+        }
+        Ok(())
+    }
+
+    async fn persist(&mut self, id: PersistId, record: &Record) -> Result<(), Fault> {
+        match self.persister.write(record).await {
+            Ok(()) => {
+                self.contact.disk = None;
+                self.feed(Input::Persisted(id));
+                if record.snapshot.is_some() {
+                    self.activated().await;
+                }
+                Ok(())
+            }
+            // After a failed write or fsync nobody knows what is on the disk.
+            Err(fault) if fault.reason == Reason::StateIo => Err(fault),
+            Err(fault) => {
+                tracing::error!(reason = %fault.reason, error = %fault, "a snapshot could not be stored");
+                self.contact.disk = Some(fault.reason);
+                self.feed(Input::PersistFailed(id, fault.reason));
+                Ok(())
             }
         }
     }

@@ -77,6 +77,8 @@ pub struct Contact {
     dataplane_error: Option<(Reason, String)>,
     /// Validity of the leaf.
     pub certificate: Option<(Wall, Wall)>,
+    /// Why the last snapshot could not be stored, while that is so.
+    pub disk: Option<Reason>,
 }
 
 impl Contact {
@@ -174,7 +176,7 @@ fn degraded_reasons(node: &Node, contact: &Contact, cache: &CacheStatus, now: No
         reasons.push(reason.unwrap_or(Reason::DataplaneUnavailable));
     }
     reasons.extend(node.table().2);
-    reasons.extend(cache.failed.as_ref().map(|failure| failure.reason));
+    reasons.extend(contact.disk.or(cache.failed.as_ref().map(|failure| failure.reason)));
     let wall = node.acceptor().clock().wall(now);
     if contact.certificate.is_some_and(|(_, until)| until <= wall) {
         reasons.push(Reason::CertificateInvalid);

@@ -170,6 +170,6 @@ fn random_part(of: Duration) -> Duration {
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
-const LAST_RETRY: Duration = Duration::from_secs(15);
+const LAST_RETRY: Duration = Duration::from_secs(5);
 const QUEUE: usize = 64;
 const MESSAGE_CAP: usize = 4 * 1024 * 1024;
