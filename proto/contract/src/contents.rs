@@ -60,12 +60,15 @@ impl Held {
     }
 }
 
+/// Encoded chunks by id.
+pub(crate) type Chunks = SharedMap<Digest, Arc<[u8]>>;
+
 /// The snapshot before: its manifest, its chunks and what they say.
-pub(crate) type Before<'a> = (&'a Manifest, &'a SharedMap<Digest, Arc<[u8]>>, &'a Held);
+pub(crate) type Before<'a> = (&'a Manifest, &'a Chunks, &'a Held);
 
 /// Contents in the making: what stays is carried over, what is new was read.
 pub(crate) struct Draft {
-    chunks: SharedMap<Digest, Arc<[u8]>>,
+    chunks: Chunks,
     trust: Option<Arc<v1::TrustChunk>>,
     policy: Option<Arc<v1::PolicyChunk>>,
     assignment: Option<Arc<v1::NodeAssignment>>,
@@ -119,7 +122,7 @@ impl Draft {
         }
     }
 
-    fn of(chunks: &SharedMap<Digest, Arc<[u8]>>, held: &Held) -> Self {
+    fn of(chunks: &Chunks, held: &Held) -> Self {
         let contents = held.contents.clone();
         Self {
             chunks: chunks.clone(),
@@ -188,7 +191,7 @@ impl Draft {
     ///
     /// # Errors
     /// `snapshot.semantic`, `snapshot.scope`.
-    pub(crate) fn finish(mut self, node: NodeId) -> Result<(SharedMap<Digest, Arc<[u8]>>, Held), Reject> {
+    pub(crate) fn finish(mut self, node: NodeId) -> Result<(Chunks, Held), Reject> {
         let semantic = |what| Reject::new(Reason::SnapshotSemantic, what);
         let trust = self.trust.take().ok_or(semantic("no trust chunk"))?;
         let policy = self.policy.take().ok_or(semantic("no policy chunk"))?;

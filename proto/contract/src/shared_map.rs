@@ -38,7 +38,8 @@ pub struct SharedMap<K, V> {
 impl<K: Spread, V: Clone> SharedMap<K, V> {
     /// No entries.
     pub fn new() -> Self {
-        Self { buckets: vec![Arc::new(BTreeMap::new()); BUCKETS], len: 0 }
+        let empty = Arc::new(BTreeMap::new());
+        Self { buckets: vec![empty; BUCKETS], len: 0 }
     }
 
     /// The value of a key.
