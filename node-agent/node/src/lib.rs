@@ -4,11 +4,13 @@
 //! own policy: every limit and duration comes from a core, a snapshot or the caller.
 
 mod diagnostics;
+mod events;
 mod hints;
 mod node;
 mod table;
 
 pub use diagnostics::{Diagnostics, RunPing};
+pub use events::{ContactFacts, Input, LinkLeaf, NodeSettings, Output};
 pub use hints::Hints;
-pub use node::{ContactFacts, Input, LinkLeaf, Node, NodeSettings, Output};
+pub use node::Node;
 pub use table::{Table, TableInputs, build_table};

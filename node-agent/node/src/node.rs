@@ -6,109 +6,17 @@ use std::time::Duration;
 
 use rap_contract::VerifiedSnapshot;
 use rap_trust::{
-    Acceptor, Evidence, Floors, Freshness, FreshnessState, Input as AcceptorInput, Output as AcceptorOutput,
-    PersistId, Pinned, Record, StoredSnapshot, known_features,
+    Acceptor, Freshness, FreshnessState, Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot,
+    known_features,
 };
-use rap_types::{Mono, NodeContact, NodeId, Now, Reason, Wall};
+use rap_types::{Mono, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
 use v1::{control_message, node_message};
 use zeroize::Zeroizing;
 
-use crate::{Diagnostics, Hints, RunPing, Table, TableInputs, build_table};
-
-/// A leaf certificate and its key, for links. Prints neither.
-#[derive(Clone, PartialEq, Eq)]
-pub struct LinkLeaf {
-    /// DER leaf.
-    pub certificate: Vec<u8>,
-    /// PKCS#8 DER key.
-    pub private_key: Zeroizing<Vec<u8>>,
-    /// Last instant of validity.
-    pub not_after: Wall,
-}
-
-impl std::fmt::Debug for LinkLeaf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LinkLeaf(until {})", self.not_after.0)
-    }
-}
-
-/// What a node is made with.
-pub struct NodeSettings {
-    /// Pins of the membership.
-    pub pinned: Pinned,
-    /// Floors on disk.
-    pub floors: Floors,
-    /// WireGuard private key.
-    pub wireguard_private_key: Zeroizing<[u8; 32]>,
-    /// Facts for every hello.
-    pub contact: ContactFacts,
-}
-
-/// What a node tells about itself on every stream.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ContactFacts {
-    /// Version of the agent.
-    pub agent_version: String,
-    /// Kernel boot id.
-    pub boot_id: String,
-    /// Capability words.
-    pub capabilities: Vec<String>,
-    /// Own link endpoints by interface address.
-    pub link_hints: Vec<String>,
-    /// Own WireGuard endpoints by interface address.
-    pub wireguard_hints: Vec<String>,
-}
-
-/// What happened.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// The control plane said something.
-    Control(Box<v1::ControlMessage>),
-    /// The stream to the control plane is up.
-    StreamOpened,
-    /// It is down.
-    StreamClosed,
-    /// A record is on disk.
-    Persisted(PersistId),
-    /// A record is not on disk.
-    PersistFailed(PersistId, Reason),
-    /// There is a new leaf.
-    LeafIssued(LinkLeaf),
-    /// A data plane is there and has applied this table version.
-    DataplaneUp(u64),
-    /// It is gone.
-    DataplaneDown,
-    /// It applied this table version.
-    TableApplied(u64),
-    /// It refused the table.
-    TableRefused(Reason),
-    /// It reported.
-    StatsArrived(Box<v1::Stats>),
-    /// A ping that was asked for ended.
-    PingEnded([u8; 16], Result<v1::PingOutcome, Reason>),
-    /// Own addresses changed: (link, WireGuard).
-    AddressesChanged(Vec<String>, Vec<String>),
-    /// Time passed.
-    TimedOut,
-}
-
-/// What is to be done, in order.
-#[derive(Debug, Clone)]
-pub enum Output {
-    /// Write this and answer.
-    Persist(PersistId, Box<Record>),
-    /// Publish this table; the newest wins.
-    Publish(Box<Table>),
-    /// Send this on the stream.
-    Send(Box<v1::NodeMessage>),
-    /// Run this ping.
-    Ping(RunPing),
-    /// Leave the stream and dial again after this time.
-    Reconnect(Duration),
-    /// Two histories are signed: tell people.
-    Alarm(Evidence),
-}
+use crate::{
+    ContactFacts, Diagnostics, Hints, Input, LinkLeaf, NodeSettings, Output, TableInputs, build_table,
+};
 
 /// The cores of one membership.
 pub struct Node {
