@@ -107,8 +107,10 @@ impl Contact {
 
     /// It is gone. True if that is news.
     pub fn dataplane_down(&mut self, fault: &Fault) -> bool {
-        let known = self.dataplane_error.as_ref().is_some_and(|(reason, _)| *reason == fault.reason);
-        let news = self.dataplane.take().is_some() || !known;
+        let before = self.dataplane_error.as_ref().map(|(reason, _)| *reason);
+        // None to adopt at start is the usual case: one is spawned next.
+        let expected = before.is_none() && fault.reason == Reason::DataplaneUnavailable;
+        let news = self.dataplane.take().is_some() || (before != Some(fault.reason) && !expected);
         self.dataplane_error = Some((fault.reason, fault.message.clone()));
         news
     }

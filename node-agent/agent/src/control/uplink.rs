@@ -126,10 +126,7 @@ impl UplinkTask {
                             return (true, Fault::new(Reason::ServerUnreachable, "the agent ends"));
                         }
                     }
-                    Some(Err(status)) => {
-                        let refusal = Refusal::from(&status);
-                        return (true, Fault::new(refusal.reason, refusal.message));
-                    }
+                    Some(Err(status)) => return (true, stream_fault(&status)),
                     None => return (true, Fault::new(Reason::ServerUnreachable, "the stream ended")),
                 }
             },
@@ -162,6 +159,17 @@ impl UplinkTask {
                 Err(Fault::new(refusal.reason, refusal.message))
             }
         }
+    }
+}
+
+/// Why an open stream ended. A status that the control plane did not write itself is a lost connection.
+fn stream_fault(status: &tonic::Status) -> Fault {
+    let refusal = Refusal::from(status);
+    match refusal.reason {
+        Reason::ServerInternal if refusal.request_id.is_none() => {
+            Fault::new(Reason::ServerUnreachable, refusal.message)
+        }
+        reason => Fault::new(reason, refusal.message),
     }
 }
 
