@@ -91,7 +91,7 @@ impl Cli {
         let report = match self.scenario {
             Scenario::Spine => crate::spine::run(&settings)?,
         };
-        println!("{report}");
+        print!("{report}");
         let file = report.write(&self.out)?;
         println!("written: {}", file.display());
         Ok(())

@@ -43,7 +43,10 @@ impl ControlPlane {
         Commits::keep_times(&data_dir)?;
         let program = Program::start("control-plane", command("serve"), folder, CONTROL_CORE)?;
         let mut control = Self { program, data_dir, address };
-        control.wait_ready().await?;
+        if let Err(error) = control.wait_ready().await {
+            control.stop().await?;
+            return Err(error);
+        }
         Ok(control)
     }
 

@@ -7,6 +7,7 @@ mod cli;
 mod commits;
 mod control_plane;
 mod dial;
+mod folder;
 mod machine;
 mod measure;
 mod operator;

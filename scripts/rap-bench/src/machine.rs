@@ -37,6 +37,12 @@ pub fn kernel() -> String {
     release.trim().to_owned()
 }
 
+/// How busy the machine was in the last minute, before anything was measured.
+pub fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
 /// How programs are spread over cores.
 pub fn placement() -> String {
     if cores() < 2 {

@@ -151,8 +151,8 @@ impl Row {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(["ROW", "VALUE", "BAR", "", "RUNS", "LOW .. HIGH", "NOTE"]);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(["ROW", "VALUE", "BAR", "", "RUNS", "LOW .. HIGH"]);
         for row in &self.rows {
             let with_unit = |value: Option<f64>| {
                 value.map_or_else(|| "-".to_owned(), |value| format!("{value} {}", row.unit))
@@ -164,14 +164,17 @@ impl fmt::Display for Report {
                 Cell::new(row.verdict()),
                 Cell::new(row.n),
                 Cell::new(row.spread()),
-                Cell::new(&row.note),
             ]);
         }
         writeln!(f, "{} at {}, {} cores, Linux {}", self.name, self.commit, self.cores, self.kernel)?;
         for (name, value) in &self.settings {
             writeln!(f, "  {name}: {value}")?;
         }
-        write!(f, "{table}")
+        writeln!(f, "{table}")?;
+        for row in self.rows.iter().filter(|row| row.value.is_none()) {
+            writeln!(f, "{}: {}", row.id, row.note)?;
+        }
+        Ok(())
     }
 }
 

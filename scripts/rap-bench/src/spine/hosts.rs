@@ -17,7 +17,7 @@ pub async fn measure(
     operator: &mut Operator,
     measured: &mut Measured,
 ) -> Result<()> {
-    let joins = if settings.quick { 2 } else { 4 } * settings.rounds as usize;
+    let joins = if settings.quick { 2 } else { 8 } * settings.rounds as usize;
     let mut took = Vec::new();
 
     let mut trio = Vec::new();

@@ -27,7 +27,7 @@ pub fn measure(settings: &Settings, measured: &mut Measured) {
     };
     let authority = Signer::from_seed(&[7; 32]);
     let head = signed_head::head(authority.id());
-    rounds("sign_head", "encode, sign, envelope; one core", &mut || {
+    rounds("sign_head", "encode, sign, envelope; processor time", &mut || {
         microseconds_per_call(spell, || (), |()| sign(&head, &[&authority]))
     });
     let envelope = sign(&head, &[&authority]);
@@ -38,7 +38,7 @@ pub fn measure(settings: &Settings, measured: &mut Measured) {
         now: Some(signed_head::ISSUED_AT),
         ..Expectation::default()
     };
-    rounds("verify_head", "strict decode, verify_strict, header, facts; one core", &mut || {
+    rounds("verify_head", "strict decode, verify_strict, header, facts; processor time", &mut || {
         microseconds_per_call(
             spell,
             || (),
@@ -53,7 +53,7 @@ pub fn measure(settings: &Settings, measured: &mut Measured) {
         let mut acceptor = scope.acceptor();
         let note = format!(
             "one changed peer in a scope of {slots} slots: from message to acknowledgement in the shipped \
-             acceptor, without the disk; one core"
+             acceptor, without the disk; processor time"
         );
         rounds(id, &note, &mut || {
             microseconds_per_call(spell, || scope.change(), |update| apply(&mut acceptor, update))

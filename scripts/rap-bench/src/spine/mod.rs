@@ -8,12 +8,15 @@ mod hosts;
 mod micro;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use rap_runtime::shutdown_signal;
 
 use crate::cli::Settings;
 use crate::control_plane::ControlPlane;
+use crate::folder::RunFolder;
 use crate::machine;
 use crate::operator::Operator;
 use crate::report::{Report, Row};
@@ -27,6 +30,18 @@ enum Part {
     Swarm,
     Micro,
 }
+
+/// Somebody ended the run: there is no result.
+#[derive(Debug)]
+struct Interrupted(&'static str);
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interrupted by {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 struct Spec {
     id: &'static str,
@@ -66,6 +81,7 @@ const ROWS: &[Spec] = &[
 pub fn run(settings: &Settings) -> Result<Report> {
     let mut report = Report::new("spine");
     report.set("placement", machine::placement());
+    report.set("load_before", machine::load());
     report.set("quick", settings.quick);
     report.set("rounds", settings.rounds);
     report.set("nodes", settings.nodes);
@@ -81,17 +97,24 @@ pub fn run(settings: &Settings) -> Result<Report> {
         micro::measure(settings, &mut measured);
     }
     if wanted(settings, Part::Hosts) || wanted(settings, Part::Swarm) {
-        let folder = tempfile::Builder::new().prefix("rap-bench-").tempdir()?;
+        let mut folder = RunFolder::new()?;
+        if settings.keep {
+            folder.keep();
+            println!("kept: {}", folder.path().display());
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let ended =
-            runtime.block_on(with_control_plane(settings, folder.path(), &mut measured, &mut failures));
+        let ended = runtime.block_on(async {
+            let ended = with_control_plane(settings, folder.path(), &mut measured, &mut failures).await;
+            folder.clear().await?;
+            ended
+        });
         if let Err(error) = ended {
+            if error.is::<Interrupted>() {
+                return Err(error);
+            }
             for part in [Part::Hosts, Part::Swarm] {
                 failures.entry(part).or_insert_with(|| format!("{error:#}"));
             }
-        }
-        if settings.keep {
-            println!("kept: {}", folder.keep().display());
         }
     }
     for spec in ROWS.iter().filter(|spec| settings.wants(&[spec.id])) {
@@ -127,9 +150,25 @@ async fn with_control_plane(
     measured: &mut Measured,
     failures: &mut BTreeMap<Part, String>,
 ) -> Result<()> {
+    let signal = shutdown_signal()?;
     eprintln!("control plane ...");
     let mut control = ControlPlane::start(&settings.programs, folder).await.context("control plane")?;
-    let mut operator = Operator::log_in(&control).await.context("login")?;
+    let outcome = tokio::select! {
+        outcome = parts(settings, folder, &control, measured, failures) => outcome,
+        name = signal => Err(Interrupted(name).into()),
+    };
+    control.stop().await?;
+    outcome
+}
+
+async fn parts(
+    settings: &Settings,
+    folder: &Path,
+    control: &ControlPlane,
+    measured: &mut Measured,
+    failures: &mut BTreeMap<Part, String>,
+) -> Result<()> {
+    let mut operator = Operator::log_in(control).await.context("login")?;
     if wanted(settings, Part::Hosts) {
         eprintln!("hosts ...");
         if let Err(error) = hosts::measure(settings, folder, &mut operator, measured).await {
@@ -138,11 +177,11 @@ async fn with_control_plane(
     }
     if wanted(settings, Part::Swarm) {
         eprintln!("{} simulated nodes ...", settings.nodes);
-        if let Err(error) = changes::measure(settings, &control, &mut operator, measured).await {
+        if let Err(error) = changes::measure(settings, control, &mut operator, measured).await {
             failures.insert(Part::Swarm, format!("{error:#}"));
         }
     }
-    control.stop().await
+    Ok(())
 }
 
 #[cfg(test)]
