@@ -36,7 +36,8 @@ fn published() -> BTreeSet<String> {
 
 fn fields(message: &DescriptorProto, path: &str, lines: &mut BTreeSet<String>) {
     for field in &message.field {
-        let kind = if field.type_name().is_empty() { field.r#type().as_str_name() } else { field.type_name() };
+        let kind =
+            if field.type_name().is_empty() { field.r#type().as_str_name() } else { field.type_name() };
         let label = field.label().as_str_name();
         lines.insert(format!("{path}.{} = {} {label} {kind}", field.name(), field.number()));
     }
