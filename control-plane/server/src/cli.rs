@@ -77,9 +77,13 @@ struct Settings {
 
 impl Settings {
     fn resolve(self) -> Result<(Config, Layers), Fault> {
-        let layers = Layers::read(self.raw, self.config.as_deref()).map_err(|problems| invalid(&problems))?;
-        let config = Config::resolve(&layers.raw).map_err(|problems| invalid(&problems))?;
-        Ok((config, layers))
+        let (layers, mut problems) = Layers::read(self.raw, self.config.as_deref());
+        match Config::resolve(&layers.raw) {
+            Ok(config) if problems.is_empty() => return Ok((config, layers)),
+            Ok(_) => {}
+            Err(more) => problems.extend(more),
+        }
+        Err(invalid(&problems))
     }
 }
 

@@ -51,13 +51,17 @@ pub const SETTINGS_FILE: &str = "settings.toml";
 
 impl Layers {
     /// Reads the file (`named`, or the default one if it exists) and the settings of the data directory.
-    pub fn read(given: Raw, named: Option<&Path>) -> Result<Self, Vec<Problem>> {
+    /// What is wrong with them is left out and reported, so that the rest can be judged together.
+    pub fn read(given: Raw, named: Option<&Path>) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
         let file = match named {
             Some(path) => table(path, true, &mut problems),
             None => table(Path::new(DEFAULT_FILE), false, &mut problems),
         };
-        let given = toml::Table::try_from(&given).map_err(|error| vec![Problem::new("flags", error)])?;
+        let given = toml::Table::try_from(&given).unwrap_or_else(|error| {
+            problems.push(Problem::new("flags", error));
+            toml::Table::new()
+        });
         let data_dir =
             given.get("data_dir").or_else(|| file.get("data_dir")).and_then(|value| value.as_str());
         let settings = PathBuf::from(data_dir.unwrap_or(DEFAULT_DATA_DIR)).join(SETTINGS_FILE);
@@ -65,14 +69,11 @@ impl Layers {
         let mut merged = recorded;
         merged.extend(file.clone());
         merged.extend(given.clone());
-        match merged.try_into() {
-            Ok(raw) if problems.is_empty() => Ok(Self { raw, file, given }),
-            Ok(_) => Err(problems),
-            Err(error) => {
-                problems.push(Problem::new("configuration", error.message()));
-                Err(problems)
-            }
-        }
+        let raw = merged.try_into().unwrap_or_else(|error: toml::de::Error| {
+            problems.push(Problem::new("configuration", error.message()));
+            Raw::default()
+        });
+        (Self { raw, file, given }, problems)
     }
 
     /// Where the value of `key` came from.
@@ -89,7 +90,7 @@ impl Layers {
     }
 }
 
-/// One TOML file; each is checked for unknown keys alone, so that the message names the right file.
+/// The valid options of one TOML file; the others are problems that name the file and the option.
 fn table(path: &Path, required: bool, problems: &mut Vec<Problem>) -> toml::Table {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -99,19 +100,31 @@ fn table(path: &Path, required: bool, problems: &mut Vec<Problem>) -> toml::Tabl
             return toml::Table::new();
         }
     };
-    if let Err(error) = toml::from_str::<Raw>(&text) {
+    let table = toml::from_str::<toml::Table>(&text).unwrap_or_else(|error| {
         problems.push(Problem::new(path.display(), error.message()));
-        return toml::Table::new();
-    }
-    toml::from_str(&text).unwrap_or_default()
+        toml::Table::new()
+    });
+    table
+        .into_iter()
+        .filter(|(key, value)| {
+            let option = toml::Table::from_iter([(key.clone(), value.clone())]);
+            let refused = option.try_into::<Raw>().err();
+            if let Some(error) = &refused {
+                // The list of every known option follows; `config --effective` shows it better.
+                let text = error.message().split(", expected one of").next().unwrap_or_default();
+                problems.push(Problem::new(path.display(), format!("{key}: {text}")));
+            }
+            refused.is_none()
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn problem_texts(result: Result<Layers, Vec<Problem>>) -> String {
-        result.unwrap_err().iter().map(|problem| format!("{problem}\n")).collect()
+    fn problem_texts((_, problems): (Layers, Vec<Problem>)) -> String {
+        problems.iter().map(|problem| format!("{problem}\n")).collect()
     }
 
     #[test]
@@ -129,7 +142,8 @@ mod tests {
         )
         .unwrap();
         let given = Raw { listen: Some("127.0.0.1:1".into()), ..Raw::default() };
-        let layers = Layers::read(given, Some(&file)).unwrap();
+        let (layers, problems) = Layers::read(given, Some(&file));
+        assert_eq!(problems, []);
         assert_eq!(layers.raw.listen.as_deref(), Some("127.0.0.1:1"));
         assert_eq!(layers.raw.log.as_deref(), Some("warn"));
         assert_eq!(layers.raw.authority_mode.as_deref(), Some("dev"));
@@ -143,9 +157,17 @@ mod tests {
     fn unknown_keys_and_a_missing_named_file_are_reported_with_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x.toml");
-        std::fs::write(&file, "lissten = \"127.0.0.1:1\"\n").unwrap();
-        let text = problem_texts(Layers::read(Raw::default(), Some(&file)));
-        assert!(text.contains("x.toml") && text.contains("lissten"), "{text}");
+        std::fs::write(&file, "lissten = \"127.0.0.1:1\"\nconnections = \"many\"\nlog = \"warn\"\nx = 1\n")
+            .unwrap();
+        let (layers, problems) = Layers::read(Raw::default(), Some(&file));
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(layers.raw.log.as_deref(), Some("warn"), "the rest is judged, too");
+        let text = problem_texts((layers, problems));
+        for word in ["x.toml: lissten", "x.toml: connections", "x.toml: x:"] {
+            assert!(text.contains(word), "{word} missing in {text}");
+        }
+        std::fs::write(&file, "listen = = 1").unwrap();
+        assert!(problem_texts(Layers::read(Raw::default(), Some(&file))).contains("x.toml"));
         let text = problem_texts(Layers::read(Raw::default(), Some(&dir.path().join("absent.toml"))));
         assert!(text.contains("absent.toml"), "{text}");
     }

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rap_authority::{LONGEST_FRESH, LONGEST_LEAF};
+use rap_runtime::telemetry;
 use rap_types::Reason;
 
 use super::Raw;
@@ -121,7 +123,16 @@ impl ClusterDefaults {
                 "must not exceed half of leaf_lifetime_ms: a degraded node could not renew its certificate",
             ));
         }
-        if self.refresh_every * 2 > self.fresh_for {
+        if self.leaf_lifetime < Duration::from_secs(10) {
+            problems.push(Problem::new("leaf_lifetime_ms", "must be at least 10000"));
+        }
+        if self.leaf_lifetime > LONGEST_LEAF {
+            problems.push(Problem::new("leaf_lifetime_ms", "must be at most 366 days"));
+        }
+        if self.fresh_for > LONGEST_FRESH {
+            problems.push(Problem::new("fresh_for_ms", "must be at most 31 days"));
+        }
+        if self.refresh_every > self.fresh_for / 2 {
             problems.push(Problem::new(
                 "refresh_every_ms",
                 "must not exceed half of fresh_for_ms: nodes would be degraded between two refreshes",
@@ -220,13 +231,13 @@ impl Config {
             secret_key_file: raw.secret_key_file.clone(),
             database: database(raw, &mut problems),
             metrics: metrics(raw.metrics.as_deref(), &mut problems),
-            log: raw.log.clone().unwrap_or_else(|| "info,sqlx=warn".into()),
+            log: log(raw.log.as_deref(), &mut problems),
             log_json: log_json(raw.log_format.as_deref(), &mut problems),
             limits,
             session: Duration::from_secs(session_seconds),
             cluster,
             pushing: Pushing {
-                head_within: millis(raw.head_within_ms, 60_000),
+                head_within: positive("head_within_ms", raw.head_within_ms, 60_000, &mut problems),
                 outbox_poll: positive("outbox_poll_ms", raw.outbox_poll_ms, 2_000, &mut problems),
                 write_timeout: positive(
                     "node_write_timeout_ms",
@@ -234,8 +245,18 @@ impl Config {
                     10_000,
                     &mut problems,
                 ),
-                report_interval: millis(raw.report_interval_ms.map(u64::from), 15_000),
-                reconnect_window: millis(raw.reconnect_window_ms.map(u64::from), 5_000),
+                report_interval: positive(
+                    "report_interval_ms",
+                    raw.report_interval_ms.map(u64::from),
+                    15_000,
+                    &mut problems,
+                ),
+                reconnect_window: positive(
+                    "reconnect_window_ms",
+                    raw.reconnect_window_ms.map(u64::from),
+                    5_000,
+                    &mut problems,
+                ),
             },
         };
         if problems.is_empty() { Ok(config) } else { Err(problems) }
@@ -333,6 +354,14 @@ fn metrics(text: Option<&str>, problems: &mut Vec<Problem>) -> Option<SocketAddr
     }
 }
 
+fn log(text: Option<&str>, problems: &mut Vec<Problem>) -> String {
+    let text = text.unwrap_or("info,sqlx=warn");
+    if let Err(error) = telemetry::check_filter(text) {
+        problems.push(Problem::new("log", error));
+    }
+    text.to_owned()
+}
+
 fn log_json(text: Option<&str>, problems: &mut Vec<Problem>) -> bool {
     match text {
         None | Some("text") => false,
@@ -365,8 +394,8 @@ fn limits(raw: &Raw, problems: &mut Vec<Problem>) -> Limits {
 }
 
 fn positive(at: &str, value: Option<u64>, default: u64, problems: &mut Vec<Problem>) -> Duration {
-    if value == Some(0) {
-        problems.push(Problem::new(at, "must be at least 1"));
+    if !(1..=HOUR_MS).contains(&value.unwrap_or(default)) {
+        problems.push(Problem::new(at, format!("must be 1 to {HOUR_MS}")));
     }
     millis(value, default)
 }

@@ -92,18 +92,19 @@ where
         if let Some(claim) = bearer_claim(request.headers(), &self.rules.session_key) {
             request.extensions_mut().insert(claim);
         }
-        match self.rules.admit(&request, request_id) {
-            Ok(Admitted::Known) => Box::pin(self.inner.call(request)),
+        let request = match self.rules.admit(&request, request_id) {
+            Ok(Admitted::Known) => request,
             Ok(Admitted::Stranger) => {
                 let (timeout, cap) = (self.rules.body_timeout, self.rules.body_cap);
-                let request = request.map(|body| Body::new(BoundedBody::new(body, timeout, cap, request_id)));
-                Box::pin(self.inner.call(request))
+                request.map(|body| Body::new(BoundedBody::new(body, timeout, cap, request_id)))
             }
             Err(status) => {
                 let response = status.into_http();
-                Box::pin(async move { Ok(response) })
+                return Box::pin(async move { Ok(response) });
             }
-        }
+        };
+        let (answer, rules) = (self.inner.call(request), self.rules.clone());
+        Box::pin(async move { Ok(rules.named(answer.await?, request_id)) })
     }
 }
 
@@ -137,6 +138,25 @@ impl GuardRules {
         } else {
             Err(refuse(Reason::RateLimited, "too many requests from this source"))
         }
+    }
+}
+
+impl GuardRules {
+    /// The transport refuses bodies that are no message before a handler sees them, without a code
+    /// of ours: they get one here.
+    fn named(&self, response: http::Response<Body>, request_id: RequestId) -> http::Response<Body> {
+        let headers = response.headers();
+        let reason = match headers.get(Status::GRPC_STATUS).map(http::HeaderValue::as_bytes) {
+            Some(b"11") => Reason::RequestTooLarge,
+            Some(b"13") => Reason::RequestInvalid,
+            _ => return response,
+        };
+        if headers.contains_key("grpc-status-details-bin") {
+            return response;
+        }
+        self.metrics.rejected(reason);
+        let said = Status::from_header_map(headers).map(|status| status.message().to_owned());
+        refuse(reason, said.unwrap_or_default(), request_id).into_http()
     }
 }
 

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use rap_types::Reason;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::control::Control;
 
@@ -93,15 +97,44 @@ impl Numbers {
     }
 }
 
-/// Serves `/metrics` and `/healthz` until the group is cancelled.
+/// Serves `/metrics` and `/healthz` until the group is cancelled: one request per connection, of
+/// which there are few, and none waits for a request for long.
 pub async fn serve_metrics(control: Arc<Control>, listener: TcpListener) -> std::io::Result<()> {
     let shutdown = control.tasks.token();
     let scraped = control.clone();
     let router = Router::new()
         .route("/metrics", get(move || async move { scraped.metrics.text(&scraped) }))
         .route("/healthz", get(|| async { "ok\n" }));
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of descriptors: the next accept would fail at once again.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(REQUEST_DEADLINE)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        control.tasks.spawn("metrics connection", async move {
+            // The other end went away, was too slow, or does not read.
+            let _ended = tokio::time::timeout(CONNECTION_DEADLINE, connection).await;
+            drop(place);
+        });
+    }
 }
+
+const CONNECTIONS: usize = 64;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
 
 fn header(text: &mut String, name: &str, kind: &str, help: &str) {
     // Writing to a String cannot fail.

@@ -150,7 +150,7 @@ impl Shared {
             Offer::Node => (ChannelKind::Node(tls::peer(session).map_err(io::Error::other)?), &self.nodes),
         };
         let channel = Channel::new(peer, kind, exporter);
-        Ok((Connection::new(stream, channel, place), destination.clone()))
+        Ok((Connection::new(stream, channel, place, self.timeout), destination.clone()))
     }
 }
 

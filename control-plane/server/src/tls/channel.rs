@@ -3,11 +3,13 @@
 //! Owns facts of the TLS session only. No header or message ever changes them.
 
 use std::collections::VecDeque;
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rand_core::CryptoRng;
 use rap_contract::Reject;
@@ -15,6 +17,7 @@ use rap_runtime::tls::NodeLeaf;
 use rap_types::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
@@ -92,13 +95,31 @@ impl Channel {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     channel: Channel,
+    opening: Option<Opening>,
     _place: SourcePermit,
 }
 
+/// HTTP/2 notices a silent peer by pings, but only after the connection preface: until that has come
+/// the connection has a deadline of its own.
+struct Opening {
+    missing: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+/// Length of the HTTP/2 connection preface (RFC 9113, 3.4).
+const PREFACE: usize = 24;
+
 impl Connection {
-    /// Joins a stream and what is known about it; `place` is given back when it closes.
-    pub fn new(stream: TlsStream<TcpStream>, channel: Channel, place: SourcePermit) -> Self {
-        Self { stream, channel, _place: place }
+    /// Joins a stream and what is known about it; `place` is given back when it closes. The preface
+    /// of HTTP/2 must come within `preface`.
+    pub fn new(
+        stream: TlsStream<TcpStream>,
+        channel: Channel,
+        place: SourcePermit,
+        preface: Duration,
+    ) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(preface));
+        Self { stream, channel, opening: Some(Opening { missing: PREFACE, deadline }), _place: place }
     }
 }
 
@@ -116,7 +137,16 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let Some(opening) = &mut self.opening else { return read };
+        opening.missing = opening.missing.saturating_sub(buffer.filled().len() - before);
+        if opening.missing == 0 {
+            self.opening = None;
+        } else if read.is_pending() && opening.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
