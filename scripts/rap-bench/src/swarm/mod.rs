@@ -71,7 +71,8 @@ impl Swarm {
             });
         }
         let mut swarm = Self { names: (0..count).map(name).collect(), join_ms: Vec::new(), board, tasks };
-        swarm.board.wait(GATHERING, |seen| seen.iter().all(|seen| seen.peers == count - 1)).await?;
+        let deadline = GATHERING + PER_NODE * u32::try_from(count)?;
+        swarm.board.wait(deadline, |seen| seen.iter().all(|seen| seen.peers == count - 1)).await?;
         swarm.join_ms = swarm.board.look(|seen| seen.iter().filter_map(|seen| seen.join_ms).collect());
         Ok(swarm)
     }
@@ -124,7 +125,8 @@ fn refused(reject: rap_contract::Reject) -> anyhow::Error {
 }
 
 const JOINING_AT_ONCE: usize = 8;
-const GATHERING: Duration = Duration::from_secs(120);
+const GATHERING: Duration = Duration::from_secs(60);
+const PER_NODE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
