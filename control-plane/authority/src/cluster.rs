@@ -38,18 +38,29 @@ impl ClusterTiming {
         if self.leaf_lifetime < Duration::from_secs(10) {
             return invalid("leaf_lifetime must be at least 10 s");
         }
+        if self.leaf_lifetime > LONGEST_LEAF {
+            return invalid("leaf_lifetime must be at most 366 days");
+        }
+        if self.fresh_for > LONGEST_FRESH {
+            return invalid("fresh_for must be at most 31 days");
+        }
         if self.degraded_for > self.leaf_lifetime / 2 {
             return invalid("degraded_for must not exceed half of leaf_lifetime");
         }
         if self.refresh_every < Duration::from_millis(100) {
             return invalid("refresh_every must be at least 100 ms");
         }
-        if self.refresh_every * 2 > self.fresh_for {
+        if self.refresh_every > self.fresh_for / 2 {
             return invalid("refresh_every must not exceed half of fresh_for");
         }
         Ok(())
     }
 }
+
+/// A node certificate that lives longer is revoked by nobody's forgetting it.
+pub const LONGEST_LEAF: Duration = Duration::from_secs(366 * 86_400);
+/// Nodes would believe a withheld head for longer.
+pub const LONGEST_FRESH: Duration = Duration::from_secs(31 * 86_400);
 
 /// What an operator asks of a cluster.
 #[derive(Debug, Clone, Copy)]
@@ -157,11 +168,15 @@ pub fn check_name(name: &str) -> Result<(), Reject> {
     let bytes = name.as_bytes();
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     let edge = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
-    if bytes.len() <= 63 && bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last()) {
-        Ok(())
-    } else {
-        Err(Reject::new(Reason::RequestInvalid, "a name has 1 to 63 of a-z, 0-9 and inner hyphens"))
+    let label = bytes.len() <= 63 && bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last());
+    if !label {
+        return Err(Reject::new(Reason::RequestInvalid, "a name has 1 to 63 of a-z, 0-9 and inner hyphens"));
     }
+    // Commands take a name or an id.
+    if name.parse::<ClusterId>().is_ok() {
+        return Err(Reject::new(Reason::RequestInvalid, "a name does not look like an id"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -210,10 +225,14 @@ mod tests {
             ClusterTiming { refresh_every: Duration::from_secs(151), ..TIMING },
             ClusterTiming { refresh_every: Duration::ZERO, ..TIMING },
             ClusterTiming { leaf_lifetime: Duration::ZERO, degraded_for: Duration::ZERO, ..TIMING },
+            ClusterTiming { leaf_lifetime: LONGEST_LEAF + Duration::from_millis(1), ..TIMING },
+            ClusterTiming { fresh_for: LONGEST_FRESH + Duration::from_millis(1), ..TIMING },
+            ClusterTiming { leaf_lifetime: Duration::MAX, fresh_for: Duration::MAX, ..TIMING },
         ] {
             assert_eq!(timing.check().unwrap_err().reason, Reason::RequestInvalid, "{timing:?}");
         }
-        for name in ["", "-a", "a-", "A", "a_b", "a.b", &"a".repeat(64)] {
+        let id = ClusterId::from_bytes([1; 16]).to_string();
+        for name in ["", "-a", "a-", "A", "a_b", "a.b", "a\u{1b}b", "\u{e9}", &"a".repeat(64), &id] {
             assert!(check_name(name).is_err(), "{name}");
         }
         assert!(check_name("prod-1").is_ok());

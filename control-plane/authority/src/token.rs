@@ -72,7 +72,10 @@ pub fn check_tags(tags: &[String]) -> Result<(), Reject> {
     if tags.len() <= 32 && tags.iter().all(fine) {
         Ok(())
     } else {
-        Err(Reject::new(Reason::RequestInvalid, "tags"))
+        Err(Reject::new(
+            Reason::RequestInvalid,
+            "at most 32 tags, each 1 to 63 printable ASCII without space",
+        ))
     }
 }
 

@@ -204,7 +204,7 @@ pub(crate) enum Token {
         #[arg(long = "role", default_value = "core")]
         roles: Vec<String>,
         /// How many nodes may join.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         uses: u32,
         /// How long it is valid.
         #[arg(long, default_value = "1h", value_parser = parse_duration)]

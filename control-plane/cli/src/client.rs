@@ -28,7 +28,8 @@ impl Connection {
     pub(crate) async fn open(url: &str, pin: Digest, timeout: Duration) -> anyhow::Result<Self> {
         let invalid = || Fault::new(Reason::RequestInvalid, "a control URL is https://HOST:PORT");
         let uri: Uri = url.parse().map_err(|_| invalid())?;
-        if uri.scheme_str() != Some("https") || uri.path().len() > 1 || uri.query().is_some() {
+        let bare = uri.path().len() <= 1 && uri.query().is_none() && !url.contains('@');
+        if uri.scheme_str() != Some("https") || !bare {
             return Err(invalid().into());
         }
         let host = uri.host().ok_or_else(invalid)?.trim_matches(['[', ']']).to_owned();
@@ -84,7 +85,10 @@ impl Connection {
     pub(crate) fn request<T>(&self, message: T) -> anyhow::Result<tonic::Request<T>> {
         let mut request = tonic::Request::new(message);
         if let Some(session) = &self.session {
-            let mut value: tonic::metadata::MetadataValue<_> = format!("Bearer {session}").parse()?;
+            let mut value: tonic::metadata::MetadataValue<_> =
+                format!("Bearer {session}").parse().map_err(|_| {
+                    Fault::new(Reason::ConfigInvalid, "the stored session is damaged; run: rapctl login")
+                })?;
             value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
         }

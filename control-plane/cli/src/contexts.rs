@@ -63,6 +63,10 @@ impl Contexts {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                let message = format!("{}: not a text file", path.display());
+                return Err(Fault::new(Reason::ConfigInvalid, message).into());
+            }
             Err(error) => {
                 return Err(Fault::new(Reason::StateIo, format!("{}: {error}", path.display())).into());
             }

@@ -15,28 +15,67 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use rap_runtime::exit;
+use rap_types::Reason;
 
 pub use args::Cli;
 
 /// Parses the command line, runs it, prints the error if any, and returns the exit status.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let json = cli.global.output == output::Format::Json;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: {error}");
+            output::complain(&format!("error: {error}"));
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(commands::run(cli)) {
         Ok(code) => exit::status(code),
+        Err(error) if error.is::<output::Unread>() => ExitCode::SUCCESS,
         Err(error) => {
             let error: &(dyn std::error::Error + 'static) = error.as_ref();
-            eprintln!("{}", exit::line(error));
-            if let Some(reason) = exit::reason_of(error) {
-                eprintln!("  see: rapctl explain {reason}");
+            let reason = exit::reason_of(error);
+            if json {
+                output::complain(&output::error_document(reason, &exit::message(error)));
+            } else {
+                output::complain(&exit::line(error));
+                if let Some(reason) = reason {
+                    output::complain(&format!("  see: rapctl explain {reason}"));
+                }
             }
             exit::status(exit::code_of(error))
         }
     }
+}
+
+/// A command line that is none, or a call for help. Clap knows the texts and the exit status.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && asks_for_json(std::env::args_os()) {
+        let text = error.to_string();
+        // Tips and usage follow the first paragraph.
+        let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let first = first.join(" ");
+        let message = first.strip_prefix("error: ").unwrap_or(&first);
+        output::complain(&output::error_document(Some(Reason::RequestInvalid), message));
+    } else {
+        // Its reader may be gone.
+        let _unread = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+}
+
+/// Whether `-o json` is written on a command line that does not parse.
+fn asks_for_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let mut value_follows = false;
+    for argument in arguments {
+        if (value_follows && argument == "json") || argument == "-ojson" || argument == "--output=json" {
+            return true;
+        }
+        value_follows = argument == "-o" || argument == "--output";
+    }
+    false
 }

@@ -1,8 +1,11 @@
 //! How answers are printed: tables for people, versioned JSON for programs.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use rap_runtime::Fault;
+use rap_types::Reason;
 use serde_json::{Value, json};
 
 use crate::args::Global;
@@ -48,14 +51,14 @@ impl Answer {
 
     /// Prints the answer to standard output and the hint to standard error.
     pub(crate) fn print(self, global: &Global) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
+        let mut out = String::new();
         if global.output == Format::Json {
             let mut document = json!({ "schema": self.schema });
             if let (Value::Object(document), Value::Object(body)) = (&mut document, self.body) {
                 document.extend(body);
             }
             writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-            return Ok(());
+            return print(&out);
         }
         let shown = match global.output {
             Format::Wide => self.headers.len(),
@@ -76,11 +79,39 @@ impl Answer {
                 writeln!(out, "{}", line.trim_end())?;
             }
         }
+        print(&out)?;
         if let Some(hint) = self.hint.filter(|_| !global.quiet && std::io::stderr().is_terminal()) {
-            eprintln!("next: {hint}");
+            complain(&format!("next: {}", clean(&hint)));
         }
         Ok(())
     }
+}
+
+/// The reader of standard output went away, as `head` does: nothing is left to say to it.
+#[derive(Debug, thiserror::Error)]
+#[error("the reader of standard output went away")]
+pub(crate) struct Unread;
+
+/// Writes to standard output, whole.
+///
+/// # Errors
+/// [`Unread`] if nobody reads it, `state.io` if it cannot be written.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => anyhow::Error::new(Unread),
+        _ => Fault::new(Reason::StateIo, format!("standard output: {error}")).into(),
+    })
+}
+
+/// Writes a line to standard error; if that is gone there is nobody to tell.
+pub(crate) fn complain(line: &str) {
+    let _unread = writeln!(std::io::stderr(), "{line}");
+}
+
+/// An error for a program: one line of JSON.
+pub(crate) fn error_document(code: Option<Reason>, message: &str) -> String {
+    json!({ "schema": "rap.error.v1", "code": code.map(Reason::code), "message": message }).to_string()
 }
 
 /// Names come from other hosts: no control characters reach the terminal.
@@ -111,11 +142,12 @@ pub(crate) fn confirm(global: &Global, question: &str) -> anyhow::Result<bool> {
     if global.yes {
         return Ok(true);
     }
-    eprint!("{question} [y/N] ");
+    let mut prompt = std::io::stderr();
+    let _unread = write!(prompt, "{question} [y/N] ").and_then(|()| prompt.flush());
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     if !std::io::stdin().is_terminal() {
-        eprintln!();
+        complain("");
     }
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }

@@ -63,6 +63,11 @@ pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
         }
         (AuthorityMode::Strict | AuthorityMode::Dev, None) => None,
     };
+    if let Some(url) = config.control_urls.iter().find(|url| url.ends_with(":0")) {
+        // Tokens and the activation request will carry it.
+        let text = format!("control_urls: {url} has no port; give --control-url or a port to --listen");
+        return Err(Fault::new(Reason::ConfigInvalid, text));
+    }
     data.create(config.mode)?;
     if let Some(text) = root {
         data.write("product-root.pub", &text, 0o644)?;

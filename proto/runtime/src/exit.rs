@@ -62,10 +62,15 @@ pub(crate) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn 
 
 /// One line for standard error: `error[code]: message: cause`.
 pub fn line(error: &(dyn Error + 'static)) -> String {
-    let mut text = match reason_of(error) {
-        Some(reason) => format!("error[{reason}]: {error}"),
-        None => format!("error: {error}"),
-    };
+    match reason_of(error) {
+        Some(reason) => format!("error[{reason}]: {}", message(error)),
+        None => format!("error: {}", message(error)),
+    }
+}
+
+/// What happened and why, without the code: `message: cause`.
+pub fn message(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
         let cause = source.to_string();

@@ -54,6 +54,14 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
         .map_err(|_| TelemetryError::Started)
 }
 
+/// Whether `text` is a log filter.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_filter(text: &str) -> Result<(), TelemetryError> {
+    filter(None, text).map(|_| ())
+}
+
 fn filter(variable: Option<&str>, level: &str) -> Result<EnvFilter, TelemetryError> {
     let (from, text) = match variable {
         Some(text) if !text.is_empty() => ("RAP_LOG", text),

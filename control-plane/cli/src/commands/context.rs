@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::args::{Context as Command, Global};
 use crate::contexts::{Context, Contexts};
 use crate::files;
-use crate::output::{Answer, properties};
+use crate::output::{Answer, print, properties};
 
 pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut contexts = Contexts::load(global)?;
@@ -21,8 +21,7 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
         }
         Command::Export => {
             let (_, context) = contexts.select(global)?;
-            print!("{}", toml::to_string_pretty(&Context { session: None, key: None, ..context })?);
-            Ok(())
+            print(&toml::to_string_pretty(&Context { session: None, key: None, ..context })?)
         }
         Command::Import { file } => {
             let text = files::read_text(&file, 64 * 1024)?;

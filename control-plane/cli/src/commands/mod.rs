@@ -15,6 +15,7 @@ use clap::CommandFactory as _;
 use rap_types::ExitCode;
 
 use crate::args::{Cli, Command};
+use crate::output::print;
 
 /// Runs one command; the exit code is that of the answer.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -32,9 +33,16 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(command) => verify::run(global, &command)?,
         Command::Explain(command) => explain::run(global, &command)?,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "rapctl", &mut std::io::stdout());
+            // Into memory first: the generator panics when it cannot write.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rapctl", &mut text);
+            print(&String::from_utf8_lossy(&text))?;
         }
-        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?,
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            print(&String::from_utf8_lossy(&text))?;
+        }
     }
     Ok(ExitCode::Ok)
 }

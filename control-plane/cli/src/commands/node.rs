@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::{Decide, Global, Node as Command};
 use crate::client::Connection;
 use crate::files;
-use crate::output::{Answer, clean, confirm, properties, time};
+use crate::output::{Answer, clean, complain, confirm, properties, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
@@ -101,15 +101,15 @@ async fn chosen(
         return Err(Fault::new(Reason::ResourceNotFound, "no request waits for approval").into());
     }
     for request in &pending {
-        eprintln!(
+        complain(&format!(
             "{}  {}  {}",
             clean(&request.name),
             fingerprint(&request.node_public_key),
             clean(&request.source)
-        );
+        ));
     }
     if !confirm(global, &format!("{verb} {} request(s)?", pending.len()))? {
-        eprintln!("nothing changed");
+        complain("nothing changed");
         return Ok(None);
     }
     Ok(Some(pending.into_iter().map(|request| request.request_id).collect()))

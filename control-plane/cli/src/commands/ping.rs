@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Global, Ping};
 use crate::client::Connection;
-use crate::output::{Answer, Format, clean};
+use crate::output::{Answer, Format, clean, complain};
 
 pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCode> {
     let mut connection = Connection::of_context(global).await?;
@@ -40,7 +40,7 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
     Answer::new("rap.ping.v1", body).table(headers, 0, rows.to_vec()).print(global)?;
     if overlay.lost == overlay.sent {
         if global.output != Format::Json {
-            eprintln!("no answer over the overlay");
+            complain("no answer over the overlay");
         }
         return Ok(ExitCode::Unreachable);
     }

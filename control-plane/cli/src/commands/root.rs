@@ -25,8 +25,9 @@ pub(crate) fn run(global: &Global, command: Root) -> anyhow::Result<()> {
         Root::SignActivation { request, owner, key, ttl, protect } => {
             let manifest = request.with_extension("manifest");
             let owner_key = request.with_extension("owner.key");
-            if owner.is_empty() || owner.len() > 256 {
-                return Err(Fault::new(Reason::RequestInvalid, "--owner has 1 to 256 bytes").into());
+            if owner.is_empty() || owner.len() > 256 || owner.chars().any(char::is_control) {
+                let message = "--owner has 1 to 256 bytes and no control characters";
+                return Err(Fault::new(Reason::RequestInvalid, message).into());
             }
             for path in [&manifest, &owner_key] {
                 if path.exists() {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::cluster;
 use crate::args::Global;
 use crate::client::Connection;
-use crate::output::{Answer, time};
+use crate::output::{Answer, clean, print, time};
 
 pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
@@ -36,15 +36,15 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
         "database": status.database, "server_time_ms": status.server_time_ms, "clusters": clusters,
     });
     if global.output != crate::output::Format::Json {
-        println!(
-            "installation {} {} ({}), control plane {}, database {}, {}\n",
+        print(&format!(
+            "installation {} {} ({}), control plane {}, database {}, {}\n\n",
             id.unwrap_or_default(),
-            installation.state,
-            installation.mode,
-            installation.version,
-            status.database,
+            clean(&installation.state),
+            clean(&installation.mode),
+            clean(&installation.version),
+            clean(&status.database),
             time(status.server_time_ms)
-        );
+        ))?;
     }
     let rows = status
         .clusters

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::{Global, Token as Command};
 use crate::client::Connection;
 use crate::files;
-use crate::output::{Answer, Format, properties, time};
+use crate::output::{Answer, Format, print, properties, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
@@ -80,8 +80,7 @@ fn created(
             body["token"] = Value::String(answer.text);
             return Answer::new("rap.token.v1", body).print(global);
         }
-        println!("{}", answer.text);
-        return Ok(());
+        return print(&format!("{}\n", answer.text));
     };
     files::create_new(out, format!("{}\n", answer.text).as_bytes(), 0o600)?;
     let mut body = document(&token);

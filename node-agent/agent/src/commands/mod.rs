@@ -18,8 +18,15 @@ use crate::config::{Config, Layers, Origin};
 /// # Errors
 /// Those of the command.
 pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
-    let layers = Layers::read(&cli.raw, cli.config.as_deref())?;
-    let config = Config::resolve(&layers.raw)?;
+    let (layers, mut problems) = Layers::read(&cli.raw, cli.config.as_deref());
+    let config = match Config::resolve(&layers.raw) {
+        Ok(config) if problems.0.is_empty() => config,
+        Ok(_) => return Err(problems.into()),
+        Err(more) => {
+            problems.0.extend(more.0);
+            return Err(problems.into());
+        }
+    };
     match cli.command {
         Command::Join(join) => join::run(&config, join).await,
         Command::Run => run::run(config).await,

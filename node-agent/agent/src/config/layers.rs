@@ -32,19 +32,25 @@ pub struct Layers {
 pub const DEFAULT_FILE: &str = "/etc/rap/agent.toml";
 
 impl Layers {
-    /// Lays what was given over the file (`named`, or the default one if it exists).
-    pub fn read(given: &Raw, named: Option<&Path>) -> Result<Self, Problems> {
+    /// Lays what was given over the file (`named`, or the default one if it exists). What is wrong with
+    /// them is left out and reported, so that the rest can be judged together.
+    pub fn read(given: &Raw, named: Option<&Path>) -> (Self, Problems) {
+        let mut problems = Problems(Vec::new());
         let file = match named {
-            Some(path) => table(path, true)?,
-            None => table(Path::new(DEFAULT_FILE), false)?,
+            Some(path) => table(path, true, &mut problems),
+            None => table(Path::new(DEFAULT_FILE), false, &mut problems),
         };
-        let given = toml::Table::try_from(given).map_err(|error| Problems::one("flags", error))?;
+        let given = toml::Table::try_from(given).unwrap_or_else(|error| {
+            problems.0.push(Problem::new("flags", error));
+            toml::Table::new()
+        });
         let mut merged = file.clone();
         merged.extend(given.clone());
-        let raw = merged.try_into().map_err(|error: toml::de::Error| {
-            Problems(vec![Problem::new("configuration", error.message())])
-        })?;
-        Ok(Self { raw, file, given })
+        let raw = merged.try_into().unwrap_or_else(|error: toml::de::Error| {
+            problems.0.push(Problem::new("configuration", error.message()));
+            Raw::default()
+        });
+        (Self { raw, file, given }, problems)
     }
 
     /// Where the value of `key` came from.
@@ -59,17 +65,33 @@ impl Layers {
     }
 }
 
-/// The file alone is checked for unknown keys, so that the message names it.
-fn table(path: &Path, required: bool) -> Result<toml::Table, Problems> {
+/// The valid options of the file; the others are problems that name the file and the option.
+fn table(path: &Path, required: bool, problems: &mut Problems) -> toml::Table {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {
-            return Ok(toml::Table::new());
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return toml::Table::new(),
+        Err(error) => {
+            problems.0.push(Problem::new(path.display(), error));
+            return toml::Table::new();
         }
-        Err(error) => return Err(Problems::one(path.display(), error)),
     };
-    toml::from_str::<Raw>(&text).map_err(|error| Problems::one(path.display(), error.message()))?;
-    toml::from_str(&text).map_err(|error| Problems::one(path.display(), error.message()))
+    let table = toml::from_str::<toml::Table>(&text).unwrap_or_else(|error| {
+        problems.0.push(Problem::new(path.display(), error.message()));
+        toml::Table::new()
+    });
+    table
+        .into_iter()
+        .filter(|(key, value)| {
+            let option = toml::Table::from_iter([(key.clone(), value.clone())]);
+            let refused = option.try_into::<Raw>().err();
+            if let Some(error) = &refused {
+                // The list of every known option follows; `config --effective` shows it better.
+                let text = error.message().split(", expected one of").next().unwrap_or_default();
+                problems.0.push(Problem::new(path.display(), format!("{key}: {text}")));
+            }
+            refused.is_none()
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -82,7 +104,8 @@ mod tests {
         let file = dir.path().join("agent.toml");
         std::fs::write(&file, "name = \"a\"\nregion = \"x\"\n").unwrap();
         let given = Raw { name: Some("b".into()), ..Raw::default() };
-        let layers = Layers::read(&given, Some(&file)).unwrap();
+        let (layers, problems) = Layers::read(&given, Some(&file));
+        assert_eq!(problems.0, []);
         assert_eq!((layers.raw.name.as_deref(), layers.raw.region.as_deref()), (Some("b"), Some("x")));
         assert_eq!(layers.origin("name"), Origin::Given);
         assert_eq!(layers.origin("region"), Origin::File);
@@ -93,11 +116,12 @@ mod tests {
     fn unknown_keys_and_a_missing_named_file_are_reported_with_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x.toml");
-        std::fs::write(&file, "nmae = \"a\"\n").unwrap();
-        let text = Layers::read(&Raw::default(), Some(&file)).unwrap_err().to_string();
-        assert!(text.contains("x.toml") && text.contains("nmae"), "{text}");
-        let text =
-            Layers::read(&Raw::default(), Some(&dir.path().join("absent.toml"))).unwrap_err().to_string();
-        assert!(text.contains("absent.toml"), "{text}");
+        std::fs::write(&file, "nmae = \"a\"\ncache_bytes = \"big\"\nregion = \"x\"\n").unwrap();
+        let (layers, problems) = Layers::read(&Raw::default(), Some(&file));
+        assert_eq!(layers.raw.region.as_deref(), Some("x"), "the rest is judged, too");
+        let text = problems.to_string();
+        assert!(text.contains("x.toml: nmae") && text.contains("x.toml: cache_bytes"), "{text}");
+        let (_, problems) = Layers::read(&Raw::default(), Some(&dir.path().join("absent.toml")));
+        assert!(problems.to_string().contains("absent.toml"), "{problems}");
     }
 }

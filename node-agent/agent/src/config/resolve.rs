@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use rap_runtime::Fault;
-use rap_runtime::telemetry::LogFormat;
+use rap_runtime::telemetry::{self, LogFormat};
 use rap_state::MembershipName;
 use rap_trust::AuthorityPin;
 use rap_types::Reason;
@@ -32,12 +32,6 @@ impl Problem {
 /// Everything wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
-
-impl Problems {
-    pub(super) fn one(at: impl fmt::Display, text: impl fmt::Display) -> Self {
-        Self(vec![Problem::new(at, text)])
-    }
-}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,7 +158,7 @@ impl Config {
             },
             cache_bytes: raw.cache_bytes.unwrap_or(64 << 20),
             call_timeout: Duration::from_millis(raw.call_timeout_ms.unwrap_or(10_000)),
-            log: raw.log.clone().unwrap_or_else(|| "info".into()),
+            log: check.filter("log", raw.log.as_deref().unwrap_or("info")),
             log_format: check.parse("log_format", raw.log_format.as_deref().unwrap_or("text")),
         };
         if config.cache_bytes < 1 << 20 {
@@ -172,6 +166,17 @@ impl Config {
         }
         if !(100..=600_000).contains(&config.call_timeout.as_millis()) {
             check.0.push(Problem::new("call_timeout_ms", "100 to 600000"));
+        }
+        for (at, longest) in [
+            ("socket", config.socket.clone()),
+            ("run_dir", config.run_dir.join(config.membership.to_string()).join("dataplane.sock")),
+        ] {
+            if longest.as_os_str().len() > SOCKET_PATH {
+                check.0.push(Problem::new(at, format!("a socket's path has at most {SOCKET_PATH} bytes")));
+            }
+        }
+        if config.region.len() > 63 || !config.region.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            check.0.push(Problem::new("region", "at most 63 printable ASCII"));
         }
         let interface = config.interface.as_bytes();
         if interface.is_empty() || interface.len() > 15 || !interface.iter().all(u8::is_ascii_alphanumeric) {
@@ -214,6 +219,9 @@ impl Config {
     }
 }
 
+/// Longest path of a Unix socket on Linux: sun_path without its final zero.
+const SOCKET_PATH: usize = 107;
+
 /// Collects problems instead of stopping at the first.
 struct Check(Vec<Problem>);
 
@@ -237,6 +245,13 @@ impl Check {
             self.0.push(Problem::new(at, format!("1 to {most}")));
         }
         Duration::from_secs(seconds)
+    }
+
+    fn filter(&mut self, at: &str, text: &str) -> String {
+        if let Err(error) = telemetry::check_filter(text) {
+            self.0.push(Problem::new(at, error));
+        }
+        text.to_owned()
     }
 
     fn name(&mut self, at: &str, name: &str) {

@@ -184,8 +184,10 @@ impl Wanted {
         if let Some(tags) = &self.tags {
             check_tags(tags)?;
         }
-        if self.region.as_ref().is_some_and(|region| region.len() > 63 || !region.is_ascii()) {
-            return Err(Failure::new(Reason::RequestInvalid, "region is longer than 63 ASCII bytes"));
+        let fine =
+            |region: &String| region.len() <= 63 && region.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !self.region.as_ref().is_none_or(fine) {
+            return Err(Failure::new(Reason::RequestInvalid, "region has at most 63 printable ASCII"));
         }
         Ok(())
     }
