@@ -72,7 +72,8 @@ impl Contexts {
             }
         };
         toml::from_str(&text).map_err(|error| {
-            Fault::new(Reason::ConfigInvalid, format!("{}: {}", path.display(), error.message())).into()
+            Fault::new(Reason::ConfigInvalid, format!("{}: {}", path.display(), unquoted(error.message())))
+                .into()
         })
     }
 
@@ -102,6 +103,16 @@ impl Contexts {
             .get(&name)
             .ok_or_else(|| Fault::new(Reason::ResourceNotFound, format!("no context `{name}`")))?;
         Ok((name, context.clone()))
+    }
+}
+
+/// What is wrong with a contexts file, without the value that is wrong: it may be a session.
+pub(crate) fn unquoted(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{}\u{2026}{}", &message[..=first], &message[last..])
+        }
+        _ => message.to_owned(),
     }
 }
 

@@ -104,9 +104,10 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Writes a line to standard error; if that is gone there is nobody to tell.
-pub(crate) fn complain(line: &str) {
-    let _unread = writeln!(std::io::stderr(), "{line}");
+/// Writes lines to standard error, without control characters; if that is gone there is nobody to tell.
+pub(crate) fn complain(text: &str) {
+    let shown = text.split('\n').map(clean).collect::<Vec<_>>().join("\n");
+    let _unread = writeln!(std::io::stderr(), "{shown}");
 }
 
 /// An error for a program: one line of JSON.

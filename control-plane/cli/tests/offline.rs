@@ -159,3 +159,96 @@ fn commands_that_need_a_session_say_how_to_get_one() {
         );
     }
 }
+
+#[test]
+fn errors_are_one_json_document_for_programs() {
+    let directory = tempfile::tempdir().unwrap();
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["-o", "json", "explain", "no.such"], 3, "resource.not_found"),
+        (&["status", "--output", "json"], 4, "session.missing"),
+        (&["verify", "absent", "--root", "absent", "-ojson"], 3, "resource.not_found"),
+        (&["-o", "json", "cluster"], 2, "request.invalid"),
+        (&["--output=json", "token", "create", "--cluster", "a", "--uses", "0"], 2, "request.invalid"),
+        (&["-o", "json", "login", "https://127.0.0.1:1"], 4, "session.missing"),
+    ];
+    for (arguments, exit, expected) in cases {
+        let output = rapctl(directory.path(), arguments);
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        let document: Value = serde_json::from_str(&error(&output))
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", error(&output)));
+        assert_eq!(document["schema"], "rap.error.v1", "{arguments:?}");
+        assert_eq!(document["code"], expected, "{arguments:?}: {document}");
+        assert!(!document["message"].as_str().unwrap().is_empty(), "{arguments:?}");
+        assert_eq!(code(&output), exit, "{arguments:?}: {document}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [&["completions", "bash"][..], &["man"], &["explain"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rapctl"))
+            .args(arguments)
+            .env("XDG_CONFIG_HOME", directory.path())
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((code(&output), error(&output).as_str()), (0, ""), "{arguments:?}");
+
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_rapctl"))
+            .args(arguments)
+            .env("XDG_CONFIG_HOME", directory.path())
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(code(&output), 1, "{arguments:?}: {}", error(&output));
+        assert!(error(&output).starts_with("error[state.io]"), "{arguments:?}: {}", error(&output));
+    }
+}
+
+#[test]
+fn a_damaged_contexts_file_is_named_and_its_session_is_not_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("contexts.toml");
+    let context = |url: &str, session: &str, expires: &str| {
+        let id = "01900000-0000-7000-8000-000000000000";
+        format!(
+            "current = \"a\"\n[contexts.a]\nurl = \"{url}\"\ntls_ca_pin = \"{}\"\ninstallation_id = \"{id}\"\n\
+             [contexts.a.session]\nsecret = {session}\nexpires_at_ms = {expires}\n",
+            "00".repeat(32)
+        )
+    };
+    let url = "https://127.0.0.1:1";
+    let late = "9000000000000";
+    let cases: [(Vec<u8>, &str, i32); 7] = [
+        (b"\xff\xfe\0".to_vec(), "config.invalid", 2),
+        (b"current = 5".to_vec(), "config.invalid", 2),
+        (context(url, "5", late).into(), "config.invalid", 2),
+        (context(url, "\"hunter2\"", "\"hunter2\"").into(), "config.invalid", 2),
+        (context(url, "\"hunter2\"", "1").into(), "session.expired", 4),
+        (context("https://u:hunter2@127.0.0.1:1", "\"hunter2\"", late).into(), "request.invalid", 2),
+        (context(url, "\"hunter2\"", late).into(), "server.unreachable", 6),
+    ];
+    for (text, expected, exit) in cases {
+        std::fs::write(&file, &text).unwrap();
+        let output = rapctl(directory.path(), &["--config", "contexts.toml", "status"]);
+        let said = error(&output);
+        assert_eq!(code(&output), exit, "{said}");
+        assert!(said.contains(expected) && !said.contains("hunter2"), "{expected}: {said}");
+        assert_eq!(std::fs::read(&file).unwrap(), text, "the file is left alone");
+    }
+}
+
+#[test]
+fn no_control_character_reaches_a_manifest_or_the_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = rapctl(directory.path(), &["root", "sign-activation", "x.req", "--owner", "a\u{1b}[31m"]);
+    assert_eq!(code(&output), 2, "{}", error(&output));
+    let output = rapctl(directory.path(), &["--context", "a\u{1b}[31m", "status"]);
+    assert!(!error(&output).contains('\u{1b}'), "{:?}", error(&output));
+}

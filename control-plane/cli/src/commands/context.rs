@@ -5,7 +5,7 @@ use rap_types::Reason;
 use serde_json::json;
 
 use crate::args::{Context as Command, Global};
-use crate::contexts::{Context, Contexts};
+use crate::contexts::{Context, Contexts, unquoted};
 use crate::files;
 use crate::output::{Answer, print, properties};
 
@@ -26,7 +26,7 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::Import { file } => {
             let text = files::read_text(&file, 64 * 1024)?;
             let context: Context = toml::from_str(&text)
-                .map_err(|error| Fault::new(Reason::ConfigInvalid, error.message().to_owned()))?;
+                .map_err(|error| Fault::new(Reason::ConfigInvalid, unquoted(error.message())))?;
             let name = global.context.clone().unwrap_or_else(|| host(&context.url));
             if contexts.contexts.contains_key(&name) {
                 let message = format!("context `{name}` exists; choose another name with --context");

@@ -6,6 +6,7 @@ mod host;
 mod postgres;
 mod program;
 mod replicas;
+mod secrets;
 mod strangers;
 mod sync;
 mod world;

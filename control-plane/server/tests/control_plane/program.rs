@@ -44,6 +44,42 @@ fn serving_before_init_or_with_a_bad_configuration_is_refused() {
 }
 
 #[test]
+fn every_problem_of_a_configuration_is_reported_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("control-plane.toml");
+    let lines = [
+        "lissten = \"127.0.0.1:1\"",
+        "connections = \"many\"",
+        "authority_mode = \"lax\"",
+        "log = \"!!!==\"",
+        "leaf_lifetime_ms = 9000000000000000",
+        "fresh_for_ms = 9000000000000000",
+        "report_interval_ms = 0",
+    ];
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let data = directory.path().join("data");
+    for command in ["init", "serve", "check", "config", "migrate"] {
+        let output = run(&[command, "--config", text(&file), "--data-dir", text(&data)]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        for line in lines {
+            let option = line.split_once(" =").unwrap().0;
+            assert!(said.contains(option), "{command}: {option} missing in {said}");
+        }
+        assert!(!data.exists(), "{command} made something");
+    }
+}
+
+#[test]
+fn an_address_that_nobody_could_reach_is_not_put_into_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let init = ["init", "--authority-mode", "dev", "--listen", "127.0.0.1:0", "--data-dir", text(&data)];
+    refused(&init, 2, "control_urls");
+    assert!(!data.exists());
+}
+
+#[test]
 fn strict_mode_needs_a_root_that_is_a_key() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");

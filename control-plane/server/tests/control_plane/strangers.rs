@@ -6,7 +6,7 @@ use std::time::Duration;
 use rap_runtime::{Clock, tls};
 use rap_types::Reason;
 use rap_wire::v1;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::world::{World, channel, reason, source, tls_stream};
@@ -104,6 +104,69 @@ async fn a_silent_connection_is_closed_at_the_handshake_deadline_and_others_get_
         assert!(matches!(closed.expect("closed by the server"), Ok(0) | Err(_)));
     }
     assert!(world.login().await.is_ok());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_preface_is_closed_at_a_deadline_too() {
+    let world = World::dev_with(|raw| raw.handshake_timeout_ms = Some(500)).await;
+    let config = tls::operator_client(tls::Pins::one(world.pin), Arc::new(Clock::new())).unwrap();
+    for said in [&b""[..], b"PRI * HTTP/2.0"] {
+        let mut stream = tls_stream(world.address(), source(), config.clone()).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let closed = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok(), "closed by the server after {said:?}");
+    }
+    // A connection that did say it lives on: pings watch over it from there.
+    let line = world.line().await;
+    let mut admin = v1::admin_client::AdminClient::new(line.channel);
+    admin.installation(v1::InstallationRequest {}).await.unwrap();
+    let silent = tls_stream(world.address(), source(), config).await.unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(10), { silent }.read_to_end(&mut Vec::new())).await;
+    assert!(closed.is_ok());
+    admin.installation(v1::InstallationRequest {}).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_message_are_refused_with_a_code() {
+    let world = World::dev().await;
+    let bodies: [(&[u8], Reason); 6] = [
+        (b"\0\0\0\0\x03\xff\xff\xff", Reason::RequestInvalid),
+        (b"this is no gRPC", Reason::RequestInvalid),
+        (b"\x01\0\0\0\x01x", Reason::RequestInvalid),
+        (b"\0\0\0\0\x09x", Reason::RequestInvalid),
+        (b"\0\xff\xff\xff\xffx", Reason::RequestTooLarge),
+        (&[0, 0, 0, 0x44, 0, 0], Reason::RequestTooLarge),
+    ];
+    for (path, session) in
+        [("Enrollment/Join", false), ("Admin/ClusterCreate", false), ("Admin/Status", true)]
+    {
+        for (body, expected) in bodies {
+            let expected = match (path, body) {
+                // 17 KiB: the cap of operators is higher, and the rest never comes.
+                ("Admin/ClusterCreate" | "Admin/Status", [0, 0, 0, 0x44, ..]) => Reason::RequestInvalid,
+                _ => expected,
+            };
+            let mut request = http::Request::post(format!("/rap.fabric.v1.{path}"))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers");
+            if session {
+                let authorization = world.request(()).metadata().get("authorization").unwrap().clone();
+                request = request.header("authorization", authorization.to_str().unwrap());
+            }
+            let sent = hyper::body::Bytes::copy_from_slice(body);
+            let (sender, receiver) = tokio::sync::mpsc::channel(1);
+            sender.send(Ok(hyper::body::Frame::data(sent))).await.unwrap();
+            drop(sender);
+            let request = request.body(tonic::body::Body::new(Never(receiver))).unwrap();
+            let channel = world.line().await.channel;
+            let answer = tower::ServiceExt::oneshot(channel, request).await.unwrap();
+            let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+            assert!(!status.details().is_empty(), "{path} {body:?}: {status:?}");
+            assert_eq!(reason(status), expected, "{path} {body:?}");
+        }
+    }
     world.stop().await;
 }
 

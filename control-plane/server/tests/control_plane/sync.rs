@@ -201,6 +201,55 @@ async fn an_agent_outside_dev_mode_is_not_served_by_a_dev_installation() {
 }
 
 #[tokio::test]
+async fn messages_that_are_none_or_too_large_end_the_stream_with_a_code() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let host = Host::new(&world.token("prod", 1, true).await, "one");
+    let bootstrap = host.enrol(&world).await;
+    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let report = Say::Report(v1::NodeReport { contact: "x".repeat(5 << 20), ..Default::default() });
+    let cases = [
+        (hello(), report, Reason::RequestTooLarge),
+        (hello(), Say::Hello(hello()), Reason::RequestInvalid),
+        (
+            v1::NodeHello { agent_version: "\u{1b}[31m".into(), ..hello() },
+            Say::Hello(hello()),
+            Reason::RequestInvalid,
+        ),
+        (
+            v1::NodeHello { protocol_min: 9, protocol_max: 9, ..hello() },
+            Say::Hello(hello()),
+            Reason::RequestInvalid,
+        ),
+    ];
+    for (first, second, expected) in cases {
+        let mut stream = host.stream(&world, &slot, first).await;
+        // After a refused hello there may be no stream left to say it on.
+        let _gone = stream.send.send(v1::NodeMessage { body: Some(second) }).await;
+        let refused = loop {
+            match stream.next().await {
+                Ok(_) => {}
+                Err(status) => break reason(status),
+            }
+        };
+        assert_eq!(refused, expected);
+    }
+    // Bytes that are no message: sent past the client's own encoder.
+    let node = host.node_channel(&world, &slot).await;
+    let mut raw = tonic::client::Grpc::new(node);
+    raw.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/rap.fabric.v1.NodeSync/Sync");
+    let codec = tonic_prost::ProstCodec::<v1::DirectoryUpdate, v1::ControlMessage>::default();
+    // Field 1 of a DirectoryUpdate is a message, too, but not a hello.
+    let entry = v1::DirectoryEntry { link_hints: vec!["\u{1}".repeat(9)], ..Default::default() };
+    let wrong = tokio_stream::once(v1::DirectoryUpdate { entries: vec![entry] });
+    let mut answers = raw.streaming(tonic::Request::new(wrong), path, codec).await.unwrap().into_inner();
+    let refused = tokio::time::timeout(std::time::Duration::from_secs(10), answers.message()).await.unwrap();
+    assert_eq!(reason(refused.unwrap_err()), Reason::RequestInvalid);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_ping_goes_to_the_node_and_its_answer_to_the_operator() {
     let world = World::dev().await;
     world.cluster("prod").await;

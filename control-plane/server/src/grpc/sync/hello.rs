@@ -25,8 +25,9 @@ pub async fn check(
     if control.installation.facts.dev && !hello.features.iter().any(|feature| feature == FEATURE_DEV) {
         return Err(Failure::new(Reason::AuthorityDevRefused, "the agent was not started in dev mode"));
     }
-    if hello.features.len() > 64 || hello.agent_version.len() > 64 {
-        return Err(Failure::new(Reason::RequestInvalid, "hello"));
+    let version = &hello.agent_version;
+    if hello.features.len() > 64 || version.len() > 64 || version.chars().any(char::is_control) {
+        return Err(Failure::new(Reason::RequestInvalid, "features or agent_version"));
     }
     if !hello.newest_head.is_empty() {
         compare(control, member, &hello.newest_head).await?;

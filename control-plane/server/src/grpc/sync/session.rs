@@ -2,6 +2,7 @@
 //!
 //! Owns the order of messages on the stream. Every wait has a deadline; nothing is queued.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rap_types::{Digest, Reason, Wall};
 use rap_wire::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use v1::control_message::Body;
 use v1::node_message::Body as NodeBody;
 
@@ -82,7 +83,8 @@ impl Session {
         let hello = match tokio::time::timeout(HELLO, incoming.message()).await {
             Ok(Ok(Some(v1::NodeMessage { body: Some(NodeBody::Hello(hello)) }))) => hello,
             Ok(Ok(Some(_))) => return refused(Reason::RequestInvalid, "the first message is a hello"),
-            Ok(Ok(None) | Err(_)) => return End::Gone,
+            Ok(Ok(None)) => return End::Gone,
+            Ok(Err(status)) => return unread(&status),
             Err(_) => return refused(Reason::RequestTimeout, "no hello in time"),
         };
         let leaf = match hello::check(&self.control, &self.member, &hello).await {
@@ -125,7 +127,8 @@ impl Session {
                 () = state.entry.end.cancelled() => return self.part().await,
                 message = incoming.message() => match message {
                     Ok(Some(message)) => self.hear(&mut state, message).await,
-                    Ok(None) | Err(_) => return End::Gone,
+                    Ok(None) => return End::Gone,
+                    Err(status) => return unread(&status),
                 },
                 changed = versions.changed() => changed.map_err(|_| End::Gone),
                 changed = directory.changed() => {
@@ -302,6 +305,18 @@ impl Session {
 async fn at(instant: Instant, commands: &mut mpsc::Receiver<Command>) -> Option<Command> {
     tokio::time::sleep_until(instant).await;
     commands.recv().await
+}
+
+/// How a stream ends whose next message could not be read: a fault of the connection has a source, a
+/// message that is none or is too large has not.
+fn unread(status: &Status) -> End {
+    match status.code() {
+        Code::OutOfRange => refused(Reason::RequestTooLarge, "the message exceeds the limit"),
+        Code::Internal if status.source().is_none() => {
+            refused(Reason::RequestInvalid, "not a message of a node")
+        }
+        _ => End::Gone,
+    }
 }
 
 fn refused(reason: Reason, message: &str) -> End {
