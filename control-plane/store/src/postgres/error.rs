@@ -93,7 +93,7 @@ impl PostgresError {
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Reason::StateReadOnly,
                 _ => Reason::StateIo,
             },
-            Self::Program { .. } | Self::NotReady(_) => Reason::StoreUnavailable,
+            Self::Program { output, .. } | Self::NotReady(output) => printed(output),
         }
     }
 
@@ -101,5 +101,16 @@ impl PostgresError {
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+/// The code of what a PostgreSQL program printed; its messages are in English (`LC_ALL=C`).
+fn printed(output: &str) -> Reason {
+    if output.contains("No space left on device") {
+        Reason::StateNoSpace
+    } else if output.contains("Read-only file system") {
+        Reason::StateReadOnly
+    } else {
+        Reason::StoreUnavailable
     }
 }
