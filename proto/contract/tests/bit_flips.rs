@@ -50,13 +50,31 @@ fn activation_request_and_manifest() {
 
 #[test]
 fn authority_records() {
-    let authority = installation_authority().public();
+    let vouching = installation_authority().public();
     let records = records();
     let accepts = |records: &[Vec<u8>]| {
-        AuthorityChain::verify(records, &authority, installation(), cluster(), &[]).is_ok()
+        AuthorityChain::verify(records, &vouching, installation(), cluster(), &[]).is_ok()
     };
     none_accepted("authority-record create", &records[0], |bytes| accepts(&[bytes.to_vec()]));
     none_accepted("authority-record rotate", &records[1], |bytes| {
+        accepts(&[records[0].clone(), bytes.to_vec()])
+    });
+    // Recovery: the installation authority names a new key without the old one.
+    let recovery = v1::AuthorityRecord {
+        header: Some(
+            HeaderTerms {
+                expires_at: None,
+                sequence: 2,
+                incarnation: 2,
+                ..header(&installation_authority())
+            }
+            .to_wire(),
+        ),
+        kind: v1::authority_record::Kind::Recovery.into(),
+        ..rotate_record()
+    };
+    let recovery = sign(&recovery, &[&installation_authority(), &authority()]);
+    none_accepted("authority-record recovery", &recovery, |bytes| {
         accepts(&[records[0].clone(), bytes.to_vec()])
     });
 }
@@ -121,6 +139,57 @@ fn proofs_of_possession() {
         check_proof(JOIN_PROOF, &proof, &key, bytes).is_ok()
     });
     assert!(check_proof(POLL_PROOF, &proof, &key, &signature).is_err(), "another context");
+}
+
+/// Every bit of the message and of its signature.
+fn proof_flips<T: prost::Message + Default>(context: &'static str, proof: &T) {
+    let key = node_key().public();
+    let signature = sign_proof(context, proof, &node_key());
+    none_accepted(&format!("{context} message"), &proof.encode_to_vec(), |bytes| {
+        T::decode(bytes).is_ok_and(|altered| check_proof(context, &altered, &key, &signature).is_ok())
+    });
+    none_accepted(&format!("{context} signature"), &signature, |bytes| {
+        check_proof(context, proof, &key, bytes).is_ok()
+    });
+    for other in [JOIN_PROOF, POLL_PROOF, CERTIFICATE_PROOF, LOGIN_PROOF] {
+        assert_eq!(check_proof(other, proof, &key, &signature).is_ok(), other == context, "{other}");
+    }
+}
+
+#[test]
+fn proofs_of_hosts_and_operators() {
+    let (node_public_key, exporter) = (node_key().public().to_vec(), vec![0x45; 32]);
+    proof_flips(
+        POLL_PROOF,
+        &v1::PollProof {
+            request_id: request_id().to_vec(),
+            cluster_id: cluster().to_vec(),
+            node_public_key: node_public_key.clone(),
+            wireguard_public_key: WIREGUARD.to_vec(),
+            nonce: NONCE.to_vec(),
+            exporter: exporter.clone(),
+        },
+    );
+    proof_flips(
+        CERTIFICATE_PROOF,
+        &v1::CertificateProof {
+            node_id: node().to_vec(),
+            cluster_id: cluster().to_vec(),
+            node_public_key: node_public_key.clone(),
+            csr_sha256: vec![0x46; 32],
+            nonce: NONCE.to_vec(),
+            exporter: exporter.clone(),
+        },
+    );
+    proof_flips(
+        LOGIN_PROOF,
+        &v1::LoginProof {
+            installation_id: installation().to_vec(),
+            operator_key: node_public_key,
+            nonce: NONCE.to_vec(),
+            exporter,
+        },
+    );
 }
 
 /// Every truncation and every appended byte of the export is refused too.
