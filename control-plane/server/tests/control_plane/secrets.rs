@@ -106,7 +106,8 @@ async fn a_whole_run_at_level_trace_writes_no_secret() {
         }
     });
     let address = address.await.expect("it serves in time");
-    // Reads on, so that the program is never held up by a full pipe.
+    // Reads on, so that the program is never held up by a full pipe; the test awaits it below.
+    #[allow(clippy::disallowed_methods)]
     let rest = tokio::spawn(async move {
         let mut text = String::new();
         while let Ok(Some(line)) = lines.next_line().await {
