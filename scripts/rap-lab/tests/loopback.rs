@@ -28,6 +28,18 @@ fn hosts_have_addresses_of_their_own() {
 }
 
 #[test]
+fn variables_of_a_host_reach_its_later_processes_and_no_other_host() {
+    let base = tempfile::tempdir().expect("folder");
+    let lab = lab(&base);
+    let (a, b) = (lab.host("a").expect("a"), lab.host("b").expect("b"));
+    a.set_variables(&[("RAP_CONFIG", "/x/y.toml")]).expect("set");
+    let print = shell("echo $RAP_CONFIG");
+    let again = lab.host("a").expect("a again");
+    assert_eq!(again.run(&print, LONG).expect("print").stdout, "/x/y.toml\n");
+    assert_eq!(b.run(&print, LONG).expect("print").stdout, "\n");
+}
+
+#[test]
 fn a_lab_that_goes_out_of_scope_takes_everything_along() {
     let base = tempfile::tempdir().expect("folder");
     let folder = Folder::at(base.path().join("loop"));

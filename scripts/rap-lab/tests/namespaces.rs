@@ -67,6 +67,20 @@ mod needs_root {
 
     #[test]
     #[ignore = "needs root"]
+    fn each_host_has_its_own_name_and_the_machine_keeps_its_own() {
+        let base = tempfile::tempdir().expect("folder");
+        let lab = lab(&base);
+        let name = || std::fs::read_to_string("/proc/sys/kernel/hostname").expect("host name");
+        let before = name();
+        for host in ["a", "b"].map(|name| lab.host(name).expect("host")) {
+            let answer = host.typed("uname -n", LONG).expect("uname");
+            assert_eq!(answer.stdout.trim(), host.name());
+        }
+        assert_eq!(name(), before);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
     fn processes_of_one_host_meet_on_a_unix_socket() {
         let base = tempfile::tempdir().expect("folder");
         let lab = lab(&base);

@@ -1,6 +1,7 @@
 //! The real installation with an offline root, as the operator types it: nine commands, then a ping. Services run from the shipped
 //! unit files.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -15,8 +16,8 @@ use crate::host::Host;
 use crate::lab::Lab;
 use crate::wait::{now, wait_until};
 
-/// Types the nine commands on an offline machine, a control plane and two nodes.
-pub fn nine_commands(lab: &Lab) -> Result<Finding> {
+/// Types the nine commands on an offline machine, a control plane and two nodes. Leaves the operator's desk.
+pub fn nine_commands(lab: &Lab, operator: &mut Option<Desk>) -> Result<Finding> {
     let started = now();
     let [offline, control, a, b] = ["offline", "hq", "a", "b"].map(|name| lab.host(name));
     let (offline, control, a, b) = (Desk::at(offline?)?, Desk::at(control?)?, Desk::at(a?)?, Desk::at(b?)?);
@@ -64,6 +65,7 @@ pub fn nine_commands(lab: &Lab) -> Result<Finding> {
     let ping = wait_until(SETTLE, "`rapctl ping a b` is answered", || {
         control.types("rapctl ping a b -o json")?.json().map(Some)
     })?;
+    *operator = Some(control);
     let (overlay, link) = (&ping["overlay"], &ping["link"]);
     let value = json!({
         "whole_ms": u64::try_from(started.elapsed().as_millis())?,
@@ -79,8 +81,35 @@ pub fn nine_commands(lab: &Lab) -> Result<Finding> {
     ))
 }
 
+/// A node's snapshot with its whole chain convinces somebody who has nothing but the Product Root's public key, and no altered byte
+/// does.
+pub fn export_verifies(operator: &Desk) -> Result<Finding> {
+    operator.types("rapctl node export a --cluster prod --out a.export")?;
+    let chain = operator.types("rapctl verify a.export --root product-root.pub")?.stdout;
+    let home = operator.host.folder("home");
+    let export = fs::read(home.join("a.export"))?;
+    let (mut refused, mut reasons) = (0, BTreeSet::new());
+    for number in 0..FLIPS {
+        let mut altered = export.clone();
+        altered[number * export.len() / FLIPS] ^= 1 << (number % 8);
+        fs::write(home.join("altered.export"), altered)?;
+        let call = Invocation::typed("rapctl verify altered.export --root product-root.pub")?;
+        let answer = operator.host.run(&call, CALL)?;
+        refused += usize::from(answer.code == Some(7));
+        let reason = answer.stderr.split_once("error[").and_then(|(_, rest)| rest.split_once(']'));
+        reasons.extend(reason.map(|(reason, _)| reason.to_owned()));
+    }
+    let value = json!({ "bytes": export.len(), "altered": FLIPS, "refused": refused, "reasons": reasons });
+    let ok = refused == FLIPS && !reasons.is_empty() && !chain.is_empty();
+    Ok(Finding::new(
+        ok,
+        value,
+        "verified from the root down; every altered copy was refused with exit 7 and a reason",
+    ))
+}
+
 /// Somebody at a host's keyboard, with a passphrase in a file.
-struct Desk {
+pub struct Desk {
     host: Host,
 }
 
@@ -119,3 +148,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("{} to {}", from.display(), to.display()))?;
     Ok(())
 }
+
+/// Copies of an export with one bit flipped, spread over its length; the exhaustive test is the contract's own.
+const FLIPS: usize = 32;

@@ -44,7 +44,11 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
         failures::cold_boot_offline(lab, &control, one, other)
     });
     if lab.mode() == Mode::Namespaces {
-        report.check("lane_b", || lane_b::nine_commands(lab));
+        let mut desk = None;
+        report.check("lane_b", || lane_b::nine_commands(lab, &mut desk));
+        report.check("export_verifies", || {
+            lane_b::export_verifies(desk.as_ref().context("there is no installation with an offline root")?)
+        });
     } else {
         eprintln!("lane_b left out: services in /etc and /var need network namespaces, and those need root");
     }
