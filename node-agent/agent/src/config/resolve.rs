@@ -345,6 +345,10 @@ mod tests {
             log_format: Some("xml".into()),
             cache_bytes: Some(1),
             call_timeout_ms: Some(1),
+            socket: Some(format!("/run/{}", "s".repeat(103)).into()),
+            run_dir: Some(format!("/run/{}", "r".repeat(90)).into()),
+            region: Some("a\u{1b}[31m".into()),
+            log: Some("!!!==".into()),
             ..Raw::default()
         };
         let Problems(problems) = Config::resolve(&raw).unwrap_err();
@@ -361,6 +365,10 @@ mod tests {
             "log_format",
             "cache_bytes",
             "call_timeout_ms",
+            "socket",
+            "run_dir",
+            "region",
+            "log",
         ] {
             assert!(places.contains(&place), "{place} in {places:?}");
         }
