@@ -106,7 +106,7 @@ pub struct Ping {
     /// Name or id of the peer
     pub peer: String,
     /// Probes to send
-    #[arg(long, short = 'c', default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=50))]
+    #[arg(long, short = 'c', default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub count: u32,
     /// Milliseconds between probes
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=1000))]

@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// A diagnostic that has no result by then failed.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Most probes in one ping.
-const COUNT_CAP: u32 = 50;
+const COUNT_CAP: u32 = 20;
 /// Longest time the probes of one ping may be spread over.
 const SPREAD_CAP_MS: u64 = 8_000;
 /// Longest id that is echoed.
@@ -141,7 +141,7 @@ mod tests {
         let mut ask = |request, now| reason(diagnostics.admit(request, Mono(now), |node| node == PEER));
         assert_eq!(ask(request(1, NodeId::from_bytes([9; 16]), 1, 1), 0), "node.unknown");
         assert_eq!(ask(request(1, PEER, 0, 1), 0), "request.invalid");
-        assert_eq!(ask(request(1, PEER, 51, 1), 0), "request.invalid");
+        assert_eq!(ask(request(1, PEER, 21, 1), 0), "request.invalid");
         assert_eq!(ask(request(1, PEER, 10, 1000), 0), "request.invalid");
         assert_eq!(
             ask(v1::DiagnosticRequest { diagnostic_id: vec![1; 16], body: None }, 0),

@@ -131,8 +131,8 @@ impl LocalAgent for LocalServer {
     ) -> Result<Response<v1::LocalPingAnswer>, Status> {
         let v1::LocalPingRequest { membership, peer, count, interval_ms } = request.into_inner();
         let spread = u64::from(count) * u64::from(interval_ms);
-        if count == 0 || count > 50 || spread > 50_000 {
-            return Err(refusal(Fault::new(Reason::RequestInvalid, "count 1 to 50, at most 50 s in all")));
+        if count == 0 || count > 20 || spread > 50_000 {
+            return Err(refusal(Fault::new(Reason::RequestInvalid, "count 1 to 20, at most 50 s in all")));
         }
         let name = peer.clone();
         let ping = |reply| Request::Ping { peer, count, interval_ms, reply };

@@ -58,8 +58,8 @@ fn bounded(request: &v1::AdminPingRequest) -> Result<v1::PingRequest, Failure> {
     let count = if request.count == 0 { 3 } else { request.count };
     let interval_ms = if request.interval_ms == 0 { 200 } else { request.interval_ms };
     let span = Duration::from_millis(u64::from(count) * u64::from(interval_ms));
-    if count > 100 || interval_ms < 10 || span > LONGEST {
-        return Err(Failure::new(Reason::RequestInvalid, "at most 100 pings, 10 ms apart, within 8 s"));
+    if count > 20 || interval_ms < 10 || span > LONGEST {
+        return Err(Failure::new(Reason::RequestInvalid, "at most 20 pings, 10 ms apart, within 8 s"));
     }
     Ok(v1::PingRequest { node_id: Vec::new(), count, interval_ms })
 }
