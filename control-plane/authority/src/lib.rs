@@ -7,6 +7,7 @@ mod bootstrap;
 mod cluster;
 mod custody;
 mod enrollment;
+mod floors;
 pub mod ids;
 mod installation;
 mod overlay;
@@ -23,6 +24,7 @@ pub use cluster::{
 };
 pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError};
 pub use enrollment::{Decision, check_endpoints, check_wireguard_key, choose_node_name, decide_request};
+pub use floors::{Floor, FloorOf, ReplicaFloors};
 pub use installation::{
     InstallationFacts, NewInstallation, activation_request, answer_activation_request, create_installation,
     critical, decide_activation, known_features, reopen_activation,

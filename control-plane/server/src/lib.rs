@@ -9,6 +9,7 @@ pub mod control;
 pub mod custody;
 pub mod database;
 pub mod datadir;
+pub mod floors;
 pub mod grpc;
 pub mod http;
 pub mod init;

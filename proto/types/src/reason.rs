@@ -171,6 +171,10 @@ reasons! {
     AuthorityDevAddress "authority.dev_address" FailedPrecondition Usage false "Development mode binds only loopback, private or ULA addresses."
     RowTampered "row.tampered" DataLoss same false "A database row disagrees with what was signed."
     PlannerDivergence "planner.divergence" DataLoss same false "Two replicas computed different heads for one version."
+    // floors of a replica
+    FloorRollback "floor.rollback" DataLoss same false "Older than what this replica has seen signed. The database was put back or its rows were removed."
+    FloorEquivocation "floor.equivocation" DataLoss same false "Another document than the one this replica has seen signed at the same position."
+    FloorMissing "floor.missing" FailedPrecondition same false "This replica has no floors yet: it allows no platform action until it took them from another replica or an owner confirmed them."
     // operators
     LoginRefused "login.refused" Unauthenticated same false "The key is not an operator's or the proof does not hold."
     SessionMissing "session.missing" Unauthenticated same false "Log in first: rapctl login."
