@@ -11,6 +11,7 @@ mod floors;
 pub mod ids;
 mod installation;
 mod overlay;
+mod permissions;
 mod proofs;
 mod rows;
 mod session;
@@ -30,6 +31,7 @@ pub use installation::{
     critical, decide_activation, known_features, reopen_activation,
 };
 pub use overlay::{DEFAULT_IPV4_POOL, check_pool};
+pub use permissions::Permission;
 pub use proofs::{
     OperatorGrant, ProofChannel, check_certificate_proof, check_join_proof, check_poll_proof, decide_login,
 };

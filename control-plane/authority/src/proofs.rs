@@ -4,7 +4,7 @@
 //! in the server.
 
 use rap_contract::{CERTIFICATE_PROOF, JOIN_PROOF, LOGIN_PROOF, POLL_PROOF, PublicKey, Reject, check_proof};
-use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason, TokenId};
+use rap_types::{ClusterId, Digest, InstallationId, NodeId, PlatformRole, Reason, TokenId};
 use rap_wire::v1;
 
 /// The TLS connection a proof is bound to.
@@ -94,7 +94,7 @@ pub struct OperatorGrant {
     /// Name for audit and screens.
     pub name: String,
     /// Platform role.
-    pub platform_role: &'static str,
+    pub platform_role: PlatformRole,
 }
 
 /// Decides on a login: the presented key must be one that a verified document grants, and its holder
@@ -136,7 +136,7 @@ mod tests {
         let owner = Signer::from_seed(&[1; 32]);
         let installation = InstallationId::from_bytes([9; 16]);
         let grants =
-            [OperatorGrant { key: owner.public(), name: "o".into(), platform_role: "platform_owner" }];
+            [OperatorGrant { key: owner.public(), name: "o".into(), platform_role: PlatformRole::Owner }];
         let channel = ProofChannel { nonce: &[2; 32], exporter: &[3; 32] };
         let proof = |signer: &Signer, nonce: [u8; 32], exporter: [u8; 32]| {
             let proof = v1::LoginProof {

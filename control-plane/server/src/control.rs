@@ -9,11 +9,12 @@ use rap_authority::{SealingKey, SessionKey};
 use rap_runtime::tls::TrustStore;
 use rap_runtime::{Clock, TaskGroup};
 use rap_store::{PgConnection, Store, cluster_read, clusters_list, doorbell_ring, nodes_list};
-use rap_types::{ClusterId, IdentityStatus, KeyId};
+use rap_types::{ClusterId, IdentityStatus, KeyId, Reason};
 
 use crate::auth::KnownSessions;
 use crate::clusters::{Cluster, Clusters};
 use crate::config::Config;
+use crate::floors::FloorFile;
 use crate::grpc::Failure;
 use crate::http::Metrics;
 use crate::installation::Installation;
@@ -34,6 +35,8 @@ pub struct Control {
     pub session_key: SessionKey,
     /// Its installation.
     pub installation: Installation,
+    /// What it has seen signed and never accepts less of.
+    pub floors: FloorFile,
     /// Its clusters.
     pub clusters: Clusters,
     /// Whom node connections are accepted from.
@@ -120,6 +123,12 @@ impl Control {
             self.tasks.spawn("publisher", tasks::publish(self.clone(), cluster.clone()));
         }
         Ok(self.clusters.by_id(cluster.id).unwrap_or(cluster))
+    }
+
+    /// Counts and logs an alarm: something was found that must not be, and an operator has to look.
+    pub fn alarm(&self, reason: Reason, what: &str) {
+        self.metrics.alarmed(reason);
+        tracing::error!(alarm = true, %reason, "{what}");
     }
 
     /// Tells this replica at once, and the others by the doorbell, that a cluster's rows changed.

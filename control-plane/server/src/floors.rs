@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::grpc::Failure;
 
+/// Name of the file in the data directory.
+pub const FLOORS_FILE: &str = "floors.json";
+
 /// The floors of this replica. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct FloorFile {

@@ -8,7 +8,7 @@ use rap_authority::{OperatorGrant, SealingKey, answer_activation_request};
 use rap_contract::{PublicKeyFile, Signer};
 use rap_runtime::{Clock, Fault, files};
 use rap_store::{Store, installation_insert, installation_read};
-use rap_types::{InstallationId, Reason};
+use rap_types::{InstallationId, PlatformRole, Reason};
 
 use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
 use crate::database::Database;
@@ -149,7 +149,7 @@ fn dev_owner(
     data.write_root(&PublicKeyFile::of("product-root", root.public()))?;
     data.write_key("dev.owner.key", "owner", &owner)?;
     let grant =
-        OperatorGrant { key: owner.public(), name: DEV_OWNER.to_owned(), platform_role: "platform_owner" };
+        OperatorGrant { key: owner.public(), name: DEV_OWNER.to_owned(), platform_role: PlatformRole::Owner };
     Ok((manifest, grant))
 }
 

@@ -11,7 +11,7 @@ use rap_authority::{
 };
 use rap_contract::{ActivationTerms, KeySet, PublicKey, Signer};
 use rap_store::{InstallationRow, NewInstallationRow, PgConnection, installation_read};
-use rap_types::{Reason, Wall};
+use rap_types::{PlatformRole, Reason, Wall};
 
 use crate::certificates::Authority;
 use crate::custody::Sealed;
@@ -154,7 +154,7 @@ impl Installation {
         let owner = OperatorGrant {
             key: terms.owner_key,
             name: terms.owner_name.clone(),
-            platform_role: "platform_owner",
+            platform_role: PlatformRole::Owner,
         };
         let activation = Activation { manifest: manifest.to_vec(), terms, grants: vec![owner] };
         self.activation.store(Some(Arc::new(activation)));

@@ -24,6 +24,7 @@ use crate::config::{AuthorityMode, Config};
 use crate::control::Control;
 use crate::database::{DRAIN, Database};
 use crate::datadir::DataDir;
+use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::admin::AdminService;
 use crate::grpc::enrollment::EnrollmentService;
 use crate::grpc::sync::SyncService;
@@ -51,6 +52,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     data.require_mode(config.mode)?;
     let roots = data.roots(&config)?;
     let kek = data.sealing_key(&config)?;
+    let floors = FloorFile::open(data.file(FLOORS_FILE))?;
     let store = database.store().await?;
     let Database { target, embedded } = database;
     let postgres = TaskGroup::new();
@@ -78,6 +80,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
         session_key: SessionKey::of(&kek),
         kek,
         installation,
+        floors,
         clusters: Clusters::default(),
         trust: TrustStore::new(),
         sessions: Arc::new(Sessions::default()),

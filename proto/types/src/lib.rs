@@ -22,7 +22,7 @@ pub use id::{
 };
 pub use order::{HeadOrder, Incarnation, Refresh, Version};
 pub use reason::Reason;
-pub use role::{Capability, Role, UnknownWord};
+pub use role::{Capability, PlatformRole, Role, UnknownWord};
 pub use state::{ApprovalMode, IdentityStatus, JoinState, NodeContact};
 pub use time::{Mono, Now, Wall};
 

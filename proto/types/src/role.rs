@@ -1,4 +1,5 @@
-//! Roles (permission to act, given by the control plane) and capabilities (facts the host reports).
+//! Roles (permission to act, given by the control plane), platform roles (what an operator may do) and
+//! capabilities (facts the host reports).
 
 /// A word that is not in the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +95,18 @@ word_enum! {
 }
 
 word_enum! {
+    /// What a signed grant lets an operator do on the platform.
+    PlatformRole {
+        /// Everything.
+        Owner = "platform_owner",
+        /// Runs clusters, tokens and nodes; changes no grant, authority or floor.
+        Admin = "platform_admin",
+        /// Restores an owner or an authority, and nothing else.
+        Recovery = "recovery",
+    }
+}
+
+word_enum! {
     /// Host fact reported by the agent; never a permission.
     Capability {
         /// Can take client connections.
@@ -134,6 +147,9 @@ mod tests {
         }
         for capability in Capability::ALL {
             assert!(capability.as_str().starts_with("can_"));
+        }
+        for role in PlatformRole::ALL {
+            assert_eq!(role.as_str().parse::<PlatformRole>(), Ok(*role));
         }
         let error = "relay".parse::<Role>().unwrap_err();
         assert_eq!(error.to_string(), "unknown Role `relay`");

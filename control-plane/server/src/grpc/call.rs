@@ -4,7 +4,7 @@
 //! bearer; the session's row only says that the bearer was given out and not taken back, and nobody
 //! without the session key can make such a row.
 
-use rap_authority::SessionClaim;
+use rap_authority::{Permission, SessionClaim};
 use rap_contract::Reject;
 use rap_store::{NewAuditRow, session_read};
 use rap_types::{ClusterId, Digest, OrganizationId, Reason, RequestId};
@@ -61,11 +61,11 @@ impl Call {
     }
 }
 
-/// Finds the operator behind a call.
+/// Finds the operator behind a call and lets the call do what needs `permission`, or not.
 ///
 /// # Errors
 /// `session.missing`, `session.expired`, `activation.required`, `grant.missing`.
-pub async fn authorize(control: &Control, call: &Call) -> Result<Actor, Failure> {
+pub async fn authorize(control: &Control, call: &Call, permission: Permission) -> Result<Actor, Failure> {
     let missing = || Failure::new(Reason::SessionMissing, "no session");
     let claim = call.session.ok_or_else(missing)?;
     let now = control.clock.now().wall;
@@ -86,6 +86,7 @@ pub async fn authorize(control: &Control, call: &Call) -> Result<Actor, Failure>
         .iter()
         .find(|grant| grant.key == claim.operator)
         .ok_or_else(|| Failure::new(Reason::GrantMissing, "no signed grant names this operator"))?;
+    permission.check(grant.platform_role)?;
     control.known.insert(claim.hash, claim.expires_at, now);
     Ok(Actor { name: grant.name.clone(), session: claim.hash, call: call.id })
 }

@@ -20,6 +20,7 @@ use crate::control::Control;
 #[derive(Debug, Default)]
 pub struct Metrics {
     rejected: Mutex<BTreeMap<Reason, u64>>,
+    alarms: Mutex<BTreeMap<Reason, u64>>,
     heads: AtomicU64,
     updates: AtomicU64,
 }
@@ -28,6 +29,16 @@ impl Metrics {
     /// A call, a stream or a snapshot was refused.
     pub fn rejected(&self, reason: Reason) {
         *self.rejected.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    }
+
+    /// Something was found that must not be: an operator has to look.
+    pub fn alarmed(&self, reason: Reason) {
+        *self.alarms.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    }
+
+    /// How many alarms of this reason there were.
+    pub fn alarms(&self, reason: Reason) -> u64 {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).get(&reason).copied().unwrap_or(0)
     }
 
     /// A head was signed and stored.
@@ -45,6 +56,10 @@ impl Metrics {
         header(&mut text, "rap_rejected_total", "counter", "Refusals by reason code.");
         for (reason, count) in self.rejected.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             line(&mut text, "rap_rejected_total", &format!("reason=\"{reason}\""), *count);
+        }
+        header(&mut text, "rap_control_alarms_total", "counter", "Alarms by reason code.");
+        for (reason, count) in self.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            line(&mut text, "rap_control_alarms_total", &format!("reason=\"{reason}\""), *count);
         }
         header(&mut text, "rap_heads_signed_total", "counter", "Cluster heads signed and stored here.");
         line(&mut text, "rap_heads_signed_total", "", self.heads.load(Ordering::Relaxed));

@@ -8,7 +8,7 @@ use rap_store::{
     NewSession, OperatorRow, PgConnection, audit_insert, installation_activate, installation_read,
     operator_by_key, operator_insert, session_delete, session_insert,
 };
-use rap_types::{Digest, OperatorId, Reason, Wall};
+use rap_types::{Digest, OperatorId, PlatformRole, Reason, Wall};
 use rap_wire::v1;
 
 use crate::control::Control;
@@ -45,7 +45,7 @@ pub(super) async fn activate(
     let owner = [OperatorGrant {
         key: terms.owner_key,
         name: terms.owner_name.clone(),
-        platform_role: "platform_owner",
+        platform_role: PlatformRole::Owner,
     }];
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     let grant =
@@ -174,7 +174,7 @@ fn answer(control: &Control, session: &IssuedSession, grant: &OperatorGrant) -> 
         session: session.bearer.to_string(),
         expires_at_ms: claim.expires_at.0,
         operator_name: grant.name.clone(),
-        platform_role: grant.platform_role.to_owned(),
+        platform_role: grant.platform_role.to_string(),
     }
 }
 
@@ -183,7 +183,7 @@ fn new_operator(grant: &OperatorGrant, now: Wall) -> OperatorRow {
         operator: OperatorId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
         name: grant.name.clone(),
         public_key: *grant.key.as_bytes(),
-        platform_role: grant.platform_role.to_owned(),
+        platform_role: grant.platform_role.to_string(),
         disabled_at: None,
     }
 }

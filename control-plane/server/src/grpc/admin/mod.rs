@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub use login::activate_dev;
 pub(crate) use views::terms as token_terms;
 
+use rap_authority::Permission;
 use rap_wire::v1;
 use rap_wire::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
@@ -40,12 +41,13 @@ macro_rules! open {
     }};
 }
 
-/// A call by an operator.
+/// A call by an operator, and what it needs.
 macro_rules! authorized {
-    ($self:ident, $request:ident, $handler:path) => {{
+    ($self:ident, $request:ident, $permission:ident, $handler:path) => {{
         let call = Call::of(&$request).map_err(|status| *status)?;
-        let actor =
-            authorize(&$self.0, &call).await.map_err(|failure| failure.status(&$self.0.metrics, call.id))?;
+        let actor = authorize(&$self.0, &call, Permission::$permission)
+            .await
+            .map_err(|failure| failure.status(&$self.0.metrics, call.id))?;
         let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
         answer.map(Response::new).map_err(|failure| failure.status(&$self.0.metrics, call.id))
     }};
@@ -82,98 +84,98 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::LogoutRequest>,
     ) -> Result<Response<v1::LogoutAnswer>, Status> {
-        authorized!(self, request, login::logout)
+        authorized!(self, request, SessionEnd, login::logout)
     }
 
     async fn status(
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusAnswer>, Status> {
-        authorized!(self, request, status::status)
+        authorized!(self, request, StatusRead, status::status)
     }
 
     async fn cluster_create(
         &self,
         request: Request<v1::ClusterCreateRequest>,
     ) -> Result<Response<v1::Cluster>, Status> {
-        authorized!(self, request, clusters::create)
+        authorized!(self, request, ClusterCreate, clusters::create)
     }
 
     async fn cluster_list(
         &self,
         request: Request<v1::ClusterListRequest>,
     ) -> Result<Response<v1::ClusterListAnswer>, Status> {
-        authorized!(self, request, clusters::list)
+        authorized!(self, request, ClusterRead, clusters::list)
     }
 
     async fn cluster_show(&self, request: Request<v1::ClusterRef>) -> Result<Response<v1::Cluster>, Status> {
-        authorized!(self, request, clusters::show)
+        authorized!(self, request, ClusterRead, clusters::show)
     }
 
     async fn token_create(
         &self,
         request: Request<v1::TokenCreateRequest>,
     ) -> Result<Response<v1::TokenCreateAnswer>, Status> {
-        authorized!(self, request, tokens::create)
+        authorized!(self, request, TokenCreate, tokens::create)
     }
 
     async fn token_list(
         &self,
         request: Request<v1::TokenListRequest>,
     ) -> Result<Response<v1::TokenListAnswer>, Status> {
-        authorized!(self, request, tokens::list)
+        authorized!(self, request, TokenRead, tokens::list)
     }
 
     async fn token_revoke(
         &self,
         request: Request<v1::TokenRevokeRequest>,
     ) -> Result<Response<v1::Token>, Status> {
-        authorized!(self, request, tokens::revoke)
+        authorized!(self, request, TokenRevoke, tokens::revoke)
     }
 
     async fn node_list(
         &self,
         request: Request<v1::NodeListRequest>,
     ) -> Result<Response<v1::NodeListAnswer>, Status> {
-        authorized!(self, request, nodes::list)
+        authorized!(self, request, NodeRead, nodes::list)
     }
 
     async fn node_show(&self, request: Request<v1::NodeRef>) -> Result<Response<v1::Node>, Status> {
-        authorized!(self, request, nodes::show)
+        authorized!(self, request, NodeRead, nodes::show)
     }
 
     async fn node_approve(
         &self,
         request: Request<v1::NodeDecideRequest>,
     ) -> Result<Response<v1::NodeDecideAnswer>, Status> {
-        authorized!(self, request, nodes::approve)
+        authorized!(self, request, NodeDecide, nodes::approve)
     }
 
     async fn node_deny(
         &self,
         request: Request<v1::NodeDecideRequest>,
     ) -> Result<Response<v1::NodeDecideAnswer>, Status> {
-        authorized!(self, request, nodes::deny)
+        authorized!(self, request, NodeDecide, nodes::deny)
     }
 
     async fn node_update(
         &self,
         request: Request<v1::NodeUpdateRequest>,
     ) -> Result<Response<v1::Node>, Status> {
-        authorized!(self, request, nodes::update)
+        authorized!(self, request, NodeUpdate, nodes::update)
     }
 
     async fn node_export(
         &self,
         request: Request<v1::NodeRef>,
     ) -> Result<Response<v1::NodeExportAnswer>, Status> {
-        authorized!(self, request, nodes::export)
+        authorized!(self, request, NodeExport, nodes::export)
     }
 
     async fn ping(
         &self,
         request: Request<v1::AdminPingRequest>,
     ) -> Result<Response<v1::AdminPingAnswer>, Status> {
-        authorized!(self, request, ping::ping)
+        authorized!(self, request, NodeDiagnose, ping::ping)
     }
 }
