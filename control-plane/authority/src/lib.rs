@@ -3,6 +3,7 @@
 //! Owns what the control plane decides about trust, as functions of their inputs. Refuses to own a
 //! clock, a generator, a socket or a table.
 
+mod audit;
 mod bootstrap;
 mod cluster;
 mod custody;
@@ -18,6 +19,7 @@ mod session;
 mod token;
 mod token_row;
 
+pub use audit::AuditKey;
 pub use bootstrap::{CONTRACT_LIFE, ContractTerms, sign_contract};
 pub use cluster::{
     ClusterOrder, ClusterTiming, LONGEST_FRESH, LONGEST_LEAF, NewCluster, check_name, create_cluster,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rap_authority::{SealingKey, SessionKey};
 use rap_runtime::tls::TrustStore;
 use rap_runtime::{Clock, TaskGroup};
-use rap_store::{PgConnection, Store, cluster_read, clusters_list, doorbell_ring, nodes_list};
+use rap_store::{AuditPen, PgConnection, Store, cluster_read, clusters_list, doorbell_ring, nodes_list};
 use rap_types::{ClusterId, IdentityStatus, KeyId, Reason};
 
 use crate::auth::KnownSessions;
@@ -31,6 +31,8 @@ pub struct Control {
     pub store: Store,
     /// Key encryption key.
     pub kek: SealingKey,
+    /// What its own audit rows are written with.
+    pub pen: AuditPen,
     /// Key of session hashes.
     pub session_key: SessionKey,
     /// Its installation.

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::SessionKey;
+use rap_authority::{AuditKey, SessionKey};
 use rap_runtime::tls::{LeafSlot, TrustStore};
 use rap_runtime::{Clock, Fault, TaskGroup};
-use rap_store::{Store, StoreError, installation_control_urls_set};
+use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
 use rap_types::Reason;
 use rap_wire::v1::admin_server::AdminServer;
 use rap_wire::v1::enrollment_server::EnrollmentServer;
@@ -77,6 +77,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     let control = Arc::new(Control {
         clock: Clock::new(),
         store: store.clone(),
+        pen: AuditPen::new(AuditKey::of(&kek, [], installation.facts.id)),
         session_key: SessionKey::of(&kek),
         kek,
         installation,

@@ -60,6 +60,13 @@ pub(crate) fn wall(row: &PgRow, column: &str) -> sqlx::Result<Wall> {
     row.try_get(column).map(of_timestamp)
 }
 
+/// A timestamp as Unix microseconds, which is all that the database keeps of it.
+pub(crate) fn micros(row: &PgRow, column: &str) -> sqlx::Result<i64> {
+    let at: OffsetDateTime = row.try_get(column)?;
+    i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000))
+        .map_err(|error| malformed(column, error.into()))
+}
+
 /// A nullable timestamp.
 pub(crate) fn wall_option(row: &PgRow, column: &str) -> sqlx::Result<Option<Wall>> {
     Ok(row.try_get::<Option<OffsetDateTime>, _>(column)?.map(of_timestamp))

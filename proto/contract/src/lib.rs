@@ -5,6 +5,7 @@
 //! (rap-authority), and any I/O.
 
 mod activation;
+mod audit_entry;
 mod authority;
 mod bootstrap;
 mod chunk;
@@ -27,6 +28,7 @@ mod token;
 mod verify;
 
 pub use activation::{ActivationTerms, open_activation_request};
+pub use audit_entry::{AuditEntry, ENTRY_CAP};
 pub use authority::AuthorityChain;
 pub use bootstrap::{BootstrapExpectation, VerifiedBootstrap, open_bootstrap};
 pub use chunk::{

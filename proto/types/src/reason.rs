@@ -222,6 +222,14 @@ reasons! {
     WireguardKernelUnavailable "wireguard.kernel_unavailable" FailedPrecondition Usage false "This kernel has no WireGuard; use backend auto or userspace."
     MembershipExists "membership.exists" AlreadyExists same false "This host already has a membership of that name."
     MembershipAbsent "membership.absent" NotFound same false "This host has no such membership. Join first."
+    // audit
+    AuditMalformed "audit.malformed" InvalidArgument VerificationFailed false "An audit entry, proof, checkpoint or export does not decode strictly."
+    AuditProof "audit.proof" DataLoss same false "A proof does not lead to the signed root of the audit tree."
+    AuditCheckpoint "audit.checkpoint" DataLoss same false "A checkpoint is not signed by the log key of this installation, or is of another log."
+    AuditInconsistent "audit.inconsistent" DataLoss same false "Two signed checkpoints contradict each other: history was rewritten. Keep the evidence."
+    AuditTampered "audit.tampered" DataLoss same false "An audit row was altered, removed or moved after it was written. Nothing more is signed."
+    AuditRollback "audit.rollback" DataLoss same false "The audit log in the database is shorter than a checkpoint that was signed."
+    AuditFenced "audit.fenced" Aborted same true "Another replica took over the sequencing of the audit log."
     // links
     LinkVersion "link.version" FailedPrecondition Generic false "No common link protocol version."
     LinkFrameMalformed "link.frame_malformed" InvalidArgument Generic false "A frame has an unknown version, class or flag, or a bad length."

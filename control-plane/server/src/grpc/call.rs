@@ -5,8 +5,8 @@
 //! without the session key can make such a row.
 
 use rap_authority::{Permission, SessionClaim};
-use rap_contract::Reject;
-use rap_store::{NewAuditRow, session_read};
+use rap_contract::{PublicKey, Reject};
+use rap_store::{AuditPen, NewAuditRow, session_read};
 use rap_types::{ClusterId, Digest, OrganizationId, Reason, RequestId};
 use tonic::{Request, Status};
 
@@ -34,6 +34,8 @@ pub struct Actor {
     pub session: Digest,
     /// The call.
     pub call: RequestId,
+    /// What its audit rows are written with.
+    pub pen: AuditPen,
 }
 
 impl Call {
@@ -50,6 +52,15 @@ impl Call {
     /// Takes a nonce back that this connection gave out.
     pub fn nonce(&self, nonce: &[u8]) -> Result<[u8; 32], Reject> {
         self.channel.nonce_consume(nonce)
+    }
+
+    /// The device as the audit log names it: the key that proved itself, and where it came from.
+    pub fn device(&self, key: Option<&PublicKey>) -> String {
+        let address = self.channel.peer().ip();
+        match key {
+            Some(key) => format!("{} at {address}", key.id()),
+            None => format!("at {address}"),
+        }
     }
 
     /// The node at the other end, by its certificate.
@@ -88,7 +99,8 @@ pub async fn authorize(control: &Control, call: &Call, permission: Permission) -
         .ok_or_else(|| Failure::new(Reason::GrantMissing, "no signed grant names this operator"))?;
     permission.check(grant.platform_role)?;
     control.known.insert(claim.hash, claim.expires_at, now);
-    Ok(Actor { name: grant.name.clone(), session: claim.hash, call: call.id })
+    let pen = control.pen.of_device(call.device(Some(&claim.operator)));
+    Ok(Actor { name: grant.name.clone(), session: claim.hash, call: call.id, pen })
 }
 
 /// An audit row without organization; callers fill in what they know.

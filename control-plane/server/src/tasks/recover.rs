@@ -20,7 +20,7 @@ pub async fn raise_incarnation(
     let incarnation = next_incarnation(seen.0, now);
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
     let raised: Result<bool, Failure> = transaction!(control.store.system(), connection => {
-        write(connection, cluster, incarnation, call).await
+        write(control, connection, cluster, incarnation, call).await
     });
     if raised? {
         tracing::error!(cluster = %cluster.id, incarnation, "a new incarnation begins");
@@ -30,6 +30,7 @@ pub async fn raise_incarnation(
 }
 
 async fn write(
+    control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
     incarnation: u64,
@@ -41,6 +42,6 @@ async fn write(
     let object = format!("cluster/{}", cluster.id);
     let reason = format!("the database is older than what was signed; incarnation {incarnation}");
     let entry = audit("system", "cluster.incarnation", object, Some(cluster.id), None, &reason, call);
-    audit_insert(connection, &entry).await?;
+    audit_insert(connection, &control.pen, &entry).await?;
     Ok(true)
 }

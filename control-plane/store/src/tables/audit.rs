@@ -1,12 +1,19 @@
-//! The audit log: one row per change, in the change's transaction. Rows cannot be altered or removed
-//! by the roles that serve; their sequence is filled once, later.
+//! The audit log: one row per change, in the change's transaction, authenticated when it is written.
+//!
+//! Rows cannot be altered or removed by the roles that serve; their sequence is filled once, later
+//! (see `audit_tree`). A row is written with a pen, so that none lacks its MAC.
 
+use rap_authority::AuditKey;
+use rap_contract::AuditEntry;
 use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
+use time::OffsetDateTime;
 
 use crate::StoreError;
-use crate::columns::{bytes32, counter, id, id_option, statements, unsigned, unsigned_option, wall};
+use crate::columns::{
+    bytes32, counter, id, id_option, micros, statements, timestamp, unsigned, unsigned_option,
+};
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +22,9 @@ pub struct NewAuditRow {
     pub cluster: Option<ClusterId>,
     /// Organization it concerns, which then sees it.
     pub organization: Option<OrganizationId>,
-    /// Who: `operator:<name>`, `token:<id>`, `system`.
+    /// Who: `operator:<name>`, `token:<id>`, `node:<id>`, `system`.
     pub actor: String,
-    /// What, as a verb with its object: `node.approve`.
+    /// What, as a noun and a verb: `node.approve`.
     pub action: String,
     /// On what: `node/<id>`.
     pub object: String,
@@ -31,77 +38,186 @@ pub struct NewAuditRow {
     pub request: RequestId,
 }
 
-/// An entry as stored.
+/// What a row is written with: the key of its MAC, and the device of whoever caused it.
+#[derive(Debug, Clone)]
+pub struct AuditPen {
+    key: AuditKey,
+    device: String,
+}
+
+impl AuditPen {
+    /// A pen of the control plane itself.
+    pub fn new(key: AuditKey) -> Self {
+        Self { key, device: String::new() }
+    }
+
+    /// A pen of a caller.
+    #[must_use]
+    pub fn of_device(&self, device: impl Into<String>) -> Self {
+        Self { key: self.key.clone(), device: device.into() }
+    }
+
+    /// The key of the MACs.
+    pub fn key(&self) -> &AuditKey {
+        &self.key
+    }
+}
+
+/// An entry as stored. Its MAC is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {
-    /// Number of the row; neither gapless nor in commit order.
-    pub entry: u64,
+    /// What is hashed.
+    pub entry: AuditEntry,
     /// Leaf index in the audit tree, once sequenced.
     pub sequence: Option<u64>,
-    /// When.
-    pub recorded_at: Wall,
-    /// What.
-    pub audit: NewAuditRow,
+    /// MAC over the entry; rows of releases before the tree have none.
+    pub row_mac: Option<[u8; 32]>,
 }
 
 impl FromRow<'_, PgRow> for AuditRow {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let digest = |column| -> sqlx::Result<Option<Digest>> {
+        let bytes32_option = |column| -> sqlx::Result<Option<[u8; 32]>> {
             if row.try_get::<Option<&[u8]>, _>(column)?.is_none() {
                 return Ok(None);
             }
-            bytes32(row, column).map(Digest::from_bytes).map(Some)
+            bytes32(row, column).map(Some)
         };
         Ok(Self {
-            entry: unsigned(row, "entry_id")?,
-            sequence: unsigned_option(row, "sequence")?,
-            recorded_at: wall(row, "recorded_at")?,
-            audit: NewAuditRow {
+            entry: AuditEntry {
+                entry: unsigned(row, "entry_id")?,
+                recorded_at_us: micros(row, "recorded_at")?,
                 cluster: id_option(row, "cluster_id")?,
                 organization: id_option(row, "organization_id")?,
                 actor: row.try_get("actor")?,
+                device: row.try_get("device")?,
                 action: row.try_get("action")?,
                 object: row.try_get("object")?,
-                before_digest: digest("before_digest")?,
-                after_digest: digest("after_digest")?,
+                before_digest: bytes32_option("before_digest")?.map(Digest::from_bytes),
+                after_digest: bytes32_option("after_digest")?.map(Digest::from_bytes),
                 reason: row.try_get("reason")?,
                 request: id(row, "request_id")?,
             },
+            sequence: unsigned_option(row, "sequence")?,
+            row_mac: bytes32_option("row_mac")?,
         })
     }
 }
 
-statements! {
-    AUDIT_INSERT = "INSERT INTO audit_log (cluster_id, organization_id, actor, action, object, \
-        before_digest, after_digest, reason, request_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    AUDIT_LIST = "SELECT entry_id, sequence, recorded_at, cluster_id, organization_id, actor, action, \
-        object, before_digest, after_digest, reason, request_id FROM audit_log WHERE entry_id > $1 \
-        ORDER BY entry_id LIMIT $2";
+/// Which entries to list; `None` is all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Of this cluster.
+    pub cluster: Option<ClusterId>,
+    /// By exactly this actor.
+    pub actor: Option<String>,
+    /// Exactly this action.
+    pub action: Option<String>,
+    /// Not earlier than this.
+    pub since: Option<Wall>,
+    /// Only rows with a lower number than this.
+    pub before: Option<u64>,
 }
 
-/// Adds an entry, in the transaction of the change it tells of.
-pub async fn audit_insert(connection: &mut PgConnection, new: &NewAuditRow) -> Result<(), StoreError> {
+macro_rules! audit_select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT entry_id, sequence, recorded_at, cluster_id, organization_id, actor, device, action, \
+             object, before_digest, after_digest, reason, request_id, row_mac FROM audit_log ",
+            $rest
+        )
+    };
+}
+
+statements! {
+    AUDIT_NUMBER = "SELECT nextval('audit_log_entry_id_seq') AS entry_id, clock_timestamp() AS recorded_at";
+    AUDIT_INSERT = "INSERT INTO audit_log (entry_id, recorded_at, cluster_id, organization_id, actor, device, \
+        action, object, before_digest, after_digest, reason, request_id, row_mac) OVERRIDING SYSTEM VALUE \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    AUDIT_LIST = audit_select!("WHERE ($1::uuid IS NULL OR cluster_id = $1) AND ($2::text IS NULL OR actor = $2) \
+        AND ($3::text IS NULL OR action = $3) AND ($4::timestamptz IS NULL OR recorded_at >= $4) \
+        AND ($5::bigint IS NULL OR entry_id < $5) ORDER BY entry_id DESC LIMIT $6");
+    AUDIT_UNSEQUENCED = audit_select!("WHERE sequence IS NULL ORDER BY entry_id LIMIT $1");
+    AUDIT_LEAVES = audit_select!("WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence");
+    AUDIT_WAITING = "SELECT count(entry_id) FROM audit_log WHERE sequence IS NULL";
+}
+
+/// Adds an entry, in the transaction of the change it tells of; returns its number.
+pub async fn audit_insert(
+    connection: &mut PgConnection,
+    pen: &AuditPen,
+    new: &NewAuditRow,
+) -> Result<u64, StoreError> {
+    let drawn = sqlx::query(AUDIT_NUMBER).fetch_one(&mut *connection).await?;
+    let recorded_at: OffsetDateTime = drawn.try_get("recorded_at")?;
+    let entry = AuditEntry {
+        entry: unsigned(&drawn, "entry_id")?,
+        recorded_at_us: micros(&drawn, "recorded_at")?,
+        cluster: new.cluster,
+        organization: new.organization,
+        actor: new.actor.clone(),
+        device: pen.device.clone(),
+        action: new.action.clone(),
+        object: new.object.clone(),
+        before_digest: new.before_digest,
+        after_digest: new.after_digest,
+        reason: new.reason.clone(),
+        request: new.request,
+    };
     sqlx::query(AUDIT_INSERT)
-        .bind(new.cluster.map(|id| id.uuid()))
-        .bind(new.organization.map(|id| id.uuid()))
-        .bind(&new.actor)
-        .bind(&new.action)
-        .bind(&new.object)
-        .bind(new.before_digest.map(|digest| digest.to_vec()))
-        .bind(new.after_digest.map(|digest| digest.to_vec()))
-        .bind(&new.reason)
-        .bind(new.request.uuid())
+        .bind(counter("entry_id", entry.entry)?)
+        .bind(recorded_at)
+        .bind(entry.cluster.map(|id| id.uuid()))
+        .bind(entry.organization.map(|id| id.uuid()))
+        .bind(&entry.actor)
+        .bind(&entry.device)
+        .bind(&entry.action)
+        .bind(&entry.object)
+        .bind(entry.before_digest.map(|digest| digest.to_vec()))
+        .bind(entry.after_digest.map(|digest| digest.to_vec()))
+        .bind(&entry.reason)
+        .bind(entry.request.uuid())
+        .bind(pen.key.mac(&entry).as_slice())
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(entry.entry)
 }
 
-/// Entries after row number `after`, at most `limit`.
+/// The newest entries that pass the filter, newest first, at most `limit`.
 pub async fn audit_list(
     connection: &mut PgConnection,
-    after: u64,
+    filter: &AuditFilter,
     limit: u32,
 ) -> Result<Vec<AuditRow>, StoreError> {
-    let query = sqlx::query_as(AUDIT_LIST).bind(counter("entry_id", after)?).bind(i64::from(limit));
+    let query = sqlx::query_as(AUDIT_LIST)
+        .bind(filter.cluster.map(|id| id.uuid()))
+        .bind(&filter.actor)
+        .bind(&filter.action)
+        .bind(filter.since.map(|since| timestamp("recorded_at", since)).transpose()?)
+        .bind(filter.before.map(|before| counter("entry_id", before)).transpose()?)
+        .bind(i64::from(limit));
     Ok(query.fetch_all(connection).await?)
+}
+
+/// Committed entries without a place in the tree, lowest number first, at most `limit`.
+pub async fn audit_unsequenced(
+    connection: &mut PgConnection,
+    limit: u32,
+) -> Result<Vec<AuditRow>, StoreError> {
+    Ok(sqlx::query_as(AUDIT_UNSEQUENCED).bind(i64::from(limit)).fetch_all(connection).await?)
+}
+
+/// The entries at places `from..to` of the tree that are there, in their order.
+pub async fn audit_leaves(
+    connection: &mut PgConnection,
+    from: u64,
+    to: u64,
+) -> Result<Vec<AuditRow>, StoreError> {
+    let query = sqlx::query_as(AUDIT_LEAVES).bind(counter("sequence", from)?).bind(counter("sequence", to)?);
+    Ok(query.fetch_all(connection).await?)
+}
+
+/// How many committed entries have no place in the tree yet.
+pub async fn audit_waiting(connection: &mut PgConnection) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(AUDIT_WAITING).fetch_one(connection).await?;
+    Ok(u64::try_from(count).unwrap_or(0))
 }

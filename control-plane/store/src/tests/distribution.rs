@@ -5,7 +5,7 @@ use std::time::Duration;
 use rap_types::{Digest, HeadOrder};
 use serde_json::json;
 
-use super::fixture::{cluster_with_token, committed, id, node_added};
+use super::fixture::{cluster_with_token, committed, id, node_added, pen};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -227,10 +227,20 @@ async fn audit_rows_come_back_as_written_and_unsequenced() {
         reason: String::new(),
         request: id(1),
     };
-    audit_insert(&mut transaction, &entry).await.unwrap();
-    audit_insert(&mut transaction, &entry).await.unwrap();
-    let rows = audit_list(&mut transaction, 0, 10).await.unwrap();
-    assert_eq!(rows.len(), 2);
-    assert_eq!((&rows[0].audit, rows[0].sequence), (&entry, None));
-    assert_eq!(audit_list(&mut transaction, rows[0].entry, 10).await.unwrap(), rows[1..]);
+    audit_insert(&mut transaction, &pen(), &entry).await.unwrap();
+    audit_insert(&mut transaction, &pen(), &entry).await.unwrap();
+    let rows = audit_list(&mut transaction, &AuditFilter::default(), 10).await.unwrap();
+    assert_eq!((rows.len(), rows[0].sequence), (2, None));
+    let stored = &rows[1].entry;
+    assert_eq!(
+        (&stored.actor, &stored.action, &stored.object, stored.after_digest, stored.request),
+        (&entry.actor, &entry.action, &entry.object, entry.after_digest, entry.request)
+    );
+    for row in &rows {
+        pen().key().check(&row.entry, &row.row_mac.unwrap()).unwrap();
+    }
+    let before = AuditFilter { before: Some(rows[0].entry.entry), ..AuditFilter::default() };
+    assert_eq!(audit_list(&mut transaction, &before, 10).await.unwrap(), rows[1..]);
+    let other = AuditFilter { action: Some("token.revoke".into()), ..AuditFilter::default() };
+    assert_eq!(audit_list(&mut transaction, &other, 10).await.unwrap(), []);
 }

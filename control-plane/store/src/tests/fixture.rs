@@ -12,6 +12,12 @@ pub(super) fn id<T: From<uuid::Uuid>>(byte: u8) -> T {
     uuid::Uuid::from_bytes([byte; 16]).into()
 }
 
+/// What audit rows are written with.
+pub(super) fn pen() -> AuditPen {
+    let kek = rap_authority::SealingKey::from_slice(&[7; 32]).unwrap();
+    AuditPen::new(rap_authority::AuditKey::of(&kek, [], id(9)))
+}
+
 pub(super) const FAR: Wall = Wall(4_000_000_000_000);
 
 pub(super) fn cluster() -> NewClusterRow {

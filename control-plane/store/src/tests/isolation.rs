@@ -3,7 +3,7 @@
 use rap_types::OrganizationId;
 use sqlx::Connection;
 
-use super::fixture::{cluster_with_token, id, node, token};
+use super::fixture::{cluster_with_token, id, node, pen, token};
 use crate::postgres::{EmbeddedPostgres, EmbeddedSettings};
 use crate::testing::{TestDatabase, throw_away};
 use crate::*;
@@ -42,7 +42,7 @@ async fn two_universes(store: &Store) {
             reason: String::new(),
             request: id(byte),
         };
-        audit_insert(&mut transaction, &entry).await.unwrap();
+        audit_insert(&mut transaction, &pen(), &entry).await.unwrap();
     }
     transaction.commit().await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{Connection, Row};
 
-use super::fixture::{cluster_with_token, id, node_added, request};
+use super::fixture::{cluster_with_token, id, node_added, pen, request};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -56,7 +56,7 @@ async fn fill(store: &Store) {
         reason: String::new(),
         request: id(1),
     };
-    audit_insert(&mut transaction, &entry).await.unwrap();
+    audit_insert(&mut transaction, &pen(), &entry).await.unwrap();
     transaction.commit().await.unwrap();
 }
 

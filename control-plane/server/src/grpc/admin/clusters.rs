@@ -64,7 +64,8 @@ async fn write(
     let digest = Some(Digest::of(&[&new.record]));
     let object = format!("cluster/{}", new.id);
     let entry = audit(&actor.audit_name(), "cluster.create", object, Some(new.id), digest, "", actor.call);
-    Ok(audit_insert(connection, &entry).await?)
+    audit_insert(connection, &actor.pen, &entry).await?;
+    Ok(())
 }
 
 fn timing(control: &Control, request: &v1::ClusterCreateRequest) -> ClusterTiming {

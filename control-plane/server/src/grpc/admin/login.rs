@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rap_authority::{IssuedSession, OperatorGrant, ProofChannel, decide_activation, decide_login, ids};
 use rap_contract::PublicKey;
 use rap_store::{
-    NewSession, OperatorRow, PgConnection, audit_insert, installation_activate, installation_read,
+    AuditPen, NewSession, OperatorRow, PgConnection, audit_insert, installation_activate, installation_read,
     operator_by_key, operator_insert, session_delete, session_insert,
 };
-use rap_types::{Digest, OperatorId, PlatformRole, Reason, Wall};
+use rap_types::{Digest, OperatorId, PlatformRole, Reason, RequestId, Wall};
 use rap_wire::v1;
 
 use crate::control::Control;
@@ -53,8 +53,9 @@ pub(super) async fn activate(
     let session = new_session(control, grant);
     let operator = new_operator(grant, now);
     let manifest = &request.activation_manifest;
+    let pen = control.pen.of_device(call.device(Some(&grant.key)));
     let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
-        consume(connection, manifest, &terms.request_nonce, &operator, &session, call).await
+        consume(connection, &pen, manifest, &terms.request_nonce, &operator, &session, call).await
     });
     done?;
     installation.adopt_activation(manifest)?;
@@ -65,6 +66,7 @@ pub(super) async fn activate(
 /// Of racing activations one stores its manifest; the others find it taken.
 async fn consume(
     connection: &mut PgConnection,
+    pen: &AuditPen,
     manifest: &[u8],
     request_nonce: &[u8; 32],
     operator: &OperatorRow,
@@ -79,7 +81,8 @@ async fn consume(
     let actor = format!("operator:{}", operator.name);
     let digest = Some(Digest::of(&[manifest]));
     let entry = audit(&actor, "installation.activate", "installation".into(), None, digest, "", call.id);
-    Ok(audit_insert(connection, &entry).await?)
+    audit_insert(connection, pen, &entry).await?;
+    Ok(())
 }
 
 pub(super) async fn login(
@@ -103,8 +106,9 @@ pub(super) async fn login(
     )?;
     let session = new_session(control, grant);
     let operator = new_operator(grant, control.clock.now().wall);
+    let pen = control.pen.of_device(call.device(Some(&grant.key)));
     let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
-        begin_session(connection, &grant.key, &operator, &session, call).await
+        begin_session(connection, &pen, &grant.key, &operator, &session, call).await
     });
     done?;
     Ok(answer(control, &session, grant))
@@ -112,6 +116,7 @@ pub(super) async fn login(
 
 async fn begin_session(
     connection: &mut PgConnection,
+    pen: &AuditPen,
     key: &PublicKey,
     new: &OperatorRow,
     session: &IssuedSession,
@@ -131,7 +136,8 @@ async fn begin_session(
     let actor = format!("operator:{}", operator.name);
     let entry =
         audit(&actor, "session.begin", format!("operator/{}", operator.operator), None, None, "", call.id);
-    Ok(audit_insert(connection, &entry).await?)
+    audit_insert(connection, pen, &entry).await?;
+    Ok(())
 }
 
 pub(super) async fn logout(
@@ -150,7 +156,8 @@ pub(super) async fn logout(
 async fn end_session(connection: &mut PgConnection, actor: &Actor) -> Result<(), Failure> {
     session_delete(connection, actor.session).await?;
     let entry = audit(&actor.audit_name(), "session.end", "session".into(), None, None, "", actor.call);
-    Ok(audit_insert(connection, &entry).await?)
+    audit_insert(connection, &actor.pen, &entry).await?;
+    Ok(())
 }
 
 fn new_session(control: &Control, grant: &OperatorGrant) -> IssuedSession {
@@ -191,6 +198,7 @@ fn new_operator(grant: &OperatorGrant, now: Wall) -> OperatorRow {
 /// Activates a development installation with the manifest its own root signed.
 pub async fn activate_dev(
     connection: &mut PgConnection,
+    pen: &AuditPen,
     manifest: &[u8],
     grant: &OperatorGrant,
     now: Wall,
@@ -201,5 +209,11 @@ pub async fn activate_dev(
     if !installation_activate(connection, manifest, &row.installation.activation_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "already activated"));
     }
-    Ok(operator_insert(connection, &new_operator(grant, now)).await?)
+    operator_insert(connection, &new_operator(grant, now)).await?;
+    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    let actor = format!("operator:{}", grant.name);
+    let digest = Some(Digest::of(&[manifest]));
+    let entry = audit(&actor, "installation.activate", "installation".into(), None, digest, "", call);
+    audit_insert(connection, pen, &entry).await?;
+    Ok(())
 }

@@ -9,7 +9,7 @@ use rap_store::{
     config_seq_allocate, join_request_deny, join_request_lock, join_requests_pending, node_by_name,
     node_facts_set, node_read, node_roles_set, nodes_list, outbox_append, token_read,
 };
-use rap_types::{JoinRequestId, NodeId, Reason, Role};
+use rap_types::{Digest, JoinRequestId, NodeId, Reason, Role};
 use rap_wire::v1;
 
 use super::tokens::roles;
@@ -71,7 +71,12 @@ pub(super) async fn approve(
 ) -> Result<v1::NodeDecideAnswer, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
-    let approval = Approval { actor: actor.audit_name(), reason: request.reason, call: actor.call };
+    let approval = Approval {
+        actor: actor.audit_name(),
+        reason: request.reason,
+        call: actor.call,
+        pen: actor.pen.clone(),
+    };
     let done: Result<Vec<NodeRow>, Failure> = transaction!(control.store.system(), connection => {
         write_approvals(control, connection, &cluster, &ids, &approval).await
     });
@@ -129,7 +134,7 @@ async fn write_denials(
         let mut entry =
             audit(&actor.audit_name(), "node.deny", object, Some(cluster.id), None, reason, actor.call);
         entry.organization = row.request.organization;
-        audit_insert(connection, &entry).await?;
+        audit_insert(connection, &actor.pen, &entry).await?;
         denied.push(row);
     }
     Ok(denied)
@@ -218,13 +223,13 @@ async fn write_update(
     let object = format!("node/{node}");
     let mut entry = audit(&actor.audit_name(), "node.update", object, Some(cluster.id), None, "", actor.call);
     entry.organization = row.node.organization;
-    audit_insert(connection, &entry).await?;
+    audit_insert(connection, &actor.pen, &entry).await?;
     Ok(node_read(connection, node).await?.ok_or(StoreError::Absent)?)
 }
 
 pub(super) async fn export(
     control: &Arc<Control>,
-    _: &Actor,
+    actor: &Actor,
     request: v1::NodeRef,
 ) -> Result<v1::NodeExportAnswer, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
@@ -238,5 +243,14 @@ pub(super) async fn export(
     let snapshot = published.snapshot(row.node.node, head).ok_or_else(absent)??;
     let manifest = &control.installation.activated()?.manifest;
     let export = encode_export(manifest, &cluster.chain.envelopes(), &snapshot);
+    let digest = Some(Digest::of(&[&export]));
+    let object = format!("node/{}", row.node.node);
+    let mut entry =
+        audit(&actor.audit_name(), "node.export", object, Some(cluster.id), digest, "", actor.call);
+    entry.organization = row.node.organization;
+    let done: Result<u64, Failure> = transaction!(control.store.system(), connection => {
+        audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
+    });
+    done?;
     Ok(v1::NodeExportAnswer { export })
 }

@@ -76,7 +76,7 @@ async fn write(
     let reason = format!("ping node/{to}");
     let entry =
         audit(&actor.audit_name(), "node.diagnose", object, Some(cluster.id), None, &reason, actor.call);
-    audit_insert(connection, &entry).await?;
+    audit_insert(connection, &actor.pen, &entry).await?;
     Ok((from, to))
 }
 

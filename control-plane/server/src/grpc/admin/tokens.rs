@@ -77,7 +77,7 @@ async fn write(
     let mut entry =
         audit(&actor.audit_name(), "token.create", object, Some(cluster.id), digest, "", actor.call);
     entry.organization = order.organization;
-    audit_insert(connection, &entry).await?;
+    audit_insert(connection, &actor.pen, &entry).await?;
     Ok(token_read(connection, new.id).await?.ok_or(StoreError::Absent)?)
 }
 
@@ -117,7 +117,7 @@ async fn write_revocation(
     let mut entry =
         audit(&actor.audit_name(), "token.revoke", format!("token/{token}"), cluster, None, "", actor.call);
     entry.organization = row.token.organization;
-    audit_insert(connection, &entry).await?;
+    audit_insert(connection, &actor.pen, &entry).await?;
     Ok(row)
 }
 

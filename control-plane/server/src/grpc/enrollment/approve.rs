@@ -10,7 +10,7 @@ use rap_authority::{
 use rap_contract::PublicKey;
 use rap_planner::addressing;
 use rap_store::{
-    JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, audit_insert,
+    AuditPen, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, audit_insert,
     config_seq_allocate, host_number_allocate, join_request_approve, node_by_key, node_insert,
     node_names_taken, node_read, outbox_append, token_read,
 };
@@ -29,6 +29,8 @@ pub struct Approval {
     pub reason: String,
     /// The call.
     pub call: RequestId,
+    /// What its audit row is written with.
+    pub pen: AuditPen,
 }
 
 /// Approves one request. The caller holds the cluster's lock, and the request's unless it made it.
@@ -101,7 +103,7 @@ pub async fn approve_request(
         approval.call,
     );
     entry.organization = terms.organization;
-    audit_insert(connection, &entry).await?;
+    audit_insert(connection, &approval.pen, &entry).await?;
     Ok(node)
 }
 

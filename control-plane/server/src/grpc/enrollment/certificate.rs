@@ -49,7 +49,8 @@ pub(super) async fn certificate(
     let mut entry =
         audit(&format!("node:{node}"), "certificate.issue", object, Some(cluster.id), digest, "", call.id);
     entry.organization = row.node.organization;
-    audit_insert(&mut transaction, &entry).await?;
+    let pen = control.pen.of_device(call.device(Some(&key)));
+    audit_insert(&mut transaction, &pen, &entry).await?;
     transaction.commit().await.map_err(rap_store::StoreError::from)?;
     Ok(v1::CertificateAnswer {
         leaf,

@@ -98,11 +98,12 @@ async fn write(
     let object = format!("join-request/{}", row.request.request);
     let mut entry = audit(&actor, "node.join", object, Some(cluster.id), None, "", call.id);
     entry.organization = terms.organization;
-    audit_insert(connection, &entry).await?;
+    let pen = control.pen.of_device(call.device(None));
+    audit_insert(connection, &pen, &entry).await?;
     if terms.approval == ApprovalMode::Manual {
         return Ok((row, false));
     }
-    let approval = Approval { actor, reason: "by the token".to_owned(), call: call.id };
+    let approval = Approval { actor, reason: "by the token".to_owned(), call: call.id, pen };
     approve_request(control, connection, cluster, &row, &approval).await?;
     let row = join_request_read(connection, row.request.request).await?.unwrap_or(row);
     debug_assert_eq!(row.state, JoinState::Approved);
