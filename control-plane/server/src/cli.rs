@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use rap_runtime::telemetry::{self, LogFormat};
-use rap_runtime::{Fault, exit, shutdown_signal};
+use rap_runtime::{Fault, exit, service, shutdown_signal};
 use rap_store::{migrate_down, migrate_up, migration_applied, newest_migration};
 use rap_types::Reason;
 use serde_json::json;
@@ -143,8 +143,7 @@ async fn run_serve(settings: Settings) -> Result<(), Fault> {
     let database = Database::open(&config).await?;
     let running = serve::start(config, database).await?;
     tracing::info!(address = %running.address, installation = %running.control.installation.facts.id, "serving");
-    // Without systemd there is nobody to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    service::ready();
     let outcome = tokio::select! {
         name = signal => {
             tracing::info!(signal = name, "stopping");
@@ -152,7 +151,7 @@ async fn run_serve(settings: Settings) -> Result<(), Fault> {
         }
         fault = running.failed() => Err(fault),
     };
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    service::stopping();
     running.stop().await;
     outcome
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rap_authority::{AuditKey, SessionKey};
 use rap_runtime::tls::{LeafSlot, TrustStore};
-use rap_runtime::{Clock, Fault, TaskGroup};
+use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
 use rap_types::Reason;
 use rap_wire::v1::admin_server::AdminServer;
@@ -41,6 +41,8 @@ pub struct Running {
     pub address: SocketAddr,
     /// What its handlers share.
     pub control: Arc<Control>,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<SocketAddr>,
     tasks: TaskGroup,
     postgres: TaskGroup,
     store: Store,
@@ -114,18 +116,23 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
         connections_per_source: limits.connections_per_source,
     };
     let (acceptor, operators, nodes) =
-        Acceptor::new(listener, &slot, &control.trust, &settings, tasks.clone())
+        Acceptor::new(listener, &slot, &control.trust, &settings, control.metrics.clone(), tasks.clone())
             .map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
 
+    let mut metrics = None;
     if let Some(address) = control.config.metrics {
         match TcpListener::bind(address).await {
-            Ok(listener) => tasks.spawn("metrics", serve_metrics(control.clone(), listener)),
+            Ok(listener) => {
+                metrics = listener.local_addr().ok();
+                tasks.spawn("metrics", serve_metrics(control.clone(), listener));
+            }
             // Another control plane on this host may have it; serving nodes matters more.
             Err(error) => tracing::warn!(%address, %error, "no metrics endpoint"),
         }
     }
     let shutdown = tasks.token();
-    tasks.spawn_critical("doorbell", tasks::watch_outbox(control.clone(), target));
+    let watchdog = Watchdog::default();
+    tasks.spawn_critical("doorbell", tasks::watch_outbox(control.clone(), target, watchdog.part("outbox")));
     tasks.spawn_critical("contacts", tasks::record_contacts(control.clone()));
     tasks.spawn_critical("housekeeping", tasks::keep_house(control.clone(), rates.clone()));
     tasks.spawn_critical(
@@ -138,8 +145,10 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     let node_server =
         node_router(&control, &rates).serve_with_incoming_shutdown(nodes, shutdown.cancelled_owned());
     tasks.spawn_critical("node server", node_server);
-    tasks.spawn_critical("accept", acceptor.run());
-    Ok(Running { address, control, tasks, postgres, store })
+    tasks.spawn_critical("accept", acceptor.run(watchdog.part("accept")));
+    tasks.spawn_critical("database watch", tasks::watch_database(control.clone(), watchdog.part("database")));
+    tasks.spawn("watchdog", watchdog.run(tasks.token()));
+    Ok(Running { address, control, metrics, tasks, postgres, store })
 }
 
 impl Running {

@@ -1,13 +1,15 @@
 //! Process conventions every program of the product keeps.
 //!
-//! Owns what a core must not touch: clocks, tasks, files, secrets, logs, exit codes, gRPC status and
-//! the TLS configurations. Refuses to own decisions: which peers exist, what a configuration says and
+//! Owns what a core must not touch: clocks, tasks, files, secrets, logs, metrics, the service manager,
+//! exit codes, gRPC status and the TLS configurations. Refuses to own decisions: which peers exist, what a configuration says and
 //! when to reconnect belong to the crates that use it.
 
 pub mod clock;
 pub mod exit;
 pub mod files;
+pub mod metrics;
 pub mod secrets;
+pub mod service;
 pub mod status;
 pub mod tasks;
 pub mod telemetry;
@@ -16,5 +18,6 @@ pub mod tls;
 pub use clock::{Clock, boot_id};
 pub use exit::Fault;
 pub use secrets::Secret;
+pub use service::Watchdog;
 pub use status::Refusal;
 pub use tasks::{TaskGroup, shutdown_signal};

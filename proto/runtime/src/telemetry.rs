@@ -1,9 +1,15 @@
-//! Logs on standard error. Owns format and filter; refuses to own what is logged.
+//! Logs on standard error, the last lines also in memory. Owns format, filter and that memory's bounds; refuses to own
+//! what is logged.
+
+mod recent;
 
 use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+pub use recent::recent;
+use recent::{RECENT, Tee};
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,7 +56,7 @@ pub enum TelemetryError {
 pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     let filter = filter(std::env::var("RAP_LOG").ok().as_deref(), level)?;
     let ansi = io::stderr().is_terminal();
-    tracing::subscriber::set_global_default(subscriber(format, filter, ansi, io::stderr))
+    tracing::subscriber::set_global_default(subscriber(format, filter, ansi, Tee::new(io::stderr, &RECENT)))
         .map_err(|_| TelemetryError::Started)
 }
 

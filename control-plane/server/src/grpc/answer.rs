@@ -31,7 +31,10 @@ impl Failure {
     /// The gRPC status of this failure for one call. Faults of ours are logged here, once.
     pub fn status(self, metrics: &Metrics, request_id: RequestId) -> Status {
         metrics.rejected(self.reason);
-        if matches!(self.reason, Reason::ServerInternal | Reason::RowTampered | Reason::SecretUnseal) {
+        if self.reason == Reason::RowTampered {
+            metrics.alarmed(self.reason);
+            tracing::error!(alarm = true, reason = %self.reason, %request_id, "{}", self.message);
+        } else if matches!(self.reason, Reason::ServerInternal | Reason::SecretUnseal) {
             tracing::error!(reason = %self.reason, %request_id, "{}", self.message);
         }
         refuse(self.reason, self.message, request_id)

@@ -1,44 +1,59 @@
-//! Prometheus text: what was refused, what is published, who is connected.
+//! The numbers of this process: what was refused, what raised an alarm, what is published, who is connected.
+//!
+//! Owns the families and their values. The text form and the endpoint are the runtime's.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use axum::Router;
-use axum::routing::get;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use rap_runtime::TaskGroup;
+use rap_runtime::metrics::{self, Exposition, Family, Kind};
 use rap_types::Reason;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use crate::control::Control;
 
 /// Counters of this process.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    rejected: Mutex<BTreeMap<Reason, u64>>,
-    alarms: Mutex<BTreeMap<Reason, u64>>,
+    rejected: Counts,
+    alarms: Counts,
     heads: AtomicU64,
     updates: AtomicU64,
 }
 
-impl Metrics {
-    /// A call, a stream or a snapshot was refused.
-    pub fn rejected(&self, reason: Reason) {
-        *self.rejected.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+#[derive(Debug, Default)]
+struct Counts(Mutex<BTreeMap<Reason, u64>>);
+
+impl Counts {
+    fn add(&self, reason: Reason) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
     }
 
-    /// Something was found that must not be: an operator has to look.
+    fn of(&self, reason: Reason) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&reason).copied().unwrap_or(0)
+    }
+
+    fn samples(&self) -> Vec<([&'static str; 1], f64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(reason, count)| ([reason.code()], *count as f64)).collect()
+    }
+}
+
+impl Metrics {
+    /// A connection, a call, a stream or a snapshot was refused.
+    pub fn rejected(&self, reason: Reason) {
+        self.rejected.add(reason);
+    }
+
+    /// Something happened that a person must look at. The caller logs it with `alarm = true`.
     pub fn alarmed(&self, reason: Reason) {
-        *self.alarms.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+        self.alarms.add(reason);
     }
 
     /// How many alarms of this reason there were.
     pub fn alarms(&self, reason: Reason) -> u64 {
-        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).get(&reason).copied().unwrap_or(0)
+        self.alarms.of(reason)
     }
 
     /// A head was signed and stored.
@@ -52,113 +67,92 @@ impl Metrics {
     }
 
     fn text(&self, control: &Control) -> String {
-        let mut text = String::new();
-        header(&mut text, "rap_rejected_total", "counter", "Refusals by reason code.");
-        for (reason, count) in self.rejected.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            line(&mut text, "rap_rejected_total", &format!("reason=\"{reason}\""), *count);
-        }
-        header(&mut text, "rap_control_alarms_total", "counter", "Alarms by reason code.");
-        for (reason, count) in self.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            line(&mut text, "rap_control_alarms_total", &format!("reason=\"{reason}\""), *count);
-        }
-        header(&mut text, "rap_heads_signed_total", "counter", "Cluster heads signed and stored here.");
-        line(&mut text, "rap_heads_signed_total", "", self.heads.load(Ordering::Relaxed));
-        header(&mut text, "rap_updates_sent_total", "counter", "Snapshot updates sent to nodes.");
-        line(&mut text, "rap_updates_sent_total", "", self.updates.load(Ordering::Relaxed));
-        let gauges: [Gauge; 4] = [
-            ("rap_cluster_incarnation", "Incarnation being served.", |numbers| numbers.incarnation),
-            ("rap_cluster_version", "Version being served.", |numbers| numbers.version),
-            ("rap_cluster_converged_version", "Lowest version a connected node holds.", |numbers| {
-                numbers.converged
-            }),
-            ("rap_nodes_connected", "Nodes with a stream to this replica.", |numbers| numbers.connected),
-        ];
-        let clusters: Vec<(String, Numbers)> = control
+        let mut exposition = Exposition::new();
+        exposition.write(&INFO, [([env!("CARGO_PKG_VERSION")], 1.0)]);
+        exposition.write(&REJECTED, self.rejected.samples());
+        exposition.write(&ALARMS, self.alarms.samples());
+        exposition.write_one(&HEADS_SIGNED, self.heads.load(Ordering::Relaxed) as f64);
+        exposition.write_one(&UPDATES_SENT, self.updates.load(Ordering::Relaxed) as f64);
+        let clusters: Vec<(String, [f64; 5])> = control
             .clusters
             .all()
             .iter()
-            .map(|cluster| (format!("cluster=\"{}\"", cluster.id), Numbers::of(control, cluster)))
+            .map(|cluster| (cluster.id.to_string(), numbers(control, cluster)))
             .collect();
-        for (name, help, value) in gauges {
-            header(&mut text, name, "gauge", help);
-            for (labels, numbers) in &clusters {
-                line(&mut text, name, labels, value(numbers));
-            }
+        for (place, family) in OF_CLUSTERS.iter().enumerate() {
+            exposition.write(family, clusters.iter().map(|(id, numbers)| ([id], numbers[place])));
         }
-        text
+        exposition.into_text()
     }
 }
 
-/// Name, help text and value of a gauge that every cluster has.
-type Gauge = (&'static str, &'static str, fn(&Numbers) -> u64);
-
-struct Numbers {
-    incarnation: u64,
-    version: u64,
-    converged: u64,
-    connected: u64,
+/// In the order of [`OF_CLUSTERS`].
+fn numbers(control: &Control, cluster: &crate::clusters::Cluster) -> [f64; 5] {
+    let newest = cluster.feed.newest();
+    let order = newest.as_ref().map(|published| published.order).unwrap_or_default();
+    let issued = newest.map(|published| published.issued_at);
+    let age = issued.map_or(0.0, |at| control.clock.now().wall.since(at).as_secs_f64());
+    let acknowledged = control.sessions.acknowledged(cluster.id);
+    let converged = acknowledged.values().copied().min().unwrap_or(0);
+    [order.incarnation.0 as f64, order.version.0 as f64, age, converged as f64, acknowledged.len() as f64]
 }
 
-impl Numbers {
-    fn of(control: &Control, cluster: &crate::clusters::Cluster) -> Self {
-        let order = cluster.feed.newest().map(|published| published.order).unwrap_or_default();
-        let acknowledged = control.sessions.acknowledged(cluster.id);
-        Self {
-            incarnation: order.incarnation.0,
-            version: order.version.0,
-            converged: acknowledged.values().copied().min().unwrap_or(0),
-            connected: acknowledged.len() as u64,
-        }
-    }
-}
-
-/// Serves `/metrics` and `/healthz` until the group is cancelled: one request per connection, of
-/// which there are few, and none waits for a request for long.
+/// Serves them until the group is cancelled.
+///
+/// # Errors
+/// None.
 pub async fn serve_metrics(control: Arc<Control>, listener: TcpListener) -> std::io::Result<()> {
-    let shutdown = control.tasks.token();
-    let scraped = control.clone();
-    let router = Router::new()
-        .route("/metrics", get(move || async move { scraped.metrics.text(&scraped) }))
-        .route("/healthz", get(|| async { "ok\n" }));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of descriptors: the next accept would fail at once again.
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(REQUEST_DEADLINE)
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), service);
-        control.tasks.spawn("metrics connection", async move {
-            // The other end went away, was too slow, or does not read.
-            let _ended = tokio::time::timeout(CONNECTION_DEADLINE, connection).await;
-            drop(place);
-        });
-    }
+    let tasks: TaskGroup = control.tasks.clone();
+    metrics::serve(listener, tasks, move || {
+        let control = control.clone();
+        async move { control.metrics.text(&control) }
+    })
+    .await
 }
 
-const CONNECTIONS: usize = 64;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
-
-fn header(text: &mut String, name: &str, kind: &str, help: &str) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family { name, kind: Kind::Counter, unit: "1", labels, help }
 }
 
-fn line(text: &mut String, name: &str, labels: &str, value: u64) {
-    let _ = match labels {
-        "" => writeln!(text, "{name} {value}"),
-        labels => writeln!(text, "{name}{{{labels}}} {value}"),
-    };
+const fn of_cluster(name: &'static str, unit: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, unit, labels: &["cluster"], help }
 }
+
+const INFO: Family = Family {
+    name: "rap_control_info",
+    kind: Kind::Gauge,
+    unit: "1",
+    labels: &["version"],
+    help: "Always 1; the label names the version.",
+};
+const REJECTED: Family = counter("rap_control_rejected_total", &["reason"], "Refusals by reason code.");
+const ALARMS: Family = counter("rap_control_alarms_total", &["reason"], "Alarms by reason code.");
+const HEADS_SIGNED: Family =
+    counter("rap_control_heads_signed_total", &[], "Cluster heads signed and stored by this replica.");
+const UPDATES_SENT: Family =
+    counter("rap_control_updates_sent_total", &[], "Snapshot updates sent to nodes.");
+const OF_CLUSTERS: [Family; 5] = [
+    of_cluster("rap_control_cluster_incarnation", "1", "Incarnation being served."),
+    of_cluster("rap_control_cluster_version", "1", "Version being served."),
+    of_cluster(
+        "rap_control_cluster_head_age_seconds",
+        "seconds",
+        "Time since the head being served was signed.",
+    ),
+    of_cluster("rap_control_cluster_converged_version", "1", "Lowest version a connected node holds."),
+    of_cluster("rap_control_nodes_connected", "1", "Nodes with a stream to this replica."),
+];
+
+/// Everything that the endpoint exposes.
+pub const FAMILIES: [Family; 10] = [
+    INFO,
+    REJECTED,
+    ALARMS,
+    HEADS_SIGNED,
+    UPDATES_SENT,
+    OF_CLUSTERS[0],
+    OF_CLUSTERS[1],
+    OF_CLUSTERS[2],
+    OF_CLUSTERS[3],
+    OF_CLUSTERS[4],
+];

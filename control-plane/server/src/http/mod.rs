@@ -2,4 +2,4 @@
 
 mod metrics;
 
-pub use metrics::{Metrics, serve_metrics};
+pub use metrics::{FAMILIES, Metrics, serve_metrics};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rap_runtime::service::Beat;
 use rap_store::{DatabaseTarget, Doorbell, Ring, outbox_positions};
 use rap_types::{Incarnation, Version};
 
@@ -9,7 +10,7 @@ use crate::control::Control;
 use crate::grpc::Failure;
 
 /// Runs until the group is cancelled.
-pub async fn watch_outbox(control: Arc<Control>, target: DatabaseTarget) {
+pub async fn watch_outbox(control: Arc<Control>, target: DatabaseTarget, beat: Beat) {
     let shutdown = control.tasks.token();
     let mut doorbell = Doorbell::new(&target);
     loop {
@@ -18,7 +19,7 @@ pub async fn watch_outbox(control: Arc<Control>, target: DatabaseTarget) {
             ring = doorbell.wait(control.config.pushing.outbox_poll) => ring,
         };
         // The loop goes on while the database is away; only a stuck process stops feeding the watchdog.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        beat.turned();
         if let Err(failure) = look(&control, ring).await {
             tracing::warn!(reason = %failure.reason, "the outbox could not be read: {}", failure.message);
         }

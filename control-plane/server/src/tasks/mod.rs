@@ -1,8 +1,9 @@
-//! Long-lived tasks: publication, the doorbell, contacts, housekeeping.
+//! Long-lived tasks: publication, the doorbell, contacts, housekeeping, the watchdog's look at the database.
 
 mod contacts;
 mod doorbell;
 mod housekeeping;
+mod progress;
 mod publish;
 mod recover;
 mod round;
@@ -10,6 +11,7 @@ mod round;
 pub use contacts::{ContactBook, record_contacts};
 pub use doorbell::watch_outbox;
 pub use housekeeping::keep_house;
+pub use progress::watch_database;
 pub use publish::publish;
 pub use recover::raise_incarnation;
 pub use round::{RoundError, open_head};

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rap_types::Reason;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -70,14 +71,19 @@ async fn after(control: &Control, cluster: &Cluster, error: &RoundError) -> Dura
             RETRY
         }
         RoundError::Ahead(published) => {
-            tracing::error!(%error, cluster = %cluster.id, "the database went back in time");
+            alarm(control, cluster, Reason::FloorRollback, "the database went back in time");
             if let Err(failure) = raise_incarnation(control, cluster, *published).await {
                 tracing::error!(reason = %failure.reason, cluster = %cluster.id, "no new incarnation yet");
             }
             RETRY
         }
         RoundError::Divergence => {
-            tracing::error!(%error, cluster = %cluster.id, "nothing is published until an operator looks");
+            alarm(
+                control,
+                cluster,
+                Reason::PlannerDivergence,
+                "nothing is published until an operator looks",
+            );
             ALARM
         }
         RoundError::Plan(_) | RoundError::Stored(_) => {
@@ -85,6 +91,11 @@ async fn after(control: &Control, cluster: &Cluster, error: &RoundError) -> Dura
             ALARM
         }
     }
+}
+
+fn alarm(control: &Control, cluster: &Cluster, reason: Reason, text: &str) {
+    control.metrics.alarmed(reason);
+    tracing::error!(alarm = true, %reason, cluster = %cluster.id, "{text}");
 }
 
 const QUIET: Duration = Duration::from_millis(50);

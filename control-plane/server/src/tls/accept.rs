@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rap_runtime::exit::reason_of;
+use rap_runtime::service::{Beat, TURN};
 use rap_runtime::tls::{self, LeafSlot, Offer, TrustStore};
 use rap_runtime::{Clock, TaskGroup};
+use rap_types::Reason;
 use rustls::ServerConfig;
 use rustls::server::Acceptor as HelloReader;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::budget::{SourceBudget, SourcePermit};
 use super::channel::{Channel, ChannelKind, Connection};
+use crate::http::Metrics;
 
 /// Bounds of the listener.
 #[derive(Debug, Clone)]
@@ -52,6 +56,7 @@ struct Shared {
     places: SourceBudget,
     operators: mpsc::Sender<io::Result<Connection>>,
     nodes: mpsc::Sender<io::Result<Connection>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Acceptor {
@@ -62,6 +67,7 @@ impl Acceptor {
         leaf: &LeafSlot,
         trust: &TrustStore,
         settings: &AcceptSettings,
+        metrics: Arc<Metrics>,
         tasks: TaskGroup,
     ) -> Result<(Self, Incoming, Incoming), rustls::Error> {
         let clock = Arc::new(Clock::new());
@@ -75,18 +81,21 @@ impl Acceptor {
             places: SourceBudget::new(settings.connections, settings.connections_per_source),
             operators,
             nodes,
+            metrics,
         };
         let acceptor = Self { listener, shared: Arc::new(shared), tasks };
         Ok((acceptor, ReceiverStream::new(operator_incoming), ReceiverStream::new(node_incoming)))
     }
 
     /// Accepts until the group is cancelled. An error of one accept never ends the loop.
-    pub async fn run(self) {
+    pub async fn run(self, beat: Beat) {
         let shutdown = self.tasks.token();
         loop {
+            beat.turned();
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
+                () = tokio::time::sleep(TURN) => continue,
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer),
@@ -101,6 +110,7 @@ impl Acceptor {
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let Some(permit) = self.shared.handshakes.take(peer.ip()) else {
+            self.shared.metrics.rejected(Reason::RateLimited);
             tracing::debug!(%peer, "handshake budget used up");
             return;
         };
@@ -117,8 +127,17 @@ impl Acceptor {
                     // The receiver is gone only when the server stops.
                     let _ = destination.send(Ok(connection)).await;
                 }
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
-                Err(_) => tracing::debug!(%peer, "handshake deadline passed"),
+                Ok(Err(error)) => {
+                    // An end that just went away was not refused.
+                    if let Some(reason) = reason_of(&error) {
+                        shared.metrics.rejected(reason);
+                    }
+                    tracing::debug!(%peer, %error, "handshake failed");
+                }
+                Err(_) => {
+                    shared.metrics.rejected(Reason::RequestTimeout);
+                    tracing::debug!(%peer, "handshake deadline passed");
+                }
             }
         });
     }
@@ -130,7 +149,10 @@ impl Shared {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> io::Result<(Connection, mpsc::Sender<io::Result<Connection>>)> {
-        let place = self.places.take(peer.ip()).ok_or_else(|| io::Error::other("too many connections"))?;
+        let place = self.places.take(peer.ip()).ok_or_else(|| {
+            let fault = rap_runtime::Fault::new(Reason::RateLimited, "too many connections");
+            io::Error::other(fault)
+        })?;
         stream.set_nodelay(true)?;
         let hello = LazyConfigAcceptor::new(HelloReader::default(), stream).await?;
         let offer = {

@@ -4,6 +4,7 @@ mod activation;
 mod disk;
 mod enrollment;
 mod host;
+mod metrics;
 mod postgres;
 mod program;
 mod replicas;

@@ -51,8 +51,9 @@ pub async fn compare(control: &Control, member: &Member, head: &[u8]) -> Result<
     drop(transaction);
     let stored = (Incarnation(row.cluster.incarnation), Version(row.config_seq));
     if facts.order.durable() > stored {
+        control.metrics.alarmed(Reason::FloorRollback);
         tracing::error!(
-            cluster = %cluster.id, node = %member.leaf.identity.node, shown = %facts.order,
+            alarm = true, reason = %Reason::FloorRollback, cluster = %cluster.id, node = %member.leaf.identity.node, shown = %facts.order,
             "a node holds a signed head above the database: the database went back in time"
         );
         raise_incarnation(control, cluster, facts.order.incarnation).await?;
