@@ -291,6 +291,9 @@ pub(crate) enum Node {
         /// File to write.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -1,17 +1,15 @@
 //! One TLS connection to the control plane, with its exporter, and the calls over it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use rap_contract::EXPORTER_LABEL;
+use rap_runtime::dial::{ControlUrl, Dial, ExporterSlot};
 use rap_runtime::exit::Fault;
-use rap_runtime::status::Refusal;
 use rap_runtime::{Clock, tls};
 use rap_types::{Digest, Reason};
 use rap_wire::v1::admin_client::AdminClient;
-use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 
 use crate::args::Global;
 use crate::contexts::{Context, Contexts};
@@ -19,39 +17,19 @@ use crate::contexts::{Context, Contexts};
 /// A control plane that was reached and is the pinned one.
 pub(crate) struct Connection {
     pub(crate) admin: AdminClient<Channel>,
-    exporter: Arc<Mutex<Option<[u8; 32]>>>,
+    exporter: ExporterSlot,
     session: Option<String>,
 }
 
 impl Connection {
     /// Connects to `url` and requires the TLS CA with this SPKI hash.
     pub(crate) async fn open(url: &str, pin: Digest, timeout: Duration) -> anyhow::Result<Self> {
-        let invalid = || Fault::new(Reason::RequestInvalid, "a control URL is https://HOST:PORT");
-        let uri: Uri = url.parse().map_err(|_| invalid())?;
-        let bare = uri.path().len() <= 1 && uri.query().is_none() && !url.contains('@');
-        if uri.scheme_str() != Some("https") || !bare {
-            return Err(invalid().into());
-        }
-        let host = uri.host().ok_or_else(invalid)?.trim_matches(['[', ']']).to_owned();
-        let port = uri.port_u16().unwrap_or(8443);
         let config = tls::operator_client(tls::Pins::one(pin), Arc::new(Clock::new()))?;
-        let exporter = Arc::new(Mutex::new(None));
+        let exporter = ExporterSlot::new(EXPORTER_LABEL);
         let slot = exporter.clone();
-        let connector = tower::service_fn(move |_: Uri| {
-            let (host, config, slot) = (host.clone(), config.clone(), slot.clone());
-            async move { dial(&host, port, config, &slot).await }
-        });
-        // The scheme stays http: TLS is ours, below.
-        let endpoint = Endpoint::from_shared(format!("http://{}", uri.authority().ok_or_else(invalid)?))?
-            .connect_timeout(timeout)
-            .timeout(timeout);
-        let channel = tokio::time::timeout(timeout, endpoint.connect_with_connector(connector))
-            .await
-            .map_err(|_| Fault::new(Reason::RequestTimeout, format!("{url}: no connection in time")))?
-            .map_err(|error| {
-                let refusal = Refusal::from_transport(&error);
-                Fault::new(refusal.reason, format!("{url}: {}", refusal.message))
-            })?;
+        let mut dial = Dial::new(config, tls::ALPN_OPERATOR, timeout);
+        dial.call_timeout = Some(timeout);
+        let channel = dial.open(&ControlUrl::parse(url)?, move |connection| slot.fill(connection)).await?;
         let admin = AdminClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
         Ok(Self { admin, exporter, session: None })
     }
@@ -77,8 +55,7 @@ impl Connection {
 
     /// The TLS exporter of this connection, for a channel-bound proof.
     pub(crate) fn exporter(&self) -> anyhow::Result<[u8; 32]> {
-        let exporter = self.exporter.lock().ok().and_then(|exporter| *exporter);
-        exporter.ok_or_else(|| anyhow::anyhow!("connection without exporter"))
+        Ok(self.exporter.read()?)
     }
 
     /// A request with the session attached.
@@ -94,22 +71,4 @@ impl Connection {
         }
         Ok(request)
     }
-}
-
-async fn dial(
-    host: &str,
-    port: u16,
-    config: Arc<rustls::ClientConfig>,
-    slot: &Mutex<Option<[u8; 32]>>,
-) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    let stream = tokio_rustls::TlsConnector::from(config).connect(tls::any_server_name(), stream).await?;
-    let connection = stream.get_ref().1;
-    tls::require_alpn(connection, tls::ALPN_OPERATOR).map_err(std::io::Error::other)?;
-    let exporter = tls::exporter(connection, EXPORTER_LABEL).map_err(std::io::Error::other)?;
-    if let Ok(mut slot) = slot.lock() {
-        *slot = Some(exporter);
-    }
-    Ok(TokioIo::new(stream))
 }

@@ -1,7 +1,6 @@
 //! Files that operators name: read with a cap, written whole or not at all.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::Read as _;
 use std::path::Path;
 
 use rap_runtime::exit::Fault;
@@ -37,15 +36,13 @@ pub(crate) fn read_text(path: &Path, cap: usize) -> anyhow::Result<String> {
 
 /// Creates a file that must not exist yet.
 pub(crate) fn create_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
-    let fault = |error: std::io::Error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::AlreadyExists => Reason::ResourceExists,
-            _ => Reason::StateIo,
-        };
-        Fault::new(reason, format!("{}: {error}", path.display()))
-    };
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(fault)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(fault)?;
-    Ok(())
+    Ok(rap_runtime::files::create_new(path, bytes, mode)?)
+}
+
+/// Writes a file that anybody may read; only `force` replaces one.
+pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
+    if !force {
+        return create_new(path, bytes, 0o644);
+    }
+    Ok(rap_runtime::files::write_atomic(path, bytes, 0o644)?)
 }

@@ -15,7 +15,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use rap_runtime::exit;
-use rap_types::Reason;
 
 pub use args::Cli;
 
@@ -38,12 +37,11 @@ pub fn main() -> ExitCode {
         Err(error) if error.is::<output::Unread>() => ExitCode::SUCCESS,
         Err(error) => {
             let error: &(dyn std::error::Error + 'static) = error.as_ref();
-            let reason = exit::reason_of(error);
             if json {
-                output::complain(&output::error_document(reason, &exit::message(error)));
+                output::complain(&exit::document(error));
             } else {
                 output::complain(&exit::line(error));
-                if let Some(reason) = reason {
+                if let Some(reason) = exit::reason_of(error) {
                     output::complain(&format!("  see: rapctl explain {reason}"));
                 }
             }
@@ -55,12 +53,7 @@ pub fn main() -> ExitCode {
 /// A command line that is none, or a call for help. Clap knows the texts and the exit status.
 fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && asks_for_json(std::env::args_os()) {
-        let text = error.to_string();
-        // Tips and usage follow the first paragraph.
-        let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
-        let first = first.join(" ");
-        let message = first.strip_prefix("error: ").unwrap_or(&first);
-        output::complain(&output::error_document(Some(Reason::RequestInvalid), message));
+        output::complain(&exit::usage_document(&error.to_string()));
     } else {
         // Its reader may be gone.
         let _unread = error.print();

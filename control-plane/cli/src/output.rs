@@ -110,11 +110,6 @@ pub(crate) fn complain(text: &str) {
     let _unread = writeln!(std::io::stderr(), "{shown}");
 }
 
-/// An error for a program: one line of JSON.
-pub(crate) fn error_document(code: Option<Reason>, message: &str) -> String {
-    json!({ "schema": "rap.error.v1", "code": code.map(Reason::code), "message": message }).to_string()
-}
-
 /// Names come from other hosts: no control characters reach the terminal.
 pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()

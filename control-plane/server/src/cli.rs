@@ -87,8 +87,21 @@ impl Settings {
     }
 }
 
-/// Runs one command to its end.
-pub async fn run(cli: Cli) -> ExitCode {
+/// Parses the command line, runs it, prints the error if any, and returns the exit status.
+pub async fn main() -> ExitCode {
+    let json = exit::asks_for_json(std::env::args_os());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            if json && error.use_stderr() {
+                eprintln!("{}", exit::usage_document(&error.to_string()));
+            } else {
+                // Its reader may be gone.
+                let _unread = error.print();
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
     let outcome = match cli.command {
         Command::Init { settings, json } => run_init(settings, json).await,
         Command::Serve { settings } => run_serve(settings).await,
@@ -99,7 +112,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            eprintln!("{}", exit::line(&fault));
+            eprintln!("{}", if json { exit::document(&fault) } else { exit::line(&fault) });
             exit::status(fault.reason.exit())
         }
     }

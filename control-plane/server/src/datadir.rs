@@ -72,15 +72,19 @@ impl DataDir {
         }
     }
 
-    /// Makes the directory (0755 under root, whose PostgreSQL account must pass; 0700 otherwise) and
-    /// fixes its mode.
-    pub fn create(&self, mode: AuthorityMode) -> Result<(), Fault> {
-        match self.mode()? {
-            Some(made) if made != mode => return self.require_mode(mode),
-            Some(_) => return Ok(()),
-            None => {}
+    /// Makes the directory (0755 under root, whose PostgreSQL account must pass; 0700 otherwise).
+    pub fn create(&self) -> Result<(), Fault> {
+        if self.mode()?.is_some() {
+            return Ok(());
         }
-        files::create_private_dir(&self.0).map_err(|error| fault(&error))?;
+        files::create_private_dir(&self.0).map_err(|error| fault(&error))
+    }
+
+    /// Fixes the mode for ever.
+    pub fn fix_mode(&self, mode: AuthorityMode) -> Result<(), Fault> {
+        if self.mode()?.is_some() {
+            return self.require_mode(mode);
+        }
         self.write(MODE, format!("{}\n", mode.as_str()).as_bytes(), 0o600)
     }
 
@@ -205,10 +209,12 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let data = DataDir::of(&config(&dir.path().join("data")));
             assert_eq!(data.require_mode(made).unwrap_err().reason, Reason::ConfigInvalid);
-            data.create(made).unwrap();
-            assert!(data.create(made).is_ok());
+            data.create().unwrap();
+            assert_eq!(data.mode().unwrap(), None);
+            data.fix_mode(made).unwrap();
+            assert!(data.create().and(data.fix_mode(made)).is_ok());
             assert!(data.require_mode(made).is_ok());
-            assert_eq!(data.create(other).unwrap_err().reason, Reason::AuthorityModeFixed);
+            assert_eq!(data.fix_mode(other).unwrap_err().reason, Reason::AuthorityModeFixed);
             assert_eq!(data.require_mode(other).unwrap_err().reason, Reason::AuthorityModeFixed);
         }
     }

@@ -1,6 +1,6 @@
 //! First run: data directory, keys, database, installation; in dev mode also root, owner, activation.
 //!
-//! Owns what is made once. A second run changes nothing and says so.
+//! Owns what is made once. A second run changes nothing and says so; a run that failed can be repeated.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,9 @@ pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
     }
     // The root key is looked at before anything is made.
     let root = match (config.mode, &config.root_key) {
-        (AuthorityMode::Strict, None) if !data.file("product-root.pub").exists() => {
+        (AuthorityMode::Strict, None)
+            if data.mode()?.is_none() || !data.file("product-root.pub").exists() =>
+        {
             return Err(Fault::new(Reason::SecretMissing, "strict mode needs --root-key FILE"));
         }
         (AuthorityMode::Dev, Some(_)) => {
@@ -68,7 +70,7 @@ pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
         let text = format!("control_urls: {url} has no port; give --control-url or a port to --listen");
         return Err(Fault::new(Reason::ConfigInvalid, text));
     }
-    data.create(config.mode)?;
+    data.create()?;
     if let Some(text) = root {
         data.write("product-root.pub", &text, 0o644)?;
     }
@@ -101,6 +103,11 @@ async fn make(
     }
     let now = Clock::new().now().wall;
     let dev = config.mode == AuthorityMode::Dev;
+    if let Some(row) = known.as_ref().filter(|row| row.installation.dev != dev) {
+        let made = if row.installation.dev { AuthorityMode::Dev } else { AuthorityMode::Strict };
+        let text = format!("the database holds an installation of {} mode", made.as_str());
+        return Err(Fault::new(Reason::AuthorityModeFixed, text));
+    }
     // A run that was killed is taken up where it stopped.
     let (row, request) = match known {
         Some(row) => (row.installation.clone(), row.installation.activation_request),
@@ -133,6 +140,8 @@ async fn make(
         made.activation_request = Some(path);
     }
     transaction.commit().await.map_err(|error| fault(rap_store::StoreError::from(error).into()))?;
+    // Last: until the installation exists, a run that failed may be repeated in either mode.
+    data.fix_mode(config.mode)?;
     data.write_settings(config)?;
     Ok(made)
 }

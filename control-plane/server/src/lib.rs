@@ -18,4 +18,3 @@ pub mod serve;
 pub mod sync;
 pub mod tasks;
 pub mod tls;
-mod transaction;

@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use rap_control_plane::cli::{Cli, run};
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    run(Cli::parse()).await
+    rap_control_plane::cli::main().await
 }

@@ -15,8 +15,11 @@ use rap_wire::v1::admin_server::AdminServer;
 use rap_wire::v1::enrollment_server::EnrollmentServer;
 use rap_wire::v1::node_sync_server::NodeSyncServer;
 use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tower::ServiceExt as _;
 
 use crate::auth::{KnownSessions, SourceRates};
 use crate::clusters::Clusters;
@@ -28,7 +31,7 @@ use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::admin::AdminService;
 use crate::grpc::enrollment::EnrollmentService;
 use crate::grpc::sync::SyncService;
-use crate::grpc::{Failure, Guard, GuardRules, Offered};
+use crate::grpc::{Failure, Guard, GuardRules, Offered, Unknown};
 use crate::http::serve_metrics;
 use crate::installation::Installation;
 use crate::sync::{Directory, Sessions};
@@ -173,16 +176,21 @@ fn operator_router(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Router {
         .timeout(control.config.limits.request_timeout + GRACE)
         .max_connection_age(age)
         .max_connection_age_grace(control.config.limits.request_timeout)
-        .add_service(guarded_enrollment(control, rates))
-        .add_service(guarded_admin(control, rates))
-        .add_service(guarded_sync(control, rates))
+        .add_routes(services(control, rates))
 }
 
 fn node_router(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Router {
-    server(control)
-        .add_service(guarded_sync(control, rates))
-        .add_service(guarded_enrollment(control, rates))
+    server(control).add_routes(services(control, rates))
+}
+
+/// Every service behind its guard, on every kind of connection: the guard says where each is offered.
+fn services(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Routes {
+    let known = Routes::new(guarded_enrollment(control, rates))
         .add_service(guarded_admin(control, rates))
+        .add_service(guarded_sync(control, rates));
+    let unknown = Guard::new(Unknown, rules(control, rates, Offered::ToAll));
+    let unknown = unknown.map_request(|request: http::Request<_>| request.map(Body::new));
+    known.into_axum_router().fallback_service(unknown).into()
 }
 
 fn server(_: &Arc<Control>) -> Server {

@@ -43,6 +43,7 @@ macro_rules! transact {
                 Ok(transaction) => transaction,
                 Err(error) => break Err(error.into()),
             };
+            #[allow(unused_braces)]
             let outcome = async {
                 let $connection: &mut $crate::PgConnection = &mut transaction;
                 $work

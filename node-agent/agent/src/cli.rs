@@ -90,6 +90,9 @@ pub struct Verify {
 pub struct Export {
     /// File to write
     pub file: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `config`.

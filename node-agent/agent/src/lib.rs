@@ -25,7 +25,19 @@ pub use cli::Cli;
 
 /// Parses the command line, runs it, prints the error if any, and returns the exit status.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let json = exit::asks_for_json(std::env::args_os());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            if json && error.use_stderr() {
+                eprintln!("{}", exit::usage_document(&error.to_string()));
+            } else {
+                // Its reader may be gone.
+                let _unread = error.print();
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -36,7 +48,7 @@ pub fn main() -> ExitCode {
     match runtime.block_on(commands::run(cli)) {
         Ok(code) => exit::status(code),
         Err(fault) => {
-            eprintln!("{}", exit::line(&fault));
+            eprintln!("{}", if json { exit::document(&fault) } else { exit::line(&fault) });
             exit::status(exit::code_of(&fault))
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rap_contract::Signer;
 use rap_node::{ContactFacts, Node, NodeSettings};
+use rap_runtime::dial::ControlUrl;
 use rap_runtime::tls::LeafSlot;
 use rap_runtime::{Clock, Fault, TaskGroup, boot_id};
 use rap_state::{Cache, CacheLimits, MembershipName};
@@ -16,7 +17,7 @@ use rap_types::{Capability, Reason};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::control::{CertificateTask, ControlUrl, Pause, TrustedTime, UplinkTask};
+use crate::control::{CertificateTask, Pause, TrustedTime, UplinkTask};
 use crate::dataplane::{DataplaneTask, Launch};
 use crate::driver::{Driver, Ears, Mouths, Request};
 use crate::fault::state_fault;

@@ -1,4 +1,4 @@
-//! From an error to the process exit code. The codes are rap-types'; this file only finds them.
+//! From an error to what a program prints and returns. The codes are rap-types'; this file only finds them.
 
 use std::error::Error;
 use std::io;
@@ -68,6 +68,29 @@ pub fn line(error: &(dyn Error + 'static)) -> String {
     }
 }
 
+/// One line of JSON for programs, schema `rap.error.v1`.
+pub fn document(error: &(dyn Error + 'static)) -> String {
+    error_document(reason_of(error), &message(error))
+}
+
+/// The document of a command line that does not parse; `text` is what the parser says to people.
+pub fn usage_document(text: &str) -> String {
+    // Tips and usage follow the first paragraph.
+    let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let first = first.join(" ");
+    error_document(Some(Reason::RequestInvalid), first.strip_prefix("error: ").unwrap_or(&first))
+}
+
+/// Whether a command line, parsed or not, asks for JSON by `--json`.
+pub fn asks_for_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    arguments.skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+fn error_document(code: Option<Reason>, message: &str) -> String {
+    serde_json::json!({ "schema": "rap.error.v1", "code": code.map(Reason::code), "message": message })
+        .to_string()
+}
+
 /// What happened and why, without the code: `message: cause`.
 pub fn message(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -121,6 +144,23 @@ mod tests {
     #[test]
     fn an_error_without_a_reason_is_generic() {
         assert_eq!(code_of(&std::fmt::Error), ExitCode::Generic);
+    }
+
+    #[test]
+    fn a_program_gets_code_and_message_as_one_line() {
+        let error = Outer(Fault::new(Reason::ConfigInvalid, "two\nlines"));
+        let expected = r#"{"code":"config.invalid","message":"start: two\nlines","schema":"rap.error.v1"}"#;
+        assert_eq!(document(&error), expected);
+        let usage = usage_document("error: unexpected argument '--x' found\n\nUsage: program");
+        assert!(usage.contains(r#""message":"unexpected argument '--x' found""#), "{usage}");
+    }
+
+    #[test]
+    fn json_is_asked_for_by_a_flag_and_not_by_an_operand() {
+        let asks = |line: &str| asks_for_json(line.split(' ').map(Into::into));
+        assert!(asks("program status --json"));
+        assert!(!asks("program status"));
+        assert!(!asks("--json status -- --json"));
     }
 
     #[test]

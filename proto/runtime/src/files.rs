@@ -72,6 +72,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
     sync_parent(path)
 }
 
+/// Writes a file that does not exist yet. After an error there is none, unless it was there before.
+pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(at(path))?;
+    if let Err(error) = fill(&mut file, bytes, mode) {
+        // Half a file is worth less than none.
+        let _ = fs::remove_file(path);
+        return Err(at(path)(error));
+    }
+    sync_parent(path)
+}
+
 /// Makes `path` a directory that only its owner may enter (0700); parents keep the umask's mode.
 /// An existing directory is narrowed; a symbolic link or somebody else's directory is refused.
 pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
@@ -165,6 +176,9 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> FileError + '_ {
 }
 
 fn io_reason(error: &io::Error) -> Reason {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return Reason::ResourceExists;
+    }
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOSPC | Errno::EDQUOT) => Reason::StateNoSpace,
         Some(Errno::EROFS | Errno::EACCES | Errno::EPERM) => Reason::StateReadOnly,
@@ -181,6 +195,16 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_file_does_not_replace_an_old_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("export");
+        create_new(&path, b"first", 0o600).unwrap();
+        let error = create_new(&path, b"second", 0o600).unwrap_err();
+        assert_eq!(error.reason(), Reason::ResourceExists);
+        assert_eq!((fs::read(&path).unwrap().as_slice(), mode(&path)), (b"first".as_slice(), 0o600));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! when to reconnect belong to the crates that use it.
 
 pub mod clock;
+#[cfg(feature = "dial")]
+pub mod dial;
 pub mod exit;
 pub mod files;
 pub mod metrics;

@@ -128,7 +128,7 @@ fn foreign_reason(status: &Status) -> Reason {
         Code::Aborted => Reason::RequestConflict,
         Code::PermissionDenied => Reason::GrantMissing,
         Code::Unauthenticated => Reason::SessionMissing,
-        Code::Unimplemented => Reason::ChannelWrong,
+        Code::Unimplemented => Reason::RequestUnimplemented,
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Reason::ServerInternal,
     }
 }

@@ -24,6 +24,8 @@ pub enum RpcStatus {
     FailedPrecondition,
     /// 10
     Aborted,
+    /// 12
+    Unimplemented,
     /// 13
     Internal,
     /// 14
@@ -46,6 +48,7 @@ impl RpcStatus {
             Self::ResourceExhausted => 8,
             Self::FailedPrecondition => 9,
             Self::Aborted => 10,
+            Self::Unimplemented => 12,
             Self::Internal => 13,
             Self::Unavailable => 14,
             Self::DataLoss => 15,
@@ -64,6 +67,7 @@ impl RpcStatus {
             Self::ResourceExhausted => 429,
             Self::FailedPrecondition => 412,
             Self::Internal | Self::DataLoss => 500,
+            Self::Unimplemented => 501,
             Self::Unavailable => 503,
             Self::Unauthenticated => 401,
         }
@@ -78,7 +82,7 @@ impl RpcStatus {
             Self::AlreadyExists | Self::Aborted | Self::FailedPrecondition => ExitCode::Conflict,
             Self::PermissionDenied | Self::Unauthenticated => ExitCode::Denied,
             Self::ResourceExhausted | Self::Unavailable => ExitCode::Unreachable,
-            Self::Internal => ExitCode::Generic,
+            Self::Unimplemented | Self::Internal => ExitCode::Generic,
             Self::DataLoss => ExitCode::VerificationFailed,
         }
     }
@@ -131,6 +135,7 @@ reasons! {
     // general
     RequestInvalid "request.invalid" InvalidArgument same false "A field is missing or malformed. The message names it."
     RequestTooLarge "request.too_large" ResourceExhausted Usage false "The message exceeds the size limit of this call."
+    RequestUnimplemented "request.unimplemented" Unimplemented same false "This server has no such service or method. Update the older side."
     RequestTimeout "request.timeout" DeadlineExceeded same true "The deadline passed before the answer. Try again."
     RequestConflict "request.conflict" Aborted same true "Another change happened at the same time. Try again."
     ResourceNotFound "resource.not_found" NotFound same false "There is no such thing, or you may not see it."

@@ -1,20 +1,18 @@
 //! Connections to the control plane from a chosen source address.
 //!
-//! Owns sockets and handshakes; the TLS configurations are the product's.
+//! Owns the rule that a line is one connection; dialling is the product's.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hyper_util::rt::TokioIo;
 use rap_contract::EXPORTER_LABEL;
-use rap_runtime::tls;
+use rap_runtime::dial::{ControlUrl, Dial, ExporterSlot};
 use rustls::ClientConfig;
-use tokio::net::TcpSocket;
-use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 
 /// One connection: gRPC over TLS, and what binds proofs to it.
 #[derive(Debug)]
@@ -35,31 +33,18 @@ pub async fn dial(
     config: Arc<ClientConfig>,
     protocol: &'static [u8],
 ) -> Result<Line> {
-    let line = tokio::time::timeout(DEADLINE, connect(server, source, config, protocol)).await;
-    line.context("no connection in time")?.with_context(|| format!("connect {source} to {server}"))
-}
-
-async fn connect(
-    server: SocketAddr,
-    source: IpAddr,
-    config: Arc<ClientConfig>,
-    protocol: &'static [u8],
-) -> Result<Line> {
-    let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.bind(SocketAddr::new(source, 0))?;
-    let stream = socket.connect(server).await?;
-    stream.set_nodelay(true)?;
-    let stream = TlsConnector::from(config).connect(tls::any_server_name(), stream).await?;
-    let connection = stream.get_ref().1;
-    tls::require_alpn(connection, protocol)?;
-    let exporter = tls::exporter(connection, EXPORTER_LABEL)?;
-    let once = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
-    let connector = tower::service_fn(move |_: Uri| {
-        let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();
-        std::future::ready(stream.ok_or_else(|| io::Error::other("a line is not dialled again")))
+    let exporter = ExporterSlot::new(EXPORTER_LABEL);
+    let (slot, dialled) = (exporter.clone(), Arc::new(AtomicBool::new(false)));
+    let dial = Dial { source: Some(source), ..Dial::new(config, protocol, DEADLINE) };
+    let url = ControlUrl::at(server);
+    let opened = dial.open(&url, move |connection| {
+        if dialled.swap(true, Ordering::Relaxed) {
+            return Err(io::Error::other("a line is not dialled again"));
+        }
+        slot.fill(connection)
     });
-    let channel = Endpoint::from_static("http://control").connect_with_connector(connector).await?;
-    Ok(Line { channel, exporter })
+    let channel = opened.await.with_context(|| format!("connect {source} to {server}"))?;
+    Ok(Line { channel, exporter: exporter.read()? })
 }
 
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -62,11 +62,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             shown(&connection.admin.node_update(request).await.map_err(Refusal::from)?.into_inner())
                 .print(global)
         }
-        Command::Export { node, cluster, out } => {
+        Command::Export { node, cluster, out, force } => {
             let request = connection.request(v1::NodeRef { cluster, node })?;
             let export =
                 connection.admin.node_export(request).await.map_err(Refusal::from)?.into_inner().export;
-            files::create_new(&out, &export, 0o644)?;
+            files::write(&out, &export, force)?;
             Answer::new("rap.export.v1", json!({ "file": out, "bytes": export.len() }))
                 .table(&["PROPERTY", "VALUE"], 0, properties(&[("file", out.display().to_string())]))
                 .next(format!("rapctl verify {} --root product-root.pub", out.display()))

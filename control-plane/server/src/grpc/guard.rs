@@ -32,6 +32,8 @@ pub enum Offered {
     ToOperators,
     /// Nodes.
     ToNodes,
+    /// Both.
+    ToAll,
 }
 
 /// The rules of one service.
@@ -123,8 +125,8 @@ impl GuardRules {
             return Err(refuse(Reason::ChannelWrong, "connection without a channel"));
         };
         match (self.offered, channel.kind()) {
-            (Offered::ToNodes, ChannelKind::Node(_)) => return Ok(Admitted::Known),
-            (Offered::ToOperators, ChannelKind::Operator) => {}
+            (Offered::ToNodes | Offered::ToAll, ChannelKind::Node(_)) => return Ok(Admitted::Known),
+            (Offered::ToOperators | Offered::ToAll, ChannelKind::Operator) => {}
             (Offered::ToNodes, ChannelKind::Operator) | (Offered::ToOperators, ChannelKind::Node(_)) => {
                 return Err(refuse(Reason::ChannelWrong, "this service is not offered on this connection"));
             }
@@ -142,12 +144,13 @@ impl GuardRules {
 }
 
 impl GuardRules {
-    /// The transport refuses bodies that are no message before a handler sees them, without a code
-    /// of ours: they get one here.
+    /// The transport refuses bodies that are no message and methods that do not exist before a handler
+    /// sees them, without a code of ours: they get one here.
     fn named(&self, response: http::Response<Body>, request_id: RequestId) -> http::Response<Body> {
         let headers = response.headers();
         let reason = match headers.get(Status::GRPC_STATUS).map(http::HeaderValue::as_bytes) {
             Some(b"11") => Reason::RequestTooLarge,
+            Some(b"12") => Reason::RequestUnimplemented,
             Some(b"13") => Reason::RequestInvalid,
             _ => return response,
         };
@@ -155,8 +158,13 @@ impl GuardRules {
             return response;
         }
         self.metrics.rejected(reason);
-        let said = Status::from_header_map(headers).map(|status| status.message().to_owned());
-        refuse(reason, said.unwrap_or_default(), request_id).into_http()
+        let said = match reason {
+            Reason::RequestUnimplemented => "this server has no such service or method".to_owned(),
+            _ => {
+                Status::from_header_map(headers).map(|status| status.message().to_owned()).unwrap_or_default()
+            }
+        };
+        refuse(reason, said, request_id).into_http()
     }
 }
 

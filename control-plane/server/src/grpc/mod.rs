@@ -6,7 +6,9 @@ mod call;
 pub mod enrollment;
 mod guard;
 pub mod sync;
+mod unknown;
 
 pub use answer::Failure;
 pub use call::{Actor, Call, audit, authorize};
 pub use guard::{Guard, GuardRules, Offered, request_id};
+pub use unknown::Unknown;

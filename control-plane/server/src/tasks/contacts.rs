@@ -8,7 +8,6 @@ use rap_store::{Contact, StoreError, node_contacts_record};
 use rap_types::NodeId;
 
 use crate::control::Control;
-use crate::transaction::transaction;
 
 /// The latest contact of each node that is not written yet; bounded by the number of nodes.
 #[derive(Debug, Default)]
@@ -35,9 +34,10 @@ pub async fn record_contacts(control: Arc<Control>) {
         };
         let contacts = control.contacts.take();
         if !contacts.is_empty() {
-            let written: Result<(), StoreError> = transaction!(control.store.system(), connection => {
-                node_contacts_record(connection, &contacts).await
-            });
+            let written: Result<(), StoreError> = rap_store::transact!(
+                control.store.system(),
+                |connection| node_contacts_record(connection, &contacts).await
+            );
             if let Err(error) = written {
                 tracing::debug!(%error, "contacts were not written");
             }

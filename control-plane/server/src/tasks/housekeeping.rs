@@ -8,7 +8,6 @@ use rap_store::{PgConnection, StoreError, heads_prune, idempotency_expire, outbo
 use crate::auth::SourceRates;
 use crate::clusters::Cluster;
 use crate::control::Control;
-use crate::transaction::transaction;
 
 /// Runs until the group is cancelled.
 pub async fn keep_house(control: Arc<Control>, rates: Arc<SourceRates>) {
@@ -27,7 +26,7 @@ pub async fn keep_house(control: Arc<Control>, rates: Arc<SourceRates>) {
 
 async fn sweep(control: &Control) -> Result<(), StoreError> {
     let clusters = control.clusters.all();
-    transaction!(control.store.system(), connection => remove(connection, &clusters).await)
+    rap_store::transact!(control.store.system(), |connection| { remove(connection, &clusters).await })
 }
 
 async fn remove(connection: &mut PgConnection, clusters: &[Arc<Cluster>]) -> Result<(), StoreError> {

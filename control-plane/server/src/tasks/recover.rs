@@ -7,7 +7,6 @@ use rap_types::{Incarnation, RequestId};
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::{Failure, audit};
-use crate::transaction::transaction;
 
 /// Stops serving incarnations up to `seen`, raises the cluster's above it, and wakes its publisher.
 pub async fn raise_incarnation(
@@ -19,7 +18,7 @@ pub async fn raise_incarnation(
     let now = control.clock.now().wall;
     let incarnation = next_incarnation(seen.0, now);
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let raised: Result<bool, Failure> = transaction!(control.store.system(), connection => {
+    let raised: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
         write(control, connection, cluster, incarnation, call).await
     });
     if raised? {

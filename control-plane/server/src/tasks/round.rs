@@ -17,7 +17,6 @@ use rap_wire::v1;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::sync::Published;
-use crate::transaction::transaction;
 
 /// Why a round published nothing.
 #[derive(Debug, thiserror::Error)]
@@ -116,9 +115,10 @@ async fn store(
     let new =
         NewHeadRow { cluster: cluster.id, order, envelope, root: facts.root, digest: verified.digest() };
     let leaves = changed_leaves(&planned, order);
-    let outcome: Result<HeadInsert, RoundError> = transaction!(control.store.system(), connection => {
-        insert(connection, &new, &leaves).await
-    });
+    let outcome: Result<HeadInsert, RoundError> =
+        rap_store::transact!(control.store.system(), |connection| {
+            insert(connection, &new, &leaves).await
+        });
     match outcome? {
         HeadInsert::Inserted => {
             control.metrics.head_signed();

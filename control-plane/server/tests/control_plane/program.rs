@@ -92,6 +92,32 @@ fn strict_mode_needs_a_root_that_is_a_key() {
 }
 
 #[test]
+fn an_init_that_failed_can_be_repeated_in_either_mode() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let root = directory.path().join("root.pub");
+    let key = Signer::generate(&mut rand::rng()).public();
+    std::fs::write(&root, PublicKeyFile::of("product-root", key).text()).unwrap();
+    let init = ["init", "--json", "--data-dir", text(&data), "--listen", "127.0.0.1:8443"];
+    // Nobody listens there: the database is what fails, after the directory was made.
+    let without = ["--database-url", "postgres://rap@127.0.0.1:1/rap"];
+    let strict = ["--root-key", text(&root)];
+    let dev = ["--authority-mode", "dev"];
+    for mode in [&strict[..], &dev, &strict] {
+        let output = run(&[&init[..], mode, &without].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(6), "{said}");
+        let document: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+        assert_eq!(document["schema"], "rap.error.v1");
+        assert_eq!(document["code"], "store.unavailable");
+        assert!(!data.join("authority-mode").exists());
+    }
+    let root_named_again = run(&[&init[..], &without].concat());
+    let said = String::from_utf8(root_named_again.stderr).unwrap();
+    assert!(said.contains("secret.missing"), "a root from another attempt is not trusted: {said}");
+}
+
+#[test]
 fn a_data_directory_keeps_its_mode() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");

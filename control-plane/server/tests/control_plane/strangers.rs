@@ -171,6 +171,37 @@ async fn bodies_that_are_no_message_are_refused_with_a_code() {
 }
 
 #[tokio::test]
+async fn services_and_methods_that_do_not_exist_are_refused_with_a_code_and_counted_by_the_rate() {
+    let world = World::dev_with(|raw| {
+        raw.unauthenticated_per_second = Some(1);
+        raw.unauthenticated_burst = Some(3);
+    })
+    .await;
+    for path in ["/rap.fabric.v1.Admin/NoSuch", "/rap.fabric.v1.NoSuch/Method", "/nonsense"] {
+        let channel = world.line().await.channel;
+        let request = || {
+            http::Request::post(path)
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(tonic::body::Body::empty())
+                .unwrap()
+        };
+        let mut reasons = Vec::new();
+        for _ in 0..6 {
+            let answer = tower::ServiceExt::oneshot(channel.clone(), request()).await.unwrap();
+            let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+            assert!(!status.details().is_empty(), "{path}: {status:?}");
+            reasons.push((status.code(), reason(status)));
+        }
+        let unimplemented = (tonic::Code::Unimplemented, Reason::RequestUnimplemented);
+        assert_eq!(reasons[0], unimplemented, "{path}");
+        let limited = (tonic::Code::ResourceExhausted, Reason::RateLimited);
+        assert_eq!(reasons.last(), Some(&limited), "{path}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn without_a_session_only_the_open_calls_answer() {
     let world = World::dev().await;
     let mut admin = world.admin().await;

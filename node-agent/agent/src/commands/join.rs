@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use rap_contract::{JoinTokenText, KeySet, PublicKey, Signer, Verified, VerifiedBootstrap, verify};
+use rap_runtime::dial::ControlUrl;
 use rap_runtime::{Clock, Fault, Secret};
 use rap_state::{Credentials, Identity, IdentityStore, MembershipDir, SignedBytes};
 use rap_trust::{
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 use super::pretty;
 use crate::cli::Join;
 use crate::config::{Config, is_node_name};
-use crate::control::{ControlUrl, EnrollmentLine, TrustedTime};
+use crate::control::{EnrollmentLine, TrustedTime};
 use crate::fault::{refused, state_fault};
 use crate::local::LocalClient;
 use crate::membership::{Enrollment, Nonce, keys_of, wireguard_public};

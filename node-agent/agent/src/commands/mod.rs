@@ -33,7 +33,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
         Command::Status(form) => status::run(&config, form.json).await,
         Command::Snapshot(Snapshot::Show(form)) => snapshot::show(&config, form.json).await,
         Command::Snapshot(Snapshot::Verify(verify)) => snapshot::verify(&config, verify).await,
-        Command::Snapshot(Snapshot::Export(export)) => snapshot::export(&config, &export.file).await,
+        Command::Snapshot(Snapshot::Export(export)) => snapshot::export(&config, &export).await,
         Command::Check(form) => check::run(&config, form.json).await,
         Command::Config(_) => {
             println!("{}", effective(&config, &layers));

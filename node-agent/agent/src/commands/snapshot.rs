@@ -8,7 +8,7 @@ use rap_contract::{
 };
 use rap_runtime::Fault;
 use rap_runtime::clock::Clock;
-use rap_runtime::files::{read_capped, write_atomic};
+use rap_runtime::files::{create_new, read_capped, write_atomic};
 use rap_state::{Cache, CacheLimits};
 use rap_trust::{Acceptor, Freshness, StoredSnapshot};
 use rap_types::{ExitCode, Reason};
@@ -16,7 +16,7 @@ use rap_wire::v1;
 use serde_json::{Value, json};
 
 use super::pretty;
-use crate::cli::Verify;
+use crate::cli::{Export, Verify};
 use crate::config::Config;
 use crate::fault::{refused, state_fault};
 use crate::local::LocalClient;
@@ -117,10 +117,11 @@ pub(super) async fn verify(config: &Config, verify: Verify) -> Result<ExitCode, 
 }
 
 /// Writes the snapshot with its chain.
-pub(super) async fn export(config: &Config, file: &Path) -> Result<ExitCode, Fault> {
+pub(super) async fn export(config: &Config, export: &Export) -> Result<ExitCode, Fault> {
     let found = find(config).await?;
-    write_atomic(file, &found.export, 0o644)
-        .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    let file = &export.file;
+    let write = if export.force { write_atomic } else { create_new };
+    write(file, &found.export, 0o644).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
     println!("{} bytes written to {}", found.export.len(), file.display());
     eprintln!("next: rapctl verify {} --root product-root.pub", file.display());
     Ok(ExitCode::Ok)

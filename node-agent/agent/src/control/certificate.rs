@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::Signer;
+use rap_runtime::dial::ControlUrl;
 use rap_runtime::tls::{self, ClusterTrust, TrustStore};
 use rap_runtime::{Clock, Fault};
 use rap_trust::certificate::{self, CertificateSubject};
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{ControlUrl, EnrollmentLine, TrustedTime};
+use super::{EnrollmentLine, TrustedTime};
 use crate::membership::Leaf;
 
 /// Who asks for certificates, and whom it believes.

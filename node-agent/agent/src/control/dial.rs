@@ -1,99 +1,17 @@
-//! Connections to the control plane: our TLS below, gRPC above, one connection per channel.
+//! The connection of an applicant or of a node that renews: one challenge, and the calls bound to it.
 //!
-//! Owns URLs, dialling and the exporter. Refuses to own retries.
+//! Refuses to own dialling and retries.
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use rap_contract::EXPORTER_LABEL;
+use rap_runtime::dial::{ControlUrl, Dial, ExporterSlot};
 use rap_runtime::tls::{self, Pins};
 use rap_runtime::{Fault, Refusal};
 use rap_types::{Digest, Reason, Wall};
 use rap_wire::v1;
 use rap_wire::v1::enrollment_client::EnrollmentClient;
-use rustls::ClientConfig;
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
-use tonic::transport::{Channel, Endpoint, Uri};
-
-/// A control URL that can be dialled: `https://HOST[:PORT]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlUrl {
-    text: String,
-    host: String,
-    port: u16,
-}
-
-impl ControlUrl {
-    /// Reads a URL.
-    ///
-    /// # Errors
-    /// `request.invalid`.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
-        let invalid = || Fault::new(Reason::RequestInvalid, "a control URL is https://HOST:PORT");
-        let uri: Uri = text.parse().map_err(|_| invalid())?;
-        if uri.scheme_str() != Some("https") || uri.path().len() > 1 || uri.query().is_some() {
-            return Err(invalid());
-        }
-        let host = uri.host().ok_or_else(invalid)?.trim_matches(['[', ']']).to_owned();
-        Ok(Self { text: text.to_owned(), host, port: uri.port_u16().unwrap_or(DEFAULT_PORT) })
-    }
-
-    /// The URL as written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// Opens one channel under `config`; `seen` gets every finished handshake.
-    pub(super) async fn open(
-        &self,
-        config: Arc<ClientConfig>,
-        protocol: &'static [u8],
-        timeout: Duration,
-        seen: impl Fn(&rustls::ClientConnection) -> io::Result<()> + Clone + Send + Sync + 'static,
-    ) -> Result<Channel, Fault> {
-        let (host, port) = (self.host.clone(), self.port);
-        let connector = tower::service_fn(move |_: Uri| {
-            let (host, config, seen) = (host.clone(), config.clone(), seen.clone());
-            async move {
-                let stream = handshake(&host, port, config, protocol).await?;
-                seen(stream.get_ref().1)?;
-                Ok::<_, io::Error>(TokioIo::new(stream))
-            }
-        });
-        // TLS is ours, below; the URI given here only fills the request's authority.
-        let endpoint = Endpoint::from_static("http://control")
-            .connect_timeout(timeout)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        let connected = tokio::time::timeout(timeout, endpoint.connect_with_connector(connector)).await;
-        let failed = |reason, text: &str| Fault::new(reason, format!("{}: {text}", self.text));
-        match connected {
-            Err(_) => Err(failed(Reason::RequestTimeout, "no connection in time")),
-            Ok(Err(error)) => {
-                let refusal = Refusal::from_transport(&error);
-                Err(failed(refusal.reason, &refusal.message))
-            }
-            Ok(Ok(channel)) => Ok(channel),
-        }
-    }
-}
-
-async fn handshake(
-    host: &str,
-    port: u16,
-    config: Arc<ClientConfig>,
-    protocol: &[u8],
-) -> io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    let stream = tokio_rustls::TlsConnector::from(config).connect(tls::any_server_name(), stream).await?;
-    tls::require_alpn(stream.get_ref().1, protocol).map_err(io::Error::other)?;
-    Ok(stream)
-}
+use tonic::transport::Channel;
 
 /// A connection of an applicant, with the challenge that lives in it.
 pub struct EnrollmentLine {
@@ -117,22 +35,16 @@ impl EnrollmentLine {
     ) -> Result<Self, Fault> {
         let config = tls::operator_client(Pins::one(pin), time)
             .map_err(|error| Fault::new(Reason::ServerUnreachable, error.to_string()))?;
-        let slot: Arc<Mutex<Option<[u8; 32]>>> = Arc::default();
+        let slot = ExporterSlot::new(EXPORTER_LABEL);
         let filled = slot.clone();
-        let channel = url
-            .open(config, tls::ALPN_OPERATOR, timeout, move |connection| {
-                let exporter = tls::exporter(connection, EXPORTER_LABEL).map_err(io::Error::other)?;
-                *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(exporter);
-                Ok(())
-            })
+        let channel = dial(config, tls::ALPN_OPERATOR, timeout)
+            .open(url, move |connection| filled.fill(connection))
             .await?;
         let mut client = EnrollmentClient::new(channel)
             .max_decoding_message_size(MESSAGE_CAP)
             .max_encoding_message_size(MESSAGE_CAP);
         let challenge = called(timeout, client.challenge(v1::EnrollmentChallengeRequest {})).await?;
-        let exporter = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let exporter =
-            exporter.ok_or(Fault::new(Reason::ServerUnreachable, "connection without exporter"))?;
+        let exporter = slot.read()?;
         let server_time = Wall(challenge.server_time_ms);
         Ok(Self { client, exporter, nonce: challenge.nonce, server_time, timeout })
     }
@@ -170,6 +82,15 @@ impl EnrollmentLine {
     }
 }
 
+/// How the agent dials: an idle connection is pinged, so that a silent server is noticed.
+pub(super) fn dial(
+    config: std::sync::Arc<rustls::ClientConfig>,
+    protocol: &'static [u8],
+    timeout: Duration,
+) -> Dial {
+    Dial { keep_alive: Some(KEEP_ALIVE), ..Dial::new(config, protocol, timeout) }
+}
+
 async fn called<T>(
     timeout: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
@@ -184,22 +105,5 @@ async fn called<T>(
     }
 }
 
-const DEFAULT_PORT: u16 = 8443;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const MESSAGE_CAP: usize = 256 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_https_urls_of_a_server_are_dialled() {
-        let url = ControlUrl::parse("https://control.example:9443").unwrap();
-        assert_eq!((url.host.as_str(), url.port), ("control.example", 9443));
-        assert_eq!(ControlUrl::parse("https://[::1]").unwrap().host, "::1");
-        assert_eq!(ControlUrl::parse("https://a/").unwrap().port, DEFAULT_PORT);
-        for bad in ["http://a", "https://a/x", "https://a?x=1", "a:8443", ""] {
-            assert_eq!(ControlUrl::parse(bad).unwrap_err().reason, Reason::RequestInvalid, "{bad}");
-        }
-    }
-}

@@ -6,6 +6,6 @@ mod time;
 mod uplink;
 
 pub use certificate::CertificateTask;
-pub use dial::{ControlUrl, EnrollmentLine};
+pub use dial::EnrollmentLine;
 pub use time::TrustedTime;
 pub use uplink::{Pause, Stream, UplinkEvent, UplinkTask};

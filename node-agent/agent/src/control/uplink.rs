@@ -2,11 +2,11 @@
 //!
 //! Owns dialling, backoff and the two queues of a stream. Refuses to read messages: the driver does.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use rap_runtime::dial::ControlUrl;
 use rap_runtime::tls::{self, LeafSlot, Pins};
 use rap_runtime::{Fault, Refusal};
 use rap_types::{Digest, Reason};
@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{ControlUrl, TrustedTime};
+use super::TrustedTime;
+use super::dial::dial;
 
 /// An open stream. Dropping it ends the stream.
 #[derive(Debug)]
@@ -142,8 +143,7 @@ impl UplinkTask {
         let unreachable = |text: String| Fault::new(Reason::ServerUnreachable, text);
         let config = tls::node_client(Pins::one(self.pin), &self.leaf, Arc::new(self.time.clone()))
             .map_err(|error| unreachable(error.to_string()))?;
-        let accept = |_: &rustls::ClientConnection| -> io::Result<()> { Ok(()) };
-        let channel = url.open(config, tls::ALPN_NODE, self.timeout, accept).await?;
+        let channel = dial(config, tls::ALPN_NODE, self.timeout).open(url, |_| Ok(())).await?;
         let mut client = NodeSyncClient::new(channel)
             .max_decoding_message_size(MESSAGE_CAP)
             .max_encoding_message_size(MESSAGE_CAP);

@@ -98,9 +98,28 @@ async fn snapshot_commands_work_with_and_without_an_agent_and_find_damage() {
     let again = host.dir.path().join("again.rap");
     host.run(&["snapshot", "export", again.to_str().unwrap()]).await.expect(0);
     assert_eq!(std::fs::read(&export).unwrap(), std::fs::read(&again).unwrap());
+    std::fs::write(&again, "somebody's file").unwrap();
+    let taken = host.run(&["snapshot", "export", again.to_str().unwrap()]).await.expect(5);
+    assert!(taken.err().contains("error[resource.exists]"), "{}", taken.err());
+    assert_eq!(std::fs::read(&again).unwrap(), b"somebody's file");
+    host.run(&["snapshot", "export", "--force", again.to_str().unwrap()]).await.expect(0);
+    assert_eq!(std::fs::read(&export).unwrap(), std::fs::read(&again).unwrap());
     let check = host.run(&["check", "--json"]).await;
     let text = check.out();
     assert!(text.contains("chain and snapshot 1.1.0 verify"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_json_an_error_is_one_line_with_its_code() {
+    let host = Host::new();
+    for (arguments, exit, code) in [
+        (&["snapshot", "show", "--json"][..], 3, "membership.absent"),
+        (&["status", "--json", "--no-such-option"], 2, "request.invalid"),
+    ] {
+        let refused = host.run(arguments).await.expect(exit);
+        let document: serde_json::Value = serde_json::from_str(refused.err().trim()).unwrap();
+        assert_eq!((&document["schema"], &document["code"]), (&"rap.error.v1".into(), &code.into()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,6 @@ use crate::certificates::Authority;
 use crate::clusters::insert_cluster;
 use crate::control::Control;
 use crate::grpc::{Actor, Failure, audit};
-use crate::transaction::transaction;
 
 pub(super) async fn create(
     control: &Arc<Control>,
@@ -31,7 +30,7 @@ pub(super) async fn create(
         create_cluster(facts.id, &control.installation.authority, facts.dev, &order, now, &mut rand::rng())?;
     let serial = ids::random(&mut rand::rng());
     let ca = Authority::generate(&format!("RAP cluster {}", new.id), now, serial)?;
-    let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
+    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
         write(control, connection, actor, &new, &order, &ca).await
     });
     done?;

@@ -13,7 +13,6 @@ use rap_wire::v1;
 
 use crate::control::Control;
 use crate::grpc::{Actor, Call, Failure, audit};
-use crate::transaction::transaction;
 
 pub(super) async fn challenge(
     control: &Arc<Control>,
@@ -54,7 +53,7 @@ pub(super) async fn activate(
     let operator = new_operator(grant, now);
     let manifest = &request.activation_manifest;
     let pen = control.pen.of_device(call.device(Some(&grant.key)));
-    let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
+    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
         consume(connection, &pen, manifest, &terms.request_nonce, &operator, &session, call).await
     });
     done?;
@@ -107,7 +106,7 @@ pub(super) async fn login(
     let session = new_session(control, grant);
     let operator = new_operator(grant, control.clock.now().wall);
     let pen = control.pen.of_device(call.device(Some(&grant.key)));
-    let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
+    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
         begin_session(connection, &pen, &grant.key, &operator, &session, call).await
     });
     done?;
@@ -145,9 +144,8 @@ pub(super) async fn logout(
     actor: &Actor,
     _: v1::LogoutRequest,
 ) -> Result<v1::LogoutAnswer, Failure> {
-    let done: Result<(), Failure> = transaction!(control.store.system(), connection => {
-        end_session(connection, actor).await
-    });
+    let done: Result<(), Failure> =
+        rap_store::transact!(control.store.system(), |connection| { end_session(connection, actor).await });
     done?;
     control.known.remove(&actor.session);
     Ok(v1::LogoutAnswer {})

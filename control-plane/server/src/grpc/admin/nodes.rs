@@ -19,7 +19,6 @@ use crate::control::Control;
 use crate::grpc::enrollment::{Approval, approve_request};
 use crate::grpc::{Actor, Failure, audit};
 use crate::tasks::open_head;
-use crate::transaction::transaction;
 
 pub(super) async fn list(
     control: &Arc<Control>,
@@ -77,7 +76,7 @@ pub(super) async fn approve(
         call: actor.call,
         pen: actor.pen.clone(),
     };
-    let done: Result<Vec<NodeRow>, Failure> = transaction!(control.store.system(), connection => {
+    let done: Result<Vec<NodeRow>, Failure> = rap_store::transact!(control.store.system(), |connection| {
         write_approvals(control, connection, &cluster, &ids, &approval).await
     });
     let rows = done?;
@@ -111,9 +110,10 @@ pub(super) async fn deny(
     let cluster = control.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
     let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
-    let done: Result<Vec<JoinRequestRow>, Failure> = transaction!(control.store.system(), connection => {
-        write_denials(connection, actor, &cluster, &ids, &reason).await
-    });
+    let done: Result<Vec<JoinRequestRow>, Failure> = rap_store::transact!(
+        control.store.system(),
+        |connection| write_denials(connection, actor, &cluster, &ids, &reason).await
+    );
     let decided = done?.iter().map(|row| views::pending(row, &[])).collect();
     Ok(v1::NodeDecideAnswer { decided, nodes: Vec::new() })
 }
@@ -169,7 +169,7 @@ pub(super) async fn update(
         region: request.set_region.then_some(request.region),
     };
     wanted.check()?;
-    let done: Result<NodeRow, Failure> = transaction!(control.store.system(), connection => {
+    let done: Result<NodeRow, Failure> = rap_store::transact!(control.store.system(), |connection| {
         write_update(connection, actor, &cluster, &request.node, &wanted).await
     });
     let row = done?;
@@ -248,7 +248,7 @@ pub(super) async fn export(
     let mut entry =
         audit(&actor.audit_name(), "node.export", object, Some(cluster.id), digest, "", actor.call);
     entry.organization = row.node.organization;
-    let done: Result<u64, Failure> = transaction!(control.store.system(), connection => {
+    let done: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
         audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
     });
     done?;

@@ -13,7 +13,6 @@ use super::nodes::find;
 use crate::control::Control;
 use crate::grpc::{Actor, Failure, audit};
 use crate::sync::Command;
-use crate::transaction::transaction;
 
 pub(super) async fn ping(
     control: &Arc<Control>,
@@ -22,9 +21,10 @@ pub(super) async fn ping(
 ) -> Result<v1::AdminPingAnswer, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
     let ping = bounded(&request)?;
-    let ends: Result<(NodeId, NodeId), Failure> = transaction!(control.store.system(), connection => {
-        write(connection, actor, &cluster, &request).await
-    });
+    let ends: Result<(NodeId, NodeId), Failure> = rap_store::transact!(
+        control.store.system(),
+        |connection| write(connection, actor, &cluster, &request).await
+    );
     let (from, to) = ends?;
     let offline = || Failure::new(Reason::NodeOffline, "the node has no stream to this control plane");
     let commands = control.sessions.commands(cluster.id, from).ok_or_else(offline)?;

@@ -15,7 +15,6 @@ use super::views;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::{Actor, Failure, audit};
-use crate::transaction::transaction;
 
 pub(super) async fn create(
     control: &Arc<Control>,
@@ -44,7 +43,7 @@ pub(super) async fn create(
     };
     let now = control.clock.now().wall;
     let new = issue_token(&scope, &order, &cluster.authority, now, &mut rand::rng())?;
-    let row: Result<TokenRow, Failure> = transaction!(control.store.system(), connection => {
+    let row: Result<TokenRow, Failure> = rap_store::transact!(control.store.system(), |connection| {
         write(connection, actor, &cluster, &order, &new).await
     });
     let row = row?;
@@ -99,7 +98,7 @@ pub(super) async fn revoke(
     request: v1::TokenRevokeRequest,
 ) -> Result<v1::Token, Failure> {
     let token = TokenId::from_slice(&request.token_id)?;
-    let row: Result<TokenRow, Failure> = transaction!(control.store.system(), connection => {
+    let row: Result<TokenRow, Failure> = rap_store::transact!(control.store.system(), |connection| {
         write_revocation(connection, actor, token).await
     });
     Ok(views::token(&row?, control.clock.now().wall))

@@ -20,7 +20,6 @@ use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::admin::token_terms;
 use crate::grpc::{Call, Failure, audit};
-use crate::transaction::transaction;
 
 pub(super) async fn join(
     control: &Arc<Control>,
@@ -56,9 +55,10 @@ pub(super) async fn join(
         advertise: json!({ "link": request.link_endpoints, "wireguard": request.wireguard_endpoints }),
         source: call.channel.peer().ip().to_string(),
     };
-    let made: Result<(JoinRequestRow, bool), Failure> = transaction!(control.store.system(), connection => {
-        write(control, connection, call, &cluster, &terms, &request.token, &new).await
-    });
+    let made: Result<(JoinRequestRow, bool), Failure> = rap_store::transact!(
+        control.store.system(),
+        |connection| write(control, connection, call, &cluster, &terms, &request.token, &new).await
+    );
     let (row, approved_now) = made?;
     if approved_now {
         control.changed(&cluster).await;
