@@ -49,6 +49,7 @@ documents! {
     JoinToken "join-token" 8 * KIB;
     BootstrapContract "bootstrap-contract" 256 * KIB;
     ClusterHead "cluster-head" 4 * KIB;
+    LogKeyRecord "log-key" 4 * KIB;
 }
 
 #[cfg(test)]

@@ -6,8 +6,11 @@
 
 mod activation;
 mod audit_entry;
+mod audit_export;
+mod audit_tree;
 mod authority;
 mod bootstrap;
+mod checkpoint;
 mod chunk;
 mod contents;
 mod document;
@@ -18,6 +21,7 @@ mod header;
 mod key_file;
 mod keys;
 mod keyset;
+mod log_key;
 mod manifest;
 mod merkle;
 mod proof;
@@ -29,8 +33,14 @@ mod verify;
 
 pub use activation::{ActivationTerms, open_activation_request};
 pub use audit_entry::{AuditEntry, ENTRY_CAP};
+pub use audit_export::{AUDIT_EXPORT_CAP, VerifiedAuditExport, encode_audit_export, open_audit_export};
+pub use audit_tree::{
+    AuditFrontier, AuditTree, audit_empty_root, audit_leaf_hash, check_audit_consistency,
+    check_audit_inclusion,
+};
 pub use authority::AuthorityChain;
 pub use bootstrap::{BootstrapExpectation, VerifiedBootstrap, open_bootstrap};
+pub use checkpoint::{CHECKPOINT_CAP, Checkpoint};
 pub use chunk::{
     ASSIGNMENT_SLOT, CHUNK_CAP, POLICY_SLOT, ParsedChunk, TRUST_SLOT, chunk_id, parse_chunk, peer_slot,
 };
@@ -43,6 +53,7 @@ pub use header::{Audience, HeaderTerms, TIME_TOLERANCE};
 pub use key_file::{KEY_FILE_SCHEMA, KeyFile, PUBLIC_KEY_FILE_SCHEMA, Protection, PublicKeyFile};
 pub use keys::{PublicKey, Signer, verify_raw};
 pub use keyset::{KeySet, KeyState};
+pub use log_key::{GENERATIONS_CAP, LogGeneration, LogKeyChain, LogKeyTerms, sign_log_key};
 pub use manifest::{Manifest, SLOTS_CAP};
 pub use merkle::{MerkleTree, leaf_hash, root_from_proof};
 pub use proof::{

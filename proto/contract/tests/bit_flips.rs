@@ -205,3 +205,17 @@ fn truncated_and_extended_exports() {
         assert!(open_export(&longer, &roots(), false).is_err(), "accepted with {byte} appended");
     }
 }
+
+#[test]
+fn audit_log_keys_checkpoints_and_exports() {
+    let vouching = installation_authority().public();
+    let records = [log_record(), second_log_record()];
+    let accepts = |records: &[Vec<u8>]| LogKeyChain::verify(records, &vouching, installation(), &[]).is_ok();
+    none_accepted("log-key first", &records[0], |bytes| accepts(&[bytes.to_vec()]));
+    none_accepted("log-key second", &records[1], |bytes| accepts(&[records[0].clone(), bytes.to_vec()]));
+    let note = audit_checkpoint().sign(installation(), &log_key());
+    let log = log_chain();
+    none_accepted("checkpoint", &note, |bytes| Checkpoint::open(bytes, &log).is_ok());
+    let export = audit_export_message().encode_to_vec();
+    none_accepted("audit export", &export, |bytes| open_audit_export(bytes, &roots(), false).is_ok());
+}

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use attacks::Vector;
 use fixture::*;
 use rap_contract::*;
-use rap_types::{ClusterId, Wall};
+use rap_types::{ClusterId, Digest, Wall};
 use rap_wire::v1;
 use serde_json::Value;
 
@@ -103,14 +103,9 @@ fn outcome(vector: &Value) -> &'static str {
         "activation-request" => open_activation_request(&input, &platform).map(drop),
         "activation-manifest" => ActivationTerms::open(&input, &roots(), &platform).map(drop),
         "authority-records" => {
-            let records: Vec<Vec<u8>> = vector["records"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|record| hex::decode(record.as_str().unwrap()).unwrap())
-                .collect();
             let authority = installation_authority().public();
-            AuthorityChain::verify(&records, &authority, installation(), cluster(), &features).map(drop)
+            AuthorityChain::verify(&records(vector), &authority, installation(), cluster(), &features)
+                .map(drop)
         }
         "join-token" => std::str::from_utf8(&input)
             .map_err(|_| Reject::new(rap_types::Reason::TokenMalformed, "text"))
@@ -127,8 +122,43 @@ fn outcome(vector: &Value) -> &'static str {
                 .with::<v1::ClusterHead>(signer(8).public(), KeyState::Revoked);
             HeadFacts::open(&input, &keys, &scoped).map(drop)
         }
+        "audit-entry" => AuditEntry::decode(&input).map(drop),
+        "audit-inclusion" => {
+            let [root, at, path @ ..] = &records(vector)[..] else { panic!("records") };
+            let (index, size) = numbers(at);
+            let leaf = audit_leaf_hash(&input);
+            check_audit_inclusion(leaf, index, size, &digests(path), &Digest::from_slice(root).unwrap())
+        }
+        "audit-consistency" => {
+            let (old, new) = numbers(&input);
+            let all = digests(&records(vector));
+            check_audit_consistency((old, all[0]), (new, all[1]), &all[2..])
+        }
+        "log-key" => log_keys(vector, &features).map(drop),
+        "audit-checkpoint" => {
+            log_keys(vector, &features).and_then(|log| Checkpoint::open(&input, &log)).map(drop)
+        }
+        "audit-export" => open_audit_export(&input, &roots(), features.contains(&FEATURE_DEV)).map(drop),
         "export" => open_export(&input, &roots(), features.contains(&FEATURE_DEV)).map(drop),
         kind => panic!("unknown kind {kind}"),
     };
     result.map_or_else(|reject| reject.reason.code(), |()| "ok")
+}
+
+fn records(vector: &Value) -> Vec<Vec<u8>> {
+    let records = vector["records"].as_array().unwrap();
+    records.iter().map(|record| hex::decode(record.as_str().unwrap()).unwrap()).collect()
+}
+
+fn digests(records: &[Vec<u8>]) -> Vec<Digest> {
+    records.iter().map(|record| Digest::from_slice(record).unwrap()).collect()
+}
+
+fn numbers(bytes: &[u8]) -> (u64, u64) {
+    let (first, second) = bytes.split_at(8);
+    (u64::from_be_bytes(first.try_into().unwrap()), u64::from_be_bytes(second.try_into().unwrap()))
+}
+
+fn log_keys(vector: &Value, features: &[&str]) -> Result<LogKeyChain, Reject> {
+    LogKeyChain::verify(&records(vector), &installation_authority().public(), installation(), features)
 }

@@ -1,6 +1,7 @@
 //! The attacks: one vector each, named after what it tries.
 #![allow(dead_code)]
 
+mod audit;
 mod documents;
 mod exports;
 mod heads;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Vector> {
     vectors.extend(documents::all());
     vectors.extend(heads::all());
     vectors.extend(exports::all());
+    vectors.extend(audit::all());
     vectors
 }
 

@@ -202,6 +202,10 @@ DOCUMENTS = {
         1: ("header", HEADER), 2: ("incarnation", "int"), 3: ("version", "int"), 4: ("refresh", "int"),
         5: ("tree_size", "int"), 6: ("root", "bytes"), 7: ("previous", "bytes"), 8: ("fresh_until", "int"),
     }),
+    "log-key": (4096, {
+        1: ("header", HEADER), 2: ("key", "bytes"), 3: ("previous", "bytes"), 4: ("first_size", "int"),
+        5: ("first_root", "bytes"), 6: ("reason", "str"),
+    }),
 }
 CREATE, ROTATE, RECOVERY = 1, 2, 3
 ANY, INSTALLATION, CLUSTER, NODE, KEY = 1, 2, 3, 4, 5
@@ -548,6 +552,173 @@ def check_chunk(kind, slot, body):
         raise Reject("snapshot.chunk_invalid")
 
 
+# --- the audit log
+
+AUDIT_TAG = b"rap.audit.v1\0"
+AUDIT_EXPORT = {1: ("manifest", "bytes"), 2: ("keys", ["bytes"]), 3: ("checkpoints", ["bytes"]), 4: ("entries", ["bytes"])}
+AUDIT_FIELDS = ((0, 16), (0, 16), str, str, str, str, (0, 32), (0, 32), str, (16,))
+
+
+def audit_entry(data):
+    rest = data[len(AUDIT_TAG) + 16 :]
+    if not data.startswith(AUDIT_TAG) or len(data) < len(AUDIT_TAG) + 16 or len(data) > 32768:
+        raise Reject("audit.malformed")
+    for kind in AUDIT_FIELDS:
+        size = int.from_bytes(rest[:4], "big")
+        field, after = rest[4 : 4 + size], rest[4 + size :]
+        if len(rest) < 4 + size:
+            raise Reject("audit.malformed")
+        if kind is str:
+            try:
+                field.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise Reject("audit.malformed") from error
+        elif size not in kind:
+            raise Reject("audit.malformed")
+        rest = after
+    if rest:
+        raise Reject("audit.malformed")
+
+
+def tree_root(leaves):
+    """RFC 6962, 2.1."""
+    if not leaves:
+        return sha256()
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    return sha256(b"\x01", tree_root(leaves[:split]), tree_root(leaves[split:]))
+
+
+def inclusion_root(leaf, index, size, path):
+    """The root that a path leads to, by the recursion that makes paths."""
+    if size == 1:
+        if path:
+            raise Reject("audit.proof")
+        return leaf
+    if not path:
+        raise Reject("audit.proof")
+    split = 1 << (size - 1).bit_length() - 1
+    if index < split:
+        return sha256(b"\x01", inclusion_root(leaf, index, split, path[:-1]), path[-1])
+    return sha256(b"\x01", path[-1], inclusion_root(leaf, index - split, size - split, path[:-1]))
+
+
+def inclusion(entry, index, size, path, root):
+    if index >= size or inclusion_root(sha256(b"\0", entry), index, size, path) != root:
+        raise Reject("audit.proof")
+
+
+def consistency_roots(old, new, proof, known):
+    """(older root, newer root), by the recursion that makes proofs; `known` stands for the older root."""
+    if old == new:
+        if known is not None:
+            if proof:
+                raise Reject("audit.proof")
+            return known, known
+        if len(proof) != 1:
+            raise Reject("audit.proof")
+        return proof[0], proof[0]
+    if not proof:
+        raise Reject("audit.proof")
+    split = 1 << (new - 1).bit_length() - 1
+    if old <= split:
+        before, after = consistency_roots(old, split, proof[:-1], known)
+        return before, sha256(b"\x01", after, proof[-1])
+    before, after = consistency_roots(old - split, new - split, proof[:-1], None)
+    return sha256(b"\x01", proof[-1], before), sha256(b"\x01", proof[-1], after)
+
+
+def consistency(old, old_root, new, new_root, proof):
+    if old > new or (old in (0, new) and proof):
+        raise Reject("audit.proof")
+    if old == new:
+        if old_root != new_root:
+            raise Reject("audit.inconsistent")
+    elif old == 0:
+        if old_root != sha256():
+            raise Reject("audit.proof")
+    elif consistency_roots(old, new, proof, old_root) != (old_root, new_root):
+        raise Reject("audit.proof")
+
+
+def log_keys(records, authority, installation, features):
+    if not 1 <= len(records) <= 256:
+        raise Reject("chain.broken")
+    scope = {
+        "installation": installation, "cluster": bytes(16), "audience": (INSTALLATION, installation),
+        "features": features,
+    }
+    keys, last, used = one_key(authority, "log-key"), None, []
+    for data in records:
+        record = verify(data, "log-key", keys, scope, lambda record: public_key(record["key"]))
+        if len(record["reason"].encode()) > 1024 or len(record["first_root"]) != 32:
+            raise Reject("payload.malformed")
+        sequence = last["header"]["sequence"] + 1 if last else 1
+        if record["header"]["sequence"] != sequence or record["key"] in used:
+            raise Reject("chain.broken")
+        if record["previous"] != (last["digest"] if last else b""):
+            raise Reject("chain.broken")
+        used.append(record["key"])
+        last = record
+    return {"installation": installation, "generation": sequence, **last}
+
+
+def base64_exact(text):
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise Reject("audit.malformed") from error
+    if base64.b64encode(data) != text:
+        raise Reject("audit.malformed")
+    return data
+
+
+def checkpoint(note, log):
+    """(size, root) of a C2SP signed note by the newest key of the log."""
+    body, blank, line = note.partition(b"\n\n")
+    dash = "\u2014 ".encode()
+    name, space, signature = line[len(dash) : -1].partition(b" ")
+    if len(note) > 4096 or not blank or not space or not line.endswith(b"\n") or not line.startswith(dash):
+        raise Reject("audit.malformed")
+    signature = base64_exact(signature)
+    if len(signature) != 68:
+        raise Reject("audit.malformed")
+    origin = f"rap.fabric/audit/{uuid.UUID(bytes=log['installation'])}/{log['generation']}".encode()
+    if name != origin or signature[:4] != sha256(origin, b"\n\x01", log["key"])[:4]:
+        raise Reject("audit.checkpoint")
+    check_signature(log["key"], body + b"\n", signature[4:])
+    lines = body.split(b"\n")
+    if len(lines) != 3 or not lines[1].isdigit() or str(int(lines[1])).encode() != lines[1]:
+        raise Reject("audit.malformed")
+    if lines[0] != origin:
+        raise Reject("audit.checkpoint")
+    root = base64_exact(lines[2])
+    if len(root) != 32:
+        raise Reject("audit.malformed")
+    return int(lines[1]), root
+
+
+def audit_export(data, known, features):
+    bundle = message(data, AUDIT_EXPORT, strict=True, reason="audit.malformed")
+    manifest = activation(bundle["manifest"], known, {"cluster": bytes(16), "features": features})
+    log = log_keys(bundle["keys"], manifest["authority"], manifest["header"]["installation"], features)
+    signed = [checkpoint(note, log) for note in bundle["checkpoints"]]
+    sizes = [size for size, _ in signed]
+    if not signed or sizes != sorted(set(sizes)) or sizes[-1] != len(bundle["entries"]):
+        raise Reject("audit.malformed")
+    for entry in bundle["entries"]:
+        audit_entry(entry)
+    leaves = [sha256(b"\0", entry) for entry in bundle["entries"]]
+    for size, root in [*signed, (log["first_size"], log["first_root"])]:
+        if size > len(leaves) or tree_root(leaves[:size]) != root:
+            raise Reject("audit.proof")
+
+
+def two_numbers(data):
+    return int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big")
+
+
 # --- vectors
 
 
@@ -577,7 +748,19 @@ def decide(vector):
         "bootstrap-contract": lambda: bootstrap(data, known, scoped),
         "cluster-head": lambda: cluster_head(data, known, scoped),
         "export": lambda: export(data, known, features),
+        "audit-entry": lambda: audit_entry(data),
+        "audit-inclusion": lambda: inclusion(data, *two_numbers(records[1]), records[2:], records[0]),
+        "audit-consistency": lambda: consistency(
+            two_numbers(data)[0], records[0], two_numbers(data)[1], records[1], records[2:]
+        ),
+        "log-key": lambda: keys(),
+        "audit-checkpoint": lambda: checkpoint(data, keys()),
+        "audit-export": lambda: audit_export(data, known, features),
     }
+
+    def keys():
+        return log_keys(records, known["installation_authority"], known["installation_id"], features)
+
     try:
         checks[kind]()
     except Reject as reject:
