@@ -92,6 +92,8 @@ pub struct TokenScope<'a> {
     pub control_urls: &'a [String],
     /// SHA-256 of the TLS CA's SPKI.
     pub server_trust_pin: Digest,
+    /// Prefixes of the cluster's overlay.
+    pub overlay_pools: &'a [String],
     /// True for a development installation.
     pub dev: bool,
 }
@@ -155,6 +157,7 @@ pub fn issue_token(
         max_uses: order.max_uses,
         secret_hash: secret_hash.to_vec(),
         cluster_name: scope.cluster_name.to_owned(),
+        overlay_pools: scope.overlay_pools.to_vec(),
     };
     let envelope = sign(&token, &[authority]);
     let text = JoinTokenText::new(envelope.clone(), secret);
@@ -307,6 +310,7 @@ mod tests {
             cluster_name: "prod",
             control_urls: &["https://h:8443".into()],
             server_trust_pin: Digest::of(&[b"ca"]),
+            overlay_pools: &["100.96.0.0/16".into()],
             dev: false,
         };
         issue_token(&scope, &order(), authority, NOW, &mut rand::rngs::StdRng::seed_from_u64(1)).unwrap()

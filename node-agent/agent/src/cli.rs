@@ -30,6 +30,12 @@ pub enum Command {
     Run,
     /// Show how the running agent fares (exit 0 healthy, 8 degraded, 6 not running)
     Status(Json),
+    /// List the memberships of this host
+    Memberships(Json),
+    /// Make the running agent start a membership
+    Load,
+    /// Make the running agent end a membership and its data plane, until it is loaded or the agent starts again
+    Unload,
     /// Look at the verified snapshot
     #[command(subcommand)]
     Snapshot(Snapshot),

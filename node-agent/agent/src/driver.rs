@@ -8,7 +8,7 @@ use std::time::Duration;
 use rap_contract::{VerifiedSnapshot, encode_export};
 use rap_node::{Input, Node, Output, RunPing, Table};
 use rap_runtime::{Clock, Fault};
-use rap_trust::{PersistId, Record};
+use rap_trust::{PersistId, Pools, Record};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::{Pause, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
+use crate::host::OwnClaim;
 use crate::membership::{Leaf, LeafStore, Persister};
 use crate::status::{Contact, StatusFacts, status_document};
 
@@ -85,6 +86,8 @@ pub struct Mouths {
 pub struct Driver {
     /// The cores.
     pub node: Node,
+    /// Its hand on the host's addresses.
+    pub claim: OwnClaim,
     /// The disk.
     pub persister: Persister,
     /// The leaf on disk; out while it is being written.
@@ -290,10 +293,27 @@ impl Driver {
         Ok(())
     }
 
+    /// Takes the addresses of a snapshot before it is written: those of another membership of this host
+    /// are refused.
+    fn claim(&self, record: &Record) -> Result<(), Fault> {
+        match &record.snapshot {
+            Some(snapshot) if record.contents_changed => {
+                self.claim.take(Pools::of_snapshot(snapshot).map_err(crate::fault::refused)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn persist(&mut self, id: PersistId, record: &Record) -> Result<(), Fault> {
+        if let Err(fault) = self.claim(record) {
+            tracing::error!(alarm = true, reason = %fault.reason, error = %fault, "a snapshot was refused");
+            (self.contact.disk, self.contact.overlap) = (Some(fault.reason), Some(fault.message));
+            self.feed(Input::PersistFailed(id, fault.reason));
+            return Ok(());
+        }
         match self.persister.write(record).await {
             Ok(()) => {
-                self.contact.disk = None;
+                (self.contact.disk, self.contact.overlap) = (None, None);
                 self.feed(Input::Persisted(id));
                 if record.snapshot.is_some() {
                     self.activated().await;

@@ -10,6 +10,7 @@ mod control;
 mod dataplane;
 mod driver;
 mod fault;
+mod host;
 mod interfaces;
 mod local;
 mod membership;

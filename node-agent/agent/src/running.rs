@@ -2,7 +2,6 @@
 //!
 //! Owns the wiring. Refuses to own what runs: each task has a file of its own.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,34 +11,53 @@ use rap_runtime::dial::ControlUrl;
 use rap_runtime::tls::LeafSlot;
 use rap_runtime::{Clock, Fault, TaskGroup, boot_id};
 use rap_state::{Cache, CacheLimits, MembershipName};
+use rap_trust::Pools;
 use rap_trust::certificate::CertificateSubject;
 use rap_types::{Capability, Reason};
+use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::control::{CertificateTask, Pause, TrustedTime, UplinkTask};
-use crate::dataplane::{DataplaneTask, Launch};
+use crate::dataplane::{DataplaneCommand, DataplaneTask, Launch};
 use crate::driver::{Driver, Ears, Mouths, Request};
-use crate::fault::state_fault;
+use crate::fault::{refused, state_fault};
+use crate::host::OwnClaim;
 use crate::interfaces::{own_endpoints, watch_addresses};
-use crate::membership::{LeafStore, Membership, Persister, stored_snapshots};
+use crate::membership::{LeafStore, Membership, Persister, Place, Places, read_place, stored_snapshots};
 use crate::status::{Contact, StatusFacts};
 
-/// Starts the membership `name`, the `index`-th on this host. Its tasks belong to `group`.
+/// A membership that runs.
+pub struct Started {
+    /// Where to ask it.
+    pub requests: mpsc::Sender<Request>,
+    /// Where to ask its data plane.
+    pub commands: mpsc::Sender<DataplaneCommand>,
+    /// Its tasks. A failure of one of them ends these and nothing else.
+    pub tasks: TaskGroup,
+    /// What it takes of the host.
+    pub place: Place,
+    /// Constant facts, for lists.
+    pub facts: Map<String, Value>,
+}
+
+/// Starts the membership `name`. Its tasks are a group within `group`.
 ///
 /// # Errors
-/// Those of the membership and its state.
+/// Those of the membership and its state; `overlay.overlap`.
 pub async fn start(
     config: &Config,
     name: MembershipName,
-    index: u16,
+    claim: OwnClaim,
     group: &TaskGroup,
-) -> Result<mpsc::Sender<Request>, Fault> {
+) -> Result<Started, Fault> {
     let (data, dev) = (config.data_dir.clone(), config.dev);
-    let (membership, leaf_store) = blocking(move || {
+    let (membership, leaf_store, place) = blocking(move || {
         let membership = Membership::open(&data, &name, dev)?;
         let leaf_store = LeafStore::open(&membership.dir)?;
-        Ok((membership, leaf_store))
+        let pools = Pools::of_contract(&membership.bootstrap.contract).map_err(refused)?;
+        let place = place_of(&data, &membership, pools)?;
+        Ok((membership, leaf_store, place))
     })
     .await?;
     let boot_id = boot_id().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
@@ -52,7 +70,7 @@ pub async fn start(
         tracing::warn!(reason = %fault.reason, error = %fault, "stored snapshots are not readable");
         Vec::new()
     });
-    let launch = launch(config, &membership, index);
+    let launch = launch(config, &membership, &place);
     let listen = (launch.listen_link, launch.listen_wireguard);
     let (link_hints, wireguard_hints) = own_endpoints(listen);
     let settings = NodeSettings {
@@ -69,7 +87,13 @@ pub async fn start(
     };
     let leaf = leaf_store.leaf().cloned();
     let node = Node::start(settings, &stored, leaf.clone().map(Into::into), clock.now());
-    let facts = StatusFacts::of(&membership, &boot_id, config.workload_supervision);
+    // The addresses are taken before anything of this membership runs.
+    claim.take(match node.acceptor().newest() {
+        Some(snapshot) => Pools::of_snapshot(snapshot).map_err(refused)?,
+        None => place.pools.clone(),
+    })?;
+    let listed = listed_facts(config, &membership, &place);
+    let facts = StatusFacts::of(&membership, &boot_id, config.workload_supervision, &listed);
     let urls = control_urls(&membership)?;
     let tasks = group.child();
     let token = tasks.token();
@@ -90,6 +114,7 @@ pub async fn start(
     let time = TrustedTime::new(clock, membership.trust_floors().time);
     let slot = LeafSlot::new();
     let driver = Driver {
+        claim,
         persister: Persister::new(membership.dir.clone(), cache, membership.floors, boot_id),
         node,
         leaf_store: Some(leaf_store),
@@ -98,7 +123,7 @@ pub async fn start(
         ears: Ears { uplink, dataplane, leaves, certificate_failure, addresses, requests: requests_in },
         mouths: Mouths {
             tables,
-            commands,
+            commands: commands.clone(),
             leaf: slot.clone(),
             leaf_ready,
             authority,
@@ -136,6 +161,7 @@ pub async fn start(
         tables: tables_in,
         commands: commands_in,
         events: dataplane_events,
+        ended: false,
     };
     let validity = leaf.as_ref().map(|leaf| (leaf.not_before, leaf.not_after));
     tasks.spawn_critical("driver", driver.run(leaf, token.clone()));
@@ -145,26 +171,55 @@ pub async fn start(
         certificates.run(validity, authority_in, leaf_events, certificate_failed, token.clone());
     tasks.spawn_critical("certificates", certificates);
     tasks.spawn("addresses", watch_addresses(listen, address_events, token));
-    Ok(requests)
+    Ok(Started { requests, commands, tasks, place, facts: listed })
 }
 
-/// Further memberships take the next ports and interfaces.
-fn launch(config: &Config, membership: &Membership, index: u16) -> Launch {
-    let shifted = |address: SocketAddr| match address.port() {
-        0 => address,
-        port => SocketAddr::new(address.ip(), port.saturating_add(index)),
-    };
-    let interface = match index {
-        0 => config.interface.clone(),
-        index => format!("{}{index}", config.interface.trim_end_matches(|c: char| c.is_ascii_digit())),
-    };
+/// The place of a membership, given to it now if it is of a time before places. A disk that only reads
+/// keeps one from being written, not from being used.
+fn place_of(data: &std::path::Path, membership: &Membership, pools: Pools) -> Result<Place, Fault> {
+    match Places::open(data).and_then(|places| places.give(&membership.dir, Some(pools.clone()))) {
+        Err(fault) if matches!(fault.reason, Reason::StateReadOnly | Reason::StateNoSpace) => {
+            tracing::warn!(reason = %fault.reason, error = %fault, "the place cannot be written");
+            Ok(read_place(membership.dir.path())?.unwrap_or(Place { number: 0, pools }))
+        }
+        given => given,
+    }
+}
+
+/// What `memberships` lists.
+fn listed_facts(config: &Config, membership: &Membership, place: &Place) -> Map<String, Value> {
+    let mut facts = place_facts(config, place);
+    facts.extend([
+        ("cluster".to_owned(), json!(membership.identity.cluster_id)),
+        ("cluster_name".to_owned(), json!(membership.bootstrap.contract.cluster_name)),
+        ("node_id".to_owned(), json!(membership.node)),
+        ("node_name".to_owned(), json!(membership.bootstrap.contract.node_name)),
+        ("identity_status".to_owned(), json!(membership.identity.identity_status)),
+    ]);
+    facts
+}
+
+/// What a place means under this configuration.
+pub fn place_facts(config: &Config, place: &Place) -> Map<String, Value> {
+    let interface = (!config.no_tun).then(|| place.interface(config));
+    Map::from_iter([
+        ("place".to_owned(), json!(place.number)),
+        ("interface".to_owned(), json!(interface)),
+        ("listen_link".to_owned(), json!(place.link(config))),
+        ("listen_wireguard".to_owned(), json!(place.wireguard(config))),
+        ("pools".to_owned(), json!(place.pools)),
+    ])
+}
+
+/// How to start the data plane at this place.
+fn launch(config: &Config, membership: &Membership, place: &Place) -> Launch {
     Launch {
         program: config.dataplane_bin.clone().map(absolute),
         membership: membership.dir.name().to_string(),
         run_dir: config.run_dir.clone(),
-        listen_link: shifted(config.listen_link),
-        listen_wireguard: shifted(config.listen_wireguard),
-        interface,
+        listen_link: place.link(config),
+        listen_wireguard: place.wireguard(config),
+        interface: place.interface(config),
         no_tun: config.no_tun,
         log: config.log.clone(),
     }

@@ -26,7 +26,12 @@ pub struct StatusFacts {
 
 impl StatusFacts {
     /// Reads the facts of a membership.
-    pub fn of(membership: &Membership, boot_id: &str, workload_supervision: bool) -> Self {
+    pub fn of(
+        membership: &Membership,
+        boot_id: &str,
+        workload_supervision: bool,
+        listed: &Map<String, Value>,
+    ) -> Self {
         let contract = &membership.bootstrap.contract;
         let authority = membership.chain.active();
         let fields = json!({
@@ -49,7 +54,10 @@ impl StatusFacts {
             "agent_pid": std::process::id(),
             "boot_id": boot_id,
         });
-        let Value::Object(fields) = fields else { unreachable!("an object") };
+        let Value::Object(mut fields) = fields else { unreachable!("an object") };
+        for key in ["place", "interface", "listen_link", "listen_wireguard", "pools"] {
+            fields.insert(key.to_owned(), listed.get(key).cloned().unwrap_or_default());
+        }
         Self { fields, control_urls: membership.identity.control_urls.clone(), workload_supervision }
     }
 }
@@ -77,8 +85,10 @@ pub struct Contact {
     dataplane_error: Option<(Reason, String)>,
     /// Validity of the leaf.
     pub certificate: Option<(Wall, Wall)>,
-    /// Why the last snapshot could not be stored, while that is so.
+    /// Why the last snapshot could not be stored or used, while that is so.
     pub disk: Option<Reason>,
+    /// Whose addresses the last snapshot wanted, while that is so.
+    pub overlap: Option<String>,
 }
 
 impl Contact {
@@ -203,6 +213,9 @@ fn warnings(
     }
     if let Some(fault) = certificate_failure {
         warnings.push(warning(fault.reason, format!("certificate: {fault}")));
+    }
+    if let Some(text) = &contact.overlap {
+        warnings.push(warning(Reason::OverlayOverlap, text.clone()));
     }
     if let Some((reason, at)) = node.acceptor().rejects().last() {
         let text = format!("the last refused message was at {} ms", at.0);
@@ -379,4 +392,16 @@ fn routes(node: &Node) -> Value {
 
 fn peer_stats(node: &Node, id: NodeId) -> Option<&v1::PeerStats> {
     node.stats().peers.iter().find(|stats| stats.node_id == id.as_bytes())
+}
+
+/// The document of a membership that does not run.
+pub fn stopped_document(name: &str, fault: &Fault) -> Value {
+    json!({
+        "schema": "rap.status.v1",
+        "membership": name,
+        "state": "stopped",
+        "degraded": true,
+        "degraded_reasons": [fault.reason],
+        "text": fault.message,
+    })
 }

@@ -9,6 +9,7 @@ pub mod certificate;
 mod clock;
 mod degraded;
 mod pin;
+mod pools;
 mod rejects;
 
 pub use acceptor::{
@@ -22,6 +23,7 @@ pub use applicant::{
 pub use clock::TrustedClock;
 pub use degraded::{Activity, Freshness, FreshnessState};
 pub use pin::AuthorityPin;
+pub use pools::{Claims, Overlap, Pools};
 pub use rejects::Rejects;
 
 /// Critical features that this version of the node knows.

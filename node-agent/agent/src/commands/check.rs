@@ -23,9 +23,12 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> 
     let mut findings =
         vec![Finding { id: "configuration".into(), result: Ok("valid".into()) }, data_dir(config)];
     findings.push(dataplane(config));
-    let running = LocalClient::open(&config.socket, config.membership.as_str()).await;
+    let running = LocalClient::open(&config.socket, config.asked()).await;
     match running {
-        Ok(Some(_)) => findings.push(Finding { id: "agent".into(), result: Ok("running".into()) }),
+        Ok(Some(client)) => {
+            findings.push(Finding { id: "agent".into(), result: Ok("running".into()) });
+            findings.extend(running_memberships(config, client).await);
+        }
         Ok(None) => {
             findings.push(Finding { id: "agent".into(), result: Ok("not running".into()) });
             findings.extend(memberships(config).await);
@@ -88,6 +91,32 @@ fn dataplane(config: &Config) -> Finding {
     Finding { id, result }
 }
 
+/// Asks the running agent why a membership does not run; one that runs was verified by it.
+async fn running_memberships(config: &Config, mut client: LocalClient) -> Vec<Finding> {
+    let document = client.memberships().await.and_then(|text| {
+        serde_json::from_str::<serde_json::Value>(&text)
+            .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON"))
+    });
+    let document = match document {
+        Ok(document) => document,
+        Err(fault) => return vec![Finding { id: "memberships".into(), result: Err(fault) }],
+    };
+    let listed = document["memberships"].as_array().cloned().unwrap_or_default();
+    let asked = listed
+        .into_iter()
+        .filter(|entry| config.asked().is_empty() || entry["membership"].as_str() == Some(config.asked()));
+    let findings = asked.map(|entry| {
+        let id = format!("membership {}", entry["membership"].as_str().unwrap_or_default());
+        let text = entry["text"].as_str().unwrap_or_default().to_owned();
+        let result = match entry["reason"].as_str() {
+            None => Ok("running".to_owned()),
+            Some(code) => Err(Fault::new(Reason::from_code(code).unwrap_or(Reason::StateIo), text)),
+        };
+        Finding { id, result }
+    });
+    findings.collect()
+}
+
 /// Opens every membership and verifies its chain and stored snapshot again.
 async fn memberships(config: &Config) -> Vec<Finding> {
     let names = match MembershipDir::list(&config.data_dir).map_err(state_fault) {
@@ -95,7 +124,8 @@ async fn memberships(config: &Config) -> Vec<Finding> {
         Err(fault) => return vec![Finding { id: "memberships".into(), result: Err(fault) }],
     };
     let mut findings = Vec::new();
-    for name in names {
+    let asked = |name: &rap_state::MembershipName| !config.membership_given || *name == config.membership;
+    for name in names.into_iter().filter(asked) {
         let id = format!("membership {name}");
         let (data, dev) = (config.data_dir.clone(), config.dev);
         let opened = blocking(move || crate::membership::Membership::open(&data, &name, dev)).await;

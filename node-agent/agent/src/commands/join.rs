@@ -3,6 +3,7 @@
 //! Owns the conversation with the person and the files. Refuses to decide: `rap_trust::Applicant` does.
 
 use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rap_contract::{JoinTokenText, KeySet, PublicKey, Signer, Verified, VerifiedBootstrap, verify};
@@ -10,8 +11,8 @@ use rap_runtime::dial::ControlUrl;
 use rap_runtime::{Clock, Fault, Secret};
 use rap_state::{Credentials, Identity, IdentityStore, MembershipDir, SignedBytes};
 use rap_trust::{
-    Applicant, ApplicantInput, ApplicantOutput, Application, NodeFacts, Patience, PendingJoin, Phase, Wait,
-    known_features,
+    Applicant, ApplicantInput, ApplicantOutput, Application, NodeFacts, Patience, PendingJoin, Phase, Pools,
+    Wait, known_features,
 };
 use rap_types::{Digest, ExitCode, IdentityStatus, KeyId, NodeId, Now, Reason, TokenId};
 use rap_wire::v1;
@@ -24,7 +25,7 @@ use crate::config::{Config, is_node_name};
 use crate::control::{EnrollmentLine, TrustedTime};
 use crate::fault::{refused, state_fault};
 use crate::local::LocalClient;
-use crate::membership::{Enrollment, Nonce, keys_of, wireguard_public};
+use crate::membership::{Enrollment, Nonce, Places, keys_of, wireguard_public};
 use crate::running::{blocking, capabilities};
 
 /// Joins, or resumes a join.
@@ -149,6 +150,11 @@ impl Prepared {
         token: Verified<v1::JoinToken>,
     ) -> Result<Self, Fault> {
         let malformed = |_| Fault::new(Reason::TokenMalformed, "a field of the token has a wrong length");
+        // Before anything is asked: a cluster whose addresses this host uses already burns no use.
+        let places = Places::open(&config.data_dir)?;
+        places.check(&config.membership, &Pools::of_token(&token).map_err(refused)?)?;
+        places.give(&dir, None)?;
+        drop(places);
         let enrollment =
             Enrollment { authority_key: token.cluster_authority_key.clone(), ..Enrollment::default() };
         enrollment.clone().store(&dir)?;
@@ -249,6 +255,7 @@ struct Session {
     line: Option<EnrollmentLine>,
     said: Option<Wait>,
     clock: Clock,
+    data: PathBuf,
     joined: Option<JoinedNode>,
 }
 
@@ -298,6 +305,7 @@ impl Session {
             line: None,
             said: None,
             clock,
+            data: config.data_dir.clone(),
             joined: None,
         })
     }
@@ -370,7 +378,8 @@ impl Session {
                     cluster: bootstrap.contract.header().cluster,
                     authority,
                 });
-                self.on_disk(move |prepared| prepared.settle(&bootstrap, now)).await?;
+                let data = self.data.clone();
+                self.on_disk(move |prepared| prepared.settle(&data, &bootstrap, now)).await?;
                 ApplicantInput::Persisted(id)
             }
             ApplicantOutput::Waiting(why) => {
@@ -442,8 +451,13 @@ impl Prepared {
 
     /// The contract goes last but one: a crash before it leaves a join that resumes; the token's secret
     /// goes last of all.
-    fn settle(&mut self, bootstrap: &VerifiedBootstrap, now: Now) -> Result<(), Fault> {
+    fn settle(&mut self, data: &Path, bootstrap: &VerifiedBootstrap, now: Now) -> Result<(), Fault> {
         let contract = &bootstrap.contract;
+        // A token of an older control plane named no pools; the contract does.
+        let (places, pools) = (Places::open(data)?, Pools::of_contract(contract).map_err(refused)?);
+        places.check(self.dir.name(), &pools)?;
+        places.give(&self.dir, Some(pools))?;
+        drop(places);
         self.enrollment.accepted_at = Some(now.wall.max(contract.header().issued_at));
         self.enrollment.clone().store(&self.dir)?;
         let pin = Digest::from_slice(&contract.server_trust_pin)

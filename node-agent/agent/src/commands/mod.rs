@@ -2,6 +2,7 @@
 
 mod check;
 mod join;
+mod memberships;
 mod ping;
 mod run;
 mod snapshot;
@@ -39,6 +40,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
             println!("{}", effective(&config, &layers));
             Ok(ExitCode::Ok)
         }
+        Command::Load => memberships::load(&config).await,
+        Command::Unload => memberships::unload(&config).await,
+        Command::Memberships(form) => memberships::run(&config, form.json).await,
         Command::Ping(ping) => ping::run(&config, ping).await,
     }
 }

@@ -11,7 +11,7 @@ use crate::local::LocalClient;
 
 /// Prints the outcome. Exit 0 if any probe came back, 10 if none did.
 pub(super) async fn run(config: &Config, ping: Ping) -> Result<ExitCode, Fault> {
-    let client = LocalClient::open(&config.socket, config.membership.as_str()).await?;
+    let client = LocalClient::open(&config.socket, config.asked()).await?;
     let Some(mut client) = client else {
         let text = format!("the agent is not running (nothing answers at {})", config.socket.display());
         eprintln!("{text}");

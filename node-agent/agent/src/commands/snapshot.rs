@@ -9,7 +9,7 @@ use rap_contract::{
 use rap_runtime::Fault;
 use rap_runtime::clock::Clock;
 use rap_runtime::files::{create_new, read_capped, write_atomic};
-use rap_state::{Cache, CacheLimits};
+use rap_state::{Cache, CacheLimits, MembershipDir, MembershipName};
 use rap_trust::{Acceptor, Freshness, StoredSnapshot};
 use rap_types::{ExitCode, Reason};
 use rap_wire::v1;
@@ -32,30 +32,129 @@ struct Found {
     dev: bool,
 }
 
-/// Prints what the snapshot says.
+/// Prints what the snapshot of each asked membership says.
 pub(super) async fn show(config: &Config, json: bool) -> Result<ExitCode, Fault> {
-    let found = find(config).await?;
-    let (snapshot, contents) = (&found.snapshot, found.snapshot.contents());
-    let assignment = &contents.assignment;
-    if !json {
-        print_head(&found);
-        println!(
-            "own          {} {} {}",
-            clean(&assignment.name),
-            assignment.overlay_ipv4,
-            assignment.overlay_ipv6
-        );
-        println!("roles        {}", assignment.roles.join(" "));
-        for peer in contents.peers.values() {
-            println!(
-                "peer         {} {} {}",
-                clean(&peer.name),
-                peer.overlay_ipv4,
-                peer.link_endpoints.join(" ")
-            );
+    each(config, json, "rap.snapshot.all.v1", |found| {
+        if !json {
+            print_contents(&found);
+        }
+        Ok(contents_json(&found))
+    })
+    .await
+}
+
+/// Verifies the snapshot of each asked membership; with a Product Root key, the whole chain from it.
+pub(super) async fn verify(config: &Config, verify: Verify) -> Result<ExitCode, Fault> {
+    each(config, verify.json, "rap.snapshot.verify.all.v1", |found| {
+        let chain = verify.root.as_deref().map(|path| verify_chain(path, &found)).transpose()?;
+        if !verify.json {
+            print_head(&found);
+            match &chain {
+                Some(summary) => {
+                    println!("verified     from the Product Root to every chunk (leaf {})", summary.leaf)
+                }
+                None => println!("verified     from the pinned cluster authority to every chunk"),
+            }
+        }
+        let mut document = head_json(&found);
+        document["schema"] = "rap.snapshot.verify.v1".into();
+        document["verified"] = true.into();
+        document["product_root_checked"] = chain.is_some().into();
+        Ok(document)
+    })
+    .await
+}
+
+/// Writes the snapshot with its chain.
+pub(super) async fn export(config: &Config, export: &Export) -> Result<ExitCode, Fault> {
+    let names = asked(config).await?;
+    let [name] = names.as_slice() else {
+        return Err(Fault::new(Reason::RequestInvalid, "several memberships; give --membership"));
+    };
+    let found = find(config, name).await?;
+    let file = &export.file;
+    let write = if export.force { write_atomic } else { create_new };
+    write(file, &found.export, 0o644).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    println!("{} bytes written to {}", found.export.len(), file.display());
+    eprintln!("next: rapctl verify {} --root product-root.pub", file.display());
+    Ok(ExitCode::Ok)
+}
+
+/// The memberships that a command concerns: the named one, or every one of this host.
+async fn asked(config: &Config) -> Result<Vec<MembershipName>, Fault> {
+    if config.membership_given {
+        return Ok(vec![config.membership.clone()]);
+    }
+    let data = config.data_dir.clone();
+    let names = blocking(move || MembershipDir::list(&data).map_err(state_fault)).await?;
+    Ok(if names.is_empty() { vec![config.membership.clone()] } else { names })
+}
+
+/// Does `work` for each asked membership. One alone is a document or an error of its own; of several, one
+/// that fails hides no other, and the first failure gives the exit code.
+async fn each(
+    config: &Config,
+    json: bool,
+    schema: &str,
+    work: impl Fn(Found) -> Result<Value, Fault>,
+) -> Result<ExitCode, Fault> {
+    let names = asked(config).await?;
+    if let [name] = names.as_slice() {
+        let document = work(find(config, name).await?)?;
+        if json {
+            println!("{}", pretty(&document));
         }
         return Ok(ExitCode::Ok);
     }
+    let (mut documents, mut exit) = (Vec::new(), ExitCode::Ok);
+    for name in &names {
+        if !json {
+            println!("membership   {name}");
+        }
+        match find(config, name).await.and_then(&work) {
+            Ok(mut document) => {
+                document["membership"] = json!(name);
+                documents.push(document);
+            }
+            Err(fault) => {
+                if !json {
+                    println!("failed       [{}] {}", fault.reason, fault.message);
+                }
+                exit = if exit == ExitCode::Ok { fault.reason.exit() } else { exit };
+                documents.push(json!({ "membership": name, "reason": fault.reason, "text": fault.message }));
+            }
+        }
+    }
+    if json {
+        println!("{}", pretty(&json!({ "schema": schema, "memberships": documents })));
+    }
+    Ok(exit)
+}
+
+fn print_contents(found: &Found) {
+    print_head(found);
+    let contents = found.snapshot.contents();
+    let assignment = &contents.assignment;
+    println!(
+        "own          {} {} {}",
+        clean(&assignment.name),
+        assignment.overlay_ipv4,
+        assignment.overlay_ipv6
+    );
+    println!("roles        {}", assignment.roles.join(" "));
+    for peer in contents.peers.values() {
+        println!(
+            "peer         {} {} {}",
+            clean(&peer.name),
+            peer.overlay_ipv4,
+            peer.link_endpoints.join(" ")
+        );
+    }
+}
+
+fn contents_json(found: &Found) -> Value {
+    let (snapshot, contents) = (&found.snapshot, found.snapshot.contents());
+    let assignment = &contents.assignment;
     let peers: Vec<Value> =
         contents.peers.iter().map(|(id, peer)| peer_json(&id.to_string(), peer)).collect();
     let slots: Vec<Value> = snapshot
@@ -64,7 +163,7 @@ pub(super) async fn show(config: &Config, json: bool) -> Result<ExitCode, Fault>
         .iter()
         .map(|slot| json!({ "key": slot.key, "chunk": hex::encode(&slot.chunk_id) }))
         .collect();
-    let mut document = head_json(&found);
+    let mut document = head_json(found);
     document["schema"] = "rap.snapshot.v1".into();
     document["assignment"] = json!({
         "name": assignment.name,
@@ -87,44 +186,7 @@ pub(super) async fn show(config: &Config, json: bool) -> Result<ExitCode, Fault>
     document["revoked"] = json!(contents.trust.revoked.len());
     document["peers"] = json!(peers);
     document["slots"] = json!(slots);
-    println!("{}", pretty(&document));
-    Ok(ExitCode::Ok)
-}
-
-/// Verifies the snapshot; with a Product Root key, the whole chain from it.
-pub(super) async fn verify(config: &Config, verify: Verify) -> Result<ExitCode, Fault> {
-    let found = find(config).await?;
-    let chain = match &verify.root {
-        None => None,
-        Some(path) => Some(verify_chain(path, &found)?),
-    };
-    if verify.json {
-        let mut document = head_json(&found);
-        document["schema"] = "rap.snapshot.verify.v1".into();
-        document["verified"] = true.into();
-        document["product_root_checked"] = chain.is_some().into();
-        println!("{}", pretty(&document));
-        return Ok(ExitCode::Ok);
-    }
-    print_head(&found);
-    match chain {
-        Some(summary) => {
-            println!("verified     from the Product Root to every chunk (leaf {})", summary.leaf)
-        }
-        None => println!("verified     from the pinned cluster authority to every chunk"),
-    }
-    Ok(ExitCode::Ok)
-}
-
-/// Writes the snapshot with its chain.
-pub(super) async fn export(config: &Config, export: &Export) -> Result<ExitCode, Fault> {
-    let found = find(config).await?;
-    let file = &export.file;
-    let write = if export.force { write_atomic } else { create_new };
-    write(file, &found.export, 0o644).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
-    println!("{} bytes written to {}", found.export.len(), file.display());
-    eprintln!("next: rapctl verify {} --root product-root.pub", file.display());
-    Ok(ExitCode::Ok)
+    document
 }
 
 /// Raw stored snapshots of a membership that no agent runs.
@@ -139,10 +201,10 @@ pub(super) async fn stored(config: &Config, membership: &Membership) -> Result<V
     stored
 }
 
-async fn find(config: &Config) -> Result<Found, Fault> {
-    match LocalClient::open(&config.socket, config.membership.as_str()).await? {
+async fn find(config: &Config, name: &MembershipName) -> Result<Found, Fault> {
+    match LocalClient::open(&config.socket, name.as_str()).await? {
         Some(client) => from_agent(client).await,
-        None => from_disk(config).await,
+        None => from_disk(config, name).await,
     }
 }
 
@@ -169,8 +231,8 @@ async fn from_agent(mut client: LocalClient) -> Result<Found, Fault> {
     Ok(Found { snapshot: snapshot.map_err(refused)?, export, source: "running agent", authority, dev })
 }
 
-async fn from_disk(config: &Config) -> Result<Found, Fault> {
-    let (data, name, dev) = (config.data_dir.clone(), config.membership.clone(), config.dev);
+async fn from_disk(config: &Config, name: &MembershipName) -> Result<Found, Fault> {
+    let (data, name, dev) = (config.data_dir.clone(), name.clone(), config.dev);
     let membership = blocking(move || Membership::open(&data, &name, dev)).await?;
     let stored = stored(config, &membership).await?;
     let pinned = membership.pinned();

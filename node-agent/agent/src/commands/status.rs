@@ -11,13 +11,13 @@ use crate::local::LocalClient;
 /// Prints the status. Exit 0 healthy, 8 degraded, 6 not running.
 pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
     let socket = config.socket.display();
-    let Some(mut client) = LocalClient::open(&config.socket, config.membership.as_str()).await? else {
+    let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
         let text = format!("the agent is not running (nothing answers at {socket})");
         if json {
             let document = json!({
                 "schema": "rap.status.v1",
                 "state": "not_running",
-                "membership": config.membership,
+                "membership": config.membership_given.then_some(&config.membership),
                 "socket": config.socket,
                 "text": text,
             });
@@ -34,9 +34,17 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> 
     if json {
         println!("{}", pretty(&document));
     } else {
-        print!("{}", for_people(&document));
+        print!("{}", all_for_people(&document));
     }
     Ok(if degraded { ExitCode::Degraded } else { ExitCode::Ok })
+}
+
+/// One status, or one after the other.
+fn all_for_people(document: &Value) -> String {
+    match document["memberships"].as_array() {
+        None => for_people(document),
+        Some(all) => all.iter().map(for_people).collect::<Vec<_>>().join("\n"),
+    }
 }
 
 fn for_people(status: &Value) -> String {
@@ -50,6 +58,11 @@ fn for_people(status: &Value) -> String {
     let reasons: Vec<String> = list(&status["degraded_reasons"]).iter().map(&text).collect();
     let why = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
     line("state", format!("{}{why}", text(&status["state"])));
+    if status["state"].as_str() == Some("stopped") {
+        line("membership", text(&status["membership"]));
+        line("why", text(&status["text"]));
+        return lines.concat();
+    }
     line("node", format!("{} {}", text(&status["node_name"]), text(&status["node_id"])));
     line("cluster", format!("{} {}", text(&status["cluster_name"]), text(&status["cluster"])));
     line("authority", text(&status["authority_fingerprint"]));

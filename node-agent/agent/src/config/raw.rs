@@ -17,7 +17,7 @@ pub struct Raw {
     /// Directory of the data planes' sockets [default: the directory of the agent's socket]
     #[arg(long, global = true, env = "RAP_RUN_DIR", value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Membership on this host [default: default]
+    /// Membership on this host [default: default for join, all of them for looking]
     #[arg(long, global = true, env = "RAP_MEMBERSHIP", value_name = "NAME")]
     pub membership: Option<String>,
     /// Accept what a development installation signs

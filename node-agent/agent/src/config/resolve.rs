@@ -65,8 +65,10 @@ pub struct Config {
     pub socket: PathBuf,
     /// Directory of the data planes' sockets.
     pub run_dir: PathBuf,
-    /// Membership that commands concern.
+    /// Membership that `join` makes.
     pub membership: MembershipName,
+    /// True if that membership was named: other commands concern it alone, else all.
+    pub membership_given: bool,
     /// True if development installations are accepted.
     pub dev: bool,
     /// Operator's pin of the cluster authority.
@@ -126,6 +128,7 @@ impl Config {
             socket,
             run_dir,
             membership: check.parse("membership", raw.membership.as_deref().unwrap_or("default")),
+            membership_given: raw.membership.is_some(),
             dev: raw.dev.unwrap_or(false),
             pin: check.take("cluster_authority", pin),
             poll_interval: check.seconds(
@@ -183,6 +186,11 @@ impl Config {
             check.0.push(Problem::new("interface", "1 to 15 letters and digits"));
         }
         if check.0.is_empty() { Ok(config) } else { Err(Problems(check.0)) }
+    }
+
+    /// The membership that commands concern, for the agent: empty for all of them.
+    pub fn asked(&self) -> &str {
+        if self.membership_given { self.membership.as_str() } else { "" }
     }
 
     /// Every option as it holds, for `config --effective`. None is a secret.

@@ -32,6 +32,8 @@ pub enum DataplaneCommand {
         /// Gets the outcome.
         reply: oneshot::Sender<Result<v1::PingOutcome, Fault>>,
     },
+    /// End the data plane: the membership leaves this host. None is started again.
+    Stop(oneshot::Sender<()>),
 }
 
 /// What the task tells the driver.
@@ -70,6 +72,8 @@ pub struct DataplaneTask {
     pub commands: mpsc::Receiver<DataplaneCommand>,
     /// Where events go.
     pub events: mpsc::Sender<DataplaneEvent>,
+    /// True once the data plane was ended for good; false at first.
+    pub ended: bool,
 }
 
 impl DataplaneTask {
@@ -82,6 +86,9 @@ impl DataplaneTask {
                 held = self.hold(!started) => held,
             };
             let (was_up, fault) = held;
+            if self.ended {
+                return cancel.cancelled().await;
+            }
             let absent = fault.reason == Reason::DataplaneUnavailable;
             if self.events.send(DataplaneEvent::Down(fault)).await.is_err() {
                 return;
@@ -142,8 +149,19 @@ impl DataplaneTask {
                     }
                 }
                 command = self.commands.recv() => {
-                    let Some(DataplaneCommand::Ping { node, count, interval_ms, reply }) = command else {
-                        return Ok(());
+                    let (node, count, interval_ms, reply) = match command {
+                        None => return Ok(()),
+                        Some(DataplaneCommand::Stop(reply)) => {
+                            self.ended = true;
+                            let stopped = session.request(agent_message::Body::Stop(v1::StopCommand {})).await?;
+                            answered(&mut session, stopped).await?;
+                            // Whoever asked may have stopped waiting.
+                            let _ = reply.send(());
+                            return Ok(());
+                        }
+                        Some(DataplaneCommand::Ping { node, count, interval_ms, reply }) => {
+                            (node, count, interval_ms, reply)
+                        }
                     };
                     let ping = v1::PingCommand { node_id: node.to_vec(), count, interval_ms };
                     pings.retain(|(_, reply)| !reply.is_closed());
@@ -183,6 +201,16 @@ impl DataplaneTask {
             answer_pings(&mut pings);
         }
     }
+}
+
+/// Reads until this answer is there; the connection may end instead, which is an end as well.
+async fn answered(session: &mut Session, mut answer: oneshot::Receiver<Answer>) -> Result<(), Fault> {
+    while answer.try_recv().is_err() {
+        if session.receive().await.is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A ping under way: the data plane's answer, and who asked.

@@ -76,6 +76,23 @@ impl LocalClient {
         self.client.load_membership(request).await.map_err(fault).map(drop)
     }
 
+    /// Makes the agent end a membership and its data plane; nothing of it runs when this returns.
+    ///
+    /// # Errors
+    /// Those of the agent.
+    pub async fn unload(&mut self) -> Result<(), Fault> {
+        let request = v1::LocalMembership { membership: self.membership.clone() };
+        self.client.unload_membership(request).await.map_err(fault).map(drop)
+    }
+
+    /// The memberships that the agent knows; a document of schema `rap.memberships.v1`.
+    ///
+    /// # Errors
+    /// Those of the agent.
+    pub async fn memberships(&mut self) -> Result<String, Fault> {
+        Ok(self.client.memberships(v1::LocalEmpty {}).await.map_err(fault)?.into_inner().json)
+    }
+
     /// Pings a peer; the answer is a document of schema `rap.ping.v1`.
     ///
     /// # Errors

@@ -4,4 +4,9 @@ mod client;
 mod server;
 
 pub use client::LocalClient;
-pub use server::{Directory, LocalServer, bind};
+pub use server::{LocalServer, bind};
+
+/// The document of `memberships`.
+pub fn memberships_document(source: &str, memberships: Vec<serde_json::Value>) -> serde_json::Value {
+    serde_json::json!({ "schema": "rap.memberships.v1", "source": source, "memberships": memberships })
+}

@@ -2,11 +2,9 @@
 //!
 //! Owns who may call and the way to a membership. Refuses to own answers: drivers give them.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -15,48 +13,25 @@ use rap_types::Reason;
 use rap_wire::v1;
 use rap_wire::v1::local_agent_server::{LocalAgent, LocalAgentServer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 
 use crate::driver::Request;
-
-/// The running memberships by name.
-#[derive(Debug, Clone, Default)]
-pub struct Directory(Arc<Mutex<BTreeMap<String, mpsc::Sender<Request>>>>);
-
-impl Directory {
-    /// Adds a running membership.
-    pub fn insert(&self, name: String, requests: mpsc::Sender<Request>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, requests);
-    }
-
-    /// True if it runs.
-    pub fn contains(&self, name: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
-    }
-
-    /// The membership of this name, or the first one for an empty name.
-    fn find(&self, name: &str) -> Option<mpsc::Sender<Request>> {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if name.is_empty() { running.values().next().cloned() } else { running.get(name).cloned() }
-    }
-}
+use crate::host::{Directory, HostHandle, absent};
+use crate::status::stopped_document;
 
 /// Answers local calls.
 pub struct LocalServer {
     directory: Directory,
-    load: mpsc::Sender<(String, oneshot::Sender<Result<(), Fault>>)>,
+    host: HostHandle,
 }
 
 impl LocalServer {
-    /// Serves `directory`; `load` gets the names of memberships to start.
-    pub fn new(
-        directory: Directory,
-        load: mpsc::Sender<(String, oneshot::Sender<Result<(), Fault>>)>,
-    ) -> Self {
-        Self { directory, load }
+    /// Serves `directory`; `host` starts memberships.
+    pub const fn new(directory: Directory, host: HostHandle) -> Self {
+        Self { directory, host }
     }
 
     /// Serves until cancelled.
@@ -87,11 +62,28 @@ impl LocalServer {
         membership: &str,
         request: impl FnOnce(oneshot::Sender<T>) -> Request,
     ) -> Result<T, Status> {
-        let absent = || refusal(Fault::new(Reason::MembershipAbsent, "no such membership runs here"));
-        let driver = self.directory.find(membership).ok_or_else(absent)?;
+        let driver = self.directory.one(membership).map_err(refusal)?;
         let (reply, answer) = oneshot::channel();
-        driver.send(request(reply)).await.map_err(|_| absent())?;
-        answer.await.map_err(|_| absent())
+        driver.send(request(reply)).await.map_err(|_| refusal(absent()))?;
+        answer.await.map_err(|_| refusal(absent()))
+    }
+
+    /// The status of one membership, running or not.
+    async fn status_of(&self, name: &str) -> (serde_json::Value, bool) {
+        let answered = async {
+            let driver = self.directory.one(name)?;
+            let (reply, answer) = oneshot::channel();
+            driver.send(Request::Status(reply)).await.map_err(|_| absent())?;
+            answer.await.map_err(|_| absent())
+        };
+        match tokio::time::timeout(STATUS_DEADLINE, answered).await {
+            Ok(Ok(answer)) => (answer.document, answer.degraded),
+            Ok(Err(fault)) => (stopped_document(name, &fault), true),
+            Err(_) => {
+                let fault = Fault::new(Reason::RequestTimeout, "the membership does not answer");
+                (stopped_document(name, &fault), true)
+            }
+        }
     }
 }
 
@@ -101,9 +93,19 @@ impl LocalAgent for LocalServer {
         &self,
         request: tonic::Request<v1::LocalStatusRequest>,
     ) -> Result<Response<v1::LocalStatus>, Status> {
-        let answer = self.ask(&request.get_ref().membership, Request::Status).await?;
-        let json = answer.document.to_string();
-        Ok(Response::new(v1::LocalStatus { json, degraded: answer.degraded }))
+        let names = self.directory.names(&request.get_ref().membership).map_err(refusal)?;
+        // Asked at once: one that does not answer holds up no other.
+        let statuses = names.iter().map(|name| self.status_of(name));
+        let mut statuses = futures_util::future::join_all(statuses).await;
+        let degraded = statuses.iter().any(|(_, degraded)| *degraded);
+        let document = match statuses.len() {
+            1 => statuses.remove(0).0,
+            _ => {
+                let all: Vec<_> = statuses.into_iter().map(|(document, _)| document).collect();
+                serde_json::json!({ "schema": "rap.status.all.v1", "degraded": degraded, "memberships": all })
+            }
+        };
+        Ok(Response::new(v1::LocalStatus { json: document.to_string(), degraded }))
     }
 
     async fn snapshot_export(
@@ -118,11 +120,24 @@ impl LocalAgent for LocalServer {
         &self,
         request: tonic::Request<v1::LocalMembership>,
     ) -> Result<Response<v1::LocalEmpty>, Status> {
-        let gone = || refusal(Fault::new(Reason::StateIo, "the agent ends"));
-        let (reply, answer) = oneshot::channel();
-        self.load.send((request.into_inner().membership, reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?.map_err(refusal)?;
+        self.host.load(&request.into_inner().membership).await.map_err(refusal)?;
         Ok(Response::new(v1::LocalEmpty {}))
+    }
+
+    async fn unload_membership(
+        &self,
+        request: tonic::Request<v1::LocalMembership>,
+    ) -> Result<Response<v1::LocalEmpty>, Status> {
+        self.host.unload(&request.into_inner().membership).await.map_err(refusal)?;
+        Ok(Response::new(v1::LocalEmpty {}))
+    }
+
+    async fn memberships(
+        &self,
+        _: tonic::Request<v1::LocalEmpty>,
+    ) -> Result<Response<v1::LocalMemberships>, Status> {
+        let document = crate::local::memberships_document("running agent", self.directory.list());
+        Ok(Response::new(v1::LocalMemberships { json: document.to_string() }))
     }
 
     async fn ping(
@@ -196,4 +211,5 @@ fn refusal(fault: Fault) -> Status {
     Refusal::new(fault.reason, fault.message).into()
 }
 
+const STATUS_DEADLINE: Duration = Duration::from_secs(5);
 const CALL_DEADLINE: Duration = Duration::from_secs(60);

@@ -4,6 +4,7 @@
 //! verified from their signed bytes.
 
 mod persist;
+mod place;
 mod records;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use x25519_dalek::{PublicKey as WireguardPublic, StaticSecret};
 use zeroize::Zeroizing;
 
 pub use persist::{Persister, stored_snapshots};
+pub use place::{Place, Places, overlap_fault, read as read_place};
 pub use records::{Enrollment, Leaf, LeafStore, Nonce};
 
 use crate::fault::{refused, state_fault};

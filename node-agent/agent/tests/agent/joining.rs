@@ -124,7 +124,11 @@ async fn a_development_membership_runs_only_in_development_mode_and_secrets_stay
     let refused = host.run(&["snapshot", "show"]).await.expect(7);
     assert!(refused.err().contains("authority.dev_refused"), "{}", refused.err());
     let agent = host.agent().await;
-    host.run(&["status"]).await.expect(3);
+    let stopped = host.run(&["status", "--json"]).await.expect(8).json();
+    assert_eq!(
+        (&stopped["state"], &stopped["degraded_reasons"][0]),
+        (&"stopped".into(), &"authority.dev_refused".into())
+    );
     terminate(agent).await;
     assert!(host.log_text().contains("authority.dev_refused"));
 

@@ -2,6 +2,7 @@
 
 mod fake;
 mod joining;
+mod memberships;
 mod running;
 mod showing;
 #[path = "../../../trust/tests/support/mod.rs"]

@@ -37,6 +37,10 @@ pub struct World {
     pub server_pin: Digest,
     pub cluster_ca: Vec<u8>,
     pub key_generation: u64,
+    /// First three bytes of the IPv4 pool and first two groups of the IPv6 prefix.
+    pub pool: (&'static str, &'static str),
+    /// Whether tokens name the pools.
+    pub pools_in_token: bool,
 }
 
 impl Default for World {
@@ -55,6 +59,8 @@ impl Default for World {
             server_pin: Digest::of(&[b"tls ca"]),
             cluster_ca: b"cluster ca".to_vec(),
             key_generation: 1,
+            pool: ("100.96.0", "fd00:"),
+            pools_in_token: false,
         }
     }
 }
@@ -169,8 +175,8 @@ impl World {
             mtu: 1280,
             link_probe_interval_ms: 1000,
             wireguard_keepalive_s: 25,
-            overlay_ipv4_pool: "100.96.0.0/16".into(),
-            overlay_ipv6_prefix: "fd00::/48".into(),
+            overlay_ipv4_pool: format!("{}.0/16", self.pool.0),
+            overlay_ipv6_prefix: format!("{}:/48", self.pool.1),
             cluster_name: "test".into(),
         }
     }
@@ -180,8 +186,8 @@ impl World {
             node_id: self.node.to_vec(),
             name: "own".into(),
             roles: vec!["core".into()],
-            overlay_ipv4: "100.96.0.5/16".into(),
-            overlay_ipv6: "fd00::5/48".into(),
+            overlay_ipv4: format!("{}.5/16", self.pool.0),
+            overlay_ipv6: format!("{}:5/48", self.pool.1),
             wireguard_public_key: self.wireguard_key.to_vec(),
             node_key_sha256: self.node_key.id().to_vec(),
             key_generation: self.key_generation,
@@ -198,7 +204,12 @@ impl World {
             .put(POLICY_SLOT, Some(Body::Policy(self.policy())))
             .put(ASSIGNMENT_SLOT, Some(Body::Assignment(self.assignment())));
         for index in 1..=peers {
-            contents.add_peer(peer(index));
+            let (ipv4, ipv6) = self.pool;
+            contents.add_peer(v1::PeerRecord {
+                overlay_ipv4: format!("{ipv4}.{}", 10 + index),
+                overlay_ipv6: format!("{ipv6}:{:x}", 10 + index),
+                ..peer(index)
+            });
         }
         contents
     }
@@ -288,6 +299,11 @@ impl World {
             approval: "manual".into(),
             secret_hash: join_secret_hash(&SECRET).to_vec(),
             cluster_name: "test".into(),
+            overlay_pools: if self.pools_in_token {
+                vec![self.policy().overlay_ipv4_pool, self.policy().overlay_ipv6_prefix]
+            } else {
+                Vec::new()
+            },
             ..Default::default()
         }
     }
@@ -345,8 +361,8 @@ impl World {
             wireguard_public_key: wireguard_key.to_vec(),
             node_name: "own".into(),
             roles: vec!["core".into()],
-            overlay_ipv4: "100.96.0.5/16".into(),
-            overlay_ipv6: "fd00::5/48".into(),
+            overlay_ipv4: format!("{}.5/16", self.pool.0),
+            overlay_ipv6: format!("{}:5/48", self.pool.1),
             control_urls: self.control_urls.clone(),
             server_trust_pin: self.server_pin.to_vec(),
             activation_manifest: self.activation_manifest(),

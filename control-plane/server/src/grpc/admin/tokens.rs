@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{NewToken, TokenOrder, TokenScope, issue_token};
+use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
     NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, organization_by_name, token_insert,
     token_read, token_revoke, tokens_list,
@@ -33,12 +34,14 @@ pub(super) async fn create(
         ephemeral: request.ephemeral,
     };
     let installation = &control.installation;
+    let overlay_pools = [cluster.ipv4_pool.to_string(), ipv6_prefix(cluster.id).to_string()];
     let scope = TokenScope {
         installation: installation.facts.id,
         cluster: cluster.id,
         cluster_name: &cluster.name,
         control_urls: &installation.control_urls,
         server_trust_pin: installation.facts.tls_ca_pin,
+        overlay_pools: &overlay_pools,
         dev: installation.facts.dev,
     };
     let now = control.clock.now().wall;

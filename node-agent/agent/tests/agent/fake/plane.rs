@@ -25,9 +25,14 @@ impl Drop for Plane {
 }
 
 impl Plane {
-    #[allow(clippy::disallowed_methods)] // A test's task ends with its guard.
     pub fn start(run_dir: &Path) -> Self {
-        let folder = run_dir.join("default");
+        Self::of(run_dir, "default")
+    }
+
+    /// The data plane of another membership.
+    #[allow(clippy::disallowed_methods)] // A test's task ends with its guard.
+    pub fn of(run_dir: &Path, membership: &str) -> Self {
+        let folder = run_dir.join(membership);
         std::fs::create_dir_all(&folder).unwrap();
         let listener = UnixListener::bind(folder.join("dataplane.sock")).unwrap();
         let (newest, table) = watch::channel(None);

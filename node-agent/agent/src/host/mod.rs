@@ -1,0 +1,306 @@
+//! The memberships of one host: starts each in a task group of its own, starts it again if it fails, and
+//! lets it go when it leaves.
+//!
+//! Owns their order and isolation: what fails in one ends nothing of another. Refuses to own what a
+//! membership does.
+
+mod claims;
+mod directory;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rap_runtime::{Clock, Fault, TaskGroup};
+use rap_state::{MembershipDir, MembershipName};
+use rap_types::{Mono, Reason};
+use serde_json::Map;
+use tokio::sync::{mpsc, oneshot};
+
+pub use claims::{HostClaims, OwnClaim};
+pub use directory::{Directory, Entry, absent};
+
+use crate::config::Config;
+use crate::dataplane::DataplaneCommand;
+use crate::fault::state_fault;
+use crate::membership::Places;
+use crate::running::{self, blocking};
+
+/// What may happen to the memberships of a host.
+#[derive(Debug)]
+pub enum HostEvent {
+    /// A membership was written and is to run.
+    Load(String, oneshot::Sender<Result<(), Fault>>),
+    /// A membership is to end for good, its data plane with it; its directory is free afterwards.
+    Unload(String, oneshot::Sender<Result<(), Fault>>),
+    /// The tasks of this start of a membership ended.
+    Ended(String, u64),
+    /// A membership that failed is to be tried again, if nothing newer happened to it.
+    Retry(String, u64),
+}
+
+/// A way to the host for others.
+#[derive(Debug, Clone)]
+pub struct HostHandle(mpsc::Sender<HostEvent>);
+
+impl HostHandle {
+    /// Starts a membership that was just written. One that runs already is no error.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub async fn load(&self, name: &str) -> Result<(), Fault> {
+        self.ask(|reply| HostEvent::Load(name.to_owned(), reply)).await
+    }
+
+    /// Ends a membership and its data plane. When this returns nothing of it runs and nobody holds its
+    /// directory.
+    ///
+    /// # Errors
+    /// `membership.absent`.
+    pub async fn unload(&self, name: &str) -> Result<(), Fault> {
+        self.ask(|reply| HostEvent::Unload(name.to_owned(), reply)).await
+    }
+
+    async fn ask(
+        &self,
+        event: impl FnOnce(oneshot::Sender<Result<(), Fault>>) -> HostEvent,
+    ) -> Result<(), Fault> {
+        let gone = || Fault::new(Reason::StateIo, "the agent ends");
+        let (reply, answer) = oneshot::channel();
+        self.0.send(event(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// The memberships of this host.
+pub struct Host {
+    config: Config,
+    directory: Directory,
+    claims: HostClaims,
+    group: TaskGroup,
+    lives: BTreeMap<String, Life>,
+    events: mpsc::Sender<HostEvent>,
+    heard: mpsc::Receiver<HostEvent>,
+    clock: Clock,
+    next_start: u64,
+}
+
+/// One membership, running or waiting to be tried again.
+#[derive(Default)]
+struct Life {
+    start: u64,
+    began: Mono,
+    failures: u32,
+    said: Option<Reason>,
+    running: Option<(TaskGroup, mpsc::Sender<DataplaneCommand>)>,
+}
+
+impl Host {
+    /// A host without memberships. Tasks belong to `group`.
+    pub fn new(config: Config, group: TaskGroup) -> Self {
+        let (events, heard) = mpsc::channel(16);
+        Self {
+            config,
+            directory: Directory::default(),
+            claims: HostClaims::default(),
+            group,
+            lives: BTreeMap::new(),
+            events,
+            heard,
+            clock: Clock::new(),
+            next_start: 1,
+        }
+    }
+
+    /// Who runs here.
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// A way to this host.
+    pub fn handle(&self) -> HostHandle {
+        HostHandle(self.events.clone())
+    }
+
+    /// Starts every membership in the data directory, the one that came first to this host first: where
+    /// two want the same addresses, it is the one that runs.
+    ///
+    /// # Errors
+    /// Those of the data directory.
+    pub async fn start_all(&mut self) -> Result<(), Fault> {
+        let data = self.config.data_dir.clone();
+        let names = blocking(move || {
+            let names = MembershipDir::list(&data).map_err(state_fault)?;
+            let places = if names.is_empty() { Vec::new() } else { placed(&data) };
+            let number = |name: &MembershipName| {
+                let place = places.iter().find(|(placed, _)| placed == name);
+                place.map_or(u16::MAX, |(_, number)| *number)
+            };
+            let mut names = names;
+            names.sort_by_key(|name| (number(name), name.clone()));
+            Ok(names)
+        });
+        for name in names.await? {
+            self.start(&name).await;
+        }
+        Ok(())
+    }
+
+    /// The next thing that happened.
+    pub async fn next(&mut self) -> Option<HostEvent> {
+        self.heard.recv().await
+    }
+
+    /// Carries out what an event asks for.
+    pub async fn handle_event(&mut self, event: HostEvent) {
+        match event {
+            HostEvent::Load(name, reply) => {
+                let loaded = self.load(&name).await;
+                // The caller may have stopped waiting, here and below.
+                let _ = reply.send(loaded);
+            }
+            HostEvent::Unload(name, reply) => drop(reply.send(self.unload(&name).await)),
+            HostEvent::Ended(name, start) => self.ended(&name, start).await,
+            HostEvent::Retry(name, start) => {
+                let waits = self.lives.get(&name).is_some_and(|life| life.start == start);
+                if let (true, Ok(name)) = (waits, MembershipName::new(&name)) {
+                    self.start(&name).await;
+                }
+            }
+        }
+    }
+
+    async fn load(&mut self, name: &str) -> Result<(), Fault> {
+        let name = MembershipName::new(name).map_err(state_fault)?;
+        if self.directory.is_running(name.as_str()) {
+            return Ok(());
+        }
+        self.lives.remove(name.as_str());
+        self.start(&name).await;
+        match self.directory.failure(name.as_str()) {
+            Some(fault) => Err(fault),
+            None if self.directory.is_running(name.as_str()) => Ok(()),
+            None => Err(absent()),
+        }
+    }
+
+    /// Tries to start a membership; a failure is shown and tried again later.
+    async fn start(&mut self, name: &MembershipName) {
+        let text = name.to_string();
+        let start = self.next_start;
+        self.next_start += 1;
+        let started = running::start(&self.config, name.clone(), self.claims.of(&text), &self.group).await;
+        let life = self.lives.entry(text.clone()).or_default();
+        (life.start, life.began) = (start, self.clock.now().mono);
+        match started {
+            Ok(started) => {
+                tracing::info!(membership = text, place = started.place.number, "membership runs");
+                life.said = None;
+                self.directory.set(&text, Entry { facts: started.facts, state: Ok(started.requests) });
+                let (token, events) = (started.tasks.token(), self.events.clone());
+                life.running = Some((started.tasks, started.commands));
+                self.group.spawn("membership-end", async move {
+                    token.cancelled().await;
+                    // Without a listener the agent ends, too.
+                    let _ = events.send(HostEvent::Ended(text, start)).await;
+                });
+            }
+            Err(fault) if matches!(fault.reason, Reason::EnrollmentPending | Reason::MembershipAbsent) => {
+                tracing::info!(membership = text, "the join is not finished; membership not started");
+                self.lives.remove(&text);
+                self.directory.remove(&text);
+            }
+            Err(fault) => self.failed(&text, fault),
+        }
+    }
+
+    /// A failing membership is shown as stopped and tried again after a growing pause. The others do not
+    /// notice.
+    fn failed(&mut self, name: &str, fault: Fault) {
+        let life = self.lives.entry(name.to_owned()).or_default();
+        life.failures = life.failures.saturating_add(1);
+        let pause = (FIRST_RETRY * (1 << (life.failures - 1).min(6))).min(LAST_RETRY);
+        if life.said != Some(fault.reason) {
+            life.said = Some(fault.reason);
+            let reason = fault.reason;
+            tracing::error!(membership = name, %reason, error = %fault, ?pause, "membership does not run");
+        }
+        let facts = self.stopped_facts(name);
+        self.directory.set(name, Entry { facts, state: Err(fault) });
+        let (events, token) = (self.events.clone(), self.group.token());
+        let (name, start) = (name.to_owned(), self.lives.get(name).map_or(0, |life| life.start));
+        self.group.spawn("membership-retry", async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = tokio::time::sleep(pause) => drop(events.send(HostEvent::Retry(name, start)).await),
+            }
+        });
+    }
+
+    fn stopped_facts(&self, name: &str) -> Map<String, serde_json::Value> {
+        match crate::membership::read_place(&self.config.data_dir.join(name)) {
+            Ok(Some(place)) => running::place_facts(&self.config, &place),
+            _ => Map::new(),
+        }
+    }
+
+    async fn ended(&mut self, name: &str, start: u64) {
+        let current = self.lives.get_mut(name).filter(|life| life.start == start);
+        let Some((tasks, _)) = current.and_then(|life| life.running.take()) else { return };
+        if self.group.token().is_cancelled() {
+            return;
+        }
+        let drained = tasks.shutdown(DRAIN).await;
+        let cause =
+            drained.failure.map_or_else(|| "its tasks ended".to_owned(), |failure| failure.to_string());
+        if let Some(life) = self.lives.get_mut(name) {
+            let lived = self.clock.now().mono.since(life.began);
+            if lived > LONG_LIFE {
+                life.failures = 0;
+            }
+        }
+        self.failed(name, Fault::new(Reason::StateIo, cause));
+    }
+
+    async fn unload(&mut self, name: &str) -> Result<(), Fault> {
+        let life = self.lives.remove(name);
+        if life.is_none() && self.directory.failure(name).is_none() {
+            return Err(absent());
+        }
+        if let Some((tasks, commands)) = life.and_then(|life| life.running) {
+            let (reply, stopped) = oneshot::channel();
+            let stop = async {
+                commands.send(DataplaneCommand::Stop(reply)).await.ok()?;
+                stopped.await.ok()
+            };
+            if tokio::time::timeout(STOP_WAIT, stop).await.ok().flatten().is_none() {
+                tracing::warn!(
+                    membership = name,
+                    "its data plane did not answer; nothing keeps it but its deadlines"
+                );
+            }
+            tasks.shutdown(DRAIN).await;
+        }
+        self.directory.remove(name);
+        self.claims.release(name);
+        tracing::info!(membership = name, "membership unloaded");
+        Ok(())
+    }
+}
+
+/// The memberships that have a place, with its number. Without access to the lock nobody is first.
+fn placed(data: &std::path::Path) -> Vec<(MembershipName, u16)> {
+    let places = Places::open(data).and_then(|places| places.all());
+    match places {
+        Ok(places) => places.into_iter().map(|(name, place)| (name, place.number)).collect(),
+        Err(fault) => {
+            tracing::warn!(reason = %fault.reason, error = %fault, "places are not readable");
+            Vec::new()
+        }
+    }
+}
+
+const DRAIN: Duration = Duration::from_secs(5);
+const STOP_WAIT: Duration = Duration::from_secs(5);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+const LONG_LIFE: Duration = Duration::from_secs(300);

@@ -1,0 +1,217 @@
+//! What a membership takes of its host, kept with it: a number that gives it ports and interface, and the
+//! address pools it holds.
+//!
+//! Owns the record, and the lock under which numbers are given out and pools compared. Refuses to judge
+//! overlaps: `rap_trust::Claims` does.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use rap_runtime::Fault;
+use rap_runtime::files::create_private_dir;
+use rap_state::{Durable, MembershipDir, MembershipName, Record};
+use rap_trust::{Claims, Overlap, Pools};
+use rap_types::Reason;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::fault::state_fault;
+
+/// Place of a membership on its host. The number never changes while the membership exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Ports are those of the configuration plus this; the interface is `rap<number>`.
+    pub number: u16,
+    /// Pools of its cluster, once a contract or snapshot said them.
+    pub pools: Pools,
+}
+
+impl Record for Place {
+    const SCHEMA: &'static str = "rap.place.v1";
+}
+
+impl Place {
+    /// Where its data plane takes links.
+    pub fn link(&self, config: &Config) -> SocketAddr {
+        self.shifted(config.listen_link)
+    }
+
+    /// Where its data plane takes WireGuard.
+    pub fn wireguard(&self, config: &Config) -> SocketAddr {
+        self.shifted(config.listen_wireguard)
+    }
+
+    /// Name of its TUN interface.
+    pub fn interface(&self, config: &Config) -> String {
+        match self.number {
+            0 => config.interface.clone(),
+            number => format!("{}{number}", config.interface.trim_end_matches(|c: char| c.is_ascii_digit())),
+        }
+    }
+
+    /// A port of 0 is the kernel's choice for everyone.
+    fn shifted(&self, address: SocketAddr) -> SocketAddr {
+        match address.port() {
+            0 => address,
+            port => SocketAddr::new(address.ip(), port.saturating_add(self.number)),
+        }
+    }
+}
+
+/// The places of a host, held while one is given out. Blocks.
+pub struct Places {
+    data: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Places {
+    /// Waits for its turn: other joins hold it for a few writes only.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn open(data: &Path) -> Result<Self, Fault> {
+        create_private_dir(data).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+        let path = data.join(LOCK);
+        let io = |error: std::io::Error| {
+            let reason = match error.kind() {
+                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                    Reason::StateReadOnly
+                }
+                std::io::ErrorKind::StorageFull => Reason::StateNoSpace,
+                _ => Reason::StateIo,
+            };
+            Fault::new(reason, format!("{}: {error}", path.display()))
+        };
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(&path).map_err(io)?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io(errno.into()))?;
+        Ok(Self { data: data.to_owned(), _lock: lock })
+    }
+
+    /// Every membership that has a place.
+    ///
+    /// # Errors
+    /// Those of the directory. A place that cannot be read is left out: its membership does not start.
+    pub fn all(&self) -> Result<Vec<(MembershipName, Place)>, Fault> {
+        let mut places = Vec::new();
+        for name in MembershipDir::list(&self.data).map_err(state_fault)? {
+            match read(&self.data.join(name.as_str())) {
+                Ok(Some(place)) => places.push((name, place)),
+                Ok(None) => {}
+                Err(fault) => {
+                    tracing::warn!(membership = %name, reason = %fault.reason, error = %fault, "place not readable");
+                }
+            }
+        }
+        Ok(places)
+    }
+
+    /// Refuses `pools` for `name` if another membership of this host holds a part of them.
+    ///
+    /// # Errors
+    /// `overlay.overlap`.
+    pub fn check(&self, name: &MembershipName, pools: &Pools) -> Result<(), Fault> {
+        let mut claims = Claims::default();
+        for (other, place) in self.all()? {
+            // Two that overlap already are the agent's matter: the first of them runs.
+            let _ = claims.claim(other.as_str(), place.pools);
+        }
+        claims.check(name.as_str(), pools).map_err(overlap_fault)
+    }
+
+    /// The place of a membership; the lowest free number if it has none yet. With `pools`, they are kept.
+    ///
+    /// # Errors
+    /// `state.full` beyond [`MOST`] memberships; those of state.
+    pub fn give(&self, dir: &MembershipDir, pools: Option<Pools>) -> Result<Place, Fault> {
+        let (mut record, _) = Durable::<Place>::open(&dir.join(FILE)).map_err(state_fault)?;
+        let place = match record.value() {
+            Some(place) => Place { pools: pools.unwrap_or_else(|| place.pools.clone()), ..place.clone() },
+            None => {
+                let taken: Vec<u16> = self.all()?.iter().map(|(_, place)| place.number).collect();
+                let free = (0..MOST).find(|number| !taken.contains(number));
+                let number = free.ok_or_else(|| {
+                    Fault::new(Reason::StateFull, format!("a host has at most {MOST} memberships"))
+                })?;
+                Place { number, pools: pools.unwrap_or_default() }
+            }
+        };
+        if record.value() != Some(&place) {
+            record.store(place.clone()).map_err(state_fault)?;
+        }
+        Ok(place)
+    }
+}
+
+/// The stored place of the membership in `directory`, without the lock: for looking only.
+///
+/// # Errors
+/// Those of state.
+pub fn read(directory: &Path) -> Result<Option<Place>, Fault> {
+    let (record, _) = Durable::<Place>::open(&directory.join(FILE)).map_err(state_fault)?;
+    Ok(record.value().cloned())
+}
+
+/// The refusal of an overlap.
+pub fn overlap_fault(overlap: Overlap) -> Fault {
+    Fault::new(Reason::OverlayOverlap, overlap.to_string())
+}
+
+const FILE: &str = "place.json";
+/// No membership name has a dot.
+const LOCK: &str = ".places.lock";
+const MOST: u16 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir(data: &Path, name: &str) -> MembershipDir {
+        MembershipDir::open(data, &MembershipName::new(name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_number_stays_with_its_membership_and_a_freed_one_is_given_again() {
+        let data = tempfile::tempdir().unwrap();
+        let number = |name: &str| {
+            let places = Places::open(data.path()).unwrap();
+            places.give(&dir(data.path(), name), None).unwrap().number
+        };
+        assert_eq!((number("m"), number("z"), number("a")), (0, 1, 2), "not the order of names");
+        assert_eq!((number("a"), number("m"), number("z")), (2, 0, 1), "stable");
+        dir(data.path(), "z").destroy().unwrap();
+        assert_eq!((number("b"), number("a")), (1, 2));
+    }
+
+    #[test]
+    fn ports_and_interface_follow_the_number_and_not_the_order_of_start() {
+        let config = Config::resolve(&crate::config::Raw::default()).unwrap();
+        let place = |number| Place { number, pools: Pools::default() };
+        let first = place(0);
+        assert_eq!((first.link(&config).port(), first.interface(&config)), (7443, "rap0".into()));
+        let third = place(2);
+        assert_eq!((third.link(&config).port(), third.wireguard(&config).port()), (7445, 51822));
+        assert_eq!(third.interface(&config), "rap2");
+    }
+
+    #[test]
+    fn pools_that_another_membership_holds_are_refused_before_anything_is_asked() {
+        let data = tempfile::tempdir().unwrap();
+        let pools = |text: &str| {
+            let token = rap_wire::v1::JoinToken { overlay_pools: vec![text.into()], ..Default::default() };
+            Pools::of_token(&token).unwrap()
+        };
+        let places = Places::open(data.path()).unwrap();
+        places.give(&dir(data.path(), "a"), Some(pools("100.96.0.0/16"))).unwrap();
+        let name = |text: &str| MembershipName::new(text).unwrap();
+        let refused = places.check(&name("b"), &pools("100.96.200.0/24")).unwrap_err();
+        assert_eq!(refused.reason, Reason::OverlayOverlap);
+        places.check(&name("b"), &pools("100.97.0.0/16")).unwrap();
+        places.check(&name("a"), &pools("100.96.0.0/16")).unwrap();
+    }
+}
