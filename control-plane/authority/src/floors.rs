@@ -69,21 +69,50 @@ impl ReplicaFloors {
         }
     }
 
+    /// The floors of a replica that makes an installation: no set was ever signed.
+    pub fn fresh() -> Self {
+        Self {
+            grant_set: Some(Floor { sequence: 0, digest: Digest::from_bytes([0; 32]) }),
+            ..Self::default()
+        }
+    }
+
+    /// For each thing the higher of two floors.
+    #[must_use]
+    pub fn merged(mut self, other: &Self) -> Self {
+        let higher = |one: &mut Option<Floor>, two: Option<Floor>| {
+            if one.map(|floor| floor.sequence) < two.map(|floor| floor.sequence) {
+                *one = two;
+            }
+        };
+        higher(&mut self.grant_set, other.grant_set);
+        higher(&mut self.checkpoint, other.checkpoint);
+        for (cluster, floor) in &other.revocations {
+            let mut own = self.revocations.get(cluster).copied();
+            higher(&mut own, Some(*floor));
+            self.revocations.extend(own.map(|floor| (*cluster, floor)));
+        }
+        self
+    }
+
+    /// These floors with one of them put where a person says, lower if need be.
+    #[must_use]
+    pub fn confirmed(mut self, of: FloorOf, at: Floor) -> Self {
+        match of {
+            FloorOf::GrantSet => self.grant_set = Some(at),
+            FloorOf::Revocations(cluster) => drop(self.revocations.insert(cluster, at)),
+            FloorOf::Checkpoint => self.checkpoint = Some(at),
+        }
+        self
+    }
+
     /// These floors with one of them raised.
     ///
     /// # Errors
     /// As [`Self::admit`].
     pub fn raised(&self, of: FloorOf, offered: Floor) -> Result<Self, Reject> {
         self.admit(of, offered)?;
-        let mut next = self.clone();
-        match of {
-            FloorOf::GrantSet => next.grant_set = Some(offered),
-            FloorOf::Revocations(cluster) => {
-                next.revocations.insert(cluster, offered);
-            }
-            FloorOf::Checkpoint => next.checkpoint = Some(offered),
-        }
-        Ok(next)
+        Ok(self.clone().confirmed(of, offered))
     }
 }
 
@@ -119,6 +148,23 @@ mod tests {
             assert_eq!(five.raised(of, floor(5, 2)).unwrap_err().reason, Reason::FloorEquivocation);
             assert_eq!(five.raised(of, floor(9, 3)).unwrap().of(of), Some(floor(9, 3)));
         }
+    }
+
+    #[test]
+    fn of_two_files_the_higher_floor_of_each_thing_holds() {
+        let [one, two] = [[1; 16], [2; 16]].map(ClusterId::from_bytes);
+        let left = ReplicaFloors::fresh().confirmed(FloorOf::Revocations(one), floor(7, 1));
+        let right = ReplicaFloors::default()
+            .confirmed(FloorOf::GrantSet, floor(4, 1))
+            .confirmed(FloorOf::Revocations(one), floor(3, 1))
+            .confirmed(FloorOf::Revocations(two), floor(1, 1))
+            .confirmed(FloorOf::Checkpoint, floor(9, 1));
+        let merged = left.clone().merged(&right);
+        assert_eq!(merged, right.merged(&left));
+        assert_eq!(merged.of(FloorOf::GrantSet), Some(floor(4, 1)));
+        assert_eq!(merged.of(FloorOf::Revocations(one)), Some(floor(7, 1)));
+        assert_eq!(merged.of(FloorOf::Revocations(two)), Some(floor(1, 1)));
+        assert_eq!(merged.of(FloorOf::Checkpoint), Some(floor(9, 1)));
     }
 
     #[test]

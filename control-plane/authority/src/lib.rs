@@ -3,12 +3,14 @@
 //! Owns what the control plane decides about trust, as functions of their inputs. Refuses to own a
 //! clock, a generator, a socket or a table.
 
+mod admission;
 mod audit;
 mod bootstrap;
 mod cluster;
 mod custody;
 mod enrollment;
 mod floors;
+mod grants;
 pub mod ids;
 mod installation;
 mod overlay;
@@ -19,6 +21,7 @@ mod session;
 mod token;
 mod token_row;
 
+pub use admission::{AdmittedGrants, GrantVerifier, StoredGrant};
 pub use audit::AuditKey;
 pub use bootstrap::{CONTRACT_LIFE, ContractTerms, sign_contract};
 pub use cluster::{
@@ -28,6 +31,10 @@ pub use cluster::{
 pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError};
 pub use enrollment::{Decision, check_endpoints, check_wireguard_key, choose_node_name, decide_request};
 pub use floors::{Floor, FloorOf, ReplicaFloors};
+pub use grants::{
+    GrantChange, GrantOrder, GrantScope, SignedSet, add_grant, first_grant, permission_to_grant, renew_set,
+    renewal_is_due, revoke_grant,
+};
 pub use installation::{
     InstallationFacts, NewInstallation, activation_request, answer_activation_request, create_installation,
     critical, decide_activation, known_features, reopen_activation,

@@ -80,6 +80,30 @@ fn authority_records() {
 }
 
 #[test]
+fn role_grants_and_their_set() {
+    let authority = installation_authority().public();
+    let audience = [Audience::Installation(installation())];
+    let expect = Expectation { cluster: Some(ClusterId::ZERO), ..cluster_expectation(&audience) };
+    for (name, grant) in [("role-grant", grant()), ("role-grant revocation", revocation())] {
+        none_accepted(name, &sign(&grant, &[&installation_authority()]), |bytes| {
+            GrantTerms::open(bytes, &authority, &expect).is_ok()
+        });
+    }
+    let (set, documents) = (sign(&grant_set(), &[&installation_authority()]), grant_documents());
+    none_accepted("role-grant-set", &set, |bytes| {
+        RoleGrants::verify(bytes, &documents, &authority, installation(), &[]).is_ok()
+    });
+    for place in [1, 3] {
+        none_accepted("document of a role-grant-set", &documents[place], |bytes| {
+            let mut documents = documents.clone();
+            documents[place] = bytes.to_vec();
+            RoleGrants::verify(&set, &documents, &authority, installation(), &[])
+                .is_ok_and(|(_, terms)| terms.iter().all(Option::is_some))
+        });
+    }
+}
+
+#[test]
 fn join_token_envelope_and_text() {
     let audience = [Audience::Cluster(cluster())];
     let expect = cluster_expectation(&audience);

@@ -98,6 +98,8 @@ fn outcome(vector: &Value) -> &'static str {
         now: Some(now),
         features: &features,
     };
+    let installations = [Audience::Installation(installation())];
+    let addressed = Expectation { audience: &installations, ..platform };
     let result = match vector["kind"].as_str().unwrap() {
         "public-key" => PublicKey::from_slice(&input).map(drop),
         "activation-request" => open_activation_request(&input, &platform).map(drop),
@@ -106,6 +108,20 @@ fn outcome(vector: &Value) -> &'static str {
             let authority = installation_authority().public();
             AuthorityChain::verify(&records(vector), &authority, installation(), cluster(), &features)
                 .map(drop)
+        }
+        "role-grant" => GrantTerms::open(&input, &installation_authority().public(), &addressed).map(drop),
+        "role-grant-set" => {
+            GrantSetTerms::open(&input, &installation_authority().public(), &addressed).map(drop)
+        }
+        "role-grants" => {
+            let authority = installation_authority().public();
+            let documents = records(vector);
+            match RoleGrants::verify(&input, &documents, &authority, installation(), &features) {
+                Ok((_, terms)) if terms.contains(&None) => {
+                    Err(Reject::new(rap_types::Reason::RowTampered, "platform_role_grants"))
+                }
+                outcome => outcome.map(drop),
+            }
         }
         "join-token" => std::str::from_utf8(&input)
             .map_err(|_| Reject::new(rap_types::Reason::TokenMalformed, "text"))

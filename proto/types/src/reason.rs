@@ -185,6 +185,7 @@ reasons! {
     SessionMissing "session.missing" Unauthenticated same false "Log in first: rapctl login."
     SessionExpired "session.expired" Unauthenticated same false "The session ended. Log in again."
     GrantMissing "grant.missing" PermissionDenied same false "No live signed grant allows this."
+    GrantLastOwner "grant.last_owner" FailedPrecondition same false "The last platform owner whose grant has no end cannot be revoked. Grant another owner first."
     ChannelWrong "channel.wrong" PermissionDenied same false "This service is not offered on this kind of connection."
     // tokens and enrollment
     TokenMalformed "token.malformed" InvalidArgument VerificationFailed false "Not a join token."

@@ -4,6 +4,7 @@
 mod audit;
 mod documents;
 mod exports;
+mod grants;
 mod heads;
 mod keys;
 
@@ -29,6 +30,7 @@ pub struct Vector {
 pub fn all() -> Vec<Vector> {
     let mut vectors = keys::all();
     vectors.extend(documents::all());
+    vectors.extend(grants::all());
     vectors.extend(heads::all());
     vectors.extend(exports::all());
     vectors.extend(audit::all());

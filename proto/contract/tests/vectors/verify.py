@@ -11,6 +11,7 @@ import ipaddress
 import json
 import pathlib
 import sys
+import unicodedata
 import uuid
 
 
@@ -187,6 +188,11 @@ DOCUMENTS = {
     "authority-record": (4096, {
         1: ("header", HEADER), 2: ("kind", "int"), 3: ("key", "bytes"), 4: ("previous", "bytes"),
     }),
+    "role-grant": (16384, {
+        1: ("header", HEADER), 2: ("key", "bytes"), 3: ("role", "str"), 4: ("revoked", "int"), 5: ("name", "str"),
+        6: ("revokes", "bytes"),
+    }),
+    "role-grant-set": (262144, {1: ("header", HEADER), 2: ("members", ["bytes"]), 3: ("previous", "bytes")}),
     "join-token": (8192, {
         1: ("header", HEADER), 2: ("token_id", "bytes"), 3: ("urls", ["str"]), 4: ("pin", "bytes"),
         5: ("authority", "bytes"), 6: ("roles", ["str"]), 7: ("organization", "bytes"), 8: ("tags", ["str"]),
@@ -343,6 +349,57 @@ def chain(records, authority, installation, cluster, features):
             raise Reject("chain.broken")
         last, active = record, record["key"]
     return active, last["header"]["incarnation"]
+
+
+def role_grant(data, known, scope):
+    grant = verify(data, "role-grant", one_key(known["installation_authority"], "role-grant"), scope)
+    header = grant["header"]
+    good = header["sequence"] and 0 < len(grant["name"].encode()) <= 256
+    good = good and not any(unicodedata.category(one) == "Cc" for one in grant["name"])
+    good = good and grant["role"] in ("platform_owner", "platform_admin", "recovery")
+    if grant["revoked"]:
+        good = good and len(grant["revokes"]) == 32 and not header["expires_at"]
+    else:
+        good = good and not grant["revokes"]
+    if not good:
+        raise Reject("payload.malformed")
+    public_key(grant["key"])
+    return grant
+
+
+def role_grant_set(data, known, scope):
+    keys = one_key(known["installation_authority"], "role-grant-set")
+    grant_set = verify(data, "role-grant-set", keys, scope)
+    header, members, previous = grant_set["header"], grant_set["members"], grant_set["previous"]
+    good = header["sequence"] and len(previous) == (0 if header["sequence"] == 1 else 32)
+    good = good and header["expires_at"] and header["expires_at"] - header["issued_at"] <= 24 * 3600 * 1000
+    good = good and 1 <= len(members) <= 4096 and all(len(one) == 32 for one in members)
+    if not good or any(a >= b for a, b in zip(members, members[1:])):
+        raise Reject("payload.malformed")
+    return grant_set
+
+
+def role_grants(data, records, known, scope):
+    """The set and the documents beside it: those that it names are there, and no others but those taken back."""
+    scope = dict(scope, now=None)
+    grant_set = role_grant_set(data, known, scope)
+    present, strangers = {}, False
+    for record in records:
+        try:
+            grant = role_grant(record, known, scope)
+            present[grant["digest"]] = grant
+        except Reject:
+            strangers = True
+    if any(one not in present for one in grant_set["members"]):
+        raise Reject("chain.broken")
+    named = [present[one] for one in grant_set["members"]]
+    if any(one["header"]["sequence"] > grant_set["header"]["sequence"] for one in named):
+        raise Reject("chain.broken")
+    taken_back = {one["revokes"] for one in named if one["revoked"]}
+    if taken_back & set(grant_set["members"]):
+        raise Reject("chain.broken")
+    if strangers or set(present) - set(grant_set["members"]) - taken_back:
+        raise Reject("row.tampered")
 
 
 def join_token(text, known, scope):
@@ -736,6 +793,7 @@ def decide(vector):
     platform = {
         "installation": known["installation_id"], "cluster": bytes(16), "now": vector["now_ms"], "features": features,
     }
+    addressed = dict(platform, audience=(INSTALLATION, known["installation_id"]))
     records = [bytes.fromhex(record) for record in vector["records"]]
     checks = {
         "public-key": lambda: public_key(data),
@@ -744,6 +802,9 @@ def decide(vector):
         "authority-records": lambda: chain(
             records, known["installation_authority"], known["installation_id"], cluster, features
         ),
+        "role-grant": lambda: role_grant(data, known, addressed),
+        "role-grant-set": lambda: role_grant_set(data, known, addressed),
+        "role-grants": lambda: role_grants(data, records, known, addressed),
         "join-token": lambda: join_token(data, known, scoped),
         "bootstrap-contract": lambda: bootstrap(data, known, scoped),
         "cluster-head": lambda: cluster_head(data, known, scoped),
