@@ -31,6 +31,7 @@ pub use tables::audit::*;
 pub use tables::cluster_keys::*;
 pub use tables::clusters::*;
 pub use tables::contacts::*;
+pub use tables::grants::*;
 pub use tables::heads::*;
 pub use tables::idempotency::*;
 pub use tables::installation::*;

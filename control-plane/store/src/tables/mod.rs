@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod cluster_keys;
 pub(crate) mod clusters;
 pub(crate) mod contacts;
+pub(crate) mod grants;
 pub(crate) mod heads;
 pub(crate) mod idempotency;
 pub(crate) mod installation;

@@ -1,4 +1,4 @@
-//! Operators, their sessions, and the (reserved) signed role grants.
+//! Operators and their sessions. What an operator may do is in signed grants, not here.
 
 use rap_types::{Digest, OperatorId, Wall};
 use sqlx::postgres::PgRow;
@@ -83,12 +83,15 @@ statements! {
         WHERE s.token_hash = $1 AND s.operator_public_key = o.public_key AND o.disabled_at IS NULL";
     SESSION_DELETE = "DELETE FROM operator_sessions WHERE token_hash = $1";
     SESSIONS_EXPIRE = "DELETE FROM operator_sessions WHERE expires_at < clock_timestamp() - interval '1 day'";
-    GRANT_INSERT = "INSERT INTO platform_role_grants (grant_digest, subject_key, platform_role, envelope) \
-        VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-    GRANTS_LIST = "SELECT envelope FROM platform_role_grants ORDER BY created_at, grant_digest LIMIT 10000";
+    OPERATOR_PUT = "INSERT INTO operators (operator_id, name, public_key, platform_role) \
+        VALUES ($1, $2, $3, $4) ON CONFLICT (public_key) DO UPDATE SET name = excluded.name, \
+        platform_role = excluded.platform_role, disabled_at = NULL, row_version = operators.row_version + 1";
+    OPERATOR_SHUT_OUT = "UPDATE operators SET disabled_at = clock_timestamp(), row_version = row_version + 1 \
+        WHERE public_key = $1 AND disabled_at IS NULL";
+    SESSIONS_END = "DELETE FROM operator_sessions WHERE operator_public_key = $1";
 }
 
-/// Adds an operator. Name and key are unique ([`StoreError::Exists`]).
+/// Adds an operator. The name among those who are not shut out, and the key, are unique ([`StoreError::Exists`]).
 pub async fn operator_insert(connection: &mut PgConnection, new: &OperatorRow) -> Result<(), StoreError> {
     sqlx::query(OPERATOR_INSERT)
         .bind(new.operator.uuid())
@@ -97,6 +100,28 @@ pub async fn operator_insert(connection: &mut PgConnection, new: &OperatorRow) -
         .bind(&new.platform_role)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Adds an operator, or gives the one with this key another name and role and lets it in again.
+pub async fn operator_put(connection: &mut PgConnection, new: &OperatorRow) -> Result<(), StoreError> {
+    sqlx::query(OPERATOR_PUT)
+        .bind(new.operator.uuid())
+        .bind(&new.name)
+        .bind(new.public_key.as_slice())
+        .bind(&new.platform_role)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Shuts the operator with this key out and ends the key's sessions.
+pub async fn operator_shut_out(
+    connection: &mut PgConnection,
+    public_key: &[u8; 32],
+) -> Result<(), StoreError> {
+    sqlx::query(OPERATOR_SHUT_OUT).bind(public_key.as_slice()).execute(&mut *connection).await?;
+    sqlx::query(SESSIONS_END).bind(public_key.as_slice()).execute(connection).await?;
     Ok(())
 }
 
@@ -144,27 +169,4 @@ pub async fn session_delete(connection: &mut PgConnection, token_hash: Digest) -
 /// Removes sessions that ended more than a day ago; returns how many.
 pub async fn sessions_expire(connection: &mut PgConnection) -> Result<u64, StoreError> {
     Ok(sqlx::query(SESSIONS_EXPIRE).execute(connection).await?.rows_affected())
-}
-
-/// Keeps a signed role grant (reserved). The same grant again is no error.
-pub async fn grant_insert(
-    connection: &mut PgConnection,
-    digest: Digest,
-    subject_key: &[u8; 32],
-    platform_role: &str,
-    envelope: &[u8],
-) -> Result<(), StoreError> {
-    sqlx::query(GRANT_INSERT)
-        .bind(digest.as_bytes().as_slice())
-        .bind(subject_key.as_slice())
-        .bind(platform_role)
-        .bind(envelope)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Encoded envelopes of every stored grant (reserved). Each must be verified before it counts.
-pub async fn grants_list(connection: &mut PgConnection) -> Result<Vec<Vec<u8>>, StoreError> {
-    Ok(sqlx::query_scalar(GRANTS_LIST).fetch_all(connection).await?)
 }

@@ -1,6 +1,6 @@
 //! One installation, one activation, sessions that end; keys of clusters.
 
-use rap_types::{Digest, OperatorId, Wall};
+use rap_types::{Digest, OperatorId, PlatformRole, Wall};
 
 use super::fixture::{authority, cluster_with_token, committed, id};
 use crate::testing::TestDatabase;
@@ -130,9 +130,72 @@ async fn a_cluster_has_one_signing_authority_and_keeps_its_whole_chain() {
 async fn a_role_grant_is_kept_once_as_signed() {
     let store = TestDatabase::migrated().await.store().await;
     let mut transaction = store.system().begin().await.unwrap();
+    let digest = Digest::of(&[b"grant"]);
     for _ in 0..2 {
-        let digest = Digest::of(&[b"grant"]);
-        grant_insert(&mut transaction, digest, &[1; 32], "platform_admin", b"envelope").await.unwrap();
+        grant_insert(&mut transaction, digest, &[1; 32], PlatformRole::Admin, b"envelope").await.unwrap();
     }
-    assert_eq!(grants_list(&mut transaction).await.unwrap(), [b"envelope".to_vec()]);
+    let [row] = grants_list(&mut transaction).await.unwrap().try_into().unwrap();
+    assert_eq!((row.digest, row.subject_key, row.envelope), (digest, [1; 32], b"envelope".to_vec()));
+    assert_eq!(row.platform_role, "platform_admin");
+}
+
+#[tokio::test]
+async fn of_fifty_racing_sets_of_one_sequence_one_is_stored() {
+    let store = TestDatabase::migrated().await.store().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..50u8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            committed(transact!(store.system(), |connection| {
+                grant_set_insert(connection, 1, Digest::of(&[&[number]]), &[number + 1]).await
+            }))
+            .unwrap()
+        });
+    }
+    assert_eq!(tasks.join_all().await.into_iter().filter(|won| *won).count(), 1);
+    let mut transaction = store.system().begin().await.unwrap();
+    for sequence in 2..5u8 {
+        let digest = Digest::of(&[&[100 + sequence]]);
+        assert!(grant_set_insert(&mut transaction, sequence.into(), digest, &[sequence]).await.unwrap());
+    }
+    assert_eq!(grant_sets_from(&mut transaction, 3).await.unwrap(), [vec![3], vec![4]]);
+    assert_eq!(grant_sets_from(&mut transaction, 9).await.unwrap(), [vec![4]]);
+    assert_eq!(grant_set_newest(&mut transaction).await.unwrap(), Some(vec![4]));
+    for altered in ["UPDATE role_grant_sets SET envelope = 'x'", "DELETE FROM role_grant_sets"] {
+        let mut attempt = store.system().begin().await.unwrap();
+        let refused = sqlx::query(altered).execute(&mut *attempt).await.unwrap_err();
+        assert_eq!(refused.as_database_error().unwrap().code().as_deref(), Some("42501"), "{altered}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_who_was_shut_out_has_no_session_and_leaves_the_name_free() {
+    let store = TestDatabase::migrated().await.store().await;
+    let mut transaction = store.system().begin().await.unwrap();
+    let ann = |byte: u8, role: PlatformRole| OperatorRow {
+        operator: OperatorId::from_bytes([byte; 16]),
+        name: "ann".into(),
+        public_key: [byte; 32],
+        platform_role: role.to_string(),
+        disabled_at: None,
+    };
+    operator_put(&mut transaction, &ann(1, PlatformRole::Admin)).await.unwrap();
+    let now: time::OffsetDateTime =
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *transaction).await.unwrap();
+    let session = NewSession {
+        token_hash: Digest::of(&[b"session"]),
+        operator: ann(1, PlatformRole::Admin).operator,
+        operator_public_key: [1; 32],
+        expires_at: Wall(i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap() + 3_600_000),
+    };
+    session_insert(&mut transaction, &session).await.unwrap();
+    operator_shut_out(&mut transaction, &[1; 32]).await.unwrap();
+    assert_eq!(session_read(&mut transaction, session.token_hash).await.unwrap(), None);
+    assert!(operator_by_key(&mut transaction, &[1; 32]).await.unwrap().unwrap().disabled_at.is_some());
+    // A new key takes the name; the old key comes back under another.
+    operator_put(&mut transaction, &ann(2, PlatformRole::Owner)).await.unwrap();
+    let back = OperatorRow { name: "ann's old laptop".into(), ..ann(1, PlatformRole::Recovery) };
+    operator_put(&mut transaction, &back).await.unwrap();
+    let row = operator_by_key(&mut transaction, &[1; 32]).await.unwrap().unwrap();
+    assert_eq!((row.disabled_at, row.platform_role.as_str()), (None, "recovery"));
 }

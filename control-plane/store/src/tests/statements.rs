@@ -15,6 +15,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::cluster_keys::STATEMENTS,
     t::clusters::STATEMENTS,
     t::contacts::STATEMENTS,
+    t::grants::STATEMENTS,
     t::heads::STATEMENTS,
     t::idempotency::STATEMENTS,
     t::installation::STATEMENTS,

@@ -1,0 +1,102 @@
+//! Signed role grants and the chain of sets over them. Bytes are inserted once and never altered.
+
+use rap_types::{Digest, PlatformRole};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Row};
+
+use crate::StoreError;
+use crate::columns::{bytes32, counter, digest, statements};
+
+/// A grant or revocation as stored. What its columns say counts only if the envelope says the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRow {
+    /// Digest of the signed document.
+    pub digest: Digest,
+    /// Key it concerns.
+    pub subject_key: [u8; 32],
+    /// Role it concerns.
+    pub platform_role: String,
+    /// The signed bytes.
+    pub envelope: Vec<u8>,
+}
+
+impl FromRow<'_, PgRow> for GrantRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            digest: digest(row, "grant_digest")?,
+            subject_key: bytes32(row, "subject_key")?,
+            platform_role: row.try_get("platform_role")?,
+            envelope: row.try_get("envelope")?,
+        })
+    }
+}
+
+statements! {
+    GRANT_INSERT = "INSERT INTO platform_role_grants (grant_digest, subject_key, platform_role, envelope) \
+        VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+    GRANTS_LIST = "SELECT grant_digest, subject_key, platform_role, envelope FROM platform_role_grants \
+        ORDER BY created_at, grant_digest LIMIT 16384";
+    GRANT_SET_INSERT = "INSERT INTO role_grant_sets (sequence, set_digest, envelope) VALUES ($1, $2, $3) \
+        ON CONFLICT DO NOTHING";
+    GRANT_SETS_FROM = "SELECT envelope FROM role_grant_sets WHERE sequence >= $1 ORDER BY sequence LIMIT 16384";
+    GRANT_SET_BELOW = "SELECT envelope FROM role_grant_sets WHERE sequence < $1 ORDER BY sequence DESC LIMIT 1";
+    GRANT_SET_NEWEST = "SELECT envelope FROM role_grant_sets ORDER BY sequence DESC LIMIT 1";
+}
+
+/// Keeps a signed grant or revocation. The same one again is no error.
+pub async fn grant_insert(
+    connection: &mut PgConnection,
+    digest: Digest,
+    subject_key: &[u8; 32],
+    platform_role: PlatformRole,
+    envelope: &[u8],
+) -> Result<(), StoreError> {
+    sqlx::query(GRANT_INSERT)
+        .bind(digest.as_bytes().as_slice())
+        .bind(subject_key.as_slice())
+        .bind(platform_role.as_str())
+        .bind(envelope)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Every stored grant and revocation. Each must be verified before it counts.
+pub async fn grants_list(connection: &mut PgConnection) -> Result<Vec<GrantRow>, StoreError> {
+    Ok(sqlx::query_as(GRANTS_LIST).fetch_all(connection).await?)
+}
+
+/// Keeps a signed set. False if there is one of this sequence: of racing replicas exactly one stores.
+pub async fn grant_set_insert(
+    connection: &mut PgConnection,
+    sequence: u64,
+    digest: Digest,
+    envelope: &[u8],
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(GRANT_SET_INSERT)
+        .bind(counter("sequence", sequence)?)
+        .bind(digest.as_bytes().as_slice())
+        .bind(envelope)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Encoded sets from this sequence on, ascending; if there are none, the newest one below it.
+pub async fn grant_sets_from(
+    connection: &mut PgConnection,
+    sequence: u64,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let sequence = counter("sequence", sequence)?;
+    let sets: Vec<Vec<u8>> =
+        sqlx::query_scalar(GRANT_SETS_FROM).bind(sequence).fetch_all(&mut *connection).await?;
+    if !sets.is_empty() {
+        return Ok(sets);
+    }
+    Ok(sqlx::query_scalar(GRANT_SET_BELOW).bind(sequence).fetch_all(connection).await?)
+}
+
+/// The encoded set of the highest sequence.
+pub async fn grant_set_newest(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(sqlx::query_scalar(GRANT_SET_NEWEST).fetch_optional(connection).await?)
+}
