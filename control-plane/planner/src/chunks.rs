@@ -50,6 +50,7 @@ pub(crate) fn policy(rows: &ClusterRows) -> SlotChunk {
         link_probe_interval_ms: rows.link_probe_interval_ms,
         wireguard_keepalive_s: rows.wireguard_keepalive_s,
         cluster_name: rows.name.clone(),
+        ..Default::default()
     };
     chunk(POLICY_SLOT.to_owned(), Body::Policy(body))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rap_contract::{VerifiedSnapshot, encode_export};
 use rap_node::{Input, Node, Output, RunPing, Table};
 use rap_runtime::{Clock, Fault};
-use rap_trust::{PersistId, Pools, Record};
+use rap_trust::{Activity, PersistId, Pools, Record};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -243,6 +243,9 @@ impl Driver {
             Request::Status(reply) => drop(reply.send(self.status())),
             Request::Export(reply) => drop(reply.send(self.export())),
             Request::Ping { peer, count, interval_ms, reply } => {
+                if let Err(reject) = self.node.permit(Activity::Probe, self.clock.now()) {
+                    return drop(reply.send(Err(crate::fault::refused(reject))));
+                }
                 let Some(node) = self.node.peer(&peer) else {
                     let fault = Fault::new(Reason::NodeUnknown, format!("no peer `{peer}` in the snapshot"));
                     return drop(reply.send(Err(fault)));

@@ -6,7 +6,7 @@ use rap_contract::AuthorityChain;
 use rap_node::Node;
 use rap_runtime::Fault;
 use rap_state::CacheStatus;
-use rap_trust::{Activity, FreshnessState};
+use rap_trust::{Activity, FreshnessState, Until};
 use rap_types::{KeyId, Mono, NodeId, Now, Reason, Wall};
 use rap_wire::v1;
 use serde_json::{Map, Value, json};
@@ -145,6 +145,7 @@ pub fn status_document(
     document.extend(facts.fields.clone());
     let parts = [
         ("contact", json!(node.contact(now))),
+        ("contact_since_ms", json!(node.contact_since().at)),
         ("active", active(node)),
         ("freshness", freshness(node, now)),
         ("last_reject", last_reject(node)),
@@ -252,9 +253,26 @@ fn freshness(node: &Node, now: Now) -> Value {
     let (Some(freshness), Some(state)) = (node.freshness(), node.freshness_state(now)) else {
         return Value::Null;
     };
-    let wall = node.acceptor().clock().wall(now);
+    let (wall, contract) = (node.acceptor().clock().wall(now), node.contract());
+    let activities: Vec<Value> = Activity::ALL
+        .iter()
+        .map(|activity| {
+            let until = match contract.until(&freshness, *activity) {
+                Until::At(until) => Some(until),
+                Until::Always => None,
+            };
+            json!({
+                "activity": activity.as_str(),
+                "row": activity.row().as_str(),
+                "text": activity.phrase(),
+                "allowed": contract.allows(Some(state), *activity),
+                "until_ms": until,
+                "for_ms": until.map(|until| until.0 - wall.0),
+            })
+        })
+        .collect();
     let (allowed, refused): (Vec<&Activity>, Vec<_>) =
-        Activity::ALL.iter().partition(|activity| state.allows(**activity));
+        Activity::ALL.iter().partition(|activity| contract.allows(Some(state), **activity));
     let words = |activities: Vec<&Activity>| -> Vec<&str> {
         activities.into_iter().map(|activity| activity.as_str()).collect()
     };
@@ -268,6 +286,7 @@ fn freshness(node: &Node, now: Now) -> Value {
         "trusted_now_ms": wall,
         "allowed": words(allowed),
         "refused": words(refused),
+        "activities": activities,
     })
 }
 

@@ -116,7 +116,8 @@ impl Diagnostics {
     }
 }
 
-fn refusal(diagnostic_id: Vec<u8>, reason: Reason) -> v1::DiagnosticResult {
+/// The result that says why a diagnostic did not run.
+pub(crate) fn refusal(diagnostic_id: Vec<u8>, reason: Reason) -> v1::DiagnosticResult {
     v1::DiagnosticResult { diagnostic_id, reason: reason.code().to_owned(), ping: None }
 }
 

@@ -4,16 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rap_contract::Reject;
 use rap_contract::VerifiedSnapshot;
 use rap_trust::{
-    Acceptor, Freshness, FreshnessState, Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot,
-    known_features,
+    Acceptor, Activity, ContactChange, ContactLog, DegradedContract, Freshness, FreshnessState,
+    Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot, contact_of, known_features,
 };
 use rap_types::{Mono, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
 use v1::{control_message, node_message};
 use zeroize::Zeroizing;
 
+use crate::diagnostics;
 use crate::{
     ContactFacts, Diagnostics, Hints, Input, LinkLeaf, NodeSettings, Output, TableInputs, build_table,
 };
@@ -34,6 +36,8 @@ pub struct Node {
     table_applied: u64,
     table_refused: Option<Reason>,
     stats: v1::Stats,
+    contact_log: ContactLog,
+    published_in: Option<FreshnessState>,
     outputs: VecDeque<Output>,
 }
 
@@ -60,8 +64,12 @@ impl Node {
             table_applied: 0,
             table_refused: None,
             stats: v1::Stats::default(),
+            contact_log: ContactLog::new(NodeContact::Isolated, now.wall),
+            published_in: None,
             outputs: VecDeque::new(),
         };
+        let at = node.acceptor.clock().wall(now);
+        node.contact_log = ContactLog::new(node.contact(now), at);
         node.route(now);
         node
     }
@@ -115,6 +123,7 @@ impl Node {
             }
             Input::TimedOut => self.timed_out(now),
         }
+        self.settle(now);
     }
 
     /// The next thing to do.
@@ -151,15 +160,28 @@ impl Node {
 
     /// Contact with the control plane as this node sees it.
     pub fn contact(&self, now: Now) -> NodeContact {
-        match (self.stream, self.freshness_state(now)) {
-            (true, Some(FreshnessState::Fresh)) => NodeContact::Connected,
-            (true, Some(FreshnessState::Degraded | FreshnessState::Expired) | None) => {
-                NodeContact::Recovering
-            }
-            (false, Some(FreshnessState::Fresh)) => NodeContact::Connected,
-            (false, Some(FreshnessState::Degraded)) => NodeContact::Degraded,
-            (false, Some(FreshnessState::Expired) | None) => NodeContact::Isolated,
+        contact_of(self.stream, self.freshness_state(now))
+    }
+
+    /// The contact that was settled last, and since when.
+    pub const fn contact_since(&self) -> ContactChange {
+        self.contact_log.present()
+    }
+
+    /// The degraded-mode contract under the policy in use.
+    pub fn contract(&self) -> DegradedContract {
+        self.snapshot().map(|snapshot| DegradedContract::of(&snapshot.contents().policy)).unwrap_or_default()
+    }
+
+    /// Asks the degraded-mode contract, at the one place where an activity happens.
+    ///
+    /// # Errors
+    /// `degraded.refused`.
+    pub fn permit(&self, activity: Activity, now: Now) -> Result<(), Reject> {
+        if self.contract().allows(self.freshness_state(now), activity) {
+            return Ok(());
         }
+        Err(Reject::new(Reason::DegradedRefused, activity.phrase()))
     }
 
     /// The leaf in use.
@@ -239,7 +261,11 @@ impl Node {
     fn diagnose(&mut self, request: v1::DiagnosticRequest, now: Now) {
         let peers = self.acceptor.active().map(|active| &active.contents().peers);
         let is_peer = |node: NodeId| peers.is_some_and(|peers| peers.contains_key(&node));
-        match self.diagnostics.admit(request, now.mono, is_peer) {
+        let admitted = match self.permit(Activity::Probe, now) {
+            Ok(()) => self.diagnostics.admit(request, now.mono, is_peer),
+            Err(reject) => Err(Box::new(diagnostics::refusal(request.diagnostic_id, reject.reason))),
+        };
+        match admitted {
             Ok(ping) => self.outputs.push_back(Output::Ping(ping)),
             Err(refusal) => self.send(node_message::Body::Diagnostic(*refusal)),
         }
@@ -271,6 +297,7 @@ impl Node {
             return;
         };
         self.table_version += 1;
+        self.published_in = self.freshness_state(now);
         let inputs = TableInputs {
             wireguard_private_key: &self.wireguard_private_key,
             leaf,
@@ -291,6 +318,19 @@ impl Node {
         }
     }
 
+    /// Notices what time or an input made of contact and freshness: a change of contact is reported as soon
+    /// as somebody listens, and a policy that ends something early needs another table.
+    fn settle(&mut self, now: Now) {
+        let at = self.acceptor.clock().wall(now);
+        if self.contact_log.settle(self.contact(now), at) && self.report_interval.is_some() {
+            self.report(now);
+        }
+        let state = self.freshness_state(now);
+        if self.published_in.is_some() && state != self.published_in && !self.contract().is_plain() {
+            self.publish(now);
+        }
+    }
+
     fn report(&mut self, now: Now) {
         if !self.stream {
             return;
@@ -306,6 +346,7 @@ impl Node {
             link_hints: self.contact.link_hints.clone(),
             wireguard_hints: self.contact.wireguard_hints.clone(),
             dataplane_up: u32::from(self.dataplane),
+            contact_changes: self.contact_log.tell().into_iter().map(told).collect(),
         };
         self.report_at = self.report_interval.map(|interval| now.mono.plus(interval));
         self.send(node_message::Body::Report(report));
@@ -316,6 +357,10 @@ impl Node {
             self.outputs.push_back(Output::Send(Box::new(v1::NodeMessage { body: Some(body) })));
         }
     }
+}
+
+fn told(change: ContactChange) -> v1::ContactChange {
+    v1::ContactChange { contact: change.contact.as_str().to_owned(), at_ms: change.at.0 }
 }
 
 const PROTOCOL: u32 = 1;

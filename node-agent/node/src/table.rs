@@ -4,7 +4,7 @@
 //! boot clock. Refuses to own keys beyond passing them on.
 
 use rap_contract::VerifiedSnapshot;
-use rap_trust::{Freshness, TrustedClock};
+use rap_trust::{Activity, DegradedContract, Freshness, TrustedClock, Until};
 use rap_types::{Mono, NodeId, Now, Wall};
 use rap_wire::v1;
 use zeroize::Zeroize as _;
@@ -68,7 +68,15 @@ pub struct TableInputs<'a> {
 pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInputs<'_>) -> Table {
     let contents = snapshot.contents();
     let header = snapshot.head_document().header();
-    let deadline = deadline(Freshness::of(snapshot).degraded_until, inputs);
+    let (contract, freshness) = (DegradedContract::of(&contents.policy), Freshness::of(snapshot));
+    // Asked for once, here: the data plane keeps the answers as deadlines, alone if need be.
+    let deadline = match contract.until(&freshness, Activity::ExistingLinks) {
+        Until::At(wall) => deadline(wall, inputs),
+        Until::Always => 0,
+    };
+    let state = Some(freshness.state(inputs.clock.wall(inputs.now)));
+    let dials =
+        contract.allows(state, Activity::LinkReconnect) || contract.continues(Activity::LinkReconnect);
     let revoked = contents
         .trust
         .revoked
@@ -97,7 +105,17 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
             .peers
             .iter()
             .map(|(node, peer)| {
-                table_peer(*node, peer, contents.policy.wireguard_keepalive_s, deadline, inputs)
+                let survives = contract.survives(peer);
+                let mut entry =
+                    table_peer(*node, peer, contents.policy.wireguard_keepalive_s, deadline, inputs);
+                entry.survive_forever = survives;
+                if survives {
+                    entry.deadline_ns = 0;
+                }
+                if !dials {
+                    entry.link_endpoints.clear();
+                }
+                entry
             })
             .collect(),
         revoked,

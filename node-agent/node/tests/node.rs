@@ -262,6 +262,104 @@ fn contact_is_named_by_stream_and_freshness() {
     assert_eq!(node.poll_timeout(at(fresh)), Some(at(degraded).mono));
 }
 
+/// Contract row "existing links and routes ... until degraded_until", under each word of policy.
+#[test]
+fn the_contract_is_in_the_deadlines_of_the_table() {
+    let world = World::default();
+    let publish = |ends: &[&str], roles: &[&str]| {
+        let mut contents = world.contents(2);
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let policy = v1::PolicyChunk {
+            degraded_ends: texts(ends),
+            survive_forever_roles: texts(roles),
+            ..world.policy()
+        };
+        contents.put(rap_contract::POLICY_SLOT, Some(v1::chunk::Body::Policy(policy)));
+        contents.add_peer(v1::PeerRecord { roles: vec!["core".into()], ..peer(1) });
+        let mut node = start(&world);
+        feed(&mut node, Input::DataplaneUp(0), 1);
+        let outputs = feed(&mut node, update(&world.publish(V1, &contents, ISSUED)), 1);
+        (node, table(&outputs))
+    };
+    let (fresh_until, degraded_until) = (FRESH_FOR.as_secs(), (FRESH_FOR + DEGRADED_FOR).as_secs());
+    let (_, plain) = publish(&[], &[]);
+    assert_eq!(plain.deadline_ns, at(degraded_until).mono.0);
+    let (_, ended) = publish(&["existing_links"], &[]);
+    assert_eq!(
+        (ended.deadline_ns, ended.peers[0].deadline_ns),
+        (at(fresh_until).mono.0, at(fresh_until).mono.0)
+    );
+    // Reconnect ended by policy: from the instant of degradation there is nothing to dial.
+    let (mut node, fresh) = publish(&["link_reconnect"], &[]);
+    assert!(!fresh.peers[0].link_endpoints.is_empty(), "fresh: everything goes");
+    assert_eq!(fresh.deadline_ns, at(degraded_until).mono.0, "links that exist stay");
+    let degraded = table(&feed(&mut node, Input::TimedOut, fresh_until));
+    assert!(degraded.peers.iter().all(|peer| peer.link_endpoints.is_empty()));
+    // What policy marks survive_forever.
+    let (_, survives) = publish(&[], &["core"]);
+    let marks: Vec<(bool, bool)> =
+        survives.peers.iter().map(|peer| (peer.survive_forever, peer.deadline_ns == 0)).collect();
+    assert_eq!(marks, [(true, true), (false, false)]);
+}
+
+/// Contract rows for probes: asked where a ping starts.
+#[test]
+fn probes_go_on_while_degraded_and_end_with_it() {
+    let world = World::default();
+    let mut node = running(&world);
+    let ask = |id: u8| {
+        let ping = v1::PingRequest { node_id: peer(1).node_id, count: 1, interval_ms: 100 };
+        control(control_message::Body::Diagnostic(v1::DiagnosticRequest {
+            diagnostic_id: vec![id; 16],
+            body: Some(v1::diagnostic_request::Body::Ping(ping)),
+        }))
+    };
+    let (degraded, expired) = (FRESH_FOR.as_secs(), (FRESH_FOR + DEGRADED_FOR).as_secs());
+    assert_eq!(names(&feed(&mut node, ask(1), degraded)), ["ping"]);
+    let refused = feed(&mut node, ask(2), expired);
+    assert_eq!(names(&refused), ["diagnostic"]);
+    assert!(format!("{refused:?}").contains("degraded.refused"), "{refused:?}");
+}
+
+#[test]
+fn what_happened_without_contact_is_reported_when_it_returns() {
+    let world = World::default();
+    let mut node = running(&world);
+    let hello = v1::ControlHello { protocol: 1, server_time_ms: ISSUED.0, report_interval_ms: 5_000 };
+    feed(&mut node, control(control_message::Body::Hello(hello)), 2);
+    feed(&mut node, Input::StreamClosed, 3);
+    let (degraded, expired) = (FRESH_FOR.as_secs(), (FRESH_FOR + DEGRADED_FOR).as_secs());
+    feed(&mut node, Input::TimedOut, degraded);
+    feed(&mut node, Input::TimedOut, expired);
+    assert_eq!(node.contact_since().at, at(expired).wall);
+    let report = |outputs: &[Output]| {
+        let reports = outputs.iter().filter_map(|output| match output {
+            Output::Send(message) => match &message.body {
+                Some(node_message::Body::Report(report)) => Some(report.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        let changes = |report: &v1::NodeReport| -> Vec<(String, i64)> {
+            report.contact_changes.iter().map(|change| (change.contact.clone(), change.at_ms)).collect()
+        };
+        let report = reports.into_iter().next().expect("a report");
+        (report.contact.clone(), changes(&report))
+    };
+    // The hello comes first on every stream; then the report says what was missed, at once.
+    let opened = feed(&mut node, Input::StreamOpened, expired + 10);
+    assert_eq!(names(&opened), ["hello", "report"]);
+    let wall = |seconds: u64| at(seconds).wall.0;
+    let told =
+        [("degraded", wall(degraded)), ("isolated", wall(expired)), ("recovering", wall(expired + 10))];
+    let told = told.map(|(contact, at)| (contact.to_owned(), at)).to_vec();
+    assert_eq!(report(&opened), ("recovering".into(), told));
+    // Caught up: said at once, not at the next interval.
+    let issued = at(expired + 11).wall;
+    let outputs = feed(&mut node, update(&world.publish(V2, &world.contents(2), issued)), expired + 11);
+    assert_eq!(report(&outputs), ("connected".into(), vec![("connected".into(), issued.0)]));
+}
+
 #[test]
 fn pings_run_for_peers_and_answer_once() {
     let world = World::default();

@@ -3,10 +3,12 @@
 //! Owns the two deadlines and the table of activities. Refuses to own contact: whether a stream is up
 //! is the uplink's fact.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rap_contract::VerifiedSnapshot;
 use rap_types::{Mono, Now, Wall};
+use rap_wire::v1;
 
 use crate::TrustedClock;
 
@@ -30,95 +32,144 @@ impl FreshnessState {
             Self::Expired => "expired",
         }
     }
+}
 
-    /// True if a node in this state may do it.
-    pub const fn allows(self, activity: Activity) -> bool {
-        match (self, activity) {
-            (_, Activity::ControlReconnect | Activity::Recovery) => true,
-            (Self::Fresh, _) => true,
-            (
-                Self::Degraded,
-                Activity::ExistingRoutes
-                | Activity::Failover
-                | Activity::LinkReconnect
-                | Activity::Probe
-                | Activity::AuthorisedService
-                | Activity::Supervision,
-            ) => true,
-            (Self::Degraded | Self::Expired, _) => false,
+/// A row of the degraded-mode contract: what holds while the control plane is unreachable and the head is
+/// stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Row {
+    /// Continues, if the snapshot's policy allows, until `degraded_until`.
+    Continues,
+    /// Refused always.
+    RefusedAlways,
+    /// Stays, also after `degraded_until`.
+    Survives,
+}
+
+impl Row {
+    /// The word in status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Continues => "continues",
+            Self::RefusedAlways => "refused_always",
+            Self::Survives => "survives",
         }
     }
 }
 
-/// What a node might do, as the degraded-mode contract names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Activity {
-    /// Dial the control plane.
-    ControlReconnect,
-    /// Recovery ladder.
-    Recovery,
-    /// Traffic on links and routes that exist.
-    ExistingRoutes,
-    /// Switch to a precomputed backup.
-    Failover,
-    /// Dial a known peer again.
-    LinkReconnect,
-    /// Measure.
-    Probe,
-    /// Serve what was authorised before.
-    AuthorisedService,
-    /// Restart and check local workloads.
-    Supervision,
-    /// Admit a new node.
-    Enrollment,
-    /// Change roles or policy.
-    PolicyChange,
-    /// Change trust roots or authorities.
-    TrustChange,
-    /// Obtain or renew a lease.
-    Lease,
-    /// Use routes that no snapshot gave.
-    RouteExpansion,
-    /// Issue a long-lived token.
-    LongLivedToken,
+macro_rules! activities {
+    ($($name:ident $word:literal $row:ident $phrase:literal;)+) => {
+        /// What a node might do, as the degraded-mode contract names it: one per phrase.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Activity {
+            $(#[doc = $phrase] $name,)+
+        }
+
+        impl Activity {
+            /// Every activity, in the order of the contract.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The word in status and policies.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word),+ }
+            }
+
+            /// The row of the contract it stands in.
+            pub const fn row(self) -> Row {
+                match self { $(Self::$name => Row::$row),+ }
+            }
+
+            /// The contract's words for it.
+            pub const fn phrase(self) -> &'static str {
+                match self { $(Self::$name => $phrase),+ }
+            }
+        }
+    };
 }
 
-impl Activity {
-    /// Every activity, in the order of the contract.
-    pub const ALL: &'static [Self] = &[
-        Self::ControlReconnect,
-        Self::Recovery,
-        Self::ExistingRoutes,
-        Self::Failover,
-        Self::LinkReconnect,
-        Self::Probe,
-        Self::AuthorisedService,
-        Self::Supervision,
-        Self::Enrollment,
-        Self::PolicyChange,
-        Self::TrustChange,
-        Self::Lease,
-        Self::RouteExpansion,
-        Self::LongLivedToken,
-    ];
+activities! {
+    ExistingLinks "existing_links" Continues "existing links and routes";
+    Failover "failover" Continues "failover";
+    LinkReconnect "link_reconnect" Continues "reconnect";
+    Probe "probe" Continues "probes";
+    Shortcut "shortcut" Continues "shortcuts";
+    AuthorisedService "authorised_service" Continues "services already authorised";
+    Supervision "supervision" Continues "local supervision";
+    HealthCheck "health_check" Continues "health checks";
+    Enrollment "enrollment" RefusedAlways "new enrollment";
+    PolicyChange "policy_change" RefusedAlways "role or policy changes";
+    TrustChange "trust_change" RefusedAlways "trust-root or authority changes";
+    PartitionPromotion "partition_promotion" RefusedAlways "partition promotion";
+    CrossClusterTrust "cross_cluster_trust" RefusedAlways "new cross-cluster trust";
+    Lease "lease" RefusedAlways "lease grant or renewal";
+    RouteExpansion "route_expansion" RefusedAlways "expanding routes";
+    LongLivedToken "long_lived_token" RefusedAlways "long-lived tokens";
+    ControlReconnect "control_reconnect" Survives "control-plane reconnect";
+    Recovery "recovery" Survives "recovery ladder";
+    SurviveForever "survive_forever" Survives "what policy marks survive_forever";
+}
 
-    /// The word in status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ControlReconnect => "control_reconnect",
-            Self::Recovery => "recovery",
-            Self::ExistingRoutes => "existing_routes",
-            Self::Failover => "failover",
-            Self::LinkReconnect => "link_reconnect",
-            Self::Probe => "probe",
-            Self::AuthorisedService => "authorised_service",
-            Self::Supervision => "supervision",
-            Self::Enrollment => "enrollment",
-            Self::PolicyChange => "policy_change",
-            Self::TrustChange => "trust_change",
-            Self::Lease => "lease",
-            Self::RouteExpansion => "route_expansion",
-            Self::LongLivedToken => "long_lived_token",
+/// Until when an activity is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Up to this instant, unless a newer head comes.
+    At(Wall),
+    /// For ever.
+    Always,
+}
+
+/// The contract under the policy of one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DegradedContract {
+    /// Activities of the first row that the policy does not continue.
+    ended: BTreeSet<Activity>,
+    /// Peers with one of these roles are marked `survive_forever`.
+    surviving_roles: BTreeSet<String>,
+}
+
+impl DegradedContract {
+    /// The contract under a policy. A word that this version does not know ends nothing it does.
+    pub fn of(policy: &v1::PolicyChunk) -> Self {
+        let named = |activity: &&Activity| {
+            activity.row() == Row::Continues
+                && policy.degraded_ends.iter().any(|word| word == activity.as_str())
+        };
+        Self {
+            ended: Activity::ALL.iter().filter(named).copied().collect(),
+            surviving_roles: policy.survive_forever_roles.iter().cloned().collect(),
+        }
+    }
+
+    /// True if the policy continues this activity of the first row while degraded.
+    pub fn continues(&self, activity: Activity) -> bool {
+        activity.row() == Row::Continues && !self.ended.contains(&activity)
+    }
+
+    /// True if policy says nothing beyond the contract's own words.
+    pub fn is_plain(&self) -> bool {
+        self.ended.is_empty() && self.surviving_roles.is_empty()
+    }
+
+    /// True if policy marks this peer `survive_forever`.
+    pub fn survives(&self, peer: &v1::PeerRecord) -> bool {
+        peer.roles.iter().any(|role| self.surviving_roles.contains(role))
+    }
+
+    /// True if a node in this state may do it. `None`: it holds no snapshot at all.
+    pub fn allows(&self, state: Option<FreshnessState>, activity: Activity) -> bool {
+        match (activity.row(), state) {
+            (Row::Survives, _) | (_, Some(FreshnessState::Fresh)) => true,
+            (Row::Continues, Some(FreshnessState::Degraded)) => self.continues(activity),
+            (Row::Continues | Row::RefusedAlways, _) => false,
+        }
+    }
+
+    /// Until when it is allowed under a snapshot with these deadlines.
+    pub fn until(&self, freshness: &Freshness, activity: Activity) -> Until {
+        match activity.row() {
+            Row::Survives => Until::Always,
+            Row::Continues if self.continues(activity) => Until::At(freshness.degraded_until),
+            Row::Continues | Row::RefusedAlways => Until::At(freshness.fresh_until),
         }
     }
 }
@@ -191,26 +242,91 @@ mod tests {
         assert_eq!(DEADLINES.next_change(&clock, at(9_000)), None);
     }
 
+    /// The contract as it is written (docs/operate/degraded-mode.md), cell by cell.
+    const TABLE: [(Row, &str); 3] = [
+        (
+            Row::Continues,
+            "existing links and routes, failover, reconnect, probes, shortcuts, services already \
+             authorised, local supervision, health checks",
+        ),
+        (
+            Row::RefusedAlways,
+            "new enrollment, role or policy changes, trust-root or authority changes, partition \
+             promotion, new cross-cluster trust, lease grant or renewal, expanding routes, long-lived tokens",
+        ),
+        (Row::Survives, "control-plane reconnect, recovery ladder, what policy marks survive_forever"),
+    ];
+
+    fn policy(ends: &[&str], roles: &[&str]) -> DegradedContract {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let (degraded_ends, survive_forever_roles) = (texts(ends), texts(roles));
+        DegradedContract::of(&v1::PolicyChunk { degraded_ends, survive_forever_roles, ..Default::default() })
+    }
+
+    #[test]
+    fn every_phrase_of_the_contract_is_one_activity_and_every_activity_a_phrase() {
+        let written: Vec<(Row, &str)> =
+            TABLE.iter().flat_map(|(row, cell)| cell.split(", ").map(|phrase| (*row, phrase))).collect();
+        let coded: Vec<(Row, &str)> =
+            Activity::ALL.iter().map(|activity| (activity.row(), activity.phrase())).collect();
+        assert_eq!(coded, written);
+        let words: BTreeSet<&str> = Activity::ALL.iter().map(|activity| activity.as_str()).collect();
+        assert_eq!(words.len(), Activity::ALL.len());
+    }
+
     #[test]
     fn degraded_keeps_traffic_and_refuses_every_expansion() {
-        use Activity::*;
-        let allowed = |state: FreshnessState| -> Vec<Activity> {
-            Activity::ALL.iter().copied().filter(|activity| state.allows(*activity)).collect()
-        };
-        assert_eq!(allowed(FreshnessState::Fresh), Activity::ALL);
-        assert_eq!(
-            allowed(FreshnessState::Degraded),
-            [
-                ControlReconnect,
-                Recovery,
-                ExistingRoutes,
-                Failover,
-                LinkReconnect,
-                Probe,
-                AuthorisedService,
-                Supervision
-            ]
-        );
-        assert_eq!(allowed(FreshnessState::Expired), [ControlReconnect, Recovery]);
+        let contract = policy(&[], &[]);
+        for activity in Activity::ALL.iter().copied() {
+            let allowed = |state| contract.allows(state, activity);
+            let answers = [
+                allowed(Some(FreshnessState::Fresh)),
+                allowed(Some(FreshnessState::Degraded)),
+                allowed(Some(FreshnessState::Expired)),
+                allowed(None),
+            ];
+            let expected = match activity.row() {
+                Row::Continues => [true, true, false, false],
+                Row::RefusedAlways => [true, false, false, false],
+                Row::Survives => [true; 4],
+            };
+            assert_eq!(answers, expected, "{}", activity.phrase());
+        }
+    }
+
+    #[test]
+    fn policy_ends_what_it_names_of_the_first_row_and_nothing_else() {
+        let contract = policy(&["probe", "control_reconnect", "lease", "of a later version"], &[]);
+        let degraded = Some(FreshnessState::Degraded);
+        for activity in Activity::ALL.iter().copied() {
+            let expected = activity.row() == Row::Survives
+                || (activity.row() == Row::Continues && activity != Activity::Probe);
+            assert_eq!(contract.allows(degraded, activity), expected, "{}", activity.phrase());
+            assert!(contract.allows(Some(FreshnessState::Fresh), activity));
+        }
+    }
+
+    #[test]
+    fn every_answer_has_a_clock() {
+        let contract = policy(&["shortcut"], &[]);
+        for activity in Activity::ALL.iter().copied() {
+            let until = contract.until(&DEADLINES, activity);
+            for wall in [0, 999, 1_000, 4_999, 5_000, 9_000] {
+                let by_clock = match until {
+                    Until::Always => true,
+                    Until::At(end) => Wall(wall) < end,
+                };
+                let state = Some(DEADLINES.state(Wall(wall)));
+                assert_eq!(contract.allows(state, activity), by_clock, "{} at {wall}", activity.phrase());
+            }
+        }
+    }
+
+    #[test]
+    fn peers_survive_by_the_roles_that_policy_names() {
+        let peer = |role: &str| v1::PeerRecord { roles: vec![role.to_owned()], ..Default::default() };
+        let contract = policy(&[], &["core"]);
+        assert!(contract.survives(&peer("core")) && !contract.survives(&peer("relay-node")));
+        assert!(!policy(&[], &[]).survives(&peer("core")));
     }
 }

@@ -7,6 +7,7 @@ mod acceptor;
 mod applicant;
 pub mod certificate;
 mod clock;
+mod contact;
 mod degraded;
 mod pin;
 mod pools;
@@ -21,7 +22,8 @@ pub use applicant::{
     PendingJoin, Phase, Wait,
 };
 pub use clock::TrustedClock;
-pub use degraded::{Activity, Freshness, FreshnessState};
+pub use contact::{ContactChange, ContactLog, contact_of};
+pub use degraded::{Activity, DegradedContract, Freshness, FreshnessState, Row, Until};
 pub use pin::AuthorityPin;
 pub use pools::{Claims, Overlap, Pools};
 pub use rejects::Rejects;

@@ -217,6 +217,7 @@ reasons! {
     SnapshotSemantic "snapshot.semantic" DataLoss same false "Contents contradict each other."
     SnapshotAbsent "snapshot.absent" NotFound same true "No verified snapshot yet."
     SnapshotStale "snapshot.stale" FailedPrecondition Degraded true "The head is past fresh_until: the node is degraded."
+    DegradedRefused "degraded.refused" FailedPrecondition Degraded true "Not while this node is without current configuration: the degraded-mode contract refuses it."
     // node and overlay
     NodeRevoked "node.revoked" PermissionDenied same false "The node's key was revoked."
     NodeUnknown "node.unknown" NotFound same false "No such node in this cluster."

@@ -192,6 +192,7 @@ fn policy() -> v1::Chunk {
         link_probe_interval_ms: 1_000,
         wireguard_keepalive_s: 25,
         cluster_name: "bench".into(),
+        ..Default::default()
     };
     chunk(POLICY_SLOT, Body::Policy(body))
 }

@@ -178,6 +178,7 @@ impl World {
             overlay_ipv4_pool: format!("{}.0/16", self.pool.0),
             overlay_ipv6_prefix: format!("{}:/48", self.pool.1),
             cluster_name: "test".into(),
+            ..Default::default()
         }
     }
 
