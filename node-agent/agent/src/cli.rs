@@ -45,6 +45,8 @@ pub enum Command {
     Config(Show),
     /// Ping a peer over the overlay and over the link
     Ping(Ping),
+    /// Write what helps a person who is to help: status, snapshot, floors, log, metrics, host; no secrets
+    Bundle(Bundle),
 }
 
 /// `join`.
@@ -107,6 +109,17 @@ pub struct Show {
     /// The values that hold, with their origins
     #[arg(long, required = true)]
     pub effective: bool,
+}
+
+/// `bundle`.
+#[derive(Debug, Args)]
+pub struct Bundle {
+    /// Tar file to write; it must not exist
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Replace ids, names, addresses, endpoints and keys by pseudonyms that hold within the bundle
+    #[arg(long)]
+    pub anonymize: bool,
 }
 
 /// `ping`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rap_contract::{VerifiedSnapshot, encode_export};
 use rap_node::{Input, Node, Output, RunPing, Table};
+use rap_runtime::service::{Beat, TURN};
 use rap_runtime::{Clock, Fault};
 use rap_trust::{Activity, PersistId, Pools, Record};
 use rap_types::{NodeId, Reason};
@@ -112,6 +113,8 @@ pub struct Driver {
     pub stream: Option<Stream>,
     /// Tasks of this membership.
     pub tasks: rap_runtime::TaskGroup,
+    /// Its word to the service manager's watchdog.
+    pub beat: Beat,
 }
 
 /// A ping for the control plane ended.
@@ -130,8 +133,10 @@ impl Driver {
         self.carry_out().await?;
         self.activated().await;
         loop {
+            self.beat.turned();
+            self.beat.say(self.in_short());
             let timeout = self.node.poll_timeout(self.clock.now());
-            let due = timeout.map(|at| at.since(self.clock.now().mono).min(SLICE));
+            let due = timeout.map(|at| at.since(self.clock.now().mono).min(TURN));
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
@@ -146,12 +151,23 @@ impl Driver {
                     let (link, wireguard) = self.ears.addresses.borrow_and_update().clone();
                     self.feed(Input::AddressesChanged(link, wireguard));
                 }
-                () = tokio::time::sleep(due.unwrap_or(SLICE)) => self.feed(Input::TimedOut),
+                () = tokio::time::sleep(due.unwrap_or(TURN)) => self.feed(Input::TimedOut),
             }
             self.carry_out().await?;
         }
         self.persister.close().await;
         Ok(())
+    }
+
+    /// For the service manager's status line.
+    fn in_short(&self) -> String {
+        let state = self.node.freshness_state(self.clock.now()).map_or("no snapshot", |state| state.as_str());
+        let version = self.node.snapshot().map(|snapshot| snapshot.head().order.version);
+        let control = if self.stream.is_some() { "connected" } else { "no control plane" };
+        match version {
+            Some(version) => format!("version {version}, {state}, {control}"),
+            None => format!("{state}, {control}"),
+        }
     }
 
     fn feed(&mut self, input: Input) {
@@ -285,7 +301,9 @@ impl Driver {
                     self.feed(Input::StreamClosed);
                 }
                 Output::Alarm(evidence) => {
+                    self.contact.alarmed(Reason::SnapshotEquivocation);
                     tracing::error!(
+                        alarm = true,
                         reason = %Reason::SnapshotEquivocation,
                         order = %evidence.order,
                         "two histories are signed; evidence is kept and the node is frozen"
@@ -309,6 +327,7 @@ impl Driver {
 
     async fn persist(&mut self, id: PersistId, record: &Record) -> Result<(), Fault> {
         if let Err(fault) = self.claim(record) {
+            self.contact.alarmed(fault.reason);
             tracing::error!(alarm = true, reason = %fault.reason, error = %fault, "a snapshot was refused");
             (self.contact.disk, self.contact.overlap) = (Some(fault.reason), Some(fault.message));
             self.feed(Input::PersistFailed(id, fault.reason));
@@ -397,6 +416,5 @@ async fn ping(
         .unwrap_or_else(|_| Err(Fault::new(Reason::RequestTimeout, "the ping did not end in time")))
 }
 
-const SLICE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const PING_GRACE: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 //! A thin shell around `rap_node::Node`: configuration, state, connections, the local socket and the
 //! command line. Refuses to own decisions and packets.
 
+mod bundle;
 mod cli;
 mod commands;
 mod config;
@@ -14,6 +15,7 @@ mod host;
 mod interfaces;
 mod local;
 mod membership;
+mod observe;
 mod running;
 mod status;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rap_contract::Signer;
 use rap_node::{ContactFacts, Node, NodeSettings};
 use rap_runtime::dial::ControlUrl;
+use rap_runtime::service::Beat;
 use rap_runtime::tls::LeafSlot;
 use rap_runtime::{Clock, Fault, TaskGroup, boot_id};
 use rap_state::{Cache, CacheLimits, MembershipName};
@@ -41,7 +42,8 @@ pub struct Started {
     pub facts: Map<String, Value>,
 }
 
-/// Starts the membership `name`. Its tasks are a group within `group`.
+/// Starts the membership `name`. Its tasks are a group within `group`; `beat` is its word
+/// to the watchdog.
 ///
 /// # Errors
 /// Those of the membership and its state; `overlay.overlap`.
@@ -50,6 +52,7 @@ pub async fn start(
     name: MembershipName,
     claim: OwnClaim,
     group: &TaskGroup,
+    beat: Beat,
 ) -> Result<Started, Fault> {
     let (data, dev) = (config.data_dir.clone(), config.dev);
     let (membership, leaf_store, place) = blocking(move || {
@@ -136,6 +139,7 @@ pub async fn start(
         ping_ends,
         stream: None,
         tasks: tasks.clone(),
+        beat,
     };
     let certificates = CertificateTask {
         installation: membership.identity.installation_id,

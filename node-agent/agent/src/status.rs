@@ -2,6 +2,8 @@
 //!
 //! Owns its fields; they are a contract. Refuses to own facts: it reads them from the node.
 
+use std::collections::BTreeMap;
+
 use rap_contract::AuthorityChain;
 use rap_node::Node;
 use rap_runtime::Fault;
@@ -89,12 +91,18 @@ pub struct Contact {
     pub disk: Option<Reason>,
     /// Whose addresses the last snapshot wanted, while that is so.
     pub overlap: Option<String>,
+    alarms: BTreeMap<Reason, u64>,
 }
 
 impl Contact {
     /// A stream was opened at this URL; it counts once something was heard.
     pub fn dialled(&mut self, url: String, _now: Now) {
         self.url = Some(url);
+    }
+
+    /// Something happened that a person must look at.
+    pub fn alarmed(&mut self, reason: Reason) {
+        *self.alarms.entry(reason).or_default() += 1;
     }
 
     /// The control plane said something.
@@ -153,6 +161,7 @@ pub fn status_document(
             "rejects",
             node.acceptor().rejects().counts().map(|(r, n)| (r.code().to_owned(), json!(n))).collect(),
         ),
+        ("alarms", contact.alarms.iter().map(|(reason, n)| (reason.code().to_owned(), json!(n))).collect()),
         ("control", control(facts, contact, now)),
         ("certificate", certificate(contact, certificate_failure, node, now)),
         ("dataplane", dataplane(node, contact)),

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_mesh::{Mesh, MeshConfig};
+use rap_runtime::service::Beat;
 use rap_runtime::{Clock, Fault, TaskGroup};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1::ForwardingTable;
 use rap_wireguard::{Device, DeviceConfig, PublicKey, TunConfig, Underlay};
-use sd_notify::NotifyState;
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard, watch};
 
 use crate::args::Settings;
-use crate::run::notify;
 use crate::table::{self, Member, PeerFacts, Plan};
 
 /// The data plane of one membership.
@@ -116,25 +115,25 @@ impl Plane {
         mesh.apply(links);
         *member = Some(plan.member);
         tracing::info!(version, peers = peers.len(), "table in force");
-        notify(&[NotifyState::Status(&format!("table {version}, {} peers", peers.len()))]);
         self.facts.send_replace(Arc::new(Facts { version, peers }));
         Ok(version)
     }
 
     /// Ends the process's group with a failure if the device ends by itself, for example because
-    /// somebody removed its interface: a supervisor then starts afresh. Feeds the service manager's
-    /// watchdog, if it asked for that.
-    pub(crate) async fn watch(self: Arc<Self>) -> Result<(), String> {
+    /// somebody removed its interface: a supervisor then starts afresh. A turn is progress: the device
+    /// answered and no apply holds it.
+    pub(crate) async fn watch(self: Arc<Self>, beat: Beat) -> Result<(), String> {
         let token = self.group.token();
-        let watchdog = sd_notify::watchdog_enabled();
-        let pause = watchdog.map_or(WATCH, |within| WATCH.min(within / 3));
         loop {
+            beat.turned();
+            let facts = self.facts();
+            beat.say(match facts.version {
+                0 => "waiting for a table".to_owned(),
+                version => format!("table {version}, {} peers", facts.peers.len()),
+            });
             tokio::select! {
                 () = token.cancelled() => return Ok(()),
-                () = tokio::time::sleep(pause) => {}
-            }
-            if watchdog.is_some() {
-                notify(&[NotifyState::Watchdog]);
+                () = tokio::time::sleep(WATCH) => {}
             }
             let failure = self.device().await.and_then(|device| device.failure());
             if let Some(failure) = failure {

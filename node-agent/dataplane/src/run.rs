@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_runtime::{Fault, TaskGroup, shutdown_signal, telemetry};
+use rap_runtime::{Fault, TaskGroup, Watchdog, service, shutdown_signal, telemetry};
 use rap_types::Reason;
-use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::runtime::Builder;
 
@@ -31,21 +30,24 @@ async fn run(settings: Settings) -> Result<(), Fault> {
     let tun = interface(&settings);
     let group = TaskGroup::new();
     let plane = Arc::new(Plane::new(&settings, tun, group.clone()));
-    group.spawn_critical("control-socket", control::serve(plane.clone(), listener));
-    group.spawn_critical("device-watch", plane.clone().watch());
+    let watchdog = Watchdog::default();
+    let socket = control::serve(plane.clone(), listener, watchdog.part("control socket"));
+    group.spawn_critical("control-socket", socket);
+    group.spawn_critical("device-watch", plane.clone().watch(watchdog.part("device")));
     if let Some(seconds) = settings.table_timeout {
         let within = Duration::from_secs(seconds.into());
         group.spawn_critical("first-table", plane.clone().expect_table(within));
     }
     tracing::info!(membership = settings.membership, interface = plane.interface(), "data plane ready");
-    notify(&[NotifyState::Ready, NotifyState::Status("waiting for a table")]);
+    service::ready();
+    group.spawn("watchdog", watchdog.run(group.token()));
 
     let token = group.token();
     tokio::select! {
         signal = signal => tracing::info!(signal, "stopping"),
         () = token.cancelled() => {}
     }
-    notify(&[NotifyState::Stopping]);
+    service::stopping();
     let drained = group.shutdown(DRAIN).await;
     plane.stop().await;
     drop(claim);
@@ -64,13 +66,6 @@ fn interface(settings: &Settings) -> Option<String> {
         tracing::warn!(why, "no overlay interface: only links and pings are carried");
     }
     missing.is_none().then(|| settings.interface.clone())
-}
-
-/// Nobody listens when no service manager started the process.
-pub(crate) fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "service manager not told");
-    }
 }
 
 fn unavailable(what: &'static str) -> impl FnOnce(std::io::Error) -> Fault {

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{SigSet, Signal as Waited};
@@ -53,6 +53,11 @@ impl Service {
     /// Forgets the state of an earlier run, so that the next one is not taken for it.
     pub fn forget_state(&self) {
         let _ = fs::remove_file(self.file("state"));
+    }
+
+    /// What it last said of itself.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.file("status")).unwrap_or_default()
     }
 
     /// The process that watches it.
@@ -123,7 +128,11 @@ impl Service {
         let heard = UnixDatagram::bind(&path).with_context(|| path.display().to_string())?;
         heard.set_read_timeout(Some(Duration::from_millis(100)))?;
         let mut command = self.command(unit, &unit.start)?;
-        let mut child = command.env("NOTIFY_SOCKET", &path).spawn().with_context(|| unit.start.clone())?;
+        command.env("NOTIFY_SOCKET", &path);
+        if let Some(within) = unit.watchdog {
+            command.env("WATCHDOG_USEC", within.as_micros().to_string());
+        }
+        let mut child = command.spawn().with_context(|| unit.start.clone())?;
         self.record(unit, ledger, &child)?;
         // A stop that came between two processes found none to tell.
         if stopping.load(Ordering::SeqCst)
@@ -134,19 +143,45 @@ impl Service {
         if !unit.notifies {
             self.set_state("active");
         }
-        self.listen(&heard, &mut child)
+        self.listen(&heard, &mut child, unit.watchdog)
     }
 
-    fn listen(&self, heard: &UnixDatagram, child: &mut Child) -> Result<ExitStatus> {
+    fn listen(
+        &self,
+        heard: &UnixDatagram,
+        child: &mut Child,
+        watchdog: Option<Duration>,
+    ) -> Result<ExitStatus> {
         let mut message = [0; 4096];
+        // The watchdog runs from READY on.
+        let mut fed = None;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
+            if fed.zip(watchdog).is_some_and(|(fed, within): (Instant, _)| fed.elapsed() > within) {
+                eprintln!("{}: no word for {watchdog:?}: ended by the watchdog", self.name);
+                if let Some(process) = Process::with_pid(child.id() as i32) {
+                    process.signal(Signal::ABORT);
+                }
+                return Ok(child.wait()?);
+            }
             let Ok(length) = heard.recv(&mut message) else { continue };
             let text = String::from_utf8_lossy(&message[..length]).into_owned();
-            if text.lines().any(|line| line == "READY=1") {
-                self.set_state("active");
+            for line in text.lines() {
+                match line {
+                    "READY=1" => {
+                        fed = Some(crate::wait::now());
+                        self.set_state("active");
+                    }
+                    "WATCHDOG=1" => fed = fed.map(|_| crate::wait::now()),
+                    _ => {}
+                }
+                if let Some(status) = line.strip_prefix("STATUS=")
+                    && let Err(error) = fs::write(self.file("status"), status)
+                {
+                    eprintln!("{}: {error}", self.name);
+                }
             }
         }
     }

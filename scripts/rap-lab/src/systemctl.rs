@@ -41,6 +41,9 @@ pub fn run(arguments: &[String]) -> Result<u8> {
             "is-active" | "status" => {
                 let state = service.state();
                 println!("{state}");
+                if verb == "status" {
+                    println!("{}", service.said());
+                }
                 status = if state == "active" { 0 } else { 3 };
             }
             other => bail!("{other}: not a verb the lab knows"),

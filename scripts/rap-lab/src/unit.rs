@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -19,6 +20,8 @@ pub struct Unit {
     pub notifies: bool,
     /// When it is started again after its end.
     pub restart: Restart,
+    /// `WatchdogSec=`: a service that says nothing for so long is ended and counts as failed.
+    pub watchdog: Option<Duration>,
     /// `Environment=`.
     pub variables: BTreeMap<String, String>,
     /// `EnvironmentFile=`, with true if it may be absent.
@@ -58,6 +61,7 @@ impl Unit {
             start_before: Vec::new(),
             notifies: false,
             restart: Restart::No,
+            watchdog: None,
             variables: BTreeMap::new(),
             variable_files: Vec::new(),
             folders: Vec::new(),
@@ -98,6 +102,10 @@ impl Unit {
                     "always" => Restart::Always,
                     other => bail!("Restart={other} is not known here"),
                 }
+            }
+            "WatchdogSec" => {
+                let seconds = value.parse().with_context(|| format!("WatchdogSec={value}"))?;
+                self.watchdog = Some(Duration::from_secs(seconds));
             }
             "Environment" => {
                 for pair in value.split_whitespace().map(|pair| pair.trim_matches('"')) {
@@ -155,6 +163,7 @@ Type=notify
 ExecStart=/usr/bin/rap-dataplane run \\
   --socket %t/rap/%i/dataplane.sock
 Restart=on-failure
+WatchdogSec=30
 Environment=A=1 \"B=2\"
 EnvironmentFile=-/etc/rap/x.env
 StateDirectory=rap rap/agent
@@ -172,6 +181,7 @@ WantedBy=multi-user.target
         assert!(unit.notifies);
         assert_eq!(unit.wants, ["other@x.service"]);
         assert_eq!(unit.restart, Restart::OnFailure);
+        assert_eq!(unit.watchdog, Some(Duration::from_secs(30)));
         assert_eq!(unit.variables["B"], "2");
         assert_eq!(unit.variable_files, [("/etc/rap/x.env".to_owned(), true)]);
         assert_eq!(unit.folders, ["/var/lib/rap", "/var/lib/rap/agent", "/run/rap"]);

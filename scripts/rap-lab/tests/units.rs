@@ -74,3 +74,22 @@ fn a_service_that_fails_before_it_is_ready_fails_the_command_with_its_log() {
     let error = host.typed("systemctl start nothing", LONG).expect_err("no unit").to_string();
     assert!(error.contains("nothing.service not found"), "{error}");
 }
+
+#[test]
+fn a_service_that_stops_feeding_its_watchdog_is_ended_and_started_again() {
+    let base = tempfile::tempdir().expect("folder");
+    let unit = NOTIFYING.replace("Restart=on-failure", "Restart=on-failure\nWatchdogSec=2");
+    let (lab, host) = lab(&base, &unit);
+    host.typed("systemctl start x", LONG).expect("start");
+    let status = host.typed("systemctl status x", LONG).expect("status").stdout;
+    assert_eq!(status.lines().collect::<Vec<_>>(), ["active", "up"]);
+    let part = lab.part("a-x").expect("part");
+    let first = part.process().expect("record");
+    // It said READY and then nothing more.
+    wait_until(LONG, "active with another process", || {
+        Ok((part.is_running()? && part.process()? != first && state(&host) == "active").then_some(()))
+    })
+    .expect("restarted");
+    assert!(part.log().matches("started").count() >= 2);
+    lab.down().expect("down");
+}

@@ -20,6 +20,27 @@ struct Finding {
 
 /// Prints every finding. Exit 0 if all are good, else the exit code of the first that is not.
 pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
+    let findings = findings(config).await;
+    let failed = failed(&findings);
+    if json {
+        println!("{}", pretty(&as_json(&findings)));
+    } else {
+        for finding in &findings {
+            match &finding.result {
+                Ok(text) => println!("ok    {}: {text}", finding.id),
+                Err(fault) => println!("FAIL  {}: [{}] {}", finding.id, fault.reason, fault.message),
+            }
+        }
+    }
+    Ok(failed.map_or(ExitCode::Ok, Reason::exit))
+}
+
+/// The same findings as a document.
+pub(super) async fn document(config: &Config) -> serde_json::Value {
+    as_json(&findings(config).await)
+}
+
+async fn findings(config: &Config) -> Vec<Finding> {
     let mut findings =
         vec![Finding { id: "configuration".into(), result: Ok("valid".into()) }, data_dir(config)];
     findings.push(dataplane(config));
@@ -35,30 +56,25 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> 
         }
         Err(fault) => findings.push(Finding { id: "agent".into(), result: Err(fault) }),
     }
-    let failed = findings.iter().find_map(|finding| finding.result.as_ref().err().map(|fault| fault.reason));
-    if json {
-        let checks: Vec<_> = findings
-            .iter()
-            .map(|finding| match &finding.result {
-                Ok(text) => json!({ "id": finding.id, "ok": true, "text": text }),
-                Err(fault) => {
-                    json!({ "id": finding.id, "ok": false, "reason": fault.reason, "text": fault.message })
-                }
-            })
-            .collect();
-        println!(
-            "{}",
-            pretty(&json!({ "schema": "rap.check.v1", "ok": failed.is_none(), "checks": checks }))
-        );
-    } else {
-        for finding in &findings {
-            match &finding.result {
-                Ok(text) => println!("ok    {}: {text}", finding.id),
-                Err(fault) => println!("FAIL  {}: [{}] {}", finding.id, fault.reason, fault.message),
+    findings
+}
+
+/// The reason of the first finding that is not good.
+fn failed(findings: &[Finding]) -> Option<Reason> {
+    findings.iter().find_map(|finding| finding.result.as_ref().err().map(|fault| fault.reason))
+}
+
+fn as_json(findings: &[Finding]) -> serde_json::Value {
+    let checks: Vec<_> = findings
+        .iter()
+        .map(|finding| match &finding.result {
+            Ok(text) => json!({ "id": finding.id, "ok": true, "text": text }),
+            Err(fault) => {
+                json!({ "id": finding.id, "ok": false, "reason": fault.reason, "text": fault.message })
             }
-        }
-    }
-    Ok(failed.map_or(ExitCode::Ok, Reason::exit))
+        })
+        .collect();
+    json!({ "schema": "rap.check.v1", "ok": failed(findings).is_none(), "checks": checks })
 }
 
 fn data_dir(config: &Config) -> Finding {
@@ -75,8 +91,10 @@ fn data_dir(config: &Config) -> Finding {
 
 fn dataplane(config: &Config) -> Finding {
     let id = "dataplane".to_owned();
-    if config.dataplane == DataplaneMode::External {
-        return Finding { id, result: Ok("started by its own unit".into()) };
+    match config.dataplane {
+        DataplaneMode::Spawn => {}
+        DataplaneMode::Systemd => return Finding { id, result: Ok("started as a unit of its own".into()) },
+        DataplaneMode::External => return Finding { id, result: Ok("started by somebody else".into()) },
     }
     let beside = std::env::current_exe().map(|own| own.with_file_name("rap-dataplane"));
     let program = config.dataplane_bin.clone().or(beside.ok());

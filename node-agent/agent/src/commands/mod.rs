@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod bundle;
 mod check;
 mod join;
 mod memberships;
@@ -44,10 +45,15 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
         Command::Unload => memberships::unload(&config).await,
         Command::Memberships(form) => memberships::run(&config, form.json).await,
         Command::Ping(ping) => ping::run(&config, ping).await,
+        Command::Bundle(command) => bundle::run(&config, effective_document(&config, &layers), command).await,
     }
 }
 
 fn effective(config: &Config, layers: &Layers) -> String {
+    pretty(&effective_document(config, layers))
+}
+
+fn effective_document(config: &Config, layers: &Layers) -> serde_json::Value {
     let mut values = config.effective();
     let mut origins = serde_json::Map::new();
     if let serde_json::Value::Object(values) = &mut values {
@@ -62,8 +68,7 @@ fn effective(config: &Config, layers: &Layers) -> String {
             origins.insert(key.clone(), serde_json::json!(origin));
         }
     }
-    let document = serde_json::json!({ "schema": "rap.config.v1", "values": values, "origins": origins });
-    pretty(&document)
+    serde_json::json!({ "schema": "rap.config.v1", "values": values, "origins": origins })
 }
 
 /// A document as it is printed.

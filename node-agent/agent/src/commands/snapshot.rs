@@ -152,6 +152,11 @@ fn print_contents(found: &Found) {
     }
 }
 
+/// What the snapshot of a membership says, as a document.
+pub(super) async fn document(config: &Config, name: &MembershipName) -> Result<Value, Fault> {
+    find(config, name).await.map(|found| contents_json(&found))
+}
+
 fn contents_json(found: &Found) -> Value {
     let (snapshot, contents) = (&found.snapshot, found.snapshot.contents());
     let assignment = &contents.assignment;

@@ -87,7 +87,7 @@ pub struct Raw {
     /// Program of the data plane [default: rap-dataplane beside this program]
     #[arg(long, global = true, env = "RAP_DATAPLANE_BIN", value_name = "FILE")]
     pub dataplane_bin: Option<PathBuf>,
-    /// spawn: start a data plane if none runs; external: wait for one (its own unit) [default: spawn]
+    /// Who starts a data plane if none runs: spawn (the agent), systemd (the agent, as its own unit), external [default: spawn]
     #[arg(long, global = true, env = "RAP_DATAPLANE", value_name = "MODE")]
     pub dataplane: Option<String>,
     /// Most bytes of cached state per membership [default: 67108864]
@@ -96,6 +96,9 @@ pub struct Raw {
     /// Deadline of one call to the control plane, milliseconds [default: 10000]
     #[arg(long, global = true, env = "RAP_CALL_TIMEOUT_MS", value_name = "MS")]
     pub call_timeout_ms: Option<u64>,
+    /// ADDRESS:PORT of the metrics endpoint, or `off` [default: 127.0.0.1:9465]
+    #[arg(long, global = true, env = "RAP_METRICS", value_name = "ADDR:PORT")]
+    pub metrics: Option<String>,
     /// Log filter, as in RUST_LOG [default: info]
     #[arg(long, global = true, env = "RAP_LOG", value_name = "FILTER")]
     pub log: Option<String>,

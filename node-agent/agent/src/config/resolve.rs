@@ -52,6 +52,8 @@ impl From<Problems> for Fault {
 pub enum DataplaneMode {
     /// The agent, if none runs.
     Spawn,
+    /// The service manager, asked by the agent if none runs.
+    Systemd,
     /// Somebody else: the agent waits for its socket.
     External,
 }
@@ -103,6 +105,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Deadline of one call to the control plane.
     pub call_timeout: Duration,
+    /// Where metrics are served; `None` for nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Log filter.
     pub log: String,
     /// Log format.
@@ -156,11 +160,16 @@ impl Config {
             dataplane_bin: raw.dataplane_bin.clone(),
             dataplane: match raw.dataplane.as_deref() {
                 None | Some("spawn") => DataplaneMode::Spawn,
+                Some("systemd") => DataplaneMode::Systemd,
                 Some("external") => DataplaneMode::External,
-                Some(_) => check.fail("dataplane", "spawn or external", DataplaneMode::Spawn),
+                Some(_) => check.fail("dataplane", "spawn, systemd or external", DataplaneMode::Spawn),
             },
             cache_bytes: raw.cache_bytes.unwrap_or(64 << 20),
             call_timeout: Duration::from_millis(raw.call_timeout_ms.unwrap_or(10_000)),
+            metrics: match raw.metrics.as_deref() {
+                Some("off") => None,
+                text => Some(check.parse("metrics", text.unwrap_or("127.0.0.1:9465"))),
+            },
             log: check.filter("log", raw.log.as_deref().unwrap_or("info")),
             log_format: check.parse("log_format", raw.log_format.as_deref().unwrap_or("text")),
         };
@@ -197,6 +206,7 @@ impl Config {
     pub fn effective(&self) -> serde_json::Value {
         let mode = match self.dataplane {
             DataplaneMode::Spawn => "spawn",
+            DataplaneMode::Systemd => "systemd",
             DataplaneMode::External => "external",
         };
         serde_json::json!({
@@ -221,6 +231,7 @@ impl Config {
             "dataplane": mode,
             "cache_bytes": self.cache_bytes,
             "call_timeout_ms": u64::try_from(self.call_timeout.as_millis()).unwrap_or(u64::MAX),
+            "metrics": self.metrics.map_or("off".to_owned(), |address| address.to_string()),
             "log": self.log,
             "log_format": match self.log_format { LogFormat::Text => "text", LogFormat::Json => "json" },
         })
@@ -335,6 +346,9 @@ mod tests {
         let config = Config::resolve(&Raw::default()).unwrap();
         assert_eq!(config.data_dir, PathBuf::from("/var/lib/rap/agent"));
         assert_eq!(config.run_dir, PathBuf::from("/run/rap"));
+        assert_eq!(config.metrics, Some("127.0.0.1:9465".parse().unwrap()));
+        let off = Config::resolve(&Raw { metrics: Some("off".into()), ..Raw::default() }).unwrap();
+        assert_eq!((off.metrics, off.effective()["metrics"].as_str()), (None, Some("off")));
         assert_eq!((config.listen_link.port(), config.listen_wireguard.port()), (7443, 51820));
         assert!(!config.dev && config.workload_supervision && config.pin.is_empty());
     }
@@ -353,6 +367,7 @@ mod tests {
             log_format: Some("xml".into()),
             cache_bytes: Some(1),
             call_timeout_ms: Some(1),
+            metrics: Some("everywhere".into()),
             socket: Some(format!("/run/{}", "s".repeat(103)).into()),
             run_dir: Some(format!("/run/{}", "r".repeat(90)).into()),
             region: Some("a\u{1b}[31m".into()),
@@ -373,6 +388,7 @@ mod tests {
             "log_format",
             "cache_bytes",
             "call_timeout_ms",
+            "metrics",
             "socket",
             "run_dir",
             "region",

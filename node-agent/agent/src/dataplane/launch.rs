@@ -52,6 +52,10 @@ impl Launch {
         command.arg("run").args(self.arguments());
         command.env("RAP_LOG", &self.log).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         detach(&mut command);
+        // The service manager's ear is for the agent's own words.
+        for variable in OWN_VARIABLES {
+            command.env_remove(variable);
+        }
         command.spawn().map_err(|error| failed(format!("{}: {error}", program.display())))
     }
 
@@ -96,6 +100,9 @@ fn detach(command: &mut std::process::Command) {
     // without allocating or touching locks.
     unsafe { command.pre_exec(new_session) };
 }
+
+/// What a service manager gives to this process alone.
+pub(super) const OWN_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 #[cfg(test)]
 mod tests {

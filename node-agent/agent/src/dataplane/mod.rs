@@ -3,6 +3,7 @@
 mod launch;
 mod session;
 mod task;
+mod unit;
 
 pub use launch::Launch;
 pub use task::{DataplaneCommand, DataplaneEvent, DataplaneFacts, DataplaneTask};

@@ -94,16 +94,8 @@ impl DataplaneTask {
                 return;
             }
             failures = if was_up { 0 } else { failures.saturating_add(1) };
-            if absent && self.mode == DataplaneMode::Spawn && reaped(&mut child) {
-                match self.launch.start() {
-                    Ok(new) => {
-                        tracing::info!(pid = new.id(), "data plane started");
-                        (child, started) = (Some(new), true);
-                    }
-                    Err(fault) => {
-                        tracing::error!(reason = %fault.reason, error = %fault, "no data plane");
-                    }
-                }
+            if absent {
+                started |= self.start(&mut child).await;
             }
             let pause = (FIRST_RETRY * (1 << failures.min(6))).min(LAST_RETRY);
             tokio::select! {
@@ -111,6 +103,25 @@ impl DataplaneTask {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Starts a data plane in the way that is configured. True if one was started.
+    async fn start(&self, child: &mut Option<Child>) -> bool {
+        let started = match self.mode {
+            DataplaneMode::External => return false,
+            DataplaneMode::Spawn if !reaped(child) => return false,
+            DataplaneMode::Spawn => self.launch.start().map(|new| {
+                tracing::info!(pid = new.id(), "data plane started");
+                *child = Some(new);
+            }),
+            DataplaneMode::Systemd => self.launch.start_unit().await.inspect(|()| {
+                tracing::info!(unit = self.launch.unit(), "data plane started as a unit");
+            }),
+        };
+        if let Err(fault) = &started {
+            tracing::error!(reason = %fault.reason, error = %fault, "no data plane");
+        }
+        started.is_ok()
     }
 
     /// Holds one connection until it ends. Says whether it came up.

@@ -76,6 +76,11 @@ impl Directory {
         entries.get(name).ok_or_else(absent)?.state.clone()
     }
 
+    /// Every membership by name, with the way in or why it does not run.
+    pub fn all(&self) -> Vec<(String, Result<mpsc::Sender<Request>, Fault>)> {
+        self.entries().iter().map(|(name, entry)| (name.clone(), entry.state.clone())).collect()
+    }
+
     /// Every membership, for `memberships`.
     pub fn list(&self) -> Vec<Value> {
         let entries = self.entries();

@@ -10,7 +10,7 @@ mod directory;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rap_runtime::{Clock, Fault, TaskGroup};
+use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_state::{MembershipDir, MembershipName};
 use rap_types::{Mono, Reason};
 use serde_json::Map;
@@ -77,6 +77,7 @@ pub struct Host {
     directory: Directory,
     claims: HostClaims,
     group: TaskGroup,
+    watchdog: Watchdog,
     lives: BTreeMap<String, Life>,
     events: mpsc::Sender<HostEvent>,
     heard: mpsc::Receiver<HostEvent>,
@@ -95,14 +96,15 @@ struct Life {
 }
 
 impl Host {
-    /// A host without memberships. Tasks belong to `group`.
-    pub fn new(config: Config, group: TaskGroup) -> Self {
+    /// A host without memberships. Tasks belong to `group`; `watchdog` hears of each membership's turns.
+    pub fn new(config: Config, group: TaskGroup, watchdog: Watchdog) -> Self {
         let (events, heard) = mpsc::channel(16);
         Self {
             config,
             directory: Directory::default(),
             claims: HostClaims::default(),
             group,
+            watchdog,
             lives: BTreeMap::new(),
             events,
             heard,
@@ -188,7 +190,9 @@ impl Host {
         let text = name.to_string();
         let start = self.next_start;
         self.next_start += 1;
-        let started = running::start(&self.config, name.clone(), self.claims.of(&text), &self.group).await;
+        let beat = self.watchdog.part(text.as_str());
+        let claim = self.claims.of(&text);
+        let started = running::start(&self.config, name.clone(), claim, &self.group, beat).await;
         let life = self.lives.entry(text.clone()).or_default();
         (life.start, life.began) = (start, self.clock.now().mono);
         match started {

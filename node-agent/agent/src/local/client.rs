@@ -93,6 +93,16 @@ impl LocalClient {
         Ok(self.client.memberships(v1::LocalEmpty {}).await.map_err(fault)?.into_inner().json)
     }
 
+    /// What a support bundle takes from the running agent; a document of schema `rap.support.v1`.
+    ///
+    /// # Errors
+    /// Those of the agent.
+    pub async fn support(&mut self) -> Result<serde_json::Value, Fault> {
+        let answer = self.client.support(v1::LocalEmpty {}).await.map_err(fault)?.into_inner();
+        serde_json::from_slice(&answer.document)
+            .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON"))
+    }
+
     /// Pings a peer; the answer is a document of schema `rap.ping.v1`.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
 //! The agent's program from outside: join, run, status, snapshot, ping, restart, cold boot.
 
+mod burning;
+mod disks;
 mod fake;
 mod joining;
+mod observing;
 mod memberships;
 mod running;
 mod showing;

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rap_runtime::service::{Beat, TURN};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
@@ -26,15 +27,17 @@ pub(crate) struct Control {
 }
 
 /// Accepts until the plane's group is cancelled.
-pub(crate) async fn serve(plane: Arc<Plane>, listener: UnixListener) -> io::Result<()> {
+pub(crate) async fn serve(plane: Arc<Plane>, listener: UnixListener, beat: Beat) -> io::Result<()> {
     let group = plane.group().clone();
     let token = group.token();
     let control = Arc::new(Control { plane, controller: Arc::new(Semaphore::new(1)) });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        beat.turned();
         let accepted = tokio::select! {
             () = token.cancelled() => return Ok(()),
             accepted = listener.accept() => accepted,
+            () = tokio::time::sleep(TURN) => continue,
         };
         match accepted {
             // Too many at once: this one is closed unheard.

@@ -61,12 +61,27 @@ impl Host {
         Done(output.expect("the command ends").unwrap())
     }
 
-    /// Starts the agent and waits until its socket answers.
-    pub async fn agent(&self) -> Child {
+    /// Starts the agent.
+    pub fn spawn(&self) -> Child {
+        self.spawn_with(&["--metrics", "off"], &[])
+    }
+
+    /// Starts the agent with further flags and environment.
+    pub fn spawn_with(&self, flags: &[&str], environment: &[(&str, &str)]) -> Child {
         std::fs::create_dir_all(self.run_dir()).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
-        let child =
-            self.command(&["run", "--log", "debug"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut command = self.command(&["run", "--log", "debug"]);
+        command.args(flags).envs(environment.iter().copied());
+        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    /// Starts the agent and waits until its socket answers.
+    pub async fn agent(&self) -> Child {
+        self.answering(self.spawn()).await
+    }
+
+    /// Waits until the agent's socket answers.
+    pub async fn answering(&self, child: Child) -> Child {
         let socket = self.run_dir().join("agent.sock");
         let up = async {
             while tokio::net::UnixStream::connect(&socket).await.is_err() {

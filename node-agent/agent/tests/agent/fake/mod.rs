@@ -4,5 +4,6 @@
 
 pub mod agent;
 pub mod control;
+pub mod local;
 pub mod pki;
 pub mod plane;

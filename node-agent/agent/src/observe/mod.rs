@@ -1,0 +1,59 @@
+//! What others may look at: the metrics endpoint, and what a support bundle takes from the running agent.
+
+mod metrics;
+
+use std::time::Duration;
+
+use rap_runtime::{TaskGroup, telemetry};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::driver::Request;
+use crate::host::Directory;
+
+/// Name and status document of every membership; none for one that does not answer in time.
+async fn statuses(directory: &Directory) -> Vec<(String, Option<Value>)> {
+    let asked = directory.all().into_iter().map(|(name, driver)| async move {
+        let (reply, answer) = oneshot::channel();
+        let answered = async {
+            let driver = driver.ok()?;
+            driver.send(Request::Status(reply)).await.ok()?;
+            Some(answer.await.ok()?.document)
+        };
+        (name, tokio::time::timeout(ANSWER_DEADLINE, answered).await.ok().flatten())
+    });
+    futures_util::future::join_all(asked).await
+}
+
+/// Serves the metrics of every membership until the group is cancelled.
+///
+/// # Errors
+/// None.
+pub async fn serve(listener: TcpListener, tasks: TaskGroup, directory: Directory) -> std::io::Result<()> {
+    rap_runtime::metrics::serve(listener, tasks, move || {
+        let directory = directory.clone();
+        async move { metrics::text(&statuses(&directory).await) }
+    })
+    .await
+}
+
+/// What a support bundle takes from this process: statuses, metrics, the last log lines. Document of schema
+/// `rap.support.v1`.
+pub async fn support(directory: &Directory) -> Value {
+    let statuses = statuses(directory).await;
+    let metrics = metrics::text(&statuses);
+    let memberships: Vec<Value> =
+        statuses.into_iter().map(|(name, status)| json!({ "membership": name, "status": status })).collect();
+    json!({
+        "schema": "rap.support.v1",
+        "agent_version": env!("CARGO_PKG_VERSION"),
+        "agent_pid": std::process::id(),
+        "memberships": memberships,
+        "listed": directory.list(),
+        "metrics": metrics,
+        "log": telemetry::recent(),
+    })
+}
+
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
