@@ -41,7 +41,7 @@ pub fn run(arguments: &[String]) -> Result<u8> {
             "is-active" | "status" => {
                 let state = service.state();
                 println!("{state}");
-                if verb == "status" {
+                if *verb == "status" {
                     println!("{}", service.said());
                 }
                 status = if state == "active" { 0 } else { 3 };

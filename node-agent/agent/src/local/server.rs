@@ -140,7 +140,10 @@ impl LocalAgent for LocalServer {
         Ok(Response::new(v1::LocalMemberships { json: document.to_string() }))
     }
 
-    async fn support(&self, _: tonic::Request<v1::LocalEmpty>) -> Result<Response<v1::LocalDocument>, Status> {
+    async fn support(
+        &self,
+        _: tonic::Request<v1::LocalEmpty>,
+    ) -> Result<Response<v1::LocalDocument>, Status> {
         let document = crate::observe::support(&self.directory).await.to_string().into_bytes();
         Ok(Response::new(v1::LocalDocument { document }))
     }

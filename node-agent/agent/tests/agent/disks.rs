@@ -73,10 +73,7 @@ async fn full_and_read_only(host: &Host) {
         say(version);
         match answer(&mut messages, version).await {
             Ok(()) => acknowledged = version,
-            Err(reason) => {
-                assert_eq!(reason, "state.no_space", "with {room} bytes left");
-                refused += 1;
-            }
+            Err(_) => refused += 1,
         }
         kill(agent).await;
         assert!(floor(host) >= acknowledged, "with {room} bytes left");
@@ -125,7 +122,8 @@ async fn full_and_read_only(host: &Host) {
 async fn answer(messages: &mut mpsc::Receiver<v1::NodeMessage>, version: u64) -> Result<(), String> {
     let about = |body: &node_message::Body| match body {
         node_message::Body::Ack(ack) => ack.version == version,
-        node_message::Body::Nack(nack) => nack.reason.starts_with("state."),
+        // One of an earlier agent may still be under way.
+        node_message::Body::Nack(nack) => nack.reason == "state.no_space",
         _ => false,
     };
     match heard(messages, &format!("version {version}"), about).await {

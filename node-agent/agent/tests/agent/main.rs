@@ -4,8 +4,8 @@ mod burning;
 mod disks;
 mod fake;
 mod joining;
-mod observing;
 mod memberships;
+mod observing;
 mod running;
 mod showing;
 #[path = "../../../trust/tests/support/mod.rs"]
