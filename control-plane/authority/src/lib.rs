@@ -42,7 +42,8 @@ pub use installation::{
 pub use overlay::{DEFAULT_IPV4_POOL, check_pool};
 pub use permissions::Permission;
 pub use proofs::{
-    OperatorGrant, ProofChannel, check_certificate_proof, check_join_proof, check_poll_proof, decide_login,
+    KeyRotation, OperatorGrant, ProofChannel, check_certificate_proof, check_join_proof, check_leave_proof,
+    check_poll_proof, check_rotation_proof, decide_login,
 };
 pub use rows::{RowKey, row_mac};
 pub use session::{IssuedSession, SessionClaim, SessionKey};

@@ -3,7 +3,10 @@
 //! Owns what a proof covers. Refuses to own nonces and exporters: those belong to one TLS connection
 //! in the server.
 
-use rap_contract::{CERTIFICATE_PROOF, JOIN_PROOF, LOGIN_PROOF, POLL_PROOF, PublicKey, Reject, check_proof};
+use rap_contract::{
+    CERTIFICATE_PROOF, JOIN_PROOF, LEAVE_PROOF, LOGIN_PROOF, POLL_PROOF, PublicKey, ROTATE_KEY_PROOF, Reject,
+    check_proof,
+};
 use rap_types::{ClusterId, Digest, InstallationId, NodeId, PlatformRole, Reason, TokenId};
 use rap_wire::v1;
 
@@ -84,6 +87,76 @@ pub fn check_certificate_proof(
         exporter: channel.exporter.to_vec(),
     };
     check_proof(CERTIFICATE_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
+}
+
+/// Checks that the node whose key this is leaves, here.
+///
+/// # Errors
+/// `enrollment.proof`.
+pub fn check_leave_proof(
+    node: NodeId,
+    cluster: ClusterId,
+    node_key: &PublicKey,
+    channel: &ProofChannel<'_>,
+    signature: &[u8],
+) -> Result<(), Reject> {
+    let proof = v1::LeaveProof {
+        node_id: node.to_vec(),
+        cluster_id: cluster.to_vec(),
+        node_public_key: node_key.to_vec(),
+        nonce: channel.nonce.to_vec(),
+        exporter: channel.exporter.to_vec(),
+    };
+    check_proof(LEAVE_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
+}
+
+/// Which keys a node replaces.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyRotation {
+    /// The node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its identity key before.
+    pub key: PublicKey,
+    /// Its identity key after, if it changes.
+    pub new_key: Option<PublicKey>,
+    /// Its WireGuard key after, if it changes.
+    pub new_wireguard: Option<[u8; 32]>,
+}
+
+/// Checks that the holder of the present and of the new identity key replaces keys, here.
+///
+/// # Errors
+/// `enrollment.proof`; also for a rotation that replaces nothing, or an identity by itself.
+pub fn check_rotation_proof(
+    rotation: &KeyRotation,
+    channel: &ProofChannel<'_>,
+    signature: &[u8],
+    new_signature: &[u8],
+) -> Result<(), Reject> {
+    let KeyRotation { node, cluster, key, new_key, new_wireguard } = rotation;
+    if (new_key.is_none() && new_wireguard.is_none()) || *new_key == Some(*key) {
+        return Err(bad_proof());
+    }
+    let proof = v1::RotateKeyProof {
+        node_id: node.to_vec(),
+        cluster_id: cluster.to_vec(),
+        node_public_key: key.to_vec(),
+        new_node_public_key: new_key.map(PublicKey::to_vec).unwrap_or_default(),
+        new_wireguard_public_key: new_wireguard.map(Vec::from).unwrap_or_default(),
+        nonce: channel.nonce.to_vec(),
+        exporter: channel.exporter.to_vec(),
+    };
+    let holds = |key: &PublicKey, signature: &[u8]| {
+        check_proof(ROTATE_KEY_PROOF, &proof, key, signature).map_err(|_| bad_proof())
+    };
+    holds(key, signature)?;
+    match new_key {
+        Some(new_key) => holds(new_key, new_signature),
+        None if new_signature.is_empty() => Ok(()),
+        None => Err(bad_proof()),
+    }
 }
 
 /// An operator's authority, as a signed document gives it.

@@ -191,6 +191,23 @@ pub(crate) enum Cluster {
         /// Name or id.
         cluster: String,
     },
+    /// Show how long memberships and keys last; with options, change it.
+    Policy {
+        /// Name or id.
+        cluster: String,
+        /// Absence after which ephemeral nodes are removed.
+        #[arg(long, value_parser = parse_duration)]
+        ephemeral_after: Option<Duration>,
+        /// Age at which nodes replace their WireGuard key; 0s = never.
+        #[arg(long, value_parser = parse_duration)]
+        wireguard_key_max_age: Option<Duration>,
+        /// Age at which nodes replace their identity key; 0s = never.
+        #[arg(long, value_parser = parse_duration)]
+        identity_key_max_age: Option<Duration>,
+        /// Whether an approved key that a gone node had gets that node's id again.
+        #[arg(long)]
+        keep_ids: Option<bool>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -215,6 +232,9 @@ pub(crate) enum Token {
         /// Label of the nodes it admits; repeat for more.
         #[arg(long = "tags", value_delimiter = ',')]
         tags: Vec<String>,
+        /// The nodes it admits are removed after an absence (see `cluster policy`).
+        #[arg(long)]
+        ephemeral: bool,
         /// Write the token to this file (0600) instead of standard output.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -229,6 +249,12 @@ pub(crate) enum Token {
     Revoke {
         /// Token id.
         token: String,
+        /// Also evict every node it admitted, and deny those that wait.
+        #[arg(long)]
+        with_nodes: bool,
+        /// Why, for the audit log.
+        #[arg(long, default_value = "")]
+        reason: String,
     },
 }
 
@@ -242,6 +268,9 @@ pub(crate) enum Node {
         /// Show join requests that wait.
         #[arg(long)]
         pending: bool,
+        /// Show nodes that are gone too (revoked, left).
+        #[arg(long, conflicts_with = "pending")]
+        all: bool,
     },
     /// Show one node.
     Show {
@@ -252,7 +281,21 @@ pub(crate) enum Node {
         cluster: String,
     },
     /// Approve join requests.
-    Approve(Decide),
+    Approve {
+        #[command(flatten)]
+        decide: Decide,
+        /// A host whose key a gone node had gets that node's id and address again.
+        #[arg(long)]
+        keep_id: bool,
+    },
+    /// Throw a node out: links close, its certificate is refused, no other is issued.
+    Revoke(Revoke),
+    /// Show the signed chain of revocations, verified here.
+    Revocations {
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+    },
     /// Deny join requests.
     Deny {
         #[command(flatten)]
@@ -295,6 +338,24 @@ pub(crate) enum Node {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Node name or id; one that is gone already goes by its id.
+    pub(crate) node: String,
+    /// Cluster.
+    #[arg(long)]
+    pub(crate) cluster: String,
+    /// The key never returns (default).
+    #[arg(long, conflicts_with = "evict")]
+    pub(crate) ban: bool,
+    /// The host may ask to join again; an operator decides.
+    #[arg(long)]
+    pub(crate) evict: bool,
+    /// Why, for the signed record and the audit log.
+    #[arg(long)]
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]

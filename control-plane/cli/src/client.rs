@@ -9,6 +9,7 @@ use rap_runtime::exit::Fault;
 use rap_runtime::{Clock, tls};
 use rap_types::{Digest, Reason};
 use rap_wire::v1::admin_client::AdminClient;
+use rap_wire::v1::membership_client::MembershipClient;
 use tonic::transport::Channel;
 
 use crate::args::Global;
@@ -17,6 +18,7 @@ use crate::contexts::{Context, Contexts};
 /// A control plane that was reached and is the pinned one.
 pub(crate) struct Connection {
     pub(crate) admin: AdminClient<Channel>,
+    pub(crate) membership: MembershipClient<Channel>,
     exporter: ExporterSlot,
     session: Option<String>,
 }
@@ -30,8 +32,9 @@ impl Connection {
         let mut dial = Dial::new(config, tls::ALPN_OPERATOR, timeout);
         dial.call_timeout = Some(timeout);
         let channel = dial.open(&ControlUrl::parse(url)?, move |connection| slot.fill(connection)).await?;
+        let membership = MembershipClient::new(channel.clone());
         let admin = AdminClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-        Ok(Self { admin, exporter, session: None })
+        Ok(Self { admin, membership, exporter, session: None })
     }
 
     /// Connects as the selected context's operator.

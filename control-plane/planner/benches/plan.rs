@@ -40,7 +40,10 @@ fn rows(nodes: u32) -> ClusterRows {
         link_probe_interval_ms: 1_000,
         wireguard_keepalive_s: 25,
         nodes: (1..=nodes).map(node).collect(),
-        revoked: Vec::new(),
+        wireguard_key_max_age_ms: 0,
+        identity_key_max_age_ms: 0,
+        gone: Vec::new(),
+        revocations: Default::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rows to chunks: what each scope's piece of configuration says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use rap_contract::{ASSIGNMENT_SLOT, POLICY_SLOT, TRUST_SLOT, chunk_id, peer_slot};
@@ -23,21 +24,22 @@ fn chunk(slot: String, body: Body) -> SlotChunk {
     SlotChunk { slot, id: chunk_id(&bytes), bytes }
 }
 
-/// Slot `trust`: the cluster CA and revocations.
+/// Slot `trust`: the cluster CA, and what the chain of revocations says.
 pub(crate) fn trust(rows: &ClusterRows) -> SlotChunk {
-    let mut revoked: Vec<v1::RevokedNode> = rows
-        .revoked
-        .iter()
-        .map(|row| v1::RevokedNode {
-            node_id: row.node.to_vec(),
-            node_key_sha256: KeyId::of(&row.node_public_key).to_vec(),
-            key_generation: row.key_generation,
-        })
-        .collect();
-    revoked.sort_by(|a, b| a.node_id.cmp(&b.node_id));
-    let body = v1::TrustChunk { cluster_ca: rows.cluster_ca.clone(), revoked, key_records: Vec::new() };
+    let chain = &rows.revocations;
+    let leaf_lifetime = Duration::from_millis(rows.leaf_lifetime_ms);
+    let body = v1::TrustChunk {
+        cluster_ca: rows.cluster_ca.clone(),
+        revoked: chain.listed(leaf_lifetime, REVOKED_MOST),
+        key_records: Vec::new(),
+        revocation_sequence: chain.sequence(),
+        revocation_digest: chain.digest().map(Digest::to_vec).unwrap_or_default(),
+    };
     chunk(TRUST_SLOT.to_owned(), Body::Trust(body))
 }
+
+/// More would not fit into one chunk.
+const REVOKED_MOST: usize = 1000;
 
 /// Slot `policy`: cluster-wide limits.
 pub(crate) fn policy(rows: &ClusterRows) -> SlotChunk {
@@ -50,6 +52,8 @@ pub(crate) fn policy(rows: &ClusterRows) -> SlotChunk {
         link_probe_interval_ms: rows.link_probe_interval_ms,
         wireguard_keepalive_s: rows.wireguard_keepalive_s,
         cluster_name: rows.name.clone(),
+        wireguard_key_max_age_ms: rows.wireguard_key_max_age_ms,
+        identity_key_max_age_ms: rows.identity_key_max_age_ms,
         ..Default::default()
     };
     chunk(POLICY_SLOT.to_owned(), Body::Policy(body))

@@ -14,4 +14,4 @@ mod update;
 pub use head::HeadTerms;
 pub use map_key::MapKey;
 pub use plan::{NodePlan, Plan, PlanError, plan};
-pub use rows::{ClusterRows, LeafMemory, NodeRow, RevokedRow};
+pub use rows::{ClusterRows, LeafMemory, NodeRow};

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rap_contract::{Manifest, MerkleTree, leaf_hash};
-use rap_types::{ClusterId, Digest, Incarnation, InstallationId, NodeId, OrganizationId, Reason, Version};
+use rap_types::{
+    ClusterId, Digest, Incarnation, InstallationId, KeyId, NodeId, OrganizationId, Reason, Version,
+};
 use rap_wire::v1;
 
 use crate::chunks::{self, SlotChunk};
@@ -22,6 +24,12 @@ pub enum PlanError {
     /// Two rows have the same node id.
     #[error("two rows name node {0}")]
     NodeRepeated(NodeId),
+    /// A row says member, and the chain of revocations does not admit that key and generation.
+    #[error("node {0} is a member by its row, and the chain of revocations does not admit its key")]
+    NotAdmitted(NodeId),
+    /// A row says gone, and no record does.
+    #[error("node {0} is gone by its row, and no revocation says so")]
+    NotRevoked(NodeId),
 }
 
 impl PlanError {
@@ -148,6 +156,13 @@ fn check(rows: &ClusterRows) -> Result<(), PlanError> {
         if !numbers.insert(node.host_number) {
             return Err(PlanError::HostNumberShared(node.host_number));
         }
+        let key = KeyId::of(&node.node_public_key);
+        if !rows.revocations.admits(node.node, &key, node.key_generation) {
+            return Err(PlanError::NotAdmitted(node.node));
+        }
+    }
+    if let Some(node) = rows.gone.iter().find(|node| rows.revocations.gone(**node).is_none()) {
+        return Err(PlanError::NotRevoked(*node));
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! What the planner reads: the rows of one cluster at one `config_seq`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use rap_contract::RevocationChain;
 use rap_types::{ClusterId, Digest, Incarnation, InstallationId, NodeId, OrganizationId, Role, Version};
 
 use crate::addressing;
@@ -34,10 +36,16 @@ pub struct ClusterRows {
     pub link_probe_interval_ms: u32,
     /// WireGuard persistent keepalive, seconds.
     pub wireguard_keepalive_s: u32,
+    /// Age at which a node replaces its WireGuard key by itself; 0 = never.
+    pub wireguard_key_max_age_ms: u64,
+    /// Age at which a node replaces its identity key by itself; 0 = never.
+    pub identity_key_max_age_ms: u64,
     /// Members, any order.
     pub nodes: Vec<NodeRow>,
-    /// Revoked keys, any order.
-    pub revoked: Vec<RevokedRow>,
+    /// Nodes whose rows say that they are gone, any order.
+    pub gone: Vec<NodeId>,
+    /// The verified chain of revocations: what is said of them comes from here alone.
+    pub revocations: Arc<RevocationChain>,
 }
 
 /// One member node.
@@ -78,17 +86,6 @@ pub struct LeafMemory {
     pub generation: u64,
     /// Its root.
     pub manifest_root: Digest,
-}
-
-/// A key that must never be accepted again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevokedRow {
-    /// Node it belonged to.
-    pub node: NodeId,
-    /// The identity key.
-    pub node_public_key: [u8; 32],
-    /// This and every lower certificate generation.
-    pub key_generation: u64,
 }
 
 impl ClusterRows {

@@ -40,7 +40,10 @@ fn rows(version: u64, nodes: Vec<NodeRow>) -> ClusterRows {
         link_probe_interval_ms: 5_000,
         wireguard_keepalive_s: 25,
         nodes,
-        revoked: vec![],
+        wireguard_key_max_age_ms: 0,
+        identity_key_max_age_ms: 0,
+        gone: Vec::new(),
+        revocations: Default::default(),
     }
 }
 
@@ -128,4 +131,125 @@ fn shared_and_outside_host_numbers_are_refused() {
     assert_eq!(plan(&shared, &key(), None).unwrap_err(), PlanError::HostNumberShared(1));
     let outside = rows(1, vec![NodeRow { host_number: 70_000, ..node(1, None, 0) }]);
     assert!(matches!(plan(&outside, &key(), None).unwrap_err(), PlanError::HostNumber(_)));
+}
+
+mod revocations {
+    use super::*;
+    use std::sync::Arc;
+
+    use prost::Message as _;
+    use rap_contract::{
+        Audience, AuthorityChain, HeaderTerms, Revocation, RevocationChain, RevocationKind, Signer,
+        TRUST_SLOT, sign,
+    };
+    use rap_types::{KeyId, Wall};
+    use rap_wire::v1;
+
+    const NOW: Wall = Wall(1_800_000_000_000);
+
+    fn authority() -> (AuthorityChain, Signer) {
+        let [installation, cluster] = [Signer::from_seed(&[1; 32]), Signer::from_seed(&[2; 32])];
+        let header = HeaderTerms {
+            installation: InstallationId::from_bytes([1; 16]),
+            cluster: ClusterId::from_bytes([2; 16]),
+            audience: Audience::Cluster(ClusterId::from_bytes([2; 16])),
+            issuer: installation.id(),
+            incarnation: 1,
+            sequence: 1,
+            issued_at: NOW,
+            expires_at: None,
+            critical: vec![],
+        };
+        let record = v1::AuthorityRecord {
+            header: Some(header.to_wire()),
+            kind: v1::authority_record::Kind::Create.into(),
+            authority_key: cluster.public().to_vec(),
+            previous_record_digest: vec![],
+        };
+        let records = [sign(&record, &[&installation, &cluster])];
+        let (id, of) = (header.installation, header.cluster);
+        let chain = AuthorityChain::verify(&records, &installation.public(), id, of, &[]).unwrap();
+        (chain, cluster)
+    }
+
+    fn chain(revoked: &[(u32, RevocationKind, Wall)]) -> Arc<RevocationChain> {
+        let (authority, signer) = authority();
+        let mut chain = RevocationChain::default();
+        for (number, kind, at) in revoked {
+            let node = node(*number, None, 0);
+            let generation = chain.revoked().get(&node.node).copied().unwrap_or(1);
+            let key = KeyId::of(&node.node_public_key);
+            let record = Revocation { kind: *kind, node: node.node, key, generation, reason: String::new() };
+            let record = chain.sign_next(&record, &authority, &signer, &[], *at).unwrap();
+            chain = chain.extended(&[record], &authority, &[]).unwrap();
+        }
+        Arc::new(chain)
+    }
+
+    fn trust(plan: &Plan) -> v1::TrustChunk {
+        let node = plan.nodes.values().next().unwrap();
+        let chunk = &plan.chunks[&node.manifest.chunk(TRUST_SLOT).unwrap()];
+        match v1::Chunk::decode(&**chunk).unwrap().body.unwrap() {
+            v1::chunk::Body::Trust(trust) => trust,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_nodes_are_told_comes_from_the_chain_alone() {
+        let revocations = chain(&[(2, RevocationKind::Banned, NOW), (3, RevocationKind::Left, NOW)]);
+        let gone = vec![NodeId::from_bytes([2; 16]), NodeId::from_bytes([3; 16])];
+        let rows = ClusterRows { revocations: revocations.clone(), gone, ..rows(3, vec![node(1, None, 0)]) };
+        let told = trust(&plan(&rows, &key(), None).unwrap());
+        let listed: Vec<_> = told.revoked.iter().map(|one| (one.node_id[0], one.key_generation)).collect();
+        assert_eq!(listed, [(2, 1), (3, 1)]);
+        assert_eq!(told.revocation_sequence, 2);
+        assert_eq!(told.revocation_digest, revocations.digest().unwrap().to_vec());
+    }
+
+    #[test]
+    fn rows_that_contradict_the_chain_make_no_plan() {
+        let revocations = chain(&[(2, RevocationKind::Banned, NOW), (3, RevocationKind::Evicted, NOW)]);
+        let id = |number| NodeId::from_bytes([number; 16]);
+        let with = |members: Vec<NodeRow>, gone: Vec<NodeId>| {
+            let rows = ClusterRows { revocations: revocations.clone(), gone, ..rows(3, members) };
+            plan(&rows, &key(), None).map(|_| ())
+        };
+        assert_eq!(with(vec![node(1, None, 0)], vec![id(2), id(3)]), Ok(()));
+        // Made a member again in SQL, also under another generation, and a banned key under another id.
+        assert_eq!(with(vec![node(2, None, 0)], vec![]), Err(PlanError::NotAdmitted(id(2))));
+        let raised = NodeRow { key_generation: 2, ..node(3, None, 0) };
+        assert_eq!(with(vec![raised], vec![]), Err(PlanError::NotAdmitted(id(3))));
+        let twin = NodeRow { node_public_key: [2; 32], ..node(4, None, 0) };
+        assert_eq!(with(vec![twin], vec![]), Err(PlanError::NotAdmitted(id(4))));
+        // Thrown out in SQL.
+        assert_eq!(with(vec![], vec![id(1)]), Err(PlanError::NotRevoked(id(1))));
+        assert_eq!(PlanError::NotRevoked(id(1)).reason(), rap_types::Reason::RowTampered);
+    }
+
+    #[test]
+    fn a_readmitted_node_is_a_member_with_the_next_generation_only() {
+        let same = KeyId::of(&node(2, None, 0).node_public_key);
+        let revocations =
+            chain(&[(2, RevocationKind::Evicted, NOW), (2, RevocationKind::Readmitted(same), NOW)]);
+        let with = |generation| {
+            let member = NodeRow { key_generation: generation, ..node(2, None, 0) };
+            plan(&ClusterRows { revocations: revocations.clone(), ..rows(3, vec![member]) }, &key(), None)
+        };
+        assert!(with(1).is_err());
+        assert!(with(3).is_err());
+        assert_eq!(trust(&with(2).unwrap()).revoked[0].key_generation, 1);
+    }
+
+    #[test]
+    fn revocations_whose_leaves_ended_are_not_told_and_still_count() {
+        let day = 86_400_000;
+        let revocations =
+            chain(&[(2, RevocationKind::Left, NOW), (3, RevocationKind::Left, Wall(NOW.0 + 3 * day))]);
+        let gone = vec![NodeId::from_bytes([2; 16]), NodeId::from_bytes([3; 16])];
+        let rows = ClusterRows { revocations, gone, ..rows(3, vec![node(1, None, 0)]) };
+        let told = trust(&plan(&rows, &key(), None).unwrap());
+        assert_eq!(told.revoked.iter().map(|one| one.node_id[0]).collect::<Vec<_>>(), [3]);
+        assert_eq!(told.revocation_sequence, 2);
+    }
 }

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use crate::certificates::Authority;
 use crate::custody::{KEY_VERSION, Sealed};
 use crate::grpc::Failure;
+use crate::revocations::Revocations;
 use crate::sync::Feed;
 
 /// One cluster.
@@ -49,6 +50,8 @@ pub struct Cluster {
     pub feed: Feed,
     /// Rings when its rows may have changed.
     pub wake: Notify,
+    /// Its chain of revocations, as far as this process verified it.
+    pub revocations: Revocations,
 }
 
 /// All clusters, by id.
@@ -148,6 +151,7 @@ impl Cluster {
             created_at: row.created_at,
             feed: Feed::default(),
             wake: Notify::new(),
+            revocations: Revocations::default(),
         })
     }
 

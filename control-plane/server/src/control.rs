@@ -2,14 +2,13 @@
 //!
 //! Owns references, not behaviour: decisions are in rap-authority, statements in rap-store.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rap_authority::{SealingKey, SessionKey};
 use rap_runtime::tls::TrustStore;
 use rap_runtime::{Clock, TaskGroup};
-use rap_store::{AuditPen, PgConnection, Store, cluster_read, clusters_list, doorbell_ring, nodes_list};
-use rap_types::{ClusterId, IdentityStatus, KeyId, Reason};
+use rap_store::{AuditPen, PgConnection, Store, cluster_read, clusters_list, doorbell_ring};
+use rap_types::{ClusterId, KeyId, Reason};
 
 use crate::auth::KnownSessions;
 use crate::clusters::{Cluster, Clusters};
@@ -18,6 +17,7 @@ use crate::floors::FloorFile;
 use crate::grpc::Failure;
 use crate::http::Metrics;
 use crate::installation::Installation;
+use crate::revocations::Known;
 use crate::sync::{Directory, Sessions};
 use crate::tasks;
 
@@ -113,13 +113,9 @@ impl Control {
         connection: &mut PgConnection,
         cluster: Cluster,
     ) -> Result<Arc<Cluster>, Failure> {
-        let revoked: BTreeMap<_, _> = nodes_list(connection, cluster.id)
-            .await?
-            .into_iter()
-            .filter(|node| node.identity_status == IdentityStatus::Revoked)
-            .map(|node| (node.node.node, node.key_generation))
-            .collect();
-        cluster.announce(&self.installation.facts, &self.trust, revoked);
+        // What cannot be read or is below the floor is an alarm; its publisher then signs nothing new.
+        let known = self.revocations(connection, &cluster, &Known::default()).await.unwrap_or_default();
+        cluster.announce(&self.installation.facts, &self.trust, known.chain.revoked());
         let cluster = Arc::new(cluster);
         if self.clusters.insert(&cluster) {
             self.tasks.spawn("publisher", tasks::publish(self.clone(), cluster.clone()));

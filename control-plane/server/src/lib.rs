@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod http;
 pub mod init;
 pub mod installation;
+pub mod revocations;
 pub mod serve;
 pub mod sync;
 pub mod tasks;

@@ -13,6 +13,7 @@ use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
 use rap_types::Reason;
 use rap_wire::v1::admin_server::AdminServer;
 use rap_wire::v1::enrollment_server::EnrollmentServer;
+use rap_wire::v1::membership_server::MembershipServer;
 use rap_wire::v1::node_sync_server::NodeSyncServer;
 use tokio::net::TcpListener;
 use tonic::body::Body;
@@ -30,6 +31,7 @@ use crate::datadir::DataDir;
 use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::admin::AdminService;
 use crate::grpc::enrollment::EnrollmentService;
+use crate::grpc::membership::MembershipService;
 use crate::grpc::sync::SyncService;
 use crate::grpc::{Failure, Guard, GuardRules, Offered, Unknown};
 use crate::http::serve_metrics;
@@ -138,6 +140,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     tasks.spawn_critical("doorbell", tasks::watch_outbox(control.clone(), target, watchdog.part("outbox")));
     tasks.spawn_critical("contacts", tasks::record_contacts(control.clone()));
     tasks.spawn_critical("housekeeping", tasks::keep_house(control.clone(), rates.clone()));
+    tasks.spawn_critical("absent nodes", tasks::remove_absent(control.clone()));
     tasks.spawn_critical(
         "server certificate",
         renew_server_leaf(tls_ca, hosts, slot, renew_after, shutdown.clone()),
@@ -187,6 +190,7 @@ fn node_router(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Router {
 fn services(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Routes {
     let known = Routes::new(guarded_enrollment(control, rates))
         .add_service(guarded_admin(control, rates))
+        .add_service(guarded_membership(control, rates))
         .add_service(guarded_sync(control, rates));
     let unknown = Guard::new(Unknown, rules(control, rates, Offered::ToAll));
     let unknown = unknown.map_request(|request: http::Request<_>| request.map(Body::new));
@@ -217,6 +221,16 @@ fn guarded_admin(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<Admi
     let service = AdminServer::new(AdminService::new(control.clone()))
         .max_decoding_message_size(ENROLLMENT_CAP)
         .max_encoding_message_size(rap_contract::EXPORT_CAP);
+    Guard::new(service, rules(control, rates, Offered::ToOperators))
+}
+
+fn guarded_membership(
+    control: &Arc<Control>,
+    rates: &Arc<SourceRates>,
+) -> Guard<MembershipServer<MembershipService>> {
+    let service = MembershipServer::new(MembershipService::new(control.clone()))
+        .max_decoding_message_size(ENROLLMENT_CAP)
+        .max_encoding_message_size(SYNC_CAP);
     Guard::new(service, rules(control, rates, Offered::ToOperators))
 }
 

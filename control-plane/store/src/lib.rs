@@ -42,6 +42,7 @@ pub use tables::operators::*;
 pub use tables::organizations::*;
 pub use tables::outbox::*;
 pub use tables::planner_read::*;
+pub use tables::revocations::*;
 pub use tables::tokens::*;
 
 #[cfg(test)]

@@ -62,6 +62,30 @@ impl TestDatabase {
             .expect("a migrated database passes the self-check")
     }
 
+    /// Changes rows as somebody does who owns the database and heeds no policy.
+    ///
+    /// # Panics
+    /// If a statement fails.
+    pub async fn tamper(&self, table: &'static str, statement: &'static str) {
+        self.tamper_all(&[table], statement).await;
+    }
+
+    /// As [`Self::tamper`], in several tables.
+    ///
+    /// # Panics
+    /// If a statement fails.
+    pub async fn tamper_all(&self, tables: &[&'static str], statement: &'static str) {
+        let options = self.target.options(DatabaseRole::Owner);
+        let mut owner = PgConnection::connect_with(&options).await.expect("the test server answers");
+        for table in tables {
+            raw(&mut owner, format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")).await;
+        }
+        raw(&mut owner, statement.to_owned()).await;
+        for table in tables {
+            raw(&mut owner, format!("ALTER TABLE {table} FORCE ROW LEVEL SECURITY")).await;
+        }
+    }
+
     #[allow(
         clippy::disallowed_types,
         reason = "CREATE DATABASE takes no parameters; both names are made here"
@@ -76,6 +100,11 @@ impl TestDatabase {
         connection.close().await.expect("the test server answers");
         Self { target: server.target.with_database(&name) }
     }
+}
+
+#[allow(clippy::disallowed_types, reason = "names and statements are constants of tests")]
+async fn raw(owner: &mut PgConnection, text: String) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(owner).await.expect("the statement runs");
 }
 
 impl Server {

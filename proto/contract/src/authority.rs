@@ -1,6 +1,6 @@
 //! The chain of records that says which key speaks for a cluster.
 
-use rap_types::{ClusterId, Digest, InstallationId, Reason};
+use rap_types::{ClusterId, Digest, InstallationId, KeyId, Reason};
 use rap_wire::v1;
 use v1::authority_record::Kind;
 
@@ -131,6 +131,20 @@ impl AuthorityChain {
     /// The encoded records, first to last.
     pub fn envelopes(&self) -> Vec<Vec<u8>> {
         self.records.iter().map(|record| record.envelope().to_vec()).collect()
+    }
+
+    /// Every key that ever spoke for the cluster, first to last.
+    pub fn keys_ever(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        // Each was admitted when its record was verified.
+        self.records.iter().filter_map(|record| PublicKey::from_slice(&record.authority_key).ok())
+    }
+
+    /// Place of the record that gave this key the word in this incarnation.
+    pub(crate) fn place_of(&self, key: KeyId, incarnation: u64) -> Option<usize> {
+        let is_it = |record: &Verified<v1::AuthorityRecord>| {
+            record.header().incarnation == incarnation && KeyId::of(&record.authority_key) == key
+        };
+        self.records.iter().rposition(is_it)
     }
 
     /// The active key as the signer of documents `T`.

@@ -83,6 +83,9 @@ fn check_trust(trust: v1::TrustChunk) -> Result<ParsedChunk, Reject> {
     if !trust.revoked.windows(2).all(|pair| pair[0].node_id < pair[1].node_id) {
         return Err(invalid("revocations are not sorted"));
     }
+    if trust.revocation_digest.len() != if trust.revocation_sequence == 0 { 0 } else { 32 } {
+        return Err(invalid("revocation_digest"));
+    }
     Ok(ParsedChunk::Trust(trust))
 }
 

@@ -46,6 +46,7 @@ documents! {
     RoleGrant "role-grant" 16 * KIB;
     RoleGrantSet "role-grant-set" 256 * KIB;
     AuthorityRecord "authority-record" 4 * KIB;
+    Revocation "revocation" 4 * KIB;
     JoinToken "join-token" 8 * KIB;
     BootstrapContract "bootstrap-contract" 256 * KIB;
     ClusterHead "cluster-head" 4 * KIB;

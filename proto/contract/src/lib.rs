@@ -27,6 +27,8 @@ mod manifest;
 mod merkle;
 mod proof;
 mod reject;
+mod revocation;
+mod revocation_chain;
 mod shared_map;
 mod snapshot;
 mod token;
@@ -59,9 +61,12 @@ pub use log_key::{GENERATIONS_CAP, LogGeneration, LogKeyChain, LogKeyTerms, sign
 pub use manifest::{Manifest, SLOTS_CAP};
 pub use merkle::{MerkleTree, leaf_hash, root_from_proof};
 pub use proof::{
-    CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LOGIN_PROOF, POLL_PROOF, check_proof, sign_proof,
+    CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LEAVE_PROOF, LOGIN_PROOF, POLL_PROOF, ROTATE_KEY_PROOF,
+    check_proof, sign_proof,
 };
 pub use reject::Reject;
+pub use revocation::{Revocation, RevocationKind};
+pub use revocation_chain::{RevocationChain, Standing};
 pub use shared_map::SharedMap;
 pub use snapshot::{HeldParts, SnapshotParts, VerifiedSnapshot};
 pub use token::{JoinTokenText, TOKEN_PREFIX, join_secret_hash};

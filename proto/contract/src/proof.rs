@@ -14,6 +14,10 @@ pub const JOIN_PROOF: &str = "application/vnd.rap.join-proof.v1+protobuf";
 pub const POLL_PROOF: &str = "application/vnd.rap.bootstrap-poll.v1+protobuf";
 /// Context of `CertificateProof`.
 pub const CERTIFICATE_PROOF: &str = "application/vnd.rap.certificate-proof.v1+protobuf";
+/// Context of `LeaveProof`.
+pub const LEAVE_PROOF: &str = "application/vnd.rap.leave-proof.v1+protobuf";
+/// Context of `RotateKeyProof`.
+pub const ROTATE_KEY_PROOF: &str = "application/vnd.rap.rotate-key-proof.v1+protobuf";
 /// Context of `LoginProof`.
 pub const LOGIN_PROOF: &str = "application/vnd.rap.login-proof.v1+protobuf";
 

@@ -66,7 +66,8 @@ fn chunks(world: &World) -> Vec<(String, Vec<u8>)> {
         node_key_sha256: vec![0; 32],
         key_generation: *generation,
     });
-    let trust = v1::TrustChunk { cluster_ca: vec![1], revoked: revoked.collect(), key_records: Vec::new() };
+    let trust =
+        v1::TrustChunk { cluster_ca: vec![1], revoked: revoked.collect(), ..v1::TrustChunk::default() };
     let policy = v1::PolicyChunk { mtu: world.mtu, leaf_lifetime_ms: 1, ..v1::PolicyChunk::default() };
     let assignment = v1::NodeAssignment {
         node_id: NODE.to_vec(),

@@ -104,6 +104,17 @@ fn role_grants_and_their_set() {
 }
 
 #[test]
+fn revocations_of_every_kind() {
+    let (records, authority) = (revocations(), authority_chain());
+    for last in 0..records.len() {
+        none_accepted(&format!("revocation {}", last + 1), &records[last], |bytes| {
+            let chain = [&records[..last], &[bytes.to_vec()]].concat();
+            RevocationChain::verify(&chain, &authority, &[]).is_ok()
+        });
+    }
+}
+
+#[test]
 fn join_token_envelope_and_text() {
     let audience = [Audience::Cluster(cluster())];
     let expect = cluster_expectation(&audience);
@@ -175,7 +186,7 @@ fn proof_flips<T: prost::Message + Default>(context: &'static str, proof: &T) {
     none_accepted(&format!("{context} signature"), &signature, |bytes| {
         check_proof(context, proof, &key, bytes).is_ok()
     });
-    for other in [JOIN_PROOF, POLL_PROOF, CERTIFICATE_PROOF, LOGIN_PROOF] {
+    for other in [JOIN_PROOF, POLL_PROOF, CERTIFICATE_PROOF, LEAVE_PROOF, ROTATE_KEY_PROOF, LOGIN_PROOF] {
         assert_eq!(check_proof(other, proof, &key, &signature).is_ok(), other == context, "{other}");
     }
 }
@@ -201,6 +212,28 @@ fn proofs_of_hosts_and_operators() {
             cluster_id: cluster().to_vec(),
             node_public_key: node_public_key.clone(),
             csr_sha256: vec![0x46; 32],
+            nonce: NONCE.to_vec(),
+            exporter: exporter.clone(),
+        },
+    );
+    proof_flips(
+        LEAVE_PROOF,
+        &v1::LeaveProof {
+            node_id: node().to_vec(),
+            cluster_id: cluster().to_vec(),
+            node_public_key: node_public_key.clone(),
+            nonce: NONCE.to_vec(),
+            exporter: exporter.clone(),
+        },
+    );
+    proof_flips(
+        ROTATE_KEY_PROOF,
+        &v1::RotateKeyProof {
+            node_id: node().to_vec(),
+            cluster_id: cluster().to_vec(),
+            node_public_key: node_public_key.clone(),
+            new_node_public_key: owner().public().to_vec(),
+            new_wireguard_public_key: WIREGUARD.to_vec(),
             nonce: NONCE.to_vec(),
             exporter: exporter.clone(),
         },

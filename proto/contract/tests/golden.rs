@@ -123,6 +123,7 @@ fn outcome(vector: &Value) -> &'static str {
                 outcome => outcome.map(drop),
             }
         }
+        "revocations" => RevocationChain::verify(&records(vector), &authority_chain(), &features).map(drop),
         "join-token" => std::str::from_utf8(&input)
             .map_err(|_| Reject::new(rap_types::Reason::TokenMalformed, "text"))
             .and_then(JoinTokenText::parse)

@@ -7,6 +7,7 @@ use rap_types::{ClusterId, KeyId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
+use super::membership;
 use crate::args::{Cluster as Command, Global};
 use crate::client::Connection;
 use crate::duration::show_duration;
@@ -32,6 +33,17 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let request = connection.request(v1::ClusterRef { cluster })?;
             shown(&connection.admin.cluster_show(request).await.map_err(Refusal::from)?.into_inner())
                 .print(global)
+        }
+        Command::Policy {
+            cluster,
+            ephemeral_after,
+            wireguard_key_max_age,
+            identity_key_max_age,
+            keep_ids,
+        } => {
+            let wanted =
+                membership::Wanted { ephemeral_after, wireguard_key_max_age, identity_key_max_age, keep_ids };
+            membership::policy(global, &mut connection, cluster, wanted).await
         }
         Command::List => {
             let request = connection.request(v1::ClusterListRequest {})?;

@@ -4,6 +4,7 @@ mod cluster;
 mod context;
 mod explain;
 mod login;
+mod membership;
 mod node;
 mod ping;
 mod root;

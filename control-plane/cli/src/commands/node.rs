@@ -5,6 +5,7 @@ use rap_types::{JoinRequestId, KeyId, NodeId, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
+use super::membership;
 use crate::args::{Decide, Global, Node as Command};
 use crate::client::Connection;
 use crate::files;
@@ -13,21 +14,25 @@ use crate::output::{Answer, clean, complain, confirm, properties, time};
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     match command {
-        Command::List { cluster, pending: true } => {
+        Command::List { cluster, pending: true, .. } => {
             let pending = pending(&mut connection, &cluster).await?;
             pending_answer(&pending).print(global)
         }
-        Command::List { cluster, pending: false } => {
+        Command::List { cluster, pending: false, all } => {
             let request = connection.request(v1::NodeListRequest { cluster, pending: false })?;
             let nodes = connection.admin.node_list(request).await.map_err(Refusal::from)?.into_inner().nodes;
-            nodes_answer(&nodes).print(global)
+            let present = |node: &v1::Node| !["revoked", "left"].contains(&node.identity_status.as_str());
+            let shown: Vec<v1::Node> = nodes.into_iter().filter(|node| all || present(node)).collect();
+            nodes_answer(&shown).print(global)
         }
+        Command::Revoke(revoke) => membership::revoke(global, &mut connection, revoke).await,
+        Command::Revocations { cluster } => membership::revocations(global, &mut connection, cluster).await,
         Command::Show { node, cluster } => {
             let request = connection.request(v1::NodeRef { cluster, node })?;
             shown(&connection.admin.node_show(request).await.map_err(Refusal::from)?.into_inner())
                 .print(global)
         }
-        Command::Approve(decide) => {
+        Command::Approve { decide, keep_id } => {
             let Some(request_ids) = chosen(global, &mut connection, &decide, "Approve").await? else {
                 return Ok(());
             };
@@ -35,6 +40,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 cluster: decide.cluster,
                 request_ids,
                 reason: String::new(),
+                keep_ids: keep_id,
             })?;
             let answer = connection.admin.node_approve(request).await.map_err(Refusal::from)?.into_inner();
             nodes_answer(&answer.nodes).next("rapctl ping A B").print(global)
@@ -43,8 +49,12 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let Some(request_ids) = chosen(global, &mut connection, &decide, "Deny").await? else {
                 return Ok(());
             };
-            let request =
-                connection.request(v1::NodeDecideRequest { cluster: decide.cluster, request_ids, reason })?;
+            let request = connection.request(v1::NodeDecideRequest {
+                cluster: decide.cluster,
+                request_ids,
+                reason,
+                keep_ids: false,
+            })?;
             let answer = connection.admin.node_deny(request).await.map_err(Refusal::from)?.into_inner();
             pending_answer(&answer.decided).print(global)
         }
@@ -155,7 +165,7 @@ fn nodes_answer(nodes: &[v1::Node]) -> Answer {
         .map(|node| {
             vec![
                 node.name.clone(),
-                node.identity_status.clone(),
+                status(node),
                 if node.connected { "connected" } else { "offline" }.to_owned(),
                 node.overlay_ipv4.clone(),
                 node.roles.join(","),
@@ -171,11 +181,20 @@ fn nodes_answer(nodes: &[v1::Node]) -> Answer {
     Answer::new("rap.nodes.v1", json!({ "nodes": documents })).table(headers, 3, rows)
 }
 
-fn shown(node: &v1::Node) -> Answer {
+/// The status, and why a node is gone.
+fn status(node: &v1::Node) -> String {
+    match node.revocation.as_str() {
+        "" | "left" => node.identity_status.clone(),
+        kind => format!("{} ({kind})", node.identity_status),
+    }
+}
+
+pub(super) fn shown(node: &v1::Node) -> Answer {
     let rows = properties(&[
         ("name", node.name.clone()),
         ("id", id(node)),
-        ("status", node.identity_status.clone()),
+        ("status", status(node)),
+        ("key generation", node.key_generation.to_string()),
         ("contact", if node.connected { "connected" } else { "offline" }.to_owned()),
         ("fingerprint", fingerprint(&node.node_public_key)),
         ("overlay", format!("{} {}", node.overlay_ipv4, node.overlay_ipv6)),
@@ -192,7 +211,7 @@ fn shown(node: &v1::Node) -> Answer {
     Answer::new("rap.node.v1", document(node)).table(&["PROPERTY", "VALUE"], 0, rows)
 }
 
-fn document(node: &v1::Node) -> Value {
+pub(super) fn document(node: &v1::Node) -> Value {
     json!({
         "node_id": id(node), "name": node.name, "identity_status": node.identity_status,
         "node_fingerprint": fingerprint(&node.node_public_key), "connected": node.connected,
@@ -200,7 +219,8 @@ fn document(node: &v1::Node) -> Value {
         "tags": node.tags, "region": node.region, "link_endpoints": node.link_endpoints,
         "wireguard_endpoints": node.wireguard_endpoints, "acked_version": node.acked_version,
         "last_seen_at_ms": node.last_seen_at_ms, "agent_version": node.agent_version,
-        "last_reject": node.last_reject,
+        "last_reject": node.last_reject, "revocation": node.revocation,
+        "key_generation": node.key_generation, "ephemeral": node.ephemeral,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::output::{Answer, Format, print, properties, time};
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     match command {
-        Command::Create { cluster, roles, uses, ttl, auto_approve, tags, out } => {
+        Command::Create { cluster, roles, uses, ttl, auto_approve, tags, ephemeral, out } => {
             if let Some(out) = out.as_ref().filter(|out| out.exists()) {
                 let message = format!("{}: exists already", out.display());
                 return Err(Fault::new(Reason::ResourceExists, message).into());
@@ -25,7 +25,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
                 auto_approve,
                 tags,
-                ephemeral: false,
+                ephemeral,
                 profile: String::new(),
                 organization: String::new(),
             })?;
@@ -55,14 +55,17 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 .table(&["ID", "STATE", "USES", "ROLES", "APPROVAL", "EXPIRES", "CREATED"], 1, rows)
                 .print(global)
         }
-        Command::Revoke { token } => {
+        Command::Revoke { token, with_nodes, reason } => {
             let id: TokenId =
                 token.parse().map_err(|_| Fault::new(Reason::RequestInvalid, "a token id is a UUID"))?;
-            let request = connection.request(v1::TokenRevokeRequest { token_id: id.to_vec() })?;
+            let request =
+                connection.request(v1::TokenRevokeRequest { token_id: id.to_vec(), with_nodes, reason })?;
             let token = connection.admin.token_revoke(request).await.map_err(Refusal::from)?.into_inner();
-            Answer::new("rap.token.v1", document(&token))
-                .table(&["PROPERTY", "VALUE"], 0, rows(&token))
-                .print(global)
+            let gone: Vec<String> = token.nodes_revoked.iter().map(|node| node_id(node)).collect();
+            let (mut body, mut table) = (document(&token), rows(&token));
+            body["nodes_revoked"] = json!(gone);
+            table.extend(gone.into_iter().map(|node| vec!["evicted".to_owned(), node]));
+            Answer::new("rap.token.v1", body).table(&["PROPERTY", "VALUE"], 0, table).print(global)
         }
     }
 }
@@ -109,7 +112,12 @@ fn document(token: &v1::Token) -> Value {
         "token_id": id(token), "state": token.state, "uses": token.uses, "max_uses": token.max_uses,
         "roles": token.roles, "approval": token.approval, "expires_at_ms": token.expires_at_ms,
         "revoked_at_ms": token.revoked_at_ms, "created_at_ms": token.created_at_ms,
+        "ephemeral": token.ephemeral,
     })
+}
+
+fn node_id(bytes: &[u8]) -> String {
+    rap_types::NodeId::from_slice(bytes).map(|id| id.to_string()).unwrap_or_default()
 }
 
 fn id(token: &v1::Token) -> String {

@@ -5,6 +5,7 @@ mod answer;
 mod call;
 pub mod enrollment;
 mod guard;
+pub mod membership;
 pub mod sync;
 mod unknown;
 

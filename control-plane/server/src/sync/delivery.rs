@@ -180,7 +180,10 @@ mod tests {
             link_probe_interval_ms: 1000,
             wireguard_keepalive_s: 25,
             nodes: nodes.iter().map(|number| row(*number)).collect(),
-            revoked: Vec::new(),
+            wireguard_key_max_age_ms: 0,
+            identity_key_max_age_ms: 0,
+            gone: Vec::new(),
+            revocations: Default::default(),
         };
         let plan = plan(&rows, &MapKey::from_bytes([3; 32]), None).unwrap();
         let order =

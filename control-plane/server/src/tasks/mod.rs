@@ -1,5 +1,6 @@
 //! Long-lived tasks: publication, the doorbell, contacts, housekeeping, the watchdog's look at the database.
 
+mod absent;
 mod contacts;
 mod doorbell;
 mod housekeeping;
@@ -8,6 +9,7 @@ mod publish;
 mod recover;
 mod round;
 
+pub use absent::remove_absent;
 pub use contacts::{ContactBook, record_contacts};
 pub use doorbell::watch_outbox;
 pub use housekeeping::keep_house;

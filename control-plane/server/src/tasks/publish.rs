@@ -86,7 +86,13 @@ async fn after(control: &Control, cluster: &Cluster, error: &RoundError) -> Dura
             );
             ALARM
         }
-        RoundError::Plan(_) | RoundError::Stored(_) => {
+        RoundError::Plan(plan) => {
+            control
+                .alarm(plan.reason(), &format!("nothing new is published in cluster {}: {plan}", cluster.id));
+            ALARM
+        }
+        // Floors, chains and rows that contradict them were alarmed where they were found.
+        RoundError::Refused(..) | RoundError::Stored(_) => {
             tracing::error!(%error, cluster = %cluster.id, "nothing published");
             ALARM
         }

@@ -5,17 +5,19 @@
 use std::sync::Arc;
 
 use rap_authority::known_features;
-use rap_contract::{Expectation, HeadFacts, Reject, Verified, sign};
-use rap_planner::{ClusterRows, HeadTerms, LeafMemory, NodeRow, Plan, PlanError, RevokedRow, plan};
+use rap_contract::{Expectation, HeadFacts, Reject, RevocationChain, Verified, sign};
+use rap_planner::{ClusterRows, HeadTerms, LeafMemory, NodeRow, Plan, PlanError, plan};
 use rap_store::{
     HeadInsert, HeadRow, LeafRow, NewHeadRow, PgConnection, PlannerRows, StoreError, Transient, cluster_read,
     head_insert, leaves_record, planner_rows,
 };
-use rap_types::{Digest, HeadOrder, Incarnation, Refresh, Version};
+use rap_types::{Digest, HeadOrder, Incarnation, Reason, Refresh, Version};
 use rap_wire::v1;
 
 use crate::clusters::Cluster;
 use crate::control::Control;
+use crate::grpc::Failure;
+use crate::grpc::membership::{MembershipPolicy, policy_of};
 use crate::sync::Published;
 
 /// Why a round published nothing.
@@ -27,6 +29,9 @@ pub enum RoundError {
     /// The rows contradict each other.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The chain of revocations, a policy or this replica's floor forbids it.
+    #[error("{0}: {1}")]
+    Refused(Reason, String),
     /// A stored head does not verify.
     #[error("a stored head does not verify: {0}")]
     Stored(Reject),
@@ -36,6 +41,12 @@ pub enum RoundError {
     /// What was published is newer than the database.
     #[error("the database is older than what was published")]
     Ahead(Incarnation),
+}
+
+impl From<Failure> for RoundError {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure.reason, failure.message)
+    }
 }
 
 impl Transient for RoundError {
@@ -59,17 +70,33 @@ pub async fn run(control: &Control, cluster: &Cluster) -> Result<(), RoundError>
             std::cmp::Ordering::Greater => return Err(RoundError::Ahead(published.order.incarnation)),
         }
     }
-    let Some(rows) = planner_rows(control.store.system(), cluster.id).await? else { return Ok(()) };
-    advance(control, cluster, &rows, newest.as_deref()).await
+    let advanced = next(control, cluster, newest.as_deref()).await;
+    if let (Err(RoundError::Plan(_) | RoundError::Refused(..)), Some(published)) = (&advanced, &newest) {
+        // Nothing new is signed; nodes keep the last version that was right.
+        refresh(control, cluster, published).await?;
+    }
+    advanced
+}
+
+async fn next(control: &Control, cluster: &Cluster, newest: Option<&Published>) -> Result<(), RoundError> {
+    let known = cluster.revocations.known();
+    let Some(rows) = planner_rows(control.store.system(), cluster.id, known.from()).await? else {
+        return Ok(());
+    };
+    let known = control.judge_revocations(cluster, &known, &rows.revocations)?;
+    control.learn_revocations(cluster, known.clone()).await?;
+    advance(control, cluster, &rows, known.chain, newest).await
 }
 
 async fn advance(
     control: &Control,
     cluster: &Cluster,
     rows: &PlannerRows,
+    revocations: Arc<RevocationChain>,
     newest: Option<&Published>,
 ) -> Result<(), RoundError> {
-    let input = planner_input(control, rows);
+    let policy = policy_of(&rows.policies)?;
+    let input = planner_input(control, rows, revocations, &policy);
     let planned = Arc::new(plan(&input, &cluster.map_key, newest.map(|published| &*published.plan))?);
     let version = (planned.incarnation, planned.version);
     // After a restart, or when another replica was first: what is stored is what is served.
@@ -199,7 +226,12 @@ fn changed_leaves(plan: &Plan, order: HeadOrder) -> Vec<LeafRow> {
         .collect()
 }
 
-fn planner_input(control: &Control, rows: &PlannerRows) -> ClusterRows {
+fn planner_input(
+    control: &Control,
+    rows: &PlannerRows,
+    revocations: Arc<RevocationChain>,
+    policy: &MembershipPolicy,
+) -> ClusterRows {
     let row = &rows.cluster.cluster;
     let nodes = rows.nodes.iter().map(|stored| {
         let node = &stored.node;
@@ -223,11 +255,6 @@ fn planner_input(control: &Control, rows: &PlannerRows) -> ClusterRows {
             }),
         }
     });
-    let revoked = rows.revoked.iter().map(|stored| RevokedRow {
-        node: stored.node.node,
-        node_public_key: stored.node.node_public_key,
-        key_generation: stored.key_generation,
-    });
     ClusterRows {
         installation: control.installation.facts.id,
         cluster: row.cluster,
@@ -242,7 +269,10 @@ fn planner_input(control: &Control, rows: &PlannerRows) -> ClusterRows {
         link_probe_interval_ms: LINK_PROBE_INTERVAL_MS,
         wireguard_keepalive_s: WIREGUARD_KEEPALIVE_S,
         nodes: nodes.collect(),
-        revoked: revoked.collect(),
+        gone: rows.gone.iter().map(|stored| stored.node.node).collect(),
+        revocations,
+        wireguard_key_max_age_ms: policy.wireguard_key_max_age_ms,
+        identity_key_max_age_ms: policy.identity_key_max_age_ms,
     }
 }
 

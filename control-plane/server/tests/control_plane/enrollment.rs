@@ -23,7 +23,7 @@ async fn a_manual_join_waits_and_an_approval_makes_a_node() {
     let request = v1::NodeDecideRequest {
         cluster: "prod".into(),
         request_ids: vec![answer.request_id.clone()],
-        reason: String::new(),
+        ..Default::default()
     };
     let decided =
         world.admin().await.node_approve(world.request(request.clone())).await.unwrap().into_inner();
@@ -57,6 +57,7 @@ async fn a_denied_host_is_told_why_and_nobody_else_is() {
         cluster: "prod".into(),
         request_ids: vec![answer.request_id.clone()],
         reason: "not ours".into(),
+        ..Default::default()
     };
     world.admin().await.node_deny(world.request(request)).await.unwrap();
     let told = host.poll(&world, &answer.request_id).await.unwrap();
@@ -207,7 +208,7 @@ async fn tokens_that_are_revoked_expired_widened_foreign_or_guessed_are_refused(
     assert_eq!(refusal(Box::new(|request| request.secret = vec![0; 32])).await, Reason::TokenSecret);
     assert_eq!(refusal(Box::new(|request| request.token = vec![1, 2, 3])).await, Reason::EnvelopeMalformed);
 
-    let revoke = v1::TokenRevokeRequest { token_id: token.token.unwrap().token_id };
+    let revoke = v1::TokenRevokeRequest { token_id: token.token.unwrap().token_id, ..Default::default() };
     let revoked = world.admin().await.token_revoke(world.request(revoke)).await.unwrap().into_inner();
     assert_eq!(revoked.state, "revoked");
     assert_eq!(reason(host.join(&world).await.unwrap_err()), Reason::TokenRevoked);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::{
-    BootstrapExpectation, CERTIFICATE_PROOF, Expectation, FEATURE_DEV, JOIN_PROOF, JoinTokenText, POLL_PROOF,
-    Signer, VerifiedBootstrap, open_bootstrap, sign_proof,
+    BootstrapExpectation, CERTIFICATE_PROOF, Expectation, FEATURE_DEV, JOIN_PROOF, JoinTokenText,
+    LEAVE_PROOF, POLL_PROOF, ROTATE_KEY_PROOF, Signer, VerifiedBootstrap, open_bootstrap, sign_proof,
 };
 use rap_runtime::{Clock, tls};
 use rap_types::{Digest, JoinRequestId, TokenId};
@@ -180,6 +180,78 @@ impl Host {
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         slot.set(vec![CertificateDer::from(answer.leaf.clone())], private).unwrap();
         Ok((slot, answer))
+    }
+
+    /// Leaves over a connection of its own.
+    pub async fn leave(
+        &self,
+        world: &World,
+        bootstrap: &VerifiedBootstrap,
+    ) -> Result<v1::LeaveAnswer, Status> {
+        let (mut client, exporter) = world.enrollment().await;
+        let nonce = nonce(&mut client).await;
+        let proof = v1::LeaveProof {
+            node_id: bootstrap.node.to_vec(),
+            cluster_id: bootstrap.contract.header().cluster.to_vec(),
+            node_public_key: self.key.public().to_vec(),
+            nonce: nonce.clone(),
+            exporter: exporter.to_vec(),
+        };
+        let request = v1::LeaveRequest {
+            cluster_id: proof.cluster_id.clone(),
+            node_id: proof.node_id.clone(),
+            node_public_key: proof.node_public_key.clone(),
+            nonce,
+            signature: sign_proof(LEAVE_PROOF, &proof, &self.key),
+        };
+        Ok(client.leave(request).await?.into_inner())
+    }
+
+    /// Replaces keys over a connection of its own.
+    pub async fn rotate(
+        &self,
+        world: &World,
+        bootstrap: &VerifiedBootstrap,
+        new_key: Option<&Signer>,
+        new_wireguard: Option<[u8; 32]>,
+    ) -> Result<v1::RotateKeyAnswer, Status> {
+        let (mut client, exporter) = world.enrollment().await;
+        let nonce = nonce(&mut client).await;
+        let proof = v1::RotateKeyProof {
+            node_id: bootstrap.node.to_vec(),
+            cluster_id: bootstrap.contract.header().cluster.to_vec(),
+            node_public_key: self.key.public().to_vec(),
+            new_node_public_key: new_key.map(|key| key.public().to_vec()).unwrap_or_default(),
+            new_wireguard_public_key: new_wireguard.map(Vec::from).unwrap_or_default(),
+            nonce: nonce.clone(),
+            exporter: exporter.to_vec(),
+        };
+        let request = v1::RotateKeyRequest {
+            cluster_id: proof.cluster_id.clone(),
+            node_id: proof.node_id.clone(),
+            node_public_key: proof.node_public_key.clone(),
+            new_node_public_key: proof.new_node_public_key.clone(),
+            new_wireguard_public_key: proof.new_wireguard_public_key.clone(),
+            nonce,
+            signature: sign_proof(ROTATE_KEY_PROOF, &proof, &self.key),
+            new_signature: new_key.map(|key| sign_proof(ROTATE_KEY_PROOF, &proof, key)).unwrap_or_default(),
+        };
+        Ok(client.rotate_key(request).await?.into_inner())
+    }
+
+    /// Tries a TLS connection with the node's certificate and one call over it.
+    pub async fn is_refused(&self, world: &World, slot: &tls::LeafSlot) -> bool {
+        let config = tls::node_client(tls::Pins::one(world.pin), slot, Arc::new(Clock::new())).unwrap();
+        let Ok(stream) = tls_stream(world.address(), source(), config).await else { return true };
+        // The client's side of a TLS 1.3 handshake ends before the server judged the certificate.
+        let (send, outgoing) = mpsc::channel(16);
+        let hello = v1::NodeMessage { body: Some(v1::node_message::Body::Hello(hello())) };
+        send.send(hello).await.unwrap();
+        let mut client = NodeSyncClient::new(channel(stream).await);
+        match client.sync(ReceiverStream::new(outgoing)).await {
+            Err(_) => true,
+            Ok(answer) => answer.into_inner().message().await.is_err(),
+        }
     }
 
     /// A connection with the node's certificate.

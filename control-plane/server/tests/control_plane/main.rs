@@ -8,6 +8,8 @@ mod metrics;
 mod postgres;
 mod program;
 mod replicas;
+mod returning;
+mod revocations;
 mod secrets;
 mod strangers;
 mod sync;

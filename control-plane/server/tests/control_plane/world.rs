@@ -17,6 +17,7 @@ use rap_types::{Digest, Reason};
 use rap_wire::v1;
 use rap_wire::v1::admin_client::AdminClient;
 use rap_wire::v1::enrollment_client::EnrollmentClient;
+use rap_wire::v1::membership_client::MembershipClient;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -171,6 +172,24 @@ impl World {
     /// An operator's client; requests are made with [`Self::request`].
     pub async fn admin(&self) -> AdminClient<Channel> {
         AdminClient::new(self.line().await.channel).max_decoding_message_size(64 << 20)
+    }
+
+    /// An operator's client for the end of memberships.
+    pub async fn membership(&self) -> MembershipClient<Channel> {
+        MembershipClient::new(self.line().await.channel)
+    }
+
+    /// Revokes a node of cluster `prod`.
+    pub async fn revoke(&self, node: &str, evict: bool) -> Result<v1::NodeRevokeAnswer, Status> {
+        let request =
+            v1::NodeRevokeRequest { cluster: "prod".into(), node: node.into(), evict, reason: "lost".into() };
+        Ok(self.membership().await.node_revoke(self.request(request)).await?.into_inner())
+    }
+
+    /// The node with this name or id in cluster `prod`.
+    pub async fn node(&self, node: &str) -> v1::Node {
+        let request = v1::NodeRef { cluster: "prod".into(), node: node.into() };
+        self.admin().await.node_show(self.request(request)).await.unwrap().into_inner()
     }
 
     /// Logs the owner in.

@@ -17,6 +17,19 @@ statements! {
                 AND released_at < clock_timestamp() - interval '7 days' \
             ORDER BY released_at LIMIT 1 FOR UPDATE SKIP LOCKED) \
         RETURNING host_number";
+    HOST_NUMBER_RECLAIM = "UPDATE node_addresses SET released_at = NULL, row_version = row_version + 1 \
+        WHERE cluster_id = $1 AND host_number = $2 AND node_id = $3 AND released_at IS NOT NULL";
+}
+
+/// Takes the number back that `node` gave back. False if somebody else has it by now.
+pub async fn host_number_reclaim(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    node: NodeId,
+    host_number: u32,
+) -> Result<bool, StoreError> {
+    let query = sqlx::query(HOST_NUMBER_RECLAIM).bind(cluster.uuid()).bind(i64::from(host_number));
+    Ok(query.bind(node.uuid()).execute(connection).await?.rows_affected() == 1)
 }
 
 /// Gives `node` a host number between 1 and `last`: a new one as long as there are any, then the one

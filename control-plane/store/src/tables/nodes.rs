@@ -1,6 +1,8 @@
 //! Nodes: what is signed of them. What changes by itself is in [`super::contacts`].
 
-use rap_types::{ClusterId, IdentityStatus, NodeId, OrganizationId, Role, Wall};
+use std::time::Duration;
+
+use rap_types::{ClusterId, IdentityStatus, NodeId, OrganizationId, Role, TokenId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 
@@ -19,7 +21,7 @@ pub struct NewNodeRow {
     pub organization: Option<OrganizationId>,
     /// Name, unique among the cluster's present nodes.
     pub name: String,
-    /// Identity key, unique in the cluster for ever.
+    /// Identity key, unique among the cluster's present nodes.
     pub node_public_key: [u8; 32],
     /// WireGuard key, unique among the cluster's present nodes.
     pub wireguard_public_key: [u8; 32],
@@ -114,7 +116,27 @@ statements! {
     NODE_BY_NAME = node_select!(
         "WHERE n.cluster_id = $1 AND n.name = $2 AND n.identity_status NOT IN ('revoked', 'left')"
     );
-    NODE_BY_KEY = node_select!("WHERE n.cluster_id = $1 AND n.node_public_key = $2");
+    NODE_BY_KEY = node_select!(
+        "WHERE n.cluster_id = $1 AND n.node_public_key = $2 AND n.identity_status NOT IN ('revoked', 'left')"
+    );
+    NODES_GONE_BY_KEY = node_select!(
+        "WHERE n.cluster_id = $1 AND n.node_public_key = $2 AND n.identity_status IN ('revoked', 'left') \
+         ORDER BY n.status_at DESC, n.node_id DESC"
+    );
+    NODES_OF_TOKEN = "SELECT DISTINCT r.node_id FROM join_requests r JOIN nodes n ON n.node_id = r.node_id \
+        WHERE r.token_id = $1 AND n.identity_status NOT IN ('revoked', 'left') ORDER BY r.node_id";
+    NODES_ABSENT = "SELECT n.node_id FROM nodes n LEFT JOIN node_contacts c ON c.node_id = n.node_id \
+        WHERE n.cluster_id = $1 AND n.ephemeral AND n.identity_status IN ('active', 'draining') \
+            AND greatest(n.status_at, c.last_seen_at) < clock_timestamp() - $2 * interval '1 millisecond' \
+        ORDER BY n.node_id LIMIT 256";
+    NODE_READMIT = "UPDATE nodes SET identity_status = 'active', status_at = clock_timestamp(), \
+            name = $2, wireguard_public_key = $3, host_number = $4, ephemeral = $5, link_endpoints = $6, \
+            wireguard_endpoints = $7, region = $8, tags = $9, capabilities = $10, organization_id = $11, \
+            key_generation = key_generation + 1, row_version = row_version + 1 \
+        WHERE node_id = $1 AND identity_status IN ('revoked', 'left') RETURNING key_generation";
+    NODE_IDENTITY_KEY_SET = "UPDATE nodes SET node_public_key = $2, key_generation = key_generation + 1, \
+            row_version = row_version + 1 \
+        WHERE node_id = $1 AND identity_status IN ('active', 'draining') RETURNING key_generation";
     NODES_LIST = node_select!("WHERE n.cluster_id = $1 ORDER BY n.node_id");
     NODE_NAMES = "SELECT name FROM nodes WHERE cluster_id = $1 AND name = ANY($2) \
         AND identity_status NOT IN ('revoked', 'left')";
@@ -125,9 +147,6 @@ statements! {
         ON CONFLICT (node_id, role) DO NOTHING";
     NODE_STATUS_SET = "UPDATE nodes SET identity_status = $3, status_at = clock_timestamp(), \
         row_version = row_version + 1 WHERE node_id = $1 AND identity_status = $2";
-    NODE_KEY_GENERATION_RAISE = "UPDATE nodes SET key_generation = key_generation + 1, \
-        row_version = row_version + 1 WHERE node_id = $1 AND identity_status IN ('active', 'draining') \
-        RETURNING key_generation";
     NODE_WIREGUARD_KEY_SET = "UPDATE nodes SET wireguard_public_key = $2, row_version = row_version + 1 \
         WHERE node_id = $1 AND wireguard_public_key <> $2 AND identity_status IN ('active', 'draining')";
     ADDRESS_RELEASE = "UPDATE node_addresses SET released_at = clock_timestamp(), \
@@ -170,7 +189,7 @@ pub async fn node_by_name(
     Ok(sqlx::query_as(NODE_BY_NAME).bind(cluster.uuid()).bind(name).fetch_optional(connection).await?)
 }
 
-/// The node with this identity key, whatever its status.
+/// The present (not revoked, not left) node with this identity key.
 pub async fn node_by_key(
     connection: &mut PgConnection,
     cluster: ClusterId,
@@ -178,6 +197,76 @@ pub async fn node_by_key(
 ) -> Result<Option<NodeRow>, StoreError> {
     let query = sqlx::query_as(NODE_BY_KEY).bind(cluster.uuid()).bind(node_public_key.as_slice());
     Ok(query.fetch_optional(connection).await?)
+}
+
+/// Gone nodes that had this identity key, the last to go first.
+pub async fn nodes_gone_by_key(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    node_public_key: &[u8; 32],
+) -> Result<Vec<NodeRow>, StoreError> {
+    let query = sqlx::query_as(NODES_GONE_BY_KEY).bind(cluster.uuid()).bind(node_public_key.as_slice());
+    Ok(query.fetch_all(connection).await?)
+}
+
+/// Present nodes that this token admitted, by id.
+pub async fn nodes_of_token(
+    connection: &mut PgConnection,
+    token: TokenId,
+) -> Result<Vec<NodeId>, StoreError> {
+    let ids: Vec<uuid::Uuid> =
+        sqlx::query_scalar(NODES_OF_TOKEN).bind(token.uuid()).fetch_all(connection).await?;
+    Ok(ids.into_iter().map(NodeId::from).collect())
+}
+
+/// Ephemeral members that no replica heard of for longer than `absence`, at most 256. Read with the
+/// cluster locked, they are still absent when the transaction commits: contacts only grow.
+pub async fn nodes_absent(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    absence: Duration,
+) -> Result<Vec<NodeId>, StoreError> {
+    let absence = i64::try_from(absence.as_millis()).map_err(|_| StoreError::Range("absence"))?;
+    let query = sqlx::query_scalar(NODES_ABSENT).bind(cluster.uuid()).bind(absence);
+    let ids: Vec<uuid::Uuid> = query.fetch_all(connection).await?;
+    Ok(ids.into_iter().map(NodeId::from).collect())
+}
+
+/// Makes a gone node a member again, under the next key generation, which is returned. Its key stays.
+/// `None` if it is not gone. [`StoreError::Exists`] as for [`node_insert`].
+pub async fn node_readmit(
+    connection: &mut PgConnection,
+    new: &NewNodeRow,
+) -> Result<Option<u64>, StoreError> {
+    let row = sqlx::query(NODE_READMIT)
+        .bind(new.node.uuid())
+        .bind(&new.name)
+        .bind(new.wireguard_public_key.as_slice())
+        .bind(counter("host_number", new.host_number.into())?)
+        .bind(new.ephemeral)
+        .bind(&new.facts.link_endpoints)
+        .bind(&new.facts.wireguard_endpoints)
+        .bind(&new.facts.region)
+        .bind(&new.facts.tags)
+        .bind(&new.facts.capabilities)
+        .bind(new.organization.map(|id| id.uuid()))
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    node_roles_set(connection, new.node, &new.roles).await?;
+    Ok(Some(unsigned(&row, "key_generation")?))
+}
+
+/// Replaces a member's identity key under the next generation, which is returned. `None` if the node is
+/// not a member.
+pub async fn node_identity_key_set(
+    connection: &mut PgConnection,
+    node: NodeId,
+    node_public_key: &[u8; 32],
+) -> Result<Option<u64>, StoreError> {
+    let query = sqlx::query(NODE_IDENTITY_KEY_SET).bind(node.uuid()).bind(node_public_key.as_slice());
+    let row = query.fetch_optional(connection).await?;
+    Ok(row.map(|row| unsigned(&row, "key_generation")).transpose()?)
 }
 
 /// Every node the cluster ever had, by id; look at `identity_status`.
@@ -241,15 +330,6 @@ pub async fn node_status_set(
         sqlx::query(ADDRESS_RELEASE).bind(node.uuid()).execute(connection).await?;
     }
     Ok(moved)
-}
-
-/// Starts the next certificate generation and returns it. `None` if the node is not a member.
-pub async fn node_key_generation_raise(
-    connection: &mut PgConnection,
-    node: NodeId,
-) -> Result<Option<u64>, StoreError> {
-    let row = sqlx::query(NODE_KEY_GENERATION_RAISE).bind(node.uuid()).fetch_optional(connection).await?;
-    Ok(row.map(|row| unsigned(&row, "key_generation")).transpose()?)
 }
 
 /// Replaces a member's WireGuard key. False if it is the same or the node is not a member.

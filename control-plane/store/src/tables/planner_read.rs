@@ -7,6 +7,7 @@ use super::clusters::{ClusterRow, cluster_read, policies_list};
 use super::heads::{HeadRow, head_newest, head_newest_first};
 use super::leaves::{LeafRow, leaves_list};
 use super::nodes::{NodeRow, nodes_list};
+use super::revocations::{RevocationRow, revocations_from};
 use crate::{StoreError, SystemPool};
 
 /// One cluster at one version.
@@ -18,8 +19,10 @@ pub struct PlannerRows {
     pub ca: ClusterCaRow,
     /// Present nodes (active, draining) with their roles, by id.
     pub nodes: Vec<NodeRow>,
-    /// Revoked nodes, by id.
-    pub revoked: Vec<NodeRow>,
+    /// Nodes whose rows say that they are gone (revoked, left), by id.
+    pub gone: Vec<NodeRow>,
+    /// Links of the chain of revocations from the position that was asked for.
+    pub revocations: Vec<RevocationRow>,
     /// Policies by kind.
     pub policies: Vec<(String, serde_json::Value)>,
     /// What the newest head said of each node, by node.
@@ -31,8 +34,13 @@ pub struct PlannerRows {
 }
 
 /// Reads a cluster in one REPEATABLE READ transaction, so that the rows are exactly those of the
-/// `config_seq` that comes with them. `None` if there is no such cluster or it has no CA yet.
-pub async fn planner_rows(pool: &SystemPool, cluster: ClusterId) -> Result<Option<PlannerRows>, StoreError> {
+/// `config_seq` that comes with them; of the chain of revocations only links from `revoked_from` on.
+/// `None` if there is no such cluster or it has no CA yet.
+pub async fn planner_rows(
+    pool: &SystemPool,
+    cluster: ClusterId,
+    revoked_from: u64,
+) -> Result<Option<PlannerRows>, StoreError> {
     let mut transaction = pool.begin_snapshot().await?;
     let connection = &mut *transaction;
     let Some(row) = cluster_read(connection, cluster).await? else { return Ok(None) };
@@ -42,15 +50,19 @@ pub async fn planner_rows(pool: &SystemPool, cluster: ClusterId) -> Result<Optio
     let leaves = leaves_list(connection, cluster).await?;
     let head = head_newest(connection, cluster).await?;
     let first_head = head_newest_first(connection, cluster).await?;
+    let revocations = revocations_from(connection, cluster, revoked_from, REVOCATIONS_MOST).await?;
     transaction.commit().await?;
 
-    let (mut nodes, mut revoked) = (Vec::new(), Vec::new());
+    let (mut nodes, mut gone) = (Vec::new(), Vec::new());
     for node in all {
         match node.identity_status {
             IdentityStatus::Active | IdentityStatus::Draining => nodes.push(node),
-            IdentityStatus::Revoked => revoked.push(node),
-            IdentityStatus::Pending | IdentityStatus::Left => {}
+            IdentityStatus::Revoked | IdentityStatus::Left => gone.push(node),
+            IdentityStatus::Pending => {}
         }
     }
-    Ok(Some(PlannerRows { cluster: row, ca, nodes, revoked, policies, leaves, head, first_head }))
+    Ok(Some(PlannerRows { cluster: row, ca, nodes, gone, revocations, policies, leaves, head, first_head }))
 }
+
+/// A chain longer than this is read in several goes.
+pub const REVOCATIONS_MOST: u32 = 100_000;

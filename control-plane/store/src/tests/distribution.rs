@@ -122,7 +122,7 @@ async fn an_older_leaf_never_replaces_a_newer_one() {
 async fn the_planner_reads_rows_and_sequence_of_one_moment() {
     let store = TestDatabase::migrated().await.store().await;
     let cluster = cluster_with_token(&store, 1).await;
-    assert!(planner_rows(store.system(), id(9)).await.unwrap().is_none());
+    assert!(planner_rows(store.system(), id(9), 1).await.unwrap().is_none());
     committed(transact!(store.system(), |connection| {
         policy_upsert(connection, cluster, "dataplane", &json!({"mtu": 1280})).await?;
         policy_upsert(connection, cluster, "dataplane", &json!({"mtu": 1400})).await
@@ -145,12 +145,17 @@ async fn the_planner_reads_rows_and_sequence_of_one_moment() {
     }]);
     let mut moments = 0;
     loop {
-        let rows = planner_rows(store.system(), cluster).await.unwrap().unwrap();
+        let rows = planner_rows(store.system(), cluster, 1).await.unwrap().unwrap();
         assert_eq!(rows.nodes.len() as u64, rows.cluster.config_seq);
         moments += 1;
         if rows.cluster.config_seq == 60 {
             assert_eq!(rows.policies, [("dataplane".to_owned(), json!({"mtu": 1400}))]);
-            assert!(rows.head.is_none() && rows.revoked.is_empty() && rows.leaves.is_empty());
+            assert!(
+                rows.head.is_none()
+                    && rows.gone.is_empty()
+                    && rows.revocations.is_empty()
+                    && rows.leaves.is_empty()
+            );
             break;
         }
     }

@@ -3,7 +3,7 @@
 use rap_types::{IdentityStatus, Role, Wall};
 use sqlx::Connection;
 
-use super::fixture::{cluster_with_token, committed, id, node, node_added};
+use super::fixture::{FAR, cluster_with_token, committed, id, node, node_added};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -20,7 +20,7 @@ async fn a_node_reads_back_with_its_roles_facts_and_contact() {
     node_roles_set(&mut transaction, node_id, &[Role::Core, Role::RelayNode]).await.unwrap();
     let facts = NodeFacts { tags: vec!["t".into()], link_endpoints: vec!["h:1".into()], ..row.node.facts };
     assert!(node_facts_set(&mut transaction, node_id, &facts).await.unwrap());
-    assert_eq!(node_key_generation_raise(&mut transaction, node_id).await.unwrap(), Some(2));
+    assert_eq!(node_identity_key_set(&mut transaction, node_id, &[77; 32]).await.unwrap(), Some(2));
     assert!(node_wireguard_key_set(&mut transaction, node_id, &[9; 32]).await.unwrap());
     let contact = |seen, acked| Contact {
         last_seen_at: Wall(seen),
@@ -62,7 +62,7 @@ async fn each_unique_thing_of_a_node_is_named_when_it_is_taken() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_never_returns_and_its_number_rests_seven_days() {
+async fn a_gone_node_leaves_its_key_and_its_number_rests_seven_days() {
     let database = TestDatabase::migrated().await;
     let store = database.store().await;
     cluster_with_token(&store, 1).await;
@@ -72,10 +72,11 @@ async fn a_revoked_key_never_returns_and_its_number_rests_seven_days() {
     let (from, to) = set(IdentityStatus::Active, IdentityStatus::Revoked);
     assert!(node_status_set(&mut transaction, gone, from, to).await.unwrap());
     assert!(!node_status_set(&mut transaction, gone, from, to).await.unwrap(), "only from the named status");
-    assert_eq!(node_key_generation_raise(&mut transaction, gone).await.unwrap(), None);
+    assert_eq!(node_identity_key_set(&mut transaction, gone, &[77; 32]).await.unwrap(), None);
     assert!(node_by_name(&mut transaction, id(1), "node-50").await.unwrap().is_none());
-    let kept = node_by_key(&mut transaction, id(1), &[50; 32]).await.unwrap().unwrap();
-    assert_eq!(kept.identity_status, IdentityStatus::Revoked);
+    assert!(node_by_key(&mut transaction, id(1), &[50; 32]).await.unwrap().is_none());
+    let kept = nodes_gone_by_key(&mut transaction, id(1), &[50; 32]).await.unwrap();
+    assert_eq!(kept.iter().map(|row| row.identity_status).collect::<Vec<_>>(), [IdentityStatus::Revoked]);
     // A pool of one number: taken until seven days after it was given back.
     assert_eq!(host_number_allocate(&mut transaction, id(1), id(51), 1).await.unwrap(), None);
     sqlx::query("UPDATE node_addresses SET released_at = clock_timestamp() - interval '7 days 1 minute'")
@@ -85,9 +86,82 @@ async fn a_revoked_key_never_returns_and_its_number_rests_seven_days() {
     assert_eq!(host_number_allocate(&mut transaction, id(1), id(51), 1).await.unwrap(), Some(1));
     node_insert(&mut transaction, &node(51, None, 1)).await.unwrap();
 
+    // Somebody else has the number now: it cannot be taken back.
+    assert!(!host_number_reclaim(&mut transaction, id(1), gone, 1).await.unwrap());
     let mut nested = transaction.begin().await.unwrap();
-    let returning = NewNodeRow { node_public_key: [50; 32], ..node(52, None, 1) };
-    assert!(node_insert(&mut nested, &returning).await.unwrap_err().is_exists("nodes_public_key"));
+    let number = host_number_allocate(&mut nested, id(1), id(52), 9).await.unwrap().unwrap();
+    let twin = NewNodeRow { node_public_key: [51; 32], ..node(52, None, number) };
+    assert!(node_insert(&mut nested, &twin).await.unwrap_err().is_exists("nodes_public_key"));
+}
+
+#[tokio::test]
+async fn a_gone_node_comes_back_with_its_number_and_the_next_generation() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    let gone = node_added(&mut transaction, 50).await;
+    let again = NewNodeRow { wireguard_public_key: [60; 32], name: "again".into(), ..node(50, None, 1) };
+    assert_eq!(node_readmit(&mut transaction, &again).await.unwrap(), None, "a member is not readmitted");
+    let (from, to) = (IdentityStatus::Active, IdentityStatus::Left);
+    assert!(node_status_set(&mut transaction, gone, from, to).await.unwrap());
+    assert!(host_number_reclaim(&mut transaction, id(1), gone, 1).await.unwrap());
+    assert!(!host_number_reclaim(&mut transaction, id(1), gone, 1).await.unwrap(), "once");
+    assert_eq!(node_readmit(&mut transaction, &again).await.unwrap(), Some(2));
+    let row = node_by_name(&mut transaction, id(1), "again").await.unwrap().unwrap();
+    assert_eq!((row.node, row.identity_status, row.key_generation), (again, IdentityStatus::Active, 2));
+}
+
+#[tokio::test]
+async fn ephemeral_members_that_nobody_heard_of_are_absent() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    for (byte, ephemeral) in [(50, true), (51, true), (52, false)] {
+        let number = host_number_allocate(&mut transaction, id(1), id(byte), 100).await.unwrap().unwrap();
+        let new = NewNodeRow { ephemeral, ..node(byte, None, number) };
+        node_insert(&mut transaction, &new).await.unwrap();
+    }
+    let hour = std::time::Duration::from_secs(3600);
+    let absent = async |transaction: &mut PgConnection| nodes_absent(transaction, id(1), hour).await.unwrap();
+    assert!(absent(&mut transaction).await.is_empty(), "joined a moment ago");
+    sqlx::query("UPDATE nodes SET status_at = clock_timestamp() - interval '2 hours'")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    assert_eq!(absent(&mut transaction).await, [id(50), id(51)]);
+    let heard = Contact {
+        last_seen_at: FAR,
+        agent_version: String::new(),
+        acked: (0, 0),
+        last_reject: String::new(),
+    };
+    node_contacts_record(&mut transaction, &[(id(50), heard)]).await.unwrap();
+    assert_eq!(absent(&mut transaction).await, [id(51)]);
+}
+
+#[tokio::test]
+async fn the_chain_of_revocations_only_grows() {
+    let store = TestDatabase::migrated().await.store().await;
+    let cluster = cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    for sequence in 1..=3u8 {
+        revocation_insert(&mut transaction, cluster, sequence.into(), &[sequence; 9]).await.unwrap();
+    }
+    let rows = revocations_from(&mut transaction, cluster, 2, 10).await.unwrap();
+    let expected =
+        [2, 3].map(|sequence| RevocationRow { sequence: sequence.into(), record: vec![sequence; 9] });
+    assert_eq!(rows, expected);
+    assert_eq!(revocations_from(&mut transaction, cluster, 1, 1).await.unwrap().len(), 1);
+    transaction.commit().await.unwrap();
+    for attack in [
+        "UPDATE node_revocations SET record = '\\x00'",
+        "DELETE FROM node_revocations",
+        "INSERT INTO node_revocations (cluster_id, sequence, record) SELECT cluster_id, 3, record \
+         FROM node_revocations LIMIT 1",
+    ] {
+        let mut transaction = store.system().begin().await.unwrap();
+        assert!(sqlx::raw_sql(attack).execute(&mut *transaction).await.is_err(), "{attack}");
+    }
 }
 
 #[tokio::test]

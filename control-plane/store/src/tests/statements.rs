@@ -25,6 +25,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::operators::STATEMENTS,
     t::organizations::STATEMENTS,
     t::outbox::STATEMENTS,
+    t::revocations::STATEMENTS,
     t::tokens::STATEMENTS,
 ];
 

@@ -7,6 +7,7 @@ mod exports;
 mod grants;
 mod heads;
 mod keys;
+mod revocations;
 
 use prost::Message as _;
 use rap_contract::*;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Vector> {
     vectors.extend(heads::all());
     vectors.extend(exports::all());
     vectors.extend(audit::all());
+    vectors.extend(revocations::all());
     vectors
 }
 
@@ -76,6 +78,7 @@ fn known() -> Value {
     json!({
         "product_root": key(root()),
         "installation_authority": key(installation_authority()),
+        "first_authority": key(first_authority()),
         "cluster_authority": key(authority()),
         "other_purpose_key": key(signer(7)),
         "revoked_key": key(signer(8)),

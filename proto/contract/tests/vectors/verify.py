@@ -193,6 +193,10 @@ DOCUMENTS = {
         6: ("revokes", "bytes"),
     }),
     "role-grant-set": (262144, {1: ("header", HEADER), 2: ("members", ["bytes"]), 3: ("previous", "bytes")}),
+    "revocation": (4096, {
+        1: ("header", HEADER), 2: ("kind", "int"), 3: ("node", "bytes"), 4: ("key", "bytes"), 5: ("generation", "int"),
+        6: ("successor", "bytes"), 7: ("reason", "str"), 8: ("previous", "bytes"),
+    }),
     "join-token": (8192, {
         1: ("header", HEADER), 2: ("token_id", "bytes"), 3: ("urls", ["str"]), 4: ("pin", "bytes"),
         5: ("authority", "bytes"), 6: ("roles", ["str"]), 7: ("organization", "bytes"), 8: ("tags", ["str"]),
@@ -402,6 +406,53 @@ def role_grants(data, records, known, scope):
         raise Reject("row.tampered")
 
 
+BANNED, EVICTED, LEFT, ABSENT, KEY_ROTATED, READMITTED = range(1, 7)
+
+
+def revocations(records, known, features):
+    authorities = [(known["first_authority"], 1), (known["cluster_authority"], 2)]
+    keys = {sha256(key): (key, {"revocation"}, True) for key, _ in authorities}
+    scope = {
+        "installation": known["installation_id"], "cluster": known["cluster_id"],
+        "audience": (CLUSTER, known["cluster_id"]), "features": features,
+    }
+    signers = [(sha256(key), incarnation) for key, incarnation in authorities]
+    entries, barred, newest, previous = {}, set(), 0, b""
+    for sequence, data in enumerate(records, 1):
+        record = verify(data, "revocation", keys, scope)
+        header, signer = record["header"], (record["header"]["issuer"], record["header"]["incarnation"])
+        if header["sequence"] != sequence or record["previous"] != previous:
+            raise Reject("chain.broken")
+        if signer not in signers or signers.index(signer) < newest:
+            raise Reject("chain.broken")
+        newest, previous = signers.index(signer), record["digest"]
+        revocation(record, entries, barred)
+
+
+def revocation(record, entries, barred):
+    kind, node, key, generation = (record[name] for name in ("kind", "node", "key", "generation"))
+    successor = record["successor"]
+    good = (
+        BANNED <= kind <= READMITTED and len(node) == 16 and len(key) == 32 and 0 < generation < 1 << 63
+        and len(successor) == (32 if kind in (KEY_ROTATED, READMITTED) else 0)
+        and len(record["reason"].encode()) <= 256 and not record["header"]["expires_at"]
+    )
+    if not good:
+        raise Reject("payload.malformed")
+    # (revoked generation, its key, key of the next generation or None, last kind)
+    revoked, old, present, last = entries.get(node, (0, None, key, None))
+    gone = present is None
+    fits = (revoked, old) == (generation, key) if gone else (revoked + 1, present) == (generation, key)
+    allowed = {
+        BANNED: last != BANNED, KEY_ROTATED: not gone and successor != key, READMITTED: gone and last != BANNED,
+    }.get(kind, not gone)
+    if not fits or not allowed or successor in barred:
+        raise Reject("chain.broken")
+    if kind in (BANNED, KEY_ROTATED):
+        barred.add(key)
+    entries[node] = (generation, key, successor or None, kind)
+
+
 def join_token(text, known, scope):
     text = text.strip()
     parts = text.split(b".")
@@ -486,7 +537,10 @@ EXPORT = {
     1: ("manifest", "bytes"), 2: ("records", ["bytes"]), 3: ("head", "bytes"), 4: ("leaf", LEAF),
     5: ("proof", PROOF), 6: ("slots", [SLOT]), 7: ("chunks", ["bytes"]),
 }
-TRUST = {1: ("ca", "bytes"), 2: ("revoked", [{1: ("node", "bytes"), 3: ("generation", "int")}])}
+TRUST = {
+    1: ("ca", "bytes"), 2: ("revoked", [{1: ("node", "bytes"), 3: ("generation", "int")}]),
+    4: ("revocations", "int"), 5: ("revocation_digest", "bytes"),
+}
 POLICY = {1: ("degraded_for", "int"), 2: ("leaf_lifetime", "int"), 5: ("mtu", "int")}
 PEER = {
     1: ("node", "bytes"), 3: ("node_key", "bytes"), 4: ("wireguard", "bytes"), 5: ("ipv4", "str"),
@@ -603,6 +657,7 @@ def check_chunk(kind, slot, body):
         else:
             nodes = [revoked["node"] for revoked in body["revoked"]]
             good = slot == kind and body["ca"] and nodes == sorted(set(nodes))
+            good = good and len(body["revocation_digest"]) == (32 if body["revocations"] else 0)
     except ValueError:
         good = False
     if not good:
@@ -805,6 +860,7 @@ def decide(vector):
         "role-grant": lambda: role_grant(data, known, addressed),
         "role-grant-set": lambda: role_grant_set(data, known, addressed),
         "role-grants": lambda: role_grants(data, records, known, addressed),
+        "revocations": lambda: revocations(records, known, features),
         "join-token": lambda: join_token(data, known, scoped),
         "bootstrap-contract": lambda: bootstrap(data, known, scoped),
         "cluster-head": lambda: cluster_head(data, known, scoped),

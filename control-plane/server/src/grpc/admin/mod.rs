@@ -11,7 +11,7 @@ mod views;
 use std::sync::Arc;
 
 pub use login::activate_dev;
-pub(crate) use views::terms as token_terms;
+pub(crate) use views::{node as node_view, terms as token_terms};
 
 use rap_authority::Permission;
 use rap_wire::v1;

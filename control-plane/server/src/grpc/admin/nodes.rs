@@ -17,7 +17,9 @@ use super::views;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::enrollment::{Approval, approve_request};
+use crate::grpc::membership::read_policy;
 use crate::grpc::{Actor, Failure, audit};
+use crate::revocations::Known;
 use crate::tasks::open_head;
 
 pub(super) async fn list(
@@ -70,17 +72,19 @@ pub(super) async fn approve(
 ) -> Result<v1::NodeDecideAnswer, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
-    let approval = Approval {
+    let mut approval = Approval {
         actor: actor.audit_name(),
         reason: request.reason,
         call: actor.call,
         pen: actor.pen.clone(),
+        keep_id: request.keep_ids,
     };
+    let before = cluster.revocations.known();
     let done: Result<Vec<NodeRow>, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_approvals(control, connection, &cluster, &ids, &approval).await
+        write_approvals(control, connection, &cluster, &before, &ids, &mut approval).await
     });
     let rows = done?;
-    control.changed(&cluster).await;
+    control.revoked(&cluster).await?;
     let nodes = rows.iter().map(|row| views::node(control, &cluster, row)).collect();
     Ok(v1::NodeDecideAnswer { decided: Vec::new(), nodes })
 }
@@ -89,14 +93,18 @@ async fn write_approvals(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
+    before: &Known,
     ids: &[JoinRequestId],
-    approval: &Approval,
+    approval: &mut Approval,
 ) -> Result<Vec<NodeRow>, Failure> {
     cluster_lock(connection, cluster.id).await?;
+    let mut known = control.revocations(connection, cluster, before).await?;
+    approval.keep_id |= read_policy(connection, cluster.id).await?.keep_ids;
     let mut nodes = Vec::new();
     for id in ids {
         let request = locked(connection, cluster, *id).await?;
-        let node = approve_request(control, connection, cluster, &request, approval).await?;
+        let (node, next) = approve_request(control, connection, cluster, known, &request, approval).await?;
+        known = next;
         nodes.push(node_read(connection, node).await?.ok_or(StoreError::Absent)?);
     }
     Ok(nodes)

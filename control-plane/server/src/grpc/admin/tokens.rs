@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{NewToken, TokenOrder, TokenScope, issue_token};
+use rap_contract::RevocationKind;
 use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
-    NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, organization_by_name, token_insert,
-    token_read, token_revoke, tokens_list,
+    NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, cluster_lock, join_request_deny,
+    join_requests_pending, node_read, nodes_of_token, organization_by_name, token_insert, token_read,
+    token_revoke, tokens_list,
 };
-use rap_types::{ApprovalMode, Digest, OrganizationId, Reason, Role, TokenId};
+use rap_types::{ApprovalMode, Digest, NodeId, OrganizationId, Reason, Role, TokenId};
 use rap_wire::v1;
 
 use super::views;
 use crate::clusters::Cluster;
 use crate::control::Control;
+use crate::grpc::membership::{Departure, write_departure};
 use crate::grpc::{Actor, Failure, audit};
+use crate::revocations::Known;
 
 pub(super) async fn create(
     control: &Arc<Control>,
@@ -101,26 +105,70 @@ pub(super) async fn revoke(
     request: v1::TokenRevokeRequest,
 ) -> Result<v1::Token, Failure> {
     let token = TokenId::from_slice(&request.token_id)?;
-    let row: Result<TokenRow, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_revocation(connection, actor, token).await
-    });
-    Ok(views::token(&row?, control.clock.now().wall))
+    let absent = || Failure::new(Reason::ResourceNotFound, "no such token");
+    let mut transaction = control.store.system().begin().await?;
+    let row = token_read(&mut transaction, token).await?.ok_or_else(absent)?;
+    drop(transaction);
+    let cluster = control.cluster(row.token.cluster).await?.ok_or_else(absent)?;
+    let before = cluster.revocations.known();
+    let done: Result<(TokenRow, Vec<NodeId>), Failure> =
+        rap_store::transact!(control.store.system(), |connection| {
+            write_revocation(control, connection, actor, &cluster, &before, token, &request).await
+        });
+    let (row, nodes) = done?;
+    if !nodes.is_empty() {
+        control.revoked(&cluster).await?;
+    }
+    let nodes_revoked = nodes.into_iter().map(NodeId::to_vec).collect();
+    Ok(v1::Token { nodes_revoked, ..views::token(&row, control.clock.now().wall) })
 }
 
+/// The token's row, and with it the nodes it admitted and the requests that wait, if so asked.
 async fn write_revocation(
+    control: &Control,
     connection: &mut PgConnection,
     actor: &Actor,
+    cluster: &Cluster,
+    before: &Known,
     token: TokenId,
-) -> Result<TokenRow, Failure> {
-    let row = token_revoke(connection, token)
-        .await?
-        .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such token"))?;
-    let cluster = Some(row.token.cluster);
+    request: &v1::TokenRevokeRequest,
+) -> Result<(TokenRow, Vec<NodeId>), Failure> {
+    if request.with_nodes {
+        cluster_lock(connection, cluster.id).await?;
+    }
+    let row = token_revoke(connection, token).await?.ok_or(StoreError::Absent)?;
+    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let object = format!("token/{token}");
     let mut entry =
-        audit(&actor.audit_name(), "token.revoke", format!("token/{token}"), cluster, None, "", actor.call);
+        audit(&actor.audit_name(), "token.revoke", object, Some(cluster.id), None, &reason, actor.call);
     entry.organization = row.token.organization;
     audit_insert(connection, &actor.pen, &entry).await?;
-    Ok(row)
+    if !request.with_nodes {
+        return Ok((row, Vec::new()));
+    }
+    // The token's row is locked: who used it has committed, and nobody else will.
+    for waiting in join_requests_pending(connection, cluster.id).await? {
+        if waiting.request.token == token {
+            join_request_deny(connection, waiting.request.request, "the token was revoked").await?;
+        }
+    }
+    let mut known = control.revocations(connection, cluster, before).await?;
+    let departure = Departure {
+        kind: RevocationKind::Evicted,
+        actor: actor.audit_name(),
+        action: "node.revoke",
+        reason: format!("token {token} was revoked{}{reason}", if reason.is_empty() { "" } else { ": " }),
+        call: actor.call,
+        pen: actor.pen.clone(),
+    };
+    let mut nodes = Vec::new();
+    for node in nodes_of_token(connection, token).await? {
+        let admitted = node_read(connection, node).await?.ok_or(StoreError::Absent)?;
+        let recorded = write_departure(control, connection, cluster, known, &admitted, &departure).await?;
+        known = recorded.known;
+        nodes.push(node);
+    }
+    Ok((row, nodes))
 }
 
 /// Roles as words, each once; none means `core`.

@@ -53,6 +53,8 @@ pub(super) fn token(row: &TokenRow, now: Wall) -> v1::Token {
         approval: token.approval.to_string(),
         created_at_ms: row.created_at.0,
         state: token_state(&terms(row), now).to_owned(),
+        nodes_revoked: Vec::new(),
+        ephemeral: token.ephemeral,
     }
 }
 
@@ -67,11 +69,12 @@ pub(crate) fn terms(row: &TokenRow) -> Terms<'_> {
     }
 }
 
-pub(super) fn node(control: &Control, cluster: &Cluster, row: &NodeRow) -> v1::Node {
+pub(crate) fn node(control: &Control, cluster: &Cluster, row: &NodeRow) -> v1::Node {
     let node = &row.node;
     let addresses = addressing::addresses(cluster.id, cluster.ipv4_pool, node.host_number);
     let acknowledged = control.sessions.acknowledged_by(cluster.id, node.node);
     let contact = row.contact.as_ref();
+    let gone = cluster.revocations.known().chain.gone(node.node);
     v1::Node {
         node_id: node.node.to_vec(),
         cluster_id: cluster.id.to_vec(),
@@ -90,6 +93,9 @@ pub(super) fn node(control: &Control, cluster: &Cluster, row: &NodeRow) -> v1::N
         region: node.facts.region.clone(),
         tags: node.facts.tags.clone(),
         last_reject: contact.map(|contact| contact.last_reject.clone()).unwrap_or_default(),
+        revocation: gone.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        key_generation: row.key_generation,
+        ephemeral: node.ephemeral,
     }
 }
 

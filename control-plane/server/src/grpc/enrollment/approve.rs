@@ -7,18 +7,20 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rap_authority::{
     ContractTerms, Decision, choose_node_name, decide_request, ids, reopen_token, sign_contract,
 };
-use rap_contract::PublicKey;
+use rap_contract::{PublicKey, RevocationChain};
 use rap_planner::addressing;
 use rap_store::{
     AuditPen, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, audit_insert,
-    config_seq_allocate, host_number_allocate, join_request_approve, node_by_key, node_insert,
-    node_names_taken, node_read, outbox_append, token_read,
+    config_seq_allocate, host_number_allocate, host_number_reclaim, join_request_approve, node_by_key,
+    node_insert, node_names_taken, node_read, outbox_append, token_read,
 };
-use rap_types::{Digest, NodeId, Reason, RequestId, Wall};
+use rap_types::{Digest, KeyId, NodeId, Reason, RequestId, Wall};
 
+use super::readmit;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::{Failure, audit};
+use crate::revocations::Known;
 
 /// Who approves, and why.
 #[derive(Debug)]
@@ -31,16 +33,20 @@ pub struct Approval {
     pub call: RequestId,
     /// What its audit row is written with.
     pub pen: AuditPen,
+    /// A key that a gone node had gets that node's id again.
+    pub keep_id: bool,
 }
 
-/// Approves one request. The caller holds the cluster's lock, and the request's unless it made it.
+/// Approves one request. The caller holds the cluster's lock and read `known` under it, and holds the
+/// request's lock unless it made it. Returns the chain with what was added.
 pub async fn approve_request(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
+    known: Known,
     row: &JoinRequestRow,
     approval: &Approval,
-) -> Result<NodeId, Failure> {
+) -> Result<(NodeId, Known), Failure> {
     decide_request(row.state, Decision::Approved)?;
     let request = &row.request;
     let facts = &control.installation.facts;
@@ -53,12 +59,18 @@ pub async fn approve_request(
     if node_by_key(connection, cluster.id, &request.node_public_key).await?.is_some() {
         return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
     }
+    require_key(&known.chain, &request.node_public_key)?;
     let now = control.clock.now().wall;
-    let node = NodeId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let capacity = addressing::capacity(cluster.ipv4_pool);
-    let host_number = host_number_allocate(connection, cluster.id, node, capacity)
-        .await?
-        .ok_or_else(|| Failure::new(Reason::OverlayExhausted, "the address pool has no free host number"))?;
+    let gone = if approval.keep_id {
+        readmit::candidate(connection, cluster, &known.chain, &request.node_public_key).await?
+    } else {
+        None
+    };
+    let node = match &gone {
+        Some(gone) => gone.node.node,
+        None => NodeId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
+    };
+    let host_number = host_number(connection, cluster, node, gone.as_ref()).await?;
     let new = NewNodeRow {
         node,
         cluster: cluster.id,
@@ -77,11 +89,15 @@ pub async fn approve_request(
             capabilities: strings(&request.facts["capabilities"]),
         },
     };
-    match node_insert(connection, &new).await {
+    let (written, known) = match &gone {
+        None => (node_insert(connection, &new).await, known),
+        Some(gone) => readmit::write(control, connection, cluster, known, gone, &new, approval).await?,
+    };
+    match written {
         Err(error) if error.is_exists("nodes_wireguard_key") => {
             return Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this WireGuard key"));
         }
-        inserted => inserted?,
+        written => written?,
     }
     let stored = node_read(connection, node).await?.ok_or(StoreError::Absent)?;
     let contract = contract(control, cluster, row, &stored, now)?;
@@ -89,7 +105,7 @@ pub async fn approve_request(
         .await?
         .ok_or_else(|| Failure::new(Reason::EnrollmentDecided, "the request was already decided"))?;
     let seq = config_seq_allocate(connection, cluster.id).await?;
-    let touched = [format!("peer/{node}"), format!("assignment/{node}")];
+    let touched = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
     outbox_append(connection, cluster.id, seq, &touched, false).await?;
     let digest = Some(Digest::of(&[&contract]));
     let object = format!("node/{node}");
@@ -104,7 +120,37 @@ pub async fn approve_request(
     );
     entry.organization = terms.organization;
     audit_insert(connection, &approval.pen, &entry).await?;
-    Ok(node)
+    Ok((node, known))
+}
+
+/// Refuses keys that never return.
+///
+/// # Errors
+/// `node.revoked`.
+pub(super) fn require_key(chain: &RevocationChain, node_public_key: &[u8; 32]) -> Result<(), Failure> {
+    if chain.bars(&KeyId::of(node_public_key)) {
+        return Err(Failure::new(Reason::NodeRevoked, "this key was banned or replaced and never returns"));
+    }
+    Ok(())
+}
+
+/// The number a gone node had, if nobody else has it by now; else a free one.
+async fn host_number(
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    node: NodeId,
+    gone: Option<&NodeRow>,
+) -> Result<u32, Failure> {
+    if let Some(gone) = gone {
+        let number = gone.node.host_number;
+        if host_number_reclaim(connection, cluster.id, node, number).await? {
+            return Ok(number);
+        }
+    }
+    let capacity = addressing::capacity(cluster.ipv4_pool);
+    host_number_allocate(connection, cluster.id, node, capacity)
+        .await?
+        .ok_or_else(|| Failure::new(Reason::OverlayExhausted, "the address pool has no free host number"))
 }
 
 /// Builds and signs the contract of an approved request from the node's present rows.

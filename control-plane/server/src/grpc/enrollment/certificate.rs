@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rap_authority::{ProofChannel, check_certificate_proof, ids};
 use rap_runtime::tls::NodeIdentity;
-use rap_store::{NodeRow, audit_insert, node_read};
-use rap_types::{ClusterId, Digest, IdentityStatus, NodeId, Reason};
+use rap_store::{audit_insert, node_read};
+use rap_types::{ClusterId, Digest, NodeId};
 use rap_wire::v1;
 
 use super::{node_key, refused};
@@ -27,13 +27,15 @@ pub(super) async fn certificate(
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     check_certificate_proof(node, cluster, &key, &request.csr, &channel, &request.signature)
         .map_err(|_| refused())?;
+    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
+    let known = cluster.revocations.known();
     let mut transaction = control.store.system().begin().await?;
+    let revocations = control.revocations(&mut transaction, &cluster, &known).await?.chain;
     let row = node_read(&mut transaction, node).await?.ok_or_else(refused)?;
-    if row.node.cluster != cluster || row.node.node_public_key != *key.as_bytes() {
+    if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
         return Err(refused());
     }
-    require_member(&row)?;
-    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
+    control.require_member(&row, &revocations)?;
     let identity = NodeIdentity {
         installation: control.installation.facts.id,
         cluster: cluster.id,
@@ -57,15 +59,4 @@ pub(super) async fn certificate(
         cluster_ca: cluster.ca.certificate().to_vec(),
         not_after_ms: not_after.0,
     })
-}
-
-/// Members only: a revoked node's key proves who it is, and gets nothing for it.
-pub fn require_member(row: &NodeRow) -> Result<(), Failure> {
-    match row.identity_status {
-        IdentityStatus::Active | IdentityStatus::Draining => Ok(()),
-        IdentityStatus::Revoked => Err(Failure::new(Reason::NodeRevoked, "the node's key was revoked")),
-        IdentityStatus::Pending | IdentityStatus::Left => {
-            Err(Failure::new(Reason::NodeUnknown, "no such node in this cluster"))
-        }
-    }
 }

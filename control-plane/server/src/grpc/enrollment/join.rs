@@ -9,17 +9,19 @@ use rap_authority::{
 use rap_contract::{Document as _, Envelope};
 use rap_store::{
     JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, audit_insert, cluster_lock,
-    join_request_read, join_request_upsert, node_by_key, token_read,
+    join_request_read, join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
 };
-use rap_types::{ApprovalMode, JoinRequestId, JoinState, Reason};
+use rap_types::{ApprovalMode, JoinRequestId, JoinState, KeyId, Reason};
 use rap_wire::v1;
 use serde_json::json;
 
+use super::approve::require_key;
 use super::{Approval, approve_request, node_key};
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::admin::token_terms;
 use crate::grpc::{Call, Failure, audit};
+use crate::revocations::Known;
 
 pub(super) async fn join(
     control: &Arc<Control>,
@@ -55,9 +57,10 @@ pub(super) async fn join(
         advertise: json!({ "link": request.link_endpoints, "wireguard": request.wireguard_endpoints }),
         source: call.channel.peer().ip().to_string(),
     };
+    let before = cluster.revocations.known();
     let made: Result<(JoinRequestRow, bool), Failure> = rap_store::transact!(
         control.store.system(),
-        |connection| write(control, connection, call, &cluster, &terms, &request.token, &new).await
+        |connection| write(control, connection, call, &cluster, &terms, &request.token, &new, &before).await
     );
     let (row, approved_now) = made?;
     if approved_now {
@@ -67,6 +70,7 @@ pub(super) async fn join(
 }
 
 /// Everything a join writes. True if it made a node.
+#[allow(clippy::too_many_arguments)]
 async fn write(
     control: &Control,
     connection: &mut PgConnection,
@@ -75,6 +79,7 @@ async fn write(
     terms: &TokenTerms,
     presented: &[u8],
     new: &NewJoinRequestRow,
+    before: &Known,
 ) -> Result<(JoinRequestRow, bool), Failure> {
     if terms.approval == ApprovalMode::Auto {
         cluster_lock(connection, cluster.id).await?;
@@ -84,13 +89,15 @@ async fn write(
     check_token_row(terms, presented, &token_terms(&token))?;
     let row = match join_request_upsert(connection, new).await? {
         JoinOutcome::Created(row) => row,
-        JoinOutcome::Again(row) => return Ok((row, false)),
+        JoinOutcome::Again(row) => return again(control, connection, cluster, before, row).await,
         JoinOutcome::Refused(token) => {
             return Err(refusal_of_row(&token_terms(&token), control.clock.now().wall).into());
         }
         JoinOutcome::Unknown => return Err(unknown()),
     };
     // Rolling back gives the use back.
+    let known = control.revocations(connection, cluster, before).await?;
+    require_key(&known.chain, &new.node_public_key)?;
     if node_by_key(connection, cluster.id, &new.node_public_key).await?.is_some() {
         return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
     }
@@ -100,14 +107,40 @@ async fn write(
     entry.organization = terms.organization;
     let pen = control.pen.of_device(call.device(None));
     audit_insert(connection, &pen, &entry).await?;
-    if terms.approval == ApprovalMode::Manual {
+    // The key of a node that went is an operator's to decide, whatever the token says.
+    let was_here = !nodes_gone_by_key(connection, cluster.id, &new.node_public_key).await?.is_empty();
+    if terms.approval == ApprovalMode::Manual || was_here {
         return Ok((row, false));
     }
-    let approval = Approval { actor, reason: "by the token".to_owned(), call: call.id, pen };
-    approve_request(control, connection, cluster, &row, &approval).await?;
+    let approval = Approval { actor, reason: "by the token".to_owned(), call: call.id, pen, keep_id: false };
+    approve_request(control, connection, cluster, known, &row, &approval).await?;
     let row = join_request_read(connection, row.request.request).await?.unwrap_or(row);
     debug_assert_eq!(row.state, JoinState::Approved);
     Ok((row, true))
+}
+
+/// The request that this key made before. One whose node is gone admits nobody any more.
+async fn again(
+    control: &Control,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    before: &Known,
+    row: JoinRequestRow,
+) -> Result<(JoinRequestRow, bool), Failure> {
+    if let Some(node) = row.node {
+        let known = control.revocations(connection, cluster, before).await?;
+        if known.chain.bars(&KeyId::of(&row.request.node_public_key)) {
+            return Err(Failure::new(
+                Reason::NodeRevoked,
+                "this key was banned or replaced and never returns",
+            ));
+        }
+        if known.chain.gone(node).is_some() {
+            let text = "this token admitted this key before, and that node is gone; use another token";
+            return Err(Failure::new(Reason::EnrollmentDecided, text));
+        }
+    }
+    Ok((row, false))
 }
 
 /// The cluster whose authority the token names as its signer; the signature is checked next.

@@ -3,12 +3,14 @@
 mod approve;
 mod certificate;
 mod join;
+mod leave;
 mod poll;
+mod readmit;
+mod rotate;
 
 use std::sync::Arc;
 
 pub use approve::{Approval, approve_request};
-pub use certificate::require_member;
 use rap_contract::PublicKey;
 use rap_types::Reason;
 use rap_wire::v1;
@@ -62,6 +64,17 @@ impl Enrollment for EnrollmentService {
         request: Request<v1::CertificateRequest>,
     ) -> Result<Response<v1::CertificateAnswer>, Status> {
         routed!(self, request, certificate::certificate)
+    }
+
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveAnswer>, Status> {
+        routed!(self, request, leave::leave)
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<v1::RotateKeyRequest>,
+    ) -> Result<Response<v1::RotateKeyAnswer>, Status> {
+        routed!(self, request, rotate::rotate)
     }
 }
 

@@ -45,6 +45,10 @@ pub(super) async fn poll(
             let node = node_read(&mut transaction, node).await?.ok_or(StoreError::Absent)?;
             drop(transaction);
             let cluster = control.cluster(row.request.cluster).await?.ok_or_else(refused)?;
+            if let Some(kind) = cluster.revocations.known().chain.gone(node.node.node) {
+                let text = format!("the node is gone: {}", kind.as_str());
+                return Ok(answer(JoinState::Denied, text, Vec::new()));
+            }
             // Signed now: the one signed at approval may have expired since.
             let contract = approve::contract(control, &cluster, &row, &node, control.clock.now().wall)?;
             Ok(answer(JoinState::Approved, String::new(), contract))

@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::enrollment::require_member;
 use super::{Call, Failure};
 use crate::clusters::Cluster;
 use crate::control::Control;
@@ -63,13 +62,15 @@ async fn admit(control: &Control, call: &Call) -> Result<Member, Failure> {
     let unknown = || Failure::new(Reason::NodeUnknown, "no such node in this cluster");
     let leaf = call.node().ok_or_else(|| Failure::new(Reason::ChannelWrong, "no node certificate"))?;
     let cluster = control.clusters.by_id(leaf.identity.cluster).ok_or_else(unknown)?;
+    let known = cluster.revocations.known();
     let mut transaction = control.store.system().begin_snapshot().await?;
+    let revocations = control.revocations(&mut transaction, &cluster, &known).await?.chain;
     let row = node_read(&mut transaction, leaf.identity.node).await?.ok_or_else(unknown)?;
     let seen_at = cluster_read(&mut transaction, cluster.id).await?.ok_or_else(unknown)?.config_seq;
     if row.node.cluster != cluster.id {
         return Err(unknown());
     }
-    require_member(&row)?;
+    control.require_member(&row, &revocations)?;
     if row.key_generation != leaf.identity.key_generation {
         return Err(Failure::new(Reason::NodeRevoked, "the certificate is of a replaced key generation"));
     }

@@ -158,6 +158,9 @@ impl Session {
     async fn push(&self, state: &mut State) -> Result<Instant, End> {
         let now = Instant::now();
         let mut wake = now + IDLE;
+        if self.control.trust.check(&self.member.leaf.identity).is_err() {
+            return Err(refused(Reason::NodeRevoked, "the certificate's key generation was revoked"));
+        }
         if let Some(published) = self.member.cluster.feed.newest() {
             let window = self.member.cluster.head_window(self.control.config.pushing.head_within);
             let mono = self.control.clock.now().mono;

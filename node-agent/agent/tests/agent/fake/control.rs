@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use rap_contract::{
-    CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, POLL_PROOF, PublicKey, Signer, check_proof, sign,
+    CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LEAVE_PROOF, POLL_PROOF, PublicKey, ROTATE_KEY_PROOF,
+    Signer, check_proof, sign,
 };
 use rap_runtime::tls::{self, ClusterTrust, NodeIdentity, Offer, TrustStore};
 use rap_runtime::{Clock, Refusal};
@@ -42,6 +43,18 @@ pub struct State {
     pub certificates: u32,
     pub streams: u32,
     pub leaf_life_s: i64,
+    /// Nodes that left.
+    pub leaves: u32,
+    /// Key rotations that were answered, first to last.
+    pub rotations: Vec<v1::RotateKeyRequest>,
+    /// Answer of every call about certificates, leaving and keys, if they are refused.
+    pub refuse: Option<Reason>,
+}
+
+impl State {
+    fn check(&self) -> Result<(), Status> {
+        self.refuse.map_or(Ok(()), |reason| Err(refuse(reason)))
+    }
 }
 
 /// A running control plane; it ends when this is dropped.
@@ -236,6 +249,7 @@ impl Enrollment for Connection {
         let key = PublicKey::from_slice(&request.node_public_key).map_err(|r| refuse(r.reason))?;
         check_proof(CERTIFICATE_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
         let mut state = self.control.state.lock().unwrap();
+        state.check()?;
         state.certificates += 1;
         let identity = NodeIdentity {
             installation: world.installation,
@@ -247,6 +261,59 @@ impl Enrollment for Connection {
         let leaf = self.control.cluster_ca.node(identity, &request.csr, now, state.leaf_life_s);
         let cluster_ca = self.control.cluster_ca.der.to_vec();
         Ok(Response::new(v1::CertificateAnswer { leaf, cluster_ca, not_after_ms: 0 }))
+    }
+
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveAnswer>, Status> {
+        let request = request.into_inner();
+        let world = self.control.world.lock().unwrap();
+        let proof = v1::LeaveProof {
+            node_id: world.node.to_vec(),
+            cluster_id: world.cluster.to_vec(),
+            node_public_key: request.node_public_key.clone(),
+            nonce: NONCE.to_vec(),
+            exporter: self.exporter.to_vec(),
+        };
+        let key = PublicKey::from_slice(&request.node_public_key).map_err(|r| refuse(r.reason))?;
+        check_proof(LEAVE_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
+        let mut state = self.control.state.lock().unwrap();
+        state.check()?;
+        state.leaves += 1;
+        Ok(Response::new(v1::LeaveAnswer { revocation_sequence: 1 }))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<v1::RotateKeyRequest>,
+    ) -> Result<Response<v1::RotateKeyAnswer>, Status> {
+        let request = request.into_inner();
+        let mut world = self.control.world.lock().unwrap();
+        let proof = v1::RotateKeyProof {
+            node_id: world.node.to_vec(),
+            cluster_id: world.cluster.to_vec(),
+            node_public_key: request.node_public_key.clone(),
+            new_node_public_key: request.new_node_public_key.clone(),
+            new_wireguard_public_key: request.new_wireguard_public_key.clone(),
+            nonce: NONCE.to_vec(),
+            exporter: self.exporter.to_vec(),
+        };
+        let holds = |key: &[u8], signature: &[u8]| {
+            let key = PublicKey::from_slice(key).map_err(|r| refuse(r.reason))?;
+            check_proof(ROTATE_KEY_PROOF, &proof, &key, signature).map_err(|r| refuse(r.reason))
+        };
+        holds(&request.node_public_key, &request.signature)?;
+        let mut state = self.control.state.lock().unwrap();
+        state.check()?;
+        if !request.new_node_public_key.is_empty() {
+            holds(&request.new_node_public_key, &request.new_signature)?;
+            if state.rotations.iter().all(|done| done.new_node_public_key != request.new_node_public_key) {
+                world.key_generation += 1;
+            }
+        }
+        if let Ok(wireguard) = request.new_wireguard_public_key.clone().try_into() {
+            world.wireguard_key = wireguard;
+        }
+        state.rotations.push(request);
+        Ok(Response::new(v1::RotateKeyAnswer { key_generation: world.key_generation }))
     }
 }
 

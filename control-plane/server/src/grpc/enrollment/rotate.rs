@@ -1,0 +1,128 @@
+//! Key rotation: a member replaces its identity key, its WireGuard key or both, proven by the present
+//! identity key and by the new one.
+
+use std::sync::Arc;
+
+use rap_authority::{KeyRotation, ProofChannel, check_rotation_proof, check_wireguard_key};
+use rap_contract::{PublicKey, RevocationKind};
+use rap_store::{
+    NodeRow, PgConnection, StoreError, audit_insert, cluster_lock, config_seq_allocate,
+    node_identity_key_set, node_read, node_wireguard_key_set, outbox_append,
+};
+use rap_types::{ClusterId, Digest, KeyId, NodeId, Reason};
+use rap_wire::v1;
+
+use super::approve::require_key;
+use super::{node_key, refused};
+use crate::clusters::Cluster;
+use crate::control::Control;
+use crate::grpc::membership::write_record;
+use crate::grpc::{Call, Failure, audit};
+use crate::revocations::Known;
+
+pub(super) async fn rotate(
+    control: &Arc<Control>,
+    call: &Call,
+    request: v1::RotateKeyRequest,
+) -> Result<v1::RotateKeyAnswer, Failure> {
+    let nonce = call.nonce(&request.nonce)?;
+    let key = node_key(&request.node_public_key)?;
+    let (Ok(node), Ok(cluster)) =
+        (NodeId::from_slice(&request.node_id), ClusterId::from_slice(&request.cluster_id))
+    else {
+        return Err(refused());
+    };
+    let given = |bytes: &[u8]| !bytes.is_empty();
+    let new_key =
+        given(&request.new_node_public_key).then(|| node_key(&request.new_node_public_key)).transpose()?;
+    let new_wireguard = given(&request.new_wireguard_public_key)
+        .then(|| check_wireguard_key(&request.new_wireguard_public_key))
+        .transpose()?;
+    let rotation = KeyRotation { node, cluster, key, new_key, new_wireguard };
+    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
+    check_rotation_proof(&rotation, &channel, &request.signature, &request.new_signature)
+        .map_err(|_| refused())?;
+    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
+    let before = cluster.revocations.known();
+    let done: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write(control, connection, call, &cluster, &before, &rotation).await
+    });
+    let key_generation = done?;
+    control.revoked(&cluster).await?;
+    Ok(v1::RotateKeyAnswer { key_generation })
+}
+
+async fn write(
+    control: &Control,
+    connection: &mut PgConnection,
+    call: &Call,
+    cluster: &Cluster,
+    before: &Known,
+    rotation: &KeyRotation,
+) -> Result<u64, Failure> {
+    cluster_lock(connection, cluster.id).await?;
+    let known = control.revocations(connection, cluster, before).await?;
+    let row = node_read(connection, rotation.node).await?.ok_or_else(refused)?;
+    let present = row.node.node_public_key;
+    let owns = |key: PublicKey| present == *key.as_bytes();
+    // The answer to an earlier call may have been lost: then the new key is the present one.
+    let holder = owns(rotation.key) || rotation.new_key.is_some_and(owns);
+    if row.node.cluster != cluster.id || !holder {
+        return Err(refused());
+    }
+    control.require_member(&row, &known.chain)?;
+    let identity = rotation.new_key.filter(|key| !owns(*key));
+    let wireguard = rotation.new_wireguard.filter(|key| *key != row.node.wireguard_public_key);
+    if identity.is_none() && wireguard.is_none() {
+        return Ok(row.key_generation);
+    }
+    let generation = match identity {
+        Some(key) => write_identity(control, connection, cluster, known, &row, key).await?,
+        None => row.key_generation,
+    };
+    if let Some(key) = wireguard {
+        match node_wireguard_key_set(connection, rotation.node, &key).await {
+            Err(error) if error.is_exists("nodes_wireguard_key") => {
+                return Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this WireGuard key"));
+            }
+            set => drop(set?),
+        }
+    }
+    let node = rotation.node;
+    let version = config_seq_allocate(connection, cluster.id).await?;
+    let touched = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
+    outbox_append(connection, cluster.id, version, &touched, true).await?;
+    let what = match (identity, wireguard) {
+        (Some(_), Some(_)) => "identity and WireGuard key",
+        (Some(_), None) => "identity key",
+        _ => "WireGuard key",
+    };
+    let digest = Some(Digest::of(&[identity.unwrap_or(rotation.key).as_bytes()]));
+    let object = format!("node/{node}");
+    let mut entry =
+        audit(&format!("node:{node}"), "node.key_rotate", object, Some(cluster.id), digest, what, call.id);
+    entry.before_digest = Some(Digest::of(&[&present]));
+    entry.organization = row.node.organization;
+    let pen = control.pen.of_device(call.device(Some(&rotation.key)));
+    audit_insert(connection, &pen, &entry).await?;
+    Ok(generation)
+}
+
+async fn write_identity(
+    control: &Control,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    known: Known,
+    row: &NodeRow,
+    key: PublicKey,
+) -> Result<u64, Failure> {
+    require_key(&known.chain, key.as_bytes())?;
+    let kind = RevocationKind::KeyRotated(KeyId::of(key.as_bytes()));
+    write_record(control, connection, cluster, known, row, kind, "the node rotated its key").await?;
+    match node_identity_key_set(connection, row.node.node, key.as_bytes()).await {
+        Err(error) if error.is_exists("nodes_public_key") => {
+            Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this key"))
+        }
+        set => Ok(set?.ok_or(StoreError::Absent)?),
+    }
+}

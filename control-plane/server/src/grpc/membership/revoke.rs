@@ -1,0 +1,179 @@
+//! Revoking a node: the row, the signed record, the configuration change and the audit row in one
+//! transaction.
+//!
+//! Owns the order of those writes, whoever asks. Refuses to own what the chain allows (rap-contract).
+
+use std::sync::Arc;
+
+use rap_authority::critical;
+use rap_contract::{Revocation, RevocationKind};
+use rap_store::{
+    AuditPen, NodeRow, PgConnection, StoreError, audit_insert, cluster_lock, config_seq_allocate,
+    node_by_name, node_read, node_status_set, outbox_append, revocation_insert,
+};
+use rap_types::{Digest, IdentityStatus, KeyId, NodeId, Reason, RequestId};
+use rap_wire::v1;
+
+use crate::clusters::Cluster;
+use crate::control::Control;
+use crate::grpc::admin::node_view;
+use crate::grpc::{Actor, Failure, audit};
+use crate::revocations::Known;
+
+/// Why a node goes, and who says so.
+#[derive(Debug, Clone)]
+pub struct Departure {
+    /// What the record says.
+    pub kind: RevocationKind,
+    /// As the audit log names whoever did it.
+    pub actor: String,
+    /// As the audit log names what was done.
+    pub action: &'static str,
+    /// Words for record and audit log.
+    pub reason: String,
+    /// The call.
+    pub call: RequestId,
+    /// What its audit row is written with.
+    pub pen: AuditPen,
+}
+
+/// What a departure wrote.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The chain with it.
+    pub known: Known,
+    /// Configuration version that says it; `None` if it was so before.
+    pub version: Option<u64>,
+}
+
+pub(super) async fn revoke(
+    control: &Arc<Control>,
+    actor: &Actor,
+    request: v1::NodeRevokeRequest,
+) -> Result<v1::NodeRevokeAnswer, Failure> {
+    let cluster = control.cluster_named(&request.cluster).await?;
+    let words = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let departure = Departure {
+        kind: if request.evict { RevocationKind::Evicted } else { RevocationKind::Banned },
+        actor: actor.audit_name(),
+        action: "node.revoke",
+        reason: words,
+        call: actor.call,
+        pen: actor.pen.clone(),
+    };
+    let before = cluster.revocations.known();
+    let done: Result<(NodeId, Recorded), Failure> =
+        rap_store::transact!(control.store.system(), |connection| {
+            write(control, connection, &cluster, &before, &request.node, &departure).await
+        });
+    let (node, recorded) = done?;
+    control.revoked(&cluster).await?;
+    control.sessions.end(cluster.id, node);
+    let mut transaction = control.store.system().begin().await?;
+    let row = node_read(&mut transaction, node).await?.ok_or(StoreError::Absent)?;
+    Ok(v1::NodeRevokeAnswer {
+        node: Some(node_view(control, &cluster, &row)),
+        revocation_sequence: recorded.known.chain.sequence(),
+        version: recorded.version.unwrap_or(0),
+        already: recorded.version.is_none(),
+    })
+}
+
+async fn write(
+    control: &Control,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    before: &Known,
+    name: &str,
+    departure: &Departure,
+) -> Result<(NodeId, Recorded), Failure> {
+    cluster_lock(connection, cluster.id).await?;
+    let known = control.revocations(connection, cluster, before).await?;
+    let row = find(connection, cluster, name).await?;
+    let recorded = write_departure(control, connection, cluster, known, &row, departure).await?;
+    Ok((row.node.node, recorded))
+}
+
+/// The present node with this name, or any with this id, in `cluster`; a precise refusal if the id is
+/// another cluster's.
+async fn find(connection: &mut PgConnection, cluster: &Cluster, text: &str) -> Result<NodeRow, Failure> {
+    let Ok(id) = text.parse::<NodeId>() else {
+        let row = node_by_name(connection, cluster.id, text).await?;
+        return row.ok_or_else(|| {
+            Failure::new(Reason::NodeUnknown, "no present node has this name; gone ones go by id")
+        });
+    };
+    match node_read(connection, id).await? {
+        Some(row) if row.node.cluster == cluster.id => Ok(row),
+        Some(_) => Err(Failure::new(Reason::NodeUnknown, "the node belongs to another cluster")),
+        None => Err(Failure::new(Reason::NodeUnknown, "no node has this id")),
+    }
+}
+
+/// Makes a node gone. The caller holds the cluster's lock and read `known` under it. Idempotent: a node
+/// that is gone stays as it is, but for a ban, which is added.
+pub async fn write_departure(
+    control: &Control,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    known: Known,
+    row: &NodeRow,
+    departure: &Departure,
+) -> Result<Recorded, Failure> {
+    let node = row.node.node;
+    match known.chain.gone(node) {
+        Some(RevocationKind::Banned) => return Ok(Recorded { known, version: None }),
+        Some(_) if departure.kind != RevocationKind::Banned => {
+            return Ok(Recorded { known, version: None });
+        }
+        Some(_) => {}
+        None => control.require_member(row, &known.chain)?,
+    }
+    let known =
+        write_record(control, connection, cluster, known, row, departure.kind, &departure.reason).await?;
+    let to = match departure.kind {
+        RevocationKind::Left => IdentityStatus::Left,
+        _ => IdentityStatus::Revoked,
+    };
+    if row.identity_status != to && !node_status_set(connection, node, row.identity_status, to).await? {
+        return Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile"));
+    }
+    let version = config_seq_allocate(connection, cluster.id).await?;
+    let touched = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
+    outbox_append(connection, cluster.id, version, &touched, true).await?;
+    let object = format!("node/{node}");
+    let said = format!("{}: {}", departure.kind.as_str(), departure.reason);
+    let digest = known.chain.digest();
+    let mut entry =
+        audit(&departure.actor, departure.action, object, Some(cluster.id), digest, &said, departure.call);
+    entry.before_digest = Some(Digest::of(&[&row.node.node_public_key]));
+    entry.organization = row.node.organization;
+    audit_insert(connection, &departure.pen, &entry).await?;
+    Ok(Recorded { known, version: Some(version) })
+}
+
+/// Signs and stores the next record of the chain, about the node of `row`.
+pub async fn write_record(
+    control: &Control,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    known: Known,
+    row: &NodeRow,
+    kind: RevocationKind,
+    reason: &str,
+) -> Result<Known, Failure> {
+    let dev = control.installation.facts.dev;
+    let revocation = Revocation {
+        kind,
+        node: row.node.node,
+        key: KeyId::of(&row.node.node_public_key),
+        generation: row.key_generation,
+        reason: reason.to_owned(),
+    };
+    let now = control.clock.now().wall;
+    let record =
+        known.chain.sign_next(&revocation, &cluster.chain, &cluster.authority, &critical(dev), now)?;
+    let next = known.with_records(cluster, dev, &[&record])?;
+    revocation_insert(connection, cluster.id, next.chain.sequence(), &record).await?;
+    Ok(next)
+}

@@ -1,0 +1,179 @@
+//! The chain of revocations as this replica knows it, and how it reads the database's.
+//!
+//! Owns what was verified, and the comparison with this replica's floor. Refuses to trust a row: what
+//! is not in the signed chain did not happen, and what this replica has seen signed cannot go away.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rap_authority::{Floor, FloorOf, known_features};
+use rap_contract::{Reject, RevocationChain};
+use rap_store::{NodeRow, PgConnection, REVOCATIONS_MOST, RevocationRow, revocations_from};
+use rap_types::{IdentityStatus, KeyId, Reason};
+
+use crate::clusters::Cluster;
+use crate::control::Control;
+use crate::grpc::Failure;
+
+/// A verified chain with the bytes of its last record.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The chain.
+    pub chain: Arc<RevocationChain>,
+    last: Vec<u8>,
+}
+
+/// The longest chain this process verified, of one cluster.
+#[derive(Debug, Default)]
+pub struct Revocations(Mutex<Known>);
+
+impl Revocations {
+    /// What is known now. Take it before the transaction that reads on from it: then the transaction
+    /// sees at least this much, unless the database went back.
+    pub fn known(&self) -> Known {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn learn(&self, next: Known) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if next.chain.sequence() > known.chain.sequence() {
+            *known = next;
+        }
+    }
+}
+
+impl Known {
+    /// Position to read from: the last known record is read again, to see that it is still there.
+    pub fn from(&self) -> u64 {
+        self.chain.sequence().max(1)
+    }
+
+    /// This with the database's rows from [`Self::from`] on.
+    ///
+    /// # Errors
+    /// `floor.rollback`, `floor.equivocation` if the last known record is gone or another; those of the
+    /// chain.
+    pub fn with_rows(&self, cluster: &Cluster, dev: bool, rows: &[RevocationRow]) -> Result<Self, Reject> {
+        let new = match (self.chain.sequence(), rows) {
+            (0, rows) => rows,
+            (_, []) => return Err(Reject::new(Reason::FloorRollback, "revocations")),
+            (_, [first, rest @ ..]) if first.record == self.last => rest,
+            (_, [_, ..]) => return Err(Reject::new(Reason::FloorEquivocation, "revocations")),
+        };
+        let records: Vec<&[u8]> = new.iter().map(|row| row.record.as_slice()).collect();
+        self.with_records(cluster, dev, &records)
+    }
+
+    /// This with more records at its end.
+    ///
+    /// # Errors
+    /// Those of the chain.
+    pub fn with_records(&self, cluster: &Cluster, dev: bool, records: &[&[u8]]) -> Result<Self, Reject> {
+        let Some(last) = records.last() else { return Ok(self.clone()) };
+        let chain = self.chain.extended(records, &cluster.chain, known_features(dev))?;
+        Ok(Self { chain: Arc::new(chain), last: last.to_vec() })
+    }
+}
+
+impl Control {
+    /// The chain of revocations as `connection` sees it, read on from `known` and not below the floor.
+    ///
+    /// # Errors
+    /// `floor.rollback`, `floor.equivocation`, those of the chain: all of them are alarms.
+    pub async fn revocations(
+        &self,
+        connection: &mut PgConnection,
+        cluster: &Cluster,
+        known: &Known,
+    ) -> Result<Known, Failure> {
+        let mut next = known.clone();
+        loop {
+            let rows = revocations_from(connection, cluster.id, next.from(), REVOCATIONS_MOST).await?;
+            next = self.judge_revocations(cluster, &next, &rows)?;
+            if rows.len() < REVOCATIONS_MOST as usize {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// As [`Self::revocations`], for rows that were read already.
+    pub fn judge_revocations(
+        &self,
+        cluster: &Cluster,
+        known: &Known,
+        rows: &[RevocationRow],
+    ) -> Result<Known, Failure> {
+        let judged = known
+            .with_rows(cluster, self.installation.facts.dev, rows)
+            .and_then(|next| self.check_floor(cluster, &next.chain).map(|()| next));
+        judged.map_err(|reject| {
+            self.alarm(reject.reason, &format!("revocations of cluster {}: {}", cluster.id, reject.what));
+            reject.into()
+        })
+    }
+
+    fn check_floor(&self, cluster: &Cluster, chain: &RevocationChain) -> Result<(), Reject> {
+        let floors = self.floors.current().unwrap_or_default();
+        let Some(floor) = floors.of(FloorOf::Revocations(cluster.id)) else { return Ok(()) };
+        match chain.digest_at(floor.sequence) {
+            None => Err(Reject::new(Reason::FloorRollback, "shorter than what this replica has seen")),
+            Some(digest) if digest != floor.digest => {
+                Err(Reject::new(Reason::FloorEquivocation, "another record than this replica has seen"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Makes a verified, committed chain the one in force here: the floor is on disk and every
+    /// certificate it revokes is refused when this returns.
+    pub async fn learn_revocations(&self, cluster: &Cluster, next: Known) -> Result<(), Failure> {
+        if let Some(digest) = next.chain.digest() {
+            let floor = Floor { sequence: next.chain.sequence(), digest };
+            match self.floors.raise(FloorOf::Revocations(cluster.id), floor).await {
+                // Another task learned a longer chain meanwhile.
+                Err(failure) if failure.reason == Reason::FloorRollback => {}
+                raised => raised?,
+            }
+        }
+        cluster.revocations.learn(next);
+        let revoked = cluster.revocations.known().chain.revoked();
+        cluster.announce(&self.installation.facts, &self.trust, revoked);
+        Ok(())
+    }
+
+    /// Reads what was just committed, puts it in force here, and tells the other replicas.
+    pub async fn revoked(&self, cluster: &Cluster) -> Result<(), Failure> {
+        let known = cluster.revocations.known();
+        let mut transaction = self.store.system().begin().await?;
+        let next = self.revocations(&mut transaction, cluster, &known).await?;
+        drop(transaction);
+        self.learn_revocations(cluster, next).await?;
+        self.changed(cluster).await;
+        Ok(())
+    }
+
+    /// Whether the node behind a row is a member, by the row and by the chain.
+    ///
+    /// # Errors
+    /// `node.revoked`, `node.unknown`; `row.tampered`, with an alarm, if row and chain contradict.
+    pub fn require_member(&self, row: &NodeRow, chain: &RevocationChain) -> Result<(), Failure> {
+        let node = row.node.node;
+        let key = KeyId::of(&row.node.node_public_key);
+        let revoked = || Failure::new(Reason::NodeRevoked, "the node's key was revoked");
+        match row.identity_status {
+            IdentityStatus::Active | IdentityStatus::Draining
+                if chain.admits(node, &key, row.key_generation) =>
+            {
+                Ok(())
+            }
+            IdentityStatus::Active | IdentityStatus::Draining => {
+                let text = format!("node {node} is a member by its row, and the revocations do not admit it");
+                self.alarm(Reason::RowTampered, &text);
+                let gone = chain.gone(node).is_some() || chain.bars(&key);
+                Err(if gone { revoked() } else { Failure::new(Reason::RowTampered, "node") })
+            }
+            IdentityStatus::Revoked => Err(revoked()),
+            IdentityStatus::Left => Err(Failure::new(Reason::NodeUnknown, "the node left this cluster")),
+            IdentityStatus::Pending => Err(Failure::new(Reason::NodeUnknown, "no such node in this cluster")),
+        }
+    }
+}

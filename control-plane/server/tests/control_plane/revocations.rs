@@ -1,0 +1,267 @@
+//! Revoked nodes are out at every door, and the database cannot bring them back.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use rap_contract::peer_slot;
+use rap_types::{NodeId, Reason};
+use rap_wire::v1;
+use v1::control_message::Body;
+
+use crate::host::{Host, NodeStream, hello};
+use crate::world::{World, reason};
+
+/// The trust chunk of an update, if it brings one.
+fn trust(update: &v1::SnapshotUpdate) -> Option<v1::TrustChunk> {
+    update.chunks.iter().find_map(|chunk| match v1::Chunk::decode(chunk.as_slice()).unwrap().body {
+        Some(v1::chunk::Body::Trust(trust)) => Some(trust),
+        _ => None,
+    })
+}
+
+/// Waits for an update and acknowledges it with the leaf that the world serves.
+async fn follow(world: &World, stream: &mut NodeStream, node: NodeId) -> v1::SnapshotUpdate {
+    let update = stream.update().await;
+    let leaf = world.running.control.clusters.named("prod").unwrap().feed.newest().unwrap().leaf_hash(node);
+    let ack = v1::SnapshotAck { leaf_hash: leaf.unwrap().to_vec(), ..Default::default() };
+    stream.say(v1::node_message::Body::Ack(ack)).await;
+    update
+}
+
+/// The refusal that ends a stream.
+async fn end_of(stream: &mut NodeStream) -> Reason {
+    loop {
+        if let Err(status) = stream.next().await {
+            return reason(status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_node_is_out_at_every_replica_and_every_door() {
+    let mut world = World::dev().await;
+    let second = world.replica().await;
+    world.cluster("prod").await;
+    let token = world.token("prod", 9, true).await;
+    let (one, two) = (Host::new(&token, "one"), Host::new(&token, "two"));
+    let (lost, kept) = (one.enrol(&world).await, two.enrol(&world).await);
+    let (slot, _) = one.certificate(&world, &lost).await.unwrap();
+    let (kept_slot, _) = two.certificate(&world, &kept).await.unwrap();
+    let mut peer = two.stream(&world, &kept_slot, hello()).await;
+    follow(&world, &mut peer, kept.node).await;
+    // The lost node is at the other replica, which has to hear of it.
+    let first = world.through(second);
+    let mut stream = one.stream(&world, &slot, hello()).await;
+    stream.update().await;
+    let second = world.through(first);
+
+    let answer = world.revoke("one", false).await.unwrap();
+    assert!(!answer.already);
+    assert_eq!(answer.revocation_sequence, 1);
+    let node = answer.node.unwrap();
+    assert_eq!((node.identity_status.as_str(), node.revocation.as_str()), ("revoked", "banned"));
+    let update = peer.update().await;
+    assert_eq!(update.slots_removed, [peer_slot(lost.node)]);
+    let told = trust(&update).unwrap();
+    assert_eq!(told.revocation_sequence, 1);
+    let revoked: Vec<_> = told.revoked.iter().map(|one| (one.node_id.clone(), one.key_generation)).collect();
+    assert_eq!(revoked, [(lost.node.to_vec(), 1)]);
+    assert_eq!(end_of(&mut stream).await, Reason::NodeRevoked);
+
+    // No certificate, no connection, no request, at once and everywhere.
+    assert_eq!(reason(one.certificate(&world, &lost).await.unwrap_err()), Reason::NodeRevoked);
+    assert!(one.is_refused(&world, &slot).await);
+    assert_eq!(reason(one.join(&world).await.unwrap_err()), Reason::NodeRevoked);
+    let another = world.token("prod", 1, true).await;
+    let returning = Host { token: Host::new(&another, "x").token, ..one };
+    assert_eq!(reason(returning.join(&world).await.unwrap_err()), Reason::NodeRevoked);
+    let first = world.through(second);
+    assert!(returning.is_refused(&world, &slot).await);
+    assert_eq!(reason(returning.certificate(&world, &lost).await.unwrap_err()), Reason::NodeRevoked);
+
+    // Again is the same answer, by id, and says nothing new.
+    let again = world.revoke(&lost.node.to_string(), true).await.unwrap();
+    assert!(again.already);
+    assert_eq!((again.revocation_sequence, again.node.unwrap().revocation), (1, "banned".to_owned()));
+    first.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn unknown_nodes_and_other_clusters_are_named_precisely() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    world.cluster("test").await;
+    let host = Host::new(&world.token("test", 1, true).await, "one").enrol(&world).await;
+    for (node, text) in [
+        ("nobody".to_owned(), "no present node has this name; gone ones go by id"),
+        (host.node.to_string(), "the node belongs to another cluster"),
+        (NodeId::from_bytes([9; 16]).to_string(), "no node has this id"),
+    ] {
+        let refusal = rap_runtime::Refusal::from(&world.revoke(&node, false).await.unwrap_err());
+        assert_eq!((refusal.reason, refusal.message.as_str()), (Reason::NodeUnknown, text));
+    }
+    world.stop().await;
+}
+
+/// Waits until the newest version of the rows is published.
+async fn settled(world: &World) {
+    let request = v1::ClusterRef { cluster: "prod".into() };
+    let version =
+        world.admin().await.cluster_show(world.request(request)).await.unwrap().into_inner().version;
+    let cluster = world.running.control.clusters.named("prod").unwrap();
+    let mut versions = cluster.feed.follow();
+    let is_out =
+        versions.wait_for(|newest| newest.as_ref().is_some_and(|newest| newest.order.version.0 >= version));
+    tokio::time::timeout(Duration::from_secs(10), is_out).await.unwrap().unwrap();
+}
+
+/// Alarms of this reason within ten seconds, or none.
+async fn alarmed(world: &World, reason: Reason) -> bool {
+    let seen = async {
+        while world.running.control.metrics.alarms(reason) == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), seen).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_row_made_a_member_again_in_sql_alarms_and_nothing_new_is_signed() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let token = world.token("prod", 9, true).await;
+    let (one, two) = (Host::new(&token, "one"), Host::new(&token, "two"));
+    let (lost, kept) = (one.enrol(&world).await, two.enrol(&world).await);
+    world.revoke("one", true).await.unwrap();
+    settled(&world).await;
+    let (slot, _) = two.certificate(&world, &kept).await.unwrap();
+    let mut stream = two.stream(&world, &slot, hello()).await;
+    follow(&world, &mut stream, kept.node).await;
+    let served = world.running.control.clusters.named("prod").unwrap();
+    let before = served.feed.newest().unwrap();
+
+    // Also with the generation that would follow.
+    let text = "UPDATE nodes SET identity_status = 'active', key_generation = key_generation + 1 \
+                WHERE identity_status = 'revoked'; UPDATE clusters SET config_seq = config_seq + 1";
+    world.database.as_ref().unwrap().tamper_all(&["nodes", "clusters"], text).await;
+    assert_eq!(reason(one.certificate(&world, &lost).await.unwrap_err()), Reason::NodeRevoked);
+    assert!(alarmed(&world, Reason::RowTampered).await);
+    // Nodes get the last good version, signed again, and never the one that the rows ask for.
+    let mut refreshed = 0;
+    while refreshed < 2 {
+        match stream.next().await.unwrap() {
+            Body::Head(_) => refreshed += 1,
+            Body::Update(_) => panic!("a version was made of tampered rows"),
+            _ => {}
+        }
+    }
+    let after = served.feed.newest().unwrap();
+    assert_eq!(after.order.durable(), before.order.durable());
+    assert!(after.order.refresh > before.order.refresh);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_chain_shorter_than_this_replica_has_seen_stops_new_versions_also_after_a_restart() {
+    let mut world = World::dev().await;
+    world.cluster("prod").await;
+    let token = world.token("prod", 9, true).await;
+    for name in ["one", "two", "three"] {
+        Host::new(&token, name).enrol(&world).await;
+    }
+    world.revoke("one", false).await.unwrap();
+    world.revoke("two", true).await.unwrap();
+    settled(&world).await;
+    let before = world.running.control.clusters.named("prod").unwrap().feed.newest().unwrap();
+    let database = world.database.as_ref().unwrap();
+    database.tamper("node_revocations", "DELETE FROM node_revocations WHERE sequence = 2").await;
+    assert_eq!(reason(world.revoke("three", false).await.unwrap_err()), Reason::FloorRollback);
+    database.tamper("clusters", "UPDATE clusters SET config_seq = config_seq + 1").await;
+    assert!(alarmed(&world, Reason::FloorRollback).await);
+    let refreshed = async {
+        let served = world.running.control.clusters.named("prod").unwrap();
+        let mut versions = served.feed.follow();
+        let newer = versions.wait_for(|newest| newest.as_ref().is_some_and(|one| one.order > before.order));
+        newer.await.unwrap().clone().unwrap().order.durable()
+    };
+    let order = tokio::time::timeout(Duration::from_secs(15), refreshed).await.unwrap();
+    assert_eq!(order, before.order.durable(), "the last good head is signed again, and nothing else");
+
+    let restarted = world.replica().await;
+    world.through(restarted).stop().await;
+    assert!(alarmed(&world, Reason::FloorRollback).await);
+    let host = Host::new(&token, "four");
+    assert_eq!(reason(host.join(&world).await.unwrap_err()), Reason::FloorRollback);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_forged_or_altered_record_is_refused() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let token = world.token("prod", 9, true).await;
+    Host::new(&token, "one").enrol(&world).await;
+    Host::new(&token, "two").enrol(&world).await;
+    world.revoke("one", true).await.unwrap();
+    let text = "UPDATE node_revocations SET record = set_byte(record, 90, 255 - get_byte(record, 90))";
+    world.database.as_ref().unwrap().tamper("node_revocations", text).await;
+    assert_eq!(reason(world.revoke("two", false).await.unwrap_err()), Reason::FloorEquivocation);
+    let mut world = world;
+    let restarted = world.replica().await;
+    world.through(restarted).stop().await;
+    assert_eq!(reason(world.revoke("two", false).await.unwrap_err()), Reason::SignatureInvalid);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_goes_with_every_node_it_admitted_and_every_request_that_waits() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let (token, other) = (world.token("prod", 9, true).await, world.token("prod", 9, true).await);
+    let manual = world.token("prod", 9, false).await;
+    Host::new(&token, "one").enrol(&world).await;
+    Host::new(&token, "two").enrol(&world).await;
+    Host::new(&other, "three").enrol(&world).await;
+    let waiting = Host::new(&manual, "four");
+    let (asked, _) = waiting.join(&world).await.unwrap();
+    let revoke = |token: &v1::TokenCreateAnswer| v1::TokenRevokeRequest {
+        token_id: token.token.clone().unwrap().token_id,
+        with_nodes: true,
+        reason: "leaked".into(),
+    };
+    let answer = world.admin().await.token_revoke(world.request(revoke(&token))).await.unwrap().into_inner();
+    assert_eq!((answer.nodes_revoked.len(), answer.state.as_str()), (2, "revoked"));
+    let list = v1::NodeListRequest { cluster: "prod".into(), pending: false };
+    let nodes = world.admin().await.node_list(world.request(list)).await.unwrap().into_inner().nodes;
+    let mut states: Vec<_> =
+        nodes.iter().map(|node| (node.name.as_str(), node.revocation.as_str())).collect();
+    states.sort_unstable();
+    assert_eq!(states, [("one", "evicted"), ("three", ""), ("two", "evicted")]);
+    let late = Host::new(&token, "late");
+    assert_eq!(reason(late.join(&world).await.unwrap_err()), Reason::TokenRevoked);
+
+    world.admin().await.token_revoke(world.request(revoke(&manual))).await.unwrap();
+    assert_eq!(waiting.poll(&world, &asked.request_id).await.unwrap().state, "denied");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_chain_that_operators_get_verifies_from_the_installation_on() {
+    use rap_contract::{AuthorityChain, FEATURE_DEV, RevocationChain, RevocationKind};
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let host = Host::new(&world.token("prod", 1, true).await, "one").enrol(&world).await;
+    world.revoke("one", true).await.unwrap();
+    let request = v1::RevocationListRequest { cluster: "prod".into(), after: 0 };
+    let answer = world.membership().await.revocation_list(world.request(request)).await.unwrap().into_inner();
+    let facts = &world.running.control.installation.facts;
+    let cluster = world.running.control.clusters.named("prod").unwrap().id;
+    let features = [FEATURE_DEV];
+    let authority =
+        AuthorityChain::verify(&answer.authority_records, &facts.authority, facts.id, cluster, &features);
+    let chain = RevocationChain::verify(&answer.records, &authority.unwrap(), &features).unwrap();
+    assert_eq!(chain.gone(host.node), Some(RevocationKind::Evicted));
+    assert_eq!((answer.sequence, answer.digest), (1, chain.digest().unwrap().to_vec()));
+    world.stop().await;
+}

@@ -1,0 +1,49 @@
+//! The signed chain of revocations of each cluster, append-only.
+
+use rap_types::ClusterId;
+use sqlx::PgConnection;
+
+use crate::StoreError;
+use crate::columns::{counter, statements, unsigned};
+
+/// One link as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationRow {
+    /// Position in the chain, from 1.
+    pub sequence: u64,
+    /// Encoded envelope.
+    pub record: Vec<u8>,
+}
+
+statements! {
+    REVOCATION_INSERT = "INSERT INTO node_revocations (cluster_id, sequence, record) VALUES ($1, $2, $3)";
+    REVOCATIONS_FROM = "SELECT sequence, record FROM node_revocations \
+        WHERE cluster_id = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
+}
+
+/// Adds the link `sequence`. Positions are unique: of two writers at one position one fails.
+pub async fn revocation_insert(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    sequence: u64,
+    record: &[u8],
+) -> Result<(), StoreError> {
+    let query = sqlx::query(REVOCATION_INSERT).bind(cluster.uuid()).bind(counter("sequence", sequence)?);
+    query.bind(record).execute(connection).await?;
+    Ok(())
+}
+
+/// Links from position `from` on, in order, at most `limit`.
+pub async fn revocations_from(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<RevocationRow>, StoreError> {
+    let query = sqlx::query(REVOCATIONS_FROM).bind(cluster.uuid()).bind(counter("sequence", from)?);
+    let rows = query.bind(i64::from(limit)).fetch_all(connection).await?;
+    let read = |row: &sqlx::postgres::PgRow| {
+        Ok(RevocationRow { sequence: unsigned(row, "sequence")?, record: sqlx::Row::try_get(row, "record")? })
+    };
+    rows.iter().map(read).collect()
+}
