@@ -321,7 +321,43 @@ class Smoke:
         self.healthy("control-1")
         return "control-1 stopped: every agent went on at control-2, and the overlay did not notice"
 
+    def backup_restore(self):
+        create = ["rap-control-plane", "backup", "create", "--json", "--out", "/var/lib/rap/control-plane"]
+        made = json.loads(self.inside("control-1", *create).stdout.strip().splitlines()[-1])
+        before = {agent: self.with_snapshot(agent)["active"] for agent in AGENTS}
+        self.rapctl("node", "update", "agent-2", "--cluster", "prod", "--tags", "after-the-backup")
+        for agent in AGENTS:
+            until(f"{agent} has what came after", lambda agent=agent: self.beyond(agent, before[agent]))
+        lost = time.monotonic()
+        run(["docker", "stop", "-t", "10", *(self.container(control) for control in CONTROLS)])
+        self.compose("rm", "-s", "-f", "postgres")
+        self.names.pop("postgres")
+        run(["docker", "volume", "rm", f"{PROJECT}_postgres"])
+        self.start("postgres")
+        self.healthy("postgres")
+        restore = ["rap-control-plane", "backup", "restore", "--json", made["file"]]
+        back = self.compose("run", "--rm", "--no-deps", "-T", "control-1", *restore, timeout=180)
+        back = json.loads(back.stdout.strip().splitlines()[-1])
+        incarnation = back["clusters"][0]["incarnation"]
+        run(["docker", "start", *(self.container(control) for control in CONTROLS)])
+        self.healthy(*CONTROLS)
+        for agent in AGENTS:
+            def renewed(agent=agent):
+                status = self.with_snapshot(agent)
+                return status if status and status["active"]["incarnation"] == incarnation else None
+            until(f"{agent} accepts the new incarnation", renewed)
+        ms = round((time.monotonic() - lost) * 1000)
+        self.inside("agent-1", "ping", "-c", "3", "-i", "0.2", "-W", "5", self.addresses["agent-2"][0])
+        self.rapctl("login", "https://control-1:8443", "--key", "act.owner.key")
+        tags = self.shown("node", "show", "agent-2", "--cluster", "prod")["tags"]
+        expect(tags == [], f"rows of after the backup: {tags}")
+        return f"{made['rows']} rows, {made['bytes']} bytes; every agent in incarnation {incarnation} {ms} ms after the loss"
+
     # --- looks
+
+    def beyond(self, agent, active):
+        now = self.with_snapshot(agent)
+        return now and now["active"]["sequence"] > active["sequence"] or None
 
     def connected(self, agent, at=""):
         control = self.status(agent)["control"]
@@ -332,7 +368,7 @@ class Smoke:
         return status if status["active"] and status["control"]["connected"] else None
 
     STEPS = ["fresh_install", "first_owner", "cluster", "signed_token", "real_enrollment", "approval", "bootstrap_polling",
-             "pin_persistence", "heartbeat", "verified_snapshot", "overlay_ping", "far_end_echo", "replica_lost"]
+             "pin_persistence", "heartbeat", "verified_snapshot", "overlay_ping", "far_end_echo", "replica_lost", "backup_restore"]
 
 
 def code(done):

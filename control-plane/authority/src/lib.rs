@@ -5,6 +5,7 @@
 
 mod admission;
 mod audit;
+mod backup;
 mod bootstrap;
 mod cluster;
 mod custody;
@@ -23,6 +24,7 @@ mod token_row;
 
 pub use admission::{AdmittedGrants, GrantVerifier, StoredGrant};
 pub use audit::AuditKey;
+pub use backup::BackupKey;
 pub use bootstrap::{CONTRACT_LIFE, ContractTerms, sign_contract};
 pub use cluster::{
     ClusterOrder, ClusterTiming, LONGEST_FRESH, LONGEST_LEAF, NewCluster, check_name, create_cluster,

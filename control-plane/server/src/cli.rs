@@ -1,4 +1,4 @@
-//! The command line: `init | serve | check | migrate | config`.
+//! The command line: `init | serve | check | migrate | backup | config`.
 //!
 //! Owns what is printed and the exit code. Refuses to own what the commands do.
 
@@ -12,6 +12,7 @@ use rap_store::{migrate_down, migrate_up, migration_applied, newest_migration};
 use rap_types::Reason;
 use serde_json::json;
 
+use crate::backup::{self, BackupCommand};
 use crate::config::{Config, Layers, Problem, Raw};
 use crate::database::Database;
 use crate::datadir::DataDir;
@@ -53,6 +54,9 @@ enum Command {
         #[arg(long, value_name = "N")]
         down_to: Option<i64>,
     },
+    /// Make, check or put back a backup
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Print the configuration
     Config {
         #[command(flatten)]
@@ -67,7 +71,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Settings {
+pub(crate) struct Settings {
     /// Configuration file [default: /etc/rap/control-plane.toml if it exists]
     #[arg(long, env = "RAP_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -76,7 +80,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn resolve(self) -> Result<(Config, Layers), Fault> {
+    pub(crate) fn resolve(self) -> Result<(Config, Layers), Fault> {
         let (layers, mut problems) = Layers::read(self.raw, self.config.as_deref());
         match Config::resolve(&layers.raw) {
             Ok(config) if problems.is_empty() => return Ok((config, layers)),
@@ -107,6 +111,7 @@ pub async fn main() -> ExitCode {
         Command::Serve { settings } => run_serve(settings).await,
         Command::Check { settings } => run_check(settings),
         Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
+        Command::Backup(command) => backup::run(command).await,
         Command::Config { settings, effective, json } => run_config(settings, effective, json),
     };
     match outcome {
@@ -224,7 +229,7 @@ fn run_config(settings: Settings, effective: bool, as_json: bool) -> Result<(), 
     Ok(())
 }
 
-fn start_log(config: &Config) -> Result<(), Fault> {
+pub(crate) fn start_log(config: &Config) -> Result<(), Fault> {
     let format = if config.log_json { LogFormat::Json } else { LogFormat::Text };
     telemetry::init(format, &config.log).map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))
 }

@@ -6,6 +6,8 @@ use rap_runtime::{Fault, Secret};
 use rap_store::postgres::{EmbeddedPostgres, EmbeddedSettings};
 use rap_store::{DatabaseTarget, PoolSettings, Store, migrate_up};
 
+use rap_types::Reason;
+
 use crate::config::{self, Config};
 
 /// A database that answers.
@@ -36,6 +38,19 @@ impl Database {
         let target = DatabaseTarget::from_urls(url.expose_text().unwrap_or_default(), None, None)
             .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
         Ok(Self { target, embedded: None })
+    }
+
+    /// As [`Self::open`], or where another process already serves from the same data directory, its
+    /// private server.
+    pub async fn open_or_join(config: &Config) -> Result<Self, Fault> {
+        match Self::open(config).await {
+            Err(fault) if fault.reason == Reason::StateLocked => {
+                let target = DatabaseTarget::embedded_elsewhere(&EmbeddedSettings::new(&config.data_dir));
+                let target = target.map_err(|error| Fault::new(error.reason(), chain(&error)))?;
+                Ok(Self { target, embedded: None })
+            }
+            opened => opened,
+        }
     }
 
     /// Applies missing migrations and opens the pools, unless a role could step outside its policies.

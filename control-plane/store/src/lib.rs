@@ -5,6 +5,7 @@
 //! judges a caller. Every method runs inside a connection or transaction of the caller, so that a
 //! handler commits its change, the outbox row and the audit row together or not at all.
 
+mod backup;
 mod columns;
 mod doorbell;
 mod error;
@@ -17,9 +18,12 @@ mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use backup::{Dump, Restore};
 pub use doorbell::{Doorbell, Ring, doorbell_ring};
 pub use error::StoreError;
-pub use migrate::{MigrationError, migrate_down, migrate_up, migration_applied, newest_migration};
+pub use migrate::{
+    MigrationError, migrate_down, migrate_to, migrate_up, migration_applied, newest_migration,
+};
 pub use pool::{AppPool, DatabaseTarget, PoolSettings, Store, SystemPool};
 pub use retry::{Runs, Transient};
 pub use roles::{DatabaseRole, RoleError, check_role};
@@ -42,6 +46,7 @@ pub use tables::operators::*;
 pub use tables::organizations::*;
 pub use tables::outbox::*;
 pub use tables::planner_read::*;
+pub use tables::restores::*;
 pub use tables::revocations::*;
 pub use tables::tokens::*;
 

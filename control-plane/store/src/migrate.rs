@@ -77,6 +77,17 @@ pub async fn migrate_up(target: &DatabaseTarget) -> Result<(), MigrationError> {
     Ok(outcome?)
 }
 
+/// Applies what is missing up to `version`, so that rows of that version fit.
+pub async fn migrate_to(target: &DatabaseTarget, version: i64) -> Result<(), MigrationError> {
+    if version > newest_migration() {
+        return Err(MigrationError::Unknown(version));
+    }
+    let owner = owner(target);
+    let outcome = MIGRATOR.run_to(version, &owner).await;
+    owner.close().await;
+    Ok(outcome?)
+}
+
 /// Undoes every migration above `version`; 0 undoes all. Data in dropped tables is gone.
 pub async fn migrate_down(target: &DatabaseTarget, version: i64) -> Result<(), MigrationError> {
     let owner = owner(target);

@@ -13,7 +13,7 @@ use sqlx::{PgPool, PgTransaction};
 
 use crate::StoreError;
 use crate::columns::statements;
-use crate::postgres::EmbeddedPostgres;
+use crate::postgres::{EmbeddedPostgres, EmbeddedSettings, PostgresError};
 use crate::roles::{DatabaseRole, RoleError, check_role};
 
 /// Where the database is, once per role. Prints nothing: URLs carry passwords.
@@ -33,6 +33,16 @@ impl DatabaseTarget {
             app: options(DatabaseRole::App),
             system: options(DatabaseRole::System),
         }
+    }
+
+    /// The private server of a data directory that another process serves from.
+    pub fn embedded_elsewhere(settings: &EmbeddedSettings) -> Result<Self, PostgresError> {
+        let options = |role: DatabaseRole| EmbeddedPostgres::options_of_running(settings, role.name());
+        Ok(Self {
+            owner: options(DatabaseRole::Owner)?,
+            app: options(DatabaseRole::App)?,
+            system: options(DatabaseRole::System)?,
+        })
     }
 
     /// A server somebody else runs. `owner` names the role that owns the tables. A URL that is not

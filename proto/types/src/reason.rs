@@ -174,6 +174,7 @@ reasons! {
     AuthorityDevRefused "authority.dev_refused" FailedPrecondition VerificationFailed false "Signed by a development installation; start the agent in dev mode to accept it."
     AuthorityModeFixed "authority.mode_fixed" FailedPrecondition same false "A data directory keeps the authority mode it was made with."
     AuthorityDevAddress "authority.dev_address" FailedPrecondition Usage false "Development mode binds only loopback, private or ULA addresses."
+    BackupAltered "backup.altered" DataLoss same false "The backup is damaged, was altered, or was made under another secret key."
     RowTampered "row.tampered" DataLoss same false "A database row disagrees with what was signed."
     PlannerDivergence "planner.divergence" DataLoss same false "Two replicas computed different heads for one version."
     // floors of a replica

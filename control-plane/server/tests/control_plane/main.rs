@@ -1,6 +1,7 @@
 //! The whole control plane over real TLS and a real PostgreSQL.
 
 mod activation;
+mod backup;
 mod disk;
 mod enrollment;
 mod host;

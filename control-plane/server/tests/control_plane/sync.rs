@@ -15,7 +15,7 @@ use crate::host::{Host, NodeStream, hello};
 use crate::world::{World, reason};
 
 /// What an agent keeps: enough to verify an update as rap-trust does.
-struct Kept {
+pub struct Kept {
     node: NodeId,
     keys: rap_contract::KeySet,
     manifest: Manifest,
@@ -23,7 +23,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(bootstrap: &rap_contract::VerifiedBootstrap) -> Self {
+    pub fn new(bootstrap: &rap_contract::VerifiedBootstrap) -> Self {
         Self {
             node: bootstrap.node,
             keys: bootstrap.chain.keys::<v1::ClusterHead>(),
@@ -38,7 +38,7 @@ impl Kept {
     }
 
     /// Applies an update and verifies the whole snapshot.
-    fn apply(&mut self, update: &v1::SnapshotUpdate) -> VerifiedSnapshot {
+    pub fn apply(&mut self, update: &v1::SnapshotUpdate) -> VerifiedSnapshot {
         let base = if update.full { Manifest::new() } else { self.manifest.clone() };
         self.manifest = base.apply(&update.slots_set, &update.slots_removed).unwrap();
         for chunk in &update.chunks {
@@ -55,7 +55,7 @@ impl Kept {
     }
 }
 
-async fn acknowledge(stream: &NodeStream, snapshot: &VerifiedSnapshot) {
+pub async fn acknowledge(stream: &NodeStream, snapshot: &VerifiedSnapshot) {
     let order = snapshot.head().order;
     let ack = v1::SnapshotAck {
         leaf_hash: snapshot.leaf_hash().to_vec(),

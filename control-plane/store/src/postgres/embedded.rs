@@ -126,12 +126,19 @@ impl EmbeddedPostgres {
 
     /// How to connect to database `rap` as the database role `role`.
     pub fn connect_options(&self, role: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(&self.installed.socket_directory)
-            .port(5432)
-            .ssl_mode(PgSslMode::Disable)
-            .username(role)
-            .database(DATABASE)
+        options_at(&self.installed.socket_directory, role)
+    }
+
+    /// How to connect to the server that another process runs from this data directory. Says nothing
+    /// of whether one does.
+    pub fn options_of_running(
+        settings: &EmbeddedSettings,
+        role: &str,
+    ) -> Result<PgConnectOptions, PostgresError> {
+        let data_dir = settings.data_dir.as_path();
+        let data_dir = data_dir.canonicalize().map_err(PostgresError::io("resolve", data_dir))?;
+        let account = Account::resolve(&settings.account)?;
+        Ok(options_at(&socket::socket_directory(&data_dir, &account)?, role))
     }
 
     /// Major version of the server.
@@ -162,6 +169,15 @@ impl EmbeddedPostgres {
         self.postmaster.stop().await;
         self.state.send_replace(PostgresState::Stopped);
     }
+}
+
+fn options_at(socket_directory: &Path, role: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket_directory)
+        .port(5432)
+        .ssl_mode(PgSslMode::Disable)
+        .username(role)
+        .database(DATABASE)
 }
 
 /// Starts the server. Processes of a server that was killed hold its shared memory for a moment

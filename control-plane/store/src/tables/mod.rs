@@ -19,5 +19,6 @@ pub(crate) mod operators;
 pub(crate) mod organizations;
 pub(crate) mod outbox;
 pub(crate) mod planner_read;
+pub(crate) mod restores;
 pub(crate) mod revocations;
 pub(crate) mod tokens;

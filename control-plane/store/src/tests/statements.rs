@@ -6,6 +6,7 @@ use crate::tables as t;
 use crate::testing::TestDatabase;
 
 const ALL: &[&[(&str, &str)]] = &[
+    crate::backup::STATEMENTS,
     crate::doorbell::STATEMENTS,
     crate::migrate::STATEMENTS,
     crate::pool::STATEMENTS,
@@ -26,6 +27,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::organizations::STATEMENTS,
     t::outbox::STATEMENTS,
     t::revocations::STATEMENTS,
+    t::restores::STATEMENTS,
     t::tokens::STATEMENTS,
 ];
 

@@ -1,0 +1,159 @@
+//! `backup restore`: an empty database becomes the installation again, as a new life of every cluster.
+//!
+//! Owns what a restore must change so that nothing rolls back: incarnations rise above everything that
+//! was ever signed, tokens whose uses went back are revoked, nobody is logged in.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use rap_authority::{AuditKey, BackupKey, FloorOf, SealingKey, ids, next_incarnation};
+use rap_contract::KeySet;
+use rap_runtime::{Clock, Fault};
+use rap_store::{
+    AuditPen, Restore, audit_insert, clusters_list, incarnation_raise, restore_insert, token_revoke,
+    tokens_list,
+};
+use rap_types::{Incarnation, InstallationId, Reason, RequestId, Wall};
+
+use super::file::Reader;
+use super::manifest::{ClusterAt, Manifest};
+use super::verify::fill;
+use super::{failed, fault};
+use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
+use crate::database::Database;
+use crate::datadir::{DataDir, root_keys};
+use crate::floors::FloorFile;
+use crate::grpc::{Failure, audit};
+
+/// What was put back.
+#[derive(Debug, serde::Serialize)]
+pub struct Restored {
+    /// `rap.backup.restored.v1`.
+    pub schema: &'static str,
+    /// The installation.
+    pub installation_id: InstallationId,
+    /// When the backup was made.
+    pub created_at_ms: i64,
+    /// Rows in all.
+    pub rows: u64,
+    /// Every cluster with its new incarnation.
+    pub clusters: Vec<ClusterAt>,
+    /// Tokens that were still valid and are revoked now.
+    pub tokens_revoked: u64,
+    /// Whether this replica has floors of its own.
+    pub floors_kept: bool,
+}
+
+/// Looks at everything before the database is touched: key, mode, root.
+pub fn prepare(config: &Config, file: &Path) -> Result<(DataDir, Manifest), Fault> {
+    let data = DataDir::of(config);
+    let manifest = Reader::open(file, &BackupKey::of(&data.sealing_key(config)?))?.manifest;
+    if manifest.mode != config.mode.as_str() {
+        let text = format!("the backup is of {} mode; give --authority-mode {0}", manifest.mode);
+        return Err(Fault::new(Reason::AuthorityModeFixed, text));
+    }
+    if data.mode()?.is_some() {
+        data.require_mode(config.mode)?;
+    }
+    let named = config.root_key.is_some() || data.file("product-root.pub").exists();
+    let ids = |keys: &KeySet| keys.ids().collect::<BTreeSet<_>>();
+    if named && ids(&data.roots(config)?) != ids(&root_keys(manifest.product_root.as_bytes())?) {
+        return Err(Fault::new(Reason::KeyUnknown, "the backup belongs to another Product Root"));
+    }
+    Ok((data, manifest))
+}
+
+/// Puts a backup back.
+///
+/// # Errors
+/// `backup.altered`, `resource.exists` for a database that has an installation.
+pub async fn restore(config: &Config, database: &Database, file: &Path) -> Result<Restored, Fault> {
+    let (data, manifest) = prepare(config, file)?;
+    let kek = data.sealing_key(config)?;
+    let mut restore = fill(&database.target, file, &BackupKey::of(&kek)).await?;
+    let now = Clock::new().now().wall;
+    let renewed = renew(&mut restore, &manifest, &kek, now).await.map_err(failed)?;
+    restore.commit().await.map_err(fault)?;
+
+    data.create()?;
+    if !data.file("product-root.pub").exists() {
+        data.write("product-root.pub", manifest.product_root.as_bytes(), 0o644)?;
+    }
+    let floors_kept = lift_floors(&data, &manifest).await?;
+    data.fix_mode(if manifest.mode == "dev" { AuthorityMode::Dev } else { AuthorityMode::Strict })?;
+    if !data.file(SETTINGS_FILE).exists() {
+        data.write_settings(config)?;
+    }
+    Ok(Restored {
+        schema: "rap.backup.restored.v1",
+        installation_id: manifest.installation_id,
+        created_at_ms: manifest.created_at_ms,
+        rows: manifest.tables.iter().map(|table| table.rows).sum(),
+        clusters: renewed.clusters,
+        tokens_revoked: renewed.tokens,
+        floors_kept,
+    })
+}
+
+struct Renewed {
+    clusters: Vec<ClusterAt>,
+    tokens: u64,
+}
+
+async fn renew(
+    restore: &mut Restore,
+    manifest: &Manifest,
+    kek: &SealingKey,
+    now: Wall,
+) -> Result<Renewed, Failure> {
+    let connection = restore.connection();
+    let pen = AuditPen::new(AuditKey::of(kek, [], manifest.installation_id));
+    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    let mut renewed = Renewed { clusters: Vec::new(), tokens: 0 };
+    for row in clusters_list(connection).await? {
+        let (id, stored) = (row.cluster.cluster, row.cluster.incarnation);
+        let incarnation = next_incarnation(stored, now);
+        if !incarnation_raise(connection, id, incarnation).await? {
+            return Err(Failure::new(Reason::ServerInternal, "the incarnation did not rise"));
+        }
+        // Their uses went back with the database: one use would be two.
+        for token in tokens_list(connection, id).await? {
+            if token.revoked_at.is_none() && token.token.expires_at.0 > now.0 {
+                token_revoke(connection, token.token.token).await?;
+                renewed.tokens += 1;
+            }
+        }
+        let reason = format!("restored from a backup; incarnation {stored} becomes {incarnation}");
+        let object = format!("cluster/{id}");
+        let entry = audit("system", "backup.restore", object, Some(id), None, &reason, call);
+        audit_insert(connection, &pen, &entry).await?;
+        renewed.clusters.push(ClusterAt {
+            cluster_id: id,
+            name: row.cluster.name,
+            incarnation: Incarnation(incarnation).0,
+            config_seq: row.config_seq,
+        });
+    }
+    restore_insert(connection, Wall(manifest.created_at_ms), now).await?;
+    Ok(renewed)
+}
+
+/// What this replica has seen signed stays; the backup's floors can only lift it. A replica without
+/// floors gets none from a backup: they would be as old as the backup.
+async fn lift_floors(data: &DataDir, manifest: &Manifest) -> Result<bool, Fault> {
+    let own = FloorFile::open(data.file("floors.json"))?;
+    if !own.exists() {
+        return Ok(false);
+    }
+    let Some(backed) = &manifest.floors else { return Ok(true) };
+    let revocations = backed.revocations.keys().map(|cluster| FloorOf::Revocations(*cluster));
+    for of in [FloorOf::GrantSet, FloorOf::Checkpoint].into_iter().chain(revocations) {
+        let Some(floor) = backed.of(of) else { continue };
+        match own.raise(of, floor).await {
+            Ok(()) => {}
+            Err(failure) if failure.reason == Reason::FloorRollback => {}
+            Err(failure) => return Err(failed(failure)),
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,100 @@
+//! Rows back into an empty database, in one transaction of the tables' owner.
+//!
+//! While it runs, row-level security does not bind the owner and triggers of ours do not fire; what it
+//! writes becomes visible with both in force again, or not at all.
+
+use sqlx::postgres::PgCopyIn;
+use sqlx::{Connection as _, PgConnection};
+
+use super::tables::{Table, connect, sequences, tables};
+use crate::{DatabaseTarget, StoreError, installation_read, roles::DatabaseRole};
+
+/// An open restore. Dropped without [`Self::commit`] it leaves the database as it was.
+#[derive(Debug)]
+pub struct Restore {
+    connection: PgConnection,
+    tables: Vec<Table>,
+}
+
+/// The rows of one table on their way in.
+pub struct TableIn<'c>(PgCopyIn<&'c mut PgConnection>);
+
+impl Restore {
+    /// Begins on a migrated database. Refuses one that has an installation; rows that migrations made
+    /// are removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], those of the database.
+    pub async fn begin(target: &DatabaseTarget) -> Result<Self, StoreError> {
+        let mut connection = connect(target, DatabaseRole::Owner).await?;
+        sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
+        let tables = tables(&mut connection).await?;
+        let mut restore = Self { connection, tables };
+        for table in &restore.tables {
+            made(&mut restore.connection, &table.unlock).await?;
+        }
+        if installation_read(&mut restore.connection).await?.is_some() {
+            return Err(StoreError::Exists { constraint: "installation_authority".to_owned() });
+        }
+        for table in restore.tables.iter().rev() {
+            made(&mut restore.connection, &table.clear).await?;
+        }
+        Ok(restore)
+    }
+
+    /// For the statements that follow the rows.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Opens a table for its rows.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] if the schema has no such table.
+    pub async fn table(&mut self, name: &str) -> Result<TableIn<'_>, StoreError> {
+        let table = self.tables.iter().find(|table| table.name == name).ok_or(StoreError::Absent)?;
+        Ok(TableIn(self.connection.copy_in_raw(&table.copy_in).await?))
+    }
+
+    /// After the last table: sets counters to what the rows have used, so that new rows fit.
+    pub async fn counters(&mut self) -> Result<(), StoreError> {
+        for statement in sequences(&mut self.connection).await? {
+            made(&mut self.connection, &statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts row-level security and triggers back in force, and commits.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        for table in &self.tables {
+            made(&mut self.connection, &table.relock).await?;
+        }
+        sqlx::raw_sql("COMMIT").execute(&mut self.connection).await?;
+        Ok(self.connection.close().await?)
+    }
+}
+
+impl TableIn<'_> {
+    /// Sends a piece of the rows.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.0.send(bytes).await?;
+        Ok(())
+    }
+
+    /// Ends the table; returns how many rows it took.
+    pub async fn finish(self) -> Result<u64, StoreError> {
+        Ok(self.0.finish().await?)
+    }
+
+    /// Gives the table up.
+    pub async fn abort(self) {
+        // The transaction is given up, too.
+        let _ = self.0.abort("given up").await;
+    }
+}
+
+/// Runs a statement that PostgreSQL itself composed from its catalogue.
+async fn made(connection: &mut PgConnection, statement: &str) -> Result<(), StoreError> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(connection).await?;
+    Ok(())
+}
