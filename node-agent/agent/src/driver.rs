@@ -103,8 +103,8 @@ pub struct Driver {
     pub mouths: Mouths,
     /// Clock.
     pub clock: Clock,
-    /// Chain of the membership, for exports.
-    pub chain: (Vec<u8>, Vec<Vec<u8>>),
+    /// Activation manifest of the membership, for exports.
+    pub manifest: Vec<u8>,
     /// Ends of running pings.
     pub pings: mpsc::Sender<PingEnd>,
     /// Other half of `pings`.
@@ -284,7 +284,9 @@ impl Driver {
     fn export(&self) -> Result<Vec<u8>, Fault> {
         let absent = || Fault::new(Reason::SnapshotAbsent, "no verified snapshot yet");
         let snapshot = self.node.snapshot().ok_or_else(absent)?;
-        Ok(encode_export(&self.chain.0, &self.chain.1, snapshot))
+        let records =
+            self.node.acceptor().pinned().chain.envelopes_until(snapshot.head().order.incarnation.0);
+        Ok(encode_export(&self.manifest, &records, snapshot))
     }
 
     /// Carries out what the cores want, in order. A write is waited for: nothing overtakes the disk.

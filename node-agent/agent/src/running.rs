@@ -12,8 +12,8 @@ use rap_runtime::service::Beat;
 use rap_runtime::tls::LeafSlot;
 use rap_runtime::{Clock, Fault, TaskGroup, boot_id};
 use rap_state::{Cache, CacheLimits, MembershipName};
-use rap_trust::Pools;
 use rap_trust::certificate::CertificateSubject;
+use rap_trust::{AuthorityPin, Pools};
 use rap_types::{Capability, Reason};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
@@ -55,8 +55,11 @@ pub async fn start(
     beat: Beat,
 ) -> Result<Started, Fault> {
     let (data, dev) = (config.data_dir.clone(), config.dev);
+    // The operator's pin is of one cluster; further memberships are in others.
+    let pin = if name == config.membership { config.pin.clone() } else { AuthorityPin::default() };
     let (membership, leaf_store, place) = blocking(move || {
         let membership = Membership::open(&data, &name, dev)?;
+        pin.check_chain(&membership.chain).map_err(refused)?;
         let leaf_store = LeafStore::open(&membership.dir)?;
         let pools = Pools::of_contract(&membership.bootstrap.contract).map_err(refused)?;
         let place = place_of(&data, &membership, pools)?;
@@ -116,9 +119,10 @@ pub async fn start(
 
     let time = TrustedTime::new(clock, membership.trust_floors().time);
     let slot = LeafSlot::new();
+    let carried = membership.bootstrap.chain.records().len();
     let driver = Driver {
         claim,
-        persister: Persister::new(membership.dir.clone(), cache, membership.floors, boot_id),
+        persister: Persister::new(membership.dir.clone(), cache, membership.floors, boot_id, carried),
         node,
         leaf_store: Some(leaf_store),
         facts,
@@ -134,7 +138,7 @@ pub async fn start(
             time: time.clone(),
         },
         clock,
-        chain: (membership.bootstrap.contract.activation_manifest.clone(), membership.chain.envelopes()),
+        manifest: membership.bootstrap.contract.activation_manifest.clone(),
         pings,
         ping_ends,
         stream: None,

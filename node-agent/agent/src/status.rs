@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use rap_contract::AuthorityChain;
 use rap_node::Node;
 use rap_runtime::Fault;
 use rap_state::CacheStatus;
 use rap_trust::{Activity, FreshnessState, Until};
-use rap_types::{KeyId, Mono, NodeId, Now, Reason, Wall};
+use rap_types::{Mono, NodeId, Now, Reason, Wall};
 use rap_wire::v1;
 use serde_json::{Map, Value, json};
 
@@ -35,7 +34,6 @@ impl StatusFacts {
         listed: &Map<String, Value>,
     ) -> Self {
         let contract = &membership.bootstrap.contract;
-        let authority = membership.chain.active();
         let fields = json!({
             "membership": membership.dir.name(),
             "installation": membership.identity.installation_id,
@@ -47,11 +45,6 @@ impl StatusFacts {
             "identity_status": membership.identity.identity_status,
             "roles": contract.roles,
             "dev": membership.identity.dev,
-            "authority_fingerprint": authority.id(),
-            "authority_words": authority.id().words(),
-            "cluster_authority_public_key": authority.to_string(),
-            "pinned_keys": pinned_keys(&membership.chain, membership.bootstrap.installation_authority.id()),
-            "pinned_key_ids": pinned_ids(&membership.chain, membership.bootstrap.installation_authority.id()),
             "agent_version": env!("CARGO_PKG_VERSION"),
             "agent_pid": std::process::id(),
             "boot_id": boot_id,
@@ -64,16 +57,26 @@ impl StatusFacts {
     }
 }
 
-fn pinned_ids(chain: &AuthorityChain, installation: KeyId) -> Vec<KeyId> {
-    vec![installation, chain.active().id()]
-}
-
-fn pinned_keys(chain: &AuthorityChain, installation: KeyId) -> Value {
-    json!([
-        { "purpose": "installation-authority", "key_id": installation },
-        { "purpose": "cluster-authority", "key_id": chain.active().id(), "record": chain.sequence(),
-          "incarnation": chain.incarnation() },
-    ])
+/// Whom the node believes now; authority records move it while the agent runs.
+fn pins(node: &Node) -> [(&'static str, Value); 6] {
+    let pinned = node.acceptor().pinned();
+    let (chain, installation) = (&pinned.chain, pinned.installation_authority.id());
+    let active = chain.active();
+    [
+        ("authority_fingerprint", json!(active.id())),
+        ("authority_words", json!(active.id().words())),
+        ("cluster_authority_public_key", json!(active.to_string())),
+        ("authority_sequence", json!(chain.sequence())),
+        (
+            "pinned_keys",
+            json!([
+                { "purpose": "installation-authority", "key_id": installation },
+                { "purpose": "cluster-authority", "key_id": active.id(), "record": chain.sequence(),
+                  "incarnation": chain.incarnation() },
+            ]),
+        ),
+        ("pinned_key_ids", json!([installation, active.id()])),
+    ]
 }
 
 /// Contact with the control plane and the data plane.
@@ -151,6 +154,7 @@ pub fn status_document(
     document.insert("degraded".into(), degraded.into());
     document.insert("degraded_reasons".into(), json!(degraded_reasons));
     document.extend(facts.fields.clone());
+    document.extend(pins(node).map(|(key, value)| (key.to_owned(), value)));
     let parts = [
         ("contact", json!(node.contact(now))),
         ("contact_since_ms", json!(node.contact_since().at)),
@@ -247,7 +251,9 @@ fn warnings(
 fn active(node: &Node) -> Value {
     let Some(snapshot) = node.snapshot() else { return Value::Null };
     let order = snapshot.head().order;
+    let signer = node.acceptor().pinned().chain.key_at(order.incarnation.0);
     json!({
+        "authority_public_key": signer.map(|key| key.to_string()),
         "incarnation": order.incarnation,
         "sequence": order.version,
         "refresh": order.refresh,

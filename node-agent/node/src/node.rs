@@ -82,6 +82,8 @@ impl Node {
                 self.stream = true;
                 let hello = self.hello();
                 self.send(node_message::Body::Hello(hello));
+                let confirmation = self.acceptor.confirmation();
+                self.send(node_message::Body::Authority(confirmation));
             }
             Input::StreamClosed => {
                 self.stream = false;
@@ -228,6 +230,7 @@ impl Node {
             capabilities: contact.capabilities,
             link_hints: contact.link_hints,
             wireguard_hints: contact.wireguard_hints,
+            authority_sequence: self.acceptor.authority().0,
         }
     }
 
@@ -241,6 +244,7 @@ impl Node {
             }
             Some(Body::Update(update)) => self.accept(AcceptorInput::Updated(update), now),
             Some(Body::Head(head)) => self.accept(AcceptorInput::HeadArrived(head), now),
+            Some(Body::Authority(records)) => self.accept(AcceptorInput::RecordsArrived(records), now),
             Some(Body::Diagnostic(request)) => self.diagnose(request, now),
             Some(Body::Directory(update)) => {
                 let peers = self.acceptor.active().map(|active| &active.contents().peers);
@@ -286,6 +290,7 @@ impl Node {
                 }
                 AcceptorOutput::Acknowledge(ack) => self.send(node_message::Body::Ack(ack)),
                 AcceptorOutput::Refuse(nack) => self.send(node_message::Body::Nack(nack)),
+                AcceptorOutput::Confirm(confirm) => self.send(node_message::Body::Authority(confirm)),
                 AcceptorOutput::Alarm(evidence) => self.outputs.push_back(Output::Alarm(evidence)),
             }
         }

@@ -74,6 +74,7 @@ fn names(outputs: &[Output]) -> Vec<&'static str> {
             Some(node_message::Body::Nack(_)) => "nack",
             Some(node_message::Body::Report(_)) => "report",
             Some(node_message::Body::Diagnostic(_)) => "diagnostic",
+            Some(node_message::Body::Authority(_)) => "authority",
             None => "nothing",
         },
     };
@@ -106,7 +107,7 @@ fn disk_then_table_then_acknowledgement() {
         [] as [&str; 0],
         "no table without a snapshot"
     );
-    assert_eq!(names(&feed(&mut node, Input::StreamOpened, 1)), ["hello"]);
+    assert_eq!(names(&feed(&mut node, Input::StreamOpened, 1)), ["hello", "authority"]);
     let outputs = feed(&mut node, update(&world.publish(V1, &world.contents(2), ISSUED)), 1);
     assert_eq!(names(&outputs), ["persist", "publish", "ack"]);
     let mut bad = world.publish(V2, &world.contents(2), ISSUED);
@@ -417,4 +418,24 @@ fn no_private_key_is_printed() {
     let text = format!("{outputs:?} {:?}", leaf());
     assert!(text.contains("Table(version 1, 1 peers)"), "{text}");
     assert!(!text.contains("55, 55, 55") && !text.contains("108, 101, 97, 102, 32, 107"), "{text}");
+}
+
+#[test]
+fn records_reach_the_disk_before_they_are_confirmed_and_the_hello_names_them() {
+    let world = World::default();
+    let mut node = running(&world);
+    let next = World { authority: rap_contract::Signer::from_seed(&[81; 32]), ..World::default() };
+    let signers = (&world.authority, &next.authority);
+    let record = world.record(&world.chain(), v1::authority_record::Kind::Rotate, signers, 10);
+    let records = v1::AuthorityRecords { records: vec![record] };
+    let outputs = feed(&mut node, control(control_message::Body::Authority(records)), 2);
+    assert_eq!(names(&outputs), ["persist", "authority"]);
+    feed(&mut node, Input::StreamClosed, 3);
+    let opened = feed(&mut node, Input::StreamOpened, 4);
+    let Some(Output::Send(message)) = opened.first() else { panic!("{opened:?}") };
+    let Some(node_message::Body::Hello(hello)) = &message.body else { panic!("{message:?}") };
+    assert_eq!(hello.authority_sequence, 2);
+    let outputs =
+        feed(&mut node, update(&next.publish(HeadOrder::new(10, 1, 0), &next.contents(2), ISSUED)), 5);
+    assert_eq!(names(&outputs), ["persist", "publish", "ack"]);
 }

@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rap_contract::{PublicKey, Reject};
+use rap_contract::{AuthorityChain, PublicKey, Reject};
 use rap_types::{KeyId, Reason};
 
 /// A pin that a token's authority must match. Empty accepts the key that the token names.
@@ -48,6 +48,18 @@ impl AuthorityPin {
             return Err(Reject::new(Reason::PinMismatch, "the token names another cluster authority"));
         }
         Ok(())
+    }
+
+    /// Compares a membership's chain with the pin, after joining: the pin may name any key that spoke
+    /// for the cluster, the present one or one before a rotation.
+    ///
+    /// # Errors
+    /// `pin.mismatch`.
+    pub fn check_chain(&self, chain: &AuthorityChain) -> Result<(), Reject> {
+        if self.is_empty() || chain.keys_ever().any(|key| self.check(&key).is_ok()) {
+            return Ok(());
+        }
+        Err(Reject::new(Reason::PinMismatch, "no authority of this membership is the pinned one"))
     }
 }
 

@@ -85,10 +85,10 @@ fn activation_waits_for_the_disk_and_the_floor_comes_with_it() {
     acceptor.handle(Input::Updated(published.full()), at(1));
     let first = outputs(&mut acceptor);
     let [Output::Persist(id, record)] = first.as_slice() else { panic!("{first:?}") };
-    let Record { floors, snapshot, contents_changed, evidence } = record.as_ref();
+    let Record { floors, snapshot, contents_changed, evidence, chain } = record.as_ref();
     assert_eq!((floors.head.incarnation.0, floors.head.version.0), (1, 1));
     assert_eq!(floors.time, ISSUED);
-    assert!(snapshot.is_some() && *contents_changed && evidence.is_none());
+    assert!(snapshot.is_some() && *contents_changed && evidence.is_none() && chain.is_none());
     assert_eq!(active(&acceptor), None, "nothing is active before it is on disk");
     acceptor.handle(Input::Persisted(*id), at(1));
     let second = outputs(&mut acceptor);

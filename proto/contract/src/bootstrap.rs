@@ -50,7 +50,8 @@ pub struct VerifiedBootstrap {
 /// Verifies a contract and that it answers exactly this request.
 ///
 /// The activation manifest inside is not checked against a Product Root here (a node need not hold it);
-/// it must name the pinned server CA and an authority whose records lead to the pinned cluster key.
+/// it must name the pinned server CA and an authority whose records lead to the pinned cluster key, or over
+/// it to the key that replaced it.
 ///
 /// # Errors
 /// Those of [`verify`], `contract.mismatch`, `authority.mismatch`, `pin.mismatch`, those of the chain.
@@ -92,7 +93,8 @@ pub fn open_bootstrap(bytes: &[u8], known: &BootstrapExpectation<'_>) -> Result<
         known.cluster,
         known.features,
     )?;
-    if chain.active() != known.authority {
+    // A token outlives a rotation: its key vouches for the records that lead on from it.
+    if !chain.contains(&known.authority) {
         return Err(Reject::new(Reason::AuthorityMismatch, "authority_records"));
     }
     Ok(VerifiedBootstrap { contract, node, chain, installation_authority })

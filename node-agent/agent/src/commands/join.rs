@@ -470,7 +470,7 @@ impl Prepared {
             identity.control_urls.clone_from(&contract.control_urls);
             identity.server_trust_pin = pin;
             identity.installation_authority_pin = Some(bootstrap.installation_authority.id());
-            identity.cluster_authority_pins = vec![bootstrap.chain.active().id()];
+            identity.cluster_authority_pins = bootstrap.chain.keys_ever().map(|key| key.id()).collect();
             identity.bootstrap_contract = Some(SignedBytes(contract.envelope().to_vec()));
             identity.join_token = None;
         });

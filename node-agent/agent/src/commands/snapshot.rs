@@ -220,7 +220,9 @@ async fn from_agent(mut client: LocalClient) -> Result<Found, Fault> {
     let malformed = || Fault::new(Reason::RequestInvalid, "the agent's status lacks its pins");
     let status: Value = serde_json::from_str(&status).map_err(|_| malformed())?;
     let text = |key: &str| status[key].as_str().ok_or_else(malformed);
-    let key = hex::decode(text("cluster_authority_public_key")?).map_err(|_| malformed())?;
+    // Right after a rotation the head in use is still one of the key before.
+    let key = status["active"]["authority_public_key"].as_str().ok_or_else(malformed)?;
+    let key = hex::decode(key).map_err(|_| malformed())?;
     let authority = PublicKey::from_slice(&key).map_err(refused)?;
     let dev = status["dev"].as_bool().ok_or_else(malformed)?;
     let decoded = v1::SnapshotExport::decode(export.as_slice())
@@ -247,8 +249,10 @@ async fn from_disk(config: &Config, name: &MembershipName) -> Result<Found, Faul
         return Err(Fault::new(reason, "no stored snapshot verifies"));
     };
     let manifest = &membership.bootstrap.contract.activation_manifest;
-    let export = encode_export(manifest, &membership.chain.envelopes(), snapshot);
-    let (authority, dev) = (membership.chain.active(), membership.identity.dev);
+    let incarnation = snapshot.head().order.incarnation.0;
+    let export = encode_export(manifest, &membership.chain.envelopes_until(incarnation), snapshot);
+    let authority = membership.chain.key_at(incarnation).unwrap_or(membership.chain.active());
+    let dev = membership.identity.dev;
     Ok(Found { snapshot: snapshot.as_ref().clone(), export, source: "disk", authority, dev })
 }
 

@@ -67,6 +67,7 @@ fn for_people(status: &Value) -> String {
     line("cluster", format!("{} {}", text(&status["cluster_name"]), text(&status["cluster"])));
     line("authority", text(&status["authority_fingerprint"]));
     line("", text(&status["authority_words"]));
+    line("", format!("authority record {}", text(&status["authority_sequence"])));
     line("agent", format!("{} (membership {})", text(&status["agent_version"]), text(&status["membership"])));
     let control = &status["control"];
     let contact = match (control["connected"].as_bool(), control["last_contact_ms_ago"].as_u64()) {

@@ -8,6 +8,7 @@ mod place;
 mod records;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rap_contract::{
     AuthorityChain, BootstrapExpectation, PublicKey, Signer, VerifiedBootstrap, open_bootstrap,
@@ -91,8 +92,8 @@ impl Membership {
             node: self.node,
             node_key: self.signer.id(),
             wireguard_key: wireguard_public(&self.wireguard_key),
-            authority: self.chain.active(),
-            incarnation: Incarnation(self.chain.incarnation()),
+            installation_authority: self.bootstrap.installation_authority,
+            chain: Arc::new(self.chain.clone()),
             accept_dev: self.identity.dev,
         }
     }

@@ -7,12 +7,14 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
-use rap_contract::VerifiedSnapshot;
+use rap_contract::{AuthorityChain, VerifiedSnapshot};
 use rap_runtime::Fault;
 use rap_runtime::files::write_atomic;
-use rap_state::{Cache, FloorStore, MembershipDir, NewSnapshot, Raise, Snapshots, StateError};
+use rap_state::{
+    Cache, FloorStore, IdentityStore, MembershipDir, NewSnapshot, Raise, SignedBytes, Snapshots, StateError,
+};
 use rap_trust::{Evidence, Record, StoredSnapshot};
-use rap_types::{Digest, HeadOrder, Reason};
+use rap_types::{Digest, HeadOrder, Incarnation, KeyId, Reason};
 use rap_wire::v1;
 
 use crate::fault::state_fault;
@@ -26,13 +28,22 @@ pub struct Persister {
     /// Chunks known to be stored.
     stored: BTreeSet<Digest>,
     boot_id: String,
+    carried: usize,
 }
 
 impl Persister {
     /// Uses an open cache and floors.
-    pub fn new(dir: MembershipDir, cache: Cache, floors: FloorStore, boot_id: String) -> Self {
+    ///
+    /// `carried` is how many authority records the contract brings.
+    pub fn new(
+        dir: MembershipDir,
+        cache: Cache,
+        floors: FloorStore,
+        boot_id: String,
+        carried: usize,
+    ) -> Self {
         let snapshots = Snapshots::new(cache.clone());
-        Self { dir, cache, snapshots, floors: Some(floors), stored: BTreeSet::new(), boot_id }
+        Self { dir, cache, snapshots, floors: Some(floors), stored: BTreeSet::new(), boot_id, carried }
     }
 
     /// How the cache fares.
@@ -47,6 +58,9 @@ impl Persister {
     pub async fn write(&mut self, record: &Record) -> Result<(), Fault> {
         if let Some(evidence) = &record.evidence {
             self.keep_evidence(evidence).await?;
+        }
+        if let Some(chain) = &record.chain {
+            self.keep_chain(chain).await?;
         }
         if let Some(snapshot) = &record.snapshot {
             match self.put(snapshot).await {
@@ -63,8 +77,11 @@ impl Persister {
             let head = snapshot.head();
             (head.order.incarnation, head.order.version, head.root)
         });
+        let authority = record.chain.as_ref();
         let raise = Raise {
             head,
+            authority: authority
+                .map(|chain| (chain.sequence(), chain.digest(), Incarnation(chain.incarnation()))),
             time: Some(record.floors.time),
             freeze: record.floors.frozen,
             boot_id: Some(self.boot_id.clone()),
@@ -118,6 +135,27 @@ impl Persister {
         .map_err(|_| Fault::new(Reason::StateIo, "the write of the floors was cut off"))?;
         self.floors = Some(floors);
         raised.map_err(state_fault)
+    }
+
+    /// Adds to the identity the records that the contract does not carry. They come before the floor that
+    /// they reset: after a crash in between, the next start raises the floor from them.
+    async fn keep_chain(&self, chain: &AuthorityChain) -> Result<(), Fault> {
+        let (dir, records, carried) = (self.dir.clone(), chain.envelopes(), self.carried);
+        let pins: Vec<KeyId> = chain.keys_ever().map(|key| key.id()).collect();
+        let written = tokio::task::spawn_blocking(move || {
+            let opened = IdentityStore::open(&dir).map_err(state_fault)?;
+            let (mut store, _) =
+                opened.ok_or_else(|| Fault::new(Reason::MembershipAbsent, "the identity is gone"))?;
+            let later = records.into_iter().skip(carried).map(SignedBytes).collect();
+            store
+                .update(|identity| {
+                    identity.authority_records = later;
+                    identity.cluster_authority_pins = pins;
+                })
+                .map(drop)
+                .map_err(state_fault)
+        });
+        written.await.map_err(|_| Fault::new(Reason::StateIo, "the write of the identity was cut off"))?
     }
 
     async fn keep_evidence(&self, evidence: &Evidence) -> Result<(), Fault> {

@@ -35,6 +35,7 @@ async fn status_has_every_promised_field() {
         "rejects",
         "pinned_key_ids",
         "pinned_keys",
+        "authority_sequence",
         "leases",
         "peers",
         "links",

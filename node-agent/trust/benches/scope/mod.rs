@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use rap_contract::{
-    ASSIGNMENT_SLOT, Audience, HeaderTerms, Manifest, POLICY_SLOT, Signer, TRUST_SLOT, chunk_id, leaf_hash,
-    peer_slot, root_from_proof, sign,
+    ASSIGNMENT_SLOT, Audience, AuthorityChain, HeaderTerms, Manifest, POLICY_SLOT, Signer, TRUST_SLOT,
+    chunk_id, leaf_hash, peer_slot, root_from_proof, sign,
 };
 use rap_trust::{Acceptor, Floors, Input, Output, Pinned};
 use rap_types::{ClusterId, Digest, Incarnation, InstallationId, Mono, NodeId, Now, Wall};
@@ -53,14 +53,37 @@ impl Scope {
 
     /// A node that has accepted the whole scope.
     pub fn acceptor(&mut self) -> Acceptor {
+        let installation_authority = Signer::from_seed(&[6; 32]);
+        let record = v1::AuthorityRecord {
+            header: Some(
+                HeaderTerms {
+                    installation: INSTALLATION,
+                    cluster: CLUSTER,
+                    audience: Audience::Cluster(CLUSTER),
+                    issuer: installation_authority.id(),
+                    incarnation: 1,
+                    sequence: 1,
+                    issued_at: NOW.wall,
+                    expires_at: None,
+                    critical: Vec::new(),
+                }
+                .to_wire(),
+            ),
+            kind: v1::authority_record::Kind::Create.into(),
+            authority_key: self.authority.public().to_vec(),
+            previous_record_digest: Vec::new(),
+        };
+        let records = [sign(&record, &[&installation_authority, &self.authority])];
+        let vouching = installation_authority.public();
+        let chain = AuthorityChain::verify(&records, &vouching, INSTALLATION, CLUSTER, &[]).unwrap();
         let pinned = Pinned {
             installation: INSTALLATION,
             cluster: CLUSTER,
             node: NODE,
             node_key: self.identity.id(),
             wireguard_key: [5; 32],
-            authority: self.authority.public(),
-            incarnation: Incarnation(1),
+            installation_authority: installation_authority.public(),
+            chain: Arc::new(chain),
             accept_dev: false,
         };
         let mut acceptor = Acceptor::start(pinned, Floors::initial(Incarnation(1)), &[], NOW);

@@ -33,6 +33,16 @@ impl Floors {
         Self { head: HeadFloor { incarnation, version: Version(0), root: None }, time: Wall(0), frozen: None }
     }
 
+    /// The floors after an authority record that starts `incarnation`: heads begin anew, a freeze ends.
+    pub(super) fn reset_to(&self, incarnation: Incarnation) -> Self {
+        Self { time: self.time, ..Self::initial(incarnation) }
+    }
+
+    /// True if no head was accepted since the record that starts `incarnation`.
+    pub(super) fn is_reset_to(&self, incarnation: Incarnation) -> bool {
+        self.head == HeadFloor { incarnation, version: Version(0), root: None }
+    }
+
     /// Refuses everything of a frozen incarnation or before.
     pub(super) fn check_frozen(&self, facts: &HeadFacts) -> Result<(), Reject> {
         match self.frozen {

@@ -2,10 +2,11 @@
 //!
 //! Order: head signature with the pinned authority; installation, cluster, times, critical features;
 //! freeze and floors; proof; scope; slots onto the stored slots; manifest root; chunks; contents;
-//! persist; activate. A refusal leaves everything as it was.
+//! persist; activate. A refusal leaves everything as it was. Authority records move the pin itself.
 //!
 //! Owns floors, equivocation and the order persist-then-activate. Refuses to own storage and streams.
 
+mod authority;
 mod floors;
 mod own;
 mod parts;
@@ -13,7 +14,7 @@ mod parts;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rap_contract::{Expectation, HeadFacts, KeySet, Reject, Verified, VerifiedSnapshot};
+use rap_contract::{AuthorityChain, Expectation, HeadFacts, KeySet, Reject, Verified, VerifiedSnapshot};
 use rap_types::{Digest, HeadOrder, Now, Reason, Wall};
 use rap_wire::v1;
 
@@ -37,6 +38,8 @@ pub enum Input {
     Updated(v1::SnapshotUpdate),
     /// The control plane sent a newer head over an unchanged leaf.
     HeadArrived(v1::HeadUpdate),
+    /// The control plane sent authority records.
+    RecordsArrived(v1::AuthorityRecords),
     /// The record is on disk.
     Persisted(PersistId),
     /// The record is not on disk.
@@ -54,6 +57,8 @@ pub enum Output {
     Acknowledge(v1::SnapshotAck),
     /// Tell the control plane that its message was refused.
     Refuse(v1::SnapshotNack),
+    /// Tell the control plane which authority record is on disk, or why later ones are not.
+    Confirm(v1::AuthorityConfirm),
     /// Two histories are signed: tell people.
     Alarm(Evidence),
 }
@@ -69,6 +74,8 @@ pub struct Record {
     pub contents_changed: bool,
     /// Two heads that contradict each other, to keep.
     pub evidence: Option<Evidence>,
+    /// The chain to pin from now on. It is written before the floors, which it resets.
+    pub chain: Option<Arc<AuthorityChain>>,
 }
 
 /// Two verified heads for one position with different contents.
@@ -97,6 +104,7 @@ impl From<Reject> for Refusal {
 struct Outstanding {
     id: PersistId,
     snapshot: Option<Arc<VerifiedSnapshot>>,
+    chain: Option<Arc<AuthorityChain>>,
 }
 
 /// Decides what this node believes about its cluster.
@@ -119,7 +127,7 @@ impl Acceptor {
     /// below the floor. One above the floor becomes active once the floor has been raised to it.
     pub fn start(pinned: Pinned, floors: Floors, stored: &[StoredSnapshot], now: Now) -> Self {
         let mut acceptor = Self {
-            keys: KeySet::of::<v1::ClusterHead>(pinned.authority),
+            keys: pinned.chain.keys::<v1::ClusterHead>(),
             clock: TrustedClock::new(floors.time, now),
             pinned,
             floors,
@@ -145,7 +153,8 @@ impl Acceptor {
         if let Some(best) = best.map(Arc::new) {
             let raised = acceptor.floors.raised_to(best.head());
             acceptor.clock.raise(best.head().issued_at, now);
-            if raised == acceptor.floors {
+            // What an authority signed before it was replaced raises no floor of its successor.
+            if raised == acceptor.floors || !acceptor.pinned.is_by_present_authority(&best) {
                 acceptor.base = Some(best.clone());
                 acceptor.active = Some(best.clone());
                 acceptor.outputs.push_back(Output::Activate(best));
@@ -161,8 +170,7 @@ impl Acceptor {
     /// # Errors
     /// Those of verification, `snapshot.rollback`, `snapshot.equivocation`.
     pub fn reopen(&self, stored: &StoredSnapshot) -> Result<VerifiedSnapshot, Reject> {
-        let head = self.open_head(&stored.head, None)?;
-        self.floors.admits_stored(&head.1)?;
+        let head = self.open_stored(&stored.head)?;
         let snapshot = VerifiedSnapshot::verify(stored.to_parts(head)?, Some(self.pinned.node))?;
         self.pinned.check(&snapshot)?;
         Ok(snapshot)
@@ -183,6 +191,7 @@ impl Acceptor {
                     self.refuse(reject.into(), &offered, now);
                 }
             }
+            Input::RecordsArrived(records) => self.records_arrived(&records, now),
             Input::Persisted(id) => self.persisted(id, now),
             Input::PersistFailed(id, reason) => self.persist_failed(id, reason, now),
         }
@@ -258,25 +267,34 @@ impl Acceptor {
         bytes: &[u8],
         now: Option<Wall>,
     ) -> Result<(Verified<v1::ClusterHead>, HeadFacts), Reject> {
-        let expect = Expectation {
+        let head = HeadFacts::open(bytes, &self.keys, &self.expect(now))?;
+        if head.1.order.incarnation < self.pinned.incarnation() {
+            return Err(Reject::new(Reason::SnapshotRollback, "older than the authority record"));
+        }
+        Ok(head)
+    }
+
+    fn expect(&self, now: Option<Wall>) -> Expectation<'static> {
+        Expectation {
             installation: Some(self.pinned.installation),
             cluster: Some(self.pinned.cluster),
             now,
             features: known_features(self.pinned.accept_dev),
             ..Expectation::default()
-        };
-        let head = HeadFacts::open(bytes, &self.keys, &expect)?;
-        if head.1.order.incarnation < self.pinned.incarnation {
-            return Err(Reject::new(Reason::SnapshotRollback, "older than the authority record"));
         }
-        Ok(head)
+    }
+
+    /// The newest accepted snapshot, if the present authority signed it: what an earlier one signed
+    /// says nothing about the order of heads.
+    fn newest_of_authority(&self) -> Option<&Arc<VerifiedSnapshot>> {
+        self.base.as_ref().filter(|base| self.pinned.is_by_present_authority(base))
     }
 
     /// Freeze, rollback and equivocation, before anything below the head is looked at.
     fn judge(&mut self, head: &(Verified<v1::ClusterHead>, HeadFacts), now: Now) -> Result<(), Reject> {
         let (document, facts) = head;
         self.floors.check_frozen(facts)?;
-        let newest = self.base.as_ref();
+        let newest = self.newest_of_authority();
         let other_digest = newest.is_some_and(|newest| {
             newest.head().order == facts.order && newest.head_document().digest() != document.digest()
         });
@@ -298,7 +316,7 @@ impl Acceptor {
     }
 
     fn freeze(&mut self, document: &Verified<v1::ClusterHead>, facts: &HeadFacts, now: Now) {
-        let accepted = self.base.as_ref().map(|base| base.head_document().envelope().to_vec());
+        let accepted = self.newest_of_authority().map(|base| base.head_document().envelope().to_vec());
         let evidence = Evidence {
             order: facts.order,
             accepted: accepted.unwrap_or_default(),
@@ -307,19 +325,20 @@ impl Acceptor {
         self.floors.frozen = Some(facts.order);
         self.clock.raise(facts.issued_at, now);
         let id = self.next_persist();
-        self.outstanding.push_back(Outstanding { id, snapshot: None });
+        self.outstanding.push_back(Outstanding { id, snapshot: None, chain: None });
         let record = Record {
             floors: self.floors.clone(),
             snapshot: None,
             contents_changed: false,
             evidence: Some(evidence.clone()),
+            chain: None,
         };
         self.outputs.push_back(Output::Persist(id, Box::new(record)));
         self.outputs.push_back(Output::Alarm(evidence));
     }
 
     fn accept(&mut self, snapshot: VerifiedSnapshot, now: Now) -> Result<(), Reject> {
-        let newest = self.base.as_ref();
+        let newest = self.newest_of_authority();
         if newest.is_some_and(|newest| newest.head().order == snapshot.head().order) {
             // The very same head again: nothing to write. It is acknowledged if it is in use already,
             // else its own activation will be.
@@ -331,7 +350,8 @@ impl Acceptor {
         if self.outstanding.len() >= OUTSTANDING_CAP {
             return Err(Reject::new(Reason::StateTimeout, "the disk is behind"));
         }
-        let contents_changed = newest.is_none_or(|newest| newest.leaf_hash() != snapshot.leaf_hash());
+        let contents_changed =
+            self.base.as_ref().is_none_or(|newest| newest.leaf_hash() != snapshot.leaf_hash());
         self.clock.raise(snapshot.head().issued_at, now);
         self.commit(self.floors.raised_to(snapshot.head()), Arc::new(snapshot), contents_changed);
         Ok(())
@@ -341,14 +361,18 @@ impl Acceptor {
         let id = self.next_persist();
         self.floors = floors.clone();
         self.base = Some(snapshot.clone());
-        self.outstanding.push_back(Outstanding { id, snapshot: Some(snapshot.clone()) });
-        let record = Record { floors, snapshot: Some(snapshot), contents_changed, evidence: None };
+        self.outstanding.push_back(Outstanding { id, snapshot: Some(snapshot.clone()), chain: None });
+        let record =
+            Record { floors, snapshot: Some(snapshot), contents_changed, evidence: None, chain: None };
         self.outputs.push_back(Output::Persist(id, Box::new(record)));
     }
 
     fn persisted(&mut self, id: PersistId, now: Now) {
         while self.outstanding.front().is_some_and(|first| first.id <= id) {
             let Some(done) = self.outstanding.pop_front() else { return };
+            if let Some(chain) = done.chain {
+                self.pin(chain);
+            }
             let Some(snapshot) = done.snapshot else { continue };
             self.active = Some(snapshot.clone());
             self.outputs.push_back(Output::Activate(snapshot));
@@ -358,11 +382,13 @@ impl Acceptor {
 
     /// The floors in memory stay up: what is on disk is unknown, and nothing may go below it.
     fn persist_failed(&mut self, id: PersistId, reason: Reason, now: Now) {
-        if !self.outstanding.iter().any(|outstanding| outstanding.id == id) {
-            return;
-        }
+        let Some(failed) = self.outstanding.iter().find(|outstanding| outstanding.id == id) else { return };
+        let records_failed = failed.chain.is_some();
         self.outstanding.clear();
         self.base.clone_from(&self.active);
+        if records_failed {
+            return self.refuse_records(Reject::new(reason, "could not be stored"), now);
+        }
         self.refuse(Reject::new(reason, "could not be stored").into(), &[], now);
     }
 

@@ -1,10 +1,12 @@
-//! What this node pinned about itself and its cluster when it joined.
+//! What this node pinned about itself and its cluster: when it joined, and by the authority records since.
 
-use rap_contract::{PublicKey, Reject, VerifiedSnapshot};
+use std::sync::Arc;
+
+use rap_contract::{AuthorityChain, PublicKey, Reject, VerifiedSnapshot};
 use rap_types::{ClusterId, Incarnation, InstallationId, KeyId, NodeId, Reason};
 
 /// The pins of one membership.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Pinned {
     /// Installation of the cluster.
     pub installation: InstallationId,
@@ -16,15 +18,25 @@ pub struct Pinned {
     pub node_key: KeyId,
     /// This node's WireGuard public key.
     pub wireguard_key: [u8; 32],
-    /// Key that signs heads.
-    pub authority: PublicKey,
-    /// Incarnation that the newest authority record starts.
-    pub incarnation: Incarnation,
+    /// Key that makes and recovers cluster authorities.
+    pub installation_authority: PublicKey,
+    /// Verified authority records; the key of the last one signs heads.
+    pub chain: Arc<AuthorityChain>,
     /// True if the membership was made in development mode.
     pub accept_dev: bool,
 }
 
 impl Pinned {
+    /// Incarnation that the newest authority record starts.
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation(self.chain.incarnation())
+    }
+
+    /// True if the key that speaks now signed this snapshot's head.
+    pub(super) fn is_by_present_authority(&self, snapshot: &VerifiedSnapshot) -> bool {
+        snapshot.head_document().signers() == [self.chain.active().id()]
+    }
+
     /// Refuses a snapshot whose assignment is for other keys than this node's.
     pub(super) fn check(&self, snapshot: &VerifiedSnapshot) -> Result<(), Reject> {
         let assignment = &snapshot.contents().assignment;

@@ -2,12 +2,13 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
 use rap_contract::{
-    ASSIGNMENT_SLOT, Audience, HeaderTerms, JoinTokenText, Manifest, MerkleTree, POLICY_SLOT, Signer,
-    TRUST_SLOT, chunk_id, join_secret_hash, leaf_hash, peer_slot, sign,
+    ASSIGNMENT_SLOT, Audience, AuthorityChain, HeaderTerms, JoinTokenText, Manifest, MerkleTree, POLICY_SLOT,
+    Signer, TRUST_SLOT, chunk_id, join_secret_hash, leaf_hash, peer_slot, sign,
 };
 use rap_trust::{Floors, Pinned};
 use rap_types::{
@@ -15,6 +16,7 @@ use rap_types::{
     Wall,
 };
 use rap_wire::v1;
+use v1::authority_record::Kind;
 use v1::chunk::Body;
 
 pub const ISSUED: Wall = Wall(1_700_000_000_000);
@@ -154,10 +156,41 @@ impl World {
             node: self.node,
             node_key: self.node_key.id(),
             wireguard_key: self.wireguard_key,
-            authority: self.authority.public(),
-            incarnation: Incarnation(1),
+            installation_authority: self.installation_authority.public(),
+            chain: Arc::new(self.chain()),
             accept_dev: self.dev,
         }
+    }
+
+    /// The verified chain of this world's one record.
+    pub fn chain(&self) -> AuthorityChain {
+        AuthorityChain::verify(
+            &self.authority_records(),
+            &self.installation_authority.public(),
+            self.installation,
+            self.cluster,
+            if self.dev { &["dev"] } else { &[] },
+        )
+        .unwrap()
+    }
+
+    /// The record that follows `chain` and names `next`, and the chain with it.
+    pub fn record(
+        &self,
+        chain: &AuthorityChain,
+        kind: Kind,
+        (issuer, next): (&Signer, &Signer),
+        incarnation: u64,
+    ) -> Vec<u8> {
+        let order = HeadOrder::new(incarnation, chain.sequence() + 1, 0);
+        let header = HeaderTerms { issuer: issuer.id(), ..self.header(order, ISSUED) };
+        let record = v1::AuthorityRecord {
+            header: Some(header.to_wire()),
+            kind: kind.into(),
+            authority_key: next.public().to_vec(),
+            previous_record_digest: chain.digest().to_vec(),
+        };
+        sign(&record, &[issuer, next])
     }
 
     pub fn floors(&self) -> Floors {

@@ -1,8 +1,9 @@
 //! Attacks on activation, authority records, tokens and contracts.
 
 use rap_contract::*;
-use rap_types::Wall;
+use rap_types::{Digest, Wall};
 use rap_wire::v1;
+use v1::authority_record::Kind;
 
 use super::{Vector, reshaped, vector, with_header};
 use crate::fixture::*;
@@ -115,6 +116,32 @@ fn authority_records() -> Vec<Vector> {
             "chain.broken",
         ),
         one(
+            "incarnation-does-not-rise",
+            vec![create.clone(), rotated(|r| r.header.as_mut().unwrap().authority_incarnation = 1, both)],
+            "chain.broken",
+        ),
+        one("replaced-key-returns", [records(), vec![returning()]].concat(), "chain.broken"),
+        one(
+            "rotation-by-a-replaced-key",
+            [records(), vec![third(&first_authority(), &signer(7), Kind::Rotate, 3)]].concat(),
+            "key.unknown",
+        ),
+        one(
+            "rotated-to-the-installation-authority",
+            [records(), vec![third(&authority(), &installation_authority(), Kind::Rotate, 3)]].concat(),
+            "chain.broken",
+        ),
+        one(
+            "recovered",
+            [records(), vec![third(&installation_authority(), &signer(7), Kind::Recovery, 3)]].concat(),
+            "ok",
+        ),
+        one(
+            "recovery-of-another-incarnation",
+            [records(), vec![third(&installation_authority(), &signer(7), Kind::Recovery, 2)]].concat(),
+            "chain.broken",
+        ),
+        one(
             "of-another-cluster",
             vec![create.clone(), rotated(|r| r.header.as_mut().unwrap().cluster_id = vec![9; 16], both)],
             "header.cluster",
@@ -125,6 +152,26 @@ fn authority_records() -> Vec<Vector> {
             "signature.missing",
         ),
     ]
+}
+
+/// A third record by `issuer` that names `next`.
+fn third(issuer: &Signer, next: &Signer, kind: Kind, incarnation: u64) -> Vec<u8> {
+    let before = pre_authentication_encoding(
+        v1::AuthorityRecord::PAYLOAD_TYPE,
+        &prost::Message::encode_to_vec(&rotate_record()),
+    );
+    let record = v1::AuthorityRecord {
+        header: Some(HeaderTerms { expires_at: None, sequence: 3, incarnation, ..header(issuer) }.to_wire()),
+        kind: kind.into(),
+        authority_key: next.public().to_vec(),
+        previous_record_digest: Digest::of(&[&before]).to_vec(),
+    };
+    sign(&record, &[issuer, next])
+}
+
+/// A rotation back to the first key.
+fn returning() -> Vec<u8> {
+    third(&authority(), &first_authority(), Kind::Rotate, 3)
 }
 
 fn tokens() -> Vec<Vector> {

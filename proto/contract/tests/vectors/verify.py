@@ -333,6 +333,7 @@ def chain(records, authority, installation, cluster, features):
         raise Reject("chain.broken")
     scope = {"installation": installation, "cluster": cluster, "audience": (CLUSTER, cluster), "features": features}
     last = active = None
+    ever = []
     for data in records:
         keys = one_key(authority, "authority-record")
         if active:
@@ -346,13 +347,16 @@ def chain(records, authority, installation, cluster, features):
         else:
             if header["sequence"] != last["header"]["sequence"] + 1 or record["previous"] != last["digest"]:
                 raise Reject("chain.broken")
-            if header["incarnation"] < last["header"]["incarnation"] or record["key"] == active:
+            if header["incarnation"] <= last["header"]["incarnation"]:
+                raise Reject("chain.broken")
+            if record["key"] in ever or record["key"] == authority:
                 raise Reject("chain.broken")
             signer = {ROTATE: active, RECOVERY: authority}.get(kind)
         if signer is None or header["issuer"] != sha256(signer):
             raise Reject("chain.broken")
         last, active = record, record["key"]
-    return active, last["header"]["incarnation"]
+        ever.append(active)
+    return ever, last["header"]["incarnation"]
 
 
 def role_grant(data, known, scope):
@@ -497,10 +501,10 @@ def bootstrap(data, known, scope):
     if manifest["header"]["installation"] != known["installation_id"] or manifest["tls_ca"] != contract["pin"]:
         raise Reject("activation.mismatch")
     authority = public_key(manifest["authority"])
-    active, _ = chain(
+    ever, _ = chain(
         contract["records"], authority, known["installation_id"], known["cluster_id"], scope["features"]
     )
-    if active != known["cluster_authority"]:
+    if known["cluster_authority"] not in ever:
         raise Reject("authority.mismatch")
 
 
@@ -579,7 +583,8 @@ def export(data, known, features):
     first = message(bundle["records"][0], ENVELOPE, reason="snapshot.malformed")
     first = message(first["payload"], DOCUMENTS["authority-record"][1], reason="snapshot.malformed")
     cluster = first["header"]["cluster"]
-    active, incarnation = chain(bundle["records"], manifest["authority"], installation, cluster, features)
+    ever, incarnation = chain(bundle["records"], manifest["authority"], installation, cluster, features)
+    active = ever[-1]
     scope = {"installation": installation, "cluster": cluster, "features": features}
     head = head_facts(verify(bundle["head"], "cluster-head", one_key(active, "cluster-head"), scope))
     if head["incarnation"] < incarnation:
