@@ -14,9 +14,11 @@ mod floors;
 mod grants;
 pub mod ids;
 mod installation;
+mod lifecycle;
 mod overlay;
 mod permissions;
 mod proofs;
+mod rotation;
 mod rows;
 mod session;
 mod token;
@@ -41,12 +43,14 @@ pub use installation::{
     InstallationFacts, NewInstallation, activation_request, answer_activation_request, create_installation,
     critical, decide_activation, known_features, reopen_activation,
 };
+pub use lifecycle::{AuthorityLife, AuthorityState, AuthorityStep};
 pub use overlay::{DEFAULT_IPV4_POOL, check_pool};
 pub use permissions::Permission;
 pub use proofs::{
     KeyRotation, OperatorGrant, ProofChannel, check_certificate_proof, check_join_proof, check_leave_proof,
     check_poll_proof, check_rotation_proof, decide_login,
 };
+pub use rotation::{Extended, Succession, extend_chain};
 pub use rows::{RowKey, row_mac};
 pub use session::{IssuedSession, SessionClaim, SessionKey};
 pub use token::{

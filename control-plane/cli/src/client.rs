@@ -9,6 +9,7 @@ use rap_runtime::exit::Fault;
 use rap_runtime::{Clock, tls};
 use rap_types::{Digest, Reason};
 use rap_wire::v1::admin_client::AdminClient;
+use rap_wire::v1::authority_client::AuthorityClient;
 use rap_wire::v1::membership_client::MembershipClient;
 use tonic::transport::Channel;
 
@@ -18,6 +19,7 @@ use crate::contexts::{Context, Contexts};
 /// A control plane that was reached and is the pinned one.
 pub(crate) struct Connection {
     pub(crate) admin: AdminClient<Channel>,
+    pub(crate) authority: AuthorityClient<Channel>,
     pub(crate) membership: MembershipClient<Channel>,
     exporter: ExporterSlot,
     session: Option<String>,
@@ -32,9 +34,10 @@ impl Connection {
         let mut dial = Dial::new(config, tls::ALPN_OPERATOR, timeout);
         dial.call_timeout = Some(timeout);
         let channel = dial.open(&ControlUrl::parse(url)?, move |connection| slot.fill(connection)).await?;
+        let authority = AuthorityClient::new(channel.clone());
         let membership = MembershipClient::new(channel.clone());
         let admin = AdminClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-        Ok(Self { admin, membership, exporter, session: None })
+        Ok(Self { admin, membership, authority, exporter, session: None })
     }
 
     /// Connects as the selected context's operator.

@@ -41,14 +41,31 @@ pub(crate) fn create(path: &Path, purpose: &str, signer: &Signer, protect: &Prot
 
 /// Opens a private key file, asking for the passphrase if it needs one.
 pub(crate) fn open(path: &Path, protect: &Protect) -> anyhow::Result<Signer> {
+    unlock(path, &read(path)?, protect)
+}
+
+/// As [`open`], for a key that must have been made for `purpose`.
+pub(crate) fn open_for(path: &Path, purpose: &str, protect: &Protect) -> anyhow::Result<Signer> {
+    let file = read(path)?;
+    if file.purpose != purpose {
+        let text = format!("{}: a key for {}, not for {purpose}", path.display(), file.purpose);
+        return Err(Fault::new(Reason::KeyPurpose, text).into());
+    }
+    unlock(path, &file, protect)
+}
+
+fn read(path: &Path) -> anyhow::Result<KeyFile> {
     let text = Zeroizing::new(files::read_text(path, 16 * 1024)?);
-    let file = KeyFile::parse(&text)
-        .map_err(|reject| Fault::new(reject.reason, format!("{}: {}", path.display(), reject.what)))?;
+    KeyFile::parse(&text)
+        .map_err(|reject| Fault::new(reject.reason, format!("{}: {}", path.display(), reject.what)).into())
+}
+
+fn unlock(path: &Path, file: &KeyFile, protect: &Protect) -> anyhow::Result<Signer> {
     if let Some(signer) = file.unprotected().map_err(|reject| Fault::new(reject.reason, reject.what))? {
         return Ok(signer);
     }
     let passphrase = passphrase(&format!("Passphrase of {}: ", path.display()), protect)?;
-    unseal(&file, &passphrase)
+    unseal(file, &passphrase)
 }
 
 fn seal(purpose: &str, signer: &Signer, passphrase: &str) -> anyhow::Result<KeyFile> {

@@ -1,20 +1,23 @@
 //! The clusters this process serves, with their keys unsealed.
 //!
-//! Owns one entry per cluster for the life of the process. Refuses to trust a stored key that the
-//! cluster's records do not end in.
+//! Owns one entry per cluster, replaced by a newer one when its keys change. Refuses to trust a stored
+//! key that the cluster's records do not end in.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use rap_authority::{ClusterTiming, InstallationFacts, NewCluster, SealingKey, reopen_cluster};
+use rap_authority::{
+    AuthorityLife, AuthorityState, ClusterTiming, InstallationFacts, NewCluster, SealingKey, reopen_cluster,
+};
 use rap_contract::{AuthorityChain, PublicKey, Signer};
 use rap_planner::MapKey;
 use rap_runtime::tls::{ClusterTrust, TrustStore};
 use rap_store::{
     AuthorityRow, ClusterCaRow, ClusterRow, DekRow, KeyState, NewClusterRow, PgConnection, authorities_list,
-    authority_insert, cluster_ca_active, cluster_ca_insert, cluster_insert, dek_insert, deks_list,
+    authority_insert, authority_prepared_read, cluster_ca_active, cluster_ca_insert, cluster_insert,
+    dek_insert, deks_list, keys_stamp,
 };
 use rap_types::{ClusterId, KeyId, NodeId, Reason, Wall};
 use tokio::sync::Notify;
@@ -36,6 +39,12 @@ pub struct Cluster {
     pub authority: Signer,
     /// Its verified authority records.
     pub chain: AuthorityChain,
+    /// Where each of its authority keys is in its life.
+    pub life: AuthorityLife,
+    /// Replaced keys that still answer to the join tokens they signed.
+    pub earlier: Vec<Signer>,
+    /// Changes whenever a key does: what a poll compares.
+    pub keys: u64,
     /// Its certificate authority.
     pub ca: Authority,
     /// Key of its Merkle map.
@@ -49,49 +58,78 @@ pub struct Cluster {
     /// Its newest signed version.
     pub feed: Feed,
     /// Rings when its rows may have changed.
-    pub wake: Notify,
+    pub wake: Arc<Notify>,
     /// Its chain of revocations, as far as this process verified it.
-    pub revocations: Revocations,
+    pub revocations: Arc<Revocations>,
 }
 
-/// All clusters, by id.
+/// All clusters, by id. An entry is the newest one: nobody keeps it across rounds.
 #[derive(Debug, Default)]
-pub struct Clusters(RwLock<BTreeMap<ClusterId, Arc<Cluster>>>);
+pub struct Clusters {
+    served: RwLock<BTreeMap<ClusterId, Arc<Cluster>>>,
+    broken: RwLock<BTreeMap<ClusterId, (String, Reason)>>,
+}
 
 impl Clusters {
-    /// Adds a cluster unless it is there; true if it was added.
-    pub fn insert(&self, cluster: &Arc<Cluster>) -> bool {
-        let mut clusters = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let added = !clusters.contains_key(&cluster.id);
-        clusters.entry(cluster.id).or_insert_with(|| cluster.clone());
-        added
+    /// Adds a cluster, or replaces its entry unless that one knows more authority records. What is
+    /// published and who waits for it carries over. True if it was added.
+    pub fn put(&self, mut cluster: Cluster) -> (Arc<Cluster>, bool) {
+        self.broken.write().unwrap_or_else(PoisonError::into_inner).remove(&cluster.id);
+        let mut clusters = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        let before = clusters.get(&cluster.id);
+        if let Some(before) = before {
+            if before.chain.sequence() > cluster.chain.sequence() {
+                return (before.clone(), false);
+            }
+            (cluster.feed, cluster.wake) = (before.feed.clone(), before.wake.clone());
+            cluster.revocations = before.revocations.clone();
+        }
+        let (added, cluster) = (before.is_none(), Arc::new(cluster));
+        clusters.insert(cluster.id, cluster.clone());
+        (cluster, added)
+    }
+
+    /// Remembers why a cluster cannot be served. True if that is news.
+    pub fn put_broken(&self, id: ClusterId, name: &str, reason: Reason) -> bool {
+        let mut broken = self.broken.write().unwrap_or_else(PoisonError::into_inner);
+        broken.insert(id, (name.to_owned(), reason)).is_none_or(|(_, before)| before != reason)
     }
 
     /// The cluster with this id.
     pub fn by_id(&self, id: ClusterId) -> Option<Arc<Cluster>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.served.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     /// The cluster with this name or id.
     ///
     /// # Errors
-    /// `resource.not_found`.
+    /// `resource.not_found`; why it cannot be served.
     pub fn named(&self, text: &str) -> Result<Arc<Cluster>, Failure> {
         let id = text.parse::<ClusterId>().ok();
-        let clusters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let clusters = self.served.read().unwrap_or_else(PoisonError::into_inner);
         let found = clusters.values().find(|cluster| Some(cluster.id) == id || cluster.name == text);
-        found.cloned().ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such cluster"))
+        if let Some(found) = found {
+            return Ok(found.clone());
+        }
+        let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner);
+        let why = broken.iter().find(|(broken, (name, _))| Some(**broken) == id || name == text);
+        Err(match why {
+            Some((_, (_, reason))) => {
+                Failure::new(*reason, "the cluster cannot be served: its keys do not open")
+            }
+            None => Failure::new(Reason::ResourceNotFound, "no such cluster"),
+        })
     }
 
-    /// The cluster whose authority has this key id.
+    /// The cluster for which this key speaks now or spoke before.
     pub fn of_authority(&self, key: KeyId) -> Option<Arc<Cluster>> {
-        let clusters = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        clusters.values().find(|cluster| cluster.authority.id() == key).cloned()
+        let clusters = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        clusters.values().find(|cluster| cluster.sequence_of(key).is_some()).cloned()
     }
 
     /// Every cluster.
     pub fn all(&self) -> Vec<Arc<Cluster>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.served.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
 
@@ -107,33 +145,25 @@ impl Cluster {
         if row.cluster.dev != installation.dev {
             return Err(Failure::new(Reason::RowTampered, "cluster mode"));
         }
-        let deks = deks_list(connection, id).await?;
-        let dek =
-            deks.last().ok_or_else(|| Failure::new(Reason::SecretUnseal, "the cluster has no data key"))?;
-        let dek = Sealed::DataKey(id).open32(kek, installation.id, &dek.wrapped_dek)?;
-        let dek = SealingKey::from_slice(dek.as_slice())
-            .ok_or_else(|| Failure::new(Reason::SecretUnseal, "the cluster's data key is zero"))?;
-
-        let records = authorities_list(connection, id).await?;
-        let active = records
-            .iter()
-            .find(|record| record.state == KeyState::Active)
-            .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no active authority"))?;
-        let sealed = Sealed::ClusterAuthority(id, active.sequence);
-        let authority =
-            Signer::from_seed(&*sealed.open32(&dek, installation.id, &active.sealed_private_key)?);
-        let envelopes: Vec<Vec<u8>> = records.iter().map(|record| record.record.clone()).collect();
-        let chain = reopen_cluster(
-            installation.id,
-            &installation.authority,
-            installation.dev,
-            id,
-            &envelopes,
-            &PublicKey::from_slice(&active.public_key)?,
-        )?;
-        if authority.public() != chain.active() {
-            return Err(Failure::new(Reason::RowTampered, "cluster authority key"));
-        }
+        let dek = open_dek(connection, installation, kek, id).await?;
+        let StoredAuthority { chain, life, rows } =
+            StoredAuthority::read(connection, installation, id).await?;
+        let signer = |row: &AuthorityRow| -> Result<Signer, Failure> {
+            let sealed = row.sealed_private_key.as_deref().unwrap_or_default();
+            let place = Sealed::ClusterAuthority(id, row.sequence);
+            let signer = Signer::from_seed(&*place.open32(&dek, installation.id, sealed)?);
+            if signer.public().as_bytes() == &row.public_key {
+                Ok(signer)
+            } else {
+                Err(Failure::new(Reason::RowTampered, "cluster authority key"))
+            }
+        };
+        let (newest, earlier) = rows
+            .split_last()
+            .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no authority"))?;
+        let authority = signer(newest)?;
+        let earlier = earlier.iter().filter(|row| row.state != KeyState::Revoked);
+        let earlier = earlier.map(signer).collect::<Result<_, _>>()?;
         let ca = cluster_ca_active(connection, id)
             .await?
             .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no certificate authority"))?;
@@ -144,15 +174,35 @@ impl Cluster {
             name: row.cluster.name.clone(),
             authority,
             chain,
+            life,
+            earlier,
+            keys: keys_stamp(connection, id).await?,
             ca: Authority::open(&ca.cert_der, &ca_key)?,
             map_key: MapKey::from_bytes(*map_key),
             timing: timing(&row.cluster),
             ipv4_pool: row.cluster.ipv4_pool,
             created_at: row.created_at,
             feed: Feed::default(),
-            wake: Notify::new(),
-            revocations: Revocations::default(),
+            wake: Arc::default(),
+            revocations: Arc::default(),
         })
+    }
+
+    /// Place in the chain of the authority with this key id.
+    pub fn sequence_of(&self, key: KeyId) -> Option<u64> {
+        self.chain.keys_ever().position(|known| known.id() == key).map(|index| index as u64 + 1)
+    }
+
+    /// The authority that signed a join token, while its tokens count: it also signs the answers to them,
+    /// because that is the key their holders know.
+    ///
+    /// # Errors
+    /// `token.authority_revoked`, `key.unknown`.
+    pub fn token_authority(&self, key: KeyId) -> Result<&Signer, Failure> {
+        let unknown = || Failure::new(Reason::KeyUnknown, "no authority of this cluster signed the token");
+        self.life.admits_tokens_of(self.sequence_of(key).ok_or_else(unknown)?)?;
+        let mut signers = std::iter::once(&self.authority).chain(&self.earlier);
+        signers.find(|signer| signer.id() == key).ok_or_else(unknown)
     }
 
     /// Makes its nodes acceptable on node connections, except revoked ones.
@@ -173,6 +223,73 @@ impl Cluster {
     /// How a refreshed head is spread over the nodes, so that none goes stale waiting for it.
     pub fn head_window(&self, within: Duration) -> Duration {
         within.min((self.timing.fresh_for / 2).saturating_sub(self.timing.refresh_every))
+    }
+}
+
+/// A cluster's authority as its rows and records say, without any private key.
+pub struct StoredAuthority {
+    /// Its verified records.
+    pub chain: AuthorityChain,
+    /// Where each key is in its life.
+    pub life: AuthorityLife,
+    /// The rows, first link first.
+    pub rows: Vec<AuthorityRow>,
+}
+
+impl StoredAuthority {
+    /// Reads and verifies them.
+    ///
+    /// # Errors
+    /// Those of the chain; `row.tampered`.
+    pub async fn read(
+        connection: &mut PgConnection,
+        installation: &InstallationFacts,
+        cluster: ClusterId,
+    ) -> Result<Self, Failure> {
+        let tampered = |what: &str| Failure::new(Reason::RowTampered, what);
+        let rows = authorities_list(connection, cluster).await?;
+        let newest = rows.last().ok_or_else(|| tampered("the cluster has no authority"))?;
+        let envelopes: Vec<Vec<u8>> = rows.iter().map(|row| row.record.clone()).collect();
+        let chain = reopen_cluster(
+            installation.id,
+            &installation.authority,
+            installation.dev,
+            cluster,
+            &envelopes,
+            &PublicKey::from_slice(&newest.public_key)?,
+        )?;
+        if !rows.iter().map(|row| row.public_key).eq(chain.keys_ever().map(|key| *key.as_bytes())) {
+            return Err(tampered("cluster authority key"));
+        }
+        let prepared = authority_prepared_read(connection, cluster).await?.is_some();
+        let life = AuthorityLife::of(rows.iter().map(|row| state(row.state)).collect(), prepared)?;
+        Ok(Self { chain, life, rows })
+    }
+}
+
+/// The key that seals a cluster's secrets.
+///
+/// # Errors
+/// `secret.unseal`.
+pub async fn open_dek(
+    connection: &mut PgConnection,
+    installation: &InstallationFacts,
+    kek: &SealingKey,
+    cluster: ClusterId,
+) -> Result<SealingKey, Failure> {
+    let deks = deks_list(connection, cluster).await?;
+    let dek = deks.last().ok_or_else(|| Failure::new(Reason::SecretUnseal, "the cluster has no data key"))?;
+    let dek = Sealed::DataKey(cluster).open32(kek, installation.id, &dek.wrapped_dek)?;
+    SealingKey::from_slice(dek.as_slice())
+        .ok_or_else(|| Failure::new(Reason::SecretUnseal, "the cluster's data key is zero"))
+}
+
+const fn state(stored: KeyState) -> AuthorityState {
+    match stored {
+        KeyState::Prepared => AuthorityState::Prepared,
+        KeyState::Active => AuthorityState::Active,
+        KeyState::Tainted => AuthorityState::Tainted,
+        KeyState::Revoked => AuthorityState::Revoked,
     }
 }
 
@@ -208,11 +325,11 @@ pub async fn insert_cluster(
         sequence: 1,
         record: new.record.clone(),
         public_key: *new.authority.public().as_bytes(),
-        sealed_private_key: Sealed::ClusterAuthority(new.id, 1).seal(
+        sealed_private_key: Some(Sealed::ClusterAuthority(new.id, 1).seal(
             dek,
             installation.id,
             new.authority.seed().as_slice(),
-        ),
+        )),
         state: KeyState::Active,
     };
     authority_insert(connection, &authority).await?;

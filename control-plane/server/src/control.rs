@@ -17,7 +17,6 @@ use crate::floors::FloorFile;
 use crate::grpc::Failure;
 use crate::http::Metrics;
 use crate::installation::Installation;
-use crate::revocations::Known;
 use crate::sync::{Directory, Sessions};
 use crate::tasks;
 
@@ -62,10 +61,22 @@ impl Control {
     pub async fn load_clusters(self: &Arc<Self>) -> Result<(), Failure> {
         let mut transaction = self.store.system().begin_snapshot().await?;
         for row in clusters_list(&mut transaction).await? {
-            if self.clusters.by_id(row.cluster.cluster).is_none() {
-                let cluster =
-                    Cluster::load(&mut transaction, &self.installation.facts, &self.kek, &row).await?;
-                self.serve_cluster(&mut transaction, cluster).await?;
+            let id = row.cluster.cluster;
+            if self.clusters.by_id(id).is_some() {
+                continue;
+            }
+            match Cluster::load(&mut transaction, &self.installation.facts, &self.kek, &row).await {
+                Ok(cluster) => drop(self.serve_cluster(&mut transaction, cluster).await?),
+                // The others are served; this one waits for its operator.
+                Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
+                    if self.clusters.put_broken(id, &row.cluster.name, failure.reason) {
+                        self.alarm(
+                            failure.reason,
+                            &format!("cluster {id} is not served: {}", failure.message),
+                        );
+                    }
+                }
+                Err(failure) => return Err(failure),
             }
         }
         Ok(())
@@ -108,19 +119,40 @@ impl Control {
         Ok(self.clusters.of_authority(key))
     }
 
+    /// Replaces a served cluster by what its rows say now.
+    pub async fn reload_cluster(&self, id: ClusterId) -> Result<(), Failure> {
+        let mut transaction = self.store.system().begin_snapshot().await?;
+        let Some(row) = cluster_read(&mut transaction, id).await? else { return Ok(()) };
+        let cluster = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, &row).await?;
+        self.put_cluster(&mut transaction, cluster).await.map(drop)
+    }
+
     async fn serve_cluster(
         self: &Arc<Self>,
         connection: &mut PgConnection,
         cluster: Cluster,
     ) -> Result<Arc<Cluster>, Failure> {
-        // What cannot be read or is below the floor is an alarm; its publisher then signs nothing new.
-        let known = self.revocations(connection, &cluster, &Known::default()).await.unwrap_or_default();
-        cluster.announce(&self.installation.facts, &self.trust, known.chain.revoked());
-        let cluster = Arc::new(cluster);
-        if self.clusters.insert(&cluster) {
-            self.tasks.spawn("publisher", tasks::publish(self.clone(), cluster.clone()));
+        let (cluster, added) = self.put_cluster(connection, cluster).await?;
+        if added {
+            self.tasks.spawn("publisher", tasks::publish(self.clone(), cluster.id));
         }
-        Ok(self.clusters.by_id(cluster.id).unwrap_or(cluster))
+        Ok(cluster)
+    }
+
+    async fn put_cluster(
+        &self,
+        connection: &mut PgConnection,
+        mut cluster: Cluster,
+    ) -> Result<(Arc<Cluster>, bool), Failure> {
+        if let Some(before) = self.clusters.by_id(cluster.id) {
+            // What was verified under the keys before stays known.
+            cluster.revocations = before.revocations.clone();
+        }
+        // What cannot be read or is below the floor is an alarm; its publisher then signs nothing new.
+        let known = cluster.revocations.known();
+        let known = self.revocations(connection, &cluster, &known).await.unwrap_or(known);
+        cluster.announce(&self.installation.facts, &self.trust, known.chain.revoked());
+        Ok(self.clusters.put(cluster))
     }
 
     /// Counts and logs an alarm: something was found that must not be, and an operator has to look.
@@ -144,3 +176,13 @@ impl std::fmt::Debug for Control {
         write!(f, "Control({})", self.installation.facts.id)
     }
 }
+
+/// What is wrong with one cluster and leaves the others whole.
+const BREAKS_ONE: [Reason; 6] = [
+    Reason::SecretUnseal,
+    Reason::RowTampered,
+    Reason::ChainBroken,
+    Reason::KeyUnknown,
+    Reason::SignatureInvalid,
+    Reason::EnvelopeMalformed,
+];

@@ -20,6 +20,8 @@ pub enum Sealed {
     DataKey(ClusterId),
     /// A cluster authority's seed, by its place in the chain.
     ClusterAuthority(ClusterId, u64),
+    /// The seed of a cluster's next authority.
+    PreparedAuthority(ClusterId),
     /// A cluster CA's private key, by generation.
     ClusterCa(ClusterId, u64),
     /// A cluster's map key.
@@ -70,6 +72,9 @@ impl Sealed {
             Self::ClusterAuthority(..) => {
                 ("cluster_authorities", "sealed_private_key", SealPurpose::Authority)
             }
+            Self::PreparedAuthority(_) => {
+                ("cluster_authority_prepared", "sealed_private_key", SealPurpose::Authority)
+            }
             Self::ClusterCa(..) => ("cluster_cas", "sealed_key", SealPurpose::CertificateAuthority),
             Self::MapKey(_) => ("clusters", "sealed_map_key", SealPurpose::Map),
         }
@@ -79,6 +84,7 @@ impl Sealed {
         match self {
             Self::InstallationAuthority | Self::TlsAuthority => ClusterId::ZERO,
             Self::DataKey(cluster)
+            | Self::PreparedAuthority(cluster)
             | Self::ClusterAuthority(cluster, _)
             | Self::ClusterCa(cluster, _)
             | Self::MapKey(cluster) => cluster,
@@ -92,7 +98,7 @@ impl Sealed {
             Self::ClusterAuthority(cluster, number) | Self::ClusterCa(cluster, number) => {
                 [cluster.as_bytes().as_slice(), &number.to_be_bytes()].concat()
             }
-            Self::MapKey(cluster) => cluster.to_vec(),
+            Self::PreparedAuthority(cluster) | Self::MapKey(cluster) => cluster.to_vec(),
         }
     }
 
@@ -127,6 +133,7 @@ mod tests {
             Sealed::ClusterAuthority(one, 1),
             Sealed::ClusterAuthority(one, 2),
             Sealed::ClusterAuthority(two, 1),
+            Sealed::PreparedAuthority(one),
             Sealed::ClusterCa(one, 1),
             Sealed::MapKey(one),
         ];

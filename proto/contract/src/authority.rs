@@ -216,12 +216,6 @@ impl AuthorityChain {
         self.records.iter().map(|record| record.envelope().to_vec()).collect()
     }
 
-    /// Every key that ever spoke for the cluster, first to last.
-    pub fn keys_ever(&self) -> impl Iterator<Item = PublicKey> + '_ {
-        // Each was admitted when its record was verified.
-        self.records.iter().filter_map(|record| PublicKey::from_slice(&record.authority_key).ok())
-    }
-
     /// Place of the record that gave this key the word in this incarnation.
     pub(crate) fn place_of(&self, key: KeyId, incarnation: u64) -> Option<usize> {
         let is_it = |record: &Verified<v1::AuthorityRecord>| {

@@ -175,6 +175,8 @@ reasons! {
     AuthorityModeFixed "authority.mode_fixed" FailedPrecondition same false "A data directory keeps the authority mode it was made with."
     AuthorityDevAddress "authority.dev_address" FailedPrecondition Usage false "Development mode binds only loopback, private or ULA addresses."
     BackupAltered "backup.altered" DataLoss same false "The backup is damaged, was altered, or was made under another secret key."
+    AuthorityState "authority.state" FailedPrecondition same false "The step does not fit the state of the authority key. See rapctl authority list."
+    AuthorityUnconfirmed "authority.unconfirmed" FailedPrecondition same true "Nodes seen within a day have not confirmed the newer authority record. See rapctl authority confirmations, or use --force."
     RowTampered "row.tampered" DataLoss same false "A database row disagrees with what was signed."
     PlannerDivergence "planner.divergence" DataLoss same false "Two replicas computed different heads for one version."
     // floors of a replica
@@ -194,6 +196,7 @@ reasons! {
     TokenSecret "token.secret" PermissionDenied same false "The secret does not belong to the token."
     TokenExpired "token.expired" FailedPrecondition Denied false "The token expired."
     TokenRevoked "token.revoked" FailedPrecondition Denied false "The token was revoked."
+    TokenAuthorityRevoked "token.authority_revoked" FailedPrecondition Denied false "The authority key that signed the token was revoked after a rotation. Ask for a new token."
     TokenExhausted "token.exhausted" FailedPrecondition Denied false "The token has no uses left."
     EnrollmentProof "enrollment.proof" PermissionDenied same false "The proof of key possession does not hold for this connection."
     EnrollmentNonce "enrollment.nonce" PermissionDenied same false "The nonce is unknown on this connection or was used."

@@ -1,5 +1,6 @@
 //! One file per noun.
 
+mod authority;
 mod cluster;
 mod context;
 mod explain;
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Context(command) => context::run(global, command)?,
         Command::Status => status::run(global).await?,
         Command::Cluster(command) => cluster::run(global, command).await?,
+        Command::Authority(command) => authority::run(global, command).await?,
         Command::Token(command) => token::run(global, command).await?,
         Command::Node(command) => node::run(global, command).await?,
         Command::Ping(command) => return ping::run(global, command).await,

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod answer;
+pub mod authority;
 mod call;
 pub mod enrollment;
 mod guard;

@@ -39,6 +39,9 @@ async fn look(control: &Arc<Control>, ring: Ring) -> Result<(), Failure> {
             control.load_cluster(position.cluster).await?;
             continue;
         };
+        if cluster.keys != position.keys {
+            control.reload_cluster(position.cluster).await?;
+        }
         let stored = (Incarnation(position.incarnation), Version(position.config_seq));
         if cluster.feed.newest().map(|published| published.order.durable()) != Some(stored) {
             cluster.wake.notify_one();

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_types::Reason;
+use rap_types::{ClusterId, Reason};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -15,11 +15,12 @@ use crate::clusters::Cluster;
 use crate::control::Control;
 
 /// Runs until the group is cancelled.
-pub async fn publish(control: Arc<Control>, cluster: Arc<Cluster>) {
+pub async fn publish(control: Arc<Control>, id: ClusterId) {
     let shutdown = control.tasks.token();
     let mut last_wake = Instant::now() - QUIET;
     let mut retry = Some(Duration::ZERO);
-    loop {
+    // Looked up for every round: its keys may have changed.
+    while let Some(cluster) = control.clusters.by_id(id) {
         let due = match retry {
             Some(pause) => Instant::now() + pause,
             None => refresh_due(&control, &cluster),
@@ -34,6 +35,7 @@ pub async fn publish(control: Arc<Control>, cluster: Arc<Cluster>) {
             }
             () = tokio::time::sleep_until(due) => {}
         }
+        let Some(cluster) = control.clusters.by_id(id) else { return };
         retry = match round::run(&control, &cluster).await {
             Ok(()) => None,
             Err(error) => Some(after(&control, &cluster, &error).await),
@@ -76,6 +78,17 @@ async fn after(control: &Control, cluster: &Cluster, error: &RoundError) -> Dura
                 tracing::error!(reason = %failure.reason, cluster = %cluster.id, "no new incarnation yet");
             }
             RETRY
+        }
+        RoundError::Rotated => match control.reload_cluster(cluster.id).await {
+            Ok(()) => Duration::ZERO,
+            Err(failure) => {
+                tracing::warn!(reason = %failure.reason, cluster = %cluster.id, "the new authority does not load");
+                RETRY
+            }
+        },
+        RoundError::RecordsLost => {
+            control.alarm(Reason::FloorRollback, "the database lost authority records that were served");
+            ALARM
         }
         RoundError::Divergence => {
             alarm(

@@ -38,6 +38,12 @@ pub enum RoundError {
     /// Another replica, or this one before, signed another root for this version.
     #[error("planner.divergence: two roots for one version")]
     Divergence,
+    /// The rows are of an authority that this process has not loaded yet.
+    #[error("another authority speaks for the cluster since")]
+    Rotated,
+    /// The rows lack authority records that this process served.
+    #[error("the database has fewer authority records than were served")]
+    RecordsLost,
     /// What was published is newer than the database.
     #[error("the database is older than what was published")]
     Ahead(Incarnation),
@@ -83,6 +89,12 @@ async fn next(control: &Control, cluster: &Cluster, newest: Option<&Published>) 
     let Some(rows) = planner_rows(control.store.system(), cluster.id, known.from()).await? else {
         return Ok(());
     };
+    // The rows' incarnation belongs to one key, and only that key signs heads in it.
+    match rows.authority_sequence.cmp(&cluster.chain.sequence()) {
+        std::cmp::Ordering::Equal => {}
+        std::cmp::Ordering::Greater => return Err(RoundError::Rotated),
+        std::cmp::Ordering::Less => return Err(RoundError::RecordsLost),
+    }
     let known = control.judge_revocations(cluster, &known, &rows.revocations)?;
     control.learn_revocations(cluster, known.clone()).await?;
     advance(control, cluster, &rows, known.chain, newest).await
@@ -195,7 +207,7 @@ fn serve(cluster: &Cluster, plan: Arc<Plan>, envelope: Vec<u8>, facts: &HeadFact
     });
 }
 
-/// Verifies a head of this cluster, at whatever time it was signed.
+/// Verifies a head of this cluster, at whatever time and by whichever of its keys it was signed.
 pub fn open_head(
     control: &Control,
     cluster: &Cluster,
@@ -208,7 +220,14 @@ pub fn open_head(
         features: known_features(facts.dev),
         ..Expectation::default()
     };
-    HeadFacts::open(envelope, &cluster.chain.keys::<v1::ClusterHead>(), &expect).map_err(RoundError::Stored)
+    let head = HeadFacts::open(envelope, &cluster.chain.all_keys::<v1::ClusterHead>(), &expect)
+        .map_err(RoundError::Stored)?;
+    let owner = cluster.chain.key_at(head.1.order.incarnation.0).map(|key| key.id());
+    if owner.as_ref() != head.0.signers().first() {
+        let reject = Reject::new(Reason::KeyState, "signed outside the time of its key");
+        return Err(RoundError::Stored(reject));
+    }
+    Ok(head)
 }
 
 fn changed_leaves(plan: &Plan, order: HeadOrder) -> Vec<LeafRow> {

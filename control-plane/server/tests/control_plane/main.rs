@@ -1,7 +1,11 @@
 //! The whole control plane over real TLS and a real PostgreSQL.
 
 mod activation;
+<<<<<<< HEAD
 mod backup;
+=======
+mod authority;
+>>>>>>> 8620495 (control-plane, rapctl: rotation, recovery, taint and revocation of cluster authorities)
 mod disk;
 mod enrollment;
 mod host;

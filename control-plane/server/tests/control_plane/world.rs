@@ -16,6 +16,7 @@ use rap_store::testing::TestDatabase;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 use rap_wire::v1::admin_client::AdminClient;
+use rap_wire::v1::authority_client::AuthorityClient;
 use rap_wire::v1::enrollment_client::EnrollmentClient;
 use rap_wire::v1::membership_client::MembershipClient;
 use tokio::net::{TcpSocket, TcpStream};
@@ -190,6 +191,11 @@ impl World {
     pub async fn node(&self, node: &str) -> v1::Node {
         let request = v1::NodeRef { cluster: "prod".into(), node: node.into() };
         self.admin().await.node_show(self.request(request)).await.unwrap().into_inner()
+    }
+
+    /// An operator's client of the service of authorities.
+    pub async fn authority(&self) -> AuthorityClient<Channel> {
+        AuthorityClient::new(self.line().await.channel)
     }
 
     /// Logs the owner in.

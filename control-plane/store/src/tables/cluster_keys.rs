@@ -53,8 +53,8 @@ pub struct AuthorityRow {
     pub record: Vec<u8>,
     /// Key it names.
     pub public_key: [u8; 32],
-    /// Its private half, sealed for (`cluster_authorities`, `sealed_private_key`).
-    pub sealed_private_key: Vec<u8>,
+    /// Its private half, sealed for (`cluster_authorities`, `sealed_private_key`); erased when revoked.
+    pub sealed_private_key: Option<Vec<u8>>,
     /// Its life.
     pub state: KeyState,
 }
@@ -125,9 +125,10 @@ statements! {
         (cluster_id, sequence, record, public_key, sealed_private_key, state) VALUES ($1, $2, $3, $4, $5, $6)";
     AUTHORITIES_LIST = "SELECT cluster_id, sequence, record, public_key, sealed_private_key, state \
         FROM cluster_authorities WHERE cluster_id = $1 ORDER BY sequence";
-    AUTHORITY_ACTIVE = "SELECT cluster_id, sequence, record, public_key, sealed_private_key, state \
-        FROM cluster_authorities WHERE cluster_id = $1 AND state = 'active'";
-    AUTHORITY_STATE_SET = "UPDATE cluster_authorities SET state = $4, row_version = row_version + 1 \
+    AUTHORITY_SEQUENCE = "SELECT coalesce(max(sequence), 0) AS sequence FROM cluster_authorities \
+        WHERE cluster_id = $1";
+    AUTHORITY_STATE_SET = "UPDATE cluster_authorities SET state = $4, row_version = row_version + 1, \
+            sealed_private_key = CASE WHEN $4 = 'revoked' THEN NULL ELSE sealed_private_key END \
         WHERE cluster_id = $1 AND sequence = $2 AND state = $3";
     DEK_INSERT = "INSERT INTO cluster_deks (cluster_id, key_version, wrapped_dek) VALUES ($1, $2, $3)";
     DEKS_LIST = "SELECT cluster_id, key_version, wrapped_dek FROM cluster_deks \
@@ -138,7 +139,7 @@ statements! {
         WHERE cluster_id = $1 AND state = 'active'";
 }
 
-/// Adds a link to the chain. Two records of one sequence, or two active ones, are refused with
+/// Adds a link to the chain. Two records of one sequence, or of one key, are refused with
 /// [`StoreError::Exists`].
 pub async fn authority_insert(connection: &mut PgConnection, new: &AuthorityRow) -> Result<(), StoreError> {
     sqlx::query(AUTHORITY_INSERT)
@@ -161,15 +162,17 @@ pub async fn authorities_list(
     Ok(sqlx::query_as(AUTHORITIES_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
 }
 
-/// The link whose key signs.
-pub async fn authority_active(
+/// Place of the newest link; 0 without any.
+pub async fn authority_sequence(
     connection: &mut PgConnection,
     cluster: ClusterId,
-) -> Result<Option<AuthorityRow>, StoreError> {
-    Ok(sqlx::query_as(AUTHORITY_ACTIVE).bind(cluster.uuid()).fetch_optional(connection).await?)
+) -> Result<u64, StoreError> {
+    let row = sqlx::query(AUTHORITY_SEQUENCE).bind(cluster.uuid()).fetch_one(connection).await?;
+    Ok(unsigned(&row, "sequence")?)
 }
 
-/// Moves a key from one state to another. False if it is not in state `from`.
+/// Moves a key from one state to another; revoking erases its private half. False if it is not in
+/// state `from`.
 pub async fn authority_state_set(
     connection: &mut PgConnection,
     cluster: ClusterId,

@@ -31,6 +31,8 @@ pub struct ClusterPosition {
     pub incarnation: u64,
     /// Last allocated sequence.
     pub config_seq: u64,
+    /// Changes whenever a key of the cluster does.
+    pub keys: u64,
 }
 
 impl FromRow<'_, PgRow> for OutboxRow {
@@ -51,6 +53,7 @@ impl FromRow<'_, PgRow> for ClusterPosition {
             cluster: id(row, "cluster_id")?,
             incarnation: unsigned(row, "incarnation")?,
             config_seq: unsigned(row, "config_seq")?,
+            keys: unsigned(row, "keys")?,
         })
     }
 }
@@ -59,7 +62,11 @@ statements! {
     OUTBOX_APPEND = "INSERT INTO config_outbox (cluster_id, seq, touched, urgent) VALUES ($1, $2, $3, $4)";
     OUTBOX_AFTER = "SELECT cluster_id, seq, touched, urgent, created_at FROM config_outbox \
         WHERE cluster_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-    OUTBOX_POSITIONS = "SELECT cluster_id, incarnation, config_seq FROM clusters ORDER BY cluster_id";
+    OUTBOX_POSITIONS = "SELECT c.cluster_id, c.incarnation, c.config_seq, \
+            (SELECT coalesce(sum(a.row_version), 0) FROM cluster_authorities a \
+                WHERE a.cluster_id = c.cluster_id)::bigint AS keys FROM clusters c ORDER BY c.cluster_id";
+    KEYS_STAMP = "SELECT coalesce(sum(row_version), 0)::bigint AS keys FROM cluster_authorities \
+        WHERE cluster_id = $1";
     OUTBOX_PRUNE = "DELETE FROM config_outbox \
         WHERE cluster_id = $1 AND seq <= $2 AND created_at < clock_timestamp() - interval '1 day'";
 }
@@ -97,6 +104,12 @@ pub async fn outbox_after(
 /// Where every cluster is: one cheap poll for all of them.
 pub async fn outbox_positions(connection: &mut PgConnection) -> Result<Vec<ClusterPosition>, StoreError> {
     Ok(sqlx::query_as(OUTBOX_POSITIONS).fetch_all(connection).await?)
+}
+
+/// What [`ClusterPosition::keys`] is of one cluster.
+pub async fn keys_stamp(connection: &mut PgConnection, cluster: ClusterId) -> Result<u64, StoreError> {
+    let row = sqlx::query(KEYS_STAMP).bind(cluster.uuid()).fetch_one(connection).await?;
+    Ok(unsigned(&row, "keys")?)
 }
 
 /// Removes changes up to `seq` that are older than a day; returns how many.

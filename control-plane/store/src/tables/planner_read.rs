@@ -2,7 +2,7 @@
 
 use rap_types::{ClusterId, IdentityStatus};
 
-use super::cluster_keys::{ClusterCaRow, cluster_ca_active};
+use super::cluster_keys::{ClusterCaRow, authority_sequence, cluster_ca_active};
 use super::clusters::{ClusterRow, cluster_read, policies_list};
 use super::heads::{HeadRow, head_newest, head_newest_first};
 use super::leaves::{LeafRow, leaves_list};
@@ -27,6 +27,8 @@ pub struct PlannerRows {
     pub policies: Vec<(String, serde_json::Value)>,
     /// What the newest head said of each node, by node.
     pub leaves: Vec<LeafRow>,
+    /// Place of the newest authority record.
+    pub authority_sequence: u64,
     /// The newest head.
     pub head: Option<HeadRow>,
     /// The newest refresh-0 head.
@@ -48,6 +50,7 @@ pub async fn planner_rows(
     let all = nodes_list(connection, cluster).await?;
     let policies = policies_list(connection, cluster).await?;
     let leaves = leaves_list(connection, cluster).await?;
+    let authority_sequence = authority_sequence(connection, cluster).await?;
     let head = head_newest(connection, cluster).await?;
     let first_head = head_newest_first(connection, cluster).await?;
     let revocations = revocations_from(connection, cluster, revoked_from, REVOCATIONS_MOST).await?;
@@ -61,7 +64,18 @@ pub async fn planner_rows(
             IdentityStatus::Pending => {}
         }
     }
-    Ok(Some(PlannerRows { cluster: row, ca, nodes, gone, revocations, policies, leaves, head, first_head }))
+    Ok(Some(PlannerRows {
+        cluster: row,
+        ca,
+        nodes,
+        gone,
+        revocations,
+        policies,
+        leaves,
+        authority_sequence,
+        head,
+        first_head,
+    }))
 }
 
 /// A chain longer than this is read in several goes.

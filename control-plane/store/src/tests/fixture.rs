@@ -40,8 +40,8 @@ pub(super) fn authority(sequence: u64, state: KeyState) -> AuthorityRow {
         cluster: id(1),
         sequence,
         record: vec![7; 200],
-        public_key: [8; 32],
-        sealed_private_key: vec![9; 61],
+        public_key: [u8::try_from(sequence).unwrap(); 32],
+        sealed_private_key: (state != KeyState::Revoked).then(|| vec![9; 61]),
         state,
     }
 }

@@ -2,7 +2,7 @@
 
 use rap_types::{Digest, OperatorId, PlatformRole, Wall};
 
-use super::fixture::{authority, cluster_with_token, committed, id};
+use super::fixture::{authority, cluster_with_token, committed, id, node_added};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -101,29 +101,55 @@ async fn a_session_is_found_by_its_hash_until_it_ends_or_its_operator_does() {
 }
 
 #[tokio::test]
-async fn a_cluster_has_one_signing_authority_and_keeps_its_whole_chain() {
+async fn a_cluster_keeps_its_whole_chain_and_a_revoked_key_is_erased() {
     let store = TestDatabase::migrated().await.store().await;
     let cluster = cluster_with_token(&store, 1).await;
     committed(transact!(store.system(), |connection| {
         authority_insert(connection, &authority(1, KeyState::Active)).await?;
-        authority_insert(connection, &authority(2, KeyState::Prepared)).await?;
+        authority_insert(connection, &authority(2, KeyState::Active)).await?;
         dek_insert(connection, &DekRow { cluster, key_version: 1, wrapped_dek: vec![1; 61] }).await
     }))
     .unwrap();
     let mut transaction = store.system().begin().await.unwrap();
     assert_eq!(deks_list(&mut transaction, cluster).await.unwrap().len(), 1);
-    assert_eq!(authority_active(&mut transaction, cluster).await.unwrap().unwrap().sequence, 1);
-    let (active, tainted, prepared) = (KeyState::Active, KeyState::Tainted, KeyState::Prepared);
+    assert_eq!(authority_sequence(&mut transaction, cluster).await.unwrap(), 2);
+    let (active, tainted, revoked) = (KeyState::Active, KeyState::Tainted, KeyState::Revoked);
+    let before = keys_stamp(&mut transaction, cluster).await.unwrap();
     assert!(authority_state_set(&mut transaction, cluster, 1, active, tainted).await.unwrap());
     assert!(!authority_state_set(&mut transaction, cluster, 1, active, tainted).await.unwrap());
-    assert!(authority_state_set(&mut transaction, cluster, 2, prepared, active).await.unwrap());
+    assert!(authority_state_set(&mut transaction, cluster, 1, tainted, revoked).await.unwrap());
+    assert!(keys_stamp(&mut transaction, cluster).await.unwrap() > before);
     let chain = authorities_list(&mut transaction, cluster).await.unwrap();
     assert_eq!(
         chain.iter().map(|row| (row.sequence, row.state)).collect::<Vec<_>>(),
-        [(1, tainted), (2, active)]
+        [(1, revoked), (2, active)]
     );
-    let third = authority_insert(&mut transaction, &authority(3, KeyState::Active)).await.unwrap_err();
-    assert!(third.is_exists("cluster_authorities_one_active"), "{third}");
+    assert_eq!(chain[0].sealed_private_key, None, "a revoked key's private half is gone");
+    let again = AuthorityRow { sequence: 3, ..authority(2, KeyState::Active) };
+    let again = authority_insert(&mut transaction, &again).await.unwrap_err();
+    assert!(again.is_exists("cluster_authorities_public_key"), "{again}");
+}
+
+#[tokio::test]
+async fn one_key_is_prepared_at_a_time_and_confirmations_only_rise() {
+    let store = TestDatabase::migrated().await.store().await;
+    let cluster = cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    let prepared = PreparedAuthorityRow { cluster, public_key: [3; 32], sealed_private_key: vec![4; 61] };
+    authority_prepared_insert(&mut transaction, &prepared).await.unwrap();
+    let read = authority_prepared_read(&mut transaction, cluster).await.unwrap().unwrap();
+    assert_eq!(read.public_key, prepared.public_key);
+    authority_prepared_delete(&mut transaction, cluster).await.unwrap();
+    assert!(authority_prepared_read(&mut transaction, cluster).await.unwrap().is_none());
+
+    let (one, two) = (node_added(&mut transaction, 50).await, node_added(&mut transaction, 51).await);
+    authority_confirm(&mut transaction, one, 3).await.unwrap();
+    authority_confirm(&mut transaction, one, 2).await.unwrap();
+    let listed = authority_confirmations(&mut transaction, cluster).await.unwrap();
+    assert_eq!(
+        listed.iter().map(|row| (row.node, row.sequence)).collect::<Vec<_>>(),
+        [(one, Some(3)), (two, None)]
+    );
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ const ALL: &[&[(&str, &str)]] = &[
     crate::roles::STATEMENTS,
     t::addresses::STATEMENTS,
     t::audit::STATEMENTS,
+    t::authority_life::STATEMENTS,
     t::cluster_keys::STATEMENTS,
     t::clusters::STATEMENTS,
     t::contacts::STATEMENTS,

@@ -250,7 +250,8 @@ pub(super) async fn export(
         .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
     let snapshot = published.snapshot(row.node.node, head).ok_or_else(absent)??;
     let manifest = &control.installation.activated()?.manifest;
-    let export = encode_export(manifest, &cluster.chain.envelopes(), &snapshot);
+    let records = cluster.chain.envelopes_until(snapshot.head().order.incarnation.0);
+    let export = encode_export(manifest, &records, &snapshot);
     let digest = Some(Digest::of(&[&export]));
     let object = format!("node/{}", row.node.node);
     let mut entry =

@@ -7,7 +7,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rap_authority::{
     ContractTerms, Decision, choose_node_name, decide_request, ids, reopen_token, sign_contract,
 };
-use rap_contract::{PublicKey, RevocationChain};
+use rap_contract::{Document as _, Envelope, PublicKey, RevocationChain, Signer};
 use rap_planner::addressing;
 use rap_store::{
     AuditPen, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, audit_insert,
@@ -15,6 +15,7 @@ use rap_store::{
     node_insert, node_names_taken, node_read, outbox_append, token_read,
 };
 use rap_types::{Digest, KeyId, NodeId, Reason, RequestId, Wall};
+use rap_wire::v1;
 
 use super::readmit;
 use crate::clusters::Cluster;
@@ -51,8 +52,8 @@ pub async fn approve_request(
     let request = &row.request;
     let facts = &control.installation.facts;
     let token = token_read(connection, request.token).await?.ok_or(StoreError::Absent)?;
-    let terms =
-        reopen_token(facts.id, cluster.id, &cluster.authority.public(), facts.dev, &token.token.envelope)?;
+    let signer = token_signer(cluster, &token.token.envelope)?;
+    let terms = reopen_token(facts.id, cluster.id, &signer.public(), facts.dev, &token.token.envelope)?;
     if terms.id != request.token || terms.organization != request.organization {
         return Err(Failure::new(Reason::RowTampered, "join request"));
     }
@@ -100,7 +101,7 @@ pub async fn approve_request(
         written => written?,
     }
     let stored = node_read(connection, node).await?.ok_or(StoreError::Absent)?;
-    let contract = contract(control, cluster, row, &stored, now)?;
+    let contract = contract(control, cluster, signer, row, &stored, now)?;
     join_request_approve(connection, request.request, node, &contract)
         .await?
         .ok_or_else(|| Failure::new(Reason::EnrollmentDecided, "the request was already decided"))?;
@@ -153,10 +154,19 @@ async fn host_number(
         .ok_or_else(|| Failure::new(Reason::OverlayExhausted, "the address pool has no free host number"))
 }
 
+/// The authority that signed a stored token: the key that its holder pinned, and so the one that signs
+/// the answer.
+pub(super) fn token_signer<'a>(cluster: &'a Cluster, envelope: &[u8]) -> Result<&'a Signer, Failure> {
+    let tampered = || Failure::new(Reason::RowTampered, "token envelope");
+    let envelope = Envelope::decode(envelope, v1::JoinToken::SIZE_CAP).map_err(|_| tampered())?;
+    cluster.token_authority(envelope.key_ids().next().ok_or_else(tampered)?)
+}
+
 /// Builds and signs the contract of an approved request from the node's present rows.
 pub(super) fn contract(
     control: &Control,
     cluster: &Cluster,
+    signer: &Signer,
     row: &JoinRequestRow,
     node: &NodeRow,
     now: Wall,
@@ -189,7 +199,7 @@ pub(super) fn contract(
         authority_records: &cluster.chain.envelopes(),
         cluster_ca: cluster.ca.certificate(),
     };
-    Ok(sign_contract(&terms, &cluster.authority, now))
+    Ok(sign_contract(&terms, signer, now))
 }
 
 fn overlay(cluster: &Cluster, host_number: u32) -> Result<(Ipv4Net, Ipv6Net), Failure> {

@@ -32,10 +32,10 @@ pub(super) async fn join(
     let key = node_key(&request.node_public_key)?;
     let wireguard_public_key = check_wireguard_key(&request.wireguard_public_key)?;
     check_facts(&request)?;
-    let cluster = cluster_of(control, &request.token).await?;
+    let (cluster, signer) = cluster_of(control, &request.token).await?;
     let facts = &control.installation.facts;
     let now = control.clock.now().wall;
-    let authority = cluster.authority.public();
+    let authority = cluster.token_authority(signer)?.public();
     let terms =
         open_token(facts.id, cluster.id, &authority, facts.dev, &request.token, &request.secret, now)?;
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
@@ -144,11 +144,11 @@ async fn again(
 }
 
 /// The cluster whose authority the token names as its signer; the signature is checked next.
-async fn cluster_of(control: &Arc<Control>, token: &[u8]) -> Result<Arc<Cluster>, Failure> {
+async fn cluster_of(control: &Arc<Control>, token: &[u8]) -> Result<(Arc<Cluster>, KeyId), Failure> {
     let envelope = Envelope::decode(token, v1::JoinToken::SIZE_CAP)?;
     let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
     let signer = envelope.key_ids().next().ok_or_else(unknown)?;
-    control.cluster_of_authority(signer).await?.ok_or_else(unknown)
+    Ok((control.cluster_of_authority(signer).await?.ok_or_else(unknown)?, signer))
 }
 
 fn check_facts(request: &v1::JoinRequest) -> Result<(), Failure> {

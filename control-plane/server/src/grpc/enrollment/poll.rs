@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use rap_authority::{ProofChannel, check_poll_proof};
-use rap_store::{JoinRequestRow, StoreError, join_request_read, node_read};
+use rap_store::{JoinRequestRow, StoreError, join_request_read, node_read, token_read};
 use rap_types::{JoinRequestId, JoinState};
 use rap_wire::v1;
 
@@ -43,6 +43,7 @@ pub(super) async fn poll(
         JoinState::Approved => {
             let node = row.node.ok_or(StoreError::Absent)?;
             let node = node_read(&mut transaction, node).await?.ok_or(StoreError::Absent)?;
+            let token = token_read(&mut transaction, row.request.token).await?.ok_or(StoreError::Absent)?;
             drop(transaction);
             let cluster = control.cluster(row.request.cluster).await?.ok_or_else(refused)?;
             if let Some(kind) = cluster.revocations.known().chain.gone(node.node.node) {
@@ -50,7 +51,9 @@ pub(super) async fn poll(
                 return Ok(answer(JoinState::Denied, text, Vec::new()));
             }
             // Signed now: the one signed at approval may have expired since.
-            let contract = approve::contract(control, &cluster, &row, &node, control.clock.now().wall)?;
+            let signer = approve::token_signer(&cluster, &token.token.envelope)?;
+            let now = control.clock.now().wall;
+            let contract = approve::contract(control, &cluster, signer, &row, &node, now)?;
             Ok(answer(JoinState::Approved, String::new(), contract))
         }
     }

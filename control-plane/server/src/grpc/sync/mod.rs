@@ -1,5 +1,6 @@
 //! The service of nodes: admits a stream and hands it to a session.
 
+mod authority;
 mod diagnostics;
 mod hello;
 mod session;

@@ -16,6 +16,7 @@ use tonic::{Code, Status, Streaming};
 use v1::control_message::Body;
 use v1::node_message::Body as NodeBody;
 
+use super::authority::AuthorityState;
 use super::diagnostics::Diagnostics;
 use super::{Member, hello};
 use crate::control::Control;
@@ -49,6 +50,7 @@ struct State {
     directory_at: Instant,
     directory_due: bool,
     acknowledge_by: Option<Instant>,
+    authority: AuthorityState,
 }
 
 impl Session {
@@ -110,6 +112,7 @@ impl Session {
             directory_at: Instant::now(),
             directory_due: true,
             acknowledge_by: None,
+            authority: AuthorityState::said(hello.authority_sequence),
         };
         self.observe(&state, hello.link_hints, hello.wireguard_hints);
         if let Err(end) = self.greet().await {
@@ -161,7 +164,12 @@ impl Session {
         if self.control.trust.check(&self.member.leaf.identity).is_err() {
             return Err(refused(Reason::NodeRevoked, "the certificate's key generation was revoked"));
         }
-        if let Some(published) = self.member.cluster.feed.newest() {
+        let published = self.member.cluster.feed.newest();
+        // After the head was read: whoever signed it is in the records that are looked at now.
+        if let Some(records) = state.authority.due(&self.control, &self.member) {
+            self.send(Body::Authority(records)).await?;
+        }
+        if let Some(published) = published {
             let window = self.member.cluster.head_window(self.control.config.pushing.head_within);
             let mono = self.control.clock.now().mono;
             match state.delivery.next(&published, window, state.spread, mono) {
@@ -218,6 +226,10 @@ impl Session {
             Some(NodeBody::Nack(nack)) => return self.refused(state, nack).await,
             Some(NodeBody::Report(report)) => self.observe(state, report.link_hints, report.wireguard_hints),
             Some(NodeBody::Diagnostic(result)) => state.diagnostics.answered(result),
+            Some(NodeBody::Authority(confirm)) => {
+                let heard = state.authority.heard(&self.control, &self.member, &confirm).await;
+                heard.map_err(End::Refused)?;
+            }
             Some(NodeBody::Hello(_)) => return Err(refused(Reason::RequestInvalid, "a second hello")),
             // A message of a newer agent.
             None => {}

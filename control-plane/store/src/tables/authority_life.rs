@@ -1,0 +1,124 @@
+//! Keys that wait for their record, and which record each node confirmed.
+
+use rap_types::{ClusterId, NodeId, Wall};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Row};
+
+use crate::StoreError;
+use crate::columns::{bytes32, counter, id, statements, unsigned_option, wall_option};
+
+/// A key that no record names yet.
+#[derive(Debug, Clone)]
+pub struct PreparedAuthorityRow {
+    /// Cluster.
+    pub cluster: ClusterId,
+    /// Its public half.
+    pub public_key: [u8; 32],
+    /// Its private half, sealed for (`cluster_authority_prepared`, `sealed_private_key`).
+    pub sealed_private_key: Vec<u8>,
+}
+
+/// What a present node keeps of its cluster's authority records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfirmationRow {
+    /// Node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Newest record that it confirmed.
+    pub sequence: Option<u64>,
+    /// When.
+    pub confirmed_at: Option<Wall>,
+    /// When it was last heard of.
+    pub last_seen_at: Option<Wall>,
+}
+
+impl FromRow<'_, PgRow> for PreparedAuthorityRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            cluster: id(row, "cluster_id")?,
+            public_key: bytes32(row, "public_key")?,
+            sealed_private_key: row.try_get("sealed_private_key")?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for ConfirmationRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            node: id(row, "node_id")?,
+            name: row.try_get("name")?,
+            sequence: unsigned_option(row, "sequence")?,
+            confirmed_at: wall_option(row, "confirmed_at")?,
+            last_seen_at: wall_option(row, "last_seen_at")?,
+        })
+    }
+}
+
+statements! {
+    PREPARED_INSERT = "INSERT INTO cluster_authority_prepared (cluster_id, public_key, sealed_private_key) \
+        VALUES ($1, $2, $3)";
+    PREPARED_READ = "SELECT cluster_id, public_key, sealed_private_key FROM cluster_authority_prepared \
+        WHERE cluster_id = $1";
+    PREPARED_DELETE = "DELETE FROM cluster_authority_prepared WHERE cluster_id = $1";
+    CONFIRMATION_RECORD = "INSERT INTO node_authority_confirmations AS c (node_id, sequence) VALUES ($1, $2) \
+        ON CONFLICT (node_id) DO UPDATE SET sequence = excluded.sequence, confirmed_at = clock_timestamp() \
+        WHERE c.sequence < excluded.sequence";
+    CONFIRMATIONS_LIST = "SELECT n.node_id, n.name, a.sequence, a.confirmed_at, c.last_seen_at FROM nodes n \
+        LEFT JOIN node_authority_confirmations a ON a.node_id = n.node_id \
+        LEFT JOIN node_contacts c ON c.node_id = n.node_id \
+        WHERE n.cluster_id = $1 AND n.identity_status IN ('active', 'draining') ORDER BY n.name";
+}
+
+/// Keeps a key for the next rotation. A second one is refused with [`StoreError::Exists`].
+pub async fn authority_prepared_insert(
+    connection: &mut PgConnection,
+    new: &PreparedAuthorityRow,
+) -> Result<(), StoreError> {
+    sqlx::query(PREPARED_INSERT)
+        .bind(new.cluster.uuid())
+        .bind(new.public_key.as_slice())
+        .bind(&new.sealed_private_key)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The key that waits, if there is one.
+pub async fn authority_prepared_read(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<Option<PreparedAuthorityRow>, StoreError> {
+    Ok(sqlx::query_as(PREPARED_READ).bind(cluster.uuid()).fetch_optional(connection).await?)
+}
+
+/// Forgets the key that waits.
+pub async fn authority_prepared_delete(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<(), StoreError> {
+    sqlx::query(PREPARED_DELETE).bind(cluster.uuid()).execute(connection).await?;
+    Ok(())
+}
+
+/// Records that a node keeps the records up to `sequence`. An earlier one changes nothing.
+pub async fn authority_confirm(
+    connection: &mut PgConnection,
+    node: NodeId,
+    sequence: u64,
+) -> Result<(), StoreError> {
+    sqlx::query(CONFIRMATION_RECORD)
+        .bind(node.uuid())
+        .bind(counter("sequence", sequence)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// What every present node of a cluster confirmed, by name.
+pub async fn authority_confirmations(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<Vec<ConfirmationRow>, StoreError> {
+    Ok(sqlx::query_as(CONFIRMATIONS_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
+}
