@@ -227,8 +227,9 @@ async fn write_prepared(
 ) -> Result<(), Failure> {
     let held = Held::lock(control, connection, id).await?;
     held.stored.life.after(AuthorityStep::Prepare)?;
-    if held.stored.chain.contains(&key.public()) || key.public() == control.installation.facts.authority {
-        return Err(Failure::new(Reason::ChainBroken, "a key that was used before never returns"));
+    refuse_used(&held, key)?;
+    if key.public() == control.installation.facts.authority {
+        return Err(Failure::new(Reason::KeyPurpose, "the key is the installation authority's"));
     }
     let dek = held.dek(control, connection).await?;
     let sealed =
@@ -346,6 +347,13 @@ async fn write_recovery(
     note(connection, actor, "authority.recover", id, Some(digest), reason).await
 }
 
+fn refuse_used(held: &Held, key: &Signer) -> Result<(), Failure> {
+    if held.stored.chain.contains(&key.public()) {
+        return Err(Failure::new(Reason::ChainBroken, "a key that was used before never returns"));
+    }
+    Ok(())
+}
+
 /// Signs the record, writes it with its key, and starts its incarnation.
 async fn append(
     control: &Control,
@@ -357,6 +365,7 @@ async fn append(
     (served, now): (u64, Wall),
 ) -> Result<(), Failure> {
     let (id, facts) = (held.id(), &control.installation.facts);
+    refuse_used(held, next)?;
     let highest = held.row.cluster.incarnation.max(served);
     let extended = extend_chain(&held.stored.chain, &facts.authority, succession, next, highest, now)?;
     let sequence = extended.chain.sequence();

@@ -276,8 +276,8 @@ async fn a_lost_key_is_recovered_and_no_other_cluster_suffers() {
 
     let database = world.database.as_ref().unwrap();
     database
-        .tamper(
-            "cluster_authorities",
+        .tamper_all(
+            &["cluster_authorities", "clusters"],
             "UPDATE cluster_authorities a SET sealed_private_key = '\\x01' FROM clusters c \
              WHERE c.cluster_id = a.cluster_id AND c.name = 'prod'",
         )

@@ -127,8 +127,8 @@ statements! {
         FROM cluster_authorities WHERE cluster_id = $1 ORDER BY sequence";
     AUTHORITY_SEQUENCE = "SELECT coalesce(max(sequence), 0) AS sequence FROM cluster_authorities \
         WHERE cluster_id = $1";
-    AUTHORITY_STATE_SET = "UPDATE cluster_authorities SET state = $4, row_version = row_version + 1, \
-            sealed_private_key = CASE WHEN $4 = 'revoked' THEN NULL ELSE sealed_private_key END \
+    AUTHORITY_STATE_SET = "UPDATE cluster_authorities SET state = $4::text, row_version = row_version + 1, \
+            sealed_private_key = CASE WHEN $4::text = 'revoked' THEN NULL ELSE sealed_private_key END \
         WHERE cluster_id = $1 AND sequence = $2 AND state = $3";
     DEK_INSERT = "INSERT INTO cluster_deks (cluster_id, key_version, wrapped_dek) VALUES ($1, $2, $3)";
     DEKS_LIST = "SELECT cluster_id, key_version, wrapped_dek FROM cluster_deks \
