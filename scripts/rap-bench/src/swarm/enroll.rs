@@ -13,7 +13,7 @@ use rap_trust::{
     Applicant, ApplicantInput as Input, ApplicantOutput as Output, Application, AuthorityPin,
     JoinedMembership, NodeFacts, Patience, PendingJoin, Phase, Pinned,
 };
-use rap_types::{Incarnation, Wall};
+use rap_types::Wall;
 use rap_wire::v1;
 use rap_wire::v1::enrollment_client::EnrollmentClient;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
@@ -63,8 +63,8 @@ pub async fn enroll(target: &Target, source: IpAddr, name: &str) -> Result<Enrol
         node: bootstrap.node,
         node_key: identity.id(),
         wireguard_key: wireguard_public,
-        authority: bootstrap.chain.active(),
-        incarnation: Incarnation(bootstrap.chain.incarnation()),
+        installation_authority: bootstrap.installation_authority,
+        chain: Arc::new(bootstrap.chain.clone()),
         accept_dev: true,
     };
     let leaf = leaf(target, source, &pinned, &identity).await?;

@@ -46,7 +46,7 @@ pub async fn attend(enrolled: Enrolled, target: &Target, index: usize, board: &B
 }
 
 fn node(enrolled: Enrolled) -> Result<Node> {
-    let floors = Floors::initial(enrolled.pinned.incarnation);
+    let floors = Floors::initial(enrolled.pinned.incarnation());
     let settings = NodeSettings {
         pinned: enrolled.pinned,
         floors,
