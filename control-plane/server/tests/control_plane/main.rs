@@ -1,11 +1,8 @@
 //! The whole control plane over real TLS and a real PostgreSQL.
 
 mod activation;
-<<<<<<< HEAD
-mod backup;
-=======
 mod authority;
->>>>>>> 8620495 (control-plane, rapctl: rotation, recovery, taint and revocation of cluster authorities)
+mod backup;
 mod disk;
 mod enrollment;
 mod host;
