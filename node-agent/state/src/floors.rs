@@ -34,6 +34,21 @@ pub struct Floors {
     pub frozen: Option<HeadOrder>,
     /// Boot id under which the floors were last written.
     pub boot_id: Option<String>,
+    /// Revocations that the highest accepted head told of.
+    #[serde(default)]
+    pub revocations: Option<RevocationFloor>,
+}
+
+/// Length of the chain of revocations in an incarnation, and digest of its last record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevocationFloor {
+    /// Life of the cluster's database.
+    pub incarnation: Incarnation,
+    /// Length of the chain.
+    pub sequence: u64,
+    /// Digest of its last record; `None` for length 0.
+    pub digest: Option<Digest>,
 }
 
 /// Highest verified fencing token of one lease.
@@ -62,6 +77,8 @@ pub struct Raise {
     pub freeze: Option<HeadOrder>,
     /// The present boot id.
     pub boot_id: Option<String>,
+    /// Revocations that an accepted head told of.
+    pub revocations: Option<RevocationFloor>,
 }
 
 impl Record for Floors {
@@ -84,6 +101,9 @@ impl Floors {
         }
         if let Some(time) = raise.time {
             next.time_floor = next.time_floor.max(time);
+        }
+        if let Some(told) = raise.revocations {
+            next.raise_revocations(told)?;
         }
         next.frozen = raise.freeze.or(next.frozen);
         next.boot_id = raise.boot_id.clone().or(next.boot_id);
@@ -132,6 +152,20 @@ impl Floors {
             self.frozen = None;
         }
         (self.incarnation, self.version, self.head_digest) = (incarnation, version, Some(root));
+        Ok(())
+    }
+
+    fn raise_revocations(&mut self, told: RevocationFloor) -> Result<(), StateError> {
+        if let Some(floor) = self.revocations.filter(|floor| told.incarnation <= floor.incarnation) {
+            if told.sequence < floor.sequence {
+                return Err(lowered("revocations", floor.sequence, told.sequence));
+            }
+            if told.sequence == floor.sequence && told.digest != floor.digest {
+                let at = told.sequence.to_string();
+                return Err(StateError::Equivocation { what: "revocations", at });
+            }
+        }
+        self.revocations = Some(told);
         Ok(())
     }
 
@@ -234,6 +268,28 @@ mod tests {
         assert_eq!(frozen.raised(&head(2, 6, b"b")).unwrap().frozen, Some(at));
         assert_eq!(frozen.raised(&head(3, 0, b"b")).unwrap().frozen, None);
         assert_eq!(frozen.raised(&authority(1, b"one", 3)).unwrap().frozen, None);
+    }
+
+    #[test]
+    fn revocations_never_fall_within_an_incarnation() {
+        let told = |incarnation, sequence, byte: u8| Raise {
+            revocations: Some(RevocationFloor {
+                incarnation: Incarnation(incarnation),
+                sequence,
+                digest: Some(Digest::from_bytes([byte; 32])),
+            }),
+            ..Raise::default()
+        };
+        let floors = Floors::default().raised(&told(1, 5, 5)).unwrap();
+        assert_eq!(floors.raised(&told(1, 4, 4)).unwrap_err().code(), "snapshot.rollback");
+        assert_eq!(floors.raised(&told(1, 5, 6)).unwrap_err().code(), "snapshot.equivocation");
+        assert_eq!(floors.raised(&told(1, 5, 5)).unwrap(), floors);
+        assert_eq!(floors.raised(&told(1, 6, 6)).unwrap().revocations.unwrap().sequence, 6);
+        // A database that was put back says so by a new incarnation.
+        assert_eq!(floors.raised(&told(2, 3, 3)).unwrap().revocations.unwrap().sequence, 3);
+        // Floors of a version that kept none are read.
+        let old = serde_json::to_string(&Floors::default()).unwrap().replace(",\"revocations\":null", "");
+        assert_eq!(serde_json::from_str::<Floors>(&old).unwrap(), Floors::default());
     }
 
     #[test]

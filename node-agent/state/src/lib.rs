@@ -17,7 +17,7 @@ pub mod space;
 pub use cache::{Cache, CacheLimits, CacheStatus, Change, Failure, Tree};
 pub use durable::{Durable, Record, Recovery};
 pub use error::StateError;
-pub use floors::{FloorStore, Floors, Raise};
+pub use floors::{FloorStore, Floors, Raise, RevocationFloor};
 pub use identity::{Credentials, Identity, IdentityStore, SignedBytes};
 pub use layout::{MembershipDir, MembershipName};
 pub use snapshots::{NewSnapshot, Snapshots, StoredSnapshot};

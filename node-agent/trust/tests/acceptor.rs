@@ -408,6 +408,40 @@ fn contents_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn a_head_that_takes_revocations_back_is_refused_within_its_incarnation() {
+    let world = World::default();
+    let told = |order, sequence: u64, byte: u8| {
+        let mut contents = world.contents(1);
+        let trust = v1::TrustChunk {
+            cluster_ca: world.cluster_ca.clone(),
+            revocation_sequence: sequence,
+            revocation_digest: if sequence == 0 { Vec::new() } else { vec![byte; 32] },
+            ..Default::default()
+        };
+        contents.put("trust", Some(v1::chunk::Body::Trust(trust)));
+        world.publish(order, &contents, ISSUED)
+    };
+    let two = told(V1, 2, 2);
+    let mut acceptor = accepted(&world, &two);
+    let mut refusal = |published: &Published| {
+        let outputs = settle(&mut acceptor, Input::Updated(published.full()), 2);
+        nack(&outputs).map(|nack| nack.reason.clone())
+    };
+    assert_eq!(refusal(&told(V2, 1, 1)).as_deref(), Some("snapshot.rollback"));
+    assert_eq!(refusal(&told(V2, 0, 0)).as_deref(), Some("snapshot.rollback"));
+    assert_eq!(refusal(&told(V2, 2, 9)).as_deref(), Some("snapshot.equivocation"));
+    assert_eq!(refusal(&told(V2, 3, 3)), None);
+    // The floor is on disk: an agent that starts over keeps it, and a new incarnation begins anew.
+    let floors = acceptor.floors().clone();
+    assert_eq!(floors.revocations.map(|floor| floor.sequence), Some(3));
+    let mut again = Acceptor::start(world.pinned(), floors, &[], at(3));
+    let older = settle(&mut again, Input::Updated(told(HeadOrder::new(1, 3, 0), 2, 2).full()), 3);
+    assert_eq!(nack(&older).unwrap().reason, "snapshot.rollback");
+    let restored = settle(&mut again, Input::Updated(told(HeadOrder::new(2, 1, 0), 2, 2).full()), 3);
+    assert!(nack(&restored).is_none());
+}
+
+#[test]
 fn a_delta_without_a_base_asks_for_everything() {
     let world = World::default();
     let old = world.publish(V1, &world.contents(1), ISSUED);

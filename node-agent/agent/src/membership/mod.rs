@@ -15,7 +15,7 @@ use rap_contract::{
 };
 use rap_runtime::Fault;
 use rap_state::{FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise, SignedBytes};
-use rap_trust::{Floors, HeadFloor, Pinned, known_features};
+use rap_trust::{Floors, HeadFloor, Pinned, RevocationFloor, known_features};
 use rap_types::{Incarnation, NodeId, Reason};
 use x25519_dalek::{PublicKey as WireguardPublic, StaticSecret};
 use zeroize::Zeroizing;
@@ -109,6 +109,11 @@ impl Membership {
             },
             time: floors.time_floor,
             frozen: floors.frozen,
+            revocations: floors.revocations.map(|told| RevocationFloor {
+                incarnation: told.incarnation,
+                sequence: told.sequence,
+                digest: told.digest,
+            }),
         }
     }
 

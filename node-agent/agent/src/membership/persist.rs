@@ -11,7 +11,8 @@ use rap_contract::{AuthorityChain, VerifiedSnapshot};
 use rap_runtime::Fault;
 use rap_runtime::files::write_atomic;
 use rap_state::{
-    Cache, FloorStore, IdentityStore, MembershipDir, NewSnapshot, Raise, SignedBytes, Snapshots, StateError,
+    Cache, FloorStore, IdentityStore, MembershipDir, NewSnapshot, Raise, RevocationFloor, SignedBytes,
+    Snapshots, StateError,
 };
 use rap_trust::{Evidence, Record, StoredSnapshot};
 use rap_types::{Digest, HeadOrder, Incarnation, KeyId, Reason};
@@ -84,6 +85,11 @@ impl Persister {
                 .map(|chain| (chain.sequence(), chain.digest(), Incarnation(chain.incarnation()))),
             time: Some(record.floors.time),
             freeze: record.floors.frozen,
+            revocations: record.floors.revocations.map(|told| RevocationFloor {
+                incarnation: told.incarnation,
+                sequence: told.sequence,
+                digest: told.digest,
+            }),
             boot_id: Some(self.boot_id.clone()),
             ..Raise::default()
         };

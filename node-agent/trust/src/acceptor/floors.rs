@@ -2,7 +2,7 @@
 //!
 //! Owns the comparison of a head with the floors. Refuses to own how floors are stored.
 
-use rap_contract::{HeadFacts, Reject};
+use rap_contract::{HeadFacts, Reject, VerifiedSnapshot};
 use rap_types::{Digest, HeadOrder, Incarnation, Reason, Version, Wall};
 
 /// (incarnation, version) of the highest accepted head and the root that it had.
@@ -16,6 +16,17 @@ pub struct HeadFloor {
     pub root: Option<Digest>,
 }
 
+/// Length of the chain of revocations that the highest accepted head told, and its last record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevocationFloor {
+    /// Life of the cluster's database in which it was told.
+    pub incarnation: Incarnation,
+    /// Length of the chain.
+    pub sequence: u64,
+    /// Digest of its last record; `None` for length 0.
+    pub digest: Option<Digest>,
+}
+
 /// Floors of one membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Floors {
@@ -25,12 +36,31 @@ pub struct Floors {
     pub time: Wall,
     /// Position at which two histories were seen, while that is not resolved.
     pub frozen: Option<HeadOrder>,
+    /// Revocations that were told, if any snapshot was accepted.
+    pub revocations: Option<RevocationFloor>,
+}
+
+impl RevocationFloor {
+    /// What a snapshot tells.
+    fn of(snapshot: &VerifiedSnapshot) -> Self {
+        let trust = &snapshot.contents().trust;
+        Self {
+            incarnation: snapshot.head().order.incarnation,
+            sequence: trust.revocation_sequence,
+            digest: Digest::from_slice(&trust.revocation_digest).ok(),
+        }
+    }
 }
 
 impl Floors {
     /// The floors of a membership that has accepted nothing.
     pub const fn initial(incarnation: Incarnation) -> Self {
-        Self { head: HeadFloor { incarnation, version: Version(0), root: None }, time: Wall(0), frozen: None }
+        Self {
+            head: HeadFloor { incarnation, version: Version(0), root: None },
+            time: Wall(0),
+            frozen: None,
+            revocations: None,
+        }
     }
 
     /// The floors after an authority record that starts `incarnation`: heads begin anew, a freeze ends.
@@ -73,8 +103,25 @@ impl Floors {
         if above { self.check_frozen(facts) } else { Ok(()) }
     }
 
-    /// The floors with this head accepted. A higher incarnation thaws.
-    pub(super) fn raised_to(&self, facts: &HeadFacts) -> Self {
+    /// Refuses a snapshot that tells of fewer revocations than one before it in this incarnation, or of
+    /// others.
+    pub(super) fn check_revocations(&self, snapshot: &VerifiedSnapshot) -> Result<(), Reject> {
+        let told = RevocationFloor::of(snapshot);
+        let Some(floor) = self.revocations.filter(|floor| told.incarnation <= floor.incarnation) else {
+            return Ok(());
+        };
+        if told.sequence < floor.sequence {
+            return Err(Reject::new(Reason::SnapshotRollback, "revocations were taken back"));
+        }
+        if told.sequence == floor.sequence && told.digest != floor.digest {
+            return Err(Reject::new(Reason::SnapshotEquivocation, "other revocations of the same number"));
+        }
+        Ok(())
+    }
+
+    /// The floors with this snapshot accepted. A higher incarnation thaws.
+    pub(super) fn raised_to(&self, snapshot: &VerifiedSnapshot) -> Self {
+        let facts = snapshot.head();
         let thawed = self.frozen.is_none_or(|frozen| facts.order.incarnation > frozen.incarnation);
         Self {
             head: HeadFloor {
@@ -84,6 +131,7 @@ impl Floors {
             },
             time: self.time.max(facts.issued_at),
             frozen: if thawed { None } else { self.frozen },
+            revocations: Some(RevocationFloor::of(snapshot)),
         }
     }
 }

@@ -18,7 +18,7 @@ use rap_contract::{AuthorityChain, Expectation, HeadFacts, KeySet, Reject, Verif
 use rap_types::{Digest, HeadOrder, Now, Reason, Wall};
 use rap_wire::v1;
 
-pub use floors::{Floors, HeadFloor};
+pub use floors::{Floors, HeadFloor, RevocationFloor};
 pub use own::Pinned;
 pub use parts::{StoredSnapshot, UPDATE_CAP};
 
@@ -151,7 +151,7 @@ impl Acceptor {
             }
         }
         if let Some(best) = best.map(Arc::new) {
-            let raised = acceptor.floors.raised_to(best.head());
+            let raised = acceptor.floors.raised_to(&best);
             acceptor.clock.raise(best.head().issued_at, now);
             // What an authority signed before it was replaced raises no floor of its successor.
             if raised == acceptor.floors || !acceptor.pinned.is_by_present_authority(&best) {
@@ -173,6 +173,7 @@ impl Acceptor {
         let head = self.open_stored(&stored.head)?;
         let snapshot = VerifiedSnapshot::verify(stored.to_parts(head)?, Some(self.pinned.node))?;
         self.pinned.check(&snapshot)?;
+        self.floors.check_revocations(&snapshot)?;
         Ok(snapshot)
     }
 
@@ -249,6 +250,7 @@ impl Acceptor {
         };
         let snapshot = verified
             .and_then(|snapshot| self.pinned.check(&snapshot).map(|()| snapshot))
+            .and_then(|snapshot| self.floors.check_revocations(&snapshot).map(|()| snapshot))
             .map_err(|reject| Refusal { reject, leaf: parts::leaf_of(&offered, self.pinned.cluster) })?;
         self.accept(snapshot, now).map_err(Refusal::from)
     }
@@ -353,7 +355,7 @@ impl Acceptor {
         let contents_changed =
             self.base.as_ref().is_none_or(|newest| newest.leaf_hash() != snapshot.leaf_hash());
         self.clock.raise(snapshot.head().issued_at, now);
-        self.commit(self.floors.raised_to(snapshot.head()), Arc::new(snapshot), contents_changed);
+        self.commit(self.floors.raised_to(&snapshot), Arc::new(snapshot), contents_changed);
         Ok(())
     }
 
