@@ -32,6 +32,8 @@ pub enum Command {
     Status(Json),
     /// List the memberships of this host
     Memberships(Json),
+    /// Leave the cluster: the control plane is told, everything of the membership ends and is removed
+    Leave(Leave),
     /// Make the running agent start a membership
     Load,
     /// Make the running agent end a membership and its data plane, until it is loaded or the agent starts again
@@ -58,6 +60,17 @@ pub struct Join {
     /// File with the token
     #[arg(long, env = "RAP_JOIN_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `leave`.
+#[derive(Debug, Args)]
+pub struct Leave {
+    /// Leave this host even if no control plane can be told; an operator has to revoke the node then
+    #[arg(long)]
+    pub force: bool,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

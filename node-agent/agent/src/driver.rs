@@ -15,7 +15,7 @@ use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::control::{Pause, Stream, TrustedTime, UplinkEvent};
+use crate::control::{CertificateTask, Pause, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
 use crate::host::OwnClaim;
 use crate::membership::{Leaf, LeafStore, Persister};
@@ -27,6 +27,8 @@ pub enum Request {
     Status(oneshot::Sender<StatusAnswer>),
     /// The snapshot in use as an export file.
     Export(oneshot::Sender<Result<Vec<u8>, Fault>>),
+    /// Tell the control plane that this node leaves.
+    Leave(oneshot::Sender<Result<(), Fault>>),
     /// Ping a peer by name or id.
     Ping {
         /// Name or id.
@@ -75,6 +77,8 @@ pub struct Mouths {
     pub leaf: rap_runtime::tls::LeafSlot,
     /// True once there is a leaf.
     pub leaf_ready: watch::Sender<bool>,
+    /// Counts refusals of the leaf by the control plane.
+    pub doubts: watch::Sender<u64>,
     /// The cluster's CA, for checking new leaves.
     pub authority: watch::Sender<Vec<u8>>,
     /// How to come back after a lost stream.
@@ -111,6 +115,8 @@ pub struct Driver {
     pub ping_ends: mpsc::Receiver<PingEnd>,
     /// The stream while one is open.
     pub stream: Option<Stream>,
+    /// Proofs by the identity key.
+    pub certificates: CertificateTask,
     /// Tasks of this membership.
     pub tasks: rap_runtime::TaskGroup,
     /// Its word to the service manager's watchdog.
@@ -187,6 +193,9 @@ impl Driver {
                 self.feed(Input::Control(message));
             }
             UplinkEvent::Lost(url, fault) => {
+                if matches!(fault.reason, Reason::NodeRevoked | Reason::CertificateInvalid) {
+                    self.mouths.doubts.send_modify(|doubts| *doubts += 1);
+                }
                 if self.contact.lost(url, &fault) {
                     tracing::warn!(reason = %fault.reason, error = %fault, "no contact with the control plane");
                 }
@@ -258,6 +267,12 @@ impl Driver {
         match request {
             Request::Status(reply) => drop(reply.send(self.status())),
             Request::Export(reply) => drop(reply.send(self.export())),
+            Request::Leave(reply) => {
+                let certificates = self.certificates.clone();
+                self.tasks.spawn("leave", async move {
+                    drop(reply.send(certificates.leave_anywhere().await));
+                });
+            }
             Request::Ping { peer, count, interval_ms, reply } => {
                 if let Err(reject) = self.node.permit(Activity::Probe, self.clock.now()) {
                     return drop(reply.send(Err(crate::fault::refused(reject))));

@@ -113,6 +113,7 @@ pub async fn start(
     let (leaf_ready, leaf_is_ready) = watch::channel(false);
     let (authority, authority_in) = watch::channel(membership.contract_ca().to_vec());
     let (pause, pause_in) = watch::channel(Pause::default());
+    let (doubts, doubts_in) = watch::channel(0);
     let (address_events, addresses) = watch::channel((link_hints, wireguard_hints));
     let (requests, requests_in) = mpsc::channel(32);
     let (pings, ping_ends) = mpsc::channel(16);
@@ -120,6 +121,7 @@ pub async fn start(
     let time = TrustedTime::new(clock, membership.trust_floors().time);
     let slot = LeafSlot::new();
     let carried = membership.bootstrap.chain.records().len();
+    let certificates = certificate_task(&membership, urls.clone(), time.clone(), config.call_timeout);
     let driver = Driver {
         claim,
         persister: Persister::new(membership.dir.clone(), cache, membership.floors, boot_id, carried),
@@ -133,6 +135,7 @@ pub async fn start(
             commands: commands.clone(),
             leaf: slot.clone(),
             leaf_ready,
+            doubts,
             authority,
             pause,
             time: time.clone(),
@@ -142,17 +145,9 @@ pub async fn start(
         pings,
         ping_ends,
         stream: None,
+        certificates: certificates.clone(),
         tasks: tasks.clone(),
         beat,
-    };
-    let certificates = CertificateTask {
-        installation: membership.identity.installation_id,
-        subject: CertificateSubject { cluster: membership.identity.cluster_id, node: membership.node },
-        identity: Arc::new(Signer::from_seed(&membership.signer.seed())),
-        pin: membership.identity.server_trust_pin,
-        urls: urls.clone(),
-        time: time.clone(),
-        timeout: config.call_timeout,
     };
     let uplink_task = UplinkTask {
         urls,
@@ -176,7 +171,7 @@ pub async fn start(
     tasks.spawn_critical("dataplane", dataplane_task.run(token.clone()));
     tasks.spawn_critical("uplink", uplink_task.run(uplink_events, token.clone()));
     let certificates =
-        certificates.run(validity, authority_in, leaf_events, certificate_failed, token.clone());
+        certificates.run(validity, authority_in, leaf_events, certificate_failed, doubts_in, token.clone());
     tasks.spawn_critical("certificates", certificates);
     tasks.spawn("addresses", watch_addresses(listen, address_events, token));
     Ok(Started { requests, commands, tasks, place, facts: listed })
@@ -192,6 +187,33 @@ fn place_of(data: &std::path::Path, membership: &Membership, pools: Pools) -> Re
         }
         given => given,
     }
+}
+
+/// Proofs of this membership's identity key, at its control URLs.
+fn certificate_task(
+    membership: &Membership,
+    urls: Vec<ControlUrl>,
+    time: TrustedTime,
+    timeout: std::time::Duration,
+) -> CertificateTask {
+    CertificateTask {
+        installation: membership.identity.installation_id,
+        subject: CertificateSubject { cluster: membership.identity.cluster_id, node: membership.node },
+        identity: Arc::new(Signer::from_seed(&membership.signer.seed())),
+        pin: membership.identity.server_trust_pin,
+        urls,
+        time,
+        timeout,
+    }
+}
+
+/// The proofs of a membership that no agent runs.
+///
+/// # Errors
+/// `contract.mismatch` if it names no control URL.
+pub fn standing_alone(membership: &Membership, config: &Config) -> Result<CertificateTask, Fault> {
+    let time = TrustedTime::new(Clock::new(), membership.trust_floors().time);
+    Ok(certificate_task(membership, control_urls(membership)?, time, config.call_timeout))
 }
 
 /// What `memberships` lists.

@@ -146,7 +146,10 @@ pub fn status_document(
     certificate_failure: Option<&Fault>,
     now: Now,
 ) -> StatusAnswer {
-    let degraded_reasons = degraded_reasons(node, contact, cache, now);
+    let mut degraded_reasons = degraded_reasons(node, contact, cache, now);
+    // The control plane says that this node is no member: what still works ends with the snapshot.
+    let out = certificate_failure.map(|fault| fault.reason);
+    degraded_reasons.extend(out.filter(|reason| matches!(reason, Reason::NodeRevoked | Reason::NodeUnknown)));
     let degraded = !degraded_reasons.is_empty();
     let mut document = Map::new();
     document.insert("schema".into(), "rap.status.v1".into());

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use rap_contract::{CERTIFICATE_PROOF, Signer, sign_proof};
-use rap_types::{ClusterId, Digest, NodeId, Wall};
+use rap_contract::{CERTIFICATE_PROOF, LEAVE_PROOF, Signer, sign_proof};
+use rap_types::{ClusterId, Digest, NodeId, Reason, Wall};
 use rap_wire::v1;
 
 /// Who asks.
@@ -43,15 +43,44 @@ pub fn request(
     }
 }
 
+/// Builds the request by which a node leaves its cluster, bound to one connection by nonce and exporter.
+pub fn leave_request(
+    subject: CertificateSubject,
+    identity: &Signer,
+    nonce: &[u8],
+    exporter: &[u8; 32],
+) -> v1::LeaveRequest {
+    let proof = v1::LeaveProof {
+        node_id: subject.node.to_vec(),
+        cluster_id: subject.cluster.to_vec(),
+        node_public_key: identity.public().to_vec(),
+        nonce: nonce.to_vec(),
+        exporter: exporter.to_vec(),
+    };
+    v1::LeaveRequest {
+        signature: sign_proof(LEAVE_PROOF, &proof, identity),
+        cluster_id: proof.cluster_id,
+        node_id: proof.node_id,
+        node_public_key: proof.node_public_key,
+        nonce: proof.nonce,
+    }
+}
+
 /// When to renew a leaf: at half its life.
 pub fn renew_at(not_before: Wall, not_after: Wall) -> Wall {
     not_before.plus(not_after.since(not_before) / 2)
 }
 
-/// How long to wait after the `failures`-th failed attempt in a row: 1 s doubling to 5 min.
-pub fn retry_after(failures: u32) -> Duration {
-    Duration::from_secs(1u64 << failures.saturating_sub(1).min(9)).min(Duration::from_secs(300))
+/// How long to wait after the `failures`-th failed attempt in a row: 1 s doubling to 5 min; 5 min at once
+/// if the node is out of its cluster, which trying again does not change.
+pub fn retry_after(failures: u32, reason: Reason) -> Duration {
+    match reason {
+        Reason::NodeRevoked | Reason::NodeUnknown => LONGEST_RETRY,
+        _ => Duration::from_secs(1u64 << failures.saturating_sub(1).min(9)).min(LONGEST_RETRY),
+    }
 }
+
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
@@ -84,8 +113,10 @@ mod tests {
     #[test]
     fn renewal_is_due_at_half_life_and_retries_slow_down() {
         assert_eq!(renew_at(Wall(1_000), Wall(3_000)), Wall(2_000));
-        assert_eq!(retry_after(1), Duration::from_secs(1));
-        assert_eq!(retry_after(4), Duration::from_secs(8));
-        assert_eq!(retry_after(100), Duration::from_secs(300));
+        let retry = |failures| retry_after(failures, Reason::ServerUnreachable);
+        assert_eq!(retry(1), Duration::from_secs(1));
+        assert_eq!(retry(4), Duration::from_secs(8));
+        assert_eq!(retry(100), Duration::from_secs(300));
+        assert_eq!(retry_after(1, Reason::NodeRevoked), Duration::from_secs(300));
     }
 }

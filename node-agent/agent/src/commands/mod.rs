@@ -3,6 +3,7 @@
 mod bundle;
 mod check;
 mod join;
+mod leave;
 mod memberships;
 mod ping;
 mod run;
@@ -41,6 +42,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
             println!("{}", effective(&config, &layers));
             Ok(ExitCode::Ok)
         }
+        Command::Leave(leave) => leave::run(&config, &leave).await,
         Command::Load => memberships::load(&config).await,
         Command::Unload => memberships::unload(&config).await,
         Command::Memberships(form) => memberships::run(&config, form.json).await,

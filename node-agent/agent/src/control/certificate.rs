@@ -41,16 +41,19 @@ pub struct CertificateTask {
 
 impl CertificateTask {
     /// Keeps a leaf in force: issues one if there is none and renews it at half life, until cancelled.
-    /// `authority` is the cluster's CA of the present snapshot; `leaves` gets every new leaf.
+    /// `authority` is the cluster's CA of the present snapshot; `leaves` gets every new leaf; `doubts`
+    /// changes when the control plane refused the present one.
     pub async fn run(
         self,
         mut current: Option<(rap_types::Wall, rap_types::Wall)>,
         authority: watch::Receiver<Vec<u8>>,
         leaves: mpsc::Sender<Leaf>,
         failed: watch::Sender<Option<Fault>>,
+        mut doubts: watch::Receiver<u64>,
         cancel: CancellationToken,
     ) {
         let clock = Clock::new();
+        doubts.mark_unchanged();
         let (mut failures, mut retry_at) = (0, Mono(0));
         loop {
             let due = match current {
@@ -60,11 +63,16 @@ impl CertificateTask {
             let pause = due.max(retry_at.since(clock.now().mono));
             // Slept in slices: a host that was suspended notices soon after it wakes.
             if !pause.is_zero() {
-                tokio::select! {
+                let doubted = tokio::select! {
                     () = cancel.cancelled() => return,
-                    () = tokio::time::sleep(pause.min(SLICE)) => {}
+                    () = tokio::time::sleep(pause.min(SLICE)) => false,
+                    Ok(()) = doubts.changed() => true,
+                };
+                if !doubted || retry_at > clock.now().mono {
+                    continue;
                 }
-                continue;
+                // The control plane refuses the leaf: another one, or word of why there is none.
+                retry_at = clock.now().mono.plus(DOUBT);
             }
             let authority = authority.borrow().clone();
             let issued = tokio::select! {
@@ -83,12 +91,32 @@ impl CertificateTask {
                 }
                 Err(fault) => {
                     failures += 1;
-                    retry_at = clock.now().mono.plus(certificate::retry_after(failures));
+                    retry_at = clock.now().mono.plus(certificate::retry_after(failures, fault.reason));
                     tracing::warn!(reason = %fault.reason, error = %fault, "no certificate; trying again");
                     failed.send_replace(Some(fault));
                 }
             }
         }
+    }
+
+    /// Leaves the cluster at the first control URL that answers.
+    ///
+    /// # Errors
+    /// Those of the calls; the refusal of one that answered is final.
+    pub async fn leave_anywhere(&self) -> Result<(), Fault> {
+        let mut last = Fault::new(Reason::ServerUnreachable, "no control URL");
+        for url in &self.urls {
+            let line = EnrollmentLine::open(url, self.pin, Arc::new(self.time.clone()), self.timeout).await;
+            match line {
+                Ok(mut line) => {
+                    let (nonce, exporter, _) = line.challenge();
+                    let request = certificate::leave_request(self.subject, &self.identity, &nonce, &exporter);
+                    return line.leave(request).await.map(drop);
+                }
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last)
     }
 
     async fn issue_anywhere(&self, authority: &[u8]) -> Result<Leaf, Fault> {
@@ -146,3 +174,5 @@ fn check(der: &[u8], authority: &[u8], spki: &[u8], task: &CertificateTask) -> R
 }
 
 const SLICE: Duration = Duration::from_secs(30);
+/// A leaf that is refused again and again is not asked for anew more often than this.
+const DOUBT: Duration = Duration::from_secs(60);

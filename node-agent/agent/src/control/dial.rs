@@ -80,6 +80,14 @@ impl EnrollmentLine {
     ) -> Result<v1::CertificateAnswer, Fault> {
         called(self.timeout, self.client.certificate(request)).await
     }
+
+    /// Leaves the cluster.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub async fn leave(&mut self, request: v1::LeaveRequest) -> Result<v1::LeaveAnswer, Fault> {
+        called(self.timeout, self.client.leave(request)).await
+    }
 }
 
 /// How the agent dials: an idle connection is pinged, so that a silent server is noticed.

@@ -79,7 +79,8 @@ impl UplinkTask {
             () = cancel.cancelled() => return,
             ready = ready => if !ready { return },
         }
-        let (mut next, mut failures) = (0, 0_u32);
+        let (mut next, mut failures, mut thrown_out) = (0, 0_u32, false);
+        self.ready.mark_unchanged();
         loop {
             let url = self.urls[next % self.urls.len()].clone();
             let held = tokio::select! {
@@ -87,6 +88,8 @@ impl UplinkTask {
                 held = self.hold(&url, &events) => held,
             };
             let (was_open, fault) = held;
+            // Told once; afterwards TLS only says that the certificate is no good. A new one ends it.
+            thrown_out |= fault.reason == Reason::NodeRevoked;
             if events.send(UplinkEvent::Lost(url.as_str().to_owned(), fault)).await.is_err() {
                 return;
             }
@@ -102,9 +105,11 @@ impl UplinkTask {
                 let most = (FIRST_RETRY * (1 << rounds.min(8))).min(LAST_RETRY);
                 most / 2 + random_part(most / 2)
             };
+            let pause = if thrown_out { THROWN_OUT } else { pause };
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
+                Ok(()) = self.ready.changed() => thrown_out = false,
             }
         }
     }
@@ -178,6 +183,7 @@ fn random_part(of: Duration) -> Duration {
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
+const THROWN_OUT: Duration = Duration::from_secs(60);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 const QUEUE: usize = 64;
 const MESSAGE_CAP: usize = 4 * 1024 * 1024;

@@ -85,6 +85,15 @@ impl LocalClient {
         self.client.unload_membership(request).await.map_err(fault).map(drop)
     }
 
+    /// Makes the agent tell the control plane that the node leaves, then end the membership.
+    ///
+    /// # Errors
+    /// Those of the control plane and of the agent; the membership runs on then.
+    pub async fn leave(&mut self) -> Result<(), Fault> {
+        let request = v1::LocalMembership { membership: self.membership.clone() };
+        self.client.leave_membership(request).await.map_err(fault).map(drop)
+    }
+
     /// The memberships that the agent knows; a document of schema `rap.memberships.v1`.
     ///
     /// # Errors

@@ -132,6 +132,16 @@ impl LocalAgent for LocalServer {
         Ok(Response::new(v1::LocalEmpty {}))
     }
 
+    async fn leave_membership(
+        &self,
+        request: tonic::Request<v1::LocalMembership>,
+    ) -> Result<Response<v1::LocalEmpty>, Status> {
+        let name = request.into_inner().membership;
+        self.ask(&name, Request::Leave).await?.map_err(refusal)?;
+        self.host.unload(&name).await.map_err(refusal)?;
+        Ok(Response::new(v1::LocalEmpty {}))
+    }
+
     async fn memberships(
         &self,
         _: tonic::Request<v1::LocalEmpty>,

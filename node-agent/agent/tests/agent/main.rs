@@ -4,6 +4,7 @@ mod burning;
 mod disks;
 mod fake;
 mod joining;
+mod leaving;
 mod memberships;
 mod observing;
 mod running;

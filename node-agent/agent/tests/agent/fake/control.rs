@@ -49,11 +49,15 @@ pub struct State {
     pub rotations: Vec<v1::RotateKeyRequest>,
     /// Answer of every call about certificates, leaving and keys, if they are refused.
     pub refuse: Option<Reason>,
+    /// Calls that were refused so.
+    pub refused: u32,
 }
 
 impl State {
-    fn check(&self) -> Result<(), Status> {
-        self.refuse.map_or(Ok(()), |reason| Err(refuse(reason)))
+    fn check(&mut self) -> Result<(), Status> {
+        let Some(reason) = self.refuse else { return Ok(()) };
+        self.refused += 1;
+        Err(refuse(reason))
     }
 }
 

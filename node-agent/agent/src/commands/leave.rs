@@ -1,0 +1,123 @@
+//! `leave`: the control plane is told first, then everything of the membership goes from this host.
+//!
+//! Owns that order. Nothing is removed before the control plane acknowledged, unless `--force` says so.
+
+use std::path::{Path, PathBuf};
+
+use rap_runtime::Fault;
+use rap_state::MembershipDir;
+use rap_types::{ExitCode, Reason};
+use serde_json::json;
+
+use super::pretty;
+use crate::cli::Leave;
+use crate::config::Config;
+use crate::fault::state_fault;
+use crate::local::LocalClient;
+use crate::membership::Membership;
+use crate::running::{blocking, standing_alone};
+
+/// Leaves. Exit 0 if the control plane was told and the state is gone.
+pub(super) async fn run(config: &Config, leave: &Leave) -> Result<ExitCode, Fault> {
+    let client = LocalClient::open(&config.socket, config.membership.as_str()).await?;
+    let told = match client {
+        Some(mut client) => through_agent(&mut client, leave.force).await?,
+        None => alone(config, leave.force).await?,
+    };
+    let (data, name) = (config.data_dir.clone(), config.membership.clone());
+    blocking(move || {
+        // Locked: no agent uses it, and none starts on it while it goes.
+        let dir = MembershipDir::open(&data, &name).map_err(state_fault)?;
+        remove(&data, dir.path(), name.as_str())
+    })
+    .await?;
+    let membership = config.membership.as_str();
+    if leave.json {
+        let refusal =
+            told.as_ref().err().map(|fault| json!({ "reason": fault.reason, "text": fault.message }));
+        let body = json!({
+            "schema": "rap.leave.v1", "membership": membership, "told": told.is_ok(), "refusal": refusal,
+        });
+        println!("{}", pretty(&body));
+    } else {
+        match &told {
+            Ok(()) => println!("left; membership {membership} is gone from this host"),
+            Err(fault) => {
+                println!("membership {membership} is gone from this host");
+                println!("the control plane was NOT told ({}): {fault}", fault.reason);
+                println!("next: rapctl node revoke NODE --evict --reason \"left\"");
+            }
+        }
+    }
+    Ok(ExitCode::Ok)
+}
+
+/// By the running agent, which ends the membership and its data plane. The inner error is forgiven.
+async fn through_agent(client: &mut LocalClient, force: bool) -> Result<Result<(), Fault>, Fault> {
+    match client.leave().await {
+        Ok(()) => Ok(Ok(())),
+        // A membership that the agent knows and does not run, or a control plane that cannot be told.
+        Err(fault) if force || is_out(&fault) => {
+            match client.unload().await {
+                Err(unload) if unload.reason != Reason::MembershipAbsent => return Err(unload),
+                _ => {}
+            }
+            Ok(if is_out(&fault) { Ok(()) } else { Err(fault) })
+        }
+        Err(fault) => Err(hinted(fault)),
+    }
+}
+
+/// Without an agent. A data plane that runs on by itself ends at its deadlines; none is started again.
+async fn alone(config: &Config, force: bool) -> Result<Result<(), Fault>, Fault> {
+    let (data, name, dev) = (config.data_dir.clone(), config.membership.clone(), config.dev);
+    let membership = blocking(move || Membership::open(&data, &name, dev)).await;
+    let asked = match membership {
+        Ok(membership) => {
+            let task = standing_alone(&membership, config)?;
+            drop(membership);
+            task.leave_anywhere().await
+        }
+        // Nothing is here, or somebody uses it: force does not change that.
+        Err(fault) if matches!(fault.reason, Reason::MembershipAbsent | Reason::StateLocked) => {
+            return Err(fault);
+        }
+        Err(fault) => Err(fault),
+    };
+    match asked {
+        Ok(()) => Ok(Ok(())),
+        Err(fault) if is_out(&fault) => Ok(Ok(())),
+        Err(fault) if force => Ok(Err(fault)),
+        Err(fault) => Err(hinted(fault)),
+    }
+}
+
+/// The control plane knows no such member any more: there is nothing to tell it.
+fn is_out(fault: &Fault) -> bool {
+    matches!(fault.reason, Reason::NodeRevoked | Reason::NodeUnknown)
+}
+
+fn hinted(fault: Fault) -> Fault {
+    let text = format!("{}; nothing was removed (leave --force removes it without telling)", fault.message);
+    Fault::new(fault.reason, text)
+}
+
+/// Out of the way in one step, so that no start finds half of it; keys go first.
+fn remove(data: &Path, path: &Path, name: &str) -> Result<(), Fault> {
+    let io = |error: std::io::Error| Fault::new(Reason::StateIo, format!("{}: {error}", path.display()));
+    let aside: PathBuf = data.join(format!(".left-{name}"));
+    if aside.exists() {
+        // Of a removal that was cut off.
+        std::fs::remove_dir_all(&aside).map_err(io)?;
+    }
+    std::fs::rename(path, &aside).map_err(io)?;
+    std::fs::File::open(data).and_then(|data| data.sync_all()).map_err(io)?;
+    for entry in std::fs::read_dir(&aside).map_err(io)?.flatten() {
+        let file = entry.file_name();
+        let file = file.to_string_lossy();
+        if file.starts_with("credentials-") || file.starts_with("certificate") {
+            std::fs::remove_file(entry.path()).map_err(io)?;
+        }
+    }
+    std::fs::remove_dir_all(&aside).map_err(io)
+}
