@@ -51,7 +51,7 @@ pub use proofs::{
     check_poll_proof, check_rotation_proof, decide_login,
 };
 pub use rotation::{Extended, Succession, extend_chain};
-pub use rows::{RowKey, row_mac};
+pub use rows::{Columns, RowKey, RowKeys, row_mac};
 pub use session::{IssuedSession, SessionClaim, SessionKey};
 pub use token::{
     NewToken, TokenOrder, TokenScope, TokenTerms, check_tags, issue_token, open_token, reopen_token,

@@ -1,16 +1,20 @@
 //! Authentication of rows that feed a signature.
 //!
-//! Owns the MAC over a row's identity, version and columns. Refuses to own which columns those are.
+//! Owns the MAC over a row's identity, version and columns, the ring of keys that make and check it,
+//! and the encoding of columns. Refuses to own which columns a table has.
+
+use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rap_contract::Reject;
-use rap_types::{InstallationId, Reason};
+use rap_types::{ClusterId, InstallationId, Reason, Wall};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::SealingKey;
 
 /// Key of row MACs, derived from a data key.
+#[derive(Clone)]
 pub struct RowKey(Zeroizing<[u8; 32]>);
 
 impl RowKey {
@@ -32,9 +36,142 @@ impl RowKey {
         columns: &[&[u8]],
         stored: &[u8],
     ) -> Result<(), Reject> {
-        mac(self, installation, table, primary_key, row_version, columns)
+        mac(self, installation, table, primary_key, row_version, &Columns::of(columns))
             .verify_slice(stored)
             .map_err(|_| Reject::new(Reason::RowTampered, table))
+    }
+}
+
+/// The keys of one scope: rows are sealed under the newest and verified under any that is live.
+///
+/// Rows of a cluster are under its data keys, rows of the installation under a key derived from the
+/// key encryption key. Prints nothing.
+#[derive(Clone)]
+pub struct RowKeys {
+    installation: InstallationId,
+    cluster: ClusterId,
+    newest: RowKey,
+    older: Vec<RowKey>,
+}
+
+impl RowKeys {
+    /// Keys of a cluster's rows: a ring of its newest data key.
+    pub fn of_cluster(installation: InstallationId, cluster: ClusterId, newest: &SealingKey) -> Self {
+        Self { installation, cluster, newest: RowKey::of(newest), older: Vec::new() }
+    }
+
+    /// Keys of the installation's own rows: a ring of the key encryption key.
+    pub fn of_installation(installation: InstallationId, newest: &SealingKey) -> Self {
+        Self::of_cluster(installation, ClusterId::ZERO, newest)
+    }
+
+    /// Whose rows these keys are for; zero for the installation's own. A row of another cluster is not
+    /// looked for under these keys.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The same ring, which also verifies rows that were sealed under `older`.
+    #[must_use]
+    pub fn and_older(mut self, older: &SealingKey) -> Self {
+        self.older.push(RowKey::of(older));
+        self
+    }
+
+    /// The MAC of a row under the newest key.
+    pub fn seal(&self, table: &str, key: &str, row_version: u64, columns: &Columns) -> [u8; 32] {
+        let mac = mac(&self.newest, self.installation, table, key.as_bytes(), row_version, columns);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Which key a stored MAC holds under: 0 for the newest. `None` if the row is not as it was sealed.
+    pub fn check(
+        &self,
+        table: &str,
+        key: &str,
+        row_version: u64,
+        columns: &Columns,
+        stored: &[u8],
+    ) -> Option<usize> {
+        std::iter::once(&self.newest).chain(&self.older).position(|row_key| {
+            mac(row_key, self.installation, table, key.as_bytes(), row_version, columns)
+                .verify_slice(stored)
+                .is_ok()
+        })
+    }
+}
+
+impl fmt::Debug for RowKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RowKeys({})", 1 + self.older.len())
+    }
+}
+
+/// The covered columns of a row, one after another, each with its length.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Columns(Vec<u8>);
+
+impl Columns {
+    /// No columns yet.
+    pub fn new() -> Self {
+        Self(Vec::with_capacity(512))
+    }
+
+    fn of(columns: &[&[u8]]) -> Self {
+        columns.iter().fold(Self::default(), |all, column| all.bytes(column))
+    }
+
+    /// Adds bytes, a key, an id.
+    #[must_use]
+    pub fn bytes(mut self, bytes: &[u8]) -> Self {
+        framed(&mut self.0, bytes);
+        self
+    }
+
+    /// Adds text.
+    #[must_use]
+    pub fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Adds a number.
+    #[must_use]
+    pub fn number(self, number: u64) -> Self {
+        self.bytes(&number.to_be_bytes())
+    }
+
+    /// Adds a boolean.
+    #[must_use]
+    pub fn flag(self, flag: bool) -> Self {
+        self.bytes(&[u8::from(flag)])
+    }
+
+    /// Adds a nullable column: null differs from every value.
+    #[must_use]
+    pub fn option(self, value: Option<&[u8]>) -> Self {
+        match value {
+            None => self.bytes(&[0]),
+            Some(value) => self.bytes(&[&[1], value].concat()),
+        }
+    }
+
+    /// Adds a nullable instant.
+    #[must_use]
+    pub fn instant(self, at: Option<Wall>) -> Self {
+        self.option(at.map(|at| at.0.to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice))
+    }
+
+    /// Adds an array of words, in this order.
+    #[must_use]
+    pub fn words<T: AsRef<str>>(mut self, words: impl IntoIterator<Item = T>) -> Self {
+        let start = self.0.len();
+        self.0.extend_from_slice(&[0; 4]);
+        for word in words {
+            framed(&mut self.0, word.as_ref().as_bytes());
+        }
+        let length = u32::try_from(self.0.len() - start - 4).unwrap_or(u32::MAX);
+        self.0[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        self
     }
 }
 
@@ -47,7 +184,8 @@ pub fn row_mac(
     row_version: u64,
     columns: &[&[u8]],
 ) -> [u8; 32] {
-    mac(key, installation, table, primary_key, row_version, columns).finalize().into_bytes().into()
+    let columns = Columns::of(columns);
+    mac(key, installation, table, primary_key, row_version, &columns).finalize().into_bytes().into()
 }
 
 fn mac(
@@ -56,26 +194,36 @@ fn mac(
     table: &str,
     primary_key: &[u8],
     row_version: u64,
-    columns: &[&[u8]],
+    columns: &Columns,
 ) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.0.as_slice()).expect("HMAC takes keys of any length");
-    let version = row_version.to_be_bytes();
-    let fixed: [&[u8]; 4] = [installation.as_bytes(), table.as_bytes(), primary_key, &version];
-    mac.update(b"rap.row.v1\0");
-    for field in fixed.iter().chain(columns) {
-        mac.update(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
-        mac.update(field);
-    }
+    let mut place = Vec::with_capacity(160);
+    place.extend_from_slice(b"rap.row.v1\0");
+    framed(&mut place, installation.as_bytes());
+    framed(&mut place, table.as_bytes());
+    framed(&mut place, primary_key);
+    framed(&mut place, &row_version.to_be_bytes());
+    mac.update(&place);
+    mac.update(&columns.0);
     mac
+}
+
+fn framed(to: &mut Vec<u8>, field: &[u8]) {
+    to.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+    to.extend_from_slice(field);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn data_key(byte: u8) -> SealingKey {
+        SealingKey::from_slice(&[byte; 32]).unwrap()
+    }
+
     #[test]
     fn a_mac_holds_for_its_row_only() {
-        let key = RowKey::of(&SealingKey::from_slice(&[1; 32]).unwrap());
+        let key = RowKey::of(&data_key(1));
         let installation = InstallationId::from_bytes([1; 16]);
         let stored = row_mac(&key, installation, "nodes", b"id", 1, &[b"ab", b"c"]);
         let holds = |table, id: &[u8], version, columns: &[&[u8]]| {
@@ -86,7 +234,52 @@ mod tests {
         assert!(!holds("nodes", b"id", 2, &[b"ab", b"c"]));
         assert!(!holds("nodes", b"di", 1, &[b"ab", b"c"]));
         assert!(!holds("tokens", b"id", 1, &[b"ab", b"c"]));
-        let other = RowKey::of(&SealingKey::from_slice(&[2; 32]).unwrap());
+        let other = RowKey::of(&data_key(2));
         assert!(other.check(installation, "nodes", b"id", 1, &[b"ab", b"c"], &stored).is_err());
+    }
+
+    #[test]
+    fn a_ring_seals_under_the_newest_key_and_verifies_under_every_live_one() {
+        let installation = InstallationId::from_bytes([1; 16]);
+        let columns = Columns::new().text("edge-1").number(7);
+        let cluster = ClusterId::from_bytes([3; 16]);
+        let old = RowKeys::of_cluster(installation, cluster, &data_key(1));
+        let stored = old.seal("nodes", "id", 1, &columns);
+        let ring = RowKeys::of_cluster(installation, cluster, &data_key(2)).and_older(&data_key(1));
+        assert_eq!(ring.check("nodes", "id", 1, &columns, &stored), Some(1));
+        let renewed = ring.seal("nodes", "id", 1, &columns);
+        assert_eq!(ring.check("nodes", "id", 1, &columns, &renewed), Some(0));
+        assert_eq!(old.check("nodes", "id", 1, &columns, &renewed), None);
+        let elsewhere = RowKeys::of_cluster(InstallationId::from_bytes([2; 16]), cluster, &data_key(1));
+        assert_eq!(elsewhere.check("nodes", "id", 1, &columns, &stored), None);
+        assert_eq!(ring.check("nodes", "id", 1, &columns, &stored[..31]), None);
+        assert_eq!(ring.check("nodes", "id", 1, &columns, &[]), None);
+        assert_eq!(format!("{ring:?}"), "RowKeys(2)");
+    }
+
+    #[test]
+    fn columns_that_differ_in_any_way_are_encoded_differently() {
+        let all = [
+            Columns::new(),
+            Columns::new().text(""),
+            Columns::new().text("ab"),
+            Columns::new().text("a").text("b"),
+            Columns::new().option(None),
+            Columns::new().option(Some(b"")),
+            Columns::new().option(Some(b"ab")),
+            Columns::new().words(["ab"]),
+            Columns::new().words(["a", "b"]),
+            Columns::new().words(["b", "a"]),
+            Columns::new().words(["a"]).words(["b"]),
+            Columns::new().number(0),
+            Columns::new().number(1),
+            Columns::new().instant(Some(Wall(0))),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            for other in &all[at + 1..] {
+                assert_ne!(one, other);
+            }
+        }
+        assert_eq!(Columns::of(&[b"ab".as_slice()]), Columns::new().text("ab"));
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use rap_authority::{
-    AuthorityLife, AuthorityState, ClusterTiming, InstallationFacts, NewCluster, SealingKey, reopen_cluster,
+    AuthorityLife, AuthorityState, ClusterTiming, InstallationFacts, NewCluster, RowKeys, SealingKey,
+    reopen_cluster,
 };
 use rap_contract::{AuthorityChain, PublicKey, Signer};
 use rap_planner::MapKey;
@@ -17,9 +18,9 @@ use rap_runtime::tls::{ClusterTrust, TrustStore};
 use rap_store::{
     AuthorityRow, ClusterCaRow, ClusterRow, DekRow, KeyState, NewClusterRow, PgConnection, authorities_list,
     authority_insert, authority_prepared_read, cluster_ca_active, cluster_ca_insert, cluster_insert,
-    dek_insert, deks_list, keys_stamp,
+    cluster_names, cluster_read, dek_insert, deks_list, keys_stamp,
 };
-use rap_types::{ClusterId, KeyId, NodeId, Reason, Wall};
+use rap_types::{ClusterId, InstallationId, KeyId, NodeId, Reason, Wall};
 use tokio::sync::Notify;
 
 use crate::certificates::Authority;
@@ -35,6 +36,8 @@ pub struct Cluster {
     pub id: ClusterId,
     /// Its name.
     pub name: String,
+    /// Keys of its rows' MACs.
+    pub rows: RowKeys,
     /// Its authority key.
     pub authority: Signer,
     /// Its verified authority records.
@@ -134,20 +137,21 @@ impl Clusters {
 }
 
 impl Cluster {
-    /// Reads, unseals and verifies a stored cluster.
+    /// Reads, unseals and verifies a stored cluster; `None` if there is no such cluster.
     pub async fn load(
         connection: &mut PgConnection,
         installation: &InstallationFacts,
         kek: &SealingKey,
-        row: &ClusterRow,
-    ) -> Result<Self, Failure> {
-        let id = row.cluster.cluster;
+        id: ClusterId,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(dek) = data_key(connection, installation.id, kek, id).await? else { return Ok(None) };
+        let rows = RowKeys::of_cluster(installation.id, id, &dek);
+        let Some(row) = cluster_read(connection, &rows).await? else { return Ok(None) };
         if row.cluster.dev != installation.dev {
             return Err(Failure::new(Reason::RowTampered, "cluster mode"));
         }
-        let dek = open_dek(connection, installation, kek, id).await?;
-        let StoredAuthority { chain, life, rows } =
-            StoredAuthority::read(connection, installation, id).await?;
+        let StoredAuthority { chain, life, rows: keys } =
+            StoredAuthority::read(connection, installation, &rows).await?;
         let signer = |row: &AuthorityRow| -> Result<Signer, Failure> {
             let sealed = row.sealed_private_key.as_deref().unwrap_or_default();
             let place = Sealed::ClusterAuthority(id, row.sequence);
@@ -158,20 +162,21 @@ impl Cluster {
                 Err(Failure::new(Reason::RowTampered, "cluster authority key"))
             }
         };
-        let (newest, earlier) = rows
+        let (newest, earlier) = keys
             .split_last()
             .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no authority"))?;
         let authority = signer(newest)?;
         let earlier = earlier.iter().filter(|row| row.state != KeyState::Revoked);
         let earlier = earlier.map(signer).collect::<Result<_, _>>()?;
-        let ca = cluster_ca_active(connection, id)
+        let ca = cluster_ca_active(connection, &rows)
             .await?
             .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no certificate authority"))?;
         let ca_key = Sealed::ClusterCa(id, ca.generation).open(&dek, installation.id, &ca.sealed_key)?;
         let map_key = Sealed::MapKey(id).open32(&dek, installation.id, &row.cluster.sealed_map_key)?;
-        Ok(Self {
+        Ok(Some(Self {
             id,
             name: row.cluster.name.clone(),
+            rows,
             authority,
             chain,
             life,
@@ -185,7 +190,7 @@ impl Cluster {
             feed: Feed::default(),
             wake: Arc::default(),
             revocations: Arc::default(),
-        })
+        }))
     }
 
     /// Place in the chain of the authority with this key id.
@@ -244,10 +249,11 @@ impl StoredAuthority {
     pub async fn read(
         connection: &mut PgConnection,
         installation: &InstallationFacts,
-        cluster: ClusterId,
+        keys: &RowKeys,
     ) -> Result<Self, Failure> {
+        let cluster = keys.cluster();
         let tampered = |what: &str| Failure::new(Reason::RowTampered, what);
-        let rows = authorities_list(connection, cluster).await?;
+        let rows = authorities_list(connection, keys).await?;
         let newest = rows.last().ok_or_else(|| tampered("the cluster has no authority"))?;
         let envelopes: Vec<Vec<u8>> = rows.iter().map(|row| row.record.clone()).collect();
         let chain = reopen_cluster(
@@ -277,11 +283,41 @@ pub async fn open_dek(
     kek: &SealingKey,
     cluster: ClusterId,
 ) -> Result<SealingKey, Failure> {
+    let absent = || Failure::new(Reason::SecretUnseal, "the cluster has no data key");
+    data_key(connection, installation.id, kek, cluster).await?.ok_or_else(absent)
+}
+
+/// The same; `None` if there is no such cluster.
+async fn data_key(
+    connection: &mut PgConnection,
+    installation: InstallationId,
+    kek: &SealingKey,
+    cluster: ClusterId,
+) -> Result<Option<SealingKey>, Failure> {
     let deks = deks_list(connection, cluster).await?;
-    let dek = deks.last().ok_or_else(|| Failure::new(Reason::SecretUnseal, "the cluster has no data key"))?;
-    let dek = Sealed::DataKey(cluster).open32(kek, installation.id, &dek.wrapped_dek)?;
-    SealingKey::from_slice(dek.as_slice())
-        .ok_or_else(|| Failure::new(Reason::SecretUnseal, "the cluster's data key is zero"))
+    let Some(newest) = deks.last() else { return Ok(None) };
+    let dek = Sealed::DataKey(cluster).open32(kek, installation, &newest.wrapped_dek)?;
+    let zero = || Failure::new(Reason::SecretUnseal, "the cluster's data key is zero");
+    SealingKey::from_slice(dek.as_slice()).ok_or_else(zero).map(Some)
+}
+
+/// Every cluster's own row and the keys of its rows, for work on a database that is not served.
+pub async fn cluster_rows(
+    connection: &mut PgConnection,
+    installation: InstallationId,
+    kek: &SealingKey,
+) -> Result<Vec<(RowKeys, ClusterRow)>, Failure> {
+    let mut clusters = Vec::new();
+    for (id, name) in cluster_names(connection).await? {
+        let Some(dek) = data_key(connection, installation, kek, id).await? else {
+            return Err(Failure::new(Reason::SecretUnseal, format!("cluster {name} has no data key")));
+        };
+        let rows = RowKeys::of_cluster(installation, id, &dek);
+        if let Some(row) = cluster_read(connection, &rows).await? {
+            clusters.push((rows, row));
+        }
+    }
+    Ok(clusters)
 }
 
 const fn state(stored: KeyState) -> AuthorityState {
@@ -317,7 +353,8 @@ pub async fn insert_cluster(
         leaf_lifetime_ms: millis(timing.leaf_lifetime),
         sealed_map_key: Sealed::MapKey(new.id).seal(dek, installation.id, new.map_key.as_slice()),
     };
-    cluster_insert(connection, &row).await?;
+    let rows = &RowKeys::of_cluster(installation.id, new.id, dek);
+    cluster_insert(connection, rows, &row).await?;
     let wrapped_dek = Sealed::DataKey(new.id).seal(kek, installation.id, dek.expose());
     dek_insert(connection, &DekRow { cluster: new.id, key_version: KEY_VERSION.into(), wrapped_dek }).await?;
     let authority = AuthorityRow {
@@ -332,7 +369,7 @@ pub async fn insert_cluster(
         )),
         state: KeyState::Active,
     };
-    authority_insert(connection, &authority).await?;
+    authority_insert(connection, rows, &authority).await?;
     let ca = ClusterCaRow {
         cluster: new.id,
         generation: 1,
@@ -340,7 +377,7 @@ pub async fn insert_cluster(
         sealed_key: Sealed::ClusterCa(new.id, 1).seal(dek, installation.id, &ca.private_key()),
         state: KeyState::Active,
     };
-    Ok(cluster_ca_insert(connection, &ca).await?)
+    Ok(cluster_ca_insert(connection, rows, &ca).await?)
 }
 
 fn timing(row: &NewClusterRow) -> ClusterTiming {

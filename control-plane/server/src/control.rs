@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use rap_authority::{SealingKey, SessionKey};
+use rap_authority::{RowKeys, SealingKey, SessionKey};
 use rap_runtime::tls::TrustStore;
 use rap_runtime::{Clock, TaskGroup};
-use rap_store::{AuditPen, PgConnection, Store, cluster_read, clusters_list, doorbell_ring};
+use rap_store::{AuditPen, PgConnection, Store, cluster_names, doorbell_ring};
 use rap_types::{ClusterId, KeyId, Reason};
 
 use crate::auth::KnownSessions;
@@ -32,6 +32,8 @@ pub struct Control {
     pub kek: SealingKey,
     /// What its own audit rows are written with.
     pub pen: AuditPen,
+    /// Keys of the MACs of the installation's own rows.
+    pub rows: RowKeys,
     /// Key of session hashes.
     pub session_key: SessionKey,
     /// Its installation.
@@ -60,16 +62,16 @@ impl Control {
     /// Loads every cluster that is not served yet.
     pub async fn load_clusters(self: &Arc<Self>) -> Result<(), Failure> {
         let mut transaction = self.store.system().begin_snapshot().await?;
-        for row in clusters_list(&mut transaction).await? {
-            let id = row.cluster.cluster;
+        for (id, name) in cluster_names(&mut transaction).await? {
             if self.clusters.by_id(id).is_some() {
                 continue;
             }
-            match Cluster::load(&mut transaction, &self.installation.facts, &self.kek, &row).await {
-                Ok(cluster) => drop(self.serve_cluster(&mut transaction, cluster).await?),
+            match Cluster::load(&mut transaction, &self.installation.facts, &self.kek, id).await {
+                Ok(Some(cluster)) => drop(self.serve_cluster(&mut transaction, cluster).await?),
+                Ok(None) => {}
                 // The others are served; this one waits for its operator.
                 Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
-                    if self.clusters.put_broken(id, &row.cluster.name, failure.reason) {
+                    if self.clusters.put_broken(id, &name, failure.reason) {
                         self.alarm(
                             failure.reason,
                             &format!("cluster {id} is not served: {}", failure.message),
@@ -85,8 +87,8 @@ impl Control {
     /// Loads one cluster that was just committed, and serves it.
     pub async fn load_cluster(self: &Arc<Self>, id: ClusterId) -> Result<Option<Arc<Cluster>>, Failure> {
         let mut transaction = self.store.system().begin_snapshot().await?;
-        let Some(row) = cluster_read(&mut transaction, id).await? else { return Ok(None) };
-        let cluster = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, &row).await?;
+        let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, id).await?;
+        let Some(cluster) = loaded else { return Ok(None) };
         self.serve_cluster(&mut transaction, cluster).await.map(Some)
     }
 
@@ -122,8 +124,8 @@ impl Control {
     /// Replaces a served cluster by what its rows say now.
     pub async fn reload_cluster(&self, id: ClusterId) -> Result<(), Failure> {
         let mut transaction = self.store.system().begin_snapshot().await?;
-        let Some(row) = cluster_read(&mut transaction, id).await? else { return Ok(()) };
-        let cluster = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, &row).await?;
+        let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, id).await?;
+        let Some(cluster) = loaded else { return Ok(()) };
         self.put_cluster(&mut transaction, cluster).await.map(drop)
     }
 

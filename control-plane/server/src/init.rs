@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rap_authority::{AuditKey, OperatorGrant, SealingKey, answer_activation_request};
+use rap_authority::{AuditKey, OperatorGrant, RowKeys, SealingKey, answer_activation_request};
 use rap_contract::{PublicKeyFile, Signer};
 use rap_runtime::{Clock, Fault, files};
 use rap_store::{AuditPen, Store, installation_insert, installation_read};
@@ -130,7 +130,8 @@ async fn make(
     if dev {
         let (manifest, owner) = dev_owner(data, &request, now)?;
         let pen = AuditPen::new(AuditKey::of(kek, [], row.installation));
-        activate_dev(&mut transaction, &pen, &manifest, &owner, now).await.map_err(fault)?;
+        let rows = RowKeys::of_installation(row.installation, kek);
+        activate_dev(&mut transaction, &rows, &pen, &manifest, &owner, now).await.map_err(fault)?;
         data.write("dev.manifest", &manifest, 0o644)?;
         made.activation_manifest = Some(data.file("dev.manifest"));
         made.owner_key = Some(data.file("dev.owner.key"));

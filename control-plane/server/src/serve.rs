@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::{AuditKey, SessionKey};
+use rap_authority::{AuditKey, RowKeys, SessionKey};
 use rap_runtime::tls::{LeafSlot, TrustStore};
 use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
@@ -87,6 +87,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
         clock: Clock::new(),
         store: store.clone(),
         pen: AuditPen::new(AuditKey::of(&kek, [], installation.facts.id)),
+        rows: RowKeys::of_installation(installation.facts.id, &kek),
         session_key: SessionKey::of(&kek),
         kek,
         installation,

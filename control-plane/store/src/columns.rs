@@ -2,7 +2,7 @@
 
 use rap_types::{Digest, Wall};
 use sqlx::postgres::PgRow;
-use sqlx::{Row, error::BoxDynError};
+use sqlx::{PgConnection, Row, error::BoxDynError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -18,6 +18,15 @@ macro_rules! statements {
     };
 }
 pub(crate) use statements;
+
+statements! {
+    DATABASE_NOW = "SELECT clock_timestamp()";
+}
+
+/// The database's clock, in whole milliseconds: for instants that a MAC covers.
+pub(crate) async fn database_now(connection: &mut PgConnection) -> Result<Wall, StoreError> {
+    Ok(of_timestamp(sqlx::query_scalar(DATABASE_NOW).fetch_one(connection).await?))
+}
 
 /// A counter for a `bigint` column.
 pub(crate) fn counter(column: &'static str, value: u64) -> Result<i64, StoreError> {

@@ -30,6 +30,14 @@ pub enum StoreError {
     /// A row that must be there is not.
     #[error("no such row")]
     Absent,
+    /// A row is not as this installation sealed it. It is not used, and not written over.
+    #[error("row {key} of table {table} is not as it was written")]
+    Tampered {
+        /// Table.
+        table: &'static str,
+        /// Primary key.
+        key: String,
+    },
     /// A number that the database's signed integers cannot carry.
     #[error("number out of range in column {0}")]
     Range(&'static str),
@@ -50,6 +58,7 @@ impl StoreError {
             Self::TimedOut => Reason::RequestTimeout,
             Self::Exists { .. } => Reason::ResourceExists,
             Self::Absent => Reason::ResourceNotFound,
+            Self::Tampered { .. } => Reason::RowTampered,
             Self::Url(_) => Reason::ConfigInvalid,
             Self::Violated { .. } | Self::Range(_) | Self::Fault(_) => Reason::ServerInternal,
         }

@@ -5,6 +5,7 @@
 //! judges a caller. Every method runs inside a connection or transaction of the caller, so that a
 //! handler commits its change, the outbox row and the audit row together or not at all.
 
+mod authentic;
 mod backup;
 mod columns;
 mod doorbell;
@@ -18,6 +19,7 @@ mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use authentic::Held;
 pub use backup::{Dump, Restore};
 pub use doorbell::{Doorbell, Ring, doorbell_ring};
 pub use error::StoreError;

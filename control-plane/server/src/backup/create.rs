@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use rap_authority::BackupKey;
 use rap_runtime::{Clock, Fault, files};
-use rap_store::{Dump, clusters_list, installation_read, migration_applied, newest_migration};
+use rap_store::{Dump, installation_read, migration_applied, newest_migration};
 use rap_types::{InstallationId, Reason, Wall};
 
 use super::file::Writer;
 use super::manifest::{ClusterAt, Manifest, SCHEMA};
 use super::{failed, fault};
+use crate::clusters::cluster_rows;
 use crate::config::{AuthorityMode, Config};
 use crate::database::Database;
 use crate::datadir::DataDir;
@@ -37,7 +38,8 @@ pub struct Created {
 pub async fn create(config: &Config, database: &Database, out: &Path) -> Result<Created, Fault> {
     let data = DataDir::of(config);
     data.require_mode(config.mode)?;
-    let key = BackupKey::of(&data.sealing_key(config)?);
+    let kek = data.sealing_key(config)?;
+    let key = BackupKey::of(&kek);
     let root_file = config.root_key.clone().unwrap_or_else(|| data.file("product-root.pub"));
     data.roots(config)?;
     let product_root = files::read_capped(&root_file, 16 * 1024)
@@ -55,10 +57,12 @@ pub async fn create(config: &Config, database: &Database, out: &Path) -> Result<
     let installation = installation
         .ok_or_else(|| Fault::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
     let now = Clock::new().now().wall;
-    let clusters = clusters_list(dump.connection()).await.map_err(fault)?;
+    let clusters = cluster_rows(dump.connection(), installation.installation.installation, &kek);
     let clusters = clusters
+        .await
+        .map_err(failed)?
         .into_iter()
-        .map(|row| ClusterAt {
+        .map(|(_, row)| ClusterAt {
             cluster_id: row.cluster.cluster,
             name: row.cluster.name,
             incarnation: row.cluster.incarnation,

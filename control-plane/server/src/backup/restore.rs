@@ -10,8 +10,7 @@ use rap_authority::{AuditKey, BackupKey, FloorOf, SealingKey, ids, next_incarnat
 use rap_contract::KeySet;
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, Restore, audit_insert, clusters_list, incarnation_raise, restore_insert, token_revoke,
-    tokens_list,
+    AuditPen, Restore, audit_insert, incarnation_raise, restore_insert, token_revoke, tokens_list,
 };
 use rap_types::{Incarnation, InstallationId, Reason, RequestId, Wall};
 
@@ -19,6 +18,7 @@ use super::file::Reader;
 use super::manifest::{ClusterAt, Manifest};
 use super::verify::fill;
 use super::{failed, fault};
+use crate::clusters::cluster_rows;
 use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
 use crate::database::Database;
 use crate::datadir::{DataDir, root_keys};
@@ -110,16 +110,16 @@ async fn renew(
     let pen = AuditPen::new(AuditKey::of(kek, [], manifest.installation_id));
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
     let mut renewed = Renewed { clusters: Vec::new(), tokens: 0 };
-    for row in clusters_list(connection).await? {
+    for (rows, row) in cluster_rows(connection, manifest.installation_id, kek).await? {
         let (id, stored) = (row.cluster.cluster, row.cluster.incarnation);
         let incarnation = next_incarnation(stored, now);
-        if !incarnation_raise(connection, id, incarnation).await? {
+        if !incarnation_raise(connection, &rows, incarnation).await? {
             return Err(Failure::new(Reason::ServerInternal, "the incarnation did not rise"));
         }
         // Their uses went back with the database: one use would be two.
-        for token in tokens_list(connection, id).await? {
+        for token in tokens_list(connection, &rows).await? {
             if token.revoked_at.is_none() && token.token.expires_at.0 > now.0 {
-                token_revoke(connection, token.token.token).await?;
+                token_revoke(connection, &rows, token.token.token).await?;
                 renewed.tokens += 1;
             }
         }

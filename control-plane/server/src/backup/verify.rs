@@ -5,7 +5,7 @@ use std::path::Path;
 use rap_authority::BackupKey;
 use rap_runtime::Fault;
 use rap_store::postgres::{EmbeddedPostgres, EmbeddedSettings};
-use rap_store::{DatabaseTarget, Dump, PoolSettings, Restore, Store, clusters_list, migrate_to, migrate_up};
+use rap_store::{DatabaseTarget, Dump, PoolSettings, Restore, Store, cluster_names, migrate_to, migrate_up};
 
 use super::file::{Hasher, Reader};
 use super::manifest::Manifest;
@@ -118,8 +118,8 @@ async fn keys_open(
     let dev = manifest.mode == AuthorityMode::Dev.as_str();
     let mut transaction = store.system().begin().await?;
     let (installation, _) = Installation::load(&mut transaction, dev, kek, roots).await?;
-    for row in clusters_list(&mut transaction).await? {
-        Cluster::load(&mut transaction, &installation.facts, kek, &row).await?;
+    for (id, _) in cluster_names(&mut transaction).await? {
+        Cluster::load(&mut transaction, &installation.facts, kek, id).await?;
     }
     Ok(())
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{
-    AuthorityLife, AuthorityState, AuthorityStep, Permission, SealingKey, Succession, extend_chain,
+    AuthorityLife, AuthorityState, AuthorityStep, Permission, RowKeys, SealingKey, Succession, extend_chain,
 };
 use rap_contract::{PublicKey, Signer};
 use rap_store::{
     AuthorityRow, ClusterRow, ConfirmationRow, KeyState, PgConnection, PreparedAuthorityRow, StoreError,
     audit_insert, authority_confirmations, authority_insert, authority_prepared_delete,
-    authority_prepared_insert, authority_prepared_read, authority_state_set, cluster_by_name, cluster_lock,
+    authority_prepared_insert, authority_prepared_read, authority_state_set, cluster_hold, cluster_names,
     cluster_read, config_seq_allocate, incarnation_raise, outbox_append,
 };
 use rap_types::{ClusterId, Digest, Reason, Wall};
@@ -101,23 +101,24 @@ impl Authority for AuthorityService {
 
 /// A cluster whose rows are held by the transaction. It need not be one that can be served.
 struct Held {
+    dek: SealingKey,
+    rows: RowKeys,
     row: ClusterRow,
     stored: StoredAuthority,
 }
 
 impl Held {
     async fn lock(control: &Control, connection: &mut PgConnection, id: ClusterId) -> Result<Self, Failure> {
-        let row = cluster_lock(connection, id).await?.ok_or_else(unknown)?;
-        let stored = StoredAuthority::read(connection, &control.installation.facts, id).await?;
-        Ok(Self { row, stored })
+        let facts = &control.installation.facts;
+        let dek = open_dek(connection, facts, &control.kek, id).await?;
+        let rows = RowKeys::of_cluster(facts.id, id, &dek);
+        let row = cluster_hold(connection, &rows).await?.ok_or_else(unknown)?.into_inner();
+        let stored = StoredAuthority::read(connection, facts, &rows).await?;
+        Ok(Self { dek, rows, row, stored })
     }
 
     fn id(&self) -> ClusterId {
         self.row.cluster.cluster
-    }
-
-    async fn dek(&self, control: &Control, connection: &mut PgConnection) -> Result<SealingKey, Failure> {
-        open_dek(connection, &control.installation.facts, &control.kek, self.id()).await
     }
 }
 
@@ -128,11 +129,10 @@ fn unknown() -> Failure {
 /// By name or id, from the rows: a cluster whose key is lost is not served, and is recovered here.
 async fn find(control: &Control, text: &str) -> Result<ClusterId, Failure> {
     let mut transaction = control.store.system().begin().await?;
-    let row = match text.parse::<ClusterId>() {
-        Ok(id) => cluster_read(&mut transaction, id).await?,
-        Err(_) => cluster_by_name(&mut transaction, text).await?,
-    };
-    Ok(row.ok_or_else(unknown)?.cluster.cluster)
+    let wanted = text.parse::<ClusterId>().ok();
+    let names = cluster_names(&mut transaction).await?;
+    let found = names.into_iter().find(|(id, name)| Some(*id) == wanted || name == text);
+    Ok(found.ok_or_else(unknown)?.0)
 }
 
 async fn list(
@@ -146,8 +146,10 @@ async fn list(
 
 async fn view(control: &Control, id: ClusterId) -> Result<v1::AuthorityListAnswer, Failure> {
     let mut transaction = control.store.system().begin_snapshot().await?;
-    let row = cluster_read(&mut transaction, id).await?.ok_or_else(unknown)?;
-    let stored = StoredAuthority::read(&mut transaction, &control.installation.facts, id).await?;
+    let facts = &control.installation.facts;
+    let rows = RowKeys::of_cluster(facts.id, id, &open_dek(&mut transaction, facts, &control.kek, id).await?);
+    let row = cluster_read(&mut transaction, &rows).await?.ok_or_else(unknown)?;
+    let stored = StoredAuthority::read(&mut transaction, facts, &rows).await?;
     let prepared = authority_prepared_read(&mut transaction, id).await?;
     let newest = stored.chain.sequence();
     let mut keys: Vec<v1::AuthorityKey> = stored
@@ -231,9 +233,8 @@ async fn write_prepared(
     if key.public() == control.installation.facts.authority {
         return Err(Failure::new(Reason::KeyPurpose, "the key is the installation authority's"));
     }
-    let dek = held.dek(control, connection).await?;
     let sealed =
-        Sealed::PreparedAuthority(id).seal(&dek, control.installation.facts.id, key.seed().as_slice());
+        Sealed::PreparedAuthority(id).seal(&held.dek, control.installation.facts.id, key.seed().as_slice());
     let row = PreparedAuthorityRow {
         cluster: id,
         public_key: *key.public().as_bytes(),
@@ -273,7 +274,6 @@ async fn write_rotation(
 ) -> Result<(), Failure> {
     let held = Held::lock(control, connection, id).await?;
     let facts = &control.installation.facts;
-    let dek = held.dek(control, connection).await?;
     let prepared = match authority_prepared_read(connection, id).await? {
         Some(_) if imported => {
             return Err(Failure::new(
@@ -283,7 +283,7 @@ async fn write_rotation(
         }
         Some(row) => {
             let sealed = Sealed::PreparedAuthority(id);
-            let signer = Signer::from_seed(&*sealed.open32(&dek, facts.id, &row.sealed_private_key)?);
+            let signer = Signer::from_seed(&*sealed.open32(&held.dek, facts.id, &row.sealed_private_key)?);
             if signer.public().as_bytes() != &row.public_key {
                 return Err(Failure::new(Reason::RowTampered, "prepared authority key"));
             }
@@ -301,8 +301,8 @@ async fn write_rotation(
     let last = held.stored.rows.last().ok_or(StoreError::Absent)?;
     let sealed = last.sealed_private_key.as_deref().unwrap_or_default();
     let place = Sealed::ClusterAuthority(id, last.sequence);
-    let signer = Signer::from_seed(&*place.open32(&dek, facts.id, sealed)?);
-    append(control, connection, &held, Succession::Rotation(&signer), next, &dek, (served, now)).await?;
+    let signer = Signer::from_seed(&*place.open32(&held.dek, facts.id, sealed)?);
+    append(control, connection, &held, Succession::Rotation(&signer), next, (served, now)).await?;
     authority_prepared_delete(connection, id).await?;
     let digest = Digest::of(&[next.public().as_bytes()]);
     note(connection, actor, "authority.rotate", id, Some(digest), reason).await
@@ -336,11 +336,10 @@ async fn write_recovery(
 ) -> Result<(), Failure> {
     let held = Held::lock(control, connection, id).await?;
     held.stored.life.after(AuthorityStep::Recover)?;
-    let dek = held.dek(control, connection).await?;
     let succession = Succession::Recovery(&control.installation.authority);
-    append(control, connection, &held, succession, next, &dek, times).await?;
+    append(control, connection, &held, succession, next, times).await?;
     for row in held.stored.rows.iter().filter(|row| row.state != KeyState::Revoked) {
-        authority_state_set(connection, id, row.sequence, row.state, KeyState::Revoked).await?;
+        authority_state_set(connection, &held.rows, row.sequence, row.state, KeyState::Revoked).await?;
     }
     authority_prepared_delete(connection, id).await?;
     let digest = Digest::of(&[next.public().as_bytes()]);
@@ -361,7 +360,6 @@ async fn append(
     held: &Held,
     succession: Succession<'_>,
     next: &Signer,
-    dek: &SealingKey,
     (served, now): (u64, Wall),
 ) -> Result<(), Failure> {
     let (id, facts) = (held.id(), &control.installation.facts);
@@ -375,19 +373,19 @@ async fn append(
         record: extended.record,
         public_key: *next.public().as_bytes(),
         sealed_private_key: Some(Sealed::ClusterAuthority(id, sequence).seal(
-            dek,
+            &held.dek,
             facts.id,
             next.seed().as_slice(),
         )),
         state: KeyState::Active,
     };
-    match authority_insert(connection, &row).await {
+    match authority_insert(connection, &held.rows, &row).await {
         Err(error) if error.is_exists("cluster_authorities_public_key") => {
             return Err(Failure::new(Reason::ResourceExists, "the key speaks for a cluster already"));
         }
         inserted => inserted?,
     }
-    if !incarnation_raise(connection, id, extended.chain.incarnation()).await? {
+    if !incarnation_raise(connection, &held.rows, extended.chain.incarnation()).await? {
         return Err(Failure::new(Reason::RequestConflict, "another incarnation began meanwhile"));
     }
     let seq = config_seq_allocate(connection, id).await?;
@@ -451,7 +449,7 @@ async fn write_step(
         }
     };
     held.stored.life.after(legal)?;
-    if !authority_state_set(connection, id, wanted, from, to).await? {
+    if !authority_state_set(connection, &held.rows, wanted, from, to).await? {
         return Err(Failure::new(Reason::RequestConflict, "the key's state changed meanwhile"));
     }
     let digest = held.stored.chain.digest_at(wanted);
@@ -474,7 +472,9 @@ async fn confirmations(
 ) -> Result<v1::AuthorityConfirmationsAnswer, Failure> {
     let id = find(control, &request.cluster).await?;
     let mut transaction = control.store.system().begin_snapshot().await?;
-    let stored = StoredAuthority::read(&mut transaction, &control.installation.facts, id).await?;
+    let facts = &control.installation.facts;
+    let keys = RowKeys::of_cluster(facts.id, id, &open_dek(&mut transaction, facts, &control.kek, id).await?);
+    let stored = StoredAuthority::read(&mut transaction, facts, &keys).await?;
     let rows = authority_confirmations(&mut transaction, id).await?;
     let (newest, now) = (stored.chain.sequence(), control.clock.now().wall);
     let nodes = rows.iter().map(|row| v1::AuthorityConfirmation {

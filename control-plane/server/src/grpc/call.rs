@@ -81,7 +81,7 @@ pub async fn authorize(control: &Control, call: &Call, permission: Permission) -
     let claim = call.session.ok_or_else(missing)?;
     let now = control.clock.now().wall;
     let mut transaction = control.store.system().begin().await?;
-    let session = session_read(&mut transaction, claim.hash).await?;
+    let session = session_read(&mut transaction, &control.rows, claim.hash).await?;
     control.installation.refresh_activation(&mut transaction).await?;
     drop(transaction);
     let Some(session) = session else {

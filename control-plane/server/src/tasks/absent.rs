@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rap_authority::ids;
 use rap_contract::RevocationKind;
-use rap_store::{PgConnection, StoreError, cluster_lock, node_read, nodes_absent};
+use rap_store::{PgConnection, StoreError, cluster_hold, node_read, nodes_absent};
 use rap_types::{Mono, NodeId, RequestId};
 
 use crate::clusters::Cluster;
@@ -43,7 +43,7 @@ pub async fn remove_absent(control: Arc<Control>) {
 /// Removes the absent nodes of one cluster; returns the absence it allows.
 async fn sweep(control: &Control, cluster: &Cluster, started: Mono) -> Result<Duration, Failure> {
     let mut transaction = control.store.system().begin().await?;
-    let policy = read_policy(&mut transaction, cluster.id).await?;
+    let policy = read_policy(&mut transaction, cluster).await?;
     // A node that is connected is heard of at least once per report.
     let absence =
         Duration::from_millis(policy.ephemeral_after_ms).max(3 * control.config.pushing.report_interval);
@@ -75,7 +75,7 @@ async fn remove(
     before: &Known,
     absence: Duration,
 ) -> Result<Vec<NodeId>, Failure> {
-    cluster_lock(connection, cluster.id).await?;
+    cluster_hold(connection, &cluster.rows).await?;
     let mut known = control.revocations(connection, cluster, before).await?;
     let nodes = here(control, cluster, nodes_absent(connection, cluster.id, absence).await?);
     let now = control.clock.now().wall;
@@ -88,7 +88,7 @@ async fn remove(
         pen: control.pen.clone(),
     };
     for node in &nodes {
-        let row = node_read(connection, *node).await?.ok_or(StoreError::Absent)?;
+        let row = node_read(connection, &cluster.rows, *node).await?.ok_or(StoreError::Absent)?;
         known = write_departure(control, connection, cluster, known, &row, &departure).await?.known;
     }
     Ok(nodes)

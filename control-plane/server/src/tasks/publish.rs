@@ -104,6 +104,10 @@ async fn after(control: &Control, cluster: &Cluster, error: &RoundError) -> Dura
                 .alarm(plan.reason(), &format!("nothing new is published in cluster {}: {plan}", cluster.id));
             ALARM
         }
+        RoundError::Refused(Reason::RowTampered, row) => {
+            alarm(control, cluster, Reason::RowTampered, &format!("{row}; nothing new is signed"));
+            ALARM
+        }
         // Floors, chains and rows that contradict them were alarmed where they were found.
         RoundError::Refused(..) | RoundError::Stored(_) => {
             tracing::error!(%error, cluster = %cluster.id, "nothing published");

@@ -35,7 +35,7 @@ async fn write(
     incarnation: u64,
     call: RequestId,
 ) -> Result<bool, Failure> {
-    if !incarnation_raise(connection, cluster.id, incarnation).await? {
+    if !incarnation_raise(connection, &cluster.rows, incarnation).await? {
         return Ok(false);
     }
     let object = format!("cluster/{}", cluster.id);

@@ -25,7 +25,7 @@ use crate::sync::Published;
 pub enum RoundError {
     /// The database failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The rows contradict each other.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -49,6 +49,15 @@ pub enum RoundError {
     Ahead(Incarnation),
 }
 
+impl From<StoreError> for RoundError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Tampered { .. } => Self::Refused(error.reason(), error.to_string()),
+            error => Self::Store(error),
+        }
+    }
+}
+
 impl From<Failure> for RoundError {
     fn from(failure: Failure) -> Self {
         Self::Refused(failure.reason, failure.message)
@@ -64,10 +73,19 @@ impl Transient for RoundError {
 /// Publishes the newest version, or signs the present one again if that is due.
 pub async fn run(control: &Control, cluster: &Cluster) -> Result<(), RoundError> {
     let newest = cluster.feed.newest();
-    if let Some(published) = &newest {
+    let advanced = judge(control, cluster, newest.as_deref()).await;
+    if let (Err(RoundError::Plan(_) | RoundError::Refused(..)), Some(published)) = (&advanced, &newest) {
+        // Nothing new is signed; nodes keep the last version that was right.
+        refresh(control, cluster, published).await?;
+    }
+    advanced
+}
+
+async fn judge(control: &Control, cluster: &Cluster, newest: Option<&Published>) -> Result<(), RoundError> {
+    if let Some(published) = newest {
         // One row says whether the other ones need to be read.
         let mut transaction = control.store.system().begin().await?;
-        let Some(row) = cluster_read(&mut transaction, cluster.id).await? else { return Ok(()) };
+        let Some(row) = cluster_read(&mut transaction, &cluster.rows).await? else { return Ok(()) };
         drop(transaction);
         match published.order.durable().cmp(&(Incarnation(row.cluster.incarnation), Version(row.config_seq)))
         {
@@ -76,17 +94,8 @@ pub async fn run(control: &Control, cluster: &Cluster) -> Result<(), RoundError>
             std::cmp::Ordering::Greater => return Err(RoundError::Ahead(published.order.incarnation)),
         }
     }
-    let advanced = next(control, cluster, newest.as_deref()).await;
-    if let (Err(RoundError::Plan(_) | RoundError::Refused(..)), Some(published)) = (&advanced, &newest) {
-        // Nothing new is signed; nodes keep the last version that was right.
-        refresh(control, cluster, published).await?;
-    }
-    advanced
-}
-
-async fn next(control: &Control, cluster: &Cluster, newest: Option<&Published>) -> Result<(), RoundError> {
     let known = cluster.revocations.known();
-    let Some(rows) = planner_rows(control.store.system(), cluster.id, known.from()).await? else {
+    let Some(rows) = planner_rows(control.store.system(), &cluster.rows, known.from()).await? else {
         return Ok(());
     };
     // The rows' incarnation belongs to one key, and only that key signs heads in it.

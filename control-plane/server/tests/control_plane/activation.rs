@@ -66,8 +66,9 @@ async fn fifty_racing_activations_make_one_owner() {
         }
     }
     assert_eq!(done, 1);
-    let mut transaction = strict.world.running.control.store.system().begin().await.unwrap();
-    assert_eq!(rap_store::operators_list(&mut transaction).await.unwrap().len(), 1);
+    let control = &strict.world.running.control;
+    let mut transaction = control.store.system().begin().await.unwrap();
+    assert_eq!(rap_store::operators_list(&mut transaction, &control.rows).await.unwrap().len(), 1);
     // The owner logs in by the same key afterwards.
     assert!(strict.world.login().await.is_ok());
 }
@@ -134,9 +135,11 @@ async fn rows_written_into_the_database_make_nobody_an_operator() {
         platform_role: "platform_owner".into(),
         disabled_at: None,
     };
+    let rows = &world.running.control.rows;
     let mut transaction = world.running.control.store.system().begin().await.unwrap();
-    rap_store::operator_insert(&mut transaction, &row).await.unwrap();
-    let owner = rap_store::operator_by_key(&mut transaction, world.owner.public().as_bytes()).await.unwrap();
+    rap_store::operator_insert(&mut transaction, rows, &row).await.unwrap();
+    let owner =
+        rap_store::operator_by_key(&mut transaction, rows, world.owner.public().as_bytes()).await.unwrap();
     transaction.commit().await.unwrap();
     let key = &world.running.control.session_key;
     let issued = key.issue(intruder.public(), expires_at, &mut rand::rng());

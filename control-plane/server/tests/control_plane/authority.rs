@@ -223,7 +223,12 @@ async fn tokens_of_a_replaced_key_count_until_it_is_revoked() {
     // The private half is gone from the database.
     let mut transaction = world.running.control.store.system().begin().await.unwrap();
     let id = world.running.control.clusters.named("prod").unwrap().id;
-    let rows = rap_store::authorities_list(&mut transaction, id).await.unwrap();
+    let rows = rap_store::authorities_list(
+        &mut transaction,
+        &world.running.control.clusters.by_id(id).unwrap().rows,
+    )
+    .await
+    .unwrap();
     assert!(rows[0].sealed_private_key.is_none() && rows[1].sealed_private_key.is_some());
     drop(transaction);
     let token = world.token("prod", 1, true).await;

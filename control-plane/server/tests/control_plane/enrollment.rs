@@ -239,14 +239,15 @@ async fn a_row_edited_in_the_database_does_not_widen_a_token() {
     let id = rap_types::TokenId::from_slice(&token.token.as_ref().unwrap().token_id).unwrap();
     let stored = world.database.as_ref().unwrap().store().await;
     let mut transaction = stored.system().begin().await.unwrap();
-    let mut row = rap_store::token_read(&mut transaction, id).await.unwrap().unwrap().token;
+    let cluster = world.running.control.clusters.named("prod").unwrap();
+    let mut row = rap_store::token_read(&mut transaction, &cluster.rows, id).await.unwrap().unwrap().token;
     drop(transaction);
     // A row of another id that claims a hundred uses for the same envelope.
     let other = rap_types::TokenId::from_slice(&other.token.unwrap().token_id).unwrap();
     row.token = rap_types::TokenId::from_bytes([9; 16]);
     row.max_uses = 100;
     let mut transaction = stored.system().begin().await.unwrap();
-    rap_store::token_insert(&mut transaction, &row).await.unwrap();
+    rap_store::token_insert(&mut transaction, &cluster.rows, &row).await.unwrap();
     transaction.commit().await.unwrap();
     assert_ne!(other, id);
     host.join(&world).await.unwrap();

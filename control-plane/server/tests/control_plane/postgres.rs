@@ -118,9 +118,10 @@ async fn a_killed_database_loses_nothing_that_was_acknowledged() {
     assert!(refused.iter().all(|reason| expected.contains(reason)), "{refused:?}");
 
     let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let rows = &world.running.control.clusters.all()[0].rows;
     for id in &acknowledged {
         let id = rap_types::TokenId::from_slice(id).unwrap();
-        let row = rap_store::token_read(&mut transaction, id).await.unwrap();
+        let row = rap_store::token_read(&mut transaction, rows, id).await.unwrap();
         assert!(row.is_some(), "{id} was acknowledged and is gone");
     }
     drop(transaction);

@@ -95,8 +95,8 @@ async fn unknown_nodes_and_other_clusters_are_named_precisely() {
     let host = Host::new(&world.token("test", 1, true).await, "one").enrol(&world).await;
     for (node, text) in [
         ("nobody".to_owned(), "no present node has this name; gone ones go by id"),
-        (host.node.to_string(), "the node belongs to another cluster"),
-        (NodeId::from_bytes([9; 16]).to_string(), "no node has this id"),
+        (host.node.to_string(), "no node of this cluster has this id"),
+        (NodeId::from_bytes([9; 16]).to_string(), "no node of this cluster has this id"),
     ] {
         let refusal = rap_runtime::Refusal::from(&world.revoke(&node, false).await.unwrap_err());
         assert_eq!((refusal.reason, refusal.message.as_str()), (Reason::NodeUnknown, text));
@@ -145,7 +145,7 @@ async fn a_row_made_a_member_again_in_sql_alarms_and_nothing_new_is_signed() {
     let text = "UPDATE nodes SET identity_status = 'active', key_generation = key_generation + 1 \
                 WHERE identity_status = 'revoked'; UPDATE clusters SET config_seq = config_seq + 1";
     world.database.as_ref().unwrap().tamper_all(&["nodes", "clusters"], text).await;
-    assert_eq!(reason(one.certificate(&world, &lost).await.unwrap_err()), Reason::NodeRevoked);
+    assert_eq!(reason(one.certificate(&world, &lost).await.unwrap_err()), Reason::RowTampered);
     assert!(alarmed(&world, Reason::RowTampered).await);
     // Nodes get the last good version, signed again, and never the one that the rows ask for.
     let mut refreshed = 0;

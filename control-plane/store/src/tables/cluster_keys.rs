@@ -1,11 +1,13 @@
 //! Keys of a cluster: authority records, wrapped data keys, certificate authorities. Private keys
 //! arrive sealed and leave sealed.
 
+use rap_authority::{Columns, RowKeys};
 use rap_types::ClusterId;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 
 use crate::StoreError;
+use crate::authentic::{Authentic, Held, all_verified, held, verified, written};
 use crate::columns::{bytes32, counter, id, statements, unsigned};
 
 /// Life of a key: `prepared`, `active`, `tainted`, `revoked`, in this order.
@@ -85,8 +87,11 @@ pub struct ClusterCaRow {
     pub state: KeyState,
 }
 
-impl FromRow<'_, PgRow> for AuthorityRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+impl Authentic for AuthorityRow {
+    const TABLE: &'static str = "cluster_authorities";
+    const KEY: &'static [&'static str] = &["cluster_id", "sequence"];
+
+    fn decode(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             cluster: id(row, "cluster_id")?,
             sequence: unsigned(row, "sequence")?,
@@ -95,6 +100,14 @@ impl FromRow<'_, PgRow> for AuthorityRow {
             sealed_private_key: row.try_get("sealed_private_key")?,
             state: KeyState::of(row)?,
         })
+    }
+
+    fn key(&self) -> String {
+        format!("{}/{}", self.cluster, self.sequence)
+    }
+
+    fn columns(&self) -> Columns {
+        Columns::new().bytes(&self.record).bytes(&self.public_key).text(self.state.as_str())
     }
 }
 
@@ -108,8 +121,11 @@ impl FromRow<'_, PgRow> for DekRow {
     }
 }
 
-impl FromRow<'_, PgRow> for ClusterCaRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+impl Authentic for ClusterCaRow {
+    const TABLE: &'static str = "cluster_cas";
+    const KEY: &'static [&'static str] = &["cluster_id", "generation"];
+
+    fn decode(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             cluster: id(row, "cluster_id")?,
             generation: unsigned(row, "generation")?,
@@ -118,30 +134,66 @@ impl FromRow<'_, PgRow> for ClusterCaRow {
             state: KeyState::of(row)?,
         })
     }
+
+    fn key(&self) -> String {
+        format!("{}/{}", self.cluster, self.generation)
+    }
+
+    fn columns(&self) -> Columns {
+        Columns::new().bytes(&self.cert_der).text(self.state.as_str())
+    }
+}
+
+macro_rules! authority_select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT cluster_id, sequence, record, public_key, sealed_private_key, state, row_version, row_mac \
+             FROM cluster_authorities ",
+            $rest
+        )
+    };
+}
+
+macro_rules! ca_select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT cluster_id, generation, cert_der, sealed_key, state, row_version, row_mac \
+             FROM cluster_cas ",
+            $rest
+        )
+    };
 }
 
 statements! {
     AUTHORITY_INSERT = "INSERT INTO cluster_authorities \
-        (cluster_id, sequence, record, public_key, sealed_private_key, state) VALUES ($1, $2, $3, $4, $5, $6)";
-    AUTHORITIES_LIST = "SELECT cluster_id, sequence, record, public_key, sealed_private_key, state \
-        FROM cluster_authorities WHERE cluster_id = $1 ORDER BY sequence";
+        (cluster_id, sequence, record, public_key, sealed_private_key, state, row_mac) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    AUTHORITIES_LIST = authority_select!("WHERE cluster_id = $1 ORDER BY sequence");
     AUTHORITY_SEQUENCE = "SELECT coalesce(max(sequence), 0) AS sequence FROM cluster_authorities \
         WHERE cluster_id = $1";
-    AUTHORITY_STATE_SET = "UPDATE cluster_authorities SET state = $4::text, row_version = row_version + 1, \
-            sealed_private_key = CASE WHEN $4::text = 'revoked' THEN NULL ELSE sealed_private_key END \
-        WHERE cluster_id = $1 AND sequence = $2 AND state = $3";
+    AUTHORITY_LOCK = authority_select!("WHERE cluster_id = $1 AND sequence = $2 FOR UPDATE");
+    AUTHORITY_WRITE = "UPDATE cluster_authorities SET state = $4, sealed_private_key = $5, \
+        row_version = row_version + 1, row_mac = $6 \
+        WHERE cluster_id = $1 AND sequence = $2 AND row_version = $3";
     DEK_INSERT = "INSERT INTO cluster_deks (cluster_id, key_version, wrapped_dek) VALUES ($1, $2, $3)";
     DEKS_LIST = "SELECT cluster_id, key_version, wrapped_dek FROM cluster_deks \
         WHERE cluster_id = $1 AND retired_at IS NULL ORDER BY key_version";
-    CLUSTER_CA_INSERT = "INSERT INTO cluster_cas (cluster_id, generation, cert_der, sealed_key, state) \
-        VALUES ($1, $2, $3, $4, $5)";
-    CLUSTER_CA_ACTIVE = "SELECT cluster_id, generation, cert_der, sealed_key, state FROM cluster_cas \
-        WHERE cluster_id = $1 AND state = 'active'";
+    CLUSTER_CA_INSERT = "INSERT INTO cluster_cas (cluster_id, generation, cert_der, sealed_key, state, row_mac) \
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    CLUSTER_CA_ACTIVE = ca_select!("WHERE cluster_id = $1 AND state = 'active'");
+    CLUSTER_CA_LOCK = ca_select!("WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
+    CLUSTER_CA_WRITE = "UPDATE cluster_cas SET state = $4, sealed_key = $5, \
+        row_version = row_version + 1, row_mac = $6 \
+        WHERE cluster_id = $1 AND generation = $2 AND row_version = $3";
 }
 
 /// Adds a link to the chain. Two records of one sequence, or of one key, are refused with
 /// [`StoreError::Exists`].
-pub async fn authority_insert(connection: &mut PgConnection, new: &AuthorityRow) -> Result<(), StoreError> {
+pub async fn authority_insert(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    new: &AuthorityRow,
+) -> Result<(), StoreError> {
     sqlx::query(AUTHORITY_INSERT)
         .bind(new.cluster.uuid())
         .bind(counter("sequence", new.sequence)?)
@@ -149,6 +201,7 @@ pub async fn authority_insert(connection: &mut PgConnection, new: &AuthorityRow)
         .bind(new.public_key.as_slice())
         .bind(&new.sealed_private_key)
         .bind(new.state.as_str())
+        .bind(new.mac(keys, 1))
         .execute(connection)
         .await?;
     Ok(())
@@ -157,9 +210,12 @@ pub async fn authority_insert(connection: &mut PgConnection, new: &AuthorityRow)
 /// The whole chain, sequence 1..n.
 pub async fn authorities_list(
     connection: &mut PgConnection,
-    cluster: ClusterId,
+    keys: &RowKeys,
 ) -> Result<Vec<AuthorityRow>, StoreError> {
-    Ok(sqlx::query_as(AUTHORITIES_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
+    all_verified(
+        sqlx::query_as(AUTHORITIES_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?,
+        keys,
+    )
 }
 
 /// Place of the newest link; 0 without any.
@@ -171,23 +227,52 @@ pub async fn authority_sequence(
     Ok(unsigned(&row, "sequence")?)
 }
 
+/// One link, locked.
+pub async fn authority_hold(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    sequence: u64,
+) -> Result<Option<Held<AuthorityRow>>, StoreError> {
+    let query =
+        sqlx::query_as(AUTHORITY_LOCK).bind(keys.cluster().uuid()).bind(counter("sequence", sequence)?);
+    held(query.fetch_optional(connection).await?, keys)
+}
+
+/// Writes what of a link may change: its state, and how its key is sealed.
+pub async fn authority_write(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    row: Held<AuthorityRow>,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(AUTHORITY_WRITE)
+        .bind(row.cluster.uuid())
+        .bind(counter("sequence", row.sequence)?)
+        .bind(row.stored_version()?)
+        .bind(row.state.as_str())
+        .bind(&row.sealed_private_key)
+        .bind(row.next_mac(keys))
+        .execute(connection)
+        .await?;
+    written(done.rows_affected())
+}
+
 /// Moves a key from one state to another; revoking erases its private half. False if it is not in
 /// state `from`.
 pub async fn authority_state_set(
     connection: &mut PgConnection,
-    cluster: ClusterId,
+    keys: &RowKeys,
     sequence: u64,
     from: KeyState,
     to: KeyState,
 ) -> Result<bool, StoreError> {
-    let done = sqlx::query(AUTHORITY_STATE_SET)
-        .bind(cluster.uuid())
-        .bind(counter("sequence", sequence)?)
-        .bind(from.as_str())
-        .bind(to.as_str())
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected() == 1)
+    let row = authority_hold(connection, keys, sequence).await?;
+    let Some(mut row) = row.filter(|row| row.state == from) else { return Ok(false) };
+    row.state = to;
+    if to == KeyState::Revoked {
+        row.sealed_private_key = None;
+    }
+    authority_write(connection, keys, row).await?;
+    Ok(true)
 }
 
 /// Adds a data key.
@@ -201,19 +286,25 @@ pub async fn dek_insert(connection: &mut PgConnection, new: &DekRow) -> Result<(
     Ok(())
 }
 
-/// Data keys that are not retired, oldest first; the last one seals.
+/// Data keys that are not retired, oldest first; the last one seals. They carry no MAC: opening one
+/// authenticates its cluster and version.
 pub async fn deks_list(connection: &mut PgConnection, cluster: ClusterId) -> Result<Vec<DekRow>, StoreError> {
     Ok(sqlx::query_as(DEKS_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
 }
 
 /// Adds a certificate authority.
-pub async fn cluster_ca_insert(connection: &mut PgConnection, new: &ClusterCaRow) -> Result<(), StoreError> {
+pub async fn cluster_ca_insert(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    new: &ClusterCaRow,
+) -> Result<(), StoreError> {
     sqlx::query(CLUSTER_CA_INSERT)
         .bind(new.cluster.uuid())
         .bind(counter("generation", new.generation)?)
         .bind(&new.cert_der)
         .bind(&new.sealed_key)
         .bind(new.state.as_str())
+        .bind(new.mac(keys, 1))
         .execute(connection)
         .await?;
     Ok(())
@@ -222,7 +313,39 @@ pub async fn cluster_ca_insert(connection: &mut PgConnection, new: &ClusterCaRow
 /// The certificate authority that issues.
 pub async fn cluster_ca_active(
     connection: &mut PgConnection,
-    cluster: ClusterId,
+    keys: &RowKeys,
 ) -> Result<Option<ClusterCaRow>, StoreError> {
-    Ok(sqlx::query_as(CLUSTER_CA_ACTIVE).bind(cluster.uuid()).fetch_optional(connection).await?)
+    verified(
+        sqlx::query_as(CLUSTER_CA_ACTIVE).bind(keys.cluster().uuid()).fetch_optional(connection).await?,
+        keys,
+    )
+}
+
+/// One certificate authority, locked.
+pub async fn cluster_ca_hold(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    generation: u64,
+) -> Result<Option<Held<ClusterCaRow>>, StoreError> {
+    let query =
+        sqlx::query_as(CLUSTER_CA_LOCK).bind(keys.cluster().uuid()).bind(counter("generation", generation)?);
+    held(query.fetch_optional(connection).await?, keys)
+}
+
+/// Writes what of a certificate authority may change: its state, and how its key is sealed.
+pub async fn cluster_ca_write(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    row: Held<ClusterCaRow>,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(CLUSTER_CA_WRITE)
+        .bind(row.cluster.uuid())
+        .bind(counter("generation", row.generation)?)
+        .bind(row.stored_version()?)
+        .bind(row.state.as_str())
+        .bind(&row.sealed_key)
+        .bind(row.next_mac(keys))
+        .execute(connection)
+        .await?;
+    written(done.rows_affected())
 }

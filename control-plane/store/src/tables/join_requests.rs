@@ -1,11 +1,13 @@
 //! Requests to join: made with a token use in one transaction, decided once.
 
+use rap_authority::{Columns, RowKeys};
 use rap_types::{ClusterId, JoinRequestId, JoinState, NodeId, OrganizationId, TokenId, Wall};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
-use super::tokens::{TokenRow, token_consume, token_lock};
+use super::tokens::{TokenRow, token_consume, token_hold};
 use crate::StoreError;
+use crate::authentic::{Authentic, Held, Stored, all_verified, canonical_json, held, verified, written};
 use crate::columns::{bytes32, id, id_option, statements, wall, wall_option, word};
 
 /// What a host asks for. Its proof of possession was checked before.
@@ -68,8 +70,11 @@ pub enum JoinOutcome {
     Unknown,
 }
 
-impl FromRow<'_, PgRow> for JoinRequestRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+impl Authentic for JoinRequestRow {
+    const TABLE: &'static str = "join_requests";
+    const KEY: &'static [&'static str] = &["request_id"];
+
+    fn decode(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             request: NewJoinRequestRow {
                 request: id(row, "request_id")?,
@@ -92,6 +97,41 @@ impl FromRow<'_, PgRow> for JoinRequestRow {
             decided_at: wall_option(row, "decided_at")?,
         })
     }
+
+    fn key(&self) -> String {
+        self.request.request.to_string()
+    }
+
+    fn columns(&self) -> Columns {
+        let state =
+            State { state: self.state, node: self.node, reason: &self.reason, contract: &self.contract };
+        covered(&self.request, &state)
+    }
+}
+
+struct State<'a> {
+    state: JoinState,
+    node: Option<NodeId>,
+    reason: &'a Option<String>,
+    contract: &'a Option<Vec<u8>>,
+}
+
+fn covered(request: &NewJoinRequestRow, state: &State<'_>) -> Columns {
+    Columns::new()
+        .bytes(request.cluster.as_bytes())
+        .option(request.organization.as_ref().map(|id| id.as_bytes().as_slice()))
+        .bytes(request.token.as_bytes())
+        .bytes(&request.node_public_key)
+        .bytes(&request.wireguard_public_key)
+        .bytes(&request.nonce)
+        .text(&request.name)
+        .bytes(&canonical_json(&request.facts))
+        .bytes(&canonical_json(&request.advertise))
+        .text(&request.source)
+        .text(state.state.as_str())
+        .option(state.node.as_ref().map(|id| id.as_bytes().as_slice()))
+        .option(state.reason.as_ref().map(String::as_bytes))
+        .option(state.contract.as_deref())
 }
 
 macro_rules! request_columns {
@@ -100,7 +140,7 @@ macro_rules! request_columns {
             $before,
             " request_id, cluster_id, organization_id, token_id, node_public_key, wireguard_public_key, \
              nonce, name, facts, advertise, source, state, node_id, reason, contract, requested_at, \
-             decided_at ",
+             decided_at, row_version, row_mac ",
             $after
         )
     };
@@ -109,33 +149,26 @@ macro_rules! request_columns {
 statements! {
     JOIN_REQUEST_INSERT = request_columns!(
         "INSERT INTO join_requests (request_id, cluster_id, organization_id, token_id, node_public_key, \
-            wireguard_public_key, nonce, name, facts, advertise, source) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING",
+            wireguard_public_key, nonce, name, facts, advertise, source, row_mac) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING",
         ""
     );
-    JOIN_REQUEST_AGAIN = request_columns!(
-        "UPDATE join_requests SET wireguard_public_key = $3, nonce = $4, name = $5, facts = $6, \
-            advertise = $7, source = $8, row_version = row_version + 1 \
-        WHERE token_id = $1 AND node_public_key = $2 AND state = 'pending' RETURNING",
-        ""
+    JOIN_REQUEST_BY_KEY = request_columns!(
+        "SELECT",
+        "FROM join_requests WHERE token_id = $1 AND node_public_key = $2 FOR UPDATE"
     );
-    JOIN_REQUEST_BY_KEY =
-        request_columns!("SELECT", "FROM join_requests WHERE token_id = $1 AND node_public_key = $2");
-    JOIN_REQUEST_READ = request_columns!("SELECT", "FROM join_requests WHERE request_id = $1");
-    JOIN_REQUEST_LOCK = request_columns!("SELECT", "FROM join_requests WHERE request_id = $1 FOR UPDATE");
+    JOIN_REQUEST_READ = request_columns!("SELECT", "FROM join_requests WHERE request_id = $1 AND cluster_id = $2");
+    JOIN_REQUEST_LOCK = request_columns!("SELECT", "FROM join_requests WHERE request_id = $1 AND cluster_id = $2 FOR UPDATE");
     JOIN_REQUESTS_PENDING = request_columns!(
         "SELECT",
         "FROM join_requests WHERE cluster_id = $1 AND state = 'pending' ORDER BY request_id LIMIT 10000"
     );
-    JOIN_REQUEST_APPROVE = request_columns!(
-        "UPDATE join_requests SET state = 'approved', node_id = $2, contract = $3, \
-            decided_at = clock_timestamp(), row_version = row_version + 1 \
-        WHERE request_id = $1 AND state = 'pending' RETURNING",
-        ""
-    );
-    JOIN_REQUEST_DENY = request_columns!(
-        "UPDATE join_requests SET state = 'denied', reason = $2, decided_at = clock_timestamp(), \
-            row_version = row_version + 1 WHERE request_id = $1 AND state = 'pending' RETURNING",
+    JOIN_REQUEST_WRITE = request_columns!(
+        "UPDATE join_requests SET wireguard_public_key = $3, nonce = $4, name = $5, facts = $6, \
+            advertise = $7, source = $8, state = $9::text, node_id = $10, reason = $11, contract = $12, \
+            decided_at = CASE WHEN $9::text = 'pending' THEN NULL ELSE coalesce(decided_at, clock_timestamp()) END, \
+            row_version = row_version + 1, row_mac = $13 \
+        WHERE request_id = $1 AND row_version = $2 AND state = 'pending' RETURNING",
         ""
     );
 }
@@ -144,18 +177,22 @@ statements! {
 /// Must run in a transaction: on [`JoinOutcome::Refused`] nothing was written.
 pub async fn join_request_upsert(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     new: &NewJoinRequestRow,
 ) -> Result<JoinOutcome, StoreError> {
     // The token's lock puts racing requests in a row, so that two calls with one node key cannot
     // both miss the other's request and take two uses.
-    let Some(token) = token_lock(connection, new.token).await? else { return Ok(JoinOutcome::Unknown) };
-    if let Some(row) = again(connection, new).await? {
+    let Some(token) = token_hold(connection, keys, new.token).await? else { return Ok(JoinOutcome::Unknown) };
+    if let Some(row) = again(connection, keys, new).await? {
         return Ok(JoinOutcome::Again(row));
     }
-    if !token_consume(connection, new.token).await? {
-        return Ok(JoinOutcome::Refused(token));
+    let presented = token.clone();
+    if !token_consume(connection, keys, token).await? {
+        return Ok(JoinOutcome::Refused(presented));
     }
-    let row = sqlx::query_as(JOIN_REQUEST_INSERT)
+    let pending = State { state: JoinState::Pending, node: None, reason: &None, contract: &None };
+    let row_mac = keys.seal(JoinRequestRow::TABLE, &new.request.to_string(), 1, &covered(new, &pending));
+    let row: Stored<JoinRequestRow> = sqlx::query_as(JOIN_REQUEST_INSERT)
         .bind(new.request.uuid())
         .bind(new.cluster.uuid())
         .bind(new.organization.map(|id| id.uuid()))
@@ -167,83 +204,122 @@ pub async fn join_request_upsert(
         .bind(&new.facts)
         .bind(&new.advertise)
         .bind(&new.source)
+        .bind(row_mac.as_slice())
         .fetch_one(connection)
         .await?;
-    Ok(JoinOutcome::Created(row))
+    Ok(JoinOutcome::Created(row.verified(keys)?))
 }
 
+/// The request this node key made before with this token; while it is pending it follows this call.
 async fn again(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     new: &NewJoinRequestRow,
 ) -> Result<Option<JoinRequestRow>, StoreError> {
-    let pending = sqlx::query_as(JOIN_REQUEST_AGAIN)
-        .bind(new.token.uuid())
-        .bind(new.node_public_key.as_slice())
-        .bind(new.wireguard_public_key.as_slice())
-        .bind(new.nonce.as_slice())
-        .bind(&new.name)
-        .bind(&new.facts)
-        .bind(&new.advertise)
-        .bind(&new.source)
-        .fetch_optional(&mut *connection)
-        .await?;
-    if pending.is_some() {
-        return Ok(pending);
+    let query =
+        sqlx::query_as(JOIN_REQUEST_BY_KEY).bind(new.token.uuid()).bind(new.node_public_key.as_slice());
+    let Some(mut row) = held::<JoinRequestRow>(query.fetch_optional(&mut *connection).await?, keys)? else {
+        return Ok(None);
+    };
+    if row.state != JoinState::Pending {
+        return Ok(Some(row.into_inner()));
     }
-    join_request_by_key(connection, new.token, &new.node_public_key).await
+    let known = &row.request;
+    row.request = NewJoinRequestRow {
+        request: known.request,
+        cluster: known.cluster,
+        organization: known.organization,
+        ..new.clone()
+    };
+    write(connection, keys, row).await.map(Some)
 }
 
-/// The request this node key made with this token.
-pub async fn join_request_by_key(
+/// Writes a request that is pending in the database.
+async fn write(
     connection: &mut PgConnection,
-    token: TokenId,
-    node_public_key: &[u8; 32],
-) -> Result<Option<JoinRequestRow>, StoreError> {
-    let query = sqlx::query_as(JOIN_REQUEST_BY_KEY).bind(token.uuid()).bind(node_public_key.as_slice());
-    Ok(query.fetch_optional(connection).await?)
+    keys: &RowKeys,
+    row: Held<JoinRequestRow>,
+) -> Result<JoinRequestRow, StoreError> {
+    let request = &row.request;
+    let stored: Option<Stored<JoinRequestRow>> = sqlx::query_as(JOIN_REQUEST_WRITE)
+        .bind(request.request.uuid())
+        .bind(row.stored_version()?)
+        .bind(request.wireguard_public_key.as_slice())
+        .bind(request.nonce.as_slice())
+        .bind(&request.name)
+        .bind(&request.facts)
+        .bind(&request.advertise)
+        .bind(&request.source)
+        .bind(row.state.as_str())
+        .bind(row.node.map(|id| id.uuid()))
+        .bind(&row.reason)
+        .bind(&row.contract)
+        .bind(row.next_mac(keys))
+        .fetch_optional(connection)
+        .await?;
+    written(u64::from(stored.is_some()))?;
+    verified(stored, keys)?.ok_or(StoreError::Absent)
 }
 
-/// The request with this id.
+/// The request with this id in the cluster of these keys.
 pub async fn join_request_read(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     request: JoinRequestId,
 ) -> Result<Option<JoinRequestRow>, StoreError> {
-    Ok(sqlx::query_as(JOIN_REQUEST_READ).bind(request.uuid()).fetch_optional(connection).await?)
+    let query = sqlx::query_as(JOIN_REQUEST_READ).bind(request.uuid()).bind(keys.cluster().uuid());
+    verified(query.fetch_optional(connection).await?, keys)
 }
 
 /// The request with this id, locked until the transaction ends: read it so before deciding.
-pub async fn join_request_lock(
+pub async fn join_request_hold(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     request: JoinRequestId,
-) -> Result<Option<JoinRequestRow>, StoreError> {
-    Ok(sqlx::query_as(JOIN_REQUEST_LOCK).bind(request.uuid()).fetch_optional(connection).await?)
+) -> Result<Option<Held<JoinRequestRow>>, StoreError> {
+    let query = sqlx::query_as(JOIN_REQUEST_LOCK).bind(request.uuid()).bind(keys.cluster().uuid());
+    held(query.fetch_optional(connection).await?, keys)
 }
 
 /// Requests nobody decided yet, oldest first.
 pub async fn join_requests_pending(
     connection: &mut PgConnection,
-    cluster: ClusterId,
+    keys: &RowKeys,
 ) -> Result<Vec<JoinRequestRow>, StoreError> {
-    Ok(sqlx::query_as(JOIN_REQUESTS_PENDING).bind(cluster.uuid()).fetch_all(connection).await?)
+    let query = sqlx::query_as(JOIN_REQUESTS_PENDING).bind(keys.cluster().uuid());
+    all_verified(query.fetch_all(connection).await?, keys)
 }
 
 /// Approves a pending request; the node's row must exist. `None` if it was decided before.
 pub async fn join_request_approve(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     request: JoinRequestId,
     node: NodeId,
     contract: &[u8],
 ) -> Result<Option<JoinRequestRow>, StoreError> {
-    let query = sqlx::query_as(JOIN_REQUEST_APPROVE).bind(request.uuid()).bind(node.uuid()).bind(contract);
-    Ok(query.fetch_optional(connection).await?)
+    let Some(mut row) = pending(connection, keys, request).await? else { return Ok(None) };
+    (row.state, row.node, row.contract) = (JoinState::Approved, Some(node), Some(contract.to_vec()));
+    write(connection, keys, row).await.map(Some)
 }
 
 /// Denies a pending request. `None` if it was decided before.
 pub async fn join_request_deny(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     request: JoinRequestId,
     reason: &str,
 ) -> Result<Option<JoinRequestRow>, StoreError> {
-    let query = sqlx::query_as(JOIN_REQUEST_DENY).bind(request.uuid()).bind(reason);
-    Ok(query.fetch_optional(connection).await?)
+    let Some(mut row) = pending(connection, keys, request).await? else { return Ok(None) };
+    (row.state, row.reason) = (JoinState::Denied, Some(reason.to_owned()));
+    write(connection, keys, row).await.map(Some)
+}
+
+async fn pending(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    request: JoinRequestId,
+) -> Result<Option<Held<JoinRequestRow>>, StoreError> {
+    let row = join_request_hold(connection, keys, request).await?;
+    Ok(row.filter(|row| row.state == JoinState::Pending))
 }

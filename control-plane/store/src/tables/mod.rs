@@ -1,7 +1,8 @@
 //! One file per table family: static statements, rows as plain types, methods named noun first.
 //!
 //! Each method takes the caller's connection, usually an open transaction. Guards against races are
-//! in the statements; a method never reads, decides in Rust and writes.
+//! in the statements: a row that carries a MAC is locked by the statement that reads it for a change,
+//! and the one that writes it names the version it replaces.
 
 pub(crate) mod addresses;
 pub(crate) mod audit;

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use rap_authority::{Columns, RowKeys};
 use rap_types::{ClusterId, IdentityStatus, NodeId, OrganizationId, Role, TokenId, Wall};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
+use super::addresses::host_number_release;
 use super::contacts::Contact;
 use crate::StoreError;
+use crate::authentic::{Authentic, Held, all_verified, held, verified, written};
 use crate::columns::{bytes32, counter, id, id_option, statements, texts, unsigned, wall, word, words};
 
 /// What admitting a node writes.
@@ -65,8 +68,11 @@ pub struct NodeRow {
     pub contact: Option<Contact>,
 }
 
-impl FromRow<'_, PgRow> for NodeRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+impl Authentic for NodeRow {
+    const TABLE: &'static str = "nodes";
+    const KEY: &'static [&'static str] = &["node_id"];
+
+    fn decode(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             node: NewNodeRow {
                 node: id(row, "node_id")?,
@@ -92,6 +98,38 @@ impl FromRow<'_, PgRow> for NodeRow {
             contact: Contact::of_joined(row)?,
         })
     }
+
+    fn key(&self) -> String {
+        self.node.node.to_string()
+    }
+
+    fn columns(&self) -> Columns {
+        covered(&self.node, self.identity_status, self.key_generation)
+    }
+}
+
+/// The columns of a node's row, and its whole set of roles from `node_roles`.
+fn covered(node: &NewNodeRow, identity_status: IdentityStatus, key_generation: u64) -> Columns {
+    let mut roles = texts(&node.roles);
+    roles.sort_unstable();
+    roles.dedup();
+    let facts = &node.facts;
+    Columns::new()
+        .bytes(node.cluster.as_bytes())
+        .option(node.organization.as_ref().map(|id| id.as_bytes().as_slice()))
+        .text(&node.name)
+        .bytes(&node.node_public_key)
+        .bytes(&node.wireguard_public_key)
+        .text(identity_status.as_str())
+        .number(node.host_number.into())
+        .words(&facts.link_endpoints)
+        .words(&facts.wireguard_endpoints)
+        .text(&facts.region)
+        .words(&facts.tags)
+        .words(&facts.capabilities)
+        .flag(node.ephemeral)
+        .number(key_generation)
+        .words(&roles)
 }
 
 macro_rules! node_select {
@@ -100,7 +138,7 @@ macro_rules! node_select {
             "SELECT n.node_id, n.cluster_id, n.organization_id, n.name, n.node_public_key, \
              n.wireguard_public_key, n.identity_status, n.host_number, n.link_endpoints, \
              n.wireguard_endpoints, n.region, n.tags, n.capabilities, n.ephemeral, n.key_generation, \
-             n.created_at, ARRAY(SELECT r.role FROM node_roles r WHERE r.node_id = n.node_id ORDER BY r.role) \
+             n.created_at, n.row_version, n.row_mac, ARRAY(SELECT r.role FROM node_roles r WHERE r.node_id = n.node_id ORDER BY r.role) \
              AS roles, c.last_seen_at, c.agent_version, c.acked_incarnation, c.acked_version, c.last_reject \
              FROM nodes n LEFT JOIN node_contacts c ON c.node_id = n.node_id ",
             $rest
@@ -111,8 +149,10 @@ macro_rules! node_select {
 statements! {
     NODE_INSERT = "INSERT INTO nodes (node_id, cluster_id, organization_id, name, node_public_key, \
         wireguard_public_key, identity_status, host_number, ephemeral, link_endpoints, wireguard_endpoints, \
-        region, tags, capabilities) VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8, $9, $10, $11, $12, $13)";
-    NODE_READ = node_select!("WHERE n.node_id = $1");
+        region, tags, capabilities, row_mac) \
+        VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8, $9, $10, $11, $12, $13, $14)";
+    NODE_LOCK = "SELECT 1 FROM nodes WHERE node_id = $1 AND cluster_id = $2 FOR UPDATE";
+    NODE_READ = node_select!("WHERE n.node_id = $1 AND n.cluster_id = $2");
     NODE_BY_NAME = node_select!(
         "WHERE n.cluster_id = $1 AND n.name = $2 AND n.identity_status NOT IN ('revoked', 'left')"
     );
@@ -129,33 +169,29 @@ statements! {
         WHERE n.cluster_id = $1 AND n.ephemeral AND n.identity_status IN ('active', 'draining') \
             AND greatest(n.status_at, c.last_seen_at) < clock_timestamp() - $2 * interval '1 millisecond' \
         ORDER BY n.node_id LIMIT 256";
-    NODE_READMIT = "UPDATE nodes SET identity_status = 'active', status_at = clock_timestamp(), \
-            name = $2, wireguard_public_key = $3, host_number = $4, ephemeral = $5, link_endpoints = $6, \
-            wireguard_endpoints = $7, region = $8, tags = $9, capabilities = $10, organization_id = $11, \
-            key_generation = key_generation + 1, row_version = row_version + 1 \
-        WHERE node_id = $1 AND identity_status IN ('revoked', 'left') RETURNING key_generation";
-    NODE_IDENTITY_KEY_SET = "UPDATE nodes SET node_public_key = $2, key_generation = key_generation + 1, \
-            row_version = row_version + 1 \
-        WHERE node_id = $1 AND identity_status IN ('active', 'draining') RETURNING key_generation";
     NODES_LIST = node_select!("WHERE n.cluster_id = $1 ORDER BY n.node_id");
     NODE_NAMES = "SELECT name FROM nodes WHERE cluster_id = $1 AND name = ANY($2) \
         AND identity_status NOT IN ('revoked', 'left')";
-    NODE_FACTS_SET = "UPDATE nodes SET link_endpoints = $2, wireguard_endpoints = $3, region = $4, \
-        tags = $5, capabilities = $6, row_version = row_version + 1 WHERE node_id = $1";
+    NODE_WRITE = "UPDATE nodes SET organization_id = $3, name = $4, node_public_key = $5, \
+        wireguard_public_key = $6, \
+        status_at = CASE WHEN identity_status <> $7 THEN clock_timestamp() ELSE status_at END, \
+        identity_status = $7, host_number = $8, ephemeral = $9, link_endpoints = $10, \
+        wireguard_endpoints = $11, region = $12, tags = $13, capabilities = $14, key_generation = $15, \
+        row_version = row_version + 1, row_mac = $16 WHERE node_id = $1 AND row_version = $2";
     NODE_ROLES_DROP = "DELETE FROM node_roles WHERE node_id = $1 AND role <> ALL($2)";
     NODE_ROLES_ADD = "INSERT INTO node_roles (node_id, role) SELECT $1, unnest($2::text[]) \
         ON CONFLICT (node_id, role) DO NOTHING";
-    NODE_STATUS_SET = "UPDATE nodes SET identity_status = $3, status_at = clock_timestamp(), \
-        row_version = row_version + 1 WHERE node_id = $1 AND identity_status = $2";
-    NODE_WIREGUARD_KEY_SET = "UPDATE nodes SET wireguard_public_key = $2, row_version = row_version + 1 \
-        WHERE node_id = $1 AND wireguard_public_key <> $2 AND identity_status IN ('active', 'draining')";
-    ADDRESS_RELEASE = "UPDATE node_addresses SET released_at = clock_timestamp(), \
-        row_version = row_version + 1 WHERE node_id = $1 AND released_at IS NULL";
 }
 
 /// Adds an active node with its roles. [`StoreError::Exists`] names what is taken: constraint
 /// `nodes_public_key`, `nodes_name`, `nodes_wireguard_key` or `nodes_host_number`.
-pub async fn node_insert(connection: &mut PgConnection, new: &NewNodeRow) -> Result<(), StoreError> {
+pub async fn node_insert(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    new: &NewNodeRow,
+) -> Result<(), StoreError> {
+    let covered = covered(new, IdentityStatus::Active, 1);
+    let row_mac = keys.seal(NodeRow::TABLE, &new.node.to_string(), 1, &covered);
     sqlx::query(NODE_INSERT)
         .bind(new.node.uuid())
         .bind(new.cluster.uuid())
@@ -170,46 +206,110 @@ pub async fn node_insert(connection: &mut PgConnection, new: &NewNodeRow) -> Res
         .bind(&new.facts.region)
         .bind(&new.facts.tags)
         .bind(&new.facts.capabilities)
+        .bind(row_mac.as_slice())
         .execute(&mut *connection)
         .await?;
-    node_roles_set(connection, new.node, &new.roles).await
+    roles_write(connection, new).await
 }
 
-/// The node with this id.
-pub async fn node_read(connection: &mut PgConnection, node: NodeId) -> Result<Option<NodeRow>, StoreError> {
-    Ok(sqlx::query_as(NODE_READ).bind(node.uuid()).fetch_optional(connection).await?)
+/// The node with this id in the cluster of these keys.
+pub async fn node_read(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    node: NodeId,
+) -> Result<Option<NodeRow>, StoreError> {
+    let query = sqlx::query_as(NODE_READ).bind(node.uuid()).bind(keys.cluster().uuid());
+    verified(query.fetch_optional(connection).await?, keys)
+}
+
+/// The node with this id, locked: change it and give it to [`node_write`].
+pub async fn node_hold(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    node: NodeId,
+) -> Result<Option<Held<NodeRow>>, StoreError> {
+    // Two statements: one that waits for a lock would see a new row with the roles of its old snapshot.
+    let lock = sqlx::query(NODE_LOCK).bind(node.uuid()).bind(keys.cluster().uuid());
+    lock.execute(&mut *connection).await?;
+    let query = sqlx::query_as(NODE_READ).bind(node.uuid()).bind(keys.cluster().uuid());
+    held(query.fetch_optional(connection).await?, keys)
+}
+
+/// Writes a node with its roles. A status that ends membership gives its host number back.
+/// [`StoreError::Exists`] as for [`node_insert`].
+pub async fn node_write(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    row: Held<NodeRow>,
+) -> Result<(), StoreError> {
+    let node = &row.node;
+    let done = sqlx::query(NODE_WRITE)
+        .bind(node.node.uuid())
+        .bind(row.stored_version()?)
+        .bind(node.organization.map(|id| id.uuid()))
+        .bind(&node.name)
+        .bind(node.node_public_key.as_slice())
+        .bind(node.wireguard_public_key.as_slice())
+        .bind(row.identity_status.as_str())
+        .bind(counter("host_number", node.host_number.into())?)
+        .bind(node.ephemeral)
+        .bind(&node.facts.link_endpoints)
+        .bind(&node.facts.wireguard_endpoints)
+        .bind(&node.facts.region)
+        .bind(&node.facts.tags)
+        .bind(&node.facts.capabilities)
+        .bind(counter("key_generation", row.key_generation)?)
+        .bind(row.next_mac(keys))
+        .execute(&mut *connection)
+        .await?;
+    written(done.rows_affected())?;
+    roles_write(connection, node).await?;
+    if matches!(row.identity_status, IdentityStatus::Revoked | IdentityStatus::Left) {
+        host_number_release(connection, keys, node).await?;
+    }
+    Ok(())
+}
+
+/// Makes the node's roles the rows of `node_roles`; those it keeps keep their row.
+async fn roles_write(connection: &mut PgConnection, node: &NewNodeRow) -> Result<(), StoreError> {
+    let roles = texts(&node.roles);
+    sqlx::query(NODE_ROLES_DROP).bind(node.node.uuid()).bind(&roles).execute(&mut *connection).await?;
+    sqlx::query(NODE_ROLES_ADD).bind(node.node.uuid()).bind(&roles).execute(connection).await?;
+    Ok(())
 }
 
 /// The present (not revoked, not left) node with this name.
 pub async fn node_by_name(
     connection: &mut PgConnection,
-    cluster: ClusterId,
+    keys: &RowKeys,
     name: &str,
 ) -> Result<Option<NodeRow>, StoreError> {
-    Ok(sqlx::query_as(NODE_BY_NAME).bind(cluster.uuid()).bind(name).fetch_optional(connection).await?)
+    let query = sqlx::query_as(NODE_BY_NAME).bind(keys.cluster().uuid()).bind(name);
+    verified(query.fetch_optional(connection).await?, keys)
 }
 
 /// The present (not revoked, not left) node with this identity key.
 pub async fn node_by_key(
     connection: &mut PgConnection,
-    cluster: ClusterId,
+    keys: &RowKeys,
     node_public_key: &[u8; 32],
 ) -> Result<Option<NodeRow>, StoreError> {
-    let query = sqlx::query_as(NODE_BY_KEY).bind(cluster.uuid()).bind(node_public_key.as_slice());
-    Ok(query.fetch_optional(connection).await?)
+    let query = sqlx::query_as(NODE_BY_KEY).bind(keys.cluster().uuid()).bind(node_public_key.as_slice());
+    verified(query.fetch_optional(connection).await?, keys)
 }
 
 /// Gone nodes that had this identity key, the last to go first.
 pub async fn nodes_gone_by_key(
     connection: &mut PgConnection,
-    cluster: ClusterId,
+    keys: &RowKeys,
     node_public_key: &[u8; 32],
 ) -> Result<Vec<NodeRow>, StoreError> {
-    let query = sqlx::query_as(NODES_GONE_BY_KEY).bind(cluster.uuid()).bind(node_public_key.as_slice());
-    Ok(query.fetch_all(connection).await?)
+    let query =
+        sqlx::query_as(NODES_GONE_BY_KEY).bind(keys.cluster().uuid()).bind(node_public_key.as_slice());
+    all_verified(query.fetch_all(connection).await?, keys)
 }
 
-/// Present nodes that this token admitted, by id.
+/// Ids of present nodes that this token admitted: whom to read and judge.
 pub async fn nodes_of_token(
     connection: &mut PgConnection,
     token: TokenId,
@@ -219,8 +319,8 @@ pub async fn nodes_of_token(
     Ok(ids.into_iter().map(NodeId::from).collect())
 }
 
-/// Ephemeral members that no replica heard of for longer than `absence`, at most 256. Read with the
-/// cluster locked, they are still absent when the transaction commits: contacts only grow.
+/// Ids of ephemeral members that no replica heard of for longer than `absence`, at most 256. Read with
+/// the cluster locked, they are still absent when the transaction commits: contacts only grow.
 pub async fn nodes_absent(
     connection: &mut PgConnection,
     cluster: ClusterId,
@@ -236,45 +336,25 @@ pub async fn nodes_absent(
 /// `None` if it is not gone. [`StoreError::Exists`] as for [`node_insert`].
 pub async fn node_readmit(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     new: &NewNodeRow,
 ) -> Result<Option<u64>, StoreError> {
-    let row = sqlx::query(NODE_READMIT)
-        .bind(new.node.uuid())
-        .bind(&new.name)
-        .bind(new.wireguard_public_key.as_slice())
-        .bind(counter("host_number", new.host_number.into())?)
-        .bind(new.ephemeral)
-        .bind(&new.facts.link_endpoints)
-        .bind(&new.facts.wireguard_endpoints)
-        .bind(&new.facts.region)
-        .bind(&new.facts.tags)
-        .bind(&new.facts.capabilities)
-        .bind(new.organization.map(|id| id.uuid()))
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    node_roles_set(connection, new.node, &new.roles).await?;
-    Ok(Some(unsigned(&row, "key_generation")?))
-}
-
-/// Replaces a member's identity key under the next generation, which is returned. `None` if the node is
-/// not a member.
-pub async fn node_identity_key_set(
-    connection: &mut PgConnection,
-    node: NodeId,
-    node_public_key: &[u8; 32],
-) -> Result<Option<u64>, StoreError> {
-    let query = sqlx::query(NODE_IDENTITY_KEY_SET).bind(node.uuid()).bind(node_public_key.as_slice());
-    let row = query.fetch_optional(connection).await?;
-    Ok(row.map(|row| unsigned(&row, "key_generation")).transpose()?)
+    let row = node_hold(connection, keys, new.node).await?;
+    let gone =
+        |row: &Held<NodeRow>| matches!(row.identity_status, IdentityStatus::Revoked | IdentityStatus::Left);
+    let Some(mut row) = row.filter(gone) else { return Ok(None) };
+    let key = row.node.node_public_key;
+    row.node = NewNodeRow { node_public_key: key, ..new.clone() };
+    row.identity_status = IdentityStatus::Active;
+    row.key_generation += 1;
+    let generation = row.key_generation;
+    node_write(connection, keys, row).await?;
+    Ok(Some(generation))
 }
 
 /// Every node the cluster ever had, by id; look at `identity_status`.
-pub async fn nodes_list(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Vec<NodeRow>, StoreError> {
-    Ok(sqlx::query_as(NODES_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
+pub async fn nodes_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<NodeRow>, StoreError> {
+    all_verified(sqlx::query_as(NODES_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?, keys)
 }
 
 /// Which of `names` present nodes have. Ask with the cluster locked to rely on the answer.
@@ -289,55 +369,83 @@ pub async fn node_names_taken(
 /// Replaces a node's facts. False if there is no such node.
 pub async fn node_facts_set(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     node: NodeId,
     facts: &NodeFacts,
 ) -> Result<bool, StoreError> {
-    let done = sqlx::query(NODE_FACTS_SET)
-        .bind(node.uuid())
-        .bind(&facts.link_endpoints)
-        .bind(&facts.wireguard_endpoints)
-        .bind(&facts.region)
-        .bind(&facts.tags)
-        .bind(&facts.capabilities)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected() == 1)
+    let Some(mut row) = node_hold(connection, keys, node).await? else { return Ok(false) };
+    row.node.facts = facts.clone();
+    node_write(connection, keys, row).await?;
+    Ok(true)
 }
 
-/// Makes `roles` the node's roles; those it keeps keep their row.
+/// Makes `roles` the node's roles. False if there is no such node.
 pub async fn node_roles_set(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     node: NodeId,
     roles: &[Role],
-) -> Result<(), StoreError> {
-    let roles = texts(roles);
-    sqlx::query(NODE_ROLES_DROP).bind(node.uuid()).bind(&roles).execute(&mut *connection).await?;
-    sqlx::query(NODE_ROLES_ADD).bind(node.uuid()).bind(&roles).execute(connection).await?;
-    Ok(())
+) -> Result<bool, StoreError> {
+    let Some(mut row) = node_hold(connection, keys, node).await? else { return Ok(false) };
+    row.node.roles = roles.to_vec();
+    node_write(connection, keys, row).await?;
+    Ok(true)
 }
 
 /// Moves a node from one status to another; revoked and left give its host number back. False if it
 /// is not in status `from`.
 pub async fn node_status_set(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     node: NodeId,
     from: IdentityStatus,
     to: IdentityStatus,
 ) -> Result<bool, StoreError> {
-    let query = sqlx::query(NODE_STATUS_SET).bind(node.uuid()).bind(from.as_str()).bind(to.as_str());
-    let moved = query.execute(&mut *connection).await?.rows_affected() == 1;
-    if moved && matches!(to, IdentityStatus::Revoked | IdentityStatus::Left) {
-        sqlx::query(ADDRESS_RELEASE).bind(node.uuid()).execute(connection).await?;
+    let Some(mut row) = node_hold(connection, keys, node).await? else { return Ok(false) };
+    if row.identity_status != from {
+        return Ok(false);
     }
-    Ok(moved)
+    row.identity_status = to;
+    node_write(connection, keys, row).await?;
+    Ok(true)
+}
+
+/// Replaces a member's identity key under the next generation, which is returned. `None` if the node is
+/// not a member.
+pub async fn node_identity_key_set(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    node: NodeId,
+    node_public_key: &[u8; 32],
+) -> Result<Option<u64>, StoreError> {
+    let Some(mut row) = node_hold(connection, keys, node).await?.filter(|row| is_member(row)) else {
+        return Ok(None);
+    };
+    row.node.node_public_key = *node_public_key;
+    row.key_generation += 1;
+    let generation = row.key_generation;
+    node_write(connection, keys, row).await?;
+    Ok(Some(generation))
 }
 
 /// Replaces a member's WireGuard key. False if it is the same or the node is not a member.
 pub async fn node_wireguard_key_set(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     node: NodeId,
     wireguard_public_key: &[u8; 32],
 ) -> Result<bool, StoreError> {
-    let query = sqlx::query(NODE_WIREGUARD_KEY_SET).bind(node.uuid()).bind(wireguard_public_key.as_slice());
-    Ok(query.execute(connection).await?.rows_affected() == 1)
+    let Some(mut row) = node_hold(connection, keys, node).await?.filter(|row| is_member(row)) else {
+        return Ok(false);
+    };
+    if row.node.wireguard_public_key == *wireguard_public_key {
+        return Ok(false);
+    }
+    row.node.wireguard_public_key = *wireguard_public_key;
+    node_write(connection, keys, row).await?;
+    Ok(true)
+}
+
+fn is_member(row: &NodeRow) -> bool {
+    matches!(row.identity_status, IdentityStatus::Active | IdentityStatus::Draining)
 }

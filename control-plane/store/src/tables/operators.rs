@@ -1,11 +1,13 @@
 //! Operators and their sessions. What an operator may do is in signed grants, not here.
 
+use rap_authority::{Columns, RowKeys};
 use rap_types::{Digest, OperatorId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 
 use crate::StoreError;
-use crate::columns::{bytes32, id, statements, timestamp, wall, wall_option};
+use crate::authentic::{Authentic, Held, Stored, all_verified, held, verified, written};
+use crate::columns::{bytes32, database_now, id, statements, timestamp, wall, wall_option};
 
 /// An operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +48,11 @@ pub struct SessionRow {
     pub live: bool,
 }
 
-impl FromRow<'_, PgRow> for OperatorRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+impl Authentic for OperatorRow {
+    const TABLE: &'static str = "operators";
+    const KEY: &'static [&'static str] = &["operator_id"];
+
+    fn decode(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             operator: id(row, "operator_id")?,
             name: row.try_get("name")?,
@@ -56,86 +61,140 @@ impl FromRow<'_, PgRow> for OperatorRow {
             disabled_at: wall_option(row, "disabled_at")?,
         })
     }
-}
 
-impl FromRow<'_, PgRow> for SessionRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            operator: OperatorRow::from_row(row)?,
-            expires_at: wall(row, "expires_at")?,
-            live: row.try_get("live")?,
-        })
+    fn key(&self) -> String {
+        self.operator.to_string()
+    }
+
+    fn columns(&self) -> Columns {
+        Columns::new()
+            .text(&self.name)
+            .bytes(&self.public_key)
+            .text(&self.platform_role)
+            .instant(self.disabled_at)
     }
 }
 
+macro_rules! operator_select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT operator_id, name, public_key, platform_role, disabled_at, row_version, row_mac \
+             FROM operators ",
+            $rest
+        )
+    };
+}
+
 statements! {
-    OPERATOR_INSERT = "INSERT INTO operators (operator_id, name, public_key, platform_role) \
-        VALUES ($1, $2, $3, $4)";
-    OPERATOR_BY_KEY = "SELECT operator_id, name, public_key, platform_role, disabled_at FROM operators \
-        WHERE public_key = $1";
-    OPERATORS_LIST = "SELECT operator_id, name, public_key, platform_role, disabled_at FROM operators \
-        ORDER BY operator_id LIMIT 1000";
+    OPERATOR_INSERT = "INSERT INTO operators (operator_id, name, public_key, platform_role, row_mac) \
+        VALUES ($1, $2, $3, $4, $5)";
+    OPERATOR_BY_KEY = operator_select!("WHERE public_key = $1");
+    OPERATOR_LOCK = operator_select!("WHERE public_key = $1 FOR UPDATE");
+    OPERATORS_LIST = operator_select!("ORDER BY operator_id LIMIT 1000");
+    OPERATOR_WRITE = "UPDATE operators SET name = $3, platform_role = $4, disabled_at = $5, \
+        row_version = row_version + 1, row_mac = $6 WHERE operator_id = $1 AND row_version = $2";
     SESSION_INSERT = "INSERT INTO operator_sessions \
         (token_hash, operator_id, operator_public_key, expires_at) VALUES ($1, $2, $3, $4)";
     SESSION_READ = "SELECT o.operator_id, o.name, o.public_key, o.platform_role, o.disabled_at, \
-            s.expires_at, s.expires_at > clock_timestamp() AS live \
+            o.row_version, o.row_mac, s.expires_at, s.expires_at > clock_timestamp() AS live \
         FROM operator_sessions s JOIN operators o USING (operator_id) \
         WHERE s.token_hash = $1 AND s.operator_public_key = o.public_key AND o.disabled_at IS NULL";
     SESSION_DELETE = "DELETE FROM operator_sessions WHERE token_hash = $1";
     SESSIONS_EXPIRE = "DELETE FROM operator_sessions WHERE expires_at < clock_timestamp() - interval '1 day'";
-    OPERATOR_PUT = "INSERT INTO operators (operator_id, name, public_key, platform_role) \
-        VALUES ($1, $2, $3, $4) ON CONFLICT (public_key) DO UPDATE SET name = excluded.name, \
-        platform_role = excluded.platform_role, disabled_at = NULL, row_version = operators.row_version + 1";
-    OPERATOR_SHUT_OUT = "UPDATE operators SET disabled_at = clock_timestamp(), row_version = row_version + 1 \
-        WHERE public_key = $1 AND disabled_at IS NULL";
     SESSIONS_END = "DELETE FROM operator_sessions WHERE operator_public_key = $1";
 }
 
-/// Adds an operator. The name among those who are not shut out, and the key, are unique ([`StoreError::Exists`]).
-pub async fn operator_insert(connection: &mut PgConnection, new: &OperatorRow) -> Result<(), StoreError> {
+/// Adds an operator who is not shut out. The name among those, and the key, are unique
+/// ([`StoreError::Exists`]).
+pub async fn operator_insert(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    new: &OperatorRow,
+) -> Result<(), StoreError> {
+    let new = OperatorRow { disabled_at: None, ..new.clone() };
     sqlx::query(OPERATOR_INSERT)
         .bind(new.operator.uuid())
         .bind(&new.name)
         .bind(new.public_key.as_slice())
         .bind(&new.platform_role)
+        .bind(new.mac(keys, 1))
         .execute(connection)
         .await?;
     Ok(())
 }
 
 /// Adds an operator, or gives the one with this key another name and role and lets it in again.
-pub async fn operator_put(connection: &mut PgConnection, new: &OperatorRow) -> Result<(), StoreError> {
-    sqlx::query(OPERATOR_PUT)
-        .bind(new.operator.uuid())
-        .bind(&new.name)
-        .bind(new.public_key.as_slice())
-        .bind(&new.platform_role)
-        .execute(connection)
-        .await?;
-    Ok(())
+pub async fn operator_put(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    new: &OperatorRow,
+) -> Result<(), StoreError> {
+    let Some(mut row) = operator_hold(connection, keys, &new.public_key).await? else {
+        return operator_insert(connection, keys, new).await;
+    };
+    let known = row.operator;
+    *row = OperatorRow { operator: known, disabled_at: None, ..new.clone() };
+    operator_write(connection, keys, row).await
 }
 
 /// Shuts the operator with this key out and ends the key's sessions.
 pub async fn operator_shut_out(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     public_key: &[u8; 32],
 ) -> Result<(), StoreError> {
-    sqlx::query(OPERATOR_SHUT_OUT).bind(public_key.as_slice()).execute(&mut *connection).await?;
-    sqlx::query(SESSIONS_END).bind(public_key.as_slice()).execute(connection).await?;
-    Ok(())
+    sqlx::query(SESSIONS_END).bind(public_key.as_slice()).execute(&mut *connection).await?;
+    let row = operator_hold(connection, keys, public_key).await?;
+    let Some(mut row) = row.filter(|row| row.disabled_at.is_none()) else { return Ok(()) };
+    row.disabled_at = Some(database_now(connection).await?);
+    operator_write(connection, keys, row).await
 }
 
 /// The operator with this key.
 pub async fn operator_by_key(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     public_key: &[u8; 32],
 ) -> Result<Option<OperatorRow>, StoreError> {
-    Ok(sqlx::query_as(OPERATOR_BY_KEY).bind(public_key.as_slice()).fetch_optional(connection).await?)
+    let query = sqlx::query_as(OPERATOR_BY_KEY).bind(public_key.as_slice());
+    verified(query.fetch_optional(connection).await?, keys)
+}
+
+/// The operator with this key, locked.
+pub async fn operator_hold(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    public_key: &[u8; 32],
+) -> Result<Option<Held<OperatorRow>>, StoreError> {
+    let query = sqlx::query_as(OPERATOR_LOCK).bind(public_key.as_slice());
+    held(query.fetch_optional(connection).await?, keys)
+}
+
+/// Writes what of an operator may change: name, role, being shut out.
+pub async fn operator_write(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    row: Held<OperatorRow>,
+) -> Result<(), StoreError> {
+    let disabled_at = row.disabled_at.map(|at| timestamp("disabled_at", at)).transpose()?;
+    let done = sqlx::query(OPERATOR_WRITE)
+        .bind(row.operator.uuid())
+        .bind(row.stored_version()?)
+        .bind(&row.name)
+        .bind(&row.platform_role)
+        .bind(disabled_at)
+        .bind(row.next_mac(keys))
+        .execute(connection)
+        .await?;
+    written(done.rows_affected())
 }
 
 /// All operators, oldest first.
-pub async fn operators_list(connection: &mut PgConnection) -> Result<Vec<OperatorRow>, StoreError> {
-    Ok(sqlx::query_as(OPERATORS_LIST).fetch_all(connection).await?)
+pub async fn operators_list(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+) -> Result<Vec<OperatorRow>, StoreError> {
+    all_verified(sqlx::query_as(OPERATORS_LIST).fetch_all(connection).await?, keys)
 }
 
 /// Starts a session.
@@ -154,10 +213,13 @@ pub async fn session_insert(connection: &mut PgConnection, new: &NewSession) -> 
 /// at [`SessionRow::live`]: an expired one is still found for a day, so that it can be named as such.
 pub async fn session_read(
     connection: &mut PgConnection,
+    keys: &RowKeys,
     token_hash: Digest,
 ) -> Result<Option<SessionRow>, StoreError> {
-    let row = sqlx::query_as(SESSION_READ).bind(token_hash.as_bytes().as_slice()).fetch_optional(connection);
-    Ok(row.await?)
+    let query = sqlx::query(SESSION_READ).bind(token_hash.as_bytes().as_slice());
+    let Some(row) = query.fetch_optional(connection).await? else { return Ok(None) };
+    let operator = Stored::<OperatorRow>::from_row(&row)?.verified(keys)?;
+    Ok(Some(SessionRow { operator, expires_at: wall(&row, "expires_at")?, live: row.try_get("live")? }))
 }
 
 /// Ends a session. False if there was none.

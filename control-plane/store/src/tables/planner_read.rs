@@ -1,9 +1,10 @@
 //! Everything the planner needs of one cluster, as of one `config_seq`.
 
-use rap_types::{ClusterId, IdentityStatus};
+use rap_authority::RowKeys;
+use rap_types::IdentityStatus;
 
 use super::cluster_keys::{ClusterCaRow, authority_sequence, cluster_ca_active};
-use super::clusters::{ClusterRow, cluster_read, policies_list};
+use super::clusters::{ClusterRow, PolicyRow, cluster_read, policies_list};
 use super::heads::{HeadRow, head_newest, head_newest_first};
 use super::leaves::{LeafRow, leaves_list};
 use super::nodes::{NodeRow, nodes_list};
@@ -24,7 +25,7 @@ pub struct PlannerRows {
     /// Links of the chain of revocations from the position that was asked for.
     pub revocations: Vec<RevocationRow>,
     /// Policies by kind.
-    pub policies: Vec<(String, serde_json::Value)>,
+    pub policies: Vec<PolicyRow>,
     /// What the newest head said of each node, by node.
     pub leaves: Vec<LeafRow>,
     /// Place of the newest authority record.
@@ -36,24 +37,25 @@ pub struct PlannerRows {
 }
 
 /// Reads a cluster in one REPEATABLE READ transaction, so that the rows are exactly those of the
-/// `config_seq` that comes with them; of the chain of revocations only links from `revoked_from` on.
-/// `None` if there is no such cluster or it has no CA yet.
+/// `config_seq` that comes with them, and each as it was written: one tampered row is the answer
+/// [`StoreError::Tampered`]. Of the chain of revocations only links from `revoked_from` on. `None` if
+/// there is no such cluster or it has no CA yet.
 pub async fn planner_rows(
     pool: &SystemPool,
-    cluster: ClusterId,
+    keys: &RowKeys,
     revoked_from: u64,
 ) -> Result<Option<PlannerRows>, StoreError> {
     let mut transaction = pool.begin_snapshot().await?;
     let connection = &mut *transaction;
-    let Some(row) = cluster_read(connection, cluster).await? else { return Ok(None) };
-    let Some(ca) = cluster_ca_active(connection, cluster).await? else { return Ok(None) };
-    let all = nodes_list(connection, cluster).await?;
-    let policies = policies_list(connection, cluster).await?;
-    let leaves = leaves_list(connection, cluster).await?;
-    let authority_sequence = authority_sequence(connection, cluster).await?;
-    let head = head_newest(connection, cluster).await?;
-    let first_head = head_newest_first(connection, cluster).await?;
-    let revocations = revocations_from(connection, cluster, revoked_from, REVOCATIONS_MOST).await?;
+    let Some(row) = cluster_read(connection, keys).await? else { return Ok(None) };
+    let Some(ca) = cluster_ca_active(connection, keys).await? else { return Ok(None) };
+    let all = nodes_list(connection, keys).await?;
+    let policies = policies_list(connection, keys).await?;
+    let leaves = leaves_list(connection, keys.cluster()).await?;
+    let authority_sequence = authority_sequence(connection, keys.cluster()).await?;
+    let head = head_newest(connection, keys.cluster()).await?;
+    let first_head = head_newest_first(connection, keys.cluster()).await?;
+    let revocations = revocations_from(connection, keys.cluster(), revoked_from, REVOCATIONS_MOST).await?;
     transaction.commit().await?;
 
     let (mut nodes, mut gone) = (Vec::new(), Vec::new());

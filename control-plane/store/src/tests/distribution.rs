@@ -5,7 +5,7 @@ use std::time::Duration;
 use rap_types::{Digest, HeadOrder};
 use serde_json::json;
 
-use super::fixture::{cluster_with_token, committed, id, node_added, pen};
+use super::fixture::{cluster_with_token, committed, id, keys, keys_of, node_added, pen};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -45,8 +45,8 @@ async fn sequences_are_gapless_in_commit_order_and_a_rollback_gives_its_back() {
     assert_eq!(outbox_after(&mut transaction, cluster, 18, 1).await.unwrap()[0].seq, 19);
     assert_eq!(outbox_positions(&mut transaction).await.unwrap()[0].config_seq, 20);
     assert_eq!(outbox_prune(&mut transaction, cluster, 20).await.unwrap(), 0, "kept for a day");
-    assert!(incarnation_raise(&mut transaction, cluster, 1_900_000_000).await.unwrap());
-    assert!(!incarnation_raise(&mut transaction, cluster, 1_900_000_000).await.unwrap());
+    assert!(incarnation_raise(&mut transaction, &keys(), 1_900_000_000).await.unwrap());
+    assert!(!incarnation_raise(&mut transaction, &keys(), 1_900_000_000).await.unwrap());
 }
 
 #[tokio::test]
@@ -122,10 +122,10 @@ async fn an_older_leaf_never_replaces_a_newer_one() {
 async fn the_planner_reads_rows_and_sequence_of_one_moment() {
     let store = TestDatabase::migrated().await.store().await;
     let cluster = cluster_with_token(&store, 1).await;
-    assert!(planner_rows(store.system(), id(9), 1).await.unwrap().is_none());
+    assert!(planner_rows(store.system(), &keys_of(id(9)), 1).await.unwrap().is_none());
     committed(transact!(store.system(), |connection| {
-        policy_upsert(connection, cluster, "dataplane", &json!({"mtu": 1280})).await?;
-        policy_upsert(connection, cluster, "dataplane", &json!({"mtu": 1400})).await
+        policy_upsert(connection, &keys(), "dataplane", &json!({"mtu": 1280})).await?;
+        policy_upsert(connection, &keys(), "dataplane", &json!({"mtu": 1400})).await
     }))
     .unwrap();
 
@@ -145,11 +145,12 @@ async fn the_planner_reads_rows_and_sequence_of_one_moment() {
     }]);
     let mut moments = 0;
     loop {
-        let rows = planner_rows(store.system(), cluster, 1).await.unwrap().unwrap();
+        let rows = planner_rows(store.system(), &keys(), 1).await.unwrap().unwrap();
         assert_eq!(rows.nodes.len() as u64, rows.cluster.config_seq);
         moments += 1;
         if rows.cluster.config_seq == 60 {
-            assert_eq!(rows.policies, [("dataplane".to_owned(), json!({"mtu": 1400}))]);
+            let policy = PolicyRow { cluster, kind: "dataplane".to_owned(), body: json!({"mtu": 1400}) };
+            assert_eq!(rows.policies, [policy]);
             assert!(
                 rows.head.is_none()
                     && rows.gone.is_empty()

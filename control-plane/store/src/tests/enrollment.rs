@@ -3,19 +3,19 @@
 use rap_types::{JoinState, NodeId, Wall};
 use tokio::task::JoinSet;
 
-use super::fixture::{self, cluster_with_token, id, request, token, token_id};
+use super::fixture::{self, cluster_with_token, id, keys, request, token, token_id};
 use crate::testing::TestDatabase;
 use crate::*;
 
 async fn join(store: &Store, new: &NewJoinRequestRow) -> JoinOutcome {
     let mut transaction = store.system().begin().await.unwrap();
-    let outcome = join_request_upsert(&mut transaction, new).await.unwrap();
+    let outcome = join_request_upsert(&mut transaction, &keys(), new).await.unwrap();
     transaction.commit().await.unwrap();
     outcome
 }
 
 async fn stored(store: &Store) -> TokenRow {
-    token_read(&mut store.system().begin().await.unwrap(), token_id()).await.unwrap().unwrap()
+    token_read(&mut store.system().begin().await.unwrap(), &keys(), token_id()).await.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn two_hundred_hosts_racing_over_three_replicas_for_a_one_use_token_make_o
     assert_eq!((created, refused), (1, 199));
     assert_eq!(stored(&replicas[0]).await.uses, 1);
     let mut transaction = replicas[0].system().begin().await.unwrap();
-    assert_eq!(join_requests_pending(&mut transaction, id(1)).await.unwrap().len(), 1);
+    assert_eq!(join_requests_pending(&mut transaction, &keys()).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -63,7 +63,8 @@ async fn two_hundred_calls_of_the_consuming_statement_alone_take_one_use() {
         let store = store.clone();
         racing.spawn(async move {
             let mut transaction = store.system().begin().await?;
-            let taken = token_consume(&mut transaction, token_id()).await?;
+            let token = token_hold(&mut transaction, &keys(), token_id()).await?.unwrap();
+            let taken = token_consume(&mut transaction, &keys(), token).await?;
             transaction.commit().await?;
             Ok::<_, StoreError>(taken)
         });
@@ -115,10 +116,14 @@ async fn a_pending_request_follows_its_host_and_a_decided_one_does_not() {
     let mut transaction = store.system().begin().await.unwrap();
     let node = fixture::node_added(&mut transaction, 50).await;
     let request_id = first.request.request;
-    let approved = join_request_approve(&mut transaction, request_id, node, b"contract").await.unwrap();
+    let approved =
+        join_request_approve(&mut transaction, &keys(), request_id, node, b"contract").await.unwrap();
     assert_eq!(approved.unwrap().contract.as_deref(), Some(b"contract".as_slice()));
-    assert_eq!(join_request_deny(&mut transaction, request_id, "no").await.unwrap(), None);
-    assert_eq!(join_request_approve(&mut transaction, request_id, node, b"other").await.unwrap(), None);
+    assert_eq!(join_request_deny(&mut transaction, &keys(), request_id, "no").await.unwrap(), None);
+    assert_eq!(
+        join_request_approve(&mut transaction, &keys(), request_id, node, b"other").await.unwrap(),
+        None
+    );
     transaction.commit().await.unwrap();
 
     let after = NewJoinRequestRow { nonce: [3; 32], ..request(1, None) };
@@ -134,11 +139,11 @@ async fn revoked_expired_and_unknown_tokens_admit_nobody_and_say_why() {
     cluster_with_token(&store, 5).await;
     let mut transaction = store.system().begin().await.unwrap();
     let expired = NewTokenRow { token: id(3), expires_at: Wall(1_000), ..token(None, 5) };
-    token_insert(&mut transaction, &expired).await.unwrap();
-    let revoked = token_revoke(&mut transaction, token_id()).await.unwrap().unwrap();
-    let again = token_revoke(&mut transaction, token_id()).await.unwrap().unwrap();
+    token_insert(&mut transaction, &keys(), &expired).await.unwrap();
+    let revoked = token_revoke(&mut transaction, &keys(), token_id()).await.unwrap().unwrap();
+    let again = token_revoke(&mut transaction, &keys(), token_id()).await.unwrap().unwrap();
     assert_eq!(revoked.revoked_at, again.revoked_at);
-    assert!(token_revoke(&mut transaction, id(77)).await.unwrap().is_none());
+    assert!(token_revoke(&mut transaction, &keys(), id(77)).await.unwrap().is_none());
     transaction.commit().await.unwrap();
 
     let JoinOutcome::Refused(row) = join(&store, &request(1, None)).await else { panic!() };
@@ -148,7 +153,7 @@ async fn revoked_expired_and_unknown_tokens_admit_nobody_and_say_why() {
     assert_eq!((row.token.expires_at, row.uses), (Wall(1_000), 0));
     let unknown = NewJoinRequestRow { token: id(9), ..request(1, None) };
     assert!(matches!(join(&store, &unknown).await, JoinOutcome::Unknown));
-    assert_eq!(tokens_list(&mut store.system().begin().await.unwrap(), id(1)).await.unwrap().len(), 2);
+    assert_eq!(tokens_list(&mut store.system().begin().await.unwrap(), &keys()).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -159,6 +164,7 @@ async fn a_request_cannot_be_approved_for_a_node_that_does_not_exist() {
     let JoinOutcome::Created(row) = join(&store, &request(1, None)).await else { panic!() };
     let mut transaction = store.system().begin().await.unwrap();
     let nobody = NodeId::from_bytes([60; 16]);
-    let error = join_request_approve(&mut transaction, row.request.request, nobody, b"c").await.unwrap_err();
+    let error =
+        join_request_approve(&mut transaction, &keys(), row.request.request, nobody, b"c").await.unwrap_err();
     assert!(matches!(error, StoreError::Violated { constraint } if constraint == "join_requests_node"));
 }

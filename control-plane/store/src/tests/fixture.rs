@@ -1,5 +1,6 @@
 //! Rows that tests start from.
 
+use rap_authority::{RowKeys, SealingKey};
 use rap_types::{
     ApprovalMode, ClusterId, Digest, JoinRequestId, NodeId, OrganizationId, Role, TokenId, Wall,
 };
@@ -16,6 +17,24 @@ pub(super) fn id<T: From<uuid::Uuid>>(byte: u8) -> T {
 pub(super) fn pen() -> AuditPen {
     let kek = rap_authority::SealingKey::from_slice(&[7; 32]).unwrap();
     AuditPen::new(rap_authority::AuditKey::of(&kek, [], id(9)))
+}
+
+/// Keys of the rows of cluster 1.
+pub(super) fn keys() -> RowKeys {
+    keys_of(id(1))
+}
+
+/// Keys of the rows of another cluster.
+pub(super) fn keys_of(cluster: ClusterId) -> RowKeys {
+    let mut data_key = *cluster.as_bytes().first_chunk::<16>().unwrap();
+    data_key[0] ^= 0x55;
+    let data_key = SealingKey::from_slice(&[data_key, data_key].concat()).unwrap();
+    RowKeys::of_cluster(id(1), cluster, &data_key)
+}
+
+/// Keys of the installation's own rows.
+pub(super) fn own_keys() -> RowKeys {
+    RowKeys::of_installation(id(1), &SealingKey::from_slice(&[0x66; 32]).unwrap())
 }
 
 pub(super) const FAR: Wall = Wall(4_000_000_000_000);
@@ -109,17 +128,17 @@ pub(super) fn node(byte: u8, organization: Option<OrganizationId>, host_number: 
 /// Commits a cluster with its CA and a token.
 pub(super) async fn cluster_with_token(store: &Store, max_uses: u32) -> ClusterId {
     let mut transaction = store.system().begin().await.unwrap();
-    cluster_insert(&mut transaction, &cluster()).await.unwrap();
-    cluster_ca_insert(&mut transaction, &ca()).await.unwrap();
-    token_insert(&mut transaction, &token(None, max_uses)).await.unwrap();
+    cluster_insert(&mut transaction, &keys(), &cluster()).await.unwrap();
+    cluster_ca_insert(&mut transaction, &keys(), &ca()).await.unwrap();
+    token_insert(&mut transaction, &keys(), &token(None, max_uses)).await.unwrap();
     transaction.commit().await.unwrap();
     id(1)
 }
 
 /// Inserts a node with the next host number.
 pub(super) async fn node_added(connection: &mut PgConnection, byte: u8) -> NodeId {
-    let number = host_number_allocate(connection, id(1), id(byte), 65_534).await.unwrap().unwrap();
-    node_insert(connection, &node(byte, None, number)).await.unwrap();
+    let number = host_number_allocate(connection, &keys(), id(byte), 65_534).await.unwrap().unwrap();
+    node_insert(connection, &keys(), &node(byte, None, number)).await.unwrap();
     id(byte)
 }
 

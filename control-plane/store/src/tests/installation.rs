@@ -2,7 +2,7 @@
 
 use rap_types::{Digest, OperatorId, PlatformRole, Wall};
 
-use super::fixture::{authority, cluster_with_token, committed, id, node_added};
+use super::fixture::{authority, cluster_with_token, committed, id, keys, node_added, own_keys};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -67,9 +67,12 @@ async fn a_session_is_found_by_its_hash_until_it_ends_or_its_operator_does() {
         platform_role: "platform_owner".into(),
         disabled_at: None,
     };
-    operator_insert(&mut transaction, &operator).await.unwrap();
-    assert_eq!(operator_by_key(&mut transaction, &[8; 32]).await.unwrap().as_ref(), Some(&operator));
-    assert_eq!(operators_list(&mut transaction).await.unwrap(), std::slice::from_ref(&operator));
+    operator_insert(&mut transaction, &own_keys(), &operator).await.unwrap();
+    assert_eq!(
+        operator_by_key(&mut transaction, &own_keys(), &[8; 32]).await.unwrap().as_ref(),
+        Some(&operator)
+    );
+    assert_eq!(operators_list(&mut transaction, &own_keys()).await.unwrap(), std::slice::from_ref(&operator));
     let now: time::OffsetDateTime =
         sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *transaction).await.unwrap();
     let now = Wall(i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap());
@@ -83,17 +86,18 @@ async fn a_session_is_found_by_its_hash_until_it_ends_or_its_operator_does() {
     session_insert(&mut transaction, &session(b"live", now.plus(hour))).await.unwrap();
     session_insert(&mut transaction, &session(b"past", now.minus(hour))).await.unwrap();
     session_insert(&mut transaction, &session(b"old", now.minus(hour * 30))).await.unwrap();
-    let live = session_read(&mut transaction, Digest::of(&[b"live"])).await.unwrap().unwrap();
+    let live = session_read(&mut transaction, &own_keys(), Digest::of(&[b"live"])).await.unwrap().unwrap();
     assert!(live.live && live.operator == operator);
-    assert!(!session_read(&mut transaction, Digest::of(&[b"past"])).await.unwrap().unwrap().live);
+    assert!(
+        !session_read(&mut transaction, &own_keys(), Digest::of(&[b"past"])).await.unwrap().unwrap().live
+    );
     assert_eq!(sessions_expire(&mut transaction).await.unwrap(), 1);
-    assert_eq!(session_read(&mut transaction, Digest::of(&[b"other"])).await.unwrap(), None);
+    assert_eq!(session_read(&mut transaction, &own_keys(), Digest::of(&[b"other"])).await.unwrap(), None);
 
-    sqlx::query("UPDATE operators SET disabled_at = clock_timestamp()")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
-    assert_eq!(session_read(&mut transaction, Digest::of(&[b"live"])).await.unwrap(), None);
+    let mut row = operator_hold(&mut transaction, &own_keys(), &operator.public_key).await.unwrap().unwrap();
+    row.disabled_at = Some(now);
+    operator_write(&mut transaction, &own_keys(), row).await.unwrap();
+    assert_eq!(session_read(&mut transaction, &own_keys(), Digest::of(&[b"live"])).await.unwrap(), None);
     assert!(session_delete(&mut transaction, Digest::of(&[b"live"])).await.unwrap());
     assert!(!session_delete(&mut transaction, Digest::of(&[b"live"])).await.unwrap());
     let long = session_insert(&mut transaction, &session(b"long", now.plus(hour * 13))).await;
@@ -105,8 +109,8 @@ async fn a_cluster_keeps_its_whole_chain_and_a_revoked_key_is_erased() {
     let store = TestDatabase::migrated().await.store().await;
     let cluster = cluster_with_token(&store, 1).await;
     committed(transact!(store.system(), |connection| {
-        authority_insert(connection, &authority(1, KeyState::Active)).await?;
-        authority_insert(connection, &authority(2, KeyState::Active)).await?;
+        authority_insert(connection, &keys(), &authority(1, KeyState::Active)).await?;
+        authority_insert(connection, &keys(), &authority(2, KeyState::Active)).await?;
         dek_insert(connection, &DekRow { cluster, key_version: 1, wrapped_dek: vec![1; 61] }).await
     }))
     .unwrap();
@@ -115,18 +119,18 @@ async fn a_cluster_keeps_its_whole_chain_and_a_revoked_key_is_erased() {
     assert_eq!(authority_sequence(&mut transaction, cluster).await.unwrap(), 2);
     let (active, tainted, revoked) = (KeyState::Active, KeyState::Tainted, KeyState::Revoked);
     let before = keys_stamp(&mut transaction, cluster).await.unwrap();
-    assert!(authority_state_set(&mut transaction, cluster, 1, active, tainted).await.unwrap());
-    assert!(!authority_state_set(&mut transaction, cluster, 1, active, tainted).await.unwrap());
-    assert!(authority_state_set(&mut transaction, cluster, 1, tainted, revoked).await.unwrap());
+    assert!(authority_state_set(&mut transaction, &keys(), 1, active, tainted).await.unwrap());
+    assert!(!authority_state_set(&mut transaction, &keys(), 1, active, tainted).await.unwrap());
+    assert!(authority_state_set(&mut transaction, &keys(), 1, tainted, revoked).await.unwrap());
     assert!(keys_stamp(&mut transaction, cluster).await.unwrap() > before);
-    let chain = authorities_list(&mut transaction, cluster).await.unwrap();
+    let chain = authorities_list(&mut transaction, &keys()).await.unwrap();
     assert_eq!(
         chain.iter().map(|row| (row.sequence, row.state)).collect::<Vec<_>>(),
         [(1, revoked), (2, active)]
     );
     assert_eq!(chain[0].sealed_private_key, None, "a revoked key's private half is gone");
     let again = AuthorityRow { sequence: 3, ..authority(2, KeyState::Active) };
-    let again = authority_insert(&mut transaction, &again).await.unwrap_err();
+    let again = authority_insert(&mut transaction, &keys(), &again).await.unwrap_err();
     assert!(again.is_exists("cluster_authorities_public_key"), "{again}");
 }
 
@@ -205,7 +209,7 @@ async fn an_operator_who_was_shut_out_has_no_session_and_leaves_the_name_free() 
         platform_role: role.to_string(),
         disabled_at: None,
     };
-    operator_put(&mut transaction, &ann(1, PlatformRole::Admin)).await.unwrap();
+    operator_put(&mut transaction, &own_keys(), &ann(1, PlatformRole::Admin)).await.unwrap();
     let now: time::OffsetDateTime =
         sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *transaction).await.unwrap();
     let session = NewSession {
@@ -215,13 +219,20 @@ async fn an_operator_who_was_shut_out_has_no_session_and_leaves_the_name_free() 
         expires_at: Wall(i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap() + 3_600_000),
     };
     session_insert(&mut transaction, &session).await.unwrap();
-    operator_shut_out(&mut transaction, &[1; 32]).await.unwrap();
-    assert_eq!(session_read(&mut transaction, session.token_hash).await.unwrap(), None);
-    assert!(operator_by_key(&mut transaction, &[1; 32]).await.unwrap().unwrap().disabled_at.is_some());
+    operator_shut_out(&mut transaction, &own_keys(), &[1; 32]).await.unwrap();
+    assert_eq!(session_read(&mut transaction, &own_keys(), session.token_hash).await.unwrap(), None);
+    assert!(
+        operator_by_key(&mut transaction, &own_keys(), &[1; 32])
+            .await
+            .unwrap()
+            .unwrap()
+            .disabled_at
+            .is_some()
+    );
     // A new key takes the name; the old key comes back under another.
-    operator_put(&mut transaction, &ann(2, PlatformRole::Owner)).await.unwrap();
+    operator_put(&mut transaction, &own_keys(), &ann(2, PlatformRole::Owner)).await.unwrap();
     let back = OperatorRow { name: "ann's old laptop".into(), ..ann(1, PlatformRole::Recovery) };
-    operator_put(&mut transaction, &back).await.unwrap();
-    let row = operator_by_key(&mut transaction, &[1; 32]).await.unwrap().unwrap();
+    operator_put(&mut transaction, &own_keys(), &back).await.unwrap();
+    let row = operator_by_key(&mut transaction, &own_keys(), &[1; 32]).await.unwrap().unwrap();
     assert_eq!((row.disabled_at, row.platform_role.as_str()), (None, "recovery"));
 }

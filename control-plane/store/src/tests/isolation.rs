@@ -3,7 +3,7 @@
 use rap_types::OrganizationId;
 use sqlx::Connection;
 
-use super::fixture::{cluster_with_token, id, node, pen, token};
+use super::fixture::{cluster_with_token, id, keys, node, own_keys, pen, token};
 use crate::postgres::{EmbeddedPostgres, EmbeddedSettings};
 use crate::testing::{TestDatabase, throw_away};
 use crate::*;
@@ -17,20 +17,24 @@ async fn two_universes(store: &Store) {
     let mut transaction = store.system().begin().await.unwrap();
     for (byte, name) in [(A, "alpha"), (B, "beta")] {
         let organization: OrganizationId = id(byte);
-        organization_insert(&mut transaction, &OrganizationRow { organization, name: name.into() })
-            .await
-            .unwrap();
+        organization_insert(
+            &mut transaction,
+            &own_keys(),
+            &OrganizationRow { organization, name: name.into() },
+        )
+        .await
+        .unwrap();
         let member = MemberRow {
             organization,
             member: uuid::Uuid::from_bytes([byte; 16]),
             name: "ann".into(),
             organization_role: "organization_owner".into(),
         };
-        member_insert(&mut transaction, &member).await.unwrap();
+        member_insert(&mut transaction, &own_keys(), &member).await.unwrap();
         let token = NewTokenRow { token: id(byte), ..token(Some(organization), 1) };
-        token_insert(&mut transaction, &token).await.unwrap();
-        let number = host_number_allocate(&mut transaction, id(1), id(byte), 100).await.unwrap().unwrap();
-        node_insert(&mut transaction, &node(byte, Some(organization), number)).await.unwrap();
+        token_insert(&mut transaction, &keys(), &token).await.unwrap();
+        let number = host_number_allocate(&mut transaction, &keys(), id(byte), 100).await.unwrap().unwrap();
+        node_insert(&mut transaction, &keys(), &node(byte, Some(organization), number)).await.unwrap();
         let entry = NewAuditRow {
             cluster: Some(id(1)),
             organization: Some(organization),
@@ -77,10 +81,10 @@ async fn an_organization_sees_its_own_rows_and_none_of_another() {
     two_universes(&store).await;
     let mut transaction = store.app().begin(id(A)).await.unwrap();
     assert_eq!(counts(&mut transaction).await, [1; 5]);
-    let seen = organizations_list(&mut transaction).await.unwrap();
+    let seen = organizations_list(&mut transaction, &own_keys()).await.unwrap();
     assert_eq!(seen.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["alpha"]);
-    assert_eq!(organization_by_name(&mut transaction, "beta").await.unwrap(), None);
-    assert_eq!(members_list(&mut transaction, id(B)).await.unwrap(), []);
+    assert_eq!(organization_by_name(&mut transaction, &own_keys(), "beta").await.unwrap(), None);
+    assert_eq!(members_list(&mut transaction, &own_keys(), id(B)).await.unwrap(), []);
     // The platform's own node and token belong to no organization: nobody's to see.
     transaction.commit().await.unwrap();
     let mut connection = store.app().inner().acquire().await.unwrap();

@@ -2,7 +2,7 @@
 
 use sqlx::{Connection, Row};
 
-use super::fixture::{cluster_with_token, id, node_added, pen, request};
+use super::fixture::{cluster_with_token, id, keys, node_added, pen, request};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -38,11 +38,12 @@ async fn fill(store: &Store) {
     let cluster = cluster_with_token(store, 3).await;
     let mut transaction = store.system().begin().await.unwrap();
     let node = node_added(&mut transaction, 50).await;
-    let JoinOutcome::Created(row) = join_request_upsert(&mut transaction, &request(1, None)).await.unwrap()
+    let JoinOutcome::Created(row) =
+        join_request_upsert(&mut transaction, &keys(), &request(1, None)).await.unwrap()
     else {
         panic!("a fresh request")
     };
-    join_request_approve(&mut transaction, row.request.request, node, b"contract").await.unwrap();
+    join_request_approve(&mut transaction, &keys(), row.request.request, node, b"contract").await.unwrap();
     let seq = config_seq_allocate(&mut transaction, cluster).await.unwrap();
     outbox_append(&mut transaction, cluster, seq, &["trust".into()], false).await.unwrap();
     let entry = NewAuditRow {

@@ -3,7 +3,7 @@
 use rap_types::{IdentityStatus, Role, Wall};
 use sqlx::Connection;
 
-use super::fixture::{FAR, cluster_with_token, committed, id, node, node_added};
+use super::fixture::{FAR, cluster_with_token, committed, id, keys, node, node_added};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -13,15 +13,15 @@ async fn a_node_reads_back_with_its_roles_facts_and_contact() {
     cluster_with_token(&store, 1).await;
     let mut transaction = store.system().begin().await.unwrap();
     let node_id = node_added(&mut transaction, 50).await;
-    let row = node_read(&mut transaction, node_id).await.unwrap().unwrap();
+    let row = node_read(&mut transaction, &keys(), node_id).await.unwrap().unwrap();
     assert_eq!(row.node, node(50, None, 1));
     assert_eq!((row.identity_status, row.key_generation, row.contact), (IdentityStatus::Active, 1, None));
 
-    node_roles_set(&mut transaction, node_id, &[Role::Core, Role::RelayNode]).await.unwrap();
+    node_roles_set(&mut transaction, &keys(), node_id, &[Role::Core, Role::RelayNode]).await.unwrap();
     let facts = NodeFacts { tags: vec!["t".into()], link_endpoints: vec!["h:1".into()], ..row.node.facts };
-    assert!(node_facts_set(&mut transaction, node_id, &facts).await.unwrap());
-    assert_eq!(node_identity_key_set(&mut transaction, node_id, &[77; 32]).await.unwrap(), Some(2));
-    assert!(node_wireguard_key_set(&mut transaction, node_id, &[9; 32]).await.unwrap());
+    assert!(node_facts_set(&mut transaction, &keys(), node_id, &facts).await.unwrap());
+    assert_eq!(node_identity_key_set(&mut transaction, &keys(), node_id, &[77; 32]).await.unwrap(), Some(2));
+    assert!(node_wireguard_key_set(&mut transaction, &keys(), node_id, &[9; 32]).await.unwrap());
     let contact = |seen, acked| Contact {
         last_seen_at: Wall(seen),
         agent_version: "0.1.0".into(),
@@ -33,7 +33,7 @@ async fn a_node_reads_back_with_its_roles_facts_and_contact() {
     node_contacts_record(&mut transaction, &contacts).await.unwrap();
     node_contacts_record(&mut transaction, &[(node_id, contact(500, (1, 1)))]).await.unwrap();
 
-    let row = node_by_name(&mut transaction, id(1), "node-50").await.unwrap().unwrap();
+    let row = node_by_name(&mut transaction, &keys(), "node-50").await.unwrap().unwrap();
     assert_eq!(row.node.roles, [Role::Core, Role::RelayNode]);
     assert_eq!((row.node.facts, row.key_generation), (facts, 2));
     assert_eq!((row.node.wireguard_public_key, row.contact), ([9; 32], Some(newest)));
@@ -47,7 +47,7 @@ async fn each_unique_thing_of_a_node_is_named_when_it_is_taken() {
     cluster_with_token(&store, 1).await;
     let mut transaction = store.system().begin().await.unwrap();
     node_added(&mut transaction, 50).await;
-    let number = host_number_allocate(&mut transaction, id(1), id(51), 100).await.unwrap().unwrap();
+    let number = host_number_allocate(&mut transaction, &keys(), id(51), 100).await.unwrap().unwrap();
     transaction.commit().await.unwrap();
     for (row, constraint) in [
         (NewNodeRow { node_public_key: [50; 32], ..node(51, None, number) }, "nodes_public_key"),
@@ -56,7 +56,7 @@ async fn each_unique_thing_of_a_node_is_named_when_it_is_taken() {
         (node(51, None, 1), "nodes_host_number"),
     ] {
         let mut transaction = store.system().begin().await.unwrap();
-        let error = node_insert(&mut transaction, &row).await.unwrap_err();
+        let error = node_insert(&mut transaction, &keys(), &row).await.unwrap_err();
         assert!(error.is_exists(constraint), "{constraint}: {error}");
     }
 }
@@ -70,28 +70,31 @@ async fn a_gone_node_leaves_its_key_and_its_number_rests_seven_days() {
     let gone = node_added(&mut transaction, 50).await;
     let set = |from, to| (from, to);
     let (from, to) = set(IdentityStatus::Active, IdentityStatus::Revoked);
-    assert!(node_status_set(&mut transaction, gone, from, to).await.unwrap());
-    assert!(!node_status_set(&mut transaction, gone, from, to).await.unwrap(), "only from the named status");
-    assert_eq!(node_identity_key_set(&mut transaction, gone, &[77; 32]).await.unwrap(), None);
-    assert!(node_by_name(&mut transaction, id(1), "node-50").await.unwrap().is_none());
-    assert!(node_by_key(&mut transaction, id(1), &[50; 32]).await.unwrap().is_none());
-    let kept = nodes_gone_by_key(&mut transaction, id(1), &[50; 32]).await.unwrap();
+    assert!(node_status_set(&mut transaction, &keys(), gone, from, to).await.unwrap());
+    assert!(
+        !node_status_set(&mut transaction, &keys(), gone, from, to).await.unwrap(),
+        "only from the named status"
+    );
+    assert_eq!(node_identity_key_set(&mut transaction, &keys(), gone, &[77; 32]).await.unwrap(), None);
+    assert!(node_by_name(&mut transaction, &keys(), "node-50").await.unwrap().is_none());
+    assert!(node_by_key(&mut transaction, &keys(), &[50; 32]).await.unwrap().is_none());
+    let kept = nodes_gone_by_key(&mut transaction, &keys(), &[50; 32]).await.unwrap();
     assert_eq!(kept.iter().map(|row| row.identity_status).collect::<Vec<_>>(), [IdentityStatus::Revoked]);
     // A pool of one number: taken until seven days after it was given back.
-    assert_eq!(host_number_allocate(&mut transaction, id(1), id(51), 1).await.unwrap(), None);
-    sqlx::query("UPDATE node_addresses SET released_at = clock_timestamp() - interval '7 days 1 minute'")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
-    assert_eq!(host_number_allocate(&mut transaction, id(1), id(51), 1).await.unwrap(), Some(1));
-    node_insert(&mut transaction, &node(51, None, 1)).await.unwrap();
+    assert_eq!(host_number_allocate(&mut transaction, &keys(), id(51), 1).await.unwrap(), None);
+    let mut rested = address_hold(&mut transaction, &keys(), 1).await.unwrap().unwrap();
+    let week = std::time::Duration::from_secs(7 * 86_400 + 60);
+    rested.released_at = rested.released_at.map(|at| at.minus(week));
+    address_write(&mut transaction, &keys(), rested).await.unwrap();
+    assert_eq!(host_number_allocate(&mut transaction, &keys(), id(51), 1).await.unwrap(), Some(1));
+    node_insert(&mut transaction, &keys(), &node(51, None, 1)).await.unwrap();
 
     // Somebody else has the number now: it cannot be taken back.
-    assert!(!host_number_reclaim(&mut transaction, id(1), gone, 1).await.unwrap());
+    assert!(!host_number_reclaim(&mut transaction, &keys(), gone, 1).await.unwrap());
     let mut nested = transaction.begin().await.unwrap();
-    let number = host_number_allocate(&mut nested, id(1), id(52), 9).await.unwrap().unwrap();
+    let number = host_number_allocate(&mut nested, &keys(), id(52), 9).await.unwrap().unwrap();
     let twin = NewNodeRow { node_public_key: [51; 32], ..node(52, None, number) };
-    assert!(node_insert(&mut nested, &twin).await.unwrap_err().is_exists("nodes_public_key"));
+    assert!(node_insert(&mut nested, &keys(), &twin).await.unwrap_err().is_exists("nodes_public_key"));
 }
 
 #[tokio::test]
@@ -101,13 +104,17 @@ async fn a_gone_node_comes_back_with_its_number_and_the_next_generation() {
     let mut transaction = store.system().begin().await.unwrap();
     let gone = node_added(&mut transaction, 50).await;
     let again = NewNodeRow { wireguard_public_key: [60; 32], name: "again".into(), ..node(50, None, 1) };
-    assert_eq!(node_readmit(&mut transaction, &again).await.unwrap(), None, "a member is not readmitted");
+    assert_eq!(
+        node_readmit(&mut transaction, &keys(), &again).await.unwrap(),
+        None,
+        "a member is not readmitted"
+    );
     let (from, to) = (IdentityStatus::Active, IdentityStatus::Left);
-    assert!(node_status_set(&mut transaction, gone, from, to).await.unwrap());
-    assert!(host_number_reclaim(&mut transaction, id(1), gone, 1).await.unwrap());
-    assert!(!host_number_reclaim(&mut transaction, id(1), gone, 1).await.unwrap(), "once");
-    assert_eq!(node_readmit(&mut transaction, &again).await.unwrap(), Some(2));
-    let row = node_by_name(&mut transaction, id(1), "again").await.unwrap().unwrap();
+    assert!(node_status_set(&mut transaction, &keys(), gone, from, to).await.unwrap());
+    assert!(host_number_reclaim(&mut transaction, &keys(), gone, 1).await.unwrap());
+    assert!(!host_number_reclaim(&mut transaction, &keys(), gone, 1).await.unwrap(), "once");
+    assert_eq!(node_readmit(&mut transaction, &keys(), &again).await.unwrap(), Some(2));
+    let row = node_by_name(&mut transaction, &keys(), "again").await.unwrap().unwrap();
     assert_eq!((row.node, row.identity_status, row.key_generation), (again, IdentityStatus::Active, 2));
 }
 
@@ -117,9 +124,9 @@ async fn ephemeral_members_that_nobody_heard_of_are_absent() {
     cluster_with_token(&store, 1).await;
     let mut transaction = store.system().begin().await.unwrap();
     for (byte, ephemeral) in [(50, true), (51, true), (52, false)] {
-        let number = host_number_allocate(&mut transaction, id(1), id(byte), 100).await.unwrap().unwrap();
+        let number = host_number_allocate(&mut transaction, &keys(), id(byte), 100).await.unwrap().unwrap();
         let new = NewNodeRow { ephemeral, ..node(byte, None, number) };
-        node_insert(&mut transaction, &new).await.unwrap();
+        node_insert(&mut transaction, &keys(), &new).await.unwrap();
     }
     let hour = std::time::Duration::from_secs(3600);
     let absent = async |transaction: &mut PgConnection| nodes_absent(transaction, id(1), hour).await.unwrap();
@@ -173,7 +180,7 @@ async fn numbers_given_out_at_once_are_all_different() {
         let store = store.clone();
         tasks.spawn(async move {
             committed(transact!(store.system(), |connection| {
-                host_number_allocate(connection, id(1), id(byte), 40).await
+                host_number_allocate(connection, &keys(), id(byte), 40).await
             }))
         });
     }

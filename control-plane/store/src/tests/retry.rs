@@ -6,14 +6,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::Row;
 use tokio::sync::Barrier;
 
-use super::fixture::{cluster, committed, id};
+use super::fixture::{cluster, committed, id, keys, keys_of};
 use crate::testing::TestDatabase;
 use crate::*;
 
 async fn two_clusters(store: &Store) {
     committed(transact!(store.system(), |connection| {
-        cluster_insert(connection, &cluster()).await?;
-        cluster_insert(connection, &NewClusterRow { cluster: id(2), name: "two".into(), ..cluster() }).await
+        cluster_insert(connection, &keys(), &cluster()).await?;
+        cluster_insert(
+            connection,
+            &keys_of(id(2)),
+            &NewClusterRow { cluster: id(2), name: "two".into(), ..cluster() },
+        )
+        .await
     }))
     .unwrap();
 }
@@ -60,14 +65,14 @@ async fn an_error_of_the_work_rolls_back_and_does_not_run_again() {
     let mut runs = 0;
     let outcome: Result<(), StoreError> = transact!(store.system(), |connection| {
         runs += 1;
-        cluster_insert(connection, &cluster()).await?;
-        cluster_insert(connection, &NewClusterRow { cluster: id(2), ..cluster() }).await
+        cluster_insert(connection, &keys(), &cluster()).await?;
+        cluster_insert(connection, &keys(), &NewClusterRow { cluster: id(2), ..cluster() }).await
     });
     let error = outcome.unwrap_err();
     assert!(error.is_exists("clusters_name"), "{error}");
     assert_eq!(error.reason().code(), "resource.exists");
     assert_eq!(runs, 1);
-    assert!(clusters_list(&mut store.system().begin().await.unwrap()).await.unwrap().is_empty());
+    assert!(cluster_names(&mut store.system().begin().await.unwrap()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -92,19 +97,19 @@ async fn statements_locks_and_idle_transactions_end_by_themselves() {
     drop(transaction);
 
     let mut holder = patient.system().begin().await.unwrap();
-    cluster_lock(&mut holder, id(1)).await.unwrap();
+    cluster_hold(&mut holder, &keys()).await.unwrap();
     let mut waiter = hasty.system().begin().await.unwrap();
-    let blocked = cluster_lock(&mut waiter, id(1)).await.unwrap_err();
+    let blocked = cluster_hold(&mut waiter, &keys()).await.unwrap_err();
     assert!(blocked.is_transient(), "{blocked}");
     drop(waiter);
     drop(holder);
 
     let mut idle = hasty.system().begin().await.unwrap();
-    cluster_lock(&mut idle, id(2)).await.unwrap();
+    cluster_hold(&mut idle, &keys_of(id(2))).await.unwrap();
     // The server ends the idle transaction: its lock becomes free without the holder's help.
     let mut other = patient.system().begin().await.unwrap();
-    assert!(cluster_lock(&mut other, id(2)).await.unwrap().is_some());
-    let gone = cluster_read(&mut idle, id(1)).await.unwrap_err();
+    assert!(cluster_hold(&mut other, &keys_of(id(2))).await.unwrap().is_some());
+    let gone = cluster_read(&mut idle, &keys()).await.unwrap_err();
     assert_eq!(gone.reason().code(), "store.unavailable", "{gone:?}");
     drop(idle);
 

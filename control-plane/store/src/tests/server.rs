@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::fixture::{cluster, id};
+use super::fixture::{cluster, id, keys};
 use crate::postgres::{EmbeddedPostgres, EmbeddedSettings, PostgresState};
 use crate::testing::throw_away;
 use crate::*;
@@ -39,7 +39,7 @@ async fn a_server_killed_under_load_comes_back_with_every_acknowledged_write() {
     migrate_up(&target).await.unwrap();
     let store = Store::open(&target, &PoolSettings::default()).await.unwrap();
     let mut transaction = store.system().begin().await.unwrap();
-    cluster_insert(&mut transaction, &cluster()).await.unwrap();
+    cluster_insert(&mut transaction, &keys(), &cluster()).await.unwrap();
     transaction.commit().await.unwrap();
 
     let mut state = postgres.state();

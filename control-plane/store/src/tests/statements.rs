@@ -7,6 +7,7 @@ use crate::testing::TestDatabase;
 
 const ALL: &[&[(&str, &str)]] = &[
     crate::backup::STATEMENTS,
+    crate::columns::STATEMENTS,
     crate::doorbell::STATEMENTS,
     crate::migrate::STATEMENTS,
     crate::pool::STATEMENTS,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rap_authority::{ClusterOrder, ClusterTiming, NewCluster, create_cluster, ids};
 use rap_store::{
-    ClusterRow, PgConnection, StoreError, audit_insert, cluster_read, clusters_list, config_seq_allocate,
+    ClusterRow, PgConnection, StoreError, audit_insert, cluster_names, cluster_read, config_seq_allocate,
     outbox_append,
 };
 use rap_types::{Digest, Reason};
@@ -83,13 +83,14 @@ pub(super) async fn list(
     _: &Actor,
     _: v1::ClusterListRequest,
 ) -> Result<v1::ClusterListAnswer, Failure> {
-    let mut transaction = control.store.system().begin().await?;
-    let rows = clusters_list(&mut transaction).await?;
-    let shown = rows.iter().filter_map(|row| {
-        let cluster = control.clusters.by_id(row.cluster.cluster)?;
-        Some(views::cluster(&cluster, row))
-    });
-    Ok(v1::ClusterListAnswer { clusters: shown.collect() })
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    let mut clusters = Vec::new();
+    for (id, _) in cluster_names(&mut transaction).await? {
+        let Some(cluster) = control.clusters.by_id(id) else { continue };
+        let row = cluster_read(&mut transaction, &cluster.rows).await?.ok_or(StoreError::Absent)?;
+        clusters.push(views::cluster(&cluster, &row));
+    }
+    Ok(v1::ClusterListAnswer { clusters })
 }
 
 pub(super) async fn show(
@@ -104,5 +105,5 @@ pub(super) async fn show(
 
 async fn read(control: &Control, cluster: &crate::clusters::Cluster) -> Result<ClusterRow, Failure> {
     let mut transaction = control.store.system().begin().await?;
-    Ok(cluster_read(&mut transaction, cluster.id).await?.ok_or(StoreError::Absent)?)
+    Ok(cluster_read(&mut transaction, &cluster.rows).await?.ok_or(StoreError::Absent)?)
 }

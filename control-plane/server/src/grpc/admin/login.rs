@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rap_authority::{IssuedSession, OperatorGrant, ProofChannel, decide_activation, decide_login, ids};
+use rap_authority::{
+    IssuedSession, OperatorGrant, ProofChannel, RowKeys, decide_activation, decide_login, ids,
+};
 use rap_contract::PublicKey;
 use rap_store::{
     AuditPen, NewSession, OperatorRow, PgConnection, audit_insert, installation_activate, installation_read,
@@ -54,7 +56,7 @@ pub(super) async fn activate(
     let manifest = &request.activation_manifest;
     let pen = control.pen.of_device(call.device(Some(&grant.key)));
     let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        consume(connection, &pen, manifest, &terms.request_nonce, &operator, &session, call).await
+        consume(control, connection, &pen, manifest, &operator, &session, call).await
     });
     done?;
     installation.adopt_activation(manifest)?;
@@ -64,18 +66,20 @@ pub(super) async fn activate(
 
 /// Of racing activations one stores its manifest; the others find it taken.
 async fn consume(
+    control: &Control,
     connection: &mut PgConnection,
     pen: &AuditPen,
     manifest: &[u8],
-    request_nonce: &[u8; 32],
     operator: &OperatorRow,
     session: &IssuedSession,
     call: &Call,
 ) -> Result<(), Failure> {
+    // The verified manifest answers this nonce.
+    let request_nonce = &control.installation.facts.request_nonce;
     if !installation_activate(connection, manifest, request_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"));
     }
-    operator_insert(connection, operator).await?;
+    operator_insert(connection, &control.rows, operator).await?;
     session_insert(connection, &row(session, operator)).await?;
     let actor = format!("operator:{}", operator.name);
     let digest = Some(Digest::of(&[manifest]));
@@ -107,7 +111,7 @@ pub(super) async fn login(
     let operator = new_operator(grant, control.clock.now().wall);
     let pen = control.pen.of_device(call.device(Some(&grant.key)));
     let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        begin_session(connection, &pen, &grant.key, &operator, &session, call).await
+        begin_session(connection, &control.rows, &pen, &grant.key, &operator, &session, call).await
     });
     done?;
     Ok(answer(control, &session, grant))
@@ -115,19 +119,20 @@ pub(super) async fn login(
 
 async fn begin_session(
     connection: &mut PgConnection,
+    rows: &RowKeys,
     pen: &AuditPen,
     key: &PublicKey,
     new: &OperatorRow,
     session: &IssuedSession,
     call: &Call,
 ) -> Result<(), Failure> {
-    let operator = match operator_by_key(connection, key.as_bytes()).await? {
+    let operator = match operator_by_key(connection, rows, key.as_bytes()).await? {
         Some(operator) if operator.disabled_at.is_some() => {
             return Err(Failure::new(Reason::LoginRefused, "the operator is shut out"));
         }
         Some(operator) => operator,
         None => {
-            operator_insert(connection, new).await?;
+            operator_insert(connection, rows, new).await?;
             new.clone()
         }
     };
@@ -196,6 +201,7 @@ fn new_operator(grant: &OperatorGrant, now: Wall) -> OperatorRow {
 /// Activates a development installation with the manifest its own root signed.
 pub async fn activate_dev(
     connection: &mut PgConnection,
+    rows: &RowKeys,
     pen: &AuditPen,
     manifest: &[u8],
     grant: &OperatorGrant,
@@ -207,7 +213,7 @@ pub async fn activate_dev(
     if !installation_activate(connection, manifest, &row.installation.activation_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "already activated"));
     }
-    operator_insert(connection, &new_operator(grant, now)).await?;
+    operator_insert(connection, rows, &new_operator(grant, now)).await?;
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
     let actor = format!("operator:{}", grant.name);
     let digest = Some(Digest::of(&[manifest]));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rap_authority::check_tags;
 use rap_contract::encode_export;
 use rap_store::{
-    JoinRequestRow, NodeFacts, NodeRow, PgConnection, StoreError, audit_insert, cluster_lock,
-    config_seq_allocate, join_request_deny, join_request_lock, join_requests_pending, node_by_name,
-    node_facts_set, node_read, node_roles_set, nodes_list, outbox_append, token_read,
+    Held, JoinRequestRow, NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
+    join_request_deny, join_request_hold, join_requests_pending, node_by_name, node_hold, node_read,
+    node_write, nodes_list, outbox_append, token_read,
 };
 use rap_types::{Digest, JoinRequestId, NodeId, Reason, Role};
 use rap_wire::v1;
@@ -30,12 +30,12 @@ pub(super) async fn list(
     let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin_snapshot().await?;
     let mut answer = v1::NodeListAnswer::default();
-    for row in join_requests_pending(&mut transaction, cluster.id).await? {
-        let token = token_read(&mut transaction, row.request.token).await?;
+    for row in join_requests_pending(&mut transaction, &cluster.rows).await? {
+        let token = token_read(&mut transaction, &cluster.rows, row.request.token).await?;
         answer.pending.push(views::pending(&row, &token.map(|token| token.token.roles).unwrap_or_default()));
     }
     if !request.pending {
-        let rows = nodes_list(&mut transaction, cluster.id).await?;
+        let rows = nodes_list(&mut transaction, &cluster.rows).await?;
         answer.nodes = rows.iter().map(|row| views::node(control, &cluster, row)).collect();
     }
     Ok(answer)
@@ -59,8 +59,10 @@ pub(super) async fn find(
     text: &str,
 ) -> Result<NodeRow, Failure> {
     let row = match text.parse::<NodeId>() {
-        Ok(id) => node_read(connection, id).await?.filter(|row| row.node.cluster == cluster.id),
-        Err(_) => node_by_name(connection, cluster.id, text).await?,
+        Ok(id) => {
+            node_read(connection, &cluster.rows, id).await?.filter(|row| row.node.cluster == cluster.id)
+        }
+        Err(_) => node_by_name(connection, &cluster.rows, text).await?,
     };
     row.ok_or_else(|| Failure::new(Reason::NodeUnknown, "no such node in this cluster"))
 }
@@ -97,15 +99,15 @@ async fn write_approvals(
     ids: &[JoinRequestId],
     approval: &mut Approval,
 ) -> Result<Vec<NodeRow>, Failure> {
-    cluster_lock(connection, cluster.id).await?;
+    cluster_hold(connection, &cluster.rows).await?;
     let mut known = control.revocations(connection, cluster, before).await?;
-    approval.keep_id |= read_policy(connection, cluster.id).await?.keep_ids;
+    approval.keep_id |= read_policy(connection, cluster).await?.keep_ids;
     let mut nodes = Vec::new();
     for id in ids {
         let request = locked(connection, cluster, *id).await?;
         let (node, next) = approve_request(control, connection, cluster, known, &request, approval).await?;
         known = next;
-        nodes.push(node_read(connection, node).await?.ok_or(StoreError::Absent)?);
+        nodes.push(node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?);
     }
     Ok(nodes)
 }
@@ -137,7 +139,8 @@ async fn write_denials(
     for id in ids {
         let request = locked(connection, cluster, *id).await?;
         rap_authority::decide_request(request.state, rap_authority::Decision::Denied)?;
-        let row = join_request_deny(connection, *id, reason).await?.ok_or(StoreError::Absent)?;
+        let row =
+            join_request_deny(connection, &cluster.rows, *id, reason).await?.ok_or(StoreError::Absent)?;
         let object = format!("join-request/{id}");
         let mut entry =
             audit(&actor.audit_name(), "node.deny", object, Some(cluster.id), None, reason, actor.call);
@@ -153,7 +156,7 @@ async fn locked(
     cluster: &Cluster,
     id: JoinRequestId,
 ) -> Result<JoinRequestRow, Failure> {
-    let row = join_request_lock(connection, id).await?;
+    let row = join_request_hold(connection, &cluster.rows, id).await?.map(Held::into_inner);
     row.filter(|row| row.request.cluster == cluster.id)
         .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such join request in this cluster"))
 }
@@ -213,18 +216,20 @@ async fn write_update(
     name: &str,
     wanted: &Wanted,
 ) -> Result<NodeRow, Failure> {
-    cluster_lock(connection, cluster.id).await?;
+    cluster_hold(connection, &cluster.rows).await?;
     let row = find(connection, cluster, name).await?;
     let node = row.node.node;
+    let mut held = node_hold(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
     if let Some(roles) = &wanted.roles {
-        node_roles_set(connection, node, roles).await?;
+        held.node.roles.clone_from(roles);
     }
-    let facts = NodeFacts {
-        tags: wanted.tags.clone().unwrap_or_else(|| row.node.facts.tags.clone()),
-        region: wanted.region.clone().unwrap_or_else(|| row.node.facts.region.clone()),
-        ..row.node.facts.clone()
-    };
-    node_facts_set(connection, node, &facts).await?;
+    if let Some(tags) = &wanted.tags {
+        held.node.facts.tags.clone_from(tags);
+    }
+    if let Some(region) = &wanted.region {
+        held.node.facts.region.clone_from(region);
+    }
+    node_write(connection, &cluster.rows, held).await?;
     let seq = config_seq_allocate(connection, cluster.id).await?;
     let touched = [format!("peer/{node}"), format!("assignment/{node}")];
     outbox_append(connection, cluster.id, seq, &touched, false).await?;
@@ -232,7 +237,7 @@ async fn write_update(
     let mut entry = audit(&actor.audit_name(), "node.update", object, Some(cluster.id), None, "", actor.call);
     entry.organization = row.node.organization;
     audit_insert(connection, &actor.pen, &entry).await?;
-    Ok(node_read(connection, node).await?.ok_or(StoreError::Absent)?)
+    Ok(node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?)
 }
 
 pub(super) async fn export(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rap_store::{cluster_summaries, clusters_list};
+use rap_store::{StoreError, cluster_read, cluster_summaries};
 use rap_wire::v1;
 
 use super::views;
@@ -27,16 +27,19 @@ pub(super) async fn status(
     _: v1::StatusRequest,
 ) -> Result<v1::StatusAnswer, Failure> {
     let mut transaction = control.store.system().begin_snapshot().await?;
-    let rows = clusters_list(&mut transaction).await?;
-    let summaries = cluster_summaries(&mut transaction).await?;
-    drop(transaction);
     let mut clusters = Vec::new();
-    for row in &rows {
-        let id = row.cluster.cluster;
-        let Some(summary) = summaries.iter().find(|summary| summary.cluster == id) else { continue };
+    for summary in cluster_summaries(&mut transaction).await? {
+        let id = summary.cluster;
+        let Some(cluster) = control.clusters.by_id(id) else { continue };
+        // A cluster whose own row was tampered with is shown by its alarm.
+        let row = match cluster_read(&mut transaction, &cluster.rows).await {
+            Ok(row) => row,
+            Err(StoreError::Tampered { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
         let acknowledged = control.sessions.acknowledged(id);
         clusters.push(v1::ClusterStatus {
-            cluster: control.clusters.by_id(id).map(|cluster| views::cluster(&cluster, row)),
+            cluster: row.map(|row| views::cluster(&cluster, &row)),
             nodes_active: u32::try_from(summary.nodes_active).unwrap_or(u32::MAX),
             nodes_connected: u32::try_from(acknowledged.len()).unwrap_or(u32::MAX),
             requests_pending: u32::try_from(summary.requests_pending).unwrap_or(u32::MAX),

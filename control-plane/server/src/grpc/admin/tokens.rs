@@ -7,9 +7,9 @@ use rap_authority::{NewToken, TokenOrder, TokenScope, issue_token};
 use rap_contract::RevocationKind;
 use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
-    NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, cluster_lock, join_request_deny,
-    join_requests_pending, node_read, nodes_of_token, organization_by_name, token_insert, token_read,
-    token_revoke, tokens_list,
+    NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, cluster_hold, join_request_deny,
+    join_requests_pending, node_read, nodes_of_token, organization_by_name, token_cluster, token_insert,
+    token_read, token_revoke, tokens_list,
 };
 use rap_types::{ApprovalMode, Digest, NodeId, OrganizationId, Reason, Role, TokenId};
 use rap_wire::v1;
@@ -77,14 +77,14 @@ async fn write(
         max_uses: order.max_uses,
         expires_at: new.expires_at,
     };
-    token_insert(connection, &row).await?;
+    token_insert(connection, &cluster.rows, &row).await?;
     let object = format!("token/{}", new.id);
     let digest = Some(Digest::of(&[&new.envelope]));
     let mut entry =
         audit(&actor.audit_name(), "token.create", object, Some(cluster.id), digest, "", actor.call);
     entry.organization = order.organization;
     audit_insert(connection, &actor.pen, &entry).await?;
-    Ok(token_read(connection, new.id).await?.ok_or(StoreError::Absent)?)
+    Ok(token_read(connection, &cluster.rows, new.id).await?.ok_or(StoreError::Absent)?)
 }
 
 pub(super) async fn list(
@@ -94,7 +94,7 @@ pub(super) async fn list(
 ) -> Result<v1::TokenListAnswer, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin().await?;
-    let rows = tokens_list(&mut transaction, cluster.id).await?;
+    let rows = tokens_list(&mut transaction, &cluster.rows).await?;
     let now = control.clock.now().wall;
     Ok(v1::TokenListAnswer { tokens: rows.iter().map(|row| views::token(row, now)).collect() })
 }
@@ -107,9 +107,9 @@ pub(super) async fn revoke(
     let token = TokenId::from_slice(&request.token_id)?;
     let absent = || Failure::new(Reason::ResourceNotFound, "no such token");
     let mut transaction = control.store.system().begin().await?;
-    let row = token_read(&mut transaction, token).await?.ok_or_else(absent)?;
+    let cluster = token_cluster(&mut transaction, token).await?.ok_or_else(absent)?;
     drop(transaction);
-    let cluster = control.cluster(row.token.cluster).await?.ok_or_else(absent)?;
+    let cluster = control.cluster(cluster).await?.ok_or_else(absent)?;
     let before = cluster.revocations.known();
     let done: Result<(TokenRow, Vec<NodeId>), Failure> =
         rap_store::transact!(control.store.system(), |connection| {
@@ -134,9 +134,9 @@ async fn write_revocation(
     request: &v1::TokenRevokeRequest,
 ) -> Result<(TokenRow, Vec<NodeId>), Failure> {
     if request.with_nodes {
-        cluster_lock(connection, cluster.id).await?;
+        cluster_hold(connection, &cluster.rows).await?;
     }
-    let row = token_revoke(connection, token).await?.ok_or(StoreError::Absent)?;
+    let row = token_revoke(connection, &cluster.rows, token).await?.ok_or(StoreError::Absent)?;
     let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
     let object = format!("token/{token}");
     let mut entry =
@@ -147,9 +147,10 @@ async fn write_revocation(
         return Ok((row, Vec::new()));
     }
     // The token's row is locked: who used it has committed, and nobody else will.
-    for waiting in join_requests_pending(connection, cluster.id).await? {
+    for waiting in join_requests_pending(connection, &cluster.rows).await? {
         if waiting.request.token == token {
-            join_request_deny(connection, waiting.request.request, "the token was revoked").await?;
+            join_request_deny(connection, &cluster.rows, waiting.request.request, "the token was revoked")
+                .await?;
         }
     }
     let mut known = control.revocations(connection, cluster, before).await?;
@@ -163,7 +164,7 @@ async fn write_revocation(
     };
     let mut nodes = Vec::new();
     for node in nodes_of_token(connection, token).await? {
-        let admitted = node_read(connection, node).await?.ok_or(StoreError::Absent)?;
+        let admitted = node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
         let recorded = write_departure(control, connection, cluster, known, &admitted, &departure).await?;
         known = recorded.known;
         nodes.push(node);
@@ -187,7 +188,7 @@ async fn organization(control: &Control, name: &str) -> Result<Option<Organizati
         return Ok(None);
     }
     let mut transaction = control.store.system().begin().await?;
-    let row = organization_by_name(&mut transaction, name).await?;
+    let row = organization_by_name(&mut transaction, &control.rows, name).await?;
     row.map(|row| Some(row.organization))
         .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such organization"))
 }

@@ -51,13 +51,13 @@ pub async fn approve_request(
     decide_request(row.state, Decision::Approved)?;
     let request = &row.request;
     let facts = &control.installation.facts;
-    let token = token_read(connection, request.token).await?.ok_or(StoreError::Absent)?;
+    let token = token_read(connection, &cluster.rows, request.token).await?.ok_or(StoreError::Absent)?;
     let signer = token_signer(cluster, &token.token.envelope)?;
     let terms = reopen_token(facts.id, cluster.id, &signer.public(), facts.dev, &token.token.envelope)?;
     if terms.id != request.token || terms.organization != request.organization {
         return Err(Failure::new(Reason::RowTampered, "join request"));
     }
-    if node_by_key(connection, cluster.id, &request.node_public_key).await?.is_some() {
+    if node_by_key(connection, &cluster.rows, &request.node_public_key).await?.is_some() {
         return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
     }
     require_key(&known.chain, &request.node_public_key)?;
@@ -91,7 +91,7 @@ pub async fn approve_request(
         },
     };
     let (written, known) = match &gone {
-        None => (node_insert(connection, &new).await, known),
+        None => (node_insert(connection, &cluster.rows, &new).await, known),
         Some(gone) => readmit::write(control, connection, cluster, known, gone, &new, approval).await?,
     };
     match written {
@@ -100,9 +100,9 @@ pub async fn approve_request(
         }
         written => written?,
     }
-    let stored = node_read(connection, node).await?.ok_or(StoreError::Absent)?;
+    let stored = node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
     let contract = contract(control, cluster, signer, row, &stored, now)?;
-    join_request_approve(connection, request.request, node, &contract)
+    join_request_approve(connection, &cluster.rows, request.request, node, &contract)
         .await?
         .ok_or_else(|| Failure::new(Reason::EnrollmentDecided, "the request was already decided"))?;
     let seq = config_seq_allocate(connection, cluster.id).await?;
@@ -144,12 +144,12 @@ async fn host_number(
 ) -> Result<u32, Failure> {
     if let Some(gone) = gone {
         let number = gone.node.host_number;
-        if host_number_reclaim(connection, cluster.id, node, number).await? {
+        if host_number_reclaim(connection, &cluster.rows, node, number).await? {
             return Ok(number);
         }
     }
     let capacity = addressing::capacity(cluster.ipv4_pool);
-    host_number_allocate(connection, cluster.id, node, capacity)
+    host_number_allocate(connection, &cluster.rows, node, capacity)
         .await?
         .ok_or_else(|| Failure::new(Reason::OverlayExhausted, "the address pool has no free host number"))
 }

@@ -31,7 +31,7 @@ pub(super) async fn certificate(
     let known = cluster.revocations.known();
     let mut transaction = control.store.system().begin().await?;
     let revocations = control.revocations(&mut transaction, &cluster, &known).await?.chain;
-    let row = node_read(&mut transaction, node).await?.ok_or_else(refused)?;
+    let row = node_read(&mut transaction, &cluster.rows, node).await?.ok_or_else(refused)?;
     if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
         return Err(refused());
     }

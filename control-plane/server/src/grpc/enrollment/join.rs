@@ -8,7 +8,7 @@ use rap_authority::{
 };
 use rap_contract::{Document as _, Envelope};
 use rap_store::{
-    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, audit_insert, cluster_lock,
+    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, audit_insert, cluster_hold,
     join_request_read, join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
 };
 use rap_types::{ApprovalMode, JoinRequestId, JoinState, KeyId, Reason};
@@ -82,12 +82,12 @@ async fn write(
     before: &Known,
 ) -> Result<(JoinRequestRow, bool), Failure> {
     if terms.approval == ApprovalMode::Auto {
-        cluster_lock(connection, cluster.id).await?;
+        cluster_hold(connection, &cluster.rows).await?;
     }
     let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
-    let token = token_read(connection, terms.id).await?.ok_or_else(unknown)?;
+    let token = token_read(connection, &cluster.rows, terms.id).await?.ok_or_else(unknown)?;
     check_token_row(terms, presented, &token_terms(&token))?;
-    let row = match join_request_upsert(connection, new).await? {
+    let row = match join_request_upsert(connection, &cluster.rows, new).await? {
         JoinOutcome::Created(row) => row,
         JoinOutcome::Again(row) => return again(control, connection, cluster, before, row).await,
         JoinOutcome::Refused(token) => {
@@ -98,7 +98,7 @@ async fn write(
     // Rolling back gives the use back.
     let known = control.revocations(connection, cluster, before).await?;
     require_key(&known.chain, &new.node_public_key)?;
-    if node_by_key(connection, cluster.id, &new.node_public_key).await?.is_some() {
+    if node_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_some() {
         return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
     }
     let actor = format!("token:{}", terms.id);
@@ -108,13 +108,13 @@ async fn write(
     let pen = control.pen.of_device(call.device(None));
     audit_insert(connection, &pen, &entry).await?;
     // The key of a node that went is an operator's to decide, whatever the token says.
-    let was_here = !nodes_gone_by_key(connection, cluster.id, &new.node_public_key).await?.is_empty();
+    let was_here = !nodes_gone_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_empty();
     if terms.approval == ApprovalMode::Manual || was_here {
         return Ok((row, false));
     }
     let approval = Approval { actor, reason: "by the token".to_owned(), call: call.id, pen, keep_id: false };
     approve_request(control, connection, cluster, known, &row, &approval).await?;
-    let row = join_request_read(connection, row.request.request).await?.unwrap_or(row);
+    let row = join_request_read(connection, &cluster.rows, row.request.request).await?.unwrap_or(row);
     debug_assert_eq!(row.state, JoinState::Approved);
     Ok((row, true))
 }

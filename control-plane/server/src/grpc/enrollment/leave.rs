@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rap_authority::{ProofChannel, check_leave_proof};
 use rap_contract::{PublicKey, RevocationKind};
-use rap_store::{PgConnection, cluster_lock, node_read};
+use rap_store::{PgConnection, cluster_hold, node_read};
 use rap_types::{ClusterId, NodeId};
 use rap_wire::v1;
 
@@ -58,9 +58,9 @@ async fn write(
     key: &PublicKey,
     departure: &Departure,
 ) -> Result<Recorded, Failure> {
-    cluster_lock(connection, cluster.id).await?;
+    cluster_hold(connection, &cluster.rows).await?;
     let known = control.revocations(connection, cluster, before).await?;
-    let row = node_read(connection, node).await?.ok_or_else(refused)?;
+    let row = node_read(connection, &cluster.rows, node).await?.ok_or_else(refused)?;
     if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
         return Err(refused());
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rap_authority::{ProofChannel, check_poll_proof};
 use rap_store::{JoinRequestRow, StoreError, join_request_read, node_read, token_read};
-use rap_types::{JoinRequestId, JoinState};
+use rap_types::{ClusterId, JoinRequestId, JoinState};
 use rap_wire::v1;
 
 use super::{approve, node_key, refused};
@@ -32,8 +32,10 @@ pub(super) async fn poll(
     )
     .map_err(|_| refused())?;
     let id = JoinRequestId::from_slice(&request.request_id).map_err(|_| refused())?;
+    let cluster = ClusterId::from_slice(&request.cluster_id).map_err(|_| refused())?;
+    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
     let mut transaction = control.store.system().begin().await?;
-    let row = join_request_read(&mut transaction, id).await?.ok_or_else(refused)?;
+    let row = join_request_read(&mut transaction, &cluster.rows, id).await?.ok_or_else(refused)?;
     if !is_of(&row, &request) {
         return Err(refused());
     }
@@ -42,10 +44,11 @@ pub(super) async fn poll(
         JoinState::Denied => Ok(answer(JoinState::Denied, row.reason.unwrap_or_default(), Vec::new())),
         JoinState::Approved => {
             let node = row.node.ok_or(StoreError::Absent)?;
-            let node = node_read(&mut transaction, node).await?.ok_or(StoreError::Absent)?;
-            let token = token_read(&mut transaction, row.request.token).await?.ok_or(StoreError::Absent)?;
+            let node = node_read(&mut transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
+            let token = token_read(&mut transaction, &cluster.rows, row.request.token)
+                .await?
+                .ok_or(StoreError::Absent)?;
             drop(transaction);
-            let cluster = control.cluster(row.request.cluster).await?.ok_or_else(refused)?;
             if let Some(kind) = cluster.revocations.known().chain.gone(node.node.node) {
                 let text = format!("the node is gone: {}", kind.as_str());
                 return Ok(answer(JoinState::Denied, text, Vec::new()));

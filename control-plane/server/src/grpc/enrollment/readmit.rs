@@ -18,7 +18,7 @@ pub(super) async fn candidate(
     chain: &RevocationChain,
     node_public_key: &[u8; 32],
 ) -> Result<Option<NodeRow>, Failure> {
-    let gone = nodes_gone_by_key(connection, cluster.id, node_public_key).await?;
+    let gone = nodes_gone_by_key(connection, &cluster.rows, node_public_key).await?;
     let may = |row: &NodeRow| chain.gone(row.node.node).is_some_and(|kind| kind != RevocationKind::Banned);
     Ok(gone.into_iter().find(may))
 }
@@ -35,7 +35,7 @@ pub(super) async fn write(
 ) -> Result<(Result<(), StoreError>, Known), Failure> {
     let kind = RevocationKind::Readmitted(KeyId::of(&new.node_public_key));
     let known = write_record(control, connection, cluster, known, gone, kind, &approval.reason).await?;
-    match node_readmit(connection, new).await {
+    match node_readmit(connection, &cluster.rows, new).await {
         Ok(Some(generation)) if generation == gone.key_generation + 1 => Ok((Ok(()), known)),
         Ok(_) => Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile")),
         Err(error) => Ok((Err(error), known)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rap_authority::{KeyRotation, ProofChannel, check_rotation_proof, check_wireguard_key};
 use rap_contract::{PublicKey, RevocationKind};
 use rap_store::{
-    NodeRow, PgConnection, StoreError, audit_insert, cluster_lock, config_seq_allocate,
+    NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
     node_identity_key_set, node_read, node_wireguard_key_set, outbox_append,
 };
 use rap_types::{ClusterId, Digest, KeyId, NodeId, Reason};
@@ -60,9 +60,9 @@ async fn write(
     before: &Known,
     rotation: &KeyRotation,
 ) -> Result<u64, Failure> {
-    cluster_lock(connection, cluster.id).await?;
+    cluster_hold(connection, &cluster.rows).await?;
     let known = control.revocations(connection, cluster, before).await?;
-    let row = node_read(connection, rotation.node).await?.ok_or_else(refused)?;
+    let row = node_read(connection, &cluster.rows, rotation.node).await?.ok_or_else(refused)?;
     let present = row.node.node_public_key;
     let owns = |key: PublicKey| present == *key.as_bytes();
     // The answer to an earlier call may have been lost: then the new key is the present one.
@@ -81,7 +81,7 @@ async fn write(
         None => row.key_generation,
     };
     if let Some(key) = wireguard {
-        match node_wireguard_key_set(connection, rotation.node, &key).await {
+        match node_wireguard_key_set(connection, &cluster.rows, rotation.node, &key).await {
             Err(error) if error.is_exists("nodes_wireguard_key") => {
                 return Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this WireGuard key"));
             }
@@ -119,7 +119,7 @@ async fn write_identity(
     require_key(&known.chain, key.as_bytes())?;
     let kind = RevocationKind::KeyRotated(KeyId::of(key.as_bytes()));
     write_record(control, connection, cluster, known, row, kind, "the node rotated its key").await?;
-    match node_identity_key_set(connection, row.node.node, key.as_bytes()).await {
+    match node_identity_key_set(connection, &cluster.rows, row.node.node, key.as_bytes()).await {
         Err(error) if error.is_exists("nodes_public_key") => {
             Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this key"))
         }

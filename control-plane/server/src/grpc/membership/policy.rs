@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_store::{
-    PgConnection, audit_insert, cluster_lock, config_seq_allocate, outbox_append, policies_list,
+    PgConnection, PolicyRow, audit_insert, cluster_hold, config_seq_allocate, outbox_append, policies_list,
     policy_upsert,
 };
-use rap_types::{ClusterId, Reason};
+use rap_types::Reason;
 use rap_wire::v1;
 use serde::{Deserialize, Serialize};
 
@@ -69,19 +69,20 @@ impl MembershipPolicy {
 ///
 /// # Errors
 /// `row.tampered` if it does not read.
-pub fn policy_of(policies: &[(String, serde_json::Value)]) -> Result<MembershipPolicy, Failure> {
-    let Some((_, body)) = policies.iter().find(|(kind, _)| kind == KIND) else {
+pub fn policy_of(policies: &[PolicyRow]) -> Result<MembershipPolicy, Failure> {
+    let Some(policy) = policies.iter().find(|policy| policy.kind == KIND) else {
         return Ok(MembershipPolicy::default());
     };
-    serde_json::from_value(body.clone()).map_err(|_| Failure::new(Reason::RowTampered, "membership policy"))
+    serde_json::from_value(policy.body.clone())
+        .map_err(|_| Failure::new(Reason::RowTampered, "membership policy"))
 }
 
 /// The stored membership policy of a cluster, or the default.
 pub async fn read_policy(
     connection: &mut PgConnection,
-    cluster: ClusterId,
+    cluster: &Cluster,
 ) -> Result<MembershipPolicy, Failure> {
-    policy_of(&policies_list(connection, cluster).await?)
+    policy_of(&policies_list(connection, &cluster.rows).await?)
 }
 
 pub(super) async fn show(
@@ -91,7 +92,7 @@ pub(super) async fn show(
 ) -> Result<v1::MembershipPolicy, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin().await?;
-    Ok(read_policy(&mut transaction, cluster.id).await?.to_wire())
+    Ok(read_policy(&mut transaction, &cluster).await?.to_wire())
 }
 
 pub(super) async fn set(
@@ -115,8 +116,8 @@ async fn write(
     cluster: &Cluster,
     request: &v1::MembershipPolicySetRequest,
 ) -> Result<MembershipPolicy, Failure> {
-    cluster_lock(connection, cluster.id).await?;
-    let present = read_policy(connection, cluster.id).await?;
+    cluster_hold(connection, &cluster.rows).await?;
+    let present = read_policy(connection, cluster).await?;
     let policy = MembershipPolicy {
         ephemeral_after_ms: request.ephemeral_after_ms.unwrap_or(present.ephemeral_after_ms),
         wireguard_key_max_age_ms: request
@@ -128,7 +129,7 @@ async fn write(
     policy.check()?;
     let body = serde_json::to_value(policy)
         .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
-    policy_upsert(connection, cluster.id, KIND, &body).await?;
+    policy_upsert(connection, &cluster.rows, KIND, &body).await?;
     let seq = config_seq_allocate(connection, cluster.id).await?;
     outbox_append(connection, cluster.id, seq, &["policy".to_owned()], false).await?;
     let object = format!("cluster/{}", cluster.id);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rap_authority::critical;
 use rap_contract::{Revocation, RevocationKind};
 use rap_store::{
-    AuditPen, NodeRow, PgConnection, StoreError, audit_insert, cluster_lock, config_seq_allocate,
+    AuditPen, NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
     node_by_name, node_read, node_status_set, outbox_append, revocation_insert,
 };
 use rap_types::{Digest, IdentityStatus, KeyId, NodeId, Reason, RequestId};
@@ -70,7 +70,7 @@ pub(super) async fn revoke(
     control.revoked(&cluster).await?;
     control.sessions.end(cluster.id, node);
     let mut transaction = control.store.system().begin().await?;
-    let row = node_read(&mut transaction, node).await?.ok_or(StoreError::Absent)?;
+    let row = node_read(&mut transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
     Ok(v1::NodeRevokeAnswer {
         node: Some(node_view(control, &cluster, &row)),
         revocation_sequence: recorded.known.chain.sequence(),
@@ -87,26 +87,23 @@ async fn write(
     name: &str,
     departure: &Departure,
 ) -> Result<(NodeId, Recorded), Failure> {
-    cluster_lock(connection, cluster.id).await?;
+    cluster_hold(connection, &cluster.rows).await?;
     let known = control.revocations(connection, cluster, before).await?;
     let row = find(connection, cluster, name).await?;
     let recorded = write_departure(control, connection, cluster, known, &row, departure).await?;
     Ok((row.node.node, recorded))
 }
 
-/// The present node with this name, or any with this id, in `cluster`; a precise refusal if the id is
-/// another cluster's.
+/// The present node with this name, or any with this id, in `cluster`.
 async fn find(connection: &mut PgConnection, cluster: &Cluster, text: &str) -> Result<NodeRow, Failure> {
-    let Ok(id) = text.parse::<NodeId>() else {
-        let row = node_by_name(connection, cluster.id, text).await?;
-        return row.ok_or_else(|| {
-            Failure::new(Reason::NodeUnknown, "no present node has this name; gone ones go by id")
-        });
-    };
-    match node_read(connection, id).await? {
-        Some(row) if row.node.cluster == cluster.id => Ok(row),
-        Some(_) => Err(Failure::new(Reason::NodeUnknown, "the node belongs to another cluster")),
-        None => Err(Failure::new(Reason::NodeUnknown, "no node has this id")),
+    let unknown = |text: &str| Failure::new(Reason::NodeUnknown, text);
+    match text.parse::<NodeId>() {
+        Ok(id) => node_read(connection, &cluster.rows, id)
+            .await?
+            .ok_or_else(|| unknown("no node of this cluster has this id")),
+        Err(_) => node_by_name(connection, &cluster.rows, text)
+            .await?
+            .ok_or_else(|| unknown("no present node has this name; gone ones go by id")),
     }
 }
 
@@ -135,7 +132,9 @@ pub async fn write_departure(
         RevocationKind::Left => IdentityStatus::Left,
         _ => IdentityStatus::Revoked,
     };
-    if row.identity_status != to && !node_status_set(connection, node, row.identity_status, to).await? {
+    if row.identity_status != to
+        && !node_status_set(connection, &cluster.rows, node, row.identity_status, to).await?
+    {
         return Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile"));
     }
     let version = config_seq_allocate(connection, cluster.id).await?;

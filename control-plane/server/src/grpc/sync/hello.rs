@@ -48,7 +48,7 @@ pub async fn compare(control: &Control, member: &Member, head: &[u8]) -> Result<
         return Ok(());
     };
     let mut transaction = control.store.system().begin().await?;
-    let Some(row) = cluster_read(&mut transaction, cluster.id).await? else { return Ok(()) };
+    let Some(row) = cluster_read(&mut transaction, &cluster.rows).await? else { return Ok(()) };
     drop(transaction);
     let stored = (Incarnation(row.cluster.incarnation), Version(row.config_seq));
     if facts.order.durable() > stored {

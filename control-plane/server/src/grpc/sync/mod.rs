@@ -66,8 +66,8 @@ async fn admit(control: &Control, call: &Call) -> Result<Member, Failure> {
     let known = cluster.revocations.known();
     let mut transaction = control.store.system().begin_snapshot().await?;
     let revocations = control.revocations(&mut transaction, &cluster, &known).await?.chain;
-    let row = node_read(&mut transaction, leaf.identity.node).await?.ok_or_else(unknown)?;
-    let seen_at = cluster_read(&mut transaction, cluster.id).await?.ok_or_else(unknown)?.config_seq;
+    let row = node_read(&mut transaction, &cluster.rows, leaf.identity.node).await?.ok_or_else(unknown)?;
+    let seen_at = cluster_read(&mut transaction, &cluster.rows).await?.ok_or_else(unknown)?.config_seq;
     if row.node.cluster != cluster.id {
         return Err(unknown());
     }

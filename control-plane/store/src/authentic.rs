@@ -1,0 +1,194 @@
+//! Rows that carry a MAC: read verified, written sealed.
+//!
+//! Owns the one path from a stored row to a typed one and back. A row type has no other decoder, so a
+//! statement cannot return it unverified; only a [`Held`] row (locked and verified) can be written,
+//! and its MAC is made from what was verified and what the caller changed, never from what the
+//! database returned. Refuses to own keys: callers pass the ring.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use rap_authority::{Columns, RowKeys};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row};
+use uuid::Uuid;
+
+use crate::StoreError;
+use crate::columns::{counter, unsigned};
+
+/// A row type with a MAC in its table.
+pub trait Authentic: Sized {
+    /// Table.
+    const TABLE: &'static str;
+    /// Columns of the primary key: UUIDs, numbers or text.
+    const KEY: &'static [&'static str];
+
+    /// Reads the typed row.
+    fn decode(row: &PgRow) -> sqlx::Result<Self>;
+    /// The primary key, its columns joined by `/`.
+    fn key(&self) -> String;
+    /// Every covered column that is not in the primary key, in a fixed order.
+    fn columns(&self) -> Columns;
+
+    /// The MAC of this row at `row_version`.
+    fn mac(&self, keys: &RowKeys, row_version: u64) -> Vec<u8> {
+        keys.seal(Self::TABLE, &self.key(), row_version, &self.columns()).to_vec()
+    }
+}
+
+/// A row as the database returned it: nothing can be read from it before it is verified.
+pub(crate) struct Stored<R> {
+    row: Result<R, String>,
+    row_version: u64,
+    row_mac: Option<Vec<u8>>,
+}
+
+impl<R: Authentic> FromRow<'_, PgRow> for Stored<R> {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            // A row that no longer decodes was not written by us.
+            row: R::decode(row).map_err(|_| stored_key(row, R::KEY)),
+            row_version: unsigned(row, "row_version").unwrap_or_default(),
+            row_mac: row.try_get("row_mac").unwrap_or_default(),
+        })
+    }
+}
+
+impl<R: Authentic> Stored<R> {
+    /// The row, if its MAC holds under a live key.
+    pub(crate) fn verified(self, keys: &RowKeys) -> Result<R, StoreError> {
+        self.opened(keys).map(|(row, ..)| row)
+    }
+
+    /// The row and its version, for a change in the same transaction; the statement that read it
+    /// locked it.
+    pub(crate) fn held(self, keys: &RowKeys) -> Result<Held<R>, StoreError> {
+        self.opened(keys).map(|(row, row_version, _)| Held { row, row_version })
+    }
+
+    /// Row, version, and which key of the ring its MAC holds under.
+    fn opened(self, keys: &RowKeys) -> Result<(R, u64, usize), StoreError> {
+        let row = self.row.map_err(|key| StoreError::Tampered { table: R::TABLE, key })?;
+        let stored = self.row_mac.unwrap_or_default();
+        match keys.check(R::TABLE, &row.key(), self.row_version, &row.columns(), &stored) {
+            Some(under) => Ok((row, self.row_version, under)),
+            None => Err(StoreError::Tampered { table: R::TABLE, key: row.key() }),
+        }
+    }
+}
+
+/// Verifies a row that may be absent.
+pub(crate) fn verified<R: Authentic>(
+    row: Option<Stored<R>>,
+    keys: &RowKeys,
+) -> Result<Option<R>, StoreError> {
+    row.map(|row| row.verified(keys)).transpose()
+}
+
+/// Verifies every row; the first that does not hold is the answer.
+pub(crate) fn all_verified<R: Authentic>(rows: Vec<Stored<R>>, keys: &RowKeys) -> Result<Vec<R>, StoreError> {
+    rows.into_iter().map(|row| row.verified(keys)).collect()
+}
+
+/// Verifies a locked row that may be absent.
+pub(crate) fn held<R: Authentic>(
+    row: Option<Stored<R>>,
+    keys: &RowKeys,
+) -> Result<Option<Held<R>>, StoreError> {
+    row.map(|row| row.held(keys)).transpose()
+}
+
+/// A verified row, locked until its transaction ends. Change it, then write it.
+pub struct Held<R> {
+    row: R,
+    row_version: u64,
+}
+
+impl<R: Authentic> Held<R> {
+    /// The version that is stored, for the guard of the statement that writes.
+    pub(crate) fn stored_version(&self) -> Result<i64, StoreError> {
+        counter("row_version", self.row_version)
+    }
+
+    /// The MAC of the row as it is to be written, one version up.
+    pub(crate) fn next_mac(&self, keys: &RowKeys) -> Vec<u8> {
+        self.row.mac(keys, self.row_version + 1)
+    }
+}
+
+impl<R> Held<R> {
+    /// The row, for reading.
+    pub fn into_inner(self) -> R {
+        self.row
+    }
+}
+
+impl<R> Deref for Held<R> {
+    type Target = R;
+    fn deref(&self) -> &R {
+        &self.row
+    }
+}
+
+impl<R> DerefMut for Held<R> {
+    fn deref_mut(&mut self) -> &mut R {
+        &mut self.row
+    }
+}
+
+impl<R: fmt::Debug> fmt::Debug for Held<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.row.fmt(f)
+    }
+}
+
+/// What a guarded write did: exactly one row, or somebody else was first.
+pub(crate) fn written(rows_affected: u64) -> Result<(), StoreError> {
+    match rows_affected {
+        1 => Ok(()),
+        _ => Err(StoreError::Contended("row_version".to_owned())),
+    }
+}
+
+/// The primary key of a row that does not decode, as text.
+fn stored_key(row: &PgRow, columns: &[&str]) -> String {
+    let part = |column: &&str| {
+        let id = row.try_get::<Uuid, _>(*column).map(|id| id.to_string());
+        let number = || row.try_get::<i64, _>(*column).map(|number| number.to_string());
+        id.or_else(|_| number()).or_else(|_| row.try_get::<String, _>(*column)).unwrap_or_default()
+    };
+    columns.iter().map(part).collect::<Vec<_>>().join("/")
+}
+
+/// JSON in one form: keys sorted, no blanks.
+pub(crate) fn canonical_json(value: &serde_json::Value) -> Vec<u8> {
+    let mut text = Vec::new();
+    write_json(&mut text, value);
+    text
+}
+
+fn write_json(to: &mut Vec<u8>, value: &serde_json::Value) {
+    match value {
+        serde_json::Value::Object(members) => {
+            let mut sorted: Vec<_> = members.iter().collect();
+            sorted.sort_unstable_by_key(|(key, _)| *key);
+            to.push(b'{');
+            for (key, member) in sorted {
+                write_json(to, &serde_json::Value::String(key.clone()));
+                to.push(b':');
+                write_json(to, member);
+                to.push(b',');
+            }
+            to.push(b'}');
+        }
+        serde_json::Value::Array(items) => {
+            to.push(b'[');
+            for item in items {
+                write_json(to, item);
+                to.push(b',');
+            }
+            to.push(b']');
+        }
+        scalar => to.extend_from_slice(scalar.to_string().as_bytes()),
+    }
+}
