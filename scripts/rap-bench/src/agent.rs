@@ -1,6 +1,6 @@
 //! One host: the shipped agent with a directory, a socket and ports of its own, and the data plane it starts.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub struct Host {
     /// Its node's name.
     pub name: String,
     folder: PathBuf,
+    link: SocketAddr,
     program: PathBuf,
     options: Vec<String>,
     agent: Option<Program>,
@@ -36,7 +37,8 @@ impl Host {
         let folder = folder.join(name);
         std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         let path = |below: &str| folder.join(below).display().to_string();
-        let (link, wireguard) = (free_address()?.to_string(), free_udp_port()?);
+        let (address, wireguard) = (free_address()?, free_udp_port()?);
+        let link = address.to_string();
         let options = [
             ("--data-dir", path("state")),
             ("--socket", path("agent.sock")),
@@ -50,9 +52,9 @@ impl Host {
         ];
         let mut options: Vec<String> =
             options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]).collect();
-        options.extend(["--dev".to_owned(), "--no-tun".to_owned()]);
+        options.extend(["--dev", "--no-tun", "--metrics", "off"].map(str::to_owned));
         let program = programs.join("rap-node-agent");
-        Ok(Self { name: name.to_owned(), folder, program, options, agent: None })
+        Ok(Self { name: name.to_owned(), folder, link: address, program, options, agent: None })
     }
 
     /// Starts the agent and returns when its socket answers.
@@ -112,6 +114,36 @@ impl Host {
         bail!("{}: no overlay ping to {peer} was answered within {PING_DEADLINE:?}", self.name)
     }
 
+    /// Where it takes links.
+    pub const fn link(&self) -> SocketAddr {
+        self.link
+    }
+
+    /// Its agent's data directory.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Ends the agent at once, as a power cut would; its data plane goes on.
+    pub fn kill(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.kill();
+        }
+    }
+
+    /// Waits until the agent answers with its membership.
+    pub async fn answers(&mut self) -> Result<Value> {
+        let is_there = |status: Option<&Value>| status.is_some_and(|status| status["node_id"].is_string());
+        self.until(START_DEADLINE, "the membership answers", is_there).await?;
+        self.status().await
+    }
+
+    /// Its snapshot as an export file.
+    pub async fn export(&self) -> Result<Vec<u8>> {
+        let request = v1::LocalMembership::default();
+        Ok(self.client().await?.snapshot_export(request).await.map_err(Refusal::from)?.into_inner().document)
+    }
+
     /// Ends agent and data plane; the state stays.
     pub async fn stop(&mut self) -> Result<()> {
         if let Some(mut agent) = self.agent.take() {
@@ -142,7 +174,7 @@ impl Host {
     }
 
     /// The agent's status; an agent without a membership answers with nothing.
-    async fn status(&self) -> Result<Value> {
+    pub async fn status(&self) -> Result<Value> {
         let request = v1::LocalStatusRequest::default();
         match self.client().await?.status(request).await {
             Ok(answer) => Ok(serde_json::from_str(&answer.into_inner().json)?),

@@ -45,6 +45,8 @@ pub struct Cli {
 enum Scenario {
     /// Join, distribution, cold start, memory, and the cores' own costs.
     Spine,
+    /// Revocation until the link is closed, kill -9 and floors, flipped bits, the race for one use.
+    Trust,
 }
 
 /// How a scenario is to be run.
@@ -90,6 +92,7 @@ impl Cli {
         machine::keep_to_core(machine::MEASURING_CORE);
         let report = match self.scenario {
             Scenario::Spine => crate::spine::run(&settings)?,
+            Scenario::Trust => crate::trust::run(&settings)?,
         };
         print!("{report}");
         let file = report.write(&self.out)?;

@@ -15,7 +15,9 @@ mod process;
 mod report;
 mod spine;
 mod swarm;
+mod trust;
 
 pub use cli::Cli;
 pub use report::{Report, Row};
 pub use spine::run as spine;
+pub use trust::run as trust;

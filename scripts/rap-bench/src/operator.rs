@@ -9,6 +9,7 @@ use rap_runtime::{Clock, Refusal, tls};
 use rap_types::ClusterId;
 use rap_wire::v1;
 use rap_wire::v1::admin_client::AdminClient;
+use rap_wire::v1::membership_client::MembershipClient;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 
@@ -18,6 +19,7 @@ use crate::dial::dial;
 /// A logged-in operator.
 pub struct Operator {
     admin: AdminClient<Channel>,
+    membership: MembershipClient<Channel>,
     bearer: MetadataValue<tonic::metadata::Ascii>,
 }
 
@@ -28,6 +30,7 @@ impl Operator {
         let signer = key.unprotected().map_err(refused)?.context("the owner key has a passphrase")?;
         let config = tls::operator_client(tls::Pins::one(control.pin()?), Arc::new(Clock::new()))?;
         let line = dial(control.address(), OPERATOR, config, tls::ALPN_OPERATOR).await?;
+        let membership = MembershipClient::new(line.channel.clone());
         let mut admin = AdminClient::new(line.channel);
         let challenge = admin.login_challenge(v1::LoginChallengeRequest {}).await.map_err(Refusal::from)?;
         let challenge = challenge.into_inner();
@@ -42,7 +45,7 @@ impl Operator {
         let answer = admin.login(login).await.map_err(Refusal::from)?.into_inner();
         let mut bearer: MetadataValue<_> = format!("Bearer {}", answer.session).parse()?;
         bearer.set_sensitive(true);
-        Ok(Self { admin, bearer })
+        Ok(Self { admin, membership, bearer })
     }
 
     /// Makes a cluster.
@@ -55,12 +58,17 @@ impl Operator {
 
     /// Makes a token that approves by itself, and returns its text.
     pub async fn token(&mut self, cluster: &str, uses: u32) -> Result<String> {
+        self.token_with(cluster, uses, true).await
+    }
+
+    /// Makes a token and returns its text.
+    pub async fn token_with(&mut self, cluster: &str, uses: u32, auto_approve: bool) -> Result<String> {
         let request = v1::TokenCreateRequest {
             cluster: cluster.to_owned(),
             roles: vec!["core".to_owned()],
             uses,
             ttl_ms: 3_600_000,
-            auto_approve: true,
+            auto_approve,
             ..Default::default()
         };
         let request = self.request(request);
@@ -89,6 +97,18 @@ impl Operator {
             ..Default::default()
         })
         .await
+    }
+
+    /// Revokes a node for good.
+    pub async fn revoke(&mut self, cluster: &str, node: &str) -> Result<()> {
+        let request = self.request(v1::NodeRevokeRequest {
+            cluster: cluster.to_owned(),
+            node: node.to_owned(),
+            reason: "bench".to_owned(),
+            ..Default::default()
+        });
+        self.membership.node_revoke(request).await.map_err(Refusal::from)?;
+        Ok(())
     }
 
     async fn update(&mut self, request: v1::NodeUpdateRequest) -> Result<()> {

@@ -111,6 +111,11 @@ impl Row {
         Self::of(id, unit, percentile(runs, rank), runs)
     }
 
+    /// A row with this value; smaller is better.
+    pub fn with(id: &'static str, unit: &'static str, value: f64, runs: &[f64]) -> Self {
+        Self::of(id, unit, Some(value), runs)
+    }
+
     /// A row that could not be measured, and why.
     pub fn unmeasured(id: &'static str, unit: &'static str, why: impl fmt::Display) -> Self {
         Self::of(id, unit, None, &[]).note(format!("not measured: {why}"))
@@ -135,6 +140,15 @@ impl Row {
     pub fn bar(mut self, bar: f64) -> Self {
         self.bar = Some(bar);
         self.met = self.value.map(|value| value <= bar);
+        self
+    }
+
+    /// Its bar, from below: larger is better.
+    #[must_use]
+    pub fn at_least(mut self, bar: f64) -> Self {
+        self.bar = Some(bar);
+        self.better = "higher";
+        self.met = self.value.map(|value| value >= bar);
         self
     }
 

@@ -38,11 +38,11 @@ pub struct Enrolled {
 }
 
 /// An enrollment connection and its challenge.
-struct Challenged {
-    client: EnrollmentClient<Channel>,
-    exporter: [u8; 32],
-    nonce: Vec<u8>,
-    server_time: Wall,
+pub(super) struct Challenged {
+    pub(super) client: EnrollmentClient<Channel>,
+    pub(super) exporter: [u8; 32],
+    pub(super) nonce: Vec<u8>,
+    pub(super) server_time: Wall,
 }
 
 /// Joins with the target's token and obtains a leaf.
@@ -71,7 +71,12 @@ pub async fn enroll(target: &Target, source: IpAddr, name: &str) -> Result<Enrol
     Ok(Enrolled { pinned, wireguard_key, leaf, source })
 }
 
-fn applicant(target: &Target, name: &str, identity: Signer, wireguard: [u8; 32]) -> Result<Applicant> {
+pub(super) fn applicant(
+    target: &Target,
+    name: &str,
+    identity: Signer,
+    wireguard: [u8; 32],
+) -> Result<Applicant> {
     let now = Clock::new().now();
     let text = JoinTokenText::parse(&target.token).map_err(refused)?;
     let pin = AuthorityPin::default();
@@ -134,7 +139,7 @@ async fn join(applicant: &mut Applicant, target: &Target, source: IpAddr) -> Res
     }
 }
 
-async fn challenge(target: &Target, source: IpAddr) -> Result<Challenged> {
+pub(super) async fn challenge(target: &Target, source: IpAddr) -> Result<Challenged> {
     let config = tls::operator_client(Pins::one(target.pin), Arc::new(Clock::new()))?;
     let line = dial(target.server, source, config, tls::ALPN_OPERATOR).await?;
     let mut client = EnrollmentClient::new(line.channel);

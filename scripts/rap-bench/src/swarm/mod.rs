@@ -4,6 +4,7 @@
 mod board;
 mod enroll;
 mod member;
+mod racer;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::sync::Semaphore;
 pub use board::{Board, Seen};
 use enroll::{Enrolled, enroll};
 use member::attend;
+pub use racer::Racer;
 
 /// Where and with what the nodes join.
 #[derive(Debug, Clone)]

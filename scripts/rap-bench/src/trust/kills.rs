@@ -1,0 +1,104 @@
+//! kill -9 of an agent while the control plane writes: how soon it is up again, and whether a floor ever fell.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::Measured;
+use crate::agent::Host;
+use crate::cli::Settings;
+use crate::measure::Stopwatch;
+use crate::operator::Operator;
+
+/// Measures every row of this part.
+pub async fn measure(
+    settings: &Settings,
+    folder: &Path,
+    operator: &mut Operator,
+    measured: &mut Measured,
+) -> Result<()> {
+    let rounds = if settings.quick { 12 } else { 200 };
+    let token = super::token(operator, folder, CLUSTER, 1, true).await?;
+    let mut host = Host::new(&settings.programs, folder, "victim")?;
+    host.start().await?;
+    host.join(&token).await?;
+    let (mut up, mut regressions, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    let mut floor = (0, 0);
+    for round in 0..rounds {
+        // Writes until the fault, at a moment that moves from round to round.
+        let moment = Duration::from_micros(round * 7919 % 400_000);
+        let seen = {
+            let load = load(operator, round);
+            let watch = async {
+                tokio::time::sleep(moment).await;
+                host.status().await.ok().map(|status| order(&status))
+            };
+            tokio::select! {
+                ended = load => ended?,
+                seen = watch => seen,
+            }
+        };
+        host.kill();
+        floor = floor.max(seen.unwrap_or_default());
+        let stored = stored_floor(&host.state().join("default"))?;
+        regressions.push(f64::from(u8::from(stored < floor)));
+        floor = floor.max(stored);
+        let watch = Stopwatch::start();
+        host.launch()?;
+        if round % 4 == 3 {
+            // Killed again in the middle of its start.
+            tokio::time::sleep(Duration::from_micros(round * 1009 % 60_000)).await;
+            host.kill();
+            let stored = stored_floor(&host.state().join("default"))?;
+            regressions.push(f64::from(u8::from(stored < floor)));
+            host.launch()?;
+        }
+        let status = host.answers().await?;
+        up.push(watch.elapsed_ms());
+        ensure!(status["node_id"].is_string(), "the membership is gone: {status}");
+        let active = &status["active"];
+        lost.push(f64::from(u8::from(active.is_null() || status["cache"]["quarantined"] != 0)));
+    }
+    host.stop().await?;
+    ensure!(floor.1 > rounds, "there was no write load: {rounds} kills, and version {} at the end", floor.1);
+    let note = format!(
+        "{rounds} kills of rap-node-agent while node tags change as fast as the control plane answers, every fourth \
+         followed by a kill during the start; from the start of the process until its socket answers with the membership"
+    );
+    let floors = format!(
+        "{} looks at the floors on disk after a kill, against the highest version and floor seen before it; version {} at the end",
+        regressions.len(),
+        floor.1
+    );
+    measured.insert("up", (up, note.clone()));
+    measured.insert("regressions", (regressions, floors));
+    measured.insert("caches_lost", (lost, format!("{note}; 1 where it started without a stored snapshot")));
+    Ok(())
+}
+
+/// Changes the node as fast as it is answered; ends only with an error.
+async fn load(operator: &mut Operator, round: u64) -> Result<Option<(u64, u64)>> {
+    for turn in 0_u64.. {
+        operator.set_tags(CLUSTER, "victim", vec![format!("r{round}-{}", turn % 1000)]).await?;
+    }
+    Ok(None)
+}
+
+fn order(status: &Value) -> (u64, u64) {
+    let active = &status["active"];
+    (active["incarnation"].as_u64().unwrap_or(0), active["sequence"].as_u64().unwrap_or(0))
+}
+
+/// (incarnation, version) of the intact copy of the floors with the highest generation.
+fn stored_floor(membership: &Path) -> Result<(u64, u64)> {
+    let name = rap_state::MembershipName::new("default")?;
+    let data = membership.parent().context("a data directory")?;
+    let dir = rap_state::MembershipDir::open(data, &name)?;
+    let (floors, _) = rap_state::FloorStore::open(&dir)?;
+    let floors = floors.current();
+    Ok((floors.incarnation.0, floors.version.0))
+}
+
+const CLUSTER: &str = "killed";
