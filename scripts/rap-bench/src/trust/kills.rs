@@ -1,9 +1,10 @@
 //! kill -9 of an agent while the control plane writes: how soon it is up again, and whether a floor ever fell.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::Measured;
@@ -27,21 +28,21 @@ pub async fn measure(
     let (mut up, mut regressions, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     let mut floor = (0, 0);
     for round in 0..rounds {
-        // Writes until the fault, at a moment that moves from round to round.
-        let moment = Duration::from_micros(round * 7919 % 400_000);
-        let seen = {
-            let load = load(operator, round);
-            let watch = async {
-                tokio::time::sleep(moment).await;
-                host.status().await.ok().map(|status| order(&status))
-            };
-            tokio::select! {
-                ended = load => ended?,
-                seen = watch => seen,
-            }
+        // Once writes reach its disk: at a moment that moves from round to round.
+        let moment = Duration::from_micros(round * 7919 % 50_000);
+        let enough = Cell::new(false);
+        let watch = async {
+            let first = advanced(&host, floor).await;
+            tokio::time::sleep(moment).await;
+            let last = host.status().await;
+            host.kill();
+            enough.set(true);
+            first.map(|first| last.map_or(first, |status| order(&status)))
         };
-        host.kill();
-        floor = floor.max(seen.unwrap_or_default());
+        let (loaded, seen) = tokio::join!(load(operator, round, &enough), watch);
+        loaded?;
+        let seen = seen?;
+        floor = floor.max(seen);
         let stored = stored_floor(&host.state().join("default"))?;
         regressions.push(f64::from(u8::from(stored < floor)));
         floor = floor.max(stored);
@@ -78,12 +79,28 @@ pub async fn measure(
     Ok(())
 }
 
-/// Changes the node as fast as it is answered; ends only with an error.
-async fn load(operator: &mut Operator, round: u64) -> Result<Option<(u64, u64)>> {
-    for turn in 0_u64.. {
+/// Changes the node as fast as it is answered, until it is enough.
+async fn load(operator: &mut Operator, round: u64, enough: &Cell<bool>) -> Result<()> {
+    let mut turn = 0_u64;
+    while !enough.get() {
         operator.set_tags(CLUSTER, "victim", vec![format!("r{round}-{}", turn % 1000)]).await?;
+        turn += 1;
     }
-    Ok(None)
+    Ok(())
+}
+
+/// Waits until the agent has activated, and so stored, something newer than `floor`.
+async fn advanced(host: &Host, floor: (u64, u64)) -> Result<(u64, u64)> {
+    let watch = Stopwatch::start();
+    while watch.elapsed() < ADVANCE {
+        if let Ok(status) = host.status().await
+            && order(&status) > floor
+        {
+            return Ok(order(&status));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    bail!("nothing newer than version {} within {ADVANCE:?}", floor.1)
 }
 
 fn order(status: &Value) -> (u64, u64) {
@@ -102,3 +119,5 @@ fn stored_floor(membership: &Path) -> Result<(u64, u64)> {
 }
 
 const CLUSTER: &str = "killed";
+const ADVANCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(5);
