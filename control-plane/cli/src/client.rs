@@ -10,6 +10,7 @@ use rap_runtime::{Clock, tls};
 use rap_types::{Digest, Reason};
 use rap_wire::v1::admin_client::AdminClient;
 use rap_wire::v1::authority_client::AuthorityClient;
+use rap_wire::v1::break_glass_client::BreakGlassClient;
 use rap_wire::v1::membership_client::MembershipClient;
 use tonic::transport::Channel;
 
@@ -21,6 +22,7 @@ pub(crate) struct Connection {
     pub(crate) admin: AdminClient<Channel>,
     pub(crate) authority: AuthorityClient<Channel>,
     pub(crate) membership: MembershipClient<Channel>,
+    pub(crate) break_glass: BreakGlassClient<Channel>,
     exporter: ExporterSlot,
     session: Option<String>,
 }
@@ -36,8 +38,9 @@ impl Connection {
         let channel = dial.open(&ControlUrl::parse(url)?, move |connection| slot.fill(connection)).await?;
         let authority = AuthorityClient::new(channel.clone());
         let membership = MembershipClient::new(channel.clone());
+        let break_glass = BreakGlassClient::new(channel.clone());
         let admin = AdminClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-        Ok(Self { admin, membership, authority, exporter, session: None })
+        Ok(Self { admin, membership, authority, break_glass, exporter, session: None })
     }
 
     /// Connects as the selected context's operator.

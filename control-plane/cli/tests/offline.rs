@@ -252,3 +252,44 @@ fn no_control_character_reaches_a_manifest_or_the_terminal() {
     let output = rapctl(directory.path(), &["--context", "a\u{1b}[31m", "status"]);
     assert!(!error(&output).contains('\u{1b}'), "{:?}", error(&output));
 }
+
+#[test]
+fn a_break_glass_grant_is_signed_offline_within_its_bounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rapctl(directory.path(), &["root", "init", "--out", "product-root", "--no-passphrase"]);
+    assert_eq!(code(&made), 0, "{}", error(&made));
+    let id = "01890000-0000-7000-8000-000000000001";
+    let sign = |terms: &[&str]| {
+        let fixed =
+            ["break-glass", "sign", "--key-file", "product-root.key", "--installation", id, "--cluster", id];
+        rapctl(directory.path(), &[&fixed, terms].concat())
+    };
+    let signed = sign(&["--reason", "lost", "--extend", "2h", "--out", "extend.grant", "-o", "json"]);
+    assert_eq!(code(&signed), 0, "{}", error(&signed));
+    let document: Value = serde_json::from_slice(&signed.stdout).unwrap();
+    assert_eq!(
+        (&document["schema"], &document["signer"]),
+        (&"rap.break_glass.v1".into(), &"product-root".into())
+    );
+    let text = std::fs::read_to_string(directory.path().join("extend.grant")).unwrap();
+    assert!(text.starts_with("rapb1."), "{text}");
+    let peer = serde_json::json!({
+        "node_id": id, "name": "rescue", "overlay_ipv4": "100.96.0.9", "overlay_ipv6": "fd00::9",
+        "wireguard_public_key": "08".repeat(32), "node_key_sha256": "09".repeat(32), "key_generation": 1,
+        "link_endpoints": ["192.0.2.9:7443"],
+    });
+    std::fs::write(directory.path().join("peer.json"), peer.to_string()).unwrap();
+    assert_eq!(code(&sign(&["--reason", "lost", "--peer", "peer.json", "--out", "peer.grant"])), 0);
+    for (terms, exit, why) in [
+        (vec!["--reason", "lost", "--extend", "1h", "--ttl", "25h", "--out", "x"], 2, "longer than 24 h"),
+        (vec!["--reason", "lost", "--extend", "5h", "--out", "x"], 2, "beyond its own life"),
+        (vec!["--reason", "", "--extend", "1h", "--out", "x"], 2, "no reason"),
+        (vec!["--reason", "lost", "--out", "x"], 2, "permits nothing"),
+        (vec!["--reason", "lost", "--extend", "1h", "--out", "extend.grant"], 5, "overwrites"),
+        (vec!["--reason", "lost", "--peer", "product-root.key", "--out", "x"], 2, "no peer"),
+    ] {
+        let refused = sign(&terms);
+        assert_eq!(code(&refused), exit, "{why}: {}", error(&refused));
+        assert!(!directory.path().join("x").exists(), "{why}");
+    }
+}

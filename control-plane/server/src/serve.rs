@@ -13,6 +13,7 @@ use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
 use rap_types::Reason;
 use rap_wire::v1::admin_server::AdminServer;
 use rap_wire::v1::authority_server::AuthorityServer;
+use rap_wire::v1::break_glass_server::BreakGlassServer;
 use rap_wire::v1::enrollment_server::EnrollmentServer;
 use rap_wire::v1::membership_server::MembershipServer;
 use rap_wire::v1::node_sync_server::NodeSyncServer;
@@ -32,6 +33,7 @@ use crate::datadir::DataDir;
 use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::admin::AdminService;
 use crate::grpc::authority::AuthorityService;
+use crate::grpc::break_glass::BreakGlassService;
 use crate::grpc::enrollment::EnrollmentService;
 use crate::grpc::membership::MembershipService;
 use crate::grpc::sync::SyncService;
@@ -195,6 +197,7 @@ fn services(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Routes {
         .add_service(guarded_admin(control, rates))
         .add_service(guarded_membership(control, rates))
         .add_service(guarded_authority(control, rates))
+        .add_service(guarded_break_glass(control, rates))
         .add_service(guarded_sync(control, rates));
     let unknown = Guard::new(Unknown, rules(control, rates, Offered::ToAll));
     let unknown = unknown.map_request(|request: http::Request<_>| request.map(Body::new));
@@ -245,6 +248,16 @@ fn guarded_authority(
     let service = AuthorityServer::new(AuthorityService::new(control.clone()))
         .max_decoding_message_size(ENROLLMENT_CAP)
         .max_encoding_message_size(SYNC_CAP);
+    Guard::new(service, rules(control, rates, Offered::ToOperators))
+}
+
+fn guarded_break_glass(
+    control: &Arc<Control>,
+    rates: &Arc<SourceRates>,
+) -> Guard<BreakGlassServer<BreakGlassService>> {
+    let service = BreakGlassServer::new(BreakGlassService::new(control.clone()))
+        .max_decoding_message_size(ENROLLMENT_CAP)
+        .max_encoding_message_size(ENROLLMENT_CAP);
     Guard::new(service, rules(control, rates, Offered::ToOperators))
 }
 

@@ -35,6 +35,7 @@ pub use sqlx::{PgConnection, PgTransaction};
 pub use tables::addresses::*;
 pub use tables::audit::*;
 pub use tables::authority_life::*;
+pub use tables::break_glass::*;
 pub use tables::cluster_keys::*;
 pub use tables::clusters::*;
 pub use tables::contacts::*;

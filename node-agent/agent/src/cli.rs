@@ -34,6 +34,9 @@ pub enum Command {
     Memberships(Json),
     /// Leave the cluster: the control plane is told, everything of the membership ends and is removed
     Leave(Leave),
+    /// Apply a break-glass grant, or see which hold
+    #[command(subcommand)]
+    BreakGlass(BreakGlass),
     /// Make the running agent start a membership
     Load,
     /// Make the running agent end a membership and its data plane, until it is loaded or the agent starts again
@@ -82,6 +85,21 @@ pub struct Json {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// `break-glass`.
+#[derive(Debug, Subcommand)]
+pub enum BreakGlass {
+    /// Verify a grant with the pins of the membership and apply it
+    Apply {
+        /// File with the grant
+        file: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Grants that were applied here
+    List(Json),
 }
 
 /// `snapshot`.

@@ -9,7 +9,7 @@ use rap_contract::{VerifiedSnapshot, encode_export};
 use rap_node::{Input, Node, Output, RunPing, Table};
 use rap_runtime::service::{Beat, TURN};
 use rap_runtime::{Clock, Fault};
-use rap_trust::{Activity, PersistId, Pools, Record};
+use rap_trust::{Activity, PersistId, Pools, Record, StoredGrants};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::control::{CertificateTask, Pause, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
 use crate::host::OwnClaim;
-use crate::membership::{Leaf, LeafStore, Persister};
-use crate::status::{Contact, StatusFacts, status_document};
+use crate::membership::{GrantStore, Leaf, LeafStore, Persister};
+use crate::status::{Contact, StatusFacts, grant_document, status_document};
 
 /// What others ask of a membership.
 pub enum Request {
@@ -29,6 +29,13 @@ pub enum Request {
     Export(oneshot::Sender<Result<Vec<u8>, Fault>>),
     /// Tell the control plane that this node leaves.
     Leave(oneshot::Sender<Result<(), Fault>>),
+    /// Apply a break-glass grant.
+    BreakGlass {
+        /// The grant's text form.
+        text: String,
+        /// Gets the grant as status shows it.
+        reply: oneshot::Sender<Result<serde_json::Value, Fault>>,
+    },
     /// Ping a peer by name or id.
     Ping {
         /// Name or id.
@@ -95,6 +102,8 @@ pub struct Driver {
     pub claim: OwnClaim,
     /// The disk.
     pub persister: Persister,
+    /// Break-glass grants on disk; out while they are being written.
+    pub grant_store: Option<GrantStore>,
     /// The leaf on disk; out while it is being written.
     pub leaf_store: Option<LeafStore>,
     /// Constant facts for status.
@@ -152,7 +161,7 @@ impl Driver {
                 Some(PingEnd(id, outcome)) = self.ping_ends.recv() => {
                     self.feed(Input::PingEnded(id, outcome));
                 }
-                Some(request) = self.ears.requests.recv() => self.request(request),
+                Some(request) = self.ears.requests.recv() => self.request(request).await,
                 Ok(()) = self.ears.addresses.changed() => {
                     let (link, wireguard) = self.ears.addresses.borrow_and_update().clone();
                     self.feed(Input::AddressesChanged(link, wireguard));
@@ -262,7 +271,7 @@ impl Driver {
         }
     }
 
-    fn request(&mut self, request: Request) {
+    async fn request(&mut self, request: Request) {
         // Whoever asked may have stopped waiting: unsent answers are dropped.
         match request {
             Request::Status(reply) => drop(reply.send(self.status())),
@@ -273,11 +282,12 @@ impl Driver {
                     drop(reply.send(certificates.leave_anywhere().await));
                 });
             }
+            Request::BreakGlass { text, reply } => drop(reply.send(self.break_glass(&text).await)),
             Request::Ping { peer, count, interval_ms, reply } => {
                 if let Err(reject) = self.node.permit(Activity::Probe, self.clock.now()) {
                     return drop(reply.send(Err(crate::fault::refused(reject))));
                 }
-                let Some(node) = self.node.peer(&peer) else {
+                let Some(node) = self.node.peer(&peer, self.clock.now()) else {
                     let fault = Fault::new(Reason::NodeUnknown, format!("no peer `{peer}` in the snapshot"));
                     return drop(reply.send(Err(fault)));
                 };
@@ -288,6 +298,33 @@ impl Driver {
                 });
             }
         }
+    }
+
+    /// Verify, write, then use: a grant that is not on disk does not count.
+    async fn break_glass(&mut self, text: &str) -> Result<serde_json::Value, Fault> {
+        let admission = self.node.judge_grant(text, self.clock.now()).map_err(crate::fault::refused)?;
+        let digest = admission.grant.digest();
+        self.store_grants(admission.stored.clone()).await?;
+        let (permit, signer) = (admission.grant.permit(), admission.grant.by().as_str());
+        tracing::error!(alarm = true, %digest, permit, signer, reason = admission.grant.reason(), "break-glass grant applied");
+        self.feed(Input::GrantStored(Box::new(admission)));
+        let now = self.clock.now();
+        let view = self.node.grants().find(|view| view.stored.digest == digest);
+        view.map(|view| grant_document(&view, self.node.acceptor().clock().wall(now)))
+            .ok_or_else(|| Fault::new(Reason::StateIo, "the grant is not held"))
+    }
+
+    async fn store_grants(&mut self, stored: StoredGrants) -> Result<(), Fault> {
+        let busy = || Fault::new(Reason::StateIo, "the grants are not open");
+        let mut store = self.grant_store.take().ok_or_else(busy)?;
+        let (store, written) = tokio::task::spawn_blocking(move || {
+            let written = store.store(stored);
+            (store, written)
+        })
+        .await
+        .map_err(|_| Fault::new(Reason::StateIo, "the write of the grants was cut off"))?;
+        self.grant_store = Some(store);
+        written
     }
 
     fn status(&self) -> StatusAnswer {
@@ -312,6 +349,12 @@ impl Driver {
                 Output::Publish(table) => drop(self.mouths.tables.send_replace(Some(Arc::from(table)))),
                 Output::Send(message) => self.send(*message),
                 Output::Ping(ping) => self.start_ping(ping),
+                Output::PersistGrants(stored) => {
+                    // Not written: the control plane is told again after a restart, and knows it already.
+                    if let Err(fault) = self.store_grants(*stored).await {
+                        tracing::warn!(reason = %fault.reason, error = %fault, "grants could not be stored");
+                    }
+                }
                 Output::Reconnect(after) => {
                     self.mouths.pause.send_modify(|pause| pause.after = after.min(LONGEST_PAUSE));
                     self.stream = None;

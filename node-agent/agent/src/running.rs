@@ -25,7 +25,9 @@ use crate::driver::{Driver, Ears, Mouths, Request};
 use crate::fault::{refused, state_fault};
 use crate::host::OwnClaim;
 use crate::interfaces::{own_endpoints, watch_addresses};
-use crate::membership::{LeafStore, Membership, Persister, Place, Places, read_place, stored_snapshots};
+use crate::membership::{
+    GrantStore, LeafStore, Membership, Persister, Place, Places, read_place, stored_snapshots,
+};
 use crate::status::{Contact, StatusFacts};
 
 /// A membership that runs.
@@ -57,13 +59,14 @@ pub async fn start(
     let (data, dev) = (config.data_dir.clone(), config.dev);
     // The operator's pin is of one cluster; further memberships are in others.
     let pin = if name == config.membership { config.pin.clone() } else { AuthorityPin::default() };
-    let (membership, leaf_store, place) = blocking(move || {
+    let (membership, leaf_store, grant_store, place) = blocking(move || {
         let membership = Membership::open(&data, &name, dev)?;
         pin.check_chain(&membership.chain).map_err(refused)?;
         let leaf_store = LeafStore::open(&membership.dir)?;
         let pools = Pools::of_contract(&membership.bootstrap.contract).map_err(refused)?;
         let place = place_of(&data, &membership, pools)?;
-        Ok((membership, leaf_store, place))
+        let grant_store = GrantStore::open(&membership.dir)?;
+        Ok((membership, leaf_store, grant_store, place))
     })
     .await?;
     let boot_id = boot_id().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
@@ -82,6 +85,7 @@ pub async fn start(
     let settings = NodeSettings {
         pinned: membership.pinned(),
         floors: membership.trust_floors(),
+        grants: (membership.grant_pins(), grant_store.stored()),
         wireguard_private_key: membership.wireguard_key.clone(),
         contact: ContactFacts {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -126,6 +130,7 @@ pub async fn start(
         claim,
         persister: Persister::new(membership.dir.clone(), cache, membership.floors, boot_id, carried),
         node,
+        grant_store: Some(grant_store),
         leaf_store: Some(leaf_store),
         facts,
         contact: Contact::default(),

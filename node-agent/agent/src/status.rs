@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use rap_node::Node;
 use rap_runtime::Fault;
 use rap_state::CacheStatus;
-use rap_trust::{Activity, FreshnessState, Until};
+use rap_trust::{Activity, FreshnessState, GrantView, Until};
 use rap_types::{Mono, NodeId, Now, Reason, Wall};
 use rap_wire::v1;
 use serde_json::{Map, Value, json};
@@ -175,6 +175,7 @@ pub fn status_document(
         ("peers", peers(node)),
         ("links", links(node)),
         ("routes", routes(node)),
+        ("break_glass", break_glass(node, now)),
         ("leases", json!([])),
         ("workloads", json!({ "supervision_enabled": facts.workload_supervision, "assigned": [] })),
         ("update", json!({ "slot": null, "state": "idle", "version": env!("CARGO_PKG_VERSION") })),
@@ -268,7 +269,7 @@ fn active(node: &Node) -> Value {
 }
 
 fn freshness(node: &Node, now: Now) -> Value {
-    let (Some(freshness), Some(state)) = (node.freshness(), node.freshness_state(now)) else {
+    let (Some(freshness), Some(state)) = (node.freshness(now), node.freshness_state(now)) else {
         return Value::Null;
     };
     let (wall, contract) = (node.acceptor().clock().wall(now), node.contract());
@@ -306,6 +307,34 @@ fn freshness(node: &Node, now: Now) -> Value {
         "refused": words(refused),
         "activities": activities,
     })
+}
+
+fn break_glass(node: &Node, now: Now) -> Value {
+    let wall = node.acceptor().clock().wall(now);
+    node.grants().map(|view| grant_document(&view, wall)).collect()
+}
+
+/// One break-glass grant with its clock.
+pub fn grant_document(view: &GrantView<'_>, wall: Wall) -> Value {
+    let stored = view.stored;
+    let mut document = json!({
+        "digest": stored.digest,
+        "applied_at_ms": stored.applied_at,
+        "acknowledged": stored.acknowledged,
+        "state": "void",
+    });
+    if let Some(grant) = view.grant {
+        let ends = grant.expires_at();
+        document["state"] = if ends > wall { "active" } else { "ended" }.into();
+        document["permit"] = grant.permit().into();
+        document["signer"] = grant.by().as_str().into();
+        document["reason"] = grant.reason().into();
+        document["expires_at_ms"] = json!(ends);
+        document["ends_in_ms"] = json!(ends.0 - wall.0);
+        document["extends_degraded_until_ms"] = json!(grant.extends_degraded());
+        document["peer"] = json!(grant.peer().map(|peer| &peer.name));
+    }
+    document
 }
 
 fn last_reject(node: &Node) -> Value {

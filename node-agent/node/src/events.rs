@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rap_trust::{Evidence, Floors, PersistId, Pinned, Record};
+use rap_trust::{Admission, Evidence, Floors, GrantPins, PersistId, Pinned, Record, StoredGrants};
 use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
@@ -38,6 +38,8 @@ pub struct NodeSettings {
     pub wireguard_private_key: Zeroizing<[u8; 32]>,
     /// Facts for every hello.
     pub contact: ContactFacts,
+    /// What break-glass grants are verified with, and those on disk.
+    pub grants: (GrantPins, StoredGrants),
 }
 
 /// What a node tells about itself on every stream.
@@ -82,6 +84,8 @@ pub enum Input {
     StatsArrived(Box<v1::Stats>),
     /// A ping that was asked for ended.
     PingEnded([u8; 16], Result<v1::PingOutcome, Reason>),
+    /// A break-glass grant is on disk.
+    GrantStored(Box<Admission>),
     /// Own addresses changed: (link, WireGuard).
     AddressesChanged(Vec<String>, Vec<String>),
     /// Time passed.
@@ -101,6 +105,8 @@ pub enum Output {
     Ping(RunPing),
     /// Leave the stream and dial again after this time.
     Reconnect(Duration),
+    /// Write what is known of break-glass grants. If it fails, the control plane is told of them again.
+    PersistGrants(Box<StoredGrants>),
     /// Two histories are signed: tell people.
     Alarm(Evidence),
 }

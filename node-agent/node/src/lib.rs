@@ -5,6 +5,7 @@
 
 mod diagnostics;
 mod events;
+mod grants;
 mod hints;
 mod node;
 mod table;

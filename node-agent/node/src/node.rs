@@ -7,10 +7,10 @@ use std::time::Duration;
 use rap_contract::Reject;
 use rap_contract::VerifiedSnapshot;
 use rap_trust::{
-    Acceptor, Activity, ContactChange, ContactLog, DegradedContract, Freshness, FreshnessState,
+    Acceptor, Activity, BreakGlass, ContactChange, ContactLog, DegradedContract, FreshnessState,
     Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot, contact_of, known_features,
 };
-use rap_types::{Mono, NodeContact, NodeId, Now, Reason};
+use rap_types::{Digest, Mono, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
 use v1::{control_message, node_message};
 use zeroize::Zeroizing;
@@ -22,7 +22,9 @@ use crate::{
 
 /// The cores of one membership.
 pub struct Node {
-    acceptor: Acceptor,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) grants: BreakGlass,
+    published_grants: Vec<Digest>,
     wireguard_private_key: Zeroizing<[u8; 32]>,
     contact: ContactFacts,
     leaf: Option<LinkLeaf>,
@@ -38,7 +40,7 @@ pub struct Node {
     stats: v1::Stats,
     contact_log: ContactLog,
     published_in: Option<FreshnessState>,
-    outputs: VecDeque<Output>,
+    pub(crate) outputs: VecDeque<Output>,
 }
 
 impl Node {
@@ -51,6 +53,8 @@ impl Node {
     ) -> Self {
         let mut node = Self {
             acceptor: Acceptor::start(settings.pinned, settings.floors, stored, now),
+            grants: BreakGlass::start(settings.grants.0, settings.grants.1),
+            published_grants: Vec::new(),
             wireguard_private_key: settings.wireguard_private_key,
             contact: settings.contact,
             leaf,
@@ -84,6 +88,7 @@ impl Node {
                 self.send(node_message::Body::Hello(hello));
                 let confirmation = self.acceptor.confirmation();
                 self.send(node_message::Body::Authority(confirmation));
+                self.tell_grants();
             }
             Input::StreamClosed => {
                 self.stream = false;
@@ -118,6 +123,7 @@ impl Node {
                     self.send(node_message::Body::Diagnostic(result));
                 }
             }
+            Input::GrantStored(admission) => self.grant_stored(*admission, now),
             Input::AddressesChanged(link, wireguard) => {
                 self.contact.link_hints = link;
                 self.contact.wireguard_hints = wireguard;
@@ -136,8 +142,11 @@ impl Node {
     /// When [`Input::TimedOut`] is due.
     pub fn poll_timeout(&self, now: Now) -> Option<Mono> {
         let freshness =
-            self.freshness().and_then(|freshness| freshness.next_change(self.acceptor.clock(), now));
-        [freshness, self.report_at, self.diagnostics.next_deadline()].into_iter().flatten().min()
+            self.freshness(now).and_then(|freshness| freshness.next_change(self.acceptor.clock(), now));
+        [freshness, self.report_at, self.diagnostics.next_deadline(), self.next_grant_end(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The acceptor, for status.
@@ -150,14 +159,9 @@ impl Node {
         self.acceptor.active()
     }
 
-    /// Deadlines of the snapshot in use.
-    pub fn freshness(&self) -> Option<Freshness> {
-        self.snapshot().map(|snapshot| Freshness::of(snapshot))
-    }
-
     /// State of the snapshot in use at `now`.
     pub fn freshness_state(&self, now: Now) -> Option<FreshnessState> {
-        self.freshness().map(|freshness| freshness.state(self.acceptor.clock().wall(now)))
+        self.freshness(now).map(|freshness| freshness.state(self.trusted(now)))
     }
 
     /// Contact with the control plane as this node sees it.
@@ -207,10 +211,16 @@ impl Node {
     }
 
     /// The peer of this name or id.
-    pub fn peer(&self, name_or_id: &str) -> Option<NodeId> {
+    pub fn peer(&self, name_or_id: &str, now: Now) -> Option<NodeId> {
         let peers = &self.snapshot()?.contents().peers;
-        let by_id = name_or_id.parse::<NodeId>().ok().filter(|node| peers.contains_key(node));
-        by_id.or_else(|| peers.iter().find(|(_, peer)| peer.name == name_or_id).map(|(node, _)| *node))
+        if let Ok(id) = name_or_id.parse::<NodeId>() {
+            return Some(id).filter(|id| self.is_peer(*id, now));
+        }
+        let named = peers.iter().find(|(_, peer)| peer.name == name_or_id).map(|(node, _)| *node);
+        named.or_else(|| {
+            let permitted = self.permitted(now).into_iter().find(|peer| peer.record.name == name_or_id);
+            NodeId::from_slice(&permitted?.record.node_id).ok()
+        })
     }
 
     fn hello(&self) -> v1::NodeHello {
@@ -253,6 +263,7 @@ impl Node {
                     self.publish(now);
                 }
             }
+            Some(Body::BreakGlassAck(ack)) => self.grant_acknowledged(&ack),
             Some(Body::GoingAway(going)) => {
                 let after = Duration::from_millis(u64::from(going.reconnect_after_ms));
                 self.outputs.push_back(Output::Reconnect(after));
@@ -263,10 +274,13 @@ impl Node {
     }
 
     fn diagnose(&mut self, request: v1::DiagnosticRequest, now: Now) {
-        let peers = self.acceptor.active().map(|active| &active.contents().peers);
-        let is_peer = |node: NodeId| peers.is_some_and(|peers| peers.contains_key(&node));
+        let target = match &request.body {
+            Some(v1::diagnostic_request::Body::Ping(ping)) => NodeId::from_slice(&ping.node_id).ok(),
+            None => None,
+        };
+        let known = target.is_some_and(|target| self.is_peer(target, now));
         let admitted = match self.permit(Activity::Probe, now) {
-            Ok(()) => self.diagnostics.admit(request, now.mono, is_peer),
+            Ok(()) => self.diagnostics.admit(request, now.mono, |_| known),
             Err(reject) => Err(Box::new(diagnostics::refusal(request.diagnostic_id, reject.reason))),
         };
         match admitted {
@@ -297,16 +311,20 @@ impl Node {
     }
 
     /// A table needs a snapshot and a leaf, and somebody to take it.
-    fn publish(&mut self, now: Now) {
+    pub(crate) fn publish(&mut self, now: Now) {
+        let (extension, permitted) = (self.extension(now), self.permitted(now));
         let (Some(snapshot), Some(leaf), true) = (self.acceptor.active(), &self.leaf, self.dataplane) else {
             return;
         };
         self.table_version += 1;
         self.published_in = self.freshness_state(now);
+        self.published_grants = self.grants.running(self.trusted(now));
         let inputs = TableInputs {
             wireguard_private_key: &self.wireguard_private_key,
             leaf,
             hints: &self.hints,
+            extension,
+            permitted: &permitted,
             clock: self.acceptor.clock(),
             now,
         };
@@ -326,12 +344,15 @@ impl Node {
     /// Notices what time or an input made of contact and freshness: a change of contact is reported as soon
     /// as somebody listens, and a policy that ends something early needs another table.
     fn settle(&mut self, now: Now) {
+        self.grants.follow(self.acceptor.pinned().chain.active());
         let at = self.acceptor.clock().wall(now);
         if self.contact_log.settle(self.contact(now), at) && self.report_interval.is_some() {
             self.report(now);
         }
         let state = self.freshness_state(now);
-        if self.published_in.is_some() && state != self.published_in && !self.contract().is_plain() {
+        let other_words = state != self.published_in && !self.contract().is_plain();
+        let other_grants = self.grants.running(self.trusted(now)) != self.published_grants;
+        if self.published_in.is_some() && (other_words || other_grants) {
             self.publish(now);
         }
     }
@@ -357,7 +378,7 @@ impl Node {
         self.send(node_message::Body::Report(report));
     }
 
-    fn send(&mut self, body: node_message::Body) {
+    pub(crate) fn send(&mut self, body: node_message::Body) {
         if self.stream {
             self.outputs.push_back(Output::Send(Box::new(v1::NodeMessage { body: Some(body) })));
         }

@@ -4,7 +4,7 @@
 //! boot clock. Refuses to own keys beyond passing them on.
 
 use rap_contract::VerifiedSnapshot;
-use rap_trust::{Activity, DegradedContract, Freshness, TrustedClock, Until};
+use rap_trust::{Activity, DegradedContract, Freshness, PermittedPeer, TrustedClock, Until};
 use rap_types::{Mono, NodeId, Now, Wall};
 use rap_wire::v1;
 use zeroize::Zeroize as _;
@@ -58,6 +58,10 @@ pub struct TableInputs<'a> {
     pub leaf: &'a LinkLeaf,
     /// Unsigned dial hints by peer.
     pub hints: &'a Hints,
+    /// Until when degraded mode lasts by a break-glass grant.
+    pub extension: Option<Wall>,
+    /// Peers that break-glass grants admit.
+    pub permitted: &'a [PermittedPeer],
     /// Trusted time.
     pub clock: &'a TrustedClock,
     /// Now.
@@ -68,7 +72,8 @@ pub struct TableInputs<'a> {
 pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInputs<'_>) -> Table {
     let contents = snapshot.contents();
     let header = snapshot.head_document().header();
-    let (contract, freshness) = (DegradedContract::of(&contents.policy), Freshness::of(snapshot));
+    let (contract, freshness) =
+        (DegradedContract::of(&contents.policy), Freshness::of(snapshot).extended(inputs.extension));
     // Asked for once, here: the data plane keeps the answers as deadlines, alone if need be.
     let deadline = match contract.until(&freshness, Activity::ExistingLinks) {
         Until::At(wall) => deadline(wall, inputs),
@@ -77,6 +82,24 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
     let state = Some(freshness.state(inputs.clock.wall(inputs.now)));
     let dials =
         contract.allows(state, Activity::LinkReconnect) || contract.continues(Activity::LinkReconnect);
+    let keepalive_s = contents.policy.wireguard_keepalive_s;
+    let mut peers: Vec<v1::TablePeer> = contents
+        .peers
+        .iter()
+        .map(|(node, peer)| {
+            let survives = contract.survives(peer);
+            let mut entry = table_peer(*node, peer, keepalive_s, deadline, inputs);
+            entry.survive_forever = survives;
+            if survives {
+                entry.deadline_ns = 0;
+            }
+            if !dials {
+                entry.link_endpoints.clear();
+            }
+            entry
+        })
+        .collect();
+    permit(&mut peers, keepalive_s, deadline, inputs);
     let revoked = contents
         .trust
         .revoked
@@ -101,27 +124,30 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         addresses: vec![contents.assignment.overlay_ipv4.clone(), contents.assignment.overlay_ipv6.clone()],
         mtu: contents.policy.mtu,
         wireguard_private_key: inputs.wireguard_private_key.to_vec(),
-        peers: contents
-            .peers
-            .iter()
-            .map(|(node, peer)| {
-                let survives = contract.survives(peer);
-                let mut entry =
-                    table_peer(*node, peer, contents.policy.wireguard_keepalive_s, deadline, inputs);
-                entry.survive_forever = survives;
-                if survives {
-                    entry.deadline_ns = 0;
-                }
-                if !dials {
-                    entry.link_endpoints.clear();
-                }
-                entry
-            })
-            .collect(),
+        peers,
         revoked,
         probe_interval_ms: contents.policy.link_probe_interval_ms,
         newest_head: snapshot.head_document().envelope().to_vec(),
+        // Tunnels need no leaf: a grant keeps them up after the leaf's end, links end with it.
+        tunnel_deadline_ns: inputs.extension.map_or(0, |_| deadline),
     })
+}
+
+/// Adds the peers of break-glass grants: one that is known gets their endpoints first, another is there
+/// until the grant's end.
+fn permit(peers: &mut Vec<v1::TablePeer>, keepalive_s: u32, deadline_ns: u64, inputs: &TableInputs<'_>) {
+    for permitted in inputs.permitted {
+        let record = &permitted.record;
+        let Ok(node) = NodeId::from_slice(&record.node_id) else { continue };
+        if let Some(known) = peers.iter_mut().find(|peer| peer.node_id == record.node_id) {
+            known.link_endpoints = with_hints(&record.link_endpoints, &known.link_endpoints);
+            known.wireguard_endpoints = with_hints(&record.wireguard_endpoints, &known.wireguard_endpoints);
+            continue;
+        }
+        let until = deadline(permitted.until, inputs);
+        let until = if deadline_ns == 0 { until } else { until.min(deadline_ns) };
+        peers.push(table_peer(node, record, keepalive_s, until, inputs));
+    }
 }
 
 fn table_peer(

@@ -5,10 +5,13 @@ mod support;
 
 use std::time::Duration;
 
+use rap_contract::{BreakGlassText, sign};
 use rap_node::{ContactFacts, Input, LinkLeaf, Node, NodeSettings, Output};
+use rap_trust::StoredGrants;
 use rap_types::{HeadOrder, Mono, NodeContact, NodeId, Reason};
 use rap_wire::v1;
 use support::{DEGRADED_FOR, FRESH_FOR, ISSUED, Published, World, at, peer};
+use v1::break_glass_grant::Permit;
 use v1::{control_message, node_message};
 use zeroize::Zeroizing;
 
@@ -27,6 +30,7 @@ fn start(world: &World) -> Node {
     let settings = NodeSettings {
         pinned: world.pinned(),
         floors: world.floors(),
+        grants: (world.grant_pins(), StoredGrants::default()),
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts {
             agent_version: "1".into(),
@@ -68,6 +72,7 @@ fn names(outputs: &[Output]) -> Vec<&'static str> {
         Output::Ping(_) => "ping",
         Output::Reconnect(_) => "reconnect",
         Output::Alarm(_) => "alarm",
+        Output::PersistGrants(_) => "persist-grants",
         Output::Send(message) => match message.body {
             Some(node_message::Body::Hello(_)) => "hello",
             Some(node_message::Body::Ack(_)) => "ack",
@@ -75,6 +80,7 @@ fn names(outputs: &[Output]) -> Vec<&'static str> {
             Some(node_message::Body::Report(_)) => "report",
             Some(node_message::Body::Diagnostic(_)) => "diagnostic",
             Some(node_message::Body::Authority(_)) => "authority",
+            Some(node_message::Body::BreakGlass(_)) => "break-glass",
             None => "nothing",
         },
     };
@@ -191,6 +197,7 @@ fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
     let settings = NodeSettings {
         pinned: world.pinned(),
         floors: world.floors(),
+        grants: (world.grant_pins(), StoredGrants::default()),
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts::default(),
     };
@@ -349,7 +356,7 @@ fn what_happened_without_contact_is_reported_when_it_returns() {
     };
     // The hello comes first on every stream; then the report says what was missed, at once.
     let opened = feed(&mut node, Input::StreamOpened, expired + 10);
-    assert_eq!(names(&opened), ["hello", "report"]);
+    assert_eq!(names(&opened), ["hello", "authority", "report"]);
     let wall = |seconds: u64| at(seconds).wall.0;
     let told =
         [("degraded", wall(degraded)), ("isolated", wall(expired)), ("recovering", wall(expired + 10))];
@@ -359,6 +366,80 @@ fn what_happened_without_contact_is_reported_when_it_returns() {
     let issued = at(expired + 11).wall;
     let outputs = feed(&mut node, update(&world.publish(V2, &world.contents(2), issued)), expired + 11);
     assert_eq!(report(&outputs), ("connected".into(), vec![("connected".into(), issued.0)]));
+}
+
+fn apply(node: &mut Node, text: &str, seconds: u64) -> Vec<Output> {
+    let admission = node.judge_grant(text, at(seconds)).unwrap();
+    feed(node, Input::GrantStored(Box::new(admission)), seconds)
+}
+
+#[test]
+fn a_grant_extends_degraded_mode_admits_a_peer_and_both_end_by_themselves() {
+    let world = World::default();
+    let mut node = running(&world);
+    let end = (FRESH_FOR + DEGRADED_FOR).as_secs();
+    feed(&mut node, Input::StreamClosed, 2);
+    let grant = |nonce: u8, permit: Permit| {
+        let grant = world.grant(nonce, at(end - 10).wall, &world.root, permit);
+        BreakGlassText::new(sign(&grant, &[&world.root]), vec![world.root.public()]).text()
+    };
+    let until = end + 1_000;
+    let extension = grant(1, Permit::ExtendDegraded(v1::ExtendDegraded { until_ms: at(until).wall.0 }));
+    let table = self::table(&apply(&mut node, &extension, end - 10));
+    assert_eq!((table.deadline_ns, table.tunnel_deadline_ns), (at(until).mono.0, at(until).mono.0));
+    assert_eq!(node.contact(at(end)), NodeContact::Degraded, "else it would be isolated");
+    assert_eq!(node.judge_grant(&extension, at(end)).unwrap_err().reason, Reason::BreakGlassReplayed);
+    let record = v1::PeerRecord {
+        node_id: vec![77; 16],
+        name: "rescue".into(),
+        node_key_sha256: vec![77; 32],
+        wireguard_public_key: vec![78; 32],
+        overlay_ipv4: "100.96.7.7".into(),
+        overlay_ipv6: "fd00::77".into(),
+        ..peer(1)
+    };
+    let permit = grant(2, Permit::PermitPeer(v1::PermitPeer { peer: Some(record) }));
+    let table = self::table(&apply(&mut node, &permit, end));
+    let row = table.peers.last().unwrap();
+    assert_eq!((table.peers.len(), row.name.as_str(), row.deadline_ns), (3, "rescue", at(until).mono.0));
+    assert_eq!(row.allowed_ips, ["100.96.7.7/32", "fd00::77/128"]);
+    assert!(node.peer("rescue", at(end)).is_some());
+    // The extension ends first, then the permit; each with a table of its own.
+    assert_eq!(node.poll_timeout(at(end)), Some(at(until).mono));
+    let table = self::table(&feed(&mut node, Input::TimedOut, until));
+    assert_eq!((table.tunnel_deadline_ns, node.contact(at(until))), (0, NodeContact::Isolated));
+    let over = end - 10 + 3_600;
+    let table = self::table(&feed(&mut node, Input::TimedOut, over));
+    assert_eq!(table.peers.len(), 2);
+    assert_eq!(node.peer("rescue", at(over)), None);
+}
+
+#[test]
+fn a_grant_is_told_on_every_stream_until_the_control_plane_has_it() {
+    let world = World::default();
+    let mut node = running(&world);
+    let grant = world.grant(
+        1,
+        ISSUED,
+        &world.authority,
+        Permit::ExtendDegraded(v1::ExtendDegraded { until_ms: at(60).wall.0 }),
+    );
+    let text = BreakGlassText::new(sign(&grant, &[&world.authority]), vec![]).text();
+    assert!(names(&apply(&mut node, &text, 2)).contains(&"break-glass"), "at once, if somebody listens");
+    feed(&mut node, Input::StreamClosed, 3);
+    assert_eq!(names(&feed(&mut node, Input::StreamOpened, 4)), ["hello", "authority", "break-glass"]);
+    let digest = node.grants().next().unwrap().stored.digest.to_vec();
+    let other = v1::BreakGlassAck { digest: vec![0; 32], reason: String::new() };
+    assert_eq!(
+        names(&feed(&mut node, control(control_message::Body::BreakGlassAck(other)), 5)),
+        [] as [&str; 0]
+    );
+    let ack = v1::BreakGlassAck { digest, reason: String::new() };
+    let acked = control(control_message::Body::BreakGlassAck(ack));
+    assert_eq!(names(&feed(&mut node, acked.clone(), 5)), ["persist-grants"]);
+    assert_eq!(names(&feed(&mut node, acked, 5)), [] as [&str; 0]);
+    feed(&mut node, Input::StreamClosed, 6);
+    assert_eq!(names(&feed(&mut node, Input::StreamOpened, 7)), ["hello", "authority"]);
 }
 
 #[test]
@@ -390,10 +471,10 @@ fn peers_are_found_by_name_and_id() {
     let world = World::default();
     let node = running(&world);
     let first = NodeId::from_slice(&peer(1).node_id).unwrap();
-    assert_eq!(node.peer("peer-1"), Some(first));
-    assert_eq!(node.peer(&first.to_string()), Some(first));
-    assert_eq!(node.peer("peer-3"), None);
-    assert_eq!(node.peer(&world.node.to_string()), None);
+    assert_eq!(node.peer("peer-1", at(2)), Some(first));
+    assert_eq!(node.peer(&first.to_string(), at(2)), Some(first));
+    assert_eq!(node.peer("peer-3", at(2)), None);
+    assert_eq!(node.peer(&world.node.to_string(), at(2)), None);
 }
 
 #[test]

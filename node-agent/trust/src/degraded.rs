@@ -197,6 +197,13 @@ impl Freshness {
         }
     }
 
+    /// The same with degraded mode until `until`, if that is later: the word of a break-glass grant.
+    #[must_use]
+    pub fn extended(mut self, until: Option<Wall>) -> Self {
+        self.degraded_until = until.map_or(self.degraded_until, |until| until.max(self.degraded_until));
+        self
+    }
+
     /// State at trusted time `wall`.
     pub fn state(&self, wall: Wall) -> FreshnessState {
         if wall < self.fresh_until {

@@ -5,6 +5,7 @@
 
 mod acceptor;
 mod applicant;
+mod break_glass;
 pub mod certificate;
 mod clock;
 mod contact;
@@ -20,6 +21,9 @@ pub use acceptor::{
 pub use applicant::{
     Applicant, ApplicantInput, ApplicantOutput, Application, Errand, JoinedMembership, NodeFacts, Patience,
     PendingJoin, Phase, Wait,
+};
+pub use break_glass::{
+    Admission, BreakGlass, GrantPins, GrantView, PermittedPeer, StoredGrant, StoredGrants,
 };
 pub use clock::TrustedClock;
 pub use contact::{ContactChange, ContactLog, contact_of};

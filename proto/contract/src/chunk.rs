@@ -123,6 +123,14 @@ fn check_peer(slot: &str, peer: v1::PeerRecord) -> Result<ParsedChunk, Reject> {
     if slot != peer_slot(node) {
         return Err(invalid("kind does not belong in its slot"));
     }
+    check_peer_record(&peer)?;
+    Ok(ParsedChunk::Peer(node, Box::new(peer)))
+}
+
+/// What every peer record must be, in a chunk or in a grant.
+pub(crate) fn check_peer_record(peer: &v1::PeerRecord) -> Result<(), Reject> {
+    let invalid = |what| Reject::new(Reason::SnapshotChunkInvalid, what);
+    NodeId::from_slice(&peer.node_id).map_err(|_| invalid("peer node_id"))?;
     if peer.node_key_sha256.len() != 32 || peer.wireguard_public_key.len() != 32 {
         return Err(invalid("peer keys"));
     }
@@ -135,7 +143,7 @@ fn check_peer(slot: &str, peer: v1::PeerRecord) -> Result<ParsedChunk, Reject> {
     if endpoints > 64 || peer.name.len() > 253 {
         return Err(invalid("peer endpoints or name"));
     }
-    Ok(ParsedChunk::Peer(node, Box::new(peer)))
+    Ok(())
 }
 
 #[cfg(test)]

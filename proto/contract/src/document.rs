@@ -51,6 +51,7 @@ documents! {
     BootstrapContract "bootstrap-contract" 256 * KIB;
     ClusterHead "cluster-head" 4 * KIB;
     LogKeyRecord "log-key" 4 * KIB;
+    BreakGlassGrant "break-glass" 32 * KIB;
 }
 
 #[cfg(test)]

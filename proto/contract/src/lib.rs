@@ -10,6 +10,7 @@ mod audit_export;
 mod audit_tree;
 mod authority;
 mod bootstrap;
+mod break_glass;
 mod checkpoint;
 mod chunk;
 mod contents;
@@ -43,6 +44,10 @@ pub use audit_tree::{
 };
 pub use authority::AuthorityChain;
 pub use bootstrap::{BootstrapExpectation, VerifiedBootstrap, open_bootstrap};
+pub use break_glass::{
+    BREAK_GLASS_CAP, BREAK_GLASS_PREFIX, BreakGlassExpectation, BreakGlassOrder, BreakGlassText, GrantSigner,
+    VerifiedBreakGlass, sign_break_glass,
+};
 pub use checkpoint::{CHECKPOINT_CAP, Checkpoint};
 pub use chunk::{
     ASSIGNMENT_SLOT, CHUNK_CAP, POLICY_SLOT, ParsedChunk, TRUST_SLOT, chunk_id, parse_chunk, peer_slot,

@@ -141,6 +141,23 @@ fn bootstrap_contract() {
 }
 
 #[test]
+fn break_glass_grants() {
+    let manifest = manifest_envelope();
+    let known = break_glass_expectation(&manifest);
+    let by_authority = BreakGlassText::new(sign(&extension(), &[&authority()]), vec![]);
+    let by_root = BreakGlassText::new(sign(&peer_permit(), &[&root()]), vec![root().public()]);
+    for (name, file) in [("of the authority", by_authority), ("of the root", by_root)] {
+        none_accepted(&format!("break-glass {name}"), &file.encode(), |bytes| {
+            BreakGlassText::decode(bytes).is_ok_and(|file| file.open(&known).is_ok())
+        });
+        none_accepted(&format!("break-glass text {name}"), file.text().as_bytes(), |bytes| {
+            std::str::from_utf8(bytes)
+                .is_ok_and(|text| BreakGlassText::parse(text).is_ok_and(|file| file.open(&known).is_ok()))
+        });
+    }
+}
+
+#[test]
 fn cluster_head() {
     let audience = [Audience::Cluster(cluster())];
     let expect = cluster_expectation(&audience);

@@ -156,6 +156,19 @@ fn outcome(vector: &Value) -> &'static str {
             log_keys(vector, &features).and_then(|log| Checkpoint::open(&input, &log)).map(drop)
         }
         "audit-export" => open_audit_export(&input, &roots(), features.contains(&FEATURE_DEV)).map(drop),
+        // The records are the activation manifest that the node has pinned, and its id.
+        "break-glass" => {
+            let manifest = hex::decode(vector["records"][0].as_str().unwrap()).unwrap();
+            let known = BreakGlassExpectation {
+                now: Some(now),
+                features: &features,
+                ..break_glass_expectation(&manifest)
+            };
+            std::str::from_utf8(&input)
+                .map_err(|_| Reject::new(rap_types::Reason::BreakGlassMalformed, "text"))
+                .and_then(BreakGlassText::parse)
+                .and_then(|grant| grant.open(&known).map(drop))
+        }
         "export" => open_export(&input, &roots(), features.contains(&FEATURE_DEV)).map(drop),
         kind => panic!("unknown kind {kind}"),
     };

@@ -221,6 +221,10 @@ reasons! {
     SnapshotSemantic "snapshot.semantic" DataLoss same false "Contents contradict each other."
     SnapshotAbsent "snapshot.absent" NotFound same true "No verified snapshot yet."
     SnapshotStale "snapshot.stale" FailedPrecondition Degraded true "The head is past fresh_until: the node is degraded."
+    BreakGlassMalformed "break_glass.malformed" InvalidArgument VerificationFailed false "Not a break-glass grant."
+    BreakGlassLifetime "break_glass.lifetime" PermissionDenied VerificationFailed false "A break-glass grant lives at most 24 hours."
+    BreakGlassReplayed "break_glass.replayed" FailedPrecondition same false "This break-glass grant was already applied here."
+    BreakGlassConflict "break_glass.conflict" FailedPrecondition same false "The grant contradicts the snapshot: the peer is revoked, or its keys or addresses are another's."
     DegradedRefused "degraded.refused" FailedPrecondition Degraded true "Not while this node is without current configuration: the degraded-mode contract refuses it."
     // node and overlay
     NodeRevoked "node.revoked" PermissionDenied same false "The node's key was revoked."

@@ -1,6 +1,7 @@
 //! One file per noun.
 
 mod authority;
+mod break_glass;
 mod cluster;
 mod context;
 mod explain;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Authority(command) => authority::run(global, command).await?,
         Command::Token(command) => token::run(global, command).await?,
         Command::Node(command) => node::run(global, command).await?,
+        Command::BreakGlass(command) => break_glass::run(global, command).await?,
         Command::Ping(command) => return ping::run(global, command).await,
         Command::Verify(command) => verify::run(global, &command)?,
         Command::Explain(command) => explain::run(global, &command)?,

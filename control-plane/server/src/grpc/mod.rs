@@ -3,6 +3,7 @@
 pub mod admin;
 mod answer;
 pub mod authority;
+pub mod break_glass;
 mod call;
 pub mod enrollment;
 mod guard;

@@ -3,6 +3,7 @@
 mod activation;
 mod authority;
 mod backup;
+mod break_glass;
 mod disk;
 mod enrollment;
 mod host;

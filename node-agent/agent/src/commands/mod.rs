@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod break_glass;
 mod bundle;
 mod check;
 mod join;
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
             Ok(ExitCode::Ok)
         }
         Command::Leave(leave) => leave::run(&config, &leave).await,
+        Command::BreakGlass(command) => break_glass::run(&config, command).await,
         Command::Load => memberships::load(&config).await,
         Command::Unload => memberships::unload(&config).await,
         Command::Memberships(form) => memberships::run(&config, form.json).await,

@@ -311,6 +311,7 @@ fn peer_json(id: &str, peer: &v1::PeerRecord) -> Value {
         "link_endpoints": peer.link_endpoints,
         "wireguard_endpoints": peer.wireguard_endpoints,
         "wireguard_public_key": hex::encode(&peer.wireguard_public_key),
+        "node_key_sha256": hex::encode(&peer.node_key_sha256),
         "key_generation": peer.key_generation,
     })
 }

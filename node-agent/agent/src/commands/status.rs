@@ -109,6 +109,9 @@ fn for_people(status: &Value) -> String {
             line("peer", format!("{} {address} {tier}{}", text(&peer["name"]), link_of(status, peer)));
         }
     }
+    for grant in list(&status["break_glass"]) {
+        line("break-glass", super::break_glass::line(grant));
+    }
     for warning in list(&status["warnings"]) {
         line("warning", format!("[{}] {}", text(&warning["reason"]), text(&warning["text"])));
     }

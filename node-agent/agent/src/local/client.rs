@@ -94,6 +94,16 @@ impl LocalClient {
         self.client.leave_membership(request).await.map_err(fault).map(drop)
     }
 
+    /// Applies a break-glass grant; the answer is a document of schema `rap.break_glass.v1`.
+    ///
+    /// # Errors
+    /// Those of the agent.
+    pub async fn break_glass(&mut self, text: &str) -> Result<String, Fault> {
+        let request = v1::LocalBreakGlass { membership: self.membership.clone(), text: text.to_owned() };
+        let answer = self.client.break_glass_apply(request).await.map_err(fault)?.into_inner();
+        Ok(String::from_utf8_lossy(&answer.document).into_owned())
+    }
+
     /// The memberships that the agent knows; a document of schema `rap.memberships.v1`.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ impl LocalServer {
         tonic::transport::Server::builder()
             .timeout(CALL_DEADLINE)
             .concurrency_limit_per_connection(16)
-            .add_service(LocalAgentServer::new(self).max_decoding_message_size(64 * 1024))
+            .add_service(LocalAgentServer::new(self).max_decoding_message_size(128 * 1024))
             .serve_with_incoming_shutdown(incoming, cancel.cancelled_owned())
             .await
     }
@@ -122,6 +122,17 @@ impl LocalAgent for LocalServer {
     ) -> Result<Response<v1::LocalEmpty>, Status> {
         self.host.load(&request.into_inner().membership).await.map_err(refusal)?;
         Ok(Response::new(v1::LocalEmpty {}))
+    }
+
+    async fn break_glass_apply(
+        &self,
+        request: tonic::Request<v1::LocalBreakGlass>,
+    ) -> Result<Response<v1::LocalDocument>, Status> {
+        let v1::LocalBreakGlass { membership, text } = request.into_inner();
+        let apply = |reply| Request::BreakGlass { text, reply };
+        let mut document = self.ask(&membership, apply).await?.map_err(refusal)?;
+        document["schema"] = "rap.break_glass.v1".into();
+        Ok(Response::new(v1::LocalDocument { document: document.to_string().into_bytes() }))
     }
 
     async fn unload_membership(

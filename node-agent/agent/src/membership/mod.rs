@@ -3,6 +3,7 @@
 //! Owns what is read before anything runs. Refuses to believe parsed state: contract and chain are
 //! verified from their signed bytes.
 
+mod grants;
 mod persist;
 mod place;
 mod records;
@@ -15,11 +16,12 @@ use rap_contract::{
 };
 use rap_runtime::Fault;
 use rap_state::{FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise, SignedBytes};
-use rap_trust::{Floors, HeadFloor, Pinned, RevocationFloor, known_features};
+use rap_trust::{Floors, GrantPins, HeadFloor, Pinned, RevocationFloor, known_features};
 use rap_types::{Incarnation, NodeId, Reason};
 use x25519_dalek::{PublicKey as WireguardPublic, StaticSecret};
 use zeroize::Zeroizing;
 
+pub use grants::GrantStore;
 pub use persist::{Persister, stored_snapshots};
 pub use place::{Place, Places, overlap_fault, read as read_place};
 pub use records::{Enrollment, Leaf, LeafStore, Nonce};
@@ -94,6 +96,18 @@ impl Membership {
             wireguard_key: wireguard_public(&self.wireguard_key),
             installation_authority: self.bootstrap.installation_authority,
             chain: Arc::new(self.chain.clone()),
+            accept_dev: self.identity.dev,
+        }
+    }
+
+    /// What break-glass grants are verified with.
+    pub fn grant_pins(&self) -> GrantPins {
+        GrantPins {
+            installation: self.identity.installation_id,
+            cluster: self.identity.cluster_id,
+            node: self.node,
+            authority: self.chain.active(),
+            activation_manifest: self.bootstrap.contract.activation_manifest.clone(),
             accept_dev: self.identity.dev,
         }
     }

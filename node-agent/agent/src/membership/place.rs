@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use rap_runtime::Fault;
-use rap_runtime::files::create_private_dir;
 use rap_state::{Durable, MembershipDir, MembershipName, Record};
 use rap_trust::{Claims, Overlap, Pools};
 use rap_types::Reason;
@@ -74,7 +73,6 @@ impl Places {
     /// # Errors
     /// Those of the file system.
     pub fn open(data: &Path) -> Result<Self, Fault> {
-        create_private_dir(data).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
         let path = data.join(LOCK);
         let io = |error: std::io::Error| {
             let reason = match error.kind() {
@@ -86,6 +84,8 @@ impl Places {
             };
             Fault::new(reason, format!("{}: {error}", path.display()))
         };
+        // Its mode is whoever made it's: the memberships in it are private by themselves.
+        std::fs::create_dir_all(data).map_err(io)?;
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(&path).map_err(io)?;

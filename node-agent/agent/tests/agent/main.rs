@@ -1,5 +1,6 @@
 //! The agent's program from outside: join, run, status, snapshot, ping, restart, cold boot.
 
+mod break_glass;
 mod burning;
 mod disks;
 mod fake;

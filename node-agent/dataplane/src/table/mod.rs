@@ -79,6 +79,7 @@ pub(crate) fn read(mut table: ForwardingTable) -> Result<Plan, Fault> {
         revoked,
         probe_interval_ms,
         newest_head,
+        tunnel_deadline_ns,
     } = table;
     let private_key = secret(&private_key)?;
     let member = Member {
@@ -104,8 +105,9 @@ pub(crate) fn read(mut table: ForwardingTable) -> Result<Plan, Fault> {
         device: DeviceTable {
             addresses,
             peers: read.wireguard,
-            // With the right to hold a leaf ends the right to talk, by whichever way.
-            deadline: earliest(deadlines.table, deadlines.leaf),
+            // With the right to hold a leaf ends the right to talk, by whichever way, but for what a
+            // break-glass grant keeps up.
+            deadline: deadline(tunnel_deadline_ns).or(earliest(deadlines.table, deadlines.leaf)),
         },
         leaf,
         links: rap_mesh::Peers { peers: read.links, trust, newest_head },

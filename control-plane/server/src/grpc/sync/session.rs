@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rap_contract::peer_slot;
 use rap_store::Contact;
-use rap_types::{Digest, Reason, Wall};
+use rap_types::{Digest, NodeContact, Reason, Wall};
 use rap_wire::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use super::authority::AuthorityState;
 use super::diagnostics::Diagnostics;
 use super::{Member, hello};
 use crate::control::Control;
+use crate::grpc::break_glass::record_use;
 use crate::grpc::{Call, Failure};
 use crate::sync::{Command, Delivery, Hints, SessionEntry, Step};
 
@@ -224,12 +225,16 @@ impl Session {
         match message.body {
             Some(NodeBody::Ack(ack)) => self.acknowledged(state, &ack),
             Some(NodeBody::Nack(nack)) => return self.refused(state, nack).await,
-            Some(NodeBody::Report(report)) => self.observe(state, report.link_hints, report.wireguard_hints),
+            Some(NodeBody::Report(report)) => {
+                self.note_contact(&report.contact_changes);
+                self.observe(state, report.link_hints, report.wireguard_hints);
+            }
             Some(NodeBody::Diagnostic(result)) => state.diagnostics.answered(result),
             Some(NodeBody::Authority(confirm)) => {
                 let heard = state.authority.heard(&self.control, &self.member, &confirm).await;
                 heard.map_err(End::Refused)?;
             }
+            Some(NodeBody::BreakGlass(told)) => return self.break_glass(&told).await,
             Some(NodeBody::Hello(_)) => return Err(refused(Reason::RequestInvalid, "a second hello")),
             // A message of a newer agent.
             None => {}
@@ -270,6 +275,19 @@ impl Session {
         Ok(())
     }
 
+    /// A use that could not be recorded is not confirmed: the node tells again on its next stream.
+    async fn break_glass(&self, told: &v1::BreakGlassUse) -> Result<(), End> {
+        let (cluster, node) = (&self.member.cluster, self.member.leaf.identity.node);
+        match record_use(&self.control, cluster, node, &self.call, told).await {
+            Ok(ack) => self.send(Body::BreakGlassAck(ack)).await,
+            Err(failure) => {
+                self.control.metrics.rejected(failure.reason);
+                tracing::warn!(%node, reason = %failure.reason, "a break-glass use was not recorded: {}", failure.message);
+                Ok(())
+            }
+        }
+    }
+
     async fn command(&self, state: &mut State, command: Command) -> Result<(), End> {
         let Command::Diagnose { request, target, reply } = command;
         if !state.delivery.knows_slot(&peer_slot(target)) {
@@ -287,6 +305,16 @@ impl Session {
         let source = self.call.channel.peer().ip();
         self.control.directory.observe(identity.cluster, identity.node, &said, source, self.now());
         self.note(state);
+    }
+
+    /// What the node went through while nobody heard it. Words of a newer agent are passed over.
+    fn note_contact(&self, changes: &[v1::ContactChange]) {
+        let node = self.member.leaf.identity.node;
+        for change in changes.iter().take(CONTACT_CHANGES) {
+            if let Ok(contact) = change.contact.parse::<NodeContact>() {
+                tracing::info!(%node, %contact, at_ms = change.at_ms, "a node's contact changed");
+            }
+        }
     }
 
     fn note(&self, state: &State) {
@@ -338,6 +366,8 @@ fn refused(reason: Reason, message: &str) -> End {
     End::Refused(Failure::new(reason, message))
 }
 
+/// As many as an agent keeps.
+const CONTACT_CHANGES: usize = 32;
 const HELLO: Duration = Duration::from_secs(10);
 const ACKNOWLEDGE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(60);

@@ -1,0 +1,91 @@
+//! Break-glass grants that nodes applied: once per grant and node.
+
+use rap_types::{ClusterId, Digest, NodeId, Wall};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Row};
+
+use crate::StoreError;
+use crate::columns::{digest, id, statements, timestamp, wall};
+
+/// A grant that a node says it applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBreakGlassUse {
+    /// Cluster.
+    pub cluster: ClusterId,
+    /// Node that applied it.
+    pub node: NodeId,
+    /// Names the grant.
+    pub grant: Digest,
+    /// `extend_degraded` or `permit_peer`.
+    pub permit: String,
+    /// `cluster-authority` or `product-root`.
+    pub signer: String,
+    /// Why it was given.
+    pub reason: String,
+    /// When it ends.
+    pub expires_at: Wall,
+    /// When the node applied it, by the node's clock.
+    pub applied_at: Wall,
+}
+
+/// A use as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakGlassUse {
+    /// As told.
+    pub told: NewBreakGlassUse,
+    /// When it was recorded.
+    pub recorded_at: Wall,
+}
+
+impl FromRow<'_, PgRow> for BreakGlassUse {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            told: NewBreakGlassUse {
+                cluster: id(row, "cluster_id")?,
+                node: id(row, "node_id")?,
+                grant: digest(row, "grant_digest")?,
+                permit: row.try_get("permit")?,
+                signer: row.try_get("signer")?,
+                reason: row.try_get("reason")?,
+                expires_at: wall(row, "expires_at")?,
+                applied_at: wall(row, "applied_at")?,
+            },
+            recorded_at: wall(row, "recorded_at")?,
+        })
+    }
+}
+
+statements! {
+    BREAK_GLASS_USE_INSERT = "INSERT INTO break_glass_uses \
+        (cluster_id, node_id, grant_digest, permit, signer, reason, expires_at, applied_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+    BREAK_GLASS_USES = "SELECT cluster_id, node_id, grant_digest, permit, signer, reason, expires_at, applied_at, \
+        recorded_at FROM break_glass_uses WHERE cluster_id = $1 ORDER BY recorded_at DESC LIMIT 1000";
+}
+
+/// Records a use; `false` if it was recorded before.
+pub async fn break_glass_use_insert(
+    connection: &mut PgConnection,
+    new: &NewBreakGlassUse,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(BREAK_GLASS_USE_INSERT)
+        .bind(new.cluster.uuid())
+        .bind(new.node.uuid())
+        .bind(new.grant.as_bytes().as_slice())
+        .bind(&new.permit)
+        .bind(&new.signer)
+        .bind(&new.reason)
+        .bind(timestamp("expires_at", new.expires_at)?)
+        .bind(timestamp("applied_at", new.applied_at)?)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Uses in a cluster, newest first, at most 1000.
+pub async fn break_glass_uses_list(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<Vec<BreakGlassUse>, StoreError> {
+    Ok(sqlx::query_as(BREAK_GLASS_USES).bind(cluster.uuid()).fetch_all(connection).await?)
+}

@@ -1,0 +1,115 @@
+//! `break-glass`: apply a grant, or see which hold.
+
+use std::path::Path;
+
+use rap_runtime::Fault;
+use rap_runtime::files::read_capped;
+use rap_types::{ExitCode, Reason};
+use serde_json::{Value, json};
+
+use super::pretty;
+use crate::cli::BreakGlass;
+use crate::config::Config;
+use crate::local::LocalClient;
+
+/// Runs the subcommand.
+pub(super) async fn run(config: &Config, command: BreakGlass) -> Result<ExitCode, Fault> {
+    let client = LocalClient::open(&config.socket, config.asked()).await?;
+    let Some(mut client) = client else {
+        eprintln!("the agent is not running (nothing answers at {})", config.socket.display());
+        return Ok(ExitCode::Unreachable);
+    };
+    match command {
+        BreakGlass::Apply { file, json } => {
+            let text = read(&file)?;
+            let document = parsed(&client.break_glass(&text).await?)?;
+            if json {
+                println!("{}", pretty(&document));
+            } else {
+                println!("applied: {}", line(&document));
+            }
+        }
+        BreakGlass::List(form) => {
+            let (text, _) = client.status().await?;
+            let status = parsed(&text)?;
+            let listed = listed(&status);
+            if form.json {
+                println!("{}", pretty(&json!({ "schema": "rap.break_glass.list.v1", "grants": listed })));
+            } else if listed.is_empty() {
+                println!("no break-glass grants");
+            } else {
+                listed.iter().for_each(|grant| println!("{}", line(grant)));
+            }
+        }
+    }
+    Ok(ExitCode::Ok)
+}
+
+fn read(file: &Path) -> Result<String, Fault> {
+    let bytes =
+        read_capped(file, 64 * 1024).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    let malformed = || Fault::new(Reason::BreakGlassMalformed, "the file is not text");
+    String::from_utf8(bytes).map_err(|_| malformed())
+}
+
+fn parsed(text: &str) -> Result<Value, Fault> {
+    serde_json::from_str(text)
+        .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON"))
+}
+
+/// Grants of one status or of several.
+fn listed(status: &Value) -> Vec<Value> {
+    let statuses = match status["memberships"].as_array() {
+        Some(all) => all.clone(),
+        None => vec![status.clone()],
+    };
+    let grants = statuses.iter().flat_map(|status| {
+        let membership = status["membership"].clone();
+        let grants = status["break_glass"].as_array().cloned().unwrap_or_default();
+        grants.into_iter().map(move |mut grant| {
+            grant["membership"] = membership.clone();
+            grant
+        })
+    });
+    grants.collect()
+}
+
+/// A grant in one line, without control characters: the reason comes from a signed file, all the same.
+pub(super) fn line(grant: &Value) -> String {
+    let text = |key: &str| -> String {
+        let text = grant[key].as_str().unwrap_or("-");
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    };
+    let ends = grant["ends_in_ms"].as_i64().unwrap_or_default();
+    let clock = match ends {
+        1.. => format!("ends in {} min", (ends + 59_999) / 60_000),
+        _ => "ended".to_owned(),
+    };
+    let told = if grant["acknowledged"] == true { "reported" } else { "not reported yet" };
+    format!(
+        "{} {} by {} ({}): {}; {clock}, {told}",
+        text("digest"),
+        text("permit"),
+        text("signer"),
+        text("state"),
+        text("reason")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_reads_as_one_line_with_its_clock() {
+        let grant = json!({
+            "digest": "ab", "permit": "extend_degraded", "signer": "product-root", "state": "active",
+            "reason": "x\u{1b}y", "ends_in_ms": 61_000, "acknowledged": false,
+        });
+        let text = line(&grant);
+        assert!(text.contains("ends in 2 min, not reported yet") && text.contains("x y"), "{text}");
+        let status =
+            json!({ "memberships": [{ "membership": "a", "break_glass": [grant] }, { "membership": "b" }] });
+        assert_eq!(listed(&status)[0]["membership"], "a");
+    }
+}

@@ -1,0 +1,75 @@
+//! Break-glass grants within a node: what they change in its table, and what the control plane is told.
+
+use rap_contract::Reject;
+use rap_trust::{Admission, Freshness, GrantView, PermittedPeer};
+use rap_types::{Mono, NodeId, Now, Wall};
+use rap_wire::v1;
+use v1::node_message::Body;
+
+use crate::{Node, Output};
+
+impl Node {
+    /// Judges a break-glass grant. Nothing changes before [`crate::Input::GrantStored`].
+    ///
+    /// # Errors
+    /// Those of [`rap_trust::BreakGlass::judge`].
+    pub fn judge_grant(&self, text: &str, now: Now) -> Result<Admission, Reject> {
+        let contents = self.snapshot().map(|snapshot| snapshot.contents());
+        self.grants.judge(text, contents, self.trusted(now))
+    }
+
+    /// Grants that are held, for status.
+    pub fn grants(&self) -> impl Iterator<Item = GrantView<'_>> {
+        self.grants.views()
+    }
+
+    /// Until when degraded mode lasts by a grant.
+    pub fn extension(&self, now: Now) -> Option<Wall> {
+        self.grants.extends_degraded(self.trusted(now))
+    }
+
+    /// Peers that grants admit now.
+    pub fn permitted(&self, now: Now) -> Vec<PermittedPeer> {
+        let contents = self.snapshot().map(|snapshot| snapshot.contents());
+        contents.map(|contents| self.grants.permitted(contents, self.trusted(now))).unwrap_or_default()
+    }
+
+    /// Deadlines of the snapshot in use, extended by grants.
+    pub fn freshness(&self, now: Now) -> Option<Freshness> {
+        self.snapshot().map(|snapshot| Freshness::of(snapshot).extended(self.extension(now)))
+    }
+
+    pub(crate) fn is_peer(&self, node: NodeId, now: Now) -> bool {
+        let known = self.snapshot().is_some_and(|snapshot| snapshot.contents().peers.contains_key(&node));
+        known || self.permitted(now).iter().any(|peer| peer.record.node_id == node.as_bytes())
+    }
+
+    pub(crate) fn grant_stored(&mut self, admission: Admission, now: Now) {
+        self.grants.install(admission);
+        self.publish(now);
+        self.tell_grants();
+    }
+
+    /// Tells what the control plane has not confirmed yet; it takes each into its audit log once.
+    pub(crate) fn tell_grants(&mut self) {
+        let untold: Vec<v1::BreakGlassUse> = self.grants.untold().collect();
+        for told in untold {
+            self.send(Body::BreakGlass(told));
+        }
+    }
+
+    pub(crate) fn grant_acknowledged(&mut self, ack: &v1::BreakGlassAck) {
+        if let Some(stored) = self.grants.acknowledge(&ack.digest) {
+            self.outputs.push_back(Output::PersistGrants(Box::new(stored)));
+        }
+    }
+
+    pub(crate) fn next_grant_end(&self, now: Now) -> Option<Mono> {
+        let end = self.grants.next_end(self.trusted(now))?;
+        Some(self.acceptor.clock().mono_of(end, now))
+    }
+
+    pub(crate) fn trusted(&self, now: Now) -> Wall {
+        self.acceptor.clock().wall(now)
+    }
+}
