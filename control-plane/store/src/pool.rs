@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rap_types::OrganizationId;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, PgTransaction};
+use sqlx::{PgPool, PgTransaction, Row as _};
 
 use crate::StoreError;
 use crate::columns::statements;
@@ -131,10 +131,21 @@ impl PoolSettings {
             .acquire_timeout(self.acquire_timeout)
             .idle_timeout(Duration::from_secs(300))
             .max_lifetime(Duration::from_secs(3600))
+            // Instead of the pool's own ping, for as many round trips.
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| {
+                Box::pin(
+                    async move { sqlx::raw_sql(CONNECTION_IS_IDLE).fetch_one(connection).await?.try_get(0) },
+                )
+            })
             .connect_lazy_with(self.limited(target.options(role)))
     }
 }
 
+/// A call whose caller goes away while BEGIN is under way leaves a connection in a transaction that the
+/// driver does not know of: its time of begin tells. Such a connection is closed instead of reused. Runs
+/// as a simple query; a prepared one is several messages, each with a time of its own.
+const CONNECTION_IS_IDLE: &str = "SELECT now() = statement_timestamp()";
 /// Runs as a simple query; BEGIN cannot be prepared.
 const REPEATABLE_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 

@@ -2,6 +2,7 @@
 
 mod fixture;
 
+mod cancelled;
 mod distribution;
 mod enrollment;
 mod installation;
