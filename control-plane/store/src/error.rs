@@ -27,6 +27,9 @@ pub enum StoreError {
         /// Name of the constraint, or the SQLSTATE when it has none.
         constraint: String,
     },
+    /// The database's disk is full: the transaction was rolled back.
+    #[error("the disk of the database is full")]
+    Full(#[source] sqlx::Error),
     /// A row that must be there is not.
     #[error("no such row")]
     Absent,
@@ -57,6 +60,7 @@ impl StoreError {
             Self::Contended(_) => Reason::RequestConflict,
             Self::TimedOut => Reason::RequestTimeout,
             Self::Exists { .. } => Reason::ResourceExists,
+            Self::Full(_) => Reason::StateNoSpace,
             Self::Absent => Reason::ResourceNotFound,
             Self::Tampered { .. } => Reason::RowTampered,
             Self::Url(_) => Reason::ConfigInvalid,
@@ -82,6 +86,7 @@ impl From<sqlx::Error> for StoreError {
             E::RowNotFound => Self::Absent,
             E::Database(ref cause) => match of_database(cause.as_ref()) {
                 Some(sorted) => sorted,
+                None if cause.code().as_deref() == Some("53100") => Self::Full(error),
                 None if is_shutdown(cause.as_ref()) => Self::Unavailable(error),
                 None => Self::Fault(error),
             },
@@ -106,8 +111,8 @@ fn of_database(error: &dyn DatabaseError) -> Option<StoreError> {
     })
 }
 
-/// Shutdown, recovery, too many connections, lost connection, idle in transaction for too long.
+/// Shutdown, recovery, too many connections, a disk that fails, lost connection, idle in transaction for too long.
 fn is_shutdown(error: &dyn DatabaseError) -> bool {
     let code = error.code().unwrap_or_default();
-    code.starts_with("08") || code.starts_with("57P") || code == "53300" || code == "25P03"
+    code.starts_with("08") || code.starts_with("57P") || code == "53300" || code == "58030" || code == "25P03"
 }

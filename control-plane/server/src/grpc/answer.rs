@@ -31,7 +31,7 @@ impl Failure {
     /// The gRPC status of this failure for one call. Faults of ours are logged here, once.
     pub fn status(self, metrics: &Metrics, request_id: RequestId) -> Status {
         metrics.rejected(self.reason);
-        if self.reason == Reason::RowTampered {
+        if matches!(self.reason, Reason::RowTampered | Reason::StateNoSpace) {
             metrics.alarmed(self.reason);
             tracing::error!(alarm = true, reason = %self.reason, %request_id, "{}", self.message);
         } else if matches!(self.reason, Reason::ServerInternal | Reason::SecretUnseal) {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rap_runtime::TaskGroup;
 use rap_runtime::metrics::{self, Exposition, Family, Kind};
@@ -66,11 +67,12 @@ impl Metrics {
         self.updates.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn text(&self, control: &Control) -> String {
+    fn text(&self, control: &Control, database_up: bool) -> String {
         let mut exposition = Exposition::new();
         exposition.write(&INFO, [([env!("CARGO_PKG_VERSION")], 1.0)]);
         exposition.write(&REJECTED, self.rejected.samples());
         exposition.write(&ALARMS, self.alarms.samples());
+        exposition.write_one(&DATABASE_UP, f64::from(u8::from(database_up)));
         exposition.write_one(&HEADS_SIGNED, self.heads.load(Ordering::Relaxed) as f64);
         exposition.write_one(&UPDATES_SENT, self.updates.load(Ordering::Relaxed) as f64);
         let clusters: Vec<(String, [f64; 5])> = control
@@ -103,12 +105,30 @@ fn numbers(control: &Control, cluster: &crate::clusters::Cluster) -> [f64; 5] {
 /// None.
 pub async fn serve_metrics(control: Arc<Control>, listener: TcpListener) -> std::io::Result<()> {
     let tasks: TaskGroup = control.tasks.clone();
-    metrics::serve(listener, tasks, move || {
+    let asked = control.clone();
+    let render = move || {
         let control = control.clone();
-        async move { control.metrics.text(&control) }
-    })
-    .await
+        async move {
+            let up = ready(&control).await.is_ok();
+            control.metrics.text(&control, up)
+        }
+    };
+    let ready = move || {
+        let control = asked.clone();
+        async move { ready(&control).await }
+    };
+    metrics::serve(listener, tasks, render, ready).await
 }
+
+/// Without its database a control plane can neither decide nor sign.
+async fn ready(control: &Control) -> Result<(), Reason> {
+    match tokio::time::timeout(DATABASE_DEADLINE, control.store.system().check()).await {
+        Ok(answered) => answered.map_err(|error| error.reason()),
+        Err(_) => Err(Reason::StoreUnavailable),
+    }
+}
+
+const DATABASE_DEADLINE: Duration = Duration::from_secs(1);
 
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
     Family { name, kind: Kind::Counter, unit: "1", labels, help }
@@ -127,6 +147,13 @@ const INFO: Family = Family {
 };
 const REJECTED: Family = counter("rap_control_rejected_total", &["reason"], "Refusals by reason code.");
 const ALARMS: Family = counter("rap_control_alarms_total", &["reason"], "Alarms by reason code.");
+const DATABASE_UP: Family = Family {
+    name: "rap_control_database_up",
+    kind: Kind::Gauge,
+    unit: "1",
+    labels: &[],
+    help: "1 if the database answers within a second.",
+};
 const HEADS_SIGNED: Family =
     counter("rap_control_heads_signed_total", &[], "Cluster heads signed and stored by this replica.");
 const UPDATES_SENT: Family =
@@ -144,10 +171,11 @@ const OF_CLUSTERS: [Family; 5] = [
 ];
 
 /// Everything that the endpoint exposes.
-pub const FAMILIES: [Family; 10] = [
+pub const FAMILIES: [Family; 11] = [
     INFO,
     REJECTED,
     ALARMS,
+    DATABASE_UP,
     HEADS_SIGNED,
     UPDATES_SENT,
     OF_CLUSTERS[0],

@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 const NONE: Option<&str> = None;
 
 /// A fresh file system at `path` that only this thread and its children see; `false` without the right.
-fn mounted(path: &Path, size: &str) -> bool {
+pub fn mounted(path: &Path, size: &str) -> bool {
     let options = format!("size={size},mode=0755");
     let made = unshare(CloneFlags::CLONE_NEWNS)
         .and_then(|()| mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE))

@@ -6,6 +6,7 @@ mod backup;
 mod break_glass;
 mod disk;
 mod enrollment;
+mod full_disk;
 mod host;
 mod metrics;
 mod postgres;

@@ -1,4 +1,4 @@
-//! The private PostgreSQL dies under load: nothing acknowledged is lost, the server comes back alone.
+//! The private PostgreSQL is killed and stopped under load: nothing acknowledged is lost, the server comes back alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -97,9 +97,10 @@ async fn a_killed_database_loses_nothing_that_was_acknowledged() {
         loads.spawn(load(world.clone(), pace.clone()));
     }
     let mut first = postmaster(&world).unwrap();
-    for _ in 0..3 {
+    // Killed; stopped as an administrator restarts it; stopped at once; killed again.
+    for signal in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGKILL] {
         pace.ten_more().await;
-        kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(first), signal).unwrap();
         // Listening goes on: who connects now is answered, if only by a refusal.
         let open = world.admin().await.installation(v1::InstallationRequest {}).await.unwrap().into_inner();
         assert_eq!(open.state, "active");

@@ -70,7 +70,12 @@ impl World {
 
     /// A development installation that runs a PostgreSQL of its own.
     pub async fn embedded() -> Self {
-        let world = Self::start_on(None, "dev", None, |_| ()).await;
+        Self::embedded_with(|_| ()).await
+    }
+
+    /// The same with other options.
+    pub async fn embedded_with(change: impl FnOnce(&mut Raw)) -> Self {
+        let world = Self::start_on(None, "dev", None, change).await;
         world.login().await.unwrap();
         world
     }

@@ -31,11 +31,12 @@ async fn statuses(directory: &Directory) -> Vec<(String, Option<Value>)> {
 /// # Errors
 /// None.
 pub async fn serve(listener: TcpListener, tasks: TaskGroup, directory: Directory) -> std::io::Result<()> {
-    rap_runtime::metrics::serve(listener, tasks, move || {
+    let render = move || {
         let directory = directory.clone();
         async move { metrics::text(&statuses(&directory).await) }
-    })
-    .await
+    };
+    // An agent works without anybody else: that it answers is all there is to know.
+    rap_runtime::metrics::serve(listener, tasks, render, || async { Ok(()) }).await
 }
 
 /// What a support bundle takes from this process: statuses, metrics, the last log lines. Document of schema

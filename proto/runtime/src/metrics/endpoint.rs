@@ -1,4 +1,4 @@
-//! `GET /metrics` and `/healthz`: one request per connection, few connections, none for long.
+//! `GET /metrics`, `/healthz` and `/readyz`: one request per connection, few connections, none for long.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,16 +14,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use rap_types::Reason;
+
 use crate::tasks::TaskGroup;
 
-/// Serves until the group is cancelled. `render` makes the text at each scrape and keeps its own deadline.
+/// Serves until the group is cancelled. `render` makes the text at each scrape, `ready` says what keeps
+/// the program from its work; both keep their own deadlines.
 ///
 /// # Errors
 /// None: an error of one accept never ends it.
-pub async fn serve<F, R>(listener: TcpListener, tasks: TaskGroup, render: F) -> io::Result<()>
+pub async fn serve<F, R, G, Q>(listener: TcpListener, tasks: TaskGroup, render: F, ready: G) -> io::Result<()>
 where
     F: Fn() -> R + Clone + Send + Sync + 'static,
     R: Future<Output = String> + Send + 'static,
+    G: Fn() -> Q + Clone + Send + Sync + 'static,
+    Q: Future<Output = Result<(), Reason>> + Send + 'static,
 {
     let shutdown = tasks.token();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -38,10 +43,10 @@ where
             continue;
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let render = render.clone();
+        let (render, ready) = (render.clone(), ready.clone());
         let answer = service_fn(move |request: Request<Incoming>| {
-            let render = render.clone();
-            async move { Ok::<_, Infallible>(answer(&request, render).await) }
+            let (render, ready) = (render.clone(), ready.clone());
+            async move { Ok::<_, Infallible>(answer(&request, render, ready).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -56,14 +61,20 @@ where
     }
 }
 
-async fn answer<F, R>(request: &Request<Incoming>, render: F) -> Response<String>
+async fn answer<F, R, G, Q>(request: &Request<Incoming>, render: F, ready: G) -> Response<String>
 where
     F: Fn() -> R,
     R: Future<Output = String>,
+    G: Fn() -> Q,
+    Q: Future<Output = Result<(), Reason>>,
 {
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => (StatusCode::OK, render().await),
         (&Method::GET, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET, "/readyz") => match ready().await {
+            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        },
         (&Method::GET, _) => (StatusCode::NOT_FOUND, "not here\n".to_owned()),
         _ => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
     };
@@ -99,7 +110,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = TaskGroup::new();
-        tasks.spawn("metrics", serve(listener, tasks.clone(), || async { "rap_up 1\n".to_owned() }));
+        tasks.spawn(
+            "metrics",
+            serve(
+                listener,
+                tasks.clone(),
+                || async { "rap_up 1\n".to_owned() },
+                || async { Err(Reason::StoreUnavailable) },
+            ),
+        );
         let metrics = ask(address, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert!(metrics.starts_with("HTTP/1.1 200") && metrics.ends_with("\r\n\r\nrap_up 1\n"), "{metrics}");
         assert!(metrics.contains("text/plain; version=0.0.4"), "{metrics}");
@@ -107,6 +126,8 @@ mod tests {
         assert!(ask(address, "GET /secret HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 404"));
         assert!(ask(address, "POST /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 405"));
         assert!(ask(address, "nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+        let ready = ask(address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("store.unavailable\n"), "{ready}");
         tasks.shutdown(Duration::from_secs(30)).await;
     }
 }
