@@ -10,7 +10,7 @@ use rap_authority::{AuditKey, BackupKey, FloorOf, SealingKey, ids, next_incarnat
 use rap_contract::KeySet;
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, Restore, audit_insert, incarnation_raise, restore_insert, token_revoke, tokens_list,
+    AuditPen, Restore, audit_insert, incarnation_raise, restore_insert, token_revoke, tokens_live,
 };
 use rap_types::{Incarnation, InstallationId, Reason, RequestId, Wall};
 
@@ -117,11 +117,9 @@ async fn renew(
             return Err(Failure::new(Reason::ServerInternal, "the incarnation did not rise"));
         }
         // Their uses went back with the database: one use would be two.
-        for token in tokens_list(connection, &rows).await? {
-            if token.revoked_at.is_none() && token.token.expires_at.0 > now.0 {
-                token_revoke(connection, &rows, token.token.token).await?;
-                renewed.tokens += 1;
-            }
+        for token in tokens_live(connection, id, now).await? {
+            token_revoke(connection, &rows, token).await?;
+            renewed.tokens += 1;
         }
         let reason = format!("restored from a backup; incarnation {stored} becomes {incarnation}");
         let object = format!("cluster/{id}");

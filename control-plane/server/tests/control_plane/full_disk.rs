@@ -91,8 +91,9 @@ async fn scenario(directory: &Path) {
     tokio::time::timeout(Duration::from_secs(120), recovered).await.expect("goes on by itself");
     assert!(get(&world, "/readyz").await.starts_with("HTTP/1.1 200"));
     let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let rows = &world.running.control.clusters.all()[0].rows;
     for token in &acknowledged {
-        let row = rap_store::token_read(&mut transaction, *token).await.unwrap();
+        let row = rap_store::token_read(&mut transaction, rows, *token).await.unwrap();
         assert!(row.is_some(), "{token} was acknowledged and is gone");
     }
     drop(transaction);

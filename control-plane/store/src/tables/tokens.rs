@@ -125,6 +125,8 @@ statements! {
     );
     TOKENS_LIST =
         token_columns!("SELECT", "FROM join_tokens WHERE cluster_id = $1 ORDER BY token_id DESC LIMIT 1000");
+    TOKENS_LIVE = "SELECT token_id FROM join_tokens WHERE cluster_id = $1 AND revoked_at IS NULL AND expires_at > $2 \
+        ORDER BY token_id";
     TOKEN_REQUESTS = "SELECT count(*) FROM join_requests WHERE token_id = $1";
     TOKEN_CONSUME = "UPDATE join_tokens SET uses = uses + 1, row_version = row_version + 1, row_mac = $3 \
         WHERE token_id = $1 AND row_version = $2 \
@@ -191,6 +193,17 @@ pub async fn token_hold(
 /// Newest tokens of a cluster first, at most 1000.
 pub async fn tokens_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<TokenRow>, StoreError> {
     all_verified(sqlx::query_as(TOKENS_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?, keys)
+}
+
+/// Ids of every token that could still be used at `now`; the rows are verified by who goes on to them.
+pub async fn tokens_live(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    now: Wall,
+) -> Result<Vec<TokenId>, StoreError> {
+    let query = sqlx::query(TOKENS_LIVE).bind(cluster.uuid()).bind(timestamp("expires_at", now)?);
+    let rows = query.fetch_all(connection).await?;
+    Ok(rows.iter().map(|row| id(row, "token_id")).collect::<sqlx::Result<_>>()?)
 }
 
 /// Takes one use of a held token, if it has one left, is not revoked and not expired, all in one
