@@ -104,12 +104,47 @@ pub fn create_cluster(
     now: Wall,
     generator: &mut dyn CryptoRng,
 ) -> Result<NewCluster, Reject> {
+    let authority = Signer::generate(generator);
+    create_cluster_of(installation, installation_authority, dev, order, authority, now, generator)
+}
+
+/// As [`create_cluster`], with an authority key that was made elsewhere.
+///
+/// # Errors
+/// Those of [`create_cluster`]; `key.purpose` for the installation authority's own key.
+pub fn create_cluster_of(
+    installation: InstallationId,
+    installation_authority: &Signer,
+    dev: bool,
+    order: &ClusterOrder<'_>,
+    authority: Signer,
+    now: Wall,
+    generator: &mut dyn CryptoRng,
+) -> Result<NewCluster, Reject> {
     check_name(order.name)?;
     order.timing.check()?;
+    if authority.public() == installation_authority.public() {
+        return Err(Reject::new(Reason::KeyPurpose, "the key is the installation authority's"));
+    }
     let id = ClusterId::from_parts(ids::millis(now), ids::random(generator));
     let ipv4_pool = check_pool(order.ipv4_pool)?;
-    let authority = Signer::generate(generator);
     let incarnation = next_incarnation(0, now);
+    let record = create_record(installation, installation_authority, dev, id, &authority, incarnation, now);
+    let map_key = Zeroizing::new(ids::random(generator));
+    let data_key = SealingKey::generate(generator);
+    Ok(NewCluster { id, authority, record, incarnation, data_key, map_key, ipv4_pool })
+}
+
+/// The first record of a cluster's chain.
+pub fn create_record(
+    installation: InstallationId,
+    installation_authority: &Signer,
+    dev: bool,
+    id: ClusterId,
+    authority: &Signer,
+    incarnation: u64,
+    now: Wall,
+) -> Vec<u8> {
     let record = v1::AuthorityRecord {
         header: Some(
             HeaderTerms {
@@ -129,10 +164,7 @@ pub fn create_cluster(
         authority_key: authority.public().to_vec(),
         previous_record_digest: Vec::new(),
     };
-    let record = sign(&record, &[installation_authority, &authority]);
-    let map_key = Zeroizing::new(ids::random(generator));
-    let data_key = SealingKey::generate(generator);
-    Ok(NewCluster { id, authority, record, incarnation, data_key, map_key, ipv4_pool })
+    sign(&record, &[installation_authority, authority])
 }
 
 /// Verifies a cluster's stored records and that `authority` is the key they end in.

@@ -61,6 +61,8 @@ pub enum SealPurpose {
     CertificateAuthority,
     /// Key of the Merkle map: salts, padding, positions.
     Map,
+    /// Ed25519 seed that signs checkpoints of the audit log.
+    AuditLog,
 }
 
 impl SealPurpose {
@@ -70,6 +72,7 @@ impl SealPurpose {
             Self::Authority => "authority",
             Self::CertificateAuthority => "certificate-authority",
             Self::Map => "map",
+            Self::AuditLog => "audit-log",
         }
     }
 }

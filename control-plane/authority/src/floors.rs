@@ -26,6 +26,8 @@ pub enum FloorOf {
     GrantSet,
     /// The chain of revocations of a cluster.
     Revocations(ClusterId),
+    /// The chain of authority records of a cluster.
+    Authority(ClusterId),
     /// The audit tree's checkpoint.
     Checkpoint,
 }
@@ -38,6 +40,9 @@ pub struct ReplicaFloors {
     pub grant_set: Option<Floor>,
     /// Of each cluster's revocations.
     pub revocations: BTreeMap<ClusterId, Floor>,
+    /// Of each cluster's authority records.
+    #[serde(default)]
+    pub authorities: BTreeMap<ClusterId, Floor>,
     /// Of the audit tree.
     pub checkpoint: Option<Floor>,
 }
@@ -48,6 +53,7 @@ impl ReplicaFloors {
         match of {
             FloorOf::GrantSet => self.grant_set,
             FloorOf::Revocations(cluster) => self.revocations.get(&cluster).copied(),
+            FloorOf::Authority(cluster) => self.authorities.get(&cluster).copied(),
             FloorOf::Checkpoint => self.checkpoint,
         }
     }
@@ -101,6 +107,7 @@ impl ReplicaFloors {
         match of {
             FloorOf::GrantSet => self.grant_set = Some(at),
             FloorOf::Revocations(cluster) => drop(self.revocations.insert(cluster, at)),
+            FloorOf::Authority(cluster) => drop(self.authorities.insert(cluster, at)),
             FloorOf::Checkpoint => self.checkpoint = Some(at),
         }
         self
@@ -122,6 +129,7 @@ impl FloorOf {
         match self {
             Self::GrantSet => "role-grant set",
             Self::Revocations(_) => "revocations",
+            Self::Authority(_) => "authority records",
             Self::Checkpoint => "audit checkpoint",
         }
     }
@@ -138,7 +146,12 @@ mod tests {
     #[test]
     fn a_floor_rises_stays_or_refuses_and_never_falls() {
         let cluster = ClusterId::from_bytes([1; 16]);
-        for of in [FloorOf::GrantSet, FloorOf::Revocations(cluster), FloorOf::Checkpoint] {
+        for of in [
+            FloorOf::GrantSet,
+            FloorOf::Revocations(cluster),
+            FloorOf::Authority(cluster),
+            FloorOf::Checkpoint,
+        ] {
             let none = ReplicaFloors::default();
             assert_eq!(none.of(of), None);
             let five = none.raised(of, floor(5, 1)).unwrap();

@@ -248,6 +248,11 @@ pub(crate) enum Cluster {
         /// Lifetime of node certificates.
         #[arg(long, value_parser = parse_duration)]
         leaf_lifetime: Option<Duration>,
+        /// Use this authority key file instead of a key that the control plane makes.
+        #[arg(long, value_name = "FILE")]
+        import_key: Option<PathBuf>,
+        #[command(flatten)]
+        protect: Protect,
     },
     /// List clusters.
     List,
@@ -282,6 +287,9 @@ pub(crate) enum Authority {
         /// File to write.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// For `rap-control-plane init --import-installation-key` instead of a cluster.
+        #[arg(long)]
+        installation: bool,
         #[command(flatten)]
         protect: Protect,
     },

@@ -16,6 +16,7 @@ use crate::backup::{self, BackupCommand};
 use crate::config::{Config, Layers, Problem, Raw};
 use crate::database::Database;
 use crate::datadir::DataDir;
+use crate::keys::{self, KeysCommand};
 use crate::{init, serve};
 
 /// The control plane of RAP Fabric Core.
@@ -32,6 +33,9 @@ enum Command {
     Init {
         #[command(flatten)]
         settings: Settings,
+        /// Use this installation authority key file (rapctl authority key --installation --no-passphrase)
+        #[arg(long, value_name = "FILE")]
+        import_installation_key: Option<PathBuf>,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -54,6 +58,9 @@ enum Command {
         #[arg(long, value_name = "N")]
         down_to: Option<i64>,
     },
+    /// Replace the key encryption key
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Make, check or put back a backup
     #[command(subcommand)]
     Backup(BackupCommand),
@@ -107,10 +114,13 @@ pub async fn main() -> ExitCode {
         }
     };
     let outcome = match cli.command {
-        Command::Init { settings, json } => run_init(settings, json).await,
+        Command::Init { settings, import_installation_key, json } => {
+            run_init(settings, import_installation_key.as_deref(), json).await
+        }
         Command::Serve { settings } => run_serve(settings).await,
         Command::Check { settings } => run_check(settings),
         Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
+        Command::Keys(command) => keys::run(command).await,
         Command::Backup(command) => backup::run(command).await,
         Command::Config { settings, effective, json } => run_config(settings, effective, json),
     };
@@ -123,12 +133,12 @@ pub async fn main() -> ExitCode {
     }
 }
 
-async fn run_init(settings: Settings, as_json: bool) -> Result<(), Fault> {
+async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> Result<(), Fault> {
     let (config, _) = settings.resolve()?;
     start_log(&config)?;
     let data = init::prepare(&config)?;
     let database = Database::open(&config).await?;
-    let made = init::init(&config, &data, &database, Path::new("")).await;
+    let made = init::init_with(&config, &data, &database, Path::new(""), import).await;
     database.stop().await;
     let made = made?;
     if as_json {

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use rap_authority::{RowKeys, SealingKey, SessionKey};
+use rap_authority::{Floor, FloorOf, RowKeys, SealingKey, SessionKey};
+use rap_contract::AuthorityChain;
 use rap_runtime::tls::TrustStore;
 use rap_runtime::{Clock, TaskGroup};
 use rap_store::{AuditPen, PgConnection, Store, cluster_names, doorbell_ring};
@@ -67,7 +68,13 @@ impl Control {
                 continue;
             }
             match Cluster::load(&mut transaction, &self.installation.facts, &self.kek, id).await {
-                Ok(Some(cluster)) => drop(self.serve_cluster(&mut transaction, cluster).await?),
+                Ok(Some(cluster)) => match self.serve_cluster(&mut transaction, cluster).await {
+                    // The alarm was raised where the floor was compared.
+                    Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
+                        self.clusters.put_broken(id, &name, failure.reason);
+                    }
+                    served => drop(served?),
+                },
                 Ok(None) => {}
                 // The others are served; this one waits for its operator.
                 Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
@@ -146,6 +153,7 @@ impl Control {
         connection: &mut PgConnection,
         mut cluster: Cluster,
     ) -> Result<(Arc<Cluster>, bool), Failure> {
+        self.keep_authority_floor(cluster.id, &cluster.chain).await?;
         if let Some(before) = self.clusters.by_id(cluster.id) {
             // What was verified under the keys before stays known.
             cluster.revocations = before.revocations.clone();
@@ -155,6 +163,28 @@ impl Control {
         let known = self.revocations(connection, &cluster, &known).await.unwrap_or(known);
         cluster.announce(&self.installation.facts, &self.trust, known.chain.revoked());
         Ok(self.clusters.put(cluster))
+    }
+
+    /// Refuses a chain of authority records that lacks what this replica has seen, and remembers it.
+    async fn keep_authority_floor(&self, id: ClusterId, chain: &AuthorityChain) -> Result<(), Failure> {
+        let of = FloorOf::Authority(id);
+        if let Some(floor) = self.floors.current().unwrap_or_default().of(of) {
+            let reason = match chain.digest_at(floor.sequence) {
+                None => Some(Reason::FloorRollback),
+                Some(digest) if digest != floor.digest => Some(Reason::FloorEquivocation),
+                Some(_) => None,
+            };
+            if let Some(reason) = reason {
+                self.alarm(reason, &format!("authority records of cluster {id} are not those seen before"));
+                return Err(Failure::new(reason, "authority records"));
+            }
+        }
+        let floor = Floor { sequence: chain.sequence(), digest: chain.digest() };
+        match self.floors.raise(of, floor).await {
+            // Another task saw a longer chain meanwhile.
+            Err(failure) if failure.reason == Reason::FloorRollback => Ok(()),
+            raised => raised,
+        }
     }
 
     /// Counts and logs an alarm: something was found that must not be, and an operator has to look.
@@ -180,7 +210,9 @@ impl std::fmt::Debug for Control {
 }
 
 /// What is wrong with one cluster and leaves the others whole.
-const BREAKS_ONE: [Reason; 6] = [
+const BREAKS_ONE: [Reason; 8] = [
+    Reason::FloorRollback,
+    Reason::FloorEquivocation,
     Reason::SecretUnseal,
     Reason::RowTampered,
     Reason::ChainBroken,

@@ -26,6 +26,8 @@ pub enum Sealed {
     ClusterCa(ClusterId, u64),
     /// A cluster's map key.
     MapKey(ClusterId),
+    /// The seed of an audit log key, by generation.
+    LogKey(u64),
 }
 
 impl Sealed {
@@ -77,12 +79,13 @@ impl Sealed {
             }
             Self::ClusterCa(..) => ("cluster_cas", "sealed_key", SealPurpose::CertificateAuthority),
             Self::MapKey(_) => ("clusters", "sealed_map_key", SealPurpose::Map),
+            Self::LogKey(_) => ("audit_log_keys", "sealed_private_key", SealPurpose::AuditLog),
         }
     }
 
     fn cluster(self) -> ClusterId {
         match self {
-            Self::InstallationAuthority | Self::TlsAuthority => ClusterId::ZERO,
+            Self::InstallationAuthority | Self::TlsAuthority | Self::LogKey(_) => ClusterId::ZERO,
             Self::DataKey(cluster)
             | Self::PreparedAuthority(cluster)
             | Self::ClusterAuthority(cluster, _)
@@ -99,6 +102,7 @@ impl Sealed {
                 [cluster.as_bytes().as_slice(), &number.to_be_bytes()].concat()
             }
             Self::PreparedAuthority(cluster) | Self::MapKey(cluster) => cluster.to_vec(),
+            Self::LogKey(generation) => generation.to_be_bytes().to_vec(),
         }
     }
 
@@ -136,6 +140,8 @@ mod tests {
             Sealed::PreparedAuthority(one),
             Sealed::ClusterCa(one, 1),
             Sealed::MapKey(one),
+            Sealed::LogKey(1),
+            Sealed::LogKey(2),
         ];
         for sealed in all {
             let bytes = sealed.seal(&key, installation, &[7; 32]);

@@ -16,6 +16,7 @@ use rap_wire::v1;
 use zeroize::Zeroizing;
 
 use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
+use crate::keys::Stage;
 
 /// Name of the secret encryption key in environment and credentials.
 pub const SECRET_KEY: &str = "SECRET_ENCRYPTION_KEY_B64";
@@ -139,6 +140,90 @@ impl DataDir {
         decode_sealing_key(&secret)
     }
 
+    /// Every key encryption key on this host: the configured one first, then those of a rotation that is
+    /// under way.
+    pub fn sealing_keys(&self, config: &Config) -> Result<Vec<SealingKey>, Fault> {
+        let mut keys = vec![self.sealing_key(config)?];
+        for name in [SECRET_NEXT, SECRET_PREVIOUS] {
+            if self.file(name).exists() {
+                keys.push(self.read_sealing_key(name)?);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// True if the key encryption key is this directory's own `secret.key`.
+    pub fn keeps_own_key(&self, config: &Config) -> bool {
+        config.secret_key_file.as_ref().is_none_or(|path| *path == self.file(SECRET_FILE))
+            && matches!(Secret::load_optional(SECRET_KEY), Ok(None))
+    }
+
+    /// The key of a rotation: the one on disk if a rotation was begun, else the given or a new one, which
+    /// is on disk when this returns.
+    pub fn next_sealing_key(&self, file: Option<&Path>) -> Result<SealingKey, Fault> {
+        let given = match file {
+            Some(path) => {
+                let secret = Secret::read(SECRET_KEY, path)
+                    .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+                Some(decode_sealing_key(&secret)?)
+            }
+            None => None,
+        };
+        if self.file(SECRET_NEXT).exists() {
+            let begun = self.read_sealing_key(SECRET_NEXT)?;
+            if given.is_some_and(|given| given.expose() != begun.expose()) {
+                let text = "a rotation to another key is under way; finish it without --new-key-file";
+                return Err(Fault::new(Reason::RequestConflict, text));
+            }
+            return Ok(begun);
+        }
+        let key = given.unwrap_or_else(|| SealingKey::generate(&mut rand::rng()));
+        self.write_sealing_key(SECRET_NEXT, &key)?;
+        Ok(key)
+    }
+
+    /// Puts the new key into the place of the old one, which stays beside it until it is retired.
+    pub fn place_sealing_key(&self, new: &SealingKey, until: Stage) -> Result<(), Fault> {
+        let present = self.read_sealing_key(SECRET_FILE)?;
+        if present.expose() != new.expose() {
+            self.write_sealing_key(SECRET_PREVIOUS, &present)?;
+            if until == Stage::Saved {
+                return Ok(());
+            }
+            self.write_sealing_key(SECRET_FILE, new)?;
+        }
+        if until <= Stage::Placed {
+            return Ok(());
+        }
+        self.remove(SECRET_NEXT)
+    }
+
+    /// Removes the keys beside the configured one.
+    pub fn forget_sealing_keys(&self) -> Result<(), Fault> {
+        self.remove(SECRET_PREVIOUS)?;
+        self.remove(SECRET_NEXT)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Fault> {
+        match std::fs::remove_file(self.file(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Fault::new(Reason::StateIo, format!("{}: {error}", self.file(name).display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_sealing_key(&self, name: &str) -> Result<SealingKey, Fault> {
+        let secret = Secret::read(SECRET_KEY, &self.file(name))
+            .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+        decode_sealing_key(&secret)
+    }
+
+    fn write_sealing_key(&self, name: &str, key: &SealingKey) -> Result<(), Fault> {
+        let text = Zeroizing::new(format!("{}\n", STANDARD.encode(key.expose())));
+        self.write(name, text.as_bytes(), 0o600)
+    }
+
     /// Makes `secret.key` unless a key is configured or there already.
     pub fn create_sealing_key(&self, config: &Config) -> Result<(), Fault> {
         let given = config.secret_key_file.is_some()
@@ -148,9 +233,7 @@ impl DataDir {
         if given || self.file(SECRET_FILE).exists() {
             return Ok(());
         }
-        let key = SealingKey::generate(&mut rand::rng());
-        let text = Zeroizing::new(format!("{}\n", STANDARD.encode(key.expose())));
-        self.write(SECRET_FILE, text.as_bytes(), 0o600)
+        self.write_sealing_key(SECRET_FILE, &SealingKey::generate(&mut rand::rng()))
     }
 
     /// Writes an unprotected key file (development installations only).
@@ -189,6 +272,10 @@ fn fault(error: &FileError) -> Fault {
 const MODE: &str = "authority-mode";
 const ROOT_KEY: &str = "product-root.pub";
 const SECRET_FILE: &str = "secret.key";
+/// The key of a rotation that is under way.
+const SECRET_NEXT: &str = "secret.key.next";
+/// The key before, until it is retired.
+const SECRET_PREVIOUS: &str = "secret.key.previous";
 
 #[cfg(test)]
 mod tests {

@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use rap_authority::{AuditKey, OperatorGrant, RowKeys, SealingKey, answer_activation_request};
-use rap_contract::{PublicKeyFile, Signer};
+use rap_contract::{KeyFile, PublicKeyFile, Signer};
 use rap_runtime::{Clock, Fault, files};
 use rap_store::{AuditPen, Store, installation_insert, installation_read};
 use rap_types::{InstallationId, PlatformRole, Reason};
+use zeroize::Zeroizing;
 
 use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
 use crate::database::Database;
@@ -79,13 +80,40 @@ pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
     Ok(data)
 }
 
-/// Makes the installation in the database; the activation request is put into `here`, too.
-pub async fn init(config: &Config, data: &DataDir, database: &Database, here: &Path) -> Result<Made, Fault> {
+/// As [`init`], with an installation authority key that was made elsewhere.
+pub async fn init_with(
+    config: &Config,
+    data: &DataDir,
+    database: &Database,
+    here: &Path,
+    imported: Option<&Path>,
+) -> Result<Made, Fault> {
+    let imported = imported.map(imported_key).transpose()?;
     let kek = data.sealing_key(config)?;
     let store = database.store().await?;
-    let made = make(config, data, &store, &kek, here).await;
+    let made = make(config, data, &store, &kek, here, imported).await;
     store.close().await;
     made
+}
+
+/// An installation authority key from an unprotected key file that only its owner may read.
+fn imported_key(path: &Path) -> Result<Signer, Fault> {
+    let at = |reason, what: &str| Fault::new(reason, format!("{}: {what}", path.display()));
+    let bytes = Zeroizing::new(
+        files::read_secret(path, 16 * 1024).map_err(|error| at(error.reason(), &error.to_string()))?,
+    );
+    let text = std::str::from_utf8(&bytes).map_err(|_| at(Reason::KeyInvalid, "not a key file"))?;
+    let file = KeyFile::parse(text).map_err(|reject| at(reject.reason, reject.what))?;
+    if file.purpose != INSTALLATION_PURPOSE {
+        return Err(at(Reason::KeyPurpose, "not a key for installation-authority"));
+    }
+    let key = file.unprotected().map_err(|reject| at(reject.reason, reject.what))?;
+    key.ok_or_else(|| at(Reason::SecretMissing, "protected by a passphrase; make it with --no-passphrase"))
+}
+
+/// Makes the installation in the database; the activation request is put into `here`, too.
+pub async fn init(config: &Config, data: &DataDir, database: &Database, here: &Path) -> Result<Made, Fault> {
+    init_with(config, data, database, here, None).await
 }
 
 async fn make(
@@ -94,6 +122,7 @@ async fn make(
     store: &Store,
     kek: &SealingKey,
     here: &Path,
+    imported: Option<Signer>,
 ) -> Result<Made, Fault> {
     let finished = data.file(SETTINGS_FILE).exists();
     let mut transaction = store.system().begin().await.map_err(|error| fault(error.into()))?;
@@ -112,7 +141,7 @@ async fn make(
     let (row, request) = match known {
         Some(row) => (row.installation.clone(), row.installation.activation_request),
         None => {
-            let birth = Installation::create(dev, &config.control_urls, kek, now).map_err(fault)?;
+            let birth = Installation::create(dev, &config.control_urls, kek, now, imported).map_err(fault)?;
             installation_insert(&mut transaction, &birth.row).await.map_err(|error| fault(error.into()))?;
             (birth.row.clone(), birth.row.activation_request)
         }
@@ -180,3 +209,4 @@ fn fault(failure: Failure) -> Fault {
 }
 
 const DEV_OWNER: &str = "dev-owner";
+const INSTALLATION_PURPOSE: &str = "installation-authority";

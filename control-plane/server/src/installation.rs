@@ -53,9 +53,16 @@ pub struct Birth {
 
 impl Installation {
     /// Makes keys, TLS CA and activation request.
-    pub fn create(dev: bool, control_urls: &[String], kek: &SealingKey, now: Wall) -> Result<Birth, Failure> {
+    pub fn create(
+        dev: bool,
+        control_urls: &[String],
+        kek: &SealingKey,
+        now: Wall,
+        imported: Option<Signer>,
+    ) -> Result<Birth, Failure> {
         let generator = &mut rand::rng();
-        let new = create_installation(now, generator);
+        let mut new = create_installation(now, generator);
+        new.authority = imported.unwrap_or(new.authority);
         let serial = rap_authority::ids::random(generator);
         let tls_ca = Authority::generate(&format!("RAP installation {}", new.id), now, serial)?;
         let facts = InstallationFacts {

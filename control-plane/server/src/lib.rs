@@ -15,6 +15,7 @@ pub mod grpc;
 pub mod http;
 pub mod init;
 pub mod installation;
+pub mod keys;
 pub mod revocations;
 pub mod serve;
 pub mod sync;

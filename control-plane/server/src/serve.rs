@@ -40,6 +40,7 @@ use crate::grpc::sync::SyncService;
 use crate::grpc::{Failure, Guard, GuardRules, Offered, Unknown};
 use crate::http::serve_metrics;
 use crate::installation::Installation;
+use crate::keys;
 use crate::sync::{Directory, Sessions};
 use crate::tasks::{self, ContactBook};
 use crate::tls::{AcceptSettings, Acceptor, issue_server_leaf, renew_server_leaf};
@@ -62,7 +63,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
     let roots = data.roots(&config)?;
-    let kek = data.sealing_key(&config)?;
+    let keks = data.sealing_keys(&config)?;
     let floors = FloorFile::open(data.file(FLOORS_FILE))?;
     let store = database.store().await?;
     let Database { target, embedded } = database;
@@ -74,6 +75,8 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
 
     let dev = config.mode == AuthorityMode::Dev;
     let mut transaction = store.system().begin().await.map_err(|error| fault(error.into()))?;
+    // During a rotation there are two keys on disk, and one of them opens the database.
+    let (kek, others) = keys::of_database(&mut transaction, keks).await.map_err(fault)?;
     let (mut installation, tls_ca) =
         Installation::load(&mut transaction, dev, &kek, roots).await.map_err(fault)?;
     if installation.control_urls != config.control_urls {
@@ -88,7 +91,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     let control = Arc::new(Control {
         clock: Clock::new(),
         store: store.clone(),
-        pen: AuditPen::new(AuditKey::of(&kek, [], installation.facts.id)),
+        pen: AuditPen::new(AuditKey::of(&kek, &others, installation.facts.id)),
         rows: RowKeys::of_installation(installation.facts.id, &kek),
         session_key: SessionKey::of(&kek),
         kek,

@@ -110,6 +110,11 @@ impl<R: Authentic> Held<R> {
         counter("row_version", self.row_version)
     }
 
+    /// The MAC of the row as it was verified, under another ring.
+    pub(crate) fn same_mac(&self, keys: &RowKeys) -> Vec<u8> {
+        self.row.mac(keys, self.row_version)
+    }
+
     /// The MAC of the row as it is to be written, one version up.
     pub(crate) fn next_mac(&self, keys: &RowKeys) -> Vec<u8> {
         self.row.mac(keys, self.row_version + 1)

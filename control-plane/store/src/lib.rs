@@ -52,6 +52,7 @@ pub use tables::outbox::*;
 pub use tables::planner_read::*;
 pub use tables::restores::*;
 pub use tables::revocations::*;
+pub use tables::rewrap::*;
 pub use tables::tokens::*;
 
 #[cfg(test)]

@@ -14,13 +14,14 @@ use crate::output::{Answer, confirm, properties, time};
 pub(crate) const PURPOSE: &str = "cluster-authority";
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
-    if let Command::Key { out, protect } = &command {
+    if let Command::Key { out, installation, protect } = &command {
         let signer = key_store::generate();
-        key_store::create(out, PURPOSE, &signer, protect)?;
+        let purpose = if *installation { "installation-authority" } else { PURPOSE };
+        key_store::create(out, purpose, &signer, protect)?;
         let id = signer.id();
         return Answer::new(
             "rap.key-made.v1",
-            json!({ "file": out, "purpose": PURPOSE, "key_id": id, "public_key": signer.public().to_string() }),
+            json!({ "file": out, "purpose": purpose, "key_id": id, "public_key": signer.public().to_string() }),
         )
         .table(
             &["PROPERTY", "VALUE"],

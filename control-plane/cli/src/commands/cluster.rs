@@ -10,13 +10,28 @@ use serde_json::{Value, json};
 use super::membership;
 use crate::args::{Cluster as Command, Global};
 use crate::client::Connection;
+use crate::commands::authority::PURPOSE;
 use crate::duration::show_duration;
+use crate::key_store;
 use crate::output::{Answer, properties, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     match command {
-        Command::Create { name, ipv4_pool, fresh_for, refresh_every, degraded_for, leaf_lifetime } => {
+        Command::Create {
+            name,
+            ipv4_pool,
+            fresh_for,
+            refresh_every,
+            degraded_for,
+            leaf_lifetime,
+            import_key,
+            protect,
+        } => {
+            let imported_authority_seed = match import_key {
+                Some(path) => key_store::open_for(&path, PURPOSE, &protect)?.seed().to_vec(),
+                None => Vec::new(),
+            };
             let request = connection.request(v1::ClusterCreateRequest {
                 name,
                 ipv4_pool,
@@ -24,6 +39,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 degraded_for_ms: milliseconds(degraded_for),
                 refresh_every_ms: milliseconds(refresh_every),
                 leaf_lifetime_ms: milliseconds(leaf_lifetime),
+                imported_authority_seed,
             })?;
             let cluster = connection.admin.cluster_create(request).await.map_err(Refusal::from)?.into_inner();
             let hint = format!("rapctl token create --cluster {} --out {}.token", cluster.name, cluster.name);

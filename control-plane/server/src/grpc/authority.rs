@@ -193,16 +193,21 @@ async fn view(control: &Control, id: ClusterId) -> Result<v1::AuthorityListAnswe
 fn key_of(request: &v1::AuthorityKeyRequest) -> Result<Signer, Failure> {
     match request.imported_seed.as_slice() {
         [] => Ok(Signer::generate(&mut rand::rng())),
-        seed => {
-            let seed: &[u8; 32] = seed
-                .try_into()
-                .map_err(|_| Failure::new(Reason::KeyInvalid, "a private key has 32 bytes"))?;
-            let signer = Signer::from_seed(seed);
-            // The same admission as for any key of another's making.
-            PublicKey::from_slice(signer.public().as_bytes())?;
-            Ok(signer)
-        }
+        seed => imported_key(seed),
     }
+}
+
+/// A key that was made elsewhere.
+///
+/// # Errors
+/// `key.invalid`.
+pub fn imported_key(seed: &[u8]) -> Result<Signer, Failure> {
+    let seed: &[u8; 32] =
+        seed.try_into().map_err(|_| Failure::new(Reason::KeyInvalid, "a private key has 32 bytes"))?;
+    let signer = Signer::from_seed(seed);
+    // The same admission as for any key of another's making.
+    PublicKey::from_slice(signer.public().as_bytes())?;
+    Ok(signer)
 }
 
 async fn prepare(

@@ -353,3 +353,60 @@ async fn a_node_with_a_record_of_nobody_raises_an_alarm() {
     assert_eq!(world.running.control.metrics.alarms(Reason::AuthorityMismatch), 1);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_cluster_whose_authority_was_removed_or_put_back_is_not_served() {
+    let mut world = World::dev().await;
+    for name in ["gone", "back", "fine"] {
+        world.cluster(name).await;
+    }
+    let request = v1::AuthorityKeyRequest { cluster: "back".into(), ..key_request(&[]) };
+    world.authority().await.authority_rotate(world.request(request)).await.unwrap();
+    let database = world.database.as_ref().unwrap();
+    let tables = ["clusters", "cluster_authorities", "cluster_deks", "cluster_cas", "cluster_heads"];
+    for statement in [
+        "DELETE FROM cluster_heads h USING clusters c WHERE c.cluster_id = h.cluster_id AND c.name = 'gone'",
+        "DELETE FROM cluster_deks d USING clusters c WHERE c.cluster_id = d.cluster_id AND c.name = 'gone'",
+        "DELETE FROM cluster_cas a USING clusters c WHERE c.cluster_id = a.cluster_id AND c.name = 'gone'",
+        "DELETE FROM cluster_authorities a USING clusters c WHERE c.cluster_id = a.cluster_id \
+         AND (c.name = 'gone' OR c.name = 'back' AND a.sequence = 2)",
+    ] {
+        database.tamper_all(&tables, statement).await;
+    }
+    let restarted = world.replica().await;
+    world.through(restarted).stop().await;
+    let mut admin = world.admin().await;
+    for (name, expected) in
+        [("gone", Some(Reason::SecretUnseal)), ("back", Some(Reason::FloorRollback)), ("fine", None)]
+    {
+        let show = v1::ClusterRef { cluster: name.into() };
+        let shown = admin.cluster_show(world.request(show)).await;
+        assert_eq!(shown.err().map(reason), expected, "{name}");
+    }
+    let metrics = &world.running.control.metrics;
+    assert!(metrics.alarms(Reason::SecretUnseal) > 0 && metrics.alarms(Reason::FloorRollback) > 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_cluster_is_created_with_an_imported_key() {
+    let world = World::dev().await;
+    let create = |name: &str, seed: &[u8]| v1::ClusterCreateRequest {
+        name: name.into(),
+        imported_authority_seed: seed.to_vec(),
+        ..Default::default()
+    };
+    let mut admin = world.admin().await;
+    let made = admin.cluster_create(world.request(create("prod", &[0x63; 32]))).await.unwrap().into_inner();
+    assert_eq!(made.authority_key, Signer::from_seed(&[0x63; 32]).public().to_vec());
+    let installation = world.running.control.installation.authority.seed().to_vec();
+    for (request, expected) in [
+        (create("two", &[0x63; 32]), Reason::ResourceExists),
+        (create("two", &[1; 5]), Reason::KeyInvalid),
+        (create("two", &installation), Reason::KeyPurpose),
+    ] {
+        let refused = admin.cluster_create(world.request(request)).await.unwrap_err();
+        assert_eq!(reason(refused), expected);
+    }
+    world.stop().await;
+}

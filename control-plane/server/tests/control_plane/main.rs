@@ -8,6 +8,7 @@ mod disk;
 mod enrollment;
 mod full_disk;
 mod host;
+mod keys;
 mod metrics;
 mod postgres;
 mod program;

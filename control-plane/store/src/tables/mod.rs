@@ -24,4 +24,5 @@ pub(crate) mod outbox;
 pub(crate) mod planner_read;
 pub(crate) mod restores;
 pub(crate) mod revocations;
+pub(crate) mod rewrap;
 pub(crate) mod tokens;

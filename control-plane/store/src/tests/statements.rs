@@ -31,6 +31,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::outbox::STATEMENTS,
     t::revocations::STATEMENTS,
     t::restores::STATEMENTS,
+    t::rewrap::STATEMENTS,
     t::tokens::STATEMENTS,
 ];
 

@@ -8,6 +8,7 @@ mod joining;
 mod leaving;
 mod memberships;
 mod observing;
+mod pinning;
 mod running;
 mod showing;
 #[path = "../../../trust/tests/support/mod.rs"]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::{ClusterOrder, ClusterTiming, NewCluster, create_cluster, ids};
+use rap_authority::{ClusterOrder, ClusterTiming, NewCluster, create_cluster, create_cluster_of, ids};
 use rap_store::{
     ClusterRow, PgConnection, StoreError, audit_insert, cluster_names, cluster_read, config_seq_allocate,
-    outbox_append,
+    installation_hold, outbox_append,
 };
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
@@ -15,7 +15,9 @@ use super::views;
 use crate::certificates::Authority;
 use crate::clusters::insert_cluster;
 use crate::control::Control;
+use crate::grpc::authority::imported_key;
 use crate::grpc::{Actor, Failure, audit};
+use crate::keys::require_current;
 
 pub(super) async fn create(
     control: &Arc<Control>,
@@ -26,8 +28,14 @@ pub(super) async fn create(
     let order = ClusterOrder { name: &request.name, ipv4_pool: &request.ipv4_pool, timing };
     let facts = &control.installation.facts;
     let now = control.clock.now().wall;
-    let new =
-        create_cluster(facts.id, &control.installation.authority, facts.dev, &order, now, &mut rand::rng())?;
+    let vouching = &control.installation.authority;
+    let new = match request.imported_authority_seed.as_slice() {
+        [] => create_cluster(facts.id, vouching, facts.dev, &order, now, &mut rand::rng())?,
+        seed => {
+            let authority = imported_key(seed)?;
+            create_cluster_of(facts.id, vouching, facts.dev, &order, authority, now, &mut rand::rng())?
+        }
+    };
     let serial = ids::random(&mut rand::rng());
     let ca = Authority::generate(&format!("RAP cluster {}", new.id), now, serial)?;
     let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
@@ -52,9 +60,12 @@ async fn write(
     ca: &Authority,
 ) -> Result<(), Failure> {
     let facts = &control.installation.facts;
+    // Held against a rotation: what is sealed here stays readable.
+    installation_hold(connection).await?;
+    require_current(connection, &control.kek).await?;
     match insert_cluster(connection, facts, &control.kek, new, order.name, &order.timing, ca).await {
         Err(failure) if failure.reason == Reason::ResourceExists => {
-            return Err(Failure::new(Reason::ResourceExists, "a cluster has this name"));
+            return Err(Failure::new(Reason::ResourceExists, "a cluster has this name or this key"));
         }
         outcome => outcome?,
     }

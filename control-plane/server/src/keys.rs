@@ -1,0 +1,253 @@
+//! `keys rotate-kek` and `keys retire-kek`: another key encryption key, without a moment in which a
+//! secret cannot be read.
+//!
+//! Order: the new key is on disk beside the old one; one transaction seals everything anew; the files
+//! change places; the old key goes last, and only when nothing needs it. A control plane that starts in
+//! between takes the key that opens the database. Refuses to keep a copy of a key in the database.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use rap_authority::{AuditKey, RowKeys, SealingKey, ids};
+use rap_runtime::{Clock, Fault};
+use rap_store::{
+    AuditPen, PgConnection, Store, audit_insert, dek_rewrap, deks_all, installation_hold, installation_read,
+    installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
+};
+use rap_types::{InstallationId, Reason, RequestId};
+use serde_json::json;
+
+use crate::cli::Settings;
+use crate::config::Config;
+use crate::custody::Sealed;
+use crate::database::Database;
+use crate::datadir::DataDir;
+use crate::grpc::{Failure, audit};
+
+/// What an operator may do with the key encryption key.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Seal every secret with another key encryption key; restart every control plane afterwards
+    RotateKek {
+        #[command(flatten)]
+        options: Options,
+        /// File with the new key, base64 of 32 bytes [default: a key that is made now]
+        #[arg(long, value_name = "FILE")]
+        new_key_file: Option<PathBuf>,
+    },
+    /// Remove the replaced key from the data directory, once nothing needs it
+    RetireKek {
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    settings: Settings,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// How far a rotation goes; every stage may be the last before a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The new key is on disk.
+    Kept,
+    /// Everything in the database is sealed by it.
+    Sealed,
+    /// The old key is on disk under its new name.
+    Saved,
+    /// The new key is in the old one's place.
+    Placed,
+    /// Nothing is left to do.
+    Done,
+}
+
+pub(crate) async fn run(command: KeysCommand) -> Result<(), Fault> {
+    let (options, rotation) = match command {
+        KeysCommand::RotateKek { options, new_key_file } => (options, Some(new_key_file)),
+        KeysCommand::RetireKek { options } => (options, None),
+    };
+    let (config, _) = options.settings.resolve()?;
+    let data = DataDir::of(&config);
+    data.require_mode(config.mode)?;
+    let database = Database::open(&config).await?;
+    let outcome = async {
+        let store = database.store().await?;
+        let done = match &rotation {
+            Some(file) => rotate(&config, &data, &store, file.as_deref(), Stage::Done).await,
+            None => retire(&config, &data, &store).await,
+        };
+        store.close().await;
+        done
+    }
+    .await;
+    database.stop().await;
+    outcome?;
+    let (action, next) = match rotation {
+        Some(_) if data.keeps_own_key(&config) => {
+            ("rotated", "restart every control plane, then rap-control-plane keys retire-kek")
+        }
+        Some(_) => (
+            "rotated",
+            "configure secret.key.next of the data directory as the secret key, restart, then keys retire-kek",
+        ),
+        None => ("retired", "-"),
+    };
+    if options.json {
+        println!("{}", json!({ "schema": "rap.kek.v1", "action": action, "next": next }));
+    } else {
+        println!("key encryption key {action}\nnext: {next}");
+    }
+    Ok(())
+}
+
+/// Replaces the key encryption key, up to `until`. Run again it goes on where it stopped.
+///
+/// # Errors
+/// `secret.unseal` if no key opens the database; `secret.missing` for a bad new key.
+pub async fn rotate(
+    config: &Config,
+    data: &DataDir,
+    store: &Store,
+    new_key_file: Option<&Path>,
+    until: Stage,
+) -> Result<(), Fault> {
+    let new = data.next_sealing_key(new_key_file)?;
+    if until == Stage::Kept {
+        return Ok(());
+    }
+    let keys = data.sealing_keys(config)?;
+    let sealed: Result<(), Failure> =
+        rap_store::transact!(store.system(), |connection| { seal_anew(connection, &keys, &new).await });
+    sealed.map_err(fault)?;
+    if until == Stage::Sealed || !data.keeps_own_key(config) {
+        return Ok(());
+    }
+    data.place_sealing_key(&new, until)
+}
+
+async fn seal_anew(
+    connection: &mut PgConnection,
+    keys: &[SealingKey],
+    new: &SealingKey,
+) -> Result<(), Failure> {
+    installation_hold(connection).await?;
+    let row = installation_read(connection)
+        .await?
+        .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
+    let id = row.installation.installation;
+    let old = choose(keys, id, &row.installation.sealed_private_key)?;
+    if old.expose() == new.expose() {
+        return Ok(());
+    }
+    let again = |place: Sealed, sealed: &[u8]| -> Result<Vec<u8>, Failure> {
+        Ok(place.seal(new, id, &place.open(old, id, sealed)?))
+    };
+    let stored = &row.installation;
+    let authority = again(Sealed::InstallationAuthority, &stored.sealed_private_key)?;
+    let tls = again(Sealed::TlsAuthority, &stored.sealed_tls_ca_key)?;
+    installation_rewrap(connection, &authority, &tls).await?;
+    for dek in deks_all(connection).await? {
+        let wrapped = again(Sealed::DataKey(dek.cluster), &dek.wrapped_dek)?;
+        dek_rewrap(connection, dek.cluster, dek.key_version, &wrapped).await?;
+    }
+    let (before, after) = (RowKeys::of_installation(id, old), RowKeys::of_installation(id, new));
+    installation_rows_reseal(connection, &before, &after).await?;
+    for (generation, sealed) in log_keys_sealed(connection).await? {
+        let sealed = again(Sealed::LogKey(generation), &sealed)?;
+        log_key_rewrap(connection, generation, &sealed).await?;
+    }
+    let now = Clock::new().now().wall;
+    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    let entry = audit("system", "keys.rotate-kek", "installation".to_owned(), None, None, "", call);
+    let pen = AuditPen::new(AuditKey::of(new, [old], id));
+    audit_insert(connection, &pen, &entry).await?;
+    Ok(())
+}
+
+/// The key that opens the database. During a rotation there are two on disk, and one of them does.
+///
+/// # Errors
+/// `secret.unseal`.
+pub fn choose<'a>(
+    keys: &'a [SealingKey],
+    installation: InstallationId,
+    sealed_private_key: &[u8],
+) -> Result<&'a SealingKey, Failure> {
+    let opens =
+        |key: &&SealingKey| Sealed::InstallationAuthority.open(key, installation, sealed_private_key).is_ok();
+    keys.iter()
+        .find(opens)
+        .ok_or_else(|| Failure::new(Reason::SecretUnseal, "no key on this host opens the database"))
+}
+
+/// Splits the keys of this host into the one that opens the database and the others.
+///
+/// # Errors
+/// `secret.unseal`.
+pub async fn of_database(
+    connection: &mut PgConnection,
+    mut keys: Vec<SealingKey>,
+) -> Result<(SealingKey, Vec<SealingKey>), Failure> {
+    let Some(row) = installation_read(connection).await? else {
+        // Whoever asked says so in its own words.
+        return Ok((keys.remove(0), keys));
+    };
+    let stored = &row.installation;
+    let key = choose(&keys, stored.installation, &stored.sealed_private_key)?.clone();
+    keys.retain(|other| other.expose() != key.expose());
+    Ok((key, keys))
+}
+
+/// Refuses to seal under a key that was replaced while this process held it.
+///
+/// # Errors
+/// `secret.unseal`.
+pub async fn require_current(connection: &mut PgConnection, key: &SealingKey) -> Result<(), Failure> {
+    let Some(row) = installation_read(connection).await? else { return Ok(()) };
+    let stored = &row.installation;
+    choose(std::slice::from_ref(key), stored.installation, &stored.sealed_private_key).map(drop).map_err(
+        |_| {
+            Failure::new(
+                Reason::SecretUnseal,
+                "the key encryption key was replaced; restart this control plane",
+            )
+        },
+    )
+}
+
+/// Removes what a rotation left, if the configured key alone opens everything.
+///
+/// # Errors
+/// `secret.unseal` while another key is needed.
+pub async fn retire(config: &Config, data: &DataDir, store: &Store) -> Result<(), Fault> {
+    let key = data.sealing_key(config)?;
+    let mut transaction = store.system().begin_snapshot().await.map_err(|error| fault(error.into()))?;
+    opens_all(&mut transaction, &key).await.map_err(fault)?;
+    drop(transaction);
+    data.forget_sealing_keys()
+}
+
+async fn opens_all(connection: &mut PgConnection, key: &SealingKey) -> Result<(), Failure> {
+    let row = installation_read(connection)
+        .await?
+        .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
+    let (id, stored) = (row.installation.installation, &row.installation);
+    Sealed::InstallationAuthority.open(key, id, &stored.sealed_private_key)?;
+    Sealed::TlsAuthority.open(key, id, &stored.sealed_tls_ca_key)?;
+    for dek in deks_all(connection).await? {
+        Sealed::DataKey(dek.cluster).open(key, id, &dek.wrapped_dek)?;
+    }
+    for (generation, sealed) in log_keys_sealed(connection).await? {
+        Sealed::LogKey(generation).open(key, id, &sealed)?;
+    }
+    Ok(())
+}
+
+fn fault(failure: Failure) -> Fault {
+    Fault::new(failure.reason, failure.message)
+}

@@ -1,0 +1,56 @@
+//! Another key encryption key: cut off after every stage, nothing becomes unreadable.
+
+use rap_control_plane::datadir::DataDir;
+use rap_control_plane::keys::{Stage, retire, rotate};
+use rap_types::Reason;
+
+use crate::host::Host;
+use crate::world::World;
+
+#[tokio::test]
+async fn a_rotation_that_is_cut_off_anywhere_leaves_everything_readable_and_goes_on() {
+    let mut world = World::dev().await;
+    world.cluster("prod").await;
+    let config = world.running.control.config.clone();
+    let data = DataDir::of(&config);
+    let first = std::fs::read(world.data_dir.join("secret.key")).unwrap();
+    let store = world.database.as_ref().unwrap().store().await;
+    for stage in [Stage::Kept, Stage::Sealed, Stage::Saved, Stage::Placed, Stage::Done] {
+        rotate(&config, &data, &store, None, stage).await.unwrap();
+        // A control plane that starts now serves the cluster and signs for it.
+        let started = world.replica().await;
+        world.through(started).stop().await;
+        world.login().await.unwrap();
+        let token = world.token("prod", 1, true).await;
+        Host::new(&token, &format!("{stage:?}").to_lowercase()).enrol(&world).await;
+        // Before anything is sealed anew the rotation is called off; between sealing and placing the new
+        // key, the old name still holds the old one.
+        let ended = retire(&config, &data, &store).await.is_ok();
+        assert_eq!(ended, !matches!(stage, Stage::Sealed | Stage::Saved), "{stage:?}");
+    }
+    let present = std::fs::read(world.data_dir.join("secret.key")).unwrap();
+    assert_ne!(first, present);
+    for gone in ["secret.key.next", "secret.key.previous"] {
+        assert!(!world.data_dir.join(gone).exists(), "{gone}");
+    }
+    // The old key opens nothing any more.
+    std::fs::write(world.data_dir.join("secret.key"), first).unwrap();
+    let refused = retire(&config, &data, &store).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::SecretUnseal);
+    store.close().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_running_control_plane_seals_nothing_under_a_replaced_key() {
+    let world = World::dev().await;
+    let config = world.running.control.config.clone();
+    let data = DataDir::of(&config);
+    let store = world.database.as_ref().unwrap().store().await;
+    rotate(&config, &data, &store, None, Stage::Done).await.unwrap();
+    let request = rap_wire::v1::ClusterCreateRequest { name: "late".into(), ..Default::default() };
+    let refused = world.admin().await.cluster_create(world.request(request)).await.unwrap_err();
+    assert_eq!(crate::world::reason(refused), Reason::SecretUnseal);
+    store.close().await;
+    world.stop().await;
+}
