@@ -32,6 +32,9 @@ pub enum Command {
     Status(Json),
     /// List the memberships of this host
     Memberships(Json),
+    /// The keys of a membership
+    #[command(subcommand)]
+    Key(Key),
     /// Leave the cluster: the control plane is told, everything of the membership ends and is removed
     Leave(Leave),
     /// Apply a break-glass grant, or see which hold
@@ -63,6 +66,27 @@ pub struct Join {
     /// File with the token
     #[arg(long, env = "RAP_JOIN_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `key`.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Replace the identity key, the WireGuard key, or both (without an option)
+    Rotate(Rotate),
+}
+
+/// `key rotate`.
+#[derive(Debug, Args)]
+pub struct Rotate {
+    /// The WireGuard key
+    #[arg(long)]
+    pub wireguard: bool,
+    /// The identity key: the next key generation, another leaf certificate
+    #[arg(long)]
+    pub identity: bool,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -10,15 +10,16 @@ use rap_node::{Input, Node, Output, RunPing, Table};
 use rap_runtime::service::{Beat, TURN};
 use rap_runtime::{Clock, Fault};
 use rap_trust::{Activity, PersistId, Pools, Record, StoredGrants};
-use rap_types::{NodeId, Reason};
+use rap_types::{Mono, NodeId, Reason, Wall};
 use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{CertificateTask, Pause, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
-use crate::host::OwnClaim;
+use crate::host::{HostHandle, OwnClaim};
 use crate::membership::{GrantStore, Leaf, LeafStore, Persister};
+use crate::rotation::Wanted;
 use crate::status::{Contact, StatusFacts, grant_document, status_document};
 
 /// What others ask of a membership.
@@ -94,8 +95,35 @@ pub struct Mouths {
     pub time: TrustedTime,
 }
 
+/// How old the keys are, and whom to tell when they are too old.
+pub struct KeyAges {
+    /// Who replaces them.
+    pub host: HostHandle,
+    /// Name of the membership.
+    pub name: String,
+    /// Since when the identity key is in use.
+    pub identity_since: Wall,
+    /// Since when the WireGuard key is in use.
+    pub wireguard_since: Wall,
+    /// New keys wait on disk for the control plane's word.
+    pub unfinished: bool,
+}
+
+impl KeyAges {
+    /// The keys that `policy` wants replaced at `now`.
+    fn due(&self, policy: &v1::PolicyChunk, now: Wall) -> Wanted {
+        let old = |since: Wall, most: u64| most > 0 && now.since(since) >= Duration::from_millis(most);
+        Wanted {
+            identity: old(self.identity_since, policy.identity_key_max_age_ms),
+            wireguard: old(self.wireguard_since, policy.wireguard_key_max_age_ms),
+        }
+    }
+}
+
 /// Drives one membership.
 pub struct Driver {
+    /// Age of its keys.
+    pub ages: KeyAges,
     /// The cores.
     pub node: Node,
     /// Its hand on the host's addresses.
@@ -124,6 +152,8 @@ pub struct Driver {
     pub ping_ends: mpsc::Receiver<PingEnd>,
     /// The stream while one is open.
     pub stream: Option<Stream>,
+    /// When the age of the keys was last looked at.
+    pub judged: Option<Mono>,
     /// Proofs by the identity key.
     pub certificates: CertificateTask,
     /// Tasks of this membership.
@@ -169,9 +199,27 @@ impl Driver {
                 () = tokio::time::sleep(due.unwrap_or(TURN)) => self.feed(Input::TimedOut),
             }
             self.carry_out().await?;
+            self.judge_keys();
         }
         self.persister.close().await;
         Ok(())
+    }
+
+    /// Keys are replaced while there is contact; new ones that wait for an answer at any time, at most
+    /// once a minute.
+    fn judge_keys(&mut self) {
+        let now = self.clock.now().mono;
+        if self.judged.is_some_and(|at| now < at.plus(JUDGE)) {
+            return;
+        }
+        let Some(snapshot) = self.node.snapshot() else { return };
+        let wall = self.node.acceptor().clock().wall(self.clock.now());
+        let due = self.ages.due(&snapshot.contents().policy, wall);
+        let connected = self.stream.is_some();
+        self.judged = Some(now);
+        if (due != Wanted::default() && connected) || self.ages.unfinished {
+            self.ages.host.keys_are_old(&self.ages.name, due);
+        }
     }
 
     /// For the service manager's status line.
@@ -478,3 +526,5 @@ async fn ping(
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const PING_GRACE: Duration = Duration::from_secs(5);
+
+const JUDGE: Duration = Duration::from_secs(1);

@@ -16,6 +16,7 @@ mod interfaces;
 mod local;
 mod membership;
 mod observe;
+mod rotation;
 mod running;
 mod status;
 

@@ -21,9 +21,9 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::control::{CertificateTask, Pause, TrustedTime, UplinkTask};
 use crate::dataplane::{DataplaneCommand, DataplaneTask, Launch};
-use crate::driver::{Driver, Ears, Mouths, Request};
+use crate::driver::{Driver, Ears, KeyAges, Mouths, Request};
 use crate::fault::{refused, state_fault};
-use crate::host::OwnClaim;
+use crate::host::{HostHandle, OwnClaim};
 use crate::interfaces::{own_endpoints, watch_addresses};
 use crate::membership::{
     GrantStore, LeafStore, Membership, Persister, Place, Places, read_place, stored_snapshots,
@@ -55,6 +55,7 @@ pub async fn start(
     claim: OwnClaim,
     group: &TaskGroup,
     beat: Beat,
+    host: HostHandle,
 ) -> Result<Started, Fault> {
     let (data, dev) = (config.data_dir.clone(), config.dev);
     // The operator's pin is of one cluster; further memberships are in others.
@@ -126,7 +127,15 @@ pub async fn start(
     let slot = LeafSlot::new();
     let carried = membership.bootstrap.chain.records().len();
     let certificates = certificate_task(&membership, urls.clone(), time.clone(), config.call_timeout);
+    let ages = KeyAges {
+        host,
+        name: membership.dir.name().to_string(),
+        identity_since: membership.keys.identity_since.unwrap_or(membership.joined_at),
+        wireguard_since: membership.keys.wireguard_since.unwrap_or(membership.joined_at),
+        unfinished: membership.keys.pending.is_some(),
+    };
     let driver = Driver {
+        ages,
         claim,
         persister: Persister::new(membership.dir.clone(), cache, membership.floors, boot_id, carried),
         node,
@@ -150,6 +159,7 @@ pub async fn start(
         pings,
         ping_ends,
         stream: None,
+        judged: None,
         certificates: certificates.clone(),
         tasks: tasks.clone(),
         beat,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rap_contract::{CERTIFICATE_PROOF, LEAVE_PROOF, Signer, sign_proof};
+use rap_contract::{CERTIFICATE_PROOF, LEAVE_PROOF, ROTATE_KEY_PROOF, Signer, sign_proof};
 use rap_types::{ClusterId, Digest, NodeId, Reason, Wall};
 use rap_wire::v1;
 
@@ -62,6 +62,45 @@ pub fn leave_request(
         cluster_id: proof.cluster_id,
         node_id: proof.node_id,
         node_public_key: proof.node_public_key,
+        nonce: proof.nonce,
+    }
+}
+
+/// The keys that a node replaces; at least one of the two.
+#[derive(Debug, Clone, Copy)]
+pub struct NewKeys<'a> {
+    /// The new identity key.
+    pub identity: Option<&'a Signer>,
+    /// The new WireGuard public key.
+    pub wireguard: Option<[u8; 32]>,
+}
+
+/// Builds the request by which a node replaces keys: signed by the present identity key and by the new one.
+pub fn rotation_request(
+    subject: CertificateSubject,
+    identity: &Signer,
+    new: NewKeys<'_>,
+    nonce: &[u8],
+    exporter: &[u8; 32],
+) -> v1::RotateKeyRequest {
+    let proof = v1::RotateKeyProof {
+        node_id: subject.node.to_vec(),
+        cluster_id: subject.cluster.to_vec(),
+        node_public_key: identity.public().to_vec(),
+        new_node_public_key: new.identity.map(|key| key.public().to_vec()).unwrap_or_default(),
+        new_wireguard_public_key: new.wireguard.map(Vec::from).unwrap_or_default(),
+        nonce: nonce.to_vec(),
+        exporter: exporter.to_vec(),
+    };
+    let by_new = new.identity.map(|key| sign_proof(ROTATE_KEY_PROOF, &proof, key));
+    v1::RotateKeyRequest {
+        signature: sign_proof(ROTATE_KEY_PROOF, &proof, identity),
+        new_signature: by_new.unwrap_or_default(),
+        cluster_id: proof.cluster_id,
+        node_id: proof.node_id,
+        node_public_key: proof.node_public_key,
+        new_node_public_key: proof.new_node_public_key,
+        new_wireguard_public_key: proof.new_wireguard_public_key,
         nonce: proof.nonce,
     }
 }

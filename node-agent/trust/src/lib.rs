@@ -15,8 +15,8 @@ mod pools;
 mod rejects;
 
 pub use acceptor::{
-    Acceptor, Evidence, Floors, HeadFloor, Input, Output, PersistId, Pinned, Record, RevocationFloor,
-    StoredSnapshot, UPDATE_CAP,
+    Acceptor, Evidence, Floors, FormerKeys, HeadFloor, Input, Output, PersistId, Pinned, Record,
+    RevocationFloor, StoredSnapshot, UPDATE_CAP,
 };
 pub use applicant::{
     Applicant, ApplicantInput, ApplicantOutput, Application, Errand, JoinedMembership, NodeFacts, Patience,

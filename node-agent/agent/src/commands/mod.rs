@@ -4,6 +4,7 @@ mod break_glass;
 mod bundle;
 mod check;
 mod join;
+mod key;
 mod leave;
 mod memberships;
 mod ping;
@@ -14,7 +15,7 @@ mod status;
 use rap_runtime::Fault;
 use rap_types::ExitCode;
 
-use crate::cli::{Cli, Command, Snapshot};
+use crate::cli::{Cli, Command, Key, Snapshot};
 use crate::config::{Config, Layers, Origin};
 
 /// Runs the command of a parsed command line.
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
             println!("{}", effective(&config, &layers));
             Ok(ExitCode::Ok)
         }
+        Command::Key(Key::Rotate(rotate)) => key::rotate(&config, &rotate).await,
         Command::Leave(leave) => leave::run(&config, &leave).await,
         Command::BreakGlass(command) => break_glass::run(&config, command).await,
         Command::Load => memberships::load(&config).await,

@@ -99,6 +99,27 @@ impl CertificateTask {
         }
     }
 
+    /// Replaces keys at the first control URL that answers; returns the key generation.
+    ///
+    /// # Errors
+    /// Those of the calls; the refusal of one that answered is final.
+    pub async fn rotate_anywhere(&self, new: certificate::NewKeys<'_>) -> Result<u64, Fault> {
+        let mut last = Fault::new(Reason::ServerUnreachable, "no control URL");
+        for url in &self.urls {
+            let line = EnrollmentLine::open(url, self.pin, Arc::new(self.time.clone()), self.timeout).await;
+            match line {
+                Ok(mut line) => {
+                    let (nonce, exporter, _) = line.challenge();
+                    let request =
+                        certificate::rotation_request(self.subject, &self.identity, new, &nonce, &exporter);
+                    return line.rotate_key(request).await.map(|answer| answer.key_generation);
+                }
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last)
+    }
+
     /// Leaves the cluster at the first control URL that answers.
     ///
     /// # Errors

@@ -81,6 +81,14 @@ impl EnrollmentLine {
         called(self.timeout, self.client.certificate(request)).await
     }
 
+    /// Replaces keys.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub async fn rotate_key(&mut self, request: v1::RotateKeyRequest) -> Result<v1::RotateKeyAnswer, Fault> {
+        called(self.timeout, self.client.rotate_key(request)).await
+    }
+
     /// Leaves the cluster.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::dataplane::DataplaneCommand;
 use crate::fault::state_fault;
 use crate::membership::Places;
+use crate::rotation::{self, Wanted};
 use crate::running::{self, blocking};
 
 /// What may happen to the memberships of a host.
@@ -32,6 +33,8 @@ pub enum HostEvent {
     Load(String, oneshot::Sender<Result<(), Fault>>),
     /// A membership is to end for good, its data plane with it; its directory is free afterwards.
     Unload(String, oneshot::Sender<Result<(), Fault>>),
+    /// Keys of a membership are to be replaced, by hand (with an answer) or because they are old.
+    Rotate(String, Wanted, Option<oneshot::Sender<Result<u64, Fault>>>),
     /// The tasks of this start of a membership ended.
     Ended(String, u64),
     /// A membership that failed is to be tried again, if nothing newer happened to it.
@@ -60,10 +63,24 @@ impl HostHandle {
         self.ask(|reply| HostEvent::Unload(name.to_owned(), reply)).await
     }
 
-    async fn ask(
+    /// Replaces keys of a membership; it starts anew with them, its data plane goes on meanwhile.
+    ///
+    /// # Errors
+    /// Those of the rotation; the keys before stay in force then.
+    pub async fn rotate(&self, name: &str, wanted: Wanted) -> Result<u64, Fault> {
+        self.ask(|reply| HostEvent::Rotate(name.to_owned(), wanted, Some(reply))).await
+    }
+
+    /// Keys are as old as policy lets them be. Nobody waits for it.
+    pub fn keys_are_old(&self, name: &str, wanted: Wanted) {
+        // A full queue: it is said again.
+        let _ = self.0.try_send(HostEvent::Rotate(name.to_owned(), wanted, None));
+    }
+
+    async fn ask<T>(
         &self,
-        event: impl FnOnce(oneshot::Sender<Result<(), Fault>>) -> HostEvent,
-    ) -> Result<(), Fault> {
+        event: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> HostEvent,
+    ) -> Result<T, Fault> {
         let gone = || Fault::new(Reason::StateIo, "the agent ends");
         let (reply, answer) = oneshot::channel();
         self.0.send(event(reply)).await.map_err(|_| gone())?;
@@ -92,6 +109,7 @@ struct Life {
     began: Mono,
     failures: u32,
     said: Option<Reason>,
+    rotated: Option<Mono>,
     running: Option<(TaskGroup, mpsc::Sender<DataplaneCommand>)>,
 }
 
@@ -161,6 +179,14 @@ impl Host {
                 let _ = reply.send(loaded);
             }
             HostEvent::Unload(name, reply) => drop(reply.send(self.unload(&name).await)),
+            HostEvent::Rotate(name, wanted, reply) => {
+                let by_hand = reply.is_some();
+                let rotated = self.rotate(&name, wanted, by_hand).await;
+                if let Err(fault) = &rotated {
+                    tracing::warn!(membership = name, reason = %fault.reason, error = %fault, "keys were not replaced");
+                }
+                drop(reply.map(|reply| reply.send(rotated)));
+            }
             HostEvent::Ended(name, start) => self.ended(&name, start).await,
             HostEvent::Retry(name, start) => {
                 let waits = self.lives.get(&name).is_some_and(|life| life.start == start);
@@ -192,7 +218,8 @@ impl Host {
         self.next_start += 1;
         let beat = self.watchdog.part(text.as_str());
         let claim = self.claims.of(&text);
-        let started = running::start(&self.config, name.clone(), claim, &self.group, beat).await;
+        let started =
+            running::start(&self.config, name.clone(), claim, &self.group, beat, self.handle()).await;
         let life = self.lives.entry(text.clone()).or_default();
         (life.start, life.began) = (start, self.clock.now().mono);
         match started {
@@ -265,6 +292,27 @@ impl Host {
         self.failed(name, Fault::new(Reason::StateIo, cause));
     }
 
+    /// Stops the membership's tasks, not its data plane, replaces keys, and starts it with what it then has.
+    async fn rotate(&mut self, name: &str, wanted: Wanted, by_hand: bool) -> Result<u64, Fault> {
+        let now = self.clock.now().mono;
+        let life = self.lives.get_mut(name).ok_or_else(absent)?;
+        let again_at = life.rotated.map(|at| at.plus(ROTATE_AGAIN));
+        if !by_hand && again_at.is_some_and(|at| now < at) {
+            return Err(Fault::new(Reason::RateLimited, "keys were replaced, or could not be, a moment ago"));
+        }
+        life.rotated = Some(now);
+        let name = MembershipName::new(name).map_err(state_fault)?;
+        if let Some((tasks, _)) = life.running.take() {
+            tasks.shutdown(DRAIN).await;
+        }
+        let rotated = rotation::rotate(&self.config, &name, wanted).await;
+        self.start(&name).await;
+        if rotated.is_ok() {
+            tracing::info!(membership = %name, ?wanted, "keys were replaced");
+        }
+        rotated
+    }
+
     async fn unload(&mut self, name: &str) -> Result<(), Fault> {
         let life = self.lives.remove(name);
         if life.is_none() && self.directory.failure(name).is_none() {
@@ -305,6 +353,7 @@ fn placed(data: &std::path::Path) -> Vec<(MembershipName, u16)> {
 
 const DRAIN: Duration = Duration::from_secs(5);
 const STOP_WAIT: Duration = Duration::from_secs(5);
+const ROTATE_AGAIN: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 const LONG_LIFE: Duration = Duration::from_secs(300);

@@ -11,6 +11,8 @@ use rap_wire::v1::local_agent_client::LocalAgentClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use crate::rotation::Wanted;
+
 /// A connection to the agent on this host.
 pub struct LocalClient {
     client: LocalAgentClient<Channel>,
@@ -102,6 +104,19 @@ impl LocalClient {
         let request = v1::LocalBreakGlass { membership: self.membership.clone(), text: text.to_owned() };
         let answer = self.client.break_glass_apply(request).await.map_err(fault)?.into_inner();
         Ok(String::from_utf8_lossy(&answer.document).into_owned())
+    }
+
+    /// Makes the agent replace keys; returns the key generation.
+    ///
+    /// # Errors
+    /// Those of the agent and of the control plane.
+    pub async fn rotate(&mut self, wanted: Wanted) -> Result<u64, Fault> {
+        let request = v1::LocalRotation {
+            membership: self.membership.clone(),
+            identity: wanted.identity,
+            wireguard: wanted.wireguard,
+        };
+        Ok(self.client.rotate_keys(request).await.map_err(fault)?.into_inner().key_generation)
     }
 
     /// The memberships that the agent knows; a document of schema `rap.memberships.v1`.

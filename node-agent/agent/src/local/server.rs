@@ -20,6 +20,7 @@ use tonic::{Response, Status};
 
 use crate::driver::Request;
 use crate::host::{Directory, HostHandle, absent};
+use crate::rotation::Wanted;
 use crate::status::stopped_document;
 
 /// Answers local calls.
@@ -151,6 +152,18 @@ impl LocalAgent for LocalServer {
         self.ask(&name, Request::Leave).await?.map_err(refusal)?;
         self.host.unload(&name).await.map_err(refusal)?;
         Ok(Response::new(v1::LocalEmpty {}))
+    }
+
+    async fn rotate_keys(
+        &self,
+        request: tonic::Request<v1::LocalRotation>,
+    ) -> Result<Response<v1::LocalRotated>, Status> {
+        let v1::LocalRotation { membership, identity, wireguard } = request.into_inner();
+        if !identity && !wireguard {
+            return Err(refusal(Fault::new(Reason::RequestInvalid, "no key is to be replaced")));
+        }
+        let rotated = self.host.rotate(&membership, Wanted { identity, wireguard }).await;
+        Ok(Response::new(v1::LocalRotated { key_generation: rotated.map_err(refusal)? }))
     }
 
     async fn memberships(

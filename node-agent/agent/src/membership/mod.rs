@@ -4,6 +4,7 @@
 //! verified from their signed bytes.
 
 mod grants;
+mod keys;
 mod persist;
 mod place;
 mod records;
@@ -17,11 +18,12 @@ use rap_contract::{
 use rap_runtime::Fault;
 use rap_state::{FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise, SignedBytes};
 use rap_trust::{Floors, GrantPins, HeadFloor, Pinned, RevocationFloor, known_features};
-use rap_types::{Incarnation, NodeId, Reason};
+use rap_types::{Incarnation, NodeId, Reason, Wall};
 use x25519_dalek::{PublicKey as WireguardPublic, StaticSecret};
 use zeroize::Zeroizing;
 
 pub use grants::GrantStore;
+pub use keys::{KeyHistory, PendingKeys};
 pub use persist::{Persister, stored_snapshots};
 pub use place::{Place, Places, overlap_fault, read as read_place};
 pub use records::{Enrollment, Leaf, LeafStore, Nonce};
@@ -46,6 +48,10 @@ pub struct Membership {
     pub chain: AuthorityChain,
     /// Floors, open for raising.
     pub floors: FloorStore,
+    /// Keys before, and keys to come.
+    pub keys: KeyHistory,
+    /// When its keys came into use, if it never replaced any.
+    pub joined_at: Wall,
 }
 
 impl Membership {
@@ -78,12 +84,15 @@ impl Membership {
         }
         let (signer, wireguard_key) = keys_of(&store)?;
         let enrollment = Enrollment::open(&dir)?;
-        let bootstrap = reopen(&identity, &signer, &wireguard_key, &enrollment)?;
+        let keys = KeyHistory::open(&dir)?;
+        let contract_keys = keys.of_contract(signer.public(), wireguard_public(&wireguard_key))?;
+        let bootstrap = reopen(&identity, contract_keys, &enrollment)?;
         let chain = chain_of(&identity, &bootstrap)?;
         let mut floors = FloorStore::open(&dir).map_err(state_fault)?.0;
         let authority = Some((chain.sequence(), chain.digest(), Incarnation(chain.incarnation())));
         floors.raise(&Raise { authority, ..Raise::default() }).map_err(state_fault)?;
-        Ok(Self { dir, node: bootstrap.node, identity, signer, wireguard_key, bootstrap, chain, floors })
+        let (node, joined_at) = (bootstrap.node, enrollment.accepted_at.unwrap_or_default());
+        Ok(Self { dir, node, identity, signer, wireguard_key, bootstrap, chain, floors, keys, joined_at })
     }
 
     /// What the acceptor pins.
@@ -96,6 +105,7 @@ impl Membership {
             wireguard_key: wireguard_public(&self.wireguard_key),
             installation_authority: self.bootstrap.installation_authority,
             chain: Arc::new(self.chain.clone()),
+            former: self.keys.former(),
             accept_dev: self.identity.dev,
         }
     }
@@ -157,8 +167,7 @@ pub fn wireguard_public(private: &Zeroizing<[u8; 32]>) -> [u8; 32] {
 
 fn reopen(
     identity: &Identity,
-    signer: &Signer,
-    wireguard_key: &Zeroizing<[u8; 32]>,
+    (node_key, wireguard_key): (PublicKey, [u8; 32]),
     enrollment: &Enrollment,
 ) -> Result<VerifiedBootstrap, Fault> {
     let pending =
@@ -170,7 +179,6 @@ fn reopen(
         return Err(pending());
     };
     let authority = PublicKey::from_slice(&enrollment.authority_key).map_err(refused)?;
-    let wireguard_key = wireguard_public(wireguard_key);
     let mut refusal = Fault::new(Reason::ContractMismatch, "nonce");
     for nonce in &enrollment.nonces {
         let known = BootstrapExpectation {
@@ -178,7 +186,7 @@ fn reopen(
             cluster: identity.cluster_id,
             authority,
             server_trust_pin: identity.server_trust_pin.as_bytes(),
-            node_key: signer.public(),
+            node_key,
             wireguard_key: &wireguard_key,
             token,
             request,

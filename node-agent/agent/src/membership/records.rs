@@ -134,22 +134,27 @@ impl LeafStore {
     }
 }
 
-mod base64_bytes {
+pub(super) mod base64_bytes {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::membership) fn serialize<S: Serializer>(
+        bytes: &[u8],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(in crate::membership) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
-mod base64_secret {
+pub(super) mod base64_secret {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(in crate::membership) fn serialize<S: Serializer>(
         bytes: &Zeroizing<Vec<u8>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -157,7 +162,7 @@ mod base64_secret {
         serializer.serialize_str(&text)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::membership) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Zeroizing<Vec<u8>>, D::Error> {
         let mut text = String::deserialize(deserializer)?;

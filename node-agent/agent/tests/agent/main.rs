@@ -9,6 +9,7 @@ mod leaving;
 mod memberships;
 mod observing;
 mod pinning;
+mod rotating;
 mod running;
 mod showing;
 #[path = "../../../trust/tests/support/mod.rs"]

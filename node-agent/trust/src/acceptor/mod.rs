@@ -19,7 +19,7 @@ use rap_types::{Digest, HeadOrder, Now, Reason, Wall};
 use rap_wire::v1;
 
 pub use floors::{Floors, HeadFloor, RevocationFloor};
-pub use own::Pinned;
+pub use own::{FormerKeys, Pinned};
 pub use parts::{StoredSnapshot, UPDATE_CAP};
 
 use crate::{Rejects, TrustedClock, known_features};

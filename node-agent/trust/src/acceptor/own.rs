@@ -22,8 +22,19 @@ pub struct Pinned {
     pub installation_authority: PublicKey,
     /// Verified authority records; the key of the last one signs heads.
     pub chain: Arc<AuthorityChain>,
+    /// Keys that this node had before it last replaced some: versions of then are still its own.
+    pub former: Option<FormerKeys>,
     /// True if the membership was made in development mode.
     pub accept_dev: bool,
+}
+
+/// Keys of a node before a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormerKeys {
+    /// SHA-256 of the public identity key.
+    pub node_key: KeyId,
+    /// WireGuard public key.
+    pub wireguard_key: [u8; 32],
 }
 
 impl Pinned {
@@ -40,9 +51,12 @@ impl Pinned {
     /// Refuses a snapshot whose assignment is for other keys than this node's.
     pub(super) fn check(&self, snapshot: &VerifiedSnapshot) -> Result<(), Reject> {
         let assignment = &snapshot.contents().assignment;
-        if assignment.node_key_sha256 != self.node_key.as_bytes()
-            || assignment.wireguard_public_key != self.wireguard_key
-        {
+        let is = |node_key: &KeyId, wireguard_key: &[u8; 32]| {
+            assignment.node_key_sha256 == node_key.as_bytes()
+                && assignment.wireguard_public_key == wireguard_key
+        };
+        let former = self.former.is_some_and(|former| is(&former.node_key, &former.wireguard_key));
+        if !is(&self.node_key, &self.wireguard_key) && !former {
             return Err(Reject::new(Reason::SnapshotScope, "assignment names other keys"));
         }
         Ok(())

@@ -159,6 +159,7 @@ impl World {
             wireguard_key: self.wireguard_key,
             installation_authority: self.installation_authority.public(),
             chain: Arc::new(self.chain()),
+            former: None,
             accept_dev: self.dev,
         }
     }

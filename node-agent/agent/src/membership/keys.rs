@@ -1,0 +1,194 @@
+//! Which keys this membership had, has, and is about to have.
+//!
+//! Owns the record that makes a rotation survive a crash at any point: new keys are on disk before the
+//! control plane hears of them, and stay there until they are the present ones. Refuses to make keys.
+
+use rap_contract::{PublicKey, Signer};
+use rap_runtime::{Fault, Secret};
+use rap_state::{Credentials, Durable, IdentityStore, MembershipDir, Record};
+use rap_trust::FormerKeys;
+use rap_types::{KeyId, Reason, Wall};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::records::{base64_bytes, base64_secret};
+use super::wireguard_public;
+use crate::fault::{refused, state_fault};
+
+/// The record beside the credentials. Empty for a membership that never replaced a key.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyHistory {
+    /// Identity key that the bootstrap contract is for; empty while it is the present one.
+    #[serde(with = "base64_bytes")]
+    pub contract_node_key: Vec<u8>,
+    /// WireGuard key that the bootstrap contract is for; empty while it is the present one.
+    #[serde(with = "base64_bytes")]
+    pub contract_wireguard_key: Vec<u8>,
+    /// Identity key before the last rotation.
+    pub former_node_key: Option<KeyId>,
+    /// WireGuard key before the last rotation.
+    #[serde(with = "base64_bytes")]
+    pub former_wireguard_key: Vec<u8>,
+    /// Since when the identity key is in use; none since the join.
+    pub identity_since: Option<Wall>,
+    /// Since when the WireGuard key is in use; none since the join.
+    pub wireguard_since: Option<Wall>,
+    /// Keys that were made and are not the present ones yet.
+    pub pending: Option<PendingKeys>,
+}
+
+/// New private keys; an empty one stays as it is.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingKeys {
+    #[serde(with = "base64_secret")]
+    node_key: Zeroizing<Vec<u8>>,
+    #[serde(with = "base64_secret")]
+    wireguard_key: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for KeyHistory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyHistory(pending {})", self.pending.is_some())
+    }
+}
+
+impl std::fmt::Debug for PendingKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PendingKeys(..)")
+    }
+}
+
+impl Record for KeyHistory {
+    const SCHEMA: &'static str = "rap.keys.v1";
+}
+
+impl PendingKeys {
+    /// New keys as they were made.
+    pub fn new(node_key: Option<&Signer>, wireguard_key: Option<&Zeroizing<[u8; 32]>>) -> Self {
+        let seed = node_key.map(|key| key.seed().to_vec()).unwrap_or_default();
+        let wireguard = wireguard_key.map(|key| key.to_vec()).unwrap_or_default();
+        Self { node_key: Zeroizing::new(seed), wireguard_key: Zeroizing::new(wireguard) }
+    }
+
+    /// The new identity key, if it changes.
+    ///
+    /// # Errors
+    /// `state.corrupt`.
+    pub fn identity(&self) -> Result<Option<Signer>, Fault> {
+        Ok(key_of(&self.node_key)?.map(|seed| Signer::from_seed(&seed)))
+    }
+
+    /// The new WireGuard key, if it changes.
+    ///
+    /// # Errors
+    /// `state.corrupt`.
+    pub fn wireguard(&self) -> Result<Option<Zeroizing<[u8; 32]>>, Fault> {
+        key_of(&self.wireguard_key)
+    }
+}
+
+fn key_of(bytes: &[u8]) -> Result<Option<Zeroizing<[u8; 32]>>, Fault> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let key = <[u8; 32]>::try_from(bytes).map(Zeroizing::new);
+    key.map(Some).map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))
+}
+
+impl KeyHistory {
+    /// Reads the record; an absent one is empty. Blocks.
+    ///
+    /// # Errors
+    /// Those of state.
+    pub fn open(dir: &MembershipDir) -> Result<Self, Fault> {
+        let (record, _) = Durable::<Self>::open(&dir.join(KEYS)).map_err(state_fault)?;
+        Ok(record.value().cloned().unwrap_or_default())
+    }
+
+    /// Writes the record; it is on disk when this returns. Blocks.
+    ///
+    /// # Errors
+    /// Those of state.
+    pub fn store(&self, dir: &MembershipDir) -> Result<(), Fault> {
+        let (mut record, _) = Durable::<Self>::open(&dir.join(KEYS)).map_err(state_fault)?;
+        record.store(self.clone()).map_err(state_fault)
+    }
+
+    /// The public keys that the contract is for, given the present ones.
+    ///
+    /// # Errors
+    /// `key.invalid`, `state.corrupt`.
+    pub fn of_contract(
+        &self,
+        node_key: PublicKey,
+        wireguard_key: [u8; 32],
+    ) -> Result<(PublicKey, [u8; 32]), Fault> {
+        if self.contract_node_key.is_empty() {
+            return Ok((node_key, wireguard_key));
+        }
+        let node_key = PublicKey::from_slice(&self.contract_node_key).map_err(refused)?;
+        let wireguard_key = self.contract_wireguard_key.as_slice().try_into();
+        let wireguard_key =
+            wireguard_key.map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))?;
+        Ok((node_key, wireguard_key))
+    }
+
+    /// The keys before the last rotation.
+    pub fn former(&self) -> Option<FormerKeys> {
+        let wireguard_key = self.former_wireguard_key.as_slice().try_into().ok()?;
+        Some(FormerKeys { node_key: self.former_node_key?, wireguard_key })
+    }
+
+    /// Puts new keys on disk before anybody hears of them. Keys that wait there already go first.
+    ///
+    /// # Errors
+    /// Those of state.
+    pub fn prepare(
+        &mut self,
+        dir: &MembershipDir,
+        present: (&Signer, &Zeroizing<[u8; 32]>),
+        new: PendingKeys,
+    ) -> Result<(), Fault> {
+        if self.pending.is_some() {
+            return Ok(());
+        }
+        if self.contract_node_key.is_empty() {
+            self.contract_node_key = present.0.public().to_vec();
+            self.contract_wireguard_key = wireguard_public(present.1).to_vec();
+        }
+        self.pending = Some(new);
+        self.store(dir)
+    }
+
+    /// Makes the pending keys the present ones, now that the control plane has taken them. Again after a
+    /// crash is the same.
+    ///
+    /// # Errors
+    /// Those of state.
+    pub fn finish(&mut self, dir: &MembershipDir, store: &mut IdentityStore, now: Wall) -> Result<(), Fault> {
+        let Some(pending) = self.pending.clone() else { return Ok(()) };
+        let (signer, wireguard_key) = super::keys_of(store)?;
+        let (new_identity, new_wireguard) = (pending.identity()?, pending.wireguard()?);
+        let replaced = new_identity.as_ref().is_none_or(|new| new.id() == signer.id())
+            && new_wireguard.as_ref().is_none_or(|new| *new == wireguard_key);
+        if !replaced {
+            self.former_node_key = Some(signer.id());
+            self.former_wireguard_key = wireguard_public(&wireguard_key).to_vec();
+            self.identity_since = if new_identity.is_some() { Some(now) } else { self.identity_since };
+            self.wireguard_since = if new_wireguard.is_some() { Some(now) } else { self.wireguard_since };
+            self.store(dir)?;
+            let credentials = Credentials {
+                node_key: Secret::new(new_identity.as_ref().unwrap_or(&signer).seed().to_vec()),
+                wireguard_key: Secret::new(new_wireguard.unwrap_or(wireguard_key).to_vec()),
+                join_secret: store.credentials().join_secret.clone(),
+            };
+            store.replace_credentials(credentials).map_err(state_fault)?;
+        }
+        self.pending = None;
+        self.store(dir)
+    }
+}
+
+const KEYS: &str = "keys.json";
