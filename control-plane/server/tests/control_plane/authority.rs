@@ -113,6 +113,7 @@ fn pinned(host: &Host, bootstrap: &VerifiedBootstrap) -> Pinned {
         wireguard_key: host.wireguard,
         installation_authority: bootstrap.installation_authority,
         chain: Arc::new(bootstrap.chain.clone()),
+        former: None,
         accept_dev: true,
     }
 }

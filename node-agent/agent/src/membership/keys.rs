@@ -192,3 +192,77 @@ impl KeyHistory {
 }
 
 const KEYS: &str = "keys.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rap_state::{Identity, MembershipName};
+    use rap_types::{ClusterId, Digest, IdentityStatus, InstallationId};
+
+    fn identity() -> Identity {
+        Identity {
+            membership: MembershipName::new("default").unwrap(),
+            name: "web".into(),
+            installation_id: InstallationId::from_bytes([1; 16]),
+            cluster_id: ClusterId::from_bytes([2; 16]),
+            node_id: None,
+            identity_status: IdentityStatus::Active,
+            node_fingerprint: KeyId::of(&[0; 32]),
+            pending_join_request_id: None,
+            authority_required: true,
+            credential_ref: String::new(),
+            tls_key_generation: 1,
+            control_urls: Vec::new(),
+            server_trust_pin: Digest::of(&[b"pin"]),
+            installation_authority_pin: None,
+            cluster_authority_pins: Vec::new(),
+            token_id: None,
+            join_token: None,
+            bootstrap_contract: None,
+            authority_records: Vec::new(),
+            dev: false,
+        }
+    }
+
+    /// Takes a rotation to its end after it was cut off at each of its writes.
+    #[test]
+    fn a_rotation_cut_off_at_any_write_ends_with_the_new_keys_and_the_contracts_in_the_record() {
+        for cut in 0..3 {
+            let data = tempfile::tempdir().unwrap();
+            let dir = MembershipDir::open(data.path(), &MembershipName::new("default").unwrap()).unwrap();
+            let (old, new) = (Signer::from_seed(&[3; 32]), Signer::from_seed(&[4; 32]));
+            let old_wireguard = Zeroizing::new([5; 32]);
+            let credentials = Credentials {
+                node_key: Secret::new(old.seed().to_vec()),
+                wireguard_key: Secret::new(old_wireguard.to_vec()),
+                join_secret: None,
+            };
+            let mut store = IdentityStore::create(&dir, identity(), credentials).unwrap();
+            let mut keys = KeyHistory::default();
+            keys.prepare(&dir, (&old, &old_wireguard), PendingKeys::new(Some(&new), None)).unwrap();
+            // Another wish while keys wait changes nothing.
+            let other = Signer::from_seed(&[6; 32]);
+            keys.prepare(&dir, (&old, &old_wireguard), PendingKeys::new(Some(&other), None)).unwrap();
+            if cut > 0 {
+                let waiting = keys.clone();
+                keys.finish(&dir, &mut store, Wall(7)).unwrap();
+                if cut == 1 {
+                    // The record still says pending, the credentials are the new ones.
+                    KeyHistory { pending: waiting.pending, ..keys.clone() }.store(&dir).unwrap();
+                }
+            }
+            let mut keys = KeyHistory::open(&dir).unwrap();
+            let mut store = IdentityStore::open(&dir).unwrap().unwrap().0;
+            keys.finish(&dir, &mut store, Wall(9)).unwrap();
+            let keys = KeyHistory::open(&dir).unwrap();
+            let (signer, wireguard) = super::super::keys_of(&store).unwrap();
+            assert_eq!((signer.id(), *wireguard), (new.id(), [5; 32]), "cut {cut}");
+            assert!(keys.pending.is_none());
+            let former = keys.former().unwrap();
+            assert_eq!((former.node_key, former.wireguard_key), (old.id(), wireguard_public(&old_wireguard)));
+            assert_eq!(keys.identity_since, Some(Wall(if cut == 0 { 9 } else { 7 })));
+            let of_contract = keys.of_contract(signer.public(), wireguard_public(&wireguard)).unwrap();
+            assert_eq!(of_contract, (old.public(), wireguard_public(&old_wireguard)));
+        }
+    }
+}

@@ -59,6 +59,38 @@ async fn a_running_agent_loads_a_membership_that_is_joined_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pins_of_the_environment_admit_their_authority_and_no_other() {
+    let host = Host::new();
+    let (running, _messages) = Control::start(World::default()).await;
+    running.control.state.lock().unwrap().approved = true;
+    let file = host.file("token", token(&running.control).text().as_bytes());
+    let authority = running.control.world.lock().unwrap().authority.public();
+    let other = Signer::from_seed(&[9; 32]).public();
+    let join = |key: Option<String>, fingerprint: Option<String>| {
+        let mut command = host.command(&["join", "--token-file", file.to_str().unwrap()]);
+        if let Some(key) = key {
+            command.env("RAP_CLUSTER_AUTHORITY_PUBLIC_KEY", key);
+        }
+        if let Some(fingerprint) = fingerprint {
+            command.env("RAP_CLUSTER_AUTHORITY_FINGERPRINT", fingerprint);
+        }
+        async move { fake::agent::Done(command.output().await.unwrap()) }
+    };
+    for (key, fingerprint) in [
+        (Some(other.to_string()), None),
+        (None, Some(other.id().to_string())),
+        (Some(authority.to_string()), Some(other.id().to_string())),
+        (Some(other.to_string()), Some(authority.id().to_string())),
+    ] {
+        let done = join(key, fingerprint).await;
+        assert_ne!(done.code(), Some(0));
+        assert!(done.err().contains("pin.mismatch"), "{}", done.err());
+    }
+    assert!(running.control.state.lock().unwrap().joins.is_empty(), "nothing was told to it");
+    join(Some(authority.to_string()), Some(authority.id().to_string())).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_tokens_pins_and_modes_join_nothing() {
     let host = Host::new();
     let (running, _messages) = Control::start(World::default()).await;

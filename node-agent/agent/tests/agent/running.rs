@@ -167,6 +167,41 @@ async fn a_leaf_is_renewed_before_it_ends_and_the_data_plane_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_was_off_past_its_leaf_and_its_snapshot_renews_by_its_key_and_is_back() {
+    let host = Host::new();
+    let (running, _messages) = joined(&host).await;
+    let control = &running.control;
+    let plane = Plane::start(&host.run_dir());
+    control.state.lock().unwrap().leaf_life_s = 3;
+    control.say(update(&publish(control, HeadOrder::new(1, 1, 0), 1, Duration::from_secs(2))));
+    let agent = host.agent().await;
+    host.status_when("healthy", |status| status["state"] == "healthy").await;
+    terminate(agent).await;
+    let issued = control.state.lock().unwrap().certificates;
+    // Off until the leaf has ended, by the same clock that judges it.
+    let ended = now().plus(Duration::from_secs(4));
+    while now() < ended {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    control.state.lock().unwrap().leaf_life_s = 86_400;
+    control.say(update(&publish(control, HeadOrder::new(1, 2, 0), 1, Duration::from_secs(300))));
+    let before = plane.table.borrow().clone().and_then(|table| table.identity).map(|leaf| leaf.certificate);
+    let agent = host.agent().await;
+    let (_, status) = host
+        .status_when("back", |status| status["state"] == "healthy" && status["active"]["sequence"] == 2)
+        .await;
+    assert_eq!(status["certificate"]["state"], "valid");
+    assert!(control.state.lock().unwrap().certificates > issued);
+    let mut tables = plane.table.clone();
+    let renewed = tables.wait_for(|table| {
+        let leaf = table.as_ref().and_then(|table| table.identity.as_ref()).map(|leaf| &leaf.certificate);
+        leaf.is_some() && leaf != before.as_ref()
+    });
+    tokio::time::timeout(DEADLINE, renewed).await.expect("links get the new leaf").unwrap();
+    terminate(agent).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_cache_is_fetched_again_and_the_floor_still_holds() {
     let host = Host::new();
     let (running, mut messages) = joined(&host).await;

@@ -84,6 +84,7 @@ impl Scope {
             wireguard_key: [5; 32],
             installation_authority: installation_authority.public(),
             chain: Arc::new(chain),
+            former: None,
             accept_dev: false,
         };
         let mut acceptor = Acceptor::start(pinned, Floors::initial(Incarnation(1)), &[], NOW);

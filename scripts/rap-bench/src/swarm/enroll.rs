@@ -65,6 +65,7 @@ pub async fn enroll(target: &Target, source: IpAddr, name: &str) -> Result<Enrol
         wireguard_key: wireguard_public,
         installation_authority: bootstrap.installation_authority,
         chain: Arc::new(bootstrap.chain.clone()),
+        former: None,
         accept_dev: true,
     };
     let leaf = leaf(target, source, &pinned, &identity).await?;
