@@ -3,6 +3,8 @@
 //! Owns the judgement of stored sets and grant rows against the floor and the signatures. Refuses to
 //! own what is done about a refusal: the caller raises the alarm.
 
+use std::collections::BTreeSet;
+
 use rap_contract::{GrantSetTerms, GrantTerms, PublicKey, Reject, RoleGrants};
 use rap_types::{ClusterId, Digest, InstallationId, PlatformRole, Reason, Wall};
 
@@ -37,6 +39,7 @@ pub struct GrantVerifier {
 #[derive(Debug, Clone)]
 pub struct AdmittedGrants {
     grants: RoleGrants,
+    envelope: Vec<u8>,
     documents: Vec<GrantTerms>,
     tampered: Vec<Digest>,
 }
@@ -95,14 +98,22 @@ impl GrantVerifier {
                 && row.subject_key == terms.subject.as_bytes()
                 && row.platform_role == terms.role.as_str()
         };
-        let tampered = rows
-            .iter()
-            .zip(&known)
-            .filter(|(row, terms)| !terms.as_ref().is_some_and(|terms| agrees(row, terms)))
-            // The signature's own digest where there is one: that is what a live grant is found by.
-            .map(|(row, terms)| terms.as_ref().map_or(row.digest, |terms| terms.digest))
+        let paired = || rows.iter().zip(&known).map(|(row, terms)| (row, terms.as_ref()));
+        let genuine: BTreeSet<Digest> = paired()
+            .filter_map(|(row, terms)| terms.filter(|terms| agrees(row, terms)))
+            .map(|terms| terms.digest)
             .collect();
-        Ok(AdmittedGrants { grants, documents: known.into_iter().flatten().collect(), tampered })
+        // A grant whose one row was altered is found by its signature's digest; a copy beside the
+        // genuine row by its own.
+        let tampered = paired()
+            .filter(|(row, terms)| !terms.is_some_and(|terms| agrees(row, terms)))
+            .map(|(row, terms)| match terms {
+                Some(terms) if !genuine.contains(&terms.digest) => terms.digest,
+                _ => row.digest,
+            })
+            .collect();
+        let documents = known.into_iter().flatten().collect();
+        Ok(AdmittedGrants { grants, envelope: set.to_vec(), documents, tampered })
     }
 
     /// Verifies a set alone.
@@ -126,6 +137,11 @@ impl AdmittedGrants {
     /// The verified set and what it names.
     pub fn grants(&self) -> &RoleGrants {
         &self.grants
+    }
+
+    /// The encoded set.
+    pub fn envelope(&self) -> &[u8] {
+        &self.envelope
     }
 
     /// Every genuine document: live grants, grants that were taken back, revocations.

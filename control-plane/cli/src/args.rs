@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use rap_types::PlatformRole;
 
 use crate::duration::parse_duration;
 use crate::output::Format;
@@ -60,6 +61,12 @@ pub(crate) enum Command {
     Context(Context),
     /// Overview of installation, clusters and nodes.
     Status,
+    /// Keys of operators (on the operator's own machine).
+    #[command(subcommand)]
+    Key(Key),
+    /// Grants: who may operate the platform.
+    #[command(subcommand)]
+    Grant(Grant),
     /// Clusters.
     #[command(subcommand)]
     Cluster(Cluster),
@@ -202,6 +209,57 @@ pub(crate) struct Login {
     pub(crate) key: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) protect: Protect,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Make an operator's key: NAME.key (encrypted) and NAME.pub, which an owner grants a role to.
+    Create {
+        /// Path without extension.
+        #[arg(long, value_name = "NAME")]
+        out: PathBuf,
+        #[command(flatten)]
+        protect: Protect,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Grant {
+    /// List who may operate the platform, and who might once.
+    List,
+    /// Show one grant.
+    Show {
+        /// Operator's name, digest of the grant, or fingerprint of the key.
+        grant: String,
+    },
+    /// Let an operator's key operate the platform.
+    Add {
+        /// Operator, as a name or e-mail address.
+        name: String,
+        /// Public key file of `rapctl key create`.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// platform_owner, platform_admin or recovery.
+        #[arg(long)]
+        role: PlatformRole,
+        /// How long; without it the grant has no end.
+        #[arg(long, value_parser = parse_duration)]
+        ttl: Option<Duration>,
+    },
+    /// Take a grant back: its sessions end, and it holds at every replica when this returned.
+    Revoke {
+        /// Operator's name, digest of the grant, or fingerprint of the key.
+        grant: String,
+        /// Why, for the audit log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Show the newest signed set of grants, by which replicas compare their floors.
+    Set {
+        /// Write the signed set to this file.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@ use rap_types::{Digest, Reason};
 use rap_wire::v1::admin_client::AdminClient;
 use rap_wire::v1::authority_client::AuthorityClient;
 use rap_wire::v1::break_glass_client::BreakGlassClient;
+use rap_wire::v1::grants_client::GrantsClient;
 use rap_wire::v1::membership_client::MembershipClient;
 use tonic::transport::Channel;
 
@@ -20,6 +21,7 @@ use crate::contexts::{Context, Contexts};
 /// A control plane that was reached and is the pinned one.
 pub(crate) struct Connection {
     pub(crate) admin: AdminClient<Channel>,
+    pub(crate) grants: GrantsClient<Channel>,
     pub(crate) authority: AuthorityClient<Channel>,
     pub(crate) membership: MembershipClient<Channel>,
     pub(crate) break_glass: BreakGlassClient<Channel>,
@@ -36,11 +38,12 @@ impl Connection {
         let mut dial = Dial::new(config, tls::ALPN_OPERATOR, timeout);
         dial.call_timeout = Some(timeout);
         let channel = dial.open(&ControlUrl::parse(url)?, move |connection| slot.fill(connection)).await?;
+        let grants = GrantsClient::new(channel.clone()).max_decoding_message_size(4 * 1024 * 1024);
         let authority = AuthorityClient::new(channel.clone());
         let membership = MembershipClient::new(channel.clone());
         let break_glass = BreakGlassClient::new(channel.clone());
         let admin = AdminClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-        Ok(Self { admin, membership, authority, break_glass, exporter, session: None })
+        Ok(Self { admin, grants, membership, authority, break_glass, exporter, session: None })
     }
 
     /// Connects as the selected context's operator.

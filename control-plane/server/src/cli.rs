@@ -1,4 +1,4 @@
-//! The command line: `init | serve | check | migrate | backup | config`.
+//! The command line: `init | serve | check | migrate | backup | floors | config`.
 //!
 //! Owns what is printed and the exit code. Refuses to own what the commands do.
 
@@ -17,7 +17,7 @@ use crate::config::{Config, Layers, Problem, Raw};
 use crate::database::Database;
 use crate::datadir::DataDir;
 use crate::keys::{self, KeysCommand};
-use crate::{init, serve};
+use crate::{confirm, init, serve};
 
 /// The control plane of RAP Fabric Core.
 #[derive(Debug, Parser)]
@@ -64,6 +64,9 @@ enum Command {
     /// Make, check or put back a backup
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// What this replica has seen signed and never accepts less of
+    #[command(subcommand)]
+    Floors(Floors),
     /// Print the configuration
     Config {
         #[command(flatten)]
@@ -71,6 +74,32 @@ enum Command {
         /// Every option with the value in force and where it came from
         #[arg(long)]
         effective: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Floors {
+    /// Show the floors beside the newest role-grant set of the database
+    Show {
+        #[command(flatten)]
+        settings: Settings,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take the newest role-grant set of the database as the floor of this replica
+    Confirm {
+        #[command(flatten)]
+        settings: Settings,
+        /// Its sequence, as another replica shows it (`rapctl grant set`)
+        #[arg(long, value_name = "N")]
+        sequence: u64,
+        /// Go below the present floor, after a restore from backup
+        #[arg(long)]
+        lower: bool,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -122,6 +151,7 @@ pub async fn main() -> ExitCode {
         Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Backup(command) => backup::run(command).await,
+        Command::Floors(command) => run_floors(command).await,
         Command::Config { settings, effective, json } => run_config(settings, effective, json),
     };
     match outcome {
@@ -212,6 +242,30 @@ async fn run_migrate(settings: Settings, down_to: Option<i64>) -> Result<(), Fau
     let outcome = outcome.await.map_err(|error| Fault::new(error.reason(), error.to_string()));
     database.stop().await;
     println!("schema {:06} of {:06}", outcome?, newest_migration());
+    Ok(())
+}
+
+async fn run_floors(command: Floors) -> Result<(), Fault> {
+    let (settings, json, confirmed) = match command {
+        Floors::Show { settings, json } => (settings, json, None),
+        Floors::Confirm { settings, sequence, lower, json } => (settings, json, Some((sequence, lower))),
+    };
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    let data = DataDir::of(&config);
+    data.require_mode(config.mode)?;
+    let database = Database::open(&config).await?;
+    let shown = match confirmed {
+        Some((sequence, lower)) => confirm::confirm(&config, &data, &database, sequence, lower).await,
+        None => confirm::show(&config, &data, &database).await,
+    };
+    database.stop().await;
+    let shown = shown?;
+    if json {
+        println!("{}", serde_json::to_string(&shown).unwrap_or_default());
+    } else {
+        print!("{shown}");
+    }
     Ok(())
 }
 

@@ -11,10 +11,12 @@ use rap_runtime::{Clock, TaskGroup};
 use rap_store::{AuditPen, PgConnection, Store, cluster_names, doorbell_ring};
 use rap_types::{ClusterId, KeyId, Reason};
 
+use crate::alarms::Findings;
 use crate::auth::KnownSessions;
 use crate::clusters::{Cluster, Clusters};
 use crate::config::Config;
 use crate::floors::FloorFile;
+use crate::grants::GrantMemory;
 use crate::grpc::Failure;
 use crate::http::Metrics;
 use crate::installation::Installation;
@@ -41,6 +43,10 @@ pub struct Control {
     pub installation: Installation,
     /// What it has seen signed and never accepts less of.
     pub floors: FloorFile,
+    /// The role-grant set it admitted last.
+    pub grants: GrantMemory,
+    /// What it raised alarms about lately.
+    pub findings: Findings,
     /// Its clusters.
     pub clusters: Clusters,
     /// Whom node connections are accepted from.

@@ -57,6 +57,50 @@ impl FloorFile {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// Makes the file of a replica that makes an installation, unless there is one. Blocks.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn begin(&self) -> Result<(), Fault> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.is_none() {
+            let fresh = ReplicaFloors::fresh();
+            self.write(&fresh).map_err(|failure| Fault::new(failure.reason, failure.message))?;
+            *current = Some(fresh);
+        }
+        Ok(())
+    }
+
+    /// Takes over what was written into the file meanwhile, where it is higher.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn reload(&self) -> Result<(), Failure> {
+        let file = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut current = file.current.lock().unwrap_or_else(PoisonError::into_inner);
+            *current = file.merged(current.clone())?;
+            Ok(())
+        });
+        read.await.map_err(|_| Failure::new(Reason::StateIo, "reading the floors was cut off"))?
+    }
+
+    /// Sets one floor to what a person confirmed, lower if need be. On disk when this returns `Ok`.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub async fn confirm(&self, of: FloorOf, at: Floor) -> Result<(), Failure> {
+        let file = self.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut current = file.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = current.clone().unwrap_or_default().confirmed(of, at);
+            file.write(&next)?;
+            *current = Some(next);
+            Ok(())
+        });
+        written.await.map_err(|_| Failure::new(Reason::StateIo, "writing the floors was cut off"))?
+    }
+
     /// Raises one floor. It is on disk when this returns `Ok`; a raise that changes nothing writes
     /// nothing. A first raise makes the file.
     ///
@@ -70,18 +114,36 @@ impl FloorFile {
 
     fn raise_blocking(&self, of: FloorOf, offered: Floor) -> Result<(), Failure> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = current.clone();
-        let next = present.clone().unwrap_or_default().raised(of, offered)?;
-        if present.as_ref() == Some(&next) {
+        if let Some(floors) = current.as_ref().filter(|floors| floors.of(of) == Some(offered)) {
+            floors.admit(of, offered)?;
             return Ok(());
         }
-        let document = Document { schema: SCHEMA.to_owned(), floors: next.clone() };
+        // Another process of this data directory may have raised floors, too.
+        let present = self.merged(current.clone())?;
+        let next = present.clone().unwrap_or_default().raised(of, offered)?;
+        if present.as_ref() != Some(&next) {
+            self.write(&next)?;
+        }
+        *current = Some(next);
+        Ok(())
+    }
+
+    /// What is on disk with what is known, the higher of each floor.
+    fn merged(&self, known: Option<ReplicaFloors>) -> Result<Option<ReplicaFloors>, Failure> {
+        let stored =
+            Self::open(self.path.clone()).map_err(|fault| Failure::new(fault.reason, fault.message))?;
+        Ok(match (known, stored.current()) {
+            (Some(known), Some(stored)) => Some(known.merged(&stored)),
+            (known, stored) => known.or(stored),
+        })
+    }
+
+    fn write(&self, floors: &ReplicaFloors) -> Result<(), Failure> {
+        let document = Document { schema: SCHEMA.to_owned(), floors: floors.clone() };
         let text = serde_json::to_vec_pretty(&document)
             .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
         files::write_atomic(&self.path, &text, 0o600)
-            .map_err(|error| Failure::new(error.reason(), error.to_string()))?;
-        *current = Some(next);
-        Ok(())
+            .map_err(|error| Failure::new(error.reason(), error.to_string()))
     }
 }
 
@@ -115,6 +177,27 @@ mod tests {
         let lower = reopened.raise(FloorOf::GrantSet, floor(2)).await.unwrap_err();
         assert_eq!(lower.reason, Reason::FloorRollback);
         assert_eq!(FloorFile::open(path).unwrap().current(), file.current());
+    }
+
+    #[tokio::test]
+    async fn two_processes_of_one_directory_never_lower_each_others_floors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("floors.json");
+        let (one, two) = (FloorFile::open(path.clone()).unwrap(), FloorFile::open(path.clone()).unwrap());
+        let floor = |sequence| Floor { sequence, digest: Digest::from_bytes([sequence as u8; 32]) };
+        one.begin().unwrap();
+        one.raise(FloorOf::GrantSet, floor(5)).await.unwrap();
+        two.raise(FloorOf::Checkpoint, floor(2)).await.unwrap();
+        let both = FloorFile::open(path.clone()).unwrap().current().unwrap();
+        assert_eq!(both.of(FloorOf::GrantSet), Some(floor(5)));
+        assert_eq!(both.of(FloorOf::Checkpoint), Some(floor(2)));
+        one.reload().await.unwrap();
+        assert_eq!(one.current(), Some(both));
+        // Only a person's word lowers one.
+        assert_eq!(two.raise(FloorOf::GrantSet, floor(4)).await.unwrap_err().reason, Reason::FloorRollback);
+        two.confirm(FloorOf::GrantSet, floor(4)).await.unwrap();
+        let lowered = FloorFile::open(path).unwrap().current().unwrap();
+        assert_eq!(lowered.of(FloorOf::GrantSet), Some(floor(4)));
     }
 
     #[test]

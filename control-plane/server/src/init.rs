@@ -4,16 +4,17 @@
 
 use std::path::{Path, PathBuf};
 
-use rap_authority::{AuditKey, OperatorGrant, RowKeys, SealingKey, answer_activation_request};
-use rap_contract::{KeyFile, PublicKeyFile, Signer};
+use rap_authority::{AuditKey, FloorOf, RowKeys, SealingKey, answer_activation_request, first_grant};
+use rap_contract::{KeyFile, PublicKey, PublicKeyFile, Signer};
 use rap_runtime::{Clock, Fault, files};
 use rap_store::{AuditPen, Store, installation_insert, installation_read};
-use rap_types::{InstallationId, PlatformRole, Reason};
+use rap_types::{InstallationId, Reason};
 use zeroize::Zeroizing;
 
 use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
 use crate::database::Database;
 use crate::datadir::{DataDir, root_keys};
+use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::Failure;
 use crate::grpc::admin::activate_dev;
 use crate::installation::Installation;
@@ -137,12 +138,16 @@ async fn make(
         let text = format!("the database holds an installation of {} mode", made.as_str());
         return Err(Fault::new(Reason::AuthorityModeFixed, text));
     }
+    let floors = FloorFile::open(data.file(FLOORS_FILE))?;
+    let mut floor = None;
     // A run that was killed is taken up where it stopped.
     let (row, request) = match known {
         Some(row) => (row.installation.clone(), row.installation.activation_request),
         None => {
             let birth = Installation::create(dev, &config.control_urls, kek, now, imported).map_err(fault)?;
             installation_insert(&mut transaction, &birth.row).await.map_err(|error| fault(error.into()))?;
+            // Only here: who comes to an installation that is there does not know what was signed.
+            floors.begin()?;
             (birth.row.clone(), birth.row.activation_request)
         }
     };
@@ -158,9 +163,14 @@ async fn make(
     };
     if dev {
         let (manifest, owner) = dev_owner(data, &request, now)?;
+        let (installation, _) =
+            Installation::load(&mut transaction, dev, kek, data.roots(config)?).await.map_err(fault)?;
+        let first = first_grant(&installation.grant_scope(), DEV_OWNER, owner, now)
+            .map_err(|reject| fault(reject.into()))?;
         let pen = AuditPen::new(AuditKey::of(kek, [], row.installation));
         let rows = RowKeys::of_installation(row.installation, kek);
-        activate_dev(&mut transaction, &rows, &pen, &manifest, &owner, now).await.map_err(fault)?;
+        activate_dev(&mut transaction, &rows, &pen, &manifest, &first, now).await.map_err(fault)?;
+        floor = Some(first.set.at);
         data.write("dev.manifest", &manifest, 0o644)?;
         made.activation_manifest = Some(data.file("dev.manifest"));
         made.owner_key = Some(data.file("dev.owner.key"));
@@ -170,6 +180,9 @@ async fn make(
         made.activation_request = Some(path);
     }
     transaction.commit().await.map_err(|error| fault(rap_store::StoreError::from(error).into()))?;
+    if let Some(floor) = floor {
+        floors.raise(FloorOf::GrantSet, floor).await.map_err(fault)?;
+    }
     // Last: until the installation exists, a run that failed may be repeated in either mode.
     data.fix_mode(config.mode)?;
     data.write_settings(config)?;
@@ -177,20 +190,14 @@ async fn make(
 }
 
 /// A root and an owner that live in the data directory, and the manifest they sign.
-fn dev_owner(
-    data: &DataDir,
-    request: &[u8],
-    now: rap_types::Wall,
-) -> Result<(Vec<u8>, OperatorGrant), Fault> {
+fn dev_owner(data: &DataDir, request: &[u8], now: rap_types::Wall) -> Result<(Vec<u8>, PublicKey), Fault> {
     let (root, owner) = (Signer::generate(&mut rand::rng()), Signer::generate(&mut rand::rng()));
     let manifest = answer_activation_request(request, &root, DEV_OWNER, &owner.public(), now)
         .map_err(|reject| fault(reject.into()))?;
     data.write_key("dev-root.key", "product-root", &root)?;
     data.write_root(&PublicKeyFile::of("product-root", root.public()))?;
     data.write_key("dev.owner.key", "owner", &owner)?;
-    let grant =
-        OperatorGrant { key: owner.public(), name: DEV_OWNER.to_owned(), platform_role: PlatformRole::Owner };
-    Ok((manifest, grant))
+    Ok((manifest, owner.public()))
 }
 
 /// Writes the request beside the caller, where it is to be carried from, and keeps a copy.

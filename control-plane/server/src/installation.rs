@@ -1,17 +1,17 @@
 //! The installation this process serves: its keys, its Product Root, its activation.
 //!
 //! Owns the verified facts for the life of the process. Refuses to take authority from a row: the
-//! owner's comes from the activation manifest, verified again at every load.
+//! manifest is verified again at every load, and who may operate is in the role-grant set.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use rap_authority::{
-    InstallationFacts, OperatorGrant, SealingKey, activation_request, create_installation, reopen_activation,
+    InstallationFacts, SealingKey, activation_request, create_installation, reopen_activation,
 };
 use rap_contract::{ActivationTerms, KeySet, PublicKey, Signer};
 use rap_store::{InstallationRow, NewInstallationRow, PgConnection, installation_read};
-use rap_types::{PlatformRole, Reason, Wall};
+use rap_types::{Reason, Wall};
 
 use crate::certificates::Authority;
 use crate::custody::Sealed;
@@ -38,8 +38,6 @@ pub struct Activation {
     pub manifest: Vec<u8>,
     /// What it binds.
     pub terms: ActivationTerms,
-    /// Who may act, as the manifest says.
-    pub grants: Vec<OperatorGrant>,
 }
 
 /// The first rows of a new installation.
@@ -158,12 +156,7 @@ impl Installation {
     /// installation is never used.
     pub fn adopt_activation(&self, manifest: &[u8]) -> Result<(), Failure> {
         let terms = reopen_activation(&self.facts, manifest, &self.roots)?;
-        let owner = OperatorGrant {
-            key: terms.owner_key,
-            name: terms.owner_name.clone(),
-            platform_role: PlatformRole::Owner,
-        };
-        let activation = Activation { manifest: manifest.to_vec(), terms, grants: vec![owner] };
+        let activation = Activation { manifest: manifest.to_vec(), terms };
         self.activation.store(Some(Arc::new(activation)));
         Ok(())
     }

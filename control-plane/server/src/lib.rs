@@ -1,16 +1,19 @@
 //! The control plane: decides, signs, distributes.
 
+pub mod alarms;
 pub mod auth;
 pub mod backup;
 pub mod certificates;
 pub mod cli;
 pub mod clusters;
 pub mod config;
+pub mod confirm;
 pub mod control;
 pub mod custody;
 pub mod database;
 pub mod datadir;
 pub mod floors;
+pub mod grants;
 pub mod grpc;
 pub mod http;
 pub mod init;

@@ -15,6 +15,7 @@ use rap_wire::v1::admin_server::AdminServer;
 use rap_wire::v1::authority_server::AuthorityServer;
 use rap_wire::v1::break_glass_server::BreakGlassServer;
 use rap_wire::v1::enrollment_server::EnrollmentServer;
+use rap_wire::v1::grants_server::GrantsServer;
 use rap_wire::v1::membership_server::MembershipServer;
 use rap_wire::v1::node_sync_server::NodeSyncServer;
 use tokio::net::TcpListener;
@@ -24,6 +25,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower::ServiceExt as _;
 
+use crate::alarms::Findings;
 use crate::auth::{KnownSessions, SourceRates};
 use crate::clusters::Clusters;
 use crate::config::{AuthorityMode, Config};
@@ -31,10 +33,12 @@ use crate::control::Control;
 use crate::database::{DRAIN, Database};
 use crate::datadir::DataDir;
 use crate::floors::{FLOORS_FILE, FloorFile};
+use crate::grants::GrantMemory;
 use crate::grpc::admin::AdminService;
 use crate::grpc::authority::AuthorityService;
 use crate::grpc::break_glass::BreakGlassService;
 use crate::grpc::enrollment::EnrollmentService;
+use crate::grpc::grants::GrantsService;
 use crate::grpc::membership::MembershipService;
 use crate::grpc::sync::SyncService;
 use crate::grpc::{Failure, Guard, GuardRules, Offered, Unknown};
@@ -97,6 +101,8 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
         kek,
         installation,
         floors,
+        grants: GrantMemory::default(),
+        findings: Findings::default(),
         clusters: Clusters::default(),
         trust: TrustStore::new(),
         sessions: Arc::new(Sessions::default()),
@@ -146,6 +152,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     let shutdown = tasks.token();
     let watchdog = Watchdog::default();
     tasks.spawn_critical("doorbell", tasks::watch_outbox(control.clone(), target, watchdog.part("outbox")));
+    tasks.spawn_critical("role grants", tasks::keep_grants(control.clone()));
     tasks.spawn_critical("contacts", tasks::record_contacts(control.clone()));
     tasks.spawn_critical("housekeeping", tasks::keep_house(control.clone(), rates.clone()));
     tasks.spawn_critical("absent nodes", tasks::remove_absent(control.clone()));
@@ -198,6 +205,7 @@ fn node_router(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Router {
 fn services(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Routes {
     let known = Routes::new(guarded_enrollment(control, rates))
         .add_service(guarded_admin(control, rates))
+        .add_service(guarded_grants(control, rates))
         .add_service(guarded_membership(control, rates))
         .add_service(guarded_authority(control, rates))
         .add_service(guarded_break_glass(control, rates))
@@ -261,6 +269,13 @@ fn guarded_break_glass(
     let service = BreakGlassServer::new(BreakGlassService::new(control.clone()))
         .max_decoding_message_size(ENROLLMENT_CAP)
         .max_encoding_message_size(ENROLLMENT_CAP);
+    Guard::new(service, rules(control, rates, Offered::ToOperators))
+}
+
+fn guarded_grants(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<GrantsServer<GrantsService>> {
+    let service = GrantsServer::new(GrantsService::new(control.clone()))
+        .max_decoding_message_size(STRANGER_CAP)
+        .max_encoding_message_size(SYNC_CAP);
     Guard::new(service, rules(control, rates, Offered::ToOperators))
 }
 

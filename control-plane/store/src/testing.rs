@@ -86,6 +86,18 @@ impl TestDatabase {
         }
     }
 
+    /// Runs statements as somebody who owns the database server.
+    ///
+    /// # Panics
+    /// If a statement fails.
+    pub async fn as_superuser(&self, statements: &'static str) {
+        let options = self.target.options(DatabaseRole::Owner);
+        let mut connection = PgConnection::connect_with(&options).await.expect("the test server answers");
+        sqlx::raw_sql("SET ROLE intruder").execute(&mut connection).await.expect("a role of the test server");
+        sqlx::raw_sql(statements).execute(&mut connection).await.expect("statements of the test");
+        connection.close().await.expect("the test server answers");
+    }
+
     #[allow(
         clippy::disallowed_types,
         reason = "CREATE DATABASE takes no parameters; both names are made here"
@@ -129,7 +141,7 @@ pub fn throw_away(directory: &Path) -> EmbeddedSettings {
     EmbeddedSettings {
         durable: false,
         databases: "all",
-        extra_bootstrap: "ALTER ROLE rap_owner CREATEDB\n",
+        extra_bootstrap: "ALTER ROLE rap_owner CREATEDB\nCREATE ROLE intruder SUPERUSER ROLE rap_owner\n",
         bin_dir: std::env::var_os("RAP_POSTGRES_BIN_DIR").map(Into::into),
         ..EmbeddedSettings::new(directory)
     }

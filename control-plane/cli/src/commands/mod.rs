@@ -5,6 +5,8 @@ mod break_glass;
 mod cluster;
 mod context;
 mod explain;
+mod grant;
+mod key;
 mod login;
 mod membership;
 mod node;
@@ -29,6 +31,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Logout => login::logout(global).await?,
         Command::Context(command) => context::run(global, command)?,
         Command::Status => status::run(global).await?,
+        Command::Key(command) => key::run(global, command)?,
+        Command::Grant(command) => grant::run(global, command).await?,
         Command::Cluster(command) => cluster::run(global, command).await?,
         Command::Authority(command) => authority::run(global, command).await?,
         Command::Token(command) => token::run(global, command).await?,

@@ -1,17 +1,19 @@
 //! One call: its id, its connection, and the operator behind it.
 //!
-//! Owns authorisation. An operator's authority is what the signed activation says of the key in the
-//! bearer; the session's row only says that the bearer was given out and not taken back, and nobody
-//! without the session key can make such a row.
+//! Owns authorisation. An operator's authority is what the newest signed role-grant set says of the key
+//! in the bearer, at or above this replica's floor; the session's row only says that the bearer was
+//! given out and not taken back, and nobody without the session key can make such a row.
 
-use rap_authority::{Permission, SessionClaim};
-use rap_contract::{PublicKey, Reject};
-use rap_store::{AuditPen, NewAuditRow, session_read};
+use rap_authority::{AdmittedGrants, Permission, SessionClaim};
+use rap_contract::{GrantTerms, PublicKey, Reject};
+use rap_store::{AuditPen, NewAuditRow, OperatorRow, StoreError, session_read};
 use rap_types::{ClusterId, Digest, OrganizationId, Reason, RequestId};
 use tonic::{Request, Status};
 
 use super::Failure;
+use crate::alarms::alarm_about;
 use crate::control::Control;
+use crate::grants;
 use crate::tls::{Channel, ChannelKind};
 
 /// What is known of a call before its message is read.
@@ -28,8 +30,10 @@ pub struct Call {
 /// An authorised operator.
 #[derive(Debug, Clone)]
 pub struct Actor {
-    /// Name, from the signed document.
+    /// Name, from the signed grant.
     pub name: String,
+    /// Key that logged in.
+    pub key: PublicKey,
     /// Hash of the session's bearer.
     pub session: Digest,
     /// The call.
@@ -75,15 +79,16 @@ impl Call {
 /// Finds the operator behind a call and lets the call do what needs `permission`, or not.
 ///
 /// # Errors
-/// `session.missing`, `session.expired`, `activation.required`, `grant.missing`.
+/// `session.missing`, `session.expired`, `activation.required`, `grant.missing`, `floor.missing`; and,
+/// with an alarm, `row.tampered` and what [`grants::read`] refuses.
 pub async fn authorize(control: &Control, call: &Call, permission: Permission) -> Result<Actor, Failure> {
     let missing = || Failure::new(Reason::SessionMissing, "no session");
     let claim = call.session.ok_or_else(missing)?;
     let now = control.clock.now().wall;
-    let mut transaction = control.store.system().begin().await?;
-    let session = session_read(&mut transaction, &control.rows, claim.hash).await?;
-    control.installation.refresh_activation(&mut transaction).await?;
-    drop(transaction);
+    let mut snapshot = control.store.system().begin_snapshot().await?;
+    let session = session_read(&mut snapshot, &control.rows, claim.hash).await;
+    let session = untampered(control, &claim.operator, session).await?;
+    control.installation.refresh_activation(&mut snapshot).await?;
     let Some(session) = session else {
         control.known.remove(&claim.hash);
         return Err(missing());
@@ -91,16 +96,49 @@ pub async fn authorize(control: &Control, call: &Call, permission: Permission) -
     if !session.live || claim.expires_at <= now {
         return Err(Failure::new(Reason::SessionExpired, "the session ended"));
     }
-    let activation = control.installation.activated()?;
-    let grant = activation
-        .grants
-        .iter()
-        .find(|grant| grant.key == claim.operator)
-        .ok_or_else(|| Failure::new(Reason::GrantMissing, "no signed grant names this operator"))?;
-    permission.check(grant.platform_role)?;
+    control.installation.activated()?;
+    let mut admitted = grants::read(control, &mut snapshot).await?;
+    drop(snapshot);
+    if now >= admitted.grants().set().expires_at {
+        admitted = grants::current(control).await?;
+    }
+    let grant = admitted.allow(&claim.operator, permission, now)?;
+    believe(control, grant, &session.operator).await?;
     control.known.insert(claim.hash, claim.expires_at, now);
     let pen = control.pen.of_device(call.device(Some(&claim.operator)));
-    Ok(Actor { name: grant.name.clone(), session: claim.hash, call: call.id, pen })
+    Ok(Actor { name: grant.name.clone(), key: claim.operator, session: claim.hash, call: call.id, pen })
+}
+
+/// What was read of an operator's row, unless its MAC does not hold.
+///
+/// # Errors
+/// Those of reading; `row.tampered` with an alarm.
+pub async fn untampered<T>(
+    control: &Control,
+    operator: &PublicKey,
+    read: Result<T, StoreError>,
+) -> Result<T, Failure> {
+    if let Err(error) = &read
+        && error.reason() == Reason::RowTampered
+    {
+        let object = format!("operator/{}", operator.id());
+        alarm_about(control, Reason::RowTampered, &object, "the operator's row was altered").await;
+    }
+    Ok(read?)
+}
+
+/// The operator's row must repeat the signed grant.
+///
+/// # Errors
+/// `row.tampered`, with an alarm.
+pub async fn believe(control: &Control, grant: &GrantTerms, row: &OperatorRow) -> Result<(), Failure> {
+    let checked = AdmittedGrants::check_operator(grant, &row.name, &row.platform_role);
+    if let Err(reject) = checked {
+        let object = format!("operator/{}", grant.name);
+        alarm_about(control, reject.reason, &object, "the operator's row is not what was granted").await;
+        return Err(reject.into());
+    }
+    Ok(())
 }
 
 /// An audit row without organization; callers fill in what they know.

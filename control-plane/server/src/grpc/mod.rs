@@ -6,12 +6,13 @@ pub mod authority;
 pub mod break_glass;
 mod call;
 pub mod enrollment;
+pub mod grants;
 mod guard;
 pub mod membership;
 pub mod sync;
 mod unknown;
 
 pub use answer::Failure;
-pub use call::{Actor, Call, audit, authorize};
+pub use call::{Actor, Call, audit, authorize, believe, untampered};
 pub use guard::{Guard, GuardRules, Offered, request_id};
 pub use unknown::Unknown;

@@ -11,27 +11,27 @@ use rap_wire::v1::admin_client::AdminClient;
 
 use crate::world::{World, login_proof, reason};
 
-struct Strict {
-    world: World,
-    root: Signer,
-    _root_file: tempfile::NamedTempFile,
+pub struct Strict {
+    pub world: World,
+    pub root: Signer,
 }
 
-async fn strict() -> Strict {
+pub async fn strict() -> Strict {
     let root = Signer::generate(&mut rand::rng());
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), PublicKeyFile::of("product-root", root.public()).text()).unwrap();
-    let world = World::strict(file.path()).await;
-    Strict { world, root, _root_file: file }
+    let mut world = World::strict(file.path()).await;
+    world.root_file = Some(file);
+    Strict { world, root }
 }
 
-fn manifest(strict: &Strict, root: &Signer, owner: &Signer) -> Vec<u8> {
+pub fn manifest(strict: &Strict, root: &Signer, owner: &Signer) -> Vec<u8> {
     let request = std::fs::read(strict.world.made.activation_request.as_ref().unwrap()).unwrap();
     let now = Clock::new().now().wall;
     answer_activation_request(&request, root, "owner@example.com", &owner.public(), now).unwrap()
 }
 
-async fn activate(world: &World, manifest: &[u8], owner: &Signer) -> Result<v1::LoginAnswer, Reason> {
+pub async fn activate(world: &World, manifest: &[u8], owner: &Signer) -> Result<v1::LoginAnswer, Reason> {
     let line = world.line().await;
     let mut admin = AdminClient::new(line.channel);
     let challenge = admin.login_challenge(v1::LoginChallengeRequest {}).await.unwrap().into_inner();
@@ -43,6 +43,15 @@ async fn activate(world: &World, manifest: &[u8], owner: &Signer) -> Result<v1::
         signature,
     };
     admin.activate(request).await.map(tonic::Response::into_inner).map_err(reason)
+}
+
+/// A strict installation, activated, with the owner logged in.
+pub async fn activated() -> World {
+    let strict = strict().await;
+    let manifest = manifest(&strict, &strict.root, &strict.world.owner);
+    activate(&strict.world, &manifest, &strict.world.owner).await.unwrap();
+    strict.world.login().await.unwrap();
+    strict.world
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,6 +78,8 @@ async fn fifty_racing_activations_make_one_owner() {
     let control = &strict.world.running.control;
     let mut transaction = control.store.system().begin().await.unwrap();
     assert_eq!(rap_store::operators_list(&mut transaction, &control.rows).await.unwrap().len(), 1);
+    assert_eq!(rap_store::grants_list(&mut transaction).await.unwrap().len(), 1);
+    assert_eq!(rap_store::grant_sets_from(&mut transaction, 1).await.unwrap().len(), 1);
     // The owner logs in by the same key afterwards.
     assert!(strict.world.login().await.is_ok());
 }

@@ -7,6 +7,7 @@ mod break_glass;
 mod disk;
 mod enrollment;
 mod full_disk;
+mod grants;
 mod host;
 mod keys;
 mod metrics;

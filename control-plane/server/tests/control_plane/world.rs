@@ -31,6 +31,8 @@ pub struct World {
     pub pin: Digest,
     pub made: Made,
     _directory: tempfile::TempDir,
+    /// Keeps a file that the configuration names.
+    pub root_file: Option<tempfile::NamedTempFile>,
     pub database: Option<TestDatabase>,
     pub data_dir: PathBuf,
     session: Mutex<Option<String>>,
@@ -127,6 +129,7 @@ impl World {
             pin,
             made,
             _directory: directory,
+            root_file: None,
             database,
             data_dir,
             session: Mutex::default(),

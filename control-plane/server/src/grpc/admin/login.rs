@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use rap_authority::{
-    IssuedSession, OperatorGrant, ProofChannel, RowKeys, decide_activation, decide_login, ids,
+    GrantChange, IssuedSession, OperatorGrant, Permission, ProofChannel, RowKeys, decide_activation,
+    decide_login, ids,
 };
 use rap_contract::PublicKey;
 use rap_store::{
-    AuditPen, NewSession, OperatorRow, PgConnection, audit_insert, installation_activate, installation_read,
-    operator_by_key, operator_insert, session_delete, session_insert,
+    AuditPen, NewSession, OperatorRow, PgConnection, StoreError, audit_insert, installation_activate,
+    installation_read, operator_by_key, operator_insert, session_delete, session_insert,
 };
 use rap_types::{Digest, OperatorId, PlatformRole, Reason, RequestId, Wall};
 use rap_wire::v1;
 
 use crate::control::Control;
-use crate::grpc::{Actor, Call, Failure, audit};
+use crate::grants;
+use crate::grpc::{Actor, Call, Failure, audit, believe, untampered};
 
 pub(super) async fn challenge(
     control: &Arc<Control>,
@@ -52,40 +54,56 @@ pub(super) async fn activate(
     let grant =
         decide_login(installation.facts.id, &owner, &request.operator_key, &channel, &request.signature)?;
     let session = new_session(control, grant);
-    let operator = new_operator(grant, now);
     let manifest = &request.activation_manifest;
     let pen = control.pen.of_device(call.device(Some(&grant.key)));
+    let first = grants::first_change(control, &terms, now).await?;
     let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        consume(control, connection, &pen, manifest, &operator, &session, call).await
+        consume(control, connection, &pen, manifest, &first, &session, call, now).await
     });
     done?;
     installation.adopt_activation(manifest)?;
+    grants::current(control).await?;
     tracing::info!(owner = %terms.owner_name, "the installation is activated");
     Ok(answer(control, &session, grant))
 }
 
 /// Of racing activations one stores its manifest; the others find it taken.
+#[allow(clippy::too_many_arguments, reason = "one transaction's worth")]
 async fn consume(
     control: &Control,
     connection: &mut PgConnection,
     pen: &AuditPen,
     manifest: &[u8],
-    operator: &OperatorRow,
+    first: &GrantChange,
     session: &IssuedSession,
     call: &Call,
+    now: Wall,
 ) -> Result<(), Failure> {
     // The verified manifest answers this nonce.
     let request_nonce = &control.installation.facts.request_nonce;
     if !installation_activate(connection, manifest, request_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"));
     }
-    operator_insert(connection, &control.rows, operator).await?;
-    session_insert(connection, &row(session, operator)).await?;
-    let actor = format!("operator:{}", operator.name);
+    let operator = write_first(connection, &control.rows, pen, manifest, first, call.id, now).await?;
+    Ok(session_insert(connection, &row(session, &operator)).await?)
+}
+
+/// The first owner: grant 1 of set 1, the operator's row, the audit row.
+async fn write_first(
+    connection: &mut PgConnection,
+    rows: &RowKeys,
+    pen: &AuditPen,
+    manifest: &[u8],
+    first: &GrantChange,
+    call: RequestId,
+    now: Wall,
+) -> Result<OperatorRow, Failure> {
+    grants::store_change(connection, rows, first, now).await?;
+    let actor = format!("operator:{}", first.terms.name);
     let digest = Some(Digest::of(&[manifest]));
-    let entry = audit(&actor, "installation.activate", "installation".into(), None, digest, "", call.id);
+    let entry = audit(&actor, "installation.activate", "installation".into(), None, digest, "", call);
     audit_insert(connection, pen, &entry).await?;
-    Ok(())
+    Ok(operator_by_key(connection, rows, first.terms.subject.as_bytes()).await?.ok_or(StoreError::Absent)?)
 }
 
 pub(super) async fn login(
@@ -98,17 +116,27 @@ pub(super) async fn login(
         let mut transaction = control.store.system().begin().await?;
         control.installation.refresh_activation(&mut transaction).await?;
     }
-    let activation = control.installation.activated()?;
+    control.installation.activated()?;
+    let admitted = grants::current(control).await?;
+    let now = control.clock.now().wall;
+    let operators = admitted.operators(now);
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     let grant = decide_login(
         control.installation.facts.id,
-        &activation.grants,
+        &operators,
         &request.operator_key,
         &channel,
         &request.signature,
     )?;
     let session = new_session(control, grant);
-    let operator = new_operator(grant, control.clock.now().wall);
+    let operator = new_operator(grant, now);
+    let granted = admitted.allow(&grant.key, Permission::SessionEnd, now)?;
+    let mut transaction = control.store.system().begin().await?;
+    let known = operator_by_key(&mut transaction, &control.rows, grant.key.as_bytes()).await;
+    drop(transaction);
+    if let Some(known) = untampered(control, &grant.key, known).await? {
+        believe(control, granted, &known).await?;
+    }
     let pen = control.pen.of_device(call.device(Some(&grant.key)));
     let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
         begin_session(connection, &control.rows, &pen, &grant.key, &operator, &session, call).await
@@ -204,7 +232,7 @@ pub async fn activate_dev(
     rows: &RowKeys,
     pen: &AuditPen,
     manifest: &[u8],
-    grant: &OperatorGrant,
+    first: &GrantChange,
     now: Wall,
 ) -> Result<(), Failure> {
     let row = installation_read(connection)
@@ -213,11 +241,7 @@ pub async fn activate_dev(
     if !installation_activate(connection, manifest, &row.installation.activation_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "already activated"));
     }
-    operator_insert(connection, rows, &new_operator(grant, now)).await?;
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let actor = format!("operator:{}", grant.name);
-    let digest = Some(Digest::of(&[manifest]));
-    let entry = audit(&actor, "installation.activate", "installation".into(), None, digest, "", call);
-    audit_insert(connection, pen, &entry).await?;
+    write_first(connection, rows, pen, manifest, first, call, now).await?;
     Ok(())
 }
