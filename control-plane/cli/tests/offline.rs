@@ -110,6 +110,33 @@ fn root_init_keeps_the_private_key_private_and_never_overwrites() {
 }
 
 #[test]
+fn an_operators_key_is_private_is_never_overwritten_and_its_public_half_is_a_file_to_hand_over() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let refused = rapctl(directory.path(), &["key", "create", "--out", "ann"]);
+    assert_eq!((code(&refused), error(&refused).contains("error[secret.missing]")), (2, true));
+    std::fs::write(directory.path().join("phrase"), "correct horse\n").unwrap();
+    let arguments = ["key", "create", "--out", "ann", "--passphrase-file", "phrase", "-o", "json"];
+    let first = rapctl(directory.path(), &arguments);
+    assert_eq!(code(&first), 0, "{}", error(&first));
+    let document: Value = serde_json::from_slice(&first.stdout).unwrap();
+    assert_eq!(document["schema"], "rap.key-created.v1");
+    let key = directory.path().join("ann.key");
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let private: Value = serde_json::from_slice(&std::fs::read(&key).unwrap()).unwrap();
+    assert_eq!(
+        (&private["purpose"], &private["protection"]["kind"]),
+        (&"operator".into(), &"passphrase".into())
+    );
+    let public: Value =
+        serde_json::from_slice(&std::fs::read(directory.path().join("ann.pub")).unwrap()).unwrap();
+    assert_eq!(public["keys"][0], private["public_key"]);
+    let second = rapctl(directory.path(), &arguments);
+    assert_eq!(code(&second), 5, "{}", error(&second));
+    assert!(error(&second).contains("resource.exists"), "{}", error(&second));
+}
+
+#[test]
 fn without_a_terminal_a_passphrase_must_come_from_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let refused = rapctl(directory.path(), &["root", "init", "--out", "product-root"]);

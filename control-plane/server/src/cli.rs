@@ -254,7 +254,7 @@ async fn run_floors(command: Floors) -> Result<(), Fault> {
     start_log(&config)?;
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
-    let database = Database::open(&config).await?;
+    let database = Database::open_or_join(&config).await?;
     let shown = match confirmed {
         Some((sequence, lower)) => confirm::confirm(&config, &data, &database, sequence, lower).await,
         None => confirm::show(&config, &data, &database).await,

@@ -161,3 +161,35 @@ fn the_effective_configuration_names_every_option_and_its_origin() {
     assert_eq!(option("session_seconds"), ("60".into(), "given".into()));
     assert_eq!(option("fresh_for_ms"), ("300000".into(), "default".into()));
 }
+
+#[test]
+fn floors_are_shown_and_confirmed_by_the_number_that_the_database_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    // The account of a private PostgreSQL passes through.
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let data = directory.path().join("data");
+    let settings =
+        ["--authority-mode", "dev", "--listen", "127.0.0.1:1", "--control-url", "https://127.0.0.1:1"];
+    let command = |words: &[&str]| {
+        let output = run(&[words, &settings[..], &["--data-dir", text(&data)]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), serde_json::from_slice::<serde_json::Value>(&output.stdout).ok(), said)
+    };
+    let (made, _, said) = command(&["init", "--json"]);
+    assert_eq!(made, Some(0), "{said}");
+    let (shown, document, said) = command(&["floors", "show", "--json"]);
+    assert_eq!(shown, Some(0), "{said}");
+    let document = document.unwrap();
+    assert_eq!(document["schema"], "rap.floors.v1");
+    assert_eq!(document["floors"]["grant_set"]["sequence"], 1);
+    assert_eq!(document["newest_set"]["grants"][0]["platform_role"], "platform_owner");
+
+    std::fs::remove_file(data.join("floors.json")).unwrap();
+    let (refused, _, said) = command(&["floors", "confirm", "--sequence", "2"]);
+    assert_eq!(refused, Some(5), "{said}");
+    assert!(said.contains("request.conflict"), "{said}");
+    assert!(!data.join("floors.json").exists());
+    let (confirmed, document, said) = command(&["floors", "confirm", "--sequence", "1", "--json"]);
+    assert_eq!(confirmed, Some(0), "{said}");
+    assert_eq!(document.unwrap()["floors"]["grant_set"]["sequence"], 1);
+}
