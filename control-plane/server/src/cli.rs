@@ -17,7 +17,7 @@ use crate::config::{Config, Layers, Problem, Raw};
 use crate::database::Database;
 use crate::datadir::DataDir;
 use crate::keys::{self, KeysCommand};
-use crate::{confirm, init, serve};
+use crate::{init, serve};
 
 /// The control plane of RAP Fabric Core.
 #[derive(Debug, Parser)]
@@ -50,6 +50,9 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// What this replica has seen signed and never accepts less of
+    #[command(subcommand)]
+    Floors(Floors),
     /// Bring the database to the newest schema, or back
     Migrate {
         #[command(flatten)]
@@ -64,9 +67,6 @@ enum Command {
     /// Make, check or put back a backup
     #[command(subcommand)]
     Backup(BackupCommand),
-    /// What this replica has seen signed and never accepts less of
-    #[command(subcommand)]
-    Floors(Floors),
     /// Print the configuration
     Config {
         #[command(flatten)]
@@ -148,10 +148,10 @@ pub async fn main() -> ExitCode {
         }
         Command::Serve { settings } => run_serve(settings).await,
         Command::Check { settings } => run_check(settings),
+        Command::Floors(command) => run_floors(command).await,
         Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Backup(command) => backup::run(command).await,
-        Command::Floors(command) => run_floors(command).await,
         Command::Config { settings, effective, json } => run_config(settings, effective, json),
     };
     match outcome {
@@ -256,8 +256,8 @@ async fn run_floors(command: Floors) -> Result<(), Fault> {
     data.require_mode(config.mode)?;
     let database = Database::open_or_join(&config).await?;
     let shown = match confirmed {
-        Some((sequence, lower)) => confirm::confirm(&config, &data, &database, sequence, lower).await,
-        None => confirm::show(&config, &data, &database).await,
+        Some((sequence, lower)) => crate::confirm::confirm(&config, &data, &database, sequence, lower).await,
+        None => crate::confirm::show(&config, &data, &database).await,
     };
     database.stop().await;
     let shown = shown?;

@@ -11,12 +11,10 @@ use rap_runtime::{Clock, TaskGroup};
 use rap_store::{AuditPen, PgConnection, Store, cluster_names, doorbell_ring};
 use rap_types::{ClusterId, KeyId, Reason};
 
-use crate::alarms::Findings;
 use crate::auth::KnownSessions;
 use crate::clusters::{Cluster, Clusters};
 use crate::config::Config;
 use crate::floors::FloorFile;
-use crate::grants::GrantMemory;
 use crate::grpc::Failure;
 use crate::http::Metrics;
 use crate::installation::Installation;
@@ -44,9 +42,9 @@ pub struct Control {
     /// What it has seen signed and never accepts less of.
     pub floors: FloorFile,
     /// The role-grant set it admitted last.
-    pub grants: GrantMemory,
+    pub grants: crate::grants::GrantMemory,
     /// What it raised alarms about lately.
-    pub findings: Findings,
+    pub findings: crate::findings::Findings,
     /// Its clusters.
     pub clusters: Clusters,
     /// Whom node connections are accepted from.

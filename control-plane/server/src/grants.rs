@@ -17,8 +17,8 @@ use rap_store::{
 };
 use rap_types::{Digest, OperatorId, Reason, RequestId, Wall};
 
-use crate::alarms::alarm_about;
 use crate::control::Control;
+use crate::findings::alarm_about;
 use crate::grpc::{Failure, audit};
 use crate::installation::Installation;
 

@@ -1,6 +1,5 @@
 //! The control plane: decides, signs, distributes.
 
-pub mod alarms;
 pub mod auth;
 pub mod backup;
 pub mod certificates;
@@ -12,6 +11,7 @@ pub mod control;
 pub mod custody;
 pub mod database;
 pub mod datadir;
+pub mod findings;
 pub mod floors;
 pub mod grants;
 pub mod grpc;

@@ -25,7 +25,6 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower::ServiceExt as _;
 
-use crate::alarms::Findings;
 use crate::auth::{KnownSessions, SourceRates};
 use crate::clusters::Clusters;
 use crate::config::{AuthorityMode, Config};
@@ -33,7 +32,6 @@ use crate::control::Control;
 use crate::database::{DRAIN, Database};
 use crate::datadir::DataDir;
 use crate::floors::{FLOORS_FILE, FloorFile};
-use crate::grants::GrantMemory;
 use crate::grpc::admin::AdminService;
 use crate::grpc::authority::AuthorityService;
 use crate::grpc::break_glass::BreakGlassService;
@@ -101,8 +99,8 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
         kek,
         installation,
         floors,
-        grants: GrantMemory::default(),
-        findings: Findings::default(),
+        grants: crate::grants::GrantMemory::default(),
+        findings: crate::findings::Findings::default(),
         clusters: Clusters::default(),
         trust: TrustStore::new(),
         sessions: Arc::new(Sessions::default()),
@@ -152,7 +150,6 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     let shutdown = tasks.token();
     let watchdog = Watchdog::default();
     tasks.spawn_critical("doorbell", tasks::watch_outbox(control.clone(), target, watchdog.part("outbox")));
-    tasks.spawn_critical("role grants", tasks::keep_grants(control.clone()));
     tasks.spawn_critical("contacts", tasks::record_contacts(control.clone()));
     tasks.spawn_critical("housekeeping", tasks::keep_house(control.clone(), rates.clone()));
     tasks.spawn_critical("absent nodes", tasks::remove_absent(control.clone()));
@@ -168,6 +165,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     tasks.spawn_critical("node server", node_server);
     tasks.spawn_critical("accept", acceptor.run(watchdog.part("accept")));
     tasks.spawn_critical("database watch", tasks::watch_database(control.clone(), watchdog.part("database")));
+    tasks.spawn_critical("role grants", tasks::keep_grants(control.clone()));
     tasks.spawn("watchdog", watchdog.run(tasks.token()));
     Ok(Running { address, control, metrics, tasks, postgres, store })
 }
@@ -272,18 +270,18 @@ fn guarded_break_glass(
     Guard::new(service, rules(control, rates, Offered::ToOperators))
 }
 
-fn guarded_grants(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<GrantsServer<GrantsService>> {
-    let service = GrantsServer::new(GrantsService::new(control.clone()))
-        .max_decoding_message_size(STRANGER_CAP)
-        .max_encoding_message_size(SYNC_CAP);
-    Guard::new(service, rules(control, rates, Offered::ToOperators))
-}
-
 fn guarded_sync(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<NodeSyncServer<SyncService>> {
     let service = NodeSyncServer::new(SyncService::new(control.clone()))
         .max_decoding_message_size(SYNC_CAP)
         .max_encoding_message_size(SYNC_CAP);
     Guard::new(service, rules(control, rates, Offered::ToNodes))
+}
+
+fn guarded_grants(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<GrantsServer<GrantsService>> {
+    let service = GrantsServer::new(GrantsService::new(control.clone()))
+        .max_decoding_message_size(STRANGER_CAP)
+        .max_encoding_message_size(SYNC_CAP);
+    Guard::new(service, rules(control, rates, Offered::ToOperators))
 }
 
 fn rules(control: &Arc<Control>, rates: &Arc<SourceRates>, offered: Offered) -> GuardRules {

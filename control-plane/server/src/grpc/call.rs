@@ -11,8 +11,8 @@ use rap_types::{ClusterId, Digest, OrganizationId, Reason, RequestId};
 use tonic::{Request, Status};
 
 use super::Failure;
-use crate::alarms::alarm_about;
 use crate::control::Control;
+use crate::findings::alarm_about;
 use crate::grants;
 use crate::tls::{Channel, ChannelKind};
 
