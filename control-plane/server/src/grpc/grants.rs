@@ -90,9 +90,8 @@ async fn show(control: &Control, call: &Call, text: &str) -> Result<v1::Platform
     let admitted = grants::current(control).await?;
     // The live one of a name, or the newest that had it.
     let documents = admitted.documents();
-    let found = live(&admitted, text).or_else(|| {
-        documents.iter().filter(|terms| terms.revokes.is_none() && is_named(terms, text)).next_back()
-    });
+    let found = live(&admitted, text)
+        .or_else(|| documents.iter().rfind(|terms| terms.revokes.is_none() && is_named(terms, text)));
     let found = found.ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such grant"))?;
     Ok(view(&admitted, found, control.clock.now().wall))
 }
