@@ -17,6 +17,7 @@ use crate::config::{Config, Layers, Problem, Raw};
 use crate::database::Database;
 use crate::datadir::DataDir;
 use crate::keys::{self, KeysCommand};
+use crate::rows::{self, RowsCommand};
 use crate::{init, serve};
 
 /// The control plane of RAP Fabric Core.
@@ -67,6 +68,9 @@ enum Command {
     /// Make, check or put back a backup
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// Look at the rows that carry a MAC
+    #[command(subcommand)]
+    Rows(RowsCommand),
     /// Print the configuration
     Config {
         #[command(flatten)]
@@ -152,6 +156,7 @@ pub async fn main() -> ExitCode {
         Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Backup(command) => backup::run(command).await,
+        Command::Rows(command) => rows::run(command).await,
         Command::Config { settings, effective, json } => run_config(settings, effective, json),
     };
     match outcome {

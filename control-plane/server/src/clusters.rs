@@ -301,6 +301,21 @@ async fn data_key(
     SealingKey::from_slice(dek.as_slice()).ok_or_else(zero).map(Some)
 }
 
+/// The keys of every cluster's rows, whatever the rows are like.
+pub async fn cluster_row_keys(
+    connection: &mut PgConnection,
+    installation: InstallationId,
+    kek: &SealingKey,
+) -> Result<Vec<RowKeys>, Failure> {
+    let mut all = Vec::new();
+    for (id, _) in cluster_names(connection).await? {
+        if let Some(dek) = data_key(connection, installation, kek, id).await? {
+            all.push(RowKeys::of_cluster(installation, id, &dek));
+        }
+    }
+    Ok(all)
+}
+
 /// Every cluster's own row and the keys of its rows, for work on a database that is not served.
 pub async fn cluster_rows(
     connection: &mut PgConnection,

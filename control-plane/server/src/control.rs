@@ -11,6 +11,7 @@ use rap_runtime::{Clock, TaskGroup};
 use rap_store::{AuditPen, PgConnection, Store, cluster_names, doorbell_ring};
 use rap_types::{ClusterId, KeyId, Reason};
 
+use crate::alarms::Alarms;
 use crate::auth::KnownSessions;
 use crate::clusters::{Cluster, Clusters};
 use crate::config::Config;
@@ -57,6 +58,8 @@ pub struct Control {
     pub contacts: tasks::ContactBook,
     /// Operator sessions seen lately.
     pub known: Arc<KnownSessions>,
+    /// What is wrong now.
+    pub alarms: Alarms,
     /// Its counters.
     pub metrics: Arc<Metrics>,
     /// Its tasks.

@@ -1,5 +1,6 @@
 //! The control plane: decides, signs, distributes.
 
+pub mod alarms;
 pub mod auth;
 pub mod backup;
 pub mod certificates;
@@ -20,6 +21,7 @@ pub mod init;
 pub mod installation;
 pub mod keys;
 pub mod revocations;
+mod rows;
 pub mod serve;
 pub mod sync;
 pub mod tasks;

@@ -25,6 +25,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower::ServiceExt as _;
 
+use crate::alarms::Alarms;
 use crate::auth::{KnownSessions, SourceRates};
 use crate::clusters::Clusters;
 use crate::config::{AuthorityMode, Config};
@@ -107,6 +108,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
         directory: Arc::new(Directory::default()),
         contacts: ContactBook::default(),
         known: Arc::new(KnownSessions::default()),
+        alarms: Alarms::default(),
         metrics: Arc::default(),
         tasks: tasks.clone(),
         config,

@@ -57,24 +57,63 @@ impl<R: Authentic> FromRow<'_, PgRow> for Stored<R> {
 impl<R: Authentic> Stored<R> {
     /// The row, if its MAC holds under a live key.
     pub(crate) fn verified(self, keys: &RowKeys) -> Result<R, StoreError> {
-        self.opened(keys).map(|(row, ..)| row)
+        self.opened(keys).map(|(row, _)| row)
     }
 
     /// The row and its version, for a change in the same transaction; the statement that read it
     /// locked it.
     pub(crate) fn held(self, keys: &RowKeys) -> Result<Held<R>, StoreError> {
-        self.opened(keys).map(|(row, row_version, _)| Held { row, row_version })
+        self.opened(keys).map(|(row, row_version)| Held { row, row_version })
     }
 
-    /// Row, version, and which key of the ring its MAC holds under.
-    fn opened(self, keys: &RowKeys) -> Result<(R, u64, usize), StoreError> {
-        let row = self.row.map_err(|key| StoreError::Tampered { table: R::TABLE, key })?;
-        let stored = self.row_mac.unwrap_or_default();
-        match keys.check(R::TABLE, &row.key(), self.row_version, &row.columns(), &stored) {
-            Some(under) => Ok((row, self.row_version, under)),
-            None => Err(StoreError::Tampered { table: R::TABLE, key: row.key() }),
+    /// What the row is like under these keys.
+    pub(crate) fn verdict(self, keys: &RowKeys) -> Verdict<R> {
+        match (self.row, self.row_mac) {
+            (Ok(row), None) => Verdict::Unsealed { row, row_version: self.row_version },
+            (Ok(row), Some(stored)) => {
+                match keys.check(R::TABLE, &row.key(), self.row_version, &row.columns(), &stored) {
+                    Some(under) => Verdict::Sound { row, row_version: self.row_version, under },
+                    None => Verdict::Tampered { key: row.key() },
+                }
+            }
+            (Err(key), _) => Verdict::Tampered { key },
         }
     }
+
+    /// Row and version, if the MAC holds.
+    fn opened(self, keys: &RowKeys) -> Result<(R, u64), StoreError> {
+        let key = match self.verdict(keys) {
+            Verdict::Sound { row, row_version, .. } => return Ok((row, row_version)),
+            Verdict::Unsealed { row, .. } => row.key(),
+            Verdict::Tampered { key } => key,
+        };
+        Err(StoreError::Tampered { table: R::TABLE, key })
+    }
+}
+
+/// What a stored row is like.
+pub(crate) enum Verdict<R> {
+    /// Its MAC holds.
+    Sound {
+        /// The row.
+        row: R,
+        /// Its version.
+        row_version: u64,
+        /// Which key of the ring; 0 is the newest.
+        under: usize,
+    },
+    /// It has no MAC.
+    Unsealed {
+        /// The row, as it is.
+        row: R,
+        /// Its version.
+        row_version: u64,
+    },
+    /// It is not as it was written.
+    Tampered {
+        /// Its primary key.
+        key: String,
+    },
 }
 
 /// Verifies a row that may be absent.

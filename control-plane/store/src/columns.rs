@@ -11,7 +11,7 @@ use crate::StoreError;
 /// Declares the statements of one file and lists them, so that one test can prepare them all.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $text:expr;)+) => {
-        $($(#[$doc])* const $name: &str = $text;)+
+        $($(#[$doc])* pub(super) const $name: &str = $text;)+
         /// Every statement of this file, with its name.
         #[cfg(test)]
         pub(crate) const STATEMENTS: &[(&str, &str)] = &[$((stringify!($name), $text)),+];

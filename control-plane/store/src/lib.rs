@@ -53,6 +53,7 @@ pub use tables::planner_read::*;
 pub use tables::restores::*;
 pub use tables::revocations::*;
 pub use tables::rewrap::*;
+pub use tables::rows::*;
 pub use tables::tokens::*;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Overview.
 
 use rap_runtime::Refusal;
-use rap_types::{InstallationId, KeyId};
+use rap_types::{ClusterId, InstallationId, KeyId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
@@ -27,6 +27,17 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
             })
         })
         .collect();
+    let alarms: Vec<Value> = status
+        .alarms
+        .iter()
+        .map(|alarm| {
+            let cluster = ClusterId::from_slice(&alarm.cluster_id).map(|id| id.to_string());
+            json!({
+                "cluster_id": cluster.ok(), "reason": alarm.reason, "what": alarm.what,
+                "since_ms": alarm.since_ms,
+            })
+        })
+        .collect();
     let body = json!({
         "installation": {
             "installation_id": id.clone().unwrap_or_default(), "mode": installation.mode,
@@ -34,6 +45,7 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
             "authority": KeyId::of(&installation.installation_authority_key),
         },
         "database": status.database, "server_time_ms": status.server_time_ms, "clusters": clusters,
+        "alarms": alarms,
     });
     if global.output != crate::output::Format::Json {
         print(&format!(
@@ -45,6 +57,14 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
             clean(&status.database),
             time(status.server_time_ms)
         ))?;
+        for alarm in &status.alarms {
+            print(&format!(
+                "ALARM {} since {}: {}\n",
+                clean(&alarm.reason),
+                time(alarm.since_ms),
+                clean(&alarm.what)
+            ))?;
+        }
     }
     let rows = status
         .clusters

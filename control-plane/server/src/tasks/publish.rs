@@ -105,7 +105,10 @@ async fn after(control: &Control, cluster: &Cluster, error: &RoundError) -> Dura
             ALARM
         }
         RoundError::Refused(Reason::RowTampered, row) => {
-            alarm(control, cluster, Reason::RowTampered, &format!("{row}; nothing new is signed"));
+            // Once per row, however often the round is tried again.
+            if control.alarms.raise(Some(cluster.id), Reason::RowTampered, row, control.clock.now().wall) {
+                alarm(control, cluster, Reason::RowTampered, &format!("{row}; nothing new is signed"));
+            }
             ALARM
         }
         // Floors, chains and rows that contradict them were alarmed where they were found.

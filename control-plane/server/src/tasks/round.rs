@@ -106,7 +106,10 @@ async fn judge(control: &Control, cluster: &Cluster, newest: Option<&Published>)
     }
     let known = control.judge_revocations(cluster, &known, &rows.revocations)?;
     control.learn_revocations(cluster, known.clone()).await?;
-    advance(control, cluster, &rows, known.chain, newest).await
+    advance(control, cluster, &rows, known.chain, newest).await?;
+    // A version of whole rows is out: whatever row was alarmed is as it was written again.
+    control.alarms.lower(cluster.id, Reason::RowTampered);
+    Ok(())
 }
 
 async fn advance(

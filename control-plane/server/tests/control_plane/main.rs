@@ -16,6 +16,7 @@ mod program;
 mod replicas;
 mod returning;
 mod revocations;
+mod rows;
 mod secrets;
 mod strangers;
 mod sync;

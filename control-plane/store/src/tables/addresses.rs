@@ -65,6 +65,7 @@ statements! {
          ORDER BY released_at LIMIT 1 FOR UPDATE SKIP LOCKED"
     );
     ADDRESS_LOCK = address_select!("WHERE cluster_id = $1 AND host_number = $2 FOR UPDATE");
+    ADDRESSES_ALL = address_select!("WHERE cluster_id = $1 ORDER BY host_number");
     ADDRESS_WRITE = "UPDATE node_addresses SET node_id = $4, released_at = $5, \
         assigned_at = CASE WHEN node_id <> $4 THEN clock_timestamp() ELSE assigned_at END, \
         row_version = row_version + 1, row_mac = $6 \

@@ -182,6 +182,7 @@ statements! {
         VALUES ($1, $2, $3, $4, $5, $6)";
     CLUSTER_CA_ACTIVE = ca_select!("WHERE cluster_id = $1 AND state = 'active'");
     CLUSTER_CA_LOCK = ca_select!("WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
+    CLUSTER_CAS_ALL = ca_select!("WHERE cluster_id = $1 ORDER BY generation");
     CLUSTER_CA_WRITE = "UPDATE cluster_cas SET state = $4, sealed_key = $5, \
         row_version = row_version + 1, row_mac = $6 \
         WHERE cluster_id = $1 AND generation = $2 AND row_version = $3";

@@ -163,6 +163,8 @@ statements! {
         "SELECT",
         "FROM join_requests WHERE cluster_id = $1 AND state = 'pending' ORDER BY request_id LIMIT 10000"
     );
+    JOIN_REQUESTS_ALL =
+        request_columns!("SELECT", "FROM join_requests WHERE cluster_id = $1 ORDER BY request_id");
     JOIN_REQUEST_WRITE = request_columns!(
         "UPDATE join_requests SET wireguard_public_key = $3, nonce = $4, name = $5, facts = $6, \
             advertise = $7, source = $8, state = $9::text, node_id = $10, reason = $11, contract = $12, \

@@ -25,4 +25,5 @@ pub(crate) mod planner_read;
 pub(crate) mod restores;
 pub(crate) mod revocations;
 pub(crate) mod rewrap;
+pub(crate) mod rows;
 pub(crate) mod tokens;

@@ -91,6 +91,7 @@ statements! {
     OPERATOR_BY_KEY = operator_select!("WHERE public_key = $1");
     OPERATOR_LOCK = operator_select!("WHERE public_key = $1 FOR UPDATE");
     OPERATORS_LIST = operator_select!("ORDER BY operator_id LIMIT 1000");
+    OPERATORS_ALL = operator_select!("ORDER BY operator_id");
     OPERATOR_WRITE = "UPDATE operators SET name = $3, platform_role = $4, disabled_at = $5, \
         row_version = row_version + 1, row_mac = $6 WHERE operator_id = $1 AND row_version = $2";
     SESSION_INSERT = "INSERT INTO operator_sessions \

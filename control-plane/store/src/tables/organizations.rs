@@ -77,6 +77,10 @@ statements! {
         "SELECT organization_id, name, row_version, row_mac FROM organizations WHERE name = $1";
     ORGANIZATIONS_LIST =
         "SELECT organization_id, name, row_version, row_mac FROM organizations ORDER BY name LIMIT 10000";
+    ORGANIZATIONS_ALL =
+        "SELECT organization_id, name, row_version, row_mac FROM organizations ORDER BY organization_id";
+    MEMBERS_ALL = "SELECT organization_id, member_id, name, organization_role, row_version, row_mac \
+        FROM organization_members ORDER BY organization_id, member_id";
     MEMBER_INSERT = "INSERT INTO organization_members \
         (organization_id, member_id, name, organization_role, row_mac) VALUES ($1, $2, $3, $4, $5)";
     MEMBERS_LIST = "SELECT organization_id, member_id, name, organization_role, row_version, row_mac \

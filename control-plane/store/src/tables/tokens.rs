@@ -127,6 +127,7 @@ statements! {
         token_columns!("SELECT", "FROM join_tokens WHERE cluster_id = $1 ORDER BY token_id DESC LIMIT 1000");
     TOKENS_LIVE = "SELECT token_id FROM join_tokens WHERE cluster_id = $1 AND revoked_at IS NULL AND expires_at > $2 \
         ORDER BY token_id";
+    TOKENS_ALL = token_columns!("SELECT", "FROM join_tokens WHERE cluster_id = $1 ORDER BY token_id");
     TOKEN_REQUESTS = "SELECT count(*) FROM join_requests WHERE token_id = $1";
     TOKEN_CONSUME = "UPDATE join_tokens SET uses = uses + 1, row_version = row_version + 1, row_mac = $3 \
         WHERE token_id = $1 AND row_version = $2 \

@@ -56,7 +56,10 @@ async fn two_hundred_hosts_racing_over_three_replicas_for_a_one_use_token_make_o
 #[tokio::test]
 async fn two_hundred_calls_of_the_consuming_statement_alone_take_one_use() {
     let database = TestDatabase::migrated().await;
-    let store = database.store().await;
+    let patience = std::time::Duration::from_secs(60);
+    let settings =
+        PoolSettings { acquire_timeout: patience, lock_timeout: patience, ..PoolSettings::default() };
+    let store = Store::open(database.target(), &settings).await.unwrap();
     cluster_with_token(&store, 1).await;
     let mut racing = JoinSet::new();
     for _ in 0..200 {

@@ -26,10 +26,14 @@ pub(super) fn keys() -> RowKeys {
 
 /// Keys of the rows of another cluster.
 pub(super) fn keys_of(cluster: ClusterId) -> RowKeys {
-    let mut data_key = *cluster.as_bytes().first_chunk::<16>().unwrap();
-    data_key[0] ^= 0x55;
-    let data_key = SealingKey::from_slice(&[data_key, data_key].concat()).unwrap();
-    RowKeys::of_cluster(id(1), cluster, &data_key)
+    RowKeys::of_cluster(id(1), cluster, &data_key(cluster))
+}
+
+/// The data key of a cluster.
+pub(super) fn data_key(cluster: ClusterId) -> SealingKey {
+    let mut bytes = *cluster.as_bytes();
+    bytes[0] ^= 0x55;
+    SealingKey::from_slice(&[bytes, bytes].concat()).unwrap()
 }
 
 /// Keys of the installation's own rows.

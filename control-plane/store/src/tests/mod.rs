@@ -10,5 +10,6 @@ mod isolation;
 mod migrations;
 mod nodes;
 mod retry;
+mod rows;
 mod server;
 mod statements;

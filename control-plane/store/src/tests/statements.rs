@@ -32,6 +32,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::revocations::STATEMENTS,
     t::restores::STATEMENTS,
     t::rewrap::STATEMENTS,
+    t::rows::STATEMENTS,
     t::tokens::STATEMENTS,
 ];
 

@@ -6,6 +6,7 @@ use rap_store::{StoreError, cluster_read, cluster_summaries};
 use rap_wire::v1;
 
 use super::views;
+use crate::alarms::Alarm;
 use crate::control::Control;
 use crate::grpc::{Actor, Call, Failure};
 
@@ -49,7 +50,17 @@ pub(super) async fn status(
     Ok(v1::StatusAnswer {
         installation: Some(views::installation(control)),
         clusters,
+        alarms: control.alarms.all().into_iter().map(alarm).collect(),
         database: "ok".to_owned(),
         server_time_ms: control.clock.now().wall.0,
     })
+}
+
+fn alarm(alarm: Alarm) -> v1::Alarm {
+    v1::Alarm {
+        cluster_id: alarm.cluster.map(|cluster| cluster.to_vec()).unwrap_or_default(),
+        reason: alarm.reason.to_string(),
+        what: alarm.what,
+        since_ms: alarm.since.0,
+    }
 }
