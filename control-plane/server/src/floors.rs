@@ -120,6 +120,7 @@ impl FloorFile {
         }
         // Another process of this data directory may have raised floors, too.
         let present = self.merged(current.clone())?;
+        current.clone_from(&present);
         let next = present.clone().unwrap_or_default().raised(of, offered)?;
         if present.as_ref() != Some(&next) {
             self.write(&next)?;

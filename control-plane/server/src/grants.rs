@@ -49,18 +49,35 @@ impl Installation {
     }
 }
 
-/// The set in force, from a connection that sees one state of the database (a snapshot).
+/// The set in force.
 ///
 /// # Errors
 /// `floor.missing`, `activation.required`; and, with an alarm, `floor.rollback`, `floor.equivocation`,
 /// `chain.broken` and those of verification.
-pub async fn read(control: &Control, snapshot: &mut PgConnection) -> Result<Arc<AdmittedGrants>, Failure> {
+pub async fn read(control: &Control) -> Result<Arc<AdmittedGrants>, Failure> {
+    let mut attempt = 1;
+    loop {
+        let admitted = judge(control).await?;
+        match control.floors.raise(FloorOf::GrantSet, admitted.at()).await {
+            Ok(()) => return Ok(admitted),
+            // Another call of this replica was faster and went by a newer set: so does this one.
+            Err(failure) if failure.reason == Reason::FloorRollback && attempt < ATTEMPTS => attempt += 1,
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Judges what the database holds now. The floor is read first: its set was committed before the floor
+/// was raised to it, so that a state read afterwards holds it, unless somebody took it out.
+async fn judge(control: &Control) -> Result<Arc<AdmittedGrants>, Failure> {
     let floors = control.floors.current();
     let Some(floor) = floors.as_ref().and_then(|floors| floors.of(FloorOf::GrantSet)) else {
         return Err(Failure::new(Reason::FloorMissing, FLOOR_MISSING));
     };
-    let sets = grant_sets_from(snapshot, floor.sequence.max(1)).await?;
-    let rows = grants_list(snapshot).await?;
+    let mut snapshot = control.store.system().begin_snapshot().await?;
+    let sets = grant_sets_from(&mut snapshot, floor.sequence.max(1)).await?;
+    let rows = grants_list(&mut snapshot).await?;
+    drop(snapshot);
     let content = content(floor, &sets, &rows);
     let admitted = match control.grants.of(content) {
         Some(admitted) => admitted,
@@ -76,8 +93,6 @@ pub async fn read(control: &Control, snapshot: &mut PgConnection) -> Result<Arc<
                     return Err(reject.into());
                 }
             };
-            // On disk before anything is allowed by it.
-            control.floors.raise(FloorOf::GrantSet, admitted.at()).await?;
             control.grants.keep(content, admitted.clone());
             admitted
         }
@@ -94,15 +109,12 @@ pub async fn read(control: &Control, snapshot: &mut PgConnection) -> Result<Arc<
 /// # Errors
 /// As [`read`].
 pub async fn current(control: &Control) -> Result<Arc<AdmittedGrants>, Failure> {
-    let mut snapshot = control.store.system().begin_snapshot().await?;
-    let admitted = read(control, &mut snapshot).await?;
-    drop(snapshot);
+    let admitted = read(control).await?;
     if !renewal_is_due(admitted.grants().set(), control.clock.now().wall) {
         return Ok(admitted);
     }
     renew(control, &admitted).await?;
-    let mut snapshot = control.store.system().begin_snapshot().await?;
-    read(control, &mut snapshot).await
+    read(control).await
 }
 
 /// Signs the verified set for another day. Of racing replicas one stores its set; all then read that.
@@ -225,6 +237,8 @@ fn content(floor: Floor, sets: &[Vec<u8>], rows: &[GrantRow]) -> Digest {
     }
     Digest::of(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
+
+const ATTEMPTS: u32 = 8;
 
 /// What a caller is told who needs a floor that is not there.
 pub const FLOOR_MISSING: &str =

@@ -97,8 +97,8 @@ pub async fn authorize(control: &Control, call: &Call, permission: Permission) -
         return Err(Failure::new(Reason::SessionExpired, "the session ended"));
     }
     control.installation.activated()?;
-    let mut admitted = grants::read(control, &mut snapshot).await?;
     drop(snapshot);
+    let mut admitted = grants::read(control).await?;
     if now >= admitted.grants().set().expires_at {
         admitted = grants::current(control).await?;
     }

@@ -601,12 +601,31 @@ async fn grants_that_race_over_two_replicas_make_one_chain() {
             client.add(world.request(request)).await.map_err(reason)
         });
     }
+    // Calls that run meanwhile see one set or the next, and never a database that was put back.
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..4 {
+        let (world, address) =
+            (world.clone(), if number % 2 == 0 { world.address() } else { second.address });
+        calls.spawn(async move {
+            let mut admin = AdminClient::new(world.line_to(address).await.channel);
+            for _ in 0..25 {
+                admin.status(world.request(v1::StatusRequest {})).await.map_err(reason)?;
+            }
+            Ok::<_, Reason>(())
+        });
+    }
     let mut added = 0;
     while let Some(outcome) = racing.join_next().await {
         match outcome.unwrap() {
             Ok(_) => added += 1,
             Err(reason) => assert_eq!(reason, Reason::RequestConflict),
         }
+    }
+    for outcome in calls.join_all().await {
+        assert_eq!(outcome, Ok(()));
+    }
+    for replica in [&world.running, &second] {
+        assert_eq!(replica.control.metrics.alarms(Reason::FloorRollback), 0);
     }
     assert!(added > 0);
     let admitted = grants::current(&world.running.control).await.unwrap();
