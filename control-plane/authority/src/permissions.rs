@@ -59,6 +59,8 @@ permissions! {
     PolicyChange "policy.change" [Owner Admin];
     /// Read, verify and export the audit log.
     AuditRead "audit.read" [Owner Admin];
+    /// Begin a new generation of the audit log after history was lost.
+    AuditRestart "audit.restart" [Owner];
     /// See who holds which platform role.
     GrantRead "grant.read" [Owner Admin Recovery];
     /// Grant or revoke any platform role.
@@ -110,6 +112,7 @@ mod tests {
         ("node.diagnose", true, true, false),
         ("policy.change", true, true, false),
         ("audit.read", true, true, false),
+        ("audit.restart", true, false, false),
         ("grant.read", true, true, true),
         ("grant.change", true, false, false),
         ("grant.restore_owner", true, false, true),

@@ -12,6 +12,7 @@ use rap_store::{AuditPen, PgConnection, Store, cluster_names, doorbell_ring};
 use rap_types::{ClusterId, KeyId, Reason};
 
 use crate::alarms::Alarms;
+use crate::audit::AuditLog;
 use crate::auth::KnownSessions;
 use crate::clusters::{Cluster, Clusters};
 use crate::config::Config;
@@ -36,6 +37,8 @@ pub struct Control {
     pub pen: AuditPen,
     /// Keys of the MACs of the installation's own rows.
     pub rows: RowKeys,
+    /// The audit tree.
+    pub audit: AuditLog,
     /// Key of session hashes.
     pub session_key: SessionKey,
     /// Its installation.

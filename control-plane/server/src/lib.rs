@@ -1,6 +1,7 @@
 //! The control plane: decides, signs, distributes.
 
 pub mod alarms;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod certificates;

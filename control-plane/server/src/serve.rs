@@ -12,6 +12,7 @@ use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
 use rap_types::Reason;
 use rap_wire::v1::admin_server::AdminServer;
+use rap_wire::v1::audit_server::AuditServer;
 use rap_wire::v1::authority_server::AuthorityServer;
 use rap_wire::v1::break_glass_server::BreakGlassServer;
 use rap_wire::v1::enrollment_server::EnrollmentServer;
@@ -26,6 +27,7 @@ use tonic::transport::server::Router;
 use tower::ServiceExt as _;
 
 use crate::alarms::Alarms;
+use crate::audit::{AuditLog, keep_audit};
 use crate::auth::{KnownSessions, SourceRates};
 use crate::clusters::Clusters;
 use crate::config::{AuthorityMode, Config};
@@ -34,6 +36,7 @@ use crate::database::{DRAIN, Database};
 use crate::datadir::DataDir;
 use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::admin::AdminService;
+use crate::grpc::audit_service::AuditService;
 use crate::grpc::authority::AuthorityService;
 use crate::grpc::break_glass::BreakGlassService;
 use crate::grpc::enrollment::EnrollmentService;
@@ -94,6 +97,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     let control = Arc::new(Control {
         clock: Clock::new(),
         store: store.clone(),
+        audit: AuditLog::default(),
         pen: AuditPen::new(AuditKey::of(&kek, &others, installation.facts.id)),
         rows: RowKeys::of_installation(installation.facts.id, &kek),
         session_key: SessionKey::of(&kek),
@@ -152,6 +156,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     let shutdown = tasks.token();
     let watchdog = Watchdog::default();
     tasks.spawn_critical("doorbell", tasks::watch_outbox(control.clone(), target, watchdog.part("outbox")));
+    tasks.spawn_critical("audit", keep_audit(control.clone()));
     tasks.spawn_critical("contacts", tasks::record_contacts(control.clone()));
     tasks.spawn_critical("housekeeping", tasks::keep_house(control.clone(), rates.clone()));
     tasks.spawn_critical("absent nodes", tasks::remove_absent(control.clone()));
@@ -207,6 +212,7 @@ fn services(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Routes {
         .add_service(guarded_admin(control, rates))
         .add_service(guarded_grants(control, rates))
         .add_service(guarded_membership(control, rates))
+        .add_service(guarded_audit(control, rates))
         .add_service(guarded_authority(control, rates))
         .add_service(guarded_break_glass(control, rates))
         .add_service(guarded_sync(control, rates));
@@ -272,6 +278,13 @@ fn guarded_break_glass(
     Guard::new(service, rules(control, rates, Offered::ToOperators))
 }
 
+fn guarded_audit(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<AuditServer<AuditService>> {
+    let service = AuditServer::new(AuditService::new(control.clone()))
+        .max_decoding_message_size(ENROLLMENT_CAP)
+        .max_encoding_message_size(AUDIT_CAP);
+    Guard::new(service, rules(control, rates, Offered::ToOperators))
+}
+
 fn guarded_sync(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<NodeSyncServer<SyncService>> {
     let service = NodeSyncServer::new(SyncService::new(control.clone()))
         .max_decoding_message_size(SYNC_CAP)
@@ -322,6 +335,8 @@ fn fault(failure: Failure) -> Fault {
 
 const STRANGER_CAP: usize = 16 * 1024;
 const ENROLLMENT_CAP: usize = 256 * 1024;
+/// A thousand entries of the longest encoding.
+const AUDIT_CAP: usize = 1000 * (rap_contract::ENTRY_CAP + 64);
 const SYNC_CAP: usize = 4 * 1024 * 1024;
 const HEADER_LIST: u32 = 16 * 1024;
 const CONCURRENT_CALLS: usize = 64;

@@ -34,6 +34,7 @@ pub use sqlx::{PgConnection, PgTransaction};
 
 pub use tables::addresses::*;
 pub use tables::audit::*;
+pub use tables::audit_tree::*;
 pub use tables::authority_life::*;
 pub use tables::break_glass::*;
 pub use tables::cluster_keys::*;

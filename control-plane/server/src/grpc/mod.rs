@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod answer;
+pub mod audit_service;
 pub mod authority;
 pub mod break_glass;
 mod call;

@@ -21,6 +21,7 @@ pub struct Metrics {
     alarms: Counts,
     heads: AtomicU64,
     updates: AtomicU64,
+    checkpoints: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +63,11 @@ impl Metrics {
         self.heads.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A checkpoint of the audit log was signed and stored.
+    pub fn checkpoint_signed(&self) {
+        self.checkpoints.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A snapshot update was sent to a node.
     pub fn update_sent(&self) {
         self.updates.fetch_add(1, Ordering::Relaxed);
@@ -75,6 +81,12 @@ impl Metrics {
         exposition.write_one(&DATABASE_UP, f64::from(u8::from(database_up)));
         exposition.write_one(&HEADS_SIGNED, self.heads.load(Ordering::Relaxed) as f64);
         exposition.write_one(&UPDATES_SENT, self.updates.load(Ordering::Relaxed) as f64);
+        exposition.write_one(&CHECKPOINTS_SIGNED, self.checkpoints.load(Ordering::Relaxed) as f64);
+        let audit = control.audit.status();
+        exposition.write_one(&AUDIT_ENTRIES, audit.size as f64);
+        exposition.write_one(&AUDIT_UNCOVERED, audit.size.saturating_sub(audit.checkpoint_size) as f64);
+        exposition.write_one(&AUDIT_UNSEQUENCED, audit.unsequenced as f64);
+        exposition.write_one(&AUDIT_STOPPED, f64::from(u8::from(audit.state != "ok")));
         let clusters: Vec<(String, [f64; 5])> = control
             .clusters
             .all()
@@ -134,6 +146,10 @@ const fn counter(name: &'static str, labels: &'static [&'static str], help: &'st
     Family { name, kind: Kind::Counter, unit: "1", labels, help }
 }
 
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, unit: "1", labels: &[], help }
+}
+
 const fn of_cluster(name: &'static str, unit: &'static str, help: &'static str) -> Family {
     Family { name, kind: Kind::Gauge, unit, labels: &["cluster"], help }
 }
@@ -158,6 +174,18 @@ const HEADS_SIGNED: Family =
     counter("rap_control_heads_signed_total", &[], "Cluster heads signed and stored by this replica.");
 const UPDATES_SENT: Family =
     counter("rap_control_updates_sent_total", &[], "Snapshot updates sent to nodes.");
+const CHECKPOINTS_SIGNED: Family = counter(
+    "rap_control_audit_checkpoints_total",
+    &[],
+    "Audit checkpoints signed and stored by this replica.",
+);
+const AUDIT_ENTRIES: Family = gauge("rap_control_audit_entries", "Audit entries with a place in the tree.");
+const AUDIT_UNCOVERED: Family =
+    gauge("rap_control_audit_uncovered", "Audit entries with a place that no checkpoint covers yet.");
+const AUDIT_UNSEQUENCED: Family =
+    gauge("rap_control_audit_unsequenced", "Committed audit entries without a place yet.");
+const AUDIT_STOPPED: Family =
+    gauge("rap_control_audit_stopped", "1 while nothing is signed because something was found.");
 const OF_CLUSTERS: [Family; 5] = [
     of_cluster("rap_control_cluster_incarnation", "1", "Incarnation being served."),
     of_cluster("rap_control_cluster_version", "1", "Version being served."),
@@ -171,13 +199,18 @@ const OF_CLUSTERS: [Family; 5] = [
 ];
 
 /// Everything that the endpoint exposes.
-pub const FAMILIES: [Family; 11] = [
+pub const FAMILIES: [Family; 16] = [
     INFO,
     REJECTED,
     ALARMS,
     DATABASE_UP,
     HEADS_SIGNED,
     UPDATES_SENT,
+    CHECKPOINTS_SIGNED,
+    AUDIT_ENTRIES,
+    AUDIT_UNCOVERED,
+    AUDIT_UNSEQUENCED,
+    AUDIT_STOPPED,
     OF_CLUSTERS[0],
     OF_CLUSTERS[1],
     OF_CLUSTERS[2],

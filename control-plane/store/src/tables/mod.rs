@@ -6,6 +6,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod audit;
+pub(crate) mod audit_tree;
 pub(crate) mod authority_life;
 pub(crate) mod break_glass;
 pub(crate) mod cluster_keys;

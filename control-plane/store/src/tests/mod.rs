@@ -3,6 +3,7 @@
 mod fixture;
 
 mod cancelled;
+mod audit_tree;
 mod distribution;
 mod enrollment;
 mod installation;

@@ -16,6 +16,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::audit::STATEMENTS,
     t::authority_life::STATEMENTS,
     t::break_glass::STATEMENTS,
+    t::audit_tree::STATEMENTS,
     t::cluster_keys::STATEMENTS,
     t::clusters::STATEMENTS,
     t::contacts::STATEMENTS,

@@ -53,6 +53,8 @@ macro_rules! authorized {
     }};
 }
 
+pub(crate) use authorized;
+
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn installation(

@@ -51,6 +51,7 @@ pub(super) async fn status(
         installation: Some(views::installation(control)),
         clusters,
         alarms: control.alarms.all().into_iter().map(alarm).collect(),
+        audit: Some(control.audit.status()),
         database: "ok".to_owned(),
         server_time_ms: control.clock.now().wall.0,
     })

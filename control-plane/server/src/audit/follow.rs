@@ -1,0 +1,241 @@
+//! Reads what the database holds of the audit log and compares it with what was verified before.
+//!
+//! Owns the checks. Every leaf is read and hashed by this replica itself; a stored hash is compared,
+//! never believed.
+
+use std::cmp::Ordering;
+
+use rap_authority::{FloorOf, known_features};
+use rap_contract::{AuditFrontier, Checkpoint, LogKeyChain, audit_leaf_hash};
+use rap_store::{
+    AuditRow, AuditTreeRow, CheckpointRow, LogKeyRow, audit_checkpoint_newest, audit_leaves, audit_tree_read,
+    audit_waiting, log_keys,
+};
+use rap_types::Digest;
+
+use super::log::{Finding, Signed, State, alarm, checkpoint_of, floor};
+use crate::control::Control;
+use crate::grpc::Failure;
+
+/// Brings this replica's tree up to what is committed. What does not hold is an alarm, not an error.
+///
+/// # Errors
+/// Those of the database, and of writing the floor.
+pub async fn follow(control: &Control) -> Result<(), Failure> {
+    let _turn = control.audit.turn.lock().await;
+    follow_in_turn(control).await
+}
+
+/// As [`follow`], by whoever has the turn.
+pub(super) async fn follow_in_turn(control: &Control) -> Result<(), Failure> {
+    let signed = match read(control).await? {
+        Ok(signed) => signed,
+        Err(finding) => {
+            alarm(control, finding);
+            return Ok(());
+        }
+    };
+    if let Err(finding) = not_older(control, signed.as_ref()) {
+        alarm(control, finding);
+    }
+    if let Some(signed) = signed
+        && control.audit.finding().is_none()
+    {
+        let (of, at) = floor(&signed.checkpoint);
+        control.floors.raise(of, at).await?;
+        control.audit.adopt(signed);
+    }
+    Ok(())
+}
+
+/// The newest checkpoint if everything holds.
+pub(super) async fn read(control: &Control) -> Result<Result<Option<Signed>, Finding>, Failure> {
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    let waiting = audit_waiting(&mut transaction).await?;
+    let tree = audit_tree_read(&mut transaction).await?;
+    let newest = audit_checkpoint_newest(&mut transaction).await?;
+    let keys = keys_of(control, &log_keys(&mut transaction).await?);
+    control.audit.state().waiting = waiting;
+    let keys = match keys {
+        Ok(keys) => keys,
+        Err(finding) => return Ok(Err(finding)),
+    };
+    // Below a signed size the root is the proof; above it each row's MAC is.
+    let covered = newest.as_ref().map_or(0, |row| row.size);
+    let mut known = control.audit.state().tree.size();
+    if tree.size < known {
+        return Ok(Err(Finding::rollback("the audit tree became shorter")));
+    }
+    while known < tree.size {
+        let upto = tree.size.min(known + PAGE);
+        let rows = audit_leaves(&mut transaction, known, upto).await?;
+        if let Err(finding) = append(control, known, upto, covered, keys.is_some(), &rows) {
+            return Ok(Err(finding));
+        }
+        known = upto;
+    }
+    let mut state = control.audit.state();
+    let judged = judge(&state, &tree, keys.as_ref(), newest);
+    if judged.is_ok() {
+        state.keys = keys;
+    }
+    Ok(judged)
+}
+
+/// Adds rows to the tree: each at its place, each as it was written.
+fn append(
+    control: &Control,
+    from: u64,
+    upto: u64,
+    covered: u64,
+    begun: bool,
+    rows: &[AuditRow],
+) -> Result<(), Finding> {
+    if rows.len() as u64 != upto - from {
+        return Err(Finding::tampered("an audit row is gone"));
+    }
+    let mut hashes = Vec::with_capacity(rows.len());
+    for (place, row) in (from..upto).zip(rows) {
+        if row.sequence != Some(place) {
+            return Err(Finding::tampered("an audit row was moved"));
+        }
+        if place >= covered {
+            check_row(control, row, begun)?;
+        }
+        hashes.push(audit_leaf_hash(&row.entry.encode()));
+    }
+    let mut state = control.audit.state();
+    hashes.into_iter().for_each(|hash| state.tree.push(hash));
+    Ok(())
+}
+
+/// A row's MAC. Rows older than the log itself have none.
+pub(super) fn check_row(control: &Control, row: &AuditRow, begun: bool) -> Result<(), Finding> {
+    let altered = Finding::tampered("an audit row is not what was written");
+    match row.row_mac {
+        Some(mac) => control.pen.key().check(&row.entry, &mac).map_err(|_| altered),
+        None if begun => Err(Finding::tampered("an audit row has no MAC")),
+        None => Ok(()),
+    }
+}
+
+/// Whether what is stored holds together: rows, tree, log keys, newest checkpoint.
+fn judge(
+    state: &State,
+    tree: &AuditTreeRow,
+    keys: Option<&LogKeyChain>,
+    newest: Option<CheckpointRow>,
+) -> Result<Option<Signed>, Finding> {
+    let stored = AuditFrontier::from_parts(tree.size, tree.frontier.clone());
+    if stored.is_none() || stored != state.tree.frontier(tree.size) {
+        return Err(Finding::tampered("the stored audit tree is not that of the rows"));
+    }
+    for generation in keys.map(LogKeyChain::generations).unwrap_or_default() {
+        if state.tree.root(generation.first_size) != Some(generation.first_root) {
+            return Err(Finding::tampered("the rows are not those that the log began with"));
+        }
+    }
+    let signed = match (newest, keys) {
+        (None, _) => None,
+        (Some(_), None) => return Err(Finding::rollback("the audit log keys are gone")),
+        (Some(row), Some(keys)) => opened(row, keys)?,
+    };
+    if let Some(signed) = &signed {
+        covers(state, &signed.checkpoint)?;
+    }
+    Ok(signed)
+}
+
+/// Whether what is stored is at least what this replica has seen signed, in this life or an earlier one.
+fn not_older(control: &Control, signed: Option<&Signed>) -> Result<(), Finding> {
+    let older = Finding::rollback("the database is older than a signed checkpoint");
+    let state = control.audit.state();
+    let held = control.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
+    let seen = [state.newest.as_ref().map(|seen| seen.checkpoint), held.as_ref().map(checkpoint_of)];
+    for before in seen.into_iter().flatten() {
+        let generation = state.keys.as_ref().map_or(0, |keys| keys.newest().generation);
+        match generation.cmp(&before.generation) {
+            Ordering::Less => return Err(older),
+            Ordering::Equal if signed.is_none_or(|signed| signed.checkpoint.size < before.size) => {
+                return Err(older);
+            }
+            Ordering::Equal => covers(&state, &before)?,
+            // The log began anew after it, which the installation authority vouches for.
+            Ordering::Greater => {}
+        }
+    }
+    Ok(())
+}
+
+fn covers(state: &State, checkpoint: &Checkpoint) -> Result<(), Finding> {
+    match state.tree.root(checkpoint.size) {
+        Some(root) if root == checkpoint.root => Ok(()),
+        Some(_) => Err(Finding::tampered("the rows are not those that a checkpoint was signed for")),
+        None => Err(Finding::rollback("audit rows are gone that a checkpoint was signed for")),
+    }
+}
+
+fn opened(row: CheckpointRow, keys: &LogKeyChain) -> Result<Option<Signed>, Finding> {
+    let newest = keys.newest().generation;
+    if row.generation < newest {
+        // The generation has no checkpoint yet.
+        return Ok(None);
+    }
+    if row.generation > newest {
+        return Err(Finding::rollback("the audit log keys are gone"));
+    }
+    let checkpoint = Checkpoint::open(&row.note, keys)
+        .map_err(|reject| Finding::new(reject.reason, "a stored checkpoint"))?;
+    if (checkpoint.size, checkpoint.root) != (row.size, row.root) {
+        return Err(Finding::tampered("a stored checkpoint is not what was signed"));
+    }
+    Ok(Some(Signed { checkpoint, note: row.note }))
+}
+
+fn keys_of(control: &Control, stored: &[LogKeyRow]) -> Result<Option<LogKeyChain>, Finding> {
+    if stored.is_empty() {
+        return match control.audit.keys() {
+            Some(_) => Err(Finding::rollback("the audit log keys are gone")),
+            None => Ok(None),
+        };
+    }
+    let known = control.audit.keys();
+    let records: Vec<&[u8]> = stored.iter().map(|row| row.record.as_slice()).collect();
+    if known.as_ref().is_some_and(|known| known.envelopes() == records) {
+        return Ok(known);
+    }
+    let facts = &control.installation.facts;
+    let chain = LogKeyChain::verify(&records, &facts.authority, facts.id, known_features(facts.dev))
+        .map_err(|reject| Finding::new(reject.reason, "the stored audit log keys"))?;
+    let continued = known.is_none_or(|known| chain.envelopes().starts_with(known.envelopes()));
+    if continued { Ok(Some(chain)) } else { Err(Finding::rollback("the audit log keys are others")) }
+}
+
+/// Compares leaves that were verified before with their rows, a page at a time, round and round.
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn sweep(control: &Control) -> Result<(), Failure> {
+    let (from, upto, expected): (u64, u64, Vec<Digest>) = {
+        let state = control.audit.state();
+        let from = if state.swept < state.tree.size() { state.swept } else { 0 };
+        let upto = state.tree.size().min(from + PAGE);
+        (from, upto, (from..upto).filter_map(|place| state.tree.leaf(place)).collect())
+    };
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    let rows = audit_leaves(&mut transaction, from, upto).await?;
+    drop(transaction);
+    if rows.len() != expected.len() {
+        alarm(control, Finding::tampered("an audit row is gone"));
+    }
+    for ((place, hash), row) in (from..).zip(&expected).zip(&rows) {
+        if row.sequence != Some(place) || audit_leaf_hash(&row.entry.encode()) != *hash {
+            alarm(control, Finding::tampered("an audit row was altered after it was signed for"));
+        }
+    }
+    control.audit.state().swept = upto;
+    Ok(())
+}
+
+/// Rows that are read at once.
+const PAGE: u64 = 1000;

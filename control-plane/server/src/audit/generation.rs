@@ -1,0 +1,82 @@
+//! Generations of the log: the first, and a new one that an owner begins after history was lost.
+//!
+//! Owns the record that the installation authority signs for a new log key. A new generation never
+//! begins by itself: it is how lost or altered history is admitted to.
+
+use rap_authority::{FloorOf, known_features};
+use rap_contract::{LogKeyChain, LogKeyTerms, Signer, sign_log_key};
+use rap_store::{LogKeyRow, audit_insert, log_key_insert};
+use rap_types::Reason;
+
+use super::follow::{follow_in_turn, read};
+use super::log::{alarm, checkpoint_of};
+use super::sequence::fenced;
+use crate::control::Control;
+use crate::custody::Sealed;
+use crate::grpc::{Actor, Failure, audit};
+
+/// Signs and stores the record of the next generation, with the tree as it is.
+pub(super) async fn begin(control: &Control, fence: u64, reason: &str) -> Result<LogKeyChain, Failure> {
+    let facts = &control.installation.facts;
+    let previous = control.audit.keys();
+    let (first_size, root) = {
+        let state = control.audit.state();
+        (state.tree.size(), state.tree.root(state.tree.size()))
+    };
+    let first_root = root.ok_or_else(|| Failure::new(Reason::ServerInternal, "root"))?;
+    let now = control.clock.now().wall;
+    let terms = LogKeyTerms { installation: facts.id, dev: facts.dev, first_size, first_root, reason, now };
+    let key = Signer::generate(&mut rand::rng());
+    let record = sign_log_key(&terms, previous.as_ref(), &control.installation.authority, &key);
+    let mut records = previous.map(|chain| chain.envelopes().to_vec()).unwrap_or_default();
+    records.push(record.clone());
+    let chain = LogKeyChain::verify(&records, &facts.authority, facts.id, known_features(facts.dev))?;
+    let generation = chain.newest().generation;
+    let row = LogKeyRow {
+        generation,
+        record,
+        public_key: *key.public().as_bytes(),
+        sealed_private_key: Sealed::LogKey(generation).seal(&control.kek, facts.id, key.seed().as_slice()),
+    };
+    let stored: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        log_key_insert(connection, fence, first_size, &row).await.map_err(Failure::from)
+    });
+    if !stored? {
+        return Err(fenced());
+    }
+    control.audit.state().keys = Some(chain.clone());
+    Ok(chain)
+}
+
+/// Begins a new generation with the rows that are there. They must hold together among themselves;
+/// only what was lost at their end is given up. Returns the generation and its first size.
+///
+/// # Errors
+/// What was found, while a row is altered or missing in between; those of the database.
+pub async fn restart(control: &Control, actor: &Actor, reason: &str) -> Result<(u64, u64), Failure> {
+    let mut holder = control.audit.turn.lock().await;
+    let fence = holder.seize(control).await?;
+    let given_up = control.audit.newest().borrow().as_ref().map(|signed| signed.checkpoint);
+    let held = control.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
+    let past = [given_up, held.as_ref().map(checkpoint_of)].into_iter().flatten().max();
+    control.audit.forget();
+    if let Err(finding) = read(control).await? {
+        alarm(control, finding);
+        return Err(Failure::new(finding.reason, finding.what));
+    }
+    let mut chain = begin(control, fence, reason).await?;
+    while past.is_some_and(|past| chain.newest().generation <= past.generation) {
+        chain = begin(control, fence, reason).await?;
+    }
+    let (generation, size) = (chain.newest().generation, chain.newest().first_size);
+    let object = format!("audit/{generation}");
+    let digest = Some(chain.digest());
+    let mut entry = audit(&actor.audit_name(), "audit.restart", object, None, digest, reason, actor.call);
+    entry.before_digest = past.map(|past| past.root);
+    let written: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
+    });
+    written?;
+    follow_in_turn(control).await?;
+    Ok((generation, size))
+}
