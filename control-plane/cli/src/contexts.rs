@@ -87,6 +87,11 @@ impl Contexts {
         Ok(())
     }
 
+    /// A file of this operator beside the contexts.
+    pub(crate) fn beside(global: &Global, name: &str) -> anyhow::Result<PathBuf> {
+        Ok(path(global)?.with_file_name(name))
+    }
+
     /// Name of the context to use.
     pub(crate) fn selected(&self, global: &Global) -> Option<String> {
         global.context.clone().or_else(|| self.current.clone())

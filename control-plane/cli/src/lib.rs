@@ -3,6 +3,7 @@
 //! Refuses to own decisions: it shows what the control plane says and checks what can be checked here.
 
 mod args;
+mod audit_log;
 mod client;
 mod commands;
 mod contexts;

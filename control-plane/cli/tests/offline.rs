@@ -320,3 +320,40 @@ fn a_break_glass_grant_is_signed_offline_within_its_bounds() {
         assert!(!directory.path().join("x").exists(), "{why}");
     }
 }
+
+#[test]
+fn an_audit_export_verifies_offline_and_any_altered_byte_exits_7_with_a_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../proto/contract/tests/vectors/audit-export-valid.json");
+    let vector: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let bytes = hex::decode(vector["input"].as_str().unwrap()).unwrap();
+    let root = vector["known"]["product_root"].as_str().unwrap();
+    std::fs::write(directory.path().join("root.pub"), root).unwrap();
+    let file = directory.path().join("audit.export");
+    std::fs::write(&file, &bytes).unwrap();
+    let arguments = ["audit", "verify", "--file", "audit.export", "--root-key", "root.pub", "-o", "json"];
+    let valid = rapctl(directory.path(), &arguments);
+    assert_eq!(code(&valid), 0, "{}", error(&valid));
+    let answer: Value = serde_json::from_slice(&valid.stdout).unwrap();
+    assert_eq!((&answer["schema"], &answer["size"]), (&"rap.audit-verify.v1".into(), &5.into()));
+
+    for index in 0..bytes.len() {
+        let mut altered = bytes.clone();
+        altered[index] ^= 1 << (index % 8);
+        std::fs::write(&file, &altered).unwrap();
+        let refused = rapctl(directory.path(), &arguments);
+        assert_eq!(code(&refused), 7, "byte {index}: {}", error(&refused));
+        let document: Value = serde_json::from_str(&error(&refused)).unwrap();
+        let said = document["error"]["code"].as_str().or(document["code"].as_str()).unwrap_or_default();
+        assert!(said.contains('.'), "byte {index}: {}", error(&refused));
+    }
+    let other = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
+    std::fs::write(directory.path().join("root.pub"), other).unwrap();
+    std::fs::write(&file, &bytes).unwrap();
+    let refused = rapctl(directory.path(), &arguments);
+    assert_eq!(code(&refused), 7, "{}", error(&refused));
+    assert!(error(&refused).contains("key.unknown"), "{}", error(&refused));
+    let without = rapctl(directory.path(), &["audit", "verify", "--file", "audit.export"]);
+    assert_eq!(code(&without), 2);
+}

@@ -1,5 +1,6 @@
 //! One file per noun.
 
+mod audit;
 mod authority;
 mod break_glass;
 mod cluster;
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Authority(command) => authority::run(global, command).await?,
         Command::Token(command) => token::run(global, command).await?,
         Command::Node(command) => node::run(global, command).await?,
+        Command::Audit(command) => audit::run(global, command).await?,
         Command::BreakGlass(command) => break_glass::run(global, command).await?,
         Command::Ping(command) => return ping::run(global, command).await,
         Command::Verify(command) => verify::run(global, &command)?,

@@ -38,6 +38,7 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
             })
         })
         .collect();
+    let audit = status.audit.clone().unwrap_or_default();
     let body = json!({
         "installation": {
             "installation_id": id.clone().unwrap_or_default(), "mode": installation.mode,
@@ -46,16 +47,22 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
         },
         "database": status.database, "server_time_ms": status.server_time_ms, "clusters": clusters,
         "alarms": alarms,
+        "audit": {
+            "state": audit.state, "reason": audit.reason, "what": audit.what, "generation": audit.generation,
+            "size": audit.size, "checkpoint_size": audit.checkpoint_size, "unsequenced": audit.unsequenced,
+            "sequencer": audit.sequencer,
+        },
     });
     if global.output != crate::output::Format::Json {
         print(&format!(
-            "installation {} {} ({}), control plane {}, database {}, {}\n\n",
+            "installation {} {} ({}), control plane {}, database {}, {}\naudit log {}\n\n",
             id.unwrap_or_default(),
             clean(&installation.state),
             clean(&installation.mode),
             clean(&installation.version),
             clean(&status.database),
-            time(status.server_time_ms)
+            time(status.server_time_ms),
+            audit_line(&audit)
         ))?;
         for alarm in &status.alarms {
             print(&format!(
@@ -83,4 +90,20 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
     Answer::new("rap.installation-status.v1", body)
         .table(&["CLUSTER", "CONNECTED", "PENDING", "VERSION", "CONVERGED"], 0, rows)
         .print(global)
+}
+
+fn audit_line(audit: &v1::AuditStatus) -> String {
+    let counts = format!(
+        "{} entries, {} under a signed checkpoint, {} without a place",
+        audit.size, audit.checkpoint_size, audit.unsequenced
+    );
+    match audit.reason.as_str() {
+        "" => format!("{}: {counts}", clean(&audit.state)),
+        reason => format!(
+            "STOPPED ({}): {}; {counts}; see: rapctl explain {}",
+            clean(reason),
+            clean(&audit.what),
+            clean(reason)
+        ),
+    }
 }
