@@ -408,6 +408,25 @@ impl Driver {
                     self.stream = None;
                     self.feed(Input::StreamClosed);
                 }
+                Output::KeepCheckpoint(held) => match self.persister.keep_checkpoint(&held).await {
+                    Ok(()) => self.feed(Input::CheckpointKept(held)),
+                    // The control plane shows it again.
+                    Err(fault) => {
+                        tracing::warn!(reason = %fault.reason, error = %fault, "an audit checkpoint was not kept");
+                    }
+                },
+                Output::AuditAlarm(evidence) => {
+                    self.contact.alarmed(Reason::AuditInconsistent);
+                    tracing::error!(
+                        alarm = true,
+                        reason = %Reason::AuditInconsistent,
+                        "two histories of the audit log are signed; evidence is kept: {}",
+                        evidence.reject.what
+                    );
+                    if let Err(fault) = self.persister.keep_audit_evidence(&evidence).await {
+                        tracing::error!(reason = %fault.reason, error = %fault, "the evidence could not be kept");
+                    }
+                }
                 Output::Alarm(evidence) => {
                     self.contact.alarmed(Reason::SnapshotEquivocation);
                     tracing::error!(

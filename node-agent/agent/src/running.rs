@@ -95,6 +95,7 @@ pub async fn start(
             link_hints: link_hints.clone(),
             wireguard_hints: wireguard_hints.clone(),
         },
+        audit: membership.audit.clone(),
     };
     let leaf = leaf_store.leaf().cloned();
     let node = Node::start(settings, &stored, leaf.clone().map(Into::into), clock.now());

@@ -172,6 +172,7 @@ pub fn status_document(
         ("control", control(facts, contact, now)),
         ("certificate", certificate(contact, certificate_failure, node, now)),
         ("dataplane", dataplane(node, contact)),
+        ("audit", audit(node)),
         ("peers", peers(node)),
         ("links", links(node)),
         ("routes", routes(node)),
@@ -188,6 +189,23 @@ pub fn status_document(
     ];
     document.extend(parts.map(|(key, value)| (key.to_owned(), value)));
     StatusAnswer { document: Value::Object(document), degraded }
+}
+
+/// What this node witnesses of the control plane's audit log.
+fn audit(node: &Node) -> Value {
+    let witness = node.audit();
+    let held = witness.checkpoint();
+    json!({
+        "state": match (witness.contradicted(), held) {
+            (true, _) => "inconsistent",
+            (false, Some(_)) => "consistent",
+            (false, None) => "none",
+        },
+        "generation": held.map(|held| held.generation),
+        "size": held.map(|held| held.size),
+        "root": held.map(|held| held.root),
+        "last_refused": witness.refused().map(|reject| reject.reason),
+    })
 }
 
 /// Why the node is degraded, as reason codes.
@@ -231,6 +249,10 @@ fn warnings(
     }
     if let Some(fault) = certificate_failure {
         warnings.push(warning(fault.reason, format!("certificate: {fault}")));
+    }
+    if node.audit().contradicted() {
+        let text = "two histories of the control plane's audit log are signed; evidence-audit.json has both";
+        warnings.push(warning(Reason::AuditInconsistent, text.to_owned()));
     }
     if let Some(text) = &contact.overlap {
         warnings.push(warning(Reason::OverlayOverlap, text.clone()));

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use rap_trust::{Admission, Evidence, Floors, GrantPins, PersistId, Pinned, Record, StoredGrants};
+use rap_trust::{
+    Admission, AuditEvidence, Evidence, Floors, GrantPins, HeldCheckpoint, KeptAudit, PersistId, Pinned,
+    Record, StoredGrants,
+};
 use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
@@ -40,6 +43,8 @@ pub struct NodeSettings {
     pub contact: ContactFacts,
     /// What break-glass grants are verified with, and those on disk.
     pub grants: (GrantPins, StoredGrants),
+    /// What the disk has of the audit log.
+    pub audit: KeptAudit,
 }
 
 /// What a node tells about itself on every stream.
@@ -68,6 +73,8 @@ pub enum Input {
     StreamClosed,
     /// A record is on disk.
     Persisted(PersistId),
+    /// A checkpoint of the audit log is on disk.
+    CheckpointKept(Box<HeldCheckpoint>),
     /// A record is not on disk.
     PersistFailed(PersistId, Reason),
     /// There is a new leaf.
@@ -107,6 +114,10 @@ pub enum Output {
     Reconnect(Duration),
     /// Write what is known of break-glass grants. If it fails, the control plane is told of them again.
     PersistGrants(Box<StoredGrants>),
+    /// Write this checkpoint of the audit log and answer.
+    KeepCheckpoint(Box<HeldCheckpoint>),
+    /// Two histories of the audit log are signed: keep this and tell people.
+    AuditAlarm(Box<AuditEvidence>),
     /// Two histories are signed: tell people.
     Alarm(Evidence),
 }

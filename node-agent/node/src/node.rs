@@ -8,7 +8,8 @@ use rap_contract::Reject;
 use rap_contract::VerifiedSnapshot;
 use rap_trust::{
     Acceptor, Activity, BreakGlass, ContactChange, ContactLog, DegradedContract, FreshnessState,
-    Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot, contact_of, known_features,
+    Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot, Witness, Witnessed, contact_of,
+    known_features,
 };
 use rap_types::{Digest, Mono, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
@@ -40,6 +41,7 @@ pub struct Node {
     stats: v1::Stats,
     contact_log: ContactLog,
     published_in: Option<FreshnessState>,
+    witness: Witness,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -51,6 +53,12 @@ impl Node {
         leaf: Option<LinkLeaf>,
         now: Now,
     ) -> Self {
+        let witness = Witness::start(
+            settings.pinned.installation,
+            settings.pinned.installation_authority,
+            settings.pinned.accept_dev,
+            settings.audit,
+        );
         let mut node = Self {
             acceptor: Acceptor::start(settings.pinned, settings.floors, stored, now),
             grants: BreakGlass::start(settings.grants.0, settings.grants.1),
@@ -70,6 +78,7 @@ impl Node {
             stats: v1::Stats::default(),
             contact_log: ContactLog::new(NodeContact::Isolated, now.wall),
             published_in: None,
+            witness,
             outputs: VecDeque::new(),
         };
         let at = node.acceptor.clock().wall(now);
@@ -84,6 +93,7 @@ impl Node {
             Input::Control(message) => self.control(*message, now),
             Input::StreamOpened => {
                 self.stream = true;
+                self.witness.told();
                 let hello = self.hello();
                 self.send(node_message::Body::Hello(hello));
                 let confirmation = self.acceptor.confirmation();
@@ -95,6 +105,7 @@ impl Node {
                 self.report_at = None;
             }
             Input::Persisted(id) => self.accept(AcceptorInput::Persisted(id), now),
+            Input::CheckpointKept(kept) => self.witness.kept(*kept),
             Input::PersistFailed(id, reason) => self.accept(AcceptorInput::PersistFailed(id, reason), now),
             Input::LeafIssued(leaf) => {
                 self.leaf = Some(leaf);
@@ -147,6 +158,11 @@ impl Node {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// What this node holds of the audit log, for status.
+    pub const fn audit(&self) -> &Witness {
+        &self.witness
     }
 
     /// The acceptor, for status.
@@ -240,6 +256,7 @@ impl Node {
             capabilities: contact.capabilities,
             link_hints: contact.link_hints,
             wireguard_hints: contact.wireguard_hints,
+            newest_checkpoint: self.witness.note(),
             authority_sequence: self.acceptor.authority().0,
         }
     }
@@ -255,6 +272,7 @@ impl Node {
             Some(Body::Update(update)) => self.accept(AcceptorInput::Updated(update), now),
             Some(Body::Head(head)) => self.accept(AcceptorInput::HeadArrived(head), now),
             Some(Body::Authority(records)) => self.accept(AcceptorInput::RecordsArrived(records), now),
+            Some(Body::Checkpoint(shown)) => self.witness(shown),
             Some(Body::Diagnostic(request)) => self.diagnose(request, now),
             Some(Body::Directory(update)) => {
                 let peers = self.acceptor.active().map(|active| &active.contents().peers);
@@ -270,6 +288,14 @@ impl Node {
             }
             // A message that a newer control plane knows and this node does not.
             None => {}
+        }
+    }
+
+    fn witness(&mut self, shown: v1::AuditWitness) {
+        match self.witness.judge(shown) {
+            Witnessed::Keep(held) => self.outputs.push_back(Output::KeepCheckpoint(held)),
+            Witnessed::Contradiction(evidence) => self.outputs.push_back(Output::AuditAlarm(evidence)),
+            Witnessed::Known | Witnessed::Refused(_) => {}
         }
     }
 

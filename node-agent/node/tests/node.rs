@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rap_contract::{BreakGlassText, sign};
 use rap_node::{ContactFacts, Input, LinkLeaf, Node, NodeSettings, Output};
-use rap_trust::StoredGrants;
+use rap_trust::{KeptAudit, StoredGrants};
 use rap_types::{HeadOrder, Mono, NodeContact, NodeId, Reason};
 use rap_wire::v1;
 use support::{DEGRADED_FOR, FRESH_FOR, ISSUED, Published, World, at, peer};
@@ -37,6 +37,7 @@ fn start(world: &World) -> Node {
             boot_id: "boot".into(),
             ..ContactFacts::default()
         },
+        audit: KeptAudit::default(),
     };
     Node::start(settings, &[], Some(leaf()), at(0))
 }
@@ -73,6 +74,8 @@ fn names(outputs: &[Output]) -> Vec<&'static str> {
         Output::Reconnect(_) => "reconnect",
         Output::Alarm(_) => "alarm",
         Output::PersistGrants(_) => "persist-grants",
+        Output::KeepCheckpoint(_) => "keep checkpoint",
+        Output::AuditAlarm(_) => "audit alarm",
         Output::Send(message) => match message.body {
             Some(node_message::Body::Hello(_)) => "hello",
             Some(node_message::Body::Ack(_)) => "ack",
@@ -200,6 +203,7 @@ fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
         grants: (world.grant_pins(), StoredGrants::default()),
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts::default(),
+        audit: KeptAudit::default(),
     };
     let mut bare = Node::start(settings, &[], None, at(0));
     feed(&mut bare, Input::DataplaneUp(0), 1);

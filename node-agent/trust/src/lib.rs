@@ -13,6 +13,7 @@ mod degraded;
 mod pin;
 mod pools;
 mod rejects;
+mod witness;
 
 pub use acceptor::{
     Acceptor, Evidence, Floors, FormerKeys, HeadFloor, Input, Output, PersistId, Pinned, Record,
@@ -31,6 +32,7 @@ pub use degraded::{Activity, DegradedContract, Freshness, FreshnessState, Row, U
 pub use pin::AuthorityPin;
 pub use pools::{Claims, Overlap, Pools};
 pub use rejects::Rejects;
+pub use witness::{AuditEvidence, HeldCheckpoint, KeptAudit, Witness, Witnessed};
 
 /// Critical features that this version of the node knows.
 pub fn known_features(accept_dev: bool) -> &'static [&'static str] {

@@ -2,8 +2,8 @@
 
 mod fixture;
 
-mod cancelled;
 mod audit_tree;
+mod cancelled;
 mod distribution;
 mod enrollment;
 mod installation;

@@ -17,7 +17,7 @@ use rap_contract::{
 };
 use rap_runtime::Fault;
 use rap_state::{FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise, SignedBytes};
-use rap_trust::{Floors, GrantPins, HeadFloor, Pinned, RevocationFloor, known_features};
+use rap_trust::{Floors, GrantPins, HeadFloor, KeptAudit, Pinned, RevocationFloor, known_features};
 use rap_types::{Incarnation, NodeId, Reason, Wall};
 use x25519_dalek::{PublicKey as WireguardPublic, StaticSecret};
 use zeroize::Zeroizing;
@@ -26,6 +26,7 @@ pub use grants::GrantStore;
 pub use keys::{KeyHistory, PendingKeys};
 pub use persist::{Persister, stored_snapshots};
 pub use place::{Place, Places, overlap_fault, read as read_place};
+use records::KeptCheckpoint;
 pub use records::{Enrollment, Leaf, LeafStore, Nonce};
 
 use crate::fault::{refused, state_fault};
@@ -52,6 +53,8 @@ pub struct Membership {
     pub keys: KeyHistory,
     /// When its keys came into use, if it never replaced any.
     pub joined_at: Wall,
+    /// What it keeps of the audit log.
+    pub audit: KeptAudit,
 }
 
 impl Membership {
@@ -91,8 +94,21 @@ impl Membership {
         let mut floors = FloorStore::open(&dir).map_err(state_fault)?.0;
         let authority = Some((chain.sequence(), chain.digest(), Incarnation(chain.incarnation())));
         floors.raise(&Raise { authority, ..Raise::default() }).map_err(state_fault)?;
+        let audit = KeptCheckpoint::open(&dir);
         let (node, joined_at) = (bootstrap.node, enrollment.accepted_at.unwrap_or_default());
-        Ok(Self { dir, node, identity, signer, wireguard_key, bootstrap, chain, floors, keys, joined_at })
+        Ok(Self {
+            dir,
+            node,
+            identity,
+            signer,
+            wireguard_key,
+            bootstrap,
+            chain,
+            floors,
+            keys,
+            joined_at,
+            audit,
+        })
     }
 
     /// What the acceptor pins.

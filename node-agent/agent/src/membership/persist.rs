@@ -14,10 +14,11 @@ use rap_state::{
     Cache, FloorStore, IdentityStore, MembershipDir, NewSnapshot, Raise, RevocationFloor, SignedBytes,
     Snapshots, StateError,
 };
-use rap_trust::{Evidence, Record, StoredSnapshot};
+use rap_trust::{AuditEvidence, Evidence, HeldCheckpoint, Record, StoredSnapshot};
 use rap_types::{Digest, HeadOrder, Incarnation, KeyId, Reason};
 use rap_wire::v1;
 
+use super::records::{AUDIT_EVIDENCE, KeptCheckpoint};
 use crate::fault::state_fault;
 
 /// The disk of one membership.
@@ -162,6 +163,46 @@ impl Persister {
                 .map_err(state_fault)
         });
         written.await.map_err(|_| Fault::new(Reason::StateIo, "the write of the identity was cut off"))?
+    }
+
+    /// Keeps a checkpoint of the audit log. It is on disk when this returns `Ok`.
+    ///
+    /// # Errors
+    /// Those of state.
+    pub async fn keep_checkpoint(&self, held: &HeldCheckpoint) -> Result<(), Fault> {
+        let (dir, held) = (self.dir.clone(), held.clone());
+        match tokio::task::spawn_blocking(move || KeptCheckpoint::from(held).store(&dir)).await {
+            Ok(stored) => stored,
+            Err(_) => Err(Fault::new(Reason::StateIo, "the write of the checkpoint was cut off")),
+        }
+    }
+
+    /// Keeps the proof that two histories of the audit log were signed.
+    ///
+    /// # Errors
+    /// Those of state.
+    pub async fn keep_audit_evidence(&self, evidence: &AuditEvidence) -> Result<(), Fault> {
+        let path = self.dir.join(AUDIT_EVIDENCE);
+        let side = |held: &HeldCheckpoint| {
+            let records: Vec<String> = held.records.iter().map(|record| STANDARD.encode(record)).collect();
+            serde_json::json!({ "log_key_records": records, "checkpoint": STANDARD.encode(&held.note) })
+        };
+        let consistency: Vec<String> =
+            evidence.consistency.iter().map(|hash| STANDARD.encode(hash)).collect();
+        let document = serde_json::json!({
+            "schema": "rap.audit-evidence.v1",
+            "reason": evidence.reject.reason,
+            "what": evidence.reject.what,
+            "held": side(&evidence.held),
+            "shown": side(&evidence.shown),
+            "consistency": consistency,
+        });
+        let written =
+            tokio::task::spawn_blocking(move || write_atomic(&path, document.to_string().as_bytes(), 0o600));
+        match written.await {
+            Ok(written) => written.map_err(|error| Fault::new(error.reason(), error.to_string())),
+            Err(_) => Err(Fault::new(Reason::StateIo, "the write of the evidence was cut off")),
+        }
     }
 
     async fn keep_evidence(&self, evidence: &Evidence) -> Result<(), Fault> {

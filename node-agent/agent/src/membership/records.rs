@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rap_runtime::Fault;
 use rap_state::{Durable, MembershipDir, Record};
+use rap_trust::{HeldCheckpoint, KeptAudit};
 use rap_types::{JoinRequestId, Reason, Wall};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -134,6 +135,68 @@ impl LeafStore {
     }
 }
 
+/// Bytes; base64 in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Base64(#[serde(with = "base64_bytes")] pub Vec<u8>);
+
+/// The largest checkpoint of the audit log that this node verified.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptCheckpoint {
+    /// Encoded log key records.
+    pub records: Vec<Base64>,
+    /// The signed note.
+    pub note: Base64,
+}
+
+impl Record for KeptCheckpoint {
+    const SCHEMA: &'static str = "rap.checkpoint.v1";
+}
+
+impl From<HeldCheckpoint> for KeptCheckpoint {
+    fn from(held: HeldCheckpoint) -> Self {
+        Self { records: held.records.into_iter().map(Base64).collect(), note: Base64(held.note) }
+    }
+}
+
+impl KeptCheckpoint {
+    /// What a membership's disk has of the audit log. A damaged record is gone: the node is a witness
+    /// from its next checkpoint on. Blocks.
+    pub fn open(dir: &MembershipDir) -> KeptAudit {
+        let checkpoint = match Durable::<Self>::open(&dir.join(CHECKPOINT)) {
+            Ok((record, _)) => record.value().map(|kept| HeldCheckpoint {
+                records: kept.records.iter().map(|record| record.0.clone()).collect(),
+                note: kept.note.0.clone(),
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "the kept audit checkpoint is not readable");
+                None
+            }
+        };
+        KeptAudit { checkpoint, contradicted: dir.join(AUDIT_EVIDENCE).exists() }
+    }
+
+    /// Writes the record; it is on disk when this returns. Blocks.
+    ///
+    /// # Errors
+    /// Those of state.
+    pub fn store(self, dir: &MembershipDir) -> Result<(), Fault> {
+        let path = dir.join(CHECKPOINT);
+        let (mut record, _) = match Durable::<Self>::open(&path) {
+            Err(error) if error.reason() == Reason::StateCorrupt => {
+                // Both copies are useless; what cannot be moved shows as an error at the next open.
+                let _ = std::fs::rename(&path, dir.join("checkpoint.damaged"));
+                let _ = std::fs::remove_file(dir.join("checkpoint.json.twin"));
+                Durable::<Self>::open(&path)
+            }
+            opened => opened,
+        }
+        .map_err(state_fault)?;
+        record.store(self).map_err(state_fault)
+    }
+}
+
 pub(super) mod base64_bytes {
     use super::*;
 
@@ -174,4 +237,7 @@ pub(super) mod base64_secret {
 }
 
 const ENROLLMENT: &str = "enrollment.json";
+const CHECKPOINT: &str = "checkpoint.json";
+/// Evidence of two histories of the audit log.
+pub const AUDIT_EVIDENCE: &str = "evidence-audit.json";
 const LEAF: &str = "certificate.json";

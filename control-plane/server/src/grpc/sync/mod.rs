@@ -4,6 +4,7 @@ mod authority;
 mod diagnostics;
 mod hello;
 mod session;
+mod witness;
 
 use std::sync::Arc;
 

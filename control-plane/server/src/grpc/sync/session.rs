@@ -18,6 +18,7 @@ use v1::node_message::Body as NodeBody;
 
 use super::authority::AuthorityState;
 use super::diagnostics::Diagnostics;
+use super::witness::{Due, WitnessState};
 use super::{Member, hello};
 use crate::control::Control;
 use crate::grpc::break_glass::record_use;
@@ -52,6 +53,7 @@ struct State {
     directory_due: bool,
     acknowledge_by: Option<Instant>,
     authority: AuthorityState,
+    witness: WitnessState,
 }
 
 impl Session {
@@ -114,6 +116,7 @@ impl Session {
             directory_due: true,
             acknowledge_by: None,
             authority: AuthorityState::said(hello.authority_sequence),
+            witness: WitnessState::said(&self.control, &self.member, &hello.newest_checkpoint).await,
         };
         self.observe(&state, hello.link_hints, hello.wireguard_hints);
         if let Err(end) = self.greet().await {
@@ -188,6 +191,10 @@ impl Session {
                 Step::Gone if published.order.version < self.member.seen_at => {}
                 Step::Gone => return Err(refused(Reason::NodeRevoked, "the node is no member any more")),
             }
+        }
+        match state.witness.next(&self.control, now) {
+            Due::Now(shown) => self.send(Body::Checkpoint(shown)).await?,
+            Due::At(due) => wake = wake.min(due),
         }
         if let Some(by) = state.acknowledge_by {
             if now > by {
