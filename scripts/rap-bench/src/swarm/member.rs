@@ -66,6 +66,7 @@ fn node(enrolled: Enrolled) -> Result<Node> {
             boot_id: boot_id()?,
             ..ContactFacts::default()
         },
+        audit: rap_trust::KeptAudit::default(),
     };
     Ok(Node::start(settings, &[], None, Clock::new().now()))
 }
@@ -95,6 +96,10 @@ impl Member<'_> {
                 }
                 Output::Reconnect(_) => bail!("the control plane goes away"),
                 Output::Alarm(evidence) => bail!("two histories at {}", evidence.order),
+                Output::KeepCheckpoint(held) => {
+                    self.node.handle(Input::CheckpointKept(held), clock.now());
+                }
+                Output::AuditAlarm(evidence) => bail!("two audit logs: {}", evidence.reject.what),
                 // There is no data plane here.
                 Output::Publish(_) | Output::Ping(_) | Output::PersistGrants(_) => {}
             }
