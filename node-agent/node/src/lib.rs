@@ -9,6 +9,7 @@ mod grants;
 mod hints;
 mod node;
 mod table;
+mod witness;
 
 pub use diagnostics::{Diagnostics, RunPing};
 pub use events::{ContactFacts, Input, LinkLeaf, NodeSettings, Output};

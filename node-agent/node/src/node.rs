@@ -8,8 +8,7 @@ use rap_contract::Reject;
 use rap_contract::VerifiedSnapshot;
 use rap_trust::{
     Acceptor, Activity, BreakGlass, ContactChange, ContactLog, DegradedContract, FreshnessState,
-    Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot, Witness, Witnessed, contact_of,
-    known_features,
+    Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot, Witness, contact_of, known_features,
 };
 use rap_types::{Digest, Mono, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
@@ -17,6 +16,7 @@ use v1::{control_message, node_message};
 use zeroize::Zeroizing;
 
 use crate::diagnostics;
+use crate::witness;
 use crate::{
     ContactFacts, Diagnostics, Hints, Input, LinkLeaf, NodeSettings, Output, TableInputs, build_table,
 };
@@ -41,7 +41,7 @@ pub struct Node {
     stats: v1::Stats,
     contact_log: ContactLog,
     published_in: Option<FreshnessState>,
-    witness: Witness,
+    pub(crate) witness: Witness,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -53,13 +53,8 @@ impl Node {
         leaf: Option<LinkLeaf>,
         now: Now,
     ) -> Self {
-        let witness = Witness::start(
-            settings.pinned.installation,
-            settings.pinned.installation_authority,
-            settings.pinned.accept_dev,
-            settings.audit,
-        );
         let mut node = Self {
+            witness: witness::start(&settings.pinned, settings.audit),
             acceptor: Acceptor::start(settings.pinned, settings.floors, stored, now),
             grants: BreakGlass::start(settings.grants.0, settings.grants.1),
             published_grants: Vec::new(),
@@ -78,7 +73,6 @@ impl Node {
             stats: v1::Stats::default(),
             contact_log: ContactLog::new(NodeContact::Isolated, now.wall),
             published_in: None,
-            witness,
             outputs: VecDeque::new(),
         };
         let at = node.acceptor.clock().wall(now);
@@ -158,11 +152,6 @@ impl Node {
             .into_iter()
             .flatten()
             .min()
-    }
-
-    /// What this node holds of the audit log, for status.
-    pub const fn audit(&self) -> &Witness {
-        &self.witness
     }
 
     /// The acceptor, for status.
@@ -272,7 +261,7 @@ impl Node {
             Some(Body::Update(update)) => self.accept(AcceptorInput::Updated(update), now),
             Some(Body::Head(head)) => self.accept(AcceptorInput::HeadArrived(head), now),
             Some(Body::Authority(records)) => self.accept(AcceptorInput::RecordsArrived(records), now),
-            Some(Body::Checkpoint(shown)) => self.witness(shown),
+            Some(Body::Checkpoint(shown)) => self.shown_checkpoint(shown),
             Some(Body::Diagnostic(request)) => self.diagnose(request, now),
             Some(Body::Directory(update)) => {
                 let peers = self.acceptor.active().map(|active| &active.contents().peers);
@@ -288,14 +277,6 @@ impl Node {
             }
             // A message that a newer control plane knows and this node does not.
             None => {}
-        }
-    }
-
-    fn witness(&mut self, shown: v1::AuditWitness) {
-        match self.witness.judge(shown) {
-            Witnessed::Keep(held) => self.outputs.push_back(Output::KeepCheckpoint(held)),
-            Witnessed::Contradiction(evidence) => self.outputs.push_back(Output::AuditAlarm(evidence)),
-            Witnessed::Known | Witnessed::Refused(_) => {}
         }
     }
 
