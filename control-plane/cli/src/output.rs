@@ -134,9 +134,12 @@ pub(crate) fn time(unix_ms: i64) -> String {
 }
 
 /// Asks a yes/no question on the terminal or standard input; only `y` or `yes` is yes.
-pub(crate) fn confirm(global: &Global, question: &str) -> anyhow::Result<bool> {
+///
+/// # Errors
+/// `request.invalid` for any other answer: a script must not take "nothing was changed" for success.
+pub(crate) fn confirm(global: &Global, question: &str) -> anyhow::Result<()> {
     if global.yes {
-        return Ok(true);
+        return Ok(());
     }
     let mut prompt = std::io::stderr();
     let _unread = write!(prompt, "{question} [y/N] ").and_then(|()| prompt.flush());
@@ -145,5 +148,9 @@ pub(crate) fn confirm(global: &Global, question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         complain("");
     }
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    if ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
+        return Ok(());
+    }
+    Err(Fault::new(Reason::RequestInvalid, "not confirmed, nothing was changed (--yes confirms beforehand)")
+        .into())
 }

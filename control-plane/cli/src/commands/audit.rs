@@ -238,9 +238,7 @@ async fn restart(global: &Global, reason: String) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     let question = "The audit log stopped because history was lost or altered. A new generation begins with the \
         entries that are there; what is missing stays missing, and every auditor will see that. Go on?";
-    if !crate::output::confirm(global, question)? {
-        return Err(Fault::new(Reason::RequestInvalid, "nothing was changed").into());
-    }
+    crate::output::confirm(global, question)?;
     let request = connection.request(v1::AuditRestartRequest { reason })?;
     let begun = connection.audit.restart(request).await.map_err(Refusal::from)?.into_inner();
     let body = json!({ "generation": begun.generation, "first_size": begun.first_size });

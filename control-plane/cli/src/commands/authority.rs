@@ -1,7 +1,7 @@
 //! Authority keys of clusters.
 
-use rap_runtime::{Fault, Refusal};
-use rap_types::{ClusterId, KeyId, NodeId, Reason};
+use rap_runtime::Refusal;
+use rap_types::{ClusterId, KeyId, NodeId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
@@ -44,9 +44,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 "Replace the authority of {} and revoke every earlier key, and the join tokens they signed?",
                 next.cluster
             );
-            if !confirm(global, &question)? {
-                return Err(Fault::new(Reason::RequestInvalid, "nothing was changed").into());
-            }
+            confirm(global, &question)?;
             authority.authority_recover(connection.request(key(&next)?)?).await
         }
         Command::Taint { which, force } => {

@@ -67,10 +67,8 @@ async fn add(
     let key = public_key(key)?;
     let mut connection = Connection::of_context(global).await?;
     let words = key.id().words();
-    if role != PlatformRole::Admin
-        && !confirm(global, &format!("Make {name} {role}? Key {} ({words})", key.id()))?
-    {
-        return Err(Fault::new(Reason::RequestInvalid, "nothing was granted").into());
+    if role != PlatformRole::Admin {
+        confirm(global, &format!("Make {name} {role}? Key {} ({words})", key.id()))?;
     }
     let request = connection.request(v1::GrantAddRequest {
         name,
@@ -88,9 +86,7 @@ async fn revoke(global: &Global, grant: String, reason: String) -> anyhow::Resul
     let mut connection = Connection::of_context(global).await?;
     let found = find(&mut connection, grant).await?;
     let key = KeyId::of(&found.subject_key);
-    if !confirm(global, &format!("Revoke {} of {} with key {key}?", found.platform_role, found.name))? {
-        return Err(Fault::new(Reason::RequestInvalid, "nothing was revoked").into());
-    }
+    confirm(global, &format!("Revoke {} of {} with key {key}?", found.platform_role, found.name))?;
     // By digest: the name may be granted again meanwhile.
     let request = connection.request(v1::GrantRevokeRequest { grant: hex::encode(&found.digest), reason })?;
     let grant = connection.grants.revoke(request).await.map_err(Refusal::from)?.into_inner();

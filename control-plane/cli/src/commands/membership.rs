@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::node;
 use crate::args::{Global, Revoke};
 use crate::client::Connection;
-use crate::output::{Answer, complain, confirm, properties};
+use crate::output::{Answer, confirm, properties};
 
 pub(super) async fn revoke(
     global: &Global,
@@ -21,10 +21,7 @@ pub(super) async fn revoke(
     let verb = if revoke.evict { "Evict" } else { "Ban" };
     let question =
         format!("{verb} node {} of cluster {}? Its links close everywhere.", revoke.node, revoke.cluster);
-    if !confirm(global, &question)? {
-        complain("nothing changed");
-        return Ok(());
-    }
+    confirm(global, &question)?;
     let request = connection.request(v1::NodeRevokeRequest {
         cluster: revoke.cluster,
         node: revoke.node,

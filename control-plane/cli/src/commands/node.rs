@@ -118,10 +118,7 @@ async fn chosen(
             clean(&request.source)
         ));
     }
-    if !confirm(global, &format!("{verb} {} request(s)?", pending.len()))? {
-        complain("nothing changed");
-        return Ok(None);
-    }
+    confirm(global, &format!("{verb} {} request(s)?", pending.len()))?;
     Ok(Some(pending.into_iter().map(|request| request.request_id).collect()))
 }
 
