@@ -249,6 +249,7 @@ impl Driver {
                 self.contact.heard(now);
                 self.feed(Input::Control(message));
             }
+            UplinkEvent::Doubted => self.mouths.doubts.send_modify(|doubts| *doubts += 1),
             UplinkEvent::Lost(url, fault) => {
                 if matches!(fault.reason, Reason::NodeRevoked | Reason::CertificateInvalid) {
                     self.mouths.doubts.send_modify(|doubts| *doubts += 1);

@@ -42,6 +42,8 @@ pub enum UplinkEvent {
     Message(Box<v1::ControlMessage>),
     /// The stream ended, or could not be opened, at this URL.
     Lost(String, Fault),
+    /// The control plane took the connection and then ended it without a word, as it does with a certificate that it refuses.
+    Doubted,
 }
 
 /// Holds the stream of one membership.
@@ -161,6 +163,12 @@ impl UplinkTask {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => {
                 let refusal = Refusal::from(&status);
+                if refusal.request_id.is_none() {
+                    events
+                        .send(UplinkEvent::Doubted)
+                        .await
+                        .map_err(|_| unreachable("the agent ends".to_owned()))?;
+                }
                 Err(Fault::new(refusal.reason, refusal.message))
             }
         }

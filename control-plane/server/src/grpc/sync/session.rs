@@ -131,7 +131,10 @@ impl Session {
             };
             let may_diagnose = state.diagnostics.next_at();
             let next = tokio::select! {
-                () = state.entry.end.cancelled() => return self.part().await,
+                () = state.entry.end.cancelled() => return match self.require_trusted() {
+                    Ok(()) => self.part().await,
+                    Err(end) => end,
+                },
                 message = incoming.message() => match message {
                     Ok(Some(message)) => self.hear(&mut state, message).await,
                     Ok(None) => return End::Gone,
@@ -161,13 +164,17 @@ impl Session {
         self.send(Body::Hello(hello)).await
     }
 
+    /// A node that was thrown out is told so while it still has a stream: afterwards TLS refuses it without a word.
+    fn require_trusted(&self) -> Result<(), End> {
+        let checked = self.control.trust.check(&self.member.leaf.identity);
+        checked.map_err(|_| refused(Reason::NodeRevoked, "the certificate's key generation was revoked"))
+    }
+
     /// Sends what the node lacks now; returns when to look again without a cause.
     async fn push(&self, state: &mut State) -> Result<Instant, End> {
         let now = Instant::now();
         let mut wake = now + IDLE;
-        if self.control.trust.check(&self.member.leaf.identity).is_err() {
-            return Err(refused(Reason::NodeRevoked, "the certificate's key generation was revoked"));
-        }
+        self.require_trusted()?;
         let published = self.member.cluster.feed.newest();
         // After the head was read: whoever signed it is in the records that are looked at now.
         if let Some(records) = state.authority.due(&self.control, &self.member) {
