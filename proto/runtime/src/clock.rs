@@ -52,25 +52,26 @@ fn read(clock: ClockId) -> Duration {
     nix::time::clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }
 
-#[cfg(not(feature = "test-hooks"))]
+#[cfg(not(all(feature = "test-hooks", debug_assertions)))]
 fn offset() -> i64 {
     0
 }
 
-/// Milliseconds to add to the wall clock, from the file that the environment names.
-#[cfg(feature = "test-hooks")]
+/// Milliseconds to add to the wall clock, from the file that the environment names. Never in a release build, whatever its features.
+#[cfg(all(feature = "test-hooks", debug_assertions))]
 fn offset() -> i64 {
     std::env::var_os(WALL_OFFSET_FILE).map_or(0, |path| offset_in(path.as_ref()))
 }
 
-#[cfg(feature = "test-hooks")]
+#[cfg(all(feature = "test-hooks", debug_assertions))]
 fn offset_in(path: &std::path::Path) -> i64 {
     std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Environment variable that names the file with the offset of the wall clock, in milliseconds. Only debug builds read it.
 #[cfg(feature = "test-hooks")]
-const WALL_OFFSET_FILE: &str = "RAP_TEST_WALL_OFFSET_FILE";
+pub const WALL_OFFSET_FILE: &str = "RAP_TEST_WALL_OFFSET_FILE";
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +103,18 @@ mod tests {
         assert_eq!(id, boot_id().unwrap());
     }
 
-    #[cfg(feature = "test-hooks")]
+    /// The step of the test command that builds this without debug assertions names a file that would set the clock back.
+    #[cfg(all(feature = "test-hooks", not(debug_assertions)))]
+    #[test]
+    fn a_release_build_reads_no_wall_offset() {
+        let file = std::env::var_os("RAP_TEST_WALL_OFFSET_FILE").expect("the step names a file");
+        let offset: i64 = std::fs::read_to_string(file).expect("the file").trim().parse().expect("a number");
+        let real = i64::try_from(read(ClockId::CLOCK_REALTIME).as_millis()).expect("milliseconds");
+        assert!(offset.abs() > 3_600_000);
+        assert!((Clock::new().now().wall.0 - real).abs() < 60_000);
+    }
+
+    #[cfg(all(feature = "test-hooks", debug_assertions))]
     #[test]
     fn wall_offset_is_read_at_each_call_and_nonsense_is_zero() {
         let file = tempfile::NamedTempFile::new().unwrap();
