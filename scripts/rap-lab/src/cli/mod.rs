@@ -145,6 +145,9 @@ struct How {
     /// Seconds until the run is given up and removed.
     #[arg(long, default_value_t = 900)]
     deadline: u64,
+    /// Run only this check; may be given again.
+    #[arg(long, value_name = "CHECK")]
+    only: Vec<String>,
 }
 
 /// Does what the command line says and returns the exit status.
@@ -195,7 +198,7 @@ fn run_scenario(scenario: &Scenario, how: &How, name: Option<String>, keep: bool
     if scenario.needs_programs {
         programs?.install(&lab)?;
     }
-    let mut report = Report::new(scenario.name, how.json);
+    let mut report = Report::new(scenario.name, how.json).only(&how.only);
     (scenario.run)(&lab, &mut report)?;
     if how.json {
         println!("{}", report.json());

@@ -1,8 +1,8 @@
-//! A control plane in development mode on one host, with its private PostgreSQL and an operator who is logged in. Owns starting,
-//! asking and killing it.
+//! A control plane on one host, with its private PostgreSQL and an operator who is logged in. Owns starting, asking and killing it.
 
 use std::fs;
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{CALL, SETTLE};
 use crate::command::{Answer, Invocation};
+use crate::folder::write_secret;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::mode::Mode;
@@ -42,14 +43,53 @@ pub struct Control {
 }
 
 impl Control {
-    /// Makes and starts a control plane and logs an operator in, all on this host.
+    /// Makes and starts a control plane in development mode and logs an operator in, all on this host.
     pub fn start(lab: &Lab, host: &str) -> Result<Self> {
+        let control = Self::configure(lab, host, "authority_mode = \"dev\"\n")?;
+        control.host.typed("rap-control-plane init", SETTLE)?;
+        control.serve(lab)?;
+        // A development installation signs its own activation and leaves it with its owner's key in its data directory.
+        let manifest = control.data().join("dev.manifest");
+        control.log_in(&manifest.display().to_string())?;
+        Ok(control)
+    }
+
+    /// The same in strict mode. Root, owner and operator are at home on the same host; the root key is then carried away.
+    pub fn start_strict(lab: &Lab, host: &str) -> Result<Self> {
+        Self::start_strict_with(lab, host, &[])
+    }
+
+    /// The same with variables for every program of its host.
+    pub fn start_strict_with(lab: &Lab, host: &str, variables: &[(&str, String)]) -> Result<Self> {
+        let mut control = Self::configure(lab, host, "")?;
+        let home = control.host.folder("home");
+        let passphrase = home.join("passphrase");
+        write_secret(&passphrase, b"correct horse battery staple\n")?;
+        let passphrase = passphrase.display().to_string();
+        let settings = control.settings().display().to_string();
+        let mut all =
+            vec![("RAPCTL_PASSPHRASE_FILE", passphrase.as_str()), ("RAP_CONFIG", settings.as_str())];
+        all.extend(variables.iter().map(|(name, value)| (*name, value.as_str())));
+        control.host = control.host.set_variables(&all)?;
+        let shell = |line: &str| {
+            let call = Invocation::new("sh").arguments(["-c", line]);
+            control.host.run(&call, SETTLE)?.success()
+        };
+        shell("rapctl root init --out product-root")?;
+        shell("rap-control-plane init --root-key product-root.pub")?;
+        shell("rapctl root sign-activation act-*.req --owner owner@example.com")?;
+        control.serve(lab)?;
+        let manifest = shell("ls act-*.manifest")?.stdout;
+        control.log_in(manifest.trim())?;
+        Ok(control)
+    }
+
+    fn configure(lab: &Lab, host: &str, mode: &str) -> Result<Self> {
         let host = lab.host(host)?;
         let address = host.address();
         let file = host.folder("etc").join("control-plane.toml");
-        let mut settings = format!(
-            "authority_mode = \"dev\"\nlisten = \"{address}:8443\"\ncontrol_urls = [\"https://{address}:8443\"]\n"
-        );
+        let mut settings =
+            format!("{mode}listen = \"{address}:8443\"\ncontrol_urls = [\"https://{address}:8443\"]\n");
         let mut host = host;
         if lab.mode() == Mode::Loopback {
             let data = host.folder("lib").join("control-plane");
@@ -57,12 +97,17 @@ impl Control {
             host = host.set_variables(&[("RAP_CONFIG", &file.display().to_string())])?;
         }
         fs::write(&file, settings).with_context(|| file.display().to_string())?;
-        let control = Self { url: format!("https://{address}:8443"), host };
-        control.host.typed("rap-control-plane init", SETTLE)?;
-        control.host.spawn(&control.part_name(), &Invocation::new("rap-control-plane").argument("serve"))?;
-        control.wait_listening(lab)?;
-        control.log_in()?;
-        Ok(control)
+        Ok(Self { url: format!("https://{address}:8443"), host })
+    }
+
+    fn serve(&self, lab: &Lab) -> Result<()> {
+        self.host.spawn(&self.part_name(), &Invocation::new("rap-control-plane").argument("serve"))?;
+        self.wait_listening(lab)
+    }
+
+    /// Its configuration, as its host names it.
+    fn settings(&self) -> PathBuf {
+        self.host.sees("etc").join("control-plane.toml")
     }
 
     /// Its host.
@@ -149,11 +194,53 @@ impl Control {
         })?
     }
 
-    /// A development installation signs its own activation and leaves it with its owner's key in its data directory.
-    fn log_in(&self) -> Result<()> {
-        let manifest = self.data().join("dev.manifest");
-        self.rapctl(&format!("login {} --activate {}", self.url, manifest.display()))?;
+    fn log_in(&self, manifest: &str) -> Result<()> {
+        self.rapctl(&format!("login {} --activate {manifest}", self.url)).map(drop)
+    }
+
+    /// Calls `rapctl` with these words and expects this refusal.
+    pub fn refuses(&self, words: &str, reason: &str) -> Result<()> {
+        let answer = self.host.run(&Invocation::typed(&format!("rapctl {words} -o json"))?, CALL)?;
+        ensure!(answer.code != Some(0), "`rapctl {words}` was allowed: {}", answer.stdout.trim());
+        let said = format!("{}{}", answer.stdout, answer.stderr);
+        ensure!(
+            said.contains(reason),
+            "`rapctl {words}` was refused, but not with {reason}: {}",
+            said.trim()
+        );
         Ok(())
+    }
+
+    /// How often the control plane raised an alarm of this reason, as its metrics say.
+    pub fn alarms(&self, reason: &str) -> Result<u64> {
+        let line = format!("rap_control_alarms_total{{reason=\"{reason}\"}}");
+        let text = self.metrics()?;
+        let value = text.lines().find_map(|found| found.strip_prefix(&line));
+        Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
+    }
+
+    /// Waits until an alarm of this reason was raised since `before`.
+    pub fn wait_alarm(&self, reason: &str, before: u64) -> Result<Duration> {
+        let started = now();
+        wait_until(SETTLE, &format!("the alarm {reason}"), || {
+            Ok((self.alarms(reason)? > before).then_some(()))
+        })?;
+        Ok(started.elapsed())
+    }
+
+    fn metrics(&self) -> Result<String> {
+        let address = match self.host.view().sees("etc") {
+            Some(_) => (Ipv4Addr::LOCALHOST, 9464).into(),
+            None => (self.host.address(), 9464).into(),
+        };
+        self.host.view().enter(|| {
+            let mut stream = TcpStream::connect_timeout(&address, CONNECT)?;
+            stream.set_read_timeout(Some(CALL))?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })
     }
 
     fn part_name(&self) -> String {

@@ -2,10 +2,12 @@
 //! is expected of them.
 
 mod control;
+mod intruder;
 mod node;
 mod overlay;
 
 pub use control::{Control, Pace};
+pub use intruder::Intruder;
 pub use node::{Health, Node};
 pub use overlay::{Pings, Watch};
 

@@ -35,11 +35,30 @@ pub enum Health {
 impl Node {
     /// Writes the agent's configuration on a host that is to become a node of a development installation.
     pub fn configure(lab: &Lab, host: &str) -> Result<Self> {
+        Self::configure_with(lab, host, "dev = true\n")
+    }
+
+    /// The same for a node of a strict installation.
+    pub fn configure_strict(lab: &Lab, host: &str) -> Result<Self> {
+        Self::configure_with(lab, host, "")
+    }
+
+    /// The same with variables for every program of its host.
+    pub fn configure_strict_with(lab: &Lab, host: &str, variables: &[(&str, String)]) -> Result<Self> {
+        let mut node = Self::configure_strict(lab, host)?;
+        let file = node.host.sees("etc").join("agent.toml").display().to_string();
+        let mut all = vec![("RAP_CONFIG", file.as_str())];
+        all.extend(variables.iter().map(|(name, value)| (*name, value.as_str())));
+        node.host = node.host.set_variables(&all)?;
+        Ok(node)
+    }
+
+    fn configure_with(lab: &Lab, host: &str, mode: &str) -> Result<Self> {
         let mut host = lab.host(host)?;
         let (name, address) = (host.name().to_owned(), host.address());
         let tun = lab.mode() == Mode::Namespaces;
         let mut settings = format!(
-            "name = \"{name}\"\ndev = true\nenrollment_poll_interval_seconds = 1\n\
+            "name = \"{name}\"\n{mode}enrollment_poll_interval_seconds = 1\n\
              listen_link = \"{address}:7443\"\nadvertise = [\"{address}:7443\"]\n\
              listen_wireguard = \"{address}:51820\"\nadvertise_wireguard = [\"{address}:51820\"]\n"
         );
@@ -93,7 +112,7 @@ impl Node {
 
     /// Its health and its status document.
     pub fn status(&self) -> Result<(Health, Value)> {
-        let call = Invocation::typed("rap-node-agent status --json")?;
+        let call = Invocation::typed("rap-node-agent --membership default status --json")?;
         let answer = self.host.run(&call, CALL)?;
         let health = if answer.code == Some(8) { Health::Degraded } else { Health::Healthy };
         let answer = if health == Health::Degraded { answer } else { answer.success()? };

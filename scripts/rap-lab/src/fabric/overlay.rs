@@ -43,7 +43,8 @@ impl Pings {
 
     /// Pings that the data plane of `from` makes.
     fn of_agent(from: &Node, to: &str, count: usize) -> Result<Self> {
-        let line = format!("rap-node-agent ping {to} --count {count} --interval 50 --json");
+        let line =
+            format!("rap-node-agent --membership default ping {to} --count {count} --interval 50 --json");
         // An unanswered ping exits 6 and still says what was sent.
         let answer = from.host().run(&Invocation::typed(&line)?, CALL)?;
         let document = answer.json().or_else(|_| answer.clone().success()?.json())?;
@@ -53,14 +54,14 @@ impl Pings {
     }
 
     /// Pings that the host of `from` makes.
-    fn of_host(from: &Node, address: &str, count: usize) -> Result<Self> {
+    pub fn of_host(from: &Node, address: &str, count: usize) -> Result<Self> {
         let line = format!("ping -n -O -i 0.05 -W 1 -c {count} {address}");
         let answer = from.host().run(&Invocation::typed(&line)?, CALL)?;
         Ok(Self::read(&answer.stdout, Some(count)))
     }
 
     /// Reads what `ping -n -O` printed; of the first `count` pings, or of as many as it numbered.
-    fn read(text: &str, count: Option<usize>) -> Self {
+    pub fn read(text: &str, count: Option<usize>) -> Self {
         let mut times = BTreeMap::new();
         let mut highest = 0;
         for line in text.lines() {

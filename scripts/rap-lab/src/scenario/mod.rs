@@ -1,5 +1,7 @@
 //! Scenarios by name. Owns the list; what each shows is its own affair.
 
+mod compromise;
+mod lifecycle;
 mod spine;
 mod wires;
 
@@ -31,4 +33,4 @@ pub fn find(name: &str) -> Result<&'static Scenario> {
 }
 
 /// Every scenario.
-pub const ALL: &[Scenario] = &[spine::SPINE, wires::WIRES];
+pub const ALL: &[Scenario] = &[compromise::COMPROMISE, lifecycle::LIFECYCLE, spine::SPINE, wires::WIRES];
