@@ -43,7 +43,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("recovery", || authority::recovery(&scene));
     report.check("key_rotation", || removal::key_rotation(&scene));
     report.check("revocation", || removal::revocation(&scene));
-    report.check("eviction_and_return", || removal::eviction(&scene));
+    report.check("eviction", || removal::eviction(&scene));
     report.check("token_with_nodes", || removal::token_with_nodes(&scene));
     report.check("ephemeral", || removal::ephemeral(&scene));
     report.check("leave", || removal::leave(&scene));

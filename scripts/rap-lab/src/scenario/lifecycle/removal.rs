@@ -26,7 +26,7 @@ pub fn key_rotation(scene: &Scene<'_>) -> Result<Finding> {
     let pings = watch.end()?;
     let same_id = before["node_id"] == after["node_id"];
     let new_key =
-        before["node_public_key"] != after["node_public_key"] && !after["node_public_key"].is_null();
+        after["node_fingerprint"].is_string() && before["node_fingerprint"] != after["node_fingerprint"];
     let value = json!({
         "pings": pings.sent, "lost": pings.lost(), "same_node_id": same_id, "new_identity_key": new_key,
         "status": wireguard["identity_status"],
@@ -63,7 +63,7 @@ pub fn revocation(scene: &Scene<'_>) -> Result<Finding> {
     ))
 }
 
-/// An evicted host may ask again; with the operator's leave it gets its id back.
+/// An evicted node is out, and says so.
 pub fn eviction(scene: &Scene<'_>) -> Result<Finding> {
     let node = scene.new_node("e1", "--role relay-node --auto-approve")?;
     let first = scene.shown("e1")?;
