@@ -125,7 +125,8 @@ impl FloorFile {
         if present.as_ref() != Some(&next) {
             self.write(&next)?;
         }
-        *current = Some(next);
+        // What others raised meanwhile is on disk; calls that are under way here go by what was known.
+        *current = Some(current.clone().map_or(next, |known| known.confirmed(of, offered)));
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use rap_authority::{FloorOf, known_features};
+use rap_authority::{Floor, FloorOf, known_features};
 use rap_contract::{AuditFrontier, Checkpoint, LogKeyChain, audit_leaf_hash};
 use rap_store::{
     AuditRow, AuditTreeRow, CheckpointRow, LogKeyRow, audit_checkpoint_newest, audit_leaves, audit_tree_read,
@@ -13,7 +13,7 @@ use rap_store::{
 };
 use rap_types::Digest;
 
-use super::log::{Finding, Signed, State, alarm, checkpoint_of, floor};
+use super::log::{Finding, Signed, State, alarm, checkpoint_of, raise_floor};
 use crate::control::Control;
 use crate::grpc::Failure;
 
@@ -28,6 +28,8 @@ pub async fn follow(control: &Control) -> Result<(), Failure> {
 
 /// As [`follow`], by whoever has the turn.
 pub(super) async fn follow_in_turn(control: &Control) -> Result<(), Failure> {
+    // Taken first: what was signed before the rows are read is in them, unless they were put back.
+    let held = control.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
     let signed = match read(control).await? {
         Ok(signed) => signed,
         Err(finding) => {
@@ -35,14 +37,13 @@ pub(super) async fn follow_in_turn(control: &Control) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    if let Err(finding) = not_older(control, signed.as_ref()) {
+    if let Err(finding) = not_older(control, signed.as_ref(), held) {
         alarm(control, finding);
     }
     if let Some(signed) = signed
         && control.audit.finding().is_none()
     {
-        let (of, at) = floor(&signed.checkpoint);
-        control.floors.raise(of, at).await?;
+        raise_floor(control, &signed.checkpoint).await?;
         control.audit.adopt(signed);
     }
     Ok(())
@@ -147,10 +148,9 @@ fn judge(
 }
 
 /// Whether what is stored is at least what this replica has seen signed, in this life or an earlier one.
-fn not_older(control: &Control, signed: Option<&Signed>) -> Result<(), Finding> {
+fn not_older(control: &Control, signed: Option<&Signed>, held: Option<Floor>) -> Result<(), Finding> {
     let older = Finding::rollback("the database is older than a signed checkpoint");
     let state = control.audit.state();
-    let held = control.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
     let seen = [state.newest.as_ref().map(|seen| seen.checkpoint), held.as_ref().map(checkpoint_of)];
     for before in seen.into_iter().flatten() {
         let generation = state.keys.as_ref().map_or(0, |keys| keys.newest().generation);

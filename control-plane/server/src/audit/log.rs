@@ -196,9 +196,19 @@ pub(super) fn alarm(control: &Control, finding: Finding) {
 }
 
 /// A checkpoint's place among the floors of this replica: generations first, then sizes.
-pub(super) fn floor(checkpoint: &Checkpoint) -> (FloorOf, Floor) {
+fn floor(checkpoint: &Checkpoint) -> (FloorOf, Floor) {
     let sequence = checkpoint.generation << GENERATION_SHIFT | checkpoint.size;
     (FloorOf::Checkpoint, Floor { sequence, digest: checkpoint.root })
+}
+
+/// Raises the floor to a checkpoint that is stored. A replica without floors stays without: it gets them
+/// from a person, not from its database.
+pub(super) async fn raise_floor(control: &Control, checkpoint: &Checkpoint) -> Result<(), Failure> {
+    if !control.floors.exists() {
+        return Ok(());
+    }
+    let (of, at) = floor(checkpoint);
+    control.floors.raise(of, at).await
 }
 
 /// The checkpoint that a floor stands for.

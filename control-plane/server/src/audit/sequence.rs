@@ -17,7 +17,7 @@ use rap_types::Reason;
 
 use super::follow::{check_row, follow_in_turn, sweep};
 use super::generation;
-use super::log::{Finding, Signed, alarm, floor};
+use super::log::{Finding, Signed, alarm, raise_floor};
 use crate::control::Control;
 use crate::custody::Sealed;
 use crate::grpc::Failure;
@@ -208,8 +208,7 @@ async fn sign(control: &Control, fence: u64, key: &mut Option<LogKey>) -> Result
         });
     match inserted? {
         CheckpointInsert::Inserted => {
-            let (of, at) = floor(&checkpoint);
-            control.floors.raise(of, at).await?;
+            raise_floor(control, &checkpoint).await?;
             control.metrics.checkpoint_signed();
             control.audit.adopt(Signed { checkpoint, note: row.note });
         }
