@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -44,8 +45,16 @@ fn mount_small(path: &Path, size: &str) -> bool {
     made.is_ok()
 }
 
+/// The kernel refuses to make a file system read-only while a file on it is open for writing, and a cache that was closed ends
+/// its threads a moment later.
 fn remount(path: &Path, flags: MsFlags) {
-    mount(NONE, path, NONE, MsFlags::MS_REMOUNT | flags, NONE).unwrap();
+    for _ in 0..500 {
+        match mount(NONE, path, NONE, MsFlags::MS_REMOUNT | flags, NONE) {
+            Err(nix::errno::Errno::EBUSY) => std::thread::park_timeout(Duration::from_millis(20)),
+            made => return made.unwrap(),
+        }
+    }
+    panic!("{} stays busy", path.display());
 }
 
 /// Takes all room but `leave` bytes.
