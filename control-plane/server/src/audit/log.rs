@@ -5,6 +5,7 @@
 //! something was found, nothing is signed until the log begins a new generation or the process starts
 //! anew and finds nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rap_authority::{Floor, FloorOf};
@@ -61,6 +62,7 @@ pub struct AuditLog {
     /// One reader of the database at a time; with it, the sequencer's lease.
     pub(super) turn: tokio::sync::Mutex<Holder>,
     newest: watch::Sender<Option<Arc<Signed>>>,
+    rounds: AtomicU64,
 }
 
 /// What is known.
@@ -78,7 +80,12 @@ pub(super) struct State {
 impl Default for AuditLog {
     fn default() -> Self {
         let newest = watch::Sender::new(None);
-        Self { state: Mutex::default(), turn: tokio::sync::Mutex::new(Holder::new()), newest }
+        Self {
+            state: Mutex::default(),
+            turn: tokio::sync::Mutex::new(Holder::new()),
+            newest,
+            rounds: AtomicU64::new(0),
+        }
     }
 }
 
@@ -93,6 +100,16 @@ impl AuditLog {
         let first = state.finding.is_none();
         state.finding.get_or_insert(finding);
         first
+    }
+
+    /// A round of the task came to its end, signed or not.
+    pub(super) fn round_ended(&self) {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many rounds of the task came to their end.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
     }
 
     /// A checkpoint was verified against the tree.

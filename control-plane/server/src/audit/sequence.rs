@@ -118,7 +118,9 @@ async fn step(control: &Control) -> Result<(), Failure> {
             sign(control, fence, &mut holder.key).await?;
         }
     }
-    sweep(control).await
+    sweep(control).await?;
+    control.audit.round_ended();
+    Ok(())
 }
 
 /// Gives every committed entry its place, and reads each again from its committed row.

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use rap_authority::Permission;
 use rap_store::{
     AuditFilter, AuditRow, audit_checkpoints, audit_insert, audit_leaves, audit_list, audit_waiting,
 };
@@ -13,8 +12,7 @@ use rap_wire::v1;
 use rap_wire::v1::audit_server::Audit;
 use tonic::{Request, Response, Status};
 
-use super::admin::authorized;
-use super::{Actor, Call, Failure, audit, authorize};
+use super::{Actor, Failure, audit, authorized};
 use crate::audit::{follow, restart};
 use crate::control::Control;
 

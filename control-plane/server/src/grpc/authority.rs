@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{
-    AuthorityLife, AuthorityState, AuthorityStep, Permission, RowKeys, SealingKey, Succession, extend_chain,
+    AuthorityLife, AuthorityState, AuthorityStep, RowKeys, SealingKey, Succession, extend_chain,
 };
 use rap_contract::{PublicKey, Signer};
 use rap_store::{
@@ -22,7 +22,7 @@ use rap_wire::v1::authority_server::Authority;
 use tonic::{Request, Response, Status};
 use v1::authority_record::Kind;
 
-use super::{Actor, Call, Failure, audit, authorize};
+use super::{Actor, Failure, audit, authorized};
 use crate::clusters::{StoredAuthority, open_dek};
 use crate::control::Control;
 use crate::custody::Sealed;
@@ -36,16 +36,6 @@ impl AuthorityService {
     pub fn new(control: Arc<Control>) -> Self {
         Self(control)
     }
-}
-
-macro_rules! authorized {
-    ($self:ident, $request:ident, $permission:ident, $handler:ident) => {{
-        let call = Call::of(&$request).map_err(|status| *status)?;
-        let fail = |failure: Failure| failure.status(&$self.0.metrics, call.id);
-        let actor = authorize(&$self.0, &call, Permission::$permission).await.map_err(fail)?;
-        let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
-        answer.map(Response::new).map_err(fail)
-    }};
 }
 
 type Answer<T> = Result<Response<T>, Status>;

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::Permission;
 use rap_contract::{
     BreakGlassExpectation, BreakGlassOrder, BreakGlassText, FEATURE_DEV, GrantSigner, PublicKey, Reject,
     VerifiedBreakGlass, sign_break_glass,
@@ -21,7 +20,7 @@ use tonic::{Request, Response, Status};
 use v1::break_glass_grant::Permit;
 use v1::break_glass_issue_request::Permit as Asked;
 
-use super::{Actor, Call, Failure, audit, authorize};
+use super::{Actor, Call, Failure, audit, authorized};
 use crate::clusters::Cluster;
 use crate::control::Control;
 
@@ -42,24 +41,14 @@ impl BreakGlass for BreakGlassService {
         &self,
         request: Request<v1::BreakGlassIssueRequest>,
     ) -> Result<Response<v1::BreakGlassIssueAnswer>, Status> {
-        let call = Call::of(&request).map_err(|status| *status)?;
-        let issued = async {
-            let actor = authorize(&self.0, &call, Permission::BreakGlassGrant).await?;
-            issue(&self.0, &actor, request.into_inner()).await
-        };
-        issued.await.map(Response::new).map_err(|failure: Failure| failure.status(&self.0.metrics, call.id))
+        authorized!(self, request, BreakGlassGrant, issue)
     }
 
     async fn uses(
         &self,
         request: Request<v1::BreakGlassUsesRequest>,
     ) -> Result<Response<v1::BreakGlassUsesAnswer>, Status> {
-        let call = Call::of(&request).map_err(|status| *status)?;
-        let listed = async {
-            authorize(&self.0, &call, Permission::AuditRead).await?;
-            uses(&self.0, &request.into_inner()).await
-        };
-        listed.await.map(Response::new).map_err(|failure: Failure| failure.status(&self.0.metrics, call.id))
+        authorized!(self, request, AuditRead, uses)
     }
 }
 
@@ -116,7 +105,8 @@ async fn issue(
 
 async fn uses(
     control: &Arc<Control>,
-    request: &v1::BreakGlassUsesRequest,
+    _: &Actor,
+    request: v1::BreakGlassUsesRequest,
 ) -> Result<v1::BreakGlassUsesAnswer, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin().await?;

@@ -109,6 +109,19 @@ pub async fn authorize(control: &Control, call: &Call, permission: Permission) -
     Ok(Actor { name: grant.name.clone(), key: claim.operator, session: claim.hash, call: call.id, pen })
 }
 
+/// A call of an operators' service: who calls, whether the permission is there, the answer or its refusal.
+macro_rules! authorized {
+    ($self:ident, $request:ident, $permission:ident, $handler:path) => {{
+        let call = $crate::grpc::Call::of(&$request).map_err(|status| *status)?;
+        let fail = |failure: $crate::grpc::Failure| failure.status(&$self.0.metrics, call.id);
+        let permission = rap_authority::Permission::$permission;
+        let actor = $crate::grpc::authorize(&$self.0, &call, permission).await.map_err(fail)?;
+        let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
+        answer.map(tonic::Response::new).map_err(fail)
+    }};
+}
+pub(crate) use authorized;
+
 /// What was read of an operator's row, unless its MAC does not hold.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ pub mod sync;
 mod unknown;
 
 pub use answer::Failure;
+pub(crate) use call::authorized;
 pub use call::{Actor, Call, audit, authorize, believe, untampered};
 pub use guard::{Guard, GuardRules, Offered, request_id};
 pub use unknown::Unknown;

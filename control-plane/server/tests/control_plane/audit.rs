@@ -35,6 +35,13 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Waits until the task had `more` whole rounds from now on; each could have signed.
+async fn rounds(running: &Running, more: u64) {
+    // The one under way may have begun before.
+    let wanted = running.control.audit.rounds() + 1 + more;
+    until("the task goes on", async || running.control.audit.rounds() >= wanted).await;
+}
+
 /// Waits until a checkpoint covers every entry that is committed now.
 async fn covered(running: &Running) {
     until("a checkpoint covers everything", async || {
@@ -207,7 +214,7 @@ async fn an_altered_row_stops_signing_with_an_alarm() {
         stopped(&world.running, Reason::AuditTampered).await;
         // Later entries get no checkpoint: the last one stands.
         world.token("prod", 1, false).await;
-        tokio::time::sleep(Duration::from_millis(2200)).await;
+        rounds(&world.running, 3).await;
         assert_eq!(checkpoint_size(&world).await, signed, "{statement}");
         let status = world.admin().await.status(world.request(v1::StatusRequest {})).await.unwrap();
         assert_eq!(status.into_inner().audit.unwrap().reason, "audit.tampered");
@@ -426,8 +433,9 @@ async fn a_checkpoint_of_another_history_that_a_node_holds_is_an_alarm() {
     // Nobody's signature: looked at and passed over.
     let strange = Checkpoint { generation: 1, size: 2, root: Digest::of(&[b"other"]) };
     let note = strange.sign(facts.id, &rap_contract::Signer::from_seed(&[9; 32]));
-    let stream = host.stream(&world, &slot, v1::NodeHello { newest_checkpoint: note, ..hello() }).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut stream = host.stream(&world, &slot, v1::NodeHello { newest_checkpoint: note, ..hello() }).await;
+    // The control plane greets after it has judged what the node shows.
+    assert!(matches!(stream.next().await.unwrap(), v1::control_message::Body::Hello(_)));
     assert_eq!(world.running.control.audit.status().state, "ok");
     drop(stream);
     let note = strange.sign(facts.id, &key);

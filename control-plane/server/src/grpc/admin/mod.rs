@@ -13,12 +13,11 @@ use std::sync::Arc;
 pub use login::activate_dev;
 pub(crate) use views::{node as node_view, terms as token_terms};
 
-use rap_authority::Permission;
 use rap_wire::v1;
 use rap_wire::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
-use super::{Call, authorize};
+use super::{Call, authorized};
 use crate::control::Control;
 
 /// Admin of `rap.fabric.v1`.
@@ -40,20 +39,6 @@ macro_rules! open {
         answer.map(Response::new).map_err(|failure| failure.status(&$self.0.metrics, call.id))
     }};
 }
-
-/// A call by an operator, and what it needs.
-macro_rules! authorized {
-    ($self:ident, $request:ident, $permission:ident, $handler:path) => {{
-        let call = Call::of(&$request).map_err(|status| *status)?;
-        let actor = authorize(&$self.0, &call, Permission::$permission)
-            .await
-            .map_err(|failure| failure.status(&$self.0.metrics, call.id))?;
-        let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
-        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.metrics, call.id))
-    }};
-}
-
-pub(crate) use authorized;
 
 #[tonic::async_trait]
 impl Admin for AdminService {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rap_authority::{ProofChannel, check_certificate_proof, ids};
 use rap_runtime::tls::NodeIdentity;
 use rap_store::{audit_insert, node_read};
-use rap_types::{ClusterId, Digest, NodeId};
+use rap_types::Digest;
 use rap_wire::v1;
 
-use super::{node_key, refused};
+use super::{Claim, refused};
 use crate::control::Control;
 use crate::grpc::{Call, Failure, audit};
 
@@ -17,13 +17,8 @@ pub(super) async fn certificate(
     call: &Call,
     request: v1::CertificateRequest,
 ) -> Result<v1::CertificateAnswer, Failure> {
-    let nonce = call.nonce(&request.nonce)?;
-    let key = node_key(&request.node_public_key)?;
-    let (Ok(node), Ok(cluster)) =
-        (NodeId::from_slice(&request.node_id), ClusterId::from_slice(&request.cluster_id))
-    else {
-        return Err(refused());
-    };
+    let Claim { nonce, key, node, cluster } =
+        Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     check_certificate_proof(node, cluster, &key, &request.csr, &channel, &request.signature)
         .map_err(|_| refused())?;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rap_authority::{ProofChannel, check_leave_proof};
 use rap_contract::{PublicKey, RevocationKind};
 use rap_store::{PgConnection, cluster_hold, node_read};
-use rap_types::{ClusterId, NodeId};
+use rap_types::NodeId;
 use rap_wire::v1;
 
-use super::{node_key, refused};
+use super::{Claim, refused};
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::membership::{Departure, Recorded, write_departure};
@@ -20,13 +20,8 @@ pub(super) async fn leave(
     call: &Call,
     request: v1::LeaveRequest,
 ) -> Result<v1::LeaveAnswer, Failure> {
-    let nonce = call.nonce(&request.nonce)?;
-    let key = node_key(&request.node_public_key)?;
-    let (Ok(node), Ok(cluster)) =
-        (NodeId::from_slice(&request.node_id), ClusterId::from_slice(&request.cluster_id))
-    else {
-        return Err(refused());
-    };
+    let Claim { nonce, key, node, cluster } =
+        Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     check_leave_proof(node, cluster, &key, &channel, &request.signature).map_err(|_| refused())?;
     let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use approve::{Approval, approve_request};
 use rap_contract::PublicKey;
-use rap_types::Reason;
+use rap_types::{ClusterId, NodeId, Reason};
 use rap_wire::v1;
 use rap_wire::v1::enrollment_server::Enrollment;
 use tonic::{Request, Response, Status};
@@ -87,6 +87,25 @@ async fn challenge(
         nonce: call.channel.nonce_issue(&mut rand::rng()).to_vec(),
         server_time_ms: control.clock.now().wall.0,
     })
+}
+
+/// Who a call with a proof by an identity key says it is from. Nothing of it is proven yet.
+struct Claim {
+    /// Taken back from this connection.
+    nonce: [u8; 32],
+    key: PublicKey,
+    node: NodeId,
+    cluster: ClusterId,
+}
+
+impl Claim {
+    fn read(call: &Call, nonce: &[u8], key: &[u8], node: &[u8], cluster: &[u8]) -> Result<Self, Failure> {
+        let nonce = call.nonce(nonce)?;
+        let key = node_key(key)?;
+        let node = NodeId::from_slice(node).map_err(|_| refused())?;
+        let cluster = ClusterId::from_slice(cluster).map_err(|_| refused())?;
+        Ok(Self { nonce, key, node, cluster })
+    }
 }
 
 /// One answer for every enrollment that is not the caller's: unknown, or another key's.

@@ -9,11 +9,11 @@ use rap_store::{
     NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
     node_identity_key_set, node_read, node_wireguard_key_set, outbox_append,
 };
-use rap_types::{ClusterId, Digest, KeyId, NodeId, Reason};
+use rap_types::{Digest, KeyId, Reason};
 use rap_wire::v1;
 
 use super::approve::require_key;
-use super::{node_key, refused};
+use super::{Claim, node_key, refused};
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::membership::write_record;
@@ -25,13 +25,8 @@ pub(super) async fn rotate(
     call: &Call,
     request: v1::RotateKeyRequest,
 ) -> Result<v1::RotateKeyAnswer, Failure> {
-    let nonce = call.nonce(&request.nonce)?;
-    let key = node_key(&request.node_public_key)?;
-    let (Ok(node), Ok(cluster)) =
-        (NodeId::from_slice(&request.node_id), ClusterId::from_slice(&request.cluster_id))
-    else {
-        return Err(refused());
-    };
+    let Claim { nonce, key, node, cluster } =
+        Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
     let given = |bytes: &[u8]| !bytes.is_empty();
     let new_key =
         given(&request.new_node_public_key).then(|| node_key(&request.new_node_public_key)).transpose()?;

@@ -6,7 +6,6 @@ mod revoke;
 
 use std::sync::Arc;
 
-use rap_authority::Permission;
 use rap_wire::v1;
 use rap_wire::v1::membership_server::Membership;
 use tonic::{Request, Response, Status};
@@ -14,7 +13,7 @@ use tonic::{Request, Response, Status};
 pub use policy::{MembershipPolicy, policy_of, read_policy};
 pub use revoke::{Departure, Recorded, write_departure, write_record};
 
-use super::{Call, authorize};
+use super::authorized;
 use crate::control::Control;
 
 /// Membership of `rap.fabric.v1`.
@@ -26,17 +25,6 @@ impl MembershipService {
     pub fn new(control: Arc<Control>) -> Self {
         Self(control)
     }
-}
-
-macro_rules! authorized {
-    ($self:ident, $request:ident, $permission:ident, $handler:path) => {{
-        let call = Call::of(&$request).map_err(|status| *status)?;
-        let actor = authorize(&$self.0, &call, Permission::$permission)
-            .await
-            .map_err(|failure| failure.status(&$self.0.metrics, call.id))?;
-        let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
-        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.metrics, call.id))
-    }};
 }
 
 #[tonic::async_trait]
