@@ -1,0 +1,68 @@
+//! `rapctl break-glass`, and what a break-glass grant says whoever signs it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::Protect;
+use crate::duration::parse_duration;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BreakGlass {
+    /// Sign a grant offline, with the Product Root's or an exported cluster authority's key.
+    Sign {
+        /// Key file; give all that signed the activation if the Product Root has several.
+        #[arg(long = "key-file", value_name = "FILE", required = true)]
+        keys: Vec<PathBuf>,
+        /// Installation id (`rapctl verify`, `rap-node-agent status --json`).
+        #[arg(long, value_name = "ID")]
+        installation: String,
+        /// Cluster id.
+        #[arg(long, value_name = "ID")]
+        cluster: String,
+        /// For a development installation.
+        #[arg(long)]
+        dev: bool,
+        #[command(flatten)]
+        grant: GrantTerms,
+        #[command(flatten)]
+        protect: Protect,
+    },
+    /// Have the control plane sign a grant with the cluster authority's key.
+    Issue {
+        /// Cluster name or id.
+        #[arg(long)]
+        cluster: String,
+        #[command(flatten)]
+        grant: GrantTerms,
+    },
+    /// Grants that nodes have used.
+    Uses {
+        /// Cluster name or id.
+        #[arg(long)]
+        cluster: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantTerms {
+    /// Node id it is for (default: every node of the cluster).
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: Option<String>,
+    /// Why; shown on the nodes and in the audit log.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// How long the grant lives, at most 24h.
+    #[arg(long, default_value = "4h", value_parser = parse_duration)]
+    pub(crate) ttl: Duration,
+    /// Degraded mode lasts for this long from now.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "peer")]
+    pub(crate) extend: Option<Duration>,
+    /// Admit the peer in this JSON file.
+    #[arg(long, value_name = "FILE", required_unless_present = "extend")]
+    pub(crate) peer: Option<PathBuf>,
+    /// Write the grant to a new file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}

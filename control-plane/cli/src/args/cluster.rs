@@ -1,0 +1,62 @@
+//! `rapctl cluster`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::Protect;
+use crate::duration::parse_duration;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Create a cluster with its own authority.
+    Create {
+        /// Name, unique in the installation.
+        name: String,
+        /// IPv4 overlay pool; cannot be changed later.
+        #[arg(long, default_value = "100.96.0.0/16")]
+        ipv4_pool: String,
+        /// How long a head keeps nodes informed.
+        #[arg(long, value_parser = parse_duration)]
+        fresh_for: Option<Duration>,
+        /// How often an idle head is signed again.
+        #[arg(long, value_parser = parse_duration)]
+        refresh_every: Option<Duration>,
+        /// How long nodes work on without contact.
+        #[arg(long, value_parser = parse_duration)]
+        degraded_for: Option<Duration>,
+        /// Lifetime of node certificates.
+        #[arg(long, value_parser = parse_duration)]
+        leaf_lifetime: Option<Duration>,
+        /// Use this authority key file instead of a key that the control plane makes.
+        #[arg(long, value_name = "FILE")]
+        import_key: Option<PathBuf>,
+        #[command(flatten)]
+        protect: Protect,
+    },
+    /// List clusters.
+    List,
+    /// Show a cluster and its authority fingerprint.
+    Show {
+        /// Name or id.
+        cluster: String,
+    },
+    /// Show how long memberships and keys last; with options, change it.
+    Policy {
+        /// Name or id.
+        cluster: String,
+        /// Absence after which ephemeral nodes are removed.
+        #[arg(long, value_parser = parse_duration)]
+        ephemeral_after: Option<Duration>,
+        /// Age at which nodes replace their WireGuard key; 0s = never.
+        #[arg(long, value_parser = parse_duration)]
+        wireguard_key_max_age: Option<Duration>,
+        /// Age at which nodes replace their identity key; 0s = never.
+        #[arg(long, value_parser = parse_duration)]
+        identity_key_max_age: Option<Duration>,
+        /// Whether an approved key that a gone node had gets that node's id again.
+        #[arg(long)]
+        keep_ids: Option<bool>,
+    },
+}

@@ -1,0 +1,28 @@
+//! `rapctl context`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Context {
+    /// List contexts.
+    List,
+    /// Make a context current.
+    Use {
+        /// Context name.
+        name: String,
+    },
+    /// Print a context without its session, for another operator.
+    Export,
+    /// Add a context printed by `context export`.
+    Import {
+        /// File, or - for standard input.
+        file: PathBuf,
+    },
+    /// Forget a context.
+    Delete {
+        /// Context name.
+        name: String,
+    },
+}

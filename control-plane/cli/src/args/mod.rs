@@ -1,0 +1,133 @@
+//! The command line, nouns first: one file per noun, named as its file in `commands`. Owns words, defaults and help;
+//! what a command does is in `commands`.
+
+mod audit;
+mod authority;
+mod break_glass;
+mod cluster;
+mod context;
+mod explain;
+mod grant;
+mod key;
+mod login;
+mod node;
+mod ping;
+mod protect;
+mod root;
+mod token;
+mod verify;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::duration::parse_duration;
+use crate::output::Format;
+
+pub(crate) use audit::{Audit, AuditExport, AuditList, AuditVerify};
+pub(crate) use authority::{Authority, NextKey, WhichKey};
+pub(crate) use break_glass::{BreakGlass, GrantTerms};
+pub(crate) use cluster::Cluster;
+pub(crate) use context::Context;
+pub(crate) use explain::Explain;
+pub(crate) use grant::Grant;
+pub(crate) use key::Key;
+pub(crate) use login::Login;
+pub(crate) use node::{Decide, Node, Revoke};
+pub(crate) use ping::Ping;
+pub(crate) use protect::Protect;
+pub(crate) use root::Root;
+pub(crate) use token::Token;
+pub(crate) use verify::Verify;
+
+/// Operate a RAP Fabric Core installation.
+///
+/// Exit codes: 0 ok, 1 generic, 2 usage, 3 not found, 4 denied, 5 conflict, 6 unreachable,
+/// 7 verification failed, 8 degraded, 10 timeout.
+#[derive(Debug, Parser)]
+#[command(name = "rapctl", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// How to print the answer.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// Print no hints and no progress.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Use no colours. (The environment variable NO_COLOR works too.)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Answer yes to every question.
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// Context to use instead of the current one.
+    #[arg(long, global = true, env = "RAPCTL_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// Contexts file [default: $XDG_CONFIG_HOME/rap/contexts.toml].
+    #[arg(long, global = true, env = "RAPCTL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Give up on the control plane after this long.
+    #[arg(long, global = true, default_value = "30s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Product Root keys (offline machine).
+    #[command(subcommand)]
+    Root(Root),
+    /// Log in to a control plane.
+    Login(Login),
+    /// End the session.
+    Logout,
+    /// Contexts: which control plane commands go to.
+    #[command(subcommand)]
+    Context(Context),
+    /// Overview of installation, clusters and nodes.
+    Status,
+    /// Keys of operators (on the operator's own machine).
+    #[command(subcommand)]
+    Key(Key),
+    /// Grants: who may operate the platform.
+    #[command(subcommand)]
+    Grant(Grant),
+    /// Clusters.
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Authority keys of clusters: rotation and recovery.
+    #[command(subcommand)]
+    Authority(Authority),
+    /// Join tokens.
+    #[command(subcommand)]
+    Token(Token),
+    /// Nodes and join requests.
+    #[command(subcommand)]
+    Node(Node),
+    /// The audit log: what was done, by whom, and the proof of it.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Break-glass grants: short exceptions that nodes verify with no network.
+    #[command(subcommand)]
+    BreakGlass(BreakGlass),
+    /// Ping from one node to another over the overlay and over their link.
+    Ping(Ping),
+    /// Check an exported snapshot with no network.
+    Verify(Verify),
+    /// Explain a reason code.
+    Explain(Explain),
+    /// Print a shell completion script.
+    Completions {
+        /// Shell to print for.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}

@@ -1,0 +1,118 @@
+//! `rapctl node`: nodes and join requests.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// List nodes, or requests that wait for approval.
+    List {
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+        /// Show join requests that wait.
+        #[arg(long)]
+        pending: bool,
+        /// Show nodes that are gone too (revoked, left).
+        #[arg(long, conflicts_with = "pending")]
+        all: bool,
+    },
+    /// Show one node.
+    Show {
+        /// Node name or id.
+        node: String,
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+    },
+    /// Approve join requests.
+    Approve {
+        #[command(flatten)]
+        decide: Decide,
+        /// A host whose key a gone node had gets that node's id and address again.
+        #[arg(long)]
+        keep_id: bool,
+    },
+    /// Throw a node out: links close, its certificate is refused, no other is issued.
+    Revoke(Revoke),
+    /// Show the signed chain of revocations, verified here.
+    Revocations {
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+    },
+    /// Deny join requests.
+    Deny {
+        #[command(flatten)]
+        decide: Decide,
+        /// Why, shown to the applicant.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Change roles, tags or region of a node.
+    Update {
+        /// Node name or id.
+        node: String,
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+        /// Replace the roles; repeat for more.
+        #[arg(long = "role")]
+        roles: Option<Vec<String>>,
+        /// Replace the tags.
+        #[arg(long = "tags", value_delimiter = ',', conflicts_with = "clear_tags")]
+        tags: Option<Vec<String>>,
+        /// Remove all tags.
+        #[arg(long)]
+        clear_tags: bool,
+        /// Replace the region.
+        #[arg(long)]
+        region: Option<String>,
+    },
+    /// Write a node's snapshot with its whole chain to a file for `rapctl verify`.
+    Export {
+        /// Node name or id.
+        node: String,
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+        /// File to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Node name or id; one that is gone already goes by its id.
+    pub(crate) node: String,
+    /// Cluster.
+    #[arg(long)]
+    pub(crate) cluster: String,
+    /// The key never returns (default).
+    #[arg(long, conflicts_with = "evict")]
+    pub(crate) ban: bool,
+    /// The host may ask to join again; an operator decides.
+    #[arg(long)]
+    pub(crate) evict: bool,
+    /// Why, for the signed record and the audit log.
+    #[arg(long)]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Decide {
+    /// Request ids as printed by `node list --pending`.
+    #[arg(required_unless_present = "all_pending", conflicts_with = "all_pending")]
+    pub(crate) requests: Vec<String>,
+    /// Every request that waits; shows fingerprints and asks.
+    #[arg(long)]
+    pub(crate) all_pending: bool,
+    /// Cluster.
+    #[arg(long)]
+    pub(crate) cluster: String,
+}

@@ -1,0 +1,56 @@
+//! `rapctl token`: join tokens.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use crate::duration::parse_duration;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Create a join token.
+    Create {
+        /// Cluster to join.
+        #[arg(long)]
+        cluster: String,
+        /// Role of the nodes it admits; repeat for more.
+        #[arg(long = "role", default_value = "core")]
+        roles: Vec<String>,
+        /// How many nodes may join.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        uses: u32,
+        /// How long it is valid.
+        #[arg(long, default_value = "1h", value_parser = parse_duration)]
+        ttl: Duration,
+        /// Let the token itself approve.
+        #[arg(long)]
+        auto_approve: bool,
+        /// Label of the nodes it admits; repeat for more.
+        #[arg(long = "tags", value_delimiter = ',')]
+        tags: Vec<String>,
+        /// The nodes it admits are removed after an absence (see `cluster policy`).
+        #[arg(long)]
+        ephemeral: bool,
+        /// Write the token to this file (0600) instead of standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// List tokens.
+    List {
+        /// Cluster.
+        #[arg(long)]
+        cluster: String,
+    },
+    /// Revoke a token: no new request appears after this returned.
+    Revoke {
+        /// Token id.
+        token: String,
+        /// Also evict every node it admitted, and deny those that wait.
+        #[arg(long)]
+        with_nodes: bool,
+        /// Why, for the audit log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
