@@ -22,7 +22,6 @@ mod rotation;
 mod rows;
 mod session;
 mod token;
-mod token_row;
 
 pub use admission::{AdmittedGrants, GrantVerifier, StoredGrant};
 pub use audit::AuditKey;
@@ -54,6 +53,6 @@ pub use rotation::{Extended, Succession, extend_chain};
 pub use rows::{Columns, RowKey, RowKeys, row_mac};
 pub use session::{IssuedSession, SessionClaim, SessionKey};
 pub use token::{
-    NewToken, TokenOrder, TokenScope, TokenTerms, check_tags, issue_token, open_token, reopen_token,
+    NewToken, TokenOrder, TokenRow, TokenScope, TokenTerms, check_tags, check_token_row, issue_token,
+    open_token, refusal_of_row, reopen_token, token_state,
 };
-pub use token_row::{TokenRow, check_token_row, refusal_of_row, token_state};

@@ -5,11 +5,9 @@
 
 mod diagnostics;
 mod events;
-mod grants;
 mod hints;
 mod node;
 mod table;
-mod witness;
 
 pub use diagnostics::{Diagnostics, RunPing};
 pub use events::{ContactFacts, Input, LinkLeaf, NodeSettings, Output};

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Raw;
-use super::resolve::Problem;
+use super::settings::Problem;
 
 /// Where an option's value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

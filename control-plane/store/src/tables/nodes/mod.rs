@@ -1,136 +1,22 @@
 //! Nodes: what is signed of them. What changes by itself is in [`super::contacts`].
 
+mod change;
+mod row;
+
 use std::time::Duration;
 
-use rap_authority::{Columns, RowKeys};
-use rap_types::{ClusterId, IdentityStatus, NodeId, OrganizationId, Role, TokenId, Wall};
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use rap_authority::RowKeys;
+use rap_types::{ClusterId, IdentityStatus, NodeId, TokenId};
+use sqlx::PgConnection;
 
+pub use change::*;
+pub use row::{NewNodeRow, NodeFacts, NodeRow};
+
+use self::row::covered;
 use super::addresses::host_number_release;
-use super::contacts::Contact;
 use crate::StoreError;
 use crate::authentic::{Authentic, Held, all_verified, held, verified, written};
-use crate::columns::{bytes32, counter, id, id_option, statements, texts, unsigned, wall, word, words};
-
-/// What admitting a node writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewNodeRow {
-    /// Id.
-    pub node: NodeId,
-    /// Cluster.
-    pub cluster: ClusterId,
-    /// Organization; `None` for the platform's own.
-    pub organization: Option<OrganizationId>,
-    /// Name, unique among the cluster's present nodes.
-    pub name: String,
-    /// Identity key, unique among the cluster's present nodes.
-    pub node_public_key: [u8; 32],
-    /// WireGuard key, unique among the cluster's present nodes.
-    pub wireguard_public_key: [u8; 32],
-    /// Number from [`crate::host_number_allocate`].
-    pub host_number: u32,
-    /// Assigned roles.
-    pub roles: Vec<Role>,
-    /// Vanishes after absence.
-    pub ephemeral: bool,
-    /// The rest of what is signed.
-    pub facts: NodeFacts,
-}
-
-/// Signed facts that may change.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NodeFacts {
-    /// Link endpoints, host:port.
-    pub link_endpoints: Vec<String>,
-    /// WireGuard endpoints, host:port.
-    pub wireguard_endpoints: Vec<String>,
-    /// Region hint; may be empty.
-    pub region: String,
-    /// Free labels.
-    pub tags: Vec<String>,
-    /// What the host says it can do; never a permission.
-    pub capabilities: Vec<String>,
-}
-
-/// A node as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeRow {
-    /// As admitted, with the present facts and roles.
-    pub node: NewNodeRow,
-    /// Where its identity is in its life.
-    pub identity_status: IdentityStatus,
-    /// Certificate generation, from 1.
-    pub key_generation: u64,
-    /// When it was admitted.
-    pub created_at: Wall,
-    /// Its last contact, if there was one.
-    pub contact: Option<Contact>,
-}
-
-impl Authentic for NodeRow {
-    const TABLE: &'static str = "nodes";
-    const KEY: &'static [&'static str] = &["node_id"];
-
-    fn decode(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            node: NewNodeRow {
-                node: id(row, "node_id")?,
-                cluster: id(row, "cluster_id")?,
-                organization: id_option(row, "organization_id")?,
-                name: row.try_get("name")?,
-                node_public_key: bytes32(row, "node_public_key")?,
-                wireguard_public_key: bytes32(row, "wireguard_public_key")?,
-                host_number: unsigned(row, "host_number")?,
-                roles: words(row, "roles")?,
-                ephemeral: row.try_get("ephemeral")?,
-                facts: NodeFacts {
-                    link_endpoints: row.try_get("link_endpoints")?,
-                    wireguard_endpoints: row.try_get("wireguard_endpoints")?,
-                    region: row.try_get("region")?,
-                    tags: row.try_get("tags")?,
-                    capabilities: row.try_get("capabilities")?,
-                },
-            },
-            identity_status: word(row, "identity_status")?,
-            key_generation: unsigned(row, "key_generation")?,
-            created_at: wall(row, "created_at")?,
-            contact: Contact::of_joined(row)?,
-        })
-    }
-
-    fn key(&self) -> String {
-        self.node.node.to_string()
-    }
-
-    fn columns(&self) -> Columns {
-        covered(&self.node, self.identity_status, self.key_generation)
-    }
-}
-
-/// The columns of a node's row, and its whole set of roles from `node_roles`.
-fn covered(node: &NewNodeRow, identity_status: IdentityStatus, key_generation: u64) -> Columns {
-    let mut roles = texts(&node.roles);
-    roles.sort_unstable();
-    roles.dedup();
-    let facts = &node.facts;
-    Columns::new()
-        .bytes(node.cluster.as_bytes())
-        .option(node.organization.as_ref().map(|id| id.as_bytes().as_slice()))
-        .text(&node.name)
-        .bytes(&node.node_public_key)
-        .bytes(&node.wireguard_public_key)
-        .text(identity_status.as_str())
-        .number(node.host_number.into())
-        .words(&facts.link_endpoints)
-        .words(&facts.wireguard_endpoints)
-        .text(&facts.region)
-        .words(&facts.tags)
-        .words(&facts.capabilities)
-        .flag(node.ephemeral)
-        .number(key_generation)
-        .words(&roles)
-}
+use crate::columns::{counter, statements, texts};
 
 macro_rules! node_select {
     ($rest:literal) => {
@@ -332,26 +218,6 @@ pub async fn nodes_absent(
     Ok(ids.into_iter().map(NodeId::from).collect())
 }
 
-/// Makes a gone node a member again, under the next key generation, which is returned. Its key stays.
-/// `None` if it is not gone. [`StoreError::Exists`] as for [`node_insert`].
-pub async fn node_readmit(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    new: &NewNodeRow,
-) -> Result<Option<u64>, StoreError> {
-    let row = node_hold(connection, keys, new.node).await?;
-    let gone =
-        |row: &Held<NodeRow>| matches!(row.identity_status, IdentityStatus::Revoked | IdentityStatus::Left);
-    let Some(mut row) = row.filter(gone) else { return Ok(None) };
-    let key = row.node.node_public_key;
-    row.node = NewNodeRow { node_public_key: key, ..new.clone() };
-    row.identity_status = IdentityStatus::Active;
-    row.key_generation += 1;
-    let generation = row.key_generation;
-    node_write(connection, keys, row).await?;
-    Ok(Some(generation))
-}
-
 /// Every node the cluster ever had, by id; look at `identity_status`.
 pub async fn nodes_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<NodeRow>, StoreError> {
     all_verified(sqlx::query_as(NODES_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?, keys)
@@ -364,88 +230,4 @@ pub async fn node_names_taken(
     names: &[String],
 ) -> Result<Vec<String>, StoreError> {
     Ok(sqlx::query_scalar(NODE_NAMES).bind(cluster.uuid()).bind(names).fetch_all(connection).await?)
-}
-
-/// Replaces a node's facts. False if there is no such node.
-pub async fn node_facts_set(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    node: NodeId,
-    facts: &NodeFacts,
-) -> Result<bool, StoreError> {
-    let Some(mut row) = node_hold(connection, keys, node).await? else { return Ok(false) };
-    row.node.facts = facts.clone();
-    node_write(connection, keys, row).await?;
-    Ok(true)
-}
-
-/// Makes `roles` the node's roles. False if there is no such node.
-pub async fn node_roles_set(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    node: NodeId,
-    roles: &[Role],
-) -> Result<bool, StoreError> {
-    let Some(mut row) = node_hold(connection, keys, node).await? else { return Ok(false) };
-    row.node.roles = roles.to_vec();
-    node_write(connection, keys, row).await?;
-    Ok(true)
-}
-
-/// Moves a node from one status to another; revoked and left give its host number back. False if it
-/// is not in status `from`.
-pub async fn node_status_set(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    node: NodeId,
-    from: IdentityStatus,
-    to: IdentityStatus,
-) -> Result<bool, StoreError> {
-    let Some(mut row) = node_hold(connection, keys, node).await? else { return Ok(false) };
-    if row.identity_status != from {
-        return Ok(false);
-    }
-    row.identity_status = to;
-    node_write(connection, keys, row).await?;
-    Ok(true)
-}
-
-/// Replaces a member's identity key under the next generation, which is returned. `None` if the node is
-/// not a member.
-pub async fn node_identity_key_set(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    node: NodeId,
-    node_public_key: &[u8; 32],
-) -> Result<Option<u64>, StoreError> {
-    let Some(mut row) = node_hold(connection, keys, node).await?.filter(|row| is_member(row)) else {
-        return Ok(None);
-    };
-    row.node.node_public_key = *node_public_key;
-    row.key_generation += 1;
-    let generation = row.key_generation;
-    node_write(connection, keys, row).await?;
-    Ok(Some(generation))
-}
-
-/// Replaces a member's WireGuard key. False if it is the same or the node is not a member.
-pub async fn node_wireguard_key_set(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    node: NodeId,
-    wireguard_public_key: &[u8; 32],
-) -> Result<bool, StoreError> {
-    let Some(mut row) = node_hold(connection, keys, node).await?.filter(|row| is_member(row)) else {
-        return Ok(false);
-    };
-    if row.node.wireguard_public_key == *wireguard_public_key {
-        return Ok(false);
-    }
-    row.node.wireguard_public_key = *wireguard_public_key;
-    node_write(connection, keys, row).await?;
-    Ok(true)
-}
-
-fn is_member(row: &NodeRow) -> bool {
-    matches!(row.identity_status, IdentityStatus::Active | IdentityStatus::Draining)
 }

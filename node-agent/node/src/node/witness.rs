@@ -16,7 +16,7 @@ impl Node {
         &self.witness
     }
 
-    pub(crate) fn shown_checkpoint(&mut self, shown: v1::AuditWitness) {
+    pub(super) fn shown_checkpoint(&mut self, shown: v1::AuditWitness) {
         match self.witness.judge(shown) {
             Witnessed::Keep(held) => self.outputs.push_back(Output::KeepCheckpoint(held)),
             Witnessed::Contradiction(evidence) => self.outputs.push_back(Output::AuditAlarm(evidence)),

@@ -39,37 +39,37 @@ impl Node {
         self.snapshot().map(|snapshot| Freshness::of(snapshot).extended(self.extension(now)))
     }
 
-    pub(crate) fn is_peer(&self, node: NodeId, now: Now) -> bool {
+    pub(super) fn is_peer(&self, node: NodeId, now: Now) -> bool {
         let known = self.snapshot().is_some_and(|snapshot| snapshot.contents().peers.contains_key(&node));
         known || self.permitted(now).iter().any(|peer| peer.record.node_id == node.as_bytes())
     }
 
-    pub(crate) fn grant_stored(&mut self, admission: Admission, now: Now) {
+    pub(super) fn grant_stored(&mut self, admission: Admission, now: Now) {
         self.grants.install(admission);
         self.publish(now);
         self.tell_grants();
     }
 
     /// Tells what the control plane has not confirmed yet; it takes each into its audit log once.
-    pub(crate) fn tell_grants(&mut self) {
+    pub(super) fn tell_grants(&mut self) {
         let untold: Vec<v1::BreakGlassUse> = self.grants.untold().collect();
         for told in untold {
             self.send(Body::BreakGlass(told));
         }
     }
 
-    pub(crate) fn grant_acknowledged(&mut self, ack: &v1::BreakGlassAck) {
+    pub(super) fn grant_acknowledged(&mut self, ack: &v1::BreakGlassAck) {
         if let Some(stored) = self.grants.acknowledge(&ack.digest) {
             self.outputs.push_back(Output::PersistGrants(Box::new(stored)));
         }
     }
 
-    pub(crate) fn next_grant_end(&self, now: Now) -> Option<Mono> {
+    pub(super) fn next_grant_end(&self, now: Now) -> Option<Mono> {
         let end = self.grants.next_end(self.trusted(now))?;
         Some(self.acceptor.clock().mono_of(end, now))
     }
 
-    pub(crate) fn trusted(&self, now: Now) -> Wall {
+    pub(super) fn trusted(&self, now: Now) -> Wall {
         self.acceptor.clock().wall(now)
     }
 }

@@ -1,0 +1,108 @@
+//! What the control plane says on the stream, and what it is told: hello, reports, diagnostics.
+
+use std::time::Duration;
+
+use rap_trust::{Activity, ContactChange, Input as AcceptorInput, known_features};
+use rap_types::{NodeId, Now};
+use rap_wire::v1;
+use v1::{control_message, node_message};
+
+use super::Node;
+use crate::{Output, diagnostics};
+
+impl Node {
+    pub(super) fn hello(&self) -> v1::NodeHello {
+        let newest = self.acceptor.newest();
+        let contact = self.contact.clone();
+        v1::NodeHello {
+            protocol_min: PROTOCOL,
+            protocol_max: PROTOCOL,
+            features: known_features(self.acceptor.pinned().accept_dev)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            newest_head: newest.map(|newest| newest.head_document().envelope().to_vec()).unwrap_or_default(),
+            leaf_hash: newest.map(|newest| newest.leaf_hash().to_vec()).unwrap_or_default(),
+            agent_version: contact.agent_version,
+            boot_id: contact.boot_id,
+            capabilities: contact.capabilities,
+            link_hints: contact.link_hints,
+            wireguard_hints: contact.wireguard_hints,
+            newest_checkpoint: self.witness.note(),
+            authority_sequence: self.acceptor.authority().0,
+        }
+    }
+
+    pub(super) fn control(&mut self, message: v1::ControlMessage, now: Now) {
+        use control_message::Body;
+        match message.body {
+            Some(Body::Hello(hello)) => {
+                let interval = Duration::from_millis(u64::from(hello.report_interval_ms));
+                self.report_interval = (!interval.is_zero()).then_some(interval);
+                self.report(now);
+            }
+            Some(Body::Update(update)) => self.accept(AcceptorInput::Updated(update), now),
+            Some(Body::Head(head)) => self.accept(AcceptorInput::HeadArrived(head), now),
+            Some(Body::Authority(records)) => self.accept(AcceptorInput::RecordsArrived(records), now),
+            Some(Body::Checkpoint(shown)) => self.shown_checkpoint(shown),
+            Some(Body::Diagnostic(request)) => self.diagnose(request, now),
+            Some(Body::Directory(update)) => {
+                let peers = self.acceptor.active().map(|active| &active.contents().peers);
+                let is_peer = |node: NodeId| peers.is_some_and(|peers| peers.contains_key(&node));
+                if self.hints.apply(update, is_peer) {
+                    self.publish(now);
+                }
+            }
+            Some(Body::BreakGlassAck(ack)) => self.grant_acknowledged(&ack),
+            Some(Body::GoingAway(going)) => {
+                let after = Duration::from_millis(u64::from(going.reconnect_after_ms));
+                self.outputs.push_back(Output::Reconnect(after));
+            }
+            // A message that a newer control plane knows and this node does not.
+            None => {}
+        }
+    }
+
+    fn diagnose(&mut self, request: v1::DiagnosticRequest, now: Now) {
+        let target = match &request.body {
+            Some(v1::diagnostic_request::Body::Ping(ping)) => NodeId::from_slice(&ping.node_id).ok(),
+            None => None,
+        };
+        let known = target.is_some_and(|target| self.is_peer(target, now));
+        let admitted = match self.permit(Activity::Probe, now) {
+            Ok(()) => self.diagnostics.admit(request, now.mono, |_| known),
+            Err(reject) => Err(Box::new(diagnostics::refusal(request.diagnostic_id, reject.reason))),
+        };
+        match admitted {
+            Ok(ping) => self.outputs.push_back(Output::Ping(ping)),
+            Err(refusal) => self.send(node_message::Body::Diagnostic(*refusal)),
+        }
+    }
+
+    pub(super) fn report(&mut self, now: Now) {
+        if !self.stream {
+            return;
+        }
+        let links = self.stats.peers.iter().map(|peer| v1::LinkReport {
+            peer: peer.node_id.clone(),
+            state: peer.link_state.clone(),
+            rtt_us: u32::try_from(peer.link_rtt_ns / 1000).unwrap_or(u32::MAX),
+        });
+        let report = v1::NodeReport {
+            contact: self.contact(now).as_str().to_owned(),
+            links: links.collect(),
+            link_hints: self.contact.link_hints.clone(),
+            wireguard_hints: self.contact.wireguard_hints.clone(),
+            dataplane_up: u32::from(self.dataplane),
+            contact_changes: self.contact_log.tell().into_iter().map(told).collect(),
+        };
+        self.report_at = self.report_interval.map(|interval| now.mono.plus(interval));
+        self.send(node_message::Body::Report(report));
+    }
+}
+
+fn told(change: ContactChange) -> v1::ContactChange {
+    v1::ContactChange { contact: change.contact.as_str().to_owned(), at_ms: change.at.0 }
+}
+
+const PROTOCOL: u32 = 1;
