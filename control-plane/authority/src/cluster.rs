@@ -121,13 +121,57 @@ pub fn create_cluster_of(
     now: Wall,
     generator: &mut dyn CryptoRng,
 ) -> Result<NewCluster, Reject> {
+    let id = ClusterId::from_parts(ids::millis(now), ids::random(generator));
+    cluster_of(installation, installation_authority, dev, id, order, authority, now, generator)
+}
+
+/// Makes the keys and the record of a cluster whose row came from elsewhere, with the id that it has
+/// there. What the row says is admitted as if an operator had typed it; its incarnation is not asked.
+///
+/// # Errors
+/// Those of [`create_cluster`]; `request.invalid` for the id that means the installation itself.
+pub fn adopt_cluster(
+    installation: InstallationId,
+    installation_authority: &Signer,
+    dev: bool,
+    id: ClusterId,
+    order: &ClusterOrder<'_>,
+    now: Wall,
+    generator: &mut dyn CryptoRng,
+) -> Result<NewCluster, Reject> {
+    check_order(id, order)?;
+    let authority = Signer::generate(generator);
+    cluster_of(installation, installation_authority, dev, id, order, authority, now, generator)
+}
+
+/// Judges what [`adopt_cluster`] would judge, and makes nothing.
+///
+/// # Errors
+/// As there.
+pub fn check_order(id: ClusterId, order: &ClusterOrder<'_>) -> Result<Ipv4Net, Reject> {
+    if id == ClusterId::ZERO {
+        return Err(Reject::new(Reason::RequestInvalid, "the id of a cluster is not zero"));
+    }
     check_name(order.name)?;
     order.timing.check()?;
+    check_pool(order.ipv4_pool)
+}
+
+#[allow(clippy::too_many_arguments, reason = "all that a cluster is made of, once")]
+fn cluster_of(
+    installation: InstallationId,
+    installation_authority: &Signer,
+    dev: bool,
+    id: ClusterId,
+    order: &ClusterOrder<'_>,
+    authority: Signer,
+    now: Wall,
+    generator: &mut dyn CryptoRng,
+) -> Result<NewCluster, Reject> {
+    let ipv4_pool = check_order(id, order)?;
     if authority.public() == installation_authority.public() {
         return Err(Reject::new(Reason::KeyPurpose, "the key is the installation authority's"));
     }
-    let id = ClusterId::from_parts(ids::millis(now), ids::random(generator));
-    let ipv4_pool = check_pool(order.ipv4_pool)?;
     let incarnation = next_incarnation(0, now);
     let record = create_record(installation, installation_authority, dev, id, &authority, incarnation, now);
     let map_key = Zeroizing::new(ids::random(generator));
@@ -268,6 +312,30 @@ mod tests {
             assert!(check_name(name).is_err(), "{name}");
         }
         assert!(check_name("prod-1").is_ok());
+    }
+
+    #[test]
+    fn an_adopted_cluster_keeps_its_id_and_is_judged_as_a_typed_one() {
+        let mut generator = rand::rngs::StdRng::seed_from_u64(1);
+        let (installation, id) = (InstallationId::from_bytes([1; 16]), ClusterId::from_bytes([9; 16]));
+        let root = Signer::generate(&mut generator);
+        let mut adopt = |id, order: &ClusterOrder<'_>| {
+            adopt_cluster(installation, &root, false, id, order, NOW, &mut generator)
+        };
+        let new = adopt(id, &ORDER).unwrap();
+        assert_eq!((new.id, new.incarnation), (id, 1_800_000_000));
+        assert_ne!(adopt(id, &ORDER).unwrap().authority.public(), new.authority.public());
+        for (id, order) in [
+            (ClusterId::ZERO, ORDER),
+            (id, ClusterOrder { name: "Prod", ..ORDER }),
+            (id, ClusterOrder { ipv4_pool: "8.8.8.0/24", ..ORDER }),
+            (id, ClusterOrder { timing: ClusterTiming { leaf_lifetime: Duration::MAX, ..TIMING }, ..ORDER }),
+        ] {
+            assert_eq!(adopt(id, &order).unwrap_err().reason, Reason::RequestInvalid, "{order:?}");
+        }
+        let chain =
+            reopen_cluster(installation, &root.public(), false, id, &[new.record], &new.authority.public());
+        assert_eq!(chain.unwrap().active(), new.authority.public());
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub use audit::AuditKey;
 pub use backup::BackupKey;
 pub use bootstrap::{CONTRACT_LIFE, ContractTerms, sign_contract};
 pub use cluster::{
-    ClusterOrder, ClusterTiming, LONGEST_FRESH, LONGEST_LEAF, NewCluster, check_name, create_cluster,
-    create_cluster_of, create_record, next_incarnation, reopen_cluster,
+    ClusterOrder, ClusterTiming, LONGEST_FRESH, LONGEST_LEAF, NewCluster, adopt_cluster, check_name,
+    check_order, create_cluster, create_cluster_of, create_record, next_incarnation, reopen_cluster,
 };
 pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError};
 pub use enrollment::{Decision, check_endpoints, check_wireguard_key, choose_node_name, decide_request};

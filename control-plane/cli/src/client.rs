@@ -9,6 +9,7 @@ use rap_runtime::exit::Fault;
 use rap_runtime::{Clock, tls};
 use rap_types::{Digest, Reason};
 use rap_wire::v1::admin_client::AdminClient;
+use rap_wire::v1::adoption_client::AdoptionClient;
 use rap_wire::v1::audit_client::AuditClient;
 use rap_wire::v1::authority_client::AuthorityClient;
 use rap_wire::v1::break_glass_client::BreakGlassClient;
@@ -22,6 +23,7 @@ use crate::contexts::{Context, Contexts};
 /// A control plane that was reached and is the pinned one.
 pub(crate) struct Connection {
     pub(crate) admin: AdminClient<Channel>,
+    pub(crate) adoption: AdoptionClient<Channel>,
     pub(crate) audit: AuditClient<Channel>,
     pub(crate) grants: GrantsClient<Channel>,
     pub(crate) authority: AuthorityClient<Channel>,
@@ -41,12 +43,23 @@ impl Connection {
         dial.call_timeout = Some(timeout);
         let channel = dial.open(&ControlUrl::parse(url)?, move |connection| slot.fill(connection)).await?;
         let grants = GrantsClient::new(channel.clone()).max_decoding_message_size(4 * 1024 * 1024);
+        let adoption = AdoptionClient::new(channel.clone());
         let authority = AuthorityClient::new(channel.clone());
         let membership = MembershipClient::new(channel.clone());
         let break_glass = BreakGlassClient::new(channel.clone());
         let admin = AdminClient::new(channel.clone()).max_decoding_message_size(64 * 1024 * 1024);
         let audit = AuditClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-        Ok(Self { admin, audit, authority, break_glass, grants, membership, exporter, session: None })
+        Ok(Self {
+            admin,
+            adoption,
+            audit,
+            authority,
+            break_glass,
+            grants,
+            membership,
+            exporter,
+            session: None,
+        })
     }
 
     /// Connects as the selected context's operator.

@@ -17,8 +17,8 @@ use rap_planner::MapKey;
 use rap_runtime::tls::{ClusterTrust, TrustStore};
 use rap_store::{
     AuthorityRow, ClusterCaRow, ClusterRow, DekRow, KeyState, NewClusterRow, PgConnection, authorities_list,
-    authority_insert, authority_prepared_read, cluster_ca_active, cluster_ca_insert, cluster_insert,
-    cluster_names, cluster_read, dek_insert, deks_list, keys_stamp,
+    authority_insert, authority_prepared_read, bare_cluster_read, cluster_ca_active, cluster_ca_insert,
+    cluster_insert, cluster_names, cluster_read, dek_insert, deks_list, keys_stamp,
 };
 use rap_types::{ClusterId, InstallationId, KeyId, NodeId, Reason, Wall};
 use tokio::sync::Notify;
@@ -98,6 +98,22 @@ impl Clusters {
         broken.insert(id, (name.to_owned(), reason)).is_none_or(|(_, before)| before != reason)
     }
 
+    /// Forgets those that are not among `stored` any more.
+    pub fn keep_broken(&self, stored: &[(ClusterId, String)]) {
+        let mut broken = self.broken.write().unwrap_or_else(PoisonError::into_inner);
+        broken.retain(|id, _| stored.iter().any(|(stored, _)| stored == id));
+    }
+
+    /// Why each of the others cannot be served.
+    pub fn broken(&self) -> BTreeMap<ClusterId, (String, Reason)> {
+        self.broken.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the cluster with this id is not served.
+    pub fn refusal(&self, id: ClusterId) -> Reason {
+        self.broken().get(&id).map_or(Reason::ServerUnavailable, |(_, reason)| *reason)
+    }
+
     /// The cluster with this id.
     pub fn by_id(&self, id: ClusterId) -> Option<Arc<Cluster>> {
         self.served.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
@@ -117,6 +133,9 @@ impl Clusters {
         let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner);
         let why = broken.iter().find(|(broken, (name, _))| Some(**broken) == id || name == text);
         Err(match why {
+            Some((_, (_, reason @ Reason::ClusterNoAuthority))) => {
+                Failure::new(*reason, "the cluster has no authority yet: rapctl cluster ensure-authority")
+            }
             Some((_, (_, reason))) => {
                 Failure::new(*reason, "the cluster cannot be served: its keys do not open")
             }
@@ -283,8 +302,21 @@ pub async fn open_dek(
     kek: &SealingKey,
     cluster: ClusterId,
 ) -> Result<SealingKey, Failure> {
-    let absent = || Failure::new(Reason::SecretUnseal, "the cluster has no data key");
-    data_key(connection, installation.id, kek, cluster).await?.ok_or_else(absent)
+    match data_key(connection, installation.id, kek, cluster).await? {
+        Some(dek) => Ok(dek),
+        None => Err(without_keys(connection, cluster).await?),
+    }
+}
+
+/// Why a stored cluster without a data key is not served: it never had one, or it was taken away.
+pub async fn without_keys(connection: &mut PgConnection, cluster: ClusterId) -> Result<Failure, Failure> {
+    Ok(match bare_cluster_read(connection, cluster).await? {
+        Some(_) => Failure::new(
+            Reason::ClusterNoAuthority,
+            "the cluster has no authority yet: rapctl cluster ensure-authority",
+        ),
+        None => Failure::new(Reason::SecretUnseal, "the cluster has no data key"),
+    })
 }
 
 /// The same; `None` if there is no such cluster.
@@ -316,7 +348,8 @@ pub async fn cluster_row_keys(
     Ok(all)
 }
 
-/// Every cluster's own row and the keys of its rows, for work on a database that is not served.
+/// Every cluster's own row and the keys of its rows, for work on a database that is not served. Clusters
+/// that have no keys yet are not among them.
 pub async fn cluster_rows(
     connection: &mut PgConnection,
     installation: InstallationId,
@@ -325,6 +358,9 @@ pub async fn cluster_rows(
     let mut clusters = Vec::new();
     for (id, name) in cluster_names(connection).await? {
         let Some(dek) = data_key(connection, installation, kek, id).await? else {
+            if bare_cluster_read(connection, id).await?.is_some() {
+                continue;
+            }
             return Err(Failure::new(Reason::SecretUnseal, format!("cluster {name} has no data key")));
         };
         let rows = RowKeys::of_cluster(installation, id, &dek);
@@ -354,9 +390,21 @@ pub async fn insert_cluster(
     timing: &ClusterTiming,
     ca: &Authority,
 ) -> Result<(), Failure> {
+    let row = cluster_row(installation, new, name, timing);
+    let rows = &RowKeys::of_cluster(installation.id, new.id, &new.data_key);
+    cluster_insert(connection, rows, &row).await?;
+    insert_keys(connection, installation, kek, new, ca).await
+}
+
+/// The row of a new cluster.
+pub fn cluster_row(
+    installation: &InstallationFacts,
+    new: &NewCluster,
+    name: &str,
+    timing: &ClusterTiming,
+) -> NewClusterRow {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let dek = &new.data_key;
-    let row = NewClusterRow {
+    NewClusterRow {
         cluster: new.id,
         name: name.to_owned(),
         incarnation: new.incarnation,
@@ -366,10 +414,20 @@ pub async fn insert_cluster(
         refresh_every_ms: millis(timing.refresh_every),
         degraded_for_ms: millis(timing.degraded_for),
         leaf_lifetime_ms: millis(timing.leaf_lifetime),
-        sealed_map_key: Sealed::MapKey(new.id).seal(dek, installation.id, new.map_key.as_slice()),
-    };
+        sealed_map_key: Sealed::MapKey(new.id).seal(&new.data_key, installation.id, new.map_key.as_slice()),
+    }
+}
+
+/// Writes the keys of a new cluster: data key, authority and certificate authority.
+pub async fn insert_keys(
+    connection: &mut PgConnection,
+    installation: &InstallationFacts,
+    kek: &SealingKey,
+    new: &NewCluster,
+    ca: &Authority,
+) -> Result<(), Failure> {
+    let dek = &new.data_key;
     let rows = &RowKeys::of_cluster(installation.id, new.id, dek);
-    cluster_insert(connection, rows, &row).await?;
     let wrapped_dek = Sealed::DataKey(new.id).seal(kek, installation.id, dek.expose());
     dek_insert(connection, &DekRow { cluster: new.id, key_version: KEY_VERSION.into(), wrapped_dek }).await?;
     let authority = AuthorityRow {

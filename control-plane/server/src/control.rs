@@ -14,7 +14,7 @@ use rap_types::{ClusterId, KeyId, Reason};
 use crate::alarms::Alarms;
 use crate::audit::AuditLog;
 use crate::auth::KnownSessions;
-use crate::clusters::{Cluster, Clusters};
+use crate::clusters::{Cluster, Clusters, without_keys};
 use crate::config::Config;
 use crate::floors::FloorFile;
 use crate::grpc::Failure;
@@ -73,11 +73,18 @@ impl Control {
     /// Loads every cluster that is not served yet.
     pub async fn load_clusters(self: &Arc<Self>) -> Result<(), Failure> {
         let mut transaction = self.store.system().begin_snapshot().await?;
-        for (id, name) in cluster_names(&mut transaction).await? {
+        let stored = cluster_names(&mut transaction).await?;
+        self.clusters.keep_broken(&stored);
+        for (id, name) in stored {
             if self.clusters.by_id(id).is_some() {
                 continue;
             }
-            match Cluster::load(&mut transaction, &self.installation.facts, &self.kek, id).await {
+            let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, id).await;
+            let loaded = match loaded {
+                Ok(None) => Err(without_keys(&mut transaction, id).await?),
+                loaded => loaded,
+            };
+            match loaded {
                 Ok(Some(cluster)) => match self.serve_cluster(&mut transaction, cluster).await {
                     // The alarm was raised where the floor was compared.
                     Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
@@ -86,6 +93,12 @@ impl Control {
                     served => drop(served?),
                 },
                 Ok(None) => {}
+                // Anybody can write such a row: it is shown, and gives nothing.
+                Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
+                    if self.clusters.put_broken(id, &name, failure.reason) {
+                        tracing::warn!(cluster = %id, reason = %failure.reason, "a row has no keys");
+                    }
+                }
                 // The others are served; this one waits for its operator.
                 Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
                     if self.clusters.put_broken(id, &name, failure.reason) {

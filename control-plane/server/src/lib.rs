@@ -1,5 +1,6 @@
 //! The control plane: decides, signs, distributes.
 
+pub mod adoption;
 pub mod alarms;
 pub mod audit;
 pub mod auth;

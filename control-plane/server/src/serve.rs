@@ -12,6 +12,7 @@ use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
 use rap_types::Reason;
 use rap_wire::v1::admin_server::AdminServer;
+use rap_wire::v1::adoption_server::AdoptionServer;
 use rap_wire::v1::audit_server::AuditServer;
 use rap_wire::v1::authority_server::AuthorityServer;
 use rap_wire::v1::break_glass_server::BreakGlassServer;
@@ -36,6 +37,7 @@ use crate::database::{DRAIN, Database};
 use crate::datadir::DataDir;
 use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::admin::AdminService;
+use crate::grpc::adoption::AdoptionService;
 use crate::grpc::audit_service::AuditService;
 use crate::grpc::authority::AuthorityService;
 use crate::grpc::break_glass::BreakGlassService;
@@ -210,6 +212,7 @@ fn node_router(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Router {
 fn services(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Routes {
     let known = Routes::new(guarded_enrollment(control, rates))
         .add_service(guarded_admin(control, rates))
+        .add_service(guarded_adoption(control, rates))
         .add_service(guarded_grants(control, rates))
         .add_service(guarded_membership(control, rates))
         .add_service(guarded_audit(control, rates))
@@ -245,6 +248,16 @@ fn guarded_admin(control: &Arc<Control>, rates: &Arc<SourceRates>) -> Guard<Admi
     let service = AdminServer::new(AdminService::new(control.clone()))
         .max_decoding_message_size(ENROLLMENT_CAP)
         .max_encoding_message_size(rap_contract::EXPORT_CAP);
+    Guard::new(service, rules(control, rates, Offered::ToOperators))
+}
+
+fn guarded_adoption(
+    control: &Arc<Control>,
+    rates: &Arc<SourceRates>,
+) -> Guard<AdoptionServer<AdoptionService>> {
+    let service = AdoptionServer::new(AdoptionService::new(control.clone()))
+        .max_decoding_message_size(STRANGER_CAP)
+        .max_encoding_message_size(ENROLLMENT_CAP);
     Guard::new(service, rules(control, rates, Offered::ToOperators))
 }
 

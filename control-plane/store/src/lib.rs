@@ -36,6 +36,7 @@ pub use tables::addresses::*;
 pub use tables::audit::*;
 pub use tables::audit_tree::*;
 pub use tables::authority_life::*;
+pub use tables::bare_clusters::*;
 pub use tables::break_glass::*;
 pub use tables::cluster_keys::*;
 pub use tables::clusters::*;

@@ -42,6 +42,17 @@ pub(crate) enum Cluster {
         /// Name or id.
         cluster: String,
     },
+    /// Give a cluster whose row came from an older system its keys, after showing what the row says.
+    EnsureAuthority {
+        /// Name or id.
+        cluster: String,
+        /// Words for the audit log.
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Only show what would be adopted.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show how long memberships and keys last; with options, change it.
     Policy {
         /// Name or id.

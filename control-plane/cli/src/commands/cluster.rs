@@ -7,7 +7,7 @@ use rap_types::{ClusterId, KeyId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use super::membership;
+use super::{adoption, membership};
 use crate::args::{Cluster as Command, Global};
 use crate::client::Connection;
 use crate::commands::authority::PURPOSE;
@@ -50,6 +50,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             shown(&connection.admin.cluster_show(request).await.map_err(Refusal::from)?.into_inner())
                 .print(global)
         }
+        Command::EnsureAuthority { cluster, reason, dry_run } => {
+            adoption::run(global, &mut connection, cluster, reason, dry_run).await
+        }
         Command::Policy {
             cluster,
             ephemeral_after,
@@ -73,53 +76,76 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                         id(cluster),
                         cluster.ipv4_pool.clone(),
                         format!("{}.{}", cluster.incarnation, cluster.version),
-                        KeyId::of(&cluster.authority_key).to_string(),
+                        authority(cluster),
+                        state(cluster),
                     ]
                 })
                 .collect();
             let documents: Vec<Value> = clusters.iter().map(document).collect();
             Answer::new("rap.clusters.v1", json!({ "clusters": documents }))
-                .table(&["NAME", "ID", "IPV4 POOL", "VERSION", "AUTHORITY"], 1, rows)
+                .table(&["NAME", "ID", "IPV4 POOL", "VERSION", "AUTHORITY", "STATE"], 0, rows)
                 .print(global)
         }
     }
 }
 
 fn shown(cluster: &v1::Cluster) -> Answer {
-    let authority = KeyId::of(&cluster.authority_key);
+    Answer::new("rap.cluster.v1", document(cluster)).table(&["PROPERTY", "VALUE"], 0, pairs(cluster))
+}
+
+/// Table form of a cluster.
+pub(super) fn pairs(cluster: &v1::Cluster) -> Vec<Vec<String>> {
+    let words = match cluster.authority_key.as_slice() {
+        [] => "-".to_owned(),
+        key => KeyId::of(key).words(),
+    };
     let duration = |milliseconds| show_duration(Duration::from_millis(milliseconds));
-    Answer::new("rap.cluster.v1", document(cluster)).table(
-        &["PROPERTY", "VALUE"],
-        0,
-        properties(&[
-            ("name", cluster.name.clone()),
-            ("id", id(cluster)),
-            ("authority", authority.to_string()),
-            ("words", authority.words()),
-            ("ipv4 pool", cluster.ipv4_pool.clone()),
-            ("ipv6 prefix", cluster.ipv6_prefix.clone()),
-            ("version", format!("{}.{}", cluster.incarnation, cluster.version)),
-            ("fresh for", duration(cluster.fresh_for_ms)),
-            ("refresh every", duration(cluster.refresh_every_ms)),
-            ("degraded for", duration(cluster.degraded_for_ms)),
-            ("leaf lifetime", duration(cluster.leaf_lifetime_ms)),
-            ("created", time(cluster.created_at_ms)),
-        ]),
-    )
+    properties(&[
+        ("name", cluster.name.clone()),
+        ("id", id(cluster)),
+        ("state", state(cluster)),
+        ("authority", authority(cluster)),
+        ("words", words),
+        ("ipv4 pool", cluster.ipv4_pool.clone()),
+        ("ipv6 prefix", cluster.ipv6_prefix.clone()),
+        ("version", format!("{}.{}", cluster.incarnation, cluster.version)),
+        ("fresh for", duration(cluster.fresh_for_ms)),
+        ("refresh every", duration(cluster.refresh_every_ms)),
+        ("degraded for", duration(cluster.degraded_for_ms)),
+        ("leaf lifetime", duration(cluster.leaf_lifetime_ms)),
+        ("created", time(cluster.created_at_ms)),
+    ])
+}
+
+/// `served`, or the reason why not.
+fn state(cluster: &v1::Cluster) -> String {
+    if cluster.refused.is_empty() { "served" } else { &cluster.refused }.to_owned()
 }
 
 /// JSON form of a cluster.
 pub(crate) fn document(cluster: &v1::Cluster) -> Value {
     let authority = KeyId::of(&cluster.authority_key);
+    let authority = json!({
+        "fingerprint": authority, "words": authority.words(), "public_key": hex::encode(&cluster.authority_key),
+    });
     json!({
         "name": cluster.name, "cluster_id": id(cluster),
-        "authority": { "fingerprint": authority, "words": authority.words(), "public_key": hex::encode(&cluster.authority_key) },
+        "authority": if cluster.authority_key.is_empty() { Value::Null } else { authority },
+        "refused": cluster.refused,
         "ipv4_pool": cluster.ipv4_pool, "ipv6_prefix": cluster.ipv6_prefix,
         "incarnation": cluster.incarnation, "version": cluster.version,
         "fresh_for_ms": cluster.fresh_for_ms, "refresh_every_ms": cluster.refresh_every_ms,
         "degraded_for_ms": cluster.degraded_for_ms, "leaf_lifetime_ms": cluster.leaf_lifetime_ms,
         "created_at_ms": cluster.created_at_ms,
     })
+}
+
+/// Fingerprint of the authority; `none` before there is one.
+fn authority(cluster: &v1::Cluster) -> String {
+    match cluster.authority_key.as_slice() {
+        [] => "none".to_owned(),
+        key => KeyId::of(key).to_string(),
+    }
 }
 
 fn id(cluster: &v1::Cluster) -> String {

@@ -1,5 +1,6 @@
 //! One file per noun.
 
+mod adoption;
 mod audit;
 mod authority;
 mod break_glass;

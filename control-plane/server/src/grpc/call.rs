@@ -7,7 +7,7 @@
 use rap_authority::{AdmittedGrants, Permission, SessionClaim};
 use rap_contract::{GrantTerms, PublicKey, Reject};
 use rap_store::{AuditPen, NewAuditRow, OperatorRow, StoreError, session_read};
-use rap_types::{ClusterId, Digest, OrganizationId, Reason, RequestId};
+use rap_types::{ClusterId, Digest, OrganizationId, PlatformRole, Reason, RequestId};
 use tonic::{Request, Status};
 
 use super::Failure;
@@ -32,6 +32,8 @@ pub struct Call {
 pub struct Actor {
     /// Name, from the signed grant.
     pub name: String,
+    /// Role, from the same.
+    pub role: PlatformRole,
     /// Key that logged in.
     pub key: PublicKey,
     /// Hash of the session's bearer.
@@ -106,7 +108,8 @@ pub async fn authorize(control: &Control, call: &Call, permission: Permission) -
     believe(control, grant, &session.operator).await?;
     control.known.insert(claim.hash, claim.expires_at, now);
     let pen = control.pen.of_device(call.device(Some(&claim.operator)));
-    Ok(Actor { name: grant.name.clone(), key: claim.operator, session: claim.hash, call: call.id, pen })
+    let (name, role) = (grant.name.clone(), grant.role);
+    Ok(Actor { name, role, key: claim.operator, session: claim.hash, call: call.id, pen })
 }
 
 /// A call of an operators' service: who calls, whether the permission is there, the answer or its refusal.

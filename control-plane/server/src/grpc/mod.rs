@@ -1,6 +1,7 @@
 //! The services of `rap.fabric.v1`.
 
 pub mod admin;
+pub mod adoption;
 mod answer;
 pub mod audit_service;
 pub mod authority;

@@ -1,6 +1,7 @@
 //! The whole control plane over real TLS and a real PostgreSQL.
 
 mod activation;
+mod adoption;
 mod audit;
 mod authority;
 mod backup;

@@ -196,13 +196,18 @@ statements! {
     POLICIES_LIST = policy_select!("WHERE cluster_id = $1 ORDER BY kind");
 }
 
+/// The MAC of a cluster's first version.
+pub(super) fn mac_of_new(keys: &RowKeys, new: &NewClusterRow) -> [u8; 32] {
+    keys.seal(ClusterRow::TABLE, &new.cluster.to_string(), 1, &covered(new))
+}
+
 /// Adds a cluster. Its name is unique ([`StoreError::Exists`], constraint `clusters_name`).
 pub async fn cluster_insert(
     connection: &mut PgConnection,
     keys: &RowKeys,
     new: &NewClusterRow,
 ) -> Result<(), StoreError> {
-    let row_mac = keys.seal(ClusterRow::TABLE, &new.cluster.to_string(), 1, &covered(new));
+    let row_mac = mac_of_new(keys, new);
     sqlx::query(CLUSTER_INSERT)
         .bind(new.cluster.uuid())
         .bind(&new.name)

@@ -8,6 +8,7 @@ pub(crate) mod addresses;
 pub(crate) mod audit;
 pub(crate) mod audit_tree;
 pub(crate) mod authority_life;
+pub(crate) mod bare_clusters;
 pub(crate) mod break_glass;
 pub(crate) mod cluster_keys;
 pub(crate) mod clusters;

@@ -3,6 +3,7 @@
 mod fixture;
 
 mod audit_tree;
+mod bare_clusters;
 mod cancelled;
 mod distribution;
 mod enrollment;

@@ -15,6 +15,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::addresses::STATEMENTS,
     t::audit::STATEMENTS,
     t::authority_life::STATEMENTS,
+    t::bare_clusters::STATEMENTS,
     t::break_glass::STATEMENTS,
     t::audit_tree::STATEMENTS,
     t::cluster_keys::STATEMENTS,

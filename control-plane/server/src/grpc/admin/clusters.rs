@@ -1,17 +1,19 @@
 //! Clusters: create, list, show.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{ClusterOrder, ClusterTiming, NewCluster, create_cluster, create_cluster_of, ids};
 use rap_store::{
-    ClusterRow, PgConnection, StoreError, audit_insert, cluster_names, cluster_read, config_seq_allocate,
-    installation_hold, outbox_append,
+    ClusterRow, PgConnection, StoreError, audit_insert, bare_clusters, cluster_names, cluster_read,
+    config_seq_allocate, installation_hold, outbox_append,
 };
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 
 use super::views;
+use crate::adoption;
 use crate::certificates::Authority;
 use crate::clusters::insert_cluster;
 use crate::control::Control;
@@ -94,12 +96,24 @@ pub(super) async fn list(
     _: &Actor,
     _: v1::ClusterListRequest,
 ) -> Result<v1::ClusterListAnswer, Failure> {
+    control.load_clusters().await?;
     let mut transaction = control.store.system().begin_snapshot().await?;
+    let bare: BTreeMap<_, _> =
+        bare_clusters(&mut transaction).await?.into_iter().map(|row| (row.cluster, row)).collect();
     let mut clusters = Vec::new();
-    for (id, _) in cluster_names(&mut transaction).await? {
-        let Some(cluster) = control.clusters.by_id(id) else { continue };
-        let row = cluster_read(&mut transaction, &cluster.rows).await?.ok_or(StoreError::Absent)?;
-        clusters.push(views::cluster(&cluster, &row));
+    for (id, name) in cluster_names(&mut transaction).await? {
+        let served = control.clusters.by_id(id);
+        clusters.push(match (served, bare.get(&id)) {
+            (None, Some(row)) => views::bare_cluster(row),
+            (None, None) => views::refused_cluster(id, &name, control.clusters.refusal(id)),
+            (Some(cluster), _) => match cluster_read(&mut transaction, &cluster.rows).await {
+                Ok(row) => views::cluster(&cluster, &row.ok_or(StoreError::Absent)?),
+                Err(error @ StoreError::Tampered { .. }) => {
+                    views::refused_cluster(id, &cluster.name, error.reason())
+                }
+                Err(error) => return Err(error.into()),
+            },
+        });
     }
     Ok(v1::ClusterListAnswer { clusters })
 }
@@ -109,9 +123,17 @@ pub(super) async fn show(
     _: &Actor,
     request: v1::ClusterRef,
 ) -> Result<v1::Cluster, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
-    let row = read(control, &cluster).await?;
-    Ok(views::cluster(&cluster, &row))
+    match control.cluster_named(&request.cluster).await {
+        Ok(cluster) => {
+            let row = read(control, &cluster).await?;
+            Ok(views::cluster(&cluster, &row))
+        }
+        Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
+            let row = adoption::bare(control, &request.cluster).await?.ok_or(failure)?;
+            Ok(views::bare_cluster(&row))
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 async fn read(control: &Control, cluster: &crate::clusters::Cluster) -> Result<ClusterRow, Failure> {

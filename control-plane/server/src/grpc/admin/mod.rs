@@ -11,7 +11,9 @@ mod views;
 use std::sync::Arc;
 
 pub use login::activate_dev;
-pub(crate) use views::{node as node_view, terms as token_terms};
+pub(crate) use views::{
+    bare_cluster as bare_cluster_view, cluster as cluster_view, node as node_view, terms as token_terms,
+};
 
 use rap_wire::v1;
 use rap_wire::v1::admin_server::Admin;

@@ -15,6 +15,7 @@ use rap_types::{ApprovalMode, Digest, NodeId, OrganizationId, Reason, Role, Toke
 use rap_wire::v1;
 
 use super::views;
+use crate::adoption;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::membership::{Departure, write_departure};
@@ -26,7 +27,7 @@ pub(super) async fn create(
     actor: &Actor,
     request: v1::TokenCreateRequest,
 ) -> Result<v1::TokenCreateAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
+    let cluster = adoption::first_act(control, actor, &request.cluster).await?;
     let order = TokenOrder {
         roles: roles(&request.roles)?,
         max_uses: if request.uses == 0 { 1 } else { request.uses },

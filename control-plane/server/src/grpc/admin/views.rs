@@ -2,8 +2,8 @@
 
 use rap_authority::{TokenRow as Terms, token_state};
 use rap_planner::addressing;
-use rap_store::{ClusterRow, JoinRequestRow, NodeRow, TokenRow};
-use rap_types::Wall;
+use rap_store::{BareClusterRow, ClusterRow, JoinRequestRow, NodeRow, TokenRow};
+use rap_types::{ClusterId, Reason, Wall};
 use rap_wire::v1;
 
 use crate::clusters::Cluster;
@@ -23,7 +23,7 @@ pub(super) fn installation(control: &Control) -> v1::InstallationAnswer {
     }
 }
 
-pub(super) fn cluster(cluster: &Cluster, row: &ClusterRow) -> v1::Cluster {
+pub(crate) fn cluster(cluster: &Cluster, row: &ClusterRow) -> v1::Cluster {
     v1::Cluster {
         cluster_id: cluster.id.to_vec(),
         name: cluster.name.clone(),
@@ -37,6 +37,31 @@ pub(super) fn cluster(cluster: &Cluster, row: &ClusterRow) -> v1::Cluster {
         created_at_ms: row.created_at.0,
         refresh_every_ms: row.cluster.refresh_every_ms,
         leaf_lifetime_ms: row.cluster.leaf_lifetime_ms,
+        refused: String::new(),
+    }
+}
+
+/// A row that has no keys, as it stands.
+pub(crate) fn bare_cluster(row: &BareClusterRow) -> v1::Cluster {
+    v1::Cluster {
+        ipv4_pool: row.ipv4_pool.clone(),
+        ipv6_prefix: addressing::ipv6_prefix(row.cluster).to_string(),
+        fresh_for_ms: row.fresh_for_ms,
+        degraded_for_ms: row.degraded_for_ms,
+        created_at_ms: row.created_at.0,
+        refresh_every_ms: row.refresh_every_ms,
+        leaf_lifetime_ms: row.leaf_lifetime_ms,
+        ..refused_cluster(row.cluster, &row.name, Reason::ClusterNoAuthority)
+    }
+}
+
+/// A cluster that is not served, by name.
+pub(super) fn refused_cluster(id: ClusterId, name: &str, reason: Reason) -> v1::Cluster {
+    v1::Cluster {
+        cluster_id: id.to_vec(),
+        name: name.to_owned(),
+        refused: reason.to_string(),
+        ..v1::Cluster::default()
     }
 }
 

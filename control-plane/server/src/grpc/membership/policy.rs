@@ -11,6 +11,7 @@ use rap_types::Reason;
 use rap_wire::v1;
 use serde::{Deserialize, Serialize};
 
+use crate::adoption;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::{Actor, Failure, audit};
@@ -100,7 +101,7 @@ pub(super) async fn set(
     actor: &Actor,
     request: v1::MembershipPolicySetRequest,
 ) -> Result<v1::MembershipPolicy, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
+    let cluster = adoption::first_act(control, actor, &request.cluster).await?;
     let done: Result<MembershipPolicy, Failure> =
         rap_store::transact!(control.store.system(), |connection| {
             write(connection, actor, &cluster, &request).await

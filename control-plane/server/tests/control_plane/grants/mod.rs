@@ -20,11 +20,11 @@ use crate::activation;
 use crate::world::{World, login_proof, reason};
 
 /// A strict and a development installation, activated, the owner logged in.
-async fn worlds() -> [World; 2] {
+pub async fn worlds() -> [World; 2] {
     [activation::activated().await, World::dev().await]
 }
 
-fn signer() -> Signer {
+pub fn signer() -> Signer {
     Signer::generate(&mut rand::rng())
 }
 
@@ -32,7 +32,7 @@ async fn client(world: &World) -> GrantsClient<Channel> {
     GrantsClient::new(world.line().await.channel)
 }
 
-async fn add(world: &World, name: &str, key: &Signer, role: &str) -> Result<v1::PlatformGrant, Reason> {
+pub async fn add(world: &World, name: &str, key: &Signer, role: &str) -> Result<v1::PlatformGrant, Reason> {
     let request = v1::GrantAddRequest {
         name: name.into(),
         subject_key: key.public().to_vec(),
@@ -50,7 +50,7 @@ async fn revoke(world: &World, name: &str) -> Result<v1::PlatformGrant, Reason> 
 }
 
 /// Logs `key` in and returns the bearer.
-async fn login(world: &World, key: &Signer) -> Result<v1::LoginAnswer, Reason> {
+pub async fn login(world: &World, key: &Signer) -> Result<v1::LoginAnswer, Reason> {
     let line = world.line().await;
     let mut admin = AdminClient::new(line.channel);
     let challenge = admin.login_challenge(v1::LoginChallengeRequest {}).await.unwrap().into_inner();
@@ -60,7 +60,7 @@ async fn login(world: &World, key: &Signer) -> Result<v1::LoginAnswer, Reason> {
     admin.login(request).await.map(tonic::Response::into_inner).map_err(reason)
 }
 
-fn with<T>(session: &str, message: T) -> tonic::Request<T> {
+pub fn with<T>(session: &str, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.metadata_mut().insert("authorization", format!("Bearer {session}").parse().unwrap());
     request
@@ -76,7 +76,7 @@ async fn owner_status(world: &World) -> Option<Reason> {
 }
 
 /// What was audited under `action`: the objects.
-async fn audited(world: &World, action: &str) -> Vec<String> {
+pub async fn audited(world: &World, action: &str) -> Vec<String> {
     let mut transaction = world.running.control.store.system().begin().await.unwrap();
     let filter = rap_store::AuditFilter { action: Some(action.into()), ..Default::default() };
     let rows = rap_store::audit_list(&mut transaction, &filter, 100).await.unwrap();
@@ -106,7 +106,7 @@ fn floor(running: &Running) -> Option<u64> {
     running.control.floors.current()?.of(FloorOf::GrantSet).map(|floor| floor.sequence)
 }
 
-async fn sql(world: &World, statements: &'static str) {
+pub async fn sql(world: &World, statements: &'static str) {
     world.database.as_ref().unwrap().as_superuser(statements).await;
 }
 

@@ -1,0 +1,91 @@
+//! The service that shows clusters without keys and gives them keys; this file only routes.
+
+use std::sync::Arc;
+
+use rap_store::cluster_read;
+use rap_types::{Digest, Reason};
+use rap_wire::v1;
+use rap_wire::v1::adoption_server::Adoption;
+use tonic::{Request, Response, Status};
+
+use super::admin::{bare_cluster_view, cluster_view};
+use super::{Actor, Failure, authorized};
+use crate::adoption::{self, Look};
+use crate::clusters::Cluster;
+use crate::control::Control;
+
+/// Adoption of `rap.fabric.v1`.
+#[derive(Debug, Clone)]
+pub struct AdoptionService(Arc<Control>);
+
+impl AdoptionService {
+    /// Serves `control`.
+    pub fn new(control: Arc<Control>) -> Self {
+        Self(control)
+    }
+}
+
+#[tonic::async_trait]
+impl Adoption for AdoptionService {
+    async fn adoption_look(
+        &self,
+        request: Request<v1::ClusterRef>,
+    ) -> Result<Response<v1::AdoptionLookAnswer>, Status> {
+        authorized!(self, request, ClusterRead, look)
+    }
+
+    async fn ensure_authority(
+        &self,
+        request: Request<v1::EnsureAuthorityRequest>,
+    ) -> Result<Response<v1::EnsureAuthorityAnswer>, Status> {
+        authorized!(self, request, ClusterCreate, ensure)
+    }
+}
+
+async fn look(
+    control: &Arc<Control>,
+    _: &Actor,
+    request: v1::ClusterRef,
+) -> Result<v1::AdoptionLookAnswer, Failure> {
+    let Some(Look { row, lies_in, verdict }) = adoption::look(control, &request.cluster).await? else {
+        let cluster = control.cluster_named(&request.cluster).await?;
+        return Ok(v1::AdoptionLookAnswer {
+            cluster: Some(served(control, &cluster).await?),
+            has_authority: true,
+            ..v1::AdoptionLookAnswer::default()
+        });
+    };
+    let (refused, why) = match verdict {
+        Ok(()) => (String::new(), String::new()),
+        Err(failure) => (failure.reason.to_string(), failure.message),
+    };
+    Ok(v1::AdoptionLookAnswer {
+        cluster: Some(bare_cluster_view(&row)),
+        has_authority: false,
+        digest: adoption::digest(&row).to_vec(),
+        lies_in_it: lies_in.iter().map(adoption::shown).collect(),
+        refused,
+        why,
+    })
+}
+
+async fn ensure(
+    control: &Arc<Control>,
+    actor: &Actor,
+    request: v1::EnsureAuthorityRequest,
+) -> Result<v1::EnsureAuthorityAnswer, Failure> {
+    let seen = match request.digest.as_slice() {
+        [] => None,
+        digest => Some(Digest::from_slice(digest)?),
+    };
+    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let (cluster, made) = adoption::ensure(control, actor, &request.cluster, seen, &reason).await?;
+    Ok(v1::EnsureAuthorityAnswer { cluster: Some(served(control, &cluster).await?), made })
+}
+
+async fn served(control: &Control, cluster: &Cluster) -> Result<v1::Cluster, Failure> {
+    let mut transaction = control.store.system().begin().await?;
+    let absent = || Failure::new(Reason::ResourceNotFound, "no such cluster");
+    let row = cluster_read(&mut transaction, &cluster.rows).await?.ok_or_else(absent)?;
+    Ok(cluster_view(cluster, &row))
+}

@@ -1,0 +1,147 @@
+//! Cluster rows that have no keys yet: no MAC, no map key, no data key.
+//!
+//! Owns reading them as what they are, somebody else's words, and the one statement that gives such a row
+//! its keys. Refuses to own whether that may be done: see `docs/adr/0014-bare-clusters.md`.
+
+use rap_authority::RowKeys;
+use rap_types::{ClusterId, Wall};
+use sqlx::postgres::PgRow;
+use sqlx::types::ipnet::IpNet;
+use sqlx::{FromRow, PgConnection, Row};
+
+use super::clusters::{NewClusterRow, mac_of_new};
+use crate::StoreError;
+use crate::authentic::written;
+use crate::columns::{counter, id, statements, unsigned, wall};
+
+/// What such a row says. Nothing vouches for any of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BareClusterRow {
+    /// Id.
+    pub cluster: ClusterId,
+    /// Name.
+    pub name: String,
+    /// IPv4 overlay pool, as text.
+    pub ipv4_pool: String,
+    /// Of a development installation.
+    pub dev: bool,
+    /// How long a head is fresh, milliseconds.
+    pub fresh_for_ms: u64,
+    /// How often an idle head is signed again, milliseconds.
+    pub refresh_every_ms: u64,
+    /// How long a node works on past that, milliseconds.
+    pub degraded_for_ms: u64,
+    /// Life of a node certificate, milliseconds.
+    pub leaf_lifetime_ms: u64,
+    /// When it was created.
+    pub created_at: Wall,
+}
+
+impl FromRow<'_, PgRow> for BareClusterRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            cluster: id(row, "cluster_id")?,
+            name: row.try_get("name")?,
+            ipv4_pool: row.try_get::<IpNet, _>("ipv4_pool")?.to_string(),
+            dev: row.try_get("dev")?,
+            fresh_for_ms: unsigned(row, "fresh_for_ms")?,
+            refresh_every_ms: unsigned(row, "refresh_every_ms")?,
+            degraded_for_ms: unsigned(row, "degraded_for_ms")?,
+            leaf_lifetime_ms: unsigned(row, "leaf_lifetime_ms")?,
+            created_at: wall(row, "created_at")?,
+        })
+    }
+}
+
+/// Rows of one table that belong to a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct LiesIn {
+    /// Table.
+    pub table: String,
+    /// How many.
+    pub rows: i64,
+}
+
+macro_rules! bare_select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT cluster_id, name, ipv4_pool, dev, fresh_for_ms, refresh_every_ms, degraded_for_ms, \
+             leaf_lifetime_ms, created_at FROM clusters c WHERE row_mac IS NULL AND sealed_map_key IS NULL \
+             AND NOT EXISTS (SELECT FROM cluster_deks d WHERE d.cluster_id = c.cluster_id) ",
+            $rest
+        )
+    };
+}
+
+/// One table's line of [`LIES_IN_CLUSTER`].
+macro_rules! lies_in {
+    ($first:literal $(, $table:literal)*) => {
+        concat!(
+            "SELECT \"table\", rows FROM (SELECT '", $first, "' AS \"table\", count(*) AS rows FROM ", $first,
+            " WHERE cluster_id = $1",
+            $(" UNION ALL SELECT '", $table, "', count(*) FROM ", $table, " WHERE cluster_id = $1",)*
+            " UNION ALL SELECT 'audit_log', count(*) FROM audit_log WHERE cluster_id = $1 \
+              AND action IN ('cluster.create', 'cluster.backfill')) found WHERE rows > 0 ORDER BY \"table\""
+        )
+    };
+}
+
+statements! {
+    BARE_CLUSTERS = bare_select!("ORDER BY name LIMIT 10000");
+    BARE_CLUSTER_READ = bare_select!("AND cluster_id = $1");
+    BARE_CLUSTER_LOCK = bare_select!("AND cluster_id = $1 FOR UPDATE");
+    LIES_IN_CLUSTER = lies_in!(
+        "break_glass_uses", "cluster_authorities", "cluster_authority_prepared", "cluster_cas", "cluster_deks",
+        "cluster_heads", "cluster_policies", "config_outbox", "join_requests", "join_tokens", "mesh_latest_links",
+        "node_addresses", "node_leaves", "node_revocations", "nodes", "route_path_decisions"
+    );
+    CLUSTER_ADOPT = "UPDATE clusters SET incarnation = $2, config_seq = 0, next_host_number = 1, \
+        sealed_map_key = $3, row_version = 1, row_mac = $4 \
+        WHERE cluster_id = $1 AND row_mac IS NULL AND sealed_map_key IS NULL";
+}
+
+/// Every cluster without keys, by name.
+pub async fn bare_clusters(connection: &mut PgConnection) -> Result<Vec<BareClusterRow>, StoreError> {
+    Ok(sqlx::query_as(BARE_CLUSTERS).fetch_all(connection).await?)
+}
+
+/// One of them; `None` if there is no such cluster or it has keys.
+pub async fn bare_cluster_read(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<Option<BareClusterRow>, StoreError> {
+    Ok(sqlx::query_as(BARE_CLUSTER_READ).bind(cluster.uuid()).fetch_optional(connection).await?)
+}
+
+/// The same, locked until the transaction ends.
+pub async fn bare_cluster_hold(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<Option<BareClusterRow>, StoreError> {
+    Ok(sqlx::query_as(BARE_CLUSTER_LOCK).bind(cluster.uuid()).fetch_optional(connection).await?)
+}
+
+/// What belongs to a cluster, by table; entries of the audit log count if they say that it was made here.
+pub async fn lies_in_cluster(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<Vec<LiesIn>, StoreError> {
+    Ok(sqlx::query_as(LIES_IN_CLUSTER).bind(cluster.uuid()).fetch_all(connection).await?)
+}
+
+/// Gives a held row its keys. What the caller checked is sealed, never what the row says by then; what no
+/// operator types begins as in a new cluster.
+pub async fn cluster_adopt(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    checked: &NewClusterRow,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(CLUSTER_ADOPT)
+        .bind(checked.cluster.uuid())
+        .bind(counter("incarnation", checked.incarnation)?)
+        .bind(&checked.sealed_map_key)
+        .bind(mac_of_new(keys, checked).as_slice())
+        .execute(connection)
+        .await?;
+    written(done.rows_affected())
+}
