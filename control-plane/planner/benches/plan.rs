@@ -42,6 +42,8 @@ fn rows(nodes: u32) -> ClusterRows {
         nodes: (1..=nodes).map(node).collect(),
         wireguard_key_max_age_ms: 0,
         identity_key_max_age_ms: 0,
+        degraded_ends: Vec::new(),
+        survive_forever_roles: Vec::new(),
         gone: Vec::new(),
         revocations: Default::default(),
     }

@@ -54,7 +54,8 @@ pub(crate) fn policy(rows: &ClusterRows) -> SlotChunk {
         cluster_name: rows.name.clone(),
         wireguard_key_max_age_ms: rows.wireguard_key_max_age_ms,
         identity_key_max_age_ms: rows.identity_key_max_age_ms,
-        ..Default::default()
+        degraded_ends: rows.degraded_ends.clone(),
+        survive_forever_roles: rows.survive_forever_roles.clone(),
     };
     chunk(POLICY_SLOT.to_owned(), Body::Policy(body))
 }

@@ -40,6 +40,10 @@ pub struct ClusterRows {
     pub wireguard_key_max_age_ms: u64,
     /// Age at which a node replaces its identity key by itself; 0 = never.
     pub identity_key_max_age_ms: u64,
+    /// Activities that end at `fresh_until`.
+    pub degraded_ends: Vec<String>,
+    /// Roles whose peers outlast `degraded_until`.
+    pub survive_forever_roles: Vec<String>,
     /// Members, any order.
     pub nodes: Vec<NodeRow>,
     /// Nodes whose rows say that they are gone, any order.

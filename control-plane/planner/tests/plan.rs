@@ -42,6 +42,8 @@ fn rows(version: u64, nodes: Vec<NodeRow>) -> ClusterRows {
         nodes,
         wireguard_key_max_age_ms: 0,
         identity_key_max_age_ms: 0,
+        degraded_ends: Vec::new(),
+        survive_forever_roles: Vec::new(),
         gone: Vec::new(),
         revocations: Default::default(),
     }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use rap_node::Node;
 use rap_runtime::Fault;
 use rap_state::CacheStatus;
-use rap_trust::{Activity, FreshnessState, GrantView, Until};
-use rap_types::{Mono, NodeId, Now, Reason, Wall};
+use rap_trust::{FreshnessState, GrantView, Until};
+use rap_types::{Activity, Mono, NodeId, Now, Reason, Wall};
 use rap_wire::v1;
 use serde_json::{Map, Value, json};
 

@@ -4,8 +4,8 @@
 //! boot clock. Refuses to own keys beyond passing them on.
 
 use rap_contract::VerifiedSnapshot;
-use rap_trust::{Activity, DegradedContract, Freshness, PermittedPeer, TrustedClock, Until};
-use rap_types::{Mono, NodeId, Now, Wall};
+use rap_trust::{DegradedContract, Freshness, PermittedPeer, TrustedClock, Until};
+use rap_types::{Activity, Mono, NodeId, Now, Wall};
 use rap_wire::v1;
 use zeroize::Zeroize as _;
 

@@ -1,13 +1,13 @@
 //! How informed a node is, and what it may still do without the control plane.
 //!
-//! Owns the two deadlines and the table of activities. Refuses to own contact: whether a stream is up
-//! is the uplink's fact.
+//! Owns the two deadlines and what policy makes of the table of activities. Refuses to own contact:
+//! whether a stream is up is the uplink's fact; and the words, which the control plane shares.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rap_contract::VerifiedSnapshot;
-use rap_types::{Mono, Now, Wall};
+use rap_types::{Activity, ContractRow, Mono, Now, Wall};
 use rap_wire::v1;
 
 use crate::TrustedClock;
@@ -34,81 +34,6 @@ impl FreshnessState {
     }
 }
 
-/// A row of the degraded-mode contract: what holds while the control plane is unreachable and the head is
-/// stale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Row {
-    /// Continues, if the snapshot's policy allows, until `degraded_until`.
-    Continues,
-    /// Refused always.
-    RefusedAlways,
-    /// Stays, also after `degraded_until`.
-    Survives,
-}
-
-impl Row {
-    /// The word in status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Continues => "continues",
-            Self::RefusedAlways => "refused_always",
-            Self::Survives => "survives",
-        }
-    }
-}
-
-macro_rules! activities {
-    ($($name:ident $word:literal $row:ident $phrase:literal;)+) => {
-        /// What a node might do, as the degraded-mode contract names it: one per phrase.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Activity {
-            $(#[doc = $phrase] $name,)+
-        }
-
-        impl Activity {
-            /// Every activity, in the order of the contract.
-            pub const ALL: &'static [Self] = &[$(Self::$name),+];
-
-            /// The word in status and policies.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $word),+ }
-            }
-
-            /// The row of the contract it stands in.
-            pub const fn row(self) -> Row {
-                match self { $(Self::$name => Row::$row),+ }
-            }
-
-            /// The contract's words for it.
-            pub const fn phrase(self) -> &'static str {
-                match self { $(Self::$name => $phrase),+ }
-            }
-        }
-    };
-}
-
-activities! {
-    ExistingLinks "existing_links" Continues "existing links and routes";
-    Failover "failover" Continues "failover";
-    LinkReconnect "link_reconnect" Continues "reconnect";
-    Probe "probe" Continues "probes";
-    Shortcut "shortcut" Continues "shortcuts";
-    AuthorisedService "authorised_service" Continues "services already authorised";
-    Supervision "supervision" Continues "local supervision";
-    HealthCheck "health_check" Continues "health checks";
-    Enrollment "enrollment" RefusedAlways "new enrollment";
-    PolicyChange "policy_change" RefusedAlways "role or policy changes";
-    TrustChange "trust_change" RefusedAlways "trust-root or authority changes";
-    PartitionPromotion "partition_promotion" RefusedAlways "partition promotion";
-    CrossClusterTrust "cross_cluster_trust" RefusedAlways "new cross-cluster trust";
-    Lease "lease" RefusedAlways "lease grant or renewal";
-    RouteExpansion "route_expansion" RefusedAlways "expanding routes";
-    LongLivedToken "long_lived_token" RefusedAlways "long-lived tokens";
-    ControlReconnect "control_reconnect" Survives "control-plane reconnect";
-    Recovery "recovery" Survives "recovery ladder";
-    SurviveForever "survive_forever" Survives "what policy marks survive_forever";
-}
-
 /// Until when an activity is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
@@ -131,7 +56,7 @@ impl DegradedContract {
     /// The contract under a policy. A word that this version does not know ends nothing it does.
     pub fn of(policy: &v1::PolicyChunk) -> Self {
         let named = |activity: &&Activity| {
-            activity.row() == Row::Continues
+            activity.row() == ContractRow::Continues
                 && policy.degraded_ends.iter().any(|word| word == activity.as_str())
         };
         Self {
@@ -142,7 +67,7 @@ impl DegradedContract {
 
     /// True if the policy continues this activity of the first row while degraded.
     pub fn continues(&self, activity: Activity) -> bool {
-        activity.row() == Row::Continues && !self.ended.contains(&activity)
+        activity.row() == ContractRow::Continues && !self.ended.contains(&activity)
     }
 
     /// True if policy says nothing beyond the contract's own words.
@@ -158,18 +83,18 @@ impl DegradedContract {
     /// True if a node in this state may do it. `None`: it holds no snapshot at all.
     pub fn allows(&self, state: Option<FreshnessState>, activity: Activity) -> bool {
         match (activity.row(), state) {
-            (Row::Survives, _) | (_, Some(FreshnessState::Fresh)) => true,
-            (Row::Continues, Some(FreshnessState::Degraded)) => self.continues(activity),
-            (Row::Continues | Row::RefusedAlways, _) => false,
+            (ContractRow::Survives, _) | (_, Some(FreshnessState::Fresh)) => true,
+            (ContractRow::Continues, Some(FreshnessState::Degraded)) => self.continues(activity),
+            (ContractRow::Continues | ContractRow::RefusedAlways, _) => false,
         }
     }
 
     /// Until when it is allowed under a snapshot with these deadlines.
     pub fn until(&self, freshness: &Freshness, activity: Activity) -> Until {
         match activity.row() {
-            Row::Survives => Until::Always,
-            Row::Continues if self.continues(activity) => Until::At(freshness.degraded_until),
-            Row::Continues | Row::RefusedAlways => Until::At(freshness.fresh_until),
+            ContractRow::Survives => Until::Always,
+            ContractRow::Continues if self.continues(activity) => Until::At(freshness.degraded_until),
+            ContractRow::Continues | ContractRow::RefusedAlways => Until::At(freshness.fresh_until),
         }
     }
 }
@@ -250,18 +175,21 @@ mod tests {
     }
 
     /// The contract as it is written (docs/operate/degraded-mode.md), cell by cell.
-    const TABLE: [(Row, &str); 3] = [
+    const TABLE: [(ContractRow, &str); 3] = [
         (
-            Row::Continues,
+            ContractRow::Continues,
             "existing links and routes, failover, reconnect, probes, shortcuts, services already \
              authorised, local supervision, health checks",
         ),
         (
-            Row::RefusedAlways,
+            ContractRow::RefusedAlways,
             "new enrollment, role or policy changes, trust-root or authority changes, partition \
              promotion, new cross-cluster trust, lease grant or renewal, expanding routes, long-lived tokens",
         ),
-        (Row::Survives, "control-plane reconnect, recovery ladder, what policy marks survive_forever"),
+        (
+            ContractRow::Survives,
+            "control-plane reconnect, recovery ladder, what policy marks survive_forever",
+        ),
     ];
 
     fn policy(ends: &[&str], roles: &[&str]) -> DegradedContract {
@@ -272,9 +200,9 @@ mod tests {
 
     #[test]
     fn every_phrase_of_the_contract_is_one_activity_and_every_activity_a_phrase() {
-        let written: Vec<(Row, &str)> =
+        let written: Vec<(ContractRow, &str)> =
             TABLE.iter().flat_map(|(row, cell)| cell.split(", ").map(|phrase| (*row, phrase))).collect();
-        let coded: Vec<(Row, &str)> =
+        let coded: Vec<(ContractRow, &str)> =
             Activity::ALL.iter().map(|activity| (activity.row(), activity.phrase())).collect();
         assert_eq!(coded, written);
         let words: BTreeSet<&str> = Activity::ALL.iter().map(|activity| activity.as_str()).collect();
@@ -293,9 +221,9 @@ mod tests {
                 allowed(None),
             ];
             let expected = match activity.row() {
-                Row::Continues => [true, true, false, false],
-                Row::RefusedAlways => [true, false, false, false],
-                Row::Survives => [true; 4],
+                ContractRow::Continues => [true, true, false, false],
+                ContractRow::RefusedAlways => [true, false, false, false],
+                ContractRow::Survives => [true; 4],
             };
             assert_eq!(answers, expected, "{}", activity.phrase());
         }
@@ -306,8 +234,8 @@ mod tests {
         let contract = policy(&["probe", "control_reconnect", "lease", "of a later version"], &[]);
         let degraded = Some(FreshnessState::Degraded);
         for activity in Activity::ALL.iter().copied() {
-            let expected = activity.row() == Row::Survives
-                || (activity.row() == Row::Continues && activity != Activity::Probe);
+            let expected = activity.row() == ContractRow::Survives
+                || (activity.row() == ContractRow::Continues && activity != Activity::Probe);
             assert_eq!(contract.allows(degraded, activity), expected, "{}", activity.phrase());
             assert!(contract.allows(Some(FreshnessState::Fresh), activity));
         }

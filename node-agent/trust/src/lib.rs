@@ -28,7 +28,7 @@ pub use break_glass::{
 };
 pub use clock::TrustedClock;
 pub use contact::{ContactChange, ContactLog, contact_of};
-pub use degraded::{Activity, DegradedContract, Freshness, FreshnessState, Row, Until};
+pub use degraded::{DegradedContract, Freshness, FreshnessState, Until};
 pub use pin::AuthorityPin;
 pub use pools::{Claims, Overlap, Pools};
 pub use rejects::Rejects;

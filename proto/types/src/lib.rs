@@ -3,6 +3,7 @@
 //! Owns the vocabulary every other crate shares. Refuses to own behaviour: nothing here decides,
 //! signs, reads a clock or touches a socket.
 
+mod activity;
 mod channel;
 mod digest;
 mod exit;
@@ -13,6 +14,7 @@ mod role;
 mod state;
 mod time;
 
+pub use activity::{Activity, ContractRow};
 pub use channel::ChannelClass;
 pub use digest::{Digest, KeyId};
 pub use exit::ExitCode;

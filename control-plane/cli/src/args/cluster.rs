@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::Protect;
 use crate::duration::parse_duration;
@@ -53,7 +53,7 @@ pub(crate) enum Cluster {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show how long memberships and keys last; with options, change it.
+    /// Show how long memberships and keys last and what degraded mode allows; with options, change it.
     Policy {
         /// Name or id.
         cluster: String,
@@ -69,5 +69,27 @@ pub(crate) enum Cluster {
         /// Whether an approved key that a gone node had gets that node's id again.
         #[arg(long)]
         keep_ids: Option<bool>,
+        #[command(flatten)]
+        degraded: DegradedWords,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DegradedWords {
+    /// Activities that end as soon as a node is degraded: replaces the list.
+    #[arg(long, value_name = "ACTIVITY,...", value_delimiter = ',', conflicts_with = "clear_degraded_ends")]
+    pub(crate) degraded_ends: Option<Vec<String>>,
+    /// Let every activity of degraded mode go on.
+    #[arg(long)]
+    pub(crate) clear_degraded_ends: bool,
+    /// Role whose peers stay also after degraded mode; repeat for more: replaces the list.
+    #[arg(
+        long = "survive-forever-role",
+        value_name = "ROLE",
+        conflicts_with = "clear_survive_forever_roles"
+    )]
+    pub(crate) survive_forever_roles: Option<Vec<String>>,
+    /// Let no peer stay after degraded mode.
+    #[arg(long)]
+    pub(crate) clear_survive_forever_roles: bool,
 }

@@ -28,7 +28,7 @@ use crate::output::Format;
 pub(crate) use audit::{Audit, AuditExport, AuditList, AuditVerify};
 pub(crate) use authority::{Authority, NextKey, WhichKey};
 pub(crate) use break_glass::{BreakGlass, GrantTerms};
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, DegradedWords};
 pub(crate) use context::Context;
 pub(crate) use explain::Explain;
 pub(crate) use grant::Grant;

@@ -43,12 +43,19 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             })?;
             let cluster = connection.admin.cluster_create(request).await.map_err(Refusal::from)?.into_inner();
             let hint = format!("rapctl token create --cluster {} --out {}.token", cluster.name, cluster.name);
-            shown(&cluster).next(hint).print(global)
+            shown(&cluster, None).next(hint).print(global)
         }
         Command::Show { cluster } => {
+            let request = connection.request(v1::ClusterRef { cluster: cluster.clone() })?;
+            let shown = connection.admin.cluster_show(request).await.map_err(Refusal::from)?.into_inner();
             let request = connection.request(v1::ClusterRef { cluster })?;
-            shown(&connection.admin.cluster_show(request).await.map_err(Refusal::from)?.into_inner())
-                .print(global)
+            // A cluster that is not served has none that could be read.
+            let policy = if shown.refused.is_empty() {
+                Some(connection.membership.policy_show(request).await.map_err(Refusal::from)?.into_inner())
+            } else {
+                None
+            };
+            self::shown(&shown, policy.as_ref()).print(global)
         }
         Command::EnsureAuthority { cluster, reason, dry_run } => {
             adoption::run(global, &mut connection, cluster, reason, dry_run).await
@@ -59,9 +66,15 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             wireguard_key_max_age,
             identity_key_max_age,
             keep_ids,
+            degraded,
         } => {
-            let wanted =
-                membership::Wanted { ephemeral_after, wireguard_key_max_age, identity_key_max_age, keep_ids };
+            let wanted = membership::Wanted {
+                ephemeral_after,
+                wireguard_key_max_age,
+                identity_key_max_age,
+                keep_ids,
+                degraded,
+            };
             membership::policy(global, &mut connection, cluster, wanted).await
         }
         Command::List => {
@@ -89,8 +102,13 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
     }
 }
 
-fn shown(cluster: &v1::Cluster) -> Answer {
-    Answer::new("rap.cluster.v1", document(cluster)).table(&["PROPERTY", "VALUE"], 0, pairs(cluster))
+fn shown(cluster: &v1::Cluster, policy: Option<&v1::MembershipPolicy>) -> Answer {
+    let (mut body, mut rows) = (document(cluster), pairs(cluster));
+    if let Some(policy) = policy {
+        body["policy"] = membership::document(policy);
+        rows.extend(properties(&membership::degraded_rows(policy)));
+    }
+    Answer::new("rap.cluster.v1", body).table(&["PROPERTY", "VALUE"], 0, rows)
 }
 
 /// Table form of a cluster.

@@ -9,7 +9,7 @@ use rap_wire::v1;
 use serde_json::{Value, json};
 
 use super::node;
-use crate::args::{Global, Revoke};
+use crate::args::{DegradedWords, Global, Revoke};
 use crate::client::Connection;
 use crate::output::{Answer, confirm, properties};
 
@@ -121,6 +121,7 @@ pub(super) struct Wanted {
     pub(super) wireguard_key_max_age: Option<Duration>,
     pub(super) identity_key_max_age: Option<Duration>,
     pub(super) keep_ids: Option<bool>,
+    pub(super) degraded: DegradedWords,
 }
 
 pub(super) async fn policy(
@@ -136,6 +137,11 @@ pub(super) async fn policy(
         wireguard_key_max_age_ms: wanted.wireguard_key_max_age.map(millis),
         identity_key_max_age_ms: wanted.identity_key_max_age.map(millis),
         keep_ids: wanted.keep_ids,
+        degraded_ends: list(wanted.degraded.degraded_ends, wanted.degraded.clear_degraded_ends),
+        survive_forever_roles: list(
+            wanted.degraded.survive_forever_roles,
+            wanted.degraded.clear_survive_forever_roles,
+        ),
     };
     let nothing = v1::MembershipPolicySetRequest { cluster: cluster.clone(), ..Default::default() };
     let policy = if change == nothing {
@@ -146,20 +152,42 @@ pub(super) async fn policy(
         connection.membership.policy_set(request).await
     };
     let policy = policy.map_err(Refusal::from)?.into_inner();
-    let body = json!({
-        "ephemeral_after_ms": policy.ephemeral_after_ms,
-        "wireguard_key_max_age_ms": policy.wireguard_key_max_age_ms,
-        "identity_key_max_age_ms": policy.identity_key_max_age_ms,
-        "keep_ids": policy.keep_ids,
-    });
     let age = |ms: u64| if ms == 0 { "never".to_owned() } else { format!("{} s", ms / 1000) };
-    let rows = properties(&[
+    let mut rows = vec![
         ("ephemeral nodes go after", age(policy.ephemeral_after_ms)),
         ("WireGuard keys are replaced after", age(policy.wireguard_key_max_age_ms)),
         ("identity keys are replaced after", age(policy.identity_key_max_age_ms)),
         ("returning keys keep their node id", policy.keep_ids.to_string()),
-    ]);
-    Answer::new("rap.membership-policy.v1", body).table(&["PROPERTY", "VALUE"], 0, rows).print(global)
+    ];
+    rows.extend(degraded_rows(&policy));
+    Answer::new("rap.membership-policy.v1", document(&policy))
+        .table(&["PROPERTY", "VALUE"], 0, properties(&rows))
+        .print(global)
+}
+
+fn list(words: Option<Vec<String>>, clear: bool) -> Option<v1::Words> {
+    if clear { Some(v1::Words::default()) } else { words.map(|words| v1::Words { words }) }
+}
+
+/// JSON form of a cluster's policy.
+pub(super) fn document(policy: &v1::MembershipPolicy) -> Value {
+    json!({
+        "ephemeral_after_ms": policy.ephemeral_after_ms,
+        "wireguard_key_max_age_ms": policy.wireguard_key_max_age_ms,
+        "identity_key_max_age_ms": policy.identity_key_max_age_ms,
+        "keep_ids": policy.keep_ids,
+        "degraded_ends": policy.degraded_ends,
+        "survive_forever_roles": policy.survive_forever_roles,
+    })
+}
+
+/// What policy says of degraded mode, for people.
+pub(super) fn degraded_rows(policy: &v1::MembershipPolicy) -> [(&'static str, String); 2] {
+    let words = |words: &[String]| if words.is_empty() { "-".to_owned() } else { words.join(", ") };
+    [
+        ("ends when degraded", words(&policy.degraded_ends)),
+        ("roles that survive for ever", words(&policy.survive_forever_roles)),
+    ]
 }
 
 fn id(bytes: &[u8]) -> String {

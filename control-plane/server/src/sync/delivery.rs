@@ -182,6 +182,8 @@ mod tests {
             nodes: nodes.iter().map(|number| row(*number)).collect(),
             wireguard_key_max_age_ms: 0,
             identity_key_max_age_ms: 0,
+            degraded_ends: Vec::new(),
+            survive_forever_roles: Vec::new(),
             gone: Vec::new(),
             revocations: Default::default(),
         };

@@ -17,7 +17,7 @@ use rap_wire::v1;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::Failure;
-use crate::grpc::membership::{MembershipPolicy, policy_of};
+use crate::grpc::membership::{DegradedPolicy, MembershipPolicy, policy_of};
 use crate::sync::Published;
 
 /// Why a round published nothing.
@@ -119,8 +119,8 @@ async fn advance(
     revocations: Arc<RevocationChain>,
     newest: Option<&Published>,
 ) -> Result<(), RoundError> {
-    let policy = policy_of(&rows.policies)?;
-    let input = planner_input(control, rows, revocations, &policy);
+    let policies = (policy_of(&rows.policies)?, DegradedPolicy::among(&rows.policies)?);
+    let input = planner_input(control, rows, revocations, policies);
     let planned = Arc::new(plan(&input, &cluster.map_key, newest.map(|published| &*published.plan))?);
     let version = (planned.incarnation, planned.version);
     // After a restart, or when another replica was first: what is stored is what is served.
@@ -261,7 +261,7 @@ fn planner_input(
     control: &Control,
     rows: &PlannerRows,
     revocations: Arc<RevocationChain>,
-    policy: &MembershipPolicy,
+    (policy, degraded): (MembershipPolicy, DegradedPolicy),
 ) -> ClusterRows {
     let row = &rows.cluster.cluster;
     let nodes = rows.nodes.iter().map(|stored| {
@@ -304,6 +304,8 @@ fn planner_input(
         revocations,
         wireguard_key_max_age_ms: policy.wireguard_key_max_age_ms,
         identity_key_max_age_ms: policy.identity_key_max_age_ms,
+        degraded_ends: degraded.ends,
+        survive_forever_roles: degraded.survive_forever_roles,
     }
 }
 

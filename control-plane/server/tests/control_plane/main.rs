@@ -6,6 +6,7 @@ mod audit;
 mod authority;
 mod backup;
 mod break_glass;
+mod degraded;
 mod disk;
 mod enrollment;
 mod full_disk;

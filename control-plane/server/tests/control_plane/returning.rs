@@ -187,19 +187,7 @@ async fn a_rotation_needs_both_keys_and_takes_nobody_elses() {
 
 /// The WireGuard key that peers are told, once the newest version is out.
 async fn wireguard_of(world: &World, of: &VerifiedBootstrap, peer: &VerifiedBootstrap) -> [u8; 32] {
-    let cluster = world.running.control.clusters.named("prod").unwrap();
-    let request = v1::ClusterRef { cluster: "prod".into() };
-    let version =
-        world.admin().await.cluster_show(world.request(request)).await.unwrap().into_inner().version;
-    let mut versions = cluster.feed.follow();
-    let newest = versions
-        .wait_for(|newest| newest.as_ref().is_some_and(|one| one.order.version.0 >= version))
-        .await
-        .unwrap()
-        .clone()
-        .unwrap();
-    let head = rap_control_plane::tasks::open_head(&world.running.control, &cluster, &newest.head).unwrap();
-    let snapshot = newest.snapshot(of.node, head).unwrap().unwrap();
+    let snapshot = world.snapshot(of).await;
     snapshot.contents().peers.get(&peer.node).unwrap().wireguard_public_key.as_slice().try_into().unwrap()
 }
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hyper_util::rt::TokioIo;
-use rap_contract::{EXPORTER_LABEL, KeyFile, LOGIN_PROOF, Signer, sign_proof};
+use rap_contract::{
+    EXPORTER_LABEL, KeyFile, LOGIN_PROOF, Signer, VerifiedBootstrap, VerifiedSnapshot, sign_proof,
+};
 use rap_control_plane::config::{Config, Raw};
 use rap_control_plane::database::Database;
 use rap_control_plane::init::{self, Made};
@@ -199,6 +201,23 @@ impl World {
     pub async fn node(&self, node: &str) -> v1::Node {
         let request = v1::NodeRef { cluster: "prod".into(), node: node.into() };
         self.admin().await.node_show(self.request(request)).await.unwrap().into_inner()
+    }
+
+    /// The snapshot of a node of cluster `prod`, once the newest version is out.
+    pub async fn snapshot(&self, of: &VerifiedBootstrap) -> VerifiedSnapshot {
+        let cluster = self.running.control.clusters.named("prod").unwrap();
+        let request = v1::ClusterRef { cluster: "prod".into() };
+        let shown = self.admin().await.cluster_show(self.request(request)).await.unwrap().into_inner();
+        let mut versions = cluster.feed.follow();
+        let newest = versions
+            .wait_for(|newest| newest.as_ref().is_some_and(|one| one.order.version.0 >= shown.version))
+            .await
+            .unwrap()
+            .clone()
+            .unwrap();
+        let control = &self.running.control;
+        let head = rap_control_plane::tasks::open_head(control, &cluster, &newest.head).unwrap();
+        newest.snapshot(of.node, head).unwrap().unwrap()
     }
 
     /// An operator's client of the service of authorities.

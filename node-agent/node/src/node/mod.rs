@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use rap_contract::{Reject, VerifiedSnapshot};
 use rap_trust::{
-    Acceptor, Activity, BreakGlass, ContactChange, ContactLog, DegradedContract, FreshnessState,
+    Acceptor, BreakGlass, ContactChange, ContactLog, DegradedContract, FreshnessState,
     Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot, Witness, contact_of,
 };
-use rap_types::{Digest, Mono, NodeContact, NodeId, Now, Reason};
+use rap_types::{Activity, Digest, Mono, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
 use v1::node_message;
 use zeroize::Zeroizing;

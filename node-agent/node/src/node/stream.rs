@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rap_trust::{Activity, ContactChange, Input as AcceptorInput, known_features};
-use rap_types::{NodeId, Now};
+use rap_trust::{ContactChange, Input as AcceptorInput, known_features};
+use rap_types::{Activity, NodeId, Now};
 use rap_wire::v1;
 use v1::{control_message, node_message};
 

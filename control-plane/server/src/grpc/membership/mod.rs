@@ -1,5 +1,6 @@
 //! The service of ends and returns: one file per noun; this one only routes.
 
+mod degraded;
 mod policy;
 mod revocations;
 mod revoke;
@@ -10,6 +11,7 @@ use rap_wire::v1;
 use rap_wire::v1::membership_server::Membership;
 use tonic::{Request, Response, Status};
 
+pub use degraded::DegradedPolicy;
 pub use policy::{MembershipPolicy, policy_of, read_policy};
 pub use revoke::{Departure, Recorded, write_departure, write_record};
 

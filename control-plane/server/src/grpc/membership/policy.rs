@@ -1,4 +1,5 @@
-//! How long memberships and keys last: the policy of kind `membership`.
+//! A cluster's policies for operators; and how long memberships and keys last, the policy of kind
+//! `membership`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use rap_types::Reason;
 use rap_wire::v1;
 use serde::{Deserialize, Serialize};
 
+use super::DegradedPolicy;
 use crate::adoption;
 use crate::clusters::Cluster;
 use crate::control::Control;
@@ -56,13 +58,24 @@ impl MembershipPolicy {
         Ok(())
     }
 
-    fn to_wire(self) -> v1::MembershipPolicy {
-        v1::MembershipPolicy {
-            ephemeral_after_ms: self.ephemeral_after_ms,
-            wireguard_key_max_age_ms: self.wireguard_key_max_age_ms,
-            identity_key_max_age_ms: self.identity_key_max_age_ms,
-            keep_ids: self.keep_ids,
-        }
+    fn changed(mut self, request: &v1::MembershipPolicySetRequest) -> Self {
+        let set = |into: &mut u64, wanted: Option<u64>| *into = wanted.unwrap_or(*into);
+        set(&mut self.ephemeral_after_ms, request.ephemeral_after_ms);
+        set(&mut self.wireguard_key_max_age_ms, request.wireguard_key_max_age_ms);
+        set(&mut self.identity_key_max_age_ms, request.identity_key_max_age_ms);
+        self.keep_ids = request.keep_ids.unwrap_or(self.keep_ids);
+        self
+    }
+}
+
+fn to_wire((policy, degraded): (MembershipPolicy, DegradedPolicy)) -> v1::MembershipPolicy {
+    v1::MembershipPolicy {
+        ephemeral_after_ms: policy.ephemeral_after_ms,
+        wireguard_key_max_age_ms: policy.wireguard_key_max_age_ms,
+        identity_key_max_age_ms: policy.identity_key_max_age_ms,
+        keep_ids: policy.keep_ids,
+        degraded_ends: degraded.ends,
+        survive_forever_roles: degraded.survive_forever_roles,
     }
 }
 
@@ -93,7 +106,8 @@ pub(super) async fn show(
 ) -> Result<v1::MembershipPolicy, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin().await?;
-    Ok(read_policy(&mut transaction, &cluster).await?.to_wire())
+    let rows = policies_list(&mut transaction, &cluster.rows).await?;
+    Ok(to_wire((policy_of(&rows)?, DegradedPolicy::among(&rows)?)))
 }
 
 pub(super) async fn set(
@@ -102,13 +116,12 @@ pub(super) async fn set(
     request: v1::MembershipPolicySetRequest,
 ) -> Result<v1::MembershipPolicy, Failure> {
     let cluster = adoption::first_act(control, actor, &request.cluster).await?;
-    let done: Result<MembershipPolicy, Failure> =
-        rap_store::transact!(control.store.system(), |connection| {
-            write(connection, actor, &cluster, &request).await
-        });
-    let policy = done?;
+    let done: Result<_, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write(connection, actor, &cluster, &request).await
+    });
+    let policies = done?;
     control.changed(&cluster).await;
-    Ok(policy.to_wire())
+    Ok(to_wire(policies))
 }
 
 async fn write(
@@ -116,35 +129,46 @@ async fn write(
     actor: &Actor,
     cluster: &Cluster,
     request: &v1::MembershipPolicySetRequest,
-) -> Result<MembershipPolicy, Failure> {
+) -> Result<(MembershipPolicy, DegradedPolicy), Failure> {
     cluster_hold(connection, &cluster.rows).await?;
-    let present = read_policy(connection, cluster).await?;
-    let policy = MembershipPolicy {
-        ephemeral_after_ms: request.ephemeral_after_ms.unwrap_or(present.ephemeral_after_ms),
-        wireguard_key_max_age_ms: request
-            .wireguard_key_max_age_ms
-            .unwrap_or(present.wireguard_key_max_age_ms),
-        identity_key_max_age_ms: request.identity_key_max_age_ms.unwrap_or(present.identity_key_max_age_ms),
-        keep_ids: request.keep_ids.unwrap_or(present.keep_ids),
-    };
+    let rows = policies_list(connection, &cluster.rows).await?;
+    let (present, present_degraded) = (policy_of(&rows)?, DegradedPolicy::among(&rows)?);
+    let (policy, degraded) = (present.changed(request), present_degraded.changed(request)?);
     policy.check()?;
-    let body = serde_json::to_value(policy)
-        .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
-    policy_upsert(connection, &cluster.rows, KIND, &body).await?;
+    let said = request.degraded_ends.is_some() || request.survive_forever_roles.is_some();
+    let ages = v1::MembershipPolicySetRequest {
+        degraded_ends: None,
+        survive_forever_roles: None,
+        ..request.clone()
+    };
+    let nothing = v1::MembershipPolicySetRequest { cluster: request.cluster.clone(), ..Default::default() };
+    if said {
+        put(connection, actor, cluster, (DegradedPolicy::KIND, "policy.degraded"), &degraded).await?;
+    }
+    if ages != nothing || !said {
+        put(connection, actor, cluster, (KIND, "policy.membership"), &policy).await?;
+    }
     let seq = config_seq_allocate(connection, cluster.id).await?;
     outbox_append(connection, cluster.id, seq, &["policy".to_owned()], false).await?;
+    Ok((policy, degraded))
+}
+
+/// Writes one kind of policy, and that it was written.
+async fn put(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    cluster: &Cluster,
+    (kind, action): (&str, &str),
+    policy: &impl Serialize,
+) -> Result<(), Failure> {
+    let body = serde_json::to_value(policy)
+        .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    policy_upsert(connection, &cluster.rows, kind, &body).await?;
     let object = format!("cluster/{}", cluster.id);
-    let entry = audit(
-        &actor.audit_name(),
-        "policy.membership",
-        object,
-        Some(cluster.id),
-        None,
-        &body.to_string(),
-        actor.call,
-    );
+    let (name, text) = (actor.audit_name(), body.to_string());
+    let entry = audit(&name, action, object, Some(cluster.id), None, &text, actor.call);
     audit_insert(connection, &actor.pen, &entry).await?;
-    Ok(policy)
+    Ok(())
 }
 
 const KIND: &str = "membership";

@@ -2,6 +2,7 @@
 //! in several clusters.
 
 mod authority;
+mod degraded;
 mod memberships;
 mod removal;
 mod time;
@@ -49,6 +50,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("leave", || removal::leave(&scene));
     report.check("memberships", || memberships::two_clusters(&scene));
     report.check("overlapping_pool_refused", || memberships::overlap(&scene));
+    report.check("degraded_policy", || degraded::policy(&scene));
     report.check("two_days_off", || time::two_days_off(&scene, &clock));
     Ok(())
 }

@@ -1,0 +1,88 @@
+//! What policy says of degraded mode: the policy of kind `degraded`.
+//!
+//! Owns the words that may be set. What was stored is passed on as it is: a replica that does not know
+//! a word signs the same version as one that does.
+
+use std::str::FromStr;
+
+use rap_store::PolicyRow;
+use rap_types::{Activity, ContractRow, Reason, Role, UnknownWord};
+use rap_wire::v1;
+use serde::{Deserialize, Serialize};
+
+use crate::grpc::Failure;
+
+/// The policy as stored; absent fields say nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DegradedPolicy {
+    /// Activities that end at `fresh_until`, in the contract's order.
+    pub ends: Vec<String>,
+    /// Peers with one of these roles outlast `degraded_until`.
+    pub survive_forever_roles: Vec<String>,
+}
+
+impl DegradedPolicy {
+    /// The kind of the stored row.
+    pub const KIND: &'static str = "degraded";
+
+    /// The policy among a cluster's policies.
+    ///
+    /// # Errors
+    /// `row.tampered` if it does not read.
+    pub fn among(policies: &[PolicyRow]) -> Result<Self, Failure> {
+        let Some(policy) = policies.iter().find(|policy| policy.kind == Self::KIND) else {
+            return Ok(Self::default());
+        };
+        serde_json::from_value(policy.body.clone())
+            .map_err(|_| Failure::new(Reason::RowTampered, "degraded policy"))
+    }
+
+    /// The policy after a request; a list that the request does not have stays.
+    ///
+    /// # Errors
+    /// `request.invalid` names the first word that cannot be set.
+    pub(super) fn changed(mut self, request: &v1::MembershipPolicySetRequest) -> Result<Self, Failure> {
+        if let Some(ends) = &request.degraded_ends {
+            self.ends = chosen(&ends.words, endable, Activity::endable().map(Activity::as_str))?;
+        }
+        if let Some(roles) = &request.survive_forever_roles {
+            let all = Role::ALL.iter().map(|role| role.as_str());
+            self.survive_forever_roles =
+                chosen(&roles.words, |word| known(word, all.clone()).map(Role::as_str), all.clone())?;
+        }
+        Ok(self)
+    }
+}
+
+/// The words in the vocabulary's order, each once.
+fn chosen(
+    words: &[String],
+    judge: impl Fn(&str) -> Result<&'static str, Failure>,
+    order: impl Iterator<Item = &'static str>,
+) -> Result<Vec<String>, Failure> {
+    let judged: Vec<&str> = words.iter().map(|word| judge(word)).collect::<Result<_, _>>()?;
+    Ok(order.filter(|word| judged.contains(word)).map(str::to_owned).collect())
+}
+
+fn endable(word: &str) -> Result<&'static str, Failure> {
+    let activity: Activity = known(word, Activity::endable().map(Activity::as_str))?;
+    let why = match activity.row() {
+        ContractRow::Continues => return Ok(activity.as_str()),
+        ContractRow::RefusedAlways => "is refused in degraded mode whatever policy says",
+        ContractRow::Survives => "cannot be ended: it is how a node comes back, or what policy itself marks",
+    };
+    Err(Failure::new(Reason::RequestInvalid, format!("`{activity}` {why}")))
+}
+
+fn known<T: FromStr<Err = UnknownWord>>(
+    word: &str,
+    all: impl Iterator<Item = &'static str>,
+) -> Result<T, Failure> {
+    word.parse().map_err(|unknown: UnknownWord| {
+        let all: Vec<&str> = all.collect();
+        let kind = unknown.kind.to_ascii_lowercase();
+        let text = format!("unknown {kind} `{}`: one of {}", unknown.word.escape_debug(), all.join(", "));
+        Failure::new(Reason::RequestInvalid, text)
+    })
+}
