@@ -10,7 +10,7 @@ use rap_contract::{
     ActivationTerms, Checkpoint, Expectation, FEATURE_DEV, LogKeyChain, PublicKey, PublicKeyFile, Reject,
     check_audit_consistency,
 };
-use rap_runtime::files::write_atomic;
+use rap_runtime::files::{read_capped, write_atomic};
 use rap_runtime::{Fault, Refusal};
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
 use rap_wire::v1;
@@ -197,13 +197,13 @@ fn continues(
 }
 
 fn recall(path: &Path) -> anyhow::Result<Option<Seen>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Fault::new(Reason::StateIo, format!("{}: {error}", path.display())).into()),
+    let bytes = match read_capped(path, 64 * 1024) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
     let damaged = || Fault::new(Reason::StateCorrupt, format!("{}: not what was written", path.display()));
-    let seen: Seen = serde_json::from_str(&text).map_err(|_| damaged())?;
+    let seen: Seen = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
     if seen.schema == SCHEMA { Ok(Some(seen)) } else { Err(damaged().into()) }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rap_runtime::exit::Fault;
-use rap_runtime::files::{create_private_dir, write_atomic};
+use rap_runtime::files::{create_private_dir, read_capped, write_atomic};
 use rap_types::{Digest, InstallationId, Reason};
 use serde::{Deserialize, Serialize};
 
@@ -60,17 +60,13 @@ impl Contexts {
     /// Reads the file; none is an empty one.
     pub(crate) fn load(global: &Global) -> anyhow::Result<Self> {
         let path = path(global)?;
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                let message = format!("{}: not a text file", path.display());
-                return Err(Fault::new(Reason::ConfigInvalid, message).into());
-            }
-            Err(error) => {
-                return Err(Fault::new(Reason::StateIo, format!("{}: {error}", path.display())).into());
-            }
+        let bytes = match read_capped(&path, FILE_CAP) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(Self::default()),
+            Err(error) => return Err(error.into()),
         };
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Fault::new(Reason::ConfigInvalid, format!("{}: not a text file", path.display())))?;
         toml::from_str(&text).map_err(|error| {
             Fault::new(Reason::ConfigInvalid, format!("{}: {}", path.display(), unquoted(error.message())))
                 .into()
@@ -111,6 +107,16 @@ impl Contexts {
     }
 }
 
+/// Refuses a name that is none; files beside the contexts carry it.
+pub(crate) fn nameable(name: &str) -> Result<(), Fault> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._:-@[]".contains(c);
+    if (1..=128).contains(&name.len()) && !name.starts_with('.') && name.chars().all(allowed) {
+        return Ok(());
+    }
+    let text = "a context's name has 1 to 128 letters, digits and ._:-@[], and does not begin with a dot";
+    Err(Fault::new(Reason::RequestInvalid, text))
+}
+
 /// What is wrong with a contexts file, without the value that is wrong: it may be a session.
 pub(crate) fn unquoted(message: &str) -> String {
     match (message.find('"'), message.rfind('"')) {
@@ -131,3 +137,6 @@ fn path(global: &Global) -> anyhow::Result<PathBuf> {
         .ok_or(Fault::new(Reason::ConfigInvalid, "neither XDG_CONFIG_HOME nor HOME is set"))?;
     Ok(home.join("rap/contexts.toml"))
 }
+
+/// Most bytes of a contexts file.
+const FILE_CAP: usize = 1024 * 1024;

@@ -4,28 +4,25 @@ use std::io::Read as _;
 use std::path::Path;
 
 use rap_runtime::exit::Fault;
+use rap_runtime::files::{FileError, read_capped};
 use rap_types::Reason;
 
 /// Reads a file of at most `cap` bytes, or standard input for `-`.
 pub(crate) fn read(path: &Path, cap: usize) -> anyhow::Result<Vec<u8>> {
-    let fault = |error: std::io::Error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::NotFound => Reason::ResourceNotFound,
-            _ => Reason::StateIo,
-        };
-        Fault::new(reason, format!("{}: {error}", path.display()))
-    };
-    let mut bytes = Vec::new();
-    let limit = cap as u64 + 1;
+    let too_large = || Fault::new(Reason::RequestTooLarge, format!("{}: too large", path.display()));
     if path == Path::new("-") {
-        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(fault)?;
-    } else {
-        std::fs::File::open(path).map_err(fault)?.take(limit).read_to_end(&mut bytes).map_err(fault)?;
+        let mut bytes = Vec::new();
+        let limit = cap as u64 + 1;
+        let read = std::io::stdin().lock().take(limit).read_to_end(&mut bytes);
+        read.map_err(|error| Fault::new(Reason::StateIo, format!("standard input: {error}")))?;
+        return if bytes.len() > cap { Err(too_large().into()) } else { Ok(bytes) };
     }
-    if bytes.len() > cap {
-        return Err(Fault::new(Reason::RequestTooLarge, format!("{}: too large", path.display())).into());
-    }
-    Ok(bytes)
+    Ok(read_capped(path, cap).map_err(|error| match &error {
+        FileError::TooLarge { .. } => too_large(),
+        error if error.is_not_found() => Fault::new(Reason::ResourceNotFound, error.to_string()),
+        error if error.reason() == Reason::RequestTimeout => Fault::new(error.reason(), error.to_string()),
+        error => Fault::new(Reason::StateIo, error.to_string()),
+    })?)
 }
 
 /// Reads a text file.

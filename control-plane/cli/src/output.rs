@@ -1,7 +1,7 @@
 //! How answers are printed: tables for people, versioned JSON for programs.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use rap_runtime::Fault;
@@ -144,7 +144,8 @@ pub(crate) fn confirm(global: &Global, question: &str) -> anyhow::Result<()> {
     let mut prompt = std::io::stderr();
     let _unread = write!(prompt, "{question} [y/N] ").and_then(|()| prompt.flush());
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
+    // A line without end is no answer.
+    std::io::stdin().lock().take(64).read_line(&mut answer)?;
     if !std::io::stdin().is_terminal() {
         complain("");
     }

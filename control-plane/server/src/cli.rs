@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use rap_runtime::telemetry::{self, LogFormat};
-use rap_runtime::{Fault, exit, service, shutdown_signal};
+use rap_runtime::{Fault, exit, output, service, shutdown_signal};
 use rap_store::{migrate_down, migrate_up, migration_applied, newest_migration};
 use rap_types::Reason;
 use serde_json::json;
@@ -160,7 +160,7 @@ pub async fn main() -> ExitCode {
         Command::Config { settings, effective, json } => run_config(settings, effective, json),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => output::finish(rap_types::ExitCode::Ok, json),
         Err(fault) => {
             eprintln!("{}", if json { exit::document(&fault) } else { exit::line(&fault) });
             exit::status(fault.reason.exit())
@@ -171,9 +171,11 @@ pub async fn main() -> ExitCode {
 async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> Result<(), Fault> {
     let (config, _) = settings.resolve()?;
     start_log(&config)?;
+    // Looked at before anything is made.
+    let imported = import.map(init::imported_key).transpose()?;
     let data = init::prepare(&config)?;
     let database = Database::open(&config).await?;
-    let made = init::init_with(&config, &data, &database, Path::new(""), import).await;
+    let made = init::init_with(&config, &data, &database, Path::new(""), imported).await;
     database.stop().await;
     let made = made?;
     if as_json {

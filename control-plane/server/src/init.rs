@@ -87,9 +87,8 @@ pub async fn init_with(
     data: &DataDir,
     database: &Database,
     here: &Path,
-    imported: Option<&Path>,
+    imported: Option<Signer>,
 ) -> Result<Made, Fault> {
-    let imported = imported.map(imported_key).transpose()?;
     let kek = data.sealing_key(config)?;
     let store = database.store().await?;
     let made = make(config, data, &store, &kek, here, imported).await;
@@ -98,7 +97,10 @@ pub async fn init_with(
 }
 
 /// An installation authority key from an unprotected key file that only its owner may read.
-fn imported_key(path: &Path) -> Result<Signer, Fault> {
+///
+/// # Errors
+/// `key.invalid`, `key.purpose`, `secret.exposed`, `secret.missing`, those of reading.
+pub fn imported_key(path: &Path) -> Result<Signer, Fault> {
     let at = |reason, what: &str| Fault::new(reason, format!("{}: {what}", path.display()));
     let bytes = Zeroizing::new(
         files::read_secret(path, 16 * 1024).map_err(|error| at(error.reason(), &error.to_string()))?,

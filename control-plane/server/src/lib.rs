@@ -1,5 +1,17 @@
 //! The control plane: decides, signs, distributes.
 
+// The standard macros panic when nobody reads, or the disk is full.
+macro_rules! println {
+    () => { ::rap_runtime::output::print(format_args!("\n")) };
+    ($($text:tt)*) => { ::rap_runtime::output::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+macro_rules! print {
+    ($($text:tt)*) => { ::rap_runtime::output::print(format_args!($($text)*)) };
+}
+macro_rules! eprintln {
+    ($($text:tt)*) => { ::rap_runtime::output::complain(format_args!($($text)*)) };
+}
+
 pub mod adoption;
 pub mod alarms;
 pub mod audit;

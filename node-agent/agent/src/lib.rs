@@ -3,6 +3,18 @@
 //! A thin shell around `rap_node::Node`: configuration, state, connections, the local socket and the
 //! command line. Refuses to own decisions and packets.
 
+// The standard macros panic when nobody reads, or the disk is full.
+macro_rules! println {
+    () => { ::rap_runtime::output::print(format_args!("\n")) };
+    ($($text:tt)*) => { ::rap_runtime::output::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+macro_rules! print {
+    ($($text:tt)*) => { ::rap_runtime::output::print(format_args!($($text)*)) };
+}
+macro_rules! eprintln {
+    ($($text:tt)*) => { ::rap_runtime::output::complain(format_args!($($text)*)) };
+}
+
 mod bundle;
 mod cli;
 mod commands;
@@ -23,7 +35,7 @@ mod status;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use rap_runtime::exit;
+use rap_runtime::{exit, output};
 
 pub use cli::Cli;
 
@@ -50,7 +62,7 @@ pub fn main() -> ExitCode {
         }
     };
     match runtime.block_on(commands::run(cli)) {
-        Ok(code) => exit::status(code),
+        Ok(code) => output::finish(code, json),
         Err(fault) => {
             eprintln!("{}", if json { exit::document(&fault) } else { exit::line(&fault) });
             exit::status(exit::code_of(&fault))

@@ -180,6 +180,9 @@ pub fn sign_break_glass(
 ) -> Result<(BreakGlassText, VerifiedBreakGlass), Reject> {
     let invalid = |what| Reject::new(Reason::RequestInvalid, what);
     let first = signers.first().ok_or(invalid("a grant needs a key"))?;
+    if order.node == Some(NodeId::ZERO) {
+        return Err(invalid("no node has the id zero; leave it out for every node"));
+    }
     let header = HeaderTerms {
         installation: order.installation,
         cluster: order.cluster,

@@ -1,16 +1,23 @@
 //! Files that must survive a crash or stay private.
 //!
 //! Owns the order write, fsync, rename, fsync of the directory, and permission checks. Refuses to own
-//! formats: what is in the bytes is the caller's. Calls block; async callers use `spawn_blocking`.
+//! formats: what is in the bytes is the caller's. Calls block; async callers use `spawn_blocking`. A pipe
+//! or device in a file's place may be read, but is not waited for without end.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use rap_types::Reason;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rap_types::{Mono, Reason};
+
+use crate::clock::Clock;
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +57,15 @@ impl FileError {
             Self::Io { source, .. } => io_reason(source),
             Self::TooLarge { .. } => Reason::StateIo,
             Self::Exposed { .. } => Reason::SecretExposed,
+        }
+    }
+
+    /// What happened, for a caller that names the file itself.
+    pub fn without_path(&self) -> String {
+        match self {
+            Self::Io { source, .. } => source.to_string(),
+            Self::TooLarge { cap, .. } => format!("longer than {cap} bytes"),
+            Self::Exposed { mode, owner, .. } => format!("mode {mode:03o} or owner {owner} exposes it"),
         }
     }
 
@@ -98,13 +114,19 @@ pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
 
 /// Reads a file of at most `cap` bytes.
 pub fn read_capped(path: &Path, cap: usize) -> Result<Vec<u8>, FileError> {
-    let file = File::open(path).map_err(at(path))?;
+    let file = open(path).map_err(at(path))?;
     read_open(path, file, cap)
+}
+
+/// As [`read_capped`], for text.
+pub fn read_text(path: &Path, cap: usize) -> Result<String, FileError> {
+    let not_text = |_| at(path)(io::Error::new(io::ErrorKind::InvalidData, "not a text file"));
+    String::from_utf8(read_capped(path, cap)?).map_err(not_text)
 }
 
 /// Reads a secret of at most `cap` bytes from a file that others can neither read nor change.
 pub fn read_secret(path: &Path, cap: usize) -> Result<Vec<u8>, FileError> {
-    let file = File::open(path).map_err(at(path))?;
+    let file = open(path).map_err(at(path))?;
     let metadata = file.metadata().map_err(at(path))?;
     let mode = metadata.mode() & 0o777;
     // The group may read (systemd and key groups do that); it may not write.
@@ -159,12 +181,69 @@ fn narrow(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Opens a file, or a pipe without waiting for its writer.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+/// A pipe or a device, read until a deadline; at a terminal there is a person, who can interrupt.
+struct Patient {
+    file: File,
+    until: Option<Mono>,
+}
+
+impl Patient {
+    fn new(file: File) -> Self {
+        let until = (!file.is_terminal()).then(|| Clock::new().now().mono.plus(PATIENCE));
+        Self { file, until }
+    }
+
+    /// Waits until there is something to read, or nobody who could write.
+    fn wait(&self) -> io::Result<()> {
+        let timeout = match self.until.map(|until| until.since(Clock::new().now().mono)) {
+            None => PollTimeout::NONE,
+            Some(left) if left.is_zero() => return Err(silent()),
+            Some(left) => PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+        };
+        match poll(&mut [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)], timeout)? {
+            0 => Err(silent()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Read for Patient {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.wait()?;
+            match self.file.read(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("nothing came within {} s", PATIENCE.as_secs()))
+}
+
 fn read_open(path: &Path, file: File, cap: usize) -> Result<Vec<u8>, FileError> {
     let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
-    let known = file.metadata().map_or(0, |metadata| metadata.len()).saturating_add(1).min(limit);
+    let metadata = file.metadata().map_err(at(path))?;
+    if metadata.is_file() && metadata.len() > cap as u64 {
+        return Err(FileError::TooLarge { path: path.to_owned(), cap });
+    }
+    let known = metadata.len().saturating_add(1).min(limit);
     // One allocation for a regular file, so that a secret leaves no copies behind.
     let mut bytes = Vec::with_capacity(usize::try_from(known).unwrap_or(0));
-    file.take(limit).read_to_end(&mut bytes).map_err(at(path))?;
+    if metadata.is_file() || metadata.is_dir() {
+        file.take(limit).read_to_end(&mut bytes)
+    } else {
+        Patient::new(file).take(limit).read_to_end(&mut bytes)
+    }
+    .map_err(at(path))?;
     if bytes.len() > cap {
         return Err(FileError::TooLarge { path: path.to_owned(), cap });
     }
@@ -179,6 +258,9 @@ fn io_reason(error: &io::Error) -> Reason {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return Reason::ResourceExists;
     }
+    if error.kind() == io::ErrorKind::TimedOut {
+        return Reason::RequestTimeout;
+    }
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOSPC | Errno::EDQUOT) => Reason::StateNoSpace,
         Some(Errno::EROFS | Errno::EACCES | Errno::EPERM) => Reason::StateReadOnly,
@@ -187,6 +269,8 @@ fn io_reason(error: &io::Error) -> Reason {
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
+/// How long a pipe may keep its reader waiting.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -250,6 +334,31 @@ mod tests {
         assert!(matches!(read_capped(&path, 3), Err(FileError::TooLarge { cap: 3, .. })));
         assert!(matches!(read_capped(Path::new("/dev/zero"), 3), Err(FileError::TooLarge { .. })));
         assert!(read_capped(&dir.path().join("none"), 3).unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_and_one_that_nobody_writes_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let silent = std::thread::spawn({
+            let path = path.clone();
+            move || read_capped(&path, 9).unwrap_err()
+        });
+        let error = silent.join().unwrap();
+        assert_eq!(error.reason(), Reason::RequestTimeout, "{error}");
+        // Longer than the pipe holds at once, in two writes.
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut file = OpenOptions::new().write(true).open(path).unwrap();
+                file.write_all(&[1; 100_000]).unwrap();
+                file.write_all(&[2; 100_000]).unwrap();
+            }
+        });
+        assert_eq!(read_capped(&path, 1_000_000).unwrap().len(), 200_000);
+        writer.join().unwrap();
+        assert_eq!(read_capped(dir.path(), 9).unwrap_err().reason(), Reason::StateIo);
     }
 
     #[test]

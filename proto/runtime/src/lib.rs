@@ -10,6 +10,7 @@ pub mod dial;
 pub mod exit;
 pub mod files;
 pub mod metrics;
+pub mod output;
 pub mod secrets;
 pub mod service;
 pub mod status;

@@ -26,6 +26,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
 }
 
 async fn list(global: &Global, command: AuditList) -> anyhow::Result<()> {
+    // To a script with an empty variable "all" would look like "of this cluster".
+    let filters = [&command.cluster, &command.actor, &command.action];
+    if filters.into_iter().flatten().any(String::is_empty) {
+        return Err(Fault::new(Reason::RequestInvalid, "an empty filter; leave it out to list all").into());
+    }
     let mut connection = Connection::of_context(global).await?;
     let since_ms = command.since.map_or(0, |since| Clock::new().now().wall.minus(since).0);
     let request = v1::AuditListRequest {

@@ -140,7 +140,11 @@ fn permit(grant: &GrantTerms, now: Wall) -> anyhow::Result<Permit> {
     let path = path.ok_or_else(|| Fault::new(Reason::RequestInvalid, "give --extend or --peer"))?;
     let invalid = |what: String| Fault::new(Reason::RequestInvalid, format!("{}: {what}", path.display()));
     let text = files::read_text(path, 64 * 1024)?;
-    let peer: Peer = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let peer: Peer = serde_json::from_str(&text).map_err(|error| {
+        // Without the value that is wrong: the file may be another one, with a secret in it.
+        let at = format!("line {} column {}", error.line(), error.column());
+        invalid(format!("not a peer as `rap-node-agent snapshot show --json` prints it, at {at}"))
+    })?;
     let bytes = |text: &str, what: &str| hex::decode(text).map_err(|_| invalid(format!("{what} is not hex")));
     let record = v1::PeerRecord {
         node_id: id::<NodeId>(&peer.node_id, "node_id is a UUID")?.to_vec(),

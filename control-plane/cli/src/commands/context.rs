@@ -1,11 +1,12 @@
 //! Contexts: list, use, export, import, delete.
 
 use rap_runtime::Fault;
+use rap_runtime::dial::ControlUrl;
 use rap_types::Reason;
 use serde_json::json;
 
 use crate::args::{Context as Command, Global};
-use crate::contexts::{Context, Contexts, unquoted};
+use crate::contexts::{Context, Contexts, nameable, unquoted};
 use crate::files;
 use crate::output::{Answer, print, properties};
 
@@ -27,7 +28,9 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
             let text = files::read_text(&file, 64 * 1024)?;
             let context: Context = toml::from_str(&text)
                 .map_err(|error| Fault::new(Reason::ConfigInvalid, unquoted(error.message())))?;
+            ControlUrl::parse(&context.url)?;
             let name = global.context.clone().unwrap_or_else(|| host(&context.url));
+            nameable(&name)?;
             if contexts.contexts.contains_key(&name) {
                 let message = format!("context `{name}` exists; choose another name with --context");
                 return Err(Fault::new(Reason::ResourceExists, message).into());

@@ -119,6 +119,11 @@ fn public_key(path: &Path) -> anyhow::Result<PublicKey> {
     let invalid = |what: &str| Fault::new(Reason::KeyInvalid, format!("{}: {what}", path.display()));
     let file =
         PublicKeyFile::parse(&files::read_text(path, 16 * 1024)?).map_err(|reject| invalid(reject.what))?;
+    // The key of a root or of an authority is nobody's to log in with.
+    if !["operator", "owner"].contains(&file.purpose.as_str()) {
+        let text = format!("{}: a key for {}, not for an operator", path.display(), file.purpose);
+        return Err(Fault::new(Reason::KeyPurpose, text).into());
+    }
     match file.public_keys().map_err(|reject| invalid(reject.what))?.as_slice() {
         [key] => Ok(*key),
         _ => Err(invalid("an operator has one key").into()),

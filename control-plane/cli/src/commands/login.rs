@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::args::{Global, Login};
 use crate::client::Connection;
-use crate::contexts::{Context, Contexts, Session};
+use crate::contexts::{Context, Contexts, Session, nameable};
 use crate::output::{Answer, properties, time};
 use crate::{files, key_store};
 
@@ -32,6 +32,8 @@ pub(crate) async fn login(global: &Global, command: Login) -> anyhow::Result<()>
         Some(path) => target_of_manifest(&command, path)?,
         None => target_of_context(global, &contexts, &command)?,
     };
+    let name = context_name(global, &contexts, &target);
+    nameable(&name)?;
     let signer = key_store::open(&target.key, &command.protect)?;
     let mut connection = Connection::open(&target.url, target.pin, global.timeout).await?;
     let answer = match &target.manifest {
@@ -44,7 +46,6 @@ pub(crate) async fn login(global: &Global, command: Login) -> anyhow::Result<()>
         },
         None => prove(&mut connection, &target, &signer, None).await?,
     };
-    let name = context_name(global, &contexts, &target);
     let key = std::path::absolute(&target.key).unwrap_or(target.key);
     let context = Context {
         url: target.url.clone(),

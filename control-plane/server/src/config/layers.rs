@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rap_runtime::files;
+
 use super::Raw;
 use super::settings::Problem;
 
@@ -92,11 +94,11 @@ impl Layers {
 
 /// The valid options of one TOML file; the others are problems that name the file and the option.
 fn table(path: &Path, required: bool, problems: &mut Vec<Problem>) -> toml::Table {
-    let text = match std::fs::read_to_string(path) {
+    let text = match files::read_text(path, FILE_CAP) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return toml::Table::new(),
+        Err(error) if error.is_not_found() && !required => return toml::Table::new(),
         Err(error) => {
-            problems.push(Problem::new(path.display(), error));
+            problems.push(Problem::new(path.display(), error.without_path()));
             return toml::Table::new();
         }
     };
@@ -118,6 +120,9 @@ fn table(path: &Path, required: bool, problems: &mut Vec<Problem>) -> toml::Tabl
         })
         .collect()
 }
+
+/// Most bytes of a configuration file.
+const FILE_CAP: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -175,7 +175,7 @@ pub fn audit(
         object,
         before_digest: None,
         after_digest: after,
-        reason: reason.chars().take(1024).collect(),
+        reason: reason.chars().filter(|c| !c.is_control()).take(1024).collect(),
         request,
     }
 }

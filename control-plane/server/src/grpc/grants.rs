@@ -90,8 +90,8 @@ async fn show(control: &Control, call: &Call, text: &str) -> Result<v1::Platform
     let admitted = grants::current(control).await?;
     // The live one of a name, or the newest that had it.
     let documents = admitted.documents();
-    let found = live(&admitted, text)
-        .or_else(|| documents.iter().rfind(|terms| terms.revokes.is_none() && is_named(terms, text)));
+    let gone = || documents.iter().filter(|terms| terms.revokes.is_none()).rev();
+    let found = live(&admitted, text).or_else(|| named(gone, text));
     let found = found.ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such grant"))?;
     Ok(view(&admitted, found, control.clock.now().wall))
 }
@@ -186,12 +186,15 @@ async fn write_revocation(
     Ok(grant.clone())
 }
 
-fn is_named(terms: &GrantTerms, text: &str) -> bool {
-    terms.name == text || terms.digest.to_string() == text || terms.subject.id().to_string() == text
+/// By digest, else by key, else by name: an operator may be called like another's digest.
+fn named<'a, I: Iterator<Item = &'a GrantTerms>>(of: impl Fn() -> I, text: &str) -> Option<&'a GrantTerms> {
+    of().find(|terms| terms.digest.to_string() == text)
+        .or_else(|| of().find(|terms| terms.subject.id().to_string() == text))
+        .or_else(|| of().find(|terms| terms.name == text))
 }
 
 fn live<'a>(admitted: &'a AdmittedGrants, text: &str) -> Option<&'a GrantTerms> {
-    admitted.grants().live().iter().find(|terms| is_named(terms, text))
+    named(|| admitted.grants().live().iter(), text)
 }
 
 /// The newest set as this replica has verified it.

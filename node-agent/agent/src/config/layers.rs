@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use rap_runtime::files;
+
 use super::resolve::Problem;
 use super::{Problems, Raw};
 
@@ -67,11 +69,11 @@ impl Layers {
 
 /// The valid options of the file; the others are problems that name the file and the option.
 fn table(path: &Path, required: bool, problems: &mut Problems) -> toml::Table {
-    let text = match std::fs::read_to_string(path) {
+    let text = match files::read_text(path, FILE_CAP) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return toml::Table::new(),
+        Err(error) if error.is_not_found() && !required => return toml::Table::new(),
         Err(error) => {
-            problems.0.push(Problem::new(path.display(), error));
+            problems.0.push(Problem::new(path.display(), error.without_path()));
             return toml::Table::new();
         }
     };
@@ -93,6 +95,9 @@ fn table(path: &Path, required: bool, problems: &mut Problems) -> toml::Table {
         })
         .collect()
 }
+
+/// Most bytes of a configuration file.
+const FILE_CAP: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -13,11 +14,12 @@ use rap_types::Reason;
 use rap_wire::v1;
 use rap_wire::v1::local_agent_server::{LocalAgent, LocalAgentServer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 
+use super::caller::Caller;
 use crate::driver::Request;
 use crate::host::{Directory, HostHandle, absent};
 use crate::rotation::Wanted;
@@ -45,13 +47,24 @@ impl LocalServer {
         cancel: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let own = nix::unistd::geteuid().as_raw();
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
         let incoming = UnixListenerStream::new(listener).filter_map(move |stream| {
-            // An accept error or a stranger ends that connection, never the loop.
-            let stream = stream.ok().filter(|stream| is_allowed(stream, own));
-            std::future::ready(stream.map(Ok::<_, io::Error>))
+            let places = places.clone();
+            // An accept error, a stranger or one too many ends that connection, never the loop.
+            async move {
+                let Ok(stream) = stream else {
+                    // Out of descriptors: the next accept would fail at once again.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    return None;
+                };
+                let place = places.try_acquire_owned().ok()?;
+                is_allowed(&stream, own).then(|| Ok::<_, io::Error>(Caller::new(stream, place)))
+            }
         });
         tonic::transport::Server::builder()
             .timeout(CALL_DEADLINE)
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .concurrency_limit_per_connection(16)
             .add_service(LocalAgentServer::new(self).max_decoding_message_size(128 * 1024))
             .serve_with_incoming_shutdown(incoming, cancel.cancelled_owned())
@@ -255,3 +268,7 @@ fn refusal(fault: Fault) -> Status {
 
 const STATUS_DEADLINE: Duration = Duration::from_secs(5);
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
+/// Callers at once.
+const CONNECTIONS: usize = 64;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+const KEEP_ALIVE: Duration = Duration::from_secs(20);

@@ -1,0 +1,51 @@
+//! What a program prints: a full disk behind standard output, or a reader that went away, ends none.
+//!
+//! Owns the two streams of every program. Refuses to own texts. The standard macros panic where these do not; crates with
+//! programs shadow `println!`, `print!` and `eprintln!` with them.
+
+use std::fmt::Arguments;
+use std::io::{self, Write};
+use std::process;
+use std::sync::{Mutex, PoisonError};
+
+use rap_types::{ExitCode, Reason};
+
+use crate::exit::{self, Fault};
+
+/// Why standard output stopped taking text; nothing more is written to it then.
+static STOPPED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Prints to standard output. An error is kept for [`finish`].
+pub fn print(text: Arguments<'_>) {
+    let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    if stopped.is_none() {
+        let mut out = io::stdout().lock();
+        *stopped = out.write_fmt(text).and_then(|()| out.flush()).err();
+    }
+}
+
+/// Prints a line to standard error, without control characters; if that is gone there is nobody to tell.
+pub fn complain(text: Arguments<'_>) {
+    let text = text.to_string();
+    let shown: Vec<String> = text.split('\n').map(clean).collect();
+    let _unread = writeln!(io::stderr(), "{}", shown.join("\n"));
+}
+
+/// Names come from other hosts: no control characters reach the terminal.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// The exit status of a program that printed: its code, unless its answer could not be written. A reader
+/// that went away, as `head` does, has seen what it wanted.
+pub fn finish(code: ExitCode, json: bool) -> process::ExitCode {
+    let stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match stopped.filter(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        Some(error) if code == ExitCode::Ok => {
+            let fault = Fault::new(Reason::StateIo, format!("standard output: {error}"));
+            complain(format_args!("{}", if json { exit::document(&fault) } else { exit::line(&fault) }));
+            exit::status(fault.reason.exit())
+        }
+        _ => exit::status(code),
+    }
+}
