@@ -239,6 +239,83 @@ fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one() {
 }
 
 #[test]
+fn files_without_end_and_pipes_that_nobody_writes_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (arguments, expected, exit) in [
+        (&["--config", "/dev/zero", "status"][..], "error[state.io]: /dev/zero: longer than", 1),
+        (&["context", "import", "/dev/zero"], "error[request.too_large]: /dev/zero", 2),
+        (&["verify", "node.export", "--root", "/dev/zero"], "error[request.too_large]: /dev/zero", 2),
+        (&["verify", "node.export", "--root", "pipe"], "error[request.timeout]: pipe", 10),
+    ] {
+        let output = rapctl(directory.path(), arguments);
+        assert_eq!(code(&output), exit, "{arguments:?}: {}", error(&output));
+        assert!(error(&output).starts_with(expected), "{arguments:?}: {}", error(&output));
+    }
+}
+
+#[test]
+fn a_context_with_a_senseless_address_or_name_is_not_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let context = |url: &str| {
+        let id = "01900000-0000-7000-8000-000000000000";
+        format!("url = \"{url}\"\ntls_ca_pin = \"{}\"\ninstallation_id = \"{id}\"\n", "00".repeat(32))
+    };
+    let take = |url: &str, name: &[&str]| {
+        std::fs::write(directory.path().join("given"), context(url)).unwrap();
+        rapctl(directory.path(), &[name, &["context", "import", "given"]].concat())
+    };
+    for (url, name) in [
+        ("http://h:1", &[][..]),
+        ("file:///etc/passwd", &[]),
+        ("", &[]),
+        ("https://h:1", &["--context", ""]),
+        ("https://h:1", &["--context", "../x"]),
+        ("https://h:1", &["--context", "a\u{202e}b"]),
+        ("https://h:1", &["--context", ".."]),
+    ] {
+        let output = take(url, name);
+        assert_eq!(code(&output), 2, "{url} {name:?}: {}", error(&output));
+        assert!(error(&output).starts_with("error[request.invalid]"), "{url} {name:?}: {}", error(&output));
+    }
+    assert!(!directory.path().join("rap").exists(), "nothing was written");
+    assert_eq!(code(&take("https://h:1", &[])), 0);
+}
+
+#[test]
+fn only_an_operators_key_is_granted_a_role() {
+    let directory = tempfile::tempdir().unwrap();
+    for noun in [&["root", "init"][..], &["key", "create"]] {
+        let made = [noun, &["--no-passphrase", "--out", noun[0]]].concat();
+        assert_eq!(code(&rapctl(directory.path(), &made)), 0);
+    }
+    let grant = ["grant", "add", "ann", "--role", "platform_admin", "--key"];
+    let root = rapctl(directory.path(), &[&grant[..], &["root.pub"]].concat());
+    assert!(error(&root).starts_with("error[key.purpose]"), "{}", error(&root));
+    let own = rapctl(directory.path(), &[&grant[..], &["key.pub"]].concat());
+    assert!(error(&own).starts_with("error[session.missing]"), "{}", error(&own));
+}
+
+#[test]
+fn a_peer_file_that_is_none_is_not_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("peer"), "\"hunter2\"").unwrap();
+    let made = rapctl(directory.path(), &["root", "init", "--no-passphrase", "--out", "root"]);
+    assert_eq!(code(&made), 0);
+    let id = "01900000-0000-7000-8000-000000000001";
+    let mut words = vec!["break-glass", "sign", "--key-file", "root.key", "--installation", id];
+    words.extend(["--cluster", id, "--reason", "r", "--out", "grant"]);
+    let peer = rapctl(directory.path(), &[&words[..], &["--peer", "peer"]].concat());
+    let said = error(&peer);
+    assert!(said.starts_with("error[request.invalid]") && !said.contains("hunter2"), "{said}");
+    let zero = "00000000-0000-0000-0000-000000000000";
+    let zero = rapctl(directory.path(), &[&words[..], &["--extend", "1h", "--node", zero]].concat());
+    assert!(error(&zero).starts_with("error[request.invalid]"), "{}", error(&zero));
+    assert!(!directory.path().join("grant").exists());
+}
+
+#[test]
 fn a_damaged_contexts_file_is_named_and_its_session_is_not_printed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("contexts.toml");

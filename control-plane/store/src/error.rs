@@ -44,6 +44,9 @@ pub enum StoreError {
     /// A number that the database's signed integers cannot carry.
     #[error("number out of range in column {0}")]
     Range(&'static str),
+    /// A text or a time that the database cannot carry, as a caller gave it.
+    #[error("a value that cannot be stored (SQLSTATE {0})")]
+    Unstorable(String),
     /// A database URL does not parse.
     #[error("not a PostgreSQL URL")]
     Url(#[source] sqlx::Error),
@@ -64,7 +67,8 @@ impl StoreError {
             Self::Absent => Reason::ResourceNotFound,
             Self::Tampered { .. } => Reason::RowTampered,
             Self::Url(_) => Reason::ConfigInvalid,
-            Self::Violated { .. } | Self::Range(_) | Self::Fault(_) => Reason::ServerInternal,
+            Self::Range(_) | Self::Unstorable(_) => Reason::RequestInvalid,
+            Self::Violated { .. } | Self::Fault(_) => Reason::ServerInternal,
         }
     }
 
@@ -104,6 +108,8 @@ fn of_database(error: &dyn DatabaseError) -> Option<StoreError> {
     let constraint = || error.constraint().unwrap_or(&code).to_owned();
     Some(match code.as_ref() {
         "40001" | "40P01" | "55P03" => StoreError::Contended(code.into_owned()),
+        // A NUL in a text; an untranslatable one; a time beyond the calendar.
+        "22021" | "22P05" | "22008" => StoreError::Unstorable(code.into_owned()),
         "57014" => StoreError::TimedOut,
         "23505" => StoreError::Exists { constraint: constraint() },
         "23502" | "23503" | "23514" => StoreError::Violated { constraint: constraint() },

@@ -118,6 +118,15 @@ pub fn read_capped(path: &Path, cap: usize) -> Result<Vec<u8>, FileError> {
     read_open(path, file, cap)
 }
 
+/// Opens a regular file to seek in; anything else in its place is refused.
+pub fn open_regular(path: &Path) -> Result<File, FileError> {
+    let file = open(path).map_err(at(path))?;
+    if file.metadata().map_err(at(path))?.is_file() {
+        return Ok(file);
+    }
+    Err(at(path)(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")))
+}
+
 /// As [`read_capped`], for text.
 pub fn read_text(path: &Path, cap: usize) -> Result<String, FileError> {
     let not_text = |_| at(path)(io::Error::new(io::ErrorKind::InvalidData, "not a text file"));

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rap_authority::BackupKey;
-use rap_runtime::Fault;
+use rap_runtime::{Fault, files};
 use rap_types::{Digest, Reason};
 
 use super::altered;
@@ -110,7 +110,10 @@ impl Reader {
     /// # Errors
     /// `backup.altered`, those of reading.
     pub fn open(path: &Path, key: &BackupKey) -> Result<Self, Fault> {
-        let mut file = File::open(path).map_err(|error| io(path, &error))?;
+        let mut file = files::open_regular(path).map_err(|error| match error.is_not_found() {
+            true => Fault::new(Reason::ResourceNotFound, error.to_string()),
+            false => Fault::new(error.reason(), error.to_string()),
+        })?;
         let size = file.metadata().map_err(|error| io(path, &error))?.len();
         let least = (HEAD.len() + END) as u64;
         if size < least {

@@ -20,17 +20,26 @@ pub struct Failure {
     /// For the caller.
     pub message: String,
     transient: bool,
+    hearsay: bool,
 }
 
 impl Failure {
     /// A refusal with a text for the caller.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), transient: false }
+        Self { reason, message: message.into(), transient: false, hearsay: false }
+    }
+
+    /// A refusal whose code a node chose. It is passed on; it raises no alarm of ours.
+    pub fn said(reason: Reason, message: impl Into<String>) -> Self {
+        Self { hearsay: true, ..Self::new(reason, message) }
     }
 
     /// The gRPC status of this failure for one call. Faults of ours are logged here, once.
     pub fn status(self, metrics: &Metrics, request_id: RequestId) -> Status {
         metrics.rejected(self.reason);
+        if self.hearsay {
+            return refuse(self.reason, self.message, request_id);
+        }
         if matches!(self.reason, Reason::RowTampered | Reason::StateNoSpace) {
             metrics.alarmed(self.reason);
             tracing::error!(alarm = true, reason = %self.reason, %request_id, "{}", self.message);
@@ -52,7 +61,7 @@ impl From<StoreError> for Failure {
         if error.reason() == Reason::ServerInternal {
             tracing::error!(error = &error as &dyn std::error::Error, "database fault");
         }
-        Self { reason: error.reason(), message: error.to_string(), transient: error.is_transient() }
+        Self { transient: error.is_transient(), ..Self::new(error.reason(), error.to_string()) }
     }
 }
 

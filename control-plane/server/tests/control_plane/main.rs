@@ -12,6 +12,7 @@ mod enrollment;
 mod full_disk;
 mod grants;
 mod host;
+mod hostile;
 mod keys;
 mod metrics;
 mod postgres;

@@ -193,3 +193,68 @@ fn floors_are_shown_and_confirmed_by_the_number_that_the_database_holds() {
     assert_eq!(confirmed, Some(0), "{said}");
     assert_eq!(document.unwrap()["floors"]["grant_set"]["sequence"], 1);
 }
+
+/// What the program says and how it ends with `out` as its standard output.
+fn printing_to(arguments: &[&str], out: std::process::Stdio) -> (Option<i32>, String) {
+    let child = Command::new(env!("CARGO_BIN_EXE_rap-control-plane"))
+        .args(arguments)
+        .env_clear()
+        .stdout(out)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one() {
+    for arguments in [&["config", "--effective"][..], &["config", "--effective", "--json"], &["check"]] {
+        let arguments = [arguments, &["--listen", "127.0.0.1:1", "--data-dir", "/nonexistent"]].concat();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(printing_to(&arguments, writer.into()), (Some(0), String::new()), "{arguments:?}");
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (code, said) = printing_to(&arguments, full.into());
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("state.io") && !said.contains("panicked"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn files_without_end_and_pipes_that_nobody_writes_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let data = directory.path().join("data");
+    let data = ["--listen", "127.0.0.1:1", "--data-dir", text(&data)];
+    refused(&[&["check", "--config", "/dev/zero"], &data[..]].concat(), 2, "longer than");
+    refused(&[&["check", "--config", text(&pipe)], &data[..]].concat(), 2, "nothing came");
+    std::fs::create_dir(data[3]).unwrap();
+    let key = Path::new(data[3]).join("secret.key");
+    rap_runtime::files::write_atomic(&key, format!("{}=\n", "A".repeat(42) + "E").as_bytes(), 0o600).unwrap();
+    refused(&[&["backup", "verify", text(&pipe)], &data[..]].concat(), 1, "not a regular file");
+    refused(&[&["backup", "restore", text(&pipe)], &data[..]].concat(), 1, "not a regular file");
+    refused(&[&["backup", "verify", "/dev/zero"], &data[..]].concat(), 1, "not a regular file");
+}
+
+#[test]
+fn a_key_that_cannot_be_imported_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let (root, key) = (directory.path().join("root.pub"), directory.path().join("key"));
+    let signer = Signer::generate(&mut rand::rng());
+    std::fs::write(&root, PublicKeyFile::of("product-root", signer.public()).text()).unwrap();
+    let foreign = rap_contract::KeyFile::open_text("cluster-authority", &signer).text();
+    let data = directory.path().join("data");
+    let init = ["init", "--root-key", text(&root), "--listen", "127.0.0.1:1", "--data-dir", text(&data)];
+    let import = ["--import-installation-key", text(&key)];
+    for (bytes, mode, exit, code) in [
+        (foreign.as_str(), 0o600, 7, "key.purpose"),
+        ("{", 0o600, 7, "key.invalid"),
+        (foreign.as_str(), 0o644, 4, "secret.exposed"),
+    ] {
+        rap_runtime::files::write_atomic(&key, bytes.as_bytes(), mode).unwrap();
+        refused(&[&init[..], &import].concat(), exit, code);
+        assert!(!data.exists(), "{code}: nothing is made");
+    }
+}

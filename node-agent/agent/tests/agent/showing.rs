@@ -134,3 +134,38 @@ async fn configuration_is_printed_with_origins_and_refused_with_every_problem() 
     let bad = host.run(&["check", "--membership", "../x", "--listen-link", "nowhere"]).await.expect(2);
     assert!(bad.err().contains("membership") && bad.err().contains("listen_link"), "{}", bad.err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one() {
+    let host = Host::new();
+    for arguments in [&["config", "--effective"][..], &["memberships"], &["memberships", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = host.command(arguments).stdout(writer).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = host.command(arguments).stdout(full).output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("state.io") && !said.contains("panicked"), "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_callers_of_the_socket_keep_nobody_out_for_long() {
+    let host = Host::new();
+    let agent = host.agent().await;
+    let socket = host.run_dir().join("agent.sock");
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(tokio::net::UnixStream::connect(&socket).await.unwrap());
+    }
+    host.status_when("answered", |status| status["schema"].is_string()).await;
+    // One that begins to speak and says no more is pinged, and has no place of another.
+    let half = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    half.try_write(b"PRI * HTTP/2.0").unwrap();
+    drop(silent);
+    host.status_when("answered", |status| status["schema"].is_string()).await;
+    drop(half);
+    assert!(terminate(agent).await.success());
+}

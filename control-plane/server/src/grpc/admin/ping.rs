@@ -42,7 +42,7 @@ pub(super) async fn ping(
         .map_err(|reason| Failure::new(reason, "the node's stream refused"))?;
     if !result.reason.is_empty() {
         let reason = Reason::from_code(&result.reason).unwrap_or(Reason::ServerInternal);
-        return Err(Failure::new(reason, "the node answered with a refusal"));
+        return Err(Failure::said(reason, "the node answered with a refusal"));
     }
     let ping = result.ping.unwrap_or_default();
     Ok(v1::AdminPingAnswer {

@@ -126,6 +126,9 @@ async fn find(control: &Control, text: &str) -> Result<ClusterId, Failure> {
 pub fn imported_key(seed: &[u8]) -> Result<Signer, Failure> {
     let seed: &[u8; 32] =
         seed.try_into().map_err(|_| Failure::new(Reason::KeyInvalid, "a private key has 32 bytes"))?;
+    if seed == &[0; 32] {
+        return Err(Failure::new(Reason::KeyInvalid, "a private key of zeros"));
+    }
     let signer = Signer::from_seed(seed);
     // The same admission as for any key of another's making.
     PublicKey::from_slice(signer.public().as_bytes())?;

@@ -53,7 +53,7 @@ impl AuthorityState {
         if !confirm.reason.is_empty() {
             let reason = Reason::from_code(&confirm.reason).unwrap_or(Reason::ChainBroken);
             tracing::warn!(%node, reason = reason.code(), "a node did not keep the authority records");
-            return Err(Failure::new(reason, "the node did not keep the authority records"));
+            return Err(Failure::said(reason, "the node did not keep the authority records"));
         }
         if !self.holds(control, member, confirm).await? {
             let text = format!("node {node} keeps an authority record that this cluster did not make");

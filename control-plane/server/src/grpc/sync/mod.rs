@@ -3,6 +3,7 @@
 mod authority;
 mod diagnostics;
 mod hello;
+mod pace;
 mod session;
 mod witness;
 

@@ -18,6 +18,7 @@ use v1::node_message::Body as NodeBody;
 
 use super::authority::AuthorityState;
 use super::diagnostics::Diagnostics;
+use super::pace::Pace;
 use super::witness::{Due, WitnessState};
 use super::{Member, hello};
 use crate::control::Control;
@@ -54,6 +55,7 @@ struct State {
     acknowledge_by: Option<Instant>,
     authority: AuthorityState,
     witness: WitnessState,
+    pace: Pace,
 }
 
 impl Session {
@@ -117,6 +119,7 @@ impl Session {
             acknowledge_by: None,
             authority: AuthorityState::said(hello.authority_sequence),
             witness: WitnessState::said(&self.control, &self.member, &hello.newest_checkpoint).await,
+            pace: Pace::new(Instant::now()),
         };
         self.observe(&state, hello.link_hints, hello.wireguard_hints);
         if let Err(end) = self.greet().await {
@@ -130,12 +133,13 @@ impl Session {
                 Err(end) => return end,
             };
             let may_diagnose = state.diagnostics.next_at();
+            let may_hear = state.pace.opens(Instant::now());
             let next = tokio::select! {
                 () = state.entry.end.cancelled() => return match self.require_trusted() {
                     Ok(()) => self.part().await,
                     Err(end) => end,
                 },
-                message = incoming.message() => match message {
+                message = message(may_hear, incoming) => match message {
                     Ok(Some(message)) => self.hear(&mut state, message).await,
                     Ok(None) => return End::Gone,
                     Err(status) => return unread(&status),
@@ -235,6 +239,7 @@ impl Session {
     }
 
     async fn hear(&self, state: &mut State, message: v1::NodeMessage) -> Result<(), End> {
+        state.pace.heard(Instant::now());
         state.contact.last_seen_at = self.now();
         match message.body {
             Some(NodeBody::Ack(ack)) => self.acknowledged(state, &ack),
@@ -248,7 +253,7 @@ impl Session {
                 let heard = state.authority.heard(&self.control, &self.member, &confirm).await;
                 heard.map_err(End::Refused)?;
             }
-            Some(NodeBody::BreakGlass(told)) => return self.break_glass(&told).await,
+            Some(NodeBody::BreakGlass(told)) => return self.break_glass(state, &told).await,
             Some(NodeBody::Hello(_)) => return Err(refused(Reason::RequestInvalid, "a second hello")),
             // A message of a newer agent.
             None => {}
@@ -290,9 +295,13 @@ impl Session {
     }
 
     /// A use that could not be recorded is not confirmed: the node tells again on its next stream.
-    async fn break_glass(&self, told: &v1::BreakGlassUse) -> Result<(), End> {
+    async fn break_glass(&self, state: &mut State, told: &v1::BreakGlassUse) -> Result<(), End> {
         let (cluster, node) = (&self.member.cluster, self.member.leaf.identity.node);
         match record_use(&self.control, cluster, node, &self.call, told).await {
+            // Each is an alarm: who has many to raise may come back for the next ones.
+            Ok(ack) if !ack.reason.is_empty() && !state.pace.bears_another() => {
+                Err(refused(Reason::RateLimited, "too many grants that nobody signed"))
+            }
             Ok(ack) => self.send(Body::BreakGlassAck(ack)).await,
             Err(failure) => {
                 self.control.metrics.rejected(failure.reason);
@@ -356,6 +365,15 @@ impl Session {
     fn now(&self) -> Wall {
         self.control.clock.now().wall
     }
+}
+
+/// The node's next message, not before `instant`.
+async fn message(
+    instant: Instant,
+    incoming: &mut Streaming<v1::NodeMessage>,
+) -> Result<Option<v1::NodeMessage>, Status> {
+    tokio::time::sleep_until(instant).await;
+    incoming.message().await
 }
 
 /// The next command, not before `instant`.
