@@ -103,7 +103,7 @@ pub async fn init_with(
 pub fn imported_key(path: &Path) -> Result<Signer, Fault> {
     let at = |reason, what: &str| Fault::new(reason, format!("{}: {what}", path.display()));
     let bytes = Zeroizing::new(
-        files::read_secret(path, 16 * 1024).map_err(|error| at(error.reason(), &error.to_string()))?,
+        files::read_secret(path, 16 * 1024).map_err(|error| at(error.reason(), &error.without_path()))?,
     );
     let text = std::str::from_utf8(&bytes).map_err(|_| at(Reason::KeyInvalid, "not a key file"))?;
     let file = KeyFile::parse(text).map_err(|reject| at(reject.reason, reject.what))?;
