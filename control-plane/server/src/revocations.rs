@@ -86,9 +86,23 @@ impl Control {
         known: &Known,
     ) -> Result<Known, Failure> {
         let mut next = known.clone();
+        let mut newer: Option<Cluster> = None;
         loop {
             let rows = revocations_from(connection, cluster.id, next.from(), REVOCATIONS_MOST).await?;
-            next = self.judge_revocations(cluster, &next, &rows)?;
+            let by = newer.as_ref().unwrap_or(cluster);
+            let judged = self.judged(by, &next, &rows);
+            next = match judged {
+                // Perhaps by an authority that this replica has not heard of yet: it looks before it alarms.
+                Err(reject) if reject.reason == Reason::KeyUnknown && newer.is_none() => {
+                    newer = self.rotated(connection, cluster).await?;
+                    match &newer {
+                        Some(newer) => self.judge_revocations(newer, &next, &rows)?,
+                        None => return Err(self.alarm_of_revocations(cluster, &reject)),
+                    }
+                }
+                Err(reject) => return Err(self.alarm_of_revocations(cluster, &reject)),
+                Ok(judged) => judged,
+            };
             if rows.len() < REVOCATIONS_MOST as usize {
                 return Ok(next);
             }
@@ -102,13 +116,32 @@ impl Control {
         known: &Known,
         rows: &[RevocationRow],
     ) -> Result<Known, Failure> {
-        let judged = known
-            .with_rows(cluster, self.installation.facts.dev, rows)
-            .and_then(|next| self.check_floor(cluster, &next.chain).map(|()| next));
-        judged.map_err(|reject| {
-            self.alarm(reject.reason, &format!("revocations of cluster {}: {}", cluster.id, reject.what));
-            reject.into()
-        })
+        self.judged(cluster, known, rows).map_err(|reject| self.alarm_of_revocations(cluster, &reject))
+    }
+
+    fn judged(&self, cluster: &Cluster, known: &Known, rows: &[RevocationRow]) -> Result<Known, Reject> {
+        let next = known.with_rows(cluster, self.installation.facts.dev, rows)?;
+        self.check_floor(cluster, &next.chain).map(|()| next)
+    }
+
+    fn alarm_of_revocations(&self, cluster: &Cluster, reject: &Reject) -> Failure {
+        self.alarm(reject.reason, &format!("revocations of cluster {}: {}", cluster.id, reject.what));
+        Failure::new(reject.reason, reject.what)
+    }
+
+    /// The cluster as the database has it, if it knows more authority records; its publisher is woken and
+    /// takes it over.
+    async fn rotated(
+        &self,
+        connection: &mut PgConnection,
+        cluster: &Cluster,
+    ) -> Result<Option<Cluster>, Failure> {
+        let loaded = Cluster::load(connection, &self.installation.facts, &self.kek, cluster.id).await?;
+        let newer = loaded.filter(|loaded| loaded.chain.sequence() > cluster.chain.sequence());
+        if newer.is_some() {
+            cluster.wake.notify_one();
+        }
+        Ok(newer)
     }
 
     fn check_floor(&self, cluster: &Cluster, chain: &RevocationChain) -> Result<(), Reject> {

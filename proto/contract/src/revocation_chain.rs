@@ -200,6 +200,11 @@ impl RevocationChain {
         self.digests.len() as u64
     }
 
+    /// Place in the authority chain, from 0, of whoever signed the last record.
+    pub const fn signer_place(&self) -> usize {
+        self.signer
+    }
+
     /// Digest of the last record.
     pub fn digest(&self) -> Option<Digest> {
         self.digests.last().copied()

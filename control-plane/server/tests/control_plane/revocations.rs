@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use prost::Message as _;
-use rap_contract::peer_slot;
+use rap_contract::{RevocationKind, Signer, peer_slot};
+use rap_control_plane::grpc::membership::write_record;
+use rap_control_plane::revocations::Known;
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use v1::control_message::Body;
@@ -263,5 +265,67 @@ async fn the_chain_that_operators_get_verifies_from_the_installation_on() {
     let chain = RevocationChain::verify(&answer.records, &authority.unwrap(), &features).unwrap();
     assert_eq!(chain.gone(host.node), Some(RevocationKind::Evicted));
     assert_eq!((answer.sequence, answer.digest), (1, chain.digest().unwrap().to_vec()));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_missed_a_rotation_looks_again_before_it_alarms() {
+    let world = World::dev().await;
+    let cluster_id = world.cluster("prod").await.cluster_id;
+    let token = world.token("prod", 9, true).await;
+    for name in ["one", "two", "three"] {
+        Host::new(&token, name).enrol(&world).await;
+    }
+    let second = world.replica().await;
+    let id = rap_types::ClusterId::from_slice(&cluster_id).unwrap();
+    // What a handler of the other replica holds that began just before.
+    let stale = second.control.clusters.by_id(id).unwrap();
+    world.revoke("one", false).await.unwrap();
+    let rotate = v1::AuthorityKeyRequest { cluster: "prod".into(), ..v1::AuthorityKeyRequest::default() };
+    world.authority().await.authority_rotate(world.request(rotate)).await.unwrap();
+    world.revoke("two", false).await.unwrap();
+
+    let control = &second.control;
+    let mut transaction = control.store.system().begin().await.unwrap();
+    let known = Known::default();
+    let seen = control.revocations(&mut transaction, &stale, &known).await.unwrap();
+    assert_eq!(seen.chain.sequence(), 2);
+    assert_eq!(control.metrics.alarms(Reason::KeyUnknown), 0);
+    // It does not sign with the key before, either: nobody would believe that record.
+    let three = rap_store::node_by_name(&mut transaction, &stale.rows, "three").await.unwrap().unwrap();
+    let write = write_record(control, &mut transaction, &stale, seen, &three, RevocationKind::Banned, "");
+    assert_eq!(write.await.unwrap_err().reason, Reason::RequestConflict);
+    drop(transaction);
+    let caught_up = async {
+        while control.clusters.by_id(id).unwrap().chain.sequence() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), caught_up).await.expect("the other replica takes it over");
+
+    // A record by nobody's key is an alarm at once, whoever holds what.
+    let stranger = Signer::generate(&mut rand::rng());
+    let fresh = control.clusters.by_id(id).unwrap();
+    let mut transaction = control.store.system().begin().await.unwrap();
+    let known = control.revocations(&mut transaction, &fresh, &Known::default()).await.unwrap();
+    let revocation = rap_contract::Revocation {
+        kind: RevocationKind::Banned,
+        node: three.node.node,
+        key: rap_types::KeyId::of(&three.node.node_public_key),
+        generation: 1,
+        reason: String::new(),
+    };
+    let critical = rap_authority::critical(true);
+    let now = control.clock.now().wall;
+    let forged = known.chain.sign_next(&revocation, &fresh.chain, &stranger, &critical, now).unwrap();
+    rap_store::revocation_insert(&mut transaction, id, 3, &forged).await.unwrap();
+    for cluster in [&stale, &fresh] {
+        let before = control.metrics.alarms(Reason::KeyUnknown);
+        let refused = control.revocations(&mut transaction, cluster, &Known::default()).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::KeyUnknown);
+        assert_eq!(control.metrics.alarms(Reason::KeyUnknown), before + 1);
+    }
+    drop(transaction);
+    second.stop().await;
     world.stop().await;
 }

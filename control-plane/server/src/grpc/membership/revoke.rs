@@ -169,6 +169,10 @@ pub async fn write_record(
         generation: row.key_generation,
         reason: reason.to_owned(),
     };
+    if known.chain.signer_place() >= cluster.chain.keys_ever().count() {
+        // Its successor has spoken: what this authority signed now would hold nowhere.
+        return Err(Failure::new(Reason::RequestConflict, "the authority was rotated meanwhile; try again"));
+    }
     let now = control.clock.now().wall;
     let record =
         known.chain.sign_next(&revocation, &cluster.chain, &cluster.authority, &critical(dev), now)?;
