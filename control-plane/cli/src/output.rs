@@ -133,6 +133,22 @@ pub(crate) fn time(unix_ms: i64) -> String {
     }
 }
 
+/// After a list was printed: were all of its rows as they were written?
+///
+/// # Errors
+/// `row.tampered`, naming those that were not: a script must not take the rest for the whole.
+pub(crate) fn all_hold(tampered: impl Iterator<Item = String>) -> anyhow::Result<()> {
+    let named: Vec<String> = tampered.collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "not as this installation wrote it: {}; on the host: rap-control-plane rows check",
+        named.join(", ")
+    );
+    Err(Fault::new(Reason::RowTampered, text).into())
+}
+
 /// Asks a yes/no question on the terminal or standard input; only `y` or `yes` is yes.
 ///
 /// # Errors

@@ -13,8 +13,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
-use crate::StoreError;
 use crate::columns::{counter, unsigned};
+use crate::{RowName, StoreError};
 
 /// A row type with a MAC in its table.
 pub trait Authentic: Sized {
@@ -127,6 +127,19 @@ pub(crate) fn verified<R: Authentic>(
 /// Verifies every row; the first that does not hold is the answer.
 pub(crate) fn all_verified<R: Authentic>(rows: Vec<Stored<R>>, keys: &RowKeys) -> Result<Vec<R>, StoreError> {
     rows.into_iter().map(|row| row.verified(keys)).collect()
+}
+
+/// The rows that hold, and the names of those that do not: for lists that are shown, never for a decision.
+pub(crate) fn sorted_out<R: Authentic>(rows: Vec<Stored<R>>, keys: &RowKeys) -> (Vec<R>, Vec<RowName>) {
+    let (mut sound, mut tampered) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        match row.verdict(keys) {
+            Verdict::Sound { row, .. } => sound.push(row),
+            Verdict::Unsealed { row, .. } => tampered.push(RowName { table: R::TABLE, key: row.key() }),
+            Verdict::Tampered { key } => tampered.push(RowName { table: R::TABLE, key }),
+        }
+    }
+    (sound, tampered)
 }
 
 /// Verifies a locked row that may be absent.

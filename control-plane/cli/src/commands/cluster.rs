@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rap_runtime::Refusal;
-use rap_types::{ClusterId, KeyId};
+use rap_types::{ClusterId, KeyId, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::client::Connection;
 use crate::commands::authority::PURPOSE;
 use crate::duration::show_duration;
 use crate::key_store;
-use crate::output::{Answer, properties, time};
+use crate::output::{Answer, all_hold, properties, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
@@ -97,7 +97,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let documents: Vec<Value> = clusters.iter().map(document).collect();
             Answer::new("rap.clusters.v1", json!({ "clusters": documents }))
                 .table(&["NAME", "ID", "IPV4 POOL", "VERSION", "AUTHORITY", "STATE"], 0, rows)
-                .print(global)
+                .print(global)?;
+            let tampered = clusters.iter().filter(|one| one.refused == Reason::RowTampered.code());
+            all_hold(tampered.map(id))
         }
     }
 }

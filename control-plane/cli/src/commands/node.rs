@@ -9,21 +9,23 @@ use super::membership;
 use crate::args::{Decide, Global, Node as Command};
 use crate::client::Connection;
 use crate::files;
-use crate::output::{Answer, clean, complain, confirm, properties, time};
+use crate::output::{Answer, all_hold, clean, complain, confirm, properties, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     match command {
         Command::List { cluster, pending: true, .. } => {
             let pending = pending(&mut connection, &cluster).await?;
-            pending_answer(&pending).print(global)
+            pending_answer(&pending).print(global)?;
+            all_hold(pending.iter().filter(|one| !one.refused.is_empty()).map(request_id))
         }
         Command::List { cluster, pending: false, all } => {
             let request = connection.request(v1::NodeListRequest { cluster, pending: false })?;
             let nodes = connection.admin.node_list(request).await.map_err(Refusal::from)?.into_inner().nodes;
             let present = |node: &v1::Node| !["revoked", "left"].contains(&node.identity_status.as_str());
             let shown: Vec<v1::Node> = nodes.into_iter().filter(|node| all || present(node)).collect();
-            nodes_answer(&shown).print(global)
+            nodes_answer(&shown).print(global)?;
+            all_hold(shown.iter().filter(|node| !node.refused.is_empty()).map(id))
         }
         Command::Revoke(revoke) => membership::revoke(global, &mut connection, revoke).await,
         Command::Revocations { cluster } => membership::revocations(global, &mut connection, cluster).await,
@@ -106,7 +108,8 @@ async fn chosen(
         };
         return Ok(Some(decide.requests.iter().map(parse).collect::<Result<_, _>>()?));
     }
-    let pending = pending(connection, &decide.cluster).await?;
+    let mut pending = pending(connection, &decide.cluster).await?;
+    pending.retain(|request| request.refused.is_empty());
     if pending.is_empty() {
         return Err(Fault::new(Reason::ResourceNotFound, "no request waits for approval").into());
     }
@@ -123,15 +126,12 @@ async fn chosen(
 }
 
 fn pending_answer(pending: &[v1::PendingNode]) -> Answer {
-    let id = |request: &v1::PendingNode| {
-        JoinRequestId::from_slice(&request.request_id).map(|id| id.to_string()).unwrap_or_default()
-    };
     let rows = pending
         .iter()
         .map(|request| {
             vec![
-                id(request),
-                request.name.clone(),
+                request_id(request),
+                if request.refused.is_empty() { &request.name } else { &request.refused }.clone(),
                 fingerprint(&request.node_public_key),
                 request.source.clone(),
                 time(request.requested_at_ms),
@@ -143,7 +143,7 @@ fn pending_answer(pending: &[v1::PendingNode]) -> Answer {
         .iter()
         .map(|request| {
             json!({
-                "request_id": id(request), "name": request.name,
+                "request_id": request_id(request), "name": request.name, "refused": request.refused,
                 "node_fingerprint": fingerprint(&request.node_public_key),
                 "source": request.source, "requested_at_ms": request.requested_at_ms, "roles": request.roles,
             })
@@ -178,8 +178,15 @@ fn nodes_answer(nodes: &[v1::Node]) -> Answer {
     Answer::new("rap.nodes.v1", json!({ "nodes": documents })).table(headers, 3, rows)
 }
 
-/// The status, and why a node is gone.
+fn request_id(request: &v1::PendingNode) -> String {
+    JoinRequestId::from_slice(&request.request_id).map(|id| id.to_string()).unwrap_or_default()
+}
+
+/// The status, and why a node is gone; that its row does not hold, if so.
 fn status(node: &v1::Node) -> String {
+    if !node.refused.is_empty() {
+        return node.refused.clone();
+    }
     match node.revocation.as_str() {
         "" | "left" => node.identity_status.clone(),
         kind => format!("{} ({kind})", node.identity_status),
@@ -217,7 +224,7 @@ pub(super) fn document(node: &v1::Node) -> Value {
         "wireguard_endpoints": node.wireguard_endpoints, "acked_version": node.acked_version,
         "last_seen_at_ms": node.last_seen_at_ms, "agent_version": node.agent_version,
         "last_reject": node.last_reject, "revocation": node.revocation,
-        "key_generation": node.key_generation, "ephemeral": node.ephemeral,
+        "key_generation": node.key_generation, "ephemeral": node.ephemeral, "refused": node.refused,
     })
 }
 
@@ -226,5 +233,5 @@ fn id(node: &v1::Node) -> String {
 }
 
 fn fingerprint(key: &[u8]) -> String {
-    KeyId::of(key).to_string()
+    if key.is_empty() { "-".to_owned() } else { KeyId::of(key).to_string() }
 }

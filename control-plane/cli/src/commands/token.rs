@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::{Global, Token as Command};
 use crate::client::Connection;
 use crate::files;
-use crate::output::{Answer, Format, print, properties, time};
+use crate::output::{Answer, Format, all_hold, print, properties, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 .map(|token| {
                     vec![
                         id(token),
-                        token.state.clone(),
+                        if token.refused.is_empty() { &token.state } else { &token.refused }.clone(),
                         format!("{}/{}", token.uses, token.max_uses),
                         token.roles.join(","),
                         token.approval.clone(),
@@ -53,7 +53,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let documents: Vec<Value> = tokens.iter().map(document).collect();
             Answer::new("rap.tokens.v1", json!({ "tokens": documents }))
                 .table(&["ID", "STATE", "USES", "ROLES", "APPROVAL", "EXPIRES", "CREATED"], 1, rows)
-                .print(global)
+                .print(global)?;
+            all_hold(tokens.iter().filter(|token| !token.refused.is_empty()).map(id))
         }
         Command::Revoke { token, with_nodes, reason } => {
             let id: TokenId =
@@ -112,7 +113,7 @@ fn document(token: &v1::Token) -> Value {
         "token_id": id(token), "state": token.state, "uses": token.uses, "max_uses": token.max_uses,
         "roles": token.roles, "approval": token.approval, "expires_at_ms": token.expires_at_ms,
         "revoked_at_ms": token.revoked_at_ms, "created_at_ms": token.created_at_ms,
-        "ephemeral": token.ephemeral,
+        "ephemeral": token.ephemeral, "refused": token.refused,
     })
 }
 

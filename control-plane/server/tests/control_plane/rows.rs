@@ -69,3 +69,56 @@ async fn a_tampered_node_is_not_published_is_named_by_one_alarm_and_put_right_by
     assert!(cluster.feed.newest().unwrap().order.durable() > before.durable());
     world.stop().await;
 }
+
+#[tokio::test]
+async fn lists_show_the_rows_that_hold_and_name_the_others() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let token = world.token("prod", 9, true).await;
+    let (one, two) = (Host::new(&token, "one"), Host::new(&token, "two"));
+    let (first, _) = (one.enrol(&world).await, two.enrol(&world).await);
+    let waiting = world.token("prod", 9, false).await;
+    let (asked, _) = Host::new(&waiting, "three").join(&world).await.unwrap();
+    Host::new(&waiting, "four").join(&world).await.unwrap();
+    world
+        .database
+        .as_ref()
+        .unwrap()
+        .tamper_all(
+            &["nodes", "join_tokens", "join_requests"],
+            "UPDATE nodes SET region = 'elsewhere' WHERE name = 'one'; \
+         UPDATE join_tokens SET max_uses = 1000 WHERE approval = 'auto'; \
+         UPDATE join_requests SET source = '192.0.2.1' WHERE name = 'three'",
+        )
+        .await;
+    let list = v1::NodeListRequest { cluster: "prod".into(), pending: false };
+    let answer = world.admin().await.node_list(world.request(list)).await.unwrap().into_inner();
+    let shown: Vec<_> = answer.nodes.iter().map(|node| (node.name.as_str(), node.refused.as_str())).collect();
+    assert_eq!(shown, [("two", ""), ("", "row.tampered")]);
+    assert_eq!(answer.nodes[1].node_id, first.node.to_vec());
+    assert!(answer.nodes[1].node_public_key.is_empty() && answer.nodes[1].roles.is_empty());
+    let mut shown: Vec<_> =
+        answer.pending.iter().map(|one| (one.name.as_str(), one.refused.as_str())).collect();
+    shown.sort_unstable();
+    assert_eq!(shown, [("", "row.tampered"), ("four", "")]);
+    let list = v1::TokenListRequest { cluster: "prod".into() };
+    let tokens = world.admin().await.token_list(world.request(list)).await.unwrap().into_inner().tokens;
+    let mut shown: Vec<_> = tokens.iter().map(|one| (one.state.as_str(), one.refused.as_str())).collect();
+    shown.sort_unstable();
+    assert_eq!(shown, [("", "row.tampered"), ("live", "")]);
+
+    // What decides still refuses: a shown row is not a believed one.
+    let by_id = v1::NodeRef { cluster: "prod".into(), node: first.node.to_string() };
+    let refused = world.admin().await.node_show(world.request(by_id)).await.unwrap_err();
+    assert_eq!(reason(refused), Reason::RowTampered);
+    let decide = v1::NodeDecideRequest {
+        cluster: "prod".into(),
+        request_ids: vec![asked.request_id],
+        ..v1::NodeDecideRequest::default()
+    };
+    let refused = world.admin().await.node_approve(world.request(decide)).await.unwrap_err();
+    assert_eq!(reason(refused), Reason::RowTampered);
+    let third = Host::new(&token, "five").join(&world).await.unwrap_err();
+    assert_eq!(reason(third), Reason::RowTampered);
+    world.stop().await;
+}

@@ -6,9 +6,11 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use super::tokens::{TokenRow, token_consume, token_hold};
-use crate::StoreError;
-use crate::authentic::{Authentic, Held, Stored, all_verified, canonical_json, held, verified, written};
+use crate::authentic::{
+    Authentic, Held, Stored, all_verified, canonical_json, held, sorted_out, verified, written,
+};
 use crate::columns::{bytes32, id, id_option, statements, wall, wall_option, word};
+use crate::{RowName, StoreError};
 
 /// What a host asks for. Its proof of possession was checked before.
 #[derive(Debug, Clone, PartialEq)]
@@ -290,6 +292,15 @@ pub async fn join_requests_pending(
 ) -> Result<Vec<JoinRequestRow>, StoreError> {
     let query = sqlx::query_as(JOIN_REQUESTS_PENDING).bind(keys.cluster().uuid());
     all_verified(query.fetch_all(connection).await?, keys)
+}
+
+/// As [`join_requests_pending`], and the names of the rows that do not hold: to be shown.
+pub async fn join_requests_and_tampered(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+) -> Result<(Vec<JoinRequestRow>, Vec<RowName>), StoreError> {
+    let query = sqlx::query_as(JOIN_REQUESTS_PENDING).bind(keys.cluster().uuid());
+    Ok(sorted_out(query.fetch_all(connection).await?, keys))
 }
 
 /// Approves a pending request; the node's row must exist. `None` if it was decided before.

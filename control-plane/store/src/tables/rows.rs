@@ -13,7 +13,7 @@ use crate::authentic::{Authentic, Stored, Verdict};
 use crate::columns::{counter, statements};
 
 /// A row, by table and primary key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct RowName {
     /// Table.
     pub table: &'static str,

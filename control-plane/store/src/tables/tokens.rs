@@ -5,12 +5,12 @@ use rap_types::{ApprovalMode, ClusterId, Digest, OrganizationId, Role, TokenId, 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use crate::StoreError;
-use crate::authentic::{Authentic, Held, all_verified, held, verified, written};
+use crate::authentic::{Authentic, Held, all_verified, held, sorted_out, verified, written};
 use crate::columns::{
     counter, database_now, digest, id, id_option, statements, texts, timestamp, unsigned, wall, wall_option,
     word, words,
 };
+use crate::{RowName, StoreError};
 
 /// What creating a token writes. The secret itself is never stored.
 #[derive(Debug, Clone)]
@@ -194,6 +194,15 @@ pub async fn token_hold(
 /// Newest tokens of a cluster first, at most 1000.
 pub async fn tokens_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<TokenRow>, StoreError> {
     all_verified(sqlx::query_as(TOKENS_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?, keys)
+}
+
+/// The tokens of a cluster whose rows hold, and the names of the rows that do not: to be shown.
+pub async fn tokens_and_tampered(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+) -> Result<(Vec<TokenRow>, Vec<RowName>), StoreError> {
+    let rows = sqlx::query_as(TOKENS_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?;
+    Ok(sorted_out(rows, keys))
 }
 
 /// Ids of every token that could still be used at `now`; the rows are verified by who goes on to them.

@@ -6,8 +6,8 @@ use rap_authority::check_tags;
 use rap_contract::encode_export;
 use rap_store::{
     Held, JoinRequestRow, NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
-    join_request_deny, join_request_hold, join_requests_pending, node_by_name, node_hold, node_read,
-    node_write, nodes_list, outbox_append, token_read,
+    join_request_deny, join_request_hold, join_requests_and_tampered, node_by_name, node_hold, node_read,
+    node_write, nodes_and_tampered, outbox_append, token_read,
 };
 use rap_types::{Digest, JoinRequestId, NodeId, Reason, Role};
 use rap_wire::v1;
@@ -30,13 +30,24 @@ pub(super) async fn list(
     let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin_snapshot().await?;
     let mut answer = v1::NodeListAnswer::default();
-    for row in join_requests_pending(&mut transaction, &cluster.rows).await? {
-        let token = token_read(&mut transaction, &cluster.rows, row.request.token).await?;
-        answer.pending.push(views::pending(&row, &token.map(|token| token.token.roles).unwrap_or_default()));
+    let (waiting, tampered) = join_requests_and_tampered(&mut transaction, &cluster.rows).await?;
+    answer.pending.extend(tampered.iter().filter_map(views::tampered_request));
+    for row in waiting {
+        match token_read(&mut transaction, &cluster.rows, row.request.token).await {
+            Ok(token) => {
+                let roles = token.map(|token| token.token.roles).unwrap_or_default();
+                answer.pending.push(views::pending(&row, &roles));
+            }
+            Err(StoreError::Tampered { .. }) => {
+                answer.pending.push(views::refused_request(row.request.request));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     if !request.pending {
-        let rows = nodes_list(&mut transaction, &cluster.rows).await?;
+        let (rows, tampered) = nodes_and_tampered(&mut transaction, &cluster.rows).await?;
         answer.nodes = rows.iter().map(|row| views::node(control, &cluster, row)).collect();
+        answer.nodes.extend(tampered.iter().filter_map(|row| views::tampered_node(&cluster, row)));
     }
     Ok(answer)
 }

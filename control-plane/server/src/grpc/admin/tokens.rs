@@ -9,7 +9,7 @@ use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
     NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, cluster_hold, join_request_deny,
     join_requests_pending, node_read, nodes_of_token, organization_by_name, token_cluster, token_insert,
-    token_read, token_revoke, tokens_list,
+    token_read, token_revoke, tokens_and_tampered,
 };
 use rap_types::{ApprovalMode, Digest, NodeId, OrganizationId, Reason, Role, TokenId};
 use rap_wire::v1;
@@ -95,9 +95,11 @@ pub(super) async fn list(
 ) -> Result<v1::TokenListAnswer, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin().await?;
-    let rows = tokens_list(&mut transaction, &cluster.rows).await?;
+    let (rows, tampered) = tokens_and_tampered(&mut transaction, &cluster.rows).await?;
     let now = control.clock.now().wall;
-    Ok(v1::TokenListAnswer { tokens: rows.iter().map(|row| views::token(row, now)).collect() })
+    let mut tokens: Vec<v1::Token> = rows.iter().map(|row| views::token(row, now)).collect();
+    tokens.extend(tampered.iter().filter_map(|row| views::tampered_token(&cluster, row)));
+    Ok(v1::TokenListAnswer { tokens })
 }
 
 pub(super) async fn revoke(

@@ -2,8 +2,8 @@
 
 use rap_authority::{TokenRow as Terms, token_state};
 use rap_planner::addressing;
-use rap_store::{BareClusterRow, ClusterRow, JoinRequestRow, NodeRow, TokenRow};
-use rap_types::{ClusterId, Reason, Wall};
+use rap_store::{BareClusterRow, ClusterRow, JoinRequestRow, NodeRow, RowName, TokenRow};
+use rap_types::{ClusterId, JoinRequestId, NodeId, Reason, TokenId, Wall};
 use rap_wire::v1;
 
 use crate::clusters::Cluster;
@@ -80,6 +80,41 @@ pub(super) fn token(row: &TokenRow, now: Wall) -> v1::Token {
         state: token_state(&terms(row), now).to_owned(),
         nodes_revoked: Vec::new(),
         ephemeral: token.ephemeral,
+        refused: String::new(),
+    }
+}
+
+/// A token whose row does not hold: its id, and that.
+pub(super) fn tampered_token(cluster: &Cluster, row: &RowName) -> Option<v1::Token> {
+    Some(v1::Token {
+        token_id: row.key.parse::<TokenId>().ok()?.to_vec(),
+        cluster_id: cluster.id.to_vec(),
+        refused: Reason::RowTampered.to_string(),
+        ..v1::Token::default()
+    })
+}
+
+/// A node whose row does not hold: its id, and that.
+pub(super) fn tampered_node(cluster: &Cluster, row: &RowName) -> Option<v1::Node> {
+    Some(v1::Node {
+        node_id: row.key.parse::<NodeId>().ok()?.to_vec(),
+        cluster_id: cluster.id.to_vec(),
+        refused: Reason::RowTampered.to_string(),
+        ..v1::Node::default()
+    })
+}
+
+/// A request whose row does not hold.
+pub(super) fn tampered_request(row: &RowName) -> Option<v1::PendingNode> {
+    row.key.parse().ok().map(refused_request)
+}
+
+/// A request that nobody may decide: its row or its token's does not hold.
+pub(super) fn refused_request(request: JoinRequestId) -> v1::PendingNode {
+    v1::PendingNode {
+        request_id: request.to_vec(),
+        refused: Reason::RowTampered.to_string(),
+        ..v1::PendingNode::default()
     }
 }
 
@@ -121,6 +156,7 @@ pub(crate) fn node(control: &Control, cluster: &Cluster, row: &NodeRow) -> v1::N
         revocation: gone.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         key_generation: row.key_generation,
         ephemeral: node.ephemeral,
+        refused: String::new(),
     }
 }
 
@@ -133,5 +169,6 @@ pub(super) fn pending(row: &JoinRequestRow, roles: &[rap_types::Role]) -> v1::Pe
         requested_at_ms: row.requested_at.0,
         source: row.request.source.clone(),
         roles: roles.iter().map(ToString::to_string).collect(),
+        refused: String::new(),
     }
 }

@@ -14,9 +14,9 @@ pub use row::{NewNodeRow, NodeFacts, NodeRow};
 
 use self::row::covered;
 use super::addresses::host_number_release;
-use crate::StoreError;
-use crate::authentic::{Authentic, Held, all_verified, held, verified, written};
+use crate::authentic::{Authentic, Held, all_verified, held, sorted_out, verified, written};
 use crate::columns::{counter, statements, texts};
+use crate::{RowName, StoreError};
 
 macro_rules! node_select {
     ($rest:literal) => {
@@ -221,6 +221,15 @@ pub async fn nodes_absent(
 /// Every node the cluster ever had, by id; look at `identity_status`.
 pub async fn nodes_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<NodeRow>, StoreError> {
     all_verified(sqlx::query_as(NODES_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?, keys)
+}
+
+/// All nodes of a cluster whose rows hold, by id, and the names of the rows that do not: to be shown.
+pub async fn nodes_and_tampered(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+) -> Result<(Vec<NodeRow>, Vec<RowName>), StoreError> {
+    let rows = sqlx::query_as(NODES_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?;
+    Ok(sorted_out(rows, keys))
 }
 
 /// Which of `names` present nodes have. Ask with the cluster locked to rely on the answer.
