@@ -93,19 +93,25 @@ impl ReplicaFloors {
         };
         higher(&mut self.grant_set, other.grant_set);
         higher(&mut self.checkpoint, other.checkpoint);
-        for (cluster, floor) in &other.revocations {
-            let mut own = self.revocations.get(cluster).copied();
-            higher(&mut own, Some(*floor));
-            self.revocations.extend(own.map(|floor| (*cluster, floor)));
+        for (own, others) in
+            [(&mut self.revocations, &other.revocations), (&mut self.authorities, &other.authorities)]
+        {
+            for (cluster, floor) in others {
+                let mut higher_of = own.get(cluster).copied();
+                higher(&mut higher_of, Some(*floor));
+                own.extend(higher_of.map(|floor| (*cluster, floor)));
+            }
         }
         self
     }
 
-    /// These floors with one of them put where a person says, lower if need be.
+    /// These floors with one of them put where a person says, lower if need be. An empty chain of
+    /// revocations has no floor.
     #[must_use]
     pub fn confirmed(mut self, of: FloorOf, at: Floor) -> Self {
         match of {
             FloorOf::GrantSet => self.grant_set = Some(at),
+            FloorOf::Revocations(cluster) if at.sequence == 0 => drop(self.revocations.remove(&cluster)),
             FloorOf::Revocations(cluster) => drop(self.revocations.insert(cluster, at)),
             FloorOf::Authority(cluster) => drop(self.authorities.insert(cluster, at)),
             FloorOf::Checkpoint => self.checkpoint = Some(at),
@@ -171,12 +177,14 @@ mod tests {
             .confirmed(FloorOf::GrantSet, floor(4, 1))
             .confirmed(FloorOf::Revocations(one), floor(3, 1))
             .confirmed(FloorOf::Revocations(two), floor(1, 1))
+            .confirmed(FloorOf::Authority(two), floor(2, 1))
             .confirmed(FloorOf::Checkpoint, floor(9, 1));
         let merged = left.clone().merged(&right);
         assert_eq!(merged, right.merged(&left));
         assert_eq!(merged.of(FloorOf::GrantSet), Some(floor(4, 1)));
         assert_eq!(merged.of(FloorOf::Revocations(one)), Some(floor(7, 1)));
         assert_eq!(merged.of(FloorOf::Revocations(two)), Some(floor(1, 1)));
+        assert_eq!(merged.of(FloorOf::Authority(two)), Some(floor(2, 1)));
         assert_eq!(merged.of(FloorOf::Checkpoint), Some(floor(9, 1)));
     }
 

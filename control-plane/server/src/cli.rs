@@ -13,6 +13,7 @@ use rap_types::Reason;
 use serde_json::json;
 
 use crate::backup::{self, BackupCommand};
+use crate::cluster_floors::Which;
 use crate::config::{Config, Layers, Problem, Raw};
 use crate::database::Database;
 use crate::datadir::DataDir;
@@ -94,16 +95,22 @@ enum Floors {
         #[arg(long)]
         json: bool,
     },
-    /// Take the newest role-grant set of the database as the floor of this replica
+    /// Take the newest role-grant set of the database, or a chain of one cluster, as the floor of this replica
     Confirm {
         #[command(flatten)]
         settings: Settings,
-        /// Its sequence, as another replica shows it (`rapctl grant set`)
+        /// Its sequence, as `floors show` and another replica show it (`rapctl grant set`)
         #[arg(long, value_name = "N")]
         sequence: u64,
         /// Go below the present floor, after a restore from backup
         #[arg(long)]
         lower: bool,
+        /// The floor of this cluster, name or id, instead of the role-grant set's
+        #[arg(long, value_name = "CLUSTER")]
+        cluster: Option<String>,
+        /// Which floor of the cluster
+        #[arg(long, requires = "cluster", default_value = "revocations")]
+        of: Which,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -255,7 +262,9 @@ async fn run_migrate(settings: Settings, down_to: Option<i64>) -> Result<(), Fau
 async fn run_floors(command: Floors) -> Result<(), Fault> {
     let (settings, json, confirmed) = match command {
         Floors::Show { settings, json } => (settings, json, None),
-        Floors::Confirm { settings, sequence, lower, json } => (settings, json, Some((sequence, lower))),
+        Floors::Confirm { settings, sequence, lower, cluster, of, json } => {
+            (settings, json, Some((sequence, lower, cluster.map(|cluster| (cluster, of)))))
+        }
     };
     let (config, _) = settings.resolve()?;
     start_log(&config)?;
@@ -263,7 +272,13 @@ async fn run_floors(command: Floors) -> Result<(), Fault> {
     data.require_mode(config.mode)?;
     let database = Database::open_or_join(&config).await?;
     let shown = match confirmed {
-        Some((sequence, lower)) => crate::confirm::confirm(&config, &data, &database, sequence, lower).await,
+        Some((sequence, lower, None)) => {
+            crate::confirm::confirm(&config, &data, &database, sequence, lower).await
+        }
+        Some((sequence, lower, Some((cluster, of)))) => {
+            let of = (cluster.as_str(), of);
+            crate::confirm::confirm_cluster(&config, &data, &database, of, sequence, lower).await
+        }
         None => crate::confirm::show(&config, &data, &database).await,
     };
     database.stop().await;

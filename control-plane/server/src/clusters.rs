@@ -333,19 +333,20 @@ async fn data_key(
     SealingKey::from_slice(dek.as_slice()).ok_or_else(zero).map(Some)
 }
 
-/// The keys of every cluster's rows, whatever the rows are like.
-pub async fn cluster_row_keys(
+/// The keys of one cluster's rows, whatever the rows are like.
+///
+/// # Errors
+/// `cluster.no_authority`, `secret.unseal`.
+pub async fn row_keys(
     connection: &mut PgConnection,
     installation: InstallationId,
     kek: &SealingKey,
-) -> Result<Vec<RowKeys>, Failure> {
-    let mut all = Vec::new();
-    for (id, _) in cluster_names(connection).await? {
-        if let Some(dek) = data_key(connection, installation, kek, id).await? {
-            all.push(RowKeys::of_cluster(installation, id, &dek));
-        }
+    id: ClusterId,
+) -> Result<RowKeys, Failure> {
+    match data_key(connection, installation, kek, id).await? {
+        Some(dek) => Ok(RowKeys::of_cluster(installation, id, &dek)),
+        None => Err(without_keys(connection, id).await?),
     }
-    Ok(all)
 }
 
 /// Every cluster's own row and the keys of its rows, for work on a database that is not served. Clusters

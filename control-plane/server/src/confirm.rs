@@ -8,8 +8,9 @@ use rap_authority::{AdmittedGrants, AuditKey, Floor, FloorOf, ReplicaFloors, Row
 use rap_contract::GrantTerms;
 use rap_runtime::{Clock, Fault};
 use rap_store::{AuditPen, PgConnection, Store, StoreError, audit_insert, grant_set_newest, grants_list};
-use rap_types::{Digest, KeyId, PlatformRole, Reason, RequestId};
+use rap_types::{ClusterId, Digest, KeyId, PlatformRole, Reason, RequestId};
 
+use crate::cluster_floors::{self, ClusterFloors, Which};
 use crate::config::{AuthorityMode, Config};
 use crate::database::Database;
 use crate::datadir::DataDir;
@@ -27,6 +28,8 @@ pub struct FloorsShown {
     pub floors: Option<ReplicaFloors>,
     /// The newest role-grant set of the database, if its signature holds.
     pub newest_set: Option<NewestSet>,
+    /// Floors of clusters beside their chains.
+    pub clusters: Vec<ClusterFloors>,
 }
 
 /// A role-grant set as a person compares it.
@@ -110,9 +113,77 @@ async fn confirm_in(
         let text = "below this replica's floor: if the database was restored on purpose, stop every replica and give --lower";
         return Err(Fault::new(Reason::FloorRollback, text));
     }
-    note(config, data, store, &installation, before, newest).await?;
+    let object = format!("role-grant-set/{sequence}");
+    note(config, data, store, &installation, None, object, before, newest, "").await?;
     floors.confirm(FloorOf::GrantSet, newest).await.map_err(fault)?;
     look(config, data, store, floors).await.map(|(shown, _)| shown)
+}
+
+/// Makes the end of a stored chain of one cluster, whose sequence the person names, the floor of this
+/// replica.
+///
+/// # Errors
+/// `request.conflict` for another sequence, `floor.rollback` if the chain lacks what this replica has seen
+/// and `lower` is not given, `resource.not_found`, those of verification.
+pub async fn confirm_cluster(
+    config: &Config,
+    data: &DataDir,
+    database: &Database,
+    (cluster, which): (&str, Which),
+    sequence: u64,
+    lower: bool,
+) -> Result<FloorsShown, Fault> {
+    let floors = FloorFile::open(data.file(FLOORS_FILE))?;
+    let store = database.store().await?;
+    let confirmed = async {
+        let (shown, installation) = look(config, data, &store, &floors).await?;
+        let (id, before, at, meaning) = admit(&shown, cluster, which, sequence, lower)?;
+        let object = format!("cluster/{id}/{}", which.word());
+        note(config, data, &store, &installation, Some(id), object, before, at, &meaning).await?;
+        floors.confirm(which.of(id), at).await.map_err(fault)?;
+        look(config, data, &store, &floors).await.map(|(shown, _)| shown)
+    };
+    let confirmed = confirmed.await;
+    store.close().await;
+    confirmed
+}
+
+/// Cluster, floor before, floor to be, and what that means.
+fn admit(
+    shown: &FloorsShown,
+    cluster: &str,
+    which: Which,
+    sequence: u64,
+    lower: bool,
+) -> Result<(ClusterId, Option<Floor>, Floor, String), Fault> {
+    let named = |one: &&ClusterFloors| one.name == cluster || one.cluster_id.to_string() == cluster;
+    let found = shown.clusters.iter().find(named);
+    let found = found.ok_or_else(|| Fault::new(Reason::ResourceNotFound, "no such cluster"))?;
+    let Some(beside) = found.one(which) else {
+        let reason = found.refused.unwrap_or(Reason::ServerInternal);
+        return Err(Fault::new(reason, "the chains of this cluster do not read"));
+    };
+    let newest = beside.newest;
+    if newest.sequence != sequence {
+        let text =
+            format!("the {} of the database end at {}, not at {sequence}", which.word(), newest.sequence);
+        return Err(Fault::new(Reason::RequestConflict, text));
+    }
+    if beside.holds {
+        return Ok((found.cluster_id, beside.floor, newest, String::new()));
+    }
+    let floor = beside.floor.map_or(0, |floor| floor.sequence);
+    let meaning = match floor > sequence {
+        true => which.meaning(sequence, floor),
+        false => format!("record {floor} is another one than this replica has seen"),
+    };
+    if !lower {
+        let text = format!(
+            "below this replica's floor {floor}: if the database was restored on purpose, stop every replica and give --lower; then {meaning}"
+        );
+        return Err(Fault::new(Reason::FloorRollback, text));
+    }
+    Ok((found.cluster_id, beside.floor, newest, meaning))
 }
 
 async fn look(
@@ -133,7 +204,11 @@ async fn look(
         issued_at_ms: admitted.grants().set().issued_at.0,
         grants: admitted.grants().live().iter().map(shown_grant).collect(),
     });
-    Ok((FloorsShown { schema: "rap.floors.v1", floors: floors.current(), newest_set }, installation))
+    let current = floors.current();
+    let known = current.clone().unwrap_or_default();
+    let clusters = cluster_floors::look(&mut snapshot, &installation.facts, &kek, &known);
+    let clusters = clusters.await.map_err(fault)?;
+    Ok((FloorsShown { schema: "rap.floors.v1", floors: current, newest_set, clusters }, installation))
 }
 
 async fn newest(
@@ -168,22 +243,28 @@ async fn make_first(
     Ok(change.set.at)
 }
 
+#[allow(clippy::too_many_arguments, reason = "one audit entry and where it is written")]
 async fn note(
     config: &Config,
     data: &DataDir,
     store: &Store,
     installation: &Installation,
+    cluster: Option<ClusterId>,
+    object: String,
     before: Option<Floor>,
     after: Floor,
+    meaning: &str,
 ) -> Result<(), Fault> {
     let now = Clock::new().now().wall;
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let object = format!("role-grant-set/{}", after.sequence);
-    let reason = match before {
+    let mut reason = match before {
         Some(floor) => format!("the floor was {}", floor.sequence),
         None => "there was no floor".to_owned(),
     };
-    let mut entry = audit("host", "floors.confirm", object, None, Some(after.digest), &reason, call);
+    if !meaning.is_empty() {
+        reason = format!("{reason}; {meaning}");
+    }
+    let mut entry = audit("host", "floors.confirm", object, cluster, Some(after.digest), &reason, call);
     entry.before_digest = before.map(|floor| floor.digest);
     let mut transaction = store.system().begin().await.map_err(store_fault)?;
     audit_insert(&mut transaction, &pen(config, data, installation)?, &entry).await.map_err(store_fault)?;
@@ -214,13 +295,15 @@ impl std::fmt::Display for FloorsShown {
             Some(floor) => writeln!(f, "floor         {} {}", floor.sequence, floor.digest)?,
             None => writeln!(f, "floor         none: no platform action is allowed here")?,
         }
-        let Some(set) = &self.newest_set else {
-            return writeln!(f, "newest set    none in the database");
-        };
-        writeln!(f, "newest set    {} {}", set.sequence, set.digest)?;
-        for grant in &set.grants {
-            writeln!(f, "  {:<15} {} {}", grant.platform_role.as_str(), grant.key, grant.name)?;
+        match &self.newest_set {
+            None => writeln!(f, "newest set    none in the database")?,
+            Some(set) => {
+                writeln!(f, "newest set    {} {}", set.sequence, set.digest)?;
+                for grant in &set.grants {
+                    writeln!(f, "  {:<15} {} {}", grant.platform_role.as_str(), grant.key, grant.name)?;
+                }
+            }
         }
-        Ok(())
+        self.clusters.iter().try_for_each(|cluster| write!(f, "{cluster}"))
     }
 }

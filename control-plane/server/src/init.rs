@@ -187,7 +187,7 @@ async fn make(
     }
     // Last: until the installation exists, a run that failed may be repeated in either mode.
     data.fix_mode(config.mode)?;
-    data.write(crate::rows::MARKER, b"rows carry MACs\n", 0o600)?;
+    data.write(crate::rows::MARKER, crate::rows::MARKED, 0o600)?;
     data.write_settings(config)?;
     Ok(made)
 }

@@ -19,6 +19,7 @@ pub mod auth;
 pub mod backup;
 pub mod certificates;
 pub mod cli;
+pub mod cluster_floors;
 pub mod clusters;
 pub mod config;
 pub mod confirm;

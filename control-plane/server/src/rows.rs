@@ -5,22 +5,26 @@
 //! cannot reach. Refuses to seal a database in which any row carries a MAC already.
 
 use clap::Subcommand;
-use rap_authority::{AuditKey, RowKeys, ids};
+use rap_authority::{AuditKey, RowKeys, SealingKey, ids};
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, PgConnection, RowName, RowsSeen, audit_insert, installation_read, rows_look, rows_seal_unsealed,
+    AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, audit_insert, bare_clusters, cluster_names,
+    installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
 };
-use rap_types::{Reason, RequestId};
+use rap_types::{ClusterId, Reason, RequestId};
 use serde_json::json;
 
+use crate::adoption::shown;
 use crate::cli::{Settings, start_log};
-use crate::clusters::cluster_row_keys;
+use crate::clusters::row_keys;
 use crate::database::Database;
 use crate::datadir::DataDir;
 use crate::grpc::{Failure, audit};
 
 /// Says that rows were sealed for this data directory, by `init` or by `rows seal`.
 pub(crate) const MARKER: &str = "rows.sealed";
+/// What the file says.
+pub(crate) const MARKED: &[u8] = b"rows carry MACs\n";
 
 /// Rows that carry a MAC.
 #[derive(Debug, Subcommand)]
@@ -48,6 +52,55 @@ pub(crate) async fn run(command: RowsCommand) -> Result<(), Fault> {
     }
 }
 
+/// What all rows are like.
+#[derive(Debug, Default)]
+struct Looked {
+    seen: RowsSeen,
+    /// Clusters without keys, and how many rows of other tables belong to each.
+    bare: Vec<(BareClusterRow, Vec<LiesIn>)>,
+    /// Clusters whose keys do not open: none of their rows can be looked at.
+    shut: Vec<(ClusterId, String, Failure)>,
+}
+
+impl Looked {
+    fn wrong(&self) -> usize {
+        self.seen.tampered.len() + self.seen.unsealed.len() + self.bare.len() + self.shut.len()
+    }
+
+    fn document(&self) -> serde_json::Value {
+        let bare = |(row, lies_in): &(BareClusterRow, Vec<LiesIn>)| {
+            let lies_in: Vec<String> = lies_in.iter().map(shown).collect();
+            json!({ "cluster_id": row.cluster, "name": row.name, "lies_in_it": lies_in })
+        };
+        let shut = |(id, name, failure): &(ClusterId, String, Failure)| json!({ "cluster_id": id, "name": name, "reason": failure.reason });
+        json!({
+            "schema": "rap.rows.v1", "sound": self.seen.sound, "under_older_key": self.seen.under_older_key,
+            "unsealed": self.seen.unsealed, "tampered": self.seen.tampered,
+            "bare_clusters": self.bare.iter().map(bare).collect::<Vec<_>>(),
+            "shut_clusters": self.shut.iter().map(shut).collect::<Vec<_>>(),
+        })
+    }
+
+    fn print(&self) {
+        for row in &self.seen.tampered {
+            println!("tampered  {}  {}", row.table, row.key);
+        }
+        for row in &self.seen.unsealed {
+            println!("no MAC    {}  {}", row.table, row.key);
+        }
+        for (row, lies_in) in &self.bare {
+            println!("no keys   clusters  {}  {}", row.cluster, row.name);
+            for lies_in in lies_in {
+                println!("no MAC    {}  {} of that cluster", lies_in.table, lies_in.rows);
+            }
+        }
+        for (id, name, failure) in &self.shut {
+            println!("shut      clusters  {id}  {name}: {} {}", failure.reason, failure.message);
+        }
+        println!("{} rows are as they were written", self.seen.sound);
+    }
+}
+
 async fn check(settings: Settings, as_json: bool) -> Result<(), Fault> {
     let (config, _) = settings.resolve()?;
     start_log(&config)?;
@@ -58,14 +111,7 @@ async fn check(settings: Settings, as_json: bool) -> Result<(), Fault> {
     let looked = async {
         let store = database.store().await?;
         let mut transaction = store.system().begin_snapshot().await.map_err(fault)?;
-        let mut all = RowsSeen::default();
-        for keys in scopes(&mut transaction, &kek).await? {
-            let seen = rows_look(&mut transaction, &keys).await.map_err(fault)?;
-            all.sound += seen.sound;
-            all.under_older_key += seen.under_older_key;
-            all.unsealed.extend(seen.unsealed);
-            all.tampered.extend(seen.tampered);
-        }
+        let all = look(&mut transaction, &kek).await.map_err(failed)?;
         drop(transaction);
         store.close().await;
         Ok::<_, Fault>(all)
@@ -73,28 +119,31 @@ async fn check(settings: Settings, as_json: bool) -> Result<(), Fault> {
     let looked = looked.await;
     database.stop().await;
     let all = looked?;
-    let named = |rows: &[RowName]| -> Vec<_> {
-        rows.iter().map(|row| json!({ "table": row.table, "key": row.key })).collect()
-    };
     if as_json {
-        let document = json!({
-            "schema": "rap.rows.v1", "sound": all.sound, "under_older_key": all.under_older_key,
-            "unsealed": named(&all.unsealed), "tampered": named(&all.tampered),
-        });
-        println!("{document}");
+        println!("{}", all.document());
     } else {
-        for row in &all.tampered {
-            println!("tampered  {}  {}", row.table, row.key);
-        }
-        for row in &all.unsealed {
-            println!("no MAC    {}  {}", row.table, row.key);
-        }
-        println!("{} rows are as they were written", all.sound);
+        all.print();
     }
-    match all.tampered.len() + all.unsealed.len() {
+    match all.wrong() {
         0 => Ok(()),
         wrong => Err(Fault::new(Reason::RowTampered, format!("{wrong} rows are not as they were written"))),
     }
+}
+
+async fn look(connection: &mut PgConnection, kek: &SealingKey) -> Result<Looked, Failure> {
+    let mut all = Looked::default();
+    for keys in scopes(connection, kek, &mut all).await? {
+        let seen = rows_look(connection, &keys).await?;
+        all.seen.sound += seen.sound;
+        all.seen.under_older_key += seen.under_older_key;
+        all.seen.unsealed.extend(seen.unsealed);
+        all.seen.tampered.extend(seen.tampered);
+    }
+    for row in bare_clusters(connection).await? {
+        let lies_in = lies_in_cluster(connection, row.cluster).await?;
+        all.bare.push((row, lies_in));
+    }
+    Ok(all)
 }
 
 async fn seal(settings: Settings) -> Result<(), Fault> {
@@ -122,46 +171,72 @@ async fn seal(settings: Settings) -> Result<(), Fault> {
     let sealed = sealed.await;
     database.stop().await;
     let sealed = sealed?;
-    data.write(MARKER, b"rows carry MACs\n", 0o600)?;
-    println!("sealed {sealed} rows");
+    data.write(MARKER, MARKED, 0o600)?;
+    match sealed {
+        0 => println!("no row is without a MAC; recorded in {}", data.file(MARKER).display()),
+        sealed => println!("sealed {sealed} rows"),
+    }
     Ok(())
 }
 
-async fn seal_all(connection: &mut PgConnection, kek: &rap_authority::SealingKey) -> Result<usize, Fault> {
-    let mut sealed = 0;
-    for keys in scopes(connection, kek).await? {
-        let seen = rows_seal_unsealed(connection, &keys).await.map_err(fault)?;
-        if seen.sound > 0 || !seen.tampered.is_empty() {
-            let text = "some rows carry a MAC already: a release without MACs did not leave this database";
-            return Err(Fault::new(Reason::RowTampered, text));
-        }
-        sealed += seen.unsealed.len();
+/// Seals every row where none carries a MAC; 0 if every row carries one that holds, as after a run whose
+/// record was lost.
+async fn seal_all(connection: &mut PgConnection, kek: &SealingKey) -> Result<usize, Fault> {
+    let before = look(connection, kek).await.map_err(failed)?;
+    if let Some((_, name, failure)) = before.shut.into_iter().next() {
+        return Err(Fault::new(failure.reason, format!("cluster {name}: {}", failure.message)));
     }
-    let installation = installation_read(connection).await.map_err(fault)?.ok_or_else(absent)?;
+    let RowsSeen { sound, unsealed, tampered, .. } = before.seen;
+    if unsealed.is_empty() && tampered.is_empty() {
+        return Ok(0);
+    }
+    if sound > 0 || !tampered.is_empty() {
+        let text = "some rows carry a MAC already: a release without MACs did not leave this database";
+        return Err(Fault::new(Reason::RowTampered, text));
+    }
+    for keys in scopes(connection, kek, &mut Looked::default()).await.map_err(failed)? {
+        rows_seal_unsealed(connection, &keys).await.map_err(fault)?;
+    }
+    let after = look(connection, kek).await.map_err(failed)?.seen;
+    if !after.unsealed.is_empty() || !after.tampered.is_empty() {
+        return Err(Fault::new(Reason::RowTampered, "the rows changed while they were sealed"));
+    }
+    let installation = installation_read(connection).await.map_err(fault)?.ok_or_else(|| failed(absent()))?;
     let now = Clock::new().now().wall;
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let reason = format!("{sealed} rows of a release without row MACs");
+    let reason = format!("{} rows of a release without row MACs", unsealed.len());
     let entry = audit("system", "rows.seal", "installation".into(), None, None, &reason, call);
     let pen = AuditPen::new(AuditKey::of(kek, [], installation.installation.installation));
     audit_insert(connection, &pen, &entry).await.map_err(fault)?;
-    Ok(sealed)
+    Ok(unsealed.len())
 }
 
-/// The keys of every scope: the installation's own rows, then each cluster's.
+/// The keys of every scope: the installation's own rows, then each cluster's. Clusters whose keys do not
+/// open are named in `all`; those that have none yet are no scope.
 async fn scopes(
     connection: &mut PgConnection,
-    kek: &rap_authority::SealingKey,
-) -> Result<Vec<RowKeys>, Fault> {
-    let row = installation_read(connection).await.map_err(fault)?.ok_or_else(absent)?;
-    let installation = row.installation.installation;
-    let mut all = vec![RowKeys::of_installation(installation, kek)];
-    let clusters = cluster_row_keys(connection, installation, kek).await;
-    all.extend(clusters.map_err(|failure: Failure| Fault::new(failure.reason, failure.message))?);
-    Ok(all)
+    kek: &SealingKey,
+    all: &mut Looked,
+) -> Result<Vec<RowKeys>, Failure> {
+    let installation = installation_read(connection).await?.ok_or_else(absent)?.installation.installation;
+    let mut scopes = vec![RowKeys::of_installation(installation, kek)];
+    for (id, name) in cluster_names(connection).await? {
+        match row_keys(connection, installation, kek, id).await {
+            Ok(keys) => scopes.push(keys),
+            Err(failure) if failure.reason == Reason::ClusterNoAuthority => {}
+            Err(failure) if failure.reason == Reason::SecretUnseal => all.shut.push((id, name, failure)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(scopes)
 }
 
-fn absent() -> Fault {
-    Fault::new(Reason::ConfigInvalid, "the database has no installation; run init")
+fn absent() -> Failure {
+    Failure::new(Reason::ConfigInvalid, "the database has no installation; run init")
+}
+
+fn failed(failure: Failure) -> Fault {
+    Fault::new(failure.reason, failure.message)
 }
 
 fn fault(error: rap_store::StoreError) -> Fault {

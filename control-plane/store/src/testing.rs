@@ -47,6 +47,11 @@ impl TestDatabase {
         Self::copy_of("template0").await
     }
 
+    /// A database that the test made by other means.
+    pub fn at(target: DatabaseTarget) -> Self {
+        Self { target }
+    }
+
     /// How to connect to it.
     pub fn target(&self) -> &DatabaseTarget {
         &self.target

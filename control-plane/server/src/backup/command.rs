@@ -97,7 +97,10 @@ pub(crate) async fn run(command: BackupCommand) -> Result<(), Fault> {
             }
             println!("tokens   {} still valid ones revoked", restored.tokens_revoked);
             println!("floors   {}", if restored.floors_kept { "kept" } else { "none on this replica" });
-            println!("next: rap-control-plane serve");
+            for row in &restored.rows_tampered {
+                println!("tampered {} {} (already so when the backup was made)", row.table, row.key);
+            }
+            println!("next: rap-control-plane floors show, then serve");
         }
     }
     Ok(())

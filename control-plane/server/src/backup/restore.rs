@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use rap_authority::{AuditKey, BackupKey, FloorOf, SealingKey, ids, next_incarnation};
+use rap_authority::{AuditKey, BackupKey, FloorOf, RowKeys, SealingKey, ids, next_incarnation};
 use rap_contract::KeySet;
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, Restore, audit_insert, incarnation_raise, restore_insert, token_revoke, tokens_live,
+    AuditPen, Restore, RowName, StoreError, audit_insert, incarnation_raise, restore_insert, rows_look,
+    token_revoke, tokens_live,
 };
 use rap_types::{Incarnation, InstallationId, Reason, RequestId, Wall};
 
@@ -42,6 +43,8 @@ pub struct Restored {
     pub tokens_revoked: u64,
     /// Whether this replica has floors of its own.
     pub floors_kept: bool,
+    /// Rows that were not as they were written when the backup was made; they stay so, and are not used.
+    pub rows_tampered: Vec<RowName>,
 }
 
 /// Looks at everything before the database is touched: key, mode, root.
@@ -80,6 +83,8 @@ pub async fn restore(config: &Config, database: &Database, file: &Path) -> Resul
         data.write("product-root.pub", manifest.product_root.as_bytes(), 0o644)?;
     }
     let floors_kept = lift_floors(&data, &manifest).await?;
+    // What carries no MAC in this database was not written by us: nobody is to seal it here.
+    data.write(crate::rows::MARKER, crate::rows::MARKED, 0o600)?;
     data.fix_mode(if manifest.mode == "dev" { AuthorityMode::Dev } else { AuthorityMode::Strict })?;
     if !data.file(SETTINGS_FILE).exists() {
         data.write_settings(config)?;
@@ -92,12 +97,14 @@ pub async fn restore(config: &Config, database: &Database, file: &Path) -> Resul
         clusters: renewed.clusters,
         tokens_revoked: renewed.tokens,
         floors_kept,
+        rows_tampered: renewed.tampered,
     })
 }
 
 struct Renewed {
     clusters: Vec<ClusterAt>,
     tokens: u64,
+    tampered: Vec<RowName>,
 }
 
 async fn renew(
@@ -109,7 +116,8 @@ async fn renew(
     let connection = restore.connection();
     let pen = AuditPen::new(AuditKey::of(kek, [], manifest.installation_id));
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let mut renewed = Renewed { clusters: Vec::new(), tokens: 0 };
+    let mut renewed = Renewed { clusters: Vec::new(), tokens: 0, tampered: Vec::new() };
+    let mut scopes = Vec::new();
     for (rows, row) in cluster_rows(connection, manifest.installation_id, kek).await? {
         let (id, stored) = (row.cluster.cluster, row.cluster.incarnation);
         let incarnation = next_incarnation(stored, now);
@@ -118,19 +126,29 @@ async fn renew(
         }
         // Their uses went back with the database: one use would be two.
         for token in tokens_live(connection, id, now).await? {
-            token_revoke(connection, &rows, token).await?;
-            renewed.tokens += 1;
+            match token_revoke(connection, &rows, token).await {
+                Ok(_) => renewed.tokens += 1,
+                // It admits nobody as it is, and nothing is written over it.
+                Err(StoreError::Tampered { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let reason = format!("restored from a backup; incarnation {stored} becomes {incarnation}");
         let object = format!("cluster/{id}");
         let entry = audit("system", "backup.restore", object, Some(id), None, &reason, call);
         audit_insert(connection, &pen, &entry).await?;
+        scopes.push(rows);
         renewed.clusters.push(ClusterAt {
             cluster_id: id,
             name: row.cluster.name,
             incarnation: Incarnation(incarnation).0,
             config_seq: row.config_seq,
         });
+    }
+    let own = RowKeys::of_installation(manifest.installation_id, kek);
+    for keys in std::iter::once(own).chain(scopes) {
+        let seen = rows_look(connection, &keys).await?;
+        renewed.tampered.extend(seen.tampered.into_iter().chain(seen.unsealed));
     }
     restore_insert(connection, Wall(manifest.created_at_ms), now).await?;
     Ok(renewed)
@@ -145,7 +163,9 @@ async fn lift_floors(data: &DataDir, manifest: &Manifest) -> Result<bool, Fault>
     }
     let Some(backed) = &manifest.floors else { return Ok(true) };
     let revocations = backed.revocations.keys().map(|cluster| FloorOf::Revocations(*cluster));
-    for of in [FloorOf::GrantSet, FloorOf::Checkpoint].into_iter().chain(revocations) {
+    let authorities = backed.authorities.keys().map(|cluster| FloorOf::Authority(*cluster));
+    let clusters = revocations.chain(authorities);
+    for of in [FloorOf::GrantSet, FloorOf::Checkpoint].into_iter().chain(clusters) {
         let Some(floor) = backed.of(of) else { continue };
         match own.raise(of, floor).await {
             Ok(()) => {}

@@ -1,5 +1,6 @@
 //! Strict mode: the offline root, the one activation, what an edited database is worth.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rap_authority::{SealingKey, SessionKey, answer_activation_request};
@@ -17,10 +18,14 @@ pub struct Strict {
 }
 
 pub async fn strict() -> Strict {
+    strict_with(async |root| World::strict(root).await).await
+}
+
+async fn strict_with(start: impl AsyncFnOnce(&Path) -> World) -> Strict {
     let root = Signer::generate(&mut rand::rng());
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), PublicKeyFile::of("product-root", root.public()).text()).unwrap();
-    let mut world = World::strict(file.path()).await;
+    let mut world = start(file.path()).await;
     world.root_file = Some(file);
     Strict { world, root }
 }
@@ -47,7 +52,15 @@ pub async fn activate(world: &World, manifest: &[u8], owner: &Signer) -> Result<
 
 /// A strict installation, activated, with the owner logged in.
 pub async fn activated() -> World {
-    let strict = strict().await;
+    activate_strict(strict().await).await
+}
+
+/// The same with a PostgreSQL of its own, as the programs find it.
+pub async fn activated_embedded() -> World {
+    activate_strict(strict_with(async |root| World::strict_embedded(root).await).await).await
+}
+
+async fn activate_strict(strict: Strict) -> World {
     let manifest = manifest(&strict, &strict.root, &strict.world.owner);
     activate(&strict.world, &manifest, &strict.world.owner).await.unwrap();
     strict.world.login().await.unwrap();

@@ -24,4 +24,5 @@ mod rows;
 mod secrets;
 mod strangers;
 mod sync;
+mod tools;
 mod world;

@@ -40,6 +40,26 @@ pub struct World {
     session: Mutex<Option<String>>,
 }
 
+/// A world whose control plane was stopped.
+pub struct Stopped {
+    owner: Signer,
+    pin: Digest,
+    made: Made,
+    _directory: tempfile::TempDir,
+    root_file: Option<tempfile::NamedTempFile>,
+    database: Option<TestDatabase>,
+    data_dir: PathBuf,
+}
+
+impl Stopped {
+    /// The same world, reached through this control plane; nobody is logged in.
+    pub fn served_by(self, running: Running) -> World {
+        let Self { owner, pin, made, _directory, root_file, database, data_dir } = self;
+        let session = Mutex::default();
+        World { running, owner, pin, made, _directory, root_file, database, data_dir, session }
+    }
+}
+
 /// A connection without a client certificate.
 pub struct Line {
     pub channel: Channel,
@@ -70,6 +90,11 @@ impl World {
     /// A strict installation that waits for its activation.
     pub async fn strict(root_key: &Path) -> Self {
         Self::start("strict", Some(root_key), |_| ()).await
+    }
+
+    /// The same with a PostgreSQL of its own.
+    pub async fn strict_embedded(root_key: &Path) -> Self {
+        Self::start_on(None, "strict", Some(root_key), |_| ()).await
     }
 
     /// A development installation that runs a PostgreSQL of its own.
@@ -272,6 +297,13 @@ impl World {
 
     pub async fn stop(self) {
         self.running.stop().await;
+    }
+
+    /// Stops, and leaves the data directory for as long as the answer is held.
+    pub async fn stop_and_keep(self) -> Stopped {
+        self.running.stop().await;
+        let Self { owner, pin, made, _directory, root_file, database, data_dir, .. } = self;
+        Stopped { owner, pin, made, _directory, root_file, database, data_dir }
     }
 }
 
