@@ -326,3 +326,21 @@ fn invalid(problems: &[Problem]) -> Fault {
     let reason = if dev_address { Reason::AuthorityDevAddress } else { Reason::ConfigInvalid };
     Fault::new(reason, format!("the configuration has problems:{}", lines.concat()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_page_of_commands_is_what_the_command_line_says() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/reference-cli.md");
+        assert_eq!(rap_runtime::reference::check(page.as_ref(), Cli::command()), Ok(()));
+    }
+}

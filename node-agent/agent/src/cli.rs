@@ -204,6 +204,12 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_commands_is_what_the_command_line_says() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/reference-cli.md");
+        assert_eq!(rap_runtime::reference::check(page.as_ref(), Cli::command()), Ok(()));
+    }
+
+    #[test]
     fn a_flag_without_value_is_true_and_may_be_switched_off() {
         let parse = |args: &[&str]| {
             let args = ["rap-node-agent", "run"].iter().chain(args);

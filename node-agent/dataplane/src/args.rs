@@ -94,6 +94,12 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_commands_is_what_the_command_line_says() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/reference-cli.md");
+        assert_eq!(rap_runtime::reference::check(page.as_ref(), Cli::command()), Ok(()));
+    }
+
+    #[test]
     fn names_that_lead_elsewhere_are_refused() {
         for name in ["", ".", "..", "a/b", "../x", "-a", "A", &"x".repeat(64)] {
             assert!(membership(name).is_err(), "{name:?}");

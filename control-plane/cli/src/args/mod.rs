@@ -131,3 +131,21 @@ pub(crate) enum Command {
     /// Print the manual page.
     Man,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_page_of_commands_is_what_the_command_line_says() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/reference-cli.md");
+        assert_eq!(rap_runtime::reference::check(page.as_ref(), Cli::command()), Ok(()));
+    }
+}
