@@ -4,11 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{errors, links};
+use crate::{described, errors, links, names, paths};
 
 /// All checks on documents.
 pub fn check(root: &Path) -> Result<Vec<String>> {
     let mut findings = errors::check(root)?;
     findings.extend(links::check(root)?);
+    findings.extend(paths::check(root)?);
+    findings.extend(names::check(root)?);
+    findings.extend(described::check(root)?);
     Ok(findings)
 }

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::scan::rust_files;
+use crate::tree;
 
 /// Fails for tables of contents and for the composing crate; prints the rest.
 pub fn check(root: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for top in ["proto", "control-plane", "node-agent", "scripts"] {
-        for file in rust_files(&root.join(top))? {
+        for file in tree::files(&root.join(top), "rs")? {
             let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             let path = file.strip_prefix(root)?;
             let lines = text.lines().count();

@@ -1,13 +1,15 @@
 //! Links in Markdown files. Owns finding relative links and whether their target exists; the network is not asked.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
+
+use crate::tree;
 
 /// Follows every relative link of every Markdown file. One line per dead one.
 pub fn check(root: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
-    for file in markdown_files(root)? {
+    for file in tree::files(root, "md")? {
         let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let folder = file.parent().unwrap_or(root);
         for (line, target) in relative_links(&text) {
@@ -21,7 +23,7 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
 }
 
 /// `(line, target)` of each `[text](target)` outside code, without fragments and without absolute addresses.
-fn relative_links(text: &str) -> Vec<(usize, String)> {
+pub fn relative_links(text: &str) -> Vec<(usize, String)> {
     let (mut found, mut fenced) = (Vec::new(), false);
     for (number, line) in text.lines().enumerate() {
         if line.trim_start().starts_with("```") {
@@ -41,29 +43,12 @@ fn relative_links(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-fn markdown_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let (mut files, mut folders) = (Vec::new(), vec![root.to_path_buf()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if path.is_dir() && !name.starts_with('.') && name != "target" {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn relative_links_are_found_and_others_left_alone() {
+    pub fn relative_links_are_found_and_others_left_alone() {
         let text = "[a](docs/A.md#part) [b](https://x.example/y) [c](#here)\n```\n[d](no.md)\n```\n[e](../E.md \"title\")";
         assert_eq!(relative_links(text), [(1, "docs/A.md".to_owned()), (5, "../E.md".to_owned())]);
     }

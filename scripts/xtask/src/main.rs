@@ -1,14 +1,19 @@
 //! Checks on the repository itself. Owns the command line; each check owns its rule.
 
+mod described;
 mod docs;
 mod edges;
 mod errors;
 mod limits;
 mod links;
+mod migrations;
+mod names;
+mod paths;
 mod purity;
 mod rules;
 mod scan;
 mod source;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +31,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Compare the crates' dependencies and sources with scripts/xtask/layers.toml.
+    /// Compare the crates' dependencies and sources with scripts/xtask/layers.toml; check the numbers of migrations.
     Layers,
     /// Report files that grew too large; fails for tables of contents and the composing crate.
     Limits,
@@ -36,7 +41,8 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
-    /// Everything documents promise: the table of reasons, and links that lead somewhere.
+    /// Everything documents promise: the table of reasons, links and paths that lead somewhere, names that are
+    /// where a page says, every crate described and every page within reach.
     Docs,
 }
 
@@ -75,6 +81,7 @@ fn layers(root: &Path) -> Result<Vec<String>> {
     let mut findings = edges::check(&rules, &workspace);
     findings.extend(purity::check(root, &rules)?);
     findings.extend(scan::check(&rules, &workspace)?);
+    findings.extend(migrations::check(root)?);
     if findings.is_empty() {
         println!("layers: {} crates, {} pure, no forbidden edge", rules.crates.len(), rules.pure().count());
     }

@@ -51,6 +51,18 @@ pub enum Kind {
     Script,
 }
 
+impl Kind {
+    /// The word in layers.toml and in ARCHITECTURE.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pure => "pure",
+            Self::Shell => "shell",
+            Self::Program => "program",
+            Self::Script => "script",
+        }
+    }
+}
+
 impl Rules {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<Self> {

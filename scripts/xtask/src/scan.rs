@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use crate::edges::Workspace;
 use crate::rules::Rules;
 use crate::source;
+use crate::tree;
 
 /// Scans every PURE crate. One line per finding, `path:line: what`.
 pub fn check(rules: &Rules, workspace: &Workspace) -> Result<Vec<String>> {
@@ -15,7 +16,7 @@ pub fn check(rules: &Rules, workspace: &Workspace) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for name in rules.pure() {
         let Some(member) = workspace.members.get(name) else { continue };
-        let mut files = rust_files(&member.folder.join("src"))?;
+        let mut files = tree::files(&member.folder.join("src"), "rs")?;
         let mut texts = Vec::new();
         for file in &files {
             texts.push(std::fs::read_to_string(file).with_context(|| file.display().to_string())?);
@@ -61,23 +62,6 @@ fn scan(file: &Path, tokens: &[source::Token], forbidden: &[Vec<&str>]) -> Vec<S
         }
     }
     findings
-}
-
-/// Every .rs file below a folder, sorted.
-pub fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 #[cfg(test)]
