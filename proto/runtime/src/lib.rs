@@ -10,12 +10,9 @@ pub mod dial;
 pub mod exit;
 pub mod files;
 pub mod metrics;
-<<<<<<< HEAD
 pub mod output;
-=======
 #[cfg(feature = "reference")]
 pub mod reference;
->>>>>>> 86391e1 (docs: the page of commands is written from the programs and compared by their tests)
 pub mod secrets;
 pub mod service;
 pub mod status;
