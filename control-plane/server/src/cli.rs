@@ -191,6 +191,11 @@ async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> R
     }
     println!("installation  {}", made.installation_id);
     println!("mode          {}", made.mode);
+    println!("authority     {}", made.installation_authority);
+    println!("              {}", made.installation_authority_words);
+    for root in &made.product_root {
+        println!("product root  {root}");
+    }
     println!("control urls  {}", made.control_urls.join(", "));
     if let Some(path) = &made.activation_request {
         println!("activation    {}", path.display());

@@ -8,7 +8,7 @@ use rap_authority::{AuditKey, FloorOf, RowKeys, SealingKey, answer_activation_re
 use rap_contract::{KeyFile, PublicKey, PublicKeyFile, Signer};
 use rap_runtime::{Clock, Fault, files};
 use rap_store::{AuditPen, Store, installation_insert, installation_read};
-use rap_types::{InstallationId, Reason};
+use rap_types::{InstallationId, KeyId, Reason};
 use zeroize::Zeroizing;
 
 use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
@@ -30,6 +30,12 @@ pub struct Made {
     pub mode: &'static str,
     /// Where nodes and operators will reach it.
     pub control_urls: Vec<String>,
+    /// Fingerprint of the installation authority, which the Product Root is to vouch for.
+    pub installation_authority: String,
+    /// The same in words.
+    pub installation_authority_words: String,
+    /// Fingerprints of the Product Root.
+    pub product_root: Vec<String>,
     /// The activation request, in strict mode.
     pub activation_request: Option<PathBuf>,
     /// The activation manifest, in dev mode.
@@ -153,9 +159,13 @@ async fn make(
             (birth.row.clone(), birth.row.activation_request)
         }
     };
+    let authority = KeyId::of(&row.public_key);
     let mut made = Made {
         schema: "rap.init.v1",
         installation_id: row.installation,
+        installation_authority: authority.to_string(),
+        installation_authority_words: authority.words(),
+        product_root: Vec::new(),
         mode: config.mode.as_str(),
         control_urls: config.control_urls.clone(),
         activation_request: None,
@@ -181,6 +191,7 @@ async fn make(
         made.next = format!("rapctl root sign-activation {} --owner owner@example.com", path.display());
         made.activation_request = Some(path);
     }
+    made.product_root = data.roots(config)?.ids().map(|id| id.to_string()).collect();
     transaction.commit().await.map_err(|error| fault(rap_store::StoreError::from(error).into()))?;
     if let Some(floor) = floor {
         floors.raise(FloorOf::GrantSet, floor).await.map_err(fault)?;

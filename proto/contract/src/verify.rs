@@ -86,7 +86,8 @@ pub(crate) fn verify_cosigned<T: Document>(
     let signatures = envelope.signatures();
     // The first signature is a pinned key's; the payload is read only after it holds.
     let (first, signature) = &signatures[0];
-    keys.find(first, T::PAYLOAD_TYPE)?.verify(&message, signature)?;
+    let unsigned = |reject: Reject| Reject::new(reject.reason, T::NAME);
+    keys.find(first, T::PAYLOAD_TYPE)?.verify(&message, signature).map_err(unsigned)?;
     let document =
         T::decode(envelope.payload()).map_err(|_| Reject::new(Reason::PayloadMalformed, T::NAME))?;
     let cosigner = cosigner(&document)?;
@@ -96,7 +97,7 @@ pub(crate) fn verify_cosigned<T: Document>(
             Some(key) if key.id() == *id => key,
             _ => keys.find(id, T::PAYLOAD_TYPE)?,
         };
-        key.verify(&message, signature)?;
+        key.verify(&message, signature).map_err(unsigned)?;
         if signers.contains(id) {
             return Err(Reject::new(Reason::SignatureMissing, "one key signed twice"));
         }

@@ -40,6 +40,8 @@ macro_rules! activities {
             /// Every activity, in the order of the contract.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
+            const WORDS: &'static [&'static str] = &[$($word),+];
+
             /// The word in status and policies.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word),+ }
@@ -89,11 +91,11 @@ impl std::fmt::Display for Activity {
 impl std::str::FromStr for Activity {
     type Err = UnknownWord;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|activity| activity.as_str() == text)
-            .ok_or_else(|| UnknownWord { kind: "Activity", word: text.chars().take(64).collect() })
+        Self::ALL.iter().copied().find(|activity| activity.as_str() == text).ok_or_else(|| UnknownWord {
+            kind: "Activity",
+            word: text.chars().take(64).collect(),
+            known: Self::WORDS,
+        })
     }
 }
 

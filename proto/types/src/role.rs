@@ -3,12 +3,14 @@
 
 /// A word that is not in the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {kind} `{word}`")]
+#[error("unknown {kind} `{word}`; known are {}", known.join(", "))]
 pub struct UnknownWord {
     /// Vocabulary that was searched.
     pub kind: &'static str,
     /// What was given.
     pub word: String,
+    /// What it may be.
+    pub known: &'static [&'static str],
 }
 
 macro_rules! word_enum {
@@ -37,7 +39,11 @@ macro_rules! word_enum {
             type Err = crate::role::UnknownWord;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or_else(|| {
-                    crate::role::UnknownWord { kind: stringify!($name), word: text.chars().take(64).collect() }
+                    crate::role::UnknownWord {
+                        kind: stringify!($name),
+                        word: text.chars().take(64).collect(),
+                        known: &[$($word),+],
+                    }
                 })
             }
         }
@@ -152,6 +158,11 @@ mod tests {
             assert_eq!(role.as_str().parse::<PlatformRole>(), Ok(*role));
         }
         let error = "relay".parse::<Role>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown Role `relay`");
+        assert!(error.to_string().starts_with("unknown Role `relay`; known are core, "), "{error}");
+        let error = "auditor".parse::<PlatformRole>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "unknown PlatformRole `auditor`; known are platform_owner, platform_admin, recovery"
+        );
     }
 }

@@ -241,9 +241,17 @@ fn verified(export: &VerifiedAuditExport) -> Answer {
 
 async fn restart(global: &Global, reason: String) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
-    let question = "The audit log stopped because history was lost or altered. A new generation begins with the \
-        entries that are there; what is missing stays missing, and every auditor will see that. Go on?";
-    crate::output::confirm(global, question)?;
+    let request = connection.request(v1::StatusRequest {})?;
+    let status = connection.admin.status(request).await.map_err(Refusal::from)?.into_inner();
+    let stopped = match status.audit.unwrap_or_default().reason.as_str() {
+        "" => "The audit log has NOT stopped: nothing asks for this.".to_owned(),
+        reason => format!("The audit log stopped ({}).", clean(reason)),
+    };
+    let question = format!(
+        "{stopped} A new generation begins with the entries that are there; what is missing stays missing, and \
+         every auditor will see that. Go on?"
+    );
+    crate::output::confirm(global, &question)?;
     let request = connection.request(v1::AuditRestartRequest { reason })?;
     let begun = connection.audit.restart(request).await.map_err(Refusal::from)?.into_inner();
     let body = json!({ "generation": begun.generation, "first_size": begun.first_size });

@@ -46,6 +46,7 @@ pub(crate) async fn login(global: &Global, command: Login) -> anyhow::Result<()>
         },
         None => prove(&mut connection, &target, &signer, None).await?,
     };
+    let first = target.manifest.is_some();
     let key = std::path::absolute(&target.key).unwrap_or(target.key);
     let context = Context {
         url: target.url.clone(),
@@ -74,7 +75,7 @@ pub(crate) async fn login(global: &Global, command: Login) -> anyhow::Result<()>
                 ("session until", time(answer.expires_at_ms)),
             ]),
         )
-        .next("rapctl cluster create prod")
+        .next(if first { "rapctl cluster create prod" } else { "rapctl status" })
         .print(global)
 }
 

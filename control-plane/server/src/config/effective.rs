@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, Database};
 
 impl Config {
     /// Every option with the value in force, as `config --effective` prints it. No secret is in it.
@@ -19,7 +19,7 @@ impl Config {
             ("authority_mode", self.mode.as_str().into()),
             ("root_key", path(&self.root_key, "product-root.pub")),
             ("secret_key_file", path(&self.secret_key_file, "secret.key")),
-            ("database_url", format!("{:?}", self.database)),
+            ("database_url", database(&self.database)),
             ("metrics", self.metrics.map_or("off".into(), |address| address.to_string())),
             ("log", self.log.clone()),
             ("log_format", if self.log_json { "json" } else { "text" }.into()),
@@ -43,5 +43,14 @@ impl Config {
             ("report_interval_ms", ms(self.pushing.report_interval)),
             ("reconnect_window_ms", ms(self.pushing.reconnect_window)),
         ]
+    }
+}
+
+/// Where the rows are, without the password that a URL holds.
+fn database(database: &Database) -> String {
+    match database {
+        Database::Embedded => "private".to_owned(),
+        Database::Url(_) => "given, not shown".to_owned(),
+        Database::UrlFile(path) => format!("in {}", path.display()),
     }
 }

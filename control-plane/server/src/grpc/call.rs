@@ -104,12 +104,22 @@ pub async fn authorize(control: &Control, call: &Call, permission: Permission) -
     if now >= admitted.grants().set().expires_at {
         admitted = grants::current(control).await?;
     }
-    let grant = admitted.allow(&claim.operator, permission, now)?;
+    let grant =
+        admitted.allow(&claim.operator, permission, now).map_err(|reject| named(&reject, permission))?;
     believe(control, grant, &session.operator).await?;
     control.known.insert(claim.hash, claim.expires_at, now);
     let pen = control.pen.of_device(call.device(Some(&claim.operator)));
     let (name, role) = (grant.name.clone(), grant.role);
     Ok(Actor { name, role, key: claim.operator, session: claim.hash, call: call.id, pen })
+}
+
+/// The refusal with who may do it, where it is the role that lacks the permission.
+fn named(reject: &Reject, permission: Permission) -> Failure {
+    if reject.reason != Reason::GrantMissing || reject.what != permission.name() {
+        return Failure::from(*reject);
+    }
+    let roles: Vec<&str> = permission.roles().iter().map(|role| role.as_str()).collect();
+    Failure::new(reject.reason, format!("{} takes the role {}", permission.name(), roles.join(" or ")))
 }
 
 /// A call of an operators' service: who calls, whether the permission is there, the answer or its refusal.

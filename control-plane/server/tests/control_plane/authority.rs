@@ -220,6 +220,9 @@ async fn tokens_of_a_replaced_key_count_until_it_is_revoked() {
     assert_eq!(states(&revoked), ["revoked", "active"]);
     let refused = Host::new(&old, "three").join(&world).await.map(drop).unwrap_err();
     assert_eq!(reason(refused), Reason::TokenAuthorityRevoked);
+    let request = v1::TokenListRequest { cluster: "prod".into() };
+    let listed = world.admin().await.token_list(world.request(request)).await.unwrap().into_inner().tokens;
+    assert_eq!((listed.len(), listed[0].state.as_str()), (1, "revoked"));
     // Its answer can no longer be signed by the key that its holder knows.
     let poll = second.poll(&world, &answer.request_id).await.unwrap_err();
     assert_eq!((reason(poll), nonce.len()), (Reason::TokenAuthorityRevoked, 32));

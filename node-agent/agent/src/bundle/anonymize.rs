@@ -63,6 +63,11 @@ impl Pseudonyms {
     }
 
     fn learn_field(&mut self, key: &str, value: &Value) {
+        if key == "break_glass" {
+            // Why somebody broke the glass is free text, unlike the reason codes of other fields.
+            let grants = value.as_array().map_or(&[] as &[Value], Vec::as_slice);
+            grants.iter().filter_map(|grant| grant["reason"].as_str()).for_each(|text| self.phrase(text));
+        }
         for text in strings(value) {
             match key {
                 "node_name" | "name" => self.name("name", text),
@@ -74,6 +79,9 @@ impl Pseudonyms {
                 "interface" if !text.starts_with("rap") => self.name("interface", text),
                 "authority_words" | "words" => self.piece("words", text),
                 "data_dir" | "run_dir" | "socket" | "dataplane_bin" => self.path(text),
+                "text" => {
+                    text.split_whitespace().for_each(|word| self.path(word.trim_end_matches([':', ',', ';'])))
+                }
                 _ if key.ends_with("url") || key.ends_with("urls") => {
                     self.host(text.split("://").last().unwrap_or(text))
                 }
@@ -83,6 +91,11 @@ impl Pseudonyms {
                 _ => {}
             }
         }
+    }
+
+    /// What a person wrote: wherever it occurs if it is more than a word, else where it stands as one.
+    fn phrase(&mut self, text: &str) {
+        if text.contains(char::is_whitespace) { self.piece("text", text) } else { self.name("text", text) }
     }
 
     /// The host of `HOST:PORT`, if it is a name.
@@ -296,6 +309,8 @@ mod tests {
             "control_urls": ["https://control.example.net:8443"],
             "data_dir": "/home/alice/rap/data",
             "authority_words": "apple river stone",
+            "checks": [{ "id": "dataplane", "text": "/srv/bob/rap-dataplane does not exist; give --dataplane-bin" }],
+            "break_glass": [{ "reason": "carol moves the rack" }, { "reason": "dave" }],
             "by_id": { ID: 1 },
         });
         let mut pseudonyms = pseudonyms();
@@ -303,10 +318,13 @@ mod tests {
         pseudonyms.document(&mut document);
         let text = pseudonyms.text(
             "name=db-1 pings edge-7 in vienna: https://control.example.net:8443/x /home/alice/rap/data/default/lock \
-             apple river stone, membership default of prod",
+             apple river stone, membership default of prod, reason=\"carol moves the rack\" reason=dave",
         );
         let all = document.to_string() + &text;
-        for original in ["db-1", "prod", "edge-7", "vienna", "example", "alice", "apple", "stone", ID] {
+        for original in [
+            "db-1", "prod", "edge-7", "vienna", "example", "alice", "apple", "stone", "bob", "carol", "dave",
+            ID,
+        ] {
             assert!(!all.contains(original), "{original} in {all}");
         }
         assert_eq!((&document["state"], &document["membership"]), (&"healthy".into(), &"default".into()));

@@ -34,7 +34,7 @@ pub(super) async fn run(config: &Config, join: Join) -> Result<ExitCode, Fault> 
     let json = text.json;
     let settings = config.clone();
     let prepared = blocking(move || Prepared::open(&settings, text.token)).await?;
-    say_authority(&prepared.token)?;
+    say_who(&prepared)?;
     let (node, dir) = Session::start(config, prepared)?.run().await?;
     drop(dir);
     let loaded = tell_agent(config).await;
@@ -132,6 +132,7 @@ impl Prepared {
                 }
             }
             (None, None) => {
+                dir.destroy().map_err(state_fault)?;
                 let text = "give a token: --token-file FILE, or - for standard input";
                 return Err(Fault::new(Reason::SecretMissing, text));
             }
@@ -152,7 +153,12 @@ impl Prepared {
         let malformed = |_| Fault::new(Reason::TokenMalformed, "a field of the token has a wrong length");
         // Before anything is asked: a cluster whose addresses this host uses already burns no use.
         let places = Places::open(&config.data_dir)?;
-        places.check(&config.membership, &Pools::of_token(&token).map_err(refused)?)?;
+        let pools = Pools::of_token(&token).map_err(refused)?;
+        if let Err(fault) = places.check(&config.membership, &pools) {
+            // Nothing is in it yet.
+            dir.destroy().map_err(state_fault)?;
+            return Err(fault);
+        }
         places.give(&dir, None)?;
         drop(places);
         let enrollment =
@@ -223,17 +229,28 @@ fn wished_name(config: &Config) -> String {
     })
 }
 
-fn say_authority(token: &Verified<v1::JoinToken>) -> Result<(), Fault> {
+/// What the person compares: the cluster's key with what operators see, this host's with what they are asked.
+fn say_who(prepared: &Prepared) -> Result<(), Fault> {
+    let token = &prepared.token;
     let authority = PublicKey::from_slice(&token.cluster_authority_key).map_err(refused)?;
-    let name = if token.cluster_name.is_empty() { "-" } else { &token.cluster_name };
-    let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    eprintln!("cluster      {name} {}", token.header().cluster);
+    eprintln!(
+        "cluster      {} {}",
+        cluster_name(token).unwrap_or_else(|| "-".to_owned()),
+        token.header().cluster
+    );
     eprintln!("authority    {}", authority.id());
     eprintln!("             {}", authority.id().words());
+    eprintln!("this host    {}", prepared.store.identity().node_fingerprint);
     if token.header().is_dev() {
         eprintln!("warning      signed by a development installation");
     }
     Ok(())
+}
+
+/// The cluster's name as the token has it, without control characters; an older token has none.
+fn cluster_name(token: &v1::JoinToken) -> Option<String> {
+    let name: String = token.cluster_name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    (!name.is_empty()).then_some(name)
 }
 
 /// What a join ends with.
@@ -256,6 +273,8 @@ struct Session {
     said: Option<Wait>,
     clock: Clock,
     data: PathBuf,
+    /// Name or id, as an operator calls it.
+    cluster: String,
     joined: Option<JoinedNode>,
 }
 
@@ -281,6 +300,7 @@ impl Session {
         }
         let pin = prepared.store.identity().server_trust_pin;
         let time = TrustedTime::new(clock, token.header().issued_at);
+        let cluster = cluster_name(&token).unwrap_or_else(|| token.header().cluster.to_string());
         let application = Application::new(
             token,
             secret,
@@ -306,6 +326,7 @@ impl Session {
             said: None,
             clock,
             data: config.data_dir.clone(),
+            cluster,
             joined: None,
         })
     }
@@ -429,7 +450,12 @@ impl Session {
         }
         self.said = Some(why);
         match why {
-            Wait::Approval => eprintln!("waiting for approval: rapctl node approve --all-pending"),
+            Wait::Approval => {
+                eprintln!(
+                    "waiting for approval: rapctl node approve --all-pending --cluster {}",
+                    self.cluster
+                );
+            }
             Wait::ClockSkew(ms) => {
                 eprintln!("the server's clock differs by {} s: check both clocks", ms / 1000)
             }

@@ -13,10 +13,13 @@ mod snapshot;
 mod status;
 
 use rap_runtime::Fault;
-use rap_types::ExitCode;
+use rap_state::MembershipDir;
+use rap_types::{ExitCode, Reason};
 
 use crate::cli::{Cli, Command, Key, Snapshot};
 use crate::config::{Config, Layers, Origin};
+use crate::fault::state_fault;
+use crate::running::blocking;
 
 /// Runs the command of a parsed command line.
 ///
@@ -24,7 +27,7 @@ use crate::config::{Config, Layers, Origin};
 /// Those of the command.
 pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
     let (layers, mut problems) = Layers::read(&cli.raw, cli.config.as_deref());
-    let config = match Config::resolve(&layers.raw) {
+    let mut config = match Config::resolve(&layers.raw) {
         Ok(config) if problems.0.is_empty() => config,
         Ok(_) => return Err(problems.into()),
         Err(more) => {
@@ -32,6 +35,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
             return Err(problems.into());
         }
     };
+    if matches!(cli.command, Command::Leave(_) | Command::Key(_) | Command::Load | Command::Unload) {
+        config = of_one(config).await?;
+    }
     match cli.command {
         Command::Join(join) => join::run(&config, join).await,
         Command::Run => run::run(config).await,
@@ -52,6 +58,26 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
         Command::Memberships(form) => memberships::run(&config, form.json).await,
         Command::Ping(ping) => ping::run(&config, ping).await,
         Command::Bundle(command) => bundle::run(&config, effective_document(&config, &layers), command).await,
+    }
+}
+
+/// The configuration with the membership that a command acts on: the named one, else the only one here.
+/// Nothing is guessed where there are several, for what follows may remove one.
+async fn of_one(config: Config) -> Result<Config, Fault> {
+    if config.membership_given {
+        return Ok(config);
+    }
+    let data = config.data_dir.clone();
+    let names = blocking(move || MembershipDir::list(&data).map_err(state_fault)).await?;
+    match names.as_slice() {
+        [] => Ok(config),
+        [only] => Ok(Config { membership: only.clone(), membership_given: true, ..config }),
+        several => {
+            let names: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
+            let text =
+                format!("several memberships are on this host: {}; give --membership", names.join(", "));
+            Err(Fault::new(Reason::RequestInvalid, text))
+        }
     }
 }
 

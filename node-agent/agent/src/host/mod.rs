@@ -308,7 +308,8 @@ impl Host {
         let rotated = rotation::rotate(&self.config, &name, wanted).await;
         self.start(&name).await;
         if rotated.is_ok() {
-            tracing::info!(membership = %name, ?wanted, "keys were replaced");
+            let Wanted { identity, wireguard } = wanted;
+            tracing::info!(membership = %name, identity, wireguard, "keys were replaced");
         }
         rotated
     }

@@ -107,6 +107,10 @@ async fn two_memberships_run_side_by_side_and_one_that_fails_leaves_the_other_al
         "{}",
         refused.err()
     );
+    for command in [&["leave"][..], &["key", "rotate"], &["unload"], &["load"]] {
+        let refused = host.run(command).await.expect(2);
+        assert!(refused.err().contains("home, work; give --membership"), "{command:?}: {}", refused.err());
+    }
     host.run(&["ping", "peer-1", "--count", "1", "--membership", "home"]).await.expect(0);
     let shown = host.run(&["snapshot", "show", "--json"]).await.expect(0).json();
     assert_eq!(shown["memberships"].as_array().unwrap().len(), 2);

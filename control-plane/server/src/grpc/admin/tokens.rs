@@ -55,7 +55,10 @@ pub(super) async fn create(
         write(connection, actor, &cluster, &order, &new).await
     });
     let row = row?;
-    Ok(v1::TokenCreateAnswer { token: Some(views::token(&row, now)), text: new.text.text().to_string() })
+    Ok(v1::TokenCreateAnswer {
+        token: Some(views::token(&cluster, &row, now)),
+        text: new.text.text().to_string(),
+    })
 }
 
 async fn write(
@@ -97,7 +100,7 @@ pub(super) async fn list(
     let mut transaction = control.store.system().begin().await?;
     let (rows, tampered) = tokens_and_tampered(&mut transaction, &cluster.rows).await?;
     let now = control.clock.now().wall;
-    let mut tokens: Vec<v1::Token> = rows.iter().map(|row| views::token(row, now)).collect();
+    let mut tokens: Vec<v1::Token> = rows.iter().map(|row| views::token(&cluster, row, now)).collect();
     tokens.extend(tampered.iter().filter_map(|row| views::tampered_token(&cluster, row)));
     Ok(v1::TokenListAnswer { tokens })
 }
@@ -123,7 +126,7 @@ pub(super) async fn revoke(
         control.revoked(&cluster).await?;
     }
     let nodes_revoked = nodes.into_iter().map(NodeId::to_vec).collect();
-    Ok(v1::Token { nodes_revoked, ..views::token(&row, control.clock.now().wall) })
+    Ok(v1::Token { nodes_revoked, ..views::token(&cluster, &row, control.clock.now().wall) })
 }
 
 /// The token's row, and with it the nodes it admitted and the requests that wait, if so asked.

@@ -8,6 +8,7 @@ use rap_wire::v1;
 
 use crate::clusters::Cluster;
 use crate::control::Control;
+use crate::grpc::enrollment::token_signer;
 
 pub(super) fn installation(control: &Control) -> v1::InstallationAnswer {
     let facts = &control.installation.facts;
@@ -65,8 +66,10 @@ pub(super) fn refused_cluster(id: ClusterId, name: &str, reason: Reason) -> v1::
     }
 }
 
-pub(super) fn token(row: &TokenRow, now: Wall) -> v1::Token {
+pub(super) fn token(cluster: &Cluster, row: &TokenRow, now: Wall) -> v1::Token {
     let token = &row.token;
+    // A token ends with the authority key that signed it, whatever its row says.
+    let counts = token_signer(cluster, &token.envelope).is_ok();
     v1::Token {
         token_id: token.token.to_vec(),
         cluster_id: token.cluster.to_vec(),
@@ -77,7 +80,7 @@ pub(super) fn token(row: &TokenRow, now: Wall) -> v1::Token {
         revoked_at_ms: row.revoked_at.map_or(0, |at| at.0),
         approval: token.approval.to_string(),
         created_at_ms: row.created_at.0,
-        state: token_state(&terms(row), now).to_owned(),
+        state: if counts { token_state(&terms(row), now) } else { "revoked" }.to_owned(),
         nodes_revoked: Vec::new(),
         ephemeral: token.ephemeral,
         refused: String::new(),

@@ -156,7 +156,7 @@ async fn host_number(
 
 /// The authority that signed a stored token: the key that its holder pinned, and so the one that signs
 /// the answer.
-pub(super) fn token_signer<'a>(cluster: &'a Cluster, envelope: &[u8]) -> Result<&'a Signer, Failure> {
+pub fn token_signer<'a>(cluster: &'a Cluster, envelope: &[u8]) -> Result<&'a Signer, Failure> {
     let tampered = || Failure::new(Reason::RowTampered, "token envelope");
     let envelope = Envelope::decode(envelope, v1::JoinToken::SIZE_CAP).map_err(|_| tampered())?;
     cluster.token_authority(envelope.key_ids().next().ok_or_else(tampered)?)

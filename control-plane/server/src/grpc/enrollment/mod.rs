@@ -10,7 +10,7 @@ mod rotate;
 
 use std::sync::Arc;
 
-pub use approve::{Approval, approve_request};
+pub use approve::{Approval, approve_request, token_signer};
 use rap_contract::PublicKey;
 use rap_types::{ClusterId, NodeId, Reason};
 use rap_wire::v1;
