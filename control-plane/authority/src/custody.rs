@@ -166,6 +166,12 @@ impl fmt::Debug for SealingKey {
     }
 }
 
+/// The version of the key that a sealed value names; `None` for an unknown form.
+pub fn sealed_version(sealed: &[u8]) -> Option<u32> {
+    let version: [u8; 4] = sealed.get(1..5)?.try_into().ok()?;
+    (sealed[0] == FORM).then(|| u32::from_be_bytes(version))
+}
+
 /// Unambiguous encoding of a place: every variable field carries its u32 length.
 fn associated_data(place: &SealPlace<'_>) -> Vec<u8> {
     let mut data = b"rap.seal.v1\0".to_vec();

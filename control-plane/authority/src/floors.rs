@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Floor {
-    /// Sequence of a set or chain; size of an audit tree.
+    /// Sequence of a set or chain; version of a data key; size of an audit tree.
     pub sequence: u64,
-    /// Digest of the signed document; root of an audit tree.
+    /// Digest of the signed document; root of an audit tree; zero for a data key.
     pub digest: Digest,
 }
 
@@ -28,6 +28,8 @@ pub enum FloorOf {
     Revocations(ClusterId),
     /// The chain of authority records of a cluster.
     Authority(ClusterId),
+    /// The oldest live data key of a cluster, by version. A retired one never returns.
+    DataKey(ClusterId),
     /// The audit tree's checkpoint.
     Checkpoint,
 }
@@ -43,6 +45,9 @@ pub struct ReplicaFloors {
     /// Of each cluster's authority records.
     #[serde(default)]
     pub authorities: BTreeMap<ClusterId, Floor>,
+    /// Of each cluster's data keys.
+    #[serde(default)]
+    pub data_keys: BTreeMap<ClusterId, Floor>,
     /// Of the audit tree.
     pub checkpoint: Option<Floor>,
 }
@@ -54,6 +59,7 @@ impl ReplicaFloors {
             FloorOf::GrantSet => self.grant_set,
             FloorOf::Revocations(cluster) => self.revocations.get(&cluster).copied(),
             FloorOf::Authority(cluster) => self.authorities.get(&cluster).copied(),
+            FloorOf::DataKey(cluster) => self.data_keys.get(&cluster).copied(),
             FloorOf::Checkpoint => self.checkpoint,
         }
     }
@@ -93,13 +99,15 @@ impl ReplicaFloors {
         };
         higher(&mut self.grant_set, other.grant_set);
         higher(&mut self.checkpoint, other.checkpoint);
-        for (own, others) in
-            [(&mut self.revocations, &other.revocations), (&mut self.authorities, &other.authorities)]
-        {
-            for (cluster, floor) in others {
-                let mut higher_of = own.get(cluster).copied();
-                higher(&mut higher_of, Some(*floor));
-                own.extend(higher_of.map(|floor| (*cluster, floor)));
+        for (own, other) in [
+            (&mut self.revocations, &other.revocations),
+            (&mut self.authorities, &other.authorities),
+            (&mut self.data_keys, &other.data_keys),
+        ] {
+            for (cluster, floor) in other {
+                let mut highest = own.get(cluster).copied();
+                higher(&mut highest, Some(*floor));
+                own.extend(highest.map(|floor| (*cluster, floor)));
             }
         }
         self
@@ -114,6 +122,7 @@ impl ReplicaFloors {
             FloorOf::Revocations(cluster) if at.sequence == 0 => drop(self.revocations.remove(&cluster)),
             FloorOf::Revocations(cluster) => drop(self.revocations.insert(cluster, at)),
             FloorOf::Authority(cluster) => drop(self.authorities.insert(cluster, at)),
+            FloorOf::DataKey(cluster) => drop(self.data_keys.insert(cluster, at)),
             FloorOf::Checkpoint => self.checkpoint = Some(at),
         }
         self
@@ -136,6 +145,7 @@ impl FloorOf {
             Self::GrantSet => "role-grant set",
             Self::Revocations(_) => "revocations",
             Self::Authority(_) => "authority records",
+            Self::DataKey(_) => "data key",
             Self::Checkpoint => "audit checkpoint",
         }
     }

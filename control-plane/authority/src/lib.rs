@@ -9,6 +9,7 @@ mod backup;
 mod bootstrap;
 mod cluster;
 mod custody;
+mod data_keys;
 mod enrollment;
 mod floors;
 mod grants;
@@ -31,7 +32,8 @@ pub use cluster::{
     ClusterOrder, ClusterTiming, LONGEST_FRESH, LONGEST_LEAF, NewCluster, adopt_cluster, check_name,
     check_order, create_cluster, create_cluster_of, create_record, next_incarnation, reopen_cluster,
 };
-pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError};
+pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError, sealed_version};
+pub use data_keys::{DataKeys, OpensDataKeys};
 pub use enrollment::{Decision, check_endpoints, check_wireguard_key, choose_node_name, decide_request};
 pub use floors::{Floor, FloorOf, ReplicaFloors};
 pub use grants::{

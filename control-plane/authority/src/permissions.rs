@@ -73,6 +73,8 @@ permissions! {
     AuthorityRotate "authority.rotate" [Owner];
     /// Recover a cluster authority by the installation authority.
     AuthorityRecover "authority.recover" [Owner Recovery];
+    /// Replace the data key of a cluster.
+    DataKeyRotate "data_key.rotate" [Owner];
     /// Sign a break-glass grant.
     BreakGlassGrant "break_glass.grant" [Owner];
 }
@@ -119,6 +121,7 @@ mod tests {
         ("authority.read", true, true, true),
         ("authority.rotate", true, false, false),
         ("authority.recover", true, false, true),
+        ("data_key.rotate", true, false, false),
         ("break_glass.grant", true, false, false),
     ];
 

@@ -2,8 +2,12 @@
 //!
 //! Owns the MAC over a row's identity, version and columns, the ring of keys that make and check it,
 //! and the encoding of columns. Refuses to own which columns a table has.
+//!
+//! A MAC does not name its key: a name beside it would be as writable as the row. It is tried under each
+//! key of the ring, newest first; there are two during a rotation and one otherwise.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rap_contract::Reject;
@@ -11,7 +15,7 @@ use rap_types::{ClusterId, InstallationId, Reason, Wall};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::SealingKey;
+use crate::{DataKeys, OpensDataKeys, SealingKey};
 
 /// Key of row MACs, derived from a data key.
 #[derive(Clone)]
@@ -45,19 +49,38 @@ impl RowKey {
 /// The keys of one scope: rows are sealed under the newest and verified under any that is live.
 ///
 /// Rows of a cluster are under its data keys, rows of the installation under a key derived from the
-/// key encryption key. Prints nothing.
+/// key encryption key. A ring that knows how to open data keys learns one that was added after it was
+/// made; clones share what they learn. Prints nothing.
 #[derive(Clone)]
 pub struct RowKeys {
     installation: InstallationId,
     cluster: ClusterId,
-    newest: RowKey,
-    older: Vec<RowKey>,
+    ring: Arc<RwLock<Ring>>,
+    opens: Option<Arc<dyn OpensDataKeys>>,
+}
+
+/// Newest first; never empty.
+#[derive(Clone)]
+struct Ring {
+    newest_version: u32,
+    keys: Vec<RowKey>,
 }
 
 impl RowKeys {
-    /// Keys of a cluster's rows: a ring of its newest data key.
+    /// Keys of a cluster's rows: a ring of its only data key, which learns no other.
     pub fn of_cluster(installation: InstallationId, cluster: ClusterId, newest: &SealingKey) -> Self {
-        Self { installation, cluster, newest: RowKey::of(newest), older: Vec::new() }
+        let ring = Ring { newest_version: 1, keys: vec![RowKey::of(newest)] };
+        Self { installation, cluster, ring: Arc::new(RwLock::new(ring)), opens: None }
+    }
+
+    /// Keys of a cluster's rows: a ring of its live data keys. With `opens` it learns newer ones.
+    pub fn of_data_keys(
+        installation: InstallationId,
+        cluster: ClusterId,
+        keys: &DataKeys,
+        opens: Option<Arc<dyn OpensDataKeys>>,
+    ) -> Self {
+        Self { installation, cluster, ring: Arc::new(RwLock::new(Ring::of(keys))), opens }
     }
 
     /// Keys of the installation's own rows: a ring of the key encryption key.
@@ -73,14 +96,41 @@ impl RowKeys {
 
     /// The same ring, which also verifies rows that were sealed under `older`.
     #[must_use]
-    pub fn and_older(mut self, older: &SealingKey) -> Self {
-        self.older.push(RowKey::of(older));
-        self
+    pub fn and_older(self, older: &SealingKey) -> Self {
+        let mut ring = self.ring();
+        ring.keys.push(RowKey::of(older));
+        Self { ring: Arc::new(RwLock::new(ring)), ..self }
+    }
+
+    /// Version of the data key that seals.
+    pub fn newest_version(&self) -> u32 {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).newest_version
+    }
+
+    /// Whether this ring can learn of data keys that were added since.
+    pub fn learns(&self) -> bool {
+        self.opens.is_some()
+    }
+
+    /// The ring with the data keys that are stored now, for the rows that were read with them; `None` if
+    /// none of them opens. If a newer one is among them, this ring and its clones seal under it from now
+    /// on. They go on to verify what they did: a row that was read before is not mistaken for an altered
+    /// one.
+    pub fn learn(&self, wrapped: &[(u64, Vec<u8>)]) -> Option<Self> {
+        let mut stored = Ring::of(&self.opens.as_ref()?.open(wrapped)?);
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        stored.keys.extend(ring.keys.iter().cloned());
+        if stored.newest_version > ring.newest_version {
+            ring.clone_from(&stored);
+        }
+        drop(ring);
+        Some(Self { ring: Arc::new(RwLock::new(stored)), ..self.clone() })
     }
 
     /// The MAC of a row under the newest key.
     pub fn seal(&self, table: &str, key: &str, row_version: u64, columns: &Columns) -> [u8; 32] {
-        let mac = mac(&self.newest, self.installation, table, key.as_bytes(), row_version, columns);
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let mac = mac(&ring.keys[0], self.installation, table, key.as_bytes(), row_version, columns);
         mac.finalize().into_bytes().into()
     }
 
@@ -93,17 +143,28 @@ impl RowKeys {
         columns: &Columns,
         stored: &[u8],
     ) -> Option<usize> {
-        std::iter::once(&self.newest).chain(&self.older).position(|row_key| {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.keys.iter().position(|row_key| {
             mac(row_key, self.installation, table, key.as_bytes(), row_version, columns)
                 .verify_slice(stored)
                 .is_ok()
         })
     }
+
+    fn ring(&self) -> Ring {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Ring {
+    fn of(keys: &DataKeys) -> Self {
+        Self { newest_version: keys.newest().0, keys: keys.newest_first().map(RowKey::of).collect() }
+    }
 }
 
 impl fmt::Debug for RowKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RowKeys({})", 1 + self.older.len())
+        write!(f, "RowKeys({})", self.ring().keys.len())
     }
 }
 
@@ -255,6 +316,49 @@ mod tests {
         assert_eq!(ring.check("nodes", "id", 1, &columns, &stored[..31]), None);
         assert_eq!(ring.check("nodes", "id", 1, &columns, &[]), None);
         assert_eq!(format!("{ring:?}"), "RowKeys(2)");
+    }
+
+    /// Opens "wrapped" keys that are their own bytes.
+    struct Opens;
+
+    impl OpensDataKeys for Opens {
+        fn open(&self, wrapped: &[(u64, Vec<u8>)]) -> Option<DataKeys> {
+            let open = |(version, key): &(u64, Vec<u8>)| {
+                Some((u32::try_from(*version).ok()?, SealingKey::from_slice(key)?))
+            };
+            DataKeys::of(wrapped.iter().map(open).collect::<Option<_>>()?)
+        }
+    }
+
+    #[test]
+    fn a_ring_learns_newer_keys_for_all_its_clones_and_never_goes_back() {
+        let (installation, cluster) = (InstallationId::from_bytes([1; 16]), ClusterId::from_bytes([3; 16]));
+        let columns = Columns::new().text("edge-1");
+        let keys = |versions: &[u8]| {
+            let keys = versions.iter().map(|version| (u32::from(*version), data_key(*version)));
+            DataKeys::of(keys.collect()).unwrap()
+        };
+        let stored =
+            |versions: &[u8]| versions.iter().map(|v| (u64::from(*v), vec![*v; 32])).collect::<Vec<_>>();
+        let ring = |versions: &[u8]| {
+            RowKeys::of_data_keys(installation, cluster, &keys(versions), Some(Arc::new(Opens)))
+        };
+        let sealed = |version: u8| ring(&[version]).seal("nodes", "id", 1, &columns);
+        let old = ring(&[1]);
+        let clone = old.clone();
+        assert_eq!(clone.check("nodes", "id", 1, &columns, &sealed(2)), None);
+        let now = old.learn(&stored(&[1, 2])).unwrap();
+        assert_eq!(now.check("nodes", "id", 1, &columns, &sealed(2)), Some(0));
+        assert_eq!((clone.newest_version(), clone.seal("nodes", "id", 1, &columns)), (2, sealed(2)));
+        assert_eq!(clone.check("nodes", "id", 1, &columns, &sealed(1)), Some(1));
+        // What an older snapshot held serves the rows of that snapshot and nothing else.
+        let newer = ring(&[2]);
+        let before = newer.learn(&stored(&[1, 2])).unwrap();
+        assert_eq!(before.check("nodes", "id", 1, &columns, &sealed(1)), Some(1));
+        assert_eq!(newer.check("nodes", "id", 1, &columns, &sealed(1)), None);
+        // Keys that do not open teach nothing; a ring without an opener learns nothing.
+        assert!(newer.learn(&[(3, vec![0; 32])]).is_none());
+        assert!(RowKeys::of_cluster(installation, cluster, &data_key(1)).learn(&stored(&[2])).is_none());
     }
 
     #[test]

@@ -175,7 +175,7 @@ async fn write(
     let rows = RowKeys::of_cluster(facts.id, new.id, &new.data_key);
     let row = cluster_row(facts, new, order.name, &order.timing);
     cluster_adopt(connection, &rows, &row).await?;
-    insert_keys(connection, facts, &control.kek, new, ca).await?;
+    insert_keys(connection, facts, &control.keyring(), new, ca).await?;
     let seq = config_seq_allocate(connection, new.id).await?;
     outbox_append(connection, new.id, seq, &["trust".to_owned(), "policy".to_owned()], false).await?;
     Ok(())
@@ -188,7 +188,7 @@ fn judge(control: &Control, row: &BareClusterRow, lies_in: &[LiesIn]) -> Result<
         return Err(Failure::new(Reason::AuthorityModeFixed, "the row is of another authority mode"));
     }
     let floors = control.floors.current().unwrap_or_default();
-    for of in [FloorOf::Authority(row.cluster), FloorOf::Revocations(row.cluster)] {
+    for of in [FloorOf::Authority, FloorOf::Revocations, FloorOf::DataKey].map(|of| of(row.cluster)) {
         if floors.of(of).is_some() {
             let text = format!("cluster {} had {} here, and its row has no keys", row.cluster, of.name());
             control.alarm(Reason::FloorRollback, &text);

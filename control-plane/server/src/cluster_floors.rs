@@ -10,7 +10,8 @@ use rap_contract::RevocationChain;
 use rap_store::{PgConnection, REVOCATIONS_MOST, cluster_names, nodes_and_tampered, revocations_from};
 use rap_types::{ClusterId, Digest, IdentityStatus, NodeId, Reason};
 
-use crate::clusters::{StoredAuthority, row_keys};
+use crate::clusters::StoredAuthority;
+use crate::data_keys::Keyring;
 use crate::grpc::Failure;
 
 /// A floor and what the database holds.
@@ -136,7 +137,8 @@ async fn fill(
     shown: &mut ClusterFloors,
 ) -> Result<(), Failure> {
     let id = shown.cluster_id;
-    let rows = row_keys(connection, installation.id, kek, id).await?;
+    let keyring = Keyring::of_database(installation.id, kek);
+    let rows = keyring.rows(id, &keyring.read(connection, id).await?);
     let authority = StoredAuthority::read(connection, installation, &rows).await?;
     let beside = |of, sequence, digest_at: &dyn Fn(u64) -> Option<Digest>| {
         let floor = floors.of(of);

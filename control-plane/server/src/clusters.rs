@@ -9,22 +9,23 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use rap_authority::{
-    AuthorityLife, AuthorityState, ClusterTiming, InstallationFacts, NewCluster, RowKeys, SealingKey,
+    AuthorityLife, AuthorityState, ClusterTiming, DataKeys, Floor, InstallationFacts, NewCluster, RowKeys,
     reopen_cluster,
 };
 use rap_contract::{AuthorityChain, PublicKey, Signer};
 use rap_planner::MapKey;
 use rap_runtime::tls::{ClusterTrust, TrustStore};
 use rap_store::{
-    AuthorityRow, ClusterCaRow, ClusterRow, DekRow, KeyState, NewClusterRow, PgConnection, authorities_list,
+    AuthorityRow, ClusterCaRow, ClusterRow, KeyState, NewClusterRow, PgConnection, authorities_list,
     authority_insert, authority_prepared_read, bare_cluster_read, cluster_ca_active, cluster_ca_insert,
-    cluster_insert, cluster_names, cluster_read, dek_insert, deks_list, keys_stamp,
+    cluster_insert, cluster_names, cluster_read, dek_insert, keys_stamp,
 };
-use rap_types::{ClusterId, InstallationId, KeyId, NodeId, Reason, Wall};
+use rap_types::{ClusterId, KeyId, NodeId, Reason, Wall};
 use tokio::sync::Notify;
 
 use crate::certificates::Authority;
-use crate::custody::{KEY_VERSION, Sealed};
+use crate::custody::Sealed;
+use crate::data_keys::{Keyring, floor_of};
 use crate::grpc::Failure;
 use crate::revocations::Revocations;
 use crate::sync::Feed;
@@ -48,6 +49,8 @@ pub struct Cluster {
     pub earlier: Vec<Signer>,
     /// Changes whenever a key does: what a poll compares.
     pub keys: u64,
+    /// Below it no data key counts.
+    pub data_key_floor: Floor,
     /// Its certificate authority.
     pub ca: Authority,
     /// Key of its Merkle map.
@@ -160,28 +163,28 @@ impl Cluster {
     pub async fn load(
         connection: &mut PgConnection,
         installation: &InstallationFacts,
-        kek: &SealingKey,
+        keyring: &Keyring,
         id: ClusterId,
     ) -> Result<Option<Self>, Failure> {
-        let Some(dek) = data_key(connection, installation.id, kek, id).await? else { return Ok(None) };
-        let rows = RowKeys::of_cluster(installation.id, id, &dek);
+        let Some(keys) = keyring.find(connection, id).await? else { return Ok(None) };
+        let rows = keyring.rows(id, &keys);
         let Some(row) = cluster_read(connection, &rows).await? else { return Ok(None) };
         if row.cluster.dev != installation.dev {
             return Err(Failure::new(Reason::RowTampered, "cluster mode"));
         }
-        let StoredAuthority { chain, life, rows: keys } =
+        let StoredAuthority { chain, life, rows: links } =
             StoredAuthority::read(connection, installation, &rows).await?;
         let signer = |row: &AuthorityRow| -> Result<Signer, Failure> {
             let sealed = row.sealed_private_key.as_deref().unwrap_or_default();
             let place = Sealed::ClusterAuthority(id, row.sequence);
-            let signer = Signer::from_seed(&*place.open32(&dek, installation.id, sealed)?);
+            let signer = Signer::from_seed(&*place.open32_by(&keys, installation.id, sealed)?);
             if signer.public().as_bytes() == &row.public_key {
                 Ok(signer)
             } else {
                 Err(Failure::new(Reason::RowTampered, "cluster authority key"))
             }
         };
-        let (newest, earlier) = keys
+        let (newest, earlier) = links
             .split_last()
             .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no authority"))?;
         let authority = signer(newest)?;
@@ -190,8 +193,8 @@ impl Cluster {
         let ca = cluster_ca_active(connection, &rows)
             .await?
             .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no certificate authority"))?;
-        let ca_key = Sealed::ClusterCa(id, ca.generation).open(&dek, installation.id, &ca.sealed_key)?;
-        let map_key = Sealed::MapKey(id).open32(&dek, installation.id, &row.cluster.sealed_map_key)?;
+        let ca_key = Sealed::ClusterCa(id, ca.generation).open_by(&keys, installation.id, &ca.sealed_key)?;
+        let map_key = Sealed::MapKey(id).open32_by(&keys, installation.id, &row.cluster.sealed_map_key)?;
         Ok(Some(Self {
             id,
             name: row.cluster.name.clone(),
@@ -201,6 +204,7 @@ impl Cluster {
             life,
             earlier,
             keys: keys_stamp(connection, id).await?,
+            data_key_floor: floor_of(&keys),
             ca: Authority::open(&ca.cert_der, &ca_key)?,
             map_key: MapKey::from_bytes(*map_key),
             timing: timing(&row.cluster),
@@ -292,22 +296,6 @@ impl StoredAuthority {
     }
 }
 
-/// The key that seals a cluster's secrets.
-///
-/// # Errors
-/// `secret.unseal`.
-pub async fn open_dek(
-    connection: &mut PgConnection,
-    installation: &InstallationFacts,
-    kek: &SealingKey,
-    cluster: ClusterId,
-) -> Result<SealingKey, Failure> {
-    match data_key(connection, installation.id, kek, cluster).await? {
-        Some(dek) => Ok(dek),
-        None => Err(without_keys(connection, cluster).await?),
-    }
-}
-
 /// Why a stored cluster without a data key is not served: it never had one, or it was taken away.
 pub async fn without_keys(connection: &mut PgConnection, cluster: ClusterId) -> Result<Failure, Failure> {
     Ok(match bare_cluster_read(connection, cluster).await? {
@@ -319,54 +307,33 @@ pub async fn without_keys(connection: &mut PgConnection, cluster: ClusterId) -> 
     })
 }
 
-/// The same; `None` if there is no such cluster.
-async fn data_key(
-    connection: &mut PgConnection,
-    installation: InstallationId,
-    kek: &SealingKey,
-    cluster: ClusterId,
-) -> Result<Option<SealingKey>, Failure> {
-    let deks = deks_list(connection, cluster).await?;
-    let Some(newest) = deks.last() else { return Ok(None) };
-    let dek = Sealed::DataKey(cluster).open32(kek, installation, &newest.wrapped_dek)?;
-    let zero = || Failure::new(Reason::SecretUnseal, "the cluster's data key is zero");
-    SealingKey::from_slice(dek.as_slice()).ok_or_else(zero).map(Some)
+/// A cluster of a database that is not served.
+pub struct ClusterAtRest {
+    /// Its data keys.
+    pub keys: DataKeys,
+    /// Keys of its rows.
+    pub rows: RowKeys,
+    /// Its own row.
+    pub row: ClusterRow,
 }
 
-/// The keys of one cluster's rows, whatever the rows are like.
-///
-/// # Errors
-/// `cluster.no_authority`, `secret.unseal`.
-pub async fn row_keys(
+/// Every cluster, for work on a database that is not served. Clusters that have no keys yet are not among
+/// them.
+pub async fn clusters_at_rest(
     connection: &mut PgConnection,
-    installation: InstallationId,
-    kek: &SealingKey,
-    id: ClusterId,
-) -> Result<RowKeys, Failure> {
-    match data_key(connection, installation, kek, id).await? {
-        Some(dek) => Ok(RowKeys::of_cluster(installation, id, &dek)),
-        None => Err(without_keys(connection, id).await?),
-    }
-}
-
-/// Every cluster's own row and the keys of its rows, for work on a database that is not served. Clusters
-/// that have no keys yet are not among them.
-pub async fn cluster_rows(
-    connection: &mut PgConnection,
-    installation: InstallationId,
-    kek: &SealingKey,
-) -> Result<Vec<(RowKeys, ClusterRow)>, Failure> {
+    keyring: &Keyring,
+) -> Result<Vec<ClusterAtRest>, Failure> {
     let mut clusters = Vec::new();
     for (id, name) in cluster_names(connection).await? {
-        let Some(dek) = data_key(connection, installation, kek, id).await? else {
+        let Some(keys) = keyring.find(connection, id).await? else {
             if bare_cluster_read(connection, id).await?.is_some() {
                 continue;
             }
             return Err(Failure::new(Reason::SecretUnseal, format!("cluster {name} has no data key")));
         };
-        let rows = RowKeys::of_cluster(installation, id, &dek);
+        let rows = keyring.rows(id, &keys);
         if let Some(row) = cluster_read(connection, &rows).await? {
-            clusters.push((rows, row));
+            clusters.push(ClusterAtRest { keys, rows, row });
         }
     }
     Ok(clusters)
@@ -385,16 +352,16 @@ const fn state(stored: KeyState) -> AuthorityState {
 pub async fn insert_cluster(
     connection: &mut PgConnection,
     installation: &InstallationFacts,
-    kek: &SealingKey,
+    keyring: &Keyring,
     new: &NewCluster,
     name: &str,
     timing: &ClusterTiming,
     ca: &Authority,
 ) -> Result<(), Failure> {
     let row = cluster_row(installation, new, name, timing);
-    let rows = &RowKeys::of_cluster(installation.id, new.id, &new.data_key);
+    let rows = &RowKeys::of_data_keys(installation.id, new.id, &DataKeys::first(&new.data_key), None);
     cluster_insert(connection, rows, &row).await?;
-    insert_keys(connection, installation, kek, new, ca).await
+    insert_keys(connection, installation, keyring, new, ca).await
 }
 
 /// The row of a new cluster.
@@ -405,6 +372,7 @@ pub fn cluster_row(
     timing: &ClusterTiming,
 ) -> NewClusterRow {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let keys = DataKeys::first(&new.data_key);
     NewClusterRow {
         cluster: new.id,
         name: name.to_owned(),
@@ -415,7 +383,7 @@ pub fn cluster_row(
         refresh_every_ms: millis(timing.refresh_every),
         degraded_for_ms: millis(timing.degraded_for),
         leaf_lifetime_ms: millis(timing.leaf_lifetime),
-        sealed_map_key: Sealed::MapKey(new.id).seal(&new.data_key, installation.id, new.map_key.as_slice()),
+        sealed_map_key: Sealed::MapKey(new.id).seal_by(&keys, installation.id, new.map_key.as_slice()),
     }
 }
 
@@ -423,21 +391,20 @@ pub fn cluster_row(
 pub async fn insert_keys(
     connection: &mut PgConnection,
     installation: &InstallationFacts,
-    kek: &SealingKey,
+    keyring: &Keyring,
     new: &NewCluster,
     ca: &Authority,
 ) -> Result<(), Failure> {
-    let dek = &new.data_key;
-    let rows = &RowKeys::of_cluster(installation.id, new.id, dek);
-    let wrapped_dek = Sealed::DataKey(new.id).seal(kek, installation.id, dek.expose());
-    dek_insert(connection, &DekRow { cluster: new.id, key_version: KEY_VERSION.into(), wrapped_dek }).await?;
+    let keys = &DataKeys::first(&new.data_key);
+    let rows = &RowKeys::of_data_keys(installation.id, new.id, keys, None);
+    dek_insert(connection, &keyring.wrap(new.id, 1, &new.data_key)).await?;
     let authority = AuthorityRow {
         cluster: new.id,
         sequence: 1,
         record: new.record.clone(),
         public_key: *new.authority.public().as_bytes(),
-        sealed_private_key: Some(Sealed::ClusterAuthority(new.id, 1).seal(
-            dek,
+        sealed_private_key: Some(Sealed::ClusterAuthority(new.id, 1).seal_by(
+            keys,
             installation.id,
             new.authority.seed().as_slice(),
         )),
@@ -448,7 +415,7 @@ pub async fn insert_keys(
         cluster: new.id,
         generation: 1,
         cert_der: ca.certificate().to_vec(),
-        sealed_key: Sealed::ClusterCa(new.id, 1).seal(dek, installation.id, &ca.private_key()),
+        sealed_key: Sealed::ClusterCa(new.id, 1).seal_by(keys, installation.id, &ca.private_key()),
         state: KeyState::Active,
     };
     Ok(cluster_ca_insert(connection, rows, &ca).await?)

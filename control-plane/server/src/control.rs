@@ -16,6 +16,7 @@ use crate::audit::AuditLog;
 use crate::auth::KnownSessions;
 use crate::clusters::{Cluster, Clusters, without_keys};
 use crate::config::Config;
+use crate::data_keys::Keyring;
 use crate::floors::FloorFile;
 use crate::grpc::Failure;
 use crate::http::Metrics;
@@ -79,7 +80,7 @@ impl Control {
             if self.clusters.by_id(id).is_some() {
                 continue;
             }
-            let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, id).await;
+            let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.keyring(), id).await;
             let loaded = match loaded {
                 Ok(None) => Err(without_keys(&mut transaction, id).await?),
                 loaded => loaded,
@@ -117,7 +118,7 @@ impl Control {
     /// Loads one cluster that was just committed, and serves it.
     pub async fn load_cluster(self: &Arc<Self>, id: ClusterId) -> Result<Option<Arc<Cluster>>, Failure> {
         let mut transaction = self.store.system().begin_snapshot().await?;
-        let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, id).await?;
+        let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.keyring(), id).await?;
         let Some(cluster) = loaded else { return Ok(None) };
         self.serve_cluster(&mut transaction, cluster).await.map(Some)
     }
@@ -154,9 +155,14 @@ impl Control {
     /// Replaces a served cluster by what its rows say now.
     pub async fn reload_cluster(&self, id: ClusterId) -> Result<(), Failure> {
         let mut transaction = self.store.system().begin_snapshot().await?;
-        let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.kek, id).await?;
+        let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.keyring(), id).await?;
         let Some(cluster) = loaded else { return Ok(()) };
         self.put_cluster(&mut transaction, cluster).await.map(drop)
+    }
+
+    /// What opens the data keys of clusters here.
+    pub fn keyring(&self) -> Keyring {
+        Keyring::of_replica(self.installation.facts.id, &self.kek, &self.floors)
     }
 
     async fn serve_cluster(
@@ -177,6 +183,7 @@ impl Control {
         mut cluster: Cluster,
     ) -> Result<(Arc<Cluster>, bool), Failure> {
         self.keep_authority_floor(cluster.id, &cluster.chain).await?;
+        self.keep_data_key_floor(&cluster).await?;
         if let Some(before) = self.clusters.by_id(cluster.id) {
             // What was verified under the keys before stays known.
             cluster.revocations = before.revocations.clone();
@@ -205,6 +212,15 @@ impl Control {
         let floor = Floor { sequence: chain.sequence(), digest: chain.digest() };
         match self.floors.raise(of, floor).await {
             // Another task saw a longer chain meanwhile.
+            Err(failure) if failure.reason == Reason::FloorRollback => Ok(()),
+            raised => raised,
+        }
+    }
+
+    /// Remembers which data keys were retired, so that one that is put back counts for nothing.
+    async fn keep_data_key_floor(&self, cluster: &Cluster) -> Result<(), Failure> {
+        match self.floors.raise(FloorOf::DataKey(cluster.id), cluster.data_key_floor).await {
+            // Another task saw it retired meanwhile.
             Err(failure) if failure.reason == Reason::FloorRollback => Ok(()),
             raised => raised,
         }

@@ -2,12 +2,13 @@
 //!
 //! Owns the map from secrets to places. Refuses to own the cipher (rap-authority) and the rows.
 
-use rap_authority::{SealPlace, SealPurpose, SealingKey, UnsealError};
+use rap_authority::{DataKeys, SealPlace, SealPurpose, SealingKey, UnsealError, sealed_version};
 use rap_types::{ClusterId, InstallationId};
 use zeroize::Zeroizing;
 
-/// Version of the keys that seal; rises with rotation.
-pub const KEY_VERSION: u32 = 1;
+/// Version of the key encryption key in what it sealed. It does not rise: a rotation leaves nothing under
+/// the key before.
+const KEK_VERSION: u32 = 1;
 
 /// A secret that is kept sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +17,8 @@ pub enum Sealed {
     InstallationAuthority,
     /// The TLS CA's private key.
     TlsAuthority,
-    /// A cluster's data key.
-    DataKey(ClusterId),
+    /// A cluster's data key, by version.
+    DataKey(ClusterId, u32),
     /// A cluster authority's seed, by its place in the chain.
     ClusterAuthority(ClusterId, u64),
     /// The seed of a cluster's next authority.
@@ -31,10 +32,39 @@ pub enum Sealed {
 }
 
 impl Sealed {
-    /// Seals under `key`.
+    /// Seals a cluster's secret under its newest data key.
+    pub fn seal_by(self, keys: &DataKeys, installation: InstallationId, plaintext: &[u8]) -> Vec<u8> {
+        let ((version, key), row_key) = (keys.newest(), self.row_key());
+        key.seal(&self.place(installation, &row_key, version), plaintext, &mut rand::rng())
+    }
+
+    /// Opens what [`Self::seal_by`] made, under the live data key that it names.
+    pub fn open_by(
+        self,
+        keys: &DataKeys,
+        installation: InstallationId,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        let named = sealed_version(sealed).and_then(|version| Some((version, keys.version(version)?)));
+        let (version, key) = named.ok_or_else(|| self.refused())?;
+        let row_key = self.row_key();
+        key.open(&self.place(installation, &row_key, version), sealed)
+    }
+
+    /// Opens a 32-byte secret of a cluster.
+    pub fn open32_by(
+        self,
+        keys: &DataKeys,
+        installation: InstallationId,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<[u8; 32]>, UnsealError> {
+        self.exactly32(&self.open_by(keys, installation, sealed)?)
+    }
+
+    /// Seals under the key encryption key.
     pub fn seal(self, key: &SealingKey, installation: InstallationId, plaintext: &[u8]) -> Vec<u8> {
         let row_key = self.row_key();
-        key.seal(&self.place(installation, &row_key), plaintext, &mut rand::rng())
+        key.seal(&self.place(installation, &row_key, KEK_VERSION), plaintext, &mut rand::rng())
     }
 
     /// Opens what [`Self::seal`] made.
@@ -45,7 +75,7 @@ impl Sealed {
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
         let row_key = self.row_key();
-        key.open(&self.place(installation, &row_key), sealed)
+        key.open(&self.place(installation, &row_key, KEK_VERSION), sealed)
     }
 
     /// Opens a 32-byte secret.
@@ -55,11 +85,16 @@ impl Sealed {
         installation: InstallationId,
         sealed: &[u8],
     ) -> Result<Zeroizing<[u8; 32]>, UnsealError> {
-        let plaintext = self.open(key, installation, sealed)?;
+        self.exactly32(&self.open(key, installation, sealed)?)
+    }
+
+    fn exactly32(self, plaintext: &[u8]) -> Result<Zeroizing<[u8; 32]>, UnsealError> {
+        <[u8; 32]>::try_from(plaintext).map(Zeroizing::new).map_err(|_| self.refused())
+    }
+
+    fn refused(self) -> UnsealError {
         let (table, column, _) = self.names();
-        <[u8; 32]>::try_from(plaintext.as_slice())
-            .map(Zeroizing::new)
-            .map_err(|_| UnsealError { table, column })
+        UnsealError { table, column }
     }
 
     fn names(self) -> (&'static str, &'static str, SealPurpose) {
@@ -70,7 +105,7 @@ impl Sealed {
             Self::TlsAuthority => {
                 ("installation_authority", "sealed_tls_ca_key", SealPurpose::CertificateAuthority)
             }
-            Self::DataKey(_) => ("cluster_deks", "wrapped_dek", SealPurpose::DataKey),
+            Self::DataKey(..) => ("cluster_deks", "wrapped_dek", SealPurpose::DataKey),
             Self::ClusterAuthority(..) => {
                 ("cluster_authorities", "sealed_private_key", SealPurpose::Authority)
             }
@@ -86,7 +121,7 @@ impl Sealed {
     fn cluster(self) -> ClusterId {
         match self {
             Self::InstallationAuthority | Self::TlsAuthority | Self::LogKey(_) => ClusterId::ZERO,
-            Self::DataKey(cluster)
+            Self::DataKey(cluster, _)
             | Self::PreparedAuthority(cluster)
             | Self::ClusterAuthority(cluster, _)
             | Self::ClusterCa(cluster, _)
@@ -97,7 +132,9 @@ impl Sealed {
     fn row_key(self) -> Vec<u8> {
         match self {
             Self::InstallationAuthority | Self::TlsAuthority => vec![1],
-            Self::DataKey(cluster) => [cluster.as_bytes().as_slice(), &KEY_VERSION.to_be_bytes()].concat(),
+            Self::DataKey(cluster, version) => {
+                [cluster.as_bytes().as_slice(), &version.to_be_bytes()].concat()
+            }
             Self::ClusterAuthority(cluster, number) | Self::ClusterCa(cluster, number) => {
                 [cluster.as_bytes().as_slice(), &number.to_be_bytes()].concat()
             }
@@ -106,17 +143,9 @@ impl Sealed {
         }
     }
 
-    fn place(self, installation: InstallationId, row_key: &[u8]) -> SealPlace<'_> {
+    fn place(self, installation: InstallationId, row_key: &[u8], key_version: u32) -> SealPlace<'_> {
         let (table, column, purpose) = self.names();
-        SealPlace {
-            installation,
-            table,
-            column,
-            row_key,
-            cluster: self.cluster(),
-            purpose,
-            key_version: KEY_VERSION,
-        }
+        SealPlace { installation, table, column, row_key, cluster: self.cluster(), purpose, key_version }
     }
 }
 
@@ -132,8 +161,9 @@ mod tests {
         let all = [
             Sealed::InstallationAuthority,
             Sealed::TlsAuthority,
-            Sealed::DataKey(one),
-            Sealed::DataKey(two),
+            Sealed::DataKey(one, 1),
+            Sealed::DataKey(one, 2),
+            Sealed::DataKey(two, 1),
             Sealed::ClusterAuthority(one, 1),
             Sealed::ClusterAuthority(one, 2),
             Sealed::ClusterAuthority(two, 1),
@@ -153,5 +183,26 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_clusters_secret_opens_under_the_version_that_sealed_it_and_no_other() {
+        let installation = InstallationId::from_bytes([1; 16]);
+        let place = Sealed::MapKey(ClusterId::from_bytes([1; 16]));
+        let [one, two] = [1, 2].map(|version| (version, SealingKey::generate(&mut rand::rng())));
+        let old = DataKeys::of(vec![one.clone()]).unwrap();
+        let both = DataKeys::of(vec![one.clone(), two.clone()]).unwrap();
+        let alone = both.newest_alone();
+        let (before, after) =
+            (place.seal_by(&old, installation, &[7; 32]), place.seal_by(&both, installation, &[7; 32]));
+        for (keys, opens) in [(&old, [true, false]), (&both, [true, true]), (&alone, [false, true])] {
+            let found = [&before, &after].map(|sealed| place.open32_by(keys, installation, sealed).is_ok());
+            assert_eq!(found, opens);
+        }
+        // The named version is authenticated.
+        let mut renamed = before;
+        renamed[4] = 2;
+        let swapped = DataKeys::of(vec![(2, one.1)]).unwrap();
+        assert!(place.open32_by(&swapped, installation, &renamed).is_err());
     }
 }

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 use rap_authority::{AuditKey, RowKeys, SealingKey, ids};
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, PgConnection, Store, audit_insert, dek_rewrap, deks_all, installation_hold, installation_read,
-    installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
+    AuditPen, DekRow, PgConnection, Store, audit_insert, dek_rewrap, deks_all, installation_hold,
+    installation_read, installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
 };
 use rap_types::{InstallationId, Reason, RequestId};
 use serde_json::json;
@@ -152,7 +152,7 @@ async fn seal_anew(
     let tls = again(Sealed::TlsAuthority, &stored.sealed_tls_ca_key)?;
     installation_rewrap(connection, &authority, &tls).await?;
     for dek in deks_all(connection).await? {
-        let wrapped = again(Sealed::DataKey(dek.cluster), &dek.wrapped_dek)?;
+        let wrapped = again(data_key(&dek)?, &dek.wrapped_dek)?;
         dek_rewrap(connection, dek.cluster, dek.key_version, &wrapped).await?;
     }
     let (before, after) = (RowKeys::of_installation(id, old), RowKeys::of_installation(id, new));
@@ -240,12 +240,18 @@ async fn opens_all(connection: &mut PgConnection, key: &SealingKey) -> Result<()
     Sealed::InstallationAuthority.open(key, id, &stored.sealed_private_key)?;
     Sealed::TlsAuthority.open(key, id, &stored.sealed_tls_ca_key)?;
     for dek in deks_all(connection).await? {
-        Sealed::DataKey(dek.cluster).open(key, id, &dek.wrapped_dek)?;
+        data_key(&dek)?.open(key, id, &dek.wrapped_dek)?;
     }
     for (generation, sealed) in log_keys_sealed(connection).await? {
         Sealed::LogKey(generation).open(key, id, &sealed)?;
     }
     Ok(())
+}
+
+fn data_key(row: &DekRow) -> Result<Sealed, Failure> {
+    let version = u32::try_from(row.key_version)
+        .map_err(|_| Failure::new(Reason::SecretUnseal, "the version of a data key is out of range"))?;
+    Ok(Sealed::DataKey(row.cluster, version))
 }
 
 fn fault(failure: Failure) -> Fault {

@@ -136,7 +136,7 @@ impl Control {
         connection: &mut PgConnection,
         cluster: &Cluster,
     ) -> Result<Option<Cluster>, Failure> {
-        let loaded = Cluster::load(connection, &self.installation.facts, &self.kek, cluster.id).await?;
+        let loaded = Cluster::load(connection, &self.installation.facts, &self.keyring(), cluster.id).await?;
         let newer = loaded.filter(|loaded| loaded.chain.sequence() > cluster.chain.sequence());
         if newer.is_some() {
             cluster.wake.notify_one();

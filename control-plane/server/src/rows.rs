@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::adoption::shown;
 use crate::cli::{Settings, start_log};
-use crate::clusters::row_keys;
+use crate::data_keys::Keyring;
 use crate::database::Database;
 use crate::datadir::DataDir;
 use crate::grpc::{Failure, audit};
@@ -219,10 +219,11 @@ async fn scopes(
     all: &mut Looked,
 ) -> Result<Vec<RowKeys>, Failure> {
     let installation = installation_read(connection).await?.ok_or_else(absent)?.installation.installation;
+    let keyring = Keyring::of_database(installation, kek);
     let mut scopes = vec![RowKeys::of_installation(installation, kek)];
     for (id, name) in cluster_names(connection).await? {
-        match row_keys(connection, installation, kek, id).await {
-            Ok(keys) => scopes.push(keys),
+        match keyring.read(connection, id).await {
+            Ok(keys) => scopes.push(keyring.rows(id, &keys)),
             Err(failure) if failure.reason == Reason::ClusterNoAuthority => {}
             Err(failure) if failure.reason == Reason::SecretUnseal => all.shut.push((id, name, failure)),
             Err(failure) => return Err(failure),

@@ -3,17 +3,19 @@
 //! Owns the one path from a stored row to a typed one and back. A row type has no other decoder, so a
 //! statement cannot return it unverified; only a [`Held`] row (locked and verified) can be written,
 //! and its MAC is made from what was verified and what the caller changed, never from what the
-//! database returned. Refuses to own keys: callers pass the ring.
+//! database returned. A ring that does not know a row's data key learns it from the same transaction.
+//! Refuses to own keys: callers pass the ring.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use rap_authority::{Columns, RowKeys};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::columns::{counter, unsigned};
+use crate::tables::cluster_keys::{dek_newest_share, deks_list};
 use crate::{RowName, StoreError};
 
 /// A row type with a MAC in its table.
@@ -55,7 +57,7 @@ impl<R: Authentic> FromRow<'_, PgRow> for Stored<R> {
 }
 
 impl<R: Authentic> Stored<R> {
-    /// The row, if its MAC holds under a live key.
+    /// The row, if its MAC holds under a key that the ring knows.
     pub(crate) fn verified(self, keys: &RowKeys) -> Result<R, StoreError> {
         self.opened(keys).map(|(row, _)| row)
     }
@@ -68,16 +70,19 @@ impl<R: Authentic> Stored<R> {
 
     /// What the row is like under these keys.
     pub(crate) fn verdict(self, keys: &RowKeys) -> Verdict<R> {
-        match (self.row, self.row_mac) {
-            (Ok(row), None) => Verdict::Unsealed { row, row_version: self.row_version },
-            (Ok(row), Some(stored)) => {
-                match keys.check(R::TABLE, &row.key(), self.row_version, &row.columns(), &stored) {
-                    Some(under) => Verdict::Sound { row, row_version: self.row_version, under },
-                    None => Verdict::Tampered { key: row.key() },
-                }
-            }
-            (Err(key), _) => Verdict::Tampered { key },
+        let under = self.under(keys);
+        match (self.row, self.row_mac, under) {
+            (Ok(row), None, _) => Verdict::Unsealed { row, row_version: self.row_version },
+            (Ok(row), Some(_), Some(under)) => Verdict::Sound { row, row_version: self.row_version, under },
+            (Ok(row), Some(_), None) => Verdict::Tampered { key: row.key() },
+            (Err(key), ..) => Verdict::Tampered { key },
         }
+    }
+
+    /// Which key of the ring the MAC holds under.
+    fn under(&self, keys: &RowKeys) -> Option<usize> {
+        let (Ok(row), Some(stored)) = (&self.row, &self.row_mac) else { return None };
+        keys.check(R::TABLE, &row.key(), self.row_version, &row.columns(), stored)
     }
 
     /// Row and version, if the MAC holds.
@@ -89,6 +94,60 @@ impl<R: Authentic> Stored<R> {
         };
         Err(StoreError::Tampered { table: R::TABLE, key })
     }
+
+    /// The same; a ring that does not know the row's key reads the data keys once more, on the connection
+    /// that read the row, so that row and key are of one transaction.
+    async fn opened_or_learned(
+        self,
+        connection: &mut PgConnection,
+        keys: &RowKeys,
+    ) -> Result<(R, u64), StoreError> {
+        if !keys.learns() || self.row_mac.is_none() || self.row.is_err() {
+            return self.opened(keys);
+        }
+        let mut holds = self.under(keys).is_some();
+        if !holds {
+            let wrapped = wrapped(connection, keys).await?;
+            holds = keys.learn(&wrapped).is_some_and(|learned| self.under(&learned).is_some());
+        }
+        match self.row {
+            Ok(row) if holds => Ok((row, self.row_version)),
+            Ok(row) => Err(StoreError::Tampered { table: R::TABLE, key: row.key() }),
+            Err(key) => Err(StoreError::Tampered { table: R::TABLE, key }),
+        }
+    }
+}
+
+async fn wrapped(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    let stored = deks_list(connection, keys.cluster()).await?;
+    Ok(stored.into_iter().map(|dek| (dek.key_version, dek.wrapped_dek)).collect())
+}
+
+/// To be called before a new row is sealed: makes the ring seal under the newest data key, and keeps that
+/// key from being retired until the transaction ends. A row that is changed needs no such call; it is
+/// locked, and whoever retires a key looks at every row first.
+///
+/// # Errors
+/// `row.tampered` if the newest stored data key does not open.
+pub(crate) async fn sealing(connection: &mut PgConnection, keys: &RowKeys) -> Result<(), StoreError> {
+    if !keys.learns() {
+        return Ok(());
+    }
+    let Some(newest) = dek_newest_share(connection, keys.cluster()).await? else {
+        // Retired while this statement waited for it; the next look finds the one after.
+        return Err(StoreError::Contended("data key".to_owned()));
+    };
+    if newest > u64::from(keys.newest_version()) {
+        let wrapped = wrapped(connection, keys).await?;
+        drop(keys.learn(&wrapped));
+    }
+    if newest > u64::from(keys.newest_version()) {
+        return Err(StoreError::Tampered {
+            table: "cluster_deks",
+            key: format!("{}/{newest}", keys.cluster()),
+        });
+    }
+    Ok(())
 }
 
 /// What a stored row is like.
@@ -116,38 +175,60 @@ pub(crate) enum Verdict<R> {
     },
 }
 
-/// Verifies a row that may be absent.
-pub(crate) fn verified<R: Authentic>(
+/// Verifies a row that may be absent and was read on this connection.
+pub(crate) async fn verified<R: Authentic>(
     row: Option<Stored<R>>,
+    connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Option<R>, StoreError> {
-    row.map(|row| row.verified(keys)).transpose()
+    let Some(row) = row else { return Ok(None) };
+    row.opened_or_learned(connection, keys).await.map(|(row, _)| Some(row))
 }
 
 /// Verifies every row; the first that does not hold is the answer.
-pub(crate) fn all_verified<R: Authentic>(rows: Vec<Stored<R>>, keys: &RowKeys) -> Result<Vec<R>, StoreError> {
-    rows.into_iter().map(|row| row.verified(keys)).collect()
+pub(crate) async fn all_verified<R: Authentic>(
+    rows: Vec<Stored<R>>,
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+) -> Result<Vec<R>, StoreError> {
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        all.push(row.opened_or_learned(connection, keys).await?.0);
+    }
+    Ok(all)
 }
 
 /// The rows that hold, and the names of those that do not: for lists that are shown, never for a decision.
-pub(crate) fn sorted_out<R: Authentic>(rows: Vec<Stored<R>>, keys: &RowKeys) -> (Vec<R>, Vec<RowName>) {
+pub(crate) async fn sorted_out<R: Authentic>(
+    rows: Vec<Stored<R>>,
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+) -> Result<(Vec<R>, Vec<RowName>), StoreError> {
     let (mut sound, mut tampered) = (Vec::with_capacity(rows.len()), Vec::new());
+    let mut learned = None;
     for row in rows {
-        match row.verdict(keys) {
+        if learned.is_none() && keys.learns() && row.under(keys).is_none() {
+            let wrapped = wrapped(connection, keys).await?;
+            learned = Some(keys.learn(&wrapped).unwrap_or_else(|| keys.clone()));
+        }
+        match row.verdict(learned.as_ref().unwrap_or(keys)) {
             Verdict::Sound { row, .. } => sound.push(row),
             Verdict::Unsealed { row, .. } => tampered.push(RowName { table: R::TABLE, key: row.key() }),
             Verdict::Tampered { key } => tampered.push(RowName { table: R::TABLE, key }),
         }
     }
-    (sound, tampered)
+    Ok((sound, tampered))
 }
 
-/// Verifies a locked row that may be absent.
-pub(crate) fn held<R: Authentic>(
+/// Verifies a locked row that may be absent and was read on this connection.
+pub(crate) async fn held<R: Authentic>(
     row: Option<Stored<R>>,
+    connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Option<Held<R>>, StoreError> {
-    row.map(|row| row.held(keys)).transpose()
+    let Some(row) = row else { return Ok(None) };
+    let (row, row_version) = row.opened_or_learned(connection, keys).await?;
+    Ok(Some(Held { row, row_version }))
 }
 
 /// A verified row, locked until its transaction ends. Change it, then write it.

@@ -72,6 +72,14 @@ pub(crate) enum Cluster {
         #[command(flatten)]
         degraded: DegradedWords,
     },
+    /// Seal every secret and row of a cluster under a new data key, and remove the old one.
+    RotateDek {
+        /// Name or id.
+        cluster: String,
+        /// Why, for the audit log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Args)]

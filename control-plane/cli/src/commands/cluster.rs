@@ -77,6 +77,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             };
             membership::policy(global, &mut connection, cluster, wanted).await
         }
+        Command::RotateDek { cluster, reason } => {
+            let request = connection.request(v1::DataKeyRotateRequest { cluster, reason })?;
+            let answer = connection.authority.data_key_rotate(request).await.map_err(Refusal::from)?;
+            rotated(&answer.into_inner()).print(global)
+        }
         Command::List => {
             let request = connection.request(v1::ClusterListRequest {})?;
             let clusters =
@@ -102,6 +107,26 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             all_hold(tampered.map(id))
         }
     }
+}
+
+fn rotated(answer: &v1::DataKeyRotateAnswer) -> Answer {
+    let cluster = ClusterId::from_slice(&answer.cluster_id).map(|id| id.to_string()).unwrap_or_default();
+    let body = json!({
+        "cluster_id": cluster, "version": answer.version, "replaced": answer.replaced,
+        "resumed": answer.resumed, "secrets": answer.secrets, "rows": answer.rows,
+    });
+    let begun = if answer.resumed { "by an earlier call" } else { "by this call" };
+    Answer::new("rap.data-key.v1", body).table(
+        &["PROPERTY", "VALUE"],
+        0,
+        properties(&[
+            ("data key", format!("version {}", answer.version)),
+            ("removed", format!("version {}", answer.replaced)),
+            ("begun", begun.to_owned()),
+            ("secrets sealed anew", answer.secrets.to_string()),
+            ("rows verified", answer.rows.to_string()),
+        ]),
+    )
 }
 
 fn shown(cluster: &v1::Cluster, policy: Option<&v1::MembershipPolicy>) -> Answer {

@@ -10,8 +10,9 @@ use rap_types::{InstallationId, Reason, Wall};
 use super::file::Writer;
 use super::manifest::{ClusterAt, Manifest, SCHEMA};
 use super::{failed, fault};
-use crate::clusters::cluster_rows;
+use crate::clusters::clusters_at_rest;
 use crate::config::{AuthorityMode, Config};
+use crate::data_keys::Keyring;
 use crate::database::Database;
 use crate::datadir::DataDir;
 use crate::floors::FloorFile;
@@ -57,12 +58,14 @@ pub async fn create(config: &Config, database: &Database, out: &Path) -> Result<
     let installation = installation
         .ok_or_else(|| Fault::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
     let now = Clock::new().now().wall;
-    let clusters = cluster_rows(dump.connection(), installation.installation.installation, &kek);
+    let keyring = Keyring::of_database(installation.installation.installation, &kek);
+    let clusters = clusters_at_rest(dump.connection(), &keyring);
     let clusters = clusters
         .await
         .map_err(failed)?
         .into_iter()
-        .map(|(_, row)| ClusterAt {
+        .map(|cluster| cluster.row)
+        .map(|row| ClusterAt {
             cluster_id: row.cluster.cluster,
             name: row.cluster.name,
             incarnation: row.cluster.incarnation,

@@ -6,21 +6,22 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use rap_authority::{AuditKey, BackupKey, FloorOf, RowKeys, SealingKey, ids, next_incarnation};
+use rap_authority::{AuditKey, BackupKey, Floor, FloorOf, RowKeys, SealingKey, ids, next_incarnation};
 use rap_contract::KeySet;
 use rap_runtime::{Clock, Fault};
 use rap_store::{
     AuditPen, Restore, RowName, StoreError, audit_insert, incarnation_raise, restore_insert, rows_look,
     token_revoke, tokens_live,
 };
-use rap_types::{Incarnation, InstallationId, Reason, RequestId, Wall};
+use rap_types::{ClusterId, Incarnation, InstallationId, Reason, RequestId, Wall};
 
 use super::file::Reader;
 use super::manifest::{ClusterAt, Manifest};
 use super::verify::fill;
 use super::{failed, fault};
-use crate::clusters::cluster_rows;
+use crate::clusters::{ClusterAtRest, clusters_at_rest};
 use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
+use crate::data_keys::{Keyring, floor_of};
 use crate::database::Database;
 use crate::datadir::{DataDir, root_keys};
 use crate::floors::FloorFile;
@@ -85,6 +86,9 @@ pub async fn restore(config: &Config, database: &Database, file: &Path) -> Resul
     let floors_kept = lift_floors(&data, &manifest).await?;
     // What carries no MAC in this database was not written by us: nobody is to seal it here.
     data.write(crate::rows::MARKER, crate::rows::MARKED, 0o600)?;
+    if floors_kept {
+        accept_data_keys(&data, &renewed.data_keys).await?;
+    }
     data.fix_mode(if manifest.mode == "dev" { AuthorityMode::Dev } else { AuthorityMode::Strict })?;
     if !data.file(SETTINGS_FILE).exists() {
         data.write_settings(config)?;
@@ -105,6 +109,7 @@ struct Renewed {
     clusters: Vec<ClusterAt>,
     tokens: u64,
     tampered: Vec<RowName>,
+    data_keys: Vec<(ClusterId, Floor)>,
 }
 
 async fn renew(
@@ -116,9 +121,11 @@ async fn renew(
     let connection = restore.connection();
     let pen = AuditPen::new(AuditKey::of(kek, [], manifest.installation_id));
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let mut renewed = Renewed { clusters: Vec::new(), tokens: 0, tampered: Vec::new() };
+    let mut renewed =
+        Renewed { clusters: Vec::new(), tokens: 0, tampered: Vec::new(), data_keys: Vec::new() };
     let mut scopes = Vec::new();
-    for (rows, row) in cluster_rows(connection, manifest.installation_id, kek).await? {
+    let keyring = Keyring::of_database(manifest.installation_id, kek);
+    for ClusterAtRest { keys, rows, row } in clusters_at_rest(connection, &keyring).await? {
         let (id, stored) = (row.cluster.cluster, row.cluster.incarnation);
         let incarnation = next_incarnation(stored, now);
         if !incarnation_raise(connection, &rows, incarnation).await? {
@@ -138,6 +145,7 @@ async fn renew(
         let entry = audit("system", "backup.restore", object, Some(id), None, &reason, call);
         audit_insert(connection, &pen, &entry).await?;
         scopes.push(rows);
+        renewed.data_keys.push((id, floor_of(&keys)));
         renewed.clusters.push(ClusterAt {
             cluster_id: id,
             name: row.cluster.name,
@@ -152,6 +160,20 @@ async fn renew(
     }
     restore_insert(connection, Wall(manifest.created_at_ms), now).await?;
     Ok(renewed)
+}
+
+/// The one floor that a restore lowers: whoever puts a backup back by hand wants its data keys, also those
+/// that were replaced since.
+async fn accept_data_keys(data: &DataDir, live: &[(ClusterId, Floor)]) -> Result<(), Fault> {
+    let own = FloorFile::open(data.file("floors.json"))?;
+    for (cluster, floor) in live {
+        let of = FloorOf::DataKey(*cluster);
+        let higher = |own: Floor| own.sequence > floor.sequence;
+        if own.current().unwrap_or_default().of(of).is_some_and(higher) {
+            own.confirm(of, *floor).await.map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// What this replica has seen signed stays; the backup's floors can only lift it. A replica without

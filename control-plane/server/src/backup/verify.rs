@@ -12,6 +12,7 @@ use super::manifest::Manifest;
 use super::{altered, failed, fault};
 use crate::clusters::Cluster;
 use crate::config::{AuthorityMode, Config};
+use crate::data_keys::Keyring;
 use crate::datadir::{DataDir, root_keys};
 use crate::grpc::Failure;
 use crate::installation::Installation;
@@ -118,8 +119,9 @@ async fn keys_open(
     let dev = manifest.mode == AuthorityMode::Dev.as_str();
     let mut transaction = store.system().begin().await?;
     let (installation, _) = Installation::load(&mut transaction, dev, kek, roots).await?;
+    let keyring = Keyring::of_database(installation.facts.id, kek);
     for (id, _) in cluster_names(&mut transaction).await? {
-        Cluster::load(&mut transaction, &installation.facts, kek, id).await?;
+        Cluster::load(&mut transaction, &installation.facts, &keyring, id).await?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod audit;
 mod authority;
 mod backup;
 mod break_glass;
+mod data_keys;
 mod degraded;
 mod disk;
 mod enrollment;

@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 
 use super::nodes::NewNodeRow;
 use crate::StoreError;
-use crate::authentic::{Authentic, Held, held, written};
+use crate::authentic::{Authentic, Held, held, sealing, written};
 use crate::columns::{counter, database_now, id, statements, timestamp, unsigned, wall_option};
 
 /// Who has a host number, or had it last.
@@ -66,6 +66,10 @@ statements! {
     );
     ADDRESS_LOCK = address_select!("WHERE cluster_id = $1 AND host_number = $2 FOR UPDATE");
     ADDRESSES_ALL = address_select!("WHERE cluster_id = $1 ORDER BY host_number");
+    ADDRESSES_AFTER = address_select!(
+        "WHERE cluster_id = $1 AND (cluster_id::text || '/' || host_number::text) COLLATE \"C\" > $2 \
+         ORDER BY (cluster_id::text || '/' || host_number::text) COLLATE \"C\" LIMIT 500"
+    );
     ADDRESS_WRITE = "UPDATE node_addresses SET node_id = $4, released_at = $5, \
         assigned_at = CASE WHEN node_id <> $4 THEN clock_timestamp() ELSE assigned_at END, \
         row_version = row_version + 1, row_mac = $6 \
@@ -84,6 +88,7 @@ pub async fn host_number_allocate(
     let fresh = sqlx::query(HOST_NUMBER_NEXT).bind(keys.cluster().uuid()).bind(last);
     if let Some(row) = fresh.fetch_optional(&mut *connection).await? {
         let host_number: u32 = unsigned(&row, "host_number")?;
+        sealing(connection, keys).await?;
         let new = AddressRow { cluster: keys.cluster(), host_number, node, released_at: None };
         sqlx::query(ADDRESS_INSERT)
             .bind(keys.cluster().uuid())
@@ -95,7 +100,9 @@ pub async fn host_number_allocate(
         return Ok(Some(host_number));
     }
     let rested = sqlx::query_as(ADDRESS_RESTED).bind(keys.cluster().uuid()).bind(last);
-    let Some(mut row) = held::<AddressRow>(rested.fetch_optional(&mut *connection).await?, keys)? else {
+    let Some(mut row) =
+        held::<AddressRow>(rested.fetch_optional(&mut *connection).await?, connection, keys).await?
+    else {
         return Ok(None);
     };
     let host_number = row.host_number;
@@ -127,7 +134,7 @@ pub async fn address_hold(
     host_number: u32,
 ) -> Result<Option<Held<AddressRow>>, StoreError> {
     let query = sqlx::query_as(ADDRESS_LOCK).bind(keys.cluster().uuid()).bind(i64::from(host_number));
-    held(query.fetch_optional(connection).await?, keys)
+    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// Writes who has a host number.

@@ -60,6 +60,7 @@ statements! {
         VALUES ($1, $2, $3)";
     PREPARED_READ = "SELECT cluster_id, public_key, sealed_private_key FROM cluster_authority_prepared \
         WHERE cluster_id = $1";
+    PREPARED_REWRAP = "UPDATE cluster_authority_prepared SET sealed_private_key = $2 WHERE cluster_id = $1";
     PREPARED_DELETE = "DELETE FROM cluster_authority_prepared WHERE cluster_id = $1";
     CONFIRMATION_RECORD = "INSERT INTO node_authority_confirmations AS c (node_id, sequence) VALUES ($1, $2) \
         ON CONFLICT (node_id) DO UPDATE SET sequence = excluded.sequence, confirmed_at = clock_timestamp() \
@@ -90,6 +91,16 @@ pub async fn authority_prepared_read(
     cluster: ClusterId,
 ) -> Result<Option<PreparedAuthorityRow>, StoreError> {
     Ok(sqlx::query_as(PREPARED_READ).bind(cluster.uuid()).fetch_optional(connection).await?)
+}
+
+/// Replaces the sealed form of the key that waits.
+pub async fn authority_prepared_rewrap(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    sealed_private_key: &[u8],
+) -> Result<(), StoreError> {
+    sqlx::query(PREPARED_REWRAP).bind(cluster.uuid()).bind(sealed_private_key).execute(connection).await?;
+    Ok(())
 }
 
 /// Forgets the key that waits.

@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 
 use crate::StoreError;
-use crate::authentic::{Authentic, Held, all_verified, held, verified, written};
+use crate::authentic::{Authentic, Held, all_verified, held, sealing, verified, written};
 use crate::columns::{bytes32, counter, id, statements, unsigned};
 
 /// Life of a key: `prepared`, `active`, `tainted`, `revoked`, in this order.
@@ -169,6 +169,10 @@ statements! {
         (cluster_id, sequence, record, public_key, sealed_private_key, state, row_mac) \
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
     AUTHORITIES_LIST = authority_select!("WHERE cluster_id = $1 ORDER BY sequence");
+    AUTHORITIES_AFTER = authority_select!(
+        "WHERE cluster_id = $1 AND (cluster_id::text || '/' || sequence::text) COLLATE \"C\" > $2 \
+         ORDER BY (cluster_id::text || '/' || sequence::text) COLLATE \"C\" LIMIT 500"
+    );
     AUTHORITY_SEQUENCE = "SELECT coalesce(max(sequence), 0) AS sequence FROM cluster_authorities \
         WHERE cluster_id = $1";
     AUTHORITY_LOCK = authority_select!("WHERE cluster_id = $1 AND sequence = $2 FOR UPDATE");
@@ -178,11 +182,19 @@ statements! {
     DEK_INSERT = "INSERT INTO cluster_deks (cluster_id, key_version, wrapped_dek) VALUES ($1, $2, $3)";
     DEKS_LIST = "SELECT cluster_id, key_version, wrapped_dek FROM cluster_deks \
         WHERE cluster_id = $1 AND retired_at IS NULL ORDER BY key_version";
+    DEK_NEWEST_SHARE = "SELECT key_version FROM cluster_deks WHERE cluster_id = $1 AND retired_at IS NULL \
+        ORDER BY key_version DESC LIMIT 1 FOR KEY SHARE";
+    DEK_HOLD = "SELECT 1 AS held FROM cluster_deks WHERE cluster_id = $1 AND key_version = $2 FOR UPDATE";
+    DEKS_DELETE = "DELETE FROM cluster_deks WHERE cluster_id = $1 AND key_version < $2";
     CLUSTER_CA_INSERT = "INSERT INTO cluster_cas (cluster_id, generation, cert_der, sealed_key, state, row_mac) \
         VALUES ($1, $2, $3, $4, $5, $6)";
     CLUSTER_CA_ACTIVE = ca_select!("WHERE cluster_id = $1 AND state = 'active'");
     CLUSTER_CA_LOCK = ca_select!("WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
     CLUSTER_CAS_ALL = ca_select!("WHERE cluster_id = $1 ORDER BY generation");
+    CLUSTER_CAS_AFTER = ca_select!(
+        "WHERE cluster_id = $1 AND (cluster_id::text || '/' || generation::text) COLLATE \"C\" > $2 \
+         ORDER BY (cluster_id::text || '/' || generation::text) COLLATE \"C\" LIMIT 500"
+    );
     CLUSTER_CA_WRITE = "UPDATE cluster_cas SET state = $4, sealed_key = $5, \
         row_version = row_version + 1, row_mac = $6 \
         WHERE cluster_id = $1 AND generation = $2 AND row_version = $3";
@@ -195,6 +207,7 @@ pub async fn authority_insert(
     keys: &RowKeys,
     new: &AuthorityRow,
 ) -> Result<(), StoreError> {
+    sealing(connection, keys).await?;
     sqlx::query(AUTHORITY_INSERT)
         .bind(new.cluster.uuid())
         .bind(counter("sequence", new.sequence)?)
@@ -214,9 +227,11 @@ pub async fn authorities_list(
     keys: &RowKeys,
 ) -> Result<Vec<AuthorityRow>, StoreError> {
     all_verified(
-        sqlx::query_as(AUTHORITIES_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?,
+        sqlx::query_as(AUTHORITIES_LIST).bind(keys.cluster().uuid()).fetch_all(&mut *connection).await?,
+        connection,
         keys,
     )
+    .await
 }
 
 /// Place of the newest link; 0 without any.
@@ -236,7 +251,7 @@ pub async fn authority_hold(
 ) -> Result<Option<Held<AuthorityRow>>, StoreError> {
     let query =
         sqlx::query_as(AUTHORITY_LOCK).bind(keys.cluster().uuid()).bind(counter("sequence", sequence)?);
-    held(query.fetch_optional(connection).await?, keys)
+    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// Writes what of a link may change: its state, and how its key is sealed.
@@ -287,10 +302,41 @@ pub async fn dek_insert(connection: &mut PgConnection, new: &DekRow) -> Result<(
     Ok(())
 }
 
-/// Data keys that are not retired, oldest first; the last one seals. They carry no MAC: opening one
-/// authenticates its cluster and version.
+/// Data keys, oldest first; the last one seals. They carry no MAC: opening one authenticates its cluster
+/// and version.
 pub async fn deks_list(connection: &mut PgConnection, cluster: ClusterId) -> Result<Vec<DekRow>, StoreError> {
     Ok(sqlx::query_as(DEKS_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
+}
+
+/// Version of the data key that seals, kept from being retired until the transaction ends.
+pub(crate) async fn dek_newest_share(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<Option<u64>, StoreError> {
+    let row = sqlx::query(DEK_NEWEST_SHARE).bind(cluster.uuid()).fetch_optional(connection).await?;
+    Ok(row.map(|row| unsigned(&row, "key_version")).transpose()?)
+}
+
+/// Waits for whoever adds a row under this data key, and keeps others from it until the transaction
+/// ends. False if there is no such key.
+pub async fn dek_hold(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    key_version: u64,
+) -> Result<bool, StoreError> {
+    let query = sqlx::query(DEK_HOLD).bind(cluster.uuid()).bind(counter("key_version", key_version)?);
+    Ok(query.fetch_optional(connection).await?.is_some())
+}
+
+/// Removes every data key before this one: nothing is left under them.
+pub async fn deks_delete_older(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    key_version: u64,
+) -> Result<(), StoreError> {
+    let query = sqlx::query(DEKS_DELETE).bind(cluster.uuid()).bind(counter("key_version", key_version)?);
+    query.execute(connection).await?;
+    Ok(())
 }
 
 /// Adds a certificate authority.
@@ -299,6 +345,7 @@ pub async fn cluster_ca_insert(
     keys: &RowKeys,
     new: &ClusterCaRow,
 ) -> Result<(), StoreError> {
+    sealing(connection, keys).await?;
     sqlx::query(CLUSTER_CA_INSERT)
         .bind(new.cluster.uuid())
         .bind(counter("generation", new.generation)?)
@@ -317,9 +364,23 @@ pub async fn cluster_ca_active(
     keys: &RowKeys,
 ) -> Result<Option<ClusterCaRow>, StoreError> {
     verified(
-        sqlx::query_as(CLUSTER_CA_ACTIVE).bind(keys.cluster().uuid()).fetch_optional(connection).await?,
+        sqlx::query_as(CLUSTER_CA_ACTIVE)
+            .bind(keys.cluster().uuid())
+            .fetch_optional(&mut *connection)
+            .await?,
+        connection,
         keys,
     )
+    .await
+}
+
+/// Every certificate authority of a cluster, in whatever state.
+pub async fn cluster_cas_list(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+) -> Result<Vec<ClusterCaRow>, StoreError> {
+    let query = sqlx::query_as(CLUSTER_CAS_ALL).bind(keys.cluster().uuid());
+    all_verified(query.fetch_all(&mut *connection).await?, connection, keys).await
 }
 
 /// One certificate authority, locked.
@@ -330,7 +391,7 @@ pub async fn cluster_ca_hold(
 ) -> Result<Option<Held<ClusterCaRow>>, StoreError> {
     let query =
         sqlx::query_as(CLUSTER_CA_LOCK).bind(keys.cluster().uuid()).bind(counter("generation", generation)?);
-    held(query.fetch_optional(connection).await?, keys)
+    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// Writes what of a certificate authority may change: its state, and how its key is sealed.

@@ -7,7 +7,7 @@ use sqlx::types::ipnet::{IpNet, Ipv4Net};
 use sqlx::{FromRow, PgConnection, Row};
 
 use crate::StoreError;
-use crate::authentic::{Authentic, Held, all_verified, canonical_json, held, verified, written};
+use crate::authentic::{Authentic, Held, all_verified, canonical_json, held, sealing, verified, written};
 use crate::columns::{counter, id, statements, unsigned, unsigned_option, wall};
 
 /// What creating a cluster writes.
@@ -181,6 +181,7 @@ statements! {
         VALUES ($1, $2, $3, $4::inet::cidr, $5, $6, $7, $8, $9, $10, $11)";
     CLUSTER_READ = cluster_select!("WHERE cluster_id = $1");
     CLUSTER_LOCK = cluster_select!("WHERE cluster_id = $1 FOR UPDATE");
+    CLUSTER_AFTER = cluster_select!("WHERE cluster_id = $1 AND (cluster_id::text) COLLATE \"C\" > $2");
     CLUSTER_NAMES = "SELECT cluster_id, name FROM clusters ORDER BY name LIMIT 10000";
     CLUSTER_SUMMARIES = "SELECT cluster_id, name, incarnation, config_seq, nodes_active, requests_pending, \
         tokens_live, head_version FROM cluster_admin_summaries ORDER BY name LIMIT 10000";
@@ -193,6 +194,10 @@ statements! {
     POLICY_LOCK = policy_select!("WHERE cluster_id = $1 AND kind = $2 FOR UPDATE");
     POLICY_WRITE = "UPDATE cluster_policies SET body = $4, updated_at = clock_timestamp(), \
         row_version = row_version + 1, row_mac = $5 WHERE cluster_id = $1 AND kind = $2 AND row_version = $3";
+    POLICIES_AFTER = policy_select!(
+        "WHERE cluster_id = $1 AND (cluster_id::text || '/' || kind) COLLATE \"C\" > $2 \
+         ORDER BY (cluster_id::text || '/' || kind) COLLATE \"C\" LIMIT 500"
+    );
     POLICIES_LIST = policy_select!("WHERE cluster_id = $1 ORDER BY kind");
 }
 
@@ -230,7 +235,12 @@ pub async fn cluster_read(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Option<ClusterRow>, StoreError> {
-    verified(sqlx::query_as(CLUSTER_READ).bind(keys.cluster().uuid()).fetch_optional(connection).await?, keys)
+    verified(
+        sqlx::query_as(CLUSTER_READ).bind(keys.cluster().uuid()).fetch_optional(&mut *connection).await?,
+        connection,
+        keys,
+    )
+    .await
 }
 
 /// The cluster of these keys, locked until the transaction ends. Take this lock before any other in a
@@ -239,7 +249,12 @@ pub async fn cluster_hold(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Option<Held<ClusterRow>>, StoreError> {
-    held(sqlx::query_as(CLUSTER_LOCK).bind(keys.cluster().uuid()).fetch_optional(connection).await?, keys)
+    held(
+        sqlx::query_as(CLUSTER_LOCK).bind(keys.cluster().uuid()).fetch_optional(&mut *connection).await?,
+        connection,
+        keys,
+    )
+    .await
 }
 
 /// Writes what of a cluster may change: incarnation, timing, the sealed map key.
@@ -309,7 +324,10 @@ pub async fn policy_upsert(
     body: &serde_json::Value,
 ) -> Result<(), StoreError> {
     let present = sqlx::query_as(POLICY_LOCK).bind(keys.cluster().uuid()).bind(kind);
-    let Some(mut row) = held::<PolicyRow>(present.fetch_optional(&mut *connection).await?, keys)? else {
+    let Some(mut row) =
+        held::<PolicyRow>(present.fetch_optional(&mut *connection).await?, connection, keys).await?
+    else {
+        sealing(connection, keys).await?;
         let new = PolicyRow { cluster: keys.cluster(), kind: kind.to_owned(), body: body.clone() };
         let query = sqlx::query(POLICY_INSERT).bind(keys.cluster().uuid()).bind(kind).bind(body);
         query.bind(new.mac(keys, 1)).execute(connection).await?;
@@ -326,5 +344,10 @@ pub async fn policies_list(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Vec<PolicyRow>, StoreError> {
-    all_verified(sqlx::query_as(POLICIES_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?, keys)
+    all_verified(
+        sqlx::query_as(POLICIES_LIST).bind(keys.cluster().uuid()).fetch_all(&mut *connection).await?,
+        connection,
+        keys,
+    )
+    .await
 }

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, Row};
 
 use super::tokens::{TokenRow, token_consume, token_hold};
 use crate::authentic::{
-    Authentic, Held, Stored, all_verified, canonical_json, held, sorted_out, verified, written,
+    Authentic, Held, Stored, all_verified, canonical_json, held, sealing, sorted_out, verified, written,
 };
 use crate::columns::{bytes32, id, id_option, statements, wall, wall_option, word};
 use crate::{RowName, StoreError};
@@ -167,6 +167,11 @@ statements! {
     );
     JOIN_REQUESTS_ALL =
         request_columns!("SELECT", "FROM join_requests WHERE cluster_id = $1 ORDER BY request_id");
+    JOIN_REQUESTS_AFTER = request_columns!(
+        "SELECT",
+        "FROM join_requests WHERE cluster_id = $1 AND (request_id::text) COLLATE \"C\" > $2 \
+         ORDER BY (request_id::text) COLLATE \"C\" LIMIT 500"
+    );
     JOIN_REQUEST_WRITE = request_columns!(
         "UPDATE join_requests SET wireguard_public_key = $3, nonce = $4, name = $5, facts = $6, \
             advertise = $7, source = $8, state = $9::text, node_id = $10, reason = $11, contract = $12, \
@@ -194,6 +199,7 @@ pub async fn join_request_upsert(
     if !token_consume(connection, keys, token).await? {
         return Ok(JoinOutcome::Refused(presented));
     }
+    sealing(connection, keys).await?;
     let pending = State { state: JoinState::Pending, node: None, reason: &None, contract: &None };
     let row_mac = keys.seal(JoinRequestRow::TABLE, &new.request.to_string(), 1, &covered(new, &pending));
     let row: Stored<JoinRequestRow> = sqlx::query_as(JOIN_REQUEST_INSERT)
@@ -222,7 +228,9 @@ async fn again(
 ) -> Result<Option<JoinRequestRow>, StoreError> {
     let query =
         sqlx::query_as(JOIN_REQUEST_BY_KEY).bind(new.token.uuid()).bind(new.node_public_key.as_slice());
-    let Some(mut row) = held::<JoinRequestRow>(query.fetch_optional(&mut *connection).await?, keys)? else {
+    let Some(mut row) =
+        held::<JoinRequestRow>(query.fetch_optional(&mut *connection).await?, connection, keys).await?
+    else {
         return Ok(None);
     };
     if row.state != JoinState::Pending {
@@ -262,7 +270,7 @@ async fn write(
         .fetch_optional(connection)
         .await?;
     written(u64::from(stored.is_some()))?;
-    verified(stored, keys)?.ok_or(StoreError::Absent)
+    stored.ok_or(StoreError::Absent)?.verified(keys)
 }
 
 /// The request with this id in the cluster of these keys.
@@ -272,7 +280,7 @@ pub async fn join_request_read(
     request: JoinRequestId,
 ) -> Result<Option<JoinRequestRow>, StoreError> {
     let query = sqlx::query_as(JOIN_REQUEST_READ).bind(request.uuid()).bind(keys.cluster().uuid());
-    verified(query.fetch_optional(connection).await?, keys)
+    verified(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// The request with this id, locked until the transaction ends: read it so before deciding.
@@ -282,7 +290,7 @@ pub async fn join_request_hold(
     request: JoinRequestId,
 ) -> Result<Option<Held<JoinRequestRow>>, StoreError> {
     let query = sqlx::query_as(JOIN_REQUEST_LOCK).bind(request.uuid()).bind(keys.cluster().uuid());
-    held(query.fetch_optional(connection).await?, keys)
+    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// Requests nobody decided yet, oldest first.
@@ -291,7 +299,7 @@ pub async fn join_requests_pending(
     keys: &RowKeys,
 ) -> Result<Vec<JoinRequestRow>, StoreError> {
     let query = sqlx::query_as(JOIN_REQUESTS_PENDING).bind(keys.cluster().uuid());
-    all_verified(query.fetch_all(connection).await?, keys)
+    all_verified(query.fetch_all(&mut *connection).await?, connection, keys).await
 }
 
 /// As [`join_requests_pending`], and the names of the rows that do not hold: to be shown.
@@ -300,7 +308,7 @@ pub async fn join_requests_and_tampered(
     keys: &RowKeys,
 ) -> Result<(Vec<JoinRequestRow>, Vec<RowName>), StoreError> {
     let query = sqlx::query_as(JOIN_REQUESTS_PENDING).bind(keys.cluster().uuid());
-    Ok(sorted_out(query.fetch_all(connection).await?, keys))
+    sorted_out(query.fetch_all(&mut *connection).await?, connection, keys).await
 }
 
 /// Approves a pending request; the node's row must exist. `None` if it was decided before.

@@ -158,7 +158,7 @@ pub async fn operator_by_key(
     public_key: &[u8; 32],
 ) -> Result<Option<OperatorRow>, StoreError> {
     let query = sqlx::query_as(OPERATOR_BY_KEY).bind(public_key.as_slice());
-    verified(query.fetch_optional(connection).await?, keys)
+    verified(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// The operator with this key, locked.
@@ -168,7 +168,7 @@ pub async fn operator_hold(
     public_key: &[u8; 32],
 ) -> Result<Option<Held<OperatorRow>>, StoreError> {
     let query = sqlx::query_as(OPERATOR_LOCK).bind(public_key.as_slice());
-    held(query.fetch_optional(connection).await?, keys)
+    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// Writes what of an operator may change: name, role, being shut out.
@@ -195,7 +195,7 @@ pub async fn operators_list(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Vec<OperatorRow>, StoreError> {
-    all_verified(sqlx::query_as(OPERATORS_LIST).fetch_all(connection).await?, keys)
+    all_verified(sqlx::query_as(OPERATORS_LIST).fetch_all(&mut *connection).await?, connection, keys).await
 }
 
 /// Starts a session.

@@ -108,7 +108,12 @@ pub async fn organization_by_name(
     keys: &RowKeys,
     name: &str,
 ) -> Result<Option<OrganizationRow>, StoreError> {
-    verified(sqlx::query_as(ORGANIZATION_BY_NAME).bind(name).fetch_optional(connection).await?, keys)
+    verified(
+        sqlx::query_as(ORGANIZATION_BY_NAME).bind(name).fetch_optional(&mut *connection).await?,
+        connection,
+        keys,
+    )
+    .await
 }
 
 /// The organizations the caller's role may see: role `app` its own, role `system` all.
@@ -116,7 +121,8 @@ pub async fn organizations_list(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Vec<OrganizationRow>, StoreError> {
-    all_verified(sqlx::query_as(ORGANIZATIONS_LIST).fetch_all(connection).await?, keys)
+    all_verified(sqlx::query_as(ORGANIZATIONS_LIST).fetch_all(&mut *connection).await?, connection, keys)
+        .await
 }
 
 /// Adds a member.
@@ -143,5 +149,5 @@ pub async fn members_list(
     organization: OrganizationId,
 ) -> Result<Vec<MemberRow>, StoreError> {
     let query = sqlx::query_as(MEMBERS_LIST).bind(organization.uuid());
-    all_verified(query.fetch_all(connection).await?, keys)
+    all_verified(query.fetch_all(&mut *connection).await?, connection, keys).await
 }

@@ -63,10 +63,15 @@ statements! {
     OUTBOX_AFTER = "SELECT cluster_id, seq, touched, urgent, created_at FROM config_outbox \
         WHERE cluster_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
     OUTBOX_POSITIONS = "SELECT c.cluster_id, c.incarnation, c.config_seq, \
-            (SELECT coalesce(sum(a.row_version), 0) FROM cluster_authorities a \
-                WHERE a.cluster_id = c.cluster_id)::bigint AS keys FROM clusters c ORDER BY c.cluster_id";
-    KEYS_STAMP = "SELECT coalesce(sum(row_version), 0)::bigint AS keys FROM cluster_authorities \
-        WHERE cluster_id = $1";
+            ((SELECT coalesce(sum(a.row_version), 0) FROM cluster_authorities a \
+                WHERE a.cluster_id = c.cluster_id) + \
+             (SELECT coalesce(2 * max(d.key_version) - count(*), 0) FROM cluster_deks d \
+                WHERE d.cluster_id = c.cluster_id))::bigint AS keys FROM clusters c ORDER BY c.cluster_id";
+    /// Rises with every change: authorities only gain versions, and of data keys a newer one is added
+    /// before the older one is removed.
+    KEYS_STAMP = "SELECT ((SELECT coalesce(sum(row_version), 0) FROM cluster_authorities WHERE cluster_id = $1) \
+        + (SELECT coalesce(2 * max(key_version) - count(*), 0) FROM cluster_deks WHERE cluster_id = $1))::bigint \
+        AS keys";
     OUTBOX_PRUNE = "DELETE FROM config_outbox \
         WHERE cluster_id = $1 AND seq <= $2 AND created_at < clock_timestamp() - interval '1 day'";
 }

@@ -1,12 +1,15 @@
 //! Every row that carries a MAC, of one cluster or of the installation, in one go.
 //!
-//! Owns looking at all of them and sealing them where they stand: rows of a release that knew no MACs,
-//! and rows under a data key that is being replaced. Refuses to seal a row that fails under every key.
+//! Owns looking at all of them and sealing them where they stand: rows of a release that knew no MACs
+//! in one go, rows under a data key that is being replaced some at a time. Refuses to seal a row that
+//! fails under every key.
 
 use rap_authority::RowKeys;
 use rap_types::ClusterId;
 use sqlx::PgConnection;
 
+use super::cluster_keys::{AuthorityRow, ClusterCaRow};
+use super::join_requests::JoinRequestRow;
 use super::{addresses, cluster_keys, clusters, join_requests, nodes, operators, organizations, tokens};
 use crate::StoreError;
 use crate::authentic::{Authentic, Stored, Verdict};
@@ -39,7 +42,6 @@ pub struct RowsSeen {
 enum Sealing {
     Nothing,
     WithoutMac,
-    UnderOlderKey,
 }
 
 macro_rules! reseal {
@@ -83,10 +85,109 @@ pub async fn rows_seal_unsealed(
     visit_all(connection, keys, Sealing::WithoutMac).await
 }
 
-/// Seals rows under an older key again under the newest. Rows that hold under no key stay as they are.
-pub async fn rows_reseal(connection: &mut PgConnection, keys: &RowKeys) -> Result<RowsSeen, StoreError> {
-    visit_all(connection, keys, Sealing::UnderOlderKey).await
+/// How far sealing every row of a cluster under its newest data key has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resealing {
+    table: usize,
+    after: String,
+    /// Rows that were verified.
+    pub verified: u64,
+    /// Those of them that were under an older key.
+    pub sealed: u64,
 }
+
+/// Verifies the next rows, at most 500, and seals those under an older key of the ring again under the
+/// newest; `None` once every row was seen. A row that changes meanwhile is left to the next pass.
+///
+/// # Errors
+/// [`StoreError::Tampered`] for the first row that has no MAC or whose MAC holds under no key: what was
+/// not verified is not sealed.
+pub async fn rows_reseal_next(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    from: &Resealing,
+) -> Result<Option<Resealing>, StoreError> {
+    let mut next = from.clone();
+    let batch = &mut Batch { connection, keys, at: &mut next };
+    let whole = match from.table {
+        0 => batch.reseal::<clusters::ClusterRow>(clusters::CLUSTER_AFTER, RESEAL_CLUSTERS).await?,
+        1 => batch.reseal::<clusters::PolicyRow>(clusters::POLICIES_AFTER, RESEAL_POLICIES).await?,
+        2 => batch.reseal::<AuthorityRow>(cluster_keys::AUTHORITIES_AFTER, RESEAL_AUTHORITIES).await?,
+        3 => batch.reseal::<ClusterCaRow>(cluster_keys::CLUSTER_CAS_AFTER, RESEAL_CAS).await?,
+        4 => batch.reseal::<tokens::TokenRow>(tokens::TOKENS_AFTER, RESEAL_TOKENS).await?,
+        5 => batch.reseal::<JoinRequestRow>(join_requests::JOIN_REQUESTS_AFTER, RESEAL_REQUESTS).await?,
+        6 => batch.reseal::<addresses::AddressRow>(addresses::ADDRESSES_AFTER, RESEAL_ADDRESSES).await?,
+        7 => batch.reseal::<nodes::NodeRow>(nodes::NODES_AFTER, RESEAL_NODES).await?,
+        _ => return Ok(None),
+    };
+    if whole {
+        (next.table, next.after) = (from.table + 1, String::new());
+    }
+    Ok(Some(next))
+}
+
+struct Batch<'a> {
+    connection: &'a mut PgConnection,
+    keys: &'a RowKeys,
+    at: &'a mut Resealing,
+}
+
+impl Batch<'_> {
+    /// True once the table has no further rows.
+    async fn reseal<R>(&mut self, select: &'static str, reseal: &'static str) -> Result<bool, StoreError>
+    where
+        R: Authentic + Send + Unpin,
+    {
+        let query = sqlx::query_as::<_, Stored<R>>(select).bind(self.keys.cluster().uuid());
+        let rows = query.bind(&self.at.after).fetch_all(&mut *self.connection).await?;
+        let whole = rows.len() < BATCH;
+        let mut again = Again::default();
+        for stored in rows {
+            match stored.verdict(self.keys) {
+                Verdict::Sound { row, row_version, under } => {
+                    self.at.verified += 1;
+                    self.at.after = row.key();
+                    if under > 0 {
+                        again.add(&row, row_version, self.keys)?;
+                    }
+                }
+                Verdict::Unsealed { row, .. } => {
+                    return Err(StoreError::Tampered { table: R::TABLE, key: row.key() });
+                }
+                Verdict::Tampered { key } => return Err(StoreError::Tampered { table: R::TABLE, key }),
+            }
+        }
+        self.at.sealed += again.write(self.connection, reseal).await?;
+        Ok(whole)
+    }
+}
+
+/// Rows to be sealed under the newest key, each at the version that was verified.
+#[derive(Default)]
+struct Again {
+    names: Vec<String>,
+    versions: Vec<i64>,
+    macs: Vec<Vec<u8>>,
+}
+
+impl Again {
+    fn add<R: Authentic>(&mut self, row: &R, row_version: u64, keys: &RowKeys) -> Result<(), StoreError> {
+        self.names.push(row.key());
+        self.versions.push(counter("row_version", row_version)?);
+        self.macs.push(row.mac(keys, row_version));
+        Ok(())
+    }
+
+    async fn write(self, connection: &mut PgConnection, reseal: &'static str) -> Result<u64, StoreError> {
+        if self.names.is_empty() {
+            return Ok(0);
+        }
+        let query = sqlx::query(reseal).bind(self.names).bind(self.versions).bind(self.macs);
+        Ok(query.execute(connection).await?.rows_affected())
+    }
+}
+
+const BATCH: usize = 500;
 
 async fn visit_all(
     connection: &mut PgConnection,
@@ -104,10 +205,10 @@ async fn visit_all(
     }
     visit.table::<clusters::ClusterRow>(clusters::CLUSTER_READ, RESEAL_CLUSTERS).await?;
     visit.table::<clusters::PolicyRow>(clusters::POLICIES_LIST, RESEAL_POLICIES).await?;
-    visit.table::<cluster_keys::AuthorityRow>(cluster_keys::AUTHORITIES_LIST, RESEAL_AUTHORITIES).await?;
-    visit.table::<cluster_keys::ClusterCaRow>(cluster_keys::CLUSTER_CAS_ALL, RESEAL_CAS).await?;
+    visit.table::<AuthorityRow>(cluster_keys::AUTHORITIES_LIST, RESEAL_AUTHORITIES).await?;
+    visit.table::<ClusterCaRow>(cluster_keys::CLUSTER_CAS_ALL, RESEAL_CAS).await?;
     visit.table::<tokens::TokenRow>(tokens::TOKENS_ALL, RESEAL_TOKENS).await?;
-    visit.table::<join_requests::JoinRequestRow>(join_requests::JOIN_REQUESTS_ALL, RESEAL_REQUESTS).await?;
+    visit.table::<JoinRequestRow>(join_requests::JOIN_REQUESTS_ALL, RESEAL_REQUESTS).await?;
     visit.table::<addresses::AddressRow>(addresses::ADDRESSES_ALL, RESEAL_ADDRESSES).await?;
     visit.table::<nodes::NodeRow>(nodes::NODES_LIST, RESEAL_NODES).await?;
     Ok(visit.seen)
@@ -129,13 +230,13 @@ impl Visit<'_> {
         if self.keys.cluster() != ClusterId::ZERO {
             query = query.bind(self.keys.cluster().uuid());
         }
-        let (mut names, mut versions, mut macs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut again = Again::default();
         for stored in query.fetch_all(&mut *self.connection).await? {
             let sealed_as = match stored.verdict(self.keys) {
-                Verdict::Sound { row, row_version, under } => {
+                Verdict::Sound { under, .. } => {
                     self.seen.sound += 1;
                     self.seen.under_older_key += u64::from(under > 0);
-                    (under > 0 && self.sealing == Sealing::UnderOlderKey).then_some((row, row_version))
+                    None
                 }
                 Verdict::Unsealed { row, row_version } => {
                     self.seen.unsealed.push(RowName { table: R::TABLE, key: row.key() });
@@ -147,14 +248,10 @@ impl Visit<'_> {
                 }
             };
             if let Some((row, row_version)) = sealed_as {
-                names.push(row.key());
-                versions.push(counter("row_version", row_version)?);
-                macs.push(row.mac(self.keys, row_version));
+                again.add(&row, row_version, self.keys)?;
             }
         }
-        if !names.is_empty() {
-            sqlx::query(reseal).bind(names).bind(versions).bind(macs).execute(&mut *self.connection).await?;
-        }
+        again.write(self.connection, reseal).await?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use rap_types::{ApprovalMode, ClusterId, Digest, OrganizationId, Role, TokenId, 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use crate::authentic::{Authentic, Held, all_verified, held, sorted_out, verified, written};
+use crate::authentic::{Authentic, Held, all_verified, held, sealing, sorted_out, verified, written};
 use crate::columns::{
     counter, database_now, digest, id, id_option, statements, texts, timestamp, unsigned, wall, wall_option,
     word, words,
@@ -128,6 +128,11 @@ statements! {
     TOKENS_LIVE = "SELECT token_id FROM join_tokens WHERE cluster_id = $1 AND revoked_at IS NULL AND expires_at > $2 \
         ORDER BY token_id";
     TOKENS_ALL = token_columns!("SELECT", "FROM join_tokens WHERE cluster_id = $1 ORDER BY token_id");
+    TOKENS_AFTER = token_columns!(
+        "SELECT",
+        "FROM join_tokens WHERE cluster_id = $1 AND (token_id::text) COLLATE \"C\" > $2 \
+         ORDER BY (token_id::text) COLLATE \"C\" LIMIT 500"
+    );
     TOKEN_REQUESTS = "SELECT count(*) FROM join_requests WHERE token_id = $1";
     TOKEN_CONSUME = "UPDATE join_tokens SET uses = uses + 1, row_version = row_version + 1, row_mac = $3 \
         WHERE token_id = $1 AND row_version = $2 \
@@ -142,6 +147,7 @@ pub async fn token_insert(
     keys: &RowKeys,
     new: &NewTokenRow,
 ) -> Result<(), StoreError> {
+    sealing(connection, keys).await?;
     let row_mac = keys.seal(TokenRow::TABLE, &new.token.to_string(), 1, &covered(new, 0, None));
     sqlx::query(TOKEN_INSERT)
         .bind(new.token.uuid())
@@ -178,7 +184,7 @@ pub async fn token_read(
     token: TokenId,
 ) -> Result<Option<TokenRow>, StoreError> {
     let query = sqlx::query_as(TOKEN_READ).bind(token.uuid()).bind(keys.cluster().uuid());
-    verified(query.fetch_optional(connection).await?, keys)
+    verified(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// The token with this id, locked until the transaction ends.
@@ -188,12 +194,17 @@ pub async fn token_hold(
     token: TokenId,
 ) -> Result<Option<Held<TokenRow>>, StoreError> {
     let query = sqlx::query_as(TOKEN_LOCK).bind(token.uuid()).bind(keys.cluster().uuid());
-    held(query.fetch_optional(connection).await?, keys)
+    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// Newest tokens of a cluster first, at most 1000.
 pub async fn tokens_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<TokenRow>, StoreError> {
-    all_verified(sqlx::query_as(TOKENS_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?, keys)
+    all_verified(
+        sqlx::query_as(TOKENS_LIST).bind(keys.cluster().uuid()).fetch_all(&mut *connection).await?,
+        connection,
+        keys,
+    )
+    .await
 }
 
 /// The tokens of a cluster whose rows hold, and the names of the rows that do not: to be shown.
@@ -201,8 +212,8 @@ pub async fn tokens_and_tampered(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<(Vec<TokenRow>, Vec<RowName>), StoreError> {
-    let rows = sqlx::query_as(TOKENS_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?;
-    Ok(sorted_out(rows, keys))
+    let rows = sqlx::query_as(TOKENS_LIST).bind(keys.cluster().uuid()).fetch_all(&mut *connection).await?;
+    sorted_out(rows, connection, keys).await
 }
 
 /// Ids of every token that could still be used at `now`; the rows are verified by who goes on to them.

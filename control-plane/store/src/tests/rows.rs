@@ -271,7 +271,8 @@ async fn a_tampered_row_is_refused_by_its_readers_and_never_sealed_again() {
     // Sealing what has no MAC, or what is under an older key, leaves them as they are.
     let before = seen(connection).await;
     rows_seal_unsealed(connection, &keys()).await.unwrap();
-    rows_reseal(connection, &keys()).await.unwrap();
+    let refusal = reseal(connection, &keys()).await.unwrap_err();
+    assert_eq!(refusal.reason().code(), "row.tampered");
     assert_eq!(seen(connection).await, before);
     assert_eq!(before.0.tampered.len(), 4);
 }
@@ -344,7 +345,22 @@ async fn rows_of_a_release_without_macs_are_sealed_once_and_rows_under_an_older_
     };
     let ring = renewed(true);
     assert_eq!(rows_look(&mut owner, &ring).await.unwrap().under_older_key, 8);
-    rows_reseal(&mut owner, &ring).await.unwrap();
+    let done = reseal(&mut owner, &ring).await.unwrap();
+    assert_eq!((done.verified, done.sealed), (8, 8));
+    let again = reseal(&mut owner, &ring).await.unwrap();
+    assert_eq!((again.verified, again.sealed), (8, 0));
     let alone = rows_look(&mut owner, &renewed(false)).await.unwrap();
     assert_eq!((alone.sound, alone.tampered.len()), (8, 0));
+}
+
+/// Seals every row under the newest key of the ring, some at a time.
+async fn reseal(
+    connection: &mut PgConnection,
+    keys: &rap_authority::RowKeys,
+) -> Result<Resealing, StoreError> {
+    let mut at = Resealing::default();
+    while let Some(next) = rows_reseal_next(connection, keys, &at).await? {
+        at = next;
+    }
+    Ok(at)
 }

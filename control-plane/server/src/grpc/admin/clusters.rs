@@ -65,7 +65,7 @@ async fn write(
     // Held against a rotation: what is sealed here stays readable.
     installation_hold(connection).await?;
     require_current(connection, &control.kek).await?;
-    match insert_cluster(connection, facts, &control.kek, new, order.name, &order.timing, ca).await {
+    match insert_cluster(connection, facts, &control.keyring(), new, order.name, &order.timing, ca).await {
         Err(failure) if failure.reason == Reason::ResourceExists => {
             return Err(Failure::new(Reason::ResourceExists, "a cluster has this name or this key"));
         }

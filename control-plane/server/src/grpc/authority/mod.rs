@@ -1,15 +1,17 @@
-//! The service of a cluster's keys: list, prepare, rotate, confirmations, taint, revoke, recover.
+//! The service of a cluster's keys: list, prepare, rotate, confirmations, taint, revoke, recover, and the
+//! rotation of its data key.
 //!
 //! Owns the transactions. Which step is legal is rap-authority's; every step runs under the cluster's
 //! lock, with its audit row, and this replica goes by it at once.
 
+mod data_key;
 mod retirement;
 mod succession;
 mod view;
 
 use std::sync::Arc;
 
-use rap_authority::{RowKeys, SealingKey};
+use rap_authority::{DataKeys, RowKeys};
 use rap_contract::{PublicKey, Signer};
 use rap_store::{ClusterRow, PgConnection, audit_insert, cluster_hold, cluster_names};
 use rap_types::{ClusterId, Digest, Reason};
@@ -18,7 +20,7 @@ use rap_wire::v1::authority_server::Authority;
 use tonic::{Request, Response, Status};
 
 use super::{Actor, Failure, audit, authorized};
-use crate::clusters::{StoredAuthority, open_dek};
+use crate::clusters::StoredAuthority;
 use crate::control::Control;
 
 /// Authority of `rap.fabric.v1`.
@@ -81,11 +83,18 @@ impl Authority for AuthorityService {
     ) -> Answer<v1::AuthorityListAnswer> {
         authorized!(self, request, AuthorityRecover, succession::recover)
     }
+
+    async fn data_key_rotate(
+        &self,
+        request: Request<v1::DataKeyRotateRequest>,
+    ) -> Answer<v1::DataKeyRotateAnswer> {
+        authorized!(self, request, DataKeyRotate, data_key::rotate)
+    }
 }
 
 /// A cluster whose rows are held by the transaction. It need not be one that can be served.
 struct Held {
-    dek: SealingKey,
+    keys: DataKeys,
     rows: RowKeys,
     row: ClusterRow,
     stored: StoredAuthority,
@@ -94,11 +103,15 @@ struct Held {
 impl Held {
     async fn lock(control: &Control, connection: &mut PgConnection, id: ClusterId) -> Result<Self, Failure> {
         let facts = &control.installation.facts;
-        let dek = open_dek(connection, facts, &control.kek, id).await?;
-        let rows = RowKeys::of_cluster(facts.id, id, &dek);
-        let row = cluster_hold(connection, &rows).await?.ok_or_else(unknown)?.into_inner();
+        let keyring = control.keyring();
+        let before = keyring.read(connection, id).await?;
+        let row = cluster_hold(connection, &keyring.rows(id, &before)).await?;
+        let row = row.ok_or_else(unknown)?.into_inner();
+        // Read under the lock: a rotation may have added one while this waited, and secrets are sealed here.
+        let keys = keyring.read(connection, id).await?;
+        let rows = keyring.rows(id, &keys);
         let stored = StoredAuthority::read(connection, facts, &rows).await?;
-        Ok(Self { dek, rows, row, stored })
+        Ok(Self { keys, rows, row, stored })
     }
 
     fn id(&self) -> ClusterId {

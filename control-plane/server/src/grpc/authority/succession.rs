@@ -48,8 +48,11 @@ async fn write_prepared(
     if key.public() == control.installation.facts.authority {
         return Err(Failure::new(Reason::KeyPurpose, "the key is the installation authority's"));
     }
-    let sealed =
-        Sealed::PreparedAuthority(id).seal(&held.dek, control.installation.facts.id, key.seed().as_slice());
+    let sealed = Sealed::PreparedAuthority(id).seal_by(
+        &held.keys,
+        control.installation.facts.id,
+        key.seed().as_slice(),
+    );
     let row = PreparedAuthorityRow {
         cluster: id,
         public_key: *key.public().as_bytes(),
@@ -98,7 +101,8 @@ async fn write_rotation(
         }
         Some(row) => {
             let sealed = Sealed::PreparedAuthority(id);
-            let signer = Signer::from_seed(&*sealed.open32(&held.dek, facts.id, &row.sealed_private_key)?);
+            let signer =
+                Signer::from_seed(&*sealed.open32_by(&held.keys, facts.id, &row.sealed_private_key)?);
             if signer.public().as_bytes() != &row.public_key {
                 return Err(Failure::new(Reason::RowTampered, "prepared authority key"));
             }
@@ -116,7 +120,7 @@ async fn write_rotation(
     let last = held.stored.rows.last().ok_or(StoreError::Absent)?;
     let sealed = last.sealed_private_key.as_deref().unwrap_or_default();
     let place = Sealed::ClusterAuthority(id, last.sequence);
-    let signer = Signer::from_seed(&*place.open32(&held.dek, facts.id, sealed)?);
+    let signer = Signer::from_seed(&*place.open32_by(&held.keys, facts.id, sealed)?);
     append(control, connection, &held, Succession::Rotation(&signer), next, (served, now)).await?;
     authority_prepared_delete(connection, id).await?;
     let digest = Digest::of(&[next.public().as_bytes()]);
@@ -188,8 +192,8 @@ async fn append(
         sequence,
         record: extended.record,
         public_key: *next.public().as_bytes(),
-        sealed_private_key: Some(Sealed::ClusterAuthority(id, sequence).seal(
-            &held.dek,
+        sealed_private_key: Some(Sealed::ClusterAuthority(id, sequence).seal_by(
+            &held.keys,
             facts.id,
             next.seed().as_slice(),
         )),

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::{AuthorityState, RowKeys};
+use rap_authority::AuthorityState;
 use rap_store::{ConfirmationRow, authority_confirmations, authority_prepared_read, cluster_read};
 use rap_types::{ClusterId, Wall};
 use rap_wire::v1;
 use v1::authority_record::Kind;
 
 use super::{find, unknown};
-use crate::clusters::{StoredAuthority, open_dek};
+use crate::clusters::StoredAuthority;
 use crate::control::Control;
 use crate::grpc::{Actor, Failure};
 
@@ -26,7 +26,8 @@ pub(super) async fn list(
 pub(super) async fn view(control: &Control, id: ClusterId) -> Result<v1::AuthorityListAnswer, Failure> {
     let mut transaction = control.store.system().begin_snapshot().await?;
     let facts = &control.installation.facts;
-    let rows = RowKeys::of_cluster(facts.id, id, &open_dek(&mut transaction, facts, &control.kek, id).await?);
+    let keyring = control.keyring();
+    let rows = keyring.rows(id, &keyring.read(&mut transaction, id).await?);
     let row = cluster_read(&mut transaction, &rows).await?.ok_or_else(unknown)?;
     let stored = StoredAuthority::read(&mut transaction, facts, &rows).await?;
     let prepared = authority_prepared_read(&mut transaction, id).await?;
@@ -76,7 +77,8 @@ pub(super) async fn confirmations(
     let id = find(control, &request.cluster).await?;
     let mut transaction = control.store.system().begin_snapshot().await?;
     let facts = &control.installation.facts;
-    let keys = RowKeys::of_cluster(facts.id, id, &open_dek(&mut transaction, facts, &control.kek, id).await?);
+    let keyring = control.keyring();
+    let keys = keyring.rows(id, &keyring.read(&mut transaction, id).await?);
     let stored = StoredAuthority::read(&mut transaction, facts, &keys).await?;
     let rows = authority_confirmations(&mut transaction, id).await?;
     let (newest, now) = (stored.chain.sequence(), control.clock.now().wall);

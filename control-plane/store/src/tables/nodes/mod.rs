@@ -14,7 +14,7 @@ pub use row::{NewNodeRow, NodeFacts, NodeRow};
 
 use self::row::covered;
 use super::addresses::host_number_release;
-use crate::authentic::{Authentic, Held, all_verified, held, sorted_out, verified, written};
+use crate::authentic::{Authentic, Held, all_verified, held, sealing, sorted_out, verified, written};
 use crate::columns::{counter, statements, texts};
 use crate::{RowName, StoreError};
 
@@ -56,6 +56,10 @@ statements! {
             AND greatest(n.status_at, c.last_seen_at) < clock_timestamp() - $2 * interval '1 millisecond' \
         ORDER BY n.node_id LIMIT 256";
     NODES_LIST = node_select!("WHERE n.cluster_id = $1 ORDER BY n.node_id");
+    NODES_AFTER = node_select!(
+        "WHERE n.cluster_id = $1 AND (n.node_id::text) COLLATE \"C\" > $2 \
+         ORDER BY (n.node_id::text) COLLATE \"C\" LIMIT 500"
+    );
     NODE_NAMES = "SELECT name FROM nodes WHERE cluster_id = $1 AND name = ANY($2) \
         AND identity_status NOT IN ('revoked', 'left')";
     NODE_WRITE = "UPDATE nodes SET organization_id = $3, name = $4, node_public_key = $5, \
@@ -76,6 +80,7 @@ pub async fn node_insert(
     keys: &RowKeys,
     new: &NewNodeRow,
 ) -> Result<(), StoreError> {
+    sealing(connection, keys).await?;
     let covered = covered(new, IdentityStatus::Active, 1);
     let row_mac = keys.seal(NodeRow::TABLE, &new.node.to_string(), 1, &covered);
     sqlx::query(NODE_INSERT)
@@ -105,7 +110,7 @@ pub async fn node_read(
     node: NodeId,
 ) -> Result<Option<NodeRow>, StoreError> {
     let query = sqlx::query_as(NODE_READ).bind(node.uuid()).bind(keys.cluster().uuid());
-    verified(query.fetch_optional(connection).await?, keys)
+    verified(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// The node with this id, locked: change it and give it to [`node_write`].
@@ -118,7 +123,7 @@ pub async fn node_hold(
     let lock = sqlx::query(NODE_LOCK).bind(node.uuid()).bind(keys.cluster().uuid());
     lock.execute(&mut *connection).await?;
     let query = sqlx::query_as(NODE_READ).bind(node.uuid()).bind(keys.cluster().uuid());
-    held(query.fetch_optional(connection).await?, keys)
+    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// Writes a node with its roles. A status that ends membership gives its host number back.
@@ -171,7 +176,7 @@ pub async fn node_by_name(
     name: &str,
 ) -> Result<Option<NodeRow>, StoreError> {
     let query = sqlx::query_as(NODE_BY_NAME).bind(keys.cluster().uuid()).bind(name);
-    verified(query.fetch_optional(connection).await?, keys)
+    verified(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// The present (not revoked, not left) node with this identity key.
@@ -181,7 +186,7 @@ pub async fn node_by_key(
     node_public_key: &[u8; 32],
 ) -> Result<Option<NodeRow>, StoreError> {
     let query = sqlx::query_as(NODE_BY_KEY).bind(keys.cluster().uuid()).bind(node_public_key.as_slice());
-    verified(query.fetch_optional(connection).await?, keys)
+    verified(query.fetch_optional(&mut *connection).await?, connection, keys).await
 }
 
 /// Gone nodes that had this identity key, the last to go first.
@@ -192,7 +197,7 @@ pub async fn nodes_gone_by_key(
 ) -> Result<Vec<NodeRow>, StoreError> {
     let query =
         sqlx::query_as(NODES_GONE_BY_KEY).bind(keys.cluster().uuid()).bind(node_public_key.as_slice());
-    all_verified(query.fetch_all(connection).await?, keys)
+    all_verified(query.fetch_all(&mut *connection).await?, connection, keys).await
 }
 
 /// Ids of present nodes that this token admitted: whom to read and judge.
@@ -220,7 +225,12 @@ pub async fn nodes_absent(
 
 /// Every node the cluster ever had, by id; look at `identity_status`.
 pub async fn nodes_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<NodeRow>, StoreError> {
-    all_verified(sqlx::query_as(NODES_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?, keys)
+    all_verified(
+        sqlx::query_as(NODES_LIST).bind(keys.cluster().uuid()).fetch_all(&mut *connection).await?,
+        connection,
+        keys,
+    )
+    .await
 }
 
 /// All nodes of a cluster whose rows hold, by id, and the names of the rows that do not: to be shown.
@@ -228,8 +238,8 @@ pub async fn nodes_and_tampered(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<(Vec<NodeRow>, Vec<RowName>), StoreError> {
-    let rows = sqlx::query_as(NODES_LIST).bind(keys.cluster().uuid()).fetch_all(connection).await?;
-    Ok(sorted_out(rows, keys))
+    let rows = sqlx::query_as(NODES_LIST).bind(keys.cluster().uuid()).fetch_all(&mut *connection).await?;
+    sorted_out(rows, connection, keys).await
 }
 
 /// Which of `names` present nodes have. Ask with the cluster locked to rely on the answer.

@@ -1,0 +1,118 @@
+//! The data keys of clusters, as they are stored: wrapped by the key encryption key.
+//!
+//! Owns opening them, and refuses one that this replica has seen retired: whoever can write the database
+//! can put a wrapped key back.
+
+use std::sync::Arc;
+
+use rap_authority::{DataKeys, Floor, FloorOf, OpensDataKeys, RowKeys, SealingKey};
+use rap_store::{DekRow, PgConnection, deks_list};
+use rap_types::{ClusterId, Digest, InstallationId, Reason};
+
+use crate::clusters::without_keys;
+use crate::custody::Sealed;
+use crate::floors::FloorFile;
+use crate::grpc::Failure;
+
+/// Opens the data keys of every cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Keyring {
+    installation: InstallationId,
+    kek: SealingKey,
+    floors: Option<FloorFile>,
+}
+
+impl Keyring {
+    /// For a replica that serves: what it has seen retired stays retired.
+    pub fn of_replica(installation: InstallationId, kek: &SealingKey, floors: &FloorFile) -> Self {
+        Self { installation, kek: kek.clone(), floors: Some(floors.clone()) }
+    }
+
+    /// For work on a database that is not served, such as a backup's: whatever opens.
+    pub fn of_database(installation: InstallationId, kek: &SealingKey) -> Self {
+        Self { installation, kek: kek.clone(), floors: None }
+    }
+
+    /// The live data keys of a cluster; `None` if there is no such cluster.
+    ///
+    /// # Errors
+    /// `secret.unseal`; `floor.rollback` if every stored one was retired before.
+    pub async fn find(
+        &self,
+        connection: &mut PgConnection,
+        cluster: ClusterId,
+    ) -> Result<Option<DataKeys>, Failure> {
+        let stored = deks_list(connection, cluster).await?;
+        if stored.is_empty() {
+            return Ok(None);
+        }
+        self.open(cluster, &stored).map(Some)
+    }
+
+    /// The same of a cluster that must have one.
+    ///
+    /// # Errors
+    /// `secret.unseal`, `floor.rollback`, `cluster.no_authority`.
+    pub async fn read(&self, connection: &mut PgConnection, cluster: ClusterId) -> Result<DataKeys, Failure> {
+        match self.find(connection, cluster).await? {
+            Some(keys) => Ok(keys),
+            None => Err(without_keys(connection, cluster).await?),
+        }
+    }
+
+    /// Keys of the cluster's rows; they learn of newer data keys from whatever transaction they verify in.
+    pub fn rows(&self, cluster: ClusterId, keys: &DataKeys) -> RowKeys {
+        let opens = ClusterKeyring { keyring: self.clone(), cluster };
+        RowKeys::of_data_keys(self.installation, cluster, keys, Some(Arc::new(opens)))
+    }
+
+    /// Wraps a data key to be stored.
+    pub fn wrap(&self, cluster: ClusterId, version: u32, key: &SealingKey) -> DekRow {
+        let wrapped_dek = Sealed::DataKey(cluster, version).seal(&self.kek, self.installation, key.expose());
+        DekRow { cluster, key_version: version.into(), wrapped_dek }
+    }
+
+    fn open(&self, cluster: ClusterId, stored: &[DekRow]) -> Result<DataKeys, Failure> {
+        let refused = |what: &str| Failure::new(Reason::SecretUnseal, what);
+        let floor = self.floors.as_ref().and_then(FloorFile::current);
+        let floor = floor.and_then(|floors| floors.of(FloorOf::DataKey(cluster)));
+        let mut keys = Vec::with_capacity(stored.len());
+        for dek in stored {
+            if floor.is_some_and(|floor| dek.key_version < floor.sequence) {
+                tracing::warn!(%cluster, version = dek.key_version, "a retired data key is in the database");
+                continue;
+            }
+            let version = u32::try_from(dek.key_version)
+                .map_err(|_| refused("the version of a data key is out of range"))?;
+            let key =
+                Sealed::DataKey(cluster, version).open32(&self.kek, self.installation, &dek.wrapped_dek)?;
+            let key = SealingKey::from_slice(key.as_slice())
+                .ok_or_else(|| refused("the cluster's data key is zero"))?;
+            keys.push((version, key));
+        }
+        let retired = || Failure::new(Reason::FloorRollback, "the cluster's data key was retired before");
+        DataKeys::of(keys).ok_or_else(retired)
+    }
+}
+
+/// The floor below which no data key counts, once these are what is live.
+pub fn floor_of(keys: &DataKeys) -> Floor {
+    Floor { sequence: keys.oldest_version().into(), digest: Digest::from_bytes([0; 32]) }
+}
+
+struct ClusterKeyring {
+    keyring: Keyring,
+    cluster: ClusterId,
+}
+
+impl OpensDataKeys for ClusterKeyring {
+    fn open(&self, wrapped: &[(u64, Vec<u8>)]) -> Option<DataKeys> {
+        let row = |(key_version, wrapped_dek): &(u64, Vec<u8>)| DekRow {
+            cluster: self.cluster,
+            key_version: *key_version,
+            wrapped_dek: wrapped_dek.clone(),
+        };
+        let stored: Vec<DekRow> = wrapped.iter().map(row).collect();
+        self.keyring.open(self.cluster, &stored).ok()
+    }
+}

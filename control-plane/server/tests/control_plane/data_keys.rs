@@ -1,0 +1,508 @@
+//! Another data key for a cluster that is served: cut off after every stage, with rows that somebody
+//! altered, beside writers, and with replicas that have not heard of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_authority::{DataKeys, SealingKey};
+use rap_control_plane::control::Control;
+use rap_control_plane::custody::Sealed;
+use rap_control_plane::dek_rotation::{Author, Rotated, Stage, rotate};
+use rap_control_plane::grpc::Failure;
+use rap_control_plane::secrets::SecretsOf;
+use rap_store::{
+    AuditFilter, DekRow, PgConnection, cluster_read, dek_insert, deks_list, node_hold, nodes_list,
+    policy_upsert, rows_look, token_read, tokens_live,
+};
+use rap_types::{ClusterId, NodeId, Reason, RequestId, Wall};
+use rap_wire::v1;
+use serde_json::json;
+
+use crate::host::{Host, NodeStream, hello};
+use crate::world::{World, reason};
+
+fn author(control: &Control) -> Author {
+    Author {
+        actor: "operator:test".into(),
+        pen: control.pen.clone(),
+        call: RequestId::from_bytes([7; 16]),
+        reason: "drill".into(),
+    }
+}
+
+async fn go(world: &World, id: ClusterId, until: Stage) -> Result<Rotated, Failure> {
+    let control = &world.running.control;
+    rotate(control, id, &author(control), until).await
+}
+
+/// A cluster with a row in every table that has MACs, and every secret that there is.
+async fn filled(world: &World) -> (ClusterId, v1::TokenCreateAnswer) {
+    let cluster = world.cluster("prod").await;
+    let id = ClusterId::from_slice(&cluster.cluster_id).unwrap();
+    let token = world.token("prod", 100, true).await;
+    let change = v1::MembershipPolicySetRequest {
+        cluster: "prod".into(),
+        ephemeral_after_ms: Some(600_000),
+        ..Default::default()
+    };
+    world.membership().await.policy_set(world.request(change)).await.unwrap();
+    let prepare = v1::AuthorityKeyRequest { cluster: "prod".into(), ..Default::default() };
+    world.authority().await.authority_prepare(world.request(prepare)).await.unwrap();
+    (id, token)
+}
+
+async fn stored(control: &Control, id: ClusterId) -> Vec<DekRow> {
+    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+    deks_list(&mut snapshot, id).await.unwrap()
+}
+
+fn versions(stored: &[DekRow]) -> Vec<u64> {
+    stored.iter().map(|dek| dek.key_version).collect()
+}
+
+/// Every row and secret of the cluster opens under the newest data key alone.
+async fn is_whole_under_newest(control: &Control, id: ClusterId) -> u64 {
+    let keyring = control.keyring();
+    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+    let alone = keyring.read(&mut snapshot, id).await.unwrap().newest_alone();
+    let rows = keyring.rows(id, &alone);
+    let seen = rows_look(&mut snapshot, &rows).await.unwrap();
+    assert!(seen.tampered.is_empty() && seen.unsealed.is_empty(), "{seen:?}");
+    let secrets = SecretsOf::read(&mut snapshot, &rows).await.unwrap();
+    secrets.open_all(control.installation.facts.id, &alone).unwrap();
+    assert!(secrets.are_under_newest(&alone));
+    seen.sound
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_cut_off_anywhere_goes_on_and_at_the_end_the_old_key_opens_nothing() {
+    let mut world = World::dev().await;
+    let (id, token) = filled(&world).await;
+    Host::new(&token, "first").enrol(&world).await;
+    let old = stored(&world.running.control, id).await;
+    let map_key_before = {
+        let mut snapshot = world.running.control.store.system().begin_snapshot().await.unwrap();
+        let keyring = world.running.control.keyring();
+        let keys = keyring.read(&mut snapshot, id).await.unwrap();
+        let row = cluster_read(&mut snapshot, &keyring.rows(id, &keys)).await.unwrap().unwrap();
+        (keys, row.cluster.sealed_map_key)
+    };
+    for stage in [Stage::Added, Stage::Secrets, Stage::Rows, Stage::Retired] {
+        // Twice: what one run did, the next one finds done.
+        for run in 0..2 {
+            if (stage, run) == (Stage::Retired, 1) {
+                continue;
+            }
+            let rotated = go(&world, id, stage).await.unwrap();
+            assert_eq!((rotated.version, rotated.replaced), (2, 1), "{stage:?}");
+            assert_eq!(rotated.resumed, (stage, run) != (Stage::Added, 0), "{stage:?}");
+        }
+        let live = stored(&world.running.control, id).await;
+        assert_eq!(versions(&live), if stage == Stage::Retired { vec![2] } else { vec![1, 2] });
+        // A control plane that starts now serves the cluster, signs for it and seals in it.
+        let started = world.replica().await;
+        world.through(started).stop().await;
+        world.login().await.unwrap();
+        Host::new(&token, &format!("{stage:?}").to_lowercase()).enrol(&world).await;
+        let reference = v1::ClusterRef { cluster: "prod".into() };
+        let answer = world.authority().await.authority_list(world.request(reference)).await.unwrap();
+        assert_eq!(answer.into_inner().keys.len(), 2);
+    }
+    let control = &world.running.control;
+    is_whole_under_newest(control, id).await;
+    // The old key, kept by whoever stole it, opens nothing any more.
+    let (old_keys, sealed_before) = map_key_before;
+    let installation = control.installation.facts.id;
+    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+    let keyring = control.keyring();
+    let row = cluster_read(&mut snapshot, &control.clusters.by_id(id).unwrap().rows).await.unwrap().unwrap();
+    drop(snapshot);
+    assert!(Sealed::MapKey(id).open32_by(&old_keys, installation, &sealed_before).is_ok());
+    assert!(Sealed::MapKey(id).open32_by(&old_keys, installation, &row.cluster.sealed_map_key).is_err());
+    // Nor does it return when its wrapped form is put back: rows under it are not as they were written.
+    let mut transaction = control.store.system().begin().await.unwrap();
+    dek_insert(&mut transaction, &old[0]).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(versions(&stored(control, id).await), vec![1, 2]);
+    let mut transaction = control.store.system().begin().await.unwrap();
+    let both = keyring.read(&mut transaction, id).await.unwrap();
+    assert_eq!((both.oldest_version(), both.newest().0), (2, 2));
+    let forged = rap_authority::RowKeys::of_data_keys(installation, id, &old_keys, None);
+    policy_upsert(&mut transaction, &forged, "forged", &json!({ "by": "a thief" })).await.unwrap();
+    let rows = keyring.rows(id, &both);
+    let seen = rows_look(&mut transaction, &rows).await.unwrap();
+    assert_eq!(seen.tampered.len(), 1, "{seen:?}");
+    assert_eq!(
+        rap_store::policies_list(&mut transaction, &rows).await.unwrap_err().reason(),
+        Reason::RowTampered
+    );
+    drop(transaction);
+    // The next rotation removes what was put back, with the version that it replaces.
+    let rotated = go(&world, id, Stage::Retired).await.unwrap();
+    assert_eq!((rotated.version, rotated.replaced), (3, 2));
+    assert_eq!(versions(&stored(control, id).await), vec![3]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_rotates_while_nodes_at_two_replicas_go_on() {
+    let mut world = World::dev().await;
+    let (id, token) = filled(&world).await;
+    let host = Host::new(&token, "one");
+    let bootstrap = host.enrol(&world).await;
+    let second = world.replica().await;
+    // The node is at the second replica; operators are at the first.
+    let first = world.through(second);
+    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let mut stream = host.stream(&world, &slot, hello()).await;
+    let update = stream.update().await;
+    assert!(update.full);
+    acknowledge(&world, &stream, id, bootstrap.node).await;
+    let mut second = world.through(first);
+
+    for round in 1..=2u32 {
+        let request = v1::DataKeyRotateRequest { cluster: "prod".into(), reason: "yearly".into() };
+        let answer =
+            world.authority().await.data_key_rotate(world.request(request)).await.unwrap().into_inner();
+        assert_eq!((answer.version, answer.replaced, answer.resumed), (round + 1, round, false));
+        assert_eq!(answer.cluster_id, id.to_vec());
+        // Map key, authority, prepared authority, CA.
+        assert_eq!(answer.secrets, 4);
+        assert!(answer.rows >= 7, "{answer:?}");
+        // A change at the first replica reaches the node at the second, signed by whichever was quicker.
+        Host::new(&token, &format!("other-{round}")).enrol(&world).await;
+        let update = stream.update().await;
+        assert_eq!(update.slots_set.len(), 1);
+        let first = world.through(second);
+        acknowledge(&world, &stream, id, bootstrap.node).await;
+        second = world.through(first);
+    }
+    // Enrolment at the second replica, and another rotation from there.
+    let first = world.through(second);
+    Host::new(&token, "late").enrol(&world).await;
+    stream.update().await;
+    let rotated = go(&world, id, Stage::Retired).await.unwrap();
+    assert_eq!((rotated.version, rotated.replaced), (4, 3));
+    is_whole_under_newest(&first.control, id).await;
+    // Both replicas come to hold the newest key alone.
+    for control in [&first.control, &world.running.control] {
+        let learned = async {
+            while control.clusters.by_id(id).unwrap().data_key_floor.sequence != 4 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(15), learned).await.unwrap();
+        assert!(control.alarms.all().is_empty(), "{:?}", control.alarms.all());
+    }
+    first.stop().await;
+    world.stop().await;
+}
+
+/// The node keeps what it was sent last.
+async fn acknowledge(world: &World, stream: &NodeStream, id: ClusterId, node: NodeId) {
+    let served = world.running.control.clusters.by_id(id).unwrap().feed.newest().unwrap();
+    let leaf_hash = served.leaf_hash(node).unwrap().to_vec();
+    stream.say(v1::node_message::Body::Ack(v1::SnapshotAck { leaf_hash, ..Default::default() })).await;
+}
+
+#[tokio::test]
+async fn only_an_owner_rotates_and_the_log_says_so() {
+    let world = World::dev().await;
+    let (id, _) = filled(&world).await;
+    let request =
+        |cluster: &str| v1::DataKeyRotateRequest { cluster: cluster.into(), reason: "yearly".into() };
+    let nobody = tonic::Request::new(request("prod"));
+    let refused = world.authority().await.data_key_rotate(nobody).await.unwrap_err();
+    assert_eq!(reason(refused), Reason::SessionMissing);
+    let unknown = world.authority().await.data_key_rotate(world.request(request("none"))).await.unwrap_err();
+    assert_eq!(reason(unknown), Reason::ResourceNotFound);
+    world.authority().await.data_key_rotate(world.request(request("prod"))).await.unwrap();
+    let mut transaction = world.running.control.store.system().begin_snapshot().await.unwrap();
+    let entries = rap_store::audit_list(&mut transaction, &AuditFilter::default(), 100).await.unwrap();
+    let mut said: Vec<(String, String)> = entries
+        .into_iter()
+        .filter(|row| row.entry.action.starts_with("data_key."))
+        .map(|row| (row.entry.action, row.entry.reason))
+        .collect();
+    said.sort();
+    let expected = [("data_key.add", "version 2 yearly"), ("data_key.retire", "version 1 yearly")];
+    assert_eq!(said, expected.map(|(action, reason)| (action.to_owned(), reason.to_owned())));
+    assert_eq!(versions(&stored(&world.running.control, id).await), vec![2]);
+    drop(transaction);
+    world.stop().await;
+}
+
+/// Table, what somebody writes into it, what puts it back.
+const ALTERED: [(&str, &str, &str); 8] = [
+    (
+        "clusters",
+        "UPDATE clusters SET leaf_lifetime_ms = leaf_lifetime_ms + 1",
+        "UPDATE clusters SET leaf_lifetime_ms = leaf_lifetime_ms - 1",
+    ),
+    (
+        "cluster_policies",
+        "UPDATE cluster_policies SET body = body || '{\"more\": 1}'::jsonb",
+        "UPDATE cluster_policies SET body = body - 'more'",
+    ),
+    (
+        "cluster_authorities",
+        "UPDATE cluster_authorities SET row_mac = set_byte(row_mac, 3, get_byte(row_mac, 3) # 1)",
+        "UPDATE cluster_authorities SET row_mac = set_byte(row_mac, 3, get_byte(row_mac, 3) # 1)",
+    ),
+    (
+        "cluster_cas",
+        "UPDATE cluster_cas SET cert_der = set_byte(cert_der, 50, get_byte(cert_der, 50) # 1)",
+        "UPDATE cluster_cas SET cert_der = set_byte(cert_der, 50, get_byte(cert_der, 50) # 1)",
+    ),
+    (
+        "join_tokens",
+        "UPDATE join_tokens SET max_uses = max_uses + 1",
+        "UPDATE join_tokens SET max_uses = max_uses - 1",
+    ),
+    (
+        "join_requests",
+        "UPDATE join_requests SET name = name || '-x'",
+        "UPDATE join_requests SET name = left(name, -2)",
+    ),
+    (
+        "node_addresses",
+        "UPDATE node_addresses SET released_at = '2020-01-01'",
+        "UPDATE node_addresses SET released_at = NULL",
+    ),
+    ("nodes", "UPDATE nodes SET region = region || 'x'", "UPDATE nodes SET region = left(region, -1)"),
+];
+
+#[tokio::test]
+async fn a_tampered_row_of_any_table_stops_a_rotation_and_is_not_laundered_by_the_new_key() {
+    let world = World::dev().await;
+    let (id, token) = filled(&world).await;
+    Host::new(&token, "one").enrol(&world).await;
+    let database = world.database.as_ref().unwrap();
+    let control = &world.running.control;
+    let mut version = 1;
+    for (table, alter, mend) in ALTERED {
+        // Before it begins: nothing is done.
+        database.tamper(table, alter).await;
+        let refused = go(&world, id, Stage::Retired).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::RowTampered, "{table}");
+        assert!(refused.message.contains(table), "{table}: {}", refused.message);
+        assert_eq!(versions(&stored(control, id).await), vec![version], "{table}");
+        database.tamper(table, mend).await;
+        // In the midst of it: it stops, the row stays refused, both keys stay.
+        go(&world, id, Stage::Added).await.unwrap();
+        database.tamper(table, alter).await;
+        for _ in 0..2 {
+            let refused = go(&world, id, Stage::Retired).await.unwrap_err();
+            assert_eq!(refused.reason, Reason::RowTampered, "{table}");
+            assert!(refused.message.contains(table), "{table}: {}", refused.message);
+        }
+        assert_eq!(versions(&stored(control, id).await), vec![version, version + 1], "{table}");
+        let named = control.alarms.all();
+        assert!(named.iter().any(|alarm| alarm.what.contains(table)), "{table}: {named:?}");
+        // Between the rows and the end: likewise.
+        database.tamper(table, mend).await;
+        go(&world, id, Stage::Rows).await.unwrap();
+        database.tamper(table, alter).await;
+        let refused = go(&world, id, Stage::Retired).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::RowTampered, "{table}");
+        database.tamper(table, mend).await;
+        // As it was written, it goes on.
+        go(&world, id, Stage::Retired).await.unwrap();
+        version += 1;
+        assert_eq!(versions(&stored(control, id).await), vec![version], "{table}");
+        is_whole_under_newest(control, id).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_sealed_key_that_does_not_open_or_is_anothers_stops_a_rotation_before_it_begins() {
+    let world = World::dev().await;
+    let (id, _) = filled(&world).await;
+    let database = world.database.as_ref().unwrap();
+    for (table, alter, mend, expected) in [
+        (
+            "cluster_authority_prepared",
+            "UPDATE cluster_authority_prepared SET sealed_private_key = set_byte(sealed_private_key, 40, get_byte(sealed_private_key, 40) # 1)",
+            "UPDATE cluster_authority_prepared SET sealed_private_key = set_byte(sealed_private_key, 40, get_byte(sealed_private_key, 40) # 1)",
+            Reason::SecretUnseal,
+        ),
+        (
+            "cluster_authority_prepared",
+            "UPDATE cluster_authority_prepared SET public_key = set_byte(public_key, 4, get_byte(public_key, 4) # 1)",
+            "UPDATE cluster_authority_prepared SET public_key = set_byte(public_key, 4, get_byte(public_key, 4) # 1)",
+            Reason::RowTampered,
+        ),
+        (
+            "clusters",
+            "UPDATE clusters SET sealed_map_key = set_byte(sealed_map_key, 60, get_byte(sealed_map_key, 60) # 1)",
+            "UPDATE clusters SET sealed_map_key = set_byte(sealed_map_key, 60, get_byte(sealed_map_key, 60) # 1)",
+            Reason::SecretUnseal,
+        ),
+    ] {
+        database.tamper(table, alter).await;
+        assert_eq!(go(&world, id, Stage::Retired).await.unwrap_err().reason, expected, "{table}");
+        assert_eq!(versions(&stored(&world.running.control, id).await), vec![1]);
+        database.tamper(table, mend).await;
+    }
+    go(&world, id, Stage::Retired).await.unwrap();
+    world.stop().await;
+}
+
+/// The ring of a replica that has heard of nothing since `before`.
+async fn deaf(control: &Control, id: ClusterId) -> (rap_authority::RowKeys, DataKeys) {
+    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+    let keyring = control.keyring();
+    let keys = keyring.read(&mut snapshot, id).await.unwrap();
+    (keyring.rows(id, &keys), keys)
+}
+
+#[tokio::test]
+async fn a_replica_that_has_not_heard_of_it_learns_from_the_first_row_it_meets() {
+    let world = World::dev().await;
+    let (id, token) = filled(&world).await;
+    let node = Host::new(&token, "one").enrol(&world).await.node;
+    let control = &world.running.control;
+    let installation = control.installation.facts.id;
+    let (reader, before) = deaf(control, id).await;
+    let (writer, snapshot_reader) = (deaf(control, id).await.0, deaf(control, id).await.0);
+    // A snapshot from before sees rows and keys of then, whatever its ring knows.
+    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+    assert_eq!(nodes_list(&mut snapshot, &snapshot_reader).await.unwrap().len(), 1);
+    go(&world, id, Stage::Retired).await.unwrap();
+    assert_eq!(nodes_list(&mut snapshot, &snapshot_reader).await.unwrap().len(), 1);
+    drop(snapshot);
+
+    let mut transaction = control.store.system().begin().await.unwrap();
+    assert_eq!(reader.newest_version(), 1);
+    assert_eq!(nodes_list(&mut transaction, &reader).await.unwrap().len(), 1);
+    assert_eq!(reader.newest_version(), 2);
+    // One that writes first: the row it changes, and the row it adds, are under the new key.
+    assert!(node_hold(&mut transaction, &writer, node).await.unwrap().is_some());
+    let alone = DataKeys::of(vec![(1, before.version(1).unwrap().clone())]).unwrap();
+    let adder = control.keyring().rows(id, &alone);
+    assert_eq!(adder.newest_version(), 1);
+    policy_upsert(&mut transaction, &adder, "drill", &json!({ "by": "a deaf replica" })).await.unwrap();
+    assert_eq!(adder.newest_version(), 2);
+    transaction.commit().await.unwrap();
+    is_whole_under_newest(control, id).await;
+    // Without knowing how to open data keys it could not have: the row would have been refused.
+    let blind = rap_authority::RowKeys::of_data_keys(installation, id, &before, None);
+    let mut transaction = control.store.system().begin().await.unwrap();
+    assert_eq!(nodes_list(&mut transaction, &blind).await.unwrap_err().reason(), Reason::RowTampered);
+    // A version that does not open is somebody else's.
+    let foreign = SealingKey::generate(&mut rand::rng());
+    let wrapped = Sealed::DataKey(id, 3).seal(&foreign, installation, &[9; 32]);
+    dek_insert(&mut transaction, &DekRow { cluster: id, key_version: 3, wrapped_dek: wrapped })
+        .await
+        .unwrap();
+    let refused = policy_upsert(&mut transaction, &adder, "drill-2", &json!({})).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::RowTampered);
+    assert!(refused.to_string().contains("cluster_deks"), "{refused}");
+    drop(transaction);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_being_added_under_the_old_key_holds_its_removal_off_and_is_sealed_anew() {
+    let world = World::dev().await;
+    let (id, _) = filled(&world).await;
+    let control = world.running.control.clone();
+    let (writer, _) = deaf(&control, id).await;
+    let mut transaction = control.store.system().begin().await.unwrap();
+    policy_upsert(&mut transaction, &writer, "drill", &json!({ "under": "the old key" })).await.unwrap();
+    let rotation = {
+        let control = control.clone();
+        tokio::spawn(async move { rotate(&control, id, &author(&control), Stage::Retired).await })
+    };
+    // It waits for the writer, with both keys in place.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!rotation.is_finished());
+    let token = tokens_live(&mut transaction, id, Wall(0)).await.unwrap()[0];
+    assert!(token_read(&mut transaction, &writer, token).await.unwrap().is_some());
+    transaction.commit().await.unwrap();
+    let rotated = tokio::time::timeout(Duration::from_secs(20), rotation).await.unwrap().unwrap().unwrap();
+    assert_eq!((rotated.version, rotated.replaced), (2, 1));
+    assert_eq!(versions(&stored(&control, id).await), vec![2]);
+    is_whole_under_newest(&control, id).await;
+    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+    let policies = rap_store::policies_list(&mut snapshot, &deaf(&control, id).await.0).await.unwrap();
+    assert!(policies.iter().any(|policy| policy.body == json!({ "under": "the old key" })));
+    drop(snapshot);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_at_two_replicas_lose_nothing_and_are_refused_nothing_while_keys_change() {
+    let mut world = World::dev().await;
+    let (id, token) = filled(&world).await;
+    let second = world.replica().await;
+    let first = world.through(second);
+    let world = Arc::new(world);
+    let mut writers = tokio::task::JoinSet::new();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for writer in 0..3 {
+        let (world, token, stop) = (world.clone(), token.clone(), stop.clone());
+        let elsewhere = first.address;
+        writers.spawn(async move {
+            let mut written = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let name = format!("host-{writer}-{written}");
+                if writer == 2 {
+                    let host = Host::new(&token, &name);
+                    host.join_at(&world, elsewhere).await.map_err(reason).unwrap();
+                } else {
+                    Host::new(&token, &name).enrol(&world).await;
+                    world.token("prod", 1, false).await;
+                }
+                written += 1;
+            }
+            written
+        });
+    }
+    let mut rotations = 0;
+    for round in 0..5 {
+        let control = if round % 2 == 0 { &first.control } else { &world.running.control };
+        let rotated = rotate(control, id, &author(control), Stage::Retired).await.unwrap();
+        rotations += rotated.version - rotated.replaced;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut written: usize = 0;
+    while let Some(count) = writers.join_next().await {
+        written += count.unwrap();
+    }
+    assert_eq!(rotations, 5);
+    assert!(written >= 5, "{written}");
+    let control = &first.control;
+    is_whole_under_newest(control, id).await;
+    for control in [&first.control, &world.running.control] {
+        assert!(control.alarms.all().is_empty(), "{:?}", control.alarms.all());
+        let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+        let rows = deaf(control, id).await.0;
+        assert_eq!(nodes_list(&mut snapshot, &rows).await.unwrap().len(), written);
+    }
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_rows_of_one_table_are_sealed_anew_some_at_a_time() {
+    let world = World::dev().await;
+    let (id, _) = filled(&world).await;
+    let control = &world.running.control;
+    let (rows, _) = deaf(control, id).await;
+    let mut transaction = control.store.system().begin().await.unwrap();
+    add_policies(&mut transaction, &rows, 1_203).await;
+    transaction.commit().await.unwrap();
+    let rotated = go(&world, id, Stage::Retired).await.unwrap();
+    assert!(rotated.rows >= 1_203, "{rotated:?}");
+    assert!(is_whole_under_newest(control, id).await >= 1_203);
+    world.stop().await;
+}
+
+async fn add_policies(connection: &mut PgConnection, rows: &rap_authority::RowKeys, count: u32) {
+    for number in 0..count {
+        policy_upsert(connection, rows, &format!("kind-{number}"), &json!({ "number": number }))
+            .await
+            .unwrap();
+    }
+}
