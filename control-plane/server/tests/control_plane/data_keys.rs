@@ -39,7 +39,7 @@ async fn go(world: &World, id: ClusterId, until: Stage) -> Result<Rotated, Failu
 async fn filled(world: &World) -> (ClusterId, v1::TokenCreateAnswer) {
     let cluster = world.cluster("prod").await;
     let id = ClusterId::from_slice(&cluster.cluster_id).unwrap();
-    let token = world.token("prod", 100, true).await;
+    let token = world.token("prod", 1_000, true).await;
     let change = v1::MembershipPolicySetRequest {
         cluster: "prod".into(),
         ephemeral_after_ms: Some(600_000),
@@ -456,6 +456,7 @@ async fn writers_at_two_replicas_lose_nothing_and_are_refused_nothing_while_keys
                     world.token("prod", 1, false).await;
                 }
                 written += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             written
         });
