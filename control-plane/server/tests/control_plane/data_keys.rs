@@ -411,17 +411,17 @@ async fn a_row_that_is_being_added_under_the_old_key_holds_its_removal_off_and_i
     let (writer, _) = deaf(&control, id).await;
     let mut transaction = control.store.system().begin().await.unwrap();
     policy_upsert(&mut transaction, &writer, "drill", &json!({ "under": "the old key" })).await.unwrap();
-    let rotation = {
-        let control = control.clone();
-        tokio::spawn(async move { rotate(&control, id, &author(&control), Stage::Retired).await })
-    };
+    let mut rotation = tokio::task::JoinSet::new();
+    let rotating = control.clone();
+    rotation.spawn(async move { rotate(&rotating, id, &author(&rotating), Stage::Retired).await });
     // It waits for the writer, with both keys in place.
     tokio::time::sleep(Duration::from_millis(700)).await;
-    assert!(!rotation.is_finished());
+    assert!(rotation.try_join_next().is_none());
     let token = tokens_live(&mut transaction, id, Wall(0)).await.unwrap()[0];
     assert!(token_read(&mut transaction, &writer, token).await.unwrap().is_some());
     transaction.commit().await.unwrap();
-    let rotated = tokio::time::timeout(Duration::from_secs(20), rotation).await.unwrap().unwrap().unwrap();
+    let rotated = tokio::time::timeout(Duration::from_secs(20), rotation.join_next()).await.unwrap();
+    let rotated = rotated.unwrap().unwrap().unwrap();
     assert_eq!((rotated.version, rotated.replaced), (2, 1));
     assert_eq!(versions(&stored(&control, id).await), vec![2]);
     is_whole_under_newest(&control, id).await;
