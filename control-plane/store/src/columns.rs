@@ -1,8 +1,8 @@
 //! Between the product's types and what PostgreSQL stores: UUIDs, signed integers, timestamps.
 
 use rap_types::{Digest, Wall};
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row, error::BoxDynError};
+use sqlx::postgres::{PgRow, PgTypeInfo, PgValueRef};
+use sqlx::{PgConnection, Postgres, Row, error::BoxDynError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -25,7 +25,8 @@ statements! {
 
 /// The database's clock, in whole milliseconds: for instants that a MAC covers.
 pub(crate) async fn database_now(connection: &mut PgConnection) -> Result<Wall, StoreError> {
-    Ok(of_timestamp(sqlx::query_scalar(DATABASE_NOW).fetch_one(connection).await?))
+    let now: Instant = sqlx::query_scalar(DATABASE_NOW).fetch_one(connection).await?;
+    Ok(now.wall())
 }
 
 /// A counter for a `bigint` column.
@@ -66,19 +67,17 @@ pub(crate) fn unsigned_option(row: &PgRow, column: &str) -> sqlx::Result<Option<
 
 /// A timestamp, cut to milliseconds.
 pub(crate) fn wall(row: &PgRow, column: &str) -> sqlx::Result<Wall> {
-    row.try_get(column).map(of_timestamp)
+    row.try_get(column).map(|at: Instant| at.wall())
 }
 
 /// A timestamp as Unix microseconds, which is all that the database keeps of it.
 pub(crate) fn micros(row: &PgRow, column: &str) -> sqlx::Result<i64> {
-    let at: OffsetDateTime = row.try_get(column)?;
-    i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000))
-        .map_err(|error| malformed(column, error.into()))
+    row.try_get(column).map(|at: Instant| at.0)
 }
 
 /// A nullable timestamp.
 pub(crate) fn wall_option(row: &PgRow, column: &str) -> sqlx::Result<Option<Wall>> {
-    Ok(row.try_get::<Option<OffsetDateTime>, _>(column)?.map(of_timestamp))
+    Ok(row.try_get::<Option<Instant>, _>(column)?.map(Instant::wall))
 }
 
 /// Exactly 32 bytes.
@@ -119,9 +118,35 @@ pub(crate) fn texts<T: ToString>(words: &[T]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }
 
-fn of_timestamp(at: OffsetDateTime) -> Wall {
-    Wall(i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(i64::MAX))
+/// A `timestamptz` as Unix microseconds. sqlx's own types panic at one that is infinite or beyond their
+/// calendar, and whoever writes the database may write such.
+#[derive(Debug, Clone, Copy)]
+struct Instant(i64);
+
+impl Instant {
+    fn wall(self) -> Wall {
+        Wall(self.0.div_euclid(1_000))
+    }
 }
+
+impl sqlx::Type<Postgres> for Instant {
+    fn type_info() -> PgTypeInfo {
+        <OffsetDateTime as sqlx::Type<Postgres>>::type_info()
+    }
+}
+
+impl<'r> sqlx::Decode<'r, Postgres> for Instant {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        let bytes: [u8; 8] = value.as_bytes()?.try_into()?;
+        let since_2000 = i64::from_be_bytes(bytes);
+        let infinite = since_2000 == i64::MAX || since_2000 == i64::MIN;
+        let micros = since_2000.checked_add(EPOCH_MICROS).filter(|_| !infinite);
+        micros.map(Self).ok_or_else(|| "an infinite time".into())
+    }
+}
+
+/// From 1970 to PostgreSQL's epoch, 2000-01-01.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 fn malformed(column: &str, source: BoxDynError) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source }

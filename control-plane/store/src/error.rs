@@ -41,6 +41,15 @@ pub enum StoreError {
         /// Primary key.
         key: String,
     },
+    /// A column holds what the schema does not allow: somebody changed both.
+    #[error("column {column} holds what was never written")]
+    Unreadable {
+        /// Name of the column, or its number.
+        column: String,
+        /// Why it does not read.
+        #[source]
+        source: sqlx::Error,
+    },
     /// A number that the database's signed integers cannot carry.
     #[error("number out of range in column {0}")]
     Range(&'static str),
@@ -65,7 +74,7 @@ impl StoreError {
             Self::Exists { .. } => Reason::ResourceExists,
             Self::Full(_) => Reason::StateNoSpace,
             Self::Absent => Reason::ResourceNotFound,
-            Self::Tampered { .. } => Reason::RowTampered,
+            Self::Tampered { .. } | Self::Unreadable { .. } => Reason::RowTampered,
             Self::Url(_) => Reason::ConfigInvalid,
             Self::Range(_) | Self::Unstorable(_) => Reason::RequestInvalid,
             Self::Violated { .. } | Self::Fault(_) => Reason::ServerInternal,
@@ -88,6 +97,9 @@ impl From<sqlx::Error> for StoreError {
         use sqlx::Error as E;
         match error {
             E::RowNotFound => Self::Absent,
+            E::ColumnDecode { ref index, .. } => {
+                Self::Unreadable { column: index.to_string(), source: error }
+            }
             E::Database(ref cause) => match of_database(cause.as_ref()) {
                 Some(sorted) => sorted,
                 None if cause.code().as_deref() == Some("53100") => Self::Full(error),

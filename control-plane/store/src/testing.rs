@@ -119,6 +119,16 @@ impl TestDatabase {
     }
 }
 
+/// Writes a MiB into the server's log and nowhere else: many make it grow.
+///
+/// # Errors
+/// Those of the database, for example that it ended because its log could not grow.
+pub async fn log_write(connection: &mut PgConnection) -> Result<(), crate::StoreError> {
+    const MESSAGE: &str = "SELECT pg_logical_emit_message(false, 'test', repeat('x', 1048576))";
+    sqlx::query(MESSAGE).execute(connection).await?;
+    Ok(())
+}
+
 #[allow(clippy::disallowed_types, reason = "names and statements are constants of tests")]
 async fn raw(owner: &mut PgConnection, text: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(owner).await.expect("the statement runs");

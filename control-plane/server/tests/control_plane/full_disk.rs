@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::disk::mounted;
+use crate::host::{Host, hello};
+use crate::sync::{Kept, acknowledge};
 use crate::world::{World, reason};
 
 /// Takes all the room that is left.
@@ -104,8 +106,99 @@ async fn scenario(directory: &Path) {
     world.stop().await;
 }
 
+/// Writes into PostgreSQL's log until PostgreSQL ends because it cannot grow; says what it said.
+async fn panic_by_log(world: &World, log: &Path) -> String {
+    let panicking = async {
+        loop {
+            let said = std::fs::read_to_string(log).unwrap_or_default();
+            if said.contains("PANIC") {
+                return said;
+            }
+            // Between two lives of the server there is none.
+            if let Ok(mut transaction) = world.running.control.store.system().begin().await {
+                while rap_store::testing::log_write(&mut transaction).await.is_ok() {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), panicking).await.expect("PostgreSQL's log is full")
+}
+
+/// The log of PostgreSQL cannot grow: PostgreSQL ends at once, and cannot start either.
+async fn log_scenario(directory: &Path) {
+    let world = World::embedded_with(|raw| {
+        raw.data_dir = Some(directory.join("data"));
+        raw.metrics = Some("127.0.0.1:0".into());
+    })
+    .await;
+    world.cluster("prod").await;
+    let host = Host::new(&world.token("prod", 9, true).await, "one");
+    let bootstrap = host.enrol(&world).await;
+    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let mut stream = host.stream(&world, &slot, hello()).await;
+    let mut kept = Kept::new(&bootstrap);
+    let leaf = kept.apply(&stream.update().await);
+    acknowledge(&stream, &leaf).await;
+    let mut acknowledged = BTreeSet::new();
+    for _ in 0..20 {
+        acknowledged.insert(create(&world).await.unwrap());
+    }
+
+    let filler = directory.join("filler");
+    fill(&filler);
+    let said = panic_by_log(&world, &directory.join("data/postgres.log")).await;
+    assert!(said.contains("No space left on device"), "{said}");
+    // Started again and again, it cannot finish its recovery; whoever asks is told so, and nobody is lied to.
+    let mut refused = BTreeSet::new();
+    while refused.len() < 30 {
+        match create(&world).await {
+            Ok(token) => drop(acknowledged.insert(token)),
+            Err(reason) => {
+                let expected = [Reason::StateNoSpace, Reason::StoreUnavailable, Reason::RequestTimeout];
+                assert!(expected.contains(&reason), "{reason}");
+                refused.insert((refused.len(), reason));
+            }
+        }
+    }
+    let ready = get(&world, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("store.unavailable\n"), "{ready}");
+    assert!(get(&world, "/metrics").await.contains("\nrap_control_database_up 0\n"));
+    // The node's stream is what it was: it is told nothing that would make it stop.
+    let quiet = tokio::time::timeout(Duration::from_secs(3), stream.next()).await;
+    assert!(!matches!(quiet, Ok(Err(_))), "{quiet:?}");
+
+    std::fs::remove_file(&filler).unwrap();
+    let recovered = async {
+        while create(&world).await.map(|token| acknowledged.insert(token)).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), recovered).await.expect("goes on by itself");
+    assert!(get(&world, "/readyz").await.starts_with("HTTP/1.1 200"));
+    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let rows = &world.running.control.clusters.all()[0].rows;
+    for token in &acknowledged {
+        let row = rap_store::token_read(&mut transaction, rows, *token).await.unwrap();
+        assert!(row.is_some(), "{token} was acknowledged and is gone");
+    }
+    drop(transaction);
+    // And distribution goes on, on the stream that was there all the time.
+    Host::new(&world.token("prod", 1, true).await, "two").enrol(&world).await;
+    let next = kept.apply(&stream.update().await);
+    assert!(next.head().order.version > leaf.head().order.version);
+    world.stop().await;
+}
+
 mod needs_root {
     use super::*;
+
+    #[test]
+    #[ignore = "mounts a file system of its own: run as root"]
+    fn a_log_that_cannot_grow_ends_postgresql_and_loses_nothing_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(mounted(directory.path(), "192m"), "root may mount");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(log_scenario(directory.path()));
+    }
 
     #[test]
     #[ignore = "mounts a file system of its own: run as root"]

@@ -364,3 +364,44 @@ async fn an_operator_who_is_called_like_anothers_digest_takes_nothing_from_it() 
     assert_eq!(grants.show(world.request(shown)).await.unwrap().into_inner().state, "live");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn rows_that_the_schema_forbids_are_alarmed_and_other_clusters_are_served() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    world.cluster("other").await;
+    world.token("prod", 1, true).await;
+    let token = world.token("other", 1, true).await;
+    let tokens = |cluster: &str| world.request(v1::TokenListRequest { cluster: cluster.into() });
+    let database = world.database.as_ref().unwrap();
+    // An end of time, which a program may fail to read.
+    for statement in [
+        "UPDATE join_tokens SET expires_at = 'infinity' FROM clusters \
+         WHERE clusters.cluster_id = join_tokens.cluster_id AND name = 'prod'",
+        "UPDATE join_tokens SET expires_at = '-infinity' FROM clusters \
+         WHERE clusters.cluster_id = join_tokens.cluster_id AND name = 'prod'",
+        "UPDATE join_tokens SET expires_at = '294276-12-31' FROM clusters \
+         WHERE clusters.cluster_id = join_tokens.cluster_id AND name = 'prod'",
+    ] {
+        database.tamper_all(&["join_tokens", "clusters"], statement).await;
+        let before = world.running.control.metrics.alarms(Reason::RowTampered);
+        let refused = world.admin().await.token_list(tokens("prod")).await.unwrap_err();
+        assert_eq!(reason(refused), Reason::RowTampered, "{statement}");
+        assert!(world.running.control.metrics.alarms(Reason::RowTampered) > before, "{statement}");
+        assert_eq!(
+            world.admin().await.token_list(tokens("other")).await.unwrap().into_inner().tokens.len(),
+            1
+        );
+    }
+    // Nothing where something must be: nobody operates the platform, nodes are served.
+    let nothing = "ALTER TABLE role_grant_sets ALTER COLUMN envelope DROP NOT NULL; \
+         UPDATE role_grant_sets SET envelope = NULL";
+    database.tamper("role_grant_sets", nothing).await;
+    let refused = world.admin().await.status(world.request(v1::StatusRequest {})).await.unwrap_err();
+    assert_eq!(reason(refused), Reason::RowTampered);
+    let host = Host::new(&token, "one");
+    let bootstrap = host.enrol(&world).await;
+    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    host.stream(&world, &slot, hello()).await.update().await;
+    world.stop().await;
+}
