@@ -5,6 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use rap_runtime::Fault;
+pub(crate) use rap_runtime::output::clean;
 use rap_types::Reason;
 use serde_json::{Value, json};
 
@@ -108,11 +109,6 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 pub(crate) fn complain(text: &str) {
     let shown = text.split('\n').map(clean).collect::<Vec<_>>().join("\n");
     let _unread = writeln!(std::io::stderr(), "{shown}");
-}
-
-/// Names come from other hosts: no control characters reach the terminal.
-pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A table of one thing: property and value.

@@ -31,9 +31,14 @@ pub fn complain(text: Arguments<'_>) {
     let _unread = writeln!(io::stderr(), "{}", shown.join("\n"));
 }
 
-/// Names come from other hosts: no control characters reach the terminal.
+/// Names come from other hosts: nothing in them steers the terminal, or turns the order of what is read.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Characters without a shape that change the order, or hide the difference, of others.
+fn steers(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The exit status of a program that printed: its code, unless its answer could not be written. A reader
@@ -47,5 +52,19 @@ pub fn finish(code: ExitCode, json: bool) -> process::ExitCode {
             exit::status(fault.reason.exit())
         }
         _ => exit::status(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn nothing_steers_the_terminal_or_turns_the_order_of_letters() {
+        assert_eq!(clean("zo\u{eb} \u{416}"), "zo\u{eb} \u{416}");
+        for steering in ['\u{1b}', '\u{9b}', '\n', '\u{202e}', '\u{2066}', '\u{200f}', '\u{200b}', '\u{feff}']
+        {
+            assert_eq!(clean(&format!("a{steering}b")), "a\u{fffd}b");
+        }
     }
 }

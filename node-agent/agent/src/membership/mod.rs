@@ -63,7 +63,8 @@ impl Membership {
     /// # Errors
     /// `membership.absent`, `enrollment.pending`, `authority.dev_refused`, and those of state and chain.
     pub fn open(data: &Path, name: &MembershipName, accept_dev: bool) -> Result<Self, Fault> {
-        if !data.join(name.as_str()).join("identity.json").exists() {
+        let path = data.join(name.as_str()).join("identity.json");
+        if !path.exists() && !rap_state::durable::twin(&path).exists() {
             return Err(absent(name));
         }
         let dir = MembershipDir::open(data, name).map_err(state_fault)?;

@@ -293,4 +293,25 @@ async fn burn_in_two_damaged_copies_stop_the_membership_and_are_not_reset() {
     println!("{damaged} kinds of files with two damaged copies: none started, none was reset");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn burn_in_a_copy_that_is_gone_changes_nothing_and_is_made_again() {
+    let host = Host::new();
+    let _plane = Plane::start(&host.run_dir());
+    let (before, pristine) = left_alone(&host).await;
+    let durable = |path: &&PathBuf| {
+        let kind = kind(&path.strip_prefix(host.data()).unwrap().display().to_string());
+        ["identity", "credentials", "floors"].contains(&kind.as_str())
+    };
+    for path in pristine.keys().filter(durable) {
+        restore(&host.data(), &pristine);
+        std::fs::remove_file(path).unwrap();
+        let agent = host.spawn();
+        let (status, _) = up(&host).await;
+        kill(agent).await;
+        assert_eq!(identity_of(&status), identity_of(&before), "{}", path.display());
+        assert_eq!(floor(&host), 3, "{}", path.display());
+        assert!(path.exists(), "{}: is made again", path.display());
+    }
+}
+
 pub const FRESH: Duration = Duration::from_secs(3600);
