@@ -155,13 +155,14 @@ pub(crate) fn confirm(global: &Global, question: &str) -> anyhow::Result<()> {
     }
     let mut prompt = std::io::stderr();
     let _unread = write!(prompt, "{question} [y/N] ").and_then(|()| prompt.flush());
-    let mut answer = String::new();
-    // A line without end is no answer.
-    std::io::stdin().lock().take(64).read_line(&mut answer)?;
+    let mut answer = Vec::new();
+    // A line without end is no answer, nor is one that is no text.
+    let read = std::io::stdin().lock().take(64).read_until(b'\n', &mut answer);
+    read.map_err(|error| Fault::new(Reason::StateIo, format!("standard input: {error}")))?;
     if !std::io::stdin().is_terminal() {
         complain("");
     }
-    if ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
+    if ["y", "yes"].contains(&String::from_utf8_lossy(&answer).trim().to_lowercase().as_str()) {
         return Ok(());
     }
     Err(Fault::new(Reason::RequestInvalid, "not confirmed, nothing was changed (--yes confirms beforehand)")

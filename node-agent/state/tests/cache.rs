@@ -272,3 +272,35 @@ async fn every_file_of_the_database_may_be_cut_or_flipped() {
     println!("{rounds} damages, {moved} moved the cache aside");
     assert!(moved > 0 && moved < rounds, "{moved} of {rounds}");
 }
+
+#[tokio::test]
+async fn what_cannot_be_a_file_of_the_database_is_moved_aside_unread() {
+    let data = tempfile::tempdir().unwrap();
+    let cache = data.path().join("home/cache");
+    let write = async || {
+        let opened = open_cache(&membership(data.path())).await;
+        Snapshots::new(opened.clone()).put(snapshot(1)).await.unwrap();
+        opened.close().await.unwrap();
+    };
+    write().await;
+    let names: Vec<_> =
+        files_below(&cache).into_iter().filter_map(|path| Some(path.file_name()?.to_owned())).collect();
+    assert!(names.iter().any(|name| name == "conf") && names.iter().any(|name| name == "db"), "{names:?}");
+    for name in ["conf", "db"] {
+        for kind in ["directory", "pipe", "link", "huge"] {
+            let place = files_below(&cache).into_iter().find(|path| path.ends_with(name)).unwrap();
+            fs::remove_file(&place).unwrap();
+            match kind {
+                "directory" => fs::create_dir(&place).unwrap(),
+                "pipe" => nix::unistd::mkfifo(&place, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                "link" => std::os::unix::fs::symlink("/dev/zero", &place).unwrap(),
+                _ => fs::File::create(&place).unwrap().set_len(1 << 42).unwrap(),
+            }
+            assert!(
+                up_after_damage(&membership(data.path()), &format!("{name} {kind}")).await,
+                "{name} {kind}"
+            );
+            write().await;
+        }
+    }
+}

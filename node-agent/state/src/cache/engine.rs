@@ -174,6 +174,10 @@ impl Engine {
         }
         let (number, path) =
             preflight::present(&self.cache).map_err(|error| Fault::Disk(Failure::of(&error)))?;
+        // sled reads whole files, and waits for a pipe.
+        if let Some(why) = preflight::foreign(&path, self.limits.max_file_bytes()) {
+            return Err(Fault::Damage(why));
+        }
         preflight::repair_recovery_files(&path);
         let memory = self.limits.memory_bytes;
         let cluster = self.cluster;

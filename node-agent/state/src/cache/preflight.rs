@@ -81,6 +81,21 @@ pub(crate) fn end(cache: &Path) {
     let _ = fs::remove_file(cache.join(OPENING));
 }
 
+/// What in a database's directory cannot be of sled's making: something that is no file, or one far beyond
+/// `largest`, up to which a database is kept.
+pub(crate) fn foreign(database: &Path, largest: u64) -> Option<String> {
+    let entries = fs::read_dir(database).into_iter().flatten().flatten();
+    entries.into_iter().find_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let metadata = entry.metadata().ok()?;
+        let most = if name == "conf" { CONF_CAP } else { largest.saturating_mul(8) };
+        if metadata.is_dir() != (name == "blobs") || !(metadata.is_dir() || metadata.is_file()) {
+            return Some(format!("{name} is not of the database"));
+        }
+        (metadata.is_file() && metadata.len() > most).then(|| format!("{name} is too large"))
+    })
+}
+
 /// Removes a half-written recovery file of sled, and moves aside a damaged one: sled takes either for
 /// good and fails on it for ever, while its log alone holds all the data.
 pub(crate) fn repair_recovery_files(database: &Path) {
@@ -135,6 +150,7 @@ fn remove(path: &Path) {
 }
 
 const OPENING: &str = "opening";
+const CONF_CAP: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
