@@ -99,6 +99,9 @@ impl KeyFile {
     /// # Errors
     /// `key.invalid`.
     pub fn signer(&self, seed: &[u8; 32]) -> Result<Signer, Reject> {
+        if seed.iter().all(|byte| *byte == 0) {
+            return Err(Reject::new(Reason::KeyInvalid, "the private key is zero"));
+        }
         let signer = Signer::from_seed(seed);
         if signer.public().to_string() != self.public_key {
             return Err(Reject::new(Reason::KeyInvalid, "private and public half differ"));
@@ -200,6 +203,8 @@ mod tests {
         assert_eq!(file.unprotected().unwrap().unwrap().public(), signer.public());
         assert_eq!(file.signer(&[6; 32]).unwrap_err().reason, Reason::KeyInvalid);
         assert!(!format!("{file:?}").contains(&"05".repeat(32)));
+        let zero = KeyFile::open_text("owner", &Signer::from_seed(&[0; 32]));
+        assert_eq!(zero.unprotected().unwrap_err().reason, Reason::KeyInvalid);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod full_disk;
 mod grants;
 mod host;
 mod hostile;
+mod importing;
 mod keys;
 mod metrics;
 mod postgres;

@@ -1,9 +1,10 @@
-//! Scenario `trust`: revocation, kill -9, flipped bits, and the race for a token with one use.
+//! Scenario `trust`: revocation, kill -9, flipped bits, the race for a token with one use, and row MACs.
 //!
 //! Owns which rows there are, their bars and their order. A part that fails leaves its rows unmeasured, with the reason.
 
 mod flips;
 mod kills;
+mod macs;
 mod race;
 mod revoke;
 
@@ -29,10 +30,11 @@ enum Part {
     Flips,
     Race,
     Revoke,
+    Macs,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Kills, Self::Flips, Self::Race, Self::Revoke];
+    const ALL: [Self; 5] = [Self::Kills, Self::Flips, Self::Race, Self::Revoke, Self::Macs];
 }
 
 /// How the value of a row follows from its runs.
@@ -81,6 +83,8 @@ const ROWS: &[Spec] = &[
     spec("one_use_race_winners", "winners", Part::Race, "winners", Value::Largest, Some(1.0)),
     spec("one_use_race_winners_min", "winners", Part::Race, "winners", Value::Smallest, Some(1.0)),
     spec("one_use_race_round_p50", "race_ms", Part::Race, "ms", Value::Rank(0.5), None),
+    spec("row_macs_10k", "row_macs", Part::Macs, "ms", Value::Rank(0.5), None),
+    spec("row_macs_10k_read", "row_macs_read", Part::Macs, "ms", Value::Rank(0.5), None),
 ];
 
 /// Runs the scenario. What fails is a row that says so.
@@ -179,6 +183,7 @@ async fn parts(
             Part::Flips => flips::measure(settings, folder, control, &mut operator, measured).await,
             Part::Race => race::measure(settings, control, &mut operator, measured).await,
             Part::Revoke => revoke::measure(settings, folder, &mut operator, measured).await,
+            Part::Macs => macs::measure(settings, control, measured).await,
         };
         if let Err(error) = ended {
             failures.insert(part, format!("{error:#}"));
