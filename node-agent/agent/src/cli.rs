@@ -66,6 +66,9 @@ pub struct Join {
     /// File with the token
     #[arg(long, env = "RAP_JOIN_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Come back as the node that this host was: asks with the identity key that is here, and a new token
+    #[arg(long)]
+    pub rejoin: bool,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -133,6 +133,35 @@ impl IdentityStore {
         Ok(Some((store, recovery)))
     }
 
+    /// Private keys whose identity is lost: those of the newest credential file that reads. A file is newer
+    /// only once everybody it is shown to knows its keys.
+    pub fn salvage(dir: &MembershipDir) -> Result<Option<Credentials>, StateError> {
+        let at = |source| FileError::Io { path: dir.path().to_owned(), source };
+        let mut names: Vec<(u64, String)> = Vec::new();
+        for entry in std::fs::read_dir(dir.path()).map_err(at)?.flatten() {
+            let file = entry.file_name();
+            let Some(name) = file.to_str().map(|name| name.strip_suffix(".twin").unwrap_or(name)) else {
+                continue;
+            };
+            let number = name.strip_prefix(CREDENTIALS).and_then(|rest| rest.strip_suffix(".json"));
+            if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                names.push((number, name.to_owned()));
+            }
+        }
+        names.sort_by(|one, other| other.cmp(one));
+        for (_, name) in names {
+            let path = dir.join(&name);
+            refuse_exposed(&path)?;
+            refuse_exposed(&twin(&path))?;
+            let keys =
+                Durable::<Credentials>::open(&path).ok().and_then(|(record, _)| record.value().cloned());
+            if let Some(keys) = keys.filter(|keys| keys.node_fingerprint().is_some()) {
+                return Ok(Some(keys));
+            }
+        }
+        Ok(None)
+    }
+
     /// Writes a new identity: keys first, then the file that names them. `credential_ref` and
     /// `node_fingerprint` are set from `credentials`.
     pub fn create(

@@ -103,7 +103,7 @@ fn hinted(fault: Fault) -> Fault {
 }
 
 /// Out of the way in one step, so that no start finds half of it; keys go first.
-fn remove(data: &Path, path: &Path, name: &str) -> Result<(), Fault> {
+pub(super) fn remove(data: &Path, path: &Path, name: &str) -> Result<(), Fault> {
     let io = |error: std::io::Error| Fault::new(Reason::StateIo, format!("{}: {error}", path.display()));
     let aside: PathBuf = data.join(format!(".left-{name}"));
     if aside.exists() {

@@ -49,6 +49,8 @@ pub struct State {
     pub rotations: Vec<v1::RotateKeyRequest>,
     /// Answer of every call about certificates, leaving and keys, if they are refused.
     pub refuse: Option<Reason>,
+    /// Answer of every join, if they are refused.
+    pub refuse_join: Option<Reason>,
     /// Calls that were refused so.
     pub refused: u32,
 }
@@ -200,6 +202,9 @@ impl Enrollment for Connection {
         let key = PublicKey::from_slice(&request.node_public_key).map_err(|r| refuse(r.reason))?;
         check_proof(JOIN_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
         let mut state = self.control.state.lock().unwrap();
+        if let Some(reason) = state.refuse_join {
+            return Err(refuse(reason));
+        }
         state.joins.push(request);
         let answer = if state.approved { "approved" } else { "pending" };
         let request_id = world.request_id().to_vec();

@@ -5,6 +5,7 @@ mod authority;
 mod degraded;
 mod memberships;
 mod removal;
+mod returning;
 mod time;
 
 use anyhow::{Context, Result};
@@ -45,6 +46,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("key_rotation", || removal::key_rotation(&scene));
     report.check("revocation", || removal::revocation(&scene));
     report.check("eviction", || removal::eviction(&scene));
+    report.check("reenrollment", || returning::reenrollment(&scene));
     report.check("token_with_nodes", || removal::token_with_nodes(&scene));
     report.check("ephemeral", || removal::ephemeral(&scene));
     report.check("leave", || removal::leave(&scene));

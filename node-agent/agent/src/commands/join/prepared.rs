@@ -1,0 +1,206 @@
+//! The membership's directory with everything that must be on disk before anything is asked.
+//!
+//! Owns the order of the writes. Refuses to talk to anybody.
+
+use std::path::Path;
+
+use rap_contract::{JoinTokenText, KeySet, PublicKey, Signer, Verified, VerifiedBootstrap, verify};
+use rap_runtime::{Clock, Fault, Secret};
+use rap_state::{Credentials, Identity, IdentityStore, MembershipDir, SignedBytes};
+use rap_trust::{Application, PendingJoin, Pools, known_features};
+use rap_types::{Digest, IdentityStatus, Now, Reason, TokenId};
+use rap_wire::v1;
+use zeroize::Zeroizing;
+
+use crate::config::{Config, is_node_name};
+use crate::fault::{refused, state_fault};
+use crate::membership::{Enrollment, Nonce, Places};
+
+/// A token with its verified form.
+pub(super) type Given = (JoinTokenText, Verified<v1::JoinToken>);
+
+/// The membership's directory with everything that must be on disk before anything is asked.
+pub(super) struct Prepared {
+    pub(super) dir: MembershipDir,
+    pub(super) store: IdentityStore,
+    pub(super) enrollment: Enrollment,
+    pub(super) token: Verified<v1::JoinToken>,
+}
+
+impl Prepared {
+    pub(super) fn open(config: &Config, given: Option<JoinTokenText>) -> Result<Self, Fault> {
+        let given = checked(config, given)?;
+        let dir = MembershipDir::open(&config.data_dir, &config.membership).map_err(state_fault)?;
+        let stored = IdentityStore::open(&dir).map_err(state_fault)?;
+        let dir = match (stored, &given) {
+            (Some((store, _)), _) if store.identity().identity_status != IdentityStatus::Pending => {
+                let name = &store.identity().name;
+                let text =
+                    format!("this host is already node {name} there (join --rejoin if it was thrown out)");
+                return Err(Fault::new(Reason::MembershipExists, text));
+            }
+            (Some((store, _)), given) => {
+                let asked = store.identity().token_id;
+                match given {
+                    Some((_, token)) if asked != TokenId::from_slice(&token.token_id).ok() => {
+                        // Another token: what was asked with the old one is given up, keys included.
+                        drop(store);
+                        dir.destroy().map_err(state_fault)?;
+                        MembershipDir::open(&config.data_dir, &config.membership).map_err(state_fault)?
+                    }
+                    _ => return Self::resume(config, dir, store),
+                }
+            }
+            (None, None) => {
+                dir.destroy().map_err(state_fault)?;
+                let text = "give a token: --token-file FILE, or - for standard input";
+                return Err(Fault::new(Reason::SecretMissing, text));
+            }
+            (None, Some(_)) => dir,
+        };
+        let Some((text, token)) = given else {
+            return Err(Fault::new(Reason::SecretMissing, "a token is needed"));
+        };
+        Self::create(config, dir, (text, token), Signer::generate(&mut rand::rng()), wished_name(config))
+    }
+
+    /// Writes a pending membership that asks with this identity key and wishes this name.
+    pub(super) fn create(
+        config: &Config,
+        dir: MembershipDir,
+        (text, token): Given,
+        signer: Signer,
+        name: String,
+    ) -> Result<Self, Fault> {
+        let malformed = |_| Fault::new(Reason::TokenMalformed, "a field of the token has a wrong length");
+        // Before anything is asked: a cluster whose addresses this host uses already burns no use.
+        let places = Places::open(&config.data_dir)?;
+        let pools = Pools::of_token(&token).map_err(refused)?;
+        if let Err(fault) = places.check(&config.membership, &pools) {
+            // Nothing of use is in it yet.
+            dir.destroy().map_err(state_fault)?;
+            return Err(fault);
+        }
+        places.give(&dir, None)?;
+        drop(places);
+        let enrollment =
+            Enrollment { authority_key: token.cluster_authority_key.clone(), ..Enrollment::default() };
+        enrollment.clone().store(&dir)?;
+        let mut wireguard_key = Zeroizing::new([0; 32]);
+        rand::Rng::fill_bytes(&mut rand::rng(), wireguard_key.as_mut_slice());
+        let credentials = Credentials {
+            node_key: Secret::new(signer.seed().to_vec()),
+            wireguard_key: Secret::new(wireguard_key.to_vec()),
+            join_secret: Some(Secret::new(text.secret().to_vec())),
+        };
+        let header = token.header();
+        let authority = PublicKey::from_slice(&token.cluster_authority_key).map_err(refused)?;
+        let identity = Identity {
+            membership: config.membership.clone(),
+            name,
+            installation_id: header.installation,
+            cluster_id: header.cluster,
+            node_id: None,
+            identity_status: IdentityStatus::Pending,
+            node_fingerprint: signer.id(),
+            pending_join_request_id: None,
+            authority_required: true,
+            credential_ref: String::new(),
+            tls_key_generation: 0,
+            control_urls: token.control_urls.clone(),
+            server_trust_pin: Digest::from_slice(&token.server_trust_pin).map_err(malformed)?,
+            installation_authority_pin: None,
+            cluster_authority_pins: vec![authority.id()],
+            token_id: Some(TokenId::from_slice(&token.token_id).map_err(malformed)?),
+            join_token: Some(SignedBytes(text.envelope().to_vec())),
+            bootstrap_contract: None,
+            authority_records: Vec::new(),
+            dev: header.is_dev(),
+        };
+        let store = IdentityStore::create(&dir, identity, credentials).map_err(state_fault)?;
+        Ok(Self { dir, store, enrollment, token })
+    }
+
+    pub(super) fn resume(config: &Config, dir: MembershipDir, store: IdentityStore) -> Result<Self, Fault> {
+        let enrollment = Enrollment::open(&dir)?;
+        let corrupt = |what: &str| Fault::new(Reason::StateCorrupt, what.to_owned());
+        let envelope =
+            store.identity().join_token.clone().ok_or_else(|| corrupt("the token is not stored"))?;
+        let authority = PublicKey::from_slice(&enrollment.authority_key).map_err(refused)?;
+        config.pin.check(&authority).map_err(refused)?;
+        let expect = rap_contract::Expectation {
+            installation: Some(store.identity().installation_id),
+            cluster: Some(store.identity().cluster_id),
+            // Its times were checked when it was first used; an approval may take longer than it lives.
+            now: None,
+            features: known_features(config.dev),
+            ..rap_contract::Expectation::default()
+        };
+        let token = verify(&envelope.0, &KeySet::of::<v1::JoinToken>(authority), &expect).map_err(refused)?;
+        eprintln!("resuming the join that was begun before");
+        Ok(Self { dir, store, enrollment, token })
+    }
+}
+
+/// The token, if it is one that this host may use now.
+pub(super) fn checked(config: &Config, given: Option<JoinTokenText>) -> Result<Option<Given>, Fault> {
+    let Some(text) = given else { return Ok(None) };
+    let now = Clock::new().now().wall;
+    let token = Application::check_token(&text, &config.pin, config.dev, now).map_err(refused)?;
+    Ok(Some((text, token)))
+}
+
+pub(super) fn wished_name(config: &Config) -> String {
+    config.name.clone().unwrap_or_else(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = host.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
+        if is_node_name(&name) { name } else { "node".to_owned() }
+    })
+}
+
+impl Prepared {
+    pub(super) fn note(&mut self, pending: PendingJoin) -> Result<(), Fault> {
+        self.enrollment.nonces = pending.nonces.into_iter().map(Nonce).collect();
+        self.enrollment.request = pending.request;
+        self.enrollment.clone().store(&self.dir)?;
+        self.store
+            .update(|identity| identity.pending_join_request_id = pending.request)
+            .map(drop)
+            .map_err(state_fault)
+    }
+
+    /// The contract goes last but one: a crash before it leaves a join that resumes; the token's secret
+    /// goes last of all.
+    pub(super) fn settle(
+        &mut self,
+        data: &Path,
+        bootstrap: &VerifiedBootstrap,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let contract = &bootstrap.contract;
+        // A token of an older control plane named no pools; the contract does.
+        let (places, pools) = (Places::open(data)?, Pools::of_contract(contract).map_err(refused)?);
+        places.check(self.dir.name(), &pools)?;
+        places.give(&self.dir, Some(pools))?;
+        drop(places);
+        self.enrollment.accepted_at = Some(now.wall.max(contract.header().issued_at));
+        self.enrollment.clone().store(&self.dir)?;
+        let pin = Digest::from_slice(&contract.server_trust_pin)
+            .map_err(|_| Fault::new(Reason::ContractMismatch, "server_trust_pin"))?;
+        let changed = self.store.update(|identity| {
+            identity.name.clone_from(&contract.node_name);
+            identity.node_id = Some(bootstrap.node);
+            identity.identity_status = IdentityStatus::Active;
+            identity.pending_join_request_id = None;
+            identity.control_urls.clone_from(&contract.control_urls);
+            identity.server_trust_pin = pin;
+            identity.installation_authority_pin = Some(bootstrap.installation_authority.id());
+            identity.cluster_authority_pins = bootstrap.chain.keys_ever().map(|key| key.id()).collect();
+            identity.bootstrap_contract = Some(SignedBytes(contract.envelope().to_vec()));
+            identity.join_token = None;
+        });
+        changed.map_err(state_fault)?;
+        let credentials = Credentials { join_secret: None, ..self.store.credentials().clone() };
+        self.store.replace_credentials(credentials).map_err(state_fault)
+    }
+}

@@ -1,0 +1,263 @@
+//! One run of the applicant: its calls, its writes, its words.
+//!
+//! Owns carrying out what `rap_trust::Applicant` asks for. Refuses to decide.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rap_runtime::dial::ControlUrl;
+use rap_runtime::{Clock, Fault};
+use rap_state::MembershipDir;
+use rap_trust::{
+    Applicant, ApplicantInput, ApplicantOutput, Application, NodeFacts, Patience, PendingJoin, Phase, Wait,
+};
+use rap_types::{Digest, JoinRequestId, KeyId, NodeId, Reason};
+
+use super::cluster_name;
+use super::prepared::Prepared;
+use crate::config::Config;
+use crate::control::{EnrollmentLine, TrustedTime};
+use crate::fault::refused;
+use crate::membership::{keys_of, wireguard_public};
+use crate::running::{blocking, capabilities};
+
+/// A run that did not end in a membership.
+pub(super) struct Failed {
+    pub(super) fault: Fault,
+    /// The control plane's last word: asking the same again has the same answer.
+    pub(super) refused: bool,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, refused: false }
+    }
+}
+
+/// What a join ends with.
+pub(super) struct JoinedNode {
+    pub(super) id: NodeId,
+    pub(super) name: String,
+    pub(super) cluster: rap_types::ClusterId,
+    pub(super) authority: KeyId,
+}
+
+/// One run of the applicant: its calls, files and words.
+pub(super) struct Session {
+    applicant: Applicant,
+    prepared: Option<Prepared>,
+    urls: Vec<ControlUrl>,
+    pin: Digest,
+    time: TrustedTime,
+    timeout: std::time::Duration,
+    line: Option<EnrollmentLine>,
+    said: Option<Wait>,
+    clock: Clock,
+    data: PathBuf,
+    /// Name or id, as an operator calls it.
+    cluster: String,
+    joined: Option<JoinedNode>,
+    returns: bool,
+}
+
+impl Session {
+    /// Starts, or resumes what is on disk. `returns`: it asks to be the node that it was.
+    pub(super) fn start(config: &Config, prepared: Prepared, returns: bool) -> Result<Self, Fault> {
+        let clock = Clock::new();
+        let (signer, wireguard_key) = keys_of(&prepared.store)?;
+        let secret = prepared.store.credentials().join_secret.as_ref();
+        let secret = secret.and_then(|secret| <[u8; 32]>::try_from(secret.expose()).ok());
+        let facts = NodeFacts {
+            name: prepared.store.identity().name.clone(),
+            capabilities: capabilities(config),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            link_endpoints: config.advertise.clone(),
+            wireguard_endpoints: config.advertise_wireguard.clone(),
+            region: config.region.clone(),
+        };
+        let token = prepared.token.clone();
+        let urls: Vec<ControlUrl> =
+            token.control_urls.iter().filter_map(|url| ControlUrl::parse(url).ok()).collect();
+        if urls.is_empty() {
+            return Err(Fault::new(Reason::TokenMalformed, "the token names no usable control URL"));
+        }
+        let pin = prepared.store.identity().server_trust_pin;
+        let time = TrustedTime::new(clock, token.header().issued_at);
+        let cluster = cluster_name(&token).unwrap_or_else(|| token.header().cluster.to_string());
+        let application = Application::new(
+            token,
+            secret,
+            signer,
+            wireguard_public(&wireguard_key),
+            prepared.store.identity().dev,
+            facts,
+        );
+        let pending = PendingJoin {
+            request: prepared.enrollment.request,
+            nonces: prepared.enrollment.nonces.iter().map(|nonce| nonce.0.clone()).collect(),
+        };
+        let patience = Patience { interval: config.poll_interval, timeout: config.poll_timeout };
+        let applicant = Applicant::start(application.map_err(refused)?, pending, patience, clock.now());
+        Ok(Self {
+            applicant: applicant.map_err(refused)?,
+            prepared: Some(prepared),
+            urls,
+            pin,
+            time,
+            timeout: config.call_timeout,
+            line: None,
+            said: None,
+            clock,
+            data: config.data_dir.clone(),
+            cluster,
+            joined: None,
+            returns,
+        })
+    }
+
+    pub(super) async fn run(mut self) -> Result<(JoinedNode, MembershipDir), Failed> {
+        loop {
+            while let Some(output) = self.applicant.poll_output() {
+                if let Some(input) = self.carry_out(output).await? {
+                    self.applicant.handle(input, self.clock.now()).map_err(refused)?;
+                }
+            }
+            match self.applicant.phase() {
+                Phase::Joined(_) => break,
+                Phase::Refused(reason) => {
+                    let refused = *reason != Reason::RequestTimeout;
+                    return Err(Failed { fault: self.refusal(*reason), refused });
+                }
+                _ => {}
+            }
+            let Some(due) = self.applicant.poll_timeout() else { continue };
+            tokio::time::sleep(due.since(self.clock.now().mono)).await;
+            self.applicant.handle(ApplicantInput::TimedOut, self.clock.now()).map_err(refused)?;
+        }
+        let dir = self.prepared.map(|prepared| prepared.dir);
+        let unwritten = || Fault::new(Reason::StateIo, "the membership was not written").into();
+        self.joined.zip(dir).ok_or_else(unwritten)
+    }
+
+    fn refusal(&self, reason: Reason) -> Fault {
+        let text = reason.row().text;
+        match reason {
+            Reason::RequestTimeout => {
+                Fault::new(reason, "gave up waiting; run join again to resume, nothing is asked twice")
+            }
+            _ => Fault::new(reason, text),
+        }
+    }
+
+    async fn carry_out(&mut self, output: ApplicantOutput) -> Result<Option<ApplicantInput>, Fault> {
+        Ok(Some(match output {
+            ApplicantOutput::Connect => match self.connect().await {
+                Ok(line) => {
+                    let (nonce, exporter, server_time) = line.challenge();
+                    self.line = Some(line);
+                    ApplicantInput::Challenged { nonce, exporter, server_time }
+                }
+                Err(fault) => self.failed(&fault),
+            },
+            ApplicantOutput::SendJoin(join) => match self.line.take() {
+                None => ApplicantInput::CallFailed(Reason::ServerUnreachable),
+                Some(mut line) => match line.join(*join).await {
+                    Ok(answer) => ApplicantInput::JoinAnswered(answer),
+                    Err(fault) => self.failed(&fault),
+                },
+            },
+            ApplicantOutput::SendPoll(poll) => match self.line.take() {
+                None => ApplicantInput::CallFailed(Reason::ServerUnreachable),
+                Some(mut line) => match line.bootstrap(*poll).await {
+                    Ok(answer) => ApplicantInput::BootstrapAnswered(answer),
+                    Err(fault) => self.failed(&fault),
+                },
+            },
+            ApplicantOutput::PersistPending(id, pending) => {
+                self.on_disk(move |prepared| prepared.note(pending)).await?;
+                ApplicantInput::Persisted(id)
+            }
+            ApplicantOutput::PersistMembership(id, membership) => {
+                let now = self.clock.now();
+                let bootstrap = membership.bootstrap;
+                let authority = bootstrap.chain.active().id();
+                self.joined = Some(JoinedNode {
+                    id: bootstrap.node,
+                    name: bootstrap.contract.node_name.clone(),
+                    cluster: bootstrap.contract.header().cluster,
+                    authority,
+                });
+                let data = self.data.clone();
+                self.on_disk(move |prepared| prepared.settle(&data, &bootstrap, now)).await?;
+                ApplicantInput::Persisted(id)
+            }
+            ApplicantOutput::Waiting(why) => {
+                self.say(why);
+                return Ok(None);
+            }
+        }))
+    }
+
+    fn failed(&self, fault: &Fault) -> ApplicantInput {
+        if self.said != Some(Wait::Failure(fault.reason)) {
+            eprintln!("  [{}] {}", fault.reason, fault.message);
+        }
+        ApplicantInput::CallFailed(fault.reason)
+    }
+
+    /// Tries every URL; the last failure stands for all.
+    async fn connect(&mut self) -> Result<EnrollmentLine, Fault> {
+        let mut last = Fault::new(Reason::ServerUnreachable, "no control URL");
+        for index in 0..self.urls.len() {
+            let time = Arc::new(self.time.clone());
+            match EnrollmentLine::open(&self.urls[index], self.pin, time, self.timeout).await {
+                Ok(line) => {
+                    self.urls.swap(0, index);
+                    return Ok(line);
+                }
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last)
+    }
+
+    async fn on_disk(
+        &mut self,
+        work: impl FnOnce(&mut Prepared) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<(), Fault> {
+        let lost = || Fault::new(Reason::StateIo, "the membership is not open");
+        let mut prepared = self.prepared.take().ok_or_else(lost)?;
+        let prepared = blocking(move || work(&mut prepared).map(|()| prepared)).await?;
+        self.prepared = Some(prepared);
+        Ok(())
+    }
+
+    fn request(&self) -> Option<JoinRequestId> {
+        self.prepared.as_ref()?.enrollment.request
+    }
+
+    fn say(&mut self, why: Wait) {
+        if self.said == Some(why) {
+            return;
+        }
+        self.said = Some(why);
+        match why {
+            Wait::Approval => match self.request().filter(|_| self.returns) {
+                Some(request) => eprintln!(
+                    "waiting for approval: rapctl node approve {request} --cluster {} --keep-id makes it the node it was",
+                    self.cluster
+                ),
+                None => {
+                    eprintln!(
+                        "waiting for approval: rapctl node approve --all-pending --cluster {}",
+                        self.cluster
+                    );
+                }
+            },
+            Wait::ClockSkew(ms) => {
+                eprintln!("the server's clock differs by {} s: check both clocks", ms / 1000)
+            }
+            Wait::Failure(reason) => eprintln!("waiting: [{reason}] {}", reason.row().text),
+        }
+    }
+}
