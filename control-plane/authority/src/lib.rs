@@ -3,6 +3,7 @@
 //! Owns what the control plane decides about trust, as functions of their inputs. Refuses to own a
 //! clock, a generator, a socket or a table.
 
+mod absence;
 mod admission;
 mod audit;
 mod backup;
@@ -24,6 +25,7 @@ mod rows;
 mod session;
 mod token;
 
+pub use absence::{Absence, Look};
 pub use admission::{AdmittedGrants, GrantVerifier, StoredGrant};
 pub use audit::AuditKey;
 pub use backup::BackupKey;

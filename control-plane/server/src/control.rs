@@ -60,6 +60,8 @@ pub struct Control {
     pub directory: Arc<Directory>,
     /// Last contacts not written yet.
     pub contacts: tasks::ContactBook,
+    /// Wakes the removal of absent nodes: what it goes by changed.
+    pub absence: tokio::sync::Notify,
     /// Operator sessions seen lately.
     pub known: Arc<KnownSessions>,
     /// What is wrong now.

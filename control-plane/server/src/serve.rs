@@ -113,6 +113,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
         sessions: Arc::new(Sessions::default()),
         directory: Arc::new(Directory::default()),
         contacts: ContactBook::default(),
+        absence: tokio::sync::Notify::new(),
         known: Arc::new(KnownSessions::default()),
         alarms: Alarms::default(),
         metrics: Arc::default(),

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rap_types::{ClusterId, NodeId, Reason};
+use rap_store::Contact;
+use rap_types::{ClusterId, NodeId, Reason, Wall};
 use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,7 @@ struct Stream {
     number: u64,
     commands: mpsc::Sender<Command>,
     acknowledged: Arc<AtomicU64>,
+    contact: Option<Contact>,
     end: CancellationToken,
 }
 
@@ -62,7 +64,8 @@ impl Sessions {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let acknowledged = Arc::new(AtomicU64::new(0));
-        let stream = Stream { number, commands, acknowledged: acknowledged.clone(), end: end.clone() };
+        let stream =
+            Stream { number, commands, acknowledged: acknowledged.clone(), contact: None, end: end.clone() };
         if let Some(older) = self.lock().insert((cluster, node), stream) {
             older.end.cancel();
         }
@@ -89,6 +92,24 @@ impl Sessions {
         self.lock().get(&(cluster, node)).map(|stream| stream.acknowledged.load(Ordering::Relaxed))
     }
 
+    /// Says again what is known of connected nodes, as of now: they are there. A stream that says more
+    /// meanwhile says it after this.
+    pub fn present(
+        &self,
+        cluster: ClusterId,
+        nodes: impl Iterator<Item = NodeId>,
+        now: impl Fn() -> Wall,
+        say: impl Fn(NodeId, Contact),
+    ) {
+        let streams = self.lock();
+        for node in nodes {
+            let stream = streams.get(&(cluster, node));
+            if let Some(contact) = stream.and_then(|stream| stream.contact.clone()) {
+                say(node, Contact { last_seen_at: now(), ..contact });
+            }
+        }
+    }
+
     /// Ends a node's stream, if it has one.
     pub fn end(&self, cluster: ClusterId, node: NodeId) {
         if let Some(stream) = self.lock().get(&(cluster, node)) {
@@ -102,6 +123,16 @@ impl Sessions {
 }
 
 impl SessionEntry {
+    /// Records what the stream knows of its node, and says it, as of now.
+    pub fn heard(&self, contact: &Contact, now: impl Fn() -> Wall, say: impl Fn(NodeId, Contact)) {
+        let mut streams = self.sessions.lock();
+        let contact = Contact { last_seen_at: now(), ..contact.clone() };
+        if let Some(stream) = streams.get_mut(&self.key).filter(|stream| stream.number == self.number) {
+            stream.contact = Some(contact.clone());
+        }
+        say(self.key.1, contact);
+    }
+
     /// Records the version the node acknowledged.
     pub fn acknowledge(&self, version: u64) {
         self.acknowledged.store(version, Ordering::Relaxed);

@@ -1,16 +1,17 @@
-//! Ephemeral nodes that nobody heard of for too long are removed.
+//! Ephemeral nodes that nobody heard of for too long are removed, and connected ones are said to be there.
 //!
-//! Owns when. The database knows when any replica last heard of a node; the cluster's lock makes one
-//! replica the remover. A replica that was down itself knows nothing of absence before it has run that
-//! long.
+//! Owns the looks; `rap_authority::Absence` says when the next one is. The database knows when any replica
+//! last heard of a node; the cluster's lock makes one replica the remover. A replica that was down itself,
+//! or had no database, knows nothing of absence before it has seen that long.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::ids;
+use rap_authority::{Absence, Look, ids};
 use rap_contract::RevocationKind;
-use rap_store::{PgConnection, StoreError, cluster_hold, node_read, nodes_absent};
-use rap_types::{Mono, NodeId, RequestId};
+use rap_store::{PgConnection, StoreError, cluster_hold, node_read, nodes_silent};
+use rap_types::{ClusterId, Mono, NodeId, RequestId};
 
 use crate::clusters::Cluster;
 use crate::control::Control;
@@ -21,51 +22,78 @@ use crate::revocations::Known;
 /// Runs until the group is cancelled.
 pub async fn remove_absent(control: Arc<Control>) {
     let shutdown = control.tasks.token();
+    // Since when this replica has seen what is written about each cluster.
+    let mut seeing: BTreeMap<ClusterId, Mono> = BTreeMap::new();
     let started = control.clock.now().mono;
-    let mut pause = SHORTEST;
+    let mut pause = FIRST;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
+            () = control.absence.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
-        pause = LONGEST;
-        for cluster in control.clusters.all() {
-            match sweep(&control, &cluster, started).await {
-                Ok(absence) => pause = pause.min((absence / 4).max(SHORTEST)),
+        pause = FIRST;
+        let clusters = control.clusters.all();
+        for (place, cluster) in clusters.iter().enumerate() {
+            let now = control.clock.now().mono;
+            let since = seeing.entry(cluster.id).or_insert(started);
+            let again = match sweep(&control, cluster, now.since(*since)).await {
+                Ok(again) => again,
                 Err(failure) => {
+                    *since = control.clock.now().mono;
                     tracing::warn!(reason = %failure.reason, cluster = %cluster.id, "absent nodes were not removed");
+                    AFTER_FAILURE
                 }
-            }
+            };
+            pause = if place == 0 { again } else { pause.min(again) };
         }
     }
 }
 
-/// Removes the absent nodes of one cluster; returns the absence it allows.
-async fn sweep(control: &Control, cluster: &Cluster, started: Mono) -> Result<Duration, Failure> {
+/// Removes the absent nodes of one cluster; returns when to look again.
+async fn sweep(control: &Control, cluster: &Cluster, seeing: Duration) -> Result<Duration, Failure> {
     let mut transaction = control.store.system().begin().await?;
     let policy = read_policy(&mut transaction, cluster).await?;
-    // A node that is connected is heard of at least once per report.
-    let absence =
-        Duration::from_millis(policy.ephemeral_after_ms).max(3 * control.config.pushing.report_interval);
-    if control.clock.now().mono.since(started) < absence {
-        return Ok(absence);
-    }
-    let absent =
-        !here(control, cluster, nodes_absent(&mut transaction, cluster.id, absence).await?).is_empty();
+    let allowed = Duration::from_millis(policy.ephemeral_after_ms);
+    let absence = Absence::of(allowed, control.config.pushing.report_interval);
+    let silent = nodes_silent(&mut transaction, cluster.id).await?;
     drop(transaction);
-    if !absent {
-        return Ok(absence);
+    // Reports would be too seldom for a short allowance.
+    let stale = silent.iter().filter(|(_, silence)| *silence >= absence.heard_every() / 2);
+    control.sessions.present(
+        cluster.id,
+        stale.map(|(node, _)| *node),
+        || control.clock.now().wall,
+        |node, contact| {
+            control.contacts.note(node, contact);
+        },
+    );
+    let look = judge(control, cluster, &silent, &absence, seeing);
+    if look.due.is_empty() {
+        return Ok(look.again);
     }
     let before = cluster.revocations.known();
     let done: Result<Vec<NodeId>, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        remove(control, connection, cluster, &before, absence).await
+        remove(control, connection, cluster, &before, &absence, seeing).await
     });
     let removed = done?;
     if !removed.is_empty() {
         tracing::info!(cluster = %cluster.id, nodes = removed.len(), "absent ephemeral nodes were removed");
         control.revoked(cluster).await?;
     }
-    Ok(absence)
+    Ok(look.again)
+}
+
+fn judge(
+    control: &Control,
+    cluster: &Cluster,
+    silent: &[(NodeId, Duration)],
+    absence: &Absence,
+    seeing: Duration,
+) -> Look {
+    // A stream to this replica: its contact may not be written yet.
+    let connected = |node: &NodeId| control.sessions.acknowledged_by(cluster.id, *node).is_some();
+    absence.look(silent, connected, seeing)
 }
 
 async fn remove(
@@ -73,17 +101,20 @@ async fn remove(
     connection: &mut PgConnection,
     cluster: &Cluster,
     before: &Known,
-    absence: Duration,
+    absence: &Absence,
+    seeing: Duration,
 ) -> Result<Vec<NodeId>, Failure> {
     cluster_hold(connection, &cluster.rows).await?;
     let mut known = control.revocations(connection, cluster, before).await?;
-    let nodes = here(control, cluster, nodes_absent(connection, cluster.id, absence).await?);
+    let silent = nodes_silent(connection, cluster.id).await?;
+    let mut nodes = judge(control, cluster, &silent, absence, seeing).due;
+    nodes.truncate(AT_ONCE);
     let now = control.clock.now().wall;
     let departure = Departure {
         kind: RevocationKind::Absent,
         actor: "system".to_owned(),
         action: "node.absent",
-        reason: format!("not heard of for {} s", absence.as_secs()),
+        reason: format!("not heard of for {} s", absence.limit().as_secs()),
         call: RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
         pen: control.pen.clone(),
     };
@@ -94,11 +125,7 @@ async fn remove(
     Ok(nodes)
 }
 
-/// Those without a stream to this replica: their contact may not be written yet.
-fn here(control: &Control, cluster: &Cluster, nodes: Vec<NodeId>) -> Vec<NodeId> {
-    let connected = |node: &NodeId| control.sessions.acknowledged_by(cluster.id, *node).is_some();
-    nodes.into_iter().filter(|node| !connected(node)).collect()
-}
-
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+const FIRST: Duration = Duration::from_secs(1);
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// Of one transaction; the rest is due at the next look.
+const AT_ONCE: usize = 256;

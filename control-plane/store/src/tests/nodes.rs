@@ -129,8 +129,16 @@ async fn ephemeral_members_that_nobody_heard_of_are_absent() {
         node_insert(&mut transaction, &keys(), &new).await.unwrap();
     }
     let hour = std::time::Duration::from_secs(3600);
-    let absent = async |transaction: &mut PgConnection| nodes_absent(transaction, id(1), hour).await.unwrap();
+    let absent = async |transaction: &mut PgConnection| -> Vec<rap_types::NodeId> {
+        let silent = nodes_silent(transaction, id(1)).await.unwrap();
+        silent.into_iter().filter(|(_, silence)| *silence > hour).map(|(node, _)| node).collect()
+    };
     assert!(absent(&mut transaction).await.is_empty(), "joined a moment ago");
+    assert_eq!(
+        nodes_silent(&mut transaction, id(1)).await.unwrap().len(),
+        2,
+        "a lasting node is not asked about"
+    );
     sqlx::query("UPDATE nodes SET status_at = clock_timestamp() - interval '2 hours'")
         .execute(&mut *transaction)
         .await

@@ -121,6 +121,7 @@ pub(super) async fn set(
     });
     let policies = done?;
     control.changed(&cluster).await;
+    control.absence.notify_one();
     Ok(to_wire(policies))
 }
 

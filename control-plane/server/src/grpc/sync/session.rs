@@ -341,7 +341,11 @@ impl Session {
     }
 
     fn note(&self, state: &State) {
-        self.control.contacts.note(self.member.leaf.identity.node, state.contact.clone());
+        state.entry.heard(
+            &state.contact,
+            || self.now(),
+            |node, contact| self.control.contacts.note(node, contact),
+        );
     }
 
     /// Says when to come back, if the node still listens.

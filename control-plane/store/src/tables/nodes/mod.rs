@@ -51,10 +51,11 @@ statements! {
     );
     NODES_OF_TOKEN = "SELECT DISTINCT r.node_id FROM join_requests r JOIN nodes n ON n.node_id = r.node_id \
         WHERE r.token_id = $1 AND n.identity_status NOT IN ('revoked', 'left') ORDER BY r.node_id";
-    NODES_ABSENT = "SELECT n.node_id FROM nodes n LEFT JOIN node_contacts c ON c.node_id = n.node_id \
+    NODES_SILENT = "SELECT n.node_id, greatest(0, floor(extract(epoch FROM \
+            clock_timestamp() - greatest(n.status_at, c.last_seen_at)) * 1000))::bigint \
+        FROM nodes n LEFT JOIN node_contacts c ON c.node_id = n.node_id \
         WHERE n.cluster_id = $1 AND n.ephemeral AND n.identity_status IN ('active', 'draining') \
-            AND greatest(n.status_at, c.last_seen_at) < clock_timestamp() - $2 * interval '1 millisecond' \
-        ORDER BY n.node_id LIMIT 256";
+        ORDER BY 2 DESC, n.node_id LIMIT 10000";
     NODES_LIST = node_select!("WHERE n.cluster_id = $1 ORDER BY n.node_id");
     NODES_AFTER = node_select!(
         "WHERE n.cluster_id = $1 AND (n.node_id::text) COLLATE \"C\" > $2 \
@@ -210,17 +211,16 @@ pub async fn nodes_of_token(
     Ok(ids.into_iter().map(NodeId::from).collect())
 }
 
-/// Ids of ephemeral members that no replica heard of for longer than `absence`, at most 256. Read with
-/// the cluster locked, they are still absent when the transaction commits: contacts only grow.
-pub async fn nodes_absent(
+/// Ephemeral members by how long no replica has heard of them, the longest first, at most 10,000. Read with
+/// the cluster locked, those that are absent still are when the transaction commits: contacts only grow.
+pub async fn nodes_silent(
     connection: &mut PgConnection,
     cluster: ClusterId,
-    absence: Duration,
-) -> Result<Vec<NodeId>, StoreError> {
-    let absence = i64::try_from(absence.as_millis()).map_err(|_| StoreError::Range("absence"))?;
-    let query = sqlx::query_scalar(NODES_ABSENT).bind(cluster.uuid()).bind(absence);
-    let ids: Vec<uuid::Uuid> = query.fetch_all(connection).await?;
-    Ok(ids.into_iter().map(NodeId::from).collect())
+) -> Result<Vec<(NodeId, Duration)>, StoreError> {
+    let query = sqlx::query_as(NODES_SILENT).bind(cluster.uuid());
+    let rows: Vec<(uuid::Uuid, i64)> = query.fetch_all(connection).await?;
+    let silence = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    Ok(rows.into_iter().map(|(node, ms)| (NodeId::from(node), silence(ms))).collect())
 }
 
 /// Every node the cluster ever had, by id; look at `identity_status`.
