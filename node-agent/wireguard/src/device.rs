@@ -49,13 +49,14 @@ impl Device {
         let DeviceConfig { private_key, underlay, tun } = config;
         let udp = UdpPort::open(underlay).map_err(DeviceError::Udp)?;
         let mtu = tun.as_ref().map_or(0, |tun| usize::from(tun.mtu));
-        let (host, port, interface) = match &tun {
-            None => (Host::Process(Responder::default()), None, None),
+        let (port, interface) = match &tun {
+            None => (None, None),
             Some(config) => {
                 let (port, interface) = open_tun(config).await?;
-                (Host::Kernel(config.name.clone()), Some(port), Some(interface))
+                (Some(port), Some(interface))
             }
         };
+        let host = Host { interface: tun.map(|config| config.name), responder: Responder::default() };
         let parts = Arc::new(Parts {
             tunnel: Tunnel::new(private_key, host, clock),
             udp,
@@ -113,18 +114,14 @@ impl Device {
     }
 
     /// Sends one echo request to an overlay address of a peer and waits for the reply. With a TUN it goes
-    /// through the kernel and the interface.
+    /// through the kernel and the interface, if the kernel lets this process have an ICMP socket.
     pub async fn ping(
         &self,
         destination: IpAddr,
         sequence: u16,
         within: Duration,
     ) -> Result<Duration, PingError> {
-        let (responder, interface) = match &self.parts.tunnel.host {
-            Host::Process(responder) => (Some(responder), None),
-            Host::Kernel(name) => (None, Some(name.as_str())),
-        };
-        ping::ping(&self.parts, responder, interface, destination, sequence, within).await
+        ping::ping(&self.parts, destination, sequence, within).await
     }
 
     /// Own public key.
@@ -139,10 +136,7 @@ impl Device {
 
     /// Name of the TUN interface, if there is one.
     pub fn interface(&self) -> Option<&str> {
-        match &self.parts.tunnel.host {
-            Host::Kernel(name) => Some(name),
-            Host::Process(_) => None,
-        }
+        self.parts.tunnel.host.interface.as_deref()
     }
 
     /// Completes when the device has ended: stopped, its group cancelled, or failed.

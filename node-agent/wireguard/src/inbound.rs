@@ -12,7 +12,7 @@ use crate::packet::Inner;
 use crate::peer::{Datagrams, MAX_STAGED, PeerEntry, PeerState, drop_of};
 use crate::responder::Outcome;
 use crate::table::Table;
-use crate::tunnel::{Host, Tunnel};
+use crate::tunnel::Tunnel;
 
 /// Free slots that handling one datagram may use.
 pub(crate) const INBOUND_ROOM: usize = MAX_STAGED + 2;
@@ -141,16 +141,16 @@ impl Tunnel {
         if !table.is_own(inner.destination) {
             return Err(DropReason::BadDestination);
         }
-        match &self.host {
-            Host::Kernel(_) => {
+        if self.host.interface.is_some() {
+            if !self.host.responder.takes(&inner, packet, now) {
                 arrivals.inner.push(len, ());
-                Ok(())
             }
-            Host::Process(responder) => match responder.handle(&inner, packet, now) {
-                Outcome::Reply => state.send(packet, now, &mut arrivals.out),
-                Outcome::Taken => Ok(()),
-                Outcome::Unwanted => Err(DropReason::NoListener),
-            },
+            return Ok(());
+        }
+        match self.host.responder.handle(&inner, packet, now) {
+            Outcome::Reply => state.send(packet, now, &mut arrivals.out),
+            Outcome::Taken => Ok(()),
+            Outcome::Unwanted => Err(DropReason::NoListener),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
 
@@ -42,10 +43,14 @@ impl Shape {
 impl Interface {
     /// Takes the fresh interface up.
     pub(crate) async fn set_up(config: &TunConfig, index: u32) -> io::Result<Self> {
-        // The overlay has no link-local addresses. Without IPv6 the file is missing, and so are they.
-        let setting = format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", config.name);
-        if let Err(error) = std::fs::write(setting, ADDR_GEN_NONE) {
-            tracing::debug!(%error, "interface may get a link-local address");
+        // The overlay has no link-local addresses. Not by /proc/sys, which a hardened service cannot write.
+        let none = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
+        let none = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(none)]);
+        let quiet = LinkUnspec::new_with_index(index).append_extra_attribute(none).build();
+        if let Err(error) =
+            with_netlink(|handle| async move { handle.link().set(quiet).execute().await }).await
+        {
+            tracing::debug!(%error, "no IPv6, or the interface gets a link-local address");
         }
         let up = LinkUnspec::new_with_index(index).mtu(config.mtu.into()).up().build();
         with_netlink(|handle| async move { handle.link().set(up).execute().await }).await?;
@@ -180,8 +185,6 @@ fn as_io(error: rtnetlink::Error) -> io::Error {
     }
 }
 
-/// IN6_ADDR_GEN_MODE_NONE of the kernel.
-const ADDR_GEN_NONE: &str = "1";
 const NETLINK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! One echo and its reply: through the kernel when there is a TUN, else straight through the tunnel.
+//! One echo and its reply: through the kernel when there is a TUN and the kernel allows it, else straight
+//! through the tunnel.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,28 +13,33 @@ use tokio::time::timeout;
 use crate::error::PingError;
 use crate::icmp::{self, ECHO_HEADER, Echo, EchoKind};
 use crate::packet::Inner;
-use crate::responder::Responder;
+use crate::responder::{PROBE, Responder};
 use crate::tasks::Parts;
 
 /// Pings `destination` and returns the round trip time.
 pub(crate) async fn ping(
     parts: &Parts,
-    responder: Option<&Responder>,
-    interface: Option<&str>,
     destination: IpAddr,
     sequence: u16,
     within: Duration,
 ) -> Result<Duration, PingError> {
     let source = own_address(parts, destination)?;
     let answered = async {
-        match (responder, interface) {
-            (Some(responder), _) => in_process(parts, responder, source, destination, sequence).await,
-            (None, Some(name)) => {
+        let Some(interface) = parts.tunnel.host.interface.as_deref() else {
+            return in_process(parts, source, destination, sequence).await;
+        };
+        match icmp_socket(source) {
+            Ok(socket) => {
                 let clock = parts.tunnel.clock;
-                by_kernel(clock, name, source, destination, sequence).await.map_err(PingError::Socket)
+                by_kernel(clock, socket, interface, source, destination, sequence).await
             }
-            (None, None) => Err(PingError::NoPeer(destination)),
+            // A hardened service has no CAP_NET_RAW, and net.ipv4.ping_group_range is the host's affair.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return in_process(parts, source, destination, sequence).await;
+            }
+            Err(error) => Err(error),
         }
+        .map_err(PingError::Socket)
     };
     timeout(within, answered).await.map_err(|_| PingError::Timeout)?
 }
@@ -61,15 +67,15 @@ impl Drop for Waiting<'_> {
 
 async fn in_process(
     parts: &Parts,
-    responder: &Responder,
     source: IpAddr,
     destination: IpAddr,
     sequence: u16,
 ) -> Result<Duration, PingError> {
+    let responder = &parts.tunnel.host.responder;
     let (identifier, reply) = responder.expect(destination).ok_or(PingError::Busy)?;
     let _waiting = Waiting { responder, peer: destination, identifier };
-    let mut packet = [0; 40 + ECHO_HEADER + PAYLOAD.len()];
-    let len = icmp::request(&mut packet, source, destination, identifier, sequence, PAYLOAD)
+    let mut packet = [0; 40 + ECHO_HEADER + PROBE.len()];
+    let len = icmp::request(&mut packet, source, destination, identifier, sequence, PROBE)
         .ok_or(PingError::NoAddress(destination))?;
     let mut out = parts.datagrams(1);
     let sent = parts.tunnel.now();
@@ -84,12 +90,12 @@ async fn in_process(
 
 async fn by_kernel(
     clock: Clock,
+    (socket, kind): (Socket, Type),
     interface: &str,
     source: IpAddr,
     destination: IpAddr,
     sequence: u16,
 ) -> io::Result<Duration> {
-    let (socket, kind) = icmp_socket(source)?;
     socket.bind_device(Some(interface.as_bytes()))?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
     socket.connect(&SocketAddr::new(destination, 0).into())?;
@@ -98,8 +104,8 @@ async fn by_kernel(
     let socket = UdpSocket::from_std(socket.into())?;
 
     let identifier: u16 = rand::random();
-    let mut message = [0; ECHO_HEADER + PAYLOAD.len()];
-    message[ECHO_HEADER..].copy_from_slice(PAYLOAD);
+    let mut message = [0; ECHO_HEADER + PROBE.len()];
+    message[ECHO_HEADER..].copy_from_slice(PROBE);
     let request = Echo { kind: EchoKind::Request, identifier, sequence };
     if let Some(header) = message.first_chunk_mut() {
         request.write(header, source.is_ipv6());
@@ -145,8 +151,6 @@ fn icmp_socket(source: IpAddr) -> io::Result<(Socket, Type)> {
         Err(_) => Ok((Socket::new(domain, Type::RAW, Some(protocol))?, Type::RAW)),
     }
 }
-
-const PAYLOAD: &[u8; 16] = b"rap fabric probe";
 
 #[cfg(test)]
 mod tests {

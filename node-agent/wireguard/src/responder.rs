@@ -1,4 +1,5 @@
-//! The inner host when there is no TUN: answers echo requests and hands echo replies to who waits.
+//! The inner host when there is no TUN: answers echo requests and hands echo replies to who waits. With a TUN it
+//! only takes the replies that this process waits for.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -45,6 +46,15 @@ impl Responder {
         }
     }
 
+    /// Whether a packet is the reply to a probe of this process. What the host's own programs sent is theirs.
+    pub(crate) fn takes(&self, inner: &Inner, packet: &[u8], now: Mono) -> bool {
+        if !packet.ends_with(PROBE) {
+            return false;
+        }
+        let reply = icmp::echo_in(inner, packet).filter(|echo| echo.kind == EchoKind::Reply);
+        reply.is_some_and(|echo| self.deliver(inner.source, echo, now) == Outcome::Taken)
+    }
+
     /// Waits for a reply from `peer`: the identifier to use and where the time of arrival will come.
     /// `None`: too many wait already. The caller calls [`Self::forget`] when done.
     pub(crate) fn expect(&self, peer: IpAddr) -> Option<(u16, oneshot::Receiver<Mono>)> {
@@ -84,6 +94,8 @@ impl Responder {
     }
 }
 
+/// What an echo of this process carries.
+pub(crate) const PROBE: &[u8; 16] = b"rap fabric probe";
 /// Pings under way at once.
 const MAX_WAITING: usize = 256;
 
@@ -92,9 +104,13 @@ mod tests {
     use super::*;
 
     fn packet(kind: EchoKind, identifier: u16) -> Vec<u8> {
+        packet_with(b"data", kind, identifier)
+    }
+
+    fn packet_with(payload: &[u8], kind: EchoKind, identifier: u16) -> Vec<u8> {
         let (a, b): (IpAddr, IpAddr) = ("100.96.0.1".parse().unwrap(), "100.96.0.2".parse().unwrap());
         let mut packet = vec![0; 64];
-        let len = icmp::request(&mut packet, a, b, identifier, 1, b"data").unwrap();
+        let len = icmp::request(&mut packet, a, b, identifier, 1, payload).unwrap();
         packet.truncate(len);
         if kind == EchoKind::Reply {
             let inner = Inner::read(&packet).unwrap();
@@ -129,6 +145,23 @@ mod tests {
         assert_eq!(handle(&responder, &mut packet(EchoKind::Reply, identifier)), Outcome::Taken);
         assert_eq!(receiver.await, Ok(Mono(42)));
         assert_eq!(handle(&responder, &mut packet(EchoKind::Reply, identifier)), Outcome::Unwanted);
+    }
+
+    #[tokio::test]
+    async fn with_a_tun_only_replies_to_own_probes_are_taken() {
+        let responder = Responder::default();
+        let takes = |packet: &[u8]| responder.takes(&Inner::read(packet).unwrap(), packet, Mono(42));
+        let (identifier, receiver) = responder.expect("100.96.0.2".parse().unwrap()).unwrap();
+        let probe = |kind, identifier| packet_with(PROBE, kind, identifier);
+        assert!(!takes(&packet(EchoKind::Reply, identifier)), "a ping of the host with the same identifier");
+        assert!(
+            !takes(&probe(EchoKind::Request, identifier)),
+            "another node's probe is the kernel's to answer"
+        );
+        assert!(!takes(&probe(EchoKind::Reply, identifier + 1)));
+        assert!(takes(&probe(EchoKind::Reply, identifier)));
+        assert_eq!(receiver.await, Ok(Mono(42)));
+        assert!(!takes(&probe(EchoKind::Reply, identifier)), "only once");
     }
 
     #[test]

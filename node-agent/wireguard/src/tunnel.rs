@@ -14,11 +14,11 @@ use crate::responder::Responder;
 use crate::table::Table;
 
 /// Where inner packets go.
-pub(crate) enum Host {
-    /// The TUN interface of that name.
-    Kernel(String),
-    /// Nowhere else than this process.
-    Process(Responder),
+pub(crate) struct Host {
+    /// The TUN interface; without one, nowhere else than this process.
+    pub(crate) interface: Option<String>,
+    /// Answers in place of a kernel, and takes the replies that this process waits for.
+    pub(crate) responder: Responder,
 }
 
 /// One WireGuard device without its input and output.

@@ -78,9 +78,21 @@ impl Lab {
 
     /// Starts a device in a namespace.
     pub fn start(&self, node: u8) -> Process {
+        self.start_by(&[], node)
+    }
+
+    /// Starts one as its unit would: no capability but CAP_NET_ADMIN, `/proc/sys` read-only.
+    pub fn start_hardened(&self, node: u8) -> Process {
+        let script = "mount --bind -o ro /proc/sys /proc/sys && \
+                      exec setpriv --no-new-privs --bounding-set=-all,+net_admin --inh-caps=-all \"$@\"";
+        self.start_by(&["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"], node)
+    }
+
+    fn start_by(&self, words: &[&str], node: u8) -> Process {
         let program = std::env::current_exe().unwrap();
         let mut child = Command::new("ip")
             .args(["netns", "exec", &self.names[usize::from(node)]])
+            .args(words)
             .arg(program)
             .arg(process::ARGUMENT)
             .stdin(Stdio::piped())

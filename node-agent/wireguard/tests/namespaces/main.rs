@@ -22,9 +22,10 @@ fn main() -> ExitCode {
         println!("skipped: namespaces ({missing})");
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 4] = [
+    let cases: [(&str, fn()); 5] = [
         ("kernel_traffic_over_ipv4", || kernel_traffic(Underlay::V4)),
         ("kernel_traffic_over_ipv6_only", || kernel_traffic(Underlay::V6)),
+        ("a_hardened_process_pings_and_makes_no_other_address", a_hardened_process),
         ("a_new_table_changes_the_interface", a_new_table_changes_the_interface),
         ("a_lost_interface_ends_the_device", a_lost_interface_ends_the_device),
     ];
@@ -64,6 +65,24 @@ fn kernel_traffic(underlay: Underlay) {
     a.stop();
     assert!(!lab.try_in(0, "ip link show dev rap0"), "the interface went away");
     drop(b);
+}
+
+/// Without CAP_NET_RAW, where the kernel gives nobody an ICMP socket, and without a writable /proc/sys.
+fn a_hardened_process() {
+    let lab = Lab::new(Underlay::V4);
+    let (mut a, mut b) = (lab.start_hardened(0), lab.start(1));
+    a.ask_ok(&lab.table(0));
+    b.ask_ok(&lab.table(1));
+    let groups = lab.output_in(0, "cat /proc/sys/net/ipv4/ping_group_range");
+    assert_eq!(groups.split_whitespace().collect::<Vec<_>>(), ["1", "0"], "nobody's");
+    for destination in ["100.96.0.2", "fd12:3456:789a::2"] {
+        let answer = a.ask(&format!("ping {destination}"));
+        assert!(answer.starts_with("rtt "), "{destination}: {answer}");
+        // The host's own pings are not taken for those of the process.
+        lab.run_in(0, &format!("ping -n -c 2 -i 0.2 -W 20 {destination}"));
+    }
+    let shown = lab.output_in(0, "ip -o address show dev rap0");
+    assert!(shown.contains("fd12:3456:789a::1/48") && !shown.contains("fe80"), "{shown}");
 }
 
 fn a_new_table_changes_the_interface() {
