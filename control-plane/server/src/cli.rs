@@ -169,7 +169,7 @@ pub async fn main() -> ExitCode {
     match outcome {
         Ok(()) => output::finish(rap_types::ExitCode::Ok, json),
         Err(fault) => {
-            eprintln!("{}", if json { exit::document(&fault) } else { exit::line(&fault) });
+            eprintln!("{}", exit::complaint(&fault, json));
             exit::status(fault.reason.exit())
         }
     }

@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
     match runtime.block_on(commands::run(cli)) {
         Ok(code) => output::finish(code, json),
         Err(fault) => {
-            eprintln!("{}", if json { exit::document(&fault) } else { exit::line(&fault) });
+            eprintln!("{}", exit::complaint(&fault, json));
             exit::status(exit::code_of(&fault))
         }
     }

@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             // Standard error may be a pipe that nobody reads any more.
-            let _unread = writeln!(std::io::stderr(), "{}", exit::line(&fault));
+            let _unread = writeln!(std::io::stderr(), "{}", exit::complaint(&fault, false));
             exit::status(exit::code_of(&fault))
         }
     }

@@ -5,11 +5,12 @@ use std::io;
 use std::process;
 
 use rap_types::{ExitCode, Reason};
+use tracing::Level;
 
 use crate::files::FileError;
 use crate::secrets::SecretError;
 use crate::status::Refusal;
-use crate::tls;
+use crate::{telemetry, tls};
 
 /// A local failure with its stable code, for errors that have no type of their own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +67,12 @@ pub fn line(error: &(dyn Error + 'static)) -> String {
         Some(reason) => format!("error[{reason}]: {}", message(error)),
         None => format!("error: {}", message(error)),
     }
+}
+
+/// What a program says on standard error when it ends with this error: a document for programs, else a line, which
+/// has its priority where the journal reads it.
+pub fn complaint(error: &(dyn Error + 'static), json: bool) -> String {
+    if json { document(error) } else { format!("{}{}", telemetry::mark(Level::ERROR), line(error)) }
 }
 
 /// One line of JSON for programs, schema `rap.error.v1`.

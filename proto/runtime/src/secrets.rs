@@ -80,6 +80,12 @@ impl Secret {
         Self::load_from(name, &|variable| std::env::var_os(variable))
     }
 
+    /// The file of the systemd credential `name`, if this process was given one.
+    pub fn credential(name: &str) -> Option<PathBuf> {
+        let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+        path.exists().then_some(path)
+    }
+
     /// Loads a secret from a file that nobody else may read.
     pub fn read(name: &str, path: &Path) -> Result<Self, SecretError> {
         let bytes = files::read_secret(path, MAX_SECRET)

@@ -1,6 +1,7 @@
 //! Logs on standard error, the last lines also in memory. Owns format, filter and that memory's bounds; refuses to own
 //! what is logged.
 
+mod journal;
 mod recent;
 
 use std::io::{self, IsTerminal as _};
@@ -8,6 +9,8 @@ use std::io::{self, IsTerminal as _};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use journal::Marked;
+pub(crate) use journal::mark;
 pub use recent::recent;
 use recent::{RECENT, Tee};
 
@@ -56,8 +59,13 @@ pub enum TelemetryError {
 pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     let filter = filter(std::env::var("RAP_LOG").ok().as_deref(), level)?;
     let ansi = io::stderr().is_terminal();
-    tracing::subscriber::set_global_default(subscriber(format, filter, ansi, Tee::new(io::stderr, &RECENT)))
-        .map_err(|_| TelemetryError::Started)
+    tracing::subscriber::set_global_default(subscriber(
+        format,
+        filter,
+        ansi,
+        Tee::new(Marked::stderr(), &RECENT),
+    ))
+    .map_err(|_| TelemetryError::Started)
 }
 
 /// Whether `text` is a log filter.

@@ -43,7 +43,8 @@ impl Launch {
             .map_err(|error| failed(error.to_string()))?;
         let unit = self.unit();
         let mut command = Command::new(SERVICE_MANAGER);
-        command.args(["start", &unit]).stdin(Stdio::null()).kill_on_drop(true);
+        // An operator who stops or restarts the unit at this moment goes first.
+        command.args(["start", "--job-mode=fail", &unit]).stdin(Stdio::null()).kill_on_drop(true);
         for variable in OWN_VARIABLES {
             command.env_remove(variable);
         }
@@ -54,7 +55,8 @@ impl Launch {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let said: String = said.trim().chars().filter(|letter| !letter.is_control()).take(300).collect();
+        let one_line = |letter: char| if letter.is_control() { ' ' } else { letter };
+        let said: String = said.trim().chars().map(one_line).take(300).collect();
         Err(failed(format!("{unit}: {said}")))
     }
 

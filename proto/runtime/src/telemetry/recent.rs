@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
+use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The process's last log lines, oldest first.
@@ -75,6 +76,10 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Tee<M> {
     type Writer = Line<M::Writer>;
     fn make_writer(&'a self) -> Self::Writer {
         Line(self.0.make_writer(), self.1)
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Self::Writer {
+        Line(self.0.make_writer_for(event), self.1)
     }
 }
 
