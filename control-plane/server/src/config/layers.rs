@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rap_runtime::files;
+use rap_runtime::{Secret, files};
 
 use super::Raw;
 use super::settings::Problem;
@@ -71,6 +71,12 @@ impl Layers {
         let mut merged = recorded;
         merged.extend(file.clone());
         merged.extend(given.clone());
+        if !merged.contains_key("database_url")
+            && !merged.contains_key("database_url_file")
+            && let Some(credential) = Secret::credential("RAP_DATABASE_URL")
+        {
+            merged.insert("database_url_file".into(), credential.display().to_string().into());
+        }
         let raw = merged.try_into().unwrap_or_else(|error: toml::de::Error| {
             problems.push(Problem::new("configuration", error.message()));
             Raw::default()

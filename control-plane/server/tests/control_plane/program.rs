@@ -163,6 +163,25 @@ fn the_effective_configuration_names_every_option_and_its_origin() {
 }
 
 #[test]
+fn a_credential_of_the_service_manager_is_a_database_url_unless_one_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let credential = directory.path().join("RAP_DATABASE_URL");
+    let shown = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rap-control-plane"));
+        command.args(["config", "--effective", "--json"]).args(["--listen", "127.0.0.1:1"]);
+        command.env_clear().env("CREDENTIALS_DIRECTORY", directory.path());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["options"]["database_url"]["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(shown(&[]), "Embedded", "the service has other credentials");
+    std::fs::write(&credential, "postgres://rap:hunter2@db/rap\n").unwrap();
+    assert_eq!(shown(&[]), format!("UrlFile({})", credential.display()));
+    assert_eq!(shown(&[("RAP_DATABASE_URL_FILE", "/etc/rap/url")]), "UrlFile(/etc/rap/url)");
+    assert_eq!(shown(&[("RAP_DATABASE_URL", "postgres://u:p@db/rap")]), "Url(..)");
+}
+
+#[test]
 fn floors_are_shown_and_confirmed_by_the_number_that_the_database_holds() {
     let directory = tempfile::tempdir().unwrap();
     // The account of a private PostgreSQL passes through.
