@@ -20,9 +20,7 @@ pub(crate) fn mark(level: Level) -> &'static str {
 /// Whether `stream` is the one that the service manager named; an inherited variable may be about another.
 fn journal_reads(stream: impl AsFd, named: Option<&str>) -> bool {
     let Some((device, inode)) = named.and_then(|named| named.split_once(':')) else { return false };
-    fstat(stream).is_ok_and(|found| {
-        device.parse() == Ok(found.st_dev as u64) && inode.parse() == Ok(found.st_ino as u64)
-    })
+    fstat(stream).is_ok_and(|found| device == found.st_dev.to_string() && inode == found.st_ino.to_string())
 }
 
 const fn priority(level: Level) -> &'static str {
