@@ -311,6 +311,18 @@ class Services:
         expect(not any("rap-" in text for text in failed.values()), f"failed units: {failed}")
         return "both machines: every unit, both overlays and both control planes by themselves"
 
+    def leave(self):
+        unit = "rap-dataplane@home"
+        self.a.run("rap-node-agent leave --membership home")
+        until("its data plane ended", lambda: self.a.property(unit, "ActiveState") == "inactive", 20)
+        time.sleep(3)
+        state = self.a.property(unit, "ActiveState")
+        expect(state == "inactive", f"{unit} is {state}, {self.a.journal(unit)}")
+        expect("rap1" not in self.a.run("ip -br link").stdout, "its interface stays")
+        expect(not self.a.run("ls /var/lib/rap/agent").stdout.count("home"), "its directory stays")
+        expect(self.healthy(self.a), "the other membership suffers")
+        return "the unit of the membership ends and is not started again; the other one goes on"
+
     def exposure(self):
         rated = {}
         for machine, units in ((self.a, [AGENT, DATAPLANE, CONTROL]), (self.b, [CONTROL])):
@@ -320,7 +332,7 @@ class Services:
         return ", ".join(f"{unit} {level}" for unit, level in rated.items())
 
     STEPS = ["install", "nine_commands", "overlay_ping", "words", "agent_restart", "dataplane_killed", "agent_killed_often", "watchdogs",
-             "stop_and_start", "two_memberships", "external_database", "backup_unit", "reboot", "exposure"]
+             "stop_and_start", "two_memberships", "external_database", "backup_unit", "reboot", "leave", "exposure"]
 
 
 def keep_journals(services, folder):
