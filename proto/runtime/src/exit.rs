@@ -61,11 +61,15 @@ pub(crate) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn 
     }
 }
 
-/// One line for standard error: `error[code]: message: cause`.
+/// One line for standard error: `error[code]: message: cause`. A message of one word is the name of what was
+/// refused: what the code means follows it.
 pub fn line(error: &(dyn Error + 'static)) -> String {
-    match reason_of(error) {
-        Some(reason) => format!("error[{reason}]: {}", message(error)),
-        None => format!("error: {}", message(error)),
+    match (reason_of(error), message(error)) {
+        (Some(reason), word) if !word.contains(char::is_whitespace) => {
+            format!("error[{reason}]: {word}: {}", reason.row().text)
+        }
+        (Some(reason), message) => format!("error[{reason}]: {message}"),
+        (None, message) => format!("error: {message}"),
     }
 }
 
@@ -146,6 +150,9 @@ mod tests {
         let error = Outer(Fault::new(Reason::ConfigInvalid, "port is not a number"));
         assert_eq!(code_of(&error), ExitCode::Usage);
         assert_eq!(line(&error), "error[config.invalid]: start: port is not a number");
+        let word = Fault::new(Reason::HeaderAudience, "audience");
+        let meaning = Reason::HeaderAudience.row().text;
+        assert_eq!(line(&word), format!("error[header.audience]: audience: {meaning}"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::node;
 use crate::args::{DegradedWords, Global, Revoke};
 use crate::client::Connection;
+use crate::duration::show_duration;
 use crate::output::{Answer, confirm, properties};
 
 pub(super) async fn revoke(
@@ -152,7 +153,10 @@ pub(super) async fn policy(
         connection.membership.policy_set(request).await
     };
     let policy = policy.map_err(Refusal::from)?.into_inner();
-    let age = |ms: u64| if ms == 0 { "never".to_owned() } else { format!("{} s", ms / 1000) };
+    let age = |ms: u64| match ms {
+        0 => "never".to_owned(),
+        ms => show_duration(Duration::from_millis(ms)),
+    };
     let mut rows = vec![
         ("ephemeral nodes go after", age(policy.ephemeral_after_ms)),
         ("WireGuard keys are replaced after", age(policy.wireguard_key_max_age_ms)),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::{Global, Token as Command};
 use crate::client::Connection;
 use crate::files;
-use crate::output::{Answer, Format, all_hold, print, properties, time};
+use crate::output::{Answer, Format, all_hold, confirm, print, properties, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
@@ -59,6 +59,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         Command::Revoke { token, with_nodes, reason } => {
             let id: TokenId =
                 token.parse().map_err(|_| Fault::new(Reason::RequestInvalid, "a token id is a UUID"))?;
+            if with_nodes {
+                confirm(global, &format!("Revoke token {id} and evict every node that it admitted?"))?;
+            }
             let request =
                 connection.request(v1::TokenRevokeRequest { token_id: id.to_vec(), with_nodes, reason })?;
             let token = connection.admin.token_revoke(request).await.map_err(Refusal::from)?.into_inner();
@@ -104,6 +107,7 @@ fn rows(token: &v1::Token) -> Vec<Vec<String>> {
         ("uses", format!("{} of {}", token.uses, token.max_uses)),
         ("roles", token.roles.join(",")),
         ("approval", token.approval.clone()),
+        ("ephemeral", if token.ephemeral { "yes" } else { "no" }.to_owned()),
         ("expires", time(token.expires_at_ms)),
     ])
 }

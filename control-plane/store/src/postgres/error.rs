@@ -35,7 +35,7 @@ pub enum PostgresError {
         available: u32,
     },
     /// Another process holds the directory.
-    #[error("another process uses {}", .0.display())]
+    #[error("another process uses {}; a control plane that serves with it must be stopped first", .0.display())]
     Locked(PathBuf),
     /// The unprivileged account does not exist.
     #[error("running as root needs an unprivileged account for PostgreSQL; `{0}` does not exist")]
