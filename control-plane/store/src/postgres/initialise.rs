@@ -5,12 +5,19 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
 use super::account::Account;
 use super::binaries::Binaries;
 use super::error::PostgresError;
+
+/// What the directory of a first start is called until it is complete.
+const UNFINISHED: &str = "new";
+/// How often, and how far apart, a directory is removed that somebody still writes into.
+const ATTEMPTS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Name of the database.
 pub(super) const DATABASE: &str = "rap";
@@ -35,13 +42,9 @@ pub(super) async fn initialise(
     durable: bool,
     extra: &str,
 ) -> Result<(), PostgresError> {
-    let aside = directory.with_extension("new");
-    match fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(PostgresError::io("remove", &aside)(error));
-        }
-        _ => {}
-    }
+    remove_unfinished(directory).await?;
+    // A name of this process's own: the initdb of a start that was killed may still be writing.
+    let aside = directory.with_extension(format!("{UNFINISHED}{}", std::process::id()));
     account.private_directory(&aside)?;
     run_initdb(binaries, account, &aside, durable).await?;
     run_single_user(binaries, account, &aside, extra).await?;
@@ -49,6 +52,27 @@ pub(super) async fn initialise(
     if let Some(parent) = directory.parent() {
         let handle = fs::File::open(parent).map_err(PostgresError::io("open", parent))?;
         handle.sync_all().map_err(PostgresError::io("sync", parent))?;
+    }
+    Ok(())
+}
+
+/// Removes what starts that were killed left. Their initdb outlives them for a moment and goes on writing.
+async fn remove_unfinished(directory: &Path) -> Result<(), PostgresError> {
+    let Some((parent, name)) = directory.parent().zip(directory.file_name()) else { return Ok(()) };
+    let unfinished = format!("{}.{UNFINISHED}", name.to_string_lossy());
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(&unfinished) {
+            continue;
+        }
+        let mut attempts = ATTEMPTS;
+        while let Err(error) = fs::remove_dir_all(entry.path()) {
+            attempts -= 1;
+            match error.kind() {
+                io::ErrorKind::NotFound => break,
+                io::ErrorKind::DirectoryNotEmpty if attempts > 0 => tokio::time::sleep(PAUSE).await,
+                _ => return Err(PostgresError::io("remove", &entry.path())(error)),
+            }
+        }
     }
     Ok(())
 }

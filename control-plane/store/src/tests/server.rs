@@ -165,8 +165,18 @@ async fn a_first_start_that_was_cut_short_starts_over() {
     let half = directory.path().join("postgres.new");
     fs::create_dir(&half).unwrap();
     fs::write(half.join("PG_VERSION"), "15\n").unwrap();
+    // Another start was killed a moment ago; its initdb was not.
+    let busy = directory.path().join("postgres.new1");
+    fs::create_dir(&busy).unwrap();
+    let writer = std::thread::spawn({
+        let busy = busy.clone();
+        move || {
+            (0..2_000_000).take_while(|number| fs::write(busy.join(number.to_string()), "x").is_ok()).count()
+        }
+    });
     let postgres = EmbeddedPostgres::start(&throw_away(directory.path())).await.unwrap();
-    assert!(!half.exists());
+    assert!(!half.exists() && !busy.exists());
+    writer.join().unwrap();
     postgres.stop().await;
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rap_runtime::Fault;
 use rap_runtime::clock::Clock;
-use rap_runtime::files::{read_capped, write_atomic};
+use rap_runtime::files::{create_new, read_capped};
 use rap_state::{MembershipDir, MembershipName};
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ pub(super) async fn run(config: &Config, effective: Value, command: cli::Bundle)
     }
     let at = u64::try_from(now.wall.0 / 1000).unwrap_or(0);
     let archive = bundle.archive(command.anonymize, at);
-    write_atomic(&command.out, &archive, 0o600)
+    create_new(&command.out, &archive, 0o600)
         .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
     println!("{} bytes written to {}", archive.len(), command.out.display());
     if !command.anonymize {

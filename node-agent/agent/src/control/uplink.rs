@@ -13,6 +13,7 @@ use rap_types::{Digest, Reason};
 use rap_wire::v1;
 use rap_wire::v1::node_sync_client::NodeSyncClient;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -73,6 +74,12 @@ pub struct Pause {
     pub window: Duration,
 }
 
+impl Pause {
+    fn drawn(self) -> Duration {
+        self.after + random_part(self.window)
+    }
+}
+
 impl UplinkTask {
     /// Runs until cancelled.
     pub async fn run(mut self, events: mpsc::Sender<UplinkEvent>, cancel: CancellationToken) {
@@ -85,6 +92,7 @@ impl UplinkTask {
         self.ready.mark_unchanged();
         loop {
             let url = self.urls[next % self.urls.len()].clone();
+            let begun = Instant::now();
             let held = tokio::select! {
                 () = cancel.cancelled() => return,
                 held = self.hold(&url, &events) => held,
@@ -95,17 +103,21 @@ impl UplinkTask {
             if events.send(UplinkEvent::Lost(url.as_str().to_owned(), fault)).await.is_err() {
                 return;
             }
-            let pause = if was_open {
+            let asked = match was_open {
+                true => self.pause.borrow().drawn(),
+                false => Duration::ZERO,
+            };
+            let pause = if was_open && begun.elapsed() >= STEADY {
                 failures = 0;
-                let Pause { after, window } = *self.pause.borrow();
-                after + random_part(window)
+                asked
             } else {
+                // Also for a stream that ends as soon as it is open: it is no reason to hurry.
                 failures = failures.saturating_add(1);
                 next = next.wrapping_add(1);
                 // A whole round over the URLs goes fast; then it slows down.
                 let rounds = failures / u32::try_from(self.urls.len()).unwrap_or(u32::MAX).max(1);
                 let most = (FIRST_RETRY * (1 << rounds.min(8))).min(LAST_RETRY);
-                most / 2 + random_part(most / 2)
+                asked.max(most / 2 + random_part(most / 2))
             };
             let pause = if thrown_out { THROWN_OUT } else { pause };
             tokio::select! {
@@ -190,6 +202,8 @@ fn random_part(of: Duration) -> Duration {
     of.mul_f64(rand::random::<f64>())
 }
 
+/// A stream that lasted for this long was a good one.
+const STEADY: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const THROWN_OUT: Duration = Duration::from_secs(60);
 const LAST_RETRY: Duration = Duration::from_secs(5);

@@ -257,3 +257,70 @@ fn damage(folder: &std::path::Path) -> usize {
     }
     damaged
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hostile_control_plane_neither_stops_nor_hurries_the_agent() {
+    use control_message::Body;
+    let host = Host::new();
+    let (running, mut messages) = joined(&host).await;
+    let control = &running.control;
+    let _plane = Plane::start(&host.run_dir());
+    control.say(update(&publish(control, HeadOrder::new(1, 5, 0), 1, Duration::from_secs(300))));
+    let agent = host.agent().await;
+    heard(&mut messages, "ack", |body| matches!(body, node_message::Body::Ack(_))).await;
+    let before = host.status().await.1;
+    let junk = |count: usize| vec![vec![7_u8; 200]; count];
+    let ping = v1::PingRequest { node_id: vec![9; 16], count: u32::MAX, interval_ms: u32::MAX };
+    let entry = v1::DirectoryEntry {
+        node_id: vec![9; 5],
+        link_hints: vec!["999.9.9.9:99999".into(); 50],
+        observed_at_ms: i64::MIN,
+        ..Default::default()
+    };
+    let head = v1::HeadUpdate { head: vec![7; 100_000], proof: None };
+    let shown = v1::AuditWitness {
+        log_key_records: junk(2_000),
+        checkpoint: vec![0xff; 100_000],
+        consistency: junk(2_000),
+    };
+    control.say(vec![
+        Body::Hello(v1::ControlHello { protocol: 99, server_time_ms: i64::MIN, report_interval_ms: 1 }),
+        Body::Authority(v1::AuthorityRecords { records: Vec::new() }),
+        Body::Authority(v1::AuthorityRecords { records: junk(5_000) }),
+        Body::Checkpoint(shown),
+        Body::Checkpoint(v1::AuditWitness::default()),
+        Body::BreakGlassAck(v1::BreakGlassAck { digest: vec![1; 50_000], reason: "\u{1b}".repeat(9_000) }),
+        Body::Diagnostic(v1::DiagnosticRequest {
+            diagnostic_id: vec![1; 100_000],
+            body: Some(v1::diagnostic_request::Body::Ping(ping)),
+        }),
+        Body::Diagnostic(v1::DiagnosticRequest::default()),
+        Body::Directory(v1::DirectoryUpdate { entries: vec![entry; 1_000] }),
+        Body::Head(head),
+        Body::Update(v1::SnapshotUpdate::default()),
+        Body::Update(v1::SnapshotUpdate { chunks: junk(5_000), full: true, ..Default::default() }),
+    ]);
+    heard(&mut messages, "nack", |body| matches!(body, node_message::Body::Nack(_))).await;
+    let mut reports = 0;
+    let counting = async {
+        while let Some(message) = messages.recv().await {
+            reports += u32::from(matches!(message.body, Some(node_message::Body::Report(_))));
+        }
+    };
+    let _over = tokio::time::timeout(Duration::from_secs(3), counting).await;
+    assert!(reports <= 12, "{reports} reports in three seconds");
+    // Sent away again and again, at once: the node takes its time to come back.
+    let streams = control.state.lock().unwrap().streams;
+    control.say(vec![Body::GoingAway(v1::GoingAway { reconnect_after_ms: 0 })]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let again = control.state.lock().unwrap().streams - streams;
+    assert!((1..=12).contains(&again), "{again} streams in three seconds");
+    let after = host.status().await.1;
+    for field in
+        ["node_id", "cluster", "authority_fingerprint", "authority_sequence", "active", "break_glass"]
+    {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    assert!(!host.log_text().contains("panicked"), "{}", host.log_text());
+    assert!(terminate(agent).await.success());
+}

@@ -38,7 +38,7 @@ impl Node {
         match message.body {
             Some(Body::Hello(hello)) => {
                 let interval = Duration::from_millis(u64::from(hello.report_interval_ms));
-                self.report_interval = (!interval.is_zero()).then_some(interval);
+                self.report_interval = (!interval.is_zero()).then_some(interval.max(SHORTEST_REPORT));
                 self.report(now);
             }
             Some(Body::Update(update)) => self.accept(AcceptorInput::Updated(update), now),
@@ -106,3 +106,5 @@ fn told(change: ContactChange) -> v1::ContactChange {
 }
 
 const PROTOCOL: u32 = 1;
+/// A control plane cannot make a node do nothing but report.
+const SHORTEST_REPORT: Duration = Duration::from_millis(500);
