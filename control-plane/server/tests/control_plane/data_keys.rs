@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::host::{Host, NodeStream, hello};
 use crate::world::{World, reason};
 
-fn author(control: &Control) -> Author {
+pub fn author(control: &Control) -> Author {
     Author {
         actor: "operator:test".into(),
         pen: control.pen.clone(),
@@ -30,13 +30,13 @@ fn author(control: &Control) -> Author {
     }
 }
 
-async fn go(world: &World, id: ClusterId, until: Stage) -> Result<Rotated, Failure> {
+pub async fn go(world: &World, id: ClusterId, until: Stage) -> Result<Rotated, Failure> {
     let control = &world.running.control;
     rotate(control, id, &author(control), until).await
 }
 
 /// A cluster with a row in every table that has MACs, and every secret that there is.
-async fn filled(world: &World) -> (ClusterId, v1::TokenCreateAnswer) {
+pub async fn filled(world: &World) -> (ClusterId, v1::TokenCreateAnswer) {
     let cluster = world.cluster("prod").await;
     let id = ClusterId::from_slice(&cluster.cluster_id).unwrap();
     let token = world.token("prod", 1_000, true).await;
@@ -51,17 +51,17 @@ async fn filled(world: &World) -> (ClusterId, v1::TokenCreateAnswer) {
     (id, token)
 }
 
-async fn stored(control: &Control, id: ClusterId) -> Vec<DekRow> {
+pub async fn stored(control: &Control, id: ClusterId) -> Vec<DekRow> {
     let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
     deks_list(&mut snapshot, id).await.unwrap()
 }
 
-fn versions(stored: &[DekRow]) -> Vec<u64> {
+pub fn versions(stored: &[DekRow]) -> Vec<u64> {
     stored.iter().map(|dek| dek.key_version).collect()
 }
 
 /// Every row and secret of the cluster opens under the newest data key alone.
-async fn is_whole_under_newest(control: &Control, id: ClusterId) -> u64 {
+pub async fn is_whole_under_newest(control: &Control, id: ClusterId) -> u64 {
     let keyring = control.keyring();
     let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
     let alone = keyring.read(&mut snapshot, id).await.unwrap().newest_alone();

@@ -7,6 +7,7 @@ mod authority;
 mod backup;
 mod break_glass;
 mod data_keys;
+mod data_keys_cut;
 mod degraded;
 mod disk;
 mod enrollment;

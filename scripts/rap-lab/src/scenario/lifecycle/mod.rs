@@ -2,6 +2,7 @@
 //! in several clusters.
 
 mod authority;
+mod custody;
 mod degraded;
 mod memberships;
 mod removal;
@@ -46,6 +47,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("rotation", || authority::rotation(&scene));
     report.check("slept_through_two_rotations", || authority::slept_through(&scene));
     report.check("recovery", || authority::recovery(&scene));
+    report.check("kek_and_dek_rotation", || custody::kek_and_dek_rotation(&scene));
     report.check("key_rotation", || removal::key_rotation(&scene));
     report.check("revocation", || removal::revocation(&scene));
     report.check("eviction", || removal::eviction(&scene));
