@@ -13,6 +13,7 @@ mod measure;
 mod operator;
 mod process;
 mod report;
+mod scenario;
 mod spine;
 mod swarm;
 mod trust;

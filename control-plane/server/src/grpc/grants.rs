@@ -10,7 +10,7 @@ use rap_wire::v1;
 use rap_wire::v1::grants_server::Grants;
 use tonic::{Request, Response, Status};
 
-use super::{Actor, Call, Failure, audit, authorize};
+use super::{Actor, Call, Failure, audit, authorize, authorized};
 use crate::control::Control;
 use crate::grants;
 
@@ -44,15 +44,11 @@ impl Grants for GrantsService {
         &self,
         request: Request<v1::GrantListRequest>,
     ) -> Result<Response<v1::GrantListAnswer>, Status> {
-        let call = Call::of(&request).map_err(|status| *status)?;
-        let outcome = list(&self.0, &call).await;
-        self.answer(&call, outcome)
+        authorized!(self, request, GrantRead, list)
     }
 
     async fn show(&self, request: Request<v1::GrantRef>) -> Result<Response<v1::PlatformGrant>, Status> {
-        let call = Call::of(&request).map_err(|status| *status)?;
-        let outcome = show(&self.0, &call, &request.into_inner().grant).await;
-        self.answer(&call, outcome)
+        authorized!(self, request, GrantRead, show)
     }
 
     async fn add(
@@ -68,14 +64,11 @@ impl Grants for GrantsService {
         &self,
         request: Request<v1::GrantRevokeRequest>,
     ) -> Result<Response<v1::PlatformGrant>, Status> {
-        let call = Call::of(&request).map_err(|status| *status)?;
-        let outcome = revoke(&self.0, &call, request.into_inner()).await;
-        self.answer(&call, outcome)
+        authorized!(self, request, GrantChange, revoke)
     }
 }
 
-async fn list(control: &Control, call: &Call) -> Result<v1::GrantListAnswer, Failure> {
-    authorize(control, call, Permission::GrantRead).await?;
+async fn list(control: &Control, _: &Actor, _: v1::GrantListRequest) -> Result<v1::GrantListAnswer, Failure> {
     let admitted = grants::current(control).await?;
     let now = control.clock.now().wall;
     let granted = admitted.documents().iter().filter(|terms| terms.revokes.is_none());
@@ -85,8 +78,8 @@ async fn list(control: &Control, call: &Call) -> Result<v1::GrantListAnswer, Fai
     })
 }
 
-async fn show(control: &Control, call: &Call, text: &str) -> Result<v1::PlatformGrant, Failure> {
-    authorize(control, call, Permission::GrantRead).await?;
+async fn show(control: &Control, _: &Actor, request: v1::GrantRef) -> Result<v1::PlatformGrant, Failure> {
+    let text = &request.grant;
     let admitted = grants::current(control).await?;
     // The live one of a name, or the newest that had it.
     let documents = admitted.documents();
@@ -96,6 +89,7 @@ async fn show(control: &Control, call: &Call, text: &str) -> Result<v1::Platform
     Ok(view(&admitted, found, control.clock.now().wall))
 }
 
+/// What is needed depends on the role that is granted, so the request is read first.
 async fn add(
     control: &Control,
     call: &Call,
@@ -142,12 +136,11 @@ async fn write_grant(
 
 async fn revoke(
     control: &Control,
-    call: &Call,
+    actor: &Actor,
     request: v1::GrantRevokeRequest,
 ) -> Result<v1::PlatformGrant, Failure> {
-    let actor = authorize(control, call, Permission::GrantChange).await?;
     let revoked: Result<GrantTerms, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_revocation(control, connection, &actor, &request).await
+        write_revocation(control, connection, actor, &request).await
     });
     let revoked = revoked?;
     tracing::warn!(

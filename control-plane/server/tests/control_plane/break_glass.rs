@@ -12,7 +12,7 @@ use rap_wire::v1::break_glass_client::BreakGlassClient;
 use v1::control_message::Body;
 use v1::node_message::Body as Say;
 
-use crate::host::{Host, NodeStream, hello};
+use crate::host::{NodeStream, hello, member};
 use crate::world::{World, reason};
 
 fn asked(reason: &str, until: Wall) -> v1::BreakGlassIssueRequest {
@@ -47,10 +47,7 @@ async fn told(stream: &mut NodeStream, file: &BreakGlassText) -> v1::BreakGlassA
 #[tokio::test]
 async fn a_grant_is_issued_used_and_burned_into_the_audit_log_exactly_once() {
     let world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, bootstrap, slot) = member(&world).await;
     let mut operator = BreakGlassClient::new(world.line().await.channel);
     let now = Clock::new().now().wall;
     let until = now.plus(std::time::Duration::from_secs(1800));

@@ -276,6 +276,15 @@ impl Host {
     }
 }
 
+/// Makes the cluster `prod` with one member, `one`: who it is, what it was told, its certificate.
+pub async fn member(world: &World) -> (Host, VerifiedBootstrap, tls::LeafSlot) {
+    world.cluster("prod").await;
+    let host = Host::new(&world.token("prod", 1, true).await, "one");
+    let bootstrap = host.enrol(world).await;
+    let (slot, _) = host.certificate(world, &bootstrap).await.unwrap();
+    (host, bootstrap, slot)
+}
+
 /// What an agent says first, holding nothing.
 pub fn hello() -> v1::NodeHello {
     v1::NodeHello {

@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 use v1::control_message::Body;
 use v1::node_message::Body as Say;
 
-use crate::host::{Host, NodeStream, hello};
+use crate::host::{NodeStream, hello, member};
 use crate::world::{World, reason};
 
 /// Refused, and by a code that tells the caller that it is the caller's fault.
@@ -249,10 +249,7 @@ async fn ends(stream: &mut NodeStream) -> Reason {
 #[tokio::test]
 async fn what_a_node_says_raises_no_alarm_that_is_not_its_own() {
     let world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, _, slot) = member(&world).await;
 
     // Codes of the control plane's own, in a node's mouth.
     for code in ["row.tampered", "state.no_space", "secret.unseal", "server.internal", "no.such.code"] {
@@ -292,10 +289,7 @@ async fn what_a_node_says_raises_no_alarm_that_is_not_its_own() {
 #[tokio::test]
 async fn a_node_with_many_forged_uses_raises_few_alarms_and_loses_its_stream() {
     let world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, bootstrap, slot) = member(&world).await;
     let now = Clock::new().now().wall;
     let until_ms = now.plus(Duration::from_secs(60)).0;
     let order = BreakGlassOrder {

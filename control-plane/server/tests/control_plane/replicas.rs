@@ -7,7 +7,7 @@ use rap_types::Reason;
 use rap_wire::v1;
 use v1::control_message::Body;
 
-use crate::host::{Host, hello};
+use crate::host::{Host, hello, member};
 use crate::world::{World, reason};
 
 #[tokio::test]
@@ -78,10 +78,7 @@ async fn one_use_is_one_use_over_two_replicas() {
 #[tokio::test]
 async fn a_restarted_control_plane_serves_the_stored_head_and_sends_no_snapshot_again() {
     let mut world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, bootstrap, slot) = member(&world).await;
     let mut stream = host.stream(&world, &slot, hello()).await;
     stream.update().await;
     let served = world.running.control.clusters.named("prod").unwrap();

@@ -11,7 +11,7 @@ use rap_wire::v1;
 use v1::control_message::Body;
 use v1::node_message::Body as Say;
 
-use crate::host::{Host, NodeStream, hello};
+use crate::host::{Host, NodeStream, hello, member};
 use crate::world::{World, reason};
 
 /// What an agent keeps: enough to verify an update as rap-trust does.
@@ -105,10 +105,7 @@ async fn a_node_gets_its_snapshot_then_only_what_changed() {
 #[tokio::test]
 async fn a_node_that_holds_the_leaf_gets_a_head_and_no_chunk() {
     let world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, bootstrap, slot) = member(&world).await;
     let mut stream = host.stream(&world, &slot, hello()).await;
     let mut kept = Kept::new(&bootstrap);
     let snapshot = kept.apply(&stream.update().await);
@@ -169,10 +166,7 @@ async fn a_refused_leaf_is_not_sent_again_until_it_changes() {
 #[tokio::test]
 async fn services_are_offered_on_their_own_kind_of_connection_only() {
     let world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, _, slot) = member(&world).await;
     let node = host.node_channel(&world, &slot).await;
     let mut enrollment = v1::enrollment_client::EnrollmentClient::new(node.clone());
     let status = enrollment.challenge(v1::EnrollmentChallengeRequest {}).await.unwrap_err();
@@ -191,10 +185,7 @@ async fn services_are_offered_on_their_own_kind_of_connection_only() {
 #[tokio::test]
 async fn an_agent_outside_dev_mode_is_not_served_by_a_dev_installation() {
     let world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, _, slot) = member(&world).await;
     let mut stream = host.stream(&world, &slot, v1::NodeHello { features: Vec::new(), ..hello() }).await;
     assert_eq!(reason(stream.next().await.unwrap_err()), Reason::AuthorityDevRefused);
     world.stop().await;
@@ -203,10 +194,7 @@ async fn an_agent_outside_dev_mode_is_not_served_by_a_dev_installation() {
 #[tokio::test]
 async fn messages_that_are_none_or_too_large_end_the_stream_with_a_code() {
     let world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, _, slot) = member(&world).await;
     let report = Say::Report(v1::NodeReport { contact: "x".repeat(5 << 20), ..Default::default() });
     let cases = [
         (hello(), report, Reason::RequestTooLarge),

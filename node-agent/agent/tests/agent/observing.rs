@@ -17,6 +17,15 @@ fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
+/// A host that joined, with a data plane and version `version` with two peers waiting for it.
+async fn member(host: &Host, version: u64) -> (Running, mpsc::Receiver<v1::NodeMessage>, Plane) {
+    let (running, messages) = joined(host).await;
+    let control = &running.control;
+    let plane = Plane::start(&host.run_dir());
+    control.say(update(&publish(control, HeadOrder::new(1, version, 0), 2, Duration::from_secs(300))));
+    (running, messages, plane)
+}
+
 async fn scrape(address: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("the endpoint listens");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -28,10 +37,8 @@ async fn scrape(address: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_count_refusals_under_their_codes_and_name_nobody() {
     let host = Host::new();
-    let (running, mut messages) = joined(&host).await;
+    let (running, mut messages, _plane) = member(&host, 5).await;
     let control = &running.control;
-    let _plane = Plane::start(&host.run_dir());
-    control.say(update(&publish(control, HeadOrder::new(1, 5, 0), 2, Duration::from_secs(300))));
     let address = free_address();
     let agent = host.answering(host.spawn_with(&["--metrics", &address], &[])).await;
     heard(&mut messages, "ack", |body| matches!(body, node_message::Body::Ack(_))).await;
@@ -78,10 +85,7 @@ async fn a_taken_metrics_port_does_not_keep_the_agent_from_running() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_manager_hears_ready_progress_and_a_status_line() {
     let host = Host::new();
-    let (running, mut messages) = joined(&host).await;
-    let control = &running.control;
-    let _plane = Plane::start(&host.run_dir());
-    control.say(update(&publish(control, HeadOrder::new(1, 7, 0), 2, Duration::from_secs(300))));
+    let (_running, mut messages, _plane) = member(&host, 7).await;
     let path = host.dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -173,10 +177,7 @@ fn secrets(host: &Host) -> Vec<(String, Vec<u8>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bundle_has_what_helps_and_no_secret_in_any_form() {
     let host = Host::new();
-    let (running, mut messages) = joined(&host).await;
-    let control = &running.control;
-    let _plane = Plane::start(&host.run_dir());
-    control.say(update(&publish(control, HeadOrder::new(1, 3, 0), 2, Duration::from_secs(300))));
+    let (_running, mut messages, _plane) = member(&host, 3).await;
     let agent = host.agent().await;
     heard(&mut messages, "ack", |body| matches!(body, node_message::Body::Ack(_))).await;
     let (_, status) = host.status_when("linked", |status| status["links"][1].is_object()).await;
@@ -224,10 +225,7 @@ async fn a_bundle_has_what_helps_and_no_secret_in_any_form() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_anonymous_bundle_names_nobody_and_stays_consistent() {
     let host = Host::new();
-    let (running, mut messages) = joined(&host).await;
-    let control = &running.control;
-    let _plane = Plane::start(&host.run_dir());
-    control.say(update(&publish(control, HeadOrder::new(1, 3, 0), 2, Duration::from_secs(300))));
+    let (_running, mut messages, _plane) = member(&host, 3).await;
     let agent = host.agent().await;
     heard(&mut messages, "ack", |body| matches!(body, node_message::Body::Ack(_))).await;
     let (_, status) = host.status_when("linked", |status| status["links"][1].is_object()).await;

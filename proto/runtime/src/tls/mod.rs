@@ -10,6 +10,7 @@ mod leaf;
 mod node;
 mod pinned;
 mod reject;
+mod tls13;
 mod trust;
 
 use std::sync::{Arc, LazyLock};

@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 
 use rap_types::Digest;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::Error;
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{PeerReject, node, spki_sha256, trust};
+use super::tls13::tls13_only;
+use super::{PeerReject, spki_sha256, trust};
 
 /// SHA-256 of the subject public key info of each acceptable server authority. Empty trusts nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,25 +63,5 @@ impl ServerCertVerifier for PinnedServer {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(node::tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        node::tls13_signature(message, leaf, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        node::schemes()
-    }
+    tls13_only!();
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::Measured;
 use crate::agent::Host;
 use crate::cli::Settings;
 use crate::operator::Operator;
+use crate::scenario::Measured;
 
 /// Measures every row of this part.
 pub async fn measure(

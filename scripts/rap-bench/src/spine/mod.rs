@@ -8,21 +8,15 @@ mod hosts;
 mod micro;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use rap_runtime::shutdown_signal;
 
 use crate::cli::Settings;
 use crate::control_plane::ControlPlane;
-use crate::folder::RunFolder;
-use crate::machine;
 use crate::operator::Operator;
 use crate::report::{Report, Row};
-
-/// Runs and notes by row id.
-type Measured = BTreeMap<&'static str, (Vec<f64>, String)>;
+use crate::scenario::{self, Measured};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
@@ -30,18 +24,6 @@ enum Part {
     Swarm,
     Micro,
 }
-
-/// Somebody ended the run: there is no result.
-#[derive(Debug)]
-struct Interrupted(&'static str);
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "interrupted by {}", self.0)
-    }
-}
-
-impl std::error::Error for Interrupted {}
 
 struct Spec {
     id: &'static str,
@@ -79,16 +61,9 @@ const ROWS: &[Spec] = &[
 /// # Errors
 /// When the run cannot even begin.
 pub fn run(settings: &Settings) -> Result<Report> {
-    let mut report = Report::new("spine");
-    report.set("placement", machine::placement());
-    report.set("load_before", machine::load());
-    report.set("quick", settings.quick);
+    let mut report = scenario::report("spine", settings);
     report.set("rounds", settings.rounds);
     report.set("nodes", settings.nodes);
-    report.set(
-        "build",
-        if cfg!(debug_assertions) { "debug: not for comparison with the bars" } else { "release" },
-    );
     report.set("raised_limits", "none: every simulated node has a source address of its own");
     let mut measured = Measured::new();
     let mut failures = BTreeMap::new();
@@ -97,23 +72,12 @@ pub fn run(settings: &Settings) -> Result<Report> {
         micro::measure(settings, &mut measured);
     }
     if wanted(settings, Part::Hosts) || wanted(settings, Part::Swarm) {
-        let mut folder = RunFolder::new()?;
-        if settings.keep {
-            folder.keep();
-            println!("kept: {}", folder.path().display());
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let ended = runtime.block_on(async {
-            let ended = with_control_plane(settings, folder.path(), &mut measured, &mut failures).await;
-            folder.clear().await?;
-            ended
-        });
-        if let Err(error) = ended {
-            if error.is::<Interrupted>() {
-                return Err(error);
-            }
-            for part in [Part::Hosts, Part::Swarm] {
-                failures.entry(part).or_insert_with(|| format!("{error:#}"));
+        let failed = scenario::beside_control_plane(settings, async |folder, control| {
+            parts(settings, folder, control, &mut measured, &mut failures).await
+        })?;
+        for part in [Part::Hosts, Part::Swarm] {
+            if let Some(failed) = &failed {
+                failures.entry(part).or_insert_with(|| failed.clone());
             }
         }
     }
@@ -142,23 +106,6 @@ fn row(spec: &Spec, measured: &Measured, failure: Option<&String>) -> Row {
         Some(bar) => row.bar(bar),
         None => row,
     }
-}
-
-async fn with_control_plane(
-    settings: &Settings,
-    folder: &Path,
-    measured: &mut Measured,
-    failures: &mut BTreeMap<Part, String>,
-) -> Result<()> {
-    let signal = shutdown_signal()?;
-    eprintln!("control plane ...");
-    let mut control = ControlPlane::start(&settings.programs, folder).await.context("control plane")?;
-    let outcome = tokio::select! {
-        outcome = parts(settings, folder, &control, measured, failures) => outcome,
-        name = signal => Err(Interrupted(name).into()),
-    };
-    control.stop().await?;
-    outcome
 }
 
 async fn parts(

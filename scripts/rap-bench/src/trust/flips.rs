@@ -11,11 +11,11 @@ use rap_contract::{PublicKeyFile, open_export};
 use rap_wire::v1;
 use serde_json::Value;
 
-use super::Measured;
 use crate::agent::Host;
 use crate::cli::Settings;
 use crate::control_plane::ControlPlane;
 use crate::operator::Operator;
+use crate::scenario::Measured;
 
 /// Measures every row of this part.
 pub async fn measure(

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::Measured;
 use crate::agent::Host;
 use crate::cli::Settings;
 use crate::measure::Stopwatch;
 use crate::operator::Operator;
+use crate::scenario::Measured;
 
 /// Measures every row of this part.
 pub async fn measure(

@@ -12,17 +12,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use rap_runtime::shutdown_signal;
 
 use crate::cli::Settings;
 use crate::control_plane::ControlPlane;
-use crate::folder::RunFolder;
-use crate::machine;
 use crate::operator::Operator;
 use crate::report::{Report, Row};
-
-/// Runs and notes by measurement.
-type Measured = BTreeMap<&'static str, (Vec<f64>, String)>;
+use crate::scenario::{self, Measured};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
@@ -92,41 +87,18 @@ const ROWS: &[Spec] = &[
 /// # Errors
 /// When the run cannot even begin.
 pub fn run(settings: &Settings) -> Result<Report> {
-    let mut report = Report::new("trust");
-    report.set("placement", machine::placement());
-    report.set("load_before", machine::load());
-    report.set("quick", settings.quick);
-    report.set(
-        "build",
-        if cfg!(debug_assertions) { "debug: not for comparison with the bars" } else { "release" },
-    );
+    let mut report = scenario::report("trust", settings);
     report.set("raised_limits", "none: every racing client has a source address of its own");
     let mut measured = Measured::new();
     let mut failures = BTreeMap::new();
-    let mut folder = RunFolder::new()?;
-    if settings.keep {
-        folder.keep();
-        println!("kept: {}", folder.path().display());
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(async {
-        let signal = shutdown_signal()?;
-        let ended = tokio::select! {
-            ended = with_control_plane(settings, folder.path(), &mut measured, &mut failures) => ended,
-            name = signal => {
-                folder.clear().await?;
-                anyhow::bail!("interrupted by {name}")
-            }
-        };
-        folder.clear().await?;
-        if let Err(error) = ended {
-            for part in Part::ALL {
-                failures.entry(part).or_insert_with(|| format!("{error:#}"));
-            }
+    let failed = scenario::beside_control_plane(settings, async |folder, control| {
+        parts(settings, folder, control, &mut measured, &mut failures).await
+    })?;
+    for part in Part::ALL {
+        if let Some(failed) = &failed {
+            failures.entry(part).or_insert_with(|| failed.clone());
         }
-        Ok(())
-    });
-    ended?;
+    }
     for spec in ROWS.iter().filter(|spec| settings.wants(&[spec.id])) {
         report.push(row(spec, &measured, failures.get(&spec.part)));
     }
@@ -153,19 +125,6 @@ fn row(spec: &Spec, measured: &Measured, failure: Option<&String>) -> Row {
         (Some(bar), _) => row.bar(bar),
         (None, _) => row,
     }
-}
-
-async fn with_control_plane(
-    settings: &Settings,
-    folder: &Path,
-    measured: &mut Measured,
-    failures: &mut BTreeMap<Part, String>,
-) -> Result<()> {
-    eprintln!("control plane ...");
-    let mut control = ControlPlane::start(&settings.programs, folder).await.context("control plane")?;
-    let outcome = parts(settings, folder, &control, measured, failures).await;
-    control.stop().await?;
-    outcome
 }
 
 async fn parts(

@@ -5,7 +5,7 @@ use rap_types::{Digest, Reason};
 use rap_wire::v1;
 
 use super::{covered, digests, stopped};
-use crate::host::{Host, hello};
+use crate::host::{hello, member};
 use crate::world::World;
 
 /// The next checkpoint that a node is shown.
@@ -20,10 +20,7 @@ async fn shown(stream: &mut crate::host::NodeStream) -> v1::AuditWitness {
 #[tokio::test]
 async fn nodes_are_witnesses_and_a_checkpoint_above_the_database_is_an_alarm() {
     let world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, bootstrap, slot) = member(&world).await;
     let mut stream = host.stream(&world, &slot, hello()).await;
     let first = shown(&mut stream).await;
     let facts = &world.running.control.installation.facts;
@@ -70,10 +67,7 @@ async fn nodes_are_witnesses_and_a_checkpoint_above_the_database_is_an_alarm() {
 #[tokio::test]
 async fn a_checkpoint_of_another_history_that_a_node_holds_is_an_alarm() {
     let world = World::dev().await;
-    world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
+    let (host, _, slot) = member(&world).await;
     covered(&world.running).await;
     let facts = &world.running.control.installation.facts;
     let mut transaction = world.running.control.store.system().begin().await.unwrap();
