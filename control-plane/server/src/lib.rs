@@ -41,6 +41,7 @@ pub mod revocations;
 mod rows;
 pub mod secrets;
 pub mod serve;
+mod services;
 pub mod sync;
 pub mod tasks;
 pub mod tls;
