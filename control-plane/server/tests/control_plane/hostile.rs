@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 use v1::control_message::Body;
 use v1::node_message::Body as Say;
 
-use crate::host::{NodeStream, hello, member};
+use crate::host::{Host, NodeStream, hello, member};
 use crate::world::{World, reason};
 
 /// Refused, and by a code that tells the caller that it is the caller's fault.
