@@ -137,8 +137,9 @@ fn clock(freshness: &Value) -> String {
     match freshness["state"].as_str() {
         Some("fresh") => format!("fresh, ends {}", in_words(until("fresh_for_ms"))),
         Some("degraded") => format!(
-            "DEGRADED since {}; traffic goes on, ends {}",
-            in_words(until("fresh_for_ms")),
+            "DEGRADED {}; traffic goes on, ends {}",
+            // Past: this is why it is degraded.
+            format_args!("for {}", duration(until("fresh_for_ms").unsigned_abs())),
             in_words(until("degraded_for_ms"))
         ),
         _ => format!("EXPIRED {}; only the control plane is sought", in_words(until("degraded_for_ms"))),
@@ -179,7 +180,7 @@ mod tests {
         });
         let text = for_people(&status);
         assert!(text.contains("degraded (snapshot.stale)"), "{text}");
-        assert!(text.contains("DEGRADED since 61 s ago; traffic goes on, ends in 2 h"), "{text}");
+        assert!(text.contains("DEGRADED for 61 s; traffic goes on, ends in 2 h"), "{text}");
         assert!(text.contains("b 100.96.0.2 active, link established 1.50 ms"), "{text}");
         assert!(text.contains("[server.unreachable] no contact"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");

@@ -75,7 +75,10 @@ pub(super) async fn find(
         }
         Err(_) => node_by_name(connection, &cluster.rows, text).await?,
     };
-    row.ok_or_else(|| Failure::new(Reason::NodeUnknown, "no such node in this cluster"))
+    let named: String = text.chars().take(64).filter(|letter| !letter.is_control()).collect();
+    row.ok_or_else(|| {
+        Failure::new(Reason::NodeUnknown, format!("`{named}`: no such node in cluster {}", cluster.name))
+    })
 }
 
 pub(super) async fn approve(
