@@ -79,13 +79,14 @@ impl Which {
 
     /// What it means that records above `kept` are void.
     pub fn meaning(self, kept: u64, floor: u64) -> String {
-        let (first, last) = (kept + 1, floor);
+        let first = kept + 1;
+        let range = if first == floor { format!("{first} is") } else { format!("{first} to {floor} are") };
         match self {
             Self::Revocations => format!(
-                "revocations {first} to {last} are void: whoever they put out is a member again until it is revoked again"
+                "revocation {range} void: whoever was put out by it is a member again until revoked again"
             ),
             Self::Authority => format!(
-                "authority records {first} to {last} are void: nodes that took one of their keys follow this control plane no more and have to join anew"
+                "authority record {range} void: nodes that took its key follow this control plane no more and have to join anew"
             ),
         }
     }

@@ -126,7 +126,7 @@ async fn check(settings: Settings, as_json: bool) -> Result<(), Fault> {
     }
     match all.wrong() {
         0 => Ok(()),
-        wrong => Err(Fault::new(Reason::RowTampered, format!("{wrong} rows are not as they were written"))),
+        wrong => Err(Fault::new(Reason::RowTampered, format!("not as they were written: {wrong}"))),
     }
 }
 

@@ -109,7 +109,9 @@ async fn chosen(
         return Ok(Some(decide.requests.iter().map(parse).collect::<Result<_, _>>()?));
     }
     let mut pending = pending(connection, &decide.cluster).await?;
-    pending.retain(|request| request.refused.is_empty());
+    for request in pending.extract_if(.., |request| !request.refused.is_empty()) {
+        complain(&format!("{}  {}: left out", request_id(&request), request.refused));
+    }
     if pending.is_empty() {
         return Err(Fault::new(Reason::ResourceNotFound, "no request waits for approval").into());
     }
@@ -161,7 +163,7 @@ fn nodes_answer(nodes: &[v1::Node]) -> Answer {
         .iter()
         .map(|node| {
             vec![
-                node.name.clone(),
+                if node.refused.is_empty() { node.name.clone() } else { id(node) },
                 status(node),
                 if node.connected { "connected" } else { "offline" }.to_owned(),
                 node.overlay_ipv4.clone(),

@@ -277,7 +277,7 @@ async fn a_restore_older_than_a_revocation_is_confirmed_by_its_number_and_says_w
     assert!(other.exit == Some(5) && other.text.contains("request.conflict"), "{}", other.text);
     let refused = confirm(&["0"]);
     assert!(refused.exit == Some(7) && refused.text.contains("floor.rollback"), "{}", refused.text);
-    assert!(refused.text.contains("revocations 1 to 1 are void"), "{}", refused.text);
+    assert!(refused.text.contains("revocation 1 is void"), "{}", refused.text);
     let unknown = said(&data, &["floors", "confirm", "--cluster", "nobody", "--sequence", "0"]);
     assert_eq!(unknown.exit, Some(3), "{}", unknown.text);
     let lowered = confirm(&["0", "--lower"]);
