@@ -42,6 +42,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("widened_token_refused", || rows::widened_token(&scene));
     report.check("replaced_node_key_refused", || rows::replaced_key(&scene));
     report.check("added_node_refused", || rows::added_node(&scene));
+    report.check("planted_cluster_refused", || rows::planted_cluster(&scene));
     report.check("edited_policy_refused", || rows::edited_policy(&scene));
     report.check("unrevoked_node_refused", || rows::unrevoked(&scene));
     report.check("deleted_heads_refused", || history::deleted_heads(&scene));

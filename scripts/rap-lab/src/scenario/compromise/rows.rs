@@ -63,6 +63,38 @@ pub fn added_node(scene: &Scene<'_>) -> Result<Finding> {
     tampered(scene, &add, &remove, "a row without a MAC of the cluster's key is no node")
 }
 
+/// A cluster of the attacker's making, with a node of theirs in it, is put beside the others.
+pub fn planted_cluster(scene: &Scene<'_>) -> Result<Finding> {
+    let (id, node) = ("01890000-0000-7000-8000-00000000c1c1", "01890000-0000-7000-8000-00000000c1c2");
+    scene.intruder.does(&format!(
+        "INSERT INTO clusters (cluster_id, name, incarnation, ipv4_pool, dev, fresh_for_ms, refresh_every_ms, degraded_for_ms,
+             leaf_lifetime_ms) VALUES ('{id}', 'planted', 1, '10.66.0.0/16', false, 300000, 30000, 43200000, 86400000);
+         INSERT INTO node_addresses (cluster_id, host_number, node_id) VALUES ('{id}', 1, '{node}');
+         INSERT INTO nodes (node_id, cluster_id, name, node_public_key, wireguard_public_key, host_number, identity_status)
+           VALUES ('{node}', '{id}', 'intruder', decode(repeat('a8', 32), 'hex'), decode(repeat('a9', 32), 'hex'), 1, 'active')"
+    ))?;
+    let listed = scene.control.ask("cluster list")?;
+    let rows = listed["clusters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let row = rows.iter().find(|row| row["name"] == "planted");
+    let shown = row.is_some_and(|row| row["refused"] == "cluster.no_authority" && row["authority"].is_null());
+    scene.control.refuses("node list --cluster planted", "cluster.no_authority")?;
+    scene.control.refuses("token create --cluster planted --ttl 1h", "row.tampered")?;
+    scene.control.refuses("cluster ensure-authority planted --yes", "row.tampered")?;
+    scene.intruder.does("DELETE FROM nodes WHERE name = 'intruder'; DELETE FROM node_addresses WHERE host_number = 1 \
+         AND cluster_id = '01890000-0000-7000-8000-00000000c1c1'; UPDATE clusters SET ipv4_pool = '8.8.8.0/24' WHERE name = 'planted'")?;
+    scene.control.refuses("cluster ensure-authority planted --yes", "request.invalid")?;
+    let keys =
+        scene.intruder.reads(&format!("SELECT count(*) FROM cluster_deks WHERE cluster_id = '{id}'"))?;
+    scene.intruder.changes_one(&format!("DELETE FROM clusters WHERE cluster_id = '{id}'"))?;
+    scene.publishes()?;
+    let ok = shown && keys == "0";
+    Ok(Finding::new(
+        ok,
+        json!({ "listed": row }),
+        "a row alone gets no keys, and what lies in it is never adopted",
+    ))
+}
+
 /// The cluster's policy is loosened.
 pub fn edited_policy(scene: &Scene<'_>) -> Result<Finding> {
     let was =
