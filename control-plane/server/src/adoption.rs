@@ -20,6 +20,7 @@ use rap_types::{ClusterId, Digest, Reason};
 use crate::certificates::Authority;
 use crate::clusters::{Cluster, cluster_row, insert_keys};
 use crate::control::Control;
+use crate::grpc::membership::first_policies;
 use crate::grpc::{Actor, Failure, audit};
 use crate::keys::require_current;
 
@@ -176,6 +177,7 @@ async fn write(
     let row = cluster_row(facts, new, order.name, &order.timing);
     cluster_adopt(connection, &rows, &row).await?;
     insert_keys(connection, facts, &control.keyring(), new, ca).await?;
+    first_policies(connection, &rows).await?;
     let seq = config_seq_allocate(connection, new.id).await?;
     outbox_append(connection, new.id, seq, &["trust".to_owned(), "policy".to_owned()], false).await?;
     Ok(())

@@ -27,6 +27,7 @@ use crate::certificates::Authority;
 use crate::custody::Sealed;
 use crate::data_keys::{Keyring, floor_of};
 use crate::grpc::Failure;
+use crate::grpc::membership::first_policies;
 use crate::revocations::Revocations;
 use crate::sync::Feed;
 
@@ -348,7 +349,7 @@ const fn state(stored: KeyState) -> AuthorityState {
     }
 }
 
-/// Writes the rows of a new cluster: itself, its data key, authority and certificate authority.
+/// Writes the rows of a new cluster: itself, its data key, authority, certificate authority and policies.
 pub async fn insert_cluster(
     connection: &mut PgConnection,
     installation: &InstallationFacts,
@@ -361,7 +362,8 @@ pub async fn insert_cluster(
     let row = cluster_row(installation, new, name, timing);
     let rows = &RowKeys::of_data_keys(installation.id, new.id, &DataKeys::first(&new.data_key), None);
     cluster_insert(connection, rows, &row).await?;
-    insert_keys(connection, installation, keyring, new, ca).await
+    insert_keys(connection, installation, keyring, new, ca).await?;
+    first_policies(connection, rows).await
 }
 
 /// The row of a new cluster.

@@ -19,6 +19,7 @@ use crate::cli::{Settings, start_log};
 use crate::data_keys::Keyring;
 use crate::database::Database;
 use crate::datadir::DataDir;
+use crate::grpc::membership::first_policies;
 use crate::grpc::{Failure, audit};
 
 /// Says that rows were sealed for this data directory, by `init` or by `rows seal`.
@@ -196,6 +197,9 @@ async fn seal_all(connection: &mut PgConnection, kek: &SealingKey) -> Result<usi
     }
     for keys in scopes(connection, kek, &mut Looked::default()).await.map_err(failed)? {
         rows_seal_unsealed(connection, &keys).await.map_err(fault)?;
+        if keys.cluster() != ClusterId::ZERO {
+            first_policies(connection, &keys).await.map_err(failed)?;
+        }
     }
     let after = look(connection, kek).await.map_err(failed)?.seen;
     if !after.unsealed.is_empty() || !after.tampered.is_empty() {

@@ -122,3 +122,56 @@ async fn lists_show_the_rows_that_hold_and_name_the_others() {
     assert_eq!(reason(third), Reason::RowTampered);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_policy_that_is_taken_away_does_not_become_the_default_one() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let cluster = world.running.control.clusters.named("prod").unwrap();
+    let of = || v1::ClusterRef { cluster: "prod".into() };
+    let asked = v1::MembershipPolicySetRequest {
+        cluster: "prod".into(),
+        keep_ids: Some(true),
+        degraded_ends: Some(v1::Words { words: vec!["existing_links".into()] }),
+        ..Default::default()
+    };
+    let set = world.membership().await.policy_set(world.request(asked.clone())).await.unwrap().into_inner();
+    until(&world, |_| cluster.feed.newest().is_some_and(|newest| newest.order.version.0 >= 2)).await;
+    let database = world.database.as_ref().unwrap();
+    let taken = [
+        "CREATE TABLE taken AS SELECT * FROM cluster_policies WHERE kind = 'membership'; \
+         DELETE FROM cluster_policies WHERE kind = 'membership'",
+        "CREATE TABLE taken AS SELECT * FROM cluster_policies WHERE kind = 'degraded'; \
+         DELETE FROM cluster_policies WHERE kind = 'degraded'",
+    ];
+    for take in taken {
+        let before = cluster.feed.newest().unwrap().order.durable();
+        database.tamper_all(&["cluster_policies"], take).await;
+        let shown = world.membership().await.policy_show(world.request(of())).await.unwrap_err();
+        assert_eq!(reason(shown), Reason::RowTampered, "{take}");
+        let again = world.membership().await.policy_set(world.request(asked.clone())).await.unwrap_err();
+        assert_eq!(reason(again), Reason::RowTampered, "{take}: it is not written anew");
+        database
+            .tamper_all(
+                &["clusters", "config_outbox"],
+                "WITH next AS (UPDATE clusters SET config_seq = config_seq + 1 RETURNING cluster_id, config_seq) \
+                 INSERT INTO config_outbox (cluster_id, seq, touched) SELECT cluster_id, config_seq, '{policy}' FROM next",
+            )
+            .await;
+        let answer = until(&world, |answer| !answer.alarms.is_empty()).await;
+        assert!(answer.alarms.iter().any(|alarm| alarm.reason == "row.tampered"), "{:?}", answer.alarms);
+        assert_eq!(cluster.feed.newest().unwrap().order.durable(), before, "{take}");
+
+        database
+            .tamper_all(
+                &["cluster_policies"],
+                "INSERT INTO cluster_policies SELECT * FROM taken; DROP TABLE taken",
+            )
+            .await;
+        until(&world, |answer| answer.alarms.is_empty()).await;
+        assert!(cluster.feed.newest().unwrap().order.durable() > before, "{take}");
+    }
+    let shown = world.membership().await.policy_show(world.request(of())).await.unwrap().into_inner();
+    assert_eq!(shown, set);
+    world.stop().await;
+}

@@ -10,6 +10,7 @@ use rap_types::{Activity, ContractRow, Reason, Role, UnknownWord};
 use rap_wire::v1;
 use serde::{Deserialize, Serialize};
 
+use super::policy::stored;
 use crate::grpc::Failure;
 
 /// The policy as stored; absent fields say nothing.
@@ -29,13 +30,9 @@ impl DegradedPolicy {
     /// The policy among a cluster's policies.
     ///
     /// # Errors
-    /// `row.tampered` if it does not read.
+    /// `row.tampered` if it is gone or does not read.
     pub fn among(policies: &[PolicyRow]) -> Result<Self, Failure> {
-        let Some(policy) = policies.iter().find(|policy| policy.kind == Self::KIND) else {
-            return Ok(Self::default());
-        };
-        serde_json::from_value(policy.body.clone())
-            .map_err(|_| Failure::new(Reason::RowTampered, "degraded policy"))
+        stored(policies, Self::KIND)
     }
 
     /// The policy after a request; a list that the request does not have stays.

@@ -12,7 +12,7 @@ use rap_wire::v1::membership_server::Membership;
 use tonic::{Request, Response, Status};
 
 pub use degraded::DegradedPolicy;
-pub use policy::{MembershipPolicy, policy_of, read_policy};
+pub use policy::{MembershipPolicy, first_policies, policy_of, read_policy};
 pub use revoke::{Departure, Recorded, write_departure, write_record};
 
 use super::authorized;

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rap_authority::RowKeys;
 use rap_store::{
     PgConnection, PolicyRow, audit_insert, cluster_hold, config_seq_allocate, outbox_append, policies_list,
     policy_upsert,
 };
 use rap_types::Reason;
 use rap_wire::v1;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::DegradedPolicy;
@@ -82,16 +84,42 @@ fn to_wire((policy, degraded): (MembershipPolicy, DegradedPolicy)) -> v1::Member
 /// The membership policy among a cluster's policies.
 ///
 /// # Errors
-/// `row.tampered` if it does not read.
+/// `row.tampered` as [`stored`].
 pub fn policy_of(policies: &[PolicyRow]) -> Result<MembershipPolicy, Failure> {
-    let Some(policy) = policies.iter().find(|policy| policy.kind == KIND) else {
-        return Ok(MembershipPolicy::default());
-    };
-    serde_json::from_value(policy.body.clone())
-        .map_err(|_| Failure::new(Reason::RowTampered, "membership policy"))
+    stored(policies, KIND)
 }
 
-/// The stored membership policy of a cluster, or the default.
+/// The policy of one kind. Every cluster has a row of each from the start, so that taking one away is
+/// seen and does not bring the defaults back.
+///
+/// # Errors
+/// `row.tampered` if it is gone or does not read.
+pub(super) fn stored<P: DeserializeOwned>(policies: &[PolicyRow], kind: &str) -> Result<P, Failure> {
+    let tampered = |how: &str| Failure::new(Reason::RowTampered, format!("the {kind} policy {how}"));
+    let row = policies.iter().find(|policy| policy.kind == kind).ok_or_else(|| tampered("is gone"))?;
+    serde_json::from_value(row.body.clone()).map_err(|_| tampered("does not read"))
+}
+
+/// Writes the policies that a new cluster begins with, unless it has some.
+pub async fn first_policies(connection: &mut PgConnection, keys: &RowKeys) -> Result<(), Failure> {
+    let present = policies_list(connection, keys).await?;
+    let defaults = [
+        (KIND, body(&MembershipPolicy::default())?),
+        (DegradedPolicy::KIND, body(&DegradedPolicy::default())?),
+    ];
+    for (kind, body) in defaults {
+        if !present.iter().any(|policy| policy.kind == kind) {
+            policy_upsert(connection, keys, kind, &body).await?;
+        }
+    }
+    Ok(())
+}
+
+fn body(policy: &impl Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(policy).map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))
+}
+
+/// The stored membership policy of a cluster.
 pub async fn read_policy(
     connection: &mut PgConnection,
     cluster: &Cluster,
@@ -162,8 +190,7 @@ async fn put(
     (kind, action): (&str, &str),
     policy: &impl Serialize,
 ) -> Result<(), Failure> {
-    let body = serde_json::to_value(policy)
-        .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    let body = body(policy)?;
     policy_upsert(connection, &cluster.rows, kind, &body).await?;
     let object = format!("cluster/{}", cluster.id);
     let (name, text) = (actor.audit_name(), body.to_string());

@@ -44,6 +44,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("added_node_refused", || rows::added_node(&scene));
     report.check("planted_cluster_refused", || rows::planted_cluster(&scene));
     report.check("edited_policy_refused", || rows::edited_policy(&scene));
+    report.check("deleted_policy_refused", || rows::deleted_policy(&scene));
     report.check("unrevoked_node_refused", || rows::unrevoked(&scene));
     report.check("deleted_heads_refused", || history::deleted_heads(&scene));
     report.check("edited_audit_found", || history::edited_audit(&scene));

@@ -103,6 +103,14 @@ pub fn edited_policy(scene: &Scene<'_>) -> Result<Finding> {
     tampered(scene, &set("1"), &set(&was), "the policy that nodes have is the one that was decided")
 }
 
+/// The cluster's policy is taken away, for the defaults to come back.
+pub fn deleted_policy(scene: &Scene<'_>) -> Result<Finding> {
+    scene.intruder.keeps("policy", &["cluster_policies"])?;
+    let take = "DELETE FROM cluster_policies";
+    let undo = "INSERT INTO cluster_policies SELECT * FROM policy_cluster_policies";
+    tampered(scene, take, undo, "a policy that is gone is not the default one")
+}
+
 /// A revoked node is made active again, and its revocation removed.
 pub fn unrevoked(scene: &Scene<'_>) -> Result<Finding> {
     let token = scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
