@@ -52,6 +52,22 @@ impl Place {
         }
     }
 
+    /// What peers are told of where links are taken: the port that is configured for links moves with this
+    /// place, another one, of a forwarding, is the operator's word.
+    pub fn advertised(&self, config: &Config) -> (Vec<String>, Vec<String>) {
+        let moved = |endpoints: &[String], base: SocketAddr, own: SocketAddr| {
+            let one = |endpoint: &String| match endpoint.rsplit_once(':') {
+                Some((host, port)) if port.parse() == Ok(base.port()) => format!("{host}:{}", own.port()),
+                _ => endpoint.clone(),
+            };
+            endpoints.iter().map(one).collect()
+        };
+        (
+            moved(&config.advertise, config.listen_link, self.link(config)),
+            moved(&config.advertise_wireguard, config.listen_wireguard, self.wireguard(config)),
+        )
+    }
+
     /// A port of 0 is the kernel's choice for everyone.
     fn shifted(&self, address: SocketAddr) -> SocketAddr {
         match address.port() {
@@ -197,6 +213,25 @@ mod tests {
         let third = place(2);
         assert_eq!((third.link(&config).port(), third.wireguard(&config).port()), (7445, 51822));
         assert_eq!(third.interface(&config), "rap2");
+    }
+
+    #[test]
+    fn an_advertised_port_of_the_configuration_moves_with_the_place_and_a_forwarded_one_stays() {
+        let config = Config::resolve(&crate::config::Raw {
+            advertise: Some(vec![
+                "a.example:7443".into(),
+                "192.0.2.1:443".into(),
+                "[2001:db8::1]:7443".into(),
+            ]),
+            advertise_wireguard: Some(vec!["a.example:51820".into()]),
+            ..Default::default()
+        })
+        .unwrap();
+        let place = |number| Place { number, pools: Pools::default() };
+        let (link, wireguard) = place(1).advertised(&config);
+        assert_eq!(link, ["a.example:7444", "192.0.2.1:443", "[2001:db8::1]:7444"]);
+        assert_eq!(wireguard, ["a.example:51821"]);
+        assert_eq!(place(0).advertised(&config), (config.advertise.clone(), config.advertise_wireguard));
     }
 
     #[test]

@@ -216,3 +216,51 @@ async fn a_later_snapshot_that_wants_another_memberships_addresses_is_refused() 
     assert_eq!(status["active"]["sequence"], 3);
     terminate(agent).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_systemd_each_membership_is_an_instance_with_its_own_ports_also_as_peers_see_them() {
+    let host = Host::new();
+    let mut controls = Vec::new();
+    for (name, world, link) in [("work", World::default(), 7443), ("home", office(), 7444)] {
+        let (running, heard) = Control::start(world).await;
+        running.control.state.lock().unwrap().approved = true;
+        let file = host.file(name, token(&running.control).text().as_bytes());
+        let args = ["join", "--membership", name, "--advertise", "192.0.2.1:7443", "--token-file"];
+        host.run(&[&args[..], &[file.to_str().unwrap()]].concat()).await.expect(0);
+        let told = running.control.state.lock().unwrap().joins[0].link_endpoints.clone();
+        assert_eq!(told, [format!("192.0.2.1:{link}")]);
+        controls.push((running, heard));
+    }
+    // A service manager that only notes what it is asked for.
+    let log = host.dir.path().join("systemctl.log");
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display());
+    let tool = host.file("systemctl", script.as_bytes());
+    std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", host.dir.path().display());
+    let child = host.spawn_with(&["--metrics", "off", "--dataplane", "systemd"], &[("PATH", path.as_str())]);
+    let agent = host.answering(child).await;
+    let asked = async {
+        loop {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            if ["work", "home"]
+                .iter()
+                .all(|name| text.contains(&format!("start rap-dataplane@{name}.service")))
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, asked).await.unwrap_or_else(|_| panic!("{}", host.log_text()));
+    for (name, link, wireguard, number) in [("work", 7443, 51820, 0), ("home", 7444, 51821, 1)] {
+        let settings = std::fs::read_to_string(host.run_dir().join(name).join("dataplane.env")).unwrap();
+        for line in [
+            format!("RAP_DATAPLANE_LINK_LISTEN=[::]:{link}"),
+            format!("RAP_DATAPLANE_WIREGUARD_LISTEN=[::]:{wireguard}"),
+            format!("RAP_DATAPLANE_INTERFACE=rap{number}"),
+        ] {
+            assert!(settings.contains(&line), "{name}: {line} not in {settings}");
+        }
+    }
+    terminate(agent).await;
+}

@@ -18,7 +18,7 @@ use super::prepared::Prepared;
 use crate::config::Config;
 use crate::control::{EnrollmentLine, TrustedTime};
 use crate::fault::refused;
-use crate::membership::{keys_of, wireguard_public};
+use crate::membership::{keys_of, read_place, wireguard_public};
 use crate::running::{blocking, capabilities};
 
 /// A run that did not end in a membership.
@@ -67,12 +67,16 @@ impl Session {
         let (signer, wireguard_key) = keys_of(&prepared.store)?;
         let secret = prepared.store.credentials().join_secret.as_ref();
         let secret = secret.and_then(|secret| <[u8; 32]>::try_from(secret.expose()).ok());
+        let place = read_place(prepared.dir.path())?;
+        let place =
+            place.ok_or(Fault::new(Reason::StateCorrupt, "the membership has no place on this host"))?;
+        let (link_endpoints, wireguard_endpoints) = place.advertised(config);
         let facts = NodeFacts {
             name: prepared.store.identity().name.clone(),
             capabilities: capabilities(config),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            link_endpoints: config.advertise.clone(),
-            wireguard_endpoints: config.advertise_wireguard.clone(),
+            link_endpoints,
+            wireguard_endpoints,
             region: config.region.clone(),
         };
         let token = prepared.token.clone();

@@ -40,7 +40,10 @@ impl Host {
         command.env_clear().args(args);
         command.arg("--data-dir").arg(self.data());
         command.arg("--socket").arg(self.run_dir().join("agent.sock"));
-        command.args(["--dataplane", "external", "--no-tun", "--enrollment-poll-interval-seconds", "1"]);
+        command.args(["--no-tun", "--enrollment-poll-interval-seconds", "1"]);
+        if !args.contains(&"--dataplane") {
+            command.args(["--dataplane", "external"]);
+        }
         command.arg("--config").arg(self.config());
         if self.dev {
             command.arg("--dev");
@@ -70,8 +73,8 @@ impl Host {
     pub fn spawn_with(&self, flags: &[&str], environment: &[(&str, &str)]) -> Child {
         std::fs::create_dir_all(self.run_dir()).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
-        let mut command = self.command(&["run", "--log", "debug"]);
-        command.args(flags).envs(environment.iter().copied());
+        let mut command = self.command(&[&["run", "--log", "debug"][..], flags].concat());
+        command.envs(environment.iter().copied());
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
