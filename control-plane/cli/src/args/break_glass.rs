@@ -10,7 +10,7 @@ use crate::duration::parse_duration;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BreakGlass {
-    /// Sign a grant offline, with the Product Root's or an exported cluster authority's key.
+    /// Sign a grant offline, with the Product Root's key, or with a cluster authority's key file that was imported.
     Sign {
         /// Key file; give all that signed the activation if the Product Root has several.
         #[arg(long = "key-file", value_name = "FILE", required = true)]

@@ -207,7 +207,7 @@ impl Former {
             let Some(name) = file.to_str() else { continue };
             let record = name.strip_suffix(".twin").unwrap_or(name);
             let kept = (record == "floors.json" && floors)
-                || ["place.json", "checkpoint.json"].contains(&record)
+                || ["place.json", "checkpoint.json", "break-glass.json"].contains(&record)
                 || (record.starts_with("evidence-") && record.ends_with(".json"));
             if kept {
                 let file =

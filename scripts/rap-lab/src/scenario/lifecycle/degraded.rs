@@ -97,7 +97,7 @@ fn without_control(asks: &Node, stays: &Node, goes: &Node) -> Result<Value> {
 }
 
 /// Waits until a link is there, or is not.
-fn linked(from: &Node, to: &Node, wanted: bool) -> Result<()> {
+pub(super) fn linked(from: &Node, to: &Node, wanted: bool) -> Result<()> {
     let what = format!("{} {} a link to {}", from.name(), if wanted { "has" } else { "has not" }, to.name());
     wait_until(LINK, &what, || {
         let (_, status) = from.status()?;

@@ -2,6 +2,7 @@
 //! in several clusters.
 
 mod authority;
+mod break_glass;
 mod custody;
 mod degraded;
 mod memberships;
@@ -58,6 +59,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("memberships", || memberships::two_clusters(&scene));
     report.check("overlapping_pool_refused", || memberships::overlap(&scene));
     report.check("degraded_policy", || degraded::policy(&scene));
+    report.check("break_glass", || break_glass::root_signed(&scene));
     report.check("two_days_off", || time::two_days_off(&scene, &clock));
     Ok(())
 }
