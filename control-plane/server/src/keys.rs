@@ -95,12 +95,15 @@ pub(crate) async fn run(command: KeysCommand) -> Result<(), Fault> {
             "rotated",
             "configure secret.key.next of the data directory as the secret key, restart, then keys retire-kek",
         ),
-        None => ("retired", "-"),
+        None => ("retired", ""),
     };
     if options.json {
         println!("{}", json!({ "schema": "rap.kek.v1", "action": action, "next": next }));
     } else {
-        println!("key encryption key {action}\nnext: {next}");
+        println!("key encryption key {action}");
+        if !next.is_empty() {
+            println!("next: {next}");
+        }
     }
     Ok(())
 }
