@@ -78,7 +78,7 @@ async fn a_taken_metrics_port_does_not_keep_the_agent_from_running() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let agent = host.answering(host.spawn_with(&["--metrics", &address], &[])).await;
-    assert!(host.log_text().contains("no metrics endpoint"), "{}", host.log_text());
+    host.logs("no metrics endpoint").await;
     terminate(agent).await;
 }
 

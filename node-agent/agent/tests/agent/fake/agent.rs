@@ -105,6 +105,18 @@ impl Host {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
+    /// Waits until the agent's log says so.
+    pub async fn logs(&self, text: &str) {
+        let said = async {
+            while !self.log_text().contains(text) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(DEADLINE, said).await.is_err() {
+            panic!("the log never says {text:?}: {}", self.log_text());
+        }
+    }
+
     pub async fn status(&self) -> (Option<i32>, Value) {
         let done = self.run(&["status", "--json"]).await;
         (done.code(), done.json())
