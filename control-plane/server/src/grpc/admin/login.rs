@@ -85,7 +85,17 @@ async fn consume(
         return Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"));
     }
     let operator = write_first(connection, &control.rows, pen, manifest, first, call.id, now).await?;
-    Ok(session_insert(connection, &row(session, &operator)).await?)
+    begin(connection, &row(session, &operator)).await
+}
+
+/// Writes a session down. Its end is by this host's clock, its beginning by the database's.
+async fn begin(connection: &mut PgConnection, session: &NewSession) -> Result<(), Failure> {
+    match session_insert(connection, session).await {
+        Err(StoreError::Violated { constraint }) if constraint == "operator_sessions_check" => {
+            Err(Failure::new(Reason::ClockSkew, "the clocks of the control plane and of its database differ"))
+        }
+        inserted => Ok(inserted?),
+    }
 }
 
 /// The first owner: grant 1 of set 1, the operator's row, the audit row.
@@ -164,7 +174,7 @@ async fn begin_session(
             new.clone()
         }
     };
-    session_insert(connection, &row(session, &operator)).await?;
+    begin(connection, &row(session, &operator)).await?;
     let actor = format!("operator:{}", operator.name);
     let entry =
         audit(&actor, "session.begin", format!("operator/{}", operator.operator), None, None, "", call.id);
