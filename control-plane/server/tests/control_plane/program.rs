@@ -174,7 +174,7 @@ fn a_credential_of_the_service_manager_is_a_database_url_unless_one_was_written(
         let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         document["options"]["database_url"]["value"].as_str().unwrap().to_owned()
     };
-    assert_eq!(shown(&[]), "Embedded", "the service has other credentials");
+    assert_eq!(shown(&[]), "private", "the service has other credentials");
     std::fs::write(&credential, "postgres://rap:hunter2@db/rap\n").unwrap();
     assert_eq!(shown(&[]), format!("UrlFile({})", credential.display()));
     assert_eq!(shown(&[("RAP_DATABASE_URL_FILE", "/etc/rap/url")]), "UrlFile(/etc/rap/url)");
