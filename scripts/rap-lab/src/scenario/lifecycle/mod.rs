@@ -29,17 +29,14 @@ pub const LIFECYCLE: Scenario = Scenario {
 pub struct Scene<'a> {
     pub lab: &'a Lab,
     pub control: Control,
-    /// When the control plane began to serve.
-    pub began: std::time::Instant,
     pub nodes: Vec<Node>,
 }
 
 fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     let clock = time::Clock::prepare(lab)?;
     let control = Control::start_strict_with(lab, "cp", &clock.variables())?;
-    let began = crate::wait::now();
     control.create_cluster(CLUSTER, Pace::default())?;
-    let mut scene = Scene { lab, control, began, nodes: Vec::new() };
+    let mut scene = Scene { lab, control, nodes: Vec::new() };
     for name in ["n1", "n2", "n3"] {
         let node = Node::configure_strict_with(lab, name, &clock.variables())?;
         scene.joins(&node, "--role relay-node --auto-approve")?;
