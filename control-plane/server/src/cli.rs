@@ -19,7 +19,7 @@ use crate::database::Database;
 use crate::datadir::DataDir;
 use crate::keys::{self, KeysCommand};
 use crate::rows::{self, RowsCommand};
-use crate::{init, serve};
+use crate::{check, init, serve};
 
 /// The control plane of RAP Fabric Core.
 #[derive(Debug, Parser)]
@@ -51,6 +51,9 @@ enum Command {
     Check {
         #[command(flatten)]
         settings: Settings,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
     },
     /// What this replica has seen signed and never accepts less of
     #[command(subcommand)]
@@ -158,7 +161,9 @@ pub async fn main() -> ExitCode {
             run_init(settings, import_installation_key.as_deref(), json).await
         }
         Command::Serve { settings } => run_serve(settings).await,
-        Command::Check { settings } => run_check(settings),
+        Command::Check { settings, json } => {
+            settings.resolve().and_then(|(config, _)| check::run(&config, json))
+        }
         Command::Floors(command) => run_floors(command).await,
         Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
         Command::Keys(command) => keys::run(command).await,
@@ -231,20 +236,6 @@ async fn run_serve(settings: Settings) -> Result<(), Fault> {
     service::stopping();
     running.stop().await;
     outcome
-}
-
-fn run_check(settings: Settings) -> Result<(), Fault> {
-    let (config, _) = settings.resolve()?;
-    let data = DataDir::of(&config);
-    if data.mode()?.is_some() {
-        data.require_mode(config.mode)?;
-        data.roots(&config)?;
-        data.sealing_key(&config)?;
-        println!("ok: configuration, Product Root key, secret key");
-    } else {
-        println!("ok: configuration; {} is not initialised yet", config.data_dir.display());
-    }
-    Ok(())
 }
 
 async fn run_migrate(settings: Settings, down_to: Option<i64>) -> Result<(), Fault> {

@@ -198,10 +198,12 @@ impl DataDir {
         self.remove(SECRET_NEXT)
     }
 
-    /// Removes the keys beside the configured one.
-    pub fn forget_sealing_keys(&self) -> Result<(), Fault> {
+    /// Removes the keys beside the configured one. False if there was none.
+    pub fn forget_sealing_keys(&self) -> Result<bool, Fault> {
+        let kept = [SECRET_PREVIOUS, SECRET_NEXT].iter().any(|name| self.file(name).exists());
         self.remove(SECRET_PREVIOUS)?;
-        self.remove(SECRET_NEXT)
+        self.remove(SECRET_NEXT)?;
+        Ok(kept)
     }
 
     fn remove(&self, name: &str) -> Result<(), Fault> {

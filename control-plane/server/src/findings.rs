@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rap_authority::ids;
-use rap_store::audit_insert;
+use rap_store::{RowName, audit_insert};
 use rap_types::{Mono, Reason, RequestId};
 
 use crate::control::Control;
@@ -48,6 +48,14 @@ pub async fn alarm_about(control: &Control, reason: Reason, object: &str, what: 
     });
     if let Err(failure) = done {
         tracing::error!(reason = %failure.reason, "an alarm could not be audited: {}", failure.message);
+    }
+}
+
+/// An alarm for each row that a list found not to be as it was written.
+pub async fn alarm_about_rows(control: &Control, tampered: &[RowName]) {
+    for row in tampered {
+        let object = format!("{}/{}", row.table, row.key);
+        alarm_about(control, Reason::RowTampered, &object, "not as this installation wrote it").await;
     }
 }
 

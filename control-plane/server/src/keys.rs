@@ -78,7 +78,7 @@ pub(crate) async fn run(command: KeysCommand) -> Result<(), Fault> {
     let outcome = async {
         let store = database.store().await?;
         let done = match &rotation {
-            Some(file) => rotate(&config, &data, &store, file.as_deref(), Stage::Done).await,
+            Some(file) => rotate(&config, &data, &store, file.as_deref(), Stage::Done).await.map(|()| true),
             None => retire(&config, &data, &store).await,
         };
         store.close().await;
@@ -86,8 +86,9 @@ pub(crate) async fn run(command: KeysCommand) -> Result<(), Fault> {
     }
     .await;
     database.stop().await;
-    outcome?;
+    let changed = outcome?;
     let (action, next) = match rotation {
+        None if !changed => ("not retired: none was kept", ""),
         Some(_) if data.keeps_own_key(&config) => {
             ("rotated", "restart every control plane, then rap-control-plane keys retire-kek")
         }
@@ -98,6 +99,7 @@ pub(crate) async fn run(command: KeysCommand) -> Result<(), Fault> {
         None => ("retired", ""),
     };
     if options.json {
+        let action = if changed { action } else { "none" };
         println!("{}", json!({ "schema": "rap.kek.v1", "action": action, "next": next }));
     } else {
         println!("key encryption key {action}");
@@ -223,11 +225,11 @@ pub async fn require_current(connection: &mut PgConnection, key: &SealingKey) ->
     )
 }
 
-/// Removes what a rotation left, if the configured key alone opens everything.
+/// Removes what a rotation left, if the configured key alone opens everything. False if nothing was left.
 ///
 /// # Errors
 /// `secret.unseal` while another key is needed.
-pub async fn retire(config: &Config, data: &DataDir, store: &Store) -> Result<(), Fault> {
+pub async fn retire(config: &Config, data: &DataDir, store: &Store) -> Result<bool, Fault> {
     let key = data.sealing_key(config)?;
     let mut transaction = store.system().begin_snapshot().await.map_err(|error| fault(error.into()))?;
     opens_all(&mut transaction, &key).await.map_err(fault)?;

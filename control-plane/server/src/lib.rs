@@ -18,6 +18,7 @@ pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod certificates;
+mod check;
 pub mod cli;
 pub mod cluster_floors;
 pub mod clusters;

@@ -277,3 +277,31 @@ fn a_key_that_cannot_be_imported_leaves_nothing_behind() {
         assert!(!data.exists(), "{code}: nothing is made");
     }
 }
+
+#[test]
+fn check_tells_every_finding_and_ends_with_the_code_of_the_first_bad_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rap-control-plane"));
+        command.args(["check", "--json", "--listen", "127.0.0.1:1", "--data-dir"]).arg(directory.path());
+        let output = command.env_clear().args(more).output().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["schema"], "rap.check.v1");
+        let bad: Vec<String> = document["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|check| check["ok"] == false)
+            .map(|check| format!("{} {}", check["id"].as_str().unwrap(), check["reason"].as_str().unwrap()))
+            .collect();
+        assert_eq!(document["ok"], bad.is_empty());
+        (bad, output.status.code())
+    };
+    assert_eq!(check(&[]), (Vec::new(), Some(0)));
+    std::fs::write(directory.path().join("authority-mode"), "strict\n").unwrap();
+    let (bad, code) = check(&[]);
+    assert_eq!(bad.len(), 2, "no root and no secret key: {bad:?}");
+    assert_ne!(code, Some(0));
+    let (bad, _) = check(&["--authority-mode", "dev"]);
+    assert!(bad.iter().any(|one| one == "data_dir authority.mode_fixed"), "{bad:?}");
+}

@@ -107,6 +107,9 @@ async fn lists_show_the_rows_that_hold_and_name_the_others() {
     shown.sort_unstable();
     assert_eq!(shown, [("", "row.tampered"), ("live", "")]);
 
+    let alarms = world.running.control.metrics.alarms(Reason::RowTampered);
+    assert!(alarms >= 3, "a row that is only shown is an alarm too: {alarms}");
+
     // What decides still refuses: a shown row is not a believed one.
     let by_id = v1::NodeRef { cluster: "prod".into(), node: first.node.to_string() };
     let refused = world.admin().await.node_show(world.request(by_id)).await.unwrap_err();

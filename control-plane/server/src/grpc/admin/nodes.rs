@@ -16,6 +16,7 @@ use super::tokens::roles;
 use super::views;
 use crate::clusters::Cluster;
 use crate::control::Control;
+use crate::findings::alarm_about_rows;
 use crate::grpc::enrollment::{Approval, approve_request};
 use crate::grpc::membership::read_policy;
 use crate::grpc::{Actor, Failure, audit};
@@ -30,8 +31,8 @@ pub(super) async fn list(
     let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin_snapshot().await?;
     let mut answer = v1::NodeListAnswer::default();
-    let (waiting, tampered) = join_requests_and_tampered(&mut transaction, &cluster.rows).await?;
-    answer.pending.extend(tampered.iter().filter_map(views::tampered_request));
+    let (waiting, mut found) = join_requests_and_tampered(&mut transaction, &cluster.rows).await?;
+    answer.pending.extend(found.iter().filter_map(views::tampered_request));
     for row in waiting {
         match token_read(&mut transaction, &cluster.rows, row.request.token).await {
             Ok(token) => {
@@ -48,7 +49,10 @@ pub(super) async fn list(
         let (rows, tampered) = nodes_and_tampered(&mut transaction, &cluster.rows).await?;
         answer.nodes = rows.iter().map(|row| views::node(control, &cluster, row)).collect();
         answer.nodes.extend(tampered.iter().filter_map(|row| views::tampered_node(&cluster, row)));
+        found.extend(tampered);
     }
+    drop(transaction);
+    alarm_about_rows(control, &found).await;
     Ok(answer)
 }
 

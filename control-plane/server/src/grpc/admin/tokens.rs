@@ -18,6 +18,7 @@ use super::views;
 use crate::adoption;
 use crate::clusters::Cluster;
 use crate::control::Control;
+use crate::findings::alarm_about_rows;
 use crate::grpc::membership::{Departure, write_departure};
 use crate::grpc::{Actor, Failure, audit};
 use crate::revocations::Known;
@@ -102,6 +103,8 @@ pub(super) async fn list(
     let now = control.clock.now().wall;
     let mut tokens: Vec<v1::Token> = rows.iter().map(|row| views::token(&cluster, row, now)).collect();
     tokens.extend(tampered.iter().filter_map(|row| views::tampered_token(&cluster, row)));
+    drop(transaction);
+    alarm_about_rows(control, &tampered).await;
     Ok(v1::TokenListAnswer { tokens })
 }
 
