@@ -244,7 +244,7 @@ async fn under_systemd_each_membership_is_an_instance_with_its_own_ports_also_as
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             if ["work", "home"]
                 .iter()
-                .all(|name| text.contains(&format!("start rap-dataplane@{name}.service")))
+                .all(|name| text.contains(&format!("start --job-mode=fail rap-dataplane@{name}.service")))
             {
                 return;
             }
