@@ -11,10 +11,11 @@ use std::time::Duration;
 use rap_authority::{Absence, Look, ids};
 use rap_contract::RevocationKind;
 use rap_store::{PgConnection, StoreError, cluster_hold, node_read, nodes_silent};
-use rap_types::{ClusterId, Mono, NodeId, RequestId};
+use rap_types::{ClusterId, Mono, NodeId, Reason, RequestId};
 
 use crate::clusters::Cluster;
 use crate::control::Control;
+use crate::findings::alarm_about;
 use crate::grpc::Failure;
 use crate::grpc::membership::{Departure, read_policy, write_departure};
 use crate::revocations::Known;
@@ -42,6 +43,10 @@ pub async fn remove_absent(control: Arc<Control>) {
                 Err(failure) => {
                     *since = control.clock.now().mono;
                     tracing::warn!(reason = %failure.reason, cluster = %cluster.id, "absent nodes were not removed");
+                    if failure.reason == Reason::RowTampered {
+                        let object = format!("cluster/{}", cluster.id);
+                        alarm_about(&control, failure.reason, &object, &failure.message).await;
+                    }
                     AFTER_FAILURE
                 }
             };
@@ -120,6 +125,10 @@ async fn remove(
     };
     for node in &nodes {
         let row = node_read(connection, &cluster.rows, *node).await?.ok_or(StoreError::Absent)?;
+        // The statement that found it believes what the database says; the row that holds decides.
+        if !row.node.ephemeral {
+            return Err(Failure::new(Reason::RowTampered, format!("nodes/{node} was said to be ephemeral")));
+        }
         known = write_departure(control, connection, cluster, known, &row, &departure).await?.known;
     }
     Ok(nodes)

@@ -229,3 +229,32 @@ async fn an_ephemeral_node_goes_after_its_absence_and_never_while_connected() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_node_that_only_the_database_calls_ephemeral_is_not_removed() {
+    let world = World::dev_with(|raw| raw.report_interval_ms = Some(1_000)).await;
+    world.cluster("prod").await;
+    let change = v1::MembershipPolicySetRequest {
+        cluster: "prod".into(),
+        ephemeral_after_ms: Some(5_000),
+        ..Default::default()
+    };
+    world.membership().await.policy_set(world.request(change)).await.unwrap();
+    let lasting = Host::new(&world.token("prod", 1, true).await, "lasting").enrol(&world).await;
+    // It lies where silence is counted, and says the truth where a row with its MAC is read.
+    let lie = "ALTER TABLE nodes NO FORCE ROW LEVEL SECURITY; ALTER TABLE nodes RENAME TO nodes_kept; \
+        DO $$ BEGIN EXECUTE (SELECT 'CREATE VIEW nodes AS SELECT ' || string_agg(CASE attname::text \
+            WHEN 'ephemeral' THEN 'ephemeral OR current_query() LIKE ''%greatest(n.status_at%'' AS ephemeral' \
+            ELSE attname::text END, ', ' ORDER BY attnum) || ' FROM nodes_kept' FROM pg_attribute \
+            WHERE attrelid = 'nodes_kept'::regclass AND attnum > 0 AND NOT attisdropped); END $$; \
+        GRANT ALL ON nodes TO PUBLIC";
+    world.database.as_ref().unwrap().tamper_all(&[], lie).await;
+    let alarmed = async {
+        while world.running.control.metrics.alarms(Reason::RowTampered) == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), alarmed).await.expect("it was to be removed");
+    assert_eq!(world.node(&lasting.node.to_string()).await.identity_status, "active");
+    world.stop().await;
+}

@@ -329,3 +329,55 @@ async fn a_replica_that_missed_a_rotation_looks_again_before_it_alarms() {
     second.stop().await;
     world.stop().await;
 }
+
+#[tokio::test]
+async fn whom_a_token_admitted_is_what_verified_requests_say() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let (token, other) = (world.token("prod", 9, true).await, world.token("prod", 9, true).await);
+    Host::new(&token, "thief").enrol(&world).await;
+    Host::new(&other, "victim").enrol(&world).await;
+    let revoke = |with_nodes| v1::TokenRevokeRequest {
+        token_id: token.token.clone().unwrap().token_id,
+        with_nodes,
+        reason: "leaked".into(),
+    };
+    let states = || async {
+        let list = v1::NodeListRequest { cluster: "prod".into(), pending: false };
+        let nodes = world.admin().await.node_list(world.request(list)).await.unwrap().into_inner().nodes;
+        let mut states: Vec<_> = nodes.into_iter().map(|node| (node.name, node.revocation)).collect();
+        states.sort_unstable();
+        states
+    };
+    let state =
+        |thief: &str| vec![("thief".to_owned(), thief.to_owned()), ("victim".to_owned(), String::new())];
+    let database = world.database.as_ref().unwrap();
+    let planted = "CREATE TABLE kept AS SELECT * FROM join_requests WHERE name = 'thief'; \
+        CREATE TABLE planted AS SELECT * FROM kept; \
+        UPDATE planted SET row_mac = NULL, request_id = '0c0c0c0c-0c0c-0c0c-0c0c-0c0c0c0c0c0c', \
+            node_public_key = decode(repeat('0c', 32), 'hex'), node_id = (SELECT node_id FROM nodes WHERE name = 'victim'); \
+        INSERT INTO join_requests SELECT * FROM planted";
+    let altered = "DELETE FROM join_requests WHERE request_id = '0c0c0c0c-0c0c-0c0c-0c0c-0c0c0c0c0c0c'; \
+        UPDATE join_requests SET node_id = (SELECT node_id FROM nodes WHERE name = 'victim') WHERE name = 'thief'";
+    let removed = "DELETE FROM join_requests WHERE name = 'thief'";
+    for tampering in [planted, altered, removed] {
+        database.tamper_all(&["join_requests", "nodes"], tampering).await;
+        let alarms = world.running.control.metrics.alarms(Reason::RowTampered);
+        let refused = world.admin().await.token_revoke(world.request(revoke(true))).await.unwrap_err();
+        assert_eq!(reason(refused), Reason::RowTampered, "{tampering}");
+        assert!(world.running.control.metrics.alarms(Reason::RowTampered) > alarms, "{tampering}");
+        assert_eq!(states().await, state(""), "{tampering}");
+        // Nothing of it was done, the token's end neither: it is the first call that ends it.
+        let list = v1::TokenListRequest { cluster: "prod".into() };
+        let tokens = world.admin().await.token_list(world.request(list)).await.unwrap().into_inner().tokens;
+        assert!(tokens.iter().all(|token| token.state == "live"), "{tampering}");
+    }
+    // The token alone can be ended all the same, and with its nodes when the rows are as they were.
+    let answer = world.admin().await.token_revoke(world.request(revoke(false))).await.unwrap().into_inner();
+    assert_eq!((answer.nodes_revoked.len(), answer.state.as_str()), (0, "revoked"));
+    database.tamper("join_requests", "INSERT INTO join_requests SELECT * FROM kept").await;
+    let answer = world.admin().await.token_revoke(world.request(revoke(true))).await.unwrap().into_inner();
+    assert_eq!(answer.nodes_revoked.len(), 1);
+    assert_eq!(states().await, state("evicted"));
+    world.stop().await;
+}

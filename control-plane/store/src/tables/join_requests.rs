@@ -165,6 +165,10 @@ statements! {
         "SELECT",
         "FROM join_requests WHERE cluster_id = $1 AND state = 'pending' ORDER BY request_id LIMIT 10000"
     );
+    JOIN_REQUESTS_OF_TOKEN = request_columns!(
+        "SELECT",
+        "FROM join_requests WHERE cluster_id = $1 AND token_id = $2 ORDER BY request_id"
+    );
     JOIN_REQUESTS_ALL =
         request_columns!("SELECT", "FROM join_requests WHERE cluster_id = $1 ORDER BY request_id");
     JOIN_REQUESTS_AFTER = request_columns!(
@@ -309,6 +313,27 @@ pub async fn join_requests_and_tampered(
 ) -> Result<(Vec<JoinRequestRow>, Vec<RowName>), StoreError> {
     let query = sqlx::query_as(JOIN_REQUESTS_PENDING).bind(keys.cluster().uuid());
     sorted_out(query.fetch_all(&mut *connection).await?, connection, keys).await
+}
+
+/// Every request that was made with a token, whatever became of it.
+///
+/// # Errors
+/// [`StoreError::Tampered`] for a row that does not hold, and if there are not as many as the token was used.
+pub async fn join_requests_of_token(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    token: &TokenRow,
+) -> Result<Vec<JoinRequestRow>, StoreError> {
+    let id = token.token.token;
+    let query = sqlx::query_as(JOIN_REQUESTS_OF_TOKEN).bind(keys.cluster().uuid()).bind(id.uuid());
+    let rows: Vec<JoinRequestRow> =
+        all_verified(query.fetch_all(&mut *connection).await?, connection, keys).await?;
+    let asked = rows.iter().filter(|row| row.request.token == id).count();
+    // Each use made one request, and requests are never removed.
+    if asked != rows.len() || asked as u64 != u64::from(token.uses) {
+        return Err(StoreError::Tampered { table: JoinRequestRow::TABLE, key: format!("of token {id}") });
+    }
+    Ok(rows)
 }
 
 /// Approves a pending request; the node's row must exist. `None` if it was decided before.

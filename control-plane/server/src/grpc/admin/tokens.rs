@@ -1,5 +1,6 @@
 //! Join tokens: create, list, revoke.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +9,19 @@ use rap_contract::RevocationKind;
 use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
     NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, cluster_hold, join_request_deny,
-    join_requests_pending, node_read, nodes_of_token, organization_by_name, token_cluster, token_insert,
-    token_read, token_revoke, tokens_and_tampered,
+    join_requests_of_token, node_read, organization_by_name, token_cluster, token_insert, token_read,
+    token_revoke, tokens_and_tampered,
 };
-use rap_types::{ApprovalMode, Digest, NodeId, OrganizationId, Reason, Role, TokenId};
+use rap_types::{
+    ApprovalMode, Digest, IdentityStatus, JoinState, NodeId, OrganizationId, Reason, Role, TokenId,
+};
 use rap_wire::v1;
 
 use super::views;
 use crate::adoption;
 use crate::clusters::Cluster;
 use crate::control::Control;
-use crate::findings::alarm_about_rows;
+use crate::findings::{alarm_about, alarm_about_rows};
 use crate::grpc::membership::{Departure, write_departure};
 use crate::grpc::{Actor, Failure, audit};
 use crate::revocations::Known;
@@ -124,6 +127,11 @@ pub(super) async fn revoke(
         rap_store::transact!(control.store.system(), |connection| {
             write_revocation(control, connection, actor, &cluster, &before, token, &request).await
         });
+    if let Err(failure) = &done
+        && failure.reason == Reason::RowTampered
+    {
+        alarm_about(control, failure.reason, &format!("token/{token}"), &failure.message).await;
+    }
     let (row, nodes) = done?;
     if !nodes.is_empty() {
         control.revoked(&cluster).await?;
@@ -156,11 +164,10 @@ async fn write_revocation(
         return Ok((row, Vec::new()));
     }
     // The token's row is locked: who used it has committed, and nobody else will.
-    for waiting in join_requests_pending(connection, &cluster.rows).await? {
-        if waiting.request.token == token {
-            join_request_deny(connection, &cluster.rows, waiting.request.request, "the token was revoked")
-                .await?;
-        }
+    let requests = join_requests_of_token(connection, &cluster.rows, &row).await?;
+    for waiting in requests.iter().filter(|row| row.state == JoinState::Pending) {
+        join_request_deny(connection, &cluster.rows, waiting.request.request, "the token was revoked")
+            .await?;
     }
     let mut known = control.revocations(connection, cluster, before).await?;
     let departure = Departure {
@@ -172,8 +179,13 @@ async fn write_revocation(
         pen: actor.pen.clone(),
     };
     let mut nodes = Vec::new();
-    for node in nodes_of_token(connection, token).await? {
-        let admitted = node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
+    let admitted: BTreeSet<NodeId> = requests.iter().filter_map(|row| row.node).collect();
+    for node in admitted {
+        let absent = || Failure::new(Reason::RowTampered, format!("nodes/{node} is not there"));
+        let admitted = node_read(connection, &cluster.rows, node).await?.ok_or_else(absent)?;
+        if matches!(admitted.identity_status, IdentityStatus::Revoked | IdentityStatus::Left) {
+            continue;
+        }
         let recorded = write_departure(control, connection, cluster, known, &admitted, &departure).await?;
         known = recorded.known;
         nodes.push(node);

@@ -6,7 +6,7 @@ mod row;
 use std::time::Duration;
 
 use rap_authority::RowKeys;
-use rap_types::{ClusterId, IdentityStatus, NodeId, TokenId};
+use rap_types::{ClusterId, IdentityStatus, NodeId};
 use sqlx::PgConnection;
 
 pub use change::*;
@@ -49,8 +49,6 @@ statements! {
         "WHERE n.cluster_id = $1 AND n.node_public_key = $2 AND n.identity_status IN ('revoked', 'left') \
          ORDER BY n.status_at DESC, n.node_id DESC"
     );
-    NODES_OF_TOKEN = "SELECT DISTINCT r.node_id FROM join_requests r JOIN nodes n ON n.node_id = r.node_id \
-        WHERE r.token_id = $1 AND n.identity_status NOT IN ('revoked', 'left') ORDER BY r.node_id";
     NODES_SILENT = "SELECT n.node_id, greatest(0, floor(extract(epoch FROM \
             clock_timestamp() - greatest(n.status_at, c.last_seen_at)) * 1000))::bigint \
         FROM nodes n LEFT JOIN node_contacts c ON c.node_id = n.node_id \
@@ -199,16 +197,6 @@ pub async fn nodes_gone_by_key(
     let query =
         sqlx::query_as(NODES_GONE_BY_KEY).bind(keys.cluster().uuid()).bind(node_public_key.as_slice());
     all_verified(query.fetch_all(&mut *connection).await?, connection, keys).await
-}
-
-/// Ids of present nodes that this token admitted: whom to read and judge.
-pub async fn nodes_of_token(
-    connection: &mut PgConnection,
-    token: TokenId,
-) -> Result<Vec<NodeId>, StoreError> {
-    let ids: Vec<uuid::Uuid> =
-        sqlx::query_scalar(NODES_OF_TOKEN).bind(token.uuid()).fetch_all(connection).await?;
-    Ok(ids.into_iter().map(NodeId::from).collect())
 }
 
 /// Ephemeral members by how long no replica has heard of them, the longest first, at most 10,000. Read with
