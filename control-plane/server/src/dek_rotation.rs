@@ -5,17 +5,18 @@
 //! transaction of its own under the cluster's lock, both versions open meanwhile, and what was done is
 //! seen in the rows: cut off anywhere, the next run goes on. No replica has to be told: whoever meets a
 //! row under a key that it does not know reads the keys in that same transaction (rap-store). Refuses to
-//! seal what it did not verify.
+//! seal what it did not verify, and to call done what the database says is done: the version that it began
+//! stays the newest to the end, and is this replica's floor before the old one's removal is committed.
 
-use rap_authority::{DataKeys, RowKeys, SealingKey};
+use rap_authority::{DataKeys, FloorOf, RowKeys, SealingKey};
 use rap_store::{
     AuditPen, PgConnection, Resealing, RowsSeen, StoreError, audit_insert, cluster_hold, dek_hold,
-    dek_insert, deks_delete_older, installation_hold, rows_look, rows_reseal_next,
+    dek_insert, deks_delete_older, deks_list, installation_hold, rows_look, rows_reseal_next,
 };
 use rap_types::{ClusterId, Reason, RequestId};
 
 use crate::control::Control;
-use crate::data_keys::Keyring;
+use crate::data_keys::{Keyring, floor_of};
 use crate::grpc::{Failure, audit};
 use crate::keys::require_current;
 use crate::secrets::{SecretsOf, reseal_secrets};
@@ -64,8 +65,9 @@ pub struct Rotated {
 /// Replaces the data key of a cluster, up to `until`. Run again it goes on where it stopped.
 ///
 /// # Errors
-/// `row.tampered` with an alarm, naming the row, which stays as it is; `secret.unseal`; `request.conflict`
-/// if rows keep appearing under the old key.
+/// Each of these with an alarm: `row.tampered` naming the row, which stays as it is, also for a data key
+/// that is not as it was stored; `secret.unseal`; `floor.rollback` and `floor.equivocation`;
+/// `request.conflict` naming a row that is under the old key again after every pass.
 pub async fn rotate(
     control: &Control,
     id: ClusterId,
@@ -73,14 +75,20 @@ pub async fn rotate(
     until: Stage,
 ) -> Result<Rotated, Failure> {
     let rotated = run(control, id, author, until).await;
-    if let Err(failure) = &rotated
-        && failure.reason == Reason::RowTampered
-    {
-        let now = control.clock.now().wall;
-        if control.alarms.raise(Some(id), Reason::RowTampered, &failure.message, now) {
-            let text = format!("rotation of the data key of cluster {id} stopped: {}", failure.message);
-            control.alarm(Reason::RowTampered, &text);
+    match &rotated {
+        Err(failure) if STOPS.contains(&failure.reason) && !rap_store::Transient::is_transient(failure) => {
+            let now = control.clock.now().wall;
+            if control.alarms.raise(Some(id), failure.reason, &failure.message, now) {
+                let text = format!("rotation of the data key of cluster {id} stopped: {}", failure.message);
+                control.alarm(failure.reason, &text);
+            }
         }
+        Ok(_) if until == Stage::Retired => {
+            // No others raise these for a cluster.
+            control.alarms.lower(id, Reason::RequestConflict);
+            control.alarms.lower(id, Reason::SecretUnseal);
+        }
+        _ => {}
     }
     rotated
 }
@@ -92,28 +100,34 @@ async fn run(control: &Control, id: ClusterId, author: &Author, until: Stage) ->
         add(control, connection, id, &fresh, author).await
     });
     let mut rotated = added?;
+    let version = rotated.version;
     tell(control, id).await;
     if until == Stage::Added {
         return Ok(rotated);
     }
+    let mut left = String::new();
     for _ in 0..PASSES {
-        rotated.secrets += secrets(control, id).await?;
+        rotated.secrets += secrets(control, id, version).await?;
         if until == Stage::Secrets {
             return Ok(rotated);
         }
-        rotated.rows += rows(control, id).await?;
+        rotated.rows += rows(control, id, version).await?;
         if until == Stage::Rows {
             return Ok(rotated);
         }
-        let retired: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
-            retire(control, connection, id, author).await
-        });
-        if retired? {
-            tell(control, id).await;
-            return Ok(rotated);
+        let retired: Result<Option<String>, Failure> =
+            rap_store::transact!(control.store.system(), |connection| {
+                retire(control, connection, id, author, version).await
+            });
+        match retired? {
+            None => {
+                tell(control, id).await;
+                return Ok(rotated);
+            }
+            Some(row) => left = row,
         }
     }
-    Err(Failure::new(Reason::RequestConflict, "rows keep appearing under the old key; run it again"))
+    Err(Failure::new(Reason::RequestConflict, format!("{left} keeps being under the old key; run it again")))
 }
 
 /// Nothing is begun on a cluster with a row that would stop it.
@@ -129,13 +143,22 @@ async fn hold(
     keyring: &Keyring,
     connection: &mut PgConnection,
     id: ClusterId,
+    at_least: u32,
 ) -> Result<(DataKeys, RowKeys), Failure> {
     let before = keyring.read(connection, id).await?;
     let unknown = || Failure::new(Reason::ResourceNotFound, "no such cluster");
     cluster_hold(connection, &keyring.rows(id, &before)).await?.ok_or_else(unknown)?;
     let keys = keyring.read(connection, id).await?;
+    if keys.newest().0 < at_least {
+        return Err(not_as_stored(id, at_least));
+    }
     let rows = keyring.rows(id, &keys);
     Ok((keys, rows))
+}
+
+/// A data key that was stored is gone, is another one, or will not go.
+fn not_as_stored(id: ClusterId, version: u32) -> Failure {
+    StoreError::Tampered { table: "cluster_deks", key: format!("{id}/{version}") }.into()
 }
 
 async fn add(
@@ -149,7 +172,7 @@ async fn add(
     installation_hold(connection).await?;
     require_current(connection, &control.kek).await?;
     let keyring = control.keyring();
-    let (keys, rows) = hold(&keyring, connection, id).await?;
+    let (keys, rows) = hold(&keyring, connection, id, 0).await?;
     SecretsOf::read(connection, &rows).await?.open_all(control.installation.facts.id, &keys)?;
     let (newest, _) = keys.newest();
     let begun = Rotated { version: newest, replaced: newest, resumed: false, secrets: 0, rows: 0 };
@@ -158,24 +181,28 @@ async fn add(
     }
     let version = newest.checked_add(1).ok_or(StoreError::Range("key_version"))?;
     dek_insert(connection, &keyring.wrap(id, version, fresh)).await?;
+    let stored = keyring.read(connection, id).await?;
+    if stored.newest().0 != version || stored.newest().1.expose() != fresh.expose() {
+        return Err(not_as_stored(id, version));
+    }
     note(connection, author, "data_key.add", id, version).await?;
     Ok(Rotated { version, ..begun })
 }
 
-async fn secrets(control: &Control, id: ClusterId) -> Result<u64, Failure> {
+async fn secrets(control: &Control, id: ClusterId, version: u32) -> Result<u64, Failure> {
     rap_store::transact!(control.store.system(), |connection| {
-        let (keys, rows) = hold(&control.keyring(), connection, id).await?;
+        let (keys, rows) = hold(&control.keyring(), connection, id, version).await?;
         reseal_secrets(connection, control.installation.facts.id, &keys, &rows).await
     })
 }
 
 /// One pass over every row, some in each transaction.
-async fn rows(control: &Control, id: ClusterId) -> Result<u64, Failure> {
+async fn rows(control: &Control, id: ClusterId, version: u32) -> Result<u64, Failure> {
     let mut at = Resealing::default();
     loop {
         let next: Result<Option<Resealing>, Failure> =
             rap_store::transact!(control.store.system(), |connection| {
-                let (_, rows) = hold(&control.keyring(), connection, id).await?;
+                let (_, rows) = hold(&control.keyring(), connection, id, version).await?;
                 Ok(rows_reseal_next(connection, &rows, &at).await?)
             });
         match next? {
@@ -185,30 +212,54 @@ async fn rows(control: &Control, id: ClusterId) -> Result<u64, Failure> {
     }
 }
 
-/// Removes the old version; false if something is under it.
+/// Removes the old version; if something is under it, the answer is what.
 async fn retire(
     control: &Control,
     connection: &mut PgConnection,
     id: ClusterId,
     author: &Author,
-) -> Result<bool, Failure> {
-    let (keys, rows) = hold(&control.keyring(), connection, id).await?;
-    // Another run was quicker.
-    let Some(replaced) = keys.replaced_version() else { return Ok(true) };
-    // Waits for whoever adds a row under it and did not know of the newer one.
-    if !dek_hold(connection, id, replaced.into()).await? {
-        return Ok(true);
+    version: u32,
+) -> Result<Option<String>, Failure> {
+    let (keys, rows) = hold(&control.keyring(), connection, id, version).await?;
+    let replaced = keys.replaced_version();
+    if let Some(replaced) = replaced {
+        // Waits for whoever adds a row under it and did not know of the newer one. Only who removes a data
+        // key by other means takes it away meanwhile: the cluster is locked.
+        if !dek_hold(connection, id, replaced.into()).await? {
+            return Err(not_as_stored(id, replaced));
+        }
     }
     let seen = rows_look(connection, &rows).await?;
     whole(&seen)?;
-    let secrets = SecretsOf::read(connection, &rows).await?;
-    if seen.under_older_key > 0 || !secrets.are_under_newest(&keys) {
-        return Ok(false);
+    if let Some(row) = seen.first_under_older_key {
+        return Ok(Some(format!("row {} of table {}", row.key, row.table)));
     }
-    secrets.open_all(control.installation.facts.id, &keys.newest_alone())?;
-    deks_delete_older(connection, id, keys.newest().0.into()).await?;
-    note(connection, author, "data_key.retire", id, replaced).await?;
-    Ok(true)
+    let secrets = SecretsOf::read(connection, &rows).await?;
+    if !secrets.are_under_newest(&keys) {
+        return Ok(Some("a secret".to_owned()));
+    }
+    let alone = keys.newest_alone();
+    secrets.open_all(control.installation.facts.id, &alone)?;
+    let newest = keys.newest().0;
+    if let Some(replaced) = replaced {
+        deks_delete_older(connection, id, newest.into()).await?;
+        let left = deks_list(connection, id).await?;
+        if let Some(other) = left.iter().find(|dek| dek.key_version != u64::from(newest)) {
+            return Err(not_as_stored(id, u32::try_from(other.key_version).unwrap_or(replaced)));
+        }
+        if left.len() != 1 {
+            return Err(not_as_stored(id, newest));
+        }
+        note(connection, author, "data_key.retire", id, replaced).await?;
+    }
+    // Nothing needs the old version any more, whether or not this commits. From here on it opens nothing
+    // at this replica, whatever the database does with its row.
+    match control.floors.raise(FloorOf::DataKey(id), floor_of(&alone)).await {
+        // Another run was quicker.
+        Err(failure) if failure.reason == Reason::FloorRollback => {}
+        raised => raised?,
+    }
+    Ok(None)
 }
 
 /// # Errors
@@ -246,3 +297,12 @@ async fn note(
 
 /// Only a replica that was cut off for the whole time of a pass leaves anything for another one.
 const PASSES: u32 = 5;
+
+/// What stops a rotation until an operator looks.
+const STOPS: [Reason; 5] = [
+    Reason::RowTampered,
+    Reason::SecretUnseal,
+    Reason::FloorRollback,
+    Reason::FloorEquivocation,
+    Reason::RequestConflict,
+];

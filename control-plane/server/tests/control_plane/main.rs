@@ -8,6 +8,7 @@ mod backup;
 mod break_glass;
 mod data_keys;
 mod data_keys_cut;
+mod data_keys_lies;
 mod degraded;
 mod disk;
 mod enrollment;

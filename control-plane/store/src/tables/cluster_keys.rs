@@ -292,13 +292,20 @@ pub async fn authority_state_set(
 }
 
 /// Adds a data key.
+///
+/// # Errors
+/// [`StoreError::Tampered`] if the database answers well and stores nothing: somebody sees to that.
 pub async fn dek_insert(connection: &mut PgConnection, new: &DekRow) -> Result<(), StoreError> {
-    sqlx::query(DEK_INSERT)
+    let done = sqlx::query(DEK_INSERT)
         .bind(new.cluster.uuid())
         .bind(counter("key_version", new.key_version)?)
         .bind(&new.wrapped_dek)
         .execute(connection)
         .await?;
+    if done.rows_affected() != 1 {
+        let key = format!("{}/{}", new.cluster, new.key_version);
+        return Err(StoreError::Tampered { table: "cluster_deks", key });
+    }
     Ok(())
 }
 
@@ -328,7 +335,8 @@ pub async fn dek_hold(
     Ok(query.fetch_optional(connection).await?.is_some())
 }
 
-/// Removes every data key before this one: nothing is left under them.
+/// Removes every data key before this one: nothing is left under them. Whoever has to know that they are
+/// gone reads them again: how many rows a database says it removed proves nothing.
 pub async fn deks_delete_older(
     connection: &mut PgConnection,
     cluster: ClusterId,

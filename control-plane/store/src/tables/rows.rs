@@ -31,6 +31,8 @@ pub struct RowsSeen {
     pub sound: u64,
     /// Those of them that are under an older key of the ring.
     pub under_older_key: u64,
+    /// The first of these.
+    pub first_under_older_key: Option<RowName>,
     /// Rows without a MAC.
     pub unsealed: Vec<RowName>,
     /// Rows that are not as they were written.
@@ -233,9 +235,13 @@ impl Visit<'_> {
         let mut again = Again::default();
         for stored in query.fetch_all(&mut *self.connection).await? {
             let sealed_as = match stored.verdict(self.keys) {
-                Verdict::Sound { under, .. } => {
+                Verdict::Sound { row, under, .. } => {
                     self.seen.sound += 1;
-                    self.seen.under_older_key += u64::from(under > 0);
+                    if under > 0 {
+                        self.seen.under_older_key += 1;
+                        let name = || RowName { table: R::TABLE, key: row.key() };
+                        self.seen.first_under_older_key.get_or_insert_with(name);
+                    }
                     None
                 }
                 Verdict::Unsealed { row, row_version } => {

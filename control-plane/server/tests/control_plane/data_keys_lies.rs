@@ -1,0 +1,192 @@
+//! A rotation of a data key beside somebody who owns the database and has it say what is not so.
+
+use rap_authority::{DataKeys, FloorOf, RowKeys};
+use rap_control_plane::dek_rotation::Stage;
+use rap_store::{policy_upsert, rows_look};
+use rap_types::{ClusterId, Reason};
+use serde_json::json;
+
+use crate::data_keys::{filled, go, is_whole_under_newest, stored, versions};
+use crate::host::Host;
+use crate::world::World;
+
+async fn sql(world: &World, statements: &'static str) {
+    world.database.as_ref().unwrap().as_superuser(statements).await;
+}
+
+/// The version below which no data key of the cluster counts, as it is on disk.
+fn floor(world: &World, id: ClusterId) -> u64 {
+    let file = rap_control_plane::floors::FloorFile::open(world.data_dir.join("floors.json")).unwrap();
+    file.current().unwrap().of(FloorOf::DataKey(id)).unwrap().sequence
+}
+
+/// Refused with an alarm that names the data keys.
+async fn is_refused(world: &World, id: ClusterId, told: &str) {
+    let control = &world.running.control;
+    let before = control.metrics.alarms(Reason::RowTampered);
+    let refused = go(world, id, Stage::Retired).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::RowTampered, "{told}: {}", refused.message);
+    assert!(refused.message.contains("cluster_deks"), "{told}: {}", refused.message);
+    assert!(control.alarms.all().iter().any(|alarm| alarm.what.contains("cluster_deks")), "{told}");
+    assert!(control.metrics.alarms(Reason::RowTampered) >= before, "{told}");
+}
+
+#[tokio::test]
+async fn a_new_data_key_that_the_database_drops_is_an_alarm_and_no_rotation() {
+    let world = World::dev().await;
+    let (id, _) = filled(&world).await;
+    for (told, lie) in [
+        (
+            "nothing is stored",
+            "CREATE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER lie BEFORE INSERT ON cluster_deks FOR EACH ROW EXECUTE FUNCTION lie()",
+        ),
+        (
+            "it is removed behind the statement",
+            "CREATE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+             'BEGIN DELETE FROM cluster_deks WHERE key_version = NEW.key_version; RETURN NULL; END'; \
+             CREATE TRIGGER lie AFTER INSERT ON cluster_deks FOR EACH ROW EXECUTE FUNCTION lie()",
+        ),
+        (
+            "it is removed by the commit",
+            "CREATE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+             'BEGIN DELETE FROM cluster_deks WHERE key_version = NEW.key_version; RETURN NULL; END'; \
+             CREATE CONSTRAINT TRIGGER lie AFTER INSERT ON cluster_deks DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION lie()",
+        ),
+    ] {
+        sql(&world, lie).await;
+        is_refused(&world, id, told).await;
+        assert_eq!(versions(&stored(&world.running.control, id).await), vec![1], "{told}");
+        assert_eq!(floor(&world, id), 1, "{told}");
+        sql(&world, "DROP TRIGGER lie ON cluster_deks; DROP FUNCTION lie()").await;
+    }
+    let rotated = go(&world, id, Stage::Retired).await.unwrap();
+    assert_eq!((rotated.version, rotated.replaced), (2, 1));
+    assert_eq!(floor(&world, id), 2);
+    is_whole_under_newest(&world.running.control, id).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_old_data_key_that_the_database_keeps_is_an_alarm_and_no_rotation() {
+    let world = World::dev().await;
+    let (id, _) = filled(&world).await;
+    for (told, lie) in [
+        (
+            "nothing is removed",
+            "CREATE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER lie BEFORE DELETE ON cluster_deks FOR EACH ROW EXECUTE FUNCTION lie()",
+        ),
+        (
+            "it is put back behind the statement",
+            "CREATE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+             'BEGIN INSERT INTO cluster_deks SELECT OLD.*; RETURN NULL; END'; \
+             CREATE TRIGGER lie AFTER DELETE ON cluster_deks FOR EACH ROW EXECUTE FUNCTION lie()",
+        ),
+    ] {
+        sql(&world, lie).await;
+        is_refused(&world, id, told).await;
+        assert_eq!(versions(&stored(&world.running.control, id).await), vec![1, 2], "{told}");
+        sql(&world, "DROP TRIGGER lie ON cluster_deks; DROP FUNCTION lie()").await;
+    }
+    // With the database as it should be, it goes on where it stopped.
+    let rotated = go(&world, id, Stage::Retired).await.unwrap();
+    assert_eq!((rotated.version, rotated.replaced, rotated.resumed), (2, 1, true));
+    assert_eq!(floor(&world, id), 2);
+    is_whole_under_newest(&world.running.control, id).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_old_data_key_that_the_commit_puts_back_opens_nothing_also_after_a_restart() {
+    let mut world = World::dev().await;
+    let (id, token) = filled(&world).await;
+    let control = &world.running.control;
+    let installation = control.installation.facts.id;
+    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+    let old: DataKeys = control.keyring().read(&mut snapshot, id).await.unwrap();
+    drop(snapshot);
+    sql(
+        &world,
+        "CREATE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+         'BEGIN INSERT INTO cluster_deks SELECT OLD.*; RETURN NULL; END'; \
+         CREATE CONSTRAINT TRIGGER lie AFTER DELETE ON cluster_deks DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION lie()",
+    )
+    .await;
+    go(&world, id, Stage::Retired).await.unwrap();
+    assert_eq!(versions(&stored(&world.running.control, id).await), vec![1, 2]);
+    for restarted in [false, true] {
+        if restarted {
+            let started = world.replica().await;
+            world.through(started).stop().await;
+            world.login().await.unwrap();
+        }
+        assert_eq!(floor(&world, id), 2);
+        let control = &world.running.control;
+        let keyring = control.keyring();
+        let mut transaction = control.store.system().begin().await.unwrap();
+        let keys = keyring.read(&mut transaction, id).await.unwrap();
+        assert_eq!((keys.oldest_version(), keys.newest().0), (2, 2));
+        let forged = RowKeys::of_data_keys(installation, id, &old, None);
+        policy_upsert(&mut transaction, &forged, "forged", &json!({ "by": "a thief" })).await.unwrap();
+        let seen = rows_look(&mut transaction, &keyring.rows(id, &keys)).await.unwrap();
+        assert_eq!(seen.tampered.len(), 1, "{seen:?}");
+        drop(transaction);
+    }
+    Host::new(&token, "later").enrol(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_floor_is_raised_before_the_removal_is_committed_and_a_commit_that_fails_loses_nothing() {
+    let mut world = World::dev().await;
+    let (id, token) = filled(&world).await;
+    sql(
+        &world,
+        "CREATE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'; \
+         CREATE CONSTRAINT TRIGGER lie AFTER DELETE ON cluster_deks DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION lie()",
+    )
+    .await;
+    go(&world, id, Stage::Retired).await.unwrap_err();
+    assert_eq!(floor(&world, id), 2);
+    assert_eq!(versions(&stored(&world.running.control, id).await), vec![1, 2]);
+    sql(&world, "DROP TRIGGER lie ON cluster_deks; DROP FUNCTION lie()").await;
+    let started = world.replica().await;
+    world.through(started).stop().await;
+    world.login().await.unwrap();
+    Host::new(&token, "later").enrol(&world).await;
+    is_whole_under_newest(&world.running.control, id).await;
+    let rotated = go(&world, id, Stage::Retired).await.unwrap();
+    assert_eq!((rotated.version, rotated.replaced), (3, 2));
+    assert_eq!(versions(&stored(&world.running.control, id).await), vec![3]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_the_database_keeps_under_the_old_key_are_an_alarm_that_names_the_first() {
+    let world = World::dev().await;
+    let (id, token) = filled(&world).await;
+    let node = Host::new(&token, "one").enrol(&world).await.node;
+    sql(
+        &world,
+        "CREATE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN NEW.row_mac := OLD.row_mac; RETURN NEW; END'; \
+         CREATE TRIGGER lie BEFORE UPDATE ON nodes FOR EACH ROW EXECUTE FUNCTION lie()",
+    )
+    .await;
+    let control = &world.running.control;
+    let refused = go(&world, id, Stage::Retired).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::RequestConflict);
+    assert!(refused.message.contains(&format!("row {node} of table nodes")), "{}", refused.message);
+    let named = |alarm: &rap_control_plane::alarms::Alarm| alarm.what == refused.message;
+    assert!(control.alarms.all().iter().any(named), "{:?}", control.alarms.all());
+    assert_eq!(control.metrics.alarms(Reason::RequestConflict), 1);
+    assert_eq!(versions(&stored(control, id).await), vec![1, 2]);
+    sql(&world, "DROP TRIGGER lie ON nodes; DROP FUNCTION lie()").await;
+    go(&world, id, Stage::Retired).await.unwrap();
+    assert!(!control.alarms.all().iter().any(named), "{:?}", control.alarms.all());
+    world.stop().await;
+}
