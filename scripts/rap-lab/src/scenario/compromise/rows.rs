@@ -107,7 +107,7 @@ pub fn edited_policy(scene: &Scene<'_>) -> Result<Finding> {
 pub fn deleted_policy(scene: &Scene<'_>) -> Result<Finding> {
     scene.intruder.keeps("policy", &["cluster_policies"])?;
     let take = "DELETE FROM cluster_policies";
-    let undo = "INSERT INTO cluster_policies SELECT * FROM policy_cluster_policies";
+    let undo = "INSERT INTO cluster_policies SELECT * FROM policy_cluster_policies; DROP TABLE policy_cluster_policies";
     tampered(scene, take, undo, "a policy that is gone is not the default one")
 }
 
