@@ -110,6 +110,42 @@ impl Floors {
         Ok(next)
     }
 
+    /// These floors and `others`, each part at the higher of both: nothing in the result is below either.
+    /// Head and freeze are those under the newer authority record.
+    pub fn merged(&self, others: &Self) -> Result<Self, StateError> {
+        let mut next = self.clone();
+        let sequence = |floors: &Self| floors.authority_digest.map(|_| floors.authority_sequence);
+        if sequence(others) >= sequence(self) {
+            let authority = others.authority_digest;
+            let authority = authority.map(|digest| (others.authority_sequence, digest, others.incarnation));
+            next.raise_part(&Raise { authority, ..Raise::default() })?;
+            let head = others.head_digest.map(|root| (others.incarnation, others.version, root));
+            next.raise_part(&Raise { head, ..Raise::default() })?;
+            let thawed = |frozen: &HeadOrder| frozen.incarnation < next.incarnation;
+            next.frozen = others.frozen.filter(|frozen| !thawed(frozen)).or(next.frozen);
+        }
+        let life = |told: &RevocationFloor| told.incarnation;
+        if others.revocations.as_ref().map(life) >= self.revocations.as_ref().map(life) {
+            next.raise_part(&Raise { revocations: others.revocations, ..Raise::default() })?;
+        }
+        for (connection, token) in &others.leases {
+            next.raise_part(&Raise { lease: Some((*connection, *token)), ..Raise::default() })?;
+        }
+        next.time_floor = next.time_floor.max(others.time_floor);
+        next.boot_id = others.boot_id.clone().or(next.boot_id);
+        Ok(next)
+    }
+
+    /// Raises one part, unless it is the higher one already.
+    fn raise_part(&mut self, part: &Raise) -> Result<(), StateError> {
+        match self.raised(part) {
+            Ok(next) => *self = next,
+            Err(StateError::Lowered { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     fn raise_authority(
         &mut self,
         sequence: u64,
@@ -208,6 +244,16 @@ impl FloorStore {
     /// for the fsync; a raise that changes nothing writes nothing.
     pub fn raise(&mut self, raise: &Raise) -> Result<&Floors, StateError> {
         let next = self.current.raised(raise)?;
+        self.keep(next)
+    }
+
+    /// Raises the floors to those of another place of the same membership, part by part. As [`Self::raise`].
+    pub fn merge(&mut self, others: &Floors) -> Result<&Floors, StateError> {
+        let next = self.current.merged(others)?;
+        self.keep(next)
+    }
+
+    fn keep(&mut self, next: Floors) -> Result<&Floors, StateError> {
         if next != self.current || self.record.value().is_none() {
             self.record.store(next.clone())?;
             self.current = next;
@@ -258,6 +304,26 @@ mod tests {
         assert_eq!(floors.raised(&authority(1, b"one", 7)).unwrap(), floors);
         assert_eq!(floors.raised(&authority(1, b"other", 7)).unwrap_err().code(), "snapshot.equivocation");
         assert_eq!(recovered.raised(&authority(1, b"one", 1)).unwrap_err().code(), "snapshot.rollback");
+    }
+
+    #[test]
+    fn merged_floors_are_below_neither_of_the_two() {
+        let at = HeadOrder::new(2, 6, 0);
+        let old =
+            Floors::default().raised(&authority(1, b"one", 1)).unwrap().raised(&head(2, 5, b"a")).unwrap();
+        let time = Raise { time: Some(Wall(9)), freeze: Some(at), ..head(2, 6, b"b") };
+        let new = old.raised(&time).unwrap();
+        assert_eq!(Floors::default().merged(&new).unwrap(), new);
+        assert_eq!((old.merged(&new).unwrap(), new.merged(&old).unwrap()), (new.clone(), new.clone()));
+        // Under a newer authority record its head counts, whichever way round; the time stays.
+        let reset = old.raised(&authority(2, b"two", 7)).unwrap();
+        for merged in [reset.merged(&new).unwrap(), new.merged(&reset).unwrap()] {
+            assert_eq!((merged.authority_sequence, merged.incarnation), (2, Incarnation(7)));
+            assert_eq!((merged.time_floor, merged.frozen), (Wall(9), None));
+        }
+        // Another history is not merged.
+        let foreign = Floors::default().raised(&authority(1, b"other", 1)).unwrap();
+        assert_eq!(old.merged(&foreign).unwrap_err().code(), "snapshot.equivocation");
     }
 
     #[test]

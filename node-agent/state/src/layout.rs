@@ -140,8 +140,12 @@ impl MembershipDir {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error).into()),
             _ => {}
         }
-        std::fs::rename(path, &gone).and_then(|()| std::fs::remove_dir_all(&gone)).map_err(at)?;
-        Ok(())
+        std::fs::rename(path, &gone).map_err(at)?;
+        match std::fs::remove_dir_all(&gone) {
+            // An agent that starts clears what is left under such a name.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(error).into()),
+            _ => Ok(()),
+        }
     }
 
     /// Claims the cache for one owner; `false` if it has one.
