@@ -2,8 +2,6 @@
 //!
 //! Owns that order. Nothing is removed before the control plane acknowledged, unless `--force` says so.
 
-use std::path::{Path, PathBuf};
-
 use rap_runtime::Fault;
 use rap_state::MembershipDir;
 use rap_types::{ExitCode, Reason};
@@ -14,7 +12,7 @@ use crate::cli::Leave;
 use crate::config::Config;
 use crate::fault::state_fault;
 use crate::local::LocalClient;
-use crate::membership::Membership;
+use crate::membership::{Membership, discard, remove, staging};
 use crate::running::{blocking, standing_alone};
 
 /// Leaves. Exit 0 if the control plane was told and the state is gone.
@@ -28,6 +26,8 @@ pub(super) async fn run(config: &Config, leave: &Leave) -> Result<ExitCode, Faul
     blocking(move || {
         // Locked: no agent uses it, and none starts on it while it goes.
         let dir = MembershipDir::open(&data, &name).map_err(state_fault)?;
+        // A return that was begun has the same key.
+        discard(&data, name.as_str())?;
         remove(&data, dir.path(), name.as_str())
     })
     .await?;
@@ -79,9 +79,8 @@ async fn alone(config: &Config, force: bool) -> Result<Result<(), Fault>, Fault>
             task.leave_anywhere().await
         }
         // Nothing is here, or somebody uses it: force does not change that.
-        Err(fault) if matches!(fault.reason, Reason::MembershipAbsent | Reason::StateLocked) => {
-            return Err(fault);
-        }
+        Err(fault) if fault.reason == Reason::StateLocked => return Err(fault),
+        Err(fault) if fault.reason == Reason::MembershipAbsent && !returns(config) => return Err(fault),
         Err(fault) => Err(fault),
     };
     match asked {
@@ -92,6 +91,11 @@ async fn alone(config: &Config, force: bool) -> Result<Result<(), Fault>, Fault>
     }
 }
 
+/// True if a return was begun: its keys are here.
+fn returns(config: &Config) -> bool {
+    staging(&config.data_dir).join(config.membership.as_str()).is_dir()
+}
+
 /// The control plane knows no such member any more: there is nothing to tell it.
 fn is_out(fault: &Fault) -> bool {
     matches!(fault.reason, Reason::NodeRevoked | Reason::NodeUnknown)
@@ -100,24 +104,4 @@ fn is_out(fault: &Fault) -> bool {
 fn hinted(fault: Fault) -> Fault {
     let text = format!("{}; nothing was removed (leave --force removes it without telling)", fault.message);
     Fault::new(fault.reason, text)
-}
-
-/// Out of the way in one step, so that no start finds half of it; keys go first.
-pub(super) fn remove(data: &Path, path: &Path, name: &str) -> Result<(), Fault> {
-    let io = |error: std::io::Error| Fault::new(Reason::StateIo, format!("{}: {error}", path.display()));
-    let aside: PathBuf = data.join(format!(".left-{name}"));
-    if aside.exists() {
-        // Of a removal that was cut off.
-        std::fs::remove_dir_all(&aside).map_err(io)?;
-    }
-    std::fs::rename(path, &aside).map_err(io)?;
-    std::fs::File::open(data).and_then(|data| data.sync_all()).map_err(io)?;
-    for entry in std::fs::read_dir(&aside).map_err(io)?.flatten() {
-        let file = entry.file_name();
-        let file = file.to_string_lossy();
-        if file.starts_with("credentials-") || file.starts_with("certificate") {
-            std::fs::remove_file(entry.path()).map_err(io)?;
-        }
-    }
-    std::fs::remove_dir_all(&aside).map_err(io)
 }

@@ -22,7 +22,7 @@ pub use directory::{Directory, Entry, absent};
 use crate::config::Config;
 use crate::dataplane::DataplaneCommand;
 use crate::fault::state_fault;
-use crate::membership::Places;
+use crate::membership::{Places, sweep};
 use crate::rotation::{self, Wanted};
 use crate::running::{self, blocking};
 
@@ -149,6 +149,9 @@ impl Host {
     pub async fn start_all(&mut self) -> Result<(), Fault> {
         let data = self.config.data_dir.clone();
         let names = blocking(move || {
+            if let Err(fault) = sweep(&data) {
+                tracing::warn!(reason = %fault.reason, error = %fault, "a removal that was cut off could not be ended");
+            }
             let names = MembershipDir::list(&data).map_err(state_fault)?;
             let places = if names.is_empty() { Vec::new() } else { placed(&data) };
             let number = |name: &MembershipName| {

@@ -3,6 +3,7 @@
 //! Owns what is read before anything runs. Refuses to believe parsed state: contract and chain are
 //! verified from their signed bytes.
 
+mod aside;
 mod grants;
 mod keys;
 mod persist;
@@ -16,12 +17,15 @@ use rap_contract::{
     AuthorityChain, BootstrapExpectation, PublicKey, Signer, VerifiedBootstrap, open_bootstrap,
 };
 use rap_runtime::Fault;
-use rap_state::{FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise, SignedBytes};
+use rap_state::{
+    Credentials, FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise, SignedBytes,
+};
 use rap_trust::{Floors, GrantPins, HeadFloor, KeptAudit, Pinned, RevocationFloor, known_features};
-use rap_types::{Incarnation, NodeId, Reason, Wall};
+use rap_types::{IdentityStatus, Incarnation, NodeId, Reason, Wall};
 use x25519_dalek::{PublicKey as WireguardPublic, StaticSecret};
 use zeroize::Zeroizing;
 
+pub use aside::{discard, remove, staging, sweep};
 pub use grants::GrantStore;
 pub use keys::{KeyHistory, PendingKeys};
 pub use persist::{Persister, stored_snapshots};
@@ -76,22 +80,36 @@ impl Membership {
     /// # Errors
     /// Those of [`Self::open`].
     pub fn of_dir(dir: MembershipDir, accept_dev: bool) -> Result<Self, Fault> {
-        let (store, recovery) =
+        Self::with_records(dir, accept_dev, &[])
+    }
+
+    /// As [`Self::of_dir`], with authority records that this host accepted elsewhere: they are kept.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`]; `chain.broken` if they are of another chain.
+    pub fn with_records(dir: MembershipDir, accept_dev: bool, records: &[Vec<u8>]) -> Result<Self, Fault> {
+        let (mut store, recovery) =
             IdentityStore::open(&dir).map_err(state_fault)?.ok_or_else(|| absent(dir.name()))?;
         for (path, why) in &recovery.replaced {
             tracing::warn!(path = %path.display(), %why, "a damaged copy of a state file was replaced");
         }
-        let identity = store.identity().clone();
-        if identity.dev && !accept_dev {
+        if store.identity().dev && !accept_dev {
             let text = "the membership was made by a development installation; start the agent with --dev";
             return Err(Fault::new(Reason::AuthorityDevRefused, text));
         }
+        strip_join_secret(&mut store);
         let (signer, wireguard_key) = keys_of(&store)?;
         let enrollment = Enrollment::open(&dir)?;
         let keys = KeyHistory::open(&dir)?;
         let contract_keys = keys.of_contract(signer.public(), wireguard_public(&wireguard_key))?;
-        let bootstrap = reopen(&identity, contract_keys, &enrollment)?;
-        let chain = chain_of(&identity, &bootstrap)?;
+        let bootstrap = reopen(store.identity(), contract_keys, &enrollment)?;
+        let mut chain = chain_of(store.identity(), &bootstrap)?;
+        if !records.is_empty() {
+            let features = known_features(store.identity().dev);
+            chain = chain.extended(records, &bootstrap.installation_authority, features).map_err(refused)?;
+            keep_records(&mut store, &chain, bootstrap.chain.records().len())?;
+        }
+        let identity = store.identity().clone();
         let mut floors = FloorStore::open(&dir).map_err(state_fault)?.0;
         let authority = Some((chain.sequence(), chain.digest(), Incarnation(chain.incarnation())));
         floors.raise(&Raise { authority, ..Raise::default() }).map_err(state_fault)?;
@@ -180,6 +198,28 @@ pub fn keys_of(store: &IdentityStore) -> Result<(Signer, Zeroizing<[u8; 32]>), F
 /// Public half of a WireGuard key.
 pub fn wireguard_public(private: &Zeroizing<[u8; 32]>) -> [u8; 32] {
     WireguardPublic::from(&StaticSecret::from(**private)).to_bytes()
+}
+
+/// The identity with the records that the contract does not carry, which are those after `carried`.
+fn keep_records(store: &mut IdentityStore, chain: &AuthorityChain, carried: usize) -> Result<(), Fault> {
+    let changed = store.update(|identity| {
+        identity.authority_records = chain.envelopes().into_iter().skip(carried).map(SignedBytes).collect();
+        identity.cluster_authority_pins = chain.keys_ever().map(|key| key.id()).collect();
+    });
+    changed.map(drop).map_err(state_fault)
+}
+
+/// A join that was cut off at its very end leaves the token's secret, which has no use any more.
+fn strip_join_secret(store: &mut IdentityStore) {
+    let active = store.identity().identity_status == IdentityStatus::Active;
+    if !active || store.credentials().join_secret.is_none() {
+        return;
+    }
+    let credentials = Credentials { join_secret: None, ..store.credentials().clone() };
+    if let Err(error) = store.replace_credentials(credentials) {
+        // A disk that cannot be written keeps no node from running.
+        tracing::warn!(%error, "the secret of the join token could not be removed");
+    }
 }
 
 fn reopen(

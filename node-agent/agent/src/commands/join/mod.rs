@@ -2,6 +2,7 @@
 //!
 //! Owns the conversation with the person. Refuses to decide: `rap_trust::Applicant` does.
 
+mod former;
 mod prepared;
 mod rejoin;
 mod session;

@@ -8,7 +8,7 @@ use rap_contract::{JoinTokenText, KeySet, PublicKey, Signer, Verified, VerifiedB
 use rap_runtime::{Clock, Fault, Secret};
 use rap_state::{Credentials, Identity, IdentityStore, MembershipDir, SignedBytes};
 use rap_trust::{Application, PendingJoin, Pools, known_features};
-use rap_types::{Digest, IdentityStatus, Now, Reason, TokenId};
+use rap_types::{Digest, IdentityStatus, Now, Reason, TokenId, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
@@ -29,7 +29,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn open(config: &Config, given: Option<JoinTokenText>) -> Result<Self, Fault> {
-        let given = checked(config, given)?;
+        let given = checked(config, given, Wall::default())?;
         let dir = MembershipDir::open(&config.data_dir, &config.membership).map_err(state_fault)?;
         let stored = IdentityStore::open(&dir).map_err(state_fault)?;
         let dir = match (stored, &given) {
@@ -142,10 +142,14 @@ impl Prepared {
     }
 }
 
-/// The token, if it is one that this host may use now.
-pub(super) fn checked(config: &Config, given: Option<JoinTokenText>) -> Result<Option<Given>, Fault> {
+/// The token, if it is one that this host may use now, which is not before `floor`.
+pub(super) fn checked(
+    config: &Config,
+    given: Option<JoinTokenText>,
+    floor: Wall,
+) -> Result<Option<Given>, Fault> {
     let Some(text) = given else { return Ok(None) };
-    let now = Clock::new().now().wall;
+    let now = Clock::new().now().wall.max(floor);
     let token = Application::check_token(&text, &config.pin, config.dev, now).map_err(refused)?;
     Ok(Some((text, token)))
 }

@@ -4,24 +4,23 @@
 //! under `.rejoin`, with its place, floors and evidence, and takes its place in one step. Refuses to
 //! decide who may return: the control plane does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rap_contract::{Signer, Verified};
-use rap_runtime::files::{create_private_dir, read_capped, write_atomic};
-use rap_runtime::{Fault, Secret};
-use rap_state::{FloorStore, Identity, IdentityStore, MembershipDir};
-use rap_types::{ExitCode, IdentityStatus, NodeId, Reason, TokenId};
-use rap_wire::v1;
+use rap_contract::Signer;
+use rap_runtime::Fault;
+use rap_runtime::files::create_private_dir;
+use rap_state::{IdentityStore, MembershipDir};
+use rap_types::{ExitCode, IdentityStatus, KeyId, Reason, TokenId};
 use serde_json::Value;
 
+use super::former::Former;
 use super::prepared::{Given, Prepared, checked, wished_name};
-use super::session::Session;
+use super::session::{JoinedNode, Session};
 use super::{TokenText, say_joined, say_who};
-use crate::commands::leave::remove;
 use crate::config::Config;
 use crate::fault::state_fault;
 use crate::local::LocalClient;
-use crate::membership::{Membership, keys_of};
+use crate::membership::{Membership, discard, remove, staging};
 use crate::running::blocking;
 
 /// Asks to be the node that this host was.
@@ -39,7 +38,8 @@ async fn rejoin(config: &Config, text: TokenText) -> Result<ExitCode, Fault> {
     let (settings, json) = (config.clone(), text.json);
     let (former, begun) = blocking(move || {
         let former = Former::open(&settings)?;
-        let begun = former.begin(&settings, checked(&settings, text.token)?)?;
+        let given = checked(&settings, text.token, former.time_floor())?;
+        let begun = former.begin(&settings, given)?;
         Ok((former, begun))
     })
     .await?;
@@ -48,14 +48,14 @@ async fn rejoin(config: &Config, text: TokenText) -> Result<ExitCode, Fault> {
         Begun::Whole(dir) => dir,
         Begun::Asks(prepared) => {
             say_who(&prepared)?;
-            let path = prepared.dir.path().to_owned();
             let ended = Session::start(config, *prepared, true)?.run().await;
             match ended {
                 Ok((_, dir)) => dir,
                 Err(failed) => {
                     if failed.refused {
                         // It has a copy of the key; the next attempt begins anew.
-                        blocking(move || discard(&path)).await?;
+                        let (data, name) = (config.data_dir.clone(), config.membership.clone());
+                        blocking(move || discard(&data, name.as_str())).await?;
                     }
                     return Err(failed.fault);
                 }
@@ -81,19 +81,18 @@ async fn unload(config: &Config) -> Result<bool, Fault> {
     let out = [Reason::NodeRevoked, Reason::NodeUnknown].iter().any(|reason| {
         status["degraded_reasons"].as_array().is_some_and(|all| all.iter().any(|one| one == reason.code()))
     });
-    if !out && status["state"] != "stopped" {
+    let settings = config.clone();
+    let begun = blocking(move || begun(&settings)).await?;
+    // Approved meanwhile, it has a certificate again; but the control plane has the keys of what was begun.
+    let goes_on = begun.is_some_and(|begun| {
+        status["node_fingerprint"].as_str() == Some(begun.identity().node_fingerprint.to_string().as_str())
+    });
+    if !out && !goes_on && status["state"] != "stopped" {
         let text = "this host works there as a node; nothing was changed (rapctl node revoke --evict first, or \
                     stop the agent if it has not heard that it is out)";
         return Err(Fault::new(Reason::MembershipExists, text));
     }
     client.unload().await.map(|()| true)
-}
-
-/// What is left of the membership, held so that no agent starts on it.
-struct Former {
-    dir: MembershipDir,
-    identity: Option<Identity>,
-    signer: Signer,
 }
 
 enum Begun {
@@ -104,74 +103,32 @@ enum Begun {
 }
 
 impl Former {
-    fn open(config: &Config) -> Result<Self, Fault> {
-        let path = config.data_dir.join(config.membership.as_str());
-        let nothing = || {
-            let text =
-                format!("no key of membership `{}` on this host; join without --rejoin", config.membership);
-            Fault::new(Reason::MembershipAbsent, text)
-        };
-        let staged = staging(config).join(config.membership.as_str());
-        if !path.is_dir() && !staged.is_dir() {
-            return Err(nothing());
-        }
-        let dir = MembershipDir::open(&config.data_dir, &config.membership).map_err(state_fault)?;
-        match IdentityStore::open(&dir) {
-            Ok(Some((store, _))) if store.identity().identity_status == IdentityStatus::Pending => {
-                let text = "this host was never a node there; run join without --rejoin to go on";
-                Err(Fault::new(Reason::EnrollmentPending, text))
-            }
-            Ok(Some((store, _))) => {
-                let (signer, _) = keys_of(&store)?;
-                Ok(Self { dir, identity: Some(store.identity().clone()), signer })
-            }
-            damaged => {
-                if let Err(error) = damaged {
-                    eprintln!("warning      [{}] {error}", error.code());
-                }
-                let credentials = match IdentityStore::salvage(&dir).map_err(state_fault)? {
-                    Some(credentials) => credentials,
-                    // Cut off between going and coming: what comes is whole, and has the key.
-                    None => whole(config)?.ok_or_else(nothing)?.1.credentials().clone(),
-                };
-                Ok(Self { dir, identity: None, signer: signer_of(&credentials.node_key)? })
-            }
-        }
-    }
-
-    fn node(&self) -> Option<NodeId> {
-        self.identity.as_ref()?.node_id
-    }
-
+    /// Goes on with what was begun if that is a return to this membership, or begins.
     fn begin(&self, config: &Config, given: Option<Given>) -> Result<Begun, Fault> {
-        if let Some((dir, _)) = whole(config)? {
-            return Ok(Begun::Whole(dir));
-        }
         if let Some((_, token)) = &given {
             self.check(token)?;
         }
-        let root = staging(config);
+        let root = staging(&config.data_dir);
         create_private_dir(&root).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
         let dir = MembershipDir::open(&root, &config.membership).map_err(state_fault)?;
-        let stored = IdentityStore::open(&dir).ok().flatten();
-        let dir = match (stored, &given) {
-            (Some((store, _)), None) => return Ok(Begun::Asks(Prepared::resume(config, dir, store)?.into())),
-            (Some((store, _)), Some((_, token)))
-                if store.identity().token_id == TokenId::from_slice(&token.token_id).ok() =>
-            {
-                return Ok(Begun::Asks(Prepared::resume(config, dir, store)?.into()));
+        match IdentityStore::open(&dir) {
+            Ok(Some((store, _))) => {
+                if let Some(begun) = self.resume(config, &dir, store, given.as_ref())? {
+                    return Ok(begun);
+                }
             }
-            _ => {
-                // Another token, or an attempt that was cut off before it asked.
-                dir.destroy().map_err(state_fault)?;
-                MembershipDir::open(&root, &config.membership).map_err(state_fault)?
-            }
-        };
+            Err(error) if !judges(error.reason()) => return Err(state_fault(error)),
+            Ok(None) | Err(_) => {}
+        }
+        // Another token, another membership, or an attempt that was cut off before it asked.
+        drop(dir);
+        discard(&config.data_dir, config.membership.as_str())?;
         let Some(given) = given else {
-            dir.destroy().map_err(state_fault)?;
             let text = "give a new token: --token-file FILE, or - for standard input";
             return Err(Fault::new(Reason::SecretMissing, text));
         };
+        create_private_dir(&root).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+        let dir = MembershipDir::open(&root, &config.membership).map_err(state_fault)?;
         self.carry_over(&dir)?;
         let name = match (&config.name, &self.identity) {
             (None, Some(identity)) => identity.name.clone(),
@@ -181,53 +138,63 @@ impl Former {
         Ok(Begun::Asks(Prepared::create(config, dir, given, signer, name)?.into()))
     }
 
-    /// A token of another cluster makes this host no former node of it.
-    fn check(&self, token: &Verified<v1::JoinToken>) -> Result<(), Fault> {
-        let Some(identity) = &self.identity else { return Ok(()) };
-        let header = token.header();
-        if (header.installation, header.cluster) == (identity.installation_id, identity.cluster_id) {
-            return Ok(());
+    /// None if the attempt is to be given up.
+    fn resume(
+        &self,
+        config: &Config,
+        dir: &MembershipDir,
+        store: IdentityStore,
+        given: Option<&Given>,
+    ) -> Result<Option<Begun>, Fault> {
+        let attempt = store.identity();
+        if !self.began(attempt, dir, given)? {
+            if !self.sole {
+                return Ok(None);
+            }
+            let text = "a return to another cluster was cut off, and only it has the key: go on without a \
+                        token, or leave --force";
+            return Err(Fault::new(Reason::TokenMalformed, text));
         }
-        let text = "the token is of another cluster than this membership; join it as another membership";
-        Err(Fault::new(Reason::TokenMalformed, text))
+        if attempt.identity_status == IdentityStatus::Active {
+            return Ok(Some(Begun::Whole(dir.clone())));
+        }
+        let asked = attempt.token_id;
+        if given.is_some_and(|(_, token)| asked != TokenId::from_slice(&token.token_id).ok()) {
+            return Ok(None);
+        }
+        let resumed = self.carry_over(dir).and_then(|()| Prepared::resume(config, dir.clone(), store));
+        if resumed.as_ref().is_err_and(|fault| judges(fault.reason)) {
+            discard(&config.data_dir, config.membership.as_str())?;
+        }
+        resumed.map(|prepared| Some(Begun::Asks(prepared.into())))
     }
 
-    /// What a return must not take back: floors and evidence; and the place on the host.
-    fn carry_over(&self, dir: &MembershipDir) -> Result<(), Fault> {
-        let floors = match FloorStore::open(&self.dir) {
-            Ok(_) => true,
-            Err(error) => {
-                eprintln!("warning      [{}] the floors are lost: {error}", error.code());
-                false
-            }
-        };
-        let io = |error: std::io::Error| Fault::new(Reason::StateIo, error.to_string());
-        for entry in std::fs::read_dir(self.dir.path()).map_err(io)?.flatten() {
-            let file = entry.file_name();
-            let Some(name) = file.to_str() else { continue };
-            let record = name.strip_suffix(".twin").unwrap_or(name);
-            let kept = (record == "floors.json" && floors)
-                || ["place.json", "checkpoint.json", "break-glass.json"].contains(&record)
-                || (record.starts_with("evidence-") && record.ends_with(".json"));
-            if kept {
-                let file =
-                    |error: rap_runtime::files::FileError| Fault::new(error.reason(), error.to_string());
-                let bytes = read_capped(&entry.path(), RECORD_CAP).map_err(file)?;
-                write_atomic(&dir.join(name), &bytes, 0o600).map_err(file)?;
-            }
+    /// As [`Self::exchange`]. What is refused is given up: with it, every later attempt would be.
+    fn replace_by(self, config: &Config, dir: MembershipDir) -> Result<JoinedNode, Fault> {
+        let sole = self.sole;
+        let exchanged = self.exchange(config, dir);
+        if !sole && exchanged.as_ref().is_err_and(|fault| judges(fault.reason)) {
+            discard(&config.data_dir, config.membership.as_str())?;
         }
-        Ok(())
+        exchanged
     }
 
     /// Verifies what is to come as a start would, and lets it take the place of what was.
-    fn replace_by(self, config: &Config, dir: MembershipDir) -> Result<super::JoinedNode, Fault> {
-        let membership = Membership::of_dir(dir, config.dev)?;
+    fn exchange(self, config: &Config, dir: MembershipDir) -> Result<JoinedNode, Fault> {
         let pin = self.identity.as_ref().and_then(|identity| identity.installation_authority_pin);
-        if pin.is_some_and(|pin| pin != membership.bootstrap.installation_authority.id()) {
-            let text = "the contract names another installation authority than this host pinned";
-            return Err(Fault::new(Reason::PinMismatch, text));
-        }
-        let joined = super::JoinedNode {
+        let check = |named: Option<KeyId>| match pin.zip(named) {
+            Some((pin, named)) if pin != named => {
+                let text = "the contract names another installation authority than this host pinned";
+                Err(Fault::new(Reason::PinMismatch, text))
+            }
+            _ => Ok(()),
+        };
+        let named = IdentityStore::open(&dir).map_err(state_fault)?;
+        check(named.and_then(|(store, _)| store.identity().installation_authority_pin))?;
+        self.carry_over(&dir)?;
+        let membership = Membership::with_records(dir, config.dev, &self.records_since(config))?;
+        check(Some(membership.bootstrap.installation_authority.id()))?;
+        let joined = JoinedNode {
             id: membership.node,
             name: membership.identity.name.clone(),
             cluster: membership.identity.cluster_id,
@@ -239,50 +206,50 @@ impl Former {
         remove(&config.data_dir, &path, config.membership.as_str())?;
         let io = |error: std::io::Error| Fault::new(Reason::StateIo, format!("{}: {error}", path.display()));
         std::fs::rename(&staged, &path).map_err(io)?;
-        for directory in [config.data_dir.as_path(), &staging(config)] {
+        for directory in [config.data_dir.as_path(), &staging(&config.data_dir)] {
             std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)?;
         }
         // Another membership may be returning.
-        let _ = std::fs::remove_dir(staging(config));
+        let _ = std::fs::remove_dir(staging(&config.data_dir));
         Ok(joined)
+    }
+
+    /// Authority records that it accepted, if it still is a membership: one that ran in between may have
+    /// heard of more than the contract names.
+    fn records_since(&self, config: &Config) -> Vec<Vec<u8>> {
+        let former = self.identity.as_ref().map(|_| Membership::of_dir(self.dir.clone(), config.dev));
+        former.and_then(Result::ok).map(|former| former.chain.envelopes()).unwrap_or_default()
     }
 }
 
-/// A membership that was made and has not taken its place yet.
-fn whole(config: &Config) -> Result<Option<(MembershipDir, IdentityStore)>, Fault> {
-    let root = staging(config);
+/// True of a refusal that stays one; false of a disk, or of a setting.
+fn judges(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::StateIo
+            | Reason::StateNoSpace
+            | Reason::StateReadOnly
+            | Reason::StateLocked
+            | Reason::StateFull
+            | Reason::StateTimeout
+            | Reason::StateSchema
+            | Reason::SecretExposed
+            | Reason::AuthorityDevRefused
+    )
+}
+
+/// The membership that was made and has not taken its place yet.
+pub(super) fn whole(config: &Config) -> Result<Option<IdentityStore>, Fault> {
+    let active = |store: &IdentityStore| store.identity().identity_status == IdentityStatus::Active;
+    Ok(begun(config)?.filter(active))
+}
+
+/// What was begun, whole or not.
+fn begun(config: &Config) -> Result<Option<IdentityStore>, Fault> {
+    let root = staging(&config.data_dir);
     if !root.join(config.membership.as_str()).is_dir() {
         return Ok(None);
     }
     let dir = MembershipDir::open(&root, &config.membership).map_err(state_fault)?;
-    let stored = IdentityStore::open(&dir).ok().flatten();
-    let active = |store: &IdentityStore| store.identity().identity_status == IdentityStatus::Active;
-    Ok(stored.filter(|(store, _)| active(store)).map(|(store, _)| (dir, store)))
+    Ok(IdentityStore::open(&dir).ok().flatten().map(|(store, _)| store))
 }
-
-fn discard(path: &Path) -> Result<(), Fault> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Fault::new(Reason::StateIo, format!("{}: {error}", path.display())))
-        }
-        _ => {
-            // Another membership may be returning.
-            let _ = path.parent().map(std::fs::remove_dir);
-            Ok(())
-        }
-    }
-}
-
-fn signer_of(secret: &Secret) -> Result<Signer, Fault> {
-    let seed = <[u8; 32]>::try_from(secret.expose());
-    let seed = seed.map(zeroize::Zeroizing::new);
-    seed.map(|seed| Signer::from_seed(&seed))
-        .map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))
-}
-
-/// No membership name has a dot.
-fn staging(config: &Config) -> PathBuf {
-    config.data_dir.join(".rejoin")
-}
-
-const RECORD_CAP: usize = 8 << 20;

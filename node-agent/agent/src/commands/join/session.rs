@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rap_runtime::dial::ControlUrl;
 use rap_runtime::{Clock, Fault};
-use rap_state::MembershipDir;
+use rap_state::{FloorStore, MembershipDir};
 use rap_trust::{
     Applicant, ApplicantInput, ApplicantOutput, Application, NodeFacts, Patience, PendingJoin, Phase, Wait,
 };
@@ -17,7 +17,7 @@ use super::cluster_name;
 use super::prepared::Prepared;
 use crate::config::Config;
 use crate::control::{EnrollmentLine, TrustedTime};
-use crate::fault::refused;
+use crate::fault::{refused, state_fault};
 use crate::membership::{keys_of, read_place, wireguard_public};
 use crate::running::{blocking, capabilities};
 
@@ -86,7 +86,9 @@ impl Session {
             return Err(Fault::new(Reason::TokenMalformed, "the token names no usable control URL"));
         }
         let pin = prepared.store.identity().server_trust_pin;
-        let time = TrustedTime::new(clock, token.header().issued_at);
+        // A host that returns has a floor of before.
+        let floors = FloorStore::open(&prepared.dir).map_err(state_fault)?.0;
+        let time = TrustedTime::new(clock, token.header().issued_at.max(floors.current().time_floor));
         let cluster = cluster_name(&token).unwrap_or_else(|| token.header().cluster.to_string());
         let application = Application::new(
             token,
