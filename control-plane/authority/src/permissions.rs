@@ -57,6 +57,8 @@ permissions! {
     NodeDiagnose "node.diagnose" [Owner Admin];
     /// Change the policy of a cluster.
     PolicyChange "policy.change" [Owner Admin];
+    /// Write policies anew whose rows are gone.
+    PolicyRestore "policy.restore" [Owner];
     /// Read, verify and export the audit log.
     AuditRead "audit.read" [Owner Admin];
     /// Begin a new generation of the audit log after history was lost.
@@ -113,6 +115,7 @@ mod tests {
         ("node.export", true, true, false),
         ("node.diagnose", true, true, false),
         ("policy.change", true, true, false),
+        ("policy.restore", true, false, false),
         ("audit.read", true, true, false),
         ("audit.restart", true, false, false),
         ("grant.read", true, true, true),

@@ -71,6 +71,9 @@ pub(crate) enum Cluster {
         keep_ids: Option<bool>,
         #[command(flatten)]
         degraded: DegradedWords,
+        /// Write policies anew whose rows are gone, with defaults for what is not given here; shows them and asks.
+        #[arg(long)]
+        restore_missing: bool,
     },
     /// Seal every secret and row of a cluster under a new data key, and remove the old one.
     RotateDek {
@@ -90,7 +93,7 @@ pub(crate) struct DegradedWords {
     /// Let every activity of degraded mode go on.
     #[arg(long)]
     pub(crate) clear_degraded_ends: bool,
-    /// Role whose peers stay also after degraded mode; repeat for more: replaces the list.
+    /// Role whose peers stay after degraded mode, until a node's own certificate ends; repeat for more: replaces the list.
     #[arg(
         long = "survive-forever-role",
         value_name = "ROLE",

@@ -67,6 +67,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             identity_key_max_age,
             keep_ids,
             degraded,
+            restore_missing,
         } => {
             let wanted = membership::Wanted {
                 ephemeral_after,
@@ -74,6 +75,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 identity_key_max_age,
                 keep_ids,
                 degraded,
+                restore_missing,
             };
             membership::policy(global, &mut connection, cluster, wanted).await
         }

@@ -8,7 +8,7 @@ use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use super::node;
+use super::{missing_policies, node};
 use crate::args::{DegradedWords, Global, Revoke};
 use crate::client::Connection;
 use crate::duration::show_duration;
@@ -123,6 +123,8 @@ pub(super) struct Wanted {
     pub(super) identity_key_max_age: Option<Duration>,
     pub(super) keep_ids: Option<bool>,
     pub(super) degraded: DegradedWords,
+    /// Instead of a change: write what is missing.
+    pub(super) restore_missing: bool,
 }
 
 pub(super) async fn policy(
@@ -144,6 +146,9 @@ pub(super) async fn policy(
             wanted.degraded.clear_survive_forever_roles,
         ),
     };
+    if wanted.restore_missing {
+        return missing_policies::restore(global, connection, change).await;
+    }
     let nothing = v1::MembershipPolicySetRequest { cluster: cluster.clone(), ..Default::default() };
     let policy = if change == nothing {
         let request = connection.request(v1::ClusterRef { cluster })?;
@@ -153,17 +158,7 @@ pub(super) async fn policy(
         connection.membership.policy_set(request).await
     };
     let policy = policy.map_err(Refusal::from)?.into_inner();
-    let age = |ms: u64| match ms {
-        0 => "never".to_owned(),
-        ms => show_duration(Duration::from_millis(ms)),
-    };
-    let mut rows = vec![
-        ("ephemeral nodes go after", age(policy.ephemeral_after_ms)),
-        ("WireGuard keys are replaced after", age(policy.wireguard_key_max_age_ms)),
-        ("identity keys are replaced after", age(policy.identity_key_max_age_ms)),
-        ("returning keys keep their node id", policy.keep_ids.to_string()),
-    ];
-    rows.extend(degraded_rows(&policy));
+    let rows = [&age_rows(&policy)[..], &degraded_rows(&policy)].concat();
     Answer::new("rap.membership-policy.v1", document(&policy))
         .table(&["PROPERTY", "VALUE"], 0, properties(&rows))
         .print(global)
@@ -185,12 +180,26 @@ pub(super) fn document(policy: &v1::MembershipPolicy) -> Value {
     })
 }
 
+/// What policy says of memberships and keys, for people.
+pub(super) fn age_rows(policy: &v1::MembershipPolicy) -> [(&'static str, String); 4] {
+    let age = |ms: u64| match ms {
+        0 => "never".to_owned(),
+        ms => show_duration(Duration::from_millis(ms)),
+    };
+    [
+        ("ephemeral nodes go after", age(policy.ephemeral_after_ms)),
+        ("WireGuard keys are replaced after", age(policy.wireguard_key_max_age_ms)),
+        ("identity keys are replaced after", age(policy.identity_key_max_age_ms)),
+        ("returning keys keep their node id", policy.keep_ids.to_string()),
+    ]
+}
+
 /// What policy says of degraded mode, for people.
 pub(super) fn degraded_rows(policy: &v1::MembershipPolicy) -> [(&'static str, String); 2] {
     let words = |words: &[String]| if words.is_empty() { "-".to_owned() } else { words.join(", ") };
     [
         ("ends when degraded", words(&policy.degraded_ends)),
-        ("roles that survive for ever", words(&policy.survive_forever_roles)),
+        ("roles that outlast degraded mode", words(&policy.survive_forever_roles)),
     ]
 }
 

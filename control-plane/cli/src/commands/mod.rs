@@ -11,6 +11,7 @@ mod grant;
 mod key;
 mod login;
 mod membership;
+mod missing_policies;
 mod node;
 mod ping;
 mod root;

@@ -19,6 +19,7 @@ mod hostile;
 mod importing;
 mod keys;
 mod metrics;
+mod missing_policies;
 mod postgres;
 mod program;
 mod replicas;

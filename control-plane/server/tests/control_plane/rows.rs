@@ -13,7 +13,7 @@ async fn status(world: &World) -> v1::StatusAnswer {
 }
 
 /// Asks until the answer is as wanted, at most fifteen seconds.
-async fn until(world: &World, wanted: impl Fn(&v1::StatusAnswer) -> bool) -> v1::StatusAnswer {
+pub async fn until(world: &World, wanted: impl Fn(&v1::StatusAnswer) -> bool) -> v1::StatusAnswer {
     let asking = async {
         loop {
             let answer = status(world).await;

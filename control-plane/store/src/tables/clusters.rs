@@ -327,16 +327,26 @@ pub async fn policy_upsert(
     let Some(mut row) =
         held::<PolicyRow>(present.fetch_optional(&mut *connection).await?, connection, keys).await?
     else {
-        sealing(connection, keys).await?;
-        let new = PolicyRow { cluster: keys.cluster(), kind: kind.to_owned(), body: body.clone() };
-        let query = sqlx::query(POLICY_INSERT).bind(keys.cluster().uuid()).bind(kind).bind(body);
-        query.bind(new.mac(keys, 1)).execute(connection).await?;
-        return Ok(());
+        return policy_insert(connection, keys, kind, body).await;
     };
     row.body = body.clone();
     let query = sqlx::query(POLICY_WRITE).bind(keys.cluster().uuid()).bind(kind).bind(row.stored_version()?);
     let done = query.bind(body).bind(row.next_mac(keys)).execute(connection).await?;
     written(done.rows_affected())
+}
+
+/// Writes the policy of a kind that has none. Fails if there is one.
+pub async fn policy_insert(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    kind: &str,
+    body: &serde_json::Value,
+) -> Result<(), StoreError> {
+    sealing(connection, keys).await?;
+    let new = PolicyRow { cluster: keys.cluster(), kind: kind.to_owned(), body: body.clone() };
+    let query = sqlx::query(POLICY_INSERT).bind(keys.cluster().uuid()).bind(kind).bind(body);
+    query.bind(new.mac(keys, 1)).execute(connection).await?;
+    Ok(())
 }
 
 /// All policies of a cluster, by kind.

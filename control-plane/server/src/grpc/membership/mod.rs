@@ -1,6 +1,7 @@
 //! The service of ends and returns: one file per noun; this one only routes.
 
 mod degraded;
+mod missing;
 mod policy;
 mod revocations;
 mod revoke;
@@ -57,5 +58,19 @@ impl Membership for MembershipService {
         request: Request<v1::MembershipPolicySetRequest>,
     ) -> Result<Response<v1::MembershipPolicy>, Status> {
         authorized!(self, request, PolicyChange, policy::set)
+    }
+
+    async fn policy_missing(
+        &self,
+        request: Request<v1::MembershipPolicySetRequest>,
+    ) -> Result<Response<v1::MissingPolicies>, Status> {
+        authorized!(self, request, ClusterRead, missing::look)
+    }
+
+    async fn policy_restore(
+        &self,
+        request: Request<v1::PolicyRestoreRequest>,
+    ) -> Result<Response<v1::MissingPolicies>, Status> {
+        authorized!(self, request, PolicyRestore, missing::restore)
     }
 }

@@ -43,7 +43,7 @@ impl Default for MembershipPolicy {
 
 impl MembershipPolicy {
     /// Refuses a policy under which nodes would vanish or rotate without a fault.
-    fn check(&self) -> Result<(), Failure> {
+    pub(super) fn check(&self) -> Result<(), Failure> {
         let invalid = |text: &str| Err(Failure::new(Reason::RequestInvalid, text));
         if self.ephemeral_after_ms < SHORTEST_ABSENCE_MS {
             return invalid("ephemeral nodes are removed after at least 5 s of absence");
@@ -60,7 +60,7 @@ impl MembershipPolicy {
         Ok(())
     }
 
-    fn changed(mut self, request: &v1::MembershipPolicySetRequest) -> Self {
+    pub(super) fn changed(mut self, request: &v1::MembershipPolicySetRequest) -> Self {
         let set = |into: &mut u64, wanted: Option<u64>| *into = wanted.unwrap_or(*into);
         set(&mut self.ephemeral_after_ms, request.ephemeral_after_ms);
         set(&mut self.wireguard_key_max_age_ms, request.wireguard_key_max_age_ms);
@@ -70,7 +70,7 @@ impl MembershipPolicy {
     }
 }
 
-fn to_wire((policy, degraded): (MembershipPolicy, DegradedPolicy)) -> v1::MembershipPolicy {
+pub(super) fn to_wire((policy, degraded): (MembershipPolicy, DegradedPolicy)) -> v1::MembershipPolicy {
     v1::MembershipPolicy {
         ephemeral_after_ms: policy.ephemeral_after_ms,
         wireguard_key_max_age_ms: policy.wireguard_key_max_age_ms,
@@ -96,7 +96,7 @@ pub fn policy_of(policies: &[PolicyRow]) -> Result<MembershipPolicy, Failure> {
 /// `row.tampered` if it is gone or does not read.
 pub(super) fn stored<P: DeserializeOwned>(policies: &[PolicyRow], kind: &str) -> Result<P, Failure> {
     let tampered = |how: &str| Failure::new(Reason::RowTampered, format!("the {kind} policy {how}"));
-    let row = policies.iter().find(|policy| policy.kind == kind).ok_or_else(|| tampered("is gone"))?;
+    let row = policies.iter().find(|policy| policy.kind == kind).ok_or_else(|| tampered(GONE))?;
     serde_json::from_value(row.body.clone()).map_err(|_| tampered("does not read"))
 }
 
@@ -115,7 +115,7 @@ pub async fn first_policies(connection: &mut PgConnection, keys: &RowKeys) -> Re
     Ok(())
 }
 
-fn body(policy: &impl Serialize) -> Result<serde_json::Value, Failure> {
+pub(super) fn body(policy: &impl Serialize) -> Result<serde_json::Value, Failure> {
     serde_json::to_value(policy).map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))
 }
 
@@ -164,22 +164,32 @@ async fn write(
     let (present, present_degraded) = (policy_of(&rows)?, DegradedPolicy::among(&rows)?);
     let (policy, degraded) = (present.changed(request), present_degraded.changed(request)?);
     policy.check()?;
-    let said = request.degraded_ends.is_some() || request.survive_forever_roles.is_some();
-    let ages = v1::MembershipPolicySetRequest {
-        degraded_ends: None,
-        survive_forever_roles: None,
-        ..request.clone()
-    };
-    let nothing = v1::MembershipPolicySetRequest { cluster: request.cluster.clone(), ..Default::default() };
+    let said = says_degraded(request);
     if said {
         put(connection, actor, cluster, (DegradedPolicy::KIND, "policy.degraded"), &degraded).await?;
     }
-    if ages != nothing || !said {
+    if says_membership(request) || !said {
         put(connection, actor, cluster, (KIND, "policy.membership"), &policy).await?;
     }
     let seq = config_seq_allocate(connection, cluster.id).await?;
     outbox_append(connection, cluster.id, seq, &["policy".to_owned()], false).await?;
     Ok((policy, degraded))
+}
+
+/// Whether a request has a value of the policy of kind `degraded`.
+pub(super) fn says_degraded(request: &v1::MembershipPolicySetRequest) -> bool {
+    request.degraded_ends.is_some() || request.survive_forever_roles.is_some()
+}
+
+/// Whether a request has a value of the policy of kind `membership`.
+pub(super) fn says_membership(request: &v1::MembershipPolicySetRequest) -> bool {
+    let ages = v1::MembershipPolicySetRequest {
+        cluster: String::new(),
+        degraded_ends: None,
+        survive_forever_roles: None,
+        ..request.clone()
+    };
+    ages != v1::MembershipPolicySetRequest::default()
 }
 
 /// Writes one kind of policy, and that it was written.
@@ -199,7 +209,8 @@ async fn put(
     Ok(())
 }
 
-const KIND: &str = "membership";
+pub(super) const KIND: &str = "membership";
+const GONE: &str = "is gone (an owner writes it anew: rapctl cluster policy CLUSTER --restore-missing)";
 const SHORTEST_ABSENCE_MS: u64 = 5_000;
 const SHORTEST_AGE_MS: u64 = 10_000;
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
