@@ -163,6 +163,26 @@ fn the_end_of_the_own_leaf_ends_links_and_tunnels() {
 }
 
 #[test]
+fn what_survives_the_table_for_ever_ends_with_the_own_leaf_link_and_tunnel() {
+    let (pair, [mut agent, mut other]) = Pair::linked();
+    let (peer, doomed) = (pair.id(1), Node { number: 3, underlay: loopback() });
+    let mut table = pair.nodes[0].table(&pair.authority, 2, &[pair.nodes[1], doomed]);
+    table.deadline_ns = mono(Duration::from_millis(500));
+    table.peers[0].survive_forever = true;
+    table.identity.as_mut().unwrap().deadline_ns = mono(Duration::from_secs(4));
+    agent.apply(table);
+    until("the table has ended", || {
+        agent.stats_of(&doomed.id().to_vec()).filter(|peer| peer.wireguard_endpoint.is_empty())
+    });
+    let outcome = other.ping(&pair.id(0), 1);
+    assert_eq!((answered(&outcome.overlay), answered(&outcome.link)), (1, 1), "the survivor stays");
+    link_is(&mut agent, &peer, "closed", "link.permit_expired");
+    until("no tunnel", || agent.stats_of(&peer).filter(|peer| peer.wireguard_endpoint.is_empty()));
+    let outcome = other.ping(&pair.id(0), 1);
+    assert_eq!((answered(&outcome.overlay), answered(&outcome.link)), (0, 0));
+}
+
+#[test]
 fn a_killed_data_plane_recovers_with_a_new_table() {
     let (mut pair, [agent, mut other]) = Pair::linked();
     let instance = agent.hello.instance_id.clone();

@@ -312,6 +312,10 @@ fn the_contract_is_in_the_deadlines_of_the_table() {
     let marks: Vec<(bool, bool)> =
         survives.peers.iter().map(|peer| (peer.survive_forever, peer.deadline_ns == 0)).collect();
     assert_eq!(marks, [(true, true), (false, false)]);
+    // The mark goes before what policy ends.
+    let (_, both) = publish(&["existing_links"], &["core"]);
+    let ends: Vec<u64> = both.peers.iter().map(|peer| peer.deadline_ns).collect();
+    assert_eq!((both.deadline_ns, ends), (at(fresh_until).mono.0, vec![0, at(fresh_until).mono.0]));
 }
 
 /// Contract rows for probes: asked where a ping starts.

@@ -57,6 +57,8 @@ pub(crate) struct PeerFacts {
 struct Deadlines {
     table: Option<Mono>,
     leaf: Option<Mono>,
+    /// Until when a break-glass grant keeps tunnels up.
+    grant: Option<Mono>,
 }
 
 /// Reads a table; any fault in it refuses it all.
@@ -88,8 +90,11 @@ pub(crate) fn read(mut table: ForwardingTable) -> Result<Plan, Fault> {
         node: id(NodeId::from_slice(&node_id), "node_id")?,
     };
     let leaf = identity.map(|identity| LinkLeaf::read(identity, leaf_key, member)).transpose()?;
-    let deadlines =
-        Deadlines { table: deadline(deadline_ns), leaf: leaf.as_ref().and_then(|leaf| leaf.deadline) };
+    let deadlines = Deadlines {
+        table: deadline(deadline_ns),
+        leaf: leaf.as_ref().and_then(|leaf| leaf.deadline),
+        grant: deadline(tunnel_deadline_ns),
+    };
     let addresses = own_addresses(&addresses)?;
     let revoked = revocations(&revoked)?;
     let own = peers::Own { node: member.node, key: PublicKey::from(&private_key), addresses: &addresses };
@@ -102,13 +107,7 @@ pub(crate) fn read(mut table: ForwardingTable) -> Result<Plan, Fault> {
         member,
         private_key,
         mtu: overlay_mtu(mtu),
-        device: DeviceTable {
-            addresses,
-            peers: read.wireguard,
-            // With the right to hold a leaf ends the right to talk, by whichever way, but for what a
-            // break-glass grant keeps up.
-            deadline: deadline(tunnel_deadline_ns).or(earliest(deadlines.table, deadlines.leaf)),
-        },
+        device: DeviceTable { addresses, peers: read.wireguard, deadline: deadlines.of_tunnels() },
         leaf,
         links: rap_mesh::Peers { peers: read.links, trust, newest_head },
         probe_interval: probe_interval(probe_interval_ms),
@@ -121,6 +120,18 @@ impl Deadlines {
     fn of_link(self, peer: Option<Mono>, survives: bool) -> Mono {
         let table = self.table.filter(|_| !survives);
         earliest(earliest(peer, table), self.leaf).unwrap_or(Mono(u64::MAX))
+    }
+
+    /// When all tunnels end but those of peers that survive. With the right to hold a leaf ends the
+    /// right to talk, by whichever way, but for what a break-glass grant keeps up.
+    fn of_tunnels(self) -> Option<Mono> {
+        self.grant.or(earliest(self.table, self.leaf))
+    }
+
+    /// When the tunnel with a peer ends by itself. To survive is to outlast the table, never the own
+    /// leaf: a node that hears of no revocation would go on with a thief for ever.
+    fn of_tunnel(self, peer: Option<Mono>, survives: bool) -> Option<Mono> {
+        earliest(peer, self.leaf.max(self.grant.filter(|_| self.leaf.is_some())).filter(|_| survives))
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn read(
                 endpoints: endpoints(&peer.wireguard_endpoints),
                 allowed_ips: allowed,
                 keepalive: keepalive(peer.keepalive_s),
-                deadline: end,
+                deadline: deadlines.of_tunnel(end, peer.survive_forever),
                 survive_forever: peer.survive_forever,
             });
         }

@@ -11,11 +11,12 @@ use crate::command::Invocation;
 use crate::fabric::{CALL, Node, Pings, SETTLE};
 use crate::wait::{now, wait_until};
 
-/// Policy ends probes at `fresh_until` and lets peers of one role stay for ever; then the control plane goes.
+/// Policy ends probes at `fresh_until` and lets peers of one role outlast `degraded_until`; then the control
+/// plane goes, until also the node's own certificate has ended.
 pub fn policy(scene: &Scene<'_>) -> Result<Finding> {
     let control = &scene.control;
     control.rapctl(&format!(
-        "cluster create {BRIEF} --ipv4-pool 100.98.0.0/16 --refresh-every 1s --fresh-for 6s --degraded-for 10s"
+        "cluster create {BRIEF} --ipv4-pool 100.98.0.0/16 --refresh-every 1s --fresh-for 6s --degraded-for 10s --leaf-lifetime {LEAF}"
     ))?;
     control.refuses(&format!("cluster policy {BRIEF} --degraded-ends probe,probes"), "request.invalid")?;
     control.refuses(&format!("cluster policy {BRIEF} --degraded-ends lease"), "request.invalid")?;
@@ -54,7 +55,7 @@ pub fn policy(scene: &Scene<'_>) -> Result<Finding> {
     Ok(Finding::new(
         true,
         value,
-        "probes ended with the head's freshness; after degraded_until only the peer that policy marks was left",
+        "probes ended with the head's freshness; after degraded_until only the peer that policy marks was left; link and tunnel to it ended with the node's own certificate",
     ))
 }
 
@@ -90,9 +91,18 @@ fn without_control(asks: &Node, stays: &Node, goes: &Node) -> Result<Value> {
         ensure!(left.lost() == 0, "{} is not heard after degraded_until", stays.name());
         answered = json!(left.answered.len());
     }
+    // For ever is as long as the own certificate: without contact there is no other.
+    linked(asks, stays, false)?;
+    let ended = started.elapsed();
+    if asks.has_tun() {
+        let address = stays.overlay_address(asks)?;
+        wait_until(SETTLE, "the survivor is heard no more", || {
+            Ok(Pings::of_host(asks, &address, 3)?.answered.is_empty().then_some(()))
+        })?;
+    }
     Ok(json!({
         "degraded_ms": degraded.as_millis() as u64, "expired_ms": expired.as_millis() as u64,
-        "survivor_answered": answered,
+        "survivor_answered": answered, "survivor_ended_ms": ended.as_millis() as u64,
     }))
 }
 
@@ -113,4 +123,6 @@ fn ends(scene: &Scene<'_>) -> Result<Vec<Value>> {
 }
 
 const BRIEF: &str = "brief";
+/// A node without contact has at least half of it left: more than degraded mode takes.
+const LEAF: &str = "70s";
 const LINK: Duration = SETTLE;
