@@ -24,7 +24,7 @@ pub(super) async fn restore(
         "Gone from the database: {listed}. If this control plane ever wrote them, somebody else"
     ));
     complain(
-        "took them away, and may have changed what cannot be seen: see tampered-rows.md. Will be written:",
+        "took them away, and may have changed what cannot be seen (docs/operate/tampered-rows.md). Will be written:",
     );
     for (property, value) in written(&look) {
         complain(&format!("  {property}: {value}"));
