@@ -22,6 +22,7 @@ pub struct Metrics {
     heads: AtomicU64,
     updates: AtomicU64,
     checkpoints: AtomicU64,
+    contacts_failed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +69,11 @@ impl Metrics {
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// What is known of nodes' contacts could not be written.
+    pub fn contacts_failed(&self) {
+        self.contacts_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A snapshot update was sent to a node.
     pub fn update_sent(&self) {
         self.updates.fetch_add(1, Ordering::Relaxed);
@@ -82,6 +88,9 @@ impl Metrics {
         exposition.write_one(&HEADS_SIGNED, self.heads.load(Ordering::Relaxed) as f64);
         exposition.write_one(&UPDATES_SENT, self.updates.load(Ordering::Relaxed) as f64);
         exposition.write_one(&CHECKPOINTS_SIGNED, self.checkpoints.load(Ordering::Relaxed) as f64);
+        exposition.write_one(&CONTACTS_FAILED, self.contacts_failed.load(Ordering::Relaxed) as f64);
+        let failing = control.contacts.failing_for(control.clock.now().mono);
+        exposition.write_one(&CONTACTS_FAILING, failing.as_secs_f64());
         let audit = control.audit.status();
         exposition.write_one(&AUDIT_ENTRIES, audit.size as f64);
         exposition.write_one(&AUDIT_UNCOVERED, audit.size.saturating_sub(audit.checkpoint_size) as f64);
@@ -179,6 +188,18 @@ const CHECKPOINTS_SIGNED: Family = counter(
     &[],
     "Audit checkpoints signed and stored by this replica.",
 );
+const CONTACTS_FAILED: Family = counter(
+    "rap_control_contact_writes_failed_total",
+    &[],
+    "Times that contacts of nodes could not be written; they wait.",
+);
+const CONTACTS_FAILING: Family = Family {
+    name: "rap_control_contacts_failing_seconds",
+    kind: Kind::Gauge,
+    unit: "seconds",
+    labels: &[],
+    help: "For how long no contact could be written; 0 while they can.",
+};
 const AUDIT_ENTRIES: Family = gauge("rap_control_audit_entries", "Audit entries with a place in the tree.");
 const AUDIT_UNCOVERED: Family =
     gauge("rap_control_audit_uncovered", "Audit entries with a place that no checkpoint covers yet.");
@@ -199,7 +220,7 @@ const OF_CLUSTERS: [Family; 5] = [
 ];
 
 /// Everything that the endpoint exposes.
-pub const FAMILIES: [Family; 16] = [
+pub const FAMILIES: [Family; 18] = [
     INFO,
     REJECTED,
     ALARMS,
@@ -207,6 +228,8 @@ pub const FAMILIES: [Family; 16] = [
     HEADS_SIGNED,
     UPDATES_SENT,
     CHECKPOINTS_SIGNED,
+    CONTACTS_FAILED,
+    CONTACTS_FAILING,
     AUDIT_ENTRIES,
     AUDIT_UNCOVERED,
     AUDIT_UNSEQUENCED,

@@ -3,10 +3,11 @@
 //! Owns one node's acknowledged version and at most one message in flight: latest wins, nothing is
 //! queued. Refuses to own the stream and the clock.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_types::{Digest, HeadOrder, Mono, NodeId};
+use rap_types::{Digest, HeadOrder, Incarnation, Mono, NodeId, Version};
 use rap_wire::v1;
 use v1::control_message::Body;
 
@@ -50,6 +51,17 @@ pub enum Step {
     Idle,
     /// The node is not a member any more.
     Gone,
+}
+
+/// What an acknowledgement comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// The node holds what was sent under the head of this order.
+    Holds(HeadOrder),
+    /// Something older that it held already.
+    Known,
+    /// Nothing that was sent to it: it counts for nothing.
+    Unasked,
 }
 
 impl Delivery {
@@ -118,11 +130,20 @@ impl Delivery {
         Step::Send(Box::new(Body::Head(v1::HeadUpdate { head: published.head.to_vec(), proof: Some(proof) })))
     }
 
-    /// The node acknowledged the snapshot with this leaf.
-    pub fn acknowledged(&mut self, leaf: Digest) {
+    /// The node acknowledged the snapshot with this leaf under a head that it says is of `said`. What is
+    /// answered was sent by this side.
+    pub fn acknowledged(&mut self, leaf: Digest, said: (Incarnation, Version)) -> Acknowledged {
         if let Some(sent) = self.in_flight.take_if(|sent| sent.leaf == leaf) {
+            let order = sent.version.order;
             self.refused = None;
             self.held = Some(Held { leaf: sent.leaf, version: sent.version });
+            return Acknowledged::Holds(order);
+        }
+        let holds = self.held.as_ref().is_some_and(|held| held.leaf == leaf);
+        match (holds, said.cmp(&self.head_sent.durable())) {
+            (true, Ordering::Equal) if self.in_flight.is_none() => Acknowledged::Holds(self.head_sent),
+            (true, Ordering::Equal | Ordering::Less) => Acknowledged::Known,
+            (true, Ordering::Greater) | (false, _) => Acknowledged::Unasked,
         }
     }
 
@@ -157,7 +178,7 @@ impl Delivery {
 mod tests {
     use super::*;
     use rap_planner::{ClusterRows, MapKey, NodeRow, plan};
-    use rap_types::{ClusterId, Incarnation, InstallationId, Refresh, Version, Wall};
+    use rap_types::{ClusterId, InstallationId, Refresh, Wall};
 
     const WINDOW: Duration = Duration::from_secs(10);
 
@@ -240,13 +261,43 @@ mod tests {
         let mut delivery = Delivery::new(node(1), None);
         assert!(sent_update(next(&mut delivery, &one, 0)).full);
         assert_eq!(next(&mut delivery, &two, 0), Step::Idle);
-        delivery.acknowledged(Digest::of(&[b"another"]));
+        let another = delivery.acknowledged(Digest::of(&[b"another"]), said(&one));
+        assert_eq!(another, Acknowledged::Unasked);
         assert!(delivery.waits(), "an acknowledgement of something else counts for nothing");
-        delivery.acknowledged(one.leaf_hash(node(1)).unwrap());
+        delivery.acknowledged(one.leaf_hash(node(1)).unwrap(), said(&one));
         // Version 2 came and went while the node was busy.
         let update = sent_update(next(&mut delivery, &three, 0));
         assert!(!update.full);
         assert_eq!(update.slots_set.len(), 2);
+    }
+
+    fn said(published: &Published) -> (Incarnation, Version) {
+        published.order.durable()
+    }
+
+    #[test]
+    fn what_a_node_holds_is_what_was_sent_whatever_it_says() {
+        let one = published(1, 0, &[1]);
+        let (leaf, max) = (one.leaf_hash(node(1)).unwrap(), (Incarnation(u64::MAX), Version(u64::MAX)));
+        let mut delivery = Delivery::new(node(1), None);
+        assert_eq!(delivery.acknowledged(leaf, said(&one)), Acknowledged::Unasked, "nothing was sent");
+        sent_update(next(&mut delivery, &one, 0));
+        assert_eq!(delivery.acknowledged(leaf, max), Acknowledged::Holds(one.order));
+        for (version, expected) in [
+            (max, Acknowledged::Unasked),
+            (said(&one), Acknowledged::Holds(one.order)),
+            ((Incarnation(0), Version(u64::MAX)), Acknowledged::Known),
+        ] {
+            assert_eq!(delivery.acknowledged(leaf, version), expected, "{version:?}");
+        }
+        // An equal leaf under a later head: acknowledged when the node has that head.
+        let later =
+            Arc::new(Published { order: HeadOrder { version: Version(2), ..one.order }, ..(*one).clone() });
+        assert!(matches!(next(&mut delivery, &later, 0), Step::WaitUntil(_)));
+        assert_eq!(delivery.acknowledged(leaf, said(&later)), Acknowledged::Unasked, "not sent yet");
+        assert!(matches!(next(&mut delivery, &later, 100), Step::Send(_)));
+        assert_eq!(delivery.acknowledged(leaf, said(&one)), Acknowledged::Known);
+        assert_eq!(delivery.acknowledged(leaf, said(&later)), Acknowledged::Holds(later.order));
     }
 
     #[test]
@@ -254,7 +305,7 @@ mod tests {
         let (one, two) = (published(1, 0, &[1]), published(2, 0, &[1, 2]));
         let mut delivery = Delivery::new(node(1), None);
         sent_update(next(&mut delivery, &one, 0));
-        delivery.acknowledged(one.leaf_hash(node(1)).unwrap());
+        delivery.acknowledged(one.leaf_hash(node(1)).unwrap(), said(&one));
         assert!(!sent_update(next(&mut delivery, &two, 0)).full);
         delivery.refused(true);
         assert!(sent_update(next(&mut delivery, &two, 0)).full);

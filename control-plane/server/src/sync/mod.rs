@@ -5,7 +5,7 @@ mod directory;
 mod published;
 mod sessions;
 
-pub use delivery::{Delivery, Step};
+pub use delivery::{Acknowledged, Delivery, Step};
 pub use directory::{Directory, Hints};
 pub use published::{Feed, Published};
-pub use sessions::{Command, SessionEntry, Sessions};
+pub use sessions::{Command, Heard, SessionEntry, Sessions};

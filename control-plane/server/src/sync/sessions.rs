@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rap_store::Contact;
-use rap_types::{ClusterId, NodeId, Reason, Wall};
+use rap_store::ContactFacts;
+use rap_types::{ClusterId, Mono, NodeId, Reason};
 use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,15 @@ pub enum Command {
     },
 }
 
+/// A node was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// When.
+    pub at: Mono,
+    /// What is known of it.
+    pub known: ContactFacts,
+}
+
 /// All streams of this replica.
 #[derive(Debug, Default)]
 pub struct Sessions {
@@ -38,7 +47,7 @@ struct Stream {
     number: u64,
     commands: mpsc::Sender<Command>,
     acknowledged: Arc<AtomicU64>,
-    contact: Option<Contact>,
+    known: Option<ContactFacts>,
     end: CancellationToken,
 }
 
@@ -65,7 +74,7 @@ impl Sessions {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let acknowledged = Arc::new(AtomicU64::new(0));
         let stream =
-            Stream { number, commands, acknowledged: acknowledged.clone(), contact: None, end: end.clone() };
+            Stream { number, commands, acknowledged: acknowledged.clone(), known: None, end: end.clone() };
         if let Some(older) = self.lock().insert((cluster, node), stream) {
             older.end.cancel();
         }
@@ -98,14 +107,14 @@ impl Sessions {
         &self,
         cluster: ClusterId,
         nodes: impl Iterator<Item = NodeId>,
-        now: impl Fn() -> Wall,
-        say: impl Fn(NodeId, Contact),
+        now: impl Fn() -> Mono,
+        say: impl Fn(NodeId, Heard),
     ) {
         let streams = self.lock();
         for node in nodes {
             let stream = streams.get(&(cluster, node));
-            if let Some(contact) = stream.and_then(|stream| stream.contact.clone()) {
-                say(node, Contact { last_seen_at: now(), ..contact });
+            if let Some(known) = stream.and_then(|stream| stream.known.clone()) {
+                say(node, Heard { at: now(), known });
             }
         }
     }
@@ -124,13 +133,12 @@ impl Sessions {
 
 impl SessionEntry {
     /// Records what the stream knows of its node, and says it, as of now.
-    pub fn heard(&self, contact: &Contact, now: impl Fn() -> Wall, say: impl Fn(NodeId, Contact)) {
+    pub fn heard(&self, known: &ContactFacts, now: impl Fn() -> Mono, say: impl Fn(NodeId, Heard)) {
         let mut streams = self.sessions.lock();
-        let contact = Contact { last_seen_at: now(), ..contact.clone() };
         if let Some(stream) = streams.get_mut(&self.key).filter(|stream| stream.number == self.number) {
-            stream.contact = Some(contact.clone());
+            stream.known = Some(known.clone());
         }
-        say(self.key.1, contact);
+        say(self.key.1, Heard { at: now(), known: known.clone() });
     }
 
     /// Records the version the node acknowledged.

@@ -68,10 +68,8 @@ async fn sweep(control: &Control, cluster: &Cluster, seeing: Duration) -> Result
     control.sessions.present(
         cluster.id,
         stale.map(|(node, _)| *node),
-        || control.clock.now().wall,
-        |node, contact| {
-            control.contacts.note(node, contact);
-        },
+        || control.clock.now().mono,
+        |node, heard| control.contacts.note(node, heard),
     );
     let look = judge(control, cluster, &silent, &absence, seeing);
     if look.due.is_empty() {

@@ -1,9 +1,13 @@
-//! What is removed because its time is over: sessions, replaced heads, old outbox rows, idle sources.
+//! What is removed because its time is over: sessions, replaced heads, old outbox rows, idle sources. And contacts
+//! whose time is still to come.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_store::{PgConnection, StoreError, heads_prune, idempotency_expire, outbox_prune, sessions_expire};
+use rap_store::{
+    PgConnection, StoreError, heads_prune, idempotency_expire, node_contacts_bound, outbox_prune,
+    sessions_expire,
+};
 
 use crate::auth::SourceRates;
 use crate::clusters::Cluster;
@@ -32,6 +36,13 @@ async fn sweep(control: &Control) -> Result<(), StoreError> {
 async fn remove(connection: &mut PgConnection, clusters: &[Arc<Cluster>]) -> Result<(), StoreError> {
     sessions_expire(connection).await?;
     idempotency_expire(connection).await?;
+    let future = node_contacts_bound(connection).await?;
+    if future > 0 {
+        tracing::warn!(
+            contacts = future,
+            "contacts lay in the future of the database's clock and count from now"
+        );
+    }
     for cluster in clusters {
         heads_prune(connection, cluster.id).await?;
         if let Some(published) = cluster.feed.newest() {

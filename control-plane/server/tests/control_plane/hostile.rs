@@ -287,6 +287,47 @@ async fn what_a_node_says_raises_no_alarm_that_is_not_its_own() {
 }
 
 #[tokio::test]
+async fn acknowledgements_that_nobody_awaits_count_for_nothing_and_contacts_go_on() {
+    let world = World::dev().await;
+    let (host, bootstrap, slot) = member(&world).await;
+    let mut stream = host.stream(&world, &slot, hello()).await;
+    stream.update().await;
+    let served = world.running.control.clusters.named("prod").unwrap();
+    let leaf = served.feed.newest().unwrap().leaf_hash(bootstrap.node).unwrap().to_vec();
+    let (version, before) = (served.feed.newest().unwrap().order.version.0, Clock::new().now().wall.0);
+    for leaf_hash in [vec![7; 32], vec![7; 31], leaf.clone(), leaf, vec![]] {
+        let max = u64::MAX;
+        let ack =
+            v1::SnapshotAck { leaf_hash, incarnation: max, version: max, refresh: max, applied_at_ms: -1 };
+        stream.say(Say::Ack(ack)).await;
+    }
+    let recorded = async {
+        loop {
+            let node = world.node(&bootstrap.node.to_string()).await;
+            if node.acked_version != 0 && node.last_seen_at_ms >= before {
+                break node.acked_version;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), recorded).await.unwrap(), version);
+    drop(stream);
+    // Not what the stream knows, what was written.
+    let stored = async {
+        loop {
+            let node = world.node(&bootstrap.node.to_string()).await;
+            if !node.connected && node.acked_version != 0 {
+                break node.acked_version;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), stored).await.unwrap(), version);
+    assert_eq!(alarms(&world), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_with_many_forged_uses_raises_few_alarms_and_loses_its_stream() {
     let world = World::dev().await;
     let (host, bootstrap, slot) = member(&world).await;

@@ -65,7 +65,8 @@ statements! {
     CONFIRMATION_RECORD = "INSERT INTO node_authority_confirmations AS c (node_id, sequence) VALUES ($1, $2) \
         ON CONFLICT (node_id) DO UPDATE SET sequence = excluded.sequence, confirmed_at = clock_timestamp() \
         WHERE c.sequence < excluded.sequence";
-    CONFIRMATIONS_LIST = "SELECT n.node_id, n.name, a.sequence, a.confirmed_at, c.last_seen_at FROM nodes n \
+    CONFIRMATIONS_LIST = "SELECT n.node_id, n.name, a.sequence, a.confirmed_at, \
+        CASE WHEN isfinite(c.last_seen_at) THEN c.last_seen_at END AS last_seen_at FROM nodes n \
         LEFT JOIN node_authority_confirmations a ON a.node_id = n.node_id \
         LEFT JOIN node_contacts c ON c.node_id = n.node_id \
         WHERE n.cluster_id = $1 AND n.identity_status IN ('active', 'draining') ORDER BY n.name";

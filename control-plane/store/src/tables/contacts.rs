@@ -1,17 +1,28 @@
 //! When a node was last heard of and what it acknowledged. Never signed, never in the outbox.
+//!
+//! Owns the clock of contacts: the database's. A replica only says how long ago it heard a node.
+
+use std::time::Duration;
 
 use rap_types::{NodeId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use crate::StoreError;
-use crate::columns::{counter, statements, timestamp, unsigned, wall_option};
+use crate::columns::{statements, unsigned, wall_option};
 
 /// A node's last contact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contact {
-    /// When it was heard of.
+    /// When it was heard of, by the database's clock.
     pub last_seen_at: Wall,
+    /// What was known of it then.
+    pub known: ContactFacts,
+}
+
+/// What a replica knows of a node it hears.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContactFacts {
     /// Version of its agent.
     pub agent_version: String,
     /// Newest (incarnation, version) it said it verified.
@@ -24,52 +35,69 @@ impl Contact {
     /// Reads the columns of a LEFT JOIN.
     pub(super) fn of_joined(row: &PgRow) -> sqlx::Result<Option<Self>> {
         let Some(last_seen_at) = wall_option(row, "last_seen_at")? else { return Ok(None) };
-        Ok(Some(Self {
-            last_seen_at,
+        let known = ContactFacts {
             agent_version: row.try_get("agent_version")?,
             acked: (unsigned(row, "acked_incarnation")?, unsigned(row, "acked_version")?),
             last_reject: row.try_get("last_reject")?,
-        }))
+        };
+        Ok(Some(Self { last_seen_at, known }))
     }
 }
 
 statements! {
     CONTACTS_RECORD = "INSERT INTO node_contacts \
             (node_id, last_seen_at, agent_version, acked_incarnation, acked_version, last_reject) \
-        SELECT DISTINCT ON (t.node_id) t.* FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], \
-            $4::bigint[], $5::bigint[], $6::text[]) AS t (node_id, seen, agent, incarnation, version, reject) \
+        SELECT DISTINCT ON (t.node_id) t.node_id, clock_timestamp() - make_interval(secs => t.ago), \
+            t.agent, t.incarnation, t.version, t.reject \
+        FROM unnest($1::uuid[], $2::double precision[], $3::text[], $4::bigint[], $5::bigint[], $6::text[]) \
+            AS t (node_id, ago, agent, incarnation, version, reject) \
         WHERE EXISTS (SELECT 1 FROM nodes n WHERE n.node_id = t.node_id) \
-        ORDER BY t.node_id, t.seen DESC \
+        ORDER BY t.node_id, t.ago \
         ON CONFLICT (node_id) DO UPDATE SET last_seen_at = excluded.last_seen_at, \
             agent_version = excluded.agent_version, acked_incarnation = excluded.acked_incarnation, \
             acked_version = excluded.acked_version, last_reject = excluded.last_reject \
-        WHERE node_contacts.last_seen_at <= excluded.last_seen_at";
+        WHERE node_contacts.last_seen_at <= excluded.last_seen_at \
+            OR node_contacts.last_seen_at > clock_timestamp()";
+    CONTACTS_OF_THE_FUTURE = "UPDATE node_contacts SET last_seen_at = clock_timestamp() \
+        WHERE last_seen_at > clock_timestamp()";
 }
 
-/// Records the contacts of many nodes in one statement. An older contact never replaces a newer one;
-/// nodes that do not exist are passed over.
+/// Records the contacts of many nodes, each with how long ago it was, in one statement. An older contact
+/// never replaces a newer one, unless that one lies in the future; nodes that do not exist are passed over.
+/// No value of one contact can fail the others: what a column does not hold is cut.
 pub async fn node_contacts_record(
     connection: &mut PgConnection,
-    contacts: &[(NodeId, Contact)],
+    contacts: &[(NodeId, Duration, ContactFacts)],
 ) -> Result<(), StoreError> {
-    let mut seen = Vec::with_capacity(contacts.len());
-    let (mut incarnations, mut versions) = (Vec::new(), Vec::new());
-    for (_, contact) in contacts {
-        seen.push(timestamp("last_seen_at", contact.last_seen_at)?);
-        incarnations.push(counter("acked_incarnation", contact.acked.0)?);
-        versions.push(counter("acked_version", contact.acked.1)?);
-    }
-    let column = |text: fn(&Contact) -> &String| -> Vec<String> {
-        contacts.iter().map(|(_, contact)| text(contact).clone()).collect()
+    let counters = |counter: fn(&ContactFacts) -> u64| -> Vec<i64> {
+        contacts.iter().map(|(.., known)| i64::try_from(counter(known)).unwrap_or(i64::MAX)).collect()
+    };
+    let texts = |text: fn(&ContactFacts) -> &String| -> Vec<String> {
+        contacts.iter().map(|(.., known)| storable(text(known))).collect()
     };
     sqlx::query(CONTACTS_RECORD)
-        .bind(contacts.iter().map(|(node, _)| node.uuid()).collect::<Vec<_>>())
-        .bind(seen)
-        .bind(column(|contact| &contact.agent_version))
-        .bind(incarnations)
-        .bind(versions)
-        .bind(column(|contact| &contact.last_reject))
+        .bind(contacts.iter().map(|(node, ..)| node.uuid()).collect::<Vec<_>>())
+        .bind(contacts.iter().map(|(_, ago, _)| ago.min(&LONGEST).as_secs_f64()).collect::<Vec<_>>())
+        .bind(texts(|known| &known.agent_version))
+        .bind(counters(|known| known.acked.0))
+        .bind(counters(|known| known.acked.1))
+        .bind(texts(|known| &known.last_reject))
         .execute(connection)
         .await?;
     Ok(())
 }
+
+/// Contacts that lie in the future, because the database's clock was set back or somebody wrote them, become
+/// contacts of now: absence is counted from here. Returns how many.
+pub async fn node_contacts_bound(connection: &mut PgConnection) -> Result<u64, StoreError> {
+    Ok(sqlx::query(CONTACTS_OF_THE_FUTURE).execute(connection).await?.rows_affected())
+}
+
+fn storable(text: &str) -> String {
+    text.chars().filter(|letter| *letter != '\0').take(TEXT).collect()
+}
+
+/// Of a contact; an older one is no news to anybody.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+/// What the columns hold.
+const TEXT: usize = 1024;

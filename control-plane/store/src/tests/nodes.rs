@@ -1,9 +1,11 @@
 //! Nodes, their numbers, contacts and life.
 
-use rap_types::{IdentityStatus, Role, Wall};
+use std::time::Duration;
+
+use rap_types::{IdentityStatus, Role};
 use sqlx::Connection;
 
-use super::fixture::{FAR, cluster_with_token, committed, id, keys, node, node_added};
+use super::fixture::{cluster_with_token, committed, id, keys, node, node_added};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -22,21 +24,20 @@ async fn a_node_reads_back_with_its_roles_facts_and_contact() {
     assert!(node_facts_set(&mut transaction, &keys(), node_id, &facts).await.unwrap());
     assert_eq!(node_identity_key_set(&mut transaction, &keys(), node_id, &[77; 32]).await.unwrap(), Some(2));
     assert!(node_wireguard_key_set(&mut transaction, &keys(), node_id, &[9; 32]).await.unwrap());
-    let contact = |seen, acked| Contact {
-        last_seen_at: Wall(seen),
-        agent_version: "0.1.0".into(),
-        acked,
-        last_reject: String::new(),
-    };
-    let newest = contact(2_000, (1, 5));
-    let contacts = [(node_id, contact(1_000, (1, 4))), (node_id, newest.clone()), (id(99), newest.clone())];
+    let known = |acked| ContactFacts { agent_version: "0.1.0".into(), acked, last_reject: String::new() };
+    let (newest, second) = (known((1, 5)), Duration::from_secs(1));
+    let contacts = [
+        (node_id, 20 * second, known((1, 4))),
+        (node_id, 10 * second, newest.clone()),
+        (id(99), second, newest.clone()),
+    ];
     node_contacts_record(&mut transaction, &contacts).await.unwrap();
-    node_contacts_record(&mut transaction, &[(node_id, contact(500, (1, 1)))]).await.unwrap();
+    node_contacts_record(&mut transaction, &[(node_id, 50 * second, known((1, 1)))]).await.unwrap();
 
     let row = node_by_name(&mut transaction, &keys(), "node-50").await.unwrap().unwrap();
     assert_eq!(row.node.roles, [Role::Core, Role::RelayNode]);
     assert_eq!((row.node.facts, row.key_generation), (facts, 2));
-    assert_eq!((row.node.wireguard_public_key, row.contact), ([9; 32], Some(newest)));
+    assert_eq!((row.node.wireguard_public_key, row.contact.unwrap().known), ([9; 32], newest));
     let names = node_names_taken(&mut transaction, id(1), &["node-50".into(), "x".into()]).await.unwrap();
     assert_eq!(names, ["node-50"]);
 }
@@ -144,14 +145,100 @@ async fn ephemeral_members_that_nobody_heard_of_are_absent() {
         .await
         .unwrap();
     assert_eq!(absent(&mut transaction).await, [id(50), id(51)]);
-    let heard = Contact {
-        last_seen_at: FAR,
-        agent_version: String::new(),
-        acked: (0, 0),
-        last_reject: String::new(),
-    };
-    node_contacts_record(&mut transaction, &[(id(50), heard)]).await.unwrap();
+    node_contacts_record(&mut transaction, &[heard(50, 60)]).await.unwrap();
     assert_eq!(absent(&mut transaction).await, [id(51)]);
+}
+
+fn heard(byte: u8, seconds_ago: u64) -> (rap_types::NodeId, Duration, ContactFacts) {
+    (id(byte), Duration::from_secs(seconds_ago), ContactFacts::default())
+}
+
+async fn seen_set(connection: &mut PgConnection, byte: u8, statement: &'static str) {
+    sqlx::query(statement).bind(id::<rap_types::NodeId>(byte).uuid()).execute(connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_value_of_one_contact_keeps_those_of_others_from_being_recorded() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    for byte in [50, 51] {
+        node_added(&mut transaction, byte).await;
+    }
+    let wild = ContactFacts {
+        agent_version: format!("0\0{}", "x".repeat(5_000)),
+        acked: (u64::MAX, u64::MAX),
+        last_reject: "\0".into(),
+    };
+    let contacts = [(id(50), Duration::MAX, wild), heard(51, 0)];
+    node_contacts_record(&mut transaction, &contacts).await.unwrap();
+    let mut known = Vec::new();
+    for byte in [50, 51] {
+        let row = node_read(&mut transaction, &keys(), id(byte)).await.unwrap().unwrap();
+        known.push(row.contact.unwrap().known);
+    }
+    assert_eq!((known[0].acked.1, known[0].last_reject.as_str()), (i64::MAX as u64, ""));
+    assert_eq!(known[1], ContactFacts::default());
+}
+
+/// Silence is measured by one clock, and whatever somebody writes into the times, all are judged.
+#[tokio::test]
+async fn times_that_nobody_measured_neither_stop_the_count_nor_hold_contacts_off() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    for byte in [50, 51, 52, 53] {
+        let number = host_number_allocate(&mut transaction, &keys(), id(byte), 100).await.unwrap().unwrap();
+        let new = NewNodeRow { ephemeral: true, ..node(byte, None, number) };
+        node_insert(&mut transaction, &keys(), &new).await.unwrap();
+        node_contacts_record(&mut transaction, &[heard(byte, 7_200)]).await.unwrap();
+    }
+    seen_set(
+        &mut transaction,
+        50,
+        "UPDATE nodes SET status_at = clock_timestamp() - interval '3 hours' WHERE node_id = $1",
+    )
+    .await;
+    for (byte, status, seen) in [
+        (
+            51,
+            "UPDATE nodes SET status_at = '-infinity' WHERE node_id = $1",
+            "UPDATE node_contacts SET last_seen_at = '-infinity' WHERE node_id = $1",
+        ),
+        (
+            52,
+            "UPDATE nodes SET status_at = '4000-01-01 BC' WHERE node_id = $1",
+            "UPDATE node_contacts SET last_seen_at = 'infinity' WHERE node_id = $1",
+        ),
+        (
+            53,
+            "UPDATE nodes SET status_at = '-infinity' WHERE node_id = $1",
+            "UPDATE node_contacts SET last_seen_at = clock_timestamp() + interval '1 hour' WHERE node_id = $1",
+        ),
+    ] {
+        seen_set(&mut transaction, byte, status).await;
+        seen_set(&mut transaction, byte, seen).await;
+    }
+    let silence = async |transaction: &mut PgConnection, byte: u8| -> u64 {
+        let silent = nodes_silent(transaction, id(1)).await.unwrap();
+        silent.into_iter().find(|(node, _)| *node == id(byte)).unwrap().1.as_secs()
+    };
+    assert!((7_200..7_260).contains(&silence(&mut transaction, 50).await));
+    assert!(silence(&mut transaction, 51).await > 9 * 365 * 86_400);
+    let row = node_read(&mut transaction, &keys(), id(51)).await.unwrap().unwrap();
+    assert_eq!(row.contact, None, "no time of a contact is shown");
+    assert_eq!(silence(&mut transaction, 52).await, 0);
+    assert_eq!(silence(&mut transaction, 53).await, 0);
+    // A replica that hears the node takes the place of a time to come.
+    node_contacts_record(&mut transaction, &[heard(53, 30)]).await.unwrap();
+    assert!((30..90).contains(&silence(&mut transaction, 53).await));
+    // Of a node that nobody hears it becomes now, and counts from there.
+    assert_eq!(node_contacts_bound(&mut transaction).await.unwrap(), 1);
+    assert_eq!(node_contacts_bound(&mut transaction).await.unwrap(), 0);
+    node_contacts_record(&mut transaction, &[heard(51, 60), heard(52, 0)]).await.unwrap();
+    assert!((60..120).contains(&silence(&mut transaction, 51).await));
+    let row = node_read(&mut transaction, &keys(), id(52)).await.unwrap().unwrap();
+    assert!(row.contact.is_some());
 }
 
 #[tokio::test]

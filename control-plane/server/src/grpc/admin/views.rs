@@ -137,6 +137,7 @@ pub(crate) fn node(control: &Control, cluster: &Cluster, row: &NodeRow) -> v1::N
     let addresses = addressing::addresses(cluster.id, cluster.ipv4_pool, node.host_number);
     let acknowledged = control.sessions.acknowledged_by(cluster.id, node.node);
     let contact = row.contact.as_ref();
+    let known = contact.map(|contact| &contact.known);
     let gone = cluster.revocations.known().chain.gone(node.node);
     v1::Node {
         node_id: node.node.to_vec(),
@@ -149,13 +150,13 @@ pub(crate) fn node(control: &Control, cluster: &Cluster, row: &NodeRow) -> v1::N
         node_public_key: node.node_public_key.to_vec(),
         last_seen_at_ms: contact.map_or(0, |contact| contact.last_seen_at.0),
         connected: acknowledged.is_some(),
-        acked_version: acknowledged.or(contact.map(|contact| contact.acked.1)).unwrap_or(0),
-        agent_version: contact.map(|contact| contact.agent_version.clone()).unwrap_or_default(),
+        acked_version: acknowledged.or(known.map(|known| known.acked.1)).unwrap_or(0),
+        agent_version: known.map(|known| known.agent_version.clone()).unwrap_or_default(),
         link_endpoints: node.facts.link_endpoints.clone(),
         wireguard_endpoints: node.facts.wireguard_endpoints.clone(),
         region: node.facts.region.clone(),
         tags: node.facts.tags.clone(),
-        last_reject: contact.map(|contact| contact.last_reject.clone()).unwrap_or_default(),
+        last_reject: known.map(|known| known.last_reject.clone()).unwrap_or_default(),
         revocation: gone.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         key_generation: row.key_generation,
         ephemeral: node.ephemeral,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::peer_slot;
-use rap_store::Contact;
-use rap_types::{Digest, NodeContact, Reason, Wall};
+use rap_store::ContactFacts;
+use rap_types::{Digest, Incarnation, NodeContact, Reason, Version, Wall};
 use rap_wire::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ use super::{Member, hello};
 use crate::control::Control;
 use crate::grpc::break_glass::record_use;
 use crate::grpc::{Call, Failure};
-use crate::sync::{Command, Delivery, Hints, SessionEntry, Step};
+use crate::sync::{Acknowledged, Command, Delivery, Hints, SessionEntry, Step};
 
 /// Why a stream ends.
 enum End {
@@ -47,7 +47,7 @@ struct State {
     delivery: Delivery,
     entry: SessionEntry,
     diagnostics: Diagnostics,
-    contact: Contact,
+    contact: ContactFacts,
     spread: f64,
     directory_from: u64,
     directory_at: Instant,
@@ -106,12 +106,7 @@ impl Session {
             delivery: Delivery::new(identity.node, leaf),
             entry,
             diagnostics: Diagnostics::new(),
-            contact: Contact {
-                last_seen_at: self.now(),
-                agent_version: hello.agent_version.clone(),
-                acked: (0, 0),
-                last_reject: String::new(),
-            },
+            contact: ContactFacts { agent_version: hello.agent_version.clone(), ..ContactFacts::default() },
             spread: rand::random_range(0.0..1.0),
             directory_from: 0,
             directory_at: Instant::now(),
@@ -240,7 +235,6 @@ impl Session {
 
     async fn hear(&self, state: &mut State, message: v1::NodeMessage) -> Result<(), End> {
         state.pace.heard(Instant::now());
-        state.contact.last_seen_at = self.now();
         match message.body {
             Some(NodeBody::Ack(ack)) => self.acknowledged(state, &ack),
             Some(NodeBody::Nack(nack)) => return self.refused(state, nack).await,
@@ -263,19 +257,24 @@ impl Session {
     }
 
     fn acknowledged(&self, state: &mut State, ack: &v1::SnapshotAck) {
-        let Ok(leaf) = Digest::from_slice(&ack.leaf_hash) else { return };
-        if state.delivery.waits() {
-            state.delivery.acknowledged(leaf);
-            if !state.delivery.waits() {
-                state.acknowledge_by = None;
-                // Another manifest sees other peers.
-                state.directory_from = 0;
-                state.directory_due = true;
+        let (waited, said) = (state.delivery.waits(), (Incarnation(ack.incarnation), Version(ack.version)));
+        let leaf = Digest::from_slice(&ack.leaf_hash);
+        let order = match leaf.map(|leaf| state.delivery.acknowledged(leaf, said)) {
+            Ok(Acknowledged::Holds(order)) => order,
+            Ok(Acknowledged::Known) => return,
+            Ok(Acknowledged::Unasked) | Err(_) => {
+                return self.control.metrics.rejected(Reason::RequestInvalid);
             }
+        };
+        if waited {
+            state.acknowledge_by = None;
+            // Another manifest sees other peers.
+            state.directory_from = 0;
+            state.directory_due = true;
         }
-        state.contact.acked = (ack.incarnation, ack.version);
+        state.contact.acked = (order.incarnation.0, order.version.0);
         state.contact.last_reject.clear();
-        state.entry.acknowledge(ack.version);
+        state.entry.acknowledge(order.version.0);
     }
 
     async fn refused(&self, state: &mut State, nack: v1::SnapshotNack) -> Result<(), End> {
@@ -343,8 +342,8 @@ impl Session {
     fn note(&self, state: &State) {
         state.entry.heard(
             &state.contact,
-            || self.now(),
-            |node, contact| self.control.contacts.note(node, contact),
+            || self.control.clock.now().mono,
+            |node, heard| self.control.contacts.note(node, heard),
         );
     }
 

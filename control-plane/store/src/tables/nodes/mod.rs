@@ -25,7 +25,8 @@ macro_rules! node_select {
              n.wireguard_public_key, n.identity_status, n.host_number, n.link_endpoints, \
              n.wireguard_endpoints, n.region, n.tags, n.capabilities, n.ephemeral, n.key_generation, \
              n.created_at, n.row_version, n.row_mac, ARRAY(SELECT r.role FROM node_roles r WHERE r.node_id = n.node_id ORDER BY r.role) \
-             AS roles, c.last_seen_at, c.agent_version, c.acked_incarnation, c.acked_version, c.last_reject \
+             AS roles, CASE WHEN isfinite(c.last_seen_at) THEN c.last_seen_at END AS last_seen_at, \
+             c.agent_version, c.acked_incarnation, c.acked_version, c.last_reject \
              FROM nodes n LEFT JOIN node_contacts c ON c.node_id = n.node_id ",
             $rest
         )
@@ -49,8 +50,9 @@ statements! {
         "WHERE n.cluster_id = $1 AND n.node_public_key = $2 AND n.identity_status IN ('revoked', 'left') \
          ORDER BY n.status_at DESC, n.node_id DESC"
     );
-    NODES_SILENT = "SELECT n.node_id, greatest(0, floor(extract(epoch FROM \
-            clock_timestamp() - greatest(n.status_at, c.last_seen_at)) * 1000))::bigint \
+    NODES_SILENT = "SELECT n.node_id, greatest(0, floor(extract(epoch FROM clock_timestamp() - \
+            least(greatest(n.status_at, c.last_seen_at, clock_timestamp() - interval '10 years'), \
+            clock_timestamp())) * 1000))::bigint \
         FROM nodes n LEFT JOIN node_contacts c ON c.node_id = n.node_id \
         WHERE n.cluster_id = $1 AND n.ephemeral AND n.identity_status IN ('active', 'draining') \
         ORDER BY 2 DESC, n.node_id LIMIT 10000";
@@ -201,6 +203,8 @@ pub async fn nodes_gone_by_key(
 
 /// Ephemeral members by how long no replica has heard of them, the longest first, at most 10,000. Read with
 /// the cluster locked, those that are absent still are when the transaction commits: contacts only grow.
+/// Both ends are the database's clock, and no stored time makes the answer fail: what lies in the future is
+/// now, and no silence is longer than ten years.
 pub async fn nodes_silent(
     connection: &mut PgConnection,
     cluster: ClusterId,
