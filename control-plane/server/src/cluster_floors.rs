@@ -138,7 +138,7 @@ async fn fill(
     shown: &mut ClusterFloors,
 ) -> Result<(), Failure> {
     let id = shown.cluster_id;
-    let keyring = Keyring::of_database(installation.id, kek);
+    let keyring = Keyring::of_database(installation.id, kek, floors);
     let rows = keyring.rows(id, &keyring.read(connection, id).await?);
     let authority = StoredAuthority::read(connection, installation, &rows).await?;
     let beside = |of, sequence, digest_at: &dyn Fn(u64) -> Option<Digest>| {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rap_authority::{DataKeys, Floor, FloorOf, OpensDataKeys, RowKeys, SealingKey};
+use rap_authority::{DataKeys, Floor, FloorOf, OpensDataKeys, ReplicaFloors, RowKeys, SealingKey};
 use rap_store::{DekRow, PgConnection, deks_list};
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
 
@@ -19,18 +19,35 @@ use crate::grpc::Failure;
 pub struct Keyring {
     installation: InstallationId,
     kek: SealingKey,
-    floors: Option<FloorFile>,
+    floors: Floors,
+}
+
+/// What was seen retired.
+#[derive(Clone)]
+enum Floors {
+    Kept(FloorFile),
+    Given(Arc<ReplicaFloors>),
+}
+
+impl Floors {
+    fn of(&self, cluster: ClusterId) -> Option<Floor> {
+        let of = FloorOf::DataKey(cluster);
+        match self {
+            Self::Kept(file) => file.current().and_then(|floors| floors.of(of)),
+            Self::Given(floors) => floors.of(of),
+        }
+    }
 }
 
 impl Keyring {
     /// For a replica that serves: what it has seen retired stays retired.
     pub fn of_replica(installation: InstallationId, kek: &SealingKey, floors: &FloorFile) -> Self {
-        Self { installation, kek: kek.clone(), floors: Some(floors.clone()) }
+        Self { installation, kek: kek.clone(), floors: Floors::Kept(floors.clone()) }
     }
 
-    /// For work on a database that is not served, such as a backup's: whatever opens.
-    pub fn of_database(installation: InstallationId, kek: &SealingKey) -> Self {
-        Self { installation, kek: kek.clone(), floors: None }
+    /// For work on a database beside those who serve it, or on a backup's: by these floors.
+    pub fn of_database(installation: InstallationId, kek: &SealingKey, floors: &ReplicaFloors) -> Self {
+        Self { installation, kek: kek.clone(), floors: Floors::Given(Arc::new(floors.clone())) }
     }
 
     /// The live data keys of a cluster; `None` if there is no such cluster.
@@ -74,8 +91,7 @@ impl Keyring {
 
     fn open(&self, cluster: ClusterId, stored: &[DekRow]) -> Result<DataKeys, Failure> {
         let refused = |what: &str| Failure::new(Reason::SecretUnseal, what);
-        let floor = self.floors.as_ref().and_then(FloorFile::current);
-        let floor = floor.and_then(|floors| floors.of(FloorOf::DataKey(cluster)));
+        let floor = self.floors.of(cluster);
         let mut keys = Vec::with_capacity(stored.len());
         for dek in stored {
             if floor.is_some_and(|floor| dek.key_version < floor.sequence) {

@@ -8,20 +8,22 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use rap_authority::{AuditKey, RowKeys, SealingKey, ids};
+use rap_authority::{AuditKey, FloorOf, ReplicaFloors, RowKeys, SealingKey, ids};
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, DekRow, PgConnection, Store, audit_insert, dek_rewrap, deks_all, installation_hold,
-    installation_read, installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
+    AuditPen, DekRow, PgConnection, Store, audit_insert, dek_rewrap, deks_all, deks_delete_older,
+    installation_hold, installation_read, installation_rewrap, installation_rows_reseal, log_key_rewrap,
+    log_keys_sealed,
 };
 use rap_types::{InstallationId, Reason, RequestId};
 use serde_json::json;
 
-use crate::cli::Settings;
+use crate::cli::{Settings, start_log};
 use crate::config::Config;
 use crate::custody::Sealed;
 use crate::database::Database;
 use crate::datadir::DataDir;
+use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::{Failure, audit};
 
 /// What an operator may do with the key encryption key.
@@ -72,6 +74,7 @@ pub(crate) async fn run(command: KeysCommand) -> Result<(), Fault> {
         KeysCommand::RetireKek { options } => (options, None),
     };
     let (config, _) = options.settings.resolve()?;
+    start_log(&config)?;
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
     let database = Database::open(&config).await?;
@@ -126,8 +129,10 @@ pub async fn rotate(
         return Ok(());
     }
     let keys = data.sealing_keys(config)?;
-    let sealed: Result<(), Failure> =
-        rap_store::transact!(store.system(), |connection| { seal_anew(connection, &keys, &new).await });
+    let floors = floors(data)?;
+    let sealed: Result<(), Failure> = rap_store::transact!(store.system(), |connection| {
+        seal_anew(connection, &keys, &new, &floors).await
+    });
     sealed.map_err(fault)?;
     if until == Stage::Sealed || !data.keeps_own_key(config) {
         return Ok(());
@@ -139,6 +144,7 @@ async fn seal_anew(
     connection: &mut PgConnection,
     keys: &[SealingKey],
     new: &SealingKey,
+    floors: &ReplicaFloors,
 ) -> Result<(), Failure> {
     installation_hold(connection).await?;
     let row = installation_read(connection)
@@ -156,8 +162,12 @@ async fn seal_anew(
     let authority = again(Sealed::InstallationAuthority, &stored.sealed_private_key)?;
     let tls = again(Sealed::TlsAuthority, &stored.sealed_tls_ca_key)?;
     installation_rewrap(connection, &authority, &tls).await?;
-    for dek in deks_all(connection).await? {
-        let wrapped = again(data_key(&dek)?, &dek.wrapped_dek)?;
+    for dek in live_deks(connection, floors).await? {
+        // Those below the floor were retired, and would be left under the key that goes.
+        if let Some(floor) = floors.of(FloorOf::DataKey(dek.cluster)) {
+            deks_delete_older(connection, dek.cluster, floor.sequence).await?;
+        }
+        let wrapped = again(data_key(&dek)?, &dek.wrapped_dek).map_err(|_| shut(&dek))?;
         dek_rewrap(connection, dek.cluster, dek.key_version, &wrapped).await?;
     }
     let (before, after) = (RowKeys::of_installation(id, old), RowKeys::of_installation(id, new));
@@ -232,25 +242,59 @@ pub async fn require_current(connection: &mut PgConnection, key: &SealingKey) ->
 pub async fn retire(config: &Config, data: &DataDir, store: &Store) -> Result<bool, Fault> {
     let key = data.sealing_key(config)?;
     let mut transaction = store.system().begin_snapshot().await.map_err(|error| fault(error.into()))?;
-    opens_all(&mut transaction, &key).await.map_err(fault)?;
+    opens_all(&mut transaction, &key, &floors(data)?).await.map_err(fault)?;
     drop(transaction);
     data.forget_sealing_keys()
 }
 
-async fn opens_all(connection: &mut PgConnection, key: &SealingKey) -> Result<(), Failure> {
+async fn opens_all(
+    connection: &mut PgConnection,
+    key: &SealingKey,
+    floors: &ReplicaFloors,
+) -> Result<(), Failure> {
     let row = installation_read(connection)
         .await?
         .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
     let (id, stored) = (row.installation.installation, &row.installation);
     Sealed::InstallationAuthority.open(key, id, &stored.sealed_private_key)?;
     Sealed::TlsAuthority.open(key, id, &stored.sealed_tls_ca_key)?;
-    for dek in deks_all(connection).await? {
-        data_key(&dek)?.open(key, id, &dek.wrapped_dek)?;
+    for dek in live_deks(connection, floors).await? {
+        data_key(&dek)?.open(key, id, &dek.wrapped_dek).map_err(|_| shut(&dek))?;
     }
     for (generation, sealed) in log_keys_sealed(connection).await? {
         Sealed::LogKey(generation).open(key, id, &sealed)?;
     }
     Ok(())
+}
+
+/// The data keys that count. One that was retired before and lies there again is an alarm, and neither
+/// opened nor wrapped anew.
+///
+/// # Errors
+/// `floor.rollback` if a cluster has no other: that is an old database, and nothing of it is given up.
+async fn live_deks(connection: &mut PgConnection, floors: &ReplicaFloors) -> Result<Vec<DekRow>, Failure> {
+    let of = |dek: &DekRow| floors.of(FloorOf::DataKey(dek.cluster)).map_or(0, |floor| floor.sequence);
+    let (live, retired): (Vec<DekRow>, Vec<DekRow>) =
+        deks_all(connection).await?.into_iter().partition(|dek| dek.key_version >= of(dek));
+    for dek in retired {
+        if !live.iter().any(|other| other.cluster == dek.cluster) {
+            let text = format!("every data key of cluster {} was retired before", dek.cluster);
+            return Err(Failure::new(Reason::FloorRollback, text));
+        }
+        tracing::error!(alarm = true, reason = %Reason::FloorRollback, cluster = %dek.cluster,
+            version = dek.key_version, "a data key that was retired is in the database; it is passed over");
+    }
+    Ok(live)
+}
+
+fn floors(data: &DataDir) -> Result<ReplicaFloors, Fault> {
+    Ok(FloorFile::open(data.file(FLOORS_FILE))?.current().unwrap_or_default())
+}
+
+fn shut(dek: &DekRow) -> Failure {
+    let text =
+        format!("version {} of the data key of cluster {} does not open", dek.key_version, dek.cluster);
+    Failure::new(Reason::SecretUnseal, text)
 }
 
 fn data_key(row: &DekRow) -> Result<Sealed, Failure> {

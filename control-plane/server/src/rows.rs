@@ -5,7 +5,7 @@
 //! cannot reach. Refuses to seal a database in which any row carries a MAC already.
 
 use clap::Subcommand;
-use rap_authority::{AuditKey, RowKeys, SealingKey, ids};
+use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey, ids};
 use rap_runtime::{Clock, Fault};
 use rap_store::{
     AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, audit_insert, bare_clusters, cluster_names,
@@ -19,6 +19,7 @@ use crate::cli::{Settings, start_log};
 use crate::data_keys::Keyring;
 use crate::database::Database;
 use crate::datadir::DataDir;
+use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::membership::first_policies;
 use crate::grpc::{Failure, audit};
 
@@ -108,11 +109,12 @@ async fn check(settings: Settings, as_json: bool) -> Result<(), Fault> {
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
     let kek = data.sealing_key(&config)?;
+    let floors = FloorFile::open(data.file(FLOORS_FILE))?.current().unwrap_or_default();
     let database = Database::open_or_join(&config).await?;
     let looked = async {
         let store = database.store().await?;
         let mut transaction = store.system().begin_snapshot().await.map_err(fault)?;
-        let all = look(&mut transaction, &kek).await.map_err(failed)?;
+        let all = look(&mut transaction, &kek, &floors).await.map_err(failed)?;
         drop(transaction);
         store.close().await;
         Ok::<_, Fault>(all)
@@ -131,9 +133,13 @@ async fn check(settings: Settings, as_json: bool) -> Result<(), Fault> {
     }
 }
 
-async fn look(connection: &mut PgConnection, kek: &SealingKey) -> Result<Looked, Failure> {
+async fn look(
+    connection: &mut PgConnection,
+    kek: &SealingKey,
+    floors: &ReplicaFloors,
+) -> Result<Looked, Failure> {
     let mut all = Looked::default();
-    for keys in scopes(connection, kek, &mut all).await? {
+    for keys in scopes(connection, kek, floors, &mut all).await? {
         let seen = rows_look(connection, &keys).await?;
         all.seen.sound += seen.sound;
         all.seen.under_older_key += seen.under_older_key;
@@ -160,11 +166,12 @@ async fn seal(settings: Settings) -> Result<(), Fault> {
         return Err(Fault::new(Reason::ResourceExists, text));
     }
     let kek = data.sealing_key(&config)?;
+    let floors = FloorFile::open(data.file(FLOORS_FILE))?.current().unwrap_or_default();
     let database = Database::open(&config).await?;
     let sealed = async {
         let store = database.store().await?;
         let mut transaction = store.system().begin().await.map_err(fault)?;
-        let count = seal_all(&mut transaction, &kek).await?;
+        let count = seal_all(&mut transaction, &kek, &floors).await?;
         transaction.commit().await.map_err(|error| fault(rap_store::StoreError::from(error)))?;
         store.close().await;
         Ok::<_, Fault>(count)
@@ -182,8 +189,12 @@ async fn seal(settings: Settings) -> Result<(), Fault> {
 
 /// Seals every row where none carries a MAC; 0 if every row carries one that holds, as after a run whose
 /// record was lost.
-async fn seal_all(connection: &mut PgConnection, kek: &SealingKey) -> Result<usize, Fault> {
-    let before = look(connection, kek).await.map_err(failed)?;
+async fn seal_all(
+    connection: &mut PgConnection,
+    kek: &SealingKey,
+    floors: &ReplicaFloors,
+) -> Result<usize, Fault> {
+    let before = look(connection, kek, floors).await.map_err(failed)?;
     if let Some((_, name, failure)) = before.shut.into_iter().next() {
         return Err(Fault::new(failure.reason, format!("cluster {name}: {}", failure.message)));
     }
@@ -195,13 +206,13 @@ async fn seal_all(connection: &mut PgConnection, kek: &SealingKey) -> Result<usi
         let text = "some rows carry a MAC already: a release without MACs did not leave this database";
         return Err(Fault::new(Reason::RowTampered, text));
     }
-    for keys in scopes(connection, kek, &mut Looked::default()).await.map_err(failed)? {
+    for keys in scopes(connection, kek, floors, &mut Looked::default()).await.map_err(failed)? {
         rows_seal_unsealed(connection, &keys).await.map_err(fault)?;
         if keys.cluster() != ClusterId::ZERO {
             first_policies(connection, &keys).await.map_err(failed)?;
         }
     }
-    let after = look(connection, kek).await.map_err(failed)?.seen;
+    let after = look(connection, kek, floors).await.map_err(failed)?.seen;
     if !after.unsealed.is_empty() || !after.tampered.is_empty() {
         return Err(Fault::new(Reason::RowTampered, "the rows changed while they were sealed"));
     }
@@ -220,21 +231,25 @@ async fn seal_all(connection: &mut PgConnection, kek: &SealingKey) -> Result<usi
 async fn scopes(
     connection: &mut PgConnection,
     kek: &SealingKey,
+    floors: &ReplicaFloors,
     all: &mut Looked,
 ) -> Result<Vec<RowKeys>, Failure> {
     let installation = installation_read(connection).await?.ok_or_else(absent)?.installation.installation;
-    let keyring = Keyring::of_database(installation, kek);
+    let keyring = Keyring::of_database(installation, kek, floors);
     let mut scopes = vec![RowKeys::of_installation(installation, kek)];
     for (id, name) in cluster_names(connection).await? {
         match keyring.read(connection, id).await {
             Ok(keys) => scopes.push(keyring.rows(id, &keys)),
             Err(failure) if failure.reason == Reason::ClusterNoAuthority => {}
-            Err(failure) if failure.reason == Reason::SecretUnseal => all.shut.push((id, name, failure)),
+            Err(failure) if SHUT.contains(&failure.reason) => all.shut.push((id, name, failure)),
             Err(failure) => return Err(failure),
         }
     }
     Ok(scopes)
 }
+
+/// Why no key of a cluster opens its rows.
+const SHUT: [Reason; 3] = [Reason::SecretUnseal, Reason::FloorRollback, Reason::FloorEquivocation];
 
 fn absent() -> Failure {
     Failure::new(Reason::ConfigInvalid, "the database has no installation; run init")

@@ -58,7 +58,11 @@ pub async fn create(config: &Config, database: &Database, out: &Path) -> Result<
     let installation = installation
         .ok_or_else(|| Fault::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
     let now = Clock::new().now().wall;
-    let keyring = Keyring::of_database(installation.installation.installation, &kek);
+    let keyring = Keyring::of_database(
+        installation.installation.installation,
+        &kek,
+        &floors.clone().unwrap_or_default(),
+    );
     let clusters = clusters_at_rest(dump.connection(), &keyring);
     let clusters = clusters
         .await

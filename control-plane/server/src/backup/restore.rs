@@ -10,8 +10,8 @@ use rap_authority::{AuditKey, BackupKey, Floor, FloorOf, RowKeys, SealingKey, id
 use rap_contract::KeySet;
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, Restore, RowName, StoreError, audit_insert, incarnation_raise, restore_insert, rows_look,
-    token_revoke, tokens_live,
+    AuditPen, Restore, RowName, StoreError, audit_insert, deks_delete_older, incarnation_raise,
+    restore_insert, rows_look, token_revoke, tokens_live,
 };
 use rap_types::{ClusterId, Incarnation, InstallationId, Reason, RequestId, Wall};
 
@@ -77,8 +77,7 @@ pub async fn restore(config: &Config, database: &Database, file: &Path) -> Resul
     let mut restore = fill(&database.target, file, &BackupKey::of(&kek)).await?;
     let now = Clock::new().now().wall;
     let renewed = renew(&mut restore, &manifest, &kek, now).await.map_err(failed)?;
-    restore.commit().await.map_err(fault)?;
-
+    // Before the commit: what is cut off here is restored again, what is cut off after it serves.
     data.create()?;
     if !data.file("product-root.pub").exists() {
         data.write("product-root.pub", manifest.product_root.as_bytes(), 0o644)?;
@@ -93,6 +92,7 @@ pub async fn restore(config: &Config, database: &Database, file: &Path) -> Resul
     if !data.file(SETTINGS_FILE).exists() {
         data.write_settings(config)?;
     }
+    restore.commit().await.map_err(fault)?;
     Ok(Restored {
         schema: "rap.backup.restored.v1",
         installation_id: manifest.installation_id,
@@ -124,7 +124,8 @@ async fn renew(
     let mut renewed =
         Renewed { clusters: Vec::new(), tokens: 0, tampered: Vec::new(), data_keys: Vec::new() };
     let mut scopes = Vec::new();
-    let keyring = Keyring::of_database(manifest.installation_id, kek);
+    let keyring =
+        Keyring::of_database(manifest.installation_id, kek, &manifest.floors.clone().unwrap_or_default());
     for ClusterAtRest { keys, rows, row } in clusters_at_rest(connection, &keyring).await? {
         let (id, stored) = (row.cluster.cluster, row.cluster.incarnation);
         let incarnation = next_incarnation(stored, now);
@@ -144,6 +145,8 @@ async fn renew(
         let object = format!("cluster/{id}");
         let entry = audit("system", "backup.restore", object, Some(id), None, &reason, call);
         audit_insert(connection, &pen, &entry).await?;
+        // Whoever made the backup knew them retired; they were in its database nevertheless.
+        deks_delete_older(connection, id, keys.oldest_version().into()).await?;
         scopes.push(rows);
         renewed.data_keys.push((id, floor_of(&keys)));
         renewed.clusters.push(ClusterAt {
@@ -163,13 +166,13 @@ async fn renew(
 }
 
 /// The one floor that a restore lowers: whoever puts a backup back by hand wants its data keys, also those
-/// that were replaced since.
+/// that were replaced since. It does not fall below what the backup was made with: keys that were retired
+/// then are not among `live`.
 async fn accept_data_keys(data: &DataDir, live: &[(ClusterId, Floor)]) -> Result<(), Fault> {
     let own = FloorFile::open(data.file("floors.json"))?;
     for (cluster, floor) in live {
         let of = FloorOf::DataKey(*cluster);
-        let higher = |own: Floor| own.sequence > floor.sequence;
-        if own.current().unwrap_or_default().of(of).is_some_and(higher) {
+        if own.current().unwrap_or_default().of(of) != Some(*floor) {
             own.confirm(of, *floor).await.map_err(failed)?;
         }
     }

@@ -119,7 +119,8 @@ async fn keys_open(
     let dev = manifest.mode == AuthorityMode::Dev.as_str();
     let mut transaction = store.system().begin().await?;
     let (installation, _) = Installation::load(&mut transaction, dev, kek, roots).await?;
-    let keyring = Keyring::of_database(installation.facts.id, kek);
+    let keyring =
+        Keyring::of_database(installation.facts.id, kek, &manifest.floors.clone().unwrap_or_default());
     for (id, _) in cluster_names(&mut transaction).await? {
         Cluster::load(&mut transaction, &installation.facts, &keyring, id).await?;
     }

@@ -55,3 +55,34 @@ async fn a_control_plane_that_was_not_restarted_seals_nothing_under_a_replaced_k
     store.close().await;
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_retired_data_key_that_lies_in_the_database_again_is_passed_over_whatever_it_is() {
+    let world = World::dev().await;
+    let (id, _) = crate::data_keys::filled(&world).await;
+    let control = world.running.control.clone();
+    let config = control.config.clone();
+    let data = DataDir::of(&config);
+    let store = world.database.as_ref().unwrap().store().await;
+    let mut garbage = crate::data_keys::stored(&control, id).await.remove(0);
+    *garbage.wrapped_dek.last_mut().unwrap() ^= 1;
+    crate::data_keys::go(&world, id, rap_control_plane::dek_rotation::Stage::Retired).await.unwrap();
+    let plant = async || {
+        let mut transaction = store.system().begin().await.unwrap();
+        rap_store::dek_insert(&mut transaction, &garbage).await.unwrap();
+        transaction.commit().await.unwrap();
+    };
+    plant().await;
+    rotate(&config, &data, &store, None, Stage::Done).await.unwrap();
+    assert_eq!(crate::data_keys::versions(&crate::data_keys::stored(&control, id).await), vec![2]);
+    plant().await;
+    retire(&config, &data, &store).await.unwrap();
+    // A database with nothing but what was retired is an old one, and not given up.
+    let database = world.database.as_ref().unwrap();
+    database.as_superuser("DELETE FROM cluster_deks WHERE key_version = 2").await;
+    let refused = rotate(&config, &data, &store, None, Stage::Done).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::FloorRollback);
+    assert_eq!(crate::data_keys::versions(&crate::data_keys::stored(&control, id).await), vec![1]);
+    store.close().await;
+    world.stop().await;
+}

@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rap_authority::FloorOf;
+use rap_authority::{Floor, FloorOf, RowKeys};
 use rap_control_plane::config::Config;
 use rap_control_plane::database::Database;
+use rap_control_plane::dek_rotation::Stage;
+use rap_control_plane::floors::FloorFile;
 use rap_control_plane::serve::{self, Running};
 use rap_store::testing::TestDatabase;
 use rap_types::Reason;
@@ -322,4 +324,56 @@ async fn removed_revocations_are_shown_with_the_nodes_they_put_out() {
     let refused = world.membership().await.node_revoke(world.request(request)).await.unwrap_err();
     assert_eq!(reason(refused), Reason::FloorRollback);
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retired_data_key_that_lies_in_the_database_again_counts_for_no_tool() {
+    let world = two_nodes().await;
+    let control = world.running.control.clone();
+    let id = control.clusters.named("prod").unwrap().id;
+    let old = crate::data_keys::stored(&control, id).await;
+    let mut transaction = control.store.system().begin().await.unwrap();
+    let keys = control.keyring().read(&mut transaction, id).await.unwrap();
+    drop(transaction);
+    crate::data_keys::go(&world, id, Stage::Retired).await.unwrap();
+    let forged = RowKeys::of_data_keys(control.installation.facts.id, id, &keys, None);
+    let mut transaction = control.store.system().begin().await.unwrap();
+    rap_store::dek_insert(&mut transaction, &old[0]).await.unwrap();
+    let body = serde_json::json!({ "by": "a thief" });
+    rap_store::policy_upsert(&mut transaction, &forged, "forged", &body).await.unwrap();
+    transaction.commit().await.unwrap();
+    drop(control);
+
+    let (old_config, kept) = (config(&world), world.data_dir.clone());
+    let found = said(&kept, &["rows", "check", "--json"]);
+    assert_eq!(found.exit, Some(7), "{}", found.text);
+    assert_eq!(names(&found.document, "tampered"), ["cluster_policies"]);
+    let shown = said(&kept, &["floors", "show", "--json"]);
+    assert_eq!(shown.document["clusters"][0]["refused"], Value::Null, "{}", shown.text);
+    let out = tempfile::tempdir().unwrap();
+    let file = backup(&world, &out.path().join("both"));
+    let _kept = world.stop_and_keep().await;
+
+    let below = Floor { sequence: 1, digest: rap_types::Digest::from_bytes([0; 32]) };
+    for floor_before in [None, Some(below)] {
+        let (_home, data) = new_host(&kept);
+        let floors = |data: &Path| FloorFile::open(data.join("floors.json")).unwrap();
+        if let Some(floor) = floor_before {
+            floors(&data).confirm(FloorOf::DataKey(id), floor).await.unwrap();
+            // What cannot be remembered is not restored either, and is restored once it can be.
+            std::fs::create_dir(data.join("rows.sealed")).unwrap();
+            let refused = restore(&data, &file);
+            assert_ne!(refused.exit, Some(0), "{}", refused.text);
+            std::fs::remove_dir(data.join("rows.sealed")).unwrap();
+        }
+        let restored = restore(&data, &file);
+        assert_eq!(restored.exit, Some(0), "{}", restored.text);
+        assert_eq!(names(&restored.document, "rows_tampered"), ["cluster_policies"]);
+        let after = floors(&data).current().and_then(|floors| floors.of(FloorOf::DataKey(id)));
+        assert_eq!(after.map(|floor| floor.sequence), floor_before.map(|_| 2));
+        let running = start(&Config { data_dir: data, root_key: None, ..old_config.clone() }).await;
+        let live = crate::data_keys::stored(&running.control, id).await;
+        assert_eq!(crate::data_keys::versions(&live), [2]);
+        running.stop().await;
+    }
 }
