@@ -16,7 +16,7 @@ use rap_store::{
 use rap_types::{ClusterId, Reason, RequestId};
 
 use crate::control::Control;
-use crate::data_keys::{Keyring, floor_of};
+use crate::data_keys::Keyring;
 use crate::grpc::{Failure, audit};
 use crate::keys::require_current;
 use crate::secrets::{SecretsOf, reseal_secrets};
@@ -179,13 +179,18 @@ async fn add(
     if let Some(replaced) = keys.replaced_version() {
         return Ok(Rotated { replaced, resumed: true, ..begun });
     }
+    // A removal was cut off once it was remembered, or somebody put one back: it counts for nothing.
+    for gone in deks_list(connection, id).await?.iter().filter(|dek| dek.key_version < newest.into()) {
+        note(connection, author, "data_key.retire", id, gone.key_version).await?;
+    }
+    deks_delete_older(connection, id, newest.into()).await?;
     let version = newest.checked_add(1).ok_or(StoreError::Range("key_version"))?;
     dek_insert(connection, &keyring.wrap(id, version, fresh)).await?;
     let stored = keyring.read(connection, id).await?;
     if stored.newest().0 != version || stored.newest().1.expose() != fresh.expose() {
         return Err(not_as_stored(id, version));
     }
-    note(connection, author, "data_key.add", id, version).await?;
+    note(connection, author, "data_key.add", id, version.into()).await?;
     Ok(Rotated { version, ..begun })
 }
 
@@ -250,11 +255,11 @@ async fn retire(
         if left.len() != 1 {
             return Err(not_as_stored(id, newest));
         }
-        note(connection, author, "data_key.retire", id, replaced).await?;
+        note(connection, author, "data_key.retire", id, replaced.into()).await?;
     }
     // Nothing needs the old version any more, whether or not this commits. From here on it opens nothing
     // at this replica, whatever the database does with its row.
-    match control.floors.raise(FloorOf::DataKey(id), floor_of(&alone)).await {
+    match control.floors.raise(FloorOf::DataKey(id), alone.floor()).await {
         // Another run was quicker.
         Err(failure) if failure.reason == Reason::FloorRollback => {}
         raised => raised?,
@@ -286,7 +291,7 @@ async fn note(
     author: &Author,
     action: &str,
     id: ClusterId,
-    version: u32,
+    version: u64,
 ) -> Result<(), Failure> {
     let reason = format!("version {version} {}", author.reason);
     let object = format!("cluster/{id}");
