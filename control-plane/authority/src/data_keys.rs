@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use crate::SealingKey;
+use rap_types::Digest;
+
+use crate::{Floor, SealingKey};
 
 /// The live data keys of a cluster, oldest first. Prints nothing but their number.
 #[derive(Clone)]
@@ -33,6 +35,17 @@ impl DataKeys {
     /// The oldest version that still opens.
     pub fn oldest_version(&self) -> u32 {
         self.0[0].0
+    }
+
+    /// The floor below which no data key counts, once these are what is live.
+    pub fn floor(&self) -> Floor {
+        let (version, key) = &self.0[0];
+        Floor { sequence: u64::from(*version), digest: Self::digest(key) }
+    }
+
+    /// What tells two keys of one version apart and nothing else about them.
+    pub fn digest(key: &SealingKey) -> Digest {
+        Digest::from_bytes(*key.derive("rap.data-key-floor.v1"))
     }
 
     /// The version that the newest replaces, while both are live.
@@ -68,6 +81,9 @@ pub trait OpensDataKeys: Send + Sync {
     /// The keys, by version and wrapped form, without those that were retired before; `None` if one does
     /// not open or none is left.
     fn open(&self, wrapped: &[(u64, Vec<u8>)]) -> Option<DataKeys>;
+
+    /// One key, whatever was seen of it before; `None` if it does not open.
+    fn unwrap(&self, version: u64, wrapped: &[u8]) -> Option<SealingKey>;
 }
 
 #[cfg(test)]
@@ -85,6 +101,9 @@ mod tests {
         assert_eq!((keys.oldest_version(), keys.replaced_version()), (3, Some(3)));
         assert_eq!(keys.version(3).unwrap().expose(), &[3; 32]);
         assert!(keys.version(5).is_none());
+        assert_eq!(keys.floor(), Floor { sequence: 3, digest: DataKeys::digest(&key(3)) });
+        assert_ne!(DataKeys::digest(&key(3)), DataKeys::digest(&key(4)));
+        assert_ne!(DataKeys::digest(&key(3)), Digest::from_bytes([3; 32]));
         let alone = keys.newest_alone();
         assert_eq!((alone.oldest_version(), alone.replaced_version()), (4, None));
         assert!(DataKeys::of(Vec::new()).is_none());

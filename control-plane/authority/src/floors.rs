@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 pub struct Floor {
     /// Sequence of a set or chain; version of a data key; size of an audit tree.
     pub sequence: u64,
-    /// Digest of the signed document; root of an audit tree; zero for a data key.
+    /// Digest of the signed document; root of an audit tree; of a data key a value derived
+    /// from it, zero where an earlier release wrote the floor.
     pub digest: Digest,
 }
 
@@ -73,6 +74,14 @@ impl ReplicaFloors {
             Some(floor) if offered.sequence < floor.sequence => {
                 Err(Reject::new(Reason::FloorRollback, of.name()))
             }
+            // Which key it was is learned now.
+            Some(floor)
+                if matches!(of, FloorOf::DataKey(_))
+                    && offered.sequence == floor.sequence
+                    && floor.digest == UNKNOWN =>
+            {
+                Ok(offered.digest != UNKNOWN)
+            }
             Some(floor) if offered.sequence == floor.sequence && offered.digest != floor.digest => {
                 Err(Reject::new(Reason::FloorEquivocation, of.name()))
             }
@@ -93,7 +102,8 @@ impl ReplicaFloors {
     #[must_use]
     pub fn merged(mut self, other: &Self) -> Self {
         let higher = |one: &mut Option<Floor>, two: Option<Floor>| {
-            if one.map(|floor| floor.sequence) < two.map(|floor| floor.sequence) {
+            let height = |floor: Floor| (floor.sequence, floor.digest != UNKNOWN);
+            if one.map(height) < two.map(height) {
                 *one = two;
             }
         };
@@ -137,6 +147,8 @@ impl ReplicaFloors {
         Ok(self.clone().confirmed(of, offered))
     }
 }
+
+const UNKNOWN: Digest = Digest::from_bytes([0; 32]);
 
 impl FloorOf {
     /// The words in refusals.
@@ -196,6 +208,23 @@ mod tests {
         assert_eq!(merged.of(FloorOf::Revocations(two)), Some(floor(1, 1)));
         assert_eq!(merged.of(FloorOf::Authority(two)), Some(floor(2, 1)));
         assert_eq!(merged.of(FloorOf::Checkpoint), Some(floor(9, 1)));
+    }
+
+    #[test]
+    fn a_data_keys_floor_without_a_digest_takes_one_and_then_keeps_it() {
+        let of = FloorOf::DataKey(ClusterId::from_bytes([1; 16]));
+        let old = ReplicaFloors::default().raised(of, floor(2, 0)).unwrap();
+        assert_eq!(old.admit(of, floor(2, 0)), Ok(false));
+        let known = old.raised(of, floor(2, 7)).unwrap();
+        assert_eq!(known.of(of), Some(floor(2, 7)));
+        assert_eq!(known.admit(of, floor(2, 8)).unwrap_err().reason, Reason::FloorEquivocation);
+        assert_eq!(known.admit(of, floor(2, 0)).unwrap_err().reason, Reason::FloorEquivocation);
+        assert_eq!(old.clone().merged(&known), known);
+        assert_eq!(known.clone().merged(&old), known);
+        // Others never lack one.
+        let chain = FloorOf::Authority(ClusterId::from_bytes([1; 16]));
+        let zero = ReplicaFloors::default().raised(chain, floor(2, 0)).unwrap();
+        assert_eq!(zero.admit(chain, floor(2, 7)).unwrap_err().reason, Reason::FloorEquivocation);
     }
 
     #[test]

@@ -113,18 +113,30 @@ impl RowKeys {
     }
 
     /// The ring with the data keys that are stored now, for the rows that were read with them; `None` if
-    /// none of them opens. If a newer one is among them, this ring and its clones seal under it from now
+    /// none of them opens, or if the newest is another one than this ring's of the same version. If a newer
+    /// one is among them, this ring and its clones seal under it from now
     /// on. They go on to verify what they did: a row that was read before is not mistaken for an altered
     /// one.
     pub fn learn(&self, wrapped: &[(u64, Vec<u8>)]) -> Option<Self> {
         let mut stored = Ring::of(&self.opens.as_ref()?.open(wrapped)?);
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        if !stored.agrees(&ring) {
+            return None;
+        }
         stored.keys.extend(ring.keys.iter().cloned());
         if stored.newest_version > ring.newest_version {
             ring.clone_from(&stored);
         }
         drop(ring);
         Some(Self { ring: Arc::new(RwLock::new(stored)), ..self.clone() })
+    }
+
+    /// Whether the ring's newest key is the one that is stored, wrapped, at this version; `None` if it is of
+    /// another version, or does not open: the key encryption key may have been replaced meanwhile.
+    pub fn is_newest(&self, version: u64, wrapped: &[u8]) -> Option<bool> {
+        let stored = RowKey::of(&self.opens.as_ref()?.unwrap(version, wrapped)?);
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        (version == u64::from(ring.newest_version)).then(|| stored.0 == ring.keys[0].0)
     }
 
     /// The MAC of a row under the newest key.
@@ -159,6 +171,11 @@ impl RowKeys {
 impl Ring {
     fn of(keys: &DataKeys) -> Self {
         Self { newest_version: keys.newest().0, keys: keys.newest_first().map(RowKey::of).collect() }
+    }
+
+    /// One version has one key.
+    fn agrees(&self, other: &Self) -> bool {
+        self.newest_version != other.newest_version || self.keys[0].0 == other.keys[0].0
     }
 }
 
@@ -328,6 +345,10 @@ mod tests {
             };
             DataKeys::of(wrapped.iter().map(open).collect::<Option<_>>()?)
         }
+
+        fn unwrap(&self, _: u64, wrapped: &[u8]) -> Option<SealingKey> {
+            SealingKey::from_slice(wrapped)
+        }
     }
 
     #[test]
@@ -356,6 +377,12 @@ mod tests {
         let before = newer.learn(&stored(&[1, 2])).unwrap();
         assert_eq!(before.check("nodes", "id", 1, &columns, &sealed(1)), Some(1));
         assert_eq!(newer.check("nodes", "id", 1, &columns, &sealed(1)), None);
+        // One version has one key: another one at its place is no key of this cluster.
+        assert!(newer.learn(&[(2, vec![9; 32])]).is_none());
+        assert_eq!(newer.is_newest(2, &[2; 32]), Some(true));
+        assert_eq!(newer.is_newest(2, &[9; 32]), Some(false));
+        assert_eq!(newer.is_newest(3, &[3; 32]), None);
+        assert_eq!(newer.is_newest(2, &[0; 32]), None);
         // Keys that do not open teach nothing; a ring without an opener learns nothing.
         assert!(newer.learn(&[(3, vec![0; 32])]).is_none());
         assert!(RowKeys::of_cluster(installation, cluster, &data_key(1)).learn(&stored(&[2])).is_none());

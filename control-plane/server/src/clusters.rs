@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 
 use crate::certificates::Authority;
 use crate::custody::Sealed;
-use crate::data_keys::{Keyring, floor_of};
+use crate::data_keys::Keyring;
 use crate::grpc::Failure;
 use crate::grpc::membership::first_policies;
 use crate::revocations::Revocations;
@@ -205,7 +205,7 @@ impl Cluster {
             life,
             earlier,
             keys: keys_stamp(connection, id).await?,
-            data_key_floor: floor_of(&keys),
+            data_key_floor: keys.floor(),
             ca: Authority::open(&ca.cert_der, &ca_key)?,
             map_key: MapKey::from_bytes(*map_key),
             timing: timing(&row.cluster),

@@ -53,7 +53,8 @@ impl Keyring {
     /// The live data keys of a cluster; `None` if there is no such cluster.
     ///
     /// # Errors
-    /// `secret.unseal`; `floor.rollback` if every stored one was retired before.
+    /// `secret.unseal`; `floor.rollback` if every stored one was retired before, `floor.equivocation` if the
+    /// oldest that counts is another one than was seen.
     pub async fn find(
         &self,
         connection: &mut PgConnection,
@@ -90,7 +91,6 @@ impl Keyring {
     }
 
     fn open(&self, cluster: ClusterId, stored: &[DekRow]) -> Result<DataKeys, Failure> {
-        let refused = |what: &str| Failure::new(Reason::SecretUnseal, what);
         let floor = self.floors.of(cluster);
         let mut keys = Vec::with_capacity(stored.len());
         for dek in stored {
@@ -98,23 +98,31 @@ impl Keyring {
                 tracing::warn!(%cluster, version = dek.key_version, "a retired data key is in the database");
                 continue;
             }
-            let version = u32::try_from(dek.key_version)
-                .map_err(|_| refused("the version of a data key is out of range"))?;
-            let key =
-                Sealed::DataKey(cluster, version).open32(&self.kek, self.installation, &dek.wrapped_dek)?;
-            let key = SealingKey::from_slice(key.as_slice())
-                .ok_or_else(|| refused("the cluster's data key is zero"))?;
+            let (version, key) = self.unwrap(cluster, dek.key_version, &dek.wrapped_dek)?;
+            let seen = floor.filter(|floor| dek.key_version == floor.sequence && floor.digest != UNKNOWN);
+            if seen.is_some_and(|floor| floor.digest != DataKeys::digest(&key)) {
+                let text = format!("version {version} of the cluster's data key is not the one seen before");
+                return Err(Failure::new(Reason::FloorEquivocation, text));
+            }
             keys.push((version, key));
         }
         let retired = || Failure::new(Reason::FloorRollback, "the cluster's data key was retired before");
         DataKeys::of(keys).ok_or_else(retired)
     }
+
+    fn unwrap(&self, cluster: ClusterId, version: u64, wrapped: &[u8]) -> Result<(u32, SealingKey), Failure> {
+        let refused = |what: &str| Failure::new(Reason::SecretUnseal, what);
+        let version =
+            u32::try_from(version).map_err(|_| refused("the version of a data key is out of range"))?;
+        let key = Sealed::DataKey(cluster, version).open32(&self.kek, self.installation, wrapped)?;
+        let key = SealingKey::from_slice(key.as_slice())
+            .ok_or_else(|| refused("the cluster's data key is zero"))?;
+        Ok((version, key))
+    }
 }
 
-/// The floor below which no data key counts, once these are what is live.
-pub fn floor_of(keys: &DataKeys) -> Floor {
-    Floor { sequence: keys.oldest_version().into(), digest: Digest::from_bytes([0; 32]) }
-}
+/// Digest in a floor that an earlier release wrote.
+const UNKNOWN: Digest = Digest::from_bytes([0; 32]);
 
 struct ClusterKeyring {
     keyring: Keyring,
@@ -130,5 +138,9 @@ impl OpensDataKeys for ClusterKeyring {
         };
         let stored: Vec<DekRow> = wrapped.iter().map(row).collect();
         self.keyring.open(self.cluster, &stored).ok()
+    }
+
+    fn unwrap(&self, version: u64, wrapped: &[u8]) -> Option<SealingKey> {
+        self.keyring.unwrap(self.cluster, version, wrapped).ok().map(|(_, key)| key)
     }
 }

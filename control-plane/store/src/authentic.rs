@@ -128,20 +128,24 @@ async fn wrapped(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<(u
 /// locked, and whoever retires a key looks at every row first.
 ///
 /// # Errors
-/// `row.tampered` if the newest stored data key does not open.
+/// `row.tampered` if the newest stored data key does not open, is older than what this ring has seen, or is
+/// another one of the same version: a row under a key that the database does not have would be lost.
 pub(crate) async fn sealing(connection: &mut PgConnection, keys: &RowKeys) -> Result<(), StoreError> {
     if !keys.learns() {
         return Ok(());
     }
-    let Some(newest) = dek_newest_share(connection, keys.cluster()).await? else {
+    // Before the look: what was learned of earlier was committed, so the look finds no less.
+    let known = u64::from(keys.newest_version());
+    let Some((newest, wrapped_newest)) = dek_newest_share(connection, keys.cluster()).await? else {
         // Retired while this statement waited for it; the next look finds the one after.
         return Err(StoreError::Contended("data key".to_owned()));
     };
-    if newest > u64::from(keys.newest_version()) {
+    if newest > known {
         let wrapped = wrapped(connection, keys).await?;
         drop(keys.learn(&wrapped));
     }
-    if newest > u64::from(keys.newest_version()) {
+    let learned = u64::from(keys.newest_version()) >= newest;
+    if newest < known || !learned || keys.is_newest(newest, &wrapped_newest) == Some(false) {
         return Err(StoreError::Tampered {
             table: "cluster_deks",
             key: format!("{}/{newest}", keys.cluster()),

@@ -21,7 +21,7 @@ use super::verify::fill;
 use super::{failed, fault};
 use crate::clusters::{ClusterAtRest, clusters_at_rest};
 use crate::config::{AuthorityMode, Config, SETTINGS_FILE};
-use crate::data_keys::{Keyring, floor_of};
+use crate::data_keys::Keyring;
 use crate::database::Database;
 use crate::datadir::{DataDir, root_keys};
 use crate::floors::FloorFile;
@@ -148,7 +148,7 @@ async fn renew(
         // Whoever made the backup knew them retired; they were in its database nevertheless.
         deks_delete_older(connection, id, keys.oldest_version().into()).await?;
         scopes.push(rows);
-        renewed.data_keys.push((id, floor_of(&keys)));
+        renewed.data_keys.push((id, keys.floor()));
         renewed.clusters.push(ClusterAt {
             cluster_id: id,
             name: row.cluster.name,

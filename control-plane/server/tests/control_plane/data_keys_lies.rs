@@ -1,8 +1,8 @@
 //! A rotation of a data key beside somebody who owns the database and has it say what is not so.
 
-use rap_authority::{DataKeys, FloorOf, RowKeys};
+use rap_authority::{DataKeys, FloorOf, RowKeys, SealingKey};
 use rap_control_plane::dek_rotation::Stage;
-use rap_store::{policy_upsert, rows_look};
+use rap_store::{dek_insert, dek_rewrap, policy_upsert, rows_look};
 use rap_types::{ClusterId, Reason};
 use serde_json::json;
 
@@ -188,5 +188,52 @@ async fn rows_that_the_database_keeps_under_the_old_key_are_an_alarm_that_names_
     sql(&world, "DROP TRIGGER lie ON nodes; DROP FUNCTION lie()").await;
     go(&world, id, Stage::Retired).await.unwrap();
     assert!(!control.alarms.all().iter().any(named), "{:?}", control.alarms.all());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_sealed_under_a_data_key_that_the_database_does_not_have() {
+    let world = World::dev().await;
+    let (id, _) = filled(&world).await;
+    let control = &world.running.control;
+    let add = async || {
+        let mut transaction = control.store.system().begin().await.unwrap();
+        let ring = control.clusters.by_id(id).unwrap().rows.clone();
+        policy_upsert(&mut transaction, &ring, "drill", &json!({})).await
+    };
+    add().await.unwrap();
+    // Another key of the same version, well wrapped: in the ring's place, and for whoever reads it anew.
+    let stored_before = stored(control, id).await;
+    let other = control.keyring().wrap(id, 1, &SealingKey::generate(&mut rand::rng()));
+    for (wrapped, well) in [(&other.wrapped_dek, false), (&stored_before[0].wrapped_dek, true)] {
+        let mut transaction = control.store.system().begin().await.unwrap();
+        dek_rewrap(&mut transaction, id, 1, wrapped).await.unwrap();
+        transaction.commit().await.unwrap();
+        let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+        let read = control.keyring().read(&mut snapshot, id).await;
+        assert_eq!(read.err().map(|failure| failure.reason), (!well).then_some(Reason::FloorEquivocation));
+        let added = add().await;
+        assert_eq!(added.err().map(|error| error.reason()), (!well).then_some(Reason::RowTampered));
+    }
+    // A key that was added, seen, and taken away again.
+    go(&world, id, Stage::Added).await.unwrap();
+    add().await.unwrap();
+    let [_, second] = &stored(control, id).await[..] else { panic!("two data keys") };
+    let other = control.keyring().wrap(id, 2, &SealingKey::generate(&mut rand::rng()));
+    for wrapped in [Some(other), None] {
+        sql(&world, "DELETE FROM cluster_deks WHERE key_version = 2").await;
+        if let Some(other) = wrapped {
+            let mut transaction = control.store.system().begin().await.unwrap();
+            dek_insert(&mut transaction, &other).await.unwrap();
+            transaction.commit().await.unwrap();
+        }
+        let refused = add().await.unwrap_err();
+        assert_eq!(refused.reason(), Reason::RowTampered);
+        assert!(refused.to_string().contains("cluster_deks"), "{refused}");
+    }
+    let mut transaction = control.store.system().begin().await.unwrap();
+    dek_insert(&mut transaction, second).await.unwrap();
+    transaction.commit().await.unwrap();
+    add().await.unwrap();
     world.stop().await;
 }

@@ -182,7 +182,7 @@ statements! {
     DEK_INSERT = "INSERT INTO cluster_deks (cluster_id, key_version, wrapped_dek) VALUES ($1, $2, $3)";
     DEKS_LIST = "SELECT cluster_id, key_version, wrapped_dek FROM cluster_deks \
         WHERE cluster_id = $1 AND retired_at IS NULL ORDER BY key_version";
-    DEK_NEWEST_SHARE = "SELECT key_version FROM cluster_deks WHERE cluster_id = $1 AND retired_at IS NULL \
+    DEK_NEWEST_SHARE = "SELECT key_version, wrapped_dek FROM cluster_deks WHERE cluster_id = $1 AND retired_at IS NULL \
         ORDER BY key_version DESC LIMIT 1 FOR KEY SHARE";
     DEK_HOLD = "SELECT 1 AS held FROM cluster_deks WHERE cluster_id = $1 AND key_version = $2 FOR UPDATE";
     DEKS_DELETE = "DELETE FROM cluster_deks WHERE cluster_id = $1 AND key_version < $2";
@@ -315,13 +315,14 @@ pub async fn deks_list(connection: &mut PgConnection, cluster: ClusterId) -> Res
     Ok(sqlx::query_as(DEKS_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
 }
 
-/// Version of the data key that seals, kept from being retired until the transaction ends.
+/// The data key that seals, by version and wrapped form, kept from being retired until the transaction ends.
 pub(crate) async fn dek_newest_share(
     connection: &mut PgConnection,
     cluster: ClusterId,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
     let row = sqlx::query(DEK_NEWEST_SHARE).bind(cluster.uuid()).fetch_optional(connection).await?;
-    Ok(row.map(|row| unsigned(&row, "key_version")).transpose()?)
+    let read = |row: PgRow| Ok((unsigned(&row, "key_version")?, row.try_get("wrapped_dek")?));
+    Ok(row.map(read).transpose().map_err(|error: sqlx::Error| error)?)
 }
 
 /// Waits for whoever adds a row under this data key, and keeps others from it until the transaction
