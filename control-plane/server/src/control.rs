@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::data_keys::Keyring;
 use crate::floors::FloorFile;
 use crate::grpc::Failure;
+use crate::grpc::sync::ContactLog;
 use crate::http::Metrics;
 use crate::installation::Installation;
 use crate::sync::{Directory, Sessions};
@@ -60,6 +61,8 @@ pub struct Control {
     pub directory: Arc<Directory>,
     /// Last contacts not written yet.
     pub contacts: tasks::ContactBook,
+    /// What nodes said they went through, as far as it was logged.
+    pub contact_log: ContactLog,
     /// Wakes the removal of absent nodes: what it goes by changed.
     pub absence: tokio::sync::Notify,
     /// Operator sessions seen lately.

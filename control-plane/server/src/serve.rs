@@ -25,6 +25,7 @@ use crate::database::{DRAIN, Database};
 use crate::datadir::DataDir;
 use crate::floors::{FLOORS_FILE, FloorFile};
 use crate::grpc::Failure;
+use crate::grpc::sync::ContactLog;
 use crate::http::serve_metrics;
 use crate::installation::Installation;
 use crate::keys;
@@ -94,6 +95,7 @@ pub async fn start(config: Config, database: Database) -> Result<Running, Fault>
     tasks.spawn_critical("doorbell", tasks::watch_outbox(control.clone(), target, watchdog.part("outbox")));
     tasks.spawn_critical("audit", keep_audit(control.clone()));
     tasks.spawn_critical("contacts", tasks::record_contacts(control.clone()));
+    tasks.spawn_critical("dial hints", tasks::tell_hints(control.clone()));
     tasks.spawn_critical("housekeeping", tasks::keep_house(control.clone(), rates.clone()));
     tasks.spawn_critical("absent nodes", tasks::remove_absent(control.clone()));
     tasks.spawn_critical(
@@ -169,6 +171,7 @@ async fn open(
         sessions: Arc::new(Sessions::default()),
         directory: Arc::new(Directory::default()),
         contacts: ContactBook::default(),
+        contact_log: ContactLog::default(),
         absence: tokio::sync::Notify::new(),
         known: Arc::new(KnownSessions::default()),
         alarms: Alarms::default(),

@@ -6,6 +6,6 @@ mod published;
 mod sessions;
 
 pub use delivery::{Acknowledged, Delivery, Step};
-pub use directory::{Directory, Hints};
+pub use directory::{ClusterDirectory, Directory, Hints};
 pub use published::{Feed, Published};
 pub use sessions::{Command, Heard, SessionEntry, Sessions};

@@ -3,6 +3,7 @@
 mod absent;
 mod contacts;
 mod doorbell;
+mod hints;
 mod housekeeping;
 mod keep_grants;
 mod progress;
@@ -13,6 +14,7 @@ mod round;
 pub use absent::remove_absent;
 pub use contacts::{ContactBook, record_contacts};
 pub use doorbell::watch_outbox;
+pub use hints::tell_hints;
 pub use housekeeping::keep_house;
 pub use keep_grants::keep_grants;
 pub use progress::watch_database;

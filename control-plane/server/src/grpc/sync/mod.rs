@@ -1,6 +1,7 @@
 //! The service of nodes: admits a stream and hands it to a session.
 
 mod authority;
+mod changes;
 mod diagnostics;
 mod hello;
 mod pace;
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Call, Failure};
 use crate::clusters::Cluster;
 use crate::control::Control;
+pub use changes::ContactLog;
 use session::Session;
 
 /// NodeSync of `rap.fabric.v1`.

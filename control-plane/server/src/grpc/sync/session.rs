@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rap_contract::peer_slot;
 use rap_store::ContactFacts;
-use rap_types::{Digest, Incarnation, NodeContact, Reason, Version, Wall};
+use rap_types::{Digest, Incarnation, Reason, Version, Wall};
 use rap_wire::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ use super::{Member, hello};
 use crate::control::Control;
 use crate::grpc::break_glass::record_use;
 use crate::grpc::{Call, Failure};
-use crate::sync::{Acknowledged, Command, Delivery, Hints, SessionEntry, Step};
+use crate::sync::{Acknowledged, ClusterDirectory, Command, Delivery, Hints, SessionEntry, Step};
 
 /// Why a stream ends.
 enum End {
@@ -39,6 +39,7 @@ pub struct Session {
     control: Arc<Control>,
     member: Member,
     call: Call,
+    directory: Arc<ClusterDirectory>,
     out: mpsc::Sender<Result<v1::ControlMessage, Status>>,
 }
 
@@ -66,7 +67,8 @@ impl Session {
         call: Call,
         out: mpsc::Sender<Result<v1::ControlMessage, Status>>,
     ) -> Self {
-        Self { control, member, call, out }
+        let directory = control.directory.of(member.cluster.id);
+        Self { control, member, call, directory, out }
     }
 
     /// Serves the stream to its end.
@@ -121,7 +123,7 @@ impl Session {
             return end;
         }
         let mut versions = feed.follow();
-        let mut directory = self.control.directory.follow();
+        let mut directory = self.directory.follow();
         loop {
             let wake = match self.push(&mut state).await {
                 Ok(wake) => wake,
@@ -223,9 +225,7 @@ impl Session {
         state.directory_at = Instant::now() + DIRECTORY_EVERY;
         let delivery = &state.delivery;
         let (entries, sequence) =
-            self.control.directory.since(self.member.cluster.id, state.directory_from, |peer| {
-                delivery.knows_slot(&peer_slot(peer))
-            });
+            self.directory.since(state.directory_from, |peer| delivery.knows_slot(&peer_slot(peer)));
         state.directory_from = sequence;
         if entries.is_empty() {
             return Ok(());
@@ -239,7 +239,8 @@ impl Session {
             Some(NodeBody::Ack(ack)) => self.acknowledged(state, &ack),
             Some(NodeBody::Nack(nack)) => return self.refused(state, nack).await,
             Some(NodeBody::Report(report)) => {
-                self.note_contact(&report.contact_changes);
+                let (node, now) = (self.member.leaf.identity.node, self.control.clock.now().mono);
+                self.control.contact_log.note(node, &report.contact_changes, now);
                 self.observe(state, report.link_hints, report.wireguard_hints);
             }
             Some(NodeBody::Diagnostic(result)) => state.diagnostics.answered(result),
@@ -325,18 +326,8 @@ impl Session {
         let identity = &self.member.leaf.identity;
         let said = Hints { link, wireguard };
         let source = self.call.channel.peer().ip();
-        self.control.directory.observe(identity.cluster, identity.node, &said, source, self.now());
+        self.directory.observe(identity.node, &said, source, self.control.clock.now());
         self.note(state);
-    }
-
-    /// What the node went through while nobody heard it. Words of a newer agent are passed over.
-    fn note_contact(&self, changes: &[v1::ContactChange]) {
-        let node = self.member.leaf.identity.node;
-        for change in changes.iter().take(CONTACT_CHANGES) {
-            if let Ok(contact) = change.contact.parse::<NodeContact>() {
-                tracing::info!(%node, %contact, at_ms = change.at_ms, "a node's contact changed");
-            }
-        }
     }
 
     fn note(&self, state: &State) {
@@ -401,8 +392,6 @@ fn refused(reason: Reason, message: &str) -> End {
     End::Refused(Failure::new(reason, message))
 }
 
-/// As many as an agent keeps.
-const CONTACT_CHANGES: usize = 32;
 const HELLO: Duration = Duration::from_secs(10);
 const ACKNOWLEDGE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(60);

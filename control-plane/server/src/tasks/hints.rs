@@ -1,0 +1,19 @@
+//! Dial hints that changed too often are told late. Owns when; the directory says which.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::control::Control;
+
+/// Runs until the group is cancelled.
+pub async fn tell_hints(control: Arc<Control>) {
+    let shutdown = control.tasks.token();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => control.directory.tell_due(control.clock.now().mono),
+        }
+    }
+}
+
+const EVERY: Duration = Duration::from_secs(1);
