@@ -15,6 +15,18 @@ pub struct Absence {
     grace: Duration,
 }
 
+/// What the judging replica itself knows of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It has a stream here.
+    Here,
+    /// Its stream here ended, and no other replica heard it since.
+    Ended,
+    /// What is known of it is what was written: its replica may have died, or lost its database, while the
+    /// node lives.
+    Unseen,
+}
+
 /// What a look at the nodes comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
@@ -42,17 +54,24 @@ impl Absence {
         self.allowed + self.heard_every
     }
 
-    /// How long a replica that saw nothing, because it started or had no database, judges nobody: nodes
-    /// come back meanwhile.
-    pub fn blind_for(&self) -> Duration {
-        self.limit().max(self.grace)
+    /// Silence after which a node is gone whose stream this replica did not see end: nodes of a replica that
+    /// died need a while to notice and to go to another one.
+    pub fn limit_unseen(&self) -> Duration {
+        self.limit().max(self.grace).max(NOTICE)
     }
 
-    /// Judges nodes by their silence. `seeing`: for how long this replica has seen what is written.
+    /// How long a replica that saw nothing, because it started or had no database, judges nobody: nodes
+    /// come back meanwhile. Silence itself is written down and goes on, so a long allowance needs no longer.
+    pub fn blind_for(&self) -> Duration {
+        self.limit().min(BLIND_AT_MOST).max(self.grace)
+    }
+
+    /// Judges nodes by their silence and by what this replica knows of each. `seeing`: for how long it has
+    /// seen what is written.
     pub fn look(
         &self,
         silent: &[(NodeId, Duration)],
-        connected: impl Fn(&NodeId) -> bool,
+        presence: impl Fn(&NodeId, Duration) -> Presence,
         seeing: Duration,
     ) -> Look {
         if seeing < self.blind_for() {
@@ -60,10 +79,15 @@ impl Absence {
         }
         let mut look = Look { due: Vec::new(), again: self.soon(self.limit()) };
         for (node, silence) in silent {
-            let left = self.limit().saturating_sub(*silence);
-            match (left.is_zero(), connected(node)) {
-                (true, false) => look.due.push(*node),
-                (true, true) => {}
+            let presence = presence(node, *silence);
+            let limit = match presence {
+                Presence::Here | Presence::Ended => self.limit(),
+                Presence::Unseen => self.limit_unseen(),
+            };
+            let left = limit.saturating_sub(*silence);
+            match (left.is_zero(), presence) {
+                (true, Presence::Ended | Presence::Unseen) => look.due.push(*node),
+                (true, Presence::Here) => {}
                 (false, _) => look.again = look.again.min(left.max(SOONEST)),
             }
         }
@@ -78,6 +102,9 @@ impl Absence {
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const SOONEST: Duration = Duration::from_millis(100);
+/// An agent notices a dead replica within 20 s and dials the next.
+const NOTICE: Duration = Duration::from_secs(30);
+const BLIND_AT_MOST: Duration = Duration::from_secs(600);
 const LONGEST: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -90,8 +117,12 @@ mod tests {
         NodeId::from_bytes([byte; 16])
     }
 
-    fn nobody(_: &NodeId) -> bool {
-        false
+    fn ended(_: &NodeId, _: Duration) -> Presence {
+        Presence::Ended
+    }
+
+    fn unseen(_: &NodeId, _: Duration) -> Presence {
+        Presence::Unseen
     }
 
     #[test]
@@ -100,9 +131,9 @@ mod tests {
         assert_eq!((absence.heard_every(), absence.limit()), (5 * SECOND / 4, 5 * SECOND + 5 * SECOND / 4));
         let long = 3600 * SECOND;
         let ms = Duration::from_millis;
-        let early = absence.look(&[(node(1), ms(6_000)), (node(2), ms(10))], nobody, long);
+        let early = absence.look(&[(node(1), ms(6_000)), (node(2), ms(10))], ended, long);
         assert_eq!(early, Look { due: vec![], again: ms(250) });
-        let due = absence.look(&[(node(1), ms(6_250)), (node(2), ms(6_249))], nobody, long);
+        let due = absence.look(&[(node(1), ms(6_250)), (node(2), ms(6_249))], ended, long);
         assert_eq!(due, Look { due: vec![node(1)], again: SOONEST });
     }
 
@@ -115,7 +146,7 @@ mod tests {
             for offset in [0, 1, 777, 1_250, 4_321] {
                 let (mut silence, seeing) = (Duration::from_millis(offset), absence.blind_for());
                 loop {
-                    let look = absence.look(&[(node(1), silence)], nobody, seeing);
+                    let look = absence.look(&[(node(1), silence)], ended, seeing);
                     assert!(look.again <= LONGEST && look.again >= SOONEST);
                     if !look.due.is_empty() {
                         break;
@@ -132,11 +163,40 @@ mod tests {
     fn whoever_is_connected_stays_and_a_replica_that_saw_nothing_judges_nobody() {
         let absence = Absence::of(5 * SECOND, 15 * SECOND);
         let silent = [(node(1), 3600 * SECOND), (node(2), 3600 * SECOND)];
-        let look = absence.look(&silent, |one| *one == node(1), 3600 * SECOND);
+        let here = |one: &NodeId, _| if *one == node(1) { Presence::Here } else { Presence::Unseen };
+        let look = absence.look(&silent, here, 3600 * SECOND);
         assert_eq!(look.due, [node(2)]);
         for seeing in [0, 1, 44] {
-            assert!(absence.look(&silent, nobody, seeing * SECOND).due.is_empty(), "{seeing} s");
+            assert!(absence.look(&silent, ended, seeing * SECOND).due.is_empty(), "{seeing} s");
         }
-        assert_eq!(absence.look(&silent, nobody, 45 * SECOND).due.len(), 2);
+        assert_eq!(absence.look(&silent, ended, 45 * SECOND).due.len(), 2);
+    }
+
+    /// Whatever the allowance, nodes of a replica that died have the time to notice and to come here.
+    #[test]
+    fn silence_that_this_replica_did_not_see_begin_is_no_absence_before_nodes_could_come_back() {
+        let long = 3600 * SECOND;
+        for (allowed, report, limit) in [(5, 15, 45), (5, 1, 30), (60, 15, 75), (5, 60, 180)] {
+            let absence = Absence::of(allowed * SECOND, report * SECOND);
+            assert_eq!(absence.limit_unseen(), limit * SECOND, "{allowed} s, {report} s");
+            let silent = [(node(1), limit * SECOND - Duration::from_millis(50))];
+            let early = absence.look(&silent, unseen, long);
+            assert_eq!(early, Look { due: vec![], again: SOONEST }, "{allowed} s, {report} s");
+            assert_eq!(absence.look(&[(node(1), limit * SECOND)], unseen, long).due, [node(1)]);
+        }
+    }
+
+    /// A nightly restart and a day's allowance: nodes are removed all the same.
+    #[test]
+    fn blindness_lasts_until_nodes_could_come_back_and_not_longer() {
+        let day = 86_400 * SECOND;
+        let absence = Absence::of(day, 15 * SECOND);
+        assert_eq!(absence.blind_for(), 600 * SECOND);
+        assert!(absence.look(&[(node(1), 2 * day)], unseen, 599 * SECOND).due.is_empty());
+        assert_eq!(absence.look(&[(node(1), 2 * day)], unseen, 600 * SECOND).due, [node(1)]);
+        assert!(absence.look(&[(node(1), day)], unseen, day).due.is_empty(), "the allowance counts in full");
+        for (allowed, blind) in [(5, 45), (60, 75), (600, 600), (590, 600)] {
+            assert_eq!(Absence::of(allowed * SECOND, 15 * SECOND).blind_for(), blind * SECOND, "{allowed} s");
+        }
     }
 }

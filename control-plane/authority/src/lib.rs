@@ -25,7 +25,7 @@ mod rows;
 mod session;
 mod token;
 
-pub use absence::{Absence, Look};
+pub use absence::{Absence, Look, Presence};
 pub use admission::{AdmittedGrants, GrantVerifier, StoredGrant};
 pub use audit::AuditKey;
 pub use backup::BackupKey;

@@ -2,10 +2,13 @@
 //!
 //! Owns one entry per node: a newer stream of the same node ends the older one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use rap_authority::Presence;
+use rap_runtime::Clock;
 use rap_store::ContactFacts;
 use rap_types::{ClusterId, Mono, NodeId, Reason};
 use rap_wire::v1;
@@ -39,7 +42,10 @@ pub struct Heard {
 #[derive(Debug, Default)]
 pub struct Sessions {
     streams: Mutex<BTreeMap<(ClusterId, NodeId), Stream>>,
+    /// When the last stream of a node ended that has none now.
+    ended: Mutex<BTreeMap<(ClusterId, NodeId), Mono>>,
     next: AtomicU64,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -78,6 +84,7 @@ impl Sessions {
         if let Some(older) = self.lock().insert((cluster, node), stream) {
             older.end.cancel();
         }
+        self.ended().remove(&(cluster, node));
         (SessionEntry { sessions: self.clone(), key: (cluster, node), number, acknowledged, end }, receiver)
     }
 
@@ -119,6 +126,27 @@ impl Sessions {
         }
     }
 
+    /// What this replica itself knows of a node that was written to be silent for so long.
+    pub fn presence(&self, cluster: ClusterId, node: NodeId, silence: Duration) -> Presence {
+        if self.lock().contains_key(&(cluster, node)) {
+            return Presence::Here;
+        }
+        let ended = self.ended().get(&(cluster, node)).copied();
+        // Heard after its end here: by another replica.
+        let heard_since = |at| silence + SAID_LATE < self.clock.now().mono.since(at);
+        if ended.is_some_and(|at| !heard_since(at)) { Presence::Ended } else { Presence::Unseen }
+    }
+
+    /// Keeps of the streams of a cluster that ended only those of these nodes.
+    pub fn keep_ended(&self, cluster: ClusterId, nodes: impl Iterator<Item = NodeId>) {
+        let nodes: BTreeSet<NodeId> = nodes.collect();
+        self.ended().retain(|(of, node), _| *of != cluster || nodes.contains(node));
+    }
+
+    fn ended(&self) -> std::sync::MutexGuard<'_, BTreeMap<(ClusterId, NodeId), Mono>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends a node's stream, if it has one.
     pub fn end(&self, cluster: ClusterId, node: NodeId) {
         if let Some(stream) = self.lock().get(&(cluster, node)) {
@@ -152,11 +180,14 @@ impl Drop for SessionEntry {
         let mut streams = self.sessions.lock();
         if streams.get(&self.key).is_some_and(|stream| stream.number == self.number) {
             streams.remove(&self.key);
+            self.sessions.ended().insert(self.key, self.sessions.clock.now().mono);
         }
     }
 }
 
 const COMMANDS: usize = 4;
+/// A contact of before its stream's end may seem this much later, because its statement ran late.
+const SAID_LATE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -176,5 +207,34 @@ mod tests {
         assert!(sessions.commands(cluster, node).is_some());
         drop(newer);
         assert!(sessions.commands(cluster, node).is_none());
+    }
+
+    #[test]
+    fn a_replica_knows_whose_stream_it_saw_end_until_another_one_hears_the_node() {
+        let sessions = Arc::new(Sessions::default());
+        let (cluster, node) = (ClusterId::from_bytes([1; 16]), NodeId::from_bytes([2; 16]));
+        let minute = Duration::from_secs(60);
+        let of = |silence| sessions.presence(cluster, node, silence);
+        assert_eq!(of(minute), Presence::Unseen);
+        let (entry, _) = sessions.enter(cluster, node, CancellationToken::new());
+        assert_eq!(of(minute), Presence::Here);
+        drop(entry);
+        assert_eq!(of(Duration::ZERO), Presence::Ended);
+        assert_eq!(of(minute), Presence::Ended);
+        sessions.keep_ended(ClusterId::from_bytes([7; 16]), std::iter::empty());
+        sessions.keep_ended(cluster, [node].into_iter());
+        assert_eq!(of(minute), Presence::Ended);
+        // It ended a minute ago, and was written to be heard half a minute ago.
+        let before = Mono(sessions.clock.now().mono.0 - 60_000_000_000);
+        sessions.ended().insert((cluster, node), before);
+        assert_eq!(of(minute / 2), Presence::Unseen);
+        assert_eq!(of(minute), Presence::Ended);
+        sessions.keep_ended(cluster, std::iter::empty());
+        assert_eq!(of(minute), Presence::Unseen);
+        // A newer stream takes over: the end of the older is no end.
+        let (older, _) = sessions.enter(cluster, node, CancellationToken::new());
+        let (_newer, _) = sessions.enter(cluster, node, CancellationToken::new());
+        drop(older);
+        assert_eq!(of(minute), Presence::Here);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns the looks; `rap_authority::Absence` says when the next one is. The database knows when any replica
 //! last heard of a node; the cluster's lock makes one replica the remover. A replica that was down itself,
-//! or had no database, knows nothing of absence before it has seen that long.
+//! or had no database, knows nothing of absence before nodes could come back, and of nodes that were not its
+//! own not before they could come to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,6 +72,7 @@ async fn sweep(control: &Control, cluster: &Cluster, seeing: Duration) -> Result
         || control.clock.now().mono,
         |node, heard| control.contacts.note(node, heard),
     );
+    control.sessions.keep_ended(cluster.id, silent.iter().map(|(node, _)| *node));
     let look = judge(control, cluster, &silent, &absence, seeing);
     if look.due.is_empty() {
         return Ok(look.again);
@@ -94,9 +96,9 @@ fn judge(
     absence: &Absence,
     seeing: Duration,
 ) -> Look {
-    // A stream to this replica: its contact may not be written yet.
-    let connected = |node: &NodeId| control.sessions.acknowledged_by(cluster.id, *node).is_some();
-    absence.look(silent, connected, seeing)
+    // With a stream to this replica its contact may not be written yet.
+    let presence = |node: &NodeId, silence| control.sessions.presence(cluster.id, *node, silence);
+    absence.look(silent, presence, seeing)
 }
 
 async fn remove(
