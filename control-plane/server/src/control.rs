@@ -82,40 +82,47 @@ impl Control {
         let stored = cluster_names(&mut transaction).await?;
         self.clusters.keep_broken(&stored);
         for (id, name) in stored {
-            if self.clusters.by_id(id).is_some() {
-                continue;
+            if self.clusters.by_id(id).is_none() {
+                self.load_stored(&mut transaction, id, &name).await?;
             }
-            let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.keyring(), id).await;
-            let loaded = match loaded {
-                Ok(None) => Err(without_keys(&mut transaction, id).await?),
-                loaded => loaded,
-            };
-            match loaded {
-                Ok(Some(cluster)) => match self.serve_cluster(&mut transaction, cluster).await {
-                    // The alarm was raised where the floor was compared.
-                    Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
-                        self.clusters.put_broken(id, &name, failure.reason);
-                    }
-                    served => drop(served?),
-                },
-                Ok(None) => {}
-                // Anybody can write such a row: it is shown, and gives nothing.
-                Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
-                    if self.clusters.put_broken(id, &name, failure.reason) {
-                        tracing::warn!(cluster = %id, reason = %failure.reason, "a row has no keys");
-                    }
-                }
-                // The others are served; this one waits for its operator.
+        }
+        Ok(())
+    }
+
+    /// Loads a stored cluster that is not served, or remembers why it cannot be.
+    pub async fn load_stored(
+        self: &Arc<Self>,
+        connection: &mut PgConnection,
+        id: ClusterId,
+        name: &str,
+    ) -> Result<(), Failure> {
+        let loaded = Cluster::load(connection, &self.installation.facts, &self.keyring(), id).await;
+        let loaded = match loaded {
+            Ok(None) => Err(without_keys(connection, id).await?),
+            loaded => loaded,
+        };
+        match loaded {
+            Ok(Some(cluster)) => match self.serve_cluster(connection, cluster).await {
+                // The alarm was raised where the floor was compared.
                 Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
-                    if self.clusters.put_broken(id, &name, failure.reason) {
-                        self.alarm(
-                            failure.reason,
-                            &format!("cluster {id} is not served: {}", failure.message),
-                        );
-                    }
+                    self.clusters.put_broken(id, name, failure.reason);
                 }
-                Err(failure) => return Err(failure),
+                served => drop(served?),
+            },
+            Ok(None) => {}
+            // Anybody can write such a row: it is shown, and gives nothing.
+            Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
+                if self.clusters.put_broken(id, name, failure.reason) {
+                    tracing::warn!(cluster = %id, reason = %failure.reason, "a row has no keys");
+                }
             }
+            // The others are served; this one waits for its operator.
+            Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
+                if self.clusters.put_broken(id, name, failure.reason) {
+                    self.alarm(failure.reason, &format!("cluster {id} is not served: {}", failure.message));
+                }
+            }
+            Err(failure) => return Err(failure),
         }
         Ok(())
     }
@@ -254,7 +261,7 @@ impl std::fmt::Debug for Control {
 }
 
 /// What is wrong with one cluster and leaves the others whole.
-const BREAKS_ONE: [Reason; 8] = [
+pub const BREAKS_ONE: [Reason; 8] = [
     Reason::FloorRollback,
     Reason::FloorEquivocation,
     Reason::SecretUnseal,

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use rap_runtime::service::Beat;
-use rap_store::{DatabaseTarget, Doorbell, Ring, outbox_positions};
+use rap_store::{ClusterPosition, DatabaseTarget, Doorbell, Ring, outbox_positions};
 use rap_types::{Incarnation, Version};
 
-use crate::control::Control;
+use crate::control::{BREAKS_ONE, Control};
+use crate::findings::alarm_about;
 use crate::grpc::Failure;
 
 /// Runs until the group is cancelled.
 pub async fn watch_outbox(control: Arc<Control>, target: DatabaseTarget, beat: Beat) {
     let shutdown = control.tasks.token();
     let mut doorbell = Doorbell::new(&target);
+    let mut failed: u32 = 0;
     loop {
         let ring = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -20,32 +22,62 @@ pub async fn watch_outbox(control: Arc<Control>, target: DatabaseTarget, beat: B
         };
         // The loop goes on while the database is away; only a stuck process stops feeding the watchdog.
         beat.turned();
-        if let Err(failure) = look(&control, ring).await {
-            tracing::warn!(reason = %failure.reason, "the outbox could not be read: {}", failure.message);
+        let Err(failure) = look(&control, ring).await else {
+            failed = 0;
+            continue;
+        };
+        tracing::warn!(reason = %failure.reason, "the outbox could not be read: {}", failure.message);
+        failed = failed.wrapping_add(1);
+        if failed % ALARM_AFTER == 0 {
+            let text = format!("changes by other replicas were not read {failed} times in a row");
+            control.alarm(failure.reason, &text);
         }
     }
 }
 
-/// Wakes the clusters that are behind the database; loads those that are new.
+/// Wakes the clusters that are behind the database; loads those that are new. One that cannot be taken in
+/// keeps none of the others from it.
 async fn look(control: &Arc<Control>, ring: Ring) -> Result<(), Failure> {
     let mut transaction = control.store.system().begin_snapshot().await?;
     let positions = outbox_positions(&mut transaction).await?;
     drop(transaction);
+    let mut outcome = Ok(());
     for position in positions {
         if matches!(ring, Ring::Cluster(rung) if rung != position.cluster) {
             continue;
         }
-        let Some(cluster) = control.clusters.by_id(position.cluster) else {
-            control.load_cluster(position.cluster).await?;
-            continue;
-        };
-        if cluster.keys != position.keys {
-            control.reload_cluster(position.cluster).await?;
-        }
-        let stored = (Incarnation(position.incarnation), Version(position.config_seq));
-        if cluster.feed.newest().map(|published| published.order.durable()) != Some(stored) {
-            cluster.wake.notify_one();
+        if let Err(failure) = follow(control, &position).await {
+            tracing::warn!(reason = %failure.reason, cluster = %position.cluster, "not followed");
+            outcome = Err(failure);
         }
     }
-    Ok(())
+    outcome
 }
+
+async fn follow(control: &Arc<Control>, position: &ClusterPosition) -> Result<(), Failure> {
+    let id = position.cluster;
+    let Some(cluster) = control.clusters.by_id(id) else {
+        let mut snapshot = control.store.system().begin_snapshot().await?;
+        return control.load_stored(&mut snapshot, id, &position.name).await;
+    };
+    let keys = match cluster.keys == position.keys {
+        true => Ok(()),
+        false => control.reload_cluster(id).await,
+    };
+    let stored = (Incarnation(position.incarnation), Version(position.config_seq));
+    if cluster.feed.newest().map(|published| published.order.durable()) != Some(stored) {
+        cluster.wake.notify_one();
+    }
+    match keys {
+        // It is served as it was loaded before.
+        Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
+            let what = format!("what is stored of its keys does not load: {}", failure.message);
+            alarm_about(control, failure.reason, &format!("cluster/{id}"), &what).await;
+            Ok(())
+        }
+        keys => keys,
+    }
+}
+
+/// So many failed looks in a row are an alarm.
+const ALARM_AFTER: u32 = 10;

@@ -96,3 +96,42 @@ async fn a_restarted_control_plane_serves_the_stored_head_and_sends_no_snapshot_
     assert_eq!(after.plan.tree.root(), before.plan.tree.root());
     world.stop().await;
 }
+
+#[tokio::test]
+async fn rows_that_somebody_planted_keep_no_other_cluster_from_being_followed() {
+    let mut world = World::dev().await;
+    let hit = rap_types::ClusterId::from_slice(&world.cluster("hit").await.cluster_id).unwrap();
+    let second = world.replica().await;
+    assert!(second.control.clusters.by_id(hit).is_some());
+    // A cluster before every other one with a data key that nobody wrapped, and a version that no
+    // arithmetic of 64 bits doubles.
+    let plant = "INSERT INTO clusters (cluster_id, name, incarnation, ipv4_pool, dev, fresh_for_ms, \
+            refresh_every_ms, degraded_for_ms, leaf_lifetime_ms) SELECT '00000000-0000-0000-0000-000000000001', \
+            'aaa', 1, '10.7.0.0/16', mode = 'dev', 20000, 5000, 60000, 600000 FROM installation_authority; \
+        INSERT INTO cluster_deks SELECT '00000000-0000-0000-0000-000000000001', key_version, wrapped_dek \
+            FROM cluster_deks; \
+        INSERT INTO cluster_deks SELECT cluster_id, 9223372036854775807, wrapped_dek FROM cluster_deks \
+            WHERE cluster_id <> '00000000-0000-0000-0000-000000000001'";
+    world
+        .database
+        .as_ref()
+        .unwrap()
+        .tamper_all(&["clusters", "cluster_deks", "installation_authority"], plant)
+        .await;
+    let born = rap_types::ClusterId::from_slice(&world.cluster("later").await.cluster_id).unwrap();
+    let waited = async {
+        while second.control.clusters.by_id(born).is_none()
+            || second.control.metrics.alarms(Reason::SecretUnseal) < 2
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), waited).await.expect("the other replica follows");
+    // Both are alarms; the cluster that was served before still is.
+    let planted = rap_types::ClusterId::from_bytes([[0; 15].as_slice(), &[1]].concat().try_into().unwrap());
+    assert_eq!(second.control.clusters.broken()[&planted].1, Reason::SecretUnseal);
+    assert!(second.control.clusters.by_id(hit).is_some());
+    let first = world.through(second);
+    first.stop().await;
+    world.stop().await;
+}

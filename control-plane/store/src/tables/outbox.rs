@@ -23,10 +23,12 @@ pub struct OutboxRow {
 }
 
 /// Where a cluster is: what a poll compares with what was published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterPosition {
     /// Cluster.
     pub cluster: ClusterId,
+    /// Its name, not verified.
+    pub name: String,
     /// Present incarnation.
     pub incarnation: u64,
     /// Last allocated sequence.
@@ -51,9 +53,12 @@ impl FromRow<'_, PgRow> for ClusterPosition {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             cluster: id(row, "cluster_id")?,
-            incarnation: unsigned(row, "incarnation")?,
-            config_seq: unsigned(row, "config_seq")?,
-            keys: unsigned(row, "keys")?,
+            // A column that does not read is of a row that somebody altered: whoever loads the cluster
+            // finds it, and the other clusters' positions are whole.
+            name: row.try_get("name").unwrap_or_default(),
+            incarnation: unsigned(row, "incarnation").unwrap_or_default(),
+            config_seq: unsigned(row, "config_seq").unwrap_or_default(),
+            keys: unsigned(row, "keys").unwrap_or_default(),
         })
     }
 }
@@ -62,16 +67,18 @@ statements! {
     OUTBOX_APPEND = "INSERT INTO config_outbox (cluster_id, seq, touched, urgent) VALUES ($1, $2, $3, $4)";
     OUTBOX_AFTER = "SELECT cluster_id, seq, touched, urgent, created_at FROM config_outbox \
         WHERE cluster_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-    OUTBOX_POSITIONS = "SELECT c.cluster_id, c.incarnation, c.config_seq, \
-            ((SELECT coalesce(sum(a.row_version), 0) FROM cluster_authorities a \
+    /// Of numbers that nobody planted the remainder is the number itself.
+    OUTBOX_POSITIONS = "SELECT c.cluster_id, c.name, c.incarnation, c.config_seq, \
+            abs(mod((SELECT coalesce(sum(a.row_version), 0) FROM cluster_authorities a \
                 WHERE a.cluster_id = c.cluster_id) + \
-             (SELECT coalesce(2 * max(d.key_version) - count(*), 0) FROM cluster_deks d \
-                WHERE d.cluster_id = c.cluster_id))::bigint AS keys FROM clusters c ORDER BY c.cluster_id";
+             (SELECT coalesce(2 * max(d.key_version)::numeric - count(*), 0) FROM cluster_deks d \
+                WHERE d.cluster_id = c.cluster_id), 9223372036854775808))::bigint AS keys \
+        FROM clusters c ORDER BY c.cluster_id";
     /// Rises with every change: authorities only gain versions, and of data keys a newer one is added
     /// before the older one is removed.
-    KEYS_STAMP = "SELECT ((SELECT coalesce(sum(row_version), 0) FROM cluster_authorities WHERE cluster_id = $1) \
-        + (SELECT coalesce(2 * max(key_version) - count(*), 0) FROM cluster_deks WHERE cluster_id = $1))::bigint \
-        AS keys";
+    KEYS_STAMP = "SELECT abs(mod((SELECT coalesce(sum(row_version), 0) FROM cluster_authorities WHERE cluster_id = $1) \
+        + (SELECT coalesce(2 * max(key_version)::numeric - count(*), 0) FROM cluster_deks WHERE cluster_id = $1), \
+        9223372036854775808))::bigint AS keys";
     OUTBOX_PRUNE = "DELETE FROM config_outbox \
         WHERE cluster_id = $1 AND seq <= $2 AND created_at < clock_timestamp() - interval '1 day'";
 }
