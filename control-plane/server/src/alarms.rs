@@ -11,8 +11,17 @@ use rap_types::{ClusterId, Reason, Wall};
 #[derive(Debug, Default)]
 pub struct Alarms(Mutex<BTreeMap<Finding, Wall>>);
 
-/// Where, which code, what.
-type Finding = (Option<ClusterId>, Reason, String);
+/// Where, by whom, which code, what.
+type Finding = (Option<ClusterId>, By, Reason, String);
+
+/// Who raised an alarm: nobody else knows when it is put right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    /// The publisher, which reads what the planner plans with.
+    Publisher,
+    /// The rotation of a data key, which reads every row.
+    DataKeyRotation,
+}
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +38,9 @@ pub struct Alarm {
 
 impl Alarms {
     /// Raises an alarm; true if it is news.
-    pub fn raise(&self, cluster: Option<ClusterId>, reason: Reason, what: &str, now: Wall) -> bool {
+    pub fn raise(&self, cluster: Option<ClusterId>, by: By, reason: Reason, what: &str, now: Wall) -> bool {
         let mut alarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (cluster, reason, what.to_owned());
+        let key = (cluster, by, reason, what.to_owned());
         if alarms.contains_key(&key) {
             return false;
         }
@@ -43,16 +52,16 @@ impl Alarms {
         true
     }
 
-    /// What was wrong with a cluster for this reason was put right.
-    pub fn lower(&self, cluster: ClusterId, reason: Reason) {
+    /// What this one found wrong with a cluster for this reason was put right.
+    pub fn lower(&self, cluster: ClusterId, by: By, reason: Reason) {
         let mut alarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        alarms.retain(|(of, code, _), _| *of != Some(cluster) || *code != reason);
+        alarms.retain(|(of, raised_by, code, _), _| (*of, *raised_by, *code) != (Some(cluster), by, reason));
     }
 
     /// All of them.
     pub fn all(&self) -> Vec<Alarm> {
         let alarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let alarm = |((cluster, reason, what), since): (&Finding, &Wall)| Alarm {
+        let alarm = |((cluster, _, reason, what), since): (&Finding, &Wall)| Alarm {
             cluster: *cluster,
             reason: *reason,
             what: what.clone(),
@@ -72,15 +81,17 @@ mod tests {
     fn an_alarm_is_news_once_until_it_is_lowered_and_their_number_is_bounded() {
         let alarms = Alarms::default();
         let cluster = ClusterId::from_bytes([1; 16]);
-        assert!(alarms.raise(Some(cluster), Reason::RowTampered, "row 1", Wall(1)));
-        assert!(!alarms.raise(Some(cluster), Reason::RowTampered, "row 1", Wall(2)));
+        assert!(alarms.raise(Some(cluster), By::Publisher, Reason::RowTampered, "row 1", Wall(1)));
+        assert!(!alarms.raise(Some(cluster), By::Publisher, Reason::RowTampered, "row 1", Wall(2)));
         assert_eq!(alarms.all()[0].since, Wall(1));
-        alarms.lower(ClusterId::from_bytes([2; 16]), Reason::RowTampered);
+        alarms.lower(ClusterId::from_bytes([2; 16]), By::Publisher, Reason::RowTampered);
         assert_eq!(alarms.all().len(), 1);
-        alarms.lower(cluster, Reason::RowTampered);
-        assert!(alarms.raise(Some(cluster), Reason::RowTampered, "row 1", Wall(3)));
+        alarms.lower(cluster, By::DataKeyRotation, Reason::RowTampered);
+        assert_eq!(alarms.all().len(), 1, "another one does not know that it was put right");
+        alarms.lower(cluster, By::Publisher, Reason::RowTampered);
+        assert!(alarms.raise(Some(cluster), By::Publisher, Reason::RowTampered, "row 1", Wall(3)));
         for at in 0..2 * CAPACITY as i64 {
-            alarms.raise(None, Reason::RowTampered, &format!("row {at}"), Wall(10 + at));
+            alarms.raise(None, By::Publisher, Reason::RowTampered, &format!("row {at}"), Wall(10 + at));
         }
         assert_eq!(alarms.all().len(), CAPACITY);
         assert!(alarms.all().iter().all(|alarm| alarm.what != "row 1" || alarm.cluster.is_none()));

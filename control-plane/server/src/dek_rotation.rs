@@ -15,6 +15,7 @@ use rap_store::{
 };
 use rap_types::{ClusterId, Reason, RequestId};
 
+use crate::alarms::By;
 use crate::control::Control;
 use crate::data_keys::Keyring;
 use crate::grpc::{Failure, audit};
@@ -78,15 +79,15 @@ pub async fn rotate(
     match &rotated {
         Err(failure) if STOPS.contains(&failure.reason) && !rap_store::Transient::is_transient(failure) => {
             let now = control.clock.now().wall;
-            if control.alarms.raise(Some(id), failure.reason, &failure.message, now) {
+            if control.alarms.raise(Some(id), By::DataKeyRotation, failure.reason, &failure.message, now) {
                 let text = format!("rotation of the data key of cluster {id} stopped: {}", failure.message);
                 control.alarm(failure.reason, &text);
             }
         }
         Ok(_) if until == Stage::Retired => {
-            // No others raise these for a cluster.
-            control.alarms.lower(id, Reason::RequestConflict);
-            control.alarms.lower(id, Reason::SecretUnseal);
+            for reason in STOPS {
+                control.alarms.lower(id, By::DataKeyRotation, reason);
+            }
         }
         _ => {}
     }

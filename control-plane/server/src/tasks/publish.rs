@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::recover::raise_incarnation;
 use super::round::{self, RoundError};
+use crate::alarms::By;
 use crate::clusters::Cluster;
 use crate::control::Control;
 
@@ -106,7 +107,13 @@ async fn after(control: &Control, cluster: &Cluster, error: &RoundError) -> Dura
         }
         RoundError::Refused(Reason::RowTampered, row) => {
             // Once per row, however often the round is tried again.
-            if control.alarms.raise(Some(cluster.id), Reason::RowTampered, row, control.clock.now().wall) {
+            if control.alarms.raise(
+                Some(cluster.id),
+                By::Publisher,
+                Reason::RowTampered,
+                row,
+                control.clock.now().wall,
+            ) {
                 alarm(control, cluster, Reason::RowTampered, &format!("{row}; nothing new is signed"));
             }
             ALARM

@@ -14,6 +14,7 @@ use rap_store::{
 use rap_types::{Digest, HeadOrder, Incarnation, Reason, Refresh, Version};
 use rap_wire::v1;
 
+use crate::alarms::By;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::Failure;
@@ -107,8 +108,8 @@ async fn judge(control: &Control, cluster: &Cluster, newest: Option<&Published>)
     let known = control.judge_revocations(cluster, &known, &rows.revocations)?;
     control.learn_revocations(cluster, known.clone()).await?;
     advance(control, cluster, &rows, known.chain, newest).await?;
-    // A version of whole rows is out: whatever row was alarmed is as it was written again.
-    control.alarms.lower(cluster.id, Reason::RowTampered);
+    // A version of whole rows is out: whatever row of them was alarmed is as it was written again.
+    control.alarms.lower(cluster.id, By::Publisher, Reason::RowTampered);
     Ok(())
 }
 

@@ -178,3 +178,26 @@ async fn a_policy_that_is_taken_away_does_not_become_the_default_one() {
     assert_eq!(shown, set);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_list_only_refuses_to_show_is_an_alarm_too() {
+    let world = World::dev().await;
+    let cluster = rap_types::ClusterId::from_slice(&world.cluster("prod").await.cluster_id).unwrap();
+    let token = world.token("prod", 9, false).await;
+    Host::new(&token, "one").join(&world).await.unwrap();
+    let token = rap_types::TokenId::from_slice(&token.token.unwrap().token_id).unwrap();
+    let database = world.database.as_ref().unwrap();
+    let edit =
+        "UPDATE join_tokens SET max_uses = 1000; UPDATE clusters SET leaf_lifetime_ms = leaf_lifetime_ms + 1";
+    database.tamper_all(&["join_tokens", "clusters"], edit).await;
+    let list = v1::NodeListRequest { cluster: "prod".into(), pending: true };
+    let answer = world.admin().await.node_list(world.request(list)).await.unwrap().into_inner();
+    assert_eq!(answer.pending[0].refused, "row.tampered");
+    let answer = world.admin().await.cluster_list(world.request(v1::ClusterListRequest {})).await;
+    assert_eq!(answer.unwrap().into_inner().clusters[0].refused, "row.tampered");
+    let told = crate::grants::audited(&world, "alarm.raise").await;
+    for object in [format!("join_tokens/{token}"), format!("clusters/{cluster}")] {
+        assert!(told.contains(&object), "{object}: {told:?}");
+    }
+    world.stop().await;
+}

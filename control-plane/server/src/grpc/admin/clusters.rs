@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rap_authority::{ClusterOrder, ClusterTiming, NewCluster, create_cluster, create_cluster_of, ids};
 use rap_store::{
-    ClusterRow, PgConnection, StoreError, audit_insert, bare_clusters, cluster_names, cluster_read,
+    ClusterRow, PgConnection, RowName, StoreError, audit_insert, bare_clusters, cluster_names, cluster_read,
     config_seq_allocate, installation_hold, outbox_append,
 };
 use rap_types::{Digest, Reason};
@@ -17,6 +17,7 @@ use crate::adoption;
 use crate::certificates::Authority;
 use crate::clusters::insert_cluster;
 use crate::control::Control;
+use crate::findings::alarm_about_rows;
 use crate::grpc::authority::imported_key;
 use crate::grpc::{Actor, Failure, audit};
 use crate::keys::require_current;
@@ -100,7 +101,7 @@ pub(super) async fn list(
     let mut transaction = control.store.system().begin_snapshot().await?;
     let bare: BTreeMap<_, _> =
         bare_clusters(&mut transaction).await?.into_iter().map(|row| (row.cluster, row)).collect();
-    let mut clusters = Vec::new();
+    let (mut clusters, mut tampered) = (Vec::new(), Vec::new());
     for (id, name) in cluster_names(&mut transaction).await? {
         let served = control.clusters.by_id(id);
         clusters.push(match (served, bare.get(&id)) {
@@ -108,13 +109,16 @@ pub(super) async fn list(
             (None, None) => views::refused_cluster(id, &name, control.clusters.refusal(id)),
             (Some(cluster), _) => match cluster_read(&mut transaction, &cluster.rows).await {
                 Ok(row) => views::cluster(&cluster, &row.ok_or(StoreError::Absent)?),
-                Err(error @ StoreError::Tampered { .. }) => {
-                    views::refused_cluster(id, &cluster.name, error.reason())
+                Err(StoreError::Tampered { table, key }) => {
+                    tampered.push(RowName { table, key });
+                    views::refused_cluster(id, &cluster.name, Reason::RowTampered)
                 }
                 Err(error) => return Err(error.into()),
             },
         });
     }
+    drop(transaction);
+    alarm_about_rows(control, &tampered).await;
     Ok(v1::ClusterListAnswer { clusters })
 }
 

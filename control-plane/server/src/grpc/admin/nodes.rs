@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rap_authority::check_tags;
 use rap_contract::encode_export;
 use rap_store::{
-    Held, JoinRequestRow, NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
-    join_request_deny, join_request_hold, join_requests_and_tampered, node_by_name, node_hold, node_read,
-    node_write, nodes_and_tampered, outbox_append, token_read,
+    Held, JoinRequestRow, NodeRow, PgConnection, RowName, StoreError, audit_insert, cluster_hold,
+    config_seq_allocate, join_request_deny, join_request_hold, join_requests_and_tampered, node_by_name,
+    node_hold, node_read, node_write, nodes_and_tampered, outbox_append, token_read,
 };
 use rap_types::{Digest, JoinRequestId, NodeId, Reason, Role};
 use rap_wire::v1;
@@ -39,7 +39,8 @@ pub(super) async fn list(
                 let roles = token.map(|token| token.token.roles).unwrap_or_default();
                 answer.pending.push(views::pending(&row, &roles));
             }
-            Err(StoreError::Tampered { .. }) => {
+            Err(StoreError::Tampered { table, key }) => {
+                found.push(RowName { table, key });
                 answer.pending.push(views::refused_request(row.request.request));
             }
             Err(error) => return Err(error.into()),
