@@ -18,7 +18,7 @@ use rap_store::{
 use rap_types::{ClusterId, Digest, Reason};
 
 use crate::certificates::Authority;
-use crate::clusters::{Cluster, cluster_row, insert_keys};
+use crate::clusters::{Cluster, cluster_row, insert_keys, is_meant};
 use crate::control::Control;
 use crate::grpc::membership::first_policies;
 use crate::grpc::{Actor, Failure, audit};
@@ -84,6 +84,15 @@ pub async fn first_act(control: &Arc<Control>, actor: &Actor, text: &str) -> Res
                 let text = "while rows of another cluster do not hold, only rapctl cluster ensure-authority adopts one";
                 return Err(Failure::new(Reason::ClusterNoAuthority, text));
             }
+            // Nor may the one that was meant have been taken away whole.
+            let named = bare(control, text).await?.map(|row| row.cluster);
+            let floors = control.floors.current().unwrap_or_default();
+            let known =
+                floors.authorities.keys().chain(floors.data_keys.keys()).chain(floors.revocations.keys());
+            if known.copied().any(|id| Some(id) != named && control.clusters.by_id(id).is_none()) {
+                let text = "while a cluster is missing that this replica knows, only rapctl cluster ensure-authority adopts one";
+                return Err(Failure::new(Reason::ClusterNoAuthority, text));
+            }
             let reason = "the first act that names it";
             ensure(control, actor, text, None, reason).await.map(|(cluster, _)| cluster)
         }
@@ -113,11 +122,14 @@ pub async fn ensure(
     // Gone from among the bare ones: another replica was first.
     let Some(id) = id else { return Ok((control.cluster_named(text).await?, false)) };
     let done: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        adopt(control, connection, actor, id, seen, reason).await
+        adopt(control, connection, actor, (id, text), seen, reason).await
     });
     let made = done?;
     let gone = || Failure::new(Reason::ResourceNotFound, "no such cluster");
     let cluster = control.load_cluster(id).await?.ok_or_else(gone)?;
+    if !is_meant(id, &cluster.name, text) {
+        return Err(Failure::new(Reason::RequestConflict, "the cluster has another name"));
+    }
     if made {
         control.changed(&cluster).await;
     }
@@ -129,7 +141,7 @@ async fn adopt(
     control: &Control,
     connection: &mut PgConnection,
     actor: &Actor,
-    id: ClusterId,
+    (id, text): (ClusterId, &str),
     seen: Option<Digest>,
     reason: &str,
 ) -> Result<bool, Failure> {
@@ -139,6 +151,9 @@ async fn adopt(
     let Some(row) = bare_cluster_hold(connection, id).await? else { return Ok(false) };
     if seen.is_some_and(|seen| seen != digest(&row)) {
         return Err(Failure::new(Reason::RequestConflict, "the row does not say any more what was shown"));
+    }
+    if !is_meant(id, &row.name, text) {
+        return Err(Failure::new(Reason::RequestConflict, "the row does not have this name any more"));
     }
     judge(control, &row, &lies_in_cluster(connection, id).await?)?;
     let order = order(&row);
@@ -227,8 +242,14 @@ fn order(row: &BareClusterRow) -> ClusterOrder<'_> {
     ClusterOrder { name: &row.name, ipv4_pool: &row.ipv4_pool, timing }
 }
 
+/// The one that a text means: what reads as an id is one, everything else is a whole name.
 async fn named(connection: &mut PgConnection, text: &str) -> Result<Option<BareClusterRow>, Failure> {
-    let id = text.parse::<ClusterId>().ok();
     let rows = bare_clusters(connection).await?;
-    Ok(rows.into_iter().find(|row| Some(row.cluster) == id || row.name == text))
+    let mut meant = rows.into_iter().filter(|row| is_meant(row.cluster, &row.name, text));
+    match (meant.next(), meant.next()) {
+        (Some(_), Some(_)) => {
+            Err(Failure::new(Reason::RequestConflict, "two rows have this name: give the id"))
+        }
+        (row, _) => Ok(row),
+    }
 }

@@ -7,7 +7,10 @@ use std::fmt;
 
 use rap_authority::{Floor, FloorOf, InstallationFacts, ReplicaFloors, RowKeys, SealingKey, known_features};
 use rap_contract::RevocationChain;
-use rap_store::{PgConnection, REVOCATIONS_MOST, cluster_names, nodes_and_tampered, revocations_from};
+use rap_store::{
+    PgConnection, REVOCATIONS_MOST, StoreError, cluster_names, cluster_read, nodes_and_tampered,
+    revocations_from,
+};
 use rap_types::{ClusterId, Digest, IdentityStatus, NodeId, Reason};
 
 use crate::clusters::StoredAuthority;
@@ -30,14 +33,16 @@ pub struct Beside {
 pub struct ClusterFloors {
     /// Cluster.
     pub cluster_id: ClusterId,
-    /// Its name.
-    pub name: String,
+    /// Its name, if its own row says so under its MAC.
+    pub name: Option<String>,
     /// Its chain of revocations.
     pub revocations: Option<Beside>,
     /// Its chain of authority records.
     pub authority: Option<Beside>,
     /// Nodes whose rows are of gone members and that no record in the database puts out.
     pub put_out_by_lost_records: Vec<PutOut>,
+    /// Nodes whose rows do not hold: whether a lost record put them out is not known.
+    pub unknown_nodes: Vec<String>,
     /// Why the chains do not read.
     pub refused: Option<Reason>,
 }
@@ -110,13 +115,14 @@ pub async fn look(
     floors: &ReplicaFloors,
 ) -> Result<Vec<ClusterFloors>, Failure> {
     let mut all = Vec::new();
-    for (id, name) in cluster_names(connection).await? {
+    for (id, _) in cluster_names(connection).await? {
         let mut shown = ClusterFloors {
             cluster_id: id,
-            name,
+            name: None,
             revocations: None,
             authority: None,
             put_out_by_lost_records: Vec::new(),
+            unknown_nodes: Vec::new(),
             refused: None,
         };
         if let Err(failure) = fill(connection, installation, kek, floors, &mut shown).await {
@@ -140,6 +146,8 @@ async fn fill(
     let id = shown.cluster_id;
     let keyring = Keyring::of_database(installation.id, kek, floors);
     let rows = keyring.rows(id, &keyring.read(connection, id).await?);
+    let row = cluster_read(connection, &rows).await?.ok_or(StoreError::Absent)?;
+    shown.name = Some(row.cluster.name.clone());
     let authority = StoredAuthority::read(connection, installation, &rows).await?;
     let beside = |of, sequence, digest_at: &dyn Fn(u64) -> Option<Digest>| {
         let floor = floors.of(of);
@@ -153,7 +161,7 @@ async fn fill(
     let revoked = revocations(connection, installation.dev, id, &authority).await?;
     let digest_at = |sequence| revoked.digest_at(sequence);
     shown.revocations = Some(beside(FloorOf::Revocations(id), revoked.sequence(), &digest_at));
-    shown.put_out_by_lost_records = put_out(connection, &rows, &revoked).await?;
+    (shown.put_out_by_lost_records, shown.unknown_nodes) = put_out(connection, &rows, &revoked).await?;
     Ok(())
 }
 
@@ -179,17 +187,19 @@ async fn put_out(
     connection: &mut PgConnection,
     rows: &RowKeys,
     chain: &RevocationChain,
-) -> Result<Vec<PutOut>, Failure> {
-    let (nodes, _) = nodes_and_tampered(connection, rows).await?;
+) -> Result<(Vec<PutOut>, Vec<String>), Failure> {
+    let (nodes, tampered) = nodes_and_tampered(connection, rows).await?;
     let gone = |status| matches!(status, IdentityStatus::Revoked | IdentityStatus::Left);
     let lost =
         nodes.into_iter().filter(|row| gone(row.identity_status) && chain.gone(row.node.node).is_none());
-    Ok(lost.map(|row| PutOut { node_id: row.node.node, name: row.node.name }).collect())
+    let lost = lost.map(|row| PutOut { node_id: row.node.node, name: row.node.name }).collect();
+    Ok((lost, tampered.into_iter().map(|row| row.key).collect()))
 }
 
 impl fmt::Display for ClusterFloors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cluster       {} {}", self.name, self.cluster_id)?;
+        let name = self.name.as_deref().unwrap_or("(its name is not verified)");
+        writeln!(f, "cluster       {name} {}", self.cluster_id)?;
         if let Some(reason) = self.refused {
             writeln!(f, "  does not read: {reason}")?;
         }
@@ -201,6 +211,9 @@ impl fmt::Display for ClusterFloors {
         }
         for node in &self.put_out_by_lost_records {
             writeln!(f, "  put out by a record that is lost: {} {}", node.node_id, node.name)?;
+        }
+        for node in &self.unknown_nodes {
+            writeln!(f, "  not known whether a lost record put it out, its row does not hold: {node}")?;
         }
         Ok(())
     }

@@ -128,14 +128,13 @@ impl Clusters {
     /// # Errors
     /// `resource.not_found`; why it cannot be served.
     pub fn named(&self, text: &str) -> Result<Arc<Cluster>, Failure> {
-        let id = text.parse::<ClusterId>().ok();
         let clusters = self.served.read().unwrap_or_else(PoisonError::into_inner);
-        let found = clusters.values().find(|cluster| Some(cluster.id) == id || cluster.name == text);
+        let found = clusters.values().find(|cluster| is_meant(cluster.id, &cluster.name, text));
         if let Some(found) = found {
             return Ok(found.clone());
         }
         let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner);
-        let why = broken.iter().find(|(broken, (name, _))| Some(**broken) == id || name == text);
+        let why = broken.iter().find(|(id, (name, _))| is_meant(**id, name, text));
         Err(match why {
             Some((_, (_, reason @ Reason::ClusterNoAuthority))) => {
                 Failure::new(*reason, "the cluster has no authority yet: rapctl cluster ensure-authority")
@@ -156,6 +155,15 @@ impl Clusters {
     /// Every cluster.
     pub fn all(&self) -> Vec<Arc<Cluster>> {
         self.served.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+/// Whether a cluster is the one that an operator's text means. What reads as an id is one: no name passes
+/// for the id of another cluster.
+pub fn is_meant(id: ClusterId, name: &str, text: &str) -> bool {
+    match text.parse::<ClusterId>() {
+        Ok(meant) => meant == id,
+        Err(_) => name == text,
     }
 }
 

@@ -11,6 +11,7 @@ use rap_store::{AuditPen, PgConnection, Store, StoreError, audit_insert, grant_s
 use rap_types::{ClusterId, Digest, KeyId, PlatformRole, Reason, RequestId};
 
 use crate::cluster_floors::{self, ClusterFloors, Which};
+use crate::clusters::is_meant;
 use crate::config::{AuthorityMode, Config};
 use crate::database::Database;
 use crate::datadir::DataDir;
@@ -156,9 +157,16 @@ fn admit(
     sequence: u64,
     lower: bool,
 ) -> Result<(ClusterId, Option<Floor>, Floor, String), Fault> {
-    let named = |one: &&ClusterFloors| one.name == cluster || one.cluster_id.to_string() == cluster;
-    let found = shown.clusters.iter().find(named);
-    let found = found.ok_or_else(|| Fault::new(Reason::ResourceNotFound, "no such cluster"))?;
+    // A row without a verified name answers to its id alone.
+    let named =
+        |one: &&ClusterFloors| is_meant(one.cluster_id, one.name.as_deref().unwrap_or_default(), cluster);
+    let mut named = shown.clusters.iter().filter(named);
+    let (found, other) = (named.next(), named.next());
+    let text = "no cluster has this id, or this name and a row that says so: give the id";
+    let found = found.ok_or_else(|| Fault::new(Reason::ResourceNotFound, text))?;
+    if other.is_some() {
+        return Err(Fault::new(Reason::RequestConflict, "two clusters have this name: give the id"));
+    }
     let Some(beside) = found.one(which) else {
         let reason = found.refused.unwrap_or(Reason::ServerInternal);
         return Err(Fault::new(reason, "the chains of this cluster do not read"));

@@ -291,3 +291,26 @@ async fn a_cluster_without_its_data_key_alone_is_an_alarm_and_not_a_bare_one() {
     first.stop().await;
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_row_in_the_place_of_a_cluster_that_was_taken_away_whole_is_not_adopted_in_passing() {
+    let world = activation::activated().await;
+    world.cluster("legacy").await;
+    let take = "DELETE FROM cluster_deks; DELETE FROM cluster_authorities; DELETE FROM cluster_cas; \
+        DELETE FROM config_outbox; DELETE FROM node_leaves; DELETE FROM cluster_heads; \
+        DELETE FROM cluster_policies; ALTER TABLE audit_log DROP CONSTRAINT audit_log_cluster_id_fkey; \
+        ALTER TABLE cluster_heads DROP CONSTRAINT cluster_heads_cluster_id_fkey; \
+        DELETE FROM clusters";
+    sql(&world, take).await;
+    sql(&world, LEGACY).await;
+    // A process that starts on this database, with the floors of the one before.
+    let second = world.replica().await;
+    let mut world = world;
+    let first = world.through(second);
+    assert_eq!(token(&world).await.unwrap_err(), Reason::ClusterNoAuthority);
+    assert_bare(&world).await;
+    // Who looked at the row and means it can have it.
+    assert!(ensure(&world, look(&world).await.digest).await.unwrap().made);
+    first.stop().await;
+    world.stop().await;
+}

@@ -410,3 +410,44 @@ async fn a_cluster_is_created_with_an_imported_key() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_step_is_taken_on_the_cluster_whose_own_row_has_the_name() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    world.cluster("lab").await;
+    // Where names are looked up each cluster has the other one's; where a row is read it is as written.
+    let lie = "ALTER TABLE clusters NO FORCE ROW LEVEL SECURITY; ALTER TABLE clusters RENAME TO clusters_kept; \
+        DO $$ BEGIN EXECUTE (SELECT 'CREATE VIEW clusters AS SELECT ' || string_agg(CASE attname::text WHEN 'name' \
+            THEN '(CASE WHEN current_query() LIKE ''SELECT cluster_id, name FROM clusters ORDER%'' THEN \
+                CASE name WHEN ''prod'' THEN ''lab'' ELSE ''prod'' END ELSE name::text END)::rap_name AS name' \
+            ELSE attname::text END, ', ' ORDER BY attnum) || ' FROM clusters_kept' FROM pg_attribute \
+            WHERE attrelid = 'clusters_kept'::regclass AND attnum > 0 AND NOT attisdropped); END $$; \
+        GRANT ALL ON clusters TO PUBLIC";
+    world.database.as_ref().unwrap().tamper_all(&[], lie).await;
+    let key = || v1::AuthorityKeyRequest { cluster: "prod".into(), ..Default::default() };
+    let step = || v1::AuthorityStepRequest { cluster: "prod".into(), force: true, ..Default::default() };
+    let turn = v1::DataKeyRotateRequest { cluster: "prod".into(), ..Default::default() };
+    let mut authority = world.authority().await;
+    let refusals = [
+        authority.authority_prepare(world.request(key())).await.map(drop),
+        authority.authority_rotate(world.request(key())).await.map(drop),
+        authority.authority_recover(world.request(key())).await.map(drop),
+        authority.authority_taint(world.request(step())).await.map(drop),
+        authority.authority_revoke(world.request(step())).await.map(drop),
+        authority.data_key_rotate(world.request(turn)).await.map(drop),
+    ];
+    for refusal in refusals {
+        assert_eq!(reason(refusal.unwrap_err()), Reason::RowTampered);
+    }
+    assert!(world.running.control.metrics.alarms(Reason::RowTampered) >= 6);
+    for cluster in world.running.control.clusters.all() {
+        assert_eq!(cluster.chain.sequence(), 1);
+    }
+    // By its id it is the one that is meant, whatever names say.
+    let id = world.running.control.clusters.named("prod").unwrap().id;
+    let by_id = v1::ClusterRef { cluster: id.to_string() };
+    let listed = authority.authority_list(world.request(by_id)).await.unwrap().into_inner();
+    assert_eq!(listed.cluster_id, id.to_vec());
+    world.stop().await;
+}

@@ -13,15 +13,16 @@ use std::sync::Arc;
 
 use rap_authority::{DataKeys, RowKeys};
 use rap_contract::{PublicKey, Signer};
-use rap_store::{ClusterRow, PgConnection, audit_insert, cluster_hold, cluster_names};
+use rap_store::{ClusterRow, PgConnection, audit_insert, cluster_hold, cluster_names, cluster_read};
 use rap_types::{ClusterId, Digest, Reason};
 use rap_wire::v1;
 use rap_wire::v1::authority_server::Authority;
 use tonic::{Request, Response, Status};
 
 use super::{Actor, Failure, audit, authorized};
-use crate::clusters::StoredAuthority;
+use crate::clusters::{StoredAuthority, is_meant};
 use crate::control::Control;
+use crate::findings::alarm_about;
 
 /// Authority of `rap.fabric.v1`.
 #[derive(Debug, Clone)]
@@ -123,13 +124,27 @@ fn unknown() -> Failure {
     Failure::new(Reason::ResourceNotFound, "no such cluster")
 }
 
-/// By name or id, from the rows: a cluster whose key is lost is not served, and is recovered here.
+/// By name or id, from the rows: a cluster whose key is lost is not served, and is recovered here. Its own
+/// row has to say that it is the one, under its MAC.
 async fn find(control: &Control, text: &str) -> Result<ClusterId, Failure> {
-    let mut transaction = control.store.system().begin().await?;
-    let wanted = text.parse::<ClusterId>().ok();
-    let names = cluster_names(&mut transaction).await?;
-    let found = names.into_iter().find(|(id, name)| Some(*id) == wanted || name == text);
-    Ok(found.ok_or_else(unknown)?.0)
+    let mut snapshot = control.store.system().begin_snapshot().await?;
+    let names = cluster_names(&mut snapshot).await?;
+    let mut meant = names.into_iter().filter(|(id, name)| is_meant(*id, name, text)).map(|(id, _)| id);
+    let id = meant.next().ok_or_else(unknown)?;
+    if meant.next().is_some() {
+        return Err(Failure::new(Reason::RequestConflict, "two clusters have this name: give the id"));
+    }
+    let keyring = control.keyring();
+    let rows = keyring.rows(id, &keyring.read(&mut snapshot, id).await?);
+    let row = cluster_read(&mut snapshot, &rows).await?.ok_or_else(unknown)?;
+    drop(snapshot);
+    if !is_meant(id, &row.cluster.name, text) {
+        let object = format!("cluster/{id}");
+        alarm_about(control, Reason::RowTampered, &object, "it was found by a name that is not its own")
+            .await;
+        return Err(Failure::new(Reason::RowTampered, "the cluster that was found has another name"));
+    }
+    Ok(id)
 }
 
 /// A key that was made elsewhere.
