@@ -28,7 +28,7 @@ pub async fn watch_outbox(control: Arc<Control>, target: DatabaseTarget, beat: B
         };
         tracing::warn!(reason = %failure.reason, "the outbox could not be read: {}", failure.message);
         failed = failed.wrapping_add(1);
-        if failed % ALARM_AFTER == 0 {
+        if failed.is_multiple_of(ALARM_AFTER) {
             let text = format!("changes by other replicas were not read {failed} times in a row");
             control.alarm(failure.reason, &text);
         }
