@@ -219,6 +219,8 @@ fn a_revocation_ends_link_and_tunnel_at_once() {
 fn a_new_wireguard_key_starts_the_tunnel_afresh_and_leaves_the_link() {
     let (pair, [mut agent, mut other]) = Pair::linked();
     assert_eq!(answered(&agent.ping(&pair.id(1), 1).overlay), 1);
+    // Both sides dial at first, and one of the two links may have been given up by now.
+    let before = agent.events.len();
     let rekeyed = Node { number: 9, ..pair.nodes[0] };
     let mut table = pair.table(0, 2);
     table.wireguard_private_key = rekeyed.table(&pair.authority, 1, &[]).wireguard_private_key;
@@ -227,7 +229,8 @@ fn a_new_wireguard_key_starts_the_tunnel_afresh_and_leaves_the_link() {
     table.peers[0].wireguard_public_key = peer_of(&rekeyed).wireguard_public_key;
     other.apply(table);
     assert_eq!(answered(&agent.ping(&pair.id(1), 2).overlay), 2);
-    assert!(agent.events.iter().all(|event| event.state != "closed"), "{:?}", agent.events);
+    let since = &agent.events[before..];
+    assert!(since.iter().all(|event| event.state != "closed"), "{since:?}");
 }
 
 #[test]
