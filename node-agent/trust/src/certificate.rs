@@ -110,15 +110,19 @@ pub fn renew_at(not_before: Wall, not_after: Wall) -> Wall {
     not_before.plus(not_after.since(not_before) / 2)
 }
 
-/// How long to wait after the `failures`-th failed attempt in a row: 1 s doubling to 5 min; 5 min at once
-/// if the node is out of its cluster, which trying again does not change.
+/// How long to wait after the `failures`-th failed attempt in a row: 1 s doubling, to 15 s while nobody
+/// answers, because without a leaf the node is away until somebody does, and to 5 min after a refusal;
+/// 5 min at once if the node is out of its cluster, which trying again does not change.
 pub fn retry_after(failures: u32, reason: Reason) -> Duration {
+    let doubled = Duration::from_secs(1u64 << failures.saturating_sub(1).min(9));
     match reason {
         Reason::NodeRevoked | Reason::NodeUnknown => LONGEST_RETRY,
-        _ => Duration::from_secs(1u64 << failures.saturating_sub(1).min(9)).min(LONGEST_RETRY),
+        Reason::ServerUnreachable => doubled.min(LONGEST_UNANSWERED),
+        _ => doubled.min(LONGEST_RETRY),
     }
 }
 
+const LONGEST_UNANSWERED: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
@@ -155,7 +159,8 @@ mod tests {
         let retry = |failures| retry_after(failures, Reason::ServerUnreachable);
         assert_eq!(retry(1), Duration::from_secs(1));
         assert_eq!(retry(4), Duration::from_secs(8));
-        assert_eq!(retry(100), Duration::from_secs(300));
+        assert_eq!(retry(100), Duration::from_secs(15));
+        assert_eq!(retry_after(100, Reason::RequestTimeout), Duration::from_secs(300));
         assert_eq!(retry_after(1, Reason::NodeRevoked), Duration::from_secs(300));
     }
 }
