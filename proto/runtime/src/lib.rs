@@ -10,6 +10,7 @@ pub mod dial;
 pub mod exit;
 pub mod files;
 pub mod metrics;
+pub mod opening;
 pub mod output;
 #[cfg(feature = "reference")]
 pub mod reference;

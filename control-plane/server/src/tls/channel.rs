@@ -3,7 +3,6 @@
 //! Owns facts of the TLS session only. No header or message ever changes them.
 
 use std::collections::VecDeque;
-use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,11 +12,11 @@ use std::time::Duration;
 
 use rand_core::CryptoRng;
 use rap_contract::Reject;
+use rap_runtime::opening::Opening;
 use rap_runtime::tls::NodeLeaf;
 use rap_types::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
@@ -95,19 +94,9 @@ impl Channel {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     channel: Channel,
-    opening: Option<Opening>,
+    opening: Opening,
     _place: SourcePermit,
 }
-
-/// HTTP/2 notices a silent peer by pings, but only after the connection preface: until that has come
-/// the connection has a deadline of its own.
-struct Opening {
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
-}
-
-/// Length of the HTTP/2 connection preface (RFC 9113, 3.4).
-const PREFACE: usize = 24;
 
 impl Connection {
     /// Joins a stream and what is known about it; `place` is given back when it closes. The preface
@@ -118,8 +107,7 @@ impl Connection {
         place: SourcePermit,
         preface: Duration,
     ) -> Self {
-        let deadline = Box::pin(tokio::time::sleep(preface));
-        Self { stream, channel, opening: Some(Opening { missing: PREFACE, deadline }), _place: place }
+        Self { stream, channel, opening: Opening::new(preface), _place: place }
     }
 }
 
@@ -137,16 +125,8 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let Some(opening) = &mut self.opening else { return read };
-        opening.missing = opening.missing.saturating_sub(buffer.filled().len() - before);
-        if opening.missing == 0 {
-            self.opening = None;
-        } else if read.is_pending() && opening.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        read
+        let this = &mut *self;
+        this.opening.poll_read(Pin::new(&mut this.stream), cx, buffer)
     }
 }
 

@@ -7,30 +7,23 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rap_runtime::opening::Opening;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
 /// A caller's stream.
 pub struct Caller {
     stream: UnixStream,
-    opening: Option<Opening>,
+    opening: Opening,
     _place: OwnedSemaphorePermit,
-}
-
-/// HTTP/2 notices a silent caller by pings, but only after the connection preface.
-struct Opening {
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
 }
 
 impl Caller {
     /// A caller that gives its place back when it goes.
     pub fn new(stream: UnixStream, place: OwnedSemaphorePermit) -> Self {
-        let deadline = Box::pin(tokio::time::sleep(PREFACE_DEADLINE));
-        Self { stream, opening: Some(Opening { missing: PREFACE, deadline }), _place: place }
+        Self { stream, opening: Opening::new(PREFACE_DEADLINE), _place: place }
     }
 }
 
@@ -46,16 +39,8 @@ impl AsyncRead for Caller {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let Some(opening) = &mut self.opening else { return read };
-        opening.missing = opening.missing.saturating_sub(buffer.filled().len() - before);
-        if opening.missing == 0 {
-            self.opening = None;
-        } else if read.is_pending() && opening.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        read
+        let this = &mut *self;
+        this.opening.poll_read(Pin::new(&mut this.stream), cx, buffer)
     }
 }
 
@@ -73,6 +58,4 @@ impl AsyncWrite for Caller {
     }
 }
 
-/// Length of the HTTP/2 connection preface (RFC 9113, 3.4).
-const PREFACE: usize = 24;
 const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
