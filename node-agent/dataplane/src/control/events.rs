@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rap_mesh::{LinkStatus, Mesh, MeshEvent};
 use rap_types::NodeId;
 use rap_wire::v1::dataplane_message::Body;
-use rap_wire::v1::{DataplaneMessage, LinkEvent};
+use rap_wire::v1::{DataplaneMessage, LinkEvent, LinkLane};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 use tokio::sync::watch;
 
@@ -81,5 +81,7 @@ fn told(peer: NodeId, state: &str, reason: Option<rap_types::Reason>) -> LinkEve
         node_id: peer.to_vec(),
         state: state.to_owned(),
         reason: reason.map_or_else(String::new, |reason| reason.row().code.to_owned()),
+        lane: LinkLane::A as i32,
+        measured: None,
     }
 }
