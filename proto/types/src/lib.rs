@@ -8,6 +8,7 @@ mod channel;
 mod digest;
 mod exit;
 mod id;
+pub mod limits;
 mod order;
 pub mod reason;
 mod role;

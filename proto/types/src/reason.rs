@@ -267,6 +267,9 @@ reasons! {
     DataplaneBusy "dataplane.busy" AlreadyExists same false "Another agent controls this data plane, or another data plane holds the membership."
     DataplanePeer "dataplane.peer" PermissionDenied same false "The process at the other end of the socket has another user."
     DataplaneTable "dataplane.table" InvalidArgument Generic false "The forwarding table is malformed or not newer."
+    DataplaneTableBase "dataplane.table_base" FailedPrecondition Generic true "The change of the forwarding table is not based on the version in force. The agent sends a whole table."
+    DataplaneTableTooLarge "dataplane.table_too_large" ResourceExhausted Generic false "The forwarding table has more peers or bytes than the data plane takes. Revocations are applied all the same."
+    DataplaneTableUnsupported "dataplane.table_unsupported" Unimplemented Generic false "The forwarding table asks for something that this version of the data plane cannot do."
     DataplaneUnavailable "dataplane.unavailable" Unavailable same true "The data plane does not answer."
     // local state and configuration
     StateCorrupt "state.corrupt" DataLoss Generic false "Both copies of a state file are damaged. Restore the file or join again."

@@ -5,7 +5,7 @@
 use prost::Message;
 
 /// Cap on one message, bytes.
-pub const FRAME_CAP: usize = 1024 * 1024;
+pub const FRAME_CAP: usize = rap_types::limits::DATAPLANE_FRAME_MAX;
 
 const PREFIX: usize = 4;
 
