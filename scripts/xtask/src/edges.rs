@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use cargo_metadata::{DependencyKind, MetadataCommand, Package, TargetKind as CargoKind};
 
+use crate::program::TargetKind;
 use crate::rules::{Kind, Rules};
 
 /// The workspace's crates.
@@ -22,6 +23,18 @@ pub struct Member {
     pub top: String,
     /// Dependencies on other members.
     pub edges: Vec<Edge>,
+    /// What Cargo builds of it.
+    pub targets: Vec<TargetOf>,
+}
+
+/// One target of a package.
+pub struct TargetOf {
+    /// As other crates write it.
+    pub name: String,
+    /// What it is.
+    pub kind: TargetKind,
+    /// Its root file.
+    pub path: PathBuf,
 }
 
 /// A dependency on another member.
@@ -67,10 +80,31 @@ impl Workspace {
                     tests_only: dependency.kind == DependencyKind::Development,
                 })
                 .collect();
-            members.insert(package.name.to_string(), Member { folder, top, edges });
+            let targets = targets(package);
+            members.insert(package.name.to_string(), Member { folder, top, edges, targets });
         }
         Ok(Self { members })
     }
+}
+
+fn targets(package: &Package) -> Vec<TargetOf> {
+    let kind_of = |kinds: &[CargoKind]| {
+        kinds.iter().find_map(|kind| match kind {
+            CargoKind::Lib => Some(TargetKind::Library),
+            CargoKind::Bin => Some(TargetKind::Program),
+            CargoKind::Test => Some(TargetKind::Tests),
+            CargoKind::Bench => Some(TargetKind::Bench),
+            CargoKind::CustomBuild => Some(TargetKind::BuildScript),
+            _ => None,
+        })
+    };
+    let of = |target: &cargo_metadata::Target| {
+        let (kind, path) = (kind_of(&target.kind)?, target.src_path.as_std_path().to_path_buf());
+        let name =
+            if kind == TargetKind::Library { target.name.replace('-', "_") } else { target.name.clone() };
+        Some(TargetOf { name, kind, path })
+    };
+    package.targets.iter().filter_map(of).collect()
 }
 
 /// Compares the workspace with the rules. One line per finding.
@@ -134,6 +168,7 @@ mod tests {
                 .iter()
                 .map(|(to, tests_only)| Edge { to: (*to).to_owned(), tests_only: *tests_only })
                 .collect(),
+            targets: Vec::new(),
         }
     }
 

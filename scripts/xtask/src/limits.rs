@@ -1,44 +1,156 @@
-//! File sizes. Owns the numbers; a long file is a matter of taste, except where god objects are born.
+//! What may not grow. Owns comparing what the sources measure with limits.toml, and lowering what it still allows
+//! above a limit; what a circle or a code line is, is told elsewhere.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
-use crate::tree;
+use crate::edges::Workspace;
+use crate::program::{self, Program};
+use crate::{circles, size};
 
-/// Fails for tables of contents and for the composing crate; prints the rest.
+const FILE: &str = "scripts/xtask/limits.toml";
+
+/// What limits.toml says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    /// Files in the largest circle of a package.
+    circle: usize,
+    /// The same for single packages.
+    circle_of: BTreeMap<String, usize>,
+    /// Lines of a file.
+    longest: usize,
+    /// Code lines of several packages together.
+    code: BTreeMap<String, CodeLimit>,
+    /// What is above its limit; by the name of the measure. May only fall.
+    above: BTreeMap<String, usize>,
+}
+
+/// Code lines of several packages together.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CodeLimit {
+    packages: Vec<String>,
+    at_most: usize,
+}
+
+/// One figure and what it may be.
+#[derive(Debug, PartialEq, Eq)]
+struct Measure {
+    name: String,
+    is: usize,
+    limit: usize,
+}
+
+/// One line per figure that is above both its limit and what limits.toml still allows.
 pub fn check(root: &Path) -> Result<Vec<String>> {
-    let mut findings = Vec::new();
-    for top in ["proto", "control-plane", "node-agent", "scripts"] {
-        for file in tree::files(&root.join(top), "rs")? {
-            let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-            let path = file.strip_prefix(root)?;
-            let lines = text.lines().count();
-            if must_stay_small(path) && lines > COMPOSITION_LINES {
-                findings.push(format!("{}: {lines} lines, at most {COMPOSITION_LINES}", path.display()));
-            } else if lines > LONG_LINES {
-                println!("long: {} has {lines} lines", path.display());
-            }
-        }
+    let limits = read(root)?;
+    let measures = measures(&limits, &program::load(root, &Workspace::read(root)?)?);
+    let lower = lowered(&limits.above, &measures);
+    if lower != limits.above {
+        println!("limits: figures fell; `cargo xtask limits --write` keeps them");
     }
-    Ok(findings)
+    let found = findings(&limits.above, &measures);
+    if found.is_empty() {
+        println!("limits: {} figures, {} still above their limit", measures.len(), lower.len());
+    }
+    Ok(found)
 }
 
-fn must_stay_small(path: &Path) -> bool {
-    path.ends_with("src/lib.rs") || path.starts_with("node-agent/node/src")
+/// Lowers what is allowed above a limit to what is measured; raises nothing.
+pub fn write(root: &Path) -> Result<()> {
+    let limits = read(root)?;
+    let measures = measures(&limits, &program::load(root, &Workspace::read(root)?)?);
+    let path = root.join(FILE);
+    let text = std::fs::read_to_string(&path).with_context(|| FILE)?;
+    let (head, _) = text.split_once(ABOVE).with_context(|| format!("{FILE}: no {}", ABOVE.trim()))?;
+    let mut page = format!("{head}{ABOVE}");
+    for (name, number) in lowered(&limits.above, &measures) {
+        let _ = writeln!(page, "\"{name}\" = {number}");
+    }
+    std::fs::write(&path, page).with_context(|| FILE)
 }
 
-const COMPOSITION_LINES: usize = 400;
-const LONG_LINES: usize = 500;
+fn read(root: &Path) -> Result<Limits> {
+    let text = std::fs::read_to_string(root.join(FILE)).with_context(|| FILE)?;
+    toml::from_str(&text).with_context(|| FILE)
+}
+
+fn measures(limits: &Limits, program: &Program) -> Vec<Measure> {
+    let mut measures = Vec::new();
+    for circles in circles::of_packages(program) {
+        let limit = limits.circle_of.get(&circles.package).copied().unwrap_or(limits.circle);
+        let name = format!("circle of {}", circles.package);
+        measures.push(Measure { name, is: circles.largest(), limit });
+    }
+    let sizes = size::of_packages(program);
+    for (package, size) in &sizes {
+        let name = format!("longest of {package}");
+        measures.push(Measure { name, is: size.longest, limit: limits.longest });
+    }
+    for (name, CodeLimit { packages, at_most }) in &limits.code {
+        let is = packages.iter().filter_map(|package| sizes.get(package)).map(|size| size.code).sum();
+        measures.push(Measure { name: format!("code of {name}"), is, limit: *at_most });
+    }
+    measures
+}
+
+fn findings(above: &BTreeMap<String, usize>, measures: &[Measure]) -> Vec<String> {
+    let too_much = |measure: &&Measure| {
+        measure.is > measure.limit.max(above.get(&measure.name).copied().unwrap_or_default())
+    };
+    let shown = |Measure { name, is, limit }: &Measure| match above.get(name) {
+        Some(allowed) => format!("{name}: {is}, was {allowed}; the limit is {limit}"),
+        None => format!("{name}: {is}, the limit is {limit}"),
+    };
+    let unknown = above.keys().filter(|name| !measures.iter().any(|measure| measure.name == **name));
+    let unknown = unknown.map(|name| format!("{FILE}: {name} is no measure"));
+    measures.iter().filter(too_much).map(shown).chain(unknown).collect()
+}
+
+/// What is still allowed above a limit: never more than before, nothing for what has reached its limit.
+fn lowered(above: &BTreeMap<String, usize>, measures: &[Measure]) -> BTreeMap<String, usize> {
+    let still = |measure: &&Measure| measure.is > measure.limit;
+    let allowed = |measure: &Measure| above.get(&measure.name).map(|was| measure.is.min(*was));
+    let entry = |measure: &Measure| allowed(measure).map(|number| (measure.name.clone(), number));
+    measures.iter().filter(still).filter_map(entry).collect()
+}
+
+/// What follows is written by `write`.
+const ABOVE: &str = "[above]\n";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn measure(name: &str, is: usize) -> Measure {
+        Measure { name: name.to_owned(), is, limit: 4 }
+    }
+
+    fn above(entries: &[(&str, usize)]) -> BTreeMap<String, usize> {
+        entries.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect()
+    }
+
     #[test]
-    fn tables_of_contents_and_the_composing_crate_must_stay_small() {
-        assert!(must_stay_small(Path::new("proto/types/src/lib.rs")));
-        assert!(must_stay_small(Path::new("node-agent/node/src/outputs.rs")));
-        assert!(!must_stay_small(Path::new("proto/types/src/reason.rs")));
+    fn a_figure_may_neither_pass_its_limit_nor_rise_above_what_it_was() {
+        let measures = [measure("a", 4), measure("b", 5), measure("c", 9), measure("d", 11)];
+        let found = findings(&above(&[("c", 10), ("d", 10), ("e", 5)]), &measures);
+        let wanted = [
+            "b: 5, the limit is 4",
+            "d: 11, was 10; the limit is 4",
+            "scripts/xtask/limits.toml: e is no measure",
+        ];
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn writing_lowers_takes_out_and_never_raises_or_adds() {
+        let measures = [measure("a", 4), measure("b", 5), measure("c", 9), measure("d", 11)];
+        let lower = lowered(&above(&[("a", 9), ("c", 10), ("d", 10)]), &measures);
+        assert_eq!(lower, above(&[("c", 9), ("d", 10)]));
     }
 }

@@ -1,5 +1,6 @@
 //! Checks on the repository itself. Owns the command line; each check owns its rule.
 
+mod circles;
 mod described;
 mod docs;
 mod edges;
@@ -9,9 +10,12 @@ mod links;
 mod migrations;
 mod names;
 mod paths;
+#[expect(dead_code)]
+mod program;
 mod purity;
 mod rules;
 mod scan;
+mod size;
 mod source;
 mod tree;
 
@@ -33,8 +37,23 @@ struct Arguments {
 enum Task {
     /// Compare the crates' dependencies and sources with scripts/xtask/layers.toml; check the numbers of migrations.
     Layers,
-    /// Report files that grew too large; fails for tables of contents and the composing crate.
-    Limits,
+    /// Print the largest circle of files of every crate.
+    Circles {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// Print the paths that make the edges between two files, both ways.
+        #[arg(long, num_args = 2, value_names = ["FILE", "FILE"])]
+        explain: Option<Vec<PathBuf>>,
+    },
+    /// Print files, code lines and test lines of every package.
+    Size,
+    /// Compare circles, lengths of files and code lines with scripts/xtask/limits.toml.
+    Limits {
+        /// Lower what limits.toml still allows above a limit.
+        #[arg(long)]
+        write: bool,
+    },
     /// Compare docs/ERRORS.md with the table of reasons.
     Errors {
         /// Write the file instead.
@@ -68,7 +87,10 @@ fn run(arguments: Arguments) -> Result<Vec<String>> {
     let root = repository()?;
     match arguments.task {
         Task::Layers => layers(&root),
-        Task::Limits => limits::check(&root),
+        Task::Circles { json, explain } => circles::run(&root, json, explain.as_deref()),
+        Task::Size => size::run(&root),
+        Task::Limits { write: true } => limits::write(&root).map(|()| Vec::new()),
+        Task::Limits { write: false } => limits::check(&root),
         Task::Errors { write: true } => errors::write(&root).map(|()| Vec::new()),
         Task::Errors { write: false } => errors::check(&root),
         Task::Docs => docs::check(&root),
