@@ -11,9 +11,19 @@ use super::Node;
 use crate::{Output, diagnostics};
 
 impl Node {
-    pub(super) fn hello(&self) -> v1::NodeHello {
+    /// A stream is open: it starts with a hello, the position in the authority chain and what was not
+    /// acknowledged yet.
+    pub(super) fn stream_opened(&mut self) {
+        self.uplink.stream = true;
+        self.witness.told();
+        self.send(node_message::Body::Hello(self.hello()));
+        self.send(node_message::Body::Authority(self.acceptor.confirmation()));
+        self.tell_grants();
+    }
+
+    fn hello(&self) -> v1::NodeHello {
         let newest = self.acceptor.newest();
-        let contact = self.contact.clone();
+        let contact = self.uplink.contact.clone();
         v1::NodeHello {
             protocol_min: PROTOCOL,
             protocol_max: PROTOCOL,
@@ -37,8 +47,7 @@ impl Node {
         use control_message::Body;
         match message.body {
             Some(Body::Hello(hello)) => {
-                let interval = Duration::from_millis(u64::from(hello.report_interval_ms));
-                self.report_interval = (!interval.is_zero()).then_some(interval.max(SHORTEST_REPORT));
+                self.uplink.report_every(hello.report_interval_ms);
                 self.report(now);
             }
             Some(Body::Update(update)) => self.accept(AcceptorInput::Updated(update), now),
@@ -49,7 +58,7 @@ impl Node {
             Some(Body::Directory(update)) => {
                 let peers = self.acceptor.active().map(|active| &active.contents().peers);
                 let is_peer = |node: NodeId| peers.is_some_and(|peers| peers.contains_key(&node));
-                if self.hints.apply(update, is_peer) {
+                if self.uplink.hints.apply(update, is_peer) {
                     self.publish(now);
                 }
             }
@@ -70,7 +79,7 @@ impl Node {
         };
         let known = target.is_some_and(|target| self.is_peer(target, now));
         let admitted = match self.permit(Activity::Probe, now) {
-            Ok(()) => self.diagnostics.admit(request, now.mono, |_| known),
+            Ok(()) => self.uplink.diagnostics.admit(request, now.mono, |_| known),
             Err(reject) => Err(Box::new(diagnostics::refusal(request.diagnostic_id, reject.reason))),
         };
         match admitted {
@@ -80,10 +89,10 @@ impl Node {
     }
 
     pub(super) fn report(&mut self, now: Now) {
-        if !self.stream {
+        if !self.uplink.stream {
             return;
         }
-        let links = self.stats.peers.iter().map(|peer| v1::LinkReport {
+        let links = self.plane.stats.peers.iter().map(|peer| v1::LinkReport {
             peer: peer.node_id.clone(),
             state: peer.link_state.clone(),
             rtt_us: u32::try_from(peer.link_rtt_ns / 1000).unwrap_or(u32::MAX),
@@ -91,12 +100,12 @@ impl Node {
         let report = v1::NodeReport {
             contact: self.contact(now).as_str().to_owned(),
             links: links.collect(),
-            link_hints: self.contact.link_hints.clone(),
-            wireguard_hints: self.contact.wireguard_hints.clone(),
-            dataplane_up: u32::from(self.dataplane),
-            contact_changes: self.contact_log.tell().into_iter().map(told).collect(),
+            link_hints: self.uplink.contact.link_hints.clone(),
+            wireguard_hints: self.uplink.contact.wireguard_hints.clone(),
+            dataplane_up: u32::from(self.plane.up),
+            contact_changes: self.uplink.contact_log.tell().into_iter().map(told).collect(),
         };
-        self.report_at = self.report_interval.map(|interval| now.mono.plus(interval));
+        self.uplink.reported(now.mono);
         self.send(node_message::Body::Report(report));
     }
 }
@@ -106,5 +115,3 @@ fn told(change: ContactChange) -> v1::ContactChange {
 }
 
 const PROTOCOL: u32 = 1;
-/// A control plane cannot make a node do nothing but report.
-const SHORTEST_REPORT: Duration = Duration::from_millis(500);

@@ -15,23 +15,23 @@ impl Node {
     /// Those of [`rap_trust::BreakGlass::judge`].
     pub fn judge_grant(&self, text: &str, now: Now) -> Result<Admission, Reject> {
         let contents = self.snapshot().map(|snapshot| snapshot.contents());
-        self.grants.judge(text, contents, self.trusted(now))
+        self.break_glass.judge(text, contents, self.trusted(now))
     }
 
     /// Grants that are held, for status.
     pub fn grants(&self) -> impl Iterator<Item = GrantView<'_>> {
-        self.grants.views()
+        self.break_glass.views()
     }
 
     /// Until when degraded mode lasts by a grant.
     pub fn extension(&self, now: Now) -> Option<Wall> {
-        self.grants.extends_degraded(self.trusted(now))
+        self.break_glass.extends_degraded(self.trusted(now))
     }
 
     /// Peers that grants admit now.
     pub fn permitted(&self, now: Now) -> Vec<PermittedPeer> {
         let contents = self.snapshot().map(|snapshot| snapshot.contents());
-        contents.map(|contents| self.grants.permitted(contents, self.trusted(now))).unwrap_or_default()
+        contents.map(|contents| self.break_glass.permitted(contents, self.trusted(now))).unwrap_or_default()
     }
 
     /// Deadlines of the snapshot in use, extended by grants.
@@ -45,27 +45,27 @@ impl Node {
     }
 
     pub(super) fn grant_stored(&mut self, admission: Admission, now: Now) {
-        self.grants.install(admission);
+        self.break_glass.install(admission);
         self.publish(now);
         self.tell_grants();
     }
 
     /// Tells what the control plane has not confirmed yet; it takes each into its audit log once.
     pub(super) fn tell_grants(&mut self) {
-        let untold: Vec<v1::BreakGlassUse> = self.grants.untold().collect();
+        let untold: Vec<v1::BreakGlassUse> = self.break_glass.untold().collect();
         for told in untold {
             self.send(Body::BreakGlass(told));
         }
     }
 
     pub(super) fn grant_acknowledged(&mut self, ack: &v1::BreakGlassAck) {
-        if let Some(stored) = self.grants.acknowledge(&ack.digest) {
+        if let Some(stored) = self.break_glass.acknowledge(&ack.digest) {
             self.outputs.push_back(Output::PersistGrants(Box::new(stored)));
         }
     }
 
     pub(super) fn next_grant_end(&self, now: Now) -> Option<Mono> {
-        let end = self.grants.next_end(self.trusted(now))?;
+        let end = self.break_glass.next_end(self.trusted(now))?;
         Some(self.acceptor.clock().mono_of(end, now))
     }
 

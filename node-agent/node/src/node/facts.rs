@@ -1,0 +1,88 @@
+//! What others may read of a node: the snapshot in use, its deadlines, contact and data plane.
+//!
+//! Owns the questions. Refuses to change anything.
+
+use std::sync::Arc;
+
+use rap_contract::{Reject, VerifiedSnapshot};
+use rap_trust::{Acceptor, ContactChange, DegradedContract, FreshnessState, contact_of};
+use rap_types::{Activity, NodeContact, NodeId, Now, Reason};
+use rap_wire::v1;
+
+use crate::{LinkLeaf, Node};
+
+impl Node {
+    /// The acceptor, for status.
+    pub const fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
+    }
+
+    /// The snapshot in use.
+    pub fn snapshot(&self) -> Option<&Arc<VerifiedSnapshot>> {
+        self.acceptor.active()
+    }
+
+    /// State of the snapshot in use at `now`.
+    pub fn freshness_state(&self, now: Now) -> Option<FreshnessState> {
+        self.freshness(now).map(|freshness| freshness.state(self.trusted(now)))
+    }
+
+    /// Contact with the control plane as this node sees it.
+    pub fn contact(&self, now: Now) -> NodeContact {
+        contact_of(self.uplink.stream, self.freshness_state(now))
+    }
+
+    /// The contact that was settled last, and since when.
+    pub const fn contact_since(&self) -> ContactChange {
+        self.uplink.contact_log.present()
+    }
+
+    /// The degraded-mode contract under the policy in use.
+    pub fn contract(&self) -> DegradedContract {
+        self.snapshot().map(|snapshot| DegradedContract::of(&snapshot.contents().policy)).unwrap_or_default()
+    }
+
+    /// Asks the degraded-mode contract, at the one place where an activity happens.
+    ///
+    /// # Errors
+    /// `degraded.refused`.
+    pub fn permit(&self, activity: Activity, now: Now) -> Result<(), Reject> {
+        if self.contract().allows(self.freshness_state(now), activity) {
+            return Ok(());
+        }
+        Err(Reject::new(Reason::DegradedRefused, activity.phrase()))
+    }
+
+    /// The leaf in use.
+    pub const fn leaf(&self) -> Option<&LinkLeaf> {
+        self.certificate.as_ref()
+    }
+
+    /// What the data plane reported last.
+    pub const fn stats(&self) -> &v1::Stats {
+        &self.plane.stats
+    }
+
+    /// True while a data plane is there.
+    pub const fn dataplane_up(&self) -> bool {
+        self.plane.up
+    }
+
+    /// Version of the table published last, of the one applied, and why the last was refused.
+    pub const fn table(&self) -> (u64, u64, Option<Reason>) {
+        (self.plane.version, self.plane.applied, self.plane.refused)
+    }
+
+    /// The peer of this name or id.
+    pub fn peer(&self, name_or_id: &str, now: Now) -> Option<NodeId> {
+        let peers = &self.snapshot()?.contents().peers;
+        if let Ok(id) = name_or_id.parse::<NodeId>() {
+            return Some(id).filter(|id| self.is_peer(*id, now));
+        }
+        let named = peers.iter().find(|(_, peer)| peer.name == name_or_id).map(|(node, _)| *node);
+        named.or_else(|| {
+            let permitted = self.permitted(now).into_iter().find(|peer| peer.record.name == name_or_id);
+            NodeId::from_slice(&permitted?.record.node_id).ok()
+        })
+    }
+}

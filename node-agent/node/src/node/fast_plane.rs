@@ -1,0 +1,64 @@
+//! The data plane as the node's cores see it: up or not, which table it has, what it reported.
+//!
+//! Owns table versions and whether the table that was published last still says what holds. Refuses to build
+//! tables: `crate::table` does.
+
+use rap_trust::FreshnessState;
+use rap_types::{Digest, Reason};
+use rap_wire::v1;
+
+/// State of the data plane of one membership.
+#[derive(Default)]
+pub(super) struct FastPlane {
+    /// True while a data plane is there.
+    pub(super) up: bool,
+    /// Version of the table published last; 0 before the first.
+    pub(super) version: u64,
+    /// Version of the table applied last; 0 for none.
+    pub(super) applied: u64,
+    /// Why the table published last was refused.
+    pub(super) refused: Option<Reason>,
+    /// What it reported last.
+    pub(super) stats: v1::Stats,
+    published_in: Option<FreshnessState>,
+    published_break_glass: Vec<Digest>,
+}
+
+impl FastPlane {
+    /// A data plane is there and has applied this table version. The next table has a higher one.
+    pub(super) fn came_up(&mut self, applied: u64) {
+        self.up = true;
+        self.version = self.version.max(applied);
+        self.table_applied(applied);
+    }
+
+    pub(super) fn went_down(&mut self) {
+        self.up = false;
+        self.applied = 0;
+        self.stats = v1::Stats::default();
+    }
+
+    pub(super) const fn table_applied(&mut self, version: u64) {
+        self.applied = version;
+        self.refused = None;
+    }
+
+    /// Version of a table that is published now, in this state of freshness and under these break-glass files.
+    pub(super) fn publish(&mut self, state: Option<FreshnessState>, break_glass: Vec<Digest>) -> u64 {
+        self.version += 1;
+        (self.published_in, self.published_break_glass) = (state, break_glass);
+        self.version
+    }
+
+    /// True if time alone made the published table wrong: under a policy that ends an activity early
+    /// (`is_plain` is false) a table holds in one state of freshness only, and break-glass files start and end.
+    pub(super) fn is_outdated(
+        &self,
+        state: Option<FreshnessState>,
+        is_plain: bool,
+        break_glass: &[Digest],
+    ) -> bool {
+        let other_state = state != self.published_in && !is_plain;
+        self.published_in.is_some() && (other_state || break_glass != self.published_break_glass)
+    }
+}
