@@ -15,21 +15,20 @@ macro_rules! eprintln {
     ($($text:tt)*) => { ::rap_runtime::output::complain(format_args!($($text)*)) };
 }
 
+mod blocking;
 mod bundle;
 mod cli;
 mod commands;
 mod config;
-mod control;
+mod control_plane;
 mod dataplane;
-mod driver;
 mod fault;
 mod host;
-mod interfaces;
 mod local;
 mod membership;
 mod observe;
-mod rotation;
-mod running;
+mod requests;
+mod run;
 mod status;
 
 use std::process::ExitCode;

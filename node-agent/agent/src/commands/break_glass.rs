@@ -7,7 +7,7 @@ use rap_runtime::files::read_capped;
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
 
-use super::pretty;
+use super::print::pretty;
 use crate::cli::BreakGlass;
 use crate::config::Config;
 use crate::local::LocalClient;

@@ -7,11 +7,11 @@ use rap_trust::Acceptor;
 use rap_types::{ExitCode, Reason};
 use serde_json::json;
 
-use super::pretty;
+use super::print::pretty;
+use crate::blocking::blocking;
 use crate::config::{Config, DataplaneMode};
 use crate::fault::state_fault;
 use crate::local::LocalClient;
-use crate::running::blocking;
 
 struct Finding {
     id: String,

@@ -4,11 +4,12 @@ use rap_runtime::Fault;
 use rap_types::ExitCode;
 use serde_json::json;
 
-use super::pretty;
+use super::print::pretty;
 use crate::cli::Rotate;
 use crate::config::Config;
 use crate::local::LocalClient;
-use crate::rotation::{self, Wanted};
+use crate::membership::Wanted;
+use crate::run;
 
 /// Replaces keys. Exit 0 once the new ones are in force.
 pub(super) async fn rotate(config: &Config, rotate: &Rotate) -> Result<ExitCode, Fault> {
@@ -16,7 +17,7 @@ pub(super) async fn rotate(config: &Config, rotate: &Rotate) -> Result<ExitCode,
     let wanted = Wanted { identity: rotate.identity || both, wireguard: rotate.wireguard || both };
     let generation = match LocalClient::open(&config.socket, config.membership.as_str()).await? {
         Some(mut client) => client.rotate(wanted).await?,
-        None => rotation::rotate(config, &config.membership, wanted).await?,
+        None => run::rotate(config, &config.membership, wanted).await?,
     };
     if rotate.json {
         let body = json!({

@@ -7,13 +7,14 @@ use rap_state::MembershipDir;
 use rap_types::{ExitCode, Reason};
 use serde_json::json;
 
-use super::pretty;
+use super::print::pretty;
+use crate::blocking::blocking;
 use crate::cli::Leave;
 use crate::config::Config;
+use crate::control_plane::standing_alone;
 use crate::fault::state_fault;
 use crate::local::LocalClient;
 use crate::membership::{Membership, discard, remove, staging};
-use crate::running::{blocking, standing_alone};
 
 /// Leaves. Exit 0 if the control plane was told and the state is gone.
 pub(super) async fn run(config: &Config, leave: &Leave) -> Result<ExitCode, Fault> {

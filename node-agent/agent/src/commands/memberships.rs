@@ -5,12 +5,12 @@ use rap_state::{Durable, Identity, MembershipDir, MembershipName};
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
 
-use super::pretty;
+use super::print::pretty;
+use crate::blocking::blocking;
 use crate::config::Config;
 use crate::fault::state_fault;
 use crate::local::{LocalClient, memberships_document};
-use crate::membership::read_place;
-use crate::running::{blocking, place_facts};
+use crate::membership::{place_facts, read_place};
 
 /// Prints the list. Exit 0, also if a membership is stopped: `status` judges.
 pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {

@@ -8,6 +8,7 @@ mod key;
 mod leave;
 mod memberships;
 mod ping;
+mod print;
 mod run;
 mod snapshot;
 mod status;
@@ -16,10 +17,11 @@ use rap_runtime::Fault;
 use rap_state::MembershipDir;
 use rap_types::{ExitCode, Reason};
 
+use self::print::{effective, effective_document};
+use crate::blocking::blocking;
 use crate::cli::{Cli, Command, Key, Snapshot};
-use crate::config::{Config, Layers, Origin};
+use crate::config::{Config, Layers};
 use crate::fault::state_fault;
-use crate::running::blocking;
 
 /// Runs the command of a parsed command line.
 ///
@@ -79,31 +81,4 @@ async fn of_one(config: Config) -> Result<Config, Fault> {
             Err(Fault::new(Reason::RequestInvalid, text))
         }
     }
-}
-
-fn effective(config: &Config, layers: &Layers) -> String {
-    pretty(&effective_document(config, layers))
-}
-
-fn effective_document(config: &Config, layers: &Layers) -> serde_json::Value {
-    let mut values = config.effective();
-    let mut origins = serde_json::Map::new();
-    if let serde_json::Value::Object(values) = &mut values {
-        for key in values.keys() {
-            let origin = match (layers.origin(key), key.as_str()) {
-                (_, "cluster_authority_pinned") => {
-                    let key = layers.origin("cluster_authority_public_key");
-                    if key == Origin::Default { layers.origin("cluster_authority_fingerprint") } else { key }
-                }
-                (origin, _) => origin,
-            };
-            origins.insert(key.clone(), serde_json::json!(origin));
-        }
-    }
-    serde_json::json!({ "schema": "rap.config.v1", "values": values, "origins": origins })
-}
-
-/// A document as it is printed.
-fn pretty(document: &serde_json::Value) -> String {
-    serde_json::to_string_pretty(document).unwrap_or_else(|_| document.to_string())
 }

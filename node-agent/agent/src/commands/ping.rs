@@ -4,7 +4,7 @@ use rap_runtime::Fault;
 use rap_types::{ExitCode, Reason};
 use serde_json::Value;
 
-use super::pretty;
+use super::print::pretty;
 use crate::cli::Ping;
 use crate::config::Config;
 use crate::local::LocalClient;

@@ -7,9 +7,9 @@ use rap_types::{ExitCode, Reason};
 use tokio::net::TcpListener;
 
 use crate::config::Config;
-use crate::host::Host;
 use crate::local::{LocalServer, bind};
 use crate::observe;
+use crate::run::Host;
 
 /// Runs every membership of this host.
 pub(super) async fn run(config: Config) -> Result<ExitCode, Fault> {

@@ -15,13 +15,13 @@ use rap_types::{ExitCode, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use super::pretty;
+use super::print::pretty;
+use crate::blocking::blocking;
 use crate::cli::{Export, Verify};
 use crate::config::Config;
 use crate::fault::{refused, state_fault};
 use crate::local::LocalClient;
 use crate::membership::{Membership, stored_snapshots};
-use crate::running::blocking;
 
 /// A snapshot that was verified again just now.
 struct Found {

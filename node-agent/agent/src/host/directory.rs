@@ -10,7 +10,7 @@ use rap_types::Reason;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use crate::driver::Request;
+use crate::requests::Request;
 
 /// One membership.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use rap_wire::v1::local_agent_client::LocalAgentClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::rotation::Wanted;
+use crate::membership::Wanted;
 
 /// A connection to the agent on this host.
 pub struct LocalClient {

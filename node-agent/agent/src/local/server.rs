@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 
 use super::caller::Caller;
-use crate::driver::Request;
 use crate::host::{Directory, HostHandle, absent};
-use crate::rotation::Wanted;
+use crate::membership::Wanted;
+use crate::requests::Request;
 use crate::status::stopped_document;
 
 /// Answers local calls.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::records::{base64_bytes, base64_secret};
-use super::wireguard_public;
+use super::wireguard_key::wireguard_public;
 use crate::fault::{refused, state_fault};
 
 /// The record beside the credentials. Empty for a membership that never replaced a key.
@@ -169,7 +169,7 @@ impl KeyHistory {
     /// Those of state.
     pub fn finish(&mut self, dir: &MembershipDir, store: &mut IdentityStore, now: Wall) -> Result<(), Fault> {
         let Some(pending) = self.pending.clone() else { return Ok(()) };
-        let (signer, wireguard_key) = super::keys_of(store)?;
+        let (signer, wireguard_key) = super::wireguard_key::keys_of(store)?;
         let (new_identity, new_wireguard) = (pending.identity()?, pending.wireguard()?);
         let replaced = new_identity.as_ref().is_none_or(|new| new.id() == signer.id())
             && new_wireguard.as_ref().is_none_or(|new| *new == wireguard_key);

@@ -4,11 +4,13 @@
 //! verified from their signed bytes.
 
 mod aside;
-mod grants;
+mod break_glass;
+mod host_allocation;
 mod keys;
+mod keys_to_replace;
 mod persist;
-mod place;
 mod records;
+mod wireguard_key;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,16 +24,19 @@ use rap_state::{
 };
 use rap_trust::{Floors, GrantPins, HeadFloor, KeptAudit, Pinned, RevocationFloor, known_features};
 use rap_types::{IdentityStatus, Incarnation, NodeId, Reason, Wall};
-use x25519_dalek::{PublicKey as WireguardPublic, StaticSecret};
 use zeroize::Zeroizing;
 
 pub use aside::{discard, remove, staging, sweep};
-pub use grants::GrantStore;
+pub use break_glass::GrantStore;
+pub use host_allocation::{
+    Place, Places, listed_facts, overlap_fault, place_facts, place_of, read as read_place,
+};
 pub use keys::{KeyHistory, PendingKeys};
+pub use keys_to_replace::Wanted;
 pub use persist::{Persister, stored_snapshots};
-pub use place::{Place, Places, overlap_fault, read as read_place};
 use records::KeptCheckpoint;
 pub use records::{Enrollment, Leaf, LeafStore, Nonce};
+pub use wireguard_key::{keys_of, wireguard_public};
 
 use crate::fault::{refused, state_fault};
 
@@ -180,24 +185,6 @@ impl Membership {
     pub fn contract_ca(&self) -> &[u8] {
         &self.bootstrap.contract.cluster_ca
     }
-}
-
-/// Private keys of a membership, taken out of their secret texts.
-///
-/// # Errors
-/// `state.corrupt`.
-pub fn keys_of(store: &IdentityStore) -> Result<(Signer, Zeroizing<[u8; 32]>), Fault> {
-    let credentials = store.credentials();
-    let key = |secret: &rap_runtime::Secret| -> Result<Zeroizing<[u8; 32]>, Fault> {
-        let bytes = <[u8; 32]>::try_from(secret.expose());
-        bytes.map(Zeroizing::new).map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))
-    };
-    Ok((Signer::from_seed(&*key(&credentials.node_key)?), key(&credentials.wireguard_key)?))
-}
-
-/// Public half of a WireGuard key.
-pub fn wireguard_public(private: &Zeroizing<[u8; 32]>) -> [u8; 32] {
-    WireguardPublic::from(&StaticSecret::from(**private)).to_bytes()
 }
 
 /// The identity with the records that the contract does not carry, which are those after `carried`.

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::driver::Request;
 use crate::host::Directory;
+use crate::requests::Request;
 
 /// Name and status document of every membership; none for one that does not answer in time.
 async fn statuses(directory: &Directory) -> Vec<(String, Option<Value>)> {

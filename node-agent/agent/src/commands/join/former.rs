@@ -11,7 +11,6 @@ use rap_types::{IdentityStatus, NodeId, Reason, Wall};
 use rap_wire::v1;
 
 use super::prepared::Given;
-use super::rejoin::whole;
 use crate::config::Config;
 use crate::fault::state_fault;
 use crate::membership::{Enrollment, keys_of, staging};
@@ -167,6 +166,22 @@ fn signer_of(secret: &Secret) -> Result<Signer, Fault> {
     let seed = seed.map(zeroize::Zeroizing::new);
     seed.map(|seed| Signer::from_seed(&seed))
         .map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))
+}
+
+/// The membership that was made and has not taken its place yet.
+pub(super) fn whole(config: &Config) -> Result<Option<IdentityStore>, Fault> {
+    let active = |store: &IdentityStore| store.identity().identity_status == IdentityStatus::Active;
+    Ok(begun(config)?.filter(active))
+}
+
+/// What was begun, whole or not.
+pub(super) fn begun(config: &Config) -> Result<Option<IdentityStore>, Fault> {
+    let root = staging(&config.data_dir);
+    if !root.join(config.membership.as_str()).is_dir() {
+        return Ok(None);
+    }
+    let dir = MembershipDir::open(&root, &config.membership).map_err(state_fault)?;
+    Ok(IdentityStore::open(&dir).ok().flatten().map(|(store, _)| store))
 }
 
 const RECORD_CAP: usize = 8 << 20;

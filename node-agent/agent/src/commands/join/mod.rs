@@ -6,24 +6,22 @@ mod former;
 mod prepared;
 mod rejoin;
 mod session;
+mod told;
 
 use std::io::Read as _;
 
-use rap_contract::{JoinTokenText, PublicKey};
+use rap_contract::JoinTokenText;
 use rap_runtime::{Fault, Secret};
 use rap_types::{ExitCode, Reason};
-use rap_wire::v1;
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use self::prepared::Prepared;
-use self::session::{JoinedNode, Session};
-use super::pretty;
+use self::session::Session;
+use self::told::{TokenText, say_joined, say_who};
+use crate::blocking::blocking;
 use crate::cli::Join;
 use crate::config::Config;
 use crate::fault::refused;
-use crate::local::LocalClient;
-use crate::running::blocking;
 
 /// Joins, or resumes a join; with `--rejoin` as the node that this host was.
 pub(super) async fn run(config: &Config, join: Join) -> Result<ExitCode, Fault> {
@@ -39,59 +37,6 @@ pub(super) async fn run(config: &Config, join: Join) -> Result<ExitCode, Fault> 
     let (node, dir) = Session::start(config, prepared, false)?.run().await.map_err(|failed| failed.fault)?;
     drop(dir);
     say_joined(config, &node, json, None).await
-}
-
-/// Has a running agent load the membership, and says how it went. `was`: the node this host was before.
-async fn say_joined(
-    config: &Config,
-    node: &JoinedNode,
-    json: bool,
-    was: Option<Option<rap_types::NodeId>>,
-) -> Result<ExitCode, Fault> {
-    let loaded = tell_agent(config).await;
-    if json {
-        let mut document = json!({
-            "schema": "rap.join.v1",
-            "membership": config.membership,
-            "node_id": node.id,
-            "name": node.name,
-            "cluster": node.cluster,
-            "authority_fingerprint": node.authority,
-            "agent_loaded": loaded.as_ref().is_ok_and(|loaded| *loaded),
-        });
-        if let Some(was) = was {
-            document["former_node_id"] = json!(was);
-            document["kept_id"] = json!(was.map(|was| was == node.id));
-        }
-        println!("{}", pretty(&document));
-    } else {
-        println!("joined: node {} ({}), membership {}", node.name, node.id, config.membership);
-        match was.flatten() {
-            Some(was) if was == node.id => println!("        the same node as before"),
-            Some(was) => {
-                println!("        another node than before ({was}): the operator did not keep the id")
-            }
-            None => {}
-        }
-    }
-    match loaded {
-        Ok(true) => {}
-        Ok(false) => eprintln!("next: systemctl start rap-node-agent, or rap-node-agent run"),
-        Err(fault) => eprintln!("the running agent did not load it: [{}] {}", fault.reason, fault.message),
-    }
-    Ok(ExitCode::Ok)
-}
-
-async fn tell_agent(config: &Config) -> Result<bool, Fault> {
-    match LocalClient::open(&config.socket, config.membership.as_str()).await? {
-        None => Ok(false),
-        Some(mut client) => client.load().await.map(|()| true),
-    }
-}
-
-struct TokenText {
-    token: Option<JoinTokenText>,
-    json: bool,
 }
 
 fn read_token(join: &Join) -> Result<TokenText, Fault> {
@@ -115,30 +60,6 @@ fn read_token(join: &Join) -> Result<TokenText, Fault> {
     };
     let token = text.map(|text| JoinTokenText::parse(&text)).transpose().map_err(refused)?;
     Ok(TokenText { token, json: join.json })
-}
-
-/// What the person compares: the cluster's key with what operators see, this host's with what they are asked.
-fn say_who(prepared: &Prepared) -> Result<(), Fault> {
-    let token = &prepared.token;
-    let authority = PublicKey::from_slice(&token.cluster_authority_key).map_err(refused)?;
-    eprintln!(
-        "cluster      {} {}",
-        cluster_name(token).unwrap_or_else(|| "-".to_owned()),
-        token.header().cluster
-    );
-    eprintln!("authority    {}", authority.id());
-    eprintln!("             {}", authority.id().words());
-    eprintln!("this host    {}", prepared.store.identity().node_fingerprint);
-    if token.header().is_dev() {
-        eprintln!("warning      signed by a development installation");
-    }
-    Ok(())
-}
-
-/// The cluster's name as the token has it, without control characters; an older token has none.
-fn cluster_name(token: &v1::JoinToken) -> Option<String> {
-    let name: String = token.cluster_name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    (!name.is_empty()).then_some(name)
 }
 
 const TOKEN_CAP: u64 = 64 * 1024;

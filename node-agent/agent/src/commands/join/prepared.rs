@@ -208,3 +208,9 @@ impl Prepared {
         self.store.replace_credentials(credentials).map_err(state_fault)
     }
 }
+
+/// The cluster's name as the token has it, without control characters; an older token has none.
+pub(super) fn cluster_name(token: &v1::JoinToken) -> Option<String> {
+    let name: String = token.cluster_name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    (!name.is_empty()).then_some(name)
+}

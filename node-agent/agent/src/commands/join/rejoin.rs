@@ -13,15 +13,15 @@ use rap_state::{IdentityStore, MembershipDir};
 use rap_types::{ExitCode, IdentityStatus, KeyId, Reason, TokenId};
 use serde_json::Value;
 
-use super::former::Former;
+use super::former::{Former, begun, whole};
 use super::prepared::{Given, Prepared, checked, wished_name};
 use super::session::{JoinedNode, Session};
-use super::{TokenText, say_joined, say_who};
+use super::told::{TokenText, say_joined, say_who, tell_agent};
+use crate::blocking::blocking;
 use crate::config::Config;
 use crate::fault::state_fault;
 use crate::local::LocalClient;
 use crate::membership::{Membership, discard, remove, staging};
-use crate::running::blocking;
 
 /// Asks to be the node that this host was.
 pub(super) async fn run(config: &Config, text: TokenText) -> Result<ExitCode, Fault> {
@@ -29,7 +29,7 @@ pub(super) async fn run(config: &Config, text: TokenText) -> Result<ExitCode, Fa
     let rejoined = rejoin(config, text).await;
     if rejoined.is_err() && unloaded {
         // What it was before goes on saying why it is out.
-        let _ = super::tell_agent(config).await;
+        let _ = tell_agent(config).await;
     }
     rejoined
 }
@@ -236,20 +236,4 @@ fn judges(reason: Reason) -> bool {
             | Reason::SecretExposed
             | Reason::AuthorityDevRefused
     )
-}
-
-/// The membership that was made and has not taken its place yet.
-pub(super) fn whole(config: &Config) -> Result<Option<IdentityStore>, Fault> {
-    let active = |store: &IdentityStore| store.identity().identity_status == IdentityStatus::Active;
-    Ok(begun(config)?.filter(active))
-}
-
-/// What was begun, whole or not.
-fn begun(config: &Config) -> Result<Option<IdentityStore>, Fault> {
-    let root = staging(&config.data_dir);
-    if !root.join(config.membership.as_str()).is_dir() {
-        return Ok(None);
-    }
-    let dir = MembershipDir::open(&root, &config.membership).map_err(state_fault)?;
-    Ok(IdentityStore::open(&dir).ok().flatten().map(|(store, _)| store))
 }

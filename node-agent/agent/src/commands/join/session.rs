@@ -13,13 +13,13 @@ use rap_trust::{
 };
 use rap_types::{Digest, JoinRequestId, KeyId, NodeId, Reason};
 
-use super::cluster_name;
-use super::prepared::Prepared;
+use super::prepared::{Prepared, cluster_name};
+use crate::blocking::blocking;
 use crate::config::Config;
-use crate::control::{EnrollmentLine, TrustedTime};
+use crate::control_plane::{EnrollmentLine, TrustedTime};
 use crate::fault::{refused, state_fault};
+use crate::host::capabilities;
 use crate::membership::{keys_of, read_place, wireguard_public};
-use crate::running::{blocking, capabilities};
 
 /// A run that did not end in a membership.
 pub(super) struct Failed {

@@ -10,19 +10,11 @@ use rap_trust::certificate::NewKeys;
 use rap_types::Reason;
 use zeroize::Zeroizing;
 
+use crate::blocking::blocking;
 use crate::config::Config;
+use crate::control_plane::standing_alone;
 use crate::fault::state_fault;
-use crate::membership::{KeyHistory, Membership, PendingKeys, wireguard_public};
-use crate::running::{blocking, standing_alone};
-
-/// Which keys are to be replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wanted {
-    /// The identity key.
-    pub identity: bool,
-    /// The WireGuard key.
-    pub wireguard: bool,
-}
+use crate::membership::{KeyHistory, Membership, PendingKeys, Wanted, wireguard_public};
 
 /// Replaces keys; returns the key generation. Keys that an earlier attempt made are taken to their end
 /// instead of new ones.

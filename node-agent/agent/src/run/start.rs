@@ -3,31 +3,29 @@
 //! Owns the wiring. Refuses to own what runs: each task has a file of its own.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use rap_contract::Signer;
 use rap_node::{ContactFacts, Node, NodeSettings};
-use rap_runtime::dial::ControlUrl;
 use rap_runtime::service::Beat;
 use rap_runtime::tls::LeafSlot;
 use rap_runtime::{Clock, Fault, TaskGroup, boot_id};
 use rap_state::{Cache, CacheLimits, MembershipName};
-use rap_trust::certificate::CertificateSubject;
 use rap_trust::{AuthorityPin, Pools};
-use rap_types::{Capability, Reason};
-use serde_json::{Map, Value, json};
+use rap_types::Reason;
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
+use super::driver::{Driver, Ears, Mouths};
+use super::key_ages::KeyAges;
+use crate::blocking::blocking;
 use crate::config::Config;
-use crate::control::{CertificateTask, Pause, TrustedTime, UplinkTask};
+use crate::control_plane::{Pause, TrustedTime, UplinkTask, certificate_task, control_urls};
 use crate::dataplane::{DataplaneCommand, DataplaneTask, Launch};
-use crate::driver::{Driver, Ears, KeyAges, Mouths, Request};
 use crate::fault::{refused, state_fault};
-use crate::host::{HostHandle, OwnClaim};
-use crate::interfaces::{own_endpoints, watch_addresses};
+use crate::host::{HostHandle, OwnClaim, capabilities, own_endpoints, watch_addresses};
 use crate::membership::{
-    GrantStore, LeafStore, Membership, Persister, Place, Places, read_place, stored_snapshots,
+    GrantStore, LeafStore, Membership, Persister, Place, listed_facts, place_of, stored_snapshots,
 };
+use crate::requests::Request;
 use crate::status::{Contact, StatusFacts};
 
 /// A membership that runs.
@@ -193,70 +191,6 @@ pub async fn start(
     Ok(Started { requests, commands, tasks, place, facts: listed })
 }
 
-/// The place of a membership, given to it now if it is of a time before places. A disk that only reads
-/// keeps one from being written, not from being used.
-fn place_of(data: &std::path::Path, membership: &Membership, pools: Pools) -> Result<Place, Fault> {
-    match Places::open(data).and_then(|places| places.give(&membership.dir, Some(pools.clone()))) {
-        Err(fault) if matches!(fault.reason, Reason::StateReadOnly | Reason::StateNoSpace) => {
-            tracing::warn!(reason = %fault.reason, error = %fault, "the place cannot be written");
-            Ok(read_place(membership.dir.path())?.unwrap_or(Place { number: 0, pools }))
-        }
-        given => given,
-    }
-}
-
-/// Proofs of this membership's identity key, at its control URLs.
-fn certificate_task(
-    membership: &Membership,
-    urls: Vec<ControlUrl>,
-    time: TrustedTime,
-    timeout: std::time::Duration,
-) -> CertificateTask {
-    CertificateTask {
-        installation: membership.identity.installation_id,
-        subject: CertificateSubject { cluster: membership.identity.cluster_id, node: membership.node },
-        identity: Arc::new(Signer::from_seed(&membership.signer.seed())),
-        pin: membership.identity.server_trust_pin,
-        urls,
-        time,
-        timeout,
-    }
-}
-
-/// The proofs of a membership that no agent runs.
-///
-/// # Errors
-/// `contract.mismatch` if it names no control URL.
-pub fn standing_alone(membership: &Membership, config: &Config) -> Result<CertificateTask, Fault> {
-    let time = TrustedTime::new(Clock::new(), membership.trust_floors().time);
-    Ok(certificate_task(membership, control_urls(membership)?, time, config.call_timeout))
-}
-
-/// What `memberships` lists.
-fn listed_facts(config: &Config, membership: &Membership, place: &Place) -> Map<String, Value> {
-    let mut facts = place_facts(config, place);
-    facts.extend([
-        ("cluster".to_owned(), json!(membership.identity.cluster_id)),
-        ("cluster_name".to_owned(), json!(membership.bootstrap.contract.cluster_name)),
-        ("node_id".to_owned(), json!(membership.node)),
-        ("node_name".to_owned(), json!(membership.bootstrap.contract.node_name)),
-        ("identity_status".to_owned(), json!(membership.identity.identity_status)),
-    ]);
-    facts
-}
-
-/// What a place means under this configuration.
-pub fn place_facts(config: &Config, place: &Place) -> Map<String, Value> {
-    let interface = (!config.no_tun).then(|| place.interface(config));
-    Map::from_iter([
-        ("place".to_owned(), json!(place.number)),
-        ("interface".to_owned(), json!(interface)),
-        ("listen_link".to_owned(), json!(place.link(config))),
-        ("listen_wireguard".to_owned(), json!(place.wireguard(config))),
-        ("pools".to_owned(), json!(place.pools)),
-    ])
-}
-
 /// How to start the data plane at this place.
 fn launch(config: &Config, membership: &Membership, place: &Place) -> Launch {
     Launch {
@@ -273,36 +207,4 @@ fn launch(config: &Config, membership: &Membership, place: &Place) -> Launch {
 
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
-}
-
-/// The contract's URLs are signed; the identity's are a copy of them.
-fn control_urls(membership: &Membership) -> Result<Vec<ControlUrl>, Fault> {
-    let urls = &membership.bootstrap.contract.control_urls;
-    let urls: Vec<ControlUrl> = urls.iter().filter_map(|url| ControlUrl::parse(url).ok()).collect();
-    if urls.is_empty() {
-        return Err(Fault::new(Reason::ContractMismatch, "the contract names no control URL"));
-    }
-    Ok(urls)
-}
-
-/// Facts about this host that the agent can tell without trying.
-pub fn capabilities(config: &Config) -> Vec<String> {
-    let mut capabilities = vec![Capability::RouteMesh];
-    if !config.listen_link.ip().is_loopback() {
-        capabilities.push(Capability::AcceptNodeIngress);
-    }
-    capabilities.iter().map(ToString::to_string).collect()
-}
-
-/// Runs blocking work off the async threads.
-///
-/// # Errors
-/// Those of the work.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => Err(Fault::new(Reason::StateIo, "work on local state was cut off")),
-    }
 }

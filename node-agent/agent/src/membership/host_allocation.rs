@@ -15,7 +15,9 @@ use rap_state::{Durable, MembershipDir, MembershipName, Record};
 use rap_trust::{Claims, Overlap, Pools};
 use rap_types::Reason;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
+use super::Membership;
 use crate::config::Config;
 use crate::fault::state_fault;
 
@@ -176,6 +178,43 @@ pub fn read(directory: &Path) -> Result<Option<Place>, Fault> {
 /// The refusal of an overlap.
 pub fn overlap_fault(overlap: Overlap) -> Fault {
     Fault::new(Reason::OverlayOverlap, overlap.to_string())
+}
+
+/// The place of a membership, given to it now if it is of a time before places. A disk that only reads
+/// keeps one from being written, not from being used.
+pub fn place_of(data: &Path, membership: &Membership, pools: Pools) -> Result<Place, Fault> {
+    match Places::open(data).and_then(|places| places.give(&membership.dir, Some(pools.clone()))) {
+        Err(fault) if matches!(fault.reason, Reason::StateReadOnly | Reason::StateNoSpace) => {
+            tracing::warn!(reason = %fault.reason, error = %fault, "the place cannot be written");
+            Ok(read(membership.dir.path())?.unwrap_or(Place { number: 0, pools }))
+        }
+        given => given,
+    }
+}
+
+/// What `memberships` lists.
+pub fn listed_facts(config: &Config, membership: &Membership, place: &Place) -> Map<String, Value> {
+    let mut facts = place_facts(config, place);
+    facts.extend([
+        ("cluster".to_owned(), json!(membership.identity.cluster_id)),
+        ("cluster_name".to_owned(), json!(membership.bootstrap.contract.cluster_name)),
+        ("node_id".to_owned(), json!(membership.node)),
+        ("node_name".to_owned(), json!(membership.bootstrap.contract.node_name)),
+        ("identity_status".to_owned(), json!(membership.identity.identity_status)),
+    ]);
+    facts
+}
+
+/// What a place means under this configuration.
+pub fn place_facts(config: &Config, place: &Place) -> Map<String, Value> {
+    let interface = (!config.no_tun).then(|| place.interface(config));
+    Map::from_iter([
+        ("place".to_owned(), json!(place.number)),
+        ("interface".to_owned(), json!(interface)),
+        ("listen_link".to_owned(), json!(place.link(config))),
+        ("listen_wireguard".to_owned(), json!(place.wireguard(config))),
+        ("pools".to_owned(), json!(place.pools)),
+    ])
 }
 
 const FILE: &str = "place.json";

@@ -1,0 +1,45 @@
+//! What a running membership can be asked, and what it answers.
+//!
+//! Owns the types. Refuses to answer: the driver of the membership does.
+
+use rap_runtime::Fault;
+use rap_types::NodeId;
+use rap_wire::v1;
+use tokio::sync::oneshot;
+
+/// What others ask of a membership.
+pub enum Request {
+    /// The status document.
+    Status(oneshot::Sender<StatusAnswer>),
+    /// The snapshot in use as an export file.
+    Export(oneshot::Sender<Result<Vec<u8>, Fault>>),
+    /// Tell the control plane that this node leaves.
+    Leave(oneshot::Sender<Result<(), Fault>>),
+    /// Apply a break-glass grant.
+    BreakGlass {
+        /// The grant's text form.
+        text: String,
+        /// Gets the grant as status shows it.
+        reply: oneshot::Sender<Result<serde_json::Value, Fault>>,
+    },
+    /// Ping a peer by name or id.
+    Ping {
+        /// Name or id.
+        peer: String,
+        /// Probes per path.
+        count: u32,
+        /// Milliseconds between probes.
+        interval_ms: u32,
+        /// Gets the peer and the outcome.
+        reply: oneshot::Sender<Result<(NodeId, v1::PingOutcome), Fault>>,
+    },
+}
+
+/// A status document and whether it says degraded.
+#[derive(Debug)]
+pub struct StatusAnswer {
+    /// Document of schema `rap.status.v1`.
+    pub document: serde_json::Value,
+    /// True if the membership is degraded.
+    pub degraded: bool,
+}

@@ -1,0 +1,68 @@
+//! Contact of one membership with its control plane and its data plane, as status shows it.
+//!
+//! Owns what was heard last, and which failure is news. Refuses to judge a node: `health` does.
+
+use std::collections::BTreeMap;
+
+use rap_runtime::Fault;
+use rap_types::{Mono, Now, Reason, Wall};
+
+use crate::dataplane::DataplaneFacts;
+
+/// Contact with the control plane and the data plane.
+#[derive(Debug, Clone, Default)]
+pub struct Contact {
+    pub(super) url: Option<String>,
+    pub(super) heard_at: Option<Mono>,
+    pub(super) stream: bool,
+    pub(super) error: Option<(String, Reason, String)>,
+    pub(super) dataplane: Option<DataplaneFacts>,
+    pub(super) dataplane_error: Option<(Reason, String)>,
+    /// Validity of the leaf.
+    pub certificate: Option<(Wall, Wall)>,
+    /// Why the last snapshot could not be stored or used, while that is so.
+    pub disk: Option<Reason>,
+    /// Whose addresses the last snapshot wanted, while that is so.
+    pub overlap: Option<String>,
+    pub(super) alarms: BTreeMap<Reason, u64>,
+}
+
+impl Contact {
+    /// A stream was opened at this URL; it counts once something was heard.
+    pub fn dialled(&mut self, url: String, _now: Now) {
+        self.url = Some(url);
+    }
+
+    /// Something happened that a person must look at.
+    pub fn alarmed(&mut self, reason: Reason) {
+        *self.alarms.entry(reason).or_default() += 1;
+    }
+
+    /// The control plane said something.
+    pub fn heard(&mut self, now: Now) {
+        (self.stream, self.heard_at, self.error) = (true, Some(now.mono), None);
+    }
+
+    /// The stream ended or could not be opened. True if that is news.
+    pub fn lost(&mut self, url: String, fault: &Fault) -> bool {
+        let news = self.stream || self.error.as_ref().is_none_or(|(_, reason, _)| *reason != fault.reason);
+        self.stream = false;
+        self.error = Some((url, fault.reason, fault.message.clone()));
+        news
+    }
+
+    /// A data plane is there.
+    pub fn dataplane_up(&mut self, facts: DataplaneFacts) {
+        (self.dataplane, self.dataplane_error) = (Some(facts), None);
+    }
+
+    /// It is gone. True if that is news.
+    pub fn dataplane_down(&mut self, fault: &Fault) -> bool {
+        let before = self.dataplane_error.as_ref().map(|(reason, _)| *reason);
+        // None to adopt at start is the usual case: one is spawned next.
+        let expected = before.is_none() && fault.reason == Reason::DataplaneUnavailable;
+        let news = self.dataplane.take().is_some() || (before != Some(fault.reason) && !expected);
+        self.dataplane_error = Some((fault.reason, fault.message.clone()));
+        news
+    }
+}

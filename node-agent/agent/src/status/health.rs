@@ -1,0 +1,78 @@
+//! Why a membership is degraded, and what a person should look at.
+//!
+//! Owns the choice of reason codes. Refuses to own facts: it reads them.
+
+use rap_node::Node;
+use rap_runtime::Fault;
+use rap_state::CacheStatus;
+use rap_trust::FreshnessState;
+use rap_types::{Now, Reason};
+use serde_json::{Value, json};
+
+use super::contact::Contact;
+
+/// Why the node is degraded, as reason codes.
+pub(super) fn degraded_reasons(node: &Node, contact: &Contact, cache: &CacheStatus, now: Now) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    match node.freshness_state(now) {
+        None => reasons.push(Reason::SnapshotAbsent),
+        Some(FreshnessState::Degraded | FreshnessState::Expired) => reasons.push(Reason::SnapshotStale),
+        Some(FreshnessState::Fresh) => {}
+    }
+    if node.acceptor().floors().frozen.is_some() {
+        reasons.push(Reason::SnapshotFrozen);
+    }
+    if !node.dataplane_up() {
+        let reason = contact.dataplane_error.as_ref().map(|(reason, _)| *reason);
+        reasons.push(reason.unwrap_or(Reason::DataplaneUnavailable));
+    }
+    reasons.extend(node.table().2);
+    reasons.extend(contact.disk.or(cache.failed.as_ref().map(|failure| failure.reason)));
+    let wall = node.acceptor().clock().wall(now);
+    if contact.certificate.is_some_and(|(_, until)| until <= wall) {
+        reasons.push(Reason::CertificateInvalid);
+    }
+    reasons
+}
+
+pub(super) fn warnings(
+    node: &Node,
+    contact: &Contact,
+    cache: &CacheStatus,
+    certificate_failure: Option<&Fault>,
+) -> Vec<Value> {
+    let warning = |reason: Reason, text: String| json!({ "reason": reason, "text": text });
+    let mut warnings = Vec::new();
+    if !contact.stream {
+        let (reason, text) = contact.error.as_ref().map_or_else(
+            || (Reason::ServerUnreachable, "no contact with the control plane yet".to_owned()),
+            |(url, reason, text)| (*reason, format!("no contact with the control plane at {url}: {text}")),
+        );
+        warnings.push(warning(reason, text));
+    }
+    if let Some(fault) = certificate_failure {
+        warnings.push(warning(fault.reason, format!("certificate: {fault}")));
+    }
+    if node.audit().contradicted() {
+        let text = "two histories of the control plane's audit log are signed; evidence-audit.json has both";
+        warnings.push(warning(Reason::AuditInconsistent, text.to_owned()));
+    }
+    if let Some(text) = &contact.overlap {
+        warnings.push(warning(Reason::OverlayOverlap, text.clone()));
+    }
+    if let Some((reason, at)) = node.acceptor().rejects().last() {
+        let text = format!("the last refused message was at {} ms", at.0);
+        warnings.push(warning(reason, text));
+    }
+    if let Some(failure) = &cache.failed {
+        warnings.push(warning(failure.reason, format!("cache: {}", failure.text)));
+    }
+    if cache.quarantined > 0 {
+        let text = "the cache was damaged; it was moved aside and fetched again".to_owned();
+        warnings.push(warning(Reason::StateCorrupt, text));
+    }
+    if let Some((reason, text)) = &contact.dataplane_error {
+        warnings.push(warning(*reason, format!("data plane: {text}")));
+    }
+    warnings
+}

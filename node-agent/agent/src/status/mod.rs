@@ -1,0 +1,13 @@
+//! The status of a membership: the document `rap.status.v1` and what it is made of.
+
+mod contact;
+mod document;
+mod facts;
+mod freshness;
+mod health;
+mod peers;
+
+pub use contact::Contact;
+pub use document::{status_document, stopped_document};
+pub use facts::StatusFacts;
+pub use freshness::grant_document;

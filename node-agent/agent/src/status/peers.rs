@@ -1,0 +1,74 @@
+//! Peers, links and routes in the status document.
+//!
+//! Owns their fields. Refuses to own facts: it reads the snapshot and the data plane's last report.
+
+use rap_node::Node;
+use rap_types::NodeId;
+use rap_wire::v1;
+use serde_json::{Value, json};
+
+/// Active: the link is established. Warm: known and not connected now. Cold: bootstrap peers, of which
+/// there are none yet.
+pub(super) fn peers(node: &Node) -> Value {
+    let (mut connected, mut warm) = (Vec::new(), Vec::new());
+    for (id, record) in node.snapshot().iter().flat_map(|snapshot| &snapshot.contents().peers) {
+        let stats = peer_stats(node, *id);
+        let entry = json!({
+            "node_id": id,
+            "name": record.name,
+            "roles": record.roles,
+            "region": record.region,
+            "overlay_ipv4": record.overlay_ipv4,
+            "overlay_ipv6": record.overlay_ipv6,
+            "link_endpoints": record.link_endpoints,
+            "wireguard_endpoints": record.wireguard_endpoints,
+            "wireguard_endpoint": stats.map(|stats| &stats.wireguard_endpoint),
+            "handshake_age_ms": stats.map(|stats| stats.handshake_age_ms),
+            "rx_bytes": stats.map(|stats| stats.rx_bytes),
+            "tx_bytes": stats.map(|stats| stats.tx_bytes),
+        });
+        let established = stats.is_some_and(|stats| stats.link_state == "established");
+        if established { connected.push(entry) } else { warm.push(entry) }
+    }
+    json!({ "active": connected, "warm": warm, "cold": [] })
+}
+
+pub(super) fn links(node: &Node) -> Value {
+    let links = node.stats().peers.iter().filter_map(|stats| {
+        let id = NodeId::from_slice(&stats.node_id).ok()?;
+        let record = node.snapshot()?.contents().peers.get(&id)?;
+        Some(json!({
+            "peer": id,
+            "name": record.name,
+            "class": "direct",
+            "hops": 1,
+            "generation": record.key_generation,
+            "state": stats.link_state,
+            "reason": stats.link_reason,
+            "rtt_us": stats.link_rtt_ns / 1000,
+        }))
+    });
+    links.collect()
+}
+
+/// Every peer is reached directly: routes through relays do not exist yet.
+pub(super) fn routes(node: &Node) -> Value {
+    let generation = node.snapshot().map(|snapshot| snapshot.parts().leaf.node_generation);
+    let peers = node.snapshot().into_iter().flat_map(|snapshot| &snapshot.contents().peers);
+    let routes = peers.map(|(id, record)| {
+        json!({
+            "destination": id,
+            "name": record.name,
+            "prefixes": [format!("{}/32", record.overlay_ipv4), format!("{}/128", record.overlay_ipv6)],
+            "class": "direct",
+            "via": [],
+            "hops": 1,
+            "generation": generation,
+        })
+    });
+    routes.collect()
+}
+
+fn peer_stats(node: &Node, id: NodeId) -> Option<&v1::PeerStats> {
+    node.stats().peers.iter().find(|stats| stats.node_id == id.as_bytes())
+}
