@@ -30,6 +30,7 @@ mod observe;
 mod requests;
 mod run;
 mod status;
+mod supervise;
 
 use std::process::ExitCode;
 

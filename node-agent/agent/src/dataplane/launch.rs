@@ -1,14 +1,14 @@
-//! Starting a data plane so that it outlives the agent: a session of its own, no death signal.
+//! How the data plane of one membership is started: its command line, or the settings of its unit.
 //!
-//! Owns the command line. Refuses to own its life: one that runs is adopted, never restarted.
+//! Owns names, arguments and settings. Refuses to start it: `crate::supervise` does.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 
 use rap_runtime::Fault;
-use rap_runtime::files::create_private_dir;
 use rap_types::Reason;
+
+use crate::supervise::{NotStarted, Program, Unit};
 
 /// How to start the data plane of one membership.
 #[derive(Debug, Clone)]
@@ -34,32 +34,32 @@ pub struct Launch {
 impl Launch {
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
-        self.run_dir.join(&self.membership).join("dataplane.sock")
+        self.folder().join("dataplane.sock")
     }
 
-    /// Starts it. Its log goes to a file beside the socket.
+    /// The program with its command line. Its log goes to a file beside the socket.
     ///
     /// # Errors
-    /// `dataplane.unavailable`.
-    pub fn start(&self) -> Result<Child, Fault> {
-        let failed = |text: String| Fault::new(Reason::DataplaneUnavailable, text);
-        let directory = self.run_dir.join(&self.membership);
-        create_private_dir(&directory).map_err(|error| failed(error.to_string()))?;
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("dataplane.log"));
-        let log = log.map_err(|error| failed(format!("{}: {error}", directory.display())))?;
-        let program = self.program()?;
-        let mut command = std::process::Command::new(&program);
-        command.arg("run").args(self.arguments());
-        command.env("RAP_LOG", &self.log).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        detach(&mut command);
-        // The service manager's ear is for the agent's own words.
-        for variable in OWN_VARIABLES {
-            command.env_remove(variable);
-        }
-        command.spawn().map_err(|error| failed(format!("{}: {error}", program.display())))
+    /// `dataplane.unavailable` if the agent's own file, beside which it lies, is not known.
+    pub fn program(&self) -> Result<Program, Fault> {
+        Ok(Program {
+            path: self.path()?,
+            arguments: self.arguments(),
+            environment: vec![("RAP_LOG", self.log.clone())],
+            log: self.folder().join("dataplane.log"),
+        })
     }
 
-    fn program(&self) -> Result<PathBuf, Fault> {
+    /// The unit that serves this membership, with ports and interface as its settings.
+    pub fn unit(&self) -> Unit {
+        Unit {
+            name: format!("rap-dataplane@{}.service", self.membership),
+            settings_file: self.folder().join("dataplane.env"),
+            settings: self.settings(),
+        }
+    }
+
+    fn path(&self) -> Result<PathBuf, Fault> {
         if let Some(program) = &self.program {
             return Ok(program.clone());
         }
@@ -70,6 +70,7 @@ impl Launch {
 
     fn arguments(&self) -> Vec<std::ffi::OsString> {
         let mut arguments: Vec<std::ffi::OsString> = vec![
+            "run".into(),
             "--membership".into(),
             self.membership.clone().into(),
             "--run-dir".into(),
@@ -86,23 +87,32 @@ impl Launch {
         }
         arguments
     }
+
+    /// Every value was checked with the configuration and has no white space.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let mut settings = vec![
+            ("RAP_DATAPLANE_LINK_LISTEN", self.listen_link.to_string()),
+            ("RAP_DATAPLANE_WIREGUARD_LISTEN", self.listen_wireguard.to_string()),
+            ("RAP_DATAPLANE_INTERFACE", self.interface.clone()),
+            ("RAP_DATAPLANE_NO_TUN", self.no_tun.to_string()),
+        ];
+        // A filter may have white space, which the unit's file would need quotes for.
+        if !self.log.contains(|letter: char| letter.is_whitespace() || "\"'\\".contains(letter)) {
+            settings.push(("RAP_LOG", self.log.clone()));
+        }
+        settings
+    }
+
+    /// Its run-time files.
+    fn folder(&self) -> PathBuf {
+        self.run_dir.join(&self.membership)
+    }
 }
 
-/// A session of its own: signals to the agent's terminal or group do not reach it.
-#[allow(unsafe_code)]
-fn detach(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt as _;
-    let new_session = || match nix::unistd::setsid() {
-        Ok(_) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    };
-    // SAFETY: the closure runs between fork and exec and makes one async-signal-safe system call,
-    // without allocating or touching locks.
-    unsafe { command.pre_exec(new_session) };
+/// The code of every failure to start it.
+pub(super) fn unavailable(error: NotStarted) -> Fault {
+    Fault::new(Reason::DataplaneUnavailable, error.0)
 }
-
-/// What a service manager gives to this process alone.
-pub(super) const OWN_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 #[cfg(test)]
 mod tests {
@@ -123,8 +133,39 @@ mod tests {
         let arguments: Vec<_> = launch.arguments().into_iter().map(|a| a.into_string().unwrap()).collect();
         assert_eq!(
             arguments.join(" "),
-            "--membership default --run-dir /run/rap --link-listen 127.0.0.1:7443 \
+            "run --membership default --run-dir /run/rap --link-listen 127.0.0.1:7443 \
              --wireguard-listen 127.0.0.1:51820 --interface rap0 --no-tun"
         );
+    }
+
+    #[test]
+    fn the_unit_gets_ports_and_interface_of_its_membership() {
+        let launch = Launch {
+            program: None,
+            membership: "office".into(),
+            run_dir: "/run/rap".into(),
+            listen_link: "[::]:7444".parse().unwrap(),
+            listen_wireguard: "[::]:51821".parse().unwrap(),
+            interface: "rap1".into(),
+            no_tun: false,
+            log: "info,rap_mesh=debug".into(),
+        };
+        let unit = launch.unit();
+        assert_eq!(unit.name, "rap-dataplane@office.service");
+        assert_eq!(unit.settings_file, PathBuf::from("/run/rap/office/dataplane.env"));
+        let lines: Vec<String> =
+            unit.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            lines,
+            [
+                "RAP_DATAPLANE_LINK_LISTEN=[::]:7444",
+                "RAP_DATAPLANE_WIREGUARD_LISTEN=[::]:51821",
+                "RAP_DATAPLANE_INTERFACE=rap1",
+                "RAP_DATAPLANE_NO_TUN=false",
+                "RAP_LOG=info,rap_mesh=debug",
+            ]
+        );
+        let odd = Launch { log: "a b".into(), ..launch };
+        assert!(odd.settings().iter().all(|(name, _)| *name != "RAP_LOG"));
     }
 }

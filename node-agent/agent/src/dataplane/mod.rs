@@ -1,9 +1,13 @@
 //! The data plane as seen from the agent: start or adopt it, feed it tables, hear its reports.
 
+mod commands;
+mod events;
+mod keeper;
 mod launch;
+mod link;
 mod session;
-mod task;
-mod unit;
 
+pub use commands::DataplaneCommand;
+pub use events::{DataplaneEvent, DataplaneFacts};
+pub use keeper::DataplaneTask;
 pub use launch::Launch;
-pub use task::{DataplaneCommand, DataplaneEvent, DataplaneFacts, DataplaneTask};

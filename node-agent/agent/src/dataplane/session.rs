@@ -16,12 +16,16 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::supervise::Served;
+
 /// What comes back for a request.
 pub(super) type Answer = Result<dataplane_message::Body, Fault>;
 
 /// A connection after its hello.
 pub(super) struct Session {
     stream: UnixStream,
+    /// The process at the other end.
+    pub(super) served: Served,
     decoder: FrameDecoder,
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     next_id: u64,
@@ -35,9 +39,9 @@ impl Session {
         timeout: Duration,
     ) -> Result<(Self, v1::DataplaneHelloAnswer), Fault> {
         let stream = UnixStream::connect(socket).await.map_err(unavailable)?;
-        check_peer(&stream)?;
-        let mut session =
-            Self { stream, decoder: FrameDecoder::default(), waiting: BTreeMap::new(), next_id: 1 };
+        let served = check_peer(&stream)?;
+        let (decoder, waiting) = (FrameDecoder::default(), BTreeMap::new());
+        let mut session = Self { stream, served, decoder, waiting, next_id: 1 };
         let hello = v1::DataplaneHello {
             protocol_min: PROTOCOL,
             protocol_max: PROTOCOL,
@@ -121,12 +125,12 @@ impl Session {
 }
 
 /// The data plane runs as our own user, or as root.
-fn check_peer(stream: &UnixStream) -> Result<(), Fault> {
-    let peer = stream.peer_cred().map_err(unavailable)?.uid();
-    if peer == nix::unistd::geteuid().as_raw() || peer == 0 {
-        return Ok(());
+fn check_peer(stream: &UnixStream) -> Result<Served, Fault> {
+    let served = Served::by(stream).map_err(unavailable)?;
+    if served.is_ours() {
+        return Ok(served);
     }
-    Err(Fault::new(Reason::DataplanePeer, format!("the socket belongs to user {peer}")))
+    Err(Fault::new(Reason::DataplanePeer, format!("the socket belongs to user {}", served.uid)))
 }
 
 fn unavailable(error: io::Error) -> Fault {

@@ -154,8 +154,7 @@ impl Host {
         self.next_start += 1;
         let beat = self.watchdog.part(text.as_str());
         let claim = self.claims.of(&text);
-        let started =
-            start::start(&self.config, name.clone(), claim, &self.group, beat, self.handle()).await;
+        let started = start::start(&self.config, name.clone(), claim, &self.group, beat, self.handle()).await;
         let life = self.lives.entry(text.clone()).or_default();
         (life.start, life.began) = (start, self.clock.now().mono);
         match started {

@@ -13,7 +13,7 @@ use rap_state::{IdentityStore, MembershipDir};
 use rap_types::{ExitCode, IdentityStatus, KeyId, Reason, TokenId};
 use serde_json::Value;
 
-use super::former::{Former, begun, whole};
+use super::former::{Former, begun};
 use super::prepared::{Given, Prepared, checked, wished_name};
 use super::session::{JoinedNode, Session};
 use super::told::{TokenText, say_joined, say_who, tell_agent};

@@ -1,131 +1,23 @@
-//! The task that keeps one data plane in contact: adopt or start, publish, poll, ping.
+//! One connection to a data plane, from its hello to its end: tables go down, answers and reports come up.
 //!
-//! Owns retries and the order adopt-before-start. Refuses to build tables.
+//! Owns what is under way on the connection. Refuses to retry: `keeper` does.
 
-use std::process::Child;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rap_node::Table;
 use rap_runtime::Fault;
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use rap_wire::v1::{agent_message, dataplane_message};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
-use super::Launch;
+use super::commands::DataplaneCommand;
+use super::events::{DataplaneEvent, DataplaneFacts};
+use super::keeper::DataplaneTask;
 use super::session::{Answer, Session};
-use crate::config::DataplaneMode;
-
-/// What the driver may ask.
-#[derive(Debug)]
-pub enum DataplaneCommand {
-    /// Ping a peer on every path.
-    Ping {
-        /// The peer.
-        node: NodeId,
-        /// Probes per path.
-        count: u32,
-        /// Milliseconds between probes.
-        interval_ms: u32,
-        /// Gets the outcome.
-        reply: oneshot::Sender<Result<v1::PingOutcome, Fault>>,
-    },
-    /// End the data plane: the membership leaves this host. None is started again.
-    Stop(oneshot::Sender<()>),
-}
-
-/// What the task tells the driver.
-#[derive(Debug)]
-pub enum DataplaneEvent {
-    /// A data plane is there.
-    Up(DataplaneFacts),
-    /// It is gone, or none could be had.
-    Down(Fault),
-    /// It applied this table.
-    Applied(u64),
-    /// It refused a table.
-    Refused(Fault),
-    /// It reported.
-    Stats(Box<v1::Stats>),
-}
-
-/// What is known about a data plane.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataplaneFacts {
-    /// Its answer to the hello.
-    pub hello: v1::DataplaneHelloAnswer,
-    /// True if it ran before this agent asked for it.
-    pub adopted: bool,
-}
-
-/// Keeps the data plane of one membership.
-pub struct DataplaneTask {
-    /// How to start it.
-    pub launch: Launch,
-    /// Who starts it.
-    pub mode: DataplaneMode,
-    /// The newest table.
-    pub tables: watch::Receiver<Option<Arc<Table>>>,
-    /// Requests.
-    pub commands: mpsc::Receiver<DataplaneCommand>,
-    /// Where events go.
-    pub events: mpsc::Sender<DataplaneEvent>,
-    /// True once the data plane was ended for good; false at first.
-    pub ended: bool,
-}
 
 impl DataplaneTask {
-    /// Runs until cancelled. The data plane goes on afterwards.
-    pub async fn run(mut self, cancel: CancellationToken) {
-        let (mut child, mut failures, mut started) = (None, 0_u32, false);
-        loop {
-            let held = tokio::select! {
-                () = cancel.cancelled() => return,
-                held = self.hold(!started) => held,
-            };
-            let (was_up, fault) = held;
-            if self.ended {
-                return cancel.cancelled().await;
-            }
-            let absent = fault.reason == Reason::DataplaneUnavailable;
-            if self.events.send(DataplaneEvent::Down(fault)).await.is_err() {
-                return;
-            }
-            failures = if was_up { 0 } else { failures.saturating_add(1) };
-            if absent {
-                started |= self.start(&mut child).await;
-            }
-            let pause = (FIRST_RETRY * (1 << failures.min(6))).min(LAST_RETRY);
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
-    }
-
-    /// Starts a data plane in the way that is configured. True if one was started.
-    async fn start(&self, child: &mut Option<Child>) -> bool {
-        let started = match self.mode {
-            DataplaneMode::External => return false,
-            DataplaneMode::Spawn if !reaped(child) => return false,
-            DataplaneMode::Spawn => self.launch.start().map(|new| {
-                tracing::info!(pid = new.id(), "data plane started");
-                *child = Some(new);
-            }),
-            DataplaneMode::Systemd => self.launch.start_unit().await.inspect(|()| {
-                tracing::info!(unit = self.launch.unit(), "data plane started as a unit");
-            }),
-        };
-        if let Err(fault) = &started {
-            tracing::error!(reason = %fault.reason, error = %fault, "no data plane");
-        }
-        started.is_ok()
-    }
-
     /// Holds one connection until it ends. Says whether it came up.
-    async fn hold(&mut self, adopted: bool) -> (bool, Fault) {
+    pub(super) async fn hold(&mut self, adopted: bool) -> (bool, Fault) {
         let opened = Session::open(&self.launch.socket(), &self.launch.membership, HELLO_DEADLINE).await;
         let (session, hello) = match opened {
             Ok(opened) => opened,
@@ -137,9 +29,11 @@ impl DataplaneTask {
         if self.events.send(up).await.is_err() {
             return (true, ended());
         }
+        let served = session.served.clone();
         match self.serve(session).await {
             Ok(()) => (true, ended()),
-            Err(fault) => (true, fault),
+            Err(fault) if served.is_alive() => (true, fault),
+            Err(fault) => (true, Fault::new(fault.reason, format!("{fault}; process {} ended", served.pid))),
         }
     }
 
@@ -245,27 +139,12 @@ fn answer_pings(pings: &mut Vec<PendingPing>) {
     }
 }
 
-/// True if no started data plane is still alive; collects one that ended.
-fn reaped(child: &mut Option<Child>) -> bool {
-    let Some(running) = child else { return true };
-    match running.try_wait() {
-        Ok(Some(status)) => {
-            tracing::warn!(%status, "the data plane ended");
-            *child = None;
-            true
-        }
-        // Alive and without a socket: it is starting, or another one holds the membership.
-        Ok(None) => false,
-        Err(_) => true,
-    }
-}
+const HELLO_DEADLINE: Duration = Duration::from_secs(5);
+
+const POLL: Duration = Duration::from_secs(1);
+
+const PINGS_CAP: usize = 16;
 
 fn ended() -> Fault {
     Fault::new(Reason::DataplaneUnavailable, "the agent ends")
 }
-
-const HELLO_DEADLINE: Duration = Duration::from_secs(5);
-const FIRST_RETRY: Duration = Duration::from_millis(25);
-const LAST_RETRY: Duration = Duration::from_secs(2);
-const POLL: Duration = Duration::from_secs(1);
-const PINGS_CAP: usize = 16;

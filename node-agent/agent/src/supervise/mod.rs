@@ -1,0 +1,13 @@
+//! Programs that outlive the agent: start one as a child or as a unit, adopt one that runs, learn how it ended.
+
+mod adopt;
+mod child;
+mod unit;
+
+pub use adopt::Served;
+pub use child::{Child, Program};
+pub use unit::Unit;
+
+/// Why a program was not started, for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotStarted(pub String);
