@@ -19,6 +19,7 @@ mod installation;
 mod lifecycle;
 mod overlay;
 mod permissions;
+mod policy;
 mod proofs;
 mod rotation;
 mod rows;
@@ -49,6 +50,7 @@ pub use installation::{
 pub use lifecycle::{AuthorityLife, AuthorityState, AuthorityStep};
 pub use overlay::{DEFAULT_IPV4_POOL, check_pool};
 pub use permissions::Permission;
+pub use policy::{DegradedPolicy, NodeLifecyclePolicy, PolicyError};
 pub use proofs::{
     KeyRotation, OperatorGrant, ProofChannel, check_certificate_proof, check_join_proof, check_leave_proof,
     check_poll_proof, check_rotation_proof, decide_login,

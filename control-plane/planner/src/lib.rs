@@ -1,17 +1,24 @@
-//! The planner: rows of one cluster version in, chunks, manifests and the Merkle map out.
+//! The planner: rows of one cluster version in, chunks, manifests and the Merkle map out; and what each
+//! node is sent of it.
 //!
-//! A pure function of its input, so that every replica computes identical leaves. Refuses to own
-//! SQL, signing and delivery.
+//! Pure functions of their input, so that every replica computes identical leaves. Refuses to own SQL,
+//! signing, streams and clocks.
 
 pub mod addressing;
 mod chunks;
+mod delivery;
 mod head;
 mod map_key;
+mod pace;
 mod plan;
+mod published;
 mod rows;
 mod update;
 
+pub use delivery::{Acknowledged, Delivery, Step};
 pub use head::HeadTerms;
 pub use map_key::MapKey;
+pub use pace::Pace;
 pub use plan::{NodePlan, Plan, PlanError, plan};
+pub use published::Published;
 pub use rows::{ClusterRows, LeafMemory, NodeRow};

@@ -3,10 +3,10 @@
 //! Owns what was verified, and the comparison with this replica's floor. Refuses to trust a row: what
 //! is not in the signed chain did not happen, and what this replica has seen signed cannot go away.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use rap_authority::{Floor, FloorOf, known_features};
-use rap_contract::{Reject, RevocationChain};
+use rap_contract::{KnownRevocations, Reject, RevocationChain};
 use rap_store::{NodeRow, PgConnection, REVOCATIONS_MOST, RevocationRow, revocations_from};
 use rap_types::{IdentityStatus, KeyId, Reason};
 
@@ -14,63 +14,22 @@ use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::Failure;
 
-/// A verified chain with the bytes of its last record.
-#[derive(Debug, Clone, Default)]
-pub struct Known {
-    /// The chain.
-    pub chain: Arc<RevocationChain>,
-    last: Vec<u8>,
-}
-
 /// The longest chain this process verified, of one cluster.
 #[derive(Debug, Default)]
-pub struct Revocations(Mutex<Known>);
+pub struct Revocations(Mutex<KnownRevocations>);
 
 impl Revocations {
     /// What is known now. Take it before the transaction that reads on from it: then the transaction
     /// sees at least this much, unless the database went back.
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> KnownRevocations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn learn(&self, next: Known) {
+    fn learn(&self, next: KnownRevocations) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if next.chain.sequence() > known.chain.sequence() {
             *known = next;
         }
-    }
-}
-
-impl Known {
-    /// Position to read from: the last known record is read again, to see that it is still there.
-    pub fn from(&self) -> u64 {
-        self.chain.sequence().max(1)
-    }
-
-    /// This with the database's rows from [`Self::from`] on.
-    ///
-    /// # Errors
-    /// `floor.rollback`, `floor.equivocation` if the last known record is gone or another; those of the
-    /// chain.
-    pub fn with_rows(&self, cluster: &Cluster, dev: bool, rows: &[RevocationRow]) -> Result<Self, Reject> {
-        let new = match (self.chain.sequence(), rows) {
-            (0, rows) => rows,
-            (_, []) => return Err(Reject::new(Reason::FloorRollback, "revocations")),
-            (_, [first, rest @ ..]) if first.record == self.last => rest,
-            (_, [_, ..]) => return Err(Reject::new(Reason::FloorEquivocation, "revocations")),
-        };
-        let records: Vec<&[u8]> = new.iter().map(|row| row.record.as_slice()).collect();
-        self.with_records(cluster, dev, &records)
-    }
-
-    /// This with more records at its end.
-    ///
-    /// # Errors
-    /// Those of the chain.
-    pub fn with_records(&self, cluster: &Cluster, dev: bool, records: &[&[u8]]) -> Result<Self, Reject> {
-        let Some(last) = records.last() else { return Ok(self.clone()) };
-        let chain = self.chain.extended(records, &cluster.chain, known_features(dev))?;
-        Ok(Self { chain: Arc::new(chain), last: last.to_vec() })
     }
 }
 
@@ -83,8 +42,8 @@ impl Control {
         &self,
         connection: &mut PgConnection,
         cluster: &Cluster,
-        known: &Known,
-    ) -> Result<Known, Failure> {
+        known: &KnownRevocations,
+    ) -> Result<KnownRevocations, Failure> {
         let mut next = known.clone();
         let mut newer: Option<Cluster> = None;
         loop {
@@ -113,14 +72,21 @@ impl Control {
     pub fn judge_revocations(
         &self,
         cluster: &Cluster,
-        known: &Known,
+        known: &KnownRevocations,
         rows: &[RevocationRow],
-    ) -> Result<Known, Failure> {
+    ) -> Result<KnownRevocations, Failure> {
         self.judged(cluster, known, rows).map_err(|reject| self.alarm_of_revocations(cluster, &reject))
     }
 
-    fn judged(&self, cluster: &Cluster, known: &Known, rows: &[RevocationRow]) -> Result<Known, Reject> {
-        let next = known.with_rows(cluster, self.installation.facts.dev, rows)?;
+    fn judged(
+        &self,
+        cluster: &Cluster,
+        known: &KnownRevocations,
+        rows: &[RevocationRow],
+    ) -> Result<KnownRevocations, Reject> {
+        let records: Vec<&[u8]> = rows.iter().map(|row| row.record.as_slice()).collect();
+        let features = known_features(self.installation.facts.dev);
+        let next = known.with_stored(&records, &cluster.chain, features)?;
         self.check_floor(cluster, &next.chain).map(|()| next)
     }
 
@@ -158,7 +124,7 @@ impl Control {
 
     /// Makes a verified, committed chain the one in force here: the floor is on disk and every
     /// certificate it revokes is refused when this returns.
-    pub async fn learn_revocations(&self, cluster: &Cluster, next: Known) -> Result<(), Failure> {
+    pub async fn learn_revocations(&self, cluster: &Cluster, next: KnownRevocations) -> Result<(), Failure> {
         if let Some(digest) = next.chain.digest() {
             let floor = Floor { sequence: next.chain.sequence(), digest };
             match self.floors.raise(FloorOf::Revocations(cluster.id), floor).await {

@@ -100,6 +100,22 @@ word_enum! {
     }
 }
 
+impl Role {
+    /// Roles of these words, each once, in declaration order; no word means [`Self::Core`].
+    ///
+    /// # Errors
+    /// The first word that is no role.
+    pub fn parse_all(words: &[String]) -> Result<Vec<Self>, UnknownWord> {
+        let mut roles: Vec<Self> = words.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
+        if roles.is_empty() {
+            roles.push(Self::Core);
+        }
+        roles.sort_unstable();
+        roles.dedup();
+        Ok(roles)
+    }
+}
+
 word_enum! {
     /// What a signed grant lets an operator do on the platform.
     PlatformRole {
@@ -145,6 +161,15 @@ word_enum! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn roles_of_words_are_each_there_once_and_none_means_core() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(Role::parse_all(&[]), Ok(vec![Role::Core]));
+        let parsed = Role::parse_all(&words(&["egress", "entry-node", "egress"]));
+        assert_eq!(parsed, Ok(vec![Role::EntryNode, Role::Egress]));
+        assert_eq!(Role::parse_all(&words(&["core", "relay"])).unwrap_err().word, "relay");
+    }
 
     #[test]
     fn every_word_reads_back_and_an_unknown_one_is_named() {

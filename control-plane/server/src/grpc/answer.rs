@@ -2,7 +2,7 @@
 //!
 //! Owns which details leave the process: the reason and a fixed text, never a row, a path or a secret.
 
-use rap_authority::UnsealError;
+use rap_authority::{PolicyError, UnsealError};
 use rap_contract::Reject;
 use rap_runtime::status::refuse;
 use rap_store::{StoreError, Transient};
@@ -79,6 +79,12 @@ impl From<CertificateError> for Failure {
 
 impl From<UnsealError> for Failure {
     fn from(error: UnsealError) -> Self {
+        Self::new(error.reason(), error.to_string())
+    }
+}
+
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Self {
         Self::new(error.reason(), error.to_string())
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{Absence, Look, ids};
-use rap_contract::RevocationKind;
+use rap_contract::{KnownRevocations, RevocationKind};
 use rap_store::{PgConnection, StoreError, cluster_hold, node_read, nodes_silent};
 use rap_types::{ClusterId, Mono, NodeId, Reason, RequestId};
 
@@ -19,7 +19,6 @@ use crate::control::Control;
 use crate::findings::alarm_about;
 use crate::grpc::Failure;
 use crate::grpc::membership::{Departure, read_policy, write_departure};
-use crate::revocations::Known;
 
 /// Runs until the group is cancelled.
 pub async fn remove_absent(control: Arc<Control>) {
@@ -105,7 +104,7 @@ async fn remove(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    before: &Known,
+    before: &KnownRevocations,
     absence: &Absence,
     seeing: Duration,
 ) -> Result<Vec<NodeId>, Failure> {

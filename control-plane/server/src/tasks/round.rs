@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use rap_authority::known_features;
+use rap_authority::{DegradedPolicy, NodeLifecyclePolicy, PolicyError, known_features};
 use rap_contract::{Expectation, HeadFacts, Reject, RevocationChain, Verified, sign};
-use rap_planner::{ClusterRows, HeadTerms, LeafMemory, NodeRow, Plan, PlanError, plan};
+use rap_planner::{ClusterRows, HeadTerms, LeafMemory, NodeRow, Plan, PlanError, Published, plan};
 use rap_store::{
     HeadInsert, HeadRow, LeafRow, NewHeadRow, PgConnection, PlannerRows, StoreError, Transient, cluster_read,
     head_insert, leaves_record, planner_rows,
@@ -18,8 +18,7 @@ use crate::alarms::By;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::Failure;
-use crate::grpc::membership::{DegradedPolicy, MembershipPolicy, policy_of};
-use crate::sync::Published;
+use crate::grpc::membership::policies_of;
 
 /// Why a round published nothing.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +61,12 @@ impl From<StoreError> for RoundError {
 impl From<Failure> for RoundError {
     fn from(failure: Failure) -> Self {
         Self::Refused(failure.reason, failure.message)
+    }
+}
+
+impl From<PolicyError> for RoundError {
+    fn from(error: PolicyError) -> Self {
+        Self::Refused(error.reason(), error.to_string())
     }
 }
 
@@ -120,7 +125,7 @@ async fn advance(
     revocations: Arc<RevocationChain>,
     newest: Option<&Published>,
 ) -> Result<(), RoundError> {
-    let policies = (policy_of(&rows.policies)?, DegradedPolicy::among(&rows.policies)?);
+    let policies = policies_of(&rows.policies)?;
     let input = planner_input(control, rows, revocations, policies);
     let planned = Arc::new(plan(&input, &cluster.map_key, newest.map(|published| &*published.plan))?);
     let version = (planned.incarnation, planned.version);
@@ -262,7 +267,7 @@ fn planner_input(
     control: &Control,
     rows: &PlannerRows,
     revocations: Arc<RevocationChain>,
-    (policy, degraded): (MembershipPolicy, DegradedPolicy),
+    (policy, degraded): (NodeLifecyclePolicy, DegradedPolicy),
 ) -> ClusterRows {
     let row = &rows.cluster.cluster;
     let nodes = rows.nodes.iter().map(|stored| {

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use prost::Message as _;
-use rap_contract::{RevocationKind, Signer, peer_slot};
+use rap_contract::{KnownRevocations, RevocationKind, Signer, peer_slot};
 use rap_control_plane::grpc::membership::write_record;
-use rap_control_plane::revocations::Known;
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use v1::control_message::Body;
@@ -287,7 +286,7 @@ async fn a_replica_that_missed_a_rotation_looks_again_before_it_alarms() {
 
     let control = &second.control;
     let mut transaction = control.store.system().begin().await.unwrap();
-    let known = Known::default();
+    let known = KnownRevocations::default();
     let seen = control.revocations(&mut transaction, &stale, &known).await.unwrap();
     assert_eq!(seen.chain.sequence(), 2);
     assert_eq!(control.metrics.alarms(Reason::KeyUnknown), 0);
@@ -307,7 +306,7 @@ async fn a_replica_that_missed_a_rotation_looks_again_before_it_alarms() {
     let stranger = Signer::generate(&mut rand::rng());
     let fresh = control.clusters.by_id(id).unwrap();
     let mut transaction = control.store.system().begin().await.unwrap();
-    let known = control.revocations(&mut transaction, &fresh, &Known::default()).await.unwrap();
+    let known = control.revocations(&mut transaction, &fresh, &KnownRevocations::default()).await.unwrap();
     let revocation = rap_contract::Revocation {
         kind: RevocationKind::Banned,
         node: three.node.node,
@@ -321,7 +320,8 @@ async fn a_replica_that_missed_a_rotation_looks_again_before_it_alarms() {
     rap_store::revocation_insert(&mut transaction, id, 3, &forged).await.unwrap();
     for cluster in [&stale, &fresh] {
         let before = control.metrics.alarms(Reason::KeyUnknown);
-        let refused = control.revocations(&mut transaction, cluster, &Known::default()).await.unwrap_err();
+        let refused =
+            control.revocations(&mut transaction, cluster, &KnownRevocations::default()).await.unwrap_err();
         assert_eq!(refused.reason, Reason::KeyUnknown);
         assert_eq!(control.metrics.alarms(Reason::KeyUnknown), before + 1);
     }

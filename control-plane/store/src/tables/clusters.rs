@@ -126,6 +126,13 @@ pub struct PolicyRow {
     pub body: serde_json::Value,
 }
 
+impl PolicyRow {
+    /// Kind and body.
+    pub fn entry(&self) -> (&str, &serde_json::Value) {
+        (&self.kind, &self.body)
+    }
+}
+
 impl Authentic for PolicyRow {
     const TABLE: &'static str = "cluster_policies";
     const KEY: &'static [&'static str] = &["cluster_id", "kind"];

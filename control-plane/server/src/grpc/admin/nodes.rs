@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rap_authority::check_tags;
-use rap_contract::encode_export;
+use rap_contract::{KnownRevocations, encode_export};
 use rap_store::{
     Held, JoinRequestRow, NodeRow, PgConnection, RowName, StoreError, audit_insert, cluster_hold,
     config_seq_allocate, join_request_deny, join_request_hold, join_requests_and_tampered, node_by_name,
@@ -12,7 +12,6 @@ use rap_store::{
 use rap_types::{Digest, JoinRequestId, NodeId, Reason, Role};
 use rap_wire::v1;
 
-use super::tokens::roles;
 use super::views;
 use crate::clusters::Cluster;
 use crate::control::Control;
@@ -20,7 +19,6 @@ use crate::findings::alarm_about_rows;
 use crate::grpc::enrollment::{Approval, approve_request};
 use crate::grpc::membership::read_policy;
 use crate::grpc::{Actor, Failure, audit};
-use crate::revocations::Known;
 use crate::tasks::open_head;
 
 pub(super) async fn list(
@@ -114,7 +112,7 @@ async fn write_approvals(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    before: &Known,
+    before: &KnownRevocations,
     ids: &[JoinRequestId],
     approval: &mut Approval,
 ) -> Result<Vec<NodeRow>, Failure> {
@@ -194,7 +192,7 @@ pub(super) async fn update(
 ) -> Result<v1::Node, Failure> {
     let cluster = control.cluster_named(&request.cluster).await?;
     let wanted = Wanted {
-        roles: if request.set_roles { Some(roles(&request.roles)?) } else { None },
+        roles: if request.set_roles { Some(Role::parse_all(&request.roles)?) } else { None },
         tags: request.set_tags.then_some(request.tags),
         region: request.set_region.then_some(request.region),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{NewToken, TokenOrder, TokenScope, issue_token};
-use rap_contract::RevocationKind;
+use rap_contract::{KnownRevocations, RevocationKind};
 use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
     NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, cluster_hold, join_request_deny,
@@ -24,7 +24,6 @@ use crate::control::Control;
 use crate::findings::{alarm_about, alarm_about_rows};
 use crate::grpc::membership::{Departure, write_departure};
 use crate::grpc::{Actor, Failure, audit};
-use crate::revocations::Known;
 
 pub(super) async fn create(
     control: &Arc<Control>,
@@ -33,7 +32,7 @@ pub(super) async fn create(
 ) -> Result<v1::TokenCreateAnswer, Failure> {
     let cluster = adoption::first_act(control, actor, &request.cluster).await?;
     let order = TokenOrder {
-        roles: roles(&request.roles)?,
+        roles: Role::parse_all(&request.roles)?,
         max_uses: if request.uses == 0 { 1 } else { request.uses },
         ttl: if request.ttl_ms == 0 { DEFAULT_TTL } else { Duration::from_millis(request.ttl_ms) },
         approval: if request.auto_approve { ApprovalMode::Auto } else { ApprovalMode::Manual },
@@ -146,7 +145,7 @@ async fn write_revocation(
     connection: &mut PgConnection,
     actor: &Actor,
     cluster: &Cluster,
-    before: &Known,
+    before: &KnownRevocations,
     token: TokenId,
     request: &v1::TokenRevokeRequest,
 ) -> Result<(TokenRow, Vec<NodeId>), Failure> {
@@ -191,17 +190,6 @@ async fn write_revocation(
         nodes.push(node);
     }
     Ok((row, nodes))
-}
-
-/// Roles as words, each once; none means `core`.
-pub(super) fn roles(words: &[String]) -> Result<Vec<Role>, Failure> {
-    let mut roles: Vec<Role> = words.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
-    if roles.is_empty() {
-        roles.push(Role::Core);
-    }
-    roles.sort_unstable();
-    roles.dedup();
-    Ok(roles)
 }
 
 async fn organization(control: &Control, name: &str) -> Result<Option<OrganizationId>, Failure> {

@@ -7,7 +7,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rap_authority::{
     ContractTerms, Decision, choose_node_name, decide_request, ids, reopen_token, sign_contract,
 };
-use rap_contract::{Document as _, Envelope, PublicKey, RevocationChain, Signer};
+use rap_contract::{Document as _, Envelope, KnownRevocations, PublicKey, RevocationChain, Signer};
 use rap_planner::addressing;
 use rap_store::{
     AuditPen, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, audit_insert,
@@ -21,7 +21,6 @@ use super::readmit;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::{Failure, audit};
-use crate::revocations::Known;
 
 /// Who approves, and why.
 #[derive(Debug)]
@@ -44,10 +43,10 @@ pub async fn approve_request(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    known: Known,
+    known: KnownRevocations,
     row: &JoinRequestRow,
     approval: &Approval,
-) -> Result<(NodeId, Known), Failure> {
+) -> Result<(NodeId, KnownRevocations), Failure> {
     decide_request(row.state, Decision::Approved)?;
     let request = &row.request;
     let facts = &control.installation.facts;

@@ -6,7 +6,7 @@ use rap_authority::{
     ProofChannel, TokenTerms, check_endpoints, check_join_proof, check_token_row, check_wireguard_key, ids,
     open_token, refusal_of_row,
 };
-use rap_contract::{Document as _, Envelope};
+use rap_contract::{Document as _, Envelope, KnownRevocations};
 use rap_store::{
     JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, audit_insert, cluster_hold,
     join_request_read, join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
@@ -21,7 +21,6 @@ use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::admin::token_terms;
 use crate::grpc::{Call, Failure, audit};
-use crate::revocations::Known;
 
 pub(super) async fn join(
     control: &Arc<Control>,
@@ -79,7 +78,7 @@ async fn write(
     terms: &TokenTerms,
     presented: &[u8],
     new: &NewJoinRequestRow,
-    before: &Known,
+    before: &KnownRevocations,
 ) -> Result<(JoinRequestRow, bool), Failure> {
     if terms.approval == ApprovalMode::Auto {
         cluster_hold(connection, &cluster.rows).await?;
@@ -124,7 +123,7 @@ async fn again(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    before: &Known,
+    before: &KnownRevocations,
     row: JoinRequestRow,
 ) -> Result<(JoinRequestRow, bool), Failure> {
     if let Some(node) = row.node {

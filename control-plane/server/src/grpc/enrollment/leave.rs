@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rap_authority::{ProofChannel, check_leave_proof};
-use rap_contract::{PublicKey, RevocationKind};
+use rap_contract::{KnownRevocations, PublicKey, RevocationKind};
 use rap_store::{PgConnection, cluster_hold, node_read};
 use rap_types::NodeId;
 use rap_wire::v1;
@@ -13,7 +13,6 @@ use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::membership::{Departure, Recorded, write_departure};
 use crate::grpc::{Call, Failure};
-use crate::revocations::Known;
 
 pub(super) async fn leave(
     control: &Arc<Control>,
@@ -48,7 +47,7 @@ async fn write(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    before: &Known,
+    before: &KnownRevocations,
     node: NodeId,
     key: &PublicKey,
     departure: &Departure,

@@ -1,6 +1,6 @@
 //! A gone node that comes back under its own id: the next key generation, said by the chain.
 
-use rap_contract::{RevocationChain, RevocationKind};
+use rap_contract::{KnownRevocations, RevocationChain, RevocationKind};
 use rap_store::{NewNodeRow, NodeRow, PgConnection, StoreError, node_readmit, nodes_gone_by_key};
 use rap_types::{KeyId, Reason};
 
@@ -9,7 +9,6 @@ use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::Failure;
 use crate::grpc::membership::write_record;
-use crate::revocations::Known;
 
 /// The gone node whose id a key may have again.
 pub(super) async fn candidate(
@@ -28,11 +27,11 @@ pub(super) async fn write(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    known: Known,
+    known: KnownRevocations,
     gone: &NodeRow,
     new: &NewNodeRow,
     approval: &Approval,
-) -> Result<(Result<(), StoreError>, Known), Failure> {
+) -> Result<(Result<(), StoreError>, KnownRevocations), Failure> {
     let kind = RevocationKind::Readmitted(KeyId::of(&new.node_public_key));
     let known = write_record(control, connection, cluster, known, gone, kind, &approval.reason).await?;
     match node_readmit(connection, &cluster.rows, new).await {

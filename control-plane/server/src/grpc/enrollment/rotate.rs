@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rap_authority::{KeyRotation, ProofChannel, check_rotation_proof, check_wireguard_key};
-use rap_contract::{PublicKey, RevocationKind};
+use rap_contract::{KnownRevocations, PublicKey, RevocationKind};
 use rap_store::{
     NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
     node_identity_key_set, node_read, node_wireguard_key_set, outbox_append,
@@ -18,7 +18,6 @@ use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::membership::write_record;
 use crate::grpc::{Call, Failure, audit};
-use crate::revocations::Known;
 
 pub(super) async fn rotate(
     control: &Arc<Control>,
@@ -52,7 +51,7 @@ async fn write(
     connection: &mut PgConnection,
     call: &Call,
     cluster: &Cluster,
-    before: &Known,
+    before: &KnownRevocations,
     rotation: &KeyRotation,
 ) -> Result<u64, Failure> {
     cluster_hold(connection, &cluster.rows).await?;
@@ -107,7 +106,7 @@ async fn write_identity(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    known: Known,
+    known: KnownRevocations,
     row: &NodeRow,
     key: PublicKey,
 ) -> Result<u64, Failure> {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use rap_authority::{DegradedPolicy, NodeLifecyclePolicy};
 use rap_store::{
     PgConnection, PolicyRow, audit_insert, cluster_hold, config_seq_allocate, outbox_append, policies_list,
     policy_insert,
@@ -14,15 +15,14 @@ use rap_types::Reason;
 use rap_wire::v1;
 use serde_json::Value;
 
-use super::DegradedPolicy;
-use super::policy::{KIND, MembershipPolicy, body, policy_of, says_degraded, says_membership, to_wire};
+use super::policy::{body, says_degraded, says_membership, to_wire};
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::{Actor, Failure, audit};
 
 /// The policies of a cluster with those filled in that it lacks.
 struct Filled {
-    policy: MembershipPolicy,
+    policy: NodeLifecyclePolicy,
     degraded: DegradedPolicy,
     /// What it lacks, and what fills it in.
     missing: Vec<(&'static str, Value)>,
@@ -41,15 +41,15 @@ impl Filled {
             Err(Failure::new(Reason::RequestInvalid, text))
         };
         let mut missing = Vec::new();
-        let policy = if lacks(KIND) {
-            let policy = MembershipPolicy::default().changed(values);
+        let policy = if lacks(NodeLifecyclePolicy::KIND) {
+            let policy = NodeLifecyclePolicy::default().changed(values);
             policy.check()?;
-            missing.push((KIND, body(&policy)?));
+            missing.push((NodeLifecyclePolicy::KIND, body(&policy)?));
             policy
         } else {
-            let policy = policy_of(rows)?;
+            let policy = NodeLifecyclePolicy::among(rows.iter().map(PolicyRow::entry))?;
             if says_membership(values) {
-                return there(KIND);
+                return there(NodeLifecyclePolicy::KIND);
             }
             policy
         };
@@ -58,7 +58,7 @@ impl Filled {
             missing.push((DegradedPolicy::KIND, body(&degraded)?));
             degraded
         } else {
-            let degraded = DegradedPolicy::among(rows)?;
+            let degraded = DegradedPolicy::among(rows.iter().map(PolicyRow::entry))?;
             if says_degraded(values) {
                 return there(DegradedPolicy::KIND);
             }

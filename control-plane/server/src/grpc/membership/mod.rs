@@ -1,6 +1,5 @@
 //! The service of ends and returns: one file per noun; this one only routes.
 
-mod degraded;
 mod missing;
 mod policy;
 mod revocations;
@@ -12,8 +11,7 @@ use rap_wire::v1;
 use rap_wire::v1::membership_server::Membership;
 use tonic::{Request, Response, Status};
 
-pub use degraded::DegradedPolicy;
-pub use policy::{MembershipPolicy, first_policies, policy_of, read_policy};
+pub use policy::{first_policies, policies_of, read_policy};
 pub use revoke::{Departure, Recorded, write_departure, write_record};
 
 use super::authorized;

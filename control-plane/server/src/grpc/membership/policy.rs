@@ -1,76 +1,22 @@
-//! A cluster's policies for operators; and how long memberships and keys last, the policy of kind
-//! `membership`.
+//! A cluster's policies for operators: shown, changed, and written for a new cluster.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use rap_authority::RowKeys;
+use rap_authority::{DegradedPolicy, NodeLifecyclePolicy, PolicyError, RowKeys};
 use rap_store::{
     PgConnection, PolicyRow, audit_insert, cluster_hold, config_seq_allocate, outbox_append, policies_list,
     policy_upsert,
 };
 use rap_types::Reason;
 use rap_wire::v1;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::DegradedPolicy;
 use crate::adoption;
 use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::{Actor, Failure, audit};
 
-/// The policy as stored; absent fields have their default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MembershipPolicy {
-    /// Absence after which an ephemeral node is removed, milliseconds.
-    pub ephemeral_after_ms: u64,
-    /// Age at which a node replaces its WireGuard key, milliseconds; 0 = never.
-    pub wireguard_key_max_age_ms: u64,
-    /// Age at which a node replaces its identity key, milliseconds; 0 = never.
-    pub identity_key_max_age_ms: u64,
-    /// An approved key that a gone node had gets that node's id again.
-    pub keep_ids: bool,
-}
-
-impl Default for MembershipPolicy {
-    fn default() -> Self {
-        let ephemeral_after_ms = 600_000;
-        Self { ephemeral_after_ms, wireguard_key_max_age_ms: 0, identity_key_max_age_ms: 0, keep_ids: false }
-    }
-}
-
-impl MembershipPolicy {
-    /// Refuses a policy under which nodes would vanish or rotate without a fault.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        let invalid = |text: &str| Err(Failure::new(Reason::RequestInvalid, text));
-        if self.ephemeral_after_ms < SHORTEST_ABSENCE_MS {
-            return invalid("ephemeral nodes are removed after at least 5 s of absence");
-        }
-        let young = |age: u64| age != 0 && age < SHORTEST_AGE_MS;
-        if young(self.wireguard_key_max_age_ms) || young(self.identity_key_max_age_ms) {
-            return invalid("a maximum age of keys is at least 10 s, or 0 for none");
-        }
-        let longest = u64::try_from(LONGEST.as_millis()).unwrap_or(u64::MAX);
-        let all = [self.ephemeral_after_ms, self.wireguard_key_max_age_ms, self.identity_key_max_age_ms];
-        if all.iter().any(|one| *one > longest) {
-            return invalid("at most ten years");
-        }
-        Ok(())
-    }
-
-    pub(super) fn changed(mut self, request: &v1::MembershipPolicySetRequest) -> Self {
-        let set = |into: &mut u64, wanted: Option<u64>| *into = wanted.unwrap_or(*into);
-        set(&mut self.ephemeral_after_ms, request.ephemeral_after_ms);
-        set(&mut self.wireguard_key_max_age_ms, request.wireguard_key_max_age_ms);
-        set(&mut self.identity_key_max_age_ms, request.identity_key_max_age_ms);
-        self.keep_ids = request.keep_ids.unwrap_or(self.keep_ids);
-        self
-    }
-}
-
-pub(super) fn to_wire((policy, degraded): (MembershipPolicy, DegradedPolicy)) -> v1::MembershipPolicy {
+pub(super) fn to_wire((policy, degraded): (NodeLifecyclePolicy, DegradedPolicy)) -> v1::MembershipPolicy {
     v1::MembershipPolicy {
         ephemeral_after_ms: policy.ephemeral_after_ms,
         wireguard_key_max_age_ms: policy.wireguard_key_max_age_ms,
@@ -81,30 +27,20 @@ pub(super) fn to_wire((policy, degraded): (MembershipPolicy, DegradedPolicy)) ->
     }
 }
 
-/// The membership policy among a cluster's policies.
+/// The policies among a cluster's rows.
 ///
 /// # Errors
-/// `row.tampered` as [`stored`].
-pub fn policy_of(policies: &[PolicyRow]) -> Result<MembershipPolicy, Failure> {
-    stored(policies, KIND)
-}
-
-/// The policy of one kind. Every cluster has a row of each from the start, so that taking one away is
-/// seen and does not bring the defaults back.
-///
-/// # Errors
-/// `row.tampered` if it is gone or does not read.
-pub(super) fn stored<P: DeserializeOwned>(policies: &[PolicyRow], kind: &str) -> Result<P, Failure> {
-    let tampered = |how: &str| Failure::new(Reason::RowTampered, format!("the {kind} policy {how}"));
-    let row = policies.iter().find(|policy| policy.kind == kind).ok_or_else(|| tampered(GONE))?;
-    serde_json::from_value(row.body.clone()).map_err(|_| tampered("does not read"))
+/// [`PolicyError::Missing`], [`PolicyError::Unreadable`].
+pub fn policies_of(rows: &[PolicyRow]) -> Result<(NodeLifecyclePolicy, DegradedPolicy), PolicyError> {
+    let entries = || rows.iter().map(PolicyRow::entry);
+    Ok((NodeLifecyclePolicy::among(entries())?, DegradedPolicy::among(entries())?))
 }
 
 /// Writes the policies that a new cluster begins with, unless it has some.
 pub async fn first_policies(connection: &mut PgConnection, keys: &RowKeys) -> Result<(), Failure> {
     let present = policies_list(connection, keys).await?;
     let defaults = [
-        (KIND, body(&MembershipPolicy::default())?),
+        (NodeLifecyclePolicy::KIND, body(&NodeLifecyclePolicy::default())?),
         (DegradedPolicy::KIND, body(&DegradedPolicy::default())?),
     ];
     for (kind, body) in defaults {
@@ -123,8 +59,9 @@ pub(super) fn body(policy: &impl Serialize) -> Result<serde_json::Value, Failure
 pub async fn read_policy(
     connection: &mut PgConnection,
     cluster: &Cluster,
-) -> Result<MembershipPolicy, Failure> {
-    policy_of(&policies_list(connection, &cluster.rows).await?)
+) -> Result<NodeLifecyclePolicy, Failure> {
+    let rows = policies_list(connection, &cluster.rows).await?;
+    Ok(NodeLifecyclePolicy::among(rows.iter().map(PolicyRow::entry))?)
 }
 
 pub(super) async fn show(
@@ -135,7 +72,7 @@ pub(super) async fn show(
     let cluster = control.cluster_named(&request.cluster).await?;
     let mut transaction = control.store.system().begin().await?;
     let rows = policies_list(&mut transaction, &cluster.rows).await?;
-    Ok(to_wire((policy_of(&rows)?, DegradedPolicy::among(&rows)?)))
+    Ok(to_wire(policies_of(&rows)?))
 }
 
 pub(super) async fn set(
@@ -158,10 +95,10 @@ async fn write(
     actor: &Actor,
     cluster: &Cluster,
     request: &v1::MembershipPolicySetRequest,
-) -> Result<(MembershipPolicy, DegradedPolicy), Failure> {
+) -> Result<(NodeLifecyclePolicy, DegradedPolicy), Failure> {
     cluster_hold(connection, &cluster.rows).await?;
     let rows = policies_list(connection, &cluster.rows).await?;
-    let (present, present_degraded) = (policy_of(&rows)?, DegradedPolicy::among(&rows)?);
+    let (present, present_degraded) = policies_of(&rows)?;
     let (policy, degraded) = (present.changed(request), present_degraded.changed(request)?);
     policy.check()?;
     let said = says_degraded(request);
@@ -169,7 +106,7 @@ async fn write(
         put(connection, actor, cluster, (DegradedPolicy::KIND, "policy.degraded"), &degraded).await?;
     }
     if says_membership(request) || !said {
-        put(connection, actor, cluster, (KIND, "policy.membership"), &policy).await?;
+        put(connection, actor, cluster, (NodeLifecyclePolicy::KIND, "policy.membership"), &policy).await?;
     }
     let seq = config_seq_allocate(connection, cluster.id).await?;
     outbox_append(connection, cluster.id, seq, &["policy".to_owned()], false).await?;
@@ -208,9 +145,3 @@ async fn put(
     audit_insert(connection, &actor.pen, &entry).await?;
     Ok(())
 }
-
-pub(super) const KIND: &str = "membership";
-const GONE: &str = "is gone (an owner writes it anew: rapctl cluster policy CLUSTER --restore-missing)";
-const SHORTEST_ABSENCE_MS: u64 = 5_000;
-const SHORTEST_AGE_MS: u64 = 10_000;
-const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use rap_authority::critical;
-use rap_contract::{Revocation, RevocationKind};
+use rap_authority::{critical, known_features};
+use rap_contract::{KnownRevocations, Revocation, RevocationKind};
 use rap_store::{
     AuditPen, NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
     node_by_name, node_read, node_status_set, outbox_append, revocation_insert,
@@ -18,7 +18,6 @@ use crate::clusters::Cluster;
 use crate::control::Control;
 use crate::grpc::admin::node_view;
 use crate::grpc::{Actor, Failure, audit};
-use crate::revocations::Known;
 
 /// Why a node goes, and who says so.
 #[derive(Debug, Clone)]
@@ -41,7 +40,7 @@ pub struct Departure {
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// The chain with it.
-    pub known: Known,
+    pub known: KnownRevocations,
     /// Configuration version that says it; `None` if it was so before.
     pub version: Option<u64>,
 }
@@ -83,7 +82,7 @@ async fn write(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    before: &Known,
+    before: &KnownRevocations,
     name: &str,
     departure: &Departure,
 ) -> Result<(NodeId, Recorded), Failure> {
@@ -113,7 +112,7 @@ pub async fn write_departure(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    known: Known,
+    known: KnownRevocations,
     row: &NodeRow,
     departure: &Departure,
 ) -> Result<Recorded, Failure> {
@@ -156,11 +155,11 @@ pub async fn write_record(
     control: &Control,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    known: Known,
+    known: KnownRevocations,
     row: &NodeRow,
     kind: RevocationKind,
     reason: &str,
-) -> Result<Known, Failure> {
+) -> Result<KnownRevocations, Failure> {
     let dev = control.installation.facts.dev;
     let revocation = Revocation {
         kind,
@@ -176,7 +175,7 @@ pub async fn write_record(
     let now = control.clock.now().wall;
     let record =
         known.chain.sign_next(&revocation, &cluster.chain, &cluster.authority, &critical(dev), now)?;
-    let next = known.with_records(cluster, dev, &[&record])?;
+    let next = known.with_records(&[&record], &cluster.chain, known_features(dev))?;
     revocation_insert(connection, cluster.id, next.chain.sequence(), &record).await?;
     Ok(next)
 }

@@ -4,7 +4,6 @@ mod authority;
 mod changes;
 mod diagnostics;
 mod hello;
-mod pace;
 mod session;
 mod witness;
 

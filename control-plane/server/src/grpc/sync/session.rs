@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::peer_slot;
+use rap_planner::{Acknowledged, Delivery, Pace, Step};
 use rap_store::ContactFacts;
-use rap_types::{Digest, Incarnation, Reason, Version, Wall};
+use rap_types::{Digest, Incarnation, Mono, Reason, Version};
 use rap_wire::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,13 +19,12 @@ use v1::node_message::Body as NodeBody;
 
 use super::authority::AuthorityState;
 use super::diagnostics::Diagnostics;
-use super::pace::Pace;
 use super::witness::{Due, WitnessState};
 use super::{Member, hello};
 use crate::control::Control;
 use crate::grpc::break_glass::record_use;
 use crate::grpc::{Call, Failure};
-use crate::sync::{Acknowledged, ClusterDirectory, Command, Delivery, Hints, SessionEntry, Step};
+use crate::sync::{ClusterDirectory, Command, Hints, SessionEntry};
 
 /// Why a stream ends.
 enum End {
@@ -116,7 +116,7 @@ impl Session {
             acknowledge_by: None,
             authority: AuthorityState::said(hello.authority_sequence),
             witness: WitnessState::said(&self.control, &self.member, &hello.newest_checkpoint).await,
-            pace: Pace::new(Instant::now()),
+            pace: Pace::new(self.mono()),
         };
         self.observe(&state, hello.link_hints, hello.wireguard_hints);
         if let Err(end) = self.greet().await {
@@ -130,7 +130,8 @@ impl Session {
                 Err(end) => return end,
             };
             let may_diagnose = state.diagnostics.next_at();
-            let may_hear = state.pace.opens(Instant::now());
+            let mono = self.mono();
+            let may_hear = Instant::now() + state.pace.opens(mono).since(mono);
             let next = tokio::select! {
                 () = state.entry.end.cancelled() => return match self.require_trusted() {
                     Ok(()) => self.part().await,
@@ -158,7 +159,7 @@ impl Session {
     async fn greet(&self) -> Result<(), End> {
         let hello = v1::ControlHello {
             protocol: hello::PROTOCOL,
-            server_time_ms: self.now().0,
+            server_time_ms: self.control.clock.now().wall.0,
             report_interval_ms: u32::try_from(self.control.config.pushing.report_interval.as_millis())
                 .unwrap_or(u32::MAX),
         };
@@ -183,7 +184,7 @@ impl Session {
         }
         if let Some(published) = published {
             let window = self.member.cluster.head_window(self.control.config.pushing.head_within);
-            let mono = self.control.clock.now().mono;
+            let mono = self.mono();
             match state.delivery.next(&published, window, state.spread, mono) {
                 Step::Send(body) => {
                     let waits = state.delivery.waits();
@@ -234,12 +235,12 @@ impl Session {
     }
 
     async fn hear(&self, state: &mut State, message: v1::NodeMessage) -> Result<(), End> {
-        state.pace.heard(Instant::now());
+        state.pace.heard(self.mono());
         match message.body {
             Some(NodeBody::Ack(ack)) => self.acknowledged(state, &ack),
             Some(NodeBody::Nack(nack)) => return self.refused(state, nack).await,
             Some(NodeBody::Report(report)) => {
-                let (node, now) = (self.member.leaf.identity.node, self.control.clock.now().mono);
+                let (node, now) = (self.member.leaf.identity.node, self.mono());
                 self.control.contact_log.note(node, &report.contact_changes, now);
                 self.observe(state, report.link_hints, report.wireguard_hints);
             }
@@ -333,7 +334,7 @@ impl Session {
     fn note(&self, state: &State) {
         state.entry.heard(
             &state.contact,
-            || self.control.clock.now().mono,
+            || self.mono(),
             |node, heard| self.control.contacts.note(node, heard),
         );
     }
@@ -356,8 +357,8 @@ impl Session {
         }
     }
 
-    fn now(&self) -> Wall {
-        self.control.clock.now().wall
+    fn mono(&self) -> Mono {
+        self.control.clock.now().mono
     }
 }
 

@@ -11,7 +11,7 @@ use rap_types::{Digest, HeadOrder, Incarnation, Mono, NodeId, Version};
 use rap_wire::v1;
 use v1::control_message::Body;
 
-use super::Published;
+use crate::Published;
 
 /// One node's side of the distribution.
 #[derive(Debug)]
@@ -177,7 +177,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rap_planner::{ClusterRows, MapKey, NodeRow, plan};
+    use crate::{ClusterRows, MapKey, NodeRow, plan};
     use rap_types::{ClusterId, InstallationId, Refresh, Wall};
 
     const WINDOW: Duration = Duration::from_secs(10);

@@ -1,36 +1,37 @@
-//! How fast one node may talk. What comes faster is read later: its own stream waits, nobody else's.
+//! How fast one node may talk. What comes faster is read later: its own stream waits, no other one does.
 //!
-//! Owns the count of false words after which a stream ends. Refuses to own what messages mean.
+//! Owns the count of false claims after which a stream ends. Refuses to own what messages mean, and the
+//! clock.
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use rap_types::Mono;
 
 /// The pace of one stream.
 #[derive(Debug)]
 pub struct Pace {
     /// When the messages that were read would have come at the steady pace.
-    due: Instant,
+    due: Mono,
     refused: u32,
 }
 
 impl Pace {
-    /// Nothing was said yet.
-    pub fn new(now: Instant) -> Self {
+    /// A stream on which nothing was read yet.
+    pub fn new(now: Mono) -> Self {
         Self { due: now, refused: 0 }
     }
 
-    /// When the next message may be read.
-    pub fn opens(&self, now: Instant) -> Instant {
-        self.due.checked_sub(EVERY * BURST).unwrap_or(now)
+    /// When the next message may be read; never before `now`.
+    pub fn opens(&self, now: Mono) -> Mono {
+        now.plus(self.due.since(now).saturating_sub(EVERY * BURST))
     }
 
-    /// A message was read.
-    pub fn heard(&mut self, now: Instant) {
-        self.due = self.due.max(now) + EVERY;
+    /// Counts a message that was read.
+    pub fn heard(&mut self, now: Mono) {
+        self.due = self.due.max(now).plus(EVERY);
     }
 
-    /// A claim that proved false was heard; false when there were enough of them.
+    /// Counts a claim that proved false; false when there were enough of them.
     pub fn bears_another(&mut self) -> bool {
         self.refused += 1;
         self.refused < FALSE_CLAIMS
@@ -48,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_heard_at_once_and_a_flood_at_the_steady_pace() {
-        let now = Instant::now();
+        let now = Mono(1);
         let mut pace = Pace::new(now);
         let mut at_once = 0;
         while pace.opens(now) <= now {
@@ -56,8 +57,8 @@ mod tests {
             at_once += 1;
         }
         assert_eq!(at_once, BURST + 1);
-        assert_eq!(pace.opens(now), now + EVERY);
-        let later = now + Duration::from_secs(60);
+        assert_eq!(pace.opens(now), now.plus(EVERY));
+        let later = now.plus(Duration::from_secs(60));
         assert!(pace.opens(later) <= later);
         assert!((1..FALSE_CLAIMS).all(|_| pace.bears_another()));
         assert!(!pace.bears_another());

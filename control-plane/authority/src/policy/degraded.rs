@@ -5,13 +5,12 @@
 
 use std::str::FromStr;
 
-use rap_store::PolicyRow;
-use rap_types::{Activity, ContractRow, Reason, Role, UnknownWord};
+use rap_types::{Activity, ContractRow, Role, UnknownWord};
 use rap_wire::v1;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::policy::stored;
-use crate::grpc::Failure;
+use super::{PolicyError, stored};
 
 /// The policy as stored; absent fields say nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,19 +26,19 @@ impl DegradedPolicy {
     /// The kind of the stored row.
     pub const KIND: &'static str = "degraded";
 
-    /// The policy among a cluster's policies.
+    /// The policy among a cluster's policies, each with its kind.
     ///
     /// # Errors
-    /// `row.tampered` if it is gone or does not read.
-    pub fn among(policies: &[PolicyRow]) -> Result<Self, Failure> {
+    /// [`PolicyError::Missing`], [`PolicyError::Unreadable`].
+    pub fn among<'a>(policies: impl IntoIterator<Item = (&'a str, &'a Value)>) -> Result<Self, PolicyError> {
         stored(policies, Self::KIND)
     }
 
     /// The policy after a request; a list that the request does not have stays.
     ///
     /// # Errors
-    /// `request.invalid` names the first word that cannot be set.
-    pub(super) fn changed(mut self, request: &v1::MembershipPolicySetRequest) -> Result<Self, Failure> {
+    /// [`PolicyError::Invalid`] names the first word that cannot be set.
+    pub fn changed(mut self, request: &v1::MembershipPolicySetRequest) -> Result<Self, PolicyError> {
         if let Some(ends) = &request.degraded_ends {
             self.ends = chosen(&ends.words, endable, Activity::endable().map(Activity::as_str))?;
         }
@@ -55,31 +54,31 @@ impl DegradedPolicy {
 /// The words in the vocabulary's order, each once.
 fn chosen(
     words: &[String],
-    judge: impl Fn(&str) -> Result<&'static str, Failure>,
+    judge: impl Fn(&str) -> Result<&'static str, PolicyError>,
     order: impl Iterator<Item = &'static str>,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, PolicyError> {
     let judged: Vec<&str> = words.iter().map(|word| judge(word)).collect::<Result<_, _>>()?;
     Ok(order.filter(|word| judged.contains(word)).map(str::to_owned).collect())
 }
 
-fn endable(word: &str) -> Result<&'static str, Failure> {
+fn endable(word: &str) -> Result<&'static str, PolicyError> {
     let activity: Activity = known(word, Activity::endable().map(Activity::as_str))?;
     let why = match activity.row() {
         ContractRow::Continues => return Ok(activity.as_str()),
         ContractRow::RefusedAlways => "is refused in degraded mode whatever policy says",
         ContractRow::Survives => "cannot be ended: it is how a node comes back, or what policy itself marks",
     };
-    Err(Failure::new(Reason::RequestInvalid, format!("`{activity}` {why}")))
+    Err(PolicyError::Invalid(format!("`{activity}` {why}")))
 }
 
 fn known<T: FromStr<Err = UnknownWord>>(
     word: &str,
     all: impl Iterator<Item = &'static str>,
-) -> Result<T, Failure> {
+) -> Result<T, PolicyError> {
     word.parse().map_err(|unknown: UnknownWord| {
         let all: Vec<&str> = all.collect();
         let kind = unknown.kind.to_ascii_lowercase();
         let text = format!("unknown {kind} `{}`: one of {}", unknown.word.escape_debug(), all.join(", "));
-        Failure::new(Reason::RequestInvalid, text)
+        PolicyError::Invalid(text)
     })
 }
