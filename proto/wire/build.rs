@@ -7,19 +7,16 @@ use prost::Message as _;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("..");
     let dir = root.join("rap/fabric/v1");
-    println!("cargo:rerun-if-changed={}", dir.display());
+    println!("cargo::rerun-if-changed={}", dir.display());
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(&dir)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "proto"));
     files.sort();
     let descriptors = protox::compile(&files, [&root])?;
-    let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    let rpc = std::env::var_os("CARGO_FEATURE_RPC").is_some();
-    tonic_prost_build::configure()
-        .build_client(rpc)
-        .build_server(rpc)
-        .btree_map(".")
-        .compile_fds(descriptors)?;
+    let path = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
+    std::fs::write(&path, descriptors.encode_to_vec())?;
+    // For rap-rpc, which makes the gRPC stubs of it.
+    println!("cargo::metadata=descriptors={}", path.display());
+    prost_build::Config::new().btree_map(["."]).compile_fds(descriptors)?;
     Ok(())
 }

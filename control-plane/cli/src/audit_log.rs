@@ -10,8 +10,9 @@ use rap_contract::{
     ActivationTerms, Checkpoint, Expectation, FEATURE_DEV, LogKeyChain, PublicKey, PublicKeyFile, Reject,
     check_audit_consistency,
 };
+use rap_rpc::Refusal;
+use rap_runtime::Fault;
 use rap_runtime::files::{read_capped, write_atomic};
-use rap_runtime::{Fault, Refusal};
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
 use rap_wire::v1;
 use serde::{Deserialize, Serialize};

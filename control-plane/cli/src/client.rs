@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::EXPORTER_LABEL;
-use rap_runtime::dial::{ControlUrl, Dial, ExporterSlot};
+use rap_rpc::dial::{ControlUrl, Dial, ExporterSlot};
+use rap_rpc::v1::admin_client::AdminClient;
+use rap_rpc::v1::adoption_client::AdoptionClient;
+use rap_rpc::v1::audit_client::AuditClient;
+use rap_rpc::v1::authority_client::AuthorityClient;
+use rap_rpc::v1::break_glass_client::BreakGlassClient;
+use rap_rpc::v1::grants_client::GrantsClient;
+use rap_rpc::v1::membership_client::MembershipClient;
 use rap_runtime::exit::Fault;
 use rap_runtime::{Clock, tls};
 use rap_types::{Digest, Reason};
-use rap_wire::v1::admin_client::AdminClient;
-use rap_wire::v1::adoption_client::AdoptionClient;
-use rap_wire::v1::audit_client::AuditClient;
-use rap_wire::v1::authority_client::AuthorityClient;
-use rap_wire::v1::break_glass_client::BreakGlassClient;
-use rap_wire::v1::grants_client::GrantsClient;
-use rap_wire::v1::membership_client::MembershipClient;
 use tonic::transport::Channel;
 
 use crate::args::Global;

@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_wire::v1::admin_server::AdminServer;
-use rap_wire::v1::adoption_server::AdoptionServer;
-use rap_wire::v1::audit_server::AuditServer;
-use rap_wire::v1::authority_server::AuthorityServer;
-use rap_wire::v1::break_glass_server::BreakGlassServer;
-use rap_wire::v1::enrollment_server::EnrollmentServer;
-use rap_wire::v1::grants_server::GrantsServer;
-use rap_wire::v1::membership_server::MembershipServer;
-use rap_wire::v1::node_sync_server::NodeSyncServer;
+use rap_rpc::v1::admin_server::AdminServer;
+use rap_rpc::v1::adoption_server::AdoptionServer;
+use rap_rpc::v1::audit_server::AuditServer;
+use rap_rpc::v1::authority_server::AuthorityServer;
+use rap_rpc::v1::break_glass_server::BreakGlassServer;
+use rap_rpc::v1::enrollment_server::EnrollmentServer;
+use rap_rpc::v1::grants_server::GrantsServer;
+use rap_rpc::v1::membership_server::MembershipServer;
+use rap_rpc::v1::node_sync_server::NodeSyncServer;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Server;

@@ -9,7 +9,6 @@ use tracing::Level;
 
 use crate::files::FileError;
 use crate::secrets::SecretError;
-use crate::status::Refusal;
 use crate::{telemetry, tls};
 
 /// A local failure with its stable code, for errors that have no type of their own.
@@ -41,7 +40,7 @@ pub fn code_of(error: &(dyn Error + 'static)) -> ExitCode {
 
 /// The stable code of an error or of the first of its sources that has one.
 ///
-/// Knows the error types of this crate; other crates' errors reach it as a [`Fault`].
+/// Knows the error types of this crate; other crates' errors are, or have as a source, a [`Fault`].
 pub fn reason_of(error: &(dyn Error + 'static)) -> Option<Reason> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -54,7 +53,7 @@ pub fn reason_of(error: &(dyn Error + 'static)) -> Option<Reason> {
 }
 
 /// The next error below. Unlike `source` it does not skip the error that an I/O error wraps.
-pub(crate) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+pub fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>() {
         Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
         None => error.source(),
@@ -122,12 +121,6 @@ fn own_reason(error: &(dyn Error + 'static)) -> Option<Reason> {
     if let Some(fault) = error.downcast_ref::<Fault>() {
         return Some(fault.reason);
     }
-    if let Some(refusal) = error.downcast_ref::<Refusal>() {
-        return Some(refusal.reason);
-    }
-    if let Some(status) = error.downcast_ref::<tonic::Status>() {
-        return Some(Refusal::from(status).reason);
-    }
     if let Some(error) = error.downcast_ref::<FileError>() {
         return Some(error.reason());
     }
@@ -175,12 +168,6 @@ mod tests {
         assert!(asks("program status --json"));
         assert!(!asks("program status"));
         assert!(!asks("--json status -- --json"));
-    }
-
-    #[test]
-    fn a_refusal_by_the_server_keeps_its_exit_code() {
-        let refusal = Refusal::new(Reason::SnapshotRollback, "older");
-        assert_eq!(code_of(&tonic::Status::from(refusal)), ExitCode::VerificationFailed);
     }
 
     #[test]

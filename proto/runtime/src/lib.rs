@@ -1,12 +1,10 @@
 //! Process conventions every program of the product keeps.
 //!
 //! Owns what a core must not touch: clocks, tasks, files, secrets, logs, metrics, the service manager,
-//! exit codes, gRPC status and the TLS configurations. Refuses to own decisions: which peers exist, what a configuration says and
-//! when to reconnect belong to the crates that use it.
+//! exit codes and the TLS configurations. Refuses to own gRPC and HTTP (rap-rpc), and decisions: which peers exist, what a
+//! configuration says and when to reconnect belong to the crates that use it.
 
 pub mod clock;
-#[cfg(feature = "dial")]
-pub mod dial;
 pub mod exit;
 pub mod files;
 pub mod metrics;
@@ -16,7 +14,6 @@ pub mod output;
 pub mod reference;
 pub mod secrets;
 pub mod service;
-pub mod status;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
@@ -25,5 +22,4 @@ pub use clock::{Clock, boot_id};
 pub use exit::Fault;
 pub use secrets::Secret;
 pub use service::Watchdog;
-pub use status::Refusal;
 pub use tasks::{TaskGroup, shutdown_signal};

@@ -1,10 +1,12 @@
-//! Messages of `rap.fabric.v1` as prost types, gRPC stubs behind the feature `rpc`, and the descriptor set.
+//! Messages of `rap.fabric.v1` as prost types, the frames that carry them, and the descriptor set.
+//!
+//! Owns shapes. Refuses to own their meaning (rap-contract) and gRPC (rap-rpc).
 
 mod frame;
 
 pub use frame::{FRAME_CAP, FrameDecoder, FrameError, encode_frame};
 
-/// Generated messages and, with the feature `rpc`, gRPC stubs.
+/// Generated messages.
 #[allow(clippy::all, missing_docs, rust_2018_idioms)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/rap.fabric.v1.rs"));

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use hyper_util::rt::TokioIo;
-use rap_runtime::Refusal;
+use rap_rpc::Refusal;
+use rap_rpc::v1::local_agent_client::LocalAgentClient;
 use rap_wire::v1;
-use rap_wire::v1::local_agent_client::LocalAgentClient;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rap_contract::EXPORTER_LABEL;
-use rap_runtime::dial::{ControlUrl, Dial, ExporterSlot};
+use rap_rpc::dial::{ControlUrl, Dial, ExporterSlot};
 use rustls::ClientConfig;
 use tonic::transport::Channel;
 

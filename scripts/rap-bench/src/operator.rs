@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rap_contract::{KeyFile, LOGIN_PROOF, sign_proof};
-use rap_runtime::{Clock, Refusal, tls};
+use rap_rpc::Refusal;
+use rap_rpc::v1::admin_client::AdminClient;
+use rap_rpc::v1::membership_client::MembershipClient;
+use rap_runtime::{Clock, tls};
 use rap_types::ClusterId;
 use rap_wire::v1;
-use rap_wire::v1::admin_client::AdminClient;
-use rap_wire::v1::membership_client::MembershipClient;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 

@@ -1,6 +1,7 @@
 //! A cluster whose row came from elsewhere: what it says, and the operator's word that it is theirs.
 
-use rap_runtime::{Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1;
 use serde_json::json;

@@ -4,7 +4,8 @@ use rap_contract::{
     AUDIT_EXPORT_CAP, AuditEntry, PublicKeyFile, VerifiedAuditExport, audit_leaf_hash, check_audit_inclusion,
     encode_audit_export, open_audit_export,
 };
-use rap_runtime::{Clock, Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_runtime::{Clock, Fault};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};

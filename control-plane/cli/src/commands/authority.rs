@@ -1,6 +1,6 @@
 //! Authority keys of clusters.
 
-use rap_runtime::Refusal;
+use rap_rpc::Refusal;
 use rap_types::{ClusterId, KeyId, NodeId};
 use rap_wire::v1;
 use serde_json::{Value, json};

@@ -6,7 +6,8 @@ use rap_contract::{
     BreakGlassOrder, BreakGlassText, FEATURE_DEV, GrantSigner, KeyFile, Signer, VerifiedBreakGlass,
     sign_break_glass,
 };
-use rap_runtime::{Clock, Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_runtime::{Clock, Fault};
 use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason, Wall};
 use rap_wire::v1;
 use serde::Deserialize;

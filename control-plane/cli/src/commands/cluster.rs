@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rap_runtime::Refusal;
+use rap_rpc::Refusal;
 use rap_types::{ClusterId, KeyId, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Contexts: list, use, export, import, delete.
 
+use rap_rpc::dial::ControlUrl;
 use rap_runtime::Fault;
-use rap_runtime::dial::ControlUrl;
 use rap_types::Reason;
 use serde_json::json;
 

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rap_contract::{PublicKey, PublicKeyFile};
-use rap_runtime::{Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_runtime::Fault;
 use rap_types::{Digest, KeyId, PlatformRole, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};

@@ -6,7 +6,8 @@ use prost::Message as _;
 use rap_contract::{
     ActivationTerms, Expectation, FEATURE_DEV, LOGIN_PROOF, PublicKeyFile, Signer, sign_proof,
 };
-use rap_runtime::{Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_runtime::Fault;
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
 use rap_wire::v1;
 use serde_json::json;

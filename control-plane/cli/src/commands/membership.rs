@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rap_contract::{AuthorityChain, PublicKey, RevocationChain, Standing};
-use rap_runtime::{Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_runtime::Fault;
 use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Policies whose rows are gone: which, what will be written for them, and the owner's word for it.
 
-use rap_runtime::Refusal;
+use rap_rpc::Refusal;
 use rap_wire::v1;
 use serde_json::json;
 

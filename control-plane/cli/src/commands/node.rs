@@ -1,6 +1,7 @@
 //! Nodes and the requests of hosts that want to become nodes.
 
-use rap_runtime::{Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_runtime::Fault;
 use rap_types::{JoinRequestId, KeyId, NodeId, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};

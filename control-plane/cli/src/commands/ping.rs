@@ -1,6 +1,7 @@
 //! Ping between two nodes, asked of the first one through the control plane.
 
-use rap_runtime::{Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_runtime::Fault;
 use rap_types::{ExitCode, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};

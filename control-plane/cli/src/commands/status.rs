@@ -1,6 +1,6 @@
 //! Overview.
 
-use rap_runtime::Refusal;
+use rap_rpc::Refusal;
 use rap_types::{ClusterId, InstallationId, KeyId};
 use rap_wire::v1;
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! Join tokens.
 
-use rap_runtime::{Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_runtime::Fault;
 use rap_types::{Reason, TokenId};
 use rap_wire::v1;
 use serde_json::{Value, json};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use rap_rpc::v1::adoption_server::Adoption;
 use rap_store::cluster_read;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
-use rap_wire::v1::adoption_server::Adoption;
 use tonic::{Request, Response, Status};
 
 use super::admin::{bare_cluster_view, cluster_view};

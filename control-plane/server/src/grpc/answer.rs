@@ -4,7 +4,7 @@
 
 use rap_authority::{PolicyError, UnsealError};
 use rap_contract::Reject;
-use rap_runtime::status::refuse;
+use rap_rpc::refuse;
 use rap_store::{StoreError, Transient};
 use rap_types::{IdParseError, Reason, RequestId, UnknownWord};
 use tonic::Status;

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
+use rap_rpc::v1::audit_server::Audit;
 use rap_store::{
     AuditFilter, AuditRow, audit_checkpoints, audit_insert, audit_leaves, audit_list, audit_waiting,
 };
 use rap_types::{Reason, Wall};
 use rap_wire::v1;
-use rap_wire::v1::audit_server::Audit;
 use tonic::{Request, Response, Status};
 
 use super::{Actor, Failure, audit, authorized};

@@ -10,12 +10,12 @@ use rap_contract::{
     BreakGlassExpectation, BreakGlassOrder, BreakGlassText, FEATURE_DEV, GrantSigner, PublicKey, Reject,
     VerifiedBreakGlass, sign_break_glass,
 };
+use rap_rpc::v1::break_glass_server::BreakGlass;
 use rap_store::{
     NewBreakGlassUse, PgConnection, audit_insert, break_glass_use_insert, break_glass_uses_list,
 };
 use rap_types::{NodeId, Reason, Wall};
 use rap_wire::v1;
-use rap_wire::v1::break_glass_server::BreakGlass;
 use tonic::{Request, Response, Status};
 use v1::break_glass_grant::Permit;
 use v1::break_glass_issue_request::Permit as Asked;

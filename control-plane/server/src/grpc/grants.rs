@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rap_authority::{AdmittedGrants, GrantOrder, Permission, add_grant, permission_to_grant, revoke_grant};
 use rap_contract::{GrantTerms, PublicKey};
+use rap_rpc::v1::grants_server::Grants;
 use rap_store::{PgConnection, audit_insert};
 use rap_types::{PlatformRole, Reason, Wall};
 use rap_wire::v1;
-use rap_wire::v1::grants_server::Grants;
 use tonic::{Request, Response, Status};
 
 use super::{Actor, Call, Failure, audit, authorize, authorized};

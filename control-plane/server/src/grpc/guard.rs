@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use hyper::body::{Bytes, Frame, SizeHint};
 use rap_authority::{SessionClaim, SessionKey, ids};
+use rap_rpc::refuse;
 use rap_runtime::Clock;
-use rap_runtime::status::refuse;
 use rap_types::{Reason, RequestId};
 use tokio::time::Sleep;
 use tonic::Status;

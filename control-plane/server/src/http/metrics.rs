@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rap_runtime::TaskGroup;
-use rap_runtime::metrics::{self, Exposition, Family, Kind};
+use rap_runtime::metrics::{Exposition, Family, Kind};
 use rap_types::Reason;
 use tokio::net::TcpListener;
 
@@ -138,7 +138,7 @@ pub async fn serve_metrics(control: Arc<Control>, listener: TcpListener) -> std:
         let control = asked.clone();
         async move { ready(&control).await }
     };
-    metrics::serve(listener, tasks, render, ready).await
+    rap_rpc::serve_metrics(listener, tasks, render, ready).await
 }
 
 /// Without its database a control plane can neither decide nor sign.

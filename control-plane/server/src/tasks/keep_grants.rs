@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{Floor, FloorOf};
-use rap_runtime::dial::{ControlUrl, Dial};
-use rap_runtime::{Fault, Refusal, tls};
+use rap_rpc::Refusal;
+use rap_rpc::dial::{ControlUrl, Dial};
+use rap_rpc::v1::grants_client::GrantsClient;
+use rap_runtime::{Fault, tls};
 use rap_store::grant_set_newest;
 use rap_types::Reason;
 use rap_wire::v1;
-use rap_wire::v1::grants_client::GrantsClient;
 
 use crate::control::Control;
 use crate::grants;
@@ -114,7 +115,7 @@ async fn ask(control: &Control, url: &str) -> Result<Floor, Failure> {
     let channel = dial.open(&ControlUrl::parse(url).map_err(failed)?, |_| Ok(())).await.map_err(failed)?;
     let answer = GrantsClient::new(channel).newest_set(v1::GrantSetRequest {}).await.map_err(|status| {
         let refusal = Refusal::from(status);
-        Failure::new(refusal.reason, refusal.message)
+        Failure::new(refusal.reason, refusal.fault.message)
     })?;
     let set = control.installation.grant_verifier().open_set(&answer.into_inner().set)?;
     Ok(Floor { sequence: set.sequence, digest: set.digest })

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rap_authority::{SealingKey, SessionKey, answer_activation_request};
 use rap_contract::{PublicKeyFile, Signer};
+use rap_rpc::v1::admin_client::AdminClient;
 use rap_runtime::Clock;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
-use rap_wire::v1::admin_client::AdminClient;
 
 use crate::world::{World, login_proof, reason};
 

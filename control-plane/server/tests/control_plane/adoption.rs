@@ -1,9 +1,9 @@
 //! Rows of clusters that something else wrote: what they are worth, and who makes clusters of them.
 
 use rap_authority::FloorOf;
+use rap_rpc::v1::adoption_client::AdoptionClient;
 use rap_types::{ClusterId, Reason};
 use rap_wire::v1;
-use rap_wire::v1::adoption_client::AdoptionClient;
 
 use crate::activation;
 use crate::grants::{add, audited, login, signer, sql, with, worlds};

@@ -4,11 +4,11 @@ use rap_contract::{
     BreakGlassExpectation, BreakGlassOrder, BreakGlassText, FEATURE_DEV, GrantSigner, KeyFile, Signer,
     sign_break_glass,
 };
+use rap_rpc::v1::break_glass_client::BreakGlassClient;
 use rap_runtime::Clock;
 use rap_store::{AuditFilter, audit_list};
 use rap_types::{Reason, Wall};
 use rap_wire::v1;
-use rap_wire::v1::break_glass_client::BreakGlassClient;
 use v1::control_message::Body;
 use v1::node_message::Body as Say;
 

@@ -8,11 +8,11 @@ use rap_contract::{
     BootstrapExpectation, CERTIFICATE_PROOF, Expectation, FEATURE_DEV, JOIN_PROOF, JoinTokenText,
     LEAVE_PROOF, POLL_PROOF, ROTATE_KEY_PROOF, Signer, VerifiedBootstrap, open_bootstrap, sign_proof,
 };
+use rap_rpc::v1::enrollment_client::EnrollmentClient;
+use rap_rpc::v1::node_sync_client::NodeSyncClient;
 use rap_runtime::{Clock, tls};
 use rap_types::{Digest, JoinRequestId, TokenId};
 use rap_wire::v1;
-use rap_wire::v1::enrollment_client::EnrollmentClient;
-use rap_wire::v1::node_sync_client::NodeSyncClient;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;

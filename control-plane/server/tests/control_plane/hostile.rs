@@ -5,12 +5,12 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use rap_contract::{BreakGlassOrder, BreakGlassText, FEATURE_DEV, GrantSigner, Signer, sign_break_glass};
+use rap_rpc::v1::audit_client::AuditClient;
+use rap_rpc::v1::break_glass_client::BreakGlassClient;
+use rap_rpc::v1::grants_client::GrantsClient;
 use rap_runtime::Clock;
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
-use rap_wire::v1::audit_client::AuditClient;
-use rap_wire::v1::break_glass_client::BreakGlassClient;
-use rap_wire::v1::grants_client::GrantsClient;
 use tonic::{Response, Status};
 use v1::control_message::Body;
 use v1::node_message::Body as Say;

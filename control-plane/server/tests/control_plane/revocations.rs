@@ -99,7 +99,7 @@ async fn unknown_nodes_and_other_clusters_are_named_precisely() {
         (host.node.to_string(), "no node of this cluster has this id"),
         (NodeId::from_bytes([9; 16]).to_string(), "no node of this cluster has this id"),
     ] {
-        let refusal = rap_runtime::Refusal::from(&world.revoke(&node, false).await.unwrap_err());
+        let refusal = rap_rpc::Refusal::from(&world.revoke(&node, false).await.unwrap_err());
         assert_eq!((refusal.reason, refusal.message.as_str()), (Reason::NodeUnknown, text));
     }
     world.stop().await;

@@ -66,7 +66,7 @@ async fn calls_beyond_the_burst_are_refused_and_a_session_is_not_counted() {
     .await;
     let source = source();
     let line = world.line_from(source).await;
-    let mut client = v1::enrollment_client::EnrollmentClient::new(line.channel.clone());
+    let mut client = rap_rpc::v1::enrollment_client::EnrollmentClient::new(line.channel.clone());
     let mut refused = 0;
     for _ in 0..20 {
         match client.challenge(v1::EnrollmentChallengeRequest {}).await {
@@ -78,7 +78,7 @@ async fn calls_beyond_the_burst_are_refused_and_a_session_is_not_counted() {
         }
     }
     assert!((10..=15).contains(&refused), "{refused}");
-    let mut admin = v1::admin_client::AdminClient::new(line.channel);
+    let mut admin = rap_rpc::v1::admin_client::AdminClient::new(line.channel);
     for _ in 0..20 {
         admin.status(world.request(v1::StatusRequest {})).await.unwrap();
     }
@@ -119,7 +119,7 @@ async fn a_connection_without_a_preface_is_closed_at_a_deadline_too() {
     }
     // A connection that did say it lives on: pings watch over it from there.
     let line = world.line().await;
-    let mut admin = v1::admin_client::AdminClient::new(line.channel);
+    let mut admin = rap_rpc::v1::admin_client::AdminClient::new(line.channel);
     admin.installation(v1::InstallationRequest {}).await.unwrap();
     let silent = tls_stream(world.address(), source(), config).await.unwrap();
     let closed = tokio::time::timeout(Duration::from_secs(10), { silent }.read_to_end(&mut Vec::new())).await;

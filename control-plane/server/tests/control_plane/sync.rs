@@ -168,15 +168,15 @@ async fn services_are_offered_on_their_own_kind_of_connection_only() {
     let world = World::dev().await;
     let (host, _, slot) = member(&world).await;
     let node = host.node_channel(&world, &slot).await;
-    let mut enrollment = v1::enrollment_client::EnrollmentClient::new(node.clone());
+    let mut enrollment = rap_rpc::v1::enrollment_client::EnrollmentClient::new(node.clone());
     let status = enrollment.challenge(v1::EnrollmentChallengeRequest {}).await.unwrap_err();
     assert_eq!(reason(status), Reason::ChannelWrong);
-    let mut admin = v1::admin_client::AdminClient::new(node);
+    let mut admin = rap_rpc::v1::admin_client::AdminClient::new(node);
     let status = admin.status(world.request(v1::StatusRequest {})).await.unwrap_err();
     assert_eq!(reason(status), Reason::ChannelWrong, "a session does not help on a node connection");
 
     let operator = world.line().await.channel;
-    let mut sync = v1::node_sync_client::NodeSyncClient::new(operator);
+    let mut sync = rap_rpc::v1::node_sync_client::NodeSyncClient::new(operator);
     let status = sync.sync(tokio_stream::empty()).await.unwrap_err();
     assert_eq!(reason(status), Reason::ChannelWrong);
     world.stop().await;

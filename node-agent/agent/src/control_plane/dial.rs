@@ -5,12 +5,13 @@
 use std::time::Duration;
 
 use rap_contract::EXPORTER_LABEL;
-use rap_runtime::dial::{ControlUrl, Dial, ExporterSlot};
+use rap_rpc::Refusal;
+use rap_rpc::dial::{ControlUrl, Dial, ExporterSlot};
+use rap_rpc::v1::enrollment_client::EnrollmentClient;
+use rap_runtime::Fault;
 use rap_runtime::tls::{self, Pins};
-use rap_runtime::{Fault, Refusal};
 use rap_types::{Digest, Reason, Wall};
 use rap_wire::v1;
-use rap_wire::v1::enrollment_client::EnrollmentClient;
 use tonic::transport::Channel;
 
 /// A connection of an applicant, with the challenge that lives in it.
@@ -114,10 +115,7 @@ async fn called<T>(
     match tokio::time::timeout(timeout, call).await {
         Err(_) => Err(Fault::new(Reason::RequestTimeout, "no answer in time")),
         Ok(Ok(answer)) => Ok(answer.into_inner()),
-        Ok(Err(status)) => {
-            let refusal = Refusal::from(&status);
-            Err(Fault::new(refusal.reason, refusal.message))
-        }
+        Ok(Err(status)) => Err(Refusal::from(&status).fault),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::Signer;
-use rap_runtime::dial::ControlUrl;
+use rap_rpc::dial::ControlUrl;
 use rap_runtime::{Clock, Fault};
 use rap_trust::certificate::CertificateSubject;
 use rap_types::Reason;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use rap_runtime::dial::ControlUrl;
+use rap_rpc::Refusal;
+use rap_rpc::dial::ControlUrl;
+use rap_rpc::v1::node_sync_client::NodeSyncClient;
+use rap_runtime::Fault;
 use rap_runtime::tls::{self, LeafSlot, Pins};
-use rap_runtime::{Fault, Refusal};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
-use rap_wire::v1::node_sync_client::NodeSyncClient;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -181,7 +182,7 @@ impl UplinkTask {
                         .await
                         .map_err(|_| unreachable("the agent ends".to_owned()))?;
                 }
-                Err(Fault::new(refusal.reason, refusal.message))
+                Err(refusal.fault)
             }
         }
     }
@@ -192,9 +193,9 @@ fn stream_fault(status: &tonic::Status) -> Fault {
     let refusal = Refusal::from(status);
     match refusal.reason {
         Reason::ServerInternal if refusal.request_id.is_none() => {
-            Fault::new(Reason::ServerUnreachable, refusal.message)
+            Fault::new(Reason::ServerUnreachable, refusal.fault.message)
         }
-        reason => Fault::new(reason, refusal.message),
+        _ => refusal.fault,
     }
 }
 

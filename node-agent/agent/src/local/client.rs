@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rap_runtime::{Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_rpc::v1::local_agent_client::LocalAgentClient;
+use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1;
-use rap_wire::v1::local_agent_client::LocalAgentClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -42,10 +43,7 @@ impl LocalClient {
         });
         let endpoint = Endpoint::from_static("http://agent").timeout(CALL_DEADLINE);
         let channel = endpoint.connect_with_connector(connector).await;
-        let channel = channel.map_err(|error| {
-            let refusal = Refusal::from_transport(&error);
-            Fault::new(refusal.reason, refusal.message)
-        })?;
+        let channel = channel.map_err(|error| Refusal::from_transport(&error).fault)?;
         let client = LocalAgentClient::new(channel).max_decoding_message_size(DOCUMENT_CAP);
         Ok(Some(Self { client, membership: membership.to_owned() }))
     }
@@ -153,8 +151,7 @@ impl LocalClient {
 }
 
 fn fault(status: tonic::Status) -> Fault {
-    let refusal = Refusal::from(&status);
-    Fault::new(refusal.reason, refusal.message)
+    Refusal::from(&status).fault
 }
 
 const CALL_DEADLINE: Duration = Duration::from_secs(60);

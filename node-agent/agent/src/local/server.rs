@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use rap_runtime::{Fault, Refusal};
+use rap_rpc::Refusal;
+use rap_rpc::v1::local_agent_server::{LocalAgent, LocalAgentServer};
+use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1;
-use rap_wire::v1::local_agent_server::{LocalAgent, LocalAgentServer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_stream::wrappers::UnixListenerStream;

@@ -36,7 +36,7 @@ pub async fn serve(listener: TcpListener, tasks: TaskGroup, directory: Directory
         async move { metrics::text(&statuses(&directory).await) }
     };
     // An agent works without anybody else: that it answers is all there is to know.
-    rap_runtime::metrics::serve(listener, tasks, render, || async { Ok(()) }).await
+    rap_rpc::serve_metrics(listener, tasks, render, || async { Ok(()) }).await
 }
 
 /// What a support bundle takes from this process: statuses, metrics, the last log lines. Document of schema

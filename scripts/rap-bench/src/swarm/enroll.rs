@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rap_contract::{JoinTokenText, Signer};
+use rap_rpc::Refusal;
+use rap_rpc::v1::enrollment_client::EnrollmentClient;
+use rap_runtime::Clock;
 use rap_runtime::tls::{self, LeafSlot, Pins};
-use rap_runtime::{Clock, Refusal};
 use rap_trust::certificate::{self, CertificateSubject};
 use rap_trust::{
     Applicant, ApplicantInput as Input, ApplicantOutput as Output, Application, AuthorityPin,
@@ -15,7 +17,6 @@ use rap_trust::{
 };
 use rap_types::Wall;
 use rap_wire::v1;
-use rap_wire::v1::enrollment_client::EnrollmentClient;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tonic::transport::Channel;

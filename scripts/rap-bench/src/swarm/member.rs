@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rap_node::{ContactFacts, Input, Node, NodeSettings, Output};
+use rap_rpc::Refusal;
+use rap_rpc::v1::node_sync_client::NodeSyncClient;
 use rap_runtime::tls::{self, Pins};
-use rap_runtime::{Clock, Refusal, boot_id};
+use rap_runtime::{Clock, boot_id};
 use rap_trust::{Floors, Record};
 use rap_wire::v1;
 use rap_wire::v1::node_message::Body;
-use rap_wire::v1::node_sync_client::NodeSyncClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 

@@ -2,11 +2,12 @@
 
 use anyhow::{Context as _, Result, bail};
 use rap_contract::Signer;
-use rap_runtime::{Clock, Refusal};
+use rap_rpc::Refusal;
+use rap_rpc::v1::enrollment_client::EnrollmentClient;
+use rap_runtime::Clock;
 use rap_trust::{ApplicantInput as Input, ApplicantOutput as Output};
 use rap_types::Reason;
 use rap_wire::v1;
-use rap_wire::v1::enrollment_client::EnrollmentClient;
 use tonic::transport::Channel;
 use x25519_dalek::{PublicKey, StaticSecret};
 

@@ -15,8 +15,8 @@ pub(crate) use views::{
     bare_cluster as bare_cluster_view, cluster as cluster_view, node as node_view, terms as token_terms,
 };
 
+use rap_rpc::v1::admin_server::Admin;
 use rap_wire::v1;
-use rap_wire::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
 use super::{Call, authorized};

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use rap_authority::{DataKeys, RowKeys};
 use rap_contract::{PublicKey, Signer};
+use rap_rpc::v1::authority_server::Authority;
 use rap_store::{ClusterRow, PgConnection, audit_insert, cluster_hold, cluster_names, cluster_read};
 use rap_types::{ClusterId, Digest, Reason};
 use rap_wire::v1;
-use rap_wire::v1::authority_server::Authority;
 use tonic::{Request, Response, Status};
 
 use super::{Actor, Failure, audit, authorized};

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 pub use approve::{Approval, approve_request, token_signer};
 use rap_contract::PublicKey;
+use rap_rpc::v1::enrollment_server::Enrollment;
 use rap_types::{ClusterId, NodeId, Reason};
 use rap_wire::v1;
-use rap_wire::v1::enrollment_server::Enrollment;
 use tonic::{Request, Response, Status};
 
 use super::{Call, Failure};

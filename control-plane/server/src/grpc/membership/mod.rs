@@ -7,8 +7,8 @@ mod revoke;
 
 use std::sync::Arc;
 
+use rap_rpc::v1::membership_server::Membership;
 use rap_wire::v1;
-use rap_wire::v1::membership_server::Membership;
 use tonic::{Request, Response, Status};
 
 pub use policy::{first_policies, policies_of, read_policy};

@@ -9,10 +9,10 @@ mod witness;
 
 use std::sync::Arc;
 
+use rap_rpc::v1::node_sync_server::NodeSync;
 use rap_store::{cluster_read, node_read};
 use rap_types::{Reason, Version};
 use rap_wire::v1;
-use rap_wire::v1::node_sync_server::NodeSync;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};

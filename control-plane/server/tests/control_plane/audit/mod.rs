@@ -11,10 +11,10 @@ use rap_contract::{
     check_audit_inclusion, encode_audit_export, open_audit_export,
 };
 use rap_control_plane::serve::Running;
+use rap_rpc::v1::audit_client::AuditClient;
 use rap_store::{audit_insert, audit_leaves, audit_tree_read, audit_unsequenced};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
-use rap_wire::v1::audit_client::AuditClient;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 

@@ -9,11 +9,11 @@ use rap_authority::FloorOf;
 use rap_contract::Signer;
 use rap_control_plane::grants;
 use rap_control_plane::serve::Running;
+use rap_rpc::v1::admin_client::AdminClient;
+use rap_rpc::v1::grants_client::GrantsClient;
 use rap_runtime::Clock;
 use rap_types::Reason;
 use rap_wire::v1;
-use rap_wire::v1::admin_client::AdminClient;
-use rap_wire::v1::grants_client::GrantsClient;
 use tonic::transport::Channel;
 
 use crate::activation;

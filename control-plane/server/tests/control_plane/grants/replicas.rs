@@ -7,11 +7,11 @@ use rap_control_plane::database::Database;
 use rap_control_plane::datadir::DataDir;
 use rap_control_plane::serve::{self, Running};
 use rap_control_plane::{confirm, grants};
-use rap_runtime::Refusal;
+use rap_rpc::Refusal;
+use rap_rpc::v1::admin_client::AdminClient;
+use rap_rpc::v1::grants_client::GrantsClient;
 use rap_types::{ClusterId, Digest, Reason};
 use rap_wire::v1;
-use rap_wire::v1::admin_client::AdminClient;
-use rap_wire::v1::grants_client::GrantsClient;
 
 use super::{add, audited, floor, owner_status, sets, signer, sql, worlds};
 use crate::world::{World, reason};

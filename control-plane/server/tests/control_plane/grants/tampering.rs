@@ -2,9 +2,9 @@
 
 use rap_authority::{GrantOrder, add_grant, first_grant};
 use rap_control_plane::grants;
+use rap_rpc::v1::admin_client::AdminClient;
 use rap_types::{PlatformRole, Reason};
 use rap_wire::v1;
-use rap_wire::v1::admin_client::AdminClient;
 
 use super::{add, assert_alarm, login, owner_status, revoke, sets, signer, sql, status, worlds};
 use crate::activation;

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rap_runtime::dial::ControlUrl;
+use rap_rpc::dial::ControlUrl;
 use rap_runtime::{Clock, Fault};
 use rap_state::{FloorStore, MembershipDir};
 use rap_trust::{

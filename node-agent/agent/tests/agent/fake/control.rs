@@ -6,12 +6,13 @@ use rap_contract::{
     CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LEAVE_PROOF, POLL_PROOF, PublicKey, ROTATE_KEY_PROOF,
     Signer, check_proof, sign,
 };
+use rap_rpc::Refusal;
+use rap_rpc::v1::enrollment_server::{Enrollment, EnrollmentServer};
+use rap_rpc::v1::node_sync_server::{NodeSync, NodeSyncServer};
+use rap_runtime::Clock;
 use rap_runtime::tls::{self, ClusterTrust, NodeIdentity, Offer, TrustStore};
-use rap_runtime::{Clock, Refusal};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
-use rap_wire::v1::enrollment_server::{Enrollment, EnrollmentServer};
-use rap_wire::v1::node_sync_server::{NodeSync, NodeSyncServer};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::LazyConfigAcceptor;

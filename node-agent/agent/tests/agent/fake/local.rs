@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use hyper_util::rt::TokioIo;
+use rap_rpc::v1::local_agent_client::LocalAgentClient;
 use rap_wire::v1;
-use rap_wire::v1::local_agent_client::LocalAgentClient;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tonic::transport::{Endpoint, Uri};

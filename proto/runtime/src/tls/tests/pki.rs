@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::status::Refusal;
+use crate::exit::reason_of;
 use crate::tls::{
     ClusterTrust, EKU_EXTENSION, EKU_OID, LeafSlot, NodeIdentity, NodeLeaf, Time, TrustStore,
     any_server_name, exporter, peer,
@@ -210,5 +210,5 @@ fn seen(connection: &rustls::CommonState) -> Seen {
 
 /// The stable code of an end that failed.
 pub fn reason(result: Result<Seen, io::Error>) -> Reason {
-    Refusal::from_transport(&result.expect_err("the handshake must fail")).reason
+    reason_of(&result.expect_err("the handshake must fail")).expect("a reason of TLS")
 }

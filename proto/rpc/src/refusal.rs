@@ -5,30 +5,29 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io;
+use std::ops::Deref;
 
+use rap_runtime::exit::cause_of;
+use rap_runtime::{Fault, tls};
 use rap_types::{ERROR_DOMAIN, Reason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::exit::cause_of;
-use crate::tls;
-
-/// Why a call was refused or did not get through.
+/// Why a call was refused or did not get through. Reads as the fault that it carries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("{fault}")]
 pub struct Refusal {
-    /// Stable code.
-    pub reason: Reason,
-    /// For a person: no secrets, no control characters, bounded.
-    pub message: String,
-    /// The server's id of the call, if it got that far.
+    /// Stable code and message; the message has no secrets, no control characters and at most 1024 characters.
+    #[source]
+    pub fault: Fault,
+    /// The server's id of the call; absent if the call did not reach one of our servers.
     pub request_id: Option<String>,
 }
 
 impl Refusal {
     /// A refusal that does not know its call yet.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), request_id: None }
+        Self { fault: Fault::new(reason, message), request_id: None }
     }
 
     /// The same refusal of this call.
@@ -47,13 +46,26 @@ pub fn refuse(reason: Reason, message: impl Into<String>, request_id: impl ToStr
     Status::from(Refusal::new(reason, message).of_request(request_id))
 }
 
+impl Deref for Refusal {
+    type Target = Fault;
+
+    fn deref(&self) -> &Fault {
+        &self.fault
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        refusal.fault
+    }
+}
+
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let metadata: HashMap<_, _> =
-            refusal.request_id.into_iter().map(|id| (REQUEST_ID.to_owned(), id)).collect();
-        let details = ErrorDetails::with_error_info(refusal.reason.code(), ERROR_DOMAIN, metadata);
-        let code = Code::from_i32(refusal.reason.row().rpc.code());
-        Self::with_error_details(code, clean(&refusal.message), details)
+        let Refusal { fault: Fault { reason, message }, request_id } = refusal;
+        let metadata: HashMap<_, _> = request_id.into_iter().map(|id| (REQUEST_ID.to_owned(), id)).collect();
+        let details = ErrorDetails::with_error_info(reason.code(), ERROR_DOMAIN, metadata);
+        Self::with_error_details(Code::from_i32(reason.row().rpc.code()), clean(&message), details)
     }
 }
 
@@ -69,10 +81,10 @@ impl From<&Status> for Refusal {
         };
         let request_id = info.metadata.get(REQUEST_ID).map(|id| clean(id));
         match Reason::from_code(&info.reason) {
-            Some(reason) => Self { reason, message, request_id },
+            Some(reason) => Self { fault: Fault { reason, message }, request_id },
             None => {
                 let message = format!("[{}] {message}", clean(&info.reason));
-                Self { reason: foreign_reason(status), message, request_id }
+                Self { fault: Fault { reason: foreign_reason(status), message }, request_id }
             }
         }
     }
@@ -153,6 +165,8 @@ const MAX_MESSAGE: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rap_runtime::exit;
+    use rap_types::ExitCode;
 
     #[test]
     fn every_reason_survives_the_wire_with_its_message_and_request_id() {
@@ -164,6 +178,13 @@ mod tests {
             let expected = Refusal::new(reason, "what happened").of_request("0190");
             assert_eq!(Refusal::from(&read), expected);
         }
+    }
+
+    #[test]
+    fn a_refusal_by_the_server_keeps_its_exit_code_and_is_said_once() {
+        let refusal = Refusal::from(Status::from(Refusal::new(Reason::SnapshotRollback, "is older")));
+        assert_eq!(exit::code_of(&refusal), ExitCode::VerificationFailed);
+        assert_eq!(exit::line(&refusal), "error[snapshot.rollback]: is older");
     }
 
     #[test]

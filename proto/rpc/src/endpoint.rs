@@ -1,4 +1,6 @@
 //! `GET /metrics`, `/healthz` and `/readyz`: one request per connection, few connections, none for long.
+//!
+//! Owns the bounds of the endpoint. Refuses to own the text and what readiness means: programs hand both over.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,19 +13,22 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rap_runtime::TaskGroup;
+use rap_types::Reason;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-
-use rap_types::Reason;
-
-use crate::tasks::TaskGroup;
 
 /// Serves until the group is cancelled. `render` makes the text at each scrape, `ready` says what keeps
 /// the program from its work; both keep their own deadlines.
 ///
 /// # Errors
 /// None: an error of one accept never ends it.
-pub async fn serve<F, R, G, Q>(listener: TcpListener, tasks: TaskGroup, render: F, ready: G) -> io::Result<()>
+pub async fn serve_metrics<F, R, G, Q>(
+    listener: TcpListener,
+    tasks: TaskGroup,
+    render: F,
+    ready: G,
+) -> io::Result<()>
 where
     F: Fn() -> R + Clone + Send + Sync + 'static,
     R: Future<Output = String> + Send + 'static,
@@ -112,7 +117,7 @@ mod tests {
         let tasks = TaskGroup::new();
         tasks.spawn(
             "metrics",
-            serve(
+            serve_metrics(
                 listener,
                 tasks.clone(),
                 || async { "rap_up 1\n".to_owned() },

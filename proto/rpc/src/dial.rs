@@ -16,7 +16,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::{Fault, Refusal, tls};
+use rap_runtime::{Fault, tls};
+
+use crate::Refusal;
 
 /// A control URL that can be dialled: `https://HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +215,7 @@ mod tests {
     async fn nobody_there_is_unreachable_and_the_url_is_named() {
         let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let pins = tls::Pins::one(rap_types::Digest::of(&[b"ca"]));
-        let config = tls::operator_client(pins, Arc::new(crate::Clock::new())).unwrap();
+        let config = tls::operator_client(pins, Arc::new(rap_runtime::Clock::new())).unwrap();
         let mut dial = Dial::new(config, tls::ALPN_OPERATOR, Duration::from_secs(5));
         dial.source = Some("127.0.0.9".parse().unwrap());
         let fault = dial.open(&ControlUrl::at(free), |_| Ok(())).await.unwrap_err();

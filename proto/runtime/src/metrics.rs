@@ -1,4 +1,6 @@
-//! The text form, and the rule that nothing is exposed that was not declared.
+//! Metrics for Prometheus: the families a program has and their text form. Nothing is exposed that was not declared.
+//!
+//! Refuses to own numbers (programs hand them over at each scrape) and the endpoint (rap-rpc).
 
 use std::fmt::Write as _;
 

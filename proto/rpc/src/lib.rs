@@ -1,0 +1,17 @@
+//! gRPC and HTTP as the programs with an API use them: generated stubs, dialling, refusals, the metrics endpoint.
+//!
+//! Owns everything in proto/ that needs tonic or hyper, so that the privileged data plane links neither. Refuses to own
+//! TLS (rap-runtime), messages (rap-wire) and every decision to call, retry or refuse.
+
+pub mod dial;
+mod endpoint;
+mod refusal;
+
+/// Generated gRPC clients and servers, one module per service and side. Their messages are `rap_wire::v1`.
+#[allow(clippy::all, missing_docs, rust_2018_idioms)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/rap.fabric.v1.rs"));
+}
+
+pub use endpoint::serve_metrics;
+pub use refusal::{Refusal, refuse};
