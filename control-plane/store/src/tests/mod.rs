@@ -12,6 +12,7 @@ mod isolation;
 mod migrations;
 mod nodes;
 mod retry;
+mod row_macs;
 mod rows;
 mod server;
 mod statements;

@@ -53,7 +53,7 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// One row or more in every table with a MAC, and a connection that may do anything with them.
-async fn everything() -> (TestDatabase, PgConnection) {
+pub(super) async fn everything() -> (TestDatabase, PgConnection) {
     let database = TestDatabase::migrated().await;
     let store = database.store().await;
     cluster_with_token(&store, 9).await;
