@@ -56,13 +56,13 @@ impl Absence {
 
     /// Silence after which a node is gone whose stream this replica did not see end: nodes of a replica that
     /// died need a while to notice and to go to another one.
-    pub fn limit_unseen(&self) -> Duration {
+    fn limit_unseen(&self) -> Duration {
         self.limit().max(self.grace).max(NOTICE)
     }
 
     /// How long a replica that saw nothing, because it started or had no database, judges nobody: nodes
     /// come back meanwhile. Silence itself is written down and goes on, so a long allowance needs no longer.
-    pub fn blind_for(&self) -> Duration {
+    fn blind_for(&self) -> Duration {
         self.limit().min(BLIND_AT_MOST).max(self.grace)
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use rap_contract::{AuditEntry, Reject};
 use rap_types::{InstallationId, Reason};
 
-use crate::{RowKey, SealingKey, row_mac};
+use crate::SealingKey;
+use crate::rows::{RowKey, row_mac};
 
 /// The key of audit rows, derived from the key encryption key, so that replicas agree. Cheap to clone;
 /// prints nothing.

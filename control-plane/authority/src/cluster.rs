@@ -13,7 +13,8 @@ use rap_wire::v1;
 use zeroize::Zeroizing;
 
 use crate::custody::SealingKey;
-use crate::{check_pool, critical, ids, known_features};
+use crate::overlay::check_pool;
+use crate::{critical, ids, known_features};
 
 /// Timing of one cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -48,7 +48,7 @@ pub use installation::{
     critical, decide_activation, known_features, reopen_activation,
 };
 pub use lifecycle::{AuthorityLife, AuthorityState, AuthorityStep};
-pub use overlay::{DEFAULT_IPV4_POOL, check_pool};
+pub use overlay::DEFAULT_IPV4_POOL;
 pub use permissions::Permission;
 pub use policy::{DegradedPolicy, NodeLifecyclePolicy, PolicyError};
 pub use proofs::{
@@ -56,7 +56,7 @@ pub use proofs::{
     check_poll_proof, check_rotation_proof, decide_login,
 };
 pub use rotation::{Extended, Succession, extend_chain};
-pub use rows::{Columns, RowKey, RowKeys, row_mac};
+pub use rows::{Columns, RowKeys};
 pub use session::{IssuedSession, SessionClaim, SessionKey};
 pub use token::{
     NewToken, TokenOrder, TokenRow, TokenScope, TokenTerms, check_tags, check_token_row, issue_token,

@@ -19,11 +19,11 @@ use crate::{DataKeys, OpensDataKeys, SealingKey};
 
 /// Key of row MACs, derived from a data key.
 #[derive(Clone)]
-pub struct RowKey(Zeroizing<[u8; 32]>);
+pub(crate) struct RowKey(Zeroizing<[u8; 32]>);
 
 impl RowKey {
     /// The row key of a data key.
-    pub fn of(data_key: &SealingKey) -> Self {
+    pub(crate) fn of(data_key: &SealingKey) -> Self {
         Self(data_key.derive("rap.row-mac.v1"))
     }
 
@@ -31,7 +31,7 @@ impl RowKey {
     ///
     /// # Errors
     /// `row.tampered`.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         installation: InstallationId,
         table: &'static str,
@@ -254,7 +254,7 @@ impl Columns {
 }
 
 /// HMAC-SHA-256 over (installation, table, primary key, row version, columns), each with its length.
-pub fn row_mac(
+pub(crate) fn row_mac(
     key: &RowKey,
     installation: InstallationId,
     table: &str,

@@ -13,7 +13,7 @@ pub fn audit_leaf_hash(entry: &[u8]) -> Digest {
 }
 
 /// Root of the tree without leaves: SHA-256 of nothing.
-pub fn audit_empty_root() -> Digest {
+fn audit_empty_root() -> Digest {
     Digest::of(&[])
 }
 

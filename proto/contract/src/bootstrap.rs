@@ -3,9 +3,7 @@
 use rap_types::{ClusterId, InstallationId, JoinRequestId, NodeId, Reason, TokenId, Wall};
 use rap_wire::v1;
 
-use crate::{
-    ActivationTerms, Audience, AuthorityChain, Expectation, KeySet, PublicKey, Reject, Verified, verify,
-};
+use crate::{Audience, AuthorityChain, Expectation, KeySet, PublicKey, Reject, Verified, verify};
 
 /// What the applicant knows before the answer.
 #[derive(Debug, Clone, Copy)]
@@ -116,20 +114,4 @@ fn authority_of_manifest(
         return Err(Reject::new(Reason::ActivationMismatch, "tls_ca_spki_sha256"));
     }
     PublicKey::from_slice(&manifest.installation_authority_key)
-}
-
-impl VerifiedBootstrap {
-    /// Checks the carried manifest against Product Root keys, where they are known.
-    ///
-    /// # Errors
-    /// Those of [`ActivationTerms::open`].
-    pub fn check_root(&self, roots: &KeySet, features: &[&str]) -> Result<ActivationTerms, Reject> {
-        let expect = Expectation {
-            installation: Some(self.contract.header().installation),
-            cluster: Some(ClusterId::ZERO),
-            features,
-            ..Expectation::default()
-        };
-        ActivationTerms::open(&self.contract.activation_manifest, roots, &expect).map(|(_, terms)| terms)
-    }
 }

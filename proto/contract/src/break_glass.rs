@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// First part of the text form.
-pub const BREAK_GLASS_PREFIX: &str = "rapb1";
+const BREAK_GLASS_PREFIX: &str = "rapb1";
 /// Longest life of a grant.
-pub const BREAK_GLASS_CAP: Duration = Duration::from_secs(24 * 3600);
+const BREAK_GLASS_CAP: Duration = Duration::from_secs(24 * 3600);
 
 const TEXT_CAP: usize = 64 * 1024;
 const ROOT_KEYS_CAP: usize = 8;

@@ -9,7 +9,7 @@ use rap_types::{Digest, InstallationId, Reason};
 use crate::{LogKeyChain, PublicKey, Reject, Signer};
 
 /// Cap on a note, bytes.
-pub const CHECKPOINT_CAP: usize = 4096;
+const CHECKPOINT_CAP: usize = 4096;
 
 /// What a checkpoint says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use rap_wire::v1;
 use crate::{Document, Reject, Signer};
 
 /// Most signatures an envelope may carry.
-pub const SIGNATURES_CAP: usize = 8;
+const SIGNATURES_CAP: usize = 8;
 
 /// A strictly decoded container. The payload is private: the only way to it is `verify`.
 pub struct Envelope {

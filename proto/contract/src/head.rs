@@ -6,7 +6,7 @@ use rap_wire::v1;
 use crate::{Audience, Expectation, KeySet, Reject, Verified, verify};
 
 /// Largest tree a head may name.
-pub const TREE_SIZE_CAP: u64 = 1 << 24;
+const TREE_SIZE_CAP: u64 = 1 << 24;
 
 /// A head's values, typed and in range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

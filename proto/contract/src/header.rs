@@ -9,7 +9,7 @@ use v1::audience::Kind;
 use crate::{Expectation, FEATURE_DEV, Reject};
 
 /// How far in the future `issued_at` and `not_before` may lie.
-pub const TIME_TOLERANCE: Duration = Duration::from_secs(60);
+const TIME_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// Most critical features a header may name.
 const CRITICAL_CAP: usize = 16;

@@ -13,7 +13,7 @@ use crate::{PublicKey, Reject, Signer};
 /// Schema of a private key file.
 pub const KEY_FILE_SCHEMA: &str = "rap.key.v1";
 /// Schema of a public key file.
-pub const PUBLIC_KEY_FILE_SCHEMA: &str = "rap.public-key.v1";
+const PUBLIC_KEY_FILE_SCHEMA: &str = "rap.public-key.v1";
 
 /// A private key file.
 #[derive(Clone, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ impl fmt::Debug for KeyFile {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublicKeyFile {
-    /// [`PUBLIC_KEY_FILE_SCHEMA`].
+    /// `rap.public-key.v1`.
     pub schema: String,
     /// What the keys are for.
     pub purpose: String,

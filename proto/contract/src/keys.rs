@@ -70,16 +70,6 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// Checks `signature` over `message` by raw key bytes; admits the key first.
-///
-/// # Errors
-/// `key.invalid` or `signature.invalid`.
-pub fn verify_raw(public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<PublicKey, Reject> {
-    let key = PublicKey::from_slice(public_key)?;
-    key.verify(message, signature)?;
-    Ok(key)
-}
-
 /// A private key. Prints only its key id; wiped when dropped.
 pub struct Signer(SigningKey);
 

@@ -56,13 +56,13 @@ impl KeySet {
 
     /// Sets how many distinct keys must have signed (at least one).
     #[must_use]
-    pub fn with_threshold(mut self, threshold: usize) -> Self {
+    pub(crate) fn with_threshold(mut self, threshold: usize) -> Self {
         self.threshold = threshold.max(1);
         self
     }
 
     /// How many distinct keys must have signed.
-    pub const fn threshold(&self) -> usize {
+    pub(crate) const fn threshold(&self) -> usize {
         self.threshold
     }
 

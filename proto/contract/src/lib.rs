@@ -40,31 +40,29 @@ pub use activation::{ActivationTerms, open_activation_request};
 pub use audit_entry::{AuditEntry, ENTRY_CAP};
 pub use audit_export::{AUDIT_EXPORT_CAP, VerifiedAuditExport, encode_audit_export, open_audit_export};
 pub use audit_tree::{
-    AuditFrontier, AuditTree, audit_empty_root, audit_leaf_hash, check_audit_consistency,
-    check_audit_inclusion,
+    AuditFrontier, AuditTree, audit_leaf_hash, check_audit_consistency, check_audit_inclusion,
 };
 pub use authority::AuthorityChain;
 pub use bootstrap::{BootstrapExpectation, VerifiedBootstrap, open_bootstrap};
 pub use break_glass::{
-    BREAK_GLASS_CAP, BREAK_GLASS_PREFIX, BreakGlassExpectation, BreakGlassOrder, BreakGlassText, GrantSigner,
-    VerifiedBreakGlass, sign_break_glass,
+    BreakGlassExpectation, BreakGlassOrder, BreakGlassText, GrantSigner, VerifiedBreakGlass, sign_break_glass,
 };
-pub use checkpoint::{CHECKPOINT_CAP, Checkpoint};
+pub use checkpoint::Checkpoint;
 pub use chunk::{
     ASSIGNMENT_SLOT, CHUNK_CAP, POLICY_SLOT, ParsedChunk, TRUST_SLOT, chunk_id, parse_chunk, peer_slot,
 };
 pub use contents::SnapshotContents;
 pub use document::Document;
-pub use envelope::{Envelope, SIGNATURES_CAP, pre_authentication_encoding, sign};
+pub use envelope::{Envelope, pre_authentication_encoding, sign};
 pub use export::{EXPORT_CAP, ExportSummary, VerifiedExport, encode_export, open_export};
 pub use grants::{GRANT_SET_CAP, GRANT_SET_LIFE, GrantSetTerms, GrantTerms, RoleGrants};
-pub use head::{HeadFacts, TREE_SIZE_CAP};
-pub use header::{Audience, HeaderTerms, TIME_TOLERANCE};
-pub use key_file::{KEY_FILE_SCHEMA, KeyFile, PUBLIC_KEY_FILE_SCHEMA, Protection, PublicKeyFile};
-pub use keys::{PublicKey, Signer, verify_raw};
+pub use head::HeadFacts;
+pub use header::{Audience, HeaderTerms};
+pub use key_file::{KEY_FILE_SCHEMA, KeyFile, Protection, PublicKeyFile};
+pub use keys::{PublicKey, Signer};
 pub use keyset::{KeySet, KeyState};
 pub use known_revocations::KnownRevocations;
-pub use log_key::{GENERATIONS_CAP, LogGeneration, LogKeyChain, LogKeyTerms, sign_log_key};
+pub use log_key::{LogGeneration, LogKeyChain, LogKeyTerms, sign_log_key};
 pub use manifest::{Manifest, SLOTS_CAP};
 pub use merkle::{MerkleTree, leaf_hash, root_from_proof};
 pub use proof::{
@@ -76,7 +74,7 @@ pub use revocation::{Revocation, RevocationKind};
 pub use revocation_chain::{RevocationChain, Standing};
 pub use shared_map::SharedMap;
 pub use snapshot::{HeldParts, SnapshotParts, VerifiedSnapshot};
-pub use token::{JoinTokenText, TOKEN_PREFIX, join_secret_hash};
+pub use token::{JoinTokenText, join_secret_hash};
 pub use verify::{Expectation, Verified, verify};
 
 /// Critical feature of everything a development installation signs.

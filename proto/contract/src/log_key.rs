@@ -10,7 +10,7 @@ use crate::verify::verify_cosigned;
 use crate::{Audience, Expectation, HeaderTerms, KeySet, PublicKey, Reject, Signer, Verified, sign};
 
 /// Most generations a log may have.
-pub const GENERATIONS_CAP: usize = 256;
+const GENERATIONS_CAP: usize = 256;
 
 /// Longest reason of a record, bytes.
 const REASON_CAP: usize = 1024;

@@ -10,7 +10,7 @@ use crate::verify::verify_self_named;
 use crate::{Audience, Expectation, PublicKey, Reject, Verified};
 
 /// First part of the text form.
-pub const TOKEN_PREFIX: &str = "rapj1";
+const TOKEN_PREFIX: &str = "rapj1";
 
 /// Longest text form, bytes.
 const TEXT_CAP: usize = 16 * 1024;
