@@ -10,20 +10,37 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use rap_authority::{Columns, RowKeys};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::QueryAs;
+use sqlx::{FromRow, PgConnection, Postgres, Row};
 use uuid::Uuid;
 
-use crate::columns::{counter, unsigned};
+use crate::columns::{bind, read};
+use crate::statement::{ColumnList, Kind};
 use crate::tables::cluster_keys::{dek_newest_share, deks_list};
 use crate::{RowName, StoreError};
 
-/// A row type with a MAC in its table.
-pub trait Authentic: Sized {
+/// A row type with a MAC in its table. [`crate::row::authentic_row`] implements it.
+pub trait Authentic: Sized + Send + Unpin {
     /// Table.
     const TABLE: &'static str;
-    /// Columns of the primary key: UUIDs, numbers or text.
-    const KEY: &'static [&'static str];
+    /// Its columns, those of the primary key (UUIDs, numbers or text) first, the covered ones in the order
+    /// in which the MAC covers them.
+    const COLUMNS: &'static ColumnList;
+    /// What [`Authentic::decode`] and the check of the MAC read.
+    const NAMES: &'static str;
+    /// `SELECT NAMES FROM ...`, to which a condition is added.
+    const SELECT: &'static str;
+    /// Adds a row.
+    const INSERT: &'static str;
+    /// Replaces one version of a row by the next.
+    const UPDATE: &'static str;
+    /// Every row of a cluster, or of the installation, by primary key.
+    const ALL: &'static str;
+    /// The next 500 rows of a cluster after a primary key.
+    const AFTER: &'static str;
+    /// Writes new MACs.
+    const RESEAL: &'static str;
 
     /// Reads the typed row.
     fn decode(row: &PgRow) -> sqlx::Result<Self>;
@@ -31,6 +48,8 @@ pub trait Authentic: Sized {
     fn key(&self) -> String;
     /// Every covered column that is not in the primary key, in a fixed order.
     fn columns(&self) -> Columns;
+    /// Binds the columns of the kinds that are wanted, in their order.
+    fn bind(&self, wanted: fn(Kind) -> bool, to: &mut PgArguments) -> Result<(), StoreError>;
 
     /// The MAC of this row at `row_version`.
     fn mac(&self, keys: &RowKeys, row_version: u64) -> Vec<u8> {
@@ -49,8 +68,8 @@ impl<R: Authentic> FromRow<'_, PgRow> for Stored<R> {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             // A row that no longer decodes was not written by us.
-            row: R::decode(row).map_err(|_| stored_key(row, R::KEY)),
-            row_version: unsigned(row, "row_version").unwrap_or_default(),
+            row: R::decode(row).map_err(|_| stored_key(row, R::COLUMNS)),
+            row_version: read(row, "row_version").unwrap_or_default(),
             row_mac: row.try_get("row_mac").unwrap_or_default(),
         })
     }
@@ -60,12 +79,6 @@ impl<R: Authentic> Stored<R> {
     /// The row, if its MAC holds under a key that the ring knows.
     pub(crate) fn verified(self, keys: &RowKeys) -> Result<R, StoreError> {
         self.opened(keys).map(|(row, _)| row)
-    }
-
-    /// The row and its version, for a change in the same transaction; the statement that read it
-    /// locked it.
-    pub(crate) fn held(self, keys: &RowKeys) -> Result<Held<R>, StoreError> {
-        self.opened(keys).map(|(row, row_version)| Held { row, row_version })
     }
 
     /// What the row is like under these keys.
@@ -85,8 +98,8 @@ impl<R: Authentic> Stored<R> {
         keys.check(R::TABLE, &row.key(), self.row_version, &row.columns(), stored)
     }
 
-    /// Row and version, if the MAC holds.
-    fn opened(self, keys: &RowKeys) -> Result<(R, u64), StoreError> {
+    /// Row and version, if the MAC holds under a key that the ring knows.
+    pub(crate) fn opened(self, keys: &RowKeys) -> Result<(R, u64), StoreError> {
         let key = match self.verdict(keys) {
             Verdict::Sound { row, row_version, .. } => return Ok((row, row_version)),
             Verdict::Unsealed { row, .. } => row.key(),
@@ -179,22 +192,31 @@ pub(crate) enum Verdict<R> {
     },
 }
 
-/// Verifies a row that may be absent and was read on this connection.
+/// A statement that reads rows with a MAC, and its parameters.
+pub(crate) type Find<'q, R> = QueryAs<'q, Postgres, Stored<R>, PgArguments>;
+
+/// A statement whose first parameter is the cluster of these keys.
+pub(crate) fn find<R: Authentic>(statement: &'static str, keys: &RowKeys) -> Find<'static, R> {
+    sqlx::query_as(statement).bind(keys.cluster().uuid())
+}
+
+/// The row, verified, if it is there.
 pub(crate) async fn verified<R: Authentic>(
-    row: Option<Stored<R>>,
+    find: Find<'_, R>,
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Option<R>, StoreError> {
-    let Some(row) = row else { return Ok(None) };
+    let Some(row) = find.fetch_optional(&mut *connection).await? else { return Ok(None) };
     row.opened_or_learned(connection, keys).await.map(|(row, _)| Some(row))
 }
 
-/// Verifies every row; the first that does not hold is the answer.
+/// The rows, every one verified; the first that does not hold is the answer.
 pub(crate) async fn all_verified<R: Authentic>(
-    rows: Vec<Stored<R>>,
+    find: Find<'_, R>,
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Vec<R>, StoreError> {
+    let rows = find.fetch_all(&mut *connection).await?;
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
         all.push(row.opened_or_learned(connection, keys).await?.0);
@@ -204,10 +226,11 @@ pub(crate) async fn all_verified<R: Authentic>(
 
 /// The rows that hold, and the names of those that do not: for lists that are shown, never for a decision.
 pub(crate) async fn sorted_out<R: Authentic>(
-    rows: Vec<Stored<R>>,
+    find: Find<'_, R>,
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<(Vec<R>, Vec<RowName>), StoreError> {
+    let rows = find.fetch_all(&mut *connection).await?;
     let (mut sound, mut tampered) = (Vec::with_capacity(rows.len()), Vec::new());
     let mut learned = None;
     for row in rows {
@@ -224,13 +247,13 @@ pub(crate) async fn sorted_out<R: Authentic>(
     Ok((sound, tampered))
 }
 
-/// Verifies a locked row that may be absent and was read on this connection.
+/// The row that the statement locks, verified, if it is there.
 pub(crate) async fn held<R: Authentic>(
-    row: Option<Stored<R>>,
+    find: Find<'_, R>,
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Option<Held<R>>, StoreError> {
-    let Some(row) = row else { return Ok(None) };
+    let Some(row) = find.fetch_optional(&mut *connection).await? else { return Ok(None) };
     let (row, row_version) = row.opened_or_learned(connection, keys).await?;
     Ok(Some(Held { row, row_version }))
 }
@@ -242,19 +265,19 @@ pub struct Held<R> {
 }
 
 impl<R: Authentic> Held<R> {
-    /// The version that is stored, for the guard of the statement that writes.
-    pub(crate) fn stored_version(&self) -> Result<i64, StoreError> {
-        counter("row_version", self.row_version)
-    }
-
-    /// The MAC of the row as it was verified, under another ring.
-    pub(crate) fn same_mac(&self, keys: &RowKeys) -> Vec<u8> {
-        self.row.mac(keys, self.row_version)
-    }
-
     /// The MAC of the row as it is to be written, one version up.
     pub(crate) fn next_mac(&self, keys: &RowKeys) -> Vec<u8> {
         self.row.mac(keys, self.row_version + 1)
+    }
+
+    /// The parameters of [`Authentic::UPDATE`].
+    pub(crate) fn update(&self, keys: &RowKeys) -> Result<PgArguments, StoreError> {
+        let mut arguments = PgArguments::default();
+        self.row.bind(Kind::is_key, &mut arguments)?;
+        bind(&self.row_version, "row_version", &mut arguments)?;
+        self.row.bind(Kind::is_updated, &mut arguments)?;
+        bind(&self.next_mac(keys), "row_mac", &mut arguments)?;
+        Ok(arguments)
     }
 }
 
@@ -284,6 +307,38 @@ impl<R: fmt::Debug> fmt::Debug for Held<R> {
     }
 }
 
+/// The parameters of [`Authentic::INSERT`].
+pub(crate) fn new_row<R: Authentic>(row: &R, keys: &RowKeys) -> Result<PgArguments, StoreError> {
+    let mut arguments = PgArguments::default();
+    row.bind(Kind::is_inserted, &mut arguments)?;
+    bind(&row.mac(keys, 1), "row_mac", &mut arguments)?;
+    Ok(arguments)
+}
+
+/// Adds a row, under the newest data key.
+pub(crate) async fn insert<R: Authentic>(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    row: &R,
+) -> Result<(), StoreError> {
+    sealing(connection, keys).await?;
+    sqlx::query_with(R::INSERT, new_row(row, keys)?).execute(connection).await?;
+    Ok(())
+}
+
+/// Writes what of a held row may change.
+///
+/// # Errors
+/// [`StoreError::Contended`] if the row is at another version by now.
+pub(crate) async fn update<R: Authentic>(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    row: &Held<R>,
+) -> Result<(), StoreError> {
+    let done = sqlx::query_with(R::UPDATE, row.update(keys)?).execute(connection).await?;
+    written(done.rows_affected())
+}
+
 /// What a guarded write did: exactly one row, or somebody else was first.
 pub(crate) fn written(rows_affected: u64) -> Result<(), StoreError> {
     match rows_affected {
@@ -293,44 +348,11 @@ pub(crate) fn written(rows_affected: u64) -> Result<(), StoreError> {
 }
 
 /// The primary key of a row that does not decode, as text.
-fn stored_key(row: &PgRow, columns: &[&str]) -> String {
-    let part = |column: &&str| {
+fn stored_key(row: &PgRow, columns: &ColumnList) -> String {
+    let part = |(column, _): &(&'static str, Kind)| {
         let id = row.try_get::<Uuid, _>(*column).map(|id| id.to_string());
         let number = || row.try_get::<i64, _>(*column).map(|number| number.to_string());
         id.or_else(|_| number()).or_else(|_| row.try_get::<String, _>(*column)).unwrap_or_default()
     };
-    columns.iter().map(part).collect::<Vec<_>>().join("/")
-}
-
-/// JSON in one form: keys sorted, no blanks.
-pub(crate) fn canonical_json(value: &serde_json::Value) -> Vec<u8> {
-    let mut text = Vec::new();
-    write_json(&mut text, value);
-    text
-}
-
-fn write_json(to: &mut Vec<u8>, value: &serde_json::Value) {
-    match value {
-        serde_json::Value::Object(members) => {
-            let mut sorted: Vec<_> = members.iter().collect();
-            sorted.sort_unstable_by_key(|(key, _)| *key);
-            to.push(b'{');
-            for (key, member) in sorted {
-                write_json(to, &serde_json::Value::String(key.clone()));
-                to.push(b':');
-                write_json(to, member);
-                to.push(b',');
-            }
-            to.push(b'}');
-        }
-        serde_json::Value::Array(items) => {
-            to.push(b'[');
-            for item in items {
-                write_json(to, item);
-                to.push(b',');
-            }
-            to.push(b']');
-        }
-        scalar => to.extend_from_slice(scalar.to_string().as_bytes()),
-    }
+    columns.iter().take_while(|(_, kind)| kind.is_key()).map(part).collect::<Vec<_>>().join("/")
 }

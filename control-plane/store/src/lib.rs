@@ -15,6 +15,8 @@ mod pool;
 pub mod postgres;
 mod retry;
 mod roles;
+mod row;
+mod statement;
 mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -28,7 +30,7 @@ pub use migrate::{
 };
 pub use pool::{AppPool, DatabaseTarget, PoolSettings, Store, SystemPool};
 pub use retry::{Runs, Transient};
-pub use roles::{DatabaseRole, RoleError, check_role};
+pub use roles::{DatabaseRole, RoleError};
 /// What every method runs on: a connection, or an open transaction by `&mut transaction`.
 pub use sqlx::{PgConnection, PgTransaction};
 

@@ -87,7 +87,7 @@ statements! {
 /// Refuses a connection that could step outside row-level security: its role, or any role it may
 /// become, is superuser, bypasses row-level security, makes roles, or owns a table; or a table or
 /// view of the schema is open. What an extension brought along is not ours to judge.
-pub async fn check_role(connection: &mut PgConnection) -> Result<(), RoleError> {
+pub(crate) async fn check_role(connection: &mut PgConnection) -> Result<(), RoleError> {
     let row = sqlx::query(ROLE_RIGHTS).fetch_one(&mut *connection).await.map_err(StoreError::from)?;
     let role: String = row.try_get("role").map_err(StoreError::from)?;
     for (column, problem) in PROBLEMS {

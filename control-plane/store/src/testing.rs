@@ -152,7 +152,7 @@ impl Server {
 
 /// Settings of a server under `directory` whose data need not survive, and in which the owner may
 /// make databases.
-pub fn throw_away(directory: &Path) -> EmbeddedSettings {
+pub(crate) fn throw_away(directory: &Path) -> EmbeddedSettings {
     EmbeddedSettings {
         durable: false,
         databases: "all",

@@ -12,7 +12,7 @@ use super::PostgresError;
 
 /// An unprivileged account: the named one when this process is root, this process's own otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub(crate) struct Account {
     /// Name, as peer authentication sees it.
     pub name: String,
     uid: Uid,

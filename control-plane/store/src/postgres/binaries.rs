@@ -6,14 +6,14 @@ use std::process::Command;
 use super::PostgresError;
 
 /// Oldest major version that is accepted.
-pub const OLDEST_MAJOR: u32 = 15;
+pub(crate) const OLDEST_MAJOR: u32 = 15;
 
 /// Where Debian and its descendants install one directory per major version.
 const SYSTEM_ROOT: &str = "/usr/lib/postgresql";
 
 /// One installed PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binaries {
+pub(crate) struct Binaries {
     directory: PathBuf,
     major: u32,
 }

@@ -125,13 +125,13 @@ impl EmbeddedPostgres {
     }
 
     /// How to connect to database `rap` as the database role `role`.
-    pub fn connect_options(&self, role: &str) -> PgConnectOptions {
+    pub(crate) fn connect_options(&self, role: &str) -> PgConnectOptions {
         options_at(&self.installed.socket_directory, role)
     }
 
     /// How to connect to the server that another process runs from this data directory. Says nothing
     /// of whether one does.
-    pub fn options_of_running(
+    pub(crate) fn options_of_running(
         settings: &EmbeddedSettings,
         role: &str,
     ) -> Result<PgConnectOptions, PostgresError> {

@@ -16,8 +16,6 @@ mod postmaster;
 mod socket;
 mod supervise;
 
-pub use account::Account;
-pub use binaries::{Binaries, OLDEST_MAJOR};
 pub use embedded::{EmbeddedPostgres, EmbeddedSettings};
 pub use error::PostgresError;
 pub use supervise::PostgresState;

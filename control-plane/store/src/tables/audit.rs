@@ -7,13 +7,10 @@ use rap_authority::AuditKey;
 use rap_contract::AuditEntry;
 use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
-use time::OffsetDateTime;
+use sqlx::{FromRow, PgConnection, Row as _};
 
 use crate::StoreError;
-use crate::columns::{
-    bytes32, counter, id, id_option, micros, statements, timestamp, unsigned, unsigned_option,
-};
+use crate::columns::{Instant, counter, read, statements, timestamp};
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,29 +73,24 @@ pub struct AuditRow {
 
 impl FromRow<'_, PgRow> for AuditRow {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let bytes32_option = |column| -> sqlx::Result<Option<[u8; 32]>> {
-            if row.try_get::<Option<&[u8]>, _>(column)?.is_none() {
-                return Ok(None);
-            }
-            bytes32(row, column).map(Some)
-        };
+        let recorded_at: Instant = row.try_get("recorded_at")?;
         Ok(Self {
             entry: AuditEntry {
-                entry: unsigned(row, "entry_id")?,
-                recorded_at_us: micros(row, "recorded_at")?,
-                cluster: id_option(row, "cluster_id")?,
-                organization: id_option(row, "organization_id")?,
-                actor: row.try_get("actor")?,
-                device: row.try_get("device")?,
-                action: row.try_get("action")?,
-                object: row.try_get("object")?,
-                before_digest: bytes32_option("before_digest")?.map(Digest::from_bytes),
-                after_digest: bytes32_option("after_digest")?.map(Digest::from_bytes),
-                reason: row.try_get("reason")?,
-                request: id(row, "request_id")?,
+                entry: read(row, "entry_id")?,
+                recorded_at_us: recorded_at.micros(),
+                cluster: read(row, "cluster_id")?,
+                organization: read(row, "organization_id")?,
+                actor: read(row, "actor")?,
+                device: read(row, "device")?,
+                action: read(row, "action")?,
+                object: read(row, "object")?,
+                before_digest: read(row, "before_digest")?,
+                after_digest: read(row, "after_digest")?,
+                reason: read(row, "reason")?,
+                request: read(row, "request_id")?,
             },
-            sequence: unsigned_option(row, "sequence")?,
-            row_mac: bytes32_option("row_mac")?,
+            sequence: read(row, "sequence")?,
+            row_mac: read(row, "row_mac")?,
         })
     }
 }
@@ -148,10 +140,10 @@ pub async fn audit_insert(
     new: &NewAuditRow,
 ) -> Result<u64, StoreError> {
     let drawn = sqlx::query(AUDIT_NUMBER).fetch_one(&mut *connection).await?;
-    let recorded_at: OffsetDateTime = drawn.try_get("recorded_at")?;
+    let recorded_at: Instant = drawn.try_get("recorded_at")?;
     let entry = AuditEntry {
-        entry: unsigned(&drawn, "entry_id")?,
-        recorded_at_us: micros(&drawn, "recorded_at")?,
+        entry: read(&drawn, "entry_id")?,
+        recorded_at_us: recorded_at.micros(),
         cluster: new.cluster,
         organization: new.organization,
         actor: new.actor.clone(),

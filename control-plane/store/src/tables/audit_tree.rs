@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use rap_types::Digest;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::columns::{bytes32, counter, digest, statements, unsigned};
+use crate::columns::{counter, read, statements};
+use crate::row::plain_row;
 
 /// The tree up to the last entry that has a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,9 +28,9 @@ pub struct AuditTreeRow {
 
 impl FromRow<'_, PgRow> for AuditTreeRow {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let frontier: Vec<u8> = row.try_get("frontier")?;
+        let frontier: Vec<u8> = read(row, "frontier")?;
         let hashes = frontier.chunks_exact(32).filter_map(|hash| Digest::from_slice(hash).ok());
-        Ok(Self { size: unsigned(row, "size")?, frontier: hashes.collect(), fence: unsigned(row, "fence")? })
+        Ok(Self { size: read(row, "size")?, frontier: hashes.collect(), fence: read(row, "fence")? })
     }
 }
 
@@ -46,16 +47,7 @@ pub struct LogKeyRow {
     pub sealed_private_key: Vec<u8>,
 }
 
-impl FromRow<'_, PgRow> for LogKeyRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            generation: unsigned(row, "generation")?,
-            record: row.try_get("record")?,
-            public_key: bytes32(row, "public_key")?,
-            sealed_private_key: row.try_get("sealed_private_key")?,
-        })
-    }
-}
+plain_row!(LogKeyRow { generation, record, public_key, sealed_private_key });
 
 /// A checkpoint as signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,16 +62,7 @@ pub struct CheckpointRow {
     pub note: Vec<u8>,
 }
 
-impl FromRow<'_, PgRow> for CheckpointRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            generation: unsigned(row, "generation")?,
-            size: unsigned(row, "size")?,
-            root: digest(row, "root")?,
-            note: row.try_get("note")?,
-        })
-    }
-}
+plain_row!(CheckpointRow { generation, size, root, note });
 
 /// What became of [`audit_checkpoint_insert`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +122,7 @@ pub async fn audit_lease_take(
         .bind(milliseconds(life))
         .fetch_optional(connection)
         .await?;
-    Ok(row.map(|row| unsigned(&row, "fence")).transpose()?)
+    Ok(row.map(|row| read(&row, "fence")).transpose()?)
 }
 
 /// Takes the lease from whoever has it.
@@ -153,7 +136,7 @@ pub async fn audit_lease_seize(
         .bind(milliseconds(life))
         .fetch_one(connection)
         .await?;
-    Ok(unsigned(&row, "fence")?)
+    Ok(read(&row, "fence")?)
 }
 
 /// Keeps the lease; false if another holder took it.

@@ -1,11 +1,11 @@
 //! Keys that wait for their record, and which record each node confirmed.
 
 use rap_types::{ClusterId, NodeId, Wall};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{bytes32, counter, id, statements, unsigned_option, wall_option};
+use crate::columns::{counter, statements};
+use crate::row::plain_row;
 
 /// A key that no record names yet.
 #[derive(Debug, Clone)]
@@ -33,27 +33,8 @@ pub struct ConfirmationRow {
     pub last_seen_at: Option<Wall>,
 }
 
-impl FromRow<'_, PgRow> for PreparedAuthorityRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            cluster: id(row, "cluster_id")?,
-            public_key: bytes32(row, "public_key")?,
-            sealed_private_key: row.try_get("sealed_private_key")?,
-        })
-    }
-}
-
-impl FromRow<'_, PgRow> for ConfirmationRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            node: id(row, "node_id")?,
-            name: row.try_get("name")?,
-            sequence: unsigned_option(row, "sequence")?,
-            confirmed_at: wall_option(row, "confirmed_at")?,
-            last_seen_at: wall_option(row, "last_seen_at")?,
-        })
-    }
-}
+plain_row!(PreparedAuthorityRow { cluster: cluster_id, public_key, sealed_private_key });
+plain_row!(ConfirmationRow { node: node_id, name, sequence, confirmed_at, last_seen_at });
 
 statements! {
     PREPARED_INSERT = "INSERT INTO cluster_authority_prepared (cluster_id, public_key, sealed_private_key) \

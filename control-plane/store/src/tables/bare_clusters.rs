@@ -7,12 +7,12 @@ use rap_authority::RowKeys;
 use rap_types::{ClusterId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::types::ipnet::IpNet;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, PgConnection, Row as _};
 
-use super::clusters::{NewClusterRow, mac_of_new};
+use super::clusters::NewClusterRow;
 use crate::StoreError;
-use crate::authentic::written;
-use crate::columns::{counter, id, statements, unsigned, wall};
+use crate::authentic::{Authentic as _, written};
+use crate::columns::{counter, read, statements};
 
 /// What such a row says. Nothing vouches for any of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,15 +40,15 @@ pub struct BareClusterRow {
 impl FromRow<'_, PgRow> for BareClusterRow {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
-            cluster: id(row, "cluster_id")?,
-            name: row.try_get("name")?,
+            cluster: read(row, "cluster_id")?,
+            name: read(row, "name")?,
             ipv4_pool: row.try_get::<IpNet, _>("ipv4_pool")?.to_string(),
-            dev: row.try_get("dev")?,
-            fresh_for_ms: unsigned(row, "fresh_for_ms")?,
-            refresh_every_ms: unsigned(row, "refresh_every_ms")?,
-            degraded_for_ms: unsigned(row, "degraded_for_ms")?,
-            leaf_lifetime_ms: unsigned(row, "leaf_lifetime_ms")?,
-            created_at: wall(row, "created_at")?,
+            dev: read(row, "dev")?,
+            fresh_for_ms: read(row, "fresh_for_ms")?,
+            refresh_every_ms: read(row, "refresh_every_ms")?,
+            degraded_for_ms: read(row, "degraded_for_ms")?,
+            leaf_lifetime_ms: read(row, "leaf_lifetime_ms")?,
+            created_at: read(row, "created_at")?,
         })
     }
 }
@@ -140,7 +140,7 @@ pub async fn cluster_adopt(
         .bind(checked.cluster.uuid())
         .bind(counter("incarnation", checked.incarnation)?)
         .bind(&checked.sealed_map_key)
-        .bind(mac_of_new(keys, checked).as_slice())
+        .bind(checked.first().mac(keys, 1))
         .execute(connection)
         .await?;
     written(done.rows_affected())

@@ -2,10 +2,10 @@
 
 use rap_types::{ClusterId, Digest, NodeId, Wall};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, PgConnection};
 
 use crate::StoreError;
-use crate::columns::{digest, id, statements, timestamp, wall};
+use crate::columns::{read, statements, timestamp};
 
 /// A grant that a node says it applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,16 +41,16 @@ impl FromRow<'_, PgRow> for BreakGlassUse {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             told: NewBreakGlassUse {
-                cluster: id(row, "cluster_id")?,
-                node: id(row, "node_id")?,
-                grant: digest(row, "grant_digest")?,
-                permit: row.try_get("permit")?,
-                signer: row.try_get("signer")?,
-                reason: row.try_get("reason")?,
-                expires_at: wall(row, "expires_at")?,
-                applied_at: wall(row, "applied_at")?,
+                cluster: read(row, "cluster_id")?,
+                node: read(row, "node_id")?,
+                grant: read(row, "grant_digest")?,
+                permit: read(row, "permit")?,
+                signer: read(row, "signer")?,
+                reason: read(row, "reason")?,
+                expires_at: read(row, "expires_at")?,
+                applied_at: read(row, "applied_at")?,
             },
-            recorded_at: wall(row, "recorded_at")?,
+            recorded_at: read(row, "recorded_at")?,
         })
     }
 }

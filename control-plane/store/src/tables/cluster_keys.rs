@@ -1,14 +1,17 @@
 //! Keys of a cluster: authority records, wrapped data keys, certificate authorities. Private keys
 //! arrive sealed and leave sealed.
 
-use rap_authority::{Columns, RowKeys};
+use std::str::FromStr;
+
+use rap_authority::RowKeys;
 use rap_types::ClusterId;
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::authentic::{Authentic, Held, all_verified, held, sealing, verified, written};
-use crate::columns::{bytes32, counter, id, statements, unsigned};
+use crate::authentic::{Authentic as _, Held, all_verified, find, held, insert, update, verified};
+use crate::columns::{counter, read, statements};
+use crate::row::{authentic_row, plain_row};
+use crate::statement::select;
 
 /// Life of a key: `prepared`, `active`, `tainted`, `revoked`, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,14 +36,19 @@ impl KeyState {
             Self::Revoked => "revoked",
         }
     }
+}
 
-    fn of(row: &PgRow) -> sqlx::Result<Self> {
-        let word: &str = row.try_get("state")?;
+/// A word that names no state of a key.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown key state")]
+pub struct UnknownKeyState;
+
+impl FromStr for KeyState {
+    type Err = UnknownKeyState;
+
+    fn from_str(word: &str) -> Result<Self, UnknownKeyState> {
         let known = [Self::Prepared, Self::Active, Self::Tainted, Self::Revoked];
-        known.into_iter().find(|state| state.as_str() == word).ok_or_else(|| sqlx::Error::ColumnDecode {
-            index: "state".to_owned(),
-            source: "unknown key state".into(),
-        })
+        known.into_iter().find(|state| state.as_str() == word).ok_or(UnknownKeyState)
     }
 }
 
@@ -87,98 +95,25 @@ pub struct ClusterCaRow {
     pub state: KeyState,
 }
 
-impl Authentic for AuthorityRow {
-    const TABLE: &'static str = "cluster_authorities";
-    const KEY: &'static [&'static str] = &["cluster_id", "sequence"];
-
-    fn decode(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            cluster: id(row, "cluster_id")?,
-            sequence: unsigned(row, "sequence")?,
-            record: row.try_get("record")?,
-            public_key: bytes32(row, "public_key")?,
-            sealed_private_key: row.try_get("sealed_private_key")?,
-            state: KeyState::of(row)?,
-        })
-    }
-
-    fn key(&self) -> String {
-        format!("{}/{}", self.cluster, self.sequence)
-    }
-
-    fn columns(&self) -> Columns {
-        Columns::new().bytes(&self.record).bytes(&self.public_key).text(self.state.as_str())
-    }
+authentic_row! {
+    AuthorityRow { cluster: cluster_id, sequence, record, public_key, sealed_private_key, state }
+    in "cluster_authorities";
+    key cluster_id, sequence;
+    record: Fixed, public_key: Fixed, sealed_private_key: Encrypted, state: Changes;
 }
 
-impl FromRow<'_, PgRow> for DekRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            cluster: id(row, "cluster_id")?,
-            key_version: unsigned(row, "key_version")?,
-            wrapped_dek: row.try_get("wrapped_dek")?,
-        })
-    }
+authentic_row! {
+    ClusterCaRow { cluster: cluster_id, generation, cert_der, sealed_key, state } in "cluster_cas";
+    key cluster_id, generation;
+    cert_der: Fixed, sealed_key: Encrypted, state: Changes;
 }
 
-impl Authentic for ClusterCaRow {
-    const TABLE: &'static str = "cluster_cas";
-    const KEY: &'static [&'static str] = &["cluster_id", "generation"];
-
-    fn decode(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            cluster: id(row, "cluster_id")?,
-            generation: unsigned(row, "generation")?,
-            cert_der: row.try_get("cert_der")?,
-            sealed_key: row.try_get("sealed_key")?,
-            state: KeyState::of(row)?,
-        })
-    }
-
-    fn key(&self) -> String {
-        format!("{}/{}", self.cluster, self.generation)
-    }
-
-    fn columns(&self) -> Columns {
-        Columns::new().bytes(&self.cert_der).text(self.state.as_str())
-    }
-}
-
-macro_rules! authority_select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT cluster_id, sequence, record, public_key, sealed_private_key, state, row_version, row_mac \
-             FROM cluster_authorities ",
-            $rest
-        )
-    };
-}
-
-macro_rules! ca_select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT cluster_id, generation, cert_der, sealed_key, state, row_version, row_mac \
-             FROM cluster_cas ",
-            $rest
-        )
-    };
-}
+plain_row!(DekRow { cluster: cluster_id, key_version, wrapped_dek });
 
 statements! {
-    AUTHORITY_INSERT = "INSERT INTO cluster_authorities \
-        (cluster_id, sequence, record, public_key, sealed_private_key, state, row_mac) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    AUTHORITIES_LIST = authority_select!("WHERE cluster_id = $1 ORDER BY sequence");
-    AUTHORITIES_AFTER = authority_select!(
-        "WHERE cluster_id = $1 AND (cluster_id::text || '/' || sequence::text) COLLATE \"C\" > $2 \
-         ORDER BY (cluster_id::text || '/' || sequence::text) COLLATE \"C\" LIMIT 500"
-    );
     AUTHORITY_SEQUENCE = "SELECT coalesce(max(sequence), 0) AS sequence FROM cluster_authorities \
         WHERE cluster_id = $1";
-    AUTHORITY_LOCK = authority_select!("WHERE cluster_id = $1 AND sequence = $2 FOR UPDATE");
-    AUTHORITY_WRITE = "UPDATE cluster_authorities SET state = $4, sealed_private_key = $5, \
-        row_version = row_version + 1, row_mac = $6 \
-        WHERE cluster_id = $1 AND sequence = $2 AND row_version = $3";
+    AUTHORITY_LOCK = select!(AuthorityRow, "WHERE cluster_id = $1 AND sequence = $2 FOR UPDATE");
     DEK_INSERT = "INSERT INTO cluster_deks (cluster_id, key_version, wrapped_dek) VALUES ($1, $2, $3)";
     DEKS_LIST = "SELECT cluster_id, key_version, wrapped_dek FROM cluster_deks \
         WHERE cluster_id = $1 AND retired_at IS NULL ORDER BY key_version";
@@ -186,18 +121,8 @@ statements! {
         ORDER BY key_version DESC LIMIT 1 FOR KEY SHARE";
     DEK_HOLD = "SELECT 1 AS held FROM cluster_deks WHERE cluster_id = $1 AND key_version = $2 FOR UPDATE";
     DEKS_DELETE = "DELETE FROM cluster_deks WHERE cluster_id = $1 AND key_version < $2";
-    CLUSTER_CA_INSERT = "INSERT INTO cluster_cas (cluster_id, generation, cert_der, sealed_key, state, row_mac) \
-        VALUES ($1, $2, $3, $4, $5, $6)";
-    CLUSTER_CA_ACTIVE = ca_select!("WHERE cluster_id = $1 AND state = 'active'");
-    CLUSTER_CA_LOCK = ca_select!("WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
-    CLUSTER_CAS_ALL = ca_select!("WHERE cluster_id = $1 ORDER BY generation");
-    CLUSTER_CAS_AFTER = ca_select!(
-        "WHERE cluster_id = $1 AND (cluster_id::text || '/' || generation::text) COLLATE \"C\" > $2 \
-         ORDER BY (cluster_id::text || '/' || generation::text) COLLATE \"C\" LIMIT 500"
-    );
-    CLUSTER_CA_WRITE = "UPDATE cluster_cas SET state = $4, sealed_key = $5, \
-        row_version = row_version + 1, row_mac = $6 \
-        WHERE cluster_id = $1 AND generation = $2 AND row_version = $3";
+    CLUSTER_CA_ACTIVE = select!(ClusterCaRow, "WHERE cluster_id = $1 AND state = 'active'");
+    CLUSTER_CA_LOCK = select!(ClusterCaRow, "WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
 }
 
 /// Adds a link to the chain. Two records of one sequence, or of one key, are refused with
@@ -207,18 +132,7 @@ pub async fn authority_insert(
     keys: &RowKeys,
     new: &AuthorityRow,
 ) -> Result<(), StoreError> {
-    sealing(connection, keys).await?;
-    sqlx::query(AUTHORITY_INSERT)
-        .bind(new.cluster.uuid())
-        .bind(counter("sequence", new.sequence)?)
-        .bind(&new.record)
-        .bind(new.public_key.as_slice())
-        .bind(&new.sealed_private_key)
-        .bind(new.state.as_str())
-        .bind(new.mac(keys, 1))
-        .execute(connection)
-        .await?;
-    Ok(())
+    insert(connection, keys, new).await
 }
 
 /// The whole chain, sequence 1..n.
@@ -226,12 +140,7 @@ pub async fn authorities_list(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Vec<AuthorityRow>, StoreError> {
-    all_verified(
-        sqlx::query_as(AUTHORITIES_LIST).bind(keys.cluster().uuid()).fetch_all(&mut *connection).await?,
-        connection,
-        keys,
-    )
-    .await
+    all_verified(find(AuthorityRow::ALL, keys), connection, keys).await
 }
 
 /// Place of the newest link; 0 without any.
@@ -240,7 +149,7 @@ pub async fn authority_sequence(
     cluster: ClusterId,
 ) -> Result<u64, StoreError> {
     let row = sqlx::query(AUTHORITY_SEQUENCE).bind(cluster.uuid()).fetch_one(connection).await?;
-    Ok(unsigned(&row, "sequence")?)
+    Ok(read(&row, "sequence")?)
 }
 
 /// One link, locked.
@@ -249,9 +158,7 @@ pub async fn authority_hold(
     keys: &RowKeys,
     sequence: u64,
 ) -> Result<Option<Held<AuthorityRow>>, StoreError> {
-    let query =
-        sqlx::query_as(AUTHORITY_LOCK).bind(keys.cluster().uuid()).bind(counter("sequence", sequence)?);
-    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
+    held(find(AUTHORITY_LOCK, keys).bind(counter("sequence", sequence)?), connection, keys).await
 }
 
 /// Writes what of a link may change: its state, and how its key is sealed.
@@ -260,16 +167,7 @@ pub async fn authority_write(
     keys: &RowKeys,
     row: Held<AuthorityRow>,
 ) -> Result<(), StoreError> {
-    let done = sqlx::query(AUTHORITY_WRITE)
-        .bind(row.cluster.uuid())
-        .bind(counter("sequence", row.sequence)?)
-        .bind(row.stored_version()?)
-        .bind(row.state.as_str())
-        .bind(&row.sealed_private_key)
-        .bind(row.next_mac(keys))
-        .execute(connection)
-        .await?;
-    written(done.rows_affected())
+    update(connection, keys, &row).await
 }
 
 /// Moves a key from one state to another; revoking erases its private half. False if it is not in
@@ -321,8 +219,8 @@ pub(crate) async fn dek_newest_share(
     cluster: ClusterId,
 ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
     let row = sqlx::query(DEK_NEWEST_SHARE).bind(cluster.uuid()).fetch_optional(connection).await?;
-    let read = |row: PgRow| Ok((unsigned(&row, "key_version")?, row.try_get("wrapped_dek")?));
-    Ok(row.map(read).transpose().map_err(|error: sqlx::Error| error)?)
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some((read(&row, "key_version")?, read(&row, "wrapped_dek")?)))
 }
 
 /// Waits for whoever adds a row under this data key, and keeps others from it until the transaction
@@ -354,17 +252,7 @@ pub async fn cluster_ca_insert(
     keys: &RowKeys,
     new: &ClusterCaRow,
 ) -> Result<(), StoreError> {
-    sealing(connection, keys).await?;
-    sqlx::query(CLUSTER_CA_INSERT)
-        .bind(new.cluster.uuid())
-        .bind(counter("generation", new.generation)?)
-        .bind(&new.cert_der)
-        .bind(&new.sealed_key)
-        .bind(new.state.as_str())
-        .bind(new.mac(keys, 1))
-        .execute(connection)
-        .await?;
-    Ok(())
+    insert(connection, keys, new).await
 }
 
 /// The certificate authority that issues.
@@ -372,15 +260,7 @@ pub async fn cluster_ca_active(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Option<ClusterCaRow>, StoreError> {
-    verified(
-        sqlx::query_as(CLUSTER_CA_ACTIVE)
-            .bind(keys.cluster().uuid())
-            .fetch_optional(&mut *connection)
-            .await?,
-        connection,
-        keys,
-    )
-    .await
+    verified(find(CLUSTER_CA_ACTIVE, keys), connection, keys).await
 }
 
 /// Every certificate authority of a cluster, in whatever state.
@@ -388,8 +268,7 @@ pub async fn cluster_cas_list(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Vec<ClusterCaRow>, StoreError> {
-    let query = sqlx::query_as(CLUSTER_CAS_ALL).bind(keys.cluster().uuid());
-    all_verified(query.fetch_all(&mut *connection).await?, connection, keys).await
+    all_verified(find(ClusterCaRow::ALL, keys), connection, keys).await
 }
 
 /// One certificate authority, locked.
@@ -398,9 +277,7 @@ pub async fn cluster_ca_hold(
     keys: &RowKeys,
     generation: u64,
 ) -> Result<Option<Held<ClusterCaRow>>, StoreError> {
-    let query =
-        sqlx::query_as(CLUSTER_CA_LOCK).bind(keys.cluster().uuid()).bind(counter("generation", generation)?);
-    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
+    held(find(CLUSTER_CA_LOCK, keys).bind(counter("generation", generation)?), connection, keys).await
 }
 
 /// Writes what of a certificate authority may change: its state, and how its key is sealed.
@@ -409,14 +286,5 @@ pub async fn cluster_ca_write(
     keys: &RowKeys,
     row: Held<ClusterCaRow>,
 ) -> Result<(), StoreError> {
-    let done = sqlx::query(CLUSTER_CA_WRITE)
-        .bind(row.cluster.uuid())
-        .bind(counter("generation", row.generation)?)
-        .bind(row.stored_version()?)
-        .bind(row.state.as_str())
-        .bind(&row.sealed_key)
-        .bind(row.next_mac(keys))
-        .execute(connection)
-        .await?;
-    written(done.rows_affected())
+    update(connection, keys, &row).await
 }

@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use rap_authority::Columns;
 use rap_types::{NodeId, Wall};
+use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
 
 use crate::StoreError;
-use crate::columns::{statements, unsigned, wall_option};
+use crate::columns::{read, statements};
+use crate::row::Joined;
 
 /// A node's last contact.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,16 +33,21 @@ pub struct ContactFacts {
     pub last_reject: String,
 }
 
-impl Contact {
+impl Joined for Option<Contact> {
     /// Reads the columns of a LEFT JOIN.
-    pub(super) fn of_joined(row: &PgRow) -> sqlx::Result<Option<Self>> {
-        let Some(last_seen_at) = wall_option(row, "last_seen_at")? else { return Ok(None) };
+    fn read(row: &PgRow) -> sqlx::Result<Self> {
+        let Some(last_seen_at) = read(row, "last_seen_at")? else { return Ok(None) };
         let known = ContactFacts {
-            agent_version: row.try_get("agent_version")?,
-            acked: (unsigned(row, "acked_incarnation")?, unsigned(row, "acked_version")?),
-            last_reject: row.try_get("last_reject")?,
+            agent_version: read(row, "agent_version")?,
+            acked: (read(row, "acked_incarnation")?, read(row, "acked_version")?),
+            last_reject: read(row, "last_reject")?,
         };
-        Ok(Some(Self { last_seen_at, known }))
+        Ok(Some(Contact { last_seen_at, known }))
+    }
+
+    /// Not at all: a contact is never decided on.
+    fn cover(&self, columns: Columns) -> Columns {
+        columns
     }
 }
 

@@ -1,11 +1,11 @@
 //! Signed role grants and the chain of sets over them. Bytes are inserted once and never altered.
 
 use rap_types::{Digest, PlatformRole};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{bytes32, counter, digest, statements};
+use crate::columns::{counter, statements};
+use crate::row::plain_row;
 
 /// A grant or revocation as stored. What its columns say counts only if the envelope says the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +20,7 @@ pub struct GrantRow {
     pub envelope: Vec<u8>,
 }
 
-impl FromRow<'_, PgRow> for GrantRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            digest: digest(row, "grant_digest")?,
-            subject_key: bytes32(row, "subject_key")?,
-            platform_role: row.try_get("platform_role")?,
-            envelope: row.try_get("envelope")?,
-        })
-    }
-}
+plain_row!(GrantRow { digest: grant_digest, subject_key, platform_role, envelope });
 
 statements! {
     GRANT_INSERT = "INSERT INTO platform_role_grants (grant_digest, subject_key, platform_role, envelope) \

@@ -2,10 +2,10 @@
 
 use rap_types::{ClusterId, Digest, HeadOrder, Wall};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, PgConnection};
 
 use crate::StoreError;
-use crate::columns::{counter, digest, id, statements, unsigned, wall};
+use crate::columns::{counter, read, statements};
 
 /// A head as signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,17 +45,17 @@ impl FromRow<'_, PgRow> for HeadRow {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             head: NewHeadRow {
-                cluster: id(row, "cluster_id")?,
+                cluster: read(row, "cluster_id")?,
                 order: HeadOrder::new(
-                    unsigned(row, "incarnation")?,
-                    unsigned(row, "version")?,
-                    unsigned(row, "refresh")?,
+                    read(row, "incarnation")?,
+                    read(row, "version")?,
+                    read(row, "refresh")?,
                 ),
-                envelope: row.try_get("envelope")?,
-                root: digest(row, "root")?,
-                digest: digest(row, "digest")?,
+                envelope: read(row, "envelope")?,
+                root: read(row, "root")?,
+                digest: read(row, "digest")?,
             },
-            created_at: wall(row, "created_at")?,
+            created_at: read(row, "created_at")?,
         })
     }
 }
@@ -108,7 +108,7 @@ pub async fn head_insert(connection: &mut PgConnection, new: &NewHeadRow) -> Res
 }
 
 /// The head of this order.
-pub async fn head_read(
+pub(crate) async fn head_read(
     connection: &mut PgConnection,
     cluster: ClusterId,
     order: HeadOrder,
@@ -130,7 +130,7 @@ pub async fn head_newest(
 }
 
 /// The newest refresh-0 head: the one that the next refresh-0 head names as its previous.
-pub async fn head_newest_first(
+pub(crate) async fn head_newest_first(
     connection: &mut PgConnection,
     cluster: ClusterId,
 ) -> Result<Option<HeadRow>, StoreError> {

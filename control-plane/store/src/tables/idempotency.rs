@@ -1,10 +1,10 @@
 //! Idempotency keys: a mutation that is sent twice is done once and answered alike.
 
 use rap_types::Digest;
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{digest, statements};
+use crate::columns::{read, statements};
 
 /// What [`idempotency_claim`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub async fn idempotency_claim(
         return Ok(Claim::Fresh);
     }
     let row = sqlx::query(IDEMPOTENCY_READ).bind(actor).bind(key).fetch_one(connection).await?;
-    match row.try_get::<Option<Vec<u8>>, _>("answer")? {
-        _ if digest(&row, "request_digest")? != request => Ok(Claim::Misused),
+    match read::<Option<Vec<u8>>>(&row, "answer")? {
+        _ if read::<Digest>(&row, "request_digest")? != request => Ok(Claim::Misused),
         Some(answer) => Ok(Claim::Done(answer)),
         None => Err(StoreError::Contended("idempotency key without answer".to_owned())),
     }

@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 
 use crate::StoreError;
-use crate::columns::{bytes32, id, statements, wall, wall_option};
+use crate::columns::{read, statements};
 
 /// What `init` writes.
 #[derive(Debug, Clone)]
@@ -47,19 +47,19 @@ impl FromRow<'_, PgRow> for InstallationRow {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             installation: NewInstallationRow {
-                installation: id(row, "installation_id")?,
+                installation: read(row, "installation_id")?,
                 dev: row.try_get::<&str, _>("mode")? == "dev",
-                public_key: bytes32(row, "public_key")?,
-                sealed_private_key: row.try_get("sealed_private_key")?,
-                tls_ca_cert_der: row.try_get("tls_ca_cert_der")?,
-                sealed_tls_ca_key: row.try_get("sealed_tls_ca_key")?,
-                activation_request: row.try_get("activation_request")?,
-                activation_nonce: bytes32(row, "activation_nonce")?,
-                control_urls: row.try_get("control_urls")?,
+                public_key: read(row, "public_key")?,
+                sealed_private_key: read(row, "sealed_private_key")?,
+                tls_ca_cert_der: read(row, "tls_ca_cert_der")?,
+                sealed_tls_ca_key: read(row, "sealed_tls_ca_key")?,
+                activation_request: read(row, "activation_request")?,
+                activation_nonce: read(row, "activation_nonce")?,
+                control_urls: read(row, "control_urls")?,
             },
-            activation_manifest: row.try_get("activation_manifest")?,
-            activated_at: wall_option(row, "activated_at")?,
-            created_at: wall(row, "created_at")?,
+            activation_manifest: read(row, "activation_manifest")?,
+            activated_at: read(row, "activated_at")?,
+            created_at: read(row, "created_at")?,
         })
     }
 }

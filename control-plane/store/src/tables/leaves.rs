@@ -1,11 +1,11 @@
 //! What the newest head said of each node: the planner's memory between versions.
 
 use rap_types::{ClusterId, Digest, NodeId};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection};
+use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{counter, digest, id, statements, unsigned};
+use crate::columns::{counter, statements};
+use crate::row::plain_row;
 
 /// A node's manifest as last published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,16 +20,7 @@ pub struct LeafRow {
     pub manifest_root: Digest,
 }
 
-impl FromRow<'_, PgRow> for LeafRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            node: id(row, "node_id")?,
-            incarnation: unsigned(row, "incarnation")?,
-            node_generation: unsigned(row, "node_generation")?,
-            manifest_root: digest(row, "manifest_root")?,
-        })
-    }
-}
+plain_row!(LeafRow { node: node_id, incarnation, node_generation, manifest_root });
 
 statements! {
     LEAVES_RECORD = "INSERT INTO node_leaves \
@@ -70,7 +61,7 @@ pub async fn leaves_record(
 }
 
 /// All leaves of a cluster, by node.
-pub async fn leaves_list(
+pub(crate) async fn leaves_list(
     connection: &mut PgConnection,
     cluster: ClusterId,
 ) -> Result<Vec<LeafRow>, StoreError> {

@@ -1,13 +1,14 @@
 //! Operators and their sessions. What an operator may do is in signed grants, not here.
 
-use rap_authority::{Columns, RowKeys};
+use rap_authority::RowKeys;
 use rap_types::{Digest, OperatorId, Wall};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow as _, PgConnection, Row as _};
 
 use crate::StoreError;
-use crate::authentic::{Authentic, Held, Stored, all_verified, held, verified, written};
-use crate::columns::{bytes32, database_now, id, statements, timestamp, wall, wall_option};
+use crate::authentic::{Authentic as _, Held, Stored, all_verified, held, insert, update, verified};
+use crate::columns::{database_now, read, statements, timestamp};
+use crate::row::authentic_row;
+use crate::statement::{joined, select};
 
 /// An operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,58 +49,23 @@ pub struct SessionRow {
     pub live: bool,
 }
 
-impl Authentic for OperatorRow {
-    const TABLE: &'static str = "operators";
-    const KEY: &'static [&'static str] = &["operator_id"];
-
-    fn decode(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            operator: id(row, "operator_id")?,
-            name: row.try_get("name")?,
-            public_key: bytes32(row, "public_key")?,
-            platform_role: row.try_get("platform_role")?,
-            disabled_at: wall_option(row, "disabled_at")?,
-        })
-    }
-
-    fn key(&self) -> String {
-        self.operator.to_string()
-    }
-
-    fn columns(&self) -> Columns {
-        Columns::new()
-            .text(&self.name)
-            .bytes(&self.public_key)
-            .text(&self.platform_role)
-            .instant(self.disabled_at)
-    }
-}
-
-macro_rules! operator_select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT operator_id, name, public_key, platform_role, disabled_at, row_version, row_mac \
-             FROM operators ",
-            $rest
-        )
-    };
+authentic_row! {
+    OperatorRow { operator: operator_id, name, public_key, platform_role, disabled_at } in "operators";
+    key operator_id;
+    name: Changes, public_key: Fixed, platform_role: Changes, disabled_at: Changes;
 }
 
 statements! {
-    OPERATOR_INSERT = "INSERT INTO operators (operator_id, name, public_key, platform_role, row_mac) \
-        VALUES ($1, $2, $3, $4, $5)";
-    OPERATOR_BY_KEY = operator_select!("WHERE public_key = $1");
-    OPERATOR_LOCK = operator_select!("WHERE public_key = $1 FOR UPDATE");
-    OPERATORS_LIST = operator_select!("ORDER BY operator_id LIMIT 1000");
-    OPERATORS_ALL = operator_select!("ORDER BY operator_id");
-    OPERATOR_WRITE = "UPDATE operators SET name = $3, platform_role = $4, disabled_at = $5, \
-        row_version = row_version + 1, row_mac = $6 WHERE operator_id = $1 AND row_version = $2";
+    OPERATOR_BY_KEY = select!(OperatorRow, "WHERE public_key = $1");
+    OPERATOR_LOCK = select!(OperatorRow, "WHERE public_key = $1 FOR UPDATE");
+    OPERATORS_LIST = select!(OperatorRow, "ORDER BY operator_id LIMIT 1000");
     SESSION_INSERT = "INSERT INTO operator_sessions \
         (token_hash, operator_id, operator_public_key, expires_at) VALUES ($1, $2, $3, $4)";
-    SESSION_READ = "SELECT o.operator_id, o.name, o.public_key, o.platform_role, o.disabled_at, \
-            o.row_version, o.row_mac, s.expires_at, s.expires_at > clock_timestamp() AS live \
-        FROM operator_sessions s JOIN operators o USING (operator_id) \
-        WHERE s.token_hash = $1 AND s.operator_public_key = o.public_key AND o.disabled_at IS NULL";
+    SESSION_READ = joined!(
+        "SELECT s.expires_at, s.expires_at > clock_timestamp() AS live, ", OperatorRow::NAMES,
+        " FROM operator_sessions s JOIN operators o USING (operator_id) \
+        WHERE s.token_hash = $1 AND s.operator_public_key = o.public_key AND o.disabled_at IS NULL"
+    );
     SESSION_DELETE = "DELETE FROM operator_sessions WHERE token_hash = $1";
     SESSIONS_EXPIRE = "DELETE FROM operator_sessions WHERE expires_at < clock_timestamp() - interval '1 day'";
     SESSIONS_END = "DELETE FROM operator_sessions WHERE operator_public_key = $1";
@@ -112,16 +78,7 @@ pub async fn operator_insert(
     keys: &RowKeys,
     new: &OperatorRow,
 ) -> Result<(), StoreError> {
-    let new = OperatorRow { disabled_at: None, ..new.clone() };
-    sqlx::query(OPERATOR_INSERT)
-        .bind(new.operator.uuid())
-        .bind(&new.name)
-        .bind(new.public_key.as_slice())
-        .bind(&new.platform_role)
-        .bind(new.mac(keys, 1))
-        .execute(connection)
-        .await?;
-    Ok(())
+    insert(connection, keys, &OperatorRow { disabled_at: None, ..new.clone() }).await
 }
 
 /// Adds an operator, or gives the one with this key another name and role and lets it in again.
@@ -135,7 +92,7 @@ pub async fn operator_put(
     };
     let known = row.operator;
     *row = OperatorRow { operator: known, disabled_at: None, ..new.clone() };
-    operator_write(connection, keys, row).await
+    update(connection, keys, &row).await
 }
 
 /// Shuts the operator with this key out and ends the key's sessions.
@@ -148,7 +105,7 @@ pub async fn operator_shut_out(
     let row = operator_hold(connection, keys, public_key).await?;
     let Some(mut row) = row.filter(|row| row.disabled_at.is_none()) else { return Ok(()) };
     row.disabled_at = Some(database_now(connection).await?);
-    operator_write(connection, keys, row).await
+    update(connection, keys, &row).await
 }
 
 /// The operator with this key.
@@ -158,36 +115,17 @@ pub async fn operator_by_key(
     public_key: &[u8; 32],
 ) -> Result<Option<OperatorRow>, StoreError> {
     let query = sqlx::query_as(OPERATOR_BY_KEY).bind(public_key.as_slice());
-    verified(query.fetch_optional(&mut *connection).await?, connection, keys).await
+    verified(query, connection, keys).await
 }
 
 /// The operator with this key, locked.
-pub async fn operator_hold(
+pub(crate) async fn operator_hold(
     connection: &mut PgConnection,
     keys: &RowKeys,
     public_key: &[u8; 32],
 ) -> Result<Option<Held<OperatorRow>>, StoreError> {
     let query = sqlx::query_as(OPERATOR_LOCK).bind(public_key.as_slice());
-    held(query.fetch_optional(&mut *connection).await?, connection, keys).await
-}
-
-/// Writes what of an operator may change: name, role, being shut out.
-pub async fn operator_write(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    row: Held<OperatorRow>,
-) -> Result<(), StoreError> {
-    let disabled_at = row.disabled_at.map(|at| timestamp("disabled_at", at)).transpose()?;
-    let done = sqlx::query(OPERATOR_WRITE)
-        .bind(row.operator.uuid())
-        .bind(row.stored_version()?)
-        .bind(&row.name)
-        .bind(&row.platform_role)
-        .bind(disabled_at)
-        .bind(row.next_mac(keys))
-        .execute(connection)
-        .await?;
-    written(done.rows_affected())
+    held(query, connection, keys).await
 }
 
 /// All operators, oldest first.
@@ -195,7 +133,7 @@ pub async fn operators_list(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Vec<OperatorRow>, StoreError> {
-    all_verified(sqlx::query_as(OPERATORS_LIST).fetch_all(&mut *connection).await?, connection, keys).await
+    all_verified(sqlx::query_as(OPERATORS_LIST), connection, keys).await
 }
 
 /// Starts a session.
@@ -220,7 +158,7 @@ pub async fn session_read(
     let query = sqlx::query(SESSION_READ).bind(token_hash.as_bytes().as_slice());
     let Some(row) = query.fetch_optional(connection).await? else { return Ok(None) };
     let operator = Stored::<OperatorRow>::from_row(&row)?.verified(keys)?;
-    Ok(Some(SessionRow { operator, expires_at: wall(&row, "expires_at")?, live: row.try_get("live")? }))
+    Ok(Some(SessionRow { operator, expires_at: read(&row, "expires_at")?, live: row.try_get("live")? }))
 }
 
 /// Ends a session. False if there was none.

@@ -1,14 +1,15 @@
 //! Organizations and their members.
 
-use rap_authority::{Columns, RowKeys};
+use rap_authority::RowKeys;
 use rap_types::OrganizationId;
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::authentic::{Authentic, all_verified, verified};
-use crate::columns::{id, statements};
+use crate::authentic::{all_verified, insert, verified};
+use crate::columns::statements;
+use crate::row::authentic_row;
+use crate::statement::select;
 
 /// An organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,59 +33,23 @@ pub struct MemberRow {
     pub organization_role: String,
 }
 
-impl Authentic for OrganizationRow {
-    const TABLE: &'static str = "organizations";
-    const KEY: &'static [&'static str] = &["organization_id"];
-
-    fn decode(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self { organization: id(row, "organization_id")?, name: row.try_get("name")? })
-    }
-
-    fn key(&self) -> String {
-        self.organization.to_string()
-    }
-
-    fn columns(&self) -> Columns {
-        Columns::new().text(&self.name)
-    }
+authentic_row! {
+    OrganizationRow { organization: organization_id, name } in "organizations";
+    key organization_id;
+    name: Fixed;
 }
 
-impl Authentic for MemberRow {
-    const TABLE: &'static str = "organization_members";
-    const KEY: &'static [&'static str] = &["organization_id", "member_id"];
-
-    fn decode(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            organization: id(row, "organization_id")?,
-            member: row.try_get("member_id")?,
-            name: row.try_get("name")?,
-            organization_role: row.try_get("organization_role")?,
-        })
-    }
-
-    fn key(&self) -> String {
-        format!("{}/{}", self.organization, self.member)
-    }
-
-    fn columns(&self) -> Columns {
-        Columns::new().text(&self.name).text(&self.organization_role)
-    }
+authentic_row! {
+    MemberRow { organization: organization_id, member: member_id, name, organization_role }
+    in "organization_members";
+    key organization_id, member_id;
+    name: Fixed, organization_role: Fixed;
 }
 
 statements! {
-    ORGANIZATION_INSERT = "INSERT INTO organizations (organization_id, name, row_mac) VALUES ($1, $2, $3)";
-    ORGANIZATION_BY_NAME =
-        "SELECT organization_id, name, row_version, row_mac FROM organizations WHERE name = $1";
-    ORGANIZATIONS_LIST =
-        "SELECT organization_id, name, row_version, row_mac FROM organizations ORDER BY name LIMIT 10000";
-    ORGANIZATIONS_ALL =
-        "SELECT organization_id, name, row_version, row_mac FROM organizations ORDER BY organization_id";
-    MEMBERS_ALL = "SELECT organization_id, member_id, name, organization_role, row_version, row_mac \
-        FROM organization_members ORDER BY organization_id, member_id";
-    MEMBER_INSERT = "INSERT INTO organization_members \
-        (organization_id, member_id, name, organization_role, row_mac) VALUES ($1, $2, $3, $4, $5)";
-    MEMBERS_LIST = "SELECT organization_id, member_id, name, organization_role, row_version, row_mac \
-        FROM organization_members WHERE organization_id = $1 ORDER BY name LIMIT 10000";
+    ORGANIZATION_BY_NAME = select!(OrganizationRow, "WHERE name = $1");
+    ORGANIZATIONS_LIST = select!(OrganizationRow, "ORDER BY name LIMIT 10000");
+    MEMBERS_LIST = select!(MemberRow, "WHERE organization_id = $1 ORDER BY name LIMIT 10000");
 }
 
 /// Adds an organization. Its name is unique ([`StoreError::Exists`]).
@@ -93,13 +58,7 @@ pub async fn organization_insert(
     keys: &RowKeys,
     new: &OrganizationRow,
 ) -> Result<(), StoreError> {
-    sqlx::query(ORGANIZATION_INSERT)
-        .bind(new.organization.uuid())
-        .bind(&new.name)
-        .bind(new.mac(keys, 1))
-        .execute(connection)
-        .await?;
-    Ok(())
+    insert(connection, keys, new).await
 }
 
 /// The organization with this name, if the caller's role may see it.
@@ -108,12 +67,7 @@ pub async fn organization_by_name(
     keys: &RowKeys,
     name: &str,
 ) -> Result<Option<OrganizationRow>, StoreError> {
-    verified(
-        sqlx::query_as(ORGANIZATION_BY_NAME).bind(name).fetch_optional(&mut *connection).await?,
-        connection,
-        keys,
-    )
-    .await
+    verified(sqlx::query_as(ORGANIZATION_BY_NAME).bind(name), connection, keys).await
 }
 
 /// The organizations the caller's role may see: role `app` its own, role `system` all.
@@ -121,8 +75,7 @@ pub async fn organizations_list(
     connection: &mut PgConnection,
     keys: &RowKeys,
 ) -> Result<Vec<OrganizationRow>, StoreError> {
-    all_verified(sqlx::query_as(ORGANIZATIONS_LIST).fetch_all(&mut *connection).await?, connection, keys)
-        .await
+    all_verified(sqlx::query_as(ORGANIZATIONS_LIST), connection, keys).await
 }
 
 /// Adds a member.
@@ -131,15 +84,7 @@ pub async fn member_insert(
     keys: &RowKeys,
     new: &MemberRow,
 ) -> Result<(), StoreError> {
-    sqlx::query(MEMBER_INSERT)
-        .bind(new.organization.uuid())
-        .bind(new.member)
-        .bind(&new.name)
-        .bind(&new.organization_role)
-        .bind(new.mac(keys, 1))
-        .execute(connection)
-        .await?;
-    Ok(())
+    insert(connection, keys, new).await
 }
 
 /// Members of an organization, by name.
@@ -148,6 +93,5 @@ pub async fn members_list(
     keys: &RowKeys,
     organization: OrganizationId,
 ) -> Result<Vec<MemberRow>, StoreError> {
-    let query = sqlx::query_as(MEMBERS_LIST).bind(organization.uuid());
-    all_verified(query.fetch_all(&mut *connection).await?, connection, keys).await
+    all_verified(sqlx::query_as(MEMBERS_LIST).bind(organization.uuid()), connection, keys).await
 }

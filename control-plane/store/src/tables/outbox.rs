@@ -2,10 +2,11 @@
 
 use rap_types::{ClusterId, Wall};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, PgConnection};
 
 use crate::StoreError;
-use crate::columns::{counter, id, statements, unsigned, wall};
+use crate::columns::{counter, read, statements};
+use crate::row::plain_row;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,28 +38,18 @@ pub struct ClusterPosition {
     pub keys: u64,
 }
 
-impl FromRow<'_, PgRow> for OutboxRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            cluster: id(row, "cluster_id")?,
-            seq: unsigned(row, "seq")?,
-            touched: row.try_get("touched")?,
-            urgent: row.try_get("urgent")?,
-            created_at: wall(row, "created_at")?,
-        })
-    }
-}
+plain_row!(OutboxRow { cluster: cluster_id, seq, touched, urgent, created_at });
 
 impl FromRow<'_, PgRow> for ClusterPosition {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
-            cluster: id(row, "cluster_id")?,
+            cluster: read(row, "cluster_id")?,
             // A column that does not read is of a row that somebody altered: whoever loads the cluster
             // finds it, and the other clusters' positions are whole.
-            name: row.try_get("name").unwrap_or_default(),
-            incarnation: unsigned(row, "incarnation").unwrap_or_default(),
-            config_seq: unsigned(row, "config_seq").unwrap_or_default(),
-            keys: unsigned(row, "keys").unwrap_or_default(),
+            name: read(row, "name").unwrap_or_default(),
+            incarnation: read(row, "incarnation").unwrap_or_default(),
+            config_seq: read(row, "config_seq").unwrap_or_default(),
+            keys: read(row, "keys").unwrap_or_default(),
         })
     }
 }
@@ -121,7 +112,7 @@ pub async fn outbox_positions(connection: &mut PgConnection) -> Result<Vec<Clust
 /// What [`ClusterPosition::keys`] is of one cluster.
 pub async fn keys_stamp(connection: &mut PgConnection, cluster: ClusterId) -> Result<u64, StoreError> {
     let row = sqlx::query(KEYS_STAMP).bind(cluster.uuid()).fetch_one(connection).await?;
-    Ok(unsigned(&row, "keys")?)
+    Ok(read(&row, "keys")?)
 }
 
 /// Removes changes up to `seq` that are older than a day; returns how many.

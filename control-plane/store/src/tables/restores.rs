@@ -4,7 +4,7 @@ use rap_types::Wall;
 use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{statements, timestamp, wall_option};
+use crate::columns::{read, statements, timestamp};
 
 statements! {
     RESTORE_INSERT = "INSERT INTO restores (backup_made_at, restored_at) VALUES ($1, $2)";
@@ -28,5 +28,5 @@ pub async fn restore_insert(
 /// When the database was last put back; `None` if it never was.
 pub async fn restore_newest(connection: &mut PgConnection) -> Result<Option<Wall>, StoreError> {
     let row = sqlx::query(RESTORE_NEWEST).fetch_one(connection).await?;
-    Ok(wall_option(&row, "restored_at")?)
+    Ok(read(&row, "restored_at")?)
 }

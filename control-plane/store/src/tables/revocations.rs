@@ -4,7 +4,8 @@ use rap_types::ClusterId;
 use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{counter, statements, unsigned};
+use crate::columns::{counter, statements};
+use crate::row::plain_row;
 
 /// One link as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct RevocationRow {
     /// Encoded envelope.
     pub record: Vec<u8>,
 }
+
+plain_row!(RevocationRow { sequence, record });
 
 statements! {
     REVOCATION_INSERT = "INSERT INTO node_revocations (cluster_id, sequence, record) VALUES ($1, $2, $3)";
@@ -40,10 +43,6 @@ pub async fn revocations_from(
     from: u64,
     limit: u32,
 ) -> Result<Vec<RevocationRow>, StoreError> {
-    let query = sqlx::query(REVOCATIONS_FROM).bind(cluster.uuid()).bind(counter("sequence", from)?);
-    let rows = query.bind(i64::from(limit)).fetch_all(connection).await?;
-    let read = |row: &sqlx::postgres::PgRow| {
-        Ok(RevocationRow { sequence: unsigned(row, "sequence")?, record: sqlx::Row::try_get(row, "record")? })
-    };
-    rows.iter().map(read).collect()
+    let query = sqlx::query_as(REVOCATIONS_FROM).bind(cluster.uuid()).bind(counter("sequence", from)?);
+    Ok(query.bind(i64::from(limit)).fetch_all(connection).await?)
 }

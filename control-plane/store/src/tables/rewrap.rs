@@ -5,14 +5,16 @@
 
 use rap_authority::RowKeys;
 use rap_types::ClusterId;
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 
+use super::cluster_keys::DekRow;
+use super::operators::OperatorRow;
+use super::organizations::{MemberRow, OrganizationRow};
+use super::rows::Again;
 use crate::StoreError;
-use crate::authentic::Stored;
-use crate::columns::{counter, id, statements, unsigned};
-use crate::tables::cluster_keys::DekRow;
-use crate::tables::operators::OperatorRow;
-use crate::tables::organizations::{MemberRow, OrganizationRow};
+use crate::authentic::{Authentic, Stored};
+use crate::columns::{counter, read, statements};
+use crate::statement::select;
 
 statements! {
     INSTALLATION_HOLD = "SELECT 1 AS held FROM installation_authority FOR UPDATE";
@@ -20,14 +22,9 @@ statements! {
         sealed_tls_ca_key = $2, row_version = row_version + 1";
     DEKS_ALL = "SELECT cluster_id, key_version, wrapped_dek FROM cluster_deks ORDER BY cluster_id, key_version";
     DEK_REWRAP = "UPDATE cluster_deks SET wrapped_dek = $3 WHERE cluster_id = $1 AND key_version = $2";
-    OPERATORS_HELD = "SELECT operator_id, name, public_key, platform_role, disabled_at, row_version, row_mac \
-        FROM operators FOR UPDATE";
-    OPERATOR_MAC = "UPDATE operators SET row_mac = $2 WHERE operator_id = $1";
-    ORGANIZATIONS_HELD = "SELECT organization_id, name, row_version, row_mac FROM organizations FOR UPDATE";
-    ORGANIZATION_MAC = "UPDATE organizations SET row_mac = $2 WHERE organization_id = $1";
-    MEMBERS_HELD = "SELECT organization_id, member_id, name, organization_role, row_version, row_mac \
-        FROM organization_members FOR UPDATE";
-    MEMBER_MAC = "UPDATE organization_members SET row_mac = $3 WHERE organization_id = $1 AND member_id = $2";
+    OPERATORS_HELD = select!(OperatorRow, "ORDER BY operator_id FOR UPDATE");
+    ORGANIZATIONS_HELD = select!(OrganizationRow, "ORDER BY organization_id FOR UPDATE");
+    MEMBERS_HELD = select!(MemberRow, "ORDER BY organization_id, member_id FOR UPDATE");
     LOG_KEYS_SEALED = "SELECT generation, sealed_private_key FROM audit_log_keys ORDER BY generation";
     LOG_KEY_REWRAP = "UPDATE audit_log_keys SET sealed_private_key = $2 WHERE generation = $1";
 }
@@ -61,39 +58,30 @@ pub async fn installation_rows_reseal(
     old: &RowKeys,
     new: &RowKeys,
 ) -> Result<(), StoreError> {
-    let rows: Vec<Stored<OperatorRow>> = sqlx::query_as(OPERATORS_HELD).fetch_all(&mut *connection).await?;
+    reseal::<OperatorRow>(connection, OPERATORS_HELD, old, new).await?;
+    reseal::<OrganizationRow>(connection, ORGANIZATIONS_HELD, old, new).await?;
+    reseal::<MemberRow>(connection, MEMBERS_HELD, old, new).await
+}
+
+async fn reseal<R: Authentic>(
+    connection: &mut PgConnection,
+    held: &'static str,
+    old: &RowKeys,
+    new: &RowKeys,
+) -> Result<(), StoreError> {
+    let rows: Vec<Stored<R>> = sqlx::query_as(held).fetch_all(&mut *connection).await?;
+    let mut again = Again::default();
     for row in rows {
-        let held = row.held(old)?;
-        let query = sqlx::query(OPERATOR_MAC).bind(held.operator.uuid()).bind(held.same_mac(new));
-        query.execute(&mut *connection).await?;
+        let (row, row_version) = row.opened(old)?;
+        again.add(&row, row_version, new)?;
     }
-    let rows: Vec<Stored<OrganizationRow>> =
-        sqlx::query_as(ORGANIZATIONS_HELD).fetch_all(&mut *connection).await?;
-    for row in rows {
-        let held = row.held(old)?;
-        let query = sqlx::query(ORGANIZATION_MAC).bind(held.organization.uuid()).bind(held.same_mac(new));
-        query.execute(&mut *connection).await?;
-    }
-    let rows: Vec<Stored<MemberRow>> = sqlx::query_as(MEMBERS_HELD).fetch_all(&mut *connection).await?;
-    for row in rows {
-        let held = row.held(old)?;
-        let query = sqlx::query(MEMBER_MAC).bind(held.organization.uuid()).bind(held.member);
-        query.bind(held.same_mac(new)).execute(&mut *connection).await?;
-    }
+    again.write(connection, R::RESEAL).await?;
     Ok(())
 }
 
 /// The data keys of every cluster, retired ones included.
 pub async fn deks_all(connection: &mut PgConnection) -> Result<Vec<DekRow>, StoreError> {
-    let rows = sqlx::query(DEKS_ALL).fetch_all(connection).await?;
-    let read = |row: &sqlx::postgres::PgRow| -> sqlx::Result<DekRow> {
-        Ok(DekRow {
-            cluster: id(row, "cluster_id")?,
-            key_version: unsigned(row, "key_version")?,
-            wrapped_dek: row.try_get("wrapped_dek")?,
-        })
-    };
-    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    Ok(sqlx::query_as(DEKS_ALL).fetch_all(connection).await?)
 }
 
 /// Replaces one wrapped data key.
@@ -115,10 +103,7 @@ pub async fn dek_rewrap(
 /// The sealed key of every generation of the audit log.
 pub async fn log_keys_sealed(connection: &mut PgConnection) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
     let rows = sqlx::query(LOG_KEYS_SEALED).fetch_all(connection).await?;
-    let read = |row: &sqlx::postgres::PgRow| -> sqlx::Result<(u64, Vec<u8>)> {
-        Ok((unsigned(row, "generation")?, row.try_get("sealed_private_key")?))
-    };
-    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    rows.iter().map(|row| Ok((read(row, "generation")?, read(row, "sealed_private_key")?))).collect()
 }
 
 /// Replaces one sealed key of the audit log.

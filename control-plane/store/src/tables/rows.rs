@@ -8,12 +8,17 @@ use rap_authority::RowKeys;
 use rap_types::ClusterId;
 use sqlx::PgConnection;
 
+use super::addresses::AddressRow;
 use super::cluster_keys::{AuthorityRow, ClusterCaRow};
+use super::clusters::{ClusterRow, PolicyRow};
 use super::join_requests::JoinRequestRow;
-use super::{addresses, cluster_keys, clusters, join_requests, nodes, operators, organizations, tokens};
+use super::nodes::NodeRow;
+use super::operators::OperatorRow;
+use super::organizations::{MemberRow, OrganizationRow};
+use super::tokens::TokenRow;
 use crate::StoreError;
 use crate::authentic::{Authentic, Stored, Verdict};
-use crate::columns::{counter, statements};
+use crate::columns::counter;
 
 /// A row, by table and primary key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -44,33 +49,6 @@ pub struct RowsSeen {
 enum Sealing {
     Nothing,
     WithoutMac,
-}
-
-macro_rules! reseal {
-    ($table:literal, $key:literal) => {
-        concat!(
-            "UPDATE ",
-            $table,
-            " t SET row_mac = s.mac FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS s (key, version, mac) \
-             WHERE ",
-            $key,
-            " = s.key AND t.row_version = s.version"
-        )
-    };
-}
-
-statements! {
-    RESEAL_CLUSTERS = reseal!("clusters", "t.cluster_id::text");
-    RESEAL_AUTHORITIES = reseal!("cluster_authorities", "t.cluster_id::text || '/' || t.sequence::text");
-    RESEAL_CAS = reseal!("cluster_cas", "t.cluster_id::text || '/' || t.generation::text");
-    RESEAL_POLICIES = reseal!("cluster_policies", "t.cluster_id::text || '/' || t.kind");
-    RESEAL_TOKENS = reseal!("join_tokens", "t.token_id::text");
-    RESEAL_REQUESTS = reseal!("join_requests", "t.request_id::text");
-    RESEAL_ADDRESSES = reseal!("node_addresses", "t.cluster_id::text || '/' || t.host_number::text");
-    RESEAL_NODES = reseal!("nodes", "t.node_id::text");
-    RESEAL_OPERATORS = reseal!("operators", "t.operator_id::text");
-    RESEAL_ORGANIZATIONS = reseal!("organizations", "t.organization_id::text");
-    RESEAL_MEMBERS = reseal!("organization_members", "t.organization_id::text || '/' || t.member_id::text");
 }
 
 /// Looks at every row of these keys' scope and changes none.
@@ -112,14 +90,14 @@ pub async fn rows_reseal_next(
     let mut next = from.clone();
     let batch = &mut Batch { connection, keys, at: &mut next };
     let whole = match from.table {
-        0 => batch.reseal::<clusters::ClusterRow>(clusters::CLUSTER_AFTER, RESEAL_CLUSTERS).await?,
-        1 => batch.reseal::<clusters::PolicyRow>(clusters::POLICIES_AFTER, RESEAL_POLICIES).await?,
-        2 => batch.reseal::<AuthorityRow>(cluster_keys::AUTHORITIES_AFTER, RESEAL_AUTHORITIES).await?,
-        3 => batch.reseal::<ClusterCaRow>(cluster_keys::CLUSTER_CAS_AFTER, RESEAL_CAS).await?,
-        4 => batch.reseal::<tokens::TokenRow>(tokens::TOKENS_AFTER, RESEAL_TOKENS).await?,
-        5 => batch.reseal::<JoinRequestRow>(join_requests::JOIN_REQUESTS_AFTER, RESEAL_REQUESTS).await?,
-        6 => batch.reseal::<addresses::AddressRow>(addresses::ADDRESSES_AFTER, RESEAL_ADDRESSES).await?,
-        7 => batch.reseal::<nodes::NodeRow>(nodes::NODES_AFTER, RESEAL_NODES).await?,
+        0 => batch.reseal::<ClusterRow>().await?,
+        1 => batch.reseal::<PolicyRow>().await?,
+        2 => batch.reseal::<AuthorityRow>().await?,
+        3 => batch.reseal::<ClusterCaRow>().await?,
+        4 => batch.reseal::<TokenRow>().await?,
+        5 => batch.reseal::<JoinRequestRow>().await?,
+        6 => batch.reseal::<AddressRow>().await?,
+        7 => batch.reseal::<NodeRow>().await?,
         _ => return Ok(None),
     };
     if whole {
@@ -136,11 +114,8 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     /// True once the table has no further rows.
-    async fn reseal<R>(&mut self, select: &'static str, reseal: &'static str) -> Result<bool, StoreError>
-    where
-        R: Authentic + Send + Unpin,
-    {
-        let query = sqlx::query_as::<_, Stored<R>>(select).bind(self.keys.cluster().uuid());
+    async fn reseal<R: Authentic>(&mut self) -> Result<bool, StoreError> {
+        let query = sqlx::query_as::<_, Stored<R>>(R::AFTER).bind(self.keys.cluster().uuid());
         let rows = query.bind(&self.at.after).fetch_all(&mut *self.connection).await?;
         let whole = rows.len() < BATCH;
         let mut again = Again::default();
@@ -159,28 +134,37 @@ impl Batch<'_> {
                 Verdict::Tampered { key } => return Err(StoreError::Tampered { table: R::TABLE, key }),
             }
         }
-        self.at.sealed += again.write(self.connection, reseal).await?;
+        self.at.sealed += again.write(self.connection, R::RESEAL).await?;
         Ok(whole)
     }
 }
 
 /// Rows to be sealed under the newest key, each at the version that was verified.
 #[derive(Default)]
-struct Again {
+pub(super) struct Again {
     names: Vec<String>,
     versions: Vec<i64>,
     macs: Vec<Vec<u8>>,
 }
 
 impl Again {
-    fn add<R: Authentic>(&mut self, row: &R, row_version: u64, keys: &RowKeys) -> Result<(), StoreError> {
+    pub(super) fn add<R: Authentic>(
+        &mut self,
+        row: &R,
+        row_version: u64,
+        keys: &RowKeys,
+    ) -> Result<(), StoreError> {
         self.names.push(row.key());
         self.versions.push(counter("row_version", row_version)?);
         self.macs.push(row.mac(keys, row_version));
         Ok(())
     }
 
-    async fn write(self, connection: &mut PgConnection, reseal: &'static str) -> Result<u64, StoreError> {
+    pub(super) async fn write(
+        self,
+        connection: &mut PgConnection,
+        reseal: &'static str,
+    ) -> Result<u64, StoreError> {
         if self.names.is_empty() {
             return Ok(0);
         }
@@ -198,21 +182,19 @@ async fn visit_all(
 ) -> Result<RowsSeen, StoreError> {
     let mut visit = Visit { connection, keys, sealing, seen: RowsSeen::default() };
     if keys.cluster() == ClusterId::ZERO {
-        visit.table::<operators::OperatorRow>(operators::OPERATORS_ALL, RESEAL_OPERATORS).await?;
-        visit
-            .table::<organizations::OrganizationRow>(organizations::ORGANIZATIONS_ALL, RESEAL_ORGANIZATIONS)
-            .await?;
-        visit.table::<organizations::MemberRow>(organizations::MEMBERS_ALL, RESEAL_MEMBERS).await?;
+        visit.table::<OperatorRow>().await?;
+        visit.table::<OrganizationRow>().await?;
+        visit.table::<MemberRow>().await?;
         return Ok(visit.seen);
     }
-    visit.table::<clusters::ClusterRow>(clusters::CLUSTER_READ, RESEAL_CLUSTERS).await?;
-    visit.table::<clusters::PolicyRow>(clusters::POLICIES_LIST, RESEAL_POLICIES).await?;
-    visit.table::<AuthorityRow>(cluster_keys::AUTHORITIES_LIST, RESEAL_AUTHORITIES).await?;
-    visit.table::<ClusterCaRow>(cluster_keys::CLUSTER_CAS_ALL, RESEAL_CAS).await?;
-    visit.table::<tokens::TokenRow>(tokens::TOKENS_ALL, RESEAL_TOKENS).await?;
-    visit.table::<JoinRequestRow>(join_requests::JOIN_REQUESTS_ALL, RESEAL_REQUESTS).await?;
-    visit.table::<addresses::AddressRow>(addresses::ADDRESSES_ALL, RESEAL_ADDRESSES).await?;
-    visit.table::<nodes::NodeRow>(nodes::NODES_LIST, RESEAL_NODES).await?;
+    visit.table::<ClusterRow>().await?;
+    visit.table::<PolicyRow>().await?;
+    visit.table::<AuthorityRow>().await?;
+    visit.table::<ClusterCaRow>().await?;
+    visit.table::<TokenRow>().await?;
+    visit.table::<JoinRequestRow>().await?;
+    visit.table::<AddressRow>().await?;
+    visit.table::<NodeRow>().await?;
     Ok(visit.seen)
 }
 
@@ -224,11 +206,8 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    async fn table<R>(&mut self, select: &'static str, reseal: &'static str) -> Result<(), StoreError>
-    where
-        R: Authentic + Send + Unpin,
-    {
-        let mut query = sqlx::query_as::<_, Stored<R>>(select);
+    async fn table<R: Authentic>(&mut self) -> Result<(), StoreError> {
+        let mut query = sqlx::query_as::<_, Stored<R>>(R::ALL);
         if self.keys.cluster() != ClusterId::ZERO {
             query = query.bind(self.keys.cluster().uuid());
         }
@@ -257,7 +236,7 @@ impl Visit<'_> {
                 again.add(&row, row_version, self.keys)?;
             }
         }
-        again.write(self.connection, reseal).await?;
+        again.write(self.connection, R::RESEAL).await?;
         Ok(())
     }
 }

@@ -146,6 +146,17 @@ pub(super) async fn node_added(connection: &mut PgConnection, byte: u8) -> NodeI
     id(byte)
 }
 
+/// Changes a node's row.
+pub(super) async fn node_changed(
+    connection: &mut PgConnection,
+    node: NodeId,
+    change: impl FnOnce(&mut NewNodeRow),
+) -> Result<(), StoreError> {
+    let mut row = node_hold(connection, &keys(), node).await?.expect("a node of the fixture");
+    change(&mut row.node);
+    node_write(connection, &keys(), row).await
+}
+
 pub(super) fn token_id() -> TokenId {
     id(2)
 }

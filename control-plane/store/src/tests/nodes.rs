@@ -5,7 +5,7 @@ use std::time::Duration;
 use rap_types::{IdentityStatus, Role};
 use sqlx::Connection;
 
-use super::fixture::{cluster_with_token, committed, id, keys, node, node_added};
+use super::fixture::{cluster_with_token, committed, id, keys, node, node_added, node_changed};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -19,9 +19,11 @@ async fn a_node_reads_back_with_its_roles_facts_and_contact() {
     assert_eq!(row.node, node(50, None, 1));
     assert_eq!((row.identity_status, row.key_generation, row.contact), (IdentityStatus::Active, 1, None));
 
-    node_roles_set(&mut transaction, &keys(), node_id, &[Role::Core, Role::RelayNode]).await.unwrap();
     let facts = NodeFacts { tags: vec!["t".into()], link_endpoints: vec!["h:1".into()], ..row.node.facts };
-    assert!(node_facts_set(&mut transaction, &keys(), node_id, &facts).await.unwrap());
+    let changed = |node: &mut NewNodeRow| {
+        (node.roles, node.facts) = (vec![Role::Core, Role::RelayNode], facts.clone());
+    };
+    node_changed(&mut transaction, node_id, changed).await.unwrap();
     assert_eq!(node_identity_key_set(&mut transaction, &keys(), node_id, &[77; 32]).await.unwrap(), Some(2));
     assert!(node_wireguard_key_set(&mut transaction, &keys(), node_id, &[9; 32]).await.unwrap());
     let known = |acked| ContactFacts { agent_version: "0.1.0".into(), acked, last_reject: String::new() };
@@ -83,10 +85,11 @@ async fn a_gone_node_leaves_its_key_and_its_number_rests_seven_days() {
     assert_eq!(kept.iter().map(|row| row.identity_status).collect::<Vec<_>>(), [IdentityStatus::Revoked]);
     // A pool of one number: taken until seven days after it was given back.
     assert_eq!(host_number_allocate(&mut transaction, &keys(), id(51), 1).await.unwrap(), None);
-    let mut rested = address_hold(&mut transaction, &keys(), 1).await.unwrap().unwrap();
+    let mut rested =
+        crate::tables::addresses::address_hold(&mut transaction, &keys(), 1).await.unwrap().unwrap();
     let week = std::time::Duration::from_secs(7 * 86_400 + 60);
     rested.released_at = rested.released_at.map(|at| at.minus(week));
-    address_write(&mut transaction, &keys(), rested).await.unwrap();
+    crate::authentic::update(&mut transaction, &keys(), &rested).await.unwrap();
     assert_eq!(host_number_allocate(&mut transaction, &keys(), id(51), 1).await.unwrap(), Some(1));
     node_insert(&mut transaction, &keys(), &node(51, None, 1)).await.unwrap();
 

@@ -1,11 +1,11 @@
 //! A database that somebody else writes: every covered column of every row, copies, roles, old rows.
 
-use rap_types::{IdentityStatus, Role};
+use rap_types::IdentityStatus;
 use serde_json::json;
 use sqlx::Connection;
 
 use super::fixture::{
-    authority, cluster_with_token, id, keys, keys_of, node_added, own_keys, request, token_id,
+    authority, cluster_with_token, id, keys, keys_of, node_added, node_changed, own_keys, request, token_id,
 };
 use crate::testing::TestDatabase;
 use crate::*;
@@ -243,7 +243,6 @@ async fn a_tampered_row_is_refused_by_its_readers_and_never_sealed_again() {
     .unwrap();
     let connection = &mut *attempt;
     let node = id(50);
-    let facts = NodeFacts::default();
     let (from, to) = (IdentityStatus::Active, IdentityStatus::Draining);
     let key = request(1, None).node_public_key;
     let again = NewJoinRequestRow { node_public_key: key, ..request(2, None) };
@@ -252,13 +251,12 @@ async fn a_tampered_row_is_refused_by_its_readers_and_never_sealed_again() {
         nodes_list(connection, &keys()).await.map(drop).unwrap_err(),
         node_by_name(connection, &keys(), "node-50").await.map(drop).unwrap_err(),
         node_by_key(connection, &keys(), &[50; 32]).await.map(drop).unwrap_err(),
-        node_facts_set(connection, &keys(), node, &facts).await.map(drop).unwrap_err(),
-        node_roles_set(connection, &keys(), node, &[Role::RelayNode]).await.map(drop).unwrap_err(),
+        node_hold(connection, &keys(), node).await.map(drop).unwrap_err(),
         node_status_set(connection, &keys(), node, from, to).await.map(drop).unwrap_err(),
         token_read(connection, &keys(), token_id()).await.map(drop).unwrap_err(),
         token_revoke(connection, &keys(), token_id()).await.map(drop).unwrap_err(),
         join_request_upsert(connection, &keys(), &again).await.map(drop).unwrap_err(),
-        join_requests_pending(connection, &keys()).await.map(drop).unwrap_err(),
+        join_request_read(connection, &keys(), request(1, None).request).await.map(drop).unwrap_err(),
         operator_by_key(connection, &own_keys(), &[8; 32]).await.map(drop).unwrap_err(),
         operator_shut_out(connection, &own_keys(), &[8; 32]).await.map(drop).unwrap_err(),
         cluster_read(connection, &keys()).await.map(drop).unwrap_err(),
@@ -292,8 +290,7 @@ async fn keys_of_another_cluster_or_installation_open_nothing() {
 async fn an_older_row_of_the_same_key_verifies_but_a_token_put_back_is_found_by_its_requests() {
     let (_database, mut owner) = everything().await;
     sqlx::raw_sql("CREATE TABLE old_nodes AS SELECT * FROM nodes").execute(&mut owner).await.unwrap();
-    let facts = NodeFacts { region: "us".into(), ..NodeFacts::default() };
-    assert!(node_facts_set(&mut owner, &keys(), id(50), &facts).await.unwrap());
+    node_changed(&mut owner, id(50), |node| node.facts.region = "us".into()).await.unwrap();
     let back = "UPDATE nodes n SET region = o.region, row_version = o.row_version, row_mac = o.row_mac \
                 FROM old_nodes o WHERE o.node_id = n.node_id";
     sqlx::raw_sql(back).execute(&mut owner).await.unwrap();

@@ -1,10 +1,10 @@
 //! Changes of one node: each holds the row, changes what it names, and writes it with a new MAC.
 
 use rap_authority::RowKeys;
-use rap_types::{IdentityStatus, NodeId, Role};
+use rap_types::{IdentityStatus, NodeId};
 use sqlx::PgConnection;
 
-use super::{NewNodeRow, NodeFacts, NodeRow, node_hold, node_write};
+use super::{NewNodeRow, NodeRow, node_hold, node_write};
 use crate::StoreError;
 use crate::authentic::Held;
 
@@ -26,32 +26,6 @@ pub async fn node_readmit(
     let generation = row.key_generation;
     node_write(connection, keys, row).await?;
     Ok(Some(generation))
-}
-
-/// Replaces a node's facts. False if there is no such node.
-pub async fn node_facts_set(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    node: NodeId,
-    facts: &NodeFacts,
-) -> Result<bool, StoreError> {
-    let Some(mut row) = node_hold(connection, keys, node).await? else { return Ok(false) };
-    row.node.facts = facts.clone();
-    node_write(connection, keys, row).await?;
-    Ok(true)
-}
-
-/// Makes `roles` the node's roles. False if there is no such node.
-pub async fn node_roles_set(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    node: NodeId,
-    roles: &[Role],
-) -> Result<bool, StoreError> {
-    let Some(mut row) = node_hold(connection, keys, node).await? else { return Ok(false) };
-    row.node.roles = roles.to_vec();
-    node_write(connection, keys, row).await?;
-    Ok(true)
 }
 
 /// Moves a node from one status to another; revoked and left give its host number back. False if it

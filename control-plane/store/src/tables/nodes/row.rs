@@ -2,11 +2,10 @@
 
 use rap_authority::Columns;
 use rap_types::{ClusterId, IdentityStatus, NodeId, OrganizationId, Role, Wall};
-use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use crate::authentic::Authentic;
-use crate::columns::{bytes32, id, id_option, texts, unsigned, wall, word, words};
+use crate::columns::{read, texts};
+use crate::row::{Joined, authentic_row};
 use crate::tables::contacts::Contact;
 
 /// What admitting a node writes.
@@ -49,6 +48,19 @@ pub struct NodeFacts {
     pub capabilities: Vec<String>,
 }
 
+impl NewNodeRow {
+    /// The row at its first version, active.
+    pub(super) fn first(&self) -> NodeRow {
+        NodeRow {
+            node: self.clone(),
+            identity_status: IdentityStatus::Active,
+            key_generation: 1,
+            created_at: Wall(0),
+            contact: None,
+        }
+    }
+}
+
 /// A node as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRow {
@@ -64,66 +76,38 @@ pub struct NodeRow {
     pub contact: Option<Contact>,
 }
 
-impl Authentic for NodeRow {
-    const TABLE: &'static str = "nodes";
-    const KEY: &'static [&'static str] = &["node_id"];
-
-    fn decode(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            node: NewNodeRow {
-                node: id(row, "node_id")?,
-                cluster: id(row, "cluster_id")?,
-                organization: id_option(row, "organization_id")?,
-                name: row.try_get("name")?,
-                node_public_key: bytes32(row, "node_public_key")?,
-                wireguard_public_key: bytes32(row, "wireguard_public_key")?,
-                host_number: unsigned(row, "host_number")?,
-                roles: words(row, "roles")?,
-                ephemeral: row.try_get("ephemeral")?,
-                facts: NodeFacts {
-                    link_endpoints: row.try_get("link_endpoints")?,
-                    wireguard_endpoints: row.try_get("wireguard_endpoints")?,
-                    region: row.try_get("region")?,
-                    tags: row.try_get("tags")?,
-                    capabilities: row.try_get("capabilities")?,
-                },
-            },
-            identity_status: word(row, "identity_status")?,
-            key_generation: unsigned(row, "key_generation")?,
-            created_at: wall(row, "created_at")?,
-            contact: Contact::of_joined(row)?,
-        })
+authentic_row! {
+    NodeRow {
+        node: NewNodeRow {
+            node: node_id, cluster: cluster_id, organization: organization_id, name, node_public_key,
+            wireguard_public_key, host_number, roles, ephemeral,
+            facts: NodeFacts { link_endpoints, wireguard_endpoints, region, tags, capabilities },
+        },
+        identity_status, key_generation, created_at, contact,
     }
-
-    fn key(&self) -> String {
-        self.node.node.to_string()
-    }
-
-    fn columns(&self) -> Columns {
-        covered(&self.node, self.identity_status, self.key_generation)
-    }
+    in "nodes";
+    key node_id;
+    cluster_id: Fixed, organization_id: Changes, name: Changes, node_public_key: Changes,
+    wireguard_public_key: Changes, identity_status: Changes, host_number: Changes, link_endpoints: Changes,
+    wireguard_endpoints: Changes, region: Changes, tags: Changes, capabilities: Changes, ephemeral: Changes,
+    key_generation: Changes, created_at: Shown;
+    sets "status_at = CASE WHEN identity_status <> $7 THEN clock_timestamp() ELSE status_at END";
+    joins "LEFT JOIN node_contacts USING (node_id)":
+        roles = "ARRAY(SELECT r.role FROM node_roles r WHERE r.node_id = nodes.node_id ORDER BY r.role) AS roles",
+        contact = "CASE WHEN isfinite(last_seen_at) THEN last_seen_at END AS last_seen_at, agent_version, \
+            acked_incarnation, acked_version, last_reject";
 }
 
-/// The columns of a node's row, and its whole set of roles from `node_roles`.
-pub(super) fn covered(node: &NewNodeRow, identity_status: IdentityStatus, key_generation: u64) -> Columns {
-    let mut roles = texts(&node.roles);
-    roles.sort_unstable();
-    roles.dedup();
-    let facts = &node.facts;
-    Columns::new()
-        .bytes(node.cluster.as_bytes())
-        .option(node.organization.as_ref().map(|id| id.as_bytes().as_slice()))
-        .text(&node.name)
-        .bytes(&node.node_public_key)
-        .bytes(&node.wireguard_public_key)
-        .text(identity_status.as_str())
-        .number(node.host_number.into())
-        .words(&facts.link_endpoints)
-        .words(&facts.wireguard_endpoints)
-        .text(&facts.region)
-        .words(&facts.tags)
-        .words(&facts.capabilities)
-        .flag(node.ephemeral)
-        .number(key_generation)
-        .words(&roles)
+/// The whole set of a node's roles, from `node_roles`.
+impl Joined for Vec<Role> {
+    fn read(row: &PgRow) -> sqlx::Result<Self> {
+        read(row, "roles")
+    }
+
+    fn cover(&self, columns: Columns) -> Columns {
+        let mut roles = texts(self);
+        roles.sort_unstable();
+        roles.dedup();
+        columns.words(roles)
+    }
 }
