@@ -6,7 +6,7 @@ use prost::Message as _;
 use rap_types::Reason;
 use rap_wire::v1;
 
-use crate::terms::{Local, Side};
+use crate::facts::{Local, Side};
 
 /// Oldest link protocol spoken.
 pub const PROTOCOL_MIN: u32 = 1;

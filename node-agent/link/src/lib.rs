@@ -5,6 +5,7 @@
 
 mod counters;
 mod decoder;
+mod facts;
 mod frame;
 mod hello;
 mod link;
@@ -12,10 +13,12 @@ mod live;
 mod message;
 mod peering;
 mod session;
+mod state;
 mod terms;
 
 pub use counters::Counters;
 pub use decoder::{BUFFER_MAX, Decoder};
+pub use facts::{Direction, Local, PeerIdentity, Permit, Side, Timing};
 pub use frame::{
     FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameError, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX,
     PAYLOAD_MAX, class_code,
@@ -25,7 +28,6 @@ pub use link::Link;
 pub use live::Live;
 pub use message::ECHO_MAX;
 pub use peering::{DIAL_GRACE, Kept, keep_of_duplicates, may_dial, redial_delay};
-pub use session::{Leaving, Opening, Permitted, Session, SessionState};
-pub use terms::{
-    Answer, Direction, Input, InputKind, Local, Output, PeerIdentity, Permit, Reject, Side, Timing,
-};
+pub use session::{Leaving, Opening, Permitted, Session};
+pub use state::SessionState;
+pub use terms::{Answer, Input, InputKind, Output, Reject};

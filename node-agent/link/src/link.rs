@@ -10,10 +10,12 @@ use rap_types::{Mono, NodeId, Now, Reason};
 
 use crate::counters::Counters;
 use crate::decoder::Decoder;
+use crate::facts::{Local, Side, Timing};
 use crate::frame::FrameKind;
 use crate::live::Live;
-use crate::session::{Session, SessionState};
-use crate::terms::{Input, Local, Output, Reject, Side, Timing};
+use crate::session::Session;
+use crate::state::SessionState;
+use crate::terms::{Input, Output, Reject};
 
 /// A session with its bytes.
 #[derive(Debug)]

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use rap_types::{Mono, NodeId, Reason};
 
+use crate::facts::Timing;
 use crate::frame::{Frame, FrameKind};
 use crate::message;
-use crate::terms::{Answer, Output, Timing};
+use crate::terms::{Answer, Output};
 
 /// Established or suspect.
 #[derive(Debug, Clone, PartialEq, Eq)]

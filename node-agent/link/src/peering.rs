@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rap_types::NodeId;
 
-use crate::terms::Direction;
+use crate::facts::Direction;
 
 /// How long the node with the larger id waits for the other's dial before it dials itself.
 pub const DIAL_GRACE: Duration = Duration::from_secs(2);

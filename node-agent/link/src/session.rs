@@ -4,15 +4,15 @@
 //! Owns the transitions. Refuses to own bytes (`decoder`), sockets and time: inputs say what happened
 //! and when, outputs say what to do.
 
-use std::fmt;
-
 use rap_types::{Mono, NodeId, Now, Reason};
 
+use crate::facts::{Local, PeerIdentity, Permit, Side, Timing};
 use crate::frame::{Frame, FrameKind};
 use crate::hello;
 use crate::live::{Finding, Live};
 use crate::message;
-use crate::terms::{Input, Local, Output, PeerIdentity, Permit, Reject, Side, Timing};
+use crate::state::SessionState;
+use crate::terms::{Input, Output, Reject};
 
 /// One session. Each state holds only what it needs; every input consumes the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,40 +54,6 @@ pub struct Permitted {
 pub struct Leaving {
     reason: Reason,
     deadline: Mono,
-}
-
-/// A [`Session`]'s state without its data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
-pub enum SessionState {
-    Dialing,
-    Handshaking,
-    Authorising,
-    Established,
-    Suspect,
-    Draining,
-    Closed,
-}
-
-impl SessionState {
-    /// The word in status documents and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Dialing => "dialing",
-            Self::Handshaking => "handshaking",
-            Self::Authorising => "authorising",
-            Self::Established => "established",
-            Self::Suspect => "suspect",
-            Self::Draining => "draining",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-impl fmt::Display for SessionState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
 }
 
 type Step = Result<Session, (Session, Reject)>;

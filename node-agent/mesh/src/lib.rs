@@ -6,6 +6,7 @@
 
 mod accept;
 mod budget;
+mod command;
 mod config;
 mod dial;
 mod mesh;

@@ -14,8 +14,8 @@ use rap_types::{NodeId, Reason};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::command::Command;
 use crate::config::MeshConfig;
-use crate::pump::Command;
 use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::status::{LinkStatus, MeshEvent};

@@ -15,16 +15,10 @@ use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Ticket;
+use crate::command::Command;
 use crate::registry::Active;
 use crate::shared::{Connection, reason_of_io, until};
 use crate::status::MeshEvent;
-
-/// A question for the peer of a link.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Probe(oneshot::Sender<Answer>),
-    Echo(Vec<u8>, oneshot::Sender<Answer>),
-}
 
 /// Carries the connection to its end. The ticket is given back once the link is established.
 pub(crate) async fn run(connection: &mut Connection, stream: TlsStream<TcpStream>, ticket: Option<Ticket>) {

@@ -11,7 +11,7 @@ use rap_types::{Mono, NodeId, Reason};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::pump::Command;
+use crate::command::Command;
 use crate::status::{LinkStatus, MeshEvent};
 
 /// Slots of all desired peers.
