@@ -13,12 +13,14 @@ pub struct Counters {
     pub frames_received: u64,
     /// Bytes of decoded frames, headers included.
     pub bytes_received: u64,
-    /// Frames handed to the transport.
+    /// Frames handed to the shell for its socket.
     pub frames_sent: u64,
     /// Bytes of those frames, headers included.
     pub bytes_sent: u64,
-    /// Frames and inputs refused, by reason.
+    /// Frames and inputs refused, by reason; among them frames for a full queue.
     pub rejected: BTreeMap<Reason, u64>,
+    /// Frames that waited to be sent and never were, by reason.
+    pub dropped: BTreeMap<Reason, u64>,
 }
 
 impl Counters {
@@ -34,5 +36,11 @@ impl Counters {
 
     pub(crate) fn rejected(&mut self, reason: Reason) {
         *self.rejected.entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn dropped(&mut self, reason: Reason, frames: u64) {
+        if frames > 0 {
+            *self.dropped.entry(reason).or_default() += frames;
+        }
     }
 }

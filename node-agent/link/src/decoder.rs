@@ -1,9 +1,12 @@
 //! Frames out of a byte stream that arrives in arbitrary pieces.
 //!
-//! Owns one buffer that never exceeds one frame of the largest size plus one read. Refuses a bad
-//! header before any of its payload is buffered, and refuses everything after the first error.
+//! Owns the bytes of one frame that is not complete. Refuses a bad header before any of its payload is
+//! buffered, and refuses everything after the first error.
 
-use crate::frame::{FENCING_LEN, Frame, FrameError, HEADER_LEN, Header, PAYLOAD_MAX};
+use bytes::Bytes;
+
+use crate::codec::{FrameError, Header};
+use crate::frame::{FENCING_LEN, Frame, HEADER_LEN, PAYLOAD_MAX};
 
 /// Most bytes the decoder holds: one largest frame.
 pub const BUFFER_MAX: usize = HEADER_LEN + FENCING_LEN + PAYLOAD_MAX;
@@ -11,14 +14,15 @@ pub const BUFFER_MAX: usize = HEADER_LEN + FENCING_LEN + PAYLOAD_MAX;
 /// Incremental decoder of one direction of one connection.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    buffer: Vec<u8>,
+    head: Vec<u8>,
+    rest: Vec<u8>,
     failed: Option<FrameError>,
 }
 
 impl Decoder {
     /// An empty decoder.
     pub const fn new() -> Self {
-        Self { buffer: Vec::new(), failed: None }
+        Self { head: Vec::new(), rest: Vec::new(), failed: None }
     }
 
     /// Takes bytes from the front of `input` and returns the next frame, or `None` when all of `input`
@@ -27,41 +31,35 @@ impl Decoder {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        self.advance(input).inspect_err(|error| {
-            self.failed = Some(*error);
-            self.buffer = Vec::new();
-        })
+        self.advance(input).inspect_err(|error| *self = Self { failed: Some(*error), ..Self::new() })
     }
 
     /// Bytes held of a frame that is not complete.
     pub fn buffered(&self) -> usize {
-        self.buffer.len()
+        self.head.len() + self.rest.len()
     }
 
     fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
-        self.fill(HEADER_LEN, input);
-        let Some(header) = self.buffer.first_chunk::<HEADER_LEN>() else {
+        fill(&mut self.head, HEADER_LEN, input);
+        let Some(header) = self.head.first_chunk::<HEADER_LEN>() else {
             return Ok(None);
         };
         let header = Header::parse(header)?;
-        let total = HEADER_LEN + header.rest_len();
-        self.fill(total, input);
-        if self.buffer.len() < total {
+        fill(&mut self.rest, header.rest_len(), input);
+        if self.rest.len() < header.rest_len() {
             return Ok(None);
         }
-        let frame = header.complete(&self.buffer[HEADER_LEN..]);
-        self.buffer.clear();
-        // A burst of large frames must not pin its memory for the life of an idle link.
-        self.buffer.shrink_to(IDLE_CAPACITY);
-        Ok(Some(frame))
-    }
-
-    fn fill(&mut self, total: usize, input: &mut &[u8]) {
-        let take = total.saturating_sub(self.buffer.len()).min(input.len());
-        let (head, tail) = input.split_at(take);
-        self.buffer.extend_from_slice(head);
-        *input = tail;
+        self.head.clear();
+        // The frame takes the buffer: what it holds on to is its own length and nothing of other frames.
+        let mut rest = std::mem::take(&mut self.rest);
+        rest.shrink_to_fit();
+        Ok(Some(header.complete(Bytes::from(rest))))
     }
 }
 
-const IDLE_CAPACITY: usize = 4096;
+fn fill(buffer: &mut Vec<u8>, total: usize, input: &mut &[u8]) {
+    let take = total.saturating_sub(buffer.len()).min(input.len());
+    let (head, tail) = input.split_at(take);
+    buffer.extend_from_slice(head);
+    *input = tail;
+}

@@ -3,6 +3,7 @@
 //! Owns the byte layout of a link and every decision about its life. Refuses to own sockets, TLS,
 //! clocks, randomness and tasks: `rap-mesh` brings those.
 
+mod codec;
 mod counters;
 mod decoder;
 mod facts;
@@ -12,16 +13,18 @@ mod link;
 mod live;
 mod message;
 mod peering;
+mod scheduler;
 mod session;
 mod state;
 mod terms;
 
+pub use codec::FrameError;
 pub use counters::Counters;
 pub use decoder::{BUFFER_MAX, Decoder};
 pub use facts::{Direction, Local, PeerIdentity, Permit, Side, Timing};
 pub use frame::{
-    FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameError, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX,
-    PAYLOAD_MAX, class_code,
+    FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX, PAYLOAD_MAX,
+    class_code,
 };
 pub use hello::{FEATURES_MAX, HEAD_MAX, PROTOCOL_MAX, PROTOCOL_MIN, PeerHello};
 pub use link::Link;

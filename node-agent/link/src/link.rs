@@ -1,7 +1,7 @@
-//! One connection of a link: decoder, session and counters together, driven by a shell.
+//! One connection of a link: decoder, session, scheduler and counters together, driven by a shell.
 //!
-//! Owns the order of bytes in and bytes out. Refuses to own the transport: the shell moves what
-//! `take_transmit` returns and calls back with what arrives.
+//! Owns how the parts work together. Refuses to own the transport: the shell writes what
+//! `poll_transmit` hands out and calls back with what arrives.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,12 +10,14 @@ use rap_types::{Mono, NodeId, Now, Reason};
 
 use crate::counters::Counters;
 use crate::decoder::Decoder;
-use crate::facts::{Local, Side, Timing};
-use crate::frame::FrameKind;
+use crate::facts::{Local, Permit, Side, Timing};
+use crate::frame::{Frame, FrameKind};
 use crate::live::Live;
+use crate::message::ECHO_WIRE_MAX;
+use crate::scheduler::{Full, QueueId, Scheduler};
 use crate::session::Session;
 use crate::state::SessionState;
-use crate::terms::{Input, Output, Reject};
+use crate::terms::{Answer, Input, Output, Reject};
 
 /// A session with its bytes.
 #[derive(Debug)]
@@ -24,7 +26,8 @@ pub struct Link {
     since: Mono,
     decoder: Decoder,
     counters: Counters,
-    transmit: Vec<u8>,
+    scheduler: Scheduler,
+    said_goodbye: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -36,7 +39,8 @@ impl Link {
             since: now.mono,
             decoder: Decoder::new(),
             counters: Counters::default(),
-            transmit: Vec::new(),
+            scheduler: Scheduler::new(),
+            said_goodbye: false,
             outputs: VecDeque::new(),
         }
     }
@@ -61,8 +65,13 @@ impl Link {
 
     /// Takes one input other than bytes.
     pub fn handle(&mut self, input: Input, now: Now) -> Result<(), Reject> {
+        if let Some(answer) = self.answer_without_room(&input) {
+            self.outputs.push_back(answer);
+            return Ok(());
+        }
         let mut out = Vec::new();
         let before = self.session.state();
+        let denied = matches!(&input, Input::PermitChanged(Permit::Denied(_)));
         let message = matches!(&input, Input::Received(frame) if frame.kind != FrameKind::Bye);
         let session = std::mem::replace(&mut self.session, Session::Closed(Reason::LinkState));
         let (session, outcome) = match session.handle(input, now, &mut out) {
@@ -82,6 +91,10 @@ impl Link {
             (Ok(()), _) => {}
         }
         self.emit(out);
+        if let (true, Some(reason)) = (denied || !self.leaves_in_order(), self.session.reason()) {
+            let dropped = self.scheduler.clear();
+            self.counters.dropped(reason, dropped);
+        }
         outcome
     }
 
@@ -97,14 +110,20 @@ impl Link {
         self.session.due()
     }
 
-    /// The next thing to tell or do; never [`Output::Send`], whose bytes are in [`Self::take_transmit`].
+    /// The next thing to tell or do; never [`Output::Send`], whose frames are in [`Self::poll_transmit`].
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// Moves the bytes to write to the end of `buffer`.
-    pub fn take_transmit(&mut self, buffer: &mut Vec<u8>) {
-        buffer.append(&mut self.transmit);
+    /// Appends the frames to write now to `buffer`: as many as fit into `budget` bytes, but at least one
+    /// if any waits. Ask for what the socket takes and not for more: a frame that was handed out is
+    /// overtaken by nothing.
+    pub fn poll_transmit(&mut self, budget: usize, now: Now, buffer: &mut Vec<u8>) {
+        let before = buffer.len();
+        while let Some(frame) = self.scheduler.pop(buffer.len() - before, budget, now.mono) {
+            self.counters.sent(frame.wire_len());
+            frame.write(buffer);
+        }
     }
 
     /// State of the session.
@@ -147,10 +166,7 @@ impl Link {
     fn emit(&mut self, out: Vec<Output>) {
         for output in out {
             match output {
-                Output::Send(frame) => match frame.encode(&mut self.transmit) {
-                    Ok(()) => self.counters.sent(frame.wire_len()),
-                    Err(error) => self.counters.rejected(error.reason()),
-                },
+                Output::Send(frame) => self.queue(&frame),
                 Output::Established(_)
                 | Output::Suspected
                 | Output::Recovered
@@ -159,5 +175,56 @@ impl Link {
                 | Output::Closed(_) => self.outputs.push_back(output),
             }
         }
+    }
+
+    fn queue(&mut self, frame: &Frame) {
+        let encoded = match frame.encoded() {
+            Ok(encoded) => encoded,
+            Err(error) => return self.counters.rejected(error.reason()),
+        };
+        match frame.kind {
+            FrameKind::Hello => self.scheduler.push_first(encoded),
+            FrameKind::Bye => {
+                let dropped = self.scheduler.push_last(encoded);
+                self.said_goodbye = true;
+                self.counters.dropped(self.session.reason().unwrap_or(Reason::LinkClosed), dropped);
+            }
+            FrameKind::Probe
+            | FrameKind::ProbeAck
+            | FrameKind::Echo
+            | FrameKind::EchoReply
+            | FrameKind::Data => match self.scheduler.push(QueueId::of(frame), encoded) {
+                Ok(dropped) => self.counters.dropped(Reason::LinkQueueFull, dropped),
+                Err(Full) => self.counters.rejected(Reason::LinkQueueFull),
+            },
+        }
+    }
+
+    /// A question whose queue is full is answered at once: its asker may ask again later.
+    fn answer_without_room(&self, input: &Input) -> Option<Output> {
+        let full = |queue| !self.scheduler.has_room(queue, ECHO_WIRE_MAX);
+        let answer = Answer::Failed(Reason::LinkQueueFull);
+        match *input {
+            Input::ProbeAsked { token } if full(QueueId::Own) => {
+                Some(Output::ProbeAnswered { token, answer })
+            }
+            Input::EchoAsked { token, class, .. } if full(QueueId::of_class(class)) => {
+                Some(Output::EchoAnswered { token, answer })
+            }
+            Input::ProbeAsked { .. }
+            | Input::EchoAsked { .. }
+            | Input::Opened
+            | Input::Authenticated { .. }
+            | Input::Received(_)
+            | Input::PermitChanged(_)
+            | Input::DrainAsked(_)
+            | Input::Broken(_)
+            | Input::TimerFired => None,
+        }
+    }
+
+    /// True while frames may still be sent: the session is not over, or its goodbye is under way.
+    fn leaves_in_order(&self) -> bool {
+        self.state() != SessionState::Closed || self.said_goodbye
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rap_types::{Mono, NodeId, Reason};
+use bytes::Bytes;
+use rap_types::{ChannelClass, Mono, NodeId, Reason};
 
 use crate::facts::Timing;
 use crate::frame::{Frame, FrameKind};
@@ -44,7 +45,7 @@ struct Question {
 enum Asked {
     Liveness,
     Probe { token: u64 },
-    Echo { token: u64, payload: Vec<u8> },
+    Echo { token: u64, payload: Bytes },
 }
 
 /// What a live session learned from one input.
@@ -101,8 +102,15 @@ impl Live {
         }
     }
 
-    pub(crate) fn ask_echo(&mut self, token: u64, payload: Vec<u8>, now: Mono, out: &mut Vec<Output>) {
-        let frame = |seq| message::echo(seq, &payload);
+    pub(crate) fn ask_echo(
+        &mut self,
+        token: u64,
+        class: ChannelClass,
+        payload: Bytes,
+        now: Mono,
+        out: &mut Vec<Output>,
+    ) {
+        let frame = |seq| message::echo(class, seq, &payload);
         if payload.len() > message::ECHO_MAX {
             let answer = Answer::Failed(Reason::LinkFrameTooLarge);
             return out.push(Output::EchoAnswered { token, answer });

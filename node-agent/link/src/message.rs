@@ -6,10 +6,12 @@ use prost::Message as _;
 use rap_types::{ChannelClass, Mono, Reason};
 use rap_wire::v1;
 
-use crate::frame::{Frame, FrameKind};
+use crate::frame::{Frame, FrameKind, HEADER_LEN};
 
 /// Largest payload of an echo, in bytes.
 pub const ECHO_MAX: usize = 1024;
+/// Longest echo or probe on the wire: header, payload and two fields of at most 11 bytes.
+pub(crate) const ECHO_WIRE_MAX: usize = HEADER_LEN + ECHO_MAX + 2 * 11;
 
 pub(crate) fn hello(payload: Vec<u8>) -> Frame {
     Frame::local(ChannelClass::Control, FrameKind::Hello, payload)
@@ -30,9 +32,9 @@ pub(crate) fn probe_ack(probe: &v1::FabricProbe) -> Frame {
     Frame::local(ChannelClass::Control, FrameKind::ProbeAck, ack.encode_to_vec())
 }
 
-pub(crate) fn echo(seq: u64, payload: &[u8]) -> Frame {
+pub(crate) fn echo(class: ChannelClass, seq: u64, payload: &[u8]) -> Frame {
     let payload = v1::SyntheticEcho { seq, payload: payload.to_vec() }.encode_to_vec();
-    Frame::local(ChannelClass::Control, FrameKind::Echo, payload)
+    Frame::local(class, FrameKind::Echo, payload)
 }
 
 pub(crate) fn echo_reply(class: ChannelClass, echo: &v1::SyntheticEcho) -> Frame {

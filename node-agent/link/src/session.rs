@@ -252,8 +252,8 @@ fn carry(mut live: Box<Live>, suspect: bool, input: Input, now: Now, out: &mut V
             live.ask_probe(token, now.mono, out);
             Finding::Steady
         }
-        Input::EchoAsked { token, payload } => {
-            live.ask_echo(token, payload, now.mono, out);
+        Input::EchoAsked { token, class, payload } => {
+            live.ask_echo(token, class, payload, now.mono, out);
             Finding::Steady
         }
         Input::PermitChanged(Permit::Until(until)) => {

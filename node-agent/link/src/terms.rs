@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use rap_types::Reason;
+use bytes::Bytes;
+use rap_types::{ChannelClass, Reason};
 
 use crate::facts::{PeerIdentity, Permit};
 use crate::frame::Frame;
@@ -36,8 +37,10 @@ pub enum Input {
     EchoAsked {
         /// Returned with the answer.
         token: u64,
+        /// Class of the question and of its return.
+        class: ChannelClass,
         /// At most [`crate::ECHO_MAX`] bytes.
-        payload: Vec<u8>,
+        payload: Bytes,
     },
     /// This side wants to end the session in order.
     DrainAsked(Reason),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use rap_link::{
     BUFFER_MAX, Decoder, FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameError, FrameId, FrameKind,
@@ -29,7 +30,7 @@ fn golden() -> Vec<(String, Frame)> {
     fenced.hop_budget = HOP_BUDGET_MAX;
     frames.push(("data_fenced_labelled".into(), fenced.clone()));
     fenced.fencing = None;
-    fenced.payload = Vec::new();
+    fenced.payload = Bytes::new();
     frames.push(("data_labelled_empty".into(), fenced));
     frames
 }
@@ -123,7 +124,7 @@ fn a_length_above_the_cap_is_refused_from_the_header_alone() {
     assert_eq!(error.reason(), Reason::LinkFrameTooLarge);
     let largest = Frame::local(ChannelClass::File, FrameKind::Data, vec![9; PAYLOAD_MAX]);
     assert_eq!(decode_one(&encoded(&largest)).unwrap(), Some(largest.clone()));
-    let larger = Frame { payload: vec![9; PAYLOAD_MAX + 1], ..largest };
+    let larger = Frame { payload: vec![9; PAYLOAD_MAX + 1].into(), ..largest };
     assert!(larger.encode(&mut Vec::new()).is_err());
 }
 
@@ -151,7 +152,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                 hop_budget: label.unwrap_or(0),
                 id: if label.is_some() { FrameId::Label(id) } else { FrameId::Stream(id) },
                 fencing: fencing.map(|(incarnation, epoch)| Fencing { incarnation, epoch }),
-                payload,
+                payload: payload.into(),
             },
             FrameKind::Echo | FrameKind::EchoReply => Frame::local(class, kind, payload),
             FrameKind::Hello | FrameKind::Bye | FrameKind::Probe | FrameKind::ProbeAck => {

@@ -146,13 +146,13 @@ fn probe_measures_the_round_trip_on_the_askers_clock() {
 #[test]
 fn echo_returns_up_to_1_kib_and_refuses_more() {
     let (mut a, mut b) = pair();
-    a.handle(Input::EchoAsked { token: 1, payload: vec![3; ECHO_MAX] }, START).unwrap();
+    a.handle(echo(1, vec![3; ECHO_MAX]), START).unwrap();
     exchange(&mut a, &mut b, START);
     assert_eq!(
         outputs(&mut a),
         [Output::EchoAnswered { token: 1, answer: Answer::RoundTrip(Duration::ZERO) }]
     );
-    a.handle(Input::EchoAsked { token: 2, payload: vec![3; ECHO_MAX + 1] }, START).unwrap();
+    a.handle(echo(2, vec![3; ECHO_MAX + 1]), START).unwrap();
     let answer = Answer::Failed(Reason::LinkFrameTooLarge);
     assert_eq!(outputs(&mut a), [Output::EchoAnswered { token: 2, answer }]);
     assert!(bytes(&mut a).is_empty());
@@ -164,7 +164,7 @@ fn echo_returns_up_to_1_kib_and_refuses_more() {
 #[test]
 fn an_altered_echo_is_not_a_success() {
     let (mut a, _b) = pair();
-    a.handle(Input::EchoAsked { token: 1, payload: b"sent".to_vec() }, START).unwrap();
+    a.handle(echo(1, b"sent".to_vec()), START).unwrap();
     let altered = v1::SyntheticEcho { seq: 1, payload: b"Sent".to_vec() };
     a.receive(&wire(FrameKind::EchoReply, altered.encode_to_vec()), START);
     let answer = Answer::Failed(Reason::LinkFrameMalformed);
@@ -174,7 +174,7 @@ fn an_altered_echo_is_not_a_success() {
 #[test]
 fn unasked_answers_change_nothing() {
     let (mut a, _b) = pair();
-    a.handle(Input::EchoAsked { token: 1, payload: vec![] }, START).unwrap();
+    a.handle(echo(1, vec![]), START).unwrap();
     let ack = v1::FabricProbeAck { seq: 1, sender_mono_ns: 0 };
     a.receive(&wire(FrameKind::ProbeAck, ack.encode_to_vec()), START);
     let reply = v1::SyntheticEcho { seq: 77, payload: vec![] };
@@ -231,7 +231,7 @@ fn any_frame_is_a_sign_of_life() {
     run_until(&mut a, after(seconds(12)));
     assert_eq!(a.state(), SessionState::Suspect);
     let now = after(seconds(12));
-    b.handle(Input::EchoAsked { token: 1, payload: vec![] }, now).unwrap();
+    b.handle(echo(1, vec![]), now).unwrap();
     a.receive(&bytes(&mut b), now);
     assert_eq!(outputs(&mut a), [Output::Suspected, Output::Recovered]);
     bytes(&mut a);

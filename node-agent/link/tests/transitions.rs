@@ -91,10 +91,7 @@ fn table() -> Vec<(Input, Line)> {
         (Input::PermitChanged(LONG), [same[0], same[1], same[2], same[3], same[4], same[5], None]),
         (Input::PermitChanged(Permit::Denied(Reason::NodeRevoked)), closes),
         (Input::ProbeAsked { token: 1 }, [None, None, None, Some(Established), Some(Suspect), None, None]),
-        (
-            Input::EchoAsked { token: 1, payload: vec![] },
-            [None, None, None, Some(Established), Some(Suspect), None, None],
-        ),
+        (echo(1, vec![]), [None, None, None, Some(Established), Some(Suspect), None, None]),
         (
             Input::DrainAsked(Reason::LinkDrained),
             [Some(Closed), Some(Closed), Some(Closed), Some(Draining), Some(Draining), Some(Draining), None],

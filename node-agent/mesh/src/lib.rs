@@ -10,6 +10,7 @@ mod command;
 mod config;
 mod dial;
 mod mesh;
+mod outgoing;
 mod pump;
 mod registry;
 mod shared;

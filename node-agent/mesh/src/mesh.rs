@@ -7,10 +7,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rap_link::Answer;
 use rap_runtime::tls::{LeafSlot, TrustStore, link_server};
 use rap_runtime::{Clock, TaskGroup};
-use rap_types::{NodeId, Reason};
+use rap_types::{ChannelClass, NodeId, Reason};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -113,9 +114,17 @@ impl Mesh {
         Ok(answers)
     }
 
-    /// Sends `payload` (at most [`rap_link::ECHO_MAX`] bytes) and returns the round trip of its return.
-    pub async fn echo(&self, peer: NodeId, payload: Vec<u8>) -> Result<Duration, Reason> {
-        match self.ask(peer, |reply| Command::Echo(payload, reply)).await? {
+    /// Sends `payload` (at most [`rap_link::ECHO_MAX`] bytes) in frames of `class` and returns the round
+    /// trip of its return: what a frame of that class meets now. A full queue fails at once with
+    /// `link.queue_full`.
+    pub async fn echo(
+        &self,
+        peer: NodeId,
+        class: ChannelClass,
+        payload: impl Into<Bytes>,
+    ) -> Result<Duration, Reason> {
+        let payload = payload.into();
+        match self.ask(peer, |reply| Command::Echo(class, payload, reply)).await? {
             Answer::RoundTrip(rtt) => Ok(rtt),
             Answer::Failed(reason) => Err(reason),
         }
@@ -132,7 +141,7 @@ impl Mesh {
             commands.send(command(reply)).await.map_err(|_| Reason::LinkClosed)?;
             answer.await.map_err(|_| Reason::LinkClosed)
         };
-        // The session answers by its own deadline; twice that covers a link whose buffer is full.
+        // The session answers by its own deadline; twice that covers a task that is busy.
         let deadline = self.shared.config.timing.answer * 2;
         tokio::time::timeout(deadline, asked).await.unwrap_or(Err(Reason::ProbeTimeout))
     }

@@ -1,14 +1,15 @@
 //! Moves bytes between one TLS stream and one link, and carries commands and answers.
 //!
-//! Owns the write buffer (bounded: reading stops while it is full), the stall clock and the order of
-//! closing. Every decision about the link is the session's.
+//! Owns the order of closing and the stall clock. Every decision about the link is the session's, and
+//! what is sent next is the scheduler's. Reading never stops for a full queue: what is owed to a peer
+//! that sends and does not read is bounded by the queues, and the stall clock ends its link.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use rap_link::{Answer, Input, Output, Permit, SessionState};
 use rap_types::{Mono, Reason};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsStream;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Ticket;
 use crate::command::Command;
+use crate::outgoing::Outgoing;
 use crate::registry::Active;
 use crate::shared::{Connection, reason_of_io, until};
 use crate::status::MeshEvent;
@@ -31,12 +33,8 @@ pub(crate) async fn run(connection: &mut Connection, stream: TlsStream<TcpStream
 struct Pump<'a> {
     connection: &'a mut Connection,
     read: ReadHalf<TlsStream<TcpStream>>,
-    write: WriteHalf<TlsStream<TcpStream>>,
+    outgoing: Outgoing,
     ticket: Option<Ticket>,
-    outgoing: Vec<u8>,
-    unflushed: bool,
-    /// Last time that bytes left, while some wait.
-    progress: Mono,
     sender: mpsc::Sender<Command>,
     commands: mpsc::Receiver<Command>,
     replaced: CancellationToken,
@@ -63,15 +61,12 @@ impl<'a> Pump<'a> {
         ticket: Option<Ticket>,
     ) -> Self {
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let progress = connection.shared.now().mono;
+        let outgoing = Outgoing::new(write, connection.shared.now());
         Self {
             connection,
             read,
-            write,
+            outgoing,
             ticket,
-            outgoing: Vec::new(),
-            unflushed: false,
-            progress,
             sender,
             commands,
             replaced: CancellationToken::new(),
@@ -90,46 +85,41 @@ impl<'a> Pump<'a> {
         self.settle();
         while let Some(due) = self.connection.link.poll_timeout() {
             let now = self.connection.shared.now();
-            let writing = !self.outgoing.is_empty() || self.unflushed;
-            let stall = self.progress.plus(self.connection.shared.config.write_stall);
-            let due = if writing { due.min(stall) } else { due };
-            let room = self.outgoing.len() < HIGH_WATER;
+            let stall = self.outgoing.stalls_at(self.connection.shared.config.write_stall);
+            let due = stall.map_or(due, |stall| due.min(stall));
             let leaving = self.connection.link.state() == SessionState::Draining;
+            let busy = self.outgoing.is_busy();
             let woken = tokio::select! {
                 biased;
                 _ = table.changed() => Woken::Permit,
                 () = group.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDrained),
                 () = self.replaced.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDuplicate),
-                wrote = push(&mut self.write, &self.outgoing), if writing => Woken::Wrote(wrote),
-                Some(command) = self.commands.recv(), if room => Woken::Asked(command),
-                read = self.read.read(&mut buffer), if room => Woken::Read(read),
+                // Only this task fills the queues, so writing ends and reading is reached.
+                wrote = self.outgoing.push(), if busy => Woken::Wrote(wrote),
                 () = until(due, now) => Woken::Time,
+                Some(command) = self.commands.recv() => Woken::Asked(command),
+                read = self.read.read(&mut buffer) => Woken::Read(read),
             };
-            self.wake(woken, &buffer, writing);
+            self.wake(woken, &buffer);
             self.settle();
         }
     }
 
-    fn wake(&mut self, woken: Woken, buffer: &[u8], writing: bool) {
+    fn wake(&mut self, woken: Woken, buffer: &[u8]) {
         let now = self.connection.shared.now();
         match woken {
             Woken::Permit => self.permit_changed(),
             Woken::Stopped(reason) => self.connection.input(Input::DrainAsked(reason)),
             Woken::Asked(command) => self.ask(command),
-            Woken::Wrote(Ok(count)) => {
-                self.unflushed = count > 0;
-                self.outgoing.drain(..count);
-                self.outgoing.shrink_to(READ_CHUNK);
-                self.progress = now.mono;
-            }
+            Woken::Wrote(Ok(count)) => self.outgoing.wrote(count, now),
             Woken::Read(Ok(0)) => self.connection.input(Input::Broken(Reason::LinkClosed)),
             Woken::Read(Ok(count)) => self.connection.link.receive(&buffer[..count], now),
             Woken::Wrote(Err(error)) | Woken::Read(Err(error)) => {
                 self.connection.input(Input::Broken(reason_of_io(&error)));
             }
             Woken::Time => {
-                let stall = self.connection.shared.config.write_stall;
-                if writing && now.mono >= self.progress.plus(stall) {
+                let stall = self.outgoing.stalls_at(self.connection.shared.config.write_stall);
+                if stall.is_some_and(|stall| now.mono >= stall) {
                     self.connection.input(Input::Broken(Reason::LinkStalled));
                 }
             }
@@ -150,7 +140,7 @@ impl<'a> Pump<'a> {
         self.next_token += 1;
         let (input, reply) = match command {
             Command::Probe(reply) => (Input::ProbeAsked { token }, reply),
-            Command::Echo(payload, reply) => (Input::EchoAsked { token, payload }, reply),
+            Command::Echo(class, payload, reply) => (Input::EchoAsked { token, class, payload }, reply),
         };
         self.asked.insert(token, reply);
         if let Err(reject) = self.connection.link.handle(input, self.connection.shared.now()) {
@@ -167,14 +157,11 @@ impl<'a> Pump<'a> {
                 Output::ProbeAnswered { token, answer } | Output::EchoAnswered { token, answer } => {
                     self.answer(token, answer);
                 }
-                // Bytes are in the transmit buffer; states are in the report below.
+                // Frames wait in the scheduler; states are in the report below.
                 Output::Send(_) | Output::Suspected | Output::Recovered | Output::Closed(_) => {}
             }
         }
-        if self.outgoing.is_empty() && !self.unflushed {
-            self.progress = now.mono;
-        }
-        self.connection.link.take_transmit(&mut self.outgoing);
+        self.outgoing.refill(&mut self.connection.link, now);
         self.connection.report();
     }
 
@@ -221,27 +208,13 @@ impl<'a> Pump<'a> {
     /// Writes the rest and waits for the peer's end: closing with unread input would reset the
     /// connection and could take our last frame with it.
     async fn say_goodbye(&mut self) -> io::Result<()> {
-        self.write.write_all(&self.outgoing).await?;
-        self.write.shutdown().await?;
+        let now = self.connection.shared.now();
+        self.outgoing.finish(&mut self.connection.link, now).await?;
         let mut ignored = [0; 4096];
         while self.read.read(&mut ignored).await? > 0 {}
         Ok(())
     }
 }
 
-/// Writes some bytes, or flushes when there are none; 0 says flushed.
-async fn push(write: &mut WriteHalf<TlsStream<TcpStream>>, outgoing: &[u8]) -> io::Result<usize> {
-    if outgoing.is_empty() {
-        write.flush().await?;
-        return Ok(0);
-    }
-    match write.write(outgoing).await? {
-        0 => Err(io::ErrorKind::WriteZero.into()),
-        count => Ok(count),
-    }
-}
-
 const READ_CHUNK: usize = 16 * 1024;
-/// Reading and asking pause while this much waits to be written.
-const HIGH_WATER: usize = 256 * 1024;
 const COMMANDS: usize = 64;

@@ -161,13 +161,14 @@ impl Connection {
         self.shared.registry.report(self.id, status, left);
     }
 
-    /// Counts what the connection refused, or why it was refused itself.
+    /// Counts what the connection refused and dropped, or why it was refused itself.
     pub(crate) fn account(&self) {
         let refused = self.established_at.is_none() && self.direction == Direction::Inbound;
         match self.link.reason() {
             Some(reason) if refused => self.shared.registry.reject(reason, 1),
             Some(_) | None => {
-                for (reason, count) in &self.link.counters().rejected {
+                let counters = self.link.counters();
+                for (reason, count) in counters.rejected.iter().chain(&counters.dropped) {
                     self.shared.registry.reject(*reason, *count);
                 }
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rap_link::{Answer, Direction, ECHO_MAX, SessionState, Timing};
 use rap_mesh::MeshEvent;
-use rap_types::Reason;
+use rap_types::{ChannelClass, Reason};
 use support::*;
 
 #[tokio::test]
@@ -17,8 +17,8 @@ async fn two_nodes_link_probe_and_echo() {
         let answers = from.mesh.probe(to.id, 5).await.unwrap();
         assert_eq!(answers.len(), 5);
         assert!(answers.iter().all(|answer| matches!(answer, Answer::RoundTrip(rtt) if !rtt.is_zero())));
-        assert!(!from.mesh.echo(to.id, vec![0xee; ECHO_MAX]).await.unwrap().is_zero());
-        let refused = from.mesh.echo(to.id, vec![0; ECHO_MAX + 1]).await;
+        assert!(!from.mesh.echo(to.id, ChannelClass::Control, vec![0xee; ECHO_MAX]).await.unwrap().is_zero());
+        let refused = from.mesh.echo(to.id, ChannelClass::Control, vec![0; ECHO_MAX + 1]).await;
         assert_eq!(refused, Err(Reason::LinkFrameTooLarge));
         let status = from.status(to.id).unwrap();
         assert!(status.rtt.is_some());
@@ -57,8 +57,8 @@ async fn dials_that_cross_end_as_the_one_link_of_the_smaller_id() {
         up && at_a.direction != at_b.direction
     })
     .await;
-    assert!(a.mesh.echo(b.id, vec![1]).await.is_ok());
-    assert!(b.mesh.echo(a.id, vec![1]).await.is_ok());
+    assert!(a.mesh.echo(b.id, ChannelClass::Control, vec![1]).await.is_ok());
+    assert!(b.mesh.echo(a.id, ChannelClass::Control, vec![1]).await.is_ok());
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_second_connection_of_the_same_dialler_replaces_the_first() {
     let mut second = Puppet::establish(&authority, 1, &target).await;
     first.read_until(SessionState::Closed).await;
     assert_eq!(first.link.reason(), Some(Reason::LinkDuplicate));
-    let echo = target.mesh.echo(node(1), vec![2]);
+    let echo = target.mesh.echo(node(1), ChannelClass::Control, vec![2]);
     let answer = async {
         let mut buffer = vec![0; 4096];
         let count = tokio::io::AsyncReadExt::read(&mut second.stream, &mut buffer).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_restarted_peer_is_linked_again() {
     let b = Node::start(&authority, again);
     b.mesh.apply(peers(&authority, &[(a.id, None)]));
     eventually("linked again", || a.is_linked(b_id) && b.is_linked(a.id)).await;
-    assert!(a.mesh.echo(b_id, vec![7]).await.is_ok());
+    assert!(a.mesh.echo(b_id, ChannelClass::Control, vec![7]).await.is_ok());
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_renewed_leaf_leaves_the_live_link_alone() {
     let since = a.status(b.id).unwrap().since;
     let (chain, key) = authority.leaf(a.id, 1, Duration::from_secs(3600));
     a.mesh.identify(chain, key).unwrap();
-    assert!(a.mesh.echo(b.id, vec![1]).await.is_ok());
+    assert!(a.mesh.echo(b.id, ChannelClass::Control, vec![1]).await.is_ok());
     assert_eq!(a.status(b.id).unwrap().since, since);
 }
 
@@ -169,6 +169,6 @@ async fn nobody_is_asked_when_there_is_no_link() {
     let a = Node::start(&authority, config(1));
     assert_eq!(a.mesh.probe(node(2), 1).await, Err(Reason::LinkPeerUnknown));
     a.mesh.apply(peers(&authority, &[(node(2), None)]));
-    assert_eq!(a.mesh.echo(node(2), vec![]).await, Err(Reason::LinkUnreachable));
+    assert_eq!(a.mesh.echo(node(2), ChannelClass::Control, vec![]).await, Err(Reason::LinkUnreachable));
     assert_eq!(a.status(node(2)).unwrap().reason, None, "nothing was tried");
 }

@@ -5,11 +5,11 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_link::{FRAME_VERSION, HEADER_LEN, Input, SessionState};
+use rap_link::{FRAME_VERSION, HEADER_LEN, SessionState};
 use rap_mesh::{Budget, MeshEvent};
 use rap_runtime::Clock;
 use rap_runtime::tls::any_server_name;
-use rap_types::Reason;
+use rap_types::{ChannelClass, Reason};
 use support::*;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -101,7 +101,7 @@ async fn a_removed_peer_is_closed_and_the_others_stay() {
     };
     assert_eq!((peer, state, reason), (a.id, SessionState::Closed, Some(Reason::LinkPeerUnknown)));
     assert!(b.status(a.id).is_none());
-    assert!(b.mesh.echo(c.id, vec![1]).await.is_ok());
+    assert!(b.mesh.echo(c.id, ChannelClass::Control, vec![1]).await.is_ok());
     assert_eq!(b.status(c.id).unwrap().since, since);
 }
 
@@ -219,12 +219,7 @@ async fn a_peer_that_stops_reading_is_closed_and_holds_no_more_than_the_buffer()
     let target = Node::start(&authority, settings);
     target.mesh.apply(peers(&authority, &[(node(1), None)]));
     let mut puppet = Puppet::establish(&authority, 1, &target).await;
-    let mut flood = Vec::new();
-    for token in 0..32 {
-        let asked = Input::EchoAsked { token, payload: vec![0; rap_link::ECHO_MAX] };
-        puppet.link.handle(asked, Clock::new().now()).unwrap();
-    }
-    puppet.link.take_transmit(&mut flood);
+    let flood = puppet.questions(ChannelClass::Control, 32);
     let flooding = async { while puppet.stream.write_all(&flood).await.is_ok() {} };
     let closed = eventually("stalled", || target.reason(node(1)) == Some(Reason::LinkStalled));
     tokio::select! {

@@ -260,6 +260,7 @@ reasons! {
     LinkDrained "link.drained" Unavailable same true "This node or the peer closed the link on purpose, to stop or restart."
     LinkStalled "link.stalled" Unavailable same true "The peer stopped reading."
     LinkBudget "link.budget" ResourceExhausted same true "Too many handshakes at once, in all or from one source."
+    LinkQueueFull "link.queue_full" ResourceExhausted same true "A queue of the link is full; a frame was refused, or an older one was dropped for it."
     LinkPermitExpired "link.permit_expired" FailedPrecondition Denied true "The time until which this node may talk to the peer has passed."
     ProbeTimeout "probe.timeout" DeadlineExceeded same true "The peer did not answer the probe."
     // data plane

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rap_link::{Input, Link, Local, Output, PeerIdentity, Permit, Side, Timing};
-use rap_types::{ClusterId, Mono, NodeId, Now, Wall};
+use rap_types::{ChannelClass, ClusterId, Mono, NodeId, Now, Wall};
 
 pub const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
 pub const SMALL: NodeId = NodeId::from_bytes([1; 16]);
@@ -31,13 +32,18 @@ pub fn acceptor() -> Link {
     Link::new(local(LARGE), Side::Acceptor, Timing::default(), START)
 }
 
+/// An echo of class control.
+pub fn echo(token: u64, payload: impl Into<Bytes>) -> Input {
+    Input::EchoAsked { token, class: ChannelClass::Control, payload: payload.into() }
+}
+
 pub fn outputs(link: &mut Link) -> Vec<Output> {
     std::iter::from_fn(|| link.poll_output()).collect()
 }
 
 pub fn bytes(link: &mut Link) -> Vec<u8> {
     let mut wire = Vec::new();
-    link.take_transmit(&mut wire);
+    link.poll_transmit(usize::MAX, START, &mut wire);
     wire
 }
 

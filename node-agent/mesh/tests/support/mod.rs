@@ -7,13 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_link::{Input, Link, Local, PeerIdentity, Permit, SessionState, Side, Timing};
+use rap_link::{ECHO_MAX, Input, Link, Local, PeerIdentity, Permit, SessionState, Side, Timing};
 use rap_mesh::{LinkStatus, Mesh, MeshConfig, Peer, Peers};
 use rap_runtime::tls::{
     ClusterTrust, EKU_EXTENSION, EKU_OID, LeafSlot, NodeIdentity, TrustStore, any_server_name, link_client,
 };
 use rap_runtime::{Clock, TaskGroup};
-use rap_types::{ClusterId, InstallationId, Mono, NodeId, Reason};
+use rap_types::{ChannelClass, ClusterId, InstallationId, Mono, NodeId, Reason};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ED25519, SanType,
@@ -219,8 +219,13 @@ pub struct Puppet {
 impl Puppet {
     /// TLS as node `number` to `target`, nothing said yet.
     pub async fn connect(authority: &Authority, number: u8, target: &Node) -> Self {
-        let client = client(authority, number, target.id);
         let tcp = TcpStream::connect(target.address()).await.unwrap();
+        Self::connect_over(authority, number, target, tcp).await
+    }
+
+    /// TLS over a connection to `target` that stands.
+    pub async fn connect_over(authority: &Authority, number: u8, target: &Node, tcp: TcpStream) -> Self {
+        let client = client(authority, number, target.id);
         let stream = TlsConnector::from(client).connect(any_server_name(), tcp).await.unwrap();
         let local = Local { node: node(number), cluster: HOME, features: vec![], newest_head: vec![] };
         let side = Side::Dialer { expected: target.id, session_id: [number; 16] };
@@ -235,15 +240,35 @@ impl Puppet {
     /// A puppet with an established session.
     pub async fn establish(authority: &Authority, number: u8, target: &Node) -> Self {
         let mut puppet = Self::connect(authority, number, target).await;
-        puppet.write().await;
-        puppet.read_until(SessionState::Established).await;
+        puppet.say_hello().await;
         puppet
     }
 
+    /// Exchanges hellos.
+    pub async fn say_hello(&mut self) {
+        self.write().await;
+        self.read_until(SessionState::Established).await;
+    }
+
     pub async fn write(&mut self) {
-        let mut bytes = Vec::new();
-        self.link.take_transmit(&mut bytes);
+        let bytes = self.transmit();
         self.write_raw(&bytes).await;
+    }
+
+    /// What the session wants to write.
+    pub fn transmit(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.link.poll_transmit(usize::MAX, Clock::new().now(), &mut bytes);
+        bytes
+    }
+
+    /// Frames with this many questions of 1 KiB of one class.
+    pub fn questions(&mut self, class: ChannelClass, count: u64) -> Vec<u8> {
+        for token in 0..count {
+            let asked = Input::EchoAsked { token, class, payload: vec![0xb5; ECHO_MAX].into() };
+            self.link.handle(asked, Clock::new().now()).unwrap();
+        }
+        self.transmit()
     }
 
     pub async fn write_raw(&mut self, bytes: &[u8]) {

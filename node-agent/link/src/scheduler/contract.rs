@@ -1,0 +1,100 @@
+//! The queues of a link and what each of them promises.
+//!
+//! Owns the numbers: bounds, answer when full, budget, share. Holds no frames.
+
+use rap_types::ChannelClass;
+
+use crate::frame::{Frame, FrameKind};
+
+/// Which queue a frame waits in, highest priority first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum QueueId {
+    /// Hello, bye, probe and probe ack: the frames that keep the link itself alive.
+    Own,
+    Input,
+    Control,
+    Clipboard,
+    Render,
+    File,
+    Vpn,
+    Telemetry,
+}
+
+/// What a full queue does with one more frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// The frame is refused and its sender is told: the classes that lose nothing.
+    Refuse,
+    /// The oldest frames make room: the classes whose newest frame is worth most.
+    DropOldest,
+}
+
+/// What a queue promises. Lengths are bytes on the wire, headers included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Contract {
+    /// Most bytes that wait.
+    pub(crate) bytes: usize,
+    /// Most frames that wait.
+    pub(crate) frames: usize,
+    pub(crate) when_full: WhenFull,
+    /// Bytes per window that are sent before every lower queue; 0 = none.
+    pub(crate) budget: usize,
+    /// Bytes per turn of the round in which all queues share what the budgets leave.
+    pub(crate) quantum: usize,
+}
+
+impl QueueId {
+    /// Every queue, highest priority first.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Own,
+        Self::Input,
+        Self::Control,
+        Self::Clipboard,
+        Self::Render,
+        Self::File,
+        Self::Vpn,
+        Self::Telemetry,
+    ];
+
+    /// The queue of a frame.
+    pub(crate) const fn of(frame: &Frame) -> Self {
+        match frame.kind {
+            FrameKind::Hello | FrameKind::Bye | FrameKind::Probe | FrameKind::ProbeAck => Self::Own,
+            FrameKind::Echo | FrameKind::EchoReply | FrameKind::Data => Self::of_class(frame.class),
+        }
+    }
+
+    /// The queue of a channel class.
+    pub(crate) const fn of_class(class: ChannelClass) -> Self {
+        match class {
+            ChannelClass::Input => Self::Input,
+            ChannelClass::Control => Self::Control,
+            ChannelClass::Clipboard => Self::Clipboard,
+            ChannelClass::Render => Self::Render,
+            ChannelClass::File => Self::File,
+            ChannelClass::Vpn => Self::Vpn,
+            ChannelClass::Telemetry => Self::Telemetry,
+        }
+    }
+
+    /// What the queue promises.
+    pub(crate) const fn contract(self) -> Contract {
+        use WhenFull::{DropOldest, Refuse};
+        let (bytes, frames, when_full, budget, share) = match self {
+            Self::Own => (48 * KIB, 256, Refuse, 64 * KIB, 4),
+            Self::Input => (16 * KIB, 256, Refuse, 64 * KIB, 4),
+            // Two honest ends have at most 64 questions of 1 KiB each open, and as many answers.
+            Self::Control => (160 * KIB, 1024, Refuse, 128 * KIB, 4),
+            Self::Clipboard => (64 * KIB, 256, Refuse, 0, 4),
+            // Two of the longest frames.
+            Self::Render => (129 * KIB, 2, DropOldest, 0, 4),
+            Self::File => (256 * KIB, 1024, Refuse, 0, 2),
+            Self::Vpn => (256 * KIB, 1024, DropOldest, 0, 1),
+            Self::Telemetry => (16 * KIB, 64, DropOldest, 0, 1),
+        };
+        Contract { bytes, frames, when_full, budget, quantum: share * QUANTUM }
+    }
+}
+
+const KIB: usize = 1024;
+const QUANTUM: usize = 1500;

@@ -1,0 +1,83 @@
+//! The write side of one connection.
+//!
+//! Owns the bytes between the scheduler of the link and the socket: one chunk, and the next is asked for
+//! only when TLS and socket took the one before. Refuses to choose what is sent. Together with
+//! `TCP_NOTSENT_LOWAT` this keeps the bytes that an urgent frame cannot overtake small.
+
+use std::io;
+use std::time::Duration;
+
+use rap_link::Link;
+use rap_types::{Mono, Now};
+use tokio::io::{AsyncWriteExt as _, WriteHalf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// Bytes under way to the socket.
+pub(crate) struct Outgoing {
+    write: WriteHalf<TlsStream<TcpStream>>,
+    bytes: Vec<u8>,
+    unflushed: bool,
+    /// Last time that bytes left, or that none waited.
+    progress: Mono,
+}
+
+impl Outgoing {
+    pub(crate) fn new(write: WriteHalf<TlsStream<TcpStream>>, now: Now) -> Self {
+        Self { write, bytes: Vec::new(), unflushed: false, progress: now.mono }
+    }
+
+    /// True while bytes wait for the socket.
+    pub(crate) const fn is_busy(&self) -> bool {
+        !self.bytes.is_empty() || self.unflushed
+    }
+
+    /// When the peer counts as stalled: bytes wait and none left for `patience`.
+    pub(crate) fn stalls_at(&self, patience: Duration) -> Option<Mono> {
+        self.is_busy().then(|| self.progress.plus(patience))
+    }
+
+    /// Asks the link for the next chunk, if the one before is gone.
+    pub(crate) fn refill(&mut self, link: &mut Link, now: Now) {
+        if !self.is_busy() {
+            self.progress = now.mono;
+            link.poll_transmit(CHUNK, now, &mut self.bytes);
+        }
+    }
+
+    /// Writes some bytes, or flushes when all are written, and returns how many were written; report it
+    /// to [`Self::wrote`]. Dropping the future loses nothing.
+    pub(crate) async fn push(&mut self) -> io::Result<usize> {
+        if self.bytes.is_empty() {
+            self.write.flush().await?;
+            return Ok(0);
+        }
+        match self.write.write(&self.bytes).await? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            count => Ok(count),
+        }
+    }
+
+    /// Takes the result of [`Self::push`].
+    pub(crate) fn wrote(&mut self, count: usize, now: Now) {
+        self.unflushed = count > 0;
+        self.bytes.drain(..count);
+        self.bytes.shrink_to(CHUNK);
+        self.progress = now.mono;
+    }
+
+    /// Writes everything that the link still has to say, then ends this direction.
+    pub(crate) async fn finish(&mut self, link: &mut Link, now: Now) -> io::Result<()> {
+        loop {
+            self.write.write_all(&self.bytes).await?;
+            self.bytes.clear();
+            link.poll_transmit(CHUNK, now, &mut self.bytes);
+            if self.bytes.is_empty() {
+                return self.write.shutdown().await;
+            }
+        }
+    }
+}
+
+/// One TLS record of the largest size.
+const CHUNK: usize = 16 * 1024;
