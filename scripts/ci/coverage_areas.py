@@ -14,6 +14,7 @@ AREAS = {
     "trust": "node-agent/trust/src/",
     "store": "control-plane/store/src/",
     "server enrollment": "control-plane/server/src/grpc/enrollment/",
+    "server acts": "control-plane/server/src/acts/",
 }
 
 

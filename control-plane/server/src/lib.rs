@@ -5,44 +5,31 @@ macro_rules! println {
     () => { ::rap_runtime::output::print(format_args!("\n")) };
     ($($text:tt)*) => { ::rap_runtime::output::print(format_args!("{}\n", format_args!($($text)*))) };
 }
+
 macro_rules! print {
     ($($text:tt)*) => { ::rap_runtime::output::print(format_args!($($text)*)) };
 }
+
 macro_rules! eprintln {
     ($($text:tt)*) => { ::rap_runtime::output::complain(format_args!($($text)*)) };
 }
 
-pub mod adoption;
-pub mod alarms;
+pub mod acts;
 pub mod audit;
 pub mod auth;
-pub mod backup;
-pub mod certificates;
-mod check;
-pub mod cli;
-pub mod cluster_floors;
-pub mod clusters;
+pub mod commands;
 pub mod config;
-pub mod confirm;
-pub mod control;
-pub mod custody;
-pub mod data_keys;
+pub mod data_dir;
 pub mod database;
-pub mod datadir;
-pub mod dek_rotation;
-pub mod findings;
-pub mod floors;
-pub mod grants;
+pub mod failure;
 pub mod grpc;
 pub mod http;
-pub mod init;
-pub mod installation;
 pub mod keys;
-pub mod revocations;
-mod rows;
-pub mod secrets;
+pub mod publish;
+pub mod replica;
 pub mod serve;
-mod services;
-pub mod sync;
+pub mod start;
 pub mod tasks;
 pub mod tls;
+pub mod views;
+pub mod watch;

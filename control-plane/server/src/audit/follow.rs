@@ -13,21 +13,22 @@ use rap_store::{
 };
 use rap_types::Digest;
 
-use super::log::{Finding, Signed, State, alarm, checkpoint_of, raise_floor};
-use crate::control::Control;
-use crate::grpc::Failure;
+use crate::audit::alarm::{alarm, checkpoint_of, raise_floor};
+use crate::audit::log::{Finding, Signed, State};
+use crate::failure::Failure;
+use crate::replica::Replica;
 
 /// Brings this replica's tree up to what is committed. What does not hold is an alarm, not an error.
 ///
 /// # Errors
 /// Those of the database, and of writing the floor.
-pub async fn follow(control: &Control) -> Result<(), Failure> {
+pub async fn follow(control: &Replica) -> Result<(), Failure> {
     let _turn = control.audit.turn.lock().await;
     follow_in_turn(control).await
 }
 
 /// As [`follow`], by whoever has the turn.
-pub(super) async fn follow_in_turn(control: &Control) -> Result<(), Failure> {
+pub(crate) async fn follow_in_turn(control: &Replica) -> Result<(), Failure> {
     // Taken first: what was signed before the rows are read is in them, unless they were put back.
     let held = control.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
     let signed = match read(control).await? {
@@ -50,7 +51,7 @@ pub(super) async fn follow_in_turn(control: &Control) -> Result<(), Failure> {
 }
 
 /// The newest checkpoint if everything holds.
-pub(super) async fn read(control: &Control) -> Result<Result<Option<Signed>, Finding>, Failure> {
+pub(crate) async fn read(control: &Replica) -> Result<Result<Option<Signed>, Finding>, Failure> {
     let mut transaction = control.store.system().begin_snapshot().await?;
     let waiting = audit_waiting(&mut transaction).await?;
     let tree = audit_tree_read(&mut transaction).await?;
@@ -85,7 +86,7 @@ pub(super) async fn read(control: &Control) -> Result<Result<Option<Signed>, Fin
 
 /// Adds rows to the tree: each at its place, each as it was written.
 fn append(
-    control: &Control,
+    control: &Replica,
     from: u64,
     upto: u64,
     covered: u64,
@@ -111,7 +112,7 @@ fn append(
 }
 
 /// A row's MAC. Rows older than the log itself have none.
-pub(super) fn check_row(control: &Control, row: &AuditRow, begun: bool) -> Result<(), Finding> {
+pub(crate) fn check_row(control: &Replica, row: &AuditRow, begun: bool) -> Result<(), Finding> {
     let altered = Finding::tampered("an audit row is not what was written");
     match row.row_mac {
         Some(mac) => control.pen.key().check(&row.entry, &mac).map_err(|_| altered),
@@ -148,7 +149,7 @@ fn judge(
 }
 
 /// Whether what is stored is at least what this replica has seen signed, in this life or an earlier one.
-fn not_older(control: &Control, signed: Option<&Signed>, held: Option<Floor>) -> Result<(), Finding> {
+fn not_older(control: &Replica, signed: Option<&Signed>, held: Option<Floor>) -> Result<(), Finding> {
     let older = Finding::rollback("the database is older than a signed checkpoint");
     let state = control.audit.state();
     let seen = [state.newest.as_ref().map(|seen| seen.checkpoint), held.as_ref().map(checkpoint_of)];
@@ -192,7 +193,7 @@ fn opened(row: CheckpointRow, keys: &LogKeyChain) -> Result<Option<Signed>, Find
     Ok(Some(Signed { checkpoint, note: row.note }))
 }
 
-fn keys_of(control: &Control, stored: &[LogKeyRow]) -> Result<Option<LogKeyChain>, Finding> {
+fn keys_of(control: &Replica, stored: &[LogKeyRow]) -> Result<Option<LogKeyChain>, Finding> {
     if stored.is_empty() {
         return match control.audit.keys() {
             Some(_) => Err(Finding::rollback("the audit log keys are gone")),
@@ -215,7 +216,7 @@ fn keys_of(control: &Control, stored: &[LogKeyRow]) -> Result<Option<LogKeyChain
 ///
 /// # Errors
 /// Those of the database.
-pub(super) async fn sweep(control: &Control) -> Result<(), Failure> {
+pub(crate) async fn sweep(control: &Replica) -> Result<(), Failure> {
     let (from, upto, expected): (u64, u64, Vec<Digest>) = {
         let state = control.audit.state();
         let from = if state.swept < state.tree.size() { state.swept } else { 0 };

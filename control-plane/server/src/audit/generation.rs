@@ -8,15 +8,17 @@ use rap_contract::{LogKeyChain, LogKeyTerms, Signer, sign_log_key};
 use rap_store::{LogKeyRow, audit_insert, log_key_insert};
 use rap_types::Reason;
 
-use super::follow::{follow_in_turn, read};
-use super::log::{alarm, checkpoint_of};
-use super::sequence::fenced;
-use crate::control::Control;
-use crate::custody::Sealed;
-use crate::grpc::{Actor, Failure, audit};
+use crate::audit::alarm::{alarm, checkpoint_of};
+use crate::audit::follow::{follow_in_turn, read};
+use crate::audit::sequence::fenced;
+use crate::auth::actor::Actor;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::keys::seal_context::Sealed;
+use crate::replica::Replica;
 
 /// Signs and stores the record of the next generation, with the tree as it is.
-pub(super) async fn begin(control: &Control, fence: u64, reason: &str) -> Result<LogKeyChain, Failure> {
+pub(crate) async fn begin(control: &Replica, fence: u64, reason: &str) -> Result<LogKeyChain, Failure> {
     let facts = &control.installation.facts;
     let previous = control.audit.keys();
     let (first_size, root) = {
@@ -53,7 +55,7 @@ pub(super) async fn begin(control: &Control, fence: u64, reason: &str) -> Result
 ///
 /// # Errors
 /// What was found, while a row is altered or missing in between; those of the database.
-pub async fn restart(control: &Control, actor: &Actor, reason: &str) -> Result<(u64, u64), Failure> {
+pub async fn restart(control: &Replica, actor: &Actor, reason: &str) -> Result<(u64, u64), Failure> {
     let mut holder = control.audit.turn.lock().await;
     let fence = holder.seize(control).await?;
     let given_up = control.audit.newest().borrow().as_ref().map(|signed| signed.checkpoint);
@@ -71,7 +73,7 @@ pub async fn restart(control: &Control, actor: &Actor, reason: &str) -> Result<(
     let (generation, size) = (chain.newest().generation, chain.newest().first_size);
     let object = format!("audit/{generation}");
     let digest = Some(chain.digest());
-    let mut entry = audit(&actor.audit_name(), "audit.restart", object, None, digest, reason, actor.call);
+    let mut entry = audit_row(&actor.audit_name(), "audit.restart", object, None, digest, reason, actor.call);
     entry.before_digest = past.map(|past| past.root);
     let written: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
         audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)

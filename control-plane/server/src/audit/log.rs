@@ -8,15 +8,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rap_authority::{Floor, FloorOf};
 use rap_contract::{AuditTree, Checkpoint, LogKeyChain};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 use tokio::sync::watch;
 
-use super::sequence::Holder;
-use crate::control::Control;
-use crate::grpc::Failure;
+use crate::audit::term::SequencerTerm;
+use crate::failure::Failure;
 
 /// A checkpoint and the note that signs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,14 +58,14 @@ impl Finding {
 pub struct AuditLog {
     state: Mutex<State>,
     /// One reader of the database at a time; with it, the sequencer's lease.
-    pub(super) turn: tokio::sync::Mutex<Holder>,
+    pub(super) turn: tokio::sync::Mutex<SequencerTerm>,
     newest: watch::Sender<Option<Arc<Signed>>>,
     rounds: AtomicU64,
 }
 
 /// What is known.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(crate) struct State {
     pub(super) tree: AuditTree,
     pub(super) keys: Option<LogKeyChain>,
     pub(super) newest: Option<Arc<Signed>>,
@@ -82,7 +80,7 @@ impl Default for AuditLog {
         let newest = watch::Sender::new(None);
         Self {
             state: Mutex::default(),
-            turn: tokio::sync::Mutex::new(Holder::new()),
+            turn: tokio::sync::Mutex::new(SequencerTerm::new()),
             newest,
             rounds: AtomicU64::new(0),
         }
@@ -205,44 +203,10 @@ fn bytes(hashes: Vec<Digest>) -> Vec<Vec<u8>> {
     hashes.into_iter().map(Digest::to_vec).collect()
 }
 
-/// Counts and logs a finding, once.
-pub(super) fn alarm(control: &Control, finding: Finding) {
-    if control.audit.found(finding) {
-        control.alarm(finding.reason, finding.what);
-    }
-}
-
-/// A checkpoint's place among the floors of this replica: generations first, then sizes.
-fn floor(checkpoint: &Checkpoint) -> (FloorOf, Floor) {
-    let sequence = checkpoint.generation << GENERATION_SHIFT | checkpoint.size;
-    (FloorOf::Checkpoint, Floor { sequence, digest: checkpoint.root })
-}
-
-/// Raises the floor to a checkpoint that is stored. A replica without floors stays without: it gets them
-/// from a person, not from its database.
-pub(super) async fn raise_floor(control: &Control, checkpoint: &Checkpoint) -> Result<(), Failure> {
-    if !control.floors.exists() {
-        return Ok(());
-    }
-    let (of, at) = floor(checkpoint);
-    control.floors.raise(of, at).await
-}
-
-/// The checkpoint that a floor stands for.
-pub(super) fn checkpoint_of(floor: &Floor) -> Checkpoint {
-    Checkpoint {
-        generation: floor.sequence >> GENERATION_SHIFT,
-        size: floor.sequence & ((1 << GENERATION_SHIFT) - 1),
-        root: floor.digest,
-    }
-}
-
-/// Sizes have 48 bits: at a thousand entries a second that is nine thousand years.
-const GENERATION_SHIFT: u32 = 48;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::alarm::{checkpoint_of, floor};
 
     #[test]
     fn a_floor_stands_for_its_checkpoint_and_a_later_generation_is_higher() {

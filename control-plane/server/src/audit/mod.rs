@@ -2,14 +2,10 @@
 //!
 //! Rows are written by handlers (rap-store); here they are read again, checked and signed for.
 
-mod compare;
-mod follow;
-mod generation;
-mod log;
-mod sequence;
-
-pub use compare::compare_witness;
-pub use follow::follow;
-pub use generation::restart;
-pub use log::{AuditLog, Finding, Signed};
-pub use sequence::keep_audit;
+pub mod alarm;
+pub mod compare_witness;
+pub mod follow;
+pub mod generation;
+pub mod log;
+pub mod sequence;
+pub mod term;

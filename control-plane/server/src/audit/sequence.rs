@@ -10,85 +10,21 @@ use std::time::Duration;
 
 use rap_contract::{Checkpoint, Signer, audit_leaf_hash};
 use rap_store::{
-    CheckpointInsert, CheckpointRow, PgConnection, audit_checkpoint_insert, audit_lease_end,
-    audit_lease_renew, audit_lease_seize, audit_lease_take, audit_sequence, audit_unsequenced, log_keys,
+    CheckpointInsert, CheckpointRow, PgConnection, audit_checkpoint_insert, audit_sequence,
+    audit_unsequenced, log_keys,
 };
 use rap_types::Reason;
 
-use super::follow::{check_row, follow_in_turn, sweep};
-use super::generation;
-use super::log::{Finding, Signed, alarm, raise_floor};
-use crate::control::Control;
-use crate::custody::Sealed;
-use crate::grpc::Failure;
-
-/// The lease of this replica on the sequence, and the key it signs with.
-#[derive(Debug)]
-pub(super) struct Holder {
-    id: [u8; 16],
-    fence: Option<u64>,
-    key: Option<LogKey>,
-}
-
-impl Holder {
-    pub(super) fn new() -> Self {
-        Self { id: rap_authority::ids::random(&mut rand::rng()), fence: None, key: None }
-    }
-
-    /// The fence, whoever has the lease now.
-    pub(super) async fn seize(&mut self, control: &Control) -> Result<u64, Failure> {
-        let id = self.id;
-        let fence: Result<u64, Failure> =
-            rap_store::transact!(control.store.system(), |connection| audit_lease_seize(
-                connection, id, LEASE
-            )
-            .await
-            .map_err(Failure::from));
-        let fence = fence?;
-        self.fence = Some(fence);
-        Ok(fence)
-    }
-
-    /// The fence, if this replica has or gets the lease.
-    pub(super) async fn hold(&mut self, control: &Control) -> Result<Option<u64>, Failure> {
-        let (id, held) = (self.id, self.fence);
-        let fence: Result<Option<u64>, Failure> =
-            rap_store::transact!(control.store.system(), |connection| {
-                held_or_taken(connection, id, held).await
-            });
-        self.fence = fence?;
-        control.audit.state().sequencer = self.fence.is_some();
-        Ok(self.fence)
-    }
-
-    /// Gives the lease back.
-    pub(super) async fn release(&mut self, control: &Control) {
-        let (id, Some(fence)) = (self.id, self.fence.take()) else { return };
-        let ended: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-            audit_lease_end(connection, id, fence).await.map_err(Failure::from)
-        });
-        control.audit.state().sequencer = false;
-        if let Err(failure) = ended {
-            tracing::debug!(reason = %failure.reason, "the sequencer's lease runs out by itself");
-        }
-    }
-}
-
-async fn held_or_taken(
-    connection: &mut PgConnection,
-    id: [u8; 16],
-    held: Option<u64>,
-) -> Result<Option<u64>, Failure> {
-    if let Some(fence) = held
-        && audit_lease_renew(connection, id, fence, LEASE).await?
-    {
-        return Ok(Some(fence));
-    }
-    Ok(audit_lease_take(connection, id, LEASE).await?)
-}
+use crate::audit::alarm::{alarm, raise_floor};
+use crate::audit::follow::{check_row, follow_in_turn, sweep};
+use crate::audit::generation;
+use crate::audit::log::{Finding, Signed};
+use crate::failure::Failure;
+use crate::keys::seal_context::Sealed;
+use crate::replica::Replica;
 
 /// Follows the log, and sequences it while this replica has the lease, until the group is cancelled.
-pub async fn keep_audit(control: Arc<Control>) {
+pub async fn keep_audit(control: Arc<Replica>) {
     let shutdown = control.tasks.token();
     loop {
         if let Err(failure) = step(&control).await {
@@ -103,7 +39,7 @@ pub async fn keep_audit(control: Arc<Control>) {
 }
 
 /// One round: at most one checkpoint is signed in it.
-async fn step(control: &Control) -> Result<(), Failure> {
+async fn step(control: &Replica) -> Result<(), Failure> {
     let mut holder = control.audit.turn.lock().await;
     let fence = holder.hold(control).await?;
     follow_in_turn(control).await?;
@@ -124,7 +60,7 @@ async fn step(control: &Control) -> Result<(), Failure> {
 }
 
 /// Gives every committed entry its place, and reads each again from its committed row.
-pub(super) async fn place_all(control: &Control, fence: u64) -> Result<(), Failure> {
+pub(super) async fn place_all(control: &Replica, fence: u64) -> Result<(), Failure> {
     loop {
         let placed: Result<Result<usize, Finding>, Failure> =
             rap_store::transact!(control.store.system(), |connection| place(control, connection, fence)
@@ -144,7 +80,7 @@ pub(super) async fn place_all(control: &Control, fence: u64) -> Result<(), Failu
 }
 
 async fn place(
-    control: &Control,
+    control: &Replica,
     connection: &mut PgConnection,
     fence: u64,
 ) -> Result<Result<usize, Finding>, Failure> {
@@ -175,13 +111,13 @@ async fn place(
 
 /// The key of a generation.
 #[derive(Debug)]
-struct LogKey {
+pub(crate) struct LogKey {
     generation: u64,
     signer: Signer,
 }
 
 /// Signs for what was followed, if that is more than the newest checkpoint covers.
-async fn sign(control: &Control, fence: u64, key: &mut Option<LogKey>) -> Result<(), Failure> {
+async fn sign(control: &Replica, fence: u64, key: &mut Option<LogKey>) -> Result<(), Failure> {
     let Some(keys) = control.audit.keys() else { return Ok(()) };
     let generation = keys.newest().generation;
     let (checkpoint, newest) = {
@@ -222,7 +158,7 @@ async fn sign(control: &Control, fence: u64, key: &mut Option<LogKey>) -> Result
     Ok(())
 }
 
-async fn open_key(control: &Control, generation: u64) -> Result<LogKey, Failure> {
+async fn open_key(control: &Replica, generation: u64) -> Result<LogKey, Failure> {
     let mut transaction = control.store.system().begin().await?;
     let rows = log_keys(&mut transaction).await?;
     let row = rows.iter().find(|row| row.generation == generation);
@@ -232,13 +168,12 @@ async fn open_key(control: &Control, generation: u64) -> Result<LogKey, Failure>
     Ok(LogKey { generation, signer: Signer::from_seed(&seed) })
 }
 
-pub(super) fn fenced() -> Failure {
+pub(crate) fn fenced() -> Failure {
     Failure::new(Reason::AuditFenced, "another replica took over the audit log")
 }
 
 /// Rows that get their places in one transaction.
 const BATCH: u32 = 1000;
+
 /// Between two rounds, and so the least time between two checkpoints.
 const EVERY: Duration = Duration::from_secs(1);
-/// Life of the lease.
-const LEASE: Duration = Duration::from_secs(5);

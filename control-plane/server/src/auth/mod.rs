@@ -1,7 +1,9 @@
-//! Who calls: sessions of operators, and how often a stranger may.
+//! Who calls, and what the caller may do.
+//!
+//! Owns the check of session, grant and rate. Refuses to own what a permission allows (rap-authority).
 
-mod rates;
-mod sessions;
-
-pub use rates::SourceRates;
-pub use sessions::{KnownSessions, bearer_claim};
+pub mod actor;
+pub mod authorize;
+pub mod call;
+pub mod operator_row;
+pub mod source_rates;

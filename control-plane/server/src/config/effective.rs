@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, Database};
+use crate::config::settings::{Config, DatabaseSource};
 
 impl Config {
     /// Every option with the value in force, as `config --effective` prints it. No secret is in it.
@@ -47,10 +47,10 @@ impl Config {
 }
 
 /// Where the rows are, without the password that a URL holds.
-fn database(database: &Database) -> String {
+fn database(database: &DatabaseSource) -> String {
     match database {
-        Database::Embedded => "private".to_owned(),
-        Database::Url(_) => "given, not shown".to_owned(),
-        Database::UrlFile(path) => format!("in {}", path.display()),
+        DatabaseSource::Embedded => "private".to_owned(),
+        DatabaseSource::Url(_) => "given, not shown".to_owned(),
+        DatabaseSource::UrlFile(path) => format!("in {}", path.display()),
     }
 }

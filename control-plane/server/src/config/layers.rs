@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rap_runtime::{Secret, files};
 
-use super::Raw;
-use super::settings::Problem;
+use crate::config::raw::Raw;
+use crate::config::settings::Problem;
 
 /// Where an option's value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -46,8 +46,10 @@ pub struct Layers {
 
 /// Read unless another file is named; may be absent.
 pub const DEFAULT_FILE: &str = "/etc/rap/control-plane.toml";
+
 /// Used unless another directory is named.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/rap/control-plane";
+
 /// What `init` records inside the data directory.
 pub const SETTINGS_FILE: &str = "settings.toml";
 

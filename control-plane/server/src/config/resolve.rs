@@ -8,9 +8,11 @@ use std::time::Duration;
 use rap_runtime::telemetry;
 use rap_types::Reason;
 
-use super::Raw;
-use super::layers::DEFAULT_DATA_DIR;
-use super::settings::{AuthorityMode, ClusterDefaults, Config, Database, Limits, Problem, Pushing};
+use crate::config::layers::DEFAULT_DATA_DIR;
+use crate::config::raw::Raw;
+use crate::config::settings::{
+    AuthorityMode, ClusterDefaults, Config, DatabaseSource, Limits, Problem, Pushing,
+};
 
 impl Config {
     /// Gives every option its meaning, or reports all problems together.
@@ -142,19 +144,19 @@ fn mode(text: Option<&str>, problems: &mut Vec<Problem>) -> AuthorityMode {
     }
 }
 
-fn database(raw: &Raw, problems: &mut Vec<Problem>) -> Database {
+fn database(raw: &Raw, problems: &mut Vec<Problem>) -> DatabaseSource {
     match (&raw.database_url, &raw.database_url_file) {
-        (None, None) => Database::Embedded,
-        (None, Some(path)) => Database::UrlFile(path.clone()),
+        (None, None) => DatabaseSource::Embedded,
+        (None, Some(path)) => DatabaseSource::UrlFile(path.clone()),
         (Some(url), None) => {
             if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
                 problems.push(Problem::new("database_url", "is not a postgres:// URL"));
             }
-            Database::Url(url.clone())
+            DatabaseSource::Url(url.clone())
         }
         (Some(_), Some(_)) => {
             problems.push(Problem::new("database_url", "give either database_url or database_url_file"));
-            Database::Embedded
+            DatabaseSource::Embedded
         }
     }
 }

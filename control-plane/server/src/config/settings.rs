@@ -53,7 +53,7 @@ impl AuthorityMode {
 
 /// Where the rows are.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Database {
+pub enum DatabaseSource {
     /// A private PostgreSQL in `<data-dir>/postgres`.
     Embedded,
     /// A PostgreSQL somebody else runs.
@@ -62,7 +62,7 @@ pub enum Database {
     UrlFile(PathBuf),
 }
 
-impl fmt::Debug for Database {
+impl fmt::Debug for DatabaseSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded => f.write_str("Embedded"),
@@ -171,7 +171,7 @@ pub struct Config {
     /// Secret encryption key file; the data directory's if unset.
     pub secret_key_file: Option<PathBuf>,
     /// Where the rows are.
-    pub database: Database,
+    pub database: DatabaseSource,
     /// Metrics endpoint; `None` = off.
     pub metrics: Option<SocketAddr>,
     /// Log filter.

@@ -8,19 +8,22 @@ use rap_types::{Digest, Reason};
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
-use super::admin::{bare_cluster_view, cluster_view};
-use super::{Actor, Failure, authorized};
-use crate::adoption::{self, Look};
-use crate::clusters::Cluster;
-use crate::control::Control;
+use crate::acts::adopt_cluster;
+use crate::acts::adopt_cluster::Look;
+use crate::auth::actor::Actor;
+use crate::failure::Failure;
+use crate::grpc::answer::authorized;
+use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
+use crate::views::cluster::rows::{bare_cluster as bare_cluster_view, cluster as cluster_view};
 
 /// Adoption of `rap.fabric.v1`.
 #[derive(Debug, Clone)]
-pub struct AdoptionService(Arc<Control>);
+pub struct AdoptionService(Arc<Replica>);
 
 impl AdoptionService {
     /// Serves `control`.
-    pub fn new(control: Arc<Control>) -> Self {
+    pub fn new(control: Arc<Replica>) -> Self {
         Self(control)
     }
 }
@@ -43,11 +46,11 @@ impl Adoption for AdoptionService {
 }
 
 async fn look(
-    control: &Arc<Control>,
+    control: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
 ) -> Result<v1::AdoptionLookAnswer, Failure> {
-    let Some(Look { row, lies_in, verdict }) = adoption::look(control, &request.cluster).await? else {
+    let Some(Look { row, lies_in, verdict }) = adopt_cluster::look(control, &request.cluster).await? else {
         let cluster = control.cluster_named(&request.cluster).await?;
         return Ok(v1::AdoptionLookAnswer {
             cluster: Some(served(control, &cluster).await?),
@@ -62,15 +65,15 @@ async fn look(
     Ok(v1::AdoptionLookAnswer {
         cluster: Some(bare_cluster_view(&row)),
         has_authority: false,
-        digest: adoption::digest(&row).to_vec(),
-        lies_in_it: lies_in.iter().map(adoption::shown).collect(),
+        digest: adopt_cluster::digest(&row).to_vec(),
+        lies_in_it: lies_in.iter().map(adopt_cluster::shown).collect(),
         refused,
         why,
     })
 }
 
 async fn ensure(
-    control: &Arc<Control>,
+    control: &Arc<Replica>,
     actor: &Actor,
     request: v1::EnsureAuthorityRequest,
 ) -> Result<v1::EnsureAuthorityAnswer, Failure> {
@@ -79,11 +82,11 @@ async fn ensure(
         digest => Some(Digest::from_slice(digest)?),
     };
     let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
-    let (cluster, made) = adoption::ensure(control, actor, &request.cluster, seen, &reason).await?;
+    let (cluster, made) = adopt_cluster::ensure(control, actor, &request.cluster, seen, &reason).await?;
     Ok(v1::EnsureAuthorityAnswer { cluster: Some(served(control, &cluster).await?), made })
 }
 
-async fn served(control: &Control, cluster: &Cluster) -> Result<v1::Cluster, Failure> {
+async fn served(control: &Replica, cluster: &Cluster) -> Result<v1::Cluster, Failure> {
     let mut transaction = control.store.system().begin().await?;
     let absent = || Failure::new(Reason::ResourceNotFound, "no such cluster");
     let row = cluster_read(&mut transaction, &cluster.rows).await?.ok_or_else(absent)?;

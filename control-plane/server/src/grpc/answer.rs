@@ -1,39 +1,15 @@
-//! From what went wrong inside to what a caller is told.
+//! From a failure to the gRPC status that a caller gets.
 //!
 //! Owns which details leave the process: the reason and a fixed text, never a row, a path or a secret.
 
-use rap_authority::{PolicyError, UnsealError};
-use rap_contract::Reject;
 use rap_rpc::refuse;
-use rap_store::{StoreError, Transient};
-use rap_types::{IdParseError, Reason, RequestId, UnknownWord};
+use rap_types::{Reason, RequestId};
 use tonic::Status;
 
-use crate::certificates::CertificateError;
-use crate::http::Metrics;
-
-/// A refused or failed call.
-#[derive(Debug)]
-pub struct Failure {
-    /// Stable code.
-    pub reason: Reason,
-    /// For the caller.
-    pub message: String,
-    transient: bool,
-    hearsay: bool,
-}
+use crate::failure::Failure;
+use crate::watch::metrics::Metrics;
 
 impl Failure {
-    /// A refusal with a text for the caller.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), transient: false, hearsay: false }
-    }
-
-    /// A refusal whose code a node chose. It is passed on; it raises no alarm of ours.
-    pub fn said(reason: Reason, message: impl Into<String>) -> Self {
-        Self { hearsay: true, ..Self::new(reason, message) }
-    }
-
     /// The gRPC status of this failure for one call. Faults of ours are logged here, once.
     pub fn status(self, metrics: &Metrics, request_id: RequestId) -> Status {
         metrics.rejected(self.reason);
@@ -50,53 +26,15 @@ impl Failure {
     }
 }
 
-impl Transient for Failure {
-    fn is_transient(&self) -> bool {
-        self.transient
-    }
+/// A call of an operators' service: who calls, whether the permission is there, the answer or its refusal.
+macro_rules! authorized {
+    ($self:ident, $request:ident, $permission:ident, $handler:path) => {{
+        let call = $crate::auth::call::Call::of(&$request).map_err(|status| *status)?;
+        let fail = |failure: $crate::failure::Failure| failure.status(&$self.0.metrics, call.id);
+        let permission = rap_authority::Permission::$permission;
+        let actor = $crate::auth::authorize::authorize(&$self.0, &call, permission).await.map_err(fail)?;
+        let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
+        answer.map(tonic::Response::new).map_err(fail)
+    }};
 }
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        if error.reason() == Reason::ServerInternal {
-            tracing::error!(error = &error as &dyn std::error::Error, "database fault");
-        }
-        Self { transient: error.is_transient(), ..Self::new(error.reason(), error.to_string()) }
-    }
-}
-
-impl From<Reject> for Failure {
-    fn from(reject: Reject) -> Self {
-        Self::new(reject.reason, reject.what)
-    }
-}
-
-impl From<CertificateError> for Failure {
-    fn from(error: CertificateError) -> Self {
-        Self::new(error.reason(), error.to_string())
-    }
-}
-
-impl From<UnsealError> for Failure {
-    fn from(error: UnsealError) -> Self {
-        Self::new(error.reason(), error.to_string())
-    }
-}
-
-impl From<PolicyError> for Failure {
-    fn from(error: PolicyError) -> Self {
-        Self::new(error.reason(), error.to_string())
-    }
-}
-
-impl From<IdParseError> for Failure {
-    fn from(error: IdParseError) -> Self {
-        Self::new(Reason::RequestInvalid, error.to_string())
-    }
-}
-
-impl From<UnknownWord> for Failure {
-    fn from(error: UnknownWord) -> Self {
-        Self::new(Reason::RequestInvalid, error.to_string())
-    }
-}
+pub(crate) use authorized;

@@ -21,9 +21,11 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower_service::Service;
 
-use crate::auth::{KnownSessions, SourceRates, bearer_claim};
-use crate::http::Metrics;
-use crate::tls::{Channel, ChannelKind};
+use crate::auth::call::bearer_claim;
+use crate::auth::source_rates::SourceRates;
+use crate::serve::operator_sessions::KnownSessions;
+use crate::tls::channel::{Channel, ChannelKind};
+use crate::watch::metrics::Metrics;
 
 /// Which connections a service is offered on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,14 +14,15 @@ use rap_contract::{KnownRevocations, RevocationKind};
 use rap_store::{PgConnection, StoreError, cluster_hold, node_read, nodes_silent};
 use rap_types::{ClusterId, Mono, NodeId, Reason, RequestId};
 
-use crate::clusters::Cluster;
-use crate::control::Control;
-use crate::findings::alarm_about;
-use crate::grpc::Failure;
-use crate::grpc::membership::{Departure, read_policy, write_departure};
+use crate::acts::policy::read_policy;
+use crate::acts::remove_node::{NodeRemoval, write_removal};
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
+use crate::watch::raise::alarm_about;
 
 /// Runs until the group is cancelled.
-pub async fn remove_absent(control: Arc<Control>) {
+pub async fn remove_absent(control: Arc<Replica>) {
     let shutdown = control.tasks.token();
     // Since when this replica has seen what is written about each cluster.
     let mut seeing: BTreeMap<ClusterId, Mono> = BTreeMap::new();
@@ -56,7 +57,7 @@ pub async fn remove_absent(control: Arc<Control>) {
 }
 
 /// Removes the absent nodes of one cluster; returns when to look again.
-async fn sweep(control: &Control, cluster: &Cluster, seeing: Duration) -> Result<Duration, Failure> {
+async fn sweep(control: &Replica, cluster: &Cluster, seeing: Duration) -> Result<Duration, Failure> {
     let mut transaction = control.store.system().begin().await?;
     let policy = read_policy(&mut transaction, cluster).await?;
     let allowed = Duration::from_millis(policy.ephemeral_after_ms);
@@ -89,7 +90,7 @@ async fn sweep(control: &Control, cluster: &Cluster, seeing: Duration) -> Result
 }
 
 fn judge(
-    control: &Control,
+    control: &Replica,
     cluster: &Cluster,
     silent: &[(NodeId, Duration)],
     absence: &Absence,
@@ -101,7 +102,7 @@ fn judge(
 }
 
 async fn remove(
-    control: &Control,
+    control: &Replica,
     connection: &mut PgConnection,
     cluster: &Cluster,
     before: &KnownRevocations,
@@ -114,7 +115,7 @@ async fn remove(
     let mut nodes = judge(control, cluster, &silent, absence, seeing).due;
     nodes.truncate(AT_ONCE);
     let now = control.clock.now().wall;
-    let departure = Departure {
+    let departure = NodeRemoval {
         kind: RevocationKind::Absent,
         actor: "system".to_owned(),
         action: "node.absent",
@@ -128,12 +129,14 @@ async fn remove(
         if !row.node.ephemeral {
             return Err(Failure::new(Reason::RowTampered, format!("nodes/{node} was said to be ephemeral")));
         }
-        known = write_departure(control, connection, cluster, known, &row, &departure).await?.known;
+        known = write_removal(control, connection, cluster, known, &row, &departure).await?.known;
     }
     Ok(nodes)
 }
 
 const FIRST: Duration = Duration::from_secs(1);
+
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
 /// Of one transaction; the rest is due at the next look.
 const AT_ONCE: usize = 256;

@@ -6,12 +6,13 @@ use rap_runtime::service::Beat;
 use rap_store::{ClusterPosition, DatabaseTarget, Doorbell, Ring, outbox_positions};
 use rap_types::{Incarnation, Version};
 
-use crate::control::{BREAKS_ONE, Control};
-use crate::findings::alarm_about;
-use crate::grpc::Failure;
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::cluster::BREAKS_ONE;
+use crate::watch::raise::alarm_about;
 
 /// Runs until the group is cancelled.
-pub async fn watch_outbox(control: Arc<Control>, target: DatabaseTarget, beat: Beat) {
+pub async fn watch_outbox(control: Arc<Replica>, target: DatabaseTarget, beat: Beat) {
     let shutdown = control.tasks.token();
     let mut doorbell = Doorbell::new(&target);
     let mut failed: u32 = 0;
@@ -37,7 +38,7 @@ pub async fn watch_outbox(control: Arc<Control>, target: DatabaseTarget, beat: B
 
 /// Wakes the clusters that are behind the database; loads those that are new. One that cannot be taken in
 /// keeps none of the others from it.
-async fn look(control: &Arc<Control>, ring: Ring) -> Result<(), Failure> {
+async fn look(control: &Arc<Replica>, ring: Ring) -> Result<(), Failure> {
     let mut transaction = control.store.system().begin_snapshot().await?;
     let positions = outbox_positions(&mut transaction).await?;
     drop(transaction);
@@ -54,7 +55,7 @@ async fn look(control: &Arc<Control>, ring: Ring) -> Result<(), Failure> {
     outcome
 }
 
-async fn follow(control: &Arc<Control>, position: &ClusterPosition) -> Result<(), Failure> {
+async fn follow(control: &Arc<Replica>, position: &ClusterPosition) -> Result<(), Failure> {
     let id = position.cluster;
     let Some(cluster) = control.clusters.by_id(id) else {
         let mut snapshot = control.store.system().begin_snapshot().await?;

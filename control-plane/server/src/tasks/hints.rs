@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::control::Control;
+use crate::replica::Replica;
 
 /// Runs until the group is cancelled.
-pub async fn tell_hints(control: Arc<Control>) {
+pub async fn tell_hints(control: Arc<Replica>) {
     let shutdown = control.tasks.token();
     loop {
         tokio::select! {

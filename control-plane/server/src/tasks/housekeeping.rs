@@ -9,12 +9,12 @@ use rap_store::{
     sessions_expire,
 };
 
-use crate::auth::SourceRates;
-use crate::clusters::Cluster;
-use crate::control::Control;
+use crate::auth::source_rates::SourceRates;
+use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
 
 /// Runs until the group is cancelled.
-pub async fn keep_house(control: Arc<Control>, rates: Arc<SourceRates>) {
+pub async fn keep_house(control: Arc<Replica>, rates: Arc<SourceRates>) {
     let shutdown = control.tasks.token();
     loop {
         tokio::select! {
@@ -28,7 +28,7 @@ pub async fn keep_house(control: Arc<Control>, rates: Arc<SourceRates>) {
     }
 }
 
-async fn sweep(control: &Control) -> Result<(), StoreError> {
+async fn sweep(control: &Replica) -> Result<(), StoreError> {
     let clusters = control.clusters.all();
     rap_store::transact!(control.store.system(), |connection| { remove(connection, &clusters).await })
 }

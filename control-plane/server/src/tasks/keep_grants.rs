@@ -13,12 +13,12 @@ use rap_store::grant_set_newest;
 use rap_types::Reason;
 use rap_wire::v1;
 
-use crate::control::Control;
-use crate::grants;
-use crate::grpc::Failure;
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::role_grants;
 
 /// Runs until the group is cancelled.
-pub async fn keep_grants(control: Arc<Control>) {
+pub async fn keep_grants(control: Arc<Replica>) {
     let shutdown = control.tasks.token();
     let mut told = false;
     loop {
@@ -39,13 +39,13 @@ pub async fn keep_grants(control: Arc<Control>) {
     }
 }
 
-fn has_floor(control: &Control) -> bool {
+fn has_floor(control: &Replica) -> bool {
     control.floors.current().is_some_and(|floors| floors.of(FloorOf::GrantSet).is_some())
 }
 
 /// Findings raise their alarms on the way.
-async fn look(control: &Control) {
-    if let Err(failure) = grants::current(control).await
+async fn look(control: &Replica) {
+    if let Err(failure) = role_grants::current(control).await
         && failure.reason != Reason::ActivationRequired
     {
         tracing::warn!(reason = %failure.reason, "no role-grant set is in force: {}", failure.message);
@@ -53,7 +53,7 @@ async fn look(control: &Control) {
 }
 
 /// True once the log says what a person can do.
-async fn tell_of_missing_floor(control: &Control) -> bool {
+async fn tell_of_missing_floor(control: &Replica) -> bool {
     let newest = async {
         let mut transaction = control.store.system().begin().await?;
         let newest = grant_set_newest(&mut transaction).await?;
@@ -74,7 +74,7 @@ async fn tell_of_missing_floor(control: &Control) -> bool {
 }
 
 /// From the file, if a person confirmed meanwhile; else from the highest set of other replicas.
-async fn take_floor(control: &Control) {
+async fn take_floor(control: &Replica) {
     match control.floors.reload().await {
         Ok(()) if has_floor(control) => {
             tracing::info!("the floor of the role-grant set was confirmed");
@@ -105,7 +105,7 @@ async fn take_floor(control: &Control) {
 
 /// The newest set that the replica at `url` has verified. Only a holder of the installation's TLS CA
 /// answers there, and one without a floor of its own refuses.
-async fn ask(control: &Control, url: &str) -> Result<Floor, Failure> {
+async fn ask(control: &Replica, url: &str) -> Result<Floor, Failure> {
     let failed = |fault: Fault| Failure::new(fault.reason, fault.message);
     let pins = tls::Pins::one(control.installation.facts.tls_ca_pin);
     let config = tls::operator_client(pins, Arc::new(control.clock))
@@ -122,5 +122,7 @@ async fn ask(control: &Control, url: &str) -> Result<Floor, Failure> {
 }
 
 const EVERY: Duration = Duration::from_secs(10);
+
 const SEARCH: Duration = Duration::from_secs(2);
+
 const ASK: Duration = Duration::from_secs(5);

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rap_runtime::exit::reason_of;
 use rap_runtime::service::{Beat, TURN};
-use rap_runtime::tls::{self, LeafSlot, Offer, TrustStore};
-use rap_runtime::{Clock, TaskGroup};
+use rap_runtime::tls::{LeafSlot, Offer, TrustStore};
+use rap_runtime::{Clock, TaskGroup, tls};
 use rap_types::Reason;
 use rustls::ServerConfig;
 use rustls::server::Acceptor as HelloReader;
@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::budget::{SourceBudget, SourcePermit};
-use super::channel::{Channel, ChannelKind, Connection};
-use crate::http::Metrics;
+use crate::tls::budget::{SourceBudget, SourcePermit};
+use crate::tls::channel::{Channel, ChannelKind, Connection};
+use crate::watch::metrics::Metrics;
 
 /// Bounds of the listener.
 #[derive(Debug, Clone)]
@@ -177,4 +177,5 @@ impl Shared {
 }
 
 const WAITING: usize = 64;
+
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

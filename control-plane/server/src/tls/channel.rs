@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::budget::SourcePermit;
+use crate::tls::budget::SourcePermit;
 
 /// What kind of connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

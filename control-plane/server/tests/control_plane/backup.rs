@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use rap_control_plane::backup::{Depth, create, restore, verify};
-use rap_control_plane::config::Config;
-use rap_control_plane::database::Database;
-use rap_control_plane::serve;
+use rap_control_plane::commands::backup::create::create;
+use rap_control_plane::commands::backup::restore::restore;
+use rap_control_plane::commands::backup::verify::{Depth, verify};
+use rap_control_plane::config::settings::Config;
+use rap_control_plane::database::opened::OpenDatabase;
+use rap_control_plane::start;
+
 use rap_runtime::Clock;
 use rap_store::testing::TestDatabase;
 use rap_store::{audit_list, restore_newest};
@@ -21,8 +24,8 @@ fn config(world: &World) -> Config {
 }
 
 /// The database of this world, as the command line would open it.
-fn database(world: &World) -> Database {
-    Database { target: world.database.as_ref().unwrap().target().clone(), embedded: None }
+fn database(world: &World) -> OpenDatabase {
+    OpenDatabase { target: world.database.as_ref().unwrap().target().clone(), embedded: None }
 }
 
 #[tokio::test]
@@ -93,7 +96,7 @@ async fn a_deep_check_restores_reads_back_and_opens_every_key() {
     Host::new(&world.token("prod", 1, true).await, "one").enrol(&world).await;
     let directory = tempfile::tempdir().unwrap();
     // The private server belongs to the running control plane: the backup joins it.
-    let joined = Database::open_or_join(&config(&world)).await.unwrap();
+    let joined = OpenDatabase::open_or_join(&config(&world)).await.unwrap();
     assert!(joined.embedded.is_none());
     let made = create(&config(&world), &joined, directory.path()).await.unwrap();
     let checked = verify(&config(&world), &made.file, Depth::Restored).await.unwrap();
@@ -132,7 +135,7 @@ async fn yesterdays_backup_begins_a_new_incarnation_and_no_node_goes_back() {
 
     // The database is lost; a new one gets yesterday's rows.
     let target = TestDatabase::empty().await;
-    let empty = || Database { target: target.target().clone(), embedded: None };
+    let empty = || OpenDatabase { target: target.target().clone(), embedded: None };
     let lost = clock.now().mono;
     let restored = restore(&config(&world), &empty(), &made.file).await.unwrap();
     let back = clock.now().mono;
@@ -143,7 +146,7 @@ async fn yesterdays_backup_begins_a_new_incarnation_and_no_node_goes_back() {
     let twice = restore(&config(&world), &empty(), &made.file).await.unwrap_err();
     assert_eq!(twice.reason, Reason::ResourceExists);
 
-    let second_life = serve::start(config(&world), empty()).await.unwrap();
+    let second_life = start::start(config(&world), empty()).await.unwrap();
     let serving = clock.now().mono;
     println!(
         "backup of {} rows, {} bytes: {:?}; restore {:?}; serving again {:?} after the loss",

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{DataKeys, SealingKey};
-use rap_control_plane::control::Control;
-use rap_control_plane::custody::Sealed;
-use rap_control_plane::dek_rotation::{Author, Rotated, Stage, rotate};
-use rap_control_plane::grpc::Failure;
-use rap_control_plane::secrets::SecretsOf;
+use rap_control_plane::acts::rotate_data_key::{Author, Rotated, Stage, rotate};
+use rap_control_plane::failure::Failure;
+use rap_control_plane::keys::cluster_secrets::SecretsOf;
+use rap_control_plane::keys::seal_context::Sealed;
+use rap_control_plane::replica::Replica;
+
 use rap_store::{
     AuditFilter, DekRow, PgConnection, cluster_read, dek_insert, deks_list, node_hold, nodes_list,
     policy_upsert, rows_look, token_read, tokens_live,
@@ -21,7 +22,7 @@ use serde_json::json;
 use crate::host::{Host, NodeStream, hello};
 use crate::world::{World, reason};
 
-pub fn author(control: &Control) -> Author {
+pub fn author(control: &Replica) -> Author {
     Author {
         actor: "operator:test".into(),
         pen: control.pen.clone(),
@@ -51,7 +52,7 @@ pub async fn filled(world: &World) -> (ClusterId, v1::TokenCreateAnswer) {
     (id, token)
 }
 
-pub async fn stored(control: &Control, id: ClusterId) -> Vec<DekRow> {
+pub async fn stored(control: &Replica, id: ClusterId) -> Vec<DekRow> {
     let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
     deks_list(&mut snapshot, id).await.unwrap()
 }
@@ -61,7 +62,7 @@ pub fn versions(stored: &[DekRow]) -> Vec<u64> {
 }
 
 /// Every row and secret of the cluster opens under the newest data key alone.
-pub async fn is_whole_under_newest(control: &Control, id: ClusterId) -> u64 {
+pub async fn is_whole_under_newest(control: &Replica, id: ClusterId) -> u64 {
     let keyring = control.keyring();
     let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
     let alone = keyring.read(&mut snapshot, id).await.unwrap().newest_alone();
@@ -350,7 +351,7 @@ async fn a_sealed_key_that_does_not_open_or_is_anothers_stops_a_rotation_before_
 }
 
 /// The ring of a replica that has heard of nothing since `before`.
-async fn deaf(control: &Control, id: ClusterId) -> (rap_authority::RowKeys, DataKeys) {
+async fn deaf(control: &Replica, id: ClusterId) -> (rap_authority::RowKeys, DataKeys) {
     let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
     let keyring = control.keyring();
     let keys = keyring.read(&mut snapshot, id).await.unwrap();

@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use rap_authority::FloorOf;
-use rap_control_plane::backup::{create, restore};
-use rap_control_plane::database::Database;
-use rap_control_plane::datadir::DataDir;
-use rap_control_plane::dek_rotation::{Stage, rotate};
-use rap_control_plane::floors::FloorFile;
-use rap_control_plane::{keys, serve};
+use rap_control_plane::acts::rotate_data_key::{Stage, rotate};
+use rap_control_plane::commands::backup::create::create;
+use rap_control_plane::commands::backup::restore::restore;
+use rap_control_plane::commands::keys;
+use rap_control_plane::data_dir::DataDir;
+use rap_control_plane::database::opened::OpenDatabase;
+use rap_control_plane::database::replica_floors::FloorFile;
+use rap_control_plane::{data_dir, start};
+
 use rap_store::testing::TestDatabase;
 use rap_types::Reason;
 
@@ -57,7 +60,7 @@ async fn the_key_encryption_key_changes_in_the_midst_and_both_data_keys_stay_rea
     let store = world.database.as_ref().unwrap().store().await;
     for stage in [Stage::Added, Stage::Secrets, Stage::Rows] {
         go(&world, id, stage).await.unwrap();
-        keys::rotate(&config, &data, &store, None, keys::Stage::Done).await.unwrap();
+        keys::rotate(&config, &data, &store, None, data_dir::KekStage::Done).await.unwrap();
         // A control plane that was not restarted adds nothing under the key that it holds.
         let refused = go(&world, id, Stage::Retired).await.unwrap_err();
         assert_eq!(refused.reason, Reason::SecretUnseal, "{stage:?}");
@@ -81,7 +84,7 @@ async fn a_backup_from_before_brings_its_data_key_back_where_a_person_restores_i
     let (id, _) = filled(&world).await;
     let config = world.running.control.config.clone();
     let directory = tempfile::tempdir().unwrap();
-    let database = Database { target: world.database.as_ref().unwrap().target().clone(), embedded: None };
+    let database = OpenDatabase { target: world.database.as_ref().unwrap().target().clone(), embedded: None };
     let made = create(&config, &database, directory.path()).await.unwrap();
     go(&world, id, Stage::Retired).await.unwrap();
     let floor = |world: &World| {
@@ -92,7 +95,7 @@ async fn a_backup_from_before_brings_its_data_key_back_where_a_person_restores_i
     assert_eq!(after.sequence, 2);
 
     let target = TestDatabase::empty().await;
-    let old = || Database { target: target.target().clone(), embedded: None };
+    let old = || OpenDatabase { target: target.target().clone(), embedded: None };
     restore(&config, &old(), &made.file).await.unwrap();
     let restored = floor(&world);
     assert_eq!(restored.sequence, 1);
@@ -102,7 +105,7 @@ async fn a_backup_from_before_brings_its_data_key_back_where_a_person_restores_i
         .raise(FloorOf::DataKey(id), after)
         .await
         .unwrap();
-    let elsewhere = serve::start(config.clone(), old()).await.unwrap();
+    let elsewhere = start::start(config.clone(), old()).await.unwrap();
     let refused = elsewhere.control.clusters.named("prod").map(|cluster| cluster.id).unwrap_err();
     assert_eq!(refused.reason, Reason::FloorRollback);
     elsewhere.stop().await;
@@ -112,7 +115,7 @@ async fn a_backup_from_before_brings_its_data_key_back_where_a_person_restores_i
         .confirm(FloorOf::DataKey(id), restored)
         .await
         .unwrap();
-    let second_life = serve::start(config, old()).await.unwrap();
+    let second_life = start::start(config, old()).await.unwrap();
     world.through(second_life).stop().await;
     let rotated = go(&world, id, Stage::Retired).await.unwrap();
     assert_eq!((rotated.version, rotated.replaced), (2, 1));

@@ -1,7 +1,7 @@
 //! A rotation of a data key beside somebody who owns the database and has it say what is not so.
 
 use rap_authority::{DataKeys, FloorOf, RowKeys, SealingKey};
-use rap_control_plane::dek_rotation::Stage;
+use rap_control_plane::acts::rotate_data_key::Stage;
 use rap_store::{dek_insert, dek_rewrap, policy_upsert, rows_look};
 use rap_types::{ClusterId, Reason};
 use serde_json::json;
@@ -16,7 +16,9 @@ async fn sql(world: &World, statements: &'static str) {
 
 /// The version below which no data key of the cluster counts, as it is on disk.
 fn floor(world: &World, id: ClusterId) -> u64 {
-    let file = rap_control_plane::floors::FloorFile::open(world.data_dir.join("floors.json")).unwrap();
+    let file =
+        rap_control_plane::database::replica_floors::FloorFile::open(world.data_dir.join("floors.json"))
+            .unwrap();
     file.current().unwrap().of(FloorOf::DataKey(id)).unwrap().sequence
 }
 
@@ -181,7 +183,7 @@ async fn rows_that_the_database_keeps_under_the_old_key_are_an_alarm_that_names_
     let refused = go(&world, id, Stage::Retired).await.unwrap_err();
     assert_eq!(refused.reason, Reason::RequestConflict);
     assert!(refused.message.contains(&format!("row {node} of table nodes")), "{}", refused.message);
-    let named = |alarm: &rap_control_plane::alarms::Alarm| alarm.what == refused.message;
+    let named = |alarm: &rap_control_plane::watch::alarms::Alarm| alarm.what == refused.message;
     assert!(control.alarms.all().iter().any(named), "{:?}", control.alarms.all());
     assert_eq!(control.metrics.alarms(Reason::RequestConflict), 1);
     assert_eq!(versions(&stored(control, id).await), vec![1, 2]);

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rap_control_plane::http::FAMILIES;
+use rap_control_plane::watch::metrics::FAMILIES;
 use rap_runtime::metrics::{names_in, table_in};
 use rap_wire::v1;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

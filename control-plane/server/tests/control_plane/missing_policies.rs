@@ -1,8 +1,10 @@
 //! Policies whose rows are gone: nothing is signed until an owner has them written anew, and says what.
 
-use rap_control_plane::backup::{create, restore};
-use rap_control_plane::database::Database;
-use rap_control_plane::serve;
+use rap_control_plane::commands::backup::create::create;
+use rap_control_plane::commands::backup::restore::restore;
+use rap_control_plane::database::opened::OpenDatabase;
+use rap_control_plane::start;
+
 use rap_store::testing::TestDatabase;
 use rap_types::Reason;
 use rap_wire::v1;
@@ -166,12 +168,12 @@ async fn a_restored_backup_without_them_is_repaired_the_same_way() {
     tamper(&world, "DELETE FROM cluster_policies").await;
     let directory = tempfile::tempdir().unwrap();
     let config = world.running.control.config.clone();
-    let database = Database { target: world.database.as_ref().unwrap().target().clone(), embedded: None };
+    let database = OpenDatabase { target: world.database.as_ref().unwrap().target().clone(), embedded: None };
     let made = create(&config, &database, directory.path()).await.unwrap();
     let target = TestDatabase::empty().await;
-    let empty = || Database { target: target.target().clone(), embedded: None };
+    let empty = || OpenDatabase { target: target.target().clone(), embedded: None };
     restore(&config, &empty(), &made.file).await.unwrap();
-    let second_life = serve::start(config, empty()).await.unwrap();
+    let second_life = start::start(config, empty()).await.unwrap();
     world.through(second_life).stop().await;
     world.login().await.unwrap();
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use rap_contract::{KnownRevocations, RevocationKind, Signer, peer_slot};
-use rap_control_plane::grpc::membership::write_record;
+use rap_control_plane::acts::remove_node::write_record;
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use v1::control_message::Body;
@@ -249,7 +249,10 @@ async fn a_token_goes_with_every_node_it_admitted_and_every_request_that_waits()
 
 #[tokio::test]
 async fn the_chain_that_operators_get_verifies_from_the_installation_on() {
-    use rap_contract::{AuthorityChain, FEATURE_DEV, RevocationChain, RevocationKind};
+    use rap_contract::AuthorityChain;
+    use rap_contract::FEATURE_DEV;
+    use rap_contract::RevocationChain;
+    use rap_contract::RevocationKind;
     let world = World::dev().await;
     world.cluster("prod").await;
     let host = Host::new(&world.token("prod", 1, true).await, "one").enrol(&world).await;

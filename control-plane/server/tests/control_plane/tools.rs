@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rap_authority::{Floor, FloorOf, RowKeys};
-use rap_control_plane::config::Config;
-use rap_control_plane::database::Database;
-use rap_control_plane::dek_rotation::Stage;
-use rap_control_plane::floors::FloorFile;
-use rap_control_plane::serve::{self, Running};
+use rap_control_plane::acts::rotate_data_key::Stage;
+use rap_control_plane::config::settings::Config;
+use rap_control_plane::database::opened::OpenDatabase;
+use rap_control_plane::database::replica_floors::FloorFile;
+use rap_control_plane::start;
+use rap_control_plane::start::Running;
+
 use rap_store::testing::TestDatabase;
 use rap_types::Reason;
 use rap_wire::v1;
@@ -52,19 +54,19 @@ fn config(world: &World) -> Config {
 
 /// Whoever owns the database of this configuration, while no control plane runs it.
 async fn edit(config: &Config, tables: &[&'static str], statement: &'static str) {
-    let database = Database::open(config).await.unwrap();
+    let database = OpenDatabase::open(config).await.unwrap();
     TestDatabase::at(database.target.clone()).tamper_all(tables, statement).await;
     database.stop().await;
 }
 
 /// The same while one does.
 async fn edit_beside(world: &World, tables: &[&'static str], statement: &'static str) {
-    let database = Database::open_or_join(&config(world)).await.unwrap();
+    let database = OpenDatabase::open_or_join(&config(world)).await.unwrap();
     TestDatabase::at(database.target).tamper_all(tables, statement).await;
 }
 
 async fn start(config: &Config) -> Running {
-    serve::start(config.clone(), Database::open(config).await.unwrap()).await.unwrap()
+    start::start(config.clone(), OpenDatabase::open(config).await.unwrap()).await.unwrap()
 }
 
 /// A strict installation with two nodes.

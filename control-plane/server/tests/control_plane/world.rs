@@ -9,10 +9,14 @@ use hyper_util::rt::TokioIo;
 use rap_contract::{
     EXPORTER_LABEL, KeyFile, LOGIN_PROOF, Signer, VerifiedBootstrap, VerifiedSnapshot, sign_proof,
 };
-use rap_control_plane::config::{Config, Raw};
-use rap_control_plane::database::Database;
-use rap_control_plane::init::{self, Made};
-use rap_control_plane::serve::{self, Running};
+use rap_control_plane::commands::init;
+use rap_control_plane::commands::init::Made;
+use rap_control_plane::config::raw::Raw;
+use rap_control_plane::config::settings::Config;
+use rap_control_plane::database::opened::OpenDatabase;
+use rap_control_plane::start;
+use rap_control_plane::start::Running;
+
 use rap_rpc::Refusal;
 use rap_rpc::v1::admin_client::AdminClient;
 use rap_rpc::v1::authority_client::AuthorityClient;
@@ -138,11 +142,11 @@ impl World {
         let data_dir = config.data_dir.clone();
         let data = init::prepare(&config).unwrap();
         let opened = match &database {
-            Some(database) => Database { target: database.target().clone(), embedded: None },
-            None => Database::open(&config).await.unwrap(),
+            Some(database) => OpenDatabase { target: database.target().clone(), embedded: None },
+            None => OpenDatabase::open(&config).await.unwrap(),
         };
         let made = init::init(&config, &data, &opened, directory.path()).await.unwrap();
-        let running = serve::start(config, opened).await.unwrap();
+        let running = start::start(config, opened).await.unwrap();
         let pin = running.control.installation.facts.tls_ca_pin;
         let owner = match &made.owner_key {
             Some(path) => {
@@ -168,7 +172,7 @@ impl World {
     pub async fn replica(&self) -> Running {
         let config = self.running.control.config.clone();
         let target = self.database.as_ref().unwrap().target().clone();
-        serve::start(config, Database { target, embedded: None }).await.unwrap()
+        start::start(config, OpenDatabase { target, embedded: None }).await.unwrap()
     }
 
     /// The same world, reached through another replica.
@@ -242,7 +246,7 @@ impl World {
             .clone()
             .unwrap();
         let control = &self.running.control;
-        let head = rap_control_plane::tasks::open_head(control, &cluster, &newest.head).unwrap();
+        let head = rap_control_plane::publish::head::open_head(control, &cluster, &newest.head).unwrap();
         newest.snapshot(of.node, head).unwrap().unwrap()
     }
 

@@ -4,26 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::{ClusterOrder, ClusterTiming, NewCluster, create_cluster, create_cluster_of, ids};
-use rap_store::{
-    ClusterRow, PgConnection, RowName, StoreError, audit_insert, bare_clusters, cluster_names, cluster_read,
-    config_seq_allocate, installation_hold, outbox_append,
-};
-use rap_types::{Digest, Reason};
+use rap_authority::{ClusterOrder, ClusterTiming, create_cluster, create_cluster_of, ids};
+use rap_store::{ClusterRow, RowName, StoreError, bare_clusters, cluster_names, cluster_read};
+use rap_types::Reason;
 use rap_wire::v1;
 
-use super::views;
-use crate::adoption;
-use crate::certificates::Authority;
-use crate::clusters::insert_cluster;
-use crate::control::Control;
-use crate::findings::alarm_about_rows;
-use crate::grpc::authority::imported_key;
-use crate::grpc::{Actor, Failure, audit};
-use crate::keys::require_current;
+use crate::acts::adopt_cluster;
+use crate::acts::create_cluster::write_cluster;
+use crate::acts::lock_cluster::imported_key;
+use crate::auth::actor::Actor;
+use crate::failure::Failure;
+use crate::keys::certificate_authority::CertificateAuthority;
+use crate::replica::Replica;
+use crate::views::cluster::rows;
+use crate::watch::raise::alarm_about_rows;
 
-pub(super) async fn create(
-    control: &Arc<Control>,
+pub(crate) async fn create(
+    control: &Arc<Replica>,
     actor: &Actor,
     request: v1::ClusterCreateRequest,
 ) -> Result<v1::Cluster, Failure> {
@@ -40,9 +37,9 @@ pub(super) async fn create(
         }
     };
     let serial = ids::random(&mut rand::rng());
-    let ca = Authority::generate(&format!("RAP cluster {}", new.id), now, serial)?;
+    let ca = CertificateAuthority::generate(&format!("RAP cluster {}", new.id), now, serial)?;
     let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write(control, connection, actor, &new, &order, &ca).await
+        write_cluster(control, connection, actor, &new, &order, &ca).await
     });
     done?;
     let cluster = control
@@ -51,37 +48,10 @@ pub(super) async fn create(
         .ok_or_else(|| Failure::new(Reason::ServerInternal, "a committed cluster is gone"))?;
     control.changed(&cluster).await;
     let row = read(control, &cluster).await?;
-    Ok(views::cluster(&cluster, &row))
+    Ok(rows::cluster(&cluster, &row))
 }
 
-async fn write(
-    control: &Control,
-    connection: &mut PgConnection,
-    actor: &Actor,
-    new: &NewCluster,
-    order: &ClusterOrder<'_>,
-    ca: &Authority,
-) -> Result<(), Failure> {
-    let facts = &control.installation.facts;
-    // Held against a rotation: what is sealed here stays readable.
-    installation_hold(connection).await?;
-    require_current(connection, &control.kek).await?;
-    match insert_cluster(connection, facts, &control.keyring(), new, order.name, &order.timing, ca).await {
-        Err(failure) if failure.reason == Reason::ResourceExists => {
-            return Err(Failure::new(Reason::ResourceExists, "a cluster has this name or this key"));
-        }
-        outcome => outcome?,
-    }
-    let seq = config_seq_allocate(connection, new.id).await?;
-    outbox_append(connection, new.id, seq, &["trust".to_owned(), "policy".to_owned()], false).await?;
-    let digest = Some(Digest::of(&[&new.record]));
-    let object = format!("cluster/{}", new.id);
-    let entry = audit(&actor.audit_name(), "cluster.create", object, Some(new.id), digest, "", actor.call);
-    audit_insert(connection, &actor.pen, &entry).await?;
-    Ok(())
-}
-
-fn timing(control: &Control, request: &v1::ClusterCreateRequest) -> ClusterTiming {
+fn timing(control: &Replica, request: &v1::ClusterCreateRequest) -> ClusterTiming {
     let defaults = &control.config.cluster;
     let or = |given: u64, default: Duration| if given == 0 { default } else { Duration::from_millis(given) };
     ClusterTiming {
@@ -92,8 +62,8 @@ fn timing(control: &Control, request: &v1::ClusterCreateRequest) -> ClusterTimin
     }
 }
 
-pub(super) async fn list(
-    control: &Arc<Control>,
+pub(crate) async fn list(
+    control: &Arc<Replica>,
     _: &Actor,
     _: v1::ClusterListRequest,
 ) -> Result<v1::ClusterListAnswer, Failure> {
@@ -105,13 +75,13 @@ pub(super) async fn list(
     for (id, name) in cluster_names(&mut transaction).await? {
         let served = control.clusters.by_id(id);
         clusters.push(match (served, bare.get(&id)) {
-            (None, Some(row)) => views::bare_cluster(row),
-            (None, None) => views::refused_cluster(id, &name, control.clusters.refusal(id)),
+            (None, Some(row)) => rows::bare_cluster(row),
+            (None, None) => rows::refused_cluster(id, &name, control.clusters.refusal(id)),
             (Some(cluster), _) => match cluster_read(&mut transaction, &cluster.rows).await {
-                Ok(row) => views::cluster(&cluster, &row.ok_or(StoreError::Absent)?),
+                Ok(row) => rows::cluster(&cluster, &row.ok_or(StoreError::Absent)?),
                 Err(StoreError::Tampered { table, key }) => {
                     tampered.push(RowName { table, key });
-                    views::refused_cluster(id, &cluster.name, Reason::RowTampered)
+                    rows::refused_cluster(id, &cluster.name, Reason::RowTampered)
                 }
                 Err(error) => return Err(error.into()),
             },
@@ -122,25 +92,25 @@ pub(super) async fn list(
     Ok(v1::ClusterListAnswer { clusters })
 }
 
-pub(super) async fn show(
-    control: &Arc<Control>,
+pub(crate) async fn show(
+    control: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
 ) -> Result<v1::Cluster, Failure> {
     match control.cluster_named(&request.cluster).await {
         Ok(cluster) => {
             let row = read(control, &cluster).await?;
-            Ok(views::cluster(&cluster, &row))
+            Ok(rows::cluster(&cluster, &row))
         }
         Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
-            let row = adoption::bare(control, &request.cluster).await?.ok_or(failure)?;
-            Ok(views::bare_cluster(&row))
+            let row = adopt_cluster::bare(control, &request.cluster).await?.ok_or(failure)?;
+            Ok(rows::bare_cluster(&row))
         }
         Err(failure) => Err(failure),
     }
 }
 
-async fn read(control: &Control, cluster: &crate::clusters::Cluster) -> Result<ClusterRow, Failure> {
+async fn read(control: &Replica, cluster: &crate::serve::cluster::Cluster) -> Result<ClusterRow, Failure> {
     let mut transaction = control.store.system().begin().await?;
     Ok(cluster_read(&mut transaction, &cluster.rows).await?.ok_or(StoreError::Absent)?)
 }

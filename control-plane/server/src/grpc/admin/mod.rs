@@ -3,32 +3,26 @@
 mod clusters;
 mod login;
 mod nodes;
-mod ping;
 mod status;
 mod tokens;
-mod views;
 
 use std::sync::Arc;
-
-pub use login::activate_dev;
-pub(crate) use views::{
-    bare_cluster as bare_cluster_view, cluster as cluster_view, node as node_view, terms as token_terms,
-};
 
 use rap_rpc::v1::admin_server::Admin;
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
-use super::{Call, authorized};
-use crate::control::Control;
+use crate::auth::call::Call;
+use crate::grpc::answer::authorized;
+use crate::replica::Replica;
 
 /// Admin of `rap.fabric.v1`.
 #[derive(Debug, Clone)]
-pub struct AdminService(Arc<Control>);
+pub struct AdminService(Arc<Replica>);
 
 impl AdminService {
     /// Serves `control`.
-    pub fn new(control: Arc<Control>) -> Self {
+    pub fn new(control: Arc<Replica>) -> Self {
         Self(control)
     }
 }
@@ -165,6 +159,6 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::AdminPingRequest>,
     ) -> Result<Response<v1::AdminPingAnswer>, Status> {
-        authorized!(self, request, NodeDiagnose, ping::ping)
+        authorized!(self, request, NodeDiagnose, status::ping)
     }
 }

@@ -1,17 +1,88 @@
-//! What the installation and its clusters are like now.
+//! Ping: asks one node, over its stream, to ping another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use rap_authority::ids;
 use rap_store::{StoreError, cluster_read, cluster_summaries};
+use rap_types::{NodeId, Reason};
 use rap_wire::v1;
+use tokio::sync::oneshot;
 
-use super::views;
-use crate::alarms::Alarm;
-use crate::control::Control;
-use crate::grpc::{Actor, Call, Failure};
+use crate::acts::diagnose::write_diagnosis;
+use crate::auth::actor::Actor;
+use crate::auth::call::Call;
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::sessions::Command;
+use crate::views::cluster::rows;
+use crate::views::owner::installation;
+use crate::views::owner::installation::alarm;
 
-pub(super) async fn installation(
-    control: &Arc<Control>,
+pub(crate) async fn ping(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::AdminPingRequest,
+) -> Result<v1::AdminPingAnswer, Failure> {
+    let cluster = control.cluster_named(&request.cluster).await?;
+    let ping = bounded(&request)?;
+    let ends: Result<(NodeId, NodeId), Failure> = rap_store::transact!(
+        control.store.system(),
+        |connection| write_diagnosis(connection, actor, &cluster, &request).await
+    );
+    let (from, to) = ends?;
+    let offline = || Failure::new(Reason::NodeOffline, "the node has no stream to this control plane");
+    let commands = control.sessions.commands(cluster.id, from).ok_or_else(offline)?;
+    let (reply, answer) = oneshot::channel();
+    let diagnostic_id = ids::random::<16>(&mut rand::rng()).to_vec();
+    let body = v1::diagnostic_request::Body::Ping(v1::PingRequest { node_id: to.to_vec(), ..ping });
+    let request = v1::DiagnosticRequest { diagnostic_id, body: Some(body) };
+    commands.try_send(Command::Diagnose { request, target: to, reply }).map_err(|_| {
+        Failure::new(Reason::RateLimited, "this node is asked too much; try again in a second")
+    })?;
+    let result = tokio::time::timeout(DEADLINE, answer)
+        .await
+        .map_err(|_| Failure::new(Reason::RequestTimeout, "the node did not answer in time"))?
+        .map_err(|_| offline())?
+        .map_err(|reason| Failure::new(reason, "the node's stream refused"))?;
+    if !result.reason.is_empty() {
+        let reason = Reason::from_code(&result.reason).unwrap_or(Reason::ServerInternal);
+        return Err(Failure::said(reason, "the node answered with a refusal"));
+    }
+    let ping = result.ping.unwrap_or_default();
+    Ok(v1::AdminPingAnswer {
+        overlay: samples(&ping.overlay),
+        link: samples(&ping.link),
+        overlay_address: ping.overlay_address,
+        link_state: ping.link_state,
+    })
+}
+
+/// So many pings, so far apart, that the node answers within the deadline.
+fn bounded(request: &v1::AdminPingRequest) -> Result<v1::PingRequest, Failure> {
+    let count = if request.count == 0 { 3 } else { request.count };
+    let interval_ms = if request.interval_ms == 0 { 200 } else { request.interval_ms };
+    let span = Duration::from_millis(u64::from(count) * u64::from(interval_ms));
+    if count > 20 || interval_ms < 10 || span > LONGEST {
+        return Err(Failure::new(Reason::RequestInvalid, "at most 20 pings, 10 ms apart, within 8 s"));
+    }
+    Ok(v1::PingRequest { node_id: Vec::new(), count, interval_ms })
+}
+
+fn samples(samples: &[v1::PingSample]) -> Vec<v1::AdminPingSample> {
+    samples
+        .iter()
+        .take(1000)
+        .map(|sample| v1::AdminPingSample { sequence: sample.sequence, rtt_ns: sample.rtt_ns })
+        .collect()
+}
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+const LONGEST: Duration = Duration::from_secs(8);
+
+pub(crate) async fn installation(
+    control: &Arc<Replica>,
     _: &Call,
     _: v1::InstallationRequest,
 ) -> Result<v1::InstallationAnswer, Failure> {
@@ -19,11 +90,11 @@ pub(super) async fn installation(
         let mut transaction = control.store.system().begin().await?;
         control.installation.refresh_activation(&mut transaction).await?;
     }
-    Ok(views::installation(control))
+    Ok(installation::installation(control))
 }
 
-pub(super) async fn status(
-    control: &Arc<Control>,
+pub(crate) async fn status(
+    control: &Arc<Replica>,
     _: &Actor,
     _: v1::StatusRequest,
 ) -> Result<v1::StatusAnswer, Failure> {
@@ -40,7 +111,7 @@ pub(super) async fn status(
         };
         let acknowledged = control.sessions.acknowledged(id);
         clusters.push(v1::ClusterStatus {
-            cluster: row.map(|row| views::cluster(&cluster, &row)),
+            cluster: row.map(|row| rows::cluster(&cluster, &row)),
             nodes_active: u32::try_from(summary.nodes_active).unwrap_or(u32::MAX),
             nodes_connected: u32::try_from(acknowledged.len()).unwrap_or(u32::MAX),
             requests_pending: u32::try_from(summary.requests_pending).unwrap_or(u32::MAX),
@@ -48,20 +119,11 @@ pub(super) async fn status(
         });
     }
     Ok(v1::StatusAnswer {
-        installation: Some(views::installation(control)),
+        installation: Some(installation::installation(control)),
         clusters,
         alarms: control.alarms.all().into_iter().map(alarm).collect(),
         audit: Some(control.audit.status()),
         database: "ok".to_owned(),
         server_time_ms: control.clock.now().wall.0,
     })
-}
-
-fn alarm(alarm: Alarm) -> v1::Alarm {
-    v1::Alarm {
-        cluster_id: alarm.cluster.map(|cluster| cluster.to_vec()).unwrap_or_default(),
-        reason: alarm.reason.to_string(),
-        what: alarm.what,
-        since_ms: alarm.since.0,
-    }
 }

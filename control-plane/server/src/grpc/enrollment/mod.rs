@@ -1,32 +1,25 @@
 //! The service of applicants: this file only routes.
 
-mod approve;
-mod certificate;
-mod join;
-mod leave;
-mod poll;
-mod readmit;
-mod rotate;
+mod applicant;
+mod member;
 
 use std::sync::Arc;
 
-pub use approve::{Approval, approve_request, token_signer};
-use rap_contract::PublicKey;
 use rap_rpc::v1::enrollment_server::Enrollment;
-use rap_types::{ClusterId, NodeId, Reason};
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
-use super::{Call, Failure};
-use crate::control::Control;
+use crate::auth::call::Call;
+use crate::failure::Failure;
+use crate::replica::Replica;
 
 /// Enrollment of `rap.fabric.v1`.
 #[derive(Debug, Clone)]
-pub struct EnrollmentService(Arc<Control>);
+pub struct EnrollmentService(Arc<Replica>);
 
 impl EnrollmentService {
     /// Serves `control`.
-    pub fn new(control: Arc<Control>) -> Self {
+    pub fn new(control: Arc<Replica>) -> Self {
         Self(control)
     }
 }
@@ -49,37 +42,37 @@ impl Enrollment for EnrollmentService {
     }
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinAnswer>, Status> {
-        routed!(self, request, join::join)
+        routed!(self, request, applicant::join)
     }
 
     async fn bootstrap(
         &self,
         request: Request<v1::BootstrapRequest>,
     ) -> Result<Response<v1::BootstrapAnswer>, Status> {
-        routed!(self, request, poll::poll)
+        routed!(self, request, applicant::poll)
     }
 
     async fn certificate(
         &self,
         request: Request<v1::CertificateRequest>,
     ) -> Result<Response<v1::CertificateAnswer>, Status> {
-        routed!(self, request, certificate::certificate)
+        routed!(self, request, member::certificate)
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveAnswer>, Status> {
-        routed!(self, request, leave::leave)
+        routed!(self, request, member::leave)
     }
 
     async fn rotate_key(
         &self,
         request: Request<v1::RotateKeyRequest>,
     ) -> Result<Response<v1::RotateKeyAnswer>, Status> {
-        routed!(self, request, rotate::rotate)
+        routed!(self, request, member::rotate)
     }
 }
 
 async fn challenge(
-    control: &Arc<Control>,
+    control: &Arc<Replica>,
     call: &Call,
     _: v1::EnrollmentChallengeRequest,
 ) -> Result<v1::EnrollmentChallenge, Failure> {
@@ -87,33 +80,4 @@ async fn challenge(
         nonce: call.channel.nonce_issue(&mut rand::rng()).to_vec(),
         server_time_ms: control.clock.now().wall.0,
     })
-}
-
-/// Who a call with a proof by an identity key says it is from. Nothing of it is proven yet.
-struct Claim {
-    /// Taken back from this connection.
-    nonce: [u8; 32],
-    key: PublicKey,
-    node: NodeId,
-    cluster: ClusterId,
-}
-
-impl Claim {
-    fn read(call: &Call, nonce: &[u8], key: &[u8], node: &[u8], cluster: &[u8]) -> Result<Self, Failure> {
-        let nonce = call.nonce(nonce)?;
-        let key = node_key(key)?;
-        let node = NodeId::from_slice(node).map_err(|_| refused())?;
-        let cluster = ClusterId::from_slice(cluster).map_err(|_| refused())?;
-        Ok(Self { nonce, key, node, cluster })
-    }
-}
-
-/// One answer for every enrollment that is not the caller's: unknown, or another key's.
-fn refused() -> Failure {
-    Failure::new(Reason::EnrollmentRefused, "no such enrollment for this key")
-}
-
-/// A node key as sent; weak, short, long and non-canonical ones are refused at decode.
-fn node_key(bytes: &[u8]) -> Result<PublicKey, Failure> {
-    Ok(PublicKey::from_slice(bytes)?)
 }

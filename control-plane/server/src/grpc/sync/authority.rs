@@ -7,9 +7,9 @@ use rap_store::authority_confirm;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 
-use super::Member;
-use crate::control::Control;
-use crate::grpc::Failure;
+use crate::failure::Failure;
+use crate::grpc::sync::member::Member;
+use crate::replica::Replica;
 
 /// What one node has of its cluster's authority records.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl AuthorityState {
     }
 
     /// The records to send now, before any head.
-    pub fn due(&mut self, control: &Control, member: &Member) -> Option<v1::AuthorityRecords> {
+    pub fn due(&mut self, control: &Replica, member: &Member) -> Option<v1::AuthorityRecords> {
         let cluster = control.clusters.by_id(member.cluster.id)?;
         let (sent, newest) = (self.sent.as_mut()?, cluster.chain.sequence());
         if *sent >= newest {
@@ -45,7 +45,7 @@ impl AuthorityState {
     /// `authority.mismatch` if it keeps a record that this cluster never made.
     pub async fn heard(
         &mut self,
-        control: &Control,
+        control: &Replica,
         member: &Member,
         confirm: &v1::AuthorityConfirm,
     ) -> Result<(), Failure> {
@@ -73,7 +73,7 @@ impl AuthorityState {
 
     async fn holds(
         &self,
-        control: &Control,
+        control: &Replica,
         member: &Member,
         confirm: &v1::AuthorityConfirm,
     ) -> Result<bool, Failure> {

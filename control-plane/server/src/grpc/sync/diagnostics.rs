@@ -50,5 +50,7 @@ impl Diagnostics {
 }
 
 const EVERY: Duration = Duration::from_secs(1);
+
 const DEADLINE: Duration = Duration::from_secs(10);
+
 const MOST: usize = 10;

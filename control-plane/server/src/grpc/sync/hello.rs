@@ -5,17 +5,18 @@ use rap_store::cluster_read;
 use rap_types::{Digest, Incarnation, Reason, Version};
 use rap_wire::v1;
 
-use super::Member;
-use crate::control::Control;
-use crate::grpc::Failure;
-use crate::tasks::{open_head, raise_incarnation};
+use crate::acts::raise_incarnation::raise_incarnation;
+use crate::failure::Failure;
+use crate::grpc::sync::member::Member;
+use crate::publish::head::open_head;
+use crate::replica::Replica;
 
 /// Version of the sync protocol this control plane speaks.
 pub const PROTOCOL: u32 = 1;
 
 /// Checks a hello; returns the leaf the node holds, if it holds a snapshot.
 pub async fn check(
-    control: &Control,
+    control: &Replica,
     member: &Member,
     hello: &v1::NodeHello,
 ) -> Result<Option<Digest>, Failure> {
@@ -40,7 +41,7 @@ pub async fn check(
 
 /// A valid head of ours above our database means that the database went back in time: nothing more is
 /// signed in this incarnation.
-pub async fn compare(control: &Control, member: &Member, head: &[u8]) -> Result<(), Failure> {
+pub async fn compare(control: &Replica, member: &Member, head: &[u8]) -> Result<(), Failure> {
     let Some(cluster) = control.clusters.by_id(member.cluster.id) else { return Ok(()) };
     let cluster = &*cluster;
     let Ok((_, facts)) = open_head(control, cluster, head) else {

@@ -17,14 +17,17 @@ use tonic::{Code, Status, Streaming};
 use v1::control_message::Body;
 use v1::node_message::Body as NodeBody;
 
-use super::authority::AuthorityState;
-use super::diagnostics::Diagnostics;
-use super::witness::{Due, WitnessState};
-use super::{Member, hello};
-use crate::control::Control;
-use crate::grpc::break_glass::record_use;
-use crate::grpc::{Call, Failure};
-use crate::sync::{ClusterDirectory, Command, Hints, SessionEntry};
+use crate::acts::break_glass::record_use;
+use crate::auth::call::Call;
+use crate::failure::Failure;
+use crate::grpc::sync::authority::AuthorityState;
+use crate::grpc::sync::diagnostics::Diagnostics;
+use crate::grpc::sync::hello;
+use crate::grpc::sync::member::Member;
+use crate::grpc::sync::witness::{Due, WitnessState};
+use crate::replica::Replica;
+use crate::serve::dial_hints::{ClusterDirectory, Hints};
+use crate::serve::sessions::{Command, SessionEntry};
 
 /// Why a stream ends.
 enum End {
@@ -36,7 +39,7 @@ enum End {
 
 /// A stream being served.
 pub struct Session {
-    control: Arc<Control>,
+    control: Arc<Replica>,
     member: Member,
     call: Call,
     directory: Arc<ClusterDirectory>,
@@ -62,7 +65,7 @@ struct State {
 impl Session {
     /// A stream of an admitted node.
     pub fn new(
-        control: Arc<Control>,
+        control: Arc<Replica>,
         member: Member,
         call: Call,
         out: mpsc::Sender<Result<v1::ControlMessage, Status>>,
@@ -394,6 +397,9 @@ fn refused(reason: Reason, message: &str) -> End {
 }
 
 const HELLO: Duration = Duration::from_secs(10);
+
 const ACKNOWLEDGE: Duration = Duration::from_secs(30);
+
 const IDLE: Duration = Duration::from_secs(60);
+
 const DIRECTORY_EVERY: Duration = Duration::from_millis(200);

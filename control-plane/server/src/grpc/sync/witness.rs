@@ -8,9 +8,9 @@ use std::time::Duration;
 use rap_wire::v1;
 use tokio::time::Instant;
 
-use super::Member;
-use crate::audit::compare_witness;
-use crate::control::Control;
+use crate::audit::compare_witness::compare_witness;
+use crate::grpc::sync::member::Member;
+use crate::replica::Replica;
 
 /// What is due.
 pub enum Due {
@@ -28,7 +28,7 @@ pub struct WitnessState {
 
 impl WitnessState {
     /// Takes what the node said in its hello and compares it.
-    pub async fn said(control: &Control, member: &Member, note: &[u8]) -> Self {
+    pub async fn said(control: &Replica, member: &Member, note: &[u8]) -> Self {
         let at = Instant::now() + FIRST.mul_f64(rand::random_range(0.5..1.0));
         if note.is_empty() {
             return Self { held: None, at };
@@ -42,7 +42,7 @@ impl WitnessState {
     }
 
     /// What to show now, or when to look again.
-    pub fn next(&mut self, control: &Control, now: Instant) -> Due {
+    pub fn next(&mut self, control: &Replica, now: Instant) -> Due {
         if now < self.at {
             return Due::At(self.at);
         }
@@ -67,5 +67,6 @@ impl WitnessState {
 
 /// The first checkpoint after a hello comes within this.
 const FIRST: Duration = Duration::from_secs(3);
+
 /// Between two checkpoints to one node.
 const EVERY: Duration = Duration::from_secs(5);

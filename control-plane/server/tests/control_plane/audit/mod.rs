@@ -10,7 +10,7 @@ use rap_contract::{
     AuditEntry, AuditTree, Checkpoint, KeySet, LogKeyChain, audit_leaf_hash, check_audit_consistency,
     check_audit_inclusion, encode_audit_export, open_audit_export,
 };
-use rap_control_plane::serve::Running;
+use rap_control_plane::start::Running;
 use rap_rpc::v1::audit_client::AuditClient;
 use rap_store::{audit_insert, audit_leaves, audit_tree_read, audit_unsequenced};
 use rap_types::{Digest, Reason};
@@ -65,7 +65,7 @@ async fn stopped(running: &Running, reason: Reason) {
 }
 
 fn root_keys(world: &World) -> KeySet {
-    rap_control_plane::datadir::root_keys(&std::fs::read(world.data_dir.join("product-root.pub")).unwrap())
+    rap_control_plane::data_dir::root_keys(&std::fs::read(world.data_dir.join("product-root.pub")).unwrap())
         .unwrap()
 }
 
@@ -211,7 +211,7 @@ async fn thousands_of_rows_stay_fast() {
     let count = 5_000;
     let mut transaction = store.system().begin().await.unwrap();
     for number in 0..count {
-        let entry = rap_control_plane::grpc::audit(
+        let entry = rap_control_plane::database::audit_row::audit_row(
             "system",
             "test.entry",
             format!("entry/{number}"),

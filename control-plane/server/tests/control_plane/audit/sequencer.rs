@@ -27,7 +27,7 @@ async fn a_sequencer_killed_between_placing_and_signing_is_continued() {
         fence
     };
     let mut transaction = store.system().begin().await.unwrap();
-    let mut entry = rap_control_plane::grpc::audit(
+    let mut entry = rap_control_plane::database::audit_row::audit_row(
         "system",
         "test.entry",
         "one".into(),

@@ -52,7 +52,7 @@ async fn nodes_are_witnesses_and_a_checkpoint_above_the_database_is_an_alarm() {
     let mut transaction = world.running.control.store.system().begin().await.unwrap();
     let row = rap_store::log_keys(&mut transaction).await.unwrap().remove(0);
     drop(transaction);
-    let seed = rap_control_plane::custody::Sealed::LogKey(1)
+    let seed = rap_control_plane::keys::seal_context::Sealed::LogKey(1)
         .open32(&key, facts.id, &row.sealed_private_key)
         .unwrap();
     let stolen = rap_contract::Signer::from_seed(&seed);
@@ -73,7 +73,7 @@ async fn a_checkpoint_of_another_history_that_a_node_holds_is_an_alarm() {
     let mut transaction = world.running.control.store.system().begin().await.unwrap();
     let row = rap_store::log_keys(&mut transaction).await.unwrap().remove(0);
     drop(transaction);
-    let seed = rap_control_plane::custody::Sealed::LogKey(1)
+    let seed = rap_control_plane::keys::seal_context::Sealed::LogKey(1)
         .open32(&world.running.control.kek, facts.id, &row.sealed_private_key)
         .unwrap();
     let key = rap_contract::Signer::from_seed(&seed);

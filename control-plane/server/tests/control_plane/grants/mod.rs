@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rap_authority::FloorOf;
 use rap_contract::Signer;
-use rap_control_plane::grants;
-use rap_control_plane::serve::Running;
+use rap_control_plane::serve::role_grants;
+use rap_control_plane::start::Running;
+
 use rap_rpc::v1::admin_client::AdminClient;
 use rap_rpc::v1::grants_client::GrantsClient;
 use rap_runtime::Clock;
@@ -203,7 +204,7 @@ async fn a_grant_that_ended_lets_nobody_in() {
     let granted = client(&world).await.add(world.request(request(60_000))).await.unwrap().into_inner();
     let session = login(&world, &ann).await.unwrap().session;
     assert_eq!(status(&world, &session).await, None);
-    let admitted = grants::current(&world.running.control).await.unwrap();
+    let admitted = role_grants::current(&world.running.control).await.unwrap();
     let end = rap_types::Wall(granted.expires_at_ms);
     assert!(end > Clock::new().now().wall);
     assert!(admitted.grants().of(&ann.public(), end).is_none());

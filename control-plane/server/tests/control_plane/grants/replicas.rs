@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use rap_contract::{Audience, GRANT_SET_LIFE, HeaderTerms, sign};
-use rap_control_plane::database::Database;
-use rap_control_plane::datadir::DataDir;
-use rap_control_plane::serve::{self, Running};
-use rap_control_plane::{confirm, grants};
+use rap_control_plane::commands::floors::confirm;
+use rap_control_plane::data_dir::DataDir;
+use rap_control_plane::database::opened::OpenDatabase;
+use rap_control_plane::serve::role_grants;
+use rap_control_plane::start;
+use rap_control_plane::start::Running;
+
 use rap_rpc::Refusal;
 use rap_rpc::v1::admin_client::AdminClient;
 use rap_rpc::v1::grants_client::GrantsClient;
@@ -28,11 +31,11 @@ async fn stranger_replica(world: &World, directory: &std::path::Path, control_ur
             std::fs::copy(&path, directory.join(name)).unwrap();
         }
     }
-    serve::start(config, database(world)).await.unwrap()
+    start::start(config, database(world)).await.unwrap()
 }
 
-fn database(world: &World) -> Database {
-    Database { target: world.database.as_ref().unwrap().target().clone(), embedded: None }
+fn database(world: &World) -> OpenDatabase {
+    OpenDatabase { target: world.database.as_ref().unwrap().target().clone(), embedded: None }
 }
 
 async fn status_at(world: &World, replica: &Running) -> Option<Reason> {
@@ -95,7 +98,7 @@ async fn a_replica_without_floors_allows_nothing_until_its_host_confirms_the_pri
         assert_eq!(refused.reason, Reason::FloorRollback);
         replica.stop().await;
         confirm::confirm(&config, &data, &database(&world), 1, true).await.unwrap();
-        let replica = serve::start(config, database(&world)).await.unwrap();
+        let replica = start::start(config, database(&world)).await.unwrap();
         assert_eq!(status_at(&world, &replica).await, None);
         replica.stop().await;
         world.stop().await;
@@ -127,7 +130,7 @@ async fn a_replica_without_floors_takes_the_highest_set_from_another_replica() {
 /// Stores a set with the members of the newest one, signed `age` ago.
 async fn age_set(world: &World, age: Duration) {
     let control = &world.running.control;
-    let admitted = grants::current(control).await.unwrap();
+    let admitted = role_grants::current(control).await.unwrap();
     let set = admitted.grants().set();
     let issued_at = control.clock.now().wall.minus(age);
     let installation = control.installation.facts.id;
@@ -161,13 +164,13 @@ async fn a_set_is_signed_again_in_time_with_the_same_members_by_one_replica() {
     let world = World::dev().await;
     let ann = signer();
     add(&world, "ann", &ann, "platform_admin").await.unwrap();
-    let before = grants::current(&world.running.control).await.unwrap().grants().set().members.clone();
+    let before = role_grants::current(&world.running.control).await.unwrap().grants().set().members.clone();
     // Half of its life is over; and in the second round all of it, as after two days off.
     for (age, sequence) in [(Duration::from_secs(13 * 3600), 4), (Duration::from_secs(48 * 3600), 6)] {
         age_set(&world, age).await;
         let second = world.replica().await;
         let (one, two) =
-            tokio::join!(grants::current(&world.running.control), grants::current(&second.control));
+            tokio::join!(role_grants::current(&world.running.control), role_grants::current(&second.control));
         for admitted in [one.unwrap(), two.unwrap()] {
             assert_eq!(admitted.at().sequence, sequence);
             assert_eq!(admitted.grants().set().members, before);
@@ -227,11 +230,11 @@ async fn grants_that_race_over_two_replicas_make_one_chain() {
         assert_eq!(replica.control.metrics.alarms(Reason::FloorRollback), 0);
     }
     assert!(added > 0);
-    let admitted = grants::current(&world.running.control).await.unwrap();
+    let admitted = role_grants::current(&world.running.control).await.unwrap();
     assert_eq!(admitted.at().sequence, 1 + added);
     assert_eq!(admitted.grants().live().len() as u64, 1 + added);
     assert_eq!(admitted.tampered(), [] as [Digest; 0]);
-    let again = grants::current(&second.control).await.unwrap();
+    let again = role_grants::current(&second.control).await.unwrap();
     assert_eq!(again.at(), admitted.at());
     second.stop().await;
 }

@@ -1,7 +1,8 @@
 //! Rows of grants edited, copied, put back and exchanged by a superuser, in strict and in development mode.
 
 use rap_authority::{GrantOrder, add_grant, first_grant};
-use rap_control_plane::grants;
+use rap_control_plane::acts::grant_role;
+use rap_control_plane::serve::role_grants;
 use rap_rpc::v1::admin_client::AdminClient;
 use rap_types::{PlatformRole, Reason};
 use rap_wire::v1;
@@ -61,7 +62,7 @@ async fn copied_grant_row_gives_nobody_anything() {
 
         // A grant that the installation authority really signed, in a history that is not this one.
         let control = &world.running.control;
-        let admitted = grants::current(control).await.unwrap();
+        let admitted = role_grants::current(control).await.unwrap();
         let owner = admitted.grants().of(&world.owner.public(), control.clock.now().wall).unwrap();
         let order = GrantOrder {
             subject: intruder.public(),
@@ -207,7 +208,9 @@ async fn removed_and_exchanged_sets_and_rows_are_refused() {
     let other = other.unwrap();
     sql(&world, "DELETE FROM role_grant_sets; DELETE FROM platform_role_grants").await;
     let mut transaction = control.store.system().begin().await.unwrap();
-    grants::store_change(&mut transaction, &control.rows, &other, control.clock.now().wall).await.unwrap();
+    grant_role::store_change(&mut transaction, &control.rows, &other, control.clock.now().wall)
+        .await
+        .unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(owner_status(&world).await, Some(Reason::FloorRollback));
     assert!(login(&world, &ann).await.is_err());

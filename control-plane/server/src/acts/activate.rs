@@ -1,0 +1,106 @@
+//! Activates the installation: manifest, first owner, first session.
+
+use rap_authority::{FloorOf, GrantChange, IssuedSession, RowKeys, first_grant, ids};
+use rap_contract::ActivationTerms;
+use rap_store::{
+    AuditPen, OperatorRow, PgConnection, StoreError, audit_insert, installation_activate, installation_read,
+    operator_by_key,
+};
+use rap_types::{Digest, Reason, RequestId, Wall};
+
+use crate::acts::grant_role;
+use crate::acts::operator_session::{begin, session_row};
+use crate::auth::call::Call;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::role_grants::FLOOR_MISSING;
+use crate::watch::raise::alarm_about;
+
+/// Grant 1 of set 1, for the activation that is about to be stored.
+///
+/// # Errors
+/// `floor.missing` on a replica without floors; `floor.rollback`, with an alarm, if this replica has
+/// seen a set already: the database was put back to before its activation.
+pub async fn first_change(
+    control: &Replica,
+    terms: &ActivationTerms,
+    now: Wall,
+) -> Result<GrantChange, Failure> {
+    let floor = control.floors.current().and_then(|floors| floors.of(FloorOf::GrantSet));
+    match floor {
+        None => Err(Failure::new(Reason::FloorMissing, FLOOR_MISSING)),
+        // Another call activated in this very moment.
+        Some(_) if control.installation.activation().is_some() => {
+            Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"))
+        }
+        Some(floor) if floor.sequence > 0 => {
+            let what = "the database was put back to before its activation";
+            alarm_about(control, Reason::FloorRollback, "role-grant-set", what).await;
+            Err(Failure::new(Reason::FloorRollback, what))
+        }
+        Some(_) => {
+            let scope = control.installation.grant_scope();
+            Ok(first_grant(&scope, &terms.owner_name, terms.owner_key, now)?)
+        }
+    }
+}
+
+/// Of racing activations one stores its manifest; the others find it taken.
+#[allow(clippy::too_many_arguments, reason = "one transaction's worth")]
+pub(crate) async fn consume(
+    control: &Replica,
+    connection: &mut PgConnection,
+    pen: &AuditPen,
+    manifest: &[u8],
+    first: &GrantChange,
+    session: &IssuedSession,
+    call: &Call,
+    now: Wall,
+) -> Result<(), Failure> {
+    // The verified manifest answers this nonce.
+    let request_nonce = &control.installation.facts.request_nonce;
+    if !installation_activate(connection, manifest, request_nonce).await? {
+        return Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"));
+    }
+    let operator = write_first(connection, &control.rows, pen, manifest, first, call.id, now).await?;
+    begin(connection, &session_row(session, &operator)).await
+}
+
+/// The first owner: grant 1 of set 1, the operator's row, the audit row.
+async fn write_first(
+    connection: &mut PgConnection,
+    rows: &RowKeys,
+    pen: &AuditPen,
+    manifest: &[u8],
+    first: &GrantChange,
+    call: RequestId,
+    now: Wall,
+) -> Result<OperatorRow, Failure> {
+    grant_role::store_change(connection, rows, first, now).await?;
+    let actor = format!("operator:{}", first.terms.name);
+    let digest = Some(Digest::of(&[manifest]));
+    let entry = audit_row(&actor, "installation.activate", "installation".into(), None, digest, "", call);
+    audit_insert(connection, pen, &entry).await?;
+    Ok(operator_by_key(connection, rows, first.terms.subject.as_bytes()).await?.ok_or(StoreError::Absent)?)
+}
+
+/// Activates a development installation with the manifest its own root signed.
+pub async fn activate_dev(
+    connection: &mut PgConnection,
+    rows: &RowKeys,
+    pen: &AuditPen,
+    manifest: &[u8],
+    first: &GrantChange,
+    now: Wall,
+) -> Result<(), Failure> {
+    let row = installation_read(connection)
+        .await?
+        .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation"))?;
+    if !installation_activate(connection, manifest, &row.installation.activation_nonce).await? {
+        return Err(Failure::new(Reason::ActivationReplayed, "already activated"));
+    }
+    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    write_first(connection, rows, pen, manifest, first, call, now).await?;
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! Clusters whose row came from elsewhere: shown as what they are, and given keys by an operator's act.
+//!
+//! Owns the one way from a row without keys to a cluster. A row alone gives nothing, because anybody who
+//! writes the database can make one: an operator who may create clusters has to name it, what it says is
+//! admitted as if typed, and nothing that already lies in it comes along.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_authority::{
+    ClusterOrder, ClusterTiming, FloorOf, NewCluster, Permission, RowKeys, adopt_cluster, check_order, ids,
+};
+use rap_planner::addressing::ipv6_prefix;
+use rap_store::{
+    BareClusterRow, LiesIn, PgConnection, audit_insert, bare_cluster_hold, bare_clusters, cluster_adopt,
+    config_seq_allocate, installation_hold, lies_in_cluster, outbox_append,
+};
+use rap_types::{ClusterId, Digest, Reason};
+
+use crate::acts::create_cluster::{cluster_row, insert_keys};
+use crate::acts::policy::first_policies;
+use crate::auth::actor::Actor;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::keys::certificate_authority::CertificateAuthority;
+use crate::keys::key_encryption_key::require_current;
+use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
+use crate::serve::clusters::is_meant;
+
+/// What would be adopted.
+#[derive(Debug)]
+pub struct Look {
+    /// The row.
+    pub row: BareClusterRow,
+    /// What already belongs to it.
+    pub lies_in: Vec<LiesIn>,
+    /// Whether it would be admitted.
+    pub verdict: Result<(), Failure>,
+}
+
+/// The row of a cluster without keys, by name or id.
+pub async fn bare(control: &Replica, text: &str) -> Result<Option<BareClusterRow>, Failure> {
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    named(&mut transaction, text).await
+}
+
+/// What such a row says, what lies in it, and whether it would be admitted; `None` if there is no such row.
+pub async fn look(control: &Replica, text: &str) -> Result<Option<Look>, Failure> {
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    let Some(row) = named(&mut transaction, text).await? else { return Ok(None) };
+    let lies_in = lies_in_cluster(&mut transaction, row.cluster).await?;
+    let verdict = judge(control, &row, &lies_in);
+    Ok(Some(Look { row, lies_in, verdict }))
+}
+
+/// Digest of what a row says: what an operator saw is what is adopted.
+pub fn digest(row: &BareClusterRow) -> Digest {
+    let numbers = [row.fresh_for_ms, row.refresh_every_ms, row.degraded_for_ms, row.leaf_lifetime_ms];
+    let numbers = numbers.map(u64::to_be_bytes).concat();
+    let length = |text: &str| (text.len() as u64).to_be_bytes();
+    Digest::of(&[
+        b"rap.bare-cluster.v1\0",
+        row.cluster.as_bytes(),
+        &length(&row.name),
+        row.name.as_bytes(),
+        &length(&row.ipv4_pool),
+        row.ipv4_pool.as_bytes(),
+        &[u8::from(row.dev)],
+        &numbers,
+    ])
+}
+
+/// The cluster that a changing call names. One without keys gets them here, if the caller could have
+/// created it.
+///
+/// # Errors
+/// `cluster.no_authority` for a caller who could not; those of [`ensure`].
+pub async fn adopt_or_find(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    text: &str,
+) -> Result<Arc<Cluster>, Failure> {
+    match control.cluster_named(text).await {
+        Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
+            if Permission::ClusterCreate.check(actor.role).is_err() {
+                return Err(failure);
+            }
+            // A writer of the database could have given this name to another row.
+            let others = control.clusters.broken();
+            if others.values().any(|(_, reason)| *reason != Reason::ClusterNoAuthority) {
+                let text = "while rows of another cluster do not hold, only rapctl cluster ensure-authority adopts one";
+                return Err(Failure::new(Reason::ClusterNoAuthority, text));
+            }
+            // Nor may the one that was meant have been taken away whole.
+            let named = bare(control, text).await?.map(|row| row.cluster);
+            let floors = control.floors.current().unwrap_or_default();
+            let known =
+                floors.authorities.keys().chain(floors.data_keys.keys()).chain(floors.revocations.keys());
+            if known.copied().any(|id| Some(id) != named && control.clusters.by_id(id).is_none()) {
+                let text = "while a cluster is missing that this replica knows, only rapctl cluster ensure-authority adopts one";
+                return Err(Failure::new(Reason::ClusterNoAuthority, text));
+            }
+            let reason = "the first act that names it";
+            ensure(control, actor, text, None, reason).await.map(|(cluster, _)| cluster)
+        }
+        found => found,
+    }
+}
+
+/// The cluster with this name or id, with keys: those it has, or new ones. True if they were made now.
+///
+/// # Errors
+/// `request.conflict` if the row does not say what was `seen`; `request.invalid`, `row.tampered`,
+/// `authority.mode_fixed`, `floor.rollback` for a row that is not admitted.
+pub async fn ensure(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    text: &str,
+    seen: Option<Digest>,
+    reason: &str,
+) -> Result<(Arc<Cluster>, bool), Failure> {
+    let id = match control.cluster_named(text).await {
+        Ok(cluster) => return Ok((cluster, false)),
+        Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
+            bare(control, text).await?.map(|row| row.cluster)
+        }
+        Err(failure) => return Err(failure),
+    };
+    // Gone from among the bare ones: another replica was first.
+    let Some(id) = id else { return Ok((control.cluster_named(text).await?, false)) };
+    let done: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        adopt(control, connection, actor, (id, text), seen, reason).await
+    });
+    let made = done?;
+    let gone = || Failure::new(Reason::ResourceNotFound, "no such cluster");
+    let cluster = control.load_cluster(id).await?.ok_or_else(gone)?;
+    if !is_meant(id, &cluster.name, text) {
+        return Err(Failure::new(Reason::RequestConflict, "the cluster has another name"));
+    }
+    if made {
+        control.changed(&cluster).await;
+    }
+    Ok((cluster, made))
+}
+
+/// False if the row has keys by now.
+async fn adopt(
+    control: &Replica,
+    connection: &mut PgConnection,
+    actor: &Actor,
+    (id, text): (ClusterId, &str),
+    seen: Option<Digest>,
+    reason: &str,
+) -> Result<bool, Failure> {
+    // Held against a rotation of the key encryption key: what is sealed here stays readable.
+    installation_hold(connection).await?;
+    require_current(connection, &control.kek).await?;
+    let Some(row) = bare_cluster_hold(connection, id).await? else { return Ok(false) };
+    if seen.is_some_and(|seen| seen != digest(&row)) {
+        return Err(Failure::new(Reason::RequestConflict, "the row does not say any more what was shown"));
+    }
+    if !is_meant(id, &row.name, text) {
+        return Err(Failure::new(Reason::RequestConflict, "the row does not have this name any more"));
+    }
+    judge(control, &row, &lies_in_cluster(connection, id).await?)?;
+    let order = order(&row);
+    let (new, ca) = born(control, id, &order)?;
+    write(control, connection, &new, &order, &ca).await?;
+    let (name, object) = (actor.audit_name(), format!("cluster/{id}"));
+    let record = Some(Digest::of(&[&new.record]));
+    let mut entry = audit_row(&name, "cluster.backfill", object, Some(id), record, reason, actor.call);
+    entry.before_digest = Some(digest(&row));
+    audit_insert(connection, &actor.pen, &entry).await?;
+    tracing::info!(cluster = %id, name = row.name, actor = actor.name, "a cluster got its keys");
+    Ok(true)
+}
+
+fn born(
+    control: &Replica,
+    id: ClusterId,
+    order: &ClusterOrder<'_>,
+) -> Result<(NewCluster, CertificateAuthority), Failure> {
+    let installation = &control.installation;
+    let (facts, now, random) = (&installation.facts, control.clock.now().wall, &mut rand::rng());
+    let new = adopt_cluster(facts.id, &installation.authority, facts.dev, id, order, now, random)?;
+    let ca = CertificateAuthority::generate(&format!("RAP cluster {id}"), now, ids::random(random))?;
+    Ok((new, ca))
+}
+
+async fn write(
+    control: &Replica,
+    connection: &mut PgConnection,
+    new: &NewCluster,
+    order: &ClusterOrder<'_>,
+    ca: &CertificateAuthority,
+) -> Result<(), Failure> {
+    let facts = &control.installation.facts;
+    let rows = RowKeys::of_cluster(facts.id, new.id, &new.data_key);
+    let row = cluster_row(facts, new, order.name, &order.timing);
+    cluster_adopt(connection, &rows, &row).await?;
+    insert_keys(connection, facts, &control.keyring(), new, ca).await?;
+    first_policies(connection, &rows).await?;
+    let seq = config_seq_allocate(connection, new.id).await?;
+    outbox_append(connection, new.id, seq, &["trust".to_owned(), "policy".to_owned()], false).await?;
+    Ok(())
+}
+
+/// Whether a row is admitted.
+fn judge(control: &Replica, row: &BareClusterRow, lies_in: &[LiesIn]) -> Result<(), Failure> {
+    check_order(row.cluster, &order(row))?;
+    if row.dev != control.installation.facts.dev {
+        return Err(Failure::new(Reason::AuthorityModeFixed, "the row is of another authority mode"));
+    }
+    let floors = control.floors.current().unwrap_or_default();
+    for of in [FloorOf::Authority, FloorOf::Revocations, FloorOf::DataKey].map(|of| of(row.cluster)) {
+        if floors.of(of).is_some() {
+            let text = format!("cluster {} had {} here, and its row has no keys", row.cluster, of.name());
+            control.alarm(Reason::FloorRollback, &text);
+            return Err(Failure::new(Reason::FloorRollback, text));
+        }
+    }
+    if !lies_in.is_empty() {
+        let named: Vec<String> = lies_in.iter().map(shown).collect();
+        let text = format!(
+            "rows that this control plane did not write belong to the cluster ({}): remove them, their hosts join anew",
+            named.join(", ")
+        );
+        return Err(Failure::new(Reason::RowTampered, text));
+    }
+    let prefix = ipv6_prefix(row.cluster);
+    if control.clusters.all().iter().any(|cluster| ipv6_prefix(cluster.id) == prefix) {
+        return Err(Failure::new(Reason::OverlayOverlap, "another cluster has the IPv6 prefix of this id"));
+    }
+    Ok(())
+}
+
+/// `TABLE: ROWS`.
+pub fn shown(lies_in: &LiesIn) -> String {
+    format!("{}: {}", lies_in.table, lies_in.rows)
+}
+
+fn order(row: &BareClusterRow) -> ClusterOrder<'_> {
+    let timing = ClusterTiming {
+        fresh_for: Duration::from_millis(row.fresh_for_ms),
+        degraded_for: Duration::from_millis(row.degraded_for_ms),
+        refresh_every: Duration::from_millis(row.refresh_every_ms),
+        leaf_lifetime: Duration::from_millis(row.leaf_lifetime_ms),
+    };
+    ClusterOrder { name: &row.name, ipv4_pool: &row.ipv4_pool, timing }
+}
+
+/// The one that a text means: what reads as an id is one, everything else is a whole name.
+async fn named(connection: &mut PgConnection, text: &str) -> Result<Option<BareClusterRow>, Failure> {
+    let rows = bare_clusters(connection).await?;
+    let mut meant = rows.into_iter().filter(|row| is_meant(row.cluster, &row.name, text));
+    match (meant.next(), meant.next()) {
+        (Some(_), Some(_)) => {
+            Err(Failure::new(Reason::RequestConflict, "two rows have this name: give the id"))
+        }
+        (row, _) => Ok(row),
+    }
+}

@@ -1,0 +1,202 @@
+//! Approval: a pending request becomes a node with an address, a contract and a configuration change.
+//!
+//! Owns the order of writes inside the caller's transaction. The roles are those the token's
+//! signature says, never those its row says.
+
+use rap_authority::{Decision, choose_node_name, decide_request, ids, reopen_token};
+use rap_contract::KnownRevocations;
+use rap_planner::addressing;
+use rap_store::{
+    Held, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, audit_insert,
+    cluster_hold, config_seq_allocate, host_number_allocate, host_number_reclaim, join_request_approve,
+    join_request_deny, join_request_hold, node_by_key, node_insert, node_names_taken, node_read,
+    outbox_append, token_read,
+};
+use rap_types::{Digest, JoinRequestId, NodeId, Reason};
+
+use crate::acts::acting::Approval;
+use crate::acts::contract::contract;
+use crate::acts::policy::read_policy;
+use crate::acts::readmit;
+use crate::acts::readmit::require_key;
+use crate::auth::actor::Actor;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::cluster::{Cluster, token_signer};
+
+pub(crate) async fn write_approvals(
+    control: &Replica,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    before: &KnownRevocations,
+    ids: &[JoinRequestId],
+    approval: &mut Approval,
+) -> Result<Vec<NodeRow>, Failure> {
+    cluster_hold(connection, &cluster.rows).await?;
+    let mut known = control.revocations(connection, cluster, before).await?;
+    approval.keep_id |= read_policy(connection, cluster).await?.keep_ids;
+    let mut nodes = Vec::new();
+    for id in ids {
+        let request = locked(connection, cluster, *id).await?;
+        let (node, next) = approve_request(control, connection, cluster, known, &request, approval).await?;
+        known = next;
+        nodes.push(node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?);
+    }
+    Ok(nodes)
+}
+
+pub(crate) async fn write_denials(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    cluster: &Cluster,
+    ids: &[JoinRequestId],
+    reason: &str,
+) -> Result<Vec<JoinRequestRow>, Failure> {
+    let mut denied = Vec::new();
+    for id in ids {
+        let request = locked(connection, cluster, *id).await?;
+        rap_authority::decide_request(request.state, rap_authority::Decision::Denied)?;
+        let row =
+            join_request_deny(connection, &cluster.rows, *id, reason).await?.ok_or(StoreError::Absent)?;
+        let object = format!("join-request/{id}");
+        let mut entry =
+            audit_row(&actor.audit_name(), "node.deny", object, Some(cluster.id), None, reason, actor.call);
+        entry.organization = row.request.organization;
+        audit_insert(connection, &actor.pen, &entry).await?;
+        denied.push(row);
+    }
+    Ok(denied)
+}
+
+async fn locked(
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    id: JoinRequestId,
+) -> Result<JoinRequestRow, Failure> {
+    let row = join_request_hold(connection, &cluster.rows, id).await?.map(Held::into_inner);
+    row.filter(|row| row.request.cluster == cluster.id)
+        .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such join request in this cluster"))
+}
+
+/// Approves one request. The caller holds the cluster's lock and read `known` under it, and holds the
+/// request's lock unless it made it. Returns the chain with what was added.
+pub async fn approve_request(
+    control: &Replica,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    known: KnownRevocations,
+    row: &JoinRequestRow,
+    approval: &Approval,
+) -> Result<(NodeId, KnownRevocations), Failure> {
+    decide_request(row.state, Decision::Approved)?;
+    let request = &row.request;
+    let facts = &control.installation.facts;
+    let token = token_read(connection, &cluster.rows, request.token).await?.ok_or(StoreError::Absent)?;
+    let signer = token_signer(cluster, &token.token.envelope)?;
+    let terms = reopen_token(facts.id, cluster.id, &signer.public(), facts.dev, &token.token.envelope)?;
+    if terms.id != request.token || terms.organization != request.organization {
+        return Err(Failure::new(Reason::RowTampered, "join request"));
+    }
+    if node_by_key(connection, &cluster.rows, &request.node_public_key).await?.is_some() {
+        return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
+    }
+    require_key(&known.chain, &request.node_public_key)?;
+    let now = control.clock.now().wall;
+    let gone = if approval.keep_id {
+        readmit::candidate(connection, cluster, &known.chain, &request.node_public_key).await?
+    } else {
+        None
+    };
+    let node = match &gone {
+        Some(gone) => gone.node.node,
+        None => NodeId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
+    };
+    let host_number = host_number(connection, cluster, node, gone.as_ref()).await?;
+    let new = NewNodeRow {
+        node,
+        cluster: cluster.id,
+        organization: terms.organization,
+        name: free_name(connection, cluster, &request.name, host_number).await?,
+        node_public_key: request.node_public_key,
+        wireguard_public_key: request.wireguard_public_key,
+        host_number,
+        roles: terms.roles.clone(),
+        ephemeral: terms.ephemeral,
+        facts: NodeFacts {
+            link_endpoints: strings(&request.advertise["link"]),
+            wireguard_endpoints: strings(&request.advertise["wireguard"]),
+            region: request.facts["region"].as_str().unwrap_or_default().to_owned(),
+            tags: terms.tags.clone(),
+            capabilities: strings(&request.facts["capabilities"]),
+        },
+    };
+    let (written, known) = match &gone {
+        None => (node_insert(connection, &cluster.rows, &new).await, known),
+        Some(gone) => readmit::write(control, connection, cluster, known, gone, &new, approval).await?,
+    };
+    match written {
+        Err(error) if error.is_exists("nodes_wireguard_key") => {
+            return Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this WireGuard key"));
+        }
+        written => written?,
+    }
+    let stored = node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
+    let contract = contract(control, cluster, signer, row, &stored, now)?;
+    join_request_approve(connection, &cluster.rows, request.request, node, &contract)
+        .await?
+        .ok_or_else(|| Failure::new(Reason::EnrollmentDecided, "the request was already decided"))?;
+    let seq = config_seq_allocate(connection, cluster.id).await?;
+    let touched = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
+    outbox_append(connection, cluster.id, seq, &touched, false).await?;
+    let digest = Some(Digest::of(&[&contract]));
+    let object = format!("node/{node}");
+    let mut entry = audit_row(
+        &approval.actor,
+        "node.approve",
+        object,
+        Some(cluster.id),
+        digest,
+        &approval.reason,
+        approval.call,
+    );
+    entry.organization = terms.organization;
+    audit_insert(connection, &approval.pen, &entry).await?;
+    Ok((node, known))
+}
+
+/// The number a gone node had, if nobody else has it by now; else a free one.
+pub(crate) async fn host_number(
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    node: NodeId,
+    gone: Option<&NodeRow>,
+) -> Result<u32, Failure> {
+    if let Some(gone) = gone {
+        let number = gone.node.host_number;
+        if host_number_reclaim(connection, &cluster.rows, node, number).await? {
+            return Ok(number);
+        }
+    }
+    let capacity = addressing::capacity(cluster.ipv4_pool);
+    host_number_allocate(connection, &cluster.rows, node, capacity)
+        .await?
+        .ok_or_else(|| Failure::new(Reason::OverlayExhausted, "the address pool has no free host number"))
+}
+
+async fn free_name(
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    wished: &str,
+    host_number: u32,
+) -> Result<String, Failure> {
+    let candidates =
+        vec![wished.to_owned(), format!("{wished}-{host_number}"), format!("node-{host_number}")];
+    let taken = node_names_taken(connection, cluster.id, &candidates).await?;
+    Ok(choose_node_name(wished, |name| !taken.iter().any(|taken| taken == name), host_number))
+}
+
+fn strings(value: &serde_json::Value) -> Vec<String> {
+    let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}

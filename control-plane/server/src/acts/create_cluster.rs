@@ -1,0 +1,122 @@
+//! Creates a cluster: its row, keys, certificate authority and first policies in one transaction.
+
+use std::time::Duration;
+
+use rap_authority::{ClusterOrder, ClusterTiming, DataKeys, InstallationFacts, NewCluster, RowKeys};
+use rap_store::{
+    AuthorityRow, ClusterCaRow, KeyState, NewClusterRow, PgConnection, audit_insert, authority_insert,
+    cluster_ca_insert, cluster_insert, config_seq_allocate, dek_insert, installation_hold, outbox_append,
+};
+use rap_types::{Digest, Reason};
+
+use crate::acts::policy::first_policies;
+use crate::auth::actor::Actor;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::keys::certificate_authority::CertificateAuthority;
+use crate::keys::data_keys::Keyring;
+use crate::keys::key_encryption_key::require_current;
+use crate::keys::seal_context::Sealed;
+use crate::replica::Replica;
+
+/// Writes the rows of a new cluster: itself, its data key, authority, certificate authority and policies.
+pub async fn insert_cluster(
+    connection: &mut PgConnection,
+    installation: &InstallationFacts,
+    keyring: &Keyring,
+    new: &NewCluster,
+    name: &str,
+    timing: &ClusterTiming,
+    ca: &CertificateAuthority,
+) -> Result<(), Failure> {
+    let row = cluster_row(installation, new, name, timing);
+    let rows = &RowKeys::of_data_keys(installation.id, new.id, &DataKeys::first(&new.data_key), None);
+    cluster_insert(connection, rows, &row).await?;
+    insert_keys(connection, installation, keyring, new, ca).await?;
+    first_policies(connection, rows).await
+}
+
+/// The row of a new cluster.
+pub fn cluster_row(
+    installation: &InstallationFacts,
+    new: &NewCluster,
+    name: &str,
+    timing: &ClusterTiming,
+) -> NewClusterRow {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let keys = DataKeys::first(&new.data_key);
+    NewClusterRow {
+        cluster: new.id,
+        name: name.to_owned(),
+        incarnation: new.incarnation,
+        ipv4_pool: new.ipv4_pool,
+        dev: installation.dev,
+        fresh_for_ms: millis(timing.fresh_for),
+        refresh_every_ms: millis(timing.refresh_every),
+        degraded_for_ms: millis(timing.degraded_for),
+        leaf_lifetime_ms: millis(timing.leaf_lifetime),
+        sealed_map_key: Sealed::MapKey(new.id).seal_by(&keys, installation.id, new.map_key.as_slice()),
+    }
+}
+
+/// Writes the keys of a new cluster: data key, authority and certificate authority.
+pub async fn insert_keys(
+    connection: &mut PgConnection,
+    installation: &InstallationFacts,
+    keyring: &Keyring,
+    new: &NewCluster,
+    ca: &CertificateAuthority,
+) -> Result<(), Failure> {
+    let keys = &DataKeys::first(&new.data_key);
+    let rows = &RowKeys::of_data_keys(installation.id, new.id, keys, None);
+    dek_insert(connection, &keyring.wrap(new.id, 1, &new.data_key)).await?;
+    let authority = AuthorityRow {
+        cluster: new.id,
+        sequence: 1,
+        record: new.record.clone(),
+        public_key: *new.authority.public().as_bytes(),
+        sealed_private_key: Some(Sealed::ClusterAuthority(new.id, 1).seal_by(
+            keys,
+            installation.id,
+            new.authority.seed().as_slice(),
+        )),
+        state: KeyState::Active,
+    };
+    authority_insert(connection, rows, &authority).await?;
+    let ca = ClusterCaRow {
+        cluster: new.id,
+        generation: 1,
+        cert_der: ca.certificate().to_vec(),
+        sealed_key: Sealed::ClusterCa(new.id, 1).seal_by(keys, installation.id, &ca.private_key()),
+        state: KeyState::Active,
+    };
+    Ok(cluster_ca_insert(connection, rows, &ca).await?)
+}
+
+pub(crate) async fn write_cluster(
+    control: &Replica,
+    connection: &mut PgConnection,
+    actor: &Actor,
+    new: &NewCluster,
+    order: &ClusterOrder<'_>,
+    ca: &CertificateAuthority,
+) -> Result<(), Failure> {
+    let facts = &control.installation.facts;
+    // Held against a rotation: what is sealed here stays readable.
+    installation_hold(connection).await?;
+    require_current(connection, &control.kek).await?;
+    match insert_cluster(connection, facts, &control.keyring(), new, order.name, &order.timing, ca).await {
+        Err(failure) if failure.reason == Reason::ResourceExists => {
+            return Err(Failure::new(Reason::ResourceExists, "a cluster has this name or this key"));
+        }
+        outcome => outcome?,
+    }
+    let seq = config_seq_allocate(connection, new.id).await?;
+    outbox_append(connection, new.id, seq, &["trust".to_owned(), "policy".to_owned()], false).await?;
+    let digest = Some(Digest::of(&[&new.record]));
+    let object = format!("cluster/{}", new.id);
+    let entry =
+        audit_row(&actor.audit_name(), "cluster.create", object, Some(new.id), digest, "", actor.call);
+    audit_insert(connection, &actor.pen, &entry).await?;
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Grants and revokes a platform role.
+
+use rap_authority::{
+    AdmittedGrants, GrantChange, GrantOrder, Permission, RowKeys, add_grant, ids, permission_to_grant,
+    revoke_grant,
+};
+use rap_contract::GrantTerms;
+use rap_store::{
+    OperatorRow, PgConnection, StoreError, audit_insert, grant_insert, grant_set_insert, operator_put,
+    operator_shut_out,
+};
+use rap_types::{OperatorId, Reason, Wall};
+use rap_wire::v1;
+
+use crate::auth::actor::Actor;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::role_grants;
+
+/// Stores a grant or revocation with its set, and what follows for the operator's row, in the caller's
+/// transaction.
+///
+/// # Errors
+/// A transient one if another replica stored a set of this sequence meanwhile: read and decide again.
+pub async fn store_change(
+    connection: &mut PgConnection,
+    rows: &RowKeys,
+    change: &GrantChange,
+    now: Wall,
+) -> Result<(), Failure> {
+    let GrantChange { terms, grant, set } = change;
+    if !grant_set_insert(connection, set.at.sequence, set.at.digest, &set.envelope).await? {
+        return Err(StoreError::Contended("role_grant_sets".to_owned()).into());
+    }
+    grant_insert(connection, terms.digest, terms.subject.as_bytes(), terms.role, grant).await?;
+    if terms.revokes.is_some() {
+        // The grant is what counts: an altered row of the operator must not keep it from being revoked.
+        return match operator_shut_out(connection, rows, terms.subject.as_bytes()).await {
+            Err(error) if error.reason() != Reason::RowTampered => Err(error.into()),
+            _ => Ok(()),
+        };
+    }
+    let operator = OperatorRow {
+        operator: OperatorId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
+        name: terms.name.clone(),
+        public_key: *terms.subject.as_bytes(),
+        platform_role: terms.role.to_string(),
+        disabled_at: None,
+    };
+    Ok(operator_put(connection, rows, &operator).await?)
+}
+
+pub(crate) async fn write_grant(
+    control: &Replica,
+    connection: &mut PgConnection,
+    actor: &Actor,
+    order: &GrantOrder,
+) -> Result<GrantTerms, Failure> {
+    let admitted = role_grants::current(control).await?;
+    let now = control.clock.now().wall;
+    let by = admitted.allow(&actor.key, permission_to_grant(order.role), now)?;
+    let change = add_grant(&control.installation.grant_scope(), admitted.grants(), by, order, now)?;
+    store_change(connection, &control.rows, &change, now).await?;
+    let object = format!("operator/{}", order.name);
+    let reason = format!("{} for {}", order.role, order.subject.id());
+    let entry = audit_row(
+        &actor.audit_name(),
+        "grant.add",
+        object,
+        None,
+        Some(change.terms.digest),
+        &reason,
+        actor.call,
+    );
+    audit_insert(connection, &actor.pen, &entry).await?;
+    Ok(change.terms)
+}
+
+pub(crate) async fn write_grant_revocation(
+    control: &Replica,
+    connection: &mut PgConnection,
+    actor: &Actor,
+    request: &v1::GrantRevokeRequest,
+) -> Result<GrantTerms, Failure> {
+    let admitted = role_grants::current(control).await?;
+    let now = control.clock.now().wall;
+    let by = admitted.allow(&actor.key, Permission::GrantChange, now)?;
+    let grant = live(&admitted, &request.grant)
+        .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such live grant"))?;
+    let scope = control.installation.grant_scope();
+    let change = revoke_grant(&scope, admitted.grants(), by, grant.digest, now)?;
+    store_change(connection, &control.rows, &change, now).await?;
+    let object = format!("operator/{}", grant.name);
+    let mut entry = audit_row(
+        &actor.audit_name(),
+        "grant.revoke",
+        object,
+        None,
+        Some(change.terms.digest),
+        &request.reason,
+        actor.call,
+    );
+    entry.before_digest = Some(grant.digest);
+    audit_insert(connection, &actor.pen, &entry).await?;
+    Ok(grant.clone())
+}
+
+/// By digest, else by key, else by name: an operator may be called like another's digest.
+pub(crate) fn named<'a, I: Iterator<Item = &'a GrantTerms>>(
+    of: impl Fn() -> I,
+    text: &str,
+) -> Option<&'a GrantTerms> {
+    of().find(|terms| terms.digest.to_string() == text)
+        .or_else(|| of().find(|terms| terms.subject.id().to_string() == text))
+        .or_else(|| of().find(|terms| terms.name == text))
+}
+
+pub(crate) fn live<'a>(admitted: &'a AdmittedGrants, text: &str) -> Option<&'a GrantTerms> {
+    named(|| admitted.grants().live().iter(), text)
+}

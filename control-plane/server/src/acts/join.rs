@@ -1,0 +1,117 @@
+//! Records a join request; approves it at once if its token says so.
+
+use rap_authority::{TokenTerms, check_endpoints, check_token_row, refusal_of_row};
+use rap_contract::KnownRevocations;
+use rap_store::{
+    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, audit_insert, cluster_hold,
+    join_request_read, join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
+};
+use rap_types::{ApprovalMode, JoinState, KeyId, Reason};
+use rap_wire::v1;
+
+use crate::acts::acting::Approval;
+use crate::acts::approve::approve_request;
+use crate::acts::readmit::require_key;
+use crate::auth::call::Call;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
+use crate::views::cluster::rows::terms as token_terms;
+
+/// Everything a join writes. True if it made a node.
+#[allow(clippy::too_many_arguments)]
+pub(crate) async fn write_join(
+    control: &Replica,
+    connection: &mut PgConnection,
+    call: &Call,
+    cluster: &Cluster,
+    terms: &TokenTerms,
+    presented: &[u8],
+    new: &NewJoinRequestRow,
+    before: &KnownRevocations,
+) -> Result<(JoinRequestRow, bool), Failure> {
+    if terms.approval == ApprovalMode::Auto {
+        cluster_hold(connection, &cluster.rows).await?;
+    }
+    let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
+    let token = token_read(connection, &cluster.rows, terms.id).await?.ok_or_else(unknown)?;
+    check_token_row(terms, presented, &token_terms(&token))?;
+    let row = match join_request_upsert(connection, &cluster.rows, new).await? {
+        JoinOutcome::Created(row) => row,
+        JoinOutcome::Again(row) => return again(control, connection, cluster, before, row).await,
+        JoinOutcome::Refused(token) => {
+            return Err(refusal_of_row(&token_terms(&token), control.clock.now().wall).into());
+        }
+        JoinOutcome::Unknown => return Err(unknown()),
+    };
+    // Rolling back gives the use back.
+    let known = control.revocations(connection, cluster, before).await?;
+    require_key(&known.chain, &new.node_public_key)?;
+    if node_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_some() {
+        return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
+    }
+    let actor = format!("token:{}", terms.id);
+    let object = format!("join-request/{}", row.request.request);
+    let mut entry = audit_row(&actor, "node.join", object, Some(cluster.id), None, "", call.id);
+    entry.organization = terms.organization;
+    let pen = control.pen.of_device(call.device(None));
+    audit_insert(connection, &pen, &entry).await?;
+    // The key of a node that went is an operator's to decide, whatever the token says.
+    let was_here = !nodes_gone_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_empty();
+    if terms.approval == ApprovalMode::Manual || was_here {
+        return Ok((row, false));
+    }
+    let approval = Approval { actor, reason: "by the token".to_owned(), call: call.id, pen, keep_id: false };
+    approve_request(control, connection, cluster, known, &row, &approval).await?;
+    let row = join_request_read(connection, &cluster.rows, row.request.request).await?.unwrap_or(row);
+    debug_assert_eq!(row.state, JoinState::Approved);
+    Ok((row, true))
+}
+
+/// The request that this key made before. One whose node is gone admits nobody any more.
+async fn again(
+    control: &Replica,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    before: &KnownRevocations,
+    row: JoinRequestRow,
+) -> Result<(JoinRequestRow, bool), Failure> {
+    if let Some(node) = row.node {
+        let known = control.revocations(connection, cluster, before).await?;
+        if known.chain.bars(&KeyId::of(&row.request.node_public_key)) {
+            return Err(Failure::new(
+                Reason::NodeRevoked,
+                "this key was banned or replaced and never returns",
+            ));
+        }
+        if known.chain.gone(node).is_some() {
+            let text = "this token admitted this key before, and that node is gone; use another token";
+            return Err(Failure::new(Reason::EnrollmentDecided, text));
+        }
+    }
+    Ok((row, false))
+}
+
+pub(crate) fn check_facts(request: &v1::JoinRequest) -> Result<(), Failure> {
+    let invalid = |what: &str| Err(Failure::new(Reason::RequestInvalid, what));
+    check_endpoints(&request.link_endpoints)?;
+    check_endpoints(&request.wireguard_endpoints)?;
+    let printable = |text: &str, cap: usize| text.len() <= cap && text.chars().all(|c| !c.is_control());
+    if !printable(&request.name, 253) {
+        return invalid("name");
+    }
+    if !printable(&request.agent_version, 64) || !printable(&request.region, 63) {
+        return invalid("agent_version or region");
+    }
+    if request.capabilities.len() > 32 || !request.capabilities.iter().all(|word| printable(word, 64)) {
+        return invalid("capabilities");
+    }
+    Ok(())
+}
+
+/// The wished name as one DNS label; the approval finds a free one.
+pub(crate) fn label(wished: &str) -> String {
+    let first = wished.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    if rap_authority::check_name(&first).is_ok() { first } else { "node".to_owned() }
+}

@@ -1,0 +1,90 @@
+//! Begins and ends the session of an operator.
+
+use rap_authority::{IssuedSession, OperatorGrant, RowKeys, ids};
+use rap_contract::PublicKey;
+use rap_store::{
+    AuditPen, NewSession, OperatorRow, PgConnection, StoreError, audit_insert, operator_by_key,
+    operator_insert, session_delete, session_insert,
+};
+use rap_types::{OperatorId, Reason, Wall};
+
+use crate::auth::actor::Actor;
+use crate::auth::call::Call;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::replica::Replica;
+
+/// Writes a session down. Its end is by this host's clock, its beginning by the database's.
+pub(crate) async fn begin(connection: &mut PgConnection, session: &NewSession) -> Result<(), Failure> {
+    match session_insert(connection, session).await {
+        Err(StoreError::Violated { constraint }) if constraint == "operator_sessions_check" => {
+            Err(Failure::new(Reason::ClockSkew, "the clocks of the control plane and of its database differ"))
+        }
+        inserted => Ok(inserted?),
+    }
+}
+
+pub(crate) async fn begin_session(
+    connection: &mut PgConnection,
+    rows: &RowKeys,
+    pen: &AuditPen,
+    key: &PublicKey,
+    new: &OperatorRow,
+    session: &IssuedSession,
+    call: &Call,
+) -> Result<(), Failure> {
+    let operator = match operator_by_key(connection, rows, key.as_bytes()).await? {
+        Some(operator) if operator.disabled_at.is_some() => {
+            return Err(Failure::new(Reason::LoginRefused, "the operator is shut out"));
+        }
+        Some(operator) => operator,
+        None => {
+            operator_insert(connection, rows, new).await?;
+            new.clone()
+        }
+    };
+    begin(connection, &session_row(session, &operator)).await?;
+    let actor = format!("operator:{}", operator.name);
+    let entry = audit_row(
+        &actor,
+        "session.begin",
+        format!("operator/{}", operator.operator),
+        None,
+        None,
+        "",
+        call.id,
+    );
+    audit_insert(connection, pen, &entry).await?;
+    Ok(())
+}
+
+pub(crate) async fn end_session(connection: &mut PgConnection, actor: &Actor) -> Result<(), Failure> {
+    session_delete(connection, actor.session).await?;
+    let entry = audit_row(&actor.audit_name(), "session.end", "session".into(), None, None, "", actor.call);
+    audit_insert(connection, &actor.pen, &entry).await?;
+    Ok(())
+}
+
+pub(crate) fn new_session(control: &Replica, grant: &OperatorGrant) -> IssuedSession {
+    let expires_at = control.clock.now().wall.plus(control.config.session);
+    control.session_key.issue(grant.key, expires_at, &mut rand::rng())
+}
+
+pub(crate) fn session_row(session: &IssuedSession, operator: &OperatorRow) -> NewSession {
+    NewSession {
+        token_hash: session.claim.hash,
+        operator: operator.operator,
+        operator_public_key: operator.public_key,
+        expires_at: session.claim.expires_at,
+    }
+}
+
+pub(crate) fn new_operator(grant: &OperatorGrant, now: Wall) -> OperatorRow {
+    OperatorRow {
+        operator: OperatorId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
+        name: grant.name.clone(),
+        public_key: *grant.key.as_bytes(),
+        platform_role: grant.platform_role.to_string(),
+        disabled_at: None,
+    }
+}

@@ -1,0 +1,159 @@
+//! Removes a node: the row, the signed record, the configuration change and the audit row in one
+//! transaction.
+//!
+//! Owns the order of those writes, whoever asks. Refuses to own what the chain allows (rap-contract).
+
+use rap_authority::{critical, known_features};
+use rap_contract::{KnownRevocations, PublicKey, Revocation, RevocationKind};
+use rap_store::{
+    AuditPen, NodeRow, PgConnection, audit_insert, cluster_hold, config_seq_allocate, node_read,
+    node_status_set, outbox_append, revocation_insert,
+};
+use rap_types::{Digest, IdentityStatus, KeyId, NodeId, Reason, RequestId};
+
+use crate::acts::find_node::find_node_to_revoke;
+use crate::database::audit_row::audit_row;
+use crate::failure::{Failure, refused};
+use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
+
+pub(crate) async fn write_leave(
+    control: &Replica,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    before: &KnownRevocations,
+    node: NodeId,
+    key: &PublicKey,
+    departure: &NodeRemoval,
+) -> Result<Removed, Failure> {
+    cluster_hold(connection, &cluster.rows).await?;
+    let known = control.revocations(connection, cluster, before).await?;
+    let row = node_read(connection, &cluster.rows, node).await?.ok_or_else(refused)?;
+    if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
+        return Err(refused());
+    }
+    // A node that was thrown out may go too: the answer is that it is gone.
+    write_removal(control, connection, cluster, known, &row, departure).await
+}
+
+/// Why a node goes, and who says so.
+#[derive(Debug, Clone)]
+pub struct NodeRemoval {
+    /// What the record says.
+    pub kind: RevocationKind,
+    /// As the audit log names whoever did it.
+    pub actor: String,
+    /// As the audit log names what was done.
+    pub action: &'static str,
+    /// Words for record and audit log.
+    pub reason: String,
+    /// The call.
+    pub call: RequestId,
+    /// What its audit row is written with.
+    pub pen: AuditPen,
+}
+
+/// What a departure wrote.
+#[derive(Debug, Clone)]
+pub struct Removed {
+    /// The chain with it.
+    pub known: KnownRevocations,
+    /// Configuration version that says it; `None` if it was so before.
+    pub version: Option<u64>,
+}
+
+pub(crate) async fn write_named_removal(
+    control: &Replica,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    before: &KnownRevocations,
+    name: &str,
+    departure: &NodeRemoval,
+) -> Result<(NodeId, Removed), Failure> {
+    cluster_hold(connection, &cluster.rows).await?;
+    let known = control.revocations(connection, cluster, before).await?;
+    let row = find_node_to_revoke(connection, cluster, name).await?;
+    let recorded = write_removal(control, connection, cluster, known, &row, departure).await?;
+    Ok((row.node.node, recorded))
+}
+
+/// Makes a node gone. The caller holds the cluster's lock and read `known` under it. Idempotent: a node
+/// that is gone stays as it is, but for a ban, which is added.
+pub async fn write_removal(
+    control: &Replica,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    known: KnownRevocations,
+    row: &NodeRow,
+    departure: &NodeRemoval,
+) -> Result<Removed, Failure> {
+    let node = row.node.node;
+    match known.chain.gone(node) {
+        Some(RevocationKind::Banned) => return Ok(Removed { known, version: None }),
+        Some(_) if departure.kind != RevocationKind::Banned => {
+            return Ok(Removed { known, version: None });
+        }
+        Some(_) => {}
+        None => control.require_member(row, &known.chain)?,
+    }
+    let known =
+        write_record(control, connection, cluster, known, row, departure.kind, &departure.reason).await?;
+    let to = match departure.kind {
+        RevocationKind::Left => IdentityStatus::Left,
+        _ => IdentityStatus::Revoked,
+    };
+    if row.identity_status != to
+        && !node_status_set(connection, &cluster.rows, node, row.identity_status, to).await?
+    {
+        return Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile"));
+    }
+    let version = config_seq_allocate(connection, cluster.id).await?;
+    let touched = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
+    outbox_append(connection, cluster.id, version, &touched, true).await?;
+    let object = format!("node/{node}");
+    let said = format!("{}: {}", departure.kind.as_str(), departure.reason);
+    let digest = known.chain.digest();
+    let mut entry = audit_row(
+        &departure.actor,
+        departure.action,
+        object,
+        Some(cluster.id),
+        digest,
+        &said,
+        departure.call,
+    );
+    entry.before_digest = Some(Digest::of(&[&row.node.node_public_key]));
+    entry.organization = row.node.organization;
+    audit_insert(connection, &departure.pen, &entry).await?;
+    Ok(Removed { known, version: Some(version) })
+}
+
+/// Signs and stores the next record of the chain, about the node of `row`.
+pub async fn write_record(
+    control: &Replica,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    known: KnownRevocations,
+    row: &NodeRow,
+    kind: RevocationKind,
+    reason: &str,
+) -> Result<KnownRevocations, Failure> {
+    let dev = control.installation.facts.dev;
+    let revocation = Revocation {
+        kind,
+        node: row.node.node,
+        key: KeyId::of(&row.node.node_public_key),
+        generation: row.key_generation,
+        reason: reason.to_owned(),
+    };
+    if known.chain.signer_place() >= cluster.chain.keys_ever().count() {
+        // Its successor has spoken: what this authority signed now would hold nowhere.
+        return Err(Failure::new(Reason::RequestConflict, "the authority was rotated meanwhile; try again"));
+    }
+    let now = control.clock.now().wall;
+    let record =
+        known.chain.sign_next(&revocation, &cluster.chain, &cluster.authority, &critical(dev), now)?;
+    let next = known.with_records(&[&record], &cluster.chain, known_features(dev))?;
+    revocation_insert(connection, cluster.id, next.chain.sequence(), &record).await?;
+    Ok(next)
+}

@@ -1,0 +1,166 @@
+//! Prepares, rotates and recovers the authority of a cluster.
+
+use rap_authority::{AuthorityStep, Succession, extend_chain};
+use rap_contract::Signer;
+use rap_store::{
+    AuthorityRow, KeyState, PgConnection, PreparedAuthorityRow, StoreError, authority_insert,
+    authority_prepared_delete, authority_prepared_insert, authority_prepared_read, authority_state_set,
+    config_seq_allocate, incarnation_raise, outbox_append,
+};
+use rap_types::{ClusterId, Digest, Reason, Wall};
+use rap_wire::v1;
+
+use crate::acts::lock_cluster::{LockedCluster, imported_key, note, refuse_used};
+use crate::auth::actor::Actor;
+use crate::failure::Failure;
+use crate::keys::seal_context::Sealed;
+use crate::replica::Replica;
+
+pub(crate) async fn write_prepared(
+    control: &Replica,
+    connection: &mut PgConnection,
+    actor: &Actor,
+    id: ClusterId,
+    key: &Signer,
+    reason: &str,
+) -> Result<(), Failure> {
+    let held = LockedCluster::lock(control, connection, id).await?;
+    held.stored.life.after(AuthorityStep::Prepare)?;
+    refuse_used(&held, key)?;
+    if key.public() == control.installation.facts.authority {
+        return Err(Failure::new(Reason::KeyPurpose, "the key is the installation authority's"));
+    }
+    let sealed = Sealed::PreparedAuthority(id).seal_by(
+        &held.keys,
+        control.installation.facts.id,
+        key.seed().as_slice(),
+    );
+    let row = PreparedAuthorityRow {
+        cluster: id,
+        public_key: *key.public().as_bytes(),
+        sealed_private_key: sealed,
+    };
+    authority_prepared_insert(connection, &row).await?;
+    let digest = Digest::of(&[key.public().as_bytes()]);
+    note(connection, actor, "authority.prepare", id, Some(digest), reason).await
+}
+
+pub(crate) async fn write_rotation(
+    control: &Replica,
+    connection: &mut PgConnection,
+    actor: &Actor,
+    id: ClusterId,
+    (fresh, imported): (&Signer, bool),
+    (served, now): (u64, Wall),
+    reason: &str,
+) -> Result<(), Failure> {
+    let held = LockedCluster::lock(control, connection, id).await?;
+    let facts = &control.installation.facts;
+    let prepared = match authority_prepared_read(connection, id).await? {
+        Some(_) if imported => {
+            return Err(Failure::new(
+                Reason::AuthorityState,
+                "a key is prepared; rotate without importing one",
+            ));
+        }
+        Some(row) => {
+            let sealed = Sealed::PreparedAuthority(id);
+            let signer =
+                Signer::from_seed(&*sealed.open32_by(&held.keys, facts.id, &row.sealed_private_key)?);
+            if signer.public().as_bytes() != &row.public_key {
+                return Err(Failure::new(Reason::RowTampered, "prepared authority key"));
+            }
+            Some(signer)
+        }
+        None => None,
+    };
+    let life = if prepared.is_some() {
+        held.stored.life.clone()
+    } else {
+        held.stored.life.after(AuthorityStep::Prepare)?
+    };
+    life.after(AuthorityStep::Rotate)?;
+    let next = prepared.as_ref().unwrap_or(fresh);
+    let last = held.stored.rows.last().ok_or(StoreError::Absent)?;
+    let sealed = last.sealed_private_key.as_deref().unwrap_or_default();
+    let place = Sealed::ClusterAuthority(id, last.sequence);
+    let signer = Signer::from_seed(&*place.open32_by(&held.keys, facts.id, sealed)?);
+    append(control, connection, &held, Succession::Rotation(&signer), next, (served, now)).await?;
+    authority_prepared_delete(connection, id).await?;
+    let digest = Digest::of(&[next.public().as_bytes()]);
+    note(connection, actor, "authority.rotate", id, Some(digest), reason).await
+}
+
+pub(crate) async fn write_recovery(
+    control: &Replica,
+    connection: &mut PgConnection,
+    actor: &Actor,
+    id: ClusterId,
+    next: &Signer,
+    times: (u64, Wall),
+    reason: &str,
+) -> Result<(), Failure> {
+    let held = LockedCluster::lock(control, connection, id).await?;
+    held.stored.life.after(AuthorityStep::Recover)?;
+    let succession = Succession::Recovery(&control.installation.authority);
+    append(control, connection, &held, succession, next, times).await?;
+    for row in held.stored.rows.iter().filter(|row| row.state != KeyState::Revoked) {
+        authority_state_set(connection, &held.rows, row.sequence, row.state, KeyState::Revoked).await?;
+    }
+    authority_prepared_delete(connection, id).await?;
+    let digest = Digest::of(&[next.public().as_bytes()]);
+    note(connection, actor, "authority.recover", id, Some(digest), reason).await
+}
+
+/// The key that a request brings, or a new one.
+pub(crate) fn key_of(request: &v1::AuthorityKeyRequest) -> Result<Signer, Failure> {
+    match request.imported_seed.as_slice() {
+        [] => Ok(Signer::generate(&mut rand::rng())),
+        seed => imported_key(seed),
+    }
+}
+
+/// Signs the record, writes it with its key, and starts its incarnation.
+async fn append(
+    control: &Replica,
+    connection: &mut PgConnection,
+    held: &LockedCluster,
+    succession: Succession<'_>,
+    next: &Signer,
+    (served, now): (u64, Wall),
+) -> Result<(), Failure> {
+    let (id, facts) = (held.id(), &control.installation.facts);
+    refuse_used(held, next)?;
+    let highest = held.row.cluster.incarnation.max(served);
+    let extended = extend_chain(&held.stored.chain, &facts.authority, succession, next, highest, now)?;
+    let sequence = extended.chain.sequence();
+    let row = AuthorityRow {
+        cluster: id,
+        sequence,
+        record: extended.record,
+        public_key: *next.public().as_bytes(),
+        sealed_private_key: Some(Sealed::ClusterAuthority(id, sequence).seal_by(
+            &held.keys,
+            facts.id,
+            next.seed().as_slice(),
+        )),
+        state: KeyState::Active,
+    };
+    match authority_insert(connection, &held.rows, &row).await {
+        Err(error) if error.is_exists("cluster_authorities_public_key") => {
+            return Err(Failure::new(Reason::ResourceExists, "the key speaks for a cluster already"));
+        }
+        inserted => inserted?,
+    }
+    if !incarnation_raise(connection, &held.rows, extended.chain.incarnation()).await? {
+        return Err(Failure::new(Reason::RequestConflict, "another incarnation began meanwhile"));
+    }
+    let seq = config_seq_allocate(connection, id).await?;
+    Ok(outbox_append(connection, id, seq, &["trust".to_owned()], true).await?)
+}
+
+/// Nothing may be signed in an incarnation that this process served, whatever the rows say.
+pub(crate) fn served_incarnation(control: &Replica, id: ClusterId) -> u64 {
+    let newest = control.clusters.by_id(id).and_then(|cluster| cluster.feed.newest());
+    newest.map_or(0, |published| published.order.incarnation.0)
+}

@@ -1,0 +1,315 @@
+//! Rotation of a cluster's data key, while it is served.
+//!
+//! Owns the order: a new version is added; every secret and then every row is verified under the old key
+//! and sealed under the new one; the old version is removed when nothing is under it. Each step is a
+//! transaction of its own under the cluster's lock, both versions open meanwhile, and what was done is
+//! seen in the rows: cut off anywhere, the next run goes on. No replica has to be told: whoever meets a
+//! row under a key that it does not know reads the keys in that same transaction (rap-store). Refuses to
+//! seal what it did not verify, and to call done what the database says is done: the version that it began
+//! stays the newest to the end, and is this replica's floor before the old one's removal is committed.
+
+use rap_authority::{DataKeys, FloorOf, RowKeys, SealingKey};
+use rap_store::{
+    AuditPen, PgConnection, Resealing, RowsSeen, StoreError, audit_insert, cluster_hold, dek_hold,
+    dek_insert, deks_delete_older, deks_list, installation_hold, rows_look, rows_reseal_next,
+};
+use rap_types::{ClusterId, Reason, RequestId};
+
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::keys::cluster_secrets::{SecretsOf, reseal_secrets};
+use crate::keys::data_keys::Keyring;
+use crate::keys::key_encryption_key::require_current;
+use crate::replica::Replica;
+use crate::watch::alarms::By;
+
+/// How far a rotation goes; every stage may be the last before a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The new version is stored, and seals.
+    Added,
+    /// Every secret of the cluster is under it.
+    Secrets,
+    /// So is every row.
+    Rows,
+    /// The old version is gone.
+    Retired,
+}
+
+/// On whose behalf, for the audit log.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// Who.
+    pub actor: String,
+    /// What the audit rows are written with.
+    pub pen: AuditPen,
+    /// The call.
+    pub call: RequestId,
+    /// In whose words why.
+    pub reason: String,
+}
+
+/// What a rotation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotated {
+    /// The version that seals.
+    pub version: u32,
+    /// The version it replaces.
+    pub replaced: u32,
+    /// Whether an earlier run had begun.
+    pub resumed: bool,
+    /// Secrets that this run sealed anew.
+    pub secrets: u64,
+    /// Rows that this run verified.
+    pub rows: u64,
+}
+
+/// Replaces the data key of a cluster, up to `until`. Run again it goes on where it stopped.
+///
+/// # Errors
+/// Each of these with an alarm: `row.tampered` naming the row, which stays as it is, also for a data key
+/// that is not as it was stored; `secret.unseal`; `floor.rollback` and `floor.equivocation`;
+/// `request.conflict` naming a row that is under the old key again after every pass.
+pub async fn rotate(
+    control: &Replica,
+    id: ClusterId,
+    author: &Author,
+    until: Stage,
+) -> Result<Rotated, Failure> {
+    let rotated = run(control, id, author, until).await;
+    match &rotated {
+        Err(failure) if STOPS.contains(&failure.reason) && !rap_store::Transient::is_transient(failure) => {
+            let now = control.clock.now().wall;
+            if control.alarms.raise(Some(id), By::DataKeyRotation, failure.reason, &failure.message, now) {
+                let text = format!("rotation of the data key of cluster {id} stopped: {}", failure.message);
+                control.alarm(failure.reason, &text);
+            }
+        }
+        Ok(_) if until == Stage::Retired => {
+            for reason in STOPS {
+                control.alarms.lower(id, By::DataKeyRotation, reason);
+            }
+        }
+        _ => {}
+    }
+    rotated
+}
+
+async fn run(control: &Replica, id: ClusterId, author: &Author, until: Stage) -> Result<Rotated, Failure> {
+    look_first(control, id).await?;
+    let fresh = SealingKey::generate(&mut rand::rng());
+    let added: Result<Rotated, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        add(control, connection, id, &fresh, author).await
+    });
+    let mut rotated = added?;
+    let version = rotated.version;
+    tell(control, id).await;
+    if until == Stage::Added {
+        return Ok(rotated);
+    }
+    let mut left = String::new();
+    for _ in 0..PASSES {
+        rotated.secrets += secrets(control, id, version).await?;
+        if until == Stage::Secrets {
+            return Ok(rotated);
+        }
+        rotated.rows += rows(control, id, version).await?;
+        if until == Stage::Rows {
+            return Ok(rotated);
+        }
+        let retired: Result<Option<String>, Failure> =
+            rap_store::transact!(control.store.system(), |connection| {
+                retire(control, connection, id, author, version).await
+            });
+        match retired? {
+            None => {
+                tell(control, id).await;
+                return Ok(rotated);
+            }
+            Some(row) => left = row,
+        }
+    }
+    Err(Failure::new(Reason::RequestConflict, format!("{left} keeps being under the old key; run it again")))
+}
+
+/// Nothing is begun on a cluster with a row that would stop it.
+async fn look_first(control: &Replica, id: ClusterId) -> Result<(), Failure> {
+    let mut snapshot = control.store.system().begin_snapshot().await?;
+    let keyring = control.keyring();
+    let keys = keyring.read(&mut snapshot, id).await?;
+    Ok(whole(&rows_look(&mut snapshot, &keyring.rows(id, &keys)).await?)?)
+}
+
+/// The cluster's keys once its row is locked: nobody adds or retires one until the transaction ends.
+async fn hold(
+    keyring: &Keyring,
+    connection: &mut PgConnection,
+    id: ClusterId,
+    at_least: u32,
+) -> Result<(DataKeys, RowKeys), Failure> {
+    let before = keyring.read(connection, id).await?;
+    let unknown = || Failure::new(Reason::ResourceNotFound, "no such cluster");
+    cluster_hold(connection, &keyring.rows(id, &before)).await?.ok_or_else(unknown)?;
+    let keys = keyring.read(connection, id).await?;
+    if keys.newest().0 < at_least {
+        return Err(not_as_stored(id, at_least));
+    }
+    let rows = keyring.rows(id, &keys);
+    Ok((keys, rows))
+}
+
+/// A data key that was stored is gone, is another one, or will not go.
+fn not_as_stored(id: ClusterId, version: u32) -> Failure {
+    StoreError::Tampered { table: "cluster_deks", key: format!("{id}/{version}") }.into()
+}
+
+async fn add(
+    control: &Replica,
+    connection: &mut PgConnection,
+    id: ClusterId,
+    fresh: &SealingKey,
+    author: &Author,
+) -> Result<Rotated, Failure> {
+    // Held against a rotation of the key encryption key: what is wrapped here stays readable.
+    installation_hold(connection).await?;
+    require_current(connection, &control.kek).await?;
+    let keyring = control.keyring();
+    let (keys, rows) = hold(&keyring, connection, id, 0).await?;
+    SecretsOf::read(connection, &rows).await?.open_all(control.installation.facts.id, &keys)?;
+    let (newest, _) = keys.newest();
+    let begun = Rotated { version: newest, replaced: newest, resumed: false, secrets: 0, rows: 0 };
+    if let Some(replaced) = keys.replaced_version() {
+        return Ok(Rotated { replaced, resumed: true, ..begun });
+    }
+    // A removal was cut off once it was remembered, or somebody put one back: it counts for nothing.
+    for gone in deks_list(connection, id).await?.iter().filter(|dek| dek.key_version < newest.into()) {
+        note(connection, author, "data_key.retire", id, gone.key_version).await?;
+    }
+    deks_delete_older(connection, id, newest.into()).await?;
+    let version = newest.checked_add(1).ok_or(StoreError::Range("key_version"))?;
+    dek_insert(connection, &keyring.wrap(id, version, fresh)).await?;
+    let stored = keyring.read(connection, id).await?;
+    if stored.newest().0 != version || stored.newest().1.expose() != fresh.expose() {
+        return Err(not_as_stored(id, version));
+    }
+    note(connection, author, "data_key.add", id, version.into()).await?;
+    Ok(Rotated { version, ..begun })
+}
+
+async fn secrets(control: &Replica, id: ClusterId, version: u32) -> Result<u64, Failure> {
+    rap_store::transact!(control.store.system(), |connection| {
+        let (keys, rows) = hold(&control.keyring(), connection, id, version).await?;
+        reseal_secrets(connection, control.installation.facts.id, &keys, &rows).await
+    })
+}
+
+/// One pass over every row, some in each transaction.
+async fn rows(control: &Replica, id: ClusterId, version: u32) -> Result<u64, Failure> {
+    let mut at = Resealing::default();
+    loop {
+        let next: Result<Option<Resealing>, Failure> =
+            rap_store::transact!(control.store.system(), |connection| {
+                let (_, rows) = hold(&control.keyring(), connection, id, version).await?;
+                Ok(rows_reseal_next(connection, &rows, &at).await?)
+            });
+        match next? {
+            Some(next) => at = next,
+            None => return Ok(at.verified),
+        }
+    }
+}
+
+/// Removes the old version; if something is under it, the answer is what.
+async fn retire(
+    control: &Replica,
+    connection: &mut PgConnection,
+    id: ClusterId,
+    author: &Author,
+    version: u32,
+) -> Result<Option<String>, Failure> {
+    let (keys, rows) = hold(&control.keyring(), connection, id, version).await?;
+    let replaced = keys.replaced_version();
+    if let Some(replaced) = replaced {
+        // Waits for whoever adds a row under it and did not know of the newer one. Only who removes a data
+        // key by other means takes it away meanwhile: the cluster is locked.
+        if !dek_hold(connection, id, replaced.into()).await? {
+            return Err(not_as_stored(id, replaced));
+        }
+    }
+    let seen = rows_look(connection, &rows).await?;
+    whole(&seen)?;
+    if let Some(row) = seen.first_under_older_key {
+        return Ok(Some(format!("row {} of table {}", row.key, row.table)));
+    }
+    let secrets = SecretsOf::read(connection, &rows).await?;
+    if !secrets.are_under_newest(&keys) {
+        return Ok(Some("a secret".to_owned()));
+    }
+    let alone = keys.newest_alone();
+    secrets.open_all(control.installation.facts.id, &alone)?;
+    let newest = keys.newest().0;
+    if let Some(replaced) = replaced {
+        deks_delete_older(connection, id, newest.into()).await?;
+        let left = deks_list(connection, id).await?;
+        if let Some(other) = left.iter().find(|dek| dek.key_version != u64::from(newest)) {
+            return Err(not_as_stored(id, u32::try_from(other.key_version).unwrap_or(replaced)));
+        }
+        if left.len() != 1 {
+            return Err(not_as_stored(id, newest));
+        }
+        note(connection, author, "data_key.retire", id, replaced.into()).await?;
+    }
+    // Nothing needs the old version any more, whether or not this commits. From here on it opens nothing
+    // at this replica, whatever the database does with its row.
+    match control.floors.raise(FloorOf::DataKey(id), alone.floor()).await {
+        // Another run was quicker.
+        Err(failure) if failure.reason == Reason::FloorRollback => {}
+        raised => raised?,
+    }
+    Ok(None)
+}
+
+/// # Errors
+/// [`StoreError::Tampered`] for the first row that does not hold.
+fn whole(seen: &RowsSeen) -> Result<(), StoreError> {
+    match seen.tampered.first().or_else(|| seen.unsealed.first()) {
+        None => Ok(()),
+        Some(row) => Err(StoreError::Tampered { table: row.table, key: row.key.clone() }),
+    }
+}
+
+/// This replica takes the keys over now, others by the doorbell or with the first row that needs them.
+async fn tell(control: &Replica, id: ClusterId) {
+    if let Err(failure) = control.reload_cluster(id).await {
+        tracing::warn!(reason = %failure.reason, cluster = %id, "the cluster's keys were not read again");
+    }
+    if let Some(cluster) = control.clusters.by_id(id) {
+        control.changed(&cluster).await;
+    }
+}
+
+async fn note(
+    connection: &mut PgConnection,
+    author: &Author,
+    action: &str,
+    id: ClusterId,
+    version: u64,
+) -> Result<(), Failure> {
+    let reason = format!("version {version} {}", author.reason);
+    let object = format!("cluster/{id}");
+    let entry = audit_row(&author.actor, action, object, Some(id), None, reason.trim(), author.call);
+    audit_insert(connection, &author.pen, &entry).await?;
+    Ok(())
+}
+
+/// Only a replica that was cut off for the whole time of a pass leaves anything for another one.
+const PASSES: u32 = 5;
+
+/// What stops a rotation until an operator looks.
+const STOPS: [Reason; 5] = [
+    Reason::RowTampered,
+    Reason::SecretUnseal,
+    Reason::FloorRollback,
+    Reason::FloorEquivocation,
+    Reason::RequestConflict,
+];

@@ -1,0 +1,99 @@
+//! Replaces the identity key or the WireGuard key of a node.
+
+use rap_authority::KeyRotation;
+use rap_contract::{KnownRevocations, PublicKey, RevocationKind};
+use rap_store::{
+    NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
+    node_identity_key_set, node_read, node_wireguard_key_set, outbox_append,
+};
+use rap_types::{Digest, KeyId, Reason};
+
+use crate::acts::readmit::require_key;
+use crate::acts::remove_node::write_record;
+use crate::auth::call::Call;
+use crate::database::audit_row::audit_row;
+use crate::failure::{Failure, refused};
+use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
+
+pub(crate) async fn write_node_key(
+    control: &Replica,
+    connection: &mut PgConnection,
+    call: &Call,
+    cluster: &Cluster,
+    before: &KnownRevocations,
+    rotation: &KeyRotation,
+) -> Result<u64, Failure> {
+    cluster_hold(connection, &cluster.rows).await?;
+    let known = control.revocations(connection, cluster, before).await?;
+    let row = node_read(connection, &cluster.rows, rotation.node).await?.ok_or_else(refused)?;
+    let present = row.node.node_public_key;
+    let owns = |key: PublicKey| present == *key.as_bytes();
+    // The answer to an earlier call may have been lost: then the new key is the present one.
+    let holder = owns(rotation.key) || rotation.new_key.is_some_and(owns);
+    if row.node.cluster != cluster.id || !holder {
+        return Err(refused());
+    }
+    control.require_member(&row, &known.chain)?;
+    let identity = rotation.new_key.filter(|key| !owns(*key));
+    let wireguard = rotation.new_wireguard.filter(|key| *key != row.node.wireguard_public_key);
+    if identity.is_none() && wireguard.is_none() {
+        return Ok(row.key_generation);
+    }
+    let generation = match identity {
+        Some(key) => write_identity(control, connection, cluster, known, &row, key).await?,
+        None => row.key_generation,
+    };
+    if let Some(key) = wireguard {
+        match node_wireguard_key_set(connection, &cluster.rows, rotation.node, &key).await {
+            Err(error) if error.is_exists("nodes_wireguard_key") => {
+                return Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this WireGuard key"));
+            }
+            set => drop(set?),
+        }
+    }
+    let node = rotation.node;
+    let version = config_seq_allocate(connection, cluster.id).await?;
+    let touched = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
+    outbox_append(connection, cluster.id, version, &touched, true).await?;
+    let what = match (identity, wireguard) {
+        (Some(_), Some(_)) => "identity and WireGuard key",
+        (Some(_), None) => "identity key",
+        _ => "WireGuard key",
+    };
+    let digest = Some(Digest::of(&[identity.unwrap_or(rotation.key).as_bytes()]));
+    let object = format!("node/{node}");
+    let mut entry = audit_row(
+        &format!("node:{node}"),
+        "node.key_rotate",
+        object,
+        Some(cluster.id),
+        digest,
+        what,
+        call.id,
+    );
+    entry.before_digest = Some(Digest::of(&[&present]));
+    entry.organization = row.node.organization;
+    let pen = control.pen.of_device(call.device(Some(&rotation.key)));
+    audit_insert(connection, &pen, &entry).await?;
+    Ok(generation)
+}
+
+async fn write_identity(
+    control: &Replica,
+    connection: &mut PgConnection,
+    cluster: &Cluster,
+    known: KnownRevocations,
+    row: &NodeRow,
+    key: PublicKey,
+) -> Result<u64, Failure> {
+    require_key(&known.chain, key.as_bytes())?;
+    let kind = RevocationKind::KeyRotated(KeyId::of(key.as_bytes()));
+    write_record(control, connection, cluster, known, row, kind, "the node rotated its key").await?;
+    match node_identity_key_set(connection, &cluster.rows, row.node.node, key.as_bytes()).await {
+        Err(error) if error.is_exists("nodes_public_key") => {
+            Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this key"))
+        }
+        set => Ok(set?.ok_or(StoreError::Absent)?),
+    }
+}

@@ -1,0 +1,112 @@
+//! Creates and revokes join tokens.
+
+use std::collections::BTreeSet;
+
+use rap_authority::{NewToken, TokenOrder};
+use rap_contract::{KnownRevocations, RevocationKind};
+use rap_store::{
+    NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, cluster_hold, join_request_deny,
+    join_requests_of_token, node_read, organization_by_name, token_insert, token_read, token_revoke,
+};
+use rap_types::{Digest, IdentityStatus, JoinState, NodeId, OrganizationId, Reason, TokenId};
+use rap_wire::v1;
+
+use crate::acts::remove_node::{NodeRemoval, write_removal};
+use crate::auth::actor::Actor;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
+
+pub(crate) async fn write_token(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    cluster: &Cluster,
+    order: &TokenOrder,
+    new: &NewToken,
+) -> Result<TokenRow, Failure> {
+    let row = NewTokenRow {
+        token: new.id,
+        cluster: cluster.id,
+        organization: order.organization,
+        envelope: new.envelope.clone(),
+        secret_hash: new.secret_hash,
+        approval: order.approval,
+        roles: order.roles.clone(),
+        tags: order.tags.clone(),
+        ephemeral: order.ephemeral,
+        max_uses: order.max_uses,
+        expires_at: new.expires_at,
+    };
+    token_insert(connection, &cluster.rows, &row).await?;
+    let object = format!("token/{}", new.id);
+    let digest = Some(Digest::of(&[&new.envelope]));
+    let mut entry =
+        audit_row(&actor.audit_name(), "token.create", object, Some(cluster.id), digest, "", actor.call);
+    entry.organization = order.organization;
+    audit_insert(connection, &actor.pen, &entry).await?;
+    Ok(token_read(connection, &cluster.rows, new.id).await?.ok_or(StoreError::Absent)?)
+}
+
+/// The token's row, and with it the nodes it admitted and the requests that wait, if so asked.
+pub(crate) async fn write_revocation(
+    control: &Replica,
+    connection: &mut PgConnection,
+    actor: &Actor,
+    cluster: &Cluster,
+    before: &KnownRevocations,
+    token: TokenId,
+    request: &v1::TokenRevokeRequest,
+) -> Result<(TokenRow, Vec<NodeId>), Failure> {
+    if request.with_nodes {
+        cluster_hold(connection, &cluster.rows).await?;
+    }
+    let row = token_revoke(connection, &cluster.rows, token).await?.ok_or(StoreError::Absent)?;
+    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let object = format!("token/{token}");
+    let mut entry =
+        audit_row(&actor.audit_name(), "token.revoke", object, Some(cluster.id), None, &reason, actor.call);
+    entry.organization = row.token.organization;
+    audit_insert(connection, &actor.pen, &entry).await?;
+    if !request.with_nodes {
+        return Ok((row, Vec::new()));
+    }
+    // The token's row is locked: who used it has committed, and nobody else will.
+    let requests = join_requests_of_token(connection, &cluster.rows, &row).await?;
+    for waiting in requests.iter().filter(|row| row.state == JoinState::Pending) {
+        join_request_deny(connection, &cluster.rows, waiting.request.request, "the token was revoked")
+            .await?;
+    }
+    let mut known = control.revocations(connection, cluster, before).await?;
+    let departure = NodeRemoval {
+        kind: RevocationKind::Evicted,
+        actor: actor.audit_name(),
+        action: "node.revoke",
+        reason: format!("token {token} was revoked{}{reason}", if reason.is_empty() { "" } else { ": " }),
+        call: actor.call,
+        pen: actor.pen.clone(),
+    };
+    let mut nodes = Vec::new();
+    let admitted: BTreeSet<NodeId> = requests.iter().filter_map(|row| row.node).collect();
+    for node in admitted {
+        let absent = || Failure::new(Reason::RowTampered, format!("nodes/{node} is not there"));
+        let admitted = node_read(connection, &cluster.rows, node).await?.ok_or_else(absent)?;
+        if matches!(admitted.identity_status, IdentityStatus::Revoked | IdentityStatus::Left) {
+            continue;
+        }
+        let recorded = write_removal(control, connection, cluster, known, &admitted, &departure).await?;
+        known = recorded.known;
+        nodes.push(node);
+    }
+    Ok((row, nodes))
+}
+
+pub(crate) async fn organization(control: &Replica, name: &str) -> Result<Option<OrganizationId>, Failure> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let mut transaction = control.store.system().begin().await?;
+    let row = organization_by_name(&mut transaction, &control.rows, name).await?;
+    row.map(|row| Some(row.organization))
+        .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such organization"))
+}

@@ -1,0 +1,67 @@
+//! Updates roles, tags and region of a node.
+
+use rap_authority::check_tags;
+use rap_store::{
+    NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate, node_hold, node_read,
+    node_write, outbox_append,
+};
+use rap_types::{Reason, Role};
+
+use crate::acts::find_node::find_node;
+use crate::auth::actor::Actor;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::serve::cluster::Cluster;
+
+/// What an update sets; `None` leaves it.
+pub(crate) struct NodeUpdate {
+    pub(crate) roles: Option<Vec<Role>>,
+    pub(crate) tags: Option<Vec<String>>,
+    pub(crate) region: Option<String>,
+}
+
+impl NodeUpdate {
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if let Some(tags) = &self.tags {
+            check_tags(tags)?;
+        }
+        let fine =
+            |region: &String| region.len() <= 63 && region.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !self.region.as_ref().is_none_or(fine) {
+            return Err(Failure::new(Reason::RequestInvalid, "region has at most 63 printable ASCII"));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn write_update(
+    connection: &mut PgConnection,
+    actor: &Actor,
+    cluster: &Cluster,
+    name: &str,
+    wanted: &NodeUpdate,
+) -> Result<NodeRow, Failure> {
+    cluster_hold(connection, &cluster.rows).await?;
+    let row = find_node(connection, cluster, name).await?;
+    let node = row.node.node;
+    let mut held = node_hold(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
+    if let Some(roles) = &wanted.roles {
+        held.node.roles.clone_from(roles);
+    }
+    if let Some(tags) = &wanted.tags {
+        held.node.facts.tags.clone_from(tags);
+    }
+    if let Some(region) = &wanted.region {
+        held.node.facts.region.clone_from(region);
+    }
+    node_write(connection, &cluster.rows, held).await?;
+    let seq = config_seq_allocate(connection, cluster.id).await?;
+    let touched = [format!("peer/{node}"), format!("assignment/{node}")];
+    outbox_append(connection, cluster.id, seq, &touched, false).await?;
+    let object = format!("node/{node}");
+    let mut entry =
+        audit_row(&actor.audit_name(), "node.update", object, Some(cluster.id), None, "", actor.call);
+    entry.organization = row.node.organization;
+    audit_insert(connection, &actor.pen, &entry).await?;
+    Ok(node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?)
+}

@@ -1,0 +1,43 @@
+//! Findings about the audit log, and the floor that a checkpoint raises.
+
+use rap_authority::{Floor, FloorOf};
+use rap_contract::Checkpoint;
+
+use crate::audit::log::Finding;
+use crate::failure::Failure;
+use crate::replica::Replica;
+
+/// Counts and logs a finding, once.
+pub(crate) fn alarm(control: &Replica, finding: Finding) {
+    if control.audit.found(finding) {
+        control.alarm(finding.reason, finding.what);
+    }
+}
+
+/// A checkpoint's place among the floors of this replica: generations first, then sizes.
+pub(crate) fn floor(checkpoint: &Checkpoint) -> (FloorOf, Floor) {
+    let sequence = checkpoint.generation << GENERATION_SHIFT | checkpoint.size;
+    (FloorOf::Checkpoint, Floor { sequence, digest: checkpoint.root })
+}
+
+/// Raises the floor to a checkpoint that is stored. A replica without floors stays without: it gets them
+/// from a person, not from its database.
+pub(crate) async fn raise_floor(control: &Replica, checkpoint: &Checkpoint) -> Result<(), Failure> {
+    if !control.floors.exists() {
+        return Ok(());
+    }
+    let (of, at) = floor(checkpoint);
+    control.floors.raise(of, at).await
+}
+
+/// The checkpoint that a floor stands for.
+pub(crate) fn checkpoint_of(floor: &Floor) -> Checkpoint {
+    Checkpoint {
+        generation: floor.sequence >> GENERATION_SHIFT,
+        size: floor.sequence & ((1 << GENERATION_SHIFT) - 1),
+        root: floor.digest,
+    }
+}
+
+/// Sizes have 48 bits: at a thousand entries a second that is nine thousand years.
+const GENERATION_SHIFT: u32 = 48;

@@ -1,0 +1,61 @@
+//! Authorises an operator's call.
+//!
+//! An operator's authority is what the newest signed role-grant set says of the key in the bearer, at or above
+//! this replica's floor. The session's row only says that the bearer was given out and not taken back, and
+//! nobody without the session key can make such a row.
+
+use rap_authority::Permission;
+use rap_contract::Reject;
+use rap_store::session_read;
+use rap_types::Reason;
+
+use crate::auth::actor::Actor;
+use crate::auth::call::Call;
+use crate::auth::operator_row::{alarm_if_tampered, require_row_matches_grant};
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::serve::role_grants;
+
+/// Finds the operator behind a call and lets the call do what needs `permission`, or not.
+///
+/// # Errors
+/// `session.missing`, `session.expired`, `activation.required`, `grant.missing`, `floor.missing`; and,
+/// with an alarm, `row.tampered` and what [`read`](crate::serve::role_grants::read) refuses.
+pub async fn authorize(control: &Replica, call: &Call, permission: Permission) -> Result<Actor, Failure> {
+    let missing = || Failure::new(Reason::SessionMissing, "no session");
+    let claim = call.session.ok_or_else(missing)?;
+    let now = control.clock.now().wall;
+    let mut snapshot = control.store.system().begin_snapshot().await?;
+    let session = session_read(&mut snapshot, &control.rows, claim.hash).await;
+    let session = alarm_if_tampered(control, &claim.operator, session).await?;
+    control.installation.refresh_activation(&mut snapshot).await?;
+    let Some(session) = session else {
+        control.known.remove(&claim.hash);
+        return Err(missing());
+    };
+    if !session.live || claim.expires_at <= now {
+        return Err(Failure::new(Reason::SessionExpired, "the session ended"));
+    }
+    control.installation.activated()?;
+    drop(snapshot);
+    let mut admitted = role_grants::read(control).await?;
+    if now >= admitted.grants().set().expires_at {
+        admitted = role_grants::current(control).await?;
+    }
+    let grant =
+        admitted.allow(&claim.operator, permission, now).map_err(|reject| named(&reject, permission))?;
+    require_row_matches_grant(control, grant, &session.operator).await?;
+    control.known.insert(claim.hash, claim.expires_at, now);
+    let pen = control.pen.of_device(call.device(Some(&claim.operator)));
+    let (name, role) = (grant.name.clone(), grant.role);
+    Ok(Actor { name, role, key: claim.operator, session: claim.hash, call: call.id, pen })
+}
+
+/// The refusal with who may do it, where it is the role that lacks the permission.
+fn named(reject: &Reject, permission: Permission) -> Failure {
+    if reject.reason != Reason::GrantMissing || reject.what != permission.name() {
+        return Failure::from(*reject);
+    }
+    let roles: Vec<&str> = permission.roles().iter().map(|role| role.as_str()).collect();
+    Failure::new(reject.reason, format!("{} takes the role {}", permission.name(), roles.join(" or ")))
+}

@@ -1,0 +1,61 @@
+//! One call: its id, its connection, and the bearer it carries.
+//!
+//! Refuses to own whether the bearer counts (`auth/authorize`).
+
+use rap_authority::{SessionClaim, SessionKey};
+use rap_contract::{PublicKey, Reject};
+use rap_types::RequestId;
+use tonic::{Request, Status};
+
+use crate::tls::channel::{Channel, ChannelKind};
+
+/// The bearer in a request's `authorization` header, if it has one of our form.
+pub fn bearer_claim(headers: &http::HeaderMap, key: &SessionKey) -> Option<SessionClaim> {
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    key.read(value.strip_prefix("Bearer ").filter(|bearer| bearer.len() <= 256)?)
+}
+
+/// What is known of a call before its message is read.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Its id.
+    pub id: RequestId,
+    /// Its connection.
+    pub channel: Channel,
+    /// What the bearer it carries says, if it carries one.
+    pub session: Option<SessionClaim>,
+}
+
+impl Call {
+    /// Reads what the guard and the listener attached.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, Box<Status>> {
+        let extensions = request.extensions();
+        let (Some(id), Some(channel)) = (extensions.get::<RequestId>(), extensions.get::<Channel>()) else {
+            return Err(Box::new(Status::internal("a call without a guard")));
+        };
+        let session = extensions.get::<SessionClaim>().copied();
+        Ok(Self { id: *id, channel: channel.clone(), session })
+    }
+
+    /// Takes a nonce back that this connection gave out.
+    pub fn nonce(&self, nonce: &[u8]) -> Result<[u8; 32], Reject> {
+        self.channel.nonce_consume(nonce)
+    }
+
+    /// The device as the audit log names it: the key that proved itself, and where it came from.
+    pub fn device(&self, key: Option<&PublicKey>) -> String {
+        let address = self.channel.peer().ip();
+        match key {
+            Some(key) => format!("{} at {address}", key.id()),
+            None => format!("at {address}"),
+        }
+    }
+
+    /// The node at the other end, by its certificate.
+    pub fn node(&self) -> Option<rap_runtime::tls::NodeLeaf> {
+        match self.channel.kind() {
+            ChannelKind::Node(leaf) => Some(*leaf),
+            ChannelKind::Operator => None,
+        }
+    }
+}

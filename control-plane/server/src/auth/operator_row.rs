@@ -1,0 +1,46 @@
+//! Compares an operator's row with the signed grant.
+
+use rap_authority::AdmittedGrants;
+use rap_contract::{GrantTerms, PublicKey};
+use rap_store::{OperatorRow, StoreError};
+use rap_types::Reason;
+
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::watch::raise::alarm_about;
+
+/// What was read of an operator's row, unless its MAC does not hold.
+///
+/// # Errors
+/// Those of reading; `row.tampered` with an alarm.
+pub async fn alarm_if_tampered<T>(
+    control: &Replica,
+    operator: &PublicKey,
+    read: Result<T, StoreError>,
+) -> Result<T, Failure> {
+    if let Err(error) = &read
+        && error.reason() == Reason::RowTampered
+    {
+        let object = format!("operator/{}", operator.id());
+        alarm_about(control, Reason::RowTampered, &object, "the operator's row was altered").await;
+    }
+    Ok(read?)
+}
+
+/// The operator's row must repeat the signed grant.
+///
+/// # Errors
+/// `row.tampered`, with an alarm.
+pub async fn require_row_matches_grant(
+    control: &Replica,
+    grant: &GrantTerms,
+    row: &OperatorRow,
+) -> Result<(), Failure> {
+    let checked = AdmittedGrants::check_operator(grant, &row.name, &row.platform_role);
+    if let Err(reject) = checked {
+        let object = format!("operator/{}", grant.name);
+        alarm_about(control, reject.reason, &object, "the operator's row is not what was granted").await;
+        return Err(reject.into());
+    }
+    Ok(())
+}

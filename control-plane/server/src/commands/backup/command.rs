@@ -1,0 +1,116 @@
+//! `backup create | verify | restore` as they are typed.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use rap_runtime::Fault;
+
+use crate::commands::backup::create::create;
+use crate::commands::backup::restore::{prepare, restore};
+use crate::commands::backup::verify::{Depth, verify};
+use crate::commands::settings::{Settings, start_log};
+use crate::database::opened::OpenDatabase;
+
+/// Backups.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Write every row to one file while the control plane goes on; the secret key is not in it
+    Create {
+        #[command(flatten)]
+        settings: Settings,
+        /// File to write, or a directory to write it into
+        #[arg(long, value_name = "FILE|DIR")]
+        out: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that a backup is whole and of this installation's secret key
+    Verify {
+        #[command(flatten)]
+        settings: Settings,
+        /// The backup
+        file: PathBuf,
+        /// Also restore it into a PostgreSQL of its own, read it back and open every sealed key
+        #[arg(long)]
+        deep: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put a backup into an empty database; every cluster begins a new incarnation
+    Restore {
+        #[command(flatten)]
+        settings: Settings,
+        /// The backup
+        file: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs one of them.
+pub(crate) async fn run(command: BackupCommand) -> Result<(), Fault> {
+    match command {
+        BackupCommand::Create { settings, out, json } => {
+            let (config, _) = settings.resolve()?;
+            start_log(&config)?;
+            let database = OpenDatabase::open_or_join(&config).await?;
+            let created = create(&config, &database, &out).await;
+            database.stop().await;
+            let created = created?;
+            if json {
+                return print(&created);
+            }
+            println!("backup   {} ({} bytes, {} rows)", created.file.display(), created.bytes, created.rows);
+            for cluster in &created.clusters {
+                println!("cluster  {} at {}.{}", cluster.name, cluster.incarnation, cluster.config_seq);
+            }
+            println!("next: rap-control-plane backup verify --deep {}", created.file.display());
+        }
+        BackupCommand::Verify { settings, file, deep, json } => {
+            let (config, _) = settings.resolve()?;
+            start_log(&config)?;
+            let depth = if deep { Depth::Restored } else { Depth::Digests };
+            let checked = verify(&config, &file, depth).await?;
+            if json {
+                return print(&checked);
+            }
+            let how = if deep { "restored, read back, keys opened" } else { "manifest and digests" };
+            println!("ok       {} ({} rows; {how})", file.display(), checked.rows);
+            println!("of       installation {}", checked.manifest.installation_id);
+        }
+        BackupCommand::Restore { settings, file, json } => {
+            let (config, _) = settings.resolve()?;
+            start_log(&config)?;
+            let (data, _) = prepare(&config, &file)?;
+            data.create()?;
+            let database = OpenDatabase::open(&config).await?;
+            let restored = restore(&config, &database, &file).await;
+            database.stop().await;
+            let restored = restored?;
+            if json {
+                return print(&restored);
+            }
+            println!("restored installation {} ({} rows)", restored.installation_id, restored.rows);
+            for cluster in &restored.clusters {
+                println!("cluster  {} begins incarnation {}", cluster.name, cluster.incarnation);
+            }
+            println!("tokens   {} still valid ones revoked", restored.tokens_revoked);
+            println!("floors   {}", if restored.floors_kept { "kept" } else { "none on this replica" });
+            for row in &restored.rows_tampered {
+                println!("tampered {} {} (already so when the backup was made)", row.table, row.key);
+            }
+            println!("next: rap-control-plane floors show, then serve");
+        }
+    }
+    Ok(())
+}
+
+fn print(document: &impl serde::Serialize) -> Result<(), Fault> {
+    let text = serde_json::to_string(document)
+        .map_err(|error| Fault::new(rap_types::Reason::ServerInternal, error.to_string()))?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! `backup create`: one state of the database into one file, while everything goes on.
+
+use std::path::{Path, PathBuf};
+
+use rap_authority::BackupKey;
+use rap_runtime::{Clock, Fault, files};
+use rap_store::{Dump, installation_read, migration_applied, newest_migration};
+use rap_types::{InstallationId, Reason, Wall};
+
+use crate::commands::at_rest::clusters_at_rest;
+use crate::commands::backup::file::Writer;
+use crate::commands::backup::manifest::{ClusterAt, Manifest, SCHEMA};
+use crate::commands::backup::{failed, fault};
+use crate::config::settings::{AuthorityMode, Config};
+use crate::data_dir::DataDir;
+use crate::database::opened::OpenDatabase;
+use crate::database::replica_floors::FloorFile;
+use crate::failure::Failure;
+use crate::keys::data_keys::Keyring;
+
+/// What was made.
+#[derive(Debug, serde::Serialize)]
+pub struct Created {
+    /// `rap.backup.created.v1`.
+    pub schema: &'static str,
+    /// The file.
+    pub file: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// The installation.
+    pub installation_id: InstallationId,
+    /// Rows in all.
+    pub rows: u64,
+    /// Every cluster as it was.
+    pub clusters: Vec<ClusterAt>,
+}
+
+/// Writes a backup to `out`, or into the directory `out`.
+pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Result<Created, Fault> {
+    let data = DataDir::of(config);
+    data.require_mode(config.mode)?;
+    let kek = data.sealing_key(config)?;
+    let key = BackupKey::of(&kek);
+    let root_file = config.root_key.clone().unwrap_or_else(|| data.file("product-root.pub"));
+    data.roots(config)?;
+    let product_root = files::read_capped(&root_file, 16 * 1024)
+        .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    let floors = FloorFile::open(data.file("floors.json"))?.current();
+
+    let schema_version = migration_applied(&database.target)
+        .await
+        .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    if schema_version > newest_migration() {
+        return Err(Fault::new(Reason::MigrationUnknown, "the database was migrated by a newer version"));
+    }
+    let mut dump = Dump::begin(&database.target).await.map_err(fault)?;
+    let installation = installation_read(dump.connection()).await.map_err(fault)?;
+    let installation = installation
+        .ok_or_else(|| Fault::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
+    let now = Clock::new().now().wall;
+    let keyring = Keyring::of_database(
+        installation.installation.installation,
+        &kek,
+        &floors.clone().unwrap_or_default(),
+    );
+    let clusters = clusters_at_rest(dump.connection(), &keyring);
+    let clusters = clusters
+        .await
+        .map_err(failed)?
+        .into_iter()
+        .map(|cluster| cluster.row)
+        .map(|row| ClusterAt {
+            cluster_id: row.cluster.cluster,
+            name: row.cluster.name,
+            incarnation: row.cluster.incarnation,
+            config_seq: row.config_seq,
+        })
+        .collect();
+    let manifest = Manifest {
+        schema: SCHEMA.to_owned(),
+        installation_id: installation.installation.installation,
+        mode: if installation.installation.dev { AuthorityMode::Dev } else { AuthorityMode::Strict }
+            .as_str()
+            .to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        schema_version,
+        created_at_ms: now.0,
+        product_root: String::from_utf8(product_root)
+            .map_err(|_| Fault::new(Reason::KeyInvalid, "not a public key file"))?,
+        clusters,
+        floors,
+        tables: Vec::new(),
+    };
+    let file = if out.is_dir() { out.join(name(&manifest.installation_id, now)) } else { out.to_owned() };
+    let mut writer = Writer::create(&file)?;
+    for table in dump.tables() {
+        writer.table(&table);
+        let written = dump.table::<Failure>(&table, |bytes| {
+            writer.rows(bytes).map_err(|fault| Failure::new(fault.reason, fault.message))
+        });
+        written.await.map_err(failed)?;
+        writer.end()?;
+    }
+    let manifest = writer.finish(manifest, &key)?;
+    let bytes = std::fs::metadata(&file).map(|metadata| metadata.len()).unwrap_or_default();
+    Ok(Created {
+        schema: "rap.backup.created.v1",
+        file,
+        bytes,
+        installation_id: manifest.installation_id,
+        rows: manifest.tables.iter().map(|table| table.rows).sum(),
+        clusters: manifest.clusters,
+    })
+}
+
+fn name(installation: &InstallationId, now: Wall) -> String {
+    let text = installation.to_string();
+    format!("rap-{}-{}.backup", &text[text.len() - 8..], now.0 / 1_000)
+}

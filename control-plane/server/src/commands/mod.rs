@@ -1,0 +1,319 @@
+//! The command line: `init | serve | check | migrate | backup | floors | config`.
+//!
+//! Owns what is printed and the exit code. Refuses to own what the commands do.
+
+pub mod at_rest;
+pub mod backup;
+pub mod check;
+pub mod floors;
+pub mod init;
+pub mod keys;
+pub mod rows;
+pub mod settings;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rap_runtime::{Fault, exit, output, service, shutdown_signal};
+use rap_store::{migrate_down, migrate_up, migration_applied, newest_migration};
+use rap_types::Reason;
+use serde_json::json;
+
+use crate::commands::backup::command;
+use crate::commands::backup::command::BackupCommand;
+use crate::commands::floors::clusters::Which;
+use crate::commands::keys::KeysCommand;
+use crate::commands::rows::RowsCommand;
+use crate::commands::settings::{Settings, start_log};
+use crate::data_dir::DataDir;
+use crate::database::opened::OpenDatabase;
+use crate::start;
+
+/// The control plane of RAP Fabric Core.
+#[derive(Debug, Parser)]
+#[command(name = "rap-control-plane", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the data directory, keys, database and activation request
+    Init {
+        #[command(flatten)]
+        settings: Settings,
+        /// Use this installation authority key file (rapctl authority key --installation --no-passphrase)
+        #[arg(long, value_name = "FILE")]
+        import_installation_key: Option<PathBuf>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve
+    Serve {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Check the configuration and the files it names, without starting anything
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// What this replica has seen signed and never accepts less of
+    #[command(subcommand)]
+    Floors(Floors),
+    /// Bring the database to the newest schema, or back
+    Migrate {
+        #[command(flatten)]
+        settings: Settings,
+        /// Undo every migration above this number; data in dropped tables is gone
+        #[arg(long, value_name = "N")]
+        down_to: Option<i64>,
+    },
+    /// Replace the key encryption key
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Make, check or put back a backup
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Look at the rows that carry a MAC
+    #[command(subcommand)]
+    Rows(RowsCommand),
+    /// Print the configuration
+    Config {
+        #[command(flatten)]
+        settings: Settings,
+        /// Every option with the value in force and where it came from
+        #[arg(long)]
+        effective: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Floors {
+    /// Show the floors beside the newest role-grant set of the database
+    Show {
+        #[command(flatten)]
+        settings: Settings,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take the newest role-grant set of the database, or a chain of one cluster, as the floor of this replica
+    Confirm {
+        #[command(flatten)]
+        settings: Settings,
+        /// Its sequence, as `floors show` and another replica show it (`rapctl grant set`)
+        #[arg(long, value_name = "N")]
+        sequence: u64,
+        /// Go below the present floor, after a restore from backup
+        #[arg(long)]
+        lower: bool,
+        /// The floor of this cluster, name or id, instead of the role-grant set's
+        #[arg(long, value_name = "CLUSTER")]
+        cluster: Option<String>,
+        /// Which floor of the cluster
+        #[arg(long, requires = "cluster", default_value = "revocations")]
+        of: Which,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Parses the command line, runs it, prints the error if any, and returns the exit status.
+pub async fn main() -> ExitCode {
+    let json = exit::asks_for_json(std::env::args_os());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            if json && error.use_stderr() {
+                eprintln!("{}", exit::usage_document(&error.to_string()));
+            } else {
+                // Its reader may be gone.
+                let _unread = error.print();
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
+    let outcome = match cli.command {
+        Command::Init { settings, import_installation_key, json } => {
+            run_init(settings, import_installation_key.as_deref(), json).await
+        }
+        Command::Serve { settings } => run_serve(settings).await,
+        Command::Check { settings, json } => {
+            settings.resolve().and_then(|(config, _)| check::run(&config, json))
+        }
+        Command::Floors(command) => run_floors(command).await,
+        Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
+        Command::Keys(command) => keys::run(command).await,
+        Command::Backup(command) => command::run(command).await,
+        Command::Rows(command) => rows::run(command).await,
+        Command::Config { settings, effective, json } => run_config(settings, effective, json),
+    };
+    match outcome {
+        Ok(()) => output::finish(rap_types::ExitCode::Ok, json),
+        Err(fault) => {
+            eprintln!("{}", exit::complaint(&fault, json));
+            exit::status(fault.reason.exit())
+        }
+    }
+}
+
+async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> Result<(), Fault> {
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    // Looked at before anything is made.
+    let imported = import.map(init::imported_key).transpose()?;
+    let data = init::prepare(&config)?;
+    let database = OpenDatabase::open(&config).await?;
+    let made = init::init_with(&config, &data, &database, Path::new(""), imported).await;
+    database.stop().await;
+    let made = made?;
+    if as_json {
+        println!("{}", serde_json::to_string(&made).unwrap_or_default());
+        return Ok(());
+    }
+    println!("installation  {}", made.installation_id);
+    println!("mode          {}", made.mode);
+    println!("authority     {}", made.installation_authority);
+    println!("              {}", made.installation_authority_words);
+    for root in &made.product_root {
+        println!("product root  {root}");
+    }
+    println!("control urls  {}", made.control_urls.join(", "));
+    if let Some(path) = &made.activation_request {
+        println!("activation    {}", path.display());
+    }
+    if let (Some(manifest), Some(key)) = (&made.activation_manifest, &made.owner_key) {
+        println!("activation    {} (signed by the root in the data directory)", manifest.display());
+        println!("owner key     {}", key.display());
+    }
+    println!("next: {}", made.next);
+    Ok(())
+}
+
+async fn run_serve(settings: Settings) -> Result<(), Fault> {
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    let signal = shutdown_signal().map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+    let data = DataDir::of(&config);
+    // Refused before the database starts, let alone a port opens.
+    data.require_mode(config.mode)?;
+    data.roots(&config)?;
+    data.sealing_key(&config)?;
+    let database = OpenDatabase::open(&config).await?;
+    let running = start::start(config, database).await?;
+    tracing::info!(address = %running.address, installation = %running.control.installation.facts.id, "serving");
+    service::ready();
+    let outcome = tokio::select! {
+        name = signal => {
+            tracing::info!(signal = name, "stopping");
+            Ok(())
+        }
+        fault = running.failed() => Err(fault),
+    };
+    service::stopping();
+    running.stop().await;
+    outcome
+}
+
+async fn run_migrate(settings: Settings, down_to: Option<i64>) -> Result<(), Fault> {
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    let database = OpenDatabase::open(&config).await?;
+    let outcome = async {
+        match down_to {
+            Some(version) => migrate_down(&database.target, version).await?,
+            None => migrate_up(&database.target).await?,
+        }
+        migration_applied(&database.target).await
+    };
+    let outcome = outcome.await.map_err(|error| Fault::new(error.reason(), error.to_string()));
+    database.stop().await;
+    println!("schema {:06} of {:06}", outcome?, newest_migration());
+    Ok(())
+}
+
+async fn run_floors(command: Floors) -> Result<(), Fault> {
+    let (settings, json, confirmed) = match command {
+        Floors::Show { settings, json } => (settings, json, None),
+        Floors::Confirm { settings, sequence, lower, cluster, of, json } => {
+            (settings, json, Some((sequence, lower, cluster.map(|cluster| (cluster, of)))))
+        }
+    };
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    let data = DataDir::of(&config);
+    data.require_mode(config.mode)?;
+    let database = OpenDatabase::open_or_join(&config).await?;
+    let shown = match confirmed {
+        Some((sequence, lower, None)) => {
+            crate::commands::floors::confirm::confirm(&config, &data, &database, sequence, lower).await
+        }
+        Some((sequence, lower, Some((cluster, of)))) => {
+            let of = (cluster.as_str(), of);
+            crate::commands::floors::confirm::confirm_cluster(&config, &data, &database, of, sequence, lower)
+                .await
+        }
+        None => crate::commands::floors::confirm::show(&config, &data, &database).await,
+    };
+    database.stop().await;
+    let shown = shown?;
+    if json {
+        println!("{}", serde_json::to_string(&shown).unwrap_or_default());
+    } else {
+        print!("{shown}");
+    }
+    Ok(())
+}
+
+fn run_config(settings: Settings, effective: bool, as_json: bool) -> Result<(), Fault> {
+    let (config, layers) = settings.resolve()?;
+    let written = serde_json::to_value(&layers.raw).unwrap_or_default();
+    let present = |key: &str| written.get(key).is_some_and(|value| !value.is_null());
+    let rows: Vec<_> = config
+        .effective()
+        .into_iter()
+        .filter(|(key, _)| effective || present(key))
+        .map(|(key, value)| (key, value, layers.origin(key, present(key))))
+        .collect();
+    if as_json {
+        let options: serde_json::Map<_, _> = rows
+            .iter()
+            .map(|(key, value, origin)| ((*key).to_owned(), json!({ "value": value, "origin": origin })))
+            .collect();
+        println!("{}", json!({ "schema": "rap.config.v1", "options": options }));
+        return Ok(());
+    }
+    for (key, value, origin) in rows {
+        println!("{key} = {value}  # {}", origin.as_str());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_page_of_commands_is_what_the_command_line_says() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/reference-cli.md");
+        assert_eq!(rap_runtime::reference::check(page.as_ref(), Cli::command()), Ok(()));
+    }
+}

@@ -1,0 +1,260 @@
+//! `rows check | seal`: which rows are not as they were written, and the one sealing of a database that
+//! a release without row MACs left behind.
+//!
+//! Owns the marker that a sealing was done: a file in the data directory, where a writer of the database
+//! cannot reach. Refuses to seal a database in which any row carries a MAC already.
+
+use clap::Subcommand;
+use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey, ids};
+use rap_runtime::{Clock, Fault};
+use rap_store::{
+    AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, audit_insert, bare_clusters, cluster_names,
+    installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
+};
+use rap_types::{ClusterId, Reason, RequestId};
+use serde_json::json;
+
+use crate::acts::adopt_cluster::shown;
+use crate::acts::policy::first_policies;
+use crate::commands::settings::{Settings, start_log};
+use crate::data_dir::{DataDir, MARKED, MARKER};
+use crate::database::audit_row::audit_row;
+use crate::database::opened::OpenDatabase;
+use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
+use crate::failure::Failure;
+use crate::keys::data_keys::Keyring;
+
+/// Rows that carry a MAC.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RowsCommand {
+    /// List every row that is not as this installation wrote it
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Once, after an upgrade from a release without row MACs: vouch for every row as it is
+    Seal {
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+/// Runs one of them.
+pub(crate) async fn run(command: RowsCommand) -> Result<(), Fault> {
+    match command {
+        RowsCommand::Check { settings, json } => check(settings, json).await,
+        RowsCommand::Seal { settings } => seal(settings).await,
+    }
+}
+
+/// What all rows are like.
+#[derive(Debug, Default)]
+struct Looked {
+    seen: RowsSeen,
+    /// Clusters without keys, and how many rows of other tables belong to each.
+    bare: Vec<(BareClusterRow, Vec<LiesIn>)>,
+    /// Clusters whose keys do not open: none of their rows can be looked at.
+    shut: Vec<(ClusterId, String, Failure)>,
+}
+
+impl Looked {
+    fn wrong(&self) -> usize {
+        self.seen.tampered.len() + self.seen.unsealed.len() + self.bare.len() + self.shut.len()
+    }
+
+    fn document(&self) -> serde_json::Value {
+        let bare = |(row, lies_in): &(BareClusterRow, Vec<LiesIn>)| {
+            let lies_in: Vec<String> = lies_in.iter().map(shown).collect();
+            json!({ "cluster_id": row.cluster, "name": row.name, "lies_in_it": lies_in })
+        };
+        let shut = |(id, name, failure): &(ClusterId, String, Failure)| json!({ "cluster_id": id, "name": name, "reason": failure.reason });
+        json!({
+            "schema": "rap.rows.v1", "sound": self.seen.sound, "under_older_key": self.seen.under_older_key,
+            "unsealed": self.seen.unsealed, "tampered": self.seen.tampered,
+            "bare_clusters": self.bare.iter().map(bare).collect::<Vec<_>>(),
+            "shut_clusters": self.shut.iter().map(shut).collect::<Vec<_>>(),
+        })
+    }
+
+    fn print(&self) {
+        for row in &self.seen.tampered {
+            println!("tampered  {}  {}", row.table, row.key);
+        }
+        for row in &self.seen.unsealed {
+            println!("no MAC    {}  {}", row.table, row.key);
+        }
+        for (row, lies_in) in &self.bare {
+            println!("no keys   clusters  {}  {}", row.cluster, row.name);
+            for lies_in in lies_in {
+                println!("no MAC    {}  {} of that cluster", lies_in.table, lies_in.rows);
+            }
+        }
+        for (id, name, failure) in &self.shut {
+            println!("shut      clusters  {id}  {name}: {} {}", failure.reason, failure.message);
+        }
+        println!("{} rows are as they were written", self.seen.sound);
+    }
+}
+
+async fn check(settings: Settings, as_json: bool) -> Result<(), Fault> {
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    let data = DataDir::of(&config);
+    data.require_mode(config.mode)?;
+    let kek = data.sealing_key(&config)?;
+    let floors = FloorFile::open(data.file(FLOORS_FILE))?.current().unwrap_or_default();
+    let database = OpenDatabase::open_or_join(&config).await?;
+    let looked = async {
+        let store = database.store().await?;
+        let mut transaction = store.system().begin_snapshot().await.map_err(fault)?;
+        let all = look(&mut transaction, &kek, &floors).await.map_err(failed)?;
+        drop(transaction);
+        store.close().await;
+        Ok::<_, Fault>(all)
+    };
+    let looked = looked.await;
+    database.stop().await;
+    let all = looked?;
+    if as_json {
+        println!("{}", all.document());
+    } else {
+        all.print();
+    }
+    match all.wrong() {
+        0 => Ok(()),
+        wrong => Err(Fault::new(Reason::RowTampered, format!("not as they were written: {wrong}"))),
+    }
+}
+
+async fn look(
+    connection: &mut PgConnection,
+    kek: &SealingKey,
+    floors: &ReplicaFloors,
+) -> Result<Looked, Failure> {
+    let mut all = Looked::default();
+    for keys in scopes(connection, kek, floors, &mut all).await? {
+        let seen = rows_look(connection, &keys).await?;
+        all.seen.sound += seen.sound;
+        all.seen.under_older_key += seen.under_older_key;
+        all.seen.unsealed.extend(seen.unsealed);
+        all.seen.tampered.extend(seen.tampered);
+    }
+    for row in bare_clusters(connection).await? {
+        let lies_in = lies_in_cluster(connection, row.cluster).await?;
+        all.bare.push((row, lies_in));
+    }
+    Ok(all)
+}
+
+async fn seal(settings: Settings) -> Result<(), Fault> {
+    let (config, _) = settings.resolve()?;
+    start_log(&config)?;
+    let data = DataDir::of(&config);
+    data.require_mode(config.mode)?;
+    if data.file(MARKER).exists() {
+        let text = format!(
+            "{}: rows were sealed before; one without a MAC was not written by this control plane",
+            data.file(MARKER).display()
+        );
+        return Err(Fault::new(Reason::ResourceExists, text));
+    }
+    let kek = data.sealing_key(&config)?;
+    let floors = FloorFile::open(data.file(FLOORS_FILE))?.current().unwrap_or_default();
+    let database = OpenDatabase::open(&config).await?;
+    let sealed = async {
+        let store = database.store().await?;
+        let mut transaction = store.system().begin().await.map_err(fault)?;
+        let count = seal_all(&mut transaction, &kek, &floors).await?;
+        transaction.commit().await.map_err(|error| fault(rap_store::StoreError::from(error)))?;
+        store.close().await;
+        Ok::<_, Fault>(count)
+    };
+    let sealed = sealed.await;
+    database.stop().await;
+    let sealed = sealed?;
+    data.write(MARKER, MARKED, 0o600)?;
+    match sealed {
+        0 => println!("no row is without a MAC; recorded in {}", data.file(MARKER).display()),
+        sealed => println!("sealed {sealed} rows"),
+    }
+    Ok(())
+}
+
+/// Seals every row where none carries a MAC; 0 if every row carries one that holds, as after a run whose
+/// record was lost.
+async fn seal_all(
+    connection: &mut PgConnection,
+    kek: &SealingKey,
+    floors: &ReplicaFloors,
+) -> Result<usize, Fault> {
+    let before = look(connection, kek, floors).await.map_err(failed)?;
+    if let Some((_, name, failure)) = before.shut.into_iter().next() {
+        return Err(Fault::new(failure.reason, format!("cluster {name}: {}", failure.message)));
+    }
+    let RowsSeen { sound, unsealed, tampered, .. } = before.seen;
+    if unsealed.is_empty() && tampered.is_empty() {
+        return Ok(0);
+    }
+    if sound > 0 || !tampered.is_empty() {
+        let text = "some rows carry a MAC already: a release without MACs did not leave this database";
+        return Err(Fault::new(Reason::RowTampered, text));
+    }
+    for keys in scopes(connection, kek, floors, &mut Looked::default()).await.map_err(failed)? {
+        rows_seal_unsealed(connection, &keys).await.map_err(fault)?;
+        if keys.cluster() != ClusterId::ZERO {
+            first_policies(connection, &keys).await.map_err(failed)?;
+        }
+    }
+    let after = look(connection, kek, floors).await.map_err(failed)?.seen;
+    if !after.unsealed.is_empty() || !after.tampered.is_empty() {
+        return Err(Fault::new(Reason::RowTampered, "the rows changed while they were sealed"));
+    }
+    let installation = installation_read(connection).await.map_err(fault)?.ok_or_else(|| failed(absent()))?;
+    let now = Clock::new().now().wall;
+    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    let reason = format!("{} rows of a release without row MACs", unsealed.len());
+    let entry = audit_row("system", "rows.seal", "installation".into(), None, None, &reason, call);
+    let pen = AuditPen::new(AuditKey::of(kek, [], installation.installation.installation));
+    audit_insert(connection, &pen, &entry).await.map_err(fault)?;
+    Ok(unsealed.len())
+}
+
+/// The keys of every scope: the installation's own rows, then each cluster's. Clusters whose keys do not
+/// open are named in `all`; those that have none yet are no scope.
+async fn scopes(
+    connection: &mut PgConnection,
+    kek: &SealingKey,
+    floors: &ReplicaFloors,
+    all: &mut Looked,
+) -> Result<Vec<RowKeys>, Failure> {
+    let installation = installation_read(connection).await?.ok_or_else(absent)?.installation.installation;
+    let keyring = Keyring::of_database(installation, kek, floors);
+    let mut scopes = vec![RowKeys::of_installation(installation, kek)];
+    for (id, name) in cluster_names(connection).await? {
+        match keyring.read(connection, id).await {
+            Ok(keys) => scopes.push(keyring.rows(id, &keys)),
+            Err(failure) if failure.reason == Reason::ClusterNoAuthority => {}
+            Err(failure) if SHUT.contains(&failure.reason) => all.shut.push((id, name, failure)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(scopes)
+}
+
+/// Why no key of a cluster opens its rows.
+const SHUT: [Reason; 3] = [Reason::SecretUnseal, Reason::FloorRollback, Reason::FloorEquivocation];
+
+fn absent() -> Failure {
+    Failure::new(Reason::ConfigInvalid, "the database has no installation; run init")
+}
+
+fn failed(failure: Failure) -> Fault {
+    Fault::new(failure.reason, failure.message)
+}
+
+fn fault(error: rap_store::StoreError) -> Fault {
+    Fault::new(error.reason(), error.to_string())
+}

@@ -1,0 +1,361 @@
+//! The data directory: which mode it was made for, and the small files in it.
+//!
+//! Owns names, modes and the rule that a directory never changes its authority mode. Refuses to own
+//! the database inside it.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rap_authority::SealingKey;
+use rap_contract::{KeyFile, KeySet, PublicKeyFile, Signer};
+use rap_runtime::files::FileError;
+use rap_runtime::{Fault, Secret, files};
+use rap_types::Reason;
+use rap_wire::v1;
+use zeroize::Zeroizing;
+
+use crate::config::layers::SETTINGS_FILE;
+use crate::config::settings::{AuthorityMode, Config};
+
+/// Name of the secret encryption key in environment and credentials.
+pub const SECRET_KEY: &str = "SECRET_ENCRYPTION_KEY_B64";
+
+/// The files of one data directory.
+#[derive(Debug, Clone)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// The directory a configuration names.
+    pub fn of(config: &Config) -> Self {
+        Self(config.data_dir.clone())
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The mode it was made for; `None` if `init` never ran here.
+    pub fn mode(&self) -> Result<Option<AuthorityMode>, Fault> {
+        let path = self.file(MODE);
+        match files::read_capped(&path, 64) {
+            Ok(text) => match text.trim_ascii() {
+                b"strict" => Ok(Some(AuthorityMode::Strict)),
+                b"dev" => Ok(Some(AuthorityMode::Dev)),
+                _ => Err(Fault::new(
+                    Reason::StateCorrupt,
+                    format!("{}: not an authority mode", path.display()),
+                )),
+            },
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(fault(&error)),
+        }
+    }
+
+    /// Refuses to use the directory in another mode than it was made for.
+    pub fn require_mode(&self, wanted: AuthorityMode) -> Result<(), Fault> {
+        match self.mode()? {
+            Some(mode) if mode == wanted => Ok(()),
+            Some(mode) => {
+                let text = format!("{} was made in {} mode", self.0.display(), mode.as_str());
+                Err(Fault::new(Reason::AuthorityModeFixed, text))
+            }
+            None => {
+                let text = format!("{}: run `rap-control-plane init` first", self.0.display());
+                Err(Fault::new(Reason::ConfigInvalid, text))
+            }
+        }
+    }
+
+    /// Makes the directory (0755 under root, whose PostgreSQL account must pass; 0700 otherwise).
+    pub fn create(&self) -> Result<(), Fault> {
+        if self.mode()?.is_some() {
+            return Ok(());
+        }
+        files::create_private_dir(&self.0).map_err(|error| fault(&error))
+    }
+
+    /// Fixes the mode for ever.
+    pub fn fix_mode(&self, mode: AuthorityMode) -> Result<(), Fault> {
+        if self.mode()?.is_some() {
+            return self.require_mode(mode);
+        }
+        self.write(MODE, format!("{}\n", mode.as_str()).as_bytes(), 0o600)
+    }
+
+    /// Writes a file whole.
+    pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Fault> {
+        files::write_atomic(&self.file(name), bytes, mode).map_err(|error| fault(&error))
+    }
+
+    /// Records what `serve` needs to know of `init`'s options.
+    pub fn write_settings(&self, config: &Config) -> Result<(), Fault> {
+        let mut settings = toml::Table::new();
+        settings.insert("listen".into(), config.listen.to_string().into());
+        let urls: Vec<toml::Value> = config.control_urls.iter().map(|url| url.clone().into()).collect();
+        settings.insert("control_urls".into(), urls.into());
+        settings.insert("authority_mode".into(), config.mode.as_str().into());
+        let text =
+            format!("# Recorded by `rap-control-plane init`. Files and flags override it.\n{settings}");
+        self.write(SETTINGS_FILE, text.as_bytes(), 0o644)
+    }
+
+    /// The Product Root keys: the configured file, or the copy that `init` made.
+    pub fn roots(&self, config: &Config) -> Result<KeySet, Fault> {
+        let path = config.root_key.clone().unwrap_or_else(|| self.file(ROOT_KEY));
+        let text = files::read_capped(&path, 16 * 1024).map_err(|error| {
+            if error.is_not_found() {
+                Fault::new(
+                    Reason::SecretMissing,
+                    format!("no Product Root public key at {}; give --root-key", path.display()),
+                )
+            } else {
+                fault(&error)
+            }
+        })?;
+        root_keys(&text)
+            .map_err(|fault| Fault::new(fault.reason, format!("{}: {}", path.display(), fault.message)))
+    }
+
+    /// The key encryption key: `SECRET_ENCRYPTION_KEY_B64[_FILE]`, a systemd credential, the configured
+    /// file, or `secret.key` in this directory.
+    pub fn sealing_key(&self, config: &Config) -> Result<SealingKey, Fault> {
+        let path = config.secret_key_file.clone().unwrap_or_else(|| self.file(SECRET_FILE));
+        let secret = if config.secret_key_file.is_some() {
+            Secret::read(SECRET_KEY, &path)
+        } else {
+            match Secret::load_optional(SECRET_KEY) {
+                Ok(Some(secret)) => Ok(secret),
+                Ok(None) => Secret::read(SECRET_KEY, &path),
+                Err(error) => Err(error),
+            }
+        };
+        let secret = secret.map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+        decode_sealing_key(&secret)
+    }
+
+    /// Every key encryption key on this host: the configured one first, then those of a rotation that is
+    /// under way.
+    pub fn sealing_keys(&self, config: &Config) -> Result<Vec<SealingKey>, Fault> {
+        let mut keys = vec![self.sealing_key(config)?];
+        for name in [SECRET_NEXT, SECRET_PREVIOUS] {
+            if self.file(name).exists() {
+                keys.push(self.read_sealing_key(name)?);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// True if the key encryption key is this directory's own `secret.key`.
+    pub fn keeps_own_key(&self, config: &Config) -> bool {
+        config.secret_key_file.as_ref().is_none_or(|path| *path == self.file(SECRET_FILE))
+            && matches!(Secret::load_optional(SECRET_KEY), Ok(None))
+    }
+
+    /// The key of a rotation: the one on disk if a rotation was begun, else the given or a new one, which
+    /// is on disk when this returns.
+    pub fn next_sealing_key(&self, file: Option<&Path>) -> Result<SealingKey, Fault> {
+        let given = match file {
+            Some(path) => {
+                let secret = Secret::read(SECRET_KEY, path)
+                    .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+                Some(decode_sealing_key(&secret)?)
+            }
+            None => None,
+        };
+        if self.file(SECRET_NEXT).exists() {
+            let begun = self.read_sealing_key(SECRET_NEXT)?;
+            if given.is_some_and(|given| given.expose() != begun.expose()) {
+                let text = "a rotation to another key is under way; finish it without --new-key-file";
+                return Err(Fault::new(Reason::RequestConflict, text));
+            }
+            return Ok(begun);
+        }
+        let key = given.unwrap_or_else(|| SealingKey::generate(&mut rand::rng()));
+        self.write_sealing_key(SECRET_NEXT, &key)?;
+        Ok(key)
+    }
+
+    /// Puts the new key into the place of the old one, which stays beside it until it is retired.
+    pub fn place_sealing_key(&self, new: &SealingKey, until: KekStage) -> Result<(), Fault> {
+        let present = self.read_sealing_key(SECRET_FILE)?;
+        if present.expose() != new.expose() {
+            self.write_sealing_key(SECRET_PREVIOUS, &present)?;
+            if until == KekStage::Saved {
+                return Ok(());
+            }
+            self.write_sealing_key(SECRET_FILE, new)?;
+        }
+        if until <= KekStage::Placed {
+            return Ok(());
+        }
+        self.remove(SECRET_NEXT)
+    }
+
+    /// Removes the keys beside the configured one. False if there was none.
+    pub fn forget_sealing_keys(&self) -> Result<bool, Fault> {
+        let kept = [SECRET_PREVIOUS, SECRET_NEXT].iter().any(|name| self.file(name).exists());
+        self.remove(SECRET_PREVIOUS)?;
+        self.remove(SECRET_NEXT)?;
+        Ok(kept)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Fault> {
+        match std::fs::remove_file(self.file(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Fault::new(Reason::StateIo, format!("{}: {error}", self.file(name).display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_sealing_key(&self, name: &str) -> Result<SealingKey, Fault> {
+        let secret = Secret::read(SECRET_KEY, &self.file(name))
+            .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+        decode_sealing_key(&secret)
+    }
+
+    fn write_sealing_key(&self, name: &str, key: &SealingKey) -> Result<(), Fault> {
+        let text = Zeroizing::new(format!("{}\n", STANDARD.encode(key.expose())));
+        self.write(name, text.as_bytes(), 0o600)
+    }
+
+    /// Makes `secret.key` unless a key is configured or there already.
+    pub fn create_sealing_key(&self, config: &Config) -> Result<(), Fault> {
+        let given = config.secret_key_file.is_some()
+            || Secret::load_optional(SECRET_KEY)
+                .map_err(|error| Fault::new(error.reason(), error.to_string()))?
+                .is_some();
+        if given || self.file(SECRET_FILE).exists() {
+            return Ok(());
+        }
+        self.write_sealing_key(SECRET_FILE, &SealingKey::generate(&mut rand::rng()))
+    }
+
+    /// Writes an unprotected key file (development installations only).
+    pub fn write_key(&self, name: &str, purpose: &str, signer: &Signer) -> Result<(), Fault> {
+        self.write(name, KeyFile::open_text(purpose, signer).text().as_bytes(), 0o600)
+    }
+
+    /// Writes a Product Root public key file.
+    pub fn write_root(&self, file: &PublicKeyFile) -> Result<(), Fault> {
+        self.write(ROOT_KEY, file.text().as_bytes(), 0o644)
+    }
+}
+
+/// Reads Product Root keys; weak, zero and malformed ones are refused.
+pub fn root_keys(text: &[u8]) -> Result<KeySet, Fault> {
+    std::str::from_utf8(text).map_err(|_| Fault::new(Reason::KeyInvalid, "not a public key file")).and_then(
+        |text| {
+            PublicKeyFile::parse(text)
+                .and_then(|file| file.key_set::<v1::ActivationManifest>())
+                .map_err(|reject| Fault::new(reject.reason, reject.what))
+        },
+    )
+}
+
+fn decode_sealing_key(secret: &Secret) -> Result<SealingKey, Fault> {
+    let refused =
+        || Fault::new(Reason::SecretMissing, format!("{SECRET_KEY} is not 32 bytes of base64, or all zero"));
+    let bytes = Zeroizing::new(STANDARD.decode(secret.expose()).map_err(|_| refused())?);
+    SealingKey::from_slice(&bytes).ok_or_else(refused)
+}
+
+fn fault(error: &FileError) -> Fault {
+    Fault::new(error.reason(), error.to_string())
+}
+
+const MODE: &str = "authority-mode";
+
+const ROOT_KEY: &str = "product-root.pub";
+
+const SECRET_FILE: &str = "secret.key";
+
+/// The key of a rotation that is under way.
+const SECRET_NEXT: &str = "secret.key.next";
+
+/// The key before, until it is retired.
+const SECRET_PREVIOUS: &str = "secret.key.previous";
+
+/// How far a rotation goes; every stage may be the last before a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KekStage {
+    /// The new key is on disk.
+    Kept,
+    /// Everything in the database is sealed by it.
+    Sealed,
+    /// The old key is on disk under its new name.
+    Saved,
+    /// The new key is in the old one's place.
+    Placed,
+    /// Nothing is left to do.
+    Done,
+}
+
+/// Says that rows were sealed for this data directory, by `init` or by `rows seal`.
+pub(crate) const MARKER: &str = "rows.sealed";
+
+/// What the file says.
+pub(crate) const MARKED: &[u8] = b"rows carry MACs\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::raw::Raw;
+
+    fn config(dir: &Path) -> Config {
+        let raw =
+            Raw { data_dir: Some(dir.to_owned()), listen: Some("127.0.0.1:1".into()), ..Raw::default() };
+        Config::resolve(&raw).unwrap()
+    }
+
+    #[test]
+    fn a_directory_keeps_its_mode_for_ever() {
+        for (made, other) in
+            [(AuthorityMode::Dev, AuthorityMode::Strict), (AuthorityMode::Strict, AuthorityMode::Dev)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let data = DataDir::of(&config(&dir.path().join("data")));
+            assert_eq!(data.require_mode(made).unwrap_err().reason, Reason::ConfigInvalid);
+            data.create().unwrap();
+            assert_eq!(data.mode().unwrap(), None);
+            data.fix_mode(made).unwrap();
+            assert!(data.create().and(data.fix_mode(made)).is_ok());
+            assert!(data.require_mode(made).is_ok());
+            assert_eq!(data.fix_mode(other).unwrap_err().reason, Reason::AuthorityModeFixed);
+            assert_eq!(data.require_mode(other).unwrap_err().reason, Reason::AuthorityModeFixed);
+        }
+    }
+
+    #[test]
+    fn a_made_secret_key_opens_what_it_sealed_and_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let data = DataDir::of(&config);
+        assert_eq!(data.sealing_key(&config).unwrap_err().reason, Reason::SecretMissing);
+        data.create_sealing_key(&config).unwrap();
+        let first = data.sealing_key(&config).unwrap();
+        data.create_sealing_key(&config).unwrap();
+        assert_eq!(first.expose(), data.sealing_key(&config).unwrap().expose());
+        data.write(SECRET_FILE, STANDARD.encode([0; 32]).as_bytes(), 0o600).unwrap();
+        assert_eq!(data.sealing_key(&config).unwrap_err().reason, Reason::SecretMissing);
+        data.write(SECRET_FILE, STANDARD.encode([1; 32]).as_bytes(), 0o644).unwrap();
+        assert_eq!(data.sealing_key(&config).unwrap_err().reason, Reason::SecretExposed);
+    }
+
+    #[test]
+    fn zero_and_small_order_roots_are_refused() {
+        for text in ["00".repeat(32), format!("01{}", "00".repeat(31)), "zz".into(), String::new()] {
+            assert_eq!(root_keys(text.as_bytes()).err().map(|fault| fault.reason), Some(Reason::KeyInvalid));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        assert_eq!(DataDir::of(&config).roots(&config).unwrap_err().reason, Reason::SecretMissing);
+    }
+}

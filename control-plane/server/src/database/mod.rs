@@ -1,0 +1,8 @@
+//! The database and the floors of this replica.
+//!
+//! Owns how a database is opened and what this replica keeps outside of it. Refuses to own any statement
+//! (rap-store).
+
+pub mod audit_row;
+pub mod opened;
+pub mod replica_floors;

@@ -1,0 +1,177 @@
+//! The service of the audit log: entries for operators, and everything that proves them.
+//!
+//! Owns what may be asked and how much at once. Refuses to own the tree (see [`crate::audit`]).
+
+use std::sync::Arc;
+
+use rap_rpc::v1::audit_server::Audit;
+use rap_store::{AuditFilter, audit_checkpoints, audit_insert, audit_leaves, audit_list, audit_waiting};
+use rap_types::{Reason, Wall};
+use rap_wire::v1;
+use tonic::{Request, Response, Status};
+
+use crate::audit::follow::follow;
+use crate::audit::generation::restart;
+use crate::auth::actor::Actor;
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::grpc::answer::authorized;
+use crate::replica::Replica;
+use crate::views::owner::audit::listed;
+
+/// Audit of `rap.fabric.v1`.
+#[derive(Debug, Clone)]
+pub struct AuditService(Arc<Replica>);
+
+impl AuditService {
+    /// Serves `control`.
+    pub fn new(control: Arc<Replica>) -> Self {
+        Self(control)
+    }
+}
+
+#[tonic::async_trait]
+impl Audit for AuditService {
+    async fn list(
+        &self,
+        request: Request<v1::AuditListRequest>,
+    ) -> Result<Response<v1::AuditListAnswer>, Status> {
+        authorized!(self, request, AuditRead, list)
+    }
+
+    async fn checkpoint(
+        &self,
+        request: Request<v1::AuditCheckpointRequest>,
+    ) -> Result<Response<v1::AuditCheckpointAnswer>, Status> {
+        authorized!(self, request, AuditRead, checkpoint)
+    }
+
+    async fn inclusion(
+        &self,
+        request: Request<v1::AuditInclusionRequest>,
+    ) -> Result<Response<v1::AuditInclusionAnswer>, Status> {
+        authorized!(self, request, AuditRead, inclusion)
+    }
+
+    async fn entries(
+        &self,
+        request: Request<v1::AuditEntriesRequest>,
+    ) -> Result<Response<v1::AuditEntriesAnswer>, Status> {
+        authorized!(self, request, AuditRead, entries)
+    }
+
+    async fn restart(
+        &self,
+        request: Request<v1::AuditRestartRequest>,
+    ) -> Result<Response<v1::AuditRestartAnswer>, Status> {
+        authorized!(self, request, AuditRestart, begin_again)
+    }
+}
+
+async fn list(
+    control: &Arc<Replica>,
+    _: &Actor,
+    request: v1::AuditListRequest,
+) -> Result<v1::AuditListAnswer, Failure> {
+    let cluster = match request.cluster.as_str() {
+        "" => None,
+        named => Some(control.cluster_named(named).await?.id),
+    };
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let filter = AuditFilter {
+        cluster,
+        actor: some(request.actor),
+        action: some(request.action),
+        since: (request.since_ms > 0).then_some(Wall(request.since_ms)),
+        before: (request.before > 0).then_some(request.before),
+    };
+    let limit = if request.limit == 0 { 100 } else { request.limit.min(MOST) };
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    let rows = audit_list(&mut transaction, &filter, limit).await?;
+    let unsequenced = audit_waiting(&mut transaction).await?;
+    Ok(v1::AuditListAnswer { entries: rows.iter().map(listed).collect(), unsequenced })
+}
+
+async fn checkpoint(
+    control: &Arc<Replica>,
+    _: &Actor,
+    request: v1::AuditCheckpointRequest,
+) -> Result<v1::AuditCheckpointAnswer, Failure> {
+    follow(control).await?;
+    let manifest = control.installation.activated()?.manifest.clone();
+    let status = control.audit.status();
+    let newest = control.audit.newest().borrow().clone();
+    let Some((signed, keys)) = newest.zip(control.audit.keys()) else {
+        let answer = v1::AuditCheckpointAnswer {
+            activation_manifest: manifest,
+            unsequenced: status.unsequenced,
+            ..Default::default()
+        };
+        return Ok(answer);
+    };
+    let held = signed.checkpoint;
+    let consistency = if request.from_generation == held.generation {
+        let gone = || Failure::new(Reason::AuditRollback, "the log is shorter than what you have seen of it");
+        control.audit.consistency(request.from_size, held.size).ok_or_else(gone)?
+    } else {
+        Vec::new()
+    };
+    let mut transaction = control.store.system().begin().await?;
+    let rows = audit_checkpoints(&mut transaction, held.generation, held.size, MOST).await?;
+    Ok(v1::AuditCheckpointAnswer {
+        activation_manifest: manifest,
+        log_key_records: keys.envelopes().to_vec(),
+        checkpoint: signed.note.clone(),
+        consistency,
+        unsequenced: status.unsequenced,
+        checkpoints: rows.into_iter().map(|row| row.note).collect(),
+    })
+}
+
+async fn inclusion(
+    control: &Arc<Replica>,
+    _: &Actor,
+    request: v1::AuditInclusionRequest,
+) -> Result<v1::AuditInclusionAnswer, Failure> {
+    if request.indexes.len() > MOST as usize {
+        return Err(Failure::new(Reason::RequestInvalid, "at most 1000 indexes"));
+    }
+    Ok(v1::AuditInclusionAnswer { paths: control.audit.inclusion(request.tree_size, &request.indexes)? })
+}
+
+async fn entries(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::AuditEntriesRequest,
+) -> Result<v1::AuditEntriesAnswer, Failure> {
+    let limit = if request.limit == 0 { MOST } else { request.limit.min(MOST) };
+    let upto = request.from.saturating_add(limit.into());
+    if request.from == 0 {
+        // The first page is the export; later ones belong to it.
+        let entry =
+            audit_row(&actor.audit_name(), "audit.export", "audit".into(), None, None, "", actor.call);
+        let written: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
+            audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
+        });
+        written?;
+    }
+    let mut transaction = control.store.system().begin().await?;
+    let rows = audit_leaves(&mut transaction, request.from, upto).await?;
+    Ok(v1::AuditEntriesAnswer { entries: rows.iter().map(|row| row.entry.encode()).collect() })
+}
+
+async fn begin_again(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::AuditRestartRequest,
+) -> Result<v1::AuditRestartAnswer, Failure> {
+    let reason = request.reason.trim();
+    if reason.is_empty() || reason.len() > 1024 || reason.chars().any(char::is_control) {
+        return Err(Failure::new(Reason::RequestInvalid, "a reason of 1 to 1024 characters"));
+    }
+    let (generation, first_size) = restart(control, actor, reason).await?;
+    Ok(v1::AuditRestartAnswer { generation, first_size })
+}
+
+/// Most entries, indexes or checkpoints in one answer.
+const MOST: u32 = 1000;

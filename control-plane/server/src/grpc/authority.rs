@@ -1,0 +1,234 @@
+//! The service of a cluster's keys: list, prepare, rotate, confirmations, taint, revoke, recover, and the
+//! rotation of its data key.
+//!
+//! Owns the transactions. Which step is legal is rap-authority's; every step runs under the cluster's
+//! lock, with its audit row, and this replica goes by it at once.
+
+use std::sync::Arc;
+
+use rap_rpc::v1::authority_server::Authority;
+use rap_store::{KeyState, authority_confirmations};
+use rap_wire::v1;
+use tonic::{Request, Response, Status};
+
+use crate::acts::lock_cluster::find_cluster;
+use crate::acts::retire_authority::write_step;
+use crate::acts::rotate_authority::{
+    key_of, served_incarnation, write_prepared, write_recovery, write_rotation,
+};
+use crate::acts::rotate_data_key;
+use crate::acts::rotate_data_key::{Author, Stage};
+use crate::auth::actor::Actor;
+use crate::failure::Failure;
+use crate::grpc::answer::authorized;
+use crate::replica::Replica;
+use crate::serve::authority_chain::StoredAuthority;
+use crate::serve::confirmations::is_awaited;
+use crate::serve::in_force::follow_keys;
+use crate::views::cluster::authority::view;
+
+pub(super) async fn rotate_data_key(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::DataKeyRotateRequest,
+) -> Result<v1::DataKeyRotateAnswer, Failure> {
+    let id = find_cluster(control, &request.cluster).await?;
+    let author = Author {
+        actor: actor.audit_name(),
+        pen: actor.pen.clone(),
+        call: actor.call,
+        reason: request.reason,
+    };
+    let rotated = rotate_data_key::rotate(control, id, &author, Stage::Retired).await?;
+    Ok(v1::DataKeyRotateAnswer {
+        cluster_id: id.to_vec(),
+        version: rotated.version,
+        replaced: rotated.replaced,
+        resumed: rotated.resumed,
+        secrets: rotated.secrets,
+        rows: rotated.rows,
+    })
+}
+
+/// Authority of `rap.fabric.v1`.
+#[derive(Debug, Clone)]
+pub struct AuthorityService(Arc<Replica>);
+
+impl AuthorityService {
+    /// Serves `control`.
+    pub fn new(control: Arc<Replica>) -> Self {
+        Self(control)
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Authority for AuthorityService {
+    async fn authority_list(&self, request: Request<v1::ClusterRef>) -> Answer<v1::AuthorityListAnswer> {
+        authorized!(self, request, AuthorityRead, list)
+    }
+
+    async fn authority_prepare(
+        &self,
+        request: Request<v1::AuthorityKeyRequest>,
+    ) -> Answer<v1::AuthorityListAnswer> {
+        authorized!(self, request, AuthorityRotate, prepare)
+    }
+
+    async fn authority_rotate(
+        &self,
+        request: Request<v1::AuthorityKeyRequest>,
+    ) -> Answer<v1::AuthorityListAnswer> {
+        authorized!(self, request, AuthorityRotate, rotate)
+    }
+
+    async fn authority_confirmations(
+        &self,
+        request: Request<v1::ClusterRef>,
+    ) -> Answer<v1::AuthorityConfirmationsAnswer> {
+        authorized!(self, request, AuthorityRead, confirmations)
+    }
+
+    async fn authority_taint(
+        &self,
+        request: Request<v1::AuthorityStepRequest>,
+    ) -> Answer<v1::AuthorityListAnswer> {
+        authorized!(self, request, AuthorityRotate, taint)
+    }
+
+    async fn authority_revoke(
+        &self,
+        request: Request<v1::AuthorityStepRequest>,
+    ) -> Answer<v1::AuthorityListAnswer> {
+        authorized!(self, request, AuthorityRotate, revoke)
+    }
+
+    async fn authority_recover(
+        &self,
+        request: Request<v1::AuthorityKeyRequest>,
+    ) -> Answer<v1::AuthorityListAnswer> {
+        authorized!(self, request, AuthorityRecover, recover)
+    }
+
+    async fn data_key_rotate(
+        &self,
+        request: Request<v1::DataKeyRotateRequest>,
+    ) -> Answer<v1::DataKeyRotateAnswer> {
+        authorized!(self, request, DataKeyRotate, rotate_data_key)
+    }
+}
+
+pub(super) async fn taint(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::AuthorityStepRequest,
+) -> Result<v1::AuthorityListAnswer, Failure> {
+    step(control, actor, &request, KeyState::Active, KeyState::Tainted).await
+}
+
+pub(super) async fn revoke(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::AuthorityStepRequest,
+) -> Result<v1::AuthorityListAnswer, Failure> {
+    step(control, actor, &request, KeyState::Tainted, KeyState::Revoked).await
+}
+
+pub(crate) async fn step(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: &v1::AuthorityStepRequest,
+    from: KeyState,
+    to: KeyState,
+) -> Result<v1::AuthorityListAnswer, Failure> {
+    let id = find_cluster(control, &request.cluster).await?;
+    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write_step(control, connection, actor, id, request, (from, to)).await
+    });
+    done?;
+    follow_keys(control, id).await?;
+    view(control, id).await
+}
+
+pub(super) async fn prepare(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::AuthorityKeyRequest,
+) -> Result<v1::AuthorityListAnswer, Failure> {
+    let id = find_cluster(control, &request.cluster).await?;
+    let key = key_of(&request)?;
+    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write_prepared(control, connection, actor, id, &key, &request.reason).await
+    });
+    done?;
+    view(control, id).await
+}
+
+pub(super) async fn rotate(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::AuthorityKeyRequest,
+) -> Result<v1::AuthorityListAnswer, Failure> {
+    let id = find_cluster(control, &request.cluster).await?;
+    let key = key_of(&request)?;
+    let imported = !request.imported_seed.is_empty();
+    let now = control.clock.now().wall;
+    let served = served_incarnation(control, id);
+    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write_rotation(control, connection, actor, id, (&key, imported), (served, now), &request.reason).await
+    });
+    done?;
+    follow_keys(control, id).await?;
+    view(control, id).await
+}
+
+pub(super) async fn recover(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::AuthorityKeyRequest,
+) -> Result<v1::AuthorityListAnswer, Failure> {
+    let id = find_cluster(control, &request.cluster).await?;
+    let key = key_of(&request)?;
+    let now = control.clock.now().wall;
+    let served = served_incarnation(control, id);
+    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write_recovery(control, connection, actor, id, &key, (served, now), &request.reason).await
+    });
+    done?;
+    follow_keys(control, id).await?;
+    view(control, id).await
+}
+
+pub(super) async fn list(
+    control: &Arc<Replica>,
+    _: &Actor,
+    request: v1::ClusterRef,
+) -> Result<v1::AuthorityListAnswer, Failure> {
+    let id = find_cluster(control, &request.cluster).await?;
+    view(control, id).await
+}
+
+pub(super) async fn confirmations(
+    control: &Arc<Replica>,
+    _: &Actor,
+    request: v1::ClusterRef,
+) -> Result<v1::AuthorityConfirmationsAnswer, Failure> {
+    let id = find_cluster(control, &request.cluster).await?;
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    let facts = &control.installation.facts;
+    let keyring = control.keyring();
+    let keys = keyring.rows(id, &keyring.read(&mut transaction, id).await?);
+    let stored = StoredAuthority::read(&mut transaction, facts, &keys).await?;
+    let rows = authority_confirmations(&mut transaction, id).await?;
+    let (newest, now) = (stored.chain.sequence(), control.clock.now().wall);
+    let nodes = rows.iter().map(|row| v1::AuthorityConfirmation {
+        node_id: row.node.to_vec(),
+        name: row.name.clone(),
+        sequence: row.sequence.unwrap_or(0),
+        confirmed_at_ms: row.confirmed_at.map_or(0, |at| at.0),
+        last_seen_at_ms: row.last_seen_at.map_or(0, |at| at.0),
+        awaited: is_awaited(control, row, id, newest, now),
+    });
+    Ok(v1::AuthorityConfirmationsAnswer { sequence: newest, nodes: nodes.collect() })
+}

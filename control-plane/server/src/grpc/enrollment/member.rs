@@ -1,0 +1,151 @@
+//! Calls of members: certificate, leaving, key rotation. Each is proven by the identity key.
+
+use std::sync::Arc;
+
+use rap_authority::{
+    KeyRotation, ProofChannel, check_certificate_proof, check_leave_proof, check_rotation_proof,
+    check_wireguard_key, ids,
+};
+use rap_contract::{PublicKey, RevocationKind};
+use rap_runtime::tls::NodeIdentity;
+use rap_store::{audit_insert, node_read};
+use rap_types::{ClusterId, Digest, NodeId};
+use rap_wire::v1;
+
+use crate::acts::remove_node::{NodeRemoval, Removed, write_leave};
+use crate::acts::rotate_node_key::write_node_key;
+use crate::auth::call::Call;
+use crate::database::audit_row::audit_row;
+use crate::failure::{Failure, refused};
+use crate::replica::Replica;
+
+pub(crate) async fn certificate(
+    control: &Arc<Replica>,
+    call: &Call,
+    request: v1::CertificateRequest,
+) -> Result<v1::CertificateAnswer, Failure> {
+    let Claim { nonce, key, node, cluster } =
+        Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
+    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
+    check_certificate_proof(node, cluster, &key, &request.csr, &channel, &request.signature)
+        .map_err(|_| refused())?;
+    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
+    let known = cluster.revocations.known();
+    let mut transaction = control.store.system().begin().await?;
+    let revocations = control.revocations(&mut transaction, &cluster, &known).await?.chain;
+    let row = node_read(&mut transaction, &cluster.rows, node).await?.ok_or_else(refused)?;
+    if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
+        return Err(refused());
+    }
+    control.require_member(&row, &revocations)?;
+    let identity = NodeIdentity {
+        installation: control.installation.facts.id,
+        cluster: cluster.id,
+        node,
+        key_generation: row.key_generation,
+    };
+    let now = control.clock.now().wall;
+    let serial = ids::random(&mut rand::rng());
+    let (leaf, not_after) =
+        cluster.ca.node_leaf(&identity, &request.csr, now, cluster.timing.leaf_lifetime, serial)?;
+    let object = format!("node/{node}");
+    let digest = Some(Digest::of(&[&leaf]));
+    let mut entry = audit_row(
+        &format!("node:{node}"),
+        "certificate.issue",
+        object,
+        Some(cluster.id),
+        digest,
+        "",
+        call.id,
+    );
+    entry.organization = row.node.organization;
+    let pen = control.pen.of_device(call.device(Some(&key)));
+    audit_insert(&mut transaction, &pen, &entry).await?;
+    transaction.commit().await.map_err(rap_store::StoreError::from)?;
+    Ok(v1::CertificateAnswer {
+        leaf,
+        cluster_ca: cluster.ca.certificate().to_vec(),
+        not_after_ms: not_after.0,
+    })
+}
+
+pub(crate) async fn leave(
+    control: &Arc<Replica>,
+    call: &Call,
+    request: v1::LeaveRequest,
+) -> Result<v1::LeaveAnswer, Failure> {
+    let Claim { nonce, key, node, cluster } =
+        Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
+    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
+    check_leave_proof(node, cluster, &key, &channel, &request.signature).map_err(|_| refused())?;
+    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
+    let departure = NodeRemoval {
+        kind: RevocationKind::Left,
+        actor: format!("node:{node}"),
+        action: "node.leave",
+        reason: "it left".to_owned(),
+        call: call.id,
+        pen: control.pen.of_device(call.device(Some(&key))),
+    };
+    let before = cluster.revocations.known();
+    let done: Result<Removed, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write_leave(control, connection, &cluster, &before, node, &key, &departure).await
+    });
+    let recorded = done?;
+    if recorded.version.is_some() {
+        control.revoked(&cluster).await?;
+    }
+    Ok(v1::LeaveAnswer { revocation_sequence: recorded.known.chain.sequence() })
+}
+
+/// Who a call with a proof by an identity key says it is from. Nothing of it is proven yet.
+struct Claim {
+    /// Taken back from this connection.
+    nonce: [u8; 32],
+    key: PublicKey,
+    node: NodeId,
+    cluster: ClusterId,
+}
+
+impl Claim {
+    fn read(call: &Call, nonce: &[u8], key: &[u8], node: &[u8], cluster: &[u8]) -> Result<Self, Failure> {
+        let nonce = call.nonce(nonce)?;
+        let key = node_key(key)?;
+        let node = NodeId::from_slice(node).map_err(|_| refused())?;
+        let cluster = ClusterId::from_slice(cluster).map_err(|_| refused())?;
+        Ok(Self { nonce, key, node, cluster })
+    }
+}
+
+/// A node key as sent; weak, short, long and non-canonical ones are refused at decode.
+pub(crate) fn node_key(bytes: &[u8]) -> Result<PublicKey, Failure> {
+    Ok(PublicKey::from_slice(bytes)?)
+}
+
+pub(crate) async fn rotate(
+    control: &Arc<Replica>,
+    call: &Call,
+    request: v1::RotateKeyRequest,
+) -> Result<v1::RotateKeyAnswer, Failure> {
+    let Claim { nonce, key, node, cluster } =
+        Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
+    let given = |bytes: &[u8]| !bytes.is_empty();
+    let new_key =
+        given(&request.new_node_public_key).then(|| node_key(&request.new_node_public_key)).transpose()?;
+    let new_wireguard = given(&request.new_wireguard_public_key)
+        .then(|| check_wireguard_key(&request.new_wireguard_public_key))
+        .transpose()?;
+    let rotation = KeyRotation { node, cluster, key, new_key, new_wireguard };
+    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
+    check_rotation_proof(&rotation, &channel, &request.signature, &request.new_signature)
+        .map_err(|_| refused())?;
+    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
+    let before = cluster.revocations.known();
+    let done: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write_node_key(control, connection, call, &cluster, &before, &rotation).await
+    });
+    let key_generation = done?;
+    control.revoked(&cluster).await?;
+    Ok(v1::RotateKeyAnswer { key_generation })
+}

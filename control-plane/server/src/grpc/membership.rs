@@ -1,0 +1,196 @@
+//! The service of ends and returns: one file per noun; this one only routes.
+
+use std::sync::Arc;
+
+use rap_authority::{DegradedPolicy, NodeLifecyclePolicy, PolicyError};
+use rap_contract::RevocationKind;
+use rap_rpc::v1::membership_server::Membership;
+use rap_store::{PolicyRow, StoreError, node_read, policies_list, revocations_from};
+use rap_types::NodeId;
+use rap_wire::v1;
+use tonic::{Request, Response, Status};
+
+use crate::acts::adopt_cluster;
+use crate::acts::policy::{Filled, write_missing, write_policy};
+use crate::acts::remove_node::{NodeRemoval, Removed, write_named_removal};
+use crate::auth::actor::Actor;
+use crate::failure::Failure;
+use crate::grpc::answer::authorized;
+use crate::replica::Replica;
+use crate::views::cluster::policy::to_wire;
+use crate::views::cluster::rows::node as node_view;
+
+/// What is missing, and what would be written.
+pub(super) async fn look_at_missing(
+    control: &Arc<Replica>,
+    _: &Actor,
+    request: v1::MembershipPolicySetRequest,
+) -> Result<v1::MissingPolicies, Failure> {
+    let cluster = control.cluster_named(&request.cluster).await?;
+    let mut transaction = control.store.system().begin().await?;
+    let rows = policies_list(&mut transaction, &cluster.rows).await?;
+    Ok(Filled::of(&rows, &request)?.into_wire())
+}
+
+/// Writes what is missing.
+pub(super) async fn restore_missing(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::PolicyRestoreRequest,
+) -> Result<v1::MissingPolicies, Failure> {
+    let values = request.values.unwrap_or_default();
+    let cluster = control.cluster_named(&values.cluster).await?;
+    let done: Result<_, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write_missing(connection, actor, &cluster, &values, &request.kinds).await
+    });
+    let filled = done?;
+    control.changed(&cluster).await;
+    control.absence.notify_one();
+    Ok(filled.into_wire())
+}
+
+/// Membership of `rap.fabric.v1`.
+#[derive(Debug, Clone)]
+pub struct MembershipService(Arc<Replica>);
+
+impl MembershipService {
+    /// Serves `control`.
+    pub fn new(control: Arc<Replica>) -> Self {
+        Self(control)
+    }
+}
+
+#[tonic::async_trait]
+impl Membership for MembershipService {
+    async fn node_revoke(
+        &self,
+        request: Request<v1::NodeRevokeRequest>,
+    ) -> Result<Response<v1::NodeRevokeAnswer>, Status> {
+        authorized!(self, request, NodeRevoke, revoke_node)
+    }
+
+    async fn revocation_list(
+        &self,
+        request: Request<v1::RevocationListRequest>,
+    ) -> Result<Response<v1::RevocationListAnswer>, Status> {
+        authorized!(self, request, NodeRead, list_revocations)
+    }
+
+    async fn policy_show(
+        &self,
+        request: Request<v1::ClusterRef>,
+    ) -> Result<Response<v1::MembershipPolicy>, Status> {
+        authorized!(self, request, ClusterRead, show_policy)
+    }
+
+    async fn policy_set(
+        &self,
+        request: Request<v1::MembershipPolicySetRequest>,
+    ) -> Result<Response<v1::MembershipPolicy>, Status> {
+        authorized!(self, request, PolicyChange, set_policy)
+    }
+
+    async fn policy_missing(
+        &self,
+        request: Request<v1::MembershipPolicySetRequest>,
+    ) -> Result<Response<v1::MissingPolicies>, Status> {
+        authorized!(self, request, ClusterRead, look_at_missing)
+    }
+
+    async fn policy_restore(
+        &self,
+        request: Request<v1::PolicyRestoreRequest>,
+    ) -> Result<Response<v1::MissingPolicies>, Status> {
+        authorized!(self, request, PolicyRestore, restore_missing)
+    }
+}
+
+/// The policies among a cluster's rows.
+///
+/// # Errors
+/// [`PolicyError::Missing`], [`PolicyError::Unreadable`].
+pub fn policies_of(rows: &[PolicyRow]) -> Result<(NodeLifecyclePolicy, DegradedPolicy), PolicyError> {
+    let entries = || rows.iter().map(PolicyRow::entry);
+    Ok((NodeLifecyclePolicy::among(entries())?, DegradedPolicy::among(entries())?))
+}
+
+pub(super) async fn show_policy(
+    control: &Arc<Replica>,
+    _: &Actor,
+    request: v1::ClusterRef,
+) -> Result<v1::MembershipPolicy, Failure> {
+    let cluster = control.cluster_named(&request.cluster).await?;
+    let mut transaction = control.store.system().begin().await?;
+    let rows = policies_list(&mut transaction, &cluster.rows).await?;
+    Ok(to_wire(policies_of(&rows)?))
+}
+
+pub(super) async fn set_policy(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::MembershipPolicySetRequest,
+) -> Result<v1::MembershipPolicy, Failure> {
+    let cluster = adopt_cluster::adopt_or_find(control, actor, &request.cluster).await?;
+    let done: Result<_, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        write_policy(connection, actor, &cluster, &request).await
+    });
+    let policies = done?;
+    control.changed(&cluster).await;
+    control.absence.notify_one();
+    Ok(to_wire(policies))
+}
+
+/// Most records of one answer.
+const PAGE: u32 = 1000;
+
+pub(super) async fn list_revocations(
+    control: &Arc<Replica>,
+    _: &Actor,
+    request: v1::RevocationListRequest,
+) -> Result<v1::RevocationListAnswer, Failure> {
+    let cluster = control.cluster_named(&request.cluster).await?;
+    let known = cluster.revocations.known();
+    let mut transaction = control.store.system().begin_snapshot().await?;
+    let chain = control.revocations(&mut transaction, &cluster, &known).await?.chain;
+    let from = request.after.saturating_add(1);
+    let rows = revocations_from(&mut transaction, cluster.id, from, PAGE).await?;
+    Ok(v1::RevocationListAnswer {
+        records: rows.into_iter().map(|row| row.record).collect(),
+        sequence: chain.sequence(),
+        digest: chain.digest().map(rap_types::Digest::to_vec).unwrap_or_default(),
+        authority_records: cluster.chain.envelopes(),
+    })
+}
+
+pub(super) async fn revoke_node(
+    control: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::NodeRevokeRequest,
+) -> Result<v1::NodeRevokeAnswer, Failure> {
+    let cluster = control.cluster_named(&request.cluster).await?;
+    let words = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let departure = NodeRemoval {
+        kind: if request.evict { RevocationKind::Evicted } else { RevocationKind::Banned },
+        actor: actor.audit_name(),
+        action: "node.revoke",
+        reason: words,
+        call: actor.call,
+        pen: actor.pen.clone(),
+    };
+    let before = cluster.revocations.known();
+    let done: Result<(NodeId, Removed), Failure> =
+        rap_store::transact!(control.store.system(), |connection| {
+            write_named_removal(control, connection, &cluster, &before, &request.node, &departure).await
+        });
+    let (node, recorded) = done?;
+    control.revoked(&cluster).await?;
+    control.sessions.end(cluster.id, node);
+    let mut transaction = control.store.system().begin().await?;
+    let row = node_read(&mut transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
+    Ok(v1::NodeRevokeAnswer {
+        node: Some(node_view(control, &cluster, &row)),
+        revocation_sequence: recorded.known.chain.sequence(),
+        version: recorded.version.unwrap_or(0),
+        already: recorded.version.is_none(),
+    })
+}

@@ -1,0 +1,9 @@
+//! Publication: rows at one version, plan, signed head, database, streams.
+//!
+//! Owns the order of a round. Refuses to own what a version says (rap-planner).
+
+pub mod head;
+pub mod planner_rows;
+pub mod publisher;
+pub mod round;
+pub mod sign_version;

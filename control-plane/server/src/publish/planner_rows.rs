@@ -1,0 +1,69 @@
+//! From stored rows to the rows that the planner plans with.
+
+use std::sync::Arc;
+
+use rap_authority::{DegradedPolicy, NodeLifecyclePolicy};
+use rap_contract::RevocationChain;
+use rap_planner::{ClusterRows, LeafMemory, NodeRow};
+use rap_store::PlannerRows;
+use rap_types::{Incarnation, Version};
+
+use crate::replica::Replica;
+
+pub(crate) fn planner_input(
+    control: &Replica,
+    rows: &PlannerRows,
+    revocations: Arc<RevocationChain>,
+    (policy, degraded): (NodeLifecyclePolicy, DegradedPolicy),
+) -> ClusterRows {
+    let row = &rows.cluster.cluster;
+    let nodes = rows.nodes.iter().map(|stored| {
+        let node = &stored.node;
+        let memory = rows.leaves.iter().find(|leaf| leaf.node == node.node);
+        NodeRow {
+            node: node.node,
+            name: node.name.clone(),
+            node_public_key: node.node_public_key,
+            wireguard_public_key: node.wireguard_public_key,
+            organization: node.organization,
+            roles: node.roles.clone(),
+            tags: node.facts.tags.clone(),
+            region: node.facts.region.clone(),
+            link_endpoints: node.facts.link_endpoints.clone(),
+            wireguard_endpoints: node.facts.wireguard_endpoints.clone(),
+            host_number: node.host_number,
+            key_generation: stored.key_generation,
+            leaf: memory.map(|leaf| LeafMemory {
+                generation: leaf.node_generation,
+                manifest_root: leaf.manifest_root,
+            }),
+        }
+    });
+    ClusterRows {
+        installation: control.installation.facts.id,
+        cluster: row.cluster,
+        name: row.name.clone(),
+        incarnation: Incarnation(row.incarnation),
+        version: Version(rows.cluster.config_seq),
+        ipv4_pool: row.ipv4_pool,
+        cluster_ca: rows.ca.cert_der.clone(),
+        degraded_for_ms: row.degraded_for_ms,
+        leaf_lifetime_ms: row.leaf_lifetime_ms,
+        mtu: MTU,
+        link_probe_interval_ms: LINK_PROBE_INTERVAL_MS,
+        wireguard_keepalive_s: WIREGUARD_KEEPALIVE_S,
+        nodes: nodes.collect(),
+        gone: rows.gone.iter().map(|stored| stored.node.node).collect(),
+        revocations,
+        wireguard_key_max_age_ms: policy.wireguard_key_max_age_ms,
+        identity_key_max_age_ms: policy.identity_key_max_age_ms,
+        degraded_ends: degraded.ends,
+        survive_forever_roles: degraded.survive_forever_roles,
+    }
+}
+
+const MTU: u32 = 1280;
+
+const LINK_PROBE_INTERVAL_MS: u32 = 1_000;
+
+const WIREGUARD_KEEPALIVE_S: u32 = 25;

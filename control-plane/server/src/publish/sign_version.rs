@@ -1,0 +1,102 @@
+//! Signs a version, stores it, and serves what the database then holds for its order.
+
+use std::sync::Arc;
+
+use rap_contract::{HeadFacts, sign};
+use rap_planner::{HeadTerms, Plan, Published};
+use rap_store::{HeadInsert, HeadRow, LeafRow, NewHeadRow, PgConnection, head_insert, leaves_record};
+use rap_types::{Digest, HeadOrder};
+
+use crate::publish::head::{RoundError, open_head};
+use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
+
+/// Signs, inserts, and serves what the database then holds for this order.
+pub(crate) async fn sign_version(
+    control: &Replica,
+    cluster: &Cluster,
+    planned: Arc<Plan>,
+    order: HeadOrder,
+    previous: Option<Digest>,
+) -> Result<(), RoundError> {
+    let terms = HeadTerms {
+        issuer: cluster.authority.id(),
+        refresh: order.refresh,
+        previous,
+        issued_at: control.clock.now().wall,
+        fresh_for: cluster.timing.fresh_for,
+        reconnect_window: control.config.pushing.reconnect_window,
+        dev: control.installation.facts.dev,
+    };
+    let envelope = sign(&planned.head(&terms), &[&cluster.authority]);
+    let (verified, facts) = open_head(control, cluster, &envelope)?;
+    let new =
+        NewHeadRow { cluster: cluster.id, order, envelope, root: facts.root, digest: verified.digest() };
+    let leaves = changed_leaves(&planned, order);
+    let outcome: Result<HeadInsert, RoundError> =
+        rap_store::transact!(control.store.system(), |connection| {
+            insert(connection, &new, &leaves).await
+        });
+    match outcome? {
+        HeadInsert::Inserted => {
+            control.metrics.head_signed();
+            serve(cluster, planned, new.envelope, &facts);
+        }
+        HeadInsert::Lost(stored) => return adopt(control, cluster, planned, &stored),
+    }
+    Ok(())
+}
+
+pub(crate) fn adopt(
+    control: &Replica,
+    cluster: &Cluster,
+    planned: Arc<Plan>,
+    stored: &HeadRow,
+) -> Result<(), RoundError> {
+    let (_, facts) = open_head(control, cluster, &stored.head.envelope)?;
+    if facts.root != planned.tree.root() {
+        cluster.feed.withdraw();
+        return Err(RoundError::Divergence);
+    }
+    serve(cluster, planned, stored.head.envelope.clone(), &facts);
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    new: &NewHeadRow,
+    leaves: &[LeafRow],
+) -> Result<HeadInsert, RoundError> {
+    let outcome = head_insert(connection, new).await?;
+    if outcome == HeadInsert::Inserted && !leaves.is_empty() {
+        leaves_record(connection, new.cluster, leaves).await?;
+    }
+    Ok(outcome)
+}
+
+fn serve(cluster: &Cluster, plan: Arc<Plan>, envelope: Vec<u8>, facts: &HeadFacts) {
+    tracing::debug!(cluster = %cluster.id, order = %facts.order, "published");
+    cluster.feed.publish(Published {
+        plan,
+        head: envelope.into(),
+        order: facts.order,
+        previous: facts.previous,
+        issued_at: facts.issued_at,
+        fresh_until: facts.fresh_until,
+    });
+}
+
+fn changed_leaves(plan: &Plan, order: HeadOrder) -> Vec<LeafRow> {
+    if order.refresh.0 > 0 {
+        return Vec::new();
+    }
+    let changed = plan.nodes.iter().filter(|(_, node)| node.generation == plan.version.0);
+    changed
+        .map(|(id, node)| LeafRow {
+            node: *id,
+            incarnation: plan.incarnation.0,
+            node_generation: node.generation,
+            manifest_root: node.manifest_root,
+        })
+        .collect()
+}

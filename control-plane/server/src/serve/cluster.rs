@@ -1,0 +1,191 @@
+//! One cluster with its keys unsealed.
+//!
+//! Refuses to trust a stored key that the cluster's records do not end in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use rap_authority::{AuthorityLife, ClusterTiming, Floor, InstallationFacts, RowKeys};
+use rap_contract::{AuthorityChain, Document as _, Envelope, Signer};
+use rap_planner::MapKey;
+use rap_runtime::tls::{ClusterTrust, TrustStore};
+use rap_store::{
+    AuthorityRow, KeyState, NewClusterRow, PgConnection, cluster_ca_active, cluster_read, keys_stamp,
+};
+use rap_types::{ClusterId, KeyId, NodeId, Reason, Wall};
+use rap_wire::v1;
+use tokio::sync::Notify;
+
+use crate::failure::Failure;
+use crate::keys::certificate_authority::CertificateAuthority;
+use crate::keys::data_keys::Keyring;
+use crate::keys::seal_context::Sealed;
+use crate::serve::authority_chain::StoredAuthority;
+use crate::serve::feed::Feed;
+use crate::serve::known_revocations::Revocations;
+
+/// One cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its id.
+    pub id: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// Keys of its rows' MACs.
+    pub rows: RowKeys,
+    /// Its authority key.
+    pub authority: Signer,
+    /// Its verified authority records.
+    pub chain: AuthorityChain,
+    /// Where each of its authority keys is in its life.
+    pub life: AuthorityLife,
+    /// Replaced keys that still answer to the join tokens they signed.
+    pub earlier: Vec<Signer>,
+    /// Changes whenever a key does: what a poll compares.
+    pub keys: u64,
+    /// Below it no data key counts.
+    pub data_key_floor: Floor,
+    /// Its certificate authority.
+    pub ca: CertificateAuthority,
+    /// Key of its Merkle map.
+    pub map_key: MapKey,
+    /// Its timing.
+    pub timing: ClusterTiming,
+    /// Its IPv4 pool.
+    pub ipv4_pool: Ipv4Net,
+    /// When it was made.
+    pub created_at: Wall,
+    /// Its newest signed version.
+    pub feed: Feed,
+    /// Rings when its rows may have changed.
+    pub wake: Arc<Notify>,
+    /// Its chain of revocations, as far as this process verified it.
+    pub revocations: Arc<Revocations>,
+}
+
+impl Cluster {
+    /// Reads, unseals and verifies a stored cluster; `None` if there is no such cluster.
+    pub async fn load(
+        connection: &mut PgConnection,
+        installation: &InstallationFacts,
+        keyring: &Keyring,
+        id: ClusterId,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(keys) = keyring.find(connection, id).await? else { return Ok(None) };
+        let rows = keyring.rows(id, &keys);
+        let Some(row) = cluster_read(connection, &rows).await? else { return Ok(None) };
+        if row.cluster.dev != installation.dev {
+            return Err(Failure::new(Reason::RowTampered, "cluster mode"));
+        }
+        let StoredAuthority { chain, life, rows: links } =
+            StoredAuthority::read(connection, installation, &rows).await?;
+        let signer = |row: &AuthorityRow| -> Result<Signer, Failure> {
+            let sealed = row.sealed_private_key.as_deref().unwrap_or_default();
+            let place = Sealed::ClusterAuthority(id, row.sequence);
+            let signer = Signer::from_seed(&*place.open32_by(&keys, installation.id, sealed)?);
+            if signer.public().as_bytes() == &row.public_key {
+                Ok(signer)
+            } else {
+                Err(Failure::new(Reason::RowTampered, "cluster authority key"))
+            }
+        };
+        let (newest, earlier) = links
+            .split_last()
+            .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no authority"))?;
+        let authority = signer(newest)?;
+        let earlier = earlier.iter().filter(|row| row.state != KeyState::Revoked);
+        let earlier = earlier.map(signer).collect::<Result<_, _>>()?;
+        let ca = cluster_ca_active(connection, &rows)
+            .await?
+            .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no certificate authority"))?;
+        let ca_key = Sealed::ClusterCa(id, ca.generation).open_by(&keys, installation.id, &ca.sealed_key)?;
+        let map_key = Sealed::MapKey(id).open32_by(&keys, installation.id, &row.cluster.sealed_map_key)?;
+        Ok(Some(Self {
+            id,
+            name: row.cluster.name.clone(),
+            rows,
+            authority,
+            chain,
+            life,
+            earlier,
+            keys: keys_stamp(connection, id).await?,
+            data_key_floor: keys.floor(),
+            ca: CertificateAuthority::open(&ca.cert_der, &ca_key)?,
+            map_key: MapKey::from_bytes(*map_key),
+            timing: timing(&row.cluster),
+            ipv4_pool: row.cluster.ipv4_pool,
+            created_at: row.created_at,
+            feed: Feed::default(),
+            wake: Arc::default(),
+            revocations: Arc::default(),
+        }))
+    }
+
+    /// Place in the chain of the authority with this key id.
+    pub fn sequence_of(&self, key: KeyId) -> Option<u64> {
+        self.chain.keys_ever().position(|known| known.id() == key).map(|index| index as u64 + 1)
+    }
+
+    /// The authority that signed a join token, while its tokens count: it also signs the answers to them,
+    /// because that is the key their holders know.
+    ///
+    /// # Errors
+    /// `token.authority_revoked`, `key.unknown`.
+    pub fn token_authority(&self, key: KeyId) -> Result<&Signer, Failure> {
+        let unknown = || Failure::new(Reason::KeyUnknown, "no authority of this cluster signed the token");
+        self.life.admits_tokens_of(self.sequence_of(key).ok_or_else(unknown)?)?;
+        let mut signers = std::iter::once(&self.authority).chain(&self.earlier);
+        signers.find(|signer| signer.id() == key).ok_or_else(unknown)
+    }
+
+    /// Makes its nodes acceptable on node connections, except revoked ones.
+    pub fn announce(
+        &self,
+        installation: &InstallationFacts,
+        trust: &TrustStore,
+        revoked: BTreeMap<NodeId, u64>,
+    ) {
+        let trusted = ClusterTrust {
+            installation: installation.id,
+            authorities: vec![self.ca.certificate().clone()],
+            revoked,
+        };
+        trust.replace(self.id, trusted);
+    }
+
+    /// How a refreshed head is spread over the nodes, so that none goes stale waiting for it.
+    pub fn head_window(&self, within: Duration) -> Duration {
+        within.min((self.timing.fresh_for / 2).saturating_sub(self.timing.refresh_every))
+    }
+}
+
+pub(crate) fn timing(row: &NewClusterRow) -> ClusterTiming {
+    ClusterTiming {
+        fresh_for: Duration::from_millis(row.fresh_for_ms),
+        degraded_for: Duration::from_millis(row.degraded_for_ms),
+        refresh_every: Duration::from_millis(row.refresh_every_ms),
+        leaf_lifetime: Duration::from_millis(row.leaf_lifetime_ms),
+    }
+}
+
+/// What is wrong with one cluster and leaves the others whole.
+pub const BREAKS_ONE: [Reason; 8] = [
+    Reason::FloorRollback,
+    Reason::FloorEquivocation,
+    Reason::SecretUnseal,
+    Reason::RowTampered,
+    Reason::ChainBroken,
+    Reason::KeyUnknown,
+    Reason::SignatureInvalid,
+    Reason::EnvelopeMalformed,
+];
+
+/// The authority that signed a stored token: the key that its holder pinned, and so the one that signs
+/// the answer.
+pub fn token_signer<'a>(cluster: &'a Cluster, envelope: &[u8]) -> Result<&'a Signer, Failure> {
+    let tampered = || Failure::new(Reason::RowTampered, "token envelope");
+    let envelope = Envelope::decode(envelope, v1::JoinToken::SIZE_CAP).map_err(|_| tampered())?;
+    cluster.token_authority(envelope.key_ids().next().ok_or_else(tampered)?)
+}

@@ -1,0 +1,20 @@
+//! What this replica serves: clusters, revocations in force, sessions, dial hints.
+//!
+//! Owns the state in memory and how it is read from rows. Refuses to change a row on behalf of a caller
+//! (`acts`).
+
+pub mod authority_chain;
+pub mod cluster;
+pub mod clusters;
+pub mod confirmations;
+pub mod contact_log;
+pub mod contacts;
+pub mod dial_hints;
+pub mod feed;
+pub mod in_force;
+pub mod known_revocations;
+pub mod load;
+pub mod operator_sessions;
+pub mod revocations;
+pub mod role_grants;
+pub mod sessions;

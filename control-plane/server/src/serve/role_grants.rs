@@ -1,0 +1,164 @@
+//! The role-grant set this replica goes by.
+//!
+//! Owns reading it from the database, judged against signatures and the floor each time its rows
+//! changed, and storing the next one. Refuses to own the rules (rap-authority). What the database holds
+//! is never believed for being there: only what was signed, is at or above the floor, and is complete.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rap_authority::{AdmittedGrants, Floor, FloorOf, SignedSet, StoredGrant, ids, renew_set, renewal_is_due};
+use rap_store::{GrantRow, PgConnection, audit_insert, grant_set_insert, grant_sets_from, grants_list};
+use rap_types::{Digest, Reason, RequestId};
+
+use crate::database::audit_row::audit_row;
+use crate::failure::Failure;
+use crate::replica::Replica;
+use crate::watch::raise::alarm_about;
+
+/// What was admitted last, and the exact rows that led to it.
+#[derive(Debug, Default)]
+pub struct GrantMemory(Mutex<Option<(Digest, Arc<AdmittedGrants>)>>);
+
+impl GrantMemory {
+    fn of(&self, rows: Digest) -> Option<Arc<AdmittedGrants>> {
+        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.as_ref().filter(|(known, _)| *known == rows).map(|(_, admitted)| admitted.clone())
+    }
+
+    fn keep(&self, rows: Digest, admitted: Arc<AdmittedGrants>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((rows, admitted));
+    }
+}
+
+/// The set in force.
+///
+/// # Errors
+/// `floor.missing`, `activation.required`; and, with an alarm, `floor.rollback`, `floor.equivocation`,
+/// `chain.broken` and those of verification.
+pub async fn read(control: &Replica) -> Result<Arc<AdmittedGrants>, Failure> {
+    let mut attempt = 1;
+    loop {
+        let admitted = judge(control).await?;
+        match control.floors.raise(FloorOf::GrantSet, admitted.at()).await {
+            Ok(()) => return Ok(admitted),
+            // Another call of this replica was faster and went by a newer set: so does this one.
+            Err(failure) if failure.reason == Reason::FloorRollback && attempt < ATTEMPTS => attempt += 1,
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Judges what the database holds now. The floor is read first: its set was committed before the floor
+/// was raised to it, so that a state read afterwards holds it, unless somebody took it out.
+async fn judge(control: &Replica) -> Result<Arc<AdmittedGrants>, Failure> {
+    let floors = control.floors.current();
+    let Some(floor) = floors.as_ref().and_then(|floors| floors.of(FloorOf::GrantSet)) else {
+        return Err(Failure::new(Reason::FloorMissing, FLOOR_MISSING));
+    };
+    let mut snapshot = control.store.system().begin_snapshot().await?;
+    let sets = grant_sets_from(&mut snapshot, floor.sequence.max(1)).await?;
+    let rows = grants_list(&mut snapshot).await?;
+    drop(snapshot);
+    let content = content(floor, &sets, &rows);
+    let admitted = match control.grants.of(content) {
+        Some(admitted) => admitted,
+        None => {
+            let verifier = control.installation.grant_verifier();
+            let admitted = match verifier.admit(floors.as_ref(), &sets, &stored(&rows)) {
+                Ok(Some(admitted)) => Arc::new(admitted),
+                Ok(None) => {
+                    return Err(Failure::new(Reason::ActivationRequired, "there is no role-grant set yet"));
+                }
+                Err(reject) => {
+                    alarm_about(control, reject.reason, "role-grant-set", reject.what).await;
+                    return Err(reject.into());
+                }
+            };
+            control.grants.keep(content, admitted.clone());
+            admitted
+        }
+    };
+    for digest in admitted.tampered() {
+        let object = format!("platform_role_grants/{digest}");
+        alarm_about(control, Reason::RowTampered, &object, "no row of the signed set").await;
+    }
+    Ok(admitted)
+}
+
+/// The set in force, signed again first if its time came.
+///
+/// # Errors
+/// As [`read`].
+pub async fn current(control: &Replica) -> Result<Arc<AdmittedGrants>, Failure> {
+    let admitted = read(control).await?;
+    if !renewal_is_due(admitted.grants().set(), control.clock.now().wall) {
+        return Ok(admitted);
+    }
+    renew(control, &admitted).await?;
+    read(control).await
+}
+
+/// Signs the verified set for another day. Of racing replicas one stores its set; all then read that.
+async fn renew(control: &Replica, admitted: &AdmittedGrants) -> Result<(), Failure> {
+    let now = control.clock.now().wall;
+    let set = renew_set(&control.installation.grant_scope(), admitted.grants().set(), now)?;
+    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    let stored: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
+        store_renewal(control, connection, &set, call).await
+    });
+    if stored? {
+        tracing::info!(sequence = set.at.sequence, "the role-grant set is signed for another day");
+    }
+    Ok(())
+}
+
+async fn store_renewal(
+    control: &Replica,
+    connection: &mut PgConnection,
+    set: &SignedSet,
+    call: RequestId,
+) -> Result<bool, Failure> {
+    if !grant_set_insert(connection, set.at.sequence, set.at.digest, &set.envelope).await? {
+        return Ok(false);
+    }
+    let object = format!("role-grant-set/{}", set.at.sequence);
+    let entry = audit_row("system", "grant_set.renew", object, None, Some(set.at.digest), "", call);
+    audit_insert(connection, &control.pen, &entry).await?;
+    Ok(true)
+}
+
+/// Stored rows as the authority judges them.
+pub fn stored(rows: &[GrantRow]) -> Vec<StoredGrant<'_>> {
+    rows.iter()
+        .map(|row| StoredGrant {
+            digest: row.digest,
+            subject_key: &row.subject_key,
+            platform_role: &row.platform_role,
+            envelope: &row.envelope,
+        })
+        .collect()
+}
+
+/// One digest of everything that a judgement depends on.
+fn content(floor: Floor, sets: &[Vec<u8>], rows: &[GrantRow]) -> Digest {
+    let mut parts = vec![floor.sequence.to_be_bytes().to_vec(), floor.digest.to_vec()];
+    let mut field = |bytes: &[u8]| {
+        parts.push((bytes.len() as u64).to_be_bytes().to_vec());
+        parts.push(bytes.to_vec());
+    };
+    sets.iter().for_each(|set| field(set));
+    field(b"");
+    for row in rows {
+        field(row.digest.as_bytes());
+        field(&row.subject_key);
+        field(row.platform_role.as_bytes());
+        field(&row.envelope);
+    }
+    Digest::of(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+const ATTEMPTS: u32 = 8;
+
+/// What a caller is told who needs a floor that is not there.
+pub const FLOOR_MISSING: &str =
+    "this replica has no floor of the role-grant set; see: rap-control-plane floors show";

@@ -1,0 +1,230 @@
+//! From a configuration and a database to a listening control plane, and back down again.
+//!
+//! Owns the order of the start: mode, keys, database, installation, clusters; the port opens last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_authority::{AuditKey, RowKeys, SealingKey, SessionKey};
+use rap_contract::KeySet;
+use rap_runtime::tls::{LeafSlot, TrustStore};
+use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
+use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
+use rap_types::Reason;
+use tokio::net::TcpListener;
+
+use crate::audit::log::AuditLog;
+use crate::audit::sequence::keep_audit;
+use crate::auth::source_rates::SourceRates;
+use crate::config::settings::{AuthorityMode, Config};
+use crate::data_dir::DataDir;
+use crate::database::opened::{DRAIN, OpenDatabase};
+use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
+use crate::failure::Failure;
+use crate::grpc::router::{node_router, operator_router};
+use crate::http::endpoint::serve_metrics;
+use crate::keys::certificate_authority::CertificateAuthority;
+use crate::keys::installation::Installation;
+use crate::keys::key_encryption_key;
+use crate::replica::Replica;
+use crate::serve::clusters::Clusters;
+use crate::serve::contact_log::ContactLog;
+use crate::serve::contacts::ContactBook;
+use crate::serve::dial_hints::Directory;
+use crate::serve::operator_sessions::KnownSessions;
+use crate::serve::sessions::Sessions;
+use crate::tasks::{absent, contacts, doorbell, hints, housekeeping, keep_grants, watch_database};
+use crate::tls::accept::{AcceptSettings, Acceptor};
+use crate::tls::server_certificate::{issue_server_leaf, renew_server_leaf};
+use crate::watch::alarms::Alarms;
+
+/// A control plane that listens.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What its handlers share.
+    pub control: Arc<Replica>,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<SocketAddr>,
+    tasks: TaskGroup,
+    postgres: TaskGroup,
+    store: Store,
+}
+
+/// Checks everything, then listens.
+pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fault> {
+    let data = DataDir::of(&config);
+    data.require_mode(config.mode)?;
+    let roots = data.roots(&config)?;
+    let keks = data.sealing_keys(&config)?;
+    let floors = FloorFile::open(data.file(FLOORS_FILE))?;
+    let store = database.store().await?;
+    let OpenDatabase { target, embedded } = database;
+    let postgres = TaskGroup::new();
+    if let Some(embedded) = embedded {
+        let shutdown = postgres.token();
+        postgres.spawn("postgres", async move { embedded.supervise(shutdown).await });
+    }
+
+    let tasks = TaskGroup::new();
+    let (control, tls_ca) = open(config, roots, keks, floors, &store, &tasks).await?;
+    control.load_clusters().await.map_err(fault)?;
+
+    let slot = LeafSlot::new();
+    let hosts = hosts(&control.config, &control.installation.control_urls);
+    let renew_after =
+        issue_server_leaf(&tls_ca, &hosts, &slot, &control.clock).map_err(|error| fault(error.into()))?;
+    let limits = &control.config.limits;
+    let rates = Arc::new(SourceRates::new(limits.unauthenticated_per_second, limits.unauthenticated_burst));
+
+    let listener = TcpListener::bind(control.config.listen).await.map_err(|error| {
+        Fault::new(Reason::ConfigInvalid, format!("cannot listen on {}: {error}", control.config.listen))
+    })?;
+    let address =
+        listener.local_addr().map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+    let settings = AcceptSettings {
+        handshakes_total: limits.handshakes_total,
+        handshakes_per_source: limits.handshakes_per_source,
+        handshake_timeout: limits.handshake_timeout,
+        connections: limits.connections,
+        connections_per_source: limits.connections_per_source,
+    };
+    let (acceptor, operators, nodes) =
+        Acceptor::new(listener, &slot, &control.trust, &settings, control.metrics.clone(), tasks.clone())
+            .map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+
+    let metrics = listen_for_metrics(&control, &tasks).await;
+    let shutdown = tasks.token();
+    let watchdog = Watchdog::default();
+    tasks
+        .spawn_critical("doorbell", doorbell::watch_outbox(control.clone(), target, watchdog.part("outbox")));
+    tasks.spawn_critical("audit", keep_audit(control.clone()));
+    tasks.spawn_critical("contacts", contacts::record_contacts(control.clone()));
+    tasks.spawn_critical("dial hints", hints::tell_hints(control.clone()));
+    tasks.spawn_critical("housekeeping", housekeeping::keep_house(control.clone(), rates.clone()));
+    tasks.spawn_critical("absent nodes", absent::remove_absent(control.clone()));
+    tasks.spawn_critical(
+        "server certificate",
+        renew_server_leaf(tls_ca, hosts, slot, renew_after, shutdown.clone()),
+    );
+    let operator_server = operator_router(&control, &rates)
+        .serve_with_incoming_shutdown(operators, shutdown.clone().cancelled_owned());
+    tasks.spawn_critical("operator server", operator_server);
+    let node_server =
+        node_router(&control, &rates).serve_with_incoming_shutdown(nodes, shutdown.cancelled_owned());
+    tasks.spawn_critical("node server", node_server);
+    tasks.spawn_critical("accept", acceptor.run(watchdog.part("accept")));
+    tasks.spawn_critical(
+        "database watch",
+        watch_database::watch_database(control.clone(), watchdog.part("database")),
+    );
+    tasks.spawn_critical("role grants", keep_grants::keep_grants(control.clone()));
+    tasks.spawn("watchdog", watchdog.run(tasks.token()));
+    Ok(Running { address, control, metrics, tasks, postgres, store })
+}
+
+impl Running {
+    /// Completes when a part that is needed failed.
+    pub async fn failed(&self) -> Fault {
+        self.tasks.token().cancelled().await;
+        let text = self.tasks.failure().map_or_else(|| "cancelled".to_owned(), |failure| failure.to_string());
+        Fault::new(Reason::ServerInternal, text)
+    }
+
+    /// Lets streams and calls end, then the pools, then the private PostgreSQL.
+    pub async fn stop(self) {
+        self.tasks.shutdown(DRAIN).await;
+        self.store.close().await;
+        self.postgres.shutdown(POSTGRES_STOP).await;
+    }
+}
+
+/// What the handlers share, from the rows of the installation; and the CA of the server's own certificate.
+async fn open(
+    config: Config,
+    roots: KeySet,
+    keks: Vec<SealingKey>,
+    floors: FloorFile,
+    store: &Store,
+    tasks: &TaskGroup,
+) -> Result<(Arc<Replica>, CertificateAuthority), Fault> {
+    let dev = config.mode == AuthorityMode::Dev;
+    let mut transaction = store.system().begin().await.map_err(|error| fault(error.into()))?;
+    // During a rotation there are two keys on disk, and one of them opens the database.
+    let (kek, others) = key_encryption_key::of_database(&mut transaction, keks).await.map_err(fault)?;
+    let (mut installation, tls_ca) =
+        Installation::load(&mut transaction, dev, &kek, roots).await.map_err(fault)?;
+    if installation.control_urls != config.control_urls {
+        installation_control_urls_set(&mut transaction, &config.control_urls)
+            .await
+            .map_err(|error| fault(error.into()))?;
+        installation.control_urls.clone_from(&config.control_urls);
+    }
+    transaction.commit().await.map_err(|error| fault(StoreError::from(error).into()))?;
+
+    let control = Arc::new(Replica {
+        clock: Clock::new(),
+        store: store.clone(),
+        audit: AuditLog::default(),
+        pen: AuditPen::new(AuditKey::of(&kek, &others, installation.facts.id)),
+        rows: RowKeys::of_installation(installation.facts.id, &kek),
+        session_key: SessionKey::of(&kek),
+        kek,
+        installation,
+        floors,
+        grants: crate::serve::role_grants::GrantMemory::default(),
+        findings: crate::watch::alarm_log::Findings::default(),
+        clusters: Clusters::default(),
+        trust: TrustStore::new(),
+        sessions: Arc::new(Sessions::default()),
+        directory: Arc::new(Directory::default()),
+        contacts: ContactBook::default(),
+        contact_log: ContactLog::default(),
+        absence: tokio::sync::Notify::new(),
+        known: Arc::new(KnownSessions::default()),
+        alarms: Alarms::default(),
+        metrics: Arc::default(),
+        tasks: tasks.clone(),
+        config,
+    });
+    Ok((control, tls_ca))
+}
+
+/// Another control plane on this host may have the address; serving nodes matters more.
+async fn listen_for_metrics(control: &Arc<Replica>, tasks: &TaskGroup) -> Option<SocketAddr> {
+    let address = control.config.metrics?;
+    match TcpListener::bind(address).await {
+        Ok(listener) => {
+            let bound = listener.local_addr().ok();
+            tasks.spawn("metrics", serve_metrics(control.clone(), listener));
+            bound
+        }
+        Err(error) => {
+            tracing::warn!(%address, %error, "no metrics endpoint");
+            None
+        }
+    }
+}
+
+/// Names for the server's own certificate: nodes and operators pin its CA, others look at names.
+fn hosts(config: &Config, control_urls: &[String]) -> Vec<String> {
+    let mut hosts: Vec<String> = control_urls
+        .iter()
+        .filter_map(|url| url.parse::<http::Uri>().ok())
+        .filter_map(|uri| uri.host().map(|host| host.trim_matches(['[', ']']).to_owned()))
+        .collect();
+    if !config.listen.ip().is_unspecified() {
+        hosts.push(config.listen.ip().to_string());
+    }
+    hosts.push("localhost".to_owned());
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+fn fault(failure: Failure) -> Fault {
+    Fault::new(failure.reason, failure.message)
+}
+
+const POSTGRES_STOP: Duration = Duration::from_secs(30);

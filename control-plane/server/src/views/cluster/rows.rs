@@ -1,0 +1,163 @@
+//! Rows as operators see them.
+
+use rap_authority::{TokenRow as Terms, token_state};
+use rap_planner::addressing;
+use rap_store::{BareClusterRow, ClusterRow, JoinRequestRow, NodeRow, RowName, TokenRow};
+use rap_types::{ClusterId, JoinRequestId, NodeId, Reason, TokenId, Wall};
+use rap_wire::v1;
+
+use crate::replica::Replica;
+use crate::serve::cluster::{Cluster, token_signer};
+
+pub(crate) fn cluster(cluster: &Cluster, row: &ClusterRow) -> v1::Cluster {
+    v1::Cluster {
+        cluster_id: cluster.id.to_vec(),
+        name: cluster.name.clone(),
+        authority_key: cluster.authority.public().to_vec(),
+        ipv4_pool: cluster.ipv4_pool.to_string(),
+        ipv6_prefix: addressing::ipv6_prefix(cluster.id).to_string(),
+        incarnation: row.cluster.incarnation,
+        version: row.config_seq,
+        fresh_for_ms: row.cluster.fresh_for_ms,
+        degraded_for_ms: row.cluster.degraded_for_ms,
+        created_at_ms: row.created_at.0,
+        refresh_every_ms: row.cluster.refresh_every_ms,
+        leaf_lifetime_ms: row.cluster.leaf_lifetime_ms,
+        refused: String::new(),
+    }
+}
+
+/// A row that has no keys, as it stands.
+pub(crate) fn bare_cluster(row: &BareClusterRow) -> v1::Cluster {
+    v1::Cluster {
+        ipv4_pool: row.ipv4_pool.clone(),
+        ipv6_prefix: addressing::ipv6_prefix(row.cluster).to_string(),
+        fresh_for_ms: row.fresh_for_ms,
+        degraded_for_ms: row.degraded_for_ms,
+        created_at_ms: row.created_at.0,
+        refresh_every_ms: row.refresh_every_ms,
+        leaf_lifetime_ms: row.leaf_lifetime_ms,
+        ..refused_cluster(row.cluster, &row.name, Reason::ClusterNoAuthority)
+    }
+}
+
+/// A cluster that is not served, by name.
+pub(crate) fn refused_cluster(id: ClusterId, name: &str, reason: Reason) -> v1::Cluster {
+    v1::Cluster {
+        cluster_id: id.to_vec(),
+        name: name.to_owned(),
+        refused: reason.to_string(),
+        ..v1::Cluster::default()
+    }
+}
+
+pub(crate) fn token(cluster: &Cluster, row: &TokenRow, now: Wall) -> v1::Token {
+    let token = &row.token;
+    // A token ends with the authority key that signed it, whatever its row says.
+    let counts = token_signer(cluster, &token.envelope).is_ok();
+    v1::Token {
+        token_id: token.token.to_vec(),
+        cluster_id: token.cluster.to_vec(),
+        roles: token.roles.iter().map(ToString::to_string).collect(),
+        max_uses: token.max_uses,
+        uses: row.uses,
+        expires_at_ms: token.expires_at.0,
+        revoked_at_ms: row.revoked_at.map_or(0, |at| at.0),
+        approval: token.approval.to_string(),
+        created_at_ms: row.created_at.0,
+        state: if counts { token_state(&terms(row), now) } else { "revoked" }.to_owned(),
+        nodes_revoked: Vec::new(),
+        ephemeral: token.ephemeral,
+        refused: String::new(),
+    }
+}
+
+/// A token whose row does not hold: its id, and that.
+pub(crate) fn tampered_token(cluster: &Cluster, row: &RowName) -> Option<v1::Token> {
+    Some(v1::Token {
+        token_id: row.key.parse::<TokenId>().ok()?.to_vec(),
+        cluster_id: cluster.id.to_vec(),
+        refused: Reason::RowTampered.to_string(),
+        ..v1::Token::default()
+    })
+}
+
+/// A node whose row does not hold: its id, and that.
+pub(crate) fn tampered_node(cluster: &Cluster, row: &RowName) -> Option<v1::Node> {
+    Some(v1::Node {
+        node_id: row.key.parse::<NodeId>().ok()?.to_vec(),
+        cluster_id: cluster.id.to_vec(),
+        refused: Reason::RowTampered.to_string(),
+        ..v1::Node::default()
+    })
+}
+
+/// A request whose row does not hold.
+pub(crate) fn tampered_request(row: &RowName) -> Option<v1::PendingNode> {
+    row.key.parse().ok().map(refused_request)
+}
+
+/// A request that nobody may decide: its row or its token's does not hold.
+pub(crate) fn refused_request(request: JoinRequestId) -> v1::PendingNode {
+    v1::PendingNode {
+        request_id: request.to_vec(),
+        refused: Reason::RowTampered.to_string(),
+        ..v1::PendingNode::default()
+    }
+}
+
+/// The row as the authority compares it.
+pub(crate) fn terms(row: &TokenRow) -> Terms<'_> {
+    Terms {
+        envelope: &row.token.envelope,
+        max_uses: row.token.max_uses,
+        expires_at: row.token.expires_at,
+        uses: row.uses,
+        revoked_at: row.revoked_at,
+    }
+}
+
+pub(crate) fn node(control: &Replica, cluster: &Cluster, row: &NodeRow) -> v1::Node {
+    let node = &row.node;
+    let addresses = addressing::addresses(cluster.id, cluster.ipv4_pool, node.host_number);
+    let acknowledged = control.sessions.acknowledged_by(cluster.id, node.node);
+    let contact = row.contact.as_ref();
+    let known = contact.map(|contact| &contact.known);
+    let gone = cluster.revocations.known().chain.gone(node.node);
+    v1::Node {
+        node_id: node.node.to_vec(),
+        cluster_id: cluster.id.to_vec(),
+        name: node.name.clone(),
+        identity_status: row.identity_status.to_string(),
+        roles: node.roles.iter().map(ToString::to_string).collect(),
+        overlay_ipv4: addresses.map(|(ipv4, _)| ipv4.to_string()).unwrap_or_default(),
+        overlay_ipv6: addresses.map(|(_, ipv6)| ipv6.to_string()).unwrap_or_default(),
+        node_public_key: node.node_public_key.to_vec(),
+        last_seen_at_ms: contact.map_or(0, |contact| contact.last_seen_at.0),
+        connected: acknowledged.is_some(),
+        acked_version: acknowledged.or(known.map(|known| known.acked.1)).unwrap_or(0),
+        agent_version: known.map(|known| known.agent_version.clone()).unwrap_or_default(),
+        link_endpoints: node.facts.link_endpoints.clone(),
+        wireguard_endpoints: node.facts.wireguard_endpoints.clone(),
+        region: node.facts.region.clone(),
+        tags: node.facts.tags.clone(),
+        last_reject: known.map(|known| known.last_reject.clone()).unwrap_or_default(),
+        revocation: gone.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        key_generation: row.key_generation,
+        ephemeral: node.ephemeral,
+        refused: String::new(),
+    }
+}
+
+pub(crate) fn pending(row: &JoinRequestRow, roles: &[rap_types::Role]) -> v1::PendingNode {
+    v1::PendingNode {
+        request_id: row.request.request.to_vec(),
+        cluster_id: row.request.cluster.to_vec(),
+        name: row.request.name.clone(),
+        node_public_key: row.request.node_public_key.to_vec(),
+        requested_at_ms: row.requested_at.0,
+        source: row.request.source.clone(),
+        roles: roles.iter().map(ToString::to_string).collect(),
+        refused: String::new(),
+    }
+}

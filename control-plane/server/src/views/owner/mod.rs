@@ -1,0 +1,5 @@
+//! What operators of the platform see.
+
+pub mod audit;
+pub mod grants;
+pub mod installation;
