@@ -62,6 +62,9 @@ pub struct TableInputs<'a> {
     pub extension: Option<Wall>,
     /// Peers that break-glass grants admit.
     pub permitted: &'a [PermittedPeer],
+    /// A verified snapshot that is not in use yet: the nodes that it revokes are no peers, and their
+    /// certificates are refused. Nothing else of it counts.
+    pub restriction: Option<&'a VerifiedSnapshot>,
     /// Trusted time.
     pub clock: &'a TrustedClock,
     /// Now.
@@ -100,15 +103,13 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         })
         .collect();
     permit(&mut peers, keepalive_s, deadline, inputs);
-    let revoked = contents
-        .trust
-        .revoked
-        .iter()
-        .map(|revoked| v1::TableRevoked {
-            node_id: revoked.node_id.clone(),
-            key_generation: revoked.key_generation,
-        })
-        .collect();
+    let sooner = inputs.restriction.map_or(&[][..], |snapshot| &snapshot.contents().trust.revoked);
+    peers.retain(|peer| !sooner.iter().any(|revoked| is_of(revoked, peer)));
+    let revoked = contents.trust.revoked.iter().chain(sooner).map(|revoked| v1::TableRevoked {
+        node_id: revoked.node_id.clone(),
+        key_generation: revoked.key_generation,
+    });
+    let revoked = deduplicated(revoked.collect());
     Table(v1::ForwardingTable {
         version,
         deadline_ns: deadline,
@@ -131,6 +132,18 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         // Tunnels need no leaf: a grant keeps them up after the leaf's end, links end with it.
         tunnel_deadline_ns: inputs.extension.map_or(0, |_| deadline),
     })
+}
+
+/// True if the peer's certificates are of a revoked generation.
+fn is_of(revoked: &v1::RevokedNode, peer: &v1::TablePeer) -> bool {
+    revoked.node_id == peer.node_id && revoked.key_generation >= peer.key_generation
+}
+
+/// One row per node: the highest generation that is revoked.
+fn deduplicated(mut revoked: Vec<v1::TableRevoked>) -> Vec<v1::TableRevoked> {
+    revoked.sort_by(|a, b| (&a.node_id, b.key_generation).cmp(&(&b.node_id, a.key_generation)));
+    revoked.dedup_by(|later, kept| later.node_id == kept.node_id);
+    revoked
 }
 
 /// Adds the peers of break-glass grants: one that is known gets their endpoints first, another is there

@@ -186,6 +186,35 @@ fn a_refreshed_head_moves_the_deadline_and_a_passed_one_is_never_none() {
     assert_eq!(table.deadline_ns, at(1_000_000).mono.0, "0 would mean no deadline");
 }
 
+/// Design: no full disk keeps a verified revocation from the data plane.
+#[test]
+fn a_revocation_is_published_before_the_disk_and_nothing_else_of_its_snapshot_is() {
+    let world = World::default();
+    let mut node = running(&world);
+    let mut contents = world.contents(3);
+    contents.revoke(&world.cluster_ca, &[1]);
+    node.handle(update(&world.publish(V2, &contents, ISSUED)), at(2));
+    let outputs: Vec<Output> = std::iter::from_fn(|| node.poll_output()).collect();
+    assert_eq!(names(&outputs), ["publish", "persist"]);
+    let ids = |table: &v1::ForwardingTable| -> Vec<Vec<u8>> {
+        table.peers.iter().map(|peer| peer.node_id.clone()).collect()
+    };
+    let early = table(&outputs);
+    assert_eq!(ids(&early), [peer(2).node_id], "the revoked peer is gone, the new one is not there");
+    assert_eq!(early.revoked.len(), 1);
+    assert_eq!(early.newest_head, node.snapshot().unwrap().head_document().envelope());
+    // The disk is full: the restriction stays in every later table.
+    let Some(Output::Persist(id, _)) = outputs.last() else { panic!("{outputs:?}") };
+    let refused = feed(&mut node, Input::PersistFailed(*id, Reason::StateNoSpace), 2);
+    assert_eq!(names(&refused), ["nack"]);
+    let again = table(&feed(&mut node, Input::LeafIssued(leaf()), 3));
+    assert_eq!((ids(&again), again.revoked.len()), (vec![peer(2).node_id], 1));
+    // There is room again.
+    let whole = feed(&mut node, update(&world.publish(V2, &contents, ISSUED)), 4);
+    assert_eq!(names(&whole), ["publish", "persist", "publish", "ack"]);
+    assert_eq!(ids(&table(&whole)), [peer(2).node_id, peer(3).node_id]);
+}
+
 #[test]
 fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
     let world = World::default();

@@ -96,6 +96,35 @@ fn activation_waits_for_the_disk_and_the_floor_comes_with_it() {
     assert_eq!(active(&acceptor), Some(V1));
 }
 
+/// A restriction may come before the disk, a permission never.
+#[test]
+fn what_a_verified_snapshot_revokes_is_told_before_the_disk_even_if_that_is_behind() {
+    let world = World::default();
+    let mut acceptor = start(&world);
+    acceptor.handle(Input::Updated(world.publish(V1, &world.contents(2), ISSUED).full()), at(1));
+    acceptor.handle(Input::Persisted(PersistId(1)), at(1));
+    outputs(&mut acceptor);
+    let mut contents = world.contents(3);
+    contents.revoke(&world.cluster_ca, &[1]);
+    acceptor.handle(Input::Updated(world.publish(V2, &contents, ISSUED).full()), at(2));
+    let told = outputs(&mut acceptor);
+    let [Output::Restrict(early), Output::Persist(..)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(early.contents().trust.revoked.len(), 1);
+    assert_eq!(active(&acceptor), Some(V1), "it permits nothing yet");
+    // Three more wait for the disk; then one that revokes more does not fit.
+    for version in 3..=5 {
+        let next = world.publish(HeadOrder::new(1, version, 0), &contents, ISSUED);
+        acceptor.handle(Input::Updated(next.full()), at(3));
+    }
+    outputs(&mut acceptor);
+    contents.revoke(&world.cluster_ca, &[1, 2]);
+    let next = world.publish(HeadOrder::new(1, 6, 0), &contents, ISSUED);
+    acceptor.handle(Input::Updated(next.full()), at(4));
+    let told = outputs(&mut acceptor);
+    let [Output::Restrict(early), Output::Refuse(nack)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((early.contents().trust.revoked.len(), nack.reason.as_str()), (2, "state.timeout"));
+}
+
 #[test]
 fn a_failed_write_activates_nothing_and_the_same_message_works_later() {
     let world = World::default();

@@ -282,7 +282,7 @@ impl Living<'_> {
                     self.met.confirmed = Some(confirm.sequence);
                 }
                 Output::Confirm(_) | Output::Refuse(_) | Output::Alarm(_) => self.met.refused = true,
-                Output::Acknowledge(_) => {}
+                Output::Acknowledge(_) | Output::Restrict(_) => {}
             }
         }
         Some(())

@@ -3,6 +3,9 @@
 //! Owns table versions and whether the table that was published last still says what holds. Refuses to build
 //! tables: `crate::table` does.
 
+use std::sync::Arc;
+
+use rap_contract::VerifiedSnapshot;
 use rap_trust::FreshnessState;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
@@ -20,6 +23,8 @@ pub(super) struct FastPlane {
     pub(super) refused: Option<Reason>,
     /// What it reported last.
     pub(super) stats: v1::Stats,
+    /// A verified snapshot that is not in use yet and revokes nodes that the one in use does not.
+    pub(super) restriction: Option<Arc<VerifiedSnapshot>>,
     published_in: Option<FreshnessState>,
     published_break_glass: Vec<Digest>,
 }
@@ -41,6 +46,11 @@ impl FastPlane {
     pub(super) const fn table_applied(&mut self, version: u64) {
         self.applied = version;
         self.refused = None;
+    }
+
+    /// This snapshot is in use. What an older one revoked is in it: the chain of revocations only grows.
+    pub(super) fn activated(&mut self, snapshot: &VerifiedSnapshot) {
+        self.restriction.take_if(|restriction| restriction.head().order <= snapshot.head().order);
     }
 
     /// Version of a table that is published now, in this state of freshness and under these break-glass files.

@@ -115,9 +115,14 @@ impl Node {
     fn route(&mut self, now: Now) {
         while let Some(output) = self.acceptor.poll_output() {
             match output {
+                AcceptorOutput::Restrict(snapshot) => {
+                    self.plane.restriction = Some(snapshot);
+                    self.publish(now);
+                }
                 AcceptorOutput::Persist(id, record) => self.outputs.push_back(Output::Persist(id, record)),
                 AcceptorOutput::Activate(snapshot) => {
                     self.uplink.hints.retain(|node| snapshot.contents().peers.contains_key(&node));
+                    self.plane.activated(&snapshot);
                     self.publish(now);
                 }
                 AcceptorOutput::Acknowledge(ack) => self.send(Body::Ack(ack)),
@@ -143,6 +148,7 @@ impl Node {
             hints: &self.uplink.hints,
             extension,
             permitted: &permitted,
+            restriction: self.plane.restriction.as_deref(),
             clock: self.acceptor.clock(),
             now,
         };

@@ -30,6 +30,10 @@ pub enum Input {
 /// What is to be done, in order.
 #[derive(Debug, Clone)]
 pub enum Output {
+    /// This snapshot is verified, is not in use yet, and revokes nodes that the one in use does not. Take
+    /// their permissions away now. Nothing else of it counts before it is activated. It comes before the
+    /// `Persist` of the snapshot, and also when there is none because the disk is behind.
+    Restrict(Arc<VerifiedSnapshot>),
     /// Write this and answer with `Persisted` or `PersistFailed`.
     Persist(PersistId, Box<Record>),
     /// Use this snapshot from now on.

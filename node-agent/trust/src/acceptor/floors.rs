@@ -52,6 +52,12 @@ impl RevocationFloor {
     }
 }
 
+/// True if `snapshot` tells of other or more revocations than `active`.
+pub(super) fn revokes_more(snapshot: &VerifiedSnapshot, active: &VerifiedSnapshot) -> bool {
+    let (told, known) = (RevocationFloor::of(snapshot), RevocationFloor::of(active));
+    told.sequence > known.sequence || told.digest != known.digest
+}
+
 impl Floors {
     /// The floors of a membership that has accepted nothing.
     pub const fn initial(incarnation: Incarnation) -> Self {

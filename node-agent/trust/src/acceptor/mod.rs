@@ -4,6 +4,9 @@
 //! freeze and floors; proof; scope; slots onto the stored slots; manifest root; chunks; contents;
 //! persist; activate. A refusal leaves everything as it was. Authority records move the pin itself.
 //!
+//! One thing comes before the disk: what a verified snapshot revokes. To take a permission away too early is
+//! safe, because it stays away once the snapshot is activated. To give one too early is not.
+//!
 //! Owns floors, equivocation and the order persist-then-activate. Refuses to own storage and streams.
 
 mod authority;
@@ -289,13 +292,17 @@ impl Acceptor {
             }
             return Ok(());
         }
+        let snapshot = Arc::new(snapshot);
+        if self.active.as_ref().is_some_and(|active| floors::revokes_more(&snapshot, active)) {
+            self.outputs.push_back(Output::Restrict(snapshot.clone()));
+        }
         if self.outstanding.len() >= OUTSTANDING_CAP {
             return Err(Reject::new(Reason::StateTimeout, "the disk is behind"));
         }
         let contents_changed =
             self.base.as_ref().is_none_or(|newest| newest.leaf_hash() != snapshot.leaf_hash());
         self.clock.raise(snapshot.head().issued_at, now);
-        self.commit(self.floors.raised_to(&snapshot), Arc::new(snapshot), contents_changed);
+        self.commit(self.floors.raised_to(&snapshot), snapshot, contents_changed);
         Ok(())
     }
 

@@ -108,6 +108,26 @@ impl Contents {
         self.put(&peer_slot(id), Some(Body::Peer(record)))
     }
 
+    /// Revokes these peers as of [`peer`] and takes their records out: the chain has that many revocations.
+    pub fn revoke(&mut self, cluster_ca: &[u8], peers: &[u8]) -> &mut Self {
+        for index in peers {
+            self.chunks.remove(&peer_slot(NodeId::from_slice(&peer(*index).node_id).unwrap()));
+        }
+        let revoked = peers.iter().map(|index| v1::RevokedNode {
+            node_id: peer(*index).node_id,
+            node_key_sha256: peer(*index).node_key_sha256,
+            key_generation: 1,
+        });
+        let trust = v1::TrustChunk {
+            cluster_ca: cluster_ca.to_vec(),
+            revoked: revoked.collect(),
+            revocation_sequence: peers.len() as u64,
+            revocation_digest: Digest::of(&[b"revocations", peers]).to_vec(),
+            ..Default::default()
+        };
+        self.put(TRUST_SLOT, Some(Body::Trust(trust)))
+    }
+
     pub fn manifest(&self) -> Manifest {
         Manifest::from_slots(self.chunks.iter().map(|(slot, chunk)| (slot.clone(), chunk_id(chunk))))
     }
