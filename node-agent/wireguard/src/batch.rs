@@ -51,9 +51,9 @@ impl<A> Batch<A> {
         true
     }
 
-    pub(crate) fn packet(&self, place: usize) -> (&[u8], &A) {
-        let (len, note) = &self.packets[place];
-        let start = place * self.stride;
+    pub(crate) fn packet(&self, position: usize) -> (&[u8], &A) {
+        let (len, note) = &self.packets[position];
+        let start = position * self.stride;
         (&self.memory[start..start + len], note)
     }
 

@@ -1,7 +1,7 @@
 //! What the caller tells a device. Owns the shapes; refuses to own defaults of policy.
 
 use std::fmt;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use boringtun::x25519::{PublicKey, StaticSecret};
 use ipnet::IpNet;
@@ -12,22 +12,13 @@ use zeroize::Zeroizing;
 pub const DEFAULT_MTU: u16 = 1280;
 
 /// What stays the same as long as a device runs.
-pub struct DeviceConfig {
+pub struct DeviceSettings {
     /// Own key; wiped when the device ends.
     pub private_key: StaticSecret,
-    /// Where encrypted datagrams come and go.
-    pub underlay: Underlay,
+    /// UDP address that encrypted datagrams come to and go from; an IPv6 wildcard also carries IPv4.
+    pub underlay: SocketAddr,
     /// The TUN interface. `None`: no interface; echo requests to own addresses are answered in process.
     pub tun: Option<TunConfig>,
-}
-
-/// The UDP socket.
-#[derive(Debug)]
-pub enum Underlay {
-    /// Bind this address; an IPv6 wildcard also carries IPv4.
-    Bind(SocketAddr),
-    /// A socket bound by the caller.
-    Bound(UdpSocket),
 }
 
 /// A TUN interface to create. It goes away with the device.
@@ -41,16 +32,19 @@ pub struct TunConfig {
 
 /// Everything a device may do, until the deadlines.
 #[derive(Debug, Clone, Default)]
-pub struct DeviceTable {
+pub struct DeviceConfig {
     /// Own overlay addresses, each with the prefix of its pool.
     pub addresses: Vec<IpNet>,
+    /// Prefixes that this node forwards for: packets from and to them pass between peers and the interface.
+    /// Whoever makes the configuration also makes the host forward them.
+    pub routed: Vec<IpNet>,
     /// Who may be talked to.
     pub peers: Vec<Peer>,
     /// When all peers go that are not marked [`Peer::survive_forever`]. `None`: never.
     pub deadline: Option<Mono>,
 }
 
-/// One peer of a table.
+/// One peer of a configuration.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// Its WireGuard key.
@@ -65,7 +59,7 @@ pub struct Peer {
     pub keepalive: Option<u16>,
     /// When the device forgets the peer by itself. `None`: never.
     pub deadline: Option<Mono>,
-    /// Outlives the deadline of the table (not its own).
+    /// Outlives the deadline of the configuration (not its own).
     pub survive_forever: bool,
 }
 
@@ -90,20 +84,20 @@ impl fmt::Debug for PresharedKey {
     }
 }
 
-impl fmt::Debug for DeviceConfig {
+impl fmt::Debug for DeviceSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { private_key: _, underlay, tun } = self;
-        f.debug_struct("DeviceConfig").field("underlay", underlay).field("tun", tun).finish_non_exhaustive()
+        f.debug_struct("DeviceSettings").field("underlay", underlay).field("tun", tun).finish_non_exhaustive()
     }
 }
 
 impl Peer {
-    /// When the peer must be gone, given the deadline of its table.
-    pub(crate) fn end(&self, table: Option<Mono>) -> Option<Mono> {
-        let table = table.filter(|_| !self.survive_forever);
-        match (self.deadline, table) {
-            (Some(own), Some(table)) => Some(own.min(table)),
-            (own, table) => own.or(table),
+    /// When the peer must be gone, given the deadline of its configuration.
+    pub(crate) fn end(&self, common: Option<Mono>) -> Option<Mono> {
+        let common = common.filter(|_| !self.survive_forever);
+        match (self.deadline, common) {
+            (Some(own), Some(common)) => Some(own.min(common)),
+            (own, common) => own.or(common),
         }
     }
 }
@@ -125,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earlier_deadline_ends_a_peer_unless_it_survives_the_table() {
+    fn the_earlier_deadline_ends_a_peer_unless_it_survives_the_configuration() {
         assert_eq!(peer(None, false).end(None), None);
         assert_eq!(peer(Some(5), false).end(None), Some(Mono(5)));
         assert_eq!(peer(Some(5), false).end(Some(Mono(3))), Some(Mono(3)));
@@ -137,12 +131,12 @@ mod tests {
 
     #[test]
     fn secrets_print_nothing() {
-        let config = DeviceConfig {
+        let settings = DeviceSettings {
             private_key: StaticSecret::from([0xab; 32]),
-            underlay: Underlay::Bind(SocketAddr::from(([127, 0, 0, 1], 0))),
+            underlay: SocketAddr::from(([127, 0, 0, 1], 0)),
             tun: None,
         };
-        let text = format!("{config:?} {:?}", peer(None, false));
+        let text = format!("{settings:?} {:?}", peer(None, false));
         for form in ["171", "ab, ab", "abab", "0xab"] {
             assert!(!text.contains(form), "{text}");
         }

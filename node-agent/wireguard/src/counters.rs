@@ -24,7 +24,7 @@ drop_reasons! {
     Malformed "malformed" "A datagram that is no WireGuard message."
     BadMac "bad_mac" "A handshake message whose first MAC is not for this device's key."
     UnderLoad "under_load" "A handshake message answered with a cookie instead of work."
-    NoPeer "no_peer" "No peer has this key, or no peer owns this destination."
+    NoPeer "no_peer" "No peer has this key, or no peer has this destination."
     NoSession "no_session" "A message for a session this device does not have."
     NoEndpoint "no_endpoint" "The peer's address is not known yet."
     HandshakeRejected "handshake_rejected" "A handshake message that is replayed, late or not asked for."
@@ -32,7 +32,7 @@ drop_reasons! {
     Replay "replay" "A data message seen before or too old."
     NotIp "not_ip" "An inner packet that is neither IPv4 nor IPv6."
     BadSource "bad_source" "An inner source address that does not belong to the sender."
-    BadDestination "bad_destination" "An inner destination that is not an own address."
+    BadDestination "bad_destination" "An inner destination that is neither an own address nor forwarded here."
     Multicast "multicast" "A multicast or broadcast packet; the overlay carries none."
     NoListener "no_listener" "Without a TUN: a packet that is neither an echo request nor an awaited reply."
     TooBig "too_big" "A packet larger than the buffers."
@@ -74,16 +74,16 @@ mod tests {
     #[test]
     fn each_reason_has_its_own_label_and_counter() {
         let counters = Counters::new();
-        for (place, reason) in DropReason::ALL.iter().enumerate() {
-            for _ in 0..=place {
+        for (position, reason) in DropReason::ALL.iter().enumerate() {
+            for _ in 0..=position {
                 counters.count(*reason);
             }
         }
         let labels: BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.code()).collect();
         assert_eq!(labels.len(), DropReason::ALL.len());
         let read = counters.read();
-        for (place, reason) in DropReason::ALL.iter().enumerate() {
-            assert_eq!(read[place], (*reason, place as u64 + 1));
+        for (position, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(read[position], (*reason, position as u64 + 1));
         }
     }
 }

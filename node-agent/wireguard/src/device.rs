@@ -9,9 +9,9 @@ use rap_runtime::tasks::TaskFailure;
 use rap_runtime::{Clock, TaskGroup};
 use tokio::sync::{Mutex, Notify};
 
-use crate::config::{DeviceConfig, DeviceTable, TunConfig};
+use crate::config::{DeviceConfig, DeviceSettings, TunConfig};
 use crate::counters::DropReason;
-use crate::error::{DeviceError, PingError, TableError};
+use crate::error::{ConfigError, DeviceError, PingError};
 use crate::netlink::{Interface, Shape};
 use crate::ping;
 use crate::responder::Responder;
@@ -23,7 +23,7 @@ use crate::udp_port::UdpPort;
 /// A running WireGuard device. Dropping it ends it and removes its interface.
 pub struct Device {
     parts: Arc<Parts>,
-    /// Present with a TUN. Held while a table is being applied.
+    /// Present with a TUN. Held while a configuration is being applied.
     interface: Mutex<Option<Interface>>,
     group: TaskGroup,
 }
@@ -45,8 +45,12 @@ pub struct PeerStats {
 
 impl Device {
     /// Opens socket and interface and starts the tasks in a child of `group`. No peers yet.
-    pub async fn start(config: DeviceConfig, group: &TaskGroup, clock: Clock) -> Result<Self, DeviceError> {
-        let DeviceConfig { private_key, underlay, tun } = config;
+    pub async fn start(
+        settings: DeviceSettings,
+        group: &TaskGroup,
+        clock: Clock,
+    ) -> Result<Self, DeviceError> {
+        let DeviceSettings { private_key, underlay, tun } = settings;
         let udp = UdpPort::open(underlay).map_err(DeviceError::Udp)?;
         let mtu = tun.as_ref().map_or(0, |tun| usize::from(tun.mtu));
         let (port, interface) = match &tun {
@@ -73,29 +77,33 @@ impl Device {
         Ok(Self { parts, interface: Mutex::new(interface), group })
     }
 
-    /// Puts a table in force, all of it or nothing. When this returns, no packet passes that only the
-    /// table before allowed. Sessions of peers with the same public and preshared key go on.
-    pub async fn apply(&self, table: DeviceTable) -> Result<(), TableError> {
+    /// Puts a configuration in force, all of it or nothing. When this returns, no packet passes that only the
+    /// one before allowed. Sessions of peers with the same public and preshared key go on.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; the configuration before stays in force.
+    pub async fn apply(&self, config: DeviceConfig) -> Result<(), ConfigError> {
         let mut interface = self.interface.lock().await;
         if self.group.token().is_cancelled() {
-            return Err(TableError::Ended);
+            return Err(ConfigError::Ended);
         }
-        table.check(self.parts.tunnel.identity.public.as_bytes())?;
+        let prepared = self.parts.tunnel.prepare(&config)?;
+        let shape = Shape::of(&config);
         if let Some(interface) = interface.as_mut() {
-            interface.extend(&Shape::of(&table)).await?;
+            interface.extend(&shape).await?;
         }
-        self.parts.tunnel.replace(&table);
+        self.parts.tunnel.replace(&config, prepared);
         self.parts.changed.notify_one();
         if let Some(interface) = interface.as_mut() {
-            interface.trim(&Shape::of(&table)).await;
+            interface.trim(&shape).await;
         }
         Ok(())
     }
 
-    /// One entry per peer, in the order of the table.
+    /// One entry per peer, in the order of the configuration.
     pub fn stats(&self) -> Vec<PeerStats> {
-        let table = self.parts.tunnel.table();
-        let entries = table.peers().iter().map(|entry| {
+        let active = self.parts.tunnel.active();
+        let entries = active.peers().iter().map(|entry| {
             let state = entry.lock();
             PeerStats {
                 public_key: PublicKey::from(entry.public_key),
@@ -132,11 +140,6 @@ impl Device {
     /// Address of the UDP socket.
     pub fn local_addr(&self) -> SocketAddr {
         self.parts.udp.local()
-    }
-
-    /// Name of the TUN interface, if there is one.
-    pub fn interface(&self) -> Option<&str> {
-        self.parts.tunnel.host.interface.as_deref()
     }
 
     /// Completes when the device has ended: stopped, its group cancelled, or failed.

@@ -1,4 +1,4 @@
-//! Where a peer is: candidates from the table, and the address its last authenticated packet came from.
+//! Where a peer is: candidates from the configuration, and the address its last authenticated packet came from.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Why a device could not start, take a table or ping. Owns the error enums and their reason codes.
+//! Why a device could not start, take a configuration or ping. Owns the error enums and their reason codes.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,20 +23,20 @@ pub enum DeviceError {
     },
 }
 
-/// A table was refused; the one before it stays.
+/// A configuration was refused; the one before it stays.
 #[derive(Debug, thiserror::Error)]
-pub enum TableError {
+pub enum ConfigError {
     /// The same public key twice.
     #[error("a peer appears twice")]
     DuplicatePeer,
     /// A peer with the device's own key.
     #[error("a peer has the device's own key")]
     OwnKey,
-    /// Two peers claim the same prefix.
-    #[error("{0} belongs to two peers")]
+    /// Two peers claim the same prefix, or a peer one that this node forwards for.
+    #[error("{0} has two owners")]
     DuplicatePrefix(IpNet),
-    /// A peer claims exactly an own address.
-    #[error("{0} is an own address and a peer's")]
+    /// A peer, or the prefixes that are forwarded here, claim exactly an own address.
+    #[error("{0} is an own address and claimed a second time")]
     OwnAddress(IpAddr),
     /// The kernel refused an address or a route of the interface.
     #[error("interface: {step}")]
@@ -84,7 +84,7 @@ impl DeviceError {
     }
 }
 
-impl TableError {
+impl ConfigError {
     /// Stable code.
     pub fn reason(&self) -> Reason {
         match self {

@@ -6,12 +6,13 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
 use rap_types::Mono;
 
+use crate::active::ActiveConfig;
+use crate::allowed_sources::Owner;
 use crate::batch::Batch;
 use crate::counters::DropReason;
 use crate::packet::Inner;
 use crate::peer::{Datagrams, MAX_STAGED, PeerEntry, PeerState, drop_of};
 use crate::responder::Outcome;
-use crate::table::Table;
 use crate::tunnel::Tunnel;
 
 /// Free slots that handling one datagram may use.
@@ -37,19 +38,19 @@ impl Tunnel {
     /// Handles one datagram. Needs [`INBOUND_ROOM`] free slots in both batches.
     pub(crate) fn receive(
         &self,
-        table: &Table,
+        active: &ActiveConfig,
         now: Mono,
         datagram: &[u8],
         from: SocketAddr,
         arrivals: &mut Arrivals,
     ) {
-        let result = self.try_receive(table, now, datagram, from, arrivals);
+        let result = self.try_receive(active, now, datagram, from, arrivals);
         self.count(result);
     }
 
     fn try_receive(
         &self,
-        table: &Table,
+        active: &ActiveConfig,
         now: Mono,
         datagram: &[u8],
         from: SocketAddr,
@@ -65,7 +66,7 @@ impl Tunnel {
             Err(TunnResult::Err(error)) => return Err(drop_of(&error)),
             Err(_) => return Err(DropReason::Malformed),
         };
-        let (entry, message) = self.find(table, &packet)?;
+        let (entry, message) = self.find(active, &packet)?;
         let mut state = entry.lock();
         if state.is_expired(now) {
             return Err(DropReason::Expired);
@@ -94,21 +95,21 @@ impl Tunnel {
             state.authenticated(from, datagram.len());
         }
         state.flush(now, &mut arrivals.out)?;
-        if len == 0 { Ok(()) } else { self.deliver(table, now, entry, &mut state, len, arrivals) }
+        if len == 0 { Ok(()) } else { self.deliver(active, now, entry, &mut state, len, arrivals) }
     }
 
     /// The peer a message is from, or claims to be from.
     fn find<'t>(
         &self,
-        table: &'t Table,
+        active: &'t ActiveConfig,
         packet: &Packet<'_>,
     ) -> Result<(&'t PeerEntry, Message), DropReason> {
-        let by_session = |session| table.by_session(session).ok_or(DropReason::NoSession);
+        let by_session = |session| active.by_session(session).ok_or(DropReason::NoSession);
         match packet {
             Packet::HandshakeInit(init) => {
                 let half = parse_handshake_anon(&self.identity.private, &self.identity.public, init);
                 let half = half.map_err(|_| DropReason::DecryptFailed)?;
-                let entry = table.by_key(&half.peer_static_public).ok_or(DropReason::NoPeer)?;
+                let entry = active.by_key(&half.peer_static_public).ok_or(DropReason::NoPeer)?;
                 Ok((entry, Message::Handshake))
             }
             Packet::HandshakeResponse(message) => Ok((by_session(message.receiver_idx)?, Message::Handshake)),
@@ -120,7 +121,7 @@ impl Tunnel {
     /// Delivers the packet in the free slot of `arrivals.inner`, if `entry` may send it.
     fn deliver(
         &self,
-        table: &Table,
+        active: &ActiveConfig,
         now: Mono,
         entry: &PeerEntry,
         state: &mut PeerState,
@@ -130,24 +131,28 @@ impl Tunnel {
         let slot = arrivals.inner.slot().ok_or(DropReason::QueueFull)?;
         let packet = &mut slot[..len];
         let inner = Inner::read(packet).ok_or(DropReason::NotIp)?;
-        // Also refuses own addresses as sources: a wide prefix of a peer may contain them.
-        let owner = table.owner(inner.source).filter(|_| !table.is_own(inner.source));
-        if owner.is_none_or(|owner| owner.index != entry.index) {
+        // An own address, or one of a prefix that is forwarded here, is no peer's.
+        let sender = active.peer_of(inner.source);
+        if sender.is_none_or(|sender| sender.index != entry.index) {
             return Err(DropReason::BadSource);
         }
         if inner.is_to_many() {
             return Err(DropReason::Multicast);
         }
-        if !table.is_own(inner.destination) {
-            return Err(DropReason::BadDestination);
-        }
+        let own = match active.owner(inner.destination) {
+            Some(Owner::Own) => true,
+            Some(Owner::Routed) => false,
+            Some(Owner::Peer(_)) | None => return Err(DropReason::BadDestination),
+        };
         if self.host.interface.is_some() {
             if !self.host.responder.takes(&inner, packet, now) {
                 arrivals.inner.push(len, ());
             }
             return Ok(());
         }
-        match self.host.responder.handle(&inner, packet, now) {
+        // Without an interface nothing is forwarded.
+        let outcome = if own { self.host.responder.handle(&inner, packet, now) } else { Outcome::Unwanted };
+        match outcome {
             Outcome::Reply => state.send(packet, now, &mut arrivals.out),
             Outcome::Taken => Ok(()),
             Outcome::Unwanted => Err(DropReason::NoListener),

@@ -2,8 +2,10 @@
 //!
 //! Owns the protocol sessions, the UDP socket, the TUN interface and the check that every inner
 //! packet comes from the peer that may send it. Refuses to own who the peers are: peers, addresses
-//! and deadlines are exactly what the caller's table says.
+//! and deadlines are exactly what the caller's configuration says.
 
+mod active;
+mod allowed_sources;
 mod batch;
 mod config;
 mod counters;
@@ -18,7 +20,6 @@ mod packet;
 mod peer;
 mod ping;
 mod responder;
-mod table;
 mod tasks;
 mod timers;
 mod tun_port;
@@ -26,7 +27,7 @@ mod tunnel;
 mod udp_port;
 
 pub use boringtun::x25519::{PublicKey, StaticSecret};
-pub use config::{DEFAULT_MTU, DeviceConfig, DeviceTable, Peer, PresharedKey, TunConfig, Underlay};
+pub use config::{DEFAULT_MTU, DeviceConfig, DeviceSettings, Peer, PresharedKey, TunConfig};
 pub use counters::DropReason;
 pub use device::{Device, PeerStats};
-pub use error::{DeviceError, PingError, TableError};
+pub use error::{ConfigError, DeviceError, PingError};

@@ -11,8 +11,8 @@ use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, L
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
 
-use crate::config::{DeviceTable, TunConfig};
-use crate::error::TableError;
+use crate::config::{DeviceConfig, TunConfig};
+use crate::error::ConfigError;
 
 /// An interface and what was put on it.
 pub(crate) struct Interface {
@@ -29,14 +29,14 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// What `table` wants: its addresses, and routes to what the pools of these do not already bring.
-    pub(crate) fn of(table: &DeviceTable) -> Self {
-        let prefixes = table.peers.iter().flat_map(|peer| &peer.allowed_ips).map(IpNet::trunc);
+    /// What `config` wants: its addresses, and routes to what the pools of these do not already bring.
+    pub(crate) fn of(config: &DeviceConfig) -> Self {
+        let prefixes = config.peers.iter().flat_map(|peer| &peer.allowed_ips).map(IpNet::trunc);
         let routes = prefixes
             .filter(|prefix| prefix.prefix_len() > 0)
-            .filter(|prefix| !table.addresses.iter().any(|own| own.contains(prefix)))
+            .filter(|prefix| !config.addresses.iter().any(|own| own.contains(prefix)))
             .collect();
-        Self { addresses: table.addresses.iter().copied().collect(), routes }
+        Self { addresses: config.addresses.iter().copied().collect(), routes }
     }
 }
 
@@ -58,7 +58,7 @@ impl Interface {
     }
 
     /// Adds what is wanted and not there. If the kernel refuses, nothing stays added.
-    pub(crate) async fn extend(&mut self, wanted: &Shape) -> Result<(), TableError> {
+    pub(crate) async fn extend(&mut self, wanted: &Shape) -> Result<(), ConfigError> {
         let before = self.shape.clone();
         let result = self.add_missing(wanted).await;
         if result.is_err() {
@@ -88,8 +88,8 @@ impl Interface {
         }
     }
 
-    async fn add_missing(&mut self, wanted: &Shape) -> Result<(), TableError> {
-        let refused = |step: String| move |source| TableError::Interface { step, source };
+    async fn add_missing(&mut self, wanted: &Shape) -> Result<(), ConfigError> {
+        let refused = |step: String| move |source| ConfigError::Interface { step, source };
         let missing: Vec<_> = wanted.addresses.difference(&self.shape.addresses).copied().collect();
         for address in missing {
             self.add_address(address).await.map_err(refused(format!("add address {address}")))?;
@@ -206,8 +206,8 @@ mod tests {
             survive_forever: false,
         };
         let addresses = ["100.96.0.1/16", "fd00::1/48"].map(|net| net.parse().unwrap()).to_vec();
-        let table = DeviceTable { addresses, peers: vec![peer], deadline: None };
-        let routes: Vec<_> = Shape::of(&table).routes.iter().map(IpNet::to_string).collect();
+        let config = DeviceConfig { addresses, routed: Vec::new(), peers: vec![peer], deadline: None };
+        let routes: Vec<_> = Shape::of(&config).routes.iter().map(IpNet::to_string).collect();
         assert_eq!(routes, ["10.5.0.0/16", "fd01::/64"]);
     }
 }

@@ -1,21 +1,22 @@
-//! From an inner packet to a datagram: whose address is the destination, and may this host send it.
+//! From an inner packet to a datagram: which peer has the destination, and may this node send from the source.
 
 use rap_types::Mono;
 
+use crate::active::ActiveConfig;
 use crate::counters::DropReason;
 use crate::packet::Inner;
 use crate::peer::Datagrams;
-use crate::table::Table;
 use crate::tunnel::Tunnel;
 
 /// Free slots that sending one packet may use.
 pub(crate) const OUTBOUND_ROOM: usize = 1;
 
 impl Tunnel {
-    /// Sends one inner packet towards the peer that owns its destination.
+    /// Sends one inner packet towards the peer that has its destination. Its source is an own address, or one of
+    /// a prefix that this node forwards for.
     pub(crate) fn send(
         &self,
-        table: &Table,
+        active: &ActiveConfig,
         now: Mono,
         packet: &[u8],
         out: &mut Datagrams,
@@ -24,10 +25,10 @@ impl Tunnel {
         if inner.is_to_many() {
             return Err(DropReason::Multicast);
         }
-        if !table.is_own(inner.source) {
+        if !active.is_here(inner.source) {
             return Err(DropReason::BadSource);
         }
-        let entry = table.owner(inner.destination).ok_or(DropReason::NoPeer)?;
+        let entry = active.peer_of(inner.destination).ok_or(DropReason::NoPeer)?;
         let mut state = entry.lock();
         if state.is_expired(now) {
             return Err(DropReason::Expired);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses and payload place of an inner packet (RFC 791, RFC 8200).
+/// Addresses and payload offset of an inner packet (RFC 791, RFC 8200).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Inner {
     pub(crate) source: IpAddr,

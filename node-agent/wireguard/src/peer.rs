@@ -18,7 +18,7 @@ use crate::endpoints::Endpoints;
 /// Encrypted datagrams on their way out, each with its destination.
 pub(crate) type Datagrams = Batch<SocketAddr>;
 
-/// A peer of the table in force.
+/// A peer of the configuration in force.
 pub(crate) struct PeerEntry {
     pub(crate) public_key: [u8; 32],
     pub(crate) preshared: Option<PresharedKey>,
@@ -66,7 +66,7 @@ impl PeerEntry {
             identity.private.clone(),
             peer.public_key,
             peer.preshared.as_ref().map(PresharedKey::bytes),
-            // The table may change it and `Tunn` could not; see `PeerState::tick`.
+            // The configuration may change it and `Tunn` could not; see `PeerState::tick`.
             None,
             index,
             Some(identity.unlimited.clone()),
@@ -94,12 +94,12 @@ impl PeerEntry {
         self.public_key == peer.public_key.to_bytes() && self.preshared == peer.preshared
     }
 
-    /// Takes what a table says besides the keys.
-    pub(crate) fn configure(&self, peer: &Peer, endpoints: Vec<SocketAddr>, table: Option<Mono>) {
+    /// Takes what a configuration says besides the keys.
+    pub(crate) fn configure(&self, peer: &Peer, endpoints: Vec<SocketAddr>, common: Option<Mono>) {
         let mut state = self.lock();
         state.endpoints.replace(endpoints);
         state.keepalive = peer.keepalive.filter(|s| *s > 0).map(|s| Duration::from_secs(s.into()));
-        state.deadline = peer.end(table);
+        state.deadline = peer.end(common);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, PeerState> {

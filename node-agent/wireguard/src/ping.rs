@@ -45,11 +45,11 @@ pub(crate) async fn ping(
 }
 
 fn own_address(parts: &Parts, destination: IpAddr) -> Result<IpAddr, PingError> {
-    let table = parts.tunnel.table();
-    if table.owner(destination).is_none() {
+    let active = parts.tunnel.active();
+    if active.peer_of(destination).is_none() {
         return Err(PingError::NoPeer(destination));
     }
-    table.source_for(destination).ok_or(PingError::NoAddress(destination))
+    active.source_for(destination).ok_or(PingError::NoAddress(destination))
 }
 
 /// Forgets the awaited reply however the ping ends.
@@ -79,7 +79,7 @@ async fn in_process(
         .ok_or(PingError::NoAddress(destination))?;
     let mut out = parts.datagrams(1);
     let sent = parts.tunnel.now();
-    let result = parts.tunnel.send(&parts.tunnel.table(), sent, &packet[..len], &mut out);
+    let result = parts.tunnel.send(&parts.tunnel.active(), sent, &packet[..len], &mut out);
     parts.tunnel.count(result);
     result.map_err(|reason| PingError::Dropped(reason.code()))?;
     parts.udp.send(&mut out, &parts.tunnel).await;

@@ -21,7 +21,7 @@ pub(crate) struct Parts {
     pub(crate) tun: Option<TunPort>,
     /// Bytes of a packet buffer.
     pub(crate) stride: usize,
-    /// The table changed: run the timers now.
+    /// The configuration changed: run the timers now.
     pub(crate) changed: Notify,
 }
 
@@ -37,9 +37,9 @@ pub(crate) async fn from_network(parts: Arc<Parts>) -> io::Result<()> {
     let mut arrivals = Arrivals { out: parts.datagrams(BATCH), inner: Batch::new(BATCH, parts.stride) };
     loop {
         parts.udp.receive(&mut received, &parts.tunnel).await?;
-        let mut place = 0;
-        while place < received.len() {
-            place = receive_some(&parts.tunnel, &received, place, &mut arrivals);
+        let mut position = 0;
+        while position < received.len() {
+            position = receive_some(&parts.tunnel, &received, position, &mut arrivals);
             parts.udp.send(&mut arrivals.out, &parts.tunnel).await;
             if let Some(tun) = &parts.tun {
                 tun.send(&mut arrivals.inner, &parts.tunnel.counters);
@@ -60,9 +60,9 @@ pub(crate) async fn from_tun(parts: Arc<Parts>) -> io::Result<()> {
             tun.check()?;
             return Err(error);
         }
-        let mut place = 0;
-        while place < packets.len() {
-            place = send_some(&parts.tunnel, &packets, place, &mut out);
+        let mut position = 0;
+        while position < packets.len() {
+            position = send_some(&parts.tunnel, &packets, position, &mut out);
             parts.udp.send(&mut out, &parts.tunnel).await;
         }
         packets.clear();
@@ -70,7 +70,7 @@ pub(crate) async fn from_tun(parts: Arc<Parts>) -> io::Result<()> {
     }
 }
 
-/// Timers of the protocol and deadlines of the table.
+/// Timers of the protocol and deadlines of the configuration.
 pub(crate) async fn clock(parts: Arc<Parts>) -> io::Result<()> {
     let mut out = parts.datagrams(BATCH);
     let mut ticks = interval(TICK);
@@ -86,36 +86,36 @@ pub(crate) async fn clock(parts: Arc<Parts>) -> io::Result<()> {
         let now = parts.tunnel.now();
         parts.tunnel.tick(now);
         let mut next = Some(0);
-        while let Some(place) = next {
-            next = parts.tunnel.tick_peers(place, now, &mut out);
+        while let Some(position) = next {
+            next = parts.tunnel.tick_peers(position, now, &mut out);
             parts.udp.send(&mut out, &parts.tunnel).await;
         }
     }
 }
 
-/// Handles datagrams until the batch ends or the results need to be sent; the place to go on from.
+/// Handles datagrams until the batch ends or the results need to be sent; the position to go on from.
 fn receive_some(tunnel: &Tunnel, received: &Datagrams, from: usize, arrivals: &mut Arrivals) -> usize {
-    let table = tunnel.table();
+    let active = tunnel.active();
     let now = tunnel.now();
-    for place in from..received.len() {
+    for position in from..received.len() {
         if arrivals.out.room() < INBOUND_ROOM || arrivals.inner.room() == 0 {
-            return place;
+            return position;
         }
-        let (datagram, sender) = received.packet(place);
-        tunnel.receive(&table, now, datagram, *sender, arrivals);
+        let (datagram, sender) = received.packet(position);
+        tunnel.receive(&active, now, datagram, *sender, arrivals);
     }
     received.len()
 }
 
 /// The same for packets from the TUN.
 fn send_some(tunnel: &Tunnel, packets: &Batch<()>, from: usize, out: &mut Datagrams) -> usize {
-    let table = tunnel.table();
+    let active = tunnel.active();
     let now = tunnel.now();
-    for place in from..packets.len() {
+    for position in from..packets.len() {
         if out.room() < OUTBOUND_ROOM {
-            return place;
+            return position;
         }
-        let result = tunnel.send(&table, now, packets.packet(place).0, out);
+        let result = tunnel.send(&active, now, packets.packet(position).0, out);
         tunnel.count(result);
     }
     packets.len()

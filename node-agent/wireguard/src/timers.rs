@@ -16,13 +16,13 @@ impl Tunnel {
         self.identity.limiter.reset_count();
     }
 
-    /// Timers of the peers from place `from` on, as many as fit into `out`. The place to go on from, or
+    /// Timers of the peers from position `from` on, as many as fit into `out`. The position to go on from, or
     /// `None` when all had their turn.
     pub(crate) fn tick_peers(&self, from: usize, now: Mono, out: &mut Datagrams) -> Option<usize> {
-        let table = self.table();
-        for (place, entry) in table.peers().iter().enumerate().skip(from) {
+        let active = self.active();
+        for (position, entry) in active.peers().iter().enumerate().skip(from) {
             if out.room() < TICK_ROOM {
-                return Some(place);
+                return Some(position);
             }
             let mut state = entry.lock();
             if !state.is_expired(now) {

@@ -62,8 +62,8 @@ impl TunPort {
 
     /// Writes a batch and empties it. The kernel takes or refuses at once; refusals are counted.
     pub(crate) fn send(&self, batch: &mut Batch<()>, counters: &Counters) {
-        for place in 0..batch.len() {
-            let (packet, ()) = batch.packet(place);
+        for position in 0..batch.len() {
+            let (packet, ()) = batch.packet(position);
             match Device::send(&self.device, packet) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

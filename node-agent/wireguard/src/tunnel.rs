@@ -1,4 +1,4 @@
-//! What the tasks of a device share: identity, the table in force, counters, the inner host.
+//! What the tasks of a device share: identity, the configuration in force, counters, the inner host.
 
 use std::net::SocketAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -7,11 +7,12 @@ use boringtun::x25519::StaticSecret;
 use rap_runtime::Clock;
 use rap_types::Mono;
 
-use crate::config::DeviceTable;
+use crate::active::{ActiveConfig, Prepared};
+use crate::config::DeviceConfig;
 use crate::counters::{Counters, DropReason};
+use crate::error::ConfigError;
 use crate::peer::Identity;
 use crate::responder::Responder;
-use crate::table::Table;
 
 /// Where inner packets go.
 pub(crate) struct Host {
@@ -27,35 +28,42 @@ pub(crate) struct Tunnel {
     pub(crate) counters: Counters,
     pub(crate) host: Host,
     pub(crate) clock: Clock,
-    /// Read for the length of a batch, so that after [`Self::replace`] nothing runs on the old table.
-    table: RwLock<Table>,
+    /// Read for the length of a batch, so that after [`Self::replace`] nothing runs on the old configuration.
+    active: RwLock<ActiveConfig>,
 }
 
 impl Tunnel {
     pub(crate) fn new(private_key: StaticSecret, host: Host, clock: Clock) -> Self {
         let identity = Identity::new(private_key);
-        Self { identity, counters: Counters::new(), host, clock, table: RwLock::default() }
+        Self { identity, counters: Counters::new(), host, clock, active: RwLock::default() }
     }
 
     pub(crate) fn now(&self) -> Mono {
         self.clock.now().mono
     }
 
-    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn active(&self) -> RwLockReadGuard<'_, ActiveConfig> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a checked table in force. One caller at a time.
-    pub(crate) fn replace(&self, next: &DeviceTable) {
-        let fresh = self.table().prepare(&self.identity, next);
-        self.table_mut().replace(&self.identity, next, fresh);
+    /// Checks a configuration and makes what it needs. One caller at a time, who then calls [`Self::replace`].
+    ///
+    /// # Errors
+    /// [`ConfigError`]: it says two things at once.
+    pub(crate) fn prepare(&self, next: &DeviceConfig) -> Result<Prepared, ConfigError> {
+        self.active().prepare(&self.identity, next)
+    }
+
+    /// Puts a prepared configuration in force.
+    pub(crate) fn replace(&self, next: &DeviceConfig, prepared: Prepared) {
+        self.active_mut().replace(&self.identity, next, prepared);
     }
 
     /// Forgets peers whose deadline passed.
     pub(crate) fn expire(&self, now: Mono) {
-        let due = self.table().peers().iter().any(|entry| entry.lock().is_expired(now));
+        let due = self.active().peers().iter().any(|entry| entry.lock().is_expired(now));
         if due {
-            let gone = self.table_mut().expire(now);
+            let gone = self.active_mut().expire(now);
             tracing::info!(peers = gone, "peers removed at their deadline");
         }
     }
@@ -63,8 +71,8 @@ impl Tunnel {
     /// The kernel cannot send a handshake message to `failed`: where else to send it.
     pub(crate) fn other_endpoint(&self, datagram: &[u8], failed: SocketAddr) -> Option<SocketAddr> {
         let session = u32::from_le_bytes(datagram.get(4..8)?.try_into().ok()?);
-        let table = self.table();
-        table.by_session(session)?.lock().endpoints.failed(failed)
+        let active = self.active();
+        active.by_session(session)?.lock().endpoints.failed(failed)
     }
 
     pub(crate) fn count(&self, result: Result<(), DropReason>) {
@@ -73,7 +81,7 @@ impl Tunnel {
         }
     }
 
-    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    fn active_mut(&self) -> RwLockWriteGuard<'_, ActiveConfig> {
+        self.active.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::config::Underlay;
 use crate::counters::DropReason;
 use crate::peer::{Datagrams, is_handshake_init};
 use crate::tunnel::Tunnel;
@@ -21,11 +20,8 @@ pub(crate) struct UdpPort {
 }
 
 impl UdpPort {
-    pub(crate) fn open(underlay: Underlay) -> io::Result<Self> {
-        let socket = match underlay {
-            Underlay::Bind(address) => bind(address)?,
-            Underlay::Bound(socket) => socket,
-        };
+    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = bind(address)?;
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from_std(socket)?;
         let local = socket.local_addr()?;
@@ -59,8 +55,8 @@ impl UdpPort {
 
     /// Sends a batch and empties it. Waits a little for a full socket; what cannot go is counted.
     pub(crate) async fn send(&self, batch: &mut Datagrams, tunnel: &Tunnel) {
-        for place in 0..batch.len() {
-            let (datagram, to) = batch.packet(place);
+        for position in 0..batch.len() {
+            let (datagram, to) = batch.packet(position);
             let mut to = *to;
             let mut tries = 0;
             let failed = loop {

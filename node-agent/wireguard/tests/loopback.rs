@@ -1,4 +1,4 @@
-//! Devices without TUN, over loopback: what passes, what is dropped and why, what survives a new table.
+//! Devices without TUN, over loopback: what passes, what is dropped and why, what survives a new configuration.
 
 mod fixture;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fixture::*;
 use rap_types::Reason;
-use rap_wireguard::{DropReason, Peer, PingError, PresharedKey, TableError};
+use rap_wireguard::{ConfigError, DropReason, Peer, PingError, PresharedKey};
 
 /// Two nodes that know each other.
 async fn pair(ip_a: &str, ip_b: &str) -> (Node, Node) {
@@ -113,6 +113,29 @@ async fn a_spoofed_source_is_dropped_and_counted() {
 }
 
 #[tokio::test]
+async fn a_prefix_that_is_forwarded_here_may_be_sent_to_and_is_no_peers_source() {
+    let node = Node::start(1, "127.0.0.1").await;
+    let mut bare = BarePeer::new(2, "127.0.0.2", &node);
+    let behind: IpAddr = "10.50.0.9".parse().unwrap();
+    let mut config = config(1, vec![peer(2, &[])]);
+    node.device.apply(config.clone()).await.unwrap();
+    bare.send(&echo_request(v4(2), v4(1)));
+    bare.next_packet().await;
+    bare.send(&echo_request(v4(2), behind));
+    node.until_counted(DropReason::BadDestination, 1).await;
+
+    config.routed = vec!["10.50.0.0/24".parse().unwrap()];
+    node.device.apply(config).await.unwrap();
+    bare.send(&echo_request(v4(2), behind));
+    // It passes the check. Without an interface there is nowhere to forward it to, and it is not answered here.
+    node.until_counted(DropReason::NoListener, 1).await;
+    bare.send(&echo_request(behind, v4(1)));
+    node.until_counted(DropReason::BadSource, 1).await;
+    assert_eq!(node.count(DropReason::BadDestination), 1);
+    assert_eq!(bare.receive(), Vec::<Vec<u8>>::new());
+}
+
+#[tokio::test]
 async fn every_other_bad_packet_has_its_counter() {
     let node = Node::start(1, "127.0.0.1").await;
     let mut bare = BarePeer::new(2, "127.0.0.2", &node);
@@ -198,7 +221,7 @@ async fn an_address_taken_from_a_peer_is_no_longer_its() {
 }
 
 #[tokio::test]
-async fn the_session_of_an_unchanged_peer_survives_a_new_table() {
+async fn the_session_of_an_unchanged_peer_survives_a_new_configuration() {
     let (a, b) = pair("127.0.0.1", "127.0.0.2").await;
     a.ping(v4(2)).await.unwrap();
     let c = Node::start(3, "127.0.0.3").await;
@@ -215,11 +238,11 @@ async fn the_session_of_an_unchanged_peer_survives_a_new_table() {
 }
 
 #[tokio::test]
-async fn a_refused_table_changes_nothing() {
+async fn a_refused_configuration_changes_nothing() {
     let (a, b) = pair("127.0.0.1", "127.0.0.2").await;
-    let twice = table(1, vec![b.peer(), b.peer()]);
+    let twice = config(1, vec![b.peer(), b.peer()]);
     let refused = a.device.apply(twice).await.unwrap_err();
-    assert!(matches!(refused, TableError::DuplicatePeer));
+    assert!(matches!(refused, ConfigError::DuplicatePeer));
     assert_eq!(refused.reason(), Reason::DataplaneTable);
     a.ping(v4(2)).await.unwrap();
 }
@@ -250,11 +273,11 @@ async fn a_passed_deadline_holds_before_any_timer_ran() {
 }
 
 #[tokio::test]
-async fn the_deadline_of_a_table_spares_only_marked_peers() {
+async fn the_deadline_of_a_configuration_spares_only_marked_peers() {
     let (a, b) = pair("127.0.0.1", "127.0.0.2").await;
     let c = Node::start(3, "127.0.0.3").await;
     c.apply(vec![a.peer()]).await;
-    let mut next = table(1, vec![b.peer(), Peer { survive_forever: true, ..c.peer() }]);
+    let mut next = config(1, vec![b.peer(), Peer { survive_forever: true, ..c.peer() }]);
     next.deadline = Some(now().plus(Duration::from_millis(300)));
     a.device.apply(next).await.unwrap();
     until("one is left", || a.device.stats().len() == 1).await;
@@ -396,13 +419,13 @@ async fn what_waited_for_the_session_arrives() {
 }
 
 #[tokio::test]
-async fn a_stopped_device_frees_its_port_and_takes_no_table() {
+async fn a_stopped_device_frees_its_port_and_takes_no_configuration() {
     let node = Node::start(1, "127.0.0.1").await;
     let address = node.device.local_addr();
     assert!(UdpSocket::bind(address).is_err());
     node.group.cancel();
     node.device.ended().await;
-    assert!(matches!(node.device.apply(table(1, Vec::new())).await, Err(TableError::Ended)));
+    assert!(matches!(node.device.apply(config(1, Vec::new())).await, Err(ConfigError::Ended)));
     assert_eq!(node.device.failure(), None);
     node.device.stop().await;
     UdpSocket::bind(address).unwrap();

@@ -22,11 +22,12 @@ fn main() -> ExitCode {
         println!("skipped: namespaces ({missing})");
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 5] = [
+    let cases: [(&str, fn()); 6] = [
         ("kernel_traffic_over_ipv4", || kernel_traffic(Underlay::V4)),
         ("kernel_traffic_over_ipv6_only", || kernel_traffic(Underlay::V6)),
         ("a_hardened_process_pings_and_makes_no_other_address", a_hardened_process),
         ("a_new_table_changes_the_interface", a_new_table_changes_the_interface),
+        ("a_prefix_behind_a_node_is_reached_through_it", a_prefix_behind_a_node_is_reached_through_it),
         ("a_lost_interface_ends_the_device", a_lost_interface_ends_the_device),
     ];
     for (name, case) in cases {
@@ -121,6 +122,24 @@ fn a_new_table_changes_the_interface() {
     let routes = lab.output_in(0, "ip route show dev rap0") + &lab.output_in(0, "ip -6 route show dev rap0");
     assert!(!routes.contains("10.9.0.0") && !routes.contains("fd99"), "{routes}");
     assert!(!lab.output_in(0, "ip -o address show dev rap0").contains("fd12"));
+}
+
+/// The kernel forwards what the device hands it: here to an address on the loopback interface.
+fn a_prefix_behind_a_node_is_reached_through_it() {
+    let lab = Lab::new(Underlay::V4);
+    let (mut a, mut b) = (lab.start(0), lab.start(1));
+    lab.run_in(0, "ip address add 10.50.0.9/32 dev lo");
+    let behind = |table: String, from: &str, to: &str| table.replacen(from, to, 1);
+    let own = lab.table(0);
+    b.ask_ok(&behind(lab.table(1), "100.96.0.1/32", "100.96.0.1/32,10.50.0.0/24"));
+    a.ask_ok(&own);
+    assert!(!lab.try_in(1, "ping -n -c 1 -W 1 10.50.0.9"));
+    assert_eq!(a.ask("count bad_destination"), "1");
+    a.ask_ok(&behind(own, "fd12:3456:789a::1/48", "fd12:3456:789a::1/48;10.50.0.0/24"));
+    lab.run_in(1, "ping -n -c 3 -i 0.2 -W 20 10.50.0.9");
+    // The answers have a forwarded prefix as their source, and so has what that host sends itself.
+    lab.run_in(0, "ping -n -c 2 -i 0.2 -W 20 -I 10.50.0.9 100.96.0.2");
+    assert_eq!((a.ask("count bad_source"), b.ask("count bad_source")), ("0".to_owned(), "0".to_owned()));
 }
 
 fn a_lost_interface_ends_the_device() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rap_runtime::{Clock, TaskGroup};
 use rap_wireguard::{
-    DEFAULT_MTU, Device, DeviceConfig, DeviceTable, Peer, PublicKey, StaticSecret, TunConfig, Underlay,
+    DEFAULT_MTU, Device, DeviceConfig, DeviceSettings, Peer, PublicKey, StaticSecret, TunConfig,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -72,17 +72,19 @@ pub async fn run() -> ExitCode {
 async fn start(private: &str, udp: &str, tun: &str, group: &TaskGroup) -> Device {
     let mut key = [0; 32];
     hex::decode_to_slice(private, &mut key).unwrap();
-    let config = DeviceConfig {
+    let settings = DeviceSettings {
         private_key: StaticSecret::from(key),
-        underlay: Underlay::Bind(udp.parse().unwrap()),
+        underlay: udp.parse().unwrap(),
         tun: Some(TunConfig { name: tun.to_owned(), mtu: DEFAULT_MTU }),
     };
-    Device::start(config, group, Clock::new()).await.unwrap()
+    Device::start(settings, group, Clock::new()).await.unwrap()
 }
 
-/// `NET,NET KEY|ENDPOINT|NET,NET ...`
-fn table(addresses: &str, peers: &[&str]) -> DeviceTable {
+/// `NET,NET[;ROUTED,ROUTED] KEY|ENDPOINT|NET,NET ...`
+fn table(addresses: &str, peers: &[&str]) -> DeviceConfig {
     let nets = |text: &str| text.split(',').map(|net| net.parse().unwrap()).collect();
+    let (addresses, routed) = addresses.split_once(';').unwrap_or((addresses, ""));
+    let routed = if routed.is_empty() { Vec::new() } else { nets(routed) };
     let peer = |text: &&str| {
         let parts: Vec<&str> = text.split('|').collect();
         let mut key = [0; 32];
@@ -97,7 +99,12 @@ fn table(addresses: &str, peers: &[&str]) -> DeviceTable {
             survive_forever: false,
         }
     };
-    DeviceTable { addresses: nets(addresses), peers: peers.iter().map(peer).collect(), deadline: None }
+    DeviceConfig {
+        addresses: nets(addresses),
+        routed,
+        peers: peers.iter().map(peer).collect(),
+        deadline: None,
+    }
 }
 
 /// Sends back what comes on one connection.

@@ -1,31 +1,48 @@
-//! The table in force: own addresses, peers, and which inner address belongs to whom.
+//! The configuration in force: own addresses, peers with their sessions, and the indexes packets are looked up by.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use prefix_trie::joint::map::JointPrefixMap;
 use rap_types::Mono;
 
-use crate::config::DeviceTable;
-use crate::error::TableError;
+use crate::allowed_sources::{AllowedSources, Owner};
+use crate::config::DeviceConfig;
+use crate::error::ConfigError;
 use crate::peer::{Identity, PeerEntry};
 
-/// Peers and addresses, with the indexes that packets are looked up by.
+/// Peers and addresses in force.
 #[derive(Default)]
-pub(crate) struct Table {
+pub(crate) struct ActiveConfig {
     addresses: Vec<IpNet>,
-    peers: Vec<PeerEntry>,
+    /// Each on the heap: an entry holds eight sessions and is moved at every change.
+    peers: Vec<Box<PeerEntry>>,
     by_key: HashMap<[u8; 32], usize>,
     by_index: HashMap<u32, usize>,
-    /// Longest prefix wins, both for the way out and for the check of sources.
-    owners: JointPrefixMap<IpNet, usize>,
+    sources: AllowedSources,
 }
 
-impl Table {
-    /// Whether `address` is an own one.
-    pub(crate) fn is_own(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|net| net.addr() == address)
+/// What can be made of a configuration before it is put in force: the slow part of a change.
+pub(crate) struct Prepared {
+    sources: AllowedSources,
+    /// Entries of peers that have none yet.
+    fresh: Vec<Box<PeerEntry>>,
+}
+
+impl ActiveConfig {
+    /// Who has an inner address.
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<Owner> {
+        self.sources.owner(address)
+    }
+
+    /// Whether an inner address is own, or in a prefix that this node forwards for.
+    pub(crate) fn is_here(&self, address: IpAddr) -> bool {
+        self.sources.is_here(address)
+    }
+
+    /// The peer that has an inner address.
+    pub(crate) fn peer_of(&self, address: IpAddr) -> Option<&PeerEntry> {
+        self.peers.get(self.sources.peer(address)?).map(Box::as_ref)
     }
 
     /// The own address to talk to `destination` from: same pool first, then same family.
@@ -35,58 +52,56 @@ impl Table {
         same_pool.or_else(|| family().next()).map(IpNet::addr)
     }
 
-    /// The peer that owns an inner address.
-    pub(crate) fn owner(&self, address: IpAddr) -> Option<&PeerEntry> {
-        let (_, place) = self.owners.get_lpm(&IpNet::from(address))?;
-        self.peers.get(*place)
-    }
-
     pub(crate) fn by_key(&self, key: &[u8; 32]) -> Option<&PeerEntry> {
-        self.by_key.get(key).and_then(|place| self.peers.get(*place))
+        self.by_key.get(key).and_then(|position| self.peers.get(*position)).map(Box::as_ref)
     }
 
     /// The peer of one of our session indexes (its upper 24 bits).
     pub(crate) fn by_session(&self, session: u32) -> Option<&PeerEntry> {
-        self.by_index.get(&(session >> 8)).and_then(|place| self.peers.get(*place))
+        self.by_index.get(&(session >> 8)).and_then(|position| self.peers.get(*position)).map(Box::as_ref)
     }
 
-    pub(crate) fn peers(&self) -> &[PeerEntry] {
+    pub(crate) fn peers(&self) -> &[Box<PeerEntry>] {
         &self.peers
     }
 
-    /// Entries for the peers of `next` that this table does not have. Key agreement happens here, so
-    /// that [`Self::replace`] is short.
-    pub(crate) fn prepare(&self, identity: &Identity, next: &DeviceTable) -> Vec<PeerEntry> {
+    /// Checks `next` and makes entries for the peers that this configuration does not have. Key agreement
+    /// happens here, so that [`Self::replace`] is short.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: `next` says two things at once.
+    pub(crate) fn prepare(&self, identity: &Identity, next: &DeviceConfig) -> Result<Prepared, ConfigError> {
+        next.check_keys(identity.public.as_bytes())?;
+        let sources = AllowedSources::of(next)?;
         let mut taken: BTreeSet<u32> = self.by_index.keys().copied().collect();
         let known = |key: &[u8; 32]| self.by_key(key);
         let new =
             next.peers.iter().filter(|peer| !known(peer.public_key.as_bytes()).is_some_and(|e| e.is(peer)));
-        new.map(|peer| PeerEntry::new(identity, peer, free_index(&mut taken))).collect()
+        let fresh =
+            new.map(|peer| Box::new(PeerEntry::new(identity, peer, free_index(&mut taken)))).collect();
+        Ok(Prepared { sources, fresh })
     }
 
-    /// Becomes `next`. Entries with the same keys stay, with their sessions; `fresh` has the others.
-    pub(crate) fn replace(&mut self, identity: &Identity, next: &DeviceTable, fresh: Vec<PeerEntry>) {
+    /// Becomes `next`. Entries with the same keys stay, with their sessions; `prepared` has the others.
+    pub(crate) fn replace(&mut self, identity: &Identity, next: &DeviceConfig, prepared: Prepared) {
         let old = std::mem::take(self);
+        let Prepared { sources, fresh } = prepared;
         let mut taken: BTreeSet<u32> =
             old.by_index.keys().chain(fresh.iter().map(|e| &e.index)).copied().collect();
-        let mut pool: BTreeMap<[u8; 32], Vec<PeerEntry>> = BTreeMap::new();
+        let mut pool: HashMap<[u8; 32], Vec<Box<PeerEntry>>> = HashMap::new();
         for entry in old.peers.into_iter().chain(fresh) {
             pool.entry(entry.public_key).or_default().push(entry);
         }
         self.addresses.clone_from(&next.addresses);
+        self.sources = sources;
         for peer in &next.peers {
             let entries = pool.remove(peer.public_key.as_bytes()).unwrap_or_default();
             let entry = entries.into_iter().find(|entry| entry.is(peer));
             // Missing only if the peer's deadline passed since `prepare`.
-            let entry = entry.unwrap_or_else(|| PeerEntry::new(identity, peer, free_index(&mut taken)));
+            let entry =
+                entry.unwrap_or_else(|| Box::new(PeerEntry::new(identity, peer, free_index(&mut taken))));
             entry.configure(peer, next.outside(&peer.endpoints), next.deadline);
-            let place = self.peers.len();
-            self.by_key.insert(entry.public_key, place);
-            self.by_index.insert(entry.index, place);
-            for prefix in &peer.allowed_ips {
-                self.owners.insert(prefix.trunc(), place);
-            }
-            self.peers.push(entry);
+            self.push(entry);
         }
     }
 
@@ -97,49 +112,39 @@ impl Table {
         }
         let old = std::mem::take(self);
         let before = old.peers.len();
-        let mut places = BTreeMap::new();
-        self.addresses = old.addresses;
+        let mut positions = BTreeMap::new();
+        (self.addresses, self.sources) = (old.addresses, old.sources);
         for (was, entry) in old.peers.into_iter().enumerate() {
-            if entry.lock().is_expired(now) {
-                continue;
-            }
-            let place = self.peers.len();
-            places.insert(was, place);
-            self.by_key.insert(entry.public_key, place);
-            self.by_index.insert(entry.index, place);
-            self.peers.push(entry);
-        }
-        for (prefix, was) in old.owners {
-            if let Some(place) = places.get(&was) {
-                self.owners.insert(prefix, *place);
+            if !entry.lock().is_expired(now) {
+                positions.insert(was, self.peers.len());
+                self.push(entry);
             }
         }
+        self.sources.move_peers(|was| positions.get(&was).copied());
         before - self.peers.len()
+    }
+
+    fn push(&mut self, entry: Box<PeerEntry>) {
+        let position = self.peers.len();
+        self.by_key.insert(entry.public_key, position);
+        self.by_index.insert(entry.index, position);
+        self.peers.push(entry);
     }
 }
 
-impl DeviceTable {
-    /// Refuses a table that says two things at once.
-    pub(crate) fn check(&self, own: &[u8; 32]) -> Result<(), TableError> {
+impl DeviceConfig {
+    /// Refuses a key that appears twice or is the device's own.
+    fn check_keys(&self, own: &[u8; 32]) -> Result<(), ConfigError> {
         let mut keys = BTreeSet::new();
-        let mut prefixes = BTreeSet::new();
         for peer in &self.peers {
             if peer.public_key.as_bytes() == own {
-                return Err(TableError::OwnKey);
+                return Err(ConfigError::OwnKey);
             }
             if !keys.insert(peer.public_key.to_bytes()) {
-                return Err(TableError::DuplicatePeer);
-            }
-            let own_prefixes: BTreeSet<IpNet> = peer.allowed_ips.iter().map(IpNet::trunc).collect();
-            for prefix in own_prefixes {
-                if !prefixes.insert(prefix) {
-                    return Err(TableError::DuplicatePrefix(prefix));
-                }
+                return Err(ConfigError::DuplicatePeer);
             }
         }
-        let claimed =
-            self.addresses.iter().map(IpNet::addr).find(|own| prefixes.contains(&IpNet::from(*own)));
-        claimed.map_or(Ok(()), |own| Err(TableError::OwnAddress(own)))
+        Ok(())
     }
 
     /// Endpoints that are not themselves overlay addresses: a tunnel inside itself never ends.
@@ -185,94 +190,78 @@ mod tests {
         }
     }
 
-    fn table(peers: Vec<Peer>) -> DeviceTable {
+    fn config(peers: Vec<Peer>) -> DeviceConfig {
         let addresses = ["100.96.0.1/16", "fd00::1/48"].map(|net| net.parse().unwrap()).to_vec();
-        DeviceTable { addresses, peers, deadline: None }
+        DeviceConfig { addresses, routed: Vec::new(), peers, deadline: None }
     }
 
-    fn put(held: &mut Table, next: &DeviceTable) {
+    fn put(held: &mut ActiveConfig, next: &DeviceConfig) {
         let identity = identity();
-        next.check(identity.public.as_bytes()).unwrap();
-        let fresh = held.prepare(&identity, next);
-        held.replace(&identity, next, fresh);
+        let prepared = held.prepare(&identity, next).unwrap();
+        held.replace(&identity, next, prepared);
     }
 
-    fn owner(table: &Table, address: &str) -> Option<[u8; 32]> {
-        table.owner(address.parse().unwrap()).map(|entry| entry.public_key)
-    }
-
-    #[test]
-    fn the_longest_prefix_owns_an_address() {
-        let (wide, narrow) =
-            (peer(2, &["10.0.0.0/8", "fd00:1::/32"]), peer(3, &["10.1.0.9/16", "fd00:1::7/128"]));
-        let mut held = Table::default();
-        put(&mut held, &table(vec![wide.clone(), narrow.clone()]));
-        assert_eq!(owner(&held, "10.2.0.1"), Some(wide.public_key.to_bytes()));
-        assert_eq!(owner(&held, "10.1.0.1"), Some(narrow.public_key.to_bytes()));
-        assert_eq!(owner(&held, "fd00:1::8"), Some(wide.public_key.to_bytes()));
-        assert_eq!(owner(&held, "fd00:1::7"), Some(narrow.public_key.to_bytes()));
-        assert_eq!(owner(&held, "11.0.0.1"), None);
-        assert_eq!(owner(&held, "fd01::1"), None);
+    fn owner(held: &ActiveConfig, address: &str) -> Option<[u8; 32]> {
+        held.peer_of(address.parse().unwrap()).map(|entry| entry.public_key)
     }
 
     #[test]
     fn entries_with_the_same_keys_stay_and_others_are_new() {
-        let mut held = Table::default();
-        put(&mut held, &table(vec![peer(2, &["10.0.0.2/32"]), peer(3, &[])]));
+        let mut held = ActiveConfig::default();
+        put(&mut held, &config(vec![peer(2, &["10.0.0.2/32"]), peer(3, &[])]));
         let key = peer(2, &[]).public_key.to_bytes();
         let index = held.by_key(&key).unwrap().index;
         assert!(held.by_session(index << 8 | 0x7f).is_some_and(|entry| entry.public_key == key));
 
-        put(&mut held, &table(vec![peer(2, &["10.0.0.9/32"])]));
+        put(&mut held, &config(vec![peer(2, &["10.0.0.9/32"])]));
         assert_eq!(held.by_key(&key).unwrap().index, index, "same entry");
         assert_eq!((owner(&held, "10.0.0.2"), owner(&held, "10.0.0.9")), (None, Some(key)));
         assert_eq!(held.peers().len(), 1);
 
         let mut rekeyed = peer(2, &["10.0.0.9/32"]);
         rekeyed.preshared = Some(crate::config::PresharedKey::new([5; 32]));
-        put(&mut held, &table(vec![rekeyed]));
+        put(&mut held, &config(vec![rekeyed]));
         assert_ne!(held.by_key(&key).unwrap().index, index, "another preshared key is another session");
         assert!(held.by_session(index << 8).is_none());
     }
 
     #[test]
     fn expired_peers_lose_key_index_and_prefixes() {
-        let mut held = Table::default();
+        let mut held = ActiveConfig::default();
         let (mut short, long) = (peer(2, &["10.0.0.2/32"]), peer(3, &["10.0.0.3/32"]));
         short.deadline = Some(Mono(100));
-        put(&mut held, &table(vec![short.clone(), long.clone()]));
+        put(&mut held, &config(vec![short.clone(), long.clone()]));
         assert_eq!(held.expire(Mono(99)), 0);
         assert_eq!(held.expire(Mono(100)), 1);
         assert!(held.by_key(short.public_key.as_bytes()).is_none());
         assert_eq!(owner(&held, "10.0.0.2"), None);
         assert_eq!(owner(&held, "10.0.0.3"), Some(long.public_key.to_bytes()));
-        assert!(held.is_own("100.96.0.1".parse().unwrap()));
+        assert!(held.is_here("100.96.0.1".parse().unwrap()));
     }
 
     #[test]
     fn contradictions_are_refused() {
-        let own = identity().public.to_bytes();
-        let refused = |peers| table(peers).check(&own).unwrap_err();
-        assert!(matches!(refused(vec![peer(2, &[]), peer(2, &[])]), TableError::DuplicatePeer));
-        assert!(matches!(refused(vec![peer(1, &[])]), TableError::OwnKey));
+        let refused = |peers| ActiveConfig::default().prepare(&identity(), &config(peers)).err();
+        assert!(matches!(refused(vec![peer(2, &[]), peer(2, &[])]), Some(ConfigError::DuplicatePeer)));
+        assert!(matches!(refused(vec![peer(1, &[])]), Some(ConfigError::OwnKey)));
         let twice = vec![peer(2, &["10.0.0.0/24"]), peer(3, &["10.0.0.7/24"])];
-        assert!(matches!(refused(twice), TableError::DuplicatePrefix(_)));
-        assert!(matches!(refused(vec![peer(2, &["100.96.0.1/32"])]), TableError::OwnAddress(_)));
+        assert!(matches!(refused(twice), Some(ConfigError::DuplicatePrefix(_))));
+        assert!(matches!(refused(vec![peer(2, &["100.96.0.1/32"])]), Some(ConfigError::OwnAddress(_))));
     }
 
     #[test]
     fn endpoints_inside_the_overlay_are_not_used() {
-        let table = table(Vec::new());
+        let config = config(Vec::new());
         let given = ["100.96.3.4:51820", "192.0.2.1:51820", "[fd00::9]:51820", "[::ffff:192.0.2.2]:1"];
-        let kept = table.outside(&given.map(|endpoint| endpoint.parse().unwrap()));
+        let kept = config.outside(&given.map(|endpoint| endpoint.parse().unwrap()));
         assert_eq!(kept, ["192.0.2.1:51820", "192.0.2.2:1"].map(|endpoint| endpoint.parse().unwrap()));
     }
 
     #[test]
     fn sources_come_from_the_pool_of_the_destination() {
-        let mut next = table(Vec::new());
+        let mut next = config(Vec::new());
         next.addresses.insert(0, "10.9.0.1/24".parse().unwrap());
-        let mut held = Table::default();
+        let mut held = ActiveConfig::default();
         put(&mut held, &next);
         let source = |to: &str| held.source_for(to.parse().unwrap()).map(|ip| ip.to_string());
         assert_eq!(source("100.96.0.7").as_deref(), Some("100.96.0.1"));
