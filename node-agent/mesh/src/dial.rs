@@ -43,7 +43,8 @@ pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
         rand::fill(&mut session_id);
         let side = Side::Dialer { expected: peer, session_id };
         let mut connection = Connection::new(shared.clone(), side, stop.clone());
-        outbound(&mut connection, peer, &entry.endpoints).await;
+        // On the heap only while it runs: an idle peer then costs no room for a handshake.
+        Box::pin(outbound(&mut connection, peer, &entry.endpoints)).await;
         connection.account();
         backoff.after(&connection);
     }
