@@ -4,11 +4,11 @@
 //! devices that obey it. Refuses to own decisions: what may be done, with whom and until when is in
 //! the table; after its deadlines nothing of it is left, with or without an agent.
 
+mod agent_socket;
 mod args;
 mod capability;
 mod check;
 mod claim;
-mod control;
 mod ping;
 mod plane;
 mod run;
@@ -22,7 +22,7 @@ use clap::Parser as _;
 use rap_runtime::exit;
 use tokio::runtime::Builder;
 
-pub use args::{Cli, Command, Settings};
+use args::{Cli, Command};
 
 /// Parses the command line, runs it, prints the error if any, and returns the exit status.
 pub fn main() -> ExitCode {

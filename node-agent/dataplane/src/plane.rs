@@ -10,12 +10,12 @@ use rap_mesh::{Mesh, MeshConfig};
 use rap_runtime::service::Beat;
 use rap_runtime::{Clock, Fault, TaskGroup};
 use rap_types::{NodeId, Reason};
-use rap_wire::v1::ForwardingTable;
-use rap_wireguard::{Device, DeviceConfig, PublicKey, TunConfig, Underlay};
+use rap_wire::v1::{ForwardingTable, TableDelta, TableRevoked};
+use rap_wireguard::{Device, DeviceSettings, PublicKey, TunConfig};
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard, watch};
 
 use crate::args::Settings;
-use crate::table::{self, Member, PeerFacts, Plan};
+use crate::table::{self, KnownTable, LearnedRevocations, Member, PeerFacts, Plan};
 
 /// The data plane of one membership.
 pub(crate) struct Plane {
@@ -23,8 +23,8 @@ pub(crate) struct Plane {
     tun: Option<String>,
     instance: [u8; 16],
     group: TaskGroup,
-    /// Held while a table is applied.
-    applying: Mutex<Option<Member>>,
+    /// Held while something is applied.
+    state: Mutex<State>,
     device: RwLock<Option<Running>>,
     mesh: watch::Sender<Option<Mesh>>,
     facts: watch::Sender<Arc<Facts>>,
@@ -36,6 +36,13 @@ pub(crate) struct Facts {
     /// 0: no table yet.
     pub(crate) version: u64,
     pub(crate) peers: Vec<PeerFacts>,
+}
+
+/// The table in force and what was revoked beside it.
+#[derive(Default)]
+struct State {
+    table: Option<KnownTable>,
+    learned: LearnedRevocations,
 }
 
 struct Running {
@@ -53,7 +60,7 @@ impl Plane {
             tun,
             instance,
             group,
-            applying: Mutex::default(),
+            state: Mutex::default(),
             device: RwLock::default(),
             mesh: watch::Sender::default(),
             facts: watch::Sender::default(),
@@ -93,18 +100,45 @@ impl Plane {
         RwLockReadGuard::try_map(running, |running| running.as_ref().map(|running| &running.device)).ok()
     }
 
-    /// Puts a table in force and returns its version. A table that is malformed or not newer changes
+    /// Puts a whole table in force and returns its version. A table that is malformed or not newer changes
     /// nothing. Unchanged peers keep their sessions.
     pub(crate) async fn apply(&self, table: ForwardingTable) -> Result<u64, Fault> {
-        let mut member = self.applying.lock().await;
-        let plan = table::read(table)?;
-        let current = self.facts().version;
-        if plan.version <= current {
-            return Err(table::refused(format!("version {} is not above {current}", plan.version)));
+        let mut state = self.state.lock().await;
+        let next = KnownTable::whole(table)?;
+        self.put_in_force(&mut state, next).await
+    }
+
+    /// Applies a change to the table in force and returns the new version; or changes nothing.
+    pub(crate) async fn change(&self, delta: TableDelta) -> Result<u64, Fault> {
+        let mut state = self.state.lock().await;
+        let no_base = || Fault::new(Reason::DataplaneTableBase, "no table is in force");
+        let next = state.table.as_ref().ok_or_else(no_base)?.changed(delta)?;
+        self.put_in_force(&mut state, next).await
+    }
+
+    /// Ends links and tunnels of these key generations and remembers them, with or without a table.
+    pub(crate) async fn revoke(&self, revoked: &[TableRevoked]) -> Result<(), Fault> {
+        let mut state = self.state.lock().await;
+        let State { table, learned } = &mut *state;
+        learned.learn(revoked, |node| table.as_ref().is_some_and(|table| table.is_peer(node)));
+        tracing::info!(nodes = revoked.len(), "revocations in force");
+        let Some(table) = table else { return Ok(()) };
+        let plan = table.plan(learned);
+        self.mesh_for(&plan)?.apply(plan.links.clone());
+        let done = self.apply_device(&plan).await;
+        self.facts.send_replace(Arc::new(Facts { version: plan.version, peers: plan.peers }));
+        done
+    }
+
+    async fn put_in_force(&self, state: &mut State, next: KnownTable) -> Result<u64, Fault> {
+        let current = state.table.as_ref().map_or(0, KnownTable::version);
+        if next.version() <= current {
+            return Err(table::refused(format!("version {} is not above {current}", next.version())));
         }
-        if member.is_some_and(|member| member != plan.member) {
+        if state.table.as_ref().is_some_and(|table| table.member() != next.member()) {
             return Err(table::refused("another node's table; end this process first"));
         }
+        let plan = next.plan(&state.learned);
         let mesh = self.mesh_for(&plan)?;
         if let Some(leaf) = &plan.leaf {
             let (chain, key) = leaf.credentials();
@@ -113,7 +147,8 @@ impl Plane {
         self.apply_device(&plan).await?;
         let Plan { version, links, peers, .. } = plan;
         mesh.apply(links);
-        *member = Some(plan.member);
+        state.learned.forget(next.revoked());
+        state.table = Some(next);
         tracing::info!(version, peers = peers.len(), "table in force");
         self.facts.send_replace(Arc::new(Facts { version, peers }));
         Ok(version)
@@ -197,9 +232,9 @@ impl Plane {
         }
         let tun = self.tun.as_ref().map(|name| TunConfig { name: name.clone(), mtu: plan.mtu });
         let private_key = plan.private_key.clone();
-        let underlay = Underlay::Bind(self.settings.wireguard_listen);
-        let config = DeviceConfig { private_key, underlay, tun };
-        let device = Device::start(config, &self.group, Clock::new()).await.map_err(|error| {
+        let underlay = self.settings.wireguard_listen;
+        let settings = DeviceSettings { private_key, underlay, tun };
+        let device = Device::start(settings, &self.group, Clock::new()).await.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             Fault::new(error.reason(), format!("{error}: {cause}"))
         })?;

@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 use crate::args::Settings;
 use crate::claim::Claim;
 use crate::plane::Plane;
-use crate::{capability, check, control};
+use crate::{agent_socket, capability, check};
 
 /// Runs a data plane on a runtime of its own until it is stopped.
 pub(crate) fn start(settings: Settings, runtime: &mut Builder) -> Result<(), Fault> {
@@ -31,7 +31,7 @@ async fn run(settings: Settings) -> Result<(), Fault> {
     let group = TaskGroup::new();
     let plane = Arc::new(Plane::new(&settings, tun, group.clone()));
     let watchdog = Watchdog::default();
-    let socket = control::serve(plane.clone(), listener, watchdog.part("control socket"));
+    let socket = agent_socket::serve(plane.clone(), listener, watchdog.part("control socket"));
     group.spawn_critical("control-socket", socket);
     group.spawn_critical("device-watch", plane.clone().watch(watchdog.part("device")));
     if let Some(seconds) = settings.table_timeout {

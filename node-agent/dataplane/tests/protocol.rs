@@ -25,7 +25,7 @@ fn hello_comes_first_with_a_common_version_and_the_right_membership() {
     let plane = DataPlane::start(&dir, loopback());
     let greet = |min, max, membership| Agent::greet(&plane.socket(), hello(min, max, membership));
     let reason = |min, max, membership| greet(min, max, membership).err().unwrap().reason;
-    assert_eq!(reason(2, 9, MEMBERSHIP), "dataplane.version");
+    assert_eq!(reason(3, 9, MEMBERSHIP), "dataplane.version");
     assert_eq!(reason(0, 0, MEMBERSHIP), "dataplane.version");
     assert_eq!(reason(1, 1, "other"), "request.invalid");
     let mut rude = Agent::silent(&plane.socket());
@@ -34,7 +34,7 @@ fn hello_comes_first_with_a_common_version_and_the_right_membership() {
 
     let mut agent = greet(1, 7, MEMBERSHIP).ok().unwrap();
     let hello = agent.hello.clone();
-    assert_eq!((hello.protocol, hello.table_version, hello.tun), (1, 0, false));
+    assert_eq!((hello.protocol, hello.table_version, hello.tun), (2, 0, false));
     assert_eq!((hello.pid, hello.instance_id.len()), (plane.child.id(), 16));
     assert_eq!(agent.refused(Ask::Hello(support::hello(1, 1, MEMBERSHIP))), "request.invalid");
     assert_eq!(agent.stats().table_version, 0, "and it stays the controller");

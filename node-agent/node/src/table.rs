@@ -131,6 +131,7 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         newest_head: snapshot.head_document().envelope().to_vec(),
         // Tunnels need no leaf: a grant keeps them up after the leaf's end, links end with it.
         tunnel_deadline_ns: inputs.extension.map_or(0, |_| deadline),
+        ..Default::default()
     })
 }
 
@@ -181,6 +182,7 @@ fn table_peer(
         deadline_ns,
         survive_forever: false,
         key_generation: peer.key_generation,
+        ..Default::default()
     }
 }
 

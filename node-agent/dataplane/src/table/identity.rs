@@ -9,7 +9,8 @@ use rap_wire::v1::LinkIdentity;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use zeroize::Zeroizing;
 
-use super::{Member, deadline, refused};
+use super::field::{deadline, refused};
+use super::member::Member;
 
 /// Own leaf, its authority and its key.
 pub(crate) struct LinkLeaf {

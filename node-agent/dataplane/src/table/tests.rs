@@ -1,8 +1,16 @@
 use std::time::Duration;
 
-use rap_wire::v1::{ForwardingTable, TablePeer, TableRevoked};
+use rap_runtime::Fault;
+use rap_types::{Mono, NodeId, Reason, limits};
+use rap_wire::v1::{ForwardingTable, TableDelta, TableGate, TableLink, TablePath, TablePeer, TableRevoked};
+use rap_wireguard::DEFAULT_MTU;
 
+use super::header::overlay_mtu;
 use super::*;
+
+fn read(table: ForwardingTable) -> Result<Plan, Fault> {
+    KnownTable::whole(table).map(|table| table.plan(&LearnedRevocations::default()))
+}
 
 fn table() -> ForwardingTable {
     ForwardingTable {
@@ -65,39 +73,6 @@ fn revoked_generations_and_all_before_them_are_left_out() {
 }
 
 #[test]
-fn the_earliest_deadline_that_applies_ends_a_link() {
-    let at = |table: u64, leaf: u64| Deadlines { table: deadline(table), leaf: deadline(leaf), grant: None };
-    let never = Mono(u64::MAX);
-    assert_eq!(at(0, 0).of_link(None, false), never);
-    assert_eq!(at(9, 0).of_link(None, false), Mono(9));
-    assert_eq!(at(9, 0).of_link(None, true), never);
-    assert_eq!(at(9, 7).of_link(None, true), Mono(7), "no link without a valid leaf");
-    assert_eq!(at(9, 7).of_link(Some(Mono(5)), true), Mono(5));
-    assert_eq!(at(4, 7).of_link(Some(Mono(5)), false), Mono(4));
-}
-
-/// When the tunnel with a peer of no deadline of its own ends, as the device reckons it.
-#[test]
-fn a_tunnel_that_survives_outlasts_the_table_and_ends_with_the_own_leaf_or_a_grant() {
-    let end = |table: u64, leaf: u64, grant: u64, survives: bool| {
-        let all = Deadlines { table: deadline(table), leaf: deadline(leaf), grant: deadline(grant) };
-        let common = all.of_tunnels().filter(|_| !survives);
-        earliest(all.of_tunnel(None, survives), common).map(|Mono(end)| end)
-    };
-    assert_eq!(
-        (end(4, 7, 0, false), end(4, 7, 0, true)),
-        (Some(4), Some(7)),
-        "with the leaf, as a link does"
-    );
-    assert_eq!((end(9, 7, 0, false), end(9, 7, 0, true)), (Some(7), Some(7)));
-    assert_eq!((end(9, 7, 9, false), end(9, 7, 9, true)), (Some(9), Some(9)), "a grant needs no leaf");
-    assert_eq!((end(5, 7, 5, false), end(5, 7, 5, true)), (Some(5), Some(7)), "a grant shortens nothing");
-    assert_eq!((end(4, 0, 0, false), end(4, 0, 0, true)), (Some(4), None), "a leaf without an end");
-    let own = Deadlines { table: None, leaf: deadline(7), grant: None }.of_tunnel(Some(Mono(5)), true);
-    assert_eq!(own, Some(Mono(5)), "its own deadline counts");
-}
-
-#[test]
 fn a_peer_without_a_key_is_linked_only() {
     let mut given = table();
     given.peers[0].wireguard_public_key.clear();
@@ -135,4 +110,116 @@ fn settings_out_of_range_are_brought_into_it_and_useless_endpoints_left_out() {
     assert_eq!(first.keepalive, Some(u16::MAX));
     assert_eq!(first.endpoints, ["[::1]:7", "127.0.0.1:9"].map(|endpoint| endpoint.parse().unwrap()));
     assert_eq!(second.endpoints.len(), 32);
+}
+
+#[test]
+fn marks_say_who_is_dialled_and_who_is_accepted() {
+    let linked = |link: i32| {
+        let mut given = table();
+        given.peers.truncate(1);
+        given.peers[0].link = link;
+        given.peers[0].link_endpoints = vec!["127.0.0.1:7".to_owned()];
+        let known = KnownTable::whole(given)?;
+        let peer = known.peer(NodeId::from_bytes([2; 16])).unwrap();
+        let all = deadlines::Deadlines { table: None, leaf: None, grant: None };
+        Ok::<_, Fault>(peer.for_mesh(all).map(|peer| peer.endpoints.len()))
+    };
+    assert_eq!(linked(TableLink::Dial.into()), Ok(Some(1)));
+    assert_eq!(linked(TableLink::Accept.into()), Ok(Some(0)), "accepted, never dialled");
+    assert_eq!(linked(TableLink::None.into()), Ok(None));
+    assert_eq!(linked(9).unwrap_err().reason, Reason::DataplaneTableUnsupported);
+}
+
+#[test]
+fn what_this_version_cannot_do_is_refused_and_not_ignored() {
+    let refused = |change: fn(&mut ForwardingTable)| {
+        let mut given = table();
+        change(&mut given);
+        read(given).err().map(|fault| fault.reason)
+    };
+    let path = || Some(TablePath { relays: vec![0] });
+    let unsupported = Some(Reason::DataplaneTableUnsupported);
+    assert_eq!(refused(|_| {}), None);
+    assert_eq!(refused(|table| table.relays.push(vec![9; 16])), unsupported);
+    assert_eq!(refused(|table| table.gates.push(TableGate::default())), unsupported);
+    assert_eq!(refused(|table| table.critical.push("gates".to_owned())), unsupported);
+    assert_eq!(refused(|table| table.peers[0].lanes.push(1)), unsupported);
+    let with = |primary, backup| {
+        let mut given = table();
+        (given.peers[1].primary, given.peers[1].backup) = (primary, backup);
+        read(given).err().map(|fault| fault.reason)
+    };
+    assert_eq!((with(path(), None), with(None, path())), (unsupported, unsupported));
+}
+
+#[test]
+fn a_preshared_key_and_routed_prefixes_reach_the_device() {
+    let mut given = table();
+    given.peers[0].preshared_key = vec![5; 32];
+    given.routed = vec!["192.168.0.0/16".to_owned()];
+    let plan = read(given.clone()).ok().unwrap();
+    assert!(plan.device.peers[0].preshared.is_some() && plan.device.peers[1].preshared.is_none());
+    assert_eq!(plan.device.routed, ["192.168.0.0/16".parse().unwrap()]);
+    for wrong in [vec![5; 31], vec![0; 32]] {
+        given.peers[0].preshared_key = wrong;
+        assert_eq!(read(given.clone()).err().unwrap().reason, Reason::DataplaneTable);
+    }
+}
+
+/// The change that makes `to` of `from`, as an agent would write it.
+fn delta(from: &ForwardingTable, to: ForwardingTable, removed: &[u8]) -> TableDelta {
+    let header = ForwardingTable { version: 0, peers: Vec::new(), revoked: Vec::new(), ..to.clone() };
+    TableDelta {
+        base_version: from.version,
+        version: to.version,
+        header: Some(header),
+        peers: to.peers,
+        removed: removed.iter().map(|number| vec![*number; 16]).collect(),
+        revoked: to.revoked,
+    }
+}
+
+#[test]
+fn a_change_makes_the_table_that_a_whole_one_would() {
+    let mut to = ForwardingTable { version: 4, mtu: 1400, ..table() };
+    to.peers = vec![peer(3), peer(4)];
+    to.peers[0].keepalive_s = 7;
+    to.revoked = vec![TableRevoked { node_id: vec![4; 16], key_generation: 1 }];
+    let base = KnownTable::whole(table()).ok().unwrap();
+    let changed = base.changed(delta(&table(), to.clone(), &[2])).ok().unwrap();
+    let (ours, whole) = (changed.plan(&LearnedRevocations::default()), read(to).ok().unwrap());
+    assert_eq!((ours.version, ours.mtu, &ours.peers), (whole.version, whole.mtu, &whole.peers));
+    assert_eq!(ours.device.peers[0].keepalive, Some(7));
+    assert_eq!(ours.links.trust.revoked, whole.links.trust.revoked);
+    let small = TableDelta { base_version: 4, version: 5, ..Default::default() };
+    let plan = changed.changed(small).ok().unwrap().plan(&LearnedRevocations::default());
+    assert_eq!((plan.version, plan.mtu, plan.peers.len()), (5, 1400, 2), "nothing but the version changes");
+}
+
+#[test]
+fn a_change_of_another_table_is_refused_with_its_own_code() {
+    let base = KnownTable::whole(table()).ok().unwrap();
+    let reason = |delta| base.changed(delta).err().map(|fault| fault.reason);
+    let to = || ForwardingTable { version: 4, peers: vec![peer(4)], ..table() };
+    assert_eq!(reason(delta(&table(), to(), &[])), None);
+    let older = ForwardingTable { version: 2, ..table() };
+    assert_eq!(reason(delta(&older, to(), &[])), Some(Reason::DataplaneTableBase));
+    assert_eq!(reason(delta(&table(), to(), &[9])), Some(Reason::DataplaneTableBase), "nobody to remove");
+    let mut bad = to();
+    bad.peers[0].allowed_ips.push("x".to_owned());
+    assert_eq!(reason(delta(&table(), bad, &[])), Some(Reason::DataplaneTable));
+}
+
+#[test]
+fn the_limit_holds_for_tables_and_for_changes() {
+    let many = |count: usize| {
+        let number = |index: usize| (index as u128 + 256).to_be_bytes().to_vec();
+        let bare = |index| TablePeer { node_id: number(index), ..Default::default() };
+        ForwardingTable { peers: (0..count).map(bare).collect(), ..table() }
+    };
+    let reason = |table| KnownTable::whole(table).err().map(|fault| fault.reason);
+    assert_eq!(reason(many(limits::TABLE_PEERS_MAX + 1)), Some(Reason::DataplaneTableTooLarge));
+    let full = KnownTable::whole(many(limits::TABLE_PEERS_MAX)).ok().unwrap();
+    let more = delta(&table(), ForwardingTable { version: 4, peers: vec![peer(2)], ..table() }, &[]);
+    assert_eq!(full.changed(more).err().unwrap().reason, Reason::DataplaneTableTooLarge);
 }

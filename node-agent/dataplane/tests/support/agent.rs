@@ -41,9 +41,12 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Becomes the controller.
-    pub fn control(socket: &Path, membership: &str) -> Self {
-        Self::greet(socket, hello(1, 1, membership)).unwrap_or_else(|refusal| panic!("{refusal:?}"))
+    /// Becomes the controller; speaks up to this protocol.
+    pub fn control(socket: &Path, membership: &str, protocol: u32) -> Self {
+        let agent = Self::greet(socket, hello(1, protocol, membership));
+        let agent = agent.unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        assert_eq!(agent.hello.protocol, protocol);
+        agent
     }
 
     pub fn send(&mut self, body: Ask) -> u64 {
@@ -101,6 +104,38 @@ impl Agent {
             Answer::TableAck(ack) => assert_eq!(ack.version, version),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Expects a change to be taken.
+    pub fn change(&mut self, delta: TableDelta) {
+        let version = delta.version;
+        match self.ask(Ask::TableDelta(delta)) {
+            Answer::TableAck(ack) => assert_eq!(ack.version, version),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Sends a table in parts of so many peers; the answer to the last, or the first refusal.
+    pub fn in_parts(&mut self, mut table: ForwardingTable, peers: usize) -> Answer {
+        let version = table.version;
+        let chunks: Vec<Vec<TablePeer>> =
+            std::mem::take(&mut table.peers).chunks(peers).map(<[_]>::to_vec).collect();
+        let count = u32::try_from(chunks.len()).unwrap();
+        for (part, peers) in (0..).zip(chunks) {
+            let table = ForwardingTable { peers, ..std::mem::take(&mut table) };
+            let sent = TablePart { version, part, count, table: Some(table) };
+            match self.ask(Ask::TablePart(sent)) {
+                Answer::TablePartAck(ack) => assert_eq!((ack.version, ack.part), (version, part)),
+                answer => return answer,
+            }
+        }
+        panic!("no last part")
+    }
+
+    /// Expects revocations to be taken.
+    pub fn revoke(&mut self, node: Vec<u8>, key_generation: u64) {
+        let revoked = vec![TableRevoked { node_id: node, key_generation }];
+        assert_eq!(self.ask(Ask::Revoke(RevokeCommand { revoked })), Answer::RevokeAck(RevokeAck {}));
     }
 
     /// Expects a refusal; its code.

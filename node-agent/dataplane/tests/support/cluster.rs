@@ -6,7 +6,7 @@ use std::time::Duration;
 use rap_runtime::Clock;
 use rap_runtime::tls::{EKU_EXTENSION, EKU_OID, NodeIdentity};
 use rap_types::{ClusterId, InstallationId, NodeId};
-use rap_wire::v1::{ForwardingTable, LinkIdentity, TablePeer};
+use rap_wire::v1::{ForwardingTable, LinkIdentity, TableLink, TablePeer};
 use rap_wireguard::{PublicKey, StaticSecret};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -102,7 +102,7 @@ impl Node {
             revoked: Vec::new(),
             probe_interval_ms: 0,
             newest_head: b"head".to_vec(),
-            tunnel_deadline_ns: 0,
+            ..Default::default()
         }
     }
 }
@@ -120,10 +120,35 @@ pub fn peer_of(node: &Node) -> TablePeer {
         deadline_ns: 0,
         survive_forever: false,
         key_generation: 1,
+        ..Default::default()
     }
 }
 
 /// The BOOTTIME instant this long from now, as tables carry it.
 pub fn mono(from_now: Duration) -> u64 {
     Clock::new().now().mono.plus(from_now).0
+}
+
+/// This many peers that nobody runs. The first `dialled` are marked for it, at ports that refuse.
+pub fn crowd(count: u16, dialled: u16) -> Vec<TablePeer> {
+    let peer = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let mut node_id = vec![9; 16];
+        node_id[14..].copy_from_slice(&[high, low]);
+        let mut key = vec![1; 32];
+        key[..2].copy_from_slice(&[high, low]);
+        let link = if number < dialled { TableLink::Dial } else { TableLink::Accept };
+        TablePeer {
+            node_id,
+            name: format!("node-{number}"),
+            wireguard_public_key: key,
+            allowed_ips: vec![format!("100.97.{high}.{low}/32"), format!("fd97::{number:x}/128")],
+            link_endpoints: vec!["127.0.0.1:1".to_owned()],
+            wireguard_endpoints: vec!["192.0.2.1:51820".to_owned()],
+            key_generation: 1,
+            link: link.into(),
+            ..Default::default()
+        }
+    };
+    (0..count).map(peer).collect()
 }

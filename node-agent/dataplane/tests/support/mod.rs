@@ -4,6 +4,7 @@
 
 mod agent;
 mod cluster;
+mod pair;
 mod process;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 pub use agent::{Agent, answered, hello};
-pub use cluster::{Authority, Node, mono, peer_of};
+pub use cluster::{Authority, Node, crowd, mono, peer_of};
+pub use pair::{Pair, link_is};
 pub use process::{DataPlane, MEMBERSHIP, arguments};
 
 /// Far beyond what any of these tests takes; only a failure waits this long.

@@ -39,8 +39,14 @@ impl DataPlane {
         self.folder.join("dataplane.sock")
     }
 
+    /// An agent of the release before: it speaks protocol 1 only.
     pub fn agent(&self) -> Agent {
-        Agent::control(&self.socket(), MEMBERSHIP)
+        Agent::control(&self.socket(), MEMBERSHIP, 1)
+    }
+
+    /// An agent of this release.
+    pub fn new_agent(&self) -> Agent {
+        Agent::control(&self.socket(), MEMBERSHIP, 2)
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {

@@ -1,17 +1,34 @@
 //! One connection from its first byte to its last.
 
+use std::sync::Arc;
+
 use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1::dataplane_message::Body;
 use rap_wire::{FRAME_CAP, v1};
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::events::LinkEvents;
+use super::refusal::refusal;
 use super::requests::Requests;
-use super::{Control, hello, read, write};
+use super::{hello, read, write};
+use crate::plane::Plane;
+
+/// What all connections share.
+pub(super) struct Shared {
+    plane: Arc<Plane>,
+    /// One permit: the controller's.
+    controller: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(super) fn new(plane: Arc<Plane>) -> Self {
+        Self { plane, controller: Arc::new(Semaphore::new(1)) }
+    }
+}
 
 /// Why a controller's connection ended.
 pub(super) enum End {
@@ -24,14 +41,14 @@ pub(super) enum End {
 }
 
 /// Serves one connection.
-pub(super) async fn run(control: &Control, mut stream: UnixStream) {
-    let token = control.plane.group().token();
+pub(super) async fn run(shared: &Shared, mut stream: UnixStream) {
+    let token = shared.plane.group().token();
     let opened = tokio::select! {
         () = token.cancelled() => return,
-        opened = open(control, &mut stream) => opened,
+        opened = open(shared, &mut stream) => opened,
     };
-    let permit = match opened {
-        Ok(Some(permit)) => permit,
+    let (protocol, permit) = match opened {
+        Ok(Some(opened)) => opened,
         Ok(None) => return,
         Err((id, fault)) => {
             tracing::warn!(reason = fault.reason.row().code, %fault, "controller refused");
@@ -40,17 +57,17 @@ pub(super) async fn run(control: &Control, mut stream: UnixStream) {
         }
     };
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-    tracing::info!(pid, "controller connected");
-    serve(control, stream).await;
+    tracing::info!(pid, protocol, "controller connected");
+    serve(shared, stream, protocol).await;
     drop(permit);
     tracing::info!("controller disconnected; the table stays in force");
 }
 
-/// Who it is, what it speaks, and whether there is another. `None`: it left without a word.
+/// Checks who it is and that there is no other; the protocol to speak. `None`: it left without a word.
 async fn open(
-    control: &Control,
+    shared: &Shared,
     stream: &mut UnixStream,
-) -> Result<Option<OwnedSemaphorePermit>, (u64, Fault)> {
+) -> Result<Option<(u32, OwnedSemaphorePermit)>, (u64, Fault)> {
     let first = timeout(hello::WAIT, read::message(stream, hello::CAP)).await;
     let silent = |_| (0, Fault::new(Reason::RequestTimeout, "no hello in time"));
     let first = match first.map_err(silent)? {
@@ -60,29 +77,29 @@ async fn open(
     };
     let refused = |fault| (first.id, fault);
     hello::check_peer(stream).map_err(refused)?;
-    let protocol = hello::negotiate(first.body.as_ref(), control.plane.membership()).map_err(refused)?;
-    let permit = hello::take_control(&control.controller).await.map_err(refused)?;
-    let answer = hello::answer(&control.plane, protocol);
+    let protocol = hello::negotiate(first.body.as_ref(), shared.plane.membership()).map_err(refused)?;
+    let permit = hello::take_control(&shared.controller).await.map_err(refused)?;
+    let answer = hello::answer(&shared.plane, protocol);
     match write::message(stream, &v1::DataplaneMessage { id: first.id, body: Some(answer) }).await {
-        Ok(()) => Ok(Some(permit)),
+        Ok(()) => Ok(Some((protocol, permit))),
         Err(_) => Ok(None),
     }
 }
 
 /// Until the agent is gone or refused, or the process ends.
-async fn serve(control: &Control, stream: UnixStream) {
-    let token = control.plane.group().token();
+async fn serve(shared: &Shared, stream: UnixStream, protocol: u32) {
+    let token = shared.plane.group().token();
     let over = CancellationToken::new();
     let _ends_requests = over.clone().drop_guard();
     let (mut reading, writing) = stream.into_split();
     let (answers, queue) = mpsc::channel(QUEUE);
-    let requests = Requests::new(control.plane.clone(), &answers, over);
-    let writer = write::run(writing, queue, LinkEvents::new(control.plane.mesh()));
+    let mut requests = Requests::new(shared.plane.clone(), protocol, &answers, over);
+    let writer = write::run(writing, queue, LinkEvents::new(shared.plane.mesh()));
     tokio::pin!(writer);
     let end = tokio::select! {
         () = token.cancelled() => return,
         () = &mut writer => return,
-        end = listen(&mut reading, &requests, &answers) => end,
+        end = listen(&mut reading, &mut requests, &answers) => end,
     };
     if let End::Refused(fault) = &end {
         tracing::warn!(reason = fault.reason.row().code, %fault, "controller dropped");
@@ -97,13 +114,13 @@ async fn serve(control: &Control, stream: UnixStream) {
     }
     if matches!(end, End::Stopped) {
         tracing::info!("stopped by the agent");
-        control.plane.group().cancel();
+        shared.plane.group().cancel();
     }
 }
 
 async fn listen(
     stream: &mut tokio::net::unix::OwnedReadHalf,
-    requests: &Requests,
+    requests: &mut Requests,
     answers: &mpsc::Sender<v1::DataplaneMessage>,
 ) -> End {
     loop {
@@ -122,13 +139,6 @@ async fn listen(
             body => requests.take(id, body).await,
         }
     }
-}
-
-/// The message that says why.
-pub(super) fn refusal(id: u64, fault: &Fault) -> v1::DataplaneMessage {
-    let reason = fault.reason.row().code.to_owned();
-    let body = Body::Refusal(v1::DataplaneRefusal { reason, message: fault.message.clone() });
-    v1::DataplaneMessage { id, body: Some(body) }
 }
 
 /// Answers that wait for the agent to read.

@@ -12,8 +12,8 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::connection::refusal;
 use super::events::LinkEvents;
+use super::refusal::refusal;
 
 /// Writes until the queue is closed and empty, or the agent does not read.
 pub(super) async fn run(

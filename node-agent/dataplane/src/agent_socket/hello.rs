@@ -71,7 +71,8 @@ pub(super) fn answer(plane: &Plane, protocol: u32) -> Answered {
 }
 
 const PROTOCOL_MIN: u32 = 1;
-const PROTOCOL_MAX: u32 = 1;
+/// The highest that is spoken. 1 is kept for agents of the release before.
+const PROTOCOL_MAX: u32 = 2;
 /// Longest first message. It is read before anything is known of the other end.
 pub(super) const CAP: usize = 4096;
 /// How long a connection may be silent before its hello.
@@ -90,8 +91,9 @@ mod tests {
     #[test]
     fn the_highest_common_version_is_spoken() {
         assert_eq!(negotiate(Some(&hello(1, 1)), "m"), Ok(1));
-        assert_eq!(negotiate(Some(&hello(0, 9)), "m"), Ok(1));
-        for (min, max) in [(2, 9), (0, 0), (2, 1)] {
+        assert_eq!(negotiate(Some(&hello(1, 2)), "m"), Ok(2));
+        assert_eq!(negotiate(Some(&hello(0, 9)), "m"), Ok(2));
+        for (min, max) in [(3, 9), (0, 0), (2, 1)] {
             let fault = negotiate(Some(&hello(min, max)), "m").unwrap_err();
             assert_eq!(fault.reason, Reason::DataplaneVersion, "{min} {max}");
         }

@@ -6,6 +6,7 @@ mod connection;
 mod events;
 mod hello;
 mod read;
+mod refusal;
 mod requests;
 mod write;
 
@@ -19,19 +20,12 @@ use tokio::sync::Semaphore;
 
 use crate::plane::Plane;
 
-/// What all connections share.
-pub(crate) struct Control {
-    plane: Arc<Plane>,
-    /// One permit: the controller's.
-    controller: Arc<Semaphore>,
-}
-
 /// Accepts until the plane's group is cancelled.
 pub(crate) async fn serve(plane: Arc<Plane>, listener: UnixListener, beat: Beat) -> io::Result<()> {
     let group = plane.group().clone();
     let token = group.token();
-    let control = Arc::new(Control { plane, controller: Arc::new(Semaphore::new(1)) });
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let shared = Arc::new(connection::Shared::new(plane));
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         beat.turned();
         let accepted = tokio::select! {
@@ -42,11 +36,11 @@ pub(crate) async fn serve(plane: Arc<Plane>, listener: UnixListener, beat: Beat)
         match accepted {
             // Too many at once: this one is closed unheard.
             Ok((stream, _)) => {
-                if let Ok(place) = places.clone().try_acquire_owned() {
-                    let control = control.clone();
-                    group.spawn("control-connection", async move {
-                        connection::run(&control, stream).await;
-                        drop(place);
+                if let Ok(permit) = room.clone().try_acquire_owned() {
+                    let shared = shared.clone();
+                    group.spawn("agent-connection", async move {
+                        connection::run(&shared, stream).await;
+                        drop(permit);
                     });
                 }
             }

@@ -1,0 +1,112 @@
+//! Everything in a table that is not about one peer or one revocation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rap_runtime::Fault;
+use rap_types::{ClusterId, InstallationId, NodeId, limits};
+use rap_wire::v1::ForwardingTable;
+use rap_wireguard::{DEFAULT_MTU, StaticSecret};
+use zeroize::Zeroizing;
+
+use super::deadlines::Deadlines;
+use super::field::{deadline, ensure, id, prefix, secret, too_large, unsupported};
+use super::identity::LinkLeaf;
+use super::member::Member;
+
+/// The header of a table, in the words of those who obey it.
+pub(super) struct Header {
+    pub(super) member: Member,
+    pub(super) private_key: StaticSecret,
+    pub(super) mtu: u16,
+    /// Own overlay addresses, each with the prefix of its pool.
+    pub(super) addresses: Vec<IpNet>,
+    /// Prefixes that this node forwards for.
+    pub(super) routed: Vec<IpNet>,
+    /// Absent: nobody is linked.
+    pub(super) leaf: Option<Arc<LinkLeaf>>,
+    pub(super) deadlines: Deadlines,
+    /// Absent: the default of the mesh.
+    pub(super) probe_interval: Option<Duration>,
+    pub(super) newest_head: Vec<u8>,
+}
+
+impl Header {
+    /// Reads all of a table but its version, peers and revocations.
+    pub(super) fn read(mut table: ForwardingTable) -> Result<Self, Fault> {
+        // First of all, so that they are wiped on every way out.
+        let private_key = Zeroizing::new(std::mem::take(&mut table.wireguard_private_key));
+        let leaf_key = table.identity.as_mut().map(|identity| std::mem::take(&mut identity.private_key));
+        let leaf_key = Zeroizing::new(leaf_key.unwrap_or_default());
+        let ForwardingTable {
+            version: _,
+            deadline_ns,
+            node_id,
+            cluster_id,
+            installation_id,
+            identity,
+            addresses,
+            mtu,
+            wireguard_private_key: _,
+            peers: _,
+            revoked: _,
+            probe_interval_ms,
+            newest_head,
+            tunnel_deadline_ns,
+            routed,
+            relays,
+            gates,
+            critical,
+        } = table;
+        if !relays.is_empty() || !gates.is_empty() {
+            return Err(unsupported("relays and gates"));
+        }
+        if let Some(feature) = critical.first() {
+            return Err(unsupported(&format!("critical feature {feature:.64}")));
+        }
+        let private_key = StaticSecret::from(*secret(&private_key, "wireguard_private_key")?);
+        let member = Member {
+            installation: id(InstallationId::from_slice(&installation_id), "installation_id")?,
+            cluster: id(ClusterId::from_slice(&cluster_id), "cluster_id")?,
+            node: id(NodeId::from_slice(&node_id), "node_id")?,
+        };
+        let leaf = identity.map(|identity| LinkLeaf::read(identity, leaf_key, member)).transpose()?;
+        let deadlines = Deadlines {
+            table: deadline(deadline_ns),
+            leaf: leaf.as_ref().and_then(|leaf| leaf.deadline),
+            grant: deadline(tunnel_deadline_ns),
+        };
+        ensure((1..=ADDRESSES).contains(&addresses.len()), || format!("addresses: 1 to {ADDRESSES}"))?;
+        if routed.len() > limits::TABLE_ROUTED_MAX {
+            return Err(too_large("routed", limits::TABLE_ROUTED_MAX));
+        }
+        Ok(Self {
+            member,
+            private_key,
+            mtu: overlay_mtu(mtu),
+            addresses: addresses.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
+            routed: routed.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
+            leaf: leaf.map(Arc::new),
+            deadlines,
+            probe_interval: probe_interval(probe_interval_ms),
+            newest_head: Some(newest_head)
+                .filter(|head| head.len() <= rap_link::HEAD_MAX)
+                .unwrap_or_default(),
+        })
+    }
+}
+
+/// IPv6 takes no interface below its minimum, which is also the default.
+pub(super) fn overlay_mtu(mtu: u32) -> u16 {
+    u16::try_from(mtu).unwrap_or(LARGEST_MTU).clamp(DEFAULT_MTU, LARGEST_MTU)
+}
+
+fn probe_interval(millis: u32) -> Option<Duration> {
+    (millis > 0).then(|| Duration::from_millis(millis.into()).clamp(SHORTEST_PROBE, LONGEST_PROBE))
+}
+
+const ADDRESSES: usize = 16;
+const LARGEST_MTU: u16 = 9000;
+const SHORTEST_PROBE: Duration = Duration::from_millis(100);
+const LONGEST_PROBE: Duration = Duration::from_secs(60);

@@ -1,0 +1,130 @@
+//! One peer of a table, read once, in the words of WireGuard and of the mesh.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use rap_runtime::Fault;
+use rap_types::{Mono, NodeId, limits};
+use rap_wire::v1::{TableLink, TablePeer};
+use rap_wireguard::{PresharedKey, PublicKey};
+use zeroize::Zeroizing;
+
+use super::deadlines::Deadlines;
+use super::field::{deadline, id, prefix, refused, secret, unsupported};
+
+/// What is known of a peer. Known is not linked: see [`Self::link`].
+pub(super) struct KnownPeer {
+    pub(super) node: NodeId,
+    pub(super) key_generation: u64,
+    /// Absent: the peer has no tunnel.
+    pub(super) key: Option<PublicKey>,
+    preshared: Option<PresharedKey>,
+    allowed_ips: Vec<IpNet>,
+    wireguard_endpoints: Vec<SocketAddr>,
+    link_endpoints: Vec<SocketAddr>,
+    link: TableLink,
+    keepalive: Option<u16>,
+    deadline: Option<Mono>,
+    survives: bool,
+}
+
+impl KnownPeer {
+    /// Reads one peer. What contradicts other peers is found by whoever puts the table in force.
+    pub(super) fn read(mut peer: TablePeer) -> Result<Self, Fault> {
+        let preshared = Zeroizing::new(std::mem::take(&mut peer.preshared_key));
+        let node = id(NodeId::from_slice(&peer.node_id), "peer: node_id")?;
+        let bad = |what: &str| refused(format!("peer {node}: {what}"));
+        let cannot = |what: &str| unsupported(&format!("peer {node}: {what}"));
+        if peer.primary.is_some() || peer.backup.is_some() || !peer.lanes.is_empty() {
+            return Err(cannot("paths and lanes"));
+        }
+        let link = TableLink::try_from(peer.link).map_err(|_| cannot("link"))?;
+        let key = public_key(&peer.wireguard_public_key).map_err(bad)?;
+        let preshared = match (preshared.is_empty(), key) {
+            (true, _) => None,
+            (false, None) => return Err(bad("preshared_key: none without a key")),
+            (false, Some(_)) => {
+                let secret = secret(&preshared, "preshared_key").map_err(|fault| bad(&fault.message))?;
+                Some(PresharedKey::new(*secret))
+            }
+        };
+        let allowed_ips = allowed_ips(&peer, key.is_some()).map_err(|what| bad(&what))?;
+        Ok(Self {
+            node,
+            key_generation: peer.key_generation,
+            key,
+            preshared,
+            allowed_ips,
+            wireguard_endpoints: endpoints(&peer.wireguard_endpoints),
+            link_endpoints: endpoints(&peer.link_endpoints),
+            link,
+            keepalive: keepalive(peer.keepalive_s),
+            deadline: deadline(peer.deadline_ns),
+            survives: peer.survive_forever,
+        })
+    }
+
+    /// The peer of the mesh; `None` if it is neither dialled nor accepted.
+    pub(super) fn for_mesh(&self, deadlines: Deadlines) -> Option<rap_mesh::Peer> {
+        let endpoints = match self.link {
+            TableLink::Dial => self.link_endpoints.clone(),
+            // Without an endpoint it is accepted and cannot be dialled.
+            TableLink::Accept => Vec::new(),
+            TableLink::None => return None,
+        };
+        Some(rap_mesh::Peer { endpoints, deadline: deadlines.of_link(self.deadline, self.survives) })
+    }
+
+    /// The peer of the device; `None` without a key.
+    pub(super) fn for_device(&self, deadlines: Deadlines) -> Option<rap_wireguard::Peer> {
+        Some(rap_wireguard::Peer {
+            public_key: self.key?,
+            preshared: self.preshared.clone(),
+            endpoints: self.wireguard_endpoints.clone(),
+            allowed_ips: self.allowed_ips.clone(),
+            keepalive: self.keepalive,
+            deadline: deadlines.of_tunnel(self.deadline, self.survives),
+            survive_forever: self.survives,
+        })
+    }
+
+    /// The first single address, in a family that this node has too.
+    pub(super) fn ping_address(&self, own: &[IpNet]) -> Option<IpAddr> {
+        let single = self.allowed_ips.iter().filter(|net| net.prefix_len() == net.max_prefix_len());
+        let reachable = |address: &IpAddr| own.iter().any(|own| own.addr().is_ipv4() == address.is_ipv4());
+        single.map(IpNet::addr).find(reachable)
+    }
+}
+
+/// No key at all: the peer has no tunnel.
+fn public_key(bytes: &[u8]) -> Result<Option<PublicKey>, &'static str> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let key: [u8; 32] = bytes.try_into().map_err(|_| "wireguard_public_key: 32 bytes")?;
+    if key == [0; 32] { Err("wireguard_public_key: all zero") } else { Ok(Some(PublicKey::from(key))) }
+}
+
+fn allowed_ips(peer: &TablePeer, has_key: bool) -> Result<Vec<IpNet>, String> {
+    let most = limits::PEER_PREFIXES_MAX;
+    if peer.allowed_ips.len() > most || (!has_key && !peer.allowed_ips.is_empty()) {
+        return Err(format!("allowed_ips: at most {most}, none without a key"));
+    }
+    let nets = peer.allowed_ips.iter().map(|text| prefix(text).map(|net| net.trunc()));
+    nets.collect::<Result<_, _>>().map_err(|fault| format!("allowed_ips: {fault}"))
+}
+
+/// The first that can be used, in their order. Names are left out: this process resolves none.
+fn endpoints(texts: &[String]) -> Vec<SocketAddr> {
+    let usable = |endpoint: &SocketAddr| {
+        endpoint.port() != 0 && !endpoint.ip().is_unspecified() && !endpoint.ip().is_multicast()
+    };
+    texts.iter().filter_map(|text| text.parse().ok().filter(usable)).take(ENDPOINTS).collect()
+}
+
+fn keepalive(seconds: u32) -> Option<u16> {
+    (seconds > 0).then(|| u16::try_from(seconds).unwrap_or(u16::MAX))
+}
+
+/// Tried one after the other; more would only delay the next round.
+const ENDPOINTS: usize = 32;

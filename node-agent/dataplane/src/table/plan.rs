@@ -1,0 +1,35 @@
+//! A table in the words of those who obey it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rap_types::NodeId;
+use rap_wireguard::{DeviceConfig, PublicKey, StaticSecret};
+
+use super::identity::LinkLeaf;
+use super::member::Member;
+
+/// What mesh and device are told.
+pub(crate) struct Plan {
+    pub(crate) version: u64,
+    pub(crate) member: Member,
+    pub(crate) private_key: StaticSecret,
+    pub(crate) mtu: u16,
+    pub(crate) device: DeviceConfig,
+    /// Absent: nobody is linked.
+    pub(crate) leaf: Option<Arc<LinkLeaf>>,
+    pub(crate) links: rap_mesh::Peers,
+    /// Absent: the default of the mesh.
+    pub(crate) probe_interval: Option<Duration>,
+    pub(crate) peers: Vec<PeerFacts>,
+}
+
+/// What is remembered of a peer for statistics and pings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeerFacts {
+    pub(crate) node: NodeId,
+    pub(crate) key: Option<PublicKey>,
+    /// The address that a ping goes to.
+    pub(crate) address: Option<IpAddr>,
+}
