@@ -1,9 +1,10 @@
 //! What a version costs the planner: the first of a cluster, the next after one change, one node's update.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use rap_planner::{ClusterRows, LeafMemory, MapKey, NodeRow, Plan, plan};
+use rap_planner::{ClusterRows, Limits, MapKey, NodeRow, plan};
 use rap_types::{ClusterId, Digest, Incarnation, InstallationId, NodeId, Role, Version};
 
 fn node(number: u32) -> NodeRow {
@@ -21,7 +22,6 @@ fn node(number: u32) -> NodeRow {
         wireguard_endpoints: vec![format!("node-{number}.example.net:51820")],
         host_number: number,
         key_generation: 1,
-        leaf: None,
     }
 }
 
@@ -46,41 +46,40 @@ fn rows(nodes: u32) -> ClusterRows {
         survive_forever_roles: Vec::new(),
         gone: Vec::new(),
         revocations: Default::default(),
+        leaves: BTreeMap::new(),
+        limits: Limits { peers: usize::MAX, update_bytes: usize::MAX },
     }
 }
 
-/// The rows of the next version, with what the first one published.
-fn changed(mut rows: ClusterRows, first: &Plan, change: impl Fn(&mut NodeRow)) -> ClusterRows {
-    rows.version = Version(2);
-    for node in &mut rows.nodes {
-        let known = &first.nodes[&node.node];
-        node.leaf = Some(LeafMemory { generation: known.generation, manifest_root: known.manifest_root });
-    }
-    change(&mut rows.nodes[0]);
-    rows
+/// One node's row of the next version.
+fn changed(rows: &ClusterRows, change: impl Fn(&mut NodeRow)) -> ClusterRows {
+    let mut node = rows.nodes[0].clone();
+    change(&mut node);
+    ClusterRows { version: Version(2), nodes: vec![node], ..rows.clone() }
 }
 
 fn plans(criterion: &mut Criterion) {
     let key = MapKey::from_bytes([9; 32]);
     let mut group = criterion.benchmark_group("plan");
-    for nodes in [100, 1_000] {
+    group.sample_size(20);
+    for nodes in [100, 1_000, 2_000, 10_000] {
         let first_rows = rows(nodes);
-        let first = plan(&first_rows, &key, None).expect("sound rows");
-        let own = changed(first_rows.clone(), &first, |node| node.tags = vec!["edge".into()]);
-        let seen = changed(first_rows.clone(), &first, |node| node.region = "elsewhere".into());
-        group.bench_function(BenchmarkId::new("first", nodes), |bencher| {
-            bencher.iter(|| plan(black_box(&first_rows), &key, None));
+        let first = plan(&first_rows, &key).expect("sound rows");
+        let own = changed(&first_rows, |node| node.tags = vec!["edge".into()]);
+        let seen = changed(&first_rows, |node| node.region = "elsewhere".into());
+        let next = |rows: &ClusterRows| first.next(rows, &key).expect("sound rows").expect("no limit");
+        group.bench_function(BenchmarkId::new("full", nodes), |bencher| {
+            bencher.iter(|| plan(black_box(&first_rows), &key));
         });
-        group.bench_function(BenchmarkId::new("own_change", nodes), |bencher| {
-            bencher.iter(|| plan(black_box(&own), &key, Some(&first)));
+        group.bench_function(BenchmarkId::new("private", nodes), |bencher| {
+            bencher.iter(|| next(black_box(&own)));
         });
-        group.bench_function(BenchmarkId::new("seen_change", nodes), |bencher| {
-            bencher.iter(|| plan(black_box(&seen), &key, Some(&first)));
+        group.bench_function(BenchmarkId::new("shared", nodes), |bencher| {
+            bencher.iter(|| next(black_box(&seen)));
         });
-        let second = plan(&own, &key, Some(&first)).expect("sound rows");
-        let target = own.nodes[0].node;
+        let (second, target) = (next(&seen), first_rows.nodes[1].node);
         group.bench_function(BenchmarkId::new("update", nodes), |bencher| {
-            bencher.iter(|| second.update(target, Some(&first.nodes[&target].manifest), b"head"));
+            bencher.iter(|| second.update(target, first.nodes.get(&target), b"head"));
         });
     }
     group.finish();

@@ -19,6 +19,16 @@ pub(crate) struct SlotChunk {
     pub(crate) bytes: Arc<[u8]>,
 }
 
+impl SlotChunk {
+    /// Bytes that slot and chunk take in an update, at most.
+    pub(crate) fn cost(&self) -> usize {
+        self.bytes.len() + self.slot.len() + FRAMING
+    }
+}
+
+/// The chunk id, and tags and lengths of slot and chunk.
+const FRAMING: usize = 32 + 16;
+
 fn chunk(slot: String, body: Body) -> SlotChunk {
     let bytes: Arc<[u8]> = v1::Chunk { slot: slot.clone(), body: Some(body) }.encode_to_vec().into();
     SlotChunk { slot, id: chunk_id(&bytes), bytes }
@@ -60,8 +70,9 @@ pub(crate) fn policy(rows: &ClusterRows) -> SlotChunk {
     chunk(POLICY_SLOT.to_owned(), Body::Policy(body))
 }
 
-/// Slot `peer/<node>`: what other nodes may know of it.
-pub(crate) fn peer(rows: &ClusterRows, node: &NodeRow) -> Result<SlotChunk, PlanError> {
+/// Slot `peer/<node>`: what other nodes may know of it; without its endpoints if it is to be `short`.
+pub(crate) fn peer(rows: &ClusterRows, node: &NodeRow, short: bool) -> Result<SlotChunk, PlanError> {
+    let endpoints = |all: &[String]| if short { Vec::new() } else { all.to_vec() };
     let (ipv4, ipv6) = rows.addresses(node).ok_or(PlanError::HostNumber(node.node))?;
     let body = v1::PeerRecord {
         node_id: node.node.to_vec(),
@@ -72,8 +83,8 @@ pub(crate) fn peer(rows: &ClusterRows, node: &NodeRow) -> Result<SlotChunk, Plan
         overlay_ipv6: ipv6.to_string(),
         roles: role_words(node),
         region: node.region.clone(),
-        link_endpoints: node.link_endpoints.clone(),
-        wireguard_endpoints: node.wireguard_endpoints.clone(),
+        link_endpoints: endpoints(&node.link_endpoints),
+        wireguard_endpoints: endpoints(&node.wireguard_endpoints),
         organization_id: node.organization.map(|id| id.to_vec()).unwrap_or_default(),
         key_generation: node.key_generation,
     };

@@ -11,7 +11,7 @@ use rap_types::{Digest, HeadOrder, Incarnation, Mono, NodeId, Version};
 use rap_wire::v1;
 use v1::control_message::Body;
 
-use crate::Published;
+use crate::{LeftOut, Published};
 
 /// One node's side of the distribution.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub enum Step {
     WaitUntil(Mono),
     /// Nothing until something happens.
     Idle,
+    /// The node is a member, and the plan has no room for it.
+    LeftOut(LeftOut),
     /// The node is not a member any more.
     Gone,
 }
@@ -82,7 +84,9 @@ impl Delivery {
     /// Decides on the next message. `window` spreads heads that change nothing for the node; `spread`
     /// in 0..1 is this node's place in it.
     pub fn next(&mut self, published: &Arc<Published>, window: Duration, spread: f64, now: Mono) -> Step {
-        let Some(leaf) = published.leaf_hash(self.node) else { return Step::Gone };
+        let Some(leaf) = published.leaf_hash(self.node) else {
+            return published.plan.left_out.get(&self.node).map_or(Step::Gone, |what| Step::LeftOut(*what));
+        };
         if self.claimed.take() == Some(leaf) {
             self.held = Some(Held { leaf, version: published.clone() });
         }
@@ -96,9 +100,7 @@ impl Delivery {
             return Step::Idle;
         }
         let known = match &self.held {
-            Some(held) if !self.send_full => {
-                held.version.plan.nodes.get(&self.node).map(|plan| &plan.manifest)
-            }
+            Some(held) if !self.send_full => held.version.plan.nodes.get(&self.node),
             Some(_) | None => None,
         };
         let Some(update) = published.plan.update(self.node, known, &published.head) else {
@@ -177,7 +179,9 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClusterRows, MapKey, NodeRow, plan};
+    use std::collections::BTreeMap;
+
+    use crate::{ClusterRows, Limits, MapKey, NodeRow, plan};
     use rap_types::{ClusterId, InstallationId, Refresh, Wall};
 
     const WINDOW: Duration = Duration::from_secs(10);
@@ -207,8 +211,11 @@ mod tests {
             survive_forever_roles: Vec::new(),
             gone: Vec::new(),
             revocations: Default::default(),
+            // Without memory every version is a new generation, so every leaf is a new one.
+            leaves: BTreeMap::new(),
+            limits: Limits::default(),
         };
-        let plan = plan(&rows, &MapKey::from_bytes([3; 32]), None).unwrap();
+        let plan = plan(&rows, &MapKey::from_bytes([3; 32])).unwrap();
         let order =
             HeadOrder { incarnation: Incarnation(1), version: Version(version), refresh: Refresh(refresh) };
         Arc::new(Published {
@@ -235,8 +242,6 @@ mod tests {
             wireguard_endpoints: Vec::new(),
             host_number: number.into(),
             key_generation: 1,
-            // Without memory every version is a new generation, so every leaf is a new one.
-            leaf: None,
         }
     }
 

@@ -5,20 +5,26 @@
 //! signing, streams and clocks.
 
 pub mod addressing;
+mod build;
 mod chunks;
 mod delivery;
 mod head;
+mod limits;
 mod map_key;
+mod node_manifest;
 mod pace;
 mod plan;
 mod published;
 mod rows;
 mod update;
 
+pub use build::plan;
 pub use delivery::{Acknowledged, Delivery, Step};
 pub use head::HeadTerms;
+pub use limits::{LeftOut, Limits};
 pub use map_key::MapKey;
+pub use node_manifest::NodeManifest;
 pub use pace::Pace;
-pub use plan::{NodePlan, Plan, PlanError, plan};
+pub use plan::{NodePlan, Plan, PlanError};
 pub use published::Published;
 pub use rows::{ClusterRows, LeafMemory, NodeRow};

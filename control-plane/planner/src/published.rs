@@ -40,8 +40,8 @@ impl Published {
         head: (Verified<v1::ClusterHead>, HeadFacts),
     ) -> Option<Result<VerifiedSnapshot, Reject>> {
         let plan = self.plan.nodes.get(&node)?;
-        let chunks = plan
-            .manifest
+        let manifest = plan.manifest.to_manifest();
+        let chunks = manifest
             .iter()
             .filter_map(|(_, id)| self.plan.chunks.get(&id).map(|chunk| (id, chunk.clone())))
             .collect();
@@ -49,7 +49,7 @@ impl Published {
             head,
             leaf: self.plan.leaf(node)?,
             proof: self.plan.proof(node)?,
-            manifest: plan.manifest.clone(),
+            manifest,
             chunks,
         };
         Some(VerifiedSnapshot::verify(parts, Some(node)))

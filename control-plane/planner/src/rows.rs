@@ -1,5 +1,6 @@
-//! What the planner reads: the rows of one cluster at one `config_seq`.
+//! What the planner reads: the rows of one cluster at one `config_seq`, all of them or those that changed.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -7,9 +8,10 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rap_contract::RevocationChain;
 use rap_types::{ClusterId, Digest, Incarnation, InstallationId, NodeId, OrganizationId, Role, Version};
 
-use crate::addressing;
+use crate::{Limits, addressing};
 
-/// One cluster at one version, read in one REPEATABLE READ transaction.
+/// One cluster at one version, read in one REPEATABLE READ transaction. For [`crate::Plan::next`] only the
+/// nodes and leaves that changed since the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterRows {
     /// Installation the cluster belongs to.
@@ -50,6 +52,10 @@ pub struct ClusterRows {
     pub gone: Vec<NodeId>,
     /// The verified chain of revocations: what is said of them comes from here alone.
     pub revocations: Arc<RevocationChain>,
+    /// What the newest head says of nodes that it names.
+    pub leaves: BTreeMap<NodeId, LeafMemory>,
+    /// Limits of one node's scope.
+    pub limits: Limits,
 }
 
 /// One member node.
@@ -79,8 +85,6 @@ pub struct NodeRow {
     pub host_number: u32,
     /// Certificate generation.
     pub key_generation: u64,
-    /// What the last published head said of it, if any did.
-    pub leaf: Option<LeafMemory>,
 }
 
 /// A node's manifest as last published.
@@ -107,9 +111,11 @@ impl ClusterRows {
 impl NodeRow {
     /// Whether `self` may know `peer`: same organization, or one of the two is the platform's own.
     pub fn sees(&self, peer: &Self) -> bool {
-        self.node != peer.node
-            && (self.organization == peer.organization
-                || self.organization.is_none()
-                || peer.organization.is_none())
+        self.node != peer.node && may_see(self.organization, peer.organization)
     }
+}
+
+/// Whether nodes of one organization may know those of another; `None` is the platform.
+pub(crate) fn may_see(one: Option<OrganizationId>, other: Option<OrganizationId>) -> bool {
+    one == other || one.is_none() || other.is_none()
 }

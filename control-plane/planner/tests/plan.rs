@@ -1,11 +1,15 @@
 //! Properties of the planner: purity, scope, and that saved work changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use rap_contract::Manifest;
-use rap_planner::{ClusterRows, LeafMemory, MapKey, NodeRow, Plan, PlanError, plan};
-use rap_types::{ClusterId, Incarnation, InstallationId, NodeId, OrganizationId, Role, Version};
+use rap_contract::{
+    Audience, AuthorityChain, HeaderTerms, Revocation, RevocationChain, RevocationKind, Signer, sign,
+};
+use rap_planner::{ClusterRows, LeafMemory, LeftOut, Limits, MapKey, NodeRow, Plan, PlanError, plan};
+use rap_types::{ClusterId, Incarnation, InstallationId, KeyId, NodeId, OrganizationId, Role, Version, Wall};
+use rap_wire::v1;
 
 fn node(number: u32, organization: Option<u8>, tag: u8) -> NodeRow {
     NodeRow {
@@ -21,7 +25,6 @@ fn node(number: u32, organization: Option<u8>, tag: u8) -> NodeRow {
         wireguard_endpoints: vec![format!("127.0.0.{number}:51820")],
         host_number: number,
         key_generation: 1,
-        leaf: None,
     }
 }
 
@@ -46,21 +49,73 @@ fn rows(version: u64, nodes: Vec<NodeRow>) -> ClusterRows {
         survive_forever_roles: Vec::new(),
         gone: Vec::new(),
         revocations: Default::default(),
+        leaves: BTreeMap::new(),
+        limits: Limits::default(),
     }
 }
 
-fn remember(mut rows: ClusterRows, plan: &Plan) -> ClusterRows {
-    for node in &mut rows.nodes {
-        node.leaf = plan
-            .nodes
-            .get(&node.node)
-            .map(|plan| LeafMemory { generation: plan.generation, manifest_root: plan.manifest_root });
-    }
-    rows
+fn remember(rows: ClusterRows, plan: &Plan) -> ClusterRows {
+    let memory = |part: &rap_planner::NodePlan| LeafMemory {
+        generation: part.generation,
+        manifest_root: part.manifest.root(),
+    };
+    let leaves = plan.nodes.iter().map(|(node, part)| (*node, memory(part))).collect();
+    ClusterRows { leaves, ..rows }
+}
+
+/// The nodes of `rows` that `before` does not have like this, those of `before` that are gone, and no leaf
+/// that the plan of `before` does not know itself.
+fn changes(before: &ClusterRows, rows: &ClusterRows) -> ClusterRows {
+    let ids: BTreeSet<NodeId> = rows.nodes.iter().map(|node| node.node).collect();
+    let changed = rows.nodes.iter().filter(|node| !before.nodes.contains(node)).cloned().collect();
+    let gone = before.nodes.iter().map(|node| node.node).filter(|node| !ids.contains(node)).collect();
+    ClusterRows { nodes: changed, gone, leaves: BTreeMap::new(), ..rows.clone() }
 }
 
 fn key() -> MapKey {
     MapKey::from_bytes([9; 32])
+}
+
+const NOW: Wall = Wall(1_800_000_000_000);
+
+fn authority() -> (AuthorityChain, Signer) {
+    let [installation, cluster] = [Signer::from_seed(&[1; 32]), Signer::from_seed(&[2; 32])];
+    let header = HeaderTerms {
+        installation: InstallationId::from_bytes([1; 16]),
+        cluster: ClusterId::from_bytes([2; 16]),
+        audience: Audience::Cluster(ClusterId::from_bytes([2; 16])),
+        issuer: installation.id(),
+        incarnation: 1,
+        sequence: 1,
+        issued_at: NOW,
+        expires_at: None,
+        critical: vec![],
+    };
+    let record = v1::AuthorityRecord {
+        header: Some(header.to_wire()),
+        kind: v1::authority_record::Kind::Create.into(),
+        authority_key: cluster.public().to_vec(),
+        previous_record_digest: vec![],
+    };
+    let records = [sign(&record, &[&installation, &cluster])];
+    let (id, of) = (header.installation, header.cluster);
+    let chain = AuthorityChain::verify(&records, &installation.public(), id, of, &[]).unwrap();
+    (chain, cluster)
+}
+
+fn chain(revoked: &[(u32, RevocationKind, Wall)]) -> Arc<RevocationChain> {
+    Arc::new(revoked.iter().fold(RevocationChain::default(), |chain, one| revoke(&chain, *one)))
+}
+
+/// The chain with one more record.
+fn revoke(chain: &RevocationChain, (number, kind, at): (u32, RevocationKind, Wall)) -> RevocationChain {
+    let (authority, signer) = authority();
+    let node = node(number, None, 0);
+    let generation = chain.revoked().get(&node.node).copied().unwrap_or(1);
+    let key = KeyId::of(&node.node_public_key);
+    let record = Revocation { kind, node: node.node, key, generation, reason: String::new() };
+    let record = chain.sign_next(&record, &authority, &signer, &[], at).unwrap();
+    chain.extended(&[record], &authority, &[]).unwrap()
 }
 
 fn node_set() -> impl Strategy<Value = Vec<NodeRow>> {
@@ -71,45 +126,96 @@ fn node_set() -> impl Strategy<Value = Vec<NodeRow>> {
     )
 }
 
+/// One change: of which node, its organization and tag then, or that it is gone for good.
+type Change = (u32, Option<(Option<u8>, u8)>);
+
+fn steps() -> impl Strategy<Value = Vec<(bool, Vec<Change>)>> {
+    let change = (1u32..24, proptest::option::weighted(0.8, (proptest::option::of(1u8..4), 0u8..3)));
+    let step = (any::<bool>(), proptest::collection::vec(change, 0..4));
+    proptest::collection::vec(step, 1..6)
+}
+
 proptest! {
     #[test]
-    fn a_plan_made_from_the_previous_one_equals_one_from_scratch(a in node_set(), b in node_set()) {
-        let first = plan(&rows(1, a), &key(), None).unwrap();
-        let second = remember(rows(2, b), &first);
-        let incremental = plan(&second, &key(), Some(&first)).unwrap();
-        let scratch = plan(&second, &key(), None).unwrap();
-        prop_assert_eq!(incremental.tree.root(), scratch.tree.root());
-        prop_assert_eq!(incremental.nodes, scratch.nodes);
-        prop_assert_eq!(incremental.chunks, scratch.chunks);
-    }
-
-    #[test]
-    fn updates_lead_to_the_plan_and_carry_no_chunk_outside_the_scope(a in node_set(), b in node_set()) {
-        let first = plan(&rows(1, a), &key(), None).unwrap();
-        let second_rows = remember(rows(2, b), &first);
-        let second = plan(&second_rows, &key(), Some(&first)).unwrap();
-        for (id, target) in &second.nodes {
-            let known = first.nodes.get(id).map(|plan| &plan.manifest);
-            let update = second.update(*id, known, b"head").unwrap();
-            let base = known.cloned().unwrap_or_else(Manifest::new);
-            let reached = base.apply(&update.slots_set, &update.slots_removed).unwrap();
-            prop_assert_eq!(&reached, &target.manifest);
-            let scope: Vec<_> = target.manifest.iter().map(|(_, chunk)| chunk).collect();
-            for chunk in &update.chunks {
-                prop_assert!(scope.contains(&rap_contract::chunk_id(chunk)));
+    fn a_plan_made_of_changes_equals_one_of_all_rows(a in node_set(), steps in steps()) {
+        let mut members: BTreeMap<u32, NodeRow> =
+            a.into_iter().map(|node| (node.host_number, node)).collect();
+        let mut gone: BTreeSet<u32> = BTreeSet::new();
+        let mut revocations: Arc<RevocationChain> = Arc::default();
+        let mut known_rows = rows(1, members.values().cloned().collect());
+        let mut known = plan(&known_rows, &key()).unwrap();
+        let mut newest = known.clone();
+        for (version, (followed, changes_of_step)) in (2..).zip(steps) {
+            for (number, change) in changes_of_step {
+                match change {
+                    Some((organization, tag)) if !gone.contains(&number) => {
+                        members.insert(number, node(number, organization, tag));
+                    }
+                    None if members.remove(&number).is_some() => {
+                        gone.insert(number);
+                        revocations = Arc::new(revoke(&revocations, (number, RevocationKind::Banned, NOW)));
+                    }
+                    Some(_) | None => {}
+                }
+            }
+            let all = ClusterRows {
+                revocations: revocations.clone(),
+                gone: gone.iter().map(|number| NodeId::from_bytes([*number as u8; 16])).collect(),
+                ..rows(version, members.values().cloned().collect())
+            };
+            let all = remember(all, &newest);
+            let scratch = plan(&all, &key()).unwrap();
+            // What heads of other replicas changed since this replica's plan.
+            let others = all.leaves.iter().filter(|(_, leaf)| leaf.generation > known.version.0);
+            let touched = ClusterRows {
+                leaves: others.map(|(node, leaf)| (*node, *leaf)).collect(),
+                ..changes(&known_rows, &all)
+            };
+            let next = known.next(&touched, &key()).unwrap().expect("within every limit");
+            prop_assert_eq!(next.tree.root(), scratch.tree.root());
+            prop_assert_eq!(&next.tree, &scratch.tree);
+            prop_assert_eq!(&next.nodes, &scratch.nodes);
+            prop_assert_eq!(&next.chunks, &scratch.chunks);
+            newest = scratch;
+            if followed {
+                (known, known_rows) = (next, all);
             }
         }
     }
 
     #[test]
+    fn updates_lead_to_the_plan_and_carry_no_chunk_outside_the_scope(a in node_set(), b in node_set()) {
+        let first = plan(&rows(1, a), &key()).unwrap();
+        let second_rows = remember(rows(2, b), &first);
+        let second = plan(&second_rows, &key()).unwrap();
+        for (id, target) in &second.nodes {
+            let known = first.nodes.get(id);
+            let update = second.update(*id, known, b"head").unwrap();
+            let held = known.map(|known| known.manifest.to_manifest()).unwrap_or_default();
+            let reached = held.apply(&update.slots_set, &update.slots_removed).unwrap();
+            prop_assert_eq!(reached.root(), target.manifest.root());
+            prop_assert_eq!(&reached, &target.manifest.to_manifest());
+            let new: BTreeSet<_> = update.slots_set.iter().map(|slot| slot.chunk_id.clone()).collect();
+            let sent: BTreeSet<_> =
+                update.chunks.iter().map(|chunk| rap_contract::chunk_id(chunk).to_vec()).collect();
+            prop_assert_eq!(new, sent, "a chunk travels for each slot that is set, and no other one");
+        }
+    }
+
+    #[test]
     fn a_node_never_holds_a_record_it_may_not_see(nodes in node_set()) {
-        let plan = plan(&rows(1, nodes.clone()), &key(), None).unwrap();
+        let plan = plan(&rows(1, nodes.clone()), &key()).unwrap();
         let by_id: BTreeMap<NodeId, &NodeRow> = nodes.iter().map(|node| (node.node, node)).collect();
         for (id, part) in &plan.nodes {
             for (other, row) in &by_id {
-                let held = part.manifest.chunk(&rap_contract::peer_slot(*other)).is_some();
-                prop_assert_eq!(held, by_id[id].sees(row));
+                let slot = rap_contract::peer_slot(*other);
+                prop_assert_eq!(part.manifest.chunk(&slot).is_some(), by_id[id].sees(row));
+                let sent = part.manifest.to_wire().iter().any(|sent| sent.key == slot);
+                prop_assert_eq!(sent, by_id[id].sees(row));
             }
+            let own = part.manifest.chunk(rap_contract::ASSIGNMENT_SLOT).unwrap();
+            let holders = plan.nodes.values().filter(|other| other.manifest.chunk(rap_contract::ASSIGNMENT_SLOT) == Some(own));
+            prop_assert_eq!(holders.count(), 1, "an assignment is of one node");
         }
     }
 }
@@ -117,80 +223,77 @@ proptest! {
 #[test]
 fn a_change_of_one_nodes_own_scope_moves_that_leaf_only() {
     let nodes: Vec<NodeRow> = (1..=8).map(|number| node(number, None, 0)).collect();
-    let first = plan(&rows(1, nodes.clone()), &key(), None).unwrap();
+    let before = rows(1, nodes.clone());
+    let first = plan(&before, &key()).unwrap();
     let mut changed = remember(rows(2, nodes), &first);
     changed.nodes[2].tags = vec!["edge".into()];
-    let second = plan(&changed, &key(), Some(&first)).unwrap();
+    let second = first.next(&changes(&before, &changed), &key()).unwrap().unwrap();
     for (id, part) in &second.nodes {
-        assert_eq!(part.leaf_hash != first.nodes[id].leaf_hash, *id == changed.nodes[2].node);
+        let moved = Some(part.leaf_hash) != first.nodes.get(id).map(|part| part.leaf_hash);
+        assert_eq!(moved, *id == changed.nodes[2].node);
     }
-    assert_eq!(second.nodes[&changed.nodes[2].node].generation, 2);
+    assert_eq!(second.nodes.get(&changed.nodes[2].node).unwrap().generation, 2);
+}
+
+#[test]
+fn what_exceeds_a_limit_is_left_out_and_a_revocation_is_published_all_the_same() {
+    let limits = Limits { peers: 3, ..Limits::default() };
+    let nodes: Vec<NodeRow> = (1..=4).map(|number| node(number, None, 0)).collect();
+    let full = ClusterRows { limits, ..rows(1, nodes.clone()) };
+    let first = plan(&full, &key()).unwrap();
+    assert!(first.left_out.is_empty());
+    let more = ClusterRows { limits, ..rows(2, (1..=6).map(|number| node(number, None, 0)).collect()) };
+    let more = remember(more, &first);
+    assert!(first.next(&changes(&full, &more), &key()).unwrap().is_none(), "every row is needed");
+    let second = plan(&more, &key()).unwrap();
+    let id = |number: u8| NodeId::from_bytes([number; 16]);
+    assert_eq!(second.left_out, BTreeMap::from([(id(5), LeftOut::Node), (id(6), LeftOut::Node)]));
+    assert_eq!(second.nodes.len(), 4);
+    let revoked = ClusterRows {
+        revocations: chain(&[(2, RevocationKind::Banned, NOW)]),
+        gone: vec![id(2)],
+        nodes: more.nodes.iter().filter(|node| node.node != id(2)).cloned().collect(),
+        version: Version(3),
+        ..remember(more, &second)
+    };
+    let third = plan(&revoked, &key()).unwrap();
+    assert!(third.nodes.get(&id(2)).is_none(), "the revoked node is out");
+    assert_eq!(third.left_out, BTreeMap::from([(id(6), LeftOut::Node)]), "and its place is taken");
+    let trust = third.nodes.get(&id(1)).unwrap().manifest.chunk(rap_contract::TRUST_SLOT).unwrap();
+    let before = second.nodes.get(&id(1)).unwrap().manifest.chunk(rap_contract::TRUST_SLOT).unwrap();
+    assert_ne!(trust, before);
+}
+
+#[test]
+fn a_full_update_at_the_limit_is_below_it_as_it_travels() {
+    use prost::Message as _;
+    let limits = Limits { update_bytes: 24_000, ..Limits::default() };
+    let nodes = (1..=30).map(|number| node(number, None, 0)).collect();
+    let plan = plan(&ClusterRows { limits, ..rows(1, nodes) }, &key()).unwrap();
+    assert!(!plan.left_out.is_empty() && plan.nodes.len() > 4, "{}", plan.nodes.len());
+    for node in plan.nodes.keys() {
+        let update = plan.update(*node, None, &[0; 1024]).unwrap();
+        assert!(update.encoded_len() <= limits.update_bytes, "{}", update.encoded_len());
+    }
 }
 
 #[test]
 fn shared_and_outside_host_numbers_are_refused() {
     let shared = rows(1, vec![node(1, None, 0), NodeRow { host_number: 1, ..node(2, None, 0) }]);
-    assert_eq!(plan(&shared, &key(), None).unwrap_err(), PlanError::HostNumberShared(1));
+    assert_eq!(plan(&shared, &key()).unwrap_err(), PlanError::HostNumberShared(1));
     let outside = rows(1, vec![NodeRow { host_number: 70_000, ..node(1, None, 0) }]);
-    assert!(matches!(plan(&outside, &key(), None).unwrap_err(), PlanError::HostNumber(_)));
+    assert!(matches!(plan(&outside, &key()).unwrap_err(), PlanError::HostNumber(_)));
 }
 
 mod revocations {
     use super::*;
-    use std::sync::Arc;
 
     use prost::Message as _;
-    use rap_contract::{
-        Audience, AuthorityChain, HeaderTerms, Revocation, RevocationChain, RevocationKind, Signer,
-        TRUST_SLOT, sign,
-    };
-    use rap_types::{KeyId, Wall};
-    use rap_wire::v1;
-
-    const NOW: Wall = Wall(1_800_000_000_000);
-
-    fn authority() -> (AuthorityChain, Signer) {
-        let [installation, cluster] = [Signer::from_seed(&[1; 32]), Signer::from_seed(&[2; 32])];
-        let header = HeaderTerms {
-            installation: InstallationId::from_bytes([1; 16]),
-            cluster: ClusterId::from_bytes([2; 16]),
-            audience: Audience::Cluster(ClusterId::from_bytes([2; 16])),
-            issuer: installation.id(),
-            incarnation: 1,
-            sequence: 1,
-            issued_at: NOW,
-            expires_at: None,
-            critical: vec![],
-        };
-        let record = v1::AuthorityRecord {
-            header: Some(header.to_wire()),
-            kind: v1::authority_record::Kind::Create.into(),
-            authority_key: cluster.public().to_vec(),
-            previous_record_digest: vec![],
-        };
-        let records = [sign(&record, &[&installation, &cluster])];
-        let (id, of) = (header.installation, header.cluster);
-        let chain = AuthorityChain::verify(&records, &installation.public(), id, of, &[]).unwrap();
-        (chain, cluster)
-    }
-
-    fn chain(revoked: &[(u32, RevocationKind, Wall)]) -> Arc<RevocationChain> {
-        let (authority, signer) = authority();
-        let mut chain = RevocationChain::default();
-        for (number, kind, at) in revoked {
-            let node = node(*number, None, 0);
-            let generation = chain.revoked().get(&node.node).copied().unwrap_or(1);
-            let key = KeyId::of(&node.node_public_key);
-            let record = Revocation { kind: *kind, node: node.node, key, generation, reason: String::new() };
-            let record = chain.sign_next(&record, &authority, &signer, &[], *at).unwrap();
-            chain = chain.extended(&[record], &authority, &[]).unwrap();
-        }
-        Arc::new(chain)
-    }
+    use rap_contract::TRUST_SLOT;
 
     fn trust(plan: &Plan) -> v1::TrustChunk {
         let node = plan.nodes.values().next().unwrap();
-        let chunk = &plan.chunks[&node.manifest.chunk(TRUST_SLOT).unwrap()];
+        let chunk = plan.chunks.get(&node.manifest.chunk(TRUST_SLOT).unwrap()).unwrap();
         match v1::Chunk::decode(&**chunk).unwrap().body.unwrap() {
             v1::chunk::Body::Trust(trust) => trust,
             other => panic!("{other:?}"),
@@ -202,7 +305,7 @@ mod revocations {
         let revocations = chain(&[(2, RevocationKind::Banned, NOW), (3, RevocationKind::Left, NOW)]);
         let gone = vec![NodeId::from_bytes([2; 16]), NodeId::from_bytes([3; 16])];
         let rows = ClusterRows { revocations: revocations.clone(), gone, ..rows(3, vec![node(1, None, 0)]) };
-        let told = trust(&plan(&rows, &key(), None).unwrap());
+        let told = trust(&plan(&rows, &key()).unwrap());
         let listed: Vec<_> = told.revoked.iter().map(|one| (one.node_id[0], one.key_generation)).collect();
         assert_eq!(listed, [(2, 1), (3, 1)]);
         assert_eq!(told.revocation_sequence, 2);
@@ -215,7 +318,7 @@ mod revocations {
         let id = |number| NodeId::from_bytes([number; 16]);
         let with = |members: Vec<NodeRow>, gone: Vec<NodeId>| {
             let rows = ClusterRows { revocations: revocations.clone(), gone, ..rows(3, members) };
-            plan(&rows, &key(), None).map(|_| ())
+            plan(&rows, &key()).map(|_| ())
         };
         assert_eq!(with(vec![node(1, None, 0)], vec![id(2), id(3)]), Ok(()));
         // Made a member again in SQL, also under another generation, and a banned key under another id.
@@ -236,7 +339,7 @@ mod revocations {
             chain(&[(2, RevocationKind::Evicted, NOW), (2, RevocationKind::Readmitted(same), NOW)]);
         let with = |generation| {
             let member = NodeRow { key_generation: generation, ..node(2, None, 0) };
-            plan(&ClusterRows { revocations: revocations.clone(), ..rows(3, vec![member]) }, &key(), None)
+            plan(&ClusterRows { revocations: revocations.clone(), ..rows(3, vec![member]) }, &key())
         };
         assert!(with(1).is_err());
         assert!(with(3).is_err());
@@ -250,7 +353,7 @@ mod revocations {
             chain(&[(2, RevocationKind::Left, NOW), (3, RevocationKind::Left, Wall(NOW.0 + 3 * day))]);
         let gone = vec![NodeId::from_bytes([2; 16]), NodeId::from_bytes([3; 16])];
         let rows = ClusterRows { revocations, gone, ..rows(3, vec![node(1, None, 0)]) };
-        let told = trust(&plan(&rows, &key(), None).unwrap());
+        let told = trust(&plan(&rows, &key()).unwrap());
         assert_eq!(told.revoked.iter().map(|one| one.node_id[0]).collect::<Vec<_>>(), [3]);
         assert_eq!(told.revocation_sequence, 2);
     }

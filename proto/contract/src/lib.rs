@@ -63,7 +63,7 @@ pub use keys::{PublicKey, Signer};
 pub use keyset::{KeySet, KeyState};
 pub use known_revocations::KnownRevocations;
 pub use log_key::{LogGeneration, LogKeyChain, LogKeyTerms, sign_log_key};
-pub use manifest::{Manifest, SLOTS_CAP};
+pub use manifest::{Manifest, ManifestPreimage, SLOTS_CAP, slot_bucket};
 pub use merkle::{MerkleTree, leaf_hash, root_from_proof};
 pub use proof::{
     CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LEAVE_PROOF, LOGIN_PROOF, POLL_PROOF, ROTATE_KEY_PROOF,

@@ -31,7 +31,7 @@ struct Bucket {
 impl Manifest {
     /// No slots.
     pub fn new() -> Self {
-        let empty = Arc::new(Bucket { hash: bucket_hash(&BTreeMap::new()), slots: BTreeMap::new() });
+        let empty = Arc::new(Bucket { hash: bucket_hash(std::iter::empty()), slots: BTreeMap::new() });
         Self { buckets: vec![empty; 256], count: 0 }
     }
 
@@ -45,7 +45,7 @@ impl Manifest {
         for bucket in &mut manifest.buckets {
             if !bucket.slots.is_empty() {
                 let bucket = Arc::make_mut(bucket);
-                bucket.hash = bucket_hash(&bucket.slots);
+                bucket.rehash();
             }
         }
         manifest
@@ -99,16 +99,40 @@ impl Manifest {
         }
         for index in touched {
             let bucket = Arc::make_mut(&mut next.buckets[index]);
-            bucket.hash = bucket_hash(&bucket.slots);
+            bucket.rehash();
         }
         Ok(next)
     }
 
     /// SHA-256("rap.manifest.v1\0" || 256 bucket hashes).
     pub fn root(&self) -> Digest {
-        let mut parts: Vec<&[u8]> = vec![b"rap.manifest.v1\0"];
-        parts.extend(self.buckets.iter().map(|bucket| bucket.hash.as_bytes().as_slice()));
-        Digest::of(&parts)
+        Digest::of(&[&self.preimage().0])
+    }
+
+    /// What [`Self::root`] is the hash of.
+    pub fn preimage(&self) -> ManifestPreimage {
+        let mut bytes = Vec::with_capacity(TAG.len() + 256 * 32);
+        bytes.extend_from_slice(TAG);
+        for bucket in &self.buckets {
+            bytes.extend_from_slice(bucket.hash.as_bytes());
+        }
+        ManifestPreimage(bytes)
+    }
+
+    /// Hash of the bucket `index`.
+    pub fn bucket_hash(&self, index: u8) -> Digest {
+        self.buckets[usize::from(index)].hash
+    }
+
+    /// Hash of the bucket `index` if these slots of it were put in (`Some`) or taken out (`None`).
+    pub fn bucket_hash_with(&self, index: u8, changes: &[(&str, Option<Digest>)]) -> Digest {
+        let slots = &self.buckets[usize::from(index)].slots;
+        let kept = slots.iter().filter(|(key, _)| changes.iter().all(|(changed, _)| changed != key));
+        let put = changes.iter().filter_map(|(key, chunk)| chunk.map(|chunk| (*key, chunk)));
+        let mut all: Vec<(&str, Digest)> =
+            kept.map(|(key, chunk)| (key.as_str(), *chunk)).chain(put).collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        bucket_hash(all.into_iter())
     }
 
     /// The chunk of a slot.
@@ -158,24 +182,68 @@ impl Manifest {
     }
 }
 
+impl Bucket {
+    fn rehash(&mut self) {
+        self.hash = bucket_hash(self.slots.iter().map(|(key, chunk)| (key.as_str(), *chunk)));
+    }
+}
+
+/// The bytes whose SHA-256 is a manifest's root, of which single buckets can be replaced.
+#[derive(Debug, Clone)]
+pub struct ManifestPreimage(Vec<u8>);
+
+impl ManifestPreimage {
+    /// The root if these buckets had these hashes.
+    pub fn root_with(&mut self, replaced: [(u8, Digest); 2]) -> Digest {
+        let range = |index: u8| {
+            let start = TAG.len() + usize::from(index) * 32;
+            start..start + 32
+        };
+        let kept: Vec<[u8; 32]> = replaced
+            .iter()
+            .map(|(index, hash)| {
+                let mut kept = [0; 32];
+                let place = &mut self.0[range(*index)];
+                kept.copy_from_slice(place);
+                place.copy_from_slice(hash.as_bytes());
+                kept
+            })
+            .collect();
+        let root = Digest::of(&[&self.0]);
+        for ((index, _), kept) in replaced.iter().zip(kept).rev() {
+            self.0[range(*index)].copy_from_slice(&kept);
+        }
+        root
+    }
+}
+
 impl Default for Manifest {
     fn default() -> Self {
         Self::new()
     }
 }
 
-fn bucket_of(key: &str) -> usize {
-    usize::from(Digest::of(&[key.as_bytes()]).as_bytes()[0])
+/// The bucket of a slot: the first byte of SHA-256(slot key).
+pub fn slot_bucket(key: &str) -> u8 {
+    Digest::of(&[key.as_bytes()]).as_bytes()[0]
 }
 
-fn bucket_hash(slots: &BTreeMap<String, Digest>) -> Digest {
-    let lengths: Vec<[u8; 4]> = slots.keys().map(|key| (key.len() as u32).to_be_bytes()).collect();
-    let mut parts: Vec<&[u8]> = vec![b"rap.bucket.v1\0"];
-    for ((key, chunk), length) in slots.iter().zip(&lengths) {
-        parts.extend([length.as_slice(), key.as_bytes(), chunk.as_bytes()]);
-    }
-    Digest::of(&parts)
+fn bucket_of(key: &str) -> usize {
+    usize::from(slot_bucket(key))
 }
+
+/// Hash of slots that are sorted by key.
+fn bucket_hash<'a>(slots: impl Iterator<Item = (&'a str, Digest)>) -> Digest {
+    let mut bytes = b"rap.bucket.v1\0".to_vec();
+    for (key, chunk) in slots {
+        bytes.extend_from_slice(&(key.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.extend_from_slice(chunk.as_bytes());
+    }
+    Digest::of(&[&bytes])
+}
+
+const TAG: &[u8] = b"rap.manifest.v1\0";
 
 #[cfg(test)]
 mod tests {
@@ -210,6 +278,30 @@ mod tests {
         fn wire_form_reads_back(a in slots()) {
             let manifest = manifest(&a);
             prop_assert_eq!(Manifest::from_wire(&manifest.to_wire()), Ok(manifest));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_root_with_two_buckets_replaced_is_that_of_the_changed_manifest(
+            a in slots(), put in "[a-z]{1,3}", out in "[a-z]{1,3}",
+        ) {
+            let base = manifest(&a);
+            let chunk = Digest::of(&[b"put"]);
+            let (put_bucket, out_bucket) = (slot_bucket(&put), slot_bucket(&out));
+            let changes = [(out.as_str(), None), (put.as_str(), Some(chunk))];
+            let in_bucket = |bucket| {
+                changes.iter().copied().filter(|(key, _)| slot_bucket(key) == bucket).collect::<Vec<_>>()
+            };
+            let replaced = [put_bucket, out_bucket].map(|bucket| (bucket, base.bucket_hash_with(bucket, &in_bucket(bucket))));
+            let mut preimage = base.preimage();
+            let root = preimage.root_with(replaced);
+            let mut changed = a;
+            changed.remove(&out);
+            let kept = changed.iter().filter(|(key, _)| **key != put);
+            let slots = kept.map(|(key, value)| (key.clone(), Digest::of(&[&[*value]])));
+            prop_assert_eq!(root, Manifest::from_slots(slots.chain([(put.clone(), chunk)])).root());
+            prop_assert_eq!(preimage.root_with(replaced), root, "nothing of the first call is left behind");
         }
     }
 

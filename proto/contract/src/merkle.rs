@@ -1,5 +1,7 @@
 //! The Merkle map that binds every node's manifest into one signed root (RFC 6962 hashing).
 
+use std::collections::BTreeMap;
+
 use rap_types::{ClusterId, Digest, NodeId, Reason};
 
 use crate::Reject;
@@ -47,6 +49,28 @@ impl MerkleTree {
             levels.push(below.chunks_exact(2).map(|pair| inner_hash(&pair[0], &pair[1])).collect());
         }
         Some(Self { levels })
+    }
+
+    /// This tree with other leaves at some positions; those outside it are left out.
+    #[must_use]
+    pub fn with_leaves(&self, leaves: &BTreeMap<u64, Digest>) -> Self {
+        let mut levels = self.levels.clone();
+        let mut dirty: Vec<usize> = Vec::with_capacity(leaves.len());
+        for (position, leaf) in leaves {
+            if let Some(index) = usize::try_from(*position).ok().filter(|index| *index < levels[0].len()) {
+                levels[0][index] = *leaf;
+                dirty.push(index);
+            }
+        }
+        for level in 1..levels.len() {
+            dirty.iter_mut().for_each(|index| *index >>= 1);
+            dirty.dedup();
+            let (below, above) = levels.split_at_mut(level);
+            for index in &dirty {
+                above[0][*index] = inner_hash(&below[level - 1][index * 2], &below[level - 1][index * 2 + 1]);
+            }
+        }
+        Self { levels }
     }
 
     /// The root.
@@ -115,6 +139,24 @@ mod tests {
                 }
             }
             assert_eq!(tree.proof(count), None);
+        }
+    }
+
+    #[test]
+    fn a_tree_with_other_leaves_is_the_tree_built_of_them() {
+        for count in [1, 2, 8, 64] {
+            let before = leaves(count);
+            let tree = MerkleTree::build(before.clone()).unwrap();
+            for step in 1..=5 {
+                let changed: BTreeMap<u64, Digest> = (0..count)
+                    .step_by(step)
+                    .map(|position| (position, Digest::of(&[b"new", &position.to_be_bytes()])))
+                    .collect();
+                let mut after = before.clone();
+                changed.iter().for_each(|(position, leaf)| after[*position as usize] = *leaf);
+                assert_eq!(Some(tree.with_leaves(&changed)), MerkleTree::build(after));
+            }
+            assert_eq!(tree.with_leaves(&BTreeMap::from([(count, before[0])])), tree);
         }
     }
 

@@ -180,6 +180,7 @@ reasons! {
     ClusterNoAuthority "cluster.no_authority" FailedPrecondition same false "The cluster's row has no keys: it came from elsewhere. See rapctl cluster ensure-authority."
     RowTampered "row.tampered" DataLoss same false "A database row disagrees with what was signed."
     PlannerDivergence "planner.divergence" DataLoss same false "Two replicas computed different heads for one version."
+    PlannerScopeTooLarge "planner.scope_too_large" ResourceExhausted same false "A node would know more peers, or its whole snapshot would have more bytes, than a node takes. What exceeds the limit is left out; revocations are published all the same."
     // floors of a replica
     FloorRollback "floor.rollback" DataLoss same false "Older than what this replica has seen signed. The database was put back or its rows were removed."
     FloorEquivocation "floor.equivocation" DataLoss same false "Another document than the one this replica has seen signed at the same position."

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rap_authority::{DegradedPolicy, NodeLifecyclePolicy};
 use rap_contract::RevocationChain;
-use rap_planner::{ClusterRows, LeafMemory, NodeRow};
-use rap_store::PlannerRows;
+use rap_planner::{ClusterRows, LeafMemory, Limits, NodeRow};
+use rap_store::{LeafRow, PlannerRows};
 use rap_types::{Incarnation, Version};
 
 use crate::replica::Replica;
@@ -19,7 +19,6 @@ pub(crate) fn planner_input(
     let row = &rows.cluster.cluster;
     let nodes = rows.nodes.iter().map(|stored| {
         let node = &stored.node;
-        let memory = rows.leaves.iter().find(|leaf| leaf.node == node.node);
         NodeRow {
             node: node.node,
             name: node.name.clone(),
@@ -33,10 +32,6 @@ pub(crate) fn planner_input(
             wireguard_endpoints: node.facts.wireguard_endpoints.clone(),
             host_number: node.host_number,
             key_generation: stored.key_generation,
-            leaf: memory.map(|leaf| LeafMemory {
-                generation: leaf.node_generation,
-                manifest_root: leaf.manifest_root,
-            }),
         }
     });
     ClusterRows {
@@ -59,7 +54,13 @@ pub(crate) fn planner_input(
         identity_key_max_age_ms: policy.identity_key_max_age_ms,
         degraded_ends: degraded.ends,
         survive_forever_roles: degraded.survive_forever_roles,
+        leaves: rows.leaves.iter().map(|leaf| (leaf.node, memory(leaf))).collect(),
+        limits: Limits::default(),
     }
+}
+
+fn memory(leaf: &LeafRow) -> LeafMemory {
+    LeafMemory { generation: leaf.node_generation, manifest_root: leaf.manifest_root }
 }
 
 const MTU: u32 = 1280;

@@ -53,7 +53,7 @@ async fn judge(control: &Replica, cluster: &Cluster, newest: Option<&Published>)
     }
     let known = control.judge_revocations(cluster, &known, &rows.revocations)?;
     control.learn_revocations(cluster, known.clone()).await?;
-    advance(control, cluster, &rows, known.chain, newest).await?;
+    advance(control, cluster, &rows, known.chain).await?;
     // A version of whole rows is out: whatever row of them was alarmed is as it was written again.
     control.alarms.lower(cluster.id, By::Publisher, Reason::RowTampered);
     Ok(())
@@ -64,11 +64,10 @@ async fn advance(
     cluster: &Cluster,
     rows: &PlannerRows,
     revocations: Arc<RevocationChain>,
-    newest: Option<&Published>,
 ) -> Result<(), RoundError> {
     let policies = policies_of(&rows.policies)?;
     let input = planner_input(control, rows, revocations, policies);
-    let planned = Arc::new(plan(&input, &cluster.map_key, newest.map(|published| &*published.plan))?);
+    let planned = Arc::new(plan(&input, &cluster.map_key)?);
     let version = (planned.incarnation, planned.version);
     // After a restart, or when another replica was first: what is stored is what is served.
     if let Some(stored) = rows.head.as_ref().filter(|row| row.head.order.durable() == version) {

@@ -96,7 +96,7 @@ fn changed_leaves(plan: &Plan, order: HeadOrder) -> Vec<LeafRow> {
             node: *id,
             incarnation: plan.incarnation.0,
             node_generation: node.generation,
-            manifest_root: node.manifest_root,
+            manifest_root: node.manifest.root(),
         })
         .collect()
 }

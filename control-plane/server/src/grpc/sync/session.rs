@@ -199,6 +199,9 @@ impl Session {
                 }
                 Step::WaitUntil(due) => wake = wake.min(now + due.since(mono)),
                 Step::Idle => {}
+                Step::LeftOut(what) => {
+                    return Err(refused(what.reason(), "the cluster has no room for another node"));
+                }
                 // A node that was just approved may be here before its first version.
                 Step::Gone if published.order.version < self.member.seen_at => {}
                 Step::Gone => return Err(refused(Reason::NodeRevoked, "the node is no member any more")),

@@ -1,0 +1,344 @@
+//! From rows to a plan: of all rows, or of the rows that changed since another plan.
+//!
+//! Owns the order of the work. Both ways are one: a plan of all rows is what all of them change in no plan.
+//! Refuses to own what a chunk says (chunks) and what fits (limits).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rap_contract::{Manifest, MerkleTree, SharedMap, leaf_hash, peer_slot};
+use rap_types::{Digest, KeyId, NodeId, OrganizationId};
+use rap_wire::v1;
+
+use crate::chunks::{self, SlotChunk};
+use crate::limits::{Candidate, Sizes, left_out};
+use crate::node_manifest::GroupBase;
+use crate::plan::Member;
+use crate::rows::may_see;
+use crate::{ClusterRows, LeftOut, MapKey, NodePlan, NodeRow, Plan, PlanError};
+
+/// Computes the plan of all rows.
+///
+/// # Errors
+/// [`PlanError`] for rows that contradict each other or the chain of revocations.
+pub fn plan(rows: &ClusterRows, map_key: &MapKey) -> Result<Plan, PlanError> {
+    let mut draft = Draft::new(rows, map_key, None);
+    let mut records = Vec::with_capacity(rows.nodes.len());
+    for node in &rows.nodes {
+        let peer = chunks::peer(rows, node, false)?;
+        let candidate = Candidate {
+            node: node.node,
+            host_number: node.host_number,
+            named: rows.leaves.contains_key(&node.node),
+            organization: node.organization,
+            whole: peer.cost(),
+            short: peer.cost() - endpoint_bytes(node).min(peer.cost()),
+        };
+        records.push((peer, candidate));
+    }
+    let candidates: Vec<Candidate> = records.iter().map(|(_, candidate)| *candidate).collect();
+    draft.left_out = left_out(&candidates, rows.limits, draft.common_bytes());
+    for (node, (peer, _)) in rows.nodes.iter().zip(records) {
+        match draft.left_out.get(&node.node) {
+            None => draft.enter(node, &peer)?,
+            Some(LeftOut::Endpoints) => draft.enter(node, &chunks::peer(rows, node, true)?)?,
+            Some(LeftOut::Node) => draft.admit(node)?,
+        }
+    }
+    draft.finish()
+}
+
+impl Plan {
+    /// Computes the plan of the rows that changed since this one: `rows` has the nodes that changed, the leaves
+    /// that changed by other heads than this plan's, and the facts of the cluster whole. `None` if every row is
+    /// needed.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn next(&self, rows: &ClusterRows, map_key: &MapKey) -> Result<Option<Self>, PlanError> {
+        let same = self.cluster == rows.cluster
+            && self.incarnation == rows.incarnation
+            && self.ipv4_pool == rows.ipv4_pool
+            && self.left_out.is_empty();
+        if !same {
+            return Ok(None);
+        }
+        let mut draft = Draft::new(rows, map_key, Some(self));
+        for node in &rows.gone {
+            draft.leave(*node);
+        }
+        for node in &rows.nodes {
+            draft.enter(node, &chunks::peer(rows, node, false)?)?;
+        }
+        let mut sizes = Sizes::default();
+        draft.members.values().for_each(|member| sizes.add(member.organization, member.cost));
+        if !sizes.within(rows.limits, draft.common_bytes()) {
+            return Ok(None);
+        }
+        draft.finish().map(Some)
+    }
+}
+
+/// A plan in the making.
+struct Draft<'a> {
+    rows: &'a ClusterRows,
+    map_key: &'a MapKey,
+    base: Option<&'a Plan>,
+    common: [SlotChunk; 2],
+    touched: BTreeSet<NodeId>,
+    left_out: BTreeMap<NodeId, LeftOut>,
+    members: SharedMap<NodeId, Member>,
+    chunks: SharedMap<Digest, Arc<[u8]>>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(rows: &'a ClusterRows, map_key: &'a MapKey, base: Option<&'a Plan>) -> Self {
+        let common = [chunks::trust(rows), chunks::policy(rows)];
+        let mut chunks = base.map(|base| base.chunks.clone()).unwrap_or_default();
+        for (_, id) in base.iter().flat_map(|base| &base.common) {
+            chunks.remove(id);
+        }
+        for chunk in &common {
+            chunks.insert(chunk.id, chunk.bytes.clone());
+        }
+        let members = base.map(|base| base.members.clone()).unwrap_or_default();
+        Self {
+            rows,
+            map_key,
+            base,
+            common,
+            touched: BTreeSet::new(),
+            left_out: BTreeMap::new(),
+            members,
+            chunks,
+        }
+    }
+
+    /// Bytes of an update beside the records of peers.
+    fn common_bytes(&self) -> usize {
+        self.common.iter().map(SlotChunk::cost).sum::<usize>() + OWN_BYTES
+    }
+
+    fn admit(&self, node: &NodeRow) -> Result<(), PlanError> {
+        let key = KeyId::of(&node.node_public_key);
+        let admitted = self.rows.revocations.admits(node.node, &key, node.key_generation);
+        if admitted { Ok(()) } else { Err(PlanError::NotAdmitted(node.node)) }
+    }
+
+    fn enter(&mut self, node: &NodeRow, peer: &SlotChunk) -> Result<(), PlanError> {
+        if !self.touched.insert(node.node) {
+            return Err(PlanError::NodeRepeated(node.node));
+        }
+        self.admit(node)?;
+        let assignment = chunks::assignment(self.rows, node)?;
+        let member = Member::new(node, peer, &assignment);
+        if let Some(before) = self.members.insert(node.node, member) {
+            self.chunks.remove(&before.peer);
+            self.chunks.remove(&before.assignment);
+        }
+        for chunk in [peer, &assignment] {
+            self.chunks.insert(chunk.id, chunk.bytes.clone());
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, node: NodeId) {
+        if let Some(before) = self.members.remove(&node) {
+            self.chunks.remove(&before.peer);
+            self.chunks.remove(&before.assignment);
+            self.touched.insert(node);
+        }
+    }
+
+    fn finish(self) -> Result<Plan, PlanError> {
+        self.check()?;
+        let bases = self.bases();
+        let tree_size = self.tree_size();
+        let nodes = self.node_plans(&bases, tree_size);
+        let tree = self.tree(&nodes, tree_size);
+        let rows = self.rows;
+        Ok(Plan {
+            installation: rows.installation,
+            cluster: rows.cluster,
+            incarnation: rows.incarnation,
+            version: rows.version,
+            nodes,
+            chunks: self.chunks,
+            tree,
+            left_out: self.left_out,
+            members: self.members,
+            bases,
+            common: self.common.map(|chunk| (chunk.slot, chunk.id)),
+            ipv4_pool: rows.ipv4_pool,
+            revocations: rows.revocations.sequence(),
+        })
+    }
+
+    /// What the members must be to each other and to the chain of revocations.
+    fn check(&self) -> Result<(), PlanError> {
+        let chain = &self.rows.revocations;
+        let mut numbers: Vec<u32> = self.members.values().map(|member| member.host_number).collect();
+        numbers.sort_unstable();
+        if let Some(pair) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(PlanError::HostNumberShared(pair[0]));
+        }
+        if self.base.is_some_and(|base| base.revocations != chain.sequence()) {
+            let admitted = |(node, member): &(&NodeId, &Member)| {
+                chain.admits(**node, &member.key, member.key_generation)
+            };
+            if let Some((node, _)) = self.members.iter().find(|entry| !admitted(entry)) {
+                return Err(PlanError::NotAdmitted(*node));
+            }
+        }
+        if let Some(node) = self.rows.gone.iter().find(|node| chain.gone(**node).is_none()) {
+            return Err(PlanError::NotRevoked(*node));
+        }
+        Ok(())
+    }
+
+    /// The base manifest of each group that has a member: one per organization, and one of the platform.
+    fn bases(&self) -> BTreeMap<Option<OrganizationId>, Arc<Manifest>> {
+        let groups: BTreeSet<Option<OrganizationId>> =
+            self.members.values().map(|member| member.organization).collect();
+        let base = |group| match self.base.and_then(|base| base.bases.get(&group)) {
+            Some(known) => (group, self.revised(group, known)),
+            None => (group, Arc::new(self.base_of(group))),
+        };
+        groups.into_iter().map(base).collect()
+    }
+
+    fn base_of(&self, group: Option<OrganizationId>) -> Manifest {
+        let seen = self.members.iter().filter(|(_, member)| may_see(group, member.organization));
+        let peers = seen.map(|(node, member)| (peer_slot(*node), member.peer));
+        let common = self.common.iter().map(|chunk| (chunk.slot.clone(), chunk.id));
+        Manifest::from_slots(common.chain(peers))
+    }
+
+    /// The base of a group with what changed in it; the same one if nothing did.
+    fn revised(&self, group: Option<OrganizationId>, known: &Arc<Manifest>) -> Arc<Manifest> {
+        let (mut set, mut removed) = (Vec::new(), Vec::new());
+        let mut put = |key: String, chunk: Digest| {
+            if known.chunk(&key) != Some(chunk) {
+                set.push(v1::Slot { key, chunk_id: chunk.to_vec() });
+            }
+        };
+        for chunk in &self.common {
+            put(chunk.slot.clone(), chunk.id);
+        }
+        for node in &self.touched {
+            let slot = peer_slot(*node);
+            match self.members.get(node).filter(|member| may_see(group, member.organization)) {
+                Some(member) => put(slot, member.peer),
+                None if known.chunk(&slot).is_some() => removed.push(slot),
+                None => {}
+            }
+        }
+        if set.is_empty() && removed.is_empty() {
+            return known.clone();
+        }
+        set.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        removed.sort_unstable();
+        Arc::new(known.apply(&set, &removed).unwrap_or_else(|_| self.base_of(group)))
+    }
+
+    /// Smallest power of two above the highest host number, at least 2.
+    fn tree_size(&self) -> u64 {
+        let highest = self.members.values().map(|member| u64::from(member.host_number)).max().unwrap_or(0);
+        (highest + 1).next_power_of_two().max(2)
+    }
+
+    fn node_plans(
+        &self,
+        bases: &BTreeMap<Option<OrganizationId>, Arc<Manifest>>,
+        tree_size: u64,
+    ) -> SharedMap<NodeId, NodePlan> {
+        let mut nodes = self.base.map(|base| base.nodes.clone()).unwrap_or_default();
+        let same_size = self.base.is_some_and(|base| base.tree.size() == tree_size);
+        let mut groups: BTreeMap<_, GroupBase> =
+            bases.iter().map(|(group, base)| (group, GroupBase::new(base.clone()))).collect();
+        for node in self.touched.iter().filter(|node| !self.members.contains_key(node)) {
+            nodes.remove(node);
+        }
+        for (node, member) in &self.members {
+            let Some(group) = groups.get_mut(&member.organization) else { continue };
+            let known = self.base.and_then(|base| base.nodes.get(node));
+            let kept = same_size
+                && !self.touched.contains(node)
+                && !self.rows.leaves.contains_key(node)
+                && known.is_some_and(|known| group.shares(&known.manifest));
+            if !kept {
+                nodes.insert(*node, self.node_plan(*node, member, group, tree_size));
+            }
+        }
+        nodes
+    }
+
+    fn node_plan(&self, node: NodeId, member: &Member, group: &mut GroupBase, tree_size: u64) -> NodePlan {
+        let known = self.base.and_then(|base| base.nodes.get(&node));
+        let manifest = group.derive(node, member.assignment, known.map(|known| &known.manifest));
+        let memory = match self.rows.leaves.get(&node) {
+            Some(memory) => Some((memory.generation, memory.manifest_root)),
+            None => known.map(|known| (known.generation, known.manifest.root())),
+        };
+        let generation = match memory {
+            Some((generation, root)) if root == manifest.root() => generation,
+            _ => self.rows.version.0,
+        };
+        let salt = match known {
+            Some(known) if known.generation == generation => known.salt,
+            _ => self.map_key.salt(node, generation),
+        };
+        NodePlan {
+            leaf_hash: leaf_hash(self.rows.cluster, node, generation, &manifest.root(), &salt),
+            position: self.position(node, member, tree_size),
+            manifest,
+            generation,
+            salt,
+        }
+    }
+
+    fn position(&self, node: NodeId, member: &Member, tree_size: u64) -> u64 {
+        let base = self.base.filter(|base| base.tree.size() == tree_size);
+        let same = |base: &&Plan| {
+            base.members.get(&node).is_some_and(|known| known.host_number == member.host_number)
+        };
+        match base.filter(same).and_then(|base| base.nodes.get(&node)) {
+            Some(known) => known.position,
+            None => self.map_key.position(u64::from(member.host_number), tree_size),
+        }
+    }
+
+    fn tree(&self, nodes: &SharedMap<NodeId, NodePlan>, tree_size: u64) -> MerkleTree {
+        if let Some(base) = self.base.filter(|base| base.tree.size() == tree_size) {
+            let mut changed = BTreeMap::new();
+            for before in self.touched.iter().filter_map(|node| base.nodes.get(node)) {
+                changed.insert(before.position, self.map_key.padding(before.position));
+            }
+            for (node, part) in nodes {
+                let same =
+                    |known: &NodePlan| known.leaf_hash == part.leaf_hash && known.position == part.position;
+                if self.touched.contains(node) || !base.nodes.get(node).is_some_and(same) {
+                    changed.insert(part.position, part.leaf_hash);
+                }
+            }
+            return base.tree.with_leaves(&changed);
+        }
+        let mut leaves: Vec<Option<Digest>> = vec![None; usize::try_from(tree_size).unwrap_or(usize::MAX)];
+        for part in nodes.values() {
+            leaves[part.position as usize] = Some(part.leaf_hash);
+        }
+        let padded = (0..).zip(leaves).map(|(at, leaf)| leaf.unwrap_or_else(|| self.map_key.padding(at)));
+        let Some(tree) = MerkleTree::build(padded.collect()) else {
+            unreachable!("tree_size is a power of two")
+        };
+        tree
+    }
+}
+
+/// Bytes of the endpoints in a node's record, at most.
+fn endpoint_bytes(node: &NodeRow) -> usize {
+    node.link_endpoints.iter().chain(&node.wireguard_endpoints).map(|endpoint| endpoint.len() + 2).sum()
+}
+
+/// The node's assignment, head, leaf and proof in an update, at most.
+const OWN_BYTES: usize = 16 * 1024;
