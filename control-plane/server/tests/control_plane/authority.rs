@@ -86,7 +86,7 @@ impl Node {
                     Output::Acknowledge(ack) => stream.say(Say::Ack(ack)).await,
                     Output::Confirm(confirm) => stream.say(Say::Authority(confirm)).await,
                     Output::Refuse(nack) => panic!("refused: {}", nack.reason),
-                    Output::Activate(_) | Output::Alarm(_) => {}
+                    Output::Restrict(_) | Output::Activate(_) | Output::Alarm(_) => {}
                 }
             }
         }
