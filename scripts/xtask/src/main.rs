@@ -10,13 +10,14 @@ mod links;
 mod migrations;
 mod names;
 mod paths;
-#[expect(dead_code)]
 mod program;
 mod purity;
+mod rooms;
 mod rules;
 mod scan;
 mod size;
 mod source;
+mod tests_kept;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,9 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "cargo xtask", version)]
 struct Arguments {
+    /// Another checkout than the one that this program was built in.
+    #[arg(long)]
+    root: Option<PathBuf>,
     #[command(subcommand)]
     task: Task,
 }
@@ -45,6 +49,23 @@ enum Task {
         /// Print the paths that make the edges between two files, both ways.
         #[arg(long, num_args = 2, value_names = ["FILE", "FILE"])]
         explain: Option<Vec<PathBuf>>,
+    },
+    /// Compare which top-level modules of a package use which others with scripts/xtask/layers.toml.
+    Rooms {
+        /// Only this package.
+        package: Option<String>,
+    },
+    /// Print the name of every test.
+    Tests {
+        /// Grouped by module, as in scripts/xtask/tests/old.txt.
+        #[arg(long, conflicts_with_all = ["check", "propose"])]
+        group: bool,
+        /// Fail for a test of scripts/xtask/tests/old.txt that is neither there nor in scripts/xtask/tests/map.toml.
+        #[arg(long)]
+        check: bool,
+        /// Print entries for scripts/xtask/tests/map.toml where the check needs some.
+        #[arg(long, conflicts_with = "check")]
+        propose: bool,
     },
     /// Print files, code lines and test lines of every package.
     Size,
@@ -84,10 +105,15 @@ fn main() -> ExitCode {
 
 /// Runs one task and returns what is wrong, one line each.
 fn run(arguments: Arguments) -> Result<Vec<String>> {
-    let root = repository()?;
+    let root = arguments.root.map_or_else(repository, Ok)?;
     match arguments.task {
         Task::Layers => layers(&root),
         Task::Circles { json, explain } => circles::run(&root, json, explain.as_deref()),
+        Task::Rooms { package } => rooms::run(&root, package.as_deref()),
+        Task::Tests { check: true, .. } => tests_kept::run(&root, tests_kept::Order::Check),
+        Task::Tests { propose: true, .. } => tests_kept::run(&root, tests_kept::Order::Propose),
+        Task::Tests { group: true, .. } => tests_kept::run(&root, tests_kept::Order::Group),
+        Task::Tests { .. } => tests_kept::run(&root, tests_kept::Order::List),
         Task::Size => size::run(&root),
         Task::Limits { write: true } => limits::write(&root).map(|()| Vec::new()),
         Task::Limits { write: false } => limits::check(&root),

@@ -20,6 +20,19 @@ pub struct Rules {
     pub only_through: BTreeMap<String, BTreeSet<String>>,
     /// Every crate of the workspace.
     pub crates: BTreeMap<String, CrateRule>,
+    /// Rooms of packages that have them.
+    #[serde(default)]
+    pub rooms: BTreeMap<String, RoomRules>,
+}
+
+/// Which top-level modules of a package may name items of which others. What is not listed is refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomRules {
+    /// Rooms that every room may use.
+    pub open: BTreeSet<String>,
+    /// Each room with what it may use: a room, or one module of it such as `acts::raise_incarnation`.
+    pub may_use: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The rule of one crate.

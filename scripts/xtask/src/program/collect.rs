@@ -259,6 +259,25 @@ impl<'ast> Visit<'ast> for Collector {
     }
 }
 
+/// Name and line of each function after `#[test]` among the tokens of a macro.
+pub fn tests_among(tokens: TokenStream) -> Vec<(String, usize)> {
+    let (mut found, mut marked) = (Vec::new(), false);
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            TokenTree::Group(group) => marked |= group.stream().to_string() == "test",
+            TokenTree::Ident(word) if word == "fn" && marked => {
+                if let Some(TokenTree::Ident(name)) = tokens.get(at + 1) {
+                    found.push((name.to_string(), name.span().start().line));
+                }
+                marked = false;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 fn segments(path: &syn::Path) -> Vec<String> {
     let root = path.leading_colon.map(|_| String::new());
     root.into_iter().chain(path.segments.iter().map(|segment| segment.ident.to_string())).collect()

@@ -154,6 +154,9 @@ impl Loader<'_> {
         home.paths.extend(collected.paths);
         let file = home.file;
         self.test_lines.entry(file).or_default().extend(collected.test_lines);
+        if let syn::Item::Macro(called) = item {
+            self.tests_of_macro(module, called);
+        }
         if let Some((ident, kind, public)) = named(item) {
             let declared = Item {
                 name: ident.to_string(),
@@ -168,6 +171,19 @@ impl Loader<'_> {
             self.program.items.push(declared);
             let id = self.program.items.len() - 1;
             self.declare(module, ident.to_string(), Target::Item(id));
+        }
+    }
+
+    /// Tests that `proptest!` makes are functions of the module like all others.
+    fn tests_of_macro(&mut self, module: ModuleId, called: &syn::ItemMacro) {
+        if called.mac.path.segments.last().is_none_or(|last| last.ident != "proptest") {
+            return;
+        }
+        for (name, line) in collect::tests_among(called.mac.tokens.clone()) {
+            let kind = ItemKind::Function { runs: Some(Runs::Always) };
+            let file = self.program.modules[module].file;
+            let (public, test, variants) = (false, true, Vec::new());
+            self.program.items.push(Item { name, kind, module, file, line, public, test, variants });
         }
     }
 

@@ -143,8 +143,10 @@ pub struct Item {
     /// The file that defines it.
     pub file: FileId,
     /// Line of the name, from 1.
+    #[expect(dead_code)]
     pub line: usize,
     /// True for `pub` without a restriction.
+    #[expect(dead_code)]
     pub public: bool,
     /// True if it is compiled for tests only.
     pub test: bool,
