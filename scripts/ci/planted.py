@@ -69,7 +69,7 @@ def failed_tests(output):
 
 
 def cargo_test(tree, target, tests, package):
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(target), CARGO_TERM_COLOR="never", RUSTFLAGS="-Awarnings")
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(target), CARGO_TERM_COLOR="never")
     words = [word.replace("{package}", package) for word in tests]
     built, output = run(["cargo", "test", "--quiet", "--locked", "--no-run", *without_filter(words)], tree, environment)
     if built != 0:

@@ -87,4 +87,9 @@ impl Rules {
     pub fn pure(&self) -> impl Iterator<Item = &str> {
         self.crates.iter().filter(|(_, rule)| rule.kind == Kind::Pure).map(|(name, _)| name.as_str())
     }
+
+    /// Names of all but scripts.
+    pub fn shipped(&self) -> impl Iterator<Item = &str> {
+        self.crates.iter().filter(|(_, rule)| rule.kind != Kind::Script).map(|(name, _)| name.as_str())
+    }
 }
