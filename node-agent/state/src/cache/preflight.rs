@@ -127,20 +127,8 @@ fn is_whole(bytes: &[u8]) -> bool {
         return false;
     };
     let mut expected = (body.len() as u64).to_le_bytes().to_vec();
-    expected.extend_from_slice(&crc32(body).to_le_bytes());
+    expected.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
     !body.is_empty() && tail == expected
-}
-
-/// CRC-32 (IEEE 802.3, reflected).
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
-        }
-    }
-    !crc
 }
 
 fn remove(path: &Path) {
@@ -155,11 +143,6 @@ const CONF_CAP: u64 = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn crc_is_the_standard_one() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-    }
 
     #[test]
     fn recovery_file_of_sled_is_whole_until_it_is_cut_or_flipped() {
