@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Deref;
 
 use rap_runtime::exit::cause_of;
-use rap_runtime::{Fault, tls};
+use rap_runtime::{Fault, output, tls};
 use rap_types::{ERROR_DOMAIN, Reason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -154,9 +154,9 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     last.to_string()
 }
 
-/// A peer's text ends on a terminal and in headers: bounded, without control characters.
+/// A peer's text ends on a terminal and in headers: bounded, and nothing in it steers either.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE).collect()
+    output::clean(text).chars().take(MAX_MESSAGE).collect()
 }
 
 const REQUEST_ID: &str = "request_id";
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_peers_message_cannot_drive_the_terminal_nor_flood_it() {
         let refusal = Refusal::from(&Status::unavailable(format!("\x1b[2J\n{}", "x".repeat(5000))));
-        assert!(refusal.message.starts_with(" [2J x"));
+        assert!(refusal.message.starts_with("\u{fffd}[2J\u{fffd}x"));
         assert_eq!(refusal.message.chars().count(), 1024);
         assert_eq!(refusal.reason, Reason::ServerUnreachable);
     }

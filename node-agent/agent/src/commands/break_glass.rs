@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rap_runtime::Fault;
 use rap_runtime::files::read_capped;
+use rap_runtime::output::clean;
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
 
@@ -74,12 +75,9 @@ fn listed(status: &Value) -> Vec<Value> {
     grants.collect()
 }
 
-/// A grant in one line, without control characters: the reason comes from a signed file, all the same.
+/// A grant in one line. Its texts are cleaned: a signed file may hold any character.
 pub(super) fn line(grant: &Value) -> String {
-    let text = |key: &str| -> String {
-        let text = grant[key].as_str().unwrap_or("-");
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-    };
+    let text = |key: &str| clean(grant[key].as_str().unwrap_or("-"));
     let ends = grant["ends_in_ms"].as_i64().unwrap_or_default();
     let clock = match ends {
         1.. => format!("ends in {} min", (ends + 59_999) / 60_000),

@@ -1,6 +1,7 @@
 //! `memberships`: what this host belongs to, from the running agent or from its disk.
 
 use rap_runtime::Fault;
+use rap_runtime::output::clean;
 use rap_state::{Durable, Identity, MembershipDir, MembershipName};
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
@@ -83,7 +84,7 @@ fn for_people(document: &Value) -> String {
         return "no memberships; run rap-node-agent join\n".to_owned();
     }
     let text = |value: &Value| match value {
-        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::String(text) => clean(text),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };

@@ -9,6 +9,7 @@ use rap_contract::{
 use rap_runtime::Fault;
 use rap_runtime::clock::Clock;
 use rap_runtime::files::{create_new, read_capped, write_atomic};
+use rap_runtime::output::clean;
 use rap_state::{Cache, CacheLimits, MembershipDir, MembershipName};
 use rap_trust::{Acceptor, Freshness, StoredSnapshot};
 use rap_types::{ExitCode, Reason};
@@ -314,8 +315,4 @@ fn peer_json(id: &str, peer: &v1::PeerRecord) -> Value {
         "node_key_sha256": hex::encode(&peer.node_key_sha256),
         "key_generation": peer.key_generation,
     })
-}
-
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

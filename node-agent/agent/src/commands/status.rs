@@ -1,6 +1,7 @@
 //! `status`: what the running agent says about itself.
 
 use rap_runtime::Fault;
+use rap_runtime::output::clean;
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
 
@@ -157,11 +158,6 @@ fn duration(ms: u64) -> String {
         seconds @ 120..=7199 => format!("{} min", seconds / 60),
         seconds => format!("{} h", seconds / 3600),
     }
-}
-
-/// Names come from others: no control characters on a terminal.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use rap_contract::{JoinTokenText, KeySet, PublicKey, Signer, Verified, VerifiedBootstrap, verify};
+use rap_runtime::output::clean;
 use rap_runtime::{Clock, Fault, Secret};
 use rap_state::{Credentials, Identity, IdentityStore, MembershipDir, SignedBytes};
 use rap_trust::{Application, PendingJoin, Pools, known_features};
@@ -209,8 +210,8 @@ impl Prepared {
     }
 }
 
-/// The cluster's name as the token has it, without control characters; an older token has none.
+/// The cluster's name as it may be shown; an older token has none.
 pub(super) fn cluster_name(token: &v1::JoinToken) -> Option<String> {
-    let name: String = token.cluster_name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let name = clean(&token.cluster_name);
     (!name.is_empty()).then_some(name)
 }
