@@ -7,19 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_link::{Input, Side};
+use rap_runtime::source_budget::{SourceBudget, Ticket};
 use rap_runtime::tls::{ALPN_LINK, PeerReject, peer, require_alpn};
 use rap_types::Reason;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use crate::budget::{AcceptBudget, Ticket};
+use crate::config::Budget;
 use crate::pump;
 use crate::shared::{Connection, Shared, reason_of_io};
 use crate::socket;
 
 /// Accepts until the group is cancelled.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    let budget = AcceptBudget::new(shared.config.budget);
+    let Budget { in_flight, per_source } = shared.config.budget;
+    let budget = SourceBudget::new(in_flight, per_source);
     let token = shared.tasks.token();
     loop {
         let accepted = tokio::select! {
@@ -28,7 +30,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, source)) => match budget.enter(source.ip()) {
+            Ok((stream, source)) => match budget.take(source.ip()) {
                 Some(ticket) => {
                     shared.tasks.spawn("link-inbound", inbound(shared.clone(), stream, source, ticket));
                 }

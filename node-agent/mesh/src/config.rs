@@ -40,9 +40,9 @@ pub struct MeshConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Unestablished inbound connections in all.
-    pub in_flight: usize,
+    pub in_flight: u32,
     /// Unestablished inbound connections of one source: an IPv4 address or an IPv6 /64.
-    pub per_source: usize,
+    pub per_source: u32,
 }
 
 impl MeshConfig {

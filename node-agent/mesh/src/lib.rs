@@ -5,7 +5,6 @@
 //! `rap-link`, who a peer is by its leaf certificate.
 
 mod accept;
-mod budget;
 mod command;
 mod config;
 mod dial;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use rap_link::{Answer, Input, Output, Permit, SessionState};
+use rap_runtime::source_budget::Ticket;
 use rap_types::{Mono, Reason};
 use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
@@ -15,7 +16,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::Ticket;
 use crate::command::Command;
 use crate::outgoing::Outgoing;
 use crate::registry::Active;

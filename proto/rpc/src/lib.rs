@@ -1,8 +1,9 @@
-//! gRPC and HTTP as the programs with an API use them: generated stubs, dialling, refusals, the metrics endpoint.
+//! gRPC and HTTP as the programs with an API use them: generated stubs, dialling, accepted connections, refusals, the metrics endpoint.
 //!
 //! Owns everything in proto/ that needs tonic or hyper, so that the privileged data plane links neither. Refuses to own
 //! TLS (rap-runtime), messages (rap-wire) and every decision to call, retry or refuse.
 
+mod accepted;
 pub mod dial;
 mod endpoint;
 mod refusal;
@@ -13,5 +14,6 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/rap.fabric.v1.rs"));
 }
 
+pub use accepted::Accepted;
 pub use endpoint::serve_metrics;
 pub use refusal::{Refusal, refuse};

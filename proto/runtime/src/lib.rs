@@ -8,12 +8,13 @@ pub mod clock;
 pub mod exit;
 pub mod files;
 pub mod metrics;
-pub mod opening;
 pub mod output;
 #[cfg(feature = "reference")]
 pub mod reference;
 pub mod secrets;
 pub mod service;
+pub mod settings_layers;
+pub mod source_budget;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;

@@ -1,9 +1,10 @@
-//! Calls per source address. IPv6 sources count by their /64, the smallest block one host is given.
+//! Calls per source, as the connection budgets count sources.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use rap_runtime::source_budget::source_of;
 
 /// One bucket per source.
 #[derive(Debug)]
@@ -19,19 +20,12 @@ impl SourceRates {
 
     /// Takes one call from the bucket of `source`; false if it is empty.
     pub fn admit(&self, source: IpAddr) -> bool {
-        self.0.check_key(&block(source)).is_ok()
+        self.0.check_key(&source_of(source)).is_ok()
     }
 
     /// Forgets sources whose bucket is full again.
     pub fn forget_idle(&self) {
         self.0.retain_recent();
-    }
-}
-
-fn block(source: IpAddr) -> IpAddr {
-    match source {
-        IpAddr::V4(_) => source,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rap_runtime::settings_layers::Origin;
 use rap_runtime::{Fault, exit, output, service, shutdown_signal};
 use rap_store::{migrate_down, migrate_up, migration_applied, newest_migration};
 use rap_types::Reason;
@@ -278,13 +279,11 @@ async fn run_floors(command: Floors) -> Result<(), Fault> {
 
 fn run_config(settings: Settings, effective: bool, as_json: bool) -> Result<(), Fault> {
     let (config, layers) = settings.resolve()?;
-    let written = serde_json::to_value(&layers.raw).unwrap_or_default();
-    let present = |key: &str| written.get(key).is_some_and(|value| !value.is_null());
     let rows: Vec<_> = config
         .effective()
         .into_iter()
-        .filter(|(key, _)| effective || present(key))
-        .map(|(key, value)| (key, value, layers.origin(key, present(key))))
+        .map(|(key, value)| (key, value, layers.origin(key)))
+        .filter(|(_, _, origin)| effective || *origin != Origin::Default)
         .collect();
     if as_json {
         let options: serde_json::Map<_, _> = rows

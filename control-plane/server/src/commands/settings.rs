@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use rap_runtime::settings_layers::Problem;
 use rap_runtime::telemetry::LogFormat;
 use rap_runtime::{Fault, telemetry};
 use rap_types::Reason;
 
-use crate::config::layers::Layers;
+use crate::config::layers::{self, Layers};
 use crate::config::raw::Raw;
-use crate::config::settings::{Config, Problem};
+use crate::config::settings::Config;
 
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
@@ -22,8 +23,9 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn resolve(self) -> Result<(Config, Layers), Fault> {
-        let (layers, mut problems) = Layers::read(self.raw, self.config.as_deref());
-        match Config::resolve(&layers.raw) {
+        let layers = layers::read(&self.raw, self.config.as_deref());
+        let (raw, mut problems) = layers.merge();
+        match Config::resolve(&raw) {
             Ok(config) if problems.is_empty() => return Ok((config, layers)),
             Ok(_) => {}
             Err(more) => problems.extend(more),

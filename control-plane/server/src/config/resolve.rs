@@ -5,14 +5,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use rap_runtime::settings_layers::Problem;
 use rap_runtime::telemetry;
 use rap_types::Reason;
 
 use crate::config::layers::DEFAULT_DATA_DIR;
 use crate::config::raw::Raw;
-use crate::config::settings::{
-    AuthorityMode, ClusterDefaults, Config, DatabaseSource, Limits, Problem, Pushing,
-};
+use crate::config::settings::{AuthorityMode, ClusterDefaults, Config, DatabaseSource, Limits, Pushing};
 
 impl Config {
     /// Gives every option its meaning, or reports all problems together.

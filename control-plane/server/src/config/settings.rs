@@ -8,28 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rap_authority::{LONGEST_FRESH, LONGEST_LEAF};
-
-/// One thing wrong with the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Option or file.
-    pub at: String,
-    /// What is wrong with it.
-    pub text: String,
-}
-
-impl Problem {
-    /// Names an option and what is wrong with it.
-    pub fn new(at: impl fmt::Display, text: impl fmt::Display) -> Self {
-        Self { at: at.to_string(), text: text.to_string() }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at, self.text)
-    }
-}
+use rap_runtime::settings_layers::Problem;
 
 /// How strictly trust is anchored; fixed for the life of a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rap_runtime::exit::reason_of;
 use rap_runtime::service::{Beat, TURN};
+use rap_runtime::source_budget::{SourceBudget, Ticket};
 use rap_runtime::tls::{LeafSlot, Offer, TrustStore};
 use rap_runtime::{Clock, TaskGroup, tls};
 use rap_types::Reason;
@@ -19,7 +20,6 @@ use tokio::sync::mpsc;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::tls::budget::{SourceBudget, SourcePermit};
 use crate::tls::channel::{Channel, ChannelKind, Connection};
 use crate::watch::metrics::Metrics;
 
@@ -123,7 +123,7 @@ impl Acceptor {
             };
             match finished {
                 Ok(Ok((connection, destination))) => {
-                    drop::<SourcePermit>(permit);
+                    drop::<Ticket>(permit);
                     // The receiver is gone only when the server stops.
                     let _ = destination.send(Ok(connection)).await;
                 }

@@ -3,24 +3,17 @@
 //! Owns facts of the TLS session only. No header or message ever changes them.
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use rand_core::CryptoRng;
 use rap_contract::Reject;
-use rap_runtime::opening::Opening;
+use rap_rpc::Accepted;
+use rap_runtime::source_budget::Ticket;
 use rap_runtime::tls::NodeLeaf;
 use rap_types::Reason;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
-
-use crate::tls::budget::SourcePermit;
 
 /// What kind of connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,58 +84,7 @@ impl Channel {
 }
 
 /// The encrypted stream of one accepted connection.
-pub struct Connection {
-    stream: TlsStream<TcpStream>,
-    channel: Channel,
-    opening: Opening,
-    _place: SourcePermit,
-}
-
-impl Connection {
-    /// Joins a stream and what is known about it; `place` is given back when it closes. The preface
-    /// of HTTP/2 must come within `preface`.
-    pub fn new(
-        stream: TlsStream<TcpStream>,
-        channel: Channel,
-        place: SourcePermit,
-        preface: Duration,
-    ) -> Self {
-        Self { stream, channel, opening: Opening::new(preface), _place: place }
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Channel;
-
-    fn connect_info(&self) -> Channel {
-        self.channel.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        this.opening.poll_read(Pin::new(&mut this.stream), cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
+pub type Connection = Accepted<TlsStream<TcpStream>, Channel, Ticket>;
 
 #[cfg(test)]
 mod tests {

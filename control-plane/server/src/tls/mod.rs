@@ -1,6 +1,5 @@
 //! The listener: TLS, accept budget, and what is known about each connection.
 
 pub mod accept;
-pub mod budget;
 pub mod channel;
 pub mod server_certificate;

@@ -14,13 +14,14 @@ mod snapshot;
 mod status;
 
 use rap_runtime::Fault;
+use rap_runtime::settings_layers::Layers;
 use rap_state::MembershipDir;
 use rap_types::{ExitCode, Reason};
 
 use self::print::{effective, effective_document};
 use crate::blocking::blocking;
 use crate::cli::{Cli, Command, Key, Snapshot};
-use crate::config::{Config, Layers};
+use crate::config::{Config, DEFAULT_FILE, Problems};
 use crate::fault::state_fault;
 
 /// Runs the command of a parsed command line.
@@ -28,13 +29,14 @@ use crate::fault::state_fault;
 /// # Errors
 /// Those of the command.
 pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
-    let (layers, mut problems) = Layers::read(&cli.raw, cli.config.as_deref());
-    let mut config = match Config::resolve(&layers.raw) {
-        Ok(config) if problems.0.is_empty() => config,
-        Ok(_) => return Err(problems.into()),
+    let layers = Layers::read(&cli.raw, cli.config.as_deref(), DEFAULT_FILE);
+    let (raw, mut problems) = layers.merge();
+    let mut config = match Config::resolve(&raw) {
+        Ok(config) if problems.is_empty() => config,
+        Ok(_) => return Err(Problems(problems).into()),
         Err(more) => {
-            problems.0.extend(more.0);
-            return Err(problems.into());
+            problems.extend(more.0);
+            return Err(Problems(problems).into());
         }
     };
     if matches!(cli.command, Command::Leave(_) | Command::Key(_) | Command::Load | Command::Unload) {

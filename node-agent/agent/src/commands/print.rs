@@ -2,13 +2,15 @@
 //!
 //! Owns the form. Refuses to own what is printed.
 
-use crate::config::{Config, Layers, Origin};
+use rap_runtime::settings_layers::{Layers, Origin};
 
-pub(super) fn effective(config: &Config, layers: &Layers) -> String {
+use crate::config::{Config, Raw};
+
+pub(super) fn effective(config: &Config, layers: &Layers<Raw>) -> String {
     pretty(&effective_document(config, layers))
 }
 
-pub(super) fn effective_document(config: &Config, layers: &Layers) -> serde_json::Value {
+pub(super) fn effective_document(config: &Config, layers: &Layers<Raw>) -> serde_json::Value {
     let mut values = config.effective();
     let mut origins = serde_json::Map::new();
     if let serde_json::Value::Object(values) = &mut values {

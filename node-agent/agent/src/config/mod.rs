@@ -1,11 +1,12 @@
 //! Configuration in two stages: what was written (`raw`), and what it means (`resolve`).
 
-mod layers;
 mod raw;
 mod resolve;
 
-pub use layers::{Layers, Origin};
 pub use raw::Raw;
 pub use resolve::{Config, DataplaneMode, Problems};
 
 pub(crate) use resolve::is_node_name;
+
+/// Read unless another file is named; may be absent.
+pub(crate) const DEFAULT_FILE: &str = "/etc/rap/agent.toml";

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use rap_runtime::Fault;
+use rap_runtime::settings_layers::Problem;
 use rap_runtime::telemetry::{self, LogFormat};
 use rap_state::MembershipName;
 use rap_trust::AuthorityPin;
@@ -16,27 +17,13 @@ use rap_types::Reason;
 
 use super::Raw;
 
-/// One thing wrong with the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    at: String,
-    text: String,
-}
-
-impl Problem {
-    pub(super) fn new(at: impl fmt::Display, text: impl fmt::Display) -> Self {
-        Self { at: at.to_string(), text: text.to_string() }
-    }
-}
-
 /// Everything wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> =
-            self.0.iter().map(|problem| format!("{}: {}", problem.at, problem.text)).collect();
+        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
         f.write_str(&lines.join("; "))
     }
 }

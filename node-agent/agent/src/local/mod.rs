@@ -1,6 +1,5 @@
 //! The agent's own socket: who may speak to it, what it answers, and the client of the commands.
 
-mod caller;
 mod client;
 mod server;
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use rap_rpc::Refusal;
 use rap_rpc::v1::local_agent_server::{LocalAgent, LocalAgentServer};
+use rap_rpc::{Accepted, Refusal};
 use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1;
@@ -20,7 +20,6 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 
-use super::caller::Caller;
 use crate::host::{Directory, HostHandle, absent};
 use crate::membership::Wanted;
 use crate::requests::Request;
@@ -59,7 +58,8 @@ impl LocalServer {
                     return None;
                 };
                 let place = places.try_acquire_owned().ok()?;
-                is_allowed(&stream, own).then(|| Ok::<_, io::Error>(Caller::new(stream, place)))
+                is_allowed(&stream, own)
+                    .then(|| Ok::<_, io::Error>(Accepted::new(stream, (), place, PREFACE_DEADLINE)))
             }
         });
         tonic::transport::Server::builder()
@@ -272,4 +272,5 @@ const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Callers at once.
 const CONNECTIONS: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);

@@ -1,0 +1,112 @@
+//! One accepted connection as a gRPC server takes it: what is known about it, its part of a budget, and how long it may be
+//! silent first. HTTP/2 notices a silent peer by pings, but only after the connection preface.
+//!
+//! Owns that one deadline. Refuses to own who may connect.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tonic::transport::server::Connected;
+
+/// A stream `S`, the facts `I` that every request on it gets, and a ticket `T` that is dropped when it closes.
+pub struct Accepted<S, I, T> {
+    stream: S,
+    facts: I,
+    /// Bytes of the preface that are missing, and until when they may be.
+    preface: Option<(usize, Pin<Box<Sleep>>)>,
+    _ticket: T,
+}
+
+impl<S, I, T> Accepted<S, I, T> {
+    /// The whole connection preface must come `within`, from now on; reads end with `TimedOut` once it is late.
+    pub fn new(stream: S, facts: I, ticket: T, within: Duration) -> Self {
+        let preface = Some((PREFACE, Box::pin(tokio::time::sleep(within))));
+        Self { stream, facts, preface, _ticket: ticket }
+    }
+}
+
+impl<S, I: Clone + Send + Sync + 'static, T> Connected for Accepted<S, I, T> {
+    type ConnectInfo = I;
+
+    fn connect_info(&self) -> I {
+        self.facts.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin, I: Unpin, T: Unpin> AsyncRead for Accepted<S, I, T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        let Some((missing, deadline)) = &mut this.preface else { return read };
+        *missing = missing.saturating_sub(buffer.filled().len() - before);
+        if *missing == 0 {
+            this.preface = None;
+        } else if read.is_pending() && deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin, I: Unpin, T: Unpin> AsyncWrite for Accepted<S, I, T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Length of the HTTP/2 connection preface (RFC 9113, 3.4).
+const PREFACE: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn a_connection_that_sends_part_of_the_preface_ends_and_gives_its_ticket_back() {
+        let (mut far, near) = tokio::io::duplex(64);
+        let ticket = Arc::new(());
+        let mut accepted = Accepted::new(near, 7, ticket.clone(), SHORT);
+        assert_eq!(accepted.connect_info(), 7);
+        far.write_all(&[0; PREFACE - 1]).await.unwrap();
+        let error = accepted.read_exact(&mut [0; PREFACE]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(accepted);
+        assert_eq!(Arc::strong_count(&ticket), 1);
+    }
+
+    #[tokio::test]
+    async fn after_the_preface_a_connection_may_be_silent() {
+        let (mut far, near) = tokio::io::duplex(64);
+        let mut accepted = Accepted::new(near, (), (), SHORT);
+        far.write_all(&[0; PREFACE]).await.unwrap();
+        accepted.read_exact(&mut [0; PREFACE]).await.unwrap();
+        let silent = tokio::time::timeout(SHORT * 3, accepted.read_u8()).await;
+        assert!(silent.is_err(), "{silent:?}");
+        far.write_all(b"x").await.unwrap();
+        assert_eq!(accepted.read_u8().await.unwrap(), b'x');
+    }
+}
