@@ -105,7 +105,7 @@ mod tests {
             "reason": "x\u{1b}y", "ends_in_ms": 61_000, "acknowledged": false,
         });
         let text = line(&grant);
-        assert!(text.contains("ends in 2 min, not reported yet") && text.contains("x y"), "{text}");
+        assert!(text.contains("ends in 2 min, not reported yet") && text.contains("x\u{fffd}y"), "{text}");
         let status =
             json!({ "memberships": [{ "membership": "a", "break_glass": [grant] }, { "membership": "b" }] });
         assert_eq!(listed(&status)[0]["membership"], "a");

@@ -127,6 +127,6 @@ mod tests {
             ],
         );
         let text = for_people(&document);
-        assert!(text.contains("[overlay.overlap] x y"), "{text}");
+        assert!(text.contains("[overlay.overlap] x\u{fffd}y"), "{text}");
     }
 }
