@@ -2,6 +2,24 @@
 //!
 //! A thin shell around `rap_node::Node`: configuration, state, connections, the local socket and the
 //! command line. Refuses to own decisions and packets.
+//!
+//! # Tasks
+//! One agent runs `local-api`, `metrics`, `watchdog` and, for each membership, `membership-end` and
+//! `membership-retry`. Each membership runs these, in a task group of its own. A critical task that ends ends
+//! the others of its membership, which then starts again. Every channel is bounded; a write of the driver
+//! never waits. The local API writes `requests`; `persist` ends when the driver does.
+//!
+//! | task | life | reads | writes |
+//! |---|---|---|---|
+//! | driver | critical | `uplink_events` `dataplane_events` `certificates` `certificate_failure` `addresses` `requests` `ping_ends` `written` | `tables` `commands` `certificate_ready` `cluster_ca` `doubts` `pause` `writes` |
+//! | persist | critical | `writes` | `written` |
+//! | dataplane | critical | `tables` `commands` | `dataplane_events` |
+//! | uplink | critical | `certificate_ready` `pause` | `uplink_events` |
+//! | certificates | critical | `cluster_ca` `doubts` | `certificates` `certificate_failure` |
+//! | addresses | dispensable | - | `addresses` |
+//! | diagnostic | on demand | - | `commands` `ping_ends` |
+//! | ping | on demand | - | `commands` |
+//! | leave | on demand | - | - |
 
 // The standard macros panic when nobody reads, or the disk is full.
 macro_rules! println {

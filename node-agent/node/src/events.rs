@@ -92,7 +92,7 @@ pub enum Input {
     /// A ping that was asked for ended.
     PingEnded([u8; 16], Result<v1::PingOutcome, Reason>),
     /// A break-glass grant is on disk.
-    GrantStored(Box<Admission>),
+    BreakGlassStored(Box<Admission>),
     /// Own addresses changed: (link, WireGuard).
     AddressesChanged(Vec<String>, Vec<String>),
     /// Time passed.
@@ -112,8 +112,8 @@ pub enum Output {
     Ping(RunPing),
     /// Leave the stream and dial again after this time.
     Reconnect(Duration),
-    /// Write what is known of break-glass grants. If it fails, the control plane is told of them again.
-    PersistGrants(Box<StoredGrants>),
+    /// Write [`crate::Node::stored_break_glass`]. If it fails, the control plane is told of the files again.
+    PersistBreakGlass,
     /// Write this checkpoint of the audit log and answer.
     KeepCheckpoint(Box<HeldCheckpoint>),
     /// Two histories of the audit log are signed: keep this and tell people.

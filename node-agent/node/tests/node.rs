@@ -73,7 +73,7 @@ fn names(outputs: &[Output]) -> Vec<&'static str> {
         Output::Ping(_) => "ping",
         Output::Reconnect(_) => "reconnect",
         Output::Alarm(_) => "alarm",
-        Output::PersistGrants(_) => "persist-grants",
+        Output::PersistBreakGlass => "persist-grants",
         Output::KeepCheckpoint(_) => "keep checkpoint",
         Output::AuditAlarm(_) => "audit alarm",
         Output::Send(message) => match message.body {
@@ -407,7 +407,7 @@ fn what_happened_without_contact_is_reported_when_it_returns() {
 
 fn apply(node: &mut Node, text: &str, seconds: u64) -> Vec<Output> {
     let admission = node.judge_grant(text, at(seconds)).unwrap();
-    feed(node, Input::GrantStored(Box::new(admission)), seconds)
+    feed(node, Input::BreakGlassStored(Box::new(admission)), seconds)
 }
 
 #[test]

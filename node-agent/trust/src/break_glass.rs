@@ -167,14 +167,16 @@ impl BreakGlass {
         self.spent = stored.spent;
     }
 
-    /// The control plane has it. What is to be written, if that is news.
-    pub fn acknowledge(&mut self, digest: &[u8]) -> Option<StoredGrants> {
-        let held = self.held.iter_mut().find(|held| held.stored.digest.as_bytes() == digest)?;
-        if std::mem::replace(&mut held.stored.acknowledged, true) {
-            return None;
-        }
+    /// The control plane has it. True if that is news: [`Self::stored`] is to be written then.
+    pub fn acknowledge(&mut self, digest: &[u8]) -> bool {
+        let held = self.held.iter_mut().find(|held| held.stored.digest.as_bytes() == digest);
+        held.is_some_and(|held| !std::mem::replace(&mut held.stored.acknowledged, true))
+    }
+
+    /// What is to be on disk.
+    pub fn stored(&self) -> StoredGrants {
         let held = self.held.iter().map(|held| held.stored.clone()).collect();
-        Some(StoredGrants { held, spent: self.spent.clone() })
+        StoredGrants { held, spent: self.spent.clone() }
     }
 
     /// What the control plane has not got yet.

@@ -29,6 +29,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// A stream whose messages go into `queue`; `end` ends it.
+    pub const fn new(queue: mpsc::Sender<v1::NodeMessage>, end: DropGuard) -> Self {
+        Self { queue, _end: end }
+    }
+
     /// Queues a message; `false` if the queue is full or the stream has ended.
     pub fn send(&self, message: v1::NodeMessage) -> bool {
         self.queue.try_send(message).is_ok()
@@ -168,7 +173,7 @@ impl UplinkTask {
             .max_decoding_message_size(MESSAGE_CAP)
             .max_encoding_message_size(MESSAGE_CAP);
         let (queue, receiver) = mpsc::channel(QUEUE);
-        let stream = Stream { queue, _end: left.drop_guard() };
+        let stream = Stream::new(queue, left.drop_guard());
         let opened = UplinkEvent::Opened(url.as_str().to_owned(), stream);
         events.send(opened).await.map_err(|_| unreachable("the agent ends".to_owned()))?;
         match tokio::time::timeout(self.timeout, client.sync(ReceiverStream::new(receiver))).await {

@@ -48,11 +48,6 @@ impl Persister {
         Self { dir, cache, snapshots, floors: Some(floors), stored: BTreeSet::new(), boot_id, carried }
     }
 
-    /// How the cache fares.
-    pub fn cache_status(&self) -> rap_state::CacheStatus {
-        self.cache.status()
-    }
-
     /// Writes a record. It is on disk when this returns `Ok`.
     ///
     /// # Errors

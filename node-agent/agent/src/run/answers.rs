@@ -3,39 +3,40 @@
 //! Owns what a request does. Refuses to decide who may ask: the local API does.
 
 use rap_contract::encode_export;
-use rap_node::Input;
 use rap_runtime::Fault;
-use rap_trust::StoredGrants;
 use rap_types::{Activity, Reason};
 
+use super::disk::{BreakGlassReply, Waiting};
 use super::driver::Driver;
 use super::ping::ping;
+use super::tasks::{LEAVE, PING};
+use crate::fault::refused;
 use crate::requests::{Request, StatusAnswer};
-use crate::status::{grant_document, status_document};
+use crate::status::status_document;
 
 impl Driver {
-    pub(super) async fn request(&mut self, request: Request) {
+    pub(super) fn request(&mut self, request: Request) {
         // Whoever asked may have stopped waiting: unsent answers are dropped.
         match request {
             Request::Status(reply) => drop(reply.send(self.status())),
             Request::Export(reply) => drop(reply.send(self.export())),
             Request::Leave(reply) => {
-                let certificates = self.certificates.clone();
-                self.tasks.spawn("leave", async move {
-                    drop(reply.send(certificates.leave_anywhere().await));
+                let proofs = self.proofs.clone();
+                LEAVE.spawn(&self.tasks, |_| async move {
+                    drop(reply.send(proofs.leave_anywhere().await));
                 });
             }
-            Request::BreakGlass { text, reply } => drop(reply.send(self.break_glass(&text).await)),
+            Request::BreakGlass { text, reply } => self.break_glass(text, reply),
             Request::Ping { peer, count, interval_ms, reply } => {
                 if let Err(reject) = self.node.permit(Activity::Probe, self.clock.now()) {
-                    return drop(reply.send(Err(crate::fault::refused(reject))));
+                    return drop(reply.send(Err(refused(reject))));
                 }
                 let Some(node) = self.node.peer(&peer, self.clock.now()) else {
                     let fault = Fault::new(Reason::NodeUnknown, format!("no peer `{peer}` in the snapshot"));
                     return drop(reply.send(Err(fault)));
                 };
-                let commands = self.mouths.commands.clone();
-                self.tasks.spawn("ping", async move {
+                let commands = self.senders.commands.clone();
+                PING.spawn(&self.tasks, |_| async move {
                     let outcome = ping(&commands, node, count, interval_ms).await;
                     drop(reply.send(outcome.map(|outcome| (node, outcome))));
                 });
@@ -43,36 +44,17 @@ impl Driver {
         }
     }
 
-    /// Verify, write, then use: a grant that is not on disk does not count.
-    async fn break_glass(&mut self, text: &str) -> Result<serde_json::Value, Fault> {
-        let admission = self.node.judge_grant(text, self.clock.now()).map_err(crate::fault::refused)?;
-        let digest = admission.grant.digest();
-        self.store_grants(admission.stored.clone()).await?;
-        let (permit, signer) = (admission.grant.permit(), admission.grant.by().as_str());
-        tracing::error!(alarm = true, %digest, permit, signer, reason = admission.grant.reason(), "break-glass grant applied");
-        self.feed(Input::GrantStored(Box::new(admission)));
-        let now = self.clock.now();
-        let view = self.node.grants().find(|view| view.stored.digest == digest);
-        view.map(|view| grant_document(&view, self.node.acceptor().clock().wall(now)))
-            .ok_or_else(|| Fault::new(Reason::StateIo, "the grant is not held"))
-    }
-
-    pub(super) async fn store_grants(&mut self, stored: StoredGrants) -> Result<(), Fault> {
-        let busy = || Fault::new(Reason::StateIo, "the grants are not open");
-        let mut store = self.grant_store.take().ok_or_else(busy)?;
-        let (store, written) = tokio::task::spawn_blocking(move || {
-            let written = store.store(stored);
-            (store, written)
-        })
-        .await
-        .map_err(|_| Fault::new(Reason::StateIo, "the write of the grants was cut off"))?;
-        self.grant_store = Some(store);
-        written
+    /// Refused at once if it does not verify; else judged again when its turn to be written comes.
+    fn break_glass(&mut self, text: String, reply: BreakGlassReply) {
+        match self.node.judge_grant(&text, self.clock.now()).map_err(refused) {
+            Ok(_) => self.wait_for_disk(Waiting::BreakGlassText(text, reply)),
+            Err(fault) => drop(reply.send(Err(fault))),
+        }
     }
 
     fn status(&self) -> StatusAnswer {
-        let failure = self.ears.certificate_failure.borrow().clone();
-        let cache = self.persister.cache_status();
+        let failure = self.receivers.certificate_failure.borrow().clone();
+        let cache = self.cache.status();
         status_document(&self.facts, &self.node, &self.contact, &cache, failure.as_ref(), self.clock.now())
     }
 

@@ -1,116 +1,97 @@
 //! The loop of one membership: feeds inputs to the node's cores and carries their outputs out in order.
 //!
-//! Owns the queue and the order. Refuses to decide: `rap_node::Node` does.
+//! Owns the loop. It awaits inputs and nothing else: what takes time is another task's. Refuses to decide:
+//! `rap_node::Node` does.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rap_node::{Input, Node, Table};
 use rap_runtime::service::{Beat, TURN};
-use rap_runtime::{Clock, Fault};
-use rap_types::{Mono, Reason};
+use rap_runtime::tls::LeafSlot;
+use rap_runtime::{Clock, Fault, TaskGroup};
+use rap_state::Cache;
+use rap_types::Mono;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::disk::{Disk, Written};
 use super::key_ages::KeyAges;
 use super::ping::PingEnd;
 use crate::control_plane::{CertificateTask, Pause, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
 use crate::host::OwnClaim;
-use crate::membership::{GrantStore, Leaf, LeafStore, Persister, Wanted};
+use crate::membership::{Leaf, Wanted};
 use crate::requests::Request;
 use crate::status::{Contact, StatusFacts};
 
-/// Where a driver hears from.
-pub struct Ears {
-    /// The uplink.
-    pub uplink: mpsc::Receiver<UplinkEvent>,
-    /// The data plane task.
-    pub dataplane: mpsc::Receiver<DataplaneEvent>,
-    /// New leaves.
-    pub leaves: mpsc::Receiver<Leaf>,
-    /// Why the last certificate request failed.
-    pub certificate_failure: watch::Receiver<Option<Fault>>,
-    /// Own addresses: (link, WireGuard).
-    pub addresses: watch::Receiver<(Vec<String>, Vec<String>)>,
-    /// The local API.
-    pub requests: mpsc::Receiver<Request>,
+/// What the driver reads.
+pub(super) struct Receivers {
+    pub(super) uplink: mpsc::Receiver<UplinkEvent>,
+    pub(super) dataplane: mpsc::Receiver<DataplaneEvent>,
+    pub(super) certificates: mpsc::Receiver<Leaf>,
+    pub(super) certificate_failure: watch::Receiver<Option<Fault>>,
+    pub(super) addresses: watch::Receiver<(Vec<String>, Vec<String>)>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) ping_ends: mpsc::Receiver<PingEnd>,
+    pub(super) written: mpsc::Receiver<Written>,
 }
 
-/// Where a driver speaks to.
-pub struct Mouths {
-    /// The newest table, for the data plane task.
-    pub tables: watch::Sender<Option<Arc<Table>>>,
-    /// Requests to the data plane task.
-    pub commands: mpsc::Sender<DataplaneCommand>,
-    /// The leaf for TLS towards the control plane.
-    pub leaf: rap_runtime::tls::LeafSlot,
-    /// True once there is a leaf.
-    pub leaf_ready: watch::Sender<bool>,
-    /// Counts refusals of the leaf by the control plane.
-    pub doubts: watch::Sender<u64>,
-    /// The cluster's CA, for checking new leaves.
-    pub authority: watch::Sender<Vec<u8>>,
-    /// How to come back after a lost stream.
-    pub pause: watch::Sender<Pause>,
-    /// Trusted time for TLS.
-    pub time: TrustedTime,
+/// What the driver writes, besides the disk.
+pub(super) struct Senders {
+    pub(super) tables: watch::Sender<Option<Arc<Table>>>,
+    pub(super) commands: mpsc::Sender<DataplaneCommand>,
+    pub(super) certificate_ready: watch::Sender<bool>,
+    pub(super) doubts: watch::Sender<u64>,
+    pub(super) cluster_ca: watch::Sender<Vec<u8>>,
+    pub(super) pause: watch::Sender<Pause>,
+    /// For the pings that the driver starts.
+    pub(super) ping_ends: mpsc::Sender<PingEnd>,
 }
 
 /// Drives one membership.
-pub struct Driver {
-    /// Age of its keys.
-    pub ages: KeyAges,
-    /// The cores.
-    pub node: Node,
-    /// Its hand on the host's addresses.
-    pub claim: OwnClaim,
-    /// The disk.
-    pub persister: Persister,
-    /// Break-glass grants on disk; out while they are being written.
-    pub grant_store: Option<GrantStore>,
-    /// The leaf on disk; out while it is being written.
-    pub leaf_store: Option<LeafStore>,
-    /// Constant facts for status.
-    pub facts: StatusFacts,
-    /// Contact with control plane and data plane, for status.
-    pub contact: Contact,
-    /// Where it hears from.
-    pub ears: Ears,
-    /// Where it speaks to.
-    pub mouths: Mouths,
-    /// Clock.
-    pub clock: Clock,
-    /// Activation manifest of the membership, for exports.
-    pub manifest: Vec<u8>,
-    /// Ends of running pings.
-    pub pings: mpsc::Sender<PingEnd>,
-    /// Other half of `pings`.
-    pub ping_ends: mpsc::Receiver<PingEnd>,
+pub(super) struct Driver {
+    pub(super) node: Node,
+    pub(super) disk: Disk,
+    /// How much the cache holds, for status. The persist task writes to it.
+    pub(super) cache: Cache,
+    pub(super) receivers: Receivers,
+    pub(super) senders: Senders,
     /// The stream while one is open.
-    pub stream: Option<Stream>,
+    pub(super) stream: Option<Stream>,
+    /// The certificate that TLS presents to the control plane.
+    pub(super) certificate: LeafSlot,
+    /// Trusted time, which TLS judges certificates by.
+    pub(super) time: TrustedTime,
+    /// Reserves overlay pools on this host.
+    pub(super) claim: OwnClaim,
+    pub(super) ages: KeyAges,
     /// When the age of the keys was last looked at.
-    pub judged: Option<Mono>,
+    pub(super) judged: Option<Mono>,
+    pub(super) facts: StatusFacts,
+    pub(super) contact: Contact,
+    /// Activation manifest of the membership, for exports.
+    pub(super) manifest: Vec<u8>,
     /// Proofs by the identity key.
-    pub certificates: CertificateTask,
-    /// Tasks of this membership.
-    pub tasks: rap_runtime::TaskGroup,
-    /// Its word to the service manager's watchdog.
-    pub beat: Beat,
+    pub(super) proofs: CertificateTask,
+    pub(super) tasks: TaskGroup,
+    /// Reports progress to the systemd watchdog.
+    pub(super) beat: Beat,
+    pub(super) clock: Clock,
 }
 
 impl Driver {
-    /// Runs until cancelled, then closes the cache.
+    /// Runs until cancelled. `leaf` is the certificate on disk.
     ///
     /// # Errors
-    /// A fault of the disk after which nothing on it can be relied on: the agent ends and starts over.
-    pub async fn run(mut self, leaf: Option<Leaf>, cancel: CancellationToken) -> Result<(), Fault> {
+    /// A fault of the disk after which nothing on it can be relied on: the membership ends and starts over.
+    pub(super) async fn run(mut self, leaf: Option<Leaf>, cancel: CancellationToken) -> Result<(), Fault> {
         if let Some(leaf) = leaf {
-            self.use_leaf(&leaf);
-            self.contact.certificate = Some((leaf.not_before, leaf.not_after));
+            self.present(&leaf);
         }
-        self.carry_out().await?;
-        self.activated().await;
+        self.carry_out();
+        self.activated();
+        self.begin_write();
         loop {
             self.beat.turned();
             self.beat.say(self.in_short());
@@ -118,25 +99,25 @@ impl Driver {
             let due = timeout.map(|at| at.since(self.clock.now().mono).min(TURN));
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => break,
-                Some(event) = self.ears.uplink.recv() => self.uplink(event),
-                Some(event) = self.ears.dataplane.recv() => self.dataplane(event),
-                Some(leaf) = self.ears.leaves.recv() => self.leaf(leaf).await,
-                Some(PingEnd(id, outcome)) = self.ping_ends.recv() => {
+                () = cancel.cancelled() => return Ok(()),
+                Some(written) = self.receivers.written.recv() => self.written(written)?,
+                Some(event) = self.receivers.uplink.recv() => self.uplink(event),
+                Some(event) = self.receivers.dataplane.recv() => self.dataplane(event),
+                Some(leaf) = self.receivers.certificates.recv() => self.issued(leaf),
+                Some(PingEnd(id, outcome)) = self.receivers.ping_ends.recv() => {
                     self.feed(Input::PingEnded(id, outcome));
                 }
-                Some(request) = self.ears.requests.recv() => self.request(request).await,
-                Ok(()) = self.ears.addresses.changed() => {
-                    let (link, wireguard) = self.ears.addresses.borrow_and_update().clone();
+                Some(request) = self.receivers.requests.recv() => self.request(request),
+                Ok(()) = self.receivers.addresses.changed() => {
+                    let (link, wireguard) = self.receivers.addresses.borrow_and_update().clone();
                     self.feed(Input::AddressesChanged(link, wireguard));
                 }
                 () = tokio::time::sleep(due.unwrap_or(TURN)) => self.feed(Input::TimedOut),
             }
-            self.carry_out().await?;
+            self.carry_out();
+            self.begin_write();
             self.judge_keys();
         }
-        self.persister.close().await;
-        Ok(())
     }
 
     /// Keys are replaced while there is contact; new ones that wait for an answer at any time, at most
@@ -169,89 +150,6 @@ impl Driver {
 
     pub(super) fn feed(&mut self, input: Input) {
         self.node.handle(input, self.clock.now());
-    }
-
-    fn uplink(&mut self, event: UplinkEvent) {
-        let now = self.clock.now();
-        match event {
-            UplinkEvent::Opened(url, stream) => {
-                self.stream = Some(stream);
-                self.contact.dialled(url, now);
-                self.feed(Input::StreamOpened);
-            }
-            UplinkEvent::Message(message) => {
-                self.contact.heard(now);
-                self.feed(Input::Control(message));
-            }
-            UplinkEvent::Doubted => self.mouths.doubts.send_modify(|doubts| *doubts += 1),
-            UplinkEvent::Lost(url, fault) => {
-                if matches!(fault.reason, Reason::NodeRevoked | Reason::CertificateInvalid) {
-                    self.mouths.doubts.send_modify(|doubts| *doubts += 1);
-                }
-                if self.contact.lost(url, &fault) {
-                    tracing::warn!(reason = %fault.reason, error = %fault, "no contact with the control plane");
-                }
-                self.stream = None;
-                self.feed(Input::StreamClosed);
-            }
-        }
-    }
-
-    fn dataplane(&mut self, event: DataplaneEvent) {
-        match event {
-            DataplaneEvent::Up(facts) => {
-                tracing::info!(pid = facts.hello.pid, adopted = facts.adopted, "data plane up");
-                let applied = facts.hello.table_version;
-                self.contact.dataplane_up(facts);
-                self.feed(Input::DataplaneUp(applied));
-            }
-            DataplaneEvent::Down(fault) => {
-                if self.contact.dataplane_down(&fault) {
-                    tracing::warn!(reason = %fault.reason, error = %fault, "data plane down");
-                }
-                self.feed(Input::DataplaneDown);
-            }
-            DataplaneEvent::Applied(version) => self.feed(Input::TableApplied(version)),
-            DataplaneEvent::Refused(fault) => {
-                tracing::error!(reason = %fault.reason, error = %fault, "the data plane refused a table");
-                self.feed(Input::TableRefused(fault.reason));
-            }
-            DataplaneEvent::Stats(stats) => self.feed(Input::StatsArrived(stats)),
-        }
-    }
-
-    async fn leaf(&mut self, leaf: Leaf) {
-        let Some(mut store) = self.leaf_store.take() else { return };
-        let copy = leaf.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            let written = store.store(copy);
-            (store, written)
-        });
-        match written.await {
-            Ok((store, written)) => {
-                self.leaf_store = Some(store);
-                if let Err(fault) = written {
-                    // In use all the same: after a restart another is issued.
-                    tracing::error!(reason = %fault.reason, error = %fault, "the certificate could not be stored");
-                }
-            }
-            Err(_) => tracing::error!("the write of the certificate was cut off"),
-        }
-        self.use_leaf(&leaf);
-        self.contact.certificate = Some((leaf.not_before, leaf.not_after));
-        self.feed(Input::LeafIssued(leaf.into()));
-    }
-
-    /// Presents this leaf to the control plane from now on.
-    fn use_leaf(&self, leaf: &Leaf) {
-        let chain = vec![leaf.certificate.clone().into()];
-        match leaf.private_key.to_vec().try_into() {
-            Ok(key) => match self.mouths.leaf.set(chain, key) {
-                Ok(()) => drop(self.mouths.leaf_ready.send_replace(true)),
-                Err(error) => tracing::error!(%error, "the certificate cannot be used"),
-            },
-            Err(error) => tracing::error!(error, "the certificate's key cannot be used"),
-        }
     }
 }
 

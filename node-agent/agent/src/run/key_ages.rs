@@ -8,23 +8,34 @@ use rap_types::Wall;
 use rap_wire::v1;
 
 use crate::host::HostHandle;
-use crate::membership::Wanted;
+use crate::membership::{Membership, Wanted};
 
 /// How old the keys are, and whom to tell when they are too old.
-pub struct KeyAges {
+pub(super) struct KeyAges {
     /// Who replaces them.
-    pub host: HostHandle,
+    pub(super) host: HostHandle,
     /// Name of the membership.
-    pub name: String,
+    pub(super) name: String,
     /// Since when the identity key is in use.
-    pub identity_since: Wall,
+    pub(super) identity_since: Wall,
     /// Since when the WireGuard key is in use.
-    pub wireguard_since: Wall,
-    /// New keys wait on disk for the control plane's word.
-    pub unfinished: bool,
+    pub(super) wireguard_since: Wall,
+    /// New keys are on disk, and the control plane has not taken them yet.
+    pub(super) unfinished: bool,
 }
 
 impl KeyAges {
+    /// Ages of the keys of a membership; `host` replaces them.
+    pub(super) fn of(membership: &Membership, host: HostHandle) -> Self {
+        Self {
+            host,
+            name: membership.dir.name().to_string(),
+            identity_since: membership.keys.identity_since.unwrap_or(membership.joined_at),
+            wireguard_since: membership.keys.wireguard_since.unwrap_or(membership.joined_at),
+            unfinished: membership.keys.pending.is_some(),
+        }
+    }
+
     /// The keys that `policy` wants replaced at `now`.
     pub(super) fn due(&self, policy: &v1::PolicyChunk, now: Wall) -> Wanted {
         let old = |since: Wall, most: u64| most > 0 && now.since(since) >= Duration::from_millis(most);

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::dataplane::DataplaneCommand;
 
 /// A ping for the control plane ended.
-pub struct PingEnd(pub(super) [u8; 16], pub(super) Result<v1::PingOutcome, Reason>);
+pub(super) struct PingEnd(pub(super) [u8; 16], pub(super) Result<v1::PingOutcome, Reason>);
 
 pub(super) async fn ping(
     commands: &mpsc::Sender<DataplaneCommand>,

@@ -22,6 +22,8 @@ pub struct Contact {
     pub certificate: Option<(Wall, Wall)>,
     /// Why the last snapshot could not be stored or used, while that is so.
     pub disk: Option<Reason>,
+    /// Since when a write is under way.
+    pub write_since: Option<Mono>,
     /// Whose addresses the last snapshot wanted, while that is so.
     pub overlap: Option<String>,
     pub(super) alarms: BTreeMap<Reason, u64>,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::membership::Membership;
 
 /// Facts that do not change while a membership runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StatusFacts {
     /// Constant part of the document.
     pub(super) fields: Map<String, Value>,

@@ -2,6 +2,8 @@
 //!
 //! Owns the choice of reason codes. Refuses to own facts: it reads them.
 
+use std::time::Duration;
+
 use rap_node::Node;
 use rap_runtime::Fault;
 use rap_state::CacheStatus;
@@ -27,6 +29,9 @@ pub(super) fn degraded_reasons(node: &Node, contact: &Contact, cache: &CacheStat
         reasons.push(reason.unwrap_or(Reason::DataplaneUnavailable));
     }
     reasons.extend(node.table().2);
+    if contact.write_since.is_some_and(|since| now.mono.since(since) > LATE) {
+        reasons.push(Reason::StateTimeout);
+    }
     reasons.extend(contact.disk.or(cache.failed.as_ref().map(|failure| failure.reason)));
     let wall = node.acceptor().clock().wall(now);
     if contact.certificate.is_some_and(|(_, until)| until <= wall) {
@@ -76,3 +81,6 @@ pub(super) fn warnings(
     }
     warnings
 }
+
+/// A write that takes longer is shown.
+const LATE: Duration = Duration::from_secs(5);

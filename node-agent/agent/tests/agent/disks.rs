@@ -49,7 +49,10 @@ fn child_of_the_disk_test() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.unwrap().block_on(full_and_read_only(&host));
+    runtime.unwrap().block_on(async {
+        full_and_read_only(&host).await;
+        revoked_on_a_full_disk(&host).await;
+    });
 }
 
 async fn full_and_read_only(host: &Host) {
@@ -116,6 +119,30 @@ async fn full_and_read_only(host: &Host) {
     answer(&mut messages, version).await.expect("the disk can be written again");
     kill(agent).await;
     println!("read-only disk: up within {took} ms with {active}, written again afterwards");
+}
+
+/// A restriction may come before the disk: a revocation reaches a data plane whose agent's disk is full.
+async fn revoked_on_a_full_disk(host: &Host) {
+    std::fs::remove_dir_all(host.data().join("default")).unwrap();
+    std::fs::remove_dir_all(host.run_dir()).unwrap();
+    let (running, mut messages) = joined(host).await;
+    let control = &running.control;
+    let mut plane = Plane::start(&host.run_dir());
+    let ids = |table: &v1::ForwardingTable| -> Vec<Vec<u8>> {
+        table.peers.iter().map(|peer| peer.node_id.clone()).collect()
+    };
+    control.say(update(&publish(control, HeadOrder::new(1, 1, 0), 2, FRESH)));
+    let agent = host.spawn();
+    answer(&mut messages, 1).await.expect("there is room");
+    plane.table.wait_for(|table| table.as_ref().is_some_and(|table| ids(table).len() == 2)).await.unwrap();
+    exhaust(&host.data(), 0);
+    control.say(update(&publish_with(control, HeadOrder::new(1, 2, 0), 150, FRESH, &[1])));
+    let reason = answer(&mut messages, 2).await.expect_err("there is no room");
+    let revoked =
+        |table: &v1::ForwardingTable| ids(table) == [support::peer(2).node_id] && table.revoked.len() == 1;
+    plane.table.wait_for(|table| table.as_ref().is_some_and(revoked)).await.unwrap();
+    println!("full disk: version 2 refused with {reason}, its revocation is in force");
+    kill(agent).await;
 }
 
 /// Acknowledged, or the reason why not.

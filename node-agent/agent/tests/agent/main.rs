@@ -52,12 +52,26 @@ fn adopt_keys(control: &Control) {
 
 /// A version for the node that joined. Its identity key is known to it alone.
 fn publish(control: &Control, order: HeadOrder, peers: u8, fresh_for: Duration) -> Published {
+    publish_with(control, order, peers, fresh_for, &[])
+}
+
+/// As [`publish`], with these peers revoked.
+fn publish_with(
+    control: &Control,
+    order: HeadOrder,
+    peers: u8,
+    fresh_for: Duration,
+    revoked: &[u8],
+) -> Published {
     let world = control.world.lock().unwrap();
     let node_key = control.state.lock().unwrap().joins.last().unwrap().node_public_key.clone();
     let mut contents = world.contents(peers);
     let mut assignment = world.assignment();
     assignment.node_key_sha256 = rap_types::KeyId::of(&node_key).to_vec();
     contents.put("assignment", Some(v1::chunk::Body::Assignment(assignment)));
+    if !revoked.is_empty() {
+        contents.revoke(&world.cluster_ca, revoked);
+    }
     let fresh_until = now().plus(fresh_for).0;
     world.publish_as(order, &contents, now(), |head| head.fresh_until_ms = fresh_until)
 }

@@ -1,7 +1,7 @@
 //! Break-glass grants within a node: what they change in its table, and what the control plane is told.
 
 use rap_contract::Reject;
-use rap_trust::{Admission, Freshness, GrantView, PermittedPeer};
+use rap_trust::{Admission, Freshness, GrantView, PermittedPeer, StoredGrants};
 use rap_types::{Mono, NodeId, Now, Wall};
 use rap_wire::v1;
 use v1::node_message::Body;
@@ -9,13 +9,18 @@ use v1::node_message::Body;
 use crate::{Node, Output};
 
 impl Node {
-    /// Judges a break-glass grant. Nothing changes before [`crate::Input::GrantStored`].
+    /// Judges a break-glass grant. Nothing changes before [`crate::Input::BreakGlassStored`].
     ///
     /// # Errors
     /// Those of [`rap_trust::BreakGlass::judge`].
     pub fn judge_grant(&self, text: &str, now: Now) -> Result<Admission, Reject> {
         let contents = self.snapshot().map(|snapshot| snapshot.contents());
         self.break_glass.judge(text, contents, self.trusted(now))
+    }
+
+    /// What is to be on disk of break-glass files.
+    pub fn stored_break_glass(&self) -> StoredGrants {
+        self.break_glass.stored()
     }
 
     /// Grants that are held, for status.
@@ -59,8 +64,8 @@ impl Node {
     }
 
     pub(super) fn grant_acknowledged(&mut self, ack: &v1::BreakGlassAck) {
-        if let Some(stored) = self.break_glass.acknowledge(&ack.digest) {
-            self.outputs.push_back(Output::PersistGrants(Box::new(stored)));
+        if self.break_glass.acknowledge(&ack.digest) {
+            self.outputs.push_back(Output::PersistBreakGlass);
         }
     }
 

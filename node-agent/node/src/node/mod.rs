@@ -84,7 +84,7 @@ impl Node {
                     self.send(Body::Diagnostic(result));
                 }
             }
-            Input::GrantStored(admission) => self.grant_stored(*admission, now),
+            Input::BreakGlassStored(admission) => self.grant_stored(*admission, now),
             Input::AddressesChanged(link, wireguard) => {
                 self.uplink.contact.link_hints = link;
                 self.uplink.contact.wireguard_hints = wireguard;

@@ -102,7 +102,7 @@ impl Member<'_> {
                 }
                 Output::AuditAlarm(evidence) => bail!("two audit logs: {}", evidence.reject.what),
                 // There is no data plane here.
-                Output::Publish(_) | Output::Ping(_) | Output::PersistGrants(_) => {}
+                Output::Publish(_) | Output::Ping(_) | Output::PersistBreakGlass => {}
             }
         }
         Ok(())

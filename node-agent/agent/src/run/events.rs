@@ -1,0 +1,83 @@
+//! What other tasks tell the driver, as inputs of the node's cores.
+//!
+//! Owns the log lines that go with it. Refuses to decide: `rap_node::Node` does.
+
+use rap_node::Input;
+use rap_types::Reason;
+
+use super::disk::{Waiting, Write};
+use super::driver::Driver;
+use crate::control_plane::UplinkEvent;
+use crate::dataplane::DataplaneEvent;
+use crate::membership::Leaf;
+
+impl Driver {
+    pub(super) fn uplink(&mut self, event: UplinkEvent) {
+        let now = self.clock.now();
+        match event {
+            UplinkEvent::Opened(url, stream) => {
+                self.stream = Some(stream);
+                self.contact.dialled(url, now);
+                self.feed(Input::StreamOpened);
+            }
+            UplinkEvent::Message(message) => {
+                self.contact.heard(now);
+                self.feed(Input::Control(message));
+            }
+            UplinkEvent::Doubted => self.senders.doubts.send_modify(|doubts| *doubts += 1),
+            UplinkEvent::Lost(url, fault) => {
+                if matches!(fault.reason, Reason::NodeRevoked | Reason::CertificateInvalid) {
+                    self.senders.doubts.send_modify(|doubts| *doubts += 1);
+                }
+                if self.contact.lost(url, &fault) {
+                    tracing::warn!(reason = %fault.reason, error = %fault, "no contact with the control plane");
+                }
+                self.stream = None;
+                self.feed(Input::StreamClosed);
+            }
+        }
+    }
+
+    pub(super) fn dataplane(&mut self, event: DataplaneEvent) {
+        match event {
+            DataplaneEvent::Up(facts) => {
+                tracing::info!(pid = facts.hello.pid, adopted = facts.adopted, "data plane up");
+                let applied = facts.hello.table_version;
+                self.contact.dataplane_up(facts);
+                self.feed(Input::DataplaneUp(applied));
+            }
+            DataplaneEvent::Down(fault) => {
+                if self.contact.dataplane_down(&fault) {
+                    tracing::warn!(reason = %fault.reason, error = %fault, "data plane down");
+                }
+                self.feed(Input::DataplaneDown);
+            }
+            DataplaneEvent::Applied(version) => self.feed(Input::TableApplied(version)),
+            DataplaneEvent::Refused(fault) => {
+                tracing::error!(reason = %fault.reason, error = %fault, "the data plane refused a table");
+                self.feed(Input::TableRefused(fault.reason));
+            }
+            DataplaneEvent::Stats(stats) => self.feed(Input::StatsArrived(stats)),
+        }
+    }
+
+    /// A certificate was issued. It is in use before it is on disk: after a restart another is issued.
+    pub(super) fn issued(&mut self, leaf: Leaf) {
+        self.present(&leaf);
+        self.wait_for_disk(Waiting::Ready(Write::Certificate(leaf.clone())));
+        self.feed(Input::LeafIssued(leaf.into()));
+    }
+
+    /// Presents this certificate to the control plane from now on.
+    pub(super) fn present(&mut self, leaf: &Leaf) {
+        self.contact.certificate = Some((leaf.not_before, leaf.not_after));
+        let chain = vec![leaf.certificate.clone().into()];
+        match leaf.private_key.to_vec().try_into() {
+            Ok(key) => match self.certificate.set(chain, key) {
+                Ok(()) => drop(self.senders.certificate_ready.send_replace(true)),
+                Err(error) => tracing::error!(%error, "the certificate cannot be used"),
+            },
+            Err(error) => tracing::error!(error, "the certificate's key cannot be used"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Opens the state of one membership and makes its cores, before any of its tasks runs.
+//!
+//! Owns the order: verified state, then the host's addresses, then the cores. Refuses to start tasks.
+
+use std::path::PathBuf;
+
+use rap_node::{ContactFacts, Node, NodeSettings};
+use rap_runtime::{Clock, Fault, boot_id};
+use rap_state::{Cache, CacheLimits, MembershipName};
+use rap_trust::{AuthorityPin, Pools};
+use rap_types::Reason;
+
+use crate::blocking::blocking;
+use crate::config::Config;
+use crate::dataplane::Launch;
+use crate::fault::{refused, state_fault};
+use crate::host::{OwnClaim, capabilities, own_endpoints};
+use crate::membership::{GrantStore, Leaf, LeafStore, Membership, Place, place_of, stored_snapshots};
+
+/// An open membership.
+pub(super) struct Opened {
+    pub(super) membership: Membership,
+    pub(super) break_glass: GrantStore,
+    pub(super) certificate: LeafStore,
+    pub(super) cache: Cache,
+    pub(super) node: Node,
+    /// The certificate on disk, valid or not.
+    pub(super) leaf: Option<Leaf>,
+    pub(super) place: Place,
+    pub(super) launch: Launch,
+    /// Own endpoints by interface address: (link, WireGuard).
+    pub(super) addresses: (Vec<String>, Vec<String>),
+    /// The kernel's id of this boot.
+    pub(super) boot_id: String,
+}
+
+/// Opens the membership `name`. Its addresses are taken before anything of it runs.
+///
+/// # Errors
+/// Those of the membership and its state; `overlay.overlap`.
+pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim) -> Result<Opened, Fault> {
+    let (data, dev) = (config.data_dir.clone(), config.dev);
+    // The operator's pin is of one cluster; further memberships are in others.
+    let pin = if name == config.membership { config.pin.clone() } else { AuthorityPin::default() };
+    let (membership, certificate, break_glass, place) = blocking(move || {
+        let membership = Membership::open(&data, &name, dev)?;
+        pin.check_chain(&membership.chain).map_err(refused)?;
+        let certificate = LeafStore::open(&membership.dir)?;
+        let pools = Pools::of_contract(&membership.bootstrap.contract).map_err(refused)?;
+        let place = place_of(&data, &membership, pools)?;
+        let break_glass = GrantStore::open(&membership.dir)?;
+        Ok((membership, certificate, break_glass, place))
+    })
+    .await?;
+    let boot_id = boot_id().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
+    let limits = CacheLimits { max_bytes: config.cache_bytes, ..CacheLimits::default() };
+    let cache = Cache::open(&membership.dir, membership.identity.cluster_id, limits);
+    let cache = cache.await.map_err(state_fault)?;
+    let stored = stored_snapshots(&cache).await.unwrap_or_else(|fault| {
+        // What cannot be read is fetched again.
+        tracing::warn!(reason = %fault.reason, error = %fault, "stored snapshots are not readable");
+        Vec::new()
+    });
+    let launch = launch(config, &membership, &place);
+    let addresses = own_endpoints((launch.listen_link, launch.listen_wireguard));
+    let settings = NodeSettings {
+        pinned: membership.pinned(),
+        floors: membership.trust_floors(),
+        grants: (membership.grant_pins(), break_glass.stored()),
+        wireguard_private_key: membership.wireguard_key.clone(),
+        contact: ContactFacts {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: boot_id.clone(),
+            capabilities: capabilities(config),
+            link_hints: addresses.0.clone(),
+            wireguard_hints: addresses.1.clone(),
+        },
+        audit: membership.audit.clone(),
+    };
+    let leaf = certificate.leaf().cloned();
+    let node = Node::start(settings, &stored, leaf.clone().map(Into::into), Clock::new().now());
+    claim.take(match node.acceptor().newest() {
+        Some(snapshot) => Pools::of_snapshot(snapshot).map_err(refused)?,
+        None => place.pools.clone(),
+    })?;
+    Ok(Opened { membership, break_glass, certificate, cache, node, leaf, place, launch, addresses, boot_id })
+}
+
+/// How to start the data plane at this place.
+fn launch(config: &Config, membership: &Membership, place: &Place) -> Launch {
+    Launch {
+        program: config.dataplane_bin.clone().map(absolute),
+        membership: membership.dir.name().to_string(),
+        run_dir: config.run_dir.clone(),
+        listen_link: place.link(config),
+        listen_wireguard: place.wireguard(config),
+        interface: place.interface(config),
+        no_tun: config.no_tun,
+        log: config.log.clone(),
+    }
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
