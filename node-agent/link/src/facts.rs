@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use rap_types::{ClusterId, Mono, NodeId, Reason};
+use rap_wire::v1::LinkLane;
 
 /// Timers of a session. All are configurable; the defaults are those of an idle active link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,41 @@ impl Default for Timing {
     }
 }
 
+/// Which of the up to three connections of a link this is. Both sides say the same in their hellos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Input, control, clipboard.
+    A,
+    /// Render, telemetry.
+    B,
+    /// File, vpn.
+    C,
+}
+
+impl Lane {
+    /// Number on the wire.
+    pub const fn code(self) -> i32 {
+        self.wire() as i32
+    }
+
+    pub(crate) const fn of_wire(lane: LinkLane) -> Option<Self> {
+        match lane {
+            LinkLane::A => Some(Self::A),
+            LinkLane::B => Some(Self::B),
+            LinkLane::C => Some(Self::C),
+            LinkLane::Unspecified => None,
+        }
+    }
+
+    const fn wire(self) -> LinkLane {
+        match self {
+            Self::A => LinkLane::A,
+            Self::B => LinkLane::B,
+            Self::C => LinkLane::C,
+        }
+    }
+}
+
 /// Which side opened the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -54,14 +90,16 @@ pub enum Direction {
 /// Side of one session, with what only that side knows at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// This node dials: whom it expects, and the random name it gives the session.
+    /// This node dials: whom it expects, the random name it gives the session, and the lane.
     Dialer {
         /// The only node that may answer.
         expected: NodeId,
         /// 16 random bytes.
         session_id: [u8; 16],
+        /// The lane that the connection shall be.
+        lane: Lane,
     },
-    /// The peer dialled; its certificate says who it is and its hello names the session.
+    /// The peer dialled; its certificate says who it is and its hello names session and lane.
     Acceptor,
 }
 

@@ -6,7 +6,7 @@ use prost::Message as _;
 use rap_types::Reason;
 use rap_wire::v1;
 
-use crate::facts::{Local, Side};
+use crate::facts::{Lane, Local, Side};
 
 /// Oldest link protocol spoken.
 pub const PROTOCOL_MIN: u32 = 1;
@@ -26,6 +26,8 @@ pub struct PeerHello {
     pub protocol: u32,
     /// Name of the session, chosen by the dialling side.
     pub session_id: [u8; 16],
+    /// Which connection of the link this is.
+    pub lane: Lane,
     /// Features both may use are the intersection with ours.
     pub features: Vec<String>,
     /// Signed head, unverified; may be empty.
@@ -33,11 +35,11 @@ pub struct PeerHello {
 }
 
 /// Encodes this side's hello.
-pub(crate) fn encode(local: &Local, session_id: [u8; 16]) -> Vec<u8> {
+pub(crate) fn encode(local: &Local, lane: Lane, session_id: [u8; 16]) -> Vec<u8> {
     v1::LinkHello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL_MAX,
-        lane: v1::LinkLane::A as i32,
+        lane: lane.code(),
         session_id: session_id.to_vec(),
         features: local.features.clone(),
         newest_head: local.newest_head.clone(),
@@ -61,12 +63,13 @@ pub(crate) fn read(payload: &[u8], side: &Side) -> Result<PeerHello, Reason> {
     if !fits {
         return Err(Reason::LinkFrameTooLarge);
     }
+    let lane = v1::LinkLane::try_from(hello.lane).ok().and_then(Lane::of_wire).ok_or(Reason::LinkState)?;
     let named = match side {
-        Side::Dialer { session_id: ours, .. } => *ours == session_id,
+        Side::Dialer { session_id: ours, lane: dialled, .. } => (*ours, *dialled) == (session_id, lane),
         Side::Acceptor => true,
     };
-    if hello.lane != v1::LinkLane::A as i32 || !named {
+    if !named {
         return Err(Reason::LinkState);
     }
-    Ok(PeerHello { protocol, session_id, features: hello.features, newest_head: hello.newest_head })
+    Ok(PeerHello { protocol, session_id, lane, features: hello.features, newest_head: hello.newest_head })
 }

@@ -13,6 +13,7 @@ mod link;
 mod live;
 mod message;
 mod peering;
+mod samples;
 mod scheduler;
 mod session;
 mod state;
@@ -21,7 +22,7 @@ mod terms;
 pub use codec::FrameError;
 pub use counters::Counters;
 pub use decoder::{BUFFER_MAX, Decoder};
-pub use facts::{Direction, Local, PeerIdentity, Permit, Side, Timing};
+pub use facts::{Direction, Lane, Local, PeerIdentity, Permit, Side, Timing};
 pub use frame::{
     FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX, PAYLOAD_MAX,
     class_code,
@@ -31,6 +32,7 @@ pub use link::Link;
 pub use live::Live;
 pub use message::ECHO_MAX;
 pub use peering::{DIAL_GRACE, Kept, keep_of_duplicates, may_dial, redial_delay};
+pub use samples::Measured;
 pub use session::{Leaving, Opening, Permitted, Session};
 pub use state::SessionState;
 pub use terms::{Answer, Input, InputKind, Output, Reject};

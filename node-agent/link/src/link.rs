@@ -14,6 +14,7 @@ use crate::facts::{Local, Permit, Side, Timing};
 use crate::frame::{Frame, FrameKind};
 use crate::live::Live;
 use crate::message::ECHO_WIRE_MAX;
+use crate::samples::Measured;
 use crate::scheduler::{Full, QueueId, Scheduler};
 use crate::session::Session;
 use crate::state::SessionState;
@@ -149,6 +150,12 @@ impl Link {
     /// Last measured round trip.
     pub fn rtt(&self) -> Option<Duration> {
         self.session.live().and_then(Live::rtt)
+    }
+
+    /// What the latest probes say; renewed when it changed by a tenth. `None` before the first probe was
+    /// answered or missed, and once the session is over.
+    pub fn measured(&self) -> Option<Measured> {
+        self.session.live().and_then(Live::measured)
     }
 
     /// Totals since the connection began.

@@ -12,6 +12,7 @@ use rap_types::{ChannelClass, Mono, NodeId, Reason};
 use crate::facts::Timing;
 use crate::frame::{Frame, FrameKind};
 use crate::message;
+use crate::samples::{Measured, Samples};
 use crate::terms::{Answer, Output};
 
 /// Established or suspect.
@@ -24,6 +25,7 @@ pub struct Live {
     next_seq: u64,
     open: BTreeMap<u64, Question>,
     rtt: Option<Duration>,
+    samples: Samples,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,8 @@ pub(crate) enum Finding {
 impl Live {
     pub(crate) fn new(timing: Timing, peer: NodeId, permit_until: Mono, now: Mono) -> Self {
         let silence = Silence::Quiet { probe_at: now.plus(timing.idle) };
-        Self { timing, peer, permit_until, silence, next_seq: 1, open: BTreeMap::new(), rtt: None }
+        let (open, samples) = (BTreeMap::new(), Samples::default());
+        Self { timing, peer, permit_until, silence, next_seq: 1, open, rtt: None, samples }
     }
 
     /// The authenticated peer.
@@ -75,6 +78,11 @@ impl Live {
     /// Last measured round trip.
     pub const fn rtt(&self) -> Option<Duration> {
         self.rtt
+    }
+
+    /// What the latest probes say; renewed when it changed by a tenth.
+    pub const fn measured(&self) -> Option<Measured> {
+        self.samples.told()
     }
 
     pub(crate) const fn timing(&self) -> &Timing {
@@ -188,6 +196,7 @@ impl Live {
         if let Some(question) = self.open.remove(&seq) {
             let rtt = now.since(question.asked);
             self.rtt = Some(rtt);
+            self.samples.take(Some(rtt));
             question.what.answer(Answer::RoundTrip(rtt), out);
         }
     }
@@ -209,6 +218,9 @@ impl Live {
             self.open.iter().filter(|(_, question)| now >= question.due).map(|(seq, _)| *seq).collect();
         for seq in late {
             if let Some(question) = self.open.remove(&seq) {
+                if !matches!(question.what, Asked::Echo { .. }) {
+                    self.samples.take(None);
+                }
                 question.what.answer(Answer::Failed(Reason::ProbeTimeout), out);
             }
         }

@@ -182,8 +182,8 @@ impl Opening {
             Permit::Denied(reason) => farewell(reason, out),
             Permit::Until(until) if now.mono >= until => farewell(Reason::LinkPermitExpired, out),
             Permit::Until(until) => {
-                if let Side::Dialer { session_id, .. } = self.side {
-                    out.push(Output::Send(message::hello(hello::encode(&self.local, session_id))));
+                if let Side::Dialer { session_id, lane, .. } = self.side {
+                    out.push(Output::Send(message::hello(hello::encode(&self.local, lane, session_id))));
                 }
                 Session::Authorising(self, Permitted { peer: peer.node, until })
             }
@@ -235,7 +235,7 @@ impl Opening {
             Err(reason) => return farewell(reason, out),
         };
         if self.side == Side::Acceptor {
-            let answer = hello::encode(&self.local, peer_hello.session_id);
+            let answer = hello::encode(&self.local, peer_hello.lane, peer_hello.session_id);
             out.push(Output::Send(message::hello(answer)));
         }
         out.push(Output::Established(peer_hello));

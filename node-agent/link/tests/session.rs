@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use prost::Message as _;
 use rap_link::{
-    Answer, ECHO_MAX, Frame, FrameKind, Input, Link, Output, PeerIdentity, Permit, SessionState, Side, Timing,
+    Answer, ECHO_MAX, Frame, FrameKind, Input, Lane, Link, Measured, Output, PeerIdentity, Permit,
+    SessionState, Side, Timing,
 };
 use rap_types::{ChannelClass, ClusterId, NodeId, Now, Reason};
 use rap_wire::v1;
@@ -77,8 +78,8 @@ fn a_bad_hello_is_refused_with_a_code_and_counted() {
         (v1::LinkHello { newest_head: vec![0; 32 * 1024 + 1], ..hello() }, Reason::LinkFrameTooLarge),
         (v1::LinkHello { features: vec![String::new(); 33], ..hello() }, Reason::LinkFrameTooLarge),
         (v1::LinkHello { features: vec!["f".repeat(65)], ..hello() }, Reason::LinkFrameTooLarge),
-        (v1::LinkHello { lane: v1::LinkLane::B as i32, ..hello() }, Reason::LinkState),
         (v1::LinkHello { lane: 0, ..hello() }, Reason::LinkState),
+        (v1::LinkHello { lane: 4, ..hello() }, Reason::LinkState),
     ];
     for (hello, reason) in cases {
         let mut link = greeted(&hello);
@@ -90,13 +91,52 @@ fn a_bad_hello_is_refused_with_a_code_and_counted() {
 }
 
 #[test]
-fn an_answer_to_another_session_is_refused() {
-    let mut link = dialer();
-    link.handle(Input::Opened, START).unwrap();
-    link.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
-    let other = v1::LinkHello { session_id: vec![6; 16], ..hello() };
-    link.receive(&wire(FrameKind::Hello, other.encode_to_vec()), START);
-    assert_eq!(link.reason(), Some(Reason::LinkState));
+fn an_answer_to_another_session_or_lane_is_refused() {
+    let others = [
+        v1::LinkHello { session_id: vec![6; 16], ..hello() },
+        v1::LinkHello { lane: v1::LinkLane::B as i32, ..hello() },
+    ];
+    for other in others {
+        let mut link = dialer();
+        link.handle(Input::Opened, START).unwrap();
+        link.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
+        link.receive(&wire(FrameKind::Hello, other.encode_to_vec()), START);
+        assert_eq!(link.reason(), Some(Reason::LinkState));
+    }
+}
+
+#[test]
+fn the_dialling_side_names_the_lane_and_the_other_answers_with_it() {
+    for lane in [Lane::A, Lane::B, Lane::C] {
+        let side = Side::Dialer { expected: LARGE, session_id: SESSION, lane };
+        let (mut a, mut b) = (Link::new(local(SMALL), side, Timing::default(), START), acceptor());
+        a.handle(Input::Opened, START).unwrap();
+        a.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
+        b.handle(Input::Authenticated { peer: identity(SMALL), permit: LONG }, START).unwrap();
+        exchange(&mut a, &mut b, START);
+        for link in [&mut a, &mut b] {
+            let [Output::Established(hello)] = &outputs(link)[..] else { panic!("one output") };
+            assert_eq!(hello.lane, lane);
+        }
+    }
+}
+
+#[test]
+fn probes_are_measured_and_a_missed_one_counts_as_lost() {
+    let (mut a, mut b) = pair();
+    assert_eq!(a.measured(), None);
+    for (token, millis) in [(1, 30), (2, 50), (3, 10)] {
+        a.handle(Input::ProbeAsked { token }, START).unwrap();
+        b.receive(&bytes(&mut a), START);
+        a.receive(&bytes(&mut b), after(Duration::from_millis(millis)));
+    }
+    let median = Some(Duration::from_millis(30));
+    assert_eq!(a.measured(), Some(Measured { round_trip: median, loss_ppm: 0, samples: 1 }), "first told");
+    a.handle(Input::ProbeAsked { token: 4 }, START).unwrap();
+    run_until(&mut a, after(Timing::default().answer));
+    assert_eq!(a.measured(), Some(Measured { round_trip: median, loss_ppm: 250_000, samples: 4 }));
+    a.handle(Input::Broken(Reason::LinkClosed), START).unwrap();
+    assert_eq!(a.measured(), None);
 }
 
 #[test]
@@ -345,7 +385,7 @@ fn an_unknown_goodbye_reads_as_a_plain_close() {
 
 #[test]
 fn the_side_that_dials_is_outbound() {
-    let side = Side::Dialer { expected: LARGE, session_id: SESSION };
+    let side = Side::Dialer { expected: LARGE, session_id: SESSION, lane: Lane::A };
     assert_eq!(side.direction(), rap_link::Direction::Outbound);
     assert_eq!(Side::Acceptor.direction(), rap_link::Direction::Inbound);
 }

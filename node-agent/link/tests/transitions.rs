@@ -3,7 +3,9 @@
 mod support;
 
 use proptest::prelude::*;
-use rap_link::{Frame, FrameKind, Input, InputKind, Output, Permit, Session, SessionState, Side, Timing};
+use rap_link::{
+    Frame, FrameKind, Input, InputKind, Lane, Output, Permit, Session, SessionState, Side, Timing,
+};
 use rap_types::{ChannelClass, Mono, Now, Reason};
 use support::*;
 
@@ -19,7 +21,7 @@ fn step(session: Session, input: Input, now: Now) -> Session {
 }
 
 fn in_state(state: SessionState) -> Session {
-    let side = Side::Dialer { expected: LARGE, session_id: SESSION };
+    let side = Side::Dialer { expected: LARGE, session_id: SESSION, lane: Lane::A };
     let dialing = Session::new(local(SMALL), side, Timing::default(), START);
     let handshaking = || step(dialing.clone(), Input::Opened, START);
     let authorising =

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_link::{Input, Side, may_dial, redial_delay};
+use rap_link::{Input, Lane, Side, may_dial, redial_delay};
 use rap_runtime::tls::{any_server_name, link_client};
 use rap_types::{Mono, NodeId, Reason};
 use tokio::net::TcpStream;
@@ -41,7 +41,7 @@ pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
         }
         let mut session_id = [0; 16];
         rand::fill(&mut session_id);
-        let side = Side::Dialer { expected: peer, session_id };
+        let side = Side::Dialer { expected: peer, session_id, lane: Lane::A };
         let mut connection = Connection::new(shared.clone(), side, stop.clone());
         // On the heap only while it runs: an idle peer then costs no room for a handshake.
         Box::pin(outbound(&mut connection, peer, &entry.endpoints)).await;

@@ -86,9 +86,17 @@ impl Mesh {
         }
     }
 
-    /// Every desired peer and the state of its link, by node id.
+    /// Every desired peer and the state of its link, by node id and lane.
     pub fn links(&self) -> Vec<LinkStatus> {
         self.shared.registry.statuses()
+    }
+
+    /// Heads that the hellos of live connections carried and that the table of this node does not have.
+    /// Nobody verified them.
+    pub fn peer_heads(&self) -> Vec<(NodeId, Bytes)> {
+        let mut heads = self.shared.registry.heads();
+        heads.retain(|(_, head)| self.shared.is_news(head));
+        heads
     }
 
     /// Changes from now on. A reader that falls behind loses the oldest and learns how many.

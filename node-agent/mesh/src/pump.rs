@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use rap_link::{Answer, Input, Output, Permit, SessionState};
+use bytes::Bytes;
+use rap_link::{Answer, Input, Output, PeerHello, Permit, SessionState};
 use rap_runtime::source_budget::Ticket;
 use rap_types::{Mono, Reason};
 use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
@@ -153,7 +154,7 @@ impl<'a> Pump<'a> {
         let now = self.connection.shared.now();
         while let Some(output) = self.connection.link.poll_output() {
             match output {
-                Output::Established(hello) => self.established(hello.newest_head, now.mono),
+                Output::Established(hello) => self.established(hello, now.mono),
                 Output::ProbeAnswered { token, answer } | Output::EchoAnswered { token, answer } => {
                     self.answer(token, answer);
                 }
@@ -165,18 +166,21 @@ impl<'a> Pump<'a> {
         self.connection.report();
     }
 
-    fn established(&mut self, head: Vec<u8>, now: Mono) {
+    fn established(&mut self, hello: PeerHello, now: Mono) {
         self.ticket = None;
         self.connection.established_at = Some(now);
-        let (Some(peer), registry) = (self.connection.peer, &self.connection.shared.registry) else { return };
+        self.connection.lane = Some(hello.lane);
+        let (Some(peer), shared) = (self.connection.peer, &self.connection.shared) else { return };
+        let head = Bytes::from(hello.newest_head);
         let active = Active {
             id: self.connection.id,
             direction: self.connection.direction,
             commands: self.sender.clone(),
             replaced: self.replaced.clone(),
+            head: head.clone(),
         };
-        match registry.admit(peer, active) {
-            Ok(()) if !head.is_empty() => registry.tell(MeshEvent::PeerHead { peer, head }),
+        match shared.registry.admit(peer, hello.lane, active, now) {
+            Ok(()) if shared.is_news(&head) => shared.registry.tell(MeshEvent::PeerHead { peer, head }),
             Ok(()) => {}
             Err(reason) => self.connection.input(Input::DrainAsked(reason)),
         }
@@ -191,9 +195,9 @@ impl<'a> Pump<'a> {
 
     /// The peer's slot is free before the last bytes go out, so that closing never delays a new link.
     async fn close(mut self) {
-        if let Some(peer) = self.connection.peer {
+        if let (Some(peer), Some(lane)) = (self.connection.peer, self.connection.lane) {
             let now = self.connection.shared.now().mono;
-            self.connection.shared.registry.release(peer, self.connection.id, now);
+            self.connection.shared.registry.release(peer, lane, self.connection.id, now);
         }
         self.ticket = None;
         if self.denied {

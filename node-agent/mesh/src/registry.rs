@@ -1,12 +1,13 @@
-//! One slot per desired peer: its status, its active link, its dialler.
+//! Which connection is the link of a peer, per lane.
 //!
-//! Owns which of several connections is the peer's link. Everything here is short and under one lock;
-//! nothing waits.
+//! Owns the desired peers with their diallers, and per (peer, lane) the status and the connection that
+//! is in use. Everything here is short and under one lock; nothing waits.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rap_link::{Direction, Kept, keep_of_duplicates};
+use bytes::Bytes;
+use rap_link::{Direction, Kept, Lane, keep_of_duplicates};
 use rap_types::{Mono, NodeId, Reason};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -14,25 +15,37 @@ use tokio_util::sync::CancellationToken;
 use crate::command::Command;
 use crate::status::{LinkStatus, MeshEvent};
 
-/// Slots of all desired peers.
+/// All desired peers and their links.
 #[derive(Debug)]
 pub(crate) struct Registry {
     local: NodeId,
-    slots: Mutex<BTreeMap<NodeId, Slot>>,
+    state: Mutex<State>,
     events: broadcast::Sender<MeshEvent>,
     rejected: Mutex<BTreeMap<Reason, u64>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    diallers: BTreeMap<NodeId, Dialler>,
+    /// Lane A of every desired peer, other lanes while there is a connection.
+    links: BTreeMap<(NodeId, Lane), Slot>,
+}
+
+/// What the task that keeps lane A up is told.
+#[derive(Debug)]
+struct Dialler {
+    /// `Some(since)` while lane A has no connection.
+    vacant: watch::Sender<Option<Mono>>,
+    stop: CancellationToken,
 }
 
 #[derive(Debug)]
 struct Slot {
     status: LinkStatus,
     active: Option<Active>,
-    /// `Some(since)` while there is no active link.
-    vacant: watch::Sender<Option<Mono>>,
-    stop: CancellationToken,
 }
 
-/// The connection that is the peer's link.
+/// The connection that is one lane of the link with a peer.
 #[derive(Debug, Clone)]
 pub(crate) struct Active {
     pub(crate) id: u64,
@@ -40,6 +53,8 @@ pub(crate) struct Active {
     pub(crate) commands: mpsc::Sender<Command>,
     /// Cancelled when another connection takes over.
     pub(crate) replaced: CancellationToken,
+    /// What the peer's hello carried.
+    pub(crate) head: Bytes,
 }
 
 /// A peer that came into the table.
@@ -52,42 +67,51 @@ pub(crate) struct NewPeer {
 
 impl Registry {
     pub(crate) fn new(local: NodeId, events: broadcast::Sender<MeshEvent>) -> Self {
-        Self { local, slots: Mutex::default(), events, rejected: Mutex::default() }
+        Self { local, state: Mutex::default(), events, rejected: Mutex::default() }
     }
 
-    /// Makes slots for exactly these peers. Diallers of the others are stopped.
+    /// Keeps exactly these peers. Diallers and connections of the others are stopped.
     pub(crate) fn retain<'a>(
         &self,
         desired: impl Iterator<Item = &'a NodeId>,
         now: Mono,
         parent: &CancellationToken,
     ) -> Vec<NewPeer> {
-        let mut slots = self.slots();
-        let mut before = std::mem::take(&mut *slots);
+        let mut state = self.state();
+        let mut before = std::mem::take(&mut state.diallers);
         let mut added = Vec::new();
         for peer in desired.filter(|peer| **peer != self.local) {
-            let slot = before.remove(peer).unwrap_or_else(|| {
+            let dialler = before.remove(peer).unwrap_or_else(|| {
                 let stop = parent.child_token();
                 let (vacant, watched) = watch::channel(Some(now));
                 added.push(NewPeer { peer: *peer, vacant: watched, stop: stop.clone() });
-                Slot { status: LinkStatus::untried(*peer, now), active: None, vacant, stop }
+                let status = LinkStatus::untried(*peer, now);
+                state.links.insert((*peer, Lane::A), Slot { status, active: None });
+                Dialler { vacant, stop }
             });
-            slots.insert(*peer, slot);
+            state.diallers.insert(*peer, dialler);
         }
-        for gone in before.into_values() {
-            gone.stop.cancel();
+        before.values().for_each(|gone| gone.stop.cancel());
+        let State { diallers, links } = &mut *state;
+        links.retain(|(peer, _), slot| {
+            let stays = diallers.contains_key(peer);
             // The table denies its link at once; should the peer be back before the link looks, this ends it.
-            if let Some(active) = gone.active {
+            if let Some(active) = slot.active.as_ref().filter(|_| !stays) {
                 active.replaced.cancel();
             }
-        }
+            stays
+        });
         added
     }
 
-    /// Offers an established connection as the peer's link. Of two, one stays; the other is told.
-    pub(crate) fn admit(&self, peer: NodeId, new: Active) -> Result<(), Reason> {
-        let mut slots = self.slots();
-        let slot = slots.get_mut(&peer).ok_or(Reason::LinkPeerUnknown)?;
+    /// Offers an established connection as one lane of the peer's link. Of two, one stays; the other is
+    /// told. Connections of other lanes are not affected.
+    pub(crate) fn admit(&self, peer: NodeId, lane: Lane, new: Active, now: Mono) -> Result<(), Reason> {
+        let mut state = self.state();
+        let State { diallers, links } = &mut *state;
+        let dialler = diallers.get(&peer).ok_or(Reason::LinkPeerUnknown)?;
+        let untried = || Slot { status: LinkStatus { lane, ..LinkStatus::untried(peer, now) }, active: None };
+        let slot = links.entry((peer, lane)).or_insert_with(untried);
         if let Some(existing) = &slot.active {
             match keep_of_duplicates(self.local, peer, existing.direction, new.direction) {
                 Kept::Existing => return Err(Reason::LinkDuplicate),
@@ -95,25 +119,33 @@ impl Registry {
             }
         }
         slot.active = Some(new);
-        slot.vacant.send_replace(None);
+        if lane == Lane::A {
+            dialler.vacant.send_replace(None);
+        }
         Ok(())
     }
 
-    /// The connection `id` is no longer the peer's link.
-    pub(crate) fn release(&self, peer: NodeId, id: u64, now: Mono) {
-        let mut slots = self.slots();
-        let Some(slot) = slots.get_mut(&peer) else { return };
-        if slot.active.as_ref().is_some_and(|active| active.id == id) {
-            slot.active = None;
-            slot.vacant.send_replace(Some(now));
+    /// The connection `id` is no longer a lane of the peer's link.
+    pub(crate) fn release(&self, peer: NodeId, lane: Lane, id: u64, now: Mono) {
+        let mut state = self.state();
+        let State { diallers, links } = &mut *state;
+        let Some(slot) = links.get_mut(&(peer, lane)) else { return };
+        if slot.active.as_ref().is_none_or(|active| active.id != id) {
+            return;
+        }
+        slot.active = None;
+        if lane != Lane::A {
+            links.remove(&(peer, lane));
+        } else if let Some(dialler) = diallers.get(&peer) {
+            dialler.vacant.send_replace(Some(now));
         }
     }
 
-    /// Takes what connection `id` says of itself, unless another connection is the peer's link.
+    /// Takes what connection `id` says of itself, unless another connection is that lane.
     /// `left`: it was established and changes its state; told even if the peer left the table.
     pub(crate) fn report(&self, id: u64, status: LinkStatus, left: bool) {
-        let mut slots = self.slots();
-        let Some(slot) = slots.get_mut(&status.peer) else {
+        let mut state = self.state();
+        let Some(slot) = state.links.get_mut(&(status.peer, status.lane)) else {
             if left {
                 self.announce(&status);
             }
@@ -122,16 +154,18 @@ impl Registry {
         if slot.active.as_ref().is_some_and(|active| active.id != id) {
             return;
         }
-        let changed = (slot.status.state, slot.status.reason) != (status.state, status.reason);
+        let told = |status: &LinkStatus| (status.state, status.reason, status.measured);
+        let changed = told(&slot.status) != told(&status);
         slot.status = status;
         if changed {
             self.announce(&slot.status);
         }
     }
 
+    /// Where lane A of the peer's link takes commands.
     pub(crate) fn commands(&self, peer: NodeId) -> Result<mpsc::Sender<Command>, Reason> {
-        let slots = self.slots();
-        let slot = slots.get(&peer).ok_or(Reason::LinkPeerUnknown)?;
+        let state = self.state();
+        let slot = state.links.get(&(peer, Lane::A)).ok_or(Reason::LinkPeerUnknown)?;
         match &slot.active {
             Some(active) => Ok(active.commands.clone()),
             None => Err(slot.status.reason.unwrap_or(Reason::LinkUnreachable)),
@@ -139,7 +173,14 @@ impl Registry {
     }
 
     pub(crate) fn statuses(&self) -> Vec<LinkStatus> {
-        self.slots().values().map(|slot| slot.status.clone()).collect()
+        self.state().links.values().map(|slot| slot.status.clone()).collect()
+    }
+
+    /// The heads that the hellos of live connections carried.
+    pub(crate) fn heads(&self) -> Vec<(NodeId, Bytes)> {
+        let state = self.state();
+        let live = |(key, slot): (&(NodeId, Lane), &Slot)| Some((key.0, slot.active.as_ref()?.head.clone()));
+        state.links.iter().filter_map(live).filter(|(_, head)| !head.is_empty()).collect()
     }
 
     /// An event without a state change. Nobody listening is no fault.
@@ -160,11 +201,11 @@ impl Registry {
     }
 
     fn announce(&self, status: &LinkStatus) {
-        let LinkStatus { peer, state, reason, .. } = *status;
-        self.tell(MeshEvent::State { peer, state, reason });
+        let LinkStatus { peer, lane, state, reason, measured, .. } = *status;
+        self.tell(MeshEvent::Observed { peer, lane, state, reason, measured });
     }
 
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<NodeId, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rap_link::{Direction, Input, Link, Local, SessionState, Side};
+use rap_link::{Direction, Input, Lane, Link, Local, SessionState, Side};
 use rap_runtime::tls::{LeafSlot, NodeLeaf, TrustStore, reason_of};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{Mono, NodeId, Now, Reason};
@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) link: Link,
     pub(crate) direction: Direction,
+    /// Known from the start where this node dialled, else from the peer's hello.
+    pub(crate) lane: Option<Lane>,
     pub(crate) remote: Option<SocketAddr>,
     /// Whom we dialled, or who proved itself.
     pub(crate) peer: Option<NodeId>,
@@ -63,6 +65,11 @@ impl Shared {
         self.clock.now()
     }
 
+    /// True for a head that the table of this node does not have.
+    pub(crate) fn is_news(&self, head: &[u8]) -> bool {
+        !head.is_empty() && head != self.table.borrow().newest_head
+    }
+
     fn local(&self) -> Local {
         Local {
             node: self.config.node,
@@ -76,9 +83,9 @@ impl Shared {
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, side: Side, stop: CancellationToken) -> Self {
         let link = Link::new(shared.local(), side, shared.config.timing.clone(), shared.now());
-        let peer = match side {
-            Side::Dialer { expected, .. } => Some(expected),
-            Side::Acceptor => None,
+        let (peer, lane) = match side {
+            Side::Dialer { expected, lane, .. } => (Some(expected), Some(lane)),
+            Side::Acceptor => (None, None),
         };
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let direction = side.direction();
@@ -88,6 +95,7 @@ impl Connection {
             id,
             link,
             direction,
+            lane,
             remote: None,
             peer,
             proven: None,
@@ -143,21 +151,26 @@ impl Connection {
         self.input(Input::Authenticated { peer: identity, permit });
     }
 
-    /// Publishes the present state, for a peer that is known.
+    /// Publishes the present state, for a peer and a lane that are known. Of a connection that ends before
+    /// its lane is known, the end is published as that of lane A.
     pub(crate) fn report(&mut self) {
         let Some(peer) = self.peer else { return };
+        let state = self.link.state();
+        let Some(lane) = self.lane.or((state == SessionState::Closed).then_some(Lane::A)) else { return };
         let status = LinkStatus {
             peer,
-            state: self.link.state(),
+            lane,
+            state,
             reason: self.link.reason(),
             since: self.link.since(),
             direction: Some(self.direction),
             remote: self.remote,
             rtt: self.link.rtt(),
+            measured: self.link.measured(),
             counters: self.link.counters().clone(),
         };
-        let left = self.established_at.is_some() && self.reported != status.state;
-        self.reported = status.state;
+        let left = self.established_at.is_some() && self.reported != state;
+        self.reported = state;
         self.shared.registry.report(self.id, status, left);
     }
 
@@ -179,8 +192,14 @@ impl Connection {
 
 /// Sleeps until `due`, but never long: the runtime's timers stand still while the host is suspended
 /// and BOOTTIME does not, so a deadline is looked at again soon after the host wakes.
+///
+/// An instant that has come is seen at once: a sleep of no length waits for the timer's next tick, and
+/// a task whose other branches are always ready would never get there.
 pub(crate) async fn until(due: Mono, now: Now) {
-    tokio::time::sleep(due.since(now.mono).min(LONGEST_SLEEP)).await;
+    let wait = due.since(now.mono).min(LONGEST_SLEEP);
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
 }
 
 /// The code of a failed handshake or read.

@@ -4,8 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use rap_link::{Answer, Direction, ECHO_MAX, SessionState, Timing};
-use rap_mesh::MeshEvent;
+use rap_link::{Answer, Direction, ECHO_MAX, Lane, SessionState, Timing};
+use rap_mesh::{MeshEvent, Peers};
 use rap_types::{ChannelClass, Reason};
 use support::*;
 
@@ -82,18 +82,79 @@ async fn a_second_connection_of_the_same_dialler_replaces_the_first() {
 }
 
 #[tokio::test]
-async fn the_peers_newest_head_and_every_state_are_told() {
+async fn a_second_lane_leaves_the_first_alone_and_a_duplicate_replaces_its_own_lane_only() {
+    use SessionState::{Closed, Established};
+    let authority = Authority::new(HOME);
+    let target = Node::start(&authority, config(2));
+    target.mesh.apply(peers(&authority, &[(node(1), None)]));
+    let mut a = Puppet::establish(&authority, 1, &target).await;
+    let since = target.status(node(1)).unwrap().since;
+    let mut b = Puppet::establish_lane(&authority, 1, &target, Lane::B).await;
+    let _c = Puppet::establish_lane(&authority, 1, &target, Lane::C).await;
+    eventually("three lanes", || {
+        [Lane::A, Lane::B, Lane::C].iter().all(|lane| target.lane(node(1), *lane) == Some(Established))
+    })
+    .await;
+
+    let again = Puppet::establish_lane(&authority, 1, &target, Lane::B).await;
+    b.read_until(Closed).await;
+    assert_eq!(b.link.reason(), Some(Reason::LinkDuplicate));
+    assert_eq!(target.lane(node(1), Lane::B), Some(Established), "the newer one is the lane");
+    drop(again);
+    eventually("a lane without a connection is not listed", || target.lane(node(1), Lane::B).is_none()).await;
+    assert_eq!(target.lane(node(1), Lane::C), Some(Established));
+
+    // Commands go by lane A, which all this did not touch.
+    assert_eq!(target.status(node(1)).unwrap().since, since);
+    let answer = async {
+        let mut buffer = vec![0; 4096];
+        let count = tokio::io::AsyncReadExt::read(&mut a.stream, &mut buffer).await.unwrap();
+        a.link.receive(&buffer[..count], rap_runtime::Clock::new().now());
+        a.write().await;
+    };
+    let probe = target.mesh.probe(node(1), 1);
+    let (probed, ()) = patiently(async { tokio::join!(probe, answer) }).await;
+    assert!(matches!(probed.as_deref(), Ok([Answer::RoundTrip(_)])), "{probed:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_the_table_loses_every_lane() {
+    let authority = Authority::new(HOME);
+    let target = Node::start(&authority, config(2));
+    target.mesh.apply(peers(&authority, &[(node(1), None)]));
+    let _a = Puppet::establish(&authority, 1, &target).await;
+    let _b = Puppet::establish_lane(&authority, 1, &target, Lane::B).await;
+    eventually("both", || target.lane(node(1), Lane::B) == Some(SessionState::Established)).await;
+    let mut events = target.mesh.events();
+    target.mesh.apply(peers(&authority, &[]));
+    let mut closed = Vec::new();
+    while closed.len() < 2 {
+        if let MeshEvent::Observed { lane, state: SessionState::Closed, reason, .. } =
+            patiently(events.recv()).await.unwrap()
+        {
+            assert_eq!(reason, Some(Reason::LinkPeerUnknown));
+            closed.push(lane);
+        }
+    }
+    closed.sort_unstable();
+    assert_eq!(closed, [Lane::A, Lane::B]);
+    assert!(target.mesh.links().is_empty());
+}
+
+#[tokio::test]
+async fn a_newer_head_of_the_peer_and_every_state_are_told() {
     let authority = Authority::new(HOME);
     let (a, b) = (Node::start(&authority, config(1)), Node::start(&authority, config(2)));
-    let mut events = a.mesh.events();
-    b.mesh.apply(peers(&authority, &[(a.id, None)]));
+    let (mut events, mut events_b) = (a.mesh.events(), b.mesh.events());
+    let newer = Peers { newest_head: b"newer".to_vec(), ..peers(&authority, &[(a.id, None)]) };
+    b.mesh.apply(newer.clone());
     a.mesh.apply(peers(&authority, &[(b.id, Some(b.address()))]));
     let mut states = Vec::new();
     let mut head = None;
     while head.is_none() || !states.contains(&SessionState::Established) {
         match patiently(events.recv()).await.unwrap() {
-            MeshEvent::State { peer, state, reason } => {
-                assert_eq!((peer, reason), (b.id, None));
+            MeshEvent::Observed { peer, lane, state, reason, measured } => {
+                assert_eq!((peer, lane, reason, measured), (b.id, Lane::A, None, None));
                 states.push(state);
             }
             MeshEvent::PeerHead { peer, head: bytes } => {
@@ -104,7 +165,34 @@ async fn the_peers_newest_head_and_every_state_are_told() {
     }
     use SessionState::{Authorising, Dialing, Established, Handshaking};
     assert_eq!(states, [Dialing, Handshaking, Authorising, Established]);
-    assert_eq!(head, Some(b"head".to_vec()));
+    assert_eq!(head.as_deref(), Some(&b"newer"[..]));
+    assert_eq!(a.mesh.peer_heads(), [(b.id, head.unwrap())], "for those who look later");
+
+    // The same head as one's own is no news.
+    a.mesh.apply(Peers { peers: peers(&authority, &[(b.id, Some(b.address()))]).peers, ..newer });
+    assert_eq!(a.mesh.peer_heads(), []);
+    eventually("linked", || b.is_linked(a.id)).await;
+    assert_eq!(b.mesh.peer_heads().len(), 1, "the older head of the other: {:?}", events_b.try_recv());
+}
+
+#[tokio::test]
+async fn probes_become_a_measurement_that_is_told() {
+    let authority = Authority::new(HOME);
+    let (a, b) = linked_pair(&authority).await;
+    let mut events = a.mesh.events();
+    assert_eq!(a.status(b.id).unwrap().measured, None);
+    a.mesh.probe(b.id, 3).await.unwrap();
+    let told = loop {
+        if let MeshEvent::Observed { peer, measured: Some(measured), state, .. } =
+            patiently(events.recv()).await.unwrap()
+        {
+            assert_eq!((peer, state), (b.id, SessionState::Established));
+            break measured;
+        }
+    };
+    assert!(told.round_trip.is_some_and(|median| !median.is_zero()));
+    assert_eq!(told.loss_ppm, 0);
+    assert!(a.status(b.id).unwrap().measured.is_some());
 }
 
 #[tokio::test]
@@ -115,7 +203,7 @@ async fn a_restarted_peer_is_linked_again() {
     let mut events = a.mesh.events();
     b.stop().await;
     let left = loop {
-        if let MeshEvent::State { state: SessionState::Closed, reason, .. } =
+        if let MeshEvent::Observed { state: SessionState::Closed, reason, .. } =
             patiently(events.recv()).await.unwrap()
         {
             break reason;
@@ -145,7 +233,7 @@ async fn a_silent_peer_becomes_suspect_and_is_closed() {
     let _silent = Puppet::establish(&authority, 1, &target).await;
     let mut seen = Vec::new();
     while seen.last() != Some(&(SessionState::Closed, Some(Reason::LinkSilent))) {
-        if let MeshEvent::State { state, reason, .. } = patiently(events.recv()).await.unwrap() {
+        if let MeshEvent::Observed { state, reason, .. } = patiently(events.recv()).await.unwrap() {
             seen.push((state, reason));
         }
     }

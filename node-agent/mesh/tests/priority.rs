@@ -5,7 +5,7 @@ mod support;
 
 use std::pin::pin;
 
-use rap_link::{Decoder, ECHO_MAX, Frame, FrameKind};
+use rap_link::{Decoder, ECHO_MAX, Frame, FrameKind, Lane};
 use rap_types::{ChannelClass, Reason};
 use support::*;
 use tokio::io::AsyncReadExt as _;
@@ -27,7 +27,7 @@ impl FullLink {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
         let tcp = socket.connect(target.address()).await.unwrap();
-        let mut puppet = Puppet::connect_over(authority, 1, &target, tcp).await;
+        let mut puppet = Puppet::connect_over(authority, 1, &target, tcp, Lane::A).await;
         puppet.say_hello().await;
         let read = target.status(node(1)).unwrap().counters.bytes_sent;
         let bulk = puppet.questions(ChannelClass::File, 16);

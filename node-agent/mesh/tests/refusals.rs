@@ -69,7 +69,7 @@ async fn a_revoked_peer_is_closed_at_once_and_cannot_return() {
     let revoked_at = Clock::new().now().mono;
     b.mesh.apply(table);
     let closed = loop {
-        if let MeshEvent::State { peer, state: SessionState::Closed, reason } =
+        if let MeshEvent::Observed { peer, state: SessionState::Closed, reason, .. } =
             patiently(events.recv()).await.unwrap()
         {
             break (peer, reason);
@@ -96,7 +96,7 @@ async fn a_removed_peer_is_closed_and_the_others_stay() {
     let since = b.status(c.id).unwrap().since;
     let mut events = b.mesh.events();
     b.mesh.apply(peers(&authority, &[(c.id, Some(c.address()))]));
-    let MeshEvent::State { peer, state, reason } = patiently(events.recv()).await.unwrap() else {
+    let MeshEvent::Observed { peer, state, reason, .. } = patiently(events.recv()).await.unwrap() else {
         panic!("a state");
     };
     assert_eq!((peer, state, reason), (a.id, SessionState::Closed, Some(Reason::LinkPeerUnknown)));
@@ -132,7 +132,7 @@ async fn an_expiring_leaf_closes_the_link_it_opened() {
     a.mesh.apply(peers(&authority, &[(b.id, Some(b.address()))]));
     let mut seen = Vec::new();
     while seen.last() != Some(&(SessionState::Closed, Some(Reason::LinkPermitExpired))) {
-        if let MeshEvent::State { state, reason, .. } = patiently(events.recv()).await.unwrap() {
+        if let MeshEvent::Observed { state, reason, .. } = patiently(events.recv()).await.unwrap() {
             seen.push((state, reason));
         }
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rap_link::{Input, Link, Local, Output, PeerIdentity, Permit, Side, Timing};
+use rap_link::{Input, Lane, Link, Local, Output, PeerIdentity, Permit, Side, Timing};
 use rap_types::{ChannelClass, ClusterId, Mono, NodeId, Now, Wall};
 
 pub const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
@@ -24,7 +24,7 @@ pub fn identity(node: NodeId) -> PeerIdentity {
 }
 
 pub fn dialer() -> Link {
-    let side = Side::Dialer { expected: LARGE, session_id: SESSION };
+    let side = Side::Dialer { expected: LARGE, session_id: SESSION, lane: Lane::A };
     Link::new(local(SMALL), side, Timing::default(), START)
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_link::{ECHO_MAX, Input, Link, Local, PeerIdentity, Permit, SessionState, Side, Timing};
+use rap_link::{ECHO_MAX, Input, Lane, Link, Local, PeerIdentity, Permit, SessionState, Side, Timing};
 use rap_mesh::{LinkStatus, Mesh, MeshConfig, Peer, Peers};
 use rap_runtime::tls::{
     ClusterTrust, EKU_EXTENSION, EKU_OID, LeafSlot, NodeIdentity, TrustStore, any_server_name, link_client,
@@ -124,6 +124,12 @@ impl Node {
         self.mesh.links().into_iter().find(|link| link.peer == peer)
     }
 
+    /// State of one lane; `None` if it is not listed.
+    pub fn lane(&self, peer: NodeId, lane: Lane) -> Option<SessionState> {
+        let links = self.mesh.links();
+        links.iter().find(|link| (link.peer, link.lane) == (peer, lane)).map(|link| link.state)
+    }
+
     pub fn state(&self, peer: NodeId) -> Option<SessionState> {
         self.status(peer).map(|link| link.state)
     }
@@ -220,15 +226,21 @@ impl Puppet {
     /// TLS as node `number` to `target`, nothing said yet.
     pub async fn connect(authority: &Authority, number: u8, target: &Node) -> Self {
         let tcp = TcpStream::connect(target.address()).await.unwrap();
-        Self::connect_over(authority, number, target, tcp).await
+        Self::connect_over(authority, number, target, tcp, Lane::A).await
     }
 
     /// TLS over a connection to `target` that stands.
-    pub async fn connect_over(authority: &Authority, number: u8, target: &Node, tcp: TcpStream) -> Self {
+    pub async fn connect_over(
+        authority: &Authority,
+        number: u8,
+        target: &Node,
+        tcp: TcpStream,
+        lane: Lane,
+    ) -> Self {
         let client = client(authority, number, target.id);
         let stream = TlsConnector::from(client).connect(any_server_name(), tcp).await.unwrap();
         let local = Local { node: node(number), cluster: HOME, features: vec![], newest_head: vec![] };
-        let side = Side::Dialer { expected: target.id, session_id: [number; 16] };
+        let side = Side::Dialer { expected: target.id, session_id: [number; 16], lane };
         let mut link = Link::new(local, side, Timing::default(), Clock::new().now());
         link.handle(Input::Opened, Clock::new().now()).unwrap();
         let peer = PeerIdentity { cluster: HOME, node: target.id };
@@ -240,6 +252,14 @@ impl Puppet {
     /// A puppet with an established session.
     pub async fn establish(authority: &Authority, number: u8, target: &Node) -> Self {
         let mut puppet = Self::connect(authority, number, target).await;
+        puppet.say_hello().await;
+        puppet
+    }
+
+    /// A puppet with an established session of a lane.
+    pub async fn establish_lane(authority: &Authority, number: u8, target: &Node, lane: Lane) -> Self {
+        let tcp = TcpStream::connect(target.address()).await.unwrap();
+        let mut puppet = Self::connect_over(authority, number, target, tcp, lane).await;
         puppet.say_hello().await;
         puppet
     }
