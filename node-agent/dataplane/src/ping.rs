@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use rap_link::Answer;
+use rap_link::{Answer, Lane};
 use rap_mesh::Mesh;
 use rap_runtime::Fault;
 use rap_types::{NodeId, Reason};
@@ -40,7 +40,7 @@ pub(crate) async fn ping(plane: &Plane, command: &PingCommand) -> Result<PingOut
         overlay,
         link,
         overlay_address: peer.address.map_or_else(String::new, |address| address.to_string()),
-        link_state: link_state(links.iter().find(|link| link.peer == node)),
+        link_state: link_state(links.iter().find(|link| (link.peer, link.lane) == (node, Lane::A))),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rap_link::Lane;
 use rap_mesh::LinkStatus;
 use rap_wire::v1;
 use rap_wireguard::PeerStats;
@@ -14,8 +15,8 @@ use crate::table::PeerFacts;
 pub(crate) async fn stats(plane: &Plane) -> v1::Stats {
     let facts = plane.facts();
     let mesh = plane.mesh().borrow().clone();
-    let links: BTreeMap<_, _> =
-        mesh.iter().flat_map(rap_mesh::Mesh::links).map(|link| (link.peer, link)).collect();
+    let links = mesh.iter().flat_map(rap_mesh::Mesh::links).filter(|link| link.lane == Lane::A);
+    let links: BTreeMap<_, _> = links.map(|link| (link.peer, link)).collect();
     let device = plane.device().await.map(|device| (device.stats(), device.counters()));
     let (tunnels, dropped) = device.unwrap_or_default();
     let tunnels: BTreeMap<_, _> =

@@ -1,32 +1,44 @@
-//! What changed on links since the agent was told. Holds at most one event per peer: the latest.
+//! What changed on links since the agent was told.
+//!
+//! Owns the bound: per peer and lane one event, per peer one head, the latest of each. Nothing is
+//! measured here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use bytes::Bytes;
+use rap_link::{Lane, Measured, SessionState};
 use rap_mesh::{LinkStatus, Mesh, MeshEvent};
-use rap_types::NodeId;
+use rap_types::{NodeId, Reason};
 use rap_wire::v1::dataplane_message::Body;
-use rap_wire::v1::{DataplaneMessage, LinkEvent, LinkLane};
+use rap_wire::v1::{DataplaneMessage, LinkEvent, LinkMeasurement, PeerHead};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 use tokio::sync::watch;
 
-/// The events of one connection, beginning with the present state of every link.
+/// The events of one connection of the agent, beginning with the present state of every link and the
+/// heads that its peers' hellos carried.
 pub(super) struct LinkEvents {
     mesh: watch::Receiver<Option<Mesh>>,
     source: Option<(Mesh, broadcast::Receiver<MeshEvent>)>,
-    pending: BTreeMap<NodeId, LinkEvent>,
+    observed: BTreeMap<(NodeId, Lane), LinkEvent>,
+    heads: BTreeMap<NodeId, Bytes>,
 }
 
 impl LinkEvents {
     pub(super) fn new(mesh: watch::Receiver<Option<Mesh>>) -> Self {
-        Self { mesh, source: None, pending: BTreeMap::new() }
+        Self { mesh, source: None, observed: BTreeMap::new(), heads: BTreeMap::new() }
     }
 
     /// The next event; waits until there is one. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> DataplaneMessage {
         loop {
             self.drain();
-            if let Some((_, event)) = self.pending.pop_first() {
+            if let Some((_, event)) = self.observed.pop_first() {
                 return DataplaneMessage { id: 0, body: Some(Body::LinkEvent(event)) };
+            }
+            if let Some((peer, head)) = self.heads.pop_first() {
+                let head = PeerHead { node_id: peer.to_vec(), head: head.to_vec() };
+                return DataplaneMessage { id: 0, body: Some(Body::PeerHead(head)) };
             }
             self.wait().await;
         }
@@ -62,26 +74,47 @@ impl LinkEvents {
     }
 
     fn keep(&mut self, event: MeshEvent) {
-        if let MeshEvent::State { peer, state, reason } = event {
-            self.pending.insert(peer, told(peer, state.as_str(), reason));
+        match event {
+            MeshEvent::Observed { peer, lane, state, reason, measured } => {
+                self.observed.insert((peer, lane), told(peer, lane, state, reason, measured));
+            }
+            MeshEvent::PeerHead { peer, head } => {
+                self.heads.insert(peer, head);
+            }
         }
     }
 
-    /// The present states stand for all events that were missed.
+    /// The present states and heads stand for all events that were missed.
     fn resync(&mut self) {
-        let links = self.source.as_ref().map(|(mesh, _)| mesh.links()).unwrap_or_default();
-        for LinkStatus { peer, state, reason, .. } in links {
-            self.pending.insert(peer, told(peer, state.as_str(), reason));
+        let Some((mesh, _)) = &self.source else { return };
+        for LinkStatus { peer, lane, state, reason, measured, .. } in mesh.links() {
+            self.observed.insert((peer, lane), told(peer, lane, state, reason, measured));
         }
+        self.heads = mesh.peer_heads().into_iter().collect();
     }
 }
 
-fn told(peer: NodeId, state: &str, reason: Option<rap_types::Reason>) -> LinkEvent {
+fn told(
+    peer: NodeId,
+    lane: Lane,
+    state: SessionState,
+    reason: Option<Reason>,
+    measured: Option<Measured>,
+) -> LinkEvent {
     LinkEvent {
         node_id: peer.to_vec(),
-        state: state.to_owned(),
+        state: state.as_str().to_owned(),
         reason: reason.map_or_else(String::new, |reason| reason.row().code.to_owned()),
-        lane: LinkLane::A as i32,
-        measured: None,
+        lane: lane.code(),
+        measured: measured.map(|Measured { round_trip, loss_ppm, samples }| LinkMeasurement {
+            rtt_median_us: round_trip.map_or(0, micros),
+            loss_ppm,
+            samples,
+        }),
     }
+}
+
+/// Never 0, which means "none" on the socket.
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX).max(1)
 }

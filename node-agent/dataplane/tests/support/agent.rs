@@ -17,6 +17,7 @@ pub struct Agent {
     pub hello: DataplaneHelloAnswer,
     /// What came unasked.
     pub events: Vec<LinkEvent>,
+    pub heads: Vec<PeerHead>,
     next_id: u64,
 }
 
@@ -27,7 +28,14 @@ impl Agent {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let hello = DataplaneHelloAnswer::default();
-        Self { stream, decoder: FrameDecoder::default(), hello, events: Vec::new(), next_id: 1 }
+        Self {
+            stream,
+            decoder: FrameDecoder::default(),
+            hello,
+            events: Vec::new(),
+            heads: Vec::new(),
+            next_id: 1,
+        }
     }
 
     /// Connects and says hello; the refusal if it is refused.
@@ -78,6 +86,10 @@ impl Agent {
         loop {
             let message = self.receive().expect("the connection ended");
             match message.body.expect("a body") {
+                Answer::PeerHead(head) => {
+                    assert_eq!(message.id, 0);
+                    self.heads.push(head);
+                }
                 Answer::LinkEvent(event) => {
                     assert_eq!(message.id, 0);
                     self.events.push(event);
