@@ -10,7 +10,6 @@ use rap_contract::{
     ActivationTerms, Checkpoint, Expectation, FEATURE_DEV, LogKeyChain, PublicKey, PublicKeyFile, Reject,
     check_audit_consistency,
 };
-use rap_rpc::Refusal;
 use rap_runtime::Fault;
 use rap_runtime::files::{read_capped, write_atomic};
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
@@ -18,7 +17,7 @@ use rap_wire::v1;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Global;
-use crate::client::Connection;
+use crate::client::{Connection, ask};
 use crate::contexts::Contexts;
 use crate::files;
 
@@ -67,13 +66,11 @@ impl LogView {
         let (context, known) = Contexts::load(global)?.select(global)?;
         let path = Contexts::beside(global, &format!("audit-{context}.json"))?;
         let seen = recall(&path)?;
-        let request = connection.request(v1::AuditCheckpointRequest {
+        let answer = ask!(connection.audit.checkpoint(v1::AuditCheckpointRequest {
             from_generation: seen.as_ref().map_or(0, |seen| seen.generation),
             from_size: seen.as_ref().map_or(0, |seen| seen.size),
-        })?;
-        let answer = connection.audit.checkpoint(request).await.map_err(Refusal::from)?.into_inner();
-        let shown = connection.request(v1::InstallationRequest {})?;
-        let shown = connection.admin.installation(shown).await.map_err(Refusal::from)?.into_inner();
+        }));
+        let shown = ask!(connection.admin.installation(v1::InstallationRequest {}));
         let authority = PublicKey::from_slice(&shown.installation_authority_key)
             .map_err(|reject| refused("the installation authority", reject))?;
         let mut view = Self {

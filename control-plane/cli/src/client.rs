@@ -100,3 +100,13 @@ impl Connection {
         Ok(request)
     }
 }
+
+/// One call with the session attached; the value is the answer:
+/// `ask!(connection.admin.status(v1::StatusRequest {}))`.
+macro_rules! ask {
+    ($connection:ident.$service:ident.$method:ident($message:expr)) => {{
+        let request = $connection.request($message)?;
+        $connection.$service.$method(request).await.map_err(rap_rpc::Refusal::from)?.into_inner()
+    }};
+}
+pub(crate) use ask;

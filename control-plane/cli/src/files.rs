@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use rap_contract::Reject;
 use rap_runtime::exit::Fault;
 use rap_runtime::files::{FileError, read_capped};
 use rap_types::Reason;
@@ -29,6 +30,22 @@ pub(crate) fn read(path: &Path, cap: usize) -> anyhow::Result<Vec<u8>> {
 pub(crate) fn read_text(path: &Path, cap: usize) -> anyhow::Result<String> {
     String::from_utf8(read(path, cap)?)
         .map_err(|_| Fault::new(Reason::RequestInvalid, format!("{}: not text", path.display())).into())
+}
+
+/// The fault of a file whose content was rejected.
+pub(crate) fn rejected(path: &Path, reject: Reject) -> Fault {
+    Fault::new(reject.reason, format!("{}: {}", path.display(), reject.what))
+}
+
+/// Refuses a path that exists, before the work whose result it is to hold.
+///
+/// # Errors
+/// `resource.exists`.
+pub(crate) fn absent(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        return Err(Fault::new(Reason::ResourceExists, format!("{}: exists already", path.display())).into());
+    }
+    Ok(())
 }
 
 /// Creates a file that must not exist yet.

@@ -1,16 +1,17 @@
 //! Private key files on the operator's disk: passphrases, sealing, opening.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use rand::Rng as _;
-use rap_contract::{KEY_FILE_SCHEMA, KeyFile, Protection, Signer};
+use rap_contract::{KEY_FILE_SCHEMA, KeyFile, Protection, PublicKeyFile, Signer};
 use rap_runtime::exit::Fault;
-use rap_types::Reason;
+use rap_types::{KeyId, Reason};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::args::Protect;
@@ -22,6 +23,41 @@ const PASSES: u32 = 3;
 /// Largest cost accepted from a file: a hostile file must not take the machine.
 const MEMORY_KIB_CAP: u32 = 1024 * 1024;
 const PASSES_CAP: u32 = 16;
+
+/// A new key: `out.key` holds the private half, `out.pub` the public one.
+pub(crate) struct Pair {
+    pub(crate) private: PathBuf,
+    pub(crate) public: PathBuf,
+    pub(crate) id: KeyId,
+}
+
+impl Pair {
+    /// Makes a key and writes both files; neither may exist.
+    pub(crate) fn create(out: &Path, purpose: &str, protect: &Protect) -> anyhow::Result<Self> {
+        let (private, public) = (with_suffix(out, ".key"), with_suffix(out, ".pub"));
+        files::absent(&public)?;
+        let signer = generate();
+        create(&private, purpose, &signer, protect)?;
+        let file = PublicKeyFile::of(purpose, signer.public());
+        files::create_new(&public, file.text().as_bytes(), 0o644)?;
+        Ok(Self { private, public, id: signer.id() })
+    }
+
+    /// JSON form.
+    pub(crate) fn document(&self) -> Value {
+        json!({
+            "private_key_file": self.private, "public_key_file": self.public,
+            "fingerprint": self.id, "words": self.id.words(),
+        })
+    }
+}
+
+/// `path` with `suffix` after its last part.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
 
 /// A new key from the system's generator.
 pub(crate) fn generate() -> Signer {
@@ -56,8 +92,7 @@ pub(crate) fn open_for(path: &Path, purpose: &str, protect: &Protect) -> anyhow:
 
 fn read(path: &Path) -> anyhow::Result<KeyFile> {
     let text = Zeroizing::new(files::read_text(path, 16 * 1024)?);
-    KeyFile::parse(&text)
-        .map_err(|reject| Fault::new(reject.reason, format!("{}: {}", path.display(), reject.what)).into())
+    KeyFile::parse(&text).map_err(|reject| files::rejected(path, reject).into())
 }
 
 fn unlock(path: &Path, file: &KeyFile, protect: &Protect) -> anyhow::Result<Signer> {

@@ -9,18 +9,7 @@ pub(crate) use rap_runtime::output::clean;
 use rap_types::Reason;
 use serde_json::{Value, json};
 
-use crate::args::Global;
-
-/// Form of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
-    /// A table for people.
-    Table,
-    /// A table with every column.
-    Wide,
-    /// One JSON document that names its schema.
-    Json,
-}
+use crate::args::{Format, Global};
 
 /// One answer in all its forms.
 pub(crate) struct Answer {
@@ -42,6 +31,11 @@ impl Answer {
     pub(crate) fn table(mut self, headers: &[&'static str], wide: usize, rows: Vec<Vec<String>>) -> Self {
         (self.headers, self.rows, self.wide) = (headers.to_vec(), rows, wide);
         self
+    }
+
+    /// A table of one thing: property and value.
+    pub(crate) fn properties(self, rows: Vec<Vec<String>>) -> Self {
+        self.table(&["PROPERTY", "VALUE"], 0, rows)
     }
 
     /// What to do next, for a person.
@@ -111,9 +105,14 @@ pub(crate) fn complain(text: &str) {
     let _unread = writeln!(std::io::stderr(), "{shown}");
 }
 
-/// A table of one thing: property and value.
+/// Rows for [`Answer::properties`].
 pub(crate) fn properties(pairs: &[(&str, String)]) -> Vec<Vec<String>> {
     pairs.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect()
+}
+
+/// An id as text; empty if the control plane sent none.
+pub(crate) fn id_text<T: ToString>(id: Result<T, impl Sized>) -> String {
+    id.map(|id| id.to_string()).unwrap_or_default()
 }
 
 /// Unix milliseconds as RFC 3339, or `-` for zero.

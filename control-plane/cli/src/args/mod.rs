@@ -23,7 +23,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::duration::parse_duration;
-use crate::output::Format;
 
 pub(crate) use audit::{Audit, AuditExport, AuditList, AuditVerify};
 pub(crate) use authority::{Authority, NextKey, WhichKey};
@@ -52,6 +51,17 @@ pub struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Form of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// A table for people.
+    Table,
+    /// A table with every column.
+    Wide,
+    /// One JSON document that names its schema.
+    Json,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -1,14 +1,13 @@
 //! A cluster whose row came from elsewhere: what it says, and the operator's word that it is theirs.
 
-use rap_rpc::Refusal;
 use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1;
 use serde_json::json;
 
-use super::cluster::{document, pairs};
+use super::cluster_view::{document, pairs};
 use crate::args::Global;
-use crate::client::Connection;
+use crate::client::{Connection, ask};
 use crate::output::{Answer, complain, confirm, properties};
 
 pub(super) async fn run(
@@ -18,8 +17,7 @@ pub(super) async fn run(
     reason: String,
     dry_run: bool,
 ) -> anyhow::Result<()> {
-    let request = connection.request(v1::ClusterRef { cluster: cluster.clone() })?;
-    let look = connection.adoption.adoption_look(request).await.map_err(Refusal::from)?.into_inner();
+    let look = ask!(connection.adoption.adoption_look(v1::ClusterRef { cluster: cluster.clone() }));
     if dry_run {
         return shown(&look).print(global);
     }
@@ -37,8 +35,7 @@ pub(super) async fn run(
     }
     confirm(global, &format!("Make keys for cluster {} and serve it?", row.name))?;
     let request = v1::EnsureAuthorityRequest { cluster, digest: look.digest, reason };
-    let request = connection.request(request)?;
-    let done = connection.adoption.ensure_authority(request).await.map_err(Refusal::from)?.into_inner();
+    let done = ask!(connection.adoption.ensure_authority(request));
     let cluster = done.cluster.unwrap_or_default();
     let hint = format!("rapctl token create --cluster {} --out {}.token", cluster.name, cluster.name);
     answer(&cluster, done.made).next(hint).print(global)
@@ -49,7 +46,7 @@ fn answer(row: &v1::Cluster, made: bool) -> Answer {
     body["made"] = json!(made);
     let mut table = pairs(row);
     table.push(vec!["keys".to_owned(), if made { "made now" } else { "there before" }.to_owned()]);
-    Answer::new("rap.cluster.v1", body).table(&["PROPERTY", "VALUE"], 0, table)
+    Answer::new("rap.cluster.v1", body).properties(table)
 }
 
 /// What would be adopted, and whether it would be admitted.
@@ -67,5 +64,5 @@ fn shown(look: &v1::AdoptionLookAnswer) -> Answer {
         "cluster": document(&row), "has_authority": look.has_authority, "lies_in_it": look.lies_in_it,
         "refused": look.refused, "why": look.why, "digest": hex::encode(&look.digest),
     });
-    Answer::new("rap.adoption.v1", body).table(&["PROPERTY", "VALUE"], 0, table)
+    Answer::new("rap.adoption.v1", body).properties(table)
 }

@@ -4,7 +4,6 @@ use rap_contract::{
     AUDIT_EXPORT_CAP, AuditEntry, PublicKeyFile, VerifiedAuditExport, audit_leaf_hash, check_audit_inclusion,
     encode_audit_export, open_audit_export,
 };
-use rap_rpc::Refusal;
 use rap_runtime::{Clock, Fault};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Audit as Command, AuditExport, AuditList, AuditVerify, Global};
 use crate::audit_log::{LogView, refused};
-use crate::client::Connection;
+use crate::client::{Connection, ask};
 use crate::files;
 use crate::output::{Answer, clean, properties, time};
 
@@ -42,8 +41,7 @@ async fn list(global: &Global, command: AuditList) -> anyhow::Result<()> {
         limit: command.limit,
         before: 0,
     };
-    let request = connection.request(request)?;
-    let answer = connection.audit.list(request).await.map_err(Refusal::from)?.into_inner();
+    let answer = ask!(connection.audit.list(request));
     let mut listed = answer.entries;
     listed.reverse();
     let entries: Vec<AuditEntry> = decoded(&listed)?;
@@ -92,16 +90,17 @@ async fn verify(global: &Global, command: &AuditVerify) -> anyhow::Result<()> {
     let Some(checkpoint) = view.checkpoint else {
         let body = json!({ "verified": true, "checkpoint": null, "unsequenced": view.unsequenced });
         return Answer::new("rap.audit-verify.v1", body)
-            .table(&["PROPERTY", "VALUE"], 0, properties(&[("checkpoint", "none yet".to_owned())]))
+            .properties(properties(&[("checkpoint", "none yet".to_owned())]))
             .print(global);
     };
-    let request = connection.request(v1::AuditListRequest { limit: command.limit, ..Default::default() })?;
-    let answer = connection.audit.list(request).await.map_err(Refusal::from)?.into_inner();
+    let answer =
+        ask!(connection.audit.list(v1::AuditListRequest { limit: command.limit, ..Default::default() }));
     let placed: Vec<&v1::AuditListed> =
         answer.entries.iter().filter(|listed| listed.sequenced && listed.index < checkpoint.size).collect();
     let indexes = placed.iter().map(|listed| listed.index).collect();
-    let request = connection.request(v1::AuditInclusionRequest { tree_size: checkpoint.size, indexes })?;
-    let paths = connection.audit.inclusion(request).await.map_err(Refusal::from)?.into_inner().paths;
+    let paths =
+        ask!(connection.audit.inclusion(v1::AuditInclusionRequest { tree_size: checkpoint.size, indexes }))
+            .paths;
     if paths.len() != placed.len() {
         return Err(Fault::new(Reason::AuditProof, "the control plane left out proofs").into());
     }
@@ -135,7 +134,7 @@ async fn verify(global: &Global, command: &AuditVerify) -> anyhow::Result<()> {
         ("entries proved", placed.len().to_string()),
         ("unsequenced", unsequenced.to_string()),
     ]);
-    Answer::new("rap.audit-verify.v1", body).table(&["PROPERTY", "VALUE"], 0, rows).print(global)
+    Answer::new("rap.audit-verify.v1", body).properties(rows).print(global)
 }
 
 async fn export(global: &Global, command: &AuditExport) -> anyhow::Result<()> {
@@ -149,8 +148,7 @@ async fn export(global: &Global, command: &AuditExport) -> anyhow::Result<()> {
         let wanted = (checkpoint.size - frontier.size()).min(1000);
         let page =
             v1::AuditEntriesRequest { from: frontier.size(), limit: u32::try_from(wanted).unwrap_or(1000) };
-        let request = connection.request(page)?;
-        let page = connection.audit.entries(request).await.map_err(Refusal::from)?.into_inner().entries;
+        let page = ask!(connection.audit.entries(page)).entries;
         if page.len() as u64 != wanted {
             return Err(Fault::new(Reason::AuditTampered, "the control plane left out entries").into());
         }
@@ -175,7 +173,7 @@ async fn export(global: &Global, command: &AuditExport) -> anyhow::Result<()> {
         ("root", checkpoint.root.to_string()),
     ]);
     Answer::new("rap.audit-export.v1", body)
-        .table(&["PROPERTY", "VALUE"], 0, rows)
+        .properties(rows)
         .next(format!("rapctl audit verify --file {} --root-key product-root.pub", command.out.display()))
         .print(global)
 }
@@ -242,8 +240,7 @@ fn verified(export: &VerifiedAuditExport) -> Answer {
 
 async fn restart(global: &Global, reason: String) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
-    let request = connection.request(v1::StatusRequest {})?;
-    let status = connection.admin.status(request).await.map_err(Refusal::from)?.into_inner();
+    let status = ask!(connection.admin.status(v1::StatusRequest {}));
     let stopped = match status.audit.unwrap_or_default().reason.as_str() {
         "" => "The audit log has NOT stopped: nothing asks for this.".to_owned(),
         reason => format!("The audit log stopped ({}).", clean(reason)),
@@ -253,12 +250,11 @@ async fn restart(global: &Global, reason: String) -> anyhow::Result<()> {
          every auditor will see that. Go on?"
     );
     crate::output::confirm(global, &question)?;
-    let request = connection.request(v1::AuditRestartRequest { reason })?;
-    let begun = connection.audit.restart(request).await.map_err(Refusal::from)?.into_inner();
+    let begun = ask!(connection.audit.restart(v1::AuditRestartRequest { reason }));
     let body = json!({ "generation": begun.generation, "first_size": begun.first_size });
     let rows = properties(&[
         ("generation", begun.generation.to_string()),
         ("begins with", format!("{} entries", begun.first_size)),
     ]);
-    Answer::new("rap.audit-restart.v1", body).table(&["PROPERTY", "VALUE"], 0, rows).print(global)
+    Answer::new("rap.audit-restart.v1", body).properties(rows).print(global)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::{Authority as Command, Global, NextKey, WhichKey};
 use crate::client::Connection;
 use crate::key_store;
-use crate::output::{Answer, confirm, properties, time};
+use crate::output::{Answer, confirm, id_text, properties, time};
 
 /// What key files for a cluster's authority say.
 pub(crate) const PURPOSE: &str = "cluster-authority";
@@ -23,10 +23,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             "rap.key-made.v1",
             json!({ "file": out, "purpose": purpose, "key_id": id, "public_key": signer.public().to_string() }),
         )
-        .table(
-            &["PROPERTY", "VALUE"],
-            0,
-            properties(&[("file", out.display().to_string()), ("key id", id.to_string())]),
+        .properties(properties(&[("file", out.display().to_string()), ("key id", id.to_string())]),
         )
         .print(global);
     }
@@ -103,7 +100,7 @@ fn shown(answer: &v1::AuthorityListAnswer) -> Answer {
             ]
         })
         .collect();
-    let cluster = ClusterId::from_slice(&answer.cluster_id).map(|id| id.to_string()).unwrap_or_default();
+    let cluster = id_text(ClusterId::from_slice(&answer.cluster_id));
     let body = json!({
         "cluster": answer.cluster_name, "cluster_id": cluster, "incarnation": answer.incarnation, "keys": keys,
     });

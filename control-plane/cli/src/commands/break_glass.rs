@@ -6,7 +6,6 @@ use rap_contract::{
     BreakGlassOrder, BreakGlassText, FEATURE_DEV, GrantSigner, KeyFile, Signer, VerifiedBreakGlass,
     sign_break_glass,
 };
-use rap_rpc::Refusal;
 use rap_runtime::{Clock, Fault};
 use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason, Wall};
 use rap_wire::v1;
@@ -17,14 +16,15 @@ use v1::break_glass_issue_request::Permit as Asked;
 use zeroize::Zeroizing;
 
 use crate::args::{BreakGlass as Command, Global, GrantTerms, Protect};
-use crate::client::Connection;
-use crate::output::{Answer, clean, properties, time};
+use crate::client::{Connection, ask};
+use crate::duration::milliseconds;
+use crate::output::{Answer, clean, id_text, properties, time};
 use crate::{files, key_store};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Sign { keys, installation, cluster, dev, grant, protect } => {
-            absent(&grant.out)?;
+            files::absent(&grant.out)?;
             let (signers, by) = signers(&keys, &protect)?;
             let now = Clock::new().now().wall;
             let order = BreakGlassOrder {
@@ -43,20 +43,19 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             write(global, &grant.out, &text, &signed)
         }
         Command::Issue { cluster, grant } => {
-            absent(&grant.out)?;
+            files::absent(&grant.out)?;
             let mut connection = Connection::of_context(global).await?;
             let permit = match permit(&grant, Clock::new().now().wall)? {
                 Permit::ExtendDegraded(extend) => Asked::ExtendDegraded(extend),
                 Permit::PermitPeer(permit) => Asked::PermitPeer(permit),
             };
-            let request = connection.request(v1::BreakGlassIssueRequest {
+            let answer = ask!(connection.break_glass.issue(v1::BreakGlassIssueRequest {
                 cluster,
                 node_id: node(&grant)?.map(NodeId::to_vec).unwrap_or_default(),
                 reason: grant.reason.clone(),
-                ttl_ms: u64::try_from(grant.ttl.as_millis()).unwrap_or(u64::MAX),
+                ttl_ms: milliseconds(grant.ttl),
                 permit: Some(permit),
-            })?;
-            let answer = connection.break_glass.issue(request).await.map_err(Refusal::from)?.into_inner();
+            }));
             issued(global, &grant, &answer)
         }
         Command::Uses { cluster } => uses(global, cluster).await,
@@ -65,12 +64,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
 
 async fn uses(global: &Global, cluster: String) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
-    let request = connection.request(v1::BreakGlassUsesRequest { cluster })?;
-    let uses = connection.break_glass.uses(request).await.map_err(Refusal::from)?.into_inner().uses;
+    let uses = ask!(connection.break_glass.uses(v1::BreakGlassUsesRequest { cluster })).uses;
     let documents: Vec<Value> = uses.iter().map(document).collect();
     let rows = uses.iter().map(|row| {
         vec![
-            text_of::<NodeId>(NodeId::from_slice(&row.node_id)),
+            id_text(NodeId::from_slice(&row.node_id)),
             row.permit.clone(),
             row.signer.clone(),
             clean(&row.reason),
@@ -89,9 +87,7 @@ fn signers(keys: &[PathBuf], protect: &Protect) -> anyhow::Result<(Vec<Signer>, 
     let mut signers = Vec::new();
     for path in keys {
         let text = Zeroizing::new(files::read_text(path, 16 * 1024)?);
-        let purpose = KeyFile::parse(&text)
-            .map_err(|reject| Fault::new(reject.reason, format!("{}: {}", path.display(), reject.what)))?
-            .purpose;
+        let purpose = KeyFile::parse(&text).map_err(|reject| files::rejected(path, reject))?.purpose;
         let own = match purpose.as_str() {
             PRODUCT_ROOT => GrantSigner::ProductRoot,
             CLUSTER_AUTHORITY => GrantSigner::ClusterAuthority,
@@ -177,7 +173,7 @@ fn write(
 
 fn issued(global: &Global, grant: &GrantTerms, answer: &v1::BreakGlassIssueAnswer) -> anyhow::Result<()> {
     files::create_new(&grant.out, format!("{}\n", answer.text).as_bytes(), 0o644)?;
-    let digest = text_of::<Digest>(Digest::from_slice(&answer.digest));
+    let digest = id_text(Digest::from_slice(&answer.digest));
     let permit = if grant.extend.is_some() { "extend_degraded" } else { "permit_peer" };
     let by = GrantSigner::ClusterAuthority;
     self::answer(global, &grant.out, &digest, permit, by, answer.expires_at_ms)
@@ -195,25 +191,21 @@ fn answer(
         "file": out, "digest": digest, "permit": permit, "signer": by.as_str(), "expires_at_ms": expires_at_ms,
     });
     Answer::new("rap.break_glass.v1", body)
-        .table(
-            &["PROPERTY", "VALUE"],
-            0,
-            properties(&[
-                ("file", out.display().to_string()),
-                ("grant", digest.to_owned()),
-                ("permits", permit.to_owned()),
-                ("signed by", by.as_str().to_owned()),
-                ("expires", time(expires_at_ms)),
-            ]),
-        )
+        .properties(properties(&[
+            ("file", out.display().to_string()),
+            ("grant", digest.to_owned()),
+            ("permits", permit.to_owned()),
+            ("signed by", by.as_str().to_owned()),
+            ("expires", time(expires_at_ms)),
+        ]))
         .next(format!("on each node: rap-node-agent break-glass apply {}", out.display()))
         .print(global)
 }
 
 fn document(row: &v1::BreakGlassUseRow) -> Value {
     json!({
-        "node_id": text_of::<NodeId>(NodeId::from_slice(&row.node_id)),
-        "digest": text_of::<Digest>(Digest::from_slice(&row.digest)),
+        "node_id": id_text(NodeId::from_slice(&row.node_id)),
+        "digest": id_text(Digest::from_slice(&row.digest)),
         "permit": row.permit, "signer": row.signer, "reason": row.reason, "expires_at_ms": row.expires_at_ms,
         "applied_at_ms": row.applied_at_ms, "recorded_at_ms": row.recorded_at_ms,
     })
@@ -225,17 +217,6 @@ fn node(grant: &GrantTerms) -> anyhow::Result<Option<NodeId>> {
 
 fn id<T: std::str::FromStr>(text: &str, what: &'static str) -> anyhow::Result<T> {
     text.parse().map_err(|_| Fault::new(Reason::RequestInvalid, what).into())
-}
-
-fn text_of<T: ToString>(value: Result<T, impl Sized>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
-}
-
-fn absent(out: &Path) -> anyhow::Result<()> {
-    if out.exists() {
-        return Err(Fault::new(Reason::ResourceExists, format!("{}: exists already", out.display())).into());
-    }
-    Ok(())
 }
 
 const PRODUCT_ROOT: &str = "product-root";

@@ -84,7 +84,7 @@ fn known(contexts: &Contexts, name: &str) -> anyhow::Result<()> {
 
 fn done(global: &Global, what: &str, name: String) -> anyhow::Result<()> {
     Answer::new("rap.context.v1", json!({ "context": name }))
-        .table(&["PROPERTY", "VALUE"], 0, properties(&[(what, name)]))
+        .properties(properties(&[(what, name)]))
         .print(global)
 }
 

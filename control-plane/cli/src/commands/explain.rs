@@ -22,18 +22,14 @@ pub(crate) fn run(global: &Global, command: &Explain) -> anyhow::Result<()> {
         .ok_or_else(|| Fault::new(Reason::ResourceNotFound, format!("no reason code `{code}`")))?;
     let row = reason.row();
     Answer::new("rap.reason.v1", document(reason))
-        .table(
-            &["PROPERTY", "VALUE"],
-            0,
-            properties(&[
-                ("code", row.code.to_owned()),
-                ("meaning", row.text.to_owned()),
-                ("gRPC status", format!("{:?} ({})", row.rpc, row.rpc.code())),
-                ("HTTP status", row.rpc.http().to_string()),
-                ("exit code", (row.exit as u8).to_string()),
-                ("retry helps", if row.retryable { "yes" } else { "no" }.to_owned()),
-            ]),
-        )
+        .properties(properties(&[
+            ("code", row.code.to_owned()),
+            ("meaning", row.text.to_owned()),
+            ("gRPC status", format!("{:?} ({})", row.rpc, row.rpc.code())),
+            ("HTTP status", row.rpc.http().to_string()),
+            ("exit code", (row.exit as u8).to_string()),
+            ("retry helps", if row.retryable { "yes" } else { "no" }.to_owned()),
+        ]))
         .print(global)
 }
 

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rap_contract::{PublicKey, PublicKeyFile};
-use rap_rpc::Refusal;
 use rap_runtime::Fault;
 use rap_types::{Digest, KeyId, PlatformRole, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
 use crate::args::{Global, Grant as Command};
-use crate::client::Connection;
+use crate::client::{Connection, ask};
+use crate::duration::milliseconds;
 use crate::files;
 use crate::output::{Answer, confirm, properties, time};
 
@@ -30,8 +30,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
 
 async fn list(global: &Global) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
-    let request = connection.request(v1::GrantListRequest {})?;
-    let answer = connection.grants.list(request).await.map_err(Refusal::from)?.into_inner();
+    let answer = ask!(connection.grants.list(v1::GrantListRequest {}));
     let rows = answer
         .grants
         .iter()
@@ -54,8 +53,7 @@ async fn list(global: &Global) -> anyhow::Result<()> {
 }
 
 async fn find(connection: &mut Connection, grant: String) -> anyhow::Result<v1::PlatformGrant> {
-    let request = connection.request(v1::GrantRef { grant })?;
-    Ok(connection.grants.show(request).await.map_err(Refusal::from)?.into_inner())
+    Ok(ask!(connection.grants.show(v1::GrantRef { grant })))
 }
 
 async fn add(
@@ -71,13 +69,12 @@ async fn add(
     if role != PlatformRole::Admin {
         confirm(global, &format!("Make {name} {role}? Key {} ({words})", key.id()))?;
     }
-    let request = connection.request(v1::GrantAddRequest {
+    let grant = ask!(connection.grants.add(v1::GrantAddRequest {
         name,
         subject_key: key.to_vec(),
         platform_role: role.to_string(),
-        valid_for_ms: ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
-    })?;
-    let grant = connection.grants.add(request).await.map_err(Refusal::from)?.into_inner();
+        valid_for_ms: ttl.map_or(0, milliseconds),
+    }));
     shown("rap.grant.v1", &grant)
         .next("rapctl context export > platform.context, and the operator: rapctl context import platform.context")
         .print(global)
@@ -89,30 +86,25 @@ async fn revoke(global: &Global, grant: String, reason: String) -> anyhow::Resul
     let key = KeyId::of(&found.subject_key);
     confirm(global, &format!("Revoke {} of {} with key {key}?", found.platform_role, found.name))?;
     // By digest: the name may be granted again meanwhile.
-    let request = connection.request(v1::GrantRevokeRequest { grant: hex::encode(&found.digest), reason })?;
-    let grant = connection.grants.revoke(request).await.map_err(Refusal::from)?.into_inner();
+    let grant =
+        ask!(connection.grants.revoke(v1::GrantRevokeRequest { grant: hex::encode(&found.digest), reason }));
     shown("rap.grant.v1", &grant).print(global)
 }
 
 async fn set(global: &Global, out: Option<&Path>) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
-    let request = connection.request(v1::GrantSetRequest {})?;
-    let set = connection.grants.newest_set(request).await.map_err(Refusal::from)?.into_inner();
+    let set = ask!(connection.grants.newest_set(v1::GrantSetRequest {}));
     if let Some(out) = out {
         files::create_new(out, &set.set, 0o644)?;
     }
     let digest = hex::encode(&set.digest);
     Answer::new("rap.grant-set.v1", set_document(&set))
-        .table(
-            &["PROPERTY", "VALUE"],
-            0,
-            properties(&[
-                ("sequence", set.sequence.to_string()),
-                ("digest", digest),
-                ("signed", time(set.issued_at_ms)),
-                ("until", time(set.expires_at_ms)),
-            ]),
-        )
+        .properties(properties(&[
+            ("sequence", set.sequence.to_string()),
+            ("digest", digest),
+            ("signed", time(set.issued_at_ms)),
+            ("until", time(set.expires_at_ms)),
+        ]))
         .print(global)
 }
 
@@ -133,22 +125,18 @@ fn public_key(path: &Path) -> anyhow::Result<PublicKey> {
 
 fn shown(schema: &'static str, grant: &v1::PlatformGrant) -> Answer {
     let key = KeyId::of(&grant.subject_key);
-    Answer::new(schema, document(grant)).table(
-        &["PROPERTY", "VALUE"],
-        0,
-        properties(&[
-            ("name", grant.name.clone()),
-            ("role", grant.platform_role.clone()),
-            ("state", grant.state.clone()),
-            ("key", key.to_string()),
-            ("words", key.words()),
-            ("granted", time(grant.issued_at_ms)),
-            ("until", time(grant.expires_at_ms)),
-            ("revoked", time(grant.revoked_at_ms)),
-            ("digest", hex::encode(&grant.digest)),
-            ("newest set", grant.set_sequence.to_string()),
-        ]),
-    )
+    Answer::new(schema, document(grant)).properties(properties(&[
+        ("name", grant.name.clone()),
+        ("role", grant.platform_role.clone()),
+        ("state", grant.state.clone()),
+        ("key", key.to_string()),
+        ("words", key.words()),
+        ("granted", time(grant.issued_at_ms)),
+        ("until", time(grant.expires_at_ms)),
+        ("revoked", time(grant.revoked_at_ms)),
+        ("digest", hex::encode(&grant.digest)),
+        ("newest set", grant.set_sequence.to_string()),
+    ]))
 }
 
 fn document(grant: &v1::PlatformGrant) -> Value {

@@ -13,7 +13,7 @@ use rap_wire::v1;
 use serde_json::json;
 
 use crate::args::{Global, Login};
-use crate::client::Connection;
+use crate::client::{Connection, ask};
 use crate::contexts::{Context, Contexts, Session, nameable};
 use crate::output::{Answer, properties, time};
 use crate::{files, key_store};
@@ -65,17 +65,13 @@ pub(crate) async fn login(global: &Global, command: Login) -> anyhow::Result<()>
         "expires_at_ms": answer.expires_at_ms,
     });
     Answer::new("rap.login.v1", body)
-        .table(
-            &["PROPERTY", "VALUE"],
-            0,
-            properties(&[
-                ("context", name),
-                ("url", target.url),
-                ("operator", answer.operator_name),
-                ("platform role", answer.platform_role),
-                ("session until", time(answer.expires_at_ms)),
-            ]),
-        )
+        .properties(properties(&[
+            ("context", name),
+            ("url", target.url),
+            ("operator", answer.operator_name),
+            ("platform role", answer.platform_role),
+            ("session until", time(answer.expires_at_ms)),
+        ]))
         .next(if first { "rapctl cluster create prod" } else { "rapctl status" })
         .print(global)
 }
@@ -84,14 +80,13 @@ pub(crate) async fn logout(global: &Global) -> anyhow::Result<()> {
     let mut contexts = Contexts::load(global)?;
     let (name, _) = contexts.select(global)?;
     let mut connection = Connection::of_context(global).await?;
-    let request = connection.request(v1::LogoutRequest {})?;
-    connection.admin.logout(request).await.map_err(Refusal::from)?;
+    ask!(connection.admin.logout(v1::LogoutRequest {}));
     if let Some(context) = contexts.contexts.get_mut(&name) {
         context.session = None;
     }
     contexts.save(global)?;
     Answer::new("rap.logout.v1", json!({ "context": name }))
-        .table(&["PROPERTY", "VALUE"], 0, properties(&[("logged out of", name.clone())]))
+        .properties(properties(&[("logged out of", name.clone())]))
         .print(global)
 }
 
@@ -101,15 +96,11 @@ fn target_of_manifest(command: &Login, path: &Path) -> anyhow::Result<Target> {
         Some(root) => {
             let roots = PublicKeyFile::parse(&files::read_text(root, 16 * 1024)?)
                 .and_then(|file| file.key_set::<v1::ActivationManifest>())
-                .map_err(|reject| {
-                    Fault::new(reject.reason, format!("{}: {}", root.display(), reject.what))
-                })?;
+                .map_err(|reject| files::rejected(root, reject))?;
             // A development manifest is its owner's business: the server shows its mode.
             let features: &[&str] = &[FEATURE_DEV];
             let expect = Expectation { cluster: Some(ClusterId::ZERO), features, ..Expectation::default() };
-            ActivationTerms::open(&bytes, &roots, &expect)
-                .map_err(|reject| Fault::new(reject.reason, format!("{}: {}", path.display(), reject.what)))?
-                .1
+            ActivationTerms::open(&bytes, &roots, &expect).map_err(|reject| files::rejected(path, reject))?.1
         }
         None => read_unchecked(&bytes, path)?,
     };

@@ -1,14 +1,13 @@
 //! Ping between two nodes, asked of the first one through the control plane.
 
-use rap_rpc::Refusal;
 use rap_runtime::Fault;
 use rap_types::{ExitCode, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use crate::args::{Global, Ping};
-use crate::client::Connection;
-use crate::output::{Answer, Format, clean, complain};
+use crate::args::{Format, Global, Ping};
+use crate::client::{Connection, ask};
+use crate::output::{Answer, clean, complain};
 
 pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCode> {
     let mut connection = Connection::of_context(global).await?;
@@ -16,14 +15,13 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
         Some(cluster) => cluster.clone(),
         None => only_cluster(&mut connection).await?,
     };
-    let request = connection.request(v1::AdminPingRequest {
+    let answer = ask!(connection.admin.ping(v1::AdminPingRequest {
         cluster,
         from: command.from.clone(),
         to: command.to.clone(),
         count: command.count,
         interval_ms: u32::try_from(command.interval.as_millis()).unwrap_or(u32::MAX),
-    })?;
-    let answer = connection.admin.ping(request).await.map_err(Refusal::from)?.into_inner();
+    }));
     let (overlay, link) = (Series::of(&answer.overlay), Series::of(&answer.link));
     let body = json!({
         "from": command.from, "to": command.to, "overlay_address": answer.overlay_address,
@@ -49,8 +47,7 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
 }
 
 async fn only_cluster(connection: &mut Connection) -> anyhow::Result<String> {
-    let request = connection.request(v1::ClusterListRequest {})?;
-    let clusters = connection.admin.cluster_list(request).await.map_err(Refusal::from)?.into_inner().clusters;
+    let clusters = ask!(connection.admin.cluster_list(v1::ClusterListRequest {})).clusters;
     match clusters.as_slice() {
         [cluster] => Ok(cluster.name.clone()),
         _ => Err(Fault::new(Reason::RequestInvalid, "several clusters: name one with --cluster").into()),

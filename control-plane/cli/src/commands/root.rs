@@ -1,10 +1,8 @@
 //! Product Root: make the key, sign an activation. Offline.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rap_contract::{
-    Audience, Expectation, HeaderTerms, PublicKey, PublicKeyFile, open_activation_request, sign,
-};
+use rap_contract::{Audience, Expectation, HeaderTerms, PublicKey, open_activation_request, sign};
 use rap_runtime::{Clock, Fault};
 use rap_types::{ClusterId, KeyId, Reason};
 use rap_wire::v1;
@@ -29,19 +27,14 @@ pub(crate) fn run(global: &Global, command: Root) -> anyhow::Result<()> {
                 let message = "--owner has 1 to 256 bytes and no control characters";
                 return Err(Fault::new(Reason::RequestInvalid, message).into());
             }
-            for path in [&manifest, &owner_key] {
-                if path.exists() {
-                    let message = format!("{}: exists already", path.display());
-                    return Err(Fault::new(Reason::ResourceExists, message).into());
-                }
-            }
+            files::absent(&manifest)?;
+            files::absent(&owner_key)?;
             let bytes = files::read(&request, 16 * 1024)?;
             let now = Clock::new().now().wall;
             let expect =
                 Expectation { cluster: Some(ClusterId::ZERO), now: Some(now), ..Expectation::default() };
-            let request = open_activation_request(&bytes, &expect).map_err(|reject| {
-                Fault::new(reject.reason, format!("{}: {}", request.display(), reject.what))
-            })?;
+            let request = open_activation_request(&bytes, &expect)
+                .map_err(|reject| files::rejected(&request, reject))?;
             let root = key_store::open(&key, &protect)?;
             let owner_signer = key_store::generate();
             let document = v1::ActivationManifest {
@@ -73,32 +66,15 @@ pub(crate) fn run(global: &Global, command: Root) -> anyhow::Result<()> {
 }
 
 fn init(global: &Global, out: &Path, protect: &Protect) -> anyhow::Result<()> {
-    let (private, public) = (with_suffix(out, ".key"), with_suffix(out, ".pub"));
-    if public.exists() {
-        return Err(
-            Fault::new(Reason::ResourceExists, format!("{}: exists already", public.display())).into()
-        );
-    }
-    let signer = key_store::generate();
-    key_store::create(&private, PRODUCT_ROOT, &signer, protect)?;
-    let file = PublicKeyFile::of(PRODUCT_ROOT, signer.public());
-    files::create_new(&public, file.text().as_bytes(), 0o644)?;
-    let body = json!({
-        "private_key_file": private, "public_key_file": public,
-        "fingerprint": signer.id(), "words": signer.id().words(),
-    });
-    Answer::new("rap.root.v1", body)
-        .table(
-            &["PROPERTY", "VALUE"],
-            0,
-            properties(&[
-                ("private key", format!("{} (keep offline)", private.display())),
-                ("public key", public.display().to_string()),
-                ("fingerprint", signer.id().to_string()),
-                ("words", signer.id().words()),
-            ]),
-        )
-        .next(format!("rap-control-plane init --listen HOST:8443 --root-key {}", public.display()))
+    let pair = key_store::Pair::create(out, PRODUCT_ROOT, protect)?;
+    Answer::new("rap.root.v1", pair.document())
+        .properties(properties(&[
+            ("private key", format!("{} (keep offline)", pair.private.display())),
+            ("public key", pair.public.display().to_string()),
+            ("fingerprint", pair.id.to_string()),
+            ("words", pair.id.words()),
+        ]))
+        .next(format!("rap-control-plane init --listen HOST:8443 --root-key {}", pair.public.display()))
         .print(global)
 }
 
@@ -118,25 +94,14 @@ fn print_signed(
         "tls_ca_spki_sha256": hex::encode(&request.tls_ca_spki_sha256), "control_urls": request.control_urls,
     });
     Answer::new("rap.activation.v1", body)
-        .table(
-            &["PROPERTY", "VALUE"],
-            0,
-            properties(&[
-                ("manifest", manifest.display().to_string()),
-                ("owner key", key_file.display().to_string()),
-                ("owner", owner.to_owned()),
-                ("installation authority", authority.to_string()),
-                ("words", authority.words()),
-                ("control URL", url.clone()),
-            ]),
-        )
+        .properties(properties(&[
+            ("manifest", manifest.display().to_string()),
+            ("owner key", key_file.display().to_string()),
+            ("owner", owner.to_owned()),
+            ("installation authority", authority.to_string()),
+            ("words", authority.words()),
+            ("control URL", url.clone()),
+        ]))
         .next(format!("rapctl login {url} --activate {}", manifest.display()))
         .print(global)
-}
-
-/// `path` with `suffix` after its last part.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }

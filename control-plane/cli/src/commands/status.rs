@@ -1,19 +1,17 @@
 //! Overview.
 
-use rap_rpc::Refusal;
 use rap_types::{ClusterId, InstallationId, KeyId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use super::cluster;
+use super::cluster_view;
 use crate::args::Global;
-use crate::client::Connection;
+use crate::client::{Connection, ask};
 use crate::output::{Answer, clean, print, time};
 
 pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
-    let request = connection.request(v1::StatusRequest {})?;
-    let status = connection.admin.status(request).await.map_err(Refusal::from)?.into_inner();
+    let status = ask!(connection.admin.status(v1::StatusRequest {}));
     let installation = status.installation.clone().unwrap_or_default();
     let id = InstallationId::from_slice(&installation.installation_id).map(|id| id.to_string());
     let clusters: Vec<Value> = status
@@ -21,7 +19,7 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
         .iter()
         .map(|entry| {
             json!({
-                "cluster": cluster::document(&entry.cluster.clone().unwrap_or_default()),
+                "cluster": cluster_view::document(&entry.cluster.clone().unwrap_or_default()),
                 "nodes_active": entry.nodes_active, "nodes_connected": entry.nodes_connected,
                 "requests_pending": entry.requests_pending, "converged_version": entry.converged_version,
             })
@@ -53,7 +51,7 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
             "sequencer": audit.sequencer,
         },
     });
-    if global.output != crate::output::Format::Json {
+    if global.output != crate::args::Format::Json {
         print(&format!(
             "installation {} {} ({}), control plane {}, database {}, {}\naudit log {}\n\n",
             id.unwrap_or_default(),

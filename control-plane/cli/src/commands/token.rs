@@ -1,42 +1,36 @@
 //! Join tokens.
 
-use rap_rpc::Refusal;
 use rap_runtime::Fault;
 use rap_types::{Reason, TokenId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use crate::args::{Global, Token as Command};
-use crate::client::Connection;
+use crate::args::{Format, Global, Token as Command};
+use crate::client::{Connection, ask};
+use crate::duration::milliseconds;
 use crate::files;
-use crate::output::{Answer, Format, all_hold, confirm, print, properties, time};
+use crate::output::{Answer, all_hold, confirm, id_text, print, properties, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     match command {
         Command::Create { cluster, roles, uses, ttl, auto_approve, tags, ephemeral, out } => {
-            if let Some(out) = out.as_ref().filter(|out| out.exists()) {
-                let message = format!("{}: exists already", out.display());
-                return Err(Fault::new(Reason::ResourceExists, message).into());
-            }
-            let request = connection.request(v1::TokenCreateRequest {
+            out.as_deref().map(files::absent).transpose()?;
+            let answer = ask!(connection.admin.token_create(v1::TokenCreateRequest {
                 cluster,
                 roles,
                 uses,
-                ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+                ttl_ms: milliseconds(ttl),
                 auto_approve,
                 tags,
                 ephemeral,
                 profile: String::new(),
                 organization: String::new(),
-            })?;
-            let answer = connection.admin.token_create(request).await.map_err(Refusal::from)?.into_inner();
+            }));
             created(global, answer, out.as_deref())
         }
         Command::List { cluster } => {
-            let request = connection.request(v1::TokenListRequest { cluster })?;
-            let tokens =
-                connection.admin.token_list(request).await.map_err(Refusal::from)?.into_inner().tokens;
+            let tokens = ask!(connection.admin.token_list(v1::TokenListRequest { cluster })).tokens;
             let rows = tokens
                 .iter()
                 .map(|token| {
@@ -63,14 +57,16 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             if with_nodes {
                 confirm(global, &format!("Revoke token {id} and evict every node that it admitted?"))?;
             }
-            let request =
-                connection.request(v1::TokenRevokeRequest { token_id: id.to_vec(), with_nodes, reason })?;
-            let token = connection.admin.token_revoke(request).await.map_err(Refusal::from)?.into_inner();
+            let token = ask!(connection.admin.token_revoke(v1::TokenRevokeRequest {
+                token_id: id.to_vec(),
+                with_nodes,
+                reason
+            }));
             let gone: Vec<String> = token.nodes_revoked.iter().map(|node| node_id(node)).collect();
             let (mut body, mut table) = (document(&token), rows(&token));
             body["nodes_revoked"] = json!(gone);
             table.extend(gone.into_iter().map(|node| vec!["evicted".to_owned(), node]));
-            Answer::new("rap.token.v1", body).table(&["PROPERTY", "VALUE"], 0, table).print(global)
+            Answer::new("rap.token.v1", body).properties(table).print(global)
         }
     }
 }
@@ -96,7 +92,7 @@ fn created(
     let mut table = rows(&token);
     table.insert(0, vec!["file".into(), out.display().to_string()]);
     Answer::new("rap.token.v1", body)
-        .table(&["PROPERTY", "VALUE"], 0, table)
+        .properties(table)
         .next(format!("rap-node-agent join --token-file {}", out.display()))
         .print(global)
 }
@@ -123,9 +119,9 @@ fn document(token: &v1::Token) -> Value {
 }
 
 fn node_id(bytes: &[u8]) -> String {
-    rap_types::NodeId::from_slice(bytes).map(|id| id.to_string()).unwrap_or_default()
+    id_text(rap_types::NodeId::from_slice(bytes))
 }
 
 fn id(token: &v1::Token) -> String {
-    TokenId::from_slice(&token.token_id).map(|id| id.to_string()).unwrap_or_default()
+    id_text(TokenId::from_slice(&token.token_id))
 }

@@ -1,0 +1,118 @@
+//! Nodes and pending requests as they are shown: tables and JSON.
+
+use rap_types::{JoinRequestId, KeyId, NodeId};
+use rap_wire::v1;
+use serde_json::{Value, json};
+
+use crate::output::{Answer, id_text, properties, time};
+
+pub(super) fn pending_answer(pending: &[v1::PendingNode]) -> Answer {
+    let rows = pending
+        .iter()
+        .map(|request| {
+            vec![
+                request_id(request),
+                if request.refused.is_empty() { &request.name } else { &request.refused }.clone(),
+                fingerprint(&request.node_public_key),
+                request.source.clone(),
+                time(request.requested_at_ms),
+                request.roles.join(","),
+            ]
+        })
+        .collect();
+    let documents: Vec<Value> = pending
+        .iter()
+        .map(|request| {
+            json!({
+                "request_id": request_id(request), "name": request.name, "refused": request.refused,
+                "node_fingerprint": fingerprint(&request.node_public_key),
+                "source": request.source, "requested_at_ms": request.requested_at_ms, "roles": request.roles,
+            })
+        })
+        .collect();
+    Answer::new("rap.pending.v1", json!({ "pending": documents })).table(
+        &["REQUEST", "NAME", "FINGERPRINT", "SOURCE", "REQUESTED", "ROLES"],
+        1,
+        rows,
+    )
+}
+
+pub(super) fn nodes_answer(nodes: &[v1::Node]) -> Answer {
+    let rows = nodes
+        .iter()
+        .map(|node| {
+            vec![
+                if node.refused.is_empty() { node.name.clone() } else { id(node) },
+                status(node),
+                if node.connected { "connected" } else { "offline" }.to_owned(),
+                node.overlay_ipv4.clone(),
+                node.roles.join(","),
+                node.acked_version.to_string(),
+                id(node),
+                node.overlay_ipv6.clone(),
+                node.agent_version.clone(),
+            ]
+        })
+        .collect();
+    let documents: Vec<Value> = nodes.iter().map(document).collect();
+    let headers = &["NAME", "STATUS", "CONTACT", "IPV4", "ROLES", "VERSION", "ID", "IPV6", "AGENT"];
+    Answer::new("rap.nodes.v1", json!({ "nodes": documents })).table(headers, 3, rows)
+}
+
+pub(super) fn request_id(request: &v1::PendingNode) -> String {
+    id_text(JoinRequestId::from_slice(&request.request_id))
+}
+
+/// The status, and why a node is gone; that its row does not hold, if so.
+fn status(node: &v1::Node) -> String {
+    if !node.refused.is_empty() {
+        return node.refused.clone();
+    }
+    match node.revocation.as_str() {
+        "" | "left" => node.identity_status.clone(),
+        kind => format!("{} ({kind})", node.identity_status),
+    }
+}
+
+pub(super) fn shown(node: &v1::Node) -> Answer {
+    let rows = properties(&[
+        ("name", node.name.clone()),
+        ("id", id(node)),
+        ("status", status(node)),
+        ("key generation", node.key_generation.to_string()),
+        ("contact", if node.connected { "connected" } else { "offline" }.to_owned()),
+        ("fingerprint", fingerprint(&node.node_public_key)),
+        ("overlay", format!("{} {}", node.overlay_ipv4, node.overlay_ipv6)),
+        ("roles", node.roles.join(",")),
+        ("tags", node.tags.join(",")),
+        ("region", node.region.clone()),
+        ("link endpoints", node.link_endpoints.join(" ")),
+        ("wireguard endpoints", node.wireguard_endpoints.join(" ")),
+        ("acknowledged", node.acked_version.to_string()),
+        ("last seen", time(node.last_seen_at_ms)),
+        ("agent", node.agent_version.clone()),
+        ("last reject", node.last_reject.clone()),
+    ]);
+    Answer::new("rap.node.v1", document(node)).properties(rows)
+}
+
+pub(super) fn document(node: &v1::Node) -> Value {
+    json!({
+        "node_id": id(node), "name": node.name, "identity_status": node.identity_status,
+        "node_fingerprint": fingerprint(&node.node_public_key), "connected": node.connected,
+        "overlay_ipv4": node.overlay_ipv4, "overlay_ipv6": node.overlay_ipv6, "roles": node.roles,
+        "tags": node.tags, "region": node.region, "link_endpoints": node.link_endpoints,
+        "wireguard_endpoints": node.wireguard_endpoints, "acked_version": node.acked_version,
+        "last_seen_at_ms": node.last_seen_at_ms, "agent_version": node.agent_version,
+        "last_reject": node.last_reject, "revocation": node.revocation,
+        "key_generation": node.key_generation, "ephemeral": node.ephemeral, "refused": node.refused,
+    })
+}
+
+pub(super) fn id(node: &v1::Node) -> String {
+    id_text(NodeId::from_slice(&node.node_id))
+}
+
+pub(super) fn fingerprint(key: &[u8]) -> String {
+    if key.is_empty() { "-".to_owned() } else { KeyId::of(key).to_string() }
+}
