@@ -15,10 +15,10 @@ use sqlx::query::QueryAs;
 use sqlx::{FromRow, PgConnection, Postgres, Row};
 use uuid::Uuid;
 
+use crate::StoreError;
 use crate::columns::{bind, read};
 use crate::statement::{ColumnList, Kind};
-use crate::tables::cluster_keys::{dek_newest_share, deks_list};
-use crate::{RowName, StoreError};
+use crate::tables::data_keys::{dek_newest_share, deks_list};
 
 /// A row type with a MAC in its table. [`crate::row::authentic_row`] implements it.
 pub trait Authentic: Sized + Send + Unpin {
@@ -55,6 +55,15 @@ pub trait Authentic: Sized + Send + Unpin {
     fn mac(&self, keys: &RowKeys, row_version: u64) -> Vec<u8> {
         keys.seal(Self::TABLE, &self.key(), row_version, &self.columns()).to_vec()
     }
+}
+
+/// A row, by table and primary key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct RowName {
+    /// Table.
+    pub table: &'static str,
+    /// Primary key.
+    pub key: String,
 }
 
 /// A row as the database returned it: nothing can be read from it before it is verified.

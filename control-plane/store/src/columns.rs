@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::tables::cluster_keys::KeyState;
+use crate::tables::key_state::KeyState;
 
 /// Declares the statements of one file and lists them, so that one test can prepare them all.
 macro_rules! statements {
@@ -38,6 +38,30 @@ pub(crate) async fn database_now(connection: &mut PgConnection) -> Result<Wall, 
     let now: Instant = sqlx::query_scalar(DATABASE_NOW).fetch_one(connection).await?;
     Ok(now.wall())
 }
+
+/// Implements [`sqlx::FromRow`] for a type without a MAC: `LeafRow { node: node_id, incarnation }`, each field
+/// with its column if that has another name.
+macro_rules! plain_row {
+    ($row:ident { $($field:ident $(: $column:ident)?),+ $(,)? }) => {
+        impl sqlx::FromRow<'_, sqlx::postgres::PgRow> for $row {
+            fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+                Ok(Self { $($field: $crate::columns::read(row, $crate::columns::name!($field $($column)?))?),+ })
+            }
+        }
+    };
+}
+pub(crate) use plain_row;
+
+/// The name of a column: the last word.
+macro_rules! name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $column:ident) => {
+        stringify!($column)
+    };
+}
+pub(crate) use name;
 
 /// A type that is kept in a column.
 pub(crate) trait Column: Sized {

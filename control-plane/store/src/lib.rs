@@ -21,7 +21,7 @@ mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use authentic::Held;
+pub use authentic::{Held, RowName};
 pub use backup::{Dump, Restore};
 pub use doorbell::{Doorbell, Ring, doorbell_ring};
 pub use error::StoreError;
@@ -43,11 +43,13 @@ pub use tables::break_glass::*;
 pub use tables::cluster_keys::*;
 pub use tables::clusters::*;
 pub use tables::contacts::*;
+pub use tables::data_keys::*;
 pub use tables::grants::*;
 pub use tables::heads::*;
 pub use tables::idempotency::*;
 pub use tables::installation::*;
 pub use tables::join_requests::*;
+pub use tables::key_state::*;
 pub use tables::leaves::*;
 pub use tables::nodes::*;
 pub use tables::operators::*;

@@ -122,26 +122,10 @@ macro_rules! authentic_row {
 }
 pub(crate) use authentic_row;
 
-/// Implements [`sqlx::FromRow`] for a type without a MAC: `LeafRow { node: node_id, incarnation }`, each field
-/// with its column if that has another name.
-macro_rules! plain_row {
-    ($row:ident { $($field:ident $(: $column:ident)?),+ $(,)? }) => {
-        impl sqlx::FromRow<'_, sqlx::postgres::PgRow> for $row {
-            fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
-                Ok(Self { $($field: $crate::columns::read(row, $crate::row::name!($field $($column)?))?),+ })
-            }
-        }
+/// `SELECT every column FROM table rest`, for a row type with a MAC.
+macro_rules! select {
+    ($row:ty, $rest:expr) => {
+        $crate::statement::joined!(<$row as $crate::authentic::Authentic>::SELECT, " ", $rest)
     };
 }
-pub(crate) use plain_row;
-
-/// The name of a column: the last word.
-macro_rules! name {
-    ($field:ident) => {
-        stringify!($field)
-    };
-    ($field:ident $column:ident) => {
-        stringify!($column)
-    };
-}
-pub(crate) use name;
+pub(crate) use select;

@@ -36,6 +36,35 @@ impl Kind {
     }
 }
 
+/// Which columns a part of a statement names.
+#[derive(Clone, Copy)]
+enum Which {
+    All,
+    Key,
+    Inserted,
+    Updated,
+}
+
+impl Which {
+    const fn has(self, kind: Kind) -> bool {
+        match self {
+            Self::All => true,
+            Self::Key => kind.is_key(),
+            Self::Inserted => kind.is_inserted(),
+            Self::Updated => kind.is_updated(),
+        }
+    }
+}
+
+/// How it names them; parameters are counted from the given number.
+#[derive(Clone, Copy)]
+enum Form {
+    Name,
+    AsText,
+    Parameter(usize),
+    Equals(usize),
+}
+
 /// Name and kind of every column, the primary key first.
 pub type ColumnList = [(&'static str, Kind)];
 
@@ -62,17 +91,43 @@ impl Text {
         self
     }
 
-    const fn with_digit(mut self, digit: usize) -> Self {
-        self.bytes[self.length] = b'0' + digit as u8;
+    /// `$number`, below 100.
+    const fn with_parameter(mut self, number: usize) -> Self {
+        self = self.with("$");
+        if number >= 10 {
+            self.bytes[self.length] = b'0' + (number / 10) as u8;
+            self.length += 1;
+        }
+        self.bytes[self.length] = b'0' + (number % 10) as u8;
         self.length += 1;
         self
     }
 
-    /// `$number`, below 100.
-    const fn with_parameter(self, number: usize) -> Self {
-        let text = self.with("$");
-        let text = if number < 10 { text } else { text.with_digit(number / 10) };
-        text.with_digit(number % 10)
+    /// The columns that are wanted, in their order.
+    const fn with_columns(
+        mut self,
+        columns: &ColumnList,
+        which: Which,
+        form: Form,
+        between: &'static str,
+    ) -> Self {
+        let (mut at, mut found) = (0, 0);
+        while at < columns.len() {
+            let (name, kind) = columns[at];
+            at += 1;
+            if !which.has(kind) {
+                continue;
+            }
+            self = self.with(if found == 0 { "" } else { between });
+            self = match form {
+                Form::Name => self.with(name),
+                Form::AsText => self.with(name).with("::text"),
+                Form::Parameter(first) => self.with_parameter(first + found),
+                Form::Equals(first) => self.with(name).with(" = ").with_parameter(first + found),
+            };
+            found += 1;
+        }
+        self
     }
 
     pub(crate) const fn length(&self) -> usize {
@@ -112,111 +167,62 @@ macro_rules! joined {
 }
 pub(crate) use joined;
 
-/// `SELECT every column FROM table rest`, for a row type with a MAC.
-macro_rules! select {
-    ($row:ty, $rest:expr) => {
-        $crate::statement::joined!(<$row as $crate::authentic::Authentic>::SELECT, " ", $rest)
-    };
+const fn count(columns: &ColumnList, which: Which) -> usize {
+    let (mut at, mut found) = (0, 0);
+    while at < columns.len() {
+        found += which.has(columns[at].1) as usize;
+        at += 1;
+    }
+    found
 }
-pub(crate) use select;
 
 /// `a, b, joined, row_version, row_mac`.
 pub(crate) const fn names_text(columns: &ColumnList, joined: &[&str]) -> Text {
-    let mut text = Text::new();
+    let mut text = Text::new().with_columns(columns, Which::All, Form::Name, ", ");
     let mut at = 0;
-    while at < columns.len() {
-        text = text.with(columns[at].0).with(", ");
-        at += 1;
-    }
-    at = 0;
     while at < joined.len() {
-        text = text.with(joined[at]).with(", ");
+        text = text.with(", ").with(joined[at]);
         at += 1;
     }
-    text.with("row_version, row_mac")
+    text.with(", row_version, row_mac")
 }
 
 /// `INSERT INTO table (a, b, row_mac) VALUES ($1, $2, $3)`.
 pub(crate) const fn insert_text(table: &str, columns: &ColumnList) -> Text {
-    let mut names = Text::new().with("INSERT INTO ").with(table).with(" (");
-    let mut values = Text::new();
-    let (mut at, mut number) = (0, 1);
-    while at < columns.len() {
-        if columns[at].1.is_inserted() {
-            names = names.with(columns[at].0).with(", ");
-            values = values.with_parameter(number).with(", ");
-            number += 1;
-        }
-        at += 1;
-    }
-    let mut text = names.with("row_mac) VALUES (");
-    at = 0;
-    while at < values.length {
-        text.bytes[text.length] = values.bytes[at];
-        text.length += 1;
-        at += 1;
-    }
-    text.with_parameter(number).with(")")
+    let text = Text::new().with("INSERT INTO ").with(table).with(" (");
+    let text = text.with_columns(columns, Which::Inserted, Form::Name, ", ").with(", row_mac) VALUES (");
+    let text = text.with_columns(columns, Which::Inserted, Form::Parameter(1), ", ").with(", ");
+    text.with_parameter(count(columns, Which::Inserted) + 1).with(")")
 }
 
 /// `UPDATE table SET sets, c = $3, row_version = row_version + 1, row_mac = $4 WHERE a = $1 AND row_version = $2`:
 /// the parameters are the key, the version that is replaced, what changes, the new MAC. `sets` is empty, or sets
-/// columns that are shown and ends with a comma.
+/// columns that are shown and ends with a comma. It comes first: where a parameter stands in an expression its type
+/// is the plain one, which a column takes, and not the column's domain.
 pub(crate) const fn update_text(table: &str, columns: &ColumnList, sets: &str) -> Text {
-    let mut condition = 1;
-    let mut at = 0;
-    while at < columns.len() {
-        condition += columns[at].1.is_key() as usize;
-        at += 1;
-    }
-    // `sets` comes first: where a parameter stands in an expression it is no domain's, and a column takes it.
-    let mut text = Text::new().with("UPDATE ").with(table).with(" SET ").with(sets);
-    let mut number = condition + 1;
-    at = 0;
-    while at < columns.len() {
-        if columns[at].1.is_updated() {
-            text = text.with(columns[at].0).with(" = ").with_parameter(number).with(", ");
-            number += 1;
-        }
-        at += 1;
-    }
-    text = text.with("row_version = row_version + 1, row_mac = ").with_parameter(number);
-    text = text.with(" WHERE ");
-    at = 0;
-    while at < columns.len() && columns[at].1.is_key() {
-        text = text.with(columns[at].0).with(" = ").with_parameter(at + 1).with(" AND ");
-        at += 1;
-    }
-    text.with("row_version = ").with_parameter(condition)
-}
-
-/// The primary key as text, its columns joined by `/`: what names a row.
-const fn with_key_as_text(mut text: Text, columns: &ColumnList) -> Text {
-    let mut at = 0;
-    while at < columns.len() && columns[at].1.is_key() {
-        text = text.with(if at == 0 { "" } else { " || '/' || " }).with(columns[at].0).with("::text");
-        at += 1;
-    }
-    text
+    let version = count(columns, Which::Key) + 1;
+    let changes = count(columns, Which::Updated);
+    let text = Text::new().with("UPDATE ").with(table).with(" SET ").with(sets);
+    let text = text.with_columns(columns, Which::Updated, Form::Equals(version + 1), ", ");
+    let text =
+        text.with(if changes == 0 { "" } else { ", " }).with("row_version = row_version + 1, row_mac = ");
+    let text = text.with_parameter(version + changes + 1).with(" WHERE ");
+    let text = text.with_columns(columns, Which::Key, Form::Equals(1), " AND ");
+    text.with(" AND row_version = ").with_parameter(version)
 }
 
 /// Every row of a scope, by key: of cluster `$1`, or of the installation.
 pub(crate) const fn all_text(select: &str, columns: &ColumnList) -> Text {
-    let mut text = Text::new().with(select);
-    text = text.with(if in_cluster(columns) { " WHERE cluster_id = $1 ORDER BY " } else { " ORDER BY " });
-    let mut at = 0;
-    while at < columns.len() && columns[at].1.is_key() {
-        text = text.with(if at == 0 { "" } else { ", " }).with(columns[at].0);
-        at += 1;
-    }
-    text
+    let text = Text::new().with(select).with(if in_cluster(columns) { " WHERE cluster_id = $1" } else { "" });
+    text.with(" ORDER BY ").with_columns(columns, Which::Key, Form::Name, ", ")
 }
 
 /// Whether the rows belong to clusters, and not to the installation.
 const fn in_cluster(columns: &ColumnList) -> bool {
     let mut at = 0;
     while at < columns.len() {
-        if equal(columns[at].0.as_bytes(), b"cluster_id") {
+        // `==` is not to be had here.
+        if matches!(columns[at].0.as_bytes(), b"cluster_id") {
             return true;
         }
         at += 1;
@@ -224,25 +230,21 @@ const fn in_cluster(columns: &ColumnList) -> bool {
     false
 }
 
-const fn equal(one: &[u8], other: &[u8]) -> bool {
-    let mut at = 0;
-    while at < one.len() && at < other.len() && one[at] == other[at] {
-        at += 1;
-    }
-    at == one.len() && at == other.len()
-}
-
-/// The next rows of cluster `$1` after the key `$2`, by the key's text.
+/// The next rows of cluster `$1` after the key `$2`, by the key as text: its columns joined by `/`.
 pub(crate) const fn after_text(select: &str, columns: &ColumnList) -> Text {
     let text = Text::new().with(select).with(" WHERE cluster_id = $1 AND (");
-    let text = with_key_as_text(text, columns).with(") COLLATE \"C\" > $2 ORDER BY (");
-    with_key_as_text(text, columns).with(") COLLATE \"C\" LIMIT 500")
+    let text = with_key(text, columns).with(") COLLATE \"C\" > $2 ORDER BY (");
+    with_key(text, columns).with(") COLLATE \"C\" LIMIT 500")
 }
 
 /// Writes the MACs `$3` of the rows with the keys `$1`, each if it is still at its version of `$2`.
 pub(crate) const fn reseal_text(table: &str, columns: &ColumnList) -> Text {
     let text = Text::new().with("UPDATE ").with(table).with(
-        " t SET row_mac = s.mac FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS s (key, version, mac) WHERE ",
+        " SET row_mac = s.mac FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS s (row_key, version, mac) WHERE ",
     );
-    with_key_as_text(text, columns).with(" = s.key AND t.row_version = s.version")
+    with_key(text, columns).with(" = s.row_key AND row_version = s.version")
+}
+
+const fn with_key(text: Text, columns: &ColumnList) -> Text {
+    text.with_columns(columns, Which::Key, Form::AsText, " || '/' || ")
 }

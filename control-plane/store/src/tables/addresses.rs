@@ -8,8 +8,7 @@ use super::nodes::NewNodeRow;
 use crate::StoreError;
 use crate::authentic::{Held, find, held, insert, update};
 use crate::columns::{counter, database_now, read, statements};
-use crate::row::authentic_row;
-use crate::statement::select;
+use crate::row::{authentic_row, select};
 
 /// Who has a host number, or had it last.
 #[derive(Debug, Clone, PartialEq, Eq)]

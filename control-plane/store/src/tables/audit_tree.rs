@@ -12,8 +12,7 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::columns::{counter, read, statements};
-use crate::row::plain_row;
+use crate::columns::{counter, plain_row, read, statements};
 
 /// The tree up to the last entry that has a place.
 #[derive(Debug, Clone, PartialEq, Eq)]

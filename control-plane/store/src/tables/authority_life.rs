@@ -4,8 +4,7 @@ use rap_types::{ClusterId, NodeId, Wall};
 use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{counter, statements};
-use crate::row::plain_row;
+use crate::columns::{counter, plain_row, statements};
 
 /// A key that no record names yet.
 #[derive(Debug, Clone)]

@@ -1,7 +1,5 @@
-//! Keys of a cluster: authority records, wrapped data keys, certificate authorities. Private keys
-//! arrive sealed and leave sealed.
-
-use std::str::FromStr;
+//! Keys of a cluster: authority records and certificate authorities. Private keys arrive sealed and leave
+//! sealed.
 
 use rap_authority::RowKeys;
 use rap_types::ClusterId;
@@ -10,47 +8,8 @@ use sqlx::PgConnection;
 use crate::StoreError;
 use crate::authentic::{Authentic as _, Held, all_verified, find, held, insert, update, verified};
 use crate::columns::{counter, read, statements};
-use crate::row::{authentic_row, plain_row};
-use crate::statement::select;
-
-/// Life of a key: `prepared`, `active`, `tainted`, `revoked`, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KeyState {
-    /// Made, not yet used.
-    Prepared,
-    /// Signs.
-    Active,
-    /// Replaced; no longer signs.
-    Tainted,
-    /// Not trusted.
-    Revoked,
-}
-
-impl KeyState {
-    /// The word in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Prepared => "prepared",
-            Self::Active => "active",
-            Self::Tainted => "tainted",
-            Self::Revoked => "revoked",
-        }
-    }
-}
-
-/// A word that names no state of a key.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown key state")]
-pub struct UnknownKeyState;
-
-impl FromStr for KeyState {
-    type Err = UnknownKeyState;
-
-    fn from_str(word: &str) -> Result<Self, UnknownKeyState> {
-        let known = [Self::Prepared, Self::Active, Self::Tainted, Self::Revoked];
-        known.into_iter().find(|state| state.as_str() == word).ok_or(UnknownKeyState)
-    }
-}
+use crate::row::{authentic_row, select};
+use crate::tables::key_state::KeyState;
 
 /// One link of a cluster's authority chain.
 #[derive(Debug, Clone)]
@@ -67,17 +26,6 @@ pub struct AuthorityRow {
     pub sealed_private_key: Option<Vec<u8>>,
     /// Its life.
     pub state: KeyState,
-}
-
-/// A data key of a cluster.
-#[derive(Debug, Clone)]
-pub struct DekRow {
-    /// Cluster.
-    pub cluster: ClusterId,
-    /// Version, from 1.
-    pub key_version: u64,
-    /// The key, wrapped by the key encryption key for (`cluster_deks`, `wrapped_dek`).
-    pub wrapped_dek: Vec<u8>,
 }
 
 /// A certificate authority of a cluster.
@@ -108,19 +56,10 @@ authentic_row! {
     cert_der: Fixed, sealed_key: Encrypted, state: Changes;
 }
 
-plain_row!(DekRow { cluster: cluster_id, key_version, wrapped_dek });
-
 statements! {
     AUTHORITY_SEQUENCE = "SELECT coalesce(max(sequence), 0) AS sequence FROM cluster_authorities \
         WHERE cluster_id = $1";
     AUTHORITY_LOCK = select!(AuthorityRow, "WHERE cluster_id = $1 AND sequence = $2 FOR UPDATE");
-    DEK_INSERT = "INSERT INTO cluster_deks (cluster_id, key_version, wrapped_dek) VALUES ($1, $2, $3)";
-    DEKS_LIST = "SELECT cluster_id, key_version, wrapped_dek FROM cluster_deks \
-        WHERE cluster_id = $1 AND retired_at IS NULL ORDER BY key_version";
-    DEK_NEWEST_SHARE = "SELECT key_version, wrapped_dek FROM cluster_deks WHERE cluster_id = $1 AND retired_at IS NULL \
-        ORDER BY key_version DESC LIMIT 1 FOR KEY SHARE";
-    DEK_HOLD = "SELECT 1 AS held FROM cluster_deks WHERE cluster_id = $1 AND key_version = $2 FOR UPDATE";
-    DEKS_DELETE = "DELETE FROM cluster_deks WHERE cluster_id = $1 AND key_version < $2";
     CLUSTER_CA_ACTIVE = select!(ClusterCaRow, "WHERE cluster_id = $1 AND state = 'active'");
     CLUSTER_CA_LOCK = select!(ClusterCaRow, "WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
 }
@@ -187,63 +126,6 @@ pub async fn authority_state_set(
     }
     authority_write(connection, keys, row).await?;
     Ok(true)
-}
-
-/// Adds a data key.
-///
-/// # Errors
-/// [`StoreError::Tampered`] if the database answers well and stores nothing: somebody sees to that.
-pub async fn dek_insert(connection: &mut PgConnection, new: &DekRow) -> Result<(), StoreError> {
-    let done = sqlx::query(DEK_INSERT)
-        .bind(new.cluster.uuid())
-        .bind(counter("key_version", new.key_version)?)
-        .bind(&new.wrapped_dek)
-        .execute(connection)
-        .await?;
-    if done.rows_affected() != 1 {
-        let key = format!("{}/{}", new.cluster, new.key_version);
-        return Err(StoreError::Tampered { table: "cluster_deks", key });
-    }
-    Ok(())
-}
-
-/// Data keys, oldest first; the last one seals. They carry no MAC: opening one authenticates its cluster
-/// and version.
-pub async fn deks_list(connection: &mut PgConnection, cluster: ClusterId) -> Result<Vec<DekRow>, StoreError> {
-    Ok(sqlx::query_as(DEKS_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
-}
-
-/// The data key that seals, by version and wrapped form, kept from being retired until the transaction ends.
-pub(crate) async fn dek_newest_share(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
-    let row = sqlx::query(DEK_NEWEST_SHARE).bind(cluster.uuid()).fetch_optional(connection).await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some((read(&row, "key_version")?, read(&row, "wrapped_dek")?)))
-}
-
-/// Waits for whoever adds a row under this data key, and keeps others from it until the transaction
-/// ends. False if there is no such key.
-pub async fn dek_hold(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    key_version: u64,
-) -> Result<bool, StoreError> {
-    let query = sqlx::query(DEK_HOLD).bind(cluster.uuid()).bind(counter("key_version", key_version)?);
-    Ok(query.fetch_optional(connection).await?.is_some())
-}
-
-/// Removes every data key before this one: nothing is left under them. Whoever has to know that they are
-/// gone reads them again: how many rows a database says it removed proves nothing.
-pub async fn deks_delete_older(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    key_version: u64,
-) -> Result<(), StoreError> {
-    let query = sqlx::query(DEKS_DELETE).bind(cluster.uuid()).bind(counter("key_version", key_version)?);
-    query.execute(connection).await?;
-    Ok(())
 }
 
 /// Adds a certificate authority.

@@ -7,9 +7,8 @@ use sqlx::types::ipnet::Ipv4Net;
 
 use crate::StoreError;
 use crate::authentic::{Authentic as _, Held, all_verified, find, held, insert, new_row, update, verified};
-use crate::columns::{read, statements};
-use crate::row::{authentic_row, plain_row};
-use crate::statement::select;
+use crate::columns::{plain_row, read, statements};
+use crate::row::{authentic_row, select};
 
 /// What creating a cluster writes.
 #[derive(Debug, Clone)]

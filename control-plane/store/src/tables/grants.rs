@@ -4,8 +4,7 @@ use rap_types::{Digest, PlatformRole};
 use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{counter, statements};
-use crate::row::plain_row;
+use crate::columns::{counter, plain_row, statements};
 
 /// A grant or revocation as stored. What its columns say counts only if the envelope says the same.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,13 +5,14 @@ use rap_types::{ClusterId, JoinRequestId, JoinState, NodeId, OrganizationId, Tok
 use sqlx::PgConnection;
 
 use super::tokens::{TokenRow, token_consume, token_hold};
+use crate::StoreError;
 use crate::authentic::{
-    Authentic as _, Held, Stored, all_verified, find, held, new_row, sealing, sorted_out, verified, written,
+    Authentic as _, Held, RowName, Stored, all_verified, find, held, new_row, sealing, sorted_out, verified,
+    written,
 };
 use crate::columns::statements;
-use crate::row::authentic_row;
-use crate::statement::{joined, select};
-use crate::{RowName, StoreError};
+use crate::row::{authentic_row, select};
+use crate::statement::joined;
 
 /// What a host asks for. Its proof of possession was checked before.
 #[derive(Debug, Clone, PartialEq)]

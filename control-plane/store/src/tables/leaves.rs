@@ -4,8 +4,7 @@ use rap_types::{ClusterId, Digest, NodeId};
 use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{counter, statements};
-use crate::row::plain_row;
+use crate::columns::{counter, plain_row, statements};
 
 /// A node's manifest as last published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use sqlx::{FromRow as _, PgConnection, Row as _};
 use crate::StoreError;
 use crate::authentic::{Authentic as _, Held, Stored, all_verified, held, insert, update, verified};
 use crate::columns::{database_now, read, statements, timestamp};
-use crate::row::authentic_row;
-use crate::statement::{joined, select};
+use crate::row::{authentic_row, select};
+use crate::statement::joined;
 
 /// An operator.
 #[derive(Debug, Clone, PartialEq, Eq)]

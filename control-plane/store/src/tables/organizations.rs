@@ -8,8 +8,7 @@ use uuid::Uuid;
 use crate::StoreError;
 use crate::authentic::{all_verified, insert, verified};
 use crate::columns::statements;
-use crate::row::authentic_row;
-use crate::statement::select;
+use crate::row::{authentic_row, select};
 
 /// An organization.
 #[derive(Debug, Clone, PartialEq, Eq)]

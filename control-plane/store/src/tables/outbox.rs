@@ -5,8 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection};
 
 use crate::StoreError;
-use crate::columns::{counter, read, statements};
-use crate::row::plain_row;
+use crate::columns::{counter, plain_row, read, statements};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,7 @@ use rap_types::ClusterId;
 use sqlx::PgConnection;
 
 use crate::StoreError;
-use crate::columns::{counter, statements};
-use crate::row::plain_row;
+use crate::columns::{counter, plain_row, statements};
 
 /// One link as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

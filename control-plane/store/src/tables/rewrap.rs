@@ -7,14 +7,14 @@ use rap_authority::RowKeys;
 use rap_types::ClusterId;
 use sqlx::PgConnection;
 
-use super::cluster_keys::DekRow;
+use super::data_keys::DekRow;
 use super::operators::OperatorRow;
 use super::organizations::{MemberRow, OrganizationRow};
 use super::rows::Again;
 use crate::StoreError;
 use crate::authentic::{Authentic, Stored};
 use crate::columns::{counter, read, statements};
-use crate::statement::select;
+use crate::row::select;
 
 statements! {
     INSTALLATION_HOLD = "SELECT 1 AS held FROM installation_authority FOR UPDATE";

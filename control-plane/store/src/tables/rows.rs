@@ -17,17 +17,8 @@ use super::operators::OperatorRow;
 use super::organizations::{MemberRow, OrganizationRow};
 use super::tokens::TokenRow;
 use crate::StoreError;
-use crate::authentic::{Authentic, Stored, Verdict};
+use crate::authentic::{Authentic, RowName, Stored, Verdict};
 use crate::columns::counter;
-
-/// A row, by table and primary key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct RowName {
-    /// Table.
-    pub table: &'static str,
-    /// Primary key.
-    pub key: String,
-}
 
 /// What all rows of one scope are like.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

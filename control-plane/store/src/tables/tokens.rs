@@ -4,11 +4,11 @@ use rap_authority::RowKeys;
 use rap_types::{ApprovalMode, ClusterId, Digest, OrganizationId, Role, TokenId, Wall};
 use sqlx::PgConnection;
 
-use crate::authentic::{Authentic as _, Held, find, held, insert, sorted_out, update, verified};
+use crate::StoreError;
+use crate::authentic::{Authentic as _, Held, RowName, find, held, insert, sorted_out, update, verified};
 use crate::columns::{database_now, read, statements, timestamp};
-use crate::row::authentic_row;
-use crate::statement::{joined, select};
-use crate::{RowName, StoreError};
+use crate::row::{authentic_row, select};
+use crate::statement::joined;
 
 /// What creating a token writes. The secret itself is never stored.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::cluster_keys::STATEMENTS,
     t::clusters::STATEMENTS,
     t::contacts::STATEMENTS,
+    t::data_keys::STATEMENTS,
     t::grants::STATEMENTS,
     t::heads::STATEMENTS,
     t::idempotency::STATEMENTS,

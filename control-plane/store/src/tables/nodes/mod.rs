@@ -13,12 +13,12 @@ pub use change::*;
 pub use row::{NewNodeRow, NodeFacts, NodeRow};
 
 use super::addresses::host_number_release;
+use crate::StoreError;
 use crate::authentic::{
-    Authentic as _, Held, all_verified, find, held, insert, sorted_out, update, verified,
+    Authentic as _, Held, RowName, all_verified, find, held, insert, sorted_out, update, verified,
 };
 use crate::columns::{statements, texts};
-use crate::statement::select;
-use crate::{RowName, StoreError};
+use crate::row::select;
 
 statements! {
     NODE_LOCK = "SELECT 1 FROM nodes WHERE cluster_id = $1 AND node_id = $2 FOR UPDATE";
