@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::edges::Workspace;
 use crate::program::{self, ModuleId, PathUse, Program};
 use crate::rules::Rules;
-use crate::{circles, rooms, size};
+use crate::{circles, rooms, size, unused};
 
 const FILE: &str = "scripts/xtask/limits.toml";
 
@@ -102,6 +102,8 @@ fn measured(root: &Path, limits: &Limits) -> Result<Vec<Measure>> {
         let is = rooms::of_package(&program, package, table)?.len();
         measures.push(Measure { name: format!("rooms of {package}"), is, limit: 0 });
     }
+    let unused = unused::of_packages(&program, &shipped);
+    measures.push(Measure { name: "pub items that nobody uses".to_owned(), is: unused.len(), limit: 0 });
     Ok(measures)
 }
 

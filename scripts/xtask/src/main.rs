@@ -19,6 +19,7 @@ mod size;
 mod source;
 mod tests_kept;
 mod tree;
+mod unused;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Task {
         #[arg(long, conflicts_with = "check")]
         propose: bool,
     },
+    /// Print what libraries export and nobody outside of them uses.
+    UnusedPub,
     /// Print files, code lines and test lines of every package.
     Size,
     /// Compare circles, lengths of files and code lines with scripts/xtask/limits.toml.
@@ -114,6 +117,7 @@ fn run(arguments: Arguments) -> Result<Vec<String>> {
         Task::Tests { propose: true, .. } => tests_kept::run(&root, tests_kept::Order::Propose),
         Task::Tests { group: true, .. } => tests_kept::run(&root, tests_kept::Order::Group),
         Task::Tests { .. } => tests_kept::run(&root, tests_kept::Order::List),
+        Task::UnusedPub => unused::run(&root),
         Task::Size => size::run(&root),
         Task::Limits { write: true } => limits::write(&root).map(|()| Vec::new()),
         Task::Limits { write: false } => limits::check(&root),

@@ -58,6 +58,14 @@ fn asks_for_test(meta: &syn::Meta) -> bool {
     }
 }
 
+/// From where the names of a `use` line can be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Here,
+    Inside,
+    Everywhere,
+}
+
 struct Collector {
     imports: Vec<Import>,
     paths: Vec<PathUse>,
@@ -96,31 +104,31 @@ impl Collector {
         self.place = before;
     }
 
-    fn use_tree(&mut self, tree: &syn::UseTree, before: &[String], reexport: bool) {
+    fn use_tree(&mut self, tree: &syn::UseTree, before: &[String], seen: Seen) {
         let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
         match tree {
-            syn::UseTree::Path(path) => self.use_tree(&path.tree, &with(&path.ident), reexport),
+            syn::UseTree::Path(path) => self.use_tree(&path.tree, &with(&path.ident), seen),
             syn::UseTree::Group(group) => {
                 for tree in &group.items {
-                    self.use_tree(tree, before, reexport);
+                    self.use_tree(tree, before, seen);
                 }
             }
             syn::UseTree::Name(name) if name.ident == "self" && !before.is_empty() => {
                 let known_as = before.last().cloned();
-                self.import(before.to_vec(), known_as, false, reexport, name.ident.span());
+                self.import(before.to_vec(), known_as, false, seen, name.ident.span());
             }
             syn::UseTree::Name(name) => {
                 let known_as = Some(name.ident.to_string());
-                self.import(with(&name.ident), known_as, false, reexport, name.ident.span());
+                self.import(with(&name.ident), known_as, false, seen, name.ident.span());
             }
             syn::UseTree::Rename(rename) => {
                 let own = rename.ident == "self" && !before.is_empty();
                 let path = if own { before.to_vec() } else { with(&rename.ident) };
                 let known_as = (rename.rename != "_").then(|| rename.rename.to_string());
-                self.import(path, known_as, false, reexport, rename.ident.span());
+                self.import(path, known_as, false, seen, rename.ident.span());
             }
             syn::UseTree::Glob(glob) => {
-                self.import(before.to_vec(), None, true, reexport, glob.star_token.spans[0]);
+                self.import(before.to_vec(), None, true, seen, glob.star_token.spans[0]);
             }
         }
     }
@@ -130,12 +138,13 @@ impl Collector {
         segments: Vec<String>,
         name: Option<String>,
         glob: bool,
-        reexport: bool,
+        seen: Seen,
         span: proc_macro2::Span,
     ) {
         let (line, test, within) = (span.start().line, self.test, self.within.clone());
         let path = PathUse { segments, line, test, within, place: Place::Use };
-        self.imports.push(Import { name, glob, reexport, path });
+        let (reexport, public) = (seen != Seen::Here, seen == Seen::Everywhere);
+        self.imports.push(Import { name, glob, reexport, public, path });
     }
 
     /// Paths among tokens that no grammar is known for: the inside of a macro or of an attribute.
@@ -182,9 +191,13 @@ impl<'ast> Visit<'ast> for Collector {
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        let reexport = !matches!(item.vis, syn::Visibility::Inherited);
+        let seen = match item.vis {
+            syn::Visibility::Inherited => Seen::Here,
+            syn::Visibility::Restricted(_) => Seen::Inside,
+            syn::Visibility::Public(_) => Seen::Everywhere,
+        };
         let before = if item.leading_colon.is_some() { vec![String::new()] } else { Vec::new() };
-        self.use_tree(&item.tree, &before, reexport);
+        self.use_tree(&item.tree, &before, seen);
     }
 
     fn visit_impl_item(&mut self, item: &'ast syn::ImplItem) {
@@ -242,7 +255,8 @@ impl<'ast> Visit<'ast> for Collector {
 
     fn visit_macro(&mut self, called: &'ast syn::Macro) {
         self.visit_path(&called.path);
-        self.in_place(Place::Body, |this| this.tokens(called.tokens.clone()));
+        let place = if self.within.is_empty() { self.place } else { Place::Body };
+        self.in_place(place, |this| this.tokens(called.tokens.clone()));
     }
 
     fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {

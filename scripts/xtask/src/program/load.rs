@@ -29,7 +29,8 @@ pub fn load_from(root: &Path, workspace: &Workspace, read: &Read<'_>) -> Result<
                 root: module,
             });
             let folder = target.path.parent().unwrap_or(root);
-            let spot = Spot { of, parent: None, name: target.name.clone(), test: target.kind.is_for_tests() };
+            let (name, test) = (target.name.clone(), target.kind.is_for_tests());
+            let spot = Spot { of, parent: None, name, test, public: true };
             loader.file(&target.path, folder, spot)?;
         }
     }
@@ -60,6 +61,7 @@ struct Spot {
     parent: Option<ModuleId>,
     name: String,
     test: bool,
+    public: bool,
 }
 
 impl Loader<'_> {
@@ -92,13 +94,14 @@ impl Loader<'_> {
 
     fn module(&mut self, file: FileId, folder: &Path, spot: Spot, items: &[syn::Item]) -> Result<ModuleId> {
         let id = self.program.modules.len();
-        let Spot { of, parent, name, test } = spot;
+        let Spot { of, parent, name, test, public } = spot;
         self.program.modules.push(Module {
             name,
             parent,
             of,
             file,
             test,
+            public,
             names: Default::default(),
             imports: Vec::new(),
             paths: Vec::new(),
@@ -121,7 +124,8 @@ impl Loader<'_> {
         let test = self.program.modules[parent].test || collect::is_for_tests(&inner.attrs);
         let name = inner.ident.to_string();
         let below = folder.join(&name);
-        let spot = Spot { of, parent: Some(parent), name, test };
+        let public = matches!(inner.vis, syn::Visibility::Public(_));
+        let spot = Spot { of, parent: Some(parent), name, test, public };
         if let Some((_, items)) = &inner.content {
             if test {
                 let span = inner.span();
@@ -171,6 +175,11 @@ impl Loader<'_> {
             self.program.items.push(declared);
             let id = self.program.items.len() - 1;
             self.declare(module, ident.to_string(), Target::Item(id));
+            let root = self.program.crates[self.program.modules[module].of].root;
+            if kind == ItemKind::Macro && public && module != root {
+                // `#[macro_export]` puts it at the root.
+                self.declare(root, ident.to_string(), Target::Item(id));
+            }
         }
     }
 

@@ -84,6 +84,8 @@ pub struct Module {
     pub file: FileId,
     /// True if it is compiled for tests only.
     pub test: bool,
+    /// True for `pub mod`, and at the root.
+    pub public: bool,
     /// Modules and items declared here. A name may stand for several, one per namespace.
     pub names: BTreeMap<String, Vec<Target>>,
     /// `use` lines, also those inside functions.
@@ -101,6 +103,8 @@ pub struct Import {
     pub glob: bool,
     /// True if the line has a visibility, such as `pub use`.
     pub reexport: bool,
+    /// True for `pub use` without a restriction.
+    pub public: bool,
     /// What is written.
     pub path: PathUse,
 }
@@ -143,10 +147,8 @@ pub struct Item {
     /// The file that defines it.
     pub file: FileId,
     /// Line of the name, from 1.
-    #[expect(dead_code)]
     pub line: usize,
     /// True for `pub` without a restriction.
-    #[expect(dead_code)]
     pub public: bool,
     /// True if it is compiled for tests only.
     pub test: bool,
