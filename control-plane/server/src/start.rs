@@ -8,43 +8,43 @@ use std::time::Duration;
 
 use rap_authority::{AuditKey, RowKeys, SealingKey, SessionKey};
 use rap_contract::KeySet;
-use rap_runtime::tls::{LeafSlot, TrustStore};
+use rap_runtime::tls::LeafSlot;
 use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
 use rap_types::Reason;
 use tokio::net::TcpListener;
 
-use crate::audit::log::AuditLog;
 use crate::audit::sequence::keep_audit;
 use crate::auth::source_rates::SourceRates;
 use crate::config::settings::{AuthorityMode, Config};
 use crate::data_dir::DataDir;
+use crate::database::handle::Database;
 use crate::database::opened::{DRAIN, OpenDatabase};
 use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
 use crate::failure::Failure;
 use crate::grpc::router::{node_router, operator_router};
 use crate::http::endpoint::serve_metrics;
 use crate::keys::certificate_authority::CertificateAuthority;
+use crate::keys::handle::Keys;
 use crate::keys::installation::Installation;
 use crate::keys::key_encryption_key;
 use crate::replica::Replica;
-use crate::serve::clusters::Clusters;
-use crate::serve::contact_log::ContactLog;
-use crate::serve::contacts::ContactBook;
-use crate::serve::dial_hints::Directory;
-use crate::serve::operator_sessions::KnownSessions;
-use crate::serve::sessions::Sessions;
-use crate::tasks::{absent, contacts, doorbell, hints, housekeeping, keep_grants, watch_database};
+use crate::serve::handle::Serving;
+use crate::tasks::{
+    absent, contacts, doorbell, hints, housekeeping, keep_grants, publishers, watch_database,
+};
 use crate::tls::accept::{AcceptSettings, Acceptor};
 use crate::tls::server_certificate::{issue_server_leaf, renew_server_leaf};
+use crate::watch::alarm_log::Findings;
 use crate::watch::alarms::Alarms;
+use crate::watch::handle::Watch;
 
 /// A control plane that listens.
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     /// What its handlers share.
-    pub control: Arc<Replica>,
+    pub replica: Arc<Replica>,
     /// Where metrics are served, if they are.
     pub metrics: Option<SocketAddr>,
     tasks: TaskGroup,
@@ -68,18 +68,18 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     }
 
     let tasks = TaskGroup::new();
-    let (control, tls_ca) = open(config, roots, keks, floors, &store, &tasks).await?;
-    control.load_clusters().await.map_err(fault)?;
+    let (replica, tls_ca) = open(config, roots, keks, floors, &store, &tasks).await?;
+    replica.serving.load_clusters().await.map_err(fault)?;
 
     let slot = LeafSlot::new();
-    let hosts = hosts(&control.config, &control.installation.control_urls);
-    let renew_after =
-        issue_server_leaf(&tls_ca, &hosts, &slot, &control.clock).map_err(|error| fault(error.into()))?;
-    let limits = &control.config.limits;
+    let hosts = hosts(&replica.config, &replica.keys.installation.control_urls);
+    let renew_after = issue_server_leaf(&tls_ca, &hosts, &slot, &replica.watch.clock)
+        .map_err(|error| fault(error.into()))?;
+    let limits = &replica.config.limits;
     let rates = Arc::new(SourceRates::new(limits.unauthenticated_per_second, limits.unauthenticated_burst));
 
-    let listener = TcpListener::bind(control.config.listen).await.map_err(|error| {
-        Fault::new(Reason::ConfigInvalid, format!("cannot listen on {}: {error}", control.config.listen))
+    let listener = TcpListener::bind(replica.config.listen).await.map_err(|error| {
+        Fault::new(Reason::ConfigInvalid, format!("cannot listen on {}: {error}", replica.config.listen))
     })?;
     let address =
         listener.local_addr().map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
@@ -90,38 +90,45 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
         connections: limits.connections,
         connections_per_source: limits.connections_per_source,
     };
-    let (acceptor, operators, nodes) =
-        Acceptor::new(listener, &slot, &control.trust, &settings, control.metrics.clone(), tasks.clone())
-            .map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+    let (acceptor, operators, nodes) = Acceptor::new(
+        listener,
+        &slot,
+        &replica.serving.trust,
+        &settings,
+        replica.watch.metrics.clone(),
+        tasks.clone(),
+    )
+    .map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
 
-    let metrics = listen_for_metrics(&control, &tasks).await;
+    let metrics = listen_for_metrics(&replica, &tasks).await;
     let shutdown = tasks.token();
     let watchdog = Watchdog::default();
     tasks
-        .spawn_critical("doorbell", doorbell::watch_outbox(control.clone(), target, watchdog.part("outbox")));
-    tasks.spawn_critical("audit", keep_audit(control.clone()));
-    tasks.spawn_critical("contacts", contacts::record_contacts(control.clone()));
-    tasks.spawn_critical("dial hints", hints::tell_hints(control.clone()));
-    tasks.spawn_critical("housekeeping", housekeeping::keep_house(control.clone(), rates.clone()));
-    tasks.spawn_critical("absent nodes", absent::remove_absent(control.clone()));
+        .spawn_critical("doorbell", doorbell::watch_outbox(replica.clone(), target, watchdog.part("outbox")));
+    tasks.spawn_critical("publishers", publishers::keep_publishers(replica.clone()));
+    tasks.spawn_critical("audit", keep_audit(replica.watch.clone(), replica.audit.clone(), tasks.token()));
+    tasks.spawn_critical("contacts", contacts::record_contacts(replica.clone()));
+    tasks.spawn_critical("dial hints", hints::tell_hints(replica.clone()));
+    tasks.spawn_critical("housekeeping", housekeeping::keep_house(replica.clone(), rates.clone()));
+    tasks.spawn_critical("absent nodes", absent::remove_absent(replica.clone()));
     tasks.spawn_critical(
         "server certificate",
         renew_server_leaf(tls_ca, hosts, slot, renew_after, shutdown.clone()),
     );
-    let operator_server = operator_router(&control, &rates)
+    let operator_server = operator_router(&replica, &rates)
         .serve_with_incoming_shutdown(operators, shutdown.clone().cancelled_owned());
     tasks.spawn_critical("operator server", operator_server);
     let node_server =
-        node_router(&control, &rates).serve_with_incoming_shutdown(nodes, shutdown.cancelled_owned());
+        node_router(&replica, &rates).serve_with_incoming_shutdown(nodes, shutdown.cancelled_owned());
     tasks.spawn_critical("node server", node_server);
     tasks.spawn_critical("accept", acceptor.run(watchdog.part("accept")));
     tasks.spawn_critical(
         "database watch",
-        watch_database::watch_database(control.clone(), watchdog.part("database")),
+        watch_database::watch_database(replica.clone(), watchdog.part("database")),
     );
-    tasks.spawn_critical("role grants", keep_grants::keep_grants(control.clone()));
+    tasks.spawn_critical("role grants", keep_grants::keep_grants(replica.clone()));
     tasks.spawn("watchdog", watchdog.run(tasks.token()));
-    Ok(Running { address, control, metrics, tasks, postgres, store })
+    Ok(Running { address, replica, metrics, tasks, postgres, store })
 }
 
 impl Running {
@@ -163,41 +170,35 @@ async fn open(
     }
     transaction.commit().await.map_err(|error| fault(StoreError::from(error).into()))?;
 
-    let control = Arc::new(Replica {
-        clock: Clock::new(),
-        store: store.clone(),
-        audit: AuditLog::default(),
+    let keys = Arc::new(Keys {
         pen: AuditPen::new(AuditKey::of(&kek, &others, installation.facts.id)),
         rows: RowKeys::of_installation(installation.facts.id, &kek),
         session_key: SessionKey::of(&kek),
         kek,
         installation,
-        floors,
-        grants: crate::serve::role_grants::GrantMemory::default(),
-        findings: crate::watch::alarm_log::Findings::default(),
-        clusters: Clusters::default(),
-        trust: TrustStore::new(),
-        sessions: Arc::new(Sessions::default()),
-        directory: Arc::new(Directory::default()),
-        contacts: ContactBook::default(),
-        contact_log: ContactLog::default(),
-        absence: tokio::sync::Notify::new(),
-        known: Arc::new(KnownSessions::default()),
-        alarms: Alarms::default(),
-        metrics: Arc::default(),
-        tasks: tasks.clone(),
-        config,
     });
-    Ok((control, tls_ca))
+    let database = Arc::new(Database { store: store.clone(), floors });
+    let watch = Arc::new(Watch {
+        keys: keys.clone(),
+        database: database.clone(),
+        clock: Clock::new(),
+        alarms: Alarms::default(),
+        findings: Findings::default(),
+        metrics: Arc::default(),
+    });
+    let serving = Arc::new(Serving::new(watch.clone()));
+    let (config, audit, tasks) = (Arc::new(config), Arc::default(), tasks.clone());
+    let replica = Arc::new(Replica { config, keys, database, watch, serving, audit, tasks });
+    Ok((replica, tls_ca))
 }
 
 /// Another control plane on this host may have the address; serving nodes matters more.
-async fn listen_for_metrics(control: &Arc<Replica>, tasks: &TaskGroup) -> Option<SocketAddr> {
-    let address = control.config.metrics?;
+async fn listen_for_metrics(replica: &Arc<Replica>, tasks: &TaskGroup) -> Option<SocketAddr> {
+    let address = replica.config.metrics?;
     match TcpListener::bind(address).await {
         Ok(listener) => {
             let bound = listener.local_addr().ok();
-            tasks.spawn("metrics", serve_metrics(control.clone(), listener));
+            tasks.spawn("metrics", serve_metrics(replica.clone(), listener));
             bound
         }
         Err(error) => {

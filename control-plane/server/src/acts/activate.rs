@@ -13,8 +13,9 @@ use crate::acts::operator_session::{begin, session_row};
 use crate::auth::call::Call;
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
 use crate::serve::role_grants::FLOOR_MISSING;
+use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_about;
 
 /// Grant 1 of set 1, for the activation that is about to be stored.
@@ -22,25 +23,21 @@ use crate::watch::raise::alarm_about;
 /// # Errors
 /// `floor.missing` on a replica without floors; `floor.rollback`, with an alarm, if this replica has
 /// seen a set already: the database was put back to before its activation.
-pub async fn first_change(
-    control: &Replica,
-    terms: &ActivationTerms,
-    now: Wall,
-) -> Result<GrantChange, Failure> {
-    let floor = control.floors.current().and_then(|floors| floors.of(FloorOf::GrantSet));
+pub async fn first_change(watch: &Watch, terms: &ActivationTerms, now: Wall) -> Result<GrantChange, Failure> {
+    let floor = watch.database.floors.current().and_then(|floors| floors.of(FloorOf::GrantSet));
     match floor {
         None => Err(Failure::new(Reason::FloorMissing, FLOOR_MISSING)),
         // Another call activated in this very moment.
-        Some(_) if control.installation.activation().is_some() => {
+        Some(_) if watch.keys.installation.activation().is_some() => {
             Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"))
         }
         Some(floor) if floor.sequence > 0 => {
             let what = "the database was put back to before its activation";
-            alarm_about(control, Reason::FloorRollback, "role-grant-set", what).await;
+            alarm_about(watch, Reason::FloorRollback, "role-grant-set", what).await;
             Err(Failure::new(Reason::FloorRollback, what))
         }
         Some(_) => {
-            let scope = control.installation.grant_scope();
+            let scope = watch.keys.installation.grant_scope();
             Ok(first_grant(&scope, &terms.owner_name, terms.owner_key, now)?)
         }
     }
@@ -49,7 +46,7 @@ pub async fn first_change(
 /// Of racing activations one stores its manifest; the others find it taken.
 #[allow(clippy::too_many_arguments, reason = "one transaction's worth")]
 pub(crate) async fn consume(
-    control: &Replica,
+    keys: &Keys,
     connection: &mut PgConnection,
     pen: &AuditPen,
     manifest: &[u8],
@@ -59,11 +56,11 @@ pub(crate) async fn consume(
     now: Wall,
 ) -> Result<(), Failure> {
     // The verified manifest answers this nonce.
-    let request_nonce = &control.installation.facts.request_nonce;
+    let request_nonce = &keys.installation.facts.request_nonce;
     if !installation_activate(connection, manifest, request_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"));
     }
-    let operator = write_first(connection, &control.rows, pen, manifest, first, call.id, now).await?;
+    let operator = write_first(connection, &keys.rows, pen, manifest, first, call.id, now).await?;
     begin(connection, &session_row(session, &operator)).await
 }
 

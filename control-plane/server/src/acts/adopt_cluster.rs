@@ -21,12 +21,15 @@ use crate::acts::create_cluster::{cluster_row, insert_keys};
 use crate::acts::policy::first_policies;
 use crate::auth::actor::Actor;
 use crate::database::audit_row::audit_row;
+use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::certificate_authority::CertificateAuthority;
+use crate::keys::handle::Keys;
 use crate::keys::key_encryption_key::require_current;
-use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
 use crate::serve::clusters::is_meant;
+use crate::serve::handle::Serving;
+use crate::watch::handle::Watch;
 
 /// What would be adopted.
 #[derive(Debug)]
@@ -40,17 +43,17 @@ pub struct Look {
 }
 
 /// The row of a cluster without keys, by name or id.
-pub async fn bare(control: &Replica, text: &str) -> Result<Option<BareClusterRow>, Failure> {
-    let mut transaction = control.store.system().begin_snapshot().await?;
+pub async fn bare(database: &Database, text: &str) -> Result<Option<BareClusterRow>, Failure> {
+    let mut transaction = database.store.system().begin_snapshot().await?;
     named(&mut transaction, text).await
 }
 
 /// What such a row says, what lies in it, and whether it would be admitted; `None` if there is no such row.
-pub async fn look(control: &Replica, text: &str) -> Result<Option<Look>, Failure> {
-    let mut transaction = control.store.system().begin_snapshot().await?;
+pub async fn look(serving: &Serving, text: &str) -> Result<Option<Look>, Failure> {
+    let mut transaction = serving.database.store.system().begin_snapshot().await?;
     let Some(row) = named(&mut transaction, text).await? else { return Ok(None) };
     let lies_in = lies_in_cluster(&mut transaction, row.cluster).await?;
-    let verdict = judge(control, &row, &lies_in);
+    let verdict = judge(serving, &row, &lies_in);
     Ok(Some(Look { row, lies_in, verdict }))
 }
 
@@ -76,33 +79,29 @@ pub fn digest(row: &BareClusterRow) -> Digest {
 ///
 /// # Errors
 /// `cluster.no_authority` for a caller who could not; those of [`ensure`].
-pub async fn adopt_or_find(
-    control: &Arc<Replica>,
-    actor: &Actor,
-    text: &str,
-) -> Result<Arc<Cluster>, Failure> {
-    match control.cluster_named(text).await {
+pub async fn adopt_or_find(serving: &Serving, actor: &Actor, text: &str) -> Result<Arc<Cluster>, Failure> {
+    match serving.cluster_named(text).await {
         Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
             if Permission::ClusterCreate.check(actor.role).is_err() {
                 return Err(failure);
             }
             // A writer of the database could have given this name to another row.
-            let others = control.clusters.broken();
+            let others = serving.clusters.broken();
             if others.values().any(|(_, reason)| *reason != Reason::ClusterNoAuthority) {
                 let text = "while rows of another cluster do not hold, only rapctl cluster ensure-authority adopts one";
                 return Err(Failure::new(Reason::ClusterNoAuthority, text));
             }
             // Nor may the one that was meant have been taken away whole.
-            let named = bare(control, text).await?.map(|row| row.cluster);
-            let floors = control.floors.current().unwrap_or_default();
+            let named = bare(&serving.database, text).await?.map(|row| row.cluster);
+            let floors = serving.database.floors.current().unwrap_or_default();
             let known =
                 floors.authorities.keys().chain(floors.data_keys.keys()).chain(floors.revocations.keys());
-            if known.copied().any(|id| Some(id) != named && control.clusters.by_id(id).is_none()) {
+            if known.copied().any(|id| Some(id) != named && serving.clusters.by_id(id).is_none()) {
                 let text = "while a cluster is missing that this replica knows, only rapctl cluster ensure-authority adopts one";
                 return Err(Failure::new(Reason::ClusterNoAuthority, text));
             }
             let reason = "the first act that names it";
-            ensure(control, actor, text, None, reason).await.map(|(cluster, _)| cluster)
+            ensure(serving, actor, text, None, reason).await.map(|(cluster, _)| cluster)
         }
         found => found,
     }
@@ -114,39 +113,39 @@ pub async fn adopt_or_find(
 /// `request.conflict` if the row does not say what was `seen`; `request.invalid`, `row.tampered`,
 /// `authority.mode_fixed`, `floor.rollback` for a row that is not admitted.
 pub async fn ensure(
-    control: &Arc<Replica>,
+    serving: &Serving,
     actor: &Actor,
     text: &str,
     seen: Option<Digest>,
     reason: &str,
 ) -> Result<(Arc<Cluster>, bool), Failure> {
-    let id = match control.cluster_named(text).await {
+    let id = match serving.cluster_named(text).await {
         Ok(cluster) => return Ok((cluster, false)),
         Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
-            bare(control, text).await?.map(|row| row.cluster)
+            bare(&serving.database, text).await?.map(|row| row.cluster)
         }
         Err(failure) => return Err(failure),
     };
     // Gone from among the bare ones: another replica was first.
-    let Some(id) = id else { return Ok((control.cluster_named(text).await?, false)) };
-    let done: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        adopt(control, connection, actor, (id, text), seen, reason).await
+    let Some(id) = id else { return Ok((serving.cluster_named(text).await?, false)) };
+    let done: Result<bool, Failure> = rap_store::transact!(serving.database.store.system(), |connection| {
+        adopt(serving, connection, actor, (id, text), seen, reason).await
     });
     let made = done?;
     let gone = || Failure::new(Reason::ResourceNotFound, "no such cluster");
-    let cluster = control.load_cluster(id).await?.ok_or_else(gone)?;
+    let cluster = serving.load_cluster(id).await?.ok_or_else(gone)?;
     if !is_meant(id, &cluster.name, text) {
         return Err(Failure::new(Reason::RequestConflict, "the cluster has another name"));
     }
     if made {
-        control.changed(&cluster).await;
+        serving.changed(&cluster).await;
     }
     Ok((cluster, made))
 }
 
 /// False if the row has keys by now.
 async fn adopt(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     actor: &Actor,
     (id, text): (ClusterId, &str),
@@ -155,7 +154,7 @@ async fn adopt(
 ) -> Result<bool, Failure> {
     // Held against a rotation of the key encryption key: what is sealed here stays readable.
     installation_hold(connection).await?;
-    require_current(connection, &control.kek).await?;
+    require_current(connection, &serving.keys.kek).await?;
     let Some(row) = bare_cluster_hold(connection, id).await? else { return Ok(false) };
     if seen.is_some_and(|seen| seen != digest(&row)) {
         return Err(Failure::new(Reason::RequestConflict, "the row does not say any more what was shown"));
@@ -163,10 +162,10 @@ async fn adopt(
     if !is_meant(id, &row.name, text) {
         return Err(Failure::new(Reason::RequestConflict, "the row does not have this name any more"));
     }
-    judge(control, &row, &lies_in_cluster(connection, id).await?)?;
+    judge(serving, &row, &lies_in_cluster(connection, id).await?)?;
     let order = order(&row);
-    let (new, ca) = born(control, id, &order)?;
-    write(control, connection, &new, &order, &ca).await?;
+    let (new, ca) = born(&serving.watch, id, &order)?;
+    write(&serving.keys, &serving.database, connection, &new, &order, &ca).await?;
     let (name, object) = (actor.audit_name(), format!("cluster/{id}"));
     let record = Some(Digest::of(&[&new.record]));
     let mut entry = audit_row(&name, "cluster.backfill", object, Some(id), record, reason, actor.call);
@@ -177,29 +176,30 @@ async fn adopt(
 }
 
 fn born(
-    control: &Replica,
+    watch: &Watch,
     id: ClusterId,
     order: &ClusterOrder<'_>,
 ) -> Result<(NewCluster, CertificateAuthority), Failure> {
-    let installation = &control.installation;
-    let (facts, now, random) = (&installation.facts, control.clock.now().wall, &mut rand::rng());
+    let installation = &watch.keys.installation;
+    let (facts, now, random) = (&installation.facts, watch.clock.now().wall, &mut rand::rng());
     let new = adopt_cluster(facts.id, &installation.authority, facts.dev, id, order, now, random)?;
     let ca = CertificateAuthority::generate(&format!("RAP cluster {id}"), now, ids::random(random))?;
     Ok((new, ca))
 }
 
 async fn write(
-    control: &Replica,
+    keys: &Keys,
+    database: &Database,
     connection: &mut PgConnection,
     new: &NewCluster,
     order: &ClusterOrder<'_>,
     ca: &CertificateAuthority,
 ) -> Result<(), Failure> {
-    let facts = &control.installation.facts;
+    let facts = &keys.installation.facts;
     let rows = RowKeys::of_cluster(facts.id, new.id, &new.data_key);
     let row = cluster_row(facts, new, order.name, &order.timing);
     cluster_adopt(connection, &rows, &row).await?;
-    insert_keys(connection, facts, &control.keyring(), new, ca).await?;
+    insert_keys(connection, facts, &keys.keyring(&database.floors), new, ca).await?;
     first_policies(connection, &rows).await?;
     let seq = config_seq_allocate(connection, new.id).await?;
     outbox_append(connection, new.id, seq, &["trust".to_owned(), "policy".to_owned()], false).await?;
@@ -207,16 +207,16 @@ async fn write(
 }
 
 /// Whether a row is admitted.
-fn judge(control: &Replica, row: &BareClusterRow, lies_in: &[LiesIn]) -> Result<(), Failure> {
+fn judge(serving: &Serving, row: &BareClusterRow, lies_in: &[LiesIn]) -> Result<(), Failure> {
     check_order(row.cluster, &order(row))?;
-    if row.dev != control.installation.facts.dev {
+    if row.dev != serving.keys.installation.facts.dev {
         return Err(Failure::new(Reason::AuthorityModeFixed, "the row is of another authority mode"));
     }
-    let floors = control.floors.current().unwrap_or_default();
+    let floors = serving.database.floors.current().unwrap_or_default();
     for of in [FloorOf::Authority, FloorOf::Revocations, FloorOf::DataKey].map(|of| of(row.cluster)) {
         if floors.of(of).is_some() {
             let text = format!("cluster {} had {} here, and its row has no keys", row.cluster, of.name());
-            control.alarm(Reason::FloorRollback, &text);
+            serving.watch.alarm(Reason::FloorRollback, &text);
             return Err(Failure::new(Reason::FloorRollback, text));
         }
     }
@@ -229,7 +229,7 @@ fn judge(control: &Replica, row: &BareClusterRow, lies_in: &[LiesIn]) -> Result<
         return Err(Failure::new(Reason::RowTampered, text));
     }
     let prefix = ipv6_prefix(row.cluster);
-    if control.clusters.all().iter().any(|cluster| ipv6_prefix(cluster.id) == prefix) {
+    if serving.clusters.all().iter().any(|cluster| ipv6_prefix(cluster.id) == prefix) {
         return Err(Failure::new(Reason::OverlayOverlap, "another cluster has the IPv6 prefix of this id"));
     }
     Ok(())

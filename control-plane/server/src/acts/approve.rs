@@ -22,11 +22,12 @@ use crate::acts::readmit::require_key;
 use crate::auth::actor::Actor;
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
-use crate::replica::Replica;
 use crate::serve::cluster::{Cluster, token_signer};
+use crate::serve::handle::Serving;
+use crate::watch::handle::Watch;
 
 pub(crate) async fn write_approvals(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     cluster: &Cluster,
     before: &KnownRevocations,
@@ -34,12 +35,13 @@ pub(crate) async fn write_approvals(
     approval: &mut Approval,
 ) -> Result<Vec<NodeRow>, Failure> {
     cluster_hold(connection, &cluster.rows).await?;
-    let mut known = control.revocations(connection, cluster, before).await?;
+    let mut known = serving.revocations(connection, cluster, before).await?;
     approval.keep_id |= read_policy(connection, cluster).await?.keep_ids;
     let mut nodes = Vec::new();
     for id in ids {
         let request = locked(connection, cluster, *id).await?;
-        let (node, next) = approve_request(control, connection, cluster, known, &request, approval).await?;
+        let (node, next) =
+            approve_request(&serving.watch, connection, cluster, known, &request, approval).await?;
         known = next;
         nodes.push(node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?);
     }
@@ -82,7 +84,7 @@ async fn locked(
 /// Approves one request. The caller holds the cluster's lock and read `known` under it, and holds the
 /// request's lock unless it made it. Returns the chain with what was added.
 pub async fn approve_request(
-    control: &Replica,
+    watch: &Watch,
     connection: &mut PgConnection,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -91,7 +93,7 @@ pub async fn approve_request(
 ) -> Result<(NodeId, KnownRevocations), Failure> {
     decide_request(row.state, Decision::Approved)?;
     let request = &row.request;
-    let facts = &control.installation.facts;
+    let facts = &watch.keys.installation.facts;
     let token = token_read(connection, &cluster.rows, request.token).await?.ok_or(StoreError::Absent)?;
     let signer = token_signer(cluster, &token.token.envelope)?;
     let terms = reopen_token(facts.id, cluster.id, &signer.public(), facts.dev, &token.token.envelope)?;
@@ -102,7 +104,7 @@ pub async fn approve_request(
         return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
     }
     require_key(&known.chain, &request.node_public_key)?;
-    let now = control.clock.now().wall;
+    let now = watch.clock.now().wall;
     let gone = if approval.keep_id {
         readmit::candidate(connection, cluster, &known.chain, &request.node_public_key).await?
     } else {
@@ -133,7 +135,7 @@ pub async fn approve_request(
     };
     let (written, known) = match &gone {
         None => (node_insert(connection, &cluster.rows, &new).await, known),
-        Some(gone) => readmit::write(control, connection, cluster, known, gone, &new, approval).await?,
+        Some(gone) => readmit::write(watch, connection, cluster, known, gone, &new, approval).await?,
     };
     match written {
         Err(error) if error.is_exists("nodes_wireguard_key") => {
@@ -142,7 +144,7 @@ pub async fn approve_request(
         written => written?,
     }
     let stored = node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
-    let contract = contract(control, cluster, signer, row, &stored, now)?;
+    let contract = contract(&watch.keys, cluster, signer, row, &stored, now)?;
     join_request_approve(connection, &cluster.rows, request.request, node, &contract)
         .await?
         .ok_or_else(|| Failure::new(Reason::EnrollmentDecided, "the request was already decided"))?;

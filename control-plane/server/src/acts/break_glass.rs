@@ -10,15 +10,16 @@ use rap_wire::v1;
 use crate::auth::call::Call;
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
 use crate::serve::cluster::Cluster;
+use crate::watch::handle::Watch;
 
 /// Takes a use that a node tells into the audit log, once. The answer is for the node: it tells no more.
 ///
 /// # Errors
 /// Those of the database: nothing is confirmed then, and the node tells again.
 pub async fn record_use(
-    control: &Replica,
+    watch: &Watch,
     cluster: &Cluster,
     node: NodeId,
     call: &Call,
@@ -26,11 +27,11 @@ pub async fn record_use(
 ) -> Result<v1::BreakGlassAck, Failure> {
     let file = BreakGlassText::decode(&told.file)?;
     let digest = file.digest()?.to_vec();
-    let grant = match open(control, cluster, node, &file) {
+    let grant = match open(&watch.keys, cluster, node, &file) {
         Ok(grant) => grant,
         Err(reject) => {
-            control.metrics.rejected(reject.reason);
-            control.metrics.alarmed(reject.reason);
+            watch.metrics.rejected(reject.reason);
+            watch.metrics.alarmed(reject.reason);
             let reason = reject.reason;
             tracing::error!(alarm = true, %reason, %node, "a node tells of a break-glass grant that is none");
             return Ok(v1::BreakGlassAck { digest, reason: reason.code().to_owned() });
@@ -47,8 +48,8 @@ pub async fn record_use(
         // The node's clock is not trusted further than the grant itself.
         applied_at: Wall(told.applied_at_ms).max(grant.issued_at()).min(grant.expires_at()),
     };
-    let recorded: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        burn(control, connection, call, &new).await
+    let recorded: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
+        burn(&watch.keys, connection, call, &new).await
     });
     if recorded? {
         tracing::warn!(%node, grant = %new.grant, permit = new.permit, signer = new.signer, "a break-glass grant was used");
@@ -57,7 +58,7 @@ pub async fn record_use(
 }
 
 async fn burn(
-    control: &Replica,
+    keys: &Keys,
     connection: &mut PgConnection,
     call: &Call,
     new: &NewBreakGlassUse,
@@ -75,25 +76,25 @@ async fn burn(
             &new.reason,
             call.id,
         );
-        audit_insert(connection, &control.pen.of_device(call.device(None)), &entry).await?;
+        audit_insert(connection, &keys.pen.of_device(call.device(None)), &entry).await?;
     }
     Ok(fresh)
 }
 
 /// A node that was away may have used a grant of an authority that was replaced since.
 fn open(
-    control: &Replica,
+    keys: &Keys,
     cluster: &Cluster,
     node: NodeId,
     file: &BreakGlassText,
 ) -> Result<VerifiedBreakGlass, Reject> {
-    let activation = control.installation.activation();
+    let activation = keys.installation.activation();
     let manifest = activation.as_ref().map(|activation| activation.manifest.as_slice()).unwrap_or_default();
-    let features: &[&str] = if control.installation.facts.dev { &[FEATURE_DEV] } else { &[] };
+    let features: &[&str] = if keys.installation.facts.dev { &[FEATURE_DEV] } else { &[] };
     let mut refusal = Reject::new(Reason::KeyUnknown, "no authority of this cluster");
     for record in cluster.chain.records().iter().rev() {
         let known = BreakGlassExpectation {
-            installation: control.installation.facts.id,
+            installation: keys.installation.facts.id,
             cluster: cluster.id,
             node: Some(node),
             authority: PublicKey::from_slice(&record.authority_key)?,

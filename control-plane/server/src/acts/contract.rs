@@ -8,19 +8,19 @@ use rap_store::{JoinRequestRow, NodeRow};
 use rap_types::{Reason, Wall};
 
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
 use crate::serve::cluster::Cluster;
 
 /// Builds and signs the contract of an approved request from the node's present rows.
 pub(crate) fn contract(
-    control: &Replica,
+    keys: &Keys,
     cluster: &Cluster,
     signer: &Signer,
     row: &JoinRequestRow,
     node: &NodeRow,
     now: Wall,
 ) -> Result<Vec<u8>, Failure> {
-    let installation = &control.installation;
+    let installation = &keys.installation;
     let activation = installation.activated()?;
     let stored = &node.node;
     let (overlay_ipv4, overlay_ipv6) = overlay(cluster, stored.host_number)?;

@@ -12,12 +12,13 @@ use rap_types::{Digest, Reason};
 use crate::acts::policy::first_policies;
 use crate::auth::actor::Actor;
 use crate::database::audit_row::audit_row;
+use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::certificate_authority::CertificateAuthority;
 use crate::keys::data_keys::Keyring;
+use crate::keys::handle::Keys;
 use crate::keys::key_encryption_key::require_current;
 use crate::keys::seal_context::Sealed;
-use crate::replica::Replica;
 
 /// Writes the rows of a new cluster: itself, its data key, authority, certificate authority and policies.
 pub async fn insert_cluster(
@@ -94,18 +95,29 @@ pub async fn insert_keys(
 }
 
 pub(crate) async fn write_cluster(
-    control: &Replica,
+    keys: &Keys,
+    database: &Database,
     connection: &mut PgConnection,
     actor: &Actor,
     new: &NewCluster,
     order: &ClusterOrder<'_>,
     ca: &CertificateAuthority,
 ) -> Result<(), Failure> {
-    let facts = &control.installation.facts;
+    let facts = &keys.installation.facts;
     // Held against a rotation: what is sealed here stays readable.
     installation_hold(connection).await?;
-    require_current(connection, &control.kek).await?;
-    match insert_cluster(connection, facts, &control.keyring(), new, order.name, &order.timing, ca).await {
+    require_current(connection, &keys.kek).await?;
+    match insert_cluster(
+        connection,
+        facts,
+        &keys.keyring(&database.floors),
+        new,
+        order.name,
+        &order.timing,
+        ca,
+    )
+    .await
+    {
         Err(failure) if failure.reason == Reason::ResourceExists => {
             return Err(Failure::new(Reason::ResourceExists, "a cluster has this name or this key"));
         }

@@ -15,7 +15,7 @@ use rap_wire::v1;
 use crate::auth::actor::Actor;
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::serve::handle::Serving;
 use crate::serve::role_grants;
 
 /// Stores a grant or revocation with its set, and what follows for the operator's row, in the caller's
@@ -52,16 +52,16 @@ pub async fn store_change(
 }
 
 pub(crate) async fn write_grant(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     actor: &Actor,
     order: &GrantOrder,
 ) -> Result<GrantTerms, Failure> {
-    let admitted = role_grants::current(control).await?;
-    let now = control.clock.now().wall;
+    let admitted = role_grants::current(serving).await?;
+    let now = serving.watch.clock.now().wall;
     let by = admitted.allow(&actor.key, permission_to_grant(order.role), now)?;
-    let change = add_grant(&control.installation.grant_scope(), admitted.grants(), by, order, now)?;
-    store_change(connection, &control.rows, &change, now).await?;
+    let change = add_grant(&serving.keys.installation.grant_scope(), admitted.grants(), by, order, now)?;
+    store_change(connection, &serving.keys.rows, &change, now).await?;
     let object = format!("operator/{}", order.name);
     let reason = format!("{} for {}", order.role, order.subject.id());
     let entry = audit_row(
@@ -78,19 +78,19 @@ pub(crate) async fn write_grant(
 }
 
 pub(crate) async fn write_grant_revocation(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     actor: &Actor,
     request: &v1::GrantRevokeRequest,
 ) -> Result<GrantTerms, Failure> {
-    let admitted = role_grants::current(control).await?;
-    let now = control.clock.now().wall;
+    let admitted = role_grants::current(serving).await?;
+    let now = serving.watch.clock.now().wall;
     let by = admitted.allow(&actor.key, Permission::GrantChange, now)?;
     let grant = live(&admitted, &request.grant)
         .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such live grant"))?;
-    let scope = control.installation.grant_scope();
+    let scope = serving.keys.installation.grant_scope();
     let change = revoke_grant(&scope, admitted.grants(), by, grant.digest, now)?;
-    store_change(connection, &control.rows, &change, now).await?;
+    store_change(connection, &serving.keys.rows, &change, now).await?;
     let object = format!("operator/{}", grant.name);
     let mut entry = audit_row(
         &actor.audit_name(),

@@ -15,14 +15,13 @@ use crate::acts::readmit::require_key;
 use crate::auth::call::Call;
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
-use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
-use crate::views::cluster::rows::terms as token_terms;
+use crate::serve::handle::Serving;
 
 /// Everything a join writes. True if it made a node.
 #[allow(clippy::too_many_arguments)]
 pub(crate) async fn write_join(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     call: &Call,
     cluster: &Cluster,
@@ -36,17 +35,17 @@ pub(crate) async fn write_join(
     }
     let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
     let token = token_read(connection, &cluster.rows, terms.id).await?.ok_or_else(unknown)?;
-    check_token_row(terms, presented, &token_terms(&token))?;
+    check_token_row(terms, presented, &token.terms())?;
     let row = match join_request_upsert(connection, &cluster.rows, new).await? {
         JoinOutcome::Created(row) => row,
-        JoinOutcome::Again(row) => return again(control, connection, cluster, before, row).await,
+        JoinOutcome::Again(row) => return again(serving, connection, cluster, before, row).await,
         JoinOutcome::Refused(token) => {
-            return Err(refusal_of_row(&token_terms(&token), control.clock.now().wall).into());
+            return Err(refusal_of_row(&token.terms(), serving.watch.clock.now().wall).into());
         }
         JoinOutcome::Unknown => return Err(unknown()),
     };
     // Rolling back gives the use back.
-    let known = control.revocations(connection, cluster, before).await?;
+    let known = serving.revocations(connection, cluster, before).await?;
     require_key(&known.chain, &new.node_public_key)?;
     if node_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_some() {
         return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
@@ -55,7 +54,7 @@ pub(crate) async fn write_join(
     let object = format!("join-request/{}", row.request.request);
     let mut entry = audit_row(&actor, "node.join", object, Some(cluster.id), None, "", call.id);
     entry.organization = terms.organization;
-    let pen = control.pen.of_device(call.device(None));
+    let pen = serving.keys.pen.of_device(call.device(None));
     audit_insert(connection, &pen, &entry).await?;
     // The key of a node that went is an operator's to decide, whatever the token says.
     let was_here = !nodes_gone_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_empty();
@@ -63,7 +62,7 @@ pub(crate) async fn write_join(
         return Ok((row, false));
     }
     let approval = Approval { actor, reason: "by the token".to_owned(), call: call.id, pen, keep_id: false };
-    approve_request(control, connection, cluster, known, &row, &approval).await?;
+    approve_request(&serving.watch, connection, cluster, known, &row, &approval).await?;
     let row = join_request_read(connection, &cluster.rows, row.request.request).await?.unwrap_or(row);
     debug_assert_eq!(row.state, JoinState::Approved);
     Ok((row, true))
@@ -71,14 +70,14 @@ pub(crate) async fn write_join(
 
 /// The request that this key made before. One whose node is gone admits nobody any more.
 async fn again(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     cluster: &Cluster,
     before: &KnownRevocations,
     row: JoinRequestRow,
 ) -> Result<(JoinRequestRow, bool), Failure> {
     if let Some(node) = row.node {
-        let known = control.revocations(connection, cluster, before).await?;
+        let known = serving.revocations(connection, cluster, before).await?;
         if known.chain.bars(&KeyId::of(&row.request.node_public_key)) {
             return Err(Failure::new(
                 Reason::NodeRevoked,

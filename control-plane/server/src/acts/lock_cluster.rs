@@ -7,10 +7,12 @@ use rap_types::{ClusterId, Digest, Reason};
 
 use crate::auth::actor::Actor;
 use crate::database::audit_row::audit_row;
+use crate::database::handle::Database;
 use crate::failure::{Failure, unknown_cluster};
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
 use crate::serve::authority_chain::StoredAuthority;
 use crate::serve::clusters::is_meant;
+use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_about;
 
 /// A cluster whose rows are held by the transaction. It need not be one that can be served.
@@ -23,12 +25,13 @@ pub(crate) struct LockedCluster {
 
 impl LockedCluster {
     pub(crate) async fn lock(
-        control: &Replica,
+        keys: &Keys,
+        database: &Database,
         connection: &mut PgConnection,
         id: ClusterId,
     ) -> Result<Self, Failure> {
-        let facts = &control.installation.facts;
-        let keyring = control.keyring();
+        let facts = &keys.installation.facts;
+        let keyring = keys.keyring(&database.floors);
         let before = keyring.read(connection, id).await?;
         let row = cluster_hold(connection, &keyring.rows(id, &before)).await?;
         let row = row.ok_or_else(unknown_cluster)?.into_inner();
@@ -46,22 +49,21 @@ impl LockedCluster {
 
 /// By name or id, from the rows: a cluster whose key is lost is not served, and is recovered here. Its own
 /// row has to say that it is the one, under its MAC.
-pub(crate) async fn find_cluster(control: &Replica, text: &str) -> Result<ClusterId, Failure> {
-    let mut snapshot = control.store.system().begin_snapshot().await?;
+pub(crate) async fn find_cluster(watch: &Watch, text: &str) -> Result<ClusterId, Failure> {
+    let mut snapshot = watch.database.store.system().begin_snapshot().await?;
     let names = cluster_names(&mut snapshot).await?;
     let mut meant = names.into_iter().filter(|(id, name)| is_meant(*id, name, text)).map(|(id, _)| id);
     let id = meant.next().ok_or_else(unknown_cluster)?;
     if meant.next().is_some() {
         return Err(Failure::new(Reason::RequestConflict, "two clusters have this name: give the id"));
     }
-    let keyring = control.keyring();
+    let keyring = watch.keys.keyring(&watch.database.floors);
     let rows = keyring.rows(id, &keyring.read(&mut snapshot, id).await?);
     let row = cluster_read(&mut snapshot, &rows).await?.ok_or_else(unknown_cluster)?;
     drop(snapshot);
     if !is_meant(id, &row.cluster.name, text) {
         let object = format!("cluster/{id}");
-        alarm_about(control, Reason::RowTampered, &object, "it was found by a name that is not its own")
-            .await;
+        alarm_about(watch, Reason::RowTampered, &object, "it was found by a name that is not its own").await;
         return Err(Failure::new(Reason::RowTampered, "the cluster that was found has another name"));
     }
     Ok(id)

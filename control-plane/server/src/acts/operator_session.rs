@@ -10,9 +10,10 @@ use rap_types::{OperatorId, Reason, Wall};
 
 use crate::auth::actor::Actor;
 use crate::auth::call::Call;
+use crate::config::settings::Config;
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::watch::handle::Watch;
 
 /// Writes a session down. Its end is by this host's clock, its beginning by the database's.
 pub(crate) async fn begin(connection: &mut PgConnection, session: &NewSession) -> Result<(), Failure> {
@@ -65,9 +66,9 @@ pub(crate) async fn end_session(connection: &mut PgConnection, actor: &Actor) ->
     Ok(())
 }
 
-pub(crate) fn new_session(control: &Replica, grant: &OperatorGrant) -> IssuedSession {
-    let expires_at = control.clock.now().wall.plus(control.config.session);
-    control.session_key.issue(grant.key, expires_at, &mut rand::rng())
+pub(crate) fn new_session(watch: &Watch, config: &Config, grant: &OperatorGrant) -> IssuedSession {
+    let expires_at = watch.clock.now().wall.plus(config.session);
+    watch.keys.session_key.issue(grant.key, expires_at, &mut rand::rng())
 }
 
 pub(crate) fn session_row(session: &IssuedSession, operator: &OperatorRow) -> NewSession {

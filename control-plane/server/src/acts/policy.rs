@@ -16,14 +16,13 @@ use serde_json::Value;
 use crate::auth::actor::Actor;
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
-use crate::grpc::membership::policies_of;
 use crate::serve::cluster::Cluster;
-use crate::views::cluster::policy::to_wire;
+use crate::serve::policies::policies_of;
 
 /// The policies of a cluster with those filled in that it lacks.
 pub(crate) struct Filled {
-    policy: NodeLifecyclePolicy,
-    degraded: DegradedPolicy,
+    pub(crate) policy: NodeLifecyclePolicy,
+    pub(crate) degraded: DegradedPolicy,
     /// What it lacks, and what fills it in.
     missing: Vec<(&'static str, Value)>,
 }
@@ -67,16 +66,13 @@ impl Filled {
         Ok(Self { policy, degraded, missing })
     }
 
-    fn kinds(&self) -> Vec<&'static str> {
+    /// The kinds it lacks.
+    pub(crate) fn kinds(&self) -> Vec<&'static str> {
         self.missing.iter().map(|(kind, _)| *kind).collect()
-    }
-
-    pub(crate) fn into_wire(self) -> v1::MissingPolicies {
-        let kinds = self.kinds().into_iter().map(str::to_owned).collect();
-        v1::MissingPolicies { kinds, policy: Some(to_wire((self.policy, self.degraded))) }
     }
 }
 
+/// Writes what is missing, if that is what was `seen`.
 pub(crate) async fn write_missing(
     connection: &mut PgConnection,
     actor: &Actor,

@@ -7,8 +7,8 @@ use rap_types::{KeyId, Reason};
 use crate::acts::acting::Approval;
 use crate::acts::remove_node::write_record;
 use crate::failure::Failure;
-use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
+use crate::watch::handle::Watch;
 
 /// Refuses keys that never return.
 ///
@@ -35,7 +35,7 @@ pub(crate) async fn candidate(
 
 /// Records the return and writes the row. The inner error is of a name, number or key that is taken.
 pub(crate) async fn write(
-    control: &Replica,
+    watch: &Watch,
     connection: &mut PgConnection,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -44,7 +44,7 @@ pub(crate) async fn write(
     approval: &Approval,
 ) -> Result<(Result<(), StoreError>, KnownRevocations), Failure> {
     let kind = RevocationKind::Readmitted(KeyId::of(&new.node_public_key));
-    let known = write_record(control, connection, cluster, known, gone, kind, &approval.reason).await?;
+    let known = write_record(watch, connection, cluster, known, gone, kind, &approval.reason).await?;
     match node_readmit(connection, &cluster.rows, new).await {
         Ok(Some(generation)) if generation == gone.key_generation + 1 => Ok((Ok(()), known)),
         Ok(_) => Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile")),

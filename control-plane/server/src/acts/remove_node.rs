@@ -14,11 +14,12 @@ use rap_types::{Digest, IdentityStatus, KeyId, NodeId, Reason, RequestId};
 use crate::acts::find_node::find_node_to_revoke;
 use crate::database::audit_row::audit_row;
 use crate::failure::{Failure, refused};
-use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
+use crate::serve::handle::Serving;
+use crate::watch::handle::Watch;
 
 pub(crate) async fn write_leave(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     cluster: &Cluster,
     before: &KnownRevocations,
@@ -27,13 +28,13 @@ pub(crate) async fn write_leave(
     departure: &NodeRemoval,
 ) -> Result<Removed, Failure> {
     cluster_hold(connection, &cluster.rows).await?;
-    let known = control.revocations(connection, cluster, before).await?;
+    let known = serving.revocations(connection, cluster, before).await?;
     let row = node_read(connection, &cluster.rows, node).await?.ok_or_else(refused)?;
     if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
         return Err(refused());
     }
     // A node that was thrown out may go too: the answer is that it is gone.
-    write_removal(control, connection, cluster, known, &row, departure).await
+    write_removal(serving, connection, cluster, known, &row, departure).await
 }
 
 /// Why a node goes, and who says so.
@@ -63,7 +64,7 @@ pub struct Removed {
 }
 
 pub(crate) async fn write_named_removal(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     cluster: &Cluster,
     before: &KnownRevocations,
@@ -71,16 +72,16 @@ pub(crate) async fn write_named_removal(
     departure: &NodeRemoval,
 ) -> Result<(NodeId, Removed), Failure> {
     cluster_hold(connection, &cluster.rows).await?;
-    let known = control.revocations(connection, cluster, before).await?;
+    let known = serving.revocations(connection, cluster, before).await?;
     let row = find_node_to_revoke(connection, cluster, name).await?;
-    let recorded = write_removal(control, connection, cluster, known, &row, departure).await?;
+    let recorded = write_removal(serving, connection, cluster, known, &row, departure).await?;
     Ok((row.node.node, recorded))
 }
 
 /// Makes a node gone. The caller holds the cluster's lock and read `known` under it. Idempotent: a node
 /// that is gone stays as it is, but for a ban, which is added.
 pub async fn write_removal(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -94,10 +95,11 @@ pub async fn write_removal(
             return Ok(Removed { known, version: None });
         }
         Some(_) => {}
-        None => control.require_member(row, &known.chain)?,
+        None => serving.require_member(row, &known.chain)?,
     }
     let known =
-        write_record(control, connection, cluster, known, row, departure.kind, &departure.reason).await?;
+        write_record(&serving.watch, connection, cluster, known, row, departure.kind, &departure.reason)
+            .await?;
     let to = match departure.kind {
         RevocationKind::Left => IdentityStatus::Left,
         _ => IdentityStatus::Revoked,
@@ -130,7 +132,7 @@ pub async fn write_removal(
 
 /// Signs and stores the next record of the chain, about the node of `row`.
 pub async fn write_record(
-    control: &Replica,
+    watch: &Watch,
     connection: &mut PgConnection,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -138,7 +140,7 @@ pub async fn write_record(
     kind: RevocationKind,
     reason: &str,
 ) -> Result<KnownRevocations, Failure> {
-    let dev = control.installation.facts.dev;
+    let dev = watch.keys.installation.facts.dev;
     let revocation = Revocation {
         kind,
         node: row.node.node,
@@ -150,7 +152,7 @@ pub async fn write_record(
         // Its successor has spoken: what this authority signed now would hold nowhere.
         return Err(Failure::new(Reason::RequestConflict, "the authority was rotated meanwhile; try again"));
     }
-    let now = control.clock.now().wall;
+    let now = watch.clock.now().wall;
     let record =
         known.chain.sign_next(&revocation, &cluster.chain, &cluster.authority, &critical(dev), now)?;
     let next = known.with_records(&[&record], &cluster.chain, known_features(dev))?;

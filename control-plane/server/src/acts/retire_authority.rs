@@ -8,18 +8,18 @@ use rap_wire::v1;
 use crate::acts::lock_cluster::{LockedCluster, note};
 use crate::auth::actor::Actor;
 use crate::failure::Failure;
-use crate::replica::Replica;
 use crate::serve::confirmations::is_awaited;
+use crate::serve::handle::Serving;
 
 pub(crate) async fn write_step(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     actor: &Actor,
     id: ClusterId,
     request: &v1::AuthorityStepRequest,
     (from, to): (KeyState, KeyState),
 ) -> Result<(), Failure> {
-    let held = LockedCluster::lock(control, connection, id).await?;
+    let held = LockedCluster::lock(&serving.keys, &serving.database, connection, id).await?;
     let wanted = match request.sequence {
         0 => oldest(&held.stored.life, from)?,
         sequence => sequence,
@@ -28,8 +28,8 @@ pub(crate) async fn write_step(
         KeyState::Revoked => (AuthorityStep::Revoke { sequence: wanted }, "authority.revoke"),
         _ => {
             let nodes = authority_confirmations(connection, id).await?;
-            let now = control.clock.now().wall;
-            let awaited = nodes.iter().filter(|node| is_awaited(control, node, id, wanted + 1, now));
+            let now = serving.watch.clock.now().wall;
+            let awaited = nodes.iter().filter(|node| is_awaited(serving, node, id, wanted + 1, now));
             let unconfirmed = awaited.count() as u64;
             let step = AuthorityStep::Taint { sequence: wanted, unconfirmed, force: request.force };
             (step, "authority.taint")

@@ -12,29 +12,29 @@ use rap_wire::v1;
 
 use crate::acts::lock_cluster::{LockedCluster, imported_key, note, refuse_used};
 use crate::auth::actor::Actor;
+use crate::database::handle::Database;
 use crate::failure::Failure;
+use crate::keys::handle::Keys;
 use crate::keys::seal_context::Sealed;
-use crate::replica::Replica;
+use crate::serve::handle::Serving;
 
 pub(crate) async fn write_prepared(
-    control: &Replica,
+    keys: &Keys,
+    database: &Database,
     connection: &mut PgConnection,
     actor: &Actor,
     id: ClusterId,
     key: &Signer,
     reason: &str,
 ) -> Result<(), Failure> {
-    let held = LockedCluster::lock(control, connection, id).await?;
+    let held = LockedCluster::lock(keys, database, connection, id).await?;
     held.stored.life.after(AuthorityStep::Prepare)?;
     refuse_used(&held, key)?;
-    if key.public() == control.installation.facts.authority {
+    if key.public() == keys.installation.facts.authority {
         return Err(Failure::new(Reason::KeyPurpose, "the key is the installation authority's"));
     }
-    let sealed = Sealed::PreparedAuthority(id).seal_by(
-        &held.keys,
-        control.installation.facts.id,
-        key.seed().as_slice(),
-    );
+    let sealed =
+        Sealed::PreparedAuthority(id).seal_by(&held.keys, keys.installation.facts.id, key.seed().as_slice());
     let row = PreparedAuthorityRow {
         cluster: id,
         public_key: *key.public().as_bytes(),
@@ -46,16 +46,16 @@ pub(crate) async fn write_prepared(
 }
 
 pub(crate) async fn write_rotation(
-    control: &Replica,
+    keys: &Keys,
+    database: &Database,
     connection: &mut PgConnection,
-    actor: &Actor,
+    (actor, reason): (&Actor, &str),
     id: ClusterId,
     (fresh, imported): (&Signer, bool),
     (served, now): (u64, Wall),
-    reason: &str,
 ) -> Result<(), Failure> {
-    let held = LockedCluster::lock(control, connection, id).await?;
-    let facts = &control.installation.facts;
+    let held = LockedCluster::lock(keys, database, connection, id).await?;
+    let facts = &keys.installation.facts;
     let prepared = match authority_prepared_read(connection, id).await? {
         Some(_) if imported => {
             return Err(Failure::new(
@@ -85,25 +85,25 @@ pub(crate) async fn write_rotation(
     let sealed = last.sealed_private_key.as_deref().unwrap_or_default();
     let place = Sealed::ClusterAuthority(id, last.sequence);
     let signer = Signer::from_seed(&*place.open32_by(&held.keys, facts.id, sealed)?);
-    append(control, connection, &held, Succession::Rotation(&signer), next, (served, now)).await?;
+    append(keys, connection, &held, Succession::Rotation(&signer), next, (served, now)).await?;
     authority_prepared_delete(connection, id).await?;
     let digest = Digest::of(&[next.public().as_bytes()]);
     note(connection, actor, "authority.rotate", id, Some(digest), reason).await
 }
 
 pub(crate) async fn write_recovery(
-    control: &Replica,
+    keys: &Keys,
+    database: &Database,
     connection: &mut PgConnection,
-    actor: &Actor,
+    (actor, reason): (&Actor, &str),
     id: ClusterId,
     next: &Signer,
     times: (u64, Wall),
-    reason: &str,
 ) -> Result<(), Failure> {
-    let held = LockedCluster::lock(control, connection, id).await?;
+    let held = LockedCluster::lock(keys, database, connection, id).await?;
     held.stored.life.after(AuthorityStep::Recover)?;
-    let succession = Succession::Recovery(&control.installation.authority);
-    append(control, connection, &held, succession, next, times).await?;
+    let succession = Succession::Recovery(&keys.installation.authority);
+    append(keys, connection, &held, succession, next, times).await?;
     for row in held.stored.rows.iter().filter(|row| row.state != KeyState::Revoked) {
         authority_state_set(connection, &held.rows, row.sequence, row.state, KeyState::Revoked).await?;
     }
@@ -122,14 +122,14 @@ pub(crate) fn key_of(request: &v1::AuthorityKeyRequest) -> Result<Signer, Failur
 
 /// Signs the record, writes it with its key, and starts its incarnation.
 async fn append(
-    control: &Replica,
+    keys: &Keys,
     connection: &mut PgConnection,
     held: &LockedCluster,
     succession: Succession<'_>,
     next: &Signer,
     (served, now): (u64, Wall),
 ) -> Result<(), Failure> {
-    let (id, facts) = (held.id(), &control.installation.facts);
+    let (id, facts) = (held.id(), &keys.installation.facts);
     refuse_used(held, next)?;
     let highest = held.row.cluster.incarnation.max(served);
     let extended = extend_chain(&held.stored.chain, &facts.authority, succession, next, highest, now)?;
@@ -160,7 +160,7 @@ async fn append(
 }
 
 /// Nothing may be signed in an incarnation that this process served, whatever the rows say.
-pub(crate) fn served_incarnation(control: &Replica, id: ClusterId) -> u64 {
-    let newest = control.clusters.by_id(id).and_then(|cluster| cluster.feed.newest());
+pub(crate) fn served_incarnation(serving: &Serving, id: ClusterId) -> u64 {
+    let newest = serving.clusters.by_id(id).and_then(|cluster| cluster.feed.newest());
     newest.map_or(0, |published| published.order.incarnation.0)
 }

@@ -16,11 +16,13 @@ use rap_store::{
 use rap_types::{ClusterId, Reason, RequestId};
 
 use crate::database::audit_row::audit_row;
+use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::cluster_secrets::{SecretsOf, reseal_secrets};
 use crate::keys::data_keys::Keyring;
+use crate::keys::handle::Keys;
 use crate::keys::key_encryption_key::require_current;
-use crate::replica::Replica;
+use crate::serve::handle::Serving;
 use crate::watch::alarms::By;
 
 /// How far a rotation goes; every stage may be the last before a crash.
@@ -71,23 +73,29 @@ pub struct Rotated {
 /// that is not as it was stored; `secret.unseal`; `floor.rollback` and `floor.equivocation`;
 /// `request.conflict` naming a row that is under the old key again after every pass.
 pub async fn rotate(
-    control: &Replica,
+    serving: &Serving,
     id: ClusterId,
     author: &Author,
     until: Stage,
 ) -> Result<Rotated, Failure> {
-    let rotated = run(control, id, author, until).await;
+    let rotated = run(serving, id, author, until).await;
     match &rotated {
         Err(failure) if STOPS.contains(&failure.reason) && !rap_store::Transient::is_transient(failure) => {
-            let now = control.clock.now().wall;
-            if control.alarms.raise(Some(id), By::DataKeyRotation, failure.reason, &failure.message, now) {
+            let now = serving.watch.clock.now().wall;
+            if serving.watch.alarms.raise(
+                Some(id),
+                By::DataKeyRotation,
+                failure.reason,
+                &failure.message,
+                now,
+            ) {
                 let text = format!("rotation of the data key of cluster {id} stopped: {}", failure.message);
-                control.alarm(failure.reason, &text);
+                serving.watch.alarm(failure.reason, &text);
             }
         }
         Ok(_) if until == Stage::Retired => {
             for reason in STOPS {
-                control.alarms.lower(id, By::DataKeyRotation, reason);
+                serving.watch.alarms.lower(id, By::DataKeyRotation, reason);
             }
         }
         _ => {}
@@ -95,35 +103,36 @@ pub async fn rotate(
     rotated
 }
 
-async fn run(control: &Replica, id: ClusterId, author: &Author, until: Stage) -> Result<Rotated, Failure> {
-    look_first(control, id).await?;
+async fn run(serving: &Serving, id: ClusterId, author: &Author, until: Stage) -> Result<Rotated, Failure> {
+    look_first(&serving.keys, &serving.database, id).await?;
     let fresh = SealingKey::generate(&mut rand::rng());
-    let added: Result<Rotated, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        add(control, connection, id, &fresh, author).await
-    });
+    let added: Result<Rotated, Failure> =
+        rap_store::transact!(serving.database.store.system(), |connection| {
+            add(&serving.keys, &serving.database, connection, id, &fresh, author).await
+        });
     let mut rotated = added?;
     let version = rotated.version;
-    tell(control, id).await;
+    tell(serving, id).await;
     if until == Stage::Added {
         return Ok(rotated);
     }
     let mut left = String::new();
     for _ in 0..PASSES {
-        rotated.secrets += secrets(control, id, version).await?;
+        rotated.secrets += secrets(&serving.keys, &serving.database, id, version).await?;
         if until == Stage::Secrets {
             return Ok(rotated);
         }
-        rotated.rows += rows(control, id, version).await?;
+        rotated.rows += rows(&serving.keys, &serving.database, id, version).await?;
         if until == Stage::Rows {
             return Ok(rotated);
         }
         let retired: Result<Option<String>, Failure> =
-            rap_store::transact!(control.store.system(), |connection| {
-                retire(control, connection, id, author, version).await
+            rap_store::transact!(serving.database.store.system(), |connection| {
+                retire(&serving.keys, &serving.database, connection, id, author, version).await
             });
         match retired? {
             None => {
-                tell(control, id).await;
+                tell(serving, id).await;
                 return Ok(rotated);
             }
             Some(row) => left = row,
@@ -133,9 +142,9 @@ async fn run(control: &Replica, id: ClusterId, author: &Author, until: Stage) ->
 }
 
 /// Nothing is begun on a cluster with a row that would stop it.
-async fn look_first(control: &Replica, id: ClusterId) -> Result<(), Failure> {
-    let mut snapshot = control.store.system().begin_snapshot().await?;
-    let keyring = control.keyring();
+async fn look_first(keys: &Keys, database: &Database, id: ClusterId) -> Result<(), Failure> {
+    let mut snapshot = database.store.system().begin_snapshot().await?;
+    let keyring = keys.keyring(&database.floors);
     let keys = keyring.read(&mut snapshot, id).await?;
     Ok(whole(&rows_look(&mut snapshot, &keyring.rows(id, &keys)).await?)?)
 }
@@ -164,7 +173,8 @@ fn not_as_stored(id: ClusterId, version: u32) -> Failure {
 }
 
 async fn add(
-    control: &Replica,
+    keys: &Keys,
+    database: &Database,
     connection: &mut PgConnection,
     id: ClusterId,
     fresh: &SealingKey,
@@ -172,10 +182,10 @@ async fn add(
 ) -> Result<Rotated, Failure> {
     // Held against a rotation of the key encryption key: what is wrapped here stays readable.
     installation_hold(connection).await?;
-    require_current(connection, &control.kek).await?;
-    let keyring = control.keyring();
+    require_current(connection, &keys.kek).await?;
+    let (keyring, installation) = (keys.keyring(&database.floors), keys.installation.facts.id);
     let (keys, rows) = hold(&keyring, connection, id, 0).await?;
-    SecretsOf::read(connection, &rows).await?.open_all(control.installation.facts.id, &keys)?;
+    SecretsOf::read(connection, &rows).await?.open_all(installation, &keys)?;
     let (newest, _) = keys.newest();
     let begun = Rotated { version: newest, replaced: newest, resumed: false, secrets: 0, rows: 0 };
     if let Some(replaced) = keys.replaced_version() {
@@ -196,20 +206,20 @@ async fn add(
     Ok(Rotated { version, ..begun })
 }
 
-async fn secrets(control: &Replica, id: ClusterId, version: u32) -> Result<u64, Failure> {
-    rap_store::transact!(control.store.system(), |connection| {
-        let (keys, rows) = hold(&control.keyring(), connection, id, version).await?;
-        reseal_secrets(connection, control.installation.facts.id, &keys, &rows).await
+async fn secrets(keys: &Keys, database: &Database, id: ClusterId, version: u32) -> Result<u64, Failure> {
+    rap_store::transact!(database.store.system(), |connection| {
+        let (held, rows) = hold(&keys.keyring(&database.floors), connection, id, version).await?;
+        reseal_secrets(connection, keys.installation.facts.id, &held, &rows).await
     })
 }
 
 /// One pass over every row, some in each transaction.
-async fn rows(control: &Replica, id: ClusterId, version: u32) -> Result<u64, Failure> {
+async fn rows(keys: &Keys, database: &Database, id: ClusterId, version: u32) -> Result<u64, Failure> {
     let mut at = Resealing::default();
     loop {
         let next: Result<Option<Resealing>, Failure> =
-            rap_store::transact!(control.store.system(), |connection| {
-                let (_, rows) = hold(&control.keyring(), connection, id, version).await?;
+            rap_store::transact!(database.store.system(), |connection| {
+                let (_, rows) = hold(&keys.keyring(&database.floors), connection, id, version).await?;
                 Ok(rows_reseal_next(connection, &rows, &at).await?)
             });
         match next? {
@@ -221,13 +231,15 @@ async fn rows(control: &Replica, id: ClusterId, version: u32) -> Result<u64, Fai
 
 /// Removes the old version; if something is under it, the answer is what.
 async fn retire(
-    control: &Replica,
+    keys: &Keys,
+    database: &Database,
     connection: &mut PgConnection,
     id: ClusterId,
     author: &Author,
     version: u32,
 ) -> Result<Option<String>, Failure> {
-    let (keys, rows) = hold(&control.keyring(), connection, id, version).await?;
+    let installation = keys.installation.facts.id;
+    let (keys, rows) = hold(&keys.keyring(&database.floors), connection, id, version).await?;
     let replaced = keys.replaced_version();
     if let Some(replaced) = replaced {
         // Waits for whoever adds a row under it and did not know of the newer one. Only who removes a data
@@ -246,7 +258,7 @@ async fn retire(
         return Ok(Some("a secret".to_owned()));
     }
     let alone = keys.newest_alone();
-    secrets.open_all(control.installation.facts.id, &alone)?;
+    secrets.open_all(installation, &alone)?;
     let newest = keys.newest().0;
     if let Some(replaced) = replaced {
         deks_delete_older(connection, id, newest.into()).await?;
@@ -261,7 +273,7 @@ async fn retire(
     }
     // Nothing needs the old version any more, whether or not this commits. From here on it opens nothing
     // at this replica, whatever the database does with its row.
-    match control.floors.raise(FloorOf::DataKey(id), alone.floor()).await {
+    match database.floors.raise(FloorOf::DataKey(id), alone.floor()).await {
         // Another run was quicker.
         Err(failure) if failure.reason == Reason::FloorRollback => {}
         raised => raised?,
@@ -279,12 +291,12 @@ fn whole(seen: &RowsSeen) -> Result<(), StoreError> {
 }
 
 /// This replica takes the keys over now, others by the doorbell or with the first row that needs them.
-async fn tell(control: &Replica, id: ClusterId) {
-    if let Err(failure) = control.reload_cluster(id).await {
+async fn tell(serving: &Serving, id: ClusterId) {
+    if let Err(failure) = serving.reload_cluster(id).await {
         tracing::warn!(reason = %failure.reason, cluster = %id, "the cluster's keys were not read again");
     }
-    if let Some(cluster) = control.clusters.by_id(id) {
-        control.changed(&cluster).await;
+    if let Some(cluster) = serving.clusters.by_id(id) {
+        serving.changed(&cluster).await;
     }
 }
 

@@ -13,11 +13,12 @@ use crate::acts::remove_node::write_record;
 use crate::auth::call::Call;
 use crate::database::audit_row::audit_row;
 use crate::failure::{Failure, refused};
-use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
+use crate::serve::handle::Serving;
+use crate::watch::handle::Watch;
 
 pub(crate) async fn write_node_key(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     call: &Call,
     cluster: &Cluster,
@@ -25,7 +26,7 @@ pub(crate) async fn write_node_key(
     rotation: &KeyRotation,
 ) -> Result<u64, Failure> {
     cluster_hold(connection, &cluster.rows).await?;
-    let known = control.revocations(connection, cluster, before).await?;
+    let known = serving.revocations(connection, cluster, before).await?;
     let row = node_read(connection, &cluster.rows, rotation.node).await?.ok_or_else(refused)?;
     let present = row.node.node_public_key;
     let owns = |key: PublicKey| present == *key.as_bytes();
@@ -34,14 +35,14 @@ pub(crate) async fn write_node_key(
     if row.node.cluster != cluster.id || !holder {
         return Err(refused());
     }
-    control.require_member(&row, &known.chain)?;
+    serving.require_member(&row, &known.chain)?;
     let identity = rotation.new_key.filter(|key| !owns(*key));
     let wireguard = rotation.new_wireguard.filter(|key| *key != row.node.wireguard_public_key);
     if identity.is_none() && wireguard.is_none() {
         return Ok(row.key_generation);
     }
     let generation = match identity {
-        Some(key) => write_identity(control, connection, cluster, known, &row, key).await?,
+        Some(key) => write_identity(&serving.watch, connection, cluster, known, &row, key).await?,
         None => row.key_generation,
     };
     if let Some(key) = wireguard {
@@ -74,13 +75,13 @@ pub(crate) async fn write_node_key(
     );
     entry.before_digest = Some(Digest::of(&[&present]));
     entry.organization = row.node.organization;
-    let pen = control.pen.of_device(call.device(Some(&rotation.key)));
+    let pen = serving.keys.pen.of_device(call.device(Some(&rotation.key)));
     audit_insert(connection, &pen, &entry).await?;
     Ok(generation)
 }
 
 async fn write_identity(
-    control: &Replica,
+    watch: &Watch,
     connection: &mut PgConnection,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -89,7 +90,7 @@ async fn write_identity(
 ) -> Result<u64, Failure> {
     require_key(&known.chain, key.as_bytes())?;
     let kind = RevocationKind::KeyRotated(KeyId::of(key.as_bytes()));
-    write_record(control, connection, cluster, known, row, kind, "the node rotated its key").await?;
+    write_record(watch, connection, cluster, known, row, kind, "the node rotated its key").await?;
     match node_identity_key_set(connection, &cluster.rows, row.node.node, key.as_bytes()).await {
         Err(error) if error.is_exists("nodes_public_key") => {
             Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this key"))

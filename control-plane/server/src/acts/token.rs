@@ -14,9 +14,11 @@ use rap_wire::v1;
 use crate::acts::remove_node::{NodeRemoval, write_removal};
 use crate::auth::actor::Actor;
 use crate::database::audit_row::audit_row;
+use crate::database::handle::Database;
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
 use crate::serve::cluster::Cluster;
+use crate::serve::handle::Serving;
 
 pub(crate) async fn write_token(
     connection: &mut PgConnection,
@@ -50,7 +52,7 @@ pub(crate) async fn write_token(
 
 /// The token's row, and with it the nodes it admitted and the requests that wait, if so asked.
 pub(crate) async fn write_revocation(
-    control: &Replica,
+    serving: &Serving,
     connection: &mut PgConnection,
     actor: &Actor,
     cluster: &Cluster,
@@ -77,7 +79,7 @@ pub(crate) async fn write_revocation(
         join_request_deny(connection, &cluster.rows, waiting.request.request, "the token was revoked")
             .await?;
     }
-    let mut known = control.revocations(connection, cluster, before).await?;
+    let mut known = serving.revocations(connection, cluster, before).await?;
     let departure = NodeRemoval {
         kind: RevocationKind::Evicted,
         actor: actor.audit_name(),
@@ -94,19 +96,23 @@ pub(crate) async fn write_revocation(
         if matches!(admitted.identity_status, IdentityStatus::Revoked | IdentityStatus::Left) {
             continue;
         }
-        let recorded = write_removal(control, connection, cluster, known, &admitted, &departure).await?;
+        let recorded = write_removal(serving, connection, cluster, known, &admitted, &departure).await?;
         known = recorded.known;
         nodes.push(node);
     }
     Ok((row, nodes))
 }
 
-pub(crate) async fn organization(control: &Replica, name: &str) -> Result<Option<OrganizationId>, Failure> {
+pub(crate) async fn organization(
+    keys: &Keys,
+    database: &Database,
+    name: &str,
+) -> Result<Option<OrganizationId>, Failure> {
     if name.is_empty() {
         return Ok(None);
     }
-    let mut transaction = control.store.system().begin().await?;
-    let row = organization_by_name(&mut transaction, &control.rows, name).await?;
+    let mut transaction = database.store.system().begin().await?;
+    let row = organization_by_name(&mut transaction, &keys.rows, name).await?;
     row.map(|row| Some(row.organization))
         .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such organization"))
 }

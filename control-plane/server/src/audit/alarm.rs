@@ -3,14 +3,16 @@
 use rap_authority::{Floor, FloorOf};
 use rap_contract::Checkpoint;
 
+use crate::audit::log::AuditLog;
 use crate::audit::log::Finding;
+use crate::database::handle::Database;
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::watch::handle::Watch;
 
 /// Counts and logs a finding, once.
-pub(crate) fn alarm(control: &Replica, finding: Finding) {
-    if control.audit.found(finding) {
-        control.alarm(finding.reason, finding.what);
+pub(crate) fn alarm(watch: &Watch, log: &AuditLog, finding: Finding) {
+    if log.found(finding) {
+        watch.alarm(finding.reason, finding.what);
     }
 }
 
@@ -22,12 +24,12 @@ pub(crate) fn floor(checkpoint: &Checkpoint) -> (FloorOf, Floor) {
 
 /// Raises the floor to a checkpoint that is stored. A replica without floors stays without: it gets them
 /// from a person, not from its database.
-pub(crate) async fn raise_floor(control: &Replica, checkpoint: &Checkpoint) -> Result<(), Failure> {
-    if !control.floors.exists() {
+pub(crate) async fn raise_floor(database: &Database, checkpoint: &Checkpoint) -> Result<(), Failure> {
+    if !database.floors.exists() {
         return Ok(());
     }
     let (of, at) = floor(checkpoint);
-    control.floors.raise(of, at).await
+    database.floors.raise(of, at).await
 }
 
 /// The checkpoint that a floor stands for.

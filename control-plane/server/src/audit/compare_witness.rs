@@ -8,16 +8,18 @@ use rap_types::NodeId;
 
 use crate::audit::alarm::alarm;
 use crate::audit::follow::follow;
+use crate::audit::log::AuditLog;
 use crate::audit::log::Finding;
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::watch::handle::Watch;
 
 /// Compares a note that a node holds; returns its (generation, size) if it may be continued from.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn compare_witness(
-    control: &Replica,
+    watch: &Watch,
+    log: &AuditLog,
     node: NodeId,
     note: &[u8],
 ) -> Result<Option<(u64, u64)>, Failure> {
@@ -25,28 +27,32 @@ pub async fn compare_witness(
         tracing::warn!(%node, "a node shows a checkpoint that does not read");
         return Ok(None);
     };
-    let known = |control: &Replica| {
-        let newest = control.audit.keys().map_or(0, |keys| keys.newest().generation);
-        newest >= generation && control.audit.root(size).is_some()
+    let known = || {
+        let newest = log.keys().map_or(0, |keys| keys.newest().generation);
+        newest >= generation && log.root(size).is_some()
     };
-    if !known(control) {
+    if !known() {
         // Another replica may have signed it a moment ago.
-        follow(control).await?;
+        follow(watch, log).await?;
     }
-    let Some(keys) = control.audit.keys() else { return Ok(None) };
+    let Some(keys) = log.keys() else { return Ok(None) };
     if generation < keys.newest().generation {
         // Of a life of the log that ended; the node walks on by the key records.
         return Ok(Some((generation, size)));
     }
     match Checkpoint::open(note, &keys) {
-        Ok(shown) => match control.audit.root(shown.size) {
+        Ok(shown) => match log.root(shown.size) {
             Some(root) if root == shown.root => Ok(Some((generation, size))),
             Some(_) => {
-                alarm(control, Finding::inconsistent("a node holds a signed checkpoint of another history"));
+                alarm(
+                    watch,
+                    log,
+                    Finding::inconsistent("a node holds a signed checkpoint of another history"),
+                );
                 Ok(None)
             }
             None => {
-                alarm(control, Finding::rollback("a node holds a signed checkpoint above the database"));
+                alarm(watch, log, Finding::rollback("a node holds a signed checkpoint above the database"));
                 Ok(None)
             }
         },

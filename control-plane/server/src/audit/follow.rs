@@ -14,79 +14,87 @@ use rap_store::{
 use rap_types::Digest;
 
 use crate::audit::alarm::{alarm, checkpoint_of, raise_floor};
+use crate::audit::log::AuditLog;
 use crate::audit::log::{Finding, Signed, State};
+use crate::database::handle::Database;
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
+use crate::watch::handle::Watch;
 
 /// Brings this replica's tree up to what is committed. What does not hold is an alarm, not an error.
 ///
 /// # Errors
 /// Those of the database, and of writing the floor.
-pub async fn follow(control: &Replica) -> Result<(), Failure> {
-    let _turn = control.audit.turn.lock().await;
-    follow_in_turn(control).await
+pub async fn follow(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
+    let _turn = log.turn.lock().await;
+    follow_in_turn(watch, log).await
 }
 
 /// As [`follow`], by whoever has the turn.
-pub(crate) async fn follow_in_turn(control: &Replica) -> Result<(), Failure> {
+pub(crate) async fn follow_in_turn(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
     // Taken first: what was signed before the rows are read is in them, unless they were put back.
-    let held = control.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
-    let signed = match read(control).await? {
+    let held = watch.database.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
+    let signed = match read(&watch.keys, &watch.database, log).await? {
         Ok(signed) => signed,
         Err(finding) => {
-            alarm(control, finding);
+            alarm(watch, log, finding);
             return Ok(());
         }
     };
-    if let Err(finding) = not_older(control, signed.as_ref(), held) {
-        alarm(control, finding);
+    if let Err(finding) = not_older(log, signed.as_ref(), held) {
+        alarm(watch, log, finding);
     }
     if let Some(signed) = signed
-        && control.audit.finding().is_none()
+        && log.finding().is_none()
     {
-        raise_floor(control, &signed.checkpoint).await?;
-        control.audit.adopt(signed);
+        raise_floor(&watch.database, &signed.checkpoint).await?;
+        log.adopt(signed);
     }
     Ok(())
 }
 
 /// The newest checkpoint if everything holds.
-pub(crate) async fn read(control: &Replica) -> Result<Result<Option<Signed>, Finding>, Failure> {
-    let mut transaction = control.store.system().begin_snapshot().await?;
+pub(crate) async fn read(
+    keys: &Keys,
+    database: &Database,
+    log: &AuditLog,
+) -> Result<Result<Option<Signed>, Finding>, Failure> {
+    let mut transaction = database.store.system().begin_snapshot().await?;
     let waiting = audit_waiting(&mut transaction).await?;
     let tree = audit_tree_read(&mut transaction).await?;
     let newest = audit_checkpoint_newest(&mut transaction).await?;
-    let keys = keys_of(control, &log_keys(&mut transaction).await?);
-    control.audit.state().waiting = waiting;
-    let keys = match keys {
-        Ok(keys) => keys,
+    let chain = keys_of(keys, log, &log_keys(&mut transaction).await?);
+    log.state().waiting = waiting;
+    let chain = match chain {
+        Ok(chain) => chain,
         Err(finding) => return Ok(Err(finding)),
     };
     // Below a signed size the root is the proof; above it each row's MAC is.
     let covered = newest.as_ref().map_or(0, |row| row.size);
-    let mut known = control.audit.state().tree.size();
+    let mut known = log.state().tree.size();
     if tree.size < known {
         return Ok(Err(Finding::rollback("the audit tree became shorter")));
     }
     while known < tree.size {
         let upto = tree.size.min(known + PAGE);
         let rows = audit_leaves(&mut transaction, known, upto).await?;
-        if let Err(finding) = append(control, known, upto, covered, keys.is_some(), &rows) {
+        if let Err(finding) = append(keys, log, known, upto, covered, chain.is_some(), &rows) {
             return Ok(Err(finding));
         }
         known = upto;
     }
-    let mut state = control.audit.state();
-    let judged = judge(&state, &tree, keys.as_ref(), newest);
+    let mut state = log.state();
+    let judged = judge(&state, &tree, chain.as_ref(), newest);
     if judged.is_ok() {
-        state.keys = keys;
+        state.keys = chain;
     }
     Ok(judged)
 }
 
 /// Adds rows to the tree: each at its place, each as it was written.
 fn append(
-    control: &Replica,
+    keys: &Keys,
+    log: &AuditLog,
     from: u64,
     upto: u64,
     covered: u64,
@@ -102,20 +110,20 @@ fn append(
             return Err(Finding::tampered("an audit row was moved"));
         }
         if place >= covered {
-            check_row(control, row, begun)?;
+            check_row(keys, row, begun)?;
         }
         hashes.push(audit_leaf_hash(&row.entry.encode()));
     }
-    let mut state = control.audit.state();
+    let mut state = log.state();
     hashes.into_iter().for_each(|hash| state.tree.push(hash));
     Ok(())
 }
 
 /// A row's MAC. Rows older than the log itself have none.
-pub(crate) fn check_row(control: &Replica, row: &AuditRow, begun: bool) -> Result<(), Finding> {
+pub(crate) fn check_row(keys: &Keys, row: &AuditRow, begun: bool) -> Result<(), Finding> {
     let altered = Finding::tampered("an audit row is not what was written");
     match row.row_mac {
-        Some(mac) => control.pen.key().check(&row.entry, &mac).map_err(|_| altered),
+        Some(mac) => keys.pen.key().check(&row.entry, &mac).map_err(|_| altered),
         None if begun => Err(Finding::tampered("an audit row has no MAC")),
         None => Ok(()),
     }
@@ -149,9 +157,9 @@ fn judge(
 }
 
 /// Whether what is stored is at least what this replica has seen signed, in this life or an earlier one.
-fn not_older(control: &Replica, signed: Option<&Signed>, held: Option<Floor>) -> Result<(), Finding> {
+fn not_older(log: &AuditLog, signed: Option<&Signed>, held: Option<Floor>) -> Result<(), Finding> {
     let older = Finding::rollback("the database is older than a signed checkpoint");
-    let state = control.audit.state();
+    let state = log.state();
     let seen = [state.newest.as_ref().map(|seen| seen.checkpoint), held.as_ref().map(checkpoint_of)];
     for before in seen.into_iter().flatten() {
         let generation = state.keys.as_ref().map_or(0, |keys| keys.newest().generation);
@@ -193,19 +201,19 @@ fn opened(row: CheckpointRow, keys: &LogKeyChain) -> Result<Option<Signed>, Find
     Ok(Some(Signed { checkpoint, note: row.note }))
 }
 
-fn keys_of(control: &Replica, stored: &[LogKeyRow]) -> Result<Option<LogKeyChain>, Finding> {
+fn keys_of(keys: &Keys, log: &AuditLog, stored: &[LogKeyRow]) -> Result<Option<LogKeyChain>, Finding> {
     if stored.is_empty() {
-        return match control.audit.keys() {
+        return match log.keys() {
             Some(_) => Err(Finding::rollback("the audit log keys are gone")),
             None => Ok(None),
         };
     }
-    let known = control.audit.keys();
+    let known = log.keys();
     let records: Vec<&[u8]> = stored.iter().map(|row| row.record.as_slice()).collect();
     if known.as_ref().is_some_and(|known| known.envelopes() == records) {
         return Ok(known);
     }
-    let facts = &control.installation.facts;
+    let facts = &keys.installation.facts;
     let chain = LogKeyChain::verify(&records, &facts.authority, facts.id, known_features(facts.dev))
         .map_err(|reject| Finding::new(reject.reason, "the stored audit log keys"))?;
     let continued = known.is_none_or(|known| chain.envelopes().starts_with(known.envelopes()));
@@ -216,25 +224,25 @@ fn keys_of(control: &Replica, stored: &[LogKeyRow]) -> Result<Option<LogKeyChain
 ///
 /// # Errors
 /// Those of the database.
-pub(crate) async fn sweep(control: &Replica) -> Result<(), Failure> {
+pub(crate) async fn sweep(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
     let (from, upto, expected): (u64, u64, Vec<Digest>) = {
-        let state = control.audit.state();
+        let state = log.state();
         let from = if state.swept < state.tree.size() { state.swept } else { 0 };
         let upto = state.tree.size().min(from + PAGE);
         (from, upto, (from..upto).filter_map(|place| state.tree.leaf(place)).collect())
     };
-    let mut transaction = control.store.system().begin_snapshot().await?;
+    let mut transaction = watch.database.store.system().begin_snapshot().await?;
     let rows = audit_leaves(&mut transaction, from, upto).await?;
     drop(transaction);
     if rows.len() != expected.len() {
-        alarm(control, Finding::tampered("an audit row is gone"));
+        alarm(watch, log, Finding::tampered("an audit row is gone"));
     }
     for ((place, hash), row) in (from..).zip(&expected).zip(&rows) {
         if row.sequence != Some(place) || audit_leaf_hash(&row.entry.encode()) != *hash {
-            alarm(control, Finding::tampered("an audit row was altered after it was signed for"));
+            alarm(watch, log, Finding::tampered("an audit row was altered after it was signed for"));
         }
     }
-    control.audit.state().swept = upto;
+    log.state().swept = upto;
     Ok(())
 }
 

@@ -10,26 +10,32 @@ use rap_types::Reason;
 
 use crate::audit::alarm::{alarm, checkpoint_of};
 use crate::audit::follow::{follow_in_turn, read};
+use crate::audit::log::AuditLog;
 use crate::audit::sequence::fenced;
 use crate::auth::actor::Actor;
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
 use crate::keys::seal_context::Sealed;
-use crate::replica::Replica;
+use crate::watch::handle::Watch;
 
 /// Signs and stores the record of the next generation, with the tree as it is.
-pub(crate) async fn begin(control: &Replica, fence: u64, reason: &str) -> Result<LogKeyChain, Failure> {
-    let facts = &control.installation.facts;
-    let previous = control.audit.keys();
+pub(crate) async fn begin(
+    watch: &Watch,
+    log: &AuditLog,
+    fence: u64,
+    reason: &str,
+) -> Result<LogKeyChain, Failure> {
+    let facts = &watch.keys.installation.facts;
+    let previous = log.keys();
     let (first_size, root) = {
-        let state = control.audit.state();
+        let state = log.state();
         (state.tree.size(), state.tree.root(state.tree.size()))
     };
     let first_root = root.ok_or_else(|| Failure::new(Reason::ServerInternal, "root"))?;
-    let now = control.clock.now().wall;
+    let now = watch.clock.now().wall;
     let terms = LogKeyTerms { installation: facts.id, dev: facts.dev, first_size, first_root, reason, now };
     let key = Signer::generate(&mut rand::rng());
-    let record = sign_log_key(&terms, previous.as_ref(), &control.installation.authority, &key);
+    let record = sign_log_key(&terms, previous.as_ref(), &watch.keys.installation.authority, &key);
     let mut records = previous.map(|chain| chain.envelopes().to_vec()).unwrap_or_default();
     records.push(record.clone());
     let chain = LogKeyChain::verify(&records, &facts.authority, facts.id, known_features(facts.dev))?;
@@ -38,15 +44,15 @@ pub(crate) async fn begin(control: &Replica, fence: u64, reason: &str) -> Result
         generation,
         record,
         public_key: *key.public().as_bytes(),
-        sealed_private_key: Sealed::LogKey(generation).seal(&control.kek, facts.id, key.seed().as_slice()),
+        sealed_private_key: Sealed::LogKey(generation).seal(&watch.keys.kek, facts.id, key.seed().as_slice()),
     };
-    let stored: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
+    let stored: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
         log_key_insert(connection, fence, first_size, &row).await.map_err(Failure::from)
     });
     if !stored? {
         return Err(fenced());
     }
-    control.audit.state().keys = Some(chain.clone());
+    log.state().keys = Some(chain.clone());
     Ok(chain)
 }
 
@@ -55,30 +61,35 @@ pub(crate) async fn begin(control: &Replica, fence: u64, reason: &str) -> Result
 ///
 /// # Errors
 /// What was found, while a row is altered or missing in between; those of the database.
-pub async fn restart(control: &Replica, actor: &Actor, reason: &str) -> Result<(u64, u64), Failure> {
-    let mut holder = control.audit.turn.lock().await;
-    let fence = holder.seize(control).await?;
-    let given_up = control.audit.newest().borrow().as_ref().map(|signed| signed.checkpoint);
-    let held = control.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
+pub async fn restart(
+    watch: &Watch,
+    log: &AuditLog,
+    actor: &Actor,
+    reason: &str,
+) -> Result<(u64, u64), Failure> {
+    let mut holder = log.turn.lock().await;
+    let fence = holder.seize(&watch.database).await?;
+    let given_up = log.newest().borrow().as_ref().map(|signed| signed.checkpoint);
+    let held = watch.database.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
     let past = [given_up, held.as_ref().map(checkpoint_of)].into_iter().flatten().max();
-    control.audit.forget();
-    if let Err(finding) = read(control).await? {
-        alarm(control, finding);
+    log.forget();
+    if let Err(finding) = read(&watch.keys, &watch.database, log).await? {
+        alarm(watch, log, finding);
         return Err(Failure::new(finding.reason, finding.what));
     }
-    let mut chain = begin(control, fence, reason).await?;
+    let mut chain = begin(watch, log, fence, reason).await?;
     while past.is_some_and(|past| chain.newest().generation <= past.generation) {
-        chain = begin(control, fence, reason).await?;
+        chain = begin(watch, log, fence, reason).await?;
     }
     let (generation, size) = (chain.newest().generation, chain.newest().first_size);
     let object = format!("audit/{generation}");
     let digest = Some(chain.digest());
     let mut entry = audit_row(&actor.audit_name(), "audit.restart", object, None, digest, reason, actor.call);
     entry.before_digest = past.map(|past| past.root);
-    let written: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
+    let written: Result<u64, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
         audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
     });
     written?;
-    follow_in_turn(control).await?;
+    follow_in_turn(watch, log).await?;
     Ok((generation, size))
 }

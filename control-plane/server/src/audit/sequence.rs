@@ -14,20 +14,23 @@ use rap_store::{
     audit_unsequenced, log_keys,
 };
 use rap_types::Reason;
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::alarm::{alarm, raise_floor};
 use crate::audit::follow::{check_row, follow_in_turn, sweep};
 use crate::audit::generation;
+use crate::audit::log::AuditLog;
 use crate::audit::log::{Finding, Signed};
+use crate::database::handle::Database;
 use crate::failure::Failure;
+use crate::keys::handle::Keys;
 use crate::keys::seal_context::Sealed;
-use crate::replica::Replica;
+use crate::watch::handle::Watch;
 
 /// Follows the log, and sequences it while this replica has the lease, until the group is cancelled.
-pub async fn keep_audit(control: Arc<Replica>) {
-    let shutdown = control.tasks.token();
+pub async fn keep_audit(watch: Arc<Watch>, log: Arc<AuditLog>, shutdown: CancellationToken) {
     loop {
-        if let Err(failure) = step(&control).await {
+        if let Err(failure) = step(&watch, &log).await {
             tracing::warn!(reason = %failure.reason, "the audit log waits: {}", failure.message);
         }
         tokio::select! {
@@ -35,52 +38,54 @@ pub async fn keep_audit(control: Arc<Replica>) {
             () = tokio::time::sleep(EVERY) => {}
         }
     }
-    control.audit.turn.lock().await.release(&control).await;
+    log.turn.lock().await.release(&watch.database, &log).await;
 }
 
 /// One round: at most one checkpoint is signed in it.
-async fn step(control: &Replica) -> Result<(), Failure> {
-    let mut holder = control.audit.turn.lock().await;
-    let fence = holder.hold(control).await?;
-    follow_in_turn(control).await?;
+async fn step(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
+    let mut holder = log.turn.lock().await;
+    let fence = holder.hold(&watch.database, log).await?;
+    follow_in_turn(watch, log).await?;
     if let Some(fence) = fence
-        && control.audit.finding().is_none()
+        && log.finding().is_none()
     {
-        place_all(control, fence).await?;
-        if control.audit.finding().is_none() && control.audit.keys().is_none() {
-            generation::begin(control, fence, "the log begins").await?;
+        place_all(watch, log, fence).await?;
+        if log.finding().is_none() && log.keys().is_none() {
+            generation::begin(watch, log, fence, "the log begins").await?;
         }
-        if control.audit.finding().is_none() {
-            sign(control, fence, &mut holder.key).await?;
+        if log.finding().is_none() {
+            sign(watch, log, fence, &mut holder.key).await?;
         }
     }
-    sweep(control).await?;
-    control.audit.round_ended();
+    sweep(watch, log).await?;
+    log.round_ended();
     Ok(())
 }
 
 /// Gives every committed entry its place, and reads each again from its committed row.
-pub(super) async fn place_all(control: &Replica, fence: u64) -> Result<(), Failure> {
+pub(super) async fn place_all(watch: &Watch, log: &AuditLog, fence: u64) -> Result<(), Failure> {
     loop {
-        let placed: Result<Result<usize, Finding>, Failure> =
-            rap_store::transact!(control.store.system(), |connection| place(control, connection, fence)
-                .await);
+        let placed: Result<Result<usize, Finding>, Failure> = rap_store::transact!(
+            watch.database.store.system(),
+            |connection| place(&watch.keys, log, connection, fence).await
+        );
         match placed? {
             Err(finding) => {
-                alarm(control, finding);
+                alarm(watch, log, finding);
                 return Ok(());
             }
             Ok(0) => return Ok(()),
-            Ok(_) => follow_in_turn(control).await?,
+            Ok(_) => follow_in_turn(watch, log).await?,
         }
-        if control.audit.finding().is_some() {
+        if log.finding().is_some() {
             return Ok(());
         }
     }
 }
 
 async fn place(
-    control: &Replica,
+    keys: &Keys,
+    log: &AuditLog,
     connection: &mut PgConnection,
     fence: u64,
 ) -> Result<Result<usize, Finding>, Failure> {
@@ -88,15 +93,15 @@ async fn place(
     if rows.is_empty() {
         return Ok(Ok(0));
     }
-    let begun = control.audit.keys().is_some();
+    let begun = log.keys().is_some();
     let (size, mut frontier) = {
-        let state = control.audit.state();
+        let state = log.state();
         let size = state.tree.size();
         let frontier = state.tree.frontier(size);
         (size, frontier.ok_or_else(|| Failure::new(Reason::ServerInternal, "frontier"))?)
     };
     for row in &rows {
-        if let Err(finding) = check_row(control, row, begun) {
+        if let Err(finding) = check_row(keys, row, begun) {
             return Ok(Err(finding));
         }
         frontier.push(audit_leaf_hash(&row.entry.encode()));
@@ -117,11 +122,11 @@ pub(crate) struct LogKey {
 }
 
 /// Signs for what was followed, if that is more than the newest checkpoint covers.
-async fn sign(control: &Replica, fence: u64, key: &mut Option<LogKey>) -> Result<(), Failure> {
-    let Some(keys) = control.audit.keys() else { return Ok(()) };
+async fn sign(watch: &Watch, log: &AuditLog, fence: u64, key: &mut Option<LogKey>) -> Result<(), Failure> {
+    let Some(keys) = log.keys() else { return Ok(()) };
     let generation = keys.newest().generation;
     let (checkpoint, newest) = {
-        let state = control.audit.state();
+        let state = log.state();
         let size = state.tree.size();
         let Some(root) = state.tree.root(size) else { return Ok(()) };
         (Checkpoint { generation, size, root }, state.newest.clone())
@@ -130,41 +135,41 @@ async fn sign(control: &Replica, fence: u64, key: &mut Option<LogKey>) -> Result
         return Ok(());
     }
     if key.as_ref().is_none_or(|key| key.generation != generation) {
-        *key = Some(open_key(control, generation).await?);
+        *key = Some(open_key(&watch.keys, &watch.database, generation).await?);
     }
     let Some(LogKey { signer, .. }) = key else { return Ok(()) };
     if signer.public() != keys.newest().key {
-        alarm(control, Finding::tampered("the stored log key is another one"));
+        alarm(watch, log, Finding::tampered("the stored log key is another one"));
         return Ok(());
     }
-    let facts = &control.installation.facts;
+    let facts = &watch.keys.installation.facts;
     let note = checkpoint.sign(facts.id, signer);
     let row = CheckpointRow { generation, size: checkpoint.size, root: checkpoint.root, note };
     let inserted: Result<CheckpointInsert, Failure> =
-        rap_store::transact!(control.store.system(), |connection| {
+        rap_store::transact!(watch.database.store.system(), |connection| {
             audit_checkpoint_insert(connection, fence, &row).await.map_err(Failure::from)
         });
     match inserted? {
         CheckpointInsert::Inserted => {
-            raise_floor(control, &checkpoint).await?;
-            control.metrics.checkpoint_signed();
-            control.audit.adopt(Signed { checkpoint, note: row.note });
+            raise_floor(&watch.database, &checkpoint).await?;
+            watch.metrics.checkpoint_signed();
+            log.adopt(Signed { checkpoint, note: row.note });
         }
         // This replica was killed between the write and its answer, or another signed first.
         CheckpointInsert::Present(present) if present.root == checkpoint.root => {}
-        CheckpointInsert::Present(_) => alarm(control, Finding::tampered("two roots for one size")),
+        CheckpointInsert::Present(_) => alarm(watch, log, Finding::tampered("two roots for one size")),
         CheckpointInsert::Fenced => return Err(fenced()),
     }
     Ok(())
 }
 
-async fn open_key(control: &Replica, generation: u64) -> Result<LogKey, Failure> {
-    let mut transaction = control.store.system().begin().await?;
+async fn open_key(keys: &Keys, database: &Database, generation: u64) -> Result<LogKey, Failure> {
+    let mut transaction = database.store.system().begin().await?;
     let rows = log_keys(&mut transaction).await?;
     let row = rows.iter().find(|row| row.generation == generation);
     let row = row.ok_or_else(|| Failure::new(Reason::AuditRollback, "the audit log key is gone"))?;
-    let installation = control.installation.facts.id;
-    let seed = Sealed::LogKey(generation).open32(&control.kek, installation, &row.sealed_private_key)?;
+    let installation = keys.installation.facts.id;
+    let seed = Sealed::LogKey(generation).open32(&keys.kek, installation, &row.sealed_private_key)?;
     Ok(LogKey { generation, signer: Signer::from_seed(&seed) })
 }
 

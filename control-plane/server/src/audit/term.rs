@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rap_store::{PgConnection, audit_lease_end, audit_lease_renew, audit_lease_seize, audit_lease_take};
 
+use crate::audit::log::AuditLog;
 use crate::audit::sequence::LogKey;
+use crate::database::handle::Database;
 use crate::failure::Failure;
-use crate::replica::Replica;
 
 /// The lease of this replica on the sequence, and the key it signs with.
 #[derive(Debug)]
@@ -22,10 +23,10 @@ impl SequencerTerm {
     }
 
     /// The fence, whoever has the lease now.
-    pub(super) async fn seize(&mut self, control: &Replica) -> Result<u64, Failure> {
+    pub(super) async fn seize(&mut self, database: &Database) -> Result<u64, Failure> {
         let id = self.id;
         let fence: Result<u64, Failure> =
-            rap_store::transact!(control.store.system(), |connection| audit_lease_seize(
+            rap_store::transact!(database.store.system(), |connection| audit_lease_seize(
                 connection, id, LEASE
             )
             .await
@@ -36,24 +37,24 @@ impl SequencerTerm {
     }
 
     /// The fence, if this replica has or gets the lease.
-    pub(super) async fn hold(&mut self, control: &Replica) -> Result<Option<u64>, Failure> {
+    pub(super) async fn hold(&mut self, database: &Database, log: &AuditLog) -> Result<Option<u64>, Failure> {
         let (id, held) = (self.id, self.fence);
         let fence: Result<Option<u64>, Failure> =
-            rap_store::transact!(control.store.system(), |connection| {
+            rap_store::transact!(database.store.system(), |connection| {
                 held_or_taken(connection, id, held).await
             });
         self.fence = fence?;
-        control.audit.state().sequencer = self.fence.is_some();
+        log.state().sequencer = self.fence.is_some();
         Ok(self.fence)
     }
 
     /// Gives the lease back.
-    pub(super) async fn release(&mut self, control: &Replica) {
+    pub(super) async fn release(&mut self, database: &Database, log: &AuditLog) {
         let (id, Some(fence)) = (self.id, self.fence.take()) else { return };
-        let ended: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
+        let ended: Result<(), Failure> = rap_store::transact!(database.store.system(), |connection| {
             audit_lease_end(connection, id, fence).await.map_err(Failure::from)
         });
-        control.audit.state().sequencer = false;
+        log.state().sequencer = false;
         if let Err(failure) = ended {
             tracing::debug!(reason = %failure.reason, "the sequencer's lease runs out by itself");
         }

@@ -13,7 +13,7 @@ use crate::auth::actor::Actor;
 use crate::auth::call::Call;
 use crate::auth::operator_row::{alarm_if_tampered, require_row_matches_grant};
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::serve::handle::Serving;
 use crate::serve::role_grants;
 
 /// Finds the operator behind a call and lets the call do what needs `permission`, or not.
@@ -21,32 +21,32 @@ use crate::serve::role_grants;
 /// # Errors
 /// `session.missing`, `session.expired`, `activation.required`, `grant.missing`, `floor.missing`; and,
 /// with an alarm, `row.tampered` and what [`read`](crate::serve::role_grants::read) refuses.
-pub async fn authorize(control: &Replica, call: &Call, permission: Permission) -> Result<Actor, Failure> {
+pub async fn authorize(serving: &Serving, call: &Call, permission: Permission) -> Result<Actor, Failure> {
     let missing = || Failure::new(Reason::SessionMissing, "no session");
     let claim = call.session.ok_or_else(missing)?;
-    let now = control.clock.now().wall;
-    let mut snapshot = control.store.system().begin_snapshot().await?;
-    let session = session_read(&mut snapshot, &control.rows, claim.hash).await;
-    let session = alarm_if_tampered(control, &claim.operator, session).await?;
-    control.installation.refresh_activation(&mut snapshot).await?;
+    let now = serving.watch.clock.now().wall;
+    let mut snapshot = serving.database.store.system().begin_snapshot().await?;
+    let session = session_read(&mut snapshot, &serving.keys.rows, claim.hash).await;
+    let session = alarm_if_tampered(&serving.watch, &claim.operator, session).await?;
+    serving.keys.installation.refresh_activation(&mut snapshot).await?;
     let Some(session) = session else {
-        control.known.remove(&claim.hash);
+        serving.known.remove(&claim.hash);
         return Err(missing());
     };
     if !session.live || claim.expires_at <= now {
         return Err(Failure::new(Reason::SessionExpired, "the session ended"));
     }
-    control.installation.activated()?;
+    serving.keys.installation.activated()?;
     drop(snapshot);
-    let mut admitted = role_grants::read(control).await?;
+    let mut admitted = role_grants::read(serving).await?;
     if now >= admitted.grants().set().expires_at {
-        admitted = role_grants::current(control).await?;
+        admitted = role_grants::current(serving).await?;
     }
     let grant =
         admitted.allow(&claim.operator, permission, now).map_err(|reject| named(&reject, permission))?;
-    require_row_matches_grant(control, grant, &session.operator).await?;
-    control.known.insert(claim.hash, claim.expires_at, now);
-    let pen = control.pen.of_device(call.device(Some(&claim.operator)));
+    require_row_matches_grant(&serving.watch, grant, &session.operator).await?;
+    serving.known.insert(claim.hash, claim.expires_at, now);
+    let pen = serving.keys.pen.of_device(call.device(Some(&claim.operator)));
     let (name, role) = (grant.name.clone(), grant.role);
     Ok(Actor { name, role, key: claim.operator, session: claim.hash, call: call.id, pen })
 }

@@ -6,7 +6,7 @@ use rap_store::{OperatorRow, StoreError};
 use rap_types::Reason;
 
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_about;
 
 /// What was read of an operator's row, unless its MAC does not hold.
@@ -14,7 +14,7 @@ use crate::watch::raise::alarm_about;
 /// # Errors
 /// Those of reading; `row.tampered` with an alarm.
 pub async fn alarm_if_tampered<T>(
-    control: &Replica,
+    watch: &Watch,
     operator: &PublicKey,
     read: Result<T, StoreError>,
 ) -> Result<T, Failure> {
@@ -22,7 +22,7 @@ pub async fn alarm_if_tampered<T>(
         && error.reason() == Reason::RowTampered
     {
         let object = format!("operator/{}", operator.id());
-        alarm_about(control, Reason::RowTampered, &object, "the operator's row was altered").await;
+        alarm_about(watch, Reason::RowTampered, &object, "the operator's row was altered").await;
     }
     Ok(read?)
 }
@@ -32,14 +32,14 @@ pub async fn alarm_if_tampered<T>(
 /// # Errors
 /// `row.tampered`, with an alarm.
 pub async fn require_row_matches_grant(
-    control: &Replica,
+    watch: &Watch,
     grant: &GrantTerms,
     row: &OperatorRow,
 ) -> Result<(), Failure> {
     let checked = AdmittedGrants::check_operator(grant, &row.name, &row.platform_role);
     if let Err(reject) = checked {
         let object = format!("operator/{}", grant.name);
-        alarm_about(control, reject.reason, &object, "the operator's row is not what was granted").await;
+        alarm_about(watch, reject.reason, &object, "the operator's row is not what was granted").await;
         return Err(reject.into());
     }
     Ok(())

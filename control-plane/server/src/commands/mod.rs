@@ -213,7 +213,7 @@ async fn run_serve(settings: Settings) -> Result<(), Fault> {
     data.sealing_key(&config)?;
     let database = OpenDatabase::open(&config).await?;
     let running = start::start(config, database).await?;
-    tracing::info!(address = %running.address, installation = %running.control.installation.facts.id, "serving");
+    tracing::info!(address = %running.address, installation = %running.replica.keys.installation.facts.id, "serving");
     service::ready();
     let outcome = tokio::select! {
         name = signal => {

@@ -4,5 +4,6 @@
 //! (rap-store).
 
 pub mod audit_row;
+pub mod handle;
 pub mod opened;
 pub mod replica_floors;

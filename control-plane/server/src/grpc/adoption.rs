@@ -22,9 +22,9 @@ use crate::views::cluster::rows::{bare_cluster as bare_cluster_view, cluster as 
 pub struct AdoptionService(Arc<Replica>);
 
 impl AdoptionService {
-    /// Serves `control`.
-    pub fn new(control: Arc<Replica>) -> Self {
-        Self(control)
+    /// Serves `replica`.
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self(replica)
     }
 }
 
@@ -46,14 +46,16 @@ impl Adoption for AdoptionService {
 }
 
 async fn look(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
 ) -> Result<v1::AdoptionLookAnswer, Failure> {
-    let Some(Look { row, lies_in, verdict }) = adopt_cluster::look(control, &request.cluster).await? else {
-        let cluster = control.cluster_named(&request.cluster).await?;
+    let Some(Look { row, lies_in, verdict }) =
+        adopt_cluster::look(&replica.serving, &request.cluster).await?
+    else {
+        let cluster = replica.serving.cluster_named(&request.cluster).await?;
         return Ok(v1::AdoptionLookAnswer {
-            cluster: Some(served(control, &cluster).await?),
+            cluster: Some(served(replica, &cluster).await?),
             has_authority: true,
             ..v1::AdoptionLookAnswer::default()
         });
@@ -73,7 +75,7 @@ async fn look(
 }
 
 async fn ensure(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::EnsureAuthorityRequest,
 ) -> Result<v1::EnsureAuthorityAnswer, Failure> {
@@ -82,12 +84,13 @@ async fn ensure(
         digest => Some(Digest::from_slice(digest)?),
     };
     let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
-    let (cluster, made) = adopt_cluster::ensure(control, actor, &request.cluster, seen, &reason).await?;
-    Ok(v1::EnsureAuthorityAnswer { cluster: Some(served(control, &cluster).await?), made })
+    let (cluster, made) =
+        adopt_cluster::ensure(&replica.serving, actor, &request.cluster, seen, &reason).await?;
+    Ok(v1::EnsureAuthorityAnswer { cluster: Some(served(replica, &cluster).await?), made })
 }
 
-async fn served(control: &Replica, cluster: &Cluster) -> Result<v1::Cluster, Failure> {
-    let mut transaction = control.store.system().begin().await?;
+async fn served(replica: &Replica, cluster: &Cluster) -> Result<v1::Cluster, Failure> {
+    let mut transaction = replica.database.store.system().begin().await?;
     let absent = || Failure::new(Reason::ResourceNotFound, "no such cluster");
     let row = cluster_read(&mut transaction, &cluster.rows).await?.ok_or_else(absent)?;
     Ok(cluster_view(cluster, &row))

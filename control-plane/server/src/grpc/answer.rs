@@ -30,9 +30,10 @@ impl Failure {
 macro_rules! authorized {
     ($self:ident, $request:ident, $permission:ident, $handler:path) => {{
         let call = $crate::auth::call::Call::of(&$request).map_err(|status| *status)?;
-        let fail = |failure: $crate::failure::Failure| failure.status(&$self.0.metrics, call.id);
+        let fail = |failure: $crate::failure::Failure| failure.status(&$self.0.watch.metrics, call.id);
         let permission = rap_authority::Permission::$permission;
-        let actor = $crate::auth::authorize::authorize(&$self.0, &call, permission).await.map_err(fail)?;
+        let actor =
+            $crate::auth::authorize::authorize(&$self.0.serving, &call, permission).await.map_err(fail)?;
         let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
         answer.map(tonic::Response::new).map_err(fail)
     }};

@@ -24,9 +24,9 @@ use crate::views::owner::audit::listed;
 pub struct AuditService(Arc<Replica>);
 
 impl AuditService {
-    /// Serves `control`.
-    pub fn new(control: Arc<Replica>) -> Self {
-        Self(control)
+    /// Serves `replica`.
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self(replica)
     }
 }
 
@@ -69,13 +69,13 @@ impl Audit for AuditService {
 }
 
 async fn list(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::AuditListRequest,
 ) -> Result<v1::AuditListAnswer, Failure> {
     let cluster = match request.cluster.as_str() {
         "" => None,
-        named => Some(control.cluster_named(named).await?.id),
+        named => Some(replica.serving.cluster_named(named).await?.id),
     };
     let some = |text: String| (!text.is_empty()).then_some(text);
     let filter = AuditFilter {
@@ -86,22 +86,22 @@ async fn list(
         before: (request.before > 0).then_some(request.before),
     };
     let limit = if request.limit == 0 { 100 } else { request.limit.min(MOST) };
-    let mut transaction = control.store.system().begin_snapshot().await?;
+    let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let rows = audit_list(&mut transaction, &filter, limit).await?;
     let unsequenced = audit_waiting(&mut transaction).await?;
     Ok(v1::AuditListAnswer { entries: rows.iter().map(listed).collect(), unsequenced })
 }
 
 async fn checkpoint(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::AuditCheckpointRequest,
 ) -> Result<v1::AuditCheckpointAnswer, Failure> {
-    follow(control).await?;
-    let manifest = control.installation.activated()?.manifest.clone();
-    let status = control.audit.status();
-    let newest = control.audit.newest().borrow().clone();
-    let Some((signed, keys)) = newest.zip(control.audit.keys()) else {
+    follow(&replica.watch, &replica.audit).await?;
+    let manifest = replica.keys.installation.activated()?.manifest.clone();
+    let status = replica.audit.status();
+    let newest = replica.audit.newest().borrow().clone();
+    let Some((signed, keys)) = newest.zip(replica.audit.keys()) else {
         let answer = v1::AuditCheckpointAnswer {
             activation_manifest: manifest,
             unsequenced: status.unsequenced,
@@ -112,11 +112,11 @@ async fn checkpoint(
     let held = signed.checkpoint;
     let consistency = if request.from_generation == held.generation {
         let gone = || Failure::new(Reason::AuditRollback, "the log is shorter than what you have seen of it");
-        control.audit.consistency(request.from_size, held.size).ok_or_else(gone)?
+        replica.audit.consistency(request.from_size, held.size).ok_or_else(gone)?
     } else {
         Vec::new()
     };
-    let mut transaction = control.store.system().begin().await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let rows = audit_checkpoints(&mut transaction, held.generation, held.size, MOST).await?;
     Ok(v1::AuditCheckpointAnswer {
         activation_manifest: manifest,
@@ -129,18 +129,18 @@ async fn checkpoint(
 }
 
 async fn inclusion(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::AuditInclusionRequest,
 ) -> Result<v1::AuditInclusionAnswer, Failure> {
     if request.indexes.len() > MOST as usize {
         return Err(Failure::new(Reason::RequestInvalid, "at most 1000 indexes"));
     }
-    Ok(v1::AuditInclusionAnswer { paths: control.audit.inclusion(request.tree_size, &request.indexes)? })
+    Ok(v1::AuditInclusionAnswer { paths: replica.audit.inclusion(request.tree_size, &request.indexes)? })
 }
 
 async fn entries(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuditEntriesRequest,
 ) -> Result<v1::AuditEntriesAnswer, Failure> {
@@ -150,18 +150,19 @@ async fn entries(
         // The first page is the export; later ones belong to it.
         let entry =
             audit_row(&actor.audit_name(), "audit.export", "audit".into(), None, None, "", actor.call);
-        let written: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
-            audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
-        });
+        let written: Result<u64, Failure> =
+            rap_store::transact!(replica.database.store.system(), |connection| {
+                audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
+            });
         written?;
     }
-    let mut transaction = control.store.system().begin().await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let rows = audit_leaves(&mut transaction, request.from, upto).await?;
     Ok(v1::AuditEntriesAnswer { entries: rows.iter().map(|row| row.entry.encode()).collect() })
 }
 
 async fn begin_again(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuditRestartRequest,
 ) -> Result<v1::AuditRestartAnswer, Failure> {
@@ -169,7 +170,7 @@ async fn begin_again(
     if reason.is_empty() || reason.len() > 1024 || reason.chars().any(char::is_control) {
         return Err(Failure::new(Reason::RequestInvalid, "a reason of 1 to 1024 characters"));
     }
-    let (generation, first_size) = restart(control, actor, reason).await?;
+    let (generation, first_size) = restart(&replica.watch, &replica.audit, actor, reason).await?;
     Ok(v1::AuditRestartAnswer { generation, first_size })
 }
 

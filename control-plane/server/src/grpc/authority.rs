@@ -28,18 +28,18 @@ use crate::serve::in_force::follow_keys;
 use crate::views::cluster::authority::view;
 
 pub(super) async fn rotate_data_key(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::DataKeyRotateRequest,
 ) -> Result<v1::DataKeyRotateAnswer, Failure> {
-    let id = find_cluster(control, &request.cluster).await?;
+    let id = find_cluster(&replica.watch, &request.cluster).await?;
     let author = Author {
         actor: actor.audit_name(),
         pen: actor.pen.clone(),
         call: actor.call,
         reason: request.reason,
     };
-    let rotated = rotate_data_key::rotate(control, id, &author, Stage::Retired).await?;
+    let rotated = rotate_data_key::rotate(&replica.serving, id, &author, Stage::Retired).await?;
     Ok(v1::DataKeyRotateAnswer {
         cluster_id: id.to_vec(),
         version: rotated.version,
@@ -55,9 +55,9 @@ pub(super) async fn rotate_data_key(
 pub struct AuthorityService(Arc<Replica>);
 
 impl AuthorityService {
-    /// Serves `control`.
-    pub fn new(control: Arc<Replica>) -> Self {
-        Self(control)
+    /// Serves `replica`.
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self(replica)
     }
 }
 
@@ -120,115 +120,133 @@ impl Authority for AuthorityService {
 }
 
 pub(super) async fn taint(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityStepRequest,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    step(control, actor, &request, KeyState::Active, KeyState::Tainted).await
+    step(replica, actor, &request, KeyState::Active, KeyState::Tainted).await
 }
 
 pub(super) async fn revoke(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityStepRequest,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    step(control, actor, &request, KeyState::Tainted, KeyState::Revoked).await
+    step(replica, actor, &request, KeyState::Tainted, KeyState::Revoked).await
 }
 
 pub(crate) async fn step(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: &v1::AuthorityStepRequest,
     from: KeyState,
     to: KeyState,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    let id = find_cluster(control, &request.cluster).await?;
-    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_step(control, connection, actor, id, request, (from, to)).await
+    let id = find_cluster(&replica.watch, &request.cluster).await?;
+    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        write_step(&replica.serving, connection, actor, id, request, (from, to)).await
     });
     done?;
-    follow_keys(control, id).await?;
-    view(control, id).await
+    follow_keys(&replica.serving, id).await?;
+    view(&replica.keys, &replica.database, id).await
 }
 
 pub(super) async fn prepare(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    let id = find_cluster(control, &request.cluster).await?;
+    let id = find_cluster(&replica.watch, &request.cluster).await?;
     let key = key_of(&request)?;
-    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_prepared(control, connection, actor, id, &key, &request.reason).await
+    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        write_prepared(&replica.keys, &replica.database, connection, actor, id, &key, &request.reason).await
     });
     done?;
-    view(control, id).await
+    view(&replica.keys, &replica.database, id).await
 }
 
 pub(super) async fn rotate(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    let id = find_cluster(control, &request.cluster).await?;
+    let id = find_cluster(&replica.watch, &request.cluster).await?;
     let key = key_of(&request)?;
     let imported = !request.imported_seed.is_empty();
-    let now = control.clock.now().wall;
-    let served = served_incarnation(control, id);
-    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_rotation(control, connection, actor, id, (&key, imported), (served, now), &request.reason).await
+    let now = replica.watch.clock.now().wall;
+    let served = served_incarnation(&replica.serving, id);
+    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        write_rotation(
+            &replica.keys,
+            &replica.database,
+            connection,
+            (actor, &request.reason),
+            id,
+            (&key, imported),
+            (served, now),
+        )
+        .await
     });
     done?;
-    follow_keys(control, id).await?;
-    view(control, id).await
+    follow_keys(&replica.serving, id).await?;
+    view(&replica.keys, &replica.database, id).await
 }
 
 pub(super) async fn recover(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    let id = find_cluster(control, &request.cluster).await?;
+    let id = find_cluster(&replica.watch, &request.cluster).await?;
     let key = key_of(&request)?;
-    let now = control.clock.now().wall;
-    let served = served_incarnation(control, id);
-    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_recovery(control, connection, actor, id, &key, (served, now), &request.reason).await
+    let now = replica.watch.clock.now().wall;
+    let served = served_incarnation(&replica.serving, id);
+    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        write_recovery(
+            &replica.keys,
+            &replica.database,
+            connection,
+            (actor, &request.reason),
+            id,
+            &key,
+            (served, now),
+        )
+        .await
     });
     done?;
-    follow_keys(control, id).await?;
-    view(control, id).await
+    follow_keys(&replica.serving, id).await?;
+    view(&replica.keys, &replica.database, id).await
 }
 
 pub(super) async fn list(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    let id = find_cluster(control, &request.cluster).await?;
-    view(control, id).await
+    let id = find_cluster(&replica.watch, &request.cluster).await?;
+    view(&replica.keys, &replica.database, id).await
 }
 
 pub(super) async fn confirmations(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
 ) -> Result<v1::AuthorityConfirmationsAnswer, Failure> {
-    let id = find_cluster(control, &request.cluster).await?;
-    let mut transaction = control.store.system().begin_snapshot().await?;
-    let facts = &control.installation.facts;
-    let keyring = control.keyring();
+    let id = find_cluster(&replica.watch, &request.cluster).await?;
+    let mut transaction = replica.database.store.system().begin_snapshot().await?;
+    let facts = &replica.keys.installation.facts;
+    let keyring = replica.keys.keyring(&replica.database.floors);
     let keys = keyring.rows(id, &keyring.read(&mut transaction, id).await?);
     let stored = StoredAuthority::read(&mut transaction, facts, &keys).await?;
     let rows = authority_confirmations(&mut transaction, id).await?;
-    let (newest, now) = (stored.chain.sequence(), control.clock.now().wall);
+    let (newest, now) = (stored.chain.sequence(), replica.watch.clock.now().wall);
     let nodes = rows.iter().map(|row| v1::AuthorityConfirmation {
         node_id: row.node.to_vec(),
         name: row.name.clone(),
         sequence: row.sequence.unwrap_or(0),
         confirmed_at_ms: row.confirmed_at.map_or(0, |at| at.0),
         last_seen_at_ms: row.last_seen_at.map_or(0, |at| at.0),
-        awaited: is_awaited(control, row, id, newest, now),
+        awaited: is_awaited(&replica.serving, row, id, newest, now),
     });
     Ok(v1::AuthorityConfirmationsAnswer { sequence: newest, nodes: nodes.collect() })
 }

@@ -26,9 +26,9 @@ use crate::replica::Replica;
 pub struct BreakGlassService(Arc<Replica>);
 
 impl BreakGlassService {
-    /// Serves `control`.
-    pub fn new(control: Arc<Replica>) -> Self {
-        Self(control)
+    /// Serves `replica`.
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self(replica)
     }
 }
 
@@ -50,11 +50,11 @@ impl BreakGlass for BreakGlassService {
 }
 
 async fn issue(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::BreakGlassIssueRequest,
 ) -> Result<v1::BreakGlassIssueAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let node = match request.node_id.as_slice() {
         [] => None,
         bytes => Some(NodeId::from_slice(bytes)?),
@@ -64,7 +64,7 @@ async fn issue(
         Some(Asked::PermitPeer(permit)) => Permit::PermitPeer(permit),
         None => return Err(Failure::new(Reason::RequestInvalid, "a grant permits something")),
     };
-    let facts = &control.installation.facts;
+    let facts = &replica.keys.installation.facts;
     let order = BreakGlassOrder {
         installation: facts.id,
         cluster: cluster.id,
@@ -75,10 +75,10 @@ async fn issue(
         nonce: rand::random(),
         critical: if facts.dev { vec![FEATURE_DEV.to_owned()] } else { Vec::new() },
     };
-    let now = control.clock.now().wall;
+    let now = replica.watch.clock.now().wall;
     let signed = sign_break_glass(&order, &[&cluster.authority], GrantSigner::ClusterAuthority, now);
     let (text, grant) = signed?;
-    let written: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
+    let written: Result<u64, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
         let object = format!("break-glass/{}", grant.digest());
         let (digest, reason) = (Some(grant.digest()), grant.reason());
         let entry = audit_row(
@@ -101,12 +101,12 @@ async fn issue(
 }
 
 async fn uses(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::BreakGlassUsesRequest,
 ) -> Result<v1::BreakGlassUsesAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
-    let mut transaction = control.store.system().begin().await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let rows = break_glass_uses_list(&mut transaction, cluster.id).await?;
     let uses = rows.into_iter().map(|row| v1::BreakGlassUseRow {
         node_id: row.told.node.to_vec(),

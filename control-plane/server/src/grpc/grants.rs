@@ -24,13 +24,13 @@ use crate::views::owner::grants::{set, view};
 pub struct GrantsService(Arc<Replica>);
 
 impl GrantsService {
-    /// Serves `control`.
-    pub fn new(control: Arc<Replica>) -> Self {
-        Self(control)
+    /// Serves `replica`.
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self(replica)
     }
 
     fn answer<T>(&self, call: &Call, outcome: Result<T, Failure>) -> Result<Response<T>, Status> {
-        outcome.map(Response::new).map_err(|failure| failure.status(&self.0.metrics, call.id))
+        outcome.map(Response::new).map_err(|failure| failure.status(&self.0.watch.metrics, call.id))
     }
 }
 
@@ -41,7 +41,7 @@ impl Grants for GrantsService {
         request: Request<v1::GrantSetRequest>,
     ) -> Result<Response<v1::GrantSetAnswer>, Status> {
         let call = Call::of(&request).map_err(|status| *status)?;
-        let outcome = role_grants::current(&self.0).await.map(|admitted| set(&admitted));
+        let outcome = role_grants::current(&self.0.serving).await.map(|admitted| set(&admitted));
         self.answer(&call, outcome)
     }
 
@@ -73,9 +73,9 @@ impl Grants for GrantsService {
     }
 }
 
-async fn list(control: &Replica, _: &Actor, _: v1::GrantListRequest) -> Result<v1::GrantListAnswer, Failure> {
-    let admitted = role_grants::current(control).await?;
-    let now = control.clock.now().wall;
+async fn list(replica: &Replica, _: &Actor, _: v1::GrantListRequest) -> Result<v1::GrantListAnswer, Failure> {
+    let admitted = role_grants::current(&replica.serving).await?;
+    let now = replica.watch.clock.now().wall;
     let granted = admitted.documents().iter().filter(|terms| terms.revokes.is_none());
     Ok(v1::GrantListAnswer {
         grants: granted.map(|terms| view(&admitted, terms, now)).collect(),
@@ -83,25 +83,25 @@ async fn list(control: &Replica, _: &Actor, _: v1::GrantListRequest) -> Result<v
     })
 }
 
-async fn show(control: &Replica, _: &Actor, request: v1::GrantRef) -> Result<v1::PlatformGrant, Failure> {
+async fn show(replica: &Replica, _: &Actor, request: v1::GrantRef) -> Result<v1::PlatformGrant, Failure> {
     let text = &request.grant;
-    let admitted = role_grants::current(control).await?;
+    let admitted = role_grants::current(&replica.serving).await?;
     // The live one of a name, or the newest that had it.
     let documents = admitted.documents();
     let gone = || documents.iter().filter(|terms| terms.revokes.is_none()).rev();
     let found = live(&admitted, text).or_else(|| named(gone, text));
     let found = found.ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such grant"))?;
-    Ok(view(&admitted, found, control.clock.now().wall))
+    Ok(view(&admitted, found, replica.watch.clock.now().wall))
 }
 
 /// What is needed depends on the role that is granted, so the request is read first.
 async fn add(
-    control: &Replica,
+    replica: &Replica,
     call: &Call,
     request: v1::GrantAddRequest,
 ) -> Result<v1::PlatformGrant, Failure> {
     let role: PlatformRole = request.platform_role.parse()?;
-    let actor = authorize(control, call, permission_to_grant(role)).await?;
+    let actor = authorize(&replica.serving, call, permission_to_grant(role)).await?;
     let order = GrantOrder {
         subject: PublicKey::from_slice(&request.subject_key)?,
         name: request.name,
@@ -109,29 +109,31 @@ async fn add(
         valid_for: (request.valid_for_ms != 0)
             .then(|| std::time::Duration::from_millis(request.valid_for_ms)),
     };
-    let added: Result<GrantTerms, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_grant(control, connection, &actor, &order).await
-    });
+    let added: Result<GrantTerms, Failure> =
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            write_grant(&replica.serving, connection, &actor, &order).await
+        });
     let added = added?;
     tracing::warn!(
         operator = %added.name, role = %added.role, by = %actor.name, "a platform role was granted"
     );
-    let admitted = role_grants::current(control).await?;
-    Ok(view(&admitted, &added, control.clock.now().wall))
+    let admitted = role_grants::current(&replica.serving).await?;
+    Ok(view(&admitted, &added, replica.watch.clock.now().wall))
 }
 
 async fn revoke(
-    control: &Replica,
+    replica: &Replica,
     actor: &Actor,
     request: v1::GrantRevokeRequest,
 ) -> Result<v1::PlatformGrant, Failure> {
-    let revoked: Result<GrantTerms, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_grant_revocation(control, connection, actor, &request).await
-    });
+    let revoked: Result<GrantTerms, Failure> =
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            write_grant_revocation(&replica.serving, connection, actor, &request).await
+        });
     let revoked = revoked?;
     tracing::warn!(
         operator = %revoked.name, role = %revoked.role, by = %actor.name, "a platform role was revoked"
     );
-    let admitted = role_grants::current(control).await?;
-    Ok(view(&admitted, &revoked, control.clock.now().wall))
+    let admitted = role_grants::current(&replica.serving).await?;
+    Ok(view(&admitted, &revoked, replica.watch.clock.now().wall))
 }

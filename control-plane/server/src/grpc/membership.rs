@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use rap_authority::{DegradedPolicy, NodeLifecyclePolicy, PolicyError};
 use rap_contract::RevocationKind;
 use rap_rpc::v1::membership_server::Membership;
-use rap_store::{PolicyRow, StoreError, node_read, policies_list, revocations_from};
+use rap_store::{StoreError, node_read, policies_list, revocations_from};
 use rap_types::NodeId;
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
@@ -17,36 +16,42 @@ use crate::auth::actor::Actor;
 use crate::failure::Failure;
 use crate::grpc::answer::authorized;
 use crate::replica::Replica;
+use crate::serve::policies::policies_of;
 use crate::views::cluster::policy::to_wire;
 use crate::views::cluster::rows::node as node_view;
 
 /// What is missing, and what would be written.
 pub(super) async fn look_at_missing(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::MembershipPolicySetRequest,
 ) -> Result<v1::MissingPolicies, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
-    let mut transaction = control.store.system().begin().await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let rows = policies_list(&mut transaction, &cluster.rows).await?;
-    Ok(Filled::of(&rows, &request)?.into_wire())
+    Ok(missing(Filled::of(&rows, &request)?))
 }
 
 /// Writes what is missing.
 pub(super) async fn restore_missing(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::PolicyRestoreRequest,
 ) -> Result<v1::MissingPolicies, Failure> {
     let values = request.values.unwrap_or_default();
-    let cluster = control.cluster_named(&values.cluster).await?;
-    let done: Result<_, Failure> = rap_store::transact!(control.store.system(), |connection| {
+    let cluster = replica.serving.cluster_named(&values.cluster).await?;
+    let done: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
         write_missing(connection, actor, &cluster, &values, &request.kinds).await
     });
     let filled = done?;
-    control.changed(&cluster).await;
-    control.absence.notify_one();
-    Ok(filled.into_wire())
+    replica.serving.changed(&cluster).await;
+    replica.serving.absence.notify_one();
+    Ok(missing(filled))
+}
+
+fn missing(filled: Filled) -> v1::MissingPolicies {
+    let kinds = filled.kinds().into_iter().map(str::to_owned).collect();
+    v1::MissingPolicies { kinds, policy: Some(to_wire((filled.policy, filled.degraded))) }
 }
 
 /// Membership of `rap.fabric.v1`.
@@ -54,9 +59,9 @@ pub(super) async fn restore_missing(
 pub struct MembershipService(Arc<Replica>);
 
 impl MembershipService {
-    /// Serves `control`.
-    pub fn new(control: Arc<Replica>) -> Self {
-        Self(control)
+    /// Serves `replica`.
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self(replica)
     }
 }
 
@@ -105,38 +110,29 @@ impl Membership for MembershipService {
     }
 }
 
-/// The policies among a cluster's rows.
-///
-/// # Errors
-/// [`PolicyError::Missing`], [`PolicyError::Unreadable`].
-pub fn policies_of(rows: &[PolicyRow]) -> Result<(NodeLifecyclePolicy, DegradedPolicy), PolicyError> {
-    let entries = || rows.iter().map(PolicyRow::entry);
-    Ok((NodeLifecyclePolicy::among(entries())?, DegradedPolicy::among(entries())?))
-}
-
 pub(super) async fn show_policy(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
 ) -> Result<v1::MembershipPolicy, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
-    let mut transaction = control.store.system().begin().await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let rows = policies_list(&mut transaction, &cluster.rows).await?;
     Ok(to_wire(policies_of(&rows)?))
 }
 
 pub(super) async fn set_policy(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::MembershipPolicySetRequest,
 ) -> Result<v1::MembershipPolicy, Failure> {
-    let cluster = adopt_cluster::adopt_or_find(control, actor, &request.cluster).await?;
-    let done: Result<_, Failure> = rap_store::transact!(control.store.system(), |connection| {
+    let cluster = adopt_cluster::adopt_or_find(&replica.serving, actor, &request.cluster).await?;
+    let done: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
         write_policy(connection, actor, &cluster, &request).await
     });
     let policies = done?;
-    control.changed(&cluster).await;
-    control.absence.notify_one();
+    replica.serving.changed(&cluster).await;
+    replica.serving.absence.notify_one();
     Ok(to_wire(policies))
 }
 
@@ -144,14 +140,14 @@ pub(super) async fn set_policy(
 const PAGE: u32 = 1000;
 
 pub(super) async fn list_revocations(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::RevocationListRequest,
 ) -> Result<v1::RevocationListAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let known = cluster.revocations.known();
-    let mut transaction = control.store.system().begin_snapshot().await?;
-    let chain = control.revocations(&mut transaction, &cluster, &known).await?.chain;
+    let mut transaction = replica.database.store.system().begin_snapshot().await?;
+    let chain = replica.serving.revocations(&mut transaction, &cluster, &known).await?.chain;
     let from = request.after.saturating_add(1);
     let rows = revocations_from(&mut transaction, cluster.id, from, PAGE).await?;
     Ok(v1::RevocationListAnswer {
@@ -163,11 +159,11 @@ pub(super) async fn list_revocations(
 }
 
 pub(super) async fn revoke_node(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::NodeRevokeRequest,
 ) -> Result<v1::NodeRevokeAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let words = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
     let departure = NodeRemoval {
         kind: if request.evict { RevocationKind::Evicted } else { RevocationKind::Banned },
@@ -179,16 +175,17 @@ pub(super) async fn revoke_node(
     };
     let before = cluster.revocations.known();
     let done: Result<(NodeId, Removed), Failure> =
-        rap_store::transact!(control.store.system(), |connection| {
-            write_named_removal(control, connection, &cluster, &before, &request.node, &departure).await
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            write_named_removal(&replica.serving, connection, &cluster, &before, &request.node, &departure)
+                .await
         });
     let (node, recorded) = done?;
-    control.revoked(&cluster).await?;
-    control.sessions.end(cluster.id, node);
-    let mut transaction = control.store.system().begin().await?;
+    replica.serving.revoked(&cluster).await?;
+    replica.serving.sessions.end(cluster.id, node);
+    let mut transaction = replica.database.store.system().begin().await?;
     let row = node_read(&mut transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
     Ok(v1::NodeRevokeAnswer {
-        node: Some(node_view(control, &cluster, &row)),
+        node: Some(node_view(&replica.serving, &cluster, &row)),
         revocation_sequence: recorded.known.chain.sequence(),
         version: recorded.version.unwrap_or(0),
         already: recorded.version.is_none(),

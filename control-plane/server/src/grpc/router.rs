@@ -35,29 +35,29 @@ use crate::grpc::unknown::Unknown;
 use crate::replica::Replica;
 
 /// For operators and applicants.
-pub fn operator_router(control: &Arc<Replica>, rates: &Arc<SourceRates>) -> Router {
+pub fn operator_router(replica: &Arc<Replica>, rates: &Arc<SourceRates>) -> Router {
     let age = OPERATOR_AGE + OPERATOR_AGE.mul_f64(rand::random_range(0.0..0.25));
     server()
-        .timeout(control.config.limits.request_timeout + GRACE)
+        .timeout(replica.config.limits.request_timeout + GRACE)
         .max_connection_age(age)
-        .max_connection_age_grace(control.config.limits.request_timeout)
-        .add_routes(services(control, rates))
+        .max_connection_age_grace(replica.config.limits.request_timeout)
+        .add_routes(services(replica, rates))
 }
 
 /// For nodes.
-pub fn node_router(control: &Arc<Replica>, rates: &Arc<SourceRates>) -> Router {
-    server().add_routes(services(control, rates))
+pub fn node_router(replica: &Arc<Replica>, rates: &Arc<SourceRates>) -> Router {
+    server().add_routes(services(replica, rates))
 }
 
 /// Every service on every kind of connection: the guard says where each is offered.
-fn services(control: &Arc<Replica>, rates: &Arc<SourceRates>) -> Routes {
+fn services(replica: &Arc<Replica>, rates: &Arc<SourceRates>) -> Routes {
     /// A service with the largest message it takes and the largest it gives.
     macro_rules! offered {
         ($server:ident, $service:ident, $takes:expr, $gives:expr, $whom:ident) => {{
-            let service = $server::new($service::new(control.clone()))
+            let service = $server::new($service::new(replica.clone()))
                 .max_decoding_message_size($takes)
                 .max_encoding_message_size($gives);
-            Guard::new(service, rules(control, rates, Offered::$whom))
+            Guard::new(service, rules(replica, rates, Offered::$whom))
         }};
     }
     let known =
@@ -82,7 +82,7 @@ fn services(control: &Arc<Replica>, rates: &Arc<SourceRates>) -> Routes {
                 ToOperators
             ))
             .add_service(offered!(NodeSyncServer, SyncService, SYNC_CAP, SYNC_CAP, ToNodes));
-    let unknown = Guard::new(Unknown, rules(control, rates, Offered::ToAll));
+    let unknown = Guard::new(Unknown, rules(replica, rates, Offered::ToAll));
     let unknown = unknown.map_request(|request: http::Request<_>| request.map(Body::new));
     known.into_axum_router().fallback_service(unknown).into()
 }
@@ -97,17 +97,17 @@ fn server() -> Server {
         .http2_max_header_list_size(HEADER_LIST)
 }
 
-fn rules(control: &Arc<Replica>, rates: &Arc<SourceRates>, offered: Offered) -> GuardRules {
+fn rules(replica: &Arc<Replica>, rates: &Arc<SourceRates>, offered: Offered) -> GuardRules {
     GuardRules {
         offered,
         rates: rates.clone(),
-        known: control.known.clone(),
-        session_key: control.session_key.clone(),
-        metrics: control.metrics.clone(),
-        body_timeout: control.config.limits.body_timeout,
+        known: replica.serving.known.clone(),
+        session_key: replica.keys.session_key.clone(),
+        metrics: replica.watch.metrics.clone(),
+        body_timeout: replica.config.limits.body_timeout,
         // The message and its five-byte prefix.
         body_cap: STRANGER_CAP + 5,
-        clock: control.clock,
+        clock: replica.watch.clock,
     }
 }
 

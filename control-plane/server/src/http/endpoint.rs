@@ -17,7 +17,7 @@ use crate::watch::metrics::{
 };
 
 impl Metrics {
-    fn text(&self, control: &Replica, database_up: bool) -> String {
+    fn text(&self, replica: &Replica, database_up: bool) -> String {
         let mut exposition = Exposition::new();
         exposition.write(&INFO, [([env!("CARGO_PKG_VERSION")], 1.0)]);
         exposition.write(&REJECTED, self.rejected.samples());
@@ -27,18 +27,19 @@ impl Metrics {
         exposition.write_one(&UPDATES_SENT, self.updates.load(Ordering::Relaxed) as f64);
         exposition.write_one(&CHECKPOINTS_SIGNED, self.checkpoints.load(Ordering::Relaxed) as f64);
         exposition.write_one(&CONTACTS_FAILED, self.contacts_failed.load(Ordering::Relaxed) as f64);
-        let failing = control.contacts.failing_for(control.clock.now().mono);
+        let failing = replica.serving.contacts.failing_for(replica.watch.clock.now().mono);
         exposition.write_one(&CONTACTS_FAILING, failing.as_secs_f64());
-        let audit = control.audit.status();
+        let audit = replica.audit.status();
         exposition.write_one(&AUDIT_ENTRIES, audit.size as f64);
         exposition.write_one(&AUDIT_UNCOVERED, audit.size.saturating_sub(audit.checkpoint_size) as f64);
         exposition.write_one(&AUDIT_UNSEQUENCED, audit.unsequenced as f64);
         exposition.write_one(&AUDIT_STOPPED, f64::from(u8::from(audit.state != "ok")));
-        let clusters: Vec<(String, [f64; 5])> = control
+        let clusters: Vec<(String, [f64; 5])> = replica
+            .serving
             .clusters
             .all()
             .iter()
-            .map(|cluster| (cluster.id.to_string(), numbers(control, cluster)))
+            .map(|cluster| (cluster.id.to_string(), numbers(replica, cluster)))
             .collect();
         for (place, family) in OF_CLUSTERS.iter().enumerate() {
             exposition.write(family, clusters.iter().map(|(id, numbers)| ([id], numbers[place])));
@@ -48,12 +49,12 @@ impl Metrics {
 }
 
 /// In the order of [`OF_CLUSTERS`](crate::watch::metrics::OF_CLUSTERS).
-fn numbers(control: &Replica, cluster: &crate::serve::cluster::Cluster) -> [f64; 5] {
+fn numbers(replica: &Replica, cluster: &crate::serve::cluster::Cluster) -> [f64; 5] {
     let newest = cluster.feed.newest();
     let order = newest.as_ref().map(|published| published.order).unwrap_or_default();
     let issued = newest.map(|published| published.issued_at);
-    let age = issued.map_or(0.0, |at| control.clock.now().wall.since(at).as_secs_f64());
-    let acknowledged = control.sessions.acknowledged(cluster.id);
+    let age = issued.map_or(0.0, |at| replica.watch.clock.now().wall.since(at).as_secs_f64());
+    let acknowledged = replica.serving.sessions.acknowledged(cluster.id);
     let converged = acknowledged.values().copied().min().unwrap_or(0);
     [order.incarnation.0 as f64, order.version.0 as f64, age, converged as f64, acknowledged.len() as f64]
 }
@@ -62,26 +63,26 @@ fn numbers(control: &Replica, cluster: &crate::serve::cluster::Cluster) -> [f64;
 ///
 /// # Errors
 /// None.
-pub async fn serve_metrics(control: Arc<Replica>, listener: TcpListener) -> std::io::Result<()> {
-    let tasks: TaskGroup = control.tasks.clone();
-    let asked = control.clone();
+pub async fn serve_metrics(replica: Arc<Replica>, listener: TcpListener) -> std::io::Result<()> {
+    let tasks: TaskGroup = replica.tasks.clone();
+    let asked = replica.clone();
     let render = move || {
-        let control = control.clone();
+        let replica = replica.clone();
         async move {
-            let up = ready(&control).await.is_ok();
-            control.metrics.text(&control, up)
+            let up = ready(&replica).await.is_ok();
+            replica.watch.metrics.text(&replica, up)
         }
     };
     let ready = move || {
-        let control = asked.clone();
-        async move { ready(&control).await }
+        let replica = asked.clone();
+        async move { ready(&replica).await }
     };
     rap_rpc::serve_metrics(listener, tasks, render, ready).await
 }
 
 /// Without its database a control plane can neither decide nor sign.
-async fn ready(control: &Replica) -> Result<(), Reason> {
-    match tokio::time::timeout(DATABASE_DEADLINE, control.store.system().check()).await {
+async fn ready(replica: &Replica) -> Result<(), Reason> {
+    match tokio::time::timeout(DATABASE_DEADLINE, replica.database.store.system().check()).await {
         Ok(answered) => answered.map_err(|error| error.reason()),
         Err(_) => Err(Reason::StoreUnavailable),
     }

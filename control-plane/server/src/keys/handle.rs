@@ -1,11 +1,35 @@
-//! The keys of the installation, as every handler may use them.
+//! The keys of the installation, as handlers and acts use them.
 
+use rap_authority::{RowKeys, SealingKey, SessionKey};
+use rap_store::AuditPen;
+
+use crate::database::replica_floors::FloorFile;
 use crate::keys::data_keys::Keyring;
-use crate::replica::Replica;
+use crate::keys::installation::Installation;
 
-impl Replica {
-    /// What opens the data keys of clusters here.
-    pub fn keyring(&self) -> Keyring {
-        Keyring::of_replica(self.installation.facts.id, &self.kek, &self.floors)
+/// What this replica signs, seals and authenticates rows with.
+pub struct Keys {
+    /// The installation: its facts, authority key and activation.
+    pub installation: Installation,
+    /// Key encryption key.
+    pub kek: SealingKey,
+    /// Keys of the MACs of the installation's own rows.
+    pub rows: RowKeys,
+    /// Key of session hashes.
+    pub session_key: SessionKey,
+    /// What this replica's own audit rows are written with.
+    pub pen: AuditPen,
+}
+
+impl Keys {
+    /// What opens the data keys of clusters here, at or above `floors`.
+    pub fn keyring(&self, floors: &FloorFile) -> Keyring {
+        Keyring::of_replica(self.installation.facts.id, &self.kek, floors)
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keys({})", self.installation.facts.id)
     }
 }

@@ -8,7 +8,7 @@ use rap_types::{Incarnation, Reason};
 use rap_wire::v1;
 
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
 use crate::serve::cluster::Cluster;
 
 /// Why a round published nothing.
@@ -69,11 +69,11 @@ impl Transient for RoundError {
 
 /// Verifies a head of this cluster, at whatever time and by whichever of its keys it was signed.
 pub fn open_head(
-    control: &Replica,
+    keys: &Keys,
     cluster: &Cluster,
     envelope: &[u8],
 ) -> Result<(Verified<v1::ClusterHead>, HeadFacts), RoundError> {
-    let facts = &control.installation.facts;
+    let facts = &keys.installation.facts;
     let expect = Expectation {
         installation: Some(facts.id),
         cluster: Some(cluster.id),

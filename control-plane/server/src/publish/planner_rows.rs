@@ -8,10 +8,10 @@ use rap_planner::{ClusterRows, LeafMemory, Limits, NodeRow};
 use rap_store::{LeafRow, PlannerRows};
 use rap_types::{Incarnation, Version};
 
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
 
 pub(crate) fn planner_input(
-    control: &Replica,
+    keys: &Keys,
     rows: &PlannerRows,
     revocations: Arc<RevocationChain>,
     (policy, degraded): (NodeLifecyclePolicy, DegradedPolicy),
@@ -35,7 +35,7 @@ pub(crate) fn planner_input(
         }
     });
     ClusterRows {
-        installation: control.installation.facts.id,
+        installation: keys.installation.facts.id,
         cluster: row.cluster,
         name: row.name.clone(),
         incarnation: Incarnation(row.incarnation),

@@ -8,25 +8,27 @@ use std::time::Duration;
 use rap_types::{ClusterId, Reason};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::acts::raise_incarnation::raise_incarnation;
+use crate::config::settings::Config;
 use crate::publish::head::RoundError;
 use crate::publish::round;
-use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
+use crate::serve::handle::Serving;
 use crate::watch::alarms::By;
+use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_of_cluster;
 
 /// Runs until the group is cancelled.
-pub async fn publish(control: Arc<Replica>, id: ClusterId) {
-    let shutdown = control.tasks.token();
+pub async fn publish(serving: Arc<Serving>, config: Arc<Config>, id: ClusterId, shutdown: CancellationToken) {
     let mut last_wake = Instant::now() - QUIET;
     let mut retry = Some(Duration::ZERO);
     // Looked up for every round: its keys may have changed.
-    while let Some(cluster) = control.clusters.by_id(id) {
+    while let Some(cluster) = serving.clusters.by_id(id) {
         let due = match retry {
             Some(pause) => Instant::now() + pause,
-            None => refresh_due(&control, &cluster),
+            None => refresh_due(&serving.watch, &cluster),
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -38,10 +40,10 @@ pub async fn publish(control: Arc<Replica>, id: ClusterId) {
             }
             () = tokio::time::sleep_until(due) => {}
         }
-        let Some(cluster) = control.clusters.by_id(id) else { return };
-        retry = match round::run(&control, &cluster).await {
+        let Some(cluster) = serving.clusters.by_id(id) else { return };
+        retry = match round::run(&serving, &config, &cluster).await {
             Ok(()) => None,
-            Err(error) => Some(after(&control, &cluster, &error).await),
+            Err(error) => Some(after(&serving, &cluster, &error).await),
         };
     }
 }
@@ -60,8 +62,8 @@ async fn settle(wake: &Notify) {
     }
 }
 
-fn refresh_due(control: &Replica, cluster: &Cluster) -> Instant {
-    let now = control.clock.now().wall;
+fn refresh_due(watch: &Watch, cluster: &Cluster) -> Instant {
+    let now = watch.clock.now().wall;
     let pause = match cluster.feed.newest() {
         Some(published) => cluster.timing.refresh_every.saturating_sub(now.since(published.issued_at)),
         None => cluster.timing.refresh_every,
@@ -69,20 +71,25 @@ fn refresh_due(control: &Replica, cluster: &Cluster) -> Instant {
     Instant::now() + pause
 }
 
-async fn after(control: &Replica, cluster: &Cluster, error: &RoundError) -> Duration {
+async fn after(serving: &Serving, cluster: &Cluster, error: &RoundError) -> Duration {
     match error {
         RoundError::Store(error) => {
             tracing::warn!(%error, cluster = %cluster.id, "nothing published: the database does not answer");
             RETRY
         }
         RoundError::Ahead(published) => {
-            alarm_of_cluster(control, cluster, Reason::FloorRollback, "the database went back in time");
-            if let Err(failure) = raise_incarnation(control, cluster, *published).await {
+            alarm_of_cluster(
+                &serving.watch,
+                cluster.id,
+                Reason::FloorRollback,
+                "the database went back in time",
+            );
+            if let Err(failure) = raise_incarnation(&serving.watch, cluster, *published).await {
                 tracing::error!(reason = %failure.reason, cluster = %cluster.id, "no new incarnation yet");
             }
             RETRY
         }
-        RoundError::Rotated => match control.reload_cluster(cluster.id).await {
+        RoundError::Rotated => match serving.reload_cluster(cluster.id).await {
             Ok(()) => Duration::ZERO,
             Err(failure) => {
                 tracing::warn!(reason = %failure.reason, cluster = %cluster.id, "the new authority does not load");
@@ -90,35 +97,38 @@ async fn after(control: &Replica, cluster: &Cluster, error: &RoundError) -> Dura
             }
         },
         RoundError::RecordsLost => {
-            control.alarm(Reason::FloorRollback, "the database lost authority records that were served");
+            serving
+                .watch
+                .alarm(Reason::FloorRollback, "the database lost authority records that were served");
             ALARM
         }
         RoundError::Divergence => {
             alarm_of_cluster(
-                control,
-                cluster,
+                &serving.watch,
+                cluster.id,
                 Reason::PlannerDivergence,
                 "nothing is published until an operator looks",
             );
             ALARM
         }
         RoundError::Plan(plan) => {
-            control
+            serving
+                .watch
                 .alarm(plan.reason(), &format!("nothing new is published in cluster {}: {plan}", cluster.id));
             ALARM
         }
         RoundError::Refused(Reason::RowTampered, row) => {
             // Once per row, however often the round is tried again.
-            if control.alarms.raise(
+            if serving.watch.alarms.raise(
                 Some(cluster.id),
                 By::Publisher,
                 Reason::RowTampered,
                 row,
-                control.clock.now().wall,
+                serving.watch.clock.now().wall,
             ) {
                 alarm_of_cluster(
-                    control,
-                    cluster,
+                    &serving.watch,
+                    cluster.id,
                     Reason::RowTampered,
                     &format!("{row}; nothing new is signed"),
                 );

@@ -7,13 +7,16 @@ use rap_planner::{HeadTerms, Plan, Published};
 use rap_store::{HeadInsert, HeadRow, LeafRow, NewHeadRow, PgConnection, head_insert, leaves_record};
 use rap_types::{Digest, HeadOrder};
 
+use crate::config::settings::Config;
+use crate::keys::handle::Keys;
 use crate::publish::head::{RoundError, open_head};
-use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
+use crate::watch::handle::Watch;
 
 /// Signs, inserts, and serves what the database then holds for this order.
 pub(crate) async fn sign_version(
-    control: &Replica,
+    watch: &Watch,
+    config: &Config,
     cluster: &Cluster,
     planned: Arc<Plan>,
     order: HeadOrder,
@@ -23,37 +26,37 @@ pub(crate) async fn sign_version(
         issuer: cluster.authority.id(),
         refresh: order.refresh,
         previous,
-        issued_at: control.clock.now().wall,
+        issued_at: watch.clock.now().wall,
         fresh_for: cluster.timing.fresh_for,
-        reconnect_window: control.config.pushing.reconnect_window,
-        dev: control.installation.facts.dev,
+        reconnect_window: config.pushing.reconnect_window,
+        dev: watch.keys.installation.facts.dev,
     };
     let envelope = sign(&planned.head(&terms), &[&cluster.authority]);
-    let (verified, facts) = open_head(control, cluster, &envelope)?;
+    let (verified, facts) = open_head(&watch.keys, cluster, &envelope)?;
     let new =
         NewHeadRow { cluster: cluster.id, order, envelope, root: facts.root, digest: verified.digest() };
     let leaves = changed_leaves(&planned, order);
     let outcome: Result<HeadInsert, RoundError> =
-        rap_store::transact!(control.store.system(), |connection| {
+        rap_store::transact!(watch.database.store.system(), |connection| {
             insert(connection, &new, &leaves).await
         });
     match outcome? {
         HeadInsert::Inserted => {
-            control.metrics.head_signed();
+            watch.metrics.head_signed();
             serve(cluster, planned, new.envelope, &facts);
         }
-        HeadInsert::Lost(stored) => return adopt(control, cluster, planned, &stored),
+        HeadInsert::Lost(stored) => return adopt(&watch.keys, cluster, planned, &stored),
     }
     Ok(())
 }
 
 pub(crate) fn adopt(
-    control: &Replica,
+    keys: &Keys,
     cluster: &Cluster,
     planned: Arc<Plan>,
     stored: &HeadRow,
 ) -> Result<(), RoundError> {
-    let (_, facts) = open_head(control, cluster, &stored.head.envelope)?;
+    let (_, facts) = open_head(keys, cluster, &stored.head.envelope)?;
     if facts.root != planned.tree.root() {
         cluster.feed.withdraw();
         return Err(RoundError::Divergence);

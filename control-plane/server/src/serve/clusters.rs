@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rap_types::{ClusterId, KeyId, Reason};
+use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::serve::cluster::Cluster;
@@ -16,25 +17,34 @@ use crate::serve::cluster::Cluster;
 pub struct Clusters {
     served: RwLock<BTreeMap<ClusterId, Arc<Cluster>>>,
     broken: RwLock<BTreeMap<ClusterId, (String, Reason)>>,
+    ids: watch::Sender<Vec<ClusterId>>,
 }
 
 impl Clusters {
     /// Adds a cluster, or replaces its entry unless that one knows more authority records. What is
-    /// published and who waits for it carries over. True if it was added.
-    pub fn put(&self, mut cluster: Cluster) -> (Arc<Cluster>, bool) {
+    /// published and who waits for it carries over.
+    pub fn put(&self, mut cluster: Cluster) -> Arc<Cluster> {
         self.broken.write().unwrap_or_else(PoisonError::into_inner).remove(&cluster.id);
         let mut clusters = self.served.write().unwrap_or_else(PoisonError::into_inner);
         let before = clusters.get(&cluster.id);
         if let Some(before) = before {
             if before.chain.sequence() > cluster.chain.sequence() {
-                return (before.clone(), false);
+                return before.clone();
             }
             (cluster.feed, cluster.wake) = (before.feed.clone(), before.wake.clone());
             cluster.revocations = before.revocations.clone();
         }
         let (added, cluster) = (before.is_none(), Arc::new(cluster));
         clusters.insert(cluster.id, cluster.clone());
-        (cluster, added)
+        if added {
+            self.ids.send_modify(|ids| ids.push(cluster.id));
+        }
+        cluster
+    }
+
+    /// The ids of all that are served, as they are added.
+    pub fn follow(&self) -> watch::Receiver<Vec<ClusterId>> {
+        self.ids.subscribe()
     }
 
     /// Remembers why a cluster cannot be served. True if that is news.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use rap_store::ConfirmationRow;
 use rap_types::{ClusterId, Wall};
 
-use crate::replica::Replica;
+use crate::serve::handle::Serving;
 
 /// True if the node was seen within a day and has not confirmed the record `wanted`.
 pub(crate) fn is_awaited(
-    control: &Replica,
+    serving: &Serving,
     row: &ConfirmationRow,
     cluster: ClusterId,
     wanted: u64,
@@ -18,7 +18,7 @@ pub(crate) fn is_awaited(
     if wanted <= 1 || row.sequence.is_some_and(|sequence| sequence >= wanted) {
         return false;
     }
-    let connected = control.sessions.acknowledged_by(cluster, row.node).is_some();
+    let connected = serving.sessions.acknowledged_by(cluster, row.node).is_some();
     connected || row.last_seen_at.is_some_and(|at| now.since(at) < SEEN_WITHIN)
 }
 

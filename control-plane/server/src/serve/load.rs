@@ -12,14 +12,13 @@ use rap_types::{ClusterId, KeyId, Reason};
 
 use crate::failure::Failure;
 use crate::keys::data_keys::why_no_keys;
-use crate::publish::publisher;
-use crate::replica::Replica;
 use crate::serve::cluster::{BREAKS_ONE, Cluster};
+use crate::serve::handle::Serving;
 
-impl Replica {
+impl Serving {
     /// Loads every cluster that is not served yet.
-    pub async fn load_clusters(self: &Arc<Self>) -> Result<(), Failure> {
-        let mut transaction = self.store.system().begin_snapshot().await?;
+    pub async fn load_clusters(&self) -> Result<(), Failure> {
+        let mut transaction = self.database.store.system().begin_snapshot().await?;
         let stored = cluster_names(&mut transaction).await?;
         self.clusters.keep_broken(&stored);
         for (id, name) in stored {
@@ -32,18 +31,24 @@ impl Replica {
 
     /// Loads a stored cluster that is not served, or remembers why it cannot be.
     pub async fn load_stored(
-        self: &Arc<Self>,
+        &self,
         connection: &mut PgConnection,
         id: ClusterId,
         name: &str,
     ) -> Result<(), Failure> {
-        let loaded = Cluster::load(connection, &self.installation.facts, &self.keyring(), id).await;
+        let loaded = Cluster::load(
+            connection,
+            &self.keys.installation.facts,
+            &self.keys.keyring(&self.database.floors),
+            id,
+        )
+        .await;
         let loaded = match loaded {
             Ok(None) => Err(why_no_keys(connection, id).await?),
             loaded => loaded,
         };
         match loaded {
-            Ok(Some(cluster)) => match self.serve_cluster(connection, cluster).await {
+            Ok(Some(cluster)) => match self.put_cluster(connection, cluster).await {
                 // The alarm was raised where the floor was compared.
                 Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
                     self.clusters.put_broken(id, name, failure.reason);
@@ -60,7 +65,8 @@ impl Replica {
             // The others are served; this one waits for its operator.
             Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
                 if self.clusters.put_broken(id, name, failure.reason) {
-                    self.alarm(failure.reason, &format!("cluster {id} is not served: {}", failure.message));
+                    self.watch
+                        .alarm(failure.reason, &format!("cluster {id} is not served: {}", failure.message));
                 }
             }
             Err(failure) => return Err(failure),
@@ -69,15 +75,21 @@ impl Replica {
     }
 
     /// Loads one cluster that was just committed, and serves it.
-    pub async fn load_cluster(self: &Arc<Self>, id: ClusterId) -> Result<Option<Arc<Cluster>>, Failure> {
-        let mut transaction = self.store.system().begin_snapshot().await?;
-        let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.keyring(), id).await?;
+    pub async fn load_cluster(&self, id: ClusterId) -> Result<Option<Arc<Cluster>>, Failure> {
+        let mut transaction = self.database.store.system().begin_snapshot().await?;
+        let loaded = Cluster::load(
+            &mut transaction,
+            &self.keys.installation.facts,
+            &self.keys.keyring(&self.database.floors),
+            id,
+        )
+        .await?;
         let Some(cluster) = loaded else { return Ok(None) };
-        self.serve_cluster(&mut transaction, cluster).await.map(Some)
+        self.put_cluster(&mut transaction, cluster).await.map(Some)
     }
 
     /// The cluster with this id, also if another replica made it a moment ago.
-    pub async fn cluster(self: &Arc<Self>, id: ClusterId) -> Result<Option<Arc<Cluster>>, Failure> {
+    pub async fn cluster(&self, id: ClusterId) -> Result<Option<Arc<Cluster>>, Failure> {
         match self.clusters.by_id(id) {
             Some(cluster) => Ok(Some(cluster)),
             None => self.load_cluster(id).await,
@@ -88,7 +100,7 @@ impl Replica {
     ///
     /// # Errors
     /// `resource.not_found`.
-    pub async fn cluster_named(self: &Arc<Self>, text: &str) -> Result<Arc<Cluster>, Failure> {
+    pub async fn cluster_named(&self, text: &str) -> Result<Arc<Cluster>, Failure> {
         if let Ok(cluster) = self.clusters.named(text) {
             return Ok(cluster);
         }
@@ -97,7 +109,7 @@ impl Replica {
     }
 
     /// The cluster whose authority has this key id, likewise.
-    pub async fn cluster_of_authority(self: &Arc<Self>, key: KeyId) -> Result<Option<Arc<Cluster>>, Failure> {
+    pub async fn cluster_of_authority(&self, key: KeyId) -> Result<Option<Arc<Cluster>>, Failure> {
         if let Some(cluster) = self.clusters.of_authority(key) {
             return Ok(Some(cluster));
         }
@@ -107,29 +119,23 @@ impl Replica {
 
     /// Replaces a served cluster by what its rows say now.
     pub async fn reload_cluster(&self, id: ClusterId) -> Result<(), Failure> {
-        let mut transaction = self.store.system().begin_snapshot().await?;
-        let loaded = Cluster::load(&mut transaction, &self.installation.facts, &self.keyring(), id).await?;
+        let mut transaction = self.database.store.system().begin_snapshot().await?;
+        let loaded = Cluster::load(
+            &mut transaction,
+            &self.keys.installation.facts,
+            &self.keys.keyring(&self.database.floors),
+            id,
+        )
+        .await?;
         let Some(cluster) = loaded else { return Ok(()) };
         self.put_cluster(&mut transaction, cluster).await.map(drop)
-    }
-
-    async fn serve_cluster(
-        self: &Arc<Self>,
-        connection: &mut PgConnection,
-        cluster: Cluster,
-    ) -> Result<Arc<Cluster>, Failure> {
-        let (cluster, added) = self.put_cluster(connection, cluster).await?;
-        if added {
-            self.tasks.spawn("publisher", publisher::publish(self.clone(), cluster.id));
-        }
-        Ok(cluster)
     }
 
     async fn put_cluster(
         &self,
         connection: &mut PgConnection,
         mut cluster: Cluster,
-    ) -> Result<(Arc<Cluster>, bool), Failure> {
+    ) -> Result<Arc<Cluster>, Failure> {
         self.keep_authority_floor(cluster.id, &cluster.chain).await?;
         self.keep_data_key_floor(&cluster).await?;
         if let Some(before) = self.clusters.by_id(cluster.id) {
@@ -139,26 +145,27 @@ impl Replica {
         // What cannot be read or is below the floor is an alarm; its publisher then signs nothing new.
         let known = cluster.revocations.known();
         let known = self.revocations(connection, &cluster, &known).await.unwrap_or(known);
-        cluster.announce(&self.installation.facts, &self.trust, known.chain.revoked());
+        cluster.announce(&self.keys.installation.facts, &self.trust, known.chain.revoked());
         Ok(self.clusters.put(cluster))
     }
 
     /// Refuses a chain of authority records that lacks what this replica has seen, and remembers it.
     async fn keep_authority_floor(&self, id: ClusterId, chain: &AuthorityChain) -> Result<(), Failure> {
         let of = FloorOf::Authority(id);
-        if let Some(floor) = self.floors.current().unwrap_or_default().of(of) {
+        if let Some(floor) = self.database.floors.current().unwrap_or_default().of(of) {
             let reason = match chain.digest_at(floor.sequence) {
                 None => Some(Reason::FloorRollback),
                 Some(digest) if digest != floor.digest => Some(Reason::FloorEquivocation),
                 Some(_) => None,
             };
             if let Some(reason) = reason {
-                self.alarm(reason, &format!("authority records of cluster {id} are not those seen before"));
+                self.watch
+                    .alarm(reason, &format!("authority records of cluster {id} are not those seen before"));
                 return Err(Failure::new(reason, "authority records"));
             }
         }
         let floor = Floor { sequence: chain.sequence(), digest: chain.digest() };
-        match self.floors.raise(of, floor).await {
+        match self.database.floors.raise(of, floor).await {
             // Another task saw a longer chain meanwhile.
             Err(failure) if failure.reason == Reason::FloorRollback => Ok(()),
             raised => raised,
@@ -167,7 +174,7 @@ impl Replica {
 
     /// Remembers which data keys were retired, so that one that is put back counts for nothing.
     async fn keep_data_key_floor(&self, cluster: &Cluster) -> Result<(), Failure> {
-        match self.floors.raise(FloorOf::DataKey(cluster.id), cluster.data_key_floor).await {
+        match self.database.floors.raise(FloorOf::DataKey(cluster.id), cluster.data_key_floor).await {
             // Another task saw it retired meanwhile.
             Err(failure) if failure.reason == Reason::FloorRollback => Ok(()),
             raised => raised,

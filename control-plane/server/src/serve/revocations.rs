@@ -9,10 +9,10 @@ use rap_store::{NodeRow, PgConnection, REVOCATIONS_MOST, RevocationRow, revocati
 use rap_types::{IdentityStatus, KeyId, Reason};
 
 use crate::failure::Failure;
-use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
+use crate::serve::handle::Serving;
 
-impl Replica {
+impl Serving {
     /// The chain of revocations as `connection` sees it, read on from `known` and not below the floor.
     ///
     /// # Errors
@@ -64,13 +64,13 @@ impl Replica {
         rows: &[RevocationRow],
     ) -> Result<KnownRevocations, Reject> {
         let records: Vec<&[u8]> = rows.iter().map(|row| row.record.as_slice()).collect();
-        let features = known_features(self.installation.facts.dev);
+        let features = known_features(self.keys.installation.facts.dev);
         let next = known.with_stored(&records, &cluster.chain, features)?;
         self.check_floor(cluster, &next.chain).map(|()| next)
     }
 
     fn alarm_of_revocations(&self, cluster: &Cluster, reject: &Reject) -> Failure {
-        self.alarm(reject.reason, &format!("revocations of cluster {}: {}", cluster.id, reject.what));
+        self.watch.alarm(reject.reason, &format!("revocations of cluster {}: {}", cluster.id, reject.what));
         Failure::new(reject.reason, reject.what)
     }
 
@@ -81,7 +81,13 @@ impl Replica {
         connection: &mut PgConnection,
         cluster: &Cluster,
     ) -> Result<Option<Cluster>, Failure> {
-        let loaded = Cluster::load(connection, &self.installation.facts, &self.keyring(), cluster.id).await?;
+        let loaded = Cluster::load(
+            connection,
+            &self.keys.installation.facts,
+            &self.keys.keyring(&self.database.floors),
+            cluster.id,
+        )
+        .await?;
         let newer = loaded.filter(|loaded| loaded.chain.sequence() > cluster.chain.sequence());
         if newer.is_some() {
             cluster.wake.notify_one();
@@ -90,7 +96,7 @@ impl Replica {
     }
 
     fn check_floor(&self, cluster: &Cluster, chain: &RevocationChain) -> Result<(), Reject> {
-        let floors = self.floors.current().unwrap_or_default();
+        let floors = self.database.floors.current().unwrap_or_default();
         let Some(floor) = floors.of(FloorOf::Revocations(cluster.id)) else { return Ok(()) };
         match chain.digest_at(floor.sequence) {
             None => Err(Reject::new(Reason::FloorRollback, "shorter than what this replica has seen")),
@@ -117,7 +123,7 @@ impl Replica {
             }
             IdentityStatus::Active | IdentityStatus::Draining => {
                 let text = format!("node {node} is a member by its row, and the revocations do not admit it");
-                self.alarm(Reason::RowTampered, &text);
+                self.watch.alarm(Reason::RowTampered, &text);
                 let gone = chain.gone(node).is_some() || chain.bars(&key);
                 Err(if gone { revoked() } else { Failure::new(Reason::RowTampered, "node") })
             }

@@ -12,7 +12,9 @@ use rap_types::{Digest, Reason, RequestId};
 
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
+use crate::serve::handle::Serving;
+use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_about;
 
 /// What was admitted last, and the exact rows that led to it.
@@ -35,11 +37,11 @@ impl GrantMemory {
 /// # Errors
 /// `floor.missing`, `activation.required`; and, with an alarm, `floor.rollback`, `floor.equivocation`,
 /// `chain.broken` and those of verification.
-pub async fn read(control: &Replica) -> Result<Arc<AdmittedGrants>, Failure> {
+pub async fn read(serving: &Serving) -> Result<Arc<AdmittedGrants>, Failure> {
     let mut attempt = 1;
     loop {
-        let admitted = judge(control).await?;
-        match control.floors.raise(FloorOf::GrantSet, admitted.at()).await {
+        let admitted = judge(serving).await?;
+        match serving.database.floors.raise(FloorOf::GrantSet, admitted.at()).await {
             Ok(()) => return Ok(admitted),
             // Another call of this replica was faster and went by a newer set: so does this one.
             Err(failure) if failure.reason == Reason::FloorRollback && attempt < ATTEMPTS => attempt += 1,
@@ -50,37 +52,37 @@ pub async fn read(control: &Replica) -> Result<Arc<AdmittedGrants>, Failure> {
 
 /// Judges what the database holds now. The floor is read first: its set was committed before the floor
 /// was raised to it, so that a state read afterwards holds it, unless somebody took it out.
-async fn judge(control: &Replica) -> Result<Arc<AdmittedGrants>, Failure> {
-    let floors = control.floors.current();
+async fn judge(serving: &Serving) -> Result<Arc<AdmittedGrants>, Failure> {
+    let floors = serving.database.floors.current();
     let Some(floor) = floors.as_ref().and_then(|floors| floors.of(FloorOf::GrantSet)) else {
         return Err(Failure::new(Reason::FloorMissing, FLOOR_MISSING));
     };
-    let mut snapshot = control.store.system().begin_snapshot().await?;
+    let mut snapshot = serving.database.store.system().begin_snapshot().await?;
     let sets = grant_sets_from(&mut snapshot, floor.sequence.max(1)).await?;
     let rows = grants_list(&mut snapshot).await?;
     drop(snapshot);
     let content = content(floor, &sets, &rows);
-    let admitted = match control.grants.of(content) {
+    let admitted = match serving.grants.of(content) {
         Some(admitted) => admitted,
         None => {
-            let verifier = control.installation.grant_verifier();
+            let verifier = serving.keys.installation.grant_verifier();
             let admitted = match verifier.admit(floors.as_ref(), &sets, &stored(&rows)) {
                 Ok(Some(admitted)) => Arc::new(admitted),
                 Ok(None) => {
                     return Err(Failure::new(Reason::ActivationRequired, "there is no role-grant set yet"));
                 }
                 Err(reject) => {
-                    alarm_about(control, reject.reason, "role-grant-set", reject.what).await;
+                    alarm_about(&serving.watch, reject.reason, "role-grant-set", reject.what).await;
                     return Err(reject.into());
                 }
             };
-            control.grants.keep(content, admitted.clone());
+            serving.grants.keep(content, admitted.clone());
             admitted
         }
     };
     for digest in admitted.tampered() {
         let object = format!("platform_role_grants/{digest}");
-        alarm_about(control, Reason::RowTampered, &object, "no row of the signed set").await;
+        alarm_about(&serving.watch, Reason::RowTampered, &object, "no row of the signed set").await;
     }
     Ok(admitted)
 }
@@ -89,22 +91,22 @@ async fn judge(control: &Replica) -> Result<Arc<AdmittedGrants>, Failure> {
 ///
 /// # Errors
 /// As [`read`].
-pub async fn current(control: &Replica) -> Result<Arc<AdmittedGrants>, Failure> {
-    let admitted = read(control).await?;
-    if !renewal_is_due(admitted.grants().set(), control.clock.now().wall) {
+pub async fn current(serving: &Serving) -> Result<Arc<AdmittedGrants>, Failure> {
+    let admitted = read(serving).await?;
+    if !renewal_is_due(admitted.grants().set(), serving.watch.clock.now().wall) {
         return Ok(admitted);
     }
-    renew(control, &admitted).await?;
-    read(control).await
+    renew(&serving.watch, &admitted).await?;
+    read(serving).await
 }
 
 /// Signs the verified set for another day. Of racing replicas one stores its set; all then read that.
-async fn renew(control: &Replica, admitted: &AdmittedGrants) -> Result<(), Failure> {
-    let now = control.clock.now().wall;
-    let set = renew_set(&control.installation.grant_scope(), admitted.grants().set(), now)?;
+async fn renew(watch: &Watch, admitted: &AdmittedGrants) -> Result<(), Failure> {
+    let now = watch.clock.now().wall;
+    let set = renew_set(&watch.keys.installation.grant_scope(), admitted.grants().set(), now)?;
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let stored: Result<bool, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        store_renewal(control, connection, &set, call).await
+    let stored: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
+        store_renewal(&watch.keys, connection, &set, call).await
     });
     if stored? {
         tracing::info!(sequence = set.at.sequence, "the role-grant set is signed for another day");
@@ -113,7 +115,7 @@ async fn renew(control: &Replica, admitted: &AdmittedGrants) -> Result<(), Failu
 }
 
 async fn store_renewal(
-    control: &Replica,
+    keys: &Keys,
     connection: &mut PgConnection,
     set: &SignedSet,
     call: RequestId,
@@ -123,7 +125,7 @@ async fn store_renewal(
     }
     let object = format!("role-grant-set/{}", set.at.sequence);
     let entry = audit_row("system", "grant_set.renew", object, None, Some(set.at.digest), "", call);
-    audit_insert(connection, &control.pen, &entry).await?;
+    audit_insert(connection, &keys.pen, &entry).await?;
     Ok(true)
 }
 

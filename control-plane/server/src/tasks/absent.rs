@@ -22,31 +22,31 @@ use crate::serve::cluster::Cluster;
 use crate::watch::raise::alarm_about;
 
 /// Runs until the group is cancelled.
-pub async fn remove_absent(control: Arc<Replica>) {
-    let shutdown = control.tasks.token();
+pub async fn remove_absent(replica: Arc<Replica>) {
+    let shutdown = replica.tasks.token();
     // Since when this replica has seen what is written about each cluster.
     let mut seeing: BTreeMap<ClusterId, Mono> = BTreeMap::new();
-    let started = control.clock.now().mono;
+    let started = replica.watch.clock.now().mono;
     let mut pause = FIRST;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = control.absence.notified() => {}
+            () = replica.serving.absence.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
         pause = FIRST;
-        let clusters = control.clusters.all();
+        let clusters = replica.serving.clusters.all();
         for (place, cluster) in clusters.iter().enumerate() {
-            let now = control.clock.now().mono;
+            let now = replica.watch.clock.now().mono;
             let since = seeing.entry(cluster.id).or_insert(started);
-            let again = match sweep(&control, cluster, now.since(*since)).await {
+            let again = match sweep(&replica, cluster, now.since(*since)).await {
                 Ok(again) => again,
                 Err(failure) => {
-                    *since = control.clock.now().mono;
+                    *since = replica.watch.clock.now().mono;
                     tracing::warn!(reason = %failure.reason, cluster = %cluster.id, "absent nodes were not removed");
                     if failure.reason == Reason::RowTampered {
                         let object = format!("cluster/{}", cluster.id);
-                        alarm_about(&control, failure.reason, &object, &failure.message).await;
+                        alarm_about(&replica.watch, failure.reason, &object, &failure.message).await;
                     }
                     AFTER_FAILURE
                 }
@@ -57,52 +57,53 @@ pub async fn remove_absent(control: Arc<Replica>) {
 }
 
 /// Removes the absent nodes of one cluster; returns when to look again.
-async fn sweep(control: &Replica, cluster: &Cluster, seeing: Duration) -> Result<Duration, Failure> {
-    let mut transaction = control.store.system().begin().await?;
+async fn sweep(replica: &Replica, cluster: &Cluster, seeing: Duration) -> Result<Duration, Failure> {
+    let mut transaction = replica.database.store.system().begin().await?;
     let policy = read_policy(&mut transaction, cluster).await?;
     let allowed = Duration::from_millis(policy.ephemeral_after_ms);
-    let absence = Absence::of(allowed, control.config.pushing.report_interval);
+    let absence = Absence::of(allowed, replica.config.pushing.report_interval);
     let silent = nodes_silent(&mut transaction, cluster.id).await?;
     drop(transaction);
     // Reports would be too seldom for a short allowance.
     let stale = silent.iter().filter(|(_, silence)| *silence >= absence.heard_every() / 2);
-    control.sessions.present(
+    replica.serving.sessions.present(
         cluster.id,
         stale.map(|(node, _)| *node),
-        || control.clock.now().mono,
-        |node, heard| control.contacts.note(node, heard),
+        || replica.watch.clock.now().mono,
+        |node, heard| replica.serving.contacts.note(node, heard),
     );
-    control.sessions.keep_ended(cluster.id, silent.iter().map(|(node, _)| *node));
-    let look = judge(control, cluster, &silent, &absence, seeing);
+    replica.serving.sessions.keep_ended(cluster.id, silent.iter().map(|(node, _)| *node));
+    let look = judge(replica, cluster, &silent, &absence, seeing);
     if look.due.is_empty() {
         return Ok(look.again);
     }
     let before = cluster.revocations.known();
-    let done: Result<Vec<NodeId>, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        remove(control, connection, cluster, &before, &absence, seeing).await
-    });
+    let done: Result<Vec<NodeId>, Failure> =
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            remove(replica, connection, cluster, &before, &absence, seeing).await
+        });
     let removed = done?;
     if !removed.is_empty() {
         tracing::info!(cluster = %cluster.id, nodes = removed.len(), "absent ephemeral nodes were removed");
-        control.revoked(cluster).await?;
+        replica.serving.revoked(cluster).await?;
     }
     Ok(look.again)
 }
 
 fn judge(
-    control: &Replica,
+    replica: &Replica,
     cluster: &Cluster,
     silent: &[(NodeId, Duration)],
     absence: &Absence,
     seeing: Duration,
 ) -> Look {
     // With a stream to this replica its contact may not be written yet.
-    let presence = |node: &NodeId, silence| control.sessions.presence(cluster.id, *node, silence);
+    let presence = |node: &NodeId, silence| replica.serving.sessions.presence(cluster.id, *node, silence);
     absence.look(silent, presence, seeing)
 }
 
 async fn remove(
-    control: &Replica,
+    replica: &Replica,
     connection: &mut PgConnection,
     cluster: &Cluster,
     before: &KnownRevocations,
@@ -110,18 +111,18 @@ async fn remove(
     seeing: Duration,
 ) -> Result<Vec<NodeId>, Failure> {
     cluster_hold(connection, &cluster.rows).await?;
-    let mut known = control.revocations(connection, cluster, before).await?;
+    let mut known = replica.serving.revocations(connection, cluster, before).await?;
     let silent = nodes_silent(connection, cluster.id).await?;
-    let mut nodes = judge(control, cluster, &silent, absence, seeing).due;
+    let mut nodes = judge(replica, cluster, &silent, absence, seeing).due;
     nodes.truncate(AT_ONCE);
-    let now = control.clock.now().wall;
+    let now = replica.watch.clock.now().wall;
     let departure = NodeRemoval {
         kind: RevocationKind::Absent,
         actor: "system".to_owned(),
         action: "node.absent",
         reason: format!("not heard of for {} s", absence.limit().as_secs()),
         call: RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
-        pen: control.pen.clone(),
+        pen: replica.keys.pen.clone(),
     };
     for node in &nodes {
         let row = node_read(connection, &cluster.rows, *node).await?.ok_or(StoreError::Absent)?;
@@ -129,7 +130,7 @@ async fn remove(
         if !row.node.ephemeral {
             return Err(Failure::new(Reason::RowTampered, format!("nodes/{node} was said to be ephemeral")));
         }
-        known = write_removal(control, connection, cluster, known, &row, &departure).await?.known;
+        known = write_removal(&replica.serving, connection, cluster, known, &row, &departure).await?.known;
     }
     Ok(nodes)
 }

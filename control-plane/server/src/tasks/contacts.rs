@@ -14,25 +14,25 @@ use crate::replica::Replica;
 use crate::serve::sessions::Heard;
 
 /// Writes contacts until the group is cancelled, and a last time then.
-pub async fn record_contacts(control: Arc<Replica>) {
-    let shutdown = control.tasks.token();
+pub async fn record_contacts(replica: Arc<Replica>) {
+    let shutdown = replica.tasks.token();
     let mut warned: Option<Mono> = None;
     loop {
         let last = tokio::select! {
             () = shutdown.cancelled() => true,
             () = tokio::time::sleep(EVERY) => false,
         };
-        let contacts = control.contacts.take();
+        let contacts = replica.serving.contacts.take();
         if !contacts.is_empty() {
-            match write(&control, &contacts).await {
-                Ok(()) => control.contacts.written(),
+            match write(&replica, &contacts).await {
+                Ok(()) => replica.serving.contacts.written(),
                 Err(error) => {
-                    let (now, waiting) = (control.clock.now().mono, contacts.len());
-                    control.contacts.put_back(contacts, now);
-                    control.metrics.contacts_failed();
+                    let (now, waiting) = (replica.watch.clock.now().mono, contacts.len());
+                    replica.serving.contacts.put_back(contacts, now);
+                    replica.watch.metrics.contacts_failed();
                     if warned.is_none_or(|at| now.since(at) >= WARN_EVERY) {
                         warned = Some(now);
-                        let failing_s = control.contacts.failing_for(now).as_secs();
+                        let failing_s = replica.serving.contacts.failing_for(now).as_secs();
                         tracing::warn!(
                             reason = %error.reason(), waiting, failing_s,
                             "contacts could not be written and wait: other replicas count connected nodes as silent"
@@ -47,9 +47,9 @@ pub async fn record_contacts(control: Arc<Replica>) {
     }
 }
 
-async fn write(control: &Replica, contacts: &BTreeMap<NodeId, Heard>) -> Result<(), StoreError> {
-    rap_store::transact!(control.store.system(), |connection| {
-        let now = control.clock.now().mono;
+async fn write(replica: &Replica, contacts: &BTreeMap<NodeId, Heard>) -> Result<(), StoreError> {
+    rap_store::transact!(replica.database.store.system(), |connection| {
+        let now = replica.watch.clock.now().mono;
         let ago = |(node, heard): (&NodeId, &Heard)| (*node, now.since(heard.at), heard.known.clone());
         let contacts: Vec<_> = contacts.iter().map(ago).collect();
         node_contacts_record(connection, &contacts).await

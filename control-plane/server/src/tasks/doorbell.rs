@@ -12,18 +12,18 @@ use crate::serve::cluster::BREAKS_ONE;
 use crate::watch::raise::alarm_about;
 
 /// Runs until the group is cancelled.
-pub async fn watch_outbox(control: Arc<Replica>, target: DatabaseTarget, beat: Beat) {
-    let shutdown = control.tasks.token();
+pub async fn watch_outbox(replica: Arc<Replica>, target: DatabaseTarget, beat: Beat) {
+    let shutdown = replica.tasks.token();
     let mut doorbell = Doorbell::new(&target);
     let mut failed: u32 = 0;
     loop {
         let ring = tokio::select! {
             () = shutdown.cancelled() => return,
-            ring = doorbell.wait(control.config.pushing.outbox_poll) => ring,
+            ring = doorbell.wait(replica.config.pushing.outbox_poll) => ring,
         };
         // The loop goes on while the database is away; only a stuck process stops feeding the watchdog.
         beat.turned();
-        let Err(failure) = look(&control, ring).await else {
+        let Err(failure) = look(&replica, ring).await else {
             failed = 0;
             continue;
         };
@@ -31,15 +31,15 @@ pub async fn watch_outbox(control: Arc<Replica>, target: DatabaseTarget, beat: B
         failed = failed.wrapping_add(1);
         if failed.is_multiple_of(ALARM_AFTER) {
             let text = format!("changes by other replicas were not read {failed} times in a row");
-            control.alarm(failure.reason, &text);
+            replica.watch.alarm(failure.reason, &text);
         }
     }
 }
 
 /// Wakes the clusters that are behind the database; loads those that are new. One that cannot be taken in
 /// keeps none of the others from it.
-async fn look(control: &Arc<Replica>, ring: Ring) -> Result<(), Failure> {
-    let mut transaction = control.store.system().begin_snapshot().await?;
+async fn look(replica: &Arc<Replica>, ring: Ring) -> Result<(), Failure> {
+    let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let positions = outbox_positions(&mut transaction).await?;
     drop(transaction);
     let mut outcome = Ok(());
@@ -47,7 +47,7 @@ async fn look(control: &Arc<Replica>, ring: Ring) -> Result<(), Failure> {
         if matches!(ring, Ring::Cluster(rung) if rung != position.cluster) {
             continue;
         }
-        if let Err(failure) = follow(control, &position).await {
+        if let Err(failure) = follow(replica, &position).await {
             tracing::warn!(reason = %failure.reason, cluster = %position.cluster, "not followed");
             outcome = Err(failure);
         }
@@ -55,15 +55,15 @@ async fn look(control: &Arc<Replica>, ring: Ring) -> Result<(), Failure> {
     outcome
 }
 
-async fn follow(control: &Arc<Replica>, position: &ClusterPosition) -> Result<(), Failure> {
+async fn follow(replica: &Arc<Replica>, position: &ClusterPosition) -> Result<(), Failure> {
     let id = position.cluster;
-    let Some(cluster) = control.clusters.by_id(id) else {
-        let mut snapshot = control.store.system().begin_snapshot().await?;
-        return control.load_stored(&mut snapshot, id, &position.name).await;
+    let Some(cluster) = replica.serving.clusters.by_id(id) else {
+        let mut snapshot = replica.database.store.system().begin_snapshot().await?;
+        return replica.serving.load_stored(&mut snapshot, id, &position.name).await;
     };
     let keys = match cluster.keys == position.keys {
         true => Ok(()),
-        false => control.reload_cluster(id).await,
+        false => replica.serving.reload_cluster(id).await,
     };
     let stored = (Incarnation(position.incarnation), Version(position.config_seq));
     if cluster.feed.newest().map(|published| published.order.durable()) != Some(stored) {
@@ -73,7 +73,7 @@ async fn follow(control: &Arc<Replica>, position: &ClusterPosition) -> Result<()
         // It is served as it was loaded before.
         Err(failure) if BREAKS_ONE.contains(&failure.reason) => {
             let what = format!("what is stored of its keys does not load: {}", failure.message);
-            alarm_about(control, failure.reason, &format!("cluster/{id}"), &what).await;
+            alarm_about(&replica.watch, failure.reason, &format!("cluster/{id}"), &what).await;
             Ok(())
         }
         keys => keys,

@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::replica::Replica;
 
 /// Runs until the group is cancelled.
-pub async fn tell_hints(control: Arc<Replica>) {
-    let shutdown = control.tasks.token();
+pub async fn tell_hints(replica: Arc<Replica>) {
+    let shutdown = replica.tasks.token();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => control.directory.tell_due(control.clock.now().mono),
+            () = tokio::time::sleep(EVERY) => replica.serving.directory.tell_due(replica.watch.clock.now().mono),
         }
     }
 }

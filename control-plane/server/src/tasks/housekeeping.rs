@@ -14,23 +14,25 @@ use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
 
 /// Runs until the group is cancelled.
-pub async fn keep_house(control: Arc<Replica>, rates: Arc<SourceRates>) {
-    let shutdown = control.tasks.token();
+pub async fn keep_house(replica: Arc<Replica>, rates: Arc<SourceRates>) {
+    let shutdown = replica.tasks.token();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
         rates.forget_idle();
-        if let Err(error) = sweep(&control).await {
+        if let Err(error) = sweep(&replica).await {
             tracing::debug!(%error, "housekeeping was put off");
         }
     }
 }
 
-async fn sweep(control: &Replica) -> Result<(), StoreError> {
-    let clusters = control.clusters.all();
-    rap_store::transact!(control.store.system(), |connection| { remove(connection, &clusters).await })
+async fn sweep(replica: &Replica) -> Result<(), StoreError> {
+    let clusters = replica.serving.clusters.all();
+    rap_store::transact!(replica.database.store.system(), |connection| {
+        remove(connection, &clusters).await
+    })
 }
 
 async fn remove(connection: &mut PgConnection, clusters: &[Arc<Cluster>]) -> Result<(), StoreError> {

@@ -18,19 +18,19 @@ use crate::replica::Replica;
 use crate::serve::role_grants;
 
 /// Runs until the group is cancelled.
-pub async fn keep_grants(control: Arc<Replica>) {
-    let shutdown = control.tasks.token();
+pub async fn keep_grants(replica: Arc<Replica>) {
+    let shutdown = replica.tasks.token();
     let mut told = false;
     loop {
-        let pause = if has_floor(&control) {
-            look(&control).await;
+        let pause = if has_floor(&replica) {
+            look(&replica).await;
             EVERY
         } else {
             if !told {
-                told = tell_of_missing_floor(&control).await;
+                told = tell_of_missing_floor(&replica).await;
             }
-            take_floor(&control).await;
-            if has_floor(&control) { Duration::ZERO } else { SEARCH }
+            take_floor(&replica).await;
+            if has_floor(&replica) { Duration::ZERO } else { SEARCH }
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -39,13 +39,13 @@ pub async fn keep_grants(control: Arc<Replica>) {
     }
 }
 
-fn has_floor(control: &Replica) -> bool {
-    control.floors.current().is_some_and(|floors| floors.of(FloorOf::GrantSet).is_some())
+fn has_floor(replica: &Replica) -> bool {
+    replica.database.floors.current().is_some_and(|floors| floors.of(FloorOf::GrantSet).is_some())
 }
 
 /// Findings raise their alarms on the way.
-async fn look(control: &Replica) {
-    if let Err(failure) = role_grants::current(control).await
+async fn look(replica: &Replica) {
+    if let Err(failure) = role_grants::current(&replica.serving).await
         && failure.reason != Reason::ActivationRequired
     {
         tracing::warn!(reason = %failure.reason, "no role-grant set is in force: {}", failure.message);
@@ -53,11 +53,11 @@ async fn look(control: &Replica) {
 }
 
 /// True once the log says what a person can do.
-async fn tell_of_missing_floor(control: &Replica) -> bool {
+async fn tell_of_missing_floor(replica: &Replica) -> bool {
     let newest = async {
-        let mut transaction = control.store.system().begin().await?;
+        let mut transaction = replica.database.store.system().begin().await?;
         let newest = grant_set_newest(&mut transaction).await?;
-        let open = |set: Vec<u8>| control.installation.grant_verifier().open_set(&set);
+        let open = |set: Vec<u8>| replica.keys.installation.grant_verifier().open_set(&set);
         Ok::<_, Failure>(newest.map(open).transpose()?.map_or(0, |set| set.sequence))
     };
     match newest.await {
@@ -74,9 +74,9 @@ async fn tell_of_missing_floor(control: &Replica) -> bool {
 }
 
 /// From the file, if a person confirmed meanwhile; else from the highest set of other replicas.
-async fn take_floor(control: &Replica) {
-    match control.floors.reload().await {
-        Ok(()) if has_floor(control) => {
+async fn take_floor(replica: &Replica) {
+    match replica.database.floors.reload().await {
+        Ok(()) if has_floor(replica) => {
             tracing::info!("the floor of the role-grant set was confirmed");
             return;
         }
@@ -84,8 +84,8 @@ async fn take_floor(control: &Replica) {
         Err(failure) => tracing::error!(reason = %failure.reason, "{}", failure.message),
     }
     let mut highest: Option<Floor> = None;
-    for url in &control.config.control_urls {
-        match ask(control, url).await {
+    for url in &replica.config.control_urls {
+        match ask(replica, url).await {
             Ok(floor) if highest.is_none_or(|known| known.sequence < floor.sequence) => highest = Some(floor),
             Ok(_) => {}
             Err(failure) => {
@@ -94,7 +94,7 @@ async fn take_floor(control: &Replica) {
         }
     }
     let Some(floor) = highest else { return };
-    match control.floors.raise(FloorOf::GrantSet, floor).await {
+    match replica.database.floors.raise(FloorOf::GrantSet, floor).await {
         Ok(()) => tracing::info!(
             sequence = floor.sequence,
             "took the floor of the role-grant set from another replica"
@@ -105,10 +105,10 @@ async fn take_floor(control: &Replica) {
 
 /// The newest set that the replica at `url` has verified. Only a holder of the installation's TLS CA
 /// answers there, and one without a floor of its own refuses.
-async fn ask(control: &Replica, url: &str) -> Result<Floor, Failure> {
+async fn ask(replica: &Replica, url: &str) -> Result<Floor, Failure> {
     let failed = |fault: Fault| Failure::new(fault.reason, fault.message);
-    let pins = tls::Pins::one(control.installation.facts.tls_ca_pin);
-    let config = tls::operator_client(pins, Arc::new(control.clock))
+    let pins = tls::Pins::one(replica.keys.installation.facts.tls_ca_pin);
+    let config = tls::operator_client(pins, Arc::new(replica.watch.clock))
         .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
     let mut dial = Dial::new(config, tls::ALPN_OPERATOR, ASK);
     dial.call_timeout = Some(ASK);
@@ -117,7 +117,7 @@ async fn ask(control: &Replica, url: &str) -> Result<Floor, Failure> {
         let refusal = Refusal::from(status);
         Failure::new(refusal.reason, refusal.fault.message)
     })?;
-    let set = control.installation.grant_verifier().open_set(&answer.into_inner().set)?;
+    let set = replica.keys.installation.grant_verifier().open_set(&answer.into_inner().set)?;
     Ok(Floor { sequence: set.sequence, digest: set.digest })
 }
 

@@ -6,4 +6,5 @@ pub mod doorbell;
 pub mod hints;
 pub mod housekeeping;
 pub mod keep_grants;
+pub mod publishers;
 pub mod watch_database;

@@ -11,20 +11,24 @@ use rap_runtime::service::Beat;
 use crate::replica::Replica;
 
 /// Asks until the group is cancelled.
-pub async fn watch_database(control: Arc<Replica>, beat: Beat) {
-    let shutdown = control.tasks.token();
+pub async fn watch_database(replica: Arc<Replica>, beat: Beat) {
+    let shutdown = replica.tasks.token();
     loop {
-        let begun = control.store.system().begin().await;
+        let begun = replica.database.store.system().begin().await;
         match begun {
             Ok(transaction) => {
                 drop(transaction);
-                let connected: usize = control
+                let connected: usize = replica
+                    .serving
                     .clusters
                     .all()
                     .iter()
-                    .map(|cluster| control.sessions.acknowledged(cluster.id).len())
+                    .map(|cluster| replica.serving.sessions.acknowledged(cluster.id).len())
                     .sum();
-                beat.say(format!("{} clusters, {connected} nodes connected", control.clusters.all().len()));
+                beat.say(format!(
+                    "{} clusters, {connected} nodes connected",
+                    replica.serving.clusters.all().len()
+                ));
             }
             Err(error) => beat.say(format!("no answer ({})", error.reason())),
         }

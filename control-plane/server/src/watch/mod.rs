@@ -4,5 +4,6 @@
 
 pub mod alarm_log;
 pub mod alarms;
+pub mod handle;
 pub mod metrics;
 pub mod raise;

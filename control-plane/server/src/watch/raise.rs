@@ -4,14 +4,13 @@
 
 use rap_authority::ids;
 use rap_store::{RowName, audit_insert};
-use rap_types::{Reason, RequestId};
+use rap_types::{ClusterId, Reason, RequestId};
 
 use crate::database::audit_row::audit_row;
 use crate::failure::Failure;
-use crate::replica::Replica;
-use crate::serve::cluster::Cluster;
+use crate::watch::handle::Watch;
 
-impl Replica {
+impl Watch {
     /// Counts and logs an alarm: something was found that must not be, and an operator has to look.
     pub fn alarm(&self, reason: Reason, what: &str) {
         self.metrics.alarmed(reason);
@@ -20,18 +19,18 @@ impl Replica {
 }
 
 /// Counts a finding about `object`; logs and audits it unless it was told a moment ago.
-pub async fn alarm_about(control: &Replica, reason: Reason, object: &str, what: &str) {
-    let now = control.clock.now();
-    if !control.findings.is_news(reason, object, now.mono) {
-        control.metrics.alarmed(reason);
+pub async fn alarm_about(watch: &Watch, reason: Reason, object: &str, what: &str) {
+    let now = watch.clock.now();
+    if !watch.findings.is_news(reason, object, now.mono) {
+        watch.metrics.alarmed(reason);
         return;
     }
-    control.alarm(reason, &format!("{object}: {what}"));
+    watch.alarm(reason, &format!("{object}: {what}"));
     let call = RequestId::from_parts(ids::millis(now.wall), ids::random(&mut rand::rng()));
     let text = format!("{reason}: {what}");
     let entry = audit_row("system", "alarm.raise", object.to_owned(), None, None, &text, call);
-    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        audit_insert(connection, &control.pen, &entry).await.map(drop).map_err(Failure::from)
+    let done: Result<(), Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
+        audit_insert(connection, &watch.keys.pen, &entry).await.map(drop).map_err(Failure::from)
     });
     if let Err(failure) = done {
         tracing::error!(reason = %failure.reason, "an alarm could not be audited: {}", failure.message);
@@ -39,14 +38,14 @@ pub async fn alarm_about(control: &Replica, reason: Reason, object: &str, what: 
 }
 
 /// An alarm for each row that a list found not to be as it was written.
-pub async fn alarm_about_rows(control: &Replica, tampered: &[RowName]) {
+pub async fn alarm_about_rows(watch: &Watch, tampered: &[RowName]) {
     for row in tampered {
         let object = format!("{}/{}", row.table, row.key);
-        alarm_about(control, Reason::RowTampered, &object, "not as this installation wrote it").await;
+        alarm_about(watch, Reason::RowTampered, &object, "not as this installation wrote it").await;
     }
 }
 
-pub(crate) fn alarm_of_cluster(control: &Replica, cluster: &Cluster, reason: Reason, text: &str) {
-    control.metrics.alarmed(reason);
-    tracing::error!(alarm = true, %reason, cluster = %cluster.id, "{text}");
+pub(crate) fn alarm_of_cluster(watch: &Watch, cluster: ClusterId, reason: Reason, text: &str) {
+    watch.metrics.alarmed(reason);
+    tracing::error!(alarm = true, %reason, %cluster, "{text}");
 }

@@ -88,9 +88,9 @@ async fn fifty_racing_activations_make_one_owner() {
         }
     }
     assert_eq!(done, 1);
-    let control = &strict.world.running.control;
-    let mut transaction = control.store.system().begin().await.unwrap();
-    assert_eq!(rap_store::operators_list(&mut transaction, &control.rows).await.unwrap().len(), 1);
+    let replica = &strict.world.running.replica;
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
+    assert_eq!(rap_store::operators_list(&mut transaction, &replica.keys.rows).await.unwrap().len(), 1);
     assert_eq!(rap_store::grants_list(&mut transaction).await.unwrap().len(), 1);
     assert_eq!(rap_store::grant_sets_from(&mut transaction, 1).await.unwrap().len(), 1);
     // The owner logs in by the same key afterwards.
@@ -131,7 +131,7 @@ async fn insert_session(world: &World, operator: &rap_store::OperatorRow, hash: 
         operator_public_key: operator.public_key,
         expires_at: Clock::new().now().wall.plus(std::time::Duration::from_secs(3600)),
     };
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     rap_store::session_insert(&mut transaction, &session).await.unwrap();
     transaction.commit().await.unwrap();
 }
@@ -159,13 +159,13 @@ async fn rows_written_into_the_database_make_nobody_an_operator() {
         platform_role: "platform_owner".into(),
         disabled_at: None,
     };
-    let rows = &world.running.control.rows;
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let rows = &world.running.replica.keys.rows;
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     rap_store::operator_insert(&mut transaction, rows, &row).await.unwrap();
     let owner =
         rap_store::operator_by_key(&mut transaction, rows, world.owner.public().as_bytes()).await.unwrap();
     transaction.commit().await.unwrap();
-    let key = &world.running.control.session_key;
+    let key = &world.running.replica.keys.session_key;
     let issued = key.issue(intruder.public(), expires_at, &mut rand::rng());
     insert_session(world, &row, issued.claim.hash).await;
     assert_eq!(status_with(world, &issued.bearer).await, Reason::GrantMissing);

@@ -52,7 +52,7 @@ async fn token(world: &World) -> Result<v1::TokenCreateAnswer, Reason> {
 
 /// Nothing was made of the row: it is as it was written, and no key is beside it.
 async fn assert_bare(world: &World) {
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     let bare = rap_store::bare_cluster_read(&mut transaction, ClusterId::from_bytes(ID)).await.unwrap();
     assert_eq!(bare.unwrap().name, "legacy");
     drop(transaction);
@@ -95,7 +95,7 @@ async fn a_row_without_keys_is_shown_and_gives_nothing_until_an_operator_names_i
 
         // Another process of the same database opens what was made here.
         let second = world.replica().await;
-        assert!(second.control.clusters.named("legacy").is_ok());
+        assert!(second.replica.serving.clusters.named("legacy").is_ok());
         second.stop().await;
         world.stop().await;
     }
@@ -146,7 +146,7 @@ async fn replicas_that_race_make_one_authority() {
     assert!(answers.iter().all(|answer| key(answer) == key(&answers[0]) && !key(answer).is_empty()));
     assert_eq!(audited(&world, "cluster.backfill").await.len(), 1);
     let served = [&world.running, &second].map(|replica| {
-        let cluster = replica.control.clusters.named("legacy").unwrap();
+        let cluster = replica.replica.serving.clusters.named("legacy").unwrap();
         (cluster.authority.public(), cluster.ca.certificate().clone(), cluster.map_key.padding(1))
     });
     assert_eq!(served[0].0, served[1].0);
@@ -261,11 +261,11 @@ async fn a_cluster_whose_keys_were_taken_away_does_not_get_others() {
     let first = world.through(second);
     assert_eq!(look(&world).await.refused, "floor.rollback");
     assert_eq!(ensure(&world, Vec::new()).await.unwrap_err(), Reason::FloorRollback);
-    assert!(world.running.control.metrics.alarms(Reason::FloorRollback) > 0);
+    assert!(world.running.replica.watch.metrics.alarms(Reason::FloorRollback) > 0);
     assert_eq!(token(&world).await.unwrap_err(), Reason::FloorRollback);
     // A replica that never saw it has the audit log, which tells that the cluster was made here.
     let id = ClusterId::from_slice(&born.cluster_id).unwrap();
-    assert!(world.running.control.floors.current().unwrap().of(FloorOf::Authority(id)).is_some());
+    assert!(world.running.replica.database.floors.current().unwrap().of(FloorOf::Authority(id)).is_some());
     let seen = look(&world).await;
     assert!(seen.lies_in_it.contains(&"audit_log: 1".to_owned()), "{:?}", seen.lies_in_it);
     first.stop().await;
@@ -281,7 +281,7 @@ async fn a_cluster_without_its_data_key_alone_is_an_alarm_and_not_a_bare_one() {
     let second = world.replica().await;
     let mut world = world;
     let first = world.through(second);
-    assert!(world.running.control.metrics.alarms(Reason::SecretUnseal) > 0);
+    assert!(world.running.replica.watch.metrics.alarms(Reason::SecretUnseal) > 0);
     let listed = world.admin().await.cluster_list(world.request(v1::ClusterListRequest {})).await;
     let listed: Vec<_> = listed.unwrap().into_inner().clusters.into_iter().map(|one| one.refused).collect();
     assert_eq!(listed, ["cluster.no_authority", "secret.unseal"]);

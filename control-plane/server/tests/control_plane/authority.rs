@@ -195,7 +195,7 @@ async fn a_rotation_reaches_a_connected_node_records_first_and_a_sleeper_walks_t
     late.until_active_under(3).await;
     let request = v1::NodeRef { cluster: "prod".into(), node: "late".into() };
     let export = world.admin().await.node_export(world.request(request)).await.unwrap().into_inner().export;
-    let verified = open_export(&export, &world.running.control.installation.roots, true).unwrap();
+    let verified = open_export(&export, &world.running.replica.keys.installation.roots, true).unwrap();
     assert_eq!(verified.chain.sequence(), 3);
     world.stop().await;
 }
@@ -227,11 +227,11 @@ async fn tokens_of_a_replaced_key_count_until_it_is_revoked() {
     let poll = second.poll(&world, &answer.request_id).await.unwrap_err();
     assert_eq!((reason(poll), nonce.len()), (Reason::TokenAuthorityRevoked, 32));
     // The private half is gone from the database.
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
-    let id = world.running.control.clusters.named("prod").unwrap().id;
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
+    let id = world.running.replica.serving.clusters.named("prod").unwrap().id;
     let rows = rap_store::authorities_list(
         &mut transaction,
-        &world.running.control.clusters.by_id(id).unwrap().rows,
+        &world.running.replica.serving.clusters.by_id(id).unwrap().rows,
     )
     .await
     .unwrap();
@@ -298,7 +298,7 @@ async fn a_lost_key_is_recovered_and_no_other_cluster_suffers() {
     let show = v1::ClusterRef { cluster: "prod".into() };
     let broken = world.admin().await.cluster_show(world.request(show)).await.unwrap_err();
     assert_eq!(reason(broken), Reason::SecretUnseal);
-    assert!(world.running.control.metrics.alarms(Reason::SecretUnseal) > 0);
+    assert!(world.running.replica.watch.metrics.alarms(Reason::SecretUnseal) > 0);
     world.token("other", 1, true).await;
 
     let recovered = world.authority().await.authority_recover(world.request(key_request(&[]))).await.unwrap();
@@ -326,8 +326,8 @@ async fn another_replica_follows_a_rotation_and_signs_nothing_with_the_old_key()
     rotate(&world).await;
     // The node's stream is at the other replica.
     node.until_active_under(3).await;
-    let prod = world.running.control.clusters.named("prod").unwrap();
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let prod = world.running.replica.serving.clusters.named("prod").unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     let head = rap_store::head_newest(&mut transaction, prod.id).await.unwrap().unwrap();
     drop(transaction);
     let expect = rap_contract::Expectation { features: &["dev"], ..Default::default() };
@@ -356,7 +356,7 @@ async fn a_node_with_a_record_of_nobody_raises_an_alarm() {
         }
     };
     assert_eq!(reason(refused), Reason::AuthorityMismatch);
-    assert_eq!(world.running.control.metrics.alarms(Reason::AuthorityMismatch), 1);
+    assert_eq!(world.running.replica.watch.metrics.alarms(Reason::AuthorityMismatch), 1);
     world.stop().await;
 }
 
@@ -384,7 +384,7 @@ async fn a_cluster_whose_newest_record_was_removed_is_not_served() {
         let shown = admin.cluster_show(world.request(show)).await;
         assert_eq!(shown.err().map(reason), expected, "{name}");
     }
-    assert!(world.running.control.metrics.alarms(Reason::FloorRollback) > 0);
+    assert!(world.running.replica.watch.metrics.alarms(Reason::FloorRollback) > 0);
     world.stop().await;
 }
 
@@ -399,7 +399,7 @@ async fn a_cluster_is_created_with_an_imported_key() {
     let mut admin = world.admin().await;
     let made = admin.cluster_create(world.request(create("prod", &[0x63; 32]))).await.unwrap().into_inner();
     assert_eq!(made.authority_key, Signer::from_seed(&[0x63; 32]).public().to_vec());
-    let installation = world.running.control.installation.authority.seed().to_vec();
+    let installation = world.running.replica.keys.installation.authority.seed().to_vec();
     for (request, expected) in [
         (create("two", &[0x63; 32]), Reason::ResourceExists),
         (create("two", &[1; 5]), Reason::KeyInvalid),
@@ -440,12 +440,12 @@ async fn a_step_is_taken_on_the_cluster_whose_own_row_has_the_name() {
     for refusal in refusals {
         assert_eq!(reason(refusal.unwrap_err()), Reason::RowTampered);
     }
-    assert!(world.running.control.metrics.alarms(Reason::RowTampered) >= 6);
-    for cluster in world.running.control.clusters.all() {
+    assert!(world.running.replica.watch.metrics.alarms(Reason::RowTampered) >= 6);
+    for cluster in world.running.replica.serving.clusters.all() {
         assert_eq!(cluster.chain.sequence(), 1);
     }
     // By its id it is the one that is meant, whatever names say.
-    let id = world.running.control.clusters.named("prod").unwrap().id;
+    let id = world.running.replica.serving.clusters.named("prod").unwrap().id;
     let by_id = v1::ClusterRef { cluster: id.to_string() };
     let listed = authority.authority_list(world.request(by_id)).await.unwrap().into_inner();
     assert_eq!(listed.cluster_id, id.to_vec());

@@ -20,7 +20,7 @@ use crate::sync::{Kept, acknowledge};
 use crate::world::{World, reason};
 
 fn config(world: &World) -> Config {
-    world.running.control.config.clone()
+    world.running.replica.config.as_ref().clone()
 }
 
 /// The database of this world, as the command line would open it.
@@ -182,7 +182,7 @@ async fn yesterdays_backup_begins_a_new_incarnation_and_no_node_goes_back() {
     let snapshot = kept.apply(&stream.update().await);
     assert!(snapshot.contents().peers.contains_key(&rejoined.node));
 
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     assert!(restore_newest(&mut transaction).await.unwrap().is_some());
     let entries = audit_list(&mut transaction, &rap_store::AuditFilter::default(), 100).await.unwrap();
     assert!(entries.iter().any(|row| row.entry.action == "backup.restore"));

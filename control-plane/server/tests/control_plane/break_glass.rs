@@ -28,7 +28,7 @@ fn asked(reason: &str, until: Wall) -> v1::BreakGlassIssueRequest {
 
 /// How often this was written into the audit log.
 async fn audited(world: &World, action: &str) -> Vec<String> {
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     let filter = AuditFilter { action: Some(action.to_owned()), ..AuditFilter::default() };
     let rows = audit_list(&mut transaction, &filter, 100).await.unwrap();
     rows.into_iter().map(|row| row.entry.reason).collect()

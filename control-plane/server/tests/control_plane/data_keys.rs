@@ -22,18 +22,18 @@ use serde_json::json;
 use crate::host::{Host, NodeStream, hello};
 use crate::world::{World, reason};
 
-pub fn author(control: &Replica) -> Author {
+pub fn author(replica: &Replica) -> Author {
     Author {
         actor: "operator:test".into(),
-        pen: control.pen.clone(),
+        pen: replica.keys.pen.clone(),
         call: RequestId::from_bytes([7; 16]),
         reason: "drill".into(),
     }
 }
 
 pub async fn go(world: &World, id: ClusterId, until: Stage) -> Result<Rotated, Failure> {
-    let control = &world.running.control;
-    rotate(control, id, &author(control), until).await
+    let replica = &world.running.replica;
+    rotate(&replica.serving, id, &author(replica), until).await
 }
 
 /// A cluster with a row in every table that has MACs, and every secret that there is.
@@ -52,8 +52,8 @@ pub async fn filled(world: &World) -> (ClusterId, v1::TokenCreateAnswer) {
     (id, token)
 }
 
-pub async fn stored(control: &Replica, id: ClusterId) -> Vec<DekRow> {
-    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+pub async fn stored(replica: &Replica, id: ClusterId) -> Vec<DekRow> {
+    let mut snapshot = replica.database.store.system().begin_snapshot().await.unwrap();
     deks_list(&mut snapshot, id).await.unwrap()
 }
 
@@ -62,15 +62,15 @@ pub fn versions(stored: &[DekRow]) -> Vec<u64> {
 }
 
 /// Every row and secret of the cluster opens under the newest data key alone.
-pub async fn is_whole_under_newest(control: &Replica, id: ClusterId) -> u64 {
-    let keyring = control.keyring();
-    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+pub async fn is_whole_under_newest(replica: &Replica, id: ClusterId) -> u64 {
+    let keyring = replica.keys.keyring(&replica.database.floors);
+    let mut snapshot = replica.database.store.system().begin_snapshot().await.unwrap();
     let alone = keyring.read(&mut snapshot, id).await.unwrap().newest_alone();
     let rows = keyring.rows(id, &alone);
     let seen = rows_look(&mut snapshot, &rows).await.unwrap();
     assert!(seen.tampered.is_empty() && seen.unsealed.is_empty(), "{seen:?}");
     let secrets = SecretsOf::read(&mut snapshot, &rows).await.unwrap();
-    secrets.open_all(control.installation.facts.id, &alone).unwrap();
+    secrets.open_all(replica.keys.installation.facts.id, &alone).unwrap();
     assert!(secrets.are_under_newest(&alone));
     seen.sound
 }
@@ -80,10 +80,10 @@ async fn a_rotation_that_is_cut_off_anywhere_goes_on_and_at_the_end_the_old_key_
     let mut world = World::dev().await;
     let (id, token) = filled(&world).await;
     Host::new(&token, "first").enrol(&world).await;
-    let old = stored(&world.running.control, id).await;
+    let old = stored(&world.running.replica, id).await;
     let map_key_before = {
-        let mut snapshot = world.running.control.store.system().begin_snapshot().await.unwrap();
-        let keyring = world.running.control.keyring();
+        let mut snapshot = world.running.replica.database.store.system().begin_snapshot().await.unwrap();
+        let keyring = world.running.replica.keys.keyring(&world.running.replica.database.floors);
         let keys = keyring.read(&mut snapshot, id).await.unwrap();
         let row = cluster_read(&mut snapshot, &keyring.rows(id, &keys)).await.unwrap().unwrap();
         (keys, row.cluster.sealed_map_key)
@@ -98,7 +98,7 @@ async fn a_rotation_that_is_cut_off_anywhere_goes_on_and_at_the_end_the_old_key_
             assert_eq!((rotated.version, rotated.replaced), (2, 1), "{stage:?}");
             assert_eq!(rotated.resumed, (stage, run) != (Stage::Added, 0), "{stage:?}");
         }
-        let live = stored(&world.running.control, id).await;
+        let live = stored(&world.running.replica, id).await;
         assert_eq!(versions(&live), if stage == Stage::Retired { vec![2] } else { vec![1, 2] });
         // A control plane that starts now serves the cluster, signs for it and seals in it.
         let started = world.replica().await;
@@ -109,23 +109,26 @@ async fn a_rotation_that_is_cut_off_anywhere_goes_on_and_at_the_end_the_old_key_
         let answer = world.authority().await.authority_list(world.request(reference)).await.unwrap();
         assert_eq!(answer.into_inner().keys.len(), 2);
     }
-    let control = &world.running.control;
-    is_whole_under_newest(control, id).await;
+    let replica = &world.running.replica;
+    is_whole_under_newest(replica, id).await;
     // The old key, kept by whoever stole it, opens nothing any more.
     let (old_keys, sealed_before) = map_key_before;
-    let installation = control.installation.facts.id;
-    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
-    let keyring = control.keyring();
-    let row = cluster_read(&mut snapshot, &control.clusters.by_id(id).unwrap().rows).await.unwrap().unwrap();
+    let installation = replica.keys.installation.facts.id;
+    let mut snapshot = replica.database.store.system().begin_snapshot().await.unwrap();
+    let keyring = replica.keys.keyring(&replica.database.floors);
+    let row = cluster_read(&mut snapshot, &replica.serving.clusters.by_id(id).unwrap().rows)
+        .await
+        .unwrap()
+        .unwrap();
     drop(snapshot);
     assert!(Sealed::MapKey(id).open32_by(&old_keys, installation, &sealed_before).is_ok());
     assert!(Sealed::MapKey(id).open32_by(&old_keys, installation, &row.cluster.sealed_map_key).is_err());
     // Nor does it return when its wrapped form is put back: rows under it are not as they were written.
-    let mut transaction = control.store.system().begin().await.unwrap();
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     dek_insert(&mut transaction, &old[0]).await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!(versions(&stored(control, id).await), vec![1, 2]);
-    let mut transaction = control.store.system().begin().await.unwrap();
+    assert_eq!(versions(&stored(replica, id).await), vec![1, 2]);
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     let both = keyring.read(&mut transaction, id).await.unwrap();
     assert_eq!((both.oldest_version(), both.newest().0), (2, 2));
     let forged = rap_authority::RowKeys::of_data_keys(installation, id, &old_keys, None);
@@ -141,7 +144,7 @@ async fn a_rotation_that_is_cut_off_anywhere_goes_on_and_at_the_end_the_old_key_
     // The next rotation removes what was put back, with the version that it replaces.
     let rotated = go(&world, id, Stage::Retired).await.unwrap();
     assert_eq!((rotated.version, rotated.replaced), (3, 2));
-    assert_eq!(versions(&stored(control, id).await), vec![3]);
+    assert_eq!(versions(&stored(replica, id).await), vec![3]);
     world.stop().await;
 }
 
@@ -184,16 +187,16 @@ async fn an_operator_rotates_while_nodes_at_two_replicas_go_on() {
     stream.update().await;
     let rotated = go(&world, id, Stage::Retired).await.unwrap();
     assert_eq!((rotated.version, rotated.replaced), (4, 3));
-    is_whole_under_newest(&first.control, id).await;
+    is_whole_under_newest(&first.replica, id).await;
     // Both replicas come to hold the newest key alone.
-    for control in [&first.control, &world.running.control] {
+    for replica in [&first.replica, &world.running.replica] {
         let learned = async {
-            while control.clusters.by_id(id).unwrap().data_key_floor.sequence != 4 {
+            while replica.serving.clusters.by_id(id).unwrap().data_key_floor.sequence != 4 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(15), learned).await.unwrap();
-        assert!(control.alarms.all().is_empty(), "{:?}", control.alarms.all());
+        assert!(replica.watch.alarms.all().is_empty(), "{:?}", replica.watch.alarms.all());
     }
     first.stop().await;
     world.stop().await;
@@ -201,7 +204,7 @@ async fn an_operator_rotates_while_nodes_at_two_replicas_go_on() {
 
 /// The node keeps what it was sent last.
 async fn acknowledge(world: &World, stream: &NodeStream, id: ClusterId, node: NodeId) {
-    let served = world.running.control.clusters.by_id(id).unwrap().feed.newest().unwrap();
+    let served = world.running.replica.serving.clusters.by_id(id).unwrap().feed.newest().unwrap();
     let leaf_hash = served.leaf_hash(node).unwrap().to_vec();
     stream.say(v1::node_message::Body::Ack(v1::SnapshotAck { leaf_hash, ..Default::default() })).await;
 }
@@ -218,7 +221,7 @@ async fn only_an_owner_rotates_and_the_log_says_so() {
     let unknown = world.authority().await.data_key_rotate(world.request(request("none"))).await.unwrap_err();
     assert_eq!(reason(unknown), Reason::ResourceNotFound);
     world.authority().await.data_key_rotate(world.request(request("prod"))).await.unwrap();
-    let mut transaction = world.running.control.store.system().begin_snapshot().await.unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin_snapshot().await.unwrap();
     let entries = rap_store::audit_list(&mut transaction, &AuditFilter::default(), 100).await.unwrap();
     let mut said: Vec<(String, String)> = entries
         .into_iter()
@@ -228,7 +231,7 @@ async fn only_an_owner_rotates_and_the_log_says_so() {
     said.sort();
     let expected = [("data_key.add", "version 2 yearly"), ("data_key.retire", "version 1 yearly")];
     assert_eq!(said, expected.map(|(action, reason)| (action.to_owned(), reason.to_owned())));
-    assert_eq!(versions(&stored(&world.running.control, id).await), vec![2]);
+    assert_eq!(versions(&stored(&world.running.replica, id).await), vec![2]);
     drop(transaction);
     world.stop().await;
 }
@@ -279,7 +282,7 @@ async fn a_tampered_row_of_any_table_stops_a_rotation_and_is_not_laundered_by_th
     let (id, token) = filled(&world).await;
     Host::new(&token, "one").enrol(&world).await;
     let database = world.database.as_ref().unwrap();
-    let control = &world.running.control;
+    let replica = &world.running.replica;
     let mut version = 1;
     for (table, alter, mend) in ALTERED {
         // Before it begins: nothing is done.
@@ -287,7 +290,7 @@ async fn a_tampered_row_of_any_table_stops_a_rotation_and_is_not_laundered_by_th
         let refused = go(&world, id, Stage::Retired).await.unwrap_err();
         assert_eq!(refused.reason, Reason::RowTampered, "{table}");
         assert!(refused.message.contains(table), "{table}: {}", refused.message);
-        assert_eq!(versions(&stored(control, id).await), vec![version], "{table}");
+        assert_eq!(versions(&stored(replica, id).await), vec![version], "{table}");
         database.tamper(table, mend).await;
         // In the midst of it: it stops, the row stays refused, both keys stay.
         go(&world, id, Stage::Added).await.unwrap();
@@ -297,8 +300,8 @@ async fn a_tampered_row_of_any_table_stops_a_rotation_and_is_not_laundered_by_th
             assert_eq!(refused.reason, Reason::RowTampered, "{table}");
             assert!(refused.message.contains(table), "{table}: {}", refused.message);
         }
-        assert_eq!(versions(&stored(control, id).await), vec![version, version + 1], "{table}");
-        let named = control.alarms.all();
+        assert_eq!(versions(&stored(replica, id).await), vec![version, version + 1], "{table}");
+        let named = replica.watch.alarms.all();
         assert!(named.iter().any(|alarm| alarm.what.contains(table)), "{table}: {named:?}");
         // Between the rows and the end: likewise.
         database.tamper(table, mend).await;
@@ -310,8 +313,8 @@ async fn a_tampered_row_of_any_table_stops_a_rotation_and_is_not_laundered_by_th
         // As it was written, it goes on.
         go(&world, id, Stage::Retired).await.unwrap();
         version += 1;
-        assert_eq!(versions(&stored(control, id).await), vec![version], "{table}");
-        is_whole_under_newest(control, id).await;
+        assert_eq!(versions(&stored(replica, id).await), vec![version], "{table}");
+        is_whole_under_newest(replica, id).await;
     }
     world.stop().await;
 }
@@ -343,7 +346,7 @@ async fn a_sealed_key_that_does_not_open_or_is_anothers_stops_a_rotation_before_
     ] {
         database.tamper(table, alter).await;
         assert_eq!(go(&world, id, Stage::Retired).await.unwrap_err().reason, expected, "{table}");
-        assert_eq!(versions(&stored(&world.running.control, id).await), vec![1]);
+        assert_eq!(versions(&stored(&world.running.replica, id).await), vec![1]);
         database.tamper(table, mend).await;
     }
     go(&world, id, Stage::Retired).await.unwrap();
@@ -351,9 +354,9 @@ async fn a_sealed_key_that_does_not_open_or_is_anothers_stops_a_rotation_before_
 }
 
 /// The ring of a replica that has heard of nothing since `before`.
-async fn deaf(control: &Replica, id: ClusterId) -> (rap_authority::RowKeys, DataKeys) {
-    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
-    let keyring = control.keyring();
+async fn deaf(replica: &Replica, id: ClusterId) -> (rap_authority::RowKeys, DataKeys) {
+    let mut snapshot = replica.database.store.system().begin_snapshot().await.unwrap();
+    let keyring = replica.keys.keyring(&replica.database.floors);
     let keys = keyring.read(&mut snapshot, id).await.unwrap();
     (keyring.rows(id, &keys), keys)
 }
@@ -363,33 +366,33 @@ async fn a_replica_that_has_not_heard_of_it_learns_from_the_first_row_it_meets()
     let world = World::dev().await;
     let (id, token) = filled(&world).await;
     let node = Host::new(&token, "one").enrol(&world).await.node;
-    let control = &world.running.control;
-    let installation = control.installation.facts.id;
-    let (reader, before) = deaf(control, id).await;
-    let (writer, snapshot_reader) = (deaf(control, id).await.0, deaf(control, id).await.0);
+    let replica = &world.running.replica;
+    let installation = replica.keys.installation.facts.id;
+    let (reader, before) = deaf(replica, id).await;
+    let (writer, snapshot_reader) = (deaf(replica, id).await.0, deaf(replica, id).await.0);
     // A snapshot from before sees rows and keys of then, whatever its ring knows.
-    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
+    let mut snapshot = replica.database.store.system().begin_snapshot().await.unwrap();
     assert_eq!(nodes_list(&mut snapshot, &snapshot_reader).await.unwrap().len(), 1);
     go(&world, id, Stage::Retired).await.unwrap();
     assert_eq!(nodes_list(&mut snapshot, &snapshot_reader).await.unwrap().len(), 1);
     drop(snapshot);
 
-    let mut transaction = control.store.system().begin().await.unwrap();
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     assert_eq!(reader.newest_version(), 1);
     assert_eq!(nodes_list(&mut transaction, &reader).await.unwrap().len(), 1);
     assert_eq!(reader.newest_version(), 2);
     // One that writes first: the row it changes, and the row it adds, are under the new key.
     assert!(node_hold(&mut transaction, &writer, node).await.unwrap().is_some());
     let alone = DataKeys::of(vec![(1, before.version(1).unwrap().clone())]).unwrap();
-    let adder = control.keyring().rows(id, &alone);
+    let adder = replica.keys.keyring(&replica.database.floors).rows(id, &alone);
     assert_eq!(adder.newest_version(), 1);
     policy_upsert(&mut transaction, &adder, "drill", &json!({ "by": "a deaf replica" })).await.unwrap();
     assert_eq!(adder.newest_version(), 2);
     transaction.commit().await.unwrap();
-    is_whole_under_newest(control, id).await;
+    is_whole_under_newest(replica, id).await;
     // Without knowing how to open data keys it could not have: the row would have been refused.
     let blind = rap_authority::RowKeys::of_data_keys(installation, id, &before, None);
-    let mut transaction = control.store.system().begin().await.unwrap();
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     assert_eq!(nodes_list(&mut transaction, &blind).await.unwrap_err().reason(), Reason::RowTampered);
     // A version that does not open is somebody else's.
     let foreign = SealingKey::generate(&mut rand::rng());
@@ -408,13 +411,13 @@ async fn a_replica_that_has_not_heard_of_it_learns_from_the_first_row_it_meets()
 async fn a_row_that_is_being_added_under_the_old_key_holds_its_removal_off_and_is_sealed_anew() {
     let world = World::dev().await;
     let (id, _) = filled(&world).await;
-    let control = world.running.control.clone();
-    let (writer, _) = deaf(&control, id).await;
-    let mut transaction = control.store.system().begin().await.unwrap();
+    let replica = world.running.replica.clone();
+    let (writer, _) = deaf(&replica, id).await;
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     policy_upsert(&mut transaction, &writer, "drill", &json!({ "under": "the old key" })).await.unwrap();
     let mut rotation = tokio::task::JoinSet::new();
-    let rotating = control.clone();
-    rotation.spawn(async move { rotate(&rotating, id, &author(&rotating), Stage::Retired).await });
+    let rotating = replica.clone();
+    rotation.spawn(async move { rotate(&rotating.serving, id, &author(&rotating), Stage::Retired).await });
     // It waits for the writer, with both keys in place.
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(rotation.try_join_next().is_none());
@@ -424,10 +427,10 @@ async fn a_row_that_is_being_added_under_the_old_key_holds_its_removal_off_and_i
     let rotated = tokio::time::timeout(Duration::from_secs(20), rotation.join_next()).await.unwrap();
     let rotated = rotated.unwrap().unwrap().unwrap();
     assert_eq!((rotated.version, rotated.replaced), (2, 1));
-    assert_eq!(versions(&stored(&control, id).await), vec![2]);
-    is_whole_under_newest(&control, id).await;
-    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
-    let policies = rap_store::policies_list(&mut snapshot, &deaf(&control, id).await.0).await.unwrap();
+    assert_eq!(versions(&stored(&replica, id).await), vec![2]);
+    is_whole_under_newest(&replica, id).await;
+    let mut snapshot = replica.database.store.system().begin_snapshot().await.unwrap();
+    let policies = rap_store::policies_list(&mut snapshot, &deaf(&replica, id).await.0).await.unwrap();
     assert!(policies.iter().any(|policy| policy.body == json!({ "under": "the old key" })));
     drop(snapshot);
     world.stop().await;
@@ -464,8 +467,8 @@ async fn writers_at_two_replicas_lose_nothing_and_are_refused_nothing_while_keys
     }
     let mut rotations = 0;
     for round in 0..5 {
-        let control = if round % 2 == 0 { &first.control } else { &world.running.control };
-        let rotated = rotate(control, id, &author(control), Stage::Retired).await.unwrap();
+        let replica = if round % 2 == 0 { &first.replica } else { &world.running.replica };
+        let rotated = rotate(&replica.serving, id, &author(replica), Stage::Retired).await.unwrap();
         rotations += rotated.version - rotated.replaced;
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -475,12 +478,12 @@ async fn writers_at_two_replicas_lose_nothing_and_are_refused_nothing_while_keys
     }
     assert_eq!(rotations, 5);
     assert!(written >= 5, "{written}");
-    let control = &first.control;
-    is_whole_under_newest(control, id).await;
-    for control in [&first.control, &world.running.control] {
-        assert!(control.alarms.all().is_empty(), "{:?}", control.alarms.all());
-        let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
-        let rows = deaf(control, id).await.0;
+    let replica = &first.replica;
+    is_whole_under_newest(replica, id).await;
+    for replica in [&first.replica, &world.running.replica] {
+        assert!(replica.watch.alarms.all().is_empty(), "{:?}", replica.watch.alarms.all());
+        let mut snapshot = replica.database.store.system().begin_snapshot().await.unwrap();
+        let rows = deaf(replica, id).await.0;
         assert_eq!(nodes_list(&mut snapshot, &rows).await.unwrap().len(), written);
     }
     first.stop().await;
@@ -490,14 +493,14 @@ async fn writers_at_two_replicas_lose_nothing_and_are_refused_nothing_while_keys
 async fn a_thousand_rows_of_one_table_are_sealed_anew_some_at_a_time() {
     let world = World::dev().await;
     let (id, _) = filled(&world).await;
-    let control = &world.running.control;
-    let (rows, _) = deaf(control, id).await;
-    let mut transaction = control.store.system().begin().await.unwrap();
+    let replica = &world.running.replica;
+    let (rows, _) = deaf(replica, id).await;
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     add_policies(&mut transaction, &rows, 1_203).await;
     transaction.commit().await.unwrap();
     let rotated = go(&world, id, Stage::Retired).await.unwrap();
     assert!(rotated.rows >= 1_203, "{rotated:?}");
-    assert!(is_whole_under_newest(control, id).await >= 1_203);
+    assert!(is_whole_under_newest(replica, id).await >= 1_203);
     world.stop().await;
 }
 

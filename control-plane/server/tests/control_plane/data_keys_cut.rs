@@ -25,28 +25,28 @@ async fn a_call_that_is_dropped_at_any_moment_leaves_rows_and_keys_whole_and_the
     let world = World::dev().await;
     let (id, token) = filled(&world).await;
     Host::new(&token, "one").enrol(&world).await;
-    let control = world.running.control.clone();
+    let replica = world.running.replica.clone();
     let mut resumed = 0;
     for step in 1..=40u64 {
         let mut call = tokio::task::JoinSet::new();
-        let rotating = control.clone();
-        call.spawn(async move { rotate(&rotating, id, &author(&rotating), Stage::Retired).await });
+        let rotating = replica.clone();
+        call.spawn(async move { rotate(&rotating.serving, id, &author(&rotating), Stage::Retired).await });
         tokio::time::sleep(Duration::from_millis(step * 3)).await;
         call.abort_all();
         while call.join_next().await.is_some() {}
         // What is there opens, whichever stage it is in.
-        let live = stored(&control, id).await.len();
+        let live = stored(&replica, id).await.len();
         assert!((1..=2).contains(&live), "{live}");
-        control.reload_cluster(id).await.unwrap();
+        replica.serving.reload_cluster(id).await.unwrap();
         if step % 4 == 0 {
             let rotated = go(&world, id, Stage::Retired).await.unwrap();
             resumed += u32::from(rotated.resumed);
-            assert_eq!(stored(&control, id).await.len(), 1);
-            is_whole_under_newest(&control, id).await;
+            assert_eq!(stored(&replica, id).await.len(), 1);
+            is_whole_under_newest(&replica, id).await;
         }
     }
     assert!(resumed > 0, "no call was dropped between two stages");
-    assert!(control.alarms.all().is_empty(), "{:?}", control.alarms.all());
+    assert!(replica.watch.alarms.all().is_empty(), "{:?}", replica.watch.alarms.all());
     Host::new(&token, "two").enrol(&world).await;
     world.stop().await;
 }
@@ -55,7 +55,7 @@ async fn a_call_that_is_dropped_at_any_moment_leaves_rows_and_keys_whole_and_the
 async fn the_key_encryption_key_changes_in_the_midst_and_both_data_keys_stay_readable() {
     let mut world = World::dev().await;
     let (id, token) = filled(&world).await;
-    let config = world.running.control.config.clone();
+    let config = world.running.replica.config.as_ref().clone();
     let data = DataDir::of(&config);
     let store = world.database.as_ref().unwrap().store().await;
     for stage in [Stage::Added, Stage::Secrets, Stage::Rows] {
@@ -71,9 +71,9 @@ async fn the_key_encryption_key_changes_in_the_midst_and_both_data_keys_stay_rea
         Host::new(&token, &format!("{stage:?}").to_lowercase()).enrol(&world).await;
         let rotated = go(&world, id, Stage::Retired).await.unwrap();
         assert!(rotated.resumed, "{stage:?}");
-        is_whole_under_newest(&world.running.control, id).await;
+        is_whole_under_newest(&world.running.replica, id).await;
     }
-    assert_eq!(versions(&stored(&world.running.control, id).await), vec![4]);
+    assert_eq!(versions(&stored(&world.running.replica, id).await), vec![4]);
     store.close().await;
     world.stop().await;
 }
@@ -82,7 +82,7 @@ async fn the_key_encryption_key_changes_in_the_midst_and_both_data_keys_stay_rea
 async fn a_backup_from_before_brings_its_data_key_back_where_a_person_restores_it_and_nowhere_else() {
     let mut world = World::dev().await;
     let (id, _) = filled(&world).await;
-    let config = world.running.control.config.clone();
+    let config = world.running.replica.config.as_ref().clone();
     let directory = tempfile::tempdir().unwrap();
     let database = OpenDatabase { target: world.database.as_ref().unwrap().target().clone(), embedded: None };
     let made = create(&config, &database, directory.path()).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_backup_from_before_brings_its_data_key_back_where_a_person_restores_i
         .await
         .unwrap();
     let elsewhere = start::start(config.clone(), old()).await.unwrap();
-    let refused = elsewhere.control.clusters.named("prod").map(|cluster| cluster.id).unwrap_err();
+    let refused = elsewhere.replica.serving.clusters.named("prod").map(|cluster| cluster.id).unwrap_err();
     assert_eq!(refused.reason, Reason::FloorRollback);
     elsewhere.stop().await;
     // Restored there by a person, it serves, and a rotation is as high as it was.
@@ -122,6 +122,6 @@ async fn a_backup_from_before_brings_its_data_key_back_where_a_person_restores_i
     // Of the same version, and another key: whoever saw the former one takes it for no other.
     assert_eq!(floor(&world).sequence, after.sequence);
     assert_ne!(floor(&world), after);
-    is_whole_under_newest(&world.running.control, id).await;
+    is_whole_under_newest(&world.running.replica, id).await;
     world.stop().await;
 }

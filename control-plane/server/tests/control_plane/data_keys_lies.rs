@@ -24,13 +24,13 @@ fn floor(world: &World, id: ClusterId) -> u64 {
 
 /// Refused with an alarm that names the data keys.
 async fn is_refused(world: &World, id: ClusterId, told: &str) {
-    let control = &world.running.control;
-    let before = control.metrics.alarms(Reason::RowTampered);
+    let replica = &world.running.replica;
+    let before = replica.watch.metrics.alarms(Reason::RowTampered);
     let refused = go(world, id, Stage::Retired).await.unwrap_err();
     assert_eq!(refused.reason, Reason::RowTampered, "{told}: {}", refused.message);
     assert!(refused.message.contains("cluster_deks"), "{told}: {}", refused.message);
-    assert!(control.alarms.all().iter().any(|alarm| alarm.what.contains("cluster_deks")), "{told}");
-    assert!(control.metrics.alarms(Reason::RowTampered) >= before, "{told}");
+    assert!(replica.watch.alarms.all().iter().any(|alarm| alarm.what.contains("cluster_deks")), "{told}");
+    assert!(replica.watch.metrics.alarms(Reason::RowTampered) >= before, "{told}");
 }
 
 #[tokio::test]
@@ -59,14 +59,14 @@ async fn a_new_data_key_that_the_database_drops_is_an_alarm_and_no_rotation() {
     ] {
         sql(&world, lie).await;
         is_refused(&world, id, told).await;
-        assert_eq!(versions(&stored(&world.running.control, id).await), vec![1], "{told}");
+        assert_eq!(versions(&stored(&world.running.replica, id).await), vec![1], "{told}");
         assert_eq!(floor(&world, id), 1, "{told}");
         sql(&world, "DROP TRIGGER lie ON cluster_deks; DROP FUNCTION lie()").await;
     }
     let rotated = go(&world, id, Stage::Retired).await.unwrap();
     assert_eq!((rotated.version, rotated.replaced), (2, 1));
     assert_eq!(floor(&world, id), 2);
-    is_whole_under_newest(&world.running.control, id).await;
+    is_whole_under_newest(&world.running.replica, id).await;
     world.stop().await;
 }
 
@@ -89,14 +89,14 @@ async fn an_old_data_key_that_the_database_keeps_is_an_alarm_and_no_rotation() {
     ] {
         sql(&world, lie).await;
         is_refused(&world, id, told).await;
-        assert_eq!(versions(&stored(&world.running.control, id).await), vec![1, 2], "{told}");
+        assert_eq!(versions(&stored(&world.running.replica, id).await), vec![1, 2], "{told}");
         sql(&world, "DROP TRIGGER lie ON cluster_deks; DROP FUNCTION lie()").await;
     }
     // With the database as it should be, it goes on where it stopped.
     let rotated = go(&world, id, Stage::Retired).await.unwrap();
     assert_eq!((rotated.version, rotated.replaced, rotated.resumed), (2, 1, true));
     assert_eq!(floor(&world, id), 2);
-    is_whole_under_newest(&world.running.control, id).await;
+    is_whole_under_newest(&world.running.replica, id).await;
     world.stop().await;
 }
 
@@ -104,10 +104,10 @@ async fn an_old_data_key_that_the_database_keeps_is_an_alarm_and_no_rotation() {
 async fn an_old_data_key_that_the_commit_puts_back_opens_nothing_also_after_a_restart() {
     let mut world = World::dev().await;
     let (id, token) = filled(&world).await;
-    let control = &world.running.control;
-    let installation = control.installation.facts.id;
-    let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
-    let old: DataKeys = control.keyring().read(&mut snapshot, id).await.unwrap();
+    let replica = &world.running.replica;
+    let installation = replica.keys.installation.facts.id;
+    let mut snapshot = replica.database.store.system().begin_snapshot().await.unwrap();
+    let old: DataKeys = replica.keys.keyring(&replica.database.floors).read(&mut snapshot, id).await.unwrap();
     drop(snapshot);
     sql(
         &world,
@@ -118,7 +118,7 @@ async fn an_old_data_key_that_the_commit_puts_back_opens_nothing_also_after_a_re
     )
     .await;
     go(&world, id, Stage::Retired).await.unwrap();
-    assert_eq!(versions(&stored(&world.running.control, id).await), vec![1, 2]);
+    assert_eq!(versions(&stored(&world.running.replica, id).await), vec![1, 2]);
     for restarted in [false, true] {
         if restarted {
             let started = world.replica().await;
@@ -126,9 +126,9 @@ async fn an_old_data_key_that_the_commit_puts_back_opens_nothing_also_after_a_re
             world.login().await.unwrap();
         }
         assert_eq!(floor(&world, id), 2);
-        let control = &world.running.control;
-        let keyring = control.keyring();
-        let mut transaction = control.store.system().begin().await.unwrap();
+        let replica = &world.running.replica;
+        let keyring = replica.keys.keyring(&replica.database.floors);
+        let mut transaction = replica.database.store.system().begin().await.unwrap();
         let keys = keyring.read(&mut transaction, id).await.unwrap();
         assert_eq!((keys.oldest_version(), keys.newest().0), (2, 2));
         let forged = RowKeys::of_data_keys(installation, id, &old, None);
@@ -154,16 +154,16 @@ async fn the_floor_is_raised_before_the_removal_is_committed_and_a_commit_that_f
     .await;
     go(&world, id, Stage::Retired).await.unwrap_err();
     assert_eq!(floor(&world, id), 2);
-    assert_eq!(versions(&stored(&world.running.control, id).await), vec![1, 2]);
+    assert_eq!(versions(&stored(&world.running.replica, id).await), vec![1, 2]);
     sql(&world, "DROP TRIGGER lie ON cluster_deks; DROP FUNCTION lie()").await;
     let started = world.replica().await;
     world.through(started).stop().await;
     world.login().await.unwrap();
     Host::new(&token, "later").enrol(&world).await;
-    is_whole_under_newest(&world.running.control, id).await;
+    is_whole_under_newest(&world.running.replica, id).await;
     let rotated = go(&world, id, Stage::Retired).await.unwrap();
     assert_eq!((rotated.version, rotated.replaced), (3, 2));
-    assert_eq!(versions(&stored(&world.running.control, id).await), vec![3]);
+    assert_eq!(versions(&stored(&world.running.replica, id).await), vec![3]);
     world.stop().await;
 }
 
@@ -179,17 +179,17 @@ async fn rows_that_the_database_keeps_under_the_old_key_are_an_alarm_that_names_
          CREATE TRIGGER lie BEFORE UPDATE ON nodes FOR EACH ROW EXECUTE FUNCTION lie()",
     )
     .await;
-    let control = &world.running.control;
+    let replica = &world.running.replica;
     let refused = go(&world, id, Stage::Retired).await.unwrap_err();
     assert_eq!(refused.reason, Reason::RequestConflict);
     assert!(refused.message.contains(&format!("row {node} of table nodes")), "{}", refused.message);
     let named = |alarm: &rap_control_plane::watch::alarms::Alarm| alarm.what == refused.message;
-    assert!(control.alarms.all().iter().any(named), "{:?}", control.alarms.all());
-    assert_eq!(control.metrics.alarms(Reason::RequestConflict), 1);
-    assert_eq!(versions(&stored(control, id).await), vec![1, 2]);
+    assert!(replica.watch.alarms.all().iter().any(named), "{:?}", replica.watch.alarms.all());
+    assert_eq!(replica.watch.metrics.alarms(Reason::RequestConflict), 1);
+    assert_eq!(versions(&stored(replica, id).await), vec![1, 2]);
     sql(&world, "DROP TRIGGER lie ON nodes; DROP FUNCTION lie()").await;
     go(&world, id, Stage::Retired).await.unwrap();
-    assert!(!control.alarms.all().iter().any(named), "{:?}", control.alarms.all());
+    assert!(!replica.watch.alarms.all().iter().any(named), "{:?}", replica.watch.alarms.all());
     world.stop().await;
 }
 
@@ -197,22 +197,23 @@ async fn rows_that_the_database_keeps_under_the_old_key_are_an_alarm_that_names_
 async fn nothing_is_sealed_under_a_data_key_that_the_database_does_not_have() {
     let world = World::dev().await;
     let (id, _) = filled(&world).await;
-    let control = &world.running.control;
+    let replica = &world.running.replica;
     let add = async || {
-        let mut transaction = control.store.system().begin().await.unwrap();
-        let ring = control.clusters.by_id(id).unwrap().rows.clone();
+        let mut transaction = replica.database.store.system().begin().await.unwrap();
+        let ring = replica.serving.clusters.by_id(id).unwrap().rows.clone();
         policy_upsert(&mut transaction, &ring, "drill", &json!({})).await
     };
     add().await.unwrap();
     // Another key of the same version, well wrapped: in the ring's place, and for whoever reads it anew.
-    let stored_before = stored(control, id).await;
-    let other = control.keyring().wrap(id, 1, &SealingKey::generate(&mut rand::rng()));
+    let stored_before = stored(replica, id).await;
+    let other =
+        replica.keys.keyring(&replica.database.floors).wrap(id, 1, &SealingKey::generate(&mut rand::rng()));
     for (wrapped, well) in [(&other.wrapped_dek, false), (&stored_before[0].wrapped_dek, true)] {
-        let mut transaction = control.store.system().begin().await.unwrap();
+        let mut transaction = replica.database.store.system().begin().await.unwrap();
         dek_rewrap(&mut transaction, id, 1, wrapped).await.unwrap();
         transaction.commit().await.unwrap();
-        let mut snapshot = control.store.system().begin_snapshot().await.unwrap();
-        let read = control.keyring().read(&mut snapshot, id).await;
+        let mut snapshot = replica.database.store.system().begin_snapshot().await.unwrap();
+        let read = replica.keys.keyring(&replica.database.floors).read(&mut snapshot, id).await;
         assert_eq!(read.err().map(|failure| failure.reason), (!well).then_some(Reason::FloorEquivocation));
         let added = add().await;
         assert_eq!(added.err().map(|error| error.reason()), (!well).then_some(Reason::RowTampered));
@@ -220,12 +221,13 @@ async fn nothing_is_sealed_under_a_data_key_that_the_database_does_not_have() {
     // A key that was added, seen, and taken away again.
     go(&world, id, Stage::Added).await.unwrap();
     add().await.unwrap();
-    let [_, second] = &stored(control, id).await[..] else { panic!("two data keys") };
-    let other = control.keyring().wrap(id, 2, &SealingKey::generate(&mut rand::rng()));
+    let [_, second] = &stored(replica, id).await[..] else { panic!("two data keys") };
+    let other =
+        replica.keys.keyring(&replica.database.floors).wrap(id, 2, &SealingKey::generate(&mut rand::rng()));
     for wrapped in [Some(other), None] {
         sql(&world, "DELETE FROM cluster_deks WHERE key_version = 2").await;
         if let Some(other) = wrapped {
-            let mut transaction = control.store.system().begin().await.unwrap();
+            let mut transaction = replica.database.store.system().begin().await.unwrap();
             dek_insert(&mut transaction, &other).await.unwrap();
             transaction.commit().await.unwrap();
         }
@@ -233,7 +235,7 @@ async fn nothing_is_sealed_under_a_data_key_that_the_database_does_not_have() {
         assert_eq!(refused.reason(), Reason::RowTampered);
         assert!(refused.to_string().contains("cluster_deks"), "{refused}");
     }
-    let mut transaction = control.store.system().begin().await.unwrap();
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     dek_insert(&mut transaction, second).await.unwrap();
     transaction.commit().await.unwrap();
     add().await.unwrap();

@@ -239,7 +239,7 @@ async fn a_row_edited_in_the_database_does_not_widen_a_token() {
     let id = rap_types::TokenId::from_slice(&token.token.as_ref().unwrap().token_id).unwrap();
     let stored = world.database.as_ref().unwrap().store().await;
     let mut transaction = stored.system().begin().await.unwrap();
-    let cluster = world.running.control.clusters.named("prod").unwrap();
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
     let mut row = rap_store::token_read(&mut transaction, &cluster.rows, id).await.unwrap().unwrap().token;
     drop(transaction);
     // A row of another id that claims a hundred uses for the same envelope.

@@ -92,8 +92,8 @@ async fn scenario(directory: &Path) {
     };
     tokio::time::timeout(Duration::from_secs(120), recovered).await.expect("goes on by itself");
     assert!(get(&world, "/readyz").await.starts_with("HTTP/1.1 200"));
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
-    let rows = &world.running.control.clusters.all()[0].rows;
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
+    let rows = &world.running.replica.serving.clusters.all()[0].rows;
     for token in &acknowledged {
         let row = rap_store::token_read(&mut transaction, rows, *token).await.unwrap();
         assert!(row.is_some(), "{token} was acknowledged and is gone");
@@ -115,7 +115,7 @@ async fn panic_by_log(world: &World, log: &Path) -> String {
                 return said;
             }
             // Between two lives of the server there is none.
-            if let Ok(mut transaction) = world.running.control.store.system().begin().await {
+            if let Ok(mut transaction) = world.running.replica.database.store.system().begin().await {
                 while rap_store::testing::log_write(&mut transaction).await.is_ok() {}
             }
         }
@@ -174,8 +174,8 @@ async fn log_scenario(directory: &Path) {
     };
     tokio::time::timeout(Duration::from_secs(60), recovered).await.expect("goes on by itself");
     assert!(get(&world, "/readyz").await.starts_with("HTTP/1.1 200"));
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
-    let rows = &world.running.control.clusters.all()[0].rows;
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
+    let rows = &world.running.replica.serving.clusters.all()[0].rows;
     for token in &acknowledged {
         let row = rap_store::token_read(&mut transaction, rows, *token).await.unwrap();
         assert!(row.is_some(), "{token} was acknowledged and is gone");

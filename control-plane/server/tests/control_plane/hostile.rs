@@ -38,12 +38,12 @@ fn answered<T: Debug>(what: &str, outcome: Result<Response<T>, Status>) {
 
 /// How much was written down so far: entries of the audit log, whose reads and refusals leave none.
 async fn written(world: &World) -> usize {
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     rap_store::audit_list(&mut transaction, &rap_store::AuditFilter::default(), 1000).await.unwrap().len()
 }
 
 fn alarms(world: &World) -> u64 {
-    Reason::ALL.iter().map(|reason| world.running.control.metrics.alarms(*reason)).sum()
+    Reason::ALL.iter().map(|reason| world.running.replica.watch.metrics.alarms(*reason)).sum()
 }
 
 #[tokio::test]
@@ -292,7 +292,7 @@ async fn acknowledgements_that_nobody_awaits_count_for_nothing_and_contacts_go_o
     let (host, bootstrap, slot) = member(&world).await;
     let mut stream = host.stream(&world, &slot, hello()).await;
     stream.update().await;
-    let served = world.running.control.clusters.named("prod").unwrap();
+    let served = world.running.replica.serving.clusters.named("prod").unwrap();
     let leaf = served.feed.newest().unwrap().leaf_hash(bootstrap.node).unwrap().to_vec();
     let (version, before) = (served.feed.newest().unwrap().order.version.0, Clock::new().now().wall.0);
     for leaf_hash in [vec![7; 32], vec![7; 31], leaf.clone(), leaf, vec![]] {
@@ -438,7 +438,7 @@ async fn rows_that_the_schema_forbids_are_alarmed_and_other_clusters_are_served(
     database.tamper("role_grant_sets", nothing).await;
     let refused = world.admin().await.status(world.request(v1::StatusRequest {})).await.unwrap_err();
     assert_eq!(reason(refused), Reason::RowTampered);
-    assert!(world.running.control.metrics.alarms(Reason::RowTampered) > 0);
+    assert!(world.running.replica.watch.metrics.alarms(Reason::RowTampered) > 0);
     let host = Host::new(&token, "one");
     let bootstrap = host.enrol(&world).await;
     let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();

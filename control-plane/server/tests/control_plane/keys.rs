@@ -12,7 +12,7 @@ use crate::world::World;
 async fn a_rotation_that_is_cut_off_anywhere_leaves_everything_readable_and_goes_on() {
     let mut world = World::dev().await;
     world.cluster("prod").await;
-    let config = world.running.control.config.clone();
+    let config = world.running.replica.config.as_ref().clone();
     let data = DataDir::of(&config);
     let first = std::fs::read(world.data_dir.join("secret.key")).unwrap();
     let store = world.database.as_ref().unwrap().store().await;
@@ -45,7 +45,7 @@ async fn a_rotation_that_is_cut_off_anywhere_leaves_everything_readable_and_goes
 #[tokio::test]
 async fn a_control_plane_that_was_not_restarted_seals_nothing_under_a_replaced_key() {
     let world = World::dev().await;
-    let config = world.running.control.config.clone();
+    let config = world.running.replica.config.as_ref().clone();
     let data = DataDir::of(&config);
     let store = world.database.as_ref().unwrap().store().await;
     rotate(&config, &data, &store, None, KekStage::Done).await.unwrap();
@@ -61,11 +61,11 @@ async fn a_control_plane_that_was_not_restarted_seals_nothing_under_a_replaced_k
 async fn a_retired_data_key_that_lies_in_the_database_again_is_passed_over_whatever_it_is() {
     let world = World::dev().await;
     let (id, _) = crate::data_keys::filled(&world).await;
-    let control = world.running.control.clone();
-    let config = control.config.clone();
+    let replica = world.running.replica.clone();
+    let config = replica.config.as_ref().clone();
     let data = DataDir::of(&config);
     let store = world.database.as_ref().unwrap().store().await;
-    let mut garbage = crate::data_keys::stored(&control, id).await.remove(0);
+    let mut garbage = crate::data_keys::stored(&replica, id).await.remove(0);
     *garbage.wrapped_dek.last_mut().unwrap() ^= 1;
     crate::data_keys::go(&world, id, rap_control_plane::acts::rotate_data_key::Stage::Retired).await.unwrap();
     let plant = async || {
@@ -75,7 +75,7 @@ async fn a_retired_data_key_that_lies_in_the_database_again_is_passed_over_whate
     };
     plant().await;
     rotate(&config, &data, &store, None, KekStage::Done).await.unwrap();
-    assert_eq!(crate::data_keys::versions(&crate::data_keys::stored(&control, id).await), vec![2]);
+    assert_eq!(crate::data_keys::versions(&crate::data_keys::stored(&replica, id).await), vec![2]);
     plant().await;
     retire(&config, &data, &store).await.unwrap();
     // A database with nothing but what was retired is an old one, and not given up.
@@ -83,7 +83,7 @@ async fn a_retired_data_key_that_lies_in_the_database_again_is_passed_over_whate
     database.as_superuser("DELETE FROM cluster_deks WHERE key_version = 2").await;
     let refused = rotate(&config, &data, &store, None, KekStage::Done).await.unwrap_err();
     assert_eq!(refused.reason, Reason::FloorRollback);
-    assert_eq!(crate::data_keys::versions(&crate::data_keys::stored(&control, id).await), vec![1]);
+    assert_eq!(crate::data_keys::versions(&crate::data_keys::stored(&replica, id).await), vec![1]);
     store.close().await;
     world.stop().await;
 }

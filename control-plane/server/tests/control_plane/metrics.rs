@@ -47,7 +47,7 @@ async fn refusals_are_counted_under_their_codes_and_nothing_undeclared_is_expose
     let id = rap_types::ClusterId::from_slice(&cluster.cluster_id).unwrap();
     assert!(text.contains(&format!("rap_control_nodes_connected{{cluster=\"{id}\"}} 0")), "{text}");
     assert_eq!(names_in(&text), FAMILIES.map(|family| family.name));
-    world.running.control.metrics.alarmed(rap_types::Reason::RowTampered);
+    world.running.replica.watch.metrics.alarmed(rap_types::Reason::RowTampered);
     let text = scrape(&world).await;
     assert!(text.contains("rap_control_alarms_total{reason=\"row.tampered\"} 1"), "{text}");
     world.stop().await;

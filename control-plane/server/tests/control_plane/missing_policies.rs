@@ -65,7 +65,7 @@ async fn an_owner_writes_them_anew_with_values_that_were_shown_and_the_next_vers
         ..values()
     };
     world.membership().await.policy_set(world.request(before)).await.unwrap();
-    let cluster = world.running.control.clusters.named("prod").unwrap();
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
     until(&world, |_| cluster.feed.newest().is_some_and(|newest| newest.order.version.0 >= 3)).await;
     let newest = cluster.feed.newest().unwrap().order.durable();
     tamper(
@@ -167,7 +167,7 @@ async fn a_restored_backup_without_them_is_repaired_the_same_way() {
     let member = Host::new(&world.token("prod", 1, true).await, "one").enrol(&world).await;
     tamper(&world, "DELETE FROM cluster_policies").await;
     let directory = tempfile::tempdir().unwrap();
-    let config = world.running.control.config.clone();
+    let config = world.running.replica.config.as_ref().clone();
     let database = OpenDatabase { target: world.database.as_ref().unwrap().target().clone(), embedded: None };
     let made = create(&config, &database, directory.path()).await.unwrap();
     let target = TestDatabase::empty().await;
@@ -178,7 +178,7 @@ async fn a_restored_backup_without_them_is_repaired_the_same_way() {
     world.login().await.unwrap();
 
     until(&world, |answer| answer.alarms.iter().any(|alarm| alarm.reason == "row.tampered")).await;
-    let cluster = world.running.control.clusters.named("prod").unwrap();
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
     assert!(cluster.feed.newest().is_none(), "nothing of the new life is signed");
     let kinds = look(&world, values()).await.unwrap().kinds;
     let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();

@@ -118,8 +118,8 @@ async fn a_killed_database_loses_nothing_that_was_acknowledged() {
     let expected = [Reason::StoreUnavailable, Reason::RequestTimeout];
     assert!(refused.iter().all(|reason| expected.contains(reason)), "{refused:?}");
 
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
-    let rows = &world.running.control.clusters.all()[0].rows;
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
+    let rows = &world.running.replica.serving.clusters.all()[0].rows;
     for id in &acknowledged {
         let id = rap_types::TokenId::from_slice(id).unwrap();
         let row = rap_store::token_read(&mut transaction, rows, id).await.unwrap();

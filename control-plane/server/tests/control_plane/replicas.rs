@@ -24,7 +24,7 @@ async fn a_change_at_one_replica_reaches_a_node_at_the_other() {
     let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
     let mut stream = host.stream(&world, &slot, hello()).await;
     assert!(stream.update().await.full);
-    let served = world.running.control.clusters.named("prod").unwrap();
+    let served = world.running.replica.serving.clusters.named("prod").unwrap();
     let leaf = served.feed.newest().unwrap().leaf_hash(bootstrap.node).unwrap();
     let ack = v1::SnapshotAck { leaf_hash: leaf.to_vec(), ..Default::default() };
     stream.say(v1::node_message::Body::Ack(ack)).await;
@@ -35,7 +35,7 @@ async fn a_change_at_one_replica_reaches_a_node_at_the_other() {
     assert_eq!(update.slots_set.len(), 1);
 
     // Both replicas come to serve the same version, whoever signed it.
-    let other = world.running.control.clusters.named("prod").unwrap();
+    let other = world.running.replica.serving.clusters.named("prod").unwrap();
     let at = served.feed.newest().unwrap();
     let mut versions = other.feed.follow();
     let reached = versions.wait_for(|newest| {
@@ -81,7 +81,7 @@ async fn a_restarted_control_plane_serves_the_stored_head_and_sends_no_snapshot_
     let (host, bootstrap, slot) = member(&world).await;
     let mut stream = host.stream(&world, &slot, hello()).await;
     stream.update().await;
-    let served = world.running.control.clusters.named("prod").unwrap();
+    let served = world.running.replica.serving.clusters.named("prod").unwrap();
     let before = served.feed.newest().unwrap();
     drop(stream);
 
@@ -91,7 +91,7 @@ async fn a_restarted_control_plane_serves_the_stored_head_and_sends_no_snapshot_
     let mut stream = host.stream(&world, &slot, v1::NodeHello { leaf_hash, ..hello() }).await;
     assert!(matches!(stream.next().await.unwrap(), Body::Hello(_)));
     let Body::Head(_) = stream.next().await.unwrap() else { panic!("the node holds this leaf") };
-    let after = world.running.control.clusters.named("prod").unwrap().feed.newest().unwrap();
+    let after = world.running.replica.serving.clusters.named("prod").unwrap().feed.newest().unwrap();
     assert_eq!(after.order.durable(), before.order.durable());
     assert_eq!(after.plan.tree.root(), before.plan.tree.root());
     world.stop().await;
@@ -102,7 +102,7 @@ async fn rows_that_somebody_planted_keep_no_other_cluster_from_being_followed() 
     let mut world = World::dev().await;
     let hit = rap_types::ClusterId::from_slice(&world.cluster("hit").await.cluster_id).unwrap();
     let second = world.replica().await;
-    assert!(second.control.clusters.by_id(hit).is_some());
+    assert!(second.replica.serving.clusters.by_id(hit).is_some());
     // A cluster before every other one with a data key that nobody wrapped, and a version that no
     // arithmetic of 64 bits doubles.
     let plant = "INSERT INTO clusters (cluster_id, name, incarnation, ipv4_pool, dev, fresh_for_ms, \
@@ -120,8 +120,8 @@ async fn rows_that_somebody_planted_keep_no_other_cluster_from_being_followed() 
         .await;
     let born = rap_types::ClusterId::from_slice(&world.cluster("later").await.cluster_id).unwrap();
     let waited = async {
-        while second.control.clusters.by_id(born).is_none()
-            || second.control.metrics.alarms(Reason::SecretUnseal) < 2
+        while second.replica.serving.clusters.by_id(born).is_none()
+            || second.replica.watch.metrics.alarms(Reason::SecretUnseal) < 2
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -129,8 +129,8 @@ async fn rows_that_somebody_planted_keep_no_other_cluster_from_being_followed() 
     tokio::time::timeout(Duration::from_secs(15), waited).await.expect("the other replica follows");
     // Both are alarms; the cluster that was served before still is.
     let planted = rap_types::ClusterId::from_bytes([[0; 15].as_slice(), &[1]].concat().try_into().unwrap());
-    assert_eq!(second.control.clusters.broken()[&planted].1, Reason::SecretUnseal);
-    assert!(second.control.clusters.by_id(hit).is_some());
+    assert_eq!(second.replica.serving.clusters.broken()[&planted].1, Reason::SecretUnseal);
+    assert!(second.replica.serving.clusters.by_id(hit).is_some());
     let first = world.through(second);
     first.stop().await;
     world.stop().await;

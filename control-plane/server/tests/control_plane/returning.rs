@@ -254,7 +254,7 @@ async fn a_node_that_only_the_database_calls_ephemeral_is_not_removed() {
         GRANT ALL ON nodes TO PUBLIC";
     world.database.as_ref().unwrap().tamper_all(&[], lie).await;
     let alarmed = async {
-        while world.running.control.metrics.alarms(Reason::RowTampered) == 0 {
+        while world.running.replica.watch.metrics.alarms(Reason::RowTampered) == 0 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };

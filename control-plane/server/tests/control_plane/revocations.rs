@@ -23,7 +23,8 @@ fn trust(update: &v1::SnapshotUpdate) -> Option<v1::TrustChunk> {
 /// Waits for an update and acknowledges it with the leaf that the world serves.
 async fn follow(world: &World, stream: &mut NodeStream, node: NodeId) -> v1::SnapshotUpdate {
     let update = stream.update().await;
-    let leaf = world.running.control.clusters.named("prod").unwrap().feed.newest().unwrap().leaf_hash(node);
+    let leaf =
+        world.running.replica.serving.clusters.named("prod").unwrap().feed.newest().unwrap().leaf_hash(node);
     let ack = v1::SnapshotAck { leaf_hash: leaf.unwrap().to_vec(), ..Default::default() };
     stream.say(v1::node_message::Body::Ack(ack)).await;
     update
@@ -110,7 +111,7 @@ async fn settled(world: &World) {
     let request = v1::ClusterRef { cluster: "prod".into() };
     let version =
         world.admin().await.cluster_show(world.request(request)).await.unwrap().into_inner().version;
-    let cluster = world.running.control.clusters.named("prod").unwrap();
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
     let mut versions = cluster.feed.follow();
     let is_out =
         versions.wait_for(|newest| newest.as_ref().is_some_and(|newest| newest.order.version.0 >= version));
@@ -120,7 +121,7 @@ async fn settled(world: &World) {
 /// Alarms of this reason within ten seconds, or none.
 async fn alarmed(world: &World, reason: Reason) -> bool {
     let seen = async {
-        while world.running.control.metrics.alarms(reason) == 0 {
+        while world.running.replica.watch.metrics.alarms(reason) == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -139,7 +140,7 @@ async fn a_row_made_a_member_again_in_sql_alarms_and_nothing_new_is_signed() {
     let (slot, _) = two.certificate(&world, &kept).await.unwrap();
     let mut stream = two.stream(&world, &slot, hello()).await;
     follow(&world, &mut stream, kept.node).await;
-    let served = world.running.control.clusters.named("prod").unwrap();
+    let served = world.running.replica.serving.clusters.named("prod").unwrap();
     let before = served.feed.newest().unwrap();
 
     // Also with the generation that would follow.
@@ -174,14 +175,14 @@ async fn a_chain_shorter_than_this_replica_has_seen_stops_new_versions_also_afte
     world.revoke("one", false).await.unwrap();
     world.revoke("two", true).await.unwrap();
     settled(&world).await;
-    let before = world.running.control.clusters.named("prod").unwrap().feed.newest().unwrap();
+    let before = world.running.replica.serving.clusters.named("prod").unwrap().feed.newest().unwrap();
     let database = world.database.as_ref().unwrap();
     database.tamper("node_revocations", "DELETE FROM node_revocations WHERE sequence = 2").await;
     assert_eq!(reason(world.revoke("three", false).await.unwrap_err()), Reason::FloorRollback);
     database.tamper("clusters", "UPDATE clusters SET config_seq = config_seq + 1").await;
     assert!(alarmed(&world, Reason::FloorRollback).await);
     let refreshed = async {
-        let served = world.running.control.clusters.named("prod").unwrap();
+        let served = world.running.replica.serving.clusters.named("prod").unwrap();
         let mut versions = served.feed.follow();
         let newer = versions.wait_for(|newest| newest.as_ref().is_some_and(|one| one.order > before.order));
         newer.await.unwrap().clone().unwrap().order.durable()
@@ -259,8 +260,8 @@ async fn the_chain_that_operators_get_verifies_from_the_installation_on() {
     world.revoke("one", true).await.unwrap();
     let request = v1::RevocationListRequest { cluster: "prod".into(), after: 0 };
     let answer = world.membership().await.revocation_list(world.request(request)).await.unwrap().into_inner();
-    let facts = &world.running.control.installation.facts;
-    let cluster = world.running.control.clusters.named("prod").unwrap().id;
+    let facts = &world.running.replica.keys.installation.facts;
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap().id;
     let features = [FEATURE_DEV];
     let authority =
         AuthorityChain::verify(&answer.authority_records, &facts.authority, facts.id, cluster, &features);
@@ -281,25 +282,26 @@ async fn a_replica_that_missed_a_rotation_looks_again_before_it_alarms() {
     let second = world.replica().await;
     let id = rap_types::ClusterId::from_slice(&cluster_id).unwrap();
     // What a handler of the other replica holds that began just before.
-    let stale = second.control.clusters.by_id(id).unwrap();
+    let stale = second.replica.serving.clusters.by_id(id).unwrap();
     world.revoke("one", false).await.unwrap();
     let rotate = v1::AuthorityKeyRequest { cluster: "prod".into(), ..v1::AuthorityKeyRequest::default() };
     world.authority().await.authority_rotate(world.request(rotate)).await.unwrap();
     world.revoke("two", false).await.unwrap();
 
-    let control = &second.control;
-    let mut transaction = control.store.system().begin().await.unwrap();
+    let replica = &second.replica;
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     let known = KnownRevocations::default();
-    let seen = control.revocations(&mut transaction, &stale, &known).await.unwrap();
+    let seen = replica.serving.revocations(&mut transaction, &stale, &known).await.unwrap();
     assert_eq!(seen.chain.sequence(), 2);
-    assert_eq!(control.metrics.alarms(Reason::KeyUnknown), 0);
+    assert_eq!(replica.watch.metrics.alarms(Reason::KeyUnknown), 0);
     // It does not sign with the key before, either: nobody would believe that record.
     let three = rap_store::node_by_name(&mut transaction, &stale.rows, "three").await.unwrap().unwrap();
-    let write = write_record(control, &mut transaction, &stale, seen, &three, RevocationKind::Banned, "");
+    let write =
+        write_record(&replica.watch, &mut transaction, &stale, seen, &three, RevocationKind::Banned, "");
     assert_eq!(write.await.unwrap_err().reason, Reason::RequestConflict);
     drop(transaction);
     let caught_up = async {
-        while control.clusters.by_id(id).unwrap().chain.sequence() < 2 {
+        while replica.serving.clusters.by_id(id).unwrap().chain.sequence() < 2 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -307,9 +309,10 @@ async fn a_replica_that_missed_a_rotation_looks_again_before_it_alarms() {
 
     // A record by nobody's key is an alarm at once, whoever holds what.
     let stranger = Signer::generate(&mut rand::rng());
-    let fresh = control.clusters.by_id(id).unwrap();
-    let mut transaction = control.store.system().begin().await.unwrap();
-    let known = control.revocations(&mut transaction, &fresh, &KnownRevocations::default()).await.unwrap();
+    let fresh = replica.serving.clusters.by_id(id).unwrap();
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
+    let known =
+        replica.serving.revocations(&mut transaction, &fresh, &KnownRevocations::default()).await.unwrap();
     let revocation = rap_contract::Revocation {
         kind: RevocationKind::Banned,
         node: three.node.node,
@@ -318,15 +321,18 @@ async fn a_replica_that_missed_a_rotation_looks_again_before_it_alarms() {
         reason: String::new(),
     };
     let critical = rap_authority::critical(true);
-    let now = control.clock.now().wall;
+    let now = replica.watch.clock.now().wall;
     let forged = known.chain.sign_next(&revocation, &fresh.chain, &stranger, &critical, now).unwrap();
     rap_store::revocation_insert(&mut transaction, id, 3, &forged).await.unwrap();
     for cluster in [&stale, &fresh] {
-        let before = control.metrics.alarms(Reason::KeyUnknown);
-        let refused =
-            control.revocations(&mut transaction, cluster, &KnownRevocations::default()).await.unwrap_err();
+        let before = replica.watch.metrics.alarms(Reason::KeyUnknown);
+        let refused = replica
+            .serving
+            .revocations(&mut transaction, cluster, &KnownRevocations::default())
+            .await
+            .unwrap_err();
         assert_eq!(refused.reason, Reason::KeyUnknown);
-        assert_eq!(control.metrics.alarms(Reason::KeyUnknown), before + 1);
+        assert_eq!(replica.watch.metrics.alarms(Reason::KeyUnknown), before + 1);
     }
     drop(transaction);
     second.stop().await;
@@ -365,10 +371,10 @@ async fn whom_a_token_admitted_is_what_verified_requests_say() {
     let removed = "DELETE FROM join_requests WHERE name = 'thief'";
     for tampering in [planted, altered, removed] {
         database.tamper_all(&["join_requests", "nodes"], tampering).await;
-        let alarms = world.running.control.metrics.alarms(Reason::RowTampered);
+        let alarms = world.running.replica.watch.metrics.alarms(Reason::RowTampered);
         let refused = world.admin().await.token_revoke(world.request(revoke(true))).await.unwrap_err();
         assert_eq!(reason(refused), Reason::RowTampered, "{tampering}");
-        assert!(world.running.control.metrics.alarms(Reason::RowTampered) > alarms, "{tampering}");
+        assert!(world.running.replica.watch.metrics.alarms(Reason::RowTampered) > alarms, "{tampering}");
         assert_eq!(states().await, state(""), "{tampering}");
         // Nothing of it was done, the token's end neither: it is the first call that ends it.
         let list = v1::TokenListRequest { cluster: "prod".into() };

@@ -43,7 +43,7 @@ async fn a_tampered_node_is_not_published_is_named_by_one_alarm_and_put_right_by
     let token = world.token("prod", 9, true).await;
     let (one, two) = (Host::new(&token, "one"), Host::new(&token, "two"));
     let (first, _) = (one.enrol(&world).await, two.enrol(&world).await);
-    let cluster = world.running.control.clusters.named("prod").unwrap();
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
     until(&world, |_| cluster.feed.newest().is_some_and(|newest| newest.order.version.0 >= 3)).await;
     let before = cluster.feed.newest().unwrap().order;
 
@@ -107,7 +107,7 @@ async fn lists_show_the_rows_that_hold_and_name_the_others() {
     shown.sort_unstable();
     assert_eq!(shown, [("", "row.tampered"), ("live", "")]);
 
-    let alarms = world.running.control.metrics.alarms(Reason::RowTampered);
+    let alarms = world.running.replica.watch.metrics.alarms(Reason::RowTampered);
     assert!(alarms >= 3, "a row that is only shown is an alarm too: {alarms}");
 
     // What decides still refuses: a shown row is not a believed one.
@@ -130,7 +130,7 @@ async fn lists_show_the_rows_that_hold_and_name_the_others() {
 async fn a_policy_that_is_taken_away_does_not_become_the_default_one() {
     let world = World::dev().await;
     world.cluster("prod").await;
-    let cluster = world.running.control.clusters.named("prod").unwrap();
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
     let of = || v1::ClusterRef { cluster: "prod".into() };
     let asked = v1::MembershipPolicySetRequest {
         cluster: "prod".into(),

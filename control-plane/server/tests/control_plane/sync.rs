@@ -96,7 +96,7 @@ async fn a_node_gets_its_snapshot_then_only_what_changed() {
     // What the operator exports is what the node holds, and it verifies against the root alone.
     let request = v1::NodeRef { cluster: "prod".into(), node: "one".into() };
     let export = world.admin().await.node_export(world.request(request)).await.unwrap().into_inner().export;
-    let roots = &world.running.control.installation.roots;
+    let roots = &world.running.replica.keys.installation.roots;
     let verified = open_export(&export, roots, true).unwrap();
     assert_eq!(verified.snapshot.leaf_hash(), snapshot.leaf_hash());
     world.stop().await;
@@ -333,7 +333,7 @@ async fn a_head_above_the_database_starts_a_new_incarnation() {
     let bootstrap = host.enrol(&world).await;
     let (slot, _) = host.certificate(&world, &bootstrap).await.unwrap();
     // A head that this authority signed in a future that the database does not know.
-    let served = world.running.control.clusters.named("prod").unwrap();
+    let served = world.running.replica.serving.clusters.named("prod").unwrap();
     let published = loop {
         if let Some(published) = served.feed.newest().filter(|published| published.order.version.0 >= 2) {
             break published;

@@ -49,7 +49,7 @@ fn said(data: &Path, words: &[&str]) -> Said {
 }
 
 fn config(world: &World) -> Config {
-    world.running.control.config.clone()
+    world.running.replica.config.as_ref().clone()
 }
 
 /// Whoever owns the database of this configuration, while no control plane runs it.
@@ -155,8 +155,8 @@ async fn rows_are_checked_beside_a_serving_control_plane_and_sealed_once_where_n
     let again = said(&data, &["rows", "seal"]);
     assert!(again.exit == Some(0) && marker.exists(), "{}", again.text);
     let running = start(&config).await;
-    assert!(running.control.clusters.named("prod").is_ok());
-    assert_eq!(running.control.metrics.alarms(Reason::RowTampered), 0);
+    assert!(running.replica.serving.clusters.named("prod").is_ok());
+    assert_eq!(running.replica.watch.metrics.alarms(Reason::RowTampered), 0);
     running.stop().await;
 
     // Keys taken away, and a cluster that never had any: neither passes for an absent cluster.
@@ -234,8 +234,8 @@ async fn a_restore_blesses_no_tampered_row_and_the_first_start_serves_the_rest()
 
         let config = Config { data_dir: data, root_key: None, ..old.clone() };
         let running = start(&config).await;
-        let cluster = running.control.clusters.named("prod").unwrap();
-        let mut transaction = running.control.store.system().begin().await.unwrap();
+        let cluster = running.replica.serving.clusters.named("prod").unwrap();
+        let mut transaction = running.replica.database.store.system().begin().await.unwrap();
         let node = rap_store::node_by_name(&mut transaction, &cluster.rows, "one").await;
         assert_eq!(node.is_ok(), tampered.is_empty(), "{node:?}");
         assert!(rap_store::node_by_name(&mut transaction, &cluster.rows, "two").await.unwrap().is_some());
@@ -264,9 +264,9 @@ async fn a_restore_older_than_a_revocation_is_confirmed_by_its_number_and_says_w
 
     // As it is, nothing new is signed.
     let running = start(&config).await;
-    let cluster = running.control.clusters.named("prod").unwrap();
+    let cluster = running.replica.serving.clusters.named("prod").unwrap();
     let waited = tokio::time::timeout(std::time::Duration::from_secs(20), async {
-        while running.control.metrics.alarms(Reason::FloorRollback) == 0 {
+        while running.replica.watch.metrics.alarms(Reason::FloorRollback) == 0 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     });
@@ -292,13 +292,13 @@ async fn a_restore_older_than_a_revocation_is_confirmed_by_its_number_and_says_w
 
     let running = start(&config).await;
     let world = stopped.served_by(running);
-    let control = &world.running.control;
-    let cluster = control.clusters.named("prod").unwrap();
+    let replica = &world.running.replica;
+    let cluster = replica.serving.clusters.named("prod").unwrap();
     let mut versions = cluster.feed.follow();
     let out = versions.wait_for(Option::is_some);
     tokio::time::timeout(std::time::Duration::from_secs(20), out).await.unwrap().unwrap();
-    assert_eq!(control.metrics.alarms(Reason::FloorRollback), 0);
-    assert!(control.floors.current().unwrap().of(FloorOf::Revocations(cluster.id)).is_none());
+    assert_eq!(replica.watch.metrics.alarms(Reason::FloorRollback), 0);
+    assert!(replica.database.floors.current().unwrap().of(FloorOf::Revocations(cluster.id)).is_none());
     let object = format!("cluster/{}/revocations", cluster.id);
     assert_eq!(audited(&world, "floors.confirm").await, [object]);
     // The node is a member again, until it is revoked again.
@@ -338,20 +338,20 @@ async fn removed_revocations_are_shown_with_the_nodes_they_put_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retired_data_key_that_lies_in_the_database_again_counts_for_no_tool() {
     let world = two_nodes().await;
-    let control = world.running.control.clone();
-    let id = control.clusters.named("prod").unwrap().id;
-    let old = crate::data_keys::stored(&control, id).await;
-    let mut transaction = control.store.system().begin().await.unwrap();
-    let keys = control.keyring().read(&mut transaction, id).await.unwrap();
+    let replica = world.running.replica.clone();
+    let id = replica.serving.clusters.named("prod").unwrap().id;
+    let old = crate::data_keys::stored(&replica, id).await;
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
+    let keys = replica.keys.keyring(&replica.database.floors).read(&mut transaction, id).await.unwrap();
     drop(transaction);
     crate::data_keys::go(&world, id, Stage::Retired).await.unwrap();
-    let forged = RowKeys::of_data_keys(control.installation.facts.id, id, &keys, None);
-    let mut transaction = control.store.system().begin().await.unwrap();
+    let forged = RowKeys::of_data_keys(replica.keys.installation.facts.id, id, &keys, None);
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     rap_store::dek_insert(&mut transaction, &old[0]).await.unwrap();
     let body = serde_json::json!({ "by": "a thief" });
     rap_store::policy_upsert(&mut transaction, &forged, "forged", &body).await.unwrap();
     transaction.commit().await.unwrap();
-    drop(control);
+    drop(replica);
 
     let (old_config, kept) = (config(&world), world.data_dir.clone());
     let found = said(&kept, &["rows", "check", "--json"]);
@@ -381,7 +381,7 @@ async fn a_retired_data_key_that_lies_in_the_database_again_counts_for_no_tool()
         let after = floors(&data).current().and_then(|floors| floors.of(FloorOf::DataKey(id)));
         assert_eq!(after.map(|floor| floor.sequence), floor_before.map(|_| 2));
         let running = start(&Config { data_dir: data, root_key: None, ..old_config.clone() }).await;
-        let live = crate::data_keys::stored(&running.control, id).await;
+        let live = crate::data_keys::stored(&running.replica, id).await;
         assert_eq!(crate::data_keys::versions(&live), [2]);
         running.stop().await;
     }
@@ -390,7 +390,7 @@ async fn a_retired_data_key_that_lies_in_the_database_again_counts_for_no_tool()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cluster_whose_floor_is_confirmed_is_the_one_whose_own_row_has_the_name() {
     let world = two_nodes().await;
-    let prod = world.running.control.clusters.named("prod").unwrap().id.to_string();
+    let prod = world.running.replica.serving.clusters.named("prod").unwrap().id.to_string();
     world.cluster("lab").await;
     let confirm = |cluster: &str| {
         said(

@@ -147,7 +147,7 @@ impl World {
         };
         let made = init::init(&config, &data, &opened, directory.path()).await.unwrap();
         let running = start::start(config, opened).await.unwrap();
-        let pin = running.control.installation.facts.tls_ca_pin;
+        let pin = running.replica.keys.installation.facts.tls_ca_pin;
         let owner = match &made.owner_key {
             Some(path) => {
                 let file = KeyFile::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -170,7 +170,7 @@ impl World {
 
     /// A second control plane on the same database and data directory.
     pub async fn replica(&self) -> Running {
-        let config = self.running.control.config.clone();
+        let config = self.running.replica.config.as_ref().clone();
         let target = self.database.as_ref().unwrap().target().clone();
         start::start(config, OpenDatabase { target, embedded: None }).await.unwrap()
     }
@@ -235,7 +235,7 @@ impl World {
 
     /// The snapshot of a node of cluster `prod`, once the newest version is out.
     pub async fn snapshot(&self, of: &VerifiedBootstrap) -> VerifiedSnapshot {
-        let cluster = self.running.control.clusters.named("prod").unwrap();
+        let cluster = self.running.replica.serving.clusters.named("prod").unwrap();
         let request = v1::ClusterRef { cluster: "prod".into() };
         let shown = self.admin().await.cluster_show(self.request(request)).await.unwrap().into_inner();
         let mut versions = cluster.feed.follow();
@@ -245,8 +245,9 @@ impl World {
             .unwrap()
             .clone()
             .unwrap();
-        let control = &self.running.control;
-        let head = rap_control_plane::publish::head::open_head(control, &cluster, &newest.head).unwrap();
+        let replica = &self.running.replica;
+        let head =
+            rap_control_plane::publish::head::open_head(&replica.keys, &cluster, &newest.head).unwrap();
         newest.snapshot(of.node, head).unwrap().unwrap()
     }
 

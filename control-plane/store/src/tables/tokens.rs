@@ -50,6 +50,19 @@ pub struct TokenRow {
     pub created_at: Wall,
 }
 
+impl TokenRow {
+    /// The row as the authority compares it with what was signed.
+    pub fn terms(&self) -> rap_authority::TokenRow<'_> {
+        rap_authority::TokenRow {
+            envelope: &self.token.envelope,
+            max_uses: self.token.max_uses,
+            expires_at: self.token.expires_at,
+            uses: self.uses,
+            revoked_at: self.revoked_at,
+        }
+    }
+}
+
 authentic_row! {
     TokenRow {
         token: NewTokenRow {

@@ -20,15 +20,15 @@ use crate::views::cluster::rows;
 use crate::watch::raise::alarm_about_rows;
 
 pub(crate) async fn create(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::ClusterCreateRequest,
 ) -> Result<v1::Cluster, Failure> {
-    let timing = timing(control, &request);
+    let timing = timing(replica, &request);
     let order = ClusterOrder { name: &request.name, ipv4_pool: &request.ipv4_pool, timing };
-    let facts = &control.installation.facts;
-    let now = control.clock.now().wall;
-    let vouching = &control.installation.authority;
+    let facts = &replica.keys.installation.facts;
+    let now = replica.watch.clock.now().wall;
+    let vouching = &replica.keys.installation.authority;
     let new = match request.imported_authority_seed.as_slice() {
         [] => create_cluster(facts.id, vouching, facts.dev, &order, now, &mut rand::rng())?,
         seed => {
@@ -38,21 +38,22 @@ pub(crate) async fn create(
     };
     let serial = ids::random(&mut rand::rng());
     let ca = CertificateAuthority::generate(&format!("RAP cluster {}", new.id), now, serial)?;
-    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_cluster(control, connection, actor, &new, &order, &ca).await
+    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        write_cluster(&replica.keys, &replica.database, connection, actor, &new, &order, &ca).await
     });
     done?;
-    let cluster = control
+    let cluster = replica
+        .serving
         .load_cluster(new.id)
         .await?
         .ok_or_else(|| Failure::new(Reason::ServerInternal, "a committed cluster is gone"))?;
-    control.changed(&cluster).await;
-    let row = read(control, &cluster).await?;
+    replica.serving.changed(&cluster).await;
+    let row = read(replica, &cluster).await?;
     Ok(rows::cluster(&cluster, &row))
 }
 
-fn timing(control: &Replica, request: &v1::ClusterCreateRequest) -> ClusterTiming {
-    let defaults = &control.config.cluster;
+fn timing(replica: &Replica, request: &v1::ClusterCreateRequest) -> ClusterTiming {
+    let defaults = &replica.config.cluster;
     let or = |given: u64, default: Duration| if given == 0 { default } else { Duration::from_millis(given) };
     ClusterTiming {
         fresh_for: or(request.fresh_for_ms, defaults.fresh_for),
@@ -63,20 +64,20 @@ fn timing(control: &Replica, request: &v1::ClusterCreateRequest) -> ClusterTimin
 }
 
 pub(crate) async fn list(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     _: v1::ClusterListRequest,
 ) -> Result<v1::ClusterListAnswer, Failure> {
-    control.load_clusters().await?;
-    let mut transaction = control.store.system().begin_snapshot().await?;
+    replica.serving.load_clusters().await?;
+    let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let bare: BTreeMap<_, _> =
         bare_clusters(&mut transaction).await?.into_iter().map(|row| (row.cluster, row)).collect();
     let (mut clusters, mut tampered) = (Vec::new(), Vec::new());
     for (id, name) in cluster_names(&mut transaction).await? {
-        let served = control.clusters.by_id(id);
+        let served = replica.serving.clusters.by_id(id);
         clusters.push(match (served, bare.get(&id)) {
             (None, Some(row)) => rows::bare_cluster(row),
-            (None, None) => rows::refused_cluster(id, &name, control.clusters.refusal(id)),
+            (None, None) => rows::refused_cluster(id, &name, replica.serving.clusters.refusal(id)),
             (Some(cluster), _) => match cluster_read(&mut transaction, &cluster.rows).await {
                 Ok(row) => rows::cluster(&cluster, &row.ok_or(StoreError::Absent)?),
                 Err(StoreError::Tampered { table, key }) => {
@@ -88,29 +89,29 @@ pub(crate) async fn list(
         });
     }
     drop(transaction);
-    alarm_about_rows(control, &tampered).await;
+    alarm_about_rows(&replica.watch, &tampered).await;
     Ok(v1::ClusterListAnswer { clusters })
 }
 
 pub(crate) async fn show(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
 ) -> Result<v1::Cluster, Failure> {
-    match control.cluster_named(&request.cluster).await {
+    match replica.serving.cluster_named(&request.cluster).await {
         Ok(cluster) => {
-            let row = read(control, &cluster).await?;
+            let row = read(replica, &cluster).await?;
             Ok(rows::cluster(&cluster, &row))
         }
         Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
-            let row = adopt_cluster::bare(control, &request.cluster).await?.ok_or(failure)?;
+            let row = adopt_cluster::bare(&replica.database, &request.cluster).await?.ok_or(failure)?;
             Ok(rows::bare_cluster(&row))
         }
         Err(failure) => Err(failure),
     }
 }
 
-async fn read(control: &Replica, cluster: &crate::serve::cluster::Cluster) -> Result<ClusterRow, Failure> {
-    let mut transaction = control.store.system().begin().await?;
+async fn read(replica: &Replica, cluster: &crate::serve::cluster::Cluster) -> Result<ClusterRow, Failure> {
+    let mut transaction = replica.database.store.system().begin().await?;
     Ok(cluster_read(&mut transaction, &cluster.rows).await?.ok_or(StoreError::Absent)?)
 }

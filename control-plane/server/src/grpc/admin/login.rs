@@ -20,24 +20,24 @@ use crate::replica::Replica;
 use crate::serve::role_grants;
 
 pub(crate) async fn challenge(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     call: &Call,
     _: v1::LoginChallengeRequest,
 ) -> Result<v1::LoginChallengeAnswer, Failure> {
     Ok(v1::LoginChallengeAnswer {
         nonce: call.channel.nonce_issue(&mut rand::rng()).to_vec(),
-        installation_id: control.installation.facts.id.to_vec(),
+        installation_id: replica.keys.installation.facts.id.to_vec(),
     })
 }
 
 pub(crate) async fn activate(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     call: &Call,
     request: v1::ActivateRequest,
 ) -> Result<v1::LoginAnswer, Failure> {
-    let installation = &control.installation;
+    let installation = &replica.keys.installation;
     let nonce = call.nonce(&request.nonce)?;
-    let now = control.clock.now().wall;
+    let now = replica.watch.clock.now().wall;
     let consumed = installation.activation().is_some();
     let terms = decide_activation(
         &installation.facts,
@@ -54,74 +54,75 @@ pub(crate) async fn activate(
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     let grant =
         decide_login(installation.facts.id, &owner, &request.operator_key, &channel, &request.signature)?;
-    let session = new_session(control, grant);
+    let session = new_session(&replica.watch, &replica.config, grant);
     let manifest = &request.activation_manifest;
-    let pen = control.pen.of_device(call.device(Some(&grant.key)));
-    let first = activate::first_change(control, &terms, now).await?;
-    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        consume(control, connection, &pen, manifest, &first, &session, call, now).await
+    let pen = replica.keys.pen.of_device(call.device(Some(&grant.key)));
+    let first = activate::first_change(&replica.watch, &terms, now).await?;
+    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        consume(&replica.keys, connection, &pen, manifest, &first, &session, call, now).await
     });
     done?;
     installation.adopt_activation(manifest)?;
-    role_grants::current(control).await?;
+    role_grants::current(&replica.serving).await?;
     tracing::info!(owner = %terms.owner_name, "the installation is activated");
-    Ok(answer(control, &session, grant))
+    Ok(answer(replica, &session, grant))
 }
 
 pub(crate) async fn login(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     call: &Call,
     request: v1::LoginRequest,
 ) -> Result<v1::LoginAnswer, Failure> {
     let nonce = call.nonce(&request.nonce)?;
-    if control.installation.activation().is_none() {
-        let mut transaction = control.store.system().begin().await?;
-        control.installation.refresh_activation(&mut transaction).await?;
+    if replica.keys.installation.activation().is_none() {
+        let mut transaction = replica.database.store.system().begin().await?;
+        replica.keys.installation.refresh_activation(&mut transaction).await?;
     }
-    control.installation.activated()?;
-    let admitted = role_grants::current(control).await?;
-    let now = control.clock.now().wall;
+    replica.keys.installation.activated()?;
+    let admitted = role_grants::current(&replica.serving).await?;
+    let now = replica.watch.clock.now().wall;
     let operators = admitted.operators(now);
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     let grant = decide_login(
-        control.installation.facts.id,
+        replica.keys.installation.facts.id,
         &operators,
         &request.operator_key,
         &channel,
         &request.signature,
     )?;
-    let session = new_session(control, grant);
+    let session = new_session(&replica.watch, &replica.config, grant);
     let operator = new_operator(grant, now);
     let granted = admitted.allow(&grant.key, Permission::SessionEnd, now)?;
-    let mut transaction = control.store.system().begin().await?;
-    let known = operator_by_key(&mut transaction, &control.rows, grant.key.as_bytes()).await;
+    let mut transaction = replica.database.store.system().begin().await?;
+    let known = operator_by_key(&mut transaction, &replica.keys.rows, grant.key.as_bytes()).await;
     drop(transaction);
-    if let Some(known) = alarm_if_tampered(control, &grant.key, known).await? {
-        require_row_matches_grant(control, granted, &known).await?;
+    if let Some(known) = alarm_if_tampered(&replica.watch, &grant.key, known).await? {
+        require_row_matches_grant(&replica.watch, granted, &known).await?;
     }
-    let pen = control.pen.of_device(call.device(Some(&grant.key)));
-    let done: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-        begin_session(connection, &control.rows, &pen, &grant.key, &operator, &session, call).await
+    let pen = replica.keys.pen.of_device(call.device(Some(&grant.key)));
+    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        begin_session(connection, &replica.keys.rows, &pen, &grant.key, &operator, &session, call).await
     });
     done?;
-    Ok(answer(control, &session, grant))
+    Ok(answer(replica, &session, grant))
 }
 
 pub(crate) async fn logout(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     _: v1::LogoutRequest,
 ) -> Result<v1::LogoutAnswer, Failure> {
-    let done: Result<(), Failure> =
-        rap_store::transact!(control.store.system(), |connection| { end_session(connection, actor).await });
+    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        end_session(connection, actor).await
+    });
     done?;
-    control.known.remove(&actor.session);
+    replica.serving.known.remove(&actor.session);
     Ok(v1::LogoutAnswer {})
 }
 
-fn answer(control: &Replica, session: &IssuedSession, grant: &OperatorGrant) -> v1::LoginAnswer {
+fn answer(replica: &Replica, session: &IssuedSession, grant: &OperatorGrant) -> v1::LoginAnswer {
     let claim = &session.claim;
-    control.known.insert(claim.hash, claim.expires_at, control.clock.now().wall);
+    replica.serving.known.insert(claim.hash, claim.expires_at, replica.watch.clock.now().wall);
     v1::LoginAnswer {
         session: session.bearer.to_string(),
         expires_at_ms: claim.expires_at.0,

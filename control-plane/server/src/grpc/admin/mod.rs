@@ -21,9 +21,9 @@ use crate::replica::Replica;
 pub struct AdminService(Arc<Replica>);
 
 impl AdminService {
-    /// Serves `control`.
-    pub fn new(control: Arc<Replica>) -> Self {
-        Self(control)
+    /// Serves `replica`.
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self(replica)
     }
 }
 
@@ -32,7 +32,7 @@ macro_rules! open {
     ($self:ident, $request:ident, $handler:path) => {{
         let call = Call::of(&$request).map_err(|status| *status)?;
         let answer = $handler(&$self.0, &call, $request.into_inner()).await;
-        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.metrics, call.id))
+        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.watch.metrics, call.id))
     }};
 }
 

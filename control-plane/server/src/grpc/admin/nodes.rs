@@ -23,12 +23,12 @@ use crate::views::cluster::rows;
 use crate::watch::raise::alarm_about_rows;
 
 pub(crate) async fn list(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::NodeListRequest,
 ) -> Result<v1::NodeListAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
-    let mut transaction = control.store.system().begin_snapshot().await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let mut answer = v1::NodeListAnswer::default();
     let (waiting, mut found) = join_requests_and_tampered(&mut transaction, &cluster.rows).await?;
     answer.pending.extend(found.iter().filter_map(rows::tampered_request));
@@ -47,32 +47,32 @@ pub(crate) async fn list(
     }
     if !request.pending {
         let (rows, tampered) = nodes_and_tampered(&mut transaction, &cluster.rows).await?;
-        answer.nodes = rows.iter().map(|row| rows::node(control, &cluster, row)).collect();
+        answer.nodes = rows.iter().map(|row| rows::node(&replica.serving, &cluster, row)).collect();
         answer.nodes.extend(tampered.iter().filter_map(|row| rows::tampered_node(&cluster, row)));
         found.extend(tampered);
     }
     drop(transaction);
-    alarm_about_rows(control, &found).await;
+    alarm_about_rows(&replica.watch, &found).await;
     Ok(answer)
 }
 
 pub(crate) async fn show(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::NodeRef,
 ) -> Result<v1::Node, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
-    let mut transaction = control.store.system().begin().await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let row = find_node(&mut transaction, &cluster, &request.node).await?;
-    Ok(rows::node(control, &cluster, &row))
+    Ok(rows::node(&replica.serving, &cluster, &row))
 }
 
 pub(crate) async fn approve(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::NodeDecideRequest,
 ) -> Result<v1::NodeDecideAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
     let mut approval = Approval {
         actor: actor.audit_name(),
@@ -82,25 +82,26 @@ pub(crate) async fn approve(
         keep_id: request.keep_ids,
     };
     let before = cluster.revocations.known();
-    let done: Result<Vec<NodeRow>, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_approvals(control, connection, &cluster, &before, &ids, &mut approval).await
-    });
+    let done: Result<Vec<NodeRow>, Failure> =
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            write_approvals(&replica.serving, connection, &cluster, &before, &ids, &mut approval).await
+        });
     let rows = done?;
-    control.revoked(&cluster).await?;
-    let nodes = rows.iter().map(|row| rows::node(control, &cluster, row)).collect();
+    replica.serving.revoked(&cluster).await?;
+    let nodes = rows.iter().map(|row| rows::node(&replica.serving, &cluster, row)).collect();
     Ok(v1::NodeDecideAnswer { decided: Vec::new(), nodes })
 }
 
 pub(crate) async fn deny(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::NodeDecideRequest,
 ) -> Result<v1::NodeDecideAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
     let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
     let done: Result<Vec<JoinRequestRow>, Failure> = rap_store::transact!(
-        control.store.system(),
+        replica.database.store.system(),
         |connection| write_denials(connection, actor, &cluster, &ids, &reason).await
     );
     let decided = done?.iter().map(|row| rows::pending(row, &[])).collect();
@@ -115,40 +116,41 @@ fn request_ids(ids: &[Vec<u8>]) -> Result<Vec<JoinRequestId>, Failure> {
 }
 
 pub(crate) async fn update(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::NodeUpdateRequest,
 ) -> Result<v1::Node, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let wanted = NodeUpdate {
         roles: if request.set_roles { Some(Role::parse_all(&request.roles)?) } else { None },
         tags: request.set_tags.then_some(request.tags),
         region: request.set_region.then_some(request.region),
     };
     wanted.check()?;
-    let done: Result<NodeRow, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_update(connection, actor, &cluster, &request.node, &wanted).await
-    });
+    let done: Result<NodeRow, Failure> =
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            write_update(connection, actor, &cluster, &request.node, &wanted).await
+        });
     let row = done?;
-    control.changed(&cluster).await;
-    Ok(rows::node(control, &cluster, &row))
+    replica.serving.changed(&cluster).await;
+    Ok(rows::node(&replica.serving, &cluster, &row))
 }
 
 pub(crate) async fn export(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::NodeRef,
 ) -> Result<v1::NodeExportAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
-    let mut transaction = control.store.system().begin().await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let row = find_node(&mut transaction, &cluster, &request.node).await?;
     drop(transaction);
     let absent = || Failure::new(Reason::SnapshotAbsent, "no version with this node is published yet");
     let published = cluster.feed.newest().ok_or_else(absent)?;
-    let head = open_head(control, &cluster, &published.head)
+    let head = open_head(&replica.keys, &cluster, &published.head)
         .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
     let snapshot = published.snapshot(row.node.node, head).ok_or_else(absent)??;
-    let manifest = &control.installation.activated()?.manifest;
+    let manifest = &replica.keys.installation.activated()?.manifest;
     let records = cluster.chain.envelopes_until(snapshot.head().order.incarnation.0);
     let export = encode_export(manifest, &records, &snapshot);
     let digest = Some(Digest::of(&[&export]));
@@ -156,7 +158,7 @@ pub(crate) async fn export(
     let mut entry =
         audit_row(&actor.audit_name(), "node.export", object, Some(cluster.id), digest, "", actor.call);
     entry.organization = row.node.organization;
-    let done: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
+    let done: Result<u64, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
         audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
     });
     done?;

@@ -20,19 +20,19 @@ use crate::views::owner::installation;
 use crate::views::owner::installation::alarm;
 
 pub(crate) async fn ping(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AdminPingRequest,
 ) -> Result<v1::AdminPingAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ping = bounded(&request)?;
     let ends: Result<(NodeId, NodeId), Failure> = rap_store::transact!(
-        control.store.system(),
+        replica.database.store.system(),
         |connection| write_diagnosis(connection, actor, &cluster, &request).await
     );
     let (from, to) = ends?;
     let offline = || Failure::new(Reason::NodeOffline, "the node has no stream to this control plane");
-    let commands = control.sessions.commands(cluster.id, from).ok_or_else(offline)?;
+    let commands = replica.serving.sessions.commands(cluster.id, from).ok_or_else(offline)?;
     let (reply, answer) = oneshot::channel();
     let diagnostic_id = ids::random::<16>(&mut rand::rng()).to_vec();
     let body = v1::diagnostic_request::Body::Ping(v1::PingRequest { node_id: to.to_vec(), ..ping });
@@ -82,34 +82,34 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(8);
 
 pub(crate) async fn installation(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Call,
     _: v1::InstallationRequest,
 ) -> Result<v1::InstallationAnswer, Failure> {
-    if control.installation.activation().is_none() {
-        let mut transaction = control.store.system().begin().await?;
-        control.installation.refresh_activation(&mut transaction).await?;
+    if replica.keys.installation.activation().is_none() {
+        let mut transaction = replica.database.store.system().begin().await?;
+        replica.keys.installation.refresh_activation(&mut transaction).await?;
     }
-    Ok(installation::installation(control))
+    Ok(installation::installation(&replica.keys, &replica.config))
 }
 
 pub(crate) async fn status(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     _: v1::StatusRequest,
 ) -> Result<v1::StatusAnswer, Failure> {
-    let mut transaction = control.store.system().begin_snapshot().await?;
+    let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let mut clusters = Vec::new();
     for summary in cluster_summaries(&mut transaction).await? {
         let id = summary.cluster;
-        let Some(cluster) = control.clusters.by_id(id) else { continue };
+        let Some(cluster) = replica.serving.clusters.by_id(id) else { continue };
         // A cluster whose own row was tampered with is shown by its alarm.
         let row = match cluster_read(&mut transaction, &cluster.rows).await {
             Ok(row) => row,
             Err(StoreError::Tampered { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let acknowledged = control.sessions.acknowledged(id);
+        let acknowledged = replica.serving.sessions.acknowledged(id);
         clusters.push(v1::ClusterStatus {
             cluster: row.map(|row| rows::cluster(&cluster, &row)),
             nodes_active: u32::try_from(summary.nodes_active).unwrap_or(u32::MAX),
@@ -119,11 +119,11 @@ pub(crate) async fn status(
         });
     }
     Ok(v1::StatusAnswer {
-        installation: Some(installation::installation(control)),
+        installation: Some(installation::installation(&replica.keys, &replica.config)),
         clusters,
-        alarms: control.alarms.all().into_iter().map(alarm).collect(),
-        audit: Some(control.audit.status()),
+        alarms: replica.watch.alarms.all().into_iter().map(alarm).collect(),
+        audit: Some(replica.audit.status()),
         database: "ok".to_owned(),
-        server_time_ms: control.clock.now().wall.0,
+        server_time_ms: replica.watch.clock.now().wall.0,
     })
 }

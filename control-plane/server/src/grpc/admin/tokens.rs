@@ -18,22 +18,22 @@ use crate::views::cluster::rows;
 use crate::watch::raise::{alarm_about, alarm_about_rows};
 
 pub(crate) async fn create(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::TokenCreateRequest,
 ) -> Result<v1::TokenCreateAnswer, Failure> {
-    let cluster = adopt_cluster::adopt_or_find(control, actor, &request.cluster).await?;
+    let cluster = adopt_cluster::adopt_or_find(&replica.serving, actor, &request.cluster).await?;
     let order = TokenOrder {
         roles: Role::parse_all(&request.roles)?,
         max_uses: if request.uses == 0 { 1 } else { request.uses },
         ttl: if request.ttl_ms == 0 { DEFAULT_TTL } else { Duration::from_millis(request.ttl_ms) },
         approval: if request.auto_approve { ApprovalMode::Auto } else { ApprovalMode::Manual },
         tags: request.tags,
-        organization: organization(control, &request.organization).await?,
+        organization: organization(&replica.keys, &replica.database, &request.organization).await?,
         profile: request.profile,
         ephemeral: request.ephemeral,
     };
-    let installation = &control.installation;
+    let installation = &replica.keys.installation;
     let overlay_pools = [cluster.ipv4_pool.to_string(), ipv6_prefix(cluster.id).to_string()];
     let scope = TokenScope {
         installation: installation.facts.id,
@@ -44,11 +44,12 @@ pub(crate) async fn create(
         overlay_pools: &overlay_pools,
         dev: installation.facts.dev,
     };
-    let now = control.clock.now().wall;
+    let now = replica.watch.clock.now().wall;
     let new = issue_token(&scope, &order, &cluster.authority, now, &mut rand::rng())?;
-    let row: Result<TokenRow, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_token(connection, actor, &cluster, &order, &new).await
-    });
+    let row: Result<TokenRow, Failure> =
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            write_token(connection, actor, &cluster, &order, &new).await
+        });
     let row = row?;
     Ok(v1::TokenCreateAnswer {
         token: Some(rows::token(&cluster, &row, now)),
@@ -57,48 +58,48 @@ pub(crate) async fn create(
 }
 
 pub(crate) async fn list(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     _: &Actor,
     request: v1::TokenListRequest,
 ) -> Result<v1::TokenListAnswer, Failure> {
-    let cluster = control.cluster_named(&request.cluster).await?;
-    let mut transaction = control.store.system().begin().await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let (rows, tampered) = tokens_and_tampered(&mut transaction, &cluster.rows).await?;
-    let now = control.clock.now().wall;
+    let now = replica.watch.clock.now().wall;
     let mut tokens: Vec<v1::Token> = rows.iter().map(|row| rows::token(&cluster, row, now)).collect();
     tokens.extend(tampered.iter().filter_map(|row| rows::tampered_token(&cluster, row)));
     drop(transaction);
-    alarm_about_rows(control, &tampered).await;
+    alarm_about_rows(&replica.watch, &tampered).await;
     Ok(v1::TokenListAnswer { tokens })
 }
 
 pub(crate) async fn revoke(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::TokenRevokeRequest,
 ) -> Result<v1::Token, Failure> {
     let token = TokenId::from_slice(&request.token_id)?;
     let absent = || Failure::new(Reason::ResourceNotFound, "no such token");
-    let mut transaction = control.store.system().begin().await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let cluster = token_cluster(&mut transaction, token).await?.ok_or_else(absent)?;
     drop(transaction);
-    let cluster = control.cluster(cluster).await?.ok_or_else(absent)?;
+    let cluster = replica.serving.cluster(cluster).await?.ok_or_else(absent)?;
     let before = cluster.revocations.known();
     let done: Result<(TokenRow, Vec<NodeId>), Failure> =
-        rap_store::transact!(control.store.system(), |connection| {
-            write_revocation(control, connection, actor, &cluster, &before, token, &request).await
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            write_revocation(&replica.serving, connection, actor, &cluster, &before, token, &request).await
         });
     if let Err(failure) = &done
         && failure.reason == Reason::RowTampered
     {
-        alarm_about(control, failure.reason, &format!("token/{token}"), &failure.message).await;
+        alarm_about(&replica.watch, failure.reason, &format!("token/{token}"), &failure.message).await;
     }
     let (row, nodes) = done?;
     if !nodes.is_empty() {
-        control.revoked(&cluster).await?;
+        replica.serving.revoked(&cluster).await?;
     }
     let nodes_revoked = nodes.into_iter().map(NodeId::to_vec).collect();
-    Ok(v1::Token { nodes_revoked, ..rows::token(&cluster, &row, control.clock.now().wall) })
+    Ok(v1::Token { nodes_revoked, ..rows::token(&cluster, &row, replica.watch.clock.now().wall) })
 }
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);

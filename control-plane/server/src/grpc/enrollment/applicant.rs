@@ -22,7 +22,7 @@ use crate::serve::cluster;
 use crate::serve::cluster::Cluster;
 
 pub(crate) async fn join(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     call: &Call,
     request: v1::JoinRequest,
 ) -> Result<v1::JoinAnswer, Failure> {
@@ -30,9 +30,9 @@ pub(crate) async fn join(
     let key = node_key(&request.node_public_key)?;
     let wireguard_public_key = check_wireguard_key(&request.wireguard_public_key)?;
     check_facts(&request)?;
-    let (cluster, signer) = cluster_of(control, &request.token).await?;
-    let facts = &control.installation.facts;
-    let now = control.clock.now().wall;
+    let (cluster, signer) = cluster_of(replica, &request.token).await?;
+    let facts = &replica.keys.installation.facts;
+    let now = replica.watch.clock.now().wall;
     let authority = cluster.token_authority(signer)?.public();
     let terms =
         open_token(facts.id, cluster.id, &authority, facts.dev, &request.token, &request.secret, now)?;
@@ -56,28 +56,35 @@ pub(crate) async fn join(
         source: call.channel.peer().ip().to_string(),
     };
     let before = cluster.revocations.known();
-    let made: Result<(JoinRequestRow, bool), Failure> = rap_store::transact!(
-        control.store.system(),
-        |connection| write_join(control, connection, call, &cluster, &terms, &request.token, &new, &before)
-            .await
-    );
+    let made: Result<(JoinRequestRow, bool), Failure> =
+        rap_store::transact!(replica.database.store.system(), |connection| write_join(
+            &replica.serving,
+            connection,
+            call,
+            &cluster,
+            &terms,
+            &request.token,
+            &new,
+            &before
+        )
+        .await);
     let (row, approved_now) = made?;
     if approved_now {
-        control.changed(&cluster).await;
+        replica.serving.changed(&cluster).await;
     }
     Ok(v1::JoinAnswer { request_id: row.request.request.to_vec(), state: row.state.to_string() })
 }
 
 /// The cluster whose authority the token names as its signer; the signature is checked next.
-async fn cluster_of(control: &Arc<Replica>, token: &[u8]) -> Result<(Arc<Cluster>, KeyId), Failure> {
+async fn cluster_of(replica: &Arc<Replica>, token: &[u8]) -> Result<(Arc<Cluster>, KeyId), Failure> {
     let envelope = Envelope::decode(token, v1::JoinToken::SIZE_CAP)?;
     let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
     let signer = envelope.key_ids().next().ok_or_else(unknown)?;
-    Ok((control.cluster_of_authority(signer).await?.ok_or_else(unknown)?, signer))
+    Ok((replica.serving.cluster_of_authority(signer).await?.ok_or_else(unknown)?, signer))
 }
 
 pub(crate) async fn poll(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     call: &Call,
     request: v1::BootstrapRequest,
 ) -> Result<v1::BootstrapAnswer, Failure> {
@@ -95,8 +102,8 @@ pub(crate) async fn poll(
     .map_err(|_| refused())?;
     let id = JoinRequestId::from_slice(&request.request_id).map_err(|_| refused())?;
     let cluster = ClusterId::from_slice(&request.cluster_id).map_err(|_| refused())?;
-    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
-    let mut transaction = control.store.system().begin().await?;
+    let cluster = replica.serving.cluster(cluster).await?.ok_or_else(refused)?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let row = join_request_read(&mut transaction, &cluster.rows, id).await?.ok_or_else(refused)?;
     if !is_of(&row, &request) {
         return Err(refused());
@@ -117,8 +124,8 @@ pub(crate) async fn poll(
             }
             // Signed now: the one signed at approval may have expired since.
             let signer = cluster::token_signer(&cluster, &token.token.envelope)?;
-            let now = control.clock.now().wall;
-            let contract = contract::contract(control, &cluster, signer, &row, &node, now)?;
+            let now = replica.watch.clock.now().wall;
+            let contract = contract::contract(&replica.keys, &cluster, signer, &row, &node, now)?;
             Ok(answer(JoinState::Approved, String::new(), contract))
         }
     }

@@ -20,7 +20,7 @@ use crate::failure::{Failure, refused};
 use crate::replica::Replica;
 
 pub(crate) async fn certificate(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     call: &Call,
     request: v1::CertificateRequest,
 ) -> Result<v1::CertificateAnswer, Failure> {
@@ -29,22 +29,22 @@ pub(crate) async fn certificate(
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     check_certificate_proof(node, cluster, &key, &request.csr, &channel, &request.signature)
         .map_err(|_| refused())?;
-    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
+    let cluster = replica.serving.cluster(cluster).await?.ok_or_else(refused)?;
     let known = cluster.revocations.known();
-    let mut transaction = control.store.system().begin().await?;
-    let revocations = control.revocations(&mut transaction, &cluster, &known).await?.chain;
+    let mut transaction = replica.database.store.system().begin().await?;
+    let revocations = replica.serving.revocations(&mut transaction, &cluster, &known).await?.chain;
     let row = node_read(&mut transaction, &cluster.rows, node).await?.ok_or_else(refused)?;
     if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
         return Err(refused());
     }
-    control.require_member(&row, &revocations)?;
+    replica.serving.require_member(&row, &revocations)?;
     let identity = NodeIdentity {
-        installation: control.installation.facts.id,
+        installation: replica.keys.installation.facts.id,
         cluster: cluster.id,
         node,
         key_generation: row.key_generation,
     };
-    let now = control.clock.now().wall;
+    let now = replica.watch.clock.now().wall;
     let serial = ids::random(&mut rand::rng());
     let (leaf, not_after) =
         cluster.ca.node_leaf(&identity, &request.csr, now, cluster.timing.leaf_lifetime, serial)?;
@@ -60,7 +60,7 @@ pub(crate) async fn certificate(
         call.id,
     );
     entry.organization = row.node.organization;
-    let pen = control.pen.of_device(call.device(Some(&key)));
+    let pen = replica.keys.pen.of_device(call.device(Some(&key)));
     audit_insert(&mut transaction, &pen, &entry).await?;
     transaction.commit().await.map_err(rap_store::StoreError::from)?;
     Ok(v1::CertificateAnswer {
@@ -71,7 +71,7 @@ pub(crate) async fn certificate(
 }
 
 pub(crate) async fn leave(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     call: &Call,
     request: v1::LeaveRequest,
 ) -> Result<v1::LeaveAnswer, Failure> {
@@ -79,22 +79,23 @@ pub(crate) async fn leave(
         Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     check_leave_proof(node, cluster, &key, &channel, &request.signature).map_err(|_| refused())?;
-    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
+    let cluster = replica.serving.cluster(cluster).await?.ok_or_else(refused)?;
     let departure = NodeRemoval {
         kind: RevocationKind::Left,
         actor: format!("node:{node}"),
         action: "node.leave",
         reason: "it left".to_owned(),
         call: call.id,
-        pen: control.pen.of_device(call.device(Some(&key))),
+        pen: replica.keys.pen.of_device(call.device(Some(&key))),
     };
     let before = cluster.revocations.known();
-    let done: Result<Removed, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_leave(control, connection, &cluster, &before, node, &key, &departure).await
-    });
+    let done: Result<Removed, Failure> =
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            write_leave(&replica.serving, connection, &cluster, &before, node, &key, &departure).await
+        });
     let recorded = done?;
     if recorded.version.is_some() {
-        control.revoked(&cluster).await?;
+        replica.serving.revoked(&cluster).await?;
     }
     Ok(v1::LeaveAnswer { revocation_sequence: recorded.known.chain.sequence() })
 }
@@ -124,7 +125,7 @@ pub(crate) fn node_key(bytes: &[u8]) -> Result<PublicKey, Failure> {
 }
 
 pub(crate) async fn rotate(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     call: &Call,
     request: v1::RotateKeyRequest,
 ) -> Result<v1::RotateKeyAnswer, Failure> {
@@ -140,12 +141,12 @@ pub(crate) async fn rotate(
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     check_rotation_proof(&rotation, &channel, &request.signature, &request.new_signature)
         .map_err(|_| refused())?;
-    let cluster = control.cluster(cluster).await?.ok_or_else(refused)?;
+    let cluster = replica.serving.cluster(cluster).await?.ok_or_else(refused)?;
     let before = cluster.revocations.known();
-    let done: Result<u64, Failure> = rap_store::transact!(control.store.system(), |connection| {
-        write_node_key(control, connection, call, &cluster, &before, &rotation).await
+    let done: Result<u64, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        write_node_key(&replica.serving, connection, call, &cluster, &before, &rotation).await
     });
     let key_generation = done?;
-    control.revoked(&cluster).await?;
+    replica.serving.revoked(&cluster).await?;
     Ok(v1::RotateKeyAnswer { key_generation })
 }

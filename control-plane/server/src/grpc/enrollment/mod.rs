@@ -18,9 +18,9 @@ use crate::replica::Replica;
 pub struct EnrollmentService(Arc<Replica>);
 
 impl EnrollmentService {
-    /// Serves `control`.
-    pub fn new(control: Arc<Replica>) -> Self {
-        Self(control)
+    /// Serves `replica`.
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self(replica)
     }
 }
 
@@ -28,7 +28,7 @@ macro_rules! routed {
     ($self:ident, $request:ident, $handler:path) => {{
         let call = Call::of(&$request).map_err(|status| *status)?;
         let answer = $handler(&$self.0, &call, $request.into_inner()).await;
-        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.metrics, call.id))
+        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.watch.metrics, call.id))
     }};
 }
 
@@ -72,12 +72,12 @@ impl Enrollment for EnrollmentService {
 }
 
 async fn challenge(
-    control: &Arc<Replica>,
+    replica: &Arc<Replica>,
     call: &Call,
     _: v1::EnrollmentChallengeRequest,
 ) -> Result<v1::EnrollmentChallenge, Failure> {
     Ok(v1::EnrollmentChallenge {
         nonce: call.channel.nonce_issue(&mut rand::rng()).to_vec(),
-        server_time_ms: control.clock.now().wall.0,
+        server_time_ms: replica.watch.clock.now().wall.0,
     })
 }

@@ -27,8 +27,8 @@ impl AuthorityState {
     }
 
     /// The records to send now, before any head.
-    pub fn due(&mut self, control: &Replica, member: &Member) -> Option<v1::AuthorityRecords> {
-        let cluster = control.clusters.by_id(member.cluster.id)?;
+    pub fn due(&mut self, replica: &Replica, member: &Member) -> Option<v1::AuthorityRecords> {
+        let cluster = replica.serving.clusters.by_id(member.cluster.id)?;
         let (sent, newest) = (self.sent.as_mut()?, cluster.chain.sequence());
         if *sent >= newest {
             return None;
@@ -45,7 +45,7 @@ impl AuthorityState {
     /// `authority.mismatch` if it keeps a record that this cluster never made.
     pub async fn heard(
         &mut self,
-        control: &Replica,
+        replica: &Replica,
         member: &Member,
         confirm: &v1::AuthorityConfirm,
     ) -> Result<(), Failure> {
@@ -55,16 +55,17 @@ impl AuthorityState {
             tracing::warn!(%node, reason = reason.code(), "a node did not keep the authority records");
             return Err(Failure::said(reason, "the node did not keep the authority records"));
         }
-        if !self.holds(control, member, confirm).await? {
+        if !self.holds(replica, member, confirm).await? {
             let text = format!("node {node} keeps an authority record that this cluster did not make");
-            control.alarm(Reason::AuthorityMismatch, &text);
+            replica.watch.alarm(Reason::AuthorityMismatch, &text);
             return Err(Failure::new(Reason::AuthorityMismatch, "another authority record"));
         }
         // The first record came with the contract and confirms nothing.
         if confirm.sequence > self.confirmed.max(1) {
-            let written: Result<(), Failure> = rap_store::transact!(control.store.system(), |connection| {
-                Ok(authority_confirm(connection, node, confirm.sequence).await?)
-            });
+            let written: Result<(), Failure> =
+                rap_store::transact!(replica.database.store.system(), |connection| {
+                    Ok(authority_confirm(connection, node, confirm.sequence).await?)
+                });
             written?;
         }
         self.confirmed = self.confirmed.max(confirm.sequence);
@@ -73,19 +74,19 @@ impl AuthorityState {
 
     async fn holds(
         &self,
-        control: &Replica,
+        replica: &Replica,
         member: &Member,
         confirm: &v1::AuthorityConfirm,
     ) -> Result<bool, Failure> {
         let digest = Digest::from_slice(&confirm.digest)?;
         let known = |chain: &AuthorityChain| chain.digest_at(confirm.sequence) == Some(digest);
-        let cluster = control.clusters.by_id(member.cluster.id);
+        let cluster = replica.serving.clusters.by_id(member.cluster.id);
         if cluster.as_ref().is_some_and(|cluster| known(&cluster.chain)) {
             return Ok(true);
         }
         // Another replica may have rotated a moment ago.
-        control.reload_cluster(member.cluster.id).await?;
-        let cluster = control.clusters.by_id(member.cluster.id);
+        replica.serving.reload_cluster(member.cluster.id).await?;
+        let cluster = replica.serving.clusters.by_id(member.cluster.id);
         Ok(cluster.is_some_and(|cluster| known(&cluster.chain)))
     }
 }

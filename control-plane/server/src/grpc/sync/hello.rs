@@ -16,14 +16,14 @@ pub const PROTOCOL: u32 = 1;
 
 /// Checks a hello; returns the leaf the node holds, if it holds a snapshot.
 pub async fn check(
-    control: &Replica,
+    replica: &Replica,
     member: &Member,
     hello: &v1::NodeHello,
 ) -> Result<Option<Digest>, Failure> {
     if hello.protocol_min > PROTOCOL || hello.protocol_max < PROTOCOL {
         return Err(Failure::new(Reason::RequestInvalid, "no common version of the sync protocol"));
     }
-    if control.installation.facts.dev && !hello.features.iter().any(|feature| feature == FEATURE_DEV) {
+    if replica.keys.installation.facts.dev && !hello.features.iter().any(|feature| feature == FEATURE_DEV) {
         return Err(Failure::new(Reason::AuthorityDevRefused, "the agent was not started in dev mode"));
     }
     let version = &hello.agent_version;
@@ -31,7 +31,7 @@ pub async fn check(
         return Err(Failure::new(Reason::RequestInvalid, "features or agent_version"));
     }
     if !hello.newest_head.is_empty() {
-        compare(control, member, &hello.newest_head).await?;
+        compare(replica, member, &hello.newest_head).await?;
     }
     match hello.leaf_hash.as_slice() {
         [] => Ok(None),
@@ -41,24 +41,24 @@ pub async fn check(
 
 /// A valid head of ours above our database means that the database went back in time: nothing more is
 /// signed in this incarnation.
-pub async fn compare(control: &Replica, member: &Member, head: &[u8]) -> Result<(), Failure> {
-    let Some(cluster) = control.clusters.by_id(member.cluster.id) else { return Ok(()) };
+pub async fn compare(replica: &Replica, member: &Member, head: &[u8]) -> Result<(), Failure> {
+    let Some(cluster) = replica.serving.clusters.by_id(member.cluster.id) else { return Ok(()) };
     let cluster = &*cluster;
-    let Ok((_, facts)) = open_head(control, cluster, head) else {
+    let Ok((_, facts)) = open_head(&replica.keys, cluster, head) else {
         tracing::warn!(node = %member.leaf.identity.node, "a node shows a head that does not verify");
         return Ok(());
     };
-    let mut transaction = control.store.system().begin().await?;
+    let mut transaction = replica.database.store.system().begin().await?;
     let Some(row) = cluster_read(&mut transaction, &cluster.rows).await? else { return Ok(()) };
     drop(transaction);
     let stored = (Incarnation(row.cluster.incarnation), Version(row.config_seq));
     if facts.order.durable() > stored {
-        control.metrics.alarmed(Reason::FloorRollback);
+        replica.watch.metrics.alarmed(Reason::FloorRollback);
         tracing::error!(
             alarm = true, reason = %Reason::FloorRollback, cluster = %cluster.id, node = %member.leaf.identity.node, shown = %facts.order,
             "a node holds a signed head above the database: the database went back in time"
         );
-        raise_incarnation(control, cluster, facts.order.incarnation).await?;
+        raise_incarnation(&replica.watch, cluster, facts.order.incarnation).await?;
     }
     Ok(())
 }

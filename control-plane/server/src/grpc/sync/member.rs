@@ -20,19 +20,19 @@ pub struct Member {
 }
 
 /// Checks that the node behind the certificate is a member with this key generation now.
-pub(crate) async fn admit(control: &Replica, call: &Call) -> Result<Member, Failure> {
+pub(crate) async fn admit(replica: &Replica, call: &Call) -> Result<Member, Failure> {
     let unknown = || Failure::new(Reason::NodeUnknown, "no such node in this cluster");
     let leaf = call.node().ok_or_else(|| Failure::new(Reason::ChannelWrong, "no node certificate"))?;
-    let cluster = control.clusters.by_id(leaf.identity.cluster).ok_or_else(unknown)?;
+    let cluster = replica.serving.clusters.by_id(leaf.identity.cluster).ok_or_else(unknown)?;
     let known = cluster.revocations.known();
-    let mut transaction = control.store.system().begin_snapshot().await?;
-    let revocations = control.revocations(&mut transaction, &cluster, &known).await?.chain;
+    let mut transaction = replica.database.store.system().begin_snapshot().await?;
+    let revocations = replica.serving.revocations(&mut transaction, &cluster, &known).await?.chain;
     let row = node_read(&mut transaction, &cluster.rows, leaf.identity.node).await?.ok_or_else(unknown)?;
     let seen_at = cluster_read(&mut transaction, &cluster.rows).await?.ok_or_else(unknown)?.config_seq;
     if row.node.cluster != cluster.id {
         return Err(unknown());
     }
-    control.require_member(&row, &revocations)?;
+    replica.serving.require_member(&row, &revocations)?;
     if row.key_generation != leaf.identity.key_generation {
         return Err(Failure::new(Reason::NodeRevoked, "the certificate is of a replaced key generation"));
     }

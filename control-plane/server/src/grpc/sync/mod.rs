@@ -25,9 +25,9 @@ use crate::replica::Replica;
 pub struct SyncService(Arc<Replica>);
 
 impl SyncService {
-    /// Serves `control`.
-    pub fn new(control: Arc<Replica>) -> Self {
-        Self(control)
+    /// Serves `replica`.
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self(replica)
     }
 }
 
@@ -41,7 +41,7 @@ impl NodeSync for SyncService {
     ) -> Result<Response<Self::SyncStream>, Status> {
         let call = Call::of(&request).map_err(|status| *status)?;
         let member =
-            admit(&self.0, &call).await.map_err(|failure| failure.status(&self.0.metrics, call.id))?;
+            admit(&self.0, &call).await.map_err(|failure| failure.status(&self.0.watch.metrics, call.id))?;
         let (sender, receiver) = mpsc::channel(OUTGOING);
         let session = Session::new(self.0.clone(), member, call, sender);
         self.0.tasks.spawn("node stream", session.run(request.into_inner()));

@@ -39,7 +39,7 @@ enum End {
 
 /// A stream being served.
 pub struct Session {
-    control: Arc<Replica>,
+    replica: Arc<Replica>,
     member: Member,
     call: Call,
     directory: Arc<ClusterDirectory>,
@@ -65,13 +65,13 @@ struct State {
 impl Session {
     /// A stream of an admitted node.
     pub fn new(
-        control: Arc<Replica>,
+        replica: Arc<Replica>,
         member: Member,
         call: Call,
         out: mpsc::Sender<Result<v1::ControlMessage, Status>>,
     ) -> Self {
-        let directory = control.directory.of(member.cluster.id);
-        Self { control, member, call, directory, out }
+        let directory = replica.serving.directory.of(member.cluster.id);
+        Self { replica, member, call, directory, out }
     }
 
     /// Serves the stream to its end.
@@ -81,9 +81,9 @@ impl Session {
             End::Gone => tracing::debug!(%node, "node stream ended"),
             End::Refused(failure) => {
                 tracing::info!(%node, reason = %failure.reason, "node stream refused: {}", failure.message);
-                let status = failure.status(&self.control.metrics, self.call.id);
+                let status = failure.status(&self.replica.watch.metrics, self.call.id);
                 let _ = tokio::time::timeout(
-                    self.control.config.pushing.write_timeout,
+                    self.replica.config.pushing.write_timeout,
                     self.out.send(Err(status)),
                 )
                 .await;
@@ -99,13 +99,13 @@ impl Session {
             Ok(Err(status)) => return unread(&status),
             Err(_) => return refused(Reason::RequestTimeout, "no hello in time"),
         };
-        let leaf = match hello::check(&self.control, &self.member, &hello).await {
+        let leaf = match hello::check(&self.replica, &self.member, &hello).await {
             Ok(leaf) => leaf,
             Err(failure) => return End::Refused(failure),
         };
         let identity = &self.member.leaf.identity;
-        let end = self.control.tasks.token().child_token();
-        let (entry, mut commands) = self.control.sessions.enter(identity.cluster, identity.node, end);
+        let end = self.replica.tasks.token().child_token();
+        let (entry, mut commands) = self.replica.serving.sessions.enter(identity.cluster, identity.node, end);
         let feed = &self.member.cluster.feed;
         let mut state = State {
             delivery: Delivery::new(identity.node, leaf),
@@ -118,7 +118,7 @@ impl Session {
             directory_due: true,
             acknowledge_by: None,
             authority: AuthorityState::said(hello.authority_sequence),
-            witness: WitnessState::said(&self.control, &self.member, &hello.newest_checkpoint).await,
+            witness: WitnessState::said(&self.replica, &self.member, &hello.newest_checkpoint).await,
             pace: Pace::new(self.mono()),
         };
         self.observe(&state, hello.link_hints, hello.wireguard_hints);
@@ -162,8 +162,8 @@ impl Session {
     async fn greet(&self) -> Result<(), End> {
         let hello = v1::ControlHello {
             protocol: hello::PROTOCOL,
-            server_time_ms: self.control.clock.now().wall.0,
-            report_interval_ms: u32::try_from(self.control.config.pushing.report_interval.as_millis())
+            server_time_ms: self.replica.watch.clock.now().wall.0,
+            report_interval_ms: u32::try_from(self.replica.config.pushing.report_interval.as_millis())
                 .unwrap_or(u32::MAX),
         };
         self.send(Body::Hello(hello)).await
@@ -171,7 +171,7 @@ impl Session {
 
     /// A node that was thrown out is told so while it still has a stream: afterwards TLS refuses it without a word.
     fn require_trusted(&self) -> Result<(), End> {
-        let checked = self.control.trust.check(&self.member.leaf.identity);
+        let checked = self.replica.serving.trust.check(&self.member.leaf.identity);
         checked.map_err(|_| refused(Reason::NodeRevoked, "the certificate's key generation was revoked"))
     }
 
@@ -182,18 +182,18 @@ impl Session {
         self.require_trusted()?;
         let published = self.member.cluster.feed.newest();
         // After the head was read: whoever signed it is in the records that are looked at now.
-        if let Some(records) = state.authority.due(&self.control, &self.member) {
+        if let Some(records) = state.authority.due(&self.replica, &self.member) {
             self.send(Body::Authority(records)).await?;
         }
         if let Some(published) = published {
-            let window = self.member.cluster.head_window(self.control.config.pushing.head_within);
+            let window = self.member.cluster.head_window(self.replica.config.pushing.head_within);
             let mono = self.mono();
             match state.delivery.next(&published, window, state.spread, mono) {
                 Step::Send(body) => {
                     let waits = state.delivery.waits();
                     self.send(*body).await?;
                     if waits {
-                        self.control.metrics.update_sent();
+                        self.replica.watch.metrics.update_sent();
                     }
                     state.acknowledge_by = waits.then(|| Instant::now() + ACKNOWLEDGE);
                 }
@@ -207,7 +207,7 @@ impl Session {
                 Step::Gone => return Err(refused(Reason::NodeRevoked, "the node is no member any more")),
             }
         }
-        match state.witness.next(&self.control, now) {
+        match state.witness.next(&self.replica, now) {
             Due::Now(shown) => self.send(Body::Checkpoint(shown)).await?,
             Due::At(due) => wake = wake.min(due),
         }
@@ -247,12 +247,12 @@ impl Session {
             Some(NodeBody::Nack(nack)) => return self.refused(state, nack).await,
             Some(NodeBody::Report(report)) => {
                 let (node, now) = (self.member.leaf.identity.node, self.mono());
-                self.control.contact_log.note(node, &report.contact_changes, now);
+                self.replica.serving.contact_log.note(node, &report.contact_changes, now);
                 self.observe(state, report.link_hints, report.wireguard_hints);
             }
             Some(NodeBody::Diagnostic(result)) => state.diagnostics.answered(result),
             Some(NodeBody::Authority(confirm)) => {
-                let heard = state.authority.heard(&self.control, &self.member, &confirm).await;
+                let heard = state.authority.heard(&self.replica, &self.member, &confirm).await;
                 heard.map_err(End::Refused)?;
             }
             Some(NodeBody::BreakGlass(told)) => return self.break_glass(state, &told).await,
@@ -271,7 +271,7 @@ impl Session {
             Ok(Acknowledged::Holds(order)) => order,
             Ok(Acknowledged::Known) => return,
             Ok(Acknowledged::Unasked) | Err(_) => {
-                return self.control.metrics.rejected(Reason::RequestInvalid);
+                return self.replica.watch.metrics.rejected(Reason::RequestInvalid);
             }
         };
         if waited {
@@ -288,7 +288,7 @@ impl Session {
     async fn refused(&self, state: &mut State, nack: v1::SnapshotNack) -> Result<(), End> {
         // A code of a newer agent counts as a refusal all the same.
         let reason = Reason::from_code(&nack.reason).unwrap_or(Reason::SnapshotMalformed);
-        self.control.metrics.rejected(reason);
+        self.replica.watch.metrics.rejected(reason);
         let code = reason.code();
         tracing::warn!(node = %self.member.leaf.identity.node, reason = code, "a node refused what it was sent");
         state.delivery.refused(nack.need_full);
@@ -296,7 +296,7 @@ impl Session {
         state.contact.last_reject = code.to_owned();
         self.note(state);
         if !nack.evidence.is_empty() {
-            hello::compare(&self.control, &self.member, &nack.evidence).await.map_err(End::Refused)?;
+            hello::compare(&self.replica, &self.member, &nack.evidence).await.map_err(End::Refused)?;
         }
         Ok(())
     }
@@ -304,14 +304,14 @@ impl Session {
     /// A use that could not be recorded is not confirmed: the node tells again on its next stream.
     async fn break_glass(&self, state: &mut State, told: &v1::BreakGlassUse) -> Result<(), End> {
         let (cluster, node) = (&self.member.cluster, self.member.leaf.identity.node);
-        match record_use(&self.control, cluster, node, &self.call, told).await {
+        match record_use(&self.replica.watch, cluster, node, &self.call, told).await {
             // Each is an alarm: who has many to raise may come back for the next ones.
             Ok(ack) if !ack.reason.is_empty() && !state.pace.bears_another() => {
                 Err(refused(Reason::RateLimited, "too many grants that nobody signed"))
             }
             Ok(ack) => self.send(Body::BreakGlassAck(ack)).await,
             Err(failure) => {
-                self.control.metrics.rejected(failure.reason);
+                self.replica.watch.metrics.rejected(failure.reason);
                 tracing::warn!(%node, reason = %failure.reason, "a break-glass use was not recorded: {}", failure.message);
                 Ok(())
             }
@@ -333,7 +333,7 @@ impl Session {
         let identity = &self.member.leaf.identity;
         let said = Hints { link, wireguard };
         let source = self.call.channel.peer().ip();
-        self.directory.observe(identity.node, &said, source, self.control.clock.now());
+        self.directory.observe(identity.node, &said, source, self.replica.watch.clock.now());
         self.note(state);
     }
 
@@ -341,14 +341,14 @@ impl Session {
         state.entry.heard(
             &state.contact,
             || self.mono(),
-            |node, heard| self.control.contacts.note(node, heard),
+            |node, heard| self.replica.serving.contacts.note(node, heard),
         );
     }
 
     /// Says when to come back, if the node still listens.
     async fn part(&self) -> End {
         let window =
-            u32::try_from(self.control.config.pushing.reconnect_window.as_millis()).unwrap_or(u32::MAX);
+            u32::try_from(self.replica.config.pushing.reconnect_window.as_millis()).unwrap_or(u32::MAX);
         let reconnect_after_ms = if window == 0 { 0 } else { rand::random_range(0..window) };
         let _ = self.send(Body::GoingAway(v1::GoingAway { reconnect_after_ms })).await;
         End::Gone
@@ -356,7 +356,7 @@ impl Session {
 
     async fn send(&self, body: Body) -> Result<(), End> {
         let message = Ok(v1::ControlMessage { body: Some(body) });
-        match tokio::time::timeout(self.control.config.pushing.write_timeout, self.out.send(message)).await {
+        match tokio::time::timeout(self.replica.config.pushing.write_timeout, self.out.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => Err(refused(Reason::RequestTimeout, "the node does not read")),
@@ -364,7 +364,7 @@ impl Session {
     }
 
     fn mono(&self) -> Mono {
-        self.control.clock.now().mono
+        self.replica.watch.clock.now().mono
     }
 }
 

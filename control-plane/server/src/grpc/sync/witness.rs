@@ -28,34 +28,35 @@ pub struct WitnessState {
 
 impl WitnessState {
     /// Takes what the node said in its hello and compares it.
-    pub async fn said(control: &Replica, member: &Member, note: &[u8]) -> Self {
+    pub async fn said(replica: &Replica, member: &Member, note: &[u8]) -> Self {
         let at = Instant::now() + FIRST.mul_f64(rand::random_range(0.5..1.0));
         if note.is_empty() {
             return Self { held: None, at };
         }
         let node = member.leaf.identity.node;
-        let held = compare_witness(control, node, note).await.unwrap_or_else(|failure| {
-            tracing::warn!(%node, reason = %failure.reason, "a node's checkpoint was not compared");
-            None
-        });
+        let held =
+            compare_witness(&replica.watch, &replica.audit, node, note).await.unwrap_or_else(|failure| {
+                tracing::warn!(%node, reason = %failure.reason, "a node's checkpoint was not compared");
+                None
+            });
         Self { held, at }
     }
 
     /// What to show now, or when to look again.
-    pub fn next(&mut self, control: &Replica, now: Instant) -> Due {
+    pub fn next(&mut self, replica: &Replica, now: Instant) -> Due {
         if now < self.at {
             return Due::At(self.at);
         }
         self.at = now + EVERY;
-        if control.audit.finding().is_some() {
+        if replica.audit.finding().is_some() {
             return Due::At(self.at);
         }
-        let Some(signed) = control.audit.newest().borrow().clone() else { return Due::At(self.at) };
+        let Some(signed) = replica.audit.newest().borrow().clone() else { return Due::At(self.at) };
         let newest = (signed.checkpoint.generation, signed.checkpoint.size);
         if self.held.is_some_and(|held| held >= newest) {
             return Due::At(self.at);
         }
-        match control.audit.witness(&signed, self.held) {
+        match replica.audit.witness(&signed, self.held) {
             Some(shown) => {
                 self.held = Some(newest);
                 Due::Now(shown)

@@ -6,14 +6,19 @@ use rap_types::ClusterId;
 use rap_wire::v1;
 use v1::authority_record::Kind;
 
+use crate::database::handle::Database;
 use crate::failure::{Failure, unknown_cluster};
-use crate::replica::Replica;
+use crate::keys::handle::Keys;
 use crate::serve::authority_chain::StoredAuthority;
 
-pub(crate) async fn view(control: &Replica, id: ClusterId) -> Result<v1::AuthorityListAnswer, Failure> {
-    let mut transaction = control.store.system().begin_snapshot().await?;
-    let facts = &control.installation.facts;
-    let keyring = control.keyring();
+pub(crate) async fn view(
+    keys: &Keys,
+    database: &Database,
+    id: ClusterId,
+) -> Result<v1::AuthorityListAnswer, Failure> {
+    let mut transaction = database.store.system().begin_snapshot().await?;
+    let facts = &keys.installation.facts;
+    let keyring = keys.keyring(&database.floors);
     let rows = keyring.rows(id, &keyring.read(&mut transaction, id).await?);
     let row = cluster_read(&mut transaction, &rows).await?.ok_or_else(unknown_cluster)?;
     let stored = StoredAuthority::read(&mut transaction, facts, &rows).await?;

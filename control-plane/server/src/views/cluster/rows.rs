@@ -1,13 +1,13 @@
 //! Rows as operators see them.
 
-use rap_authority::{TokenRow as Terms, token_state};
+use rap_authority::token_state;
 use rap_planner::addressing;
 use rap_store::{BareClusterRow, ClusterRow, JoinRequestRow, NodeRow, RowName, TokenRow};
 use rap_types::{ClusterId, JoinRequestId, NodeId, Reason, TokenId, Wall};
 use rap_wire::v1;
 
-use crate::replica::Replica;
 use crate::serve::cluster::{Cluster, token_signer};
+use crate::serve::handle::Serving;
 
 pub(crate) fn cluster(cluster: &Cluster, row: &ClusterRow) -> v1::Cluster {
     v1::Cluster {
@@ -65,7 +65,7 @@ pub(crate) fn token(cluster: &Cluster, row: &TokenRow, now: Wall) -> v1::Token {
         revoked_at_ms: row.revoked_at.map_or(0, |at| at.0),
         approval: token.approval.to_string(),
         created_at_ms: row.created_at.0,
-        state: if counts { token_state(&terms(row), now) } else { "revoked" }.to_owned(),
+        state: if counts { token_state(&row.terms(), now) } else { "revoked" }.to_owned(),
         nodes_revoked: Vec::new(),
         ephemeral: token.ephemeral,
         refused: String::new(),
@@ -106,21 +106,10 @@ pub(crate) fn refused_request(request: JoinRequestId) -> v1::PendingNode {
     }
 }
 
-/// The row as the authority compares it.
-pub(crate) fn terms(row: &TokenRow) -> Terms<'_> {
-    Terms {
-        envelope: &row.token.envelope,
-        max_uses: row.token.max_uses,
-        expires_at: row.token.expires_at,
-        uses: row.uses,
-        revoked_at: row.revoked_at,
-    }
-}
-
-pub(crate) fn node(control: &Replica, cluster: &Cluster, row: &NodeRow) -> v1::Node {
+pub(crate) fn node(serving: &Serving, cluster: &Cluster, row: &NodeRow) -> v1::Node {
     let node = &row.node;
     let addresses = addressing::addresses(cluster.id, cluster.ipv4_pool, node.host_number);
-    let acknowledged = control.sessions.acknowledged_by(cluster.id, node.node);
+    let acknowledged = serving.sessions.acknowledged_by(cluster.id, node.node);
     let contact = row.contact.as_ref();
     let known = contact.map(|contact| &contact.known);
     let gone = cluster.revocations.known().chain.gone(node.node);

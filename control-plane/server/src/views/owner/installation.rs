@@ -2,7 +2,8 @@
 
 use rap_wire::v1;
 
-use crate::replica::Replica;
+use crate::config::settings::Config;
+use crate::keys::handle::Keys;
 use crate::watch::alarms::Alarm;
 
 pub(crate) fn alarm(alarm: Alarm) -> v1::Alarm {
@@ -14,12 +15,12 @@ pub(crate) fn alarm(alarm: Alarm) -> v1::Alarm {
     }
 }
 
-pub(crate) fn installation(control: &Replica) -> v1::InstallationAnswer {
-    let facts = &control.installation.facts;
-    let activation = control.installation.activation();
+pub(crate) fn installation(keys: &Keys, config: &Config) -> v1::InstallationAnswer {
+    let facts = &keys.installation.facts;
+    let activation = keys.installation.activation();
     v1::InstallationAnswer {
         installation_id: facts.id.to_vec(),
-        mode: control.config.mode.as_str().to_owned(),
+        mode: config.mode.as_str().to_owned(),
         state: if activation.is_some() { "active" } else { "awaiting_activation" }.to_owned(),
         installation_authority_key: facts.authority.to_vec(),
         tls_ca_spki_sha256: facts.tls_ca_pin.to_vec(),

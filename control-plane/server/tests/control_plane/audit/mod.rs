@@ -39,16 +39,16 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
 /// Waits until the task had `more` whole rounds from now on; each could have signed.
 async fn rounds(running: &Running, more: u64) {
     // The one under way may have begun before.
-    let wanted = running.control.audit.rounds() + 1 + more;
-    until("the task goes on", async || running.control.audit.rounds() >= wanted).await;
+    let wanted = running.replica.audit.rounds() + 1 + more;
+    until("the task goes on", async || running.replica.audit.rounds() >= wanted).await;
 }
 
 /// Waits until a checkpoint covers every entry that is committed now.
 async fn covered(running: &Running) {
     until("a checkpoint covers everything", async || {
-        let status = running.control.audit.status();
+        let status = running.replica.audit.status();
         status.state == "ok" && status.checkpoint_size > 0 && status.checkpoint_size == status.size && {
-            let mut transaction = running.control.store.system().begin().await.unwrap();
+            let mut transaction = running.replica.database.store.system().begin().await.unwrap();
             let waiting = audit_unsequenced(&mut transaction, 1).await.unwrap();
             let tree = audit_tree_read(&mut transaction).await.unwrap();
             waiting.is_empty() && tree.size == status.checkpoint_size
@@ -58,10 +58,10 @@ async fn covered(running: &Running) {
 }
 
 async fn stopped(running: &Running, reason: Reason) {
-    until(reason.code(), async || running.control.audit.status().state == "stopped").await;
-    let status = running.control.audit.status();
+    until(reason.code(), async || running.replica.audit.status().state == "stopped").await;
+    let status = running.replica.audit.status();
     assert_eq!(status.reason, reason.code(), "{}", status.what);
-    assert_eq!(running.control.metrics.alarms(reason), 1);
+    assert_eq!(running.replica.watch.metrics.alarms(reason), 1);
 }
 
 fn root_keys(world: &World) -> KeySet {
@@ -78,13 +78,13 @@ async fn checkpoint(world: &World, from: Option<Checkpoint>) -> v1::AuditCheckpo
 }
 
 async fn checkpoint_size(world: &World) -> u64 {
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     rap_store::audit_checkpoint_newest(&mut transaction).await.unwrap().unwrap().size
 }
 
 /// The newest checkpoint, verified as an auditor does.
 fn opened(world: &World, answer: &v1::AuditCheckpointAnswer) -> (LogKeyChain, Checkpoint) {
-    let facts = &world.running.control.installation.facts;
+    let facts = &world.running.replica.keys.installation.facts;
     let log = LogKeyChain::verify(&answer.log_key_records, &facts.authority, facts.id, &["dev"]).unwrap();
     let checkpoint = Checkpoint::open(&answer.checkpoint, &log).unwrap();
     (log, checkpoint)
@@ -206,8 +206,8 @@ async fn every_mutation_writes_exactly_one_entry() {
 async fn thousands_of_rows_stay_fast() {
     let world = World::dev().await;
     covered(&world.running).await;
-    let store = world.running.control.store.clone();
-    let pen = world.running.control.pen.clone();
+    let store = world.running.replica.database.store.clone();
+    let pen = world.running.replica.keys.pen.clone();
     let count = 5_000;
     let mut transaction = store.system().begin().await.unwrap();
     for number in 0..count {
@@ -230,7 +230,7 @@ async fn thousands_of_rows_stay_fast() {
     let second = world.replica().await;
     covered(&second).await;
     let verified = started.elapsed();
-    let size = world.running.control.audit.status().size;
+    let size = world.running.replica.audit.status().size;
     let asked = Instant::now();
     let indexes = (0..1000).map(|index| index * size / 1000).collect();
     let request = v1::AuditInclusionRequest { tree_size: size, indexes };

@@ -19,7 +19,7 @@ async fn a_sequencer_killed_between_placing_and_signing_is_continued() {
     covered(&world.running).await;
     let signed = checkpoint_size(&world).await;
     // As a replica does that dies after its rows are placed: fence, place, and no signature.
-    let store = world.running.control.store.clone();
+    let store = world.running.replica.database.store.clone();
     let fence = {
         let mut transaction = store.system().begin().await.unwrap();
         let fence = audit_lease_seize(&mut transaction, [9; 16], Duration::from_secs(2)).await.unwrap();
@@ -38,7 +38,7 @@ async fn a_sequencer_killed_between_placing_and_signing_is_continued() {
     );
     for number in 0..3 {
         entry.object = format!("entry/{number}");
-        audit_insert(&mut transaction, &world.running.control.pen, &entry).await.unwrap();
+        audit_insert(&mut transaction, &world.running.replica.keys.pen, &entry).await.unwrap();
     }
     let tree = audit_tree_read(&mut transaction).await.unwrap();
     let rows = audit_unsequenced(&mut transaction, 10).await.unwrap();
@@ -66,13 +66,13 @@ async fn two_replicas_keep_one_sequencer_and_the_other_takes_over() {
     world.cluster("prod").await;
     covered(&world.running).await;
     covered(&second).await;
-    let both = [&world.running, &second].map(|running| running.control.audit.status().sequencer);
+    let both = [&world.running, &second].map(|running| running.replica.audit.status().sequencer);
     assert_eq!(both.iter().filter(|sequencer| **sequencer).count(), 1, "{both:?}");
     let first = world.through(second);
     first.stop().await;
     let token = world.token("prod", 1, false).await;
     drop(token);
-    until("the other one takes over", async || world.running.control.audit.status().sequencer).await;
+    until("the other one takes over", async || world.running.replica.audit.status().sequencer).await;
     covered(&world.running).await;
     world.stop().await;
 }

@@ -19,7 +19,7 @@ async fn an_altered_row_stops_signing_with_an_alarm() {
         let world = World::dev().await;
         world.cluster("prod").await;
         covered(&world.running).await;
-        let signed = world.running.control.audit.status().checkpoint_size;
+        let signed = world.running.replica.audit.status().checkpoint_size;
         world.database.as_ref().unwrap().as_superuser(statement).await;
         stopped(&world.running, Reason::AuditTampered).await;
         // Later entries get no checkpoint: the last one stands.
@@ -46,7 +46,7 @@ async fn a_row_without_its_mac_gets_no_place() {
     ] {
         let world = World::dev().await;
         covered(&world.running).await;
-        let signed = world.running.control.audit.status().size;
+        let signed = world.running.replica.audit.status().size;
         world.database.as_ref().unwrap().as_superuser(statement).await;
         stopped(&world.running, Reason::AuditTampered).await;
         assert_eq!(checkpoint_size(&world).await, signed);
@@ -62,7 +62,7 @@ const PUT_BACK: &str = "DELETE FROM audit_checkpoints WHERE size > 2;
 async fn a_database_put_back_below_a_signed_checkpoint_is_found_at_start_and_begun_anew_by_an_owner() {
     let mut world = World::dev().await;
     // Two entries, one checkpoint; then the state that the database is put back to is kept.
-    until("two entries", async || world.running.control.audit.status().checkpoint_size == 2).await;
+    until("two entries", async || world.running.replica.audit.status().checkpoint_size == 2).await;
     let database = world.database.as_ref().unwrap();
     database
         .as_superuser("CREATE SCHEMA attic; CREATE TABLE attic.kept AS SELECT frontier FROM audit_tree")

@@ -23,7 +23,7 @@ async fn nodes_are_witnesses_and_a_checkpoint_above_the_database_is_an_alarm() {
     let (host, bootstrap, slot) = member(&world).await;
     let mut stream = host.stream(&world, &slot, hello()).await;
     let first = shown(&mut stream).await;
-    let facts = &world.running.control.installation.facts;
+    let facts = &world.running.replica.keys.installation.facts;
     let installation_authority = bootstrap.installation_authority;
     assert_eq!(installation_authority, facts.authority, "pinned by the contract");
     let log =
@@ -48,8 +48,8 @@ async fn nodes_are_witnesses_and_a_checkpoint_above_the_database_is_an_alarm() {
     let newest = Checkpoint::open(&third.checkpoint, &log).unwrap();
     check_audit_consistency((next.size, next.root), (newest.size, newest.root), &proof).unwrap();
     drop(stream);
-    let key = world.running.control.kek.clone();
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let key = world.running.replica.keys.kek.clone();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     let row = rap_store::log_keys(&mut transaction).await.unwrap().remove(0);
     drop(transaction);
     let seed = rap_control_plane::keys::seal_context::Sealed::LogKey(1)
@@ -69,12 +69,12 @@ async fn a_checkpoint_of_another_history_that_a_node_holds_is_an_alarm() {
     let world = World::dev().await;
     let (host, _, slot) = member(&world).await;
     covered(&world.running).await;
-    let facts = &world.running.control.installation.facts;
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let facts = &world.running.replica.keys.installation.facts;
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     let row = rap_store::log_keys(&mut transaction).await.unwrap().remove(0);
     drop(transaction);
     let seed = rap_control_plane::keys::seal_context::Sealed::LogKey(1)
-        .open32(&world.running.control.kek, facts.id, &row.sealed_private_key)
+        .open32(&world.running.replica.keys.kek, facts.id, &row.sealed_private_key)
         .unwrap();
     let key = rap_contract::Signer::from_seed(&seed);
     // Nobody's signature: looked at and passed over.
@@ -83,7 +83,7 @@ async fn a_checkpoint_of_another_history_that_a_node_holds_is_an_alarm() {
     let mut stream = host.stream(&world, &slot, v1::NodeHello { newest_checkpoint: note, ..hello() }).await;
     // The control plane greets after it has judged what the node shows.
     assert!(matches!(stream.next().await.unwrap(), v1::control_message::Body::Hello(_)));
-    assert_eq!(world.running.control.audit.status().state, "ok");
+    assert_eq!(world.running.replica.audit.status().state, "ok");
     drop(stream);
     let note = strange.sign(facts.id, &key);
     let stream = host.stream(&world, &slot, v1::NodeHello { newest_checkpoint: note, ..hello() }).await;

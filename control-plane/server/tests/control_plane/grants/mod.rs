@@ -78,7 +78,7 @@ async fn owner_status(world: &World) -> Option<Reason> {
 
 /// What was audited under `action`: the objects.
 pub async fn audited(world: &World, action: &str) -> Vec<String> {
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     let filter = rap_store::AuditFilter { action: Some(action.into()), ..Default::default() };
     let rows = rap_store::audit_list(&mut transaction, &filter, 100).await.unwrap();
     rows.into_iter().rev().map(|row| row.entry.object).collect()
@@ -86,7 +86,7 @@ pub async fn audited(world: &World, action: &str) -> Vec<String> {
 
 /// The alarm is counted, and audited at once or by another task that found the same just before.
 async fn assert_alarm(world: &World, reason: Reason, object: &str) {
-    assert!(world.running.control.metrics.alarms(reason) > 0, "{reason} is not counted");
+    assert!(world.running.replica.watch.metrics.alarms(reason) > 0, "{reason} is not counted");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         let alarms = audited(world, "alarm.raise").await;
@@ -99,12 +99,12 @@ async fn assert_alarm(world: &World, reason: Reason, object: &str) {
 }
 
 async fn sets(world: &World) -> Vec<Vec<u8>> {
-    let mut transaction = world.running.control.store.system().begin().await.unwrap();
+    let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     rap_store::grant_sets_from(&mut transaction, 1).await.unwrap()
 }
 
 fn floor(running: &Running) -> Option<u64> {
-    running.control.floors.current()?.of(FloorOf::GrantSet).map(|floor| floor.sequence)
+    running.replica.database.floors.current()?.of(FloorOf::GrantSet).map(|floor| floor.sequence)
 }
 
 pub async fn sql(world: &World, statements: &'static str) {
@@ -204,7 +204,7 @@ async fn a_grant_that_ended_lets_nobody_in() {
     let granted = client(&world).await.add(world.request(request(60_000))).await.unwrap().into_inner();
     let session = login(&world, &ann).await.unwrap().session;
     assert_eq!(status(&world, &session).await, None);
-    let admitted = role_grants::current(&world.running.control).await.unwrap();
+    let admitted = role_grants::current(&world.running.replica.serving).await.unwrap();
     let end = rap_types::Wall(granted.expires_at_ms);
     assert!(end > Clock::new().now().wall);
     assert!(admitted.grants().of(&ann.public(), end).is_none());

@@ -21,7 +21,7 @@ use crate::world::{World, reason};
 
 /// A replica with a data directory of its own: keys copied, floors not.
 async fn stranger_replica(world: &World, directory: &std::path::Path, control_url: &str) -> Running {
-    let mut config = world.running.control.config.clone();
+    let mut config = world.running.replica.config.as_ref().clone();
     config.data_dir = directory.to_owned();
     config.control_urls = vec![control_url.to_owned()];
     for entry in std::fs::read_dir(&world.data_dir).unwrap() {
@@ -70,7 +70,7 @@ async fn a_replica_without_floors_allows_nothing_until_its_host_confirms_the_pri
         let replica = elsewhere.through(first);
         let world = elsewhere;
 
-        let config = replica.control.config.clone();
+        let config = replica.replica.config.as_ref().clone();
         let data = DataDir::of(&config);
         let shown = confirm::show(&config, &data, &database(&world)).await.unwrap();
         assert!(shown.floors.is_none());
@@ -129,30 +129,30 @@ async fn a_replica_without_floors_takes_the_highest_set_from_another_replica() {
 
 /// Stores a set with the members of the newest one, signed `age` ago.
 async fn age_set(world: &World, age: Duration) {
-    let control = &world.running.control;
-    let admitted = role_grants::current(control).await.unwrap();
+    let replica = &world.running.replica;
+    let admitted = role_grants::current(&replica.serving).await.unwrap();
     let set = admitted.grants().set();
-    let issued_at = control.clock.now().wall.minus(age);
-    let installation = control.installation.facts.id;
+    let issued_at = replica.watch.clock.now().wall.minus(age);
+    let installation = replica.keys.installation.facts.id;
     let header = HeaderTerms {
         installation,
         cluster: ClusterId::ZERO,
         audience: Audience::Installation(installation),
-        issuer: control.installation.authority.id(),
+        issuer: replica.keys.installation.authority.id(),
         incarnation: 0,
         sequence: set.sequence + 1,
         issued_at,
         expires_at: Some(issued_at.plus(GRANT_SET_LIFE)),
-        critical: rap_authority::critical(control.installation.facts.dev),
+        critical: rap_authority::critical(replica.keys.installation.facts.dev),
     };
     let aged = v1::RoleGrantSet {
         header: Some(header.to_wire()),
         grant_digests: set.members.iter().map(|member| member.to_vec()).collect(),
         previous_set_digest: set.digest.to_vec(),
     };
-    let envelope = sign(&aged, &[&control.installation.authority]);
-    let digest = control.installation.grant_verifier().open_set(&envelope).unwrap().digest;
-    let mut transaction = control.store.system().begin().await.unwrap();
+    let envelope = sign(&aged, &[&replica.keys.installation.authority]);
+    let digest = replica.keys.installation.grant_verifier().open_set(&envelope).unwrap().digest;
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
     assert!(
         rap_store::grant_set_insert(&mut transaction, set.sequence + 1, digest, &envelope).await.unwrap()
     );
@@ -164,13 +164,16 @@ async fn a_set_is_signed_again_in_time_with_the_same_members_by_one_replica() {
     let world = World::dev().await;
     let ann = signer();
     add(&world, "ann", &ann, "platform_admin").await.unwrap();
-    let before = role_grants::current(&world.running.control).await.unwrap().grants().set().members.clone();
+    let before =
+        role_grants::current(&world.running.replica.serving).await.unwrap().grants().set().members.clone();
     // Half of its life is over; and in the second round all of it, as after two days off.
     for (age, sequence) in [(Duration::from_secs(13 * 3600), 4), (Duration::from_secs(48 * 3600), 6)] {
         age_set(&world, age).await;
         let second = world.replica().await;
-        let (one, two) =
-            tokio::join!(role_grants::current(&world.running.control), role_grants::current(&second.control));
+        let (one, two) = tokio::join!(
+            role_grants::current(&world.running.replica.serving),
+            role_grants::current(&second.replica.serving)
+        );
         for admitted in [one.unwrap(), two.unwrap()] {
             assert_eq!(admitted.at().sequence, sequence);
             assert_eq!(admitted.grants().set().members, before);
@@ -227,14 +230,14 @@ async fn grants_that_race_over_two_replicas_make_one_chain() {
         assert_eq!(outcome, Ok(()));
     }
     for replica in [&world.running, &second] {
-        assert_eq!(replica.control.metrics.alarms(Reason::FloorRollback), 0);
+        assert_eq!(replica.replica.watch.metrics.alarms(Reason::FloorRollback), 0);
     }
     assert!(added > 0);
-    let admitted = role_grants::current(&world.running.control).await.unwrap();
+    let admitted = role_grants::current(&world.running.replica.serving).await.unwrap();
     assert_eq!(admitted.at().sequence, 1 + added);
     assert_eq!(admitted.grants().live().len() as u64, 1 + added);
     assert_eq!(admitted.tampered(), [] as [Digest; 0]);
-    let again = role_grants::current(&second.control).await.unwrap();
+    let again = role_grants::current(&second.replica.serving).await.unwrap();
     assert_eq!(again.at(), admitted.at());
     second.stop().await;
 }

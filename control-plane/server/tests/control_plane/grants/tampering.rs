@@ -61,18 +61,19 @@ async fn copied_grant_row_gives_nobody_anything() {
         assert_alarm(&world, Reason::RowTampered, "platform_role_grants/").await;
 
         // A grant that the installation authority really signed, in a history that is not this one.
-        let control = &world.running.control;
-        let admitted = role_grants::current(control).await.unwrap();
-        let owner = admitted.grants().of(&world.owner.public(), control.clock.now().wall).unwrap();
+        let replica = &world.running.replica;
+        let admitted = role_grants::current(&replica.serving).await.unwrap();
+        let owner = admitted.grants().of(&world.owner.public(), replica.watch.clock.now().wall).unwrap();
         let order = GrantOrder {
             subject: intruder.public(),
             name: "intruder".into(),
             role: PlatformRole::Owner,
             valid_for: None,
         };
-        let scope = control.installation.grant_scope();
-        let foreign = add_grant(&scope, admitted.grants(), owner, &order, control.clock.now().wall).unwrap();
-        let mut transaction = control.store.system().begin().await.unwrap();
+        let scope = replica.keys.installation.grant_scope();
+        let foreign =
+            add_grant(&scope, admitted.grants(), owner, &order, replica.watch.clock.now().wall).unwrap();
+        let mut transaction = replica.database.store.system().begin().await.unwrap();
         let terms = &foreign.terms;
         rap_store::grant_insert(
             &mut transaction,
@@ -202,13 +203,17 @@ async fn removed_and_exchanged_sets_and_rows_are_refused() {
         assert_eq!(owner_status(&world).await, None, "after {edit}");
     }
     // Another history, genuinely signed: the same sequence with another set.
-    let control = &world.running.control;
-    let other =
-        first_grant(&control.installation.grant_scope(), "eve", ann.public(), control.clock.now().wall);
+    let replica = &world.running.replica;
+    let other = first_grant(
+        &replica.keys.installation.grant_scope(),
+        "eve",
+        ann.public(),
+        replica.watch.clock.now().wall,
+    );
     let other = other.unwrap();
     sql(&world, "DELETE FROM role_grant_sets; DELETE FROM platform_role_grants").await;
-    let mut transaction = control.store.system().begin().await.unwrap();
-    grant_role::store_change(&mut transaction, &control.rows, &other, control.clock.now().wall)
+    let mut transaction = replica.database.store.system().begin().await.unwrap();
+    grant_role::store_change(&mut transaction, &replica.keys.rows, &other, replica.watch.clock.now().wall)
         .await
         .unwrap();
     transaction.commit().await.unwrap();

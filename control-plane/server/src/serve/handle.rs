@@ -1,0 +1,71 @@
+//! What this replica serves, as handlers, acts and tasks use it.
+
+use std::sync::Arc;
+
+use rap_runtime::tls::TrustStore;
+use tokio::sync::Notify;
+
+use crate::database::handle::Database;
+use crate::keys::handle::Keys;
+use crate::serve::clusters::Clusters;
+use crate::serve::contact_log::ContactLog;
+use crate::serve::contacts::ContactBook;
+use crate::serve::dial_hints::Directory;
+use crate::serve::operator_sessions::KnownSessions;
+use crate::serve::role_grants::GrantMemory;
+use crate::serve::sessions::Sessions;
+use crate::watch::handle::Watch;
+
+/// Clusters, streams and sessions in memory, with the handles that they are read through.
+pub struct Serving {
+    /// The keys of the installation.
+    pub keys: Arc<Keys>,
+    /// The database.
+    pub database: Arc<Database>,
+    /// Clock, counters and alarms.
+    pub watch: Arc<Watch>,
+    /// The clusters.
+    pub clusters: Clusters,
+    /// The role-grant set that was admitted last.
+    pub grants: GrantMemory,
+    /// Whom node connections are accepted from.
+    pub trust: TrustStore,
+    /// Connected nodes.
+    pub sessions: Arc<Sessions>,
+    /// Dial hints.
+    pub directory: Arc<Directory>,
+    /// Last contacts that are not written yet.
+    pub contacts: ContactBook,
+    /// What nodes said of the contacts they had, as far as it was logged.
+    pub contact_log: ContactLog,
+    /// Wakes the removal of absent nodes: a policy or a node changed.
+    pub absence: Notify,
+    /// Operator sessions seen lately.
+    pub known: Arc<KnownSessions>,
+}
+
+impl Serving {
+    /// Serves nothing yet.
+    pub fn new(watch: Arc<Watch>) -> Self {
+        Self {
+            keys: watch.keys.clone(),
+            database: watch.database.clone(),
+            watch,
+            clusters: Clusters::default(),
+            grants: GrantMemory::default(),
+            trust: TrustStore::new(),
+            sessions: Arc::default(),
+            directory: Arc::default(),
+            contacts: ContactBook::default(),
+            contact_log: ContactLog::default(),
+            absence: Notify::new(),
+            known: Arc::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Serving({})", self.keys.installation.facts.id)
+    }
+}

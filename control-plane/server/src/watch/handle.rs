@@ -1,0 +1,28 @@
+//! What this replica observes of itself, as handlers, acts and tasks use it.
+
+use std::sync::Arc;
+
+use rap_runtime::Clock;
+
+use crate::database::handle::Database;
+use crate::keys::handle::Keys;
+use crate::watch::alarm_log::Findings;
+use crate::watch::alarms::Alarms;
+use crate::watch::metrics::Metrics;
+
+/// Clock, counters and alarms. An alarm is audited, so it reaches the keys and the database.
+#[derive(Debug)]
+pub struct Watch {
+    /// The keys of the installation.
+    pub keys: Arc<Keys>,
+    /// The database.
+    pub database: Arc<Database>,
+    /// The clock.
+    pub clock: Clock,
+    /// What is wrong now.
+    pub alarms: Alarms,
+    /// When each alarm was told last.
+    pub findings: Findings,
+    /// The counters of this process.
+    pub metrics: Arc<Metrics>,
+}
