@@ -89,6 +89,12 @@ pub enum Input {
     TableRefused(Reason),
     /// It reported.
     StatsArrived(Box<v1::Stats>),
+    /// One connection of a link entered another state, or was measured.
+    LinkChanged(Box<v1::LinkEvent>),
+    /// A peer's hello carried this head; nobody verified it.
+    PeerHeadHeard(Box<v1::PeerHead>),
+    /// The data plane's process ended. `at_ms` is filled in here.
+    DataplaneExited(Box<v1::DataplaneExit>),
     /// A ping that was asked for ended.
     PingEnded([u8; 16], Result<v1::PingOutcome, Reason>),
     /// A break-glass grant is on disk.

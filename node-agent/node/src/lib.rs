@@ -7,10 +7,12 @@ mod diagnostics;
 mod events;
 mod hints;
 mod node;
+mod observations;
 mod table;
 
 pub use diagnostics::{Diagnostics, RunPing};
 pub use events::{ContactFacts, Input, LinkLeaf, NodeSettings, Output};
 pub use hints::Hints;
 pub use node::Node;
+pub use observations::{LinkKey, Observations};
 pub use table::{Table, TableInputs, build_table};

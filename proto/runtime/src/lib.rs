@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod exit;
 pub mod files;
+pub mod last_fault;
 pub mod metrics;
 pub mod output;
 #[cfg(feature = "reference")]

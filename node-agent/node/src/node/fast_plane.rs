@@ -10,6 +10,8 @@ use rap_trust::FreshnessState;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 
+use crate::Observations;
+
 /// State of the data plane of one membership.
 #[derive(Default)]
 pub(super) struct FastPlane {
@@ -23,6 +25,8 @@ pub(super) struct FastPlane {
     pub(super) refused: Option<Reason>,
     /// What it reported last.
     pub(super) stats: v1::Stats,
+    /// Its links, the heads of peers, its end.
+    pub(super) observations: Observations,
     /// A verified snapshot that is not in use yet and revokes nodes that the one in use does not.
     pub(super) restriction: Option<Arc<VerifiedSnapshot>>,
     published_in: Option<FreshnessState>,
@@ -41,6 +45,7 @@ impl FastPlane {
         self.up = false;
         self.applied = 0;
         self.stats = v1::Stats::default();
+        self.observations.plane_went_down();
     }
 
     pub(super) const fn table_applied(&mut self, version: u64) {

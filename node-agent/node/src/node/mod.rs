@@ -3,6 +3,7 @@
 mod break_glass;
 mod facts;
 mod fast_plane;
+mod observed;
 mod stream;
 mod uplink;
 mod witness;
@@ -76,6 +77,9 @@ impl Node {
                 self.publish(now);
             }
             Input::DataplaneDown => self.plane.went_down(),
+            Input::LinkChanged(event) => self.link_changed(*event, now),
+            Input::PeerHeadHeard(head) => self.peer_head_heard(&head),
+            Input::DataplaneExited(exit) => self.dataplane_exited(*exit, now),
             Input::TableApplied(version) => self.plane.table_applied(version),
             Input::TableRefused(reason) => self.plane.refused = Some(reason),
             Input::StatsArrived(stats) => self.plane.stats = *stats,
@@ -123,6 +127,7 @@ impl Node {
                 AcceptorOutput::Activate(snapshot) => {
                     self.uplink.hints.retain(|node| snapshot.contents().peers.contains_key(&node));
                     self.plane.activated(&snapshot);
+                    self.plane.observations.retain(|node| snapshot.contents().peers.contains_key(&node));
                     self.publish(now);
                 }
                 AcceptorOutput::Acknowledge(ack) => self.send(Body::Ack(ack)),

@@ -16,6 +16,7 @@ impl Node {
     pub(super) fn stream_opened(&mut self) {
         self.uplink.stream = true;
         self.witness.told();
+        self.plane.observations.stream_opened();
         self.send(node_message::Body::Hello(self.hello()));
         self.send(node_message::Body::Authority(self.acceptor.confirmation()));
         self.tell_grants();
@@ -92,25 +93,26 @@ impl Node {
         if !self.uplink.stream {
             return;
         }
-        let links = self.plane.stats.peers.iter().map(|peer| v1::LinkReport {
-            peer: peer.node_id.clone(),
-            state: peer.link_state.clone(),
-            rtt_us: u32::try_from(peer.link_rtt_ns / 1000).unwrap_or(u32::MAX),
-        });
+        let told = self.plane.observations.tell();
         let report = v1::NodeReport {
             contact: self.contact(now).as_str().to_owned(),
-            links: links.collect(),
+            links: told.links,
             link_hints: self.uplink.contact.link_hints.clone(),
             wireguard_hints: self.uplink.contact.wireguard_hints.clone(),
             dataplane_up: u32::from(self.plane.up),
-            contact_changes: self.uplink.contact_log.tell().into_iter().map(told).collect(),
+            contact_changes: self.uplink.contact_log.tell().into_iter().map(contact_change).collect(),
+            peer_heads: told.heads,
+            dataplane_exit: told.exit,
         };
         self.uplink.reported(now.mono);
+        if self.plane.observations.is_untold() {
+            self.uplink.report_soon(now.mono);
+        }
         self.send(node_message::Body::Report(report));
     }
 }
 
-fn told(change: ContactChange) -> v1::ContactChange {
+fn contact_change(change: ContactChange) -> v1::ContactChange {
     v1::ContactChange { contact: change.contact.as_str().to_owned(), at_ms: change.at.0 }
 }
 

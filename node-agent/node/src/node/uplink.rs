@@ -9,7 +9,8 @@ use rap_types::{Mono, NodeContact, Wall};
 
 use crate::{ContactFacts, Diagnostics, Hints};
 
-/// A control plane cannot make a node do nothing but report.
+/// Shortest time between two reports: neither a control plane nor links that come and go make a node do
+/// nothing but report.
 const SHORTEST_REPORT: Duration = Duration::from_millis(500);
 
 /// State of the stream and of everything that arrives or leaves by it.
@@ -53,6 +54,12 @@ impl Uplink {
     /// True once the control plane asked for reports.
     pub(super) const fn reports(&self) -> bool {
         self.report_interval.is_some()
+    }
+
+    /// There is news: a report is due soon, so that what follows at once goes with it.
+    pub(super) fn report_soon(&mut self, now: Mono) {
+        let soon = now.plus(SHORTEST_REPORT);
+        self.report_at = self.report_at.map(|at| at.min(soon));
     }
 
     pub(super) fn is_report_due(&self, now: Mono) -> bool {

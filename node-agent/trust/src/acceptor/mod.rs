@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rap_contract::{AuthorityChain, Expectation, HeadFacts, KeySet, Reject, Verified, VerifiedSnapshot};
-use rap_types::{Digest, Now, Reason, Wall};
+use rap_types::{Digest, HeadOrder, Now, Reason, Wall};
 use rap_wire::v1;
 
 pub use events::{Evidence, Input, Output, PersistId, Record};
@@ -179,6 +179,15 @@ impl Acceptor {
     /// True while records wait for the disk.
     pub fn is_persisting(&self) -> bool {
         !self.outstanding.is_empty()
+    }
+
+    /// Order of a head that somebody else holds, if the present authority of this cluster signed it. Its age
+    /// does not matter, and nothing changes.
+    ///
+    /// # Errors
+    /// Those of verification.
+    pub fn order_of(&self, head: &[u8]) -> Result<HeadOrder, Reject> {
+        self.open_head(head, None).map(|(_, facts)| facts.order)
     }
 
     fn update(&mut self, update: v1::SnapshotUpdate, now: Now) -> Result<(), Refusal> {

@@ -1,0 +1,36 @@
+//! Observations of the data plane within a node: they are kept for status and reported.
+
+use rap_types::{NodeId, Now};
+use rap_wire::v1;
+
+use crate::{Node, Observations};
+
+impl Node {
+    /// Links, heads of peers and the end of the data plane.
+    pub const fn observations(&self) -> &Observations {
+        &self.plane.observations
+    }
+
+    pub(super) fn link_changed(&mut self, event: v1::LinkEvent, now: Now) {
+        let is_peer = NodeId::from_slice(&event.node_id).is_ok_and(|node| self.is_peer(node, now));
+        if self.plane.observations.link_changed(event, |_| is_peer) {
+            self.uplink.report_soon(now.mono);
+        }
+    }
+
+    /// A head that does not verify is dropped: the peer may hold one of an authority before.
+    pub(super) fn peer_head_heard(&mut self, heard: &v1::PeerHead) {
+        let Ok(peer) = NodeId::from_slice(&heard.node_id) else { return };
+        let known = self.snapshot().is_some_and(|snapshot| snapshot.contents().peers.contains_key(&peer));
+        match self.acceptor.order_of(&heard.head) {
+            Ok(order) if known => self.plane.observations.head_heard(peer, order),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    pub(super) fn dataplane_exited(&mut self, exit: v1::DataplaneExit, now: Now) {
+        let at_ms = self.trusted(now).0;
+        self.plane.observations.exited(v1::DataplaneExit { at_ms, ..exit });
+        self.uplink.report_soon(now.mono);
+    }
+}
