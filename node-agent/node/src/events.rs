@@ -12,7 +12,7 @@ use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
-use crate::{RunPing, Table};
+use crate::{ForwardingTable, RunPing};
 
 /// A leaf certificate and its key, for links. Prints neither.
 #[derive(Clone, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub enum Output {
     /// Write this and answer.
     Persist(PersistId, Box<Record>),
     /// Publish this table; the newest wins.
-    Publish(Box<Table>),
+    Publish(Box<ForwardingTable>),
     /// Send this on the stream.
     Send(Box<v1::NodeMessage>),
     /// Run this ping.

@@ -15,4 +15,4 @@ pub use events::{ContactFacts, Input, LinkLeaf, NodeSettings, Output};
 pub use hints::Hints;
 pub use node::Node;
 pub use observations::{LinkKey, Observations};
-pub use table::{Table, TableInputs, build_table};
+pub use table::{ForwardingTable, Published, TableInputs, TablePublisher, build_table};

@@ -1,4 +1,4 @@
-//! The forwarding table: what the data plane may do, from the verified snapshot and nothing else.
+//! Builds the forwarding table: what the data plane may do, from the verified snapshot and nothing else.
 //!
 //! Owns the shape: own addresses, peers with exactly their own addresses as allowed ips, deadlines on the
 //! boot clock. Refuses to own keys beyond passing them on.
@@ -7,47 +7,10 @@ use rap_contract::VerifiedSnapshot;
 use rap_trust::{DegradedContract, Freshness, PermittedPeer, TrustedClock, Until};
 use rap_types::{Activity, Mono, NodeId, Now, Wall};
 use rap_wire::v1;
-use zeroize::Zeroize as _;
 
+use super::forwarding::ForwardingTable;
+use super::links;
 use crate::{Hints, LinkLeaf};
-
-/// A forwarding table. Carries private keys: prints only its version and is wiped when dropped.
-#[derive(Clone, PartialEq)]
-pub struct Table(v1::ForwardingTable);
-
-impl Table {
-    /// The message to publish.
-    pub const fn message(&self) -> &v1::ForwardingTable {
-        &self.0
-    }
-
-    /// Its version.
-    pub const fn version(&self) -> u64 {
-        self.0.version
-    }
-
-    /// The same table under another version.
-    #[must_use]
-    pub fn with_version(mut self, version: u64) -> Self {
-        self.0.version = version;
-        self
-    }
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        self.0.wireguard_private_key.zeroize();
-        if let Some(identity) = &mut self.0.identity {
-            identity.private_key.zeroize();
-        }
-    }
-}
-
-impl std::fmt::Debug for Table {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Table(version {}, {} peers)", self.0.version, self.0.peers.len())
-    }
-}
 
 /// What a table is made of besides the snapshot.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +35,7 @@ pub struct TableInputs<'a> {
 }
 
 /// Builds the table of a snapshot.
-pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInputs<'_>) -> Table {
+pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInputs<'_>) -> ForwardingTable {
     let contents = snapshot.contents();
     let header = snapshot.head_document().header();
     let (contract, freshness) =
@@ -90,12 +53,9 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         .peers
         .iter()
         .map(|(node, peer)| {
-            let survives = contract.survives(peer);
-            let mut entry = table_peer(*node, peer, keepalive_s, deadline, inputs);
-            entry.survive_forever = survives;
-            if survives {
-                entry.deadline_ns = 0;
-            }
+            // No deadline of its own: the table's counts, unless it survives that.
+            let mut entry = table_peer(*node, peer, keepalive_s, 0, inputs);
+            entry.survive_forever = contract.survives(peer);
             if !dials {
                 entry.link_endpoints.clear();
             }
@@ -110,8 +70,8 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         key_generation: revoked.key_generation,
     });
     let revoked = deduplicated(revoked.collect());
-    Table(v1::ForwardingTable {
-        version,
+    links::mark(&mut peers, snapshot.node());
+    let header = v1::ForwardingTable {
         deadline_ns: deadline,
         node_id: snapshot.node().to_vec(),
         cluster_id: header.cluster.to_vec(),
@@ -125,14 +85,13 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         addresses: vec![contents.assignment.overlay_ipv4.clone(), contents.assignment.overlay_ipv6.clone()],
         mtu: contents.policy.mtu,
         wireguard_private_key: inputs.wireguard_private_key.to_vec(),
-        peers,
-        revoked,
         probe_interval_ms: contents.policy.link_probe_interval_ms,
         newest_head: snapshot.head_document().envelope().to_vec(),
         // Tunnels need no leaf: a grant keeps them up after the leaf's end, links end with it.
         tunnel_deadline_ns: inputs.extension.map_or(0, |_| deadline),
         ..Default::default()
-    })
+    };
+    ForwardingTable::new(version, header, peers, revoked)
 }
 
 /// True if the peer's certificates are of a revoked generation.

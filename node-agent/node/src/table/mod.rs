@@ -1,0 +1,12 @@
+//! The forwarding table: built from a snapshot, then sent whole, in parts or as a change of another one.
+
+mod build;
+mod delta;
+mod forwarding;
+mod links;
+mod parts;
+mod publisher;
+
+pub use build::{TableInputs, build_table};
+pub use forwarding::ForwardingTable;
+pub use publisher::{Published, TablePublisher};
