@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_node::Table;
-use rap_runtime::Fault;
+use rap_node::ForwardingTable;
+use rap_runtime::{Clock, Fault};
 use rap_types::Reason;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ pub struct DataplaneTask {
     /// Who starts it.
     pub mode: DataplaneMode,
     /// The newest table.
-    pub tables: watch::Receiver<Option<Arc<Table>>>,
+    pub tables: watch::Receiver<Option<Arc<ForwardingTable>>>,
     /// Requests.
     pub commands: mpsc::Receiver<DataplaneCommand>,
     /// Where events go.
@@ -37,7 +37,9 @@ impl DataplaneTask {
     /// Runs until cancelled. The data plane goes on afterwards.
     pub async fn run(mut self, cancel: CancellationToken) {
         let (mut child, mut failures, mut started) = (None, 0_u32, false);
+        let clock = Clock::new();
         loop {
+            let begun = clock.now().mono;
             let held = tokio::select! {
                 () = cancel.cancelled() => return,
                 held = self.hold(!started) => held,
@@ -50,7 +52,9 @@ impl DataplaneTask {
             if self.events.send(DataplaneEvent::Down(fault)).await.is_err() {
                 return;
             }
-            failures = if was_up { 0 } else { failures.saturating_add(1) };
+            // A connection that comes up and ends at once is tried less and less often, too.
+            let stable = was_up && clock.now().mono.since(begun) >= STABLE;
+            failures = if stable { 0 } else { failures.saturating_add(1) };
             if absent {
                 started |= self.start(&mut child).await;
             }
@@ -106,3 +110,5 @@ fn reaped(child: &mut Option<Child>) -> bool {
 
 const FIRST_RETRY: Duration = Duration::from_millis(25);
 const LAST_RETRY: Duration = Duration::from_secs(2);
+/// A connection that lived this long is no failure.
+const STABLE: Duration = Duration::from_secs(2);

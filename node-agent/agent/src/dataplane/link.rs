@@ -14,6 +14,7 @@ use super::commands::DataplaneCommand;
 use super::events::{DataplaneEvent, DataplaneFacts};
 use super::keeper::DataplaneTask;
 use super::session::{Answer, Session};
+use super::tables::Tables;
 
 impl DataplaneTask {
     /// Holds one connection until it ends. Says whether it came up.
@@ -40,19 +41,21 @@ impl DataplaneTask {
     async fn serve(&mut self, mut session: Session) -> Result<(), Fault> {
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut tables: Option<(u64, oneshot::Receiver<Answer>)> = None;
+        let mut tables = Tables::new(session.protocol);
         let mut stats: Option<oneshot::Receiver<Answer>> = None;
         let mut pings: Vec<(oneshot::Receiver<Answer>, oneshot::Sender<_>)> = Vec::new();
         loop {
+            for event in tables.send(&mut session).await? {
+                self.events.send(event).await.map_err(|_| ended())?;
+            }
             tokio::select! {
-                changed = self.tables.changed(), if tables.is_none() => {
+                changed = self.tables.changed() => {
                     changed.map_err(|_| ended())?;
-                    let table = self.tables.borrow_and_update().clone();
-                    if let Some(table) = table {
-                        let body = agent_message::Body::Table(table.message().clone());
-                        tables = Some((table.version(), session.request(body).await?));
+                    if let Some(table) = self.tables.borrow_and_update().clone() {
+                        tables.offer(table);
                     }
                 }
+                () = tables.due() => {}
                 command = self.commands.recv() => {
                     let (node, count, interval_ms, reply) = match command {
                         None => return Ok(()),
@@ -87,14 +90,7 @@ impl DataplaneTask {
                     }
                 }
             }
-            if let Some((version, receiver)) = &mut tables
-                && let Ok(answer) = receiver.try_recv()
-            {
-                let event = match answer {
-                    Ok(_) => DataplaneEvent::Applied(*version),
-                    Err(fault) => DataplaneEvent::Refused(fault),
-                };
-                tables = None;
+            if let Some(event) = tables.answers() {
                 self.events.send(event).await.map_err(|_| ended())?;
             }
             if let Some(answer) = stats.as_mut().and_then(|receiver| receiver.try_recv().ok()) {

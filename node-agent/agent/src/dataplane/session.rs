@@ -26,6 +26,8 @@ pub(super) struct Session {
     stream: UnixStream,
     /// The process at the other end.
     pub(super) served: Served,
+    /// The protocol that both speak.
+    pub(super) protocol: u32,
     decoder: FrameDecoder,
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     next_id: u64,
@@ -41,10 +43,10 @@ impl Session {
         let stream = UnixStream::connect(socket).await.map_err(unavailable)?;
         let served = check_peer(&stream)?;
         let (decoder, waiting) = (FrameDecoder::default(), BTreeMap::new());
-        let mut session = Self { stream, served, decoder, waiting, next_id: 1 };
+        let mut session = Self { stream, served, protocol: PROTOCOL_MIN, decoder, waiting, next_id: 1 };
         let hello = v1::DataplaneHello {
-            protocol_min: PROTOCOL,
-            protocol_max: PROTOCOL,
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             membership: membership.to_owned(),
         };
@@ -59,7 +61,12 @@ impl Session {
         };
         let answer = tokio::time::timeout(timeout, exchange).await;
         match answer.map_err(|_| Fault::new(Reason::DataplaneUnavailable, "no hello in time"))?? {
-            dataplane_message::Body::Hello(hello) if hello.protocol == PROTOCOL => Ok((session, hello)),
+            dataplane_message::Body::Hello(hello)
+                if (PROTOCOL_MIN..=PROTOCOL_MAX).contains(&hello.protocol) =>
+            {
+                session.protocol = hello.protocol;
+                Ok((session, hello))
+            }
             _ => Err(Fault::new(Reason::DataplaneVersion, "the data plane speaks another protocol")),
         }
     }
@@ -79,7 +86,7 @@ impl Session {
         self.next_id += 1;
         // Tables carry keys.
         let frame = encode_frame(&v1::AgentMessage { id, body: Some(body) }).map(Zeroizing::new);
-        let frame = frame.map_err(|error| Fault::new(Reason::DataplaneTable, error.to_string()))?;
+        let frame = frame.map_err(|error| Fault::new(Reason::DataplaneTableTooLarge, error.to_string()))?;
         let written = tokio::time::timeout(WRITE_DEADLINE, self.stream.write_all(&frame)).await;
         written
             .map_err(|_| Fault::new(Reason::DataplaneUnavailable, "the data plane does not read"))?
@@ -137,6 +144,8 @@ fn unavailable(error: io::Error) -> Fault {
     Fault::new(Reason::DataplaneUnavailable, error.to_string())
 }
 
-const PROTOCOL: u32 = 1;
+/// Kept for data planes of the release before.
+const PROTOCOL_MIN: u32 = 1;
+const PROTOCOL_MAX: u32 = 2;
 const WAITING_CAP: usize = 64;
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);

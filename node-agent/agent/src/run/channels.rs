@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rap_node::Table;
+use rap_node::ForwardingTable;
 use rap_runtime::Fault;
 use tokio::sync::{mpsc, watch};
 
@@ -23,7 +23,7 @@ type Newest<T> = (watch::Sender<T>, watch::Receiver<T>);
 /// Both ends of every channel of a membership, before the tasks take them.
 pub(super) struct Channels {
     /// The newest forwarding table.
-    pub(super) tables: Newest<Option<Arc<Table>>>,
+    pub(super) tables: Newest<Option<Arc<ForwardingTable>>>,
     /// Requests to the data plane.
     pub(super) commands: Queue<DataplaneCommand>,
     /// What happened to the data plane, and what it reports.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_node::{Input, Node, Table};
+use rap_node::{ForwardingTable, Input, Node};
 use rap_runtime::service::{Beat, TURN};
 use rap_runtime::tls::LeafSlot;
 use rap_runtime::{Clock, Fault, TaskGroup};
@@ -39,7 +39,7 @@ pub(super) struct Receivers {
 
 /// What the driver writes, besides the disk.
 pub(super) struct Senders {
-    pub(super) tables: watch::Sender<Option<Arc<Table>>>,
+    pub(super) tables: watch::Sender<Option<Arc<ForwardingTable>>>,
     pub(super) commands: mpsc::Sender<DataplaneCommand>,
     pub(super) certificate_ready: watch::Sender<bool>,
     pub(super) doubts: watch::Sender<u64>,

@@ -43,7 +43,7 @@ struct Around {
     dataplane: mpsc::Sender<DataplaneEvent>,
     requests: mpsc::Sender<Request>,
     commands: mpsc::Receiver<DataplaneCommand>,
-    tables: tokio::sync::watch::Receiver<Option<Arc<rap_node::Table>>>,
+    tables: tokio::sync::watch::Receiver<Option<Arc<rap_node::ForwardingTable>>>,
     heard: Option<mpsc::Receiver<v1::NodeMessage>>,
 }
 
