@@ -15,10 +15,10 @@ use sqlx::query::QueryAs;
 use sqlx::{FromRow, PgConnection, Postgres, Row};
 use uuid::Uuid;
 
-use crate::StoreError;
 use crate::columns::{bind, read};
 use crate::statement::{ColumnList, Kind};
 use crate::tables::data_keys::{dek_newest_share, deks_list};
+use crate::{Result, StoreError};
 
 /// A row type with a MAC in its table. [`crate::row::authentic_row`] implements it.
 pub trait Authentic: Sized + Send + Unpin {
@@ -49,7 +49,7 @@ pub trait Authentic: Sized + Send + Unpin {
     /// Every covered column that is not in the primary key, in a fixed order.
     fn columns(&self) -> Columns;
     /// Binds the columns of the kinds that are wanted, in their order.
-    fn bind(&self, wanted: fn(Kind) -> bool, to: &mut PgArguments) -> Result<(), StoreError>;
+    fn bind(&self, wanted: fn(Kind) -> bool, to: &mut PgArguments) -> Result<()>;
 
     /// The MAC of this row at `row_version`.
     fn mac(&self, keys: &RowKeys, row_version: u64) -> Vec<u8> {
@@ -86,7 +86,7 @@ impl<R: Authentic> FromRow<'_, PgRow> for Stored<R> {
 
 impl<R: Authentic> Stored<R> {
     /// The row, if its MAC holds under a key that the ring knows.
-    pub(crate) fn verified(self, keys: &RowKeys) -> Result<R, StoreError> {
+    pub(crate) fn verified(self, keys: &RowKeys) -> Result<R> {
         self.opened(keys).map(|(row, _)| row)
     }
 
@@ -108,7 +108,7 @@ impl<R: Authentic> Stored<R> {
     }
 
     /// Row and version, if the MAC holds under a key that the ring knows.
-    pub(crate) fn opened(self, keys: &RowKeys) -> Result<(R, u64), StoreError> {
+    pub(crate) fn opened(self, keys: &RowKeys) -> Result<(R, u64)> {
         let key = match self.verdict(keys) {
             Verdict::Sound { row, row_version, .. } => return Ok((row, row_version)),
             Verdict::Unsealed { row, .. } => row.key(),
@@ -119,11 +119,7 @@ impl<R: Authentic> Stored<R> {
 
     /// The same; a ring that does not know the row's key reads the data keys once more, on the connection
     /// that read the row, so that row and key are of one transaction.
-    async fn opened_or_learned(
-        self,
-        connection: &mut PgConnection,
-        keys: &RowKeys,
-    ) -> Result<(R, u64), StoreError> {
+    async fn opened_or_learned(self, connection: &mut PgConnection, keys: &RowKeys) -> Result<(R, u64)> {
         if !keys.learns() || self.row_mac.is_none() || self.row.is_err() {
             return self.opened(keys);
         }
@@ -140,7 +136,7 @@ impl<R: Authentic> Stored<R> {
     }
 }
 
-async fn wrapped(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+async fn wrapped(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<(u64, Vec<u8>)>> {
     let stored = deks_list(connection, keys.cluster()).await?;
     Ok(stored.into_iter().map(|dek| (dek.key_version, dek.wrapped_dek)).collect())
 }
@@ -152,7 +148,7 @@ async fn wrapped(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<(u
 /// # Errors
 /// `row.tampered` if the newest stored data key does not open, is older than what this ring has seen, or is
 /// another one of the same version: a row under a key that the database does not have would be lost.
-pub(crate) async fn sealing(connection: &mut PgConnection, keys: &RowKeys) -> Result<(), StoreError> {
+pub(crate) async fn sealing(connection: &mut PgConnection, keys: &RowKeys) -> Result<()> {
     if !keys.learns() {
         return Ok(());
     }
@@ -214,7 +210,7 @@ pub(crate) async fn verified<R: Authentic>(
     find: Find<'_, R>,
     connection: &mut PgConnection,
     keys: &RowKeys,
-) -> Result<Option<R>, StoreError> {
+) -> Result<Option<R>> {
     let Some(row) = find.fetch_optional(&mut *connection).await? else { return Ok(None) };
     row.opened_or_learned(connection, keys).await.map(|(row, _)| Some(row))
 }
@@ -224,7 +220,7 @@ pub(crate) async fn all_verified<R: Authentic>(
     find: Find<'_, R>,
     connection: &mut PgConnection,
     keys: &RowKeys,
-) -> Result<Vec<R>, StoreError> {
+) -> Result<Vec<R>> {
     let rows = find.fetch_all(&mut *connection).await?;
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
@@ -238,7 +234,7 @@ pub(crate) async fn sorted_out<R: Authentic>(
     find: Find<'_, R>,
     connection: &mut PgConnection,
     keys: &RowKeys,
-) -> Result<(Vec<R>, Vec<RowName>), StoreError> {
+) -> Result<(Vec<R>, Vec<RowName>)> {
     let rows = find.fetch_all(&mut *connection).await?;
     let (mut sound, mut tampered) = (Vec::with_capacity(rows.len()), Vec::new());
     let mut learned = None;
@@ -261,7 +257,7 @@ pub(crate) async fn held<R: Authentic>(
     find: Find<'_, R>,
     connection: &mut PgConnection,
     keys: &RowKeys,
-) -> Result<Option<Held<R>>, StoreError> {
+) -> Result<Option<Held<R>>> {
     let Some(row) = find.fetch_optional(&mut *connection).await? else { return Ok(None) };
     let (row, row_version) = row.opened_or_learned(connection, keys).await?;
     Ok(Some(Held { row, row_version }))
@@ -280,7 +276,7 @@ impl<R: Authentic> Held<R> {
     }
 
     /// The parameters of [`Authentic::UPDATE`].
-    pub(crate) fn update(&self, keys: &RowKeys) -> Result<PgArguments, StoreError> {
+    pub(crate) fn update(&self, keys: &RowKeys) -> Result<PgArguments> {
         let mut arguments = PgArguments::default();
         self.row.bind(Kind::is_key, &mut arguments)?;
         bind(&self.row_version, "row_version", &mut arguments)?;
@@ -317,7 +313,7 @@ impl<R: fmt::Debug> fmt::Debug for Held<R> {
 }
 
 /// The parameters of [`Authentic::INSERT`].
-pub(crate) fn new_row<R: Authentic>(row: &R, keys: &RowKeys) -> Result<PgArguments, StoreError> {
+pub(crate) fn new_row<R: Authentic>(row: &R, keys: &RowKeys) -> Result<PgArguments> {
     let mut arguments = PgArguments::default();
     row.bind(Kind::is_inserted, &mut arguments)?;
     bind(&row.mac(keys, 1), "row_mac", &mut arguments)?;
@@ -329,7 +325,7 @@ pub(crate) async fn insert<R: Authentic>(
     connection: &mut PgConnection,
     keys: &RowKeys,
     row: &R,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     sealing(connection, keys).await?;
     sqlx::query_with(R::INSERT, new_row(row, keys)?).execute(connection).await?;
     Ok(())
@@ -343,13 +339,13 @@ pub(crate) async fn update<R: Authentic>(
     connection: &mut PgConnection,
     keys: &RowKeys,
     row: &Held<R>,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let done = sqlx::query_with(R::UPDATE, row.update(keys)?).execute(connection).await?;
     written(done.rows_affected())
 }
 
 /// What a guarded write did: exactly one row, or somebody else was first.
-pub(crate) fn written(rows_affected: u64) -> Result<(), StoreError> {
+pub(crate) fn written(rows_affected: u64) -> Result<()> {
     match rows_affected {
         1 => Ok(()),
         _ => Err(StoreError::Contended("row_version".to_owned())),

@@ -15,8 +15,8 @@ use sqlx::{Arguments as _, Decode, Encode, PgConnection, Postgres, Row, Type, er
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::StoreError;
 use crate::tables::key_state::KeyState;
+use crate::{Result, StoreError};
 
 /// Declares the statements of one file and lists them, so that one test can prepare them all.
 macro_rules! statements {
@@ -34,13 +34,13 @@ statements! {
 }
 
 /// The database's clock, in whole milliseconds: for instants that a MAC covers.
-pub(crate) async fn database_now(connection: &mut PgConnection) -> Result<Wall, StoreError> {
+pub(crate) async fn database_now(connection: &mut PgConnection) -> Result<Wall> {
     let now: Instant = sqlx::query_scalar(DATABASE_NOW).fetch_one(connection).await?;
     Ok(now.wall())
 }
 
 /// Implements [`sqlx::FromRow`] for a type without a MAC: `LeafRow { node: node_id, incarnation }`, each field
-/// with its column if that has another name.
+/// with its column if that has another name; and `arguments`, which binds the fields in this order.
 macro_rules! plain_row {
     ($row:ident { $($field:ident $(: $column:ident)?),+ $(,)? }) => {
         impl sqlx::FromRow<'_, sqlx::postgres::PgRow> for $row {
@@ -48,9 +48,26 @@ macro_rules! plain_row {
                 Ok(Self { $($field: $crate::columns::read(row, $crate::columns::name!($field $($column)?))?),+ })
             }
         }
+
+        impl $crate::columns::Bound for $row {
+            fn arguments(&self) -> $crate::Result<sqlx::postgres::PgArguments> {
+                let mut arguments = sqlx::postgres::PgArguments::default();
+                $($crate::columns::bind(
+                    &self.$field,
+                    $crate::columns::name!($field $($column)?),
+                    &mut arguments,
+                )?;)+
+                Ok(arguments)
+            }
+        }
     };
 }
 pub(crate) use plain_row;
+
+/// A row as parameters of the statement that inserts it.
+pub(crate) trait Bound {
+    fn arguments(&self) -> Result<PgArguments>;
+}
 
 /// The name of a column: the last word.
 macro_rules! name {
@@ -71,7 +88,7 @@ pub(crate) trait Column: Sized {
     /// From what the database sent.
     fn of_sql(sql: Self::Sql) -> Result<Self, BoxDynError>;
     /// For the database; [`StoreError::Range`] if it cannot carry it.
-    fn to_sql(&self, column: &'static str) -> Result<Self::Sql, StoreError>;
+    fn to_sql(&self, column: &'static str) -> Result<Self::Sql>;
     /// Adds the value to what a MAC covers.
     fn cover(&self, columns: Columns) -> Columns;
 }
@@ -89,11 +106,7 @@ pub(crate) fn read<T: Column>(row: &PgRow, column: &str) -> sqlx::Result<T> {
 }
 
 /// Binds the value of a column.
-pub(crate) fn bind<T: Column>(
-    value: &T,
-    column: &'static str,
-    to: &mut PgArguments,
-) -> Result<(), StoreError> {
+pub(crate) fn bind<T: Column>(value: &T, column: &'static str, to: &mut PgArguments) -> Result<()> {
     to.add(value.to_sql(column)?).map_err(|error| sqlx::Error::Encode(error).into())
 }
 
@@ -107,7 +120,7 @@ where
         sql.map(T::of_sql).transpose()
     }
 
-    fn to_sql(&self, column: &'static str) -> Result<Self::Sql, StoreError> {
+    fn to_sql(&self, column: &'static str) -> Result<Self::Sql> {
         self.as_ref().map(|value| value.to_sql(column)).transpose()
     }
 
@@ -137,7 +150,7 @@ macro_rules! column {
                 of(sql)
             }
 
-            fn to_sql(&self, $column: &'static str) -> Result<$sql, StoreError> {
+            fn to_sql(&self, $column: &'static str) -> Result<$sql> {
                 let $value = self;
                 $to
             }
@@ -208,12 +221,12 @@ fn ipv4_net(network: IpNet) -> Result<Ipv4Net, BoxDynError> {
 }
 
 /// A counter for a `bigint` column.
-pub(crate) fn counter(column: &'static str, value: u64) -> Result<i64, StoreError> {
+pub(crate) fn counter(column: &'static str, value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|_| StoreError::Range(column))
 }
 
 /// Unix milliseconds as a timestamp, within the years -9999 to 9999.
-pub(crate) fn timestamp(column: &'static str, wall: Wall) -> Result<Instant, StoreError> {
+pub(crate) fn timestamp(column: &'static str, wall: Wall) -> Result<Instant> {
     match OffsetDateTime::from_unix_timestamp_nanos(i128::from(wall.0) * 1_000_000) {
         Ok(_) => Ok(Instant(wall.0 * 1_000)),
         Err(_) => Err(StoreError::Range(column)),

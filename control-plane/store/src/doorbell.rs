@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::columns::statements;
 use crate::pool::DatabaseTarget;
 use crate::roles::DatabaseRole;
-use crate::{StoreError, SystemPool};
+use crate::{Result, SystemPool};
 
 const CHANNEL: &str = "rap_outbox";
 
@@ -19,7 +19,7 @@ statements! {
 }
 
 /// Rings for `cluster`, in a transaction of its own, after the change was committed.
-pub async fn doorbell_ring(pool: &SystemPool, cluster: ClusterId) -> Result<(), StoreError> {
+pub async fn doorbell_ring(pool: &SystemPool, cluster: ClusterId) -> Result<()> {
     sqlx::query(DOORBELL_RING).bind(cluster.to_string()).execute(pool.inner()).await?;
     Ok(())
 }
@@ -79,7 +79,7 @@ impl Doorbell {
         }
     }
 
-    async fn connect(&self) -> Result<PgListener, StoreError> {
+    async fn connect(&self) -> Result<PgListener> {
         let options = self.target.options(DatabaseRole::System);
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
         let mut listener = PgListener::connect_with(&pool).await?;

@@ -3,6 +3,9 @@
 use rap_types::Reason;
 use sqlx::error::DatabaseError;
 
+/// What an operation of the store gives.
+pub(crate) type Result<T, E = StoreError> = std::result::Result<T, E>;
+
 /// A failed database operation. The text names constraints and error codes, never values.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -24,6 +24,7 @@ pub mod testing;
 pub use authentic::{Held, RowName};
 pub use backup::{Dump, Restore};
 pub use doorbell::{Doorbell, Ring, doorbell_ring};
+pub(crate) use error::Result;
 pub use error::StoreError;
 pub use migrate::{
     MigrationError, migrate_down, migrate_to, migrate_up, migration_applied, newest_migration,

@@ -11,10 +11,10 @@ use rap_types::OrganizationId;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, PgTransaction, Row as _};
 
-use crate::StoreError;
 use crate::columns::statements;
 use crate::postgres::{EmbeddedPostgres, EmbeddedSettings, PostgresError};
 use crate::roles::{DatabaseRole, RoleError, check_role};
+use crate::{Result, StoreError};
 
 /// Where the database is, once per role. Prints nothing: URLs carry passwords.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl DatabaseTarget {
     /// A server somebody else runs. `owner` names the role that owns the tables. A URL that is not
     /// given for `app` or `system` is the owner's with user `rap_app` or `rap_system`; its password
     /// is kept, so either give the three roles one password or give three URLs.
-    pub fn from_urls(owner: &str, app: Option<&str>, system: Option<&str>) -> Result<Self, StoreError> {
+    pub fn from_urls(owner: &str, app: Option<&str>, system: Option<&str>) -> Result<Self> {
         let parse = |url: &str| PgConnectOptions::from_str(url).map_err(StoreError::Url);
         let derived = |role: DatabaseRole| Ok(parse(owner)?.username(role.name()));
         Ok(Self {
@@ -161,17 +161,17 @@ pub struct SystemPool(PgPool);
 
 impl SystemPool {
     /// Opens a READ COMMITTED transaction. Dropped without commit it rolls back.
-    pub async fn begin(&self) -> Result<PgTransaction<'static>, StoreError> {
+    pub async fn begin(&self) -> Result<PgTransaction<'static>> {
         Ok(self.0.begin().await?)
     }
 
     /// Opens a read-only REPEATABLE READ transaction: every read sees one state of the database.
-    pub async fn begin_snapshot(&self) -> Result<PgTransaction<'static>, StoreError> {
+    pub async fn begin_snapshot(&self) -> Result<PgTransaction<'static>> {
         Ok(self.0.begin_with(REPEATABLE_READ).await?)
     }
 
     /// Fails unless the database answers within the pool's time limits.
-    pub async fn check(&self) -> Result<(), StoreError> {
+    pub async fn check(&self) -> Result<()> {
         sqlx::query(DATABASE_ANSWERS).execute(&self.0).await?;
         Ok(())
     }
@@ -187,7 +187,7 @@ pub struct AppPool(PgPool);
 
 impl AppPool {
     /// Opens a transaction that sees the rows of `organization` alone.
-    pub async fn begin(&self, organization: OrganizationId) -> Result<PgTransaction<'static>, StoreError> {
+    pub async fn begin(&self, organization: OrganizationId) -> Result<PgTransaction<'static>> {
         let mut transaction = self.0.begin().await?;
         sqlx::query(APP_ORGANIZATION).bind(organization.to_string()).execute(&mut *transaction).await?;
         Ok(transaction)

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::PgConnection;
 
 use super::tables::{Table, connect, tables};
-use crate::{DatabaseTarget, StoreError, roles::DatabaseRole};
+use crate::{DatabaseTarget, Result, StoreError, roles::DatabaseRole};
 
 /// A read-only transaction that sees one state of the database; others go on writing.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 impl Dump {
     /// Begins. Refuses if role `system` would not see every row of every table.
-    pub async fn begin(target: &DatabaseTarget) -> Result<Self, StoreError> {
+    pub async fn begin(target: &DatabaseTarget) -> Result<Self> {
         let mut connection = connect(target, DatabaseRole::System).await?;
         sqlx::raw_sql(BEGIN).execute(&mut connection).await?;
         let tables = tables(&mut connection).await?;

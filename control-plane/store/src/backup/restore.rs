@@ -7,7 +7,7 @@ use sqlx::postgres::PgCopyIn;
 use sqlx::{Connection as _, PgConnection};
 
 use super::tables::{Table, connect, sequences, tables};
-use crate::{DatabaseTarget, StoreError, installation_read, roles::DatabaseRole};
+use crate::{DatabaseTarget, Result, StoreError, installation_read, roles::DatabaseRole};
 
 /// An open restore. Dropped without [`Self::commit`] it leaves the database as it was.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Restore {
     ///
     /// # Errors
     /// [`StoreError::Exists`], those of the database.
-    pub async fn begin(target: &DatabaseTarget) -> Result<Self, StoreError> {
+    pub async fn begin(target: &DatabaseTarget) -> Result<Self> {
         let mut connection = connect(target, DatabaseRole::Owner).await?;
         sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
         let tables = tables(&mut connection).await?;
@@ -51,13 +51,13 @@ impl Restore {
     ///
     /// # Errors
     /// [`StoreError::Absent`] if the schema has no such table.
-    pub async fn table(&mut self, name: &str) -> Result<TableIn<'_>, StoreError> {
+    pub async fn table(&mut self, name: &str) -> Result<TableIn<'_>> {
         let table = self.tables.iter().find(|table| table.name == name).ok_or(StoreError::Absent)?;
         Ok(TableIn(self.connection.copy_in_raw(&table.copy_in).await?))
     }
 
     /// After the last table: sets counters to what the rows have used, so that new rows fit.
-    pub async fn counters(&mut self) -> Result<(), StoreError> {
+    pub async fn counters(&mut self) -> Result<()> {
         for statement in sequences(&mut self.connection).await? {
             made(&mut self.connection, &statement).await?;
         }
@@ -65,7 +65,7 @@ impl Restore {
     }
 
     /// Puts row-level security and triggers back in force, and commits.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
+    pub async fn commit(mut self) -> Result<()> {
         for table in &self.tables {
             made(&mut self.connection, &table.relock).await?;
         }
@@ -76,13 +76,13 @@ impl Restore {
 
 impl TableIn<'_> {
     /// Sends a piece of the rows.
-    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.0.send(bytes).await?;
         Ok(())
     }
 
     /// Ends the table; returns how many rows it took.
-    pub async fn finish(self) -> Result<u64, StoreError> {
+    pub async fn finish(self) -> Result<u64> {
         Ok(self.0.finish().await?)
     }
 
@@ -94,7 +94,7 @@ impl TableIn<'_> {
 }
 
 /// Runs a statement that PostgreSQL itself composed from its catalogue.
-async fn made(connection: &mut PgConnection, statement: &str) -> Result<(), StoreError> {
+async fn made(connection: &mut PgConnection, statement: &str) -> Result<()> {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(connection).await?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, FromRow, PgConnection};
 
 use crate::columns::statements;
-use crate::{DatabaseTarget, StoreError, roles::DatabaseRole};
+use crate::{DatabaseTarget, Result, StoreError, roles::DatabaseRole};
 
 /// One table and the statements made for it. PostgreSQL quoted the names in them.
 #[derive(Debug, Clone, FromRow)]
@@ -50,16 +50,16 @@ statements! {
 }
 
 /// Every table, parents before children.
-pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>, StoreError> {
+pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>> {
     ordered(sqlx::query_as(BACKUP_TABLES).fetch_all(connection).await?)
 }
 
 /// Statements that set each counter to what the rows have used.
-pub(super) async fn sequences(connection: &mut PgConnection) -> Result<Vec<String>, StoreError> {
+pub(super) async fn sequences(connection: &mut PgConnection) -> Result<Vec<String>> {
     Ok(sqlx::query_scalar(BACKUP_SEQUENCES).fetch_all(connection).await?)
 }
 
-fn ordered(mut left: Vec<Table>) -> Result<Vec<Table>, StoreError> {
+fn ordered(mut left: Vec<Table>) -> Result<Vec<Table>> {
     let (mut done, mut ordered) = (BTreeSet::new(), Vec::with_capacity(left.len()));
     while !left.is_empty() {
         let (ready, waiting): (Vec<_>, Vec<_>) =
@@ -75,7 +75,7 @@ fn ordered(mut left: Vec<Table>) -> Result<Vec<Table>, StoreError> {
 }
 
 /// A connection on which the same rows are always the same text, and that may take its time.
-pub(super) async fn connect(target: &DatabaseTarget, role: DatabaseRole) -> Result<PgConnection, StoreError> {
+pub(super) async fn connect(target: &DatabaseTarget, role: DatabaseRole) -> Result<PgConnection> {
     let options: PgConnectOptions = target.options(role).options([
         ("timezone", "UTC"),
         ("datestyle", "ISO"),

@@ -5,7 +5,7 @@ use rap_types::{ClusterId, NodeId, Wall};
 use sqlx::PgConnection;
 
 use super::nodes::NewNodeRow;
-use crate::StoreError;
+use crate::Result;
 use crate::authentic::{Held, find, held, insert, update};
 use crate::columns::{counter, database_now, read, statements};
 use crate::row::{authentic_row, select};
@@ -48,7 +48,7 @@ pub async fn host_number_allocate(
     keys: &RowKeys,
     node: NodeId,
     last: u32,
-) -> Result<Option<u32>, StoreError> {
+) -> Result<Option<u32>> {
     let last = counter("host_number", last.into())?;
     let fresh = sqlx::query(HOST_NUMBER_NEXT).bind(keys.cluster().uuid()).bind(last);
     if let Some(row) = fresh.fetch_optional(&mut *connection).await? {
@@ -71,7 +71,7 @@ pub async fn host_number_reclaim(
     keys: &RowKeys,
     node: NodeId,
     host_number: u32,
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let row = address_hold(connection, keys, host_number).await?;
     let Some(mut row) = row.filter(|row| row.node == node && row.released_at.is_some()) else {
         return Ok(false);
@@ -86,7 +86,7 @@ pub(crate) async fn address_hold(
     connection: &mut PgConnection,
     keys: &RowKeys,
     host_number: u32,
-) -> Result<Option<Held<AddressRow>>, StoreError> {
+) -> Result<Option<Held<AddressRow>>> {
     held(find(ADDRESS_LOCK, keys).bind(i64::from(host_number)), connection, keys).await
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn host_number_release(
     connection: &mut PgConnection,
     keys: &RowKeys,
     node: &NewNodeRow,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let row = address_hold(connection, keys, node.host_number).await?;
     let Some(mut row) = row.filter(|row| row.node == node.node && row.released_at.is_none()) else {
         return Ok(());

@@ -9,7 +9,7 @@ use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row as _};
 
-use crate::StoreError;
+use crate::Result;
 use crate::columns::{Instant, counter, read, statements, timestamp};
 
 /// What was done.
@@ -134,11 +134,7 @@ statements! {
 }
 
 /// Adds an entry, in the transaction of the change it tells of; returns its number.
-pub async fn audit_insert(
-    connection: &mut PgConnection,
-    pen: &AuditPen,
-    new: &NewAuditRow,
-) -> Result<u64, StoreError> {
+pub async fn audit_insert(connection: &mut PgConnection, pen: &AuditPen, new: &NewAuditRow) -> Result<u64> {
     let drawn = sqlx::query(AUDIT_NUMBER).fetch_one(&mut *connection).await?;
     let recorded_at: Instant = drawn.try_get("recorded_at")?;
     let entry = AuditEntry {
@@ -179,7 +175,7 @@ pub async fn audit_list(
     connection: &mut PgConnection,
     filter: &AuditFilter,
     limit: u32,
-) -> Result<Vec<AuditRow>, StoreError> {
+) -> Result<Vec<AuditRow>> {
     let query = sqlx::query_as(AUDIT_LIST)
         .bind(filter.cluster.map(|id| id.uuid()))
         .bind(&filter.actor)
@@ -191,25 +187,18 @@ pub async fn audit_list(
 }
 
 /// Committed entries without a place in the tree, lowest number first, at most `limit`.
-pub async fn audit_unsequenced(
-    connection: &mut PgConnection,
-    limit: u32,
-) -> Result<Vec<AuditRow>, StoreError> {
+pub async fn audit_unsequenced(connection: &mut PgConnection, limit: u32) -> Result<Vec<AuditRow>> {
     Ok(sqlx::query_as(AUDIT_UNSEQUENCED).bind(i64::from(limit)).fetch_all(connection).await?)
 }
 
 /// The entries at places `from..to` of the tree that are there, in their order.
-pub async fn audit_leaves(
-    connection: &mut PgConnection,
-    from: u64,
-    to: u64,
-) -> Result<Vec<AuditRow>, StoreError> {
+pub async fn audit_leaves(connection: &mut PgConnection, from: u64, to: u64) -> Result<Vec<AuditRow>> {
     let query = sqlx::query_as(AUDIT_LEAVES).bind(counter("sequence", from)?).bind(counter("sequence", to)?);
     Ok(query.fetch_all(connection).await?)
 }
 
 /// How many committed entries have no place in the tree yet.
-pub async fn audit_waiting(connection: &mut PgConnection) -> Result<u64, StoreError> {
+pub async fn audit_waiting(connection: &mut PgConnection) -> Result<u64> {
     let count: i64 = sqlx::query_scalar(AUDIT_WAITING).fetch_one(connection).await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }

@@ -11,8 +11,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::StoreError;
-use crate::columns::{counter, plain_row, read, statements};
+use crate::columns::{Bound as _, counter, plain_row, read, statements};
+use crate::{Result, StoreError};
 
 /// The tree up to the last entry that has a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,7 @@ statements! {
 }
 
 /// How far the tree got, and who has the lease.
-pub async fn audit_tree_read(connection: &mut PgConnection) -> Result<AuditTreeRow, StoreError> {
+pub async fn audit_tree_read(connection: &mut PgConnection) -> Result<AuditTreeRow> {
     Ok(sqlx::query_as(AUDIT_TREE_READ).fetch_one(connection).await?)
 }
 
@@ -115,7 +115,7 @@ pub async fn audit_lease_take(
     connection: &mut PgConnection,
     holder: [u8; 16],
     life: Duration,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<u64>> {
     let row = sqlx::query(AUDIT_LEASE_TAKE)
         .bind(Uuid::from_bytes(holder))
         .bind(milliseconds(life))
@@ -129,7 +129,7 @@ pub async fn audit_lease_seize(
     connection: &mut PgConnection,
     holder: [u8; 16],
     life: Duration,
-) -> Result<u64, StoreError> {
+) -> Result<u64> {
     let row = sqlx::query(AUDIT_LEASE_SEIZE)
         .bind(Uuid::from_bytes(holder))
         .bind(milliseconds(life))
@@ -144,7 +144,7 @@ pub async fn audit_lease_renew(
     holder: [u8; 16],
     fence: u64,
     life: Duration,
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let query = sqlx::query(AUDIT_LEASE_RENEW)
         .bind(Uuid::from_bytes(holder))
         .bind(counter("fence", fence)?)
@@ -153,11 +153,7 @@ pub async fn audit_lease_renew(
 }
 
 /// Gives the lease back, for the next holder to take at once.
-pub async fn audit_lease_end(
-    connection: &mut PgConnection,
-    holder: [u8; 16],
-    fence: u64,
-) -> Result<(), StoreError> {
+pub async fn audit_lease_end(connection: &mut PgConnection, holder: [u8; 16], fence: u64) -> Result<()> {
     let query = sqlx::query(AUDIT_LEASE_END).bind(Uuid::from_bytes(holder)).bind(counter("fence", fence)?);
     query.execute(connection).await?;
     Ok(())
@@ -174,7 +170,7 @@ pub async fn audit_sequence(
     size: u64,
     entries: &[u64],
     frontier: &[Digest],
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let numbers: Vec<i64> =
         entries.iter().map(|entry| counter("entry_id", *entry)).collect::<Result<_, _>>()?;
     let hashes: Vec<u8> = frontier.iter().flat_map(|hash| *hash.as_bytes()).collect();
@@ -201,7 +197,7 @@ pub async fn audit_sequence(
 }
 
 /// Every generation of the log, first to last.
-pub async fn log_keys(connection: &mut PgConnection) -> Result<Vec<LogKeyRow>, StoreError> {
+pub async fn log_keys(connection: &mut PgConnection) -> Result<Vec<LogKeyRow>> {
     Ok(sqlx::query_as(LOG_KEYS).fetch_all(connection).await?)
 }
 
@@ -212,12 +208,8 @@ pub async fn log_key_insert(
     fence: u64,
     size: u64,
     new: &LogKeyRow,
-) -> Result<bool, StoreError> {
-    let done = sqlx::query(LOG_KEY_INSERT)
-        .bind(counter("generation", new.generation)?)
-        .bind(&new.record)
-        .bind(new.public_key.as_slice())
-        .bind(&new.sealed_private_key)
+) -> Result<bool> {
+    let done = sqlx::query_with(LOG_KEY_INSERT, new.arguments()?)
         .bind(counter("fence", fence)?)
         .bind(counter("size", size)?)
         .execute(connection)
@@ -230,12 +222,8 @@ pub async fn audit_checkpoint_insert(
     connection: &mut PgConnection,
     fence: u64,
     new: &CheckpointRow,
-) -> Result<CheckpointInsert, StoreError> {
-    let done = sqlx::query(CHECKPOINT_INSERT)
-        .bind(counter("generation", new.generation)?)
-        .bind(counter("size", new.size)?)
-        .bind(new.root.as_bytes().as_slice())
-        .bind(&new.note)
+) -> Result<CheckpointInsert> {
+    let done = sqlx::query_with(CHECKPOINT_INSERT, new.arguments()?)
         .bind(counter("fence", fence)?)
         .execute(&mut *connection)
         .await?;
@@ -251,9 +239,7 @@ pub async fn audit_checkpoint_insert(
 }
 
 /// The newest checkpoint.
-pub async fn audit_checkpoint_newest(
-    connection: &mut PgConnection,
-) -> Result<Option<CheckpointRow>, StoreError> {
+pub async fn audit_checkpoint_newest(connection: &mut PgConnection) -> Result<Option<CheckpointRow>> {
     Ok(sqlx::query_as(CHECKPOINT_NEWEST).fetch_optional(connection).await?)
 }
 
@@ -263,7 +249,7 @@ pub async fn audit_checkpoints(
     generation: u64,
     size: u64,
     limit: u32,
-) -> Result<Vec<CheckpointRow>, StoreError> {
+) -> Result<Vec<CheckpointRow>> {
     let mut rows: Vec<CheckpointRow> = sqlx::query_as(CHECKPOINTS)
         .bind(counter("generation", generation)?)
         .bind(counter("size", size)?)

@@ -3,8 +3,8 @@
 use rap_types::{ClusterId, NodeId, Wall};
 use sqlx::PgConnection;
 
-use crate::StoreError;
-use crate::columns::{counter, plain_row, statements};
+use crate::Result;
+use crate::columns::{Bound as _, counter, plain_row, statements};
 
 /// A key that no record names yet.
 #[derive(Debug, Clone)]
@@ -56,13 +56,8 @@ statements! {
 pub async fn authority_prepared_insert(
     connection: &mut PgConnection,
     new: &PreparedAuthorityRow,
-) -> Result<(), StoreError> {
-    sqlx::query(PREPARED_INSERT)
-        .bind(new.cluster.uuid())
-        .bind(new.public_key.as_slice())
-        .bind(&new.sealed_private_key)
-        .execute(connection)
-        .await?;
+) -> Result<()> {
+    sqlx::query_with(PREPARED_INSERT, new.arguments()?).execute(connection).await?;
     Ok(())
 }
 
@@ -70,7 +65,7 @@ pub async fn authority_prepared_insert(
 pub async fn authority_prepared_read(
     connection: &mut PgConnection,
     cluster: ClusterId,
-) -> Result<Option<PreparedAuthorityRow>, StoreError> {
+) -> Result<Option<PreparedAuthorityRow>> {
     Ok(sqlx::query_as(PREPARED_READ).bind(cluster.uuid()).fetch_optional(connection).await?)
 }
 
@@ -79,26 +74,19 @@ pub async fn authority_prepared_rewrap(
     connection: &mut PgConnection,
     cluster: ClusterId,
     sealed_private_key: &[u8],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     sqlx::query(PREPARED_REWRAP).bind(cluster.uuid()).bind(sealed_private_key).execute(connection).await?;
     Ok(())
 }
 
 /// Forgets the key that waits.
-pub async fn authority_prepared_delete(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<(), StoreError> {
+pub async fn authority_prepared_delete(connection: &mut PgConnection, cluster: ClusterId) -> Result<()> {
     sqlx::query(PREPARED_DELETE).bind(cluster.uuid()).execute(connection).await?;
     Ok(())
 }
 
 /// Records that a node keeps the records up to `sequence`. An earlier one changes nothing.
-pub async fn authority_confirm(
-    connection: &mut PgConnection,
-    node: NodeId,
-    sequence: u64,
-) -> Result<(), StoreError> {
+pub async fn authority_confirm(connection: &mut PgConnection, node: NodeId, sequence: u64) -> Result<()> {
     sqlx::query(CONFIRMATION_RECORD)
         .bind(node.uuid())
         .bind(counter("sequence", sequence)?)
@@ -111,6 +99,6 @@ pub async fn authority_confirm(
 pub async fn authority_confirmations(
     connection: &mut PgConnection,
     cluster: ClusterId,
-) -> Result<Vec<ConfirmationRow>, StoreError> {
+) -> Result<Vec<ConfirmationRow>> {
     Ok(sqlx::query_as(CONFIRMATIONS_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
 }

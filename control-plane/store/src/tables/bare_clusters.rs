@@ -10,7 +10,7 @@ use sqlx::types::ipnet::IpNet;
 use sqlx::{FromRow, PgConnection, Row as _};
 
 use super::clusters::NewClusterRow;
-use crate::StoreError;
+use crate::Result;
 use crate::authentic::{Authentic as _, written};
 use crate::columns::{counter, read, statements};
 
@@ -101,7 +101,7 @@ statements! {
 }
 
 /// Every cluster without keys, by name.
-pub async fn bare_clusters(connection: &mut PgConnection) -> Result<Vec<BareClusterRow>, StoreError> {
+pub async fn bare_clusters(connection: &mut PgConnection) -> Result<Vec<BareClusterRow>> {
     Ok(sqlx::query_as(BARE_CLUSTERS).fetch_all(connection).await?)
 }
 
@@ -109,7 +109,7 @@ pub async fn bare_clusters(connection: &mut PgConnection) -> Result<Vec<BareClus
 pub async fn bare_cluster_read(
     connection: &mut PgConnection,
     cluster: ClusterId,
-) -> Result<Option<BareClusterRow>, StoreError> {
+) -> Result<Option<BareClusterRow>> {
     Ok(sqlx::query_as(BARE_CLUSTER_READ).bind(cluster.uuid()).fetch_optional(connection).await?)
 }
 
@@ -117,15 +117,12 @@ pub async fn bare_cluster_read(
 pub async fn bare_cluster_hold(
     connection: &mut PgConnection,
     cluster: ClusterId,
-) -> Result<Option<BareClusterRow>, StoreError> {
+) -> Result<Option<BareClusterRow>> {
     Ok(sqlx::query_as(BARE_CLUSTER_LOCK).bind(cluster.uuid()).fetch_optional(connection).await?)
 }
 
 /// What belongs to a cluster, by table; entries of the audit log count if they say that it was made here.
-pub async fn lies_in_cluster(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Vec<LiesIn>, StoreError> {
+pub async fn lies_in_cluster(connection: &mut PgConnection, cluster: ClusterId) -> Result<Vec<LiesIn>> {
     Ok(sqlx::query_as(LIES_IN_CLUSTER).bind(cluster.uuid()).fetch_all(connection).await?)
 }
 
@@ -135,7 +132,7 @@ pub async fn cluster_adopt(
     connection: &mut PgConnection,
     keys: &RowKeys,
     checked: &NewClusterRow,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let done = sqlx::query(CLUSTER_ADOPT)
         .bind(checked.cluster.uuid())
         .bind(counter("incarnation", checked.incarnation)?)

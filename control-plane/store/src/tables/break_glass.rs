@@ -4,8 +4,8 @@ use rap_types::{ClusterId, Digest, NodeId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection};
 
-use crate::StoreError;
-use crate::columns::{read, statements, timestamp};
+use crate::Result;
+use crate::columns::{Bound as _, plain_row, read, statements};
 
 /// A grant that a node says it applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,21 +37,20 @@ pub struct BreakGlassUse {
     pub recorded_at: Wall,
 }
 
+plain_row!(NewBreakGlassUse {
+    cluster: cluster_id,
+    node: node_id,
+    grant: grant_digest,
+    permit,
+    signer,
+    reason,
+    expires_at,
+    applied_at,
+});
+
 impl FromRow<'_, PgRow> for BreakGlassUse {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            told: NewBreakGlassUse {
-                cluster: read(row, "cluster_id")?,
-                node: read(row, "node_id")?,
-                grant: read(row, "grant_digest")?,
-                permit: read(row, "permit")?,
-                signer: read(row, "signer")?,
-                reason: read(row, "reason")?,
-                expires_at: read(row, "expires_at")?,
-                applied_at: read(row, "applied_at")?,
-            },
-            recorded_at: read(row, "recorded_at")?,
-        })
+        Ok(Self { told: NewBreakGlassUse::from_row(row)?, recorded_at: read(row, "recorded_at")? })
     }
 }
 
@@ -64,21 +63,8 @@ statements! {
 }
 
 /// Records a use; `false` if it was recorded before.
-pub async fn break_glass_use_insert(
-    connection: &mut PgConnection,
-    new: &NewBreakGlassUse,
-) -> Result<bool, StoreError> {
-    let done = sqlx::query(BREAK_GLASS_USE_INSERT)
-        .bind(new.cluster.uuid())
-        .bind(new.node.uuid())
-        .bind(new.grant.as_bytes().as_slice())
-        .bind(&new.permit)
-        .bind(&new.signer)
-        .bind(&new.reason)
-        .bind(timestamp("expires_at", new.expires_at)?)
-        .bind(timestamp("applied_at", new.applied_at)?)
-        .execute(connection)
-        .await?;
+pub async fn break_glass_use_insert(connection: &mut PgConnection, new: &NewBreakGlassUse) -> Result<bool> {
+    let done = sqlx::query_with(BREAK_GLASS_USE_INSERT, new.arguments()?).execute(connection).await?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -86,6 +72,6 @@ pub async fn break_glass_use_insert(
 pub async fn break_glass_uses_list(
     connection: &mut PgConnection,
     cluster: ClusterId,
-) -> Result<Vec<BreakGlassUse>, StoreError> {
+) -> Result<Vec<BreakGlassUse>> {
     Ok(sqlx::query_as(BREAK_GLASS_USES).bind(cluster.uuid()).fetch_all(connection).await?)
 }

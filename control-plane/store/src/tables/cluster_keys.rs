@@ -5,7 +5,7 @@ use rap_authority::RowKeys;
 use rap_types::ClusterId;
 use sqlx::PgConnection;
 
-use crate::StoreError;
+use crate::Result;
 use crate::authentic::{Authentic as _, Held, all_verified, find, held, insert, update, verified};
 use crate::columns::{counter, read, statements};
 use crate::row::{authentic_row, select};
@@ -70,23 +70,17 @@ pub async fn authority_insert(
     connection: &mut PgConnection,
     keys: &RowKeys,
     new: &AuthorityRow,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     insert(connection, keys, new).await
 }
 
 /// The whole chain, sequence 1..n.
-pub async fn authorities_list(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<Vec<AuthorityRow>, StoreError> {
+pub async fn authorities_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<AuthorityRow>> {
     all_verified(find(AuthorityRow::ALL, keys), connection, keys).await
 }
 
 /// Place of the newest link; 0 without any.
-pub async fn authority_sequence(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<u64, StoreError> {
+pub async fn authority_sequence(connection: &mut PgConnection, cluster: ClusterId) -> Result<u64> {
     let row = sqlx::query(AUTHORITY_SEQUENCE).bind(cluster.uuid()).fetch_one(connection).await?;
     Ok(read(&row, "sequence")?)
 }
@@ -96,7 +90,7 @@ pub async fn authority_hold(
     connection: &mut PgConnection,
     keys: &RowKeys,
     sequence: u64,
-) -> Result<Option<Held<AuthorityRow>>, StoreError> {
+) -> Result<Option<Held<AuthorityRow>>> {
     held(find(AUTHORITY_LOCK, keys).bind(counter("sequence", sequence)?), connection, keys).await
 }
 
@@ -105,7 +99,7 @@ pub async fn authority_write(
     connection: &mut PgConnection,
     keys: &RowKeys,
     row: Held<AuthorityRow>,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     update(connection, keys, &row).await
 }
 
@@ -117,7 +111,7 @@ pub async fn authority_state_set(
     sequence: u64,
     from: KeyState,
     to: KeyState,
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let row = authority_hold(connection, keys, sequence).await?;
     let Some(mut row) = row.filter(|row| row.state == from) else { return Ok(false) };
     row.state = to;
@@ -133,7 +127,7 @@ pub async fn cluster_ca_insert(
     connection: &mut PgConnection,
     keys: &RowKeys,
     new: &ClusterCaRow,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     insert(connection, keys, new).await
 }
 
@@ -141,15 +135,12 @@ pub async fn cluster_ca_insert(
 pub async fn cluster_ca_active(
     connection: &mut PgConnection,
     keys: &RowKeys,
-) -> Result<Option<ClusterCaRow>, StoreError> {
+) -> Result<Option<ClusterCaRow>> {
     verified(find(CLUSTER_CA_ACTIVE, keys), connection, keys).await
 }
 
 /// Every certificate authority of a cluster, in whatever state.
-pub async fn cluster_cas_list(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<Vec<ClusterCaRow>, StoreError> {
+pub async fn cluster_cas_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<ClusterCaRow>> {
     all_verified(find(ClusterCaRow::ALL, keys), connection, keys).await
 }
 
@@ -158,7 +149,7 @@ pub async fn cluster_ca_hold(
     connection: &mut PgConnection,
     keys: &RowKeys,
     generation: u64,
-) -> Result<Option<Held<ClusterCaRow>>, StoreError> {
+) -> Result<Option<Held<ClusterCaRow>>> {
     held(find(CLUSTER_CA_LOCK, keys).bind(counter("generation", generation)?), connection, keys).await
 }
 
@@ -167,6 +158,6 @@ pub async fn cluster_ca_write(
     connection: &mut PgConnection,
     keys: &RowKeys,
     row: Held<ClusterCaRow>,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     update(connection, keys, &row).await
 }

@@ -5,7 +5,7 @@ use rap_types::{ClusterId, Wall};
 use sqlx::PgConnection;
 use sqlx::types::ipnet::Ipv4Net;
 
-use crate::StoreError;
+use crate::Result;
 use crate::authentic::{Authentic as _, Held, all_verified, find, held, insert, new_row, update, verified};
 use crate::columns::{plain_row, read, statements};
 use crate::row::{authentic_row, select};
@@ -141,7 +141,7 @@ pub async fn cluster_insert(
     connection: &mut PgConnection,
     keys: &RowKeys,
     new: &NewClusterRow,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     // Its data keys come after it: there is none to share yet.
     let arguments = new_row(&new.first(), keys)?;
     sqlx::query_with(ClusterRow::INSERT, arguments).execute(connection).await?;
@@ -149,19 +149,13 @@ pub async fn cluster_insert(
 }
 
 /// The cluster of these keys.
-pub async fn cluster_read(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<Option<ClusterRow>, StoreError> {
+pub async fn cluster_read(connection: &mut PgConnection, keys: &RowKeys) -> Result<Option<ClusterRow>> {
     verified(find(CLUSTER_READ, keys), connection, keys).await
 }
 
 /// The cluster of these keys, locked until the transaction ends. Take this lock before any other in a
 /// transaction that changes configuration: it puts such transactions of one cluster in a row.
-pub async fn cluster_hold(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<Option<Held<ClusterRow>>, StoreError> {
+pub async fn cluster_hold(connection: &mut PgConnection, keys: &RowKeys) -> Result<Option<Held<ClusterRow>>> {
     held(find(CLUSTER_LOCK, keys), connection, keys).await
 }
 
@@ -170,28 +164,25 @@ pub async fn cluster_write(
     connection: &mut PgConnection,
     keys: &RowKeys,
     row: Held<ClusterRow>,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     update(connection, keys, &row).await
 }
 
 /// Ids and names of all clusters, by name, not verified: they say whose keys to load.
-pub async fn cluster_names(connection: &mut PgConnection) -> Result<Vec<(ClusterId, String)>, StoreError> {
+pub async fn cluster_names(connection: &mut PgConnection) -> Result<Vec<(ClusterId, String)>> {
     let rows: Vec<(uuid::Uuid, String)> = sqlx::query_as(CLUSTER_NAMES).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(id, name)| (id.into(), name)).collect())
 }
 
 /// Numbers of every cluster, by name.
-pub async fn cluster_summaries(connection: &mut PgConnection) -> Result<Vec<ClusterSummary>, StoreError> {
+pub async fn cluster_summaries(connection: &mut PgConnection) -> Result<Vec<ClusterSummary>> {
     Ok(sqlx::query_as(CLUSTER_SUMMARIES).fetch_all(connection).await?)
 }
 
 /// Takes the next configuration sequence, holding the cluster's row until the transaction ends, so
 /// that sequences commit in order. Every change that planner input depends on needs one, together
 /// with [`crate::outbox_append`]. The sequence is not under the row's MAC: signed heads are its floor.
-pub async fn config_seq_allocate(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<u64, StoreError> {
+pub async fn config_seq_allocate(connection: &mut PgConnection, cluster: ClusterId) -> Result<u64> {
     let row = sqlx::query(CONFIG_SEQ_ALLOCATE).bind(cluster.uuid()).fetch_one(connection).await?;
     Ok(read(&row, "config_seq")?)
 }
@@ -201,7 +192,7 @@ pub async fn incarnation_raise(
     connection: &mut PgConnection,
     keys: &RowKeys,
     incarnation: u64,
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let Some(mut row) = cluster_hold(connection, keys).await? else { return Ok(false) };
     if row.cluster.incarnation >= incarnation {
         return Ok(false);
@@ -217,7 +208,7 @@ pub async fn policy_upsert(
     keys: &RowKeys,
     kind: &str,
     body: &serde_json::Value,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let Some(mut row) = held::<PolicyRow>(find(POLICY_LOCK, keys).bind(kind), connection, keys).await? else {
         return policy_insert(connection, keys, kind, body).await;
     };
@@ -231,15 +222,12 @@ pub async fn policy_insert(
     keys: &RowKeys,
     kind: &str,
     body: &serde_json::Value,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let new = PolicyRow { cluster: keys.cluster(), kind: kind.to_owned(), body: body.clone() };
     insert(connection, keys, &new).await
 }
 
 /// All policies of a cluster, by kind.
-pub async fn policies_list(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<Vec<PolicyRow>, StoreError> {
+pub async fn policies_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<PolicyRow>> {
     all_verified(find(PolicyRow::ALL, keys), connection, keys).await
 }

@@ -9,7 +9,7 @@ use rap_types::{NodeId, Wall};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
-use crate::StoreError;
+use crate::Result;
 use crate::columns::{read, statements};
 use crate::row::Joined;
 
@@ -75,7 +75,7 @@ statements! {
 pub async fn node_contacts_record(
     connection: &mut PgConnection,
     contacts: &[(NodeId, Duration, ContactFacts)],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let counters = |counter: fn(&ContactFacts) -> u64| -> Vec<i64> {
         contacts.iter().map(|(.., known)| i64::try_from(counter(known)).unwrap_or(i64::MAX)).collect()
     };
@@ -96,7 +96,7 @@ pub async fn node_contacts_record(
 
 /// Contacts that lie in the future, because the database's clock was set back or somebody wrote them, become
 /// contacts of now: absence is counted from here. Returns how many.
-pub async fn node_contacts_bound(connection: &mut PgConnection) -> Result<u64, StoreError> {
+pub async fn node_contacts_bound(connection: &mut PgConnection) -> Result<u64> {
     Ok(sqlx::query(CONTACTS_OF_THE_FUTURE).execute(connection).await?.rows_affected())
 }
 

@@ -3,8 +3,8 @@
 use rap_types::ClusterId;
 use sqlx::PgConnection;
 
-use crate::StoreError;
-use crate::columns::{counter, plain_row, read, statements};
+use crate::columns::{Bound as _, counter, plain_row, read, statements};
+use crate::{Result, StoreError};
 
 /// A data key of a cluster.
 #[derive(Debug, Clone)]
@@ -33,13 +33,8 @@ statements! {
 ///
 /// # Errors
 /// [`StoreError::Tampered`] if the database answers well and stores nothing: somebody sees to that.
-pub async fn dek_insert(connection: &mut PgConnection, new: &DekRow) -> Result<(), StoreError> {
-    let done = sqlx::query(DEK_INSERT)
-        .bind(new.cluster.uuid())
-        .bind(counter("key_version", new.key_version)?)
-        .bind(&new.wrapped_dek)
-        .execute(connection)
-        .await?;
+pub async fn dek_insert(connection: &mut PgConnection, new: &DekRow) -> Result<()> {
+    let done = sqlx::query_with(DEK_INSERT, new.arguments()?).execute(connection).await?;
     if done.rows_affected() != 1 {
         let key = format!("{}/{}", new.cluster, new.key_version);
         return Err(StoreError::Tampered { table: "cluster_deks", key });
@@ -49,7 +44,7 @@ pub async fn dek_insert(connection: &mut PgConnection, new: &DekRow) -> Result<(
 
 /// Data keys, oldest first; the last one seals. They carry no MAC: opening one authenticates its cluster
 /// and version.
-pub async fn deks_list(connection: &mut PgConnection, cluster: ClusterId) -> Result<Vec<DekRow>, StoreError> {
+pub async fn deks_list(connection: &mut PgConnection, cluster: ClusterId) -> Result<Vec<DekRow>> {
     Ok(sqlx::query_as(DEKS_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
 }
 
@@ -57,7 +52,7 @@ pub async fn deks_list(connection: &mut PgConnection, cluster: ClusterId) -> Res
 pub(crate) async fn dek_newest_share(
     connection: &mut PgConnection,
     cluster: ClusterId,
-) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+) -> Result<Option<(u64, Vec<u8>)>> {
     let row = sqlx::query(DEK_NEWEST_SHARE).bind(cluster.uuid()).fetch_optional(connection).await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some((read(&row, "key_version")?, read(&row, "wrapped_dek")?)))
@@ -65,11 +60,7 @@ pub(crate) async fn dek_newest_share(
 
 /// Waits for whoever adds a row under this data key, and keeps others from it until the transaction
 /// ends. False if there is no such key.
-pub async fn dek_hold(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    key_version: u64,
-) -> Result<bool, StoreError> {
+pub async fn dek_hold(connection: &mut PgConnection, cluster: ClusterId, key_version: u64) -> Result<bool> {
     let query = sqlx::query(DEK_HOLD).bind(cluster.uuid()).bind(counter("key_version", key_version)?);
     Ok(query.fetch_optional(connection).await?.is_some())
 }
@@ -80,7 +71,7 @@ pub async fn deks_delete_older(
     connection: &mut PgConnection,
     cluster: ClusterId,
     key_version: u64,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let query = sqlx::query(DEKS_DELETE).bind(cluster.uuid()).bind(counter("key_version", key_version)?);
     query.execute(connection).await?;
     Ok(())

@@ -3,7 +3,7 @@
 use rap_types::{Digest, PlatformRole};
 use sqlx::PgConnection;
 
-use crate::StoreError;
+use crate::Result;
 use crate::columns::{counter, plain_row, statements};
 
 /// A grant or revocation as stored. What its columns say counts only if the envelope says the same.
@@ -40,7 +40,7 @@ pub async fn grant_insert(
     subject_key: &[u8; 32],
     platform_role: PlatformRole,
     envelope: &[u8],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     sqlx::query(GRANT_INSERT)
         .bind(digest.as_bytes().as_slice())
         .bind(subject_key.as_slice())
@@ -52,7 +52,7 @@ pub async fn grant_insert(
 }
 
 /// Every stored grant and revocation. Each must be verified before it counts.
-pub async fn grants_list(connection: &mut PgConnection) -> Result<Vec<GrantRow>, StoreError> {
+pub async fn grants_list(connection: &mut PgConnection) -> Result<Vec<GrantRow>> {
     Ok(sqlx::query_as(GRANTS_LIST).fetch_all(connection).await?)
 }
 
@@ -62,7 +62,7 @@ pub async fn grant_set_insert(
     sequence: u64,
     digest: Digest,
     envelope: &[u8],
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let done = sqlx::query(GRANT_SET_INSERT)
         .bind(counter("sequence", sequence)?)
         .bind(digest.as_bytes().as_slice())
@@ -73,10 +73,7 @@ pub async fn grant_set_insert(
 }
 
 /// Encoded sets from this sequence on, ascending; if there are none, the newest one below it.
-pub async fn grant_sets_from(
-    connection: &mut PgConnection,
-    sequence: u64,
-) -> Result<Vec<Vec<u8>>, StoreError> {
+pub async fn grant_sets_from(connection: &mut PgConnection, sequence: u64) -> Result<Vec<Vec<u8>>> {
     let sequence = counter("sequence", sequence)?;
     let sets: Vec<Vec<u8>> =
         sqlx::query_scalar(GRANT_SETS_FROM).bind(sequence).fetch_all(&mut *connection).await?;
@@ -87,6 +84,6 @@ pub async fn grant_sets_from(
 }
 
 /// The encoded set of the highest sequence.
-pub async fn grant_set_newest(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, StoreError> {
+pub async fn grant_set_newest(connection: &mut PgConnection) -> Result<Option<Vec<u8>>> {
     Ok(sqlx::query_scalar(GRANT_SET_NEWEST).fetch_optional(connection).await?)
 }

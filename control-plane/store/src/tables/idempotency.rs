@@ -3,8 +3,8 @@
 use rap_types::Digest;
 use sqlx::PgConnection;
 
-use crate::StoreError;
 use crate::columns::{read, statements};
+use crate::{Result, StoreError};
 
 /// What [`idempotency_claim`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub async fn idempotency_claim(
     actor: &str,
     key: &str,
     request: Digest,
-) -> Result<Claim, StoreError> {
+) -> Result<Claim> {
     let claim = sqlx::query(IDEMPOTENCY_CLAIM).bind(actor).bind(key).bind(request.as_bytes().as_slice());
     if claim.execute(&mut *connection).await?.rows_affected() == 1 {
         return Ok(Claim::Fresh);
@@ -53,12 +53,12 @@ pub async fn idempotency_finish(
     actor: &str,
     key: &str,
     answer: &[u8],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     sqlx::query(IDEMPOTENCY_FINISH).bind(actor).bind(key).bind(answer).execute(connection).await?;
     Ok(())
 }
 
 /// Removes keys older than a day; returns how many.
-pub async fn idempotency_expire(connection: &mut PgConnection) -> Result<u64, StoreError> {
+pub async fn idempotency_expire(connection: &mut PgConnection) -> Result<u64> {
     Ok(sqlx::query(IDEMPOTENCY_EXPIRE).execute(connection).await?.rows_affected())
 }

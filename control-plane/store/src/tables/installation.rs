@@ -4,7 +4,7 @@ use rap_types::{InstallationId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 
-use crate::StoreError;
+use crate::Result;
 use crate::columns::{read, statements};
 
 /// What `init` writes.
@@ -78,10 +78,7 @@ statements! {
 }
 
 /// Writes the installation's row. A second one is refused with [`StoreError::Exists`].
-pub async fn installation_insert(
-    connection: &mut PgConnection,
-    new: &NewInstallationRow,
-) -> Result<(), StoreError> {
+pub async fn installation_insert(connection: &mut PgConnection, new: &NewInstallationRow) -> Result<()> {
     sqlx::query(INSTALLATION_INSERT)
         .bind(new.installation.uuid())
         .bind(if new.dev { "dev" } else { "strict" })
@@ -98,7 +95,7 @@ pub async fn installation_insert(
 }
 
 /// The installation; `None` before `init`.
-pub async fn installation_read(connection: &mut PgConnection) -> Result<Option<InstallationRow>, StoreError> {
+pub async fn installation_read(connection: &mut PgConnection) -> Result<Option<InstallationRow>> {
     Ok(sqlx::query_as(INSTALLATION_READ).fetch_optional(connection).await?)
 }
 
@@ -108,17 +105,14 @@ pub async fn installation_activate(
     connection: &mut PgConnection,
     manifest: &[u8],
     nonce: &[u8; 32],
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let done =
         sqlx::query(INSTALLATION_ACTIVATE).bind(manifest).bind(nonce.as_slice()).execute(connection).await?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Replaces the control URLs that later tokens and contracts carry.
-pub async fn installation_control_urls_set(
-    connection: &mut PgConnection,
-    urls: &[String],
-) -> Result<(), StoreError> {
+pub async fn installation_control_urls_set(connection: &mut PgConnection, urls: &[String]) -> Result<()> {
     sqlx::query(INSTALLATION_URLS).bind(urls).execute(connection).await?;
     Ok(())
 }

@@ -5,7 +5,6 @@ use rap_types::{ClusterId, JoinRequestId, JoinState, NodeId, OrganizationId, Tok
 use sqlx::PgConnection;
 
 use super::tokens::{TokenRow, token_consume, token_hold};
-use crate::StoreError;
 use crate::authentic::{
     Authentic as _, Held, RowName, Stored, all_verified, find, held, new_row, sealing, sorted_out, verified,
     written,
@@ -13,6 +12,7 @@ use crate::authentic::{
 use crate::columns::statements;
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
+use crate::{Result, StoreError};
 
 /// What a host asks for. Its proof of possession was checked before.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +112,7 @@ pub async fn join_request_upsert(
     connection: &mut PgConnection,
     keys: &RowKeys,
     new: &NewJoinRequestRow,
-) -> Result<JoinOutcome, StoreError> {
+) -> Result<JoinOutcome> {
     // The token's lock puts racing requests in a row, so that two calls with one node key cannot
     // both miss the other's request and take two uses.
     let Some(token) = token_hold(connection, keys, new.token).await? else { return Ok(JoinOutcome::Unknown) };
@@ -143,7 +143,7 @@ async fn again(
     connection: &mut PgConnection,
     keys: &RowKeys,
     new: &NewJoinRequestRow,
-) -> Result<Option<JoinRequestRow>, StoreError> {
+) -> Result<Option<JoinRequestRow>> {
     let query =
         sqlx::query_as(JOIN_REQUEST_BY_KEY).bind(new.token.uuid()).bind(new.node_public_key.as_slice());
     let Some(mut row) = held::<JoinRequestRow>(query, connection, keys).await? else { return Ok(None) };
@@ -165,7 +165,7 @@ async fn write(
     connection: &mut PgConnection,
     keys: &RowKeys,
     row: Held<JoinRequestRow>,
-) -> Result<JoinRequestRow, StoreError> {
+) -> Result<JoinRequestRow> {
     let stored: Option<Stored<JoinRequestRow>> =
         sqlx::query_as_with(JOIN_REQUEST_WRITE, row.update(keys)?).fetch_optional(connection).await?;
     written(u64::from(stored.is_some()))?;
@@ -177,7 +177,7 @@ pub async fn join_request_read(
     connection: &mut PgConnection,
     keys: &RowKeys,
     request: JoinRequestId,
-) -> Result<Option<JoinRequestRow>, StoreError> {
+) -> Result<Option<JoinRequestRow>> {
     verified(find(JOIN_REQUEST_READ, keys).bind(request.uuid()), connection, keys).await
 }
 
@@ -186,7 +186,7 @@ pub async fn join_request_hold(
     connection: &mut PgConnection,
     keys: &RowKeys,
     request: JoinRequestId,
-) -> Result<Option<Held<JoinRequestRow>>, StoreError> {
+) -> Result<Option<Held<JoinRequestRow>>> {
     held(find(JOIN_REQUEST_LOCK, keys).bind(request.uuid()), connection, keys).await
 }
 
@@ -195,7 +195,7 @@ pub async fn join_request_hold(
 pub async fn join_requests_and_tampered(
     connection: &mut PgConnection,
     keys: &RowKeys,
-) -> Result<(Vec<JoinRequestRow>, Vec<RowName>), StoreError> {
+) -> Result<(Vec<JoinRequestRow>, Vec<RowName>)> {
     sorted_out(find(JOIN_REQUESTS_PENDING, keys), connection, keys).await
 }
 
@@ -207,7 +207,7 @@ pub async fn join_requests_of_token(
     connection: &mut PgConnection,
     keys: &RowKeys,
     token: &TokenRow,
-) -> Result<Vec<JoinRequestRow>, StoreError> {
+) -> Result<Vec<JoinRequestRow>> {
     let id = token.token.token;
     let query = find(JOIN_REQUESTS_OF_TOKEN, keys).bind(id.uuid());
     let rows: Vec<JoinRequestRow> = all_verified(query, connection, keys).await?;
@@ -226,7 +226,7 @@ pub async fn join_request_approve(
     request: JoinRequestId,
     node: NodeId,
     contract: &[u8],
-) -> Result<Option<JoinRequestRow>, StoreError> {
+) -> Result<Option<JoinRequestRow>> {
     let Some(mut row) = pending(connection, keys, request).await? else { return Ok(None) };
     (row.state, row.node, row.contract) = (JoinState::Approved, Some(node), Some(contract.to_vec()));
     write(connection, keys, row).await.map(Some)
@@ -238,7 +238,7 @@ pub async fn join_request_deny(
     keys: &RowKeys,
     request: JoinRequestId,
     reason: &str,
-) -> Result<Option<JoinRequestRow>, StoreError> {
+) -> Result<Option<JoinRequestRow>> {
     let Some(mut row) = pending(connection, keys, request).await? else { return Ok(None) };
     (row.state, row.reason) = (JoinState::Denied, Some(reason.to_owned()));
     write(connection, keys, row).await.map(Some)
@@ -248,7 +248,7 @@ async fn pending(
     connection: &mut PgConnection,
     keys: &RowKeys,
     request: JoinRequestId,
-) -> Result<Option<Held<JoinRequestRow>>, StoreError> {
+) -> Result<Option<Held<JoinRequestRow>>> {
     let row = join_request_hold(connection, keys, request).await?;
     Ok(row.filter(|row| row.state == JoinState::Pending))
 }

@@ -4,9 +4,9 @@ use rap_authority::RowKeys;
 use rap_types::{Digest, OperatorId, Wall};
 use sqlx::{FromRow as _, PgConnection, Row as _};
 
-use crate::StoreError;
+use crate::Result;
 use crate::authentic::{Authentic as _, Held, Stored, all_verified, held, insert, update, verified};
-use crate::columns::{database_now, read, statements, timestamp};
+use crate::columns::{Bound as _, database_now, plain_row, read, statements};
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
 
@@ -55,6 +55,8 @@ authentic_row! {
     name: Changes, public_key: Fixed, platform_role: Changes, disabled_at: Changes;
 }
 
+plain_row!(NewSession { token_hash, operator: operator_id, operator_public_key, expires_at });
+
 statements! {
     OPERATOR_BY_KEY = select!(OperatorRow, "WHERE public_key = $1");
     OPERATOR_LOCK = select!(OperatorRow, "WHERE public_key = $1 FOR UPDATE");
@@ -73,20 +75,12 @@ statements! {
 
 /// Adds an operator who is not shut out. The name among those, and the key, are unique
 /// ([`StoreError::Exists`]).
-pub async fn operator_insert(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    new: &OperatorRow,
-) -> Result<(), StoreError> {
+pub async fn operator_insert(connection: &mut PgConnection, keys: &RowKeys, new: &OperatorRow) -> Result<()> {
     insert(connection, keys, &OperatorRow { disabled_at: None, ..new.clone() }).await
 }
 
 /// Adds an operator, or gives the one with this key another name and role and lets it in again.
-pub async fn operator_put(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    new: &OperatorRow,
-) -> Result<(), StoreError> {
+pub async fn operator_put(connection: &mut PgConnection, keys: &RowKeys, new: &OperatorRow) -> Result<()> {
     let Some(mut row) = operator_hold(connection, keys, &new.public_key).await? else {
         return operator_insert(connection, keys, new).await;
     };
@@ -100,7 +94,7 @@ pub async fn operator_shut_out(
     connection: &mut PgConnection,
     keys: &RowKeys,
     public_key: &[u8; 32],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     sqlx::query(SESSIONS_END).bind(public_key.as_slice()).execute(&mut *connection).await?;
     let row = operator_hold(connection, keys, public_key).await?;
     let Some(mut row) = row.filter(|row| row.disabled_at.is_none()) else { return Ok(()) };
@@ -113,7 +107,7 @@ pub async fn operator_by_key(
     connection: &mut PgConnection,
     keys: &RowKeys,
     public_key: &[u8; 32],
-) -> Result<Option<OperatorRow>, StoreError> {
+) -> Result<Option<OperatorRow>> {
     let query = sqlx::query_as(OPERATOR_BY_KEY).bind(public_key.as_slice());
     verified(query, connection, keys).await
 }
@@ -123,28 +117,19 @@ pub(crate) async fn operator_hold(
     connection: &mut PgConnection,
     keys: &RowKeys,
     public_key: &[u8; 32],
-) -> Result<Option<Held<OperatorRow>>, StoreError> {
+) -> Result<Option<Held<OperatorRow>>> {
     let query = sqlx::query_as(OPERATOR_LOCK).bind(public_key.as_slice());
     held(query, connection, keys).await
 }
 
 /// All operators, oldest first.
-pub async fn operators_list(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<Vec<OperatorRow>, StoreError> {
+pub async fn operators_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<OperatorRow>> {
     all_verified(sqlx::query_as(OPERATORS_LIST), connection, keys).await
 }
 
 /// Starts a session.
-pub async fn session_insert(connection: &mut PgConnection, new: &NewSession) -> Result<(), StoreError> {
-    sqlx::query(SESSION_INSERT)
-        .bind(new.token_hash.as_bytes().as_slice())
-        .bind(new.operator.uuid())
-        .bind(new.operator_public_key.as_slice())
-        .bind(timestamp("expires_at", new.expires_at)?)
-        .execute(connection)
-        .await?;
+pub async fn session_insert(connection: &mut PgConnection, new: &NewSession) -> Result<()> {
+    sqlx::query_with(SESSION_INSERT, new.arguments()?).execute(connection).await?;
     Ok(())
 }
 
@@ -154,7 +139,7 @@ pub async fn session_read(
     connection: &mut PgConnection,
     keys: &RowKeys,
     token_hash: Digest,
-) -> Result<Option<SessionRow>, StoreError> {
+) -> Result<Option<SessionRow>> {
     let query = sqlx::query(SESSION_READ).bind(token_hash.as_bytes().as_slice());
     let Some(row) = query.fetch_optional(connection).await? else { return Ok(None) };
     let operator = Stored::<OperatorRow>::from_row(&row)?.verified(keys)?;
@@ -162,12 +147,12 @@ pub async fn session_read(
 }
 
 /// Ends a session. False if there was none.
-pub async fn session_delete(connection: &mut PgConnection, token_hash: Digest) -> Result<bool, StoreError> {
+pub async fn session_delete(connection: &mut PgConnection, token_hash: Digest) -> Result<bool> {
     let done = sqlx::query(SESSION_DELETE).bind(token_hash.as_bytes().as_slice()).execute(connection).await?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Removes sessions that ended more than a day ago; returns how many.
-pub async fn sessions_expire(connection: &mut PgConnection) -> Result<u64, StoreError> {
+pub async fn sessions_expire(connection: &mut PgConnection) -> Result<u64> {
     Ok(sqlx::query(SESSIONS_EXPIRE).execute(connection).await?.rows_affected())
 }

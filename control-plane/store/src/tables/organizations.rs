@@ -5,7 +5,7 @@ use rap_types::OrganizationId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::Result;
 use crate::authentic::{all_verified, insert, verified};
 use crate::columns::statements;
 use crate::row::{authentic_row, select};
@@ -56,7 +56,7 @@ pub async fn organization_insert(
     connection: &mut PgConnection,
     keys: &RowKeys,
     new: &OrganizationRow,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     insert(connection, keys, new).await
 }
 
@@ -65,7 +65,7 @@ pub async fn organization_by_name(
     connection: &mut PgConnection,
     keys: &RowKeys,
     name: &str,
-) -> Result<Option<OrganizationRow>, StoreError> {
+) -> Result<Option<OrganizationRow>> {
     verified(sqlx::query_as(ORGANIZATION_BY_NAME).bind(name), connection, keys).await
 }
 
@@ -73,16 +73,12 @@ pub async fn organization_by_name(
 pub async fn organizations_list(
     connection: &mut PgConnection,
     keys: &RowKeys,
-) -> Result<Vec<OrganizationRow>, StoreError> {
+) -> Result<Vec<OrganizationRow>> {
     all_verified(sqlx::query_as(ORGANIZATIONS_LIST), connection, keys).await
 }
 
 /// Adds a member.
-pub async fn member_insert(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    new: &MemberRow,
-) -> Result<(), StoreError> {
+pub async fn member_insert(connection: &mut PgConnection, keys: &RowKeys, new: &MemberRow) -> Result<()> {
     insert(connection, keys, new).await
 }
 
@@ -91,6 +87,6 @@ pub async fn members_list(
     connection: &mut PgConnection,
     keys: &RowKeys,
     organization: OrganizationId,
-) -> Result<Vec<MemberRow>, StoreError> {
+) -> Result<Vec<MemberRow>> {
     all_verified(sqlx::query_as(MEMBERS_LIST).bind(organization.uuid()), connection, keys).await
 }

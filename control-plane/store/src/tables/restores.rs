@@ -3,7 +3,7 @@
 use rap_types::Wall;
 use sqlx::PgConnection;
 
-use crate::StoreError;
+use crate::Result;
 use crate::columns::{read, statements, timestamp};
 
 statements! {
@@ -16,7 +16,7 @@ pub async fn restore_insert(
     connection: &mut PgConnection,
     backup_made_at: Wall,
     restored_at: Wall,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     sqlx::query(RESTORE_INSERT)
         .bind(timestamp("backup_made_at", backup_made_at)?)
         .bind(timestamp("restored_at", restored_at)?)
@@ -26,7 +26,7 @@ pub async fn restore_insert(
 }
 
 /// When the database was last put back; `None` if it never was.
-pub async fn restore_newest(connection: &mut PgConnection) -> Result<Option<Wall>, StoreError> {
+pub async fn restore_newest(connection: &mut PgConnection) -> Result<Option<Wall>> {
     let row = sqlx::query(RESTORE_NEWEST).fetch_one(connection).await?;
     Ok(read(&row, "restored_at")?)
 }

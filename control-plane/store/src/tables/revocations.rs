@@ -3,7 +3,7 @@
 use rap_types::ClusterId;
 use sqlx::PgConnection;
 
-use crate::StoreError;
+use crate::Result;
 use crate::columns::{counter, plain_row, statements};
 
 /// One link as stored.
@@ -29,7 +29,7 @@ pub async fn revocation_insert(
     cluster: ClusterId,
     sequence: u64,
     record: &[u8],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let query = sqlx::query(REVOCATION_INSERT).bind(cluster.uuid()).bind(counter("sequence", sequence)?);
     query.bind(record).execute(connection).await?;
     Ok(())
@@ -41,7 +41,7 @@ pub async fn revocations_from(
     cluster: ClusterId,
     from: u64,
     limit: u32,
-) -> Result<Vec<RevocationRow>, StoreError> {
+) -> Result<Vec<RevocationRow>> {
     let query = sqlx::query_as(REVOCATIONS_FROM).bind(cluster.uuid()).bind(counter("sequence", from)?);
     Ok(query.bind(i64::from(limit)).fetch_all(connection).await?)
 }

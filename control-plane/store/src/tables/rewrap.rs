@@ -11,7 +11,7 @@ use super::data_keys::DekRow;
 use super::operators::OperatorRow;
 use super::organizations::{MemberRow, OrganizationRow};
 use super::rows::Again;
-use crate::StoreError;
+use crate::Result;
 use crate::authentic::{Authentic, Stored};
 use crate::columns::{counter, read, statements};
 use crate::row::select;
@@ -30,7 +30,7 @@ statements! {
 }
 
 /// Keeps every other rotation, and every new cluster, waiting until the transaction ends.
-pub async fn installation_hold(connection: &mut PgConnection) -> Result<(), StoreError> {
+pub async fn installation_hold(connection: &mut PgConnection) -> Result<()> {
     sqlx::query(INSTALLATION_HOLD).fetch_one(connection).await?;
     Ok(())
 }
@@ -40,7 +40,7 @@ pub async fn installation_rewrap(
     connection: &mut PgConnection,
     sealed_private_key: &[u8],
     sealed_tls_ca_key: &[u8],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     sqlx::query(INSTALLATION_REWRAP)
         .bind(sealed_private_key)
         .bind(sealed_tls_ca_key)
@@ -57,7 +57,7 @@ pub async fn installation_rows_reseal(
     connection: &mut PgConnection,
     old: &RowKeys,
     new: &RowKeys,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     reseal::<OperatorRow>(connection, OPERATORS_HELD, old, new).await?;
     reseal::<OrganizationRow>(connection, ORGANIZATIONS_HELD, old, new).await?;
     reseal::<MemberRow>(connection, MEMBERS_HELD, old, new).await
@@ -68,7 +68,7 @@ async fn reseal<R: Authentic>(
     held: &'static str,
     old: &RowKeys,
     new: &RowKeys,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let rows: Vec<Stored<R>> = sqlx::query_as(held).fetch_all(&mut *connection).await?;
     let mut again = Again::default();
     for row in rows {
@@ -80,7 +80,7 @@ async fn reseal<R: Authentic>(
 }
 
 /// The data keys of every cluster, retired ones included.
-pub async fn deks_all(connection: &mut PgConnection) -> Result<Vec<DekRow>, StoreError> {
+pub async fn deks_all(connection: &mut PgConnection) -> Result<Vec<DekRow>> {
     Ok(sqlx::query_as(DEKS_ALL).fetch_all(connection).await?)
 }
 
@@ -90,7 +90,7 @@ pub async fn dek_rewrap(
     cluster: ClusterId,
     key_version: u64,
     wrapped_dek: &[u8],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     sqlx::query(DEK_REWRAP)
         .bind(cluster.uuid())
         .bind(counter("key_version", key_version)?)
@@ -101,7 +101,7 @@ pub async fn dek_rewrap(
 }
 
 /// The sealed key of every generation of the audit log.
-pub async fn log_keys_sealed(connection: &mut PgConnection) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+pub async fn log_keys_sealed(connection: &mut PgConnection) -> Result<Vec<(u64, Vec<u8>)>> {
     let rows = sqlx::query(LOG_KEYS_SEALED).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((read(row, "generation")?, read(row, "sealed_private_key")?))).collect()
 }
@@ -111,7 +111,7 @@ pub async fn log_key_rewrap(
     connection: &mut PgConnection,
     generation: u64,
     sealed_private_key: &[u8],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     sqlx::query(LOG_KEY_REWRAP)
         .bind(counter("generation", generation)?)
         .bind(sealed_private_key)

@@ -16,9 +16,9 @@ use super::nodes::NodeRow;
 use super::operators::OperatorRow;
 use super::organizations::{MemberRow, OrganizationRow};
 use super::tokens::TokenRow;
-use crate::StoreError;
 use crate::authentic::{Authentic, RowName, Stored, Verdict};
 use crate::columns::counter;
+use crate::{Result, StoreError};
 
 /// What all rows of one scope are like.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,16 +43,13 @@ enum Sealing {
 }
 
 /// Looks at every row of these keys' scope and changes none.
-pub async fn rows_look(connection: &mut PgConnection, keys: &RowKeys) -> Result<RowsSeen, StoreError> {
+pub async fn rows_look(connection: &mut PgConnection, keys: &RowKeys) -> Result<RowsSeen> {
     visit_all(connection, keys, Sealing::Nothing).await
 }
 
 /// Seals rows that have no MAC, as they are. Whoever calls this vouches for them: see
 /// `docs/adr/0013-row-macs.md`.
-pub async fn rows_seal_unsealed(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<RowsSeen, StoreError> {
+pub async fn rows_seal_unsealed(connection: &mut PgConnection, keys: &RowKeys) -> Result<RowsSeen> {
     visit_all(connection, keys, Sealing::WithoutMac).await
 }
 
@@ -77,7 +74,7 @@ pub async fn rows_reseal_next(
     connection: &mut PgConnection,
     keys: &RowKeys,
     from: &Resealing,
-) -> Result<Option<Resealing>, StoreError> {
+) -> Result<Option<Resealing>> {
     let mut next = from.clone();
     let batch = &mut Batch { connection, keys, at: &mut next };
     let whole = match from.table {
@@ -105,7 +102,7 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     /// True once the table has no further rows.
-    async fn reseal<R: Authentic>(&mut self) -> Result<bool, StoreError> {
+    async fn reseal<R: Authentic>(&mut self) -> Result<bool> {
         let query = sqlx::query_as::<_, Stored<R>>(R::AFTER).bind(self.keys.cluster().uuid());
         let rows = query.bind(&self.at.after).fetch_all(&mut *self.connection).await?;
         let whole = rows.len() < BATCH;
@@ -139,23 +136,14 @@ pub(super) struct Again {
 }
 
 impl Again {
-    pub(super) fn add<R: Authentic>(
-        &mut self,
-        row: &R,
-        row_version: u64,
-        keys: &RowKeys,
-    ) -> Result<(), StoreError> {
+    pub(super) fn add<R: Authentic>(&mut self, row: &R, row_version: u64, keys: &RowKeys) -> Result<()> {
         self.names.push(row.key());
         self.versions.push(counter("row_version", row_version)?);
         self.macs.push(row.mac(keys, row_version));
         Ok(())
     }
 
-    pub(super) async fn write(
-        self,
-        connection: &mut PgConnection,
-        reseal: &'static str,
-    ) -> Result<u64, StoreError> {
+    pub(super) async fn write(self, connection: &mut PgConnection, reseal: &'static str) -> Result<u64> {
         if self.names.is_empty() {
             return Ok(0);
         }
@@ -166,11 +154,7 @@ impl Again {
 
 const BATCH: usize = 500;
 
-async fn visit_all(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    sealing: Sealing,
-) -> Result<RowsSeen, StoreError> {
+async fn visit_all(connection: &mut PgConnection, keys: &RowKeys, sealing: Sealing) -> Result<RowsSeen> {
     let mut visit = Visit { connection, keys, sealing, seen: RowsSeen::default() };
     if keys.cluster() == ClusterId::ZERO {
         visit.table::<OperatorRow>().await?;
@@ -197,7 +181,7 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    async fn table<R: Authentic>(&mut self) -> Result<(), StoreError> {
+    async fn table<R: Authentic>(&mut self) -> Result<()> {
         let mut query = sqlx::query_as::<_, Stored<R>>(R::ALL);
         if self.keys.cluster() != ClusterId::ZERO {
             query = query.bind(self.keys.cluster().uuid());

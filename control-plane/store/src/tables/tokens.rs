@@ -4,11 +4,11 @@ use rap_authority::RowKeys;
 use rap_types::{ApprovalMode, ClusterId, Digest, OrganizationId, Role, TokenId, Wall};
 use sqlx::PgConnection;
 
-use crate::StoreError;
 use crate::authentic::{Authentic as _, Held, RowName, find, held, insert, sorted_out, update, verified};
 use crate::columns::{database_now, read, statements, timestamp};
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
+use crate::{Result, StoreError};
 
 /// What creating a token writes. The secret itself is never stored.
 #[derive(Debug, Clone)]
@@ -93,20 +93,13 @@ statements! {
 }
 
 /// Adds a token.
-pub async fn token_insert(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    new: &NewTokenRow,
-) -> Result<(), StoreError> {
+pub async fn token_insert(connection: &mut PgConnection, keys: &RowKeys, new: &NewTokenRow) -> Result<()> {
     let row = TokenRow { token: new.clone(), uses: 0, revoked_at: None, created_at: Wall(0) };
     insert(connection, keys, &row).await
 }
 
 /// The cluster a token's row names, not verified: it says whose keys verify the row.
-pub async fn token_cluster(
-    connection: &mut PgConnection,
-    token: TokenId,
-) -> Result<Option<ClusterId>, StoreError> {
+pub async fn token_cluster(connection: &mut PgConnection, token: TokenId) -> Result<Option<ClusterId>> {
     let id: Option<uuid::Uuid> =
         sqlx::query_scalar(TOKEN_CLUSTER).bind(token.uuid()).fetch_optional(connection).await?;
     Ok(id.map(ClusterId::from))
@@ -117,7 +110,7 @@ pub async fn token_read(
     connection: &mut PgConnection,
     keys: &RowKeys,
     token: TokenId,
-) -> Result<Option<TokenRow>, StoreError> {
+) -> Result<Option<TokenRow>> {
     verified(find(TOKEN_READ, keys).bind(token.uuid()), connection, keys).await
 }
 
@@ -126,7 +119,7 @@ pub(crate) async fn token_hold(
     connection: &mut PgConnection,
     keys: &RowKeys,
     token: TokenId,
-) -> Result<Option<Held<TokenRow>>, StoreError> {
+) -> Result<Option<Held<TokenRow>>> {
     held(find(TOKEN_LOCK, keys).bind(token.uuid()), connection, keys).await
 }
 
@@ -135,7 +128,7 @@ pub(crate) async fn token_hold(
 pub async fn tokens_and_tampered(
     connection: &mut PgConnection,
     keys: &RowKeys,
-) -> Result<(Vec<TokenRow>, Vec<RowName>), StoreError> {
+) -> Result<(Vec<TokenRow>, Vec<RowName>)> {
     sorted_out(find(TOKENS_LIST, keys), connection, keys).await
 }
 
@@ -144,7 +137,7 @@ pub async fn tokens_live(
     connection: &mut PgConnection,
     cluster: ClusterId,
     now: Wall,
-) -> Result<Vec<TokenId>, StoreError> {
+) -> Result<Vec<TokenId>> {
     let query = sqlx::query(TOKENS_LIVE).bind(cluster.uuid()).bind(timestamp("expires_at", now)?);
     let rows = query.fetch_all(connection).await?;
     Ok(rows.iter().map(|row| read(row, "token_id")).collect::<sqlx::Result<_>>()?)
@@ -159,7 +152,7 @@ pub(crate) async fn token_consume(
     connection: &mut PgConnection,
     keys: &RowKeys,
     mut token: Held<TokenRow>,
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let id = token.token.token;
     let requests: i64 =
         sqlx::query_scalar(TOKEN_REQUESTS).bind(id.uuid()).fetch_one(&mut *connection).await?;
@@ -177,7 +170,7 @@ pub async fn token_revoke(
     connection: &mut PgConnection,
     keys: &RowKeys,
     token: TokenId,
-) -> Result<Option<TokenRow>, StoreError> {
+) -> Result<Option<TokenRow>> {
     let Some(mut row) = token_hold(connection, keys, token).await? else { return Ok(None) };
     if row.revoked_at.is_some() {
         return Ok(Some(row.into_inner()));

@@ -5,7 +5,7 @@ use rap_types::{IdentityStatus, NodeId};
 use sqlx::PgConnection;
 
 use super::{NewNodeRow, NodeRow, node_hold, node_write};
-use crate::StoreError;
+use crate::Result;
 use crate::authentic::Held;
 
 /// Makes a gone node a member again, under the next key generation, which is returned. Its key stays.
@@ -14,7 +14,7 @@ pub async fn node_readmit(
     connection: &mut PgConnection,
     keys: &RowKeys,
     new: &NewNodeRow,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<u64>> {
     let row = node_hold(connection, keys, new.node).await?;
     let gone =
         |row: &Held<NodeRow>| matches!(row.identity_status, IdentityStatus::Revoked | IdentityStatus::Left);
@@ -36,7 +36,7 @@ pub async fn node_status_set(
     node: NodeId,
     from: IdentityStatus,
     to: IdentityStatus,
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let Some(mut row) = node_hold(connection, keys, node).await? else { return Ok(false) };
     if row.identity_status != from {
         return Ok(false);
@@ -53,7 +53,7 @@ pub async fn node_identity_key_set(
     keys: &RowKeys,
     node: NodeId,
     node_public_key: &[u8; 32],
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<u64>> {
     let Some(mut row) = node_hold(connection, keys, node).await?.filter(|row| is_member(row)) else {
         return Ok(None);
     };
@@ -70,7 +70,7 @@ pub async fn node_wireguard_key_set(
     keys: &RowKeys,
     node: NodeId,
     wireguard_public_key: &[u8; 32],
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let Some(mut row) = node_hold(connection, keys, node).await?.filter(|row| is_member(row)) else {
         return Ok(false);
     };
