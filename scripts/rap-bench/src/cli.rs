@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use crate::machine;
+use crate::settings::Settings;
 
 /// Measure this machine against the design's bars.
 ///
@@ -47,30 +48,6 @@ enum Scenario {
     Spine,
     /// Revocation until the link is closed, kill -9 and floors, flipped bits, the race for one use.
     Trust,
-}
-
-/// How a scenario is to be run.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Fewer and shorter rounds.
-    pub quick: bool,
-    /// Rounds of each row.
-    pub rounds: u32,
-    /// Simulated nodes.
-    pub nodes: u32,
-    /// Starts of wanted ids; empty for all.
-    pub only: Vec<String>,
-    /// Folder of the programs under test.
-    pub programs: PathBuf,
-    /// Keep the run's folder.
-    pub keep: bool,
-}
-
-impl Settings {
-    /// True if any of these rows is wanted.
-    pub fn wants(&self, ids: &[&str]) -> bool {
-        self.only.is_empty() || ids.iter().any(|id| self.only.iter().any(|start| id.starts_with(start)))
-    }
 }
 
 impl Cli {

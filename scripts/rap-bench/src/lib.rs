@@ -14,6 +14,7 @@ mod operator;
 mod process;
 mod report;
 mod scenario;
+mod settings;
 mod spine;
 mod swarm;
 mod trust;

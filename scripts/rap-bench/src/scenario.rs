@@ -10,11 +10,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use rap_runtime::shutdown_signal;
 
-use crate::cli::Settings;
 use crate::control_plane::ControlPlane;
 use crate::folder::RunFolder;
 use crate::machine;
 use crate::report::Report;
+use crate::settings::Settings;
 
 /// Runs and notes by measurement.
 pub type Measured = BTreeMap<&'static str, (Vec<f64>, String)>;

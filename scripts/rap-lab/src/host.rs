@@ -10,7 +10,7 @@ use crate::command::{Answer, Invocation, call, call_attached};
 use crate::folder::Folder;
 use crate::ledger::Ledger;
 use crate::part::Part;
-use crate::view::View;
+use crate::view::{VARIABLES, View};
 
 /// One host.
 #[derive(Debug, Clone)]
@@ -83,6 +83,3 @@ impl Host {
         Ok(part)
     }
 }
-
-/// File with a host's own variables, beside its folders.
-pub(crate) const VARIABLES: &str = "variables";

@@ -11,7 +11,6 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::command::find_program;
 use crate::folder::{Folder, make_folder};
-use crate::host::VARIABLES;
 use crate::process::RUN_VARIABLE;
 use crate::run_id::RunId;
 
@@ -147,3 +146,6 @@ pub const FOLDER_VARIABLE: &str = "RAP_LAB_FOLDER";
 /// Variable with the host's name.
 pub const HOST_VARIABLE: &str = "RAP_LAB_HOST";
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// File with a host's own variables, beside its folders.
+pub(crate) const VARIABLES: &str = "variables";

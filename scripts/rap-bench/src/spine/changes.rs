@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rap_types::ClusterId;
 
-use crate::cli::Settings;
 use crate::commits::{Commit, Commits};
 use crate::control_plane::ControlPlane;
 use crate::measure::time_of_day_ns;
 use crate::operator::Operator;
 use crate::scenario::Measured;
+use crate::settings::Settings;
 use crate::swarm::{Seen, Swarm, Target};
 
 /// Measures every row of this part.

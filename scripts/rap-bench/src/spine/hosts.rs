@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::agent::Host;
-use crate::cli::Settings;
 use crate::operator::Operator;
 use crate::scenario::Measured;
+use crate::settings::Settings;
 
 /// Measures every row of this part.
 pub async fn measure(

@@ -5,9 +5,9 @@ use std::time::Duration;
 use rap_contract::{Expectation, HeadFacts, KeySet, Signer, sign};
 use rap_wire::v1;
 
-use crate::cli::Settings;
 use crate::measure::microseconds_per_call;
 use crate::scenario::Measured;
+use crate::settings::Settings;
 use scope::{Scope, apply};
 
 #[path = "../../../../node-agent/trust/benches/scope/mod.rs"]

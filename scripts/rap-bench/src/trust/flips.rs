@@ -12,10 +12,10 @@ use rap_wire::v1;
 use serde_json::Value;
 
 use crate::agent::Host;
-use crate::cli::Settings;
 use crate::control_plane::ControlPlane;
 use crate::operator::Operator;
 use crate::scenario::Measured;
+use crate::settings::Settings;
 
 /// Measures every row of this part.
 pub async fn measure(

@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::agent::Host;
-use crate::cli::Settings;
 use crate::measure::Stopwatch;
 use crate::operator::Operator;
 use crate::scenario::Measured;
+use crate::settings::Settings;
 
 /// Measures every row of this part.
 pub async fn measure(

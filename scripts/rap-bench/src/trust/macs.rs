@@ -15,10 +15,10 @@ use rap_types::{ClusterId, InstallationId, NodeId, Role};
 use sqlx::Connection as _;
 
 use super::Measured;
-use crate::cli::Settings;
 use crate::commits::Commits;
 use crate::control_plane::ControlPlane;
 use crate::measure::{Stopwatch, microseconds_per_call};
+use crate::settings::Settings;
 
 /// Measures every row of this part.
 pub async fn measure(settings: &Settings, control: &ControlPlane, measured: &mut Measured) -> Result<()> {

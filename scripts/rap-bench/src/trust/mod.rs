@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::cli::Settings;
 use crate::control_plane::ControlPlane;
 use crate::operator::Operator;
 use crate::report::{Report, Row};
 use crate::scenario::{self, Measured};
+use crate::settings::Settings;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {

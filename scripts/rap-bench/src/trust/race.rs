@@ -4,11 +4,11 @@ use anyhow::{Context as _, Result, ensure};
 use rap_types::Reason;
 use tokio::task::JoinSet;
 
-use crate::cli::Settings;
 use crate::control_plane::ControlPlane;
 use crate::measure::Stopwatch;
 use crate::operator::Operator;
 use crate::scenario::Measured;
+use crate::settings::Settings;
 use crate::swarm::{Racer, Target};
 
 /// Measures every row of this part.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::agent::Host;
-use crate::cli::Settings;
 use crate::measure::Stopwatch;
 use crate::operator::Operator;
 use crate::scenario::Measured;
+use crate::settings::Settings;
 
 /// Measures every row of this part.
 pub async fn measure(

@@ -1,14 +1,17 @@
-//! Scenarios by name. Owns the list; what each shows is its own affair.
+//! Scenarios by name. Owns what a scenario is; what each shows is its own affair.
 
 mod compromise;
 mod lifecycle;
+mod list;
 mod spine;
 mod wires;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::check::Report;
 use crate::lab::Lab;
+
+pub use list::{ALL, find};
 
 /// A story with checks.
 #[derive(Debug)]
@@ -22,15 +25,3 @@ pub struct Scenario {
     /// Runs it on an empty lab.
     pub run: fn(&Lab, &mut Report) -> Result<()>,
 }
-
-/// The scenario of this name.
-pub fn find(name: &str) -> Result<&'static Scenario> {
-    let Some(scenario) = ALL.iter().find(|scenario| scenario.name == name) else {
-        let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
-        bail!("no scenario {name}; there are: {}", names.join(" "));
-    };
-    Ok(scenario)
-}
-
-/// Every scenario.
-pub const ALL: &[Scenario] = &[compromise::COMPROMISE, lifecycle::LIFECYCLE, spine::SPINE, wires::WIRES];

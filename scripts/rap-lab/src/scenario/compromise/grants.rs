@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::Scene;
+use super::scene::Scene;
 use crate::check::Finding;
 use crate::command::{Answer, Invocation};
 use crate::fabric::{CALL, SETTLE};

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{CLUSTER, Scene};
+use super::scene::{CLUSTER, Scene};
 use crate::check::Finding;
 use crate::command::Invocation;
 use crate::fabric::{CALL, SETTLE};

@@ -6,13 +6,14 @@ mod history;
 mod node;
 mod replica;
 mod rows;
+mod scene;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use super::Scenario;
 use crate::check::{Finding, Report};
-use crate::fabric::{Control, Intruder, Node, Pace, Watch};
+use crate::fabric::Watch;
 use crate::lab::Lab;
 
 /// See the module.
@@ -23,16 +24,8 @@ pub const COMPROMISE: Scenario = Scenario {
     run,
 };
 
-/// A strict installation with three nodes, and somebody inside its database.
-pub struct Scene<'a> {
-    pub lab: &'a Lab,
-    pub control: Control,
-    pub intruder: Intruder,
-    pub nodes: [Node; 3],
-}
-
 fn run(lab: &Lab, report: &mut Report) -> Result<()> {
-    let scene = prepare(lab)?;
+    let scene = scene::prepare(lab)?;
     let [one, two, _] = &scene.nodes;
     let watch = one.watch(lab, two)?;
 
@@ -60,27 +53,6 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn prepare(lab: &Lab) -> Result<Scene<'_>> {
-    let control = Control::start_strict(lab, "cp")?;
-    control.create_cluster(CLUSTER, Pace::default())?;
-    let token = control.create_token(CLUSTER, "--role relay-node --auto-approve --uses 3")?;
-    let nodes = ["n1", "n2", "n3"].map(|name| enrolled(lab, name, &token));
-    let [one, two, three] = nodes;
-    let nodes = [one?, two?, three?];
-    for node in &nodes {
-        node.wait_healthy()?;
-    }
-    let intruder = Intruder::into_database_of(&control)?;
-    Ok(Scene { lab, control, intruder, nodes })
-}
-
-fn enrolled(lab: &Lab, name: &str, token: &[u8]) -> Result<Node> {
-    let node = Node::configure_strict(lab, name)?;
-    node.join(token).with_context(|| format!("{name} joins"))?;
-    node.run()?;
-    Ok(node)
-}
-
 fn traffic(watch: Watch) -> Result<Finding> {
     watch.wait_answers(20)?;
     let pings = watch.end()?;
@@ -91,30 +63,3 @@ fn traffic(watch: Watch) -> Result<Finding> {
         "pings between two nodes during the whole drill inside the database",
     ))
 }
-
-impl Scene<'_> {
-    /// The id of a node by its name.
-    pub fn id_of(&self, name: &str) -> Result<String> {
-        let node = self.control.ask(&format!("node show {name} --cluster {CLUSTER}"))?;
-        Ok(node["node_id"].as_str().context("node id")?.to_owned())
-    }
-
-    /// The version that every node has verified by now.
-    pub fn version(&self) -> Result<u64> {
-        let (_, status) = self.nodes[0].status()?;
-        status["active"]["sequence"].as_u64().context("no active snapshot")
-    }
-
-    /// A change by an operator that every node must come to know: shows that publication works.
-    pub fn publishes(&self) -> Result<()> {
-        let before = self.version()?;
-        let region = format!("r{before}");
-        self.control.rapctl(&format!("node update n2 --cluster {CLUSTER} --region {region}"))?;
-        self.nodes[0].wait_status("hears of a change", crate::fabric::SETTLE, |_, status| {
-            status["active"]["sequence"].as_u64() > Some(before)
-        })?;
-        Ok(())
-    }
-}
-
-pub const CLUSTER: &str = "prod";

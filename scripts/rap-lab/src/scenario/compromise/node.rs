@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{CLUSTER, Scene};
+use super::scene::{CLUSTER, Scene};
 use crate::check::Finding;
 use crate::command::Invocation;
 use crate::fabric::{CALL, Node, Pings, SETTLE};

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::Scene;
+use super::scene::Scene;
 use crate::check::Finding;
 use crate::command::Invocation;
 use crate::fabric::{CALL, SETTLE};

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{CLUSTER, Scene};
+use super::scene::{CLUSTER, Scene};
 use crate::check::Finding;
 use crate::command::Invocation;
 use crate::fabric::{CALL, Node, SETTLE};
@@ -114,7 +114,7 @@ pub fn deleted_policy(scene: &Scene<'_>) -> Result<Finding> {
 /// A revoked node is made active again, and its revocation removed.
 pub fn unrevoked(scene: &Scene<'_>) -> Result<Finding> {
     let token = scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
-    let node = super::enrolled(scene.lab, "x1", &token)?;
+    let node = super::scene::enrolled(scene.lab, "x1", &token)?;
     node.wait_healthy()?;
     let id = scene.id_of("x1")?;
     scene.intruder.keeps("old", &["nodes"])?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{CLUSTER, Scene};
+use super::scene::{CLUSTER, Scene};
 use crate::check::Finding;
 use crate::fabric::SETTLE;
 use crate::wait::{now, wait_until};

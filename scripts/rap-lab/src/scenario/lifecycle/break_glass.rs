@@ -5,7 +5,8 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Scene, degraded::linked};
+use super::degraded::linked;
+use super::scene::Scene;
 use crate::check::Finding;
 use crate::command::Invocation;
 use crate::fabric::{CALL, Node, SETTLE};

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{CLUSTER, Scene};
+use super::scene::{CLUSTER, Scene};
 use crate::check::Finding;
 use crate::command::Invocation;
 use crate::fabric::{CALL, SETTLE};

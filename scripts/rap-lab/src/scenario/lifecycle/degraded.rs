@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::Scene;
+use super::scene::Scene;
 use crate::check::Finding;
 use crate::command::Invocation;
 use crate::fabric::{CALL, Node, Pings, SETTLE};

@@ -8,13 +8,15 @@ mod degraded;
 mod memberships;
 mod removal;
 mod returning;
+mod scene;
 mod time;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use self::scene::{CLUSTER, Scene};
 use super::Scenario;
 use crate::check::Report;
-use crate::fabric::{Control, Node, Pace, SETTLE};
+use crate::fabric::{Control, Node, Pace};
 use crate::lab::Lab;
 
 /// See the module.
@@ -24,13 +26,6 @@ pub const LIFECYCLE: Scenario = Scenario {
     needs_programs: true,
     run,
 };
-
-/// A strict installation and its nodes.
-pub struct Scene<'a> {
-    pub lab: &'a Lab,
-    pub control: Control,
-    pub nodes: Vec<Node>,
-}
 
 fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     let clock = time::Clock::prepare(lab)?;
@@ -60,46 +55,3 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("two_days_off", || time::two_days_off(&scene, &clock));
     Ok(())
 }
-
-impl Scene<'_> {
-    /// Two nodes that hear each other.
-    pub fn pair(&self) -> Result<(&Node, &Node)> {
-        let [one, two, ..] = self.nodes.as_slice() else { anyhow::bail!("fewer than two nodes joined") };
-        one.wait_answer(two).context("before anything is changed")?;
-        Ok((one, two))
-    }
-
-    /// Enrols a node with a token of these options, starts it and waits until it is healthy.
-    pub fn joins(&self, node: &Node, options: &str) -> Result<()> {
-        let token = self.control.create_token(CLUSTER, options)?;
-        node.join(&token).with_context(|| format!("{} joins", node.name()))?;
-        node.run()?;
-        node.wait_healthy().map(drop)
-    }
-
-    /// A node of its own for one check.
-    pub fn new_node(&self, name: &str, options: &str) -> Result<Node> {
-        let node = Node::configure_strict(self.lab, name)?;
-        self.joins(&node, options)?;
-        Ok(node)
-    }
-
-    /// What the control plane says of a node.
-    pub fn shown(&self, name: &str) -> Result<serde_json::Value> {
-        let listed = self.control.ask(&format!("node list --cluster {CLUSTER} --all"))?;
-        let nodes = listed["nodes"].as_array().context("nodes")?;
-        let newest = nodes.iter().rev().find(|node| node["name"] == name);
-        newest.cloned().with_context(|| format!("no node {name}"))
-    }
-
-    /// Waits until a node no longer knows another.
-    pub fn wait_forgets(&self, node: &Node, other: &str) -> Result<std::time::Duration> {
-        let name = format!("\"{other}\"");
-        let (_, took) = node.wait_status(&format!("has dropped {other}"), SETTLE, |_, status| {
-            !status["peers"].to_string().contains(&name)
-        })?;
-        Ok(took)
-    }
-}
-
-pub const CLUSTER: &str = "prod";

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::Scene;
+use super::scene::Scene;
 use crate::check::Finding;
 use crate::lab::Lab;
 use crate::wait::now;

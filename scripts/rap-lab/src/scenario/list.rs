@@ -1,0 +1,17 @@
+//! The list of scenarios. Owns which there are, and finding one.
+
+use anyhow::{Result, bail};
+
+use super::{Scenario, compromise, lifecycle, spine, wires};
+
+/// The scenario of this name.
+pub fn find(name: &str) -> Result<&'static Scenario> {
+    let Some(scenario) = ALL.iter().find(|scenario| scenario.name == name) else {
+        let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+        bail!("no scenario {name}; there are: {}", names.join(" "));
+    };
+    Ok(scenario)
+}
+
+/// Every scenario.
+pub const ALL: &[Scenario] = &[compromise::COMPROMISE, lifecycle::LIFECYCLE, spine::SPINE, wires::WIRES];
