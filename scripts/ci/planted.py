@@ -107,11 +107,19 @@ def judge(tree, target, name, fault):
             row.update(ok=bool(planted["failed"]), failed=planted["failed"], ran=planted["ran"])
             if not planted["failed"]:
                 row["note"] = "no test noticed: " + output[-2000:]
-    except (LookupError, subprocess.TimeoutExpired) as problem:
+    except (LookupError, OSError, subprocess.TimeoutExpired) as problem:
         row["note"] = str(problem)
     finally:
         row["seconds"] = round(time.monotonic() - started)
     return row
+
+
+def write(report, commit, rows):
+    """The report so far, so that an ended run leaves what it saw."""
+    if report:
+        good = bool(rows) and all(row["ok"] for row in rows)
+        content = {"schema": "rap.planted.v1", "commit": commit, "ok": good, "faults": rows}
+        report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def main():
@@ -137,20 +145,17 @@ def main():
         for name, fault in chosen.items():
             row = judge(tree, target, name, fault)
             rows.append(row)
+            write(given.report, commit, rows)
             said = f"{len(row['failed'])} test(s) failed" if row["ok"] else row["note"]
             print(f"{name:<28} {'ok' if row['ok'] else 'FAILED':<7} {row['seconds']:>4}s  {said}", flush=True)
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=root, check=False)
-    good = bool(rows) and all(row["ok"] for row in rows)
-    if given.report:
-        report = {"schema": "rap.planted.v1", "commit": commit, "ok": good, "faults": rows}
-        given.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     noticed = sum(row["ok"] for row in rows)
     print(f"planted: {noticed} of {len(rows)} faults were noticed")
     counts = os.environ.get("RAP_CI_COUNTS")
     if counts:
         pathlib.Path(counts).write_text(f"{noticed} {len(rows) - noticed} 0\n", encoding="utf-8")
-    return 0 if good else 1
+    return 0 if rows and noticed == len(rows) else 1
 
 
 if __name__ == "__main__":

@@ -21,8 +21,17 @@ const REMOVED_AT_MOST: usize = 10;
 struct Map {
     /// Old name to new name.
     renamed: BTreeMap<String, String>,
+    /// Old name to the test of the mechanism that took the place of several: some stand for one.
+    merged: BTreeMap<String, String>,
     /// Old name to why it is gone.
     removed: BTreeMap<String, String>,
+}
+
+impl Map {
+    /// Every old name.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.renamed.keys().chain(self.merged.keys()).chain(self.removed.keys())
+    }
 }
 
 /// What `cargo xtask tests` does.
@@ -82,7 +91,7 @@ fn checked(root: &Path, new: &BTreeSet<String>) -> Result<(Vec<String>, usize, u
 
 /// Old tests that are found neither by name nor by the map.
 fn missing(old: &BTreeSet<String>, new: &BTreeSet<String>, map: &Map) -> Vec<String> {
-    let mapped = |name: &&String| map.renamed.contains_key(*name) || map.removed.contains_key(*name);
+    let mapped = |name: &&String| map.names().any(|mapped| mapped == *name);
     let gone: BTreeSet<&String> = old.difference(new).filter(|name| !mapped(name)).collect();
     let taken: BTreeSet<&String> = map.renamed.values().collect();
     let came: BTreeSet<&String> = new.difference(old).filter(|name| !taken.contains(name)).collect();
@@ -124,12 +133,15 @@ fn wrong_entries(old: &BTreeSet<String>, new: &BTreeSet<String>, map: &Map) -> V
             wrong(to, "was there before");
         }
     }
+    for to in map.merged.values().filter(|to| !new.contains(*to)) {
+        wrong(to, "is no test");
+    }
     for (name, reason) in &map.removed {
         if reason.trim().is_empty() {
             wrong(name, "removed without a reason");
         }
     }
-    for name in map.renamed.keys().chain(map.removed.keys()) {
+    for name in map.names() {
         if !old.contains(name) {
             wrong(name, "is not in the list");
         } else if new.contains(name) {
@@ -205,7 +217,7 @@ mod tests {
         let owned = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect()
         };
-        Map { renamed: owned(renamed), removed: owned(removed) }
+        Map { renamed: owned(renamed), merged: BTreeMap::new(), removed: owned(removed) }
     }
 
     #[test]
