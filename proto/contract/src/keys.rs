@@ -145,6 +145,27 @@ mod tests {
         assert!(signer.public().verify(b"message", &signature[..63]).is_err());
     }
 
+    /// A signature that only its key's owner can make, with the neutral point as R and s = H(R, A, M) a: it fits the plain equation.
+    /// Two verifiers that differ on it would take different histories for signed.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what the strict rules refuse is what the plain ones accept"
+    )]
+    fn a_signature_with_a_small_order_point_is_refused_though_it_fits_the_plain_equation() {
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        signature[32..].copy_from_slice(&[
+            0xd4, 0xc5, 0x32, 0x31, 0x31, 0xff, 0x96, 0x83, 0xcf, 0xb3, 0xd3, 0x01, 0x97, 0xc7, 0x86, 0xc9,
+            0x04, 0x3f, 0x10, 0x52, 0xd6, 0xc2, 0xd5, 0x29, 0x3f, 0x19, 0xd6, 0xf3, 0x6b, 0x91, 0x11, 0x04,
+        ]);
+        let key = Signer::from_seed(&[7; 32]).public();
+        let plain = VerifyingKey::from_bytes(&key.0).unwrap();
+        let parsed = Signature::from_bytes(&signature);
+        assert!(ed25519_dalek::Verifier::verify(&plain, b"message", &parsed).is_ok());
+        assert_eq!(key.verify(b"message", &signature).unwrap_err().reason, Reason::SignatureInvalid);
+    }
+
     #[test]
     fn debug_of_a_private_key_shows_its_id_only() {
         let signer = Signer::from_seed(&[7; 32]);
