@@ -12,7 +12,7 @@ use crate::frame::{FENCING_LEN, Frame, HEADER_LEN, PAYLOAD_MAX};
 pub const BUFFER_MAX: usize = HEADER_LEN + FENCING_LEN + PAYLOAD_MAX;
 
 /// Incremental decoder of one direction of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Decoder {
     head: Vec<u8>,
     rest: Vec<u8>,

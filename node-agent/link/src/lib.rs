@@ -3,6 +3,9 @@
 //! Owns the byte layout of a link and every decision about its life. Refuses to own sockets, TLS,
 //! clocks, randomness and tasks: `rap-mesh` brings those.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
 mod codec;
 mod counters;
 mod decoder;

@@ -21,7 +21,7 @@ use crate::state::SessionState;
 use crate::terms::{Answer, Input, Output, Reject};
 
 /// A session with its bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Link {
     session: Session,
     since: Mono,

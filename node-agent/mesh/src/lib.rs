@@ -4,6 +4,8 @@
 //! to own decisions: which peers exist comes in by [`Mesh::apply`], the life of a link is decided by
 //! `rap-link`, who a peer is by its leaf certificate.
 
+#![deny(clippy::await_holding_lock)]
+
 mod accept;
 mod command;
 mod config;

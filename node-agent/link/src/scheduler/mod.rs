@@ -37,7 +37,7 @@ pub(crate) use queue::Full;
 use queue::Queue;
 
 /// All frames of one direction of one connection that wait to be sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Scheduler {
     /// By priority, as [`QueueId::ALL`].
     queues: [Queue; QueueId::ALL.len()],

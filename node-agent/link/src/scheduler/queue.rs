@@ -8,7 +8,7 @@ use crate::codec::Encoded;
 use crate::scheduler::contract::{Contract, WhenFull};
 
 /// Frames that wait, with what the queue may still send of its budget and of its share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Queue {
     contract: Contract,
     waiting: VecDeque<Encoded>,

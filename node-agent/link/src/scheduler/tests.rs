@@ -1,7 +1,5 @@
 //! What the scheduler promises, over arbitrary orders of frames, asks and instants.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
