@@ -206,11 +206,7 @@ impl Plane {
             return Ok(mesh);
         }
         let Member { node, cluster, .. } = plan.member;
-        let mut config = MeshConfig::new(node, cluster, self.settings.link_listen);
-        if let Some(interval) = plan.probe_interval {
-            config.timing.idle = interval;
-            config.timing.probe_interval = interval.min(config.timing.probe_interval);
-        }
+        let config = MeshConfig::new(node, cluster, self.settings.link_listen);
         let address = config.listen;
         let mesh = Mesh::start(config, self.group.clone())
             .map_err(|error| unavailable(format!("link-listen {address}: {error}")))?;

@@ -43,6 +43,15 @@ impl Default for Timing {
     }
 }
 
+impl Timing {
+    /// These timers with a probe after each silence of `interval`; a probe waits as long for an answer, but
+    /// at most the 2 s of the default.
+    #[must_use]
+    pub fn with_probe_interval(self, interval: Duration) -> Self {
+        Self { idle: interval, probe_interval: interval.min(Self::default().probe_interval), ..self }
+    }
+}
+
 /// Which of the up to three connections of a link this is. Both sides say the same in their hellos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {

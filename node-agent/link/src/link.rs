@@ -224,6 +224,7 @@ impl Link {
             | Input::Authenticated { .. }
             | Input::Received(_)
             | Input::PermitChanged(_)
+            | Input::TimingChanged(_)
             | Input::DrainAsked(_)
             | Input::Broken(_)
             | Input::TimerFired => None,

@@ -30,8 +30,8 @@ pub struct Live {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Silence {
-    /// Heard lately; probe when `probe_at` comes.
-    Quiet { probe_at: Mono },
+    /// Heard or begun at `since`; probed after the idle time.
+    Quiet { since: Mono },
     /// A liveness probe is out; `due` is when it counts as missed.
     Waiting { missed: u32, due: Mono },
 }
@@ -65,7 +65,7 @@ pub(crate) enum Finding {
 
 impl Live {
     pub(crate) fn new(timing: Timing, peer: NodeId, permit_until: Mono, now: Mono) -> Self {
-        let silence = Silence::Quiet { probe_at: now.plus(timing.idle) };
+        let silence = Silence::Quiet { since: now };
         let (open, samples) = (BTreeMap::new(), Samples::default());
         Self { timing, peer, permit_until, silence, next_seq: 1, open, rtt: None, samples }
     }
@@ -89,6 +89,10 @@ impl Live {
         &self.timing
     }
 
+    pub(crate) fn set_timing(&mut self, timing: Timing) {
+        self.timing = timing;
+    }
+
     pub(crate) fn extend_permit(&mut self, until: Mono) {
         self.permit_until = until;
     }
@@ -96,7 +100,7 @@ impl Live {
     /// The earliest instant at which something is due.
     pub(crate) fn due(&self) -> Mono {
         let silence = match self.silence {
-            Silence::Quiet { probe_at } => probe_at,
+            Silence::Quiet { since } => since.plus(self.timing.idle),
             Silence::Waiting { due, .. } => due,
         };
         let question = self.open.values().map(|question| question.due).min().unwrap_or(silence);
@@ -132,7 +136,7 @@ impl Live {
     pub(crate) fn receive(&mut self, frame: &Frame, now: Mono, out: &mut Vec<Output>) -> Finding {
         match self.read(frame, now, out) {
             Ok(None) => {
-                self.silence = Silence::Quiet { probe_at: now.plus(self.timing.idle) };
+                self.silence = Silence::Quiet { since: now };
                 Finding::Heard
             }
             Ok(Some(goodbye)) => Finding::Over(goodbye, true),
@@ -228,7 +232,7 @@ impl Live {
 
     fn watch_silence(&mut self, now: Mono, out: &mut Vec<Output>) -> Finding {
         let missed = match self.silence {
-            Silence::Quiet { probe_at } if now >= probe_at => 0,
+            Silence::Quiet { since } if now >= since.plus(self.timing.idle) => 0,
             // A timer that is itself late by more than a whole interval says nothing about the peer.
             Silence::Waiting { missed, due } if now >= due.plus(self.timing.probe_interval) => missed,
             Silence::Waiting { missed, due } if now >= due => missed + 1,

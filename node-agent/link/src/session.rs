@@ -3,6 +3,19 @@
 //!
 //! Owns the transitions. Refuses to own bytes (`decoder`), sockets and time: inputs say what happened
 //! and when, outputs say what to do.
+//!
+//! # Why this is sound
+//! - *Only a permitted peer is linked.* Established follows Authorising alone, and Authorising follows
+//!   one check: the peer proved an identity of this cluster, is not this node, is the node that was
+//!   dialled, and has a permit whose end has not come.
+//! - *A permit that is taken back ends the session in every state.* `PermitChanged(Denied)` closes every
+//!   state but Closed. The end of a permit closes by timer, and `due` is never later than that end.
+//! - *Every wait ends.* Each state but Closed has a `due`. The deadline of the opening states and that of
+//!   Draining is set once and moved by no input. A live session without a sign of life ends after the idle
+//!   time and `close_after` probe intervals of timers that fired in time.
+//! - *Closed is final and told once.* `close` alone makes Closed, and pushes `Output::Closed`. Closed
+//!   refuses every input.
+//! - *A refused input changes nothing.* `refuse` returns the state that it was given.
 
 use rap_types::{Mono, NodeId, Now, Reason};
 
@@ -133,10 +146,15 @@ impl Session {
 }
 
 impl Opening {
+    fn with_timing(self: Box<Self>, timing: Timing) -> Box<Self> {
+        Box::new(Self { timing, ..*self })
+    }
+
     fn dialing(self: Box<Self>, input: Input, now: Now, out: &mut Vec<Output>) -> Step {
         match input {
             Input::Opened => Ok(Session::Handshaking(self)),
             Input::PermitChanged(Permit::Until(_)) => Ok(Session::Dialing(self)),
+            Input::TimingChanged(timing) => Ok(Session::Dialing(self.with_timing(timing))),
             Input::PermitChanged(Permit::Denied(reason))
             | Input::DrainAsked(reason)
             | Input::Broken(reason) => Ok(close(reason, out)),
@@ -153,6 +171,7 @@ impl Opening {
         match input {
             Input::Authenticated { peer, permit } => Ok(self.authenticated(peer, permit, now, out)),
             Input::PermitChanged(Permit::Until(_)) => Ok(Session::Handshaking(self)),
+            Input::TimingChanged(timing) => Ok(Session::Handshaking(self.with_timing(timing))),
             Input::PermitChanged(Permit::Denied(reason))
             | Input::DrainAsked(reason)
             | Input::Broken(reason) => Ok(close(reason, out)),
@@ -202,6 +221,7 @@ impl Opening {
             Input::PermitChanged(Permit::Until(until)) => {
                 Ok(Session::Authorising(self, Permitted { until, ..permitted }))
             }
+            Input::TimingChanged(timing) => Ok(Session::Authorising(self.with_timing(timing), permitted)),
             Input::PermitChanged(Permit::Denied(reason)) | Input::Broken(reason) => Ok(close(reason, out)),
             Input::DrainAsked(reason) => Ok(farewell(reason, out)),
             Input::TimerFired if now.mono >= permitted.until => Ok(farewell(Reason::LinkPermitExpired, out)),
@@ -260,6 +280,10 @@ fn carry(mut live: Box<Live>, suspect: bool, input: Input, now: Now, out: &mut V
             live.extend_permit(until);
             Finding::Steady
         }
+        Input::TimingChanged(timing) => {
+            live.set_timing(timing);
+            Finding::Steady
+        }
         // No goodbye: a peer that lost its permission is told nothing.
         Input::PermitChanged(Permit::Denied(reason)) | Input::Broken(reason) => Finding::Over(reason, true),
         Input::DrainAsked(reason) => return Ok(drain(&mut live, reason, now, out)),
@@ -305,6 +329,7 @@ impl Leaving {
             Input::Received(_)
             | Input::TimerFired
             | Input::PermitChanged(Permit::Until(_))
+            | Input::TimingChanged(_)
             | Input::DrainAsked(_) => Ok(Session::Draining(self)),
             Input::Opened
             | Input::Authenticated { .. }

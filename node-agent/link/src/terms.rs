@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rap_types::{ChannelClass, Reason};
 
-use crate::facts::{PeerIdentity, Permit};
+use crate::facts::{PeerIdentity, Permit, Timing};
 use crate::frame::Frame;
 use crate::hello::PeerHello;
 use crate::state::SessionState;
@@ -28,6 +28,8 @@ pub enum Input {
     Received(Frame),
     /// The peer table changed.
     PermitChanged(Permit),
+    /// These timers count from now on. A handshake, a drain and a probe under way keep their deadlines.
+    TimingChanged(Timing),
     /// A round trip was asked for.
     ProbeAsked {
         /// Returned with the answer.
@@ -58,6 +60,7 @@ pub enum InputKind {
     Authenticated,
     Received,
     PermitChanged,
+    TimingChanged,
     ProbeAsked,
     EchoAsked,
     DrainAsked,
@@ -73,6 +76,7 @@ impl Input {
             Self::Authenticated { .. } => InputKind::Authenticated,
             Self::Received(_) => InputKind::Received,
             Self::PermitChanged(_) => InputKind::PermitChanged,
+            Self::TimingChanged(_) => InputKind::TimingChanged,
             Self::ProbeAsked { .. } => InputKind::ProbeAsked,
             Self::EchoAsked { .. } => InputKind::EchoAsked,
             Self::DrainAsked(_) => InputKind::DrainAsked,

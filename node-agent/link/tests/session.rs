@@ -266,6 +266,22 @@ fn silence_is_probed_then_suspect_then_closed() {
 }
 
 #[test]
+fn a_shorter_probe_interval_counts_from_the_last_sign_of_life() {
+    let (mut a, _b) = pair();
+    let often = Timing::default().with_probe_interval(seconds(1));
+    assert_eq!((often.idle, often.probe_interval), (seconds(1), seconds(1)));
+    let seldom = Timing::default().with_probe_interval(seconds(30));
+    assert_eq!((seldom.idle, seldom.probe_interval), (seconds(30), Timing::default().probe_interval));
+    a.handle(Input::TimingChanged(seldom), START).unwrap();
+    run_until(&mut a, after(seconds(20)));
+    assert!(bytes(&mut a).is_empty(), "no probe before 30 s");
+    a.handle(Input::TimingChanged(often), after(seconds(20))).unwrap();
+    assert_eq!(a.poll_timeout(), Some(after(seconds(1)).mono));
+    a.handle_timeout(after(seconds(20)));
+    assert!(!bytes(&mut a).is_empty(), "silent for 20 s, probed after 1 s");
+}
+
+#[test]
 fn any_frame_is_a_sign_of_life() {
     let (mut a, mut b) = pair();
     run_until(&mut a, after(seconds(12)));

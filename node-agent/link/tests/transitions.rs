@@ -92,6 +92,10 @@ fn table() -> Vec<(Input, Line)> {
         (frame(FrameKind::Bye), [None, None, Some(Closed), Some(Closed), Some(Closed), Some(Closed), None]),
         (Input::PermitChanged(LONG), [same[0], same[1], same[2], same[3], same[4], same[5], None]),
         (Input::PermitChanged(Permit::Denied(Reason::NodeRevoked)), closes),
+        (
+            Input::TimingChanged(Timing::default()),
+            [same[0], same[1], same[2], same[3], same[4], same[5], None],
+        ),
         (Input::ProbeAsked { token: 1 }, [None, None, None, Some(Established), Some(Suspect), None, None]),
         (echo(1, vec![]), [None, None, None, Some(Established), Some(Suspect), None, None]),
         (
@@ -126,6 +130,7 @@ fn every_state_takes_every_input_as_the_table_says() {
         InputKind::Authenticated,
         InputKind::Received,
         InputKind::PermitChanged,
+        InputKind::TimingChanged,
         InputKind::ProbeAsked,
         InputKind::EchoAsked,
         InputKind::DrainAsked,
@@ -150,7 +155,7 @@ fn every_timer_at_its_end_closes() {
 proptest! {
     #[test]
     fn any_order_of_inputs_closes_at_most_once_and_nothing_follows(
-        order in proptest::collection::vec((0usize..14, 0u64..4_000_000_000), 0..60),
+        order in proptest::collection::vec((0usize..15, 0u64..4_000_000_000), 0..60),
     ) {
         let inputs = table();
         let mut session = in_state(Dialing);

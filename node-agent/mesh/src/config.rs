@@ -20,7 +20,7 @@ pub struct MeshConfig {
     pub listen: SocketAddr,
     /// Features offered in hellos.
     pub features: Vec<String>,
-    /// Timers of every session.
+    /// Timers of every session. [`crate::Peers::probe_interval`] goes before.
     pub timing: Timing,
     /// Limits on connections that have not proved themselves.
     pub budget: Budget,

@@ -74,8 +74,8 @@ impl Mesh {
     /// once; new peers are dialled.
     pub fn apply(&self, peers: Peers) {
         let shared = &self.shared;
-        let Peers { peers, trust, newest_head } = peers;
-        let table = Arc::new(Table { peers, newest_head });
+        let Peers { peers, trust, newest_head, probe_interval } = peers;
+        let table = Arc::new(Table { peers, newest_head, probe_interval });
         let parent = shared.tasks.token();
         let _one_at_a_time = shared.applying.lock().unwrap_or_else(PoisonError::into_inner);
         shared.trust.replace(shared.config.cluster, trust);

@@ -46,7 +46,7 @@ struct Pump<'a> {
 }
 
 enum Woken {
-    Permit,
+    Table,
     Stopped(Reason),
     Asked(Command),
     Time,
@@ -92,7 +92,7 @@ impl<'a> Pump<'a> {
             let busy = self.outgoing.is_busy();
             let woken = tokio::select! {
                 biased;
-                _ = table.changed() => Woken::Permit,
+                _ = table.changed() => Woken::Table,
                 () = group.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDrained),
                 () = self.replaced.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDuplicate),
                 // Only this task fills the queues, so writing ends and reading is reached.
@@ -109,7 +109,7 @@ impl<'a> Pump<'a> {
     fn wake(&mut self, woken: Woken, buffer: &[u8]) {
         let now = self.connection.shared.now();
         match woken {
-            Woken::Permit => self.permit_changed(),
+            Woken::Table => self.table_changed(),
             Woken::Stopped(reason) => self.connection.input(Input::DrainAsked(reason)),
             Woken::Asked(command) => self.ask(command),
             Woken::Wrote(Ok(count)) => self.outgoing.wrote(count, now),
@@ -128,12 +128,16 @@ impl<'a> Pump<'a> {
         self.connection.link.handle_timeout(now);
     }
 
-    fn permit_changed(&mut self) {
+    fn table_changed(&mut self) {
         let Some(proven) = self.connection.proven else { return };
         let shared = &self.connection.shared;
         let permit = shared.table.borrow().permit(&shared.trust, &proven.leaf, proven.until);
         self.denied = matches!(permit, Permit::Denied(_));
+        let timing = shared.timing();
         self.connection.input(Input::PermitChanged(permit));
+        if !self.denied {
+            self.connection.input(Input::TimingChanged(timing));
+        }
     }
 
     fn ask(&mut self, command: Command) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rap_link::{Direction, Input, Lane, Link, Local, SessionState, Side};
+use rap_link::{Direction, Input, Lane, Link, Local, SessionState, Side, Timing};
 use rap_runtime::tls::{LeafSlot, NodeLeaf, TrustStore, reason_of};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{Mono, NodeId, Now, Reason};
@@ -65,6 +65,15 @@ impl Shared {
         self.clock.now()
     }
 
+    /// Timers of sessions, as the table wants them.
+    pub(crate) fn timing(&self) -> Timing {
+        let timing = self.config.timing.clone();
+        match self.table.borrow().probe_interval {
+            Some(interval) => timing.with_probe_interval(interval),
+            None => timing,
+        }
+    }
+
     /// True for a head that the table of this node does not have.
     pub(crate) fn is_news(&self, head: &[u8]) -> bool {
         !head.is_empty() && head != self.table.borrow().newest_head
@@ -82,7 +91,7 @@ impl Shared {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, side: Side, stop: CancellationToken) -> Self {
-        let link = Link::new(shared.local(), side, shared.config.timing.clone(), shared.now());
+        let link = Link::new(shared.local(), side, shared.timing(), shared.now());
         let (peer, lane) = match side {
             Side::Dialer { expected, lane, .. } => (Some(expected), Some(lane)),
             Side::Acceptor => (None, None),

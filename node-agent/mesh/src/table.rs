@@ -28,6 +28,9 @@ pub struct Peers {
     pub trust: ClusterTrust,
     /// Newest signed head verified here, sent in hellos; may be empty.
     pub newest_head: Vec<u8>,
+    /// Silence after which a peer is probed; absent: as the mesh was started with. A change takes effect
+    /// on live links at once.
+    pub probe_interval: Option<Duration>,
 }
 
 /// The part of [`Peers`] that tasks watch.
@@ -35,6 +38,7 @@ pub struct Peers {
 pub(crate) struct Table {
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) newest_head: Vec<u8>,
+    pub(crate) probe_interval: Option<Duration>,
 }
 
 /// Until when the leaf itself is valid, on the clock that does not jump.

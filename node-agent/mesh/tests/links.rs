@@ -241,6 +241,20 @@ async fn a_silent_peer_becomes_suspect_and_is_closed() {
 }
 
 #[tokio::test]
+async fn a_tables_probe_interval_takes_effect_on_a_live_link() {
+    let authority = Authority::new(HOME);
+    let mut settings = config(1);
+    settings.timing.idle = Duration::from_secs(600);
+    let (a, b) = linked_with(&authority, settings, config(2)).await;
+    assert_eq!(a.status(b.id).unwrap().rtt, None);
+    let since = a.status(b.id).unwrap().since;
+    let often = Some(Duration::from_millis(20));
+    a.mesh.apply(Peers { probe_interval: often, ..peers(&authority, &[(b.id, Some(b.address()))]) });
+    eventually("probed", || a.status(b.id).unwrap().rtt.is_some()).await;
+    assert_eq!(a.status(b.id).unwrap().since, since, "the same connection");
+}
+
+#[tokio::test]
 async fn a_renewed_leaf_leaves_the_live_link_alone() {
     let authority = Authority::new(HOME);
     let (a, b) = linked_pair(&authority).await;

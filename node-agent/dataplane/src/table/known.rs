@@ -123,8 +123,12 @@ impl KnownTable {
             mtu: header.mtu,
             device,
             leaf: header.leaf.clone(),
-            links: rap_mesh::Peers { peers: links, trust, newest_head: header.newest_head.clone() },
-            probe_interval: header.probe_interval,
+            links: rap_mesh::Peers {
+                peers: links,
+                trust,
+                newest_head: header.newest_head.clone(),
+                probe_interval: header.probe_interval,
+            },
             peers: facts,
         }
     }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rap_types::NodeId;
 use rap_wireguard::{DeviceConfig, PublicKey, StaticSecret};
@@ -20,8 +19,6 @@ pub(crate) struct Plan {
     /// Absent: nobody is linked.
     pub(crate) leaf: Option<Arc<LinkLeaf>>,
     pub(crate) links: rap_mesh::Peers,
-    /// Absent: the default of the mesh.
-    pub(crate) probe_interval: Option<Duration>,
     pub(crate) peers: Vec<PeerFacts>,
 }
 

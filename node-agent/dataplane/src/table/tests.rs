@@ -45,7 +45,7 @@ fn a_table_becomes_the_tables_of_the_devices() {
     given.peers[0].keepalive_s = 25;
     let plan = read(given).ok().unwrap();
     assert_eq!((plan.version, plan.mtu), (3, DEFAULT_MTU));
-    assert_eq!(plan.probe_interval, Some(Duration::from_millis(500)));
+    assert_eq!(plan.links.probe_interval, Some(Duration::from_millis(500)));
     assert_eq!(plan.device.deadline, Some(Mono(90)));
     let first = &plan.device.peers[0];
     assert_eq!((first.deadline, first.survive_forever, first.keepalive), (Some(Mono(50)), true, Some(25)));
@@ -104,7 +104,7 @@ fn settings_out_of_range_are_brought_into_it_and_useless_endpoints_left_out() {
     given.peers[1].wireguard_endpoints = (1..100).map(|port| format!("127.0.0.1:{port}")).collect();
     let plan = read(given).ok().unwrap();
     assert_eq!((plan.mtu, overlay_mtu(0), overlay_mtu(1400), overlay_mtu(70_000)), (1280, 1280, 1400, 9000));
-    assert_eq!(plan.probe_interval, Some(Duration::from_millis(100)));
+    assert_eq!(plan.links.probe_interval, Some(Duration::from_millis(100)));
     assert!(plan.links.newest_head.is_empty());
     let [first, second] = plan.device.peers.as_slice() else { panic!("two peers") };
     assert_eq!(first.keepalive, Some(u16::MAX));

@@ -161,7 +161,7 @@ pub fn peers(authority: &Authority, peers: &[(NodeId, Option<SocketAddr>)]) -> P
             (*id, Peer { endpoints, deadline: Mono(u64::MAX) })
         })
         .collect::<BTreeMap<_, _>>();
-    Peers { peers, trust: authority.trust(&[]), newest_head: b"head".to_vec() }
+    Peers { peers, trust: authority.trust(&[]), newest_head: b"head".to_vec(), probe_interval: None }
 }
 
 /// Two linked nodes; the first dials.
