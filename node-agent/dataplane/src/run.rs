@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_runtime::{Fault, TaskGroup, Watchdog, service, shutdown_signal, telemetry};
+use rap_runtime::{Fault, TaskGroup, Watchdog, last_fault, service, shutdown_signal, telemetry};
 use rap_types::Reason;
 use tokio::net::UnixListener;
 use tokio::runtime::Builder;
@@ -13,12 +13,23 @@ use crate::claim::Claim;
 use crate::plane::Plane;
 use crate::{agent_socket, capability, check};
 
-/// Runs a data plane on a runtime of its own until it is stopped.
+/// Runs a data plane on a runtime of its own until it is stopped. If it ends on a fault, the fault is left in the
+/// membership's folder for whoever started it.
 pub(crate) fn start(settings: Settings, runtime: &mut Builder) -> Result<(), Fault> {
     telemetry::init(settings.log_format, "info")
         .map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))?;
     let runtime = runtime.enable_all().build().map_err(unavailable("runtime"))?;
-    runtime.block_on(run(settings))
+    let folder = settings.run_dir.join(&settings.membership);
+    let ended = runtime.block_on(run(settings));
+    // The status says it too: a folder that cannot be written keeps nothing else back.
+    let left = match &ended {
+        Ok(()) => last_fault::clear(&folder).map_err(|error| error.to_string()),
+        Err(fault) => last_fault::write(&folder, fault).map_err(|error| error.to_string()),
+    };
+    if let Err(error) = left {
+        tracing::warn!(error, "the last fault could not be left behind");
+    }
+    ended
 }
 
 async fn run(settings: Settings) -> Result<(), Fault> {

@@ -5,9 +5,10 @@ mod support;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use rap_runtime::last_fault;
 use rap_wire::FRAME_CAP;
 use rap_wire::v1::agent_message::Body as Ask;
 use rap_wire::v1::dataplane_message::Body as Answer;
@@ -236,6 +237,7 @@ fn stop_and_sigterm_end_the_process_cleanly() {
     let mut again = DataPlane::start(&dir, own.underlay);
     again.signal(Signal::SIGTERM);
     assert_eq!(again.ended().code(), Some(0));
+    assert_eq!(last_fault::read(&again.folder, again.child.id()), None);
     assert!(!again.socket().exists());
 }
 
@@ -258,11 +260,15 @@ fn a_port_that_is_taken_ends_the_start_with_its_name() {
     let dir = tempdir().unwrap();
     let ip = loopback();
     let _taken = std::net::UdpSocket::bind((ip, 51820)).unwrap();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_rap-dataplane")).args(arguments(&dir, ip)).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rap-dataplane"));
+    let child = command.args(arguments(&dir, ip)).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("error[config.invalid]: wireguard-listen"), "{text}");
+    let last = last_fault::read(&dir.path().join(MEMBERSHIP), pid).expect("left for whoever started it");
+    assert!(last.reason == "config.invalid" && last.text.contains("wireguard-listen"), "{last:?}");
 }
 
 /// What the stranger below says is in this variable.

@@ -9,6 +9,7 @@ mod leaving;
 mod memberships;
 mod observing;
 mod pinning;
+mod publishing;
 mod rejoining;
 mod rotating;
 mod running;

@@ -21,6 +21,7 @@ pub struct Plane {
     pub kinds: Arc<Mutex<Vec<&'static str>>>,
     /// Nodes that it was told to revoke.
     pub revoked: watch::Receiver<Vec<Vec<u8>>>,
+    newest: watch::Sender<Option<v1::ForwardingTable>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -48,6 +49,7 @@ impl Plane {
         let listener = UnixListener::bind(folder.join("dataplane.sock")).unwrap();
         let (newest, table) = watch::channel(None);
         let (revocations, revoked) = watch::channel(Vec::new());
+        let lost = newest.clone();
         let state = State {
             protocol,
             newest,
@@ -64,7 +66,12 @@ impl Plane {
                 state.serve(stream).await;
             }
         });
-        Self { table, hellos, kinds, revoked, task }
+        Self { table, hellos, kinds, revoked, newest: lost, task }
+    }
+
+    /// As if another table than the agent thinks were in force.
+    pub fn lose_table(&self) {
+        self.newest.send_modify(|table| table.as_mut().unwrap().version -= 1);
     }
 }
 
