@@ -11,9 +11,10 @@ use rap_wireguard::PeerStats;
 use crate::plane::Plane;
 use crate::table::PeerFacts;
 
-/// Statistics of this moment.
-pub(crate) async fn stats(plane: &Plane) -> v1::Stats {
+/// Statistics of this moment, of at most [`PAGE`] peers above the id `after`.
+pub(crate) async fn stats(plane: &Plane, after: &[u8]) -> v1::Stats {
     let facts = plane.facts();
+    let (page, next) = page(&facts.peers, after);
     let mesh = plane.mesh().borrow().clone();
     let links = mesh.iter().flat_map(rap_mesh::Mesh::links).filter(|link| link.lane == Lane::A);
     let links: BTreeMap<_, _> = links.map(|link| (link.peer, link)).collect();
@@ -21,7 +22,7 @@ pub(crate) async fn stats(plane: &Plane) -> v1::Stats {
     let (tunnels, dropped) = device.unwrap_or_default();
     let tunnels: BTreeMap<_, _> =
         tunnels.into_iter().map(|stats| (stats.public_key.to_bytes(), stats)).collect();
-    let peers = facts.peers.iter().map(|peer| {
+    let peers = page.iter().map(|peer| {
         let tunnel = peer.key.and_then(|key| tunnels.get(key.as_bytes()));
         of_peer(peer, links.get(&peer.node), tunnel)
     });
@@ -33,6 +34,18 @@ pub(crate) async fn stats(plane: &Plane) -> v1::Stats {
         peers: peers.collect(),
         drops: wireguard.chain(rejected).map(|(reason, count)| v1::DropCounter { reason, count }).collect(),
         rss_bytes: rss(),
+        next,
+    }
+}
+
+/// The peers of one answer, and where the next goes on: nowhere if these are the last. `peers` are in the order of
+/// their ids.
+fn page<'a>(peers: &'a [PeerFacts], after: &[u8]) -> (&'a [PeerFacts], Vec<u8>) {
+    let first = peers.partition_point(|peer| !after.is_empty() && peer.node.as_bytes().as_slice() <= after);
+    let rest = &peers[first..];
+    match rest.get(..PAGE).filter(|page| page.len() < rest.len()) {
+        Some(page) => (page, page.last().map(|peer| peer.node.to_vec()).unwrap_or_default()),
+        None => (rest, Vec::new()),
     }
 }
 
@@ -74,9 +87,33 @@ fn resident(status: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// About 130 bytes each: far below one message.
+const PAGE: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rap_types::NodeId;
+
+    #[test]
+    fn pages_follow_each_other_and_have_every_peer_once() {
+        let id = |number: usize| NodeId::from_bytes((number as u128).to_be_bytes());
+        let peer = |number| PeerFacts { node: id(number), key: None, address: None };
+        for count in [0, 1, PAGE, PAGE + 1, 2 * PAGE] {
+            let peers: Vec<_> = (1..=count).map(peer).collect();
+            let (mut seen, mut after) = (Vec::new(), Vec::new());
+            loop {
+                let (page, next) = page(&peers, &after);
+                seen.extend_from_slice(page);
+                after = next;
+                if after.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(seen, peers);
+        }
+        assert_eq!(page(&[peer(7)], id(7).as_bytes()), (&[][..], Vec::new()), "it went meanwhile");
+    }
 
     #[test]
     fn resident_memory_is_read_from_the_status_file() {

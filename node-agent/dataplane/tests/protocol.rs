@@ -30,7 +30,7 @@ fn hello_comes_first_with_a_common_version_and_the_right_membership() {
     assert_eq!(reason(0, 0, MEMBERSHIP), "dataplane.version");
     assert_eq!(reason(1, 1, "other"), "request.invalid");
     let mut rude = Agent::silent(&plane.socket());
-    assert_eq!(rude.refused(Ask::Stats(StatsRequest {})), "request.invalid");
+    assert_eq!(rude.refused(Ask::Stats(StatsRequest::default())), "request.invalid");
     assert!(rude.receive().is_none(), "and it is dropped");
 
     let mut agent = greet(1, 7, MEMBERSHIP).ok().unwrap();
@@ -200,7 +200,7 @@ fn who_does_not_read_is_dropped_and_holds_nobody_up() {
     let mut deaf = plane.agent();
     let frame = rap_wire::encode_frame(&rap_wire::v1::AgentMessage {
         id: 1,
-        body: Some(Ask::Stats(StatsRequest {})),
+        body: Some(Ask::Stats(StatsRequest::default())),
     })
     .unwrap();
     // Until both directions are full; then the other end gives up and this write fails.

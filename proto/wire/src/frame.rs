@@ -70,7 +70,7 @@ mod tests {
     use crate::v1;
 
     fn message(id: u64) -> v1::AgentMessage {
-        let body = v1::agent_message::Body::Stats(v1::StatsRequest {});
+        let body = v1::agent_message::Body::Stats(v1::StatsRequest::default());
         v1::AgentMessage { id, body: Some(body) }
     }
 

@@ -14,6 +14,7 @@ use super::commands::DataplaneCommand;
 use super::events::{DataplaneEvent, DataplaneFacts};
 use super::keeper::DataplaneTask;
 use super::session::{Answer, Session};
+use super::stats::Pages;
 use super::tables::Tables;
 
 impl DataplaneTask {
@@ -42,7 +43,7 @@ impl DataplaneTask {
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tables = Tables::new(session.protocol);
-        let mut stats: Option<oneshot::Receiver<Answer>> = None;
+        let mut stats = Pages::default();
         let mut pings: Vec<(oneshot::Receiver<Answer>, oneshot::Sender<_>)> = Vec::new();
         loop {
             for event in tables.send(&mut session).await? {
@@ -79,9 +80,7 @@ impl DataplaneTask {
                         drop(reply.send(Err(Fault::new(Reason::RateLimited, "too many pings at once"))));
                     }
                 }
-                _ = poll.tick(), if stats.is_none() => {
-                    stats = Some(session.request(agent_message::Body::Stats(v1::StatsRequest {})).await?);
-                }
+                _ = poll.tick(), if stats.is_idle() => stats.ask(&mut session).await?,
                 received = session.receive() => {
                     for event in received? {
                         let (state, reason) = (event.state, event.reason);
@@ -93,11 +92,8 @@ impl DataplaneTask {
             if let Some(event) = tables.answers() {
                 self.events.send(event).await.map_err(|_| ended())?;
             }
-            if let Some(answer) = stats.as_mut().and_then(|receiver| receiver.try_recv().ok()) {
-                stats = None;
-                if let Ok(dataplane_message::Body::Stats(report)) = answer {
-                    self.events.send(DataplaneEvent::Stats(Box::new(report))).await.map_err(|_| ended())?;
-                }
+            if let Some(report) = stats.answered(&mut session).await? {
+                self.events.send(DataplaneEvent::Stats(Box::new(report))).await.map_err(|_| ended())?;
             }
             answer_pings(&mut pings);
         }

@@ -6,6 +6,7 @@ mod keeper;
 mod launch;
 mod link;
 mod session;
+mod stats;
 mod tables;
 
 pub use commands::DataplaneCommand;

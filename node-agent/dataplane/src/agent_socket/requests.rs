@@ -112,7 +112,7 @@ enum Step {
 
 async fn answer(plane: &Plane, body: Option<Asked>) -> Result<Answered, Fault> {
     match body {
-        Some(Asked::Stats(_)) => Ok(Answered::Stats(stats::stats(plane).await)),
+        Some(Asked::Stats(request)) => Ok(Answered::Stats(stats::stats(plane, &request.after).await)),
         Some(Asked::Ping(command)) => ping::ping(plane, &command).await.map(Answered::Ping),
         Some(Asked::Hello(_)) => Err(Fault::new(Reason::RequestInvalid, "a second hello")),
         // The first are taken care of before; a newer agent may ask what this version does not know.

@@ -159,9 +159,17 @@ impl Agent {
     }
 
     pub fn stats(&mut self) -> Stats {
-        match self.ask(Ask::Stats(StatsRequest {})) {
-            Answer::Stats(stats) => stats,
-            other => panic!("{other:?}"),
+        let mut all: Vec<PeerStats> = Vec::new();
+        let mut after = Vec::new();
+        loop {
+            let Answer::Stats(mut stats) = self.ask(Ask::Stats(StatsRequest { after })) else {
+                panic!("stats")
+            };
+            all.append(&mut stats.peers);
+            after = std::mem::take(&mut stats.next);
+            if after.is_empty() {
+                return Stats { peers: all, ..stats };
+            }
         }
     }
 

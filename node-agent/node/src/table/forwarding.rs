@@ -42,7 +42,7 @@ impl ForwardingTable {
     /// # Errors
     /// `dataplane.table_too_large`.
     pub(super) fn check(&self, protocol: u32) -> Result<(), Reason> {
-        let in_parts = protocol >= super::publisher::PROTOCOL_OF_CHANGES;
+        let in_parts = protocol >= PROTOCOL_OF_CHANGES;
         let peers = if in_parts { limits::TABLE_PEERS_MAX } else { limits::TABLE_PEERS_MAX_V1 };
         let fits = self.peers.len() <= peers && self.revoked.len() <= limits::TABLE_REVOKED_MAX;
         if fits && (in_parts || self.fits_one_message()) {
@@ -85,6 +85,8 @@ impl std::fmt::Debug for ForwardingTable {
     }
 }
 
+/// The first protocol with parts, changes and commands for revocations.
+pub(super) const PROTOCOL_OF_CHANGES: u32 = 2;
 /// Bytes for a table in one message; the rest is for what is around it.
 pub(super) const MESSAGE_ROOM: usize = limits::DATAPLANE_FRAME_MAX - 1024;
 /// Bytes of an entry's tag and length.

@@ -17,7 +17,7 @@ use rap_wire::v1::agent_message::Body;
 use rap_wire::v1::{RevokeCommand, TableDelta, TablePart};
 
 use super::delta::generations;
-use super::forwarding::{ForwardingTable, MESSAGE_ROOM};
+use super::forwarding::{ForwardingTable, MESSAGE_ROOM, PROTOCOL_OF_CHANGES};
 
 /// What became of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,8 +184,6 @@ impl Sending {
     }
 }
 
-/// The first protocol with parts, changes and commands for revocations.
-pub(super) const PROTOCOL_OF_CHANGES: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// About half a message.
