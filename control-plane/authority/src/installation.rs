@@ -167,11 +167,10 @@ fn open_manifest(
         features,
     };
     let mismatch = |what| Reject::new(Reason::ActivationMismatch, what);
-    let (_, terms) =
-        ActivationTerms::open(manifest, roots, &expect).map_err(|reject| match reject.reason {
-            Reason::HeaderInstallation | Reason::HeaderAudience => mismatch(reject.what),
-            _ => reject,
-        })?;
+    let (_, terms) = ActivationTerms::open(manifest, roots, &expect).map_err(|reject| {
+        let of_another = matches!(reject.reason, Reason::HeaderInstallation | Reason::HeaderAudience);
+        if of_another { mismatch(reject.what) } else { reject }
+    })?;
     if terms.installation_authority != facts.authority {
         return Err(mismatch("installation_authority_key"));
     }

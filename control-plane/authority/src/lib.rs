@@ -3,6 +3,11 @@
 //! Owns what the control plane decides about trust, as functions of their inputs. Refuses to own a
 //! clock, a generator, a socket or a table.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::await_holding_lock)
+)]
+
 mod absence;
 mod admission;
 mod audit;

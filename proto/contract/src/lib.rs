@@ -4,6 +4,11 @@
 //! snapshot. Refuses to own floors, freshness state and storage (rap-trust, rap-state), key custody
 //! (rap-authority), and any I/O.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::await_holding_lock)
+)]
+
 mod activation;
 mod audit_entry;
 mod audit_export;

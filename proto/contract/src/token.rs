@@ -78,9 +78,9 @@ impl JoinTokenText {
     pub fn open(&self, expect: &Expectation<'_>) -> Result<Verified<v1::JoinToken>, Reject> {
         let token =
             verify_self_named(&self.envelope, expect, |token: &v1::JoinToken| &token.cluster_authority_key)
-                .map_err(|reject| match reject.reason {
-                Reason::HeaderExpired => Reject::new(Reason::TokenExpired, "expires_at"),
-                _ => reject,
+                .map_err(|reject| {
+                let expired = reject.reason == Reason::HeaderExpired;
+                if expired { Reject::new(Reason::TokenExpired, "expires_at") } else { reject }
             })?;
         check_token(&token)?;
         if token.secret_hash != join_secret_hash(&self.secret).as_bytes() {

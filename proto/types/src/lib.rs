@@ -3,6 +3,11 @@
 //! Owns the vocabulary every other crate shares. Refuses to own behaviour: nothing here decides,
 //! signs, reads a clock or touches a socket.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::await_holding_lock)
+)]
+
 mod activity;
 mod channel;
 mod digest;

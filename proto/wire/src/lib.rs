@@ -2,6 +2,11 @@
 //!
 //! Owns shapes. Refuses to own their meaning (rap-contract) and gRPC (rap-rpc).
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::await_holding_lock)
+)]
+
 mod frame;
 
 pub use frame::{FRAME_CAP, FrameDecoder, FrameError, encode_frame};

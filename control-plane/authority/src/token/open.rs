@@ -90,10 +90,8 @@ fn verify_token(
         features: known_features(dev),
     };
     verify(envelope, &KeySet::of::<v1::JoinToken>(*authority), &expect).map_err(|reject| {
-        match reject.reason {
-            Reason::HeaderExpired => Reject::new(Reason::TokenExpired, "expires_at"),
-            _ => reject,
-        }
+        let expired = reject.reason == Reason::HeaderExpired;
+        if expired { Reject::new(Reason::TokenExpired, "expires_at") } else { reject }
     })
 }
 
