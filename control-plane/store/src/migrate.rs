@@ -3,12 +3,13 @@
 //! Owns applying and undoing them. Refuses a database that a newer version migrated, and one whose
 //! applied migrations differ from the embedded ones.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rap_types::Reason;
-use sqlx::PgPool;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgPool, SqlSafeStr as _};
 
 use crate::StoreError;
 use crate::columns::statements;
@@ -18,7 +19,19 @@ use crate::roles::DatabaseRole;
 /// How long the database may take to accept the owner's connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+static MIGRATOR: LazyLock<Migrator> =
+    LazyLock::new(|| Migrator::with_migrations(EMBEDDED.iter().filter_map(migration).collect()));
+
+/// Name and text of every file of the folder.
+const EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
+/// The migration in a file `NUMBER_title.up.sql` or `.down.sql`; `None` for another name.
+fn migration((name, text): &(&str, &'static str)) -> Option<Migration> {
+    let (number, title) = name.split_once('_')?;
+    let kind = MigrationType::from_filename(title);
+    let title = title.strip_suffix(kind.suffix())?.replace('_', " ");
+    Some(Migration::new(number.parse().ok()?, title.into(), kind, text.into_sql_str(), false))
+}
 
 /// Why the schema is not the one this binary knows.
 #[derive(Debug, thiserror::Error)]
@@ -118,4 +131,25 @@ fn owner(target: &DatabaseTarget) -> PgPool {
         .max_connections(1)
         .acquire_timeout(CONNECT_TIMEOUT)
         .connect_lazy_with(target.options(DatabaseRole::Owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_embedded_is_the_folder_as_sqlx_reads_it() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
+        let all = |migrator: &Migrator| -> Vec<_> {
+            let row = |migration: &Migration| {
+                let Migration { version, description, migration_type, sql, checksum, no_tx } =
+                    migration.clone();
+                (version, description, migration_type, sql.as_str().to_owned(), checksum, no_tx)
+            };
+            migrator.iter().map(row).collect()
+        };
+        let embedded = all(&MIGRATOR);
+        assert!(embedded.len() >= 2 && embedded.len() == EMBEDDED.len());
+        assert_eq!(embedded, all(&Migrator::new(folder).await.unwrap()));
+    }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, FromRow, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 
-use crate::columns::statements;
+use crate::columns::{plain_row, statements};
 use crate::{DatabaseTarget, Result, StoreError, roles::DatabaseRole};
 
 /// One table and the statements made for it. PostgreSQL quoted the names in them.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) copy_out: String,
@@ -22,6 +22,8 @@ pub(super) struct Table {
     /// Role `system` sees every row.
     pub(super) whole: bool,
 }
+
+plain_row!(Table { name, copy_out, copy_in, unlock, relock, clear, parents, whole });
 
 statements! {
     BACKUP_TABLES = "WITH shaped AS ( \

@@ -12,7 +12,7 @@ use sqlx::{FromRow, PgConnection, Row as _};
 use super::clusters::NewClusterRow;
 use crate::Result;
 use crate::authentic::{Authentic as _, written};
-use crate::columns::{counter, read, statements};
+use crate::columns::{counter, plain_row, read, statements};
 
 /// What such a row says. Nothing vouches for any of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,13 +54,15 @@ impl FromRow<'_, PgRow> for BareClusterRow {
 }
 
 /// Rows of one table that belong to a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiesIn {
     /// Table.
     pub table: String,
     /// How many.
-    pub rows: i64,
+    pub rows: u64,
 }
+
+plain_row!(LiesIn { table, rows });
 
 macro_rules! bare_select {
     ($rest:literal) => {
