@@ -19,6 +19,7 @@ use crate::acts::remove_node::{NodeRemoval, write_removal};
 use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
+use crate::watch::alarms::By;
 use crate::watch::raise::alarm_about;
 
 /// Runs until the group is cancelled.
@@ -40,11 +41,22 @@ pub async fn remove_absent(replica: Arc<Replica>) {
             let now = replica.watch.clock.now().mono;
             let since = seeing.entry(cluster.id).or_insert(started);
             let again = match sweep(&replica, cluster, now.since(*since)).await {
-                Ok(again) => again,
+                Ok(again) => {
+                    replica.watch.alarms.lower(cluster.id, By::Absence, Reason::RowTampered);
+                    again
+                }
                 Err(failure) => {
                     *since = replica.watch.clock.now().mono;
                     tracing::warn!(reason = %failure.reason, cluster = %cluster.id, "absent nodes were not removed");
                     if failure.reason == Reason::RowTampered {
+                        let (found, wall) = (&failure.message, replica.watch.clock.now().wall);
+                        replica.watch.alarms.raise(
+                            Some(cluster.id),
+                            By::Absence,
+                            failure.reason,
+                            found,
+                            wall,
+                        );
                         let object = format!("cluster/{}", cluster.id);
                         alarm_about(&replica.watch, failure.reason, &object, &failure.message).await;
                     }

@@ -21,6 +21,8 @@ pub enum By {
     Publisher,
     /// The rotation of a data key, which reads every row.
     DataKeyRotation,
+    /// The look for absent nodes, which reads the policy of every cluster whether or not something is to be published.
+    Absence,
 }
 
 /// One of them.

@@ -160,6 +160,22 @@ async fn a_policy_that_is_there_is_never_written_over_and_a_tampered_one_stays_t
     world.stop().await;
 }
 
+#[tokio::test]
+async fn policies_that_are_gone_are_an_alarm_for_as_long_as_they_are_though_nothing_is_to_be_published() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
+    until(&world, |answer| cluster.feed.newest().is_some() && answer.alarms.is_empty()).await;
+    let newest = cluster.feed.newest().unwrap().order.durable();
+    tamper(&world, "CREATE TABLE taken AS SELECT * FROM cluster_policies; DELETE FROM cluster_policies")
+        .await;
+    until(&world, |answer| answer.alarms.iter().any(|alarm| alarm.reason == "row.tampered")).await;
+    tamper(&world, "INSERT INTO cluster_policies SELECT * FROM taken; DROP TABLE taken").await;
+    until(&world, |answer| answer.alarms.is_empty()).await;
+    assert_eq!(cluster.feed.newest().unwrap().order.durable(), newest, "no new version was needed");
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_backup_without_them_is_repaired_the_same_way() {
     let mut world = World::dev().await;
