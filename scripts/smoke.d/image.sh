@@ -3,13 +3,6 @@
 image=rap-fabric:smoke
 packages=postgresql,iproute2,iputils-ping,ca-certificates,socat
 
-build_programs() {
-  echo "-- building the programs ($profile)"
-  local bins=(--bin rap-control-plane --bin rapctl --bin rap-node-agent --bin rap-dataplane)
-  if [ "$profile" = release ]; then bins+=(--release); fi
-  cargo build --quiet --locked --manifest-path "$root/Cargo.toml" "${bins[@]}"
-}
-
 # Programs run where their C library is at least as new as the one they were linked with.
 suite() {
   local name

@@ -31,7 +31,7 @@ impl Refusal {
     }
 
     /// The same refusal of this call.
-    pub fn of_request(self, request_id: impl ToString) -> Self {
+    fn of_request(self, request_id: impl ToString) -> Self {
         Self { request_id: Some(request_id.to_string()), ..self }
     }
 

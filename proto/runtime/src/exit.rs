@@ -102,7 +102,7 @@ fn error_document(code: Option<Reason>, message: &str) -> String {
 }
 
 /// What happened and why, without the code: `message: cause`.
-pub fn message(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn message(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

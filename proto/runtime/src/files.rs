@@ -128,7 +128,7 @@ pub fn open_regular(path: &Path) -> Result<File, FileError> {
 }
 
 /// As [`read_capped`], for text.
-pub fn read_text(path: &Path, cap: usize) -> Result<String, FileError> {
+pub(crate) fn read_text(path: &Path, cap: usize) -> Result<String, FileError> {
     let not_text = |_| at(path)(io::Error::new(io::ErrorKind::InvalidData, "not a text file"));
     String::from_utf8(read_capped(path, cap)?).map_err(not_text)
 }

@@ -37,6 +37,17 @@ pub fn kernel() -> String {
     release.trim().to_owned()
 }
 
+/// The profile this program, and those beside it, were built with: the name of their folder.
+pub fn build() -> String {
+    let own = std::env::current_exe().unwrap_or_default();
+    let profile = own.parent().and_then(std::path::Path::file_name).unwrap_or_default().to_string_lossy();
+    if cfg!(debug_assertions) {
+        format!("{profile}: not for comparison with the bars")
+    } else {
+        profile.into_owned()
+    }
+}
+
 /// How busy the machine was in the last minute, before anything was measured.
 pub fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();

@@ -30,7 +30,7 @@ pub use reject::{PeerReject, reason_of};
 pub use trust::{ClusterTrust, TrustStore};
 
 /// The one crypto provider: aws-lc, X25519MLKEM768 before X25519, suites of TLS 1.3 only.
-pub fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
 
