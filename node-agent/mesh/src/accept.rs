@@ -74,7 +74,7 @@ async fn handshake(connection: &mut Connection, stream: TcpStream) -> Option<Tls
 pub(crate) fn identify(connection: &mut Connection, stream: &TlsStream<TcpStream>) {
     let (_, state) = stream.get_ref();
     match require_alpn(state, ALPN_LINK).and_then(|()| peer(state)) {
-        Ok(leaf) => connection.proved(leaf),
+        Ok(certificate) => connection.proved(certificate),
         Err(reject) => connection.input(Input::Broken(PeerReject::reason(&reject))),
     }
 }

@@ -13,27 +13,27 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::accept::identify;
+use crate::link_peers::Peer;
 use crate::pump;
 use crate::registry::NewPeer;
 use crate::shared::{Connection, Shared, reason_of_io, until};
 use crate::socket;
-use crate::table::Peer;
 
 /// Dials whenever the peer has no link, is dialable and it is this node's turn, until the peer leaves
 /// the table.
 pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
     let NewPeer { peer, mut vacant, stop } = new;
-    let mut table = shared.table.subscribe();
+    let mut link_peers = shared.link_peers.subscribe();
     let mut backoff = Backoff { failures: 0, not_before: Mono(0) };
     loop {
-        let Some(entry) = table.borrow_and_update().peers.get(&peer).cloned() else { return };
+        let Some(entry) = link_peers.borrow_and_update().peers.get(&peer).cloned() else { return };
         let since = *vacant.borrow_and_update();
         let due = since.and_then(|since| due(&shared, peer, &entry, since, &backoff));
         let now = shared.now();
         if due.is_none_or(|due| now.mono < due) {
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = table.changed() => if changed.is_err() { return },
+                changed = link_peers.changed() => if changed.is_err() { return },
                 changed = vacant.changed() => if changed.is_err() { return },
                 () = until(due.unwrap_or(Mono(u64::MAX)), now), if due.is_some() => {}
             }
@@ -111,7 +111,7 @@ async fn handshake(
 ) -> Option<TlsStream<TcpStream>> {
     let shared = connection.shared.clone();
     let time = shared.config.time.clone();
-    let config = match link_client(&shared.trust, &shared.leaf, shared.config.cluster, peer, time) {
+    let config = match link_client(&shared.trust, &shared.certificate, shared.config.cluster, peer, time) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, "TLS client configuration refused");

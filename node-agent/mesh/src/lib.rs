@@ -10,6 +10,7 @@ mod accept;
 mod command;
 mod config;
 mod dial;
+mod link_peers;
 mod mesh;
 mod outgoing;
 mod pump;
@@ -17,9 +18,8 @@ mod registry;
 mod shared;
 mod socket;
 mod status;
-mod table;
 
 pub use config::{Budget, MeshConfig};
+pub use link_peers::{Peer, Peers};
 pub use mesh::Mesh;
 pub use status::{LinkStatus, MeshEvent};
-pub use table::{Peer, Peers};

@@ -17,10 +17,10 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::command::Command;
 use crate::config::MeshConfig;
+use crate::link_peers::{LinkPeers, Peers};
 use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::status::{LinkStatus, MeshEvent};
-use crate::table::{Peers, Table};
 use crate::{accept, dial, socket};
 
 /// All links of one membership. Clones are the same mesh. It lives until its task group is cancelled;
@@ -37,17 +37,17 @@ impl Mesh {
     pub fn start(config: MeshConfig, tasks: TaskGroup) -> io::Result<Self> {
         let listener = socket::listen(config.listen)?;
         let address = listener.local_addr()?;
-        let (leaf, trust) = (LeafSlot::new(), TrustStore::new());
-        let server = link_server(&leaf, &trust, config.time.clone()).map_err(io::Error::other)?;
+        let (certificate, trust) = (LeafSlot::new(), TrustStore::new());
+        let server = link_server(&certificate, &trust, config.time.clone()).map_err(io::Error::other)?;
         let (events, _) = broadcast::channel(config.event_queue.max(1));
         let shared = Arc::new(Shared {
             registry: Registry::new(config.node, events),
             config,
             clock: Clock::new(),
-            leaf,
+            certificate,
             trust,
             server,
-            table: watch::Sender::new(Arc::new(Table::default())),
+            link_peers: watch::Sender::new(Arc::new(LinkPeers::default())),
             tasks,
             applying: Mutex::default(),
             next_id: AtomicU64::new(0),
@@ -61,13 +61,13 @@ impl Mesh {
         self.address
     }
 
-    /// Uses this leaf (first of `chain`) and key for handshakes from now on. Live links go on.
+    /// Uses this certificate (first of `chain`) and key for handshakes from now on. Live links go on.
     pub fn identify(
         &self,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<(), rustls::Error> {
-        self.shared.leaf.set(chain, key)
+        self.shared.certificate.set(chain, key)
     }
 
     /// Replaces the desired peers and the trust. Links to peers that are gone or revoked close at
@@ -75,12 +75,12 @@ impl Mesh {
     pub fn apply(&self, peers: Peers) {
         let shared = &self.shared;
         let Peers { peers, trust, newest_head, probe_interval } = peers;
-        let table = Arc::new(Table { peers, newest_head, probe_interval });
+        let link_peers = Arc::new(LinkPeers { peers, newest_head, probe_interval });
         let parent = shared.tasks.token();
         let _one_at_a_time = shared.applying.lock().unwrap_or_else(PoisonError::into_inner);
         shared.trust.replace(shared.config.cluster, trust);
-        let added = shared.registry.retain(table.peers.keys(), shared.now().mono, &parent);
-        shared.table.send_replace(table);
+        let added = shared.registry.retain(link_peers.peers.keys(), shared.now().mono, &parent);
+        shared.link_peers.send_replace(link_peers);
         for new in added {
             shared.tasks.spawn("link-dial", dial::keep_linked(shared.clone(), new));
         }
@@ -91,8 +91,8 @@ impl Mesh {
         self.shared.registry.statuses()
     }
 
-    /// Heads that the hellos of live connections carried and that the table of this node does not have.
-    /// Nobody verified them.
+    /// Heads that the hellos of live connections carried and that differ from [`Peers::newest_head`], by
+    /// node id. Nobody verified them.
     pub fn peer_heads(&self) -> Vec<(NodeId, Bytes)> {
         let mut heads = self.shared.registry.heads();
         heads.retain(|(_, head)| self.shared.is_news(head));

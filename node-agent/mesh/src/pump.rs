@@ -46,7 +46,7 @@ struct Pump<'a> {
 }
 
 enum Woken {
-    Table,
+    LinkPeers,
     Stopped(Reason),
     Asked(Command),
     Time,
@@ -78,9 +78,9 @@ impl<'a> Pump<'a> {
     }
 
     async fn carry(&mut self) {
-        let mut table = self.connection.shared.table.subscribe();
+        let mut link_peers = self.connection.shared.link_peers.subscribe();
         // The permit was read before this subscription: what changed in between counts too.
-        table.mark_changed();
+        link_peers.mark_changed();
         let group = self.connection.shared.tasks.token();
         let mut buffer = vec![0; READ_CHUNK];
         self.settle();
@@ -92,7 +92,7 @@ impl<'a> Pump<'a> {
             let busy = self.outgoing.is_busy();
             let woken = tokio::select! {
                 biased;
-                _ = table.changed() => Woken::Table,
+                _ = link_peers.changed() => Woken::LinkPeers,
                 () = group.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDrained),
                 () = self.replaced.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDuplicate),
                 // Only this task fills the queues, so writing ends and reading is reached.
@@ -109,7 +109,7 @@ impl<'a> Pump<'a> {
     fn wake(&mut self, woken: Woken, buffer: &[u8]) {
         let now = self.connection.shared.now();
         match woken {
-            Woken::Table => self.table_changed(),
+            Woken::LinkPeers => self.link_peers_changed(),
             Woken::Stopped(reason) => self.connection.input(Input::DrainAsked(reason)),
             Woken::Asked(command) => self.ask(command),
             Woken::Wrote(Ok(count)) => self.outgoing.wrote(count, now),
@@ -128,10 +128,10 @@ impl<'a> Pump<'a> {
         self.connection.link.handle_timeout(now);
     }
 
-    fn table_changed(&mut self) {
+    fn link_peers_changed(&mut self) {
         let Some(proven) = self.connection.proven else { return };
         let shared = &self.connection.shared;
-        let permit = shared.table.borrow().permit(&shared.trust, &proven.leaf, proven.until);
+        let permit = shared.link_peers.borrow().permit(&shared.trust, &proven.certificate, proven.until);
         self.denied = matches!(permit, Permit::Denied(_));
         let timing = shared.timing();
         self.connection.input(Input::PermitChanged(permit));

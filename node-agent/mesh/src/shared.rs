@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rap_link::{Direction, Input, Lane, Link, Local, SessionState, Side, Timing};
+use rap_link::{Direction, Input, Lane, Link, Local, PeerIdentity, SessionState, Side, Timing};
 use rap_runtime::tls::{LeafSlot, NodeLeaf, TrustStore, reason_of};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{Mono, NodeId, Now, Reason};
@@ -14,22 +14,22 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::MeshConfig;
+use crate::link_peers::{LinkPeers, certificate_deadline};
 use crate::registry::Registry;
 use crate::status::LinkStatus;
-use crate::table::{Table, leaf_deadline};
 
 /// State of one mesh.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: MeshConfig,
     pub(crate) clock: Clock,
-    pub(crate) leaf: LeafSlot,
+    pub(crate) certificate: LeafSlot,
     pub(crate) trust: TrustStore,
     pub(crate) server: Arc<ServerConfig>,
-    pub(crate) table: watch::Sender<Arc<Table>>,
+    pub(crate) link_peers: watch::Sender<Arc<LinkPeers>>,
     pub(crate) registry: Registry,
     pub(crate) tasks: TaskGroup,
-    /// Held while a table is applied.
+    /// Held while peers are applied.
     pub(crate) applying: Mutex<()>,
     pub(crate) next_id: AtomicU64,
 }
@@ -53,10 +53,10 @@ pub(crate) struct Connection {
     pub(crate) stop: CancellationToken,
 }
 
-/// The leaf a peer proved, and until when it is valid.
+/// The certificate that a peer proved, and until when it is valid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Proven {
-    pub(crate) leaf: NodeLeaf,
+    pub(crate) certificate: NodeLeaf,
     pub(crate) until: Mono,
 }
 
@@ -65,18 +65,18 @@ impl Shared {
         self.clock.now()
     }
 
-    /// Timers of sessions, as the table wants them.
+    /// Timers of sessions: those of the settings, with the probe interval of the desired peers.
     pub(crate) fn timing(&self) -> Timing {
         let timing = self.config.timing.clone();
-        match self.table.borrow().probe_interval {
+        match self.link_peers.borrow().probe_interval {
             Some(interval) => timing.with_probe_interval(interval),
             None => timing,
         }
     }
 
-    /// True for a head that the table of this node does not have.
+    /// True for a head that this node does not send in its own hello.
     pub(crate) fn is_news(&self, head: &[u8]) -> bool {
-        !head.is_empty() && head != self.table.borrow().newest_head
+        !head.is_empty() && head != self.link_peers.borrow().newest_head
     }
 
     fn local(&self) -> Local {
@@ -84,7 +84,7 @@ impl Shared {
             node: self.config.node,
             cluster: self.config.cluster,
             features: self.config.features.clone(),
-            newest_head: self.table.borrow().newest_head.clone(),
+            newest_head: self.link_peers.borrow().newest_head.clone(),
         }
     }
 }
@@ -148,15 +148,16 @@ impl Connection {
         None
     }
 
-    /// The TLS handshake named this leaf: asks the table and tells the session.
-    pub(crate) fn proved(&mut self, leaf: NodeLeaf) {
+    /// The TLS handshake proved this certificate: tells the session whose it is and what is permitted.
+    pub(crate) fn proved(&mut self, certificate: NodeLeaf) {
         let now = self.shared.now();
-        let proven = Proven { leaf, until: leaf_deadline(&leaf, now) };
+        let proven = Proven { certificate, until: certificate_deadline(&certificate, now) };
         self.proven = Some(proven);
-        self.peer = Some(leaf.identity.node);
-        let table = self.shared.table.borrow().clone();
-        let permit = table.permit(&self.shared.trust, &leaf, proven.until);
-        let identity = rap_link::PeerIdentity { cluster: leaf.identity.cluster, node: leaf.identity.node };
+        self.peer = Some(certificate.identity.node);
+        let peers = self.shared.link_peers.borrow().clone();
+        let permit = peers.permit(&self.shared.trust, &certificate, proven.until);
+        let identity =
+            PeerIdentity { cluster: certificate.identity.cluster, node: certificate.identity.node };
         self.input(Input::Authenticated { peer: identity, permit });
     }
 

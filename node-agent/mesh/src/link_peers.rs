@@ -1,6 +1,6 @@
-//! The peers this node shall be linked with, and what the table permits a proven identity.
+//! The desired peers, and what a proven identity is permitted.
 //!
-//! Owns the answer "may this link live, and until when". Refuses to own where the table comes from.
+//! Owns the answer "may this link live, and until when". Refuses to own where the peers come from.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub struct Peer {
     pub deadline: Mono,
 }
 
-/// All that the snapshot says about links, replaced as a whole.
+/// The desired links of this node, replaced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peers {
     /// Desired peers. A node that is not here is neither dialled nor accepted.
@@ -35,26 +35,27 @@ pub struct Peers {
 
 /// The part of [`Peers`] that tasks watch.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Table {
+pub(crate) struct LinkPeers {
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) newest_head: Vec<u8>,
     pub(crate) probe_interval: Option<Duration>,
 }
 
-/// Until when the leaf itself is valid, on the clock that does not jump.
-pub(crate) fn leaf_deadline(leaf: &NodeLeaf, now: Now) -> Mono {
+/// Until when the certificate is valid, on the boot clock, which does not jump.
+pub(crate) fn certificate_deadline(certificate: &NodeLeaf, now: Now) -> Mono {
     // Validity includes its last second.
-    now.mono.plus(leaf.not_after.plus(Duration::from_secs(1)).since(now.wall))
+    now.mono.plus(certificate.not_after.plus(Duration::from_secs(1)).since(now.wall))
 }
 
-impl Table {
-    /// What a peer that proved `leaf` may do now. `leaf_until` is [`leaf_deadline`] of its handshake.
-    pub(crate) fn permit(&self, trust: &TrustStore, leaf: &NodeLeaf, leaf_until: Mono) -> Permit {
-        if let Err(reject) = trust.check(&leaf.identity) {
+impl LinkPeers {
+    /// What a peer that proved `certificate` may do now. `valid_until` is [`certificate_deadline`] of its
+    /// handshake.
+    pub(crate) fn permit(&self, trust: &TrustStore, certificate: &NodeLeaf, valid_until: Mono) -> Permit {
+        if let Err(reject) = trust.check(&certificate.identity) {
             return Permit::Denied(reject.reason());
         }
-        match self.peers.get(&leaf.identity.node) {
-            Some(peer) => Permit::Until(peer.deadline.min(leaf_until)),
+        match self.peers.get(&certificate.identity.node) {
+            Some(peer) => Permit::Until(peer.deadline.min(valid_until)),
             None => Permit::Denied(Reason::LinkPeerUnknown),
         }
     }
