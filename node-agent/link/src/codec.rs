@@ -1,7 +1,7 @@
 //! The byte layout of a frame.
 //!
-//! Owns encoding and header checks, and refuses whatever this version does not know. Does not look
-//! into payloads.
+//! Owns encoding and the checks of a header. Refuses everything that this version does not know. Does not
+//! read payloads.
 //!
 //! ```text
 //! 0        1      2     3      4           5..8      8..12        12..20
@@ -41,7 +41,10 @@ impl Encoded {
 }
 
 impl Frame {
-    /// Appends the wire form to `out`; leaves `out` alone when the frame breaks a rule of the format.
+    /// Appends the wire form to `out`. On an error `out` is unchanged.
+    ///
+    /// # Errors
+    /// The frame breaks a rule of the format.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
         self.encoded().map(|encoded| encoded.write(out))
     }
@@ -71,7 +74,7 @@ impl Frame {
     }
 }
 
-/// Why bytes are not a frame of this version. After one of these the connection cannot be resynchronised.
+/// Why bytes are not a frame of this version. The stream cannot be resynchronised after such an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// First byte is not [`FRAME_VERSION`].
@@ -101,7 +104,7 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// The stable code.
+    /// Stable reason code.
     pub const fn reason(self) -> Reason {
         match self {
             Self::TooLarge(_) => Reason::LinkFrameTooLarge,

@@ -1,6 +1,6 @@
 //! What one link sent, received and refused.
 //!
-//! Owns plain numbers. Publishing them is the shell's work.
+//! Owns the numbers. The shell publishes them.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +17,9 @@ pub struct Counters {
     pub frames_sent: u64,
     /// Bytes of those frames, headers included.
     pub bytes_sent: u64,
-    /// Frames and inputs refused, by reason; among them frames for a full queue.
+    /// Frames and inputs that were refused, by reason. Includes frames refused by a full queue.
     pub rejected: BTreeMap<Reason, u64>,
-    /// Frames that waited to be sent and never were, by reason.
+    /// Frames that were accepted for sending and never sent, by reason.
     pub dropped: BTreeMap<Reason, u64>,
 }
 

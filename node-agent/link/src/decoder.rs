@@ -1,7 +1,7 @@
-//! Frames out of a byte stream that arrives in arbitrary pieces.
+//! Decodes frames from a byte stream that arrives in arbitrary pieces.
 //!
-//! Owns the bytes of one frame that is not complete. Refuses a bad header before any of its payload is
-//! buffered, and refuses everything after the first error.
+//! Owns the bytes of one incomplete frame. Checks a header before it buffers any payload. Refuses
+//! everything after the first error.
 
 use bytes::Bytes;
 
@@ -25,8 +25,11 @@ impl Decoder {
         Self { head: Vec::new(), rest: Vec::new(), failed: None }
     }
 
-    /// Takes bytes from the front of `input` and returns the next frame, or `None` when all of `input`
-    /// was taken and more is needed. Errors are final: the same one is returned ever after.
+    /// Takes bytes from the front of `input` and returns the next frame. `None`: all of `input` was taken
+    /// and more is needed.
+    ///
+    /// # Errors
+    /// The bytes are not a frame. Every later call returns the same error.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -34,7 +37,7 @@ impl Decoder {
         self.advance(input).inspect_err(|error| *self = Self { failed: Some(*error), ..Self::new() })
     }
 
-    /// Bytes held of a frame that is not complete.
+    /// Bytes held of an incomplete frame, at most [`BUFFER_MAX`].
     pub fn buffered(&self) -> usize {
         self.head.len() + self.rest.len()
     }
@@ -50,7 +53,7 @@ impl Decoder {
             return Ok(None);
         }
         self.head.clear();
-        // The frame takes the buffer: what it holds on to is its own length and nothing of other frames.
+        // The payload takes over the buffer, so that it keeps no memory of other frames alive.
         let mut rest = std::mem::take(&mut self.rest);
         rest.shrink_to_fit();
         Ok(Some(header.complete(Bytes::from(rest))))

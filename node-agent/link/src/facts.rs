@@ -1,30 +1,30 @@
-//! The facts that a session is started with, and what the peer table permits.
+//! What a session is started with, and what a peer is permitted.
 //!
-//! Owns their shapes and defaults. Holds no behaviour of a session.
+//! Owns shapes and defaults. Has no behaviour of a session.
 
 use std::time::Duration;
 
 use rap_types::{ClusterId, Mono, NodeId, Reason};
 use rap_wire::v1::LinkLane;
 
-/// Timers of a session. All are configurable; the defaults are those of an idle active link.
+/// Timers and limits of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
-    /// From start to established.
+    /// Time from the start to state established.
     pub handshake: Duration,
     /// Silence after which the peer is probed.
     pub idle: Duration,
-    /// Wait for any frame after a liveness probe before it counts as missed.
+    /// Time without any frame after which a liveness probe counts as missed.
     pub probe_interval: Duration,
-    /// Missed probes in a row after which the peer is suspect.
+    /// Number of missed probes in a row that make the peer suspect.
     pub suspect_after: u32,
-    /// Missed probes in a row after which the link is closed.
+    /// Number of missed probes in a row that close the link.
     pub close_after: u32,
-    /// Wait for the answer to a requested probe or echo.
+    /// Time in which a requested probe or echo must be answered.
     pub answer: Duration,
-    /// Wait for the peer to close after our goodbye.
+    /// Time in which the peer must close after the goodbye of this side.
     pub drain: Duration,
-    /// Questions that may be open at once.
+    /// Number of probes and echoes that may be unanswered at once.
     pub open_questions: usize,
 }
 
@@ -44,15 +44,15 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// These timers with a probe after each silence of `interval`; a probe waits as long for an answer, but
-    /// at most the 2 s of the default.
+    /// Sets the silence before a probe to `interval`, and the time of a probe to `interval`, at most the 2 s
+    /// of the default.
     #[must_use]
     pub fn with_probe_interval(self, interval: Duration) -> Self {
         Self { idle: interval, probe_interval: interval.min(Self::default().probe_interval), ..self }
     }
 }
 
-/// Which of the up to three connections of a link this is. Both sides say the same in their hellos.
+/// Which of the up to three connections of a link this is. The hellos of both sides name the same lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
     /// Input, control, clipboard.
@@ -96,24 +96,24 @@ pub enum Direction {
     Inbound,
 }
 
-/// Side of one session, with what only that side knows at the start.
+/// Side of one session, with the facts that only this side has at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// This node dials: whom it expects, the random name it gives the session, and the lane.
+    /// This node dials.
     Dialer {
-        /// The only node that may answer.
+        /// Id of the node that must answer.
         expected: NodeId,
-        /// 16 random bytes.
+        /// Name of the session: 16 random bytes.
         session_id: [u8; 16],
-        /// The lane that the connection shall be.
+        /// Lane of the connection.
         lane: Lane,
     },
-    /// The peer dialled; its certificate says who it is and its hello names session and lane.
+    /// The peer dialled. Its certificate names the peer; its hello names session and lane.
     Acceptor,
 }
 
 impl Side {
-    /// The direction of the connection as seen from this node.
+    /// Direction of the connection as seen from this node.
     pub const fn direction(self) -> Direction {
         match self {
             Self::Dialer { .. } => Direction::Outbound,
@@ -125,30 +125,30 @@ impl Side {
 /// What this node says about itself in a hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Local {
-    /// This node.
+    /// Id of this node.
     pub node: NodeId,
-    /// The cluster of this membership.
+    /// Id of the cluster that this membership is in.
     pub cluster: ClusterId,
-    /// Features offered.
+    /// Features offered; at most [`crate::FEATURES_MAX`].
     pub features: Vec<String>,
-    /// Newest signed cluster head verified here; may be empty.
+    /// Newest signed cluster head that this node verified. May be empty; at most [`crate::HEAD_MAX`].
     pub newest_head: Vec<u8>,
 }
 
-/// Who the peer is, from its leaf certificate and from nothing else.
+/// Identity of the peer, as its certificate states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerIdentity {
-    /// Cluster named in the leaf.
+    /// Cluster in the certificate.
     pub cluster: ClusterId,
-    /// Node named in the leaf.
+    /// Node in the certificate.
     pub node: NodeId,
 }
 
-/// What the peer table says about a peer.
+/// Whether a link with a peer may live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
-    /// The link may live until this instant (BOOTTIME).
+    /// Until this instant of the boot clock.
     Until(Mono),
-    /// The link may not live.
+    /// Not, for this reason.
     Denied(Reason),
 }

@@ -1,7 +1,7 @@
-//! The frame: what a link carries, the same on every lane and every hop.
+//! The frame, the unit that a link carries. It is the same on every lane and every hop.
 //!
-//! Owns the parts of a frame and their numbers on the wire. The byte layout is in `codec`; whether a
-//! frame fits the session's state is decided by `session`.
+//! Owns the parts of a frame and their numbers on the wire. The byte layout is in `codec`. `session`
+//! decides whether a frame fits its state.
 
 use bytes::Bytes;
 use rap_types::ChannelClass;
@@ -88,7 +88,7 @@ pub enum FrameId {
 /// Lease fencing token carried by a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fencing {
-    /// Database life under which the lease was granted.
+    /// Incarnation of the cluster under which the lease was granted.
     pub incarnation: u64,
     /// Epoch of the lease.
     pub epoch: u64,
@@ -101,13 +101,13 @@ pub struct Frame {
     pub class: ChannelClass,
     /// What the payload is.
     pub kind: FrameKind,
-    /// Nodes the frame may still pass; 0 for frames of the link itself.
+    /// Number of nodes that the frame may still pass; 0 for frames of the link itself.
     pub hop_budget: u8,
     /// Stream or label.
     pub id: FrameId,
-    /// Fencing token, for frames of an owned thing.
+    /// Fencing token. Absent: the frame is under no lease.
     pub fencing: Option<Fencing>,
-    /// At most [`PAYLOAD_MAX`] bytes. Shared: a clone of the frame copies none of them.
+    /// At most [`PAYLOAD_MAX`] bytes. Clones of the frame share them.
     pub payload: Bytes,
 }
 
@@ -117,7 +117,7 @@ impl Frame {
         Self { class, kind, hop_budget: 0, id: FrameId::Stream(0), fencing: None, payload: payload.into() }
     }
 
-    /// Bytes this frame has on the wire.
+    /// Length on the wire in bytes.
     pub fn wire_len(&self) -> usize {
         HEADER_LEN + if self.fencing.is_some() { FENCING_LEN } else { 0 } + self.payload.len()
     }

@@ -1,6 +1,6 @@
-//! The hello: version, lane, session name, features, newest head.
+//! The hello: protocol range, session name, lane, features, newest head.
 //!
-//! Owns what a hello may contain. The newest head is carried as bytes; verifying it is the agent's work.
+//! Owns the limits of a hello. The newest head is bytes here; the agent verifies it.
 
 use prost::Message as _;
 use rap_types::Reason;
@@ -22,15 +22,15 @@ const FEATURE_LEN_MAX: usize = 64;
 /// What the peer said in its hello, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerHello {
-    /// Newest protocol both speak.
+    /// Newest protocol that both sides speak.
     pub protocol: u32,
     /// Name of the session, chosen by the dialling side.
     pub session_id: [u8; 16],
     /// Which connection of the link this is.
     pub lane: Lane,
-    /// Features both may use are the intersection with ours.
+    /// Features that the peer offers. Both sides may use those that this side offers too.
     pub features: Vec<String>,
-    /// Signed head, unverified; may be empty.
+    /// Signed cluster head, not verified. May be empty; at most [`HEAD_MAX`].
     pub newest_head: Vec<u8>,
 }
 
@@ -47,8 +47,7 @@ pub(crate) fn encode(local: &Local, lane: Lane, session_id: [u8; 16]) -> Vec<u8>
     .encode_to_vec()
 }
 
-/// Checks the peer's hello against what this side speaks and, when this side dialled, against the
-/// session it named.
+/// Checks the hello of the peer. If this side dialled, the hello must name the same session and lane.
 pub(crate) fn read(payload: &[u8], side: &Side) -> Result<PeerHello, Reason> {
     let hello = v1::LinkHello::decode(payload).map_err(|_| Reason::LinkFrameMalformed)?;
     let protocol = hello.protocol_max.min(PROTOCOL_MAX);

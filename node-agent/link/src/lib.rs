@@ -1,7 +1,7 @@
-//! Links, sans IO: frames, the session of one connection, and who dials whom.
+//! Links without IO: frames, the session of one connection, its send queues, and who dials whom.
 //!
-//! Owns the byte layout of a link and every decision about its life. Refuses to own sockets, TLS,
-//! clocks, randomness and tasks: `rap-mesh` brings those.
+//! Owns the byte layout of a link, the decisions about its life, and the order of its frames. Refuses to
+//! own sockets, TLS, clocks, randomness and tasks. Those are in `rap-mesh`.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]

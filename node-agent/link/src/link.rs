@@ -1,7 +1,7 @@
-//! One connection of a link: decoder, session, scheduler and counters together, driven by a shell.
+//! One connection of a link: decoder, session, scheduler and counters.
 //!
-//! Owns how the parts work together. Refuses to own the transport: the shell writes what
-//! `poll_transmit` hands out and calls back with what arrives.
+//! Owns how these work together. Refuses to own the transport: the shell writes the frames of
+//! `poll_transmit` and passes received bytes to `receive`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::state::SessionState;
 use crate::terms::{Answer, Input, Output, Reject};
 
-/// A session with its bytes.
+/// One connection of a link.
 #[derive(Debug, Clone)]
 pub struct Link {
     session: Session,
@@ -33,7 +33,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link that this node dials or that a peer dialled.
+    /// A connection that this node dials or that a peer dialled.
     pub fn new(local: Local, side: Side, timing: Timing, now: Now) -> Self {
         Self {
             session: Session::new(local, side, timing, now),
@@ -46,13 +46,13 @@ impl Link {
         }
     }
 
-    /// Takes bytes that arrived. The shell bounds how many at a time and drains the outputs between.
+    /// Takes received bytes. The caller bounds their number and drains the outputs after each call.
     pub fn receive(&mut self, mut bytes: &[u8], now: Now) {
         while self.state() != SessionState::Closed {
             match self.decoder.decode(&mut bytes) {
                 Ok(Some(frame)) => {
                     self.counters.received(frame.wire_len());
-                    // A refusal is counted; the state did not change.
+                    // A refused input is counted and changes nothing.
                     let _refused = self.handle(Input::Received(frame), now);
                 }
                 Ok(None) => return,
@@ -65,6 +65,9 @@ impl Link {
     }
 
     /// Takes one input other than bytes.
+    ///
+    /// # Errors
+    /// The input does not fit the state. Nothing changed.
     pub fn handle(&mut self, input: Input, now: Now) -> Result<(), Reject> {
         if let Some(answer) = self.answer_without_room(&input) {
             self.outputs.push_back(answer);
@@ -85,7 +88,7 @@ impl Link {
         }
         match (&outcome, self.session.reason()) {
             (Err(reject), _) => self.counters.rejected(reject.reason()),
-            // Only a frame that breaks a rule closes; draining ends on a goodbye or a timer.
+            // A frame other than a goodbye closes the session only if it breaks a rule.
             (Ok(()), Some(reason)) if message && before != SessionState::Draining => {
                 self.counters.rejected(reason);
             }
@@ -99,7 +102,7 @@ impl Link {
         outcome
     }
 
-    /// Tells the session that time passed.
+    /// Fires the timer of the session if it is due.
     pub fn handle_timeout(&mut self, now: Now) {
         if self.poll_timeout().is_some_and(|due| now.mono >= due) {
             let _refused = self.handle(Input::TimerFired, now);
@@ -111,14 +114,13 @@ impl Link {
         self.session.due()
     }
 
-    /// The next thing to tell or do; never [`Output::Send`], whose frames are in [`Self::poll_transmit`].
+    /// The next output. Never [`Output::Send`]: those frames come from [`Self::poll_transmit`].
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// Appends the frames to write now to `buffer`: as many as fit into `budget` bytes, but at least one
-    /// if any waits. Ask for what the socket takes and not for more: a frame that was handed out is
-    /// overtaken by nothing.
+    /// Appends the next frames to `buffer`: as many as fit into `budget` bytes, but at least one if any
+    /// waits. Pass a budget that the socket takes now: no frame overtakes one that was handed out.
     pub fn poll_transmit(&mut self, budget: usize, now: Now, buffer: &mut Vec<u8>) {
         let before = buffer.len();
         while let Some(frame) = self.scheduler.pop(buffer.len() - before, budget, now.mono) {
@@ -132,28 +134,28 @@ impl Link {
         self.session.state()
     }
 
-    /// When the state was entered.
+    /// When the state was entered, on the boot clock.
     pub const fn since(&self) -> Mono {
         self.since
     }
 
-    /// Why the session is closed or leaving.
+    /// Why the session is closed or draining. Absent in other states.
     pub const fn reason(&self) -> Option<Reason> {
         self.session.reason()
     }
 
-    /// The peer, in states established and suspect.
+    /// Id of the peer, in states established and suspect.
     pub fn peer(&self) -> Option<NodeId> {
         self.session.live().map(Live::peer)
     }
 
-    /// Last measured round trip.
+    /// Latest measured round trip, in states established and suspect.
     pub fn rtt(&self) -> Option<Duration> {
         self.session.live().and_then(Live::rtt)
     }
 
-    /// What the latest probes say; renewed when it changed by a tenth. `None` before the first probe was
-    /// answered or missed, and once the session is over.
+    /// Median round trip and loss, updated when they changed by a tenth. Absent before the first probe was
+    /// answered or missed, and in other states than established and suspect.
     pub fn measured(&self) -> Option<Measured> {
         self.session.live().and_then(Live::measured)
     }
@@ -163,7 +165,7 @@ impl Link {
         &self.counters
     }
 
-    /// Bytes that are no frames end the session in order: the peer is told why.
+    /// Ends the session because of bytes that are not frames, with a goodbye that says so.
     fn refuse_bytes(&mut self, reason: Reason, now: Now) -> Result<(), Reject> {
         self.counters.rejected(reason);
         let said = self.handle(Input::DrainAsked(reason), now);
@@ -207,7 +209,7 @@ impl Link {
         }
     }
 
-    /// A question whose queue is full is answered at once: its asker may ask again later.
+    /// The answer to a question whose queue is full. The session does not see such a question.
     fn answer_without_room(&self, input: &Input) -> Option<Output> {
         let full = |queue| !self.scheduler.has_room(queue, ECHO_WIRE_MAX);
         let answer = Answer::Failed(Reason::LinkQueueFull);
@@ -231,7 +233,7 @@ impl Link {
         }
     }
 
-    /// True while frames may still be sent: the session is not over, or its goodbye is under way.
+    /// True while frames may be sent: the session is not closed, or its goodbye is not sent yet.
     fn leaves_in_order(&self) -> bool {
         self.state() != SessionState::Closed || self.said_goodbye
     }

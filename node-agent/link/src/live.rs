@@ -1,7 +1,8 @@
-//! A session that carries traffic: liveness, questions asked of the peer, answers to the peer's.
+//! The part of a session that is established or suspect: liveness, questions to the peer, answers to its
+//! questions.
 //!
-//! Owns the silence clock and the open questions. Does not decide the session's state: it reports
-//! health and faults, and `session` moves.
+//! Owns the silence timer, the open questions and the measurement. Does not change the state of the
+//! session: it returns a [`Finding`], and `session` changes the state.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::message;
 use crate::samples::{Measured, Samples};
 use crate::terms::{Answer, Output};
 
-/// Established or suspect.
+/// Data of a session in state established or suspect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
     timing: Timing,
@@ -30,9 +31,9 @@ pub struct Live {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Silence {
-    /// Heard or begun at `since`; probed after the idle time.
+    /// The peer was heard at `since`. It is probed after the idle time.
     Quiet { since: Mono },
-    /// A liveness probe is out; `due` is when it counts as missed.
+    /// A liveness probe was sent. It counts as missed at `due`.
     Waiting { missed: u32, due: Mono },
 }
 
@@ -50,16 +51,16 @@ enum Asked {
     Echo { token: u64, payload: Bytes },
 }
 
-/// What a live session learned from one input.
+/// Result of one input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// Nothing changed.
     Steady,
     /// The peer was heard.
     Heard,
-    /// Enough probes were missed to doubt the peer.
+    /// Enough probes were missed to make the peer suspect.
     Doubtful,
-    /// The session must end; `true` if the peer said goodbye first.
+    /// The session must end. `true`: without a goodbye of this side.
     Over(Reason, bool),
 }
 
@@ -70,17 +71,17 @@ impl Live {
         Self { timing, peer, permit_until, silence, next_seq: 1, open, rtt: None, samples }
     }
 
-    /// The authenticated peer.
+    /// Id of the peer.
     pub const fn peer(&self) -> NodeId {
         self.peer
     }
 
-    /// Last measured round trip.
+    /// Latest measured round trip.
     pub const fn rtt(&self) -> Option<Duration> {
         self.rtt
     }
 
-    /// What the latest probes say; renewed when it changed by a tenth.
+    /// Median round trip and loss, updated when they changed by a tenth.
     pub const fn measured(&self) -> Option<Measured> {
         self.samples.told()
     }
@@ -97,7 +98,7 @@ impl Live {
         self.permit_until = until;
     }
 
-    /// The earliest instant at which something is due.
+    /// The earliest deadline.
     pub(crate) fn due(&self) -> Mono {
         let silence = match self.silence {
             Silence::Quiet { since } => since.plus(self.timing.idle),
@@ -152,7 +153,7 @@ impl Live {
         self.watch_silence(now, out)
     }
 
-    /// Fails every open question, for a session that ends.
+    /// Answers every open question with `reason`, because the session ends.
     pub(crate) fn abandon(&mut self, reason: Reason, out: &mut Vec<Output>) {
         for question in std::mem::take(&mut self.open).into_values() {
             question.what.answer(Answer::Failed(reason), out);
@@ -186,13 +187,13 @@ impl Live {
                 let echo = message::read_echo(&frame.payload)?;
                 self.echo_answered(echo.seq, &echo.payload, now, out);
             }
-            // A second hello, or flow data: nothing on this link asked for either.
+            // A second hello is never valid. Data frames have no user yet.
             FrameKind::Hello | FrameKind::Data => return Err(Reason::LinkState),
         }
         Ok(None)
     }
 
-    /// An answer to a question that is not open (any more) changes nothing: late answers are normal.
+    /// An answer to a question that is not open changes nothing: late answers are normal.
     fn probe_answered(&mut self, seq: u64, now: Mono, out: &mut Vec<Output>) {
         if !self.open.get(&seq).is_some_and(|question| !matches!(question.what, Asked::Echo { .. })) {
             return;
@@ -233,7 +234,7 @@ impl Live {
     fn watch_silence(&mut self, now: Mono, out: &mut Vec<Output>) -> Finding {
         let missed = match self.silence {
             Silence::Quiet { since } if now >= since.plus(self.timing.idle) => 0,
-            // A timer that is itself late by more than a whole interval says nothing about the peer.
+            // A timer that fires late by more than one interval says nothing about the peer.
             Silence::Waiting { missed, due } if now >= due.plus(self.timing.probe_interval) => missed,
             Silence::Waiting { missed, due } if now >= due => missed + 1,
             Silence::Quiet { .. } | Silence::Waiting { .. } => return Finding::Steady,

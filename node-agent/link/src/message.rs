@@ -1,6 +1,6 @@
-//! Payloads of the frames a link itself uses after the hello: goodbye, probe, echo.
+//! Payloads of the frames that a link itself uses after the hello: goodbye, probe, echo.
 //!
-//! Owns their encoding and their size rules. Does not know sessions.
+//! Owns their encoding and size limits. Knows no session.
 
 use prost::Message as _;
 use rap_types::{ChannelClass, Mono, Reason};
@@ -54,7 +54,7 @@ pub(crate) fn read_echo(payload: &[u8]) -> Result<v1::SyntheticEcho, Reason> {
     if echo.payload.len() > ECHO_MAX { Err(Reason::LinkFrameTooLarge) } else { Ok(echo) }
 }
 
-/// The peer's reason for leaving. A code this version does not know reads as a plain close.
+/// The reason in a goodbye. A code that this version does not know reads as `link.closed`.
 pub(crate) fn read_bye(payload: &[u8]) -> Result<Reason, Reason> {
     let bye = v1::LinkBye::decode(payload).map_err(|_| Reason::LinkFrameMalformed)?;
     Ok(Reason::from_code(&bye.reason).unwrap_or(Reason::LinkClosed))

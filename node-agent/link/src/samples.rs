@@ -1,7 +1,7 @@
-//! What the latest probes of one connection say about it.
+//! Measurement of one connection from its latest probes.
 //!
-//! Owns the one definition of a link's round-trip median and loss, and when they changed enough to be
-//! told. Does not probe.
+//! Owns the only definition of the round-trip median and the loss of a link, and the rule which change is
+//! reported. Sends no probes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use std::time::Duration;
 /// Median and loss over the latest probes of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measured {
-    /// Median round trip of the answered probes (of an even number the lower of the two in the middle);
-    /// `None` if none was answered.
+    /// Median round trip of the answered probes; of an even number the lower of the two in the middle.
+    /// Absent: none was answered.
     pub round_trip: Option<Duration>,
-    /// Probes without an answer in time, per million.
+    /// Share of probes without an answer in time, in parts per million.
     pub loss_ppm: u32,
-    /// Probes that this is taken from: 1 to 15.
+    /// Number of probes in the window: 1 to 15.
     pub samples: u32,
 }
 
-/// The latest probes of one connection: round trip, or `None` for no answer in time.
+/// The latest probes of one connection. A sample is a round trip, or `None` for no answer in time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Samples {
     latest: VecDeque<Option<Duration>>,
@@ -61,9 +61,9 @@ fn differs(new: &Measured, told: &Measured) -> bool {
     round_trip || new.loss_ppm.abs_diff(told.loss_ppm) > told.loss_ppm / 10
 }
 
-/// Probes that count. Odd, so that a full window has one median.
+/// Length of the window. Odd, so that a full window has one median.
 const WINDOW: usize = 15;
-/// A change of the median below this is noise of the hosts.
+/// A smaller change of the median is not reported.
 const NOISE: Duration = Duration::from_micros(100);
 
 #[cfg(test)]

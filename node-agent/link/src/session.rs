@@ -1,8 +1,8 @@
 //! The life of one connection of a link: dialing, handshaking, authorising, established, suspect,
 //! draining, closed.
 //!
-//! Owns the transitions. Refuses to own bytes (`decoder`), sockets and time: inputs say what happened
-//! and when, outputs say what to do.
+//! Owns the transitions. Refuses to own bytes, sockets and clocks: inputs say what happened and when,
+//! outputs say what to do.
 //!
 //! # Why this is sound
 //! - *Only a permitted peer is linked.* Established follows Authorising alone, and Authorising follows
@@ -27,26 +27,26 @@ use crate::message;
 use crate::state::SessionState;
 use crate::terms::{Input, Output, Reject};
 
-/// One session. Each state holds only what it needs; every input consumes the state.
+/// One session. Each state holds only what it needs. Every input consumes the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Session {
-    /// TCP connection is being made.
+    /// The TCP connection is being made.
     Dialing(Box<Opening>),
-    /// TLS handshake.
+    /// The TLS handshake runs.
     Handshaking(Box<Opening>),
-    /// The peer proved who it is; hellos are being exchanged.
+    /// The peer proved its identity. Hellos are being exchanged.
     Authorising(Box<Opening>, Permitted),
-    /// Both hellos are in.
+    /// Both hellos were exchanged.
     Established(Box<Live>),
     /// Established, but the peer missed probes.
     Suspect(Box<Live>),
-    /// We said goodbye and wait for the peer to close.
+    /// This side said goodbye and waits for the peer to close.
     Draining(Leaving),
-    /// Over.
+    /// The session is over, for this reason.
     Closed(Reason),
 }
 
-/// Facts of a session that is not established yet.
+/// Data of a session that is not established yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
     local: Local,
@@ -55,14 +55,14 @@ pub struct Opening {
     deadline: Mono,
 }
 
-/// A peer that the table permits.
+/// A peer that is permitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permitted {
     peer: NodeId,
     until: Mono,
 }
 
-/// Facts of a session that drains.
+/// Data of a session that drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaving {
     reason: Reason,
@@ -95,7 +95,7 @@ impl Session {
         }
     }
 
-    /// Why the session is closed or leaving.
+    /// Why the session is closed or draining. Absent in other states.
     pub const fn reason(&self) -> Option<Reason> {
         match self {
             Self::Draining(leaving) => Some(leaving.reason),
@@ -108,7 +108,7 @@ impl Session {
         }
     }
 
-    /// The live part, in states established and suspect.
+    /// Data of states established and suspect. Absent in other states.
     pub const fn live(&self) -> Option<&Live> {
         match self {
             Self::Established(live) | Self::Suspect(live) => Some(live),
@@ -131,7 +131,10 @@ impl Session {
         }
     }
 
-    /// Takes one input. An input that does not fit the state is refused and changes nothing.
+    /// Takes one input.
+    ///
+    /// # Errors
+    /// The input does not fit the state. The same state is returned.
     pub fn handle(self, input: Input, now: Now, out: &mut Vec<Output>) -> Step {
         match self {
             Self::Dialing(opening) => opening.dialing(input, now, out),
@@ -284,7 +287,7 @@ fn carry(mut live: Box<Live>, suspect: bool, input: Input, now: Now, out: &mut V
             live.set_timing(timing);
             Finding::Steady
         }
-        // No goodbye: a peer that lost its permission is told nothing.
+        // Without a goodbye: a peer that lost its permission is told nothing.
         Input::PermitChanged(Permit::Denied(reason)) | Input::Broken(reason) => Finding::Over(reason, true),
         Input::DrainAsked(reason) => return Ok(drain(&mut live, reason, now, out)),
         Input::Opened | Input::Authenticated { .. } => return refuse(stay(live, suspect), &input),
@@ -325,7 +328,7 @@ impl Leaving {
             Input::TimerFired if now.mono >= self.deadline => Ok(close(self.reason, out)),
             Input::Broken(_) => Ok(close(self.reason, out)),
             Input::PermitChanged(Permit::Denied(reason)) => Ok(close(reason, out)),
-            // Frames that were under way when we said goodbye.
+            // Frames that were under way when this side said goodbye.
             Input::Received(_)
             | Input::TimerFired
             | Input::PermitChanged(Permit::Until(_))
@@ -344,7 +347,7 @@ fn close(reason: Reason, out: &mut Vec<Output>) -> Session {
     Session::Closed(reason)
 }
 
-/// Says why, then closes.
+/// Sends a goodbye and closes.
 fn farewell(reason: Reason, out: &mut Vec<Output>) -> Session {
     out.push(Output::Send(message::bye(reason)));
     close(reason, out)

@@ -18,7 +18,7 @@ pub enum SessionState {
 }
 
 impl SessionState {
-    /// The word in status documents and logs.
+    /// Name in status documents and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Dialing => "dialing",

@@ -1,6 +1,6 @@
 //! What goes into a session and what comes out of it.
 //!
-//! Owns the vocabulary between session and shell. Holds no behaviour.
+//! Owns the inputs and outputs of a session. Has no behaviour.
 
 use std::time::Duration;
 
@@ -12,47 +12,47 @@ use crate::frame::Frame;
 use crate::hello::PeerHello;
 use crate::state::SessionState;
 
-/// What happened.
+/// Something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// The TCP connection stands; the TLS handshake begins.
+    /// The TCP connection was made. The TLS handshake begins.
     Opened,
-    /// The TLS handshake proved who the peer is.
+    /// The TLS handshake proved the identity of the peer.
     Authenticated {
-        /// From the leaf.
+        /// Identity in the certificate.
         peer: PeerIdentity,
-        /// From the peer table.
+        /// What the peer is permitted.
         permit: Permit,
     },
     /// A frame arrived over the authenticated connection.
     Received(Frame),
-    /// The peer table changed.
+    /// The permit of the peer may have changed.
     PermitChanged(Permit),
-    /// These timers count from now on. A handshake, a drain and a probe under way keep their deadlines.
+    /// New timers. A handshake, a drain and a probe under way keep their deadlines.
     TimingChanged(Timing),
     /// A round trip was asked for.
     ProbeAsked {
-        /// Returned with the answer.
+        /// Returned with the answer, to match it.
         token: u64,
     },
     /// An echo was asked for.
     EchoAsked {
-        /// Returned with the answer.
+        /// Returned with the answer, to match it.
         token: u64,
         /// Class of the question and of its return.
         class: ChannelClass,
         /// At most [`crate::ECHO_MAX`] bytes.
         payload: Bytes,
     },
-    /// This side wants to end the session in order.
+    /// This side wants to end the session with a goodbye.
     DrainAsked(Reason),
-    /// The transport failed, ended, or carried bytes that are no frames.
+    /// The transport failed, ended, or carried bytes that are not frames.
     Broken(Reason),
     /// The instant of `poll_timeout` came.
     TimerFired,
 }
 
-/// An [`Input`] without its data; for the transition table and for rejections.
+/// An [`Input`] without its data, for the transition table and for rejections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum InputKind {
@@ -86,21 +86,21 @@ impl Input {
     }
 }
 
-/// What a question came to.
+/// Result of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Round trip, measured on this node's clock alone.
+    /// Round trip, measured on the clock of this node.
     RoundTrip(Duration),
-    /// No answer in time, a wrong one, or the link closed first.
+    /// No answer in time, a wrong answer, a full queue, or the link closed first.
     Failed(Reason),
 }
 
-/// What the shell shall do or tell.
+/// What the shell must do or report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Write this frame.
     Send(Frame),
-    /// Both hellos are exchanged.
+    /// Both hellos were exchanged. This is that of the peer.
     Established(PeerHello),
     /// The peer missed probes.
     Suspected,
@@ -108,34 +108,34 @@ pub enum Output {
     Recovered,
     /// Answer to [`Input::ProbeAsked`].
     ProbeAnswered {
-        /// Of the question.
+        /// Token of the question.
         token: u64,
-        /// What came of it.
+        /// Result.
         answer: Answer,
     },
     /// Answer to [`Input::EchoAsked`].
     EchoAnswered {
-        /// Of the question.
+        /// Token of the question.
         token: u64,
-        /// What came of it.
+        /// Result.
         answer: Answer,
     },
-    /// Flush for a short while, then close the connection.
+    /// Write the frames that still wait, then close the connection.
     Closed(Reason),
 }
 
-/// An input that does not fit the state; the state is unchanged.
+/// An input that does not fit the state. The state is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("input {input:?} does not fit state {state}")]
 pub struct Reject {
-    /// State the session is in.
+    /// State of the session.
     pub state: SessionState,
-    /// What it was given.
+    /// The input.
     pub input: InputKind,
 }
 
 impl Reject {
-    /// The stable code.
+    /// Stable reason code.
     pub const fn reason(self) -> Reason {
         Reason::LinkState
     }

@@ -1,6 +1,7 @@
 //! Inbound connections.
 //!
-//! Owns the accept loop, which ends with the mesh and never on an error, and the server handshake.
+//! Owns the accept loop and the server side of the TLS handshake. An error of `accept` does not end the
+//! loop; the end of the mesh does.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 None => shared.registry.reject(Reason::LinkBudget, 1),
             },
             Err(error) => {
-                // Out of descriptors, or a connection that was gone before it was taken.
+                // No descriptors are left, or the connection ended before it was accepted.
                 tracing::debug!(%error, "accept failed");
                 tokio::select! {
                     biased;
@@ -70,7 +71,7 @@ async fn handshake(connection: &mut Connection, stream: TcpStream) -> Option<Tls
     Some(stream)
 }
 
-/// Reads who the peer proved to be. The session decides what follows.
+/// Reads the identity that the peer proved and tells the session.
 pub(crate) fn identify(connection: &mut Connection, stream: &TlsStream<TcpStream>) {
     let (_, state) = stream.get_ref();
     match require_alpn(state, ALPN_LINK).and_then(|()| peer(state)) {

@@ -1,11 +1,11 @@
-//! What the handle of a mesh asks the task of a link to do.
+//! Requests from the handle of a mesh to the task of a link.
 
 use bytes::Bytes;
 use rap_link::Answer;
 use rap_types::ChannelClass;
 use tokio::sync::oneshot;
 
-/// A question for the peer of a link.
+/// A question that the task sends to the peer. The sender gets the answer.
 #[derive(Debug)]
 pub(crate) enum Command {
     Probe(oneshot::Sender<Answer>),

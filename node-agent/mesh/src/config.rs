@@ -1,4 +1,6 @@
-//! What a mesh is started with. Owns defaults; every value can be set.
+//! Settings of a mesh.
+//!
+//! Owns the defaults. Every value can be set.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,30 +11,30 @@ use rap_runtime::Clock;
 use rap_runtime::tls::Time;
 use rap_types::{ClusterId, NodeId};
 
-/// Settings of one mesh. A change needs a new mesh.
+/// Settings of one mesh. They are fixed for its life.
 #[derive(Debug, Clone)]
 pub struct MeshConfig {
-    /// This node.
+    /// Id of this node.
     pub node: NodeId,
-    /// The cluster of this membership.
+    /// Id of the cluster that this membership is in.
     pub cluster: ClusterId,
-    /// Where links are accepted; port 0 lets the kernel choose.
+    /// Address where links are accepted. With port 0 the kernel chooses the port.
     pub listen: SocketAddr,
-    /// Features offered in hellos.
+    /// Features offered in hellos; at most [`rap_link::FEATURES_MAX`].
     pub features: Vec<String>,
-    /// Timers of every session. [`crate::Peers::probe_interval`] goes before.
+    /// Timers of every session. [`crate::Peers::probe_interval`] overrides two of them.
     pub timing: Timing,
     /// Limits on connections that have not proved themselves.
     pub budget: Budget,
     /// How long the node with the larger id waits for the other's dial.
     pub dial_grace: Duration,
-    /// How long a peer may refuse to take bytes.
+    /// A link whose peer takes no bytes for this long is closed.
     pub write_stall: Duration,
-    /// How long the last bytes of a closing link may take.
+    /// Time that a closing link has to write its last bytes and to see the end of the peer.
     pub linger: Duration,
-    /// Events kept for a slow reader; older ones are lost and the reader is told how many.
+    /// Events kept for a slow reader. Older ones are lost; the reader learns how many.
     pub event_queue: usize,
-    /// Where certificate verifiers read the time.
+    /// Time source of the certificate verifiers.
     pub time: Time,
 }
 

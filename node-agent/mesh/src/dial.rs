@@ -1,6 +1,6 @@
-//! Outbound connections: one task per desired peer keeps it linked.
+//! Outbound connections. One task per desired peer keeps lane A connected.
 //!
-//! Owns when to dial, by the rules of `rap-link`, and the client handshake.
+//! Owns the time of each dial, by the rules of `rap-link`, and the client side of the TLS handshake.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::registry::NewPeer;
 use crate::shared::{Connection, Shared, reason_of_io, until};
 use crate::socket;
 
-/// Dials whenever the peer has no link, is dialable and it is this node's turn, until the peer leaves
-/// the table.
+/// Dials while the peer has no link, has an endpoint, and the rules of `rap-link` let this node dial.
+/// Ends when the peer is no longer desired.
 pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
     let NewPeer { peer, mut vacant, stop } = new;
     let mut link_peers = shared.link_peers.subscribe();
@@ -43,14 +43,14 @@ pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
         rand::fill(&mut session_id);
         let side = Side::Dialer { expected: peer, session_id, lane: Lane::A };
         let mut connection = Connection::new(shared.clone(), side, stop.clone());
-        // On the heap only while it runs: an idle peer then costs no room for a handshake.
+        // Boxed: the memory of a handshake is allocated only while one runs.
         Box::pin(outbound(&mut connection, peer, &entry.endpoints)).await;
         connection.account();
         backoff.after(&connection);
     }
 }
 
-/// When this node may dial next; `None` while it may not at all.
+/// Earliest time of the next dial; `None` while this node may not dial.
 fn due(shared: &Shared, peer: NodeId, entry: &Peer, vacant_since: Mono, backoff: &Backoff) -> Option<Mono> {
     let grace = shared.config.dial_grace;
     let local = shared.config.node;
@@ -69,7 +69,7 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// A link that lived, or that gave way to another, is no failure.
+    /// A link that lived for [`PROVEN_STABLE`], or that ended as a duplicate, is not a failure.
     fn after(&mut self, connection: &Connection) {
         let now = connection.shared.now().mono;
         let lived = connection.established_at.is_some_and(|at| now.since(at) >= PROVEN_STABLE);
@@ -93,7 +93,7 @@ async fn outbound(connection: &mut Connection, peer: NodeId, endpoints: &[Socket
     }
 }
 
-/// Tries the endpoints in order, each for its share of the deadline.
+/// Tries the endpoints in order. Each gets an equal share of the handshake deadline.
 async fn connect(endpoints: Vec<SocketAddr>, share: Duration) -> Result<(TcpStream, SocketAddr), Reason> {
     for endpoint in endpoints {
         match tokio::time::timeout(share, TcpStream::connect(endpoint)).await {

@@ -1,8 +1,8 @@
-//! mTLS links: dial, accept, one task per link.
+//! Links between nodes over TCP and TLS 1.3 with certificates on both sides.
 //!
-//! Owns sockets, TLS streams, the accept budget and the tasks that drive `rap-link` sessions. Refuses
-//! to own decisions: which peers exist comes in by [`Mesh::apply`], the life of a link is decided by
-//! `rap-link`, who a peer is by its leaf certificate.
+//! Owns sockets, TLS streams, the limits on handshakes, and one task per connection that drives a
+//! `rap-link` session. Refuses to own decisions: [`Mesh::apply`] says which peers are desired, `rap-link`
+//! decides the life of a link and the order of frames, and the certificate says who a peer is.
 
 #![deny(clippy::await_holding_lock)]
 

@@ -1,6 +1,6 @@
-//! The desired peers, and what a proven identity is permitted.
+//! The desired peers, and what a peer that proved its identity is permitted.
 //!
-//! Owns the answer "may this link live, and until when". Refuses to own where the peers come from.
+//! Owns the decision whether a link may live, and until when. Refuses to own the source of the peers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,27 +13,27 @@ use rap_types::{Mono, NodeId, Now, Reason};
 /// One desired peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Where it can be dialled, best first; empty if only it can dial.
+    /// Addresses to dial, best first. Empty: this node only accepts links from the peer.
     pub endpoints: Vec<SocketAddr>,
-    /// Until when a link with it may live (BOOTTIME).
+    /// End of every link with the peer, on the boot clock.
     pub deadline: Mono,
 }
 
 /// The desired links of this node, replaced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peers {
-    /// Desired peers. A node that is not here is neither dialled nor accepted.
+    /// Desired peers by node id. Other nodes are neither dialled nor accepted.
     pub peers: BTreeMap<NodeId, Peer>,
     /// Authorities and revocations of the cluster.
     pub trust: ClusterTrust,
-    /// Newest signed head verified here, sent in hellos; may be empty.
+    /// Newest signed cluster head that this node verified, sent in hellos. May be empty; at most 32 KiB.
     pub newest_head: Vec<u8>,
-    /// Silence after which a peer is probed; absent: as the mesh was started with. A change takes effect
+    /// Silence after which a peer is probed. Absent: that of the settings of the mesh. A change takes effect
     /// on live links at once.
     pub probe_interval: Option<Duration>,
 }
 
-/// The part of [`Peers`] that tasks watch.
+/// The part of [`Peers`] that the tasks of links watch.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LinkPeers {
     pub(crate) peers: BTreeMap<NodeId, Peer>,

@@ -1,4 +1,6 @@
 //! The handle to a running mesh.
+//!
+//! Owns what can be asked of a mesh. The work is done by its tasks.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,8 +25,8 @@ use crate::shared::Shared;
 use crate::status::{LinkStatus, MeshEvent};
 use crate::{accept, dial, socket};
 
-/// All links of one membership. Clones are the same mesh. It lives until its task group is cancelled;
-/// links then drain.
+/// All links of one membership. Clones refer to the same mesh. It runs until its task group is cancelled.
+/// Its links then drain.
 #[derive(Debug, Clone)]
 pub struct Mesh {
     shared: Arc<Shared>,
@@ -32,8 +34,11 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Binds and starts to accept, with no identity, no trust and no peers: nothing links until
-    /// [`Self::identify`] and [`Self::apply`]. Must be called within a runtime.
+    /// Binds the socket and starts to accept. No link is made before [`Self::identify`] and
+    /// [`Self::apply`] were called. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or TLS refuses its configuration.
     pub fn start(config: MeshConfig, tasks: TaskGroup) -> io::Result<Self> {
         let listener = socket::listen(config.listen)?;
         let address = listener.local_addr()?;
@@ -56,12 +61,16 @@ impl Mesh {
         Ok(Self { shared, address })
     }
 
-    /// Where links are accepted, with the port that the kernel chose.
+    /// Address where links are accepted, with the port that the kernel chose.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Uses this certificate (first of `chain`) and key for handshakes from now on. Live links go on.
+    /// Uses this certificate (first of `chain`) and key for handshakes from now on. Live links are not
+    /// affected.
+    ///
+    /// # Errors
+    /// The key does not belong to the certificate.
     pub fn identify(
         &self,
         chain: Vec<CertificateDer<'static>>,
@@ -70,8 +79,8 @@ impl Mesh {
         self.shared.certificate.set(chain, key)
     }
 
-    /// Replaces the desired peers and the trust. Links to peers that are gone or revoked close at
-    /// once; new peers are dialled.
+    /// Replaces the desired peers and the trust. Links with peers that are no longer desired or are revoked
+    /// close at once. New peers are dialled.
     pub fn apply(&self, peers: Peers) {
         let shared = &self.shared;
         let Peers { peers, trust, newest_head, probe_interval } = peers;
@@ -86,7 +95,7 @@ impl Mesh {
         }
     }
 
-    /// Every desired peer and the state of its link, by node id and lane.
+    /// Status of every lane, by node id and lane.
     pub fn links(&self) -> Vec<LinkStatus> {
         self.shared.registry.statuses()
     }
@@ -99,17 +108,21 @@ impl Mesh {
         heads
     }
 
-    /// Changes from now on. A reader that falls behind loses the oldest and learns how many.
+    /// Changes from now on. A reader that falls behind loses the oldest events and learns how many.
     pub fn events(&self) -> broadcast::Receiver<MeshEvent> {
         self.shared.registry.subscribe()
     }
 
-    /// Refused inbound connections and refused frames, by reason, of connections that ended.
+    /// Inbound connections that were refused, and frames that were refused or dropped by connections that
+    /// ended, by reason.
     pub fn rejected(&self) -> BTreeMap<Reason, u64> {
         self.shared.registry.rejected()
     }
 
-    /// Sends `count` probes one after the other. Stops early when the link ends.
+    /// Sends `count` probes one after the other and returns their answers. Stops early when the link ends.
+    ///
+    /// # Errors
+    /// The reason why there is no link, if no probe was answered.
     pub async fn probe(&self, peer: NodeId, count: u32) -> Result<Vec<Answer>, Reason> {
         let mut answers = Vec::new();
         for _ in 0..count {
@@ -122,9 +135,12 @@ impl Mesh {
         Ok(answers)
     }
 
-    /// Sends `payload` (at most [`rap_link::ECHO_MAX`] bytes) in frames of `class` and returns the round
-    /// trip of its return: what a frame of that class meets now. A full queue fails at once with
-    /// `link.queue_full`.
+    /// Sends `payload` (at most [`rap_link::ECHO_MAX`] bytes) in a frame of `class` and returns the round
+    /// trip: the delay that frames of this class have now.
+    ///
+    /// # Errors
+    /// The reason why there is no link, or why there was no answer; `link.queue_full` at once if the queue of
+    /// the class is full.
     pub async fn echo(
         &self,
         peer: NodeId,
@@ -149,7 +165,7 @@ impl Mesh {
             commands.send(command(reply)).await.map_err(|_| Reason::LinkClosed)?;
             answer.await.map_err(|_| Reason::LinkClosed)
         };
-        // The session answers by its own deadline; twice that covers a task that is busy.
+        // The session answers within its own deadline. The factor allows for a task that is busy.
         let deadline = self.shared.config.timing.answer * 2;
         tokio::time::timeout(deadline, asked).await.unwrap_or(Err(Reason::ProbeTimeout))
     }

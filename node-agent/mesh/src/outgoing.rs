@@ -1,8 +1,8 @@
 //! The write side of one connection.
 //!
-//! Owns the bytes between the scheduler of the link and the socket: one chunk, and the next is asked for
-//! only when TLS and socket took the one before. Refuses to choose what is sent. Together with
-//! `TCP_NOTSENT_LOWAT` this keeps the bytes that an urgent frame cannot overtake small.
+//! Owns the bytes between the scheduler of the link and the socket: at most one chunk. The next chunk is
+//! requested after TLS and the socket took the one before. Refuses to choose what is sent. With
+//! `TCP_NOTSENT_LOWAT` this bounds the bytes that an urgent frame cannot overtake.
 
 use std::io;
 use std::time::Duration;
@@ -32,12 +32,12 @@ impl Outgoing {
         !self.bytes.is_empty() || self.unflushed
     }
 
-    /// When the peer counts as stalled: bytes wait and none left for `patience`.
+    /// When the peer counts as stalled, if bytes wait: `patience` after the last byte left.
     pub(crate) fn stalls_at(&self, patience: Duration) -> Option<Mono> {
         self.is_busy().then(|| self.progress.plus(patience))
     }
 
-    /// Asks the link for the next chunk, if the one before is gone.
+    /// Takes the next chunk from the link, if the one before is written and flushed.
     pub(crate) fn refill(&mut self, link: &mut Link, now: Now) {
         if !self.is_busy() {
             self.progress = now.mono;
@@ -45,8 +45,8 @@ impl Outgoing {
         }
     }
 
-    /// Writes some bytes, or flushes when all are written, and returns how many were written; report it
-    /// to [`Self::wrote`]. Dropping the future loses nothing.
+    /// Writes some bytes, or flushes if all are written. Returns how many bytes were written; pass it to
+    /// [`Self::wrote`]. Safe to cancel.
     pub(crate) async fn push(&mut self) -> io::Result<usize> {
         if self.bytes.is_empty() {
             self.write.flush().await?;
@@ -66,7 +66,7 @@ impl Outgoing {
         self.progress = now.mono;
     }
 
-    /// Writes everything that the link still has to say, then ends this direction.
+    /// Writes all frames that still wait, then shuts this direction down.
     pub(crate) async fn finish(&mut self, link: &mut Link, now: Now) -> io::Result<()> {
         loop {
             self.write.write_all(&self.bytes).await?;

@@ -1,8 +1,8 @@
-//! Moves bytes between one TLS stream and one link, and carries commands and answers.
+//! Moves bytes between one TLS stream and one link, and passes commands and answers.
 //!
-//! Owns the order of closing and the stall clock. Every decision about the link is the session's, and
-//! what is sent next is the scheduler's. Reading never stops for a full queue: what is owed to a peer
-//! that sends and does not read is bounded by the queues, and the stall clock ends its link.
+//! Owns the order of closing and the stall timeout. The session decides the state of the link; its
+//! scheduler decides what is sent next. Reading never stops for a full queue: the queues bound the
+//! answers to a peer that sends and does not read, and the stall timeout closes its link.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +23,7 @@ use crate::registry::Active;
 use crate::shared::{Connection, reason_of_io, until};
 use crate::status::MeshEvent;
 
-/// Carries the connection to its end. The ticket is given back once the link is established.
+/// Runs the connection until it is closed. The ticket is returned when the link is established.
 pub(crate) async fn run(connection: &mut Connection, stream: TlsStream<TcpStream>, ticket: Option<Ticket>) {
     let (read, write) = tokio::io::split(stream);
     let mut pump = Pump::new(connection, read, write, ticket);
@@ -41,7 +41,7 @@ struct Pump<'a> {
     replaced: CancellationToken,
     asked: BTreeMap<u64, oneshot::Sender<Answer>>,
     next_token: u64,
-    /// The peer lost its permission: not one more byte for it.
+    /// The peer lost its permission. Nothing more is written to it.
     denied: bool,
 }
 
@@ -79,7 +79,7 @@ impl<'a> Pump<'a> {
 
     async fn carry(&mut self) {
         let mut link_peers = self.connection.shared.link_peers.subscribe();
-        // The permit was read before this subscription: what changed in between counts too.
+        // The permit was read before this subscription. A change in between must be seen too.
         link_peers.mark_changed();
         let group = self.connection.shared.tasks.token();
         let mut buffer = vec![0; READ_CHUNK];
@@ -95,7 +95,7 @@ impl<'a> Pump<'a> {
                 _ = link_peers.changed() => Woken::LinkPeers,
                 () = group.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDrained),
                 () = self.replaced.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDuplicate),
-                // Only this task fills the queues, so writing ends and reading is reached.
+                // Only this task fills the queues. Writing therefore ends, and reading is reached.
                 wrote = self.outgoing.push(), if busy => Woken::Wrote(wrote),
                 () = until(due, now) => Woken::Time,
                 Some(command) = self.commands.recv() => Woken::Asked(command),
@@ -153,7 +153,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Carries out what the session asked for and publishes what changed.
+    /// Carries out the outputs of the session and publishes its state.
     fn settle(&mut self) {
         let now = self.connection.shared.now();
         while let Some(output) = self.connection.link.poll_output() {
@@ -162,7 +162,7 @@ impl<'a> Pump<'a> {
                 Output::ProbeAnswered { token, answer } | Output::EchoAnswered { token, answer } => {
                     self.answer(token, answer);
                 }
-                // Frames wait in the scheduler; states are in the report below.
+                // Frames wait in the scheduler. States are in the report below.
                 Output::Send(_) | Output::Suspected | Output::Recovered | Output::Closed(_) => {}
             }
         }
@@ -190,14 +190,14 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// An asker that no longer waits is no fault.
+    /// Passes the answer on. Nobody may be waiting for it any more.
     fn answer(&mut self, token: u64, answer: Answer) {
         if let Some(reply) = self.asked.remove(&token) {
             let _gone = reply.send(answer);
         }
     }
 
-    /// The peer's slot is free before the last bytes go out, so that closing never delays a new link.
+    /// Releases the lane first, so that the last bytes do not delay a new link.
     async fn close(mut self) {
         if let (Some(peer), Some(lane)) = (self.connection.peer, self.connection.lane) {
             let now = self.connection.shared.now().mono;
@@ -213,8 +213,8 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Writes the rest and waits for the peer's end: closing with unread input would reset the
-    /// connection and could take our last frame with it.
+    /// Writes the last frames, then reads until the peer closes. Closing a socket with unread input would
+    /// reset the connection, and the peer could lose the last frame.
     async fn say_goodbye(&mut self) -> io::Result<()> {
         let now = self.connection.shared.now();
         self.outgoing.finish(&mut self.connection.link, now).await?;

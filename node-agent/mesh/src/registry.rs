@@ -1,7 +1,7 @@
-//! Which connection is the link of a peer, per lane.
+//! The connection and the status of each lane, by (peer, lane).
 //!
-//! Owns the desired peers with their diallers, and per (peer, lane) the status and the connection that
-//! is in use. Everything here is short and under one lock; nothing waits.
+//! Owns the desired peers with their dialling tasks, and which of several connections is a lane. Everything
+//! here is short and under one lock. Nothing waits.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,11 +27,11 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct State {
     diallers: BTreeMap<NodeId, Dialler>,
-    /// Lane A of every desired peer, other lanes while there is a connection.
+    /// Lane A of every desired peer. Other lanes only while they have a connection.
     links: BTreeMap<(NodeId, Lane), Slot>,
 }
 
-/// What the task that keeps lane A up is told.
+/// Handle to the task that dials lane A of one peer.
 #[derive(Debug)]
 struct Dialler {
     /// `Some(since)` while lane A has no connection.
@@ -53,11 +53,11 @@ pub(crate) struct Active {
     pub(crate) commands: mpsc::Sender<Command>,
     /// Cancelled when another connection takes over.
     pub(crate) replaced: CancellationToken,
-    /// What the peer's hello carried.
+    /// Head in the hello of the peer. May be empty.
     pub(crate) head: Bytes,
 }
 
-/// A peer that came into the table.
+/// A peer that is newly desired, with the inputs of its dialling task.
 #[derive(Debug)]
 pub(crate) struct NewPeer {
     pub(crate) peer: NodeId,
@@ -70,7 +70,8 @@ impl Registry {
         Self { local, state: Mutex::default(), events, rejected: Mutex::default() }
     }
 
-    /// Keeps exactly these peers. Diallers and connections of the others are stopped.
+    /// Keeps exactly these peers and returns the new ones. Dialling tasks and connections of all others are
+    /// stopped.
     pub(crate) fn retain<'a>(
         &self,
         desired: impl Iterator<Item = &'a NodeId>,
@@ -95,7 +96,7 @@ impl Registry {
         let State { diallers, links } = &mut *state;
         links.retain(|(peer, _), slot| {
             let stays = diallers.contains_key(peer);
-            // The table denies its link at once; should the peer be back before the link looks, this ends it.
+            // Its permit ends the connection. If the peer is desired again before that is read, this does.
             if let Some(active) = slot.active.as_ref().filter(|_| !stays) {
                 active.replaced.cancel();
             }
@@ -104,8 +105,11 @@ impl Registry {
         added
     }
 
-    /// Offers an established connection as one lane of the peer's link. Of two, one stays; the other is
-    /// told. Connections of other lanes are not affected.
+    /// Makes an established connection the lane. If the lane has a connection, one of the two stays and the
+    /// other is closed. Other lanes are not affected.
+    ///
+    /// # Errors
+    /// `link.peer_unknown`, or `link.duplicate` if the present connection stays.
     pub(crate) fn admit(&self, peer: NodeId, lane: Lane, new: Active, now: Mono) -> Result<(), Reason> {
         let mut state = self.state();
         let State { diallers, links } = &mut *state;
@@ -125,7 +129,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The connection `id` is no longer a lane of the peer's link.
+    /// Takes connection `id` out of use. No effect if another connection is the lane.
     pub(crate) fn release(&self, peer: NodeId, lane: Lane, id: u64, now: Mono) {
         let mut state = self.state();
         let State { diallers, links } = &mut *state;
@@ -141,8 +145,8 @@ impl Registry {
         }
     }
 
-    /// Takes what connection `id` says of itself, unless another connection is that lane.
-    /// `left`: it was established and changes its state; told even if the peer left the table.
+    /// Takes the status of connection `id`, unless another connection is the lane. `left`: the connection was
+    /// established and its state changed, which is announced even if the peer is no longer desired.
     pub(crate) fn report(&self, id: u64, status: LinkStatus, left: bool) {
         let mut state = self.state();
         let Some(slot) = state.links.get_mut(&(status.peer, status.lane)) else {
@@ -162,7 +166,10 @@ impl Registry {
         }
     }
 
-    /// Where lane A of the peer's link takes commands.
+    /// Command queue of lane A.
+    ///
+    /// # Errors
+    /// `link.peer_unknown`, or the reason why lane A has no connection.
     pub(crate) fn commands(&self, peer: NodeId) -> Result<mpsc::Sender<Command>, Reason> {
         let state = self.state();
         let slot = state.links.get(&(peer, Lane::A)).ok_or(Reason::LinkPeerUnknown)?;
@@ -176,14 +183,14 @@ impl Registry {
         self.state().links.values().map(|slot| slot.status.clone()).collect()
     }
 
-    /// The heads that the hellos of live connections carried.
+    /// Heads in the hellos of live connections, by node id; no empty ones.
     pub(crate) fn heads(&self) -> Vec<(NodeId, Bytes)> {
         let state = self.state();
         let live = |(key, slot): (&(NodeId, Lane), &Slot)| Some((key.0, slot.active.as_ref()?.head.clone()));
         state.links.iter().filter_map(live).filter(|(_, head)| !head.is_empty()).collect()
     }
 
-    /// An event without a state change. Nobody listening is no fault.
+    /// Sends an event. There may be no receiver.
     pub(crate) fn tell(&self, event: MeshEvent) {
         let _nobody = self.events.send(event);
     }

@@ -1,4 +1,4 @@
-//! What every task of one mesh can reach, and the facts of one connection.
+//! State shared by the tasks of one mesh, and state of one connection.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) link_peers: watch::Sender<Arc<LinkPeers>>,
     pub(crate) registry: Registry,
     pub(crate) tasks: TaskGroup,
-    /// Held while peers are applied.
+    /// Held while desired peers are replaced.
     pub(crate) applying: Mutex<()>,
     pub(crate) next_id: AtomicU64,
 }
@@ -41,19 +41,19 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) link: Link,
     pub(crate) direction: Direction,
-    /// Known from the start where this node dialled, else from the peer's hello.
+    /// Set at the start if this node dialled, else by the hello of the peer.
     pub(crate) lane: Option<Lane>,
     pub(crate) remote: Option<SocketAddr>,
-    /// Whom we dialled, or who proved itself.
+    /// The node that was dialled, or that proved its identity.
     pub(crate) peer: Option<NodeId>,
     pub(crate) proven: Option<Proven>,
     pub(crate) established_at: Option<Mono>,
     reported: SessionState,
-    /// Ends waiting of a connection that is not established yet.
+    /// Cancels the opening of the connection.
     pub(crate) stop: CancellationToken,
 }
 
-/// The certificate that a peer proved, and until when it is valid.
+/// The certificate of the peer, and until when it is valid on the boot clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Proven {
     pub(crate) certificate: NodeLeaf,
@@ -116,13 +116,13 @@ impl Connection {
         connection
     }
 
-    /// Hands an input to the session; one that comes too late for its state is counted there.
+    /// Passes an input to the session. The link counts inputs that do not fit its state.
     pub(crate) fn input(&mut self, input: Input) {
         let _counted = self.link.handle(input, self.shared.now());
         self.report();
     }
 
-    /// Waits for a step of the opening, within the session's deadline. `None`: the session is closed.
+    /// Waits for one step of the opening, until the deadline of the session. `None`: the session is closed.
     pub(crate) async fn step<T, E>(
         &mut self,
         step: impl Future<Output = Result<T, E>>,
@@ -148,7 +148,7 @@ impl Connection {
         None
     }
 
-    /// The TLS handshake proved this certificate: tells the session whose it is and what is permitted.
+    /// Takes the certificate that the TLS handshake proved: tells the session the identity and the permit.
     pub(crate) fn proved(&mut self, certificate: NodeLeaf) {
         let now = self.shared.now();
         let proven = Proven { certificate, until: certificate_deadline(&certificate, now) };
@@ -161,8 +161,8 @@ impl Connection {
         self.input(Input::Authenticated { peer: identity, permit });
     }
 
-    /// Publishes the present state, for a peer and a lane that are known. Of a connection that ends before
-    /// its lane is known, the end is published as that of lane A.
+    /// Publishes the status once peer and lane are known. A connection that closes before its lane is known
+    /// is published as lane A.
     pub(crate) fn report(&mut self) {
         let Some(peer) = self.peer else { return };
         let state = self.link.state();
@@ -184,7 +184,8 @@ impl Connection {
         self.shared.registry.report(self.id, status, left);
     }
 
-    /// Counts what the connection refused and dropped, or why it was refused itself.
+    /// Adds to the counters of the mesh, after the end: the reason if the connection was refused, else what it
+    /// refused and dropped.
     pub(crate) fn account(&self) {
         let refused = self.established_at.is_none() && self.direction == Direction::Inbound;
         match self.link.reason() {
@@ -200,11 +201,11 @@ impl Connection {
     }
 }
 
-/// Sleeps until `due`, but never long: the runtime's timers stand still while the host is suspended
-/// and BOOTTIME does not, so a deadline is looked at again soon after the host wakes.
+/// Sleeps until `due`, at most 1 s: tokio's timers stand still while the host is suspended and the boot
+/// clock does not, so the caller must look at its deadline again soon after the host resumes.
 ///
-/// An instant that has come is seen at once: a sleep of no length waits for the timer's next tick, and
-/// a task whose other branches are always ready would never get there.
+/// Returns at once if `due` has passed. A sleep of length zero waits for the next tick of the timer, and in
+/// a `select!` whose other branches are always ready that tick never comes.
 pub(crate) async fn until(due: Mono, now: Now) {
     let wait = due.since(now.mono).min(LONGEST_SLEEP);
     if !wait.is_zero() {
@@ -212,7 +213,7 @@ pub(crate) async fn until(due: Mono, now: Now) {
     }
 }
 
-/// The code of a failed handshake or read.
+/// Reason code of a failed handshake or read.
 pub(crate) fn reason_of_io(error: &std::io::Error) -> Reason {
     error.get_ref().and_then(|inner| reason_of(inner)).unwrap_or(Reason::LinkClosed)
 }

@@ -1,4 +1,6 @@
-//! Socket options of links. Owns latency-relevant options; both directions get the same.
+//! Sockets of links and their options.
+//!
+//! Owns the options that decide over latency. Dialled and accepted sockets get the same.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,7 +8,7 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A listener that a restarted process can bind again at once.
+/// A listening socket with SO_REUSEADDR, so that a restarted process can bind at once.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -16,7 +18,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// No Nagle, and little unsent data in the kernel, so that what is urgent overtakes near the wire.
+/// Turns Nagle off and keeps little unsent data in the kernel: frames in the kernel cannot be overtaken.
 pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)

@@ -1,4 +1,4 @@
-//! What can be seen of links from outside.
+//! Status and events of links, as the user of a mesh sees them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,39 +7,39 @@ use bytes::Bytes;
 use rap_link::{Counters, Direction, Lane, Measured, SessionState};
 use rap_types::{Mono, NodeId, Reason};
 
-/// One lane of the link with a desired peer, as of now. Lane A of every desired peer is there; other
-/// lanes only while there is a connection.
+/// Status of one lane. Lane A of every desired peer is listed; other lanes only while they have a
+/// connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// The peer.
+    /// Id of the peer.
     pub peer: NodeId,
     /// Which connection of the link this is.
     pub lane: Lane,
-    /// State of its connection, or of the latest try; closed if there was none.
+    /// State of the connection, or of the latest attempt. Closed if there was none.
     pub state: SessionState,
-    /// Why the connection is closed or leaving; nothing was tried yet if closed without a reason.
+    /// Why the connection is closed or draining. Absent in state closed: nothing was tried yet.
     pub reason: Option<Reason>,
-    /// When the state was entered.
+    /// When the state was entered, on the boot clock.
     pub since: Mono,
-    /// Who dialled the connection.
+    /// Who dialled the connection. Absent: nothing was tried yet.
     pub direction: Option<Direction>,
-    /// Other end of the connection.
+    /// Address of the peer. Absent before the connection stands.
     pub remote: Option<SocketAddr>,
-    /// Last measured round trip.
+    /// Latest measured round trip. Absent before the first.
     pub rtt: Option<Duration>,
-    /// Median round trip and loss, renewed when they changed by a tenth. `None` before the first probe was
-    /// answered or missed, and once the connection is over.
+    /// Median round trip and loss, updated when they changed by a tenth. Absent before the first probe was
+    /// answered or missed, and after the connection closed.
     pub measured: Option<Measured>,
-    /// Totals of the present or latest connection.
+    /// Totals of the present connection or of the latest one.
     pub counters: Counters,
 }
 
-/// Something changed.
+/// A change of links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeshEvent {
-    /// A lane entered another state, or what its probes say changed by a tenth.
+    /// A lane entered another state, or its measurement changed by a tenth.
     Observed {
-        /// The peer.
+        /// Id of the peer.
         peer: NodeId,
         /// Which connection of the link this is.
         lane: Lane,
@@ -50,9 +50,10 @@ pub enum MeshEvent {
         /// As in [`LinkStatus::measured`].
         measured: Option<Measured>,
     },
-    /// A peer's hello carried a signed head that is not the one of this node's table. Nobody verified it.
+    /// The hello of a peer carried a signed head that differs from [`crate::Peers::newest_head`]. Nobody
+    /// verified it.
     PeerHead {
-        /// The peer.
+        /// Id of the peer.
         peer: NodeId,
         /// Signed bytes, 1 byte to 32 KiB.
         head: Bytes,

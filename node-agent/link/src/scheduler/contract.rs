@@ -1,4 +1,4 @@
-//! The queues of a link and what each of them promises.
+//! The queues of a link and the contract of each.
 //!
 //! Owns the numbers: bounds, answer when full, budget, share. Holds no frames.
 
@@ -9,7 +9,7 @@ use crate::frame::{Frame, FrameKind};
 /// Which queue a frame waits in, highest priority first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum QueueId {
-    /// Hello, bye, probe and probe ack: the frames that keep the link itself alive.
+    /// Hello, bye, probe and probe ack: frames of the link itself.
     Own,
     Input,
     Control,
@@ -23,13 +23,13 @@ pub(crate) enum QueueId {
 /// What a full queue does with one more frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WhenFull {
-    /// The frame is refused and its sender is told: the classes that lose nothing.
+    /// Refuse the frame and tell its sender. For classes that must not lose frames.
     Refuse,
-    /// The oldest frames make room: the classes whose newest frame is worth most.
+    /// Drop the oldest frames. For classes whose newest frame is the most useful one.
     DropOldest,
 }
 
-/// What a queue promises. Lengths are bytes on the wire, headers included.
+/// Contract of a queue. Lengths are bytes on the wire, headers included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contract {
     /// Most bytes that wait.
@@ -37,9 +37,9 @@ pub(crate) struct Contract {
     /// Most frames that wait.
     pub(crate) frames: usize,
     pub(crate) when_full: WhenFull,
-    /// Bytes per window that are sent before every lower queue; 0 = none.
+    /// Bytes per window that are sent before all lower queues; 0 = none.
     pub(crate) budget: usize,
-    /// Bytes per turn of the round in which all queues share what the budgets leave.
+    /// Bytes per turn of the round robin, in which all queues share what the budgets leave.
     pub(crate) quantum: usize,
 }
 
@@ -77,16 +77,16 @@ impl QueueId {
         }
     }
 
-    /// What the queue promises.
+    /// Contract of the queue.
     pub(crate) const fn contract(self) -> Contract {
         use WhenFull::{DropOldest, Refuse};
         let (bytes, frames, when_full, budget, share) = match self {
             Self::Own => (48 * KIB, 256, Refuse, 64 * KIB, 4),
             Self::Input => (16 * KIB, 256, Refuse, 64 * KIB, 4),
-            // Two honest ends have at most 64 questions of 1 KiB each open, and as many answers.
+            // Two ends that keep to the limits have 64 questions of 1 KiB open each, and as many answers.
             Self::Control => (160 * KIB, 1024, Refuse, 128 * KIB, 4),
             Self::Clipboard => (64 * KIB, 256, Refuse, 0, 4),
-            // Two of the longest frames.
+            // Room for two frames of the largest length.
             Self::Render => (129 * KIB, 2, DropOldest, 0, 4),
             Self::File => (256 * KIB, 1024, Refuse, 0, 2),
             Self::Vpn => (256 * KIB, 1024, DropOldest, 0, 1),

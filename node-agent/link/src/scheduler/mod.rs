@@ -1,24 +1,23 @@
 //! Which frame of a link is sent next.
 //!
-//! Owns one bounded queue per channel class, one for the link's own frames, and the choice between
-//! them. Refuses to own bytes of a frame that was handed out: the shell asks when its socket takes
-//! more, so the choice is made as late as possible.
+//! Owns one bounded queue per channel class, one for frames of the link itself, and the choice between
+//! them. Refuses to own frames that were handed out: the shell asks when its socket takes more, so that
+//! the choice is made as late as possible.
 //!
 //! # Why this is sound
 //! - *Control is not blocked by bulk.* A queue with budget left is served before every lower queue, so a
-//!   frame of the link itself, of input or of control waits for what was handed out before it and for
-//!   higher queues, never for bulk.
-//! - *Bulk does not starve.* A window ends only after its time **and** after the round came full circle
-//!   once. Budgets are renewed by a new window alone. So between two turns of a waiting queue the
-//!   budgets let at most their sum (256 KiB) and one frame each pass, at any speed of the link.
-//! - *Shares hold for any frame length.* In each turn a waiting queue is credited its quantum and sends
-//!   while its credit is positive; a frame longer than the credit leaves a debt that later turns pay,
-//!   also while the queue is empty.
-//! - *The choice ends.* The round visits every queue; each visit raises the credit of a waiting queue
-//!   and a debt is at most one frame, so some waiting queue becomes positive after at most 44 turns.
-//! - *Nothing is lost silently.* A frame is refused at the door, or sent once in the order of its queue,
-//!   or counted as dropped by the caller of [`Scheduler::push`], [`Scheduler::push_last`] or
-//!   [`Scheduler::clear`].
+//!   frame of the link itself, of input or of control waits for frames that were handed out before it and
+//!   for higher queues, never for bulk.
+//! - *Bulk does not starve.* A window ends after its time has passed **and** the round robin has visited
+//!   every queue. Only a new window renews the budgets. Between two turns of a waiting queue the budgets
+//!   therefore pass at most their sum (256 KiB) and one frame each, at any speed of the link.
+//! - *Shares hold for any frame length.* In each turn a waiting queue gets its quantum as credit and sends
+//!   while its credit is positive. A frame that is longer than the credit leaves a debt. Later turns pay
+//!   it, also while the queue is empty.
+//! - *The choice terminates.* The round robin visits every queue, and each visit raises the credit of a
+//!   waiting queue. A debt is at most one frame, so a waiting queue has credit after at most 44 turns.
+//! - *No frame is lost without a count.* A frame is refused, or sent once in the order of its queue, or
+//!   part of the number that [`Scheduler::push`], [`Scheduler::push_last`] or [`Scheduler::clear`] returns.
 //! - *Memory is bounded* by the contracts of the queues: less than 1 MiB of frames.
 
 mod contract;
@@ -43,9 +42,9 @@ pub(crate) struct Scheduler {
     queues: [Queue; QueueId::ALL.len()],
     /// Before this instant budgets are not renewed.
     window_end: Mono,
-    /// The round passed its beginning since the window began.
+    /// The round robin passed its first queue since the window began.
     came_round: bool,
-    /// The queue whose turn of the round it is.
+    /// Position of the round robin.
     turn: usize,
 }
 
@@ -67,18 +66,18 @@ impl Scheduler {
         self.queues[id as usize].has_room(length)
     }
 
-    /// Accepts a frame and returns how many older ones of its queue were dropped for it.
+    /// Accepts a frame and returns how many older frames of its queue were dropped for it.
     pub(crate) fn push(&mut self, id: QueueId, frame: Encoded) -> Result<u64, Full> {
         self.queues[id as usize].push(frame)
     }
 
-    /// Accepts the first frame of a direction, which is never refused.
+    /// Accepts the hello, which is never refused.
     pub(crate) fn push_first(&mut self, frame: Encoded) {
         self.queues[QueueId::Own as usize].append(frame);
     }
 
-    /// Accepts the last frame of a direction, which is never refused, and returns how many frames were
-    /// dropped: those of all classes, since nothing follows a goodbye and it waits for none of them.
+    /// Accepts the goodbye, which is never refused. Drops the frames of all classes, because nothing may
+    /// follow a goodbye, and returns how many these were.
     pub(crate) fn push_last(&mut self, frame: Encoded) -> u64 {
         let (own, classes) = self.queues.split_at_mut(1);
         let dropped = classes.iter_mut().map(Queue::clear).sum();
@@ -91,8 +90,8 @@ impl Scheduler {
         self.queues.iter_mut().map(Queue::clear).sum()
     }
 
-    /// Hands out the next frame if it is the first of a batch (`taken` is 0) or fits into what `budget`
-    /// leaves after the `taken` bytes before it.
+    /// Hands out the next frame. `None`: nothing waits, or `taken` bytes of `budget` are used and the frame
+    /// does not fit into the rest. The first frame of a batch (`taken` is 0) always fits.
     pub(crate) fn pop(&mut self, taken: usize, budget: usize, now: Mono) -> Option<Encoded> {
         let (index, charge) = self.choose(now)?;
         let queue = &mut self.queues[index];

@@ -1,13 +1,13 @@
 //! The frames of one queue, oldest first.
 //!
-//! Owns the bounds and the answer of a full queue. Does not choose between queues.
+//! Owns the bounds and what happens at a bound. Does not choose between queues.
 
 use std::collections::VecDeque;
 
 use crate::codec::Encoded;
 use crate::scheduler::contract::{Contract, WhenFull};
 
-/// Frames that wait, with what the queue may still send of its budget and of its share.
+/// Waiting frames, with the rest of the budget and of the share.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     contract: Contract,
@@ -15,11 +15,11 @@ pub(crate) struct Queue {
     bytes: usize,
     /// Bytes left of the window's budget.
     pub(crate) budget: usize,
-    /// Bytes that the queue may send in this turn of the round; below 0 while a long frame is paid off.
+    /// Bytes left of this turn of the round robin; negative after a frame that was longer.
     pub(crate) credit: isize,
 }
 
-/// The queue is full and refuses to drop what waits.
+/// The queue is full and drops nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 
@@ -36,7 +36,7 @@ impl Queue {
         }
     }
 
-    /// Accepts a frame and returns how many older ones were dropped for it.
+    /// Accepts a frame and returns how many older frames were dropped for it.
     pub(crate) fn push(&mut self, frame: Encoded) -> Result<u64, Full> {
         let length = frame.wire_len();
         if !self.has_room(length) {
@@ -50,7 +50,7 @@ impl Queue {
         Ok(dropped)
     }
 
-    /// Accepts a frame whatever waits.
+    /// Accepts a frame without regard to the bounds.
     pub(crate) fn append(&mut self, frame: Encoded) {
         self.bytes += frame.wire_len();
         self.waiting.push_back(frame);
@@ -60,7 +60,7 @@ impl Queue {
         let frame = self.waiting.pop_front()?;
         self.bytes -= frame.wire_len();
         if self.waiting.is_empty() {
-            // A burst must not pin its memory for the life of an idle link.
+            // Releases the memory of a burst.
             self.waiting.shrink_to(IDLE_CAPACITY);
         }
         Some(frame)
@@ -83,7 +83,7 @@ impl Queue {
         self.budget = self.contract.budget;
     }
 
-    /// Credits one turn of the round. Nothing is saved up; a debt stays until it is paid.
+    /// Credits one turn of the round robin. Unused credit is not kept; a debt is.
     pub(crate) fn take_turn(&mut self) {
         let quantum = self.contract.quantum.cast_signed();
         let most = if self.waiting.is_empty() { 0 } else { quantum };
