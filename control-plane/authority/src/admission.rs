@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use rap_contract::{GrantSetTerms, GrantTerms, PublicKey, Reject, RoleGrants};
+use rap_contract::{PublicKey, Reject, RoleGrantSet, RoleGrantTerms, RoleGrants};
 use rap_types::{ClusterId, Digest, InstallationId, PlatformRole, Reason, Wall};
 
 use crate::installation::known_features;
@@ -13,7 +13,7 @@ use crate::{Floor, FloorOf, OperatorGrant, Permission, ReplicaFloors};
 
 /// A stored grant or revocation with the columns that repeat it.
 #[derive(Debug, Clone, Copy)]
-pub struct StoredGrant<'a> {
+pub struct StoredRoleGrant<'a> {
     /// Column `grant_digest`.
     pub digest: Digest,
     /// Column `subject_key`.
@@ -26,7 +26,7 @@ pub struct StoredGrant<'a> {
 
 /// Verifies what the installation authority signed.
 #[derive(Debug, Clone, Copy)]
-pub struct GrantVerifier {
+pub struct RoleGrantVerifier {
     /// Installation.
     pub installation: InstallationId,
     /// Its authority.
@@ -37,14 +37,14 @@ pub struct GrantVerifier {
 
 /// A role-grant set that was verified against signatures, chain and floor.
 #[derive(Debug, Clone)]
-pub struct AdmittedGrants {
+pub struct AdmittedRoleGrants {
     grants: RoleGrants,
     envelope: Vec<u8>,
-    documents: Vec<GrantTerms>,
+    documents: Vec<RoleGrantTerms>,
     tampered: Vec<Digest>,
 }
 
-impl GrantVerifier {
+impl RoleGrantVerifier {
     /// Judges the stored sets from the floor on, ascending, with every stored grant. `None` before the
     /// first set of an installation whose floor is fresh.
     ///
@@ -54,8 +54,8 @@ impl GrantVerifier {
         &self,
         floors: Option<&ReplicaFloors>,
         sets: &[B],
-        rows: &[StoredGrant<'_>],
-    ) -> Result<Option<AdmittedGrants>, Reject> {
+        rows: &[StoredRoleGrant<'_>],
+    ) -> Result<Option<AdmittedRoleGrants>, Reject> {
         let missing = Reject::new(Reason::FloorMissing, FloorOf::GrantSet.name());
         let floor = floors.and_then(|floors| floors.of(FloorOf::GrantSet)).ok_or(missing)?;
         let rollback = Reject::new(Reason::FloorRollback, FloorOf::GrantSet.name());
@@ -88,12 +88,12 @@ impl GrantVerifier {
     ///
     /// # Errors
     /// Those of verification, `chain.broken`.
-    pub fn open(&self, set: &[u8], rows: &[StoredGrant<'_>]) -> Result<AdmittedGrants, Reject> {
+    pub fn open(&self, set: &[u8], rows: &[StoredRoleGrant<'_>]) -> Result<AdmittedRoleGrants, Reject> {
         let envelopes: Vec<&[u8]> = rows.iter().map(|row| row.envelope).collect();
         let features = known_features(self.dev);
         let (grants, known) =
             RoleGrants::verify(set, &envelopes, &self.authority, self.installation, features)?;
-        let agrees = |row: &StoredGrant<'_>, terms: &GrantTerms| {
+        let agrees = |row: &StoredRoleGrant<'_>, terms: &RoleGrantTerms| {
             row.digest == terms.digest
                 && row.subject_key == terms.subject.as_bytes()
                 && row.platform_role == terms.role.as_str()
@@ -113,14 +113,14 @@ impl GrantVerifier {
             })
             .collect();
         let documents = known.into_iter().flatten().collect();
-        Ok(AdmittedGrants { grants, envelope: set.to_vec(), documents, tampered })
+        Ok(AdmittedRoleGrants { grants, envelope: set.to_vec(), documents, tampered })
     }
 
     /// Verifies a set alone.
     ///
     /// # Errors
     /// Those of verification.
-    pub fn open_set(&self, set: &[u8]) -> Result<GrantSetTerms, Reject> {
+    pub fn open_set(&self, set: &[u8]) -> Result<RoleGrantSet, Reject> {
         let audience = [rap_contract::Audience::Installation(self.installation)];
         let expect = rap_contract::Expectation {
             installation: Some(self.installation),
@@ -129,11 +129,11 @@ impl GrantVerifier {
             now: None,
             features: known_features(self.dev),
         };
-        GrantSetTerms::open(set, &self.authority, &expect).map(|(_, terms)| terms)
+        RoleGrantSet::open(set, &self.authority, &expect).map(|(_, terms)| terms)
     }
 }
 
-impl AdmittedGrants {
+impl AdmittedRoleGrants {
     /// The verified set and what it names.
     pub fn grants(&self) -> &RoleGrants {
         &self.grants
@@ -145,7 +145,7 @@ impl AdmittedGrants {
     }
 
     /// Every genuine document: live grants, grants that were taken back, revocations.
-    pub fn documents(&self) -> &[GrantTerms] {
+    pub fn documents(&self) -> &[RoleGrantTerms] {
         &self.documents
     }
 
@@ -164,7 +164,12 @@ impl AdmittedGrants {
     /// # Errors
     /// `header.expired` for a set past its life, `grant.missing`, `row.tampered` if the grant's row was
     /// altered.
-    pub fn allow(&self, key: &PublicKey, permission: Permission, now: Wall) -> Result<&GrantTerms, Reject> {
+    pub fn allow(
+        &self,
+        key: &PublicKey,
+        permission: Permission,
+        now: Wall,
+    ) -> Result<&RoleGrantTerms, Reject> {
         if now >= self.grants.set().expires_at {
             return Err(Reject::new(Reason::HeaderExpired, "role-grant set"));
         }
@@ -179,7 +184,7 @@ impl AdmittedGrants {
 
     /// Who may log in now.
     pub fn operators(&self, now: Wall) -> Vec<OperatorGrant> {
-        let holds = |grant: &&GrantTerms| grant.holds_at(now) && !self.tampered.contains(&grant.digest);
+        let holds = |grant: &&RoleGrantTerms| grant.holds_at(now) && !self.tampered.contains(&grant.digest);
         self.grants
             .live()
             .iter()
@@ -196,7 +201,7 @@ impl AdmittedGrants {
     ///
     /// # Errors
     /// `row.tampered`.
-    pub fn check_operator(grant: &GrantTerms, name: &str, platform_role: &str) -> Result<(), Reject> {
+    pub fn check_operator(grant: &RoleGrantTerms, name: &str, platform_role: &str) -> Result<(), Reject> {
         if name == grant.name && platform_role.parse::<PlatformRole>() == Ok(grant.role) {
             return Ok(());
         }

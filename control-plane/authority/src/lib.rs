@@ -18,7 +18,6 @@ mod custody;
 mod data_keys;
 mod enrollment;
 mod floors;
-mod grants;
 pub mod ids;
 mod installation;
 mod lifecycle;
@@ -26,13 +25,14 @@ mod overlay;
 mod permissions;
 mod policy;
 mod proofs;
+mod role_grants;
 mod rotation;
 mod rows;
 mod session;
 mod token;
 
 pub use absence::{Absence, Look, Presence};
-pub use admission::{AdmittedGrants, GrantVerifier, StoredGrant};
+pub use admission::{AdmittedRoleGrants, RoleGrantVerifier, StoredRoleGrant};
 pub use audit::AuditKey;
 pub use backup::BackupKey;
 pub use bootstrap::{CONTRACT_LIFE, ContractTerms, sign_contract};
@@ -44,10 +44,6 @@ pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError, sealed_versio
 pub use data_keys::{DataKeys, OpensDataKeys};
 pub use enrollment::{Decision, check_endpoints, check_wireguard_key, choose_node_name, decide_request};
 pub use floors::{Floor, FloorOf, ReplicaFloors};
-pub use grants::{
-    GrantChange, GrantOrder, GrantScope, SignedSet, add_grant, first_grant, permission_to_grant, renew_set,
-    renewal_is_due, revoke_grant,
-};
 pub use installation::{
     InstallationFacts, NewInstallation, activation_request, answer_activation_request, create_installation,
     critical, decide_activation, known_features, reopen_activation,
@@ -59,6 +55,10 @@ pub use policy::{DegradedPolicy, NodeLifecyclePolicy, PolicyError};
 pub use proofs::{
     KeyRotation, OperatorGrant, ProofChannel, check_certificate_proof, check_join_proof, check_leave_proof,
     check_poll_proof, check_rotation_proof, decide_login,
+};
+pub use role_grants::{
+    RoleGrantChange, RoleGrantOrder, RoleGrantScope, SignedRoleGrantSet, add_role_grant, first_role_grant,
+    permission_to_grant, renew_role_grant_set, renewal_is_due, revoke_role_grant,
 };
 pub use rotation::{Extended, Succession, extend_chain};
 pub use rows::{Columns, RowKeys};

@@ -45,7 +45,6 @@ pub use tables::cluster_keys::*;
 pub use tables::clusters::*;
 pub use tables::contacts::*;
 pub use tables::data_keys::*;
-pub use tables::grants::*;
 pub use tables::heads::*;
 pub use tables::idempotency::*;
 pub use tables::installation::*;
@@ -60,6 +59,7 @@ pub use tables::planner_read::*;
 pub use tables::restores::*;
 pub use tables::revocations::*;
 pub use tables::rewrap::*;
+pub use tables::role_grants::*;
 pub use tables::rows::*;
 pub use tables::tokens::*;
 

@@ -86,7 +86,7 @@ fn role_grants_and_their_set() {
     let expect = Expectation { cluster: Some(ClusterId::ZERO), ..cluster_expectation(&audience) };
     for (name, grant) in [("role-grant", grant()), ("role-grant revocation", revocation())] {
         none_accepted(name, &sign(&grant, &[&installation_authority()]), |bytes| {
-            GrantTerms::open(bytes, &authority, &expect).is_ok()
+            RoleGrantTerms::open(bytes, &authority, &expect).is_ok()
         });
     }
     let (set, documents) = (sign(&grant_set(), &[&installation_authority()]), grant_documents());

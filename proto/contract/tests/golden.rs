@@ -109,9 +109,11 @@ fn outcome(vector: &Value) -> &'static str {
             AuthorityChain::verify(&records(vector), &authority, installation(), cluster(), &features)
                 .map(drop)
         }
-        "role-grant" => GrantTerms::open(&input, &installation_authority().public(), &addressed).map(drop),
+        "role-grant" => {
+            RoleGrantTerms::open(&input, &installation_authority().public(), &addressed).map(drop)
+        }
         "role-grant-set" => {
-            GrantSetTerms::open(&input, &installation_authority().public(), &addressed).map(drop)
+            RoleGrantSet::open(&input, &installation_authority().public(), &addressed).map(drop)
         }
         "role-grants" => {
             let authority = installation_authority().public();

@@ -25,7 +25,7 @@ pub(crate) enum BreakGlass {
         #[arg(long)]
         dev: bool,
         #[command(flatten)]
-        grant: GrantTerms,
+        grant: BreakGlassTerms,
         #[command(flatten)]
         protect: Protect,
     },
@@ -35,7 +35,7 @@ pub(crate) enum BreakGlass {
         #[arg(long)]
         cluster: String,
         #[command(flatten)]
-        grant: GrantTerms,
+        grant: BreakGlassTerms,
     },
     /// Grants that nodes have used.
     Uses {
@@ -46,7 +46,7 @@ pub(crate) enum BreakGlass {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct GrantTerms {
+pub(crate) struct BreakGlassTerms {
     /// Node id it is for (default: every node of the cluster).
     #[arg(long, value_name = "ID")]
     pub(crate) node: Option<String>,

@@ -26,7 +26,7 @@ use crate::duration::parse_duration;
 
 pub(crate) use audit::{Audit, AuditExport, AuditList, AuditVerify};
 pub(crate) use authority::{Authority, NextKey, WhichKey};
-pub(crate) use break_glass::{BreakGlass, GrantTerms};
+pub(crate) use break_glass::{BreakGlass, BreakGlassTerms};
 pub(crate) use cluster::{Cluster, DegradedWords};
 pub(crate) use context::Context;
 pub(crate) use explain::Explain;

@@ -15,7 +15,7 @@ use v1::break_glass_grant::Permit;
 use v1::break_glass_issue_request::Permit as Asked;
 use zeroize::Zeroizing;
 
-use crate::args::{BreakGlass as Command, Global, GrantTerms, Protect};
+use crate::args::{BreakGlass as Command, BreakGlassTerms, Global, Protect};
 use crate::client::{Connection, ask};
 use crate::duration::milliseconds;
 use crate::output::{Answer, clean, id_text, properties, time};
@@ -129,7 +129,7 @@ struct Peer {
     key_generation: u64,
 }
 
-fn permit(grant: &GrantTerms, now: Wall) -> anyhow::Result<Permit> {
+fn permit(grant: &BreakGlassTerms, now: Wall) -> anyhow::Result<Permit> {
     if let Some(extend) = grant.extend {
         return Ok(Permit::ExtendDegraded(v1::ExtendDegraded { until_ms: now.plus(extend).0 }));
     }
@@ -171,7 +171,11 @@ fn write(
     answer(global, out, &digest, signed.permit(), signed.by(), signed.expires_at().0)
 }
 
-fn issued(global: &Global, grant: &GrantTerms, answer: &v1::BreakGlassIssueAnswer) -> anyhow::Result<()> {
+fn issued(
+    global: &Global,
+    grant: &BreakGlassTerms,
+    answer: &v1::BreakGlassIssueAnswer,
+) -> anyhow::Result<()> {
     files::create_new(&grant.out, format!("{}\n", answer.text).as_bytes(), 0o644)?;
     let digest = id_text(Digest::from_slice(&answer.digest));
     let permit = if grant.extend.is_some() { "extend_degraded" } else { "permit_peer" };
@@ -211,7 +215,7 @@ fn document(row: &v1::BreakGlassUseRow) -> Value {
     })
 }
 
-fn node(grant: &GrantTerms) -> anyhow::Result<Option<NodeId>> {
+fn node(grant: &BreakGlassTerms) -> anyhow::Result<Option<NodeId>> {
     grant.node.as_deref().map(|text| id::<NodeId>(text, "a node id is a UUID")).transpose()
 }
 

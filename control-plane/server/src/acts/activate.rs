@@ -1,6 +1,6 @@
 //! Activates the installation: manifest, first owner, first session.
 
-use rap_authority::{FloorOf, GrantChange, IssuedSession, RowKeys, first_grant, ids};
+use rap_authority::{FloorOf, IssuedSession, RoleGrantChange, RowKeys, first_role_grant, ids};
 use rap_contract::ActivationTerms;
 use rap_store::{
     AuditPen, OperatorRow, PgConnection, StoreError, audit_insert, installation_activate, installation_read,
@@ -23,7 +23,11 @@ use crate::watch::raise::alarm_about;
 /// # Errors
 /// `floor.missing` on a replica without floors; `floor.rollback`, with an alarm, if this replica has
 /// seen a set already: the database was put back to before its activation.
-pub async fn first_change(watch: &Watch, terms: &ActivationTerms, now: Wall) -> Result<GrantChange, Failure> {
+pub async fn first_change(
+    watch: &Watch,
+    terms: &ActivationTerms,
+    now: Wall,
+) -> Result<RoleGrantChange, Failure> {
     let floor = watch.database.floors.current().and_then(|floors| floors.of(FloorOf::GrantSet));
     match floor {
         None => Err(Failure::new(Reason::FloorMissing, FLOOR_MISSING)),
@@ -37,8 +41,8 @@ pub async fn first_change(watch: &Watch, terms: &ActivationTerms, now: Wall) -> 
             Err(Failure::new(Reason::FloorRollback, what))
         }
         Some(_) => {
-            let scope = watch.keys.installation.grant_scope();
-            Ok(first_grant(&scope, &terms.owner_name, terms.owner_key, now)?)
+            let scope = watch.keys.installation.role_grant_scope();
+            Ok(first_role_grant(&scope, &terms.owner_name, terms.owner_key, now)?)
         }
     }
 }
@@ -50,7 +54,7 @@ pub(crate) async fn consume(
     connection: &mut PgConnection,
     pen: &AuditPen,
     manifest: &[u8],
-    first: &GrantChange,
+    first: &RoleGrantChange,
     session: &IssuedSession,
     call: &Call,
     now: Wall,
@@ -70,7 +74,7 @@ async fn write_first(
     rows: &RowKeys,
     pen: &AuditPen,
     manifest: &[u8],
-    first: &GrantChange,
+    first: &RoleGrantChange,
     call: RequestId,
     now: Wall,
 ) -> Result<OperatorRow, Failure> {
@@ -88,7 +92,7 @@ pub async fn activate_dev(
     rows: &RowKeys,
     pen: &AuditPen,
     manifest: &[u8],
-    first: &GrantChange,
+    first: &RoleGrantChange,
     now: Wall,
 ) -> Result<(), Failure> {
     let row = installation_read(connection)

@@ -1,13 +1,13 @@
 //! Grants and revokes a platform role.
 
 use rap_authority::{
-    AdmittedGrants, GrantChange, GrantOrder, Permission, RowKeys, add_grant, ids, permission_to_grant,
-    revoke_grant,
+    AdmittedRoleGrants, Permission, RoleGrantChange, RoleGrantOrder, RowKeys, add_role_grant, ids,
+    permission_to_grant, revoke_role_grant,
 };
-use rap_contract::GrantTerms;
+use rap_contract::RoleGrantTerms;
 use rap_store::{
-    OperatorRow, PgConnection, StoreError, audit_insert, grant_insert, grant_set_insert, operator_put,
-    operator_shut_out,
+    OperatorRow, PgConnection, StoreError, audit_insert, operator_put, operator_shut_out, role_grant_insert,
+    role_grant_set_insert,
 };
 use rap_types::{OperatorId, Reason, Wall};
 use rap_wire::v1;
@@ -26,14 +26,14 @@ use crate::serve::role_grants;
 pub async fn store_change(
     connection: &mut PgConnection,
     rows: &RowKeys,
-    change: &GrantChange,
+    change: &RoleGrantChange,
     now: Wall,
 ) -> Result<(), Failure> {
-    let GrantChange { terms, grant, set } = change;
-    if !grant_set_insert(connection, set.at.sequence, set.at.digest, &set.envelope).await? {
+    let RoleGrantChange { terms, grant, set } = change;
+    if !role_grant_set_insert(connection, set.at.sequence, set.at.digest, &set.envelope).await? {
         return Err(StoreError::Contended("role_grant_sets".to_owned()).into());
     }
-    grant_insert(connection, terms.digest, terms.subject.as_bytes(), terms.role, grant).await?;
+    role_grant_insert(connection, terms.digest, terms.subject.as_bytes(), terms.role, grant).await?;
     if terms.revokes.is_some() {
         // The grant is what counts: an altered row of the operator must not keep it from being revoked.
         return match operator_shut_out(connection, rows, terms.subject.as_bytes()).await {
@@ -55,12 +55,13 @@ pub(crate) async fn write_grant(
     serving: &Serving,
     connection: &mut PgConnection,
     actor: &Actor,
-    order: &GrantOrder,
-) -> Result<GrantTerms, Failure> {
+    order: &RoleGrantOrder,
+) -> Result<RoleGrantTerms, Failure> {
     let admitted = role_grants::current(serving).await?;
     let now = serving.watch.clock.now().wall;
     let by = admitted.allow(&actor.key, permission_to_grant(order.role), now)?;
-    let change = add_grant(&serving.keys.installation.grant_scope(), admitted.grants(), by, order, now)?;
+    let change =
+        add_role_grant(&serving.keys.installation.role_grant_scope(), admitted.grants(), by, order, now)?;
     store_change(connection, &serving.keys.rows, &change, now).await?;
     let object = format!("operator/{}", order.name);
     let reason = format!("{} for {}", order.role, order.subject.id());
@@ -82,14 +83,14 @@ pub(crate) async fn write_grant_revocation(
     connection: &mut PgConnection,
     actor: &Actor,
     request: &v1::GrantRevokeRequest,
-) -> Result<GrantTerms, Failure> {
+) -> Result<RoleGrantTerms, Failure> {
     let admitted = role_grants::current(serving).await?;
     let now = serving.watch.clock.now().wall;
     let by = admitted.allow(&actor.key, Permission::GrantChange, now)?;
     let grant = live(&admitted, &request.grant)
         .ok_or_else(|| Failure::new(Reason::ResourceNotFound, "no such live grant"))?;
-    let scope = serving.keys.installation.grant_scope();
-    let change = revoke_grant(&scope, admitted.grants(), by, grant.digest, now)?;
+    let scope = serving.keys.installation.role_grant_scope();
+    let change = revoke_role_grant(&scope, admitted.grants(), by, grant.digest, now)?;
     store_change(connection, &serving.keys.rows, &change, now).await?;
     let object = format!("operator/{}", grant.name);
     let mut entry = audit_row(
@@ -107,15 +108,15 @@ pub(crate) async fn write_grant_revocation(
 }
 
 /// By digest, else by key, else by name: an operator may be called like another's digest.
-pub(crate) fn named<'a, I: Iterator<Item = &'a GrantTerms>>(
+pub(crate) fn named<'a, I: Iterator<Item = &'a RoleGrantTerms>>(
     of: impl Fn() -> I,
     text: &str,
-) -> Option<&'a GrantTerms> {
+) -> Option<&'a RoleGrantTerms> {
     of().find(|terms| terms.digest.to_string() == text)
         .or_else(|| of().find(|terms| terms.subject.id().to_string() == text))
         .or_else(|| of().find(|terms| terms.name == text))
 }
 
-pub(crate) fn live<'a>(admitted: &'a AdmittedGrants, text: &str) -> Option<&'a GrantTerms> {
+pub(crate) fn live<'a>(admitted: &'a AdmittedRoleGrants, text: &str) -> Option<&'a RoleGrantTerms> {
     named(|| admitted.grants().live().iter(), text)
 }

@@ -1,7 +1,7 @@
 //! Compares an operator's row with the signed grant.
 
-use rap_authority::AdmittedGrants;
-use rap_contract::{GrantTerms, PublicKey};
+use rap_authority::AdmittedRoleGrants;
+use rap_contract::{PublicKey, RoleGrantTerms};
 use rap_store::{OperatorRow, StoreError};
 use rap_types::Reason;
 
@@ -33,10 +33,10 @@ pub async fn alarm_if_tampered<T>(
 /// `row.tampered`, with an alarm.
 pub async fn require_row_matches_grant(
     watch: &Watch,
-    grant: &GrantTerms,
+    grant: &RoleGrantTerms,
     row: &OperatorRow,
 ) -> Result<(), Failure> {
-    let checked = AdmittedGrants::check_operator(grant, &row.name, &row.platform_role);
+    let checked = AdmittedRoleGrants::check_operator(grant, &row.name, &row.platform_role);
     if let Err(reject) = checked {
         let object = format!("operator/{}", grant.name);
         alarm_about(watch, reject.reason, &object, "the operator's row is not what was granted").await;

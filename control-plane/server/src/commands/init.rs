@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rap_authority::{AuditKey, FloorOf, RowKeys, SealingKey, answer_activation_request, first_grant};
+use rap_authority::{AuditKey, FloorOf, RowKeys, SealingKey, answer_activation_request, first_role_grant};
 use rap_contract::{KeyFile, PublicKey, PublicKeyFile, Signer};
 use rap_runtime::{Clock, Fault, files};
 use rap_store::{AuditPen, Store, installation_insert, installation_read};
@@ -183,7 +183,7 @@ async fn make(
         let (manifest, owner) = dev_owner(data, &request, now)?;
         let (installation, _) =
             Installation::load(&mut transaction, dev, kek, data.roots(config)?).await.map_err(fault)?;
-        let first = first_grant(&installation.grant_scope(), DEV_OWNER, owner, now)
+        let first = first_role_grant(&installation.role_grant_scope(), DEV_OWNER, owner, now)
             .map_err(|reject| fault(reject.into()))?;
         let pen = AuditPen::new(AuditKey::of(kek, [], row.installation));
         let rows = RowKeys::of_installation(row.installation, kek);

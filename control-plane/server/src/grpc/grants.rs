@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rap_authority::{GrantOrder, permission_to_grant};
-use rap_contract::{GrantTerms, PublicKey};
+use rap_authority::{RoleGrantOrder, permission_to_grant};
+use rap_contract::{PublicKey, RoleGrantTerms};
 use rap_rpc::v1::grants_server::Grants;
 use rap_types::{PlatformRole, Reason};
 use rap_wire::v1;
@@ -102,14 +102,14 @@ async fn add(
 ) -> Result<v1::PlatformGrant, Failure> {
     let role: PlatformRole = request.platform_role.parse()?;
     let actor = authorize(&replica.serving, call, permission_to_grant(role)).await?;
-    let order = GrantOrder {
+    let order = RoleGrantOrder {
         subject: PublicKey::from_slice(&request.subject_key)?,
         name: request.name,
         role,
         valid_for: (request.valid_for_ms != 0)
             .then(|| std::time::Duration::from_millis(request.valid_for_ms)),
     };
-    let added: Result<GrantTerms, Failure> =
+    let added: Result<RoleGrantTerms, Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {
             write_grant(&replica.serving, connection, &actor, &order).await
         });
@@ -126,7 +126,7 @@ async fn revoke(
     actor: &Actor,
     request: v1::GrantRevokeRequest,
 ) -> Result<v1::PlatformGrant, Failure> {
-    let revoked: Result<GrantTerms, Failure> =
+    let revoked: Result<RoleGrantTerms, Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {
             write_grant_revocation(&replica.serving, connection, actor, &request).await
         });

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use rap_authority::{
-    GrantScope, GrantVerifier, InstallationFacts, SealingKey, activation_request, create_installation,
-    reopen_activation,
+    InstallationFacts, RoleGrantScope, RoleGrantVerifier, SealingKey, activation_request,
+    create_installation, reopen_activation,
 };
 use rap_contract::{ActivationTerms, KeySet, PublicKey, Signer};
 use rap_store::{InstallationRow, NewInstallationRow, PgConnection, installation_read};
@@ -20,13 +20,17 @@ use crate::keys::seal_context::Sealed;
 
 impl Installation {
     /// For whom and by what grants are signed.
-    pub fn grant_scope(&self) -> GrantScope<'_> {
-        GrantScope { installation: self.facts.id, dev: self.facts.dev, authority: &self.authority }
+    pub fn role_grant_scope(&self) -> RoleGrantScope<'_> {
+        RoleGrantScope { installation: self.facts.id, dev: self.facts.dev, authority: &self.authority }
     }
 
     /// What verifies them.
-    pub fn grant_verifier(&self) -> GrantVerifier {
-        GrantVerifier { installation: self.facts.id, authority: self.facts.authority, dev: self.facts.dev }
+    pub fn role_grant_verifier(&self) -> RoleGrantVerifier {
+        RoleGrantVerifier {
+            installation: self.facts.id,
+            authority: self.facts.authority,
+            dev: self.facts.dev,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::serve::contact_log::ContactLog;
 use crate::serve::contacts::ContactBook;
 use crate::serve::dial_hints::Directory;
 use crate::serve::operator_sessions::KnownSessions;
-use crate::serve::role_grants::GrantMemory;
+use crate::serve::role_grants::RoleGrantMemory;
 use crate::serve::sessions::Sessions;
 use crate::watch::handle::Watch;
 
@@ -27,7 +27,7 @@ pub struct Serving {
     /// The clusters.
     pub clusters: Clusters,
     /// The role-grant set that was admitted last.
-    pub grants: GrantMemory,
+    pub grants: RoleGrantMemory,
     /// Whom node connections are accepted from.
     pub trust: TrustStore,
     /// Connected nodes.
@@ -52,7 +52,7 @@ impl Serving {
             database: watch.database.clone(),
             watch,
             clusters: Clusters::default(),
-            grants: GrantMemory::default(),
+            grants: RoleGrantMemory::default(),
             trust: TrustStore::new(),
             sessions: Arc::default(),
             directory: Arc::default(),

@@ -6,8 +6,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rap_authority::{AdmittedGrants, Floor, FloorOf, SignedSet, StoredGrant, ids, renew_set, renewal_is_due};
-use rap_store::{GrantRow, PgConnection, audit_insert, grant_set_insert, grant_sets_from, grants_list};
+use rap_authority::{
+    AdmittedRoleGrants, Floor, FloorOf, SignedRoleGrantSet, StoredRoleGrant, ids, renew_role_grant_set,
+    renewal_is_due,
+};
+use rap_store::{
+    PgConnection, RoleGrantRow, audit_insert, role_grant_set_insert, role_grant_sets_from, role_grants_list,
+};
 use rap_types::{Digest, Reason, RequestId};
 
 use crate::database::audit_row::audit_row;
@@ -19,15 +24,15 @@ use crate::watch::raise::alarm_about;
 
 /// What was admitted last, and the exact rows that led to it.
 #[derive(Debug, Default)]
-pub struct GrantMemory(Mutex<Option<(Digest, Arc<AdmittedGrants>)>>);
+pub struct RoleGrantMemory(Mutex<Option<(Digest, Arc<AdmittedRoleGrants>)>>);
 
-impl GrantMemory {
-    fn of(&self, rows: Digest) -> Option<Arc<AdmittedGrants>> {
+impl RoleGrantMemory {
+    fn of(&self, rows: Digest) -> Option<Arc<AdmittedRoleGrants>> {
         let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         memory.as_ref().filter(|(known, _)| *known == rows).map(|(_, admitted)| admitted.clone())
     }
 
-    fn keep(&self, rows: Digest, admitted: Arc<AdmittedGrants>) {
+    fn keep(&self, rows: Digest, admitted: Arc<AdmittedRoleGrants>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((rows, admitted));
     }
 }
@@ -37,7 +42,7 @@ impl GrantMemory {
 /// # Errors
 /// `floor.missing`, `activation.required`; and, with an alarm, `floor.rollback`, `floor.equivocation`,
 /// `chain.broken` and those of verification.
-pub async fn read(serving: &Serving) -> Result<Arc<AdmittedGrants>, Failure> {
+pub async fn read(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, Failure> {
     let mut attempt = 1;
     loop {
         let admitted = judge(serving).await?;
@@ -52,20 +57,20 @@ pub async fn read(serving: &Serving) -> Result<Arc<AdmittedGrants>, Failure> {
 
 /// Judges what the database holds now. The floor is read first: its set was committed before the floor
 /// was raised to it, so that a state read afterwards holds it, unless somebody took it out.
-async fn judge(serving: &Serving) -> Result<Arc<AdmittedGrants>, Failure> {
+async fn judge(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, Failure> {
     let floors = serving.database.floors.current();
     let Some(floor) = floors.as_ref().and_then(|floors| floors.of(FloorOf::GrantSet)) else {
         return Err(Failure::new(Reason::FloorMissing, FLOOR_MISSING));
     };
     let mut snapshot = serving.database.store.system().begin_snapshot().await?;
-    let sets = grant_sets_from(&mut snapshot, floor.sequence.max(1)).await?;
-    let rows = grants_list(&mut snapshot).await?;
+    let sets = role_grant_sets_from(&mut snapshot, floor.sequence.max(1)).await?;
+    let rows = role_grants_list(&mut snapshot).await?;
     drop(snapshot);
     let content = content(floor, &sets, &rows);
     let admitted = match serving.grants.of(content) {
         Some(admitted) => admitted,
         None => {
-            let verifier = serving.keys.installation.grant_verifier();
+            let verifier = serving.keys.installation.role_grant_verifier();
             let admitted = match verifier.admit(floors.as_ref(), &sets, &stored(&rows)) {
                 Ok(Some(admitted)) => Arc::new(admitted),
                 Ok(None) => {
@@ -91,7 +96,7 @@ async fn judge(serving: &Serving) -> Result<Arc<AdmittedGrants>, Failure> {
 ///
 /// # Errors
 /// As [`read`].
-pub async fn current(serving: &Serving) -> Result<Arc<AdmittedGrants>, Failure> {
+pub async fn current(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, Failure> {
     let admitted = read(serving).await?;
     if !renewal_is_due(admitted.grants().set(), serving.watch.clock.now().wall) {
         return Ok(admitted);
@@ -101,9 +106,10 @@ pub async fn current(serving: &Serving) -> Result<Arc<AdmittedGrants>, Failure> 
 }
 
 /// Signs the verified set for another day. Of racing replicas one stores its set; all then read that.
-async fn renew(watch: &Watch, admitted: &AdmittedGrants) -> Result<(), Failure> {
+async fn renew(watch: &Watch, admitted: &AdmittedRoleGrants) -> Result<(), Failure> {
     let now = watch.clock.now().wall;
-    let set = renew_set(&watch.keys.installation.grant_scope(), admitted.grants().set(), now)?;
+    let set =
+        renew_role_grant_set(&watch.keys.installation.role_grant_scope(), admitted.grants().set(), now)?;
     let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
     let stored: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
         store_renewal(&watch.keys, connection, &set, call).await
@@ -117,10 +123,10 @@ async fn renew(watch: &Watch, admitted: &AdmittedGrants) -> Result<(), Failure> 
 async fn store_renewal(
     keys: &Keys,
     connection: &mut PgConnection,
-    set: &SignedSet,
+    set: &SignedRoleGrantSet,
     call: RequestId,
 ) -> Result<bool, Failure> {
-    if !grant_set_insert(connection, set.at.sequence, set.at.digest, &set.envelope).await? {
+    if !role_grant_set_insert(connection, set.at.sequence, set.at.digest, &set.envelope).await? {
         return Ok(false);
     }
     let object = format!("role-grant-set/{}", set.at.sequence);
@@ -130,9 +136,9 @@ async fn store_renewal(
 }
 
 /// Stored rows as the authority judges them.
-pub fn stored(rows: &[GrantRow]) -> Vec<StoredGrant<'_>> {
+pub fn stored(rows: &[RoleGrantRow]) -> Vec<StoredRoleGrant<'_>> {
     rows.iter()
-        .map(|row| StoredGrant {
+        .map(|row| StoredRoleGrant {
             digest: row.digest,
             subject_key: &row.subject_key,
             platform_role: &row.platform_role,
@@ -142,7 +148,7 @@ pub fn stored(rows: &[GrantRow]) -> Vec<StoredGrant<'_>> {
 }
 
 /// One digest of everything that a judgement depends on.
-fn content(floor: Floor, sets: &[Vec<u8>], rows: &[GrantRow]) -> Digest {
+fn content(floor: Floor, sets: &[Vec<u8>], rows: &[RoleGrantRow]) -> Digest {
     let mut parts = vec![floor.sequence.to_be_bytes().to_vec(), floor.digest.to_vec()];
     let mut field = |bytes: &[u8]| {
         parts.push((bytes.len() as u64).to_be_bytes().to_vec());

@@ -9,7 +9,7 @@ use rap_rpc::Refusal;
 use rap_rpc::dial::{ControlUrl, Dial};
 use rap_rpc::v1::grants_client::GrantsClient;
 use rap_runtime::{Fault, tls};
-use rap_store::grant_set_newest;
+use rap_store::role_grant_set_newest;
 use rap_types::Reason;
 use rap_wire::v1;
 
@@ -56,8 +56,8 @@ async fn look(replica: &Replica) {
 async fn tell_of_missing_floor(replica: &Replica) -> bool {
     let newest = async {
         let mut transaction = replica.database.store.system().begin().await?;
-        let newest = grant_set_newest(&mut transaction).await?;
-        let open = |set: Vec<u8>| replica.keys.installation.grant_verifier().open_set(&set);
+        let newest = role_grant_set_newest(&mut transaction).await?;
+        let open = |set: Vec<u8>| replica.keys.installation.role_grant_verifier().open_set(&set);
         Ok::<_, Failure>(newest.map(open).transpose()?.map_or(0, |set| set.sequence))
     };
     match newest.await {
@@ -117,7 +117,7 @@ async fn ask(replica: &Replica, url: &str) -> Result<Floor, Failure> {
         let refusal = Refusal::from(status);
         Failure::new(refusal.reason, refusal.fault.message)
     })?;
-    let set = replica.keys.installation.grant_verifier().open_set(&answer.into_inner().set)?;
+    let set = replica.keys.installation.role_grant_verifier().open_set(&answer.into_inner().set)?;
     Ok(Floor { sequence: set.sequence, digest: set.digest })
 }
 

@@ -91,8 +91,8 @@ async fn fifty_racing_activations_make_one_owner() {
     let replica = &strict.world.running.replica;
     let mut transaction = replica.database.store.system().begin().await.unwrap();
     assert_eq!(rap_store::operators_list(&mut transaction, &replica.keys.rows).await.unwrap().len(), 1);
-    assert_eq!(rap_store::grants_list(&mut transaction).await.unwrap().len(), 1);
-    assert_eq!(rap_store::grant_sets_from(&mut transaction, 1).await.unwrap().len(), 1);
+    assert_eq!(rap_store::role_grants_list(&mut transaction).await.unwrap().len(), 1);
+    assert_eq!(rap_store::role_grant_sets_from(&mut transaction, 1).await.unwrap().len(), 1);
     // The owner logs in by the same key afterwards.
     assert!(strict.world.login().await.is_ok());
 }

@@ -162,9 +162,11 @@ async fn a_role_grant_is_kept_once_as_signed() {
     let mut transaction = store.system().begin().await.unwrap();
     let digest = Digest::of(&[b"grant"]);
     for _ in 0..2 {
-        grant_insert(&mut transaction, digest, &[1; 32], PlatformRole::Admin, b"envelope").await.unwrap();
+        role_grant_insert(&mut transaction, digest, &[1; 32], PlatformRole::Admin, b"envelope")
+            .await
+            .unwrap();
     }
-    let [row] = grants_list(&mut transaction).await.unwrap().try_into().unwrap();
+    let [row] = role_grants_list(&mut transaction).await.unwrap().try_into().unwrap();
     assert_eq!((row.digest, row.subject_key, row.envelope), (digest, [1; 32], b"envelope".to_vec()));
     assert_eq!(row.platform_role, "platform_admin");
 }
@@ -177,7 +179,7 @@ async fn of_fifty_racing_sets_of_one_sequence_one_is_stored() {
         let store = store.clone();
         tasks.spawn(async move {
             committed(transact!(store.system(), |connection| {
-                grant_set_insert(connection, 1, Digest::of(&[&[number]]), &[number + 1]).await
+                role_grant_set_insert(connection, 1, Digest::of(&[&[number]]), &[number + 1]).await
             }))
             .unwrap()
         });
@@ -186,11 +188,11 @@ async fn of_fifty_racing_sets_of_one_sequence_one_is_stored() {
     let mut transaction = store.system().begin().await.unwrap();
     for sequence in 2..5u8 {
         let digest = Digest::of(&[&[100 + sequence]]);
-        assert!(grant_set_insert(&mut transaction, sequence.into(), digest, &[sequence]).await.unwrap());
+        assert!(role_grant_set_insert(&mut transaction, sequence.into(), digest, &[sequence]).await.unwrap());
     }
-    assert_eq!(grant_sets_from(&mut transaction, 3).await.unwrap(), [vec![3], vec![4]]);
-    assert_eq!(grant_sets_from(&mut transaction, 9).await.unwrap(), [vec![4]]);
-    assert_eq!(grant_set_newest(&mut transaction).await.unwrap(), Some(vec![4]));
+    assert_eq!(role_grant_sets_from(&mut transaction, 3).await.unwrap(), [vec![3], vec![4]]);
+    assert_eq!(role_grant_sets_from(&mut transaction, 9).await.unwrap(), [vec![4]]);
+    assert_eq!(role_grant_set_newest(&mut transaction).await.unwrap(), Some(vec![4]));
     for altered in ["UPDATE role_grant_sets SET envelope = 'x'", "DELETE FROM role_grant_sets"] {
         let mut attempt = store.system().begin().await.unwrap();
         let refused = sqlx::query(altered).execute(&mut *attempt).await.unwrap_err();

@@ -25,7 +25,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::clusters::STATEMENTS,
     t::contacts::STATEMENTS,
     t::data_keys::STATEMENTS,
-    t::grants::STATEMENTS,
+    t::role_grants::STATEMENTS,
     t::heads::STATEMENTS,
     t::idempotency::STATEMENTS,
     t::installation::STATEMENTS,

@@ -4,10 +4,14 @@
 //! host compares the printed sequence with another replica and types it. Refuses to take that word over
 //! the network: who may give it is what a replica without floors cannot know.
 
-use rap_authority::{AdmittedGrants, AuditKey, Floor, FloorOf, ReplicaFloors, RowKeys, first_grant, ids};
-use rap_contract::GrantTerms;
+use rap_authority::{
+    AdmittedRoleGrants, AuditKey, Floor, FloorOf, ReplicaFloors, RowKeys, first_role_grant, ids,
+};
+use rap_contract::RoleGrantTerms;
 use rap_runtime::{Clock, Fault};
-use rap_store::{AuditPen, PgConnection, Store, StoreError, audit_insert, grant_set_newest, grants_list};
+use rap_store::{
+    AuditPen, PgConnection, Store, StoreError, audit_insert, role_grant_set_newest, role_grants_list,
+};
 use rap_types::{ClusterId, Digest, KeyId, PlatformRole, Reason, RequestId};
 
 use crate::acts::grant_role::store_change;
@@ -225,10 +229,10 @@ async fn look(
 async fn newest(
     snapshot: &mut PgConnection,
     installation: &Installation,
-) -> Result<Option<AdmittedGrants>, Failure> {
-    let Some(set) = grant_set_newest(snapshot).await? else { return Ok(None) };
-    let rows = grants_list(snapshot).await?;
-    Ok(Some(installation.grant_verifier().open(&set, &stored(&rows))?))
+) -> Result<Option<AdmittedRoleGrants>, Failure> {
+    let Some(set) = role_grant_set_newest(snapshot).await? else { return Ok(None) };
+    let rows = role_grants_list(snapshot).await?;
+    Ok(Some(installation.role_grant_verifier().open(&set, &stored(&rows))?))
 }
 
 /// Grant 1 of set 1 from the activation manifest, which is verified.
@@ -241,8 +245,8 @@ async fn make_first(
     let activation = installation.activated().map_err(fault)?;
     let now = Clock::new().now().wall;
     let (name, key) = (&activation.terms.owner_name, activation.terms.owner_key);
-    let change =
-        first_grant(&installation.grant_scope(), name, key, now).map_err(|reject| fault(reject.into()))?;
+    let change = first_role_grant(&installation.role_grant_scope(), name, key, now)
+        .map_err(|reject| fault(reject.into()))?;
     let rows = RowKeys::of_installation(installation.facts.id, &data.sealing_key(config)?);
     let mut transaction = store.system().begin().await.map_err(store_fault)?;
     store_change(&mut transaction, &rows, &change, now).await.map_err(fault)?;
@@ -287,7 +291,7 @@ fn pen(config: &Config, data: &DataDir, installation: &Installation) -> Result<A
     Ok(AuditPen::new(AuditKey::of(&kek, [], installation.facts.id)))
 }
 
-fn shown_grant(terms: &GrantTerms) -> GrantShown {
+fn shown_grant(terms: &RoleGrantTerms) -> GrantShown {
     GrantShown { name: terms.name.clone(), platform_role: terms.role, key: terms.subject.id() }
 }
 

@@ -1,12 +1,12 @@
 //! The role-grant set and its grants.
 
-use rap_authority::AdmittedGrants;
-use rap_contract::GrantTerms;
+use rap_authority::AdmittedRoleGrants;
+use rap_contract::RoleGrantTerms;
 use rap_types::Wall;
 use rap_wire::v1;
 
 /// The newest set as this replica has verified it.
-pub(crate) fn set(admitted: &AdmittedGrants) -> v1::GrantSetAnswer {
+pub(crate) fn set(admitted: &AdmittedRoleGrants) -> v1::GrantSetAnswer {
     let terms = admitted.grants().set();
     v1::GrantSetAnswer {
         set: admitted.envelope().to_vec(),
@@ -17,7 +17,7 @@ pub(crate) fn set(admitted: &AdmittedGrants) -> v1::GrantSetAnswer {
     }
 }
 
-pub(crate) fn view(admitted: &AdmittedGrants, terms: &GrantTerms, now: Wall) -> v1::PlatformGrant {
+pub(crate) fn view(admitted: &AdmittedRoleGrants, terms: &RoleGrantTerms, now: Wall) -> v1::PlatformGrant {
     let revocation = admitted.grants().revocations().iter().find(|one| one.revokes == Some(terms.digest));
     let state = match revocation {
         Some(_) => "revoked",

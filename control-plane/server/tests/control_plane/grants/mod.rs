@@ -100,7 +100,7 @@ async fn assert_alarm(world: &World, reason: Reason, object: &str) {
 
 async fn sets(world: &World) -> Vec<Vec<u8>> {
     let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
-    rap_store::grant_sets_from(&mut transaction, 1).await.unwrap()
+    rap_store::role_grant_sets_from(&mut transaction, 1).await.unwrap()
 }
 
 fn floor(running: &Running) -> Option<u64> {

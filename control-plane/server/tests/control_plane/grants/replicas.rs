@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rap_contract::{Audience, GRANT_SET_LIFE, HeaderTerms, sign};
+use rap_contract::{Audience, HeaderTerms, ROLE_GRANT_SET_LIFE, sign};
 use rap_control_plane::commands::floors::confirm;
 use rap_control_plane::data_dir::DataDir;
 use rap_control_plane::database::opened::OpenDatabase;
@@ -142,7 +142,7 @@ async fn age_set(world: &World, age: Duration) {
         incarnation: 0,
         sequence: set.sequence + 1,
         issued_at,
-        expires_at: Some(issued_at.plus(GRANT_SET_LIFE)),
+        expires_at: Some(issued_at.plus(ROLE_GRANT_SET_LIFE)),
         critical: rap_authority::critical(replica.keys.installation.facts.dev),
     };
     let aged = v1::RoleGrantSet {
@@ -151,10 +151,12 @@ async fn age_set(world: &World, age: Duration) {
         previous_set_digest: set.digest.to_vec(),
     };
     let envelope = sign(&aged, &[&replica.keys.installation.authority]);
-    let digest = replica.keys.installation.grant_verifier().open_set(&envelope).unwrap().digest;
+    let digest = replica.keys.installation.role_grant_verifier().open_set(&envelope).unwrap().digest;
     let mut transaction = replica.database.store.system().begin().await.unwrap();
     assert!(
-        rap_store::grant_set_insert(&mut transaction, set.sequence + 1, digest, &envelope).await.unwrap()
+        rap_store::role_grant_set_insert(&mut transaction, set.sequence + 1, digest, &envelope)
+            .await
+            .unwrap()
     );
     transaction.commit().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Rows of grants edited, copied, put back and exchanged by a superuser, in strict and in development mode.
 
-use rap_authority::{GrantOrder, add_grant, first_grant};
+use rap_authority::{RoleGrantOrder, add_role_grant, first_role_grant};
 use rap_control_plane::acts::grant_role;
 use rap_control_plane::serve::role_grants;
 use rap_rpc::v1::admin_client::AdminClient;
@@ -64,18 +64,18 @@ async fn copied_grant_row_gives_nobody_anything() {
         let replica = &world.running.replica;
         let admitted = role_grants::current(&replica.serving).await.unwrap();
         let owner = admitted.grants().of(&world.owner.public(), replica.watch.clock.now().wall).unwrap();
-        let order = GrantOrder {
+        let order = RoleGrantOrder {
             subject: intruder.public(),
             name: "intruder".into(),
             role: PlatformRole::Owner,
             valid_for: None,
         };
-        let scope = replica.keys.installation.grant_scope();
+        let scope = replica.keys.installation.role_grant_scope();
         let foreign =
-            add_grant(&scope, admitted.grants(), owner, &order, replica.watch.clock.now().wall).unwrap();
+            add_role_grant(&scope, admitted.grants(), owner, &order, replica.watch.clock.now().wall).unwrap();
         let mut transaction = replica.database.store.system().begin().await.unwrap();
         let terms = &foreign.terms;
-        rap_store::grant_insert(
+        rap_store::role_grant_insert(
             &mut transaction,
             terms.digest,
             terms.subject.as_bytes(),
@@ -204,8 +204,8 @@ async fn removed_and_exchanged_sets_and_rows_are_refused() {
     }
     // Another history, genuinely signed: the same sequence with another set.
     let replica = &world.running.replica;
-    let other = first_grant(
-        &replica.keys.installation.grant_scope(),
+    let other = first_role_grant(
+        &replica.keys.installation.role_grant_scope(),
         "eve",
         ann.public(),
         replica.watch.clock.now().wall,

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use rap_contract::{
-    Audience, GRANT_SET_CAP, GRANT_SET_LIFE, GrantSetTerms, GrantTerms, HeaderTerms, PublicKey, Reject,
-    RoleGrants, Signer, sign,
+    Audience, HeaderTerms, PublicKey, ROLE_GRANT_SET_CAP, ROLE_GRANT_SET_LIFE, Reject, RoleGrantSet,
+    RoleGrantTerms, RoleGrants, Signer, sign,
 };
 use rap_types::{ClusterId, Digest, InstallationId, PlatformRole, Reason, Wall};
 use rap_wire::v1;
@@ -17,7 +17,7 @@ use crate::{Floor, Permission};
 
 /// For whom grants are signed, and by what.
 #[derive(Debug, Clone, Copy)]
-pub struct GrantScope<'a> {
+pub struct RoleGrantScope<'a> {
     /// Installation.
     pub installation: InstallationId,
     /// True for a development installation.
@@ -28,7 +28,7 @@ pub struct GrantScope<'a> {
 
 /// What an operator asks for.
 #[derive(Debug, Clone)]
-pub struct GrantOrder {
+pub struct RoleGrantOrder {
     /// Key of the new operator.
     pub subject: PublicKey,
     /// Name for audit and screens.
@@ -41,7 +41,7 @@ pub struct GrantOrder {
 
 /// A set that was just signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedSet {
+pub struct SignedRoleGrantSet {
     /// Its position and digest.
     pub at: Floor,
     /// The encoded envelope.
@@ -50,26 +50,26 @@ pub struct SignedSet {
 
 /// A grant or revocation that was just signed, and the set that takes it up. Stored together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrantChange {
+pub struct RoleGrantChange {
     /// What the grant says.
-    pub terms: GrantTerms,
+    pub terms: RoleGrantTerms,
     /// The encoded grant.
     pub grant: Vec<u8>,
     /// The next set.
-    pub set: SignedSet,
+    pub set: SignedRoleGrantSet,
 }
 
 /// Grant 1 of set 1: the owner that the activation manifest names.
 ///
 /// # Errors
 /// None that a verified manifest leads to.
-pub fn first_grant(
-    scope: &GrantScope<'_>,
+pub fn first_role_grant(
+    scope: &RoleGrantScope<'_>,
     owner_name: &str,
     owner_key: PublicKey,
     now: Wall,
-) -> Result<GrantChange, Reject> {
-    let order = GrantOrder {
+) -> Result<RoleGrantChange, Reject> {
+    let order = RoleGrantOrder {
         subject: owner_key,
         name: owner_name.to_owned(),
         role: PlatformRole::Owner,
@@ -78,20 +78,20 @@ pub fn first_grant(
     let grant = sign_grant(scope, 1, &order, None, now);
     let terms = reopen(scope, &grant)?;
     let set = sign_set(scope, 1, None, vec![terms.digest], now)?;
-    Ok(GrantChange { terms, grant, set })
+    Ok(RoleGrantChange { terms, grant, set })
 }
 
 /// Signs a new grant and the next set, if the actor may and the order is sound.
 ///
 /// # Errors
 /// `grant.missing`, `request.invalid`, `resource.exists`.
-pub fn add_grant(
-    scope: &GrantScope<'_>,
+pub fn add_role_grant(
+    scope: &RoleGrantScope<'_>,
     current: &RoleGrants,
-    actor: &GrantTerms,
-    order: &GrantOrder,
+    actor: &RoleGrantTerms,
+    order: &RoleGrantOrder,
     now: Wall,
-) -> Result<GrantChange, Reject> {
+) -> Result<RoleGrantChange, Reject> {
     permission_to_grant(order.role).check(actor.role)?;
     check_order(order)?;
     for grant in current.live().iter().filter(|grant| grant.holds_at(now)) {
@@ -108,20 +108,20 @@ pub fn add_grant(
     let mut members = current.set().members.clone();
     members.push(terms.digest);
     let set = sign_set(scope, sequence, Some(current.set().digest), members, now)?;
-    Ok(GrantChange { terms, grant, set })
+    Ok(RoleGrantChange { terms, grant, set })
 }
 
 /// Signs the revocation of a live grant and the next set, which names the revocation in its place.
 ///
 /// # Errors
 /// `grant.missing`, `resource.not_found`, `grant.last_owner`.
-pub fn revoke_grant(
-    scope: &GrantScope<'_>,
+pub fn revoke_role_grant(
+    scope: &RoleGrantScope<'_>,
     current: &RoleGrants,
-    actor: &GrantTerms,
+    actor: &RoleGrantTerms,
     digest: Digest,
     now: Wall,
-) -> Result<GrantChange, Reject> {
+) -> Result<RoleGrantChange, Reject> {
     Permission::GrantChange.check(actor.role)?;
     let grant = current
         .live()
@@ -129,14 +129,18 @@ pub fn revoke_grant(
         .find(|grant| grant.digest == digest)
         .ok_or(Reject::new(Reason::ResourceNotFound, "no such live grant"))?;
     // An owner whose grant ends some day does not count: nobody would be left after that day.
-    let remains = |other: &GrantTerms| {
+    let remains = |other: &RoleGrantTerms| {
         other.digest != digest && other.role == PlatformRole::Owner && other.expires_at.is_none()
     };
     if grant.role == PlatformRole::Owner && !current.live().iter().any(remains) {
         return Err(Reject::new(Reason::GrantLastOwner, "grant another owner first, without an end"));
     }
-    let order =
-        GrantOrder { subject: grant.subject, name: grant.name.clone(), role: grant.role, valid_for: None };
+    let order = RoleGrantOrder {
+        subject: grant.subject,
+        name: grant.name.clone(),
+        role: grant.role,
+        valid_for: None,
+    };
     let sequence = current.set().sequence + 1;
     let revocation = sign_grant(scope, sequence, &order, Some(digest), now);
     let terms = reopen(scope, &revocation)?;
@@ -144,19 +148,23 @@ pub fn revoke_grant(
     members.retain(|member| *member != digest);
     members.push(terms.digest);
     let set = sign_set(scope, sequence, Some(current.set().digest), members, now)?;
-    Ok(GrantChange { terms, grant: revocation, set })
+    Ok(RoleGrantChange { terms, grant: revocation, set })
 }
 
 /// True once half of the set's life is over.
-pub fn renewal_is_due(set: &GrantSetTerms, now: Wall) -> bool {
-    now >= set.issued_at.plus(GRANT_SET_LIFE / 2)
+pub fn renewal_is_due(set: &RoleGrantSet, now: Wall) -> bool {
+    now >= set.issued_at.plus(ROLE_GRANT_SET_LIFE / 2)
 }
 
 /// Signs the set again for another day. Its members are those of the verified set, whatever rows say.
 ///
 /// # Errors
 /// None for a verified set.
-pub fn renew_set(scope: &GrantScope<'_>, current: &GrantSetTerms, now: Wall) -> Result<SignedSet, Reject> {
+pub fn renew_role_grant_set(
+    scope: &RoleGrantScope<'_>,
+    current: &RoleGrantSet,
+    now: Wall,
+) -> Result<SignedRoleGrantSet, Reject> {
     sign_set(scope, current.sequence + 1, Some(current.digest), current.members.clone(), now)
 }
 
@@ -168,7 +176,7 @@ pub fn permission_to_grant(role: PlatformRole) -> Permission {
     }
 }
 
-fn check_order(order: &GrantOrder) -> Result<(), Reject> {
+fn check_order(order: &RoleGrantOrder) -> Result<(), Reject> {
     let invalid = |what| Err(Reject::new(Reason::RequestInvalid, what));
     let name = &order.name;
     if name.trim() != name || name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
@@ -182,7 +190,7 @@ fn check_order(order: &GrantOrder) -> Result<(), Reject> {
     }
 }
 
-fn header(scope: &GrantScope<'_>, sequence: u64, now: Wall, expires_at: Option<Wall>) -> v1::Header {
+fn header(scope: &RoleGrantScope<'_>, sequence: u64, now: Wall, expires_at: Option<Wall>) -> v1::Header {
     HeaderTerms {
         installation: scope.installation,
         cluster: ClusterId::ZERO,
@@ -198,9 +206,9 @@ fn header(scope: &GrantScope<'_>, sequence: u64, now: Wall, expires_at: Option<W
 }
 
 fn sign_grant(
-    scope: &GrantScope<'_>,
+    scope: &RoleGrantScope<'_>,
     sequence: u64,
-    order: &GrantOrder,
+    order: &RoleGrantOrder,
     revokes: Option<Digest>,
     now: Wall,
 ) -> Vec<u8> {
@@ -217,34 +225,34 @@ fn sign_grant(
 }
 
 fn sign_set(
-    scope: &GrantScope<'_>,
+    scope: &RoleGrantScope<'_>,
     sequence: u64,
     previous: Option<Digest>,
     mut members: Vec<Digest>,
     now: Wall,
-) -> Result<SignedSet, Reject> {
-    if members.len() > GRANT_SET_CAP {
+) -> Result<SignedRoleGrantSet, Reject> {
+    if members.len() > ROLE_GRANT_SET_CAP {
         return Err(Reject::new(Reason::RequestTooLarge, "the role-grant set is full"));
     }
     members.sort_unstable();
     let set = v1::RoleGrantSet {
-        header: Some(header(scope, sequence, now, Some(now.plus(GRANT_SET_LIFE)))),
+        header: Some(header(scope, sequence, now, Some(now.plus(ROLE_GRANT_SET_LIFE)))),
         grant_digests: members.into_iter().map(Digest::to_vec).collect(),
         previous_set_digest: previous.map(Digest::to_vec).unwrap_or_default(),
     };
     let envelope = sign(&set, &[scope.authority]);
     let authority = scope.authority.public();
-    let (_, terms) = expecting(scope, |expect| GrantSetTerms::open(&envelope, &authority, expect))?;
-    Ok(SignedSet { at: Floor { sequence, digest: terms.digest }, envelope })
+    let (_, terms) = expecting(scope, |expect| RoleGrantSet::open(&envelope, &authority, expect))?;
+    Ok(SignedRoleGrantSet { at: Floor { sequence, digest: terms.digest }, envelope })
 }
 
-fn reopen(scope: &GrantScope<'_>, grant: &[u8]) -> Result<GrantTerms, Reject> {
+fn reopen(scope: &RoleGrantScope<'_>, grant: &[u8]) -> Result<RoleGrantTerms, Reject> {
     let authority = scope.authority.public();
-    expecting(scope, |expect| GrantTerms::open(grant, &authority, expect)).map(|(_, terms)| terms)
+    expecting(scope, |expect| RoleGrantTerms::open(grant, &authority, expect)).map(|(_, terms)| terms)
 }
 
 fn expecting<T>(
-    scope: &GrantScope<'_>,
+    scope: &RoleGrantScope<'_>,
     open: impl FnOnce(&rap_contract::Expectation<'_>) -> Result<T, Reject>,
 ) -> Result<T, Reject> {
     let audience = [Audience::Installation(scope.installation)];

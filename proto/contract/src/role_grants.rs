@@ -12,13 +12,13 @@ use rap_wire::v1;
 use crate::{Audience, Expectation, KeySet, PublicKey, Reject, Verified, verify};
 
 /// Life of a set: it is signed again long before.
-pub const GRANT_SET_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const ROLE_GRANT_SET_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Most grants and revocations in one set.
-pub const GRANT_SET_CAP: usize = 4096;
+pub const ROLE_GRANT_SET_CAP: usize = 4096;
 
 /// What a grant gives, or which grant a revocation takes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrantTerms {
+pub struct RoleGrantTerms {
     /// Digest of the signed document.
     pub digest: Digest,
     /// Sequence of the set that took it up first.
@@ -37,7 +37,7 @@ pub struct GrantTerms {
     pub revokes: Option<Digest>,
 }
 
-impl GrantTerms {
+impl RoleGrantTerms {
     /// Verifies an encoded grant or revocation by the installation authority.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl GrantTerms {
 
 /// A set's own values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrantSetTerms {
+pub struct RoleGrantSet {
     /// Digest of the signed document.
     pub digest: Digest,
     /// Position in the chain of sets, from 1.
@@ -101,7 +101,7 @@ pub struct GrantSetTerms {
     pub expires_at: Wall,
 }
 
-impl GrantSetTerms {
+impl RoleGrantSet {
     /// Verifies an encoded set by the installation authority.
     ///
     /// # Errors
@@ -125,9 +125,9 @@ impl GrantSetTerms {
         };
         let expires_at = header
             .expires_at
-            .filter(|end| life(*end) <= GRANT_SET_LIFE)
+            .filter(|end| life(*end) <= ROLE_GRANT_SET_LIFE)
             .ok_or(malformed("a set lives at most 24 h"))?;
-        if set.grant_digests.is_empty() || set.grant_digests.len() > GRANT_SET_CAP {
+        if set.grant_digests.is_empty() || set.grant_digests.len() > ROLE_GRANT_SET_CAP {
             return Err(malformed("grant_digests"));
         }
         let members: Vec<Digest> = set
@@ -164,9 +164,9 @@ impl GrantSetTerms {
 /// A verified set with the verified documents it names.
 #[derive(Debug, Clone)]
 pub struct RoleGrants {
-    set: GrantSetTerms,
-    live: Vec<GrantTerms>,
-    revocations: Vec<GrantTerms>,
+    set: RoleGrantSet,
+    live: Vec<RoleGrantTerms>,
+    revocations: Vec<RoleGrantTerms>,
 }
 
 impl RoleGrants {
@@ -183,7 +183,7 @@ impl RoleGrants {
         authority: &PublicKey,
         installation: InstallationId,
         features: &[&str],
-    ) -> Result<(Self, Vec<Option<GrantTerms>>), Reject> {
+    ) -> Result<(Self, Vec<Option<RoleGrantTerms>>), Reject> {
         let broken = |what| Reject::new(Reason::ChainBroken, what);
         let audience = [Audience::Installation(installation)];
         let expect = Expectation {
@@ -193,13 +193,15 @@ impl RoleGrants {
             now: None,
             features,
         };
-        let (_, set) = GrantSetTerms::open(set, authority, &expect)?;
+        let (_, set) = RoleGrantSet::open(set, authority, &expect)?;
         // A document that does not verify cannot be one that the set names.
-        let mut known: Vec<Option<GrantTerms>> = documents
+        let mut known: Vec<Option<RoleGrantTerms>> = documents
             .iter()
-            .map(|bytes| GrantTerms::open(bytes.as_ref(), authority, &expect).map(|(_, terms)| terms).ok())
+            .map(|bytes| {
+                RoleGrantTerms::open(bytes.as_ref(), authority, &expect).map(|(_, terms)| terms).ok()
+            })
             .collect();
-        let present: BTreeMap<Digest, &GrantTerms> =
+        let present: BTreeMap<Digest, &RoleGrantTerms> =
             known.iter().flatten().map(|terms| (terms.digest, terms)).collect();
         let mut grants = Self { set, live: Vec::new(), revocations: Vec::new() };
         for digest in &grants.set.members {
@@ -228,22 +230,22 @@ impl RoleGrants {
     }
 
     /// The set's own values.
-    pub fn set(&self) -> &GrantSetTerms {
+    pub fn set(&self) -> &RoleGrantSet {
         &self.set
     }
 
     /// Grants that are not taken back; some may have ended.
-    pub fn live(&self) -> &[GrantTerms] {
+    pub fn live(&self) -> &[RoleGrantTerms] {
         &self.live
     }
 
     /// Revocations.
-    pub fn revocations(&self) -> &[GrantTerms] {
+    pub fn revocations(&self) -> &[RoleGrantTerms] {
         &self.revocations
     }
 
     /// The grant of a key that holds now.
-    pub fn of(&self, key: &PublicKey, now: Wall) -> Option<&GrantTerms> {
+    pub fn of(&self, key: &PublicKey, now: Wall) -> Option<&RoleGrantTerms> {
         self.live.iter().find(|grant| grant.subject == *key && grant.holds_at(now))
     }
 }

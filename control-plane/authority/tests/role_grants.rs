@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rap_authority::*;
-use rap_contract::{GrantTerms, PublicKey, Reject, Signer};
+use rap_contract::{PublicKey, Reject, RoleGrantTerms, Signer};
 use rap_types::{Digest, InstallationId, PlatformRole, Reason, Wall};
 
 const NOW: Wall = Wall(1_800_000_000_000);
@@ -14,7 +14,7 @@ struct World {
     authority: Signer,
     dev: bool,
     sets: Vec<Vec<u8>>,
-    grants: Vec<(GrantTerms, Vec<u8>)>,
+    grants: Vec<(RoleGrantTerms, Vec<u8>)>,
     floors: ReplicaFloors,
 }
 
@@ -26,8 +26,8 @@ fn key(byte: u8) -> PublicKey {
     signer(byte).public()
 }
 
-fn order(byte: u8, name: &str, role: PlatformRole) -> GrantOrder {
-    GrantOrder { subject: key(byte), name: name.into(), role, valid_for: None }
+fn order(byte: u8, name: &str, role: PlatformRole) -> RoleGrantOrder {
+    RoleGrantOrder { subject: key(byte), name: name.into(), role, valid_for: None }
 }
 
 impl World {
@@ -40,39 +40,39 @@ impl World {
             grants: vec![],
             floors: ReplicaFloors::fresh(),
         };
-        let change = first_grant(&world.scope(), "owner", key(1), NOW).unwrap();
+        let change = first_role_grant(&world.scope(), "owner", key(1), NOW).unwrap();
         world.store(change);
         world
     }
 
-    fn scope(&self) -> GrantScope<'_> {
-        GrantScope {
+    fn scope(&self) -> RoleGrantScope<'_> {
+        RoleGrantScope {
             installation: InstallationId::from_bytes([7; 16]),
             dev: self.dev,
             authority: &self.authority,
         }
     }
 
-    fn store(&mut self, change: GrantChange) -> Digest {
+    fn store(&mut self, change: RoleGrantChange) -> Digest {
         let digest = change.terms.digest;
         self.grants.push((change.terms, change.grant));
         self.store_set(change.set);
         digest
     }
 
-    fn store_set(&mut self, set: SignedSet) {
+    fn store_set(&mut self, set: SignedRoleGrantSet) {
         self.sets.push(set.envelope);
         let admitted = self.admitted();
         assert_eq!(admitted.at(), set.at);
         self.floors = self.floors.raised(FloorOf::GrantSet, set.at).unwrap();
     }
 
-    fn verifier(&self) -> GrantVerifier {
-        let GrantScope { installation, dev, authority } = self.scope();
-        GrantVerifier { installation, dev, authority: authority.public() }
+    fn verifier(&self) -> RoleGrantVerifier {
+        let RoleGrantScope { installation, dev, authority } = self.scope();
+        RoleGrantVerifier { installation, dev, authority: authority.public() }
     }
 
-    fn rows(&self) -> Vec<StoredGrant<'_>> {
+    fn rows(&self) -> Vec<StoredRoleGrant<'_>> {
         self.grants.iter().map(row_of).collect()
     }
 
@@ -80,28 +80,28 @@ impl World {
         &self,
         floors: Option<&ReplicaFloors>,
         sets: &[Vec<u8>],
-    ) -> Result<Option<AdmittedGrants>, Reject> {
+    ) -> Result<Option<AdmittedRoleGrants>, Reject> {
         self.verifier().admit(floors, sets, &self.rows())
     }
 
     /// As a replica reads it: from its floor on.
-    fn admitted(&self) -> AdmittedGrants {
+    fn admitted(&self) -> AdmittedRoleGrants {
         let from = self.floors.of(FloorOf::GrantSet).unwrap().sequence.max(1) as usize - 1;
         self.admit(Some(&self.floors), &self.sets[from..]).unwrap().unwrap()
     }
 
-    fn add(&mut self, actor: u8, order: &GrantOrder) -> Result<Digest, Reason> {
+    fn add(&mut self, actor: u8, order: &RoleGrantOrder) -> Result<Digest, Reason> {
         let admitted = self.admitted();
         let actor = admitted.grants().of(&key(actor), NOW).unwrap();
-        let change =
-            add_grant(&self.scope(), admitted.grants(), actor, order, NOW).map_err(|reject| reject.reason)?;
+        let change = add_role_grant(&self.scope(), admitted.grants(), actor, order, NOW)
+            .map_err(|reject| reject.reason)?;
         Ok(self.store(change))
     }
 
     fn revoke(&mut self, actor: u8, digest: Digest) -> Result<Digest, Reason> {
         let admitted = self.admitted();
         let actor = admitted.grants().of(&key(actor), NOW).unwrap();
-        let change = revoke_grant(&self.scope(), admitted.grants(), actor, digest, NOW)
+        let change = revoke_role_grant(&self.scope(), admitted.grants(), actor, digest, NOW)
             .map_err(|reject| reject.reason)?;
         Ok(self.store(change))
     }
@@ -114,8 +114,8 @@ impl World {
     }
 }
 
-fn row_of((terms, envelope): &(GrantTerms, Vec<u8>)) -> StoredGrant<'_> {
-    StoredGrant {
+fn row_of((terms, envelope): &(RoleGrantTerms, Vec<u8>)) -> StoredRoleGrant<'_> {
+    StoredRoleGrant {
         digest: terms.digest,
         subject_key: terms.subject.as_bytes(),
         platform_role: terms.role.as_str(),
@@ -172,7 +172,7 @@ fn the_last_owner_without_an_end_stays() {
     let mut world = World::new();
     let first = world.admitted().grants().live()[0].digest;
     assert_eq!(world.revoke(1, first), Err(Reason::GrantLastOwner));
-    let visiting = GrantOrder { valid_for: Some(HOUR), ..order(2, "visiting", PlatformRole::Owner) };
+    let visiting = RoleGrantOrder { valid_for: Some(HOUR), ..order(2, "visiting", PlatformRole::Owner) };
     world.add(1, &visiting).unwrap();
     assert_eq!(world.revoke(2, first), Err(Reason::GrantLastOwner));
     let second = world.add(1, &order(3, "second", PlatformRole::Owner)).unwrap();
@@ -196,7 +196,7 @@ fn one_live_grant_per_key_and_name_and_sound_orders_only() {
         );
     }
     for life in [Duration::from_secs(59), Duration::from_secs(11 * 365 * 24 * 3600)] {
-        let order = GrantOrder { valid_for: Some(life), ..order(4, "bob", PlatformRole::Admin) };
+        let order = RoleGrantOrder { valid_for: Some(life), ..order(4, "bob", PlatformRole::Admin) };
         assert_eq!(world.add(1, &order), Err(Reason::RequestInvalid));
     }
     // After a revocation key and name are free again.
@@ -209,7 +209,7 @@ fn one_live_grant_per_key_and_name_and_sound_orders_only() {
 #[test]
 fn a_grant_ends_and_a_set_ends() {
     let mut world = World::new();
-    let visiting = GrantOrder { valid_for: Some(HOUR), ..order(2, "visiting", PlatformRole::Admin) };
+    let visiting = RoleGrantOrder { valid_for: Some(HOUR), ..order(2, "visiting", PlatformRole::Admin) };
     world.add(1, &visiting).unwrap();
     let admitted = world.admitted();
     let at = |byte, now| {
@@ -232,11 +232,11 @@ fn a_renewal_copies_the_verified_set_whatever_rows_say() {
     let admitted = world.admitted();
     let owner = admitted.grants().of(&key(1), NOW).unwrap();
     let mallory = order(66, "mallory", PlatformRole::Owner);
-    let foreign = add_grant(&world.scope(), admitted.grants(), owner, &mallory, NOW).unwrap();
+    let foreign = add_role_grant(&world.scope(), admitted.grants(), owner, &mallory, NOW).unwrap();
     world.grants.push((foreign.terms, foreign.grant));
     assert!(!renewal_is_due(&before, NOW.plus(11 * HOUR)));
     assert!(renewal_is_due(&before, NOW.plus(12 * HOUR)));
-    let renewed = renew_set(&world.scope(), &before, NOW.plus(12 * HOUR)).unwrap();
+    let renewed = renew_role_grant_set(&world.scope(), &before, NOW.plus(12 * HOUR)).unwrap();
     world.store_set(renewed);
     let after = world.admitted();
     assert_eq!(after.grants().set().members, before.members);
@@ -321,9 +321,9 @@ fn altered_copied_and_missing_rows_give_nobody_anything() {
     // The operators table repeats the grant or is not believed.
     let admitted = world.admitted();
     let ann = admitted.grants().of(&key(2), NOW).unwrap();
-    assert!(AdmittedGrants::check_operator(ann, "ann", "platform_admin").is_ok());
+    assert!(AdmittedRoleGrants::check_operator(ann, "ann", "platform_admin").is_ok());
     for (name, role) in [("ann", "platform_owner"), ("eve", "platform_admin"), ("ann", "god")] {
-        let refused = AdmittedGrants::check_operator(ann, name, role).unwrap_err();
+        let refused = AdmittedRoleGrants::check_operator(ann, name, role).unwrap_err();
         assert_eq!(refused.reason, Reason::RowTampered);
     }
 }
@@ -332,8 +332,8 @@ fn altered_copied_and_missing_rows_give_nobody_anything() {
 fn a_development_installations_set_says_so() {
     let mut world = World::new();
     world.dev = true;
-    let change = first_grant(&world.scope(), "dev-owner", key(1), NOW).unwrap();
-    let strict = GrantVerifier { dev: false, ..world.verifier() };
+    let change = first_role_grant(&world.scope(), "dev-owner", key(1), NOW).unwrap();
+    let strict = RoleGrantVerifier { dev: false, ..world.verifier() };
     let refused = strict.open_set(&change.set.envelope).unwrap_err();
     assert_eq!(refused.reason, Reason::AuthorityDevRefused);
     assert!(world.verifier().open_set(&change.set.envelope).is_ok());

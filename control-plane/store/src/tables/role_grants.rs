@@ -8,7 +8,7 @@ use crate::columns::{counter, plain_row, statements};
 
 /// A grant or revocation as stored. What its columns say counts only if the envelope says the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrantRow {
+pub struct RoleGrantRow {
     /// Digest of the signed document.
     pub digest: Digest,
     /// Key it concerns.
@@ -19,29 +19,29 @@ pub struct GrantRow {
     pub envelope: Vec<u8>,
 }
 
-plain_row!(GrantRow { digest: grant_digest, subject_key, platform_role, envelope });
+plain_row!(RoleGrantRow { digest: grant_digest, subject_key, platform_role, envelope });
 
 statements! {
-    GRANT_INSERT = "INSERT INTO platform_role_grants (grant_digest, subject_key, platform_role, envelope) \
+    ROLE_GRANT_INSERT = "INSERT INTO platform_role_grants (grant_digest, subject_key, platform_role, envelope) \
         VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-    GRANTS_LIST = "SELECT grant_digest, subject_key, platform_role, envelope FROM platform_role_grants \
+    ROLE_GRANTS_LIST = "SELECT grant_digest, subject_key, platform_role, envelope FROM platform_role_grants \
         ORDER BY created_at, grant_digest LIMIT 16384";
-    GRANT_SET_INSERT = "INSERT INTO role_grant_sets (sequence, set_digest, envelope) VALUES ($1, $2, $3) \
+    ROLE_GRANT_SET_INSERT = "INSERT INTO role_grant_sets (sequence, set_digest, envelope) VALUES ($1, $2, $3) \
         ON CONFLICT DO NOTHING";
-    GRANT_SETS_FROM = "SELECT envelope FROM role_grant_sets WHERE sequence >= $1 ORDER BY sequence LIMIT 16384";
-    GRANT_SET_BELOW = "SELECT envelope FROM role_grant_sets WHERE sequence < $1 ORDER BY sequence DESC LIMIT 1";
-    GRANT_SET_NEWEST = "SELECT envelope FROM role_grant_sets ORDER BY sequence DESC LIMIT 1";
+    ROLE_GRANT_SETS_FROM = "SELECT envelope FROM role_grant_sets WHERE sequence >= $1 ORDER BY sequence LIMIT 16384";
+    ROLE_GRANT_SET_BELOW = "SELECT envelope FROM role_grant_sets WHERE sequence < $1 ORDER BY sequence DESC LIMIT 1";
+    ROLE_GRANT_SET_NEWEST = "SELECT envelope FROM role_grant_sets ORDER BY sequence DESC LIMIT 1";
 }
 
 /// Keeps a signed grant or revocation. The same one again is no error.
-pub async fn grant_insert(
+pub async fn role_grant_insert(
     connection: &mut PgConnection,
     digest: Digest,
     subject_key: &[u8; 32],
     platform_role: PlatformRole,
     envelope: &[u8],
 ) -> Result<()> {
-    sqlx::query(GRANT_INSERT)
+    sqlx::query(ROLE_GRANT_INSERT)
         .bind(digest.as_bytes().as_slice())
         .bind(subject_key.as_slice())
         .bind(platform_role.as_str())
@@ -52,18 +52,18 @@ pub async fn grant_insert(
 }
 
 /// Every stored grant and revocation. Each must be verified before it counts.
-pub async fn grants_list(connection: &mut PgConnection) -> Result<Vec<GrantRow>> {
-    Ok(sqlx::query_as(GRANTS_LIST).fetch_all(connection).await?)
+pub async fn role_grants_list(connection: &mut PgConnection) -> Result<Vec<RoleGrantRow>> {
+    Ok(sqlx::query_as(ROLE_GRANTS_LIST).fetch_all(connection).await?)
 }
 
 /// Keeps a signed set. False if there is one of this sequence: of racing replicas exactly one stores.
-pub async fn grant_set_insert(
+pub async fn role_grant_set_insert(
     connection: &mut PgConnection,
     sequence: u64,
     digest: Digest,
     envelope: &[u8],
 ) -> Result<bool> {
-    let done = sqlx::query(GRANT_SET_INSERT)
+    let done = sqlx::query(ROLE_GRANT_SET_INSERT)
         .bind(counter("sequence", sequence)?)
         .bind(digest.as_bytes().as_slice())
         .bind(envelope)
@@ -73,17 +73,17 @@ pub async fn grant_set_insert(
 }
 
 /// Encoded sets from this sequence on, ascending; if there are none, the newest one below it.
-pub async fn grant_sets_from(connection: &mut PgConnection, sequence: u64) -> Result<Vec<Vec<u8>>> {
+pub async fn role_grant_sets_from(connection: &mut PgConnection, sequence: u64) -> Result<Vec<Vec<u8>>> {
     let sequence = counter("sequence", sequence)?;
     let sets: Vec<Vec<u8>> =
-        sqlx::query_scalar(GRANT_SETS_FROM).bind(sequence).fetch_all(&mut *connection).await?;
+        sqlx::query_scalar(ROLE_GRANT_SETS_FROM).bind(sequence).fetch_all(&mut *connection).await?;
     if !sets.is_empty() {
         return Ok(sets);
     }
-    Ok(sqlx::query_scalar(GRANT_SET_BELOW).bind(sequence).fetch_all(connection).await?)
+    Ok(sqlx::query_scalar(ROLE_GRANT_SET_BELOW).bind(sequence).fetch_all(connection).await?)
 }
 
 /// The encoded set of the highest sequence.
-pub async fn grant_set_newest(connection: &mut PgConnection) -> Result<Option<Vec<u8>>> {
-    Ok(sqlx::query_scalar(GRANT_SET_NEWEST).fetch_optional(connection).await?)
+pub async fn role_grant_set_newest(connection: &mut PgConnection) -> Result<Option<Vec<u8>>> {
+    Ok(sqlx::query_scalar(ROLE_GRANT_SET_NEWEST).fetch_optional(connection).await?)
 }
