@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use rap_trust::{
-    Admission, AuditEvidence, Evidence, Floors, GrantPins, HeldCheckpoint, KeptAudit, PersistId, Pinned,
-    Record, StoredGrants,
+    Admission, AuditEvidence, BreakGlassPins, Evidence, Floors, HeldCheckpoint, KeptAudit, PersistId, Pinned,
+    Record, StoredBreakGlass,
 };
 use rap_types::{Reason, Wall};
 use rap_wire::v1;
@@ -42,7 +42,7 @@ pub struct NodeSettings {
     /// Facts for every hello.
     pub contact: ContactFacts,
     /// What break-glass grants are verified with, and those on disk.
-    pub grants: (GrantPins, StoredGrants),
+    pub grants: (BreakGlassPins, StoredBreakGlass),
     /// What the disk has of the audit log.
     pub audit: KeptAudit,
 }

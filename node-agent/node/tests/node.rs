@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rap_contract::{BreakGlassText, sign};
 use rap_node::{ContactFacts, Input, LinkLeaf, Node, NodeSettings, Output};
-use rap_trust::{KeptAudit, StoredGrants};
+use rap_trust::{KeptAudit, StoredBreakGlass};
 use rap_types::{HeadOrder, Mono, NodeContact, NodeId, Reason};
 use rap_wire::v1;
 use support::{DEGRADED_FOR, FRESH_FOR, ISSUED, Published, World, at, peer};
@@ -30,7 +30,7 @@ fn start(world: &World) -> Node {
     let settings = NodeSettings {
         pinned: world.pinned(),
         floors: world.floors(),
-        grants: (world.grant_pins(), StoredGrants::default()),
+        grants: (world.break_glass_pins(), StoredBreakGlass::default()),
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts {
             agent_version: "1".into(),
@@ -229,7 +229,7 @@ fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
     let settings = NodeSettings {
         pinned: world.pinned(),
         floors: world.floors(),
-        grants: (world.grant_pins(), StoredGrants::default()),
+        grants: (world.break_glass_pins(), StoredBreakGlass::default()),
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts::default(),
         audit: KeptAudit::default(),

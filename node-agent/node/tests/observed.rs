@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use rap_node::{ContactFacts, Input, LinkLeaf, Node, NodeSettings, Output};
-use rap_trust::{KeptAudit, StoredGrants};
+use rap_trust::{KeptAudit, StoredBreakGlass};
 use rap_types::HeadOrder;
 use rap_wire::v1;
 use support::{ISSUED, World, at, peer};
@@ -18,7 +18,7 @@ fn reporting(world: &World) -> Node {
     let settings = NodeSettings {
         pinned: world.pinned(),
         floors: world.floors(),
-        grants: (world.grant_pins(), StoredGrants::default()),
+        grants: (world.break_glass_pins(), StoredBreakGlass::default()),
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts::default(),
         audit: KeptAudit::default(),

@@ -22,7 +22,7 @@ const SPENT_CAP: usize = 4096;
 
 /// What grants are verified with.
 #[derive(Debug, Clone)]
-pub struct GrantPins {
+pub struct BreakGlassPins {
     /// Installation of the membership.
     pub installation: InstallationId,
     /// Its cluster.
@@ -39,7 +39,7 @@ pub struct GrantPins {
 
 /// A grant as it is kept on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredGrant {
+pub struct StoredBreakGlassGrant {
     /// Encoded `BreakGlassFile`.
     pub file: Vec<u8>,
     /// Its digest.
@@ -52,9 +52,9 @@ pub struct StoredGrant {
 
 /// Everything about grants that is kept on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StoredGrants {
+pub struct StoredBreakGlass {
     /// Those that run, or that the control plane has not got yet.
-    pub held: Vec<StoredGrant>,
+    pub held: Vec<StoredBreakGlassGrant>,
     /// Digests of those that are over: none is applied twice.
     pub spent: Vec<Digest>,
 }
@@ -65,7 +65,7 @@ pub struct Admission {
     /// The grant.
     pub grant: VerifiedBreakGlass,
     /// To be written.
-    pub stored: StoredGrants,
+    pub stored: StoredBreakGlass,
 }
 
 /// A peer that a grant admits, until its end.
@@ -79,23 +79,23 @@ pub struct PermittedPeer {
 
 /// A grant as status shows it.
 #[derive(Debug, Clone)]
-pub struct GrantView<'a> {
+pub struct BreakGlassView<'a> {
     /// What is kept.
-    pub stored: &'a StoredGrant,
+    pub stored: &'a StoredBreakGlassGrant,
     /// The grant, if it still verifies with the pins of now.
     pub grant: Option<&'a VerifiedBreakGlass>,
 }
 
 #[derive(Debug, Clone)]
 struct Held {
-    stored: StoredGrant,
+    stored: StoredBreakGlassGrant,
     grant: Option<VerifiedBreakGlass>,
 }
 
 /// The grants of one membership.
 #[derive(Debug, Clone)]
 pub struct BreakGlass {
-    pins: GrantPins,
+    pins: BreakGlassPins,
     held: Vec<Held>,
     spent: Vec<Digest>,
 }
@@ -103,7 +103,7 @@ pub struct BreakGlass {
 impl BreakGlass {
     /// Starts from the disk; every grant is verified again. One that does not verify any more (another
     /// authority since) permits nothing and is still told.
-    pub fn start(pins: GrantPins, stored: StoredGrants) -> Self {
+    pub fn start(pins: BreakGlassPins, stored: StoredBreakGlass) -> Self {
         let held = stored.held.into_iter().map(|stored| {
             let opened = BreakGlassText::decode(&stored.file).and_then(|file| open(&pins, &file, None));
             let grant = opened.ok().filter(|grant| grant.digest() == stored.digest);
@@ -150,7 +150,12 @@ impl BreakGlass {
         if stored.held.len() >= HELD_CAP || stored.spent.len() >= SPENT_CAP {
             return Err(Reject::new(Reason::StateFull, "too many grants"));
         }
-        stored.held.push(StoredGrant { file: file.encode(), digest, applied_at: now, acknowledged: false });
+        stored.held.push(StoredBreakGlassGrant {
+            file: file.encode(),
+            digest,
+            applied_at: now,
+            acknowledged: false,
+        });
         Ok(Admission { grant, stored })
     }
 
@@ -159,7 +164,7 @@ impl BreakGlass {
         let Admission { grant, stored } = admission;
         let mut grants: Vec<VerifiedBreakGlass> = self.held.drain(..).filter_map(|held| held.grant).collect();
         grants.push(grant);
-        let with_grant = |stored: StoredGrant| {
+        let with_grant = |stored: StoredBreakGlassGrant| {
             let grant = grants.iter().find(|grant| grant.digest() == stored.digest).cloned();
             Held { stored, grant }
         };
@@ -174,9 +179,9 @@ impl BreakGlass {
     }
 
     /// What is to be on disk.
-    pub fn stored(&self) -> StoredGrants {
+    pub fn stored(&self) -> StoredBreakGlass {
         let held = self.held.iter().map(|held| held.stored.clone()).collect();
-        StoredGrants { held, spent: self.spent.clone() }
+        StoredBreakGlass { held, spent: self.spent.clone() }
     }
 
     /// What the control plane has not got yet.
@@ -223,8 +228,8 @@ impl BreakGlass {
     }
 
     /// What is held, for status.
-    pub fn views(&self) -> impl Iterator<Item = GrantView<'_>> {
-        self.held.iter().map(|held| GrantView { stored: &held.stored, grant: held.grant.as_ref() })
+    pub fn views(&self) -> impl Iterator<Item = BreakGlassView<'_>> {
+        self.held.iter().map(|held| BreakGlassView { stored: &held.stored, grant: held.grant.as_ref() })
     }
 
     fn active(&self, now: Wall) -> impl Iterator<Item = &VerifiedBreakGlass> {
@@ -232,18 +237,22 @@ impl BreakGlass {
     }
 
     /// Those that are over and told are remembered by their digest alone.
-    fn stored_without_ended(&self, now: Wall) -> StoredGrants {
+    fn stored_without_ended(&self, now: Wall) -> StoredBreakGlass {
         let over = |held: &&Held| {
             held.stored.acknowledged && held.grant.as_ref().is_none_or(|grant| grant.expires_at() <= now)
         };
         let spent = self.held.iter().filter(over).map(|held| held.stored.digest);
         let spent = self.spent.iter().copied().chain(spent).collect();
         let held = self.held.iter().filter(|held| !over(held)).map(|held| held.stored.clone()).collect();
-        StoredGrants { held, spent }
+        StoredBreakGlass { held, spent }
     }
 }
 
-fn open(pins: &GrantPins, file: &BreakGlassText, now: Option<Wall>) -> Result<VerifiedBreakGlass, Reject> {
+fn open(
+    pins: &BreakGlassPins,
+    file: &BreakGlassText,
+    now: Option<Wall>,
+) -> Result<VerifiedBreakGlass, Reject> {
     file.open(&BreakGlassExpectation {
         installation: pins.installation,
         cluster: pins.cluster,

@@ -24,7 +24,8 @@ pub use applicant::{
     PendingJoin, Phase, Wait,
 };
 pub use break_glass::{
-    Admission, BreakGlass, GrantPins, GrantView, PermittedPeer, StoredGrant, StoredGrants,
+    Admission, BreakGlass, BreakGlassPins, BreakGlassView, PermittedPeer, StoredBreakGlass,
+    StoredBreakGlassGrant,
 };
 pub use clock::TrustedClock;
 pub use contact::{ContactChange, ContactLog, contact_of};

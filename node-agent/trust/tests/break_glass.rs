@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::{Audience, BreakGlassText, Signer, VerifiedSnapshot, sign};
-use rap_trust::{Acceptor, BreakGlass, Input, Output, StoredGrants};
+use rap_trust::{Acceptor, BreakGlass, Input, Output, StoredBreakGlass};
 use rap_types::{HeadOrder, NodeId, Reason, Wall};
 use rap_wire::v1;
 use support::{ISSUED, World, at, peer};
@@ -60,7 +60,7 @@ fn snapshot(world: &World, revoked: Vec<v1::RevokedNode>) -> Arc<VerifiedSnapsho
 }
 
 fn start(world: &World) -> BreakGlass {
-    BreakGlass::start(world.grant_pins(), StoredGrants::default())
+    BreakGlass::start(world.break_glass_pins(), StoredBreakGlass::default())
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn replayed_expired_foreign_and_altered_grants_are_refused_with_their_reason() {
     let twin = of_authority(&world, 1, extend(ISSUED.plus(HOUR / 2)));
     assert_eq!(reason(&grants, &twin, ISSUED), Reason::BreakGlassReplayed);
     // After a restart, too; and after it ended, was confirmed and was cleared away.
-    let mut grants = BreakGlass::start(world.grant_pins(), stored);
+    let mut grants = BreakGlass::start(world.break_glass_pins(), stored);
     assert_eq!(reason(&grants, &text, ISSUED), Reason::BreakGlassReplayed);
     let told = grants.untold().next().unwrap();
     let digest = grants.views().next().unwrap().stored.digest;
@@ -203,7 +203,7 @@ fn a_grant_of_an_authority_that_was_replaced_permits_nothing_and_is_still_told()
     let grants = start(&world);
     let admission = grants.judge(&of_authority(&world, 1, extend(ISSUED.plus(HOUR))), None, ISSUED).unwrap();
     let rotated = World { authority: Signer::from_seed(&[200; 32]), ..World::default() };
-    let grants = BreakGlass::start(rotated.grant_pins(), admission.stored);
+    let grants = BreakGlass::start(rotated.break_glass_pins(), admission.stored);
     assert_eq!(grants.extends_degraded(ISSUED), None);
     assert_eq!(grants.untold().count(), 1);
     // The same while it runs.

@@ -104,10 +104,10 @@ impl BreakGlassText {
     /// Those of verification; `header.audience`, `break_glass.lifetime`, `payload.malformed`.
     pub fn open(&self, known: &BreakGlassExpectation<'_>) -> Result<VerifiedBreakGlass, Reject> {
         let (keys, by) = if self.root_keys.is_empty() {
-            (KeySet::of::<v1::BreakGlassGrant>(known.authority), GrantSigner::ClusterAuthority)
+            (KeySet::of::<v1::BreakGlassGrant>(known.authority), BreakGlassSigner::ClusterAuthority)
         } else {
             self.check_root(known)?;
-            (self.root_set::<v1::BreakGlassGrant>(), GrantSigner::ProductRoot)
+            (self.root_set::<v1::BreakGlassGrant>(), BreakGlassSigner::ProductRoot)
         };
         let audience: Vec<Audience> = match known.node {
             Some(node) => vec![Audience::Cluster(known.cluster), Audience::Node(node)],
@@ -175,7 +175,7 @@ pub struct BreakGlassOrder {
 pub fn sign_break_glass(
     order: &BreakGlassOrder,
     signers: &[&Signer],
-    by: GrantSigner,
+    by: BreakGlassSigner,
     now: Wall,
 ) -> Result<(BreakGlassText, VerifiedBreakGlass), Reject> {
     let invalid = |what| Reject::new(Reason::RequestInvalid, what);
@@ -202,7 +202,8 @@ pub fn sign_break_glass(
     };
     let envelope = sign(&grant, signers);
     let keys = signers.iter().map(|signer| signer.public());
-    let root_keys: Vec<PublicKey> = if by == GrantSigner::ProductRoot { keys.collect() } else { Vec::new() };
+    let root_keys: Vec<PublicKey> =
+        if by == BreakGlassSigner::ProductRoot { keys.collect() } else { Vec::new() };
     let set = signers.iter().fold(KeySet::new(), |set, signer| {
         set.with::<v1::BreakGlassGrant>(signer.public(), KeyState::Active)
     });
@@ -236,14 +237,14 @@ pub struct BreakGlassExpectation<'a> {
 
 /// Who signed a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GrantSigner {
+pub enum BreakGlassSigner {
     /// The cluster authority.
     ClusterAuthority,
     /// The Product Root.
     ProductRoot,
 }
 
-impl GrantSigner {
+impl BreakGlassSigner {
     /// The word in status and audit.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -258,7 +259,7 @@ impl GrantSigner {
 pub struct VerifiedBreakGlass {
     grant: Verified<v1::BreakGlassGrant>,
     expires_at: Wall,
-    by: GrantSigner,
+    by: BreakGlassSigner,
     file: BreakGlassText,
 }
 
@@ -289,7 +290,7 @@ impl VerifiedBreakGlass {
     }
 
     /// Who signed it.
-    pub const fn by(&self) -> GrantSigner {
+    pub const fn by(&self) -> BreakGlassSigner {
         self.by
     }
 

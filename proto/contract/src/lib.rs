@@ -50,7 +50,8 @@ pub use audit_tree::{
 pub use authority::AuthorityChain;
 pub use bootstrap::{BootstrapExpectation, VerifiedBootstrap, open_bootstrap};
 pub use break_glass::{
-    BreakGlassExpectation, BreakGlassOrder, BreakGlassText, GrantSigner, VerifiedBreakGlass, sign_break_glass,
+    BreakGlassExpectation, BreakGlassOrder, BreakGlassSigner, BreakGlassText, VerifiedBreakGlass,
+    sign_break_glass,
 };
 pub use checkpoint::Checkpoint;
 pub use chunk::{

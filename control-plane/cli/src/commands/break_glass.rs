@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rap_contract::{
-    BreakGlassOrder, BreakGlassText, FEATURE_DEV, GrantSigner, KeyFile, Signer, VerifiedBreakGlass,
+    BreakGlassOrder, BreakGlassSigner, BreakGlassText, FEATURE_DEV, KeyFile, Signer, VerifiedBreakGlass,
     sign_break_glass,
 };
 use rap_runtime::{Clock, Fault};
@@ -82,22 +82,22 @@ async fn uses(global: &Global, cluster: String) -> anyhow::Result<()> {
 }
 
 /// The Product Root's keys, all of them, or one of a cluster authority: the files say which.
-fn signers(keys: &[PathBuf], protect: &Protect) -> anyhow::Result<(Vec<Signer>, GrantSigner)> {
+fn signers(keys: &[PathBuf], protect: &Protect) -> anyhow::Result<(Vec<Signer>, BreakGlassSigner)> {
     let mut by = None;
     let mut signers = Vec::new();
     for path in keys {
         let text = Zeroizing::new(files::read_text(path, 16 * 1024)?);
         let purpose = KeyFile::parse(&text).map_err(|reject| files::rejected(path, reject))?.purpose;
         let own = match purpose.as_str() {
-            PRODUCT_ROOT => GrantSigner::ProductRoot,
-            CLUSTER_AUTHORITY => GrantSigner::ClusterAuthority,
+            PRODUCT_ROOT => BreakGlassSigner::ProductRoot,
+            CLUSTER_AUTHORITY => BreakGlassSigner::ClusterAuthority,
             other => {
                 let wanted = format!("{PRODUCT_ROOT} or {CLUSTER_AUTHORITY}");
                 let text = format!("{}: a key for {other}, not for {wanted}", path.display());
                 return Err(Fault::new(Reason::KeyPurpose, text).into());
             }
         };
-        if by.is_some_and(|by| by != own) || (own == GrantSigner::ClusterAuthority && keys.len() > 1) {
+        if by.is_some_and(|by| by != own) || (own == BreakGlassSigner::ClusterAuthority && keys.len() > 1) {
             let text = "all of the Product Root's keys, or one of the cluster authority";
             return Err(Fault::new(Reason::KeyPurpose, text).into());
         }
@@ -179,7 +179,7 @@ fn issued(
     files::create_new(&grant.out, format!("{}\n", answer.text).as_bytes(), 0o644)?;
     let digest = id_text(Digest::from_slice(&answer.digest));
     let permit = if grant.extend.is_some() { "extend_degraded" } else { "permit_peer" };
-    let by = GrantSigner::ClusterAuthority;
+    let by = BreakGlassSigner::ClusterAuthority;
     self::answer(global, &grant.out, &digest, permit, by, answer.expires_at_ms)
 }
 
@@ -188,7 +188,7 @@ fn answer(
     out: &Path,
     digest: &str,
     permit: &str,
-    by: GrantSigner,
+    by: BreakGlassSigner,
     expires_at_ms: i64,
 ) -> anyhow::Result<()> {
     let body = json!({

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_contract::{BreakGlassOrder, FEATURE_DEV, GrantSigner, sign_break_glass};
+use rap_contract::{BreakGlassOrder, BreakGlassSigner, FEATURE_DEV, sign_break_glass};
 use rap_rpc::v1::break_glass_server::BreakGlass;
 use rap_store::{audit_insert, break_glass_uses_list};
 use rap_types::{NodeId, Reason};
@@ -76,7 +76,7 @@ async fn issue(
         critical: if facts.dev { vec![FEATURE_DEV.to_owned()] } else { Vec::new() },
     };
     let now = replica.watch.clock.now().wall;
-    let signed = sign_break_glass(&order, &[&cluster.authority], GrantSigner::ClusterAuthority, now);
+    let signed = sign_break_glass(&order, &[&cluster.authority], BreakGlassSigner::ClusterAuthority, now);
     let (text, grant) = signed?;
     let written: Result<u64, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
         let object = format!("break-glass/{}", grant.digest());

@@ -1,7 +1,7 @@
 //! Break-glass grants: issued by an owner, used by a node that was away, in the audit log exactly once.
 
 use rap_contract::{
-    BreakGlassExpectation, BreakGlassOrder, BreakGlassText, FEATURE_DEV, GrantSigner, KeyFile, Signer,
+    BreakGlassExpectation, BreakGlassOrder, BreakGlassSigner, BreakGlassText, FEATURE_DEV, KeyFile, Signer,
     sign_break_glass,
 };
 use rap_rpc::v1::break_glass_client::BreakGlassClient;
@@ -104,12 +104,12 @@ async fn a_grant_is_issued_used_and_burned_into_the_audit_log_exactly_once() {
         nonce: [7; 32],
         critical: vec![FEATURE_DEV.into()],
     };
-    let (of_root, _) = sign_break_glass(&order, &[&root], GrantSigner::ProductRoot, now).unwrap();
+    let (of_root, _) = sign_break_glass(&order, &[&root], BreakGlassSigner::ProductRoot, now).unwrap();
     let mut stream = host.stream(&world, &slot, hello()).await;
     assert_eq!(told(&mut stream, &of_root).await.reason, "");
     // And one that nobody here signed: refused by name, not written, told no more.
     let eve = Signer::from_seed(&[66; 32]);
-    let (forged, _) = sign_break_glass(&order, &[&eve], GrantSigner::ProductRoot, now).unwrap();
+    let (forged, _) = sign_break_glass(&order, &[&eve], BreakGlassSigner::ProductRoot, now).unwrap();
     let ack = told(&mut stream, &forged).await;
     assert_eq!((ack.digest, ack.reason.as_str()), (forged.digest().unwrap().to_vec(), "key.unknown"));
     assert_eq!(audited(&world, "break_glass.use").await, ["authority lost", "rack lost"]);

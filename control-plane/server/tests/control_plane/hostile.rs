@@ -4,7 +4,9 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use rap_contract::{BreakGlassOrder, BreakGlassText, FEATURE_DEV, GrantSigner, Signer, sign_break_glass};
+use rap_contract::{
+    BreakGlassOrder, BreakGlassSigner, BreakGlassText, FEATURE_DEV, Signer, sign_break_glass,
+};
 use rap_rpc::v1::audit_client::AuditClient;
 use rap_rpc::v1::break_glass_client::BreakGlassClient;
 use rap_rpc::v1::grants_client::GrantsClient;
@@ -345,7 +347,7 @@ async fn a_node_with_many_forged_uses_raises_few_alarms_and_loses_its_stream() {
     };
     let eve = Signer::from_seed(&[66; 32]);
     let forge = |order: &BreakGlassOrder| {
-        sign_break_glass(order, &[&eve], GrantSigner::ClusterAuthority, now).unwrap().0
+        sign_break_glass(order, &[&eve], BreakGlassSigner::ClusterAuthority, now).unwrap().0
     };
     let other = forge(&BreakGlassOrder { node: Some(NodeId::from_bytes([9; 16])), ..order.clone() });
     let mut stream = host.stream(&world, &slot, hello()).await;

@@ -4,7 +4,7 @@
 
 use rap_runtime::Fault;
 use rap_state::{Durable, MembershipDir, Record, SignedBytes};
-use rap_trust::{StoredGrant, StoredGrants};
+use rap_trust::{StoredBreakGlass, StoredBreakGlassGrant};
 use rap_types::{Digest, Wall};
 use serde::{Deserialize, Serialize};
 
@@ -33,9 +33,9 @@ impl Record for Grants {
 
 /// The grants of one membership, on disk. Calls block.
 #[derive(Debug)]
-pub struct GrantStore(Durable<Grants>);
+pub struct BreakGlassStore(Durable<Grants>);
 
-impl GrantStore {
+impl BreakGlassStore {
     /// Reads the record; an absent one is empty. Damage to both copies is an error: a grant could be
     /// applied twice.
     ///
@@ -46,22 +46,22 @@ impl GrantStore {
     }
 
     /// What is stored.
-    pub fn stored(&self) -> StoredGrants {
-        let Some(grants) = self.0.value() else { return StoredGrants::default() };
-        let held = grants.held.iter().map(|grant| StoredGrant {
+    pub fn stored(&self) -> StoredBreakGlass {
+        let Some(grants) = self.0.value() else { return StoredBreakGlass::default() };
+        let held = grants.held.iter().map(|grant| StoredBreakGlassGrant {
             file: grant.file.0.clone(),
             digest: grant.digest,
             applied_at: grant.applied_at,
             acknowledged: grant.acknowledged,
         });
-        StoredGrants { held: held.collect(), spent: grants.spent.clone() }
+        StoredBreakGlass { held: held.collect(), spent: grants.spent.clone() }
     }
 
     /// Replaces what is stored; it is on disk when this returns.
     ///
     /// # Errors
     /// Those of state.
-    pub fn store(&mut self, stored: StoredGrants) -> Result<(), Fault> {
+    pub fn store(&mut self, stored: StoredBreakGlass) -> Result<(), Fault> {
         let held = stored.held.into_iter().map(|grant| Grant {
             file: SignedBytes(grant.file),
             digest: grant.digest,

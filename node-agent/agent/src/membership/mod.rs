@@ -22,12 +22,12 @@ use rap_runtime::Fault;
 use rap_state::{
     Credentials, FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise, SignedBytes,
 };
-use rap_trust::{Floors, GrantPins, HeadFloor, KeptAudit, Pinned, RevocationFloor, known_features};
+use rap_trust::{BreakGlassPins, Floors, HeadFloor, KeptAudit, Pinned, RevocationFloor, known_features};
 use rap_types::{IdentityStatus, Incarnation, NodeId, Reason, Wall};
 use zeroize::Zeroizing;
 
 pub use aside::{discard, remove, staging, sweep};
-pub use break_glass::GrantStore;
+pub use break_glass::BreakGlassStore;
 pub use host_allocation::{
     Place, Places, listed_facts, overlap_fault, place_facts, place_of, read as read_place,
 };
@@ -151,8 +151,8 @@ impl Membership {
     }
 
     /// What break-glass grants are verified with.
-    pub fn grant_pins(&self) -> GrantPins {
-        GrantPins {
+    pub fn break_glass_pins(&self) -> BreakGlassPins {
+        BreakGlassPins {
             installation: self.identity.installation_id,
             cluster: self.identity.cluster_id,
             node: self.node,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rap_contract::VerifiedSnapshot;
 use rap_runtime::Fault;
-use rap_trust::{Admission, AuditEvidence, HeldCheckpoint, PersistId, Record, StoredGrants};
+use rap_trust::{Admission, AuditEvidence, HeldCheckpoint, PersistId, Record, StoredBreakGlass};
 use rap_types::Mono;
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,7 +29,7 @@ pub(super) enum Write {
     /// Break-glass files, with one that counts once they are written.
     ApplyBreakGlass(Box<Admission>, BreakGlassReply),
     /// Break-glass files, with what the control plane acknowledged.
-    BreakGlass(Box<StoredGrants>),
+    BreakGlass(Box<StoredBreakGlass>),
     /// The largest checkpoint of the audit log that was verified.
     Checkpoint(Box<HeldCheckpoint>),
     /// Proof that two histories of the audit log are signed.

@@ -15,12 +15,12 @@ use crate::config::Config;
 use crate::dataplane::Launch;
 use crate::fault::{refused, state_fault};
 use crate::host::{OwnClaim, capabilities, own_endpoints};
-use crate::membership::{GrantStore, Leaf, LeafStore, Membership, Place, place_of, stored_snapshots};
+use crate::membership::{BreakGlassStore, Leaf, LeafStore, Membership, Place, place_of, stored_snapshots};
 
 /// An open membership.
 pub(super) struct Opened {
     pub(super) membership: Membership,
-    pub(super) break_glass: GrantStore,
+    pub(super) break_glass: BreakGlassStore,
     pub(super) certificate: LeafStore,
     pub(super) cache: Cache,
     pub(super) node: Node,
@@ -48,7 +48,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
         let certificate = LeafStore::open(&membership.dir)?;
         let pools = Pools::of_contract(&membership.bootstrap.contract).map_err(refused)?;
         let place = place_of(&data, &membership, pools)?;
-        let break_glass = GrantStore::open(&membership.dir)?;
+        let break_glass = BreakGlassStore::open(&membership.dir)?;
         Ok((membership, certificate, break_glass, place))
     })
     .await?;
@@ -66,7 +66,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let settings = NodeSettings {
         pinned: membership.pinned(),
         floors: membership.trust_floors(),
-        grants: (membership.grant_pins(), break_glass.stored()),
+        grants: (membership.break_glass_pins(), break_glass.stored()),
         wireguard_private_key: membership.wireguard_key.clone(),
         contact: ContactFacts {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),

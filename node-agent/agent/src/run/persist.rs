@@ -7,14 +7,14 @@ use rap_types::Reason;
 use tokio::sync::mpsc;
 
 use super::disk::{Write, Written};
-use crate::membership::{GrantStore, LeafStore, Persister};
+use crate::membership::{BreakGlassStore, LeafStore, Persister};
 
 /// The files of one membership.
 pub(super) struct PersistTask {
     /// Snapshots, floors, chain, evidence.
     pub(super) persister: Persister,
     /// Break-glass files; out while they are being written.
-    pub(super) break_glass: Option<GrantStore>,
+    pub(super) break_glass: Option<BreakGlassStore>,
     /// The certificate; out while it is being written.
     pub(super) certificate: Option<LeafStore>,
     /// What is to be written.

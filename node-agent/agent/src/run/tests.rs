@@ -13,7 +13,7 @@ use rap_runtime::tls::LeafSlot;
 use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_state::{Cache, CacheLimits, MembershipDir, MembershipName};
 use rap_trust::certificate::CertificateSubject;
-use rap_trust::{KeptAudit, StoredGrants};
+use rap_trust::{KeptAudit, StoredBreakGlass};
 use rap_types::{HeadOrder, NodeId, Reason, Wall};
 use rap_wire::v1;
 use support::{Contents, World, peer};
@@ -59,7 +59,7 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
     let settings = NodeSettings {
         pinned: world.pinned(),
         floors: world.floors(),
-        grants: (world.grant_pins(), StoredGrants::default()),
+        grants: (world.break_glass_pins(), StoredBreakGlass::default()),
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts::default(),
         audit: KeptAudit::default(),

@@ -3,7 +3,7 @@
 //! Owns their fields. Refuses to judge: `rap_trust` does.
 
 use rap_node::Node;
-use rap_trust::{GrantView, Until};
+use rap_trust::{BreakGlassView, Until};
 use rap_types::{Activity, Now, Wall};
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ pub(super) fn break_glass(node: &Node, now: Now) -> Value {
 }
 
 /// One break-glass grant with its clock.
-pub fn grant_document(view: &GrantView<'_>, wall: Wall) -> Value {
+pub fn grant_document(view: &BreakGlassView<'_>, wall: Wall) -> Value {
     let stored = view.stored;
     let mut document = json!({
         "digest": stored.digest,

@@ -1,7 +1,7 @@
 //! Break-glass grants within a node: what they change in its table, and what the control plane is told.
 
 use rap_contract::Reject;
-use rap_trust::{Admission, Freshness, GrantView, PermittedPeer, StoredGrants};
+use rap_trust::{Admission, BreakGlassView, Freshness, PermittedPeer, StoredBreakGlass};
 use rap_types::{Mono, NodeId, Now, Wall};
 use rap_wire::v1;
 use v1::node_message::Body;
@@ -19,12 +19,12 @@ impl Node {
     }
 
     /// What is to be on disk of break-glass files.
-    pub fn stored_break_glass(&self) -> StoredGrants {
+    pub fn stored_break_glass(&self) -> StoredBreakGlass {
         self.break_glass.stored()
     }
 
     /// Grants that are held, for status.
-    pub fn grants(&self) -> impl Iterator<Item = GrantView<'_>> {
+    pub fn grants(&self) -> impl Iterator<Item = BreakGlassView<'_>> {
         self.break_glass.views()
     }
 

@@ -10,7 +10,7 @@ use rap_contract::{
     ASSIGNMENT_SLOT, Audience, AuthorityChain, HeaderTerms, JoinTokenText, Manifest, MerkleTree, POLICY_SLOT,
     Signer, TRUST_SLOT, chunk_id, join_secret_hash, leaf_hash, peer_slot, sign,
 };
-use rap_trust::{Floors, GrantPins, Pinned};
+use rap_trust::{BreakGlassPins, Floors, Pinned};
 use rap_types::{
     ClusterId, Digest, HeadOrder, Incarnation, InstallationId, JoinRequestId, Mono, NodeId, Now, TokenId,
     Wall,
@@ -215,8 +215,8 @@ impl World {
         sign(&record, &[issuer, next])
     }
 
-    pub fn grant_pins(&self) -> GrantPins {
-        GrantPins {
+    pub fn break_glass_pins(&self) -> BreakGlassPins {
+        BreakGlassPins {
             installation: self.installation,
             cluster: self.cluster,
             node: self.node,

@@ -49,7 +49,7 @@ pub async fn attend(enrolled: Enrolled, target: &Target, index: usize, board: &B
 fn node(enrolled: Enrolled) -> Result<Node> {
     let floors = Floors::initial(enrolled.pinned.incarnation());
     let pinned = &enrolled.pinned;
-    let grants = rap_trust::GrantPins {
+    let grants = rap_trust::BreakGlassPins {
         installation: pinned.installation,
         cluster: pinned.cluster,
         node: pinned.node,
@@ -58,7 +58,7 @@ fn node(enrolled: Enrolled) -> Result<Node> {
         accept_dev: pinned.accept_dev,
     };
     let settings = NodeSettings {
-        grants: (grants, rap_trust::StoredGrants::default()),
+        grants: (grants, rap_trust::StoredBreakGlass::default()),
         pinned: enrolled.pinned,
         floors,
         wireguard_private_key: enrolled.wireguard_key,
