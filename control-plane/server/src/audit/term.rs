@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rap_store::{PgConnection, audit_lease_end, audit_lease_renew, audit_lease_seize, audit_lease_take};
+use rap_store::{PgConnection, audit_term_end, audit_term_renew, audit_term_seize, audit_term_take};
 
 use crate::audit::log::AuditLog;
 use crate::audit::sequence::LogKey;
@@ -26,7 +26,7 @@ impl SequencerTerm {
     pub(super) async fn seize(&mut self, database: &Database) -> Result<u64, Failure> {
         let id = self.id;
         let fence: Result<u64, Failure> =
-            rap_store::transact!(database.store.system(), |connection| audit_lease_seize(
+            rap_store::transact!(database.store.system(), |connection| audit_term_seize(
                 connection, id, LEASE
             )
             .await
@@ -52,7 +52,7 @@ impl SequencerTerm {
     pub(super) async fn release(&mut self, database: &Database, log: &AuditLog) {
         let (id, Some(fence)) = (self.id, self.fence.take()) else { return };
         let ended: Result<(), Failure> = rap_store::transact!(database.store.system(), |connection| {
-            audit_lease_end(connection, id, fence).await.map_err(Failure::from)
+            audit_term_end(connection, id, fence).await.map_err(Failure::from)
         });
         log.state().sequencer = false;
         if let Err(failure) = ended {
@@ -67,11 +67,11 @@ async fn held_or_taken(
     held: Option<u64>,
 ) -> Result<Option<u64>, Failure> {
     if let Some(fence) = held
-        && audit_lease_renew(connection, id, fence, LEASE).await?
+        && audit_term_renew(connection, id, fence, LEASE).await?
     {
         return Ok(Some(fence));
     }
-    Ok(audit_lease_take(connection, id, LEASE).await?)
+    Ok(audit_term_take(connection, id, LEASE).await?)
 }
 
 /// Life of the lease.

@@ -76,14 +76,14 @@ pub enum CheckpointInsert {
 
 statements! {
     AUDIT_TREE_READ = "SELECT size, frontier, fence FROM audit_tree";
-    AUDIT_LEASE_TAKE = "UPDATE audit_tree SET holder = $1, fence = fence + 1, \
+    AUDIT_TERM_TAKE = "UPDATE audit_tree SET holder = $1, fence = fence + 1, \
         lease_until = clock_timestamp() + $2 * interval '1 millisecond' \
         WHERE lease_until < clock_timestamp() RETURNING fence";
-    AUDIT_LEASE_SEIZE = "UPDATE audit_tree SET holder = $1, fence = fence + 1, \
+    AUDIT_TERM_SEIZE = "UPDATE audit_tree SET holder = $1, fence = fence + 1, \
         lease_until = clock_timestamp() + $2 * interval '1 millisecond' RETURNING fence";
-    AUDIT_LEASE_RENEW = "UPDATE audit_tree \
+    AUDIT_TERM_RENEW = "UPDATE audit_tree \
         SET lease_until = clock_timestamp() + $3 * interval '1 millisecond' WHERE holder = $1 AND fence = $2";
-    AUDIT_LEASE_END = "UPDATE audit_tree SET lease_until = '-infinity' WHERE holder = $1 AND fence = $2";
+    AUDIT_TERM_END = "UPDATE audit_tree SET lease_until = '-infinity' WHERE holder = $1 AND fence = $2";
     AUDIT_TREE_GROW = "UPDATE audit_tree SET size = size + cardinality($3::bigint[]), frontier = $4 \
         WHERE fence = $1 AND size = $2";
     AUDIT_SEQUENCE = "UPDATE audit_log SET sequence = $1 + placed.at - 1 \
@@ -111,12 +111,12 @@ pub async fn audit_tree_read(connection: &mut PgConnection) -> Result<AuditTreeR
 }
 
 /// Takes the lease if it ended; the number returned fences every earlier holder.
-pub async fn audit_lease_take(
+pub async fn audit_term_take(
     connection: &mut PgConnection,
     holder: [u8; 16],
     life: Duration,
 ) -> Result<Option<u64>> {
-    let row = sqlx::query(AUDIT_LEASE_TAKE)
+    let row = sqlx::query(AUDIT_TERM_TAKE)
         .bind(Uuid::from_bytes(holder))
         .bind(milliseconds(life))
         .fetch_optional(connection)
@@ -125,12 +125,12 @@ pub async fn audit_lease_take(
 }
 
 /// Takes the lease from whoever has it.
-pub async fn audit_lease_seize(
+pub async fn audit_term_seize(
     connection: &mut PgConnection,
     holder: [u8; 16],
     life: Duration,
 ) -> Result<u64> {
-    let row = sqlx::query(AUDIT_LEASE_SEIZE)
+    let row = sqlx::query(AUDIT_TERM_SEIZE)
         .bind(Uuid::from_bytes(holder))
         .bind(milliseconds(life))
         .fetch_one(connection)
@@ -139,13 +139,13 @@ pub async fn audit_lease_seize(
 }
 
 /// Keeps the lease; false if another holder took it.
-pub async fn audit_lease_renew(
+pub async fn audit_term_renew(
     connection: &mut PgConnection,
     holder: [u8; 16],
     fence: u64,
     life: Duration,
 ) -> Result<bool> {
-    let query = sqlx::query(AUDIT_LEASE_RENEW)
+    let query = sqlx::query(AUDIT_TERM_RENEW)
         .bind(Uuid::from_bytes(holder))
         .bind(counter("fence", fence)?)
         .bind(milliseconds(life));
@@ -153,8 +153,8 @@ pub async fn audit_lease_renew(
 }
 
 /// Gives the lease back, for the next holder to take at once.
-pub async fn audit_lease_end(connection: &mut PgConnection, holder: [u8; 16], fence: u64) -> Result<()> {
-    let query = sqlx::query(AUDIT_LEASE_END).bind(Uuid::from_bytes(holder)).bind(counter("fence", fence)?);
+pub async fn audit_term_end(connection: &mut PgConnection, holder: [u8; 16], fence: u64) -> Result<()> {
+    let query = sqlx::query(AUDIT_TERM_END).bind(Uuid::from_bytes(holder)).bind(counter("fence", fence)?);
     query.execute(connection).await?;
     Ok(())
 }

@@ -54,14 +54,14 @@ async fn of_two_holders_the_fenced_one_changes_nothing() {
     let store = TestDatabase::migrated().await.store().await;
     written(&store, 3).await;
     let mut transaction = store.system().begin().await.unwrap();
-    let first = audit_lease_take(&mut transaction, [1; 16], Duration::ZERO).await.unwrap().unwrap();
+    let first = audit_term_take(&mut transaction, [1; 16], Duration::ZERO).await.unwrap().unwrap();
     transaction.commit().await.unwrap();
     let mut transaction = store.system().begin().await.unwrap();
-    let second = audit_lease_take(&mut transaction, [2; 16], LONG).await.unwrap().unwrap();
+    let second = audit_term_take(&mut transaction, [2; 16], LONG).await.unwrap().unwrap();
     assert!(second > first);
-    assert_eq!(audit_lease_take(&mut transaction, [3; 16], LONG).await.unwrap(), None);
-    assert!(!audit_lease_renew(&mut transaction, [1; 16], first, LONG).await.unwrap());
-    assert!(audit_lease_renew(&mut transaction, [2; 16], second, LONG).await.unwrap());
+    assert_eq!(audit_term_take(&mut transaction, [3; 16], LONG).await.unwrap(), None);
+    assert!(!audit_term_renew(&mut transaction, [1; 16], first, LONG).await.unwrap());
+    assert!(audit_term_renew(&mut transaction, [2; 16], second, LONG).await.unwrap());
     transaction.commit().await.unwrap();
 
     assert!(!step(&store, first).await, "a stale fence places nothing");
@@ -97,7 +97,7 @@ async fn of_two_holders_the_fenced_one_changes_nothing() {
 async fn a_row_that_commits_later_with_a_lower_number_is_not_skipped() {
     let store = TestDatabase::migrated().await.store().await;
     let mut transaction = store.system().begin().await.unwrap();
-    let fence = audit_lease_take(&mut transaction, [1; 16], LONG).await.unwrap().unwrap();
+    let fence = audit_term_take(&mut transaction, [1; 16], LONG).await.unwrap().unwrap();
     transaction.commit().await.unwrap();
     let mut slow = store.system().begin().await.unwrap();
     let lower = audit_insert(&mut slow, &pen(), &entry(0)).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_row_that_commits_later_with_a_lower_number_is_not_skipped() {
 async fn racing_writers_and_two_sequencers_give_every_row_one_place() {
     let store = TestDatabase::migrated().await.store().await;
     let mut transaction = store.system().begin().await.unwrap();
-    let fence = audit_lease_take(&mut transaction, [1; 16], LONG).await.unwrap().unwrap();
+    let fence = audit_term_take(&mut transaction, [1; 16], LONG).await.unwrap().unwrap();
     transaction.commit().await.unwrap();
     let mut writers = tokio::task::JoinSet::new();
     for _ in 0..8 {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rap_contract::audit_leaf_hash;
 use rap_store::{
-    CheckpointInsert, CheckpointRow, audit_checkpoint_insert, audit_insert, audit_lease_seize,
-    audit_sequence, audit_tree_read, audit_unsequenced,
+    CheckpointInsert, CheckpointRow, audit_checkpoint_insert, audit_insert, audit_sequence, audit_term_seize,
+    audit_tree_read, audit_unsequenced,
 };
 use rap_types::Digest;
 
@@ -22,7 +22,7 @@ async fn a_sequencer_killed_between_placing_and_signing_is_continued() {
     let store = world.running.replica.database.store.clone();
     let fence = {
         let mut transaction = store.system().begin().await.unwrap();
-        let fence = audit_lease_seize(&mut transaction, [9; 16], Duration::from_secs(2)).await.unwrap();
+        let fence = audit_term_seize(&mut transaction, [9; 16], Duration::from_secs(2)).await.unwrap();
         transaction.commit().await.unwrap();
         fence
     };
