@@ -33,7 +33,7 @@ impl UnsealError {
 /// Where a sealed value lives and what it is for. Every field is authenticated, so that a ciphertext
 /// copied into another row, column, cluster or installation does not open.
 #[derive(Debug, Clone, Copy)]
-pub struct SealPlace<'a> {
+pub struct SealContext<'a> {
     /// Installation that owns the database.
     pub installation: InstallationId,
     /// Table name.
@@ -100,20 +100,25 @@ impl SealingKey {
         &self.0
     }
 
-    /// Seals `plaintext` for `place`: form byte, key version, nonce, ciphertext, tag.
-    pub fn seal(&self, place: &SealPlace<'_>, plaintext: &[u8], generator: &mut dyn CryptoRng) -> Vec<u8> {
+    /// Seals `plaintext` for `context`: form byte, key version, nonce, ciphertext, tag.
+    pub fn seal(
+        &self,
+        context: &SealContext<'_>,
+        plaintext: &[u8],
+        generator: &mut dyn CryptoRng,
+    ) -> Vec<u8> {
         let mut nonce = [0; NONCE];
         generator.fill_bytes(&mut nonce);
         let mut sealed = Vec::with_capacity(PREFIX + plaintext.len() + TAG);
         sealed.push(FORM);
-        sealed.extend_from_slice(&place.key_version.to_be_bytes());
+        sealed.extend_from_slice(&context.key_version.to_be_bytes());
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(plaintext);
         let tag = self
             .cipher()
             .encrypt_inout_detached(
                 &XNonce::from(nonce),
-                &associated_data(place),
+                &associated_data(context),
                 (&mut sealed[PREFIX..]).into(),
             )
             .expect("plaintext is far below the cipher's 256 GiB limit");
@@ -121,15 +126,15 @@ impl SealingKey {
         sealed
     }
 
-    /// Opens what [`Self::seal`] made for the same place.
-    pub fn open(&self, place: &SealPlace<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
-        let refused = UnsealError { table: place.table, column: place.column };
+    /// Opens what [`Self::seal`] made for the same context.
+    pub fn open(&self, context: &SealContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        let refused = UnsealError { table: context.table, column: context.column };
         if sealed.len() < PREFIX + TAG || sealed[0] != FORM {
             return Err(refused);
         }
         let (prefix, rest) = sealed.split_at(PREFIX);
         let (body, tag) = rest.split_at(rest.len() - TAG);
-        if prefix[1..5] != place.key_version.to_be_bytes() {
+        if prefix[1..5] != context.key_version.to_be_bytes() {
             return Err(refused);
         }
         let nonce: [u8; NONCE] = prefix[5..].try_into().map_err(|_| refused)?;
@@ -138,7 +143,7 @@ impl SealingKey {
         self.cipher()
             .decrypt_inout_detached(
                 &XNonce::from(nonce),
-                &associated_data(place),
+                &associated_data(context),
                 plaintext.as_mut_slice().into(),
                 &Tag::from(tag),
             )
@@ -172,17 +177,17 @@ pub fn sealed_version(sealed: &[u8]) -> Option<u32> {
     (sealed[0] == FORM).then(|| u32::from_be_bytes(version))
 }
 
-/// Unambiguous encoding of a place: every variable field carries its u32 length.
-fn associated_data(place: &SealPlace<'_>) -> Vec<u8> {
+/// Unambiguous encoding of a context: every variable field carries its u32 length.
+fn associated_data(context: &SealContext<'_>) -> Vec<u8> {
     let mut data = b"rap.seal.v1\0".to_vec();
     let fields: [&[u8]; 7] = [
-        place.installation.as_bytes(),
-        place.table.as_bytes(),
-        place.column.as_bytes(),
-        place.row_key,
-        place.cluster.as_bytes(),
-        place.purpose.as_str().as_bytes(),
-        &place.key_version.to_be_bytes(),
+        context.installation.as_bytes(),
+        context.table.as_bytes(),
+        context.column.as_bytes(),
+        context.row_key,
+        context.cluster.as_bytes(),
+        context.purpose.as_str().as_bytes(),
+        &context.key_version.to_be_bytes(),
     ];
     for field in fields {
         data.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -201,8 +206,8 @@ mod tests {
     use super::*;
     use rand::SeedableRng as _;
 
-    fn place<'a>(row_key: &'a [u8]) -> SealPlace<'a> {
-        SealPlace {
+    fn context<'a>(row_key: &'a [u8]) -> SealContext<'a> {
+        SealContext {
             installation: InstallationId::from_bytes([1; 16]),
             table: "cluster_keys",
             column: "sealed",
@@ -217,38 +222,38 @@ mod tests {
     fn opens_only_in_the_place_it_was_sealed_for() {
         let mut generator = rand::rngs::StdRng::seed_from_u64(1);
         let key = SealingKey::generate(&mut generator);
-        let sealed = key.seal(&place(b"row"), b"seed", &mut generator);
-        assert_eq!(key.open(&place(b"row"), &sealed).unwrap().as_slice(), b"seed");
+        let sealed = key.seal(&context(b"row"), b"seed", &mut generator);
+        assert_eq!(key.open(&context(b"row"), &sealed).unwrap().as_slice(), b"seed");
 
         let elsewhere = [
-            SealPlace { installation: InstallationId::from_bytes([9; 16]), ..place(b"row") },
-            SealPlace { table: "installation", ..place(b"row") },
-            SealPlace { column: "other", ..place(b"row") },
-            place(b"another row"),
-            SealPlace { cluster: ClusterId::from_bytes([9; 16]), ..place(b"row") },
-            SealPlace { purpose: SealPurpose::Map, ..place(b"row") },
-            SealPlace { key_version: 2, ..place(b"row") },
+            SealContext { installation: InstallationId::from_bytes([9; 16]), ..context(b"row") },
+            SealContext { table: "installation", ..context(b"row") },
+            SealContext { column: "other", ..context(b"row") },
+            context(b"another row"),
+            SealContext { cluster: ClusterId::from_bytes([9; 16]), ..context(b"row") },
+            SealContext { purpose: SealPurpose::Map, ..context(b"row") },
+            SealContext { key_version: 2, ..context(b"row") },
         ];
         for other in &elsewhere {
             let error = key.open(other, &sealed).unwrap_err();
             assert_eq!(error.reason().code(), "secret.unseal", "{other:?}");
         }
         let stranger = SealingKey::generate(&mut generator);
-        assert!(stranger.open(&place(b"row"), &sealed).is_err());
+        assert!(stranger.open(&context(b"row"), &sealed).is_err());
     }
 
     #[test]
     fn every_altered_bit_and_every_truncation_is_refused() {
         let mut generator = rand::rngs::StdRng::seed_from_u64(2);
         let key = SealingKey::generate(&mut generator);
-        let sealed = key.seal(&place(b"row"), b"seed", &mut generator);
+        let sealed = key.seal(&context(b"row"), b"seed", &mut generator);
         for bit in 0..sealed.len() * 8 {
             let mut altered = sealed.clone();
             altered[bit / 8] ^= 1 << (bit % 8);
-            assert!(key.open(&place(b"row"), &altered).is_err(), "bit {bit}");
+            assert!(key.open(&context(b"row"), &altered).is_err(), "bit {bit}");
         }
         for length in 0..sealed.len() {
-            assert!(key.open(&place(b"row"), &sealed[..length]).is_err(), "length {length}");
+            assert!(key.open(&context(b"row"), &sealed[..length]).is_err(), "length {length}");
         }
     }
 
@@ -256,8 +261,8 @@ mod tests {
     fn two_seals_of_one_value_differ_and_a_zero_key_is_refused() {
         let mut generator = rand::rngs::StdRng::seed_from_u64(3);
         let key = SealingKey::generate(&mut generator);
-        let first = key.seal(&place(b"row"), b"seed", &mut generator);
-        assert_ne!(first, key.seal(&place(b"row"), b"seed", &mut generator));
+        let first = key.seal(&context(b"row"), b"seed", &mut generator);
+        assert_ne!(first, key.seal(&context(b"row"), b"seed", &mut generator));
         assert!(SealingKey::from_slice(&[0; 32]).is_none());
         assert!(SealingKey::from_slice(&[1; 31]).is_none());
         assert_ne!(*key.derive("a"), *key.derive("b"));

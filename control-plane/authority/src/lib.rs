@@ -40,7 +40,7 @@ pub use cluster::{
     ClusterOrder, ClusterTiming, LONGEST_FRESH, LONGEST_LEAF, NewCluster, adopt_cluster, check_name,
     check_order, create_cluster, create_cluster_of, create_record, next_incarnation, reopen_cluster,
 };
-pub use custody::{SealPlace, SealPurpose, SealingKey, UnsealError, sealed_version};
+pub use custody::{SealContext, SealPurpose, SealingKey, UnsealError, sealed_version};
 pub use data_keys::{DataKeys, OpensDataKeys};
 pub use enrollment::{Decision, check_endpoints, check_wireguard_key, choose_node_name, decide_request};
 pub use floors::{Floor, FloorOf, ReplicaFloors};

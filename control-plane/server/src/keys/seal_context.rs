@@ -2,7 +2,7 @@
 //!
 //! Owns the map from secrets to places. Refuses to own the cipher (rap-authority) and the rows.
 
-use rap_authority::{DataKeys, SealPlace, SealPurpose, SealingKey, UnsealError, sealed_version};
+use rap_authority::{DataKeys, SealContext, SealPurpose, SealingKey, UnsealError, sealed_version};
 use rap_types::{ClusterId, InstallationId};
 use zeroize::Zeroizing;
 
@@ -143,9 +143,9 @@ impl Sealed {
         }
     }
 
-    fn place(self, installation: InstallationId, row_key: &[u8], key_version: u32) -> SealPlace<'_> {
+    fn place(self, installation: InstallationId, row_key: &[u8], key_version: u32) -> SealContext<'_> {
         let (table, column, purpose) = self.names();
-        SealPlace { installation, table, column, row_key, cluster: self.cluster(), purpose, key_version }
+        SealContext { installation, table, column, row_key, cluster: self.cluster(), purpose, key_version }
     }
 }
 
