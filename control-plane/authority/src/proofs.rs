@@ -5,7 +5,7 @@
 
 use rap_contract::{
     CERTIFICATE_PROOF, JOIN_PROOF, LEAVE_PROOF, LOGIN_PROOF, POLL_PROOF, PublicKey, ROTATE_KEY_PROOF, Reject,
-    check_proof,
+    check_possession,
 };
 use rap_types::{ClusterId, Digest, InstallationId, NodeId, PlatformRole, Reason, TokenId};
 use rap_wire::v1;
@@ -39,7 +39,7 @@ pub fn check_join_proof(
         nonce: channel.nonce.to_vec(),
         exporter: channel.exporter.to_vec(),
     };
-    check_proof(JOIN_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
+    check_possession(JOIN_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
 }
 
 /// Checks that the holder of `node_key` asks about this request, here. `request` and `cluster` are
@@ -63,7 +63,7 @@ pub fn check_poll_proof(
         nonce: channel.nonce.to_vec(),
         exporter: channel.exporter.to_vec(),
     };
-    check_proof(POLL_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
+    check_possession(POLL_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
 }
 
 /// Checks that the node whose key this is asks for a certificate on this request, here.
@@ -86,7 +86,7 @@ pub fn check_certificate_proof(
         nonce: channel.nonce.to_vec(),
         exporter: channel.exporter.to_vec(),
     };
-    check_proof(CERTIFICATE_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
+    check_possession(CERTIFICATE_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
 }
 
 /// Checks that the node whose key this is leaves, here.
@@ -107,7 +107,7 @@ pub fn check_leave_proof(
         nonce: channel.nonce.to_vec(),
         exporter: channel.exporter.to_vec(),
     };
-    check_proof(LEAVE_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
+    check_possession(LEAVE_PROOF, &proof, node_key, signature).map_err(|_| bad_proof())
 }
 
 /// Which keys a node replaces.
@@ -149,7 +149,7 @@ pub fn check_rotation_proof(
         exporter: channel.exporter.to_vec(),
     };
     let holds = |key: &PublicKey, signature: &[u8]| {
-        check_proof(ROTATE_KEY_PROOF, &proof, key, signature).map_err(|_| bad_proof())
+        check_possession(ROTATE_KEY_PROOF, &proof, key, signature).map_err(|_| bad_proof())
     };
     holds(key, signature)?;
     match new_key {
@@ -191,7 +191,7 @@ pub fn decide_login<'a>(
         nonce: channel.nonce.to_vec(),
         exporter: channel.exporter.to_vec(),
     };
-    check_proof(LOGIN_PROOF, &proof, &key, signature).map_err(|_| refused())?;
+    check_possession(LOGIN_PROOF, &proof, &key, signature).map_err(|_| refused())?;
     Ok(grant)
 }
 
@@ -202,7 +202,7 @@ const fn bad_proof() -> Reject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rap_contract::{Signer, sign_proof};
+    use rap_contract::{Signer, sign_possession};
 
     #[test]
     fn a_login_proof_holds_for_its_connection_and_granted_key_only() {
@@ -218,7 +218,7 @@ mod tests {
                 nonce: nonce.to_vec(),
                 exporter: exporter.to_vec(),
             };
-            sign_proof(LOGIN_PROOF, &proof, signer)
+            sign_possession(LOGIN_PROOF, &proof, signer)
         };
         let login = |signer: &Signer, signature: &[u8]| {
             decide_login(installation, &grants, &signer.public().to_vec(), &channel, signature).is_ok()

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rap_contract::{CERTIFICATE_PROOF, LEAVE_PROOF, ROTATE_KEY_PROOF, Signer, sign_proof};
+use rap_contract::{CERTIFICATE_PROOF, LEAVE_PROOF, ROTATE_KEY_PROOF, Signer, sign_possession};
 use rap_types::{ClusterId, Digest, NodeId, Reason, Wall};
 use rap_wire::v1;
 
@@ -34,7 +34,7 @@ pub fn request(
         exporter: exporter.to_vec(),
     };
     v1::CertificateRequest {
-        signature: sign_proof(CERTIFICATE_PROOF, &proof, identity),
+        signature: sign_possession(CERTIFICATE_PROOF, &proof, identity),
         cluster_id: proof.cluster_id,
         node_id: proof.node_id,
         node_public_key: proof.node_public_key,
@@ -58,7 +58,7 @@ pub fn leave_request(
         exporter: exporter.to_vec(),
     };
     v1::LeaveRequest {
-        signature: sign_proof(LEAVE_PROOF, &proof, identity),
+        signature: sign_possession(LEAVE_PROOF, &proof, identity),
         cluster_id: proof.cluster_id,
         node_id: proof.node_id,
         node_public_key: proof.node_public_key,
@@ -92,9 +92,9 @@ pub fn rotation_request(
         nonce: nonce.to_vec(),
         exporter: exporter.to_vec(),
     };
-    let by_new = new.identity.map(|key| sign_proof(ROTATE_KEY_PROOF, &proof, key));
+    let by_new = new.identity.map(|key| sign_possession(ROTATE_KEY_PROOF, &proof, key));
     v1::RotateKeyRequest {
-        signature: sign_proof(ROTATE_KEY_PROOF, &proof, identity),
+        signature: sign_possession(ROTATE_KEY_PROOF, &proof, identity),
         new_signature: by_new.unwrap_or_default(),
         cluster_id: proof.cluster_id,
         node_id: proof.node_id,
@@ -128,7 +128,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(300);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rap_contract::check_proof;
+    use rap_contract::check_possession;
 
     #[test]
     fn the_proof_holds_for_this_connection_and_csr_only() {
@@ -145,7 +145,7 @@ mod tests {
             exporter: vec![exporter; 32],
         };
         let holds = |csr: &[u8], exporter| {
-            check_proof(CERTIFICATE_PROOF, &proof(csr, exporter), &identity.public(), &request.signature)
+            check_possession(CERTIFICATE_PROOF, &proof(csr, exporter), &identity.public(), &request.signature)
                 .is_ok()
         };
         assert!(holds(b"csr", 5));

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use rap_contract::{JOIN_PROOF, JoinTokenText, POLL_PROOF, Signer, check_proof, sign};
+use rap_contract::{JOIN_PROOF, JoinTokenText, POLL_PROOF, Signer, check_possession, sign};
 use rap_trust::{
     Applicant, ApplicantInput as Input, ApplicantOutput as Output, Application, AuthorityPin, NodeFacts,
     Patience, PendingJoin, PersistId, Phase, Wait,
@@ -94,7 +94,7 @@ fn the_nonce_is_on_disk_before_the_join_and_the_request_before_the_poll() {
         nonce: NONCE.to_vec(),
         exporter: EXPORTER.to_vec(),
     };
-    assert_eq!(check_proof(JOIN_PROOF, &proof, &world.node_key.public(), &join.signature), Ok(()));
+    assert_eq!(check_possession(JOIN_PROOF, &proof, &world.node_key.public(), &join.signature), Ok(()));
     applicant.handle(pending_answer(&world), at(1)).unwrap();
     let named = outputs(&mut applicant);
     let [Output::PersistPending(id, pending)] = named.as_slice() else { panic!("{named:?}") };
@@ -125,7 +125,7 @@ fn the_poll_is_proved_and_pending_waits_for_people_until_approval() {
         nonce: NONCE.to_vec(),
         exporter: EXPORTER.to_vec(),
     };
-    assert_eq!(check_proof(POLL_PROOF, &proof, &world.node_key.public(), &poll.signature), Ok(()));
+    assert_eq!(check_possession(POLL_PROOF, &proof, &world.node_key.public(), &poll.signature), Ok(()));
     applicant.handle(approved(world.signed_contract(&NONCE)), at(8)).unwrap();
     let settled = outputs(&mut applicant);
     let [Output::PersistMembership(id, membership)] = settled.as_slice() else { panic!("{settled:?}") };

@@ -31,7 +31,7 @@ mod known_revocations;
 mod log_key;
 mod manifest;
 mod merkle;
-mod proof;
+mod possession;
 mod reject;
 mod revocation;
 mod revocation_chain;
@@ -70,9 +70,9 @@ pub use known_revocations::KnownRevocations;
 pub use log_key::{LogGeneration, LogKeyChain, LogKeyTerms, sign_log_key};
 pub use manifest::{Manifest, ManifestPreimage, SLOTS_CAP, slot_bucket};
 pub use merkle::{MerkleTree, leaf_hash, root_from_proof};
-pub use proof::{
+pub use possession::{
     CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LEAVE_PROOF, LOGIN_PROOF, POLL_PROOF, ROTATE_KEY_PROOF,
-    check_proof, sign_proof,
+    check_possession, sign_possession,
 };
 pub use reject::Reject;
 pub use revocation::{Revocation, RevocationKind};

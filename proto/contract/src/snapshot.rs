@@ -81,7 +81,7 @@ impl VerifiedSnapshot {
             return Err(Reject::new(Reason::SnapshotScope, "leaf names another node"));
         }
         let leaf_hash = hash_of(&leaf, cluster, node, &manifest)?;
-        check_proof(leaf_hash, &proof, &head.1)?;
+        check_possession(leaf_hash, &proof, &head.1)?;
         let before = base.map(|base| (&base.parts.manifest, &base.parts.chunks, &base.held));
         let (chunks, held) = Draft::between(before, &manifest, &offered)?.finish(node)?;
         Ok(Self { parts: HeldParts { head, leaf, proof, manifest, chunks }, node, leaf_hash, held })
@@ -96,7 +96,7 @@ impl VerifiedSnapshot {
         head: (Verified<v1::ClusterHead>, HeadFacts),
         proof: v1::InclusionProof,
     ) -> Result<Self, Reject> {
-        check_proof(self.leaf_hash, &proof, &head.1)?;
+        check_possession(self.leaf_hash, &proof, &head.1)?;
         let mut next = self.clone();
         next.parts.head = head;
         next.parts.proof = proof;
@@ -153,7 +153,7 @@ fn hash_of(leaf: &v1::Leaf, cluster: ClusterId, node: NodeId, manifest: &Manifes
     Ok(leaf_hash(cluster, node, leaf.node_generation, &manifest.root(), salt))
 }
 
-fn check_proof(leaf: Digest, proof: &v1::InclusionProof, facts: &HeadFacts) -> Result<(), Reject> {
+fn check_possession(leaf: Digest, proof: &v1::InclusionProof, facts: &HeadFacts) -> Result<(), Reject> {
     let hashes = proof
         .hashes
         .iter()

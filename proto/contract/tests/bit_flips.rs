@@ -181,30 +181,30 @@ fn proofs_of_possession() {
         nonce: NONCE.to_vec(),
         exporter: vec![0x45; 32],
     };
-    let signature = sign_proof(JOIN_PROOF, &proof, &node_key());
+    let signature = sign_possession(JOIN_PROOF, &proof, &node_key());
     let key = node_key().public();
     none_accepted("join proof message", &proof.encode_to_vec(), |bytes| {
         v1::JoinProof::decode(bytes)
-            .is_ok_and(|altered| check_proof(JOIN_PROOF, &altered, &key, &signature).is_ok())
+            .is_ok_and(|altered| check_possession(JOIN_PROOF, &altered, &key, &signature).is_ok())
     });
     none_accepted("join proof signature", &signature, |bytes| {
-        check_proof(JOIN_PROOF, &proof, &key, bytes).is_ok()
+        check_possession(JOIN_PROOF, &proof, &key, bytes).is_ok()
     });
-    assert!(check_proof(POLL_PROOF, &proof, &key, &signature).is_err(), "another context");
+    assert!(check_possession(POLL_PROOF, &proof, &key, &signature).is_err(), "another context");
 }
 
 /// Every bit of the message and of its signature.
 fn proof_flips<T: prost::Message + Default>(context: &'static str, proof: &T) {
     let key = node_key().public();
-    let signature = sign_proof(context, proof, &node_key());
+    let signature = sign_possession(context, proof, &node_key());
     none_accepted(&format!("{context} message"), &proof.encode_to_vec(), |bytes| {
-        T::decode(bytes).is_ok_and(|altered| check_proof(context, &altered, &key, &signature).is_ok())
+        T::decode(bytes).is_ok_and(|altered| check_possession(context, &altered, &key, &signature).is_ok())
     });
     none_accepted(&format!("{context} signature"), &signature, |bytes| {
-        check_proof(context, proof, &key, bytes).is_ok()
+        check_possession(context, proof, &key, bytes).is_ok()
     });
     for other in [JOIN_PROOF, POLL_PROOF, CERTIFICATE_PROOF, LEAVE_PROOF, ROTATE_KEY_PROOF, LOGIN_PROOF] {
-        assert_eq!(check_proof(other, proof, &key, &signature).is_ok(), other == context, "{other}");
+        assert_eq!(check_possession(other, proof, &key, &signature).is_ok(), other == context, "{other}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use rap_contract::{KeyFile, LOGIN_PROOF, sign_proof};
+use rap_contract::{KeyFile, LOGIN_PROOF, sign_possession};
 use rap_rpc::Refusal;
 use rap_rpc::v1::admin_client::AdminClient;
 use rap_rpc::v1::membership_client::MembershipClient;
@@ -41,7 +41,7 @@ impl Operator {
             nonce: challenge.nonce.clone(),
             exporter: line.exporter.to_vec(),
         };
-        let signature = sign_proof(LOGIN_PROOF, &proof, &signer);
+        let signature = sign_possession(LOGIN_PROOF, &proof, &signer);
         let login = v1::LoginRequest { operator_key: proof.operator_key, nonce: challenge.nonce, signature };
         let answer = admin.login(login).await.map_err(Refusal::from)?.into_inner();
         let mut bearer: MetadataValue<_> = format!("Bearer {}", answer.session).parse()?;

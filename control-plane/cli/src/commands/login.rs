@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 use rap_contract::{
-    ActivationTerms, Expectation, FEATURE_DEV, LOGIN_PROOF, PublicKeyFile, Signer, sign_proof,
+    ActivationTerms, Expectation, FEATURE_DEV, LOGIN_PROOF, PublicKeyFile, Signer, sign_possession,
 };
 use rap_rpc::Refusal;
 use rap_runtime::Fault;
@@ -171,7 +171,7 @@ async fn prove(
         nonce: challenge.nonce.clone(),
         exporter: exporter.to_vec(),
     };
-    let signature = sign_proof(LOGIN_PROOF, &proof, signer);
+    let signature = sign_possession(LOGIN_PROOF, &proof, signer);
     let nonce = challenge.nonce;
     let answer = match manifest {
         Some(manifest) => {

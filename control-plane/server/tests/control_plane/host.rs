@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rap_contract::{
     BootstrapExpectation, CERTIFICATE_PROOF, Expectation, FEATURE_DEV, JOIN_PROOF, JoinTokenText,
-    LEAVE_PROOF, POLL_PROOF, ROTATE_KEY_PROOF, Signer, VerifiedBootstrap, open_bootstrap, sign_proof,
+    LEAVE_PROOF, POLL_PROOF, ROTATE_KEY_PROOF, Signer, VerifiedBootstrap, open_bootstrap, sign_possession,
 };
 use rap_rpc::v1::enrollment_client::EnrollmentClient;
 use rap_rpc::v1::node_sync_client::NodeSyncClient;
@@ -70,7 +70,7 @@ impl Host {
             node_public_key: self.key.public().to_vec(),
             wireguard_public_key: self.wireguard.to_vec(),
             nonce,
-            signature: sign_proof(JOIN_PROOF, &proof, &self.key),
+            signature: sign_possession(JOIN_PROOF, &proof, &self.key),
             name: self.name.clone(),
             agent_version: "test".into(),
             link_endpoints: vec!["127.0.0.1:7443".into()],
@@ -95,7 +95,7 @@ impl Host {
             node_public_key: self.key.public().to_vec(),
             wireguard_public_key: self.wireguard.to_vec(),
             nonce,
-            signature: sign_proof(POLL_PROOF, &proof, &self.key),
+            signature: sign_possession(POLL_PROOF, &proof, &self.key),
         }
     }
 
@@ -173,7 +173,7 @@ impl Host {
             node_public_key: self.key.public().to_vec(),
             csr,
             nonce,
-            signature: sign_proof(CERTIFICATE_PROOF, &proof, &self.key),
+            signature: sign_possession(CERTIFICATE_PROOF, &proof, &self.key),
         };
         let answer = client.certificate(request).await?.into_inner();
         let slot = tls::LeafSlot::new();
@@ -202,7 +202,7 @@ impl Host {
             node_id: proof.node_id.clone(),
             node_public_key: proof.node_public_key.clone(),
             nonce,
-            signature: sign_proof(LEAVE_PROOF, &proof, &self.key),
+            signature: sign_possession(LEAVE_PROOF, &proof, &self.key),
         };
         Ok(client.leave(request).await?.into_inner())
     }
@@ -233,8 +233,10 @@ impl Host {
             new_node_public_key: proof.new_node_public_key.clone(),
             new_wireguard_public_key: proof.new_wireguard_public_key.clone(),
             nonce,
-            signature: sign_proof(ROTATE_KEY_PROOF, &proof, &self.key),
-            new_signature: new_key.map(|key| sign_proof(ROTATE_KEY_PROOF, &proof, key)).unwrap_or_default(),
+            signature: sign_possession(ROTATE_KEY_PROOF, &proof, &self.key),
+            new_signature: new_key
+                .map(|key| sign_possession(ROTATE_KEY_PROOF, &proof, key))
+                .unwrap_or_default(),
         };
         Ok(client.rotate_key(request).await?.into_inner())
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use hyper_util::rt::TokioIo;
 use rap_contract::{
-    EXPORTER_LABEL, KeyFile, LOGIN_PROOF, Signer, VerifiedBootstrap, VerifiedSnapshot, sign_proof,
+    EXPORTER_LABEL, KeyFile, LOGIN_PROOF, Signer, VerifiedBootstrap, VerifiedSnapshot, sign_possession,
 };
 use rap_control_plane::commands::init;
 use rap_control_plane::commands::init::Made;
@@ -320,7 +320,7 @@ pub fn login_proof(owner: &Signer, challenge: &v1::LoginChallengeAnswer, exporte
         nonce: challenge.nonce.clone(),
         exporter: exporter.to_vec(),
     };
-    sign_proof(LOGIN_PROOF, &proof, owner)
+    sign_possession(LOGIN_PROOF, &proof, owner)
 }
 
 /// Connects from `source` and finishes the TLS handshake.

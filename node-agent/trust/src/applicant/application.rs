@@ -2,7 +2,7 @@
 
 use rap_contract::{
     BootstrapExpectation, Expectation, JOIN_PROOF, JoinTokenText, POLL_PROOF, PublicKey, Reject, Signer,
-    Verified, VerifiedBootstrap, open_bootstrap, sign_proof,
+    Verified, VerifiedBootstrap, open_bootstrap, sign_possession,
 };
 use rap_types::{JoinRequestId, Reason, TokenId, Wall};
 use rap_wire::v1;
@@ -105,7 +105,7 @@ impl Application {
         Some(v1::JoinRequest {
             token: self.token.envelope().to_vec(),
             secret: secret.to_vec(),
-            signature: sign_proof(JOIN_PROOF, &proof, &self.identity),
+            signature: sign_possession(JOIN_PROOF, &proof, &self.identity),
             node_public_key: proof.node_public_key,
             wireguard_public_key: proof.wireguard_public_key,
             nonce: proof.nonce,
@@ -133,7 +133,7 @@ impl Application {
             exporter: exporter.to_vec(),
         };
         v1::BootstrapRequest {
-            signature: sign_proof(POLL_PROOF, &proof, &self.identity),
+            signature: sign_possession(POLL_PROOF, &proof, &self.identity),
             request_id: proof.request_id,
             cluster_id: proof.cluster_id,
             node_public_key: proof.node_public_key,

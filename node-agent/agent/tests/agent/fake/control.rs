@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use rap_contract::{
     CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LEAVE_PROOF, POLL_PROOF, PublicKey, ROTATE_KEY_PROOF,
-    Signer, check_proof, sign,
+    Signer, check_possession, sign,
 };
 use rap_rpc::Refusal;
 use rap_rpc::v1::enrollment_server::{Enrollment, EnrollmentServer};
@@ -201,7 +201,7 @@ impl Enrollment for Connection {
             exporter: self.exporter.to_vec(),
         };
         let key = PublicKey::from_slice(&request.node_public_key).map_err(|r| refuse(r.reason))?;
-        check_proof(JOIN_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
+        check_possession(JOIN_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
         let mut state = self.control.state.lock().unwrap();
         if let Some(reason) = state.refuse_join {
             return Err(refuse(reason));
@@ -227,7 +227,7 @@ impl Enrollment for Connection {
             exporter: self.exporter.to_vec(),
         };
         let key = PublicKey::from_slice(&request.node_public_key).map_err(|r| refuse(r.reason))?;
-        check_proof(POLL_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
+        check_possession(POLL_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
         let mut state = self.control.state.lock().unwrap();
         state.polls += 1;
         if !state.approved {
@@ -257,7 +257,8 @@ impl Enrollment for Connection {
             exporter: self.exporter.to_vec(),
         };
         let key = PublicKey::from_slice(&request.node_public_key).map_err(|r| refuse(r.reason))?;
-        check_proof(CERTIFICATE_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
+        check_possession(CERTIFICATE_PROOF, &proof, &key, &request.signature)
+            .map_err(|r| refuse(r.reason))?;
         let mut state = self.control.state.lock().unwrap();
         state.check()?;
         state.certificates += 1;
@@ -284,7 +285,7 @@ impl Enrollment for Connection {
             exporter: self.exporter.to_vec(),
         };
         let key = PublicKey::from_slice(&request.node_public_key).map_err(|r| refuse(r.reason))?;
-        check_proof(LEAVE_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
+        check_possession(LEAVE_PROOF, &proof, &key, &request.signature).map_err(|r| refuse(r.reason))?;
         let mut state = self.control.state.lock().unwrap();
         state.check()?;
         state.leaves += 1;
@@ -308,7 +309,7 @@ impl Enrollment for Connection {
         };
         let holds = |key: &[u8], signature: &[u8]| {
             let key = PublicKey::from_slice(key).map_err(|r| refuse(r.reason))?;
-            check_proof(ROTATE_KEY_PROOF, &proof, &key, signature).map_err(|r| refuse(r.reason))
+            check_possession(ROTATE_KEY_PROOF, &proof, &key, signature).map_err(|r| refuse(r.reason))
         };
         holds(&request.node_public_key, &request.signature)?;
         let mut state = self.control.state.lock().unwrap();

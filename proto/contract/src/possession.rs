@@ -22,7 +22,7 @@ pub const ROTATE_KEY_PROOF: &str = "application/vnd.rap.rotate-key-proof.v1+prot
 pub const LOGIN_PROOF: &str = "application/vnd.rap.login-proof.v1+protobuf";
 
 /// Signs a proof message under its context.
-pub fn sign_proof<M: Message>(context: &str, message: &M, signer: &Signer) -> Vec<u8> {
+pub fn sign_possession<M: Message>(context: &str, message: &M, signer: &Signer) -> Vec<u8> {
     signer.sign(&pre_authentication_encoding(context, &message.encode_to_vec())).to_vec()
 }
 
@@ -30,7 +30,7 @@ pub fn sign_proof<M: Message>(context: &str, message: &M, signer: &Signer) -> Ve
 ///
 /// # Errors
 /// `signature.invalid`.
-pub fn check_proof<M: Message>(
+pub fn check_possession<M: Message>(
     context: &str,
     message: &M,
     key: &PublicKey,
