@@ -161,7 +161,7 @@ impl Cache {
         limits: CacheLimits,
     ) -> Result<Self, StateError> {
         if !dir.claim_cache() {
-            return Err(StateError::Locked { path: dir.join("cache"), holder: Some(std::process::id()) });
+            return Err(StateError::Locked { path: dir.join("cache"), lock_owner: Some(std::process::id()) });
         }
         let status = Arc::new(Mutex::new(CacheStatus::default()));
         let mut requests = owner::start(dir, cluster, limits, None, &status).await;

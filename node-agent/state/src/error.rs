@@ -30,12 +30,12 @@ pub enum StateError {
         known: String,
     },
     /// Another process uses the membership.
-    #[error("{}: used by another process{}", path.display(), holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    #[error("{}: used by another process{}", path.display(), lock_owner.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     Locked {
         /// The lock file.
         path: PathBuf,
         /// Process id in it, if readable.
-        holder: Option<u32>,
+        lock_owner: Option<u32>,
     },
     /// Not usable as a membership name.
     #[error("membership name `{0}`: 1 to 32 of a-z 0-9 - and starting with a letter or digit")]

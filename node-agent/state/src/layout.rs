@@ -171,7 +171,7 @@ fn lock(path: &Path) -> Result<Flock<File>, StateError> {
             let mut text = String::new();
             // The pid is for the message only; a lock file without one still locks.
             let _ = (&mut file).take(16).read_to_string(&mut text);
-            return Err(StateError::Locked { path: path.to_owned(), holder: text.trim().parse().ok() });
+            return Err(StateError::Locked { path: path.to_owned(), lock_owner: text.trim().parse().ok() });
         }
         Err((_, errno)) => return Err(at(errno.into()).into()),
     };
