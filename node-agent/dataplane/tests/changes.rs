@@ -6,10 +6,11 @@ mod support;
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rap_types::limits;
 use rap_wire::v1::agent_message::Body as Ask;
 use rap_wire::v1::dataplane_message::Body as Answer;
-use rap_wire::v1::{RevokeCommand, TableAck, TableDelta, TableLink, TablePart};
+use rap_wire::v1::{ForwardingTable, RevokeCommand, TableAck, TableDelta, TableLink, TablePart};
 use support::*;
 use tempfile::tempdir;
 
@@ -129,6 +130,29 @@ fn a_revocation_takes_effect_without_a_table_and_before_the_first_one() {
     agent.revoke(pair.id(1), 1);
     agent.apply(own.table(&pair.authority, 1, &[pair.nodes[1]]));
     assert_eq!(agent.stats().peers, []);
+}
+
+#[test]
+fn a_later_probe_interval_takes_effect_on_a_live_link() {
+    let (pair, olds) = Pair::linked();
+    drop(olds);
+    let mut agent = pair.planes[0].new_agent();
+    let every = |base_version, probe_interval_ms| {
+        let table = pair.table(0, 0);
+        let header = ForwardingTable { probe_interval_ms, peers: Vec::new(), ..table };
+        TableDelta { base_version, version: base_version + 1, header: Some(header), ..Default::default() }
+    };
+    agent.change(every(1, 60_000));
+    agent.change(every(2, 100));
+    assert_eq!(agent.stats_of(&pair.id(1)).unwrap().link_state, "established");
+    let clock = rap_runtime::Clock::new();
+    let begin = clock.now().mono;
+    pair.planes[1].signal(Signal::SIGSTOP);
+    link_is(&mut agent, &pair.id(1), "closed", "link.silent");
+    // One interval of silence and six probes; 17 s by the default, over a minute by the first table.
+    let noticed = clock.now().mono.since(begin);
+    assert!(noticed < Duration::from_secs(8), "{noticed:?}");
+    pair.planes[1].signal(Signal::SIGCONT);
 }
 
 #[test]

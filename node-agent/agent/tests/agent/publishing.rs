@@ -111,3 +111,22 @@ async fn a_data_plane_of_the_release_before_gets_whole_tables_with_the_revocatio
     assert!(kinds(&plane).iter().all(|kind| *kind == "whole"));
     terminate(agent).await;
 }
+
+/// A data plane that comes up and ends every connection at once, as one did when a table was above its limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_ends_at_once_is_tried_less_and_less_often() {
+    let host = Host::new();
+    let (running, _messages) = joined(&host).await;
+    let control = &running.control;
+    control.say(update(&publish(control, HeadOrder::new(1, 1, 0), 1, Duration::from_secs(300))));
+    let hellos = Plane::that_hangs_up(&host.run_dir(), "default");
+    let agent = host.agent().await;
+    let mut seen = hellos.clone();
+    let first = seen.wait_for(|hellos| *hellos > 0);
+    tokio::time::timeout(DEADLINE, first).await.expect("a hello").unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Pauses of 50, 100, 200, 400, 800 and 1,600 ms; without them it would be about a hundred.
+    let count = *hellos.borrow();
+    assert!((3..=8).contains(&count), "{count} connections");
+    terminate(agent).await;
+}

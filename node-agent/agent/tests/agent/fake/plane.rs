@@ -69,6 +69,30 @@ impl Plane {
         Self { table, hellos, kinds, revoked, newest: lost, task }
     }
 
+    /// Answers each hello and closes the connection; how many so far.
+    #[allow(clippy::disallowed_methods)] // A test's task ends with its runtime.
+    pub fn that_hangs_up(run_dir: &Path, membership: &str) -> watch::Receiver<u32> {
+        let folder = run_dir.join(membership);
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = UnixListener::bind(folder.join("dataplane.sock")).unwrap();
+        let (count, counted) = watch::channel(0);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut decoder, mut buffer) = (FrameDecoder::default(), vec![0; 4096]);
+                let read = stream.read(&mut buffer).await.unwrap_or(0);
+                decoder.push(&buffer[..read]);
+                let Ok(Some(message)) = decoder.poll::<v1::AgentMessage>() else { continue };
+                let hello = v1::DataplaneHelloAnswer { protocol: 2, pid: 1, ..Default::default() };
+                let body = Some(dataplane_message::Body::Hello(hello));
+                let answer = v1::DataplaneMessage { id: message.id, body };
+                if stream.write_all(&encode_frame(&answer).unwrap()).await.is_ok() {
+                    count.send_modify(|count| *count += 1);
+                }
+            }
+        });
+        counted
+    }
+
     /// As if another table than the agent thinks were in force.
     pub fn lose_table(&self) {
         self.newest.send_modify(|table| table.as_mut().unwrap().version -= 1);
