@@ -39,18 +39,19 @@ def pattern(text):
 
 
 def locate(tree, places):
-    """(file, its text, start, end, replacement) of the only place that is there."""
-    found = []
+    """(file, its text, start, end, replacement) of the first place that is there."""
     for place in places:
-        wanted = pattern(place["find"])
+        wanted, found = pattern(place["find"]), []
         for top in TOPS:
             for file in sorted((tree / top).glob("*/src/**/*.rs")):
                 text = file.read_text(encoding="utf-8")
                 found += [(file, text, *match.span(), place["replace"].strip()) for match in wanted.finditer(text)]
-    if len(found) != 1:
-        where = ", ".join(str(one[0].relative_to(tree)) for one in found) or "nowhere"
-        raise LookupError(f"the text to replace is to be found exactly once, and is: {where}")
-    return found[0]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            where = ", ".join(str(one[0].relative_to(tree)) for one in found)
+            raise LookupError(f"the text to replace is to be found once, and is: {where}")
+    raise LookupError("the text to replace is nowhere")
 
 
 def package_of(tree, file):
