@@ -15,21 +15,21 @@ macro_rules! eprintln {
 }
 
 pub mod acts;
-pub mod audit;
-pub mod auth;
+mod audit;
+mod auth;
 pub mod commands;
 pub mod config;
 pub mod data_dir;
 pub mod database;
 pub mod failure;
-pub mod grpc;
-pub mod http;
+mod grpc;
+mod http;
 pub mod keys;
 pub mod publish;
 pub mod replica;
 pub mod serve;
 pub mod start;
-pub mod tasks;
-pub mod tls;
-pub mod views;
+mod tasks;
+mod tls;
+mod views;
 pub mod watch;

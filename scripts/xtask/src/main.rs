@@ -69,7 +69,11 @@ enum Task {
         propose: bool,
     },
     /// Print what libraries export and nobody outside of them uses.
-    UnusedPub,
+    UnusedPub {
+        /// Make them `pub(crate)`.
+        #[arg(long)]
+        write: bool,
+    },
     /// Print files, code lines and test lines of every package.
     Size,
     /// Compare circles, lengths of files and code lines with scripts/xtask/limits.toml.
@@ -117,7 +121,7 @@ fn run(arguments: Arguments) -> Result<Vec<String>> {
         Task::Tests { propose: true, .. } => tests_kept::run(&root, tests_kept::Order::Propose),
         Task::Tests { group: true, .. } => tests_kept::run(&root, tests_kept::Order::Group),
         Task::Tests { .. } => tests_kept::run(&root, tests_kept::Order::List),
-        Task::UnusedPub => unused::run(&root),
+        Task::UnusedPub { write } => unused::run(&root, write),
         Task::Size => size::run(&root),
         Task::Limits { write: true } => limits::write(&root).map(|()| Vec::new()),
         Task::Limits { write: false } => limits::check(&root),

@@ -4,38 +4,51 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::edges::Workspace;
 use crate::program::{self, ItemId, ItemKind, ModuleId, PathUse, Place, Program, Target, TargetKind};
 use crate::rules::Rules;
 
-/// Prints every such item of what is shipped.
-pub fn run(root: &Path) -> Result<Vec<String>> {
+/// Prints every such item of what is shipped; or makes it `pub(crate)`, and the compiler tells what is dead.
+pub fn run(root: &Path, write: bool) -> Result<Vec<String>> {
     let rules = Rules::read(&root.join("scripts/xtask/layers.toml"))?;
     let program = program::load(root, &Workspace::read(root)?)?;
     let shipped: Vec<String> = rules.shipped().map(str::to_owned).collect();
-    Ok(of_packages(&program, &shipped))
+    let found = of_packages(&program, &shipped);
+    if write {
+        found.iter().try_for_each(|item| narrow(root, &program, *item))?;
+        return Ok(Vec::new());
+    }
+    let line = |item: &ItemId| {
+        let item = &program.items[*item];
+        let (path, package) = (program.files[item.file].path.display(), program.package(item.module));
+        format!("{path}:{}: {} is pub, and only {package} uses it", item.line, item.name)
+    };
+    Ok(found.iter().map(line).collect())
 }
 
-/// One line per exported item of these packages' libraries that only its own library uses.
-pub fn of_packages(program: &Program, packages: &[String]) -> Vec<String> {
+/// Exported items of these packages' libraries that only their own library uses, by file and line.
+pub fn of_packages(program: &Program, packages: &[String]) -> Vec<ItemId> {
     let used = used(program);
-    let mut findings = Vec::new();
-    for of in program.crates.iter().filter(|of| packages.contains(&of.package)) {
-        if of.kind == TargetKind::Library {
-            for item in exported(program, of.root).difference(&used) {
-                let item = &program.items[*item];
-                let path = program.files[item.file].path.display();
-                findings.push(format!(
-                    "{path}:{}: {} is pub, and only {} uses it",
-                    item.line, item.name, of.package
-                ));
-            }
-        }
-    }
-    findings.sort();
-    findings
+    let libraries =
+        program.crates.iter().filter(|of| of.kind == TargetKind::Library && packages.contains(&of.package));
+    let mut found: Vec<ItemId> =
+        libraries.flat_map(|of| exported(program, of.root)).filter(|item| !used.contains(item)).collect();
+    found.sort_by_key(|item| (&program.files[program.items[*item].file].path, program.items[*item].line));
+    found
+}
+
+fn narrow(root: &Path, program: &Program, item: ItemId) -> Result<()> {
+    let item = &program.items[item];
+    let path = root.join(&program.files[item.file].path);
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let narrowed = |(number, line): (usize, &str)| {
+        let here = number + 1 == item.line;
+        if here { line.replacen("pub ", "pub(crate) ", 1) } else { line.to_owned() }
+    };
+    let lines: Vec<String> = text.lines().enumerate().map(narrowed).collect();
+    std::fs::write(&path, lines.join("\n") + "\n").with_context(|| path.display().to_string())
 }
 
 /// Items that other crates can name, from a root on.
@@ -151,7 +164,7 @@ mod tests {
         let high = [("lib", "use low::Named; fn f() { low::make(); low::open::called(); low::written!(); }")];
         let program = planted::workspace(&[("low", &low), ("high", &high)]);
         let found = of_packages(&program, &["low", "high"].map(str::to_owned));
-        let names: Vec<&str> = found.iter().filter_map(|line| line.split_whitespace().nth(1)).collect();
-        assert_eq!(names, ["Alone", "N", "unused"]);
+        let names: Vec<&str> = found.iter().map(|item| program.items[*item].name.as_str()).collect();
+        assert_eq!(names, ["Alone", "unused", "N"]);
     }
 }
