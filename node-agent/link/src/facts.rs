@@ -129,7 +129,7 @@ pub struct Local {
     pub node: NodeId,
     /// Id of the cluster that this membership is in.
     pub cluster: ClusterId,
-    /// Features offered; at most [`crate::FEATURES_MAX`].
+    /// Features offered; at most 32.
     pub features: Vec<String>,
     /// Newest signed cluster head that this node verified. May be empty; at most [`crate::HEAD_MAX`].
     pub newest_head: Vec<u8>,

@@ -9,11 +9,11 @@ use rap_wire::v1;
 use crate::facts::{Lane, Local, Side};
 
 /// Oldest link protocol spoken.
-pub const PROTOCOL_MIN: u32 = 1;
+pub(crate) const PROTOCOL_MIN: u32 = 1;
 /// Newest link protocol spoken.
-pub const PROTOCOL_MAX: u32 = 1;
+pub(crate) const PROTOCOL_MAX: u32 = 1;
 /// Most features in a hello.
-pub const FEATURES_MAX: usize = 32;
+pub(crate) const FEATURES_MAX: usize = 32;
 /// Largest newest head in a hello, in bytes.
 pub const HEAD_MAX: usize = 32 * 1024;
 

@@ -30,7 +30,7 @@ pub use frame::{
     FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX, PAYLOAD_MAX,
     class_code,
 };
-pub use hello::{FEATURES_MAX, HEAD_MAX, PROTOCOL_MAX, PROTOCOL_MIN, PeerHello};
+pub use hello::{HEAD_MAX, PeerHello};
 pub use link::Link;
 pub use live::Live;
 pub use message::ECHO_MAX;

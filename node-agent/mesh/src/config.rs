@@ -20,7 +20,7 @@ pub struct MeshConfig {
     pub cluster: ClusterId,
     /// Address where links are accepted. With port 0 the kernel chooses the port.
     pub listen: SocketAddr,
-    /// Features offered in hellos; at most [`rap_link::FEATURES_MAX`].
+    /// Features offered in hellos; at most 32.
     pub features: Vec<String>,
     /// Timers of every session. [`crate::Peers::probe_interval`] overrides two of them.
     pub timing: Timing,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rap_link::{Input, Lane, Link, Local, Output, PeerIdentity, Permit, Side, Timing};
+use rap_link::{Frame, FrameKind, Input, Lane, Link, Local, Output, PeerIdentity, Permit, Side, Timing};
 use rap_types::{ChannelClass, ClusterId, Mono, NodeId, Now, Wall};
 
 pub const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
@@ -80,4 +80,15 @@ pub fn run_until(link: &mut Link, until: Now) {
 
 pub fn after(duration: Duration) -> Now {
     START.plus(duration)
+}
+
+pub fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A frame of class control on the wire.
+pub fn wire(kind: FrameKind, payload: Vec<u8>) -> Vec<u8> {
+    let mut wire = Vec::new();
+    Frame::local(ChannelClass::Control, kind, payload).encode(&mut wire).unwrap();
+    wire
 }
