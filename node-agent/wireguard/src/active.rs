@@ -1,4 +1,6 @@
-//! The configuration in force: own addresses, peers with their sessions, and the indexes packets are looked up by.
+//! The configuration in force.
+//!
+//! Owns the peers with their sessions, the own addresses, and the indexes by which packets are looked up.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -11,41 +13,41 @@ use crate::config::DeviceConfig;
 use crate::error::ConfigError;
 use crate::peer::{Identity, PeerEntry};
 
-/// Peers and addresses in force.
+/// Peers and addresses of the configuration in force.
 #[derive(Default)]
 pub(crate) struct ActiveConfig {
     addresses: Vec<IpNet>,
-    /// Each on the heap: an entry holds eight sessions and is moved at every change.
+    /// Boxed, because an entry holds eight sessions and every change moves it.
     peers: Vec<Box<PeerEntry>>,
     by_key: HashMap<[u8; 32], usize>,
     by_index: HashMap<u32, usize>,
     sources: AllowedSources,
 }
 
-/// What can be made of a configuration before it is put in force: the slow part of a change.
+/// The parts of a configuration that are made before it is put in force. Making them is slow.
 pub(crate) struct Prepared {
     sources: AllowedSources,
-    /// Entries of peers that have none yet.
+    /// Entries of new peers.
     fresh: Vec<Box<PeerEntry>>,
 }
 
 impl ActiveConfig {
-    /// Who has an inner address.
+    /// Owner of an inner address.
     pub(crate) fn owner(&self, address: IpAddr) -> Option<Owner> {
         self.sources.owner(address)
     }
 
-    /// Whether an inner address is own, or in a prefix that this node forwards for.
+    /// True for an own address and for one in a prefix that this node forwards for.
     pub(crate) fn is_here(&self, address: IpAddr) -> bool {
         self.sources.is_here(address)
     }
 
-    /// The peer that has an inner address.
+    /// The peer that owns an inner address.
     pub(crate) fn peer_of(&self, address: IpAddr) -> Option<&PeerEntry> {
         self.peers.get(self.sources.peer(address)?).map(Box::as_ref)
     }
 
-    /// The own address to talk to `destination` from: same pool first, then same family.
+    /// Own source address for `destination`: one of the same pool, else one of the same family.
     pub(crate) fn source_for(&self, destination: IpAddr) -> Option<IpAddr> {
         let family = || self.addresses.iter().filter(|net| net.addr().is_ipv4() == destination.is_ipv4());
         let same_pool = family().find(|net| net.contains(&destination));
@@ -56,7 +58,7 @@ impl ActiveConfig {
         self.by_key.get(key).and_then(|position| self.peers.get(*position)).map(Box::as_ref)
     }
 
-    /// The peer of one of our session indexes (its upper 24 bits).
+    /// The peer of an own session index. Its upper 24 bits identify the peer.
     pub(crate) fn by_session(&self, session: u32) -> Option<&PeerEntry> {
         self.by_index.get(&(session >> 8)).and_then(|position| self.peers.get(*position)).map(Box::as_ref)
     }
@@ -65,11 +67,11 @@ impl ActiveConfig {
         &self.peers
     }
 
-    /// Checks `next` and makes entries for the peers that this configuration does not have. Key agreement
-    /// happens here, so that [`Self::replace`] is short.
+    /// Checks `next` and makes entries for its new peers. Includes the key agreement, so that
+    /// [`Self::replace`] is short.
     ///
     /// # Errors
-    /// [`ConfigError`]: `next` says two things at once.
+    /// [`ConfigError`]: `next` contradicts itself.
     pub(crate) fn prepare(&self, identity: &Identity, next: &DeviceConfig) -> Result<Prepared, ConfigError> {
         next.check_keys(identity.public.as_bytes())?;
         let sources = AllowedSources::of(next)?;
@@ -82,7 +84,7 @@ impl ActiveConfig {
         Ok(Prepared { sources, fresh })
     }
 
-    /// Becomes `next`. Entries with the same keys stay, with their sessions; `prepared` has the others.
+    /// Puts `next` in force. Entries with the same keys keep their sessions. `prepared` has the others.
     pub(crate) fn replace(&mut self, identity: &Identity, next: &DeviceConfig, prepared: Prepared) {
         let old = std::mem::take(self);
         let Prepared { sources, fresh } = prepared;
@@ -97,7 +99,7 @@ impl ActiveConfig {
         for peer in &next.peers {
             let entries = pool.remove(peer.public_key.as_bytes()).unwrap_or_default();
             let entry = entries.into_iter().find(|entry| entry.is(peer));
-            // Missing only if the peer's deadline passed since `prepare`.
+            // Absent only if the deadline of the peer passed since `prepare`.
             let entry =
                 entry.unwrap_or_else(|| Box::new(PeerEntry::new(identity, peer, free_index(&mut taken))));
             entry.configure(peer, next.outside(&peer.endpoints), next.deadline);
@@ -105,7 +107,7 @@ impl ActiveConfig {
         }
     }
 
-    /// Forgets peers whose deadline passed; how many.
+    /// Removes peers whose deadline passed and returns their number.
     pub(crate) fn expire(&mut self, now: Mono) -> usize {
         if !self.peers.iter().any(|entry| entry.lock().is_expired(now)) {
             return 0;
@@ -133,7 +135,7 @@ impl ActiveConfig {
 }
 
 impl DeviceConfig {
-    /// Refuses a key that appears twice or is the device's own.
+    /// Refuses a key that appears twice or is that of the device.
     fn check_keys(&self, own: &[u8; 32]) -> Result<(), ConfigError> {
         let mut keys = BTreeSet::new();
         for peer in &self.peers {
@@ -147,7 +149,7 @@ impl DeviceConfig {
         Ok(())
     }
 
-    /// Endpoints that are not themselves overlay addresses: a tunnel inside itself never ends.
+    /// Endpoints that are no overlay addresses. A datagram to such an address would enter the tunnel again.
     fn outside(&self, endpoints: &[SocketAddr]) -> Vec<SocketAddr> {
         let inside = |endpoint: &SocketAddr| {
             let ip = endpoint.ip().to_canonical();
@@ -158,7 +160,7 @@ impl DeviceConfig {
     }
 }
 
-/// A random 24-bit session index prefix that is not taken; indexes must not tell how many peers there are.
+/// A free random 24-bit prefix of session indexes. Random, so that indexes do not show the number of peers.
 fn free_index(taken: &mut BTreeSet<u32>) -> u32 {
     loop {
         let index = rand::random::<u32>() >> 8;

@@ -1,12 +1,12 @@
-//! Whose an inner address is: this node's own, one that it forwards for, or a peer's.
+//! The owner of an inner address: this node, a prefix that this node forwards for, or a peer.
 //!
-//! Owns the one look-up that both directions ask: the longest prefix wins. Outbound, the source must be here and
-//! the destination a peer's; inbound, the source must be the sender's and the destination here. Refuses to own
-//! peers: it names them by their position in the configuration.
+//! Owns the one look-up of both directions: the longest prefix wins. Outbound, the source must belong to this
+//! node and the destination to a peer. Inbound, the source must belong to the sender and the destination to this
+//! node. Refuses to own peers: it names them by their position in the configuration.
 //!
-//! Why one look-up is sound: an own address is a host prefix and nobody else may claim it, so a wide prefix of a
-//! peer (an exit's 0.0.0.0/0) never makes an own address the peer's. A prefix that is forwarded here and lies
-//! within a peer's wider one belongs here, and the peer's narrower one within it belongs to the peer.
+//! Why one look-up is sound: an own address is a host prefix, and no peer may claim it. A wide prefix of a peer
+//! (0.0.0.0/0 of an exit) therefore never covers an own address. A forwarded prefix inside a wider prefix of a
+//! peer belongs to this node. A narrower prefix of the peer inside that one belongs to the peer.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,18 +17,18 @@ use prefix_trie::joint::map::JointPrefixMap;
 use crate::config::DeviceConfig;
 use crate::error::ConfigError;
 
-/// Who has an address.
+/// Owner of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// An own overlay address.
     Own,
-    /// This node forwards for the prefix.
+    /// A prefix that this node forwards for.
     Routed,
     /// The peer at this position of the configuration.
     Peer(usize),
 }
 
-/// Owners by address. Most prefixes are single addresses: these are found by hash.
+/// Owners by address. Most prefixes are single addresses, which are found by hash.
 #[derive(Default)]
 pub(crate) struct AllowedSources {
     hosts: HashMap<IpAddr, Owner>,
@@ -39,7 +39,7 @@ impl AllowedSources {
     /// Takes the addresses and prefixes of a configuration.
     ///
     /// # Errors
-    /// [`ConfigError::OwnAddress`], [`ConfigError::DuplicatePrefix`]: two owners claim the same.
+    /// [`ConfigError::OwnAddress`], [`ConfigError::DuplicatePrefix`]: two owners claim the same prefix.
     pub(crate) fn of(config: &DeviceConfig) -> Result<Self, ConfigError> {
         let mut all = Self::default();
         for address in &config.addresses {
@@ -56,18 +56,18 @@ impl AllowedSources {
         Ok(all)
     }
 
-    /// The owner of an address; `None`: nobody has it.
+    /// The owner of an address; `None` if it has none.
     pub(crate) fn owner(&self, address: IpAddr) -> Option<Owner> {
         let host = self.hosts.get(&address).copied();
         host.or_else(|| self.prefixes.get_lpm(&IpNet::from(address)).map(|(_, owner)| *owner))
     }
 
-    /// Whether packets of this address come from, and go to, this node.
+    /// True if packets from and to this address belong to this node.
     pub(crate) fn is_here(&self, address: IpAddr) -> bool {
         matches!(self.owner(address), Some(Owner::Own | Owner::Routed))
     }
 
-    /// Position of the peer that has an address.
+    /// Position of the peer that owns an address.
     pub(crate) fn peer(&self, address: IpAddr) -> Option<usize> {
         match self.owner(address)? {
             Owner::Peer(position) => Some(position),
@@ -75,7 +75,7 @@ impl AllowedSources {
         }
     }
 
-    /// Peers go to new positions; those without one lose their prefixes.
+    /// Moves peers to new positions. A peer without a new position loses its prefixes.
     pub(crate) fn move_peers(&mut self, new: impl Fn(usize) -> Option<usize>) {
         let moved = |owner| match owner {
             Owner::Peer(position) => new(position).map(Owner::Peer),

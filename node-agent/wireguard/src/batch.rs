@@ -1,6 +1,8 @@
-//! Fixed packet buffers. Owns one block of memory cut into equal slots; refuses to grow.
+//! Fixed packet buffers.
+//!
+//! Owns one block of memory that is cut into equal slots. Refuses to grow.
 
-/// A number of packets, each with a note (its address, or nothing).
+/// Packets, each with a note: its address, or nothing.
 #[derive(Debug)]
 pub(crate) struct Batch<A> {
     memory: Box<[u8]>,
@@ -19,17 +21,17 @@ impl<A> Batch<A> {
         self.packets.len()
     }
 
-    /// Free slots.
+    /// Number of free slots.
     pub(crate) fn room(&self) -> usize {
         self.slots - self.packets.len()
     }
 
-    /// Bytes of a slot.
+    /// Length of a slot in bytes.
     pub(crate) fn stride(&self) -> usize {
         self.stride
     }
 
-    /// The next free slot. [`Self::push`] makes what is in it the last packet.
+    /// The next free slot. [`Self::push`] makes its content the last packet.
     pub(crate) fn slot(&mut self) -> Option<&mut [u8]> {
         (self.room() > 0).then(|| {
             let start = self.packets.len() * self.stride;
@@ -37,13 +39,13 @@ impl<A> Batch<A> {
         })
     }
 
-    /// Takes the first `len` bytes of the free slot as a packet.
+    /// Makes the first `len` bytes of the free slot a packet.
     pub(crate) fn push(&mut self, len: usize, note: A) {
         debug_assert!(len <= self.stride && self.room() > 0);
         self.packets.push((len, note));
     }
 
-    /// Copies a packet in. False: no room or too long.
+    /// Copies a packet into a free slot. False: no slot is free, or the packet is too long.
     pub(crate) fn copy(&mut self, packet: &[u8], note: A) -> bool {
         let Some(slot) = self.slot().and_then(|slot| slot.get_mut(..packet.len())) else { return false };
         slot.copy_from_slice(packet);

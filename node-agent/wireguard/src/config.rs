@@ -1,4 +1,6 @@
-//! What the caller tells a device. Owns the shapes; refuses to own defaults of policy.
+//! Settings and configuration of a device.
+//!
+//! Owns their shapes. Refuses to own defaults of policy.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,62 +10,63 @@ use ipnet::IpNet;
 use rap_types::Mono;
 use zeroize::Zeroizing;
 
-/// MTU of the overlay unless the caller knows the path better (IPv6 minimum, RFC 8200 section 5).
+/// MTU of the overlay unless the caller sets another: the minimum of IPv6 (RFC 8200 section 5).
 pub const DEFAULT_MTU: u16 = 1280;
 
-/// What stays the same as long as a device runs.
+/// Settings that are fixed while a device runs.
 pub struct DeviceSettings {
-    /// Own key; wiped when the device ends.
+    /// Private key of the device. Wiped when the device ends.
     pub private_key: StaticSecret,
-    /// UDP address that encrypted datagrams come to and go from; an IPv6 wildcard also carries IPv4.
+    /// UDP address for encrypted datagrams. The IPv6 wildcard also carries IPv4.
     pub underlay: SocketAddr,
-    /// The TUN interface. `None`: no interface; echo requests to own addresses are answered in process.
+    /// The TUN interface. Absent: none is made, and the process itself answers echo requests.
     pub tun: Option<TunConfig>,
 }
 
-/// A TUN interface to create. It goes away with the device.
+/// A TUN interface to create. It is removed when the device ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunConfig {
     /// Interface name, `rap<n>`.
     pub name: String,
-    /// Bytes of an inner packet; see [`DEFAULT_MTU`].
+    /// Largest inner packet in bytes; see [`DEFAULT_MTU`].
     pub mtu: u16,
 }
 
-/// Everything a device may do, until the deadlines.
+/// Everything that a device may do, until the deadlines.
 #[derive(Debug, Clone, Default)]
 pub struct DeviceConfig {
-    /// Own overlay addresses, each with the prefix of its pool.
+    /// Own overlay addresses, each with the prefix length of its pool.
     pub addresses: Vec<IpNet>,
-    /// Prefixes that this node forwards for: packets from and to them pass between peers and the interface.
-    /// Whoever makes the configuration also makes the host forward them.
+    /// Prefixes that this node forwards for. Packets from and to them pass between peers and the interface.
+    /// The caller also sets up forwarding on the host.
     pub routed: Vec<IpNet>,
-    /// Who may be talked to.
+    /// Peers of this device.
     pub peers: Vec<Peer>,
-    /// When all peers go that are not marked [`Peer::survive_forever`]. `None`: never.
+    /// When all peers are removed that are not marked [`Peer::survive_forever`]. Absent: never.
     pub deadline: Option<Mono>,
 }
 
 /// One peer of a configuration.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Its WireGuard key.
+    /// WireGuard public key of the peer.
     pub public_key: PublicKey,
-    /// Extra symmetric secret of the pair, if any.
+    /// Preshared key of the pair. Absent: none.
     pub preshared: Option<PresharedKey>,
-    /// Where it may be reached, best first. Used until an authenticated packet shows a better one.
+    /// Addresses to try, best first. Used until an authenticated packet comes from another address.
     pub endpoints: Vec<SocketAddr>,
-    /// Inner addresses that belong to it: what is routed to it, and the only sources accepted from it.
+    /// Inner prefixes of the peer. Packets to them go to the peer, and it may send from them only.
     pub allowed_ips: Vec<IpNet>,
-    /// Seconds of silence after which something is sent. Also: keep a session up without traffic.
+    /// Seconds without a sent packet after which a keepalive is sent. Keeps a session up without traffic.
+    /// Absent: no keepalives.
     pub keepalive: Option<u16>,
-    /// When the device forgets the peer by itself. `None`: never.
+    /// When the device removes the peer. Absent: never.
     pub deadline: Option<Mono>,
-    /// Outlives the deadline of the configuration (not its own).
+    /// True: the deadline of the configuration does not apply, only that of the peer.
     pub survive_forever: bool,
 }
 
-/// A WireGuard preshared key. Prints nothing and is wiped on drop.
+/// A WireGuard preshared key. Its `Debug` shows nothing. Wiped on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PresharedKey(Zeroizing<[u8; 32]>);
 
@@ -92,7 +95,7 @@ impl fmt::Debug for DeviceSettings {
 }
 
 impl Peer {
-    /// When the peer must be gone, given the deadline of its configuration.
+    /// The effective deadline, given that of the configuration.
     pub(crate) fn end(&self, common: Option<Mono>) -> Option<Mono> {
         let common = common.filter(|_| !self.survive_forever);
         match (self.deadline, common) {

@@ -1,4 +1,4 @@
-//! What was dropped and why. Every packet that ends here without being delivered is counted once.
+//! Counters of packets that were not delivered, by reason. Each such packet is counted once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,11 @@
-//! Where a peer is: candidates from the configuration, and the address its last authenticated packet came from.
+//! Underlay addresses of a peer.
+//!
+//! Owns the candidates of the configuration, the address of the last authenticated packet, and which of them
+//! is used next.
 
 use std::net::SocketAddr;
 
-/// The endpoint in use and those to try when it falls silent.
+/// The endpoint in use, and those to try when it does not answer.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
     candidates: Vec<SocketAddr>,
@@ -19,7 +22,7 @@ impl Endpoints {
         self.current
     }
 
-    /// Takes new candidates. A proven endpoint stays in use; it is where the peer is.
+    /// Takes new candidates. A proven endpoint stays in use.
     pub(crate) fn replace(&mut self, candidates: Vec<SocketAddr>) {
         self.candidates = candidates;
         self.candidates.truncate(MAX_CANDIDATES);
@@ -29,7 +32,7 @@ impl Endpoints {
         }
     }
 
-    /// An authenticated packet came from there (roaming, WireGuard paper section 6.5).
+    /// Takes the source of an authenticated packet (roaming, WireGuard paper section 6.5).
     pub(crate) fn authenticated(&mut self, from: SocketAddr) {
         self.current = Some(from);
         self.proven = true;
@@ -39,7 +42,7 @@ impl Endpoints {
         }
     }
 
-    /// Where to send the next handshake attempt: the next candidate once this one stayed silent.
+    /// Endpoint for the next handshake attempt: the next candidate if the present one did not answer.
     pub(crate) fn next_attempt(&mut self) -> Option<SocketAddr> {
         let patience = if self.proven { ATTEMPTS_PROVEN } else { ATTEMPTS_UNPROVEN };
         if self.unanswered >= patience {
@@ -49,7 +52,7 @@ impl Endpoints {
         self.current
     }
 
-    /// The kernel cannot send to `failed`. Another one to try at once, if there is one.
+    /// Another endpoint to try at once, because the kernel cannot send to `failed`. `None`: there is none.
     pub(crate) fn failed(&mut self, failed: SocketAddr) -> Option<SocketAddr> {
         if self.current == Some(failed) {
             self.turn_to(self.successor());
@@ -65,7 +68,7 @@ impl Endpoints {
         self.unanswered = 0;
     }
 
-    /// The one after `current` in the ring of candidates and the learned address.
+    /// The endpoint after `current`, in the cycle of the candidates and the learned address.
     fn successor(&self) -> Option<SocketAddr> {
         let learned = self.learned.filter(|learned| !self.candidates.contains(learned));
         let ring: Vec<_> = self.candidates.iter().copied().chain(learned).collect();
@@ -75,11 +78,11 @@ impl Endpoints {
     }
 }
 
-/// Candidates beyond this many are not tried.
+/// Largest number of candidates. More are ignored.
 const MAX_CANDIDATES: usize = 16;
-/// Handshake attempts (5 s each) before leaving an endpoint that answered before.
+/// Handshake attempts (5 s each) before an endpoint is left that answered before.
 const ATTEMPTS_PROVEN: u32 = 2;
-/// The same for one that never answered.
+/// Handshake attempts before an endpoint is left that never answered.
 const ATTEMPTS_UNPROVEN: u32 = 1;
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! Why a device could not start, take a configuration or ping. Owns the error enums and their reason codes.
+//! Errors of starting a device, of a configuration and of a ping.
+//!
+//! Owns the error enums and their reason codes.
 
 use std::io;
 use std::net::IpAddr;
@@ -12,10 +14,10 @@ pub enum DeviceError {
     /// The UDP socket could not be bound or used.
     #[error("UDP socket")]
     Udp(#[source] io::Error),
-    /// The TUN interface could not be made (no /dev/net/tun, no CAP_NET_ADMIN, name taken).
+    /// The TUN interface could not be created: no /dev/net/tun, no CAP_NET_ADMIN, or the name is taken.
     #[error("TUN interface {name}")]
     Tun {
-        /// Name asked for.
+        /// Name of the interface.
         name: String,
         /// The kernel's answer.
         #[source]
@@ -23,25 +25,25 @@ pub enum DeviceError {
     },
 }
 
-/// A configuration was refused; the one before it stays.
+/// A configuration was refused. The one before it stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The same public key twice.
+    /// Two peers have the same public key.
     #[error("a peer appears twice")]
     DuplicatePeer,
-    /// A peer with the device's own key.
+    /// A peer has the key of the device.
     #[error("a peer has the device's own key")]
     OwnKey,
-    /// Two peers claim the same prefix, or a peer one that this node forwards for.
+    /// Two peers claim the same prefix, or a peer claims one that this node forwards for.
     #[error("{0} has two owners")]
     DuplicatePrefix(IpNet),
-    /// A peer, or the prefixes that are forwarded here, claim exactly an own address.
+    /// A peer or a forwarded prefix claims exactly an own address.
     #[error("{0} is an own address and claimed a second time")]
     OwnAddress(IpAddr),
     /// The kernel refused an address or a route of the interface.
     #[error("interface: {step}")]
     Interface {
-        /// What was being done.
+        /// The operation.
         step: String,
         /// The kernel's answer.
         #[source]
@@ -52,7 +54,7 @@ pub enum ConfigError {
     Ended,
 }
 
-/// A ping without an answer.
+/// A ping had no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PingError {
     /// No peer owns the address.
@@ -64,7 +66,7 @@ pub enum PingError {
     /// Too many pings at once.
     #[error("too many pings at once")]
     Busy,
-    /// The request was dropped here; see the counter of that name.
+    /// The request was dropped by this device, and counted under this reason.
     #[error("dropped: {0}")]
     Dropped(&'static str),
     /// No answer in time.

@@ -1,4 +1,6 @@
-//! Echo messages of ICMP (RFC 792) and ICMPv6 (RFC 4443) inside IP packets. Owns bytes and checksums.
+//! Echo messages of ICMP (RFC 792) and ICMPv6 (RFC 4443) in IP packets.
+//!
+//! Owns their bytes and checksums.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,10 +10,10 @@ use crate::packet::Inner;
 pub(crate) const ICMP: u8 = 1;
 /// Next header of ICMPv6.
 pub(crate) const ICMPV6: u8 = 58;
-/// Bytes of an echo message without payload.
+/// Length of an echo message without payload.
 pub(crate) const ECHO_HEADER: usize = 8;
 
-/// Which half of an echo.
+/// Request or reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EchoKind {
     Request,
@@ -27,7 +29,7 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    /// Reads an ICMP or ICMPv6 message (without IP header). `None`: something else.
+    /// Reads an ICMP or ICMPv6 message without its IP header. `None`: not an echo message.
     pub(crate) fn read(message: &[u8], v6: bool) -> Option<Self> {
         let fixed: &[u8; ECHO_HEADER] = message.first_chunk()?;
         let kind = match (fixed[0], fixed[1], v6) {
@@ -40,7 +42,7 @@ impl Echo {
         Some(Self { kind, identifier, sequence })
     }
 
-    /// Writes type, code, identifier and sequence; the checksum is left zero.
+    /// Writes type, code, identifier and sequence. The checksum stays zero.
     pub(crate) fn write(self, message: &mut [u8; ECHO_HEADER], v6: bool) {
         let kind = match (self.kind, v6) {
             (EchoKind::Request, false) => 8,
@@ -54,7 +56,7 @@ impl Echo {
     }
 }
 
-/// The echo message in an inner packet, if it is one, whole and with a good checksum.
+/// The echo message in an inner packet. `None`: no echo message, a fragment, or a wrong checksum.
 pub(crate) fn echo_in(inner: &Inner, packet: &[u8]) -> Option<Echo> {
     let v6 = match (inner.protocol, inner.source) {
         (ICMP, IpAddr::V4(_)) if !inner.fragment => false,
@@ -65,7 +67,7 @@ pub(crate) fn echo_in(inner: &Inner, packet: &[u8]) -> Option<Echo> {
     (message_checksum(inner.source, inner.destination, message) == 0).then(|| Echo::read(message, v6))?
 }
 
-/// Turns an echo request into its reply, in place. `packet` is exactly the IP packet.
+/// Turns an echo request into its reply, in place. `packet` is the IP packet without bytes after it.
 pub(crate) fn answer(inner: &Inner, echo: Echo, packet: &mut [u8]) {
     let (source, destination) = (inner.destination, inner.source);
     match (source, destination) {
@@ -84,8 +86,8 @@ pub(crate) fn answer(inner: &Inner, echo: Echo, packet: &mut [u8]) {
     write_message(&mut packet[inner.header..], reply, source, destination);
 }
 
-/// Builds an echo request as an IP packet in `packet`; its length, or `None` if the families differ or
-/// it does not fit.
+/// Writes an echo request as an IP packet into `packet` and returns its length. `None`: the families differ,
+/// or the packet does not fit.
 pub(crate) fn request(
     packet: &mut [u8],
     source: IpAddr,
@@ -126,7 +128,7 @@ pub(crate) fn request(
     Some(header + message)
 }
 
-/// Internet checksum (RFC 1071) of the parts put one after the other; all but the last are of even length.
+/// Internet checksum (RFC 1071) of the concatenated parts. All parts but the last have even length.
 pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u64;
     for part in parts {
@@ -159,7 +161,7 @@ fn write_message(message: &mut [u8], echo: Echo, source: IpAddr, destination: Ip
     message[2..4].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// ICMPv6 sums a pseudo header too (RFC 8200 section 8.1).
+/// The pseudo header in the checksum of ICMPv6 (RFC 8200 section 8.1).
 fn message_checksum(source: IpAddr, destination: IpAddr, message: &[u8]) -> u16 {
     match (source, destination) {
         (IpAddr::V6(source), IpAddr::V6(destination)) => v6_checksum(source, destination, message),

@@ -1,8 +1,8 @@
 //! Userspace WireGuard device: the tunnel between overlay addresses and UDP.
 //!
-//! Owns the protocol sessions, the UDP socket, the TUN interface and the check that every inner
-//! packet comes from the peer that may send it. Refuses to own who the peers are: peers, addresses
-//! and deadlines are exactly what the caller's configuration says.
+//! Owns the sessions, the UDP socket, the TUN interface, and the check that the source of every inner packet
+//! belongs to the peer that sent it. Refuses to own the peers: they, their addresses and their deadlines are
+//! exactly those of the caller's configuration.
 
 mod active;
 mod allowed_sources;

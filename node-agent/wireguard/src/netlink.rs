@@ -1,5 +1,6 @@
-//! The interface in the eyes of the kernel: up, MTU, addresses, routes. Refuses to own default routes:
-//! sending all traffic of a host into the overlay takes policy routing and is not done here.
+//! State, MTU, addresses and routes of the interface, by netlink.
+//!
+//! Owns what it added. Refuses to own default routes: they need policy routing, which is not done here.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -14,7 +15,7 @@ use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
 use crate::config::{DeviceConfig, TunConfig};
 use crate::error::ConfigError;
 
-/// An interface and what was put on it.
+/// An interface, with the addresses and routes that were added to it.
 pub(crate) struct Interface {
     name: String,
     index: u32,
@@ -29,7 +30,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// What `config` wants: its addresses, and routes to what the pools of these do not already bring.
+    /// Addresses and routes of `config`. Prefixes inside the pools need no route of their own.
     pub(crate) fn of(config: &DeviceConfig) -> Self {
         let prefixes = config.peers.iter().flat_map(|peer| &peer.allowed_ips).map(IpNet::trunc);
         let routes = prefixes
@@ -41,9 +42,10 @@ impl Shape {
 }
 
 impl Interface {
-    /// Takes the fresh interface up.
+    /// Brings the new interface up.
     pub(crate) async fn set_up(config: &TunConfig, index: u32) -> io::Result<Self> {
-        // The overlay has no link-local addresses. Not by /proc/sys, which a hardened service cannot write.
+        // The overlay has no link-local addresses. Set by netlink, because a hardened service cannot write
+        // /proc/sys.
         let none = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
         let none = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(none)]);
         let quiet = LinkUnspec::new_with_index(index).append_extra_attribute(none).build();
@@ -57,7 +59,7 @@ impl Interface {
         Ok(Self { name: config.name.clone(), index, shape: Shape::default() })
     }
 
-    /// Adds what is wanted and not there. If the kernel refuses, nothing stays added.
+    /// Adds what is missing. If the kernel refuses, everything added by this call is removed again.
     pub(crate) async fn extend(&mut self, wanted: &Shape) -> Result<(), ConfigError> {
         let before = self.shape.clone();
         let result = self.add_missing(wanted).await;
@@ -67,7 +69,7 @@ impl Interface {
         result
     }
 
-    /// Removes what is there and not wanted. What the kernel refuses stays for next time.
+    /// Removes what is no longer wanted. What the kernel refuses to remove is tried again next time.
     pub(crate) async fn trim(&mut self, wanted: &Shape) {
         let stale: Vec<_> = self.shape.routes.difference(&wanted.routes).copied().collect();
         for route in stale {
@@ -103,8 +105,8 @@ impl Interface {
         Ok(())
     }
 
-    /// With a primary IPv4 address the kernel also removes the others of its subnet, and with the last
-    /// one every IPv4 route of the interface.
+    /// The kernel removes more than was requested: with a primary IPv4 address the others of its subnet, and
+    /// with the last address every IPv4 route of the interface.
     async fn restore_ipv4(&self) {
         for address in self.shape.addresses.iter().filter(|address| address.addr().is_ipv4()) {
             if let Err(error) = self.add_address(*address).await {
@@ -164,7 +166,7 @@ impl Interface {
     }
 }
 
-/// Runs a request with the connection that carries it, which ends with it.
+/// Runs a request together with its netlink connection, which ends with the request.
 async fn with_netlink<F, R>(request: F) -> io::Result<()>
 where
     F: FnOnce(Handle) -> R,

@@ -1,4 +1,4 @@
-//! The little that is read of an inner IP packet: version, source, destination, payload.
+//! The parts of an inner IP packet that are read: version, source, destination, payload.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,16 +7,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(crate) struct Inner {
     pub(crate) source: IpAddr,
     pub(crate) destination: IpAddr,
-    /// Protocol of IPv4, first next-header of IPv6.
+    /// Protocol of IPv4, or the first next header of IPv6.
     pub(crate) protocol: u8,
-    /// Where the payload starts.
+    /// Offset of the payload.
     pub(crate) header: usize,
-    /// Part of a fragmented IPv4 packet.
+    /// True for a fragment of an IPv4 packet.
     pub(crate) fragment: bool,
 }
 
 impl Inner {
-    /// Reads the header. `None`: neither IPv4 nor IPv6, or shorter than its header says.
+    /// Reads the header. `None`: not IPv4 or IPv6, or shorter than its header states.
     pub(crate) fn read(packet: &[u8]) -> Option<Self> {
         match packet.first()? >> 4 {
             4 => read_v4(packet),
@@ -25,7 +25,7 @@ impl Inner {
         }
     }
 
-    /// Goes to many, by multicast or limited broadcast.
+    /// True for multicast and limited broadcast.
     pub(crate) fn is_to_many(&self) -> bool {
         self.destination.is_multicast() || self.destination == IpAddr::V4(Ipv4Addr::BROADCAST)
     }

@@ -1,4 +1,6 @@
-//! One peer at work: its protocol state, endpoints and limits. Every datagram to it leaves through here.
+//! One peer: protocol state, endpoints, limits.
+//!
+//! Owns its `Tunn`. Every datagram to the peer is made here.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,32 +24,32 @@ pub(crate) type Datagrams = Batch<SocketAddr>;
 pub(crate) struct PeerEntry {
     pub(crate) public_key: [u8; 32],
     pub(crate) preshared: Option<PresharedKey>,
-    /// 24 bits: the upper part of every session index of ours.
+    /// Upper 24 bits of all own session indexes with this peer.
     pub(crate) index: u32,
     state: Mutex<PeerState>,
 }
 
-/// What changes with traffic.
+/// The part of a peer that changes with traffic.
 pub(crate) struct PeerState {
     tunn: Tunn,
     pub(crate) endpoints: Endpoints,
     keepalive: Option<Duration>,
     deadline: Option<Mono>,
-    /// When anything was last sent to the peer.
+    /// When the last datagram was sent to the peer.
     last_sent: Mono,
-    /// Packets that wait inside `tunn` for a session.
+    /// Number of packets that wait in `tunn` for a session.
     staged: usize,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
 }
 
-/// Keys of this device, and the limiter its sessions use.
+/// Keys of the device and its handshake limiters.
 pub(crate) struct Identity {
     pub(crate) private: StaticSecret,
     pub(crate) public: PublicKey,
-    /// Guards handshake work of the whole device.
+    /// Limits the handshakes of the whole device.
     pub(crate) limiter: RateLimiter,
-    /// `Tunn` checks each message again; this one never answers with a cookie of its own.
+    /// Limiter that `Tunn` uses when it checks a message again. It never demands a cookie.
     unlimited: Arc<RateLimiter>,
 }
 
@@ -66,7 +68,7 @@ impl PeerEntry {
             identity.private.clone(),
             peer.public_key,
             peer.preshared.as_ref().map(PresharedKey::bytes),
-            // The configuration may change it and `Tunn` could not; see `PeerState::tick`.
+            // Not set here: the configuration may change it, and `Tunn` cannot. See `PeerState::tick`.
             None,
             index,
             Some(identity.unlimited.clone()),
@@ -89,12 +91,12 @@ impl PeerEntry {
         }
     }
 
-    /// The same pair of keys, so that its sessions may go on.
+    /// True if the keys are the same, so that the sessions stay valid.
     pub(crate) fn is(&self, peer: &Peer) -> bool {
         self.public_key == peer.public_key.to_bytes() && self.preshared == peer.preshared
     }
 
-    /// Takes what a configuration says besides the keys.
+    /// Takes the settings of a configuration other than the keys.
     pub(crate) fn configure(&self, peer: &Peer, endpoints: Vec<SocketAddr>, common: Option<Mono>) {
         let mut state = self.lock();
         state.endpoints.replace(endpoints);
@@ -116,7 +118,7 @@ impl PeerState {
         self.tunn.time_since_last_handshake()
     }
 
-    /// Sends an inner packet, or keeps it until there is a session. Needs one free slot.
+    /// Sends an inner packet, or stages it until there is a session. Needs one free slot.
     pub(crate) fn send(&mut self, packet: &[u8], now: Mono, out: &mut Datagrams) -> Result<(), DropReason> {
         if packet.len() + DATA_OVERHEAD > out.stride() {
             return Err(DropReason::TooBig);
@@ -151,7 +153,7 @@ impl PeerState {
         self.tunn.decapsulate(Some(from.ip()), datagram, slot)
     }
 
-    /// A datagram of the peer proved its sender.
+    /// Takes the source of an authenticated datagram.
     pub(crate) fn authenticated(&mut self, from: SocketAddr, bytes: usize) {
         self.endpoints.authenticated(from);
         self.rx_bytes += bytes as u64;
@@ -169,13 +171,13 @@ impl PeerState {
         self.push(datagram.len(), now, out)
     }
 
-    /// Sends what waited for a session. Needs [`MAX_STAGED`] free slots.
+    /// Sends the staged packets. Needs [`MAX_STAGED`] free slots.
     pub(crate) fn flush(&mut self, now: Mono, out: &mut Datagrams) -> Result<(), DropReason> {
         while self.staged > 0 {
             let slot = out.slot().ok_or(DropReason::QueueFull)?;
             let TunnResult::WriteToNetwork(datagram) = self.tunn.decapsulate(None, &[], slot) else { break };
             if is_handshake_init(datagram) {
-                // No session after all: the packet went back into the queue.
+                // There is no session. The packet went back into the queue.
                 let len = datagram.len();
                 return self.push(len, now, out);
             }
@@ -189,7 +191,7 @@ impl PeerState {
         Ok(())
     }
 
-    /// Retransmits, rekeys, keeps alive. Call every [`TICK`]. Needs two free slots.
+    /// Runs the timers: retransmission, rekeying, keepalive. Call every [`TICK`]. Needs two free slots.
     pub(crate) fn tick(&mut self, now: Mono, out: &mut Datagrams) -> Result<(), DropReason> {
         let slot = out.slot().ok_or(DropReason::QueueFull)?;
         match self.tunn.update_timers(slot) {
@@ -197,7 +199,7 @@ impl PeerState {
                 let len = datagram.len();
                 self.push(len, now, out)?;
             }
-            // Sessions and queue are gone. The next packet or keepalive starts again.
+            // Sessions and staged packets are gone. The next packet or keepalive starts a handshake.
             TunnResult::Err(_) => self.staged = 0,
             TunnResult::Done | TunnResult::WriteToTunnelV4(..) | TunnResult::WriteToTunnelV6(..) => {}
         }
@@ -223,7 +225,7 @@ impl PeerState {
         self.push(len, now, out)
     }
 
-    /// Takes the free slot of `out` as a datagram to this peer.
+    /// Makes the free slot of `out` a datagram to this peer.
     fn push(&mut self, len: usize, now: Mono, out: &mut Datagrams) -> Result<(), DropReason> {
         let init = out.slot().is_some_and(|slot| is_handshake_init(&slot[..len]));
         let endpoint = if init { self.endpoints.next_attempt() } else { self.endpoints.current() };
@@ -264,9 +266,9 @@ pub(crate) fn is_handshake_init(datagram: &[u8]) -> bool {
 
 /// How often [`PeerState::tick`] wants to be called.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
-/// Packets of one peer that may wait for a session.
+/// Largest number of staged packets per peer.
 pub(crate) const MAX_STAGED: usize = 16;
-/// Header and tag of a data message.
+/// Length of header and tag of a data message.
 const DATA_OVERHEAD: usize = 32;
-/// Handshake messages handled in a second before senders must prove their address by cookie.
+/// Handshake messages per second above which senders must prove their address with a cookie.
 const HANDSHAKES_PER_SECOND: u64 = 100;

@@ -1,4 +1,4 @@
-//! One echo and its reply: through the kernel when there is a TUN and the kernel allows it, else straight
+//! One echo and its reply. Goes through the kernel if there is a TUN and the kernel allows it, else directly
 //! through the tunnel.
 
 use std::io;
@@ -33,7 +33,7 @@ pub(crate) async fn ping(
                 let clock = parts.tunnel.clock;
                 by_kernel(clock, socket, interface, source, destination, sequence).await
             }
-            // A hardened service has no CAP_NET_RAW, and net.ipv4.ping_group_range is the host's affair.
+            // A hardened service has no CAP_NET_RAW, and the host sets net.ipv4.ping_group_range.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return in_process(parts, source, destination, sequence).await;
             }
@@ -52,7 +52,7 @@ fn own_address(parts: &Parts, destination: IpAddr) -> Result<IpAddr, PingError> 
     active.source_for(destination).ok_or(PingError::NoAddress(destination))
 }
 
-/// Forgets the awaited reply however the ping ends.
+/// Removes the awaited reply when the ping ends, in whatever way.
 struct Waiting<'a> {
     responder: &'a Responder,
     peer: IpAddr,
@@ -83,7 +83,7 @@ async fn in_process(
     parts.tunnel.count(result);
     result.map_err(|reason| PingError::Dropped(reason.code()))?;
     parts.udp.send(&mut out, &parts.tunnel).await;
-    // The sender lives in the responder until the reply or the end of this function.
+    // The responder holds the sender until the reply comes or this function ends.
     let arrived = reply.await.map_err(|_| PingError::Timeout)?;
     Ok(arrived.since(sent))
 }
@@ -100,7 +100,7 @@ async fn by_kernel(
     socket.bind(&SocketAddr::new(source, 0).into())?;
     socket.connect(&SocketAddr::new(destination, 0).into())?;
     socket.set_nonblocking(true)?;
-    // To the runtime, an ICMP socket is a datagram socket like any other.
+    // The runtime handles an ICMP socket like any datagram socket.
     let socket = UdpSocket::from_std(socket.into())?;
 
     let identifier: u16 = rand::random();
@@ -111,7 +111,7 @@ async fn by_kernel(
         request.write(header, source.is_ipv6());
     }
     if source.is_ipv4() {
-        // The kernel fills in the one of ICMPv6.
+        // The kernel sets the checksum of ICMPv6.
         let sum = icmp::checksum(&[&message]);
         message[2..4].copy_from_slice(&sum.to_be_bytes());
     }
@@ -127,20 +127,20 @@ async fn by_kernel(
     }
 }
 
-/// Whether a received message answers `request`.
+/// True if a received message is the reply to `request`.
 fn is_reply(received: &[u8], kind: Type, request: &Echo, v6: bool) -> bool {
     // Raw IPv4 sockets deliver the IP header too.
     let header =
         if kind == Type::RAW && !v6 { Inner::read(received).map_or(0, |inner| inner.header) } else { 0 };
     let echo = received.get(header..).and_then(|message| Echo::read(message, v6));
     echo.is_some_and(|echo| {
-        // On datagram sockets the identifier is the kernel's, which also matches it.
+        // On datagram sockets the kernel chooses and matches the identifier.
         let ours = kind != Type::RAW || echo.identifier == request.identifier;
         ours && echo.kind == EchoKind::Reply && echo.sequence == request.sequence
     })
 }
 
-/// A datagram socket where the system lets this user have one, else a raw one (CAP_NET_RAW).
+/// A datagram socket if the system allows it for this user, else a raw socket (CAP_NET_RAW).
 fn icmp_socket(source: IpAddr) -> io::Result<(Socket, Type)> {
     let (domain, protocol) = match source {
         IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),

@@ -1,5 +1,7 @@
-//! The inner host when there is no TUN: answers echo requests and hands echo replies to who waits. With a TUN it
-//! only takes the replies that this process waits for.
+//! Echo messages that this process handles itself.
+//!
+//! Without a TUN it answers echo requests and passes replies to the pings that wait. With a TUN it takes only the
+//! replies that this process waits for.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,24 +14,24 @@ use tokio::sync::oneshot;
 use crate::icmp::{self, Echo, EchoKind};
 use crate::packet::Inner;
 
-/// Who waits for which reply.
+/// Pings that wait for a reply.
 #[derive(Debug, Default)]
 pub(crate) struct Responder {
     waiting: Mutex<BTreeMap<Awaited, oneshot::Sender<Mono>>>,
     next: AtomicU16,
 }
 
-/// Peer address and identifier of an echo.
+/// Address of the peer and identifier of the echo.
 type Awaited = (IpAddr, u16);
 
-/// What became of a packet.
+/// What was done with a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is now the reply; send it back.
+    /// The packet is now the reply. Send it back.
     Reply,
-    /// It was an awaited reply.
+    /// The packet was an awaited reply.
     Taken,
-    /// Nobody here wants it.
+    /// The packet is neither.
     Unwanted,
 }
 
@@ -46,7 +48,7 @@ impl Responder {
         }
     }
 
-    /// Whether a packet is the reply to a probe of this process. What the host's own programs sent is theirs.
+    /// True if a packet is the reply to a ping of this process. Replies to other programs of the host are not.
     pub(crate) fn takes(&self, inner: &Inner, packet: &[u8], now: Mono) -> bool {
         if !packet.ends_with(PROBE) {
             return false;
@@ -55,14 +57,14 @@ impl Responder {
         reply.is_some_and(|echo| self.deliver(inner.source, echo, now) == Outcome::Taken)
     }
 
-    /// Waits for a reply from `peer`: the identifier to use and where the time of arrival will come.
-    /// `None`: too many wait already. The caller calls [`Self::forget`] when done.
+    /// Registers a ping to `peer`: returns the identifier to use and the channel for the time of arrival.
+    /// `None`: too many pings wait. The caller must call [`Self::forget`] when done.
     pub(crate) fn expect(&self, peer: IpAddr) -> Option<(u16, oneshot::Receiver<Mono>)> {
         let mut waiting = self.lock();
         if waiting.len() >= MAX_WAITING {
             return None;
         }
-        // Terminates: fewer than 65,536 identifiers are in use.
+        // Terminates, because fewer than 65,536 identifiers are in use.
         let identifier = loop {
             let identifier = self.next.fetch_add(1, Ordering::Relaxed);
             if !waiting.contains_key(&(peer, identifier)) {
@@ -81,7 +83,7 @@ impl Responder {
     fn deliver(&self, from: IpAddr, echo: Echo, now: Mono) -> Outcome {
         match self.lock().remove(&(from, echo.identifier)) {
             Some(sender) => {
-                // An error means that the ping was given up meanwhile.
+                // An error means that the ping ended meanwhile.
                 let _ = sender.send(now);
                 Outcome::Taken
             }
@@ -94,9 +96,9 @@ impl Responder {
     }
 }
 
-/// What an echo of this process carries.
+/// Payload of an echo request of this process.
 pub(crate) const PROBE: &[u8; 16] = b"rap fabric probe";
-/// Pings under way at once.
+/// Largest number of pings at once.
 const MAX_WAITING: usize = 256;
 
 #[cfg(test)]

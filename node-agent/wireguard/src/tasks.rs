@@ -1,4 +1,4 @@
-//! The three loops of a device: from the network, from the TUN, and the clock.
+//! The three tasks of a device: packets from the network, packets from the TUN, timers.
 
 use std::io;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::tun_port::TunPort;
 use crate::tunnel::Tunnel;
 use crate::udp_port::UdpPort;
 
-/// A device's parts, as its tasks share them.
+/// The parts of a device that its tasks share.
 pub(crate) struct Parts {
     pub(crate) tunnel: Tunnel,
     pub(crate) udp: UdpPort,
     pub(crate) tun: Option<TunPort>,
-    /// Bytes of a packet buffer.
+    /// Length of a packet buffer in bytes.
     pub(crate) stride: usize,
-    /// The configuration changed: run the timers now.
+    /// Notified when the configuration changed, so that the timers run at once.
     pub(crate) changed: Notify,
 }
 
@@ -31,7 +31,7 @@ impl Parts {
     }
 }
 
-/// Datagrams to inner packets.
+/// Turns datagrams into inner packets.
 pub(crate) async fn from_network(parts: Arc<Parts>) -> io::Result<()> {
     let mut received = parts.datagrams(BATCH);
     let mut arrivals = Arrivals { out: parts.datagrams(BATCH), inner: Batch::new(BATCH, parts.stride) };
@@ -50,7 +50,7 @@ pub(crate) async fn from_network(parts: Arc<Parts>) -> io::Result<()> {
     }
 }
 
-/// Inner packets to datagrams.
+/// Turns inner packets into datagrams.
 pub(crate) async fn from_tun(parts: Arc<Parts>) -> io::Result<()> {
     let Some(tun) = &parts.tun else { return Ok(()) };
     let mut packets = Batch::new(BATCH, parts.stride);
@@ -70,7 +70,7 @@ pub(crate) async fn from_tun(parts: Arc<Parts>) -> io::Result<()> {
     }
 }
 
-/// Timers of the protocol and deadlines of the configuration.
+/// Runs the timers of the protocol and the deadlines of the configuration.
 pub(crate) async fn clock(parts: Arc<Parts>) -> io::Result<()> {
     let mut out = parts.datagrams(BATCH);
     let mut ticks = interval(TICK);
@@ -93,7 +93,7 @@ pub(crate) async fn clock(parts: Arc<Parts>) -> io::Result<()> {
     }
 }
 
-/// Handles datagrams until the batch ends or the results need to be sent; the position to go on from.
+/// Handles datagrams until the batch ends or the results must be sent. Returns the position to continue from.
 fn receive_some(tunnel: &Tunnel, received: &Datagrams, from: usize, arrivals: &mut Arrivals) -> usize {
     let active = tunnel.active();
     let now = tunnel.now();
@@ -121,5 +121,5 @@ fn send_some(tunnel: &Tunnel, packets: &Batch<()>, from: usize, out: &mut Datagr
     packets.len()
 }
 
-/// Packets handled together.
+/// Packets per batch.
 const BATCH: usize = 64;

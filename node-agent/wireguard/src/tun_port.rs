@@ -1,5 +1,4 @@
-//! The TUN device: batches of inner packets in and out. The only place that sees it, so that offloads
-//! have one place to go.
+//! Reads and writes batches of inner packets on the TUN device. The only file that uses the device.
 
 use std::io;
 
@@ -18,11 +17,11 @@ pub(crate) struct TunPort {
 }
 
 impl TunPort {
-    /// Creates the interface. It is down and has no address yet.
+    /// Creates the interface. It is down and has no address.
     pub(crate) fn open(config: &TunConfig) -> io::Result<Self> {
         let mut wanted = tun::Configuration::default();
         wanted.tun_name(&config.name).mtu(config.mtu);
-        // Addresses, MTU and state are set through netlink, for both families.
+        // Addresses, MTU and state are set by netlink, for both families.
         wanted.platform_config(|linux| {
             linux.ensure_root_privileges(false);
         });
@@ -31,12 +30,12 @@ impl TunPort {
         Ok(Self { device: AsyncDevice::new(device)?, name: config.name.clone(), index })
     }
 
-    /// Number of the interface.
+    /// Index of the interface.
     pub(crate) fn index(&self) -> u32 {
         self.index
     }
 
-    /// Fails if somebody removed the interface. The runtime does not report that as readable.
+    /// Fails if the interface was removed. The runtime does not report that as readable.
     pub(crate) fn check(&self) -> io::Result<()> {
         match if_nametoindex(self.name.as_str()) {
             Ok(index) if index == self.index => Ok(()),
@@ -44,7 +43,7 @@ impl TunPort {
         }
     }
 
-    /// Waits for packets and takes what is there, up to a full batch.
+    /// Waits for packets and takes those that are there, up to a full batch.
     pub(crate) async fn receive(&self, batch: &mut Batch<()>) -> io::Result<()> {
         let Some(slot) = batch.slot() else { return Ok(()) };
         let len = self.device.recv(slot).await?;
@@ -60,7 +59,7 @@ impl TunPort {
         Ok(())
     }
 
-    /// Writes a batch and empties it. The kernel takes or refuses at once; refusals are counted.
+    /// Writes a batch and empties it. The kernel never delays a write. Refused packets are counted.
     pub(crate) fn send(&self, batch: &mut Batch<()>, counters: &Counters) {
         for position in 0..batch.len() {
             let (packet, ()) = batch.packet(position);

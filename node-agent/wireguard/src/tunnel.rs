@@ -1,4 +1,4 @@
-//! What the tasks of a device share: identity, the configuration in force, counters, the inner host.
+//! State shared by the tasks of a device: identity, configuration in force, counters, responder.
 
 use std::net::SocketAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -14,21 +14,21 @@ use crate::error::ConfigError;
 use crate::peer::Identity;
 use crate::responder::Responder;
 
-/// Where inner packets go.
+/// Destination of inner packets.
 pub(crate) struct Host {
-    /// The TUN interface; without one, nowhere else than this process.
+    /// Name of the TUN interface. Absent: inner packets stay in this process.
     pub(crate) interface: Option<String>,
-    /// Answers in place of a kernel, and takes the replies that this process waits for.
+    /// Answers echo requests without a TUN, and takes the replies that this process waits for.
     pub(crate) responder: Responder,
 }
 
-/// One WireGuard device without its input and output.
+/// One WireGuard device without its sockets.
 pub(crate) struct Tunnel {
     pub(crate) identity: Identity,
     pub(crate) counters: Counters,
     pub(crate) host: Host,
     pub(crate) clock: Clock,
-    /// Read for the length of a batch, so that after [`Self::replace`] nothing runs on the old configuration.
+    /// Locked for the length of a batch, so that after [`Self::replace`] nothing uses the old configuration.
     active: RwLock<ActiveConfig>,
 }
 
@@ -46,10 +46,10 @@ impl Tunnel {
         self.active.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks a configuration and makes what it needs. One caller at a time, who then calls [`Self::replace`].
+    /// Checks a configuration and makes its new parts. One caller at a time; it then calls [`Self::replace`].
     ///
     /// # Errors
-    /// [`ConfigError`]: it says two things at once.
+    /// [`ConfigError`]: it contradicts itself.
     pub(crate) fn prepare(&self, next: &DeviceConfig) -> Result<Prepared, ConfigError> {
         self.active().prepare(&self.identity, next)
     }
@@ -59,7 +59,7 @@ impl Tunnel {
         self.active_mut().replace(&self.identity, next, prepared);
     }
 
-    /// Forgets peers whose deadline passed.
+    /// Removes peers whose deadline passed.
     pub(crate) fn expire(&self, now: Mono) {
         let due = self.active().peers().iter().any(|entry| entry.lock().is_expired(now));
         if due {
@@ -68,7 +68,7 @@ impl Tunnel {
         }
     }
 
-    /// The kernel cannot send a handshake message to `failed`: where else to send it.
+    /// Another endpoint for a handshake message that the kernel cannot send to `failed`.
     pub(crate) fn other_endpoint(&self, datagram: &[u8], failed: SocketAddr) -> Option<SocketAddr> {
         let session = u32::from_le_bytes(datagram.get(4..8)?.try_into().ok()?);
         let active = self.active();

@@ -1,5 +1,4 @@
-//! The UDP socket: batches of datagrams in and out. The only place that sees it, so that GSO and GRO
-//! have one place to go.
+//! Reads and writes batches of datagrams on the UDP socket. The only file that uses the socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +12,7 @@ use crate::counters::DropReason;
 use crate::peer::{Datagrams, is_handshake_init};
 use crate::tunnel::Tunnel;
 
-/// The underlay.
+/// The UDP socket of the underlay.
 pub(crate) struct UdpPort {
     socket: UdpSocket,
     local: SocketAddr,
@@ -32,14 +31,14 @@ impl UdpPort {
         self.local
     }
 
-    /// Waits for datagrams and takes what is there, up to a full batch.
+    /// Waits for datagrams and takes those that are there, up to a full batch.
     pub(crate) async fn receive(&self, batch: &mut Datagrams, tunnel: &Tunnel) -> io::Result<()> {
         while batch.len() == 0 {
             self.socket.readable().await?;
             while let Some(slot) = batch.slot() {
                 let full = slot.len();
                 match self.socket.try_recv_from(slot) {
-                    // A datagram that fills a slot was cut.
+                    // A datagram that fills a slot was truncated.
                     Ok((len, _)) if len >= full => tunnel.counters.count(DropReason::TooBig),
                     Ok((len, from)) => {
                         batch.push(len, SocketAddr::new(from.ip().to_canonical(), from.port()));
@@ -53,7 +52,7 @@ impl UdpPort {
         Ok(())
     }
 
-    /// Sends a batch and empties it. Waits a little for a full socket; what cannot go is counted.
+    /// Sends a batch and empties it. Waits a short time for a full socket. What cannot be sent is counted.
     pub(crate) async fn send(&self, batch: &mut Datagrams, tunnel: &Tunnel) {
         for position in 0..batch.len() {
             let (datagram, to) = batch.packet(position);
@@ -89,7 +88,7 @@ impl UdpPort {
         }
     }
 
-    /// An IPv6 socket reaches IPv4 by mapped addresses.
+    /// Maps an IPv4 address for an IPv6 socket.
     fn as_seen_by_socket(&self, to: SocketAddr) -> SocketAddr {
         match (self.local, to) {
             (SocketAddr::V6(_), SocketAddr::V4(to)) => {
@@ -105,14 +104,14 @@ fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // The kernel may give less (net.core.rmem_max); that only costs drops under bursts.
+    // The kernel may give less (net.core.rmem_max). Then bursts are dropped earlier.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
-/// Errors that ICMP reports for an earlier datagram; the socket is fine.
+/// Errors that ICMP reported for an earlier datagram. The socket still works.
 fn is_about_a_datagram(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
@@ -129,7 +128,7 @@ fn is_about_a_datagram(error: &io::Error) -> bool {
 }
 
 const SOCKET_BUFFER: usize = 1 << 20;
-/// How long a full socket may hold up a batch.
+/// How long a full socket may delay a batch.
 const WRITABLE_WAIT: Duration = Duration::from_millis(100);
-/// Endpoints tried at once for one handshake message.
+/// Largest number of endpoints for one handshake message.
 const MAX_TRIES: usize = 16;
