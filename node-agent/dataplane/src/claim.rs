@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use rap_runtime::{Fault, files};
+use rap_runtime::{Fault, files, last_fault};
 use rap_types::Reason;
 
 /// This process is the membership's data plane for as long as it holds this.
@@ -26,6 +26,7 @@ impl Claim {
         let path = folder.join(LOCK);
         let mut lock = lock(&path)?;
         write_pid(&mut lock).map_err(at(&path))?;
+        last_fault::clear(&folder).map_err(at(&folder))?;
         // Whoever holds the lock owns the socket: one that is there belonged to a process that is gone.
         let socket = folder.join(SOCKET);
         match fs::remove_file(&socket) {

@@ -19,7 +19,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use rap_runtime::exit;
+use rap_runtime::{exit, last_fault};
 use tokio::runtime::Builder;
 
 use args::{Cli, Command};
@@ -28,7 +28,12 @@ use args::{Cli, Command};
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(settings) => check::check(&settings),
-        Command::Run(settings) => run::start(settings, Builder::new_multi_thread().worker_threads(WORKERS)),
+        Command::Run(settings) => {
+            let folder = settings.run_dir.join(&settings.membership);
+            let ended = run::start(settings, Builder::new_multi_thread().worker_threads(WORKERS));
+            // For the agent, which may not be there to see how this process ends.
+            ended.inspect_err(|fault| drop(last_fault::write(&folder, fault)))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,7 +16,7 @@ const ROWS_CAP: usize = 512;
 const TEXT_CAP: usize = 300;
 
 /// One connection of a link: the peer and the lane, a number of `LinkLane`.
-pub type LinkKey = (NodeId, i32);
+type LinkKey = (NodeId, i32);
 
 /// What is known, and what the stream has not been told.
 #[derive(Debug, Clone, Default)]
@@ -37,9 +37,9 @@ pub(crate) struct Told {
 }
 
 impl Observations {
-    /// The latest event of each connection.
-    pub fn links(&self) -> impl Iterator<Item = (&LinkKey, &v1::LinkEvent)> {
-        self.links.iter()
+    /// The latest probes of lane A with this peer; `None` before the first.
+    pub fn measured(&self, peer: NodeId) -> Option<v1::LinkMeasurement> {
+        self.links.get(&(peer, v1::LinkLane::A as i32))?.measured
     }
 
     /// Order of the newest verified head that the peer's hello carried.

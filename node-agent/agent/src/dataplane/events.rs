@@ -5,6 +5,8 @@
 use rap_runtime::Fault;
 use rap_wire::v1;
 
+use crate::supervise::Exit;
+
 /// What the task tells the driver.
 #[derive(Debug)]
 pub enum DataplaneEvent {
@@ -18,6 +20,12 @@ pub enum DataplaneEvent {
     Refused(Fault),
     /// It reported.
     Stats(Box<v1::Stats>),
+    /// One connection of a link entered another state, or was measured.
+    Link(Box<v1::LinkEvent>),
+    /// A peer's hello carried this head; nobody verified it.
+    PeerHead(Box<v1::PeerHead>),
+    /// Its process ended.
+    Exited(Box<Exit>),
 }
 
 /// What is known about a data plane.

@@ -15,7 +15,7 @@ use super::commands::DataplaneCommand;
 use super::events::DataplaneEvent;
 use super::launch::{Launch, unavailable};
 use crate::config::DataplaneMode;
-use crate::supervise::Child;
+use crate::supervise::{Child, Exit, Served};
 
 /// Keeps the data plane of one membership.
 pub struct DataplaneTask {
@@ -31,6 +31,8 @@ pub struct DataplaneTask {
     pub events: mpsc::Sender<DataplaneEvent>,
     /// True once the data plane was ended for good; false at first.
     pub ended: bool,
+    /// The process that served the last connection, until its end is known; `None` at first.
+    pub served: Option<Served>,
 }
 
 impl DataplaneTask {
@@ -55,6 +57,11 @@ impl DataplaneTask {
             // A connection that comes up and ends at once is tried less and less often, too.
             let stable = was_up && clock.now().mono.since(begun) >= STABLE;
             failures = if stable { 0 } else { failures.saturating_add(1) };
+            if let Some(exit) = self.exit(&mut child)
+                && self.events.send(DataplaneEvent::Exited(Box::new(exit))).await.is_err()
+            {
+                return;
+            }
             if absent {
                 started |= self.start(&mut child).await;
             }
@@ -70,7 +77,8 @@ impl DataplaneTask {
     async fn start(&self, child: &mut Option<Child>) -> bool {
         let started = match self.mode {
             DataplaneMode::External => return false,
-            DataplaneMode::Spawn if !reaped(child) => return false,
+            // Alive and without a socket: it is starting, or another one holds the membership.
+            DataplaneMode::Spawn if child.is_some() => return false,
             DataplaneMode::Spawn => self.spawn().map(|new| {
                 tracing::info!(pid = new.pid(), "data plane started");
                 *child = Some(new);
@@ -88,23 +96,25 @@ impl DataplaneTask {
         started.is_ok()
     }
 
+    /// How the data plane ended, once: the child of this agent, or a process that it adopted.
+    fn exit(&mut self, child: &mut Option<Child>) -> Option<Exit> {
+        let folder = self.launch.folder();
+        if let Some(running) = child {
+            let (pid, ended) = (running.pid(), running.ended());
+            let status = ended.unwrap_or_else(|error| {
+                tracing::warn!(pid, %error, "the end of the data plane cannot be collected");
+                *child = None;
+                None
+            })?;
+            (*child, self.served) = (None, None);
+            return Some(Exit::of(pid, Some(status), &folder));
+        }
+        let served = self.served.take_if(|served| !served.is_alive())?;
+        Some(Exit::of(u32::try_from(served.pid).ok()?, None, &folder))
+    }
+
     fn spawn(&self) -> Result<Child, Fault> {
         self.launch.program()?.start().map_err(unavailable)
-    }
-}
-
-/// True if no started data plane is still alive; collects one that ended.
-fn reaped(child: &mut Option<Child>) -> bool {
-    let Some(running) = child else { return true };
-    match running.ended() {
-        Ok(Some(status)) => {
-            tracing::warn!(%status, "the data plane ended");
-            *child = None;
-            true
-        }
-        // Alive and without a socket: it is starting, or another one holds the membership.
-        Ok(None) => false,
-        Err(_) => true,
     }
 }
 

@@ -104,7 +104,7 @@ impl Launch {
     }
 
     /// Its run-time files.
-    fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         self.run_dir.join(&self.membership)
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rap_runtime::Fault;
-use rap_types::{NodeId, Reason};
+use rap_types::Reason;
 use rap_wire::v1;
 use rap_wire::v1::{agent_message, dataplane_message};
 use tokio::sync::oneshot;
@@ -31,11 +31,10 @@ impl DataplaneTask {
         if self.events.send(up).await.is_err() {
             return (true, ended());
         }
-        let served = session.served.clone();
+        self.served = Some(session.served.clone());
         match self.serve(session).await {
             Ok(()) => (true, ended()),
-            Err(fault) if served.is_alive() => (true, fault),
-            Err(fault) => (true, Fault::new(fault.reason, format!("{fault}; process {} ended", served.pid))),
+            Err(fault) => (true, fault),
         }
     }
 
@@ -83,9 +82,7 @@ impl DataplaneTask {
                 _ = poll.tick(), if stats.is_idle() => stats.ask(&mut session).await?,
                 received = session.receive() => {
                     for event in received? {
-                        let (state, reason) = (event.state, event.reason);
-                        let peer = NodeId::from_slice(&event.node_id).map(|id| id.to_string());
-                        tracing::debug!(peer = peer.unwrap_or_default(), state, reason, "link");
+                        self.events.send(event).await.map_err(|_| ended())?;
                     }
                 }
             }

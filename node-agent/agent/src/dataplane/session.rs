@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::events::DataplaneEvent;
 use crate::supervise::Served;
 
 /// What comes back for a request.
@@ -98,7 +99,7 @@ impl Session {
 
     /// Waits for bytes and hands out what is complete: answers to their requests, events to the caller.
     /// May be cancelled at any await without losing a byte.
-    pub(super) async fn receive(&mut self) -> Result<Vec<v1::LinkEvent>, Fault> {
+    pub(super) async fn receive(&mut self) -> Result<Vec<DataplaneEvent>, Fault> {
         let mut buffer = [0; 16 * 1024];
         let count = self.stream.read(&mut buffer).await.map_err(unavailable)?;
         if count == 0 {
@@ -124,7 +125,12 @@ impl Session {
                     let _ = waiting.send(Err(Fault::new(reason, refusal.message)));
                 }
                 (Some(waiting), body) => drop(waiting.send(Ok(body))),
-                (None, dataplane_message::Body::LinkEvent(event)) => events.push(event),
+                (None, dataplane_message::Body::LinkEvent(event)) => {
+                    events.push(DataplaneEvent::Link(Box::new(event)));
+                }
+                (None, dataplane_message::Body::PeerHead(head)) => {
+                    events.push(DataplaneEvent::PeerHead(Box::new(head)));
+                }
                 (None, _) => {}
             }
         }

@@ -4,6 +4,7 @@
 
 use rap_node::Input;
 use rap_types::Reason;
+use rap_wire::v1;
 
 use super::disk::{Waiting, Write};
 use super::driver::Driver;
@@ -58,6 +59,15 @@ impl Driver {
                 self.feed(Input::TableRefused(fault.reason));
             }
             DataplaneEvent::Stats(stats) => self.feed(Input::StatsArrived(stats)),
+            DataplaneEvent::Link(event) => self.feed(Input::LinkChanged(event)),
+            DataplaneEvent::PeerHead(head) => self.feed(Input::PeerHeadHeard(head)),
+            DataplaneEvent::Exited(exit) => {
+                tracing::error!(pid = exit.pid, how = %exit, "the data plane ended");
+                let status = exit.status_text();
+                let (reason, text) = exit.fault.map(|fault| (fault.reason, fault.text)).unwrap_or_default();
+                let told = v1::DataplaneExit { at_ms: 0, status, reason, text };
+                self.feed(Input::DataplaneExited(Box::new(told)));
+            }
         }
     }
 

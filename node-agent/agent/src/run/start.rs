@@ -122,6 +122,7 @@ pub async fn start(
         commands: channels.commands.1,
         events: channels.dataplane_events.0,
         ended: false,
+        served: None,
     };
     let uplink = UplinkTask {
         urls,

@@ -174,6 +174,9 @@ fn dataplane(node: &Node, contact: &Contact) -> Value {
         "table_applied": applied,
         "table_refused": refused,
         "rss_bytes": stats.rss_bytes,
+        "last_exit": node.observations().exit().map(|exit| json!({
+            "at_ms": exit.at_ms, "status": exit.status, "reason": exit.reason, "text": exit.text,
+        })),
         "drops": stats.drops.iter().map(|drop| (drop.reason.clone(), json!(drop.count))).collect::<Map<_, _>>(),
         "last_error": contact.dataplane_error.as_ref().map(|(reason, text)| {
             json!({ "reason": reason, "text": text })

@@ -37,6 +37,7 @@ pub(super) fn links(node: &Node) -> Value {
     let links = node.stats().peers.iter().filter_map(|stats| {
         let id = NodeId::from_slice(&stats.node_id).ok()?;
         let record = node.snapshot()?.contents().peers.get(&id)?;
+        let measured = node.observations().measured(id);
         Some(json!({
             "peer": id,
             "name": record.name,
@@ -46,6 +47,9 @@ pub(super) fn links(node: &Node) -> Value {
             "state": stats.link_state,
             "reason": stats.link_reason,
             "rtt_us": stats.link_rtt_ns / 1000,
+            "rtt_median_us": measured.map(|measured| measured.rtt_median_us),
+            "loss_ppm": measured.map(|measured| measured.loss_ppm),
+            "peer_version": node.observations().head(id).map(|order| order.version),
         }))
     });
     links.collect()

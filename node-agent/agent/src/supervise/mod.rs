@@ -2,10 +2,12 @@
 
 mod adopt;
 mod child;
+mod exit;
 mod unit;
 
 pub use adopt::Served;
 pub use child::{Child, Program};
+pub use exit::Exit;
 pub use unit::Unit;
 
 /// Why a program was not started, for a person.
