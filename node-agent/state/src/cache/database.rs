@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rap_types::{ClusterId, Reason};
 
-use super::{Failure, Tree, frame};
+use super::frame;
+use super::terms::{Failure, Tree};
 use crate::space;
 
 /// An open database.

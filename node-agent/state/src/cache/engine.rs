@@ -14,7 +14,8 @@ use std::thread::Builder;
 use rap_types::{ClusterId, Reason};
 
 use super::database::{Database, Fault, guarded, open_sled};
-use super::{CacheLimits, CacheStatus, Change, Failure, Tree, frame, preflight};
+use super::terms::{CacheLimits, CacheStatus, Change, Failure, Tree};
+use super::{frame, preflight};
 use crate::error::StateError;
 use crate::space;
 

@@ -9,7 +9,7 @@
 
 use rap_types::{ClusterId, Digest};
 
-use super::Tree;
+use super::terms::Tree;
 
 /// Bytes that a frame adds to a value.
 pub(crate) const OVERHEAD: usize = HEADER + CHECKSUM;

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::engine::Engine;
-use super::{CacheLimits, CacheStatus, Change, Failure, Tree};
+use super::terms::{CacheLimits, CacheStatus, Change, Failure, Tree};
 use crate::error::StateError;
 use crate::layout::MembershipDir;
 
