@@ -14,10 +14,5 @@ pub use diagnostics::{Diagnostics, RunPing};
 pub use events::{ContactFacts, Input, LinkLeaf, NodeSettings, Output};
 pub use hints::Hints;
 pub use node::Node;
-<<<<<<< HEAD
-pub use observations::{LinkKey, Observations};
-pub use table::{ForwardingTable, Published, TableInputs, TablePublisher, build_table};
-=======
 pub use observations::Observations;
-pub use table::{Table, TableInputs, build_table};
->>>>>>> b721527 (agent, dataplane: how a data plane ended reaches status and the control plane; links and heads are inputs of the node)
+pub use table::{ForwardingTable, Published, TableInputs, TablePublisher, build_table};

@@ -7,6 +7,7 @@ mod fake;
 mod joining;
 mod leaving;
 mod memberships;
+mod observed;
 mod observing;
 mod pinning;
 mod publishing;

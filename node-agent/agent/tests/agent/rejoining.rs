@@ -326,6 +326,8 @@ async fn leaving_takes_a_return_that_was_begun_and_a_start_what_a_removal_left()
     copy(&host.data().join(".rejoin/default"), &host.data().join(".left-default"));
     copy(&host.data().join(".rejoin/default"), &host.data().join(".rejoin/.removed-default"));
     let agent = host.agent().await;
+    // It listens before it looks at what a removal left.
+    host.logs("agent runs").await;
     assert!(!host.data().join(".left-default").exists());
     assert!(!host.data().join(".rejoin/.removed-default").exists());
     assert!(host.data().join(".rejoin/default").exists(), "it may still come");

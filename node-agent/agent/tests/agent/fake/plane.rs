@@ -121,8 +121,13 @@ impl State {
             while let Some(message) = decoder.poll::<v1::AgentMessage>().unwrap() {
                 let body = Some(self.answer(message.body.unwrap()));
                 let answer = v1::DataplaneMessage { id: message.id, body };
-                if stream.write_all(&encode_frame(&answer).unwrap()).await.is_err() {
-                    return;
+                let applied = matches!(answer.body, Some(dataplane_message::Body::TableAck(_)));
+                let events = if applied { self.events() } else { Vec::new() };
+                let unasked = events.into_iter().map(|body| v1::DataplaneMessage { id: 0, body: Some(body) });
+                for message in std::iter::once(answer).chain(unasked) {
+                    if stream.write_all(&encode_frame(&message).unwrap()).await.is_err() {
+                        return;
+                    }
                 }
             }
         }
@@ -183,6 +188,27 @@ impl State {
             }
             Asked::Stop(_) => Answered::StopAck(v1::StopAck {}),
         }
+    }
+
+    /// A link with every peer, and the head that the agent published as that of the first.
+    fn events(&self) -> Vec<dataplane_message::Body> {
+        let table = self.newest.borrow().clone().unwrap_or_default();
+        let link = |peer: &v1::TablePeer| {
+            dataplane_message::Body::LinkEvent(v1::LinkEvent {
+                node_id: peer.node_id.clone(),
+                state: "established".into(),
+                reason: String::new(),
+                lane: v1::LinkLane::A as i32,
+                measured: Some(v1::LinkMeasurement { rtt_median_us: 850, loss_ppm: 0, samples: 15 }),
+            })
+        };
+        let head = table.peers.first().map(|peer| {
+            dataplane_message::Body::PeerHead(v1::PeerHead {
+                node_id: peer.node_id.clone(),
+                head: table.newest_head.clone(),
+            })
+        });
+        table.peers.iter().map(link).chain(head).collect()
     }
 
     fn version(&self) -> u64 {
