@@ -1,17 +1,16 @@
 //! Activates the installation: manifest, first owner, first session.
 
-use rap_authority::{FloorOf, IssuedSession, RoleGrantChange, RowKeys, first_role_grant, ids};
+use rap_authority::{FloorOf, RoleGrantChange, IssuedSession, RowKeys, first_role_grant};
 use rap_contract::ActivationTerms;
 use rap_store::{
-    AuditPen, OperatorRow, PgConnection, StoreError, audit_insert, installation_activate, installation_read,
+    AuditPen, OperatorRow, PgConnection, StoreError, installation_activate, installation_read,
     operator_by_key,
 };
-use rap_types::{Digest, Reason, RequestId, Wall};
+use rap_types::{Digest, Reason, Wall};
 
 use crate::acts::grant_role;
 use crate::acts::operator_session::{begin, session_row};
-use crate::auth::call::Call;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::keys::handle::Keys;
 use crate::serve::role_grants::FLOOR_MISSING;
@@ -48,15 +47,13 @@ pub async fn first_change(
 }
 
 /// Of racing activations one stores its manifest; the others find it taken.
-#[allow(clippy::too_many_arguments, reason = "one transaction's worth")]
 pub(crate) async fn consume(
     keys: &Keys,
     connection: &mut PgConnection,
-    pen: &AuditPen,
+    acting: &Acting,
     manifest: &[u8],
     first: &RoleGrantChange,
     session: &IssuedSession,
-    call: &Call,
     now: Wall,
 ) -> Result<(), Failure> {
     // The verified manifest answers this nonce.
@@ -64,7 +61,7 @@ pub(crate) async fn consume(
     if !installation_activate(connection, manifest, request_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"));
     }
-    let operator = write_first(connection, &keys.rows, pen, manifest, first, call.id, now).await?;
+    let operator = write_first(connection, &keys.rows, acting, manifest, first, now).await?;
     begin(connection, &session_row(session, &operator)).await
 }
 
@@ -72,17 +69,14 @@ pub(crate) async fn consume(
 async fn write_first(
     connection: &mut PgConnection,
     rows: &RowKeys,
-    pen: &AuditPen,
+    acting: &Acting,
     manifest: &[u8],
     first: &RoleGrantChange,
-    call: RequestId,
     now: Wall,
 ) -> Result<OperatorRow, Failure> {
     grant_role::store_change(connection, rows, first, now).await?;
-    let actor = format!("operator:{}", first.terms.name);
-    let digest = Some(Digest::of(&[manifest]));
-    let entry = audit_row(&actor, "installation.activate", "installation".into(), None, digest, "", call);
-    audit_insert(connection, pen, &entry).await?;
+    let change = Change::of("installation.activate", "installation").after(Digest::of(&[manifest]));
+    change.record(connection, acting).await?;
     Ok(operator_by_key(connection, rows, first.terms.subject.as_bytes()).await?.ok_or(StoreError::Absent)?)
 }
 
@@ -101,7 +95,7 @@ pub async fn activate_dev(
     if !installation_activate(connection, manifest, &row.installation.activation_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "already activated"));
     }
-    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    write_first(connection, rows, pen, manifest, first, call, now).await?;
+    let owner = format!("operator:{}", first.terms.name);
+    write_first(connection, rows, &Acting::alone(&owner, pen.clone(), now), manifest, first, now).await?;
     Ok(())
 }

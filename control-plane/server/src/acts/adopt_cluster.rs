@@ -12,15 +12,15 @@ use rap_authority::{
 };
 use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
-    BareClusterRow, LiesIn, PgConnection, audit_insert, bare_cluster_hold, bare_clusters, cluster_adopt,
-    config_seq_allocate, installation_hold, lies_in_cluster, outbox_append,
+    BareClusterRow, LiesIn, PgConnection, bare_cluster_hold, bare_clusters, cluster_adopt, installation_hold,
+    lies_in_cluster,
 };
 use rap_types::{ClusterId, Digest, Reason};
 
 use crate::acts::create_cluster::{cluster_row, insert_keys};
 use crate::acts::policy::first_policies;
 use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::Change;
 use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::certificate_authority::CertificateAuthority;
@@ -166,11 +166,10 @@ async fn adopt(
     let order = order(&row);
     let (new, ca) = born(&serving.watch, id, &order)?;
     write(&serving.keys, &serving.database, connection, &new, &order, &ca).await?;
-    let (name, object) = (actor.audit_name(), format!("cluster/{id}"));
-    let record = Some(Digest::of(&[&new.record]));
-    let mut entry = audit_row(&name, "cluster.backfill", object, Some(id), record, reason, actor.call);
-    entry.before_digest = Some(digest(&row));
-    audit_insert(connection, &actor.pen, &entry).await?;
+    let change = Change::of("cluster.backfill", format!("cluster/{id}")).inside(id);
+    let change = change.before(digest(&row)).after(Digest::of(&[&new.record]));
+    let acting = actor.acting(reason);
+    change.touches(id, ["trust", "policy"], false).record(connection, &acting).await?;
     tracing::info!(cluster = %id, name = row.name, actor = actor.name, "a cluster got its keys");
     Ok(true)
 }
@@ -201,8 +200,6 @@ async fn write(
     cluster_adopt(connection, &rows, &row).await?;
     insert_keys(connection, facts, &keys.keyring(&database.floors), new, ca).await?;
     first_policies(connection, &rows).await?;
-    let seq = config_seq_allocate(connection, new.id).await?;
-    outbox_append(connection, new.id, seq, &["trust".to_owned(), "policy".to_owned()], false).await?;
     Ok(())
 }
 

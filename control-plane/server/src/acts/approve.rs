@@ -7,20 +7,17 @@ use rap_authority::{Decision, choose_node_name, decide_request, ids, reopen_toke
 use rap_contract::KnownRevocations;
 use rap_planner::addressing;
 use rap_store::{
-    Held, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, audit_insert,
-    cluster_hold, config_seq_allocate, host_number_allocate, host_number_reclaim, join_request_approve,
-    join_request_deny, join_request_hold, node_by_key, node_insert, node_names_taken, node_read,
-    outbox_append, token_read,
+    Held, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, cluster_hold,
+    host_number_allocate, host_number_reclaim, join_request_approve, join_request_deny, join_request_hold,
+    node_by_key, node_insert, node_names_taken, node_read, token_read,
 };
 use rap_types::{Digest, JoinRequestId, NodeId, Reason};
 
-use crate::acts::acting::Approval;
 use crate::acts::contract::contract;
 use crate::acts::policy::read_policy;
 use crate::acts::readmit;
 use crate::acts::readmit::require_key;
-use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::serve::cluster::{Cluster, token_signer};
 use crate::serve::handle::Serving;
@@ -29,19 +26,20 @@ use crate::watch::handle::Watch;
 pub(crate) async fn write_approvals(
     serving: &Serving,
     connection: &mut PgConnection,
+    acting: &Acting,
     cluster: &Cluster,
     before: &KnownRevocations,
     ids: &[JoinRequestId],
-    approval: &mut Approval,
+    keep_ids: bool,
 ) -> Result<Vec<NodeRow>, Failure> {
     cluster_hold(connection, &cluster.rows).await?;
     let mut known = serving.revocations(connection, cluster, before).await?;
-    approval.keep_id |= read_policy(connection, cluster).await?.keep_ids;
+    let keep_id = keep_ids || read_policy(connection, cluster).await?.keep_ids;
     let mut nodes = Vec::new();
     for id in ids {
         let request = locked(connection, cluster, *id).await?;
         let (node, next) =
-            approve_request(&serving.watch, connection, cluster, known, &request, approval).await?;
+            approve_request(&serving.watch, connection, acting, cluster, known, &request, keep_id).await?;
         known = next;
         nodes.push(node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?);
     }
@@ -50,22 +48,19 @@ pub(crate) async fn write_approvals(
 
 pub(crate) async fn write_denials(
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     cluster: &Cluster,
     ids: &[JoinRequestId],
-    reason: &str,
 ) -> Result<Vec<JoinRequestRow>, Failure> {
     let mut denied = Vec::new();
     for id in ids {
         let request = locked(connection, cluster, *id).await?;
         rap_authority::decide_request(request.state, rap_authority::Decision::Denied)?;
-        let row =
-            join_request_deny(connection, &cluster.rows, *id, reason).await?.ok_or(StoreError::Absent)?;
-        let object = format!("join-request/{id}");
-        let mut entry =
-            audit_row(&actor.audit_name(), "node.deny", object, Some(cluster.id), None, reason, actor.call);
-        entry.organization = row.request.organization;
-        audit_insert(connection, &actor.pen, &entry).await?;
+        let row = join_request_deny(connection, &cluster.rows, *id, &acting.reason)
+            .await?
+            .ok_or(StoreError::Absent)?;
+        let change = Change::of("node.deny", format!("join-request/{id}")).inside(cluster.id);
+        change.owned_by(row.request.organization).record(connection, acting).await?;
         denied.push(row);
     }
     Ok(denied)
@@ -86,10 +81,11 @@ async fn locked(
 pub async fn approve_request(
     watch: &Watch,
     connection: &mut PgConnection,
+    acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
     row: &JoinRequestRow,
-    approval: &Approval,
+    keep_id: bool,
 ) -> Result<(NodeId, KnownRevocations), Failure> {
     decide_request(row.state, Decision::Approved)?;
     let request = &row.request;
@@ -105,7 +101,7 @@ pub async fn approve_request(
     }
     require_key(&known.chain, &request.node_public_key)?;
     let now = watch.clock.now().wall;
-    let gone = if approval.keep_id {
+    let gone = if keep_id {
         readmit::candidate(connection, cluster, &known.chain, &request.node_public_key).await?
     } else {
         None
@@ -135,7 +131,7 @@ pub async fn approve_request(
     };
     let (written, known) = match &gone {
         None => (node_insert(connection, &cluster.rows, &new).await, known),
-        Some(gone) => readmit::write(watch, connection, cluster, known, gone, &new, approval).await?,
+        Some(gone) => readmit::write(watch, connection, acting, cluster, known, gone, &new).await?,
     };
     match written {
         Err(error) if error.is_exists("nodes_wireguard_key") => {
@@ -148,22 +144,10 @@ pub async fn approve_request(
     join_request_approve(connection, &cluster.rows, request.request, node, &contract)
         .await?
         .ok_or_else(|| Failure::new(Reason::EnrollmentDecided, "the request was already decided"))?;
-    let seq = config_seq_allocate(connection, cluster.id).await?;
-    let touched = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
-    outbox_append(connection, cluster.id, seq, &touched, false).await?;
-    let digest = Some(Digest::of(&[&contract]));
-    let object = format!("node/{node}");
-    let mut entry = audit_row(
-        &approval.actor,
-        "node.approve",
-        object,
-        Some(cluster.id),
-        digest,
-        &approval.reason,
-        approval.call,
-    );
-    entry.organization = terms.organization;
-    audit_insert(connection, &approval.pen, &entry).await?;
+    let change = Change::of("node.approve", format!("node/{node}")).inside(cluster.id);
+    let change = change.owned_by(terms.organization).after(Digest::of(&[&contract]));
+    let scopes = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
+    change.touches(cluster.id, scopes, false).record(connection, acting).await?;
     Ok((node, known))
 }
 

@@ -3,12 +3,12 @@
 use rap_contract::{
     BreakGlassExpectation, BreakGlassText, FEATURE_DEV, PublicKey, Reject, VerifiedBreakGlass,
 };
-use rap_store::{NewBreakGlassUse, PgConnection, audit_insert, break_glass_use_insert};
+use rap_store::{NewBreakGlassUse, PgConnection, break_glass_use_insert};
 use rap_types::{NodeId, Reason, Wall};
 use rap_wire::v1;
 
 use crate::auth::call::Call;
-use crate::database::audit_row::audit_row;
+use crate::database::change::Change;
 use crate::failure::Failure;
 use crate::keys::handle::Keys;
 use crate::serve::cluster::Cluster;
@@ -65,18 +65,9 @@ async fn burn(
 ) -> Result<bool, Failure> {
     let fresh = break_glass_use_insert(connection, new).await?;
     if fresh {
-        let actor = format!("node:{}", new.node);
-        let object = format!("break-glass/{}", new.grant);
-        let entry = audit_row(
-            &actor,
-            "break_glass.use",
-            object,
-            Some(new.cluster),
-            Some(new.grant),
-            &new.reason,
-            call.id,
-        );
-        audit_insert(connection, &keys.pen.of_device(call.device(None)), &entry).await?;
+        let acting = call.acting(&keys.pen, format!("node:{}", new.node), None);
+        let change = Change::of("break_glass.use", format!("break-glass/{}", new.grant)).inside(new.cluster);
+        change.after(new.grant).because(&new.reason).record(connection, &acting).await?;
     }
     Ok(fresh)
 }

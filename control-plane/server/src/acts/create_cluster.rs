@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use rap_authority::{ClusterOrder, ClusterTiming, DataKeys, InstallationFacts, NewCluster, RowKeys};
 use rap_store::{
-    AuthorityRow, ClusterCaRow, KeyState, NewClusterRow, PgConnection, audit_insert, authority_insert,
-    cluster_ca_insert, cluster_insert, config_seq_allocate, dek_insert, installation_hold, outbox_append,
+    AuthorityRow, ClusterCaRow, KeyState, NewClusterRow, PgConnection, authority_insert, cluster_ca_insert,
+    cluster_insert, dek_insert, installation_hold,
 };
 use rap_types::{Digest, Reason};
 
 use crate::acts::policy::first_policies;
-use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::certificate_authority::CertificateAuthority;
@@ -98,7 +97,7 @@ pub(crate) async fn write_cluster(
     keys: &Keys,
     database: &Database,
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     new: &NewCluster,
     order: &ClusterOrder<'_>,
     ca: &CertificateAuthority,
@@ -123,12 +122,8 @@ pub(crate) async fn write_cluster(
         }
         outcome => outcome?,
     }
-    let seq = config_seq_allocate(connection, new.id).await?;
-    outbox_append(connection, new.id, seq, &["trust".to_owned(), "policy".to_owned()], false).await?;
-    let digest = Some(Digest::of(&[&new.record]));
-    let object = format!("cluster/{}", new.id);
-    let entry =
-        audit_row(&actor.audit_name(), "cluster.create", object, Some(new.id), digest, "", actor.call);
-    audit_insert(connection, &actor.pen, &entry).await?;
+    let change = Change::of("cluster.create", format!("cluster/{}", new.id)).inside(new.id);
+    let change = change.after(Digest::of(&[&new.record]));
+    change.touches(new.id, ["trust", "policy"], false).record(connection, acting).await?;
     Ok(())
 }

@@ -6,14 +6,13 @@ use rap_authority::{
 };
 use rap_contract::RoleGrantTerms;
 use rap_store::{
-    OperatorRow, PgConnection, StoreError, audit_insert, operator_put, operator_shut_out, role_grant_insert,
-    role_grant_set_insert,
+    OperatorRow, PgConnection, StoreError, role_grant_insert, role_grant_set_insert, operator_put, operator_shut_out,
 };
 use rap_types::{OperatorId, Reason, Wall};
 use rap_wire::v1;
 
 use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::Change;
 use crate::failure::Failure;
 use crate::serve::handle::Serving;
 use crate::serve::role_grants;
@@ -63,18 +62,9 @@ pub(crate) async fn write_grant(
     let change =
         add_role_grant(&serving.keys.installation.role_grant_scope(), admitted.grants(), by, order, now)?;
     store_change(connection, &serving.keys.rows, &change, now).await?;
-    let object = format!("operator/{}", order.name);
-    let reason = format!("{} for {}", order.role, order.subject.id());
-    let entry = audit_row(
-        &actor.audit_name(),
-        "grant.add",
-        object,
-        None,
-        Some(change.terms.digest),
-        &reason,
-        actor.call,
-    );
-    audit_insert(connection, &actor.pen, &entry).await?;
+    let acting = actor.acting(format!("{} for {}", order.role, order.subject.id()));
+    let entry = Change::of("grant.add", format!("operator/{}", order.name)).after(change.terms.digest);
+    entry.record(connection, &acting).await?;
     Ok(change.terms)
 }
 
@@ -92,18 +82,9 @@ pub(crate) async fn write_grant_revocation(
     let scope = serving.keys.installation.role_grant_scope();
     let change = revoke_role_grant(&scope, admitted.grants(), by, grant.digest, now)?;
     store_change(connection, &serving.keys.rows, &change, now).await?;
-    let object = format!("operator/{}", grant.name);
-    let mut entry = audit_row(
-        &actor.audit_name(),
-        "grant.revoke",
-        object,
-        None,
-        Some(change.terms.digest),
-        &request.reason,
-        actor.call,
-    );
-    entry.before_digest = Some(grant.digest);
-    audit_insert(connection, &actor.pen, &entry).await?;
+    let entry = Change::of("grant.revoke", format!("operator/{}", grant.name));
+    let entry = entry.before(grant.digest).after(change.terms.digest);
+    entry.record(connection, &actor.acting(&request.reason)).await?;
     Ok(grant.clone())
 }
 

@@ -3,30 +3,26 @@
 use rap_authority::{TokenTerms, check_endpoints, check_token_row, refusal_of_row};
 use rap_contract::KnownRevocations;
 use rap_store::{
-    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, audit_insert, cluster_hold,
-    join_request_read, join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
+    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, cluster_hold, join_request_read,
+    join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
 };
 use rap_types::{ApprovalMode, JoinState, KeyId, Reason};
 use rap_wire::v1;
 
-use crate::acts::acting::Approval;
 use crate::acts::approve::approve_request;
 use crate::acts::readmit::require_key;
-use crate::auth::call::Call;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
 
 /// Everything a join writes. True if it made a node.
-#[allow(clippy::too_many_arguments)]
 pub(crate) async fn write_join(
     serving: &Serving,
     connection: &mut PgConnection,
-    call: &Call,
+    acting: &Acting,
     cluster: &Cluster,
-    terms: &TokenTerms,
-    presented: &[u8],
+    (terms, presented): (&TokenTerms, &[u8]),
     new: &NewJoinRequestRow,
     before: &KnownRevocations,
 ) -> Result<(JoinRequestRow, bool), Failure> {
@@ -50,19 +46,15 @@ pub(crate) async fn write_join(
     if node_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_some() {
         return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
     }
-    let actor = format!("token:{}", terms.id);
-    let object = format!("join-request/{}", row.request.request);
-    let mut entry = audit_row(&actor, "node.join", object, Some(cluster.id), None, "", call.id);
-    entry.organization = terms.organization;
-    let pen = serving.keys.pen.of_device(call.device(None));
-    audit_insert(connection, &pen, &entry).await?;
+    let change = Change::of("node.join", format!("join-request/{}", row.request.request)).inside(cluster.id);
+    change.owned_by(terms.organization).record(connection, acting).await?;
     // The key of a node that went is an operator's to decide, whatever the token says.
     let was_here = !nodes_gone_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_empty();
     if terms.approval == ApprovalMode::Manual || was_here {
         return Ok((row, false));
     }
-    let approval = Approval { actor, reason: "by the token".to_owned(), call: call.id, pen, keep_id: false };
-    approve_request(&serving.watch, connection, cluster, known, &row, &approval).await?;
+    let acting = &Acting { reason: "by the token".to_owned(), ..acting.clone() };
+    approve_request(&serving.watch, connection, acting, cluster, known, &row, false).await?;
     let row = join_request_read(connection, &cluster.rows, row.request.request).await?.unwrap_or(row);
     debug_assert_eq!(row.state, JoinState::Approved);
     Ok((row, true))

@@ -2,11 +2,9 @@
 
 use rap_authority::{DataKeys, RowKeys};
 use rap_contract::{PublicKey, Signer};
-use rap_store::{ClusterRow, PgConnection, audit_insert, cluster_hold, cluster_names, cluster_read};
-use rap_types::{ClusterId, Digest, Reason};
+use rap_store::{ClusterRow, PgConnection, cluster_hold, cluster_names, cluster_read};
+use rap_types::{ClusterId, Reason};
 
-use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
 use crate::database::handle::Database;
 use crate::failure::{Failure, unknown_cluster};
 use crate::keys::handle::Keys;
@@ -89,19 +87,5 @@ pub(crate) fn refuse_used(held: &LockedCluster, key: &Signer) -> Result<(), Fail
     if held.stored.chain.contains(&key.public()) {
         return Err(Failure::new(Reason::ChainBroken, "a key that was used before never returns"));
     }
-    Ok(())
-}
-
-pub(crate) async fn note(
-    connection: &mut PgConnection,
-    actor: &Actor,
-    action: &str,
-    id: ClusterId,
-    digest: Option<Digest>,
-    reason: &str,
-) -> Result<(), Failure> {
-    let object = format!("cluster/{id}");
-    let entry = audit_row(&actor.audit_name(), action, object, Some(id), digest, reason, actor.call);
-    audit_insert(connection, &actor.pen, &entry).await?;
     Ok(())
 }

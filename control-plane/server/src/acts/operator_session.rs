@@ -1,17 +1,15 @@
 //! Begins and ends the session of an operator.
 
 use rap_authority::{IssuedSession, OperatorGrant, RowKeys, ids};
-use rap_contract::PublicKey;
 use rap_store::{
-    AuditPen, NewSession, OperatorRow, PgConnection, StoreError, audit_insert, operator_by_key,
-    operator_insert, session_delete, session_insert,
+    NewSession, OperatorRow, PgConnection, StoreError, operator_by_key, operator_insert, session_delete,
+    session_insert,
 };
 use rap_types::{OperatorId, Reason, Wall};
 
 use crate::auth::actor::Actor;
-use crate::auth::call::Call;
 use crate::config::settings::Config;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::watch::handle::Watch;
 
@@ -28,13 +26,11 @@ pub(crate) async fn begin(connection: &mut PgConnection, session: &NewSession) -
 pub(crate) async fn begin_session(
     connection: &mut PgConnection,
     rows: &RowKeys,
-    pen: &AuditPen,
-    key: &PublicKey,
+    acting: &Acting,
     new: &OperatorRow,
     session: &IssuedSession,
-    call: &Call,
 ) -> Result<(), Failure> {
-    let operator = match operator_by_key(connection, rows, key.as_bytes()).await? {
+    let operator = match operator_by_key(connection, rows, &new.public_key).await? {
         Some(operator) if operator.disabled_at.is_some() => {
             return Err(Failure::new(Reason::LoginRefused, "the operator is shut out"));
         }
@@ -45,24 +41,14 @@ pub(crate) async fn begin_session(
         }
     };
     begin(connection, &session_row(session, &operator)).await?;
-    let actor = format!("operator:{}", operator.name);
-    let entry = audit_row(
-        &actor,
-        "session.begin",
-        format!("operator/{}", operator.operator),
-        None,
-        None,
-        "",
-        call.id,
-    );
-    audit_insert(connection, pen, &entry).await?;
+    let acting = &Acting { actor: format!("operator:{}", operator.name), ..acting.clone() };
+    Change::of("session.begin", format!("operator/{}", operator.operator)).record(connection, acting).await?;
     Ok(())
 }
 
 pub(crate) async fn end_session(connection: &mut PgConnection, actor: &Actor) -> Result<(), Failure> {
     session_delete(connection, actor.session).await?;
-    let entry = audit_row(&actor.audit_name(), "session.end", "session".into(), None, None, "", actor.call);
-    audit_insert(connection, &actor.pen, &entry).await?;
+    Change::of("session.end", "session").record(connection, &actor.acting("")).await?;
     Ok(())
 }
 

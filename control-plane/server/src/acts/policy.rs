@@ -4,17 +4,13 @@
 //! (rap-authority).
 
 use rap_authority::{DegradedPolicy, NodeLifecyclePolicy, RowKeys};
-use rap_store::{
-    PgConnection, PolicyRow, audit_insert, cluster_hold, config_seq_allocate, outbox_append, policies_list,
-    policy_insert, policy_upsert,
-};
+use rap_store::{PgConnection, PolicyRow, cluster_hold, policies_list, policy_insert, policy_upsert};
 use rap_types::Reason;
 use rap_wire::v1;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::serve::cluster::Cluster;
 use crate::serve::policies::policies_of;
@@ -75,7 +71,7 @@ impl Filled {
 /// Writes what is missing, if that is what was `seen`.
 pub(crate) async fn write_missing(
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     cluster: &Cluster,
     values: &v1::MembershipPolicySetRequest,
     seen: &[String],
@@ -87,16 +83,10 @@ pub(crate) async fn write_missing(
         let text = "other policies are missing than those that were shown: look again";
         return Err(Failure::new(Reason::RequestConflict, text));
     }
-    for (kind, body) in &filled.missing {
+    for (index, (kind, body)) in filled.missing.iter().enumerate() {
         policy_insert(connection, &cluster.rows, kind, body).await?;
-        let object = format!("cluster/{}", cluster.id);
-        let (name, text) = (actor.audit_name(), format!("{kind} was gone: {body}"));
-        let entry = audit_row(&name, "policy.restore", object, Some(cluster.id), None, &text, actor.call);
-        audit_insert(connection, &actor.pen, &entry).await?;
-    }
-    if !filled.missing.is_empty() {
-        let seq = config_seq_allocate(connection, cluster.id).await?;
-        outbox_append(connection, cluster.id, seq, &["policy".to_owned()], false).await?;
+        let change = changed(cluster, "policy.restore", index + 1 == filled.missing.len());
+        change.because(format!("{kind} was gone: {body}")).record(connection, acting).await?;
     }
     Ok(filled)
 }
@@ -131,7 +121,7 @@ pub async fn read_policy(
 
 pub(crate) async fn write_policy(
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     cluster: &Cluster,
     request: &v1::MembershipPolicySetRequest,
 ) -> Result<(NodeLifecyclePolicy, DegradedPolicy), Failure> {
@@ -140,15 +130,16 @@ pub(crate) async fn write_policy(
     let (present, present_degraded) = policies_of(&rows)?;
     let (policy, degraded) = (present.changed(request), present_degraded.changed(request)?);
     policy.check()?;
-    let said = says_degraded(request);
-    if said {
-        put(connection, actor, cluster, (DegradedPolicy::KIND, "policy.degraded"), &degraded).await?;
+    let (says_degraded, says_membership) = (says_degraded(request), says_membership(request));
+    let both = says_degraded && says_membership;
+    if says_degraded {
+        let change = changed(cluster, "policy.degraded", !both);
+        put(connection, acting, cluster, DegradedPolicy::KIND, &degraded, change).await?;
     }
-    if says_membership(request) || !said {
-        put(connection, actor, cluster, (NodeLifecyclePolicy::KIND, "policy.membership"), &policy).await?;
+    if says_membership || !says_degraded {
+        let change = changed(cluster, "policy.membership", true);
+        put(connection, acting, cluster, NodeLifecyclePolicy::KIND, &policy, change).await?;
     }
-    let seq = config_seq_allocate(connection, cluster.id).await?;
-    outbox_append(connection, cluster.id, seq, &["policy".to_owned()], false).await?;
     Ok((policy, degraded))
 }
 
@@ -171,16 +162,20 @@ pub(super) fn says_membership(request: &v1::MembershipPolicySetRequest) -> bool 
 /// Writes one kind of policy, and that it was written.
 async fn put(
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     cluster: &Cluster,
-    (kind, action): (&str, &str),
+    kind: &str,
     policy: &impl Serialize,
+    change: Change,
 ) -> Result<(), Failure> {
     let body = body(policy)?;
     policy_upsert(connection, &cluster.rows, kind, &body).await?;
-    let object = format!("cluster/{}", cluster.id);
-    let (name, text) = (actor.audit_name(), body.to_string());
-    let entry = audit_row(&name, action, object, Some(cluster.id), None, &text, actor.call);
-    audit_insert(connection, &actor.pen, &entry).await?;
+    change.because(body.to_string()).record(connection, acting).await?;
     Ok(())
+}
+
+/// A change of the cluster's policies. The `last` one of an act makes the version.
+fn changed(cluster: &Cluster, action: &'static str, last: bool) -> Change {
+    let change = Change::of(action, format!("cluster/{}", cluster.id)).inside(cluster.id);
+    if last { change.touches(cluster.id, ["policy"], false) } else { change }
 }

@@ -1,12 +1,11 @@
 //! A new incarnation: after a database went back in time, nothing of the old one is signed again.
 
-use rap_authority::{ids, next_incarnation};
-use rap_store::{PgConnection, audit_insert, incarnation_raise};
-use rap_types::{Incarnation, RequestId};
+use rap_authority::next_incarnation;
+use rap_store::{PgConnection, incarnation_raise};
+use rap_types::Incarnation;
 
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
-use crate::keys::handle::Keys;
 use crate::serve::cluster::Cluster;
 use crate::watch::handle::Watch;
 
@@ -15,9 +14,9 @@ pub async fn raise_incarnation(watch: &Watch, cluster: &Cluster, seen: Incarnati
     cluster.feed.end_incarnation(seen);
     let now = watch.clock.now().wall;
     let incarnation = next_incarnation(seen.0, now);
-    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    let acting = Acting::alone("system", watch.keys.pen.clone(), now);
     let raised: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        write(&watch.keys, connection, cluster, incarnation, call).await
+        write(connection, &acting, cluster, incarnation).await
     });
     if raised? {
         tracing::error!(cluster = %cluster.id, incarnation, "a new incarnation begins");
@@ -27,18 +26,16 @@ pub async fn raise_incarnation(watch: &Watch, cluster: &Cluster, seen: Incarnati
 }
 
 async fn write(
-    keys: &Keys,
     connection: &mut PgConnection,
+    acting: &Acting,
     cluster: &Cluster,
     incarnation: u64,
-    call: RequestId,
 ) -> Result<bool, Failure> {
     if !incarnation_raise(connection, &cluster.rows, incarnation).await? {
         return Ok(false);
     }
-    let object = format!("cluster/{}", cluster.id);
     let reason = format!("the database is older than what was signed; incarnation {incarnation}");
-    let entry = audit_row("system", "cluster.incarnation", object, Some(cluster.id), None, &reason, call);
-    audit_insert(connection, &keys.pen, &entry).await?;
+    let change = Change::of("cluster.incarnation", format!("cluster/{}", cluster.id)).inside(cluster.id);
+    change.because(reason).record(connection, acting).await?;
     Ok(true)
 }

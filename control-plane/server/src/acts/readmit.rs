@@ -4,8 +4,8 @@ use rap_contract::{KnownRevocations, RevocationChain, RevocationKind};
 use rap_store::{NewNodeRow, NodeRow, PgConnection, StoreError, node_readmit, nodes_gone_by_key};
 use rap_types::{KeyId, Reason};
 
-use crate::acts::acting::Approval;
 use crate::acts::remove_node::write_record;
+use crate::database::change::Acting;
 use crate::failure::Failure;
 use crate::serve::cluster::Cluster;
 use crate::watch::handle::Watch;
@@ -37,14 +37,14 @@ pub(crate) async fn candidate(
 pub(crate) async fn write(
     watch: &Watch,
     connection: &mut PgConnection,
+    acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
     gone: &NodeRow,
     new: &NewNodeRow,
-    approval: &Approval,
 ) -> Result<(Result<(), StoreError>, KnownRevocations), Failure> {
     let kind = RevocationKind::Readmitted(KeyId::of(&new.node_public_key));
-    let known = write_record(watch, connection, cluster, known, gone, kind, &approval.reason).await?;
+    let known = write_record(watch, connection, acting, cluster, known, gone, kind).await?;
     match node_readmit(connection, &cluster.rows, new).await {
         Ok(Some(generation)) if generation == gone.key_generation + 1 => Ok((Ok(()), known)),
         Ok(_) => Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile")),

@@ -5,14 +5,11 @@
 
 use rap_authority::{critical, known_features};
 use rap_contract::{KnownRevocations, PublicKey, Revocation, RevocationKind};
-use rap_store::{
-    AuditPen, NodeRow, PgConnection, audit_insert, cluster_hold, config_seq_allocate, node_read,
-    node_status_set, outbox_append, revocation_insert,
-};
-use rap_types::{Digest, IdentityStatus, KeyId, NodeId, Reason, RequestId};
+use rap_store::{NodeRow, PgConnection, cluster_hold, node_read, node_status_set, revocation_insert};
+use rap_types::{Digest, IdentityStatus, KeyId, NodeId, Reason};
 
 use crate::acts::find_node::find_node_to_revoke;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::{Failure, refused};
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
@@ -21,11 +18,11 @@ use crate::watch::handle::Watch;
 pub(crate) async fn write_leave(
     serving: &Serving,
     connection: &mut PgConnection,
+    acting: &Acting,
     cluster: &Cluster,
     before: &KnownRevocations,
-    node: NodeId,
-    key: &PublicKey,
-    departure: &NodeRemoval,
+    (node, key): (NodeId, &PublicKey),
+    removal: NodeRemoval,
 ) -> Result<Removed, Failure> {
     cluster_hold(connection, &cluster.rows).await?;
     let known = serving.revocations(connection, cluster, before).await?;
@@ -34,27 +31,19 @@ pub(crate) async fn write_leave(
         return Err(refused());
     }
     // A node that was thrown out may go too: the answer is that it is gone.
-    write_removal(serving, connection, cluster, known, &row, departure).await
+    write_removal(serving, connection, acting, cluster, known, &row, removal).await
 }
 
-/// Why a node goes, and who says so.
-#[derive(Debug, Clone)]
+/// How a node goes.
+#[derive(Debug, Clone, Copy)]
 pub struct NodeRemoval {
     /// What the record says.
     pub kind: RevocationKind,
-    /// As the audit log names whoever did it.
-    pub actor: String,
     /// As the audit log names what was done.
     pub action: &'static str,
-    /// Words for record and audit log.
-    pub reason: String,
-    /// The call.
-    pub call: RequestId,
-    /// What its audit row is written with.
-    pub pen: AuditPen,
 }
 
-/// What a departure wrote.
+/// What a removal wrote.
 #[derive(Debug, Clone)]
 pub struct Removed {
     /// The chain with it.
@@ -66,15 +55,16 @@ pub struct Removed {
 pub(crate) async fn write_named_removal(
     serving: &Serving,
     connection: &mut PgConnection,
+    acting: &Acting,
     cluster: &Cluster,
     before: &KnownRevocations,
     name: &str,
-    departure: &NodeRemoval,
+    removal: NodeRemoval,
 ) -> Result<(NodeId, Removed), Failure> {
     cluster_hold(connection, &cluster.rows).await?;
     let known = serving.revocations(connection, cluster, before).await?;
     let row = find_node_to_revoke(connection, cluster, name).await?;
-    let recorded = write_removal(serving, connection, cluster, known, &row, departure).await?;
+    let recorded = write_removal(serving, connection, acting, cluster, known, &row, removal).await?;
     Ok((row.node.node, recorded))
 }
 
@@ -83,24 +73,23 @@ pub(crate) async fn write_named_removal(
 pub async fn write_removal(
     serving: &Serving,
     connection: &mut PgConnection,
+    acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
     row: &NodeRow,
-    departure: &NodeRemoval,
+    removal: NodeRemoval,
 ) -> Result<Removed, Failure> {
     let node = row.node.node;
     match known.chain.gone(node) {
         Some(RevocationKind::Banned) => return Ok(Removed { known, version: None }),
-        Some(_) if departure.kind != RevocationKind::Banned => {
+        Some(_) if removal.kind != RevocationKind::Banned => {
             return Ok(Removed { known, version: None });
         }
         Some(_) => {}
         None => serving.require_member(row, &known.chain)?,
     }
-    let known =
-        write_record(&serving.watch, connection, cluster, known, row, departure.kind, &departure.reason)
-            .await?;
-    let to = match departure.kind {
+    let known = write_record(&serving.watch, connection, acting, cluster, known, row, removal.kind).await?;
+    let to = match removal.kind {
         RevocationKind::Left => IdentityStatus::Left,
         _ => IdentityStatus::Revoked,
     };
@@ -109,36 +98,24 @@ pub async fn write_removal(
     {
         return Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile"));
     }
-    let version = config_seq_allocate(connection, cluster.id).await?;
-    let touched = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
-    outbox_append(connection, cluster.id, version, &touched, true).await?;
-    let object = format!("node/{node}");
-    let said = format!("{}: {}", departure.kind.as_str(), departure.reason);
-    let digest = known.chain.digest();
-    let mut entry = audit_row(
-        &departure.actor,
-        departure.action,
-        object,
-        Some(cluster.id),
-        digest,
-        &said,
-        departure.call,
-    );
-    entry.before_digest = Some(Digest::of(&[&row.node.node_public_key]));
-    entry.organization = row.node.organization;
-    audit_insert(connection, &departure.pen, &entry).await?;
-    Ok(Removed { known, version: Some(version) })
+    let change = Change::of(removal.action, format!("node/{node}")).inside(cluster.id);
+    let change = change.owned_by(row.node.organization);
+    let change = change.before(Digest::of(&[&row.node.node_public_key])).after(known.chain.digest());
+    let change = change.because(format!("{}: {}", removal.kind.as_str(), acting.reason));
+    let scopes = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
+    let version = change.touches(cluster.id, scopes, true).record(connection, acting).await?;
+    Ok(Removed { known, version })
 }
 
 /// Signs and stores the next record of the chain, about the node of `row`.
 pub async fn write_record(
     watch: &Watch,
     connection: &mut PgConnection,
+    acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
     row: &NodeRow,
     kind: RevocationKind,
-    reason: &str,
 ) -> Result<KnownRevocations, Failure> {
     let dev = watch.keys.installation.facts.dev;
     let revocation = Revocation {
@@ -146,7 +123,7 @@ pub async fn write_record(
         node: row.node.node,
         key: KeyId::of(&row.node.node_public_key),
         generation: row.key_generation,
-        reason: reason.to_owned(),
+        reason: acting.reason.clone(),
     };
     if known.chain.signer_place() >= cluster.chain.keys_ever().count() {
         // Its successor has spoken: what this authority signed now would hold nowhere.

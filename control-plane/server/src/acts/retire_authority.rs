@@ -5,8 +5,8 @@ use rap_store::{KeyState, PgConnection, authority_confirmations, authority_state
 use rap_types::{ClusterId, Reason};
 use rap_wire::v1;
 
-use crate::acts::lock_cluster::{LockedCluster, note};
-use crate::auth::actor::Actor;
+use crate::acts::lock_cluster::LockedCluster;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::serve::confirmations::is_awaited;
 use crate::serve::handle::Serving;
@@ -14,7 +14,7 @@ use crate::serve::handle::Serving;
 pub(crate) async fn write_step(
     serving: &Serving,
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     id: ClusterId,
     request: &v1::AuthorityStepRequest,
     (from, to): (KeyState, KeyState),
@@ -41,8 +41,10 @@ pub(crate) async fn write_step(
     }
     let digest = held.stored.chain.digest_at(wanted);
     let forced = if request.force { " (forced)" } else { "" };
-    let reason = format!("record {wanted}{forced} {}", request.reason);
-    note(connection, actor, action, id, digest, reason.trim()).await
+    let reason = format!("record {wanted}{forced} {}", acting.reason);
+    let change = Change::of(action, format!("cluster/{id}")).inside(id).after(digest);
+    change.because(reason.trim()).record(connection, acting).await?;
+    Ok(())
 }
 
 /// The oldest key in a state, the one that signs aside.

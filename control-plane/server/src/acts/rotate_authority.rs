@@ -5,13 +5,13 @@ use rap_contract::Signer;
 use rap_store::{
     AuthorityRow, KeyState, PgConnection, PreparedAuthorityRow, StoreError, authority_insert,
     authority_prepared_delete, authority_prepared_insert, authority_prepared_read, authority_state_set,
-    config_seq_allocate, incarnation_raise, outbox_append,
+    incarnation_raise,
 };
 use rap_types::{ClusterId, Digest, Reason, Wall};
 use rap_wire::v1;
 
-use crate::acts::lock_cluster::{LockedCluster, imported_key, note, refuse_used};
-use crate::auth::actor::Actor;
+use crate::acts::lock_cluster::{LockedCluster, imported_key, refuse_used};
+use crate::database::change::{Acting, Change};
 use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::handle::Keys;
@@ -22,10 +22,9 @@ pub(crate) async fn write_prepared(
     keys: &Keys,
     database: &Database,
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     id: ClusterId,
     key: &Signer,
-    reason: &str,
 ) -> Result<(), Failure> {
     let held = LockedCluster::lock(keys, database, connection, id).await?;
     held.stored.life.after(AuthorityStep::Prepare)?;
@@ -42,14 +41,16 @@ pub(crate) async fn write_prepared(
     };
     authority_prepared_insert(connection, &row).await?;
     let digest = Digest::of(&[key.public().as_bytes()]);
-    note(connection, actor, "authority.prepare", id, Some(digest), reason).await
+    let change = Change::of("authority.prepare", format!("cluster/{id}")).inside(id).after(digest);
+    change.record(connection, acting).await?;
+    Ok(())
 }
 
 pub(crate) async fn write_rotation(
     keys: &Keys,
     database: &Database,
     connection: &mut PgConnection,
-    (actor, reason): (&Actor, &str),
+    acting: &Acting,
     id: ClusterId,
     (fresh, imported): (&Signer, bool),
     (served, now): (u64, Wall),
@@ -88,14 +89,16 @@ pub(crate) async fn write_rotation(
     append(keys, connection, &held, Succession::Rotation(&signer), next, (served, now)).await?;
     authority_prepared_delete(connection, id).await?;
     let digest = Digest::of(&[next.public().as_bytes()]);
-    note(connection, actor, "authority.rotate", id, Some(digest), reason).await
+    let change = Change::of("authority.rotate", format!("cluster/{id}")).inside(id).after(digest);
+    change.touches(id, ["trust"], true).record(connection, acting).await?;
+    Ok(())
 }
 
 pub(crate) async fn write_recovery(
     keys: &Keys,
     database: &Database,
     connection: &mut PgConnection,
-    (actor, reason): (&Actor, &str),
+    acting: &Acting,
     id: ClusterId,
     next: &Signer,
     times: (u64, Wall),
@@ -109,7 +112,9 @@ pub(crate) async fn write_recovery(
     }
     authority_prepared_delete(connection, id).await?;
     let digest = Digest::of(&[next.public().as_bytes()]);
-    note(connection, actor, "authority.recover", id, Some(digest), reason).await
+    let change = Change::of("authority.recover", format!("cluster/{id}")).inside(id).after(digest);
+    change.touches(id, ["trust"], true).record(connection, acting).await?;
+    Ok(())
 }
 
 /// The key that a request brings, or a new one.
@@ -155,8 +160,7 @@ async fn append(
     if !incarnation_raise(connection, &held.rows, extended.chain.incarnation()).await? {
         return Err(Failure::new(Reason::RequestConflict, "another incarnation began meanwhile"));
     }
-    let seq = config_seq_allocate(connection, id).await?;
-    Ok(outbox_append(connection, id, seq, &["trust".to_owned()], true).await?)
+    Ok(())
 }
 
 /// Nothing may be signed in an incarnation that this process served, whatever the rows say.

@@ -10,12 +10,12 @@
 
 use rap_authority::{DataKeys, FloorOf, RowKeys, SealingKey};
 use rap_store::{
-    AuditPen, PgConnection, Resealing, RowsSeen, StoreError, audit_insert, cluster_hold, dek_hold,
-    dek_insert, deks_delete_older, deks_list, installation_hold, rows_look, rows_reseal_next,
+    PgConnection, Resealing, RowsSeen, StoreError, cluster_hold, dek_hold, dek_insert, deks_delete_older,
+    deks_list, installation_hold, rows_look, rows_reseal_next,
 };
-use rap_types::{ClusterId, Reason, RequestId};
+use rap_types::{ClusterId, Reason};
 
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::cluster_secrets::{SecretsOf, reseal_secrets};
@@ -36,19 +36,6 @@ pub enum Stage {
     Rows,
     /// The old version is gone.
     Retired,
-}
-
-/// On whose behalf, for the audit log.
-#[derive(Debug, Clone)]
-pub struct Author {
-    /// Who.
-    pub actor: String,
-    /// What the audit rows are written with.
-    pub pen: AuditPen,
-    /// The call.
-    pub call: RequestId,
-    /// In whose words why.
-    pub reason: String,
 }
 
 /// What a rotation did.
@@ -75,10 +62,10 @@ pub struct Rotated {
 pub async fn rotate(
     serving: &Serving,
     id: ClusterId,
-    author: &Author,
+    acting: &Acting,
     until: Stage,
 ) -> Result<Rotated, Failure> {
-    let rotated = run(serving, id, author, until).await;
+    let rotated = run(serving, id, acting, until).await;
     match &rotated {
         Err(failure) if STOPS.contains(&failure.reason) && !rap_store::Transient::is_transient(failure) => {
             let now = serving.watch.clock.now().wall;
@@ -103,12 +90,12 @@ pub async fn rotate(
     rotated
 }
 
-async fn run(serving: &Serving, id: ClusterId, author: &Author, until: Stage) -> Result<Rotated, Failure> {
+async fn run(serving: &Serving, id: ClusterId, acting: &Acting, until: Stage) -> Result<Rotated, Failure> {
     look_first(&serving.keys, &serving.database, id).await?;
     let fresh = SealingKey::generate(&mut rand::rng());
     let added: Result<Rotated, Failure> =
         rap_store::transact!(serving.database.store.system(), |connection| {
-            add(&serving.keys, &serving.database, connection, id, &fresh, author).await
+            add(&serving.keys, &serving.database, connection, id, &fresh, acting).await
         });
     let mut rotated = added?;
     let version = rotated.version;
@@ -128,7 +115,7 @@ async fn run(serving: &Serving, id: ClusterId, author: &Author, until: Stage) ->
         }
         let retired: Result<Option<String>, Failure> =
             rap_store::transact!(serving.database.store.system(), |connection| {
-                retire(&serving.keys, &serving.database, connection, id, author, version).await
+                retire(&serving.keys, &serving.database, connection, id, acting, version).await
             });
         match retired? {
             None => {
@@ -178,7 +165,7 @@ async fn add(
     connection: &mut PgConnection,
     id: ClusterId,
     fresh: &SealingKey,
-    author: &Author,
+    acting: &Acting,
 ) -> Result<Rotated, Failure> {
     // Held against a rotation of the key encryption key: what is wrapped here stays readable.
     installation_hold(connection).await?;
@@ -193,7 +180,7 @@ async fn add(
     }
     // A removal was cut off once it was remembered, or somebody put one back: it counts for nothing.
     for gone in deks_list(connection, id).await?.iter().filter(|dek| dek.key_version < newest.into()) {
-        note(connection, author, "data_key.retire", id, gone.key_version).await?;
+        note(connection, acting, "data_key.retire", id, gone.key_version).await?;
     }
     deks_delete_older(connection, id, newest.into()).await?;
     let version = newest.checked_add(1).ok_or(StoreError::Range("key_version"))?;
@@ -202,7 +189,7 @@ async fn add(
     if stored.newest().0 != version || stored.newest().1.expose() != fresh.expose() {
         return Err(not_as_stored(id, version));
     }
-    note(connection, author, "data_key.add", id, version.into()).await?;
+    note(connection, acting, "data_key.add", id, version.into()).await?;
     Ok(Rotated { version, ..begun })
 }
 
@@ -235,7 +222,7 @@ async fn retire(
     database: &Database,
     connection: &mut PgConnection,
     id: ClusterId,
-    author: &Author,
+    acting: &Acting,
     version: u32,
 ) -> Result<Option<String>, Failure> {
     let installation = keys.installation.facts.id;
@@ -269,7 +256,7 @@ async fn retire(
         if left.len() != 1 {
             return Err(not_as_stored(id, newest));
         }
-        note(connection, author, "data_key.retire", id, replaced.into()).await?;
+        note(connection, acting, "data_key.retire", id, replaced.into()).await?;
     }
     // Nothing needs the old version any more, whether or not this commits. From here on it opens nothing
     // at this replica, whatever the database does with its row.
@@ -302,15 +289,14 @@ async fn tell(serving: &Serving, id: ClusterId) {
 
 async fn note(
     connection: &mut PgConnection,
-    author: &Author,
-    action: &str,
+    acting: &Acting,
+    action: &'static str,
     id: ClusterId,
     version: u64,
 ) -> Result<(), Failure> {
-    let reason = format!("version {version} {}", author.reason);
-    let object = format!("cluster/{id}");
-    let entry = audit_row(&author.actor, action, object, Some(id), None, reason.trim(), author.call);
-    audit_insert(connection, &author.pen, &entry).await?;
+    let change = Change::of(action, format!("cluster/{id}")).inside(id);
+    let reason = format!("version {version} {}", acting.reason);
+    change.because(reason.trim()).record(connection, acting).await?;
     Ok(())
 }
 

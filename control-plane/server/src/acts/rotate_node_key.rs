@@ -3,15 +3,13 @@
 use rap_authority::KeyRotation;
 use rap_contract::{KnownRevocations, PublicKey, RevocationKind};
 use rap_store::{
-    NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate,
-    node_identity_key_set, node_read, node_wireguard_key_set, outbox_append,
+    NodeRow, PgConnection, StoreError, cluster_hold, node_identity_key_set, node_read, node_wireguard_key_set,
 };
 use rap_types::{Digest, KeyId, Reason};
 
 use crate::acts::readmit::require_key;
 use crate::acts::remove_node::write_record;
-use crate::auth::call::Call;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::{Failure, refused};
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
@@ -20,7 +18,7 @@ use crate::watch::handle::Watch;
 pub(crate) async fn write_node_key(
     serving: &Serving,
     connection: &mut PgConnection,
-    call: &Call,
+    acting: &Acting,
     cluster: &Cluster,
     before: &KnownRevocations,
     rotation: &KeyRotation,
@@ -42,7 +40,7 @@ pub(crate) async fn write_node_key(
         return Ok(row.key_generation);
     }
     let generation = match identity {
-        Some(key) => write_identity(&serving.watch, connection, cluster, known, &row, key).await?,
+        Some(key) => write_identity(&serving.watch, connection, acting, cluster, known, &row, key).await?,
         None => row.key_generation,
     };
     if let Some(key) = wireguard {
@@ -54,35 +52,23 @@ pub(crate) async fn write_node_key(
         }
     }
     let node = rotation.node;
-    let version = config_seq_allocate(connection, cluster.id).await?;
-    let touched = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
-    outbox_append(connection, cluster.id, version, &touched, true).await?;
     let what = match (identity, wireguard) {
         (Some(_), Some(_)) => "identity and WireGuard key",
         (Some(_), None) => "identity key",
         _ => "WireGuard key",
     };
-    let digest = Some(Digest::of(&[identity.unwrap_or(rotation.key).as_bytes()]));
-    let object = format!("node/{node}");
-    let mut entry = audit_row(
-        &format!("node:{node}"),
-        "node.key_rotate",
-        object,
-        Some(cluster.id),
-        digest,
-        what,
-        call.id,
-    );
-    entry.before_digest = Some(Digest::of(&[&present]));
-    entry.organization = row.node.organization;
-    let pen = serving.keys.pen.of_device(call.device(Some(&rotation.key)));
-    audit_insert(connection, &pen, &entry).await?;
+    let change = Change::of("node.key_rotate", format!("node/{node}")).inside(cluster.id);
+    let change = change.owned_by(row.node.organization).before(Digest::of(&[&present]));
+    let change = change.after(Digest::of(&[identity.unwrap_or(rotation.key).as_bytes()])).because(what);
+    let scopes = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
+    change.touches(cluster.id, scopes, true).record(connection, acting).await?;
     Ok(generation)
 }
 
 async fn write_identity(
     watch: &Watch,
     connection: &mut PgConnection,
+    acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
     row: &NodeRow,
@@ -90,7 +76,8 @@ async fn write_identity(
 ) -> Result<u64, Failure> {
     require_key(&known.chain, key.as_bytes())?;
     let kind = RevocationKind::KeyRotated(KeyId::of(key.as_bytes()));
-    write_record(watch, connection, cluster, known, row, kind, "the node rotated its key").await?;
+    let acting = &Acting { reason: "the node rotated its key".to_owned(), ..acting.clone() };
+    write_record(watch, connection, acting, cluster, known, row, kind).await?;
     match node_identity_key_set(connection, &cluster.rows, row.node.node, key.as_bytes()).await {
         Err(error) if error.is_exists("nodes_public_key") => {
             Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this key"))

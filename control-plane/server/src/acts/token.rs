@@ -5,15 +5,13 @@ use std::collections::BTreeSet;
 use rap_authority::{NewToken, TokenOrder};
 use rap_contract::{KnownRevocations, RevocationKind};
 use rap_store::{
-    NewTokenRow, PgConnection, StoreError, TokenRow, audit_insert, cluster_hold, join_request_deny,
-    join_requests_of_token, node_read, organization_by_name, token_insert, token_read, token_revoke,
+    NewTokenRow, PgConnection, StoreError, TokenRow, cluster_hold, join_request_deny, join_requests_of_token,
+    node_read, organization_by_name, token_insert, token_read, token_revoke,
 };
 use rap_types::{Digest, IdentityStatus, JoinState, NodeId, OrganizationId, Reason, TokenId};
-use rap_wire::v1;
 
 use crate::acts::remove_node::{NodeRemoval, write_removal};
-use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::handle::Keys;
@@ -22,7 +20,7 @@ use crate::serve::handle::Serving;
 
 pub(crate) async fn write_token(
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     cluster: &Cluster,
     order: &TokenOrder,
     new: &NewToken,
@@ -41,12 +39,9 @@ pub(crate) async fn write_token(
         expires_at: new.expires_at,
     };
     token_insert(connection, &cluster.rows, &row).await?;
-    let object = format!("token/{}", new.id);
-    let digest = Some(Digest::of(&[&new.envelope]));
-    let mut entry =
-        audit_row(&actor.audit_name(), "token.create", object, Some(cluster.id), digest, "", actor.call);
-    entry.organization = order.organization;
-    audit_insert(connection, &actor.pen, &entry).await?;
+    let change = Change::of("token.create", format!("token/{}", new.id)).inside(cluster.id);
+    let change = change.owned_by(order.organization).after(Digest::of(&[&new.envelope]));
+    change.record(connection, acting).await?;
     Ok(token_read(connection, &cluster.rows, new.id).await?.ok_or(StoreError::Absent)?)
 }
 
@@ -54,23 +49,19 @@ pub(crate) async fn write_token(
 pub(crate) async fn write_revocation(
     serving: &Serving,
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     cluster: &Cluster,
     before: &KnownRevocations,
     token: TokenId,
-    request: &v1::TokenRevokeRequest,
+    with_nodes: bool,
 ) -> Result<(TokenRow, Vec<NodeId>), Failure> {
-    if request.with_nodes {
+    if with_nodes {
         cluster_hold(connection, &cluster.rows).await?;
     }
     let row = token_revoke(connection, &cluster.rows, token).await?.ok_or(StoreError::Absent)?;
-    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
-    let object = format!("token/{token}");
-    let mut entry =
-        audit_row(&actor.audit_name(), "token.revoke", object, Some(cluster.id), None, &reason, actor.call);
-    entry.organization = row.token.organization;
-    audit_insert(connection, &actor.pen, &entry).await?;
-    if !request.with_nodes {
+    let change = Change::of("token.revoke", format!("token/{token}")).inside(cluster.id);
+    change.owned_by(row.token.organization).record(connection, acting).await?;
+    if !with_nodes {
         return Ok((row, Vec::new()));
     }
     // The token's row is locked: who used it has committed, and nobody else will.
@@ -80,14 +71,9 @@ pub(crate) async fn write_revocation(
             .await?;
     }
     let mut known = serving.revocations(connection, cluster, before).await?;
-    let departure = NodeRemoval {
-        kind: RevocationKind::Evicted,
-        actor: actor.audit_name(),
-        action: "node.revoke",
-        reason: format!("token {token} was revoked{}{reason}", if reason.is_empty() { "" } else { ": " }),
-        call: actor.call,
-        pen: actor.pen.clone(),
-    };
+    let (words, colon) = (&acting.reason, if acting.reason.is_empty() { "" } else { ": " });
+    let acting = &Acting { reason: format!("token {token} was revoked{colon}{words}"), ..acting.clone() };
+    let removal = NodeRemoval { kind: RevocationKind::Evicted, action: "node.revoke" };
     let mut nodes = Vec::new();
     let admitted: BTreeSet<NodeId> = requests.iter().filter_map(|row| row.node).collect();
     for node in admitted {
@@ -96,7 +82,7 @@ pub(crate) async fn write_revocation(
         if matches!(admitted.identity_status, IdentityStatus::Revoked | IdentityStatus::Left) {
             continue;
         }
-        let recorded = write_removal(serving, connection, cluster, known, &admitted, &departure).await?;
+        let recorded = write_removal(serving, connection, acting, cluster, known, &admitted, removal).await?;
         known = recorded.known;
         nodes.push(node);
     }

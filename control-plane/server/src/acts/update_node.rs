@@ -1,15 +1,11 @@
 //! Updates roles, tags and region of a node.
 
 use rap_authority::check_tags;
-use rap_store::{
-    NodeRow, PgConnection, StoreError, audit_insert, cluster_hold, config_seq_allocate, node_hold, node_read,
-    node_write, outbox_append,
-};
+use rap_store::{NodeRow, PgConnection, StoreError, cluster_hold, node_hold, node_read, node_write};
 use rap_types::{Reason, Role};
 
 use crate::acts::find_node::find_node;
-use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::serve::cluster::Cluster;
 
@@ -36,7 +32,7 @@ impl NodeUpdate {
 
 pub(crate) async fn write_update(
     connection: &mut PgConnection,
-    actor: &Actor,
+    acting: &Acting,
     cluster: &Cluster,
     name: &str,
     wanted: &NodeUpdate,
@@ -55,13 +51,9 @@ pub(crate) async fn write_update(
         held.node.facts.region.clone_from(region);
     }
     node_write(connection, &cluster.rows, held).await?;
-    let seq = config_seq_allocate(connection, cluster.id).await?;
-    let touched = [format!("peer/{node}"), format!("assignment/{node}")];
-    outbox_append(connection, cluster.id, seq, &touched, false).await?;
-    let object = format!("node/{node}");
-    let mut entry =
-        audit_row(&actor.audit_name(), "node.update", object, Some(cluster.id), None, "", actor.call);
-    entry.organization = row.node.organization;
-    audit_insert(connection, &actor.pen, &entry).await?;
+    let change = Change::of("node.update", format!("node/{node}")).inside(cluster.id);
+    let change = change.owned_by(row.node.organization);
+    let scopes = [format!("peer/{node}"), format!("assignment/{node}")];
+    change.touches(cluster.id, scopes, false).record(connection, acting).await?;
     Ok(node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?)
 }

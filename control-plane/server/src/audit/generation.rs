@@ -5,7 +5,7 @@
 
 use rap_authority::{FloorOf, known_features};
 use rap_contract::{LogKeyChain, LogKeyTerms, Signer, sign_log_key};
-use rap_store::{LogKeyRow, audit_insert, log_key_insert};
+use rap_store::{LogKeyRow, log_key_insert};
 use rap_types::Reason;
 
 use crate::audit::alarm::{alarm, checkpoint_of};
@@ -13,7 +13,7 @@ use crate::audit::follow::{follow_in_turn, read};
 use crate::audit::log::AuditLog;
 use crate::audit::sequence::fenced;
 use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::Change;
 use crate::failure::Failure;
 use crate::keys::seal_context::Sealed;
 use crate::watch::handle::Watch;
@@ -82,12 +82,11 @@ pub async fn restart(
         chain = begin(watch, log, fence, reason).await?;
     }
     let (generation, size) = (chain.newest().generation, chain.newest().first_size);
-    let object = format!("audit/{generation}");
-    let digest = Some(chain.digest());
-    let mut entry = audit_row(&actor.audit_name(), "audit.restart", object, None, digest, reason, actor.call);
-    entry.before_digest = past.map(|past| past.root);
-    let written: Result<u64, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
+    let acting = actor.acting(reason);
+    let change = Change::of("audit.restart", format!("audit/{generation}"));
+    let change = change.before(past.map(|past| past.root)).after(chain.digest());
+    let written: Result<_, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
+        change.clone().record(connection, &acting).await.map_err(Failure::from)
     });
     written?;
     follow_in_turn(watch, log).await?;

@@ -1,5 +1,6 @@
 //! An authorised operator.
 
+use crate::database::change::Acting;
 use rap_contract::PublicKey;
 use rap_store::AuditPen;
 use rap_types::{Digest, PlatformRole, RequestId};
@@ -22,8 +23,9 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// How the audit log names it.
-    pub fn audit_name(&self) -> String {
-        format!("operator:{}", self.name)
+    /// What audit rows of its call say.
+    pub fn acting(&self, reason: impl Into<String>) -> Acting {
+        let (actor, pen) = (format!("operator:{}", self.name), self.pen.clone());
+        Acting { actor, pen, call: self.call, reason: reason.into() }
     }
 }

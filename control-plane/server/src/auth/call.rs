@@ -7,7 +7,9 @@ use rap_contract::{PublicKey, Reject};
 use rap_types::RequestId;
 use tonic::{Request, Status};
 
+use crate::database::change::Acting;
 use crate::tls::channel::{Channel, ChannelKind};
+use rap_store::AuditPen;
 
 /// The bearer in a request's `authorization` header, if it has one of our form.
 pub fn bearer_claim(headers: &http::HeaderMap, key: &SessionKey) -> Option<SessionClaim> {
@@ -49,6 +51,11 @@ impl Call {
             Some(key) => format!("{} at {address}", key.id()),
             None => format!("at {address}"),
         }
+    }
+
+    /// What audit rows of this call say of `actor`, who proved `key`.
+    pub fn acting(&self, pen: &AuditPen, actor: String, key: Option<&PublicKey>) -> Acting {
+        Acting { actor, pen: pen.of_device(self.device(key)), call: self.id, reason: String::new() }
     }
 
     /// The node at the other end, by its certificate.

@@ -8,19 +8,19 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use rap_authority::{AuditKey, FloorOf, ReplicaFloors, RowKeys, SealingKey, ids};
+use rap_authority::{AuditKey, FloorOf, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, PgConnection, Store, audit_insert, dek_rewrap, deks_delete_older, installation_hold,
-    installation_read, installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
+    AuditPen, PgConnection, Store, dek_rewrap, deks_delete_older, installation_hold, installation_read,
+    installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
 };
-use rap_types::{Reason, RequestId};
+use rap_types::Reason;
 use serde_json::json;
 
 use crate::commands::settings::{Settings, start_log};
 use crate::config::settings::Config;
 use crate::data_dir::{DataDir, KekStage};
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::database::opened::OpenDatabase;
 use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
 use crate::failure::Failure;
@@ -165,10 +165,8 @@ async fn seal_anew(
         log_key_rewrap(connection, generation, &sealed).await?;
     }
     let now = Clock::new().now().wall;
-    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let entry = audit_row("system", "keys.rotate-kek", "installation".to_owned(), None, None, "", call);
-    let pen = AuditPen::new(AuditKey::of(new, [old], id));
-    audit_insert(connection, &pen, &entry).await?;
+    let acting = Acting::alone("system", AuditPen::new(AuditKey::of(new, [old], id)), now);
+    Change::of("keys.rotate-kek", "installation").record(connection, &acting).await?;
     Ok(())
 }
 

@@ -5,20 +5,20 @@
 //! cannot reach. Refuses to seal a database in which any row carries a MAC already.
 
 use clap::Subcommand;
-use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey, ids};
+use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, audit_insert, bare_clusters, cluster_names,
+    AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, bare_clusters, cluster_names,
     installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
 };
-use rap_types::{ClusterId, Reason, RequestId};
+use rap_types::{ClusterId, Reason};
 use serde_json::json;
 
 use crate::acts::adopt_cluster::shown;
 use crate::acts::policy::first_policies;
 use crate::commands::settings::{Settings, start_log};
 use crate::data_dir::{DataDir, MARKED, MARKER};
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::database::opened::OpenDatabase;
 use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
 use crate::failure::Failure;
@@ -214,11 +214,14 @@ async fn seal_all(
     }
     let installation = installation_read(connection).await.map_err(fault)?.ok_or_else(|| failed(absent()))?;
     let now = Clock::new().now().wall;
-    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
     let reason = format!("{} rows of a release without row MACs", unsealed.len());
-    let entry = audit_row("system", "rows.seal", "installation".into(), None, None, &reason, call);
-    let pen = AuditPen::new(AuditKey::of(kek, [], installation.installation.installation));
-    audit_insert(connection, &pen, &entry).await.map_err(fault)?;
+    let acting = Acting::alone(
+        "system",
+        AuditPen::new(AuditKey::of(kek, [], installation.installation.installation)),
+        now,
+    );
+    let change = Change::of("rows.seal", "installation").because(reason);
+    change.record(connection, &acting).await.map_err(fault)?;
     Ok(unsealed.len())
 }
 

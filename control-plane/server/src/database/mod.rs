@@ -3,7 +3,7 @@
 //! Owns how a database is opened and what this replica keeps outside of it. Refuses to own any statement
 //! (rap-store).
 
-pub mod audit_row;
+pub mod change;
 pub mod handle;
 pub mod opened;
 pub mod replica_floors;

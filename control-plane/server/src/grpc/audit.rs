@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rap_rpc::v1::audit_server::Audit;
-use rap_store::{AuditFilter, audit_checkpoints, audit_insert, audit_leaves, audit_list, audit_waiting};
+use rap_store::{AuditFilter, audit_checkpoints, audit_leaves, audit_list, audit_waiting};
 use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use crate::audit::follow::follow;
 use crate::audit::generation::restart;
 use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::Change;
 use crate::failure::Failure;
 use crate::grpc::answer::authorized;
 use crate::replica::Replica;
@@ -148,11 +148,10 @@ async fn entries(
     let upto = request.from.saturating_add(limit.into());
     if request.from == 0 {
         // The first page is the export; later ones belong to it.
-        let entry =
-            audit_row(&actor.audit_name(), "audit.export", "audit".into(), None, None, "", actor.call);
-        let written: Result<u64, Failure> =
+        let (acting, change) = (actor.acting(""), Change::of("audit.export", "audit"));
+        let written: Result<_, Failure> =
             rap_store::transact!(replica.database.store.system(), |connection| {
-                audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
+                change.clone().record(connection, &acting).await.map_err(Failure::from)
             });
         written?;
     }

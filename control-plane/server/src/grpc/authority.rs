@@ -17,7 +17,7 @@ use crate::acts::rotate_authority::{
     key_of, served_incarnation, write_prepared, write_recovery, write_rotation,
 };
 use crate::acts::rotate_data_key;
-use crate::acts::rotate_data_key::{Author, Stage};
+use crate::acts::rotate_data_key::Stage;
 use crate::auth::actor::Actor;
 use crate::failure::Failure;
 use crate::grpc::answer::authorized;
@@ -26,29 +26,6 @@ use crate::serve::authority_chain::StoredAuthority;
 use crate::serve::confirmations::is_awaited;
 use crate::serve::in_force::follow_keys;
 use crate::views::cluster::authority::view;
-
-pub(super) async fn rotate_data_key(
-    replica: &Arc<Replica>,
-    actor: &Actor,
-    request: v1::DataKeyRotateRequest,
-) -> Result<v1::DataKeyRotateAnswer, Failure> {
-    let id = find_cluster(&replica.watch, &request.cluster).await?;
-    let author = Author {
-        actor: actor.audit_name(),
-        pen: actor.pen.clone(),
-        call: actor.call,
-        reason: request.reason,
-    };
-    let rotated = rotate_data_key::rotate(&replica.serving, id, &author, Stage::Retired).await?;
-    Ok(v1::DataKeyRotateAnswer {
-        cluster_id: id.to_vec(),
-        version: rotated.version,
-        replaced: rotated.replaced,
-        resumed: rotated.resumed,
-        secrets: rotated.secrets,
-        rows: rotated.rows,
-    })
-}
 
 /// Authority of `rap.fabric.v1`.
 #[derive(Debug, Clone)]
@@ -119,7 +96,7 @@ impl Authority for AuthorityService {
     }
 }
 
-pub(super) async fn taint(
+async fn taint(
     replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityStepRequest,
@@ -127,7 +104,7 @@ pub(super) async fn taint(
     step(replica, actor, &request, KeyState::Active, KeyState::Tainted).await
 }
 
-pub(super) async fn revoke(
+async fn revoke(
     replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityStepRequest,
@@ -135,7 +112,7 @@ pub(super) async fn revoke(
     step(replica, actor, &request, KeyState::Tainted, KeyState::Revoked).await
 }
 
-pub(crate) async fn step(
+async fn step(
     replica: &Arc<Replica>,
     actor: &Actor,
     request: &v1::AuthorityStepRequest,
@@ -143,29 +120,31 @@ pub(crate) async fn step(
     to: KeyState,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
     let id = find_cluster(&replica.watch, &request.cluster).await?;
+    let acting = actor.acting(&request.reason);
     let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_step(&replica.serving, connection, actor, id, request, (from, to)).await
+        write_step(&replica.serving, connection, &acting, id, request, (from, to)).await
     });
     done?;
     follow_keys(&replica.serving, id).await?;
     view(&replica.keys, &replica.database, id).await
 }
 
-pub(super) async fn prepare(
+async fn prepare(
     replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
     let id = find_cluster(&replica.watch, &request.cluster).await?;
     let key = key_of(&request)?;
+    let acting = actor.acting(&request.reason);
     let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_prepared(&replica.keys, &replica.database, connection, actor, id, &key, &request.reason).await
+        write_prepared(&replica.keys, &replica.database, connection, &acting, id, &key).await
     });
     done?;
     view(&replica.keys, &replica.database, id).await
 }
 
-pub(super) async fn rotate(
+async fn rotate(
     replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
@@ -175,12 +154,13 @@ pub(super) async fn rotate(
     let imported = !request.imported_seed.is_empty();
     let now = replica.watch.clock.now().wall;
     let served = served_incarnation(&replica.serving, id);
+    let acting = actor.acting(&request.reason);
     let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
         write_rotation(
             &replica.keys,
             &replica.database,
             connection,
-            (actor, &request.reason),
+            &acting,
             id,
             (&key, imported),
             (served, now),
@@ -192,7 +172,7 @@ pub(super) async fn rotate(
     view(&replica.keys, &replica.database, id).await
 }
 
-pub(super) async fn recover(
+async fn recover(
     replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
@@ -201,24 +181,16 @@ pub(super) async fn recover(
     let key = key_of(&request)?;
     let now = replica.watch.clock.now().wall;
     let served = served_incarnation(&replica.serving, id);
+    let acting = actor.acting(&request.reason);
     let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_recovery(
-            &replica.keys,
-            &replica.database,
-            connection,
-            (actor, &request.reason),
-            id,
-            &key,
-            (served, now),
-        )
-        .await
+        write_recovery(&replica.keys, &replica.database, connection, &acting, id, &key, (served, now)).await
     });
     done?;
     follow_keys(&replica.serving, id).await?;
     view(&replica.keys, &replica.database, id).await
 }
 
-pub(super) async fn list(
+async fn list(
     replica: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
@@ -227,7 +199,7 @@ pub(super) async fn list(
     view(&replica.keys, &replica.database, id).await
 }
 
-pub(super) async fn confirmations(
+async fn confirmations(
     replica: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
@@ -249,4 +221,22 @@ pub(super) async fn confirmations(
         awaited: is_awaited(&replica.serving, row, id, newest, now),
     });
     Ok(v1::AuthorityConfirmationsAnswer { sequence: newest, nodes: nodes.collect() })
+}
+
+async fn rotate_data_key(
+    replica: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::DataKeyRotateRequest,
+) -> Result<v1::DataKeyRotateAnswer, Failure> {
+    let id = find_cluster(&replica.watch, &request.cluster).await?;
+    let acting = actor.acting(request.reason);
+    let rotated = rotate_data_key::rotate(&replica.serving, id, &acting, Stage::Retired).await?;
+    Ok(v1::DataKeyRotateAnswer {
+        cluster_id: id.to_vec(),
+        version: rotated.version,
+        replaced: rotated.replaced,
+        resumed: rotated.resumed,
+        secrets: rotated.secrets,
+        rows: rotated.rows,
+    })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rap_contract::{BreakGlassOrder, BreakGlassSigner, FEATURE_DEV, sign_break_glass};
 use rap_rpc::v1::break_glass_server::BreakGlass;
-use rap_store::{audit_insert, break_glass_uses_list};
+use rap_store::break_glass_uses_list;
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
@@ -16,7 +16,7 @@ use v1::break_glass_grant::Permit;
 use v1::break_glass_issue_request::Permit as Asked;
 
 use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::Change;
 use crate::failure::Failure;
 use crate::grpc::answer::authorized;
 use crate::replica::Replica;
@@ -78,19 +78,11 @@ async fn issue(
     let now = replica.watch.clock.now().wall;
     let signed = sign_break_glass(&order, &[&cluster.authority], BreakGlassSigner::ClusterAuthority, now);
     let (text, grant) = signed?;
-    let written: Result<u64, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        let object = format!("break-glass/{}", grant.digest());
-        let (digest, reason) = (Some(grant.digest()), grant.reason());
-        let entry = audit_row(
-            &actor.audit_name(),
-            "break_glass.issue",
-            object,
-            Some(cluster.id),
-            digest,
-            reason,
-            actor.call,
-        );
-        audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
+    let acting = actor.acting(grant.reason());
+    let change = Change::of("break_glass.issue", format!("break-glass/{}", grant.digest()));
+    let change = change.inside(cluster.id).after(grant.digest());
+    let written: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        change.clone().record(connection, &acting).await.map_err(Failure::from)
     });
     written?;
     Ok(v1::BreakGlassIssueAnswer {

@@ -20,40 +20,6 @@ use crate::serve::policies::policies_of;
 use crate::views::cluster::policy::to_wire;
 use crate::views::cluster::rows::node as node_view;
 
-/// What is missing, and what would be written.
-pub(super) async fn look_at_missing(
-    replica: &Arc<Replica>,
-    _: &Actor,
-    request: v1::MembershipPolicySetRequest,
-) -> Result<v1::MissingPolicies, Failure> {
-    let cluster = replica.serving.cluster_named(&request.cluster).await?;
-    let mut transaction = replica.database.store.system().begin().await?;
-    let rows = policies_list(&mut transaction, &cluster.rows).await?;
-    Ok(missing(Filled::of(&rows, &request)?))
-}
-
-/// Writes what is missing.
-pub(super) async fn restore_missing(
-    replica: &Arc<Replica>,
-    actor: &Actor,
-    request: v1::PolicyRestoreRequest,
-) -> Result<v1::MissingPolicies, Failure> {
-    let values = request.values.unwrap_or_default();
-    let cluster = replica.serving.cluster_named(&values.cluster).await?;
-    let done: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_missing(connection, actor, &cluster, &values, &request.kinds).await
-    });
-    let filled = done?;
-    replica.serving.changed(&cluster).await;
-    replica.serving.absence.notify_one();
-    Ok(missing(filled))
-}
-
-fn missing(filled: Filled) -> v1::MissingPolicies {
-    let kinds = filled.kinds().into_iter().map(str::to_owned).collect();
-    v1::MissingPolicies { kinds, policy: Some(to_wire((filled.policy, filled.degraded))) }
-}
-
 /// Membership of `rap.fabric.v1`.
 #[derive(Debug, Clone)]
 pub struct MembershipService(Arc<Replica>);
@@ -110,7 +76,7 @@ impl Membership for MembershipService {
     }
 }
 
-pub(super) async fn show_policy(
+async fn show_policy(
     replica: &Arc<Replica>,
     _: &Actor,
     request: v1::ClusterRef,
@@ -121,14 +87,15 @@ pub(super) async fn show_policy(
     Ok(to_wire(policies_of(&rows)?))
 }
 
-pub(super) async fn set_policy(
+async fn set_policy(
     replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::MembershipPolicySetRequest,
 ) -> Result<v1::MembershipPolicy, Failure> {
     let cluster = adopt_cluster::adopt_or_find(&replica.serving, actor, &request.cluster).await?;
+    let acting = actor.acting("");
     let done: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_policy(connection, actor, &cluster, &request).await
+        write_policy(connection, &acting, &cluster, &request).await
     });
     let policies = done?;
     replica.serving.changed(&cluster).await;
@@ -139,7 +106,7 @@ pub(super) async fn set_policy(
 /// Most records of one answer.
 const PAGE: u32 = 1000;
 
-pub(super) async fn list_revocations(
+async fn list_revocations(
     replica: &Arc<Replica>,
     _: &Actor,
     request: v1::RevocationListRequest,
@@ -158,26 +125,29 @@ pub(super) async fn list_revocations(
     })
 }
 
-pub(super) async fn revoke_node(
+async fn revoke_node(
     replica: &Arc<Replica>,
     actor: &Actor,
     request: v1::NodeRevokeRequest,
 ) -> Result<v1::NodeRevokeAnswer, Failure> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
-    let words = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
-    let departure = NodeRemoval {
-        kind: if request.evict { RevocationKind::Evicted } else { RevocationKind::Banned },
-        actor: actor.audit_name(),
-        action: "node.revoke",
-        reason: words,
-        call: actor.call,
-        pen: actor.pen.clone(),
-    };
+    let words: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let acting = actor.acting(words);
+    let kind = if request.evict { RevocationKind::Evicted } else { RevocationKind::Banned };
+    let removal = NodeRemoval { kind, action: "node.revoke" };
     let before = cluster.revocations.known();
     let done: Result<(NodeId, Removed), Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {
-            write_named_removal(&replica.serving, connection, &cluster, &before, &request.node, &departure)
-                .await
+            write_named_removal(
+                &replica.serving,
+                connection,
+                &acting,
+                &cluster,
+                &before,
+                &request.node,
+                removal,
+            )
+            .await
         });
     let (node, recorded) = done?;
     replica.serving.revoked(&cluster).await?;
@@ -190,4 +160,39 @@ pub(super) async fn revoke_node(
         version: recorded.version.unwrap_or(0),
         already: recorded.version.is_none(),
     })
+}
+
+/// What is missing, and what would be written.
+async fn look_at_missing(
+    replica: &Arc<Replica>,
+    _: &Actor,
+    request: v1::MembershipPolicySetRequest,
+) -> Result<v1::MissingPolicies, Failure> {
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    let mut transaction = replica.database.store.system().begin().await?;
+    let rows = policies_list(&mut transaction, &cluster.rows).await?;
+    Ok(missing(Filled::of(&rows, &request)?))
+}
+
+/// Writes what is missing.
+async fn restore_missing(
+    replica: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::PolicyRestoreRequest,
+) -> Result<v1::MissingPolicies, Failure> {
+    let values = request.values.unwrap_or_default();
+    let cluster = replica.serving.cluster_named(&values.cluster).await?;
+    let acting = actor.acting("");
+    let done: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        write_missing(connection, &acting, &cluster, &values, &request.kinds).await
+    });
+    let filled = done?;
+    replica.serving.changed(&cluster).await;
+    replica.serving.absence.notify_one();
+    Ok(missing(filled))
+}
+
+fn missing(filled: Filled) -> v1::MissingPolicies {
+    let kinds = filled.kinds().into_iter().map(str::to_owned).collect();
+    v1::MissingPolicies { kinds, policy: Some(to_wire((filled.policy, filled.degraded))) }
 }

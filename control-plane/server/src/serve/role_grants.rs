@@ -6,18 +6,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rap_authority::{
-    AdmittedRoleGrants, Floor, FloorOf, SignedRoleGrantSet, StoredRoleGrant, ids, renew_role_grant_set,
-    renewal_is_due,
-};
-use rap_store::{
-    PgConnection, RoleGrantRow, audit_insert, role_grant_set_insert, role_grant_sets_from, role_grants_list,
-};
-use rap_types::{Digest, Reason, RequestId};
+use rap_authority::{AdmittedRoleGrants, Floor, FloorOf, SignedRoleGrantSet, StoredRoleGrant, renew_role_grant_set, renewal_is_due};
+use rap_store::{RoleGrantRow, PgConnection, role_grant_set_insert, role_grant_sets_from, role_grants_list};
+use rap_types::{Digest, Reason};
 
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
-use crate::keys::handle::Keys;
 use crate::serve::handle::Serving;
 use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_about;
@@ -108,11 +102,10 @@ pub async fn current(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, Failu
 /// Signs the verified set for another day. Of racing replicas one stores its set; all then read that.
 async fn renew(watch: &Watch, admitted: &AdmittedRoleGrants) -> Result<(), Failure> {
     let now = watch.clock.now().wall;
-    let set =
-        renew_role_grant_set(&watch.keys.installation.role_grant_scope(), admitted.grants().set(), now)?;
-    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    let set = renew_role_grant_set(&watch.keys.installation.role_grant_scope(), admitted.grants().set(), now)?;
+    let acting = Acting::alone("system", watch.keys.pen.clone(), now);
     let stored: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        store_renewal(&watch.keys, connection, &set, call).await
+        store_renewal(connection, &acting, &set).await
     });
     if stored? {
         tracing::info!(sequence = set.at.sequence, "the role-grant set is signed for another day");
@@ -121,17 +114,15 @@ async fn renew(watch: &Watch, admitted: &AdmittedRoleGrants) -> Result<(), Failu
 }
 
 async fn store_renewal(
-    keys: &Keys,
     connection: &mut PgConnection,
+    acting: &Acting,
     set: &SignedRoleGrantSet,
-    call: RequestId,
 ) -> Result<bool, Failure> {
     if !role_grant_set_insert(connection, set.at.sequence, set.at.digest, &set.envelope).await? {
         return Ok(false);
     }
-    let object = format!("role-grant-set/{}", set.at.sequence);
-    let entry = audit_row("system", "grant_set.renew", object, None, Some(set.at.digest), "", call);
-    audit_insert(connection, &keys.pen, &entry).await?;
+    let change = Change::of("grant_set.renew", format!("role-grant-set/{}", set.at.sequence));
+    change.after(set.at.digest).record(connection, acting).await?;
     Ok(true)
 }
 

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::{Absence, Look, ids};
+use rap_authority::{Absence, Look};
 use rap_contract::{KnownRevocations, RevocationKind};
 use rap_store::{PgConnection, StoreError, cluster_hold, node_read, nodes_silent};
-use rap_types::{ClusterId, Mono, NodeId, Reason, RequestId};
+use rap_types::{ClusterId, Mono, NodeId, Reason};
 
 use crate::acts::policy::read_policy;
 use crate::acts::remove_node::{NodeRemoval, write_removal};
+use crate::database::change::Acting;
 use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
@@ -128,21 +129,18 @@ async fn remove(
     let mut nodes = judge(replica, cluster, &silent, absence, seeing).due;
     nodes.truncate(AT_ONCE);
     let now = replica.watch.clock.now().wall;
-    let departure = NodeRemoval {
-        kind: RevocationKind::Absent,
-        actor: "system".to_owned(),
-        action: "node.absent",
-        reason: format!("not heard of for {} s", absence.limit().as_secs()),
-        call: RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
-        pen: replica.keys.pen.clone(),
-    };
+    let acting = Acting::alone("system", replica.keys.pen.clone(), now);
+    let reason = format!("not heard of for {} s", absence.limit().as_secs());
+    let acting = Acting { reason, ..acting };
+    let removal = NodeRemoval { kind: RevocationKind::Absent, action: "node.absent" };
     for node in &nodes {
         let row = node_read(connection, &cluster.rows, *node).await?.ok_or(StoreError::Absent)?;
         // The statement that found it believes what the database says; the row that holds decides.
         if !row.node.ephemeral {
             return Err(Failure::new(Reason::RowTampered, format!("nodes/{node} was said to be ephemeral")));
         }
-        known = write_removal(&replica.serving, connection, cluster, known, &row, &departure).await?.known;
+        known =
+            write_removal(&replica.serving, connection, &acting, cluster, known, &row, removal).await?.known;
     }
     Ok(nodes)
 }

@@ -2,11 +2,10 @@
 //!
 //! Owns the count, the log line and the audit row of an alarm. Refuses to own what is done about it.
 
-use rap_authority::ids;
-use rap_store::{RowName, audit_insert};
-use rap_types::{ClusterId, Reason, RequestId};
+use rap_store::RowName;
+use rap_types::{ClusterId, Reason};
 
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::watch::handle::Watch;
 
@@ -26,11 +25,10 @@ pub async fn alarm_about(watch: &Watch, reason: Reason, object: &str, what: &str
         return;
     }
     watch.alarm(reason, &format!("{object}: {what}"));
-    let call = RequestId::from_parts(ids::millis(now.wall), ids::random(&mut rand::rng()));
-    let text = format!("{reason}: {what}");
-    let entry = audit_row("system", "alarm.raise", object.to_owned(), None, None, &text, call);
+    let acting = Acting::alone("system", watch.keys.pen.clone(), now.wall);
+    let change = Change::of("alarm.raise", object).because(format!("{reason}: {what}"));
     let done: Result<(), Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        audit_insert(connection, &watch.keys.pen, &entry).await.map(drop).map_err(Failure::from)
+        change.clone().record(connection, &acting).await.map(drop).map_err(Failure::from)
     });
     if let Err(failure) = done {
         tracing::error!(reason = %failure.reason, "an alarm could not be audited: {}", failure.message);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{DataKeys, SealingKey};
-use rap_control_plane::acts::rotate_data_key::{Author, Rotated, Stage, rotate};
+use rap_control_plane::acts::rotate_data_key::{Rotated, Stage, rotate};
+use rap_control_plane::database::change::Acting;
 use rap_control_plane::failure::Failure;
 use rap_control_plane::keys::cluster_secrets::SecretsOf;
 use rap_control_plane::keys::seal_context::Sealed;
@@ -22,8 +23,8 @@ use serde_json::json;
 use crate::host::{Host, NodeStream, hello};
 use crate::world::{World, reason};
 
-pub fn author(replica: &Replica) -> Author {
-    Author {
+pub fn acting(replica: &Replica) -> Acting {
+    Acting {
         actor: "operator:test".into(),
         pen: replica.keys.pen.clone(),
         call: RequestId::from_bytes([7; 16]),
@@ -33,7 +34,7 @@ pub fn author(replica: &Replica) -> Author {
 
 pub async fn go(world: &World, id: ClusterId, until: Stage) -> Result<Rotated, Failure> {
     let replica = &world.running.replica;
-    rotate(&replica.serving, id, &author(replica), until).await
+    rotate(&replica.serving, id, &acting(replica), until).await
 }
 
 /// A cluster with a row in every table that has MACs, and every secret that there is.
@@ -417,7 +418,7 @@ async fn a_row_that_is_being_added_under_the_old_key_holds_its_removal_off_and_i
     policy_upsert(&mut transaction, &writer, "drill", &json!({ "under": "the old key" })).await.unwrap();
     let mut rotation = tokio::task::JoinSet::new();
     let rotating = replica.clone();
-    rotation.spawn(async move { rotate(&rotating.serving, id, &author(&rotating), Stage::Retired).await });
+    rotation.spawn(async move { rotate(&rotating.serving, id, &acting(&rotating), Stage::Retired).await });
     // It waits for the writer, with both keys in place.
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(rotation.try_join_next().is_none());
@@ -468,7 +469,7 @@ async fn writers_at_two_replicas_lose_nothing_and_are_refused_nothing_while_keys
     let mut rotations = 0;
     for round in 0..5 {
         let replica = if round % 2 == 0 { &first.replica } else { &world.running.replica };
-        let rotated = rotate(&replica.serving, id, &author(replica), Stage::Retired).await.unwrap();
+        let rotated = rotate(&replica.serving, id, &acting(replica), Stage::Retired).await.unwrap();
         rotations += rotated.version - rotated.replaced;
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);

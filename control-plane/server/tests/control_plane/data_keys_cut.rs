@@ -16,7 +16,7 @@ use rap_control_plane::{data_dir, start};
 use rap_store::testing::TestDatabase;
 use rap_types::Reason;
 
-use crate::data_keys::{author, filled, go, is_whole_under_newest, stored, versions};
+use crate::data_keys::{acting, filled, go, is_whole_under_newest, stored, versions};
 use crate::host::Host;
 use crate::world::World;
 
@@ -30,7 +30,7 @@ async fn a_call_that_is_dropped_at_any_moment_leaves_rows_and_keys_whole_and_the
     for step in 1..=40u64 {
         let mut call = tokio::task::JoinSet::new();
         let rotating = replica.clone();
-        call.spawn(async move { rotate(&rotating.serving, id, &author(&rotating), Stage::Retired).await });
+        call.spawn(async move { rotate(&rotating.serving, id, &acting(&rotating), Stage::Retired).await });
         tokio::time::sleep(Duration::from_millis(step * 3)).await;
         call.abort_all();
         while call.join_next().await.is_some() {}

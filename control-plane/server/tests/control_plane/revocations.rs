@@ -5,6 +5,7 @@ use std::time::Duration;
 use prost::Message as _;
 use rap_contract::{KnownRevocations, RevocationKind, Signer, peer_slot};
 use rap_control_plane::acts::remove_node::write_record;
+use rap_control_plane::database::change::Acting;
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use v1::control_message::Body;
@@ -296,8 +297,9 @@ async fn a_replica_that_missed_a_rotation_looks_again_before_it_alarms() {
     assert_eq!(replica.watch.metrics.alarms(Reason::KeyUnknown), 0);
     // It does not sign with the key before, either: nobody would believe that record.
     let three = rap_store::node_by_name(&mut transaction, &stale.rows, "three").await.unwrap().unwrap();
-    let write =
-        write_record(&replica.watch, &mut transaction, &stale, seen, &three, RevocationKind::Banned, "");
+    let acting = Acting::alone("system", replica.keys.pen.clone(), rap_types::Wall(0));
+    let kind = RevocationKind::Banned;
+    let write = write_record(&replica.watch, &mut transaction, &acting, &stale, seen, &three, kind);
     assert_eq!(write.await.unwrap_err().reason, Reason::RequestConflict);
     drop(transaction);
     let caught_up = async {

@@ -6,14 +6,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use rap_authority::{AuditKey, BackupKey, Floor, FloorOf, RowKeys, SealingKey, ids, next_incarnation};
+use rap_authority::{AuditKey, BackupKey, Floor, FloorOf, RowKeys, SealingKey, next_incarnation};
 use rap_contract::KeySet;
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, Restore, RowName, StoreError, audit_insert, deks_delete_older, incarnation_raise,
-    restore_insert, rows_look, token_revoke, tokens_live,
+    AuditPen, Restore, RowName, StoreError, deks_delete_older, incarnation_raise, restore_insert, rows_look,
+    token_revoke, tokens_live,
 };
-use rap_types::{ClusterId, Incarnation, InstallationId, Reason, RequestId, Wall};
+use rap_types::{ClusterId, Incarnation, InstallationId, Reason, Wall};
 
 use crate::commands::at_rest::{ClusterAtRest, clusters_at_rest};
 use crate::commands::backup::file::Reader;
@@ -23,7 +23,7 @@ use crate::commands::backup::{failed, fault};
 use crate::config::layers::SETTINGS_FILE;
 use crate::config::settings::{AuthorityMode, Config};
 use crate::data_dir::{DataDir, root_keys};
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::database::opened::OpenDatabase;
 use crate::database::replica_floors::FloorFile;
 use crate::failure::Failure;
@@ -121,8 +121,7 @@ async fn renew(
     now: Wall,
 ) -> Result<Renewed, Failure> {
     let connection = restore.connection();
-    let pen = AuditPen::new(AuditKey::of(kek, [], manifest.installation_id));
-    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
+    let acting = Acting::alone("system", AuditPen::new(AuditKey::of(kek, [], manifest.installation_id)), now);
     let mut renewed =
         Renewed { clusters: Vec::new(), tokens: 0, tampered: Vec::new(), data_keys: Vec::new() };
     let mut scopes = Vec::new();
@@ -144,9 +143,8 @@ async fn renew(
             }
         }
         let reason = format!("restored from a backup; incarnation {stored} becomes {incarnation}");
-        let object = format!("cluster/{id}");
-        let entry = audit_row("system", "backup.restore", object, Some(id), None, &reason, call);
-        audit_insert(connection, &pen, &entry).await?;
+        let change = Change::of("backup.restore", format!("cluster/{id}")).inside(id);
+        change.because(reason).record(connection, &acting).await?;
         // Whoever made the backup knew them retired; they were in its database nevertheless.
         deks_delete_older(connection, id, keys.oldest_version().into()).await?;
         scopes.push(rows);

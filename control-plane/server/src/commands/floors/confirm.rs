@@ -4,22 +4,18 @@
 //! host compares the printed sequence with another replica and types it. Refuses to take that word over
 //! the network: who may give it is what a replica without floors cannot know.
 
-use rap_authority::{
-    AdmittedRoleGrants, AuditKey, Floor, FloorOf, ReplicaFloors, RowKeys, first_role_grant, ids,
-};
+use rap_authority::{AdmittedRoleGrants, AuditKey, Floor, FloorOf, ReplicaFloors, RowKeys, first_role_grant};
 use rap_contract::RoleGrantTerms;
 use rap_runtime::{Clock, Fault};
-use rap_store::{
-    AuditPen, PgConnection, Store, StoreError, audit_insert, role_grant_set_newest, role_grants_list,
-};
-use rap_types::{ClusterId, Digest, KeyId, PlatformRole, Reason, RequestId};
+use rap_store::{AuditPen, PgConnection, Store, StoreError, role_grant_set_newest, role_grants_list};
+use rap_types::{ClusterId, Digest, KeyId, PlatformRole, Reason};
 
 use crate::acts::grant_role::store_change;
 use crate::commands::floors::clusters;
 use crate::commands::floors::clusters::{ClusterFloors, Which};
 use crate::config::settings::{AuthorityMode, Config};
 use crate::data_dir::DataDir;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::database::opened::OpenDatabase;
 use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
 use crate::failure::Failure;
@@ -250,10 +246,9 @@ async fn make_first(
     let rows = RowKeys::of_installation(installation.facts.id, &data.sealing_key(config)?);
     let mut transaction = store.system().begin().await.map_err(store_fault)?;
     store_change(&mut transaction, &rows, &change, now).await.map_err(fault)?;
-    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-    let digest = Some(change.terms.digest);
-    let entry = audit_row("host", "grant.add", format!("operator/{name}"), None, digest, "first owner", call);
-    audit_insert(&mut transaction, &pen(config, data, installation)?, &entry).await.map_err(store_fault)?;
+    let acting = Acting::alone("host", pen(config, data, installation)?, now);
+    let entry = Change::of("grant.add", format!("operator/{name}")).after(change.terms.digest);
+    entry.because("first owner").record(&mut transaction, &acting).await.map_err(store_fault)?;
     transaction.commit().await.map_err(|error| store_fault(error.into()))?;
     Ok(change.set.at)
 }
@@ -271,7 +266,6 @@ async fn note(
     meaning: &str,
 ) -> Result<(), Fault> {
     let now = Clock::new().now().wall;
-    let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
     let mut reason = match before {
         Some(floor) => format!("the floor was {}", floor.sequence),
         None => "there was no floor".to_owned(),
@@ -279,10 +273,11 @@ async fn note(
     if !meaning.is_empty() {
         reason = format!("{reason}; {meaning}");
     }
-    let mut entry = audit_row("host", "floors.confirm", object, cluster, Some(after.digest), &reason, call);
-    entry.before_digest = before.map(|floor| floor.digest);
+    let acting = Acting::alone("host", pen(config, data, installation)?, now);
+    let change = Change::of("floors.confirm", object).before(before.map(|floor| floor.digest));
+    let change = change.inside(cluster).after(after.digest).because(reason);
     let mut transaction = store.system().begin().await.map_err(store_fault)?;
-    audit_insert(&mut transaction, &pen(config, data, installation)?, &entry).await.map_err(store_fault)?;
+    change.record(&mut transaction, &acting).await.map_err(store_fault)?;
     transaction.commit().await.map_err(|error| store_fault(error.into()))
 }
 

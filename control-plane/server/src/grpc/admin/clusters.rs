@@ -38,8 +38,9 @@ pub(crate) async fn create(
     };
     let serial = ids::random(&mut rand::rng());
     let ca = CertificateAuthority::generate(&format!("RAP cluster {}", new.id), now, serial)?;
+    let acting = actor.acting("");
     let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_cluster(&replica.keys, &replica.database, connection, actor, &new, &order, &ca).await
+        write_cluster(&replica.keys, &replica.database, connection, &acting, &new, &order, &ca).await
     });
     done?;
     let cluster = replica

@@ -56,10 +56,11 @@ pub(crate) async fn activate(
         decide_login(installation.facts.id, &owner, &request.operator_key, &channel, &request.signature)?;
     let session = new_session(&replica.watch, &replica.config, grant);
     let manifest = &request.activation_manifest;
-    let pen = replica.keys.pen.of_device(call.device(Some(&grant.key)));
+    let owner = format!("operator:{}", terms.owner_name);
+    let acting = call.acting(&replica.keys.pen, owner, Some(&grant.key));
     let first = activate::first_change(&replica.watch, &terms, now).await?;
     let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        consume(&replica.keys, connection, &pen, manifest, &first, &session, call, now).await
+        consume(&replica.keys, connection, &acting, manifest, &first, &session, now).await
     });
     done?;
     installation.adopt_activation(manifest)?;
@@ -99,9 +100,10 @@ pub(crate) async fn login(
     if let Some(known) = alarm_if_tampered(&replica.watch, &grant.key, known).await? {
         require_row_matches_grant(&replica.watch, granted, &known).await?;
     }
-    let pen = replica.keys.pen.of_device(call.device(Some(&grant.key)));
+    let name = format!("operator:{}", grant.name);
+    let acting = call.acting(&replica.keys.pen, name, Some(&grant.key));
     let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        begin_session(connection, &replica.keys.rows, &pen, &grant.key, &operator, &session, call).await
+        begin_session(connection, &replica.keys.rows, &acting, &operator, &session).await
     });
     done?;
     Ok(answer(replica, &session, grant))

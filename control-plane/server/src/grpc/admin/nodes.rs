@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use rap_contract::encode_export;
 use rap_store::{
-    JoinRequestRow, NodeRow, RowName, StoreError, audit_insert, join_requests_and_tampered,
-    nodes_and_tampered, token_read,
+    JoinRequestRow, NodeRow, RowName, StoreError, join_requests_and_tampered, nodes_and_tampered, token_read,
 };
 use rap_types::{Digest, JoinRequestId, Reason, Role};
 use rap_wire::v1;
 
-use crate::acts::acting::Approval;
 use crate::acts::approve::{write_approvals, write_denials};
 use crate::acts::find_node::find_node;
 use crate::acts::update_node::{NodeUpdate, write_update};
 use crate::auth::actor::Actor;
-use crate::database::audit_row::audit_row;
+use crate::database::change::Change;
 use crate::failure::Failure;
 use crate::publish::head::open_head;
 use crate::replica::Replica;
@@ -74,17 +72,12 @@ pub(crate) async fn approve(
 ) -> Result<v1::NodeDecideAnswer, Failure> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
-    let mut approval = Approval {
-        actor: actor.audit_name(),
-        reason: request.reason,
-        call: actor.call,
-        pen: actor.pen.clone(),
-        keep_id: request.keep_ids,
-    };
+    let acting = actor.acting(request.reason);
     let before = cluster.revocations.known();
     let done: Result<Vec<NodeRow>, Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {
-            write_approvals(&replica.serving, connection, &cluster, &before, &ids, &mut approval).await
+            write_approvals(&replica.serving, connection, &acting, &cluster, &before, &ids, request.keep_ids)
+                .await
         });
     let rows = done?;
     replica.serving.revoked(&cluster).await?;
@@ -99,10 +92,11 @@ pub(crate) async fn deny(
 ) -> Result<v1::NodeDecideAnswer, Failure> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
-    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let words: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let acting = actor.acting(words);
     let done: Result<Vec<JoinRequestRow>, Failure> = rap_store::transact!(
         replica.database.store.system(),
-        |connection| write_denials(connection, actor, &cluster, &ids, &reason).await
+        |connection| write_denials(connection, &acting, &cluster, &ids).await
     );
     let decided = done?.iter().map(|row| rows::pending(row, &[])).collect();
     Ok(v1::NodeDecideAnswer { decided, nodes: Vec::new() })
@@ -127,9 +121,10 @@ pub(crate) async fn update(
         region: request.set_region.then_some(request.region),
     };
     wanted.check()?;
+    let acting = actor.acting("");
     let done: Result<NodeRow, Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {
-            write_update(connection, actor, &cluster, &request.node, &wanted).await
+            write_update(connection, &acting, &cluster, &request.node, &wanted).await
         });
     let row = done?;
     replica.serving.changed(&cluster).await;
@@ -153,13 +148,11 @@ pub(crate) async fn export(
     let manifest = &replica.keys.installation.activated()?.manifest;
     let records = cluster.chain.envelopes_until(snapshot.head().order.incarnation.0);
     let export = encode_export(manifest, &records, &snapshot);
-    let digest = Some(Digest::of(&[&export]));
-    let object = format!("node/{}", row.node.node);
-    let mut entry =
-        audit_row(&actor.audit_name(), "node.export", object, Some(cluster.id), digest, "", actor.call);
-    entry.organization = row.node.organization;
-    let done: Result<u64, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        audit_insert(connection, &actor.pen, &entry).await.map_err(Failure::from)
+    let acting = actor.acting("");
+    let change = Change::of("node.export", format!("node/{}", row.node.node)).inside(cluster.id);
+    let change = change.owned_by(row.node.organization).after(Digest::of(&[&export]));
+    let done: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
+        change.clone().record(connection, &acting).await.map_err(Failure::from)
     });
     done?;
     Ok(v1::NodeExportAnswer { export })

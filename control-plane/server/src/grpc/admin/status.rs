@@ -26,9 +26,10 @@ pub(crate) async fn ping(
 ) -> Result<v1::AdminPingAnswer, Failure> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ping = bounded(&request)?;
+    let acting = actor.acting("");
     let ends: Result<(NodeId, NodeId), Failure> = rap_store::transact!(
         replica.database.store.system(),
-        |connection| write_diagnosis(connection, actor, &cluster, &request).await
+        |connection| write_diagnosis(connection, &acting, &cluster, &request).await
     );
     let (from, to) = ends?;
     let offline = || Failure::new(Reason::NodeOffline, "the node has no stream to this control plane");

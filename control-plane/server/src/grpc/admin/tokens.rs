@@ -44,11 +44,12 @@ pub(crate) async fn create(
         overlay_pools: &overlay_pools,
         dev: installation.facts.dev,
     };
+    let acting = actor.acting("");
     let now = replica.watch.clock.now().wall;
     let new = issue_token(&scope, &order, &cluster.authority, now, &mut rand::rng())?;
     let row: Result<TokenRow, Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {
-            write_token(connection, actor, &cluster, &order, &new).await
+            write_token(connection, &acting, &cluster, &order, &new).await
         });
     let row = row?;
     Ok(v1::TokenCreateAnswer {
@@ -84,10 +85,21 @@ pub(crate) async fn revoke(
     let cluster = token_cluster(&mut transaction, token).await?.ok_or_else(absent)?;
     drop(transaction);
     let cluster = replica.serving.cluster(cluster).await?.ok_or_else(absent)?;
+    let words: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let acting = actor.acting(words);
     let before = cluster.revocations.known();
     let done: Result<(TokenRow, Vec<NodeId>), Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {
-            write_revocation(&replica.serving, connection, actor, &cluster, &before, token, &request).await
+            write_revocation(
+                &replica.serving,
+                connection,
+                &acting,
+                &cluster,
+                &before,
+                token,
+                request.with_nodes,
+            )
+            .await
         });
     if let Err(failure) = &done
         && failure.reason == Reason::RowTampered

@@ -56,14 +56,14 @@ pub(crate) async fn join(
         source: call.channel.peer().ip().to_string(),
     };
     let before = cluster.revocations.known();
+    let acting = call.acting(&replica.keys.pen, format!("token:{}", terms.id), None);
     let made: Result<(JoinRequestRow, bool), Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| write_join(
             &replica.serving,
             connection,
-            call,
+            &acting,
             &cluster,
-            &terms,
-            &request.token,
+            (&terms, &request.token),
             &new,
             &before
         )

@@ -8,14 +8,14 @@ use rap_authority::{
 };
 use rap_contract::{PublicKey, RevocationKind};
 use rap_runtime::tls::NodeIdentity;
-use rap_store::{audit_insert, node_read};
+use rap_store::node_read;
 use rap_types::{ClusterId, Digest, NodeId};
 use rap_wire::v1;
 
 use crate::acts::remove_node::{NodeRemoval, Removed, write_leave};
 use crate::acts::rotate_node_key::write_node_key;
 use crate::auth::call::Call;
-use crate::database::audit_row::audit_row;
+use crate::database::change::{Acting, Change};
 use crate::failure::{Failure, refused};
 use crate::replica::Replica;
 
@@ -48,20 +48,10 @@ pub(crate) async fn certificate(
     let serial = ids::random(&mut rand::rng());
     let (leaf, not_after) =
         cluster.ca.node_leaf(&identity, &request.csr, now, cluster.timing.leaf_lifetime, serial)?;
-    let object = format!("node/{node}");
-    let digest = Some(Digest::of(&[&leaf]));
-    let mut entry = audit_row(
-        &format!("node:{node}"),
-        "certificate.issue",
-        object,
-        Some(cluster.id),
-        digest,
-        "",
-        call.id,
-    );
-    entry.organization = row.node.organization;
-    let pen = replica.keys.pen.of_device(call.device(Some(&key)));
-    audit_insert(&mut transaction, &pen, &entry).await?;
+    let acting = call.acting(&replica.keys.pen, format!("node:{node}"), Some(&key));
+    let change = Change::of("certificate.issue", format!("node/{node}")).inside(cluster.id);
+    let change = change.owned_by(row.node.organization).after(Digest::of(&[&leaf]));
+    change.record(&mut transaction, &acting).await?;
     transaction.commit().await.map_err(rap_store::StoreError::from)?;
     Ok(v1::CertificateAnswer {
         leaf,
@@ -80,18 +70,13 @@ pub(crate) async fn leave(
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     check_leave_proof(node, cluster, &key, &channel, &request.signature).map_err(|_| refused())?;
     let cluster = replica.serving.cluster(cluster).await?.ok_or_else(refused)?;
-    let departure = NodeRemoval {
-        kind: RevocationKind::Left,
-        actor: format!("node:{node}"),
-        action: "node.leave",
-        reason: "it left".to_owned(),
-        call: call.id,
-        pen: replica.keys.pen.of_device(call.device(Some(&key))),
-    };
+    let acting = call.acting(&replica.keys.pen, format!("node:{node}"), Some(&key));
+    let acting = Acting { reason: "it left".to_owned(), ..acting };
+    let removal = NodeRemoval { kind: RevocationKind::Left, action: "node.leave" };
     let before = cluster.revocations.known();
     let done: Result<Removed, Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {
-            write_leave(&replica.serving, connection, &cluster, &before, node, &key, &departure).await
+            write_leave(&replica.serving, connection, &acting, &cluster, &before, (node, &key), removal).await
         });
     let recorded = done?;
     if recorded.version.is_some() {
@@ -142,9 +127,10 @@ pub(crate) async fn rotate(
     check_rotation_proof(&rotation, &channel, &request.signature, &request.new_signature)
         .map_err(|_| refused())?;
     let cluster = replica.serving.cluster(cluster).await?.ok_or_else(refused)?;
+    let acting = call.acting(&replica.keys.pen, format!("node:{node}"), Some(&key));
     let before = cluster.revocations.known();
     let done: Result<u64, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_node_key(&replica.serving, connection, call, &cluster, &before, &rotation).await
+        write_node_key(&replica.serving, connection, &acting, &cluster, &before, &rotation).await
     });
     let key_generation = done?;
     replica.serving.revoked(&cluster).await?;

@@ -10,10 +10,11 @@ use rap_contract::{
     AuditEntry, AuditTree, Checkpoint, KeySet, LogKeyChain, audit_leaf_hash, check_audit_consistency,
     check_audit_inclusion, encode_audit_export, open_audit_export,
 };
+use rap_control_plane::database::change::{Acting, Change};
 use rap_control_plane::start::Running;
 use rap_rpc::v1::audit_client::AuditClient;
-use rap_store::{audit_insert, audit_leaves, audit_tree_read, audit_unsequenced};
-use rap_types::{Digest, Reason};
+use rap_store::{audit_leaves, audit_tree_read, audit_unsequenced};
+use rap_types::{Digest, Reason, Wall};
 use rap_wire::v1;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -207,20 +208,12 @@ async fn thousands_of_rows_stay_fast() {
     let world = World::dev().await;
     covered(&world.running).await;
     let store = world.running.replica.database.store.clone();
-    let pen = world.running.replica.keys.pen.clone();
+    let acting = Acting::alone("system", world.running.replica.keys.pen.clone(), Wall(0));
     let count = 5_000;
     let mut transaction = store.system().begin().await.unwrap();
     for number in 0..count {
-        let entry = rap_control_plane::database::audit_row::audit_row(
-            "system",
-            "test.entry",
-            format!("entry/{number}"),
-            None,
-            None,
-            "",
-            rap_types::RequestId::from_bytes([7; 16]),
-        );
-        audit_insert(&mut transaction, &pen, &entry).await.unwrap();
+        let change = Change::of("test.entry", format!("entry/{number}"));
+        change.record(&mut transaction, &acting).await.unwrap();
     }
     let written = Instant::now();
     transaction.commit().await.unwrap();

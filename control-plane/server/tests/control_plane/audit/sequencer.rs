@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use rap_contract::audit_leaf_hash;
+use rap_control_plane::database::change::{Acting, Change};
 use rap_store::{
-    CheckpointInsert, CheckpointRow, audit_checkpoint_insert, audit_insert, audit_sequence, audit_term_seize,
+    CheckpointInsert, CheckpointRow, audit_checkpoint_insert, audit_term_seize, audit_sequence,
     audit_tree_read, audit_unsequenced,
 };
-use rap_types::Digest;
+use rap_types::{Digest, Wall};
 
 use super::{checkpoint_size, covered, until};
 use crate::world::World;
@@ -27,18 +28,10 @@ async fn a_sequencer_killed_between_placing_and_signing_is_continued() {
         fence
     };
     let mut transaction = store.system().begin().await.unwrap();
-    let mut entry = rap_control_plane::database::audit_row::audit_row(
-        "system",
-        "test.entry",
-        "one".into(),
-        None,
-        None,
-        "",
-        rap_types::RequestId::from_bytes([7; 16]),
-    );
+    let acting = Acting::alone("system", world.running.replica.keys.pen.clone(), Wall(0));
     for number in 0..3 {
-        entry.object = format!("entry/{number}");
-        audit_insert(&mut transaction, &world.running.replica.keys.pen, &entry).await.unwrap();
+        let change = Change::of("test.entry", format!("entry/{number}"));
+        change.record(&mut transaction, &acting).await.unwrap();
     }
     let tree = audit_tree_read(&mut transaction).await.unwrap();
     let rows = audit_unsequenced(&mut transaction, 10).await.unwrap();
