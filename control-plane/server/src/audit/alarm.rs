@@ -43,3 +43,20 @@ pub(crate) fn checkpoint_of(floor: &Floor) -> Checkpoint {
 
 /// Sizes have 48 bits: at a thousand entries a second that is nine thousand years.
 const GENERATION_SHIFT: u32 = 48;
+
+#[cfg(test)]
+mod tests {
+    use rap_types::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_floor_stands_for_its_checkpoint_and_a_later_generation_is_higher() {
+        let root = Digest::from_bytes([1; 32]);
+        let first = Checkpoint { generation: 1, size: u64::from(u32::MAX), root };
+        let second = Checkpoint { generation: 2, size: 0, root };
+        assert_eq!(checkpoint_of(&floor(&first).1), first);
+        assert_eq!(checkpoint_of(&floor(&second).1), second);
+        assert!(floor(&second).1.sequence > floor(&first).1.sequence);
+    }
+}

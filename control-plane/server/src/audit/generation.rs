@@ -11,7 +11,7 @@ use rap_types::Reason;
 use crate::audit::alarm::{alarm, checkpoint_of};
 use crate::audit::follow::{follow_in_turn, read};
 use crate::audit::log::AuditLog;
-use crate::audit::sequence::fenced;
+use crate::audit::term::fenced;
 use crate::auth::actor::Actor;
 use crate::database::change::Change;
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ use crate::watch::handle::Watch;
 pub(crate) async fn begin(
     watch: &Watch,
     log: &AuditLog,
-    fence: u64,
+    term: u64,
     reason: &str,
 ) -> Result<LogKeyChain, Failure> {
     let facts = &watch.keys.installation.facts;
@@ -47,7 +47,7 @@ pub(crate) async fn begin(
         sealed_private_key: Sealed::LogKey(generation).seal(&watch.keys.kek, facts.id, key.seed().as_slice()),
     };
     let stored: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        log_key_insert(connection, fence, first_size, &row).await.map_err(Failure::from)
+        log_key_insert(connection, term, first_size, &row).await.map_err(Failure::from)
     });
     if !stored? {
         return Err(fenced());
@@ -67,8 +67,8 @@ pub async fn restart(
     actor: &Actor,
     reason: &str,
 ) -> Result<(u64, u64), Failure> {
-    let mut holder = log.turn.lock().await;
-    let fence = holder.seize(&watch.database).await?;
+    let mut sequencer = log.turn.lock().await;
+    let term = sequencer.seize(&watch.database).await?;
     let given_up = log.newest().borrow().as_ref().map(|signed| signed.checkpoint);
     let held = watch.database.floors.current().and_then(|floors| floors.of(FloorOf::Checkpoint));
     let past = [given_up, held.as_ref().map(checkpoint_of)].into_iter().flatten().max();
@@ -77,9 +77,9 @@ pub async fn restart(
         alarm(watch, log, finding);
         return Err(Failure::new(finding.reason, finding.what));
     }
-    let mut chain = begin(watch, log, fence, reason).await?;
+    let mut chain = begin(watch, log, term, reason).await?;
     while past.is_some_and(|past| chain.newest().generation <= past.generation) {
-        chain = begin(watch, log, fence, reason).await?;
+        chain = begin(watch, log, term, reason).await?;
     }
     let (generation, size) = (chain.newest().generation, chain.newest().first_size);
     let acting = actor.acting(reason);

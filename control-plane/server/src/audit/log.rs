@@ -57,7 +57,7 @@ impl Finding {
 #[derive(Debug)]
 pub struct AuditLog {
     state: Mutex<State>,
-    /// One reader of the database at a time; with it, the sequencer's lease.
+    /// One reader of the database at a time; with it, the sequencer's term.
     pub(super) turn: tokio::sync::Mutex<SequencerTerm>,
     newest: watch::Sender<Option<Arc<Signed>>>,
     rounds: AtomicU64,
@@ -206,17 +206,6 @@ fn bytes(hashes: Vec<Digest>) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::alarm::{checkpoint_of, floor};
-
-    #[test]
-    fn a_floor_stands_for_its_checkpoint_and_a_later_generation_is_higher() {
-        let root = Digest::from_bytes([1; 32]);
-        let first = Checkpoint { generation: 1, size: u64::from(u32::MAX), root };
-        let second = Checkpoint { generation: 2, size: 0, root };
-        assert_eq!(checkpoint_of(&floor(&first).1), first);
-        assert_eq!(checkpoint_of(&floor(&second).1), second);
-        assert!(floor(&second).1.sequence > floor(&first).1.sequence);
-    }
 
     #[test]
     fn the_first_finding_stays() {

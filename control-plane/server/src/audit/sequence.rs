@@ -3,7 +3,7 @@
 //! The order of places is that of commits as far as anybody can tell: an entry whose transaction ended
 //! before another one drew its number has the lower place. Every committed row without a place is
 //! looked for at each step, whatever its number, so a row that commits late is placed late and never
-//! skipped. Owns the lease. Refuses to sign what it did not read again from committed rows.
+//! skipped. Its term is owned by `audit/term`. Refuses to sign what it did not read again from committed rows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::alarm::{alarm, raise_floor};
 use crate::audit::follow::{check_row, follow_in_turn, sweep};
 use crate::audit::generation;
-use crate::audit::log::AuditLog;
-use crate::audit::log::{Finding, Signed};
+use crate::audit::log::{AuditLog, Finding, Signed};
+use crate::audit::term::{LogKey, fenced};
 use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::handle::Keys;
@@ -38,23 +38,25 @@ pub async fn keep_audit(watch: Arc<Watch>, log: Arc<AuditLog>, shutdown: Cancell
             () = tokio::time::sleep(EVERY) => {}
         }
     }
-    log.turn.lock().await.release(&watch.database, &log).await;
+    log.turn.lock().await.release(&watch.database).await;
+    log.state().sequencer = false;
 }
 
 /// One round: at most one checkpoint is signed in it.
 async fn step(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
-    let mut holder = log.turn.lock().await;
-    let fence = holder.hold(&watch.database, log).await?;
+    let mut sequencer = log.turn.lock().await;
+    let term = sequencer.hold(&watch.database).await?;
+    log.state().sequencer = term.is_some();
     follow_in_turn(watch, log).await?;
-    if let Some(fence) = fence
+    if let Some(term) = term
         && log.finding().is_none()
     {
-        place_all(watch, log, fence).await?;
+        place_all(watch, log, term).await?;
         if log.finding().is_none() && log.keys().is_none() {
-            generation::begin(watch, log, fence, "the log begins").await?;
+            generation::begin(watch, log, term, "the log begins").await?;
         }
         if log.finding().is_none() {
-            sign(watch, log, fence, &mut holder.key).await?;
+            sign(watch, log, term, &mut sequencer.key).await?;
         }
     }
     sweep(watch, log).await?;
@@ -63,11 +65,11 @@ async fn step(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
 }
 
 /// Gives every committed entry its place, and reads each again from its committed row.
-pub(super) async fn place_all(watch: &Watch, log: &AuditLog, fence: u64) -> Result<(), Failure> {
+pub(super) async fn place_all(watch: &Watch, log: &AuditLog, term: u64) -> Result<(), Failure> {
     loop {
         let placed: Result<Result<usize, Finding>, Failure> = rap_store::transact!(
             watch.database.store.system(),
-            |connection| place(&watch.keys, log, connection, fence).await
+            |connection| place(&watch.keys, log, connection, term).await
         );
         match placed? {
             Err(finding) => {
@@ -87,7 +89,7 @@ async fn place(
     keys: &Keys,
     log: &AuditLog,
     connection: &mut PgConnection,
-    fence: u64,
+    term: u64,
 ) -> Result<Result<usize, Finding>, Failure> {
     let rows = audit_unsequenced(connection, BATCH).await?;
     if rows.is_empty() {
@@ -107,22 +109,15 @@ async fn place(
         frontier.push(audit_leaf_hash(&row.entry.encode()));
     }
     let numbers: Vec<u64> = rows.iter().map(|row| row.entry.entry).collect();
-    if audit_sequence(connection, fence, size, &numbers, frontier.hashes()).await? {
+    if audit_sequence(connection, term, size, &numbers, frontier.hashes()).await? {
         Ok(Ok(rows.len()))
     } else {
         Err(fenced())
     }
 }
 
-/// The key of a generation.
-#[derive(Debug)]
-pub(crate) struct LogKey {
-    generation: u64,
-    signer: Signer,
-}
-
 /// Signs for what was followed, if that is more than the newest checkpoint covers.
-async fn sign(watch: &Watch, log: &AuditLog, fence: u64, key: &mut Option<LogKey>) -> Result<(), Failure> {
+async fn sign(watch: &Watch, log: &AuditLog, term: u64, key: &mut Option<LogKey>) -> Result<(), Failure> {
     let Some(keys) = log.keys() else { return Ok(()) };
     let generation = keys.newest().generation;
     let (checkpoint, newest) = {
@@ -147,7 +142,7 @@ async fn sign(watch: &Watch, log: &AuditLog, fence: u64, key: &mut Option<LogKey
     let row = CheckpointRow { generation, size: checkpoint.size, root: checkpoint.root, note };
     let inserted: Result<CheckpointInsert, Failure> =
         rap_store::transact!(watch.database.store.system(), |connection| {
-            audit_checkpoint_insert(connection, fence, &row).await.map_err(Failure::from)
+            audit_checkpoint_insert(connection, term, &row).await.map_err(Failure::from)
         });
     match inserted? {
         CheckpointInsert::Inserted => {
@@ -171,10 +166,6 @@ async fn open_key(keys: &Keys, database: &Database, generation: u64) -> Result<L
     let installation = keys.installation.facts.id;
     let seed = Sealed::LogKey(generation).open32(&keys.kek, installation, &row.sealed_private_key)?;
     Ok(LogKey { generation, signer: Signer::from_seed(&seed) })
-}
-
-pub(crate) fn fenced() -> Failure {
-    Failure::new(Reason::AuditFenced, "another replica took over the audit log")
 }
 
 /// Rows that get their places in one transaction.

@@ -11,8 +11,8 @@ use crate::serve::clusters::Clusters;
 use crate::serve::contact_log::ContactLog;
 use crate::serve::contacts::ContactBook;
 use crate::serve::dial_hints::Directory;
+use crate::serve::grant_memory::RoleGrantMemory;
 use crate::serve::operator_sessions::KnownSessions;
-use crate::serve::role_grants::RoleGrantMemory;
 use crate::serve::sessions::Sessions;
 use crate::watch::handle::Watch;
 

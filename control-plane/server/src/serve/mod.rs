@@ -11,6 +11,7 @@ pub mod contact_log;
 pub mod contacts;
 pub mod dial_hints;
 pub mod feed;
+pub mod grant_memory;
 pub mod handle;
 pub mod in_force;
 pub mod known_revocations;

@@ -4,7 +4,7 @@
 //! changed, and storing the next one. Refuses to own the rules (rap-authority). What the database holds
 //! is never believed for being there: only what was signed, is at or above the floor, and is complete.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rap_authority::{AdmittedRoleGrants, Floor, FloorOf, SignedRoleGrantSet, StoredRoleGrant, renew_role_grant_set, renewal_is_due};
 use rap_store::{RoleGrantRow, PgConnection, role_grant_set_insert, role_grant_sets_from, role_grants_list};
@@ -15,21 +15,6 @@ use crate::failure::Failure;
 use crate::serve::handle::Serving;
 use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_about;
-
-/// What was admitted last, and the exact rows that led to it.
-#[derive(Debug, Default)]
-pub struct RoleGrantMemory(Mutex<Option<(Digest, Arc<AdmittedRoleGrants>)>>);
-
-impl RoleGrantMemory {
-    fn of(&self, rows: Digest) -> Option<Arc<AdmittedRoleGrants>> {
-        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.as_ref().filter(|(known, _)| *known == rows).map(|(_, admitted)| admitted.clone())
-    }
-
-    fn keep(&self, rows: Digest, admitted: Arc<AdmittedRoleGrants>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((rows, admitted));
-    }
-}
 
 /// The set in force.
 ///
