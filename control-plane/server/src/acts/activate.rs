@@ -1,6 +1,6 @@
 //! Activates the installation: manifest, first owner, first session.
 
-use rap_authority::{FloorOf, RoleGrantChange, IssuedSession, RowKeys, first_role_grant};
+use rap_authority::{FloorOf, IssuedSession, RoleGrantChange, RowKeys, first_role_grant};
 use rap_contract::ActivationTerms;
 use rap_store::{
     AuditPen, OperatorRow, PgConnection, StoreError, installation_activate, installation_read,

@@ -6,7 +6,8 @@ use rap_authority::{
 };
 use rap_contract::RoleGrantTerms;
 use rap_store::{
-    OperatorRow, PgConnection, StoreError, role_grant_insert, role_grant_set_insert, operator_put, operator_shut_out,
+    OperatorRow, PgConnection, StoreError, operator_put, operator_shut_out, role_grant_insert,
+    role_grant_set_insert,
 };
 use rap_types::{OperatorId, Reason, Wall};
 use rap_wire::v1;

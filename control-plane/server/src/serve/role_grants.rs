@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
-use rap_authority::{AdmittedRoleGrants, Floor, FloorOf, SignedRoleGrantSet, StoredRoleGrant, renew_role_grant_set, renewal_is_due};
-use rap_store::{RoleGrantRow, PgConnection, role_grant_set_insert, role_grant_sets_from, role_grants_list};
+use rap_authority::{
+    AdmittedRoleGrants, Floor, FloorOf, SignedRoleGrantSet, StoredRoleGrant, renew_role_grant_set,
+    renewal_is_due,
+};
+use rap_store::{PgConnection, RoleGrantRow, role_grant_set_insert, role_grant_sets_from, role_grants_list};
 use rap_types::{Digest, Reason};
 
 use crate::database::change::{Acting, Change};
@@ -87,7 +90,8 @@ pub async fn current(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, Failu
 /// Signs the verified set for another day. Of racing replicas one stores its set; all then read that.
 async fn renew(watch: &Watch, admitted: &AdmittedRoleGrants) -> Result<(), Failure> {
     let now = watch.clock.now().wall;
-    let set = renew_role_grant_set(&watch.keys.installation.role_grant_scope(), admitted.grants().set(), now)?;
+    let set =
+        renew_role_grant_set(&watch.keys.installation.role_grant_scope(), admitted.grants().set(), now)?;
     let acting = Acting::alone("system", watch.keys.pen.clone(), now);
     let stored: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
         store_renewal(connection, &acting, &set).await

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rap_contract::audit_leaf_hash;
 use rap_control_plane::database::change::{Acting, Change};
 use rap_store::{
-    CheckpointInsert, CheckpointRow, audit_checkpoint_insert, audit_term_seize, audit_sequence,
+    CheckpointInsert, CheckpointRow, audit_checkpoint_insert, audit_sequence, audit_term_seize,
     audit_tree_read, audit_unsequenced,
 };
 use rap_types::{Digest, Wall};
