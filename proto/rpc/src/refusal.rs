@@ -154,9 +154,9 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     last.to_string()
 }
 
-/// A peer's text ends on a terminal and in headers: bounded, and nothing in it steers either.
+/// A peer's text ends on a terminal and in headers.
 fn clean(text: &str) -> String {
-    output::clean(text).chars().take(MAX_MESSAGE).collect()
+    output::bounded(text, MAX_MESSAGE)
 }
 
 const REQUEST_ID: &str = "request_id";

@@ -33,7 +33,16 @@ pub fn complain(text: Arguments<'_>) {
 
 /// Names come from other hosts: nothing in them steers the terminal, or turns the order of what is read.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || steers(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(shown).collect()
+}
+
+fn shown(c: char) -> char {
+    if c.is_control() || steers(c) { '\u{fffd}' } else { c }
+}
+
+/// The same of at most the first `most` characters: what others say is bounded wherever it is kept, sent or shown.
+pub fn bounded(text: &str, most: usize) -> String {
+    text.chars().take(most).map(shown).collect()
 }
 
 /// Characters without a shape that change the order, or hide the difference, of others.
@@ -57,7 +66,7 @@ pub fn finish(code: ExitCode, json: bool) -> process::ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::{bounded, clean};
 
     #[test]
     fn nothing_steers_the_terminal_or_turns_the_order_of_letters() {
@@ -66,5 +75,13 @@ mod tests {
         {
             assert_eq!(clean(&format!("a{steering}b")), "a\u{fffd}b");
         }
+    }
+
+    #[test]
+    fn a_bound_counts_characters() {
+        assert_eq!(bounded("zo\u{eb}\u{1b}x", 4), "zo\u{eb}\u{fffd}");
+        assert_eq!(bounded("zo\u{eb}", 3), "zo\u{eb}");
+        assert_eq!(bounded("", 3), "");
+        assert_eq!(bounded("x", 0), "");
     }
 }

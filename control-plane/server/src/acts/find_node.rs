@@ -1,5 +1,6 @@
 //! Finds a node of a cluster by name or id.
 
+use rap_runtime::output::bounded;
 use rap_store::{NodeRow, PgConnection, node_by_name, node_read};
 use rap_types::{NodeId, Reason};
 
@@ -18,7 +19,7 @@ pub(crate) async fn find_node(
         }
         Err(_) => node_by_name(connection, &cluster.rows, text).await?,
     };
-    let named: String = text.chars().take(64).filter(|letter| !letter.is_control()).collect();
+    let named = bounded(text, 64);
     row.ok_or_else(|| {
         Failure::new(Reason::NodeUnknown, format!("`{named}`: no such node in cluster {}", cluster.name))
     })

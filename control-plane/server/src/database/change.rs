@@ -3,10 +3,14 @@
 //! The only file that writes audit rows and outbox rows. Refuses to own what is changed (`acts`).
 
 use rap_authority::ids;
+use rap_runtime::output::bounded;
 use rap_store::{
     AuditPen, NewAuditRow, PgConnection, StoreError, audit_insert, config_seq_allocate, outbox_append,
 };
 use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
+
+/// Most characters of the reason that an operator gives.
+pub const REASON_CAP: usize = 256;
 
 /// Who acts, and why: what all audit rows of one act have in common.
 #[derive(Debug, Clone)]
@@ -113,7 +117,7 @@ impl Change {
             object: self.object,
             before_digest: self.before,
             after_digest: self.after,
-            reason: reason.chars().filter(|c| !c.is_control()).take(1024).collect(),
+            reason: bounded(reason, 1024),
             request: acting.call,
         };
         audit_insert(connection, &acting.pen, &row).await?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rap_rpc::v1::adoption_server::Adoption;
+use rap_runtime::output::bounded;
 use rap_store::cluster_read;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
@@ -11,6 +12,7 @@ use tonic::{Request, Response, Status};
 use crate::acts::adopt_cluster;
 use crate::acts::adopt_cluster::Look;
 use crate::auth::actor::Actor;
+use crate::database::change::REASON_CAP;
 use crate::failure::Failure;
 use crate::grpc::answer::authorized;
 use crate::replica::Replica;
@@ -83,7 +85,7 @@ async fn ensure(
         [] => None,
         digest => Some(Digest::from_slice(digest)?),
     };
-    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let reason = bounded(&request.reason, REASON_CAP);
     let (cluster, made) =
         adopt_cluster::ensure(&replica.serving, actor, &request.cluster, seen, &reason).await?;
     Ok(v1::EnsureAuthorityAnswer { cluster: Some(served(replica, &cluster).await?), made })

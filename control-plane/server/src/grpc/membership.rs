@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rap_contract::RevocationKind;
 use rap_rpc::v1::membership_server::Membership;
+use rap_runtime::output::bounded;
 use rap_store::{StoreError, node_read, policies_list, revocations_from};
 use rap_types::NodeId;
 use rap_wire::v1;
@@ -13,6 +14,7 @@ use crate::acts::adopt_cluster;
 use crate::acts::policy::{Filled, write_missing, write_policy};
 use crate::acts::remove_node::{NodeRemoval, Removed, write_named_removal};
 use crate::auth::actor::Actor;
+use crate::database::change::REASON_CAP;
 use crate::failure::Failure;
 use crate::grpc::answer::authorized;
 use crate::replica::Replica;
@@ -131,7 +133,7 @@ async fn revoke_node(
     request: v1::NodeRevokeRequest,
 ) -> Result<v1::NodeRevokeAnswer, Failure> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
-    let words: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let words = bounded(&request.reason, REASON_CAP);
     let acting = actor.acting(words);
     let kind = if request.evict { RevocationKind::Evicted } else { RevocationKind::Banned };
     let removal = NodeRemoval { kind, action: "node.revoke" };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rap_contract::encode_export;
+use rap_runtime::output::bounded;
 use rap_store::{
     JoinRequestRow, NodeRow, RowName, StoreError, join_requests_and_tampered, nodes_and_tampered, token_read,
 };
@@ -13,7 +14,7 @@ use crate::acts::approve::{write_approvals, write_denials};
 use crate::acts::find_node::find_node;
 use crate::acts::update_node::{NodeUpdate, write_update};
 use crate::auth::actor::Actor;
-use crate::database::change::Change;
+use crate::database::change::{Change, REASON_CAP};
 use crate::failure::Failure;
 use crate::publish::head::open_head;
 use crate::replica::Replica;
@@ -92,7 +93,7 @@ pub(crate) async fn deny(
 ) -> Result<v1::NodeDecideAnswer, Failure> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
-    let words: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let words = bounded(&request.reason, REASON_CAP);
     let acting = actor.acting(words);
     let done: Result<Vec<JoinRequestRow>, Failure> = rap_store::transact!(
         replica.database.store.system(),

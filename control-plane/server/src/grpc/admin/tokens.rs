@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rap_authority::{TokenOrder, TokenScope, issue_token};
 use rap_planner::addressing::ipv6_prefix;
+use rap_runtime::output::bounded;
 use rap_store::{TokenRow, token_cluster, tokens_and_tampered};
 use rap_types::{ApprovalMode, NodeId, Reason, Role, TokenId};
 use rap_wire::v1;
@@ -12,6 +13,7 @@ use rap_wire::v1;
 use crate::acts::adopt_cluster;
 use crate::acts::token::{organization, write_revocation, write_token};
 use crate::auth::actor::Actor;
+use crate::database::change::REASON_CAP;
 use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::views::cluster::rows;
@@ -85,7 +87,7 @@ pub(crate) async fn revoke(
     let cluster = token_cluster(&mut transaction, token).await?.ok_or_else(absent)?;
     drop(transaction);
     let cluster = replica.serving.cluster(cluster).await?.ok_or_else(absent)?;
-    let words: String = request.reason.chars().filter(|c| !c.is_control()).take(256).collect();
+    let words = bounded(&request.reason, REASON_CAP);
     let acting = actor.acting(words);
     let before = cluster.revocations.known();
     let done: Result<(TokenRow, Vec<NodeId>), Failure> =
