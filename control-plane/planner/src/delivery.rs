@@ -161,6 +161,16 @@ impl Delivery {
         }
     }
 
+    /// True if nothing that is older than this version waits for its acknowledgement.
+    pub fn took(&self, published: &Published) -> bool {
+        self.in_flight.as_ref().is_none_or(|sent| sent.version.order >= published.order)
+    }
+
+    /// True if the node holds a snapshot, or one was sent to it.
+    pub fn holds(&self) -> bool {
+        self.held.is_some() || self.in_flight.is_some()
+    }
+
     /// True while a message waits for its acknowledgement.
     pub fn waits(&self) -> bool {
         self.in_flight.is_some()

@@ -16,6 +16,7 @@ mod pace;
 mod plan;
 mod published;
 mod rows;
+mod turns;
 mod update;
 
 pub use build::plan;
@@ -28,3 +29,4 @@ pub use pace::Pace;
 pub use plan::{NodePlan, Plan, PlanError};
 pub use published::Published;
 pub use rows::{ClusterRows, LeafMemory, NodeRow};
+pub use turns::{Progress, Turns};

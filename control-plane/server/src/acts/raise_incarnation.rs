@@ -21,7 +21,7 @@ pub async fn raise_incarnation(watch: &Watch, cluster: &Cluster, seen: Incarnati
     if raised? {
         tracing::error!(cluster = %cluster.id, incarnation, "a new incarnation begins");
     }
-    cluster.wake.notify_one();
+    cluster.wake.changed();
     Ok(())
 }
 

@@ -39,6 +39,7 @@ impl Config {
             ("leaf_lifetime_ms", ms(self.cluster.leaf_lifetime)),
             ("head_within_ms", ms(self.pushing.head_within)),
             ("outbox_poll_ms", ms(self.pushing.outbox_poll)),
+            ("rows_check_ms", ms(self.pushing.rows_check)),
             ("node_write_timeout_ms", ms(self.pushing.write_timeout)),
             ("report_interval_ms", ms(self.pushing.report_interval)),
             ("reconnect_window_ms", ms(self.pushing.reconnect_window)),

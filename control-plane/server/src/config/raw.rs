@@ -92,6 +92,10 @@ pub struct Raw {
     /// Longest time a change waits if no doorbell rings [default: 2000]
     #[arg(long, env = "RAP_OUTBOX_POLL_MS", value_name = "MS")]
     pub outbox_poll_ms: Option<u64>,
+    /// How often every row is read and checked, and not only those that changed; 0 = for every version
+    /// [default: 60000]
+    #[arg(long, env = "RAP_ROWS_CHECK_MS", value_name = "MS")]
+    pub rows_check_ms: Option<u64>,
     /// Deadline of one message to a node [default: 10000]
     #[arg(long, env = "RAP_NODE_WRITE_TIMEOUT_MS", value_name = "MS")]
     pub node_write_timeout_ms: Option<u64>,

@@ -59,6 +59,7 @@ impl Config {
             pushing: Pushing {
                 head_within: positive("head_within_ms", raw.head_within_ms, 60_000, &mut problems),
                 outbox_poll: positive("outbox_poll_ms", raw.outbox_poll_ms, 2_000, &mut problems),
+                rows_check: rows_check(raw.rows_check_ms, &mut problems),
                 write_timeout: positive(
                     "node_write_timeout_ms",
                     raw.node_write_timeout_ms,
@@ -218,6 +219,13 @@ fn positive(at: &str, value: Option<u64>, default: u64, problems: &mut Vec<Probl
         problems.push(Problem::new(at, format!("must be 1 to {HOUR_MS}")));
     }
     millis(value, default)
+}
+
+fn rows_check(value: Option<u64>, problems: &mut Vec<Problem>) -> Duration {
+    if value.is_some_and(|value| value > HOUR_MS) {
+        problems.push(Problem::new("rows_check_ms", format!("must be 0 to {HOUR_MS}")));
+    }
+    millis(value, 60_000)
 }
 
 fn millis(value: Option<u64>, default: u64) -> Duration {

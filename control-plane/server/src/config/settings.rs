@@ -126,6 +126,8 @@ pub struct Pushing {
     pub head_within: Duration,
     /// Longest time a change waits without a doorbell.
     pub outbox_poll: Duration,
+    /// How often every row is read and checked; zero for every version.
+    pub rows_check: Duration,
     /// Deadline of one message to a node.
     pub write_timeout: Duration,
     /// How often nodes report.

@@ -29,6 +29,9 @@ pub enum RoundError {
     /// Another replica, or this one before, signed another root for this version.
     #[error("planner.divergence: two roots for one version")]
     Divergence,
+    /// The chain of heads goes on from another head than the rows that were read.
+    #[error("another replica published meanwhile")]
+    Overtaken,
     /// The rows are of an authority that this process has not loaded yet.
     #[error("another authority speaks for the cluster since")]
     Rotated,

@@ -2,8 +2,11 @@
 //!
 //! Owns the order of a round. Refuses to own what a version says (rap-planner).
 
+pub mod alarms;
+pub mod gather;
 pub mod head;
 pub mod planner_rows;
 pub mod publisher;
 pub mod round;
+pub mod row_checks;
 pub mod sign_version;

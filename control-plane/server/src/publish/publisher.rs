@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_types::{ClusterId, Reason};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::acts::raise_incarnation::raise_incarnation;
 use crate::config::settings::Config;
+use crate::publish::alarms::raise;
+use crate::publish::gather::gather;
 use crate::publish::head::RoundError;
 use crate::publish::round;
+use crate::publish::row_checks::RowChecks;
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
-use crate::watch::alarms::By;
 use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_of_cluster;
 
@@ -24,41 +25,27 @@ use crate::watch::raise::alarm_of_cluster;
 pub async fn publish(serving: Arc<Serving>, config: Arc<Config>, id: ClusterId, shutdown: CancellationToken) {
     let mut last_wake = Instant::now() - QUIET;
     let mut retry = Some(Duration::ZERO);
+    let mut checks = RowChecks::new(config.pushing.rows_check);
     // Looked up for every round: its keys may have changed.
     while let Some(cluster) = serving.clusters.by_id(id) {
         let due = match retry {
             Some(pause) => Instant::now() + pause,
-            None => refresh_due(&serving.watch, &cluster),
+            None => refresh_due(&serving.watch, &cluster).min(checks.next_at()),
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = cluster.wake.notified() => {
-                if last_wake.elapsed() < QUIET {
-                    settle(&cluster.wake).await;
-                }
+            () = cluster.wake.woken() => {
+                gather(&cluster.wake, &cluster.feed, last_wake.elapsed() < QUIET).await;
                 last_wake = Instant::now();
             }
             () = tokio::time::sleep_until(due) => {}
         }
         let Some(cluster) = serving.clusters.by_id(id) else { return };
-        retry = match round::run(&serving, &config, &cluster).await {
+        cluster.wake.begin();
+        retry = match round::run(&serving, &config, &cluster, &mut checks).await {
             Ok(()) => None,
             Err(error) => Some(after(&serving, &cluster, &error).await),
         };
-    }
-}
-
-/// Waits until wakes pause for 5 ms, at most 50 ms in all.
-async fn settle(wake: &Notify) {
-    let cap = Instant::now() + CAP;
-    loop {
-        tokio::select! {
-            () = wake.notified() => {}
-            () = tokio::time::sleep_until(cap.min(Instant::now() + TRAILING)) => return,
-        }
-        if Instant::now() >= cap {
-            return;
-        }
     }
 }
 
@@ -102,6 +89,8 @@ async fn after(serving: &Serving, cluster: &Cluster, error: &RoundError) -> Dura
                 .alarm(Reason::FloorRollback, "the database lost authority records that were served");
             ALARM
         }
+        // Another replica was first: what it published is in the rows that are read now.
+        RoundError::Overtaken => Duration::ZERO,
         RoundError::Divergence => {
             alarm_of_cluster(
                 &serving.watch,
@@ -117,22 +106,8 @@ async fn after(serving: &Serving, cluster: &Cluster, error: &RoundError) -> Dura
                 .alarm(plan.reason(), &format!("nothing new is published in cluster {}: {plan}", cluster.id));
             ALARM
         }
-        RoundError::Refused(Reason::RowTampered, row) => {
-            // Once per row, however often the round is tried again.
-            if serving.watch.alarms.raise(
-                Some(cluster.id),
-                By::Publisher,
-                Reason::RowTampered,
-                row,
-                serving.watch.clock.now().wall,
-            ) {
-                alarm_of_cluster(
-                    &serving.watch,
-                    cluster.id,
-                    Reason::RowTampered,
-                    &format!("{row}; nothing new is signed"),
-                );
-            }
+        RoundError::Refused(reason @ (Reason::RowTampered | Reason::PlannerDivergence), what) => {
+            raise(&serving.watch, cluster.id, *reason, what, "nothing new is signed");
             ALARM
         }
         // Floors, chains and rows that contradict them were alarmed where they were found.
@@ -144,10 +119,6 @@ async fn after(serving: &Serving, cluster: &Cluster, error: &RoundError) -> Dura
 }
 
 const QUIET: Duration = Duration::from_millis(50);
-
-const TRAILING: Duration = Duration::from_millis(5);
-
-const CAP: Duration = Duration::from_millis(50);
 
 const RETRY: Duration = Duration::from_millis(500);
 

@@ -2,16 +2,18 @@
 //!
 //! Owns the order: nothing is served that is not committed, and only stored bytes are served.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use rap_contract::RevocationChain;
-use rap_planner::{Published, plan};
-use rap_store::{PlannerRows, cluster_read, planner_rows};
-use rap_types::{HeadOrder, Incarnation, Reason, Refresh, Version};
+use rap_planner::{ClusterRows, Plan, Published, plan};
+use rap_store::{HeadRow, cluster_read, planner_rows};
+use rap_types::{Digest, HeadOrder, Incarnation, Reason, Refresh, Version};
 
 use crate::config::settings::Config;
+use crate::publish::alarms::tell_left_out;
 use crate::publish::head::RoundError;
 use crate::publish::planner_rows::planner_input;
+use crate::publish::row_checks::RowChecks;
 use crate::publish::sign_version::{adopt, sign_version};
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
@@ -20,9 +22,18 @@ use crate::watch::alarms::By;
 use crate::watch::handle::Watch;
 
 /// Publishes the newest version, or signs the present one again if that is due.
-pub async fn run(serving: &Serving, config: &Config, cluster: &Cluster) -> Result<(), RoundError> {
+pub async fn run(
+    serving: &Serving,
+    config: &Config,
+    cluster: &Cluster,
+    checks: &mut RowChecks,
+) -> Result<(), RoundError> {
     let newest = cluster.feed.newest();
-    let advanced = judge(serving, config, cluster, newest.as_deref()).await;
+    let advanced = judge(serving, config, cluster, newest.as_deref(), checks).await;
+    match &advanced {
+        Ok(()) | Err(RoundError::Store(_) | RoundError::Overtaken | RoundError::Rotated) => {}
+        Err(_) => checks.failed(),
+    }
     if let (Err(RoundError::Plan(_) | RoundError::Refused(..)), Some(published)) = (&advanced, &newest) {
         // Nothing new is signed; nodes keep the last version that was right.
         refresh(&serving.watch, config, cluster, published).await?;
@@ -35,58 +46,110 @@ async fn judge(
     config: &Config,
     cluster: &Cluster,
     newest: Option<&Published>,
+    checks: &mut RowChecks,
 ) -> Result<(), RoundError> {
     if let Some(published) = newest {
         // One row says whether the other ones need to be read.
         let mut transaction = serving.database.store.system().begin().await?;
         let Some(row) = cluster_read(&mut transaction, &cluster.rows).await? else { return Ok(()) };
         drop(transaction);
-        match published.order.durable().cmp(&(Incarnation(row.cluster.incarnation), Version(row.config_seq)))
-        {
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Equal => return refresh(&serving.watch, config, cluster, published).await,
-            std::cmp::Ordering::Greater => return Err(RoundError::Ahead(published.order.incarnation)),
+        let stored = (Incarnation(row.cluster.incarnation), Version(row.config_seq));
+        match published.order.durable().cmp(&stored) {
+            Ordering::Less => {}
+            Ordering::Equal if checks.is_due_when_idle() => {}
+            Ordering::Equal => return refresh(&serving.watch, config, cluster, published).await,
+            Ordering::Greater => return Err(RoundError::Ahead(published.order.incarnation)),
         }
     }
-    let known = cluster.revocations.known();
-    let Some(rows) = planner_rows(serving.database.store.system(), &cluster.rows, known.from()).await? else {
-        return Ok(());
+    let base = newest.filter(|_| !checks.is_due());
+    let Some(input) = read(serving, cluster, base).await? else { return Ok(()) };
+    let planned = match base {
+        Some(published) if !input.whole => published.plan.next(&input.rows, &cluster.map_key)?,
+        Some(_) | None => None,
     };
+    let (planned, input) = match planned {
+        Some(planned) => (planned, input),
+        None if input.whole => (plan(&input.rows, &cluster.map_key)?, input),
+        None => {
+            let Some(input) = read(serving, cluster, None).await? else { return Ok(()) };
+            (plan(&input.rows, &cluster.map_key)?, input)
+        }
+    };
+    advance(&serving.watch, config, cluster, planned, &input, newest).await?;
+    if input.whole {
+        checks.passed();
+        // A version of whole rows is out: whatever row of them was alarmed is as it was written again.
+        for reason in [Reason::RowTampered, Reason::PlannerDivergence] {
+            serving.watch.alarms.lower(cluster.id, By::Publisher, reason);
+        }
+    }
+    Ok(())
+}
+
+/// What a round plans with.
+struct Input {
+    rows: ClusterRows,
+    whole: bool,
+    head: Option<HeadRow>,
+    /// Digest of the head at the tip of the chain.
+    tip: Option<Digest>,
+}
+
+/// Reads what changed since `base`, or every row, and puts the revocations in force that are read with it.
+async fn read(
+    serving: &Serving,
+    cluster: &Cluster,
+    base: Option<&Published>,
+) -> Result<Option<Input>, RoundError> {
+    let known = cluster.revocations.known();
+    let since = base.map(|base| (base.order.incarnation.0, base.order.version.0));
+    let read = planner_rows(serving.database.store.system(), &cluster.rows, known.from(), since).await?;
+    let Some(rows) = read else { return Ok(None) };
     // The rows' incarnation belongs to one key, and only that key signs heads in it.
     match rows.authority_sequence.cmp(&cluster.chain.sequence()) {
-        std::cmp::Ordering::Equal => {}
-        std::cmp::Ordering::Greater => return Err(RoundError::Rotated),
-        std::cmp::Ordering::Less => return Err(RoundError::RecordsLost),
+        Ordering::Equal => {}
+        Ordering::Greater => return Err(RoundError::Rotated),
+        Ordering::Less => return Err(RoundError::RecordsLost),
     }
     let known = serving.judge_revocations(cluster, &known, &rows.revocations)?;
     serving.learn_revocations(cluster, known.clone()).await?;
-    advance(&serving.watch, config, cluster, &rows, known.chain).await?;
-    // A version of whole rows is out: whatever row of them was alarmed is as it was written again.
-    serving.watch.alarms.lower(cluster.id, By::Publisher, Reason::RowTampered);
-    Ok(())
+    let policies = policies_of(&rows.policies)?;
+    Ok(Some(Input {
+        rows: planner_input(&serving.watch.keys, &rows, known.chain, policies),
+        whole: rows.whole,
+        head: rows.head,
+        tip: rows.first_head.map(|row| row.head.digest),
+    }))
 }
 
 async fn advance(
     watch: &Watch,
     config: &Config,
     cluster: &Cluster,
-    rows: &PlannerRows,
-    revocations: Arc<RevocationChain>,
+    planned: Plan,
+    input: &Input,
+    newest: Option<&Published>,
 ) -> Result<(), RoundError> {
-    let policies = policies_of(&rows.policies)?;
-    let input = planner_input(&watch.keys, rows, revocations, policies);
-    let planned = Arc::new(plan(&input, &cluster.map_key)?);
     let version = (planned.incarnation, planned.version);
+    if let Some(published) = newest.filter(|newest| newest.order.durable() == version) {
+        // Every row was read, and no version is new.
+        if published.plan.tree.root() != planned.tree.root() {
+            let what = "rows changed that no change in the outbox names".to_owned();
+            return Err(RoundError::Refused(Reason::PlannerDivergence, what));
+        }
+        return refresh(watch, config, cluster, published).await;
+    }
+    let planned = Arc::new(planned);
+    tell_left_out(watch, cluster.id, &planned);
     // After a restart, or when another replica was first: what is stored is what is served.
-    if let Some(stored) = rows.head.as_ref().filter(|row| row.head.order.durable() == version) {
+    if let Some(stored) = input.head.as_ref().filter(|row| row.head.order.durable() == version) {
         return adopt(&watch.keys, cluster, planned, stored);
     }
-    if let Some(stored) = rows.head.as_ref().filter(|row| row.head.order.durable() > version) {
+    if let Some(stored) = input.head.as_ref().filter(|row| row.head.order.durable() > version) {
         return Err(RoundError::Ahead(stored.head.order.incarnation));
     }
-    let previous = rows.first_head.as_ref().map(|row| row.head.digest);
     let order = HeadOrder { incarnation: planned.incarnation, version: planned.version, refresh: Refresh(0) };
-    sign_version(watch, config, cluster, planned, order, previous).await
+    sign_version(watch, config, cluster, planned, order, input.tip).await
 }
 
 async fn refresh(

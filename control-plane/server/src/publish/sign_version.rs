@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rap_contract::{HeadFacts, sign};
 use rap_planner::{HeadTerms, Plan, Published};
-use rap_store::{HeadInsert, HeadRow, LeafRow, NewHeadRow, PgConnection, head_insert, leaves_record};
+use rap_store::{
+    HeadInsert, HeadRow, LeafRow, NewHeadRow, PgConnection, head_insert, head_insert_first, leaves_record,
+};
 use rap_types::{Digest, HeadOrder};
 
 use crate::config::settings::Config;
@@ -38,14 +40,22 @@ pub(crate) async fn sign_version(
     let leaves = changed_leaves(&planned, order);
     let outcome: Result<HeadInsert, RoundError> =
         rap_store::transact!(watch.database.store.system(), |connection| {
-            insert(connection, &new, &leaves).await
+            insert(connection, &new, previous, &leaves).await
         });
     match outcome? {
         HeadInsert::Inserted => {
             watch.metrics.head_signed();
             serve(cluster, planned, new.envelope, &facts);
         }
-        HeadInsert::Lost(stored) => return adopt(&watch.keys, cluster, planned, &stored),
+        HeadInsert::Overtaken => return Err(RoundError::Overtaken),
+        HeadInsert::Lost(stored) => {
+            let (_, other) = open_head(&watch.keys, cluster, &stored.head.envelope)?;
+            // Of other rows, or of the same after other heads: not what was planned here.
+            if other.root != facts.root && other.previous != previous {
+                return Err(RoundError::Overtaken);
+            }
+            return adopt(&watch.keys, cluster, planned, &stored);
+        }
     }
     Ok(())
 }
@@ -68,9 +78,13 @@ pub(crate) fn adopt(
 async fn insert(
     connection: &mut PgConnection,
     new: &NewHeadRow,
+    previous: Option<Digest>,
     leaves: &[LeafRow],
 ) -> Result<HeadInsert, RoundError> {
-    let outcome = head_insert(connection, new).await?;
+    if new.order.refresh.0 > 0 {
+        return Ok(head_insert(connection, new).await?);
+    }
+    let outcome = head_insert_first(connection, new, previous).await?;
     if outcome == HeadInsert::Inserted && !leaves.is_empty() {
         leaves_record(connection, new.cluster, leaves).await?;
     }

@@ -16,7 +16,6 @@ use rap_store::{
 };
 use rap_types::{ClusterId, KeyId, NodeId, Reason, Wall};
 use rap_wire::v1;
-use tokio::sync::Notify;
 
 use crate::failure::Failure;
 use crate::keys::certificate_authority::CertificateAuthority;
@@ -25,6 +24,7 @@ use crate::keys::seal_context::Sealed;
 use crate::serve::authority_chain::StoredAuthority;
 use crate::serve::feed::Feed;
 use crate::serve::known_revocations::Revocations;
+use crate::serve::wake::Wake;
 
 /// One cluster.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub struct Cluster {
     /// Its newest signed version.
     pub feed: Feed,
     /// Rings when its rows may have changed.
-    pub wake: Arc<Notify>,
+    pub wake: Arc<Wake>,
     /// Its chain of revocations, as far as this process verified it.
     pub revocations: Arc<Revocations>,
 }

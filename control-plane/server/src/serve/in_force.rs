@@ -12,7 +12,7 @@ use crate::serve::handle::Serving;
 impl Serving {
     /// Tells this replica at once, and the others by the doorbell, that a cluster's rows changed.
     pub async fn changed(&self, cluster: &Cluster) {
-        cluster.wake.notify_one();
+        cluster.wake.changed();
         if let Err(error) = doorbell_ring(self.database.store.system(), cluster.id).await {
             // The outbox is the truth: other replicas find the change at their next poll.
             tracing::warn!(%error, cluster = %cluster.id, "the doorbell did not ring");
@@ -45,6 +45,7 @@ impl Serving {
         let next = self.revocations(&mut transaction, cluster, &known).await?;
         drop(transaction);
         self.learn_revocations(cluster, next).await?;
+        cluster.wake.urgent();
         self.changed(cluster).await;
         Ok(())
     }
@@ -57,6 +58,7 @@ pub(crate) async fn follow_keys(serving: &Serving, id: ClusterId) -> Result<(), 
         None => drop(serving.load_cluster(id).await?),
     }
     if let Some(cluster) = serving.clusters.by_id(id) {
+        cluster.wake.urgent();
         serving.changed(&cluster).await;
     }
     Ok(())

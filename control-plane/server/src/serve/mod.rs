@@ -21,3 +21,4 @@ pub mod policies;
 pub mod revocations;
 pub mod role_grants;
 pub mod sessions;
+pub mod wake;

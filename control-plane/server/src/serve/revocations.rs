@@ -90,7 +90,7 @@ impl Serving {
         .await?;
         let newer = loaded.filter(|loaded| loaded.chain.sequence() > cluster.chain.sequence());
         if newer.is_some() {
-            cluster.wake.notify_one();
+            cluster.wake.changed();
         }
         Ok(newer)
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rap_runtime::service::Beat;
-use rap_store::{ClusterPosition, DatabaseTarget, Doorbell, Ring, outbox_positions};
-use rap_types::{Incarnation, Version};
+use rap_store::{ClusterPosition, DatabaseTarget, Doorbell, Ring, outbox_positions, outbox_urgent};
+use rap_types::{ClusterId, Incarnation, Version};
 
 use crate::failure::Failure;
 use crate::replica::Replica;
@@ -66,8 +66,13 @@ async fn follow(replica: &Arc<Replica>, position: &ClusterPosition) -> Result<()
         false => replica.serving.reload_cluster(id).await,
     };
     let stored = (Incarnation(position.incarnation), Version(position.config_seq));
-    if cluster.feed.newest().map(|published| published.order.durable()) != Some(stored) {
-        cluster.wake.notify_one();
+    let served = cluster.feed.newest().map(|published| published.order.durable());
+    if served != Some(stored) {
+        if urgent_after(replica, id, served).await? {
+            cluster.wake.urgent();
+        } else {
+            cluster.wake.changed();
+        }
     }
     match keys {
         // It is served as it was loaded before.
@@ -78,6 +83,17 @@ async fn follow(replica: &Arc<Replica>, position: &ClusterPosition) -> Result<()
         }
         keys => keys,
     }
+}
+
+/// Whether a change after the version that is served must not wait for others.
+async fn urgent_after(
+    replica: &Replica,
+    id: ClusterId,
+    served: Option<(Incarnation, Version)>,
+) -> Result<bool, Failure> {
+    let Some((_, version)) = served else { return Ok(false) };
+    let mut transaction = replica.database.store.system().begin().await?;
+    Ok(outbox_urgent(&mut transaction, id, version.0).await?)
 }
 
 /// So many failed looks in a row are an alarm.

@@ -22,6 +22,7 @@ mod metrics;
 mod missing_policies;
 mod postgres;
 mod program;
+mod publish;
 mod replicas;
 mod returning;
 mod revocations;

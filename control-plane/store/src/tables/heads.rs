@@ -36,9 +36,11 @@ pub struct HeadRow {
 pub enum HeadInsert {
     /// This head is the one of its order.
     Inserted,
-    /// Another replica was first: serve its bytes. A root other than one's own is
+    /// Another replica was first: serve its bytes. Another root under an equal previous head is
     /// `planner.divergence`.
     Lost(HeadRow),
+    /// The chain's tip is another head than the one that this head names: read and plan again.
+    Overtaken,
 }
 
 impl FromRow<'_, PgRow> for HeadRow {
@@ -74,6 +76,15 @@ statements! {
     HEAD_INSERT = "INSERT INTO cluster_heads \
         (cluster_id, incarnation, version, refresh, envelope, root, digest) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+    /// At the tip of the chain only. One lock per cluster: of two heads that name one previous, the second is
+    /// inserted after the first is seen.
+    HEADS_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cluster_heads/' || $1::text, 0))";
+    HEAD_INSERT_FIRST = "INSERT INTO cluster_heads \
+        (cluster_id, incarnation, version, refresh, envelope, root, digest) \
+        SELECT $1, $2, $3, $4, $5, $6, $7 WHERE $8::bytea IS NOT DISTINCT FROM \
+            (SELECT digest FROM cluster_heads WHERE cluster_id = $1 AND refresh = 0 \
+             ORDER BY incarnation DESC, version DESC LIMIT 1) \
+        ON CONFLICT DO NOTHING";
     HEAD_READ =
         head_select!("WHERE cluster_id = $1 AND incarnation = $2 AND version = $3 AND refresh = $4");
     HEAD_NEWEST = head_select!(
@@ -88,23 +99,51 @@ statements! {
             ORDER BY n.incarnation DESC, n.version DESC, n.refresh DESC LIMIT 1)";
 }
 
-/// Inserts a signed head unless its order is taken. Two replicas never have two heads of one order.
-/// The winner is visible to the loser only after it committed, so the loser may wait for it here.
+/// Inserts a refresh of a signed head unless its order is taken. Two replicas never have two heads of one
+/// order. The winner is visible to the loser only after it committed, so the loser may wait for it here.
 pub async fn head_insert(connection: &mut PgConnection, new: &NewHeadRow) -> Result<HeadInsert, StoreError> {
-    let done = sqlx::query(HEAD_INSERT)
+    let done = bound(HEAD_INSERT, new)?.execute(&mut *connection).await?;
+    outcome(connection, new, done.rows_affected()).await
+}
+
+/// Inserts a refresh-0 head whose previous one has this digest, if that one is the tip of the cluster's chain.
+/// A tip of the same order is [`HeadInsert::Lost`], another one [`HeadInsert::Overtaken`].
+pub async fn head_insert_first(
+    connection: &mut PgConnection,
+    new: &NewHeadRow,
+    previous: Option<Digest>,
+) -> Result<HeadInsert, StoreError> {
+    // Two statements: one that waits for a lock would look for the tip in its old snapshot.
+    sqlx::query(HEADS_LOCK).bind(new.cluster.uuid()).execute(&mut *connection).await?;
+    let query = bound(HEAD_INSERT_FIRST, new)?.bind(previous.map(Digest::to_vec));
+    let done = query.execute(&mut *connection).await?;
+    outcome(connection, new, done.rows_affected()).await
+}
+
+fn bound(
+    statement: &'static str,
+    new: &NewHeadRow,
+) -> Result<sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>, StoreError> {
+    Ok(sqlx::query(statement)
         .bind(new.cluster.uuid())
         .bind(counter("incarnation", new.order.incarnation.0)?)
         .bind(counter("version", new.order.version.0)?)
         .bind(counter("refresh", new.order.refresh.0)?)
-        .bind(&new.envelope)
-        .bind(new.root.as_bytes().as_slice())
-        .bind(new.digest.as_bytes().as_slice())
-        .execute(&mut *connection)
-        .await?;
-    if done.rows_affected() == 1 {
+        .bind(new.envelope.clone())
+        .bind(new.root.to_vec())
+        .bind(new.digest.to_vec()))
+}
+
+async fn outcome(
+    connection: &mut PgConnection,
+    new: &NewHeadRow,
+    inserted: u64,
+) -> Result<HeadInsert, StoreError> {
+    if inserted == 1 {
         return Ok(HeadInsert::Inserted);
     }
-    head_read(connection, new.cluster, new.order).await?.map(HeadInsert::Lost).ok_or(StoreError::Absent)
+    let stored = head_read(connection, new.cluster, new.order).await?;
+    Ok(stored.map_or(HeadInsert::Overtaken, HeadInsert::Lost))
 }
 
 /// The head of this order.

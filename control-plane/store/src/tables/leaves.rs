@@ -29,6 +29,9 @@ statements! {
             node_generation = excluded.node_generation, manifest_root = excluded.manifest_root \
         WHERE (node_leaves.incarnation, node_leaves.node_generation) \
             < (excluded.incarnation, excluded.node_generation)";
+    LEAVES_CHANGED = "SELECT node_id, incarnation, node_generation, manifest_root FROM node_leaves \
+        WHERE cluster_id = $1 AND (node_id = ANY($2) OR incarnation > $3 \
+            OR incarnation = $3 AND node_generation > $4) ORDER BY node_id";
     LEAVES_LIST = "SELECT node_id, incarnation, node_generation, manifest_root FROM node_leaves \
         WHERE cluster_id = $1 ORDER BY node_id";
 }
@@ -65,4 +68,20 @@ pub(crate) async fn leaves_list(
     cluster: ClusterId,
 ) -> Result<Vec<LeafRow>, StoreError> {
     Ok(sqlx::query_as(LEAVES_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
+}
+
+/// Leaves of these nodes, and of those that changed after `version` of `incarnation`, by node.
+pub(crate) async fn leaves_changed(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    nodes: &[NodeId],
+    (incarnation, version): (u64, u64),
+) -> Result<Vec<LeafRow>, StoreError> {
+    Ok(sqlx::query_as(LEAVES_CHANGED)
+        .bind(cluster.uuid())
+        .bind(nodes.iter().map(|node| node.uuid()).collect::<Vec<_>>())
+        .bind(counter("incarnation", incarnation)?)
+        .bind(counter("version", version)?)
+        .fetch_all(connection)
+        .await?)
 }

@@ -1,6 +1,8 @@
 //! The outbox: which scopes each configuration sequence touched. The truth behind the doorbell.
 
-use rap_types::{ClusterId, Wall};
+use std::collections::BTreeSet;
+
+use rap_types::{ClusterId, NodeId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection};
 
@@ -14,7 +16,7 @@ pub struct OutboxRow {
     pub cluster: ClusterId,
     /// Sequence, from 1, without gaps in commit order.
     pub seq: u64,
-    /// Scope keys it touched, e.g. `peer/<node id>`, `assignment/<node id>`, `policy`, `trust`.
+    /// Scope keys it touched: `peer/<node id>`, `assignment/<node id>`, `policy`, `trust`.
     pub touched: Vec<String>,
     /// Revocation, fencing, disable: passes every debounce.
     pub urgent: bool,
@@ -69,6 +71,7 @@ statements! {
     KEYS_STAMP = "SELECT abs(mod((SELECT coalesce(sum(row_version), 0) FROM cluster_authorities WHERE cluster_id = $1) \
         + (SELECT coalesce(2 * max(key_version)::numeric - count(*), 0) FROM cluster_deks WHERE cluster_id = $1), \
         9223372036854775808))::bigint AS keys";
+    OUTBOX_URGENT = "SELECT EXISTS (SELECT 1 FROM config_outbox WHERE cluster_id = $1 AND seq > $2 AND urgent)";
     OUTBOX_PRUNE = "DELETE FROM config_outbox \
         WHERE cluster_id = $1 AND seq <= $2 AND created_at < clock_timestamp() - interval '1 day'";
 }
@@ -102,6 +105,42 @@ pub async fn outbox_after(
     let query = sqlx::query_as(OUTBOX_AFTER).bind(cluster.uuid()).bind(counter("seq", seq)?);
     Ok(query.bind(i64::from(limit)).fetch_all(connection).await?)
 }
+
+/// Whether a change after `seq` is urgent.
+pub async fn outbox_urgent(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    seq: u64,
+) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar(OUTBOX_URGENT).bind(cluster.uuid()).bind(counter("seq", seq)?);
+    Ok(query.fetch_one(connection).await?)
+}
+
+/// The nodes that the changes after `seq` up to `last` touched; `None` if the outbox does not say so of each of
+/// them: pruned, too many, or a scope key that this release does not know.
+pub(crate) async fn nodes_touched(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    seq: u64,
+    last: u64,
+) -> Result<Option<Vec<NodeId>>, StoreError> {
+    let changes = outbox_after(connection, cluster, seq, TOUCHED_MOST).await?;
+    let whole = (seq + 1..=last).eq(changes.iter().map(|change| change.seq));
+    let mut nodes = BTreeSet::new();
+    for key in changes.iter().flat_map(|change| &change.touched) {
+        let node = match key.split_once('/') {
+            Some(("peer" | "assignment", node)) => node.parse::<NodeId>().ok(),
+            None if matches!(key.as_str(), "trust" | "policy") => continue,
+            Some(_) | None => None,
+        };
+        let Some(node) = node else { return Ok(None) };
+        nodes.insert(node);
+    }
+    Ok(whole.then(|| nodes.into_iter().collect()))
+}
+
+/// More changes at once are read as a whole.
+const TOUCHED_MOST: u32 = 1_000;
 
 /// Where every cluster is: one cheap poll for all of them.
 pub async fn outbox_positions(connection: &mut PgConnection) -> Result<Vec<ClusterPosition>, StoreError> {

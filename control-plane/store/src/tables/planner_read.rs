@@ -6,14 +6,17 @@ use rap_types::IdentityStatus;
 use super::cluster_keys::{ClusterCaRow, authority_sequence, cluster_ca_active};
 use super::clusters::{ClusterRow, PolicyRow, cluster_read, policies_list};
 use super::heads::{HeadRow, head_newest, head_newest_first};
-use super::leaves::{LeafRow, leaves_list};
-use super::nodes::{NodeRow, nodes_list};
+use super::leaves::{LeafRow, leaves_changed, leaves_list};
+use super::nodes::{NodeRow, nodes_among, nodes_list};
+use super::outbox::nodes_touched;
 use super::revocations::{RevocationRow, revocations_from};
 use crate::{StoreError, SystemPool};
 
 /// One cluster at one version.
 #[derive(Debug, Clone)]
 pub struct PlannerRows {
+    /// Whether `nodes`, `gone` and `leaves` are all of them, and not only those that changed.
+    pub whole: bool,
     /// The cluster with its `config_seq` and incarnation.
     pub cluster: ClusterRow,
     /// The certificate authority that issues.
@@ -38,20 +41,34 @@ pub struct PlannerRows {
 
 /// Reads a cluster in one REPEATABLE READ transaction, so that the rows are exactly those of the
 /// `config_seq` that comes with them, and each as it was written: one tampered row is the answer
-/// [`StoreError::Tampered`]. Of the chain of revocations only links from `revoked_from` on. `None` if
+/// [`StoreError::Tampered`]. Of the chain of revocations only links from `revoked_from` on; of nodes and leaves
+/// only what changed after the version `since` of an incarnation, if the outbox says which those are. `None` if
 /// there is no such cluster or it has no CA yet.
 pub async fn planner_rows(
     pool: &SystemPool,
     keys: &RowKeys,
     revoked_from: u64,
+    since: Option<(u64, u64)>,
 ) -> Result<Option<PlannerRows>, StoreError> {
     let mut transaction = pool.begin_snapshot().await?;
     let connection = &mut *transaction;
     let Some(row) = cluster_read(connection, keys).await? else { return Ok(None) };
     let Some(ca) = cluster_ca_active(connection, keys).await? else { return Ok(None) };
-    let all = nodes_list(connection, keys).await?;
+    let since = since.filter(|(incarnation, version)| {
+        *incarnation == row.cluster.incarnation && *version <= row.config_seq
+    });
+    let touched = match since {
+        Some((_, version)) => nodes_touched(connection, keys.cluster(), version, row.config_seq).await?,
+        None => None,
+    };
+    let (all, leaves) = match since.zip(touched.as_ref()) {
+        Some((since, touched)) => (
+            nodes_among(connection, keys, touched).await?,
+            leaves_changed(connection, keys.cluster(), touched, since).await?,
+        ),
+        None => (nodes_list(connection, keys).await?, leaves_list(connection, keys.cluster()).await?),
+    };
     let policies = policies_list(connection, keys).await?;
-    let leaves = leaves_list(connection, keys.cluster()).await?;
     let authority_sequence = authority_sequence(connection, keys.cluster()).await?;
     let head = head_newest(connection, keys.cluster()).await?;
     let first_head = head_newest_first(connection, keys.cluster()).await?;
@@ -67,6 +84,7 @@ pub async fn planner_rows(
         }
     }
     Ok(Some(PlannerRows {
+        whole: touched.is_none(),
         cluster: row,
         ca,
         nodes,

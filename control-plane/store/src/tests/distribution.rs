@@ -59,7 +59,7 @@ async fn of_many_replicas_exactly_one_inserts_the_head_of_a_version() {
         tasks.spawn(async move {
             let mut transaction = store.system().begin().await.unwrap();
             let new = head(HeadOrder::new(1, 1, 0), &[replica]);
-            let outcome = head_insert(&mut transaction, &new).await.unwrap();
+            let outcome = head_insert_first(&mut transaction, &new, None).await.unwrap();
             transaction.commit().await.unwrap();
             (new, outcome)
         });
@@ -74,8 +74,42 @@ async fn of_many_replicas_exactly_one_inserts_the_head_of_a_version() {
                 assert_eq!(row.head, winners[0].0, "the loser is shown the stored bytes");
                 assert_ne!(row.head.root, new.root, "and can tell the divergence");
             }
+            HeadInsert::Overtaken => panic!("every replica planned the same version"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_head_goes_to_the_tip_of_the_chain_only() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let insert = |order: HeadOrder, root: &'static [u8], previous: Option<Digest>| {
+        let store = store.clone();
+        async move {
+            let mut transaction = store.system().begin().await.unwrap();
+            let new = head(order, root);
+            let outcome = head_insert_first(&mut transaction, &new, previous).await.unwrap();
+            transaction.commit().await.unwrap();
+            (outcome, new.digest)
+        }
+    };
+    let (outcome, one) = insert(HeadOrder::new(1, 1, 0), b"one", None).await;
+    assert_eq!(outcome, HeadInsert::Inserted);
+    assert_eq!(insert(HeadOrder::new(1, 2, 0), b"two", None).await.0, HeadInsert::Overtaken);
+    // Two replicas, two versions, one previous head: both wait for one lock, and the second sees the first.
+    let (two, three) = tokio::join!(
+        insert(HeadOrder::new(1, 2, 0), b"two", Some(one)),
+        insert(HeadOrder::new(1, 3, 0), b"three", Some(one)),
+    );
+    let inserted = [&two, &three].iter().filter(|(outcome, _)| *outcome == HeadInsert::Inserted).count();
+    assert_eq!(inserted, 1, "{two:?} {three:?}");
+    let tip = if two.0 == HeadInsert::Inserted { two.1 } else { three.1 };
+    let (outcome, _) = insert(HeadOrder::new(1, 4, 0), b"four", Some(tip)).await;
+    assert_eq!(outcome, HeadInsert::Inserted);
+    // A re-sign of an idle head is no link of the chain.
+    let mut transaction = store.system().begin().await.unwrap();
+    let refreshed = head(HeadOrder::new(1, 4, 1), b"four");
+    assert_eq!(head_insert(&mut transaction, &refreshed).await.unwrap(), HeadInsert::Inserted);
 }
 
 #[tokio::test]
@@ -122,7 +156,7 @@ async fn an_older_leaf_never_replaces_a_newer_one() {
 async fn the_planner_reads_rows_and_sequence_of_one_moment() {
     let store = TestDatabase::migrated().await.store().await;
     let cluster = cluster_with_token(&store, 1).await;
-    assert!(planner_rows(store.system(), &keys_of(id(9)), 1).await.unwrap().is_none());
+    assert!(planner_rows(store.system(), &keys_of(id(9)), 1, None).await.unwrap().is_none());
     committed(transact!(store.system(), |connection| {
         policy_upsert(connection, &keys(), "dataplane", &json!({"mtu": 1280})).await?;
         policy_upsert(connection, &keys(), "dataplane", &json!({"mtu": 1400})).await
@@ -145,7 +179,7 @@ async fn the_planner_reads_rows_and_sequence_of_one_moment() {
     }]);
     let mut moments = 0;
     loop {
-        let rows = planner_rows(store.system(), &keys(), 1).await.unwrap().unwrap();
+        let rows = planner_rows(store.system(), &keys(), 1, None).await.unwrap().unwrap();
         assert_eq!(rows.nodes.len() as u64, rows.cluster.config_seq);
         moments += 1;
         if rows.cluster.config_seq == 60 {
@@ -164,6 +198,72 @@ async fn the_planner_reads_rows_and_sequence_of_one_moment() {
     assert!(moments > 1);
     let summary = &cluster_summaries(&mut store.system().begin().await.unwrap()).await.unwrap()[0];
     assert_eq!((summary.nodes_active, summary.tokens_live, summary.head_version), (60, 1, None));
+}
+
+#[tokio::test]
+async fn the_planner_reads_what_changed_and_everything_if_the_outbox_does_not_say() {
+    let store = TestDatabase::migrated().await.store().await;
+    let cluster = cluster_with_token(&store, 1).await;
+    let change = |byte: u8, touched: Vec<String>, urgent: bool| {
+        let store = store.clone();
+        async move {
+            committed(transact!(store.system(), |connection| {
+                let seq = config_seq_allocate(connection, cluster).await?;
+                node_added(connection, byte).await;
+                outbox_append(connection, cluster, seq, &touched, urgent).await?;
+                let leaf = LeafRow {
+                    node: id(byte),
+                    incarnation: 1,
+                    node_generation: seq,
+                    manifest_root: Digest::of(&[&[byte]]),
+                };
+                leaves_record(connection, cluster, &[leaf]).await?;
+                Ok(seq)
+            }))
+            .unwrap()
+        }
+    };
+    let touched = |byte: u8| {
+        let node: rap_types::NodeId = id(byte);
+        vec![format!("peer/{node}"), format!("assignment/{node}"), "trust".to_owned()]
+    };
+    for byte in 50..54 {
+        change(byte, touched(byte), byte == 52).await;
+    }
+    let of_cluster = keys();
+    let read = |since| planner_rows(store.system(), &of_cluster, 1, since);
+    let ids = |rows: &PlannerRows| rows.nodes.iter().map(|row| row.node.node).collect::<Vec<_>>();
+    let of_leaves = |rows: &PlannerRows| rows.leaves.iter().map(|leaf| leaf.node).collect::<Vec<_>>();
+    let incarnation = read(None).await.unwrap().unwrap().cluster.cluster.incarnation;
+    let since = |version| Some((incarnation, version));
+    let rows = read(since(2)).await.unwrap().unwrap();
+    assert!(!rows.whole);
+    assert_eq!(ids(&rows), [id(52), id(53)]);
+    assert_eq!(read(since(4)).await.unwrap().unwrap().nodes, []);
+    // A leaf that a head of another replica changed comes although nothing touched its node.
+    let elsewhere =
+        LeafRow { node: id(50), incarnation, node_generation: 4, manifest_root: Digest::of(&[b"other"]) };
+    let mut transaction = store.system().begin().await.unwrap();
+    leaves_record(&mut transaction, cluster, &[elsewhere]).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(of_leaves(&read(since(3)).await.unwrap().unwrap()), [id(50), id(53)]);
+    let mut transaction = store.system().begin().await.unwrap();
+    assert!(outbox_urgent(&mut transaction, cluster, 2).await.unwrap());
+    assert!(!outbox_urgent(&mut transaction, cluster, 3).await.unwrap());
+    drop(transaction);
+
+    // Every row for another incarnation, a version that is not there yet, a scope key of another release, a gap.
+    for (incarnation, version) in [(incarnation + 1, 2), (incarnation, 9)] {
+        assert!(read(Some((incarnation, version))).await.unwrap().unwrap().whole);
+    }
+    change(54, vec!["workload/1".to_owned()], false).await;
+    let rows = read(since(4)).await.unwrap().unwrap();
+    assert!(rows.whole);
+    assert_eq!(rows.nodes.len(), 5);
+    let mut transaction = store.system().begin().await.unwrap();
+    config_seq_allocate(&mut transaction, cluster).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert!(read(since(5)).await.unwrap().unwrap().whole, "a sequence without its row in the outbox");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod diagnostics;
 mod hello;
 mod member;
 mod session;
+mod stream_end;
 mod witness;
 
 use std::sync::Arc;

@@ -2,7 +2,6 @@
 //!
 //! Owns the order of messages on the stream. Every wait has a deadline; nothing is queued.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,29 +12,22 @@ use rap_types::{Digest, Incarnation, Mono, Reason, Version};
 use rap_wire::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 use v1::control_message::Body;
 use v1::node_message::Body as NodeBody;
 
 use crate::acts::break_glass::record_use;
 use crate::auth::call::Call;
-use crate::failure::Failure;
 use crate::grpc::sync::authority::AuthorityState;
 use crate::grpc::sync::diagnostics::Diagnostics;
 use crate::grpc::sync::hello;
 use crate::grpc::sync::member::Member;
+use crate::grpc::sync::stream_end::{End, at, message, refused, unread};
 use crate::grpc::sync::witness::{Due, WitnessState};
 use crate::replica::Replica;
 use crate::serve::dial_hints::{ClusterDirectory, Hints};
+use crate::serve::feed::Turn;
 use crate::serve::sessions::{Command, SessionEntry};
-
-/// Why a stream ends.
-enum End {
-    /// The node went away, or a newer stream took over.
-    Gone,
-    /// The node is told.
-    Refused(Failure),
-}
 
 /// A stream being served.
 pub struct Session {
@@ -49,6 +41,8 @@ pub struct Session {
 /// What changes while it is served.
 struct State {
     delivery: Delivery,
+    turn: Turn,
+    held_back: bool,
     entry: SessionEntry,
     diagnostics: Diagnostics,
     contact: ContactFacts,
@@ -109,6 +103,8 @@ impl Session {
         let feed = &self.member.cluster.feed;
         let mut state = State {
             delivery: Delivery::new(identity.node, leaf),
+            turn: feed.open(identity.node, leaf.is_some()),
+            held_back: false,
             entry,
             diagnostics: Diagnostics::new(),
             contact: ContactFacts { agent_version: hello.agent_version.clone(), ..ContactFacts::default() },
@@ -146,6 +142,7 @@ impl Session {
                     Err(status) => return unread(&status),
                 },
                 changed = versions.changed() => changed.map_err(|_| End::Gone),
+                () = state.turn.progress(), if state.held_back => Ok(()),
                 changed = directory.changed() => {
                     state.directory_due = true;
                     changed.map_err(|_| End::Gone)
@@ -185,7 +182,11 @@ impl Session {
         if let Some(records) = state.authority.due(&self.replica, &self.member) {
             self.send(Body::Authority(records)).await?;
         }
-        if let Some(published) = published {
+        let held_until = state.turn.held_until();
+        state.held_back = held_until.is_some();
+        if let Some(until) = held_until {
+            wake = wake.min(until);
+        } else if let Some(published) = published {
             let window = self.member.cluster.head_window(self.replica.config.pushing.head_within);
             let mono = self.mono();
             match state.delivery.next(&published, window, state.spread, mono) {
@@ -205,6 +206,9 @@ impl Session {
                 // A node that was just approved may be here before its first version.
                 Step::Gone if published.order.version < self.member.seen_at => {}
                 Step::Gone => return Err(refused(Reason::NodeRevoked, "the node is no member any more")),
+            }
+            if state.delivery.took(&published) {
+                state.turn.took(state.delivery.holds());
             }
         }
         match state.witness.next(&self.replica, now) {
@@ -366,37 +370,6 @@ impl Session {
     fn mono(&self) -> Mono {
         self.replica.watch.clock.now().mono
     }
-}
-
-/// The node's next message, not before `instant`.
-async fn message(
-    instant: Instant,
-    incoming: &mut Streaming<v1::NodeMessage>,
-) -> Result<Option<v1::NodeMessage>, Status> {
-    tokio::time::sleep_until(instant).await;
-    incoming.message().await
-}
-
-/// The next command, not before `instant`.
-async fn at(instant: Instant, commands: &mut mpsc::Receiver<Command>) -> Option<Command> {
-    tokio::time::sleep_until(instant).await;
-    commands.recv().await
-}
-
-/// How a stream ends whose next message could not be read: a fault of the connection has a source, a
-/// message that is none or is too large has not.
-fn unread(status: &Status) -> End {
-    match status.code() {
-        Code::OutOfRange => refused(Reason::RequestTooLarge, "the message exceeds the limit"),
-        Code::Internal if status.source().is_none() => {
-            refused(Reason::RequestInvalid, "not a message of a node")
-        }
-        _ => End::Gone,
-    }
-}
-
-fn refused(reason: Reason, message: &str) -> End {
-    End::Refused(Failure::new(reason, message))
 }
 
 const HELLO: Duration = Duration::from_secs(10);

@@ -23,6 +23,7 @@ use crate::row::select;
 statements! {
     NODE_LOCK = "SELECT 1 FROM nodes WHERE cluster_id = $1 AND node_id = $2 FOR UPDATE";
     NODE_READ = select!(NodeRow, "WHERE cluster_id = $1 AND node_id = $2");
+    NODES_AMONG = select!(NodeRow, "WHERE cluster_id = $1 AND node_id = ANY($2) ORDER BY node_id");
     NODE_BY_NAME =
         select!(NodeRow, "WHERE cluster_id = $1 AND name = $2 AND identity_status NOT IN ('revoked', 'left')");
     NODE_BY_KEY = select!(
@@ -146,6 +147,16 @@ pub async fn nodes_silent(
 /// Every node the cluster ever had, by id; look at `identity_status`.
 pub async fn nodes_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<NodeRow>, StoreError> {
     all_verified(find(NodeRow::ALL, keys), connection, keys).await
+}
+
+/// These nodes of the cluster, by id; look at `identity_status`.
+pub(crate) async fn nodes_among(
+    connection: &mut PgConnection,
+    keys: &RowKeys,
+    nodes: &[NodeId],
+) -> Result<Vec<NodeRow>, StoreError> {
+    let nodes: Vec<uuid::Uuid> = nodes.iter().map(|node| node.uuid()).collect();
+    all_verified(find(NODES_AMONG, keys).bind(nodes), connection, keys).await
 }
 
 /// All nodes of a cluster whose rows hold, by id, and the names of the rows that do not: to be shown.

@@ -1,0 +1,172 @@
+//! How long a change waits for further ones before a round begins.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::serve::feed::Feed;
+use crate::serve::wake::Wake;
+
+/// Waits for changes that come with this one, and until the streams took the version before; an urgent change
+/// ends both.
+pub(crate) async fn gather(wake: &Wake, feed: &Feed, busy: bool) {
+    let gathering = async {
+        if busy {
+            settle(wake).await;
+        }
+        feed.taken().await;
+    };
+    tokio::pin!(gathering);
+    while !wake.is_urgent() {
+        tokio::select! {
+            () = &mut gathering => return,
+            () = wake.urged() => {}
+        }
+    }
+}
+
+/// Waits until wakes pause for 5 ms, at most 50 ms in all.
+async fn settle(wake: &Wake) {
+    let cap = Instant::now() + CAP;
+    loop {
+        tokio::select! {
+            () = wake.woken() => {}
+            () = tokio::time::sleep_until(cap.min(Instant::now() + TRAILING)) => return,
+        }
+        if Instant::now() >= cap {
+            return;
+        }
+    }
+}
+
+const TRAILING: Duration = Duration::from_millis(5);
+const CAP: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use rap_planner::{ClusterRows, Limits, MapKey, NodeRow, Published, plan};
+    use rap_types::{ClusterId, HeadOrder, Incarnation, InstallationId, NodeId, Version, Wall};
+
+    use super::*;
+
+    fn member() -> NodeRow {
+        NodeRow {
+            node: NodeId::from_bytes([1; 16]),
+            name: "one".into(),
+            node_public_key: [1; 32],
+            wireguard_public_key: [1; 32],
+            organization: None,
+            roles: Vec::new(),
+            tags: Vec::new(),
+            region: String::new(),
+            link_endpoints: Vec::new(),
+            wireguard_endpoints: Vec::new(),
+            host_number: 1,
+            key_generation: 1,
+        }
+    }
+
+    fn published() -> Published {
+        let rows = ClusterRows {
+            installation: InstallationId::from_bytes([1; 16]),
+            cluster: ClusterId::from_bytes([2; 16]),
+            name: "prod".into(),
+            incarnation: Incarnation(1),
+            version: Version(1),
+            ipv4_pool: "100.96.0.0/16".parse().unwrap(),
+            cluster_ca: vec![1],
+            degraded_for_ms: 1,
+            leaf_lifetime_ms: 10,
+            mtu: 1280,
+            link_probe_interval_ms: 1000,
+            wireguard_keepalive_s: 25,
+            wireguard_key_max_age_ms: 0,
+            identity_key_max_age_ms: 0,
+            degraded_ends: Vec::new(),
+            survive_forever_roles: Vec::new(),
+            nodes: vec![member()],
+            gone: Vec::new(),
+            revocations: Arc::default(),
+            leaves: BTreeMap::new(),
+            limits: Limits::default(),
+        };
+        Published {
+            plan: Arc::new(plan(&rows, &MapKey::from_bytes([3; 32])).unwrap()),
+            head: Arc::from([0; 4]),
+            order: HeadOrder::new(1, 1, 0),
+            previous: None,
+            issued_at: Wall(1),
+            fresh_until: Wall(2),
+        }
+    }
+
+    /// How long a change waits while `meanwhile` happens, milliseconds.
+    async fn waited(feed: &Feed, wake: &Wake, busy: bool, meanwhile: impl Future<Output = ()>) -> u128 {
+        let began = Instant::now();
+        let gathered = async {
+            gather(wake, feed, busy).await;
+            began.elapsed().as_millis()
+        };
+        tokio::join!(gathered, meanwhile).0
+    }
+
+    async fn after(millis: u64, act: impl FnOnce()) {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        act();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_waits_for_the_streams_at_most_250_ms_and_an_urgent_one_not_at_all() {
+        let (feed, wake) = (Feed::default(), Wake::default());
+        let turn = feed.open(NodeId::from_bytes([1; 16]), true);
+        assert_eq!(waited(&feed, &wake, false, async {}).await, 0, "nothing was published yet");
+        feed.publish(published());
+        assert_eq!(waited(&feed, &wake, false, async {}).await, 250);
+        feed.publish(published());
+        assert_eq!(waited(&feed, &wake, false, after(40, || turn.took(true))).await, 40);
+        feed.publish(published());
+        assert_eq!(waited(&feed, &wake, true, after(30, || wake.urgent())).await, 30);
+        wake.begin();
+        assert_eq!(waited(&feed, &wake, false, after(10, || drop(turn))).await, 10, "a stream that ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_in_a_burst_are_gathered_until_they_pause() {
+        let (feed, wake) = (Feed::default(), Wake::default());
+        assert_eq!(waited(&feed, &wake, true, async {}).await, 5);
+        let burst = async {
+            for _ in 0..40 {
+                after(3, || wake.changed()).await;
+            }
+        };
+        let long = waited(&feed, &wake, true, burst).await;
+        assert!((50..=55).contains(&long), "{long}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_with_a_snapshot_leave_the_version_to_those_without_at_most_100_ms() {
+        let feed = Feed::default();
+        let [member, other] = [1, 2].map(|byte| NodeId::from_bytes([byte; 16]));
+        let mut old = feed.open(other, true);
+        let waiting = feed.open(other, false);
+        let new = feed.open(member, false);
+        feed.publish(published());
+        assert_eq!(old.held_until(), Some(Instant::now() + Duration::from_millis(100)));
+        assert_eq!(new.held_until(), None);
+        assert_eq!(waiting.held_until(), None, "it is not in the version and holds nobody back");
+        let told = async {
+            old.progress().await;
+            old.held_until()
+        };
+        assert_eq!(tokio::join!(told, after(20, || new.took(true))).0, None);
+        let silent = feed.open(member, false);
+        feed.publish(published());
+        assert!(old.held_until().is_some());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(old.held_until(), None, "for no longer");
+        drop(silent);
+    }
+}
