@@ -85,7 +85,7 @@ impl Sizes {
 
     /// Whether every scope is within the limits; `shared` are the bytes that every update has.
     pub(crate) fn within(&self, limits: Limits, shared: usize) -> bool {
-        self.largest().peers <= limits.peers + 1 && self.bytes_within(limits, shared)
+        self.largest().peers.saturating_sub(1) <= limits.peers && self.bytes_within(limits, shared)
     }
 
     fn bytes_within(&self, limits: Limits, shared: usize) -> bool {

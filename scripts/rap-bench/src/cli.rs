@@ -46,6 +46,8 @@ pub struct Cli {
 enum Scenario {
     /// Join, distribution, cold start, memory, and the cores' own costs.
     Spine,
+    /// What a version costs the planner, and what a record costs a node.
+    Planner,
     /// Revocation until the link is closed, kill -9 and floors, flipped bits, the race for one use.
     Trust,
 }
@@ -69,6 +71,7 @@ impl Cli {
         machine::keep_to_core(machine::MEASURING_CORE);
         let report = match self.scenario {
             Scenario::Spine => crate::spine::run(&settings)?,
+            Scenario::Planner => crate::planner::run(&settings)?,
             Scenario::Trust => crate::trust::run(&settings)?,
         };
         print!("{report}");

@@ -11,6 +11,7 @@ mod folder;
 mod machine;
 mod measure;
 mod operator;
+mod planner;
 mod process;
 mod report;
 mod scenario;
@@ -20,6 +21,7 @@ mod swarm;
 mod trust;
 
 pub use cli::Cli;
+pub use planner::run as planner;
 pub use report::{Report, Row};
 pub use spine::run as spine;
 pub use trust::run as trust;

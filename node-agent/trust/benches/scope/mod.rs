@@ -53,6 +53,14 @@ impl Scope {
 
     /// A node that has accepted the whole scope.
     pub fn acceptor(&mut self) -> Acceptor {
+        let mut acceptor = self.empty_acceptor();
+        let whole = self.whole();
+        apply(&mut acceptor, whole);
+        acceptor
+    }
+
+    /// A node that has accepted nothing yet.
+    pub fn empty_acceptor(&self) -> Acceptor {
         let installation_authority = Signer::from_seed(&[6; 32]);
         let record = v1::AuthorityRecord {
             header: Some(
@@ -87,14 +95,11 @@ impl Scope {
             former: None,
             accept_dev: false,
         };
-        let mut acceptor = Acceptor::start(pinned, Floors::initial(Incarnation(1)), &[], NOW);
-        let whole = self.whole();
-        apply(&mut acceptor, whole);
-        acceptor
+        Acceptor::start(pinned, Floors::initial(Incarnation(1)), &[], NOW)
     }
 
     /// The update that gives everything to a node with nothing.
-    fn whole(&mut self) -> v1::SnapshotUpdate {
+    pub fn whole(&mut self) -> v1::SnapshotUpdate {
         let mut chunks = vec![trust(), policy(), self.assignment()];
         chunks.extend((0..self.peers).map(|peer| peer_record(peer, 0)));
         let slots = chunks.iter().map(|chunk| (chunk.slot.clone(), id_of(chunk)));
