@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use cluster::{changed, key, rows};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use rap_planner::{ClusterRows, plan};
 
 mod cluster;

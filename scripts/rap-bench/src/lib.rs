@@ -15,6 +15,9 @@ mod planner;
 mod process;
 mod report;
 mod scenario;
+/// The fixture of the acceptor's own criterion bench.
+#[path = "../../../node-agent/trust/benches/scope/mod.rs"]
+mod scope;
 mod settings;
 mod spine;
 mod swarm;

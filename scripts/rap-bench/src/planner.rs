@@ -8,18 +8,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rap_planner::{ClusterRows, Plan, plan};
 
-use crate::cli::Settings;
 use crate::measure::microseconds_per_call;
 use crate::report::{Report, Row};
 use crate::scenario;
+use crate::scope::{Scope, apply};
+use crate::settings::Settings;
 use cluster::{changed, key, rows};
-use scope::{Scope, apply};
 
-/// The fixtures of the cores' own criterion benches.
+/// The fixture of the planner's own criterion bench.
 #[path = "../../../control-plane/planner/benches/cluster/mod.rs"]
 mod cluster;
-#[path = "../../../node-agent/trust/benches/scope/mod.rs"]
-mod scope;
 
 /// Every row, in the order of the result: id, unit, bar.
 const ROWS: &[(&str, &str, Option<f64>)] = &[
@@ -70,11 +68,12 @@ fn measure(id: &str, settings: &Settings) -> Result<(f64, &'static str)> {
             next(spell, |node| node.region = "elsewhere".into()),
             "a change that every node sees, from the plan before; processor time",
         ),
-        "plan_memory_10000" => {
-            (memory(10_000)?, "resident memory that the plan adds to that of its rows")
-        }
+        "plan_memory_10000" => (memory(10_000)?, "resident memory that the plan adds to that of its rows"),
         "update_shared_10000" => (update(spell), "one node's update after a shared change; processor time"),
-        _ => (record(spell), "one record of a full update of 1,000 slots in the shipped acceptor, without the disk; processor time"),
+        _ => (
+            record(spell),
+            "one record of a full update of 1,000 slots in the shipped acceptor, without the disk; processor time",
+        ),
     })
 }
 

@@ -7,11 +7,9 @@ use rap_wire::v1;
 
 use crate::measure::microseconds_per_call;
 use crate::scenario::Measured;
+use crate::scope::{Scope, apply};
 use crate::settings::Settings;
-use scope::{Scope, apply};
 
-#[path = "../../../../node-agent/trust/benches/scope/mod.rs"]
-mod scope;
 /// The fixtures of the cores' own criterion benches.
 #[path = "../../../../proto/contract/benches/signed_head/mod.rs"]
 mod signed_head;
