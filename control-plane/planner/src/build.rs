@@ -154,8 +154,8 @@ impl<'a> Draft<'a> {
         self.check()?;
         let bases = self.bases();
         let tree_size = self.tree_size();
-        let nodes = self.node_plans(&bases, tree_size);
-        let tree = self.tree(&nodes, tree_size);
+        let (nodes, changed) = self.node_plans(&bases, tree_size);
+        let tree = self.tree(&nodes, &changed, tree_size);
         let rows = self.rows;
         Ok(Plan {
             installation: rows.installation,
@@ -177,10 +177,16 @@ impl<'a> Draft<'a> {
     /// What the members must be to each other and to the chain of revocations.
     fn check(&self) -> Result<(), PlanError> {
         let chain = &self.rows.revocations;
-        let mut numbers: Vec<u32> = self.members.values().map(|member| member.host_number).collect();
-        numbers.sort_unstable();
-        if let Some(pair) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(PlanError::HostNumberShared(pair[0]));
+        let number_of =
+            |members: &SharedMap<NodeId, Member>, node| members.get(node).map(|member| member.host_number);
+        let same = |base: &Plan, node| number_of(&base.members, node) == number_of(&self.members, node);
+        // Numbers are unique in the base.
+        if !self.base.is_some_and(|base| self.touched.iter().all(|node| same(base, node))) {
+            let mut numbers: Vec<u32> = self.members.values().map(|member| member.host_number).collect();
+            numbers.sort_unstable();
+            if let Some(pair) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(PlanError::HostNumberShared(pair[0]));
+            }
         }
         if self.base.is_some_and(|base| base.revocations != chain.sequence()) {
             let admitted = |(node, member): &(&NodeId, &Member)| {
@@ -247,30 +253,49 @@ impl<'a> Draft<'a> {
         (highest + 1).next_power_of_two().max(2)
     }
 
+    /// Every node's part of the plan, and the nodes whose part is another than in the base.
     fn node_plans(
         &self,
         bases: &BTreeMap<Option<OrganizationId>, Arc<Manifest>>,
         tree_size: u64,
-    ) -> SharedMap<NodeId, NodePlan> {
+    ) -> (SharedMap<NodeId, NodePlan>, BTreeSet<NodeId>) {
         let mut nodes = self.base.map(|base| base.nodes.clone()).unwrap_or_default();
-        let same_size = self.base.is_some_and(|base| base.tree.size() == tree_size);
-        let mut groups: BTreeMap<_, GroupBase> =
-            bases.iter().map(|(group, base)| (group, GroupBase::new(base.clone()))).collect();
-        for node in self.touched.iter().filter(|node| !self.members.contains_key(node)) {
-            nodes.remove(node);
-        }
-        for (node, member) in &self.members {
-            let Some(group) = groups.get_mut(&member.organization) else { continue };
-            let known = self.base.and_then(|base| base.nodes.get(node));
-            let kept = same_size
-                && !self.touched.contains(node)
-                && !self.rows.leaves.contains_key(node)
-                && known.is_some_and(|known| group.shares(&known.manifest));
-            if !kept {
-                nodes.insert(*node, self.node_plan(*node, member, group, tree_size));
+        let mut groups: BTreeMap<Option<OrganizationId>, GroupBase> = BTreeMap::new();
+        let changed = self.changed(bases, tree_size);
+        for node in &changed {
+            let member = self.members.get(node);
+            match member.and_then(|member| Some((member, bases.get(&member.organization)?))) {
+                Some((member, base)) => {
+                    let group =
+                        groups.entry(member.organization).or_insert_with(|| GroupBase::new(base.clone()));
+                    nodes.insert(*node, self.node_plan(*node, member, group, tree_size));
+                }
+                None => drop(nodes.remove(node)),
             }
         }
-        nodes
+        (nodes, changed)
+    }
+
+    /// Nodes whose part of the plan may be another than in the base: those touched, those with another leaf,
+    /// and those of a group whose base changed.
+    fn changed(
+        &self,
+        bases: &BTreeMap<Option<OrganizationId>, Arc<Manifest>>,
+        tree_size: u64,
+    ) -> BTreeSet<NodeId> {
+        let Some(base) = self.base.filter(|base| base.tree.size() == tree_size) else {
+            return self.members.keys().chain(&self.touched).copied().collect();
+        };
+        let same = |group, manifest| base.bases.get(group).is_some_and(|known| Arc::ptr_eq(known, manifest));
+        let moved: BTreeSet<&Option<OrganizationId>> =
+            bases.iter().filter(|(group, manifest)| !same(group, manifest)).map(|(group, _)| group).collect();
+        let mut changed: BTreeSet<NodeId> =
+            self.touched.iter().chain(self.rows.leaves.keys()).copied().collect();
+        if !moved.is_empty() {
+            let of_moved = self.members.iter().filter(|(_, member)| moved.contains(&member.organization));
+            changed.extend(of_moved.map(|(node, _)| *node));
+        }
+        changed
     }
 
     fn node_plan(&self, node: NodeId, member: &Member, group: &mut GroupBase, tree_size: u64) -> NodePlan {
@@ -308,20 +333,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn tree(&self, nodes: &SharedMap<NodeId, NodePlan>, tree_size: u64) -> MerkleTree {
+    fn tree(
+        &self,
+        nodes: &SharedMap<NodeId, NodePlan>,
+        changed: &BTreeSet<NodeId>,
+        tree_size: u64,
+    ) -> MerkleTree {
         if let Some(base) = self.base.filter(|base| base.tree.size() == tree_size) {
-            let mut changed = BTreeMap::new();
-            for before in self.touched.iter().filter_map(|node| base.nodes.get(node)) {
-                changed.insert(before.position, self.map_key.padding(before.position));
-            }
-            for (node, part) in nodes {
-                let same =
-                    |known: &NodePlan| known.leaf_hash == part.leaf_hash && known.position == part.position;
-                if self.touched.contains(node) || !base.nodes.get(node).is_some_and(same) {
-                    changed.insert(part.position, part.leaf_hash);
-                }
-            }
-            return base.tree.with_leaves(&changed);
+            let left = self.touched.iter().filter_map(|node| base.nodes.get(node));
+            let mut leaves: BTreeMap<u64, Digest> =
+                left.map(|before| (before.position, self.map_key.padding(before.position))).collect();
+            let parts = changed.iter().filter_map(|node| nodes.get(node));
+            leaves.extend(parts.map(|part| (part.position, part.leaf_hash)));
+            return base.tree.with_leaves(&leaves);
         }
         let mut leaves: Vec<Option<Digest>> = vec![None; usize::try_from(tree_size).unwrap_or(usize::MAX)];
         for part in nodes.values() {

@@ -38,10 +38,6 @@ impl GroupBase {
         Self { manifest, preimage, assignment_bucket: slot_bucket(ASSIGNMENT_SLOT) }
     }
 
-    pub(crate) fn shares(&self, manifest: &NodeManifest) -> bool {
-        Arc::ptr_eq(&self.manifest, &manifest.base)
-    }
-
     /// The manifest of a node of this group. `known` only saves work.
     pub(crate) fn derive(
         &mut self,

@@ -136,6 +136,8 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Vec<Change>)>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_plan_made_of_changes_equals_one_of_all_rows(a in node_set(), steps in steps()) {
         let mut members: BTreeMap<u32, NodeRow> =
@@ -183,6 +185,9 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
     #[test]
     fn updates_lead_to_the_plan_and_carry_no_chunk_outside_the_scope(a in node_set(), b in node_set()) {
         let first = plan(&rows(1, a), &key()).unwrap();
