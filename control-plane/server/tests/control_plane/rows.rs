@@ -38,7 +38,8 @@ fn region(node: &str, region: &str) -> v1::NodeUpdateRequest {
 
 #[tokio::test]
 async fn a_tampered_node_is_not_published_is_named_by_one_alarm_and_put_right_by_putting_the_row_back() {
-    let world = World::dev().await;
+    // Every row is read with every change.
+    let world = World::dev_with(|raw| raw.rows_check_ms = Some(0)).await;
     world.cluster("prod").await;
     let token = world.token("prod", 9, true).await;
     let (one, two) = (Host::new(&token, "one"), Host::new(&token, "two"));
