@@ -69,7 +69,7 @@ fn named_last(before: &str) -> Vec<String> {
 
 /// True if the file, or the folder of which it is the table of contents, holds the name as a whole word.
 fn occurs(file: &Path, name: &str) -> Result<bool> {
-    let contents = |name: &std::ffi::OsStr| name == "mod.rs" || name == "lib.rs";
+    let contents = |name: &std::ffi::OsStr| name == "mod.rs" || name == "lib.rs" || name == "main.rs";
     let files = if file.is_dir() {
         tree::files(file, "rs")?
     } else if file.file_name().is_some_and(contents) {
