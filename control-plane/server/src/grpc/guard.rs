@@ -31,11 +31,11 @@ use crate::watch::metrics::Metrics;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offered {
     /// Operators and applicants.
-    ToOperators,
+    Operators,
     /// Nodes.
-    ToNodes,
+    Nodes,
     /// Both.
-    ToAll,
+    All,
 }
 
 /// The rules of one service.
@@ -127,9 +127,9 @@ impl GuardRules {
             return Err(refuse(Reason::ChannelWrong, "connection without a channel"));
         };
         match (self.offered, channel.kind()) {
-            (Offered::ToNodes | Offered::ToAll, ChannelKind::Node(_)) => return Ok(Admitted::Known),
-            (Offered::ToOperators | Offered::ToAll, ChannelKind::Operator) => {}
-            (Offered::ToNodes, ChannelKind::Operator) | (Offered::ToOperators, ChannelKind::Node(_)) => {
+            (Offered::Nodes | Offered::All, ChannelKind::Node(_)) => return Ok(Admitted::Known),
+            (Offered::Operators | Offered::All, ChannelKind::Operator) => {}
+            (Offered::Nodes, ChannelKind::Operator) | (Offered::Operators, ChannelKind::Node(_)) => {
                 return Err(refuse(Reason::ChannelWrong, "this service is not offered on this connection"));
             }
         }

@@ -61,28 +61,28 @@ fn services(replica: &Arc<Replica>, rates: &Arc<SourceRates>) -> Routes {
         }};
     }
     let known =
-        Routes::new(offered!(EnrollmentServer, EnrollmentService, STRANGER_CAP, ENROLLMENT_CAP, ToOperators))
+        Routes::new(offered!(EnrollmentServer, EnrollmentService, STRANGER_CAP, ENROLLMENT_CAP, Operators))
             .add_service(offered!(
                 AdminServer,
                 AdminService,
                 ENROLLMENT_CAP,
                 rap_contract::EXPORT_CAP,
-                ToOperators
+                Operators
             ))
-            .add_service(offered!(AdoptionServer, AdoptionService, STRANGER_CAP, ENROLLMENT_CAP, ToOperators))
-            .add_service(offered!(GrantsServer, GrantsService, STRANGER_CAP, SYNC_CAP, ToOperators))
-            .add_service(offered!(MembershipServer, MembershipService, ENROLLMENT_CAP, SYNC_CAP, ToOperators))
-            .add_service(offered!(AuditServer, AuditService, ENROLLMENT_CAP, AUDIT_CAP, ToOperators))
-            .add_service(offered!(AuthorityServer, AuthorityService, ENROLLMENT_CAP, SYNC_CAP, ToOperators))
+            .add_service(offered!(AdoptionServer, AdoptionService, STRANGER_CAP, ENROLLMENT_CAP, Operators))
+            .add_service(offered!(GrantsServer, GrantsService, STRANGER_CAP, SYNC_CAP, Operators))
+            .add_service(offered!(MembershipServer, MembershipService, ENROLLMENT_CAP, SYNC_CAP, Operators))
+            .add_service(offered!(AuditServer, AuditService, ENROLLMENT_CAP, AUDIT_CAP, Operators))
+            .add_service(offered!(AuthorityServer, AuthorityService, ENROLLMENT_CAP, SYNC_CAP, Operators))
             .add_service(offered!(
                 BreakGlassServer,
                 BreakGlassService,
                 ENROLLMENT_CAP,
                 ENROLLMENT_CAP,
-                ToOperators
+                Operators
             ))
-            .add_service(offered!(NodeSyncServer, SyncService, SYNC_CAP, SYNC_CAP, ToNodes));
-    let unknown = Guard::new(Unknown, rules(replica, rates, Offered::ToAll));
+            .add_service(offered!(NodeSyncServer, SyncService, SYNC_CAP, SYNC_CAP, Nodes));
+    let unknown = Guard::new(Unknown, rules(replica, rates, Offered::All));
     let unknown = unknown.map_request(|request: http::Request<_>| request.map(Body::new));
     known.into_axum_router().fallback_service(unknown).into()
 }

@@ -14,22 +14,21 @@ use rap_control_plane::start::Running;
 
 use rap_store::testing::TestDatabase;
 use rap_types::Reason;
-use rap_wire::v1;
 use serde_json::Value;
 
 use crate::activation;
 use crate::grants::audited;
 use crate::host::Host;
-use crate::world::{World, reason};
+use crate::world::World;
 
 /// Exit code, the JSON document if there is one, and everything that was said.
-struct Said {
-    exit: Option<i32>,
-    document: Value,
-    text: String,
+pub struct Said {
+    pub exit: Option<i32>,
+    pub document: Value,
+    pub text: String,
 }
 
-fn said(data: &Path, words: &[&str]) -> Said {
+pub fn said(data: &Path, words: &[&str]) -> Said {
     let settings = ["--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:1"];
     let output = Command::new(env!("CARGO_BIN_EXE_rap-control-plane"))
         .args(words)
@@ -60,7 +59,7 @@ async fn edit(config: &Config, tables: &[&'static str], statement: &'static str)
 }
 
 /// The same while one does.
-async fn edit_beside(world: &World, tables: &[&'static str], statement: &'static str) {
+pub async fn edit_beside(world: &World, tables: &[&'static str], statement: &'static str) {
     let database = OpenDatabase::open_or_join(&config(world)).await.unwrap();
     TestDatabase::at(database.target).tamper_all(tables, statement).await;
 }
@@ -70,7 +69,7 @@ async fn start(config: &Config) -> Running {
 }
 
 /// A strict installation with two nodes.
-async fn two_nodes() -> World {
+pub async fn two_nodes() -> World {
     let world = activation::activated_embedded().await;
     world.cluster("prod").await;
     let token = world.token("prod", 9, true).await;
@@ -80,7 +79,7 @@ async fn two_nodes() -> World {
     world
 }
 
-fn names(document: &Value, list: &str) -> Vec<String> {
+pub fn names(document: &Value, list: &str) -> Vec<String> {
     let rows = document[list].as_array().unwrap().iter();
     rows.map(|row| row["table"].as_str().unwrap().to_owned()).collect()
 }
@@ -309,33 +308,6 @@ async fn a_restore_older_than_a_revocation_is_confirmed_by_its_number_and_says_w
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn removed_revocations_are_shown_with_the_nodes_they_put_out() {
-    let world = two_nodes().await;
-    world.revoke("one", true).await.unwrap();
-    edit_beside(&world, &["node_revocations"], "DELETE FROM node_revocations").await;
-    let shown = said(&world.data_dir, &["floors", "show", "--json"]);
-    let put_out = &shown.document["clusters"][0]["put_out_by_lost_records"];
-    assert_eq!(put_out[0]["name"], "one", "{}", shown.text);
-    assert_eq!(shown.document["clusters"][0]["unknown_nodes"], Value::Array(Vec::new()));
-    // Who makes the row unreadable hides nobody.
-    edit_beside(&world, &["nodes"], "UPDATE nodes SET region = 'elsewhere' WHERE name = 'one'").await;
-    let hidden = said(&world.data_dir, &["floors", "show", "--json"]);
-    let unknown = &hidden.document["clusters"][0]["unknown_nodes"];
-    assert_eq!(unknown[0], put_out[0]["node_id"], "{}", hidden.text);
-    edit_beside(&world, &["nodes"], "UPDATE nodes SET region = '' WHERE name = 'one'").await;
-    assert!(said(&world.data_dir, &["floors", "show"]).text.contains("put out by a record that is lost"));
-    let request = v1::NodeRevokeRequest {
-        cluster: "prod".into(),
-        node: "two".into(),
-        evict: false,
-        reason: String::new(),
-    };
-    let refused = world.membership().await.node_revoke(world.request(request)).await.unwrap_err();
-    assert_eq!(reason(refused), Reason::FloorRollback);
-    world.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retired_data_key_that_lies_in_the_database_again_counts_for_no_tool() {
     let world = two_nodes().await;
     let replica = world.running.replica.clone();
@@ -385,43 +357,4 @@ async fn a_retired_data_key_that_lies_in_the_database_again_counts_for_no_tool()
         assert_eq!(crate::data_keys::versions(&live), [2]);
         running.stop().await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_cluster_whose_floor_is_confirmed_is_the_one_whose_own_row_has_the_name() {
-    let world = two_nodes().await;
-    let prod = world.running.replica.serving.clusters.named("prod").unwrap().id.to_string();
-    world.cluster("lab").await;
-    let confirm = |cluster: &str| {
-        said(
-            &world.data_dir,
-            &["floors", "confirm", "--json", "--sequence", "0", "--lower", "--cluster", cluster],
-        )
-    };
-    let names = |rows: &Value| -> Vec<Value> {
-        rows["clusters"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect()
-    };
-    // The other cluster is called by this one's id, then by its name.
-    edit_beside(
-        &world,
-        &["clusters"],
-        "UPDATE clusters SET name = (SELECT cluster_id::text FROM clusters WHERE name = 'prod') WHERE name = 'lab'",
-    )
-    .await;
-    let confirmed = confirm(&prod);
-    assert_eq!(confirmed.exit, Some(0), "{}", confirmed.text);
-    assert_eq!(audited(&world, "floors.confirm").await, [format!("cluster/{prod}/revocations")]);
-    edit_beside(
-        &world,
-        &["clusters"],
-        "UPDATE clusters SET name = 'else' WHERE name = 'prod'; UPDATE clusters SET name = 'prod' WHERE name <> 'else'",
-    )
-    .await;
-    let refused = confirm("prod");
-    assert!(refused.exit == Some(3) && refused.text.contains("resource.not_found"), "{}", refused.text);
-    let shown = said(&world.data_dir, &["floors", "show", "--json"]);
-    assert_eq!(names(&shown.document), [Value::Null, Value::Null], "{}", shown.text);
-    assert_eq!(shown.document["clusters"][0]["refused"], "row.tampered");
-    assert_eq!(audited(&world, "floors.confirm").await.len(), 1);
-    world.stop().await;
 }
