@@ -39,7 +39,7 @@ impl ClusterTiming {
         if self.leaf_lifetime < Duration::from_secs(10) {
             return invalid("leaf_lifetime must be at least 10 s");
         }
-        if self.leaf_lifetime > LONGEST_LEAF {
+        if self.leaf_lifetime > LONGEST_CERTIFICATE {
             return invalid("leaf_lifetime must be at most 366 days");
         }
         if self.fresh_for > LONGEST_FRESH {
@@ -59,7 +59,7 @@ impl ClusterTiming {
 }
 
 /// A node certificate that lives longer is revoked by nobody's forgetting it.
-pub const LONGEST_LEAF: Duration = Duration::from_secs(366 * 86_400);
+pub const LONGEST_CERTIFICATE: Duration = Duration::from_secs(366 * 86_400);
 /// Nodes would believe a withheld head for longer.
 pub const LONGEST_FRESH: Duration = Duration::from_secs(31 * 86_400);
 
@@ -302,7 +302,7 @@ mod tests {
             ClusterTiming { refresh_every: Duration::from_secs(151), ..TIMING },
             ClusterTiming { refresh_every: Duration::ZERO, ..TIMING },
             ClusterTiming { leaf_lifetime: Duration::ZERO, degraded_for: Duration::ZERO, ..TIMING },
-            ClusterTiming { leaf_lifetime: LONGEST_LEAF + Duration::from_millis(1), ..TIMING },
+            ClusterTiming { leaf_lifetime: LONGEST_CERTIFICATE + Duration::from_millis(1), ..TIMING },
             ClusterTiming { fresh_for: LONGEST_FRESH + Duration::from_millis(1), ..TIMING },
             ClusterTiming { leaf_lifetime: Duration::MAX, fresh_for: Duration::MAX, ..TIMING },
         ] {

@@ -37,7 +37,7 @@ pub use audit::AuditKey;
 pub use backup::BackupKey;
 pub use bootstrap::{CONTRACT_LIFE, ContractTerms, sign_contract};
 pub use cluster::{
-    ClusterOrder, ClusterTiming, LONGEST_FRESH, LONGEST_LEAF, NewCluster, adopt_cluster, check_name,
+    ClusterOrder, ClusterTiming, LONGEST_CERTIFICATE, LONGEST_FRESH, NewCluster, adopt_cluster, check_name,
     check_order, create_cluster, create_cluster_of, create_record, next_incarnation, reopen_cluster,
 };
 pub use custody::{SealContext, SealPurpose, SealingKey, UnsealError, sealed_version};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rap_authority::{AuditKey, RowKeys, SealingKey, SessionKey};
 use rap_contract::KeySet;
-use rap_runtime::tls::LeafSlot;
+use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
 use rap_types::Reason;
@@ -34,7 +34,7 @@ use crate::tasks::{
     absent, contacts, doorbell, hints, housekeeping, keep_grants, publishers, watch_database,
 };
 use crate::tls::accept::{AcceptSettings, Acceptor};
-use crate::tls::server_certificate::{issue_server_leaf, renew_server_leaf};
+use crate::tls::server_certificate::{issue_server_certificate, renew_server_certificate};
 use crate::watch::alarm_log::Findings;
 use crate::watch::alarms::Alarms;
 use crate::watch::handle::Watch;
@@ -71,9 +71,9 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     let (replica, tls_ca) = open(config, roots, keks, floors, &store, &tasks).await?;
     replica.serving.load_clusters().await.map_err(fault)?;
 
-    let slot = LeafSlot::new();
+    let slot = CertificateCell::new();
     let hosts = hosts(&replica.config, &replica.keys.installation.control_urls);
-    let renew_after = issue_server_leaf(&tls_ca, &hosts, &slot, &replica.watch.clock)
+    let renew_after = issue_server_certificate(&tls_ca, &hosts, &slot, &replica.watch.clock)
         .map_err(|error| fault(error.into()))?;
     let limits = &replica.config.limits;
     let rates = Arc::new(SourceRates::new(limits.unauthenticated_per_second, limits.unauthenticated_burst));
@@ -113,7 +113,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     tasks.spawn_critical("absent nodes", absent::remove_absent(replica.clone()));
     tasks.spawn_critical(
         "server certificate",
-        renew_server_leaf(tls_ca, hosts, slot, renew_after, shutdown.clone()),
+        renew_server_certificate(tls_ca, hosts, slot, renew_after, shutdown.clone()),
     );
     let operator_server = operator_router(&replica, &rates)
         .serve_with_incoming_shutdown(operators, shutdown.clone().cancelled_owned());

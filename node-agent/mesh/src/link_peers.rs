@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rap_link::Permit;
-use rap_runtime::tls::{ClusterTrust, NodeLeaf, TrustStore};
+use rap_runtime::tls::{ClusterTrust, NodeCertificate, TrustStore};
 use rap_types::{Mono, NodeId, Now, Reason};
 
 /// One desired peer.
@@ -42,7 +42,7 @@ pub(crate) struct LinkPeers {
 }
 
 /// Until when the certificate is valid, on the boot clock, which does not jump.
-pub(crate) fn certificate_deadline(certificate: &NodeLeaf, now: Now) -> Mono {
+pub(crate) fn certificate_deadline(certificate: &NodeCertificate, now: Now) -> Mono {
     // Validity includes its last second.
     now.mono.plus(certificate.not_after.plus(Duration::from_secs(1)).since(now.wall))
 }
@@ -50,7 +50,12 @@ pub(crate) fn certificate_deadline(certificate: &NodeLeaf, now: Now) -> Mono {
 impl LinkPeers {
     /// What a peer that proved `certificate` may do now. `valid_until` is [`certificate_deadline`] of its
     /// handshake.
-    pub(crate) fn permit(&self, trust: &TrustStore, certificate: &NodeLeaf, valid_until: Mono) -> Permit {
+    pub(crate) fn permit(
+        &self,
+        trust: &TrustStore,
+        certificate: &NodeCertificate,
+        valid_until: Mono,
+    ) -> Permit {
         if let Err(reject) = trust.check(&certificate.identity) {
             return Permit::Denied(reject.reason());
         }

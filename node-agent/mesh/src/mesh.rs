@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rap_link::Answer;
-use rap_runtime::tls::{LeafSlot, TrustStore, link_server};
+use rap_runtime::tls::{CertificateCell, TrustStore, link_server};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{ChannelClass, NodeId, Reason};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -42,7 +42,7 @@ impl Mesh {
     pub fn start(config: MeshConfig, tasks: TaskGroup) -> io::Result<Self> {
         let listener = socket::listen(config.listen)?;
         let address = listener.local_addr()?;
-        let (certificate, trust) = (LeafSlot::new(), TrustStore::new());
+        let (certificate, trust) = (CertificateCell::new(), TrustStore::new());
         let server = link_server(&certificate, &trust, config.time.clone()).map_err(io::Error::other)?;
         let (events, _) = broadcast::channel(config.event_queue.max(1));
         let shared = Arc::new(Shared {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rap_link::{Direction, Input, Lane, Link, Local, PeerIdentity, SessionState, Side, Timing};
-use rap_runtime::tls::{LeafSlot, NodeLeaf, TrustStore, reason_of};
+use rap_runtime::tls::{CertificateCell, NodeCertificate, TrustStore, reason_of};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{Mono, NodeId, Now, Reason};
 use rustls::ServerConfig;
@@ -23,7 +23,7 @@ use crate::status::LinkStatus;
 pub(crate) struct Shared {
     pub(crate) config: MeshConfig,
     pub(crate) clock: Clock,
-    pub(crate) certificate: LeafSlot,
+    pub(crate) certificate: CertificateCell,
     pub(crate) trust: TrustStore,
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) link_peers: watch::Sender<Arc<LinkPeers>>,
@@ -56,7 +56,7 @@ pub(crate) struct Connection {
 /// The certificate of the peer, and until when it is valid on the boot clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Proven {
-    pub(crate) certificate: NodeLeaf,
+    pub(crate) certificate: NodeCertificate,
     pub(crate) until: Mono,
 }
 
@@ -149,7 +149,7 @@ impl Connection {
     }
 
     /// Takes the certificate that the TLS handshake proved: tells the session the identity and the permit.
-    pub(crate) fn proved(&mut self, certificate: NodeLeaf) {
+    pub(crate) fn proved(&mut self, certificate: NodeCertificate) {
         let now = self.shared.now();
         let proven = Proven { certificate, until: certificate_deadline(&certificate, now) };
         self.proven = Some(proven);

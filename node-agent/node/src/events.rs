@@ -16,7 +16,7 @@ use crate::{ForwardingTable, RunPing};
 
 /// A leaf certificate and its key, for links. Prints neither.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LinkLeaf {
+pub struct LinkCertificate {
     /// DER leaf.
     pub certificate: Vec<u8>,
     /// PKCS#8 DER key.
@@ -25,9 +25,9 @@ pub struct LinkLeaf {
     pub not_after: Wall,
 }
 
-impl std::fmt::Debug for LinkLeaf {
+impl std::fmt::Debug for LinkCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LinkLeaf(until {})", self.not_after.0)
+        write!(f, "LinkCertificate(until {})", self.not_after.0)
     }
 }
 
@@ -78,7 +78,7 @@ pub enum Input {
     /// A record is not on disk.
     PersistFailed(PersistId, Reason),
     /// There is a new leaf.
-    LeafIssued(LinkLeaf),
+    CertificateIssued(LinkCertificate),
     /// A data plane is there and has applied this table version.
     DataplaneUp(u64),
     /// It is gone.

@@ -11,7 +11,7 @@ mod observations;
 mod table;
 
 pub use diagnostics::{Diagnostics, RunPing};
-pub use events::{ContactFacts, Input, LinkLeaf, NodeSettings, Output};
+pub use events::{ContactFacts, Input, LinkCertificate, NodeSettings, Output};
 pub use hints::Hints;
 pub use node::Node;
 pub use observations::Observations;

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use rap_contract::{BreakGlassText, sign};
-use rap_node::{ContactFacts, Input, LinkLeaf, Node, NodeSettings, Output};
+use rap_node::{ContactFacts, Input, LinkCertificate, Node, NodeSettings, Output};
 use rap_trust::{KeptAudit, StoredBreakGlass};
 use rap_types::{HeadOrder, Mono, NodeContact, NodeId, Reason};
 use rap_wire::v1;
@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 const V1: HeadOrder = HeadOrder::new(1, 1, 0);
 const V2: HeadOrder = HeadOrder::new(1, 2, 0);
 
-fn leaf() -> LinkLeaf {
-    LinkLeaf {
+fn leaf() -> LinkCertificate {
+    LinkCertificate {
         certificate: b"leaf".to_vec(),
         private_key: Zeroizing::new(b"leaf key".to_vec()),
         not_after: ISSUED.plus(Duration::from_secs(86_400)),
@@ -207,7 +207,7 @@ fn a_revocation_is_published_before_the_disk_and_nothing_else_of_its_snapshot_is
     let Some(Output::Persist(id, _)) = outputs.last() else { panic!("{outputs:?}") };
     let refused = feed(&mut node, Input::PersistFailed(*id, Reason::StateNoSpace), 2);
     assert_eq!(names(&refused), ["nack"]);
-    let again = table(&feed(&mut node, Input::LeafIssued(leaf()), 3));
+    let again = table(&feed(&mut node, Input::CertificateIssued(leaf()), 3));
     assert_eq!((ids(&again), again.revoked.len()), (vec![peer(2).node_id], 1));
     // There is room again.
     let whole = feed(&mut node, update(&world.publish(V2, &contents, ISSUED)), 4);
@@ -223,8 +223,8 @@ fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
     assert!(!node.dataplane_up());
     let table = table(&feed(&mut node, Input::DataplaneUp(100), 3));
     assert_eq!(table.version, 101);
-    let renewed = LinkLeaf { certificate: b"new".to_vec(), ..leaf() };
-    let table = self::table(&feed(&mut node, Input::LeafIssued(renewed), 3));
+    let renewed = LinkCertificate { certificate: b"new".to_vec(), ..leaf() };
+    let table = self::table(&feed(&mut node, Input::CertificateIssued(renewed), 3));
     assert_eq!((table.version, table.identity.unwrap().certificate), (102, b"new".to_vec()));
     let settings = NodeSettings {
         pinned: world.pinned(),
@@ -238,7 +238,7 @@ fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
     feed(&mut bare, Input::DataplaneUp(0), 1);
     let outputs = feed(&mut bare, update(&world.publish(V1, &world.contents(1), ISSUED)), 1);
     assert_eq!(names(&outputs), ["persist"]);
-    assert_eq!(names(&feed(&mut bare, Input::LeafIssued(leaf()), 1)), ["publish"]);
+    assert_eq!(names(&feed(&mut bare, Input::CertificateIssued(leaf()), 1)), ["publish"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use rap_node::{ContactFacts, Input, LinkLeaf, Node, NodeSettings, Output};
+use rap_node::{ContactFacts, Input, LinkCertificate, Node, NodeSettings, Output};
 use rap_trust::{KeptAudit, StoredBreakGlass};
 use rap_types::HeadOrder;
 use rap_wire::v1;
@@ -23,7 +23,7 @@ fn reporting(world: &World) -> Node {
         contact: ContactFacts::default(),
         audit: KeptAudit::default(),
     };
-    let leaf = LinkLeaf {
+    let leaf = LinkCertificate {
         certificate: b"leaf".to_vec(),
         private_key: Zeroizing::new(b"leaf key".to_vec()),
         not_after: ISSUED.plus(Duration::from_secs(86_400)),

@@ -59,7 +59,7 @@ impl Call {
     }
 
     /// The node at the other end, by its certificate.
-    pub fn node(&self) -> Option<rap_runtime::tls::NodeLeaf> {
+    pub fn node(&self) -> Option<rap_runtime::tls::NodeCertificate> {
         match self.channel.kind() {
             ChannelKind::Node(leaf) => Some(*leaf),
             ChannelKind::Operator => None,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rap_authority::{LONGEST_FRESH, LONGEST_LEAF};
+use rap_authority::{LONGEST_CERTIFICATE, LONGEST_FRESH};
 use rap_runtime::settings_layers::Problem;
 
 /// How strictly trust is anchored; fixed for the life of a data directory.
@@ -100,7 +100,7 @@ impl ClusterDefaults {
         if self.leaf_lifetime < Duration::from_secs(10) {
             problems.push(Problem::new("leaf_lifetime_ms", "must be at least 10000"));
         }
-        if self.leaf_lifetime > LONGEST_LEAF {
+        if self.leaf_lifetime > LONGEST_CERTIFICATE {
             problems.push(Problem::new("leaf_lifetime_ms", "must be at most 366 days"));
         }
         if self.fresh_for > LONGEST_FRESH {

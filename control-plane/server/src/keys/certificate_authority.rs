@@ -48,7 +48,7 @@ pub struct CertificateAuthority {
 }
 
 /// A leaf for this control plane's own listener.
-pub struct ServerLeaf {
+pub struct ServerCertificate {
     /// Leaf first, then the authority.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its private key.
@@ -97,7 +97,7 @@ impl CertificateAuthority {
     }
 
     /// Issues a node's leaf for the key in a PKCS#10 request. Nothing but the key is taken from it.
-    pub fn node_leaf(
+    pub fn node_certificate(
         &self,
         identity: &NodeIdentity,
         request: &[u8],
@@ -111,7 +111,7 @@ impl CertificateAuthority {
         if *request.public_key.algorithm() != PKCS_ED25519 {
             return Err(CertificateError::Request);
         }
-        let mut params = leaf_params(&identity.node.to_string(), now, lifetime, serial);
+        let mut params = certificate_params(&identity.node.to_string(), now, lifetime, serial);
         let uri = identity.to_string().try_into().map_err(CertificateError::Encoding)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         let not_after = wall(params.not_after);
@@ -120,19 +120,19 @@ impl CertificateAuthority {
     }
 
     /// Issues a leaf for this control plane under the names in `hosts`.
-    pub fn server_leaf(
+    pub fn server_certificate(
         &self,
         hosts: &[String],
         now: Wall,
         lifetime: Duration,
         serial: [u8; 16],
-    ) -> Result<ServerLeaf, CertificateError> {
+    ) -> Result<ServerCertificate, CertificateError> {
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
-        let mut params = leaf_params("rap-control-plane", now, lifetime, serial);
+        let mut params = certificate_params("rap-control-plane", now, lifetime, serial);
         params.subject_alt_names = CertificateParams::new(hosts.to_vec())?.subject_alt_names;
         let not_after = wall(params.not_after);
         let leaf = params.signed_by(&key, &self.issuer()?)?;
-        Ok(ServerLeaf {
+        Ok(ServerCertificate {
             chain: vec![leaf.der().clone(), self.certificate.clone()],
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
             not_after,
@@ -150,7 +150,7 @@ impl std::fmt::Debug for CertificateAuthority {
     }
 }
 
-fn leaf_params(name: &str, now: Wall, lifetime: Duration, serial: [u8; 16]) -> CertificateParams {
+fn certificate_params(name: &str, now: Wall, lifetime: Duration, serial: [u8; 16]) -> CertificateParams {
     let mut params = params(name, now, lifetime, serial);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.is_ca = IsCa::ExplicitNoCa;
@@ -195,7 +195,7 @@ impl From<CertificateError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rap_runtime::tls::NodeLeaf;
+    use rap_runtime::tls::NodeCertificate;
     use rap_types::ClusterId;
     use rap_types::InstallationId;
     use rap_types::NodeId;
@@ -219,9 +219,9 @@ mod tests {
         wish.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let request = wish.serialize_request(&key).unwrap();
         let (leaf, not_after) = authority
-            .node_leaf(&identity(), request.der(), NOW, Duration::from_secs(86_400), [2; 16])
+            .node_certificate(&identity(), request.der(), NOW, Duration::from_secs(86_400), [2; 16])
             .unwrap();
-        let read = NodeLeaf::from_der(&leaf).unwrap();
+        let read = NodeCertificate::from_der(&leaf).unwrap();
         assert_eq!(read.identity, identity());
         assert_eq!((read.not_after, read.not_before), (not_after, NOW.minus(BACKDATE)));
         assert_eq!(not_after, NOW.plus(Duration::from_secs(86_400)));
@@ -231,7 +231,7 @@ mod tests {
     fn requests_that_are_garbage_altered_or_of_another_algorithm_are_refused() {
         let authority = CertificateAuthority::generate("cluster", NOW, [1; 16]).unwrap();
         let issue = |request: &[u8]| {
-            authority.node_leaf(&identity(), request, NOW, Duration::from_secs(60), [2; 16]).is_ok()
+            authority.node_certificate(&identity(), request, NOW, Duration::from_secs(60), [2; 16]).is_ok()
         };
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let request = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();

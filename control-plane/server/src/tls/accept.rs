@@ -10,7 +10,7 @@ use std::time::Duration;
 use rap_runtime::exit::reason_of;
 use rap_runtime::service::{Beat, TURN};
 use rap_runtime::source_budget::{SourceBudget, Ticket};
-use rap_runtime::tls::{LeafSlot, Offer, TrustStore};
+use rap_runtime::tls::{CertificateCell, Offer, TrustStore};
 use rap_runtime::{Clock, TaskGroup, tls};
 use rap_types::Reason;
 use rustls::ServerConfig;
@@ -64,7 +64,7 @@ impl Acceptor {
     /// and of nodes.
     pub fn new(
         listener: TcpListener,
-        leaf: &LeafSlot,
+        leaf: &CertificateCell,
         trust: &TrustStore,
         settings: &AcceptSettings,
         metrics: Arc<Metrics>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rap_authority::ids;
 use rap_runtime::Clock;
-use rap_runtime::tls::LeafSlot;
+use rap_runtime::tls::CertificateCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys::certificate_authority::{CertificateAuthority, CertificateError};
@@ -16,22 +16,23 @@ const LIFETIME: Duration = Duration::from_secs(86_400);
 const RETRY: Duration = Duration::from_secs(60);
 
 /// Issues a leaf for `hosts` into `slot` and returns how long it should be used.
-pub fn issue_server_leaf(
+pub fn issue_server_certificate(
     authority: &CertificateAuthority,
     hosts: &[String],
-    slot: &LeafSlot,
+    slot: &CertificateCell,
     clock: &Clock,
 ) -> Result<Duration, CertificateError> {
-    let leaf = authority.server_leaf(hosts, clock.now().wall, LIFETIME, ids::random(&mut rand::rng()))?;
+    let leaf =
+        authority.server_certificate(hosts, clock.now().wall, LIFETIME, ids::random(&mut rand::rng()))?;
     slot.set(leaf.chain, leaf.key).map_err(|_| CertificateError::Authority)?;
     Ok(LIFETIME / 2)
 }
 
 /// Renews the leaf until `shutdown`.
-pub async fn renew_server_leaf(
+pub async fn renew_server_certificate(
     authority: CertificateAuthority,
     hosts: Vec<String>,
-    slot: LeafSlot,
+    slot: CertificateCell,
     first: Duration,
     shutdown: CancellationToken,
 ) {
@@ -42,7 +43,7 @@ pub async fn renew_server_leaf(
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        pause = match issue_server_leaf(&authority, &hosts, &slot, &clock) {
+        pause = match issue_server_certificate(&authority, &hosts, &slot, &clock) {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::error!(%error, "the server certificate could not be renewed");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rap_contract::{Signer, VerifiedBootstrap, open_export};
 use rap_runtime::Clock;
-use rap_runtime::tls::LeafSlot;
+use rap_runtime::tls::CertificateCell;
 use rap_trust::{Acceptor, Floors, Input, Output, Pinned};
 use rap_types::{Incarnation, Now, Reason};
 use rap_wire::v1;
@@ -17,7 +17,7 @@ use crate::world::{World, reason};
 /// A node: the acceptor of the agent, and a stream that feeds it.
 struct Node {
     host: Host,
-    slot: LeafSlot,
+    slot: CertificateCell,
     acceptor: Acceptor,
     stream: Option<NodeStream>,
     /// What came on the stream, in order.

@@ -41,7 +41,7 @@ async fn a_manual_join_waits_and_an_approval_makes_a_node() {
     assert_eq!(contract.node.to_vec(), decided.nodes[0].node_id);
     assert_eq!(contract.contract.overlay_ipv4, "100.96.0.1/16");
     let (_, certificate) = host.certificate(&world, &contract).await.unwrap();
-    let leaf = rap_runtime::tls::NodeLeaf::from_der(&certificate.leaf).unwrap();
+    let leaf = rap_runtime::tls::NodeCertificate::from_der(&certificate.leaf).unwrap();
     assert_eq!(leaf.identity.node, contract.node);
     world.stop().await;
 }

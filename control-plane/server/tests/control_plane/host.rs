@@ -153,7 +153,7 @@ impl Host {
         &self,
         world: &World,
         bootstrap: &VerifiedBootstrap,
-    ) -> Result<(tls::LeafSlot, v1::CertificateAnswer), Status> {
+    ) -> Result<(tls::CertificateCell, v1::CertificateAnswer), Status> {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let csr = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
         let (mut client, exporter) = world.enrollment().await;
@@ -176,7 +176,7 @@ impl Host {
             signature: sign_possession(CERTIFICATE_PROOF, &proof, &self.key),
         };
         let answer = client.certificate(request).await?.into_inner();
-        let slot = tls::LeafSlot::new();
+        let slot = tls::CertificateCell::new();
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         slot.set(vec![CertificateDer::from(answer.leaf.clone())], private).unwrap();
         Ok((slot, answer))
@@ -242,7 +242,7 @@ impl Host {
     }
 
     /// Tries a TLS connection with the node's certificate and one call over it.
-    pub async fn is_refused(&self, world: &World, slot: &tls::LeafSlot) -> bool {
+    pub async fn is_refused(&self, world: &World, slot: &tls::CertificateCell) -> bool {
         let config = tls::node_client(tls::Pins::one(world.pin), slot, Arc::new(Clock::new())).unwrap();
         let Ok(stream) = tls_stream(world.address(), source(), config).await else { return true };
         // The client's side of a TLS 1.3 handshake ends before the server judged the certificate.
@@ -257,13 +257,18 @@ impl Host {
     }
 
     /// A connection with the node's certificate.
-    pub async fn node_channel(&self, world: &World, slot: &tls::LeafSlot) -> Channel {
+    pub async fn node_channel(&self, world: &World, slot: &tls::CertificateCell) -> Channel {
         let config = tls::node_client(tls::Pins::one(world.pin), slot, Arc::new(Clock::new())).unwrap();
         channel(tls_stream(world.address(), source(), config).await.unwrap()).await
     }
 
     /// Opens a stream with this hello.
-    pub async fn stream(&self, world: &World, slot: &tls::LeafSlot, hello: v1::NodeHello) -> NodeStream {
+    pub async fn stream(
+        &self,
+        world: &World,
+        slot: &tls::CertificateCell,
+        hello: v1::NodeHello,
+    ) -> NodeStream {
         let channel = self.node_channel(world, slot).await;
         let (send, outgoing) = mpsc::channel(16);
         let hello = v1::NodeMessage { body: Some(v1::node_message::Body::Hello(hello)) };
@@ -279,7 +284,7 @@ impl Host {
 }
 
 /// Makes the cluster `prod` with one member, `one`: who it is, what it was told, its certificate.
-pub async fn member(world: &World) -> (Host, VerifiedBootstrap, tls::LeafSlot) {
+pub async fn member(world: &World) -> (Host, VerifiedBootstrap, tls::CertificateCell) {
     world.cluster("prod").await;
     let host = Host::new(&world.token("prod", 1, true).await, "one");
     let bootstrap = host.enrol(world).await;

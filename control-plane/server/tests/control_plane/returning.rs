@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rap_contract::{Signer, VerifiedBootstrap};
-use rap_runtime::tls::NodeLeaf;
+use rap_runtime::tls::NodeCertificate;
 use rap_types::Reason;
 use rap_wire::v1;
 
@@ -53,7 +53,7 @@ async fn an_evicted_key_waits_for_an_operator_and_may_keep_its_id_under_the_next
     let bootstrap = again.poll(&world, &answer.request_id).await.unwrap();
     let second = again.open(&bootstrap.contract, &answer.request_id, &nonce);
     let (new_slot, certificate) = again.certificate(&world, &second).await.unwrap();
-    assert_eq!(NodeLeaf::from_der(&certificate.leaf).unwrap().identity.key_generation, 2);
+    assert_eq!(NodeCertificate::from_der(&certificate.leaf).unwrap().identity.key_generation, 2);
     assert!(again.is_refused(&world, &slot).await, "the leaf of the evicted generation");
     again.stream(&world, &new_slot, hello()).await.update().await;
     world.stop().await;
@@ -148,7 +148,7 @@ async fn a_rotated_identity_ends_the_old_generation_and_the_answer_can_be_asked_
 
     let now = Host { key: Signer::from_seed(&next.seed()), ..Host::new(&token, "one") };
     let (new_slot, certificate) = now.certificate(&world, &member).await.unwrap();
-    assert_eq!(NodeLeaf::from_der(&certificate.leaf).unwrap().identity.key_generation, 2);
+    assert_eq!(NodeCertificate::from_der(&certificate.leaf).unwrap().identity.key_generation, 2);
     now.stream(&world, &new_slot, hello()).await.update().await;
     let node = world.node("one").await;
     assert_eq!((node.node_id, node.node_public_key), (member.node.to_vec(), next.public().to_vec()));

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::{EnrollmentLine, TrustedTime};
-use crate::membership::Leaf;
+use crate::membership::StoredCertificate;
 
 /// Who asks for certificates, and whom it believes.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl CertificateTask {
         self,
         mut current: Option<(rap_types::Wall, rap_types::Wall)>,
         authority: watch::Receiver<Vec<u8>>,
-        leaves: mpsc::Sender<Leaf>,
+        leaves: mpsc::Sender<StoredCertificate>,
         failed: watch::Sender<Option<Fault>>,
         mut doubts: watch::Receiver<u64>,
         cancel: CancellationToken,
@@ -140,7 +140,7 @@ impl CertificateTask {
         Err(last)
     }
 
-    async fn issue_anywhere(&self, authority: &[u8]) -> Result<Leaf, Fault> {
+    async fn issue_anywhere(&self, authority: &[u8]) -> Result<StoredCertificate, Fault> {
         let mut last = Fault::new(Reason::ServerUnreachable, "no control URL");
         for url in &self.urls {
             let line = EnrollmentLine::open(url, self.pin, Arc::new(self.time.clone()), self.timeout).await;
@@ -157,7 +157,11 @@ impl CertificateTask {
 ///
 /// # Errors
 /// Those of the call; `certificate.invalid` and `certificate.identity` for a wrong answer.
-async fn issue(mut line: EnrollmentLine, task: &CertificateTask, authority: &[u8]) -> Result<Leaf, Fault> {
+async fn issue(
+    mut line: EnrollmentLine,
+    task: &CertificateTask,
+    authority: &[u8],
+) -> Result<StoredCertificate, Fault> {
     let fault = |error: rcgen::Error| Fault::new(Reason::CertificateInvalid, error.to_string());
     let key = KeyPair::generate_for(&PKCS_ED25519).map_err(fault)?;
     let csr = CertificateParams::default().serialize_request(&key).map_err(fault)?;
@@ -165,7 +169,7 @@ async fn issue(mut line: EnrollmentLine, task: &CertificateTask, authority: &[u8
     let request = certificate::request(task.subject, &task.identity, csr.der().to_vec(), &nonce, &exporter);
     let answer = line.certificate(request).await?;
     let leaf = check(&answer.leaf, authority, &key.subject_public_key_info(), task)?;
-    Ok(Leaf {
+    Ok(StoredCertificate {
         certificate: answer.leaf,
         private_key: Zeroizing::new(key.serialize_der()),
         not_before: leaf.not_before,
@@ -173,7 +177,12 @@ async fn issue(mut line: EnrollmentLine, task: &CertificateTask, authority: &[u8
     })
 }
 
-fn check(der: &[u8], authority: &[u8], spki: &[u8], task: &CertificateTask) -> Result<tls::NodeLeaf, Fault> {
+fn check(
+    der: &[u8],
+    authority: &[u8],
+    spki: &[u8],
+    task: &CertificateTask,
+) -> Result<tls::NodeCertificate, Fault> {
     let trust = TrustStore::new();
     trust.replace(
         task.subject.cluster,

@@ -10,7 +10,7 @@ use rap_rpc::Refusal;
 use rap_rpc::dial::ControlUrl;
 use rap_rpc::v1::node_sync_client::NodeSyncClient;
 use rap_runtime::Fault;
-use rap_runtime::tls::{self, LeafSlot, Pins};
+use rap_runtime::tls::{self, CertificateCell, Pins};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 use tokio::sync::{mpsc, watch};
@@ -60,7 +60,7 @@ pub struct UplinkTask {
     /// Server trust pin.
     pub pin: Digest,
     /// The node's leaf.
-    pub leaf: LeafSlot,
+    pub leaf: CertificateCell,
     /// Trusted time.
     pub time: TrustedTime,
     /// Deadline of a connection attempt.

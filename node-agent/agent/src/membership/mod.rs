@@ -35,7 +35,7 @@ pub use keys::{KeyHistory, PendingKeys};
 pub use keys_to_replace::Wanted;
 pub use persist::{Persister, stored_snapshots};
 use records::KeptCheckpoint;
-pub use records::{Enrollment, Leaf, LeafStore, Nonce};
+pub use records::{CertificateStore, Enrollment, Nonce, StoredCertificate};
 pub use wireguard_key::{keys_of, wireguard_public};
 
 use crate::fault::{refused, state_fault};

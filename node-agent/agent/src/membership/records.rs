@@ -67,7 +67,7 @@ impl Enrollment {
 /// The leaf certificate and its TLS key. Prints neither.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Leaf {
+pub struct StoredCertificate {
     /// DER leaf.
     #[serde(with = "base64_bytes")]
     pub certificate: Vec<u8>,
@@ -80,34 +80,34 @@ pub struct Leaf {
     pub not_after: Wall,
 }
 
-impl std::fmt::Debug for Leaf {
+impl std::fmt::Debug for StoredCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Leaf(until {})", self.not_after.0)
+        write!(f, "StoredCertificate(until {})", self.not_after.0)
     }
 }
 
-impl Record for Leaf {
+impl Record for StoredCertificate {
     const SCHEMA: &'static str = "rap.leaf.v1";
 }
 
-impl From<Leaf> for rap_node::LinkLeaf {
-    fn from(leaf: Leaf) -> Self {
+impl From<StoredCertificate> for rap_node::LinkCertificate {
+    fn from(leaf: StoredCertificate) -> Self {
         Self { certificate: leaf.certificate, private_key: leaf.private_key, not_after: leaf.not_after }
     }
 }
 
 /// The leaf on disk.
 #[derive(Debug)]
-pub struct LeafStore(Durable<Leaf>);
+pub struct CertificateStore(Durable<StoredCertificate>);
 
-impl LeafStore {
+impl CertificateStore {
     /// Reads the leaf of a membership, if it has one. A damaged one is gone: another is issued. Blocks.
     ///
     /// # Errors
     /// Those of state other than damage.
     pub fn open(dir: &MembershipDir) -> Result<Self, Fault> {
         let path = dir.join(LEAF);
-        match Durable::<Leaf>::open(&path) {
+        match Durable::<StoredCertificate>::open(&path) {
             Ok((record, _)) => Ok(Self(record)),
             Err(error) if error.reason() == Reason::StateCorrupt => {
                 tracing::warn!(%error, "the stored certificate is damaged; a new one will be issued");
@@ -115,14 +115,14 @@ impl LeafStore {
                 // Both copies are useless; what cannot be moved shows as an error at the next write.
                 let _ = std::fs::rename(&path, &aside);
                 let _ = std::fs::remove_file(dir.join("certificate.json.twin"));
-                Durable::<Leaf>::open(&path).map(|(record, _)| Self(record)).map_err(state_fault)
+                Durable::<StoredCertificate>::open(&path).map(|(record, _)| Self(record)).map_err(state_fault)
             }
             Err(error) => Err(state_fault(error)),
         }
     }
 
     /// The leaf.
-    pub fn leaf(&self) -> Option<&Leaf> {
+    pub fn leaf(&self) -> Option<&StoredCertificate> {
         self.0.value()
     }
 
@@ -130,7 +130,7 @@ impl LeafStore {
     ///
     /// # Errors
     /// Those of state.
-    pub fn store(&mut self, leaf: Leaf) -> Result<(), Fault> {
+    pub fn store(&mut self, leaf: StoredCertificate) -> Result<(), Fault> {
         self.0.store(leaf).map_err(state_fault)
     }
 }

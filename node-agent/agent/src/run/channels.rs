@@ -12,7 +12,7 @@ use super::disk::{Write, Written};
 use super::ping::PingEnd;
 use crate::control_plane::{Pause, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
-use crate::membership::Leaf;
+use crate::membership::StoredCertificate;
 use crate::requests::Request;
 
 /// Both ends of a bounded queue.
@@ -31,7 +31,7 @@ pub(super) struct Channels {
     /// What happened to the stream, and what came by it.
     pub(super) uplink_events: Queue<UplinkEvent>,
     /// Certificates that were issued.
-    pub(super) certificates: Queue<Leaf>,
+    pub(super) certificates: Queue<StoredCertificate>,
     /// Why the last certificate request failed; `None` after one that did not.
     pub(super) certificate_failure: Newest<Option<Fault>>,
     /// True once there is a certificate to present.

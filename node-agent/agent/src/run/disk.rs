@@ -15,7 +15,7 @@ use rap_trust::{Admission, AuditEvidence, HeldCheckpoint, PersistId, Record, Sto
 use rap_types::Mono;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::membership::Leaf;
+use crate::membership::StoredCertificate;
 
 /// Who asked that a break-glass file is applied, and gets it as status shows it.
 pub(super) type BreakGlassReply = oneshot::Sender<Result<serde_json::Value, Fault>>;
@@ -35,7 +35,7 @@ pub(super) enum Write {
     /// Proof that two histories of the audit log are signed.
     AuditEvidence(Box<AuditEvidence>),
     /// The certificate in use.
-    Certificate(Leaf),
+    Certificate(StoredCertificate),
 }
 
 /// A write that ended, and how.

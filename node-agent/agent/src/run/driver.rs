@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rap_node::{ForwardingTable, Input, Node};
 use rap_runtime::service::{Beat, TURN};
-use rap_runtime::tls::LeafSlot;
+use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup};
 use rap_state::Cache;
 use rap_types::Mono;
@@ -21,7 +21,7 @@ use super::ping::PingEnd;
 use crate::control_plane::{CertificateTask, Pause, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
 use crate::host::OwnClaim;
-use crate::membership::{Leaf, Wanted};
+use crate::membership::{StoredCertificate, Wanted};
 use crate::requests::Request;
 use crate::status::{Contact, StatusFacts};
 
@@ -29,7 +29,7 @@ use crate::status::{Contact, StatusFacts};
 pub(super) struct Receivers {
     pub(super) uplink: mpsc::Receiver<UplinkEvent>,
     pub(super) dataplane: mpsc::Receiver<DataplaneEvent>,
-    pub(super) certificates: mpsc::Receiver<Leaf>,
+    pub(super) certificates: mpsc::Receiver<StoredCertificate>,
     pub(super) certificate_failure: watch::Receiver<Option<Fault>>,
     pub(super) addresses: watch::Receiver<(Vec<String>, Vec<String>)>,
     pub(super) requests: mpsc::Receiver<Request>,
@@ -60,7 +60,7 @@ pub(super) struct Driver {
     /// The stream while one is open.
     pub(super) stream: Option<Stream>,
     /// The certificate that TLS presents to the control plane.
-    pub(super) certificate: LeafSlot,
+    pub(super) certificate: CertificateCell,
     /// Trusted time, which TLS judges certificates by.
     pub(super) time: TrustedTime,
     /// Reserves overlay pools on this host.
@@ -85,7 +85,11 @@ impl Driver {
     ///
     /// # Errors
     /// A fault of the disk after which nothing on it can be relied on: the membership ends and starts over.
-    pub(super) async fn run(mut self, leaf: Option<Leaf>, cancel: CancellationToken) -> Result<(), Fault> {
+    pub(super) async fn run(
+        mut self,
+        leaf: Option<StoredCertificate>,
+        cancel: CancellationToken,
+    ) -> Result<(), Fault> {
         if let Some(leaf) = leaf {
             self.present(&leaf);
         }

@@ -10,7 +10,7 @@ use super::disk::{Waiting, Write};
 use super::driver::Driver;
 use crate::control_plane::UplinkEvent;
 use crate::dataplane::DataplaneEvent;
-use crate::membership::Leaf;
+use crate::membership::StoredCertificate;
 
 impl Driver {
     pub(super) fn uplink(&mut self, event: UplinkEvent) {
@@ -72,14 +72,14 @@ impl Driver {
     }
 
     /// A certificate was issued. It is in use before it is on disk: after a restart another is issued.
-    pub(super) fn issued(&mut self, leaf: Leaf) {
+    pub(super) fn issued(&mut self, leaf: StoredCertificate) {
         self.present(&leaf);
         self.wait_for_disk(Waiting::Ready(Write::Certificate(leaf.clone())));
-        self.feed(Input::LeafIssued(leaf.into()));
+        self.feed(Input::CertificateIssued(leaf.into()));
     }
 
     /// Presents this certificate to the control plane from now on.
-    pub(super) fn present(&mut self, leaf: &Leaf) {
+    pub(super) fn present(&mut self, leaf: &StoredCertificate) {
         self.contact.certificate = Some((leaf.not_before, leaf.not_after));
         let chain = vec![leaf.certificate.clone().into()];
         match leaf.private_key.to_vec().try_into() {

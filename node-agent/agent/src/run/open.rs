@@ -15,17 +15,19 @@ use crate::config::Config;
 use crate::dataplane::Launch;
 use crate::fault::{refused, state_fault};
 use crate::host::{OwnClaim, capabilities, own_endpoints};
-use crate::membership::{BreakGlassStore, Leaf, LeafStore, Membership, Place, place_of, stored_snapshots};
+use crate::membership::{
+    BreakGlassStore, CertificateStore, Membership, Place, StoredCertificate, place_of, stored_snapshots,
+};
 
 /// An open membership.
 pub(super) struct Opened {
     pub(super) membership: Membership,
     pub(super) break_glass: BreakGlassStore,
-    pub(super) certificate: LeafStore,
+    pub(super) certificate: CertificateStore,
     pub(super) cache: Cache,
     pub(super) node: Node,
     /// The certificate on disk, valid or not.
-    pub(super) leaf: Option<Leaf>,
+    pub(super) leaf: Option<StoredCertificate>,
     pub(super) place: Place,
     pub(super) launch: Launch,
     /// Own endpoints by interface address: (link, WireGuard).
@@ -45,7 +47,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let (membership, certificate, break_glass, place) = blocking(move || {
         let membership = Membership::open(&data, &name, dev)?;
         pin.check_chain(&membership.chain).map_err(refused)?;
-        let certificate = LeafStore::open(&membership.dir)?;
+        let certificate = CertificateStore::open(&membership.dir)?;
         let pools = Pools::of_contract(&membership.bootstrap.contract).map_err(refused)?;
         let place = place_of(&data, &membership, pools)?;
         let break_glass = BreakGlassStore::open(&membership.dir)?;

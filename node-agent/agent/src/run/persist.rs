@@ -7,7 +7,7 @@ use rap_types::Reason;
 use tokio::sync::mpsc;
 
 use super::disk::{Write, Written};
-use crate::membership::{BreakGlassStore, LeafStore, Persister};
+use crate::membership::{BreakGlassStore, CertificateStore, Persister};
 
 /// The files of one membership.
 pub(super) struct PersistTask {
@@ -16,7 +16,7 @@ pub(super) struct PersistTask {
     /// Break-glass files; out while they are being written.
     pub(super) break_glass: Option<BreakGlassStore>,
     /// The certificate; out while it is being written.
-    pub(super) certificate: Option<LeafStore>,
+    pub(super) certificate: Option<CertificateStore>,
     /// What is to be written.
     pub(super) writes: mpsc::Receiver<Write>,
     /// What became of it.

@@ -3,7 +3,7 @@
 //! Owns which task gets which end of which channel. Refuses to own what runs: each task has a file of its own.
 
 use rap_runtime::service::Beat;
-use rap_runtime::tls::LeafSlot;
+use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup};
 use rap_state::MembershipName;
 use serde_json::{Map, Value};
@@ -59,7 +59,7 @@ pub async fn start(
     let urls = control_urls(&membership)?;
     let clock = Clock::new();
     let time = TrustedTime::new(clock, membership.trust_floors().time);
-    let presented = LeafSlot::new();
+    let presented = CertificateCell::new();
     let proofs = certificate_task(&membership, urls.clone(), time.clone(), config.call_timeout);
     let ages = KeyAges::of(&membership, host);
     let pin = membership.identity.server_trust_pin;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::BreakGlassText;
-use rap_node::{ContactFacts, LinkLeaf, Node, NodeSettings};
+use rap_node::{ContactFacts, LinkCertificate, Node, NodeSettings};
 use rap_rpc::dial::ControlUrl;
-use rap_runtime::tls::LeafSlot;
+use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_state::{Cache, CacheLimits, MembershipDir, MembershipName};
 use rap_trust::certificate::CertificateSubject;
@@ -64,7 +64,7 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
         contact: ContactFacts::default(),
         audit: KeptAudit::default(),
     };
-    let leaf = LinkLeaf {
+    let leaf = LinkCertificate {
         certificate: b"leaf".to_vec(),
         private_key: Zeroizing::new(b"leaf key".to_vec()),
         not_after: now().plus(Duration::from_secs(3600)),
@@ -111,7 +111,7 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
             ping_ends: channels.ping_ends.0,
         },
         stream: None,
-        certificate: LeafSlot::new(),
+        certificate: CertificateCell::new(),
         time,
         claim: HostClaims::default().of("m"),
         ages,

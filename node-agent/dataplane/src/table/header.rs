@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::deadlines::Deadlines;
 use super::field::{deadline, ensure, id, prefix, secret, too_large, unsupported};
-use super::identity::LinkLeaf;
+use super::identity::LinkCertificate;
 use super::member::Member;
 
 /// The header of a table, in the words of those who obey it.
@@ -25,7 +25,7 @@ pub(super) struct Header {
     /// Prefixes that this node forwards for.
     pub(super) routed: Vec<IpNet>,
     /// Absent: nobody is linked.
-    pub(super) leaf: Option<Arc<LinkLeaf>>,
+    pub(super) leaf: Option<Arc<LinkCertificate>>,
     pub(super) deadlines: Deadlines,
     /// Absent: the default of the mesh.
     pub(super) probe_interval: Option<Duration>,
@@ -37,8 +37,9 @@ impl Header {
     pub(super) fn read(mut table: ForwardingTable) -> Result<Self, Fault> {
         // First of all, so that they are wiped on every way out.
         let private_key = Zeroizing::new(std::mem::take(&mut table.wireguard_private_key));
-        let leaf_key = table.identity.as_mut().map(|identity| std::mem::take(&mut identity.private_key));
-        let leaf_key = Zeroizing::new(leaf_key.unwrap_or_default());
+        let certificate_key =
+            table.identity.as_mut().map(|identity| std::mem::take(&mut identity.private_key));
+        let certificate_key = Zeroizing::new(certificate_key.unwrap_or_default());
         let ForwardingTable {
             version: _,
             deadline_ns,
@@ -71,7 +72,8 @@ impl Header {
             cluster: id(ClusterId::from_slice(&cluster_id), "cluster_id")?,
             node: id(NodeId::from_slice(&node_id), "node_id")?,
         };
-        let leaf = identity.map(|identity| LinkLeaf::read(identity, leaf_key, member)).transpose()?;
+        let leaf =
+            identity.map(|identity| LinkCertificate::read(identity, certificate_key, member)).transpose()?;
         let deadlines = Deadlines {
             table: deadline(deadline_ns),
             leaf: leaf.as_ref().and_then(|leaf| leaf.deadline),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use rap_runtime::Fault;
-use rap_runtime::tls::{ClusterTrust, LeafSlot, NodeIdentity, NodeLeaf, PeerReject, TrustStore};
+use rap_runtime::tls::{
+    CertificateCell, ClusterTrust, NodeCertificate, NodeIdentity, PeerReject, TrustStore,
+};
 use rap_types::Mono;
 use rap_wire::v1::LinkIdentity;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
@@ -13,13 +15,13 @@ use super::field::{deadline, refused};
 use super::member::Member;
 
 /// Own leaf, its authority and its key.
-pub(crate) struct LinkLeaf {
+pub(crate) struct LinkCertificate {
     chain: [CertificateDer<'static>; 2],
     key: Zeroizing<Vec<u8>>,
     pub(crate) deadline: Option<Mono>,
 }
 
-impl LinkLeaf {
+impl LinkCertificate {
     /// Checks that the leaf names `member`, that the authority signed it and that the key is its own.
     /// Times are not checked: the deadline ends the links of a leaf that expired.
     pub(super) fn read(
@@ -31,7 +33,7 @@ impl LinkLeaf {
         let bad = |what: &str, reject: &dyn std::fmt::Display| refused(format!("identity: {what}: {reject}"));
         let leaf = CertificateDer::from(certificate);
         let authority = CertificateDer::from(cluster_ca);
-        let read = NodeLeaf::from_der(&leaf).map_err(|reject| bad("certificate", &reject))?;
+        let read = NodeCertificate::from_der(&leaf).map_err(|reject| bad("certificate", &reject))?;
         let NodeIdentity { installation, cluster, node, key_generation: _ } = read.identity;
         if (Member { installation, cluster, node }) != member {
             return Err(bad("certificate", &"names somebody else"));
@@ -47,7 +49,7 @@ impl LinkLeaf {
         }
         let read = Self { chain: [leaf, authority], key, deadline: deadline(deadline_ns) };
         let (chain, key) = read.credentials();
-        LeafSlot::new().set(chain, key).map_err(|error| bad("private_key", &error))?;
+        CertificateCell::new().set(chain, key).map_err(|error| bad("private_key", &error))?;
         Ok(read)
     }
 

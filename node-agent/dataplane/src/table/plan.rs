@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rap_types::NodeId;
 use rap_wireguard::{DeviceConfig, PublicKey, StaticSecret};
 
-use super::identity::LinkLeaf;
+use super::identity::LinkCertificate;
 use super::member::Member;
 
 /// What mesh and device are told.
@@ -17,7 +17,7 @@ pub(crate) struct Plan {
     pub(crate) mtu: u16,
     pub(crate) device: DeviceConfig,
     /// Absent: nobody is linked.
-    pub(crate) leaf: Option<Arc<LinkLeaf>>,
+    pub(crate) leaf: Option<Arc<LinkCertificate>>,
     pub(crate) links: rap_mesh::Peers,
     pub(crate) peers: Vec<PeerFacts>,
 }

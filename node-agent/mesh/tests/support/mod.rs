@@ -10,7 +10,8 @@ use std::time::Duration;
 use rap_link::{ECHO_MAX, Input, Lane, Link, Local, PeerIdentity, Permit, SessionState, Side, Timing};
 use rap_mesh::{LinkStatus, Mesh, MeshConfig, Peer, Peers};
 use rap_runtime::tls::{
-    ClusterTrust, EKU_EXTENSION, EKU_OID, LeafSlot, NodeIdentity, TrustStore, any_server_name, link_client,
+    CertificateCell, ClusterTrust, EKU_EXTENSION, EKU_OID, NodeIdentity, TrustStore, any_server_name,
+    link_client,
 };
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{ChannelClass, ClusterId, InstallationId, Mono, NodeId, Reason};
@@ -209,7 +210,7 @@ pub async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Ve
 
 /// What node `number` dials `target` with.
 pub fn client(authority: &Authority, number: u8, target: NodeId) -> Arc<ClientConfig> {
-    let (leaf, trust) = (LeafSlot::new(), TrustStore::new());
+    let (leaf, trust) = (CertificateCell::new(), TrustStore::new());
     let (chain, key) = authority.leaf(node(number), 1, Duration::from_secs(3600));
     leaf.set(chain, key).unwrap();
     trust.replace(HOME, authority.trust(&[]));

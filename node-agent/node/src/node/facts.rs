@@ -9,7 +9,7 @@ use rap_trust::{Acceptor, ContactChange, DegradedContract, FreshnessState, conta
 use rap_types::{Activity, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
 
-use crate::{LinkLeaf, Node};
+use crate::{LinkCertificate, Node};
 
 impl Node {
     /// The acceptor, for status.
@@ -54,7 +54,7 @@ impl Node {
     }
 
     /// The leaf in use.
-    pub const fn leaf(&self) -> Option<&LinkLeaf> {
+    pub const fn leaf(&self) -> Option<&LinkCertificate> {
         self.certificate.as_ref()
     }
 

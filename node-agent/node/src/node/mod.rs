@@ -21,14 +21,14 @@ use uplink::Uplink;
 use v1::node_message::Body;
 use zeroize::Zeroizing;
 
-use crate::{Input, LinkLeaf, NodeSettings, Output, TableInputs, build_table};
+use crate::{Input, LinkCertificate, NodeSettings, Output, TableInputs, build_table};
 
 /// The cores of one membership.
 pub struct Node {
     acceptor: Acceptor,
     break_glass: BreakGlass,
     wireguard_private_key: Zeroizing<[u8; 32]>,
-    certificate: Option<LinkLeaf>,
+    certificate: Option<LinkCertificate>,
     uplink: Uplink,
     plane: FastPlane,
     witness: Witness,
@@ -40,7 +40,7 @@ impl Node {
     pub fn start(
         settings: NodeSettings,
         stored: &[StoredSnapshot],
-        leaf: Option<LinkLeaf>,
+        leaf: Option<LinkCertificate>,
         now: Now,
     ) -> Self {
         let mut node = Self {
@@ -68,7 +68,7 @@ impl Node {
             Input::Persisted(id) => self.accept(AcceptorInput::Persisted(id), now),
             Input::CheckpointKept(kept) => self.witness.kept(*kept),
             Input::PersistFailed(id, reason) => self.accept(AcceptorInput::PersistFailed(id, reason), now),
-            Input::LeafIssued(leaf) => {
+            Input::CertificateIssued(leaf) => {
                 self.certificate = Some(leaf);
                 self.publish(now);
             }

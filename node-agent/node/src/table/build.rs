@@ -10,7 +10,7 @@ use rap_wire::v1;
 
 use super::forwarding::ForwardingTable;
 use super::links;
-use crate::{Hints, LinkLeaf};
+use crate::{Hints, LinkCertificate};
 
 /// What a table is made of besides the snapshot.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,7 @@ pub struct TableInputs<'a> {
     /// The node's WireGuard private key.
     pub wireguard_private_key: &'a [u8; 32],
     /// The node's leaf.
-    pub leaf: &'a LinkLeaf,
+    pub leaf: &'a LinkCertificate,
     /// Unsigned dial hints by peer.
     pub hints: &'a Hints,
     /// Until when degraded mode lasts by a break-glass grant.

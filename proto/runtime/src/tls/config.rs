@@ -16,7 +16,7 @@ use rustls::{ClientConfig, Error, ServerConfig};
 
 use super::node::{DialledNode, NodeClients};
 use super::pinned::PinnedServer;
-use super::{ALPN_LINK, ALPN_NODE, ALPN_OPERATOR, LeafSlot, Pins, TrustStore, provider};
+use super::{ALPN_LINK, ALPN_NODE, ALPN_OPERATOR, CertificateCell, Pins, TrustStore, provider};
 
 /// Where verifiers read the time: a [`crate::Clock`], or a node's trusted time.
 pub type Time = Arc<dyn TimeProvider>;
@@ -27,14 +27,14 @@ pub fn operator_client(pins: Pins, time: Time) -> Result<Arc<ClientConfig>, Erro
 }
 
 /// An agent to the control plane: pinned server, the node's certificate.
-pub fn node_client(pins: Pins, leaf: &LeafSlot, time: Time) -> Result<Arc<ClientConfig>, Error> {
+pub fn node_client(pins: Pins, leaf: &CertificateCell, time: Time) -> Result<Arc<ClientConfig>, Error> {
     client(Arc::new(PinnedServer { pins }), Some(leaf), ALPN_NODE, time)
 }
 
 /// A node that dials `node` of `cluster`: no other node may answer.
 pub fn link_client(
     trust: &TrustStore,
-    leaf: &LeafSlot,
+    leaf: &CertificateCell,
     cluster: ClusterId,
     node: NodeId,
     time: Time,
@@ -45,24 +45,32 @@ pub fn link_client(
 
 /// The control plane towards operators and applicants. The slot's chain must end with the pinned
 /// authority.
-pub fn operator_server(leaf: &LeafSlot, time: Time) -> Result<Arc<ServerConfig>, Error> {
+pub fn operator_server(leaf: &CertificateCell, time: Time) -> Result<Arc<ServerConfig>, Error> {
     server(None, leaf, ALPN_OPERATOR, time)
 }
 
 /// The control plane towards agents: a certificate of a trusted cluster is required. The slot's
 /// chain must end with the pinned authority.
-pub fn node_server(leaf: &LeafSlot, trust: &TrustStore, time: Time) -> Result<Arc<ServerConfig>, Error> {
+pub fn node_server(
+    leaf: &CertificateCell,
+    trust: &TrustStore,
+    time: Time,
+) -> Result<Arc<ServerConfig>, Error> {
     server(Some(trust), leaf, ALPN_NODE, time)
 }
 
 /// A node that other nodes dial: a certificate of a trusted cluster is required.
-pub fn link_server(leaf: &LeafSlot, trust: &TrustStore, time: Time) -> Result<Arc<ServerConfig>, Error> {
+pub fn link_server(
+    leaf: &CertificateCell,
+    trust: &TrustStore,
+    time: Time,
+) -> Result<Arc<ServerConfig>, Error> {
     server(Some(trust), leaf, ALPN_LINK, time)
 }
 
 fn client(
     verifier: Arc<dyn ServerCertVerifier>,
-    leaf: Option<&LeafSlot>,
+    leaf: Option<&CertificateCell>,
     protocol: &[u8],
     time: Time,
 ) -> Result<Arc<ClientConfig>, Error> {
@@ -83,7 +91,7 @@ fn client(
 
 fn server(
     clients: Option<&TrustStore>,
-    leaf: &LeafSlot,
+    leaf: &CertificateCell,
     protocol: &[u8],
     time: Time,
 ) -> Result<Arc<ServerConfig>, Error> {

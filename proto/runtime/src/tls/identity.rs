@@ -27,7 +27,7 @@ pub struct NodeIdentity {
 
 /// What a well-formed leaf says. Its signature is not checked here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeLeaf {
+pub struct NodeCertificate {
     /// Who it is for.
     pub identity: NodeIdentity,
     /// First instant of validity.
@@ -62,7 +62,7 @@ impl FromStr for NodeIdentity {
     }
 }
 
-impl NodeLeaf {
+impl NodeCertificate {
     /// Reads a leaf: exactly one SAN, a node URI; critical key usage for client and server; not an
     /// authority. The subject, common name included, is never read.
     pub fn from_der(der: &[u8]) -> Result<Self, PeerReject> {

@@ -4,9 +4,9 @@
 //! handshake budgets and the decision which peers exist.
 
 mod alpn;
+mod certificate_cell;
 mod config;
 mod identity;
-mod leaf;
 mod node;
 mod pinned;
 mod reject;
@@ -20,11 +20,11 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 pub use alpn::{ALPN_LINK, ALPN_NODE, ALPN_OPERATOR, Offer, require_alpn};
+pub use certificate_cell::CertificateCell;
 pub use config::{
     Time, link_client, link_server, node_client, node_server, operator_client, operator_server,
 };
-pub use identity::{EKU_EXTENSION, EKU_OID, NodeIdentity, NodeLeaf, spki_sha256};
-pub use leaf::LeafSlot;
+pub use identity::{EKU_EXTENSION, EKU_OID, NodeCertificate, NodeIdentity, spki_sha256};
 pub use pinned::Pins;
 pub use reject::{PeerReject, reason_of};
 pub use trust::{ClusterTrust, TrustStore};
@@ -45,10 +45,10 @@ pub fn exporter<D>(connection: &ConnectionCommon<D>, label: &str) -> Result<[u8;
 }
 
 /// The node at the other end. Only for connections whose configuration verifies nodes.
-pub fn peer(connection: &rustls::CommonState) -> Result<NodeLeaf, PeerReject> {
+pub fn peer(connection: &rustls::CommonState) -> Result<NodeCertificate, PeerReject> {
     let leaf: &CertificateDer<'_> =
         connection.peer_certificates().and_then(<[_]>::first).ok_or(PeerReject::NoCertificate)?;
-    NodeLeaf::from_der(leaf)
+    NodeCertificate::from_der(leaf)
 }
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {

@@ -13,7 +13,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::{NodeIdentity, NodeLeaf, PeerReject, identity, provider};
+use super::{NodeCertificate, NodeIdentity, PeerReject, identity, provider};
 
 /// What vouches for the nodes of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +77,8 @@ impl TrustStore {
         leaf: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<NodeLeaf, PeerReject> {
-        let read = NodeLeaf::from_der(leaf)?;
+    ) -> Result<NodeCertificate, PeerReject> {
+        let read = NodeCertificate::from_der(leaf)?;
         let trust = self.trust_of(&read.identity)?;
         match rest {
             [] => {}

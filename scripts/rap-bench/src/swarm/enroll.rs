@@ -9,7 +9,7 @@ use rap_contract::{JoinTokenText, Signer};
 use rap_rpc::Refusal;
 use rap_rpc::v1::enrollment_client::EnrollmentClient;
 use rap_runtime::Clock;
-use rap_runtime::tls::{self, LeafSlot, Pins};
+use rap_runtime::tls::{self, CertificateCell, Pins};
 use rap_trust::certificate::{self, CertificateSubject};
 use rap_trust::{
     Applicant, ApplicantInput as Input, ApplicantOutput as Output, Application, AuthorityPin,
@@ -33,7 +33,7 @@ pub struct Enrolled {
     /// WireGuard private key.
     pub wireguard_key: Zeroizing<[u8; 32]>,
     /// Its leaf.
-    pub leaf: LeafSlot,
+    pub leaf: CertificateCell,
     /// Where it connects from.
     pub source: IpAddr,
 }
@@ -151,14 +151,19 @@ pub(super) async fn challenge(target: &Target, source: IpAddr) -> Result<Challen
 }
 
 /// A fresh TLS key and the certificate for it, on proof of the identity key.
-async fn leaf(target: &Target, source: IpAddr, pinned: &Pinned, identity: &Signer) -> Result<LeafSlot> {
+async fn leaf(
+    target: &Target,
+    source: IpAddr,
+    pinned: &Pinned,
+    identity: &Signer,
+) -> Result<CertificateCell> {
     let mut line = challenge(target, source).await?;
     let key = KeyPair::generate_for(&PKCS_ED25519)?;
     let csr = CertificateParams::default().serialize_request(&key)?;
     let subject = CertificateSubject { cluster: pinned.cluster, node: pinned.node };
     let request = certificate::request(subject, identity, csr.der().to_vec(), &line.nonce, &line.exporter);
     let answer = line.client.certificate(request).await.map_err(Refusal::from)?.into_inner();
-    let slot = LeafSlot::new();
+    let slot = CertificateCell::new();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     slot.set(vec![CertificateDer::from(answer.leaf)], key)?;
     Ok(slot)

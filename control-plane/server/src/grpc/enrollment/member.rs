@@ -47,7 +47,7 @@ pub(crate) async fn certificate(
     let now = replica.watch.clock.now().wall;
     let serial = ids::random(&mut rand::rng());
     let (leaf, not_after) =
-        cluster.ca.node_leaf(&identity, &request.csr, now, cluster.timing.leaf_lifetime, serial)?;
+        cluster.ca.node_certificate(&identity, &request.csr, now, cluster.timing.leaf_lifetime, serial)?;
     let acting = call.acting(&replica.keys.pen, format!("node:{node}"), Some(&key));
     let change = Change::of("certificate.issue", format!("node/{node}")).inside(cluster.id);
     let change = change.owned_by(row.node.organization).after(Digest::of(&[&leaf]));

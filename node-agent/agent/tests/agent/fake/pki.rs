@@ -1,6 +1,6 @@
 //! Authorities and leaves.
 
-use rap_runtime::tls::{EKU_EXTENSION, EKU_OID, LeafSlot, NodeIdentity, spki_sha256};
+use rap_runtime::tls::{CertificateCell, EKU_EXTENSION, EKU_OID, NodeIdentity, spki_sha256};
 use rap_types::Digest;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CustomExtension, DnType, IsCa,
@@ -31,11 +31,11 @@ impl Authority {
     }
 
     /// A leaf of the control plane itself.
-    pub fn server(&self) -> LeafSlot {
+    pub fn server(&self) -> CertificateCell {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let leaf =
             CertificateParams::new(vec!["control".into()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        let slot = LeafSlot::new();
+        let slot = CertificateCell::new();
         slot.set(vec![leaf.der().clone(), self.der.clone()], key.into()).unwrap();
         slot
     }

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, HandshakeKind, NamedGroup, ServerConfig};
 
 use super::pki::*;
 use crate::tls::{
-    ALPN_LINK, ALPN_NODE, ALPN_OPERATOR, ClusterTrust, LeafSlot, Offer, PeerReject, Pins, link_client,
+    ALPN_LINK, ALPN_NODE, ALPN_OPERATOR, CertificateCell, ClusterTrust, Offer, PeerReject, Pins, link_client,
     link_server, node_client, node_server, operator_client, operator_server, require_alpn, spki_sha256,
 };
 
@@ -104,7 +104,7 @@ async fn client_that_holds_a_leaf_without_its_key_refused() {
     let authority = Authority::new();
     let mut stolen = authority.node(identity(HOME, 1, 1));
     stolen.key = key().into();
-    let slot = LeafSlot::new();
+    let slot = CertificateCell::new();
     assert!(slot.set(stolen.chain.clone(), stolen.key.clone_key()).is_err());
     // Past the slot's own check, the handshake signature still does not hold.
     let trust = store(&authority);
@@ -121,7 +121,8 @@ async fn client_that_holds_a_leaf_without_its_key_refused() {
 async fn client_without_a_certificate_refused() {
     let authority = Authority::new();
     let trust = store(&authority);
-    let client = link_client(&trust, &LeafSlot::new(), HOME, identity(HOME, 2, 1).node, now()).unwrap();
+    let client =
+        link_client(&trust, &CertificateCell::new(), HOME, identity(HOME, 2, 1).node, now()).unwrap();
     let server = link_server(&authority.node(identity(HOME, 2, 1)).slot(), &trust, now()).unwrap();
     let (near, far) = meet(&client, &server).await;
     assert_eq!(reason(far), Reason::CertificateInvalid);
@@ -189,8 +190,8 @@ async fn pin_mismatch_refused() {
         let client = operator_client(pins, now()).unwrap();
         assert_eq!(reason(meet(&client, &server).await.0), Reason::PinMismatch);
     }
-    let leaf_pin = spki_sha256(&authority.sign(&server_params()).der).unwrap();
-    let both = [leaf_pin, spki_sha256(&authority.der).unwrap()].into_iter().collect();
+    let server_pin = spki_sha256(&authority.sign(&server_params()).der).unwrap();
+    let both = [server_pin, spki_sha256(&authority.der).unwrap()].into_iter().collect();
     assert!(meet(&operator_client(both, now()).unwrap(), &server).await.0.is_ok());
 }
 

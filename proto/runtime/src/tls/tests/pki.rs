@@ -18,7 +18,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::exit::reason_of;
 use crate::tls::{
-    ClusterTrust, EKU_EXTENSION, EKU_OID, LeafSlot, NodeIdentity, NodeLeaf, Time, TrustStore,
+    CertificateCell, ClusterTrust, EKU_EXTENSION, EKU_OID, NodeCertificate, NodeIdentity, Time, TrustStore,
     any_server_name, exporter, peer,
 };
 
@@ -142,8 +142,8 @@ pub fn authority_params() -> CertificateParams {
 }
 
 impl Leaf {
-    pub fn slot(self) -> LeafSlot {
-        let slot = LeafSlot::new();
+    pub fn slot(self) -> CertificateCell {
+        let slot = CertificateCell::new();
         slot.set(self.chain, self.key).unwrap();
         slot
     }
@@ -164,7 +164,7 @@ pub struct Seen {
     pub group: NamedGroup,
     pub kind: HandshakeKind,
     pub tickets: u32,
-    pub peer: Option<NodeLeaf>,
+    pub peer: Option<NodeCertificate>,
 }
 
 /// Connects the two over memory and exchanges a byte each way. Dropping an end ends the other.

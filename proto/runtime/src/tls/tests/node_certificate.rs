@@ -3,10 +3,10 @@
 use rcgen::{BasicConstraints, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 
 use super::pki::*;
-use crate::tls::{EKU_EXTENSION, NodeIdentity, NodeLeaf, PeerReject, spki_sha256};
+use crate::tls::{EKU_EXTENSION, NodeCertificate, NodeIdentity, PeerReject, spki_sha256};
 
-fn read(params: &rcgen::CertificateParams) -> Result<NodeLeaf, PeerReject> {
-    NodeLeaf::from_der(&Authority::new().sign(params).der)
+fn read(params: &rcgen::CertificateParams) -> Result<NodeCertificate, PeerReject> {
+    NodeCertificate::from_der(&Authority::new().sign(params).der)
 }
 
 fn me() -> NodeIdentity {
@@ -16,7 +16,7 @@ fn me() -> NodeIdentity {
 #[test]
 fn identity_times_and_key_of_a_good_leaf_are_read() {
     let leaf = Authority::new().node(me());
-    let read = NodeLeaf::from_der(&leaf.der).unwrap();
+    let read = NodeCertificate::from_der(&leaf.der).unwrap();
     assert_eq!(read.identity, me());
     assert_eq!(read.not_before.0, i64::try_from(NOW - 3600).unwrap() * 1000);
     assert_eq!(read.not_after.0, i64::try_from(NOW + 3600).unwrap() * 1000);
@@ -118,7 +118,7 @@ fn usage_given_twice_refused() {
 fn truncated_leaf_and_bytes_after_it_refused() {
     let der = Authority::new().node(me()).der;
     for length in 0..der.len() {
-        assert!(NodeLeaf::from_der(&der[..length]).is_err(), "{length}");
+        assert!(NodeCertificate::from_der(&der[..length]).is_err(), "{length}");
     }
-    assert_eq!(NodeLeaf::from_der(&[&der[..], &[0]].concat()), Err(PeerReject::Malformed));
+    assert_eq!(NodeCertificate::from_der(&[&der[..], &[0]].concat()), Err(PeerReject::Malformed));
 }

@@ -15,9 +15,9 @@ use super::provider;
 /// Holds the current leaf, its chain and its key. Empty at first: handshakes then fail. Clones are
 /// the same slot; running connections keep the leaf they began with.
 #[derive(Clone, Default)]
-pub struct LeafSlot(Arc<Slot>);
+pub struct CertificateCell(Arc<Slot>);
 
-impl LeafSlot {
+impl CertificateCell {
     /// An empty slot.
     pub fn new() -> Self {
         Self::default()
@@ -50,7 +50,7 @@ impl LeafSlot {
     }
 }
 
-impl fmt::Debug for LeafSlot {
+impl fmt::Debug for CertificateCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -77,6 +77,6 @@ impl ResolvesClientCert for Slot {
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.load().is_some() { "LeafSlot(set)" } else { "LeafSlot(empty)" })
+        f.write_str(if self.0.load().is_some() { "CertificateCell(set)" } else { "CertificateCell(empty)" })
     }
 }
