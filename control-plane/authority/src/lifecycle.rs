@@ -45,7 +45,7 @@ pub enum AuthorityStep {
     Recover,
     /// The key of this record is replaced for good.
     Taint {
-        /// Its place in the chain.
+        /// Its position in the chain.
         sequence: u64,
         /// Nodes seen within a day that have not confirmed a later record.
         unconfirmed: u64,
@@ -54,7 +54,7 @@ pub enum AuthorityStep {
     },
     /// The key of this record never counts again.
     Revoke {
-        /// Its place in the chain.
+        /// Its position in the chain.
         sequence: u64,
     },
 }
@@ -62,7 +62,7 @@ pub enum AuthorityStep {
 /// The states of every key of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AuthorityLife {
-    /// By place in the chain, from 1.
+    /// By position in the chain, from 1.
     links: Vec<AuthorityState>,
     prepared: bool,
 }

@@ -275,13 +275,13 @@ fn mac(
     columns: &Columns,
 ) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.0.as_slice()).expect("HMAC takes keys of any length");
-    let mut place = Vec::with_capacity(160);
-    place.extend_from_slice(b"rap.row.v1\0");
-    framed(&mut place, installation.as_bytes());
-    framed(&mut place, table.as_bytes());
-    framed(&mut place, primary_key);
-    framed(&mut place, &row_version.to_be_bytes());
-    mac.update(&place);
+    let mut identity = Vec::with_capacity(160);
+    identity.extend_from_slice(b"rap.row.v1\0");
+    framed(&mut identity, installation.as_bytes());
+    framed(&mut identity, table.as_bytes());
+    framed(&mut identity, primary_key);
+    framed(&mut identity, &row_version.to_be_bytes());
+    mac.update(&identity);
     mac.update(&columns.0);
     mac
 }
@@ -377,7 +377,7 @@ mod tests {
         let before = newer.learn(&stored(&[1, 2])).unwrap();
         assert_eq!(before.check("nodes", "id", 1, &columns, &sealed(1)), Some(1));
         assert_eq!(newer.check("nodes", "id", 1, &columns, &sealed(1)), None);
-        // One version has one key: another one at its place is no key of this cluster.
+        // One version has one key: another one of its version is no key of this cluster.
         assert!(newer.learn(&[(2, vec![9; 32])]).is_none());
         assert_eq!(newer.is_newest(2, &[2; 32]), Some(true));
         assert_eq!(newer.is_newest(2, &[9; 32]), Some(false));

@@ -210,9 +210,10 @@ impl Draft {
             let Some(record) = self.peers.get(&peer).cloned() else { continue };
             let claims = claims_of_peer(&record).ok_or(semantic("peer keys or addresses"))?;
             self.claim(claims)?;
-            let place =
+            let position =
                 trust.revoked.binary_search_by(|revoked| revoked.node_id.as_slice().cmp(peer.as_bytes()));
-            if place.is_ok_and(|place| trust.revoked[place].key_generation >= record.key_generation) {
+            if position.is_ok_and(|position| trust.revoked[position].key_generation >= record.key_generation)
+            {
                 return Err(semantic("a revoked node is a peer"));
             }
         }

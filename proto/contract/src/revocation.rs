@@ -78,7 +78,7 @@ pub struct Revocation {
 
 /// Where a new record goes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct ChainPosition<'a> {
     pub(crate) installation: InstallationId,
     pub(crate) cluster: ClusterId,
     pub(crate) incarnation: u64,
@@ -89,17 +89,17 @@ pub(crate) struct Place<'a> {
 }
 
 impl Revocation {
-    pub(crate) fn sign(&self, place: &Place<'_>, authority: &Signer) -> Vec<u8> {
+    pub(crate) fn sign(&self, position: &ChainPosition<'_>, authority: &Signer) -> Vec<u8> {
         let header = HeaderTerms {
-            installation: place.installation,
-            cluster: place.cluster,
-            audience: Audience::Cluster(place.cluster),
+            installation: position.installation,
+            cluster: position.cluster,
+            audience: Audience::Cluster(position.cluster),
             issuer: authority.id(),
-            incarnation: place.incarnation,
-            sequence: place.sequence,
-            issued_at: place.now,
+            incarnation: position.incarnation,
+            sequence: position.sequence,
+            issued_at: position.now,
             expires_at: None,
-            critical: place.critical.to_vec(),
+            critical: position.critical.to_vec(),
         };
         let document = v1::Revocation {
             header: Some(header.to_wire()),
@@ -109,7 +109,7 @@ impl Revocation {
             key_generation: self.generation,
             successor_key_sha256: self.kind.successor().map(|key| key.to_vec()).unwrap_or_default(),
             reason: cut(&self.reason),
-            previous_digest: place.previous.map(|digest| digest.to_vec()).unwrap_or_default(),
+            previous_digest: position.previous.map(|digest| digest.to_vec()).unwrap_or_default(),
         };
         sign(&document, &[authority])
     }

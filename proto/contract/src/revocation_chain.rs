@@ -10,7 +10,7 @@ use std::time::Duration;
 use rap_types::{Digest, KeyId, NodeId, Reason, Wall};
 use rap_wire::v1;
 
-use crate::revocation::Place;
+use crate::revocation::ChainPosition;
 use crate::{
     Audience, AuthorityChain, Expectation, KeySet, KeyState, Reject, Revocation, RevocationKind, Signer,
     Verified, verify,
@@ -44,7 +44,7 @@ pub struct RevocationChain {
     digests: Vec<Digest>,
     entries: BTreeMap<NodeId, Entry>,
     barred: BTreeSet<KeyId>,
-    /// Place in the authority chain of whoever signed last.
+    /// ChainPosition in the authority chain of whoever signed last.
     signer: usize,
     newest: Wall,
 }
@@ -109,7 +109,7 @@ impl RevocationChain {
         // An authority that was replaced says nothing after its successor has spoken.
         let signer = authority
             .place_of(header.issuer, header.incarnation)
-            .filter(|place| *place >= self.signer)
+            .filter(|position| *position >= self.signer)
             .ok_or(broken("signed by an older authority, or in another incarnation"))?;
         let revocation = Revocation::read(record)?;
         self.admit(&revocation)?;
@@ -183,7 +183,7 @@ impl RevocationChain {
     ) -> Result<Vec<u8>, Reject> {
         self.admit(revocation)?;
         let header = authority.records()[0].header();
-        let place = Place {
+        let position = ChainPosition {
             installation: header.installation,
             cluster: header.cluster,
             incarnation: authority.incarnation(),
@@ -192,7 +192,7 @@ impl RevocationChain {
             now,
             critical,
         };
-        Ok(revocation.sign(&place, signer))
+        Ok(revocation.sign(&position, signer))
     }
 
     /// Length: sequence of the last record, 0 for none.
@@ -200,7 +200,7 @@ impl RevocationChain {
         self.digests.len() as u64
     }
 
-    /// Place in the authority chain, from 0, of whoever signed the last record.
+    /// ChainPosition in the authority chain, from 0, of whoever signed the last record.
     pub const fn signer_place(&self) -> usize {
         self.signer
     }

@@ -51,7 +51,7 @@ async fn step(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
     if let Some(term) = term
         && log.finding().is_none()
     {
-        place_all(watch, log, term).await?;
+        sequence_all(watch, log, term).await?;
         if log.finding().is_none() && log.keys().is_none() {
             generation::begin(watch, log, term, "the log begins").await?;
         }
@@ -65,7 +65,7 @@ async fn step(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
 }
 
 /// Gives every committed entry its place, and reads each again from its committed row.
-pub(super) async fn place_all(watch: &Watch, log: &AuditLog, term: u64) -> Result<(), Failure> {
+pub(super) async fn sequence_all(watch: &Watch, log: &AuditLog, term: u64) -> Result<(), Failure> {
     loop {
         let placed: Result<Result<usize, Finding>, Failure> = rap_store::transact!(
             watch.database.store.system(),

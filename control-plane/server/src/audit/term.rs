@@ -34,7 +34,7 @@ impl SequencerTerm {
         let id = self.id;
         let term: Result<u64, Failure> =
             rap_store::transact!(database.store.system(), |connection| audit_term_seize(
-                connection, id, LEASE
+                connection, id, TERM
             )
             .await
             .map_err(Failure::from));
@@ -61,7 +61,7 @@ impl SequencerTerm {
             audit_term_end(connection, id, term).await.map_err(Failure::from)
         });
         if let Err(failure) = ended {
-            tracing::debug!(reason = %failure.reason, "the sequencer's lease runs out by itself");
+            tracing::debug!(reason = %failure.reason, "the sequencer's term runs out by itself");
         }
     }
 }
@@ -72,16 +72,16 @@ async fn held_or_taken(
     held: Option<u64>,
 ) -> Result<Option<u64>, Failure> {
     if let Some(term) = held
-        && audit_term_renew(connection, id, term, LEASE).await?
+        && audit_term_renew(connection, id, term, TERM).await?
     {
         return Ok(Some(term));
     }
-    Ok(audit_term_take(connection, id, LEASE).await?)
+    Ok(audit_term_take(connection, id, TERM).await?)
 }
 
 pub(super) fn fenced() -> Failure {
     Failure::new(Reason::AuditFenced, "another replica took over the audit log")
 }
 
-/// Life of the lease.
-const LEASE: Duration = Duration::from_secs(5);
+/// Length of a term.
+const TERM: Duration = Duration::from_secs(5);

@@ -186,18 +186,18 @@ pub async fn audit_list(
     Ok(query.fetch_all(connection).await?)
 }
 
-/// Committed entries without a place in the tree, lowest number first, at most `limit`.
+/// Committed entries that are not sequenced yet, lowest number first, at most `limit`.
 pub async fn audit_unsequenced(connection: &mut PgConnection, limit: u32) -> Result<Vec<AuditRow>> {
     Ok(sqlx::query_as(AUDIT_UNSEQUENCED).bind(i64::from(limit)).fetch_all(connection).await?)
 }
 
-/// The entries at places `from..to` of the tree that are there, in their order.
+/// The entries at the indexes `from..to` of the tree that exist, in this order.
 pub async fn audit_leaves(connection: &mut PgConnection, from: u64, to: u64) -> Result<Vec<AuditRow>> {
     let query = sqlx::query_as(AUDIT_LEAVES).bind(counter("sequence", from)?).bind(counter("sequence", to)?);
     Ok(query.fetch_all(connection).await?)
 }
 
-/// How many committed entries have no place in the tree yet.
+/// Number of committed entries that are not sequenced yet.
 pub async fn audit_waiting(connection: &mut PgConnection) -> Result<u64> {
     let count: i64 = sqlx::query_scalar(AUDIT_WAITING).fetch_one(connection).await?;
     Ok(u64::try_from(count).unwrap_or(0))

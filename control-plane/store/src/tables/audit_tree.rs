@@ -1,7 +1,7 @@
-//! The audit tree in the database: the sequencer's lease, places of entries, log keys, checkpoints.
+//! The audit tree in the database: the sequencer's term, the indexes of entries, log keys, checkpoints.
 //!
 //! Owns the fence: every write of a sequencer is conditional, in its statement, on the fencing number
-//! it was given, so that a holder that was replaced while it slept changes nothing. Refuses to own
+//! of its term, so that a sequencer whose term was taken over while it slept changes nothing. Refuses to own
 //! hashing and signing.
 
 use std::time::Duration;
@@ -14,14 +14,14 @@ use uuid::Uuid;
 use crate::columns::{Bound as _, counter, plain_row, read, statements};
 use crate::{Result, StoreError};
 
-/// The tree up to the last entry that has a place.
+/// The tree up to the last sequenced entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditTreeRow {
-    /// Number of entries with a place.
+    /// Number of sequenced entries.
     pub size: u64,
     /// Hashes of its perfect subtrees, the largest first.
     pub frontier: Vec<Digest>,
-    /// Fencing number of the present or last holder.
+    /// Fencing number of the present or last term.
     pub fence: u64,
 }
 
@@ -70,7 +70,7 @@ pub enum CheckpointInsert {
     Inserted,
     /// This one was there before. Another root than one's own is a forked tree.
     Present(CheckpointRow),
-    /// Another holder has the lease.
+    /// Another sequencer has the term.
     Fenced,
 }
 
@@ -105,12 +105,12 @@ statements! {
         WHERE generation = $1 AND size <= $2 ORDER BY size DESC LIMIT $3";
 }
 
-/// How far the tree got, and who has the lease.
+/// Size of the tree, and the fencing number of the present or last term.
 pub async fn audit_tree_read(connection: &mut PgConnection) -> Result<AuditTreeRow> {
     Ok(sqlx::query_as(AUDIT_TREE_READ).fetch_one(connection).await?)
 }
 
-/// Takes the lease if it ended; the number returned fences every earlier holder.
+/// Starts a term if the last one ended; the number returned fences off every earlier sequencer.
 pub async fn audit_term_take(
     connection: &mut PgConnection,
     holder: [u8; 16],
@@ -124,7 +124,7 @@ pub async fn audit_term_take(
     Ok(row.map(|row| read(&row, "fence")).transpose()?)
 }
 
-/// Takes the lease from whoever has it.
+/// Starts a term and ends the running one of another sequencer.
 pub async fn audit_term_seize(
     connection: &mut PgConnection,
     holder: [u8; 16],
@@ -138,7 +138,7 @@ pub async fn audit_term_seize(
     Ok(read(&row, "fence")?)
 }
 
-/// Keeps the lease; false if another holder took it.
+/// Prolongs the term; false if another sequencer started one.
 pub async fn audit_term_renew(
     connection: &mut PgConnection,
     holder: [u8; 16],
@@ -152,18 +152,18 @@ pub async fn audit_term_renew(
     Ok(query.execute(connection).await?.rows_affected() == 1)
 }
 
-/// Gives the lease back, for the next holder to take at once.
+/// Ends the term, so that the next sequencer can start one at once.
 pub async fn audit_term_end(connection: &mut PgConnection, holder: [u8; 16], fence: u64) -> Result<()> {
     let query = sqlx::query(AUDIT_TERM_END).bind(Uuid::from_bytes(holder)).bind(counter("fence", fence)?);
     query.execute(connection).await?;
     Ok(())
 }
 
-/// Gives `entries` the places from `size` on, in this order, and stores the frontier after them. False
+/// Gives `entries` the indexes from `size` on, in this order, and stores the frontier after them. False
 /// if the fence or the size is another now: nothing was changed.
 ///
 /// # Errors
-/// [`StoreError::Contended`] if an entry has a place or is gone: the transaction must be given up.
+/// [`StoreError::Contended`] if an entry is sequenced already or is gone: the transaction must be given up.
 pub async fn audit_sequence(
     connection: &mut PgConnection,
     fence: u64,
@@ -191,7 +191,7 @@ pub async fn audit_sequence(
         .await?
         .rows_affected();
     if placed != entries.len() as u64 {
-        return Err(StoreError::Contended("an audit row has a place or is gone".to_owned()));
+        return Err(StoreError::Contended("an audit row is sequenced already or is gone".to_owned()));
     }
     Ok(true)
 }
