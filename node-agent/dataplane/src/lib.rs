@@ -9,6 +9,7 @@ mod args;
 mod capability;
 mod check;
 mod claim;
+mod device_slot;
 mod ping;
 mod plane;
 mod run;

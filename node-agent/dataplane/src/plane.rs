@@ -8,24 +8,24 @@ use std::time::Duration;
 
 use rap_mesh::{Mesh, MeshConfig};
 use rap_runtime::service::Beat;
-use rap_runtime::{Clock, Fault, TaskGroup};
+use rap_runtime::{Fault, TaskGroup};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1::{ForwardingTable, TableDelta, TableRevoked};
-use rap_wireguard::{Device, DeviceSettings, PublicKey, TunConfig};
-use tokio::sync::{Mutex, RwLock, RwLockReadGuard, watch};
+use rap_wireguard::Device;
+use tokio::sync::{Mutex, RwLockReadGuard, watch};
 
 use crate::args::Settings;
+use crate::device_slot::DeviceSlot;
 use crate::table::{self, KnownTable, LearnedRevocations, Member, PeerFacts, Plan};
 
 /// The data plane of one membership.
 pub(crate) struct Plane {
     settings: Settings,
-    tun: Option<String>,
     instance: [u8; 16],
     group: TaskGroup,
     /// Held while something is applied.
     state: Mutex<State>,
-    device: RwLock<Option<Running>>,
+    device: DeviceSlot,
     mesh: watch::Sender<Option<Mesh>>,
     facts: watch::Sender<Arc<Facts>>,
 }
@@ -45,11 +45,6 @@ struct State {
     learned: LearnedRevocations,
 }
 
-struct Running {
-    device: Device,
-    mtu: u16,
-}
-
 impl Plane {
     /// A plane without a table: nothing is open yet. `tun`: name of the interface to make.
     pub(crate) fn new(settings: &Settings, tun: Option<String>, group: TaskGroup) -> Self {
@@ -57,11 +52,10 @@ impl Plane {
         rand::fill(&mut instance);
         Self {
             settings: settings.clone(),
-            tun,
             instance,
             group,
             state: Mutex::default(),
-            device: RwLock::default(),
+            device: DeviceSlot::new(settings.wireguard_listen, tun),
             mesh: watch::Sender::default(),
             facts: watch::Sender::default(),
         }
@@ -73,7 +67,7 @@ impl Plane {
 
     /// Name of the overlay interface, if there is or will be one.
     pub(crate) fn interface(&self) -> Option<&str> {
-        self.tun.as_deref()
+        self.device.interface()
     }
 
     /// Random per process.
@@ -96,8 +90,7 @@ impl Plane {
 
     /// The device, if there is one. Hold it for a short time: a new key waits for it.
     pub(crate) async fn device(&self) -> Option<RwLockReadGuard<'_, Device>> {
-        let running = self.device.read().await;
-        RwLockReadGuard::try_map(running, |running| running.as_ref().map(|running| &running.device)).ok()
+        self.device.device().await
     }
 
     /// Puts a whole table in force and returns its version. A table that is malformed or not newer changes
@@ -125,7 +118,7 @@ impl Plane {
         let Some(table) = table else { return Ok(()) };
         let plan = table.plan(learned);
         self.mesh_for(&plan)?.apply(plan.links.clone());
-        let done = self.apply_device(&plan).await;
+        let done = self.device.apply(&plan, &self.group).await;
         self.facts.send_replace(Arc::new(Facts { version: plan.version, peers: plan.peers }));
         done
     }
@@ -144,7 +137,7 @@ impl Plane {
             let (chain, key) = leaf.credentials();
             mesh.identify(chain, key).map_err(|error| table::refused(format!("identity: {error}")))?;
         }
-        self.apply_device(&plan).await?;
+        self.device.apply(&plan, &self.group).await?;
         let Plan { version, links, peers, .. } = plan;
         mesh.apply(links);
         state.learned.forget(next.revoked());
@@ -195,9 +188,7 @@ impl Plane {
 
     /// Closes socket and interface.
     pub(crate) async fn stop(&self) {
-        if let Some(running) = self.device.write().await.take() {
-            running.device.stop().await;
-        }
+        self.device.stop().await;
     }
 
     /// The mesh; the first table starts it.
@@ -213,51 +204,12 @@ impl Plane {
         self.mesh.send_replace(Some(mesh.clone()));
         Ok(mesh)
     }
-
-    /// Gives the device its table; starts it first if there is none with this key and MTU.
-    async fn apply_device(&self, plan: &Plan) -> Result<(), Fault> {
-        let key = PublicKey::from(&plan.private_key);
-        let fits = |running: &Running| running.device.public_key() == key && running.mtu == plan.mtu;
-        if let Some(running) = self.device.read().await.as_ref().filter(|running| fits(running)) {
-            return give(&running.device, plan).await;
-        }
-        let mut slot = self.device.write().await;
-        if let Some(old) = slot.take() {
-            tracing::info!("WireGuard key or MTU changed: the device starts afresh");
-            old.device.stop().await;
-        }
-        let tun = self.tun.as_ref().map(|name| TunConfig { name: name.clone(), mtu: plan.mtu });
-        let private_key = plan.private_key.clone();
-        let underlay = self.settings.wireguard_listen;
-        let settings = DeviceSettings { private_key, underlay, tun };
-        let device = Device::start(settings, &self.group, Clock::new()).await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            Fault::new(error.reason(), format!("{error}: {cause}"))
-        })?;
-        match give(&device, plan).await {
-            Ok(()) => {
-                *slot = Some(Running { device, mtu: plan.mtu });
-                Ok(())
-            }
-            Err(fault) => {
-                device.stop().await;
-                Err(fault)
-            }
-        }
-    }
 }
 
 impl Facts {
     pub(crate) fn peer(&self, node: NodeId) -> Option<&PeerFacts> {
         self.peers.iter().find(|peer| peer.node == node)
     }
-}
-
-async fn give(device: &Device, plan: &Plan) -> Result<(), Fault> {
-    device.apply(plan.device.clone()).await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        Fault::new(error.reason(), format!("{error}{cause}"))
-    })
 }
 
 fn unavailable(message: String) -> Fault {

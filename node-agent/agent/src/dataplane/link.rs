@@ -43,7 +43,7 @@ impl DataplaneTask {
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tables = Tables::new(session.protocol);
         let mut stats = Pages::default();
-        let mut pings: Vec<(oneshot::Receiver<Answer>, oneshot::Sender<_>)> = Vec::new();
+        let mut pings: Vec<PendingPing> = Vec::new();
         loop {
             for event in tables.send(&mut session).await? {
                 self.events.send(event).await.map_err(|_| ended())?;
@@ -56,29 +56,21 @@ impl DataplaneTask {
                     }
                 }
                 () = tables.due() => {}
-                command = self.commands.recv() => {
-                    let (node, count, interval_ms, reply) = match command {
-                        None => return Ok(()),
-                        Some(DataplaneCommand::Stop(reply)) => {
-                            self.ended = true;
-                            let stopped = session.request(agent_message::Body::Stop(v1::StopCommand {})).await?;
-                            answered(&mut session, stopped).await?;
-                            // Whoever asked may have stopped waiting.
-                            let _ = reply.send(());
-                            return Ok(());
-                        }
-                        Some(DataplaneCommand::Ping { node, count, interval_ms, reply }) => {
-                            (node, count, interval_ms, reply)
-                        }
-                    };
-                    let ping = v1::PingCommand { node_id: node.to_vec(), count, interval_ms };
-                    pings.retain(|(_, reply)| !reply.is_closed());
-                    if pings.len() < PINGS_CAP {
-                        pings.push((session.request(agent_message::Body::Ping(ping)).await?, reply));
-                    } else {
-                        drop(reply.send(Err(Fault::new(Reason::RateLimited, "too many pings at once"))));
+                command = self.commands.recv() => match command {
+                    None => return Ok(()),
+                    Some(DataplaneCommand::Stop(reply)) => {
+                        self.ended = true;
+                        let stopped = session.request(agent_message::Body::Stop(v1::StopCommand {})).await?;
+                        answered(&mut session, stopped).await?;
+                        // Whoever asked may have stopped waiting.
+                        let _ = reply.send(());
+                        return Ok(());
                     }
-                }
+                    Some(DataplaneCommand::Ping { node, count, interval_ms, reply }) => {
+                        let ping = v1::PingCommand { node_id: node.to_vec(), count, interval_ms };
+                        start_ping(&mut session, &mut pings, ping, reply).await?;
+                    }
+                },
                 _ = poll.tick(), if stats.is_idle() => stats.ask(&mut session).await?,
                 received = session.receive() => {
                     for event in received? {
@@ -109,6 +101,21 @@ async fn answered(session: &mut Session, mut answer: oneshot::Receiver<Answer>) 
 
 /// A ping under way: the data plane's answer, and who asked.
 type PendingPing = (oneshot::Receiver<Answer>, oneshot::Sender<Result<v1::PingOutcome, Fault>>);
+
+async fn start_ping(
+    session: &mut Session,
+    pings: &mut Vec<PendingPing>,
+    ping: v1::PingCommand,
+    reply: oneshot::Sender<Result<v1::PingOutcome, Fault>>,
+) -> Result<(), Fault> {
+    pings.retain(|(_, reply)| !reply.is_closed());
+    if pings.len() < PINGS_CAP {
+        pings.push((session.request(agent_message::Body::Ping(ping)).await?, reply));
+    } else {
+        drop(reply.send(Err(Fault::new(Reason::RateLimited, "too many pings at once"))));
+    }
+    Ok(())
+}
 
 fn answer_pings(pings: &mut Vec<PendingPing>) {
     let mut index = 0;

@@ -14,7 +14,7 @@ use rap_wire::{FrameDecoder, encode_frame, v1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::events::DataplaneEvent;
 use crate::supervise::Served;
@@ -85,8 +85,9 @@ impl Session {
         }
         let id = self.next_id;
         self.next_id += 1;
-        // Tables carry keys.
-        let frame = encode_frame(&v1::AgentMessage { id, body: Some(body) }).map(Zeroizing::new);
+        let mut message = v1::AgentMessage { id, body: Some(body) };
+        let frame = encode_frame(&message).map(Zeroizing::new);
+        message.body.as_mut().and_then(table_of).into_iter().for_each(wipe);
         let frame = frame.map_err(|error| Fault::new(Reason::DataplaneTableTooLarge, error.to_string()))?;
         let written = tokio::time::timeout(WRITE_DEADLINE, self.stream.write_all(&frame)).await;
         written
@@ -134,6 +135,28 @@ impl Session {
                 (None, _) => {}
             }
         }
+    }
+}
+
+/// The table in a message; it carries keys.
+fn table_of(body: &mut agent_message::Body) -> Option<&mut v1::ForwardingTable> {
+    match body {
+        agent_message::Body::Table(table) => Some(table),
+        agent_message::Body::TablePart(part) => part.table.as_mut(),
+        agent_message::Body::TableDelta(delta) => delta.header.as_mut(),
+        agent_message::Body::Hello(_)
+        | agent_message::Body::Stats(_)
+        | agent_message::Body::Ping(_)
+        | agent_message::Body::Stop(_)
+        | agent_message::Body::Revoke(_) => None,
+    }
+}
+
+/// The keys of this node leave no second copy behind.
+fn wipe(table: &mut v1::ForwardingTable) {
+    table.wireguard_private_key.zeroize();
+    if let Some(identity) = &mut table.identity {
+        identity.private_key.zeroize();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rap_runtime::Fault;
 use rap_types::{ClusterId, InstallationId, NodeId, limits};
-use rap_wire::v1::ForwardingTable;
+use rap_wire::v1::{ForwardingTable, TableGate};
 use rap_wireguard::{DEFAULT_MTU, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -60,12 +60,7 @@ impl Header {
             gates,
             critical,
         } = table;
-        if !relays.is_empty() || !gates.is_empty() {
-            return Err(unsupported("relays and gates"));
-        }
-        if let Some(feature) = critical.first() {
-            return Err(unsupported(&format!("critical feature {feature:.64}")));
-        }
+        supported(&relays, &gates, &critical)?;
         let private_key = StaticSecret::from(*secret(&private_key, "wireguard_private_key")?);
         let member = Member {
             installation: id(InstallationId::from_slice(&installation_id), "installation_id")?,
@@ -79,16 +74,12 @@ impl Header {
             leaf: leaf.as_ref().and_then(|leaf| leaf.deadline),
             grant: deadline(tunnel_deadline_ns),
         };
-        ensure((1..=ADDRESSES).contains(&addresses.len()), || format!("addresses: 1 to {ADDRESSES}"))?;
-        if routed.len() > limits::TABLE_ROUTED_MAX {
-            return Err(too_large("routed", limits::TABLE_ROUTED_MAX));
-        }
         Ok(Self {
             member,
             private_key,
             mtu: overlay_mtu(mtu),
-            addresses: addresses.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
-            routed: routed.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
+            addresses: own_addresses(&addresses)?,
+            routed: routed_prefixes(&routed)?,
             leaf: leaf.map(Arc::new),
             deadlines,
             probe_interval: probe_interval(probe_interval_ms),
@@ -97,6 +88,29 @@ impl Header {
                 .unwrap_or_default(),
         })
     }
+}
+
+/// Refuses what this version knows and cannot do.
+fn supported(relays: &[Vec<u8>], gates: &[TableGate], critical: &[String]) -> Result<(), Fault> {
+    if !relays.is_empty() || !gates.is_empty() {
+        return Err(unsupported("relays and gates"));
+    }
+    match critical.first() {
+        Some(feature) => Err(unsupported(&format!("critical feature {feature:.64}"))),
+        None => Ok(()),
+    }
+}
+
+fn own_addresses(texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+    ensure((1..=ADDRESSES).contains(&texts.len()), || format!("addresses: 1 to {ADDRESSES}"))?;
+    texts.iter().map(|text| prefix(text)).collect()
+}
+
+fn routed_prefixes(texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+    if texts.len() > limits::TABLE_ROUTED_MAX {
+        return Err(too_large("routed", limits::TABLE_ROUTED_MAX));
+    }
+    texts.iter().map(|text| prefix(text)).collect()
 }
 
 /// IPv6 takes no interface below its minimum, which is also the default.

@@ -48,21 +48,8 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
     let state = Some(freshness.state(inputs.clock.wall(inputs.now)));
     let dials =
         contract.allows(state, Activity::LinkReconnect) || contract.continues(Activity::LinkReconnect);
-    let keepalive_s = contents.policy.wireguard_keepalive_s;
-    let mut peers: Vec<v1::TablePeer> = contents
-        .peers
-        .iter()
-        .map(|(node, peer)| {
-            // No deadline of its own: the table's counts, unless it survives that.
-            let mut entry = table_peer(*node, peer, keepalive_s, 0, inputs);
-            entry.survive_forever = contract.survives(peer);
-            if !dials {
-                entry.link_endpoints.clear();
-            }
-            entry
-        })
-        .collect();
-    permit(&mut peers, keepalive_s, deadline, inputs);
+    let mut peers = known_peers(snapshot, &contract, dials, inputs);
+    permit(&mut peers, contents.policy.wireguard_keepalive_s, deadline, inputs);
     let sooner = inputs.restriction.map_or(&[][..], |snapshot| &snapshot.contents().trust.revoked);
     peers.retain(|peer| !sooner.iter().any(|revoked| is_of(revoked, peer)));
     let revoked = contents.trust.revoked.iter().chain(sooner).map(|revoked| v1::TableRevoked {
@@ -92,6 +79,26 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         ..Default::default()
     };
     ForwardingTable::new(version, header, peers, revoked)
+}
+
+/// The peers of the snapshot. They have no deadline of their own: the table's counts, unless they survive that.
+fn known_peers(
+    snapshot: &VerifiedSnapshot,
+    contract: &DegradedContract,
+    dials: bool,
+    inputs: &TableInputs<'_>,
+) -> Vec<v1::TablePeer> {
+    let contents = snapshot.contents();
+    let keepalive_s = contents.policy.wireguard_keepalive_s;
+    let peers = contents.peers.iter().map(|(node, peer)| {
+        let mut entry = table_peer(*node, peer, keepalive_s, 0, inputs);
+        entry.survive_forever = contract.survives(peer);
+        if !dials {
+            entry.link_endpoints.clear();
+        }
+        entry
+    });
+    peers.collect()
 }
 
 /// True if the peer's certificates are of a revoked generation.
