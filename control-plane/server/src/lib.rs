@@ -1,4 +1,8 @@
 //! The control plane: decides, signs, distributes.
+//!
+//! Its modules are rooms: each names only rooms below it. From the bottom up: `failure` and `config` (open to
+//! all), `database`, `keys`, `data_dir`, `watch`, `serve`, `tls`, `auth`, `views`, `acts`, `audit`, `publish`,
+//! `replica`, then `grpc`, `tasks` and `http`, which do not name each other, `start` and `commands`.
 
 // The standard macros panic when nobody reads, or the disk is full.
 macro_rules! println {
