@@ -1,7 +1,7 @@
-//! When an ephemeral node that nobody hears of is due for removal.
+//! When an ephemeral node that no replica hears of must be removed.
 //!
-//! Owns the deadline and when to look next. Refuses to own who is connected and what was written when:
-//! both come in.
+//! Owns the deadline and the time of the next check. Refuses to own which nodes are connected and when contacts were
+//! written: both are inputs.
 
 use std::time::Duration;
 

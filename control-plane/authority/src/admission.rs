@@ -1,7 +1,7 @@
 //! Which role-grant set of a database is accepted, and what it then allows.
 //!
-//! Owns the judgement of stored sets and grant rows against the floor and the signatures. Refuses to
-//! own what is done about a refusal: the caller raises the alarm.
+//! Owns the check of stored sets and grant rows against the floor and the signatures. Refuses to own the reaction
+//! to a refusal: the caller raises the alarm.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! Authentication of audit rows between their insertion and the checkpoint that covers them.
 //!
-//! Owns the key and what it covers. Refuses to own the tree: once a signed checkpoint covers a row,
-//! that is what proves it.
+//! Owns the key and the bytes that it covers. Refuses to own the tree: once a signed checkpoint covers a row, the
+//! checkpoint proves it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Authentication of backups: who made one held the installation's key encryption key.
+//! Authentication of backups: only a holder of the installation's key encryption key can make one.
 //!
 //! Owns the key and its MAC. Refuses to own what a backup contains.
 

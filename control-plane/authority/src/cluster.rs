@@ -1,7 +1,7 @@
-//! A cluster's birth: name, timing, address pool, keys and the record that vouches for it.
+//! Creation of a cluster: name, timing, address pool, keys and the signed record that names its authority.
 //!
-//! Owns names and limits. Refuses to own the cluster's certificate
-//! authority (X.509 lives in the server) and the contents of the Merkle map (rap-planner).
+//! Owns the rules for names and limits. Refuses to own the cluster's certificate authority (X.509 is in the server)
+//! and the contents of the Merkle map (rap-planner).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Sealing of private keys at rest: a key encryption key wraps data keys, data keys seal secrets.
+//! Encryption of private keys at rest (sealing): the key encryption key wraps data keys, data keys seal secrets.
 //!
 //! Owns the sealed form and its associated data. Refuses to own where a secret is stored, and where
 //! the key encryption key comes from.

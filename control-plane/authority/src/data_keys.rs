@@ -1,7 +1,7 @@
-//! The data keys of a cluster while one replaces another: the newest seals, every live one opens.
+//! The data keys of a cluster. During a rotation there are two: the newest seals, every live one opens.
 //!
-//! Owns which version does what. Refuses to own where wrapped keys are stored and which key wraps them:
-//! whoever holds both is an [`OpensDataKeys`].
+//! Owns which version seals and which versions open. Refuses to own where wrapped keys are stored and which key wraps
+//! them: an [`OpensDataKeys`] has both.
 
 use std::fmt;
 

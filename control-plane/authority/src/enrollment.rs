@@ -1,6 +1,6 @@
-//! Enrollment: the decision on a request, and what a host may say of itself.
+//! Enrollment: the decision on a join request, and the checks of the facts that a host reports.
 //!
-//! Owns which transitions a request may make. Refuses to own proofs and the contract.
+//! Owns the legal transitions of a request. Refuses to own proofs of possession and the bootstrap contract.
 
 use rap_contract::Reject;
 use rap_types::{JoinState, Reason};

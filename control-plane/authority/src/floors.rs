@@ -1,7 +1,7 @@
-//! What a replica of the control plane has seen signed, and never accepts less of.
+//! Floors: the newest signed state that a replica of the control plane has accepted. It never accepts an older one.
 //!
-//! The database may be put back to an older, authentic state; these floors are kept outside of it.
-//! Owns their order. Refuses to judge documents (callers verify first) and to own the file.
+//! Somebody may set the database back to an older, authentic state, so floors are kept outside of it. Owns the order of
+//! floors. Refuses to verify documents (callers do that first) and to own the file.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! The installation: its keys, the request it shows its owner, and the one activation it accepts.
+//! The installation: its keys, its activation request, and the one activation that it accepts.
 //!
-//! Owns what binds an installation to its Product Root. Refuses to own storage: the caller makes the
-//! consumption of an activation atomic.
+//! Owns the binding of an installation to its Product Root. Refuses to own storage: the caller consumes an activation
+//! atomically.
 
 use rand_core::CryptoRng;
 use rap_contract::{

@@ -1,6 +1,6 @@
 //! Which platform role may do what: one table.
 //!
-//! Owns the table. Refuses to own who holds a role: that is what signed grants say.
+//! Owns the table. Refuses to own which operator has a role: signed role grants state that.
 
 use rap_contract::Reject;
 use rap_types::{PlatformRole, Reason};

@@ -1,7 +1,7 @@
-//! Proofs of key possession, and login by one.
+//! Proofs of key possession for enrollment, key rotation and login.
 //!
-//! Owns what a proof covers. Refuses to own nonces and exporters: those belong to one TLS connection
-//! in the server.
+//! Owns the fields that a proof covers. Refuses to own nonces and exporters: they belong to a TLS connection of the
+//! server.
 
 use rap_contract::{
     CERTIFICATE_PROOF, JOIN_PROOF, LEAVE_PROOF, LOGIN_PROOF, POLL_PROOF, PublicKey, ROTATE_KEY_PROOF, Reject,

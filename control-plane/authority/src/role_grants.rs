@@ -1,7 +1,7 @@
-//! Who may operate the platform: the first grant, changes to the set, its timed renewal.
+//! Platform role grants: the first grant, changes of the set, and its renewal by time.
 //!
-//! Owns the rules of granting and revoking and what is signed for them. Refuses to own storage: a
-//! change is a grant and the next set, and the caller stores both or neither.
+//! Owns the rules for granting and revoking, and the documents that are signed for them. Refuses to own storage: a
+//! change consists of a grant and the next set, and the caller stores both or neither.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Records that move a cluster to another authority key.
 //!
-//! Owns what such a record says and who signs it. Refuses to own where keys come from.
+//! Owns the contents of such a record and its signers. Refuses to own the source of the keys.
 
 use rap_contract::{Audience, AuthorityChain, HeaderTerms, PublicKey, Reject, Signer, sign};
 use rap_types::Wall;

@@ -1,7 +1,7 @@
-//! Operator sessions: bearers that name their operator and end, and whose stored hash needs a key.
+//! Operator sessions: a bearer secret names its operator and its end; its stored hash is keyed.
 //!
-//! Owns the form of a bearer. A row whose hash was not made under the session key never matches one,
-//! so that writing the database gives nobody a session. Refuses to own the rows.
+//! Owns the form of a bearer. A row whose hash was not made under the session key matches no bearer, so write access to
+//! the database gives nobody a session. Refuses to own the rows.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

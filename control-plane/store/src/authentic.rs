@@ -1,10 +1,9 @@
-//! Rows that carry a MAC: read verified, written sealed.
+//! Rows that carry a MAC: verified when they are read, sealed when they are written.
 //!
-//! Owns the one path from a stored row to a typed one and back. A row type has no other decoder, so a
-//! statement cannot return it unverified; only a [`Held`] row (locked and verified) can be written,
-//! and its MAC is made from what was verified and what the caller changed, never from what the
-//! database returned. A ring that does not know a row's data key learns it from the same transaction.
-//! Refuses to own keys: callers pass the ring.
+//! Owns the only path from a stored row to a typed one and back. A row type has no other decoder, so no statement can
+//! return an unverified row. Only a [`Held`] row (locked and verified) can be written; its MAC is computed from the
+//! verified values and the caller's changes, never from values that the database returned on the write. If the caller's
+//! keys do not include a row's data key, it is read in the same transaction. Refuses to own keys: callers pass them.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -1,5 +1,5 @@
-//! The doorbell: a notification that the outbox has something new. The outbox is the truth; a lost
-//! ring costs one poll interval.
+//! The doorbell: a notification that the outbox has new rows. Only the outbox is authoritative; a lost notification
+//! delays a replica by one poll interval.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What can go wrong with the database, sorted by what a caller can do about it.
+//! Failures of the database, by what a caller can do about them.
 
 use rap_types::Reason;
 use sqlx::error::DatabaseError;

@@ -1,4 +1,4 @@
-//! Transactions that run again when PostgreSQL chose them as the victim.
+//! Transactions that run again after PostgreSQL rolled them back for the benefit of another.
 
 use std::ops::ControlFlow;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The three database roles, and the proof at start that two of them cannot step outside.
+//! The three database roles, and the check at start that the two serving roles cannot bypass row-level security.
 
 use rap_types::Reason;
 use sqlx::{PgConnection, Row};

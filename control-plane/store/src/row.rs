@@ -1,7 +1,7 @@
 //! Row types from one list of their columns.
 //!
-//! Owns what used to be written once per statement: the columns that are read, inserted, updated and covered
-//! by a MAC, in one order. Refuses to own conditions: a statement's `WHERE` stands in the file of its table.
+//! Owns the columns that are read, inserted, updated and covered by a MAC, in one order. Refuses to own conditions: a
+//! statement's `WHERE` is in the file of its table.
 
 use rap_authority::Columns;
 use sqlx::postgres::PgRow;

@@ -1,4 +1,4 @@
-//! A throw-away PostgreSQL per test process, and a database of its own for each test.
+//! A temporary PostgreSQL per test process, and a separate database for each test.
 //!
 //! Owns making them quickly (no fsync, copies of one migrated template) and leaving nothing behind.
 //! Refuses to be part of a release: only behind feature `testing`.

@@ -1,4 +1,4 @@
-//! Activation: the installation asks, the Product Root vouches.
+//! Activation: the installation's request and the manifest that the Product Root signs for it.
 
 use rap_types::{Digest, InstallationId, Reason};
 use rap_wire::v1;

@@ -1,4 +1,4 @@
-//! The chain of records that says which key speaks for a cluster.
+//! The chain of authority records of a cluster: its last record names the key that signs for the cluster.
 
 use rap_types::{ClusterId, Digest, InstallationId, KeyId, Reason};
 use rap_wire::v1;

@@ -1,8 +1,8 @@
 //! Break-glass grants: a short exception, signed by the cluster authority or by the Product Root, that a
 //! node verifies with nothing but its pins.
 //!
-//! Owns the closed list of what a grant can permit, and its cap of 24 hours. Refuses to own replay: who
-//! applies a grant remembers it.
+//! Owns the closed list of what a grant can permit, and its cap of 24 hours. Refuses to own replay protection:
+//! whoever applies a grant records it.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What policy says of degraded mode: the policy of kind `degraded`.
+//! The policy of kind `degraded`: which activities end in degraded mode, and which roles outlast it.
 //!
-//! Owns the words that may be set. What was stored is passed on as it is: a replica that does not know
-//! a word signs the same version as one that does.
+//! Owns the words that may be set. Stored words are passed on unchanged, so a replica that does not know a word signs
+//! the same version as one that does.
 
 use std::str::FromStr;
 

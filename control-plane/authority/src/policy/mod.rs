@@ -1,6 +1,6 @@
 //! The policies of a cluster, one file per kind.
 //!
-//! Owns what each kind may say and its defaults. Refuses to own the rows.
+//! Owns the values that each kind allows, and their defaults. Refuses to own the rows.
 
 mod degraded;
 mod node_lifecycle;

@@ -1,4 +1,4 @@
-//! How long nodes and their keys last: the policy of kind `membership`.
+//! The policy of kind `membership`: how long absent ephemeral nodes stay, and when keys are replaced.
 
 use std::time::Duration;
 

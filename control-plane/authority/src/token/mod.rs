@@ -1,7 +1,7 @@
-//! Join tokens: issue, and the decision whether a presented one counts.
+//! Join tokens: issue, and the decision whether a presented token is accepted.
 //!
-//! Owns the terms; the signed values win and the row must agree. Refuses to own the count of uses:
-//! the database guards that in the statement that makes the request.
+//! Owns the terms. The signed values apply, and the row must agree with them. Refuses to own the count of uses: the
+//! statement that inserts a join request enforces it.
 
 mod issue;
 mod open;

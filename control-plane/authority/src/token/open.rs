@@ -1,4 +1,4 @@
-//! Whether a presented join token counts, and what a verified one grants.
+//! Whether a presented join token is accepted, and the terms of a verified one.
 
 use rap_contract::{Audience, Expectation, KeySet, PublicKey, Reject, Verified, join_secret_hash, verify};
 use rap_types::{

@@ -1,4 +1,4 @@
-//! A token's row: it counts uses, and must agree with what was signed.
+//! A token's row: it counts the uses and must agree with the signed token.
 
 use rap_contract::Reject;
 use rap_types::{Reason, Wall};

@@ -1,4 +1,4 @@
-//! One state of the database, table by table.
+//! Reads one state of the database, table by table.
 
 use futures_util::TryStreamExt as _;
 use sqlx::PgConnection;

@@ -1,8 +1,8 @@
-//! Every row of the database out and back in, as text that is the same for the same rows.
+//! Export and import of every row of the database, as text that is the same for the same rows.
 //!
-//! Owns which tables there are, their order and the statements, all asked of the catalogue, so that no
-//! table can be forgotten. Refuses to own files, keys and what is done to rows afterwards. Sessions of
-//! operators are left out: nobody is logged in by a backup.
+//! Owns the list of tables, their order and the statements. All come from the catalogue, so no table can be forgotten.
+//! Refuses to own files, keys and later changes of rows. Sessions of operators are left out: a backup must log nobody
+//! in.
 
 mod dump;
 mod restore;

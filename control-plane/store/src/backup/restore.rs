@@ -1,7 +1,7 @@
-//! Rows back into an empty database, in one transaction of the tables' owner.
+//! Writes rows into an empty database, in one transaction of the tables' owner.
 //!
-//! While it runs, row-level security does not bind the owner and triggers of ours do not fire; what it
-//! writes becomes visible with both in force again, or not at all.
+//! During this transaction row-level security does not apply to the owner and the product's triggers do not fire. Both
+//! are in force again when it commits.
 
 use sqlx::postgres::PgCopyIn;
 use sqlx::{Connection as _, PgConnection};

@@ -1,4 +1,4 @@
-//! The operating system account PostgreSQL runs as, and what it may enter.
+//! The operating system account of PostgreSQL, and the folders that it may enter.
 
 use std::fs::{self, Metadata};
 use std::io;

@@ -1,5 +1,5 @@
-//! The configuration files of the private server. Written whole at every start: they are the
-//! product's, not the operator's.
+//! The configuration files of the private server. Every start writes them completely: operators
+//! do not edit them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

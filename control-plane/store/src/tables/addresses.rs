@@ -1,4 +1,4 @@
-//! Host numbers: unique per cluster, not given out again for seven days.
+//! Host numbers: unique per cluster, not assigned again for seven days after they were released.
 
 use rap_authority::RowKeys;
 use rap_types::{ClusterId, NodeId, Wall};

@@ -1,7 +1,7 @@
 //! The audit log: one row per change, in the change's transaction, authenticated when it is written.
 //!
 //! Rows cannot be altered or removed by the roles that serve; their sequence is filled once, later
-//! (see `audit_tree`). A row is written with a pen, so that none lacks its MAC.
+//! (see `audit_tree`). A row is written with an [`AuditPen`], so none lacks its MAC.
 
 use rap_authority::AuditKey;
 use rap_contract::AuditEntry;

@@ -1,4 +1,4 @@
-//! Keys that wait for their record, and which record each node confirmed.
+//! Prepared authority keys that no record names yet, and the newest record that each node confirmed.
 
 use rap_types::{ClusterId, NodeId, Wall};
 use sqlx::PgConnection;

@@ -1,7 +1,7 @@
 //! Cluster rows that have no keys yet: no MAC, no map key, no data key.
 //!
-//! Owns reading them as what they are, somebody else's words, and the one statement that gives such a row
-//! its keys. Refuses to own whether that may be done: see `docs/adr/0014-bare-clusters.md`.
+//! Owns reading them, unverified, and the one statement that writes the keys of such a row. Refuses to own the
+//! decision whether to do that: see `docs/adr/0014-bare-clusters.md`.
 
 use rap_authority::RowKeys;
 use rap_types::{ClusterId, Wall};

@@ -1,4 +1,4 @@
-//! When a node was last heard of and what it acknowledged. Never signed, never in the outbox.
+//! The last contact of each node and what the node acknowledged. Never signed, never in the outbox.
 //!
 //! Owns the clock of contacts: the database's. A replica only says how long ago it heard a node.
 

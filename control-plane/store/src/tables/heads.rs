@@ -1,4 +1,4 @@
-//! Cluster heads: signed bytes, inserted once, served as stored.
+//! Cluster heads: signed bytes that are inserted once and served unchanged.
 
 use rap_types::{ClusterId, Digest, HeadOrder, Wall};
 use sqlx::postgres::PgRow;

@@ -1,4 +1,4 @@
-//! What the newest head said of each node: the planner's memory between versions.
+//! The manifest root of each node in the newest head: the planner's state between versions.
 
 use rap_types::{ClusterId, Digest, NodeId};
 use sqlx::PgConnection;

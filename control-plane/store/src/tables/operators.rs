@@ -1,4 +1,4 @@
-//! Operators and their sessions. What an operator may do is in signed grants, not here.
+//! Operators and their sessions. Signed role grants state what an operator may do, not these rows.
 
 use rap_authority::RowKeys;
 use rap_types::{Digest, OperatorId, Wall};

@@ -1,4 +1,4 @@
-//! The outbox: which scopes each configuration sequence touched. The truth behind the doorbell.
+//! The outbox: which scopes each configuration sequence touched. A replica reads it after each notification and at every poll.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Everything the planner needs of one cluster, as of one `config_seq`.
+//! The planner's input for one cluster, as of one `config_seq`.
 
 use rap_authority::RowKeys;
 use rap_types::IdentityStatus;

@@ -1,4 +1,4 @@
-//! When the database was put back from a backup. Written by a restore alone.
+//! The times at which the database was restored from a backup. Only a restore writes them.
 
 use rap_types::Wall;
 use sqlx::PgConnection;

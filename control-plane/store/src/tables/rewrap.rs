@@ -1,7 +1,7 @@
-//! What the key encryption key sealed, read and replaced when that key is.
+//! Values that the key encryption key sealed, read and replaced during its rotation.
 //!
-//! Owns the statements. The caller runs them in one transaction: either everything is sealed by the new
-//! key or nothing is.
+//! Owns the statements. The caller runs them in one transaction, so either everything is sealed under the new key or
+//! nothing is.
 
 use rap_authority::RowKeys;
 use rap_types::ClusterId;

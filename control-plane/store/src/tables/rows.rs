@@ -1,8 +1,7 @@
-//! Every row that carries a MAC, of one cluster or of the installation, in one go.
+//! All rows with a MAC of one cluster or of the installation.
 //!
-//! Owns looking at all of them and sealing them where they stand: rows of a release that knew no MACs
-//! in one go, rows under a data key that is being replaced some at a time. Refuses to seal a row that
-//! fails under every key.
+//! Owns verifying all of them and sealing them in place: rows of a release without MACs in one transaction, rows under a
+//! data key that is being replaced in batches. Refuses to seal a row whose MAC is valid under no key.
 
 use rap_authority::RowKeys;
 use rap_types::ClusterId;

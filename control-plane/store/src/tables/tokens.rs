@@ -1,4 +1,4 @@
-//! Join tokens: the row counts uses, the envelope says everything else. Both are under the row's MAC.
+//! Join tokens: the row counts the uses, the envelope has all other values. The row's MAC covers both.
 
 use rap_authority::RowKeys;
 use rap_types::{ApprovalMode, ClusterId, Digest, OrganizationId, Role, TokenId, Wall};
