@@ -31,7 +31,7 @@ impl DataDir {
         Self(config.data_dir.clone())
     }
 
-    /// Its path.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -16,7 +16,7 @@ use crate::watch::handle::Watch;
 /// The running control plane.
 #[derive(Debug)]
 pub struct Replica {
-    /// Its configuration.
+    /// The resolved configuration.
     pub config: Arc<Config>,
     /// The keys of the installation.
     pub keys: Arc<Keys>,
@@ -28,6 +28,6 @@ pub struct Replica {
     pub serving: Arc<Serving>,
     /// The audit tree.
     pub audit: Arc<AuditLog>,
-    /// Its tasks.
+    /// Every task of this process belongs to this group.
     pub tasks: TaskGroup,
 }

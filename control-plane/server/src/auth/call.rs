@@ -20,9 +20,9 @@ pub fn bearer_claim(headers: &http::HeaderMap, key: &SessionKey) -> Option<Sessi
 /// What is known of a call before its message is read.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Its id.
+    /// Id of the call; the guard makes it.
     pub id: RequestId,
-    /// Its connection.
+    /// The connection it came on.
     pub channel: Channel,
     /// What the bearer it carries says, if it carries one.
     pub session: Option<SessionClaim>,

@@ -9,11 +9,11 @@ use crate::keys::data_keys::Keyring;
 
 /// A cluster of a database that is not served.
 pub struct ClusterAtRest {
-    /// Its data keys.
+    /// Data keys of the cluster.
     pub keys: DataKeys,
-    /// Keys of its rows.
+    /// Keys of the MACs of the cluster's rows.
     pub rows: RowKeys,
-    /// Its own row.
+    /// Row of the cluster itself.
     pub row: ClusterRow,
 }
 

@@ -51,7 +51,7 @@ pub struct CertificateAuthority {
 pub struct ServerCertificate {
     /// Leaf first, then the authority.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: PrivateKeyDer<'static>,
     /// Last instant of validity.
     pub not_after: Wall,

@@ -39,7 +39,7 @@ impl Installation {
 pub struct Installation {
     /// Ids, public keys, mode.
     pub facts: InstallationFacts,
-    /// Its authority key.
+    /// The installation authority key.
     pub authority: Signer,
     /// Where nodes and operators reach it.
     pub control_urls: Vec<String>,

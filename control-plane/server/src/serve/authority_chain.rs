@@ -11,9 +11,9 @@ use crate::failure::Failure;
 
 /// A cluster's authority as its rows and records say, without any private key.
 pub struct StoredAuthority {
-    /// Its verified records.
+    /// The verified authority records.
     pub chain: AuthorityChain,
-    /// Where each key is in its life.
+    /// State of each key.
     pub life: AuthorityLife,
     /// The rows, first link first.
     pub rows: Vec<AuthorityRow>,

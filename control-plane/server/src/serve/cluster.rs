@@ -29,17 +29,17 @@ use crate::serve::wake::Wake;
 /// One cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Its id.
+    /// Cluster id.
     pub id: ClusterId,
-    /// Its name.
+    /// Cluster name, unique in the installation.
     pub name: String,
-    /// Keys of its rows' MACs.
+    /// Keys of the MACs of the cluster's rows.
     pub rows: RowKeys,
-    /// Its authority key.
+    /// The key that signs for the cluster now.
     pub authority: Signer,
-    /// Its verified authority records.
+    /// The verified authority records, first to newest.
     pub chain: AuthorityChain,
-    /// Where each of its authority keys is in its life.
+    /// State of each authority key: active, tainted or revoked.
     pub life: AuthorityLife,
     /// Replaced keys that still answer to the join tokens they signed.
     pub earlier: Vec<Signer>,
@@ -47,21 +47,21 @@ pub struct Cluster {
     pub keys: u64,
     /// Below it no data key counts.
     pub data_key_floor: Floor,
-    /// Its certificate authority.
+    /// Issues the link certificates of nodes.
     pub ca: CertificateAuthority,
     /// Key of its Merkle map.
     pub map_key: MapKey,
-    /// Its timing.
+    /// How long heads are fresh, degraded mode lasts and certificates live.
     pub timing: ClusterTiming,
-    /// Its IPv4 pool.
+    /// The IPv4 network that nodes get their overlay addresses from.
     pub ipv4_pool: Ipv4Net,
-    /// When it was made.
+    /// When the cluster was created.
     pub created_at: Wall,
-    /// Its newest signed version.
+    /// The newest signed version.
     pub feed: Feed,
     /// Rings when its rows may have changed.
     pub wake: Arc<Wake>,
-    /// Its chain of revocations, as far as this process verified it.
+    /// The chain of revocations, as far as this process verified it.
     pub revocations: Arc<Revocations>,
 }
 

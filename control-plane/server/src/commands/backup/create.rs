@@ -25,7 +25,7 @@ pub struct Created {
     pub schema: &'static str,
     /// The file.
     pub file: PathBuf,
-    /// Its size.
+    /// Size of the file, bytes.
     pub bytes: u64,
     /// The installation.
     pub installation_id: InstallationId,
