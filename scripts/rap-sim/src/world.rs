@@ -1,0 +1,272 @@
+//! One run: a control plane, its nodes, the streams between them, and what goes wrong.
+//!
+//! Owns the order of steps and what must hold after each. Everything follows from the seed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use rap_planner::{Delivery, Step};
+use rap_trust::Input;
+use rap_types::{Digest, Incarnation, Mono, NodeId, Now, Version, Wall};
+use rap_wire::v1;
+use v1::control_message::Body;
+
+use crate::control::{Control, row};
+use crate::events::{Counts, Event};
+use crate::host::{Disk, Host, Reply};
+use crate::require;
+
+/// One node's stream: the control plane's side, and what is under way.
+struct Stream {
+    delivery: Delivery,
+    to_host: VecDeque<Body>,
+    to_control: VecDeque<Reply>,
+    waits_since: Option<Mono>,
+}
+
+pub struct World {
+    random: StdRng,
+    now: Now,
+    control: Control,
+    hosts: BTreeMap<NodeId, Host>,
+    streams: BTreeMap<NodeId, Stream>,
+    next_number: u32,
+    faults: bool,
+}
+
+impl World {
+    pub fn new(seed: u64, nodes: u32) -> Result<Self> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_800_000_000_000) };
+        let rows = (1..=nodes).map(|number| row(number, organization(&mut random))).collect::<Vec<_>>();
+        let control = Control::new(rows.clone(), now)?;
+        let hosts = rows.iter().map(|row| (row.node, Host::new(row, &control, now))).collect();
+        Ok(Self {
+            random,
+            now,
+            control,
+            hosts,
+            streams: BTreeMap::new(),
+            next_number: nodes + 1,
+            faults: true,
+        })
+    }
+
+    /// Steps with faults, then without until every node holds the newest version.
+    pub fn run(&mut self, steps: u32, counts: &mut Counts) -> Result<()> {
+        for step in 0..steps {
+            self.step(counts).with_context(|| format!("step {step}"))?;
+        }
+        self.faults = false;
+        // What a node refused, because its disk failed, is not sent again on the same stream.
+        self.streams.clear();
+        for _ in 0..SETTLING {
+            if self.hosts.iter().all(|(node, host)| host.leaf() == self.control.published.leaf_hash(*node)) {
+                return Ok(());
+            }
+            self.step(counts).context("settling")?;
+        }
+        let behind =
+            self.hosts.iter().filter(|(node, host)| host.leaf() != self.control.published.leaf_hash(**node));
+        require(false, || format!("{} nodes do not hold the newest version", behind.count()))
+    }
+
+    fn step(&mut self, counts: &mut Counts) -> Result<()> {
+        let passed = Duration::from_millis(self.random.random_range(100..1500));
+        self.now = Now { mono: self.now.mono.plus(passed), wall: self.now.wall.plus(passed) };
+        if self.faults {
+            self.change(counts)?;
+        }
+        let mut moved = BTreeSet::new();
+        for node in self.hosts.keys().copied().collect::<Vec<_>>() {
+            if self.faults && self.random.random_bool(0.01) {
+                self.disturb(node, counts)?;
+                moved.insert(node);
+            }
+            self.push(node, counts)?;
+            if self.random.random_bool(0.7) {
+                self.deliver(node, counts)?;
+                moved.insert(node);
+            }
+            self.answer(node, counts);
+        }
+        moved.into_iter().try_for_each(|node| self.check(node))
+    }
+
+    /// At most one change of the rows.
+    fn change(&mut self, counts: &mut Counts) -> Result<()> {
+        let chosen = self.random.random_range(0..self.control.rows.nodes.len());
+        let mut row = self.control.rows.nodes[chosen].clone();
+        match self.random.random_range(0..10) {
+            0 | 1 => {
+                counts.add(Event::SharedChange);
+                row.region = format!("r{}", self.random.random_range(0..1000));
+                self.control.publish(vec![row], None, self.now)
+            }
+            2 => {
+                counts.add(Event::PrivateChange);
+                row.tags = vec![format!("t{}", self.random.random_range(0..1000))];
+                self.control.publish(vec![row], None, self.now)
+            }
+            3 => {
+                counts.add(Event::NodeAdded);
+                let row = crate::control::row(self.next_number, organization(&mut self.random));
+                self.next_number += 1;
+                self.hosts.insert(row.node, Host::new(&row, &self.control, self.now));
+                self.control.publish(vec![row], None, self.now)
+            }
+            4 if self.hosts.len() > 2 => {
+                counts.add(Event::NodeRevoked);
+                self.hosts.remove(&row.node);
+                self.streams.remove(&row.node);
+                self.control.publish(Vec::new(), Some(row.node), self.now)
+            }
+            5 => {
+                counts.add(Event::HeadRefreshed);
+                self.control.refresh(self.now)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A node restarts or its stream is lost.
+    fn disturb(&mut self, node: NodeId, counts: &mut Counts) -> Result<()> {
+        self.streams.remove(&node);
+        if self.random.random_bool(0.5) {
+            counts.add(Event::StreamLost);
+            return Ok(());
+        }
+        counts.add(Event::Restarted);
+        self.hosts.get_mut(&node).map_or(Ok(()), |host| host.restart(self.now, counts))
+    }
+
+    /// The control plane's side of a stream decides what to send.
+    fn push(&mut self, node: NodeId, counts: &mut Counts) -> Result<()> {
+        let leaf = self.hosts.get(&node).and_then(Host::leaf);
+        let stream = self.streams.entry(node).or_insert_with(|| Stream {
+            delivery: Delivery::new(node, leaf),
+            to_host: VecDeque::new(),
+            to_control: VecDeque::new(),
+            waits_since: None,
+        });
+        let waited = stream.waits_since.map(|since| self.now.mono.since(since)).unwrap_or_default();
+        if waited > ACKNOWLEDGE {
+            counts.add(Event::AckTimeout);
+            self.streams.remove(&node);
+            return Ok(());
+        }
+        match stream.delivery.next(&self.control.published, WINDOW, 0.5, self.now.mono) {
+            Step::Send(body) => {
+                counts.add(match &*body {
+                    Body::Update(update) if update.full => Event::FullUpdate,
+                    Body::Update(_) => Event::DeltaUpdate,
+                    _ => Event::HeadSent,
+                });
+                if stream.delivery.waits() {
+                    stream.waits_since = Some(self.now.mono);
+                }
+                stream.to_host.push_back(*body);
+            }
+            Step::WaitUntil(_) | Step::Idle => {}
+            Step::LeftOut(_) | Step::Gone => {
+                return require(false, || format!("node {node} is not in the plan"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The network brings a message to the node, or does something else with it.
+    fn deliver(&mut self, node: NodeId, counts: &mut Counts) -> Result<()> {
+        let (Some(stream), Some(host)) = (self.streams.get_mut(&node), self.hosts.get_mut(&node)) else {
+            return Ok(());
+        };
+        if self.faults && stream.to_host.len() > 1 && self.random.random_bool(0.3) {
+            counts.add(Event::Reordered);
+            stream.to_host.swap(0, 1);
+        }
+        let Some(body) = stream.to_host.pop_front() else { return Ok(()) };
+        if self.faults && self.random.random_bool(0.03) {
+            counts.add(Event::Dropped);
+            return Ok(());
+        }
+        if self.faults && self.random.random_bool(0.05) {
+            counts.add(Event::Duplicated);
+            stream.to_host.push_back(body.clone());
+        }
+        let disk = match self.random.random_range(0..100) {
+            0 | 1 if self.faults => Disk::Fails,
+            2 | 3 if self.faults => Disk::Lost,
+            _ => Disk::Works,
+        };
+        let input = match body {
+            Body::Update(update) => Input::Updated(update),
+            Body::Head(head) => Input::HeadArrived(head),
+            _ => return Ok(()),
+        };
+        match host.receive(input, disk, self.now, counts)? {
+            Some(replies) => stream.to_control.extend(replies),
+            None => drop(self.streams.remove(&node)),
+        }
+        Ok(())
+    }
+
+    /// The control plane hears what a node said.
+    fn answer(&mut self, node: NodeId, counts: &mut Counts) {
+        let Some(stream) = self.streams.get_mut(&node) else { return };
+        while let Some(reply) = stream.to_control.pop_front() {
+            if self.faults && self.random.random_bool(0.03) {
+                counts.add(Event::Dropped);
+                continue;
+            }
+            match reply {
+                Reply::Ack(ack) => {
+                    counts.add(Event::Acknowledged);
+                    let said = (Incarnation(ack.incarnation), Version(ack.version));
+                    if let Ok(leaf) = Digest::from_slice(&ack.leaf_hash) {
+                        stream.delivery.acknowledged(leaf, said);
+                    }
+                }
+                Reply::Nack(nack) => {
+                    counts.add(Event::Refused);
+                    stream.delivery.refused(nack.need_full);
+                }
+            }
+            if !stream.delivery.waits() {
+                stream.waits_since = None;
+            }
+        }
+    }
+
+    /// What a node holds was published, is its own, and gives nobody who is out a place in its table.
+    fn check(&self, node: NodeId) -> Result<()> {
+        let Some(host) = self.hosts.get(&node) else { return Ok(()) };
+        let Some(snapshot) = host.active() else { return Ok(()) };
+        let order = snapshot.head().order;
+        let plan =
+            self.control.history.get(&order.version).with_context(|| format!("{order} was published"))?;
+        let part = plan.nodes.get(&node).with_context(|| format!("{node} is in {order}"))?;
+        require(snapshot.manifest().root() == part.manifest.root(), || {
+            format!("node {node} holds another manifest than version {}", order.version.0)
+        })?;
+        let planned = |peer: &&NodeId| part.manifest.chunk(&rap_contract::peer_slot(**peer)).is_some();
+        let expected: BTreeSet<NodeId> = plan.nodes.keys().filter(planned).copied().collect();
+        let revoked = host.revoked();
+        let expected: BTreeSet<NodeId> = expected.difference(&revoked).copied().collect();
+        require(host.peers() == expected, || {
+            format!("the table of node {node} has other peers than its scope in version {}", order.version.0)
+        })
+    }
+}
+
+fn organization(random: &mut StdRng) -> Option<u8> {
+    random.random_bool(0.7).then(|| random.random_range(1..5))
+}
+
+/// As the control plane's.
+const ACKNOWLEDGE: Duration = Duration::from_secs(30);
+const WINDOW: Duration = Duration::from_secs(5);
+/// Steps without faults within which every node holds the newest version.
+const SETTLING: u32 = 120;
