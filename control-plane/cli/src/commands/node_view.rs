@@ -1,5 +1,7 @@
 //! Nodes and pending requests as they are shown: tables and JSON.
 
+use std::collections::BTreeMap;
+
 use rap_types::{JoinRequestId, KeyId, NodeId};
 use rap_wire::v1;
 use serde_json::{Value, json};
@@ -92,8 +94,16 @@ pub(super) fn shown(node: &v1::Node) -> Answer {
         ("last seen", time(node.last_seen_at_ms)),
         ("agent", node.agent_version.clone()),
         ("last reject", node.last_reject.clone()),
+        ("links", links(node)),
+        ("data plane", node.dataplane_exit.as_ref().map(ended).unwrap_or_default()),
     ]);
-    Answer::new("rap.node.v1", document(node)).properties(rows)
+    let mut body = document(node);
+    body["links"] = node.links.iter().map(link).collect();
+    body["peer_heads"] = node.peer_heads.iter().map(head).collect();
+    body["dataplane_exit"] = node.dataplane_exit.as_ref().map_or(Value::Null, |exit| {
+        json!({ "at_ms": exit.at_ms, "status": exit.status, "reason": exit.reason, "text": exit.text })
+    });
+    Answer::new("rap.node.v1", body).properties(rows)
 }
 
 pub(super) fn document(node: &v1::Node) -> Value {
@@ -109,10 +119,66 @@ pub(super) fn document(node: &v1::Node) -> Value {
     })
 }
 
+fn link(link: &v1::LinkReport) -> Value {
+    json!({
+        "peer": id_text(NodeId::from_slice(&link.peer)), "lane": lane(link), "state": link.state,
+        "reason": link.reason, "rtt_us": link.rtt_us, "loss_ppm": link.loss_ppm, "samples": link.samples,
+    })
+}
+
+fn head(head: &v1::PeerHeadReport) -> Value {
+    json!({
+        "peer": id_text(NodeId::from_slice(&head.peer)), "incarnation": head.incarnation,
+        "version": head.version, "refresh": head.refresh,
+    })
+}
+
+/// How many links are in which state: "2 established, 1 closed".
+fn links(node: &v1::Node) -> String {
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    for link in &node.links {
+        *states.entry(&link.state).or_default() += 1;
+    }
+    states.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+}
+
+/// How the data plane last ended, with the time.
+fn ended(exit: &v1::DataplaneExit) -> String {
+    let fault =
+        if exit.reason.is_empty() { String::new() } else { format!(": [{}] {}", exit.reason, exit.text) };
+    let status = if exit.status.is_empty() { "status not known" } else { &exit.status };
+    format!("ended {} ({status}){fault}", time(exit.at_ms))
+}
+
+fn lane(link: &v1::LinkReport) -> &'static str {
+    match link.lane() {
+        v1::LinkLane::B => "b",
+        v1::LinkLane::C => "c",
+        v1::LinkLane::A | v1::LinkLane::Unspecified => "a",
+    }
+}
+
 pub(super) fn id(node: &v1::Node) -> String {
     id_text(NodeId::from_slice(&node.node_id))
 }
 
 pub(super) fn fingerprint(key: &[u8]) -> String {
     if key.is_empty() { "-".to_owned() } else { KeyId::of(key).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_counted_by_state_and_an_end_says_what_is_known() {
+        let link = |state: &str| v1::LinkReport { state: state.into(), ..Default::default() };
+        let all = vec![link("established"), link("closed"), link("established")];
+        assert_eq!(links(&v1::Node { links: all, ..Default::default() }), "1 closed, 2 established");
+        let exit = v1::DataplaneExit { at_ms: 1_700_000_000_000, ..Default::default() };
+        assert!(ended(&exit).ends_with("(status not known)"), "{}", ended(&exit));
+        let (status, reason, text) = ("exit status: 1".into(), "dataplane.busy".into(), "locked".into());
+        let exit = v1::DataplaneExit { status, reason, text, ..exit };
+        assert!(ended(&exit).ends_with("(exit status: 1): [dataplane.busy] locked"), "{}", ended(&exit));
+    }
 }

@@ -16,6 +16,7 @@ pub mod handle;
 pub mod in_force;
 pub mod known_revocations;
 pub mod load;
+pub mod node_reports;
 pub mod operator_sessions;
 pub mod policies;
 pub mod revocations;

@@ -15,6 +15,8 @@ use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::serve::node_reports::NodeReports;
+
 /// What others ask of a node's stream.
 #[derive(Debug)]
 pub enum Command {
@@ -54,6 +56,7 @@ struct Stream {
     commands: mpsc::Sender<Command>,
     acknowledged: Arc<AtomicU64>,
     known: Option<ContactFacts>,
+    reports: NodeReports,
     end: CancellationToken,
 }
 
@@ -79,8 +82,14 @@ impl Sessions {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let acknowledged = Arc::new(AtomicU64::new(0));
-        let stream =
-            Stream { number, commands, acknowledged: acknowledged.clone(), known: None, end: end.clone() };
+        let stream = Stream {
+            number,
+            commands,
+            acknowledged: acknowledged.clone(),
+            known: None,
+            reports: NodeReports::default(),
+            end: end.clone(),
+        };
         if let Some(older) = self.lock().insert((cluster, node), stream) {
             older.end.cancel();
         }
@@ -106,6 +115,11 @@ impl Sessions {
     /// Version a connected node acknowledged last; `None` if it is not connected here.
     pub fn acknowledged_by(&self, cluster: ClusterId, node: NodeId) -> Option<u64> {
         self.lock().get(&(cluster, node)).map(|stream| stream.acknowledged.load(Ordering::Relaxed))
+    }
+
+    /// What the node reported on its stream to this replica; `None` without one.
+    pub fn reports(&self, cluster: ClusterId, node: NodeId) -> Option<NodeReports> {
+        self.lock().get(&(cluster, node)).map(|stream| stream.reports.clone())
     }
 
     /// Says again what is known of connected nodes, as of now: they are there. A stream that says more
@@ -167,6 +181,13 @@ impl SessionEntry {
             stream.known = Some(known.clone());
         }
         say(self.key.1, Heard { at: now(), known: known.clone() });
+    }
+
+    /// Takes a report of the node in. Returns the end of its data plane, if it tells of one.
+    pub fn reported(&self, report: &v1::NodeReport) -> Option<v1::DataplaneExit> {
+        let mut streams = self.sessions.lock();
+        let stream = streams.get_mut(&self.key).filter(|stream| stream.number == self.number)?;
+        stream.reports.take_in(report).cloned()
     }
 
     /// Records the version the node acknowledged.

@@ -23,6 +23,7 @@ mod importing;
 mod keys;
 mod metrics;
 mod missing_policies;
+mod observing;
 mod postgres;
 mod program;
 mod publish;

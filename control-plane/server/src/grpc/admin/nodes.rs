@@ -63,7 +63,11 @@ pub(crate) async fn show(
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let mut transaction = replica.database.store.system().begin().await?;
     let row = find_node(&mut transaction, &cluster, &request.node).await?;
-    Ok(rows::node(&replica.serving, &cluster, &row))
+    let mut node = rows::node(&replica.serving, &cluster, &row);
+    if let Some(reports) = replica.serving.sessions.reports(cluster.id, row.node.node) {
+        reports.fill(&mut node);
+    }
+    Ok(node)
 }
 
 pub(crate) async fn approve(

@@ -252,6 +252,10 @@ impl Session {
             Some(NodeBody::Report(report)) => {
                 let (node, now) = (self.member.leaf.identity.node, self.mono());
                 self.replica.serving.contact_log.note(node, &report.contact_changes, now);
+                if let Some(exit) = state.entry.reported(&report) {
+                    let v1::DataplaneExit { status, reason, text, .. } = exit;
+                    tracing::warn!(%node, status, reason, text, "the data plane of a node ended");
+                }
                 self.observe(state, report.link_hints, report.wireguard_hints);
             }
             Some(NodeBody::Diagnostic(result)) => state.diagnostics.answered(result),

@@ -135,6 +135,7 @@ pub(crate) fn node(serving: &Serving, cluster: &Cluster, row: &NodeRow) -> v1::N
         key_generation: row.key_generation,
         ephemeral: node.ephemeral,
         refused: String::new(),
+        ..v1::Node::default()
     }
 }
 
