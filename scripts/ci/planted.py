@@ -5,8 +5,8 @@ Usage: planted.py [--commit COMMIT] [--only NAME]... [--folder FOLDER] [--report
 
 Each file of planted.d is one fault: `what` it is, one or more places `[[at]]` with the text to `find` and what to
 `replace` it with, and the `tests` that must notice, as arguments of `cargo test`; `{package}` is the package that the
-text was found in. Spaces and line breaks in `find` match any white space. Exactly one of the places must be found, and
-that one exactly once, in the shipped sources. The copy is a git worktree in FOLDER (default: target/planted), with a
+text was found in. Spaces and line breaks in `find` match any white space. The first place that is there counts, and it
+must be there exactly once in the shipped sources. The copy is a git worktree in FOLDER (default: target/planted), with a
 build folder of its own that all faults share. A fault that does not compile, or that no test notices, fails the run, and
 so does a test that fails without a fault. The report is `{"schema":"rap.planted.v1","commit","ok","faults":[...]}`.
 """

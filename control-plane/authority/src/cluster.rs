@@ -181,7 +181,7 @@ fn cluster_of(
 }
 
 /// The first record of a cluster's chain.
-pub fn create_record(
+fn create_record(
     installation: InstallationId,
     installation_authority: &Signer,
     dev: bool,

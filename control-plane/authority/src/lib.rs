@@ -38,7 +38,7 @@ pub use backup::BackupKey;
 pub use bootstrap::{CONTRACT_LIFE, ContractTerms, sign_contract};
 pub use cluster::{
     ClusterOrder, ClusterTiming, LONGEST_CERTIFICATE, LONGEST_FRESH, NewCluster, adopt_cluster, check_name,
-    check_order, create_cluster, create_cluster_of, create_record, next_incarnation, reopen_cluster,
+    check_order, create_cluster, create_cluster_of, next_incarnation, reopen_cluster,
 };
 pub use custody::{SealContext, SealPurpose, SealingKey, UnsealError, sealed_version};
 pub use data_keys::{DataKeys, OpensDataKeys};

@@ -5,9 +5,6 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 use rap_types::{ClusterId, Digest};
 
-/// IPv4 pool of a cluster that names none.
-pub const DEFAULT_IPV4_POOL: &str = "100.96.0.0/16";
-
 /// fd || first 40 bits of SHA-256("rap.ula.v1\0" || cluster id), /48 (RFC 4193 shape).
 pub fn ipv6_prefix(cluster: ClusterId) -> Ipv6Net {
     let digest = Digest::of(&[b"rap.ula.v1\0", cluster.as_bytes()]);

@@ -19,7 +19,7 @@ use crate::config::layers::SETTINGS_FILE;
 use crate::config::settings::{AuthorityMode, Config};
 
 /// Name of the secret encryption key in environment and credentials.
-pub const SECRET_KEY: &str = "SECRET_ENCRYPTION_KEY_B64";
+pub(crate) const SECRET_KEY: &str = "SECRET_ENCRYPTION_KEY_B64";
 
 /// The files of one data directory.
 #[derive(Debug, Clone)]

@@ -15,4 +15,5 @@ pub use events::{ContactFacts, Input, LinkCertificate, NodeSettings, Output};
 pub use hints::Hints;
 pub use node::Node;
 pub use observations::Observations;
-pub use table::{ForwardingTable, Published, TableInputs, TablePublisher, build_table};
+pub use table::{ForwardingTable, Published, TablePublisher};
+pub(crate) use table::{TableInputs, build_table};

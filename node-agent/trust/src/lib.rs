@@ -17,7 +17,7 @@ mod witness;
 
 pub use acceptor::{
     Acceptor, Evidence, Floors, FormerKeys, HeadFloor, Input, Output, PersistId, Pinned, Record,
-    RevocationFloor, StoredSnapshot, UPDATE_CAP,
+    RevocationFloor, StoredSnapshot,
 };
 pub use applicant::{
     Applicant, ApplicantInput, ApplicantOutput, Application, Errand, JoinedMembership, NodeFacts, Patience,

@@ -22,7 +22,7 @@ use crate::watch::raise::alarm_about;
 /// # Errors
 /// `floor.missing` on a replica without floors; `floor.rollback`, with an alarm, if this replica has
 /// seen a set already: the database was put back to before its activation.
-pub async fn first_change(
+pub(crate) async fn first_change(
     watch: &Watch,
     terms: &ActivationTerms,
     now: Wall,
@@ -81,7 +81,7 @@ async fn write_first(
 }
 
 /// Activates a development installation with the manifest its own root signed.
-pub async fn activate_dev(
+pub(crate) async fn activate_dev(
     connection: &mut PgConnection,
     rows: &RowKeys,
     pen: &AuditPen,

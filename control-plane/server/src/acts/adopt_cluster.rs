@@ -33,7 +33,7 @@ use crate::watch::handle::Watch;
 
 /// What would be adopted.
 #[derive(Debug)]
-pub struct Look {
+pub(crate) struct Look {
     /// The row.
     pub row: BareClusterRow,
     /// What already belongs to it.
@@ -43,13 +43,13 @@ pub struct Look {
 }
 
 /// The row of a cluster without keys, by name or id.
-pub async fn bare(database: &Database, text: &str) -> Result<Option<BareClusterRow>, Failure> {
+pub(crate) async fn bare(database: &Database, text: &str) -> Result<Option<BareClusterRow>, Failure> {
     let mut transaction = database.store.system().begin_snapshot().await?;
     named(&mut transaction, text).await
 }
 
 /// What such a row says, what lies in it, and whether it would be admitted; `None` if there is no such row.
-pub async fn look(serving: &Serving, text: &str) -> Result<Option<Look>, Failure> {
+pub(crate) async fn look(serving: &Serving, text: &str) -> Result<Option<Look>, Failure> {
     let mut transaction = serving.database.store.system().begin_snapshot().await?;
     let Some(row) = named(&mut transaction, text).await? else { return Ok(None) };
     let lies_in = lies_in_cluster(&mut transaction, row.cluster).await?;
@@ -58,7 +58,7 @@ pub async fn look(serving: &Serving, text: &str) -> Result<Option<Look>, Failure
 }
 
 /// Digest of what a row says: what an operator saw is what is adopted.
-pub fn digest(row: &BareClusterRow) -> Digest {
+pub(crate) fn digest(row: &BareClusterRow) -> Digest {
     let numbers = [row.fresh_for_ms, row.refresh_every_ms, row.degraded_for_ms, row.leaf_lifetime_ms];
     let numbers = numbers.map(u64::to_be_bytes).concat();
     let length = |text: &str| (text.len() as u64).to_be_bytes();
@@ -79,7 +79,11 @@ pub fn digest(row: &BareClusterRow) -> Digest {
 ///
 /// # Errors
 /// `cluster.no_authority` for a caller who could not; those of [`ensure`].
-pub async fn adopt_or_find(serving: &Serving, actor: &Actor, text: &str) -> Result<Arc<Cluster>, Failure> {
+pub(crate) async fn adopt_or_find(
+    serving: &Serving,
+    actor: &Actor,
+    text: &str,
+) -> Result<Arc<Cluster>, Failure> {
     match serving.cluster_named(text).await {
         Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
             if Permission::ClusterCreate.check(actor.role).is_err() {
@@ -112,7 +116,7 @@ pub async fn adopt_or_find(serving: &Serving, actor: &Actor, text: &str) -> Resu
 /// # Errors
 /// `request.conflict` if the row does not say what was `seen`; `request.invalid`, `row.tampered`,
 /// `authority.mode_fixed`, `floor.rollback` for a row that is not admitted.
-pub async fn ensure(
+pub(crate) async fn ensure(
     serving: &Serving,
     actor: &Actor,
     text: &str,
@@ -233,7 +237,7 @@ fn judge(serving: &Serving, row: &BareClusterRow, lies_in: &[LiesIn]) -> Result<
 }
 
 /// `TABLE: ROWS`.
-pub fn shown(lies_in: &LiesIn) -> String {
+pub(crate) fn shown(lies_in: &LiesIn) -> String {
     format!("{}: {}", lies_in.table, lies_in.rows)
 }
 

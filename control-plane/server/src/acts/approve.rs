@@ -78,7 +78,7 @@ async fn locked(
 
 /// Approves one request. The caller holds the cluster's lock and read `known` under it, and holds the
 /// request's lock unless it made it. Returns the chain with what was added.
-pub async fn approve_request(
+pub(crate) async fn approve_request(
     watch: &Watch,
     connection: &mut PgConnection,
     acting: &Acting,

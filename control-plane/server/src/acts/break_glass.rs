@@ -18,7 +18,7 @@ use crate::watch::handle::Watch;
 ///
 /// # Errors
 /// Those of the database: nothing is confirmed then, and the node tells again.
-pub async fn record_use(
+pub(crate) async fn record_use(
     watch: &Watch,
     cluster: &Cluster,
     node: NodeId,

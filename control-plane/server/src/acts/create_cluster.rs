@@ -20,7 +20,7 @@ use crate::keys::key_encryption_key::require_current;
 use crate::keys::seal_context::Sealed;
 
 /// Writes the rows of a new cluster: itself, its data key, authority, certificate authority and policies.
-pub async fn insert_cluster(
+pub(crate) async fn insert_cluster(
     connection: &mut PgConnection,
     installation: &InstallationFacts,
     keyring: &Keyring,
@@ -37,7 +37,7 @@ pub async fn insert_cluster(
 }
 
 /// The row of a new cluster.
-pub fn cluster_row(
+pub(crate) fn cluster_row(
     installation: &InstallationFacts,
     new: &NewCluster,
     name: &str,
@@ -60,7 +60,7 @@ pub fn cluster_row(
 }
 
 /// Writes the keys of a new cluster: data key, authority and certificate authority.
-pub async fn insert_keys(
+pub(crate) async fn insert_keys(
     connection: &mut PgConnection,
     installation: &InstallationFacts,
     keyring: &Keyring,

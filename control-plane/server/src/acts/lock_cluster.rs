@@ -71,7 +71,7 @@ pub(crate) async fn find_cluster(watch: &Watch, text: &str) -> Result<ClusterId,
 ///
 /// # Errors
 /// `key.invalid`.
-pub fn imported_key(seed: &[u8]) -> Result<Signer, Failure> {
+pub(crate) fn imported_key(seed: &[u8]) -> Result<Signer, Failure> {
     let seed: &[u8; 32] =
         seed.try_into().map_err(|_| Failure::new(Reason::KeyInvalid, "a private key has 32 bytes"))?;
     if seed == &[0; 32] {

@@ -92,7 +92,7 @@ pub(crate) async fn write_missing(
 }
 
 /// Writes the policies that a new cluster begins with, unless it has some.
-pub async fn first_policies(connection: &mut PgConnection, keys: &RowKeys) -> Result<(), Failure> {
+pub(crate) async fn first_policies(connection: &mut PgConnection, keys: &RowKeys) -> Result<(), Failure> {
     let present = policies_list(connection, keys).await?;
     let defaults = [
         (NodeLifecyclePolicy::KIND, body(&NodeLifecyclePolicy::default())?),
@@ -111,7 +111,7 @@ pub(super) fn body(policy: &impl Serialize) -> Result<serde_json::Value, Failure
 }
 
 /// The stored membership policy of a cluster.
-pub async fn read_policy(
+pub(crate) async fn read_policy(
     connection: &mut PgConnection,
     cluster: &Cluster,
 ) -> Result<NodeLifecyclePolicy, Failure> {

@@ -10,7 +10,11 @@ use crate::serve::cluster::Cluster;
 use crate::watch::handle::Watch;
 
 /// Stops serving incarnations up to `seen`, raises the cluster's above it, and wakes its publisher.
-pub async fn raise_incarnation(watch: &Watch, cluster: &Cluster, seen: Incarnation) -> Result<(), Failure> {
+pub(crate) async fn raise_incarnation(
+    watch: &Watch,
+    cluster: &Cluster,
+    seen: Incarnation,
+) -> Result<(), Failure> {
     cluster.feed.end_incarnation(seen);
     let now = watch.clock.now().wall;
     let incarnation = next_incarnation(seen.0, now);

@@ -36,7 +36,7 @@ pub(crate) async fn write_leave(
 
 /// How a node goes.
 #[derive(Debug, Clone, Copy)]
-pub struct NodeRemoval {
+pub(crate) struct NodeRemoval {
     /// What the record says.
     pub kind: RevocationKind,
     /// As the audit log names what was done.
@@ -45,7 +45,7 @@ pub struct NodeRemoval {
 
 /// What a removal wrote.
 #[derive(Debug, Clone)]
-pub struct Removed {
+pub(crate) struct Removed {
     /// The chain with it.
     pub known: KnownRevocations,
     /// Configuration version that says it; `None` if it was so before.
@@ -70,7 +70,7 @@ pub(crate) async fn write_named_removal(
 
 /// Makes a node gone. The caller holds the cluster's lock and read `known` under it. Idempotent: a node
 /// that is gone stays as it is, but for a ban, which is added.
-pub async fn write_removal(
+pub(crate) async fn write_removal(
     serving: &Serving,
     connection: &mut PgConnection,
     acting: &Acting,

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::keys::data_keys::Keyring;
 
 /// A cluster of a database that is not served.
-pub struct ClusterAtRest {
+pub(crate) struct ClusterAtRest {
     /// Data keys of the cluster.
     pub keys: DataKeys,
     /// Keys of the MACs of the cluster's rows.
@@ -19,7 +19,7 @@ pub struct ClusterAtRest {
 
 /// Every cluster, for work on a database that is not served. Clusters that have no keys yet are not among
 /// them.
-pub async fn clusters_at_rest(
+pub(crate) async fn clusters_at_rest(
     connection: &mut PgConnection,
     keyring: &Keyring,
 ) -> Result<Vec<ClusterAtRest>, Failure> {

@@ -89,7 +89,7 @@ pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
 }
 
 /// As [`init`], with an installation authority key that was made elsewhere.
-pub async fn init_with(
+pub(crate) async fn init_with(
     config: &Config,
     data: &DataDir,
     database: &OpenDatabase,
@@ -107,7 +107,7 @@ pub async fn init_with(
 ///
 /// # Errors
 /// `key.invalid`, `key.purpose`, `secret.exposed`, `secret.missing`, those of reading.
-pub fn imported_key(path: &Path) -> Result<Signer, Fault> {
+pub(crate) fn imported_key(path: &Path) -> Result<Signer, Fault> {
     let at = |reason, what: &str| Fault::new(reason, format!("{}: {what}", path.display()));
     let bytes = Zeroizing::new(
         files::read_secret(path, 16 * 1024).map_err(|error| at(error.reason(), &error.without_path()))?,

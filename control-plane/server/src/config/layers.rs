@@ -13,7 +13,7 @@ pub type Layers = rap_runtime::settings_layers::Layers<Raw>;
 const DEFAULT_FILE: &str = "/etc/rap/control-plane.toml";
 
 /// Used unless another directory is named.
-pub const DEFAULT_DATA_DIR: &str = "/var/lib/rap/control-plane";
+pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/rap/control-plane";
 
 /// What `init` records inside the data directory.
 pub const SETTINGS_FILE: &str = "settings.toml";

@@ -10,7 +10,7 @@ use rap_store::{
 use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 
 /// Most characters of the reason that an operator gives.
-pub const REASON_CAP: usize = 256;
+pub(crate) const REASON_CAP: usize = 256;
 
 /// Who acts, and why: what all audit rows of one act have in common.
 #[derive(Debug, Clone)]

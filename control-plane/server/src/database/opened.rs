@@ -82,4 +82,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// How long the drain of tasks may take at shutdown.
-pub const DRAIN: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 
 /// Name of the file in the data directory.
-pub const FLOORS_FILE: &str = "floors.json";
+pub(crate) const FLOORS_FILE: &str = "floors.json";
 
 /// The floors of this replica. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]

@@ -94,7 +94,7 @@ impl SecretsOf {
 ///
 /// # Errors
 /// As [`SecretsOf::open_all`]; nothing is written then.
-pub async fn reseal_secrets(
+pub(crate) async fn reseal_secrets(
     connection: &mut PgConnection,
     installation: InstallationId,
     keys: &DataKeys,

@@ -14,7 +14,10 @@ use crate::failure::Failure;
 use crate::keys::seal_context::Sealed;
 
 /// Why a stored cluster without a data key is not served: it never had one, or it was taken away.
-pub async fn why_no_keys(connection: &mut PgConnection, cluster: ClusterId) -> Result<Failure, Failure> {
+pub(crate) async fn why_no_keys(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+) -> Result<Failure, Failure> {
     Ok(match bare_cluster_read(connection, cluster).await? {
         Some(_) => Failure::new(
             Reason::ClusterNoAuthority,

@@ -13,7 +13,7 @@ use crate::keys::seal_context::Sealed;
 ///
 /// # Errors
 /// `secret.unseal`.
-pub fn choose<'a>(
+pub(crate) fn choose<'a>(
     keys: &'a [SealingKey],
     installation: InstallationId,
     sealed_private_key: &[u8],
@@ -29,7 +29,7 @@ pub fn choose<'a>(
 ///
 /// # Errors
 /// `secret.unseal`.
-pub async fn of_database(
+pub(crate) async fn of_database(
     connection: &mut PgConnection,
     mut keys: Vec<SealingKey>,
 ) -> Result<(SealingKey, Vec<SealingKey>), Failure> {
@@ -47,7 +47,7 @@ pub async fn of_database(
 ///
 /// # Errors
 /// `secret.unseal`.
-pub async fn require_current(connection: &mut PgConnection, key: &SealingKey) -> Result<(), Failure> {
+pub(crate) async fn require_current(connection: &mut PgConnection, key: &SealingKey) -> Result<(), Failure> {
     let Some(row) = installation_read(connection).await? else { return Ok(()) };
     let stored = &row.installation;
     choose(std::slice::from_ref(key), stored.installation, &stored.sealed_private_key).map(drop).map_err(

@@ -22,7 +22,12 @@ use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_of_cluster;
 
 /// Runs until the group is cancelled.
-pub async fn publish(serving: Arc<Serving>, config: Arc<Config>, id: ClusterId, shutdown: CancellationToken) {
+pub(crate) async fn publish(
+    serving: Arc<Serving>,
+    config: Arc<Config>,
+    id: ClusterId,
+    shutdown: CancellationToken,
+) {
     let mut last_wake = Instant::now() - QUIET;
     let mut retry = Some(Duration::ZERO);
     let mut checks = RowChecks::new(config.pushing.rows_check);

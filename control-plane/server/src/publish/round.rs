@@ -22,7 +22,7 @@ use crate::watch::alarms::By;
 use crate::watch::handle::Watch;
 
 /// Publishes the newest version, or signs the present one again if that is due.
-pub async fn run(
+pub(crate) async fn run(
     serving: &Serving,
     config: &Config,
     cluster: &Cluster,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// The checks of one cluster by one publisher.
 #[derive(Debug)]
-pub struct RowChecks {
+pub(crate) struct RowChecks {
     every: Duration,
     /// Since when every row is known to be as it was written; `None` until then, and after a finding.
     whole: Option<Instant>,

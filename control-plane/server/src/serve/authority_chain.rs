@@ -10,7 +10,7 @@ use rap_types::Reason;
 use crate::failure::Failure;
 
 /// A cluster's authority as its rows and records say, without any private key.
-pub struct StoredAuthority {
+pub(crate) struct StoredAuthority {
     /// The verified authority records.
     pub chain: AuthorityChain,
     /// State of each key.

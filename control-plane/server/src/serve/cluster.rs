@@ -171,7 +171,7 @@ pub(crate) fn timing(row: &NewClusterRow) -> ClusterTiming {
 }
 
 /// What is wrong with one cluster and leaves the others whole.
-pub const BREAKS_ONE: [Reason; 8] = [
+pub(crate) const BREAKS_ONE: [Reason; 8] = [
     Reason::FloorRollback,
     Reason::FloorEquivocation,
     Reason::SecretUnseal,
@@ -184,7 +184,7 @@ pub const BREAKS_ONE: [Reason; 8] = [
 
 /// The authority that signed a stored token: the key that its holder pinned, and so the one that signs
 /// the answer.
-pub fn token_signer<'a>(cluster: &'a Cluster, envelope: &[u8]) -> Result<&'a Signer, Failure> {
+pub(crate) fn token_signer<'a>(cluster: &'a Cluster, envelope: &[u8]) -> Result<&'a Signer, Failure> {
     let tampered = || Failure::new(Reason::RowTampered, "token envelope");
     let envelope = Envelope::decode(envelope, v1::JoinToken::SIZE_CAP).map_err(|_| tampered())?;
     cluster.token_authority(envelope.key_ids().next().ok_or_else(tampered)?)

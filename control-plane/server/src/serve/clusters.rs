@@ -111,7 +111,7 @@ impl Clusters {
 
 /// Whether a cluster is the one that an operator's text means. What reads as an id is one: no name passes
 /// for the id of another cluster.
-pub fn is_meant(id: ClusterId, name: &str, text: &str) -> bool {
+pub(crate) fn is_meant(id: ClusterId, name: &str, text: &str) -> bool {
     match text.parse::<ClusterId>() {
         Ok(meant) => meant == id,
         Err(_) => name == text,

@@ -9,7 +9,7 @@ use rap_store::PolicyRow;
 ///
 /// # Errors
 /// [`PolicyError::Missing`], [`PolicyError::Unreadable`].
-pub fn policies_of(rows: &[PolicyRow]) -> Result<(NodeLifecyclePolicy, DegradedPolicy), PolicyError> {
+pub(crate) fn policies_of(rows: &[PolicyRow]) -> Result<(NodeLifecyclePolicy, DegradedPolicy), PolicyError> {
     let entries = || rows.iter().map(PolicyRow::entry);
     Ok((NodeLifecyclePolicy::among(entries())?, DegradedPolicy::among(entries())?))
 }

@@ -24,7 +24,7 @@ use crate::watch::raise::alarm_about;
 /// # Errors
 /// `floor.missing`, `activation.required`; and, with an alarm, `floor.rollback`, `floor.equivocation`,
 /// `chain.broken` and those of verification.
-pub async fn read(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, Failure> {
+pub(crate) async fn read(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, Failure> {
     let mut attempt = 1;
     loop {
         let admitted = judge(serving).await?;
@@ -116,7 +116,7 @@ async fn store_renewal(
 }
 
 /// Stored rows as the authority judges them.
-pub fn stored(rows: &[RoleGrantRow]) -> Vec<StoredRoleGrant<'_>> {
+pub(crate) fn stored(rows: &[RoleGrantRow]) -> Vec<StoredRoleGrant<'_>> {
     rows.iter()
         .map(|row| StoredRoleGrant {
             digest: row.digest,
@@ -148,5 +148,5 @@ fn content(floor: Floor, sets: &[Vec<u8>], rows: &[RoleGrantRow]) -> Digest {
 const ATTEMPTS: u32 = 8;
 
 /// What a caller is told who needs a floor that is not there.
-pub const FLOOR_MISSING: &str =
+pub(crate) const FLOOR_MISSING: &str =
     "this replica has no floor of the role-grant set; see: rap-control-plane floors show";

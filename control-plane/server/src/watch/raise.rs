@@ -18,7 +18,7 @@ impl Watch {
 }
 
 /// Counts a finding about `object`; logs and audits it unless it was told a moment ago.
-pub async fn alarm_about(watch: &Watch, reason: Reason, object: &str, what: &str) {
+pub(crate) async fn alarm_about(watch: &Watch, reason: Reason, object: &str, what: &str) {
     let now = watch.clock.now();
     if !watch.findings.is_news(reason, object, now.mono) {
         watch.metrics.alarmed(reason);
@@ -36,7 +36,7 @@ pub async fn alarm_about(watch: &Watch, reason: Reason, object: &str, what: &str
 }
 
 /// An alarm for each row that a list found not to be as it was written.
-pub async fn alarm_about_rows(watch: &Watch, tampered: &[RowName]) {
+pub(crate) async fn alarm_about_rows(watch: &Watch, tampered: &[RowName]) {
     for row in tampered {
         let object = format!("{}/{}", row.table, row.key);
         alarm_about(watch, Reason::RowTampered, &object, "not as this installation wrote it").await;

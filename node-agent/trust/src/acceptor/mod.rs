@@ -25,7 +25,7 @@ use rap_wire::v1;
 pub use events::{Evidence, Input, Output, PersistId, Record};
 pub use floors::{Floors, HeadFloor, RevocationFloor};
 pub use own::{FormerKeys, Pinned};
-pub use parts::{StoredSnapshot, UPDATE_CAP};
+pub use parts::StoredSnapshot;
 
 use crate::{Rejects, TrustedClock, known_features};
 

@@ -15,7 +15,7 @@ use rap_wire::v1;
 use crate::known_features;
 
 /// Cap on the chunks of one update, bytes.
-pub const UPDATE_CAP: usize = 64 * 1024 * 1024;
+const UPDATE_CAP: usize = 64 * 1024 * 1024;
 
 /// A snapshot as it lies on disk. Nothing in it is believed before it verifies again.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -15,7 +15,7 @@ use crate::commands::backup::altered;
 use crate::commands::backup::manifest::{Manifest, TableAt};
 
 /// A backup that is being written. Dropped before [`Self::finish`] it removes its file.
-pub struct Writer {
+pub(crate) struct Writer {
     path: PathBuf,
     file: Option<BufWriter<File>>,
     open: Option<(String, Hasher, u64, u64)>,
@@ -23,7 +23,7 @@ pub struct Writer {
 }
 
 /// A backup whose manifest is authentic.
-pub struct Reader {
+pub(crate) struct Reader {
     /// What it says of itself.
     pub manifest: Manifest,
     file: BufReader<File>,
@@ -170,7 +170,7 @@ impl Reader {
 }
 
 /// The rows of one table on their way out.
-pub struct TableIn<'f> {
+pub(crate) struct TableIn<'f> {
     /// What the manifest says of it.
     pub expected: TableAt,
     file: &'f mut BufReader<File>,
@@ -208,7 +208,7 @@ impl TableIn<'_> {
 
 /// SHA-256 of rows that come in pieces of any size.
 #[derive(Default)]
-pub struct Hasher(sha2::Sha256);
+pub(crate) struct Hasher(sha2::Sha256);
 
 impl Hasher {
     /// Adds a piece.

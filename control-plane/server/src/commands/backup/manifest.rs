@@ -82,4 +82,4 @@ impl Manifest {
 }
 
 /// Schema of the manifest.
-pub const SCHEMA: &str = "rap.backup.v1";
+pub(crate) const SCHEMA: &str = "rap.backup.v1";

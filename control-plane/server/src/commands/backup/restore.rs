@@ -51,7 +51,7 @@ pub struct Restored {
 }
 
 /// Looks at everything before the database is touched: key, mode, root.
-pub fn prepare(config: &Config, file: &Path) -> Result<(DataDir, Manifest), Fault> {
+pub(crate) fn prepare(config: &Config, file: &Path) -> Result<(DataDir, Manifest), Fault> {
     let data = DataDir::of(config);
     let manifest = Reader::open(file, &BackupKey::of(&data.sealing_key(config)?))?.manifest;
     if manifest.mode != config.mode.as_str() {

@@ -108,7 +108,7 @@ impl ClusterFloors {
 }
 
 /// Every cluster's floors beside its chains, each verified.
-pub async fn look(
+pub(crate) async fn look(
     connection: &mut PgConnection,
     installation: &InstallationFacts,
     kek: &SealingKey,
@@ -220,4 +220,4 @@ impl fmt::Display for ClusterFloors {
 }
 
 /// Digest of an empty chain.
-pub const NOTHING: Digest = Digest::from_bytes([0; 32]);
+pub(crate) const NOTHING: Digest = Digest::from_bytes([0; 32]);

@@ -129,7 +129,7 @@ async fn confirm_in(
 /// # Errors
 /// `request.conflict` for another sequence, `floor.rollback` if the chain lacks what this replica has seen
 /// and `lower` is not given, `resource.not_found`, those of verification.
-pub async fn confirm_cluster(
+pub(crate) async fn confirm_cluster(
     config: &Config,
     data: &DataDir,
     database: &OpenDatabase,
