@@ -16,4 +16,4 @@ pub use hints::Hints;
 pub use node::Node;
 pub use observations::Observations;
 pub use table::{ForwardingTable, Published, TablePublisher};
-pub(crate) use table::{TableInputs, build_table};
+pub use table::{TableInputs, build_table};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use rap_contract::VerifiedSnapshot;
-use rap_node::{ForwardingTable, Hints, LinkLeaf, TableInputs, build_table};
+use rap_node::{ForwardingTable, Hints, LinkCertificate, TableInputs, build_table};
 use rap_planner::NodeRow;
 use rap_trust::{Acceptor, Floors, Input, Output, Pinned, StoredSnapshot, TrustedClock};
 use rap_types::{Digest, HeadOrder, Incarnation, KeyId, NodeId, Now, Reason, Wall};
@@ -151,7 +151,7 @@ impl Host {
 
     fn publish(&mut self, now: Now) {
         let Some(snapshot) = self.acceptor.active() else { return };
-        let leaf = LinkLeaf {
+        let leaf = LinkCertificate {
             certificate: vec![1],
             private_key: Zeroizing::new(vec![1]),
             not_after: Wall(now.wall.0 + 86_400_000),
