@@ -22,6 +22,7 @@ use crate::{ClusterRows, LeftOut, MapKey, NodePlan, NodeRow, Plan, PlanError};
 /// # Errors
 /// [`PlanError`] for rows that contradict each other or the chain of revocations.
 pub fn plan(rows: &ClusterRows, map_key: &MapKey) -> Result<Plan, PlanError> {
+    tracing::trace!(way = "every node gets its manifest");
     let mut draft = Draft::new(rows, map_key, None);
     let mut records = Vec::with_capacity(rows.nodes.len());
     for node in &rows.nodes {
@@ -56,6 +57,7 @@ impl Plan {
     /// # Errors
     /// As [`plan`].
     pub fn next(&self, rows: &ClusterRows, map_key: &MapKey) -> Result<Option<Self>, PlanError> {
+        tracing::trace!(way = "the plan before becomes the next one");
         let same = self.cluster == rows.cluster
             && self.incarnation == rows.incarnation
             && self.ipv4_pool == rows.ipv4_pool

@@ -110,6 +110,7 @@ impl Delivery {
         self.send_full = false;
         self.head_due = None;
         self.head_sent = published.order;
+        tracing::trace!(way = "what changed for one node is put together");
         Step::Send(Box::new(Body::Update(update)))
     }
 

@@ -111,6 +111,7 @@ impl Plane {
 
     /// Ends links and tunnels of these key generations and remembers them, with or without a table.
     pub(crate) async fn revoke(&self, revoked: &[TableRevoked]) -> Result<(), Fault> {
+        tracing::trace!(way = "revocations are in force");
         let mut state = self.state.lock().await;
         let State { table, learned } = &mut *state;
         learned.learn(revoked, |node| table.as_ref().is_some_and(|table| table.is_peer(node)));
@@ -143,6 +144,7 @@ impl Plane {
         state.learned.forget(next.revoked());
         state.table = Some(next);
         tracing::info!(version, peers = peers.len(), "table in force");
+        tracing::trace!(way = "the table is in force");
         self.facts.send_replace(Arc::new(Facts { version, peers }));
         Ok(version)
     }

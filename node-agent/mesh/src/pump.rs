@@ -171,6 +171,7 @@ impl<'a> Pump<'a> {
     }
 
     fn established(&mut self, hello: PeerHello, now: Mono) {
+        tracing::trace!(way = "the link is up");
         self.ticket = None;
         self.connection.established_at = Some(now);
         self.connection.lane = Some(hello.lane);
@@ -199,6 +200,7 @@ impl<'a> Pump<'a> {
 
     /// Releases the lane first, so that the last bytes do not delay a new link.
     async fn close(mut self) {
+        tracing::trace!(way = "the link ends");
         if let (Some(peer), Some(lane)) = (self.connection.peer, self.connection.lane) {
             let now = self.connection.shared.now().mono;
             self.connection.shared.registry.release(peer, lane, self.connection.id, now);

@@ -93,6 +93,7 @@ impl Device {
             interface.extend(&shape).await?;
         }
         self.parts.tunnel.replace(&config, prepared);
+        tracing::trace!(way = "the tunnel knows its peers");
         self.parts.changed.notify_one();
         if let Some(interface) = interface.as_mut() {
             interface.trim(&shape).await;

@@ -144,6 +144,7 @@ impl Tunnel {
             Some(Owner::Routed) => false,
             Some(Owner::Peer(_)) | None => return Err(DropReason::BadDestination),
         };
+        tracing::trace!(way = "a packet is delivered");
         if self.host.interface.is_some() {
             if !self.host.responder.takes(&inner, packet, now) {
                 arrivals.inner.push(len, ());

@@ -33,6 +33,7 @@ impl Tunnel {
         if state.is_expired(now) {
             return Err(DropReason::Expired);
         }
+        tracing::trace!(way = "a packet is sealed");
         state.send(packet, now, out)
     }
 }

@@ -135,7 +135,8 @@ impl Part {
         }
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// The file it prints to.
+    pub fn log_path(&self) -> PathBuf {
         self.folder.logs().join(format!("{}.log", self.name))
     }
 }

@@ -87,6 +87,7 @@ pub(crate) async fn approve_request(
     row: &JoinRequestRow,
     keep_id: bool,
 ) -> Result<(NodeId, KnownRevocations), Failure> {
+    tracing::trace!(way = "a request becomes a node");
     decide_request(row.state, Decision::Approved)?;
     let request = &row.request;
     let facts = &watch.keys.installation.facts;

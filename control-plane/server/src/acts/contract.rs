@@ -20,6 +20,7 @@ pub(crate) fn contract(
     node: &NodeRow,
     now: Wall,
 ) -> Result<Vec<u8>, Failure> {
+    tracing::trace!(way = "the contract is signed");
     let installation = &keys.installation;
     let activation = installation.activated()?;
     let stored = &node.node;

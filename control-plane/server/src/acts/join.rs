@@ -26,6 +26,7 @@ pub(crate) async fn write_join(
     new: &NewJoinRequestRow,
     before: &KnownRevocations,
 ) -> Result<(JoinRequestRow, bool), Failure> {
+    tracing::trace!(way = "a request is written");
     if terms.approval == ApprovalMode::Auto {
         cluster_hold(connection, &cluster.rows).await?;
     }

@@ -79,6 +79,7 @@ pub(crate) async fn write_removal(
     row: &NodeRow,
     removal: NodeRemoval,
 ) -> Result<Removed, Failure> {
+    tracing::trace!(way = "the revocation is signed and written");
     let node = row.node.node;
     match known.chain.gone(node) {
         Some(RevocationKind::Banned) => return Ok(Removed { known, version: None }),

@@ -25,6 +25,7 @@ pub(crate) async fn write_token(
     order: &TokenOrder,
     new: &NewToken,
 ) -> Result<TokenRow, Failure> {
+    tracing::trace!(way = "the token is signed and written");
     let row = NewTokenRow {
         token: new.id,
         cluster: cluster.id,

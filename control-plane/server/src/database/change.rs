@@ -121,6 +121,7 @@ impl Change {
             request: acting.call,
         };
         audit_insert(connection, &acting.pen, &row).await?;
+        tracing::trace!(way = "the change is in the audit log, and in the outbox if nodes see it");
         Ok(version)
     }
 }

@@ -132,6 +132,7 @@ async fn revoke_node(
     actor: &Actor,
     request: v1::NodeRevokeRequest,
 ) -> Result<v1::NodeRevokeAnswer, Failure> {
+    tracing::trace!(way = "an operator revokes a node");
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let words = bounded(&request.reason, REASON_CAP);
     let acting = actor.acting(words);

@@ -16,6 +16,7 @@ pub(crate) fn planner_input(
     revocations: Arc<RevocationChain>,
     (policy, degraded): (NodeLifecyclePolicy, DegradedPolicy),
 ) -> ClusterRows {
+    tracing::trace!(way = "rows become the input of the planner");
     let row = &rows.cluster.cluster;
     let nodes = rows.nodes.iter().map(|stored| {
         let node = &stored.node;

@@ -42,6 +42,7 @@ pub(crate) async fn publish(
             () = cluster.wake.woken() => {
                 gather(&cluster.wake, &cluster.feed, last_wake.elapsed() < QUIET).await;
                 last_wake = Instant::now();
+                tracing::trace!(way = "the cluster changed");
             }
             () = tokio::time::sleep_until(due) => {}
         }

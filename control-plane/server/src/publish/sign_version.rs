@@ -44,6 +44,7 @@ pub(crate) async fn sign_version(
         });
     match outcome? {
         HeadInsert::Inserted => {
+            tracing::trace!(way = "the head is signed and stored");
             watch.metrics.head_signed();
             serve(cluster, planned, new.envelope, &facts);
         }

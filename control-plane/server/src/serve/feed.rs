@@ -36,6 +36,7 @@ impl Default for Feed {
 impl Feed {
     /// Replaces the newest version, unless its incarnation was ended meanwhile.
     pub fn publish(&self, published: Published) {
+        tracing::trace!(way = "the version is there for every stream");
         self.0.newest.send_modify(|newest| {
             if published.order.incarnation.0 >= self.0.floor.load(Ordering::SeqCst) {
                 let mut turns = self.0.turns();

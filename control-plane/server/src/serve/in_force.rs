@@ -12,6 +12,7 @@ use crate::serve::handle::Serving;
 impl Serving {
     /// Tells this replica at once, and the others by the doorbell, that a cluster's rows changed.
     pub async fn changed(&self, cluster: &Cluster) {
+        tracing::trace!(way = "the publisher is woken, and other replicas");
         cluster.wake.changed();
         if let Err(error) = doorbell_ring(self.database.store.system(), cluster.id).await {
             // The outbox is the truth: other replicas find the change at their next poll.
@@ -35,6 +36,7 @@ impl Serving {
         cluster.revocations.learn(next);
         let revoked = cluster.revocations.known().chain.revoked();
         cluster.announce(&self.keys.installation.facts, &self.trust, revoked);
+        tracing::trace!(way = "revocations are in force here");
         Ok(())
     }
 

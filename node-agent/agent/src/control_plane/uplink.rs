@@ -148,6 +148,7 @@ impl UplinkTask {
                 };
                 match message {
                     Some(Ok(message)) => {
+                        tracing::trace!(way = "a message arrived");
                         if events.send(UplinkEvent::Message(Box::new(message))).await.is_err() {
                             return (true, Fault::new(Reason::ServerUnreachable, "the agent ends"));
                         }

@@ -35,10 +35,12 @@ impl Tables {
     /// Sends what is due: revocations first. What the driver is to be told of tables that are not sent.
     pub(super) async fn send(&mut self, session: &mut Session) -> Result<Vec<DataplaneEvent>, Fault> {
         while let Some(command) = self.publisher.revoke() {
+            tracing::trace!(way = "the data plane is told of revocations");
             self.revoking.push(session.request(Body::Revoke(command)).await?);
         }
         let mut events = Vec::new();
         while let Some(next) = self.publisher.poll(self.clock.now().mono) {
+            tracing::trace!(way = "the data plane is told of a table");
             match next {
                 Ok(body) => self.asked = Some(session.request(body).await?),
                 Err(Published::Applied(version)) => events.push(DataplaneEvent::Applied(version)),

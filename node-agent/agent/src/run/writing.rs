@@ -81,6 +81,7 @@ impl Driver {
         match outcome {
             Ok(()) => {
                 (self.contact.disk, self.contact.overlap) = (None, None);
+                tracing::trace!(way = "the snapshot is on disk");
                 self.feed(Input::Persisted(id));
                 if activates {
                     self.activated();

@@ -41,6 +41,7 @@ impl Requests {
 
     /// Starts a request; waits while too many are open, and reading waits with it.
     pub(super) async fn take(&mut self, id: u64, body: Option<Asked>) {
+        tracing::trace!(way = "the agent asked for something");
         let Ok(permit) = self.room.clone().acquire_owned().await else { return };
         let body = match self.spoken(body) {
             // Here and not beside each other: their order counts.

@@ -36,6 +36,7 @@ pub struct TableInputs<'a> {
 
 /// Builds the table of a snapshot.
 pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInputs<'_>) -> ForwardingTable {
+    tracing::trace!(way = "the snapshot becomes a forwarding table");
     let contents = snapshot.contents();
     let header = snapshot.head_document().header();
     let (contract, freshness) =

@@ -292,6 +292,7 @@ impl Acceptor {
     }
 
     fn accept(&mut self, snapshot: VerifiedSnapshot, now: Now) -> Result<(), Reject> {
+        tracing::trace!(way = "the snapshot is verified");
         let newest = self.newest_of_authority();
         if newest.is_some_and(|newest| newest.head().order == snapshot.head().order) {
             // The very same head again: nothing to write. It is acknowledged if it is in use already,

@@ -50,6 +50,7 @@ impl Application {
         accept_dev: bool,
         now: Wall,
     ) -> Result<Verified<v1::JoinToken>, Reject> {
+        tracing::trace!(way = "the token is checked");
         let expect =
             Expectation { now: Some(now), features: known_features(accept_dev), ..Expectation::default() };
         let token = text.open(&expect)?;
@@ -151,6 +152,7 @@ impl Application {
         nonces: &[Vec<u8>],
         now: Wall,
     ) -> Result<VerifiedBootstrap, Reject> {
+        tracing::trace!(way = "the contract is checked");
         let mut refusal = Reject::new(Reason::ContractMismatch, "nonce");
         for nonce in nonces {
             let known = BootstrapExpectation {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Scenario, compromise, lifecycle, spine, wires};
+use super::{Scenario, compromise, journeys, lifecycle, spine, wires};
 
 /// The scenario of this name.
 pub fn find(name: &str) -> Result<&'static Scenario> {
@@ -14,4 +14,5 @@ pub fn find(name: &str) -> Result<&'static Scenario> {
 }
 
 /// Every scenario.
-pub const ALL: &[Scenario] = &[compromise::COMPROMISE, lifecycle::LIFECYCLE, spine::SPINE, wires::WIRES];
+pub const ALL: &[Scenario] =
+    &[compromise::COMPROMISE, journeys::JOURNEYS, lifecycle::LIFECYCLE, spine::SPINE, wires::WIRES];

@@ -75,6 +75,7 @@ pub(crate) async fn approve(
     actor: &Actor,
     request: v1::NodeDecideRequest,
 ) -> Result<v1::NodeDecideAnswer, Failure> {
+    tracing::trace!(way = "an operator approves requests");
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
     let acting = actor.acting(request.reason);

@@ -24,6 +24,7 @@ pub(crate) async fn create(
     actor: &Actor,
     request: v1::TokenCreateRequest,
 ) -> Result<v1::TokenCreateAnswer, Failure> {
+    tracing::trace!(way = "an operator wants a token");
     let cluster = adopt_cluster::adopt_or_find(&replica.serving, actor, &request.cluster).await?;
     let order = TokenOrder {
         roles: Role::parse_all(&request.roles)?,

@@ -26,6 +26,7 @@ pub(crate) async fn join(
     call: &Call,
     request: v1::JoinRequest,
 ) -> Result<v1::JoinAnswer, Failure> {
+    tracing::trace!(way = "an applicant asks to join");
     let nonce = call.nonce(&request.nonce)?;
     let key = node_key(&request.node_public_key)?;
     let wireguard_public_key = check_wireguard_key(&request.wireguard_public_key)?;

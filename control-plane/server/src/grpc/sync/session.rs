@@ -194,6 +194,7 @@ impl Session {
                     let waits = state.delivery.waits();
                     self.send(*body).await?;
                     if waits {
+                        tracing::trace!(way = "the update is on the stream");
                         self.replica.watch.metrics.update_sent();
                     }
                     state.acknowledge_by = waits.then(|| Instant::now() + ACKNOWLEDGE);

@@ -11,7 +11,7 @@ mod told;
 use std::io::Read as _;
 
 use rap_contract::JoinTokenText;
-use rap_runtime::{Fault, Secret};
+use rap_runtime::{Fault, Secret, telemetry};
 use rap_types::{ExitCode, Reason};
 use zeroize::Zeroizing;
 
@@ -25,6 +25,9 @@ use crate::fault::refused;
 
 /// Joins, or resumes a join; with `--rejoin` as the node that this host was.
 pub(super) async fn run(config: &Config, join: Join) -> Result<ExitCode, Fault> {
+    // A command says what it does; a log is written only if `RAP_LOG` asks for one.
+    telemetry::init(config.log_format, "off")
+        .map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))?;
     let rejoin = join.rejoin;
     let text = blocking(move || read_token(&join)).await?;
     if rejoin {

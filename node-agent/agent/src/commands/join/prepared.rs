@@ -205,6 +205,7 @@ impl Prepared {
             identity.join_token = None;
         });
         changed.map_err(state_fault)?;
+        tracing::trace!(way = "the contract is on disk");
         let credentials = Credentials { join_secret: None, ..self.store.credentials().clone() };
         self.store.replace_credentials(credentials).map_err(state_fault)
     }
