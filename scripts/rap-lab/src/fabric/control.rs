@@ -54,12 +54,8 @@ impl Control {
         Ok(control)
     }
 
-    /// The same in strict mode. Root, owner and operator are at home on the same host; the root key is then carried away.
-    pub fn start_strict(lab: &Lab, host: &str) -> Result<Self> {
-        Self::start_strict_with(lab, host, &[])
-    }
-
-    /// The same with variables for every program of its host.
+    /// The same in strict mode, with variables for every program of its host. Root, owner and operator are at home on the same host; the
+    /// root key is then carried away.
     pub fn start_strict_with(lab: &Lab, host: &str, variables: &[(&str, String)]) -> Result<Self> {
         let mut control = Self::configure(lab, host, "")?;
         let home = control.host.folder("home");
