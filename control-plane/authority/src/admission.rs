@@ -119,7 +119,7 @@ impl RoleGrantVerifier {
     /// Verifies a set alone.
     ///
     /// # Errors
-    /// Those of verification.
+    /// The reason why an envelope does not verify.
     pub fn open_set(&self, set: &[u8]) -> Result<RoleGrantSet, Reject> {
         let audience = [rap_contract::Audience::Installation(self.installation)];
         let expect = rap_contract::Expectation {

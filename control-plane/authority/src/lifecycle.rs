@@ -45,7 +45,7 @@ pub enum AuthorityStep {
     Recover,
     /// The key of this record is replaced for good.
     Taint {
-        /// Its position in the chain.
+        /// Sequence in the chain of records.
         sequence: u64,
         /// Nodes seen within a day that have not confirmed a later record.
         unconfirmed: u64,
@@ -54,7 +54,7 @@ pub enum AuthorityStep {
     },
     /// The key of this record never counts again.
     Revoke {
-        /// Its position in the chain.
+        /// Sequence in the chain of records.
         sequence: u64,
     },
 }

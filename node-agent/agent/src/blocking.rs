@@ -8,7 +8,7 @@ use rap_types::Reason;
 /// Runs blocking work off the async threads.
 ///
 /// # Errors
-/// Those of the work.
+/// The error that the work returned.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {

@@ -25,7 +25,7 @@ pub struct LastFault {
 /// This process ends with `fault`. Readable by its user alone.
 ///
 /// # Errors
-/// Those of the file system.
+/// The file cannot be written.
 pub fn write(folder: &Path, fault: &Fault) -> Result<(), FileError> {
     let last = LastFault {
         schema: SCHEMA.to_owned(),

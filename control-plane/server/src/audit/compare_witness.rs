@@ -16,7 +16,7 @@ use crate::watch::handle::Watch;
 /// Compares a note that a node holds; returns its (generation, size) if it may be continued from.
 ///
 /// # Errors
-/// Those of the database.
+/// What the database answers, as [`StoreError`](rap_store::StoreError) or its reason.
 pub async fn compare_witness(
     watch: &Watch,
     log: &AuditLog,

@@ -223,7 +223,7 @@ fn keys_of(keys: &Keys, log: &AuditLog, stored: &[LogKeyRow]) -> Result<Option<L
 /// Compares leaves that were verified before with their rows, a page at a time, round and round.
 ///
 /// # Errors
-/// Those of the database.
+/// What the database answers, as [`StoreError`](rap_store::StoreError) or its reason.
 pub(crate) async fn sweep(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
     let (from, upto, expected): (u64, u64, Vec<Digest>) = {
         let state = log.state();

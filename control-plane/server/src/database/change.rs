@@ -94,7 +94,7 @@ impl Change {
     /// Writes the outbox row, if nodes see the change, and the audit row. Returns the version that says it.
     ///
     /// # Errors
-    /// Those of the database.
+    /// What the database answers, as [`StoreError`](rap_store::StoreError) or its reason.
     pub async fn record(
         self,
         connection: &mut PgConnection,

@@ -89,7 +89,7 @@ impl Places {
     /// Waits for its turn: other joins hold it for a few writes only.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// A file cannot be read or written.
     pub fn open(data: &Path) -> Result<Self, Fault> {
         let path = data.join(LOCK);
         let io = |error: std::io::Error| {

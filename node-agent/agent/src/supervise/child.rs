@@ -52,7 +52,7 @@ impl Program {
 }
 
 impl Child {
-    /// Its process id.
+    /// Process id on this host.
     pub fn pid(&self) -> u32 {
         self.0.id()
     }

@@ -11,7 +11,7 @@ use rap_runtime::last_fault::{self, LastFault};
 /// The end of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// Its process id.
+    /// Process id on this host.
     pub pid: u32,
     /// Its status; `None` if an earlier agent or the service manager started it.
     pub status: Option<ExitStatus>,

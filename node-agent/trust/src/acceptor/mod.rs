@@ -185,7 +185,7 @@ impl Acceptor {
     /// does not matter, and nothing changes.
     ///
     /// # Errors
-    /// Those of verification.
+    /// The reason why the message does not verify.
     pub fn order_of(&self, head: &[u8]) -> Result<HeadOrder, Reject> {
         self.open_head(head, None).map(|(_, facts)| facts.order)
     }

@@ -63,7 +63,7 @@ impl StoredSnapshot {
     /// Verifies it from the head down, for this cluster and node, without floors and times.
     ///
     /// # Errors
-    /// Those of verification.
+    /// The reason why the message does not verify.
     pub fn verify(
         &self,
         authority: PublicKey,
