@@ -5,6 +5,7 @@ mod described;
 mod docs;
 mod edges;
 mod errors;
+mod faults;
 mod limits;
 mod links;
 mod migrations;
