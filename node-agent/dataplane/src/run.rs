@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_runtime::{Fault, TaskGroup, Watchdog, last_fault, service, shutdown_signal, telemetry};
+use rap_runtime::{Fault, TaskGroup, Watchdog, descriptors, last_fault, service, shutdown_signal, telemetry};
 use rap_types::Reason;
 use tokio::net::UnixListener;
 use tokio::runtime::Builder;
@@ -18,6 +18,7 @@ use crate::{agent_socket, capability, check};
 pub(crate) fn start(settings: Settings, runtime: &mut Builder) -> Result<(), Fault> {
     telemetry::init(settings.log_format, "info")
         .map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))?;
+    descriptors::raise_limit();
     let runtime = runtime.enable_all().build().map_err(unavailable("runtime"))?;
     let folder = settings.run_dir.join(&settings.membership);
     let ended = runtime.block_on(run(settings));

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use tun::{AsyncDevice, Device};
 
@@ -37,10 +38,11 @@ impl TunPort {
 
     /// Fails if the interface was removed. The runtime does not report that as readable.
     pub(crate) fn check(&self) -> io::Result<()> {
-        match if_nametoindex(self.name.as_str()) {
-            Ok(index) if index == self.index => Ok(()),
-            _ => Err(io::Error::new(io::ErrorKind::NotFound, format!("interface {} is gone", self.name))),
+        if is_gone(if_nametoindex(self.name.as_str()), self.index) {
+            let text = format!("interface {} is gone", self.name);
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
         }
+        Ok(())
     }
 
     /// Waits for packets and takes those that are there, up to a full batch.
@@ -75,5 +77,29 @@ impl TunPort {
             }
         }
         batch.clear();
+    }
+}
+
+/// Whether the look-up of the name says that the interface with this index is gone. The look-up needs a descriptor
+/// of its own: an error that is not about the interface says nothing.
+fn is_gone(found: Result<u32, Errno>, index: u32) -> bool {
+    match found {
+        Ok(found) => found != index,
+        Err(error) => matches!(error, Errno::ENODEV | Errno::ENXIO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_gone_only_if_the_kernel_says_so() {
+        assert!(is_gone(Err(Errno::ENODEV), 7) && is_gone(Err(Errno::ENXIO), 7));
+        assert!(is_gone(Ok(8), 7), "another interface has its name");
+        assert!(!is_gone(Ok(7), 7));
+        for error in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EPERM] {
+            assert!(!is_gone(Err(error), 7), "{error}");
+        }
     }
 }

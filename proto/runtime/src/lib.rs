@@ -5,6 +5,7 @@
 //! configuration says and when to reconnect belong to the crates that use it.
 
 pub mod clock;
+pub mod descriptors;
 pub mod exit;
 pub mod files;
 pub mod last_fault;

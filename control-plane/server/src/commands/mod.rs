@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rap_runtime::settings_layers::Origin;
-use rap_runtime::{Fault, exit, output, service, shutdown_signal};
+use rap_runtime::{Fault, descriptors, exit, output, service, shutdown_signal};
 use rap_store::{migrate_down, migrate_up, migration_applied, newest_migration};
 use rap_types::Reason;
 use serde_json::json;
@@ -205,6 +205,7 @@ async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> R
 async fn run_serve(settings: Settings) -> Result<(), Fault> {
     let (config, _) = settings.resolve()?;
     start_log(&config)?;
+    descriptors::raise_limit();
     let signal = shutdown_signal().map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
     let data = DataDir::of(&config);
     // Refused before the database starts, let alone a port opens.

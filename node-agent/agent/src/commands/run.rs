@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rap_runtime::{Fault, TaskGroup, Watchdog, service, shutdown_signal, telemetry};
+use rap_runtime::{Fault, TaskGroup, Watchdog, descriptors, service, shutdown_signal, telemetry};
 use rap_types::{ExitCode, Reason};
 use tokio::net::TcpListener;
 
@@ -15,6 +15,7 @@ use crate::run::Host;
 pub(super) async fn run(config: Config) -> Result<ExitCode, Fault> {
     telemetry::init(config.log_format, &config.log)
         .map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))?;
+    descriptors::raise_limit();
     let signal = shutdown_signal().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
     let listener = bind(&config.socket).await?;
     let (group, socket) = (TaskGroup::new(), config.socket.clone());

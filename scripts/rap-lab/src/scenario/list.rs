@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Scenario, compromise, journeys, lifecycle, spine, wires};
+use super::{Scenario, compromise, faults, journeys, lifecycle, spine, wires};
 
 /// The scenario of this name.
 pub fn find(name: &str) -> Result<&'static Scenario> {
@@ -14,5 +14,11 @@ pub fn find(name: &str) -> Result<&'static Scenario> {
 }
 
 /// Every scenario.
-pub const ALL: &[Scenario] =
-    &[compromise::COMPROMISE, journeys::JOURNEYS, lifecycle::LIFECYCLE, spine::SPINE, wires::WIRES];
+pub const ALL: &[Scenario] = &[
+    compromise::COMPROMISE,
+    faults::FAULTS,
+    journeys::JOURNEYS,
+    lifecycle::LIFECYCLE,
+    spine::SPINE,
+    wires::WIRES,
+];

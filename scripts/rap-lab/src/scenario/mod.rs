@@ -1,6 +1,7 @@
 //! Scenarios by name. Owns what a scenario is; what each shows is its own affair.
 
 mod compromise;
+mod faults;
 mod journeys;
 mod lifecycle;
 mod list;

@@ -1,0 +1,48 @@
+//! Faults that were found by use, each as a check of its own file: what the mend does, and a control that shows that the check can
+//! fail.
+
+mod descriptors;
+mod scene;
+mod shown;
+
+use anyhow::Result;
+
+use self::scene::Scene;
+use super::Scenario;
+use crate::check::{Finding, Report};
+use crate::lab::Lab;
+use crate::mode::Mode;
+
+/// See the module.
+pub const FAULTS: Scenario = Scenario {
+    name: "faults",
+    shows: "what was found by use stays mended, each with its effect and a control",
+    needs_programs: true,
+    run,
+};
+
+/// One check: its id, where it can be made, and what it does.
+type Check = (&'static str, Where, fn(&Scene<'_>) -> Result<Finding>);
+
+/// Where a check can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    /// Hosts need interfaces and routes of their own.
+    Namespaces,
+}
+
+/// Every check, in the order in which they run. Each leaves the scene as it found it.
+const CHECKS: &[Check] = &[("descriptors", Where::Namespaces, descriptors::check)];
+
+fn run(lab: &Lab, report: &mut Report) -> Result<()> {
+    let scene = scene::prepare(lab)?;
+    for (id, place, check) in CHECKS {
+        if *place == Where::Namespaces && lab.mode() != Mode::Namespaces {
+            continue;
+        }
+        report.check(id, || check(&scene));
+    }
+    // No check may leave the installation worse than it found it.
+    scene.control.wait_answering()?;
+    Ok(())
+}
