@@ -16,7 +16,7 @@ use rap_wire::v1;
 use zeroize::Zeroizing;
 
 use crate::config::layers::SETTINGS_FILE;
-use crate::config::settings::{AuthorityMode, Config};
+use crate::config::settings::{AuthorityMode, Config, DatabaseSource};
 
 /// Name of the secret encryption key in environment and credentials.
 pub(crate) const SECRET_KEY: &str = "SECRET_ENCRYPTION_KEY_B64";
@@ -101,9 +101,34 @@ impl DataDir {
         let urls: Vec<toml::Value> = config.control_urls.iter().map(|url| url.clone().into()).collect();
         settings.insert("control_urls".into(), urls.into());
         settings.insert("authority_mode".into(), config.mode.as_str().into());
+        if let Some(path) = self.keep_database_url(config)? {
+            settings.insert("database_url_file".into(), path.display().to_string().into());
+        }
         let text =
             format!("# Recorded by `rap-control-plane init`. Files and flags override it.\n{settings}");
         self.write(SETTINGS_FILE, text.as_bytes(), 0o644)
+    }
+
+    /// The file that later starts read the database URL from; the URL itself can hold a password. `None` for the
+    /// private server, and for a credential that the service manager gives anew at each start.
+    fn keep_database_url(&self, config: &Config) -> Result<Option<PathBuf>, Fault> {
+        match &config.database {
+            DatabaseSource::Embedded => Ok(None),
+            DatabaseSource::Url(url) => {
+                self.write(DATABASE_URL_FILE, url.as_bytes(), 0o600)?;
+                Ok(Some(self.file(DATABASE_URL_FILE)))
+            }
+            DatabaseSource::UrlFile(path)
+                if Secret::credential("RAP_DATABASE_URL").as_ref() == Some(path) =>
+            {
+                Ok(None)
+            }
+            DatabaseSource::UrlFile(path) => {
+                let path = std::path::absolute(path)
+                    .map_err(|error| Fault::new(Reason::StateIo, format!("{}: {error}", path.display())))?;
+                Ok(Some(path))
+            }
+        }
     }
 
     /// The Product Root keys: the configured file, or the copy that `init` made.
@@ -273,6 +298,7 @@ fn fault(error: &FileError) -> Fault {
 
 const MODE: &str = "authority-mode";
 
+const DATABASE_URL_FILE: &str = "database.url";
 const ROOT_KEY: &str = "product-root.pub";
 
 const SECRET_FILE: &str = "secret.key";

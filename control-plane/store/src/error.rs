@@ -59,9 +59,21 @@ pub enum StoreError {
     /// A text or a time that the database cannot carry, as a caller gave it.
     #[error("a value that cannot be stored (SQLSTATE {0})")]
     Unstorable(String),
-    /// A database URL does not parse.
-    #[error("not a PostgreSQL URL")]
-    Url(#[source] sqlx::Error),
+    /// A database URL does not parse, or has a parameter that is not known. The text repeats nothing of the URL.
+    #[error("the database URL: {0}")]
+    Url(String),
+    /// The server knows no such user, or the password is wrong.
+    #[error("the database refuses the user or the password (SQLSTATE {0})")]
+    Credentials(String),
+    /// The server has no database of this name.
+    #[error("the server has no such database (SQLSTATE {0})")]
+    NoDatabase(String),
+    /// Statements of one connection reach different sessions of the server.
+    #[error(
+        "a pooler in transaction mode stands before the database: prepared statements and session settings get \
+         lost; use its session mode (pgbouncer: pool_mode = session)"
+    )]
+    Pooled,
     /// Anything else: a fault of the program or of the schema.
     #[error("database fault")]
     Fault(#[source] sqlx::Error),
@@ -78,7 +90,9 @@ impl StoreError {
             Self::Full(_) => Reason::StateNoSpace,
             Self::Absent => Reason::ResourceNotFound,
             Self::Tampered { .. } | Self::Unreadable { .. } => Reason::RowTampered,
-            Self::Url(_) => Reason::ConfigInvalid,
+            Self::Url(_) | Self::Pooled => Reason::ConfigInvalid,
+            Self::Credentials(_) => Reason::StoreCredentials,
+            Self::NoDatabase(_) => Reason::StoreMissing,
             Self::Range(_) | Self::Unstorable(_) => Reason::RequestInvalid,
             Self::Violated { .. } | Self::Fault(_) => Reason::ServerInternal,
         }
@@ -126,6 +140,10 @@ fn of_database(error: &dyn DatabaseError) -> Option<StoreError> {
         // A NUL in a text; an untranslatable one; a time beyond the calendar.
         "22021" | "22P05" | "22008" => StoreError::Unstorable(code.into_owned()),
         "57014" => StoreError::TimedOut,
+        "28000" | "28P01" => StoreError::Credentials(code.into_owned()),
+        "3D000" => StoreError::NoDatabase(code.into_owned()),
+        // A statement of this name exists already, or no longer: another session answers than was asked before.
+        "42P05" | "26000" => StoreError::Pooled,
         "23505" => StoreError::Exists { constraint: constraint() },
         "23502" | "23503" | "23514" => StoreError::Violated { constraint: constraint() },
         _ => return None,

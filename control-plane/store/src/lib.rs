@@ -8,6 +8,7 @@
 mod authentic;
 mod backup;
 mod columns;
+mod database_url;
 mod doorbell;
 mod error;
 mod migrate;

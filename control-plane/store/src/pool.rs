@@ -4,16 +4,16 @@
 //! connection open: [`crate::migrate`] takes one, migrates and closes it.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use rap_types::OrganizationId;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, PgTransaction, Row as _};
+use sqlx::{PgConnection, PgPool, PgTransaction, Row as _};
 
 use crate::columns::statements;
+use crate::database_url::{parse, place};
 use crate::postgres::{EmbeddedPostgres, EmbeddedSettings, PostgresError};
-use crate::roles::{DatabaseRole, RoleError, check_role};
+use crate::roles::{DatabaseRole, RoleError, check_organizations_role, check_role};
 use crate::{Result, StoreError};
 
 /// Where the database is, once per role. Prints nothing: URLs carry passwords.
@@ -49,13 +49,17 @@ impl DatabaseTarget {
     /// given for `app` or `system` is the owner's with user `rap_app` or `rap_system`; its password
     /// is kept, so either give the three roles one password or give three URLs.
     pub fn from_urls(owner: &str, app: Option<&str>, system: Option<&str>) -> Result<Self> {
-        let parse = |url: &str| PgConnectOptions::from_str(url).map_err(StoreError::Url);
         let derived = |role: DatabaseRole| Ok(parse(owner)?.username(role.name()));
         Ok(Self {
             owner: parse(owner)?,
             app: app.map_or_else(|| derived(DatabaseRole::App), parse)?,
             system: system.map_or_else(|| derived(DatabaseRole::System), parse)?,
         })
+    }
+
+    /// Where the server is: `db.example:5432`, or the folder of its socket.
+    pub fn place(&self) -> String {
+        place(&self.owner)
     }
 
     /// The same server and roles with another database.
@@ -75,7 +79,8 @@ impl DatabaseTarget {
             DatabaseRole::App => &self.app,
             DatabaseRole::System => &self.system,
         };
-        options.clone().application_name("rap-control-plane")
+        // Whatever the database or the role says: names mean the tables of the migrations.
+        options.clone().application_name("rap-control-plane").options([("search_path", "public")])
     }
 }
 
@@ -152,6 +157,17 @@ const REPEATABLE_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 statements! {
     APP_ORGANIZATION = "SELECT set_config('app.org', $1, true)";
     DATABASE_ANSWERS = "SELECT 1";
+    SERVER_PROCESS = "SELECT pg_backend_pid()";
+}
+
+/// Refuses a connection whose statements are answered by more than one session of the server.
+async fn require_session(connection: &mut PgConnection) -> Result<()> {
+    let mut processes: Vec<i32> = Vec::new();
+    for _ in 0..4 {
+        processes.push(sqlx::query_scalar(SERVER_PROCESS).fetch_one(&mut *connection).await?);
+    }
+    processes.dedup();
+    if processes.len() == 1 { Ok(()) } else { Err(StoreError::Pooled) }
 }
 
 /// Connections of role `system`, for planner, reconcilers and platform handlers. Handlers that face
@@ -213,8 +229,12 @@ impl Store {
         let store = Self::connect(target, settings);
         for pool in [&store.system.0, &store.app.0] {
             let mut connection = pool.acquire().await.map_err(StoreError::from)?;
+            require_session(&mut connection).await?;
             check_role(&mut connection).await?;
         }
+        let mut app = store.app.0.acquire().await.map_err(StoreError::from)?;
+        check_organizations_role(&mut app, target.system.get_username()).await?;
+        drop(app);
         Ok(store)
     }
 

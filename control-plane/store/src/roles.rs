@@ -45,6 +45,14 @@ pub enum RoleError {
     /// A view runs with its owner's rights.
     #[error("view `{0}` lacks security_invoker")]
     View(String),
+    /// A policy shows an organization's handlers more than that organization's rows.
+    #[error("policy `{policy}` of table `{table}` does not hold organizations apart")]
+    Policy {
+        /// Name of the policy.
+        policy: String,
+        /// Table that it belongs to.
+        table: String,
+    },
     /// The catalogue could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -54,7 +62,7 @@ impl RoleError {
     /// The stable code.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Role { .. } | Self::Table(_) | Self::View(_) => Reason::PostgresRole,
+            Self::Role { .. } | Self::Table(_) | Self::View(_) | Self::Policy { .. } => Reason::PostgresRole,
             Self::Store(error) => error.reason(),
         }
     }
@@ -82,6 +90,16 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d \
             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
         ORDER BY c.relname LIMIT 1";
+    IS_MEMBER_OF = "SELECT session_user::text AS role, pg_has_role(session_user, $1::name, 'MEMBER') AS member";
+    // Policies that apply to the connected role: restrictive ones only take rows away.
+    WIDE_POLICIES = "SELECT p.polname::text AS policy, c.relname::text AS table_name \
+        FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid \
+        WHERE c.relnamespace = 'public'::regnamespace AND p.polpermissive \
+            AND EXISTS (SELECT 1 FROM unnest(p.polroles) AS r (oid) \
+                WHERE CASE WHEN r.oid = 0 THEN true ELSE pg_has_role(session_user, r.oid, 'MEMBER') END) \
+            AND (coalesce(pg_get_expr(p.polqual, p.polrelid), $1) <> $1 \
+                OR coalesce(pg_get_expr(p.polwithcheck, p.polrelid), $1) <> $1) \
+        ORDER BY c.relname, p.polname LIMIT 1";
 }
 
 /// Refuses a connection that could step outside row-level security: its role, or any role it may
@@ -104,12 +122,36 @@ pub(crate) async fn check_role(connection: &mut PgConnection) -> Result<(), Role
     Ok(())
 }
 
+/// Refuses a role of the organizations' connections that is, or may become, the role `system`, and one to which a
+/// policy shows more than the rows of the organization that its transaction names.
+pub(crate) async fn check_organizations_role(
+    connection: &mut PgConnection,
+    system: &str,
+) -> Result<(), RoleError> {
+    let row = sqlx::query(IS_MEMBER_OF).bind(system).fetch_one(&mut *connection).await;
+    let row = row.map_err(StoreError::from)?;
+    if row.try_get("member").map_err(StoreError::from)? {
+        let role = row.try_get("role").map_err(StoreError::from)?;
+        return Err(RoleError::Role { role, problem: "is, or may become, the role of the planner" });
+    }
+    let wide = sqlx::query(WIDE_POLICIES).bind(OWN_ORGANIZATION).fetch_optional(connection).await;
+    if let Some(row) = wide.map_err(StoreError::from)? {
+        let policy = row.try_get("policy").map_err(StoreError::from)?;
+        let table = row.try_get("table_name").map_err(StoreError::from)?;
+        return Err(RoleError::Policy { policy, table });
+    }
+    Ok(())
+}
+
 async fn name_of(
     connection: &mut PgConnection,
     statement: &'static str,
 ) -> Result<Option<String>, StoreError> {
     Ok(sqlx::query_scalar(statement).fetch_optional(connection).await?)
 }
+
+/// The condition of every policy of the organizations' role, as PostgreSQL prints it.
+const OWN_ORGANIZATION: &str = "(organization_id = app_organization())";
 
 const PROBLEMS: &[(&str, &str)] = &[
     ("disguised", "was reached by SET ROLE and could be left again"),

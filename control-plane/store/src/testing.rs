@@ -57,6 +57,17 @@ impl TestDatabase {
         &self.target
     }
 
+    /// The same as a URL, as an operator would write it.
+    ///
+    /// # Panics
+    /// If the server does not listen at a socket.
+    pub fn url(&self) -> String {
+        let options = self.target.options(DatabaseRole::Owner);
+        let socket = options.get_socket().expect("the test server listens at a socket").display();
+        let database = options.get_database().expect("every test names its database");
+        format!("postgres://{}@localhost/{database}?host={socket}", options.get_username())
+    }
+
     /// Both pools on it, with default limits.
     ///
     /// # Panics

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::acts::activate::activate_dev;
 use crate::config::layers::SETTINGS_FILE;
-use crate::config::settings::{AuthorityMode, Config};
+use crate::config::settings::{AuthorityMode, Config, DatabaseSource};
 use crate::data_dir::{DataDir, root_keys};
 use crate::database::opened::OpenDatabase;
 use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
@@ -49,11 +49,16 @@ pub struct Made {
 
 /// Makes what must exist before anything is trusted: directory, mode, root key, secret key.
 pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
+    let root = checked_root(config)?;
+    make_files(config, root.as_deref())
+}
+
+/// The root key file that `init` will copy. Looked at before anything is made, and so are the mode and the URLs.
+fn checked_root(config: &Config) -> Result<Option<Vec<u8>>, Fault> {
     let data = DataDir::of(config);
     if data.mode()?.is_some_and(|mode| mode != config.mode) {
         data.require_mode(config.mode)?;
     }
-    // The root key is looked at before anything is made.
     let root = match (config.mode, &config.root_key) {
         (AuthorityMode::Strict, None)
             if data.mode()?.is_none() || !data.file("product-root.pub").exists() =>
@@ -79,17 +84,72 @@ pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
         let text = format!("control_urls: {url} has no port; give --control-url or a port to --listen");
         return Err(Fault::new(Reason::ConfigInvalid, text));
     }
+    Ok(root)
+}
+
+fn make_files(config: &Config, root: Option<&[u8]>) -> Result<DataDir, Fault> {
+    let data = DataDir::of(config);
     data.create()?;
     if let Some(text) = root {
-        data.write("product-root.pub", &text, 0o644)?;
+        data.write("product-root.pub", text, 0o644)?;
     }
     data.create_sealing_key(config)?;
     data.sealing_key(config)?;
     Ok(data)
 }
 
+/// The whole of the command: files, database, installation, with an installation authority key that may have been
+/// made elsewhere. A database that somebody else runs is looked at before any file is made.
+pub(crate) async fn run(config: &Config, here: &Path, imported: Option<Signer>) -> Result<Made, Fault> {
+    let root = checked_root(config)?;
+    let (data, database) = if config.database == DatabaseSource::Embedded {
+        let data = make_files(config, root.as_deref())?;
+        (data, OpenDatabase::open(config).await?)
+    } else {
+        let database = OpenDatabase::open(config).await?;
+        require_key_of_installation(config, &database).await?;
+        (make_files(config, root.as_deref())?, database)
+    };
+    let made = init_with(config, &data, &database, here, imported).await;
+    database.stop().await;
+    made
+}
+
+/// Refuses a database that holds an installation unless the key encryption key of that installation is at hand: a new
+/// one would open nothing of it.
+async fn require_key_of_installation(config: &Config, database: &OpenDatabase) -> Result<(), Fault> {
+    let store = database.store().await?;
+    let read = async {
+        let mut transaction = store.system().begin().await?;
+        installation_read(&mut transaction).await
+    };
+    let known = read.await;
+    store.close().await;
+    let Some(known) = known.map_err(|error| fault(error.into()))? else { return Ok(()) };
+    let place = database.target.place();
+    let refused = |what: &str| {
+        let text = format!(
+            "the database at {place} holds installation {}, and {what}; give its key with --secret-key-file, or \
+             another database",
+            known.installation.installation
+        );
+        Fault::new(Reason::ResourceExists, text)
+    };
+    let key = match DataDir::of(config).sealing_key(config) {
+        Ok(key) => key,
+        Err(fault) if fault.reason == Reason::SecretMissing && config.secret_key_file.is_none() => {
+            return Err(refused("this host has no key encryption key"));
+        }
+        Err(fault) => return Err(fault),
+    };
+    if Installation::is_sealed_by(&known, &key) {
+        return Ok(());
+    }
+    Err(refused("the key encryption key of this host does not open it"))
+}
+
 /// As [`init`], with an installation authority key that was made elsewhere.
-pub(crate) async fn init_with(
+async fn init_with(
     config: &Config,
     data: &DataDir,
     database: &OpenDatabase,

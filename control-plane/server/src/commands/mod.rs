@@ -174,11 +174,7 @@ async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> R
     start_log(&config)?;
     // Looked at before anything is made.
     let imported = import.map(init::imported_key).transpose()?;
-    let data = init::prepare(&config)?;
-    let database = OpenDatabase::open(&config).await?;
-    let made = init::init_with(&config, &data, &database, Path::new(""), imported).await;
-    database.stop().await;
-    let made = made?;
+    let made = init::run(&config, Path::new(""), imported).await?;
     if as_json {
         println!("{}", serde_json::to_string(&made).unwrap_or_default());
         return Ok(());

@@ -55,10 +55,12 @@ impl OpenDatabase {
 
     /// Applies missing migrations and opens the pools, unless a role could step outside its policies.
     pub async fn store(&self) -> Result<Store, Fault> {
-        migrate_up(&self.target).await.map_err(|error| Fault::new(error.reason(), chain(&error)))?;
+        let at =
+            |reason, text: String| Fault::new(reason, format!("database at {}: {text}", self.target.place()));
+        migrate_up(&self.target).await.map_err(|error| at(error.reason(), chain(&error)))?;
         Store::open(&self.target, &PoolSettings::default())
             .await
-            .map_err(|error| Fault::new(error.reason(), chain(&error)))
+            .map_err(|error| at(error.reason(), chain(&error)))
     }
 
     /// Stops the private server.

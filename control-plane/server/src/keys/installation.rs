@@ -122,6 +122,12 @@ impl Installation {
         Self::open(&row, kek, roots)
     }
 
+    /// True if this key encryption key sealed the keys of the stored installation.
+    pub fn is_sealed_by(row: &InstallationRow, kek: &SealingKey) -> bool {
+        let stored = &row.installation;
+        Sealed::InstallationAuthority.open32(kek, stored.installation, &stored.sealed_private_key).is_ok()
+    }
+
     fn open(
         row: &InstallationRow,
         kek: &SealingKey,

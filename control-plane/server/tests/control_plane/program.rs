@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use rap_contract::{PublicKeyFile, Signer};
+use rap_store::testing::TestDatabase;
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rap-control-plane"))
@@ -99,7 +100,7 @@ fn an_init_that_failed_can_be_repeated_in_either_mode() {
     let key = Signer::generate(&mut rand::rng()).public();
     std::fs::write(&root, PublicKeyFile::of("product-root", key).text()).unwrap();
     let init = ["init", "--json", "--data-dir", text(&data), "--listen", "127.0.0.1:8443"];
-    // Nobody listens there: the database is what fails, after the directory was made.
+    // Nobody listens there: the database is what fails.
     let without = ["--database-url", "postgres://rap@127.0.0.1:1/rap"];
     let strict = ["--root-key", text(&root)];
     let dev = ["--authority-mode", "dev"];
@@ -110,11 +111,64 @@ fn an_init_that_failed_can_be_repeated_in_either_mode() {
         let document: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
         assert_eq!(document["schema"], "rap.error.v1");
         assert_eq!(document["code"], "store.unavailable");
-        assert!(!data.join("authority-mode").exists());
+        assert!(said.contains("127.0.0.1:1"), "which host refused: {said}");
+        assert!(!data.exists(), "nothing was made");
     }
     let root_named_again = run(&[&init[..], &without].concat());
     let said = String::from_utf8(root_named_again.stderr).unwrap();
     assert!(said.contains("secret.missing"), "a root from another attempt is not trusted: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_external_database_is_kept_and_a_second_init_on_it_makes_nothing() {
+    let database = TestDatabase::empty().await;
+    let (url, directory) = (database.url(), tempfile::tempdir().unwrap());
+    let init = |name: &str, more: &[&str]| {
+        let data = directory.path().join(name);
+        let dev =
+            ["init", "--data-dir", text(&data), "--listen", "127.0.0.1:8443", "--authority-mode", "dev"];
+        (run(&[&dev[..], &["--database-url", &url], more].concat()), data)
+    };
+    let (made, first) = init("first", &[]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let kept = std::fs::read_to_string(first.join("database.url")).unwrap();
+    assert_eq!(kept, url);
+    // Later commands need no URL.
+    let rows = run(&["rows", "check", "--data-dir", text(&first)]);
+    assert!(rows.status.success(), "{}", String::from_utf8_lossy(&rows.stderr));
+    let (refused, second) = init("second", &[]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(5), "{said}");
+    assert!(said.contains("resource.exists") && said.contains("--secret-key-file"), "{said}");
+    assert!(!second.exists(), "no key that opens nothing");
+    let other = directory.path().join("other.key");
+    std::fs::write(&other, "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n").unwrap();
+    std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (refused, third) = init("third", &["--secret-key-file", text(&other)]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("does not open it"), "{said}");
+    assert!(!third.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_there_and_a_url_that_is_none_have_codes_of_their_own() {
+    let database = TestDatabase::empty().await;
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let dev = ["init", "--data-dir", text(&data), "--listen", "127.0.0.1:8443", "--authority-mode", "dev"];
+    let name = database.url().split(['/', '?']).nth(3).unwrap().to_owned();
+    for (url, code, never) in [
+        (database.url().replace(&name, "not_made"), "store.missing", "not a secret"),
+        (database.url().replace("rap_owner@", "nobody_here@"), "store.credentials", "not a secret"),
+        (format!("{}&hunter2=x", database.url()), "config.invalid", "hunter2"),
+        ("postgres://rap:hunter2?hunter2=1@db.example/rap".to_owned(), "config.invalid", "hunter2"),
+    ] {
+        let output = run(&[&dev[..], &["--database-url", &url]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{url}: {said}");
+        assert!(said.contains(code) && !said.contains(never), "{url}: {said}");
+        assert!(!data.exists(), "{url}");
+    }
 }
 
 #[test]

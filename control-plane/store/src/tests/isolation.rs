@@ -160,6 +160,12 @@ async fn a_table_or_view_that_could_be_read_past_its_policies_stops_the_start() 
         ("ALTER TABLE nodes DISABLE ROW LEVEL SECURITY", "ALTER TABLE nodes ENABLE ROW LEVEL SECURITY"),
         ("CREATE TABLE forgotten (x int)", "DROP TABLE forgotten"),
         ("CREATE VIEW leak AS SELECT * FROM nodes", "DROP VIEW leak"),
+        ("CREATE POLICY wide ON nodes TO rap_app USING (true)", "DROP POLICY wide ON nodes"),
+        ("CREATE POLICY wide ON nodes USING (true)", "DROP POLICY wide ON nodes"),
+        (
+            "ALTER POLICY own_organization ON nodes USING (organization_id = app_organization() OR true)",
+            "ALTER POLICY own_organization ON nodes USING (organization_id = app_organization())",
+        ),
     ] {
         let database = TestDatabase::migrated().await;
         let owner = database.target().options(DatabaseRole::Owner);
@@ -188,6 +194,7 @@ async fn a_serving_role_that_could_bypass_row_level_security_stops_the_start() {
         ("ALTER ROLE rap_app BYPASSRLS", "ALTER ROLE rap_app NOBYPASSRLS", "BYPASSRLS"),
         ("ALTER ROLE rap_system SUPERUSER", "ALTER ROLE rap_system NOSUPERUSER", "superuser"),
         ("GRANT rap_owner TO rap_system", "REVOKE rap_owner FROM rap_system", "superuser"),
+        ("GRANT rap_system TO rap_app", "REVOKE rap_system FROM rap_app", "role of the planner"),
         ("ALTER ROLE rap_system CREATEROLE", "ALTER ROLE rap_system NOCREATEROLE", "make roles"),
         ("GRANT rap_owner TO rap_app; ALTER ROLE rap_owner NOSUPERUSER", "", "owner"),
     ] {
@@ -199,4 +206,37 @@ async fn a_serving_role_that_could_bypass_row_level_security_stops_the_start() {
     }
     owner.close().await.unwrap();
     postgres.stop().await;
+}
+
+#[tokio::test]
+async fn another_schema_before_the_products_own_is_not_looked_into() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store().await;
+    two_universes(&store).await;
+    let before = counts(&mut store.system().begin().await.unwrap()).await;
+    let mut owner =
+        PgConnection::connect_with(&database.target().options(DatabaseRole::Owner)).await.unwrap();
+    let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&mut owner).await.unwrap();
+    let copy = "CREATE SCHEMA evil AUTHORIZATION CURRENT_USER; CREATE TABLE evil.nodes (LIKE public.nodes); \
+        GRANT USAGE ON SCHEMA evil TO rap_system; GRANT SELECT ON evil.nodes TO rap_system;";
+    sqlx::raw_sql(copy).execute(&mut owner).await.unwrap();
+    let path = format!("ALTER DATABASE \"{name}\" SET search_path = evil, public");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(path)).execute(&mut owner).await.unwrap();
+    let anew = Store::open(database.target(), &PoolSettings::default()).await.unwrap();
+    assert_eq!(counts(&mut anew.system().begin().await.unwrap()).await, before);
+}
+
+#[tokio::test]
+async fn statements_that_reach_another_session_are_a_fault_of_the_configuration() {
+    let store = TestDatabase::migrated().await.store().await;
+    let mut connection = store.system().inner().acquire().await.unwrap();
+    // As behind a pooler in transaction mode: the session has statements that this client never prepared.
+    for number in 1..64 {
+        let statement = format!("PREPARE sqlx_s_{number} AS SELECT 1");
+        let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await;
+    }
+    let refused = sqlx::query("SELECT 1 AS one").fetch_one(&mut *connection).await.unwrap_err();
+    let refused = crate::StoreError::from(refused);
+    assert_eq!(refused.reason().code(), "config.invalid", "{refused:?}");
+    assert!(refused.to_string().contains("session mode"), "{refused}");
 }
