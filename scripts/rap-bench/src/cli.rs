@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use crate::machine;
+use crate::scale::BURST;
 use crate::settings::Settings;
 
 /// Measure this machine against the design's bars.
@@ -24,9 +25,12 @@ pub struct Cli {
     /// Rounds of each row [default: 5, or 3 with --quick].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
-    /// Simulated nodes.
-    #[arg(long, global = true, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
-    nodes: u32,
+    /// Simulated nodes [default: 100, or 1000 of `scale`].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    nodes: Option<u32>,
+    /// Joins in flight at once in the burst of `scale`.
+    #[arg(long, global = true, value_name = "N", default_value_t = BURST, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    joins: u32,
     /// Only rows whose id starts with this; repeatable.
     #[arg(long, global = true, value_name = "ID")]
     only: Vec<String>,
@@ -48,6 +52,8 @@ enum Scenario {
     Spine,
     /// What a version costs the planner, and what a record costs a node.
     Planner,
+    /// Beside 1,000 connected nodes: a change that one sees, a change that all see, and 300 joins at once.
+    Scale,
     /// Revocation until the link is closed, kill -9 and floors, flipped bits, the race for one use.
     Trust,
 }
@@ -64,6 +70,7 @@ impl Cli {
             quick: self.quick,
             rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 5 }),
             nodes: self.nodes,
+            joins: self.joins,
             only: self.only,
             programs: self.programs.unwrap_or_else(|| beside.to_owned()),
             keep: self.keep,
@@ -72,6 +79,7 @@ impl Cli {
         let report = match self.scenario {
             Scenario::Spine => crate::spine::run(&settings)?,
             Scenario::Planner => crate::planner::run(&settings)?,
+            Scenario::Scale => crate::scale::run(&settings)?,
             Scenario::Trust => crate::trust::run(&settings)?,
         };
         print!("{report}");

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use prost::Message as _;
 use rap_types::Digest;
 use rap_wire::v1;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::commits::Commits;
 use crate::machine::CONTROL_CORE;
@@ -22,6 +23,7 @@ pub struct ControlPlane {
     program: Program,
     data_dir: PathBuf,
     address: SocketAddr,
+    metrics: SocketAddr,
 }
 
 impl ControlPlane {
@@ -30,19 +32,18 @@ impl ControlPlane {
         // PostgreSQL runs as its own account under root and must pass through.
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
         let program = programs.join("rap-control-plane");
-        let (data_dir, address) = (folder.join("control"), free_address()?);
+        let (data_dir, address, metrics) = (folder.join("control"), free_address()?, free_address()?);
         let command = |verb: &str| {
             let mut command = Command::new(&program);
             command.arg(verb).arg("--data-dir").arg(&data_dir);
-            command
-                .args(["--authority-mode", "dev", "--metrics", "off", "--listen"])
-                .arg(address.to_string());
+            command.args(["--authority-mode", "dev", "--listen"]).arg(address.to_string());
+            command.arg("--metrics").arg(metrics.to_string());
             command
         };
         process::output(command("init"), CONTROL_CORE)?;
         Commits::keep_times(&data_dir)?;
         let program = Program::start("control-plane", command("serve"), folder, CONTROL_CORE)?;
-        let mut control = Self { program, data_dir, address };
+        let mut control = Self { program, data_dir, address, metrics };
         if let Err(error) = control.wait_ready().await {
             control.stop().await?;
             return Err(error);
@@ -79,6 +80,23 @@ impl ControlPlane {
         &self.data_dir
     }
 
+    /// A counter without labels, as its metrics endpoint shows it now.
+    pub async fn counter(&self, name: &str) -> Result<f64> {
+        let answer = tokio::time::timeout(SCRAPE_DEADLINE, self.scrape()).await.context("metrics")??;
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.with_context(|| format!("no counter {name}"))?.trim().parse().with_context(|| name.to_owned())
+    }
+
+    async fn scrape(&self) -> Result<String> {
+        let mut stream = tokio::net::TcpStream::connect(self.metrics).await?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.metrics);
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::ensure!(answer.starts_with("HTTP/1.1 200 "), "the metrics endpoint refused");
+        Ok(answer)
+    }
+
     /// The first owner's key file.
     pub fn owner_key(&self) -> PathBuf {
         self.data_dir.join("dev.owner.key")
@@ -108,5 +126,6 @@ pub fn free_address() -> Result<SocketAddr> {
 }
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
+const SCRAPE_DEADLINE: Duration = Duration::from_secs(10);
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(20);

@@ -3,6 +3,7 @@
 //! Owns the measuring and the form of its results. Never shipped; nothing depends on it.
 
 mod agent;
+mod changes;
 mod cli;
 mod commits;
 mod control_plane;
@@ -14,6 +15,7 @@ mod operator;
 mod planner;
 mod process;
 mod report;
+mod scale;
 mod scenario;
 /// The fixture of the acceptor's own criterion bench.
 #[path = "../../../node-agent/trust/benches/scope/mod.rs"]

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
+use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
 /// Core of control plane and PostgreSQL.
@@ -52,6 +54,19 @@ pub fn build() -> String {
 pub fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
+/// Raises the limit of open files of this process, and of those it starts from now on, to `files`.
+///
+/// # Errors
+/// When the hard limit is lower.
+pub fn allow_open_files(files: u64) -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < files {
+        setrlimit(Resource::RLIMIT_NOFILE, files, hard)
+            .with_context(|| format!("{files} open files are needed, and the limit is {hard}"))?;
+    }
+    Ok(())
 }
 
 /// How programs are spread over cores.

@@ -9,8 +9,10 @@ pub struct Settings {
     pub quick: bool,
     /// Rounds of each row.
     pub rounds: u32,
-    /// Simulated nodes.
-    pub nodes: u32,
+    /// Simulated nodes; each scenario has a default.
+    pub nodes: Option<u32>,
+    /// Joins in flight at once, where a scenario has a burst of them.
+    pub joins: u32,
     /// Starts of wanted ids; empty for all.
     pub only: Vec<String>,
     /// Folder of the programs under test.

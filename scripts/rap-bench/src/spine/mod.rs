@@ -63,7 +63,7 @@ const ROWS: &[Spec] = &[
 pub fn run(settings: &Settings) -> Result<Report> {
     let mut report = scenario::report("spine", settings);
     report.set("rounds", settings.rounds);
-    report.set("nodes", settings.nodes);
+    report.set("nodes", nodes(settings));
     report.set("raised_limits", "none: every simulated node has a source address of its own");
     let mut measured = Measured::new();
     let mut failures = BTreeMap::new();
@@ -85,6 +85,10 @@ pub fn run(settings: &Settings) -> Result<Report> {
         report.push(row(spec, &measured, failures.get(&spec.part)));
     }
     Ok(report)
+}
+
+fn nodes(settings: &Settings) -> u32 {
+    settings.nodes.unwrap_or(100)
 }
 
 fn wanted(settings: &Settings, part: Part) -> bool {
@@ -123,8 +127,9 @@ async fn parts(
         }
     }
     if wanted(settings, Part::Swarm) {
-        eprintln!("{} simulated nodes ...", settings.nodes);
-        if let Err(error) = changes::measure(settings, control, &mut operator, measured).await {
+        let nodes = nodes(settings);
+        eprintln!("{nodes} simulated nodes ...");
+        if let Err(error) = changes::measure(settings, nodes, control, &mut operator, measured).await {
             failures.insert(Part::Swarm, format!("{error:#}"));
         }
     }

@@ -23,21 +23,30 @@ pub struct Seen {
     pub accepted: u64,
     /// Messages refused so far.
     pub refused: u64,
+    /// Snapshot updates received so far.
+    pub updates: u64,
     began: Option<Stopwatch>,
-    failure: Option<String>,
 }
 
 /// All nodes' last words.
 #[derive(Debug)]
 pub struct Board {
     nodes: Mutex<Vec<Seen>>,
-    changes: watch::Sender<u64>,
+    failure: watch::Sender<Option<String>>,
+    changes: watch::Sender<()>,
 }
 
 impl Board {
-    /// A board for `count` nodes.
-    pub fn new(count: usize) -> Self {
-        Self { nodes: Mutex::new(vec![Seen::default(); count]), changes: watch::Sender::new(0) }
+    /// A board without nodes.
+    pub fn new() -> Self {
+        Self { nodes: Mutex::default(), failure: watch::Sender::new(None), changes: watch::Sender::new(()) }
+    }
+
+    /// Adds `count` nodes.
+    pub fn add(&self, count: usize) {
+        let mut nodes = self.lock();
+        let all = nodes.len() + count;
+        nodes.resize_with(all, Seen::default);
     }
 
     /// The node's join begins.
@@ -66,9 +75,14 @@ impl Board {
         self.change(index, |seen| seen.refused += 1);
     }
 
+    /// The node was sent a snapshot update.
+    pub fn updated(&self, index: usize) {
+        self.lock()[index].updates += 1;
+    }
+
     /// The node is gone.
     pub fn fail(&self, index: usize, error: &anyhow::Error) {
-        self.change(index, |seen| seen.failure = Some(format!("node {index}: {error:#}")));
+        self.failure.send_replace(Some(format!("node {index}: {error:#}")));
     }
 
     /// Looks at all nodes.
@@ -76,42 +90,39 @@ impl Board {
         look(&self.lock())
     }
 
-    /// Waits until `done`, and fails when a node is gone or the deadline passes.
-    pub async fn wait(&self, deadline: Duration, done: impl Fn(&[Seen]) -> bool) -> Result<()> {
+    /// Waits until each node is `done`, and fails when a node is gone or the deadline passes. A node that is done
+    /// is not looked at again: what the nodes share a core with must not grow with their number.
+    pub async fn wait(&self, deadline: Duration, done: impl Fn(usize, &Seen) -> bool) -> Result<()> {
+        let (mut changes, mut failure) = (self.changes.subscribe(), self.failure.subscribe());
+        let mut first = 0;
         let waiting = async {
-            let mut changes = self.changes.subscribe();
             loop {
                 {
                     let nodes = self.lock();
-                    if let Some(failure) = nodes.iter().find_map(|seen| seen.failure.clone()) {
-                        bail!(failure);
+                    while nodes.get(first).is_some_and(|seen| done(first, seen)) {
+                        first += 1;
                     }
-                    if done(&nodes) {
+                    if first == nodes.len() {
                         return Ok(());
                     }
                 }
                 changes.changed().await?;
             }
         };
-        match tokio::time::timeout(deadline, waiting).await {
-            Ok(outcome) => outcome,
-            Err(_) => bail!("not every node was there within {deadline:?}"),
-        }
-    }
-
-    /// Waits until one node satisfies `done`.
-    pub async fn wait_for(&self, index: usize, done: impl Fn(&Seen) -> bool) {
-        let mut changes = self.changes.subscribe();
-        while !done(&self.lock()[index]) {
-            if changes.changed().await.is_err() {
-                return;
+        tokio::select! {
+            failed = failure.wait_for(Option::is_some) => {
+                bail!(failed?.clone().unwrap_or_default())
+            }
+            waited = tokio::time::timeout(deadline, waiting) => match waited {
+                Ok(outcome) => outcome,
+                Err(_) => bail!("not every node was there within {deadline:?}"),
             }
         }
     }
 
     fn change(&self, index: usize, change: impl FnOnce(&mut Seen)) {
         change(&mut self.lock()[index]);
-        self.changes.send_modify(|count| *count += 1);
+        self.changes.send_replace(());
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
@@ -125,13 +136,20 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_ends_by_its_condition_or_by_a_failure() {
-        let board = Board::new(2);
+        let board = Board::new();
+        board.add(2);
         board.verified(1, Some(7), 1);
-        board.wait(Duration::from_secs(10), |seen| seen[1].contents_version == 7).await.unwrap();
+        let version = |index, seen: &Seen| index == 0 || seen.contents_version == 7;
+        board.wait(Duration::from_secs(10), version).await.unwrap();
         board.verified(1, None, 1);
-        assert_eq!(board.look(|seen| (seen[1].contents_version, seen[1].accepted)), (7, 2));
+        board.updated(1);
+        let last = |seen: &[Seen]| (seen[1].contents_version, seen[1].accepted, seen[1].updates);
+        assert_eq!(board.look(last), (7, 2, 1));
+        let both = board.wait(Duration::from_secs(10), |_, seen| seen.peers == 1);
+        let (waited, ()) = tokio::join!(both, async { board.verified(0, Some(7), 1) });
+        waited.unwrap();
         board.fail(0, &anyhow::anyhow!("gone"));
-        let error = board.wait(Duration::from_secs(10), |_| false).await.unwrap_err();
+        let error = board.wait(Duration::from_secs(10), |_, _| false).await.unwrap_err();
         assert_eq!(error.to_string(), "node 0: gone");
     }
 }

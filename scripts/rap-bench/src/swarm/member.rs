@@ -12,24 +12,31 @@ use rap_runtime::tls::{self, Pins};
 use rap_runtime::{Clock, boot_id};
 use rap_trust::{Floors, Record};
 use rap_wire::v1;
+use rap_wire::v1::control_message;
 use rap_wire::v1::node_message::Body;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::enroll::Enrolled;
 use super::{Board, Target};
 use crate::dial::dial;
 
-/// Holds the stream of one node; returns only when it is lost.
+/// Holds the stream of one node; returns only when it is lost. `turn` is given back with the first verified snapshot.
 ///
 /// # Errors
 /// Why it was lost.
-pub async fn attend(enrolled: Enrolled, target: &Target, index: usize, board: &Board) -> Result<Infallible> {
+pub async fn attend(
+    enrolled: Enrolled,
+    target: &Target,
+    index: usize,
+    board: &Board,
+    turn: OwnedSemaphorePermit,
+) -> Result<Infallible> {
     let clock = Clock::new();
     let config = tls::node_client(Pins::one(target.pin), &enrolled.leaf, Arc::new(clock))?;
     let line = dial(target.server, enrolled.source, config, tls::ALPN_NODE).await?;
     let (queue, receiver) = mpsc::channel(QUEUE);
-    let mut member = Member { node: node(enrolled)?, queue, index, board };
+    let mut member = Member { node: node(enrolled)?, queue, index, board, turn: Some(turn) };
     member.handle(Input::StreamOpened)?;
     let mut client = NodeSyncClient::new(line.channel).max_decoding_message_size(MESSAGE_CAP);
     let answer = client.sync(ReceiverStream::new(receiver)).await.map_err(Refusal::from)?;
@@ -39,6 +46,9 @@ pub async fn attend(enrolled: Enrolled, target: &Target, index: usize, board: &B
         tokio::select! {
             message = messages.message() => {
                 let message = message.map_err(Refusal::from)?.context("the stream ended")?;
+                if matches!(message.body, Some(control_message::Body::Update(_))) {
+                    board.updated(index);
+                }
                 member.handle(Input::Control(Box::new(message)))?;
             }
             () = tokio::time::sleep(due.unwrap_or(FAR)) => member.handle(Input::TimedOut)?,
@@ -77,6 +87,7 @@ struct Member<'a> {
     queue: mpsc::Sender<v1::NodeMessage>,
     index: usize,
     board: &'a Board,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Member<'_> {
@@ -109,10 +120,11 @@ impl Member<'_> {
     }
 
     /// The acceptor asks to store only what it has verified down to the last chunk.
-    fn verified(&self, record: &Record) {
+    fn verified(&mut self, record: &Record) {
         if let Some(snapshot) = &record.snapshot {
             let version = record.contents_changed.then_some(snapshot.head().order.version.0);
             self.board.verified(self.index, version, snapshot.contents().peers.len());
+            self.turn = None;
         }
     }
 }

@@ -6,6 +6,7 @@ mod enroll;
 mod member;
 mod racer;
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use rap_types::Digest;
 use tokio::sync::Semaphore;
 
 pub use board::{Board, Seen};
-use enroll::{Enrolled, enroll};
+use enroll::enroll;
 use member::attend;
 pub use racer::Racer;
 
@@ -49,34 +50,59 @@ impl Target {
 pub struct Swarm {
     /// Names by index.
     pub names: Vec<String>,
-    /// How long each one's join took, from the first connection to its first verified snapshot, milliseconds.
-    pub join_ms: Vec<f64>,
     /// What they have verified.
     pub board: Arc<Board>,
+    target: Target,
     tasks: TaskGroup,
 }
 
 impl Swarm {
-    /// Enrols `count` nodes and waits until each has verified a snapshot that names all the others.
-    pub async fn start(target: &Target, count: usize) -> Result<Self> {
-        let tasks = TaskGroup::new();
-        let board = Arc::new(Board::new(count));
-        let gate = Arc::new(Semaphore::new(JOINING_AT_ONCE));
-        for index in 0..count {
-            let (target, board, gate, end) = (target.clone(), board.clone(), gate.clone(), tasks.token());
-            tasks.spawn("node", async move {
-                let life = live(&target, index, &board, &gate);
+    /// Enrols `count` nodes, `at_once` joins in flight, and waits until each has verified a snapshot that names all
+    /// the others.
+    pub async fn start(target: Target, count: usize, at_once: usize) -> Result<Self> {
+        let (board, tasks) = (Arc::new(Board::new()), TaskGroup::new());
+        let mut swarm = Self { names: Vec::new(), board, target, tasks };
+        swarm.join(count, at_once);
+        swarm.know_each_other(GATHERING + PER_NODE * u32::try_from(count)?).await?;
+        Ok(swarm)
+    }
+
+    /// Has `count` more nodes join, `at_once` of them in flight. Does not wait for them.
+    pub fn join(&mut self, count: usize, at_once: usize) {
+        let gate = Arc::new(Semaphore::new(at_once));
+        let first = self.names.len();
+        self.board.add(count);
+        self.names.extend((first..first + count).map(name));
+        for index in first..first + count {
+            let (target, board, end) = (self.target.clone(), self.board.clone(), self.tasks.token());
+            let gate = gate.clone();
+            self.tasks.spawn("node", async move {
+                let life = live(&target, index, &board, gate);
                 tokio::select! {
                     () = end.cancelled() => {}
                     Err(error) = life => board.fail(index, &error),
                 }
             });
         }
-        let mut swarm = Self { names: (0..count).map(name).collect(), join_ms: Vec::new(), board, tasks };
-        let deadline = GATHERING + PER_NODE * u32::try_from(count)?;
-        swarm.board.wait(deadline, |seen| seen.iter().all(|seen| seen.peers == count - 1)).await?;
-        swarm.join_ms = swarm.board.look(|seen| seen.iter().filter_map(|seen| seen.join_ms).collect());
-        Ok(swarm)
+    }
+
+    /// Waits until each node has verified a snapshot that names all the others.
+    pub async fn know_each_other(&self, deadline: Duration) -> Result<()> {
+        let others = self.names.len() - 1;
+        self.board.wait(deadline, |_, seen| seen.peers == others).await
+    }
+
+    /// How long the joins took from node `first` on, from the first connection to the first verified snapshot,
+    /// milliseconds.
+    pub fn join_ms(&self, first: usize) -> Vec<f64> {
+        self.board.look(|seen| seen[first..].iter().filter_map(|seen| seen.join_ms).collect())
+    }
+
+    /// Fails if a node refused a message.
+    pub fn require_none_refused(&self) -> Result<()> {
+        let refused = self.board.look(|seen| seen.iter().map(|seen| seen.refused).sum::<u64>());
+        anyhow::ensure!(refused == 0, "{refused} messages were refused");
+        Ok(())
     }
 
     /// Ends every node.
@@ -92,24 +118,11 @@ impl Drop for Swarm {
 }
 
 /// One node from its first connection on. Returns only when it fails.
-async fn live(
-    target: &Target,
-    index: usize,
-    board: &Board,
-    gate: &Semaphore,
-) -> Result<std::convert::Infallible> {
-    let turn = gate.acquire().await?;
+async fn live(target: &Target, index: usize, board: &Board, gate: Arc<Semaphore>) -> Result<Infallible> {
+    let turn = gate.acquire_owned().await?;
     board.begin(index);
-    let enrolled: Enrolled = enroll(target, source(index), &name(index)).await?;
-    let joining = async {
-        board.wait_for(index, |seen| seen.join_ms.is_some()).await;
-        drop(turn);
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = joining => unreachable!("joining never ends"),
-        ended = attend(enrolled, target, index, board) => ended,
-    }
+    let enrolled = enroll(target, source(index), &name(index)).await?;
+    attend(enrolled, target, index, board, turn).await
 }
 
 fn name(index: usize) -> String {
@@ -126,7 +139,6 @@ fn refused(reject: rap_contract::Reject) -> anyhow::Error {
     anyhow::anyhow!("{}: {}", reject.reason.code(), reject.what)
 }
 
-const JOINING_AT_ONCE: usize = 8;
 const GATHERING: Duration = Duration::from_secs(60);
 const PER_NODE: Duration = Duration::from_millis(500);
 
