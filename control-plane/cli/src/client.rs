@@ -15,10 +15,22 @@ use rap_rpc::v1::membership_client::MembershipClient;
 use rap_runtime::exit::Fault;
 use rap_runtime::{Clock, tls};
 use rap_types::{Digest, Reason};
+use rap_wire::v1;
 use tonic::transport::Channel;
 
 use crate::args::Global;
 use crate::contexts::{Context, Contexts};
+use crate::output::clean;
+
+/// One call with the session attached; the value is the answer:
+/// `ask!(connection.admin.status(v1::StatusRequest {}))`.
+macro_rules! ask {
+    ($connection:ident.$service:ident.$method:ident($message:expr)) => {{
+        let request = $connection.request($message)?;
+        $connection.$service.$method(request).await.map_err(rap_rpc::Refusal::from)?.into_inner()
+    }};
+}
+pub(crate) use ask;
 
 /// A control plane that was reached and is the pinned one.
 pub(crate) struct Connection {
@@ -31,6 +43,8 @@ pub(crate) struct Connection {
     pub(crate) break_glass: BreakGlassClient<Channel>,
     exporter: ExporterSlot,
     session: Option<String>,
+    /// The cluster that was named on the command line, or the context's.
+    cluster: Option<String>,
 }
 
 impl Connection {
@@ -59,13 +73,30 @@ impl Connection {
             membership,
             exporter,
             session: None,
+            cluster: None,
         })
     }
 
     /// Connects as the selected context's operator.
     pub(crate) async fn of_context(global: &Global) -> anyhow::Result<Self> {
         let (_, context) = Contexts::load(global)?.select(global)?;
-        Self::with_session(&context, global.timeout).await
+        let mut connection = Self::with_session(&context, global.timeout).await?;
+        connection.cluster = global.cluster.clone().or(context.cluster);
+        Ok(connection)
+    }
+
+    /// The cluster that a command is about: the one that its operand or `--cluster` names, the context's, or the only
+    /// one of the installation.
+    ///
+    /// # Errors
+    /// `resource.not_found` if there is no cluster, `request.invalid` if there are several.
+    pub(crate) async fn cluster(&mut self, named: Option<String>) -> anyhow::Result<String> {
+        if let Some(cluster) = named.or_else(|| self.cluster.clone()) {
+            return Ok(cluster);
+        }
+        let connection = self;
+        let clusters = ask!(connection.admin.cluster_list(v1::ClusterListRequest {})).clusters;
+        Ok(only(clusters.into_iter().map(|cluster| cluster.name).collect())?)
     }
 
     async fn with_session(context: &Context, timeout: Duration) -> anyhow::Result<Self> {
@@ -101,12 +132,36 @@ impl Connection {
     }
 }
 
-/// One call with the session attached; the value is the answer:
-/// `ask!(connection.admin.status(v1::StatusRequest {}))`.
-macro_rules! ask {
-    ($connection:ident.$service:ident.$method:ident($message:expr)) => {{
-        let request = $connection.request($message)?;
-        $connection.$service.$method(request).await.map_err(rap_rpc::Refusal::from)?.into_inner()
-    }};
+/// The only one of these clusters.
+fn only(mut names: Vec<String>) -> Result<String, Fault> {
+    match (names.pop(), names.is_empty()) {
+        (Some(name), true) => Ok(name),
+        (None, _) => {
+            let text = "there is no cluster yet; make one with: rapctl cluster create NAME";
+            Err(Fault::new(Reason::ResourceNotFound, text))
+        }
+        (Some(last), false) => {
+            names.push(last);
+            let names = clean(&names.join(", "));
+            let text = format!(
+                "several clusters ({names}): name one with --cluster, or for this context with: \
+                 rapctl context use NAME --default-cluster CLUSTER"
+            );
+            Err(Fault::new(Reason::RequestInvalid, text))
+        }
+    }
 }
-pub(crate) use ask;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_cluster_needs_no_name() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(only(names(&["prod"])).unwrap(), "prod");
+        assert!(only(names(&[])).unwrap_err().message.contains("rapctl cluster create"));
+        let several = only(names(&["prod", "test"])).unwrap_err();
+        assert!(several.message.contains("prod, test"), "{}", several.message);
+    }
+}

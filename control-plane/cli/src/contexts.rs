@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rap_runtime::exit::Fault;
-use rap_runtime::files::{create_private_dir, read_capped, write_atomic};
+use rap_runtime::files::{create_private_dir, read_secret, write_atomic};
 use rap_types::{Digest, InstallationId, Reason};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub(crate) struct Context {
     pub(crate) tls_ca_pin: Digest,
     /// Installation.
     pub(crate) installation_id: InstallationId,
+    /// Cluster that commands are about unless one is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cluster: Option<String>,
     /// Key file to log in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<PathBuf>,
@@ -57,10 +60,13 @@ impl std::fmt::Debug for Session {
 }
 
 impl Contexts {
-    /// Reads the file; none is an empty one.
+    /// Reads the file; none is an empty one. It holds sessions: a file that others can read is refused.
+    ///
+    /// # Errors
+    /// `secret.exposed`, `config.invalid`, those of reading.
     pub(crate) fn load(global: &Global) -> anyhow::Result<Self> {
         let path = path(global)?;
-        let bytes = match read_capped(&path, FILE_CAP) {
+        let bytes = match read_secret(&path, FILE_CAP) {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => return Ok(Self::default()),
             Err(error) => return Err(error.into()),

@@ -1,7 +1,7 @@
 //! Files that operators name: read with a cap, written whole or not at all.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rap_contract::Reject;
 use rap_runtime::exit::Fault;
@@ -46,6 +46,45 @@ pub(crate) fn absent(path: &Path) -> anyhow::Result<()> {
         return Err(Fault::new(Reason::ResourceExists, format!("{}: exists already", path.display())).into());
     }
     Ok(())
+}
+
+/// A path as JSON and people see it; bytes that are no text are replaced.
+pub(crate) fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A new file, empty until it is filled. Made before an act whose result it is to hold: what was signed and recorded is
+/// not lost because its file cannot be made. Removed again unless it was filled.
+pub(crate) struct Reserved {
+    path: PathBuf,
+    mode: u32,
+    filled: bool,
+}
+
+impl Reserved {
+    /// Makes the file with these permission bits.
+    ///
+    /// # Errors
+    /// `resource.exists`; `state.io` and others of writing.
+    pub(crate) fn new(path: &Path, mode: u32) -> anyhow::Result<Self> {
+        create_new(path, &[], mode)?;
+        Ok(Self { path: path.to_owned(), mode, filled: false })
+    }
+
+    /// Writes what it is to hold, whole.
+    pub(crate) fn fill(mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        rap_runtime::files::write_atomic(&self.path, bytes, self.mode)?;
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.filled {
+            let _gone = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Creates a file that must not exist yet.

@@ -46,7 +46,7 @@ impl Pair {
     /// JSON form.
     pub(crate) fn document(&self) -> Value {
         json!({
-            "private_key_file": self.private, "public_key_file": self.public,
+            "private_key_file": files::shown(&self.private), "public_key_file": files::shown(&self.public),
             "fingerprint": self.id, "words": self.id.words(),
         })
     }

@@ -126,7 +126,14 @@ impl ControlUrl {
     /// # Errors
     /// `request.invalid`.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        let invalid = || Fault::new(Reason::RequestInvalid, "a control URL is https://HOST:PORT");
+        let invalid = || {
+            let hint = match text.split_once("://") {
+                Some(("http", rest)) => format!("; the control plane speaks TLS only: https://{rest}"),
+                None if !text.is_empty() => format!("; did you mean https://{text}?"),
+                Some(_) | None => String::new(),
+            };
+            Fault::new(Reason::RequestInvalid, format!("a control URL is https://HOST:PORT{hint}"))
+        };
         let uri: Uri = text.parse().map_err(|_| invalid())?;
         let bare = uri.path().len() <= 1 && uri.query().is_none() && !text.contains('@');
         if uri.scheme_str() != Some("https") || !bare {

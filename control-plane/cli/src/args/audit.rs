@@ -9,7 +9,7 @@ use crate::duration::parse_duration;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
-    /// List entries, the newest last.
+    /// List entries, the newest last; with `--cluster` only those of that cluster.
     List(AuditList),
     /// Check the newest checkpoint, that it continues the last one seen, and the newest entries under it.
     Verify(AuditVerify),
@@ -25,9 +25,6 @@ pub(crate) enum Audit {
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditList {
-    /// Only entries of this cluster, name or id.
-    #[arg(long)]
-    pub(crate) cluster: Option<String>,
     /// Only entries by this actor, for example operator:ann@example.com.
     #[arg(long)]
     pub(crate) actor: Option<String>,

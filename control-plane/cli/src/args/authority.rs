@@ -20,21 +20,13 @@ pub(crate) enum Authority {
         protect: Protect,
     },
     /// List a cluster's authority keys and their states.
-    List {
-        /// Cluster.
-        #[arg(long)]
-        cluster: String,
-    },
+    List,
     /// Make or import the key of the next rotation, without using it yet.
     Prepare(NextKey),
     /// Replace the key: the prepared one, or a new one, speaks for the cluster from now on.
     Rotate(NextKey),
     /// Show which nodes keep which authority record.
-    Confirmations {
-        /// Cluster.
-        #[arg(long)]
-        cluster: String,
-    },
+    Confirmations,
     /// Retire a replaced key, once every node seen within a day keeps the newer record.
     Taint {
         #[command(flatten)]
@@ -51,9 +43,6 @@ pub(crate) enum Authority {
 
 #[derive(Debug, Args)]
 pub(crate) struct NextKey {
-    /// Cluster.
-    #[arg(long)]
-    pub(crate) cluster: String,
     /// Use this key file instead of a key that the control plane makes.
     #[arg(long, value_name = "FILE")]
     pub(crate) import_key: Option<PathBuf>,
@@ -66,9 +55,6 @@ pub(crate) struct NextKey {
 
 #[derive(Debug, Args)]
 pub(crate) struct WhichKey {
-    /// Cluster.
-    #[arg(long)]
-    pub(crate) cluster: String,
     /// Place of its record [default: the oldest to which the step applies].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) record: u64,

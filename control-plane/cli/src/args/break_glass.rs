@@ -10,7 +10,8 @@ use crate::duration::parse_duration;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BreakGlass {
-    /// Sign a grant offline, with the Product Root's key, or with a cluster authority's key file that was imported.
+    /// Sign a grant offline, with the Product Root's key, or with a cluster authority's key file that was imported;
+    /// `--cluster` is the cluster's id.
     Sign {
         /// Key file; give all that signed the activation if the Product Root has several.
         #[arg(long = "key-file", value_name = "FILE", required = true)]
@@ -18,9 +19,6 @@ pub(crate) enum BreakGlass {
         /// Installation id (`rapctl verify`, `rap-node-agent status --json`).
         #[arg(long, value_name = "ID")]
         installation: String,
-        /// Cluster id.
-        #[arg(long, value_name = "ID")]
-        cluster: String,
         /// For a development installation.
         #[arg(long)]
         dev: bool,
@@ -31,18 +29,11 @@ pub(crate) enum BreakGlass {
     },
     /// Have the control plane sign a grant with the cluster authority's key.
     Issue {
-        /// Cluster name or id.
-        #[arg(long)]
-        cluster: String,
         #[command(flatten)]
         grant: BreakGlassTerms,
     },
     /// Grants that nodes have used.
-    Uses {
-        /// Cluster name or id.
-        #[arg(long)]
-        cluster: String,
-    },
+    Uses,
 }
 
 #[derive(Debug, Args)]

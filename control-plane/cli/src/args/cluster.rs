@@ -39,13 +39,13 @@ pub(crate) enum Cluster {
     List,
     /// Show a cluster and its authority fingerprint.
     Show {
-        /// Name or id.
-        cluster: String,
+        /// Name or id [default: that of --cluster, the context's, or the only one].
+        name: Option<String>,
     },
     /// Give a cluster whose row came from an older system its keys, after showing what the row says.
     EnsureAuthority {
-        /// Name or id.
-        cluster: String,
+        /// Name or id [default: that of --cluster, the context's, or the only one].
+        name: Option<String>,
         /// Words for the audit log.
         #[arg(long, default_value = "")]
         reason: String,
@@ -55,8 +55,8 @@ pub(crate) enum Cluster {
     },
     /// Show how long memberships and keys last and what degraded mode allows; with options, change it.
     Policy {
-        /// Name or id.
-        cluster: String,
+        /// Name or id [default: that of --cluster, the context's, or the only one].
+        name: Option<String>,
         /// Absence after which ephemeral nodes are removed.
         #[arg(long, value_parser = parse_duration)]
         ephemeral_after: Option<Duration>,
@@ -77,8 +77,8 @@ pub(crate) enum Cluster {
     },
     /// Seal every secret and row of a cluster under a new data key, and remove the old one.
     RotateDek {
-        /// Name or id.
-        cluster: String,
+        /// Name or id [default: that of --cluster, the context's, or the only one].
+        name: Option<String>,
         /// Why, for the audit log.
         #[arg(long, default_value = "")]
         reason: String,

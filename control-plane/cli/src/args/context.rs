@@ -12,6 +12,9 @@ pub(crate) enum Context {
     Use {
         /// Context name.
         name: String,
+        /// Cluster that commands are about unless --cluster names another one.
+        #[arg(long, value_name = "CLUSTER")]
+        default_cluster: Option<String>,
     },
     /// Print a context without its session, for another operator.
     Export,

@@ -81,6 +81,9 @@ pub(crate) struct Global {
     /// Context to use instead of the current one.
     #[arg(long, global = true, env = "RAPCTL_CONTEXT")]
     pub(crate) context: Option<String>,
+    /// Cluster that the command is about, name or id [default: the context's, or the only one].
+    #[arg(long, global = true, env = "RAPCTL_CLUSTER", value_name = "CLUSTER")]
+    pub(crate) cluster: Option<String>,
     /// Contexts file [default: $XDG_CONFIG_HOME/rap/contexts.toml].
     #[arg(long, global = true, env = "RAPCTL_CONFIG")]
     pub(crate) config: Option<PathBuf>,

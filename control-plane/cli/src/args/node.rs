@@ -8,9 +8,6 @@ use clap::{Args, Subcommand};
 pub(crate) enum Node {
     /// List nodes, or requests that wait for approval.
     List {
-        /// Cluster.
-        #[arg(long)]
-        cluster: String,
         /// Show join requests that wait.
         #[arg(long)]
         pending: bool,
@@ -22,9 +19,6 @@ pub(crate) enum Node {
     Show {
         /// Node name or id.
         node: String,
-        /// Cluster.
-        #[arg(long)]
-        cluster: String,
     },
     /// Approve join requests.
     Approve {
@@ -34,14 +28,10 @@ pub(crate) enum Node {
         #[arg(long)]
         keep_id: bool,
     },
-    /// Throw a node out: links close, its certificate is refused, no other is issued.
+    /// Throw a node out: links close, its certificate is refused, no other is issued; its key never returns (see --evict).
     Revoke(Revoke),
     /// Show the signed chain of revocations, verified here.
-    Revocations {
-        /// Cluster.
-        #[arg(long)]
-        cluster: String,
-    },
+    Revocations,
     /// Deny join requests.
     Deny {
         #[command(flatten)]
@@ -54,9 +44,6 @@ pub(crate) enum Node {
     Update {
         /// Node name or id.
         node: String,
-        /// Cluster.
-        #[arg(long)]
-        cluster: String,
         /// Replace the roles; repeat for more.
         #[arg(long = "role")]
         roles: Option<Vec<String>>,
@@ -74,9 +61,6 @@ pub(crate) enum Node {
     Export {
         /// Node name or id.
         node: String,
-        /// Cluster.
-        #[arg(long)]
-        cluster: String,
         /// File to write.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -90,10 +74,7 @@ pub(crate) enum Node {
 pub(crate) struct Revoke {
     /// Node name or id; one that is gone already goes by its id.
     pub(crate) node: String,
-    /// Cluster.
-    #[arg(long)]
-    pub(crate) cluster: String,
-    /// The key never returns (default).
+    /// The key never returns to this cluster. This is the default; `--evict` lets the host ask again.
     #[arg(long, conflicts_with = "evict")]
     pub(crate) ban: bool,
     /// The host may ask to join again; an operator decides.
@@ -106,13 +87,10 @@ pub(crate) struct Revoke {
 
 #[derive(Debug, Args)]
 pub(crate) struct Decide {
-    /// Request ids as printed by `node list --pending`.
+    /// Requests as printed by `node list --pending`: host name, id, or the beginning of one.
     #[arg(required_unless_present = "all_pending", conflicts_with = "all_pending")]
     pub(crate) requests: Vec<String>,
     /// Every request that waits; shows fingerprints and asks.
     #[arg(long)]
     pub(crate) all_pending: bool,
-    /// Cluster.
-    #[arg(long)]
-    pub(crate) cluster: String,
 }

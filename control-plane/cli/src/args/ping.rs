@@ -12,9 +12,6 @@ pub(crate) struct Ping {
     pub(crate) from: String,
     /// Node that answers, name or id.
     pub(crate) to: String,
-    /// Cluster (default: the only one).
-    #[arg(long)]
-    pub(crate) cluster: Option<String>,
     /// How many.
     #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) count: u32,

@@ -11,9 +11,6 @@ use crate::duration::parse_duration;
 pub(crate) enum Token {
     /// Create a join token.
     Create {
-        /// Cluster to join.
-        #[arg(long)]
-        cluster: String,
         /// Role of the nodes it admits; repeat for more.
         #[arg(long = "role", default_value = "core")]
         roles: Vec<String>,
@@ -37,11 +34,7 @@ pub(crate) enum Token {
         out: Option<PathBuf>,
     },
     /// List tokens.
-    List {
-        /// Cluster.
-        #[arg(long)]
-        cluster: String,
-    },
+    List,
     /// Revoke a token: no new request appears after this returned.
     Revoke {
         /// Token id.

@@ -27,14 +27,14 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
 
 async fn list(global: &Global, command: AuditList) -> anyhow::Result<()> {
     // To a script with an empty variable "all" would look like "of this cluster".
-    let filters = [&command.cluster, &command.actor, &command.action];
+    let filters = [&global.cluster, &command.actor, &command.action];
     if filters.into_iter().flatten().any(String::is_empty) {
         return Err(Fault::new(Reason::RequestInvalid, "an empty filter; leave it out to list all").into());
     }
     let mut connection = Connection::of_context(global).await?;
     let since_ms = command.since.map_or(0, |since| Clock::new().now().wall.minus(since).0);
     let request = v1::AuditListRequest {
-        cluster: command.cluster.unwrap_or_default(),
+        cluster: global.cluster.clone().unwrap_or_default(),
         actor: command.actor.unwrap_or_default(),
         action: command.action.unwrap_or_default(),
         since_ms,
@@ -163,7 +163,7 @@ async fn export(global: &Global, command: &AuditExport) -> anyhow::Result<()> {
     files::create_new(&command.out, &export, 0o600)?;
     view.remember()?;
     let body = json!({
-        "file": command.out, "generation": checkpoint.generation, "size": checkpoint.size,
+        "file": files::shown(&command.out), "generation": checkpoint.generation, "size": checkpoint.size,
         "root": checkpoint.root, "checkpoints": view.checkpoints.len(), "bytes": export.len(),
     });
     let rows = properties(&[

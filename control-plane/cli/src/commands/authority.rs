@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::args::{Authority as Command, Global, NextKey, WhichKey};
 use crate::client::Connection;
-use crate::key_store;
 use crate::output::{Answer, confirm, id_text, properties, time};
+use crate::{files, key_store};
 
 /// What key files for a cluster's authority say.
 pub(crate) const PURPOSE: &str = "cluster-authority";
@@ -21,34 +21,43 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         let id = signer.id();
         return Answer::new(
             "rap.key-made.v1",
-            json!({ "file": out, "purpose": purpose, "key_id": id, "public_key": signer.public().to_string() }),
+            json!({ "file": files::shown(out), "purpose": purpose, "key_id": id, "public_key": signer.public().to_string() }),
         )
         .properties(properties(&[("file", out.display().to_string()), ("key id", id.to_string())]),
         )
         .print(global);
     }
-    let connection = Connection::of_context(global).await?;
+    let mut connection = Connection::of_context(global).await?;
+    let cluster = connection.cluster(None).await?;
     let authority = &mut connection.authority.clone();
     let answer = match command {
         Command::Key { .. } => return Ok(()),
-        Command::List { cluster } => {
-            authority.authority_list(connection.request(v1::ClusterRef { cluster })?).await
+        Command::List => authority.authority_list(connection.request(v1::ClusterRef { cluster })?).await,
+        Command::Prepare(next) => {
+            authority.authority_prepare(connection.request(key(cluster, &next)?)?).await
         }
-        Command::Prepare(next) => authority.authority_prepare(connection.request(key(&next)?)?).await,
-        Command::Rotate(next) => authority.authority_rotate(connection.request(key(&next)?)?).await,
+        Command::Rotate(next) => {
+            confirm(
+                global,
+                &format!("Replace the authority of {cluster}? Every node will keep the new record."),
+            )?;
+            authority.authority_rotate(connection.request(key(cluster, &next)?)?).await
+        }
         Command::Recover(next) => {
             let question = format!(
                 "Replace the authority of {} and revoke every earlier key, and the join tokens they signed?",
-                next.cluster
+                cluster
             );
             confirm(global, &question)?;
-            authority.authority_recover(connection.request(key(&next)?)?).await
+            authority.authority_recover(connection.request(key(cluster, &next)?)?).await
         }
         Command::Taint { which, force } => {
-            authority.authority_taint(connection.request(step(which, force))?).await
+            authority.authority_taint(connection.request(step(cluster, which, force))?).await
         }
-        Command::Revoke(which) => authority.authority_revoke(connection.request(step(which, false))?).await,
-        Command::Confirmations { cluster } => {
+        Command::Revoke(which) => {
+            authority.authority_revoke(connection.request(step(cluster, which, false))?).await
+        }
+        Command::Confirmations => {
             let request = connection.request(v1::ClusterRef { cluster })?;
             let answer =
                 authority.authority_confirmations(request).await.map_err(Refusal::from)?.into_inner();
@@ -58,16 +67,16 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
     shown(&answer.map_err(Refusal::from)?.into_inner()).print(global)
 }
 
-fn key(next: &NextKey) -> anyhow::Result<v1::AuthorityKeyRequest> {
+fn key(cluster: String, next: &NextKey) -> anyhow::Result<v1::AuthorityKeyRequest> {
     let imported_seed = match &next.import_key {
         Some(path) => key_store::open_for(path, PURPOSE, &next.protect)?.seed().to_vec(),
         None => Vec::new(),
     };
-    Ok(v1::AuthorityKeyRequest { cluster: next.cluster.clone(), imported_seed, reason: next.reason.clone() })
+    Ok(v1::AuthorityKeyRequest { cluster, imported_seed, reason: next.reason.clone() })
 }
 
-fn step(which: WhichKey, force: bool) -> v1::AuthorityStepRequest {
-    v1::AuthorityStepRequest { cluster: which.cluster, sequence: which.record, force, reason: which.reason }
+fn step(cluster: String, which: WhichKey, force: bool) -> v1::AuthorityStepRequest {
+    v1::AuthorityStepRequest { cluster, sequence: which.record, force, reason: which.reason }
 }
 
 fn shown(answer: &v1::AuthorityListAnswer) -> Answer {

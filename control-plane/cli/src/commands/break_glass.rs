@@ -23,13 +23,16 @@ use crate::{files, key_store};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Sign { keys, installation, cluster, dev, grant, protect } => {
-            files::absent(&grant.out)?;
+        Command::Sign { keys, installation, dev, grant, protect } => {
+            let file = files::Reserved::new(&grant.out, 0o644)?;
             let (signers, by) = signers(&keys, &protect)?;
             let now = Clock::new().now().wall;
             let order = BreakGlassOrder {
                 installation: id::<InstallationId>(&installation, "an installation id is a UUID")?,
-                cluster: id::<ClusterId>(&cluster, "a cluster id is a UUID")?,
+                cluster: id::<ClusterId>(
+                    global.cluster.as_deref().unwrap_or_default(),
+                    "offline --cluster is needed, and it is the cluster's id, a UUID",
+                )?,
                 node: node(&grant)?,
                 reason: grant.reason.clone(),
                 ttl: grant.ttl,
@@ -40,15 +43,16 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let signers: Vec<&Signer> = signers.iter().collect();
             let (text, signed) = sign_break_glass(&order, &signers, by, now)
                 .map_err(|reject| Fault::new(reject.reason, reject.what))?;
-            write(global, &grant.out, &text, &signed)
+            write(global, &grant.out, file, &text, &signed)
         }
-        Command::Issue { cluster, grant } => {
-            files::absent(&grant.out)?;
+        Command::Issue { grant } => {
+            let file = files::Reserved::new(&grant.out, 0o644)?;
             let mut connection = Connection::of_context(global).await?;
             let permit = match permit(&grant, Clock::new().now().wall)? {
                 Permit::ExtendDegraded(extend) => Asked::ExtendDegraded(extend),
                 Permit::PermitPeer(permit) => Asked::PermitPeer(permit),
             };
+            let cluster = connection.cluster(None).await?;
             let answer = ask!(connection.break_glass.issue(v1::BreakGlassIssueRequest {
                 cluster,
                 node_id: node(&grant)?.map(NodeId::to_vec).unwrap_or_default(),
@@ -56,14 +60,15 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 ttl_ms: milliseconds(grant.ttl),
                 permit: Some(permit),
             }));
-            issued(global, &grant, &answer)
+            issued(global, &grant, file, &answer)
         }
-        Command::Uses { cluster } => uses(global, cluster).await,
+        Command::Uses => uses(global).await,
     }
 }
 
-async fn uses(global: &Global, cluster: String) -> anyhow::Result<()> {
+async fn uses(global: &Global) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
+    let cluster = connection.cluster(None).await?;
     let uses = ask!(connection.break_glass.uses(v1::BreakGlassUsesRequest { cluster })).uses;
     let documents: Vec<Value> = uses.iter().map(document).collect();
     let rows = uses.iter().map(|row| {
@@ -163,10 +168,11 @@ fn permit(grant: &BreakGlassTerms, now: Wall) -> anyhow::Result<Permit> {
 fn write(
     global: &Global,
     out: &Path,
+    file: files::Reserved,
     text: &BreakGlassText,
     signed: &VerifiedBreakGlass,
 ) -> anyhow::Result<()> {
-    files::create_new(out, format!("{}\n", text.text()).as_bytes(), 0o644)?;
+    file.fill(format!("{}\n", text.text()).as_bytes())?;
     let digest = signed.digest().to_string();
     answer(global, out, &digest, signed.permit(), signed.by(), signed.expires_at().0)
 }
@@ -174,9 +180,10 @@ fn write(
 fn issued(
     global: &Global,
     grant: &BreakGlassTerms,
+    file: files::Reserved,
     answer: &v1::BreakGlassIssueAnswer,
 ) -> anyhow::Result<()> {
-    files::create_new(&grant.out, format!("{}\n", answer.text).as_bytes(), 0o644)?;
+    file.fill(format!("{}\n", answer.text).as_bytes())?;
     let digest = id_text(Digest::from_slice(&answer.digest));
     let permit = if grant.extend.is_some() { "extend_degraded" } else { "permit_peer" };
     let by = BreakGlassSigner::ClusterAuthority;
@@ -192,7 +199,7 @@ fn answer(
     expires_at_ms: i64,
 ) -> anyhow::Result<()> {
     let body = json!({
-        "file": out, "digest": digest, "permit": permit, "signer": by.as_str(), "expires_at_ms": expires_at_ms,
+        "file": files::shown(out), "digest": digest, "permit": permit, "signer": by.as_str(), "expires_at_ms": expires_at_ms,
     });
     Answer::new("rap.break_glass.v1", body)
         .properties(properties(&[

@@ -39,10 +39,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 leaf_lifetime_ms: leaf_lifetime.map_or(0, milliseconds),
                 imported_authority_seed,
             }));
-            let hint = format!("rapctl token create --cluster {} --out {}.token", cluster.name, cluster.name);
+            let hint = format!("rapctl token create --cluster {0} --out {0}.token", cluster.name);
             shown(&cluster, None).next(hint).print(global)
         }
-        Command::Show { cluster } => {
+        Command::Show { name } => {
+            let cluster = connection.cluster(name).await?;
             let shown = ask!(connection.admin.cluster_show(v1::ClusterRef { cluster: cluster.clone() }));
             // A cluster that is not served has none that could be read.
             let policy = match shown.refused.is_empty() {
@@ -51,11 +52,12 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             };
             self::shown(&shown, policy.as_ref()).print(global)
         }
-        Command::EnsureAuthority { cluster, reason, dry_run } => {
+        Command::EnsureAuthority { name, reason, dry_run } => {
+            let cluster = connection.cluster(name).await?;
             adoption::run(global, &mut connection, cluster, reason, dry_run).await
         }
         Command::Policy {
-            cluster,
+            name,
             ephemeral_after,
             wireguard_key_max_age,
             identity_key_max_age,
@@ -71,9 +73,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 degraded,
                 restore_missing,
             };
+            let cluster = connection.cluster(name).await?;
             policy::run(global, &mut connection, cluster, wanted).await
         }
-        Command::RotateDek { cluster, reason } => {
+        Command::RotateDek { name, reason } => {
+            let cluster = connection.cluster(name).await?;
             let request = v1::DataKeyRotateRequest { cluster, reason };
             rotated(&ask!(connection.authority.data_key_rotate(request))).print(global)
         }

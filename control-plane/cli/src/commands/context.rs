@@ -14,8 +14,9 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut contexts = Contexts::load(global)?;
     match command {
         Command::List => list(global, &contexts),
-        Command::Use { name } => {
-            known(&contexts, &name)?;
+        Command::Use { name, default_cluster } => {
+            let context = contexts.contexts.get_mut(&name).ok_or_else(|| unknown(&name))?;
+            context.cluster = default_cluster.or(context.cluster.take());
             contexts.current = Some(name.clone());
             contexts.save(global)?;
             done(global, "current context", name)
@@ -41,8 +42,7 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
             done(global, "imported context", name)
         }
         Command::Delete { name } => {
-            known(&contexts, &name)?;
-            contexts.contexts.remove(&name);
+            contexts.contexts.remove(&name).ok_or_else(|| unknown(&name))?;
             contexts.current = contexts.current.filter(|current| *current != name);
             contexts.save(global)?;
             done(global, "deleted context", name)
@@ -58,7 +58,7 @@ fn list(global: &Global, contexts: &Contexts) -> anyhow::Result<()> {
         .map(|(name, context)| {
             json!({
                 "name": name, "url": context.url, "installation_id": context.installation_id,
-                "current": selected.as_deref() == Some(name), "logged_in": context.session.is_some(),
+                "cluster": context.cluster, "current": selected.as_deref() == Some(name), "logged_in": context.session.is_some(),
             })
         })
         .collect();
@@ -67,19 +67,23 @@ fn list(global: &Global, contexts: &Contexts) -> anyhow::Result<()> {
         .iter()
         .map(|(name, context)| {
             let mark = if selected.as_deref() == Some(name) { "*" } else { "" };
-            vec![mark.to_owned(), name.clone(), context.url.clone(), context.installation_id.to_string()]
+            let cluster = context.cluster.clone().unwrap_or_else(|| "-".to_owned());
+            vec![
+                mark.to_owned(),
+                name.clone(),
+                context.url.clone(),
+                cluster,
+                context.installation_id.to_string(),
+            ]
         })
         .collect();
     Answer::new("rap.contexts.v1", json!({ "contexts": entries }))
-        .table(&["", "NAME", "URL", "INSTALLATION"], 1, rows)
+        .table(&["", "NAME", "URL", "CLUSTER", "INSTALLATION"], 1, rows)
         .print(global)
 }
 
-fn known(contexts: &Contexts, name: &str) -> anyhow::Result<()> {
-    if contexts.contexts.contains_key(name) {
-        return Ok(());
-    }
-    Err(Fault::new(Reason::ResourceNotFound, format!("no context `{name}`")).into())
+fn unknown(name: &str) -> Fault {
+    Fault::new(Reason::ResourceNotFound, format!("no context `{name}`"))
 }
 
 fn done(global: &Global, what: &str, name: String) -> anyhow::Result<()> {

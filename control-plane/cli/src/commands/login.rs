@@ -7,6 +7,7 @@ use rap_contract::{
     ActivationTerms, Expectation, FEATURE_DEV, LOGIN_PROOF, PublicKeyFile, Signer, sign_possession,
 };
 use rap_rpc::Refusal;
+use rap_rpc::dial::ControlUrl;
 use rap_runtime::Fault;
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
 use rap_wire::v1;
@@ -33,8 +34,17 @@ pub(crate) async fn login(global: &Global, command: Login) -> anyhow::Result<()>
         Some(path) => target_of_manifest(&command, path)?,
         None => target_of_context(global, &contexts, &command)?,
     };
+    // Before the passphrase is asked for.
+    ControlUrl::parse(&target.url)?;
     let name = context_name(global, &contexts, &target);
     nameable(&name)?;
+    if !target.key.exists() {
+        let text = format!(
+            "no key file {}: carry it to this machine, or name it with --key FILE",
+            target.key.display()
+        );
+        return Err(Fault::new(Reason::ResourceNotFound, text).into());
+    }
     let signer = key_store::open(&target.key, &command.protect)?;
     let mut connection = Connection::open(&target.url, target.pin, global.timeout).await?;
     let answer = match &target.manifest {
@@ -53,6 +63,7 @@ pub(crate) async fn login(global: &Global, command: Login) -> anyhow::Result<()>
         url: target.url.clone(),
         tls_ca_pin: target.pin,
         installation_id: target.installation,
+        cluster: contexts.contexts.get(&name).and_then(|known| known.cluster.clone()),
         key: Some(key),
         session: Some(Session { secret: answer.session, expires_at_ms: answer.expires_at_ms }),
     };

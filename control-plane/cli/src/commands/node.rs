@@ -14,31 +14,41 @@ use crate::output::{Answer, all_hold, clean, complain, confirm, properties};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
+    let cluster = connection.cluster(None).await?;
     match command {
-        Command::List { cluster, pending: true, .. } => {
+        Command::List { pending: true, .. } => {
             let pending = pending(&mut connection, &cluster).await?;
             pending_answer(&pending).print(global)?;
             all_hold(pending.iter().filter(|one| !one.refused.is_empty()).map(request_id))
         }
-        Command::List { cluster, pending: false, all } => {
-            let nodes =
-                ask!(connection.admin.node_list(v1::NodeListRequest { cluster, pending: false })).nodes;
+        Command::List { pending: false, all } => {
+            let nodes = ask!(
+                connection.admin.node_list(v1::NodeListRequest { cluster: cluster.clone(), pending: false })
+            )
+            .nodes;
             let present = |node: &v1::Node| !["revoked", "left"].contains(&node.identity_status.as_str());
             let shown: Vec<v1::Node> = nodes.into_iter().filter(|node| all || present(node)).collect();
             nodes_answer(&shown).print(global)?;
+            let waiting = pending(&mut connection, &cluster).await?;
+            if !waiting.is_empty() && !global.quiet {
+                let names: Vec<String> = waiting.iter().map(|one| clean(&one.name)).collect();
+                let (count, names) = (waiting.len(), names.join(", "));
+                complain(&format!("{count} wait for approval ({names}): rapctl node approve --all-pending"));
+            }
             all_hold(shown.iter().filter(|node| !node.refused.is_empty()).map(id))
         }
-        Command::Revoke(revoke) => node_removal::revoke(global, &mut connection, revoke).await,
-        Command::Revocations { cluster } => node_removal::revocations(global, &mut connection, cluster).await,
-        Command::Show { node, cluster } => {
+        Command::Revoke(revoke) => node_removal::revoke(global, &mut connection, cluster, revoke).await,
+        Command::Revocations => node_removal::revocations(global, &mut connection, cluster).await,
+        Command::Show { node } => {
             shown(&ask!(connection.admin.node_show(v1::NodeRef { cluster, node }))).print(global)
         }
         Command::Approve { decide, keep_id } => {
-            let Some(request_ids) = chosen(global, &mut connection, &decide, "Approve").await? else {
+            let Some(request_ids) = chosen(global, &mut connection, &cluster, &decide, "Approve").await?
+            else {
                 return Ok(());
             };
             let answer = ask!(connection.admin.node_approve(v1::NodeDecideRequest {
-                cluster: decide.cluster,
+                cluster,
                 request_ids,
                 reason: String::new(),
                 keep_ids: keep_id,
@@ -46,18 +56,18 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             nodes_answer(&answer.nodes).next("rapctl ping A B").print(global)
         }
         Command::Deny { decide, reason } => {
-            let Some(request_ids) = chosen(global, &mut connection, &decide, "Deny").await? else {
+            let Some(request_ids) = chosen(global, &mut connection, &cluster, &decide, "Deny").await? else {
                 return Ok(());
             };
             let answer = ask!(connection.admin.node_deny(v1::NodeDecideRequest {
-                cluster: decide.cluster,
+                cluster,
                 request_ids,
                 reason,
                 keep_ids: false,
             }));
             pending_answer(&answer.decided).print(global)
         }
-        Command::Update { node, cluster, roles, tags, clear_tags, region } => {
+        Command::Update { node, roles, tags, clear_tags, region } => {
             shown(&ask!(connection.admin.node_update(v1::NodeUpdateRequest {
                 cluster,
                 node,
@@ -70,10 +80,10 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             })))
             .print(global)
         }
-        Command::Export { node, cluster, out, force } => {
+        Command::Export { node, out, force } => {
             let export = ask!(connection.admin.node_export(v1::NodeRef { cluster, node })).export;
             files::write(&out, &export, force)?;
-            Answer::new("rap.export.v1", json!({ "file": out, "bytes": export.len() }))
+            Answer::new("rap.export.v1", json!({ "file": files::shown(&out), "bytes": export.len() }))
                 .properties(properties(&[("file", out.display().to_string())]))
                 .next(format!("rapctl verify {} --root product-root.pub", out.display()))
                 .print(global)
@@ -90,19 +100,15 @@ async fn pending(connection: &mut Connection, cluster: &str) -> anyhow::Result<V
 async fn chosen(
     global: &Global,
     connection: &mut Connection,
+    cluster: &str,
     decide: &Decide,
     verb: &str,
 ) -> anyhow::Result<Option<Vec<Vec<u8>>>> {
+    let mut pending = pending(connection, cluster).await?;
     if !decide.all_pending {
-        let parse = |text: &String| {
-            let id: JoinRequestId = text.parse().map_err(|_| {
-                Fault::new(Reason::RequestInvalid, format!("`{text}`: a request id is a UUID"))
-            })?;
-            Ok::<_, Fault>(id.to_vec())
-        };
-        return Ok(Some(decide.requests.iter().map(parse).collect::<Result<_, _>>()?));
+        let found = decide.requests.iter().map(|text| requested(&pending, text));
+        return Ok(Some(found.collect::<Result<_, _>>()?));
     }
-    let mut pending = pending(connection, &decide.cluster).await?;
     for request in pending.extract_if(.., |request| !request.refused.is_empty()) {
         complain(&format!("{}  {}: left out", request_id(&request), request.refused));
     }
@@ -119,4 +125,50 @@ async fn chosen(
     }
     confirm(global, &format!("{verb} {} request(s)?", pending.len()))?;
     Ok(Some(pending.into_iter().map(|request| request.request_id).collect()))
+}
+
+/// The request that an operator names: by its id, which the control plane judges, else by the name of its host or the
+/// beginning of its id among those that wait.
+fn requested(pending: &[v1::PendingNode], text: &str) -> Result<Vec<u8>, Fault> {
+    if let Ok(id) = text.parse::<JoinRequestId>() {
+        return Ok(id.to_vec());
+    }
+    let is_named = |request: &&v1::PendingNode| {
+        request.name == text || (text.len() >= SHORTEST && request_id(request).starts_with(text))
+    };
+    let found: Vec<&v1::PendingNode> = pending.iter().filter(is_named).collect();
+    match found.as_slice() {
+        [request] => Ok(request.request_id.clone()),
+        [] => Err(Fault::new(Reason::ResourceNotFound, format!("no request of `{text}` waits"))),
+        _ => {
+            let ids: Vec<String> = found.iter().map(|request| request_id(request)).collect();
+            let text = format!("several requests of `{text}` wait: name one by its id: {}", ids.join(", "));
+            Err(Fault::new(Reason::RequestInvalid, text))
+        }
+    }
+}
+
+/// Fewest characters of an id that name a request.
+const SHORTEST: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_named_by_its_host_its_id_or_the_beginning_of_it() {
+        let one = |name: &str, byte: u8| v1::PendingNode {
+            name: name.to_owned(),
+            request_id: vec![byte; 16],
+            ..Default::default()
+        };
+        let waiting = [one("web", 1), one("db", 2), one("db", 3)];
+        let id = request_id(&waiting[1]);
+        assert_eq!(requested(&waiting, "web").unwrap(), [1; 16]);
+        assert_eq!(requested(&waiting, &id).unwrap(), [2; 16]);
+        assert_eq!(requested(&waiting, &id[..6]).unwrap(), [2; 16]);
+        assert_eq!(requested(&waiting, "db").unwrap_err().reason, Reason::RequestInvalid);
+        assert_eq!(requested(&waiting, &id[..2]).unwrap_err().reason, Reason::ResourceNotFound);
+        assert_eq!(requested(&waiting, "other").unwrap_err().reason, Reason::ResourceNotFound);
+    }
 }

@@ -15,14 +15,16 @@ use crate::output::{Answer, confirm, properties};
 pub(super) async fn revoke(
     global: &Global,
     connection: &mut Connection,
+    cluster: String,
     revoke: Revoke,
 ) -> anyhow::Result<()> {
     let verb = if revoke.evict { "Evict" } else { "Ban" };
+    let ends = if revoke.evict { "it may ask to join again" } else { "its key never returns" };
     let question =
-        format!("{verb} node {} of cluster {}? Its links close everywhere.", revoke.node, revoke.cluster);
+        format!("{verb} node {} of cluster {cluster}? Its links close everywhere; {ends}.", revoke.node);
     confirm(global, &question)?;
     let answer = ask!(connection.membership.node_revoke(v1::NodeRevokeRequest {
-        cluster: revoke.cluster,
+        cluster,
         node: revoke.node,
         evict: revoke.evict,
         reason: revoke.reason,

@@ -1,7 +1,6 @@
 //! Ping between two nodes, asked of the first one through the control plane.
 
-use rap_runtime::Fault;
-use rap_types::{ExitCode, Reason};
+use rap_types::ExitCode;
 use rap_wire::v1;
 use serde_json::{Value, json};
 
@@ -11,10 +10,7 @@ use crate::output::{Answer, clean, complain};
 
 pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCode> {
     let mut connection = Connection::of_context(global).await?;
-    let cluster = match &command.cluster {
-        Some(cluster) => cluster.clone(),
-        None => only_cluster(&mut connection).await?,
-    };
+    let cluster = connection.cluster(None).await?;
     let answer = ask!(connection.admin.ping(v1::AdminPingRequest {
         cluster,
         from: command.from.clone(),
@@ -44,14 +40,6 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
         return Ok(ExitCode::Unreachable);
     }
     Ok(ExitCode::Ok)
-}
-
-async fn only_cluster(connection: &mut Connection) -> anyhow::Result<String> {
-    let clusters = ask!(connection.admin.cluster_list(v1::ClusterListRequest {})).clusters;
-    match clusters.as_slice() {
-        [cluster] => Ok(cluster.name.clone()),
-        _ => Err(Fault::new(Reason::RequestInvalid, "several clusters: name one with --cluster").into()),
-    }
 }
 
 /// Round trips of one path, nanoseconds; lost ones are counted only.

@@ -14,8 +14,9 @@ use crate::output::{Answer, all_hold, confirm, id_text, print, properties, time}
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     match command {
-        Command::Create { cluster, roles, uses, ttl, auto_approve, tags, ephemeral, out } => {
-            out.as_deref().map(files::absent).transpose()?;
+        Command::Create { roles, uses, ttl, auto_approve, tags, ephemeral, out } => {
+            let file = out.as_deref().map(|path| files::Reserved::new(path, 0o600)).transpose()?;
+            let cluster = connection.cluster(None).await?;
             let answer = ask!(connection.admin.token_create(v1::TokenCreateRequest {
                 cluster,
                 roles,
@@ -27,9 +28,10 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 profile: String::new(),
                 organization: String::new(),
             }));
-            created(global, answer, out.as_deref())
+            created(global, answer, out.as_deref().zip(file))
         }
-        Command::List { cluster } => {
+        Command::List => {
+            let cluster = connection.cluster(None).await?;
             let tokens = ask!(connection.admin.token_list(v1::TokenListRequest { cluster })).tokens;
             let rows = tokens
                 .iter()
@@ -74,10 +76,10 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
 fn created(
     global: &Global,
     answer: v1::TokenCreateAnswer,
-    out: Option<&std::path::Path>,
+    out: Option<(&std::path::Path, files::Reserved)>,
 ) -> anyhow::Result<()> {
     let token = answer.token.unwrap_or_default();
-    let Some(out) = out else {
+    let Some((out, file)) = out else {
         // The token is the answer: alone on standard output, so that it can be piped.
         if global.output == Format::Json {
             let mut body = document(&token);
@@ -86,14 +88,14 @@ fn created(
         }
         return print(&format!("{}\n", answer.text));
     };
-    files::create_new(out, format!("{}\n", answer.text).as_bytes(), 0o600)?;
+    file.fill(format!("{}\n", answer.text).as_bytes())?;
     let mut body = document(&token);
-    body["file"] = json!(out);
+    body["file"] = json!(files::shown(out));
     let mut table = rows(&token);
-    table.insert(0, vec!["file".into(), out.display().to_string()]);
+    table.insert(0, vec!["file".into(), files::shown(out)]);
     Answer::new("rap.token.v1", body)
         .properties(table)
-        .next(format!("rap-node-agent join --token-file {}", out.display()))
+        .next(format!("on the host: rap-node-agent join --token-file {}", files::shown(out)))
         .print(global)
 }
 

@@ -18,7 +18,7 @@ pub(crate) enum BackupCommand {
     Create {
         #[command(flatten)]
         settings: Settings,
-        /// File to write, or a directory to write it into
+        /// File to write, its name ends with .backup, or a directory to write it into, made if it is missing
         #[arg(long, value_name = "FILE|DIR")]
         out: PathBuf,
         /// Print one JSON document

@@ -91,7 +91,7 @@ pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Res
         floors,
         tables: Vec::new(),
     };
-    let file = if out.is_dir() { out.join(name(&manifest.installation_id, now)) } else { out.to_owned() };
+    let file = place(out, &name(&manifest.installation_id, now))?;
     let mut writer = Writer::create(&file)?;
     for table in dump.tables() {
         writer.table(&table);
@@ -111,6 +111,17 @@ pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Res
         rows: manifest.tables.iter().map(|table| table.rows).sum(),
         clusters: manifest.clusters,
     })
+}
+
+/// The file itself if its name ends with `.backup`, else a file in this directory, which is made if it is missing.
+fn place(out: &Path, name: &str) -> Result<PathBuf, Fault> {
+    if !out.is_dir() && out.extension().is_some_and(|extension| extension == "backup") {
+        return Ok(out.to_owned());
+    }
+    if !out.exists() {
+        files::create_private_dir(out).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    }
+    Ok(if out.is_dir() { out.join(name) } else { out.to_owned() })
 }
 
 fn name(installation: &InstallationId, now: Wall) -> String {
