@@ -40,7 +40,6 @@ mod commands;
 mod config;
 mod control_plane;
 mod dataplane;
-mod fault;
 mod host;
 mod local;
 mod membership;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rap_runtime::files::FileError;
+use rap_runtime::{Fault, exit};
 use rap_types::Reason;
 
 /// Why local state could not be read, written or trusted.
@@ -117,5 +118,11 @@ impl StateError {
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.reason().code()
+    }
+}
+
+impl From<StateError> for Fault {
+    fn from(error: StateError) -> Self {
+        Self::new(error.reason(), exit::message(&error))
     }
 }

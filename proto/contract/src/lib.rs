@@ -32,7 +32,6 @@ mod log_key;
 mod manifest;
 mod merkle;
 mod possession;
-mod reject;
 mod revocation;
 mod revocation_chain;
 mod role_grants;
@@ -74,7 +73,7 @@ pub use possession::{
     CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LEAVE_PROOF, LOGIN_PROOF, POLL_PROOF, ROTATE_KEY_PROOF,
     check_possession, sign_possession,
 };
-pub use reject::Reject;
+pub use rap_types::Reject;
 pub use revocation::{Revocation, RevocationKind};
 pub use revocation_chain::{RevocationChain, Standing};
 pub use role_grants::{ROLE_GRANT_SET_CAP, ROLE_GRANT_SET_LIFE, RoleGrantSet, RoleGrantTerms, RoleGrants};

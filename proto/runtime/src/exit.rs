@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process;
 
-use rap_types::{ExitCode, Reason};
+use rap_types::{ExitCode, Reason, Reject};
 use tracing::Level;
 
 use crate::files::FileError;
@@ -25,6 +25,24 @@ impl Fault {
     /// A failure with this code and text.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+}
+
+impl From<Reject> for Fault {
+    fn from(reject: Reject) -> Self {
+        Self::new(reject.reason, reject.what)
+    }
+}
+
+impl From<FileError> for Fault {
+    fn from(error: FileError) -> Self {
+        Self::new(error.reason(), error.to_string())
+    }
+}
+
+impl From<SecretError> for Fault {
+    fn from(error: SecretError) -> Self {
+        Self::new(error.reason(), error.to_string())
     }
 }
 
@@ -102,7 +120,7 @@ fn error_document(code: Option<Reason>, message: &str) -> String {
 }
 
 /// What happened and why, without the code: `message: cause`.
-pub(crate) fn message(error: &(dyn Error + 'static)) -> String {
+pub fn message(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

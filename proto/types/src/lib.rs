@@ -16,6 +16,7 @@ mod id;
 pub mod limits;
 mod order;
 pub mod reason;
+mod reject;
 mod role;
 mod state;
 mod time;
@@ -30,6 +31,7 @@ pub use id::{
 };
 pub use order::{HeadOrder, Incarnation, Refresh, Version};
 pub use reason::Reason;
+pub use reject::Reject;
 pub use role::{Capability, PlatformRole, Role, UnknownWord};
 pub use state::{ApprovalMode, IdentityStatus, JoinState, NodeContact};
 pub use time::{Mono, Now, Wall};

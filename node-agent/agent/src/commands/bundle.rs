@@ -16,7 +16,6 @@ use crate::bundle::Bundle;
 use crate::bundle::anonymize::Pseudonyms;
 use crate::cli;
 use crate::config::Config;
-use crate::fault::state_fault;
 use crate::local::LocalClient;
 
 /// Writes the bundle, readable by its owner alone.
@@ -40,7 +39,7 @@ pub(super) async fn run(config: &Config, effective: Value, command: cli::Bundle)
     let said = support.as_ref().err().map(ToString::to_string);
     let listed = support.as_ref().ok().map(|support| support["listed"].clone());
     bundle.json("agent.json", json!({ "running": running, "text": said, "memberships": listed }));
-    for name in MembershipDir::list(&config.data_dir).map_err(state_fault)? {
+    for name in MembershipDir::list(&config.data_dir)? {
         let status = support.as_ref().ok().and_then(|support| status_of(support, &name));
         membership(&mut bundle, config, &name, status).await;
     }
@@ -50,8 +49,7 @@ pub(super) async fn run(config: &Config, effective: Value, command: cli::Bundle)
     }
     let at = u64::try_from(now.wall.0 / 1000).unwrap_or(0);
     let archive = bundle.archive(command.anonymize, at);
-    create_new(&command.out, &archive, 0o600)
-        .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    create_new(&command.out, &archive, 0o600)?;
     println!("{} bytes written to {}", archive.len(), command.out.display());
     if !command.anonymize {
         eprintln!("next: it names nodes and addresses; --anonymize replaces them. Look at it: tar xf FILE");

@@ -10,7 +10,6 @@ use serde_json::json;
 use super::print::pretty;
 use crate::blocking::blocking;
 use crate::config::{Config, DataplaneMode};
-use crate::fault::state_fault;
 use crate::local::LocalClient;
 
 struct Finding {
@@ -82,7 +81,7 @@ fn data_dir(config: &Config) -> Finding {
     let result = if path.is_dir() {
         rap_state::space::probe(path)
             .map(|space| format!("{} writable, {} MiB free", path.display(), space.available >> 20))
-            .map_err(state_fault)
+            .map_err(Fault::from)
     } else {
         Ok(format!("{} does not exist yet; join makes it", path.display()))
     };
@@ -137,7 +136,7 @@ async fn running_memberships(config: &Config, mut client: LocalClient) -> Vec<Fi
 
 /// Opens every membership and verifies its chain and stored snapshot again.
 async fn memberships(config: &Config) -> Vec<Finding> {
-    let names = match MembershipDir::list(&config.data_dir).map_err(state_fault) {
+    let names = match MembershipDir::list(&config.data_dir).map_err(Fault::from) {
         Ok(names) => names,
         Err(fault) => return vec![Finding { id: "memberships".into(), result: Err(fault) }],
     };

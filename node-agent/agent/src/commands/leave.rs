@@ -12,7 +12,6 @@ use crate::blocking::blocking;
 use crate::cli::Leave;
 use crate::config::Config;
 use crate::control_plane::standing_alone;
-use crate::fault::state_fault;
 use crate::local::LocalClient;
 use crate::membership::{Membership, discard, remove, staging};
 
@@ -26,7 +25,7 @@ pub(super) async fn run(config: &Config, leave: &Leave) -> Result<ExitCode, Faul
     let (data, name) = (config.data_dir.clone(), config.membership.clone());
     blocking(move || {
         // Locked: no agent uses it, and none starts on it while it goes.
-        let dir = MembershipDir::open(&data, &name).map_err(state_fault)?;
+        let dir = MembershipDir::open(&data, &name)?;
         // A return that was begun has the same key.
         discard(&data, name.as_str())?;
         remove(&data, dir.path(), name.as_str())

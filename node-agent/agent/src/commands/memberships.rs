@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::print::pretty;
 use crate::blocking::blocking;
 use crate::config::Config;
-use crate::fault::state_fault;
 use crate::local::{LocalClient, memberships_document};
 use crate::membership::{place_facts, read_place};
 
@@ -53,7 +52,7 @@ async fn running(config: &Config) -> Result<LocalClient, Fault> {
 
 /// Reads names, places and public facts; nothing is locked, verified or changed.
 fn on_disk(config: &Config) -> Result<Value, Fault> {
-    let names = MembershipDir::list(&config.data_dir).map_err(state_fault)?;
+    let names = MembershipDir::list(&config.data_dir)?;
     let listed = names.iter().map(|name| match one(config, name) {
         Ok(document) => document,
         Err(fault) => json!({
@@ -66,7 +65,7 @@ fn on_disk(config: &Config) -> Result<Value, Fault> {
 fn one(config: &Config, name: &MembershipName) -> Result<Value, Fault> {
     let directory = config.data_dir.join(name.as_str());
     let mut document = read_place(&directory)?.map(|place| place_facts(config, &place)).unwrap_or_default();
-    let (identity, _) = Durable::<Identity>::open(&directory.join("identity.json")).map_err(state_fault)?;
+    let (identity, _) = Durable::<Identity>::open(&directory.join("identity.json"))?;
     document.insert("membership".into(), json!(name));
     document.insert("state".into(), "not_running".into());
     if let Some(identity) = identity.value() {

@@ -22,7 +22,6 @@ use self::print::{effective, effective_document};
 use crate::blocking::blocking;
 use crate::cli::{Cli, Command, Key, Snapshot};
 use crate::config::{Config, DEFAULT_FILE, Problems};
-use crate::fault::state_fault;
 
 /// Runs the command of a parsed command line.
 ///
@@ -72,7 +71,7 @@ async fn of_one(config: Config) -> Result<Config, Fault> {
         return Ok(config);
     }
     let data = config.data_dir.clone();
-    let names = blocking(move || MembershipDir::list(&data).map_err(state_fault)).await?;
+    let names = blocking(move || MembershipDir::list(&data).map_err(Fault::from)).await?;
     match names.as_slice() {
         [] => Ok(config),
         [only] => Ok(Config { membership: only.clone(), membership_given: true, ..config }),

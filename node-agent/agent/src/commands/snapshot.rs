@@ -20,7 +20,6 @@ use super::print::pretty;
 use crate::blocking::blocking;
 use crate::cli::{Export, Verify};
 use crate::config::Config;
-use crate::fault::{refused, state_fault};
 use crate::local::LocalClient;
 use crate::membership::{Membership, stored_snapshots};
 
@@ -75,7 +74,7 @@ pub(super) async fn export(config: &Config, export: &Export) -> Result<ExitCode,
     let found = find(config, name).await?;
     let file = &export.file;
     let write = if export.force { write_atomic } else { create_new };
-    write(file, &found.export, 0o644).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    write(file, &found.export, 0o644)?;
     println!("{} bytes written to {}", found.export.len(), file.display());
     eprintln!("next: rapctl verify {} --root product-root.pub", file.display());
     Ok(ExitCode::Ok)
@@ -87,7 +86,7 @@ async fn asked(config: &Config) -> Result<Vec<MembershipName>, Fault> {
         return Ok(vec![config.membership.clone()]);
     }
     let data = config.data_dir.clone();
-    let names = blocking(move || MembershipDir::list(&data).map_err(state_fault)).await?;
+    let names = blocking(move || MembershipDir::list(&data).map_err(Fault::from)).await?;
     Ok(if names.is_empty() { vec![config.membership.clone()] } else { names })
 }
 
@@ -199,7 +198,7 @@ fn contents_json(found: &Found) -> Value {
 pub(super) async fn stored(config: &Config, membership: &Membership) -> Result<Vec<StoredSnapshot>, Fault> {
     let limits = CacheLimits { max_bytes: config.cache_bytes, ..CacheLimits::default() };
     let cache = Cache::open(&membership.dir, membership.identity.cluster_id, limits).await;
-    let cache = cache.map_err(state_fault)?;
+    let cache = cache?;
     let stored = stored_snapshots(&cache).await;
     if let Err(error) = cache.close().await {
         tracing::debug!(%error, "the cache did not close cleanly");
@@ -224,11 +223,11 @@ async fn from_agent(mut client: LocalClient) -> Result<Found, Fault> {
     // Right after a rotation the head in use is still one of the key before.
     let key = status["active"]["authority_public_key"].as_str().ok_or_else(malformed)?;
     let key = hex::decode(key).map_err(|_| malformed())?;
-    let authority = PublicKey::from_slice(&key).map_err(refused)?;
+    let authority = PublicKey::from_slice(&key)?;
     let dev = status["dev"].as_bool().ok_or_else(malformed)?;
     let decoded = v1::SnapshotExport::decode(export.as_slice())
         .map_err(|_| Fault::new(Reason::SnapshotMalformed, "the agent's export does not decode"))?;
-    let stored = StoredSnapshot::of_export(decoded).map_err(refused)?;
+    let stored = StoredSnapshot::of_export(decoded)?;
     let snapshot = stored.verify(
         authority,
         text("installation")?.parse().map_err(|_| malformed())?,
@@ -236,7 +235,7 @@ async fn from_agent(mut client: LocalClient) -> Result<Found, Fault> {
         text("node_id")?.parse().map_err(|_| malformed())?,
         dev,
     );
-    Ok(Found { snapshot: snapshot.map_err(refused)?, export, source: "running agent", authority, dev })
+    Ok(Found { snapshot: snapshot?, export, source: "running agent", authority, dev })
 }
 
 async fn from_disk(config: &Config, name: &MembershipName) -> Result<Found, Fault> {
@@ -259,11 +258,10 @@ async fn from_disk(config: &Config, name: &MembershipName) -> Result<Found, Faul
 
 fn verify_chain(path: &Path, found: &Found) -> Result<ExportSummary, Fault> {
     let bytes =
-        read_capped(path, 64 * 1024).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+        read_capped(path, 64 * 1024)?;
     let roots: KeySet = PublicKeyFile::parse(&String::from_utf8_lossy(&bytes))
-        .and_then(|file| file.key_set::<v1::ActivationManifest>())
-        .map_err(refused)?;
-    open_export(&found.export, &roots, found.dev).map(|export| export.summary()).map_err(refused)
+        .and_then(|file| file.key_set::<v1::ActivationManifest>())?;
+    open_export(&found.export, &roots, found.dev).map(|export| export.summary()).map_err(Fault::from)
 }
 
 fn head_json(found: &Found) -> Value {

@@ -8,7 +8,6 @@ use rap_trust::{StoredBreakGlass, StoredBreakGlassGrant};
 use rap_types::{Digest, Wall};
 use serde::{Deserialize, Serialize};
 
-use crate::fault::state_fault;
 
 /// The file's contents.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -42,7 +41,7 @@ impl BreakGlassStore {
     /// # Errors
     /// Those of state.
     pub fn open(dir: &MembershipDir) -> Result<Self, Fault> {
-        Durable::open(&dir.join("break-glass.json")).map(|(record, _)| Self(record)).map_err(state_fault)
+        Durable::open(&dir.join("break-glass.json")).map(|(record, _)| Self(record)).map_err(Fault::from)
     }
 
     /// What is stored.
@@ -68,6 +67,6 @@ impl BreakGlassStore {
             applied_at: grant.applied_at,
             acknowledged: grant.acknowledged,
         });
-        self.0.store(Grants { held: held.collect(), spent: stored.spent }).map_err(state_fault)
+        self.0.store(Grants { held: held.collect(), spent: stored.spent }).map_err(Fault::from)
     }
 }

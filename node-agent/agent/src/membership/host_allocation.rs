@@ -19,7 +19,6 @@ use serde_json::{Map, Value, json};
 
 use super::Membership;
 use crate::config::Config;
-use crate::fault::state_fault;
 
 /// Place of a membership on its host. The number never changes while the membership exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +116,7 @@ impl Places {
     /// Those of the directory. A place that cannot be read is left out: its membership does not start.
     pub fn all(&self) -> Result<Vec<(MembershipName, Place)>, Fault> {
         let mut places = Vec::new();
-        for name in MembershipDir::list(&self.data).map_err(state_fault)? {
+        for name in MembershipDir::list(&self.data)? {
             match read(&self.data.join(name.as_str())) {
                 Ok(Some(place)) => places.push((name, place)),
                 Ok(None) => {}
@@ -147,7 +146,7 @@ impl Places {
     /// # Errors
     /// `state.full` beyond [`MOST`] memberships; those of state.
     pub fn give(&self, dir: &MembershipDir, pools: Option<Pools>) -> Result<Place, Fault> {
-        let (mut record, _) = Durable::<Place>::open(&dir.join(FILE)).map_err(state_fault)?;
+        let (mut record, _) = Durable::<Place>::open(&dir.join(FILE))?;
         let place = match record.value() {
             Some(place) => Place { pools: pools.unwrap_or_else(|| place.pools.clone()), ..place.clone() },
             None => {
@@ -160,7 +159,7 @@ impl Places {
             }
         };
         if record.value() != Some(&place) {
-            record.store(place.clone()).map_err(state_fault)?;
+            record.store(place.clone())?;
         }
         Ok(place)
     }
@@ -171,7 +170,7 @@ impl Places {
 /// # Errors
 /// Those of state.
 pub fn read(directory: &Path) -> Result<Option<Place>, Fault> {
-    let (record, _) = Durable::<Place>::open(&directory.join(FILE)).map_err(state_fault)?;
+    let (record, _) = Durable::<Place>::open(&directory.join(FILE))?;
     Ok(record.value().cloned())
 }
 

@@ -13,7 +13,6 @@ use zeroize::Zeroizing;
 
 use super::records::{base64_bytes, base64_secret};
 use super::wireguard_key::wireguard_public;
-use crate::fault::{refused, state_fault};
 
 /// The record beside the credentials. Empty for a membership that never replaced a key.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -103,7 +102,7 @@ impl KeyHistory {
     /// # Errors
     /// Those of state.
     pub fn open(dir: &MembershipDir) -> Result<Self, Fault> {
-        let (record, _) = Durable::<Self>::open(&dir.join(KEYS)).map_err(state_fault)?;
+        let (record, _) = Durable::<Self>::open(&dir.join(KEYS))?;
         Ok(record.value().cloned().unwrap_or_default())
     }
 
@@ -112,8 +111,8 @@ impl KeyHistory {
     /// # Errors
     /// Those of state.
     pub fn store(&self, dir: &MembershipDir) -> Result<(), Fault> {
-        let (mut record, _) = Durable::<Self>::open(&dir.join(KEYS)).map_err(state_fault)?;
-        record.store(self.clone()).map_err(state_fault)
+        let (mut record, _) = Durable::<Self>::open(&dir.join(KEYS))?;
+        record.store(self.clone()).map_err(Fault::from)
     }
 
     /// The public keys that the contract is for, given the present ones.
@@ -128,7 +127,7 @@ impl KeyHistory {
         if self.contract_node_key.is_empty() {
             return Ok((node_key, wireguard_key));
         }
-        let node_key = PublicKey::from_slice(&self.contract_node_key).map_err(refused)?;
+        let node_key = PublicKey::from_slice(&self.contract_node_key)?;
         let wireguard_key = self.contract_wireguard_key.as_slice().try_into();
         let wireguard_key =
             wireguard_key.map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))?;
@@ -184,7 +183,7 @@ impl KeyHistory {
                 wireguard_key: Secret::new(new_wireguard.unwrap_or(wireguard_key).to_vec()),
                 join_secret: store.credentials().join_secret.clone(),
             };
-            store.replace_credentials(credentials).map_err(state_fault)?;
+            store.replace_credentials(credentials)?;
         }
         self.pending = None;
         self.store(dir)

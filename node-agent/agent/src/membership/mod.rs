@@ -38,7 +38,6 @@ use records::KeptCheckpoint;
 pub use records::{CertificateStore, Enrollment, Nonce, StoredCertificate};
 pub use wireguard_key::{keys_of, wireguard_public};
 
-use crate::fault::{refused, state_fault};
 
 /// A membership that is complete and whose chain verifies.
 pub struct Membership {
@@ -76,7 +75,7 @@ impl Membership {
         if !path.exists() && !rap_state::durable::twin(&path).exists() {
             return Err(absent(name));
         }
-        let dir = MembershipDir::open(data, name).map_err(state_fault)?;
+        let dir = MembershipDir::open(data, name)?;
         Self::of_dir(dir, accept_dev)
     }
 
@@ -94,7 +93,7 @@ impl Membership {
     /// Those of [`Self::open`]; `chain.broken` if they are of another chain.
     pub fn with_records(dir: MembershipDir, accept_dev: bool, records: &[Vec<u8>]) -> Result<Self, Fault> {
         let (mut store, recovery) =
-            IdentityStore::open(&dir).map_err(state_fault)?.ok_or_else(|| absent(dir.name()))?;
+            IdentityStore::open(&dir)?.ok_or_else(|| absent(dir.name()))?;
         for (path, why) in &recovery.replaced {
             tracing::warn!(path = %path.display(), %why, "a damaged copy of a state file was replaced");
         }
@@ -111,13 +110,13 @@ impl Membership {
         let mut chain = chain_of(store.identity(), &bootstrap)?;
         if !records.is_empty() {
             let features = known_features(store.identity().dev);
-            chain = chain.extended(records, &bootstrap.installation_authority, features).map_err(refused)?;
+            chain = chain.extended(records, &bootstrap.installation_authority, features)?;
             keep_records(&mut store, &chain, bootstrap.chain.records().len())?;
         }
         let identity = store.identity().clone();
-        let mut floors = FloorStore::open(&dir).map_err(state_fault)?.0;
+        let mut floors = FloorStore::open(&dir)?.0;
         let authority = Some((chain.sequence(), chain.digest(), Incarnation(chain.incarnation())));
-        floors.raise(&Raise { authority, ..Raise::default() }).map_err(state_fault)?;
+        floors.raise(&Raise { authority, ..Raise::default() })?;
         let audit = KeptCheckpoint::open(&dir);
         let (node, joined_at) = (bootstrap.node, enrollment.accepted_at.unwrap_or_default());
         Ok(Self {
@@ -193,7 +192,7 @@ fn keep_records(store: &mut IdentityStore, chain: &AuthorityChain, carried: usiz
         identity.authority_records = chain.envelopes().into_iter().skip(carried).map(SignedBytes).collect();
         identity.cluster_authority_pins = chain.keys_ever().map(|key| key.id()).collect();
     });
-    changed.map(drop).map_err(state_fault)
+    changed.map(drop).map_err(Fault::from)
 }
 
 /// A join that was cut off at its very end leaves the token's secret, which has no use any more.
@@ -222,7 +221,7 @@ fn reopen(
     else {
         return Err(pending());
     };
-    let authority = PublicKey::from_slice(&enrollment.authority_key).map_err(refused)?;
+    let authority = PublicKey::from_slice(&enrollment.authority_key)?;
     let mut refusal = Fault::new(Reason::ContractMismatch, "nonce");
     for nonce in &enrollment.nonces {
         let known = BootstrapExpectation {
@@ -241,7 +240,7 @@ fn reopen(
         };
         match open_bootstrap(&contract.0, &known) {
             Ok(bootstrap) => return Ok(bootstrap),
-            Err(reject) => refusal = refused(reject),
+            Err(reject) => refusal = reject.into(),
         }
     }
     Err(refusal)
@@ -257,7 +256,7 @@ fn chain_of(identity: &Identity, bootstrap: &VerifiedBootstrap) -> Result<Author
         identity.cluster_id,
         known_features(identity.dev),
     )
-    .map_err(refused)
+    .map_err(Fault::from)
 }
 
 fn absent(name: &MembershipName) -> Fault {

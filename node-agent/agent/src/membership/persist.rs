@@ -19,7 +19,6 @@ use rap_types::{Digest, HeadOrder, Incarnation, KeyId, Reason};
 use rap_wire::v1;
 
 use super::records::{AUDIT_EVIDENCE, KeptCheckpoint};
-use crate::fault::state_fault;
 
 /// The disk of one membership.
 pub struct Persister {
@@ -65,9 +64,9 @@ impl Persister {
                 Err(StateError::CacheReset(why)) => {
                     tracing::warn!(%why, "the cache was damaged and is empty now");
                     self.stored.clear();
-                    self.put(snapshot).await.map_err(state_fault)?;
+                    self.put(snapshot).await?;
                 }
-                put => put.map_err(state_fault)?,
+                put => put?,
             }
         }
         let head = record.snapshot.as_ref().map(|snapshot| {
@@ -136,7 +135,7 @@ impl Persister {
         .await
         .map_err(|_| Fault::new(Reason::StateIo, "the write of the floors was cut off"))?;
         self.floors = Some(floors);
-        raised.map_err(state_fault)
+        raised.map_err(Fault::from)
     }
 
     /// Adds to the identity the records that the contract does not carry. They come before the floor that
@@ -145,7 +144,7 @@ impl Persister {
         let (dir, records, carried) = (self.dir.clone(), chain.envelopes(), self.carried);
         let pins: Vec<KeyId> = chain.keys_ever().map(|key| key.id()).collect();
         let written = tokio::task::spawn_blocking(move || {
-            let opened = IdentityStore::open(&dir).map_err(state_fault)?;
+            let opened = IdentityStore::open(&dir)?;
             let (mut store, _) =
                 opened.ok_or_else(|| Fault::new(Reason::MembershipAbsent, "the identity is gone"))?;
             let later = records.into_iter().skip(carried).map(SignedBytes).collect();
@@ -155,7 +154,7 @@ impl Persister {
                     identity.cluster_authority_pins = pins;
                 })
                 .map(drop)
-                .map_err(state_fault)
+                .map_err(Fault::from)
         });
         written.await.map_err(|_| Fault::new(Reason::StateIo, "the write of the identity was cut off"))?
     }
@@ -195,7 +194,7 @@ impl Persister {
         let written =
             tokio::task::spawn_blocking(move || write_atomic(&path, document.to_string().as_bytes(), 0o600));
         match written.await {
-            Ok(written) => written.map_err(|error| Fault::new(error.reason(), error.to_string())),
+            Ok(written) => written.map_err(Fault::from),
             Err(_) => Err(Fault::new(Reason::StateIo, "the write of the evidence was cut off")),
         }
     }
@@ -212,7 +211,7 @@ impl Persister {
         let written =
             tokio::task::spawn_blocking(move || write_atomic(&path, document.to_string().as_bytes(), 0o600));
         match written.await {
-            Ok(written) => written.map_err(|error| Fault::new(error.reason(), error.to_string())),
+            Ok(written) => written.map_err(Fault::from),
             Err(_) => Err(Fault::new(Reason::StateIo, "the write of the evidence was cut off")),
         }
     }
@@ -223,7 +222,7 @@ impl Persister {
 /// # Errors
 /// Those of the cache.
 pub async fn stored_snapshots(cache: &Cache) -> Result<Vec<StoredSnapshot>, Fault> {
-    let candidates = Snapshots::new(cache.clone()).candidates().await.map_err(state_fault)?;
+    let candidates = Snapshots::new(cache.clone()).candidates().await?;
     let mut stored = Vec::new();
     for candidate in candidates {
         let (Ok(leaf), Ok(proof), Ok(manifest)) = (

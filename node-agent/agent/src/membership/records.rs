@@ -11,7 +11,6 @@ use rap_types::{JoinRequestId, Reason, Wall};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::fault::state_fault;
 
 /// What a join asked, for resuming it and for verifying its contract again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,7 +49,7 @@ impl Enrollment {
     /// # Errors
     /// Those of state.
     pub fn open(dir: &MembershipDir) -> Result<Self, Fault> {
-        let (record, _) = Durable::<Self>::open(&dir.join(ENROLLMENT)).map_err(state_fault)?;
+        let (record, _) = Durable::<Self>::open(&dir.join(ENROLLMENT))?;
         Ok(record.value().cloned().unwrap_or_default())
     }
 
@@ -59,8 +58,8 @@ impl Enrollment {
     /// # Errors
     /// Those of state.
     pub fn store(self, dir: &MembershipDir) -> Result<(), Fault> {
-        let (mut record, _) = Durable::<Self>::open(&dir.join(ENROLLMENT)).map_err(state_fault)?;
-        record.store(self).map_err(state_fault)
+        let (mut record, _) = Durable::<Self>::open(&dir.join(ENROLLMENT))?;
+        record.store(self).map_err(Fault::from)
     }
 }
 
@@ -115,9 +114,9 @@ impl CertificateStore {
                 // Both copies are useless; what cannot be moved shows as an error at the next write.
                 let _ = std::fs::rename(&path, &aside);
                 let _ = std::fs::remove_file(dir.join("certificate.json.twin"));
-                Durable::<StoredCertificate>::open(&path).map(|(record, _)| Self(record)).map_err(state_fault)
+                Durable::<StoredCertificate>::open(&path).map(|(record, _)| Self(record)).map_err(Fault::from)
             }
-            Err(error) => Err(state_fault(error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -131,7 +130,7 @@ impl CertificateStore {
     /// # Errors
     /// Those of state.
     pub fn store(&mut self, leaf: StoredCertificate) -> Result<(), Fault> {
-        self.0.store(leaf).map_err(state_fault)
+        self.0.store(leaf).map_err(Fault::from)
     }
 }
 
@@ -191,9 +190,8 @@ impl KeptCheckpoint {
                 Durable::<Self>::open(&path)
             }
             opened => opened,
-        }
-        .map_err(state_fault)?;
-        record.store(self).map_err(state_fault)
+        }?;
+        record.store(self).map_err(Fault::from)
     }
 }
 

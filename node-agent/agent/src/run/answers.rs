@@ -10,7 +10,6 @@ use super::disk::{BreakGlassReply, Waiting};
 use super::driver::Driver;
 use super::ping::ping;
 use super::tasks::{LEAVE, PING};
-use crate::fault::refused;
 use crate::requests::{Request, StatusAnswer};
 use crate::status::status_document;
 
@@ -29,7 +28,7 @@ impl Driver {
             Request::BreakGlass { text, reply } => self.break_glass(text, reply),
             Request::Ping { peer, count, interval_ms, reply } => {
                 if let Err(reject) = self.node.permit(Activity::Probe, self.clock.now()) {
-                    return drop(reply.send(Err(refused(reject))));
+                    return drop(reply.send(Err(reject.into())));
                 }
                 let Some(node) = self.node.peer(&peer, self.clock.now()) else {
                     let fault = Fault::new(Reason::NodeUnknown, format!("no peer `{peer}` in the snapshot"));
@@ -46,7 +45,7 @@ impl Driver {
 
     /// Refused at once if it does not verify; else judged again when its turn to be written comes.
     fn break_glass(&mut self, text: String, reply: BreakGlassReply) {
-        match self.node.judge_grant(&text, self.clock.now()).map_err(refused) {
+        match self.node.judge_grant(&text, self.clock.now()).map_err(Fault::from) {
             Ok(_) => self.wait_for_disk(Waiting::BreakGlassText(text, reply)),
             Err(fault) => drop(reply.send(Err(fault))),
         }

@@ -67,7 +67,7 @@ impl Driver {
     fn claim(&self, record: &Record) -> Result<(), Fault> {
         match &record.snapshot {
             Some(snapshot) if record.contents_changed => {
-                self.claim.take(Pools::of_snapshot(snapshot).map_err(crate::fault::refused)?)
+                self.claim.take(Pools::of_snapshot(snapshot)?)
             }
             _ => Ok(()),
         }

@@ -17,7 +17,6 @@ use super::{rotate_keys, start};
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::dataplane::DataplaneCommand;
-use crate::fault::state_fault;
 use crate::host::{Directory, Entry, HostClaims, HostEvent, HostHandle, absent};
 use crate::membership::{Places, Wanted, place_facts, read_place, sweep};
 
@@ -85,7 +84,7 @@ impl Host {
             if let Err(fault) = sweep(&data) {
                 tracing::warn!(reason = %fault.reason, error = %fault, "a removal that was cut off could not be ended");
             }
-            let names = MembershipDir::list(&data).map_err(state_fault)?;
+            let names = MembershipDir::list(&data)?;
             let places = if names.is_empty() { Vec::new() } else { placed(&data) };
             let number = |name: &MembershipName| {
                 let place = places.iter().find(|(placed, _)| placed == name);
@@ -134,7 +133,7 @@ impl Host {
     }
 
     async fn load(&mut self, name: &str) -> Result<(), Fault> {
-        let name = MembershipName::new(name).map_err(state_fault)?;
+        let name = MembershipName::new(name)?;
         if self.directory.is_running(name.as_str()) {
             return Ok(());
         }
@@ -236,7 +235,7 @@ impl Host {
             return Err(Fault::new(Reason::RateLimited, "keys were replaced, or could not be, a moment ago"));
         }
         life.rotated = Some(now);
-        let name = MembershipName::new(name).map_err(state_fault)?;
+        let name = MembershipName::new(name)?;
         if let Some((tasks, _)) = life.running.take() {
             tasks.shutdown(DRAIN).await;
         }

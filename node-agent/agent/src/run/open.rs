@@ -13,7 +13,6 @@ use rap_types::Reason;
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::dataplane::Launch;
-use crate::fault::{refused, state_fault};
 use crate::host::{OwnClaim, capabilities, own_endpoints};
 use crate::membership::{
     BreakGlassStore, CertificateStore, Membership, Place, StoredCertificate, place_of, stored_snapshots,
@@ -46,9 +45,9 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let pin = if name == config.membership { config.pin.clone() } else { AuthorityPin::default() };
     let (membership, certificate, break_glass, place) = blocking(move || {
         let membership = Membership::open(&data, &name, dev)?;
-        pin.check_chain(&membership.chain).map_err(refused)?;
+        pin.check_chain(&membership.chain)?;
         let certificate = CertificateStore::open(&membership.dir)?;
-        let pools = Pools::of_contract(&membership.bootstrap.contract).map_err(refused)?;
+        let pools = Pools::of_contract(&membership.bootstrap.contract)?;
         let place = place_of(&data, &membership, pools)?;
         let break_glass = BreakGlassStore::open(&membership.dir)?;
         Ok((membership, certificate, break_glass, place))
@@ -57,7 +56,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let boot_id = boot_id().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
     let limits = CacheLimits { max_bytes: config.cache_bytes, ..CacheLimits::default() };
     let cache = Cache::open(&membership.dir, membership.identity.cluster_id, limits);
-    let cache = cache.await.map_err(state_fault)?;
+    let cache = cache.await?;
     let stored = stored_snapshots(&cache).await.unwrap_or_else(|fault| {
         // What cannot be read is fetched again.
         tracing::warn!(reason = %fault.reason, error = %fault, "stored snapshots are not readable");
@@ -82,7 +81,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let leaf = certificate.leaf().cloned();
     let node = Node::start(settings, &stored, leaf.clone().map(Into::into), Clock::new().now());
     claim.take(match node.acceptor().newest() {
-        Some(snapshot) => Pools::of_snapshot(snapshot).map_err(refused)?,
+        Some(snapshot) => Pools::of_snapshot(snapshot)?,
         None => place.pools.clone(),
     })?;
     Ok(Opened { membership, break_glass, certificate, cache, node, leaf, place, launch, addresses, boot_id })

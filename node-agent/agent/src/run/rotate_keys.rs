@@ -13,7 +13,6 @@ use zeroize::Zeroizing;
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::control_plane::standing_alone;
-use crate::fault::state_fault;
 use crate::membership::{KeyHistory, Membership, PendingKeys, Wanted, wireguard_public};
 
 /// Replaces keys; returns the key generation. Keys that an earlier attempt made are taken to their end
@@ -62,7 +61,7 @@ pub async fn rotate(config: &Config, name: &MembershipName, wanted: Wanted) -> R
 
 fn finish(dir: &MembershipDir, keys: &mut KeyHistory, new_identity: bool) -> Result<(), Fault> {
     let absent = || Fault::new(Reason::MembershipAbsent, "the identity is gone");
-    let (mut store, _) = IdentityStore::open(dir).map_err(state_fault)?.ok_or_else(absent)?;
+    let (mut store, _) = IdentityStore::open(dir)?.ok_or_else(absent)?;
     keys.finish(dir, &mut store, Clock::new().now().wall)?;
     if new_identity {
         // The leaf of a revoked generation; the next is issued at once.

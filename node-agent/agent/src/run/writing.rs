@@ -9,7 +9,6 @@ use rap_types::Reason;
 
 use super::disk::{BreakGlassReply, Waiting, Write, Written};
 use super::driver::Driver;
-use crate::fault::refused;
 use crate::status::grant_document;
 
 impl Driver {
@@ -37,7 +36,7 @@ impl Driver {
                     Write::BreakGlass(Box::new(self.node.stored_break_glass()))
                 }
                 Waiting::BreakGlassText(text, reply) => {
-                    match self.node.judge_grant(&text, self.clock.now()).map_err(refused) {
+                    match self.node.judge_grant(&text, self.clock.now()).map_err(Fault::from) {
                         Ok(admission) => Write::ApplyBreakGlass(Box::new(admission), reply),
                         Err(fault) => {
                             drop(reply.send(Err(fault)));

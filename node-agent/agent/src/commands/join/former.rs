@@ -12,7 +12,6 @@ use rap_wire::v1;
 
 use super::prepared::Given;
 use crate::config::Config;
-use crate::fault::state_fault;
 use crate::membership::{Enrollment, keys_of, staging};
 
 /// What is left of the membership, held so that no agent starts on it.
@@ -38,7 +37,7 @@ impl Former {
         if !path.is_dir() && !staged.is_dir() {
             return Err(nothing());
         }
-        let dir = MembershipDir::open(&config.data_dir, &config.membership).map_err(state_fault)?;
+        let dir = MembershipDir::open(&config.data_dir, &config.membership)?;
         let authority = Enrollment::open(&dir).ok().map(|enrollment| enrollment.authority_key);
         let authority = authority.filter(|key| !key.is_empty());
         match IdentityStore::open(&dir) {
@@ -54,7 +53,7 @@ impl Former {
                 if let Err(error) = damaged {
                     eprintln!("warning      [{}] {error}", error.code());
                 }
-                let salvaged = IdentityStore::salvage(&dir).map_err(state_fault)?;
+                let salvaged = IdentityStore::salvage(&dir)?;
                 let sole = salvaged.is_none();
                 let credentials = match salvaged {
                     Some(credentials) => credentials,
@@ -130,8 +129,8 @@ impl Former {
     pub(super) fn carry_over(&self, dir: &MembershipDir) -> Result<(), Fault> {
         match FloorStore::open(&self.dir) {
             Ok((floors, _)) => {
-                let (mut kept, _) = FloorStore::open(dir).map_err(state_fault)?;
-                kept.merge(floors.current()).map_err(state_fault)?;
+                let (mut kept, _) = FloorStore::open(dir)?;
+                kept.merge(floors.current())?;
             }
             Err(error) => eprintln!("warning      [{}] the floors are lost: {error}", error.code()),
         }
@@ -180,7 +179,7 @@ pub(super) fn begun(config: &Config) -> Result<Option<IdentityStore>, Fault> {
     if !root.join(config.membership.as_str()).is_dir() {
         return Ok(None);
     }
-    let dir = MembershipDir::open(&root, &config.membership).map_err(state_fault)?;
+    let dir = MembershipDir::open(&root, &config.membership)?;
     Ok(IdentityStore::open(&dir).ok().flatten().map(|(store, _)| store))
 }
 

@@ -21,7 +21,6 @@ use self::told::{TokenText, say_joined, say_who};
 use crate::blocking::blocking;
 use crate::cli::Join;
 use crate::config::Config;
-use crate::fault::refused;
 
 /// Joins, or resumes a join; with `--rejoin` as the node that this host was.
 pub(super) async fn run(config: &Config, join: Join) -> Result<ExitCode, Fault> {
@@ -53,15 +52,14 @@ fn read_token(join: &Join) -> Result<TokenText, Fault> {
         (Some(token), _) => Some(Zeroizing::new(token.clone())),
         (None, Some(path)) => {
             let secret =
-                Secret::read("join token", path).map_err(|e| Fault::new(e.reason(), e.to_string()))?;
+                Secret::read("join token", path)?;
             let text = secret.expose_text().map(|text| Zeroizing::new(text.to_owned()));
             Some(text.ok_or(Fault::new(Reason::TokenMalformed, "the token file is not text"))?)
         }
-        (None, None) => Secret::load_optional("RAP_JOIN_TOKEN")
-            .map_err(|error| Fault::new(error.reason(), error.to_string()))?
+        (None, None) => Secret::load_optional("RAP_JOIN_TOKEN")?
             .and_then(|secret| secret.expose_text().map(|text| Zeroizing::new(text.to_owned()))),
     };
-    let token = text.map(|text| JoinTokenText::parse(&text)).transpose().map_err(refused)?;
+    let token = text.map(|text| JoinTokenText::parse(&text)).transpose()?;
     Ok(TokenText { token, json: join.json })
 }
 

@@ -14,7 +14,6 @@ use rap_wire::v1;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, is_node_name};
-use crate::fault::{refused, state_fault};
 use crate::membership::{Enrollment, Nonce, Places};
 
 /// A token with its verified form.
@@ -31,8 +30,8 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn open(config: &Config, given: Option<JoinTokenText>) -> Result<Self, Fault> {
         let given = checked(config, given, Wall::default())?;
-        let dir = MembershipDir::open(&config.data_dir, &config.membership).map_err(state_fault)?;
-        let stored = IdentityStore::open(&dir).map_err(state_fault)?;
+        let dir = MembershipDir::open(&config.data_dir, &config.membership)?;
+        let stored = IdentityStore::open(&dir)?;
         let dir = match (stored, &given) {
             (Some((store, _)), _) if store.identity().identity_status != IdentityStatus::Pending => {
                 let name = &store.identity().name;
@@ -46,14 +45,14 @@ impl Prepared {
                     Some((_, token)) if asked != TokenId::from_slice(&token.token_id).ok() => {
                         // Another token: what was asked with the old one is given up, keys included.
                         drop(store);
-                        dir.destroy().map_err(state_fault)?;
-                        MembershipDir::open(&config.data_dir, &config.membership).map_err(state_fault)?
+                        dir.destroy()?;
+                        MembershipDir::open(&config.data_dir, &config.membership)?
                     }
                     _ => return Self::resume(config, dir, store),
                 }
             }
             (None, None) => {
-                dir.destroy().map_err(state_fault)?;
+                dir.destroy()?;
                 let text = "give a token: --token-file FILE, or - for standard input";
                 return Err(Fault::new(Reason::SecretMissing, text));
             }
@@ -76,10 +75,10 @@ impl Prepared {
         let malformed = |_| Fault::new(Reason::TokenMalformed, "a field of the token has a wrong length");
         // Before anything is asked: a cluster whose addresses this host uses already burns no use.
         let places = Places::open(&config.data_dir)?;
-        let pools = Pools::of_token(&token).map_err(refused)?;
+        let pools = Pools::of_token(&token)?;
         if let Err(fault) = places.check(&config.membership, &pools) {
             // Nothing of use is in it yet.
-            dir.destroy().map_err(state_fault)?;
+            dir.destroy()?;
             return Err(fault);
         }
         places.give(&dir, None)?;
@@ -95,7 +94,7 @@ impl Prepared {
             join_secret: Some(Secret::new(text.secret().to_vec())),
         };
         let header = token.header();
-        let authority = PublicKey::from_slice(&token.cluster_authority_key).map_err(refused)?;
+        let authority = PublicKey::from_slice(&token.cluster_authority_key)?;
         let identity = Identity {
             membership: config.membership.clone(),
             name,
@@ -118,7 +117,7 @@ impl Prepared {
             authority_records: Vec::new(),
             dev: header.is_dev(),
         };
-        let store = IdentityStore::create(&dir, identity, credentials).map_err(state_fault)?;
+        let store = IdentityStore::create(&dir, identity, credentials)?;
         Ok(Self { dir, store, enrollment, token })
     }
 
@@ -127,8 +126,8 @@ impl Prepared {
         let corrupt = |what: &str| Fault::new(Reason::StateCorrupt, what.to_owned());
         let envelope =
             store.identity().join_token.clone().ok_or_else(|| corrupt("the token is not stored"))?;
-        let authority = PublicKey::from_slice(&enrollment.authority_key).map_err(refused)?;
-        config.pin.check(&authority).map_err(refused)?;
+        let authority = PublicKey::from_slice(&enrollment.authority_key)?;
+        config.pin.check(&authority)?;
         let expect = rap_contract::Expectation {
             installation: Some(store.identity().installation_id),
             cluster: Some(store.identity().cluster_id),
@@ -137,7 +136,7 @@ impl Prepared {
             features: known_features(config.dev),
             ..rap_contract::Expectation::default()
         };
-        let token = verify(&envelope.0, &KeySet::of::<v1::JoinToken>(authority), &expect).map_err(refused)?;
+        let token = verify(&envelope.0, &KeySet::of::<v1::JoinToken>(authority), &expect)?;
         eprintln!("resuming the join that was begun before");
         Ok(Self { dir, store, enrollment, token })
     }
@@ -151,7 +150,7 @@ pub(super) fn checked(
 ) -> Result<Option<Given>, Fault> {
     let Some(text) = given else { return Ok(None) };
     let now = Clock::new().now().wall.max(floor);
-    let token = Application::check_token(&text, &config.pin, config.dev, now).map_err(refused)?;
+    let token = Application::check_token(&text, &config.pin, config.dev, now)?;
     Ok(Some((text, token)))
 }
 
@@ -171,7 +170,7 @@ impl Prepared {
         self.store
             .update(|identity| identity.pending_join_request_id = pending.request)
             .map(drop)
-            .map_err(state_fault)
+            .map_err(Fault::from)
     }
 
     /// The contract goes last but one: a crash before it leaves a join that resumes; the token's secret
@@ -184,7 +183,7 @@ impl Prepared {
     ) -> Result<(), Fault> {
         let contract = &bootstrap.contract;
         // A token of an older control plane named no pools; the contract does.
-        let (places, pools) = (Places::open(data)?, Pools::of_contract(contract).map_err(refused)?);
+        let (places, pools) = (Places::open(data)?, Pools::of_contract(contract)?);
         places.check(self.dir.name(), &pools)?;
         places.give(&self.dir, Some(pools))?;
         drop(places);
@@ -204,10 +203,10 @@ impl Prepared {
             identity.bootstrap_contract = Some(SignedBytes(contract.envelope().to_vec()));
             identity.join_token = None;
         });
-        changed.map_err(state_fault)?;
+        changed?;
         tracing::trace!(way = "the contract is on disk");
         let credentials = Credentials { join_secret: None, ..self.store.credentials().clone() };
-        self.store.replace_credentials(credentials).map_err(state_fault)
+        self.store.replace_credentials(credentials).map_err(Fault::from)
     }
 }
 

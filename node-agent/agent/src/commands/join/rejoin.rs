@@ -19,7 +19,6 @@ use super::session::{JoinedNode, Session};
 use super::told::{TokenText, say_joined, say_who, tell_agent};
 use crate::blocking::blocking;
 use crate::config::Config;
-use crate::fault::state_fault;
 use crate::local::LocalClient;
 use crate::membership::{Membership, discard, remove, staging};
 
@@ -109,15 +108,15 @@ impl Former {
             self.check(token)?;
         }
         let root = staging(&config.data_dir);
-        create_private_dir(&root).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
-        let dir = MembershipDir::open(&root, &config.membership).map_err(state_fault)?;
+        create_private_dir(&root)?;
+        let dir = MembershipDir::open(&root, &config.membership)?;
         match IdentityStore::open(&dir) {
             Ok(Some((store, _))) => {
                 if let Some(begun) = self.resume(config, &dir, store, given.as_ref())? {
                     return Ok(begun);
                 }
             }
-            Err(error) if !judges(error.reason()) => return Err(state_fault(error)),
+            Err(error) if !judges(error.reason()) => return Err(error.into()),
             Ok(None) | Err(_) => {}
         }
         // Another token, another membership, or an attempt that was cut off before it asked.
@@ -127,8 +126,8 @@ impl Former {
             let text = "give a new token: --token-file FILE, or - for standard input";
             return Err(Fault::new(Reason::SecretMissing, text));
         };
-        create_private_dir(&root).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
-        let dir = MembershipDir::open(&root, &config.membership).map_err(state_fault)?;
+        create_private_dir(&root)?;
+        let dir = MembershipDir::open(&root, &config.membership)?;
         self.carry_over(&dir)?;
         let name = match (&config.name, &self.identity) {
             (None, Some(identity)) => identity.name.clone(),
@@ -189,7 +188,7 @@ impl Former {
             }
             _ => Ok(()),
         };
-        let named = IdentityStore::open(&dir).map_err(state_fault)?;
+        let named = IdentityStore::open(&dir)?;
         check(named.and_then(|(store, _)| store.identity().installation_authority_pin))?;
         self.carry_over(&dir)?;
         let membership = Membership::with_records(dir, config.dev, &self.records_since(config))?;

@@ -17,7 +17,6 @@ use super::prepared::{Prepared, cluster_name};
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::control_plane::{EnrollmentLine, TrustedTime};
-use crate::fault::{refused, state_fault};
 use crate::host::capabilities;
 use crate::membership::{keys_of, read_place, wireguard_public};
 
@@ -28,9 +27,9 @@ pub(super) struct Failed {
     pub(super) refused: bool,
 }
 
-impl From<Fault> for Failed {
-    fn from(fault: Fault) -> Self {
-        Self { fault, refused: false }
+impl<E: Into<Fault>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self { fault: error.into(), refused: false }
     }
 }
 
@@ -87,7 +86,7 @@ impl Session {
         }
         let pin = prepared.store.identity().server_trust_pin;
         // A host that returns has a floor of before.
-        let floors = FloorStore::open(&prepared.dir).map_err(state_fault)?.0;
+        let floors = FloorStore::open(&prepared.dir)?.0;
         let time = TrustedTime::new(clock, token.header().issued_at.max(floors.current().time_floor));
         let cluster = cluster_name(&token).unwrap_or_else(|| token.header().cluster.to_string());
         let application = Application::new(
@@ -103,9 +102,9 @@ impl Session {
             nonces: prepared.enrollment.nonces.iter().map(|nonce| nonce.0.clone()).collect(),
         };
         let patience = Patience { interval: config.poll_interval, timeout: config.poll_timeout };
-        let applicant = Applicant::start(application.map_err(refused)?, pending, patience, clock.now());
+        let applicant = Applicant::start(application?, pending, patience, clock.now());
         Ok(Self {
-            applicant: applicant.map_err(refused)?,
+            applicant: applicant?,
             prepared: Some(prepared),
             urls,
             pin,
@@ -125,7 +124,7 @@ impl Session {
         loop {
             while let Some(output) = self.applicant.poll_output() {
                 if let Some(input) = self.carry_out(output).await? {
-                    self.applicant.handle(input, self.clock.now()).map_err(refused)?;
+                    self.applicant.handle(input, self.clock.now())?;
                 }
             }
             match self.applicant.phase() {
@@ -138,7 +137,7 @@ impl Session {
             }
             let Some(due) = self.applicant.poll_timeout() else { continue };
             tokio::time::sleep(due.since(self.clock.now().mono)).await;
-            self.applicant.handle(ApplicantInput::TimedOut, self.clock.now()).map_err(refused)?;
+            self.applicant.handle(ApplicantInput::TimedOut, self.clock.now())?;
         }
         let dir = self.prepared.map(|prepared| prepared.dir);
         let unwritten = || Fault::new(Reason::StateIo, "the membership was not written").into();

@@ -11,7 +11,6 @@ use super::prepared::{Prepared, cluster_name};
 use super::session::JoinedNode;
 use crate::commands::print::pretty;
 use crate::config::Config;
-use crate::fault::refused;
 use crate::local::LocalClient;
 
 /// The token that was given, and the form of the answer.
@@ -71,7 +70,7 @@ pub(super) async fn tell_agent(config: &Config) -> Result<bool, Fault> {
 /// What the person compares: the cluster's key with what operators see, this host's with what they are asked.
 pub(super) fn say_who(prepared: &Prepared) -> Result<(), Fault> {
     let token = &prepared.token;
-    let authority = PublicKey::from_slice(&token.cluster_authority_key).map_err(refused)?;
+    let authority = PublicKey::from_slice(&token.cluster_authority_key)?;
     eprintln!(
         "cluster      {} {}",
         cluster_name(token).unwrap_or_else(|| "-".to_owned()),

@@ -1,6 +1,6 @@
 //! Why a signed object was refused.
 
-use rap_types::Reason;
+use crate::Reason;
 
 /// A refusal: the stable reason and which field or object it concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
