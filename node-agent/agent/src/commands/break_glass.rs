@@ -47,8 +47,7 @@ pub(super) async fn run(config: &Config, command: BreakGlass) -> Result<ExitCode
 }
 
 fn read(file: &Path) -> Result<String, Fault> {
-    let bytes =
-        read_capped(file, 64 * 1024)?;
+    let bytes = read_capped(file, 64 * 1024)?;
     let malformed = || Fault::new(Reason::BreakGlassMalformed, "the file is not text");
     String::from_utf8(bytes).map_err(|_| malformed())
 }

@@ -11,7 +11,7 @@ use super::print::pretty;
 use crate::blocking::blocking;
 use crate::cli::Leave;
 use crate::config::Config;
-use crate::control_plane::standing_alone;
+use crate::control_plane::CertificateTask;
 use crate::local::LocalClient;
 use crate::membership::{Membership, discard, remove, staging};
 
@@ -74,7 +74,7 @@ async fn alone(config: &Config, force: bool) -> Result<Result<(), Fault>, Fault>
     let membership = blocking(move || Membership::open(&data, &name, dev)).await;
     let asked = match membership {
         Ok(membership) => {
-            let task = standing_alone(&membership, config)?;
+            let task = CertificateTask::standing_alone(&membership, config)?;
             drop(membership);
             task.leave_anywhere().await
         }

@@ -257,8 +257,7 @@ async fn from_disk(config: &Config, name: &MembershipName) -> Result<Found, Faul
 }
 
 fn verify_chain(path: &Path, found: &Found) -> Result<ExportSummary, Fault> {
-    let bytes =
-        read_capped(path, 64 * 1024)?;
+    let bytes = read_capped(path, 64 * 1024)?;
     let roots: KeySet = PublicKeyFile::parse(&String::from_utf8_lossy(&bytes))
         .and_then(|file| file.key_set::<v1::ActivationManifest>())?;
     open_export(&found.export, &roots, found.dev).map(|export| export.summary()).map_err(Fault::from)

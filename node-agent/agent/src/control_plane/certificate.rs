@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::Signer;
-use rap_rpc::dial::ControlUrl;
 use rap_runtime::tls::{self, ClusterTrust, TrustStore};
 use rap_runtime::{Clock, Fault};
 use rap_trust::certificate::{self, CertificateSubject};
@@ -17,8 +16,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{EnrollmentLine, TrustedTime};
-use crate::membership::StoredCertificate;
+use super::{ControlPlane, TrustedTime};
+use crate::config::Config;
+use crate::membership::{Membership, StoredCertificate};
 
 /// Who asks for certificates, and whom it believes.
 #[derive(Clone)]
@@ -29,17 +29,30 @@ pub struct CertificateTask {
     pub subject: CertificateSubject,
     /// Identity key.
     pub identity: Arc<Signer>,
-    /// Server trust pin.
-    pub pin: Digest,
-    /// URLs, tried in order.
-    pub urls: Vec<ControlUrl>,
-    /// Trusted time.
-    pub time: TrustedTime,
-    /// Deadline of one call.
-    pub timeout: Duration,
+    /// Where it asks.
+    pub control: ControlPlane,
 }
 
 impl CertificateTask {
+    /// Proofs of this membership's identity key, at `control`.
+    pub fn of(membership: &Membership, control: ControlPlane) -> Self {
+        Self {
+            installation: membership.identity.installation_id,
+            subject: CertificateSubject { cluster: membership.identity.cluster_id, node: membership.node },
+            identity: Arc::new(Signer::from_seed(&membership.signer.seed())),
+            control,
+        }
+    }
+
+    /// The proofs of a membership that no agent runs.
+    ///
+    /// # Errors
+    /// `contract.mismatch` if the contract names no control URL.
+    pub fn standing_alone(membership: &Membership, config: &Config) -> Result<Self, Fault> {
+        let time = TrustedTime::new(Clock::new(), membership.trust_floors().time);
+        Ok(Self::of(membership, ControlPlane::of(membership, time, config)?))
+    }
+
     /// Keeps a leaf in force: issues one if there is none and renews it at half life, until cancelled.
     /// `authority` is the cluster's CA of the present snapshot; `leaves` gets every new leaf; `doubts`
     /// changes when the control plane refused the present one.
@@ -58,7 +71,7 @@ impl CertificateTask {
         loop {
             let due = match current {
                 None => Duration::ZERO,
-                Some((from, until)) => certificate::renew_at(from, until).since(self.time.wall()),
+                Some((from, until)) => certificate::renew_at(from, until).since(self.control.time.wall()),
             };
             let pause = due.max(retry_at.since(clock.now().mono));
             // Slept in slices: a host that was suspended notices soon after it wakes.
@@ -77,7 +90,7 @@ impl CertificateTask {
             let authority = authority.borrow().clone();
             let issued = tokio::select! {
                 () = cancel.cancelled() => return,
-                issued = self.issue_anywhere(&authority) => issued,
+                issued = self.issue(&authority) => issued,
             };
             match issued {
                 Ok(leaf) => {
@@ -104,20 +117,10 @@ impl CertificateTask {
     /// # Errors
     /// Those of the calls; the refusal of one that answered is final.
     pub async fn rotate_anywhere(&self, new: certificate::NewKeys<'_>) -> Result<u64, Fault> {
-        let mut last = Fault::new(Reason::ServerUnreachable, "no control URL");
-        for url in &self.urls {
-            let line = EnrollmentLine::open(url, self.pin, Arc::new(self.time.clone()), self.timeout).await;
-            match line {
-                Ok(mut line) => {
-                    let (nonce, exporter, _) = line.challenge();
-                    let request =
-                        certificate::rotation_request(self.subject, &self.identity, new, &nonce, &exporter);
-                    return line.rotate_key(request).await.map(|answer| answer.key_generation);
-                }
-                Err(fault) => last = fault,
-            }
-        }
-        Err(last)
+        let (mut line, _) = self.control.line().await?;
+        let (subject, identity) = (self.subject, &self.identity);
+        let request = certificate::rotation_request(subject, identity, new, &line.nonce, &line.exporter);
+        Ok(self.control.answer(line.client.rotate_key(request)).await?.key_generation)
     }
 
     /// Leaves the cluster at the first control URL that answers.
@@ -125,82 +128,52 @@ impl CertificateTask {
     /// # Errors
     /// Those of the calls; the refusal of one that answered is final.
     pub async fn leave_anywhere(&self) -> Result<(), Fault> {
-        let mut last = Fault::new(Reason::ServerUnreachable, "no control URL");
-        for url in &self.urls {
-            let line = EnrollmentLine::open(url, self.pin, Arc::new(self.time.clone()), self.timeout).await;
-            match line {
-                Ok(mut line) => {
-                    let (nonce, exporter, _) = line.challenge();
-                    let request = certificate::leave_request(self.subject, &self.identity, &nonce, &exporter);
-                    return line.leave(request).await.map(drop);
-                }
-                Err(fault) => last = fault,
-            }
+        let (mut line, _) = self.control.line().await?;
+        let request = certificate::leave_request(self.subject, &self.identity, &line.nonce, &line.exporter);
+        self.control.answer(line.client.leave(request)).await.map(drop)
+    }
+
+    /// Obtains one leaf at the first control URL that answers.
+    ///
+    /// # Errors
+    /// Those of the calls; `certificate.invalid` and `certificate.identity` for a wrong answer.
+    async fn issue(&self, authority: &[u8]) -> Result<StoredCertificate, Fault> {
+        let (mut line, _) = self.control.line().await?;
+        let fault = |error: rcgen::Error| Fault::new(Reason::CertificateInvalid, error.to_string());
+        let key = KeyPair::generate_for(&PKCS_ED25519).map_err(fault)?;
+        let csr = CertificateParams::default().serialize_request(&key).map_err(fault)?.der().to_vec();
+        let request = certificate::request(self.subject, &self.identity, csr, &line.nonce, &line.exporter);
+        let answer = self.control.answer(line.client.certificate(request)).await?;
+        let leaf = self.check(&answer.leaf, authority, &key.subject_public_key_info())?;
+        Ok(StoredCertificate {
+            certificate: answer.leaf,
+            private_key: Zeroizing::new(key.serialize_der()),
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+        })
+    }
+
+    fn check(&self, der: &[u8], authority: &[u8], spki: &[u8]) -> Result<tls::NodeCertificate, Fault> {
+        let trust = TrustStore::new();
+        trust.replace(
+            self.subject.cluster,
+            ClusterTrust {
+                installation: self.installation,
+                authorities: vec![CertificateDer::from(authority.to_vec())],
+                revoked: std::collections::BTreeMap::new(),
+            },
+        );
+        let millis = u64::try_from(self.control.time.wall().0).unwrap_or(0);
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(millis));
+        let leaf = trust
+            .verify(&CertificateDer::from(der.to_vec()), &[], now)
+            .map_err(|reject| Fault::new(reject.reason(), reject.to_string()))?;
+        if leaf.identity.node != self.subject.node || leaf.spki != Digest::of(&[spki]) {
+            let text = "the certificate is for another node or key";
+            return Err(Fault::new(Reason::CertificateIdentity, text));
         }
-        Err(last)
+        Ok(leaf)
     }
-
-    async fn issue_anywhere(&self, authority: &[u8]) -> Result<StoredCertificate, Fault> {
-        let mut last = Fault::new(Reason::ServerUnreachable, "no control URL");
-        for url in &self.urls {
-            let line = EnrollmentLine::open(url, self.pin, Arc::new(self.time.clone()), self.timeout).await;
-            match line {
-                Ok(line) => return issue(line, self, authority).await,
-                Err(fault) => last = fault,
-            }
-        }
-        Err(last)
-    }
-}
-
-/// Obtains one leaf over an open connection.
-///
-/// # Errors
-/// Those of the call; `certificate.invalid` and `certificate.identity` for a wrong answer.
-async fn issue(
-    mut line: EnrollmentLine,
-    task: &CertificateTask,
-    authority: &[u8],
-) -> Result<StoredCertificate, Fault> {
-    let fault = |error: rcgen::Error| Fault::new(Reason::CertificateInvalid, error.to_string());
-    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(fault)?;
-    let csr = CertificateParams::default().serialize_request(&key).map_err(fault)?;
-    let (nonce, exporter, _) = line.challenge();
-    let request = certificate::request(task.subject, &task.identity, csr.der().to_vec(), &nonce, &exporter);
-    let answer = line.certificate(request).await?;
-    let leaf = check(&answer.leaf, authority, &key.subject_public_key_info(), task)?;
-    Ok(StoredCertificate {
-        certificate: answer.leaf,
-        private_key: Zeroizing::new(key.serialize_der()),
-        not_before: leaf.not_before,
-        not_after: leaf.not_after,
-    })
-}
-
-fn check(
-    der: &[u8],
-    authority: &[u8],
-    spki: &[u8],
-    task: &CertificateTask,
-) -> Result<tls::NodeCertificate, Fault> {
-    let trust = TrustStore::new();
-    trust.replace(
-        task.subject.cluster,
-        ClusterTrust {
-            installation: task.installation,
-            authorities: vec![CertificateDer::from(authority.to_vec())],
-            revoked: std::collections::BTreeMap::new(),
-        },
-    );
-    let millis = u64::try_from(task.time.wall().0).unwrap_or(0);
-    let now = UnixTime::since_unix_epoch(Duration::from_millis(millis));
-    let leaf = trust
-        .verify(&CertificateDer::from(der.to_vec()), &[], now)
-        .map_err(|reject| Fault::new(reject.reason(), reject.to_string()))?;
-    if leaf.identity.node != task.subject.node || leaf.spki != Digest::of(&[spki]) {
-        return Err(Fault::new(Reason::CertificateIdentity, "the certificate is for another node or key"));
-    }
-    Ok(leaf)
 }
 
 const SLICE: Duration = Duration::from_secs(30);

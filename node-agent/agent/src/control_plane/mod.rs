@@ -2,12 +2,10 @@
 
 mod certificate;
 mod dial;
-mod proofs;
 mod time;
 mod uplink;
 
 pub use certificate::CertificateTask;
-pub use dial::EnrollmentLine;
-pub use proofs::{certificate_task, control_urls, standing_alone};
+pub use dial::{ControlPlane, EnrollmentLine};
 pub use time::TrustedTime;
 pub use uplink::{Pause, Stream, UplinkEvent, UplinkTask};

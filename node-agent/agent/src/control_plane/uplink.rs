@@ -11,15 +11,14 @@ use rap_rpc::dial::ControlUrl;
 use rap_rpc::v1::node_sync_client::NodeSyncClient;
 use rap_runtime::Fault;
 use rap_runtime::tls::{self, CertificateCell, Pins};
-use rap_types::{Digest, Reason};
+use rap_types::Reason;
 use rap_wire::v1;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::TrustedTime;
-use super::dial::dial;
+use super::ControlPlane;
 
 /// An open stream. Dropping it ends the stream.
 #[derive(Debug)]
@@ -55,16 +54,10 @@ pub enum UplinkEvent {
 
 /// Holds the stream of one membership.
 pub struct UplinkTask {
-    /// URLs, in order of preference.
-    pub urls: Vec<ControlUrl>,
-    /// Server trust pin.
-    pub pin: Digest,
+    /// The control plane; its first URL is preferred.
+    pub control: ControlPlane,
     /// The node's leaf.
     pub leaf: CertificateCell,
-    /// Trusted time.
-    pub time: TrustedTime,
-    /// Deadline of a connection attempt.
-    pub timeout: Duration,
     /// True once there is a leaf.
     pub ready: watch::Receiver<bool>,
     /// What the control plane asked last: how long to stay away, and over which time to spread the return.
@@ -97,7 +90,7 @@ impl UplinkTask {
         let (mut next, mut failures, mut thrown_out) = (0, 0_u32, false);
         self.ready.mark_unchanged();
         loop {
-            let url = self.urls[next % self.urls.len()].clone();
+            let url = self.control.urls[next % self.control.urls.len()].clone();
             let begun = Instant::now();
             let held = tokio::select! {
                 () = cancel.cancelled() => return,
@@ -121,7 +114,7 @@ impl UplinkTask {
                 failures = failures.saturating_add(1);
                 next = next.wrapping_add(1);
                 // A whole round over the URLs goes fast; then it slows down.
-                let rounds = failures / u32::try_from(self.urls.len()).unwrap_or(u32::MAX).max(1);
+                let rounds = failures / u32::try_from(self.control.urls.len()).unwrap_or(u32::MAX).max(1);
                 let most = (FIRST_RETRY * (1 << rounds.min(8))).min(LAST_RETRY);
                 asked.max(most / 2 + random_part(most / 2))
             };
@@ -167,9 +160,10 @@ impl UplinkTask {
         left: CancellationToken,
     ) -> Result<tonic::Streaming<v1::ControlMessage>, Fault> {
         let unreachable = |text: String| Fault::new(Reason::ServerUnreachable, text);
-        let config = tls::node_client(Pins::one(self.pin), &self.leaf, Arc::new(self.time.clone()))
-            .map_err(|error| unreachable(error.to_string()))?;
-        let channel = dial(config, tls::ALPN_NODE, self.timeout).open(url, |_| Ok(())).await?;
+        let config =
+            tls::node_client(Pins::one(self.control.pin), &self.leaf, Arc::new(self.control.time.clone()))
+                .map_err(|error| unreachable(error.to_string()))?;
+        let channel = self.control.dial(config, tls::ALPN_NODE).open(url, |_| Ok(())).await?;
         let mut client = NodeSyncClient::new(channel)
             .max_decoding_message_size(MESSAGE_CAP)
             .max_encoding_message_size(MESSAGE_CAP);
@@ -177,7 +171,7 @@ impl UplinkTask {
         let stream = Stream::new(queue, left.drop_guard());
         let opened = UplinkEvent::Opened(url.as_str().to_owned(), stream);
         events.send(opened).await.map_err(|_| unreachable("the agent ends".to_owned()))?;
-        match tokio::time::timeout(self.timeout, client.sync(ReceiverStream::new(receiver))).await {
+        match tokio::time::timeout(self.control.timeout, client.sync(ReceiverStream::new(receiver))).await {
             Err(_) => Err(Fault::new(Reason::RequestTimeout, "the stream did not open in time")),
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => {

@@ -8,7 +8,6 @@ use rap_trust::{StoredBreakGlass, StoredBreakGlassGrant};
 use rap_types::{Digest, Wall};
 use serde::{Deserialize, Serialize};
 
-
 /// The file's contents.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -38,7 +38,6 @@ use records::KeptCheckpoint;
 pub use records::{CertificateStore, Enrollment, Nonce, StoredCertificate};
 pub use wireguard_key::{keys_of, wireguard_public};
 
-
 /// A membership that is complete and whose chain verifies.
 pub struct Membership {
     /// Its locked directory.
@@ -92,8 +91,7 @@ impl Membership {
     /// # Errors
     /// Those of [`Self::open`]; `chain.broken` if they are of another chain.
     pub fn with_records(dir: MembershipDir, accept_dev: bool, records: &[Vec<u8>]) -> Result<Self, Fault> {
-        let (mut store, recovery) =
-            IdentityStore::open(&dir)?.ok_or_else(|| absent(dir.name()))?;
+        let (mut store, recovery) = IdentityStore::open(&dir)?.ok_or_else(|| absent(dir.name()))?;
         for (path, why) in &recovery.replaced {
             tracing::warn!(path = %path.display(), %why, "a damaged copy of a state file was replaced");
         }

@@ -11,7 +11,6 @@ use rap_types::{JoinRequestId, Reason, Wall};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
 
-
 /// What a join asked, for resuming it and for verifying its contract again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

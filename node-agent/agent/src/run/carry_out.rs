@@ -66,9 +66,7 @@ impl Driver {
     /// are refused.
     fn claim(&self, record: &Record) -> Result<(), Fault> {
         match &record.snapshot {
-            Some(snapshot) if record.contents_changed => {
-                self.claim.take(Pools::of_snapshot(snapshot)?)
-            }
+            Some(snapshot) if record.contents_changed => self.claim.take(Pools::of_snapshot(snapshot)?),
             _ => Ok(()),
         }
     }

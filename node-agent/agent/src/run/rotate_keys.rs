@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::blocking::blocking;
 use crate::config::Config;
-use crate::control_plane::standing_alone;
+use crate::control_plane::CertificateTask;
 use crate::membership::{KeyHistory, Membership, PendingKeys, Wanted, wireguard_public};
 
 /// Replaces keys; returns the key generation. Keys that an earlier attempt made are taken to their end
@@ -46,7 +46,7 @@ pub async fn rotate(config: &Config, name: &MembershipName, wanted: Wanted) -> R
     if identity.is_some() || wireguard.is_some() {
         let new =
             NewKeys { identity: identity.as_ref(), wireguard: wireguard.as_ref().map(wireguard_public) };
-        generation = standing_alone(&membership, config)?.rotate_anywhere(new).await?;
+        generation = CertificateTask::standing_alone(&membership, config)?.rotate_anywhere(new).await?;
     }
     let new_identity = identity.is_some();
     blocking(move || {

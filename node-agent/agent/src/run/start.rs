@@ -17,7 +17,7 @@ use super::open::{Opened, open};
 use super::persist::PersistTask;
 use super::tasks::{ADDRESSES, CERTIFICATES, DATAPLANE, DRIVER, PERSIST, UPLINK};
 use crate::config::Config;
-use crate::control_plane::{TrustedTime, UplinkTask, certificate_task, control_urls};
+use crate::control_plane::{CertificateTask, ControlPlane, TrustedTime, UplinkTask};
 use crate::dataplane::{DataplaneCommand, DataplaneTask};
 use crate::host::{HostHandle, OwnClaim, watch_addresses};
 use crate::membership::{Persister, Place, listed_facts};
@@ -56,13 +56,12 @@ pub async fn start(
         opened;
     let listed = listed_facts(config, &membership, &place);
     let facts = StatusFacts::of(&membership, &boot_id, config.workload_supervision, &listed);
-    let urls = control_urls(&membership)?;
     let clock = Clock::new();
     let time = TrustedTime::new(clock, membership.trust_floors().time);
     let presented = CertificateCell::new();
-    let proofs = certificate_task(&membership, urls.clone(), time.clone(), config.call_timeout);
+    let control = ControlPlane::of(&membership, time.clone(), config)?;
+    let proofs = CertificateTask::of(&membership, control.clone());
     let ages = KeyAges::of(&membership, host);
-    let pin = membership.identity.server_trust_pin;
     let manifest = membership.bootstrap.contract.activation_manifest.clone();
     let carried = membership.bootstrap.chain.records().len();
     let listen = (launch.listen_link, launch.listen_wireguard);
@@ -96,7 +95,7 @@ pub async fn start(
         },
         stream: None,
         certificate: presented.clone(),
-        time: time.clone(),
+        time,
         claim,
         ages,
         judged: None,
@@ -124,15 +123,8 @@ pub async fn start(
         ended: false,
         served: None,
     };
-    let uplink = UplinkTask {
-        urls,
-        pin,
-        leaf: presented,
-        time,
-        timeout: config.call_timeout,
-        ready: channels.certificate_ready.1,
-        pause: channels.pause.1,
-    };
+    let uplink =
+        UplinkTask { control, leaf: presented, ready: channels.certificate_ready.1, pause: channels.pause.1 };
 
     DRIVER.spawn(&tasks, |end| driver.run(leaf, end));
     PERSIST.spawn(&tasks, |_| persist.run());

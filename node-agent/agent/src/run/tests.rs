@@ -26,7 +26,7 @@ use super::channels::Channels;
 use super::disk::{Disk, Write, Written};
 use super::driver::{Driver, Receivers, Senders};
 use super::key_ages::KeyAges;
-use crate::control_plane::{CertificateTask, Stream, TrustedTime, UplinkEvent};
+use crate::control_plane::{CertificateTask, ControlPlane, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent, DataplaneFacts};
 use crate::host::{HostClaims, HostHandle};
 use crate::requests::Request;
@@ -75,10 +75,12 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
         installation: world.installation,
         subject: CertificateSubject { cluster: world.cluster, node: world.node },
         identity: Arc::new(rap_contract::Signer::from_seed(&world.node_key.seed())),
-        pin: world.server_pin,
-        urls: vec![ControlUrl::parse("https://127.0.0.1:1").unwrap()],
-        time: time.clone(),
-        timeout: DEADLINE,
+        control: ControlPlane {
+            urls: vec![ControlUrl::parse("https://127.0.0.1:1").unwrap()],
+            pin: world.server_pin,
+            time: time.clone(),
+            timeout: DEADLINE,
+        },
     };
     let ages = KeyAges {
         host: HostHandle::new(mpsc::channel(1).0),

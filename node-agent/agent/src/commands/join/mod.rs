@@ -51,8 +51,7 @@ fn read_token(join: &Join) -> Result<TokenText, Fault> {
         }
         (Some(token), _) => Some(Zeroizing::new(token.clone())),
         (None, Some(path)) => {
-            let secret =
-                Secret::read("join token", path)?;
+            let secret = Secret::read("join token", path)?;
             let text = secret.expose_text().map(|text| Zeroizing::new(text.to_owned()));
             Some(text.ok_or(Fault::new(Reason::TokenMalformed, "the token file is not text"))?)
         }

@@ -3,7 +3,6 @@
 //! Owns carrying out what `rap_trust::Applicant` asks for. Refuses to decide.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use rap_rpc::dial::ControlUrl;
 use rap_runtime::{Clock, Fault};
@@ -11,12 +10,12 @@ use rap_state::{FloorStore, MembershipDir};
 use rap_trust::{
     Applicant, ApplicantInput, ApplicantOutput, Application, NodeFacts, Patience, PendingJoin, Phase, Wait,
 };
-use rap_types::{Digest, JoinRequestId, KeyId, NodeId, Reason};
+use rap_types::{JoinRequestId, KeyId, NodeId, Reason};
 
 use super::prepared::{Prepared, cluster_name};
 use crate::blocking::blocking;
 use crate::config::Config;
-use crate::control_plane::{EnrollmentLine, TrustedTime};
+use crate::control_plane::{ControlPlane, EnrollmentLine, TrustedTime};
 use crate::host::capabilities;
 use crate::membership::{keys_of, read_place, wireguard_public};
 
@@ -45,10 +44,7 @@ pub(super) struct JoinedNode {
 pub(super) struct Session {
     applicant: Applicant,
     prepared: Option<Prepared>,
-    urls: Vec<ControlUrl>,
-    pin: Digest,
-    time: TrustedTime,
-    timeout: std::time::Duration,
+    control: ControlPlane,
     line: Option<EnrollmentLine>,
     said: Option<Wait>,
     clock: Clock,
@@ -106,10 +102,7 @@ impl Session {
         Ok(Self {
             applicant: applicant?,
             prepared: Some(prepared),
-            urls,
-            pin,
-            time,
-            timeout: config.call_timeout,
+            control: ControlPlane { urls, pin, time, timeout: config.call_timeout },
             line: None,
             said: None,
             clock,
@@ -156,9 +149,12 @@ impl Session {
 
     async fn carry_out(&mut self, output: ApplicantOutput) -> Result<Option<ApplicantInput>, Fault> {
         Ok(Some(match output {
-            ApplicantOutput::Connect => match self.connect().await {
-                Ok(line) => {
-                    let (nonce, exporter, server_time) = line.challenge();
+            ApplicantOutput::Connect => match self.control.line().await {
+                Ok((line, index)) => {
+                    // The one that answered is the first to be asked again.
+                    self.control.urls.swap(0, index);
+                    let (nonce, exporter, server_time) =
+                        (line.nonce.clone(), line.exporter, line.server_time);
                     self.line = Some(line);
                     ApplicantInput::Challenged { nonce, exporter, server_time }
                 }
@@ -166,14 +162,14 @@ impl Session {
             },
             ApplicantOutput::SendJoin(join) => match self.line.take() {
                 None => ApplicantInput::CallFailed(Reason::ServerUnreachable),
-                Some(mut line) => match line.join(*join).await {
+                Some(mut line) => match self.control.answer(line.client.join(*join)).await {
                     Ok(answer) => ApplicantInput::JoinAnswered(answer),
                     Err(fault) => self.failed(&fault),
                 },
             },
             ApplicantOutput::SendPoll(poll) => match self.line.take() {
                 None => ApplicantInput::CallFailed(Reason::ServerUnreachable),
-                Some(mut line) => match line.bootstrap(*poll).await {
+                Some(mut line) => match self.control.answer(line.client.bootstrap(*poll)).await {
                     Ok(answer) => ApplicantInput::BootstrapAnswered(answer),
                     Err(fault) => self.failed(&fault),
                 },
@@ -208,22 +204,6 @@ impl Session {
             eprintln!("  [{}] {}", fault.reason, fault.message);
         }
         ApplicantInput::CallFailed(fault.reason)
-    }
-
-    /// Tries every URL; the last failure stands for all.
-    async fn connect(&mut self) -> Result<EnrollmentLine, Fault> {
-        let mut last = Fault::new(Reason::ServerUnreachable, "no control URL");
-        for index in 0..self.urls.len() {
-            let time = Arc::new(self.time.clone());
-            match EnrollmentLine::open(&self.urls[index], self.pin, time, self.timeout).await {
-                Ok(line) => {
-                    self.urls.swap(0, index);
-                    return Ok(line);
-                }
-                Err(fault) => last = fault,
-            }
-        }
-        Err(last)
     }
 
     async fn on_disk(
