@@ -13,14 +13,15 @@ use rap_runtime::files::FileError;
 use rap_types::{ClusterId, Digest, IdentityStatus, InstallationId, JoinRequestId, KeyId, NodeId, TokenId};
 use serde::{Deserialize, Serialize};
 
+use crate::base64_text;
 use crate::durable::{Durable, Record, Recovery, twin};
 use crate::error::StateError;
 use crate::layout::{MembershipDir, MembershipName};
-use crate::secret_text;
 
 /// Bytes of a signed object as received; base64 in the file.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SignedBytes(pub Vec<u8>);
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SignedBytes(#[serde(with = "base64_text")] pub Vec<u8>);
 
 /// Public facts about this host in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,13 +74,13 @@ pub struct Identity {
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
     /// Ed25519 seed of the node identity key, 32 bytes.
-    #[serde(with = "secret_text")]
+    #[serde(with = "base64_text")]
     pub node_key: Secret,
     /// X25519 WireGuard key, 32 bytes.
-    #[serde(with = "secret_text")]
+    #[serde(with = "base64_text")]
     pub wireguard_key: Secret,
     /// Secret of the join token, kept until approval.
-    #[serde(with = "secret_text::optional")]
+    #[serde(with = "base64_text::optional")]
     pub join_secret: Option<Secret>,
 }
 
@@ -279,19 +280,6 @@ fn refuse_exposed(path: &Path) -> Result<(), StateError> {
         return Err(StateError::Exposed { path: path.to_owned(), mode });
     }
     Ok(())
-}
-
-impl Serialize for SignedBytes {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&secret_text::encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for SignedBytes {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        secret_text::decode(&text).map(Self).map_err(serde::de::Error::custom)
-    }
 }
 
 const IDENTITY: &str = "identity.json";

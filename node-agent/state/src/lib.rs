@@ -4,13 +4,13 @@
 //! regress (identity, keys, floors), and a size-capped cache for what can be fetched again. Refuses to
 //! own meaning: signed objects are opaque bytes here and are verified again by whoever reads them.
 
+pub mod base64_text;
 pub mod cache;
 pub mod durable;
 mod error;
 pub mod floors;
 pub mod identity;
 pub mod layout;
-mod secret_text;
 pub mod snapshots;
 pub mod space;
 

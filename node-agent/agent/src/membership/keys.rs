@@ -5,13 +5,13 @@
 
 use rap_contract::{PublicKey, Signer};
 use rap_runtime::{Fault, Secret};
-use rap_state::{Credentials, Durable, IdentityStore, MembershipDir, Record};
+use rap_state::{Credentials, IdentityStore, MembershipDir, Record, base64_text};
 use rap_trust::FormerKeys;
 use rap_types::{KeyId, Reason, Wall};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::records::{base64_bytes, base64_secret};
+use super::records::Kept;
 use super::wireguard_key::wireguard_public;
 
 /// The record beside the credentials. Empty for a membership that never replaced a key.
@@ -19,15 +19,15 @@ use super::wireguard_key::wireguard_public;
 #[serde(deny_unknown_fields)]
 pub struct KeyHistory {
     /// Identity key that the bootstrap contract is for; empty while it is the present one.
-    #[serde(with = "base64_bytes")]
+    #[serde(with = "base64_text")]
     pub contract_node_key: Vec<u8>,
     /// WireGuard key that the bootstrap contract is for; empty while it is the present one.
-    #[serde(with = "base64_bytes")]
+    #[serde(with = "base64_text")]
     pub contract_wireguard_key: Vec<u8>,
     /// Identity key before the last rotation.
     pub former_node_key: Option<KeyId>,
     /// WireGuard key before the last rotation.
-    #[serde(with = "base64_bytes")]
+    #[serde(with = "base64_text")]
     pub former_wireguard_key: Vec<u8>,
     /// Since when the identity key is in use; none since the join.
     pub identity_since: Option<Wall>,
@@ -41,9 +41,9 @@ pub struct KeyHistory {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PendingKeys {
-    #[serde(with = "base64_secret")]
+    #[serde(with = "base64_text")]
     node_key: Zeroizing<Vec<u8>>,
-    #[serde(with = "base64_secret")]
+    #[serde(with = "base64_text")]
     wireguard_key: Zeroizing<Vec<u8>>,
 }
 
@@ -61,6 +61,10 @@ impl std::fmt::Debug for PendingKeys {
 
 impl Record for KeyHistory {
     const SCHEMA: &'static str = "rap.keys.v1";
+}
+
+impl Kept for KeyHistory {
+    const FILE: &'static str = "keys.json";
 }
 
 impl PendingKeys {
@@ -97,24 +101,6 @@ fn key_of(bytes: &[u8]) -> Result<Option<Zeroizing<[u8; 32]>>, Fault> {
 }
 
 impl KeyHistory {
-    /// Reads the record; an absent one is empty. Blocks.
-    ///
-    /// # Errors
-    /// Those of state.
-    pub fn open(dir: &MembershipDir) -> Result<Self, Fault> {
-        let (record, _) = Durable::<Self>::open(&dir.join(KEYS))?;
-        Ok(record.value().cloned().unwrap_or_default())
-    }
-
-    /// Writes the record; it is on disk when this returns. Blocks.
-    ///
-    /// # Errors
-    /// Those of state.
-    pub fn store(&self, dir: &MembershipDir) -> Result<(), Fault> {
-        let (mut record, _) = Durable::<Self>::open(&dir.join(KEYS))?;
-        record.store(self.clone()).map_err(Fault::from)
-    }
-
     /// The public keys that the contract is for, given the present ones.
     ///
     /// # Errors
@@ -158,7 +144,7 @@ impl KeyHistory {
             self.contract_wireguard_key = wireguard_public(present.1).to_vec();
         }
         self.pending = Some(new);
-        self.store(dir)
+        self.clone().store(dir)
     }
 
     /// Makes the pending keys the present ones, now that the control plane has taken them. Again after a
@@ -177,7 +163,7 @@ impl KeyHistory {
             self.former_wireguard_key = wireguard_public(&wireguard_key).to_vec();
             self.identity_since = if new_identity.is_some() { Some(now) } else { self.identity_since };
             self.wireguard_since = if new_wireguard.is_some() { Some(now) } else { self.wireguard_since };
-            self.store(dir)?;
+            self.clone().store(dir)?;
             let credentials = Credentials {
                 node_key: Secret::new(new_identity.as_ref().unwrap_or(&signer).seed().to_vec()),
                 wireguard_key: Secret::new(new_wireguard.unwrap_or(wireguard_key).to_vec()),
@@ -186,11 +172,9 @@ impl KeyHistory {
             store.replace_credentials(credentials)?;
         }
         self.pending = None;
-        self.store(dir)
+        self.clone().store(dir)
     }
 }
-
-const KEYS: &str = "keys.json";
 
 #[cfg(test)]
 mod tests {
@@ -250,10 +234,10 @@ mod tests {
                     KeyHistory { pending: waiting.pending, ..keys.clone() }.store(&dir).unwrap();
                 }
             }
-            let mut keys = KeyHistory::open(&dir).unwrap();
+            let mut keys = KeyHistory::read(&dir).unwrap().unwrap_or_default();
             let mut store = IdentityStore::open(&dir).unwrap().unwrap().0;
             keys.finish(&dir, &mut store, Wall(9)).unwrap();
-            let keys = KeyHistory::open(&dir).unwrap();
+            let keys = KeyHistory::read(&dir).unwrap().unwrap_or_default();
             let (signer, wireguard) = super::super::keys_of(&store).unwrap();
             assert_eq!((signer.id(), *wireguard), (new.id(), [5; 32]), "cut {cut}");
             assert!(keys.pending.is_none());

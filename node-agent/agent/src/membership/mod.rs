@@ -27,15 +27,14 @@ use rap_types::{IdentityStatus, Incarnation, NodeId, Reason, Wall};
 use zeroize::Zeroizing;
 
 pub use aside::{discard, remove, staging, sweep};
-pub use break_glass::BreakGlassStore;
+pub use break_glass::{store_grants, stored_grants};
 pub use host_allocation::{
     Place, Places, listed_facts, overlap_fault, place_facts, place_of, read as read_place,
 };
 pub use keys::{KeyHistory, PendingKeys};
 pub use keys_to_replace::Wanted;
 pub use persist::{Persister, stored_snapshots};
-use records::KeptCheckpoint;
-pub use records::{CertificateStore, Enrollment, Nonce, StoredCertificate};
+pub use records::{Enrollment, Kept, KeptCheckpoint, Nonce, StoredCertificate};
 pub use wireguard_key::{keys_of, wireguard_public};
 
 /// A membership that is complete and whose chain verifies.
@@ -101,8 +100,8 @@ impl Membership {
         }
         strip_join_secret(&mut store);
         let (signer, wireguard_key) = keys_of(&store)?;
-        let enrollment = Enrollment::open(&dir)?;
-        let keys = KeyHistory::open(&dir)?;
+        let enrollment = Enrollment::read(&dir)?.unwrap_or_default();
+        let keys = KeyHistory::read(&dir)?.unwrap_or_default();
         let contract_keys = keys.of_contract(signer.public(), wireguard_public(&wireguard_key))?;
         let bootstrap = reopen(store.identity(), contract_keys, &enrollment)?;
         let mut chain = chain_of(store.identity(), &bootstrap)?;
@@ -231,7 +230,7 @@ fn reopen(
             wireguard_key: &wireguard_key,
             token,
             request,
-            nonce,
+            nonce: &nonce.0,
             // A contract is short-lived; its times were checked when it was accepted.
             now,
             features: known_features(identity.dev),

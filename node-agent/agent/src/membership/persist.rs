@@ -11,14 +11,17 @@ use rap_contract::{AuthorityChain, VerifiedSnapshot};
 use rap_runtime::Fault;
 use rap_runtime::files::write_atomic;
 use rap_state::{
-    Cache, FloorStore, IdentityStore, MembershipDir, NewSnapshot, Raise, RevocationFloor, SignedBytes,
-    Snapshots, StateError,
+    Cache, FloorStore, IdentityStore, MembershipDir, NewSnapshot, Raise, RevocationFloor, Snapshots,
+    StateError,
 };
 use rap_trust::{AuditEvidence, Evidence, HeldCheckpoint, Record, StoredSnapshot};
-use rap_types::{Digest, HeadOrder, Incarnation, KeyId, Reason};
+use rap_types::{Digest, HeadOrder, Incarnation, Reason};
 use rap_wire::v1;
+use serde_json::{Value, json};
 
-use super::records::{AUDIT_EVIDENCE, KeptCheckpoint};
+use super::keep_records;
+use super::records::AUDIT_EVIDENCE;
+use crate::blocking::{blocking, on};
 
 /// The disk of one membership.
 pub struct Persister {
@@ -88,7 +91,7 @@ impl Persister {
             boot_id: Some(self.boot_id.clone()),
             ..Raise::default()
         };
-        self.raise(raise).await
+        on(&mut self.floors, move |floors| Ok(floors.raise(&raise).map(drop)?)).await
     }
 
     /// Removes every snapshot but the active one.
@@ -125,50 +128,16 @@ impl Persister {
         Ok(())
     }
 
-    async fn raise(&mut self, raise: Raise) -> Result<(), Fault> {
-        let busy = || Fault::new(Reason::StateIo, "the floors are not open");
-        let mut floors = self.floors.take().ok_or_else(busy)?;
-        let (floors, raised) = tokio::task::spawn_blocking(move || {
-            let raised = floors.raise(&raise).map(drop);
-            (floors, raised)
-        })
-        .await
-        .map_err(|_| Fault::new(Reason::StateIo, "the write of the floors was cut off"))?;
-        self.floors = Some(floors);
-        raised.map_err(Fault::from)
-    }
-
     /// Adds to the identity the records that the contract does not carry. They come before the floor that
     /// they reset: after a crash in between, the next start raises the floor from them.
     async fn keep_chain(&self, chain: &AuthorityChain) -> Result<(), Fault> {
-        let (dir, records, carried) = (self.dir.clone(), chain.envelopes(), self.carried);
-        let pins: Vec<KeyId> = chain.keys_ever().map(|key| key.id()).collect();
-        let written = tokio::task::spawn_blocking(move || {
-            let opened = IdentityStore::open(&dir)?;
-            let (mut store, _) =
-                opened.ok_or_else(|| Fault::new(Reason::MembershipAbsent, "the identity is gone"))?;
-            let later = records.into_iter().skip(carried).map(SignedBytes).collect();
-            store
-                .update(|identity| {
-                    identity.authority_records = later;
-                    identity.cluster_authority_pins = pins;
-                })
-                .map(drop)
-                .map_err(Fault::from)
-        });
-        written.await.map_err(|_| Fault::new(Reason::StateIo, "the write of the identity was cut off"))?
-    }
-
-    /// Keeps a checkpoint of the audit log. It is on disk when this returns `Ok`.
-    ///
-    /// # Errors
-    /// Those of state.
-    pub async fn keep_checkpoint(&self, held: &HeldCheckpoint) -> Result<(), Fault> {
-        let (dir, held) = (self.dir.clone(), held.clone());
-        match tokio::task::spawn_blocking(move || KeptCheckpoint::from(held).store(&dir)).await {
-            Ok(stored) => stored,
-            Err(_) => Err(Fault::new(Reason::StateIo, "the write of the checkpoint was cut off")),
-        }
+        let (chain, carried) = (chain.clone(), self.carried);
+        self.in_dir(move |dir| {
+            let absent = || Fault::new(Reason::MembershipAbsent, "the identity is gone");
+            let (mut store, _) = IdentityStore::open(dir)?.ok_or_else(absent)?;
+            keep_records(&mut store, &chain, carried)
+        })
+        .await
     }
 
     /// Keeps the proof that two histories of the audit log were signed.
@@ -176,14 +145,13 @@ impl Persister {
     /// # Errors
     /// Those of state.
     pub async fn keep_audit_evidence(&self, evidence: &AuditEvidence) -> Result<(), Fault> {
-        let path = self.dir.join(AUDIT_EVIDENCE);
         let side = |held: &HeldCheckpoint| {
             let records: Vec<String> = held.records.iter().map(|record| STANDARD.encode(record)).collect();
-            serde_json::json!({ "log_key_records": records, "checkpoint": STANDARD.encode(&held.note) })
+            json!({ "log_key_records": records, "checkpoint": STANDARD.encode(&held.note) })
         };
         let consistency: Vec<String> =
             evidence.consistency.iter().map(|hash| STANDARD.encode(hash)).collect();
-        let document = serde_json::json!({
+        let document = json!({
             "schema": "rap.audit-evidence.v1",
             "reason": evidence.reject.reason,
             "what": evidence.reject.what,
@@ -191,29 +159,35 @@ impl Persister {
             "shown": side(&evidence.shown),
             "consistency": consistency,
         });
-        let written =
-            tokio::task::spawn_blocking(move || write_atomic(&path, document.to_string().as_bytes(), 0o600));
-        match written.await {
-            Ok(written) => written.map_err(Fault::from),
-            Err(_) => Err(Fault::new(Reason::StateIo, "the write of the evidence was cut off")),
-        }
+        self.keep_document(AUDIT_EVIDENCE.to_owned(), document).await
     }
 
     async fn keep_evidence(&self, evidence: &Evidence) -> Result<(), Fault> {
         let HeadOrder { incarnation, version, refresh } = evidence.order;
-        let path = self.dir.join(&format!("evidence-{incarnation}-{version}-{refresh}.json"));
-        let document = serde_json::json!({
+        let document = json!({
             "schema": "rap.evidence.v1",
             "order": evidence.order,
             "accepted": STANDARD.encode(&evidence.accepted),
             "contradicting": STANDARD.encode(&evidence.contradicting),
         });
-        let written =
-            tokio::task::spawn_blocking(move || write_atomic(&path, document.to_string().as_bytes(), 0o600));
-        match written.await {
-            Ok(written) => written.map_err(Fault::from),
-            Err(_) => Err(Fault::new(Reason::StateIo, "the write of the evidence was cut off")),
-        }
+        self.keep_document(format!("evidence-{incarnation}-{version}-{refresh}.json"), document).await
+    }
+
+    async fn keep_document(&self, name: String, document: Value) -> Result<(), Fault> {
+        let text = document.to_string();
+        self.in_dir(move |dir| Ok(write_atomic(&dir.join(&name), text.as_bytes(), 0o600)?)).await
+    }
+
+    /// Works in the directory of the membership, off the threads that serve connections.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn in_dir(
+        &self,
+        work: impl FnOnce(&MembershipDir) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<(), Fault> {
+        let dir = self.dir.clone();
+        blocking(move || work(&dir)).await
     }
 }
 

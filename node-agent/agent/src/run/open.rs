@@ -14,15 +14,11 @@ use crate::blocking::blocking;
 use crate::config::Config;
 use crate::dataplane::Launch;
 use crate::host::{OwnClaim, capabilities, own_endpoints};
-use crate::membership::{
-    BreakGlassStore, CertificateStore, Membership, Place, StoredCertificate, place_of, stored_snapshots,
-};
+use crate::membership::{Membership, Place, StoredCertificate, place_of, stored_grants, stored_snapshots};
 
 /// An open membership.
 pub(super) struct Opened {
     pub(super) membership: Membership,
-    pub(super) break_glass: BreakGlassStore,
-    pub(super) certificate: CertificateStore,
     pub(super) cache: Cache,
     pub(super) node: Node,
     /// The certificate on disk, valid or not.
@@ -43,14 +39,14 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let (data, dev) = (config.data_dir.clone(), config.dev);
     // The operator's pin is of one cluster; further memberships are in others.
     let pin = if name == config.membership { config.pin.clone() } else { AuthorityPin::default() };
-    let (membership, certificate, break_glass, place) = blocking(move || {
+    let (membership, leaf, grants, place) = blocking(move || {
         let membership = Membership::open(&data, &name, dev)?;
         pin.check_chain(&membership.chain)?;
-        let certificate = CertificateStore::open(&membership.dir)?;
+        let leaf = StoredCertificate::open(&membership.dir)?;
         let pools = Pools::of_contract(&membership.bootstrap.contract)?;
         let place = place_of(&data, &membership, pools)?;
-        let break_glass = BreakGlassStore::open(&membership.dir)?;
-        Ok((membership, certificate, break_glass, place))
+        let grants = stored_grants(&membership.dir)?;
+        Ok((membership, leaf, grants, place))
     })
     .await?;
     let boot_id = boot_id().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
@@ -67,7 +63,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let settings = NodeSettings {
         pinned: membership.pinned(),
         floors: membership.trust_floors(),
-        grants: (membership.break_glass_pins(), break_glass.stored()),
+        grants: (membership.break_glass_pins(), grants),
         wireguard_private_key: membership.wireguard_key.clone(),
         contact: ContactFacts {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -78,13 +74,12 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
         },
         audit: membership.audit.clone(),
     };
-    let leaf = certificate.leaf().cloned();
     let node = Node::start(settings, &stored, leaf.clone().map(Into::into), Clock::new().now());
     claim.take(match node.acceptor().newest() {
         Some(snapshot) => Pools::of_snapshot(snapshot)?,
         None => place.pools.clone(),
     })?;
-    Ok(Opened { membership, break_glass, certificate, cache, node, leaf, place, launch, addresses, boot_id })
+    Ok(Opened { membership, cache, node, leaf, place, launch, addresses, boot_id })
 }
 
 /// How to start the data plane at this place.

@@ -3,20 +3,16 @@
 //! Owns the files of a membership while it runs. Refuses to decide what is written.
 
 use rap_runtime::Fault;
-use rap_types::Reason;
+use rap_trust::StoredBreakGlass;
 use tokio::sync::mpsc;
 
 use super::disk::{Write, Written};
-use crate::membership::{BreakGlassStore, CertificateStore, Persister};
+use crate::membership::{Kept as _, KeptCheckpoint, Persister, store_grants};
 
 /// The files of one membership.
 pub(super) struct PersistTask {
-    /// Snapshots, floors, chain, evidence.
+    /// All files.
     pub(super) persister: Persister,
-    /// Break-glass files; out while they are being written.
-    pub(super) break_glass: Option<BreakGlassStore>,
-    /// The certificate; out while it is being written.
-    pub(super) certificate: Option<CertificateStore>,
     /// What is to be written.
     pub(super) writes: mpsc::Receiver<Write>,
     /// What became of it.
@@ -43,36 +39,21 @@ impl PersistTask {
                 self.persister.keep_only(snapshot).await;
                 Ok(())
             }
-            Write::ApplyBreakGlass(admission, _) => {
-                let stored = admission.stored.clone();
-                on(&mut self.break_glass, move |store| store.store(stored)).await
+            Write::ApplyBreakGlass(admission, _) => self.grants(admission.stored.clone()).await,
+            Write::BreakGlass(stored) => self.grants(stored.as_ref().clone()).await,
+            Write::Checkpoint(held) => {
+                let held = held.as_ref().clone();
+                self.persister.in_dir(move |dir| KeptCheckpoint::from(held).replace(dir)).await
             }
-            Write::BreakGlass(stored) => {
-                let stored = stored.as_ref().clone();
-                on(&mut self.break_glass, move |store| store.store(stored)).await
-            }
-            Write::Checkpoint(held) => self.persister.keep_checkpoint(held).await,
             Write::AuditEvidence(evidence) => self.persister.keep_audit_evidence(evidence).await,
             Write::Certificate(leaf) => {
                 let leaf = leaf.clone();
-                on(&mut self.certificate, move |store| store.store(leaf)).await
+                self.persister.in_dir(move |dir| leaf.replace(dir)).await
             }
         }
     }
-}
 
-/// Works on a file off the threads that serve connections.
-async fn on<S: Send + 'static>(
-    place: &mut Option<S>,
-    work: impl FnOnce(&mut S) -> Result<(), Fault> + Send + 'static,
-) -> Result<(), Fault> {
-    let lost = || Fault::new(Reason::StateIo, "a write before was cut off");
-    let mut store = place.take().ok_or_else(lost)?;
-    let written = tokio::task::spawn_blocking(move || {
-        let written = work(&mut store);
-        (store, written)
-    });
-    let (store, written) = written.await.map_err(|_| lost())?;
-    *place = Some(store);
-    written
+    async fn grants(&self, stored: StoredBreakGlass) -> Result<(), Fault> {
+        self.persister.in_dir(move |dir| store_grants(dir, stored)).await
+    }
 }

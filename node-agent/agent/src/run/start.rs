@@ -52,8 +52,7 @@ pub async fn start(
     host: HostHandle,
 ) -> Result<Started, Fault> {
     let opened = open(config, name, &claim).await?;
-    let Opened { membership, break_glass, certificate, cache, node, leaf, place, launch, addresses, boot_id } =
-        opened;
+    let Opened { membership, cache, node, leaf, place, launch, addresses, boot_id } = opened;
     let listed = listed_facts(config, &membership, &place);
     let facts = StatusFacts::of(&membership, &boot_id, config.workload_supervision, &listed);
     let clock = Clock::new();
@@ -109,8 +108,6 @@ pub async fn start(
     };
     let persist = PersistTask {
         persister: Persister::new(membership.dir.clone(), cache, membership.floors, boot_id, carried),
-        break_glass: Some(break_glass),
-        certificate: Some(certificate),
         writes: channels.writes.1,
         written: channels.written.0,
     };

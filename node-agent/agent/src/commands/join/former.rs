@@ -12,7 +12,7 @@ use rap_wire::v1;
 
 use super::prepared::Given;
 use crate::config::Config;
-use crate::membership::{Enrollment, keys_of, staging};
+use crate::membership::{Enrollment, Kept as _, keys_of, staging};
 
 /// What is left of the membership, held so that no agent starts on it.
 pub(super) struct Former {
@@ -38,7 +38,7 @@ impl Former {
             return Err(nothing());
         }
         let dir = MembershipDir::open(&config.data_dir, &config.membership)?;
-        let authority = Enrollment::open(&dir).ok().map(|enrollment| enrollment.authority_key);
+        let authority = Enrollment::read(&dir).ok().flatten().map(|enrollment| enrollment.authority_key);
         let authority = authority.filter(|key| !key.is_empty());
         match IdentityStore::open(&dir) {
             Ok(Some((store, _))) if store.identity().identity_status == IdentityStatus::Pending => {
@@ -116,7 +116,8 @@ impl Former {
             return Ok(false);
         }
         let Some(identity) = &self.identity else {
-            let authority = Enrollment::open(dir).map(|enrollment| enrollment.authority_key);
+            let authority =
+                Enrollment::read(dir).map(|enrollment| enrollment.unwrap_or_default().authority_key);
             return Ok(authority.is_ok_and(|key| self.check_authority(&key).is_ok()));
         };
         let pins = identity.installation_authority_pin.zip(attempt.installation_authority_pin);

@@ -14,7 +14,7 @@ use rap_wire::v1;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, is_node_name};
-use crate::membership::{Enrollment, Nonce, Places};
+use crate::membership::{Enrollment, Kept as _, Nonce, Places};
 
 /// A token with its verified form.
 pub(super) type Given = (JoinTokenText, Verified<v1::JoinToken>);
@@ -122,7 +122,7 @@ impl Prepared {
     }
 
     pub(super) fn resume(config: &Config, dir: MembershipDir, store: IdentityStore) -> Result<Self, Fault> {
-        let enrollment = Enrollment::open(&dir)?;
+        let enrollment = Enrollment::read(&dir)?.unwrap_or_default();
         let corrupt = |what: &str| Fault::new(Reason::StateCorrupt, what.to_owned());
         let envelope =
             store.identity().join_token.clone().ok_or_else(|| corrupt("the token is not stored"))?;

@@ -13,7 +13,7 @@ use rap_trust::{
 use rap_types::{JoinRequestId, KeyId, NodeId, Reason};
 
 use super::prepared::{Prepared, cluster_name};
-use crate::blocking::blocking;
+use crate::blocking::on;
 use crate::config::Config;
 use crate::control_plane::{ControlPlane, EnrollmentLine, TrustedTime};
 use crate::host::capabilities;
@@ -175,7 +175,7 @@ impl Session {
                 },
             },
             ApplicantOutput::PersistPending(id, pending) => {
-                self.on_disk(move |prepared| prepared.note(pending)).await?;
+                on(&mut self.prepared, move |prepared| prepared.note(pending)).await?;
                 ApplicantInput::Persisted(id)
             }
             ApplicantOutput::PersistMembership(id, membership) => {
@@ -189,7 +189,7 @@ impl Session {
                     authority,
                 });
                 let data = self.data.clone();
-                self.on_disk(move |prepared| prepared.settle(&data, &bootstrap, now)).await?;
+                on(&mut self.prepared, move |prepared| prepared.settle(&data, &bootstrap, now)).await?;
                 ApplicantInput::Persisted(id)
             }
             ApplicantOutput::Waiting(why) => {
@@ -204,17 +204,6 @@ impl Session {
             eprintln!("  [{}] {}", fault.reason, fault.message);
         }
         ApplicantInput::CallFailed(fault.reason)
-    }
-
-    async fn on_disk(
-        &mut self,
-        work: impl FnOnce(&mut Prepared) -> Result<(), Fault> + Send + 'static,
-    ) -> Result<(), Fault> {
-        let lost = || Fault::new(Reason::StateIo, "the membership is not open");
-        let mut prepared = self.prepared.take().ok_or_else(lost)?;
-        let prepared = blocking(move || work(&mut prepared).map(|()| prepared)).await?;
-        self.prepared = Some(prepared);
-        Ok(())
     }
 
     fn request(&self) -> Option<JoinRequestId> {
