@@ -5,7 +5,7 @@
 use rap_runtime::Fault;
 use rap_types::NodeId;
 use rap_wire::v1;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// What others ask of a membership.
 pub enum Request {
@@ -42,4 +42,11 @@ pub struct StatusAnswer {
     pub document: serde_json::Value,
     /// True if the membership is degraded.
     pub degraded: bool,
+}
+
+/// Asks a task and waits for its answer; `None` if the task ends before.
+pub async fn ask<R, T>(task: &mpsc::Sender<R>, request: impl FnOnce(oneshot::Sender<T>) -> R) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    task.send(request(reply)).await.ok()?;
+    answer.await.ok()
 }

@@ -15,5 +15,4 @@ pub use events::{ContactFacts, Input, LinkCertificate, NodeSettings, Output};
 pub use hints::Hints;
 pub use node::Node;
 pub use observations::Observations;
-pub use table::{ForwardingTable, Published, TablePublisher};
-pub use table::{TableInputs, build_table};
+pub use table::{ForwardingTable, TableInputs, TablePublisher, build_table};

@@ -19,7 +19,8 @@ use tokio::time::timeout;
 
 use crate::error::StateError;
 use crate::layout::MembershipDir;
-use owner::{Call, Reply, Request};
+use engine::Engine;
+use owner::{Reply, Request};
 pub use terms::{CacheLimits, CacheStatus, Change, Failure, Tree};
 
 /// A handle to the cache of one membership. Clones share it; the database closes with the last.
@@ -62,24 +63,24 @@ impl Cache {
     /// One value.
     pub async fn read(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         let key = key.to_vec();
-        self.call(|reply| Request::Call(Call::Read { tree, key, reply })).await
+        self.call(move |engine| engine.read(tree, &key)).await
     }
 
     /// Keys that start with `prefix`, in order, at most `limit`.
     pub async fn keys(&self, tree: Tree, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StateError> {
         let prefix = prefix.to_vec();
-        self.call(|reply| Request::Call(Call::Keys { tree, prefix, limit, reply })).await
+        self.call(move |engine| engine.keys(tree, &prefix, limit)).await
     }
 
     /// Applies changes in order: all, or none if the cap would not hold. They reach the disk within a
     /// second, or at the next flush.
     pub async fn write(&self, changes: Vec<Change>) -> Result<(), StateError> {
-        self.call(|reply| Request::Call(Call::Apply { changes, flush: false, reply })).await
+        self.call(|engine| engine.apply(changes, false)).await
     }
 
     /// As [`Self::write`], and on disk when it returns.
     pub async fn write_flushed(&self, changes: Vec<Change>) -> Result<(), StateError> {
-        self.call(|reply| Request::Call(Call::Apply { changes, flush: true, reply })).await
+        self.call(|engine| engine.apply(changes, true)).await
     }
 
     /// Brings all writes to disk.
@@ -89,10 +90,26 @@ impl Cache {
 
     /// Flushes and closes the database; other handles fail from here on.
     pub async fn close(self) -> Result<(), StateError> {
-        self.call(|reply| Request::Close { reply }).await
+        self.ask(Request::Close).await
     }
 
-    async fn call<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StateError> {
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> Result<T, StateError> + Send + 'static,
+    ) -> Result<T, StateError> {
+        let request = |reply: Reply<T>| {
+            Request::Use(Box::new(move |engine, publish| {
+                let answer = work(engine);
+                // Before the answer, so that a caller sees the status its call left behind.
+                publish(engine);
+                // A caller whose deadline passed has dropped its end; the answer is then of no use.
+                drop(reply.send(answer));
+            }))
+        };
+        self.ask(request).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StateError> {
         let (reply, answer) = oneshot::channel();
         let request = request(reply);
         let exchange = async {

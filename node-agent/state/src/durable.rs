@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use rap_runtime::files::{FileError, read_capped, write_atomic};
+use rap_runtime::files::{FileError, gone, read_capped, write_atomic};
 use rap_types::Digest;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
@@ -143,12 +143,7 @@ impl<T: Record> Durable<T> {
     /// Removes both copies.
     pub fn remove(self) -> Result<(), StateError> {
         for path in self.paths {
-            match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(FileError::Io { path, source }.into());
-                }
-                _ => {}
-            }
+            gone(std::fs::remove_file(&path)).map_err(|source| FileError::Io { path, source })?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use rap_runtime::files::{FileError, create_private_dir};
+use rap_runtime::files::{FileError, create_private_dir, gone};
 
 use crate::error::StateError;
 
@@ -134,18 +134,12 @@ impl MembershipDir {
     pub fn destroy(self) -> Result<(), StateError> {
         let path = &self.0.path;
         // A leading dot is no membership name, so a half-removed directory is never opened as one.
-        let gone = path.with_file_name(format!(".removed-{}", self.0.name));
+        let removed = path.with_file_name(format!(".removed-{}", self.0.name));
         let at = |source| FileError::Io { path: path.clone(), source };
-        match std::fs::remove_dir_all(&gone) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error).into()),
-            _ => {}
-        }
-        std::fs::rename(path, &gone).map_err(at)?;
-        match std::fs::remove_dir_all(&gone) {
-            // An agent that starts clears what is left under such a name.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(error).into()),
-            _ => Ok(()),
-        }
+        gone(std::fs::remove_dir_all(&removed)).map_err(at)?;
+        std::fs::rename(path, &removed).map_err(at)?;
+        // An agent that starts clears what is left under such a name.
+        Ok(gone(std::fs::remove_dir_all(&removed)).map_err(at)?)
     }
 
     /// Claims the cache for one owner; `false` if it has one.

@@ -12,25 +12,15 @@ use rap_wire::v1;
 
 use crate::TrustedClock;
 
-/// How old the head is, against its own and the policy's limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FreshnessState {
-    /// Before `fresh_until`.
-    Fresh,
-    /// Past `fresh_until`: works by policy, with a visible clock.
-    Degraded,
-    /// Past `degraded_until`: only finding the control plane again, and what is marked to survive.
-    Expired,
-}
-
-impl FreshnessState {
-    /// The word in status and reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fresh => "fresh",
-            Self::Degraded => "degraded",
-            Self::Expired => "expired",
-        }
+rap_types::word_enum! {
+    /// How old the head is, against its own and the policy's limits.
+    FreshnessState {
+        /// Before `fresh_until`.
+        Fresh = "fresh",
+        /// Past `fresh_until`: works by policy, with a visible clock.
+        Degraded = "degraded",
+        /// Past `degraded_until`: only finding the control plane again, and what is marked to survive.
+        Expired = "expired",
     }
 }
 

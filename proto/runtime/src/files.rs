@@ -75,6 +75,11 @@ impl FileError {
     }
 }
 
+/// The result of a removal, where nothing to remove is as good.
+pub fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
 /// Replaces `path` by a file with these bytes and this mode. After `Ok` the bytes are on disk; after
 /// a crash or an error `path` has either the old bytes or the new ones.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {

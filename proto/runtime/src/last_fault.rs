@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Fault;
-use crate::files::{FileError, read_capped, write_atomic};
+use crate::files::{FileError, gone, read_capped, write_atomic};
 
 /// The last fault of one process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,10 +50,7 @@ pub fn read(folder: &Path, pid: u32) -> Option<LastFault> {
 /// # Errors
 /// Those of the file system; an absent file is none.
 pub fn clear(folder: &Path) -> io::Result<()> {
-    match std::fs::remove_file(folder.join(FILE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    gone(std::fs::remove_file(folder.join(FILE)))
 }
 
 const FILE: &str = "last-fault.json";

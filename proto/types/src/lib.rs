@@ -21,6 +21,9 @@ mod role;
 mod state;
 mod time;
 
+#[doc(hidden)]
+pub use serde;
+
 pub use activity::{Activity, ContractRow};
 pub use channel::ChannelClass;
 pub use digest::{Digest, KeyId};

@@ -13,6 +13,8 @@ pub struct UnknownWord {
     pub known: &'static [&'static str],
 }
 
+/// Makes an enum whose values have words: the enum with `ALL` and `as_str`, which text, JSON and `Display` agree with.
+#[macro_export]
 macro_rules! word_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -36,10 +38,10 @@ macro_rules! word_enum {
         }
 
         impl std::str::FromStr for $name {
-            type Err = crate::role::UnknownWord;
+            type Err = $crate::UnknownWord;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or_else(|| {
-                    crate::role::UnknownWord {
+                    $crate::UnknownWord {
                         kind: stringify!($name),
                         word: text.chars().take(64).collect(),
                         known: &[$($word),+],
@@ -48,16 +50,16 @@ macro_rules! word_enum {
             }
         }
 
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl $crate::serde::Serialize for $name {
+            fn serialize<S: $crate::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.as_str())
             }
         }
 
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de> $crate::serde::Deserialize<'de> for $name {
+            fn deserialize<D: $crate::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                text.parse().map_err($crate::serde::de::Error::custom)
             }
         }
     };

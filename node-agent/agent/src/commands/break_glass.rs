@@ -8,22 +8,21 @@ use rap_runtime::output::clean;
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
 
-use super::print::pretty;
+use super::print::{not_running, pretty};
 use crate::cli::BreakGlass;
 use crate::config::Config;
 use crate::local::LocalClient;
 
 /// Runs the subcommand.
 pub(super) async fn run(config: &Config, command: BreakGlass) -> Result<ExitCode, Fault> {
-    let client = LocalClient::open(&config.socket, config.asked()).await?;
-    let Some(mut client) = client else {
-        eprintln!("the agent is not running (nothing answers at {})", config.socket.display());
+    let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
+        eprintln!("{}", not_running(config));
         return Ok(ExitCode::Unreachable);
     };
     match command {
         BreakGlass::Apply { file, json } => {
             let text = read(&file)?;
-            let document = parsed(&client.break_glass(&text).await?)?;
+            let document = client.break_glass(&text).await?;
             if json {
                 println!("{}", pretty(&document));
             } else {
@@ -31,8 +30,7 @@ pub(super) async fn run(config: &Config, command: BreakGlass) -> Result<ExitCode
             }
         }
         BreakGlass::List(form) => {
-            let (text, _) = client.status().await?;
-            let status = parsed(&text)?;
+            let (status, _) = client.status().await?;
             let listed = listed(&status);
             if form.json {
                 println!("{}", pretty(&json!({ "schema": "rap.break_glass.list.v1", "grants": listed })));
@@ -50,11 +48,6 @@ fn read(file: &Path) -> Result<String, Fault> {
     let bytes = read_capped(file, 64 * 1024)?;
     let malformed = || Fault::new(Reason::BreakGlassMalformed, "the file is not text");
     String::from_utf8(bytes).map_err(|_| malformed())
-}
-
-fn parsed(text: &str) -> Result<Value, Fault> {
-    serde_json::from_str(text)
-        .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON"))
 }
 
 /// Grants of one status or of several.

@@ -1,12 +1,11 @@
 //! `memberships`: what this host belongs to, from the running agent or from its disk.
 
 use rap_runtime::Fault;
-use rap_runtime::output::clean;
 use rap_state::{Durable, Identity, MembershipDir, MembershipName};
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
 
-use super::print::pretty;
+use super::print::{list, not_running, pretty, text};
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::local::{LocalClient, memberships_document};
@@ -15,8 +14,7 @@ use crate::membership::{place_facts, read_place};
 /// Prints the list. Exit 0, also if a membership is stopped: `status` judges.
 pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
     let document = match LocalClient::open(&config.socket, "").await? {
-        Some(mut client) => serde_json::from_str(&client.memberships().await?)
-            .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON"))?,
+        Some(mut client) => client.memberships().await?,
         None => {
             let config = config.clone();
             blocking(move || on_disk(&config)).await?
@@ -46,8 +44,7 @@ pub(super) async fn unload(config: &Config) -> Result<ExitCode, Fault> {
 
 async fn running(config: &Config) -> Result<LocalClient, Fault> {
     let client = LocalClient::open(&config.socket, config.membership.as_str()).await?;
-    let text = format!("the agent is not running (nothing answers at {})", config.socket.display());
-    client.ok_or_else(|| Fault::new(Reason::ServerUnreachable, text))
+    client.ok_or_else(|| Fault::new(Reason::ServerUnreachable, not_running(config)))
 }
 
 /// Reads names, places and public facts; nothing is locked, verified or changed.
@@ -78,15 +75,10 @@ fn one(config: &Config, name: &MembershipName) -> Result<Value, Fault> {
 }
 
 fn for_people(document: &Value) -> String {
-    let memberships = document["memberships"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+    let memberships = list(&document["memberships"]);
     if memberships.is_empty() {
         return "no memberships; run rap-node-agent join\n".to_owned();
     }
-    let text = |value: &Value| match value {
-        Value::String(text) => clean(text),
-        Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    };
     let mut lines = format!(
         "{:<16} {:<12} {:<20} {:<10} {:<22} {}\n",
         "MEMBERSHIP", "STATE", "CLUSTER", "INTERFACE", "LINKS", "WIREGUARD"

@@ -21,7 +21,7 @@ use rap_types::{ExitCode, Reason};
 use self::print::{effective, effective_document};
 use crate::blocking::blocking;
 use crate::cli::{Cli, Command, Key, Snapshot};
-use crate::config::{Config, DEFAULT_FILE, Problems};
+use crate::config::{Config, DEFAULT_FILE};
 
 /// Runs the command of a parsed command line.
 ///
@@ -30,14 +30,13 @@ use crate::config::{Config, DEFAULT_FILE, Problems};
 pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
     let layers = Layers::read(&cli.raw, cli.config.as_deref(), DEFAULT_FILE);
     let (raw, mut problems) = layers.merge();
-    let mut config = match Config::resolve(&raw) {
-        Ok(config) if problems.is_empty() => config,
-        Ok(_) => return Err(Problems(problems).into()),
-        Err(more) => {
-            problems.extend(more.0);
-            return Err(Problems(problems).into());
-        }
+    let resolved = Config::resolve(&raw);
+    problems.extend(resolved.as_ref().err().into_iter().flatten().cloned());
+    let wrong = || {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Fault::new(Reason::ConfigInvalid, lines.join("; "))
     };
+    let mut config = resolved.ok().filter(|_| problems.is_empty()).ok_or_else(wrong)?;
     if matches!(cli.command, Command::Leave(_) | Command::Key(_) | Command::Load | Command::Unload) {
         config = of_one(config).await?;
     }

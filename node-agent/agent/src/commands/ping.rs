@@ -1,25 +1,21 @@
 //! `ping`: probes a peer through the running agent.
 
 use rap_runtime::Fault;
-use rap_types::{ExitCode, Reason};
+use rap_types::ExitCode;
 use serde_json::Value;
 
-use super::print::pretty;
+use super::print::{list, not_running, pretty};
 use crate::cli::Ping;
 use crate::config::Config;
 use crate::local::LocalClient;
 
 /// Prints the outcome. Exit 0 if any probe came back, 10 if none did.
 pub(super) async fn run(config: &Config, ping: Ping) -> Result<ExitCode, Fault> {
-    let client = LocalClient::open(&config.socket, config.asked()).await?;
-    let Some(mut client) = client else {
-        let text = format!("the agent is not running (nothing answers at {})", config.socket.display());
-        eprintln!("{text}");
+    let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
+        eprintln!("{}", not_running(config));
         return Ok(ExitCode::Unreachable);
     };
-    let text = client.ping(&ping.peer, ping.count, ping.interval).await?;
-    let document: Value = serde_json::from_str(&text)
-        .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON"))?;
+    let document = client.ping(&ping.peer, ping.count, ping.interval).await?;
     let overlay = summary(&document["overlay"]);
     let link = summary(&document["link"]);
     if ping.json {
@@ -38,7 +34,7 @@ struct Summary {
 }
 
 fn summary(samples: &Value) -> Summary {
-    let samples = samples.as_array().map_or(&[] as &[Value], Vec::as_slice);
+    let samples = list(samples);
     let times: Vec<f64> = samples.iter().filter_map(|sample| sample["rtt_ms"].as_f64()).collect();
     let (answered, sent) = (times.len(), samples.len());
     let lowest = times.iter().copied().fold(f64::INFINITY, f64::min);

@@ -2,7 +2,9 @@
 //!
 //! Owns the form. Refuses to own what is printed.
 
+use rap_runtime::output::clean;
 use rap_runtime::settings_layers::{Layers, Origin};
+use serde_json::Value;
 
 use crate::config::{Config, Raw};
 
@@ -10,10 +12,10 @@ pub(super) fn effective(config: &Config, layers: &Layers<Raw>) -> String {
     pretty(&effective_document(config, layers))
 }
 
-pub(super) fn effective_document(config: &Config, layers: &Layers<Raw>) -> serde_json::Value {
+pub(super) fn effective_document(config: &Config, layers: &Layers<Raw>) -> Value {
     let mut values = config.effective();
     let mut origins = serde_json::Map::new();
-    if let serde_json::Value::Object(values) = &mut values {
+    if let Value::Object(values) = &mut values {
         for key in values.keys() {
             let origin = match (layers.origin(key), key.as_str()) {
                 (_, "cluster_authority_pinned") => {
@@ -29,6 +31,25 @@ pub(super) fn effective_document(config: &Config, layers: &Layers<Raw>) -> serde
 }
 
 /// A document as it is printed.
-pub(super) fn pretty(document: &serde_json::Value) -> String {
+pub(super) fn pretty(document: &Value) -> String {
     serde_json::to_string_pretty(document).unwrap_or_else(|_| document.to_string())
+}
+
+/// A value in a line for people; `-` for none. Text is cleaned: what others wrote may hold any character.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => clean(text),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The entries of a list; none where the document has no list.
+pub(super) fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// What is said when no agent answers.
+pub(super) fn not_running(config: &Config) -> String {
+    format!("the agent is not running (nothing answers at {})", config.socket.display())
 }

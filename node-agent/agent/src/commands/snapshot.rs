@@ -218,7 +218,6 @@ async fn from_agent(mut client: LocalClient) -> Result<Found, Fault> {
     let (status, _) = client.status().await?;
     let export = client.export().await?;
     let malformed = || Fault::new(Reason::RequestInvalid, "the agent's status lacks its pins");
-    let status: Value = serde_json::from_str(&status).map_err(|_| malformed())?;
     let text = |key: &str| status[key].as_str().ok_or_else(malformed);
     // Right after a rotation the head in use is still one of the key before.
     let key = status["active"]["authority_public_key"].as_str().ok_or_else(malformed)?;

@@ -2,18 +2,17 @@
 
 use rap_runtime::Fault;
 use rap_runtime::output::clean;
-use rap_types::{ExitCode, Reason};
+use rap_types::ExitCode;
 use serde_json::{Value, json};
 
-use super::print::pretty;
+use super::print::{list, not_running, pretty, text};
 use crate::config::Config;
 use crate::local::LocalClient;
 
 /// Prints the status. Exit 0 healthy, 8 degraded, 6 not running.
 pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
-    let socket = config.socket.display();
     let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
-        let text = format!("the agent is not running (nothing answers at {socket})");
+        let text = not_running(config);
         if json {
             let document = json!({
                 "schema": "rap.status.v1",
@@ -29,9 +28,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> 
         }
         return Ok(ExitCode::Unreachable);
     };
-    let (text, degraded) = client.status().await?;
-    let document: Value = serde_json::from_str(&text)
-        .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's status is not JSON"))?;
+    let (document, degraded) = client.status().await?;
     if json {
         println!("{}", pretty(&document));
     } else {
@@ -51,12 +48,7 @@ fn all_for_people(document: &Value) -> String {
 fn for_people(status: &Value) -> String {
     let mut lines = Vec::new();
     let mut line = |label: &str, text: String| lines.push(format!("{label:<12} {text}\n"));
-    let text = |value: &Value| match value {
-        Value::String(text) => clean(text),
-        Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    };
-    let reasons: Vec<String> = list(&status["degraded_reasons"]).iter().map(&text).collect();
+    let reasons: Vec<String> = list(&status["degraded_reasons"]).iter().map(text).collect();
     let why = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
     line("state", format!("{}{why}", text(&status["state"])));
     if status["state"].as_str() == Some("stopped") {
@@ -145,10 +137,6 @@ fn clock(freshness: &Value) -> String {
         ),
         _ => format!("EXPIRED {}; only the control plane is sought", in_words(until("degraded_for_ms"))),
     }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 fn duration(ms: u64) -> String {

@@ -4,7 +4,7 @@ mod raw;
 mod resolve;
 
 pub use raw::Raw;
-pub use resolve::{Config, DataplaneMode, Problems};
+pub use resolve::{Config, DataplaneMode};
 
 pub(crate) use resolve::is_node_name;
 

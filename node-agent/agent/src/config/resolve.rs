@@ -8,41 +8,23 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rap_runtime::Fault;
 use rap_runtime::settings_layers::Problem;
 use rap_runtime::telemetry::{self, LogFormat};
 use rap_state::MembershipName;
 use rap_trust::AuthorityPin;
-use rap_types::Reason;
 
 use super::Raw;
 
-/// Everything wrong with the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
-        f.write_str(&lines.join("; "))
+rap_types::word_enum! {
+    /// Who starts the data plane.
+    DataplaneMode {
+        /// The agent, if none runs.
+        Spawn = "spawn",
+        /// The service manager, asked by the agent if none runs.
+        Systemd = "systemd",
+        /// Somebody else: the agent waits for its socket.
+        External = "external",
     }
-}
-
-impl From<Problems> for Fault {
-    fn from(problems: Problems) -> Self {
-        Self::new(Reason::ConfigInvalid, problems.to_string())
-    }
-}
-
-/// Who starts the data plane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataplaneMode {
-    /// The agent, if none runs.
-    Spawn,
-    /// The service manager, asked by the agent if none runs.
-    Systemd,
-    /// Somebody else: the agent waits for its socket.
-    External,
 }
 
 /// The agent's configuration.
@@ -102,7 +84,7 @@ pub struct Config {
 
 impl Config {
     /// Checks every option and fills in defaults.
-    pub fn resolve(raw: &Raw) -> Result<Self, Problems> {
+    pub fn resolve(raw: &Raw) -> Result<Self, Vec<Problem>> {
         let mut check = Check(Vec::new());
         let socket = raw.socket.clone().unwrap_or_else(|| "/run/rap/agent.sock".into());
         let run_dir = match (&raw.run_dir, socket.parent()) {
@@ -114,74 +96,59 @@ impl Config {
             raw.cluster_authority_public_key.as_deref(),
             raw.cluster_authority_fingerprint.as_deref(),
         );
+        let poll_interval = raw.enrollment_poll_interval_seconds.unwrap_or(5);
+        let poll_timeout = raw.enrollment_poll_timeout_seconds.unwrap_or(3600);
+        check.seconds("enrollment_poll_interval_seconds", poll_interval, 3600);
+        check.seconds("enrollment_poll_timeout_seconds", poll_timeout, 30 * 86_400);
         let config = Self {
             data_dir: raw.data_dir.clone().unwrap_or_else(|| "/var/lib/rap/agent".into()),
             socket,
             run_dir,
-            membership: check.parse("membership", raw.membership.as_deref().unwrap_or("default")),
+            membership: check.parse("membership", raw.membership.as_deref(), "default"),
             membership_given: raw.membership.is_some(),
             dev: raw.dev.unwrap_or(false),
             pin: check.take("cluster_authority", pin),
-            poll_interval: check.seconds(
-                "enrollment_poll_interval_seconds",
-                raw.enrollment_poll_interval_seconds,
-                5,
-                3600,
-            ),
-            poll_timeout: check.seconds(
-                "enrollment_poll_timeout_seconds",
-                raw.enrollment_poll_timeout_seconds,
-                3600,
-                30 * 86_400,
-            ),
+            poll_interval: Duration::from_secs(poll_interval),
+            poll_timeout: Duration::from_secs(poll_timeout),
             workload_supervision: raw.workload_supervision_enabled.unwrap_or(true),
-            name: raw.name.clone().inspect(|name| check.name("name", name)),
+            name: raw.name.clone(),
             region: raw.region.clone().unwrap_or_default(),
             advertise: check.endpoints("advertise", raw.advertise.as_deref()),
             advertise_wireguard: check.endpoints("advertise_wireguard", raw.advertise_wireguard.as_deref()),
-            listen_link: check.parse("listen_link", raw.listen_link.as_deref().unwrap_or("[::]:7443")),
-            listen_wireguard: check
-                .parse("listen_wireguard", raw.listen_wireguard.as_deref().unwrap_or("[::]:51820")),
+            listen_link: check.parse("listen_link", raw.listen_link.as_deref(), "[::]:7443"),
+            listen_wireguard: check.parse("listen_wireguard", raw.listen_wireguard.as_deref(), "[::]:51820"),
             interface: raw.interface.clone().unwrap_or_else(|| "rap0".into()),
             no_tun: raw.no_tun.unwrap_or(false),
             dataplane_bin: raw.dataplane_bin.clone(),
-            dataplane: match raw.dataplane.as_deref() {
-                None | Some("spawn") => DataplaneMode::Spawn,
-                Some("systemd") => DataplaneMode::Systemd,
-                Some("external") => DataplaneMode::External,
-                Some(_) => check.fail("dataplane", "spawn, systemd or external", DataplaneMode::Spawn),
-            },
+            dataplane: raw.dataplane.as_deref().unwrap_or("spawn").parse().unwrap_or_else(|_| {
+                check.fail("dataplane", "spawn, systemd or external", DataplaneMode::Spawn)
+            }),
             cache_bytes: raw.cache_bytes.unwrap_or(64 << 20),
             call_timeout: Duration::from_millis(raw.call_timeout_ms.unwrap_or(10_000)),
             metrics: match raw.metrics.as_deref() {
                 Some("off") => None,
-                text => Some(check.parse("metrics", text.unwrap_or("127.0.0.1:9465"))),
+                text => Some(check.parse("metrics", text, "127.0.0.1:9465")),
             },
-            log: check.filter("log", raw.log.as_deref().unwrap_or("info")),
-            log_format: check.parse("log_format", raw.log_format.as_deref().unwrap_or("text")),
+            log: raw.log.clone().unwrap_or_else(|| "info".into()),
+            log_format: check.parse("log_format", raw.log_format.as_deref(), "text"),
         };
-        if config.cache_bytes < 1 << 20 {
-            check.0.push(Problem::new("cache_bytes", "at least 1048576"));
+        let named = config.name.as_deref().is_none_or(is_node_name);
+        check.ensure(named, "name", "1 to 63 of a-z 0-9 -, not at the ends");
+        check.take("log", telemetry::check_filter(&config.log));
+        check.ensure(config.cache_bytes >= 1 << 20, "cache_bytes", "at least 1048576");
+        let fits = (100..=600_000).contains(&config.call_timeout.as_millis());
+        check.ensure(fits, "call_timeout_ms", "100 to 600000");
+        let dataplane = config.run_dir.join(config.membership.to_string()).join("dataplane.sock");
+        for (at, longest) in [("socket", &config.socket), ("run_dir", &dataplane)] {
+            let text = format!("a socket's path has at most {SOCKET_PATH} bytes");
+            check.ensure(longest.as_os_str().len() <= SOCKET_PATH, at, text);
         }
-        if !(100..=600_000).contains(&config.call_timeout.as_millis()) {
-            check.0.push(Problem::new("call_timeout_ms", "100 to 600000"));
-        }
-        for (at, longest) in [
-            ("socket", config.socket.clone()),
-            ("run_dir", config.run_dir.join(config.membership.to_string()).join("dataplane.sock")),
-        ] {
-            if longest.as_os_str().len() > SOCKET_PATH {
-                check.0.push(Problem::new(at, format!("a socket's path has at most {SOCKET_PATH} bytes")));
-            }
-        }
-        if config.region.len() > 63 || !config.region.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            check.0.push(Problem::new("region", "at most 63 printable ASCII"));
-        }
+        let printable = config.region.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        check.ensure(config.region.len() <= 63 && printable, "region", "at most 63 printable ASCII");
         let interface = config.interface.as_bytes();
-        if interface.is_empty() || interface.len() > 15 || !interface.iter().all(u8::is_ascii_alphanumeric) {
-            check.0.push(Problem::new("interface", "1 to 15 letters and digits"));
-        }
-        if check.0.is_empty() { Ok(config) } else { Err(Problems(check.0)) }
+        let plain = (1..=15).contains(&interface.len()) && interface.iter().all(u8::is_ascii_alphanumeric);
+        check.ensure(plain, "interface", "1 to 15 letters and digits");
+        if check.0.is_empty() { Ok(config) } else { Err(check.0) }
     }
 
     /// The membership that commands concern, for the agent: empty for all of them.
@@ -191,11 +158,6 @@ impl Config {
 
     /// Every option as it holds, for `config --effective`. None is a secret.
     pub fn effective(&self) -> serde_json::Value {
-        let mode = match self.dataplane {
-            DataplaneMode::Spawn => "spawn",
-            DataplaneMode::Systemd => "systemd",
-            DataplaneMode::External => "external",
-        };
         serde_json::json!({
             "data_dir": self.data_dir,
             "socket": self.socket,
@@ -215,7 +177,7 @@ impl Config {
             "interface": self.interface,
             "no_tun": self.no_tun,
             "dataplane_bin": self.dataplane_bin,
-            "dataplane": mode,
+            "dataplane": self.dataplane,
             "cache_bytes": self.cache_bytes,
             "call_timeout_ms": u64::try_from(self.call_timeout.as_millis()).unwrap_or(u64::MAX),
             "metrics": self.metrics.map_or("off".to_owned(), |address| address.to_string()),
@@ -237,69 +199,35 @@ impl Check {
         instead
     }
 
+    fn ensure(&mut self, holds: bool, at: &str, text: impl fmt::Display) {
+        if !holds {
+            self.0.push(Problem::new(at, text));
+        }
+    }
+
     fn take<T: Default, E: fmt::Display>(&mut self, at: &str, result: Result<T, E>) -> T {
         result.unwrap_or_else(|error| self.fail(at, error, T::default()))
     }
 
-    fn parse<T: FromStr<Err: fmt::Display> + Fallback>(&mut self, at: &str, text: &str) -> T {
-        text.parse().unwrap_or_else(|error| self.fail(at, error, T::fallback()))
+    /// After a problem the default stands in for the value, which is never used then.
+    fn parse<T: FromStr<Err: fmt::Display>>(&mut self, at: &str, text: Option<&str>, default: &str) -> T {
+        let known = |_| unreachable!("every default parses");
+        text.unwrap_or(default)
+            .parse()
+            .unwrap_or_else(|error| self.fail(at, error, default.parse().unwrap_or_else(known)))
     }
 
-    fn seconds(&mut self, at: &str, value: Option<u64>, default: u64, most: u64) -> Duration {
-        let seconds = value.unwrap_or(default);
-        if !(1..=most).contains(&seconds) {
-            self.0.push(Problem::new(at, format!("1 to {most}")));
-        }
-        Duration::from_secs(seconds)
-    }
-
-    fn filter(&mut self, at: &str, text: &str) -> String {
-        if let Err(error) = telemetry::check_filter(text) {
-            self.0.push(Problem::new(at, error));
-        }
-        text.to_owned()
-    }
-
-    fn name(&mut self, at: &str, name: &str) {
-        if !is_node_name(name) {
-            self.0.push(Problem::new(at, "1 to 63 of a-z 0-9 -, not at the ends"));
-        }
+    fn seconds(&mut self, at: &str, seconds: u64, most: u64) {
+        self.ensure((1..=most).contains(&seconds), at, format!("1 to {most}"));
     }
 
     fn endpoints(&mut self, at: &str, endpoints: Option<&[String]>) -> Vec<String> {
         let endpoints = endpoints.unwrap_or_default();
-        if endpoints.len() > 16 {
-            self.0.push(Problem::new(at, "at most 16"));
-        }
+        self.ensure(endpoints.len() <= 16, at, "at most 16");
         for endpoint in endpoints {
-            if !is_endpoint(endpoint) {
-                self.0.push(Problem::new(at, format!("`{endpoint}` is not HOST:PORT")));
-            }
+            self.ensure(is_endpoint(endpoint), at, format!("`{endpoint}` is not HOST:PORT"));
         }
         endpoints.to_vec()
-    }
-}
-
-/// What stands in for a value that did not parse; never used, because a problem was recorded.
-trait Fallback {
-    fn fallback() -> Self;
-}
-
-impl Fallback for SocketAddr {
-    fn fallback() -> Self {
-        Self::from(([0, 0, 0, 0], 0))
-    }
-}
-
-impl Fallback for LogFormat {
-    fn fallback() -> Self {
-        Self::Text
-    }
-}
-
-impl Fallback for MembershipName {
-    fn fallback() -> Self {
-        Self::new("default").unwrap_or_else(|_| unreachable!("a legal name"))
     }
 }
 
@@ -361,7 +289,7 @@ mod tests {
             log: Some("!!!==".into()),
             ..Raw::default()
         };
-        let Problems(problems) = Config::resolve(&raw).unwrap_err();
+        let problems = Config::resolve(&raw).unwrap_err();
         let places: Vec<&str> = problems.iter().map(|problem| problem.at.as_str()).collect();
         for place in [
             "membership",

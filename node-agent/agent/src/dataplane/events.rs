@@ -2,6 +2,7 @@
 //!
 //! Owns the events. Refuses to judge them: the node's cores do.
 
+use rap_node::Input;
 use rap_runtime::Fault;
 use rap_wire::v1;
 
@@ -14,16 +15,10 @@ pub enum DataplaneEvent {
     Up(DataplaneFacts),
     /// It is gone, or none could be had.
     Down(Fault),
-    /// It applied this table.
-    Applied(u64),
     /// It refused a table.
     Refused(Fault),
-    /// It reported.
-    Stats(Box<v1::Stats>),
-    /// One connection of a link entered another state, or was measured.
-    Link(Box<v1::LinkEvent>),
-    /// A peer's hello carried this head; nobody verified it.
-    PeerHead(Box<v1::PeerHead>),
+    /// It applied a table or reported something: what the cores take without more ado.
+    Told(Input),
     /// Its process ended.
     Exited(Box<Exit>),
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use rap_node::Input;
 use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1;
@@ -82,7 +83,8 @@ impl DataplaneTask {
                 self.events.send(event).await.map_err(|_| ended())?;
             }
             if let Some(report) = stats.answered(&mut session).await? {
-                self.events.send(DataplaneEvent::Stats(Box::new(report))).await.map_err(|_| ended())?;
+                let told = DataplaneEvent::Told(Input::StatsArrived(Box::new(report)));
+                self.events.send(told).await.map_err(|_| ended())?;
             }
             answer_pings(&mut pings);
         }

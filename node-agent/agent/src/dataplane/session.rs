@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use rap_node::Input;
 use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1::{agent_message, dataplane_message};
@@ -127,10 +128,10 @@ impl Session {
                 }
                 (Some(waiting), body) => drop(waiting.send(Ok(body))),
                 (None, dataplane_message::Body::LinkEvent(event)) => {
-                    events.push(DataplaneEvent::Link(Box::new(event)));
+                    events.push(DataplaneEvent::Told(Input::LinkChanged(Box::new(event))));
                 }
                 (None, dataplane_message::Body::PeerHead(head)) => {
-                    events.push(DataplaneEvent::PeerHead(Box::new(head)));
+                    events.push(DataplaneEvent::Told(Input::PeerHeadHeard(Box::new(head))));
                 }
                 (None, _) => {}
             }

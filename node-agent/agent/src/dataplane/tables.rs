@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rap_node::{ForwardingTable, Published, TablePublisher};
+use rap_node::{ForwardingTable, Input, TablePublisher};
 use rap_runtime::{Clock, Fault};
 use rap_wire::v1::agent_message::Body;
 use tokio::sync::oneshot;
@@ -43,8 +43,7 @@ impl Tables {
             tracing::trace!(way = "the data plane is told of a table");
             match next {
                 Ok(body) => self.asked = Some(session.request(body).await?),
-                Err(Published::Applied(version)) => events.push(DataplaneEvent::Applied(version)),
-                Err(Published::Refused(reason)) => {
+                Err(reason) => {
                     let text =
                         "the data plane would not take the table; it is told of revocations all the same";
                     events.push(DataplaneEvent::Refused(Fault::new(reason, text)));
@@ -69,13 +68,13 @@ impl Tables {
         let reason = answer.as_ref().map(drop).map_err(|fault| fault.reason);
         let published = self.publisher.answered(reason, self.clock.now().mono);
         match (published, answer) {
-            (Some(Published::Applied(version)), _) => Some(DataplaneEvent::Applied(version)),
-            (Some(Published::Refused(_)), Err(fault)) => Some(DataplaneEvent::Refused(fault)),
+            (Some(Ok(version)), _) => Some(DataplaneEvent::Told(Input::TableApplied(version))),
+            (Some(Err(_)), Err(fault)) => Some(DataplaneEvent::Refused(fault)),
             (None, Err(fault)) => {
                 tracing::info!(reason = %fault.reason, error = %fault, "a whole table follows");
                 None
             }
-            (Some(Published::Refused(_)) | None, Ok(_)) => None,
+            (Some(Err(_)) | None, Ok(_)) => None,
         }
     }
 

@@ -9,6 +9,7 @@ use rap_rpc::v1::local_agent_client::LocalAgentClient;
 use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1;
+use serde_json::Value;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -52,10 +53,10 @@ impl LocalClient {
     ///
     /// # Errors
     /// Those of the agent.
-    pub async fn status(&mut self) -> Result<(String, bool), Fault> {
+    pub async fn status(&mut self) -> Result<(Value, bool), Fault> {
         let request = v1::LocalStatusRequest { membership: self.membership.clone() };
         let answer = self.client.status(request).await.map_err(fault)?.into_inner();
-        Ok((answer.json, answer.degraded))
+        Ok((document(answer.json.as_bytes())?, answer.degraded))
     }
 
     /// The snapshot in use as an export.
@@ -63,8 +64,7 @@ impl LocalClient {
     /// # Errors
     /// Those of the agent.
     pub async fn export(&mut self) -> Result<Vec<u8>, Fault> {
-        let request = v1::LocalMembership { membership: self.membership.clone() };
-        Ok(self.client.snapshot_export(request).await.map_err(fault)?.into_inner().document)
+        Ok(self.client.snapshot_export(self.named()).await.map_err(fault)?.into_inner().document)
     }
 
     /// Makes the agent load a membership that was just written.
@@ -72,8 +72,7 @@ impl LocalClient {
     /// # Errors
     /// Those of the agent.
     pub async fn load(&mut self) -> Result<(), Fault> {
-        let request = v1::LocalMembership { membership: self.membership.clone() };
-        self.client.load_membership(request).await.map_err(fault).map(drop)
+        self.client.load_membership(self.named()).await.map_err(fault).map(drop)
     }
 
     /// Makes the agent end a membership and its data plane; nothing of it runs when this returns.
@@ -81,8 +80,7 @@ impl LocalClient {
     /// # Errors
     /// Those of the agent.
     pub async fn unload(&mut self) -> Result<(), Fault> {
-        let request = v1::LocalMembership { membership: self.membership.clone() };
-        self.client.unload_membership(request).await.map_err(fault).map(drop)
+        self.client.unload_membership(self.named()).await.map_err(fault).map(drop)
     }
 
     /// Makes the agent tell the control plane that the node leaves, then end the membership.
@@ -90,18 +88,16 @@ impl LocalClient {
     /// # Errors
     /// Those of the control plane and of the agent; the membership runs on then.
     pub async fn leave(&mut self) -> Result<(), Fault> {
-        let request = v1::LocalMembership { membership: self.membership.clone() };
-        self.client.leave_membership(request).await.map_err(fault).map(drop)
+        self.client.leave_membership(self.named()).await.map_err(fault).map(drop)
     }
 
     /// Applies a break-glass grant; the answer is a document of schema `rap.break_glass.v1`.
     ///
     /// # Errors
     /// Those of the agent.
-    pub async fn break_glass(&mut self, text: &str) -> Result<String, Fault> {
+    pub async fn break_glass(&mut self, text: &str) -> Result<Value, Fault> {
         let request = v1::LocalBreakGlass { membership: self.membership.clone(), text: text.to_owned() };
-        let answer = self.client.break_glass_apply(request).await.map_err(fault)?.into_inner();
-        Ok(String::from_utf8_lossy(&answer.document).into_owned())
+        document(&self.client.break_glass_apply(request).await.map_err(fault)?.into_inner().document)
     }
 
     /// Makes the agent replace keys; returns the key generation.
@@ -109,11 +105,8 @@ impl LocalClient {
     /// # Errors
     /// Those of the agent and of the control plane.
     pub async fn rotate(&mut self, wanted: Wanted) -> Result<u64, Fault> {
-        let request = v1::LocalRotation {
-            membership: self.membership.clone(),
-            identity: wanted.identity,
-            wireguard: wanted.wireguard,
-        };
+        let (membership, Wanted { identity, wireguard }) = (self.membership.clone(), wanted);
+        let request = v1::LocalRotation { membership, identity, wireguard };
         Ok(self.client.rotate_keys(request).await.map_err(fault)?.into_inner().key_generation)
     }
 
@@ -121,33 +114,37 @@ impl LocalClient {
     ///
     /// # Errors
     /// Those of the agent.
-    pub async fn memberships(&mut self) -> Result<String, Fault> {
-        Ok(self.client.memberships(v1::LocalEmpty {}).await.map_err(fault)?.into_inner().json)
+    pub async fn memberships(&mut self) -> Result<Value, Fault> {
+        let answer = self.client.memberships(v1::LocalEmpty {}).await.map_err(fault)?.into_inner();
+        document(answer.json.as_bytes())
     }
 
     /// What a support bundle takes from the running agent; a document of schema `rap.support.v1`.
     ///
     /// # Errors
     /// Those of the agent.
-    pub async fn support(&mut self) -> Result<serde_json::Value, Fault> {
-        let answer = self.client.support(v1::LocalEmpty {}).await.map_err(fault)?.into_inner();
-        serde_json::from_slice(&answer.document)
-            .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON"))
+    pub async fn support(&mut self) -> Result<Value, Fault> {
+        document(&self.client.support(v1::LocalEmpty {}).await.map_err(fault)?.into_inner().document)
     }
 
     /// Pings a peer; the answer is a document of schema `rap.ping.v1`.
     ///
     /// # Errors
     /// Those of the agent.
-    pub async fn ping(&mut self, peer: &str, count: u32, interval_ms: u32) -> Result<String, Fault> {
-        let request = v1::LocalPingRequest {
-            membership: self.membership.clone(),
-            peer: peer.to_owned(),
-            count,
-            interval_ms,
-        };
-        Ok(self.client.ping(request).await.map_err(fault)?.into_inner().json)
+    pub async fn ping(&mut self, peer: &str, count: u32, interval_ms: u32) -> Result<Value, Fault> {
+        let (membership, peer) = (self.membership.clone(), peer.to_owned());
+        let request = v1::LocalPingRequest { membership, peer, count, interval_ms };
+        document(self.client.ping(request).await.map_err(fault)?.into_inner().json.as_bytes())
     }
+
+    fn named(&self) -> v1::LocalMembership {
+        v1::LocalMembership { membership: self.membership.clone() }
+    }
+}
+
+fn document(json: &[u8]) -> Result<Value, Fault> {
+    let not_json = |_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON");
+    serde_json::from_slice(json).map_err(not_json)
 }
 
 fn fault(status: tonic::Status) -> Fault {

@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use rap_rpc::v1::local_agent_server::{LocalAgent, LocalAgentServer};
 use rap_rpc::{Accepted, Refusal};
 use rap_runtime::Fault;
+use rap_runtime::files::gone;
 use rap_types::Reason;
 use rap_wire::v1;
 use tokio::net::{UnixListener, UnixStream};
@@ -22,7 +23,7 @@ use tonic::{Response, Status};
 
 use crate::host::{Directory, HostHandle, absent};
 use crate::membership::Wanted;
-use crate::requests::Request;
+use crate::requests::{Request, ask};
 use crate::status::stopped_document;
 
 /// Answers local calls.
@@ -78,19 +79,12 @@ impl LocalServer {
         request: impl FnOnce(oneshot::Sender<T>) -> Request,
     ) -> Result<T, Status> {
         let driver = self.directory.one(membership).map_err(refusal)?;
-        let (reply, answer) = oneshot::channel();
-        driver.send(request(reply)).await.map_err(|_| refusal(absent()))?;
-        answer.await.map_err(|_| refusal(absent()))
+        ask(&driver, request).await.ok_or_else(|| refusal(absent()))
     }
 
     /// The status of one membership, running or not.
     async fn status_of(&self, name: &str) -> (serde_json::Value, bool) {
-        let answered = async {
-            let driver = self.directory.one(name)?;
-            let (reply, answer) = oneshot::channel();
-            driver.send(Request::Status(reply)).await.map_err(|_| absent())?;
-            answer.await.map_err(|_| absent())
-        };
+        let answered = async { ask(&self.directory.one(name)?, Request::Status).await.ok_or_else(absent) };
         match tokio::time::timeout(STATUS_DEADLINE, answered).await {
             Ok(Ok(answer)) => (answer.document, answer.degraded),
             Ok(Err(fault)) => (stopped_document(name, &fault), true),
@@ -243,10 +237,7 @@ pub async fn bind(path: &Path) -> Result<UnixListener, Fault> {
         let text = format!("another agent serves {}", path.display());
         return Err(Fault::new(Reason::StateLocked, text));
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_fault(error)),
-        _ => {}
-    }
+    gone(std::fs::remove_file(path)).map_err(io_fault)?;
     let listener = UnixListener::bind(path).map_err(io_fault)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(io_fault)?;
     Ok(listener)

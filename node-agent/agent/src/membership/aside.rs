@@ -3,10 +3,11 @@
 //!
 //! Owns their names and that no keys stay in them. Refuses to decide who goes.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rap_runtime::Fault;
+use rap_runtime::files::gone;
 use rap_types::Reason;
 
 /// Where memberships that return are made, each under its name.
@@ -66,10 +67,6 @@ pub fn sweep(data: &Path) -> Result<(), Fault> {
 
 /// Keys first. Somebody else may be at it, too.
 fn clear(path: &Path) -> io::Result<()> {
-    let gone = |done: io::Result<()>| match done {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done,
-    };
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         let file = entry.file_name();
         let file = file.to_string_lossy();

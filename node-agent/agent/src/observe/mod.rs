@@ -7,20 +7,14 @@ use std::time::Duration;
 use rap_runtime::{TaskGroup, telemetry};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use crate::host::Directory;
-use crate::requests::Request;
+use crate::requests::{Request, ask};
 
 /// Name and status document of every membership; none for one that does not answer in time.
 async fn statuses(directory: &Directory) -> Vec<(String, Option<Value>)> {
     let asked = directory.all().into_iter().map(|(name, driver)| async move {
-        let (reply, answer) = oneshot::channel();
-        let answered = async {
-            let driver = driver.ok()?;
-            driver.send(Request::Status(reply)).await.ok()?;
-            Some(answer.await.ok()?.document)
-        };
+        let answered = async { Some(ask(&driver.ok()?, Request::Status).await?.document) };
         (name, tokio::time::timeout(ANSWER_DEADLINE, answered).await.ok().flatten())
     });
     futures_util::future::join_all(asked).await

@@ -53,14 +53,11 @@ impl Driver {
                 }
                 self.feed(Input::DataplaneDown);
             }
-            DataplaneEvent::Applied(version) => self.feed(Input::TableApplied(version)),
             DataplaneEvent::Refused(fault) => {
                 tracing::error!(reason = %fault.reason, error = %fault, "the data plane refused a table");
                 self.feed(Input::TableRefused(fault.reason));
             }
-            DataplaneEvent::Stats(stats) => self.feed(Input::StatsArrived(stats)),
-            DataplaneEvent::Link(event) => self.feed(Input::LinkChanged(event)),
-            DataplaneEvent::PeerHead(head) => self.feed(Input::PeerHeadHeard(head)),
+            DataplaneEvent::Told(input) => self.feed(input),
             DataplaneEvent::Exited(exit) => {
                 tracing::error!(pid = exit.pid, how = %exit, "the data plane ended");
                 let status = exit.status_text();

@@ -11,7 +11,7 @@ use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
 use rap_state::{MembershipDir, MembershipName};
 use rap_types::{Mono, Reason};
 use serde_json::Map;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{rotate_keys, start};
 use crate::blocking::blocking;
@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::dataplane::DataplaneCommand;
 use crate::host::{Directory, Entry, HostClaims, HostEvent, HostHandle, absent};
 use crate::membership::{Places, Wanted, place_facts, read_place, sweep};
+use crate::requests::ask;
 
 /// The memberships of this host.
 pub struct Host {
@@ -254,11 +255,7 @@ impl Host {
             return Err(absent());
         }
         if let Some((tasks, commands)) = life.and_then(|life| life.running) {
-            let (reply, stopped) = oneshot::channel();
-            let stop = async {
-                commands.send(DataplaneCommand::Stop(reply)).await.ok()?;
-                stopped.await.ok()
-            };
+            let stop = ask(&commands, DataplaneCommand::Stop);
             if tokio::time::timeout(STOP_WAIT, stop).await.ok().flatten().is_none() {
                 tracing::warn!(
                     membership = name,

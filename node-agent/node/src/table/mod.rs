@@ -9,4 +9,4 @@ mod publisher;
 
 pub use build::{TableInputs, build_table};
 pub use forwarding::ForwardingTable;
-pub use publisher::{Published, TablePublisher};
+pub use publisher::TablePublisher;

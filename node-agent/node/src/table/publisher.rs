@@ -19,15 +19,6 @@ use rap_wire::v1::{RevokeCommand, TableDelta, TablePart};
 use super::delta::generations;
 use super::forwarding::{ForwardingTable, MESSAGE_ROOM, PROTOCOL_OF_CHANGES};
 
-/// What became of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
-    /// The version is in force.
-    Applied(u64),
-    /// It was refused, here or by the data plane; the one before stays in force.
-    Refused(Reason),
-}
-
 /// Publishes tables on one connection. A new connection needs a new one.
 #[derive(Debug)]
 pub struct TablePublisher {
@@ -92,14 +83,15 @@ impl TablePublisher {
     }
 
     /// The next message about a table, or why there will be none. `None`: nothing now, see [`Self::poll_timeout`].
-    pub fn poll(&mut self, now: Mono) -> Option<Result<Body, Published>> {
+    pub fn poll(&mut self, now: Mono) -> Option<Result<Body, Reason>> {
         if self.sending.is_none() {
             let newest = self.newest.clone().filter(|newest| newest.version() > self.settled)?;
             if now < self.not_before {
                 return None;
             }
             if let Err(reason) = newest.check(self.protocol) {
-                return Some(self.too_large(&newest, reason));
+                self.too_large(&newest);
+                return Some(Err(reason));
             }
             self.sending = Some(self.begin(newest));
         }
@@ -114,8 +106,9 @@ impl TablePublisher {
         (waits && self.sending.is_none()).then_some(self.not_before)
     }
 
-    /// The data plane answered the message of the last [`Self::poll`].
-    pub fn answered(&mut self, answer: Result<(), Reason>, now: Mono) -> Option<Published> {
+    /// The data plane answered the message of the last [`Self::poll`]. `Ok` has the version that is in force; after
+    /// `Err` the one before stays in force.
+    pub fn answered(&mut self, answer: Result<(), Reason>, now: Mono) -> Option<Result<u64, Reason>> {
         let mut sending = self.sending.take()?;
         match (answer, &sending.kind) {
             (Ok(()), Kind::Parts(rest)) if !rest.is_empty() => {
@@ -129,7 +122,7 @@ impl TablePublisher {
                 self.settled = self.settled.max(sending.table.version());
                 let version = sending.table.version();
                 self.in_force = Some(sending.table);
-                Some(Published::Applied(version))
+                Some(Ok(version))
             }
             (Err(reason), kind) => {
                 if matches!(kind, Kind::Change(_)) {
@@ -140,7 +133,7 @@ impl TablePublisher {
                     }
                 }
                 self.pause(now);
-                Some(Published::Refused(reason))
+                Some(Err(reason))
             }
         }
     }
@@ -156,7 +149,7 @@ impl TablePublisher {
         Sending { table, kind, asked: false }
     }
 
-    fn too_large(&mut self, newest: &Arc<ForwardingTable>, reason: Reason) -> Result<Body, Published> {
+    fn too_large(&mut self, newest: &Arc<ForwardingTable>) {
         self.settled = newest.version();
         if let Some(base) = self.in_force.as_ref().filter(|_| self.protocol < PROTOCOL_OF_CHANGES) {
             let table = Arc::new(base.restricted_by(newest));
@@ -164,7 +157,6 @@ impl TablePublisher {
                 self.sending = Some(Sending { table, kind: Kind::Restriction, asked: false });
             }
         }
-        Err(Published::Refused(reason))
     }
 
     fn pause(&mut self, now: Mono) {

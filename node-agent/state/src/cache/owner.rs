@@ -12,25 +12,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::engine::Engine;
-use super::terms::{CacheLimits, CacheStatus, Change, Failure, Tree};
+use super::terms::{CacheLimits, CacheStatus, Failure};
 use crate::error::StateError;
 use crate::layout::MembershipDir;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StateError>>;
 
-/// One use of the database, with the place for its answer.
-#[derive(Debug)]
-pub(crate) enum Call {
-    Read { tree: Tree, key: Vec<u8>, reply: Reply<Option<Vec<u8>>> },
-    Keys { tree: Tree, prefix: Vec<u8>, limit: usize, reply: Reply<Vec<Vec<u8>>> },
-    Apply { changes: Vec<Change>, flush: bool, reply: Reply<()> },
-}
+/// One use of the database. It calls the function when the status is to be published: after the use, before the answer.
+pub(crate) type Use = Box<dyn FnOnce(&mut Engine, &dyn Fn(&Engine)) + Send>;
 
 /// What the queue carries.
-#[derive(Debug)]
 pub(crate) enum Request {
-    Call(Call),
-    Close { reply: Reply<()> },
+    Use(Use),
+    Close(Reply<()>),
 }
 
 /// Starts the owner and waits until the database is open. After `state.timeout` the thread is on its
@@ -91,8 +85,8 @@ impl Owner {
                 }
             });
             match next {
-                Ok(Some(Request::Close { reply })) => return self.close(engine, reply),
-                Ok(Some(Request::Call(call))) => self.answer(&mut engine, call),
+                Ok(Some(Request::Close(reply))) => return self.close(engine, reply),
+                Ok(Some(Request::Use(work))) => work(&mut engine, &|engine| self.publish(engine)),
                 Ok(None) => break,
                 // The engine has logged and recorded its failure.
                 Err(_due) => drop(engine.flush()),
@@ -107,28 +101,6 @@ impl Owner {
         }
         drop(engine.close());
         self.publish(&engine);
-    }
-
-    fn answer(&self, engine: &mut Engine, call: Call) {
-        // Published before the answer, so that a caller sees the status its call left behind. A caller
-        // whose deadline passed has dropped its end; the answer is then of no use.
-        match call {
-            Call::Read { tree, key, reply } => {
-                let answer = engine.read(tree, &key);
-                self.publish(engine);
-                drop(reply.send(answer));
-            }
-            Call::Keys { tree, prefix, limit, reply } => {
-                let answer = engine.keys(tree, &prefix, limit);
-                self.publish(engine);
-                drop(reply.send(answer));
-            }
-            Call::Apply { changes, flush, reply } => {
-                let answer = engine.apply(changes, flush);
-                self.publish(engine);
-                drop(reply.send(answer));
-            }
-        }
     }
 
     fn close(&mut self, mut engine: Engine, reply: Reply<()>) {

@@ -9,10 +9,9 @@
 //! database must not write into its successor. Refuses to judge values.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use rap_runtime::files::{create_private_dir, read_capped, write_atomic};
+use rap_runtime::files::{FileError, create_private_dir, gone, read_capped, write_atomic};
 
 use crate::error::StateError;
 
@@ -54,11 +53,8 @@ pub(crate) fn building(cache: &Path, number: u64) -> PathBuf {
 /// number.
 pub(crate) fn quarantine(cache: &Path, quarantine: &Path) -> Result<(), StateError> {
     let next = present(cache)?.0 + 1;
-    let at = |source| rap_runtime::files::FileError::Io { path: quarantine.to_owned(), source };
-    match fs::remove_dir_all(quarantine) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error).into()),
-        _ => {}
-    }
+    let at = |source| FileError::Io { path: quarantine.to_owned(), source };
+    gone(fs::remove_dir_all(quarantine)).map_err(at)?;
     fs::rename(cache, quarantine).map_err(at)?;
     create_private_dir(cache)?;
     create_private_dir(&path_of(cache, next))?;

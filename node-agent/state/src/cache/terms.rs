@@ -8,48 +8,23 @@ use rap_types::Reason;
 
 use crate::error::StateError;
 
-/// One tree of the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tree {
-    /// Snapshots and their chunks.
-    Snapshot,
-    /// Peer cache.
-    Peers,
-    /// Route cache.
-    Routes,
-    /// Assignments.
-    Assignments,
-    /// Health observations.
-    Health,
-    /// Sync progress.
-    Sync,
-    /// Update progress and artifacts.
-    Update,
-}
-
-impl Tree {
-    /// Every tree.
-    pub const ALL: &'static [Self] = &[
-        Self::Snapshot,
-        Self::Peers,
-        Self::Routes,
-        Self::Assignments,
-        Self::Health,
-        Self::Sync,
-        Self::Update,
-    ];
-
-    /// Its name in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Snapshot => "snapshot",
-            Self::Peers => "peers",
-            Self::Routes => "routes",
-            Self::Assignments => "assignments",
-            Self::Health => "health",
-            Self::Sync => "sync",
-            Self::Update => "update",
-        }
+rap_types::word_enum! {
+    /// One tree of the cache. The word is the name of the tree in the database.
+    Tree {
+        /// Snapshots and their chunks.
+        Snapshot = "snapshot",
+        /// Peer cache.
+        Peers = "peers",
+        /// Route cache.
+        Routes = "routes",
+        /// Assignments.
+        Assignments = "assignments",
+        /// Health observations.
+        Health = "health",
+        /// Sync progress.
+        Sync = "sync",
+        /// Update progress and artifacts.
+        Update = "update",
     }
 }
 

@@ -11,7 +11,6 @@ use rap_runtime::Fault;
 use rap_runtime::files::create_private_dir;
 use rap_state::{IdentityStore, MembershipDir};
 use rap_types::{ExitCode, IdentityStatus, KeyId, Reason, TokenId};
-use serde_json::Value;
 
 use super::former::{Former, begun};
 use super::prepared::{Given, Prepared, checked, wished_name};
@@ -71,12 +70,10 @@ async fn unload(config: &Config) -> Result<bool, Fault> {
     let Some(mut client) = LocalClient::open(&config.socket, config.membership.as_str()).await? else {
         return Ok(false);
     };
-    let text = match client.status().await {
+    let status = match client.status().await {
         Err(fault) if fault.reason == Reason::MembershipAbsent => return Ok(false),
         status => status?.0,
     };
-    let status: Value = serde_json::from_str(&text)
-        .map_err(|_| Fault::new(Reason::RequestInvalid, "the agent's answer is not JSON"))?;
     let out = [Reason::NodeRevoked, Reason::NodeUnknown].iter().any(|reason| {
         status["degraded_reasons"].as_array().is_some_and(|all| all.iter().any(|one| one == reason.code()))
     });

@@ -35,7 +35,7 @@ fn publish(publisher: &mut TablePublisher, table: Arc<ForwardingTable>) -> Vec<B
         sent.push(next.unwrap());
         assert!(publisher.poll(at(0)).is_none(), "one at a time");
         if let Some(published) = publisher.answered(Ok(()), at(0)) {
-            assert_eq!(published, Published::Applied(version));
+            assert_eq!(published, Ok(version));
         }
     }
     assert_eq!(publisher.poll_timeout(), None);
@@ -103,7 +103,7 @@ fn a_change_that_does_not_fit_is_answered_by_one_whole_table() {
     assert_eq!(publisher.answered(Err(Reason::DataplaneTableBase), at(0)), None);
     assert_eq!(kinds(&[publisher.poll(at(0)).unwrap().unwrap()]), ["whole"]);
     let refused = publisher.answered(Err(Reason::DataplaneTableBase), at(0));
-    assert_eq!(refused, Some(Published::Refused(Reason::DataplaneTableBase)), "once");
+    assert_eq!(refused, Some(Err(Reason::DataplaneTableBase)), "once");
     assert!(publisher.poll(at(0)).is_none());
 }
 
@@ -114,10 +114,7 @@ fn a_refused_table_waits_longer_each_time() {
     let (mut now, mut pauses) = (at(0), Vec::new());
     for _ in 0..9 {
         assert!(publisher.poll(now).is_some());
-        assert_eq!(
-            publisher.answered(Err(Reason::DataplaneTable), now),
-            Some(Published::Refused(Reason::DataplaneTable))
-        );
+        assert_eq!(publisher.answered(Err(Reason::DataplaneTable), now), Some(Err(Reason::DataplaneTable)));
         let due = publisher.poll_timeout().unwrap();
         assert!(publisher.poll(Mono(due.0 - 1)).is_none());
         pauses.push(due.since(now).as_secs());
@@ -137,7 +134,7 @@ fn a_table_above_the_limit_is_refused_here_and_revocations_go_on() {
     let most = u16::try_from(limits::TABLE_PEERS_MAX).unwrap();
     publisher.offer(table(2, most + 2, &[1]));
     assert_eq!(publisher.revoke().map(|command| command.revoked), Some(vec![revoked(1)]));
-    assert_eq!(publisher.poll(at(0)), Some(Err(Published::Refused(Reason::DataplaneTableTooLarge))));
+    assert_eq!(publisher.poll(at(0)), Some(Err(Reason::DataplaneTableTooLarge)));
     assert_eq!((publisher.poll(at(99)), publisher.poll_timeout()), (None, None), "said once, nothing sent");
     publisher.offer(table(3, most + 2, &[1, 2]));
     assert_eq!(publisher.revoke().map(|command| command.revoked), Some(vec![revoked(2)]));
@@ -172,7 +169,7 @@ fn the_release_before_gets_revocations_of_a_table_that_is_too_large_with_the_one
     let mut publisher = TablePublisher::new(1);
     publish(&mut publisher, table(1, 3, &[]));
     publisher.offer(table(2, u16::try_from(limits::TABLE_PEERS_MAX_V1).unwrap() + 2, &[1]));
-    assert_eq!(publisher.poll(at(0)), Some(Err(Published::Refused(Reason::DataplaneTableTooLarge))));
+    assert_eq!(publisher.poll(at(0)), Some(Err(Reason::DataplaneTableTooLarge)));
     let Some(Ok(Body::Table(sent))) = publisher.poll(at(0)) else { panic!("the table in force again") };
     assert_eq!((sent.version, sent.peers.len(), sent.revoked), (2, 3, vec![revoked(1)]));
     assert_eq!(publisher.answered(Ok(()), at(0)), None);
