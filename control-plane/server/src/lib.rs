@@ -5,8 +5,18 @@
 //! `replica`, then `grpc`, `tasks` and `http`, which do not name each other, `start` and `commands`.
 
 // The standard macros panic when nobody reads, or the disk is full.
-#[macro_use(eprintln, print, println)]
-extern crate rap_runtime;
+macro_rules! println {
+    () => { ::rap_runtime::output::print(format_args!("\n")) };
+    ($($text:tt)*) => { ::rap_runtime::output::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+macro_rules! print {
+    ($($text:tt)*) => { ::rap_runtime::output::print(format_args!($($text)*)) };
+}
+
+macro_rules! eprintln {
+    ($($text:tt)*) => { ::rap_runtime::output::complain(format_args!($($text)*)) };
+}
 
 pub mod acts;
 mod audit;

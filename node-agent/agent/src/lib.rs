@@ -22,8 +22,16 @@
 //! | leave | on demand | - | - |
 
 // The standard macros panic when nobody reads, or the disk is full.
-#[macro_use(eprintln, print, println)]
-extern crate rap_runtime;
+macro_rules! println {
+    () => { ::rap_runtime::output::print(format_args!("\n")) };
+    ($($text:tt)*) => { ::rap_runtime::output::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+macro_rules! print {
+    ($($text:tt)*) => { ::rap_runtime::output::print(format_args!($($text)*)) };
+}
+macro_rules! eprintln {
+    ($($text:tt)*) => { ::rap_runtime::output::complain(format_args!($($text)*)) };
+}
 
 mod blocking;
 mod bundle;

@@ -12,26 +12,6 @@ use rap_types::{ExitCode, Reason};
 
 use crate::exit::{self, Fault};
 
-/// As the macro of the standard library, without a panic when nobody reads or the disk is full. A crate with a program
-/// takes these three in place of the standard ones: `#[macro_use(eprintln, print, println)] extern crate rap_runtime;`.
-#[macro_export]
-macro_rules! println {
-    () => { $crate::output::print(format_args!("\n")) };
-    ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
-}
-
-/// See [`println!`].
-#[macro_export]
-macro_rules! print {
-    ($($text:tt)*) => { $crate::output::print(format_args!($($text)*)) };
-}
-
-/// See [`println!`].
-#[macro_export]
-macro_rules! eprintln {
-    ($($text:tt)*) => { $crate::output::complain(format_args!($($text)*)) };
-}
-
 /// Why standard output stopped taking text; nothing more is written to it then.
 static STOPPED: Mutex<Option<io::Error>> = Mutex::new(None);
 

@@ -176,7 +176,12 @@ impl Collector {
                     let line = literal.span().start().line;
                     let Ok(text) = syn::parse_str::<syn::LitStr>(&literal.to_string()) else { continue };
                     if let Ok(path) = text.parse::<syn::Path>() {
-                        self.push(segments(&path), line);
+                        let path = segments(&path);
+                        // `with` names a module and stands for two functions of it.
+                        for function in ["serialize", "deserialize"] {
+                            self.push([path.as_slice(), &[function.to_owned()]].concat(), line);
+                        }
+                        self.push(path, line);
                     }
                 }
                 TokenTree::Ident(_) | TokenTree::Punct(_) => {}
