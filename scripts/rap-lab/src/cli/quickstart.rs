@@ -38,6 +38,11 @@ pub struct Quickstart {
 
 #[derive(clap::Subcommand)]
 enum QuickstartVerb {
+    /// Add one more node to the quickstart that is up.
+    Add {
+        /// Name of the host.
+        host: String,
+    },
     /// Remove everything the quickstart made.
     Down {
         /// Only look: list what is left, and exit 0 if nothing is.
@@ -49,8 +54,12 @@ enum QuickstartVerb {
 impl Quickstart {
     /// Does it and returns the exit status.
     pub fn run(self) -> Result<u8> {
-        if let Some(QuickstartVerb::Down { check }) = self.verb {
-            return super::down(Some(NAME.to_owned()), check);
+        match self.verb {
+            Some(QuickstartVerb::Down { check }) => return super::down(Some(NAME.to_owned()), check),
+            Some(QuickstartVerb::Add { host }) => {
+                return quickstart::add(&Lab::open(NAME)?, &host).map(|()| 0);
+            }
+            None => {}
         }
         hold_signals()?;
         let programs = self.programs.as_deref().map_or_else(Programs::beside_this, Programs::at)?;

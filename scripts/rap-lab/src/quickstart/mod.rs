@@ -71,6 +71,30 @@ pub fn run(lab: &Lab, wish: Wish) -> Result<bool> {
     Ok(document.ok)
 }
 
+/// Adds one more node to a quickstart that is up, with the commands that an operator types, and pings the first node from it.
+pub fn add(lab: &Lab, name: &str) -> Result<()> {
+    let story = Story::new(false);
+    ensure!(
+        ![CONTROL, NODES[0], NODES[1], NODES[2]].contains(&name),
+        "{name} is a host of the quickstart already"
+    );
+    let operator = lab.host(CONTROL)?;
+    let ask = |line: &str| operator.typed(line, SETTLE);
+    story.step(&format!("{CONTROL}$ {TOKEN}"));
+    let token = ask(TOKEN)?.stdout.into_bytes();
+    story.step(&format!("{name}$ rap-node-agent join --token-file join.token"));
+    let node = Node::configure(lab, name)?;
+    node.join(&token)?;
+    story.step(&format!("{name}$ rap-node-agent run"));
+    node.run()?;
+    node.wait_healthy()?;
+    let ping = format!("rapctl ping {name} {}", NODES[0]);
+    story.step(&format!("{CONTROL}$ {ping}"));
+    let answered = wait_until(SETTLE, "the first node answers", || Ok(ask(&ping).ok()))?;
+    print!("{}", answered.stdout);
+    Ok(())
+}
+
 /// What `--json` ends with.
 #[derive(Debug, Serialize)]
 struct Document {
@@ -160,4 +184,6 @@ fn ping_pairs(nodes: &[Node]) -> Result<Vec<PairPing>> {
 const CONTROL: &str = "cp";
 const NODES: [&str; 3] = ["a", "b", "c"];
 const CLUSTER: &str = "quickstart";
+/// How an operator makes the token of one more node.
+const TOKEN: &str = "rapctl token create --cluster quickstart --role relay-node --auto-approve --ttl 1h";
 const PINGS: usize = 5;

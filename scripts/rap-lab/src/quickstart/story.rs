@@ -76,6 +76,7 @@ impl Story {
         }
         self.tell("  scripts/lab kill cp-control  (and: scripts/lab restart cp-control)");
         self.tell("  scripts/lab log a-agent");
+        self.tell("  scripts/quickstart add d");
         self.tell("  scripts/quickstart --chaos");
         self.tell("\nRemove it: scripts/quickstart down");
     }
