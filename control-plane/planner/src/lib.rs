@@ -8,6 +8,7 @@ pub mod addressing;
 mod build;
 mod chunks;
 mod delivery;
+mod diff;
 mod head;
 mod limits;
 mod map_key;
@@ -21,6 +22,7 @@ mod update;
 
 pub use build::plan;
 pub use delivery::{Acknowledged, Delivery, Step};
+pub use diff::{NodeDiff, PlanDiff};
 pub use head::HeadTerms;
 pub use limits::{LeftOut, Limits};
 pub use map_key::MapKey;

@@ -30,7 +30,7 @@ pub use error::StoreError;
 pub use migrate::{
     MigrationError, migrate_down, migrate_to, migrate_up, migration_applied, newest_migration,
 };
-pub use pool::{AppPool, DatabaseTarget, PoolSettings, Store, SystemPool};
+pub use pool::{AppPool, DatabaseTarget, PoolSettings, Store, SystemPool, statements_within};
 pub use retry::{Runs, Transient};
 pub use roles::{DatabaseRole, RoleError};
 /// What every method runs on: a connection, or an open transaction by `&mut transaction`.

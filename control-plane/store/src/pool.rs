@@ -157,6 +157,7 @@ const REPEATABLE_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 statements! {
     APP_ORGANIZATION = "SELECT set_config('app.org', $1, true)";
     DATABASE_ANSWERS = "SELECT 1";
+    STATEMENTS_WITHIN = "SELECT set_config('statement_timeout', $1, true)";
     SERVER_PROCESS = "SELECT pg_backend_pid()";
 }
 
@@ -195,6 +196,12 @@ impl SystemPool {
     pub(crate) fn inner(&self) -> &PgPool {
         &self.0
     }
+}
+
+/// Ends every later statement of this transaction that runs longer than `most` with [`StoreError::TimedOut`].
+pub async fn statements_within(connection: &mut PgConnection, most: Duration) -> Result<()> {
+    sqlx::query(STATEMENTS_WITHIN).bind(most.as_millis().to_string()).execute(connection).await?;
+    Ok(())
 }
 
 /// Connections of role `app`. Every transaction is one organization's.

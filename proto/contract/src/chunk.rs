@@ -17,11 +17,16 @@ pub const POLICY_SLOT: &str = "policy";
 pub const ASSIGNMENT_SLOT: &str = "assignment";
 
 /// How the slot of a peer's record begins; its node id follows.
-pub(crate) const PEER_PREFIX: &str = "peer/";
+const PEER_PREFIX: &str = "peer/";
 
 /// Slot of one peer's record.
 pub fn peer_slot(node: NodeId) -> String {
     format!("{PEER_PREFIX}{node}")
+}
+
+/// The node whose record a slot holds; `None` for a slot of another kind.
+pub fn peer_of_slot(slot: &str) -> Option<NodeId> {
+    slot.strip_prefix(PEER_PREFIX)?.parse().ok()
 }
 
 /// SHA-256("rap.chunk.v1\0" || encoded chunk).

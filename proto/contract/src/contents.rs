@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rap_types::{Digest, NodeId, Reason};
 use rap_wire::v1;
 
-use crate::chunk::PEER_PREFIX;
+use crate::chunk::peer_of_slot;
 use crate::shared_map::Spread;
 use crate::{
     ASSIGNMENT_SLOT, Manifest, POLICY_SLOT, ParsedChunk, Reject, SharedMap, TRUST_SLOT, chunk_id, parse_chunk,
@@ -147,7 +147,7 @@ impl Draft {
                 }
             }
             _ => {
-                let peer = slot.strip_prefix(PEER_PREFIX).and_then(|node| node.parse::<NodeId>().ok());
+                let peer = peer_of_slot(slot);
                 let record = peer.and_then(|node| self.peers.remove(&node));
                 if let Some(claims) = record.and_then(|record| claims_of_peer(&record)) {
                     self.give_up(claims);

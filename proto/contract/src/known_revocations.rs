@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use rap_types::Reason;
+use rap_types::{Reason, Wall};
 
-use crate::{AuthorityChain, Reject, RevocationChain};
+use crate::{AuthorityChain, Reject, Revocation, RevocationChain};
 
 /// A verified chain with the bytes of its last record. Clones share the chain.
 #[derive(Debug, Clone, Default)]
@@ -56,5 +56,15 @@ impl KnownRevocations {
         let Some(last) = records.last() else { return Ok(self.clone()) };
         let chain = self.chain.extended(records, authority, features)?;
         Ok(Self { chain: Arc::new(chain), last: last.as_ref().to_vec() })
+    }
+
+    /// This as it would be with `revocation` at its end. Nothing is signed: the chain is for a plan that is
+    /// shown, and no stored record follows it.
+    ///
+    /// # Errors
+    /// `chain.broken` if the revocation does not make sense there.
+    pub fn supposing(&self, revocation: &Revocation, now: Wall) -> Result<Self, Reject> {
+        let chain = self.chain.supposing(revocation, now)?;
+        Ok(Self { chain: Arc::new(chain), last: Vec::new() })
     }
 }

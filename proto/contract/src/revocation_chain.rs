@@ -195,6 +195,19 @@ impl RevocationChain {
         Ok(revocation.sign(&position, signer))
     }
 
+    /// This chain as it would be with `revocation` at its end. Nothing is signed: the digest of the last
+    /// record is of no record.
+    ///
+    /// # Errors
+    /// `chain.broken` if it does not make sense there.
+    pub(crate) fn supposing(&self, revocation: &Revocation, now: Wall) -> Result<Self, Reject> {
+        self.admit(revocation)?;
+        let mut chain = self.clone();
+        chain.apply(revocation, self.sequence() + 1, now);
+        chain.digests.push(Digest::of(&[b"supposed"]));
+        Ok(chain)
+    }
+
     /// Length: sequence of the last record, 0 for none.
     pub fn sequence(&self) -> u64 {
         self.digests.len() as u64

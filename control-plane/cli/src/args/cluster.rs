@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::Protect;
+use super::{DryRun, Protect};
 use crate::duration::parse_duration;
 
 #[derive(Debug, Subcommand)]
@@ -72,8 +72,10 @@ pub(crate) enum Cluster {
         #[command(flatten)]
         degraded: DegradedWords,
         /// Write policies anew whose rows are gone, with defaults for what is not given here; shows them and asks.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "dry_run")]
         restore_missing: bool,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Seal every secret and row of a cluster under a new data key, and remove the old one.
     RotateDek {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::DryRun;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Node {
     /// List nodes, or requests that wait for approval.
@@ -56,6 +58,8 @@ pub(crate) enum Node {
         /// Replace the region.
         #[arg(long)]
         region: Option<String>,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Write a node's snapshot with its whole chain to a file for `rapctl verify`.
     Export {
@@ -83,6 +87,8 @@ pub(crate) struct Revoke {
     /// Why, for the signed record and the audit log.
     #[arg(long)]
     pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
 }
 
 #[derive(Debug, Args)]

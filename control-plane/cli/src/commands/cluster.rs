@@ -64,6 +64,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             keep_ids,
             degraded,
             restore_missing,
+            dry_run,
         } => {
             let wanted = policy::Wanted {
                 ephemeral_after,
@@ -72,6 +73,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 keep_ids,
                 degraded,
                 restore_missing,
+                dry_run,
             };
             let cluster = connection.cluster(name).await?;
             policy::run(global, &mut connection, cluster, wanted).await

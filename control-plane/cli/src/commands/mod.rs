@@ -15,6 +15,7 @@ mod node;
 mod node_removal;
 mod node_view;
 mod ping;
+mod plan_diff;
 mod policy;
 mod root;
 mod status;

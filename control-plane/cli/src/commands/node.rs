@@ -4,9 +4,10 @@ use rap_runtime::Fault;
 use rap_types::{JoinRequestId, Reason};
 use rap_wire::v1;
 use serde_json::json;
+use v1::plan_diff_request::Act;
 
-use super::node_removal;
 use super::node_view::{fingerprint, id, nodes_answer, pending_answer, request_id, shown};
+use super::{node_removal, plan_diff};
 use crate::args::{Decide, Global, Node as Command};
 use crate::client::{Connection, ask};
 use crate::files;
@@ -67,8 +68,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             }));
             pending_answer(&answer.decided).print(global)
         }
-        Command::Update { node, roles, tags, clear_tags, region } => {
-            shown(&ask!(connection.admin.node_update(v1::NodeUpdateRequest {
+        Command::Update { node, roles, tags, clear_tags, region, dry_run } => {
+            let update = v1::NodeUpdateRequest {
                 cluster,
                 node,
                 set_roles: roles.is_some(),
@@ -77,8 +78,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 tags: tags.unwrap_or_default(),
                 set_region: region.is_some(),
                 region: region.unwrap_or_default(),
-            })))
-            .print(global)
+            };
+            if dry_run.is_wanted() {
+                return plan_diff::show(global, &mut connection, Act::NodeUpdate(update)).await;
+            }
+            shown(&ask!(connection.admin.node_update(update))).print(global)
         }
         Command::Export { node, out, force } => {
             let export = ask!(connection.admin.node_export(v1::NodeRef { cluster, node })).export;

@@ -6,8 +6,9 @@ use rap_runtime::Fault;
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
+use v1::plan_diff_request::Act;
 
-use super::node_view;
+use super::{node_view, plan_diff};
 use crate::args::{Global, Revoke};
 use crate::client::{Connection, ask};
 use crate::output::{Answer, confirm, properties};
@@ -18,17 +19,21 @@ pub(super) async fn revoke(
     cluster: String,
     revoke: Revoke,
 ) -> anyhow::Result<()> {
+    let request = v1::NodeRevokeRequest {
+        cluster: cluster.clone(),
+        node: revoke.node.clone(),
+        evict: revoke.evict,
+        reason: revoke.reason,
+    };
+    if revoke.dry_run.is_wanted() {
+        return plan_diff::show(global, connection, Act::NodeRevoke(request)).await;
+    }
     let verb = if revoke.evict { "Evict" } else { "Ban" };
     let ends = if revoke.evict { "it may ask to join again" } else { "its key never returns" };
     let question =
         format!("{verb} node {} of cluster {cluster}? Its links close everywhere; {ends}.", revoke.node);
     confirm(global, &question)?;
-    let answer = ask!(connection.membership.node_revoke(v1::NodeRevokeRequest {
-        cluster,
-        node: revoke.node,
-        evict: revoke.evict,
-        reason: revoke.reason,
-    }));
+    let answer = ask!(connection.membership.node_revoke(request));
     let shown = answer.node.unwrap_or_default();
     let mut body = json!({ "node": node_view::document(&shown) });
     body["revocation_sequence"] = json!(answer.revocation_sequence);

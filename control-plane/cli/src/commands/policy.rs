@@ -5,8 +5,10 @@ use std::time::Duration;
 use rap_rpc::Refusal;
 use rap_wire::v1;
 use serde_json::{Value, json};
+use v1::plan_diff_request::Act;
 
-use crate::args::{DegradedWords, Global};
+use super::plan_diff;
+use crate::args::{DegradedWords, DryRun, Global};
 use crate::client::{Connection, ask};
 use crate::duration::{milliseconds, show_duration};
 use crate::output::{Answer, complain, confirm, properties};
@@ -20,6 +22,7 @@ pub(super) struct Wanted {
     pub(super) degraded: DegradedWords,
     /// Instead of a change: write what is missing.
     pub(super) restore_missing: bool,
+    pub(super) dry_run: DryRun,
 }
 
 pub(super) async fn run(
@@ -42,6 +45,9 @@ pub(super) async fn run(
     };
     if wanted.restore_missing {
         return restore(global, connection, change).await;
+    }
+    if wanted.dry_run.is_wanted() {
+        return plan_diff::show(global, connection, Act::PolicySet(change)).await;
     }
     let nothing = v1::MembershipPolicySetRequest { cluster: cluster.clone(), ..Default::default() };
     let policy = if change == nothing {

@@ -43,6 +43,14 @@ pub(crate) struct NodeRemoval {
     pub action: &'static str,
 }
 
+impl NodeRemoval {
+    /// An operator throws the node out; one that is evicted may be admitted again.
+    pub(crate) fn by_operator(evict: bool) -> Self {
+        let kind = if evict { RevocationKind::Evicted } else { RevocationKind::Banned };
+        Self { kind, action: "node.revoke" }
+    }
+}
+
 /// What a removal wrote.
 #[derive(Debug, Clone)]
 pub(crate) struct Removed {
@@ -108,7 +116,7 @@ pub(crate) async fn write_removal(
     Ok(Removed { known, version })
 }
 
-/// Signs and stores the next record of the chain, about the node of `row`.
+/// Signs and stores the next record of the chain, about the node of `row`. In a dry run the chain is as it would be.
 pub async fn write_record(
     watch: &Watch,
     connection: &mut PgConnection,
@@ -131,6 +139,9 @@ pub async fn write_record(
         return Err(Failure::new(Reason::RequestConflict, "the authority was rotated meanwhile; try again"));
     }
     let now = watch.clock.now().wall;
+    if acting.dry_run {
+        return Ok(known.supposing(&revocation, now)?);
+    }
     let record =
         known.chain.sign_next(&revocation, &cluster.chain, &cluster.authority, &critical(dev), now)?;
     let next = known.with_records(&[&record], &cluster.chain, known_features(dev))?;

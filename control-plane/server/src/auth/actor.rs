@@ -26,6 +26,6 @@ impl Actor {
     /// What audit rows of its call say.
     pub fn acting(&self, reason: impl Into<String>) -> Acting {
         let (actor, pen) = (format!("operator:{}", self.name), self.pen.clone());
-        Acting { actor, pen, call: self.call, reason: reason.into() }
+        Acting { actor, pen, call: self.call, reason: reason.into(), dry_run: false }
     }
 }

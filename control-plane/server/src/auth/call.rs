@@ -55,7 +55,8 @@ impl Call {
 
     /// What audit rows of this call say of `actor`, who proved `key`.
     pub fn acting(&self, pen: &AuditPen, actor: String, key: Option<&PublicKey>) -> Acting {
-        Acting { actor, pen: pen.of_device(self.device(key)), call: self.id, reason: String::new() }
+        let pen = pen.of_device(self.device(key));
+        Acting { actor, pen, call: self.id, reason: String::new(), dry_run: false }
     }
 
     /// The node at the other end, by its certificate.

@@ -23,13 +23,16 @@ pub struct Acting {
     pub call: RequestId,
     /// Words of whoever acts.
     pub reason: String,
+    /// The transaction will be rolled back: nothing is signed, and nothing is written to the audit log. Whoever
+    /// reads what the database writes would keep both.
+    pub dry_run: bool,
 }
 
 impl Acting {
     /// Nobody's call: `actor` is `system` for the control plane itself, `host` for a person at this host.
     pub fn alone(actor: &str, pen: AuditPen, now: Wall) -> Self {
         let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-        Self { actor: actor.to_owned(), pen, call, reason: String::new() }
+        Self { actor: actor.to_owned(), pen, call, reason: String::new(), dry_run: false }
     }
 }
 
@@ -91,7 +94,7 @@ impl Change {
         Self { touched: Some((cluster, scopes, urgent)), ..self }
     }
 
-    /// Writes the outbox row, if nodes see the change, and the audit row. Returns the version that says it.
+    /// Writes the outbox row, if nodes see the change, and the audit row, unless it is a dry run. Returns the version that says it.
     ///
     /// # Errors
     /// What the database answers, as [`StoreError`](rap_store::StoreError) or its reason.
@@ -108,6 +111,9 @@ impl Change {
             }
             None => None,
         };
+        if acting.dry_run {
+            return Ok(version);
+        }
         let reason = self.reason.as_ref().unwrap_or(&acting.reason);
         let row = NewAuditRow {
             cluster: self.cluster,

@@ -28,10 +28,13 @@ impl Failure {
 
 /// A call of an operators' service: who calls, whether the permission is there, the answer or its refusal.
 macro_rules! authorized {
-    ($self:ident, $request:ident, $permission:ident, $handler:path) => {{
+    ($self:ident, $request:ident, $permission:ident, $handler:path) => {
+        $crate::grpc::answer::authorized!($self, $request, (rap_authority::Permission::$permission), $handler)
+    };
+    ($self:ident, $request:ident, ($permission:expr), $handler:path) => {{
         let call = $crate::auth::call::Call::of(&$request).map_err(|status| *status)?;
         let fail = |failure: $crate::failure::Failure| failure.status(&$self.0.watch.metrics, call.id);
-        let permission = rap_authority::Permission::$permission;
+        let permission = $permission;
         let actor =
             $crate::auth::authorize::authorize(&$self.0.serving, &call, permission).await.map_err(fail)?;
         let answer = $handler(&$self.0, &actor, $request.into_inner()).await;

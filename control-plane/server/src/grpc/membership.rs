@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rap_contract::RevocationKind;
 use rap_rpc::v1::membership_server::Membership;
 use rap_runtime::output::bounded;
 use rap_store::{StoreError, node_read, policies_list, revocations_from};
@@ -17,6 +16,7 @@ use crate::auth::actor::Actor;
 use crate::database::change::REASON_CAP;
 use crate::failure::Failure;
 use crate::grpc::answer::authorized;
+use crate::grpc::plan_diff;
 use crate::replica::Replica;
 use crate::serve::policies::policies_of;
 use crate::views::cluster::policy::to_wire;
@@ -75,6 +75,13 @@ impl Membership for MembershipService {
         request: Request<v1::PolicyRestoreRequest>,
     ) -> Result<Response<v1::MissingPolicies>, Status> {
         authorized!(self, request, PolicyRestore, restore_missing)
+    }
+
+    async fn show_plan_diff(
+        &self,
+        request: Request<v1::PlanDiffRequest>,
+    ) -> Result<Response<v1::PlanDiff>, Status> {
+        authorized!(self, request, (plan_diff::permission(request.get_ref())), plan_diff::show)
     }
 }
 
@@ -136,8 +143,7 @@ async fn revoke_node(
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let words = bounded(&request.reason, REASON_CAP);
     let acting = actor.acting(words);
-    let kind = if request.evict { RevocationKind::Evicted } else { RevocationKind::Banned };
-    let removal = NodeRemoval { kind, action: "node.revoke" };
+    let removal = NodeRemoval::by_operator(request.evict);
     let before = cluster.revocations.known();
     let done: Result<(NodeId, Removed), Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {

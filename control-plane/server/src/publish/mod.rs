@@ -5,7 +5,9 @@
 pub mod alarms;
 pub mod gather;
 pub mod head;
+pub mod input;
 pub mod planner_rows;
+pub mod preview;
 pub mod publisher;
 pub mod round;
 pub mod row_checks;

@@ -5,19 +5,18 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use rap_planner::{ClusterRows, Plan, Published, plan};
-use rap_store::{HeadRow, cluster_read, planner_rows};
-use rap_types::{Digest, HeadOrder, Incarnation, Reason, Refresh, Version};
+use rap_planner::{Plan, Published};
+use rap_store::cluster_read;
+use rap_types::{HeadOrder, Incarnation, Reason, Refresh, Version};
 
 use crate::config::settings::Config;
 use crate::publish::alarms::tell_left_out;
 use crate::publish::head::RoundError;
-use crate::publish::planner_rows::planner_input;
+use crate::publish::input::{Input, read};
 use crate::publish::row_checks::RowChecks;
 use crate::publish::sign_version::{adopt, sign_version};
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
-use crate::serve::policies::policies_of;
 use crate::watch::alarms::By;
 use crate::watch::handle::Watch;
 
@@ -61,18 +60,15 @@ async fn judge(
             Ordering::Greater => return Err(RoundError::Ahead(published.order.incarnation)),
         }
     }
-    let base = newest.filter(|_| !checks.is_due());
-    let Some(input) = read(serving, cluster, base).await? else { return Ok(()) };
-    let planned = match base {
-        Some(published) if !input.whole => published.plan.next(&input.rows, &cluster.map_key)?,
-        Some(_) | None => None,
-    };
-    let (planned, input) = match planned {
-        Some(planned) => (planned, input),
-        None if input.whole => (plan(&input.rows, &cluster.map_key)?, input),
-        None => {
-            let Some(input) = read(serving, cluster, None).await? else { return Ok(()) };
-            (plan(&input.rows, &cluster.map_key)?, input)
+    let mut base = newest.filter(|_| !checks.is_due()).map(|published| published.plan.as_ref());
+    let (planned, input) = loop {
+        let mut snapshot = serving.database.store.system().begin_snapshot().await?;
+        let Some(input) = read(serving, &mut snapshot, cluster, base).await? else { return Ok(()) };
+        drop(snapshot);
+        serving.learn_revocations(cluster, input.revocations.clone()).await?;
+        match input.plan(base, &cluster.map_key)? {
+            Some(planned) => break (planned, input),
+            None => base = None,
         }
     };
     advance(&serving.watch, config, cluster, planned, &input, newest).await?;
@@ -84,42 +80,6 @@ async fn judge(
         }
     }
     Ok(())
-}
-
-/// What a round plans with.
-struct Input {
-    rows: ClusterRows,
-    whole: bool,
-    head: Option<HeadRow>,
-    /// Digest of the head at the tip of the chain.
-    tip: Option<Digest>,
-}
-
-/// Reads what changed since `base`, or every row, and puts the revocations in force that are read with it.
-async fn read(
-    serving: &Serving,
-    cluster: &Cluster,
-    base: Option<&Published>,
-) -> Result<Option<Input>, RoundError> {
-    let known = cluster.revocations.known();
-    let since = base.map(|base| (base.order.incarnation.0, base.order.version.0));
-    let read = planner_rows(serving.database.store.system(), &cluster.rows, known.from(), since).await?;
-    let Some(rows) = read else { return Ok(None) };
-    // The rows' incarnation belongs to one key, and only that key signs heads in it.
-    match rows.authority_sequence.cmp(&cluster.chain.sequence()) {
-        Ordering::Equal => {}
-        Ordering::Greater => return Err(RoundError::Rotated),
-        Ordering::Less => return Err(RoundError::RecordsLost),
-    }
-    let known = serving.judge_revocations(cluster, &known, &rows.revocations)?;
-    serving.learn_revocations(cluster, known.clone()).await?;
-    let policies = policies_of(&rows.policies)?;
-    Ok(Some(Input {
-        rows: planner_input(&serving.watch.keys, &rows, known.chain, policies),
-        whole: rows.whole,
-        head: rows.head,
-        tip: rows.first_head.map(|row| row.head.digest),
-    }))
 }
 
 async fn advance(

@@ -24,6 +24,7 @@ pub fn acting(replica: &Replica) -> Acting {
         pen: replica.keys.pen.clone(),
         call: RequestId::from_bytes([7; 16]),
         reason: "drill".into(),
+        dry_run: false,
     }
 }
 

@@ -22,7 +22,7 @@ async fn set_region(world: &World, node: &str, region: &str) {
 }
 
 /// Waits until the newest version of the rows is published.
-async fn settled(world: &World) -> HeadOrder {
+pub async fn settled(world: &World) -> HeadOrder {
     let request = v1::ClusterRef { cluster: "prod".into() };
     let version =
         world.admin().await.cluster_show(world.request(request)).await.unwrap().into_inner().version;

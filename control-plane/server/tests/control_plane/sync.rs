@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rap_contract::{
     Expectation, FEATURE_DEV, HeadFacts, Manifest, SnapshotParts, VerifiedSnapshot, chunk_id, open_export,
 };
-use rap_types::{Digest, NodeId, Reason};
+use rap_types::{Digest, HeadOrder, NodeId, Reason};
 use rap_wire::v1;
 use v1::control_message::Body;
 use v1::node_message::Body as Say;
@@ -30,6 +30,16 @@ impl Kept {
             manifest: Manifest::new(),
             chunks: BTreeMap::new(),
         }
+    }
+
+    /// The slots that it holds.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Order of a signed head.
+    pub fn order(&self, head: &[u8]) -> HeadOrder {
+        self.head(head).1.order
     }
 
     fn head(&self, bytes: &[u8]) -> (rap_contract::Verified<v1::ClusterHead>, HeadFacts) {

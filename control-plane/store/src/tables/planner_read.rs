@@ -2,6 +2,7 @@
 
 use rap_authority::RowKeys;
 use rap_types::IdentityStatus;
+use sqlx::PgConnection;
 
 use super::cluster_keys::{ClusterCaRow, authority_sequence, cluster_ca_active};
 use super::clusters::{ClusterRow, PolicyRow, cluster_read, policies_list};
@@ -10,7 +11,7 @@ use super::leaves::{LeafRow, leaves_changed, leaves_list};
 use super::nodes::{NodeRow, nodes_among, nodes_list};
 use super::outbox::nodes_touched;
 use super::revocations::{RevocationRow, revocations_from};
-use crate::{StoreError, SystemPool};
+use crate::StoreError;
 
 /// One cluster at one version.
 #[derive(Debug, Clone)]
@@ -39,19 +40,17 @@ pub struct PlannerRows {
     pub first_head: Option<HeadRow>,
 }
 
-/// Reads a cluster in one REPEATABLE READ transaction, so that the rows are exactly those of the
-/// `config_seq` that comes with them, and each as it was written: one tampered row is the answer
+/// Reads a cluster. The transaction is a REPEATABLE READ one, or holds the cluster's row: so the rows are exactly
+/// those of the `config_seq` that comes with them. Each is as it was written: one tampered row is the answer
 /// [`StoreError::Tampered`]. Of the chain of revocations only links from `revoked_from` on; of nodes and leaves
 /// only what changed after the version `since` of an incarnation, if the outbox says which those are. `None` if
 /// there is no such cluster or it has no CA yet.
 pub async fn planner_rows(
-    pool: &SystemPool,
+    connection: &mut PgConnection,
     keys: &RowKeys,
     revoked_from: u64,
     since: Option<(u64, u64)>,
 ) -> Result<Option<PlannerRows>, StoreError> {
-    let mut transaction = pool.begin_snapshot().await?;
-    let connection = &mut *transaction;
     let Some(row) = cluster_read(connection, keys).await? else { return Ok(None) };
     let Some(ca) = cluster_ca_active(connection, keys).await? else { return Ok(None) };
     let since = since.filter(|(incarnation, version)| {
@@ -73,7 +72,6 @@ pub async fn planner_rows(
     let head = head_newest(connection, keys.cluster()).await?;
     let first_head = head_newest_first(connection, keys.cluster()).await?;
     let revocations = revocations_from(connection, keys.cluster(), revoked_from, REVOCATIONS_MOST).await?;
-    transaction.commit().await?;
 
     let (mut nodes, mut gone) = (Vec::new(), Vec::new());
     for node in all {

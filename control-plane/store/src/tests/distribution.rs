@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rap_authority::RowKeys;
 use rap_types::{Digest, HeadOrder};
 use serde_json::json;
 
@@ -152,11 +153,17 @@ async fn an_older_leaf_never_replaces_a_newer_one() {
     leaves_record(&mut transaction, cluster, &[]).await.unwrap();
 }
 
+/// What the planner reads in one snapshot.
+async fn snapshot_of(store: &Store, keys: &RowKeys, since: Option<(u64, u64)>) -> Option<PlannerRows> {
+    let mut transaction = store.system().begin_snapshot().await.unwrap();
+    planner_rows(&mut transaction, keys, 1, since).await.unwrap()
+}
+
 #[tokio::test]
 async fn the_planner_reads_rows_and_sequence_of_one_moment() {
     let store = TestDatabase::migrated().await.store().await;
     let cluster = cluster_with_token(&store, 1).await;
-    assert!(planner_rows(store.system(), &keys_of(id(9)), 1, None).await.unwrap().is_none());
+    assert!(snapshot_of(&store, &keys_of(id(9)), None).await.is_none());
     committed(transact!(store.system(), |connection| {
         policy_upsert(connection, &keys(), "dataplane", &json!({"mtu": 1280})).await?;
         policy_upsert(connection, &keys(), "dataplane", &json!({"mtu": 1400})).await
@@ -179,7 +186,7 @@ async fn the_planner_reads_rows_and_sequence_of_one_moment() {
     }]);
     let mut moments = 0;
     loop {
-        let rows = planner_rows(store.system(), &keys(), 1, None).await.unwrap().unwrap();
+        let rows = snapshot_of(&store, &keys(), None).await.unwrap();
         assert_eq!(rows.nodes.len() as u64, rows.cluster.config_seq);
         moments += 1;
         if rows.cluster.config_seq == 60 {
@@ -231,22 +238,22 @@ async fn the_planner_reads_what_changed_and_everything_if_the_outbox_does_not_sa
         change(byte, touched(byte), byte == 52).await;
     }
     let of_cluster = keys();
-    let read = |since| planner_rows(store.system(), &of_cluster, 1, since);
+    let read = |since| snapshot_of(&store, &of_cluster, since);
     let ids = |rows: &PlannerRows| rows.nodes.iter().map(|row| row.node.node).collect::<Vec<_>>();
     let of_leaves = |rows: &PlannerRows| rows.leaves.iter().map(|leaf| leaf.node).collect::<Vec<_>>();
-    let incarnation = read(None).await.unwrap().unwrap().cluster.cluster.incarnation;
+    let incarnation = read(None).await.unwrap().cluster.cluster.incarnation;
     let since = |version| Some((incarnation, version));
-    let rows = read(since(2)).await.unwrap().unwrap();
+    let rows = read(since(2)).await.unwrap();
     assert!(!rows.whole);
     assert_eq!(ids(&rows), [id(52), id(53)]);
-    assert_eq!(read(since(4)).await.unwrap().unwrap().nodes, []);
+    assert_eq!(read(since(4)).await.unwrap().nodes, []);
     // A leaf that a head of another replica changed comes although nothing touched its node.
     let elsewhere =
         LeafRow { node: id(50), incarnation, node_generation: 4, manifest_root: Digest::of(&[b"other"]) };
     let mut transaction = store.system().begin().await.unwrap();
     leaves_record(&mut transaction, cluster, &[elsewhere]).await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!(of_leaves(&read(since(3)).await.unwrap().unwrap()), [id(50), id(53)]);
+    assert_eq!(of_leaves(&read(since(3)).await.unwrap()), [id(50), id(53)]);
     let mut transaction = store.system().begin().await.unwrap();
     assert!(outbox_urgent(&mut transaction, cluster, 2).await.unwrap());
     assert!(!outbox_urgent(&mut transaction, cluster, 3).await.unwrap());
@@ -254,16 +261,16 @@ async fn the_planner_reads_what_changed_and_everything_if_the_outbox_does_not_sa
 
     // Every row for another incarnation, a version that is not there yet, a scope key of another release, a gap.
     for (incarnation, version) in [(incarnation + 1, 2), (incarnation, 9)] {
-        assert!(read(Some((incarnation, version))).await.unwrap().unwrap().whole);
+        assert!(read(Some((incarnation, version))).await.unwrap().whole);
     }
     change(54, vec!["workload/1".to_owned()], false).await;
-    let rows = read(since(4)).await.unwrap().unwrap();
+    let rows = read(since(4)).await.unwrap();
     assert!(rows.whole);
     assert_eq!(rows.nodes.len(), 5);
     let mut transaction = store.system().begin().await.unwrap();
     config_seq_allocate(&mut transaction, cluster).await.unwrap();
     transaction.commit().await.unwrap();
-    assert!(read(since(5)).await.unwrap().unwrap().whole, "a sequence without its row in the outbox");
+    assert!(read(since(5)).await.unwrap().whole, "a sequence without its row in the outbox");
 }
 
 #[tokio::test]

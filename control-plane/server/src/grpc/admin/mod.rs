@@ -2,7 +2,7 @@
 
 mod clusters;
 mod login;
-mod nodes;
+pub(super) mod nodes;
 mod status;
 mod tokens;
 

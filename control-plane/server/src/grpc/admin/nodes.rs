@@ -121,12 +121,7 @@ pub(crate) async fn update(
     request: v1::NodeUpdateRequest,
 ) -> Result<v1::Node, Failure> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
-    let wanted = NodeUpdate {
-        roles: if request.set_roles { Some(Role::parse_all(&request.roles)?) } else { None },
-        tags: request.set_tags.then_some(request.tags),
-        region: request.set_region.then_some(request.region),
-    };
-    wanted.check()?;
+    let wanted = wanted(&request)?;
     let acting = actor.acting("");
     let done: Result<NodeRow, Failure> =
         rap_store::transact!(replica.database.store.system(), |connection| {
@@ -135,6 +130,17 @@ pub(crate) async fn update(
     let row = done?;
     replica.serving.changed(&cluster).await;
     Ok(rows::node(&replica.serving, &cluster, &row))
+}
+
+/// What an update sets.
+pub(crate) fn wanted(request: &v1::NodeUpdateRequest) -> Result<NodeUpdate, Failure> {
+    let wanted = NodeUpdate {
+        roles: if request.set_roles { Some(Role::parse_all(&request.roles)?) } else { None },
+        tags: request.set_tags.then(|| request.tags.clone()),
+        region: request.set_region.then(|| request.region.clone()),
+    };
+    wanted.check()?;
+    Ok(wanted)
 }
 
 pub(crate) async fn export(

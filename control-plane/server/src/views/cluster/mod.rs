@@ -1,5 +1,6 @@
 //! What operators of a cluster see.
 
 pub mod authority;
+pub mod plan_diff;
 pub mod policy;
 pub mod rows;
