@@ -17,7 +17,6 @@ mod rooms;
 mod rules;
 mod scan;
 mod size;
-mod source;
 mod tests_kept;
 mod tree;
 mod unused;
@@ -137,7 +136,7 @@ fn layers(root: &Path) -> Result<Vec<String>> {
     let workspace = edges::Workspace::read(root)?;
     let mut findings = edges::check(&rules, &workspace);
     findings.extend(purity::check(root, &rules)?);
-    findings.extend(scan::check(&rules, &workspace)?);
+    findings.extend(scan::check(&rules, &program::load(root, &workspace)?));
     findings.extend(migrations::check(root)?);
     if findings.is_empty() {
         println!("layers: {} crates, {} pure, no forbidden edge", rules.crates.len(), rules.pure().count());

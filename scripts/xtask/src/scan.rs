@@ -1,64 +1,30 @@
 //! Source scan of the PURE crates: no sockets, files, processes, environment, clocks or generators outside tests.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result};
-
-use crate::edges::Workspace;
+use crate::program::{Program, TargetKind};
 use crate::rules::Rules;
-use crate::source;
-use crate::tree;
 
 /// Scans every PURE crate. One line per finding, `path:line: what`.
-pub fn check(rules: &Rules, workspace: &Workspace) -> Result<Vec<String>> {
+pub fn check(rules: &Rules, program: &Program) -> Vec<String> {
     let forbidden: Vec<Vec<&str>> =
         rules.pure_source_forbids.iter().map(|path| path.split("::").collect()).collect();
+    rules.pure().flat_map(|package| of_package(program, package, &forbidden)).collect()
+}
+
+fn of_package(program: &Program, package: &str, forbidden: &[Vec<&str>]) -> Vec<String> {
     let mut findings = Vec::new();
-    for name in rules.pure() {
-        let Some(member) = workspace.members.get(name) else { continue };
-        let mut files = tree::files(&member.folder.join("src"), "rs")?;
-        let mut texts = Vec::new();
-        for file in &files {
-            texts.push(std::fs::read_to_string(file).with_context(|| file.display().to_string())?);
+    for module in &program.modules {
+        let of = &program.crates[module.of];
+        if of.package != package || !matches!(of.kind, TargetKind::Library | TargetKind::Program) {
+            continue;
         }
-        let stripped: Vec<_> =
-            texts.iter().map(|text| source::without_tests(&source::tokens(text))).collect();
-        let tests_only: Vec<PathBuf> = files
-            .iter()
-            .zip(&stripped)
-            .flat_map(|(file, (_, modules))| modules.iter().map(|module| module_file(file, module)))
-            .collect();
-        for (file, (kept, _)) in files.drain(..).zip(stripped) {
-            let skip =
-                tests_only.iter().any(|test| file == test.with_extension("rs") || file.starts_with(test));
-            if !skip {
-                findings.extend(scan(&file, &kept, &forbidden));
+        let file = program.files[module.file].path.display();
+        let paths = module.imports.iter().map(|import| &import.path).chain(&module.paths);
+        for path in paths.filter(|path| !module.test && !path.test) {
+            let is_in = |wanted: &Vec<&str>| path.segments.windows(wanted.len()).any(|part| part == wanted);
+            if forbidden.iter().any(is_in) {
+                let written = path.segments.join("::");
+                findings.push(format!("{file}:{}: {written} in a PURE crate", path.line));
             }
-        }
-    }
-    Ok(findings)
-}
-
-/// Where `mod module;` in `file` finds its source, without extension.
-fn module_file(file: &Path, module: &str) -> PathBuf {
-    let stem = file.file_stem().unwrap_or_default();
-    let folder = file.parent().unwrap_or(Path::new(""));
-    if stem == "lib" || stem == "main" || stem == "mod" {
-        folder.join(module)
-    } else {
-        folder.join(stem).join(module)
-    }
-}
-
-fn scan(file: &Path, tokens: &[source::Token], forbidden: &[Vec<&str>]) -> Vec<String> {
-    let mut findings = Vec::new();
-    for path in source::paths(tokens) {
-        let hit = forbidden
-            .iter()
-            .find(|wanted| path.segments.windows(wanted.len()).any(|window| window == wanted.as_slice()));
-        if hit.is_some() {
-            let written = path.segments.join("::");
-            findings.push(format!("{}:{}: {written} in a PURE crate", file.display(), path.line));
         }
     }
     findings
@@ -67,22 +33,61 @@ fn scan(file: &Path, tokens: &[source::Token], forbidden: &[Vec<&str>]) -> Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::planted;
+
+    fn found(files: &[(&str, &str)]) -> Vec<String> {
+        of_package(
+            &planted::library(files),
+            "planted",
+            &[vec!["Instant"], vec!["std", "env"], vec!["std", "fs"]],
+        )
+    }
 
     #[test]
     fn a_forbidden_part_is_found_wherever_it_stands() {
-        let tokens = source::tokens(
-            "use std::time::{Duration, Instant};\nfn f() { std::env::var(\"x\"); env!(\"X\"); }",
-        );
-        let found = scan(Path::new("a.rs"), &tokens, &[vec!["Instant"], vec!["std", "env"]]);
+        let text = "use std::time::{Duration, Instant};\nfn f() { std::env::var(\"x\"); env!(\"X\"); g!(std::fs::read(x)); }";
         assert_eq!(
-            found,
-            ["a.rs:1: std::time::Instant in a PURE crate", "a.rs:2: std::env::var in a PURE crate"]
+            found(&[("lib", text)]),
+            [
+                "src/lib.rs:1: std::time::Instant in a PURE crate",
+                "src/lib.rs:2: std::env::var in a PURE crate",
+                "src/lib.rs:2: std::fs::read in a PURE crate",
+            ]
         );
     }
 
     #[test]
-    fn a_modules_file_is_found_from_tables_of_contents_and_from_plain_files() {
-        assert_eq!(module_file(Path::new("src/lib.rs"), "golden"), Path::new("src/golden"));
-        assert_eq!(module_file(Path::new("src/head.rs"), "golden"), Path::new("src/head/golden"));
+    fn groups_after_use_are_flattened() {
+        let text = "use std::{env, net::{IpAddr, TcpStream}};\nuse std::fs::*;";
+        let wanted = ["src/lib.rs:1: std::env in a PURE crate", "src/lib.rs:2: std::fs in a PURE crate"];
+        assert_eq!(found(&[("lib", text)]), wanted);
+    }
+
+    #[test]
+    fn comments_and_literals_mean_nothing() {
+        let text = r####"
+            // std::fs
+            /* std::env /* nested std::fs */ */
+            fn f() { let a = "std::fs \" std::fs"; let b = r#"std::fs " "#; let c = b"std::fs"; let d = '"'; let e = '\''; }
+        "####;
+        assert_eq!(found(&[("lib", text)]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn lines_are_counted_through_comments_and_strings() {
+        let text = "// one\n/* two\n three */ const A: &str = \"four\n\";\nfn f() { std::fs::read(x) }";
+        assert_eq!(found(&[("lib", text)]), ["src/lib.rs:5: std::fs::read in a PURE crate"]);
+    }
+
+    #[test]
+    fn test_items_are_left_out_and_test_files_are_named() {
+        let lib = "mod head; #[cfg(test)] mod tests { use std::fs; fn x() { y() } } #[cfg(test)] pub(crate) mod golden;";
+        let files = [
+            ("lib", lib),
+            ("golden", "use std::fs;"),
+            ("head", "#[cfg(test)] mod golden;"),
+            ("head/golden", "use std::fs;"),
+        ];
+        assert_eq!(found(&files), [] as [&str; 0]);
     }
 }
