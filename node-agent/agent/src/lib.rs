@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
             if json && error.use_stderr() {
                 eprintln!("{}", exit::usage_document(&error.to_string()));
             } else {
-                // Its reader may be gone.
+                // The reader of the output may be gone.
                 let _unread = error.print();
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));

@@ -17,23 +17,24 @@ pub const PAYLOAD_MAX: usize = 64 * 1024;
 /// Largest hop budget: three relays and the destination.
 pub const HOP_BUDGET_MAX: u8 = 4;
 
-/// What the payload is.
+/// What the payload is. The number is that on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum FrameKind {
     /// `LinkHello`; class control.
-    Hello,
+    Hello = 1,
     /// `LinkBye`; class control.
-    Bye,
+    Bye = 2,
     /// `FabricProbe`; class control.
-    Probe,
+    Probe = 3,
     /// `FabricProbeAck`; class control.
-    ProbeAck,
+    ProbeAck = 4,
     /// `SyntheticEcho` asked; any class.
-    Echo,
+    Echo = 5,
     /// `SyntheticEcho` returned; the class of the question.
-    EchoReply,
+    EchoReply = 6,
     /// Opaque bytes of a flow; any class; the only kind that may be fenced, labelled and relayed.
-    Data,
+    Data = 16,
 }
 
 impl FrameKind {
@@ -43,15 +44,7 @@ impl FrameKind {
 
     /// Number on the wire.
     pub const fn code(self) -> u8 {
-        match self {
-            Self::Hello => 1,
-            Self::Bye => 2,
-            Self::Probe => 3,
-            Self::ProbeAck => 4,
-            Self::Echo => 5,
-            Self::EchoReply => 6,
-            Self::Data => 16,
-        }
+        self as u8
     }
 
     pub(crate) fn from_code(code: u8) -> Option<Self> {

@@ -26,7 +26,7 @@ use crate::status::{LinkStatus, MeshEvent};
 use crate::{accept, dial, socket};
 
 /// All links of one membership. Clones refer to the same mesh. It runs until its task group is cancelled.
-/// Its links then say goodbye and close.
+/// The links of the mesh then say goodbye and close.
 #[derive(Debug, Clone)]
 pub struct Mesh {
     shared: Arc<Shared>,

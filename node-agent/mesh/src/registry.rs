@@ -96,7 +96,7 @@ impl Registry {
         let State { diallers, links } = &mut *state;
         links.retain(|(peer, _), slot| {
             let stays = diallers.contains_key(peer);
-            // Its permit ends the connection. If the peer is desired again before that is read, this does.
+            // The permit of the peer ends the connection. If the peer is desired again before that is read, this does.
             if let Some(active) = slot.active.as_ref().filter(|_| !stays) {
                 active.replaced.cancel();
             }

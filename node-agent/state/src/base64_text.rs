@@ -50,7 +50,7 @@ impl Bytes for Secret {
 /// Writes the bytes as standard base64 with padding.
 ///
 /// # Errors
-/// Those of the serializer.
+/// An error of the serializer.
 pub fn serialize<S: Serializer>(value: &impl Bytes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&Zeroizing::new(STANDARD.encode(value.bytes())))
 }

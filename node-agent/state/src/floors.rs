@@ -152,17 +152,11 @@ impl Floors {
         digest: Digest,
         reset: Incarnation,
     ) -> Result<(), StateError> {
-        let same = self.authority_digest == Some(digest);
-        if sequence < self.authority_sequence {
-            return Err(lowered("authority record", self.authority_sequence, sequence));
-        }
-        if sequence == self.authority_sequence && self.authority_digest.is_some() {
-            let at = sequence.to_string();
-            return if same {
-                Ok(())
-            } else {
-                Err(StateError::Equivocation { what: "authority record", at })
-            };
+        let known = self.authority_digest;
+        let differs = known.is_some_and(|known| known != digest);
+        rises("authority record", &self.authority_sequence, &sequence, differs)?;
+        if known.is_some() && sequence == self.authority_sequence {
+            return Ok(());
         }
         (self.authority_sequence, self.authority_digest) = (sequence, Some(digest));
         (self.incarnation, self.version, self.head_digest) = (reset, Version(0), None);
@@ -176,14 +170,8 @@ impl Floors {
         version: Version,
         root: Digest,
     ) -> Result<(), StateError> {
-        let (floor, offered) = ((self.incarnation, self.version), (incarnation, version));
-        let text = |(incarnation, version): (Incarnation, Version)| format!("{incarnation}.{version}");
-        if offered < floor {
-            return Err(lowered("head", text(floor), text(offered)));
-        }
-        if offered == floor && self.head_digest.is_some_and(|known| known != root) {
-            return Err(StateError::Equivocation { what: "head", at: text(offered) });
-        }
+        let (floor, offered) = (Pair(self.incarnation, self.version.0), Pair(incarnation, version.0));
+        rises("head", &floor, &offered, self.head_digest.is_some_and(|known| known != root))?;
         if self.frozen.is_some_and(|frozen| incarnation > frozen.incarnation) {
             self.frozen = None;
         }
@@ -193,30 +181,51 @@ impl Floors {
 
     fn raise_revocations(&mut self, told: RevocationFloor) -> Result<(), StateError> {
         if let Some(floor) = self.revocations.filter(|floor| told.incarnation <= floor.incarnation) {
-            if told.sequence < floor.sequence {
-                return Err(lowered("revocations", floor.sequence, told.sequence));
-            }
-            if told.sequence == floor.sequence && told.digest != floor.digest {
-                let at = told.sequence.to_string();
-                return Err(StateError::Equivocation { what: "revocations", at });
-            }
+            rises("revocations", &floor.sequence, &told.sequence, told.digest != floor.digest)?;
         }
         self.revocations = Some(told);
         Ok(())
     }
 
     fn raise_lease(&mut self, connection: VpnConnectionId, token: LeaseFloor) -> Result<(), StateError> {
-        let text = |token: LeaseFloor| format!("{}.{}", token.incarnation, token.epoch);
+        let pair = |token: &LeaseFloor| Pair(token.incarnation, token.epoch);
         match self.leases.get(&connection) {
-            Some(floor) if token < *floor => return Err(lowered("lease", text(*floor), text(token))),
+            Some(floor) => rises("lease", &pair(floor), &pair(&token), false)?,
             None if self.leases.len() >= MAX_LEASES => {
                 let needed = self.leases.len() as u64 + 1;
                 return Err(StateError::Full { what: "lease floors", needed, limit: MAX_LEASES as u64 });
             }
-            _ => self.leases.insert(connection, token),
-        };
+            None => {}
+        }
+        self.leases.insert(connection, token);
         Ok(())
     }
+}
+
+/// A position within an incarnation.
+#[derive(PartialEq, PartialOrd)]
+struct Pair(Incarnation, u64);
+
+impl std::fmt::Display for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// Refuses a position below the floor, and with `differs` the floor itself: its contents are others.
+fn rises<P: PartialOrd + std::fmt::Display>(
+    what: &'static str,
+    floor: &P,
+    offered: &P,
+    differs: bool,
+) -> Result<(), StateError> {
+    if offered < floor {
+        return Err(StateError::Lowered { what, floor: floor.to_string(), offered: offered.to_string() });
+    }
+    if offered == floor && differs {
+        return Err(StateError::Equivocation { what, at: offered.to_string() });
+    }
+    Ok(())
 }
 
 /// The floors on disk.
@@ -260,10 +269,6 @@ impl FloorStore {
         }
         Ok(&self.current)
     }
-}
-
-fn lowered(what: &'static str, floor: impl ToString, offered: impl ToString) -> StateError {
-    StateError::Lowered { what, floor: floor.to_string(), offered: offered.to_string() }
 }
 
 /// Most leases whose floors are kept: bounds the file.

@@ -114,7 +114,7 @@ impl IdentityStore {
         let (identity, mut recovery) = Durable::<Identity>::open(&dir.join(IDENTITY))?;
         let Some(facts) = identity.value() else { return Ok(None) };
         let corrupt = |why: &str| StateError::Corrupt { path: dir.join(IDENTITY), why: why.to_owned() };
-        if !is_credential_name(&facts.credential_ref) {
+        if credential_number(&facts.credential_ref).is_none() {
             return Err(corrupt("credential_ref does not name a credential file"));
         }
         let path = dir.join(&facts.credential_ref);
@@ -144,10 +144,7 @@ impl IdentityStore {
             let Some(name) = file.to_str().map(|name| name.strip_suffix(".twin").unwrap_or(name)) else {
                 continue;
             };
-            let number = name.strip_prefix(CREDENTIALS).and_then(|rest| rest.strip_suffix(".json"));
-            if let Some(number) = number.and_then(|number| number.parse().ok()) {
-                names.push((number, name.to_owned()));
-            }
+            names.extend(credential_number(name).map(|number| (number, name.to_owned())));
         }
         names.sort_by(|one, other| other.cmp(one));
         for (_, name) in names {
@@ -230,7 +227,7 @@ impl IdentityStore {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let record = name.strip_suffix(".twin").unwrap_or(name);
-            let unnamed = is_credential_name(record) && record != named;
+            let unnamed = credential_number(record).is_some() && record != named;
             if unnamed && let Err(error) = std::fs::remove_file(entry.path()) {
                 tracing::warn!(file = name, %error, "replaced credentials could not be removed");
             }
@@ -265,9 +262,10 @@ fn write_credentials(
     Ok(record)
 }
 
-fn is_credential_name(name: &str) -> bool {
-    let number = name.strip_prefix(CREDENTIALS).and_then(|rest| rest.strip_suffix(".json"));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+/// The number in the name of a credential file; `None` for another name.
+fn credential_number(name: &str) -> Option<u64> {
+    let number = name.strip_prefix(CREDENTIALS)?.strip_suffix(".json")?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok())?
 }
 
 fn refuse_exposed(path: &Path) -> Result<(), StateError> {

@@ -25,7 +25,7 @@ const SPENT_CAP: usize = 4096;
 pub struct BreakGlassPins {
     /// Installation of the membership.
     pub installation: InstallationId,
-    /// Its cluster.
+    /// Cluster of the membership.
     pub cluster: ClusterId,
     /// This node.
     pub node: NodeId,
@@ -42,7 +42,7 @@ pub struct BreakGlassPins {
 pub struct StoredBreakGlassGrant {
     /// Encoded `BreakGlassFile`.
     pub file: Vec<u8>,
-    /// Its digest.
+    /// Digest of the file.
     pub digest: Digest,
     /// When it was applied here.
     pub applied_at: Wall,
@@ -53,7 +53,7 @@ pub struct StoredBreakGlassGrant {
 /// Everything about grants that is kept on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoredBreakGlass {
-    /// Those that run, or that the control plane has not got yet.
+    /// Grants that run, or that the control plane has not got yet.
     pub held: Vec<StoredBreakGlassGrant>,
     /// Digests of those that are over: none is applied twice.
     pub spent: Vec<Digest>,
@@ -126,7 +126,7 @@ impl BreakGlass {
     /// Judges a grant at trusted time `now` against the snapshot in use. Changes nothing.
     ///
     /// # Errors
-    /// Those of verification; `break_glass.replayed`, `break_glass.conflict`, `node.revoked`,
+    /// The grant does not verify; `break_glass.replayed`, `break_glass.conflict`, `node.revoked`,
     /// `snapshot.absent`, `state.full`.
     pub fn judge(
         &self,
@@ -236,7 +236,7 @@ impl BreakGlass {
         self.held.iter().filter_map(|held| held.grant.as_ref()).filter(move |grant| grant.expires_at() > now)
     }
 
-    /// Those that are over and told are remembered by their digest alone.
+    /// Grants that are over and told are remembered by their digest alone.
     fn stored_without_ended(&self, now: Wall) -> StoredBreakGlass {
         let over = |held: &&Held| {
             held.stored.acknowledged && held.grant.as_ref().is_none_or(|grant| grant.expires_at() <= now)

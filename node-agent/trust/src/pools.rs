@@ -81,7 +81,7 @@ impl Pools {
 pub struct Overlap {
     /// Membership that holds them.
     pub holder: String,
-    /// Its prefix.
+    /// Prefix that the holder has.
     pub held: IpNet,
     /// The prefix that was refused.
     pub refused: IpNet,

@@ -31,7 +31,7 @@ pub struct Device {
 /// What is known of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerStats {
-    /// Its WireGuard key.
+    /// WireGuard key of the peer.
     pub public_key: PublicKey,
     /// Time since the last finished handshake; `None` without a session.
     pub handshake_age: Option<Duration>,

@@ -17,8 +17,6 @@ pub struct Workspace {
 
 /// One crate of the workspace.
 pub struct Member {
-    /// Folder of its manifest.
-    pub folder: PathBuf,
     /// Top-level folder of the repository it lives in.
     pub top: String,
     /// Dependencies on other members.
@@ -58,19 +56,13 @@ impl Workspace {
             metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
         let mut members = BTreeMap::new();
         for package in metadata.workspace_packages() {
-            let folder = package
+            let top = package
                 .manifest_path
-                .parent()
-                .context("a manifest has a folder")?
-                .as_std_path()
-                .to_path_buf();
-            let top = folder
-                .strip_prefix(metadata.workspace_root.as_std_path())?
+                .strip_prefix(&metadata.workspace_root)?
                 .iter()
                 .next()
                 .context("a crate lives below the root")?
-                .to_string_lossy()
-                .into_owned();
+                .to_owned();
             let edges = package
                 .dependencies
                 .iter()
@@ -81,7 +73,7 @@ impl Workspace {
                 })
                 .collect();
             let targets = targets(package);
-            members.insert(package.name.to_string(), Member { folder, top, edges, targets });
+            members.insert(package.name.to_string(), Member { top, edges, targets });
         }
         Ok(Self { members })
     }
@@ -162,7 +154,6 @@ mod tests {
 
     fn member(top: &str, edges: &[(&str, bool)]) -> Member {
         Member {
-            folder: PathBuf::new(),
             top: top.to_owned(),
             edges: edges
                 .iter()

@@ -12,10 +12,8 @@ use crate::blocking::blocking;
 use crate::config::{Config, DataplaneMode};
 use crate::local::LocalClient;
 
-struct Finding {
-    id: String,
-    result: Result<String, Fault>,
-}
+/// What was looked at, and how it is.
+type Finding = (String, Result<String, Fault>);
 
 /// Prints every finding. Exit 0 if all are good, else the exit code of the first that is not.
 pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
@@ -24,10 +22,10 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> 
     if json {
         println!("{}", pretty(&as_json(&findings)));
     } else {
-        for finding in &findings {
-            match &finding.result {
-                Ok(text) => println!("ok    {}: {text}", finding.id),
-                Err(fault) => println!("FAIL  {}: [{}] {}", finding.id, fault.reason, fault.message),
+        for (id, result) in &findings {
+            match result {
+                Ok(text) => println!("ok    {id}: {text}"),
+                Err(fault) => println!("FAIL  {id}: [{}] {}", fault.reason, fault.message),
             }
         }
     }
@@ -40,39 +38,34 @@ pub(super) async fn document(config: &Config) -> serde_json::Value {
 }
 
 async fn findings(config: &Config) -> Vec<Finding> {
-    let mut findings =
-        vec![Finding { id: "configuration".into(), result: Ok("valid".into()) }, data_dir(config)];
+    let mut findings = vec![("configuration".into(), Ok("valid".into())), data_dir(config)];
     findings.push(dataplane(config));
     let running = LocalClient::open(&config.socket, config.asked()).await;
     match running {
         Ok(Some(client)) => {
-            findings.push(Finding { id: "agent".into(), result: Ok("running".into()) });
+            findings.push(("agent".into(), Ok("running".into())));
             findings.extend(running_memberships(config, client).await);
         }
         Ok(None) => {
-            findings.push(Finding { id: "agent".into(), result: Ok("not running".into()) });
+            findings.push(("agent".into(), Ok("not running".into())));
             findings.extend(memberships(config).await);
         }
-        Err(fault) => findings.push(Finding { id: "agent".into(), result: Err(fault) }),
+        Err(fault) => findings.push(("agent".into(), Err(fault))),
     }
     findings
 }
 
 /// The reason of the first finding that is not good.
 fn failed(findings: &[Finding]) -> Option<Reason> {
-    findings.iter().find_map(|finding| finding.result.as_ref().err().map(|fault| fault.reason))
+    findings.iter().find_map(|(_, result)| result.as_ref().err().map(|fault| fault.reason))
 }
 
 fn as_json(findings: &[Finding]) -> serde_json::Value {
-    let checks: Vec<_> = findings
-        .iter()
-        .map(|finding| match &finding.result {
-            Ok(text) => json!({ "id": finding.id, "ok": true, "text": text }),
-            Err(fault) => {
-                json!({ "id": finding.id, "ok": false, "reason": fault.reason, "text": fault.message })
-            }
-        })
-        .collect();
+    let check = |(id, result): &Finding| match result {
+        Ok(text) => json!({ "id": id, "ok": true, "text": text }),
+        Err(fault) => json!({ "id": id, "ok": false, "reason": fault.reason, "text": fault.message }),
+    };
+    let checks: Vec<_> = findings.iter().map(check).collect();
     json!({ "schema": "rap.check.v1", "ok": failed(findings).is_none(), "checks": checks })
 }
 
@@ -85,15 +78,15 @@ fn data_dir(config: &Config) -> Finding {
     } else {
         Ok(format!("{} does not exist yet; join makes it", path.display()))
     };
-    Finding { id: "data-dir".into(), result }
+    ("data-dir".into(), result)
 }
 
 fn dataplane(config: &Config) -> Finding {
     let id = "dataplane".to_owned();
     match config.dataplane {
         DataplaneMode::Spawn => {}
-        DataplaneMode::Systemd => return Finding { id, result: Ok("started as a unit of its own".into()) },
-        DataplaneMode::External => return Finding { id, result: Ok("started by somebody else".into()) },
+        DataplaneMode::Systemd => return (id, Ok("started as a unit of its own".into())),
+        DataplaneMode::External => return (id, Ok("started by somebody else".into())),
     }
     let beside = std::env::current_exe().map(|own| own.with_file_name("rap-dataplane"));
     let program = config.dataplane_bin.clone().or(beside.ok());
@@ -105,14 +98,14 @@ fn dataplane(config: &Config) -> Finding {
         }
         None => Err(Fault::new(Reason::DataplaneUnavailable, "give --dataplane-bin")),
     };
-    Finding { id, result }
+    (id, result)
 }
 
 /// Asks the running agent why a membership does not run; one that runs was verified by it.
 async fn running_memberships(config: &Config, mut client: LocalClient) -> Vec<Finding> {
     let document = match client.memberships().await {
         Ok(document) => document,
-        Err(fault) => return vec![Finding { id: "memberships".into(), result: Err(fault) }],
+        Err(fault) => return vec![("memberships".into(), Err(fault))],
     };
     let listed = document["memberships"].as_array().cloned().unwrap_or_default();
     let asked = listed
@@ -125,7 +118,7 @@ async fn running_memberships(config: &Config, mut client: LocalClient) -> Vec<Fi
             None => Ok("running".to_owned()),
             Some(code) => Err(Fault::new(Reason::from_code(code).unwrap_or(Reason::StateIo), text)),
         };
-        Finding { id, result }
+        (id, result)
     });
     findings.collect()
 }
@@ -134,7 +127,7 @@ async fn running_memberships(config: &Config, mut client: LocalClient) -> Vec<Fi
 async fn memberships(config: &Config) -> Vec<Finding> {
     let names = match MembershipDir::list(&config.data_dir).map_err(Fault::from) {
         Ok(names) => names,
-        Err(fault) => return vec![Finding { id: "memberships".into(), result: Err(fault) }],
+        Err(fault) => return vec![("memberships".into(), Err(fault))],
     };
     let mut findings = Vec::new();
     let asked = |name: &rap_state::MembershipName| !config.membership_given || *name == config.membership;
@@ -159,7 +152,7 @@ async fn memberships(config: &Config) -> Vec<Finding> {
                 })
             }
         };
-        findings.push(Finding { id, result });
+        findings.push((id, result));
     }
     findings
 }

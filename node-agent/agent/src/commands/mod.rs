@@ -26,7 +26,7 @@ use crate::config::{Config, DEFAULT_FILE};
 /// Runs the command of a parsed command line.
 ///
 /// # Errors
-/// Those of the command.
+/// The error of the command.
 pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
     let layers = Layers::read(&cli.raw, cli.config.as_deref(), DEFAULT_FILE);
     let (raw, mut problems) = layers.merge();

@@ -115,7 +115,7 @@ impl CertificateTask {
     /// Replaces keys at the first control URL that answers; returns the key generation.
     ///
     /// # Errors
-    /// Those of the calls; the refusal of one that answered is final.
+    /// No URL answered, or the one that answered refused, which is final.
     pub async fn rotate_anywhere(&self, new: certificate::NewKeys<'_>) -> Result<u64, Fault> {
         let (mut line, _) = self.control.line().await?;
         let (subject, identity) = (self.subject, &self.identity);
@@ -126,7 +126,7 @@ impl CertificateTask {
     /// Leaves the cluster at the first control URL that answers.
     ///
     /// # Errors
-    /// Those of the calls; the refusal of one that answered is final.
+    /// No URL answered, or the one that answered refused, which is final.
     pub async fn leave_anywhere(&self) -> Result<(), Fault> {
         let (mut line, _) = self.control.line().await?;
         let request = certificate::leave_request(self.subject, &self.identity, &line.nonce, &line.exporter);
@@ -136,7 +136,7 @@ impl CertificateTask {
     /// Obtains one leaf at the first control URL that answers.
     ///
     /// # Errors
-    /// Those of the calls; `certificate.invalid` and `certificate.identity` for a wrong answer.
+    /// No URL answered, or the one that answered refused; `certificate.invalid` and `certificate.identity` for a wrong answer.
     async fn issue(&self, authority: &[u8]) -> Result<StoredCertificate, Fault> {
         let (mut line, _) = self.control.line().await?;
         let fault = |error: rcgen::Error| Fault::new(Reason::CertificateInvalid, error.to_string());

@@ -19,14 +19,14 @@ pub enum DataplaneEvent {
     Refused(Fault),
     /// It applied a table or reported something: what the cores take without more ado.
     Told(Input),
-    /// Its process ended.
+    /// The process of the data plane ended.
     Exited(Box<Exit>),
 }
 
 /// What is known about a data plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataplaneFacts {
-    /// Its answer to the hello.
+    /// Answer of the data plane to the hello.
     pub hello: v1::DataplaneHelloAnswer,
     /// True if it ran before this agent asked for it.
     pub adopted: bool,

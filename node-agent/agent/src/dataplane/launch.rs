@@ -32,7 +32,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Its socket.
+    /// Socket of the data plane.
     pub fn socket(&self) -> PathBuf {
         self.folder().join("dataplane.sock")
     }
@@ -103,7 +103,7 @@ impl Launch {
         settings
     }
 
-    /// Its run-time files.
+    /// Folder of the run-time files.
     pub(super) fn folder(&self) -> PathBuf {
         self.run_dir.join(&self.membership)
     }

@@ -23,13 +23,7 @@ pub async fn watch_addresses(
             () = tokio::time::sleep(PERIOD) => {}
         }
         let found = own_endpoints(listen);
-        addresses.send_if_modified(|current| {
-            let changed = *current != found;
-            if changed {
-                *current = found;
-            }
-            changed
-        });
+        addresses.send_if_modified(|current| std::mem::replace(current, found.clone()) != found);
     }
 }
 

@@ -25,7 +25,7 @@ impl LocalClient {
     /// Connects; `None` if no agent runs.
     ///
     /// # Errors
-    /// Those of the socket other than its absence.
+    /// An error of the socket other than its absence.
     pub async fn open(socket: &Path, membership: &str) -> Result<Option<Self>, Fault> {
         let path = socket.to_owned();
         match UnixStream::connect(&path).await {
@@ -52,7 +52,7 @@ impl LocalClient {
     /// The status document and whether it says degraded.
     ///
     /// # Errors
-    /// Those of the agent.
+    /// The refusal of the agent, or an error of the connection.
     pub async fn status(&mut self) -> Result<(Value, bool), Fault> {
         let request = v1::LocalStatusRequest { membership: self.membership.clone() };
         let answer = self.client.status(request).await.map_err(fault)?.into_inner();
@@ -62,7 +62,7 @@ impl LocalClient {
     /// The snapshot in use as an export.
     ///
     /// # Errors
-    /// Those of the agent.
+    /// The refusal of the agent, or an error of the connection.
     pub async fn export(&mut self) -> Result<Vec<u8>, Fault> {
         Ok(self.client.snapshot_export(self.named()).await.map_err(fault)?.into_inner().document)
     }
@@ -70,7 +70,7 @@ impl LocalClient {
     /// Makes the agent load a membership that was just written.
     ///
     /// # Errors
-    /// Those of the agent.
+    /// The refusal of the agent, or an error of the connection.
     pub async fn load(&mut self) -> Result<(), Fault> {
         self.client.load_membership(self.named()).await.map_err(fault).map(drop)
     }
@@ -78,7 +78,7 @@ impl LocalClient {
     /// Makes the agent end a membership and its data plane; nothing of it runs when this returns.
     ///
     /// # Errors
-    /// Those of the agent.
+    /// The refusal of the agent, or an error of the connection.
     pub async fn unload(&mut self) -> Result<(), Fault> {
         self.client.unload_membership(self.named()).await.map_err(fault).map(drop)
     }
@@ -86,7 +86,7 @@ impl LocalClient {
     /// Makes the agent tell the control plane that the node leaves, then end the membership.
     ///
     /// # Errors
-    /// Those of the control plane and of the agent; the membership runs on then.
+    /// The refusal of the control plane or of the agent; the membership runs on then.
     pub async fn leave(&mut self) -> Result<(), Fault> {
         self.client.leave_membership(self.named()).await.map_err(fault).map(drop)
     }
@@ -94,7 +94,7 @@ impl LocalClient {
     /// Applies a break-glass grant; the answer is a document of schema `rap.break_glass.v1`.
     ///
     /// # Errors
-    /// Those of the agent.
+    /// The refusal of the agent, or an error of the connection.
     pub async fn break_glass(&mut self, text: &str) -> Result<Value, Fault> {
         let request = v1::LocalBreakGlass { membership: self.membership.clone(), text: text.to_owned() };
         document(&self.client.break_glass_apply(request).await.map_err(fault)?.into_inner().document)
@@ -103,7 +103,7 @@ impl LocalClient {
     /// Makes the agent replace keys; returns the key generation.
     ///
     /// # Errors
-    /// Those of the agent and of the control plane.
+    /// The refusal of the agent or of the control plane.
     pub async fn rotate(&mut self, wanted: Wanted) -> Result<u64, Fault> {
         let (membership, Wanted { identity, wireguard }) = (self.membership.clone(), wanted);
         let request = v1::LocalRotation { membership, identity, wireguard };
@@ -113,7 +113,7 @@ impl LocalClient {
     /// The memberships that the agent knows; a document of schema `rap.memberships.v1`.
     ///
     /// # Errors
-    /// Those of the agent.
+    /// The refusal of the agent, or an error of the connection.
     pub async fn memberships(&mut self) -> Result<Value, Fault> {
         let answer = self.client.memberships(v1::LocalEmpty {}).await.map_err(fault)?.into_inner();
         document(answer.json.as_bytes())
@@ -122,7 +122,7 @@ impl LocalClient {
     /// What a support bundle takes from the running agent; a document of schema `rap.support.v1`.
     ///
     /// # Errors
-    /// Those of the agent.
+    /// The refusal of the agent, or an error of the connection.
     pub async fn support(&mut self) -> Result<Value, Fault> {
         document(&self.client.support(v1::LocalEmpty {}).await.map_err(fault)?.into_inner().document)
     }
@@ -130,7 +130,7 @@ impl LocalClient {
     /// Pings a peer; the answer is a document of schema `rap.ping.v1`.
     ///
     /// # Errors
-    /// Those of the agent.
+    /// The refusal of the agent, or an error of the connection.
     pub async fn ping(&mut self, peer: &str, count: u32, interval_ms: u32) -> Result<Value, Fault> {
         let (membership, peer) = (self.membership.clone(), peer.to_owned());
         let request = v1::LocalPingRequest { membership, peer, count, interval_ms };

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 
-use crate::host::{Directory, HostHandle, absent};
+use crate::host::{Directory, HostEvent, HostHandle, absent};
 use crate::membership::Wanted;
 use crate::requests::{Request, ask};
 use crate::status::stopped_document;
@@ -41,7 +41,7 @@ impl LocalServer {
     /// Serves until cancelled.
     ///
     /// # Errors
-    /// Those of the transport.
+    /// An error of the transport.
     pub async fn serve(
         self,
         listener: UnixListener,
@@ -96,12 +96,14 @@ impl LocalServer {
     }
 }
 
+/// A call of the local API.
+type Asked<T> = tonic::Request<T>;
+/// What a call is answered with.
+type Answered<T> = Result<Response<T>, Status>;
+
 #[tonic::async_trait]
 impl LocalAgent for LocalServer {
-    async fn status(
-        &self,
-        request: tonic::Request<v1::LocalStatusRequest>,
-    ) -> Result<Response<v1::LocalStatus>, Status> {
+    async fn status(&self, request: Asked<v1::LocalStatusRequest>) -> Answered<v1::LocalStatus> {
         let names = self.directory.names(&request.get_ref().membership).map_err(refusal)?;
         // Asked at once: one that does not answer holds up no other.
         let statuses = names.iter().map(|name| self.status_of(name));
@@ -117,26 +119,18 @@ impl LocalAgent for LocalServer {
         Ok(Response::new(v1::LocalStatus { json: document.to_string(), degraded }))
     }
 
-    async fn snapshot_export(
-        &self,
-        request: tonic::Request<v1::LocalMembership>,
-    ) -> Result<Response<v1::LocalDocument>, Status> {
+    async fn snapshot_export(&self, request: Asked<v1::LocalMembership>) -> Answered<v1::LocalDocument> {
         let document = self.ask(&request.get_ref().membership, Request::Export).await?.map_err(refusal)?;
         Ok(Response::new(v1::LocalDocument { document }))
     }
 
-    async fn load_membership(
-        &self,
-        request: tonic::Request<v1::LocalMembership>,
-    ) -> Result<Response<v1::LocalEmpty>, Status> {
-        self.host.load(&request.into_inner().membership).await.map_err(refusal)?;
+    async fn load_membership(&self, request: Asked<v1::LocalMembership>) -> Answered<v1::LocalEmpty> {
+        let load = |reply| HostEvent::Load(request.into_inner().membership, reply);
+        self.host.ask(load).await.map_err(refusal)?;
         Ok(Response::new(v1::LocalEmpty {}))
     }
 
-    async fn break_glass_apply(
-        &self,
-        request: tonic::Request<v1::LocalBreakGlass>,
-    ) -> Result<Response<v1::LocalDocument>, Status> {
+    async fn break_glass_apply(&self, request: Asked<v1::LocalBreakGlass>) -> Answered<v1::LocalDocument> {
         let v1::LocalBreakGlass { membership, text } = request.into_inner();
         let apply = |reply| Request::BreakGlass { text, reply };
         let mut document = self.ask(&membership, apply).await?.map_err(refusal)?;
@@ -144,56 +138,41 @@ impl LocalAgent for LocalServer {
         Ok(Response::new(v1::LocalDocument { document: document.to_string().into_bytes() }))
     }
 
-    async fn unload_membership(
-        &self,
-        request: tonic::Request<v1::LocalMembership>,
-    ) -> Result<Response<v1::LocalEmpty>, Status> {
-        self.host.unload(&request.into_inner().membership).await.map_err(refusal)?;
+    async fn unload_membership(&self, request: Asked<v1::LocalMembership>) -> Answered<v1::LocalEmpty> {
+        let unload = |reply| HostEvent::Unload(request.into_inner().membership, reply);
+        self.host.ask(unload).await.map_err(refusal)?;
         Ok(Response::new(v1::LocalEmpty {}))
     }
 
-    async fn leave_membership(
-        &self,
-        request: tonic::Request<v1::LocalMembership>,
-    ) -> Result<Response<v1::LocalEmpty>, Status> {
+    async fn leave_membership(&self, request: Asked<v1::LocalMembership>) -> Answered<v1::LocalEmpty> {
         let name = request.into_inner().membership;
         self.ask(&name, Request::Leave).await?.map_err(refusal)?;
-        self.host.unload(&name).await.map_err(refusal)?;
+        self.host.ask(|reply| HostEvent::Unload(name, reply)).await.map_err(refusal)?;
         Ok(Response::new(v1::LocalEmpty {}))
     }
 
-    async fn rotate_keys(
-        &self,
-        request: tonic::Request<v1::LocalRotation>,
-    ) -> Result<Response<v1::LocalRotated>, Status> {
+    async fn rotate_keys(&self, request: Asked<v1::LocalRotation>) -> Answered<v1::LocalRotated> {
         let v1::LocalRotation { membership, identity, wireguard } = request.into_inner();
         if !identity && !wireguard {
             return Err(refusal(Fault::new(Reason::RequestInvalid, "no key is to be replaced")));
         }
-        let rotated = self.host.rotate(&membership, Wanted { identity, wireguard }).await;
-        Ok(Response::new(v1::LocalRotated { key_generation: rotated.map_err(refusal)? }))
+        let wanted = Wanted { identity, wireguard };
+        let rotate = |reply| HostEvent::Rotate(membership, wanted, Some(reply));
+        let key_generation = self.host.ask(rotate).await.map_err(refusal)?;
+        Ok(Response::new(v1::LocalRotated { key_generation }))
     }
 
-    async fn memberships(
-        &self,
-        _: tonic::Request<v1::LocalEmpty>,
-    ) -> Result<Response<v1::LocalMemberships>, Status> {
+    async fn memberships(&self, _: Asked<v1::LocalEmpty>) -> Answered<v1::LocalMemberships> {
         let document = crate::local::memberships_document("running agent", self.directory.list());
         Ok(Response::new(v1::LocalMemberships { json: document.to_string() }))
     }
 
-    async fn support(
-        &self,
-        _: tonic::Request<v1::LocalEmpty>,
-    ) -> Result<Response<v1::LocalDocument>, Status> {
+    async fn support(&self, _: Asked<v1::LocalEmpty>) -> Answered<v1::LocalDocument> {
         let document = crate::observe::support(&self.directory).await.to_string().into_bytes();
         Ok(Response::new(v1::LocalDocument { document }))
     }
 
-    async fn ping(
-        &self,
-        request: tonic::Request<v1::LocalPingRequest>,
-    ) -> Result<Response<v1::LocalPingAnswer>, Status> {
+    async fn ping(&self, request: Asked<v1::LocalPingRequest>) -> Answered<v1::LocalPingAnswer> {
         let v1::LocalPingRequest { membership, peer, count, interval_ms } = request.into_inner();
         let spread = u64::from(count) * u64::from(interval_ms);
         if count == 0 || count > 20 || spread > 50_000 {

@@ -39,7 +39,7 @@ impl Kept for Grants {
 /// applied twice. Blocks.
 ///
 /// # Errors
-/// Those of state.
+/// An error of local state.
 pub fn stored_grants(dir: &MembershipDir) -> Result<StoredBreakGlass, Fault> {
     let grants = Grants::read(dir)?.unwrap_or_default();
     let held = grants.held.into_iter().map(|grant| StoredBreakGlassGrant {
@@ -54,7 +54,7 @@ pub fn stored_grants(dir: &MembershipDir) -> Result<StoredBreakGlass, Fault> {
 /// Replaces what is stored; it is on disk when this returns. Blocks.
 ///
 /// # Errors
-/// Those of state.
+/// An error of local state.
 pub fn store_grants(dir: &MembershipDir, stored: StoredBreakGlass) -> Result<(), Fault> {
     let held = stored.held.into_iter().map(|grant| Grant {
         file: SignedBytes(grant.file),

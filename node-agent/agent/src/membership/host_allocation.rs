@@ -101,7 +101,7 @@ impl Places {
             };
             Fault::new(reason, format!("{}: {error}", path.display()))
         };
-        // Its mode is whoever made it's: the memberships in it are private by themselves.
+        // The mode of the directory is left as it is: the memberships in it are private by themselves.
         std::fs::create_dir_all(data).map_err(io)?;
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -113,7 +113,7 @@ impl Places {
     /// Every membership that has a place.
     ///
     /// # Errors
-    /// Those of the directory. A place that cannot be read is left out: its membership does not start.
+    /// The directory cannot be read. A place that cannot be read is left out: its membership does not start.
     pub fn all(&self) -> Result<Vec<(MembershipName, Place)>, Fault> {
         let mut places = Vec::new();
         for name in MembershipDir::list(&self.data)? {
@@ -168,7 +168,7 @@ impl Places {
 /// The stored place of the membership in `directory`, without the lock: for looking only.
 ///
 /// # Errors
-/// Those of state.
+/// An error of local state.
 pub fn read(directory: &Path) -> Result<Option<Place>, Fault> {
     let (record, _) = Durable::<Place>::open(&directory.join(FILE))?;
     Ok(record.value().cloned())

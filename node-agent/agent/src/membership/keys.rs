@@ -129,7 +129,7 @@ impl KeyHistory {
     /// Puts new keys on disk before anybody hears of them. Keys that wait there already go first.
     ///
     /// # Errors
-    /// Those of state.
+    /// An error of local state.
     pub fn prepare(
         &mut self,
         dir: &MembershipDir,
@@ -151,7 +151,7 @@ impl KeyHistory {
     /// crash is the same.
     ///
     /// # Errors
-    /// Those of state.
+    /// An error of local state.
     pub fn finish(&mut self, dir: &MembershipDir, store: &mut IdentityStore, now: Wall) -> Result<(), Fault> {
         let Some(pending) = self.pending.clone() else { return Ok(()) };
         let (signer, wireguard_key) = super::wireguard_key::keys_of(store)?;

@@ -39,7 +39,7 @@ pub use wireguard_key::{keys_of, wireguard_public};
 
 /// A membership that is complete and whose chain verifies.
 pub struct Membership {
-    /// Its locked directory.
+    /// The locked directory of the membership.
     pub dir: MembershipDir,
     /// Public facts.
     pub identity: Identity,
@@ -80,7 +80,7 @@ impl Membership {
     /// As [`Self::open`], for a directory that is locked already.
     ///
     /// # Errors
-    /// Those of [`Self::open`].
+    /// The errors of [`Self::open`].
     pub fn of_dir(dir: MembershipDir, accept_dev: bool) -> Result<Self, Fault> {
         Self::with_records(dir, accept_dev, &[])
     }
@@ -88,7 +88,7 @@ impl Membership {
     /// As [`Self::of_dir`], with authority records that this host accepted elsewhere: they are kept.
     ///
     /// # Errors
-    /// Those of [`Self::open`]; `chain.broken` if they are of another chain.
+    /// The errors of [`Self::open`]; `chain.broken` if they are of another chain.
     pub fn with_records(dir: MembershipDir, accept_dev: bool, records: &[Vec<u8>]) -> Result<Self, Fault> {
         let (mut store, recovery) = IdentityStore::open(&dir)?.ok_or_else(|| absent(dir.name()))?;
         for (path, why) in &recovery.replaced {

@@ -143,7 +143,7 @@ impl Persister {
     /// Keeps the proof that two histories of the audit log were signed.
     ///
     /// # Errors
-    /// Those of state.
+    /// An error of local state.
     pub async fn keep_audit_evidence(&self, evidence: &AuditEvidence) -> Result<(), Fault> {
         let side = |held: &HeldCheckpoint| {
             let records: Vec<String> = held.records.iter().map(|record| STANDARD.encode(record)).collect();
@@ -181,7 +181,7 @@ impl Persister {
     /// Works in the directory of the membership, off the threads that serve connections.
     ///
     /// # Errors
-    /// Those of the work.
+    /// The error that the work returned.
     pub async fn in_dir(
         &self,
         work: impl FnOnce(&MembershipDir) -> Result<(), Fault> + Send + 'static,
@@ -194,7 +194,7 @@ impl Persister {
 /// Everything the cache has, for verification. What does not decode is left out.
 ///
 /// # Errors
-/// Those of the cache.
+/// An error of the cache.
 pub async fn stored_snapshots(cache: &Cache) -> Result<Vec<StoredSnapshot>, Fault> {
     let candidates = Snapshots::new(cache.clone()).candidates().await?;
     let mut stored = Vec::new();

@@ -19,7 +19,7 @@ pub trait Kept: Record + Clone {
     /// Reads the record; `None` if it was never stored.
     ///
     /// # Errors
-    /// Those of state.
+    /// An error of local state.
     fn read(dir: &MembershipDir) -> Result<Option<Self>, StateError> {
         Ok(Durable::<Self>::open(&dir.join(Self::FILE))?.0.value().cloned())
     }
@@ -27,7 +27,7 @@ pub trait Kept: Record + Clone {
     /// Writes the record; it is on disk when this returns.
     ///
     /// # Errors
-    /// Those of state, for instance if both copies that are there are damaged.
+    /// An error of local state, for instance if both copies that are there are damaged.
     fn store(self, dir: &MembershipDir) -> Result<(), Fault> {
         let (mut record, _) = Durable::open(&dir.join(Self::FILE))?;
         Ok(record.store(self)?)
@@ -36,7 +36,7 @@ pub trait Kept: Record + Clone {
     /// As [`Self::store`], for a record that replaces all that a damaged one held.
     ///
     /// # Errors
-    /// Those of state other than damage.
+    /// An error of local state other than damage.
     fn replace(self, dir: &MembershipDir) -> Result<(), Fault> {
         let opened = Durable::<Self>::open(&dir.join(Self::FILE)).map(drop);
         opened.or_else(|error| Self::set_aside(dir, error))?;
@@ -108,7 +108,7 @@ impl StoredCertificate {
     /// The leaf of a membership, if it has one. A damaged one is gone: another is issued. Blocks.
     ///
     /// # Errors
-    /// Those of state other than damage.
+    /// An error of local state other than damage.
     pub fn open(dir: &MembershipDir) -> Result<Option<Self>, StateError> {
         Self::read(dir).or_else(|error| Self::set_aside(dir, error).map(|()| None))
     }

@@ -14,9 +14,9 @@ pub fn text(memberships: &[(String, Option<Value>)]) -> String {
     exposition.write(&UP, up);
     let running: Vec<(&str, &Value)> =
         memberships.iter().filter_map(|(name, status)| Some((name.as_str(), status.as_ref()?))).collect();
-    for (family, samples) in READINGS {
+    for (family, reading) in READINGS {
         let samples = running.iter().flat_map(|(name, status)| {
-            samples(status).into_iter().map(|(label, value)| {
+            reading.samples(status).into_iter().map(|(label, value)| {
                 let mut labels = vec![(*name).to_owned()];
                 labels.extend(label);
                 (labels, value)
@@ -37,41 +37,52 @@ fn families() -> Vec<Family> {
 
 /// Second label, if the family has one, and value.
 type Sample = (Option<String>, f64);
-/// How a family is read from a status document.
-type Reading = (Family, fn(&Value) -> Vec<Sample>);
 
-const READINGS: &[Reading] = &[
-    (gauge("rap_agent_degraded", "1", "1 if status says degraded."), |status| {
-        vec![(None, flag(status["degraded"] == true))]
-    }),
-    (
+/// How a family is read from a status document. Strings are JSON pointers.
+enum Reading {
+    /// A number, in a unit that is so many times larger; nothing where the document has none.
+    Number(&'static str, f64),
+    /// 1 if the value is true.
+    Truth(&'static str),
+    /// Counts by reason.
+    Counts(&'static str),
+    /// Made of several values.
+    Made(fn(&Value) -> Vec<Sample>),
+}
+
+impl Reading {
+    fn samples(&self, status: &Value) -> Vec<Sample> {
+        let at = |pointer| status.pointer(pointer).unwrap_or(&Value::Null);
+        match *self {
+            Self::Number(pointer, per) => {
+                at(pointer).as_f64().map(|value| (None, value / per)).into_iter().collect()
+            }
+            Self::Truth(pointer) => vec![(None, flag(*at(pointer) == true))],
+            Self::Counts(pointer) => {
+                let counts = at(pointer).as_object().into_iter().flatten();
+                counts.filter_map(|(reason, count)| Some((Some(reason.clone()), count.as_f64()?))).collect()
+            }
+            Self::Made(made) => made(status),
+        }
+    }
+}
+
+const READINGS: &[(Family, Reading)] = &[
+    truth("rap_agent_degraded", "1 if status says degraded.", "/degraded"),
+    made(
         by("rap_agent_degraded_reason", Kind::Gauge, &REASON, "1 for each reason why the node is degraded."),
         |status| each(&status["degraded_reasons"]).map(|reason| (Some(reason), 1.0)).collect(),
     ),
-    (
-        by(
-            "rap_agent_rejected_total",
-            Kind::Counter,
-            &REASON,
-            "Refused messages and snapshots by reason code.",
-        ),
-        |status| counts(&status["rejects"]),
-    ),
-    (by("rap_agent_alarms_total", Kind::Counter, &REASON, "Alarms by reason code."), |status| {
-        counts(&status["alarms"])
-    }),
-    (gauge("rap_agent_snapshot_incarnation", "1", "Incarnation of the snapshot in use."), |status| {
-        one(&status["active"]["incarnation"], 1.0)
-    }),
-    (gauge("rap_agent_snapshot_version", "1", "Version of the snapshot in use."), |status| {
-        one(&status["active"]["sequence"], 1.0)
-    }),
-    (gauge("rap_agent_snapshot_age_seconds", "seconds", "Time since its head was signed."), |status| {
+    counts("rap_agent_rejected_total", "Refused messages and snapshots by reason code.", "/rejects"),
+    counts("rap_agent_alarms_total", "Alarms by reason code.", "/alarms"),
+    number("rap_agent_snapshot_incarnation", "Incarnation of the snapshot in use.", "/active/incarnation"),
+    number("rap_agent_snapshot_version", "Version of the snapshot in use.", "/active/sequence"),
+    made(gauge("rap_agent_snapshot_age_seconds", "seconds", "Time since its head was signed."), |status| {
         let freshness = &status["freshness"];
         let age = freshness["trusted_now_ms"].as_f64().zip(freshness["issued_at_ms"].as_f64());
         age.map(|(now, issued)| (None, (now - issued) / 1e3)).into_iter().collect()
     }),
-    (
+    made(
         by("rap_agent_freshness", Kind::Gauge, &["membership", "state"], "1 for the present state."),
         |status| {
             let present = status["freshness"]["state"].as_str().unwrap_or("absent");
@@ -79,92 +90,58 @@ const READINGS: &[Reading] = &[
             states.into_iter().map(|state| (Some(state.to_owned()), flag(state == present))).collect()
         },
     ),
-    (gauge("rap_agent_fresh_until_timestamp_seconds", "seconds", "End of fresh."), |status| {
-        one(&status["freshness"]["fresh_until_ms"], 1e3)
-    }),
-    (gauge("rap_agent_degraded_until_timestamp_seconds", "seconds", "End of degraded."), |status| {
-        one(&status["freshness"]["degraded_until_ms"], 1e3)
-    }),
-    (gauge("rap_agent_frozen", "1", "1 while the node holds proof of two histories."), |status| {
+    seconds("rap_agent_fresh_until_timestamp_seconds", "End of fresh.", "/freshness/fresh_until_ms"),
+    seconds("rap_agent_degraded_until_timestamp_seconds", "End of degraded.", "/freshness/degraded_until_ms"),
+    made(gauge("rap_agent_frozen", "1", "1 while the node holds proof of two histories."), |status| {
         let frozen = each(&status["degraded_reasons"]).any(|reason| reason == "snapshot.frozen");
         vec![(None, flag(frozen))]
     }),
-    (gauge("rap_agent_control_connected", "1", "1 while the control plane is heard."), |status| {
-        vec![(None, flag(status["control"]["connected"] == true))]
-    }),
-    (gauge("rap_agent_control_contact_age_seconds", "seconds", "Time since it was last heard."), |status| {
-        one(&status["control"]["last_contact_ms_ago"], 1e3)
-    }),
-    (
-        gauge("rap_agent_certificate_expiry_timestamp_seconds", "seconds", "End of the node's certificate."),
-        |status| one(&status["certificate"]["not_after_ms"], 1e3),
+    truth("rap_agent_control_connected", "1 while the control plane is heard.", "/control/connected"),
+    seconds(
+        "rap_agent_control_contact_age_seconds",
+        "Time since it was last heard.",
+        "/control/last_contact_ms_ago",
     ),
-    (gauge("rap_agent_peers", "1", "Peers in the snapshot."), |status| {
+    seconds(
+        "rap_agent_certificate_expiry_timestamp_seconds",
+        "End of the node's certificate.",
+        "/certificate/not_after_ms",
+    ),
+    made(gauge("rap_agent_peers", "1", "Peers in the snapshot."), |status| {
         let tiers = ["active", "warm", "cold"];
         let peers = tiers.iter().filter_map(|tier| Some(status["peers"][tier].as_array()?.len()));
         vec![(None, peers.sum::<usize>() as f64)]
     }),
-    (by("rap_agent_links", Kind::Gauge, &["membership", "state"], "Links by state."), |status| {
+    made(by("rap_agent_links", Kind::Gauge, &["membership", "state"], "Links by state."), |status| {
         let links = status["links"].as_array();
         let links = links.into_iter().flatten().filter_map(|link| link["state"].as_str());
-        LINK_STATES
-            .iter()
-            .map(|state| {
-                let count = links.clone().filter(|present| present == state).count();
-                (Some((*state).to_owned()), count as f64)
-            })
-            .collect()
+        let count = |state: &str| links.clone().filter(|present| *present == state).count() as f64;
+        LINK_STATES.iter().map(|state| (Some((*state).to_owned()), count(state))).collect()
     }),
-    (gauge("rap_agent_dataplane_up", "1", "1 if the data plane answers."), |status| {
-        vec![(None, flag(status["dataplane"]["up"] == true))]
-    }),
-    (
-        gauge("rap_agent_dataplane_table_published", "1", "Version of the newest forwarding table."),
-        |status| one(&status["dataplane"]["table_version"], 1.0),
+    truth("rap_agent_dataplane_up", "1 if the data plane answers.", "/dataplane/up"),
+    number(
+        "rap_agent_dataplane_table_published",
+        "Version of the newest forwarding table.",
+        "/dataplane/table_version",
     ),
-    (gauge("rap_agent_dataplane_table_applied", "1", "Version of the table in force."), |status| {
-        one(&status["dataplane"]["table_applied"], 1.0)
-    }),
-    (
-        gauge("rap_agent_dataplane_resident_memory_bytes", "bytes", "Resident memory of the data plane."),
-        |status| one(&status["dataplane"]["rss_bytes"], 1.0),
+    number("rap_agent_dataplane_table_applied", "Version of the table in force.", "/dataplane/table_applied"),
+    bytes(
+        "rap_agent_dataplane_resident_memory_bytes",
+        "Resident memory of the data plane.",
+        "/dataplane/rss_bytes",
     ),
-    (
-        by(
-            "rap_agent_dataplane_drops_total",
-            Kind::Counter,
-            &REASON,
-            "What the data plane dropped, by reason.",
-        ),
-        |status| counts(&status["dataplane"]["drops"]),
-    ),
-    (gauge("rap_agent_cache_bytes", "bytes", "Bytes in the cache."), |status| {
-        one(&status["cache"]["bytes"], 1.0)
-    }),
-    (counter("rap_agent_cache_quarantines_total", "Damaged caches moved aside."), |status| {
-        one(&status["cache"]["quarantined"], 1.0)
-    }),
-    (counter("rap_agent_cache_dropped_total", "Damaged values removed from the cache."), |status| {
-        one(&status["cache"]["dropped"], 1.0)
-    }),
+    counts("rap_agent_dataplane_drops_total", "What the data plane dropped, by reason.", "/dataplane/drops"),
+    bytes("rap_agent_cache_bytes", "Bytes in the cache.", "/cache/bytes"),
+    total("rap_agent_cache_quarantines_total", "Damaged caches moved aside.", "/cache/quarantined"),
+    total("rap_agent_cache_dropped_total", "Damaged values removed from the cache.", "/cache/dropped"),
 ];
 
 fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
-/// A number of the document, in a larger unit; nothing where the document has none.
-fn one(value: &Value, per: f64) -> Vec<Sample> {
-    value.as_f64().map(|value| (None, value / per)).into_iter().collect()
-}
-
 fn each(list: &Value) -> impl Iterator<Item = String> + '_ {
     list.as_array().into_iter().flatten().filter_map(|value| Some(value.as_str()?.to_owned()))
-}
-
-fn counts(map: &Value) -> Vec<Sample> {
-    let counts = map.as_object().into_iter().flatten();
-    counts.filter_map(|(reason, count)| Some((Some(reason.clone()), count.as_f64()?))).collect()
 }
 
 fn resident_bytes() -> f64 {
@@ -177,12 +154,37 @@ const fn gauge(name: &'static str, unit: &'static str, help: &'static str) -> Fa
     Family { name, kind: Kind::Gauge, unit, labels: &["membership"], help }
 }
 
-const fn counter(name: &'static str, help: &'static str) -> Family {
-    Family { name, kind: Kind::Counter, unit: "1", labels: &["membership"], help }
-}
-
 const fn by(name: &'static str, kind: Kind, labels: &'static [&'static str], help: &'static str) -> Family {
     Family { name, kind, unit: "1", labels, help }
+}
+
+const fn made(family: Family, made: fn(&Value) -> Vec<Sample>) -> (Family, Reading) {
+    (family, Reading::Made(made))
+}
+
+const fn truth(name: &'static str, help: &'static str, at: &'static str) -> (Family, Reading) {
+    (gauge(name, "1", help), Reading::Truth(at))
+}
+
+const fn counts(name: &'static str, help: &'static str, at: &'static str) -> (Family, Reading) {
+    (by(name, Kind::Counter, &REASON, help), Reading::Counts(at))
+}
+
+const fn number(name: &'static str, help: &'static str, at: &'static str) -> (Family, Reading) {
+    (gauge(name, "1", help), Reading::Number(at, 1.0))
+}
+
+const fn bytes(name: &'static str, help: &'static str, at: &'static str) -> (Family, Reading) {
+    (gauge(name, "bytes", help), Reading::Number(at, 1.0))
+}
+
+/// The document has milliseconds.
+const fn seconds(name: &'static str, help: &'static str, at: &'static str) -> (Family, Reading) {
+    (gauge(name, "seconds", help), Reading::Number(at, 1e3))
+}
+
+const fn total(name: &'static str, help: &'static str, at: &'static str) -> (Family, Reading) {
+    (by(name, Kind::Counter, &["membership"], help), Reading::Number(at, 1.0))
 }
 
 const REASON: [&str; 2] = ["membership", "reason"];

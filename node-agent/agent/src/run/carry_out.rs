@@ -95,13 +95,8 @@ impl Driver {
     fn follow(&self, active: &VerifiedSnapshot) {
         self.time.set(*self.node.acceptor().clock());
         let cluster_ca = &active.contents().trust.cluster_ca;
-        self.senders.cluster_ca.send_if_modified(|current| {
-            let changed = current != cluster_ca;
-            if changed {
-                current.clone_from(cluster_ca);
-            }
-            changed
-        });
+        let replaced = |current: &mut Vec<u8>| std::mem::replace(current, cluster_ca.clone()) != *cluster_ca;
+        self.senders.cluster_ca.send_if_modified(replaced);
         let window = u64::from(active.head_document().reconnect_window_ms);
         let window = Duration::from_millis(window).min(LONGEST_PAUSE);
         self.senders.pause.send_modify(|pause| *pause = Pause { after: Duration::ZERO, window });

@@ -94,7 +94,7 @@ impl Disk {
     /// Hands a write to the persist task. Only after [`Self::next`] gave it out.
     pub(super) fn begin(&mut self, write: Write, now: Mono) {
         self.since = Some(now);
-        // Its queue has one place and no write is under way; it is gone only if the membership ends.
+        // The queue of the task has one place and no write is under way; the task is gone only if the membership ends.
         let _ = self.writes.try_send(write);
     }
 

@@ -18,7 +18,7 @@ impl Driver {
         match event {
             UplinkEvent::Opened(url, stream) => {
                 self.stream = Some(stream);
-                self.contact.dialled(url, now);
+                self.contact.dialled(url);
                 self.feed(Input::StreamOpened);
             }
             UplinkEvent::Message(message) => {

@@ -78,7 +78,7 @@ impl Host {
     /// two want the same addresses, it is the one that runs.
     ///
     /// # Errors
-    /// Those of the data directory.
+    /// An error of the data directory.
     pub async fn start_all(&mut self) -> Result<(), Fault> {
         let data = self.config.data_dir.clone();
         let names = blocking(move || {

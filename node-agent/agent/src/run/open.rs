@@ -34,7 +34,7 @@ pub(super) struct Opened {
 /// Opens the membership `name`. Its addresses are taken before anything of it runs.
 ///
 /// # Errors
-/// Those of the membership and its state; `overlay.overlap`.
+/// An error of the membership or of its state; `overlay.overlap`.
 pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim) -> Result<Opened, Fault> {
     let (data, dev) = (config.data_dir.clone(), config.dev);
     // The operator's pin is of one cluster; further memberships are in others.

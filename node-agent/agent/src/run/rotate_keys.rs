@@ -19,7 +19,7 @@ use crate::membership::{KeyHistory, Membership, PendingKeys, Wanted, wireguard_p
 /// instead of new ones.
 ///
 /// # Errors
-/// Those of state and of the control plane; the keys before stay in force then.
+/// An error of local state or of the control plane; the keys before stay in force then.
 pub async fn rotate(config: &Config, name: &MembershipName, wanted: Wanted) -> Result<u64, Fault> {
     let (data, of, dev) = (config.data_dir.clone(), name.clone(), config.dev);
     let membership = blocking(move || {

@@ -30,7 +30,7 @@ pub struct Started {
     pub requests: mpsc::Sender<Request>,
     /// Where to ask its data plane.
     pub commands: mpsc::Sender<DataplaneCommand>,
-    /// Its tasks. A failure of one of them ends these and nothing else.
+    /// The tasks of the membership. A failure of one of them ends these and nothing else.
     pub tasks: TaskGroup,
     /// What it takes of the host.
     pub place: Place,
@@ -42,7 +42,7 @@ pub struct Started {
 /// systemd watchdog.
 ///
 /// # Errors
-/// Those of the membership and its state; `overlay.overlap`.
+/// An error of the membership or of its state; `overlay.overlap`.
 pub async fn start(
     config: &Config,
     name: MembershipName,

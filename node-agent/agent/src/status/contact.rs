@@ -31,7 +31,7 @@ pub struct Contact {
 
 impl Contact {
     /// A stream was opened at this URL; it counts once something was heard.
-    pub fn dialled(&mut self, url: String, _now: Now) {
+    pub fn dialled(&mut self, url: String) {
         self.url = Some(url);
     }
 

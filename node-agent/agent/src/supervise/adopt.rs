@@ -10,9 +10,9 @@ use tokio::net::UnixStream;
 /// A process that serves a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
-    /// Its user.
+    /// User of the process.
     pub uid: u32,
-    /// Its process id; 0 if it is of another namespace.
+    /// Process id; 0 if the process is of another namespace.
     pub pid: i32,
     /// When it started, in clock ticks since the boot: with the id it names one process. `None` if it ended
     /// already.

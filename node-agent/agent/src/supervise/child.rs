@@ -13,9 +13,9 @@ use super::NotStarted;
 /// A program to start.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// Its file.
+    /// File of the program.
     pub path: PathBuf,
-    /// Its arguments. Other users of the host can read them.
+    /// Arguments of the program. Other users of the host can read them.
     pub arguments: Vec<OsString>,
     /// Variables that it gets besides the agent's own.
     pub environment: Vec<(&'static str, String)>,

@@ -13,7 +13,7 @@ use rap_runtime::last_fault::{self, LastFault};
 pub struct Exit {
     /// Process id on this host.
     pub pid: u32,
-    /// Its status; `None` if an earlier agent or the service manager started it.
+    /// Exit status; `None` if an earlier agent or the service manager started it.
     pub status: Option<ExitStatus>,
     /// What it wrote before it ended; `None` if it was killed or crashed.
     pub fault: Option<LastFault>,

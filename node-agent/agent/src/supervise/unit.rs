@@ -16,7 +16,7 @@ use super::child::OWN_VARIABLES;
 /// A unit of the service manager.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    /// Its name with suffix.
+    /// Name of the unit with suffix.
     pub name: String,
     /// File of `NAME=value` lines that the unit reads before it starts the program.
     pub settings_file: PathBuf,

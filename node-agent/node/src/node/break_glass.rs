@@ -12,7 +12,7 @@ impl Node {
     /// Judges a break-glass grant. Nothing changes before [`crate::Input::BreakGlassStored`].
     ///
     /// # Errors
-    /// Those of [`rap_trust::BreakGlass::judge`].
+    /// The errors of [`rap_trust::BreakGlass::judge`].
     pub fn judge_grant(&self, text: &str, now: Now) -> Result<Admission, Reject> {
         let contents = self.snapshot().map(|snapshot| snapshot.contents());
         self.break_glass.judge(text, contents, self.trusted(now))

@@ -25,7 +25,7 @@ pub(super) struct FastPlane {
     pub(super) refused: Option<Reason>,
     /// What it reported last.
     pub(super) stats: v1::Stats,
-    /// Its links, the heads of peers, its end.
+    /// Links, heads of peers, and the end of the process, as it reported them.
     pub(super) observations: Observations,
     /// A verified snapshot that is not in use yet and revokes nodes that the one in use does not.
     pub(super) restriction: Option<Arc<VerifiedSnapshot>>,

@@ -26,7 +26,7 @@ impl ForwardingTable {
         Self { version, header, peers, revoked }
     }
 
-    /// Its version; above that of every table before it.
+    /// The version of the table; above that of every table before it.
     pub const fn version(&self) -> u64 {
         self.version
     }

@@ -8,7 +8,7 @@ use rap_wire::v1::{ForwardingTable as Part, TablePart};
 use super::forwarding::{ENTRY, ForwardingTable, MESSAGE_ROOM};
 
 impl ForwardingTable {
-    /// Its parts in order; the first has the header.
+    /// The parts of the table in order; the first has the header.
     pub(super) fn parts(&self) -> VecDeque<TablePart> {
         let mut filling = Filling { room: MESSAGE_ROOM, full: Vec::new(), part: self.header.clone() };
         filling.room = filling.room.saturating_sub(self.header.encoded_len());

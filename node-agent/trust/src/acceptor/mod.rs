@@ -111,7 +111,7 @@ impl Acceptor {
     /// Verifies a stored snapshot again, against signature, scope, chain and floors, not against time.
     ///
     /// # Errors
-    /// Those of verification, `snapshot.rollback`, `snapshot.equivocation`.
+    /// The snapshot does not verify; `snapshot.rollback`, `snapshot.equivocation`.
     pub fn reopen(&self, stored: &StoredSnapshot) -> Result<VerifiedSnapshot, Reject> {
         let head = self.open_stored(&stored.head)?;
         let snapshot = VerifiedSnapshot::verify(stored.to_parts(head)?, Some(self.pinned.node))?;

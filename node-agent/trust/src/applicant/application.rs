@@ -43,7 +43,7 @@ impl Application {
     /// Checks a token against the key it names and the operator's pin.
     ///
     /// # Errors
-    /// Those of the token, `pin.mismatch`, `authority.dev_refused`.
+    /// The token does not verify; `pin.mismatch`, `authority.dev_refused`.
     pub fn check_token(
         text: &JoinTokenText,
         pin: &AuthorityPin,

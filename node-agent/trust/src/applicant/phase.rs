@@ -115,15 +115,12 @@ impl Phase {
             (Self::Challenging(errand), Input::CallFailed(reason)) => {
                 Ok(call_failed(errand, reason, now, applicant))
             }
-            (Self::Joining, Input::CallFailed(reason)) => {
+            // While its nonce was being written, the connection that was challenged went away.
+            (Self::Joining | Self::Noting { .. }, Input::CallFailed(reason)) => {
                 Ok(call_failed(Errand::Join, reason, now, applicant))
             }
             (Self::Polling(request), Input::CallFailed(reason)) => {
                 Ok(call_failed(Errand::Poll(request), reason, now, applicant))
-            }
-            // The connection that was challenged went away while its nonce was being written.
-            (Self::Noting { .. }, Input::CallFailed(reason)) => {
-                Ok(call_failed(Errand::Join, reason, now, applicant))
             }
             (
                 Self::Noting { id, .. } | Self::Naming { id, .. } | Self::Settling { id, .. },

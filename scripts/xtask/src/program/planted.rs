@@ -29,8 +29,7 @@ pub fn workspace(packages: &[(&str, &[(&str, &str)])]) -> Program {
             }
             texts.insert(file, (*text).to_owned());
         }
-        members
-            .insert((*package).to_owned(), Member { folder, top: String::new(), edges: Vec::new(), targets });
+        members.insert((*package).to_owned(), Member { top: String::new(), edges: Vec::new(), targets });
     }
     load_from(Path::new("/"), &Workspace { members }, &|path| texts.get(path).cloned())
         .expect("planted sources")

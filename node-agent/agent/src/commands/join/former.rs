@@ -147,7 +147,7 @@ impl Former {
         Ok(())
     }
 
-    /// Its files that a return keeps.
+    /// Names of the files that a return keeps.
     fn records(&self) -> Result<Vec<String>, Fault> {
         let io = |error: std::io::Error| Fault::new(Reason::StateIo, error.to_string());
         let entries = std::fs::read_dir(self.dir.path()).map_err(io)?.flatten();

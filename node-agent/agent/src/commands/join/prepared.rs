@@ -131,7 +131,7 @@ impl Prepared {
         let expect = rap_contract::Expectation {
             installation: Some(store.identity().installation_id),
             cluster: Some(store.identity().cluster_id),
-            // Its times were checked when it was first used; an approval may take longer than it lives.
+            // The times of the token were checked when it was first used; an approval may take longer than the token lives.
             now: None,
             features: known_features(config.dev),
             ..rap_contract::Expectation::default()
