@@ -4,6 +4,11 @@
 //! Pure functions of their input, so that every replica computes identical leaves. Refuses to own SQL,
 //! signing, streams and clocks.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::await_holding_lock)
+)]
+
 pub mod addressing;
 mod build;
 mod chunks;

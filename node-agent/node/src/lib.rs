@@ -3,6 +3,11 @@
 //! Owns the order (persist, activate, publish, acknowledge) and the forwarding table's shape. Refuses to
 //! own policy: every limit and duration comes from a core, a snapshot or the caller.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::await_holding_lock)
+)]
+
 mod diagnostics;
 mod events;
 mod hints;

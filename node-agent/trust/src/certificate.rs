@@ -115,11 +115,10 @@ pub fn renew_at(not_before: Wall, not_after: Wall) -> Wall {
 /// 5 min at once if the node is out of its cluster, which trying again does not change.
 pub fn retry_after(failures: u32, reason: Reason) -> Duration {
     let doubled = Duration::from_secs(1u64 << failures.saturating_sub(1).min(9));
-    match reason {
-        Reason::NodeRevoked | Reason::NodeUnknown => LONGEST_RETRY,
-        Reason::ServerUnreachable => doubled.min(LONGEST_UNANSWERED),
-        _ => doubled.min(LONGEST_RETRY),
+    if matches!(reason, Reason::NodeRevoked | Reason::NodeUnknown) {
+        return LONGEST_RETRY;
     }
+    doubled.min(if reason == Reason::ServerUnreachable { LONGEST_UNANSWERED } else { LONGEST_RETRY })
 }
 
 const LONGEST_UNANSWERED: Duration = Duration::from_secs(15);

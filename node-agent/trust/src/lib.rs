@@ -3,6 +3,11 @@
 //! Owns the decisions. Refuses to own files, sockets, clocks and generators: time comes in as `Now`,
 //! persistence and calls go out as outputs.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::await_holding_lock)
+)]
+
 mod acceptor;
 mod applicant;
 mod break_glass;

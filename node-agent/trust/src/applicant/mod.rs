@@ -165,7 +165,12 @@ impl Applicant {
         match self.phase() {
             Phase::Resting { until, .. } => Some((*until).min(self.give_up)),
             Phase::Joined(_) | Phase::Refused(_) => None,
-            _ => Some(self.give_up),
+            Phase::Challenging(_)
+            | Phase::Noting { .. }
+            | Phase::Joining
+            | Phase::Naming { .. }
+            | Phase::Polling(_)
+            | Phase::Settling { .. } => Some(self.give_up),
         }
     }
 
