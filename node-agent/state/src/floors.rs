@@ -93,8 +93,8 @@ impl Floors {
         if let Some((sequence, digest, incarnation)) = raise.authority {
             next.raise_authority(sequence, digest, incarnation)?;
         }
-        if let Some((incarnation, version, root)) = raise.head {
-            next.raise_head(incarnation, version, root)?;
+        if let Some(head) = raise.head {
+            next.raise_head(head)?;
         }
         if let Some((connection, token)) = raise.lease {
             next.raise_lease(connection, token)?;
@@ -164,12 +164,8 @@ impl Floors {
         Ok(())
     }
 
-    fn raise_head(
-        &mut self,
-        incarnation: Incarnation,
-        version: Version,
-        root: Digest,
-    ) -> Result<(), StateError> {
+    fn raise_head(&mut self, head: (Incarnation, Version, Digest)) -> Result<(), StateError> {
+        let (incarnation, version, root) = head;
         let (floor, offered) = (Pair(self.incarnation, self.version.0), Pair(incarnation, version.0));
         rises("head", &floor, &offered, self.head_digest.is_some_and(|known| known != root))?;
         if self.frozen.is_some_and(|frozen| incarnation > frozen.incarnation) {
