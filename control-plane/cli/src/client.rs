@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::EXPORTER_LABEL;
+use rap_rpc::Refusal;
 use rap_rpc::dial::{ControlUrl, Dial, ExporterSlot};
 use rap_rpc::v1::admin_client::AdminClient;
 use rap_rpc::v1::adoption_client::AdoptionClient;
@@ -20,17 +21,26 @@ use tonic::transport::Channel;
 
 use crate::args::Global;
 use crate::contexts::{Context, Contexts};
-use crate::output::clean;
+use crate::output::{clean, complain};
 
 /// One call with the session attached; the value is the answer:
 /// `ask!(connection.admin.status(v1::StatusRequest {}))`.
 macro_rules! ask {
     ($connection:ident.$service:ident.$method:ident($message:expr)) => {{
         let request = $connection.request($message)?;
-        $connection.$service.$method(request).await.map_err(rap_rpc::Refusal::from)?.into_inner()
+        $crate::client::told($connection.$service.$method(request).await)?
     }};
 }
 pub(crate) use ask;
+
+/// The answer of a call. Its warning, if it has one, is shown.
+pub(crate) fn told<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> Result<T, Refusal> {
+    let answer = answer.map_err(Refusal::from)?;
+    if let Some(line) = rap_rpc::warning(&answer) {
+        complain(&line);
+    }
+    Ok(answer.into_inner())
+}
 
 /// A control plane that was reached and is the pinned one.
 pub(crate) struct Connection {

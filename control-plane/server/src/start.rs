@@ -10,7 +10,7 @@ use rap_authority::{AuditKey, RowKeys, SealingKey, SessionKey};
 use rap_contract::KeySet;
 use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
-use rap_store::{AuditPen, Store, StoreError, installation_control_urls_set};
+use rap_store::{AuditPen, Store, installation_control_urls_set};
 use rap_types::Reason;
 use tokio::net::TcpListener;
 
@@ -168,7 +168,7 @@ async fn open(
             .map_err(|error| fault(error.into()))?;
         installation.control_urls.clone_from(&config.control_urls);
     }
-    transaction.commit().await.map_err(|error| fault(StoreError::from(error).into()))?;
+    transaction.commit().await.map_err(|error| fault(error.into()))?;
 
     let keys = Arc::new(Keys {
         pen: AuditPen::new(AuditKey::of(&kek, &others, installation.facts.id)),

@@ -6,8 +6,10 @@
 //! keys do not include a row's data key, it is read in the same transaction. Refuses to own keys: callers pass them.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
+use futures_util::future::BoxFuture;
 use rap_authority::{Columns, RowKeys};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::QueryAs;
@@ -17,10 +19,11 @@ use uuid::Uuid;
 use crate::columns::{bind, read};
 use crate::statement::{ColumnList, Kind};
 use crate::tables::data_keys::{dek_newest_share, deks_list};
+use crate::transaction::{ReadBack, SystemTransaction};
 use crate::{Result, StoreError};
 
 /// A row type with a MAC in its table. [`crate::row::authentic_row`] implements it.
-pub trait Authentic: Sized + Send + Unpin {
+pub trait Authentic: Sized + Send + Unpin + 'static {
     /// Table.
     const TABLE: &'static str;
     /// Its columns, those of the primary key (UUIDs, numbers or text) first, the covered ones in the order
@@ -34,6 +37,8 @@ pub trait Authentic: Sized + Send + Unpin {
     const INSERT: &'static str;
     /// Replaces one version of a row by the next.
     const UPDATE: &'static str;
+    /// The row with a primary key.
+    const ONE: &'static str;
     /// Every row of a cluster, or of the installation, by primary key.
     const ALL: &'static str;
     /// The next 500 rows of a cluster after a primary key.
@@ -285,6 +290,13 @@ impl<R: Authentic> Held<R> {
     }
 }
 
+impl<R: Authentic> Held<R> {
+    /// The row as an update writes it.
+    pub(crate) fn written(&self, keys: &RowKeys) -> Result<Written<R>> {
+        Written::of(&self.row, self.row_version + 1, keys)
+    }
+}
+
 impl<R> Held<R> {
     /// The row, for reading.
     pub fn into_inner(self) -> R {
@@ -321,12 +333,13 @@ pub(crate) fn new_row<R: Authentic>(row: &R, keys: &RowKeys) -> Result<PgArgumen
 
 /// Adds a row, under the newest data key.
 pub(crate) async fn insert<R: Authentic>(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     row: &R,
 ) -> Result<()> {
-    sealing(connection, keys).await?;
-    sqlx::query_with(R::INSERT, new_row(row, keys)?).execute(connection).await?;
+    sealing(transaction, keys).await?;
+    sqlx::query_with(R::INSERT, new_row(row, keys)?).execute(&mut **transaction).await?;
+    transaction.expect(Written::of(row, 1, keys)?);
     Ok(())
 }
 
@@ -335,12 +348,51 @@ pub(crate) async fn insert<R: Authentic>(
 /// # Errors
 /// [`StoreError::Contended`] if the row is at another version by now.
 pub(crate) async fn update<R: Authentic>(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     row: &Held<R>,
 ) -> Result<()> {
-    let done = sqlx::query_with(R::UPDATE, row.update(keys)?).execute(connection).await?;
-    written(done.rows_affected())
+    let done = sqlx::query_with(R::UPDATE, row.update(keys)?).execute(&mut **transaction).await?;
+    written(done.rows_affected())?;
+    transaction.expect(row.written(keys)?);
+    Ok(())
+}
+
+/// A row as it was written, to be found so after the commit.
+pub(crate) struct Written<R> {
+    key: PgArguments,
+    name: RowName,
+    row_version: u64,
+    columns: Columns,
+    keys: RowKeys,
+    of: PhantomData<fn() -> R>,
+}
+
+impl<R: Authentic> Written<R> {
+    pub(crate) fn of(row: &R, row_version: u64, keys: &RowKeys) -> Result<Self> {
+        let mut key = PgArguments::default();
+        row.bind(Kind::is_key, &mut key)?;
+        let (name, columns) = (RowName { table: R::TABLE, key: row.key() }, row.columns());
+        Ok(Self { key, name, row_version, columns, keys: keys.clone(), of: PhantomData })
+    }
+}
+
+impl<R: Authentic> ReadBack for Written<R> {
+    fn read_back(self: Box<Self>, connection: &mut PgConnection) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let query = sqlx::query_as_with(R::ONE, self.key);
+            let stored: Option<Stored<R>> = query.fetch_optional(&mut *connection).await?;
+            let Some(stored) = stored else { return Err(StoreError::tampered(self.name)) };
+            let (row, row_version) = stored.opened_or_learned(connection, &self.keys).await?;
+            // Somebody may have changed it since: then it is of a later version, under its own MAC.
+            if row_version > self.row_version
+                || (row_version == self.row_version && row.columns() == self.columns)
+            {
+                return Ok(());
+            }
+            Err(StoreError::tampered(self.name))
+        })
+    }
 }
 
 /// What a guarded write did: exactly one row, or somebody else was first.

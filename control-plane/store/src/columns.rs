@@ -69,6 +69,16 @@ pub(crate) trait Bound {
     fn arguments(&self) -> Result<PgArguments>;
 }
 
+/// Parameters of a statement, one after another.
+macro_rules! bound {
+    ($($value:expr),+ $(,)?) => {{
+        let mut arguments = sqlx::postgres::PgArguments::default();
+        $(sqlx::Arguments::add(&mut arguments, $value).map_err(sqlx::Error::Encode)?;)+
+        arguments
+    }};
+}
+pub(crate) use bound;
+
 /// The name of a column: the last word.
 macro_rules! name {
     ($field:ident) => {

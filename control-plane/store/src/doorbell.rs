@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use rap_types::ClusterId;
+use sqlx::PgConnection;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::Instant;
 
+use crate::Result;
 use crate::columns::statements;
 use crate::pool::DatabaseTarget;
 use crate::roles::DatabaseRole;
-use crate::{Result, SystemPool};
 
 const CHANNEL: &str = "rap_outbox";
 
@@ -18,9 +19,9 @@ statements! {
     DOORBELL_RING = "SELECT pg_notify('rap_outbox', $1)";
 }
 
-/// Rings for `cluster`, in a transaction of its own, after the change was committed.
-pub async fn doorbell_ring(pool: &SystemPool, cluster: ClusterId) -> Result<()> {
-    sqlx::query(DOORBELL_RING).bind(cluster.to_string()).execute(pool.inner()).await?;
+/// Rings for `cluster` once the transaction of the connection is committed.
+pub async fn doorbell_ring(connection: &mut PgConnection, cluster: ClusterId) -> Result<()> {
+    sqlx::query(DOORBELL_RING).bind(cluster.to_string()).execute(connection).await?;
     Ok(())
 }
 

@@ -3,15 +3,20 @@
 use rap_types::Reason;
 use sqlx::error::DatabaseError;
 
+use crate::authentic::RowName;
+
 /// What an operation of the store gives.
 pub(crate) type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// A failed database operation. The text names constraints and error codes, never values.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database does not answer. A commit in flight may or may not have happened.
+    /// The database does not answer. Nothing was committed.
     #[error("the database does not answer")]
     Unavailable(#[source] sqlx::Error),
+    /// The connection was lost after a commit was sent: it may or may not have happened.
+    #[error("the connection to the database was lost while it committed")]
+    OutcomeUnknown(#[source] sqlx::Error),
     /// Serialization failure, deadlock or lock timeout; the same transaction may succeed when run again.
     #[error("another transaction was in the way (SQLSTATE {0})")]
     Contended(String),
@@ -80,10 +85,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    pub(crate) fn tampered(row: RowName) -> Self {
+        Self::Tampered { table: row.table, key: row.key }
+    }
+
     /// The stable code of this failure.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unavailable(_) => Reason::StoreUnavailable,
+            Self::OutcomeUnknown(_) => Reason::StoreOutcomeUnknown,
             Self::Contended(_) => Reason::RequestConflict,
             Self::TimedOut => Reason::RequestTimeout,
             Self::Exists { .. } => Reason::ResourceExists,

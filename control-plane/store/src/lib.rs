@@ -21,6 +21,7 @@ mod statement;
 mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod transaction;
 
 pub use authentic::{Held, RowName};
 pub use backup::{Dump, Restore};
@@ -33,8 +34,9 @@ pub use migrate::{
 pub use pool::{AppPool, DatabaseTarget, PoolSettings, Store, SystemPool, statements_within};
 pub use retry::{Runs, Transient};
 pub use roles::{DatabaseRole, RoleError};
-/// What every method runs on: a connection, or an open transaction by `&mut transaction`.
-pub use sqlx::{PgConnection, PgTransaction};
+/// What every method that reads runs on: a connection, or an open transaction by `&mut transaction`.
+pub use sqlx::PgConnection;
+pub use transaction::{Committed, Effects, OrganizationTransaction, SystemTransaction};
 
 pub use tables::addresses::*;
 pub use tables::audit::*;

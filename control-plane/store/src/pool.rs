@@ -14,6 +14,7 @@ use crate::columns::statements;
 use crate::database_url::{parse, place};
 use crate::postgres::{EmbeddedPostgres, EmbeddedSettings, PostgresError};
 use crate::roles::{DatabaseRole, RoleError, check_organizations_role, check_role};
+use crate::transaction::{OrganizationTransaction, SystemTransaction};
 use crate::{Result, StoreError};
 
 /// Where the database is, once per role. Prints nothing: URLs carry passwords.
@@ -178,8 +179,8 @@ pub struct SystemPool(PgPool);
 
 impl SystemPool {
     /// Opens a READ COMMITTED transaction. Dropped without commit it rolls back.
-    pub async fn begin(&self) -> Result<PgTransaction<'static>> {
-        Ok(self.0.begin().await?)
+    pub async fn begin(&self) -> Result<SystemTransaction> {
+        Ok(SystemTransaction::new(self.0.begin().await?))
     }
 
     /// Opens a read-only REPEATABLE READ transaction: every read sees one state of the database.
@@ -193,6 +194,7 @@ impl SystemPool {
         Ok(())
     }
 
+    #[cfg(test)]
     pub(crate) fn inner(&self) -> &PgPool {
         &self.0
     }
@@ -210,10 +212,10 @@ pub struct AppPool(PgPool);
 
 impl AppPool {
     /// Opens a transaction that sees the rows of `organization` alone.
-    pub async fn begin(&self, organization: OrganizationId) -> Result<PgTransaction<'static>> {
+    pub async fn begin(&self, organization: OrganizationId) -> Result<OrganizationTransaction> {
         let mut transaction = self.0.begin().await?;
         sqlx::query(APP_ORGANIZATION).bind(organization.to_string()).execute(&mut *transaction).await?;
-        Ok(transaction)
+        Ok(OrganizationTransaction::new(transaction))
     }
 
     #[cfg(test)]

@@ -58,6 +58,10 @@ macro_rules! authentic_row {
                 <$row as $crate::authentic::Authentic>::COLUMNS,
                 concat!($($sets, ", ")?),
             ));
+            const ONE: &'static str = $crate::statement::static_text!($crate::statement::one_text(
+                <$row as $crate::authentic::Authentic>::SELECT,
+                <$row as $crate::authentic::Authentic>::COLUMNS,
+            ));
             const ALL: &'static str = $crate::statement::static_text!($crate::statement::all_text(
                 <$row as $crate::authentic::Authentic>::SELECT,
                 <$row as $crate::authentic::Authentic>::COLUMNS,

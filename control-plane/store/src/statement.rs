@@ -211,6 +211,12 @@ pub(crate) const fn update_text(table: &str, columns: &ColumnList, sets: &str) -
     text.with(" AND row_version = ").with_parameter(version)
 }
 
+/// The row with the key `$1`, `$2`.
+pub(crate) const fn one_text(select: &str, columns: &ColumnList) -> Text {
+    let text = Text::new().with(select).with(" WHERE ");
+    text.with_columns(columns, Which::Key, Form::Equals(1), " AND ")
+}
+
 /// Every row of a scope, by key: of cluster `$1`, or of the installation.
 pub(crate) const fn all_text(select: &str, columns: &ColumnList) -> Text {
     let text = Text::new().with(select).with(if in_cluster(columns) { " WHERE cluster_id = $1" } else { "" });

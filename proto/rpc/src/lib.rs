@@ -7,6 +7,7 @@ mod accepted;
 pub mod dial;
 mod endpoint;
 mod refusal;
+mod warning;
 
 /// Generated gRPC clients and servers, one module per service and side. Their messages are `rap_wire::v1`.
 #[allow(clippy::all, missing_docs, rust_2018_idioms)]
@@ -17,3 +18,4 @@ pub mod v1 {
 pub use accepted::Accepted;
 pub use endpoint::serve_metrics;
 pub use refusal::{Refusal, refuse};
+pub use warning::{warn, warning};

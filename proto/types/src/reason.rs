@@ -145,6 +145,7 @@ reasons! {
     ServerUnreachable "server.unreachable" Unavailable same true "No control URL could be reached. Check the address and the network."
     ServerInternal "server.internal" Internal same false "A fault in the control plane. The log has the request id."
     StoreUnavailable "store.unavailable" Unavailable same true "The database does not answer. Nothing was changed."
+    StoreOutcomeUnknown "store.outcome_unknown" Unavailable same false "The connection to the database was lost during the commit. The change may or may not be done. Check before you try again."
     StoreCredentials "store.credentials" FailedPrecondition Usage false "The database refuses the user or the password. Check the database URL."
     StoreMissing "store.missing" FailedPrecondition Usage false "The database server has no database of this name. Create it, or correct the database URL."
     // envelope and keys

@@ -38,17 +38,12 @@ impl Commits {
 
     /// Connects as the control plane does.
     pub async fn open(data_dir: &Path) -> Result<Self> {
-        Ok(Self { connection: Self::connect(data_dir).await? })
-    }
-
-    /// The same connection, for other statements.
-    pub async fn connect(data_dir: &Path) -> Result<PgConnection> {
         let options = PgConnectOptions::new_without_pgpass()
             .socket(socket_folder(data_dir)?)
             .port(5432)
             .username("rap_system")
             .database("rap");
-        options.connect().await.context("the private PostgreSQL")
+        Ok(Self { connection: options.connect().await.context("the private PostgreSQL")? })
     }
 
     /// The newest commit of a cluster.

@@ -1,12 +1,11 @@
 //! Authority keys of clusters.
 
-use rap_rpc::Refusal;
 use rap_types::{ClusterId, KeyId, NodeId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
 use crate::args::{Authority as Command, Global, NextKey, WhichKey};
-use crate::client::Connection;
+use crate::client::{Connection, told};
 use crate::output::{Answer, confirm, id_text, properties, time};
 use crate::{files, key_store};
 
@@ -30,7 +29,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
     let mut connection = Connection::of_context(global).await?;
     let cluster = connection.cluster(None).await?;
     let authority = &mut connection.authority.clone();
-    let answer = match command {
+    let answered = match command {
         Command::Key { .. } => return Ok(()),
         Command::List => authority.authority_list(connection.request(v1::ClusterRef { cluster })?).await,
         Command::Prepare(next) => {
@@ -59,12 +58,10 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         }
         Command::Confirmations => {
             let request = connection.request(v1::ClusterRef { cluster })?;
-            let answer =
-                authority.authority_confirmations(request).await.map_err(Refusal::from)?.into_inner();
-            return confirmations(global, &answer);
+            return confirmations(global, &told(authority.authority_confirmations(request).await)?);
         }
     };
-    shown(&answer.map_err(Refusal::from)?.into_inner()).print(global)
+    shown(&told(answered)?).print(global)
 }
 
 fn key(cluster: String, next: &NextKey) -> anyhow::Result<v1::AuthorityKeyRequest> {

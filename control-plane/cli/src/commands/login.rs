@@ -14,7 +14,7 @@ use rap_wire::v1;
 use serde_json::json;
 
 use crate::args::{Global, Login};
-use crate::client::{Connection, ask};
+use crate::client::{Connection, ask, told};
 use crate::contexts::{Context, Contexts, Session, nameable};
 use crate::output::{Answer, properties, time};
 use crate::{files, key_store};
@@ -184,15 +184,15 @@ async fn prove(
     };
     let signature = sign_possession(LOGIN_PROOF, &proof, signer);
     let nonce = challenge.nonce;
-    let answer = match manifest {
+    let answered = match manifest {
         Some(manifest) => {
             let activation_manifest = manifest.to_vec();
             let request = v1::ActivateRequest { activation_manifest, operator_key, nonce, signature };
-            connection.admin.activate(request).await?
+            connection.admin.activate(request).await
         }
-        None => connection.admin.login(v1::LoginRequest { operator_key, nonce, signature }).await?,
+        None => connection.admin.login(v1::LoginRequest { operator_key, nonce, signature }).await,
     };
-    Ok(answer.into_inner())
+    told(answered)
 }
 
 /// The chosen context, the one that already knows this installation, or one named after its host.

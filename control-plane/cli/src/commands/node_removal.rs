@@ -1,7 +1,6 @@
 //! Removal of nodes: revoke one, and verify and show the chain of revocations.
 
 use rap_contract::{AuthorityChain, PublicKey, RevocationChain, Standing};
-use rap_rpc::Refusal;
 use rap_runtime::Fault;
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
 use rap_wire::v1;
@@ -10,7 +9,7 @@ use v1::plan_diff_request::Act;
 
 use super::{node_view, plan_diff};
 use crate::args::{Global, Revoke};
-use crate::client::{Connection, ask};
+use crate::client::{Connection, ask, told};
 use crate::output::{Answer, confirm, properties};
 
 pub(super) async fn revoke(
@@ -57,8 +56,7 @@ pub(super) async fn revocations(
     connection: &mut Connection,
     cluster: String,
 ) -> anyhow::Result<()> {
-    let installation =
-        connection.admin.installation(v1::InstallationRequest {}).await.map_err(Refusal::from)?.into_inner();
+    let installation = told(connection.admin.installation(v1::InstallationRequest {}).await)?;
     let shown = ask!(connection.admin.cluster_show(v1::ClusterRef { cluster: cluster.clone() }));
     let mut records: Vec<Vec<u8>> = Vec::new();
     let answer = loop {

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use rap_rpc::Refusal;
 use rap_wire::v1;
 use serde_json::{Value, json};
 use v1::plan_diff_request::Act;
 
 use super::plan_diff;
 use crate::args::{DegradedWords, DryRun, Global};
-use crate::client::{Connection, ask};
+use crate::client::{Connection, ask, told};
 use crate::duration::{milliseconds, show_duration};
 use crate::output::{Answer, complain, confirm, properties};
 
@@ -57,7 +56,7 @@ pub(super) async fn run(
         let request = connection.request(change)?;
         connection.membership.policy_set(request).await
     };
-    let policy = policy.map_err(Refusal::from)?.into_inner();
+    let policy = told(policy)?;
     let rows = [&age_rows(&policy)[..], &degraded_rows(&policy)].concat();
     Answer::new("rap.membership-policy.v1", document(&policy)).properties(properties(&rows)).print(global)
 }

@@ -3,7 +3,7 @@
 use rap_authority::{FloorOf, IssuedSession, RoleGrantChange, RowKeys, first_role_grant};
 use rap_contract::ActivationTerms;
 use rap_store::{
-    AuditPen, OperatorRow, PgConnection, StoreError, installation_activate, installation_read,
+    AuditPen, OperatorRow, StoreError, SystemTransaction, installation_activate, installation_read,
     operator_by_key,
 };
 use rap_types::{Digest, Reason, Wall};
@@ -49,7 +49,7 @@ pub(crate) async fn first_change(
 /// Of racing activations one stores its manifest; the others find it taken.
 pub(crate) async fn consume(
     keys: &Keys,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     manifest: &[u8],
     first: &RoleGrantChange,
@@ -58,44 +58,44 @@ pub(crate) async fn consume(
 ) -> Result<(), Failure> {
     // The verified manifest answers this nonce.
     let request_nonce = &keys.installation.facts.request_nonce;
-    if !installation_activate(connection, manifest, request_nonce).await? {
+    if !installation_activate(transaction, manifest, request_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "this activation was already consumed"));
     }
-    let operator = write_first(connection, &keys.rows, acting, manifest, first, now).await?;
-    begin(connection, &session_row(session, &operator)).await
+    let operator = write_first(transaction, &keys.rows, acting, manifest, first, now).await?;
+    begin(transaction, &session_row(session, &operator)).await
 }
 
 /// The first owner: grant 1 of set 1, the operator's row, the audit row.
 async fn write_first(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     rows: &RowKeys,
     acting: &Acting,
     manifest: &[u8],
     first: &RoleGrantChange,
     now: Wall,
 ) -> Result<OperatorRow, Failure> {
-    grant_role::store_change(connection, rows, first, now).await?;
+    grant_role::store_change(transaction, rows, first, now).await?;
     let change = Change::of("installation.activate", "installation").after(Digest::of(&[manifest]));
-    change.record(connection, acting).await?;
-    Ok(operator_by_key(connection, rows, first.terms.subject.as_bytes()).await?.ok_or(StoreError::Absent)?)
+    change.record(transaction, acting).await?;
+    Ok(operator_by_key(transaction, rows, first.terms.subject.as_bytes()).await?.ok_or(StoreError::Absent)?)
 }
 
 /// Activates a development installation with the manifest its own root signed.
 pub(crate) async fn activate_dev(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     rows: &RowKeys,
     pen: &AuditPen,
     manifest: &[u8],
     first: &RoleGrantChange,
     now: Wall,
 ) -> Result<(), Failure> {
-    let row = installation_read(connection)
+    let row = installation_read(transaction)
         .await?
         .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation"))?;
-    if !installation_activate(connection, manifest, &row.installation.activation_nonce).await? {
+    if !installation_activate(transaction, manifest, &row.installation.activation_nonce).await? {
         return Err(Failure::new(Reason::ActivationReplayed, "already activated"));
     }
     let owner = format!("operator:{}", first.terms.name);
-    write_first(connection, rows, &Acting::alone(&owner, pen.clone(), now), manifest, first, now).await?;
+    write_first(transaction, rows, &Acting::alone(&owner, pen.clone(), now), manifest, first, now).await?;
     Ok(())
 }

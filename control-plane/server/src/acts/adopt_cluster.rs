@@ -12,11 +12,12 @@ use rap_authority::{
 };
 use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
-    BareClusterRow, LiesIn, PgConnection, bare_cluster_hold, bare_clusters, cluster_adopt, installation_hold,
-    lies_in_cluster,
+    BareClusterRow, LiesIn, PgConnection, SystemTransaction, bare_cluster_hold, bare_clusters, cluster_adopt,
+    installation_hold, lies_in_cluster,
 };
 use rap_types::{ClusterId, Digest, Reason};
 
+use crate::acts::change::commit;
 use crate::acts::create_cluster::{cluster_row, insert_keys};
 use crate::acts::policy::first_policies;
 use crate::auth::actor::Actor;
@@ -132,17 +133,13 @@ pub(crate) async fn ensure(
     };
     // Gone from among the bare ones: another replica was first.
     let Some(id) = id else { return Ok((serving.cluster_named(text).await?, false)) };
-    let done: Result<bool, Failure> = rap_store::transact!(serving.database.store.system(), |connection| {
-        adopt(serving, connection, actor, (id, text), seen, reason).await
-    });
-    let made = done?;
+    let made = commit!(serving, &actor.acting(reason), |transaction| {
+        adopt(serving, transaction, actor, (id, text), seen, reason).await
+    })?;
     let gone = || Failure::new(Reason::ResourceNotFound, "no such cluster");
-    let cluster = serving.load_cluster(id).await?.ok_or_else(gone)?;
+    let cluster = serving.cluster(id).await?.ok_or_else(gone)?;
     if !is_meant(id, &cluster.name, text) {
         return Err(Failure::new(Reason::RequestConflict, "the cluster has another name"));
-    }
-    if made {
-        serving.changed(&cluster).await;
     }
     Ok((cluster, made))
 }
@@ -150,30 +147,30 @@ pub(crate) async fn ensure(
 /// False if the row has keys by now.
 async fn adopt(
     serving: &Serving,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     actor: &Actor,
     (id, text): (ClusterId, &str),
     seen: Option<Digest>,
     reason: &str,
 ) -> Result<bool, Failure> {
     // Held against a rotation of the key encryption key: what is sealed here stays readable.
-    installation_hold(connection).await?;
-    require_current(connection, &serving.keys.kek).await?;
-    let Some(row) = bare_cluster_hold(connection, id).await? else { return Ok(false) };
+    installation_hold(transaction).await?;
+    require_current(transaction, &serving.keys.kek).await?;
+    let Some(row) = bare_cluster_hold(transaction, id).await? else { return Ok(false) };
     if seen.is_some_and(|seen| seen != digest(&row)) {
         return Err(Failure::new(Reason::RequestConflict, "the row does not say any more what was shown"));
     }
     if !is_meant(id, &row.name, text) {
         return Err(Failure::new(Reason::RequestConflict, "the row does not have this name any more"));
     }
-    judge(serving, &row, &lies_in_cluster(connection, id).await?)?;
+    judge(serving, &row, &lies_in_cluster(transaction, id).await?)?;
     let order = order(&row);
     let (new, ca) = born(&serving.watch, id, &order)?;
-    write(&serving.keys, &serving.database, connection, &new, &order, &ca).await?;
+    write(&serving.keys, &serving.database, transaction, &new, &order, &ca).await?;
     let change = Change::of("cluster.backfill", format!("cluster/{id}")).inside(id);
     let change = change.before(digest(&row)).after(Digest::of(&[&new.record]));
     let acting = actor.acting(reason);
-    change.touches(id, ["trust", "policy"], false).record(connection, &acting).await?;
+    change.touches(id, ["trust", "policy"], false).record(transaction, &acting).await?;
     tracing::info!(cluster = %id, name = row.name, actor = actor.name, "a cluster got its keys");
     Ok(true)
 }
@@ -193,7 +190,7 @@ fn born(
 async fn write(
     keys: &Keys,
     database: &Database,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     new: &NewCluster,
     order: &ClusterOrder<'_>,
     ca: &CertificateAuthority,
@@ -201,9 +198,9 @@ async fn write(
     let facts = &keys.installation.facts;
     let rows = RowKeys::of_cluster(facts.id, new.id, &new.data_key);
     let row = cluster_row(facts, new, order.name, &order.timing);
-    cluster_adopt(connection, &rows, &row).await?;
-    insert_keys(connection, facts, &keys.keyring(&database.floors), new, ca).await?;
-    first_policies(connection, &rows).await?;
+    cluster_adopt(transaction, &rows, &row).await?;
+    insert_keys(transaction, facts, &keys.keyring(&database.floors), new, ca).await?;
+    first_policies(transaction, &rows).await?;
     Ok(())
 }
 

@@ -7,9 +7,9 @@ use rap_authority::{Decision, choose_node_name, decide_request, ids, reopen_toke
 use rap_contract::KnownRevocations;
 use rap_planner::addressing;
 use rap_store::{
-    Held, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, cluster_hold,
-    host_number_allocate, host_number_reclaim, join_request_approve, join_request_deny, join_request_hold,
-    node_by_key, node_insert, node_names_taken, node_read, token_read,
+    Held, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, SystemTransaction,
+    cluster_hold, host_number_allocate, host_number_reclaim, join_request_approve, join_request_deny,
+    join_request_hold, node_by_key, node_insert, node_names_taken, node_read, token_read,
 };
 use rap_types::{Digest, JoinRequestId, NodeId, Reason};
 
@@ -25,42 +25,41 @@ use crate::watch::handle::Watch;
 
 pub(crate) async fn write_approvals(
     serving: &Serving,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
-    before: &KnownRevocations,
     ids: &[JoinRequestId],
     keep_ids: bool,
 ) -> Result<Vec<NodeRow>, Failure> {
-    cluster_hold(connection, &cluster.rows).await?;
-    let mut known = serving.revocations(connection, cluster, before).await?;
-    let keep_id = keep_ids || read_policy(connection, cluster).await?.keep_ids;
+    cluster_hold(transaction, &cluster.rows).await?;
+    let mut known = serving.revocations_now(transaction, cluster).await?;
+    let keep_id = keep_ids || read_policy(transaction, cluster).await?.keep_ids;
     let mut nodes = Vec::new();
     for id in ids {
-        let request = locked(connection, cluster, *id).await?;
+        let request = locked(transaction, cluster, *id).await?;
         let (node, next) =
-            approve_request(&serving.watch, connection, acting, cluster, known, &request, keep_id).await?;
+            approve_request(&serving.watch, transaction, acting, cluster, known, &request, keep_id).await?;
         known = next;
-        nodes.push(node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?);
+        nodes.push(node_read(transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?);
     }
     Ok(nodes)
 }
 
 pub(crate) async fn write_denials(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     ids: &[JoinRequestId],
 ) -> Result<Vec<JoinRequestRow>, Failure> {
     let mut denied = Vec::new();
     for id in ids {
-        let request = locked(connection, cluster, *id).await?;
+        let request = locked(transaction, cluster, *id).await?;
         rap_authority::decide_request(request.state, rap_authority::Decision::Denied)?;
-        let row = join_request_deny(connection, &cluster.rows, *id, &acting.reason)
+        let row = join_request_deny(transaction, &cluster.rows, *id, &acting.reason)
             .await?
             .ok_or(StoreError::Absent)?;
         let change = Change::of("node.deny", format!("join-request/{id}")).inside(cluster.id);
-        change.owned_by(row.request.organization).record(connection, acting).await?;
+        change.owned_by(row.request.organization).record(transaction, acting).await?;
         denied.push(row);
     }
     Ok(denied)
@@ -80,7 +79,7 @@ async fn locked(
 /// request's lock unless it made it. Returns the chain with what was added.
 pub(crate) async fn approve_request(
     watch: &Watch,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -91,19 +90,19 @@ pub(crate) async fn approve_request(
     decide_request(row.state, Decision::Approved)?;
     let request = &row.request;
     let facts = &watch.keys.installation.facts;
-    let token = token_read(connection, &cluster.rows, request.token).await?.ok_or(StoreError::Absent)?;
+    let token = token_read(transaction, &cluster.rows, request.token).await?.ok_or(StoreError::Absent)?;
     let signer = token_signer(cluster, &token.token.envelope)?;
     let terms = reopen_token(facts.id, cluster.id, &signer.public(), facts.dev, &token.token.envelope)?;
     if terms.id != request.token || terms.organization != request.organization {
         return Err(Failure::new(Reason::RowTampered, "join request"));
     }
-    if node_by_key(connection, &cluster.rows, &request.node_public_key).await?.is_some() {
+    if node_by_key(transaction, &cluster.rows, &request.node_public_key).await?.is_some() {
         return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
     }
     require_key(&known.chain, &request.node_public_key)?;
     let now = watch.clock.now().wall;
     let gone = if keep_id {
-        readmit::candidate(connection, cluster, &known.chain, &request.node_public_key).await?
+        readmit::candidate(transaction, cluster, &known.chain, &request.node_public_key).await?
     } else {
         None
     };
@@ -111,12 +110,12 @@ pub(crate) async fn approve_request(
         Some(gone) => gone.node.node,
         None => NodeId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
     };
-    let host_number = host_number(connection, cluster, node, gone.as_ref()).await?;
+    let host_number = host_number(transaction, cluster, node, gone.as_ref()).await?;
     let new = NewNodeRow {
         node,
         cluster: cluster.id,
         organization: terms.organization,
-        name: free_name(connection, cluster, &request.name, host_number).await?,
+        name: free_name(transaction, cluster, &request.name, host_number).await?,
         node_public_key: request.node_public_key,
         wireguard_public_key: request.wireguard_public_key,
         host_number,
@@ -131,8 +130,8 @@ pub(crate) async fn approve_request(
         },
     };
     let (written, known) = match &gone {
-        None => (node_insert(connection, &cluster.rows, &new).await, known),
-        Some(gone) => readmit::write(watch, connection, acting, cluster, known, gone, &new).await?,
+        None => (node_insert(transaction, &cluster.rows, &new).await, known),
+        Some(gone) => readmit::write(watch, transaction, acting, cluster, known, gone, &new).await?,
     };
     match written {
         Err(error) if error.is_exists("nodes_wireguard_key") => {
@@ -140,33 +139,33 @@ pub(crate) async fn approve_request(
         }
         written => written?,
     }
-    let stored = node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
+    let stored = node_read(transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
     let contract = contract(&watch.keys, cluster, signer, row, &stored, now)?;
-    join_request_approve(connection, &cluster.rows, request.request, node, &contract)
+    join_request_approve(transaction, &cluster.rows, request.request, node, &contract)
         .await?
         .ok_or_else(|| Failure::new(Reason::EnrollmentDecided, "the request was already decided"))?;
     let change = Change::of("node.approve", format!("node/{node}")).inside(cluster.id);
     let change = change.owned_by(terms.organization).after(Digest::of(&[&contract]));
     let scopes = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
-    change.touches(cluster.id, scopes, false).record(connection, acting).await?;
+    change.touches(cluster.id, scopes, false).record(transaction, acting).await?;
     Ok((node, known))
 }
 
 /// The number a gone node had, if nobody else has it by now; else a free one.
 pub(crate) async fn host_number(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     cluster: &Cluster,
     node: NodeId,
     gone: Option<&NodeRow>,
 ) -> Result<u32, Failure> {
     if let Some(gone) = gone {
         let number = gone.node.host_number;
-        if host_number_reclaim(connection, &cluster.rows, node, number).await? {
+        if host_number_reclaim(transaction, &cluster.rows, node, number).await? {
             return Ok(number);
         }
     }
     let capacity = addressing::capacity(cluster.ipv4_pool);
-    host_number_allocate(connection, &cluster.rows, node, capacity)
+    host_number_allocate(transaction, &cluster.rows, node, capacity)
         .await?
         .ok_or_else(|| Failure::new(Reason::OverlayExhausted, "the address pool has no free host number"))
 }

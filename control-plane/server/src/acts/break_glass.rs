@@ -3,23 +3,24 @@
 use rap_contract::{
     BreakGlassExpectation, BreakGlassText, FEATURE_DEV, PublicKey, Reject, VerifiedBreakGlass,
 };
-use rap_store::{NewBreakGlassUse, PgConnection, break_glass_use_insert};
+use rap_store::{NewBreakGlassUse, SystemTransaction, break_glass_use_insert};
 use rap_types::{NodeId, Reason, Wall};
 use rap_wire::v1;
 
+use crate::acts::change::commit;
 use crate::auth::call::Call;
-use crate::database::change::Change;
+use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::keys::handle::Keys;
 use crate::serve::cluster::Cluster;
-use crate::watch::handle::Watch;
+use crate::serve::handle::Serving;
 
 /// Takes a use that a node tells into the audit log, once. The answer is for the node: it tells no more.
 ///
 /// # Errors
 /// Those of the database: nothing is confirmed then, and the node tells again.
 pub(crate) async fn record_use(
-    watch: &Watch,
+    serving: &Serving,
     cluster: &Cluster,
     node: NodeId,
     call: &Call,
@@ -27,11 +28,11 @@ pub(crate) async fn record_use(
 ) -> Result<v1::BreakGlassAck, Failure> {
     let file = BreakGlassText::decode(&told.file)?;
     let digest = file.digest()?.to_vec();
-    let grant = match open(&watch.keys, cluster, node, &file) {
+    let grant = match open(&serving.keys, cluster, node, &file) {
         Ok(grant) => grant,
         Err(reject) => {
-            watch.metrics.rejected(reject.reason);
-            watch.metrics.alarmed(reject.reason);
+            serving.watch.metrics.rejected(reject.reason);
+            serving.watch.metrics.alarmed(reject.reason);
             let reason = reject.reason;
             tracing::error!(alarm = true, %reason, %node, "a node tells of a break-glass grant that is none");
             return Ok(v1::BreakGlassAck { digest, reason: reason.code().to_owned() });
@@ -48,26 +49,23 @@ pub(crate) async fn record_use(
         // The node's clock is not trusted further than the grant itself.
         applied_at: Wall(told.applied_at_ms).max(grant.issued_at()).min(grant.expires_at()),
     };
-    let recorded: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        burn(&watch.keys, connection, call, &new).await
-    });
-    if recorded? {
+    let acting = call.acting(&serving.keys.pen, format!("node:{node}"), None);
+    let recorded = commit!(serving, &acting, |transaction| burn(transaction, &acting, &new).await)?;
+    if recorded {
         tracing::warn!(%node, grant = %new.grant, permit = new.permit, signer = new.signer, "a break-glass grant was used");
     }
     Ok(v1::BreakGlassAck { digest, reason: String::new() })
 }
 
 async fn burn(
-    keys: &Keys,
-    connection: &mut PgConnection,
-    call: &Call,
+    transaction: &mut SystemTransaction,
+    acting: &Acting,
     new: &NewBreakGlassUse,
 ) -> Result<bool, Failure> {
-    let fresh = break_glass_use_insert(connection, new).await?;
+    let fresh = break_glass_use_insert(transaction, new).await?;
     if fresh {
-        let acting = call.acting(&keys.pen, format!("node:{}", new.node), None);
         let change = Change::of("break_glass.use", format!("break-glass/{}", new.grant)).inside(new.cluster);
-        change.after(new.grant).because(&new.reason).record(connection, &acting).await?;
+        change.after(new.grant).because(&new.reason).record(transaction, acting).await?;
     }
     Ok(fresh)
 }

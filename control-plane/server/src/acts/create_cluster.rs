@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rap_authority::{ClusterOrder, ClusterTiming, DataKeys, InstallationFacts, NewCluster, RowKeys};
 use rap_store::{
-    AuthorityRow, ClusterCaRow, KeyState, NewClusterRow, PgConnection, authority_insert, cluster_ca_insert,
-    cluster_insert, dek_insert, installation_hold,
+    AuthorityRow, ClusterCaRow, ClusterRow, KeyState, NewClusterRow, StoreError, SystemTransaction,
+    authority_insert, cluster_ca_insert, cluster_insert, cluster_read, dek_insert, installation_hold,
 };
 use rap_types::{Digest, Reason};
 
@@ -21,7 +21,7 @@ use crate::keys::seal_context::Sealed;
 
 /// Writes the rows of a new cluster: itself, its data key, authority, certificate authority and policies.
 pub(crate) async fn insert_cluster(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     installation: &InstallationFacts,
     keyring: &Keyring,
     new: &NewCluster,
@@ -31,9 +31,9 @@ pub(crate) async fn insert_cluster(
 ) -> Result<(), Failure> {
     let row = cluster_row(installation, new, name, timing);
     let rows = &RowKeys::of_data_keys(installation.id, new.id, &DataKeys::first(&new.data_key), None);
-    cluster_insert(connection, rows, &row).await?;
-    insert_keys(connection, installation, keyring, new, ca).await?;
-    first_policies(connection, rows).await
+    cluster_insert(transaction, rows, &row).await?;
+    insert_keys(transaction, installation, keyring, new, ca).await?;
+    first_policies(transaction, rows).await
 }
 
 /// The row of a new cluster.
@@ -61,7 +61,7 @@ pub(crate) fn cluster_row(
 
 /// Writes the keys of a new cluster: data key, authority and certificate authority.
 pub(crate) async fn insert_keys(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     installation: &InstallationFacts,
     keyring: &Keyring,
     new: &NewCluster,
@@ -69,7 +69,7 @@ pub(crate) async fn insert_keys(
 ) -> Result<(), Failure> {
     let keys = &DataKeys::first(&new.data_key);
     let rows = &RowKeys::of_data_keys(installation.id, new.id, keys, None);
-    dek_insert(connection, &keyring.wrap(new.id, 1, &new.data_key)).await?;
+    dek_insert(transaction, &keyring.wrap(new.id, 1, &new.data_key)).await?;
     let authority = AuthorityRow {
         cluster: new.id,
         sequence: 1,
@@ -82,7 +82,7 @@ pub(crate) async fn insert_keys(
         )),
         state: KeyState::Active,
     };
-    authority_insert(connection, rows, &authority).await?;
+    authority_insert(transaction, rows, &authority).await?;
     let ca = ClusterCaRow {
         cluster: new.id,
         generation: 1,
@@ -90,24 +90,24 @@ pub(crate) async fn insert_keys(
         sealed_key: Sealed::ClusterCa(new.id, 1).seal_by(keys, installation.id, &ca.private_key()),
         state: KeyState::Active,
     };
-    Ok(cluster_ca_insert(connection, rows, &ca).await?)
+    Ok(cluster_ca_insert(transaction, rows, &ca).await?)
 }
 
 pub(crate) async fn write_cluster(
     keys: &Keys,
     database: &Database,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     new: &NewCluster,
     order: &ClusterOrder<'_>,
     ca: &CertificateAuthority,
-) -> Result<(), Failure> {
+) -> Result<ClusterRow, Failure> {
     let facts = &keys.installation.facts;
     // Held against a rotation: what is sealed here stays readable.
-    installation_hold(connection).await?;
-    require_current(connection, &keys.kek).await?;
+    installation_hold(transaction).await?;
+    require_current(transaction, &keys.kek).await?;
     match insert_cluster(
-        connection,
+        transaction,
         facts,
         &keys.keyring(&database.floors),
         new,
@@ -124,6 +124,7 @@ pub(crate) async fn write_cluster(
     }
     let change = Change::of("cluster.create", format!("cluster/{}", new.id)).inside(new.id);
     let change = change.after(Digest::of(&[&new.record]));
-    change.touches(new.id, ["trust", "policy"], false).record(connection, acting).await?;
-    Ok(())
+    change.touches(new.id, ["trust", "policy"], false).record(transaction, acting).await?;
+    let rows = RowKeys::of_cluster(facts.id, new.id, &new.data_key);
+    Ok(cluster_read(transaction, &rows).await?.ok_or(StoreError::Absent)?)
 }

@@ -8,36 +8,20 @@ use crate::failure::Failure;
 use crate::serve::cluster::Cluster;
 
 /// The present node with this name, or any with this id, in `cluster`.
+///
+/// # Errors
+/// `node.unknown`.
 pub(crate) async fn find_node(
     connection: &mut PgConnection,
     cluster: &Cluster,
     text: &str,
 ) -> Result<NodeRow, Failure> {
-    let row = match text.parse::<NodeId>() {
-        Ok(id) => {
-            node_read(connection, &cluster.rows, id).await?.filter(|row| row.node.cluster == cluster.id)
-        }
-        Err(_) => node_by_name(connection, &cluster.rows, text).await?,
+    let (row, unknown) = match text.parse::<NodeId>() {
+        Ok(id) => (node_read(connection, &cluster.rows, id).await?, "no node of this cluster has this id"),
+        Err(_) => (
+            node_by_name(connection, &cluster.rows, text).await?,
+            "no present node has this name; gone ones go by id",
+        ),
     };
-    let named = bounded(text, 64);
-    row.ok_or_else(|| {
-        Failure::new(Reason::NodeUnknown, format!("`{named}`: no such node in cluster {}", cluster.name))
-    })
-}
-
-/// The present node with this name, or any with this id, in `cluster`.
-pub(crate) async fn find_node_to_revoke(
-    connection: &mut PgConnection,
-    cluster: &Cluster,
-    text: &str,
-) -> Result<NodeRow, Failure> {
-    let unknown = |text: &str| Failure::new(Reason::NodeUnknown, text);
-    match text.parse::<NodeId>() {
-        Ok(id) => node_read(connection, &cluster.rows, id)
-            .await?
-            .ok_or_else(|| unknown("no node of this cluster has this id")),
-        Err(_) => node_by_name(connection, &cluster.rows, text)
-            .await?
-            .ok_or_else(|| unknown("no present node has this name; gone ones go by id")),
-    }
+    row.ok_or_else(|| Failure::new(Reason::NodeUnknown, format!("`{}`: {unknown}", bounded(text, 64))))
 }

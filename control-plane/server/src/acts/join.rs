@@ -1,10 +1,9 @@
 //! Records a join request; approves it at once if its token says so.
 
 use rap_authority::{TokenTerms, check_endpoints, check_token_row, refusal_of_row};
-use rap_contract::KnownRevocations;
 use rap_store::{
-    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, cluster_hold, join_request_read,
-    join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
+    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, SystemTransaction, cluster_hold,
+    join_request_read, join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
 };
 use rap_types::{ApprovalMode, JoinState, KeyId, Reason};
 use rap_wire::v1;
@@ -16,49 +15,48 @@ use crate::failure::Failure;
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
 
-/// Everything a join writes. True if it made a node.
+/// Everything a join writes.
 pub(crate) async fn write_join(
     serving: &Serving,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     (terms, presented): (&TokenTerms, &[u8]),
     new: &NewJoinRequestRow,
-    before: &KnownRevocations,
-) -> Result<(JoinRequestRow, bool), Failure> {
+) -> Result<JoinRequestRow, Failure> {
     tracing::trace!(way = "a request is written");
     if terms.approval == ApprovalMode::Auto {
-        cluster_hold(connection, &cluster.rows).await?;
+        cluster_hold(transaction, &cluster.rows).await?;
     }
     let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
-    let token = token_read(connection, &cluster.rows, terms.id).await?.ok_or_else(unknown)?;
+    let token = token_read(transaction, &cluster.rows, terms.id).await?.ok_or_else(unknown)?;
     check_token_row(terms, presented, &token.terms())?;
-    let row = match join_request_upsert(connection, &cluster.rows, new).await? {
+    let row = match join_request_upsert(transaction, &cluster.rows, new).await? {
         JoinOutcome::Created(row) => row,
-        JoinOutcome::Again(row) => return again(serving, connection, cluster, before, row).await,
+        JoinOutcome::Again(row) => return again(serving, transaction, cluster, row).await,
         JoinOutcome::Refused(token) => {
             return Err(refusal_of_row(&token.terms(), serving.watch.clock.now().wall).into());
         }
         JoinOutcome::Unknown => return Err(unknown()),
     };
     // Rolling back gives the use back.
-    let known = serving.revocations(connection, cluster, before).await?;
+    let known = serving.revocations_now(transaction, cluster).await?;
     require_key(&known.chain, &new.node_public_key)?;
-    if node_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_some() {
+    if node_by_key(transaction, &cluster.rows, &new.node_public_key).await?.is_some() {
         return Err(Failure::new(Reason::EnrollmentKeyInUse, "the key belongs to a node of this cluster"));
     }
     let change = Change::of("node.join", format!("join-request/{}", row.request.request)).inside(cluster.id);
-    change.owned_by(terms.organization).record(connection, acting).await?;
+    change.owned_by(terms.organization).record(transaction, acting).await?;
     // The key of a node that went is an operator's to decide, whatever the token says.
-    let was_here = !nodes_gone_by_key(connection, &cluster.rows, &new.node_public_key).await?.is_empty();
+    let was_here = !nodes_gone_by_key(transaction, &cluster.rows, &new.node_public_key).await?.is_empty();
     if terms.approval == ApprovalMode::Manual || was_here {
-        return Ok((row, false));
+        return Ok(row);
     }
     let acting = &Acting { reason: "by the token".to_owned(), ..acting.clone() };
-    approve_request(&serving.watch, connection, acting, cluster, known, &row, false).await?;
-    let row = join_request_read(connection, &cluster.rows, row.request.request).await?.unwrap_or(row);
+    approve_request(&serving.watch, transaction, acting, cluster, known, &row, false).await?;
+    let row = join_request_read(transaction, &cluster.rows, row.request.request).await?.unwrap_or(row);
     debug_assert_eq!(row.state, JoinState::Approved);
-    Ok((row, true))
+    Ok(row)
 }
 
 /// The request that this key made before. One whose node is gone admits nobody any more.
@@ -66,11 +64,10 @@ async fn again(
     serving: &Serving,
     connection: &mut PgConnection,
     cluster: &Cluster,
-    before: &KnownRevocations,
     row: JoinRequestRow,
-) -> Result<(JoinRequestRow, bool), Failure> {
+) -> Result<JoinRequestRow, Failure> {
     if let Some(node) = row.node {
-        let known = serving.revocations(connection, cluster, before).await?;
+        let known = serving.revocations_now(connection, cluster).await?;
         if known.chain.bars(&KeyId::of(&row.request.node_public_key)) {
             return Err(Failure::new(
                 Reason::NodeRevoked,
@@ -82,7 +79,7 @@ async fn again(
             return Err(Failure::new(Reason::EnrollmentDecided, text));
         }
     }
-    Ok((row, false))
+    Ok(row)
 }
 
 pub(crate) fn check_facts(request: &v1::JoinRequest) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ pub mod activate;
 pub mod adopt_cluster;
 pub mod approve;
 pub mod break_glass;
+pub mod change;
 pub mod contract;
 pub mod create_cluster;
 pub mod diagnose;

@@ -2,8 +2,8 @@
 
 use rap_authority::{IssuedSession, OperatorGrant, RowKeys, ids};
 use rap_store::{
-    NewSession, OperatorRow, PgConnection, StoreError, operator_by_key, operator_insert, session_delete,
-    session_insert,
+    NewSession, OperatorRow, PgConnection, StoreError, SystemTransaction, operator_by_key, operator_insert,
+    session_delete, session_insert,
 };
 use rap_types::{OperatorId, Reason, Wall};
 
@@ -24,31 +24,33 @@ pub(crate) async fn begin(connection: &mut PgConnection, session: &NewSession) -
 }
 
 pub(crate) async fn begin_session(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     rows: &RowKeys,
     acting: &Acting,
     new: &OperatorRow,
     session: &IssuedSession,
 ) -> Result<(), Failure> {
-    let operator = match operator_by_key(connection, rows, &new.public_key).await? {
+    let operator = match operator_by_key(transaction, rows, &new.public_key).await? {
         Some(operator) if operator.disabled_at.is_some() => {
             return Err(Failure::new(Reason::LoginRefused, "the operator is shut out"));
         }
         Some(operator) => operator,
         None => {
-            operator_insert(connection, rows, new).await?;
+            operator_insert(transaction, rows, new).await?;
             new.clone()
         }
     };
-    begin(connection, &session_row(session, &operator)).await?;
+    begin(transaction, &session_row(session, &operator)).await?;
     let acting = &Acting { actor: format!("operator:{}", operator.name), ..acting.clone() };
-    Change::of("session.begin", format!("operator/{}", operator.operator)).record(connection, acting).await?;
+    Change::of("session.begin", format!("operator/{}", operator.operator))
+        .record(transaction, acting)
+        .await?;
     Ok(())
 }
 
-pub(crate) async fn end_session(connection: &mut PgConnection, actor: &Actor) -> Result<(), Failure> {
-    session_delete(connection, actor.session).await?;
-    Change::of("session.end", "session").record(connection, &actor.acting("")).await?;
+pub(crate) async fn end_session(transaction: &mut SystemTransaction, actor: &Actor) -> Result<(), Failure> {
+    session_delete(transaction, actor.session).await?;
+    Change::of("session.end", "session").record(transaction, &actor.acting("")).await?;
     Ok(())
 }
 

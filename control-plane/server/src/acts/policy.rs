@@ -4,7 +4,9 @@
 //! (rap-authority).
 
 use rap_authority::{DegradedPolicy, NodeLifecyclePolicy, RowKeys};
-use rap_store::{PgConnection, PolicyRow, cluster_hold, policies_list, policy_insert, policy_upsert};
+use rap_store::{
+    PgConnection, PolicyRow, SystemTransaction, cluster_hold, policies_list, policy_insert, policy_upsert,
+};
 use rap_types::Reason;
 use rap_wire::v1;
 use serde::Serialize;
@@ -70,37 +72,40 @@ impl Filled {
 
 /// Writes what is missing, if that is what was `seen`.
 pub(crate) async fn write_missing(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     values: &v1::MembershipPolicySetRequest,
     seen: &[String],
 ) -> Result<Filled, Failure> {
-    cluster_hold(connection, &cluster.rows).await?;
-    let rows = policies_list(connection, &cluster.rows).await?;
+    cluster_hold(transaction, &cluster.rows).await?;
+    let rows = policies_list(transaction, &cluster.rows).await?;
     let filled = Filled::of(&rows, values)?;
     if filled.kinds() != seen {
         let text = "other policies are missing than those that were shown: look again";
         return Err(Failure::new(Reason::RequestConflict, text));
     }
     for (index, (kind, body)) in filled.missing.iter().enumerate() {
-        policy_insert(connection, &cluster.rows, kind, body).await?;
+        policy_insert(transaction, &cluster.rows, kind, body).await?;
         let change = changed(cluster, "policy.restore", index + 1 == filled.missing.len());
-        change.because(format!("{kind} was gone: {body}")).record(connection, acting).await?;
+        change.because(format!("{kind} was gone: {body}")).record(transaction, acting).await?;
     }
     Ok(filled)
 }
 
 /// Writes the policies that a new cluster begins with, unless it has some.
-pub(crate) async fn first_policies(connection: &mut PgConnection, keys: &RowKeys) -> Result<(), Failure> {
-    let present = policies_list(connection, keys).await?;
+pub(crate) async fn first_policies(
+    transaction: &mut SystemTransaction,
+    keys: &RowKeys,
+) -> Result<(), Failure> {
+    let present = policies_list(transaction, keys).await?;
     let defaults = [
         (NodeLifecyclePolicy::KIND, body(&NodeLifecyclePolicy::default())?),
         (DegradedPolicy::KIND, body(&DegradedPolicy::default())?),
     ];
     for (kind, body) in defaults {
         if !present.iter().any(|policy| policy.kind == kind) {
-            policy_upsert(connection, keys, kind, &body).await?;
+            policy_upsert(transaction, keys, kind, &body).await?;
         }
     }
     Ok(())
@@ -120,13 +125,13 @@ pub(crate) async fn read_policy(
 }
 
 pub(crate) async fn write_policy(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     request: &v1::MembershipPolicySetRequest,
 ) -> Result<(NodeLifecyclePolicy, DegradedPolicy), Failure> {
-    cluster_hold(connection, &cluster.rows).await?;
-    let rows = policies_list(connection, &cluster.rows).await?;
+    cluster_hold(transaction, &cluster.rows).await?;
+    let rows = policies_list(transaction, &cluster.rows).await?;
     let (present, present_degraded) = policies_of(&rows)?;
     let (policy, degraded) = (present.changed(request), present_degraded.changed(request)?);
     policy.check()?;
@@ -134,11 +139,11 @@ pub(crate) async fn write_policy(
     let both = says_degraded && says_membership;
     if says_degraded {
         let change = changed(cluster, "policy.degraded", !both);
-        put(connection, acting, cluster, DegradedPolicy::KIND, &degraded, change).await?;
+        put(transaction, acting, cluster, DegradedPolicy::KIND, &degraded, change).await?;
     }
     if says_membership || !says_degraded {
         let change = changed(cluster, "policy.membership", true);
-        put(connection, acting, cluster, NodeLifecyclePolicy::KIND, &policy, change).await?;
+        put(transaction, acting, cluster, NodeLifecyclePolicy::KIND, &policy, change).await?;
     }
     Ok((policy, degraded))
 }
@@ -161,7 +166,7 @@ pub(super) fn says_membership(request: &v1::MembershipPolicySetRequest) -> bool 
 
 /// Writes one kind of policy, and that it was written.
 async fn put(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     kind: &str,
@@ -169,8 +174,8 @@ async fn put(
     change: Change,
 ) -> Result<(), Failure> {
     let body = body(policy)?;
-    policy_upsert(connection, &cluster.rows, kind, &body).await?;
-    change.because(body.to_string()).record(connection, acting).await?;
+    policy_upsert(transaction, &cluster.rows, kind, &body).await?;
+    change.because(body.to_string()).record(transaction, acting).await?;
     Ok(())
 }
 

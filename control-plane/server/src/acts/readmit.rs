@@ -1,7 +1,9 @@
 //! A gone node that comes back under its own id: the next key generation, said by the chain.
 
 use rap_contract::{KnownRevocations, RevocationChain, RevocationKind};
-use rap_store::{NewNodeRow, NodeRow, PgConnection, StoreError, node_readmit, nodes_gone_by_key};
+use rap_store::{
+    NewNodeRow, NodeRow, PgConnection, StoreError, SystemTransaction, node_readmit, nodes_gone_by_key,
+};
 use rap_types::{KeyId, Reason};
 
 use crate::acts::remove_node::write_record;
@@ -36,7 +38,7 @@ pub(crate) async fn candidate(
 /// Records the return and writes the row. The inner error is of a name, number or key that is taken.
 pub(crate) async fn write(
     watch: &Watch,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -44,8 +46,8 @@ pub(crate) async fn write(
     new: &NewNodeRow,
 ) -> Result<(Result<(), StoreError>, KnownRevocations), Failure> {
     let kind = RevocationKind::Readmitted(KeyId::of(&new.node_public_key));
-    let known = write_record(watch, connection, acting, cluster, known, gone, kind).await?;
-    match node_readmit(connection, &cluster.rows, new).await {
+    let known = write_record(watch, transaction, acting, cluster, known, gone, kind).await?;
+    match node_readmit(transaction, &cluster.rows, new).await {
         Ok(Some(generation)) if generation == gone.key_generation + 1 => Ok((Ok(()), known)),
         Ok(_) => Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile")),
         Err(error) => Ok((Err(error), known)),

@@ -5,10 +5,12 @@
 
 use rap_authority::{critical, known_features};
 use rap_contract::{KnownRevocations, PublicKey, Revocation, RevocationKind};
-use rap_store::{NodeRow, PgConnection, cluster_hold, node_read, node_status_set, revocation_insert};
+use rap_store::{
+    NodeRow, StoreError, SystemTransaction, cluster_hold, node_read, node_status_set, revocation_insert,
+};
 use rap_types::{Digest, IdentityStatus, KeyId, NodeId, Reason};
 
-use crate::acts::find_node::find_node_to_revoke;
+use crate::acts::find_node::find_node;
 use crate::database::change::{Acting, Change};
 use crate::failure::{Failure, refused};
 use crate::serve::cluster::Cluster;
@@ -17,21 +19,20 @@ use crate::watch::handle::Watch;
 
 pub(crate) async fn write_leave(
     serving: &Serving,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
-    before: &KnownRevocations,
     (node, key): (NodeId, &PublicKey),
     removal: NodeRemoval,
 ) -> Result<Removed, Failure> {
-    cluster_hold(connection, &cluster.rows).await?;
-    let known = serving.revocations(connection, cluster, before).await?;
-    let row = node_read(connection, &cluster.rows, node).await?.ok_or_else(refused)?;
+    cluster_hold(transaction, &cluster.rows).await?;
+    let known = serving.revocations_now(transaction, cluster).await?;
+    let row = node_read(transaction, &cluster.rows, node).await?.ok_or_else(refused)?;
     if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
         return Err(refused());
     }
     // A node that was thrown out may go too: the answer is that it is gone.
-    write_removal(serving, connection, acting, cluster, known, &row, removal).await
+    write_removal(serving, transaction, acting, cluster, known, &row, removal).await
 }
 
 /// How a node goes.
@@ -62,25 +63,25 @@ pub(crate) struct Removed {
 
 pub(crate) async fn write_named_removal(
     serving: &Serving,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
-    before: &KnownRevocations,
     name: &str,
     removal: NodeRemoval,
-) -> Result<(NodeId, Removed), Failure> {
-    cluster_hold(connection, &cluster.rows).await?;
-    let known = serving.revocations(connection, cluster, before).await?;
-    let row = find_node_to_revoke(connection, cluster, name).await?;
-    let recorded = write_removal(serving, connection, acting, cluster, known, &row, removal).await?;
-    Ok((row.node.node, recorded))
+) -> Result<(NodeRow, Removed), Failure> {
+    cluster_hold(transaction, &cluster.rows).await?;
+    let known = serving.revocations_now(transaction, cluster).await?;
+    let row = find_node(transaction, cluster, name).await?;
+    let recorded = write_removal(serving, transaction, acting, cluster, known, &row, removal).await?;
+    let row = node_read(transaction, &cluster.rows, row.node.node).await?.ok_or(StoreError::Absent)?;
+    Ok((row, recorded))
 }
 
 /// Makes a node gone. The caller holds the cluster's lock and read `known` under it. Idempotent: a node
 /// that is gone stays as it is, but for a ban, which is added.
 pub(crate) async fn write_removal(
     serving: &Serving,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -97,13 +98,13 @@ pub(crate) async fn write_removal(
         Some(_) => {}
         None => serving.require_member(row, &known.chain)?,
     }
-    let known = write_record(&serving.watch, connection, acting, cluster, known, row, removal.kind).await?;
+    let known = write_record(&serving.watch, transaction, acting, cluster, known, row, removal.kind).await?;
     let to = match removal.kind {
         RevocationKind::Left => IdentityStatus::Left,
         _ => IdentityStatus::Revoked,
     };
     if row.identity_status != to
-        && !node_status_set(connection, &cluster.rows, node, row.identity_status, to).await?
+        && !node_status_set(transaction, &cluster.rows, node, row.identity_status, to).await?
     {
         return Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile"));
     }
@@ -112,14 +113,14 @@ pub(crate) async fn write_removal(
     let change = change.before(Digest::of(&[&row.node.node_public_key])).after(known.chain.digest());
     let change = change.because(format!("{}: {}", removal.kind.as_str(), acting.reason));
     let scopes = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
-    let version = change.touches(cluster.id, scopes, true).record(connection, acting).await?;
+    let version = change.touches(cluster.id, scopes, true).record(transaction, acting).await?;
     Ok(Removed { known, version })
 }
 
 /// Signs and stores the next record of the chain, about the node of `row`. In a dry run the chain is as it would be.
 pub async fn write_record(
     watch: &Watch,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -145,6 +146,7 @@ pub async fn write_record(
     let record =
         known.chain.sign_next(&revocation, &cluster.chain, &cluster.authority, &critical(dev), now)?;
     let next = known.with_records(&[&record], &cluster.chain, known_features(dev))?;
-    revocation_insert(connection, cluster.id, next.chain.sequence(), &record).await?;
+    revocation_insert(transaction, cluster.id, next.chain.sequence(), &record).await?;
+    transaction.effects.revoked.insert(cluster.id, next.clone());
     Ok(next)
 }

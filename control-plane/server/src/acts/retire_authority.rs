@@ -1,7 +1,7 @@
 //! Taints and revokes a replaced authority of a cluster.
 
 use rap_authority::{AuthorityLife, AuthorityStep};
-use rap_store::{KeyState, PgConnection, authority_confirmations, authority_state_set};
+use rap_store::{KeyState, SystemTransaction, authority_confirmations, authority_state_set};
 use rap_types::{ClusterId, Reason};
 use rap_wire::v1;
 
@@ -13,13 +13,13 @@ use crate::serve::handle::Serving;
 
 pub(crate) async fn write_step(
     serving: &Serving,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     id: ClusterId,
     request: &v1::AuthorityStepRequest,
     (from, to): (KeyState, KeyState),
 ) -> Result<(), Failure> {
-    let held = LockedCluster::lock(&serving.keys, &serving.database, connection, id).await?;
+    let held = LockedCluster::lock(&serving.keys, &serving.database, transaction, id).await?;
     let wanted = match request.sequence {
         0 => oldest(&held.stored.life, from)?,
         sequence => sequence,
@@ -27,7 +27,7 @@ pub(crate) async fn write_step(
     let (legal, action) = match to {
         KeyState::Revoked => (AuthorityStep::Revoke { sequence: wanted }, "authority.revoke"),
         _ => {
-            let nodes = authority_confirmations(connection, id).await?;
+            let nodes = authority_confirmations(transaction, id).await?;
             let now = serving.watch.clock.now().wall;
             let awaited = nodes.iter().filter(|node| is_awaited(serving, node, id, wanted + 1, now));
             let unconfirmed = awaited.count() as u64;
@@ -36,14 +36,14 @@ pub(crate) async fn write_step(
         }
     };
     held.stored.life.after(legal)?;
-    if !authority_state_set(connection, &held.rows, wanted, from, to).await? {
+    if !authority_state_set(transaction, &held.rows, wanted, from, to).await? {
         return Err(Failure::new(Reason::RequestConflict, "the key's state changed meanwhile"));
     }
     let digest = held.stored.chain.digest_at(wanted);
     let forced = if request.force { " (forced)" } else { "" };
     let reason = format!("record {wanted}{forced} {}", acting.reason);
     let change = Change::of(action, format!("cluster/{id}")).inside(id).after(digest);
-    change.because(reason.trim()).record(connection, acting).await?;
+    change.because(reason.trim()).record(transaction, acting).await?;
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! Prepares, rotates and recovers the authority of a cluster.
 
-use rap_authority::{AuthorityStep, Succession, extend_chain};
-use rap_contract::Signer;
+use rap_authority::{AuthorityStep, Floor, FloorOf, Succession, extend_chain};
+use rap_contract::{PublicKey, Signer};
 use rap_store::{
-    AuthorityRow, KeyState, PgConnection, PreparedAuthorityRow, StoreError, authority_insert,
+    AuthorityRow, KeyState, PreparedAuthorityRow, StoreError, SystemTransaction, authority_insert,
     authority_prepared_delete, authority_prepared_insert, authority_prepared_read, authority_state_set,
     incarnation_raise,
 };
@@ -18,17 +18,83 @@ use crate::keys::handle::Keys;
 use crate::keys::seal_context::Sealed;
 use crate::serve::handle::Serving;
 
-pub(crate) async fn write_prepared(
+/// What is done with the next key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum KeyStep {
+    Prepare,
+    Rotate,
+    Recover,
+}
+
+/// A key that is about to speak for a cluster.
+pub(crate) struct NextKey {
+    signer: Signer,
+    imported: bool,
+    /// Nothing may be signed in an incarnation that this process served, whatever the rows say.
+    served: u64,
+    now: Wall,
+}
+
+impl NextKey {
+    /// The key that a request brings, or a new one.
+    pub(crate) fn of(
+        serving: &Serving,
+        id: ClusterId,
+        request: &v1::AuthorityKeyRequest,
+    ) -> Result<Self, Failure> {
+        let signer = match request.imported_seed.as_slice() {
+            [] => Signer::generate(&mut rand::rng()),
+            seed => imported_key(seed)?,
+        };
+        let newest = serving.clusters.by_id(id).and_then(|cluster| cluster.feed.newest());
+        Ok(Self {
+            signer,
+            imported: !request.imported_seed.is_empty(),
+            served: newest.map_or(0, |published| published.order.incarnation.0),
+            now: serving.watch.clock.now().wall,
+        })
+    }
+}
+
+pub(crate) async fn write_next_key(
     keys: &Keys,
     database: &Database,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     id: ClusterId,
+    next: &NextKey,
+    step: KeyStep,
+) -> Result<(), Failure> {
+    let held = LockedCluster::lock(keys, database, transaction, id).await?;
+    let (action, key) = match step {
+        KeyStep::Prepare => {
+            write_prepared(keys, transaction, &held, &next.signer).await?;
+            ("authority.prepare", next.signer.public())
+        }
+        KeyStep::Rotate => ("authority.rotate", write_rotation(keys, transaction, &held, next).await?),
+        KeyStep::Recover => {
+            write_recovery(keys, transaction, &held, next).await?;
+            ("authority.recover", next.signer.public())
+        }
+    };
+    let change = Change::of(action, format!("cluster/{id}")).inside(id).after(Digest::of(&[key.as_bytes()]));
+    let change = match step {
+        KeyStep::Prepare => change,
+        KeyStep::Rotate | KeyStep::Recover => change.touches(id, ["trust"], true),
+    };
+    change.record(transaction, acting).await?;
+    Ok(())
+}
+
+async fn write_prepared(
+    keys: &Keys,
+    transaction: &mut SystemTransaction,
+    held: &LockedCluster,
     key: &Signer,
 ) -> Result<(), Failure> {
-    let held = LockedCluster::lock(keys, database, connection, id).await?;
+    let id = held.id();
     held.stored.life.after(AuthorityStep::Prepare)?;
-    refuse_used(&held, key)?;
+    refuse_used(held, key)?;
     if key.public() == keys.installation.facts.authority {
         return Err(Failure::new(Reason::KeyPurpose, "the key is the installation authority's"));
     }
@@ -39,26 +105,19 @@ pub(crate) async fn write_prepared(
         public_key: *key.public().as_bytes(),
         sealed_private_key: sealed,
     };
-    authority_prepared_insert(connection, &row).await?;
-    let digest = Digest::of(&[key.public().as_bytes()]);
-    let change = Change::of("authority.prepare", format!("cluster/{id}")).inside(id).after(digest);
-    change.record(connection, acting).await?;
-    Ok(())
+    Ok(authority_prepared_insert(transaction, &row).await?)
 }
 
-pub(crate) async fn write_rotation(
+/// The key that speaks from now on: the prepared one, if there is one.
+async fn write_rotation(
     keys: &Keys,
-    database: &Database,
-    connection: &mut PgConnection,
-    acting: &Acting,
-    id: ClusterId,
-    (fresh, imported): (&Signer, bool),
-    (served, now): (u64, Wall),
-) -> Result<(), Failure> {
-    let held = LockedCluster::lock(keys, database, connection, id).await?;
-    let facts = &keys.installation.facts;
-    let prepared = match authority_prepared_read(connection, id).await? {
-        Some(_) if imported => {
+    transaction: &mut SystemTransaction,
+    held: &LockedCluster,
+    fresh: &NextKey,
+) -> Result<PublicKey, Failure> {
+    let (id, facts) = (held.id(), &keys.installation.facts);
+    let prepared = match authority_prepared_read(transaction, id).await? {
+        Some(_) if fresh.imported => {
             return Err(Failure::new(
                 Reason::AuthorityState,
                 "a key is prepared; rotate without importing one",
@@ -81,54 +140,35 @@ pub(crate) async fn write_rotation(
         held.stored.life.after(AuthorityStep::Prepare)?
     };
     life.after(AuthorityStep::Rotate)?;
-    let next = prepared.as_ref().unwrap_or(fresh);
+    let next = prepared.as_ref().unwrap_or(&fresh.signer);
     let last = held.stored.rows.last().ok_or(StoreError::Absent)?;
     let sealed = last.sealed_private_key.as_deref().unwrap_or_default();
     let place = Sealed::ClusterAuthority(id, last.sequence);
     let signer = Signer::from_seed(&*place.open32_by(&held.keys, facts.id, sealed)?);
-    append(keys, connection, &held, Succession::Rotation(&signer), next, (served, now)).await?;
-    authority_prepared_delete(connection, id).await?;
-    let digest = Digest::of(&[next.public().as_bytes()]);
-    let change = Change::of("authority.rotate", format!("cluster/{id}")).inside(id).after(digest);
-    change.touches(id, ["trust"], true).record(connection, acting).await?;
-    Ok(())
+    append(keys, transaction, held, Succession::Rotation(&signer), next, (fresh.served, fresh.now)).await?;
+    authority_prepared_delete(transaction, id).await?;
+    Ok(next.public())
 }
 
-pub(crate) async fn write_recovery(
+async fn write_recovery(
     keys: &Keys,
-    database: &Database,
-    connection: &mut PgConnection,
-    acting: &Acting,
-    id: ClusterId,
-    next: &Signer,
-    times: (u64, Wall),
+    transaction: &mut SystemTransaction,
+    held: &LockedCluster,
+    next: &NextKey,
 ) -> Result<(), Failure> {
-    let held = LockedCluster::lock(keys, database, connection, id).await?;
     held.stored.life.after(AuthorityStep::Recover)?;
     let succession = Succession::Recovery(&keys.installation.authority);
-    append(keys, connection, &held, succession, next, times).await?;
+    append(keys, transaction, held, succession, &next.signer, (next.served, next.now)).await?;
     for row in held.stored.rows.iter().filter(|row| row.state != KeyState::Revoked) {
-        authority_state_set(connection, &held.rows, row.sequence, row.state, KeyState::Revoked).await?;
+        authority_state_set(transaction, &held.rows, row.sequence, row.state, KeyState::Revoked).await?;
     }
-    authority_prepared_delete(connection, id).await?;
-    let digest = Digest::of(&[next.public().as_bytes()]);
-    let change = Change::of("authority.recover", format!("cluster/{id}")).inside(id).after(digest);
-    change.touches(id, ["trust"], true).record(connection, acting).await?;
-    Ok(())
-}
-
-/// The key that a request brings, or a new one.
-pub(crate) fn key_of(request: &v1::AuthorityKeyRequest) -> Result<Signer, Failure> {
-    match request.imported_seed.as_slice() {
-        [] => Ok(Signer::generate(&mut rand::rng())),
-        seed => imported_key(seed),
-    }
+    Ok(authority_prepared_delete(transaction, held.id()).await?)
 }
 
 /// Signs the record, writes it with its key, and starts its incarnation.
 async fn append(
     keys: &Keys,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     held: &LockedCluster,
     succession: Succession<'_>,
     next: &Signer,
@@ -151,20 +191,16 @@ async fn append(
         )),
         state: KeyState::Active,
     };
-    match authority_insert(connection, &held.rows, &row).await {
+    match authority_insert(transaction, &held.rows, &row).await {
         Err(error) if error.is_exists("cluster_authorities_public_key") => {
             return Err(Failure::new(Reason::ResourceExists, "the key speaks for a cluster already"));
         }
         inserted => inserted?,
     }
-    if !incarnation_raise(connection, &held.rows, extended.chain.incarnation()).await? {
+    let signed = Floor { sequence, digest: extended.chain.digest() };
+    transaction.effects.signed.push((FloorOf::Authority(id), signed));
+    if !incarnation_raise(transaction, &held.rows, extended.chain.incarnation()).await? {
         return Err(Failure::new(Reason::RequestConflict, "another incarnation began meanwhile"));
     }
     Ok(())
-}
-
-/// Nothing may be signed in an incarnation that this process served, whatever the rows say.
-pub(crate) fn served_incarnation(serving: &Serving, id: ClusterId) -> u64 {
-    let newest = serving.clusters.by_id(id).and_then(|cluster| cluster.feed.newest());
-    newest.map_or(0, |published| published.order.incarnation.0)
 }

@@ -10,11 +10,12 @@
 
 use rap_authority::{DataKeys, FloorOf, RowKeys, SealingKey};
 use rap_store::{
-    PgConnection, Resealing, RowsSeen, StoreError, cluster_hold, dek_hold, dek_insert, deks_delete_older,
-    deks_list, installation_hold, rows_look, rows_reseal_next,
+    PgConnection, Resealing, RowsSeen, StoreError, SystemTransaction, cluster_hold, dek_hold, dek_insert,
+    deks_delete_older, deks_list, installation_hold, rows_look, rows_reseal_next,
 };
 use rap_types::{ClusterId, Reason};
 
+use crate::acts::change::commit;
 use crate::database::change::{Acting, Change};
 use crate::database::handle::Database;
 use crate::failure::Failure;
@@ -93,35 +94,32 @@ pub async fn rotate(
 async fn run(serving: &Serving, id: ClusterId, acting: &Acting, until: Stage) -> Result<Rotated, Failure> {
     look_first(&serving.keys, &serving.database, id).await?;
     let fresh = SealingKey::generate(&mut rand::rng());
-    let added: Result<Rotated, Failure> =
-        rap_store::transact!(serving.database.store.system(), |connection| {
-            add(&serving.keys, &serving.database, connection, id, &fresh, acting).await
-        });
-    let mut rotated = added?;
+    let mut rotated = commit!(serving, acting, |transaction| {
+        add(&serving.keys, &serving.database, transaction, id, &fresh, acting).await
+    })?;
     let version = rotated.version;
-    tell(serving, id).await;
     if until == Stage::Added {
         return Ok(rotated);
     }
     let mut left = String::new();
     for _ in 0..PASSES {
-        rotated.secrets += secrets(&serving.keys, &serving.database, id, version).await?;
+        rotated.secrets += commit!(serving, acting, |transaction| {
+            let keyring = serving.keys.keyring(&serving.database.floors);
+            let (held, rows) = hold(&keyring, transaction, id, version).await?;
+            reseal_secrets(transaction, serving.keys.installation.facts.id, &held, &rows).await
+        })?;
         if until == Stage::Secrets {
             return Ok(rotated);
         }
-        rotated.rows += rows(&serving.keys, &serving.database, id, version).await?;
+        rotated.rows += rows(serving, id, acting, version).await?;
         if until == Stage::Rows {
             return Ok(rotated);
         }
-        let retired: Result<Option<String>, Failure> =
-            rap_store::transact!(serving.database.store.system(), |connection| {
-                retire(&serving.keys, &serving.database, connection, id, acting, version).await
-            });
-        match retired? {
-            None => {
-                tell(serving, id).await;
-                return Ok(rotated);
-            }
+        let left_over = commit!(serving, acting, |transaction| {
+            retire(&serving.keys, &serving.database, transaction, id, acting, version).await
+        })?;
+        match left_over {
+            None => return Ok(rotated),
             Some(row) => left = row,
         }
     }
@@ -162,54 +160,47 @@ fn not_as_stored(id: ClusterId, version: u32) -> Failure {
 async fn add(
     keys: &Keys,
     database: &Database,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     id: ClusterId,
     fresh: &SealingKey,
     acting: &Acting,
 ) -> Result<Rotated, Failure> {
     // Held against a rotation of the key encryption key: what is wrapped here stays readable.
-    installation_hold(connection).await?;
-    require_current(connection, &keys.kek).await?;
+    installation_hold(transaction).await?;
+    require_current(transaction, &keys.kek).await?;
     let (keyring, installation) = (keys.keyring(&database.floors), keys.installation.facts.id);
-    let (keys, rows) = hold(&keyring, connection, id, 0).await?;
-    SecretsOf::read(connection, &rows).await?.open_all(installation, &keys)?;
+    let (keys, rows) = hold(&keyring, transaction, id, 0).await?;
+    SecretsOf::read(transaction, &rows).await?.open_all(installation, &keys)?;
     let (newest, _) = keys.newest();
     let begun = Rotated { version: newest, replaced: newest, resumed: false, secrets: 0, rows: 0 };
     if let Some(replaced) = keys.replaced_version() {
         return Ok(Rotated { replaced, resumed: true, ..begun });
     }
     // A removal was cut off once it was remembered, or somebody put one back: it counts for nothing.
-    for gone in deks_list(connection, id).await?.iter().filter(|dek| dek.key_version < newest.into()) {
-        note(connection, acting, "data_key.retire", id, gone.key_version).await?;
+    for gone in deks_list(transaction, id).await?.iter().filter(|dek| dek.key_version < newest.into()) {
+        note(transaction, acting, "data_key.retire", id, gone.key_version).await?;
     }
-    deks_delete_older(connection, id, newest.into()).await?;
+    deks_delete_older(transaction, id, newest.into()).await?;
     let version = newest.checked_add(1).ok_or(StoreError::Range("key_version"))?;
-    dek_insert(connection, &keyring.wrap(id, version, fresh)).await?;
-    let stored = keyring.read(connection, id).await?;
+    dek_insert(transaction, &keyring.wrap(id, version, fresh)).await?;
+    let stored = keyring.read(transaction, id).await?;
     if stored.newest().0 != version || stored.newest().1.expose() != fresh.expose() {
         return Err(not_as_stored(id, version));
     }
-    note(connection, acting, "data_key.add", id, version.into()).await?;
+    note(transaction, acting, "data_key.add", id, version.into()).await?;
     Ok(Rotated { version, ..begun })
 }
 
-async fn secrets(keys: &Keys, database: &Database, id: ClusterId, version: u32) -> Result<u64, Failure> {
-    rap_store::transact!(database.store.system(), |connection| {
-        let (held, rows) = hold(&keys.keyring(&database.floors), connection, id, version).await?;
-        reseal_secrets(connection, keys.installation.facts.id, &held, &rows).await
-    })
-}
-
 /// One pass over every row, some in each transaction.
-async fn rows(keys: &Keys, database: &Database, id: ClusterId, version: u32) -> Result<u64, Failure> {
+async fn rows(serving: &Serving, id: ClusterId, acting: &Acting, version: u32) -> Result<u64, Failure> {
     let mut at = Resealing::default();
     loop {
-        let next: Result<Option<Resealing>, Failure> =
-            rap_store::transact!(database.store.system(), |connection| {
-                let (_, rows) = hold(&keys.keyring(&database.floors), connection, id, version).await?;
-                Ok(rows_reseal_next(connection, &rows, &at).await?)
-            });
-        match next? {
+        let next = commit!(serving, acting, |transaction| {
+            let keyring = serving.keys.keyring(&serving.database.floors);
+            let (_, rows) = hold(&keyring, transaction, id, version).await?;
+            Ok(rows_reseal_next(transaction, &rows, &at).await?)
+        })?;
+        match next {
             Some(next) => at = next,
             None => return Ok(at.verified),
         }
@@ -220,27 +211,27 @@ async fn rows(keys: &Keys, database: &Database, id: ClusterId, version: u32) -> 
 async fn retire(
     keys: &Keys,
     database: &Database,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     id: ClusterId,
     acting: &Acting,
     version: u32,
 ) -> Result<Option<String>, Failure> {
     let installation = keys.installation.facts.id;
-    let (keys, rows) = hold(&keys.keyring(&database.floors), connection, id, version).await?;
+    let (keys, rows) = hold(&keys.keyring(&database.floors), transaction, id, version).await?;
     let replaced = keys.replaced_version();
     if let Some(replaced) = replaced {
         // Waits for whoever adds a row under it and did not know of the newer one. Only who removes a data
         // key by other means takes it away meanwhile: the cluster is locked.
-        if !dek_hold(connection, id, replaced.into()).await? {
+        if !dek_hold(transaction, id, replaced.into()).await? {
             return Err(not_as_stored(id, replaced));
         }
     }
-    let seen = rows_look(connection, &rows).await?;
+    let seen = rows_look(transaction, &rows).await?;
     whole(&seen)?;
     if let Some(row) = seen.first_under_older_key {
         return Ok(Some(format!("row {} of table {}", row.key, row.table)));
     }
-    let secrets = SecretsOf::read(connection, &rows).await?;
+    let secrets = SecretsOf::read(transaction, &rows).await?;
     if !secrets.are_under_newest(&keys) {
         return Ok(Some("a secret".to_owned()));
     }
@@ -248,15 +239,15 @@ async fn retire(
     secrets.open_all(installation, &alone)?;
     let newest = keys.newest().0;
     if let Some(replaced) = replaced {
-        deks_delete_older(connection, id, newest.into()).await?;
-        let left = deks_list(connection, id).await?;
+        deks_delete_older(transaction, id, newest.into()).await?;
+        let left = deks_list(transaction, id).await?;
         if let Some(other) = left.iter().find(|dek| dek.key_version != u64::from(newest)) {
             return Err(not_as_stored(id, u32::try_from(other.key_version).unwrap_or(replaced)));
         }
         if left.len() != 1 {
             return Err(not_as_stored(id, newest));
         }
-        note(connection, acting, "data_key.retire", id, replaced.into()).await?;
+        note(transaction, acting, "data_key.retire", id, replaced.into()).await?;
     }
     // Nothing needs the old version any more, whether or not this commits. From here on it opens nothing
     // at this replica, whatever the database does with its row.
@@ -277,18 +268,8 @@ fn whole(seen: &RowsSeen) -> Result<(), StoreError> {
     }
 }
 
-/// This replica takes the keys over now, others by the doorbell or with the first row that needs them.
-async fn tell(serving: &Serving, id: ClusterId) {
-    if let Err(failure) = serving.reload_cluster(id).await {
-        tracing::warn!(reason = %failure.reason, cluster = %id, "the cluster's keys were not read again");
-    }
-    if let Some(cluster) = serving.clusters.by_id(id) {
-        serving.changed(&cluster).await;
-    }
-}
-
 async fn note(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     action: &'static str,
     id: ClusterId,
@@ -296,7 +277,7 @@ async fn note(
 ) -> Result<(), Failure> {
     let change = Change::of(action, format!("cluster/{id}")).inside(id);
     let reason = format!("version {version} {}", acting.reason);
-    change.because(reason.trim()).record(connection, acting).await?;
+    change.because(reason.trim()).record(transaction, acting).await?;
     Ok(())
 }
 

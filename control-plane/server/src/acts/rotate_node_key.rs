@@ -3,7 +3,8 @@
 use rap_authority::KeyRotation;
 use rap_contract::{KnownRevocations, PublicKey, RevocationKind};
 use rap_store::{
-    NodeRow, PgConnection, StoreError, cluster_hold, node_identity_key_set, node_read, node_wireguard_key_set,
+    NodeRow, StoreError, SystemTransaction, cluster_hold, node_identity_key_set, node_read,
+    node_wireguard_key_set,
 };
 use rap_types::{Digest, KeyId, Reason};
 
@@ -17,15 +18,14 @@ use crate::watch::handle::Watch;
 
 pub(crate) async fn write_node_key(
     serving: &Serving,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
-    before: &KnownRevocations,
     rotation: &KeyRotation,
 ) -> Result<u64, Failure> {
-    cluster_hold(connection, &cluster.rows).await?;
-    let known = serving.revocations(connection, cluster, before).await?;
-    let row = node_read(connection, &cluster.rows, rotation.node).await?.ok_or_else(refused)?;
+    cluster_hold(transaction, &cluster.rows).await?;
+    let known = serving.revocations_now(transaction, cluster).await?;
+    let row = node_read(transaction, &cluster.rows, rotation.node).await?.ok_or_else(refused)?;
     let present = row.node.node_public_key;
     let owns = |key: PublicKey| present == *key.as_bytes();
     // The answer to an earlier call may have been lost: then the new key is the present one.
@@ -40,11 +40,11 @@ pub(crate) async fn write_node_key(
         return Ok(row.key_generation);
     }
     let generation = match identity {
-        Some(key) => write_identity(&serving.watch, connection, acting, cluster, known, &row, key).await?,
+        Some(key) => write_identity(&serving.watch, transaction, acting, cluster, known, &row, key).await?,
         None => row.key_generation,
     };
     if let Some(key) = wireguard {
-        match node_wireguard_key_set(connection, &cluster.rows, rotation.node, &key).await {
+        match node_wireguard_key_set(transaction, &cluster.rows, rotation.node, &key).await {
             Err(error) if error.is_exists("nodes_wireguard_key") => {
                 return Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this WireGuard key"));
             }
@@ -61,13 +61,13 @@ pub(crate) async fn write_node_key(
     let change = change.owned_by(row.node.organization).before(Digest::of(&[&present]));
     let change = change.after(Digest::of(&[identity.unwrap_or(rotation.key).as_bytes()])).because(what);
     let scopes = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
-    change.touches(cluster.id, scopes, true).record(connection, acting).await?;
+    change.touches(cluster.id, scopes, true).record(transaction, acting).await?;
     Ok(generation)
 }
 
 async fn write_identity(
     watch: &Watch,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     known: KnownRevocations,
@@ -77,8 +77,8 @@ async fn write_identity(
     require_key(&known.chain, key.as_bytes())?;
     let kind = RevocationKind::KeyRotated(KeyId::of(key.as_bytes()));
     let acting = &Acting { reason: "the node rotated its key".to_owned(), ..acting.clone() };
-    write_record(watch, connection, acting, cluster, known, row, kind).await?;
-    match node_identity_key_set(connection, &cluster.rows, row.node.node, key.as_bytes()).await {
+    write_record(watch, transaction, acting, cluster, known, row, kind).await?;
+    match node_identity_key_set(transaction, &cluster.rows, row.node.node, key.as_bytes()).await {
         Err(error) if error.is_exists("nodes_public_key") => {
             Err(Failure::new(Reason::EnrollmentKeyInUse, "another node has this key"))
         }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use rap_authority::{NewToken, TokenOrder};
-use rap_contract::{KnownRevocations, RevocationKind};
+use rap_contract::RevocationKind;
 use rap_store::{
-    NewTokenRow, PgConnection, StoreError, TokenRow, cluster_hold, join_request_deny, join_requests_of_token,
-    node_read, organization_by_name, token_insert, token_read, token_revoke,
+    NewTokenRow, StoreError, SystemTransaction, TokenRow, cluster_hold, join_request_deny,
+    join_requests_of_token, node_read, organization_by_name, token_insert, token_read, token_revoke,
 };
 use rap_types::{Digest, IdentityStatus, JoinState, NodeId, OrganizationId, Reason, TokenId};
 
@@ -19,7 +19,7 @@ use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
 
 pub(crate) async fn write_token(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     order: &TokenOrder,
@@ -39,39 +39,38 @@ pub(crate) async fn write_token(
         max_uses: order.max_uses,
         expires_at: new.expires_at,
     };
-    token_insert(connection, &cluster.rows, &row).await?;
+    token_insert(transaction, &cluster.rows, &row).await?;
     let change = Change::of("token.create", format!("token/{}", new.id)).inside(cluster.id);
     let change = change.owned_by(order.organization).after(Digest::of(&[&new.envelope]));
-    change.record(connection, acting).await?;
-    Ok(token_read(connection, &cluster.rows, new.id).await?.ok_or(StoreError::Absent)?)
+    change.record(transaction, acting).await?;
+    Ok(token_read(transaction, &cluster.rows, new.id).await?.ok_or(StoreError::Absent)?)
 }
 
 /// The token's row, and with it the nodes it admitted and the requests that wait, if so asked.
 pub(crate) async fn write_revocation(
     serving: &Serving,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
-    before: &KnownRevocations,
     token: TokenId,
     with_nodes: bool,
 ) -> Result<(TokenRow, Vec<NodeId>), Failure> {
     if with_nodes {
-        cluster_hold(connection, &cluster.rows).await?;
+        cluster_hold(transaction, &cluster.rows).await?;
     }
-    let row = token_revoke(connection, &cluster.rows, token).await?.ok_or(StoreError::Absent)?;
+    let row = token_revoke(transaction, &cluster.rows, token).await?.ok_or(StoreError::Absent)?;
     let change = Change::of("token.revoke", format!("token/{token}")).inside(cluster.id);
-    change.owned_by(row.token.organization).record(connection, acting).await?;
+    change.owned_by(row.token.organization).record(transaction, acting).await?;
     if !with_nodes {
         return Ok((row, Vec::new()));
     }
     // The token's row is locked: who used it has committed, and nobody else will.
-    let requests = join_requests_of_token(connection, &cluster.rows, &row).await?;
+    let requests = join_requests_of_token(transaction, &cluster.rows, &row).await?;
     for waiting in requests.iter().filter(|row| row.state == JoinState::Pending) {
-        join_request_deny(connection, &cluster.rows, waiting.request.request, "the token was revoked")
+        join_request_deny(transaction, &cluster.rows, waiting.request.request, "the token was revoked")
             .await?;
     }
-    let mut known = serving.revocations(connection, cluster, before).await?;
+    let mut known = serving.revocations_now(transaction, cluster).await?;
     let (words, colon) = (&acting.reason, if acting.reason.is_empty() { "" } else { ": " });
     let acting = &Acting { reason: format!("token {token} was revoked{colon}{words}"), ..acting.clone() };
     let removal = NodeRemoval { kind: RevocationKind::Evicted, action: "node.revoke" };
@@ -79,11 +78,12 @@ pub(crate) async fn write_revocation(
     let admitted: BTreeSet<NodeId> = requests.iter().filter_map(|row| row.node).collect();
     for node in admitted {
         let absent = || Failure::new(Reason::RowTampered, format!("nodes/{node} is not there"));
-        let admitted = node_read(connection, &cluster.rows, node).await?.ok_or_else(absent)?;
+        let admitted = node_read(transaction, &cluster.rows, node).await?.ok_or_else(absent)?;
         if matches!(admitted.identity_status, IdentityStatus::Revoked | IdentityStatus::Left) {
             continue;
         }
-        let recorded = write_removal(serving, connection, acting, cluster, known, &admitted, removal).await?;
+        let recorded =
+            write_removal(serving, transaction, acting, cluster, known, &admitted, removal).await?;
         known = recorded.known;
         nodes.push(node);
     }

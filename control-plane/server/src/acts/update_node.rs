@@ -1,7 +1,7 @@
 //! Updates roles, tags and region of a node.
 
 use rap_authority::check_tags;
-use rap_store::{NodeRow, PgConnection, StoreError, cluster_hold, node_hold, node_read, node_write};
+use rap_store::{NodeRow, StoreError, SystemTransaction, cluster_hold, node_hold, node_read, node_write};
 use rap_types::{Reason, Role};
 
 use crate::acts::find_node::find_node;
@@ -31,16 +31,16 @@ impl NodeUpdate {
 }
 
 pub(crate) async fn write_update(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     name: &str,
     wanted: &NodeUpdate,
 ) -> Result<NodeRow, Failure> {
-    cluster_hold(connection, &cluster.rows).await?;
-    let row = find_node(connection, cluster, name).await?;
+    cluster_hold(transaction, &cluster.rows).await?;
+    let row = find_node(transaction, cluster, name).await?;
     let node = row.node.node;
-    let mut held = node_hold(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
+    let mut held = node_hold(transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
     if let Some(roles) = &wanted.roles {
         held.node.roles.clone_from(roles);
     }
@@ -50,10 +50,10 @@ pub(crate) async fn write_update(
     if let Some(region) = &wanted.region {
         held.node.facts.region.clone_from(region);
     }
-    node_write(connection, &cluster.rows, held).await?;
+    node_write(transaction, &cluster.rows, held).await?;
     let change = Change::of("node.update", format!("node/{node}")).inside(cluster.id);
     let change = change.owned_by(row.node.organization);
     let scopes = [format!("peer/{node}"), format!("assignment/{node}")];
-    change.touches(cluster.id, scopes, false).record(connection, acting).await?;
-    Ok(node_read(connection, &cluster.rows, node).await?.ok_or(StoreError::Absent)?)
+    change.touches(cluster.id, scopes, false).record(transaction, acting).await?;
+    Ok(node_read(transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?)
 }

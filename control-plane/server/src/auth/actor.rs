@@ -1,6 +1,6 @@
 //! An authorised operator.
 
-use crate::database::change::Acting;
+use crate::database::change::{Acting, Pending};
 use rap_contract::PublicKey;
 use rap_store::AuditPen;
 use rap_types::{Digest, PlatformRole, RequestId};
@@ -20,12 +20,15 @@ pub struct Actor {
     pub call: RequestId,
     /// What its audit rows are written with.
     pub pen: AuditPen,
+    /// As its call's.
+    pub pending: Pending,
 }
 
 impl Actor {
     /// What audit rows of its call say.
     pub fn acting(&self, reason: impl Into<String>) -> Acting {
         let (actor, pen) = (format!("operator:{}", self.name), self.pen.clone());
-        Acting { actor, pen, call: self.call, reason: reason.into(), dry_run: false }
+        let pending = self.pending.clone();
+        Acting { actor, pen, call: self.call, reason: reason.into(), dry_run: false, pending }
     }
 }

@@ -48,7 +48,15 @@ pub async fn authorize(serving: &Serving, call: &Call, permission: Permission) -
     serving.known.insert(claim.hash, claim.expires_at, now);
     let pen = serving.keys.pen.of_device(call.device(Some(&claim.operator)));
     let (name, role) = (grant.name.clone(), grant.role);
-    Ok(Actor { name, role, key: claim.operator, session: claim.hash, call: call.id, pen })
+    Ok(Actor {
+        name,
+        role,
+        key: claim.operator,
+        session: claim.hash,
+        call: call.id,
+        pen,
+        pending: call.pending.clone(),
+    })
 }
 
 /// The refusal with who may do it, where it is the role that lacks the permission.

@@ -7,7 +7,7 @@ use rap_contract::{PublicKey, Reject};
 use rap_types::RequestId;
 use tonic::{Request, Status};
 
-use crate::database::change::Acting;
+use crate::database::change::{Acting, Pending};
 use crate::tls::channel::{Channel, ChannelKind};
 use rap_store::AuditPen;
 
@@ -26,6 +26,8 @@ pub struct Call {
     pub channel: Channel,
     /// What the bearer it carries says, if it carries one.
     pub session: Option<SessionClaim>,
+    /// Whether something that follows from its acts could not be done.
+    pub pending: Pending,
 }
 
 impl Call {
@@ -36,7 +38,7 @@ impl Call {
             return Err(Box::new(Status::internal("a call without a guard")));
         };
         let session = extensions.get::<SessionClaim>().copied();
-        Ok(Self { id: *id, channel: channel.clone(), session })
+        Ok(Self { id: *id, channel: channel.clone(), session, pending: Pending::default() })
     }
 
     /// Takes a nonce back that this connection gave out.
@@ -55,8 +57,8 @@ impl Call {
 
     /// What audit rows of this call say of `actor`, who proved `key`.
     pub fn acting(&self, pen: &AuditPen, actor: String, key: Option<&PublicKey>) -> Acting {
-        let pen = pen.of_device(self.device(key));
-        Acting { actor, pen, call: self.id, reason: String::new(), dry_run: false }
+        let (pen, pending) = (pen.of_device(self.device(key)), self.pending.clone());
+        Acting { actor, pen, call: self.id, reason: String::new(), dry_run: false, pending }
     }
 
     /// The node at the other end, by its certificate.

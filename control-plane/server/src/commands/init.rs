@@ -258,7 +258,7 @@ async fn make(
         made.activation_request = Some(path);
     }
     made.product_root = data.roots(config)?.ids().map(|id| id.to_string()).collect();
-    transaction.commit().await.map_err(|error| fault(rap_store::StoreError::from(error).into()))?;
+    transaction.commit().await.map_err(|error| fault(error.into()))?;
     if let Some(floor) = floor {
         floors.raise(FloorOf::GrantSet, floor).await.map_err(fault)?;
     }

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use rap_authority::{AuditKey, FloorOf, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, PgConnection, Store, dek_rewrap, deks_delete_older, installation_hold, installation_read,
+    AuditPen, Store, SystemTransaction, dek_rewrap, deks_delete_older, installation_hold, installation_read,
     installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
 };
 use rap_types::Reason;
@@ -129,13 +129,13 @@ pub async fn rotate(
 }
 
 async fn seal_anew(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &[SealingKey],
     new: &SealingKey,
     floors: &ReplicaFloors,
 ) -> Result<(), Failure> {
-    installation_hold(connection).await?;
-    let row = installation_read(connection)
+    installation_hold(transaction).await?;
+    let row = installation_read(transaction)
         .await?
         .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
     let id = row.installation.installation;
@@ -149,24 +149,24 @@ async fn seal_anew(
     let stored = &row.installation;
     let authority = again(Sealed::InstallationAuthority, &stored.sealed_private_key)?;
     let tls = again(Sealed::TlsAuthority, &stored.sealed_tls_ca_key)?;
-    installation_rewrap(connection, &authority, &tls).await?;
-    for dek in live_deks(connection, floors).await? {
+    installation_rewrap(transaction, &authority, &tls).await?;
+    for dek in live_deks(transaction, floors).await? {
         // Those below the floor were retired, and would be left under the key that goes.
         if let Some(floor) = floors.of(FloorOf::DataKey(dek.cluster)) {
-            deks_delete_older(connection, dek.cluster, floor.sequence).await?;
+            deks_delete_older(transaction, dek.cluster, floor.sequence).await?;
         }
         let wrapped = again(data_key(&dek)?, &dek.wrapped_dek).map_err(|_| shut(&dek))?;
-        dek_rewrap(connection, dek.cluster, dek.key_version, &wrapped).await?;
+        dek_rewrap(transaction, dek.cluster, dek.key_version, &wrapped).await?;
     }
     let (before, after) = (RowKeys::of_installation(id, old), RowKeys::of_installation(id, new));
-    installation_rows_reseal(connection, &before, &after).await?;
-    for (generation, sealed) in log_keys_sealed(connection).await? {
+    installation_rows_reseal(transaction, &before, &after).await?;
+    for (generation, sealed) in log_keys_sealed(transaction).await? {
         let sealed = again(Sealed::LogKey(generation), &sealed)?;
-        log_key_rewrap(connection, generation, &sealed).await?;
+        log_key_rewrap(transaction, generation, &sealed).await?;
     }
     let now = Clock::new().now().wall;
     let acting = Acting::alone("system", AuditPen::new(AuditKey::of(new, [old], id)), now);
-    Change::of("keys.rotate-kek", "installation").record(connection, &acting).await?;
+    Change::of("keys.rotate-kek", "installation").record(transaction, &acting).await?;
     Ok(())
 }
 

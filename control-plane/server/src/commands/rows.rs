@@ -8,8 +8,8 @@ use clap::Subcommand;
 use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::{Clock, Fault};
 use rap_store::{
-    AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, bare_clusters, cluster_names,
-    installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
+    AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, SystemTransaction, bare_clusters,
+    cluster_names, installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
 };
 use rap_types::{ClusterId, Reason};
 use serde_json::json;
@@ -168,7 +168,7 @@ async fn seal(settings: Settings) -> Result<(), Fault> {
         let store = database.store().await?;
         let mut transaction = store.system().begin().await.map_err(fault)?;
         let count = seal_all(&mut transaction, &kek, &floors).await?;
-        transaction.commit().await.map_err(|error| fault(rap_store::StoreError::from(error)))?;
+        transaction.commit().await.map_err(fault)?;
         store.close().await;
         Ok::<_, Fault>(count)
     };
@@ -186,11 +186,11 @@ async fn seal(settings: Settings) -> Result<(), Fault> {
 /// Seals every row where none carries a MAC; 0 if every row carries one that holds, as after a run whose
 /// record was lost.
 async fn seal_all(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     kek: &SealingKey,
     floors: &ReplicaFloors,
 ) -> Result<usize, Fault> {
-    let before = look(connection, kek, floors).await.map_err(failed)?;
+    let before = look(transaction, kek, floors).await.map_err(failed)?;
     if let Some((_, name, failure)) = before.shut.into_iter().next() {
         return Err(Fault::new(failure.reason, format!("cluster {name}: {}", failure.message)));
     }
@@ -202,17 +202,18 @@ async fn seal_all(
         let text = "some rows carry a MAC already: a release without MACs did not leave this database";
         return Err(Fault::new(Reason::RowTampered, text));
     }
-    for keys in scopes(connection, kek, floors, &mut Looked::default()).await.map_err(failed)? {
-        rows_seal_unsealed(connection, &keys).await.map_err(fault)?;
+    for keys in scopes(transaction, kek, floors, &mut Looked::default()).await.map_err(failed)? {
+        rows_seal_unsealed(transaction, &keys).await.map_err(fault)?;
         if keys.cluster() != ClusterId::ZERO {
-            first_policies(connection, &keys).await.map_err(failed)?;
+            first_policies(transaction, &keys).await.map_err(failed)?;
         }
     }
-    let after = look(connection, kek, floors).await.map_err(failed)?.seen;
+    let after = look(transaction, kek, floors).await.map_err(failed)?.seen;
     if !after.unsealed.is_empty() || !after.tampered.is_empty() {
         return Err(Fault::new(Reason::RowTampered, "the rows changed while they were sealed"));
     }
-    let installation = installation_read(connection).await.map_err(fault)?.ok_or_else(|| failed(absent()))?;
+    let installation =
+        installation_read(transaction).await.map_err(fault)?.ok_or_else(|| failed(absent()))?;
     let now = Clock::new().now().wall;
     let reason = format!("{} rows of a release without row MACs", unsealed.len());
     let acting = Acting::alone(
@@ -221,7 +222,7 @@ async fn seal_all(
         now,
     );
     let change = Change::of("rows.seal", "installation").because(reason);
-    change.record(connection, &acting).await.map_err(fault)?;
+    change.record(transaction, &acting).await.map_err(fault)?;
     Ok(unsealed.len())
 }
 

@@ -2,10 +2,13 @@
 //!
 //! The only file that writes audit rows and outbox rows. Refuses to own what is changed (`acts`).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rap_authority::ids;
 use rap_runtime::output::bounded;
 use rap_store::{
-    AuditPen, NewAuditRow, PgConnection, StoreError, audit_insert, config_seq_allocate, outbox_append,
+    AuditPen, NewAuditRow, StoreError, SystemTransaction, audit_insert, config_seq_allocate, outbox_append,
 };
 use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 
@@ -26,13 +29,32 @@ pub struct Acting {
     /// The transaction will be rolled back: nothing is signed, and nothing is written to the audit log. Whoever
     /// reads what the database writes would keep both.
     pub dry_run: bool,
+    /// Whether something that follows from the act could not be done.
+    pub pending: Pending,
+}
+
+/// Set once something that follows from a committed act could not be done: the answer then says so. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Pending(Arc<AtomicBool>);
+
+impl Pending {
+    /// From now on it is set.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Acting {
     /// Nobody's call: `actor` is `system` for the control plane itself, `host` for a person at this host.
     pub fn alone(actor: &str, pen: AuditPen, now: Wall) -> Self {
         let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-        Self { actor: actor.to_owned(), pen, call, reason: String::new(), dry_run: false }
+        let (actor, pending) = (actor.to_owned(), Pending::default());
+        Self { actor, pen, call, reason: String::new(), dry_run: false, pending }
     }
 }
 
@@ -100,13 +122,13 @@ impl Change {
     /// What the database answers, as [`StoreError`](rap_store::StoreError) or its reason.
     pub async fn record(
         self,
-        connection: &mut PgConnection,
+        transaction: &mut SystemTransaction,
         acting: &Acting,
     ) -> Result<Option<u64>, StoreError> {
         let version = match &self.touched {
             Some((cluster, scopes, urgent)) => {
-                let version = config_seq_allocate(connection, *cluster).await?;
-                outbox_append(connection, *cluster, version, scopes, *urgent).await?;
+                let version = config_seq_allocate(transaction, *cluster).await?;
+                outbox_append(transaction, *cluster, version, scopes, *urgent).await?;
                 Some(version)
             }
             None => None,
@@ -126,7 +148,7 @@ impl Change {
             reason: bounded(reason, 1024),
             request: acting.call,
         };
-        audit_insert(connection, &acting.pen, &row).await?;
+        audit_insert(transaction, &acting.pen, &row).await?;
         tracing::trace!(way = "the change is in the audit log, and in the outbox if nodes see it");
         Ok(version)
     }

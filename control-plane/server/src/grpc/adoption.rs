@@ -95,5 +95,5 @@ async fn served(replica: &Replica, cluster: &Cluster) -> Result<v1::Cluster, Fai
     let mut transaction = replica.database.store.system().begin().await?;
     let absent = || Failure::new(Reason::ResourceNotFound, "no such cluster");
     let row = cluster_read(&mut transaction, &cluster.rows).await?.ok_or_else(absent)?;
-    Ok(cluster_view(cluster, &row))
+    Ok(cluster_view(&row, &cluster.authority.public()))
 }

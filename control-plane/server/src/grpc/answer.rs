@@ -2,10 +2,11 @@
 //!
 //! Owns which details leave the process: the reason and a fixed text, never a row, a path or a secret.
 
-use rap_rpc::refuse;
+use rap_rpc::{refuse, warn};
 use rap_types::{Reason, RequestId};
-use tonic::Status;
+use tonic::{Response, Status};
 
+use crate::auth::call::Call;
 use crate::failure::Failure;
 use crate::watch::metrics::Metrics;
 
@@ -26,6 +27,19 @@ impl Failure {
     }
 }
 
+/// The answer of one call, or its refusal. An answer has a warning if something that follows from it could not be done.
+pub(crate) fn answered<T>(
+    metrics: &Metrics,
+    call: &Call,
+    answer: Result<T, Failure>,
+) -> Result<Response<T>, Status> {
+    let mut response = Response::new(answer.map_err(|failure| failure.status(metrics, call.id))?);
+    if call.pending.is_set() {
+        warn(&mut response);
+    }
+    Ok(response)
+}
+
 /// A call of an operators' service: who calls, whether the permission is there, the answer or its refusal.
 macro_rules! authorized {
     ($self:ident, $request:ident, $permission:ident, $handler:path) => {
@@ -33,12 +47,23 @@ macro_rules! authorized {
     };
     ($self:ident, $request:ident, ($permission:expr), $handler:path) => {{
         let call = $crate::auth::call::Call::of(&$request).map_err(|status| *status)?;
-        let fail = |failure: $crate::failure::Failure| failure.status(&$self.0.watch.metrics, call.id);
         let permission = $permission;
-        let actor =
-            $crate::auth::authorize::authorize(&$self.0.serving, &call, permission).await.map_err(fail)?;
-        let answer = $handler(&$self.0, &actor, $request.into_inner()).await;
-        answer.map(tonic::Response::new).map_err(fail)
+        let actor = $crate::auth::authorize::authorize(&$self.0.serving, &call, permission).await;
+        let answer = match actor {
+            Ok(actor) => $handler(&$self.0, &actor, $request.into_inner()).await,
+            Err(failure) => Err(failure),
+        };
+        $crate::grpc::answer::answered(&$self.0.watch.metrics, &call, answer)
     }};
 }
 pub(crate) use authorized;
+
+/// A call that needs no session.
+macro_rules! open {
+    ($self:ident, $request:ident, $handler:path) => {{
+        let call = $crate::auth::call::Call::of(&$request).map_err(|status| *status)?;
+        let answer = $handler(&$self.0, &call, $request.into_inner()).await;
+        $crate::grpc::answer::answered(&$self.0.watch.metrics, &call, answer)
+    }};
+}
+pub(crate) use open;

@@ -10,6 +10,7 @@ use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
+use crate::acts::change::commit;
 use crate::audit::follow::follow;
 use crate::audit::generation::restart;
 use crate::auth::actor::Actor;
@@ -149,11 +150,9 @@ async fn entries(
     if request.from == 0 {
         // The first page is the export; later ones belong to it.
         let (acting, change) = (actor.acting(""), Change::of("audit.export", "audit"));
-        let written: Result<_, Failure> =
-            rap_store::transact!(replica.database.store.system(), |connection| {
-                change.clone().record(connection, &acting).await.map_err(Failure::from)
-            });
-        written?;
+        commit!(&replica.serving, &acting, |transaction| {
+            Ok(change.clone().record(transaction, &acting).await?)
+        })?;
     }
     let mut transaction = replica.database.store.system().begin().await?;
     let rows = audit_leaves(&mut transaction, request.from, upto).await?;

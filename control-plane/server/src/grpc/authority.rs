@@ -1,8 +1,8 @@
 //! The service of a cluster's keys: list, prepare, rotate, confirmations, taint, revoke, recover, and the
 //! rotation of its data key.
 //!
-//! Owns the transactions. Which step is legal is rap-authority's; every step runs under the cluster's
-//! lock, with its audit row, and this replica goes by it at once.
+//! Which step is legal is rap-authority's; every step runs under the cluster's lock, with its audit row, and this
+//! replica goes by it at once.
 
 use std::sync::Arc;
 
@@ -11,11 +11,10 @@ use rap_store::{KeyState, authority_confirmations};
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
+use crate::acts::change::commit;
 use crate::acts::lock_cluster::find_cluster;
 use crate::acts::retire_authority::write_step;
-use crate::acts::rotate_authority::{
-    key_of, served_incarnation, write_prepared, write_recovery, write_rotation,
-};
+use crate::acts::rotate_authority::{KeyStep, NextKey, write_next_key};
 use crate::acts::rotate_data_key;
 use crate::acts::rotate_data_key::Stage;
 use crate::auth::actor::Actor;
@@ -24,7 +23,6 @@ use crate::grpc::answer::authorized;
 use crate::replica::Replica;
 use crate::serve::authority_chain::StoredAuthority;
 use crate::serve::confirmations::is_awaited;
-use crate::serve::in_force::follow_keys;
 use crate::views::cluster::authority::view;
 
 /// Authority of `rap.fabric.v1`.
@@ -121,12 +119,10 @@ async fn step(
 ) -> Result<v1::AuthorityListAnswer, Failure> {
     let id = find_cluster(&replica.watch, &request.cluster).await?;
     let acting = actor.acting(&request.reason);
-    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_step(&replica.serving, connection, &acting, id, request, (from, to)).await
-    });
-    done?;
-    follow_keys(&replica.serving, id).await?;
-    view(&replica.keys, &replica.database, id).await
+    commit!(&replica.serving, &acting, |transaction| {
+        write_step(&replica.serving, transaction, &acting, id, request, (from, to)).await?;
+        view(&replica.keys, &replica.database, transaction, id).await
+    })
 }
 
 async fn prepare(
@@ -134,14 +130,7 @@ async fn prepare(
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    let id = find_cluster(&replica.watch, &request.cluster).await?;
-    let key = key_of(&request)?;
-    let acting = actor.acting(&request.reason);
-    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_prepared(&replica.keys, &replica.database, connection, &acting, id, &key).await
-    });
-    done?;
-    view(&replica.keys, &replica.database, id).await
+    next_key(replica, actor, &request, KeyStep::Prepare).await
 }
 
 async fn rotate(
@@ -149,27 +138,7 @@ async fn rotate(
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    let id = find_cluster(&replica.watch, &request.cluster).await?;
-    let key = key_of(&request)?;
-    let imported = !request.imported_seed.is_empty();
-    let now = replica.watch.clock.now().wall;
-    let served = served_incarnation(&replica.serving, id);
-    let acting = actor.acting(&request.reason);
-    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_rotation(
-            &replica.keys,
-            &replica.database,
-            connection,
-            &acting,
-            id,
-            (&key, imported),
-            (served, now),
-        )
-        .await
-    });
-    done?;
-    follow_keys(&replica.serving, id).await?;
-    view(&replica.keys, &replica.database, id).await
+    next_key(replica, actor, &request, KeyStep::Rotate).await
 }
 
 async fn recover(
@@ -177,17 +146,22 @@ async fn recover(
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
+    next_key(replica, actor, &request, KeyStep::Recover).await
+}
+
+async fn next_key(
+    replica: &Arc<Replica>,
+    actor: &Actor,
+    request: &v1::AuthorityKeyRequest,
+    step: KeyStep,
+) -> Result<v1::AuthorityListAnswer, Failure> {
     let id = find_cluster(&replica.watch, &request.cluster).await?;
-    let key = key_of(&request)?;
-    let now = replica.watch.clock.now().wall;
-    let served = served_incarnation(&replica.serving, id);
+    let next = NextKey::of(&replica.serving, id, request)?;
     let acting = actor.acting(&request.reason);
-    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_recovery(&replica.keys, &replica.database, connection, &acting, id, &key, (served, now)).await
-    });
-    done?;
-    follow_keys(&replica.serving, id).await?;
-    view(&replica.keys, &replica.database, id).await
+    commit!(&replica.serving, &acting, |transaction| {
+        write_next_key(&replica.keys, &replica.database, transaction, &acting, id, &next, step).await?;
+        view(&replica.keys, &replica.database, transaction, id).await
+    })
 }
 
 async fn list(
@@ -196,7 +170,8 @@ async fn list(
     request: v1::ClusterRef,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
     let id = find_cluster(&replica.watch, &request.cluster).await?;
-    view(&replica.keys, &replica.database, id).await
+    let mut snapshot = replica.database.store.system().begin_snapshot().await?;
+    view(&replica.keys, &replica.database, &mut snapshot, id).await
 }
 
 async fn confirmations(

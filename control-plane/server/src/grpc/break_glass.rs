@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use v1::break_glass_grant::Permit;
 use v1::break_glass_issue_request::Permit as Asked;
 
+use crate::acts::change::commit;
 use crate::auth::actor::Actor;
 use crate::database::change::Change;
 use crate::failure::Failure;
@@ -81,10 +82,10 @@ async fn issue(
     let acting = actor.acting(grant.reason());
     let change = Change::of("break_glass.issue", format!("break-glass/{}", grant.digest()));
     let change = change.inside(cluster.id).after(grant.digest());
-    let written: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        change.clone().record(connection, &acting).await.map_err(Failure::from)
-    });
-    written?;
+    commit!(&replica.serving, &acting, |transaction| Ok(change
+        .clone()
+        .record(transaction, &acting)
+        .await?))?;
     Ok(v1::BreakGlassIssueAnswer {
         text: text.text(),
         digest: grant.digest().to_vec(),

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use rap_authority::{RoleGrantOrder, permission_to_grant};
-use rap_contract::{PublicKey, RoleGrantTerms};
+use rap_contract::PublicKey;
 use rap_rpc::v1::grants_server::Grants;
 use rap_types::{PlatformRole, Reason};
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
+use crate::acts::change::commit;
 use crate::acts::grant_role::{live, named, write_grant, write_grant_revocation};
 use crate::auth::actor::Actor;
 use crate::auth::authorize::authorize;
 use crate::auth::call::Call;
 use crate::failure::Failure;
-use crate::grpc::answer::authorized;
+use crate::grpc::answer::{authorized, open};
 use crate::replica::Replica;
 use crate::serve::role_grants;
 use crate::views::owner::grants::{set, view};
@@ -28,10 +29,6 @@ impl GrantsService {
     pub fn new(replica: Arc<Replica>) -> Self {
         Self(replica)
     }
-
-    fn answer<T>(&self, call: &Call, outcome: Result<T, Failure>) -> Result<Response<T>, Status> {
-        outcome.map(Response::new).map_err(|failure| failure.status(&self.0.watch.metrics, call.id))
-    }
 }
 
 #[tonic::async_trait]
@@ -40,9 +37,7 @@ impl Grants for GrantsService {
         &self,
         request: Request<v1::GrantSetRequest>,
     ) -> Result<Response<v1::GrantSetAnswer>, Status> {
-        let call = Call::of(&request).map_err(|status| *status)?;
-        let outcome = role_grants::current(&self.0.serving).await.map(|admitted| set(&admitted));
-        self.answer(&call, outcome)
+        open!(self, request, newest_set)
     }
 
     async fn list(
@@ -60,9 +55,7 @@ impl Grants for GrantsService {
         &self,
         request: Request<v1::GrantAddRequest>,
     ) -> Result<Response<v1::PlatformGrant>, Status> {
-        let call = Call::of(&request).map_err(|status| *status)?;
-        let outcome = add(&self.0, &call, request.into_inner()).await;
-        self.answer(&call, outcome)
+        open!(self, request, add)
     }
 
     async fn revoke(
@@ -71,6 +64,14 @@ impl Grants for GrantsService {
     ) -> Result<Response<v1::PlatformGrant>, Status> {
         authorized!(self, request, GrantChange, revoke)
     }
+}
+
+async fn newest_set(
+    replica: &Replica,
+    _: &Call,
+    _: v1::GrantSetRequest,
+) -> Result<v1::GrantSetAnswer, Failure> {
+    role_grants::current(&replica.serving).await.map(|admitted| set(&admitted))
 }
 
 async fn list(replica: &Replica, _: &Actor, _: v1::GrantListRequest) -> Result<v1::GrantListAnswer, Failure> {
@@ -109,15 +110,12 @@ async fn add(
         valid_for: (request.valid_for_ms != 0)
             .then(|| std::time::Duration::from_millis(request.valid_for_ms)),
     };
-    let added: Result<RoleGrantTerms, Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| {
-            write_grant(&replica.serving, connection, &actor, &order).await
-        });
-    let added = added?;
+    let (added, admitted) = commit!(&replica.serving, &actor.acting(""), |transaction| {
+        write_grant(&replica.serving, transaction, &actor, &order).await
+    })?;
     tracing::warn!(
         operator = %added.name, role = %added.role, by = %actor.name, "a platform role was granted"
     );
-    let admitted = role_grants::current(&replica.serving).await?;
     Ok(view(&admitted, &added, replica.watch.clock.now().wall))
 }
 
@@ -126,14 +124,11 @@ async fn revoke(
     actor: &Actor,
     request: v1::GrantRevokeRequest,
 ) -> Result<v1::PlatformGrant, Failure> {
-    let revoked: Result<RoleGrantTerms, Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| {
-            write_grant_revocation(&replica.serving, connection, actor, &request).await
-        });
-    let revoked = revoked?;
+    let (revoked, admitted) = commit!(&replica.serving, &actor.acting(""), |transaction| {
+        write_grant_revocation(&replica.serving, transaction, actor, &request).await
+    })?;
     tracing::warn!(
         operator = %revoked.name, role = %revoked.role, by = %actor.name, "a platform role was revoked"
     );
-    let admitted = role_grants::current(&replica.serving).await?;
     Ok(view(&admitted, &revoked, replica.watch.clock.now().wall))
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use rap_rpc::v1::membership_server::Membership;
 use rap_runtime::output::bounded;
-use rap_store::{StoreError, node_read, policies_list, revocations_from};
-use rap_types::NodeId;
+use rap_store::{policies_list, revocations_from};
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
 use crate::acts::adopt_cluster;
+use crate::acts::change::commit;
 use crate::acts::policy::{Filled, write_missing, write_policy};
-use crate::acts::remove_node::{NodeRemoval, Removed, write_named_removal};
+use crate::acts::remove_node::{NodeRemoval, write_named_removal};
 use crate::auth::actor::Actor;
 use crate::database::change::REASON_CAP;
 use crate::failure::Failure;
@@ -103,11 +103,9 @@ async fn set_policy(
 ) -> Result<v1::MembershipPolicy, Failure> {
     let cluster = adopt_cluster::adopt_or_find(&replica.serving, actor, &request.cluster).await?;
     let acting = actor.acting("");
-    let done: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_policy(connection, &acting, &cluster, &request).await
-    });
-    let policies = done?;
-    replica.serving.changed(&cluster).await;
+    let policies = commit!(&replica.serving, &acting, |transaction| {
+        write_policy(transaction, &acting, &cluster, &request).await
+    })?;
     replica.serving.absence.notify_one();
     Ok(to_wire(policies))
 }
@@ -141,28 +139,12 @@ async fn revoke_node(
 ) -> Result<v1::NodeRevokeAnswer, Failure> {
     tracing::trace!(way = "an operator revokes a node");
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
-    let words = bounded(&request.reason, REASON_CAP);
-    let acting = actor.acting(words);
+    let acting = actor.acting(bounded(&request.reason, REASON_CAP));
     let removal = NodeRemoval::by_operator(request.evict);
-    let before = cluster.revocations.known();
-    let done: Result<(NodeId, Removed), Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| {
-            write_named_removal(
-                &replica.serving,
-                connection,
-                &acting,
-                &cluster,
-                &before,
-                &request.node,
-                removal,
-            )
-            .await
-        });
-    let (node, recorded) = done?;
-    replica.serving.revoked(&cluster).await?;
-    replica.serving.sessions.end(cluster.id, node);
-    let mut transaction = replica.database.store.system().begin().await?;
-    let row = node_read(&mut transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
+    let (row, recorded) = commit!(&replica.serving, &acting, |transaction| {
+        write_named_removal(&replica.serving, transaction, &acting, &cluster, &request.node, removal).await
+    })?;
+    replica.serving.sessions.end(cluster.id, row.node.node);
     Ok(v1::NodeRevokeAnswer {
         node: Some(node_view(&replica.serving, &cluster, &row)),
         revocation_sequence: recorded.known.chain.sequence(),
@@ -192,11 +174,9 @@ async fn restore_missing(
     let values = request.values.unwrap_or_default();
     let cluster = replica.serving.cluster_named(&values.cluster).await?;
     let acting = actor.acting("");
-    let done: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_missing(connection, &acting, &cluster, &values, &request.kinds).await
-    });
-    let filled = done?;
-    replica.serving.changed(&cluster).await;
+    let filled = commit!(&replica.serving, &acting, |transaction| {
+        write_missing(transaction, &acting, &cluster, &values, &request.kinds).await
+    })?;
     replica.serving.absence.notify_one();
     Ok(missing(filled))
 }

@@ -66,23 +66,22 @@ async fn planned(
 ) -> Result<v1::PlanDiff, Failure> {
     let before = preview.plan_before().await?;
     let acting = |reason: &str| Acting { dry_run: true, ..actor.acting(reason) };
-    let connection = preview.connection();
+    let transaction = &mut preview.transaction;
     let supposed = match act {
         Act::NodeUpdate(request) => {
-            write_update(connection, &acting(""), cluster, &request.node, &wanted(request)?).await?;
+            write_update(transaction, &acting(""), cluster, &request.node, &wanted(request)?).await?;
             None
         }
         Act::PolicySet(request) => {
-            write_policy(connection, &acting(""), cluster, request).await?;
+            write_policy(transaction, &acting(""), cluster, request).await?;
             None
         }
         Act::NodeRevoke(request) => {
-            let (serving, known) = (&replica.serving, cluster.revocations.known());
             let acting = acting(&bounded(&request.reason, REASON_CAP));
             let removal = NodeRemoval::by_operator(request.evict);
             let node = &request.node;
             let (_, removed) =
-                write_named_removal(serving, connection, &acting, cluster, &known, node, removal).await?;
+                write_named_removal(&replica.serving, transaction, &acting, cluster, node, removal).await?;
             Some(removed.known.chain)
         }
     };

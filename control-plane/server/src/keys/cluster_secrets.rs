@@ -6,9 +6,9 @@
 use rap_authority::{DataKeys, RowKeys, sealed_version};
 use rap_contract::Signer;
 use rap_store::{
-    AuthorityRow, ClusterCaRow, ClusterRow, PgConnection, PreparedAuthorityRow, authorities_list,
-    authority_hold, authority_prepared_read, authority_prepared_rewrap, authority_write, cluster_ca_hold,
-    cluster_ca_write, cluster_cas_list, cluster_hold, cluster_read, cluster_write,
+    AuthorityRow, ClusterCaRow, ClusterRow, PgConnection, PreparedAuthorityRow, SystemTransaction,
+    authorities_list, authority_hold, authority_prepared_read, authority_prepared_rewrap, authority_write,
+    cluster_ca_hold, cluster_ca_write, cluster_cas_list, cluster_hold, cluster_read, cluster_write,
 };
 use rap_types::{InstallationId, Reason};
 
@@ -95,12 +95,12 @@ impl SecretsOf {
 /// # Errors
 /// As [`SecretsOf::open_all`]; nothing is written then.
 pub(crate) async fn reseal_secrets(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     installation: InstallationId,
     keys: &DataKeys,
     rows: &RowKeys,
 ) -> Result<u64, Failure> {
-    let secrets = SecretsOf::read(connection, rows).await?;
+    let secrets = SecretsOf::read(transaction, rows).await?;
     secrets.open_all(installation, keys)?;
     let mut count = 0;
     for (place, sealed) in secrets.sealed() {
@@ -108,14 +108,14 @@ pub(crate) async fn reseal_secrets(
             continue;
         }
         let sealed = place.seal_by(keys, installation, &place.open_by(keys, installation, sealed)?);
-        write(connection, rows, place, sealed).await?;
+        write(transaction, rows, place, sealed).await?;
         count += 1;
     }
     Ok(count)
 }
 
 async fn write(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     rows: &RowKeys,
     place: Sealed,
     sealed: Vec<u8>,
@@ -123,22 +123,22 @@ async fn write(
     let gone = || Failure::new(Reason::RequestConflict, "a key of the cluster was removed meanwhile");
     match place {
         Sealed::MapKey(_) => {
-            let mut row = cluster_hold(connection, rows).await?.ok_or_else(gone)?;
+            let mut row = cluster_hold(transaction, rows).await?.ok_or_else(gone)?;
             row.cluster.sealed_map_key = sealed;
-            cluster_write(connection, rows, row).await?;
+            cluster_write(transaction, rows, row).await?;
         }
         Sealed::ClusterAuthority(_, sequence) => {
-            let mut row = authority_hold(connection, rows, sequence).await?.ok_or_else(gone)?;
+            let mut row = authority_hold(transaction, rows, sequence).await?.ok_or_else(gone)?;
             row.sealed_private_key = Some(sealed);
-            authority_write(connection, rows, row).await?;
+            authority_write(transaction, rows, row).await?;
         }
         Sealed::ClusterCa(_, generation) => {
-            let mut row = cluster_ca_hold(connection, rows, generation).await?.ok_or_else(gone)?;
+            let mut row = cluster_ca_hold(transaction, rows, generation).await?.ok_or_else(gone)?;
             row.sealed_key = sealed;
-            cluster_ca_write(connection, rows, row).await?;
+            cluster_ca_write(transaction, rows, row).await?;
         }
         Sealed::PreparedAuthority(cluster) => {
-            authority_prepared_rewrap(connection, cluster, &sealed).await?;
+            authority_prepared_rewrap(transaction, cluster, &sealed).await?;
         }
         Sealed::InstallationAuthority | Sealed::TlsAuthority | Sealed::DataKey(..) | Sealed::LogKey(_) => {
             return Err(Failure::new(Reason::ServerInternal, "not a secret of a cluster"));

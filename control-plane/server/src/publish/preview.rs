@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rap_contract::RevocationChain;
 use rap_planner::Plan;
-use rap_store::{PgConnection, PgTransaction, cluster_hold, statements_within};
+use rap_store::{SystemTransaction, cluster_hold, statements_within};
 use rap_types::Reason;
 use tokio::time::Instant;
 
@@ -25,7 +25,8 @@ use crate::serve::handle::Serving;
 pub(crate) struct Preview<'a> {
     serving: &'a Serving,
     cluster: &'a Cluster,
-    transaction: PgTransaction<'static>,
+    /// What a write half runs on.
+    pub(crate) transaction: SystemTransaction,
     /// When the caller gives up. A statement that runs then ends at most [`HALF`] later.
     pub(crate) deadline: Instant,
 }
@@ -41,11 +42,6 @@ impl<'a> Preview<'a> {
         let deadline = Instant::now() + HALF;
         statements_within(&mut transaction, HALF).await?;
         Ok(Self { serving, cluster, transaction, deadline })
-    }
-
-    /// What a write half runs on.
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.transaction
     }
 
     /// The plan of the rows as they are without the act: what is published, with what is not published yet.

@@ -77,13 +77,13 @@ async fn after(serving: &Serving, cluster: &Cluster, error: &RoundError) -> Dura
                 Reason::FloorRollback,
                 "the database went back in time",
             );
-            if let Err(failure) = raise_incarnation(&serving.watch, cluster, *published).await {
+            if let Err(failure) = raise_incarnation(serving, cluster, *published).await {
                 tracing::error!(reason = %failure.reason, cluster = %cluster.id, "no new incarnation yet");
             }
             RETRY
         }
-        RoundError::Rotated => match serving.reload_cluster(cluster.id).await {
-            Ok(()) => Duration::ZERO,
+        RoundError::Rotated => match serving.load_cluster(cluster.id).await {
+            Ok(_) => Duration::ZERO,
             Err(failure) => {
                 tracing::warn!(reason = %failure.reason, cluster = %cluster.id, "the new authority does not load");
                 RETRY

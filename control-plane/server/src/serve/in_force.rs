@@ -2,7 +2,7 @@
 
 use rap_authority::{Floor, FloorOf};
 use rap_contract::KnownRevocations;
-use rap_store::doorbell_ring;
+use rap_store::{PgConnection, doorbell_ring};
 use rap_types::{ClusterId, Reason};
 
 use crate::failure::Failure;
@@ -10,58 +10,57 @@ use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
 
 impl Serving {
-    /// Tells this replica at once, and the others by the doorbell, that a cluster's rows changed.
-    pub async fn changed(&self, cluster: &Cluster) {
+    /// Wakes the cluster's publisher here, and those of other replicas by the doorbell.
+    ///
+    /// # Errors
+    /// Those of the doorbell. The outbox is the truth: other replicas find the change at their next poll.
+    pub async fn publish(
+        &self,
+        connection: &mut PgConnection,
+        id: ClusterId,
+        urgent: bool,
+    ) -> Result<(), Failure> {
         tracing::trace!(way = "the publisher is woken, and other replicas");
-        cluster.wake.changed();
-        if let Err(error) = doorbell_ring(self.database.store.system(), cluster.id).await {
-            // The outbox is the truth: other replicas find the change at their next poll.
-            tracing::warn!(%error, cluster = %cluster.id, "the doorbell did not ring");
+        match self.clusters.by_id(id) {
+            Some(cluster) if urgent => cluster.wake.urgent(),
+            Some(cluster) => cluster.wake.changed(),
+            None => {}
         }
+        Ok(doorbell_ring(connection, id).await?)
     }
-}
 
-impl Serving {
-    /// Makes a verified, committed chain the one in force here: the floor is on disk and every
-    /// certificate it revokes is refused when this returns.
+    /// Makes a verified, committed chain the one in force here: every certificate it revokes is refused when this
+    /// returns, and the floor is on disk.
+    ///
+    /// # Errors
+    /// Those of keeping the floor. A chain of another history does not count; one that the disk did not take does.
     pub async fn learn_revocations(&self, cluster: &Cluster, next: KnownRevocations) -> Result<(), Failure> {
-        if let Some(digest) = next.chain.digest() {
-            let floor = Floor { sequence: next.chain.sequence(), digest };
-            match self.database.floors.raise(FloorOf::Revocations(cluster.id), floor).await {
-                // Another task learned a longer chain meanwhile.
-                Err(failure) if failure.reason == Reason::FloorRollback => {}
-                raised => raised?,
+        let kept = match next.chain.digest() {
+            Some(digest) => {
+                let floor = Floor { sequence: next.chain.sequence(), digest };
+                self.raise_floor(FloorOf::Revocations(cluster.id), floor).await
             }
+            None => Ok(()),
+        };
+        if kept.as_ref().is_err_and(|failure| failure.reason == Reason::FloorEquivocation) {
+            return kept;
         }
         cluster.revocations.learn(next);
         let revoked = cluster.revocations.known().chain.revoked();
         cluster.announce(&self.keys.installation.facts, &self.trust, revoked);
         tracing::trace!(way = "revocations are in force here");
-        Ok(())
+        kept
     }
 
-    /// Reads what was just committed, puts it in force here, and tells the other replicas.
-    pub async fn revoked(&self, cluster: &Cluster) -> Result<(), Failure> {
-        let known = cluster.revocations.known();
-        let mut transaction = self.database.store.system().begin().await?;
-        let next = self.revocations(&mut transaction, cluster, &known).await?;
-        drop(transaction);
-        self.learn_revocations(cluster, next).await?;
-        cluster.wake.urgent();
-        self.changed(cluster).await;
-        Ok(())
+    /// Raises a floor to what was signed.
+    ///
+    /// # Errors
+    /// `floor.equivocation`; those of writing.
+    pub async fn raise_floor(&self, of: FloorOf, at: Floor) -> Result<(), Failure> {
+        match self.database.floors.raise(of, at).await {
+            // Another task saw something newer meanwhile.
+            Err(failure) if failure.reason == Reason::FloorRollback => Ok(()),
+            raised => raised,
+        }
     }
-}
-
-/// This replica goes by the change now, the others by the doorbell.
-pub(crate) async fn follow_keys(serving: &Serving, id: ClusterId) -> Result<(), Failure> {
-    match serving.clusters.by_id(id) {
-        Some(_) => serving.reload_cluster(id).await?,
-        None => drop(serving.load_cluster(id).await?),
-    }
-    if let Some(cluster) = serving.clusters.by_id(id) {
-        cluster.wake.urgent();
-        serving.changed(&cluster).await;
-    }
-    Ok(())
 }

@@ -74,18 +74,20 @@ impl Serving {
         Ok(())
     }
 
-    /// Loads one cluster that was just committed, and serves it.
+    /// Reads a cluster, and serves it as its rows say now.
     pub async fn load_cluster(&self, id: ClusterId) -> Result<Option<Arc<Cluster>>, Failure> {
-        let mut transaction = self.database.store.system().begin_snapshot().await?;
-        let loaded = Cluster::load(
-            &mut transaction,
-            &self.keys.installation.facts,
-            &self.keys.keyring(&self.database.floors),
-            id,
-        )
-        .await?;
-        let Some(cluster) = loaded else { return Ok(None) };
-        self.put_cluster(&mut transaction, cluster).await.map(Some)
+        self.load_cluster_from(&mut *self.database.store.system().begin_snapshot().await?, id).await
+    }
+
+    /// As [`Self::load_cluster`], as one transaction sees the rows.
+    pub async fn load_cluster_from(
+        &self,
+        connection: &mut PgConnection,
+        id: ClusterId,
+    ) -> Result<Option<Arc<Cluster>>, Failure> {
+        let (facts, keyring) = (&self.keys.installation.facts, self.keys.keyring(&self.database.floors));
+        let Some(cluster) = Cluster::load(connection, facts, &keyring, id).await? else { return Ok(None) };
+        self.put_cluster(connection, cluster).await.map(Some)
     }
 
     /// The cluster with this id, also if another replica made it a moment ago.
@@ -117,27 +119,14 @@ impl Serving {
         Ok(self.clusters.of_authority(key))
     }
 
-    /// Replaces a served cluster by what its rows say now.
-    pub async fn reload_cluster(&self, id: ClusterId) -> Result<(), Failure> {
-        let mut transaction = self.database.store.system().begin_snapshot().await?;
-        let loaded = Cluster::load(
-            &mut transaction,
-            &self.keys.installation.facts,
-            &self.keys.keyring(&self.database.floors),
-            id,
-        )
-        .await?;
-        let Some(cluster) = loaded else { return Ok(()) };
-        self.put_cluster(&mut transaction, cluster).await.map(drop)
-    }
-
     async fn put_cluster(
         &self,
         connection: &mut PgConnection,
         mut cluster: Cluster,
     ) -> Result<Arc<Cluster>, Failure> {
         self.keep_authority_floor(cluster.id, &cluster.chain).await?;
-        self.keep_data_key_floor(&cluster).await?;
+        // Remembers which data keys were retired, so that one that is put back counts for nothing.
+        self.raise_floor(FloorOf::DataKey(cluster.id), cluster.data_key_floor).await?;
         if let Some(before) = self.clusters.by_id(cluster.id) {
             // What was verified under the keys before stays known.
             cluster.revocations = before.revocations.clone();
@@ -164,20 +153,6 @@ impl Serving {
                 return Err(Failure::new(reason, "authority records"));
             }
         }
-        let floor = Floor { sequence: chain.sequence(), digest: chain.digest() };
-        match self.database.floors.raise(of, floor).await {
-            // Another task saw a longer chain meanwhile.
-            Err(failure) if failure.reason == Reason::FloorRollback => Ok(()),
-            raised => raised,
-        }
-    }
-
-    /// Remembers which data keys were retired, so that one that is put back counts for nothing.
-    async fn keep_data_key_floor(&self, cluster: &Cluster) -> Result<(), Failure> {
-        match self.database.floors.raise(FloorOf::DataKey(cluster.id), cluster.data_key_floor).await {
-            // Another task saw it retired meanwhile.
-            Err(failure) if failure.reason == Reason::FloorRollback => Ok(()),
-            raised => raised,
-        }
+        self.raise_floor(of, Floor { sequence: chain.sequence(), digest: chain.digest() }).await
     }
 }

@@ -13,6 +13,20 @@ use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
 
 impl Serving {
+    /// The chain of revocations as a transaction sees it that signed none of it. Take the cluster's lock first to sign
+    /// the next record.
+    ///
+    /// # Errors
+    /// As [`Self::revocations`].
+    pub async fn revocations_now(
+        &self,
+        connection: &mut PgConnection,
+        cluster: &Cluster,
+    ) -> Result<KnownRevocations, Failure> {
+        let known = cluster.revocations.known();
+        self.revocations(connection, cluster, &known).await
+    }
+
     /// The chain of revocations as `connection` sees it, read on from `known` and not below the floor.
     ///
     /// # Errors

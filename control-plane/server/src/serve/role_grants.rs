@@ -10,7 +10,10 @@ use rap_authority::{
     AdmittedRoleGrants, Floor, FloorOf, SignedRoleGrantSet, StoredRoleGrant, renew_role_grant_set,
     renewal_is_due,
 };
-use rap_store::{PgConnection, RoleGrantRow, role_grant_set_insert, role_grant_sets_from, role_grants_list};
+use rap_store::{
+    PgConnection, RoleGrantRow, SystemTransaction, role_grant_set_insert, role_grant_sets_from,
+    role_grants_list,
+};
 use rap_types::{Digest, Reason};
 
 use crate::database::change::{Acting, Change};
@@ -27,7 +30,9 @@ use crate::watch::raise::alarm_about;
 pub(crate) async fn read(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, Failure> {
     let mut attempt = 1;
     loop {
-        let admitted = judge(serving).await?;
+        let mut snapshot = serving.database.store.system().begin_snapshot().await?;
+        let admitted = judge(serving, &mut snapshot).await?;
+        drop(snapshot);
         match serving.database.floors.raise(FloorOf::GrantSet, admitted.at()).await {
             Ok(()) => return Ok(admitted),
             // Another call of this replica was faster and went by a newer set: so does this one.
@@ -37,17 +42,21 @@ pub(crate) async fn read(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, F
     }
 }
 
-/// Judges what the database holds now. The floor is read first: its set was committed before the floor
+/// Judges what a transaction sees. The floor is read first: its set was committed before the floor
 /// was raised to it, so that a state read afterwards holds it, unless somebody took it out.
-async fn judge(serving: &Serving) -> Result<Arc<AdmittedRoleGrants>, Failure> {
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn judge(
+    serving: &Serving,
+    connection: &mut PgConnection,
+) -> Result<Arc<AdmittedRoleGrants>, Failure> {
     let floors = serving.database.floors.current();
     let Some(floor) = floors.as_ref().and_then(|floors| floors.of(FloorOf::GrantSet)) else {
         return Err(Failure::new(Reason::FloorMissing, FLOOR_MISSING));
     };
-    let mut snapshot = serving.database.store.system().begin_snapshot().await?;
-    let sets = role_grant_sets_from(&mut snapshot, floor.sequence.max(1)).await?;
-    let rows = role_grants_list(&mut snapshot).await?;
-    drop(snapshot);
+    let sets = role_grant_sets_from(connection, floor.sequence.max(1)).await?;
+    let rows = role_grants_list(connection).await?;
     let content = content(floor, &sets, &rows);
     let admitted = match serving.grants.of(content) {
         Some(admitted) => admitted,
@@ -103,15 +112,15 @@ async fn renew(watch: &Watch, admitted: &AdmittedRoleGrants) -> Result<(), Failu
 }
 
 async fn store_renewal(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     acting: &Acting,
     set: &SignedRoleGrantSet,
 ) -> Result<bool, Failure> {
-    if !role_grant_set_insert(connection, set.at.sequence, set.at.digest, &set.envelope).await? {
+    if !role_grant_set_insert(transaction, set.at.sequence, set.at.digest, &set.envelope).await? {
         return Ok(false);
     }
     let change = Change::of("grant_set.renew", format!("role-grant-set/{}", set.at.sequence));
-    change.after(set.at.digest).record(connection, acting).await?;
+    change.after(set.at.digest).record(transaction, acting).await?;
     Ok(true)
 }
 

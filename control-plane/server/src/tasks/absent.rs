@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{Absence, Look};
-use rap_contract::{KnownRevocations, RevocationKind};
-use rap_store::{PgConnection, StoreError, cluster_hold, node_read, nodes_silent};
+use rap_contract::RevocationKind;
+use rap_store::{StoreError, SystemTransaction, cluster_hold, node_read, nodes_silent};
 use rap_types::{ClusterId, Mono, NodeId, Reason};
 
+use crate::acts::change::commit;
 use crate::acts::policy::read_policy;
 use crate::acts::remove_node::{NodeRemoval, write_removal};
 use crate::database::change::Acting;
@@ -90,15 +91,15 @@ async fn sweep(replica: &Replica, cluster: &Cluster, seeing: Duration) -> Result
     if look.due.is_empty() {
         return Ok(look.again);
     }
-    let before = cluster.revocations.known();
-    let done: Result<Vec<NodeId>, Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| {
-            remove(replica, connection, cluster, &before, &absence, seeing).await
-        });
-    let removed = done?;
+    let now = replica.watch.clock.now().wall;
+    let acting = Acting::alone("system", replica.keys.pen.clone(), now);
+    let reason = format!("not heard of for {} s", absence.limit().as_secs());
+    let acting = Acting { reason, ..acting };
+    let removed = commit!(&replica.serving, &acting, |transaction| {
+        remove(replica, transaction, &acting, cluster, &absence, seeing).await
+    })?;
     if !removed.is_empty() {
         tracing::info!(cluster = %cluster.id, nodes = removed.len(), "absent ephemeral nodes were removed");
-        replica.serving.revoked(cluster).await?;
     }
     Ok(look.again)
 }
@@ -117,30 +118,26 @@ fn judge(
 
 async fn remove(
     replica: &Replica,
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
+    acting: &Acting,
     cluster: &Cluster,
-    before: &KnownRevocations,
     absence: &Absence,
     seeing: Duration,
 ) -> Result<Vec<NodeId>, Failure> {
-    cluster_hold(connection, &cluster.rows).await?;
-    let mut known = replica.serving.revocations(connection, cluster, before).await?;
-    let silent = nodes_silent(connection, cluster.id).await?;
+    cluster_hold(transaction, &cluster.rows).await?;
+    let mut known = replica.serving.revocations_now(transaction, cluster).await?;
+    let silent = nodes_silent(transaction, cluster.id).await?;
     let mut nodes = judge(replica, cluster, &silent, absence, seeing).due;
     nodes.truncate(AT_ONCE);
-    let now = replica.watch.clock.now().wall;
-    let acting = Acting::alone("system", replica.keys.pen.clone(), now);
-    let reason = format!("not heard of for {} s", absence.limit().as_secs());
-    let acting = Acting { reason, ..acting };
     let removal = NodeRemoval { kind: RevocationKind::Absent, action: "node.absent" };
     for node in &nodes {
-        let row = node_read(connection, &cluster.rows, *node).await?.ok_or(StoreError::Absent)?;
+        let row = node_read(transaction, &cluster.rows, *node).await?.ok_or(StoreError::Absent)?;
         // The statement that found it believes what the database says; the row that holds decides.
         if !row.node.ephemeral {
             return Err(Failure::new(Reason::RowTampered, format!("nodes/{node} was said to be ephemeral")));
         }
         known =
-            write_removal(&replica.serving, connection, &acting, cluster, known, &row, removal).await?.known;
+            write_removal(&replica.serving, transaction, acting, cluster, known, &row, removal).await?.known;
     }
     Ok(nodes)
 }

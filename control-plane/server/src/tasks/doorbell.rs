@@ -63,7 +63,7 @@ async fn follow(replica: &Arc<Replica>, position: &ClusterPosition) -> Result<()
     };
     let keys = match cluster.keys == position.keys {
         true => Ok(()),
-        false => replica.serving.reload_cluster(id).await,
+        false => replica.serving.load_cluster(id).await.map(drop),
     };
     let stored = (Incarnation(position.incarnation), Version(position.config_seq));
     let served = cluster.feed.newest().map(|published| published.order.durable());

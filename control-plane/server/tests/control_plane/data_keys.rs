@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rap_control_plane::acts::rotate_data_key::{Rotated, Stage, rotate};
-use rap_control_plane::database::change::Acting;
+use rap_control_plane::database::change::{Acting, Pending};
 use rap_control_plane::failure::Failure;
 use rap_control_plane::keys::cluster_secrets::SecretsOf;
 use rap_control_plane::keys::seal_context::Sealed;
@@ -25,6 +25,7 @@ pub fn acting(replica: &Replica) -> Acting {
         call: RequestId::from_bytes([7; 16]),
         reason: "drill".into(),
         dry_run: false,
+        pending: Pending::default(),
     }
 }
 

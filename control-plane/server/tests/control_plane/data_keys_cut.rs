@@ -37,7 +37,7 @@ async fn a_call_that_is_dropped_at_any_moment_leaves_rows_and_keys_whole_and_the
         // What is there opens, whichever stage it is in.
         let live = stored(&replica, id).await.len();
         assert!((1..=2).contains(&live), "{live}");
-        replica.serving.reload_cluster(id).await.unwrap();
+        replica.serving.load_cluster(id).await.unwrap();
         if step % 4 == 0 {
             let rotated = go(&world, id, Stage::Retired).await.unwrap();
             resumed += u32::from(rotated.resumed);

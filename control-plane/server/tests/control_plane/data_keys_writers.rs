@@ -8,7 +8,7 @@ use rap_control_plane::acts::rotate_data_key::{Stage, rotate};
 use rap_control_plane::keys::seal_context::Sealed;
 use rap_control_plane::replica::Replica;
 use rap_store::{
-    DekRow, PgConnection, dek_insert, node_hold, nodes_list, policy_upsert, token_read, tokens_live,
+    DekRow, SystemTransaction, dek_insert, node_hold, nodes_list, policy_upsert, token_read, tokens_live,
 };
 use rap_types::{ClusterId, Reason, Wall};
 use serde_json::json;
@@ -166,9 +166,9 @@ async fn a_thousand_rows_of_one_table_are_sealed_anew_some_at_a_time() {
     world.stop().await;
 }
 
-async fn add_policies(connection: &mut PgConnection, rows: &rap_authority::RowKeys, count: u32) {
+async fn add_policies(transaction: &mut SystemTransaction, rows: &rap_authority::RowKeys, count: u32) {
     for number in 0..count {
-        policy_upsert(connection, rows, &format!("kind-{number}"), &json!({ "number": number }))
+        policy_upsert(transaction, rows, &format!("kind-{number}"), &json!({ "number": number }))
             .await
             .unwrap();
     }

@@ -37,4 +37,5 @@ mod strangers;
 mod sync;
 mod tools;
 mod tools_floors;
+mod undone;
 mod world;

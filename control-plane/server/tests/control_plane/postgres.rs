@@ -115,7 +115,7 @@ async fn a_killed_database_loses_nothing_that_was_acknowledged() {
         acknowledged.extend(ids);
         refused.extend(reasons);
     }
-    let expected = [Reason::StoreUnavailable, Reason::RequestTimeout];
+    let expected = [Reason::StoreUnavailable, Reason::StoreOutcomeUnknown, Reason::RequestTimeout];
     assert!(refused.iter().all(|reason| expected.contains(reason)), "{refused:?}");
 
     let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();

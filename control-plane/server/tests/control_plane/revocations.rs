@@ -102,7 +102,10 @@ async fn unknown_nodes_and_other_clusters_are_named_precisely() {
         (NodeId::from_bytes([9; 16]).to_string(), "no node of this cluster has this id"),
     ] {
         let refusal = rap_rpc::Refusal::from(&world.revoke(&node, false).await.unwrap_err());
-        assert_eq!((refusal.reason, refusal.message.as_str()), (Reason::NodeUnknown, text));
+        assert_eq!(
+            (refusal.reason, refusal.message.clone()),
+            (Reason::NodeUnknown, format!("`{node}`: {text}"))
+        );
     }
     world.stop().await;
 }

@@ -1,9 +1,9 @@
 //! Reads one state of the database, table by table.
 
 use futures_util::TryStreamExt as _;
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 
-use super::tables::{Table, connect, tables};
+use super::tables::{Table, patient, tables};
 use crate::{DatabaseTarget, Result, StoreError, roles::DatabaseRole};
 
 /// A read-only transaction that sees one state of the database; others go on writing.
@@ -19,7 +19,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 impl Dump {
     /// Begins. Refuses if role `system` would not see every row of every table.
     pub async fn begin(target: &DatabaseTarget) -> Result<Self> {
-        let mut connection = connect(target, DatabaseRole::System).await?;
+        let mut connection = PgConnection::connect_with(&patient(target, DatabaseRole::System)).await?;
         sqlx::raw_sql(BEGIN).execute(&mut connection).await?;
         let tables = tables(&mut connection).await?;
         match tables.iter().find(|table| !table.whole) {

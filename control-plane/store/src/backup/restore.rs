@@ -3,16 +3,16 @@
 //! During this transaction row-level security does not apply to the owner and the product's triggers do not fire. Both
 //! are in force again when it commits.
 
-use sqlx::postgres::PgCopyIn;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
+use sqlx::postgres::{PgCopyIn, PgPoolOptions};
 
-use super::tables::{Table, connect, sequences, tables};
-use crate::{DatabaseTarget, Result, StoreError, installation_read, roles::DatabaseRole};
+use super::tables::{Table, patient, sequences, tables};
+use crate::{DatabaseTarget, Result, StoreError, SystemTransaction, installation_read, roles::DatabaseRole};
 
 /// An open restore. Dropped without [`Self::commit`] it leaves the database as it was.
 #[derive(Debug)]
 pub struct Restore {
-    connection: PgConnection,
+    transaction: SystemTransaction,
     tables: Vec<Table>,
 }
 
@@ -26,25 +26,26 @@ impl Restore {
     /// # Errors
     /// [`StoreError::Exists`], those of the database.
     pub async fn begin(target: &DatabaseTarget) -> Result<Self> {
-        let mut connection = connect(target, DatabaseRole::Owner).await?;
-        sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
-        let tables = tables(&mut connection).await?;
-        let mut restore = Self { connection, tables };
+        let pool = PgPoolOptions::new().max_connections(1);
+        let pool = pool.connect_lazy_with(patient(target, DatabaseRole::Owner));
+        let mut transaction = SystemTransaction::new(pool.begin().await?);
+        let tables = tables(&mut transaction).await?;
+        let mut restore = Self { transaction, tables };
         for table in &restore.tables {
-            made(&mut restore.connection, &table.unlock).await?;
+            made(&mut restore.transaction, &table.unlock).await?;
         }
-        if installation_read(&mut restore.connection).await?.is_some() {
+        if installation_read(&mut restore.transaction).await?.is_some() {
             return Err(StoreError::Exists { constraint: "installation_authority".to_owned() });
         }
         for table in restore.tables.iter().rev() {
-            made(&mut restore.connection, &table.clear).await?;
+            made(&mut restore.transaction, &table.clear).await?;
         }
         Ok(restore)
     }
 
     /// For the statements that follow the rows.
-    pub fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
+    pub fn transaction(&mut self) -> &mut SystemTransaction {
+        &mut self.transaction
     }
 
     /// Opens a table for its rows.
@@ -53,13 +54,13 @@ impl Restore {
     /// [`StoreError::Absent`] if the schema has no such table.
     pub async fn table(&mut self, name: &str) -> Result<TableIn<'_>> {
         let table = self.tables.iter().find(|table| table.name == name).ok_or(StoreError::Absent)?;
-        Ok(TableIn(self.connection.copy_in_raw(&table.copy_in).await?))
+        Ok(TableIn(self.transaction.copy_in_raw(&table.copy_in).await?))
     }
 
     /// After the last table: sets counters to what the rows have used, so that new rows fit.
     pub async fn counters(&mut self) -> Result<()> {
-        for statement in sequences(&mut self.connection).await? {
-            made(&mut self.connection, &statement).await?;
+        for statement in sequences(&mut self.transaction).await? {
+            made(&mut self.transaction, &statement).await?;
         }
         Ok(())
     }
@@ -67,10 +68,10 @@ impl Restore {
     /// Puts row-level security and triggers back in force, and commits.
     pub async fn commit(mut self) -> Result<()> {
         for table in &self.tables {
-            made(&mut self.connection, &table.relock).await?;
+            made(&mut self.transaction, &table.relock).await?;
         }
-        sqlx::raw_sql("COMMIT").execute(&mut self.connection).await?;
-        Ok(self.connection.close().await?)
+        // Nothing is read back: from here on the owner sees no row.
+        self.transaction.end_unread().await
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection};
 
 use crate::columns::{plain_row, statements};
 use crate::{DatabaseTarget, Result, StoreError, roles::DatabaseRole};
@@ -76,9 +76,9 @@ fn ordered(mut left: Vec<Table>) -> Result<Vec<Table>> {
     Ok(ordered)
 }
 
-/// A connection on which the same rows are always the same text, and that may take its time.
-pub(super) async fn connect(target: &DatabaseTarget, role: DatabaseRole) -> Result<PgConnection> {
-    let options: PgConnectOptions = target.options(role).options([
+/// Options of a connection on which the same rows are always the same text, and that may take its time.
+pub(super) fn patient(target: &DatabaseTarget, role: DatabaseRole) -> PgConnectOptions {
+    target.options(role).options([
         ("timezone", "UTC"),
         ("datestyle", "ISO"),
         ("intervalstyle", "postgres"),
@@ -88,8 +88,7 @@ pub(super) async fn connect(target: &DatabaseTarget, role: DatabaseRole) -> Resu
         ("statement_timeout", "0"),
         ("lock_timeout", "60s"),
         ("idle_in_transaction_session_timeout", "0"),
-    ]);
-    Ok(PgConnection::connect_with(&options).await?)
+    ])
 }
 
 #[cfg(test)]

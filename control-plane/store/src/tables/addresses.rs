@@ -9,6 +9,7 @@ use crate::Result;
 use crate::authentic::{Held, find, held, insert, update};
 use crate::columns::{counter, database_now, read, statements};
 use crate::row::{authentic_row, select};
+use crate::transaction::SystemTransaction;
 
 /// Who has a host number, or had it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,40 +45,40 @@ statements! {
 /// Gives `node` a host number between 1 and `last`: a new one as long as there are any, then the one
 /// given back longest ago, at least seven days. `None` if the pool is exhausted.
 pub async fn host_number_allocate(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     node: NodeId,
     last: u32,
 ) -> Result<Option<u32>> {
     let last = counter("host_number", last.into())?;
     let fresh = sqlx::query(HOST_NUMBER_NEXT).bind(keys.cluster().uuid()).bind(last);
-    if let Some(row) = fresh.fetch_optional(&mut *connection).await? {
+    if let Some(row) = fresh.fetch_optional(&mut **transaction).await? {
         let host_number = read(&row, "host_number")?;
         let new = AddressRow { cluster: keys.cluster(), host_number, node, released_at: None };
-        insert(connection, keys, &new).await?;
+        insert(transaction, keys, &new).await?;
         return Ok(Some(host_number));
     }
     let rested = find(ADDRESS_RESTED, keys).bind(last);
-    let Some(mut row) = held::<AddressRow>(rested, connection, keys).await? else { return Ok(None) };
+    let Some(mut row) = held::<AddressRow>(rested, transaction, keys).await? else { return Ok(None) };
     let host_number = row.host_number;
     (row.node, row.released_at) = (node, None);
-    update(connection, keys, &row).await?;
+    update(transaction, keys, &row).await?;
     Ok(Some(host_number))
 }
 
 /// Takes the number back that `node` gave back. False if somebody else has it by now.
 pub async fn host_number_reclaim(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     node: NodeId,
     host_number: u32,
 ) -> Result<bool> {
-    let row = address_hold(connection, keys, host_number).await?;
+    let row = address_hold(transaction, keys, host_number).await?;
     let Some(mut row) = row.filter(|row| row.node == node && row.released_at.is_some()) else {
         return Ok(false);
     };
     row.released_at = None;
-    update(connection, keys, &row).await?;
+    update(transaction, keys, &row).await?;
     Ok(true)
 }
 
@@ -92,14 +93,14 @@ pub(crate) async fn address_hold(
 
 /// Gives a node's host number back, if it still has it.
 pub(super) async fn host_number_release(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     node: &NewNodeRow,
 ) -> Result<()> {
-    let row = address_hold(connection, keys, node.host_number).await?;
+    let row = address_hold(transaction, keys, node.host_number).await?;
     let Some(mut row) = row.filter(|row| row.node == node.node && row.released_at.is_none()) else {
         return Ok(());
     };
-    row.released_at = Some(database_now(connection).await?);
-    update(connection, keys, &row).await
+    row.released_at = Some(database_now(transaction).await?);
+    update(transaction, keys, &row).await
 }

@@ -10,7 +10,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row as _};
 
 use crate::Result;
-use crate::columns::{Instant, counter, read, statements, timestamp};
+use crate::authentic::RowName;
+use crate::columns::{Instant, bound, counter, read, statements, timestamp};
+use crate::transaction::{Bytes, SystemTransaction};
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +127,7 @@ statements! {
     AUDIT_INSERT = "INSERT INTO audit_log (entry_id, recorded_at, cluster_id, organization_id, actor, device, \
         action, object, before_digest, after_digest, reason, request_id, row_mac) OVERRIDING SYSTEM VALUE \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    AUDIT_MAC = "SELECT row_mac FROM audit_log WHERE entry_id = $1";
     AUDIT_LIST = audit_select!("WHERE ($1::uuid IS NULL OR cluster_id = $1) AND ($2::text IS NULL OR actor = $2) \
         AND ($3::text IS NULL OR action = $3) AND ($4::timestamptz IS NULL OR recorded_at >= $4) \
         AND ($5::bigint IS NULL OR entry_id < $5) ORDER BY entry_id DESC LIMIT $6");
@@ -134,8 +137,12 @@ statements! {
 }
 
 /// Adds an entry, in the transaction of the change it tells of; returns its number.
-pub async fn audit_insert(connection: &mut PgConnection, pen: &AuditPen, new: &NewAuditRow) -> Result<u64> {
-    let drawn = sqlx::query(AUDIT_NUMBER).fetch_one(&mut *connection).await?;
+pub async fn audit_insert(
+    transaction: &mut SystemTransaction,
+    pen: &AuditPen,
+    new: &NewAuditRow,
+) -> Result<u64> {
+    let drawn = sqlx::query(AUDIT_NUMBER).fetch_one(&mut **transaction).await?;
     let recorded_at: Instant = drawn.try_get("recorded_at")?;
     let entry = AuditEntry {
         entry: read(&drawn, "entry_id")?,
@@ -151,6 +158,7 @@ pub async fn audit_insert(connection: &mut PgConnection, pen: &AuditPen, new: &N
         reason: new.reason.clone(),
         request: new.request,
     };
+    let mac = pen.key.mac(&entry);
     sqlx::query(AUDIT_INSERT)
         .bind(counter("entry_id", entry.entry)?)
         .bind(recorded_at)
@@ -164,9 +172,15 @@ pub async fn audit_insert(connection: &mut PgConnection, pen: &AuditPen, new: &N
         .bind(entry.after_digest.map(|digest| digest.to_vec()))
         .bind(&entry.reason)
         .bind(entry.request.uuid())
-        .bind(pen.key.mac(&entry).as_slice())
-        .execute(connection)
+        .bind(mac.as_slice())
+        .execute(&mut **transaction)
         .await?;
+    transaction.expect(Bytes {
+        statement: AUDIT_MAC,
+        key: bound!(counter("entry_id", entry.entry)?),
+        row: RowName { table: "audit_log", key: entry.entry.to_string() },
+        value: Some(mac.to_vec()),
+    });
     Ok(entry.entry)
 }
 

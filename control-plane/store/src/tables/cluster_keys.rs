@@ -10,6 +10,7 @@ use crate::authentic::{Authentic as _, Held, all_verified, find, held, insert, u
 use crate::columns::{counter, read, statements};
 use crate::row::{authentic_row, select};
 use crate::tables::key_state::KeyState;
+use crate::transaction::SystemTransaction;
 
 /// One link of a cluster's authority chain.
 #[derive(Debug, Clone)]
@@ -67,11 +68,12 @@ statements! {
 /// Adds a link to the chain. Two records of one sequence, or of one key, are refused with
 /// [`StoreError::Exists`].
 pub async fn authority_insert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     new: &AuthorityRow,
 ) -> Result<()> {
-    insert(connection, keys, new).await
+    transaction.effects.keys.insert(keys.cluster());
+    insert(transaction, keys, new).await
 }
 
 /// The whole chain, sequence 1..n.
@@ -96,39 +98,40 @@ pub async fn authority_hold(
 
 /// Writes what of a link may change: its state, and how its key is sealed.
 pub async fn authority_write(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     row: Held<AuthorityRow>,
 ) -> Result<()> {
-    update(connection, keys, &row).await
+    transaction.effects.keys.insert(keys.cluster());
+    update(transaction, keys, &row).await
 }
 
 /// Moves a key from one state to another; revoking erases its private half. False if it is not in
 /// state `from`.
 pub async fn authority_state_set(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     sequence: u64,
     from: KeyState,
     to: KeyState,
 ) -> Result<bool> {
-    let row = authority_hold(connection, keys, sequence).await?;
+    let row = authority_hold(transaction, keys, sequence).await?;
     let Some(mut row) = row.filter(|row| row.state == from) else { return Ok(false) };
     row.state = to;
     if to == KeyState::Revoked {
         row.sealed_private_key = None;
     }
-    authority_write(connection, keys, row).await?;
+    authority_write(transaction, keys, row).await?;
     Ok(true)
 }
 
 /// Adds a certificate authority.
 pub async fn cluster_ca_insert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     new: &ClusterCaRow,
 ) -> Result<()> {
-    insert(connection, keys, new).await
+    insert(transaction, keys, new).await
 }
 
 /// The certificate authority that issues.
@@ -155,9 +158,9 @@ pub async fn cluster_ca_hold(
 
 /// Writes what of a certificate authority may change: its state, and how its key is sealed.
 pub async fn cluster_ca_write(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     row: Held<ClusterCaRow>,
 ) -> Result<()> {
-    update(connection, keys, &row).await
+    update(transaction, keys, &row).await
 }

@@ -6,9 +6,12 @@ use sqlx::PgConnection;
 use sqlx::types::ipnet::Ipv4Net;
 
 use crate::Result;
-use crate::authentic::{Authentic as _, Held, all_verified, find, held, insert, new_row, update, verified};
+use crate::authentic::{
+    Authentic as _, Held, Written, all_verified, find, held, insert, new_row, update, verified,
+};
 use crate::columns::{plain_row, read, statements};
 use crate::row::{authentic_row, select};
+use crate::transaction::SystemTransaction;
 
 /// What creating a cluster writes.
 #[derive(Debug, Clone)]
@@ -138,13 +141,14 @@ statements! {
 
 /// Adds a cluster. Its name is unique ([`StoreError::Exists`], constraint `clusters_name`).
 pub async fn cluster_insert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     new: &NewClusterRow,
 ) -> Result<()> {
     // Its data keys come after it: there is none to share yet.
     let arguments = new_row(&new.first(), keys)?;
-    sqlx::query_with(ClusterRow::INSERT, arguments).execute(connection).await?;
+    sqlx::query_with(ClusterRow::INSERT, arguments).execute(&mut **transaction).await?;
+    transaction.expect(Written::of(&new.first(), 1, keys)?);
     Ok(())
 }
 
@@ -161,11 +165,11 @@ pub async fn cluster_hold(connection: &mut PgConnection, keys: &RowKeys) -> Resu
 
 /// Writes what of a cluster may change: incarnation, timing, the sealed map key.
 pub async fn cluster_write(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     row: Held<ClusterRow>,
 ) -> Result<()> {
-    update(connection, keys, &row).await
+    update(transaction, keys, &row).await
 }
 
 /// Ids and names of all clusters, by name, not verified: they say whose keys to load.
@@ -182,49 +186,50 @@ pub async fn cluster_summaries(connection: &mut PgConnection) -> Result<Vec<Clus
 /// Takes the next configuration sequence, holding the cluster's row until the transaction ends, so
 /// that sequences commit in order. Every change that planner input depends on needs one, together
 /// with [`crate::outbox_append`]. The sequence is not under the row's MAC: signed heads are its floor.
-pub async fn config_seq_allocate(connection: &mut PgConnection, cluster: ClusterId) -> Result<u64> {
-    let row = sqlx::query(CONFIG_SEQ_ALLOCATE).bind(cluster.uuid()).fetch_one(connection).await?;
+pub async fn config_seq_allocate(transaction: &mut SystemTransaction, cluster: ClusterId) -> Result<u64> {
+    let row = sqlx::query(CONFIG_SEQ_ALLOCATE).bind(cluster.uuid()).fetch_one(&mut **transaction).await?;
     Ok(read(&row, "config_seq")?)
 }
 
 /// Starts a new life of the cluster. False unless `incarnation` is higher than the stored one.
 pub async fn incarnation_raise(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     incarnation: u64,
 ) -> Result<bool> {
-    let Some(mut row) = cluster_hold(connection, keys).await? else { return Ok(false) };
+    let Some(mut row) = cluster_hold(transaction, keys).await? else { return Ok(false) };
     if row.cluster.incarnation >= incarnation {
         return Ok(false);
     }
     row.cluster.incarnation = incarnation;
-    cluster_write(connection, keys, row).await?;
+    cluster_write(transaction, keys, row).await?;
     Ok(true)
 }
 
 /// Writes the policy of one kind, e.g. `dataplane`.
 pub async fn policy_upsert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     kind: &str,
     body: &serde_json::Value,
 ) -> Result<()> {
-    let Some(mut row) = held::<PolicyRow>(find(POLICY_LOCK, keys).bind(kind), connection, keys).await? else {
-        return policy_insert(connection, keys, kind, body).await;
+    let Some(mut row) = held::<PolicyRow>(find(POLICY_LOCK, keys).bind(kind), transaction, keys).await?
+    else {
+        return policy_insert(transaction, keys, kind, body).await;
     };
     row.body = body.clone();
-    update(connection, keys, &row).await
+    update(transaction, keys, &row).await
 }
 
 /// Writes the policy of a kind that has none. Fails if there is one.
 pub async fn policy_insert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     kind: &str,
     body: &serde_json::Value,
 ) -> Result<()> {
     let new = PolicyRow { cluster: keys.cluster(), kind: kind.to_owned(), body: body.clone() };
-    insert(connection, keys, &new).await
+    insert(transaction, keys, &new).await
 }
 
 /// All policies of a cluster, by kind.

@@ -4,6 +4,7 @@ use rap_types::ClusterId;
 use sqlx::PgConnection;
 
 use crate::columns::{Bound as _, counter, plain_row, read, statements};
+use crate::transaction::SystemTransaction;
 use crate::{Result, StoreError};
 
 /// A data key of a cluster.
@@ -33,8 +34,9 @@ statements! {
 ///
 /// # Errors
 /// [`StoreError::Tampered`] if the database answers well and stores nothing: somebody sees to that.
-pub async fn dek_insert(connection: &mut PgConnection, new: &DekRow) -> Result<()> {
-    let done = sqlx::query_with(DEK_INSERT, new.arguments()?).execute(connection).await?;
+pub async fn dek_insert(transaction: &mut SystemTransaction, new: &DekRow) -> Result<()> {
+    transaction.effects.keys.insert(new.cluster);
+    let done = sqlx::query_with(DEK_INSERT, new.arguments()?).execute(&mut **transaction).await?;
     if done.rows_affected() != 1 {
         let key = format!("{}/{}", new.cluster, new.key_version);
         return Err(StoreError::Tampered { table: "cluster_deks", key });
@@ -68,11 +70,12 @@ pub async fn dek_hold(connection: &mut PgConnection, cluster: ClusterId, key_ver
 /// Removes every data key before this one: nothing is left under them. Whoever has to know that they are
 /// gone reads them again: how many rows a database says it removed proves nothing.
 pub async fn deks_delete_older(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     cluster: ClusterId,
     key_version: u64,
 ) -> Result<()> {
+    transaction.effects.keys.insert(cluster);
     let query = sqlx::query(DEKS_DELETE).bind(cluster.uuid()).bind(counter("key_version", key_version)?);
-    query.execute(connection).await?;
+    query.execute(&mut **transaction).await?;
     Ok(())
 }

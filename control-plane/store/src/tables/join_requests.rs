@@ -6,12 +6,13 @@ use sqlx::PgConnection;
 
 use super::tokens::{TokenRow, token_consume, token_hold};
 use crate::authentic::{
-    Authentic as _, Held, RowName, Stored, all_verified, find, held, new_row, sealing, sorted_out, verified,
-    written,
+    Authentic as _, Held, RowName, Stored, Written, all_verified, find, held, new_row, sealing, sorted_out,
+    verified, written,
 };
 use crate::columns::statements;
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
+use crate::transaction::SystemTransaction;
 use crate::{Result, StoreError};
 
 /// What a host asks for. Its proof of possession was checked before.
@@ -109,21 +110,23 @@ statements! {
 /// Makes the request and takes one use of its token, or finds the request this node key made before.
 /// Must run in a transaction: on [`JoinOutcome::Refused`] nothing was written.
 pub async fn join_request_upsert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     new: &NewJoinRequestRow,
 ) -> Result<JoinOutcome> {
     // The token's lock puts racing requests in a row, so that two calls with one node key cannot
     // both miss the other's request and take two uses.
-    let Some(token) = token_hold(connection, keys, new.token).await? else { return Ok(JoinOutcome::Unknown) };
-    if let Some(row) = again(connection, keys, new).await? {
+    let Some(token) = token_hold(transaction, keys, new.token).await? else {
+        return Ok(JoinOutcome::Unknown);
+    };
+    if let Some(row) = again(transaction, keys, new).await? {
         return Ok(JoinOutcome::Again(row));
     }
     let presented = token.clone();
-    if !token_consume(connection, keys, token).await? {
+    if !token_consume(transaction, keys, token).await? {
         return Ok(JoinOutcome::Refused(presented));
     }
-    sealing(connection, keys).await?;
+    sealing(transaction, keys).await?;
     let new = JoinRequestRow {
         request: new.clone(),
         state: JoinState::Pending,
@@ -134,19 +137,20 @@ pub async fn join_request_upsert(
         decided_at: None,
     };
     let row: Stored<JoinRequestRow> =
-        sqlx::query_as_with(JOIN_REQUEST_INSERT, new_row(&new, keys)?).fetch_one(connection).await?;
+        sqlx::query_as_with(JOIN_REQUEST_INSERT, new_row(&new, keys)?).fetch_one(&mut **transaction).await?;
+    transaction.expect(Written::of(&new, 1, keys)?);
     Ok(JoinOutcome::Created(row.verified(keys)?))
 }
 
 /// The request this node key made before with this token; while it is pending it follows this call.
 async fn again(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     new: &NewJoinRequestRow,
 ) -> Result<Option<JoinRequestRow>> {
     let query =
         sqlx::query_as(JOIN_REQUEST_BY_KEY).bind(new.token.uuid()).bind(new.node_public_key.as_slice());
-    let Some(mut row) = held::<JoinRequestRow>(query, connection, keys).await? else { return Ok(None) };
+    let Some(mut row) = held::<JoinRequestRow>(query, transaction, keys).await? else { return Ok(None) };
     if row.state != JoinState::Pending {
         return Ok(Some(row.into_inner()));
     }
@@ -157,18 +161,19 @@ async fn again(
         organization: known.organization,
         ..new.clone()
     };
-    write(connection, keys, row).await.map(Some)
+    write(transaction, keys, row).await.map(Some)
 }
 
 /// Writes a request that is pending in the database.
 async fn write(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     row: Held<JoinRequestRow>,
 ) -> Result<JoinRequestRow> {
     let stored: Option<Stored<JoinRequestRow>> =
-        sqlx::query_as_with(JOIN_REQUEST_WRITE, row.update(keys)?).fetch_optional(connection).await?;
+        sqlx::query_as_with(JOIN_REQUEST_WRITE, row.update(keys)?).fetch_optional(&mut **transaction).await?;
     written(u64::from(stored.is_some()))?;
+    transaction.expect(row.written(keys)?);
     stored.ok_or(StoreError::Absent)?.verified(keys)
 }
 
@@ -221,27 +226,27 @@ pub async fn join_requests_of_token(
 
 /// Approves a pending request; the node's row must exist. `None` if it was decided before.
 pub async fn join_request_approve(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     request: JoinRequestId,
     node: NodeId,
     contract: &[u8],
 ) -> Result<Option<JoinRequestRow>> {
-    let Some(mut row) = pending(connection, keys, request).await? else { return Ok(None) };
+    let Some(mut row) = pending(transaction, keys, request).await? else { return Ok(None) };
     (row.state, row.node, row.contract) = (JoinState::Approved, Some(node), Some(contract.to_vec()));
-    write(connection, keys, row).await.map(Some)
+    write(transaction, keys, row).await.map(Some)
 }
 
 /// Denies a pending request. `None` if it was decided before.
 pub async fn join_request_deny(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     request: JoinRequestId,
     reason: &str,
 ) -> Result<Option<JoinRequestRow>> {
-    let Some(mut row) = pending(connection, keys, request).await? else { return Ok(None) };
+    let Some(mut row) = pending(transaction, keys, request).await? else { return Ok(None) };
     (row.state, row.reason) = (JoinState::Denied, Some(reason.to_owned()));
-    write(connection, keys, row).await.map(Some)
+    write(transaction, keys, row).await.map(Some)
 }
 
 async fn pending(

@@ -9,6 +9,7 @@ use crate::authentic::{Authentic as _, Held, Stored, all_verified, held, insert,
 use crate::columns::{Bound as _, database_now, plain_row, read, statements};
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
+use crate::transaction::SystemTransaction;
 
 /// An operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,31 +76,39 @@ statements! {
 
 /// Adds an operator who is not shut out. The name among those, and the key, are unique
 /// ([`StoreError::Exists`]).
-pub async fn operator_insert(connection: &mut PgConnection, keys: &RowKeys, new: &OperatorRow) -> Result<()> {
-    insert(connection, keys, &OperatorRow { disabled_at: None, ..new.clone() }).await
+pub async fn operator_insert(
+    transaction: &mut SystemTransaction,
+    keys: &RowKeys,
+    new: &OperatorRow,
+) -> Result<()> {
+    insert(transaction, keys, &OperatorRow { disabled_at: None, ..new.clone() }).await
 }
 
 /// Adds an operator, or gives the one with this key another name and role and lets it in again.
-pub async fn operator_put(connection: &mut PgConnection, keys: &RowKeys, new: &OperatorRow) -> Result<()> {
-    let Some(mut row) = operator_hold(connection, keys, &new.public_key).await? else {
-        return operator_insert(connection, keys, new).await;
+pub async fn operator_put(
+    transaction: &mut SystemTransaction,
+    keys: &RowKeys,
+    new: &OperatorRow,
+) -> Result<()> {
+    let Some(mut row) = operator_hold(transaction, keys, &new.public_key).await? else {
+        return operator_insert(transaction, keys, new).await;
     };
     let known = row.operator;
     *row = OperatorRow { operator: known, disabled_at: None, ..new.clone() };
-    update(connection, keys, &row).await
+    update(transaction, keys, &row).await
 }
 
 /// Shuts the operator with this key out and ends the key's sessions.
 pub async fn operator_shut_out(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     public_key: &[u8; 32],
 ) -> Result<()> {
-    sqlx::query(SESSIONS_END).bind(public_key.as_slice()).execute(&mut *connection).await?;
-    let row = operator_hold(connection, keys, public_key).await?;
+    sqlx::query(SESSIONS_END).bind(public_key.as_slice()).execute(&mut **transaction).await?;
+    let row = operator_hold(transaction, keys, public_key).await?;
     let Some(mut row) = row.filter(|row| row.disabled_at.is_none()) else { return Ok(()) };
-    row.disabled_at = Some(database_now(connection).await?);
-    update(connection, keys, &row).await
+    row.disabled_at = Some(database_now(transaction).await?);
+    update(transaction, keys, &row).await
 }
 
 /// The operator with this key.

@@ -9,6 +9,7 @@ use crate::Result;
 use crate::authentic::{all_verified, insert, verified};
 use crate::columns::statements;
 use crate::row::{authentic_row, select};
+use crate::transaction::SystemTransaction;
 
 /// An organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +54,11 @@ statements! {
 
 /// Adds an organization. Its name is unique ([`StoreError::Exists`]).
 pub async fn organization_insert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     new: &OrganizationRow,
 ) -> Result<()> {
-    insert(connection, keys, new).await
+    insert(transaction, keys, new).await
 }
 
 /// The organization with this name, if the caller's role may see it.
@@ -78,8 +79,12 @@ pub async fn organizations_list(
 }
 
 /// Adds a member.
-pub async fn member_insert(connection: &mut PgConnection, keys: &RowKeys, new: &MemberRow) -> Result<()> {
-    insert(connection, keys, new).await
+pub async fn member_insert(
+    transaction: &mut SystemTransaction,
+    keys: &RowKeys,
+    new: &MemberRow,
+) -> Result<()> {
+    insert(transaction, keys, new).await
 }
 
 /// Members of an organization, by name.

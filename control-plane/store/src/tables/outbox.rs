@@ -8,6 +8,7 @@ use sqlx::{FromRow, PgConnection};
 
 use crate::StoreError;
 use crate::columns::{counter, plain_row, read, statements};
+use crate::transaction::SystemTransaction;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +79,7 @@ statements! {
 
 /// Adds the change `seq` from [`crate::config_seq_allocate`], in the same transaction.
 pub async fn outbox_append(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     cluster: ClusterId,
     seq: u64,
     touched: &[String],
@@ -89,8 +90,9 @@ pub async fn outbox_append(
         .bind(counter("seq", seq)?)
         .bind(touched)
         .bind(urgent)
-        .execute(connection)
+        .execute(&mut **transaction)
         .await?;
+    *transaction.effects.touched.entry(cluster).or_default() |= urgent;
     Ok(())
 }
 

@@ -4,7 +4,9 @@ use rap_types::ClusterId;
 use sqlx::PgConnection;
 
 use crate::Result;
-use crate::columns::{counter, plain_row, statements};
+use crate::authentic::RowName;
+use crate::columns::{bound, counter, plain_row, statements};
+use crate::transaction::{Bytes, SystemTransaction};
 
 /// One link as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,19 +21,26 @@ plain_row!(RevocationRow { sequence, record });
 
 statements! {
     REVOCATION_INSERT = "INSERT INTO node_revocations (cluster_id, sequence, record) VALUES ($1, $2, $3)";
+    REVOCATION_READ = "SELECT record FROM node_revocations WHERE cluster_id = $1 AND sequence = $2";
     REVOCATIONS_FROM = "SELECT sequence, record FROM node_revocations \
         WHERE cluster_id = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
 }
 
 /// Adds the link `sequence`. Positions are unique: of two writers at one position one fails.
 pub async fn revocation_insert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     cluster: ClusterId,
     sequence: u64,
     record: &[u8],
 ) -> Result<()> {
     let query = sqlx::query(REVOCATION_INSERT).bind(cluster.uuid()).bind(counter("sequence", sequence)?);
-    query.bind(record).execute(connection).await?;
+    query.bind(record).execute(&mut **transaction).await?;
+    transaction.expect(Bytes {
+        statement: REVOCATION_READ,
+        key: bound!(cluster.uuid(), counter("sequence", sequence)?),
+        row: RowName { table: "node_revocations", key: format!("{cluster}/{sequence}") },
+        value: Some(record.to_vec()),
+    });
     Ok(())
 }
 

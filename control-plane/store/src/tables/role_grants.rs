@@ -4,7 +4,9 @@ use rap_types::{Digest, PlatformRole};
 use sqlx::PgConnection;
 
 use crate::Result;
-use crate::columns::{counter, plain_row, statements};
+use crate::authentic::RowName;
+use crate::columns::{bound, counter, plain_row, statements};
+use crate::transaction::{Bytes, SystemTransaction};
 
 /// A grant or revocation as stored. What its columns say counts only if the envelope says the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +26,12 @@ plain_row!(RoleGrantRow { digest: grant_digest, subject_key, platform_role, enve
 statements! {
     ROLE_GRANT_INSERT = "INSERT INTO platform_role_grants (grant_digest, subject_key, platform_role, envelope) \
         VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+    ROLE_GRANT_READ = "SELECT envelope FROM platform_role_grants WHERE grant_digest = $1";
     ROLE_GRANTS_LIST = "SELECT grant_digest, subject_key, platform_role, envelope FROM platform_role_grants \
         ORDER BY created_at, grant_digest LIMIT 16384";
     ROLE_GRANT_SET_INSERT = "INSERT INTO role_grant_sets (sequence, set_digest, envelope) VALUES ($1, $2, $3) \
         ON CONFLICT DO NOTHING";
+    ROLE_GRANT_SET_READ = "SELECT envelope FROM role_grant_sets WHERE sequence = $1";
     ROLE_GRANT_SETS_FROM = "SELECT envelope FROM role_grant_sets WHERE sequence >= $1 ORDER BY sequence LIMIT 16384";
     ROLE_GRANT_SET_BELOW = "SELECT envelope FROM role_grant_sets WHERE sequence < $1 ORDER BY sequence DESC LIMIT 1";
     ROLE_GRANT_SET_NEWEST = "SELECT envelope FROM role_grant_sets ORDER BY sequence DESC LIMIT 1";
@@ -35,7 +39,7 @@ statements! {
 
 /// Keeps a signed grant or revocation. The same one again is no error.
 pub async fn role_grant_insert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     digest: Digest,
     subject_key: &[u8; 32],
     platform_role: PlatformRole,
@@ -46,8 +50,14 @@ pub async fn role_grant_insert(
         .bind(subject_key.as_slice())
         .bind(platform_role.as_str())
         .bind(envelope)
-        .execute(connection)
+        .execute(&mut **transaction)
         .await?;
+    transaction.expect(Bytes {
+        statement: ROLE_GRANT_READ,
+        key: bound!(digest.as_bytes().as_slice()),
+        row: RowName { table: "platform_role_grants", key: digest.to_string() },
+        value: Some(envelope.to_vec()),
+    });
     Ok(())
 }
 
@@ -58,7 +68,7 @@ pub async fn role_grants_list(connection: &mut PgConnection) -> Result<Vec<RoleG
 
 /// Keeps a signed set. False if there is one of this sequence: of racing replicas exactly one stores.
 pub async fn role_grant_set_insert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     sequence: u64,
     digest: Digest,
     envelope: &[u8],
@@ -67,9 +77,18 @@ pub async fn role_grant_set_insert(
         .bind(counter("sequence", sequence)?)
         .bind(digest.as_bytes().as_slice())
         .bind(envelope)
-        .execute(connection)
+        .execute(&mut **transaction)
         .await?;
-    Ok(done.rows_affected() == 1)
+    let stored = done.rows_affected() == 1;
+    if stored {
+        transaction.expect(Bytes {
+            statement: ROLE_GRANT_SET_READ,
+            key: bound!(counter("sequence", sequence)?),
+            row: RowName { table: "role_grant_sets", key: sequence.to_string() },
+            value: Some(envelope.to_vec()),
+        });
+    }
+    Ok(stored)
 }
 
 /// Encoded sets from this sequence on, ascending; if there are none, the newest one below it.

@@ -8,6 +8,7 @@ use crate::authentic::{Authentic as _, Held, RowName, find, held, insert, sorted
 use crate::columns::{database_now, read, statements, timestamp};
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
+use crate::transaction::SystemTransaction;
 use crate::{Result, StoreError};
 
 /// What creating a token writes. The secret itself is never stored.
@@ -93,9 +94,13 @@ statements! {
 }
 
 /// Adds a token.
-pub async fn token_insert(connection: &mut PgConnection, keys: &RowKeys, new: &NewTokenRow) -> Result<()> {
+pub async fn token_insert(
+    transaction: &mut SystemTransaction,
+    keys: &RowKeys,
+    new: &NewTokenRow,
+) -> Result<()> {
     let row = TokenRow { token: new.clone(), uses: 0, revoked_at: None, created_at: Wall(0) };
-    insert(connection, keys, &row).await
+    insert(transaction, keys, &row).await
 }
 
 /// The cluster a token's row names, not verified: it says whose keys verify the row.
@@ -149,33 +154,37 @@ pub async fn tokens_live(
 /// Each use left a request behind, and a request cannot be removed by the serving role: a token with
 /// more requests than uses was put back to an older row.
 pub(crate) async fn token_consume(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     mut token: Held<TokenRow>,
 ) -> Result<bool> {
     let id = token.token.token;
     let requests: i64 =
-        sqlx::query_scalar(TOKEN_REQUESTS).bind(id.uuid()).fetch_one(&mut *connection).await?;
+        sqlx::query_scalar(TOKEN_REQUESTS).bind(id.uuid()).fetch_one(&mut **transaction).await?;
     if requests > i64::from(token.uses) {
         return Err(StoreError::Tampered { table: TokenRow::TABLE, key: id.to_string() });
     }
     token.uses = token.uses.saturating_add(1);
-    let done = sqlx::query_with(TOKEN_CONSUME, token.update(keys)?).execute(connection).await?;
-    Ok(done.rows_affected() == 1)
+    let done = sqlx::query_with(TOKEN_CONSUME, token.update(keys)?).execute(&mut **transaction).await?;
+    let taken = done.rows_affected() == 1;
+    if taken {
+        transaction.expect(token.written(keys)?);
+    }
+    Ok(taken)
 }
 
 /// Revokes a token; the time of the first revocation stays. `None` if there is no such token. Once
 /// this is committed, no new request appears.
 pub async fn token_revoke(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     token: TokenId,
 ) -> Result<Option<TokenRow>> {
-    let Some(mut row) = token_hold(connection, keys, token).await? else { return Ok(None) };
+    let Some(mut row) = token_hold(transaction, keys, token).await? else { return Ok(None) };
     if row.revoked_at.is_some() {
         return Ok(Some(row.into_inner()));
     }
-    row.revoked_at = Some(database_now(connection).await?);
-    update(connection, keys, &row).await?;
+    row.revoked_at = Some(database_now(transaction).await?);
+    update(transaction, keys, &row).await?;
     Ok(Some(row.into_inner()))
 }

@@ -140,21 +140,21 @@ pub(super) async fn cluster_with_token(store: &Store, max_uses: u32) -> ClusterI
 }
 
 /// Inserts a node with the next host number.
-pub(super) async fn node_added(connection: &mut PgConnection, byte: u8) -> NodeId {
-    let number = host_number_allocate(connection, &keys(), id(byte), 65_534).await.unwrap().unwrap();
-    node_insert(connection, &keys(), &node(byte, None, number)).await.unwrap();
+pub(super) async fn node_added(transaction: &mut SystemTransaction, byte: u8) -> NodeId {
+    let number = host_number_allocate(transaction, &keys(), id(byte), 65_534).await.unwrap().unwrap();
+    node_insert(transaction, &keys(), &node(byte, None, number)).await.unwrap();
     id(byte)
 }
 
 /// Changes a node's row.
 pub(super) async fn node_changed(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     node: NodeId,
     change: impl FnOnce(&mut NewNodeRow),
 ) -> Result<(), StoreError> {
-    let mut row = node_hold(connection, &keys(), node).await?.expect("a node of the fixture");
+    let mut row = node_hold(transaction, &keys(), node).await?.expect("a node of the fixture");
     change(&mut row.node);
-    node_write(connection, &keys(), row).await
+    node_write(transaction, &keys(), row).await
 }
 
 pub(super) fn token_id() -> TokenId {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use rap_types::{IdentityStatus, Role};
-use sqlx::Connection;
 
 use super::fixture::{cluster_with_token, committed, id, keys, node, node_added, node_changed};
 use crate::testing::TestDatabase;
@@ -95,10 +94,9 @@ async fn a_gone_node_leaves_its_key_and_its_number_rests_seven_days() {
 
     // Somebody else has the number now: it cannot be taken back.
     assert!(!host_number_reclaim(&mut transaction, &keys(), gone, 1).await.unwrap());
-    let mut nested = transaction.begin().await.unwrap();
-    let number = host_number_allocate(&mut nested, &keys(), id(52), 9).await.unwrap().unwrap();
+    let number = host_number_allocate(&mut transaction, &keys(), id(52), 9).await.unwrap().unwrap();
     let twin = NewNodeRow { node_public_key: [51; 32], ..node(52, None, number) };
-    assert!(node_insert(&mut nested, &keys(), &twin).await.unwrap_err().is_exists("nodes_public_key"));
+    assert!(node_insert(&mut transaction, &keys(), &twin).await.unwrap_err().is_exists("nodes_public_key"));
 }
 
 #[tokio::test]

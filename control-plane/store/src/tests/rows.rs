@@ -3,6 +3,7 @@
 use rap_types::IdentityStatus;
 use serde_json::json;
 use sqlx::Connection;
+use sqlx::postgres::PgPoolOptions;
 
 use super::fixture::{
     authority, cluster_with_token, id, keys, keys_of, node_added, node_changed, own_keys, request, token_id,
@@ -52,13 +53,13 @@ const WORDS: &[(&str, &str)] = &[
     ("rap_organization_role", "'organization_admin'"),
 ];
 
-/// One row or more in every table with a MAC, and a connection that may do anything with them.
-pub(super) async fn everything() -> (TestDatabase, PgConnection) {
+/// One row or more in every table with a MAC, and a transaction that may do anything with them.
+pub(super) async fn everything() -> (TestDatabase, SystemTransaction) {
     let database = TestDatabase::migrated().await;
     let store = database.store().await;
     cluster_with_token(&store, 9).await;
     let mut transaction = store.system().begin().await.unwrap();
-    let connection = &mut *transaction;
+    let connection = &mut transaction;
     authority_insert(connection, &keys(), &authority(1, KeyState::Active)).await.unwrap();
     policy_upsert(connection, &keys(), "dataplane", &json!({"mtu": 1280, "list": [1, {"b": 2, "a": 1}]}))
         .await
@@ -90,8 +91,9 @@ pub(super) async fn everything() -> (TestDatabase, PgConnection) {
     transaction.commit().await.unwrap();
     store.close().await;
 
-    let mut owner =
-        PgConnection::connect_with(&database.target().options(DatabaseRole::Owner)).await.unwrap();
+    let options = database.target().options(DatabaseRole::Owner);
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let mut owner = SystemTransaction::new(pool.begin().await.unwrap());
     sqlx::raw_sql(
         "DO $$ DECLARE t record; BEGIN \
              FOR t IN SELECT conrelid::regclass AS on_table, conname FROM pg_constraint \
@@ -103,7 +105,7 @@ pub(super) async fn everything() -> (TestDatabase, PgConnection) {
                  EXECUTE format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', t.name); \
              END LOOP; END $$",
     )
-    .execute(&mut owner)
+    .execute(&mut *owner)
     .await
     .unwrap();
     (database, owner)
@@ -151,7 +153,7 @@ async fn every_column_of_every_row_is_covered_or_exempt_for_a_reason() {
          WHERE c.table_schema = 'public' AND (c.column_name = 'row_mac' OR c.table_name = 'node_roles') \
          ORDER BY 1",
     )
-    .fetch_all(&mut owner)
+    .fetch_all(&mut *owner)
     .await
     .unwrap();
     let (cluster, own) = seen(&mut owner).await;
@@ -164,7 +166,7 @@ async fn every_column_of_every_row_is_covered_or_exempt_for_a_reason() {
              WHERE table_schema = 'public' AND table_name = $1 ORDER BY ordinal_position",
         )
         .bind(table)
-        .fetch_all(&mut owner)
+        .fetch_all(&mut *owner)
         .await
         .unwrap();
         for (column, data_type, domain) in columns {
@@ -232,16 +234,15 @@ async fn roles_added_removed_or_renamed_and_rows_copied_or_without_a_mac_are_fou
 #[tokio::test]
 async fn a_tampered_row_is_refused_by_its_readers_and_never_sealed_again() {
     let (_database, mut owner) = everything().await;
-    let mut attempt = owner.begin().await.unwrap();
     sqlx::raw_sql(
         "UPDATE nodes SET wireguard_public_key = decode(repeat('ee', 32), 'hex'); \
          UPDATE join_tokens SET max_uses = 1000; UPDATE join_requests SET state = 'pending'; \
          UPDATE operators SET platform_role = 'recovery'; UPDATE clusters SET incarnation = incarnation + 1",
     )
-    .execute(&mut *attempt)
+    .execute(&mut *owner)
     .await
     .unwrap();
-    let connection = &mut *attempt;
+    let connection = &mut owner;
     let node = id(50);
     let (from, to) = (IdentityStatus::Active, IdentityStatus::Draining);
     let key = request(1, None).node_public_key;
@@ -280,7 +281,7 @@ async fn keys_of_another_cluster_or_installation_open_nothing() {
     let (_database, mut owner) = everything().await;
     assert!(node_read(&mut owner, &keys_of(id(2)), id(50)).await.unwrap().is_none());
     let moved = "UPDATE nodes SET cluster_id = '02020202-0202-0202-0202-020202020202'";
-    sqlx::raw_sql(moved).execute(&mut owner).await.unwrap();
+    sqlx::raw_sql(moved).execute(&mut *owner).await.unwrap();
     assert!(node_read(&mut owner, &keys(), id(50)).await.unwrap().is_none());
     let refusal = node_read(&mut owner, &keys_of(id(2)), id(50)).await.unwrap_err();
     assert_eq!(refusal.reason().code(), "row.tampered");
@@ -289,11 +290,11 @@ async fn keys_of_another_cluster_or_installation_open_nothing() {
 #[tokio::test]
 async fn an_older_row_of_the_same_key_verifies_but_a_token_put_back_is_found_by_its_requests() {
     let (_database, mut owner) = everything().await;
-    sqlx::raw_sql("CREATE TABLE old_nodes AS SELECT * FROM nodes").execute(&mut owner).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE old_nodes AS SELECT * FROM nodes").execute(&mut *owner).await.unwrap();
     node_changed(&mut owner, id(50), |node| node.facts.region = "us".into()).await.unwrap();
     let back = "UPDATE nodes n SET region = o.region, row_version = o.row_version, row_mac = o.row_mac \
                 FROM old_nodes o WHERE o.node_id = n.node_id";
-    sqlx::raw_sql(back).execute(&mut owner).await.unwrap();
+    sqlx::raw_sql(back).execute(&mut *owner).await.unwrap();
     // The limit that THREATS names: this row was authentic once.
     assert_eq!(node_read(&mut owner, &keys(), id(50)).await.unwrap().unwrap().node.facts.region, "eu");
 
@@ -303,7 +304,7 @@ async fn an_older_row_of_the_same_key_verifies_but_a_token_put_back_is_found_by_
     sqlx::query("UPDATE join_tokens SET uses = 0, row_version = $1, row_mac = $2")
         .bind(version)
         .bind(mac)
-        .execute(&mut owner)
+        .execute(&mut *owner)
         .await
         .unwrap();
     assert_eq!(token_read(&mut owner, &keys(), token_id()).await.unwrap().unwrap().uses, 0);

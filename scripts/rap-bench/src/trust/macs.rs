@@ -7,15 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rand::Rng as _;
 use rap_authority::{Columns, RowKeys, SealingKey};
+use rap_store::postgres::EmbeddedSettings;
 use rap_store::{
-    NewClusterRow, NewNodeRow, NodeFacts, PgConnection, cluster_insert, host_number_allocate, node_insert,
-    nodes_list,
+    DatabaseTarget, NewClusterRow, NewNodeRow, NodeFacts, PoolSettings, Store, SystemTransaction,
+    cluster_insert, host_number_allocate, node_insert, nodes_list,
 };
 use rap_types::{ClusterId, InstallationId, NodeId, Role};
-use sqlx::Connection as _;
 
 use super::Measured;
-use crate::commits::Commits;
 use crate::control_plane::ControlPlane;
 use crate::measure::{Stopwatch, microseconds_per_call};
 use crate::settings::Settings;
@@ -42,8 +41,9 @@ pub async fn measure(settings: &Settings, control: &ControlPlane, measured: &mut
         measured.insert("row_macs", ((0..settings.rounds).map(run).collect(), note));
     }
     if settings.wants(&["row_macs_10k_read"]) {
-        let mut connection = Commits::connect(control.data_dir()).await?;
-        let mut transaction = connection.begin().await?;
+        let target = DatabaseTarget::embedded_elsewhere(&EmbeddedSettings::new(control.data_dir()))?;
+        let store = Store::open(&target, &PoolSettings::default()).await?;
+        let mut transaction = store.system().begin().await?;
         nodes(&mut transaction, &keys).await.context("10,000 nodes")?;
         let mut runs = Vec::new();
         for _ in 0..settings.rounds {
@@ -81,7 +81,7 @@ fn sealed(keys: &RowKeys, number: u32) -> (String, Columns, [u8; 32]) {
     (key, columns, mac)
 }
 
-async fn nodes(connection: &mut PgConnection, keys: &RowKeys) -> Result<()> {
+async fn nodes(transaction: &mut SystemTransaction, keys: &RowKeys) -> Result<()> {
     let cluster = NewClusterRow {
         cluster: keys.cluster(),
         name: "row-macs".to_owned(),
@@ -94,11 +94,11 @@ async fn nodes(connection: &mut PgConnection, keys: &RowKeys) -> Result<()> {
         leaf_lifetime_ms: 86_400_000,
         sealed_map_key: vec![1; 61],
     };
-    cluster_insert(connection, keys, &cluster).await?;
+    cluster_insert(transaction, keys, &cluster).await?;
     for number in 0..ROWS {
         let node = NodeId::from_bytes(random());
         let host_number =
-            host_number_allocate(connection, keys, node, 65_534).await?.context("a host number")?;
+            host_number_allocate(transaction, keys, node, 65_534).await?.context("a host number")?;
         let facts = NodeFacts {
             link_endpoints: vec!["192.0.2.1:7443".to_owned()],
             wireguard_endpoints: vec!["192.0.2.1:51820".to_owned()],
@@ -118,7 +118,7 @@ async fn nodes(connection: &mut PgConnection, keys: &RowKeys) -> Result<()> {
             ephemeral: false,
             facts,
         };
-        node_insert(connection, keys, &row).await?;
+        node_insert(transaction, keys, &row).await?;
     }
     Ok(())
 }

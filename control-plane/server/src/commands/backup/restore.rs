@@ -120,22 +120,22 @@ async fn renew(
     kek: &SealingKey,
     now: Wall,
 ) -> Result<Renewed, Failure> {
-    let connection = restore.connection();
+    let transaction = restore.transaction();
     let acting = Acting::alone("system", AuditPen::new(AuditKey::of(kek, [], manifest.installation_id)), now);
     let mut renewed =
         Renewed { clusters: Vec::new(), tokens: 0, tampered: Vec::new(), data_keys: Vec::new() };
     let mut scopes = Vec::new();
     let keyring =
         Keyring::of_database(manifest.installation_id, kek, &manifest.floors.clone().unwrap_or_default());
-    for ClusterAtRest { keys, rows, row } in clusters_at_rest(connection, &keyring).await? {
+    for ClusterAtRest { keys, rows, row } in clusters_at_rest(transaction, &keyring).await? {
         let (id, stored) = (row.cluster.cluster, row.cluster.incarnation);
         let incarnation = next_incarnation(stored, now);
-        if !incarnation_raise(connection, &rows, incarnation).await? {
+        if !incarnation_raise(transaction, &rows, incarnation).await? {
             return Err(Failure::new(Reason::ServerInternal, "the incarnation did not rise"));
         }
         // Their uses went back with the database: one use would be two.
-        for token in tokens_live(connection, id, now).await? {
-            match token_revoke(connection, &rows, token).await {
+        for token in tokens_live(transaction, id, now).await? {
+            match token_revoke(transaction, &rows, token).await {
                 Ok(_) => renewed.tokens += 1,
                 // It admits nobody as it is, and nothing is written over it.
                 Err(StoreError::Tampered { .. }) => {}
@@ -144,9 +144,9 @@ async fn renew(
         }
         let reason = format!("restored from a backup; incarnation {stored} becomes {incarnation}");
         let change = Change::of("backup.restore", format!("cluster/{id}")).inside(id);
-        change.because(reason).record(connection, &acting).await?;
+        change.because(reason).record(transaction, &acting).await?;
         // Whoever made the backup knew them retired; they were in its database nevertheless.
-        deks_delete_older(connection, id, keys.oldest_version().into()).await?;
+        deks_delete_older(transaction, id, keys.oldest_version().into()).await?;
         scopes.push(rows);
         renewed.data_keys.push((id, keys.floor()));
         renewed.clusters.push(ClusterAt {
@@ -158,10 +158,10 @@ async fn renew(
     }
     let own = RowKeys::of_installation(manifest.installation_id, kek);
     for keys in std::iter::once(own).chain(scopes) {
-        let seen = rows_look(connection, &keys).await?;
+        let seen = rows_look(transaction, &keys).await?;
         renewed.tampered.extend(seen.tampered.into_iter().chain(seen.unsealed));
     }
-    restore_insert(connection, Wall(manifest.created_at_ms), now).await?;
+    restore_insert(transaction, Wall(manifest.created_at_ms), now).await?;
     Ok(renewed)
 }
 

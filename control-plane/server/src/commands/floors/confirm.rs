@@ -249,7 +249,7 @@ async fn make_first(
     let acting = Acting::alone("host", pen(config, data, installation)?, now);
     let entry = Change::of("grant.add", format!("operator/{name}")).after(change.terms.digest);
     entry.because("first owner").record(&mut transaction, &acting).await.map_err(store_fault)?;
-    transaction.commit().await.map_err(|error| store_fault(error.into()))?;
+    transaction.commit().await.map_err(store_fault)?;
     Ok(change.set.at)
 }
 
@@ -278,7 +278,7 @@ async fn note(
     let change = change.inside(cluster).after(after.digest).because(reason);
     let mut transaction = store.system().begin().await.map_err(store_fault)?;
     change.record(&mut transaction, &acting).await.map_err(store_fault)?;
-    transaction.commit().await.map_err(|error| store_fault(error.into()))
+    transaction.commit().await.map_err(store_fault)
 }
 
 fn pen(config: &Config, data: &DataDir, installation: &Installation) -> Result<AuditPen, Fault> {

@@ -10,6 +10,7 @@ use rap_types::Reason;
 use rap_wire::v1;
 
 use crate::acts::adopt_cluster;
+use crate::acts::change::commit;
 use crate::acts::create_cluster::write_cluster;
 use crate::acts::lock_cluster::imported_key;
 use crate::auth::actor::Actor;
@@ -39,18 +40,10 @@ pub(crate) async fn create(
     let serial = ids::random(&mut rand::rng());
     let ca = CertificateAuthority::generate(&format!("RAP cluster {}", new.id), now, serial)?;
     let acting = actor.acting("");
-    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_cluster(&replica.keys, &replica.database, connection, &acting, &new, &order, &ca).await
-    });
-    done?;
-    let cluster = replica
-        .serving
-        .load_cluster(new.id)
-        .await?
-        .ok_or_else(|| Failure::new(Reason::ServerInternal, "a committed cluster is gone"))?;
-    replica.serving.changed(&cluster).await;
-    let row = read(replica, &cluster).await?;
-    Ok(rows::cluster(&cluster, &row))
+    let row = commit!(&replica.serving, &acting, |transaction| {
+        write_cluster(&replica.keys, &replica.database, transaction, &acting, &new, &order, &ca).await
+    })?;
+    Ok(rows::cluster(&row, &new.authority.public()))
 }
 
 fn timing(replica: &Replica, request: &v1::ClusterCreateRequest) -> ClusterTiming {
@@ -80,7 +73,7 @@ pub(crate) async fn list(
             (None, Some(row)) => rows::bare_cluster(row),
             (None, None) => rows::refused_cluster(id, &name, replica.serving.clusters.refusal(id)),
             (Some(cluster), _) => match cluster_read(&mut transaction, &cluster.rows).await {
-                Ok(row) => rows::cluster(&cluster, &row.ok_or(StoreError::Absent)?),
+                Ok(row) => rows::cluster(&row.ok_or(StoreError::Absent)?, &cluster.authority.public()),
                 Err(StoreError::Tampered { table, key }) => {
                     tampered.push(RowName { table, key });
                     rows::refused_cluster(id, &cluster.name, Reason::RowTampered)
@@ -102,7 +95,7 @@ pub(crate) async fn show(
     match replica.serving.cluster_named(&request.cluster).await {
         Ok(cluster) => {
             let row = read(replica, &cluster).await?;
-            Ok(rows::cluster(&cluster, &row))
+            Ok(rows::cluster(&row, &cluster.authority.public()))
         }
         Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
             let row = adopt_cluster::bare(&replica.database, &request.cluster).await?.ok_or(failure)?;

@@ -11,6 +11,7 @@ use rap_wire::v1;
 
 use crate::acts::activate;
 use crate::acts::activate::consume;
+use crate::acts::change::commit;
 use crate::acts::operator_session::{begin_session, end_session, new_operator, new_session};
 use crate::auth::actor::Actor;
 use crate::auth::call::Call;
@@ -59,12 +60,10 @@ pub(crate) async fn activate(
     let owner = format!("operator:{}", terms.owner_name);
     let acting = call.acting(&replica.keys.pen, owner, Some(&grant.key));
     let first = activate::first_change(&replica.watch, &terms, now).await?;
-    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        consume(&replica.keys, connection, &acting, manifest, &first, &session, now).await
-    });
-    done?;
+    commit!(&replica.serving, &acting, |transaction| {
+        consume(&replica.keys, transaction, &acting, manifest, &first, &session, now).await
+    })?;
     installation.adopt_activation(manifest)?;
-    role_grants::current(&replica.serving).await?;
     tracing::info!(owner = %terms.owner_name, "the installation is activated");
     Ok(answer(replica, &session, grant))
 }
@@ -102,10 +101,9 @@ pub(crate) async fn login(
     }
     let name = format!("operator:{}", grant.name);
     let acting = call.acting(&replica.keys.pen, name, Some(&grant.key));
-    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        begin_session(connection, &replica.keys.rows, &acting, &operator, &session).await
-    });
-    done?;
+    commit!(&replica.serving, &acting, |transaction| {
+        begin_session(transaction, &replica.keys.rows, &acting, &operator, &session).await
+    })?;
     Ok(answer(replica, &session, grant))
 }
 
@@ -114,10 +112,7 @@ pub(crate) async fn logout(
     actor: &Actor,
     _: v1::LogoutRequest,
 ) -> Result<v1::LogoutAnswer, Failure> {
-    let done: Result<(), Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        end_session(connection, actor).await
-    });
-    done?;
+    commit!(&replica.serving, &actor.acting(""), |transaction| end_session(transaction, actor).await)?;
     replica.serving.known.remove(&actor.session);
     Ok(v1::LogoutAnswer {})
 }

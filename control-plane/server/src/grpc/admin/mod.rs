@@ -12,8 +12,7 @@ use rap_rpc::v1::admin_server::Admin;
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
-use crate::auth::call::Call;
-use crate::grpc::answer::authorized;
+use crate::grpc::answer::{authorized, open};
 use crate::replica::Replica;
 
 /// Admin of `rap.fabric.v1`.
@@ -25,15 +24,6 @@ impl AdminService {
     pub fn new(replica: Arc<Replica>) -> Self {
         Self(replica)
     }
-}
-
-/// A call that needs no session.
-macro_rules! open {
-    ($self:ident, $request:ident, $handler:path) => {{
-        let call = Call::of(&$request).map_err(|status| *status)?;
-        let answer = $handler(&$self.0, &call, $request.into_inner()).await;
-        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.watch.metrics, call.id))
-    }};
 }
 
 #[tonic::async_trait]

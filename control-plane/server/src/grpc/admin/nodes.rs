@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use rap_contract::encode_export;
 use rap_runtime::output::bounded;
-use rap_store::{
-    JoinRequestRow, NodeRow, RowName, StoreError, join_requests_and_tampered, nodes_and_tampered, token_read,
-};
+use rap_store::{RowName, StoreError, join_requests_and_tampered, nodes_and_tampered, token_read};
 use rap_types::{Digest, JoinRequestId, Reason, Role};
 use rap_wire::v1;
 
 use crate::acts::approve::{write_approvals, write_denials};
+use crate::acts::change::commit;
 use crate::acts::find_node::find_node;
 use crate::acts::update_node::{NodeUpdate, write_update};
 use crate::auth::actor::Actor;
@@ -79,14 +78,9 @@ pub(crate) async fn approve(
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
     let acting = actor.acting(request.reason);
-    let before = cluster.revocations.known();
-    let done: Result<Vec<NodeRow>, Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| {
-            write_approvals(&replica.serving, connection, &acting, &cluster, &before, &ids, request.keep_ids)
-                .await
-        });
-    let rows = done?;
-    replica.serving.revoked(&cluster).await?;
+    let rows = commit!(&replica.serving, &acting, |transaction| {
+        write_approvals(&replica.serving, transaction, &acting, &cluster, &ids, request.keep_ids).await
+    })?;
     let nodes = rows.iter().map(|row| rows::node(&replica.serving, &cluster, row)).collect();
     Ok(v1::NodeDecideAnswer { decided: Vec::new(), nodes })
 }
@@ -98,13 +92,11 @@ pub(crate) async fn deny(
 ) -> Result<v1::NodeDecideAnswer, Failure> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
-    let words = bounded(&request.reason, REASON_CAP);
-    let acting = actor.acting(words);
-    let done: Result<Vec<JoinRequestRow>, Failure> = rap_store::transact!(
-        replica.database.store.system(),
-        |connection| write_denials(connection, &acting, &cluster, &ids).await
-    );
-    let decided = done?.iter().map(|row| rows::pending(row, &[])).collect();
+    let acting = actor.acting(bounded(&request.reason, REASON_CAP));
+    let decided = commit!(&replica.serving, &acting, |transaction| {
+        write_denials(transaction, &acting, &cluster, &ids).await
+    })?;
+    let decided = decided.iter().map(|row| rows::pending(row, &[])).collect();
     Ok(v1::NodeDecideAnswer { decided, nodes: Vec::new() })
 }
 
@@ -123,12 +115,9 @@ pub(crate) async fn update(
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let wanted = wanted(&request)?;
     let acting = actor.acting("");
-    let done: Result<NodeRow, Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| {
-            write_update(connection, &acting, &cluster, &request.node, &wanted).await
-        });
-    let row = done?;
-    replica.serving.changed(&cluster).await;
+    let row = commit!(&replica.serving, &acting, |transaction| {
+        write_update(transaction, &acting, &cluster, &request.node, &wanted).await
+    })?;
     Ok(rows::node(&replica.serving, &cluster, &row))
 }
 
@@ -163,9 +152,9 @@ pub(crate) async fn export(
     let acting = actor.acting("");
     let change = Change::of("node.export", format!("node/{}", row.node.node)).inside(cluster.id);
     let change = change.owned_by(row.node.organization).after(Digest::of(&[&export]));
-    let done: Result<_, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        change.clone().record(connection, &acting).await.map_err(Failure::from)
-    });
-    done?;
+    commit!(&replica.serving, &acting, |transaction| Ok(change
+        .clone()
+        .record(transaction, &acting)
+        .await?))?;
     Ok(v1::NodeExportAnswer { export })
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use rap_authority::ids;
 use rap_store::{StoreError, cluster_read, cluster_summaries};
-use rap_types::{NodeId, Reason};
+use rap_types::Reason;
 use rap_wire::v1;
 use tokio::sync::oneshot;
 
+use crate::acts::change::commit;
 use crate::acts::diagnose::write_diagnosis;
 use crate::auth::actor::Actor;
 use crate::auth::call::Call;
@@ -27,11 +28,9 @@ pub(crate) async fn ping(
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ping = bounded(&request)?;
     let acting = actor.acting("");
-    let ends: Result<(NodeId, NodeId), Failure> = rap_store::transact!(
-        replica.database.store.system(),
-        |connection| write_diagnosis(connection, &acting, &cluster, &request).await
-    );
-    let (from, to) = ends?;
+    let (from, to) = commit!(&replica.serving, &acting, |transaction| {
+        write_diagnosis(transaction, &acting, &cluster, &request).await
+    })?;
     let offline = || Failure::new(Reason::NodeOffline, "the node has no stream to this control plane");
     let commands = replica.serving.sessions.commands(cluster.id, from).ok_or_else(offline)?;
     let (reply, answer) = oneshot::channel();
@@ -112,7 +111,7 @@ pub(crate) async fn status(
         };
         let acknowledged = replica.serving.sessions.acknowledged(id);
         clusters.push(v1::ClusterStatus {
-            cluster: row.map(|row| rows::cluster(&cluster, &row)),
+            cluster: row.map(|row| rows::cluster(&row, &cluster.authority.public())),
             nodes_active: u32::try_from(summary.nodes_active).unwrap_or(u32::MAX),
             nodes_connected: u32::try_from(acknowledged.len()).unwrap_or(u32::MAX),
             requests_pending: u32::try_from(summary.requests_pending).unwrap_or(u32::MAX),

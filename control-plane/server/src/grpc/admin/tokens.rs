@@ -6,11 +6,12 @@ use std::time::Duration;
 use rap_authority::{TokenOrder, TokenScope, issue_token};
 use rap_planner::addressing::ipv6_prefix;
 use rap_runtime::output::bounded;
-use rap_store::{TokenRow, token_cluster, tokens_and_tampered};
+use rap_store::{token_cluster, tokens_and_tampered};
 use rap_types::{ApprovalMode, NodeId, Reason, Role, TokenId};
 use rap_wire::v1;
 
 use crate::acts::adopt_cluster;
+use crate::acts::change::commit;
 use crate::acts::token::{organization, write_revocation, write_token};
 use crate::auth::actor::Actor;
 use crate::database::change::REASON_CAP;
@@ -50,11 +51,9 @@ pub(crate) async fn create(
     let acting = actor.acting("");
     let now = replica.watch.clock.now().wall;
     let new = issue_token(&scope, &order, &cluster.authority, now, &mut rand::rng())?;
-    let row: Result<TokenRow, Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| {
-            write_token(connection, &acting, &cluster, &order, &new).await
-        });
-    let row = row?;
+    let row = commit!(&replica.serving, &acting, |transaction| {
+        write_token(transaction, &acting, &cluster, &order, &new).await
+    })?;
     Ok(v1::TokenCreateAnswer {
         token: Some(rows::token(&cluster, &row, now)),
         text: new.text.text().to_string(),
@@ -88,31 +87,16 @@ pub(crate) async fn revoke(
     let cluster = token_cluster(&mut transaction, token).await?.ok_or_else(absent)?;
     drop(transaction);
     let cluster = replica.serving.cluster(cluster).await?.ok_or_else(absent)?;
-    let words = bounded(&request.reason, REASON_CAP);
-    let acting = actor.acting(words);
-    let before = cluster.revocations.known();
-    let done: Result<(TokenRow, Vec<NodeId>), Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| {
-            write_revocation(
-                &replica.serving,
-                connection,
-                &acting,
-                &cluster,
-                &before,
-                token,
-                request.with_nodes,
-            )
-            .await
-        });
+    let acting = actor.acting(bounded(&request.reason, REASON_CAP));
+    let done = commit!(&replica.serving, &acting, |transaction| {
+        write_revocation(&replica.serving, transaction, &acting, &cluster, token, request.with_nodes).await
+    });
     if let Err(failure) = &done
         && failure.reason == Reason::RowTampered
     {
         alarm_about(&replica.watch, failure.reason, &format!("token/{token}"), &failure.message).await;
     }
     let (row, nodes) = done?;
-    if !nodes.is_empty() {
-        replica.serving.revoked(&cluster).await?;
-    }
     let nodes_revoked = nodes.into_iter().map(NodeId::to_vec).collect();
     Ok(v1::Token { nodes_revoked, ..rows::token(&cluster, &row, replica.watch.clock.now().wall) })
 }

@@ -12,6 +12,7 @@ use rap_types::{ClusterId, JoinRequestId, JoinState, KeyId, Reason};
 use rap_wire::v1;
 use serde_json::json;
 
+use crate::acts::change::commit;
 use crate::acts::contract;
 use crate::acts::join::{check_facts, label, write_join};
 use crate::auth::call::Call;
@@ -56,23 +57,10 @@ pub(crate) async fn join(
         advertise: json!({ "link": request.link_endpoints, "wireguard": request.wireguard_endpoints }),
         source: call.channel.peer().ip().to_string(),
     };
-    let before = cluster.revocations.known();
     let acting = call.acting(&replica.keys.pen, format!("token:{}", terms.id), None);
-    let made: Result<(JoinRequestRow, bool), Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| write_join(
-            &replica.serving,
-            connection,
-            &acting,
-            &cluster,
-            (&terms, &request.token),
-            &new,
-            &before
-        )
-        .await);
-    let (row, approved_now) = made?;
-    if approved_now {
-        replica.serving.changed(&cluster).await;
-    }
+    let row = commit!(&replica.serving, &acting, |transaction| {
+        write_join(&replica.serving, transaction, &acting, &cluster, (&terms, &request.token), &new).await
+    })?;
     Ok(v1::JoinAnswer { request_id: row.request.request.to_vec(), state: row.state.to_string() })
 }
 

@@ -12,7 +12,8 @@ use rap_store::node_read;
 use rap_types::{ClusterId, Digest, NodeId};
 use rap_wire::v1;
 
-use crate::acts::remove_node::{NodeRemoval, Removed, write_leave};
+use crate::acts::change::commit;
+use crate::acts::remove_node::{NodeRemoval, write_leave};
 use crate::acts::rotate_node_key::write_node_key;
 use crate::auth::call::Call;
 use crate::database::change::{Acting, Change};
@@ -30,13 +31,13 @@ pub(crate) async fn certificate(
     check_certificate_proof(node, cluster, &key, &request.csr, &channel, &request.signature)
         .map_err(|_| refused())?;
     let cluster = replica.serving.cluster(cluster).await?.ok_or_else(refused)?;
-    let known = cluster.revocations.known();
-    let mut transaction = replica.database.store.system().begin().await?;
-    let revocations = replica.serving.revocations(&mut transaction, &cluster, &known).await?.chain;
+    let mut transaction = replica.database.store.system().begin_snapshot().await?;
+    let revocations = replica.serving.revocations_now(&mut transaction, &cluster).await?.chain;
     let row = node_read(&mut transaction, &cluster.rows, node).await?.ok_or_else(refused)?;
     if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
         return Err(refused());
     }
+    drop(transaction);
     replica.serving.require_member(&row, &revocations)?;
     let identity = NodeIdentity {
         installation: replica.keys.installation.facts.id,
@@ -51,8 +52,10 @@ pub(crate) async fn certificate(
     let acting = call.acting(&replica.keys.pen, format!("node:{node}"), Some(&key));
     let change = Change::of("certificate.issue", format!("node/{node}")).inside(cluster.id);
     let change = change.owned_by(row.node.organization).after(Digest::of(&[&leaf]));
-    change.record(&mut transaction, &acting).await?;
-    transaction.commit().await.map_err(rap_store::StoreError::from)?;
+    commit!(&replica.serving, &acting, |transaction| Ok(change
+        .clone()
+        .record(transaction, &acting)
+        .await?))?;
     Ok(v1::CertificateAnswer {
         leaf,
         cluster_ca: cluster.ca.certificate().to_vec(),
@@ -73,15 +76,9 @@ pub(crate) async fn leave(
     let acting = call.acting(&replica.keys.pen, format!("node:{node}"), Some(&key));
     let acting = Acting { reason: "it left".to_owned(), ..acting };
     let removal = NodeRemoval { kind: RevocationKind::Left, action: "node.leave" };
-    let before = cluster.revocations.known();
-    let done: Result<Removed, Failure> =
-        rap_store::transact!(replica.database.store.system(), |connection| {
-            write_leave(&replica.serving, connection, &acting, &cluster, &before, (node, &key), removal).await
-        });
-    let recorded = done?;
-    if recorded.version.is_some() {
-        replica.serving.revoked(&cluster).await?;
-    }
+    let recorded = commit!(&replica.serving, &acting, |transaction| {
+        write_leave(&replica.serving, transaction, &acting, &cluster, (node, &key), removal).await
+    })?;
     Ok(v1::LeaveAnswer { revocation_sequence: recorded.known.chain.sequence() })
 }
 
@@ -128,11 +125,8 @@ pub(crate) async fn rotate(
         .map_err(|_| refused())?;
     let cluster = replica.serving.cluster(cluster).await?.ok_or_else(refused)?;
     let acting = call.acting(&replica.keys.pen, format!("node:{node}"), Some(&key));
-    let before = cluster.revocations.known();
-    let done: Result<u64, Failure> = rap_store::transact!(replica.database.store.system(), |connection| {
-        write_node_key(&replica.serving, connection, &acting, &cluster, &before, &rotation).await
-    });
-    let key_generation = done?;
-    replica.serving.revoked(&cluster).await?;
+    let key_generation = commit!(&replica.serving, &acting, |transaction| {
+        write_node_key(&replica.serving, transaction, &acting, &cluster, &rotation).await
+    })?;
     Ok(v1::RotateKeyAnswer { key_generation })
 }

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::auth::call::Call;
 use crate::failure::Failure;
+use crate::grpc::answer::open;
 use crate::replica::Replica;
 
 /// Enrollment of `rap.fabric.v1`.
@@ -24,50 +25,42 @@ impl EnrollmentService {
     }
 }
 
-macro_rules! routed {
-    ($self:ident, $request:ident, $handler:path) => {{
-        let call = Call::of(&$request).map_err(|status| *status)?;
-        let answer = $handler(&$self.0, &call, $request.into_inner()).await;
-        answer.map(Response::new).map_err(|failure| failure.status(&$self.0.watch.metrics, call.id))
-    }};
-}
-
 #[tonic::async_trait]
 impl Enrollment for EnrollmentService {
     async fn challenge(
         &self,
         request: Request<v1::EnrollmentChallengeRequest>,
     ) -> Result<Response<v1::EnrollmentChallenge>, Status> {
-        routed!(self, request, challenge)
+        open!(self, request, challenge)
     }
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinAnswer>, Status> {
-        routed!(self, request, applicant::join)
+        open!(self, request, applicant::join)
     }
 
     async fn bootstrap(
         &self,
         request: Request<v1::BootstrapRequest>,
     ) -> Result<Response<v1::BootstrapAnswer>, Status> {
-        routed!(self, request, applicant::poll)
+        open!(self, request, applicant::poll)
     }
 
     async fn certificate(
         &self,
         request: Request<v1::CertificateRequest>,
     ) -> Result<Response<v1::CertificateAnswer>, Status> {
-        routed!(self, request, member::certificate)
+        open!(self, request, member::certificate)
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveAnswer>, Status> {
-        routed!(self, request, member::leave)
+        open!(self, request, member::leave)
     }
 
     async fn rotate_key(
         &self,
         request: Request<v1::RotateKeyRequest>,
     ) -> Result<Response<v1::RotateKeyAnswer>, Status> {
-        routed!(self, request, member::rotate)
+        open!(self, request, member::rotate)
     }
 }
 

@@ -85,7 +85,7 @@ impl AuthorityState {
             return Ok(true);
         }
         // Another replica may have rotated a moment ago.
-        replica.serving.reload_cluster(member.cluster.id).await?;
+        replica.serving.load_cluster(member.cluster.id).await?;
         let cluster = replica.serving.clusters.by_id(member.cluster.id);
         Ok(cluster.is_some_and(|cluster| known(&cluster.chain)))
     }

@@ -58,7 +58,7 @@ pub async fn compare(replica: &Replica, member: &Member, head: &[u8]) -> Result<
             alarm = true, reason = %Reason::FloorRollback, cluster = %cluster.id, node = %member.leaf.identity.node, shown = %facts.order,
             "a node holds a signed head above the database: the database went back in time"
         );
-        raise_incarnation(&replica.watch, cluster, facts.order.incarnation).await?;
+        raise_incarnation(&replica.serving, cluster, facts.order.incarnation).await?;
     }
     Ok(())
 }

@@ -313,7 +313,7 @@ impl Session {
     /// A use that could not be recorded is not confirmed: the node tells again on its next stream.
     async fn break_glass(&self, state: &mut State, told: &v1::BreakGlassUse) -> Result<(), End> {
         let (cluster, node) = (&self.member.cluster, self.member.leaf.identity.node);
-        match record_use(&self.replica.watch, cluster, node, &self.call, told).await {
+        match record_use(&self.replica.serving, cluster, node, &self.call, told).await {
             // Each is an alarm: who has many to raise may come back for the next ones.
             Ok(ack) if !ack.reason.is_empty() && !state.pace.bears_another() => {
                 Err(refused(Reason::RateLimited, "too many grants that nobody signed"))

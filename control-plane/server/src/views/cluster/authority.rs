@@ -1,7 +1,7 @@
 //! The authority keys of a cluster.
 
 use rap_authority::AuthorityState;
-use rap_store::{authority_prepared_read, cluster_read};
+use rap_store::{PgConnection, authority_prepared_read, cluster_read};
 use rap_types::ClusterId;
 use rap_wire::v1;
 use v1::authority_record::Kind;
@@ -14,15 +14,15 @@ use crate::serve::authority_chain::StoredAuthority;
 pub(crate) async fn view(
     keys: &Keys,
     database: &Database,
+    connection: &mut PgConnection,
     id: ClusterId,
 ) -> Result<v1::AuthorityListAnswer, Failure> {
-    let mut transaction = database.store.system().begin_snapshot().await?;
     let facts = &keys.installation.facts;
     let keyring = keys.keyring(&database.floors);
-    let rows = keyring.rows(id, &keyring.read(&mut transaction, id).await?);
-    let row = cluster_read(&mut transaction, &rows).await?.ok_or_else(unknown_cluster)?;
-    let stored = StoredAuthority::read(&mut transaction, facts, &rows).await?;
-    let prepared = authority_prepared_read(&mut transaction, id).await?;
+    let rows = keyring.rows(id, &keyring.read(connection, id).await?);
+    let row = cluster_read(connection, &rows).await?.ok_or_else(unknown_cluster)?;
+    let stored = StoredAuthority::read(connection, facts, &rows).await?;
+    let prepared = authority_prepared_read(connection, id).await?;
     let newest = stored.chain.sequence();
     let mut keys: Vec<v1::AuthorityKey> = stored
         .chain

@@ -1,6 +1,7 @@
 //! Rows as operators see them.
 
 use rap_authority::token_state;
+use rap_contract::PublicKey;
 use rap_planner::addressing;
 use rap_store::{BareClusterRow, ClusterRow, JoinRequestRow, NodeRow, RowName, TokenRow};
 use rap_types::{ClusterId, JoinRequestId, NodeId, Reason, TokenId, Wall};
@@ -9,13 +10,13 @@ use rap_wire::v1;
 use crate::serve::cluster::{Cluster, token_signer};
 use crate::serve::handle::Serving;
 
-pub(crate) fn cluster(cluster: &Cluster, row: &ClusterRow) -> v1::Cluster {
+pub(crate) fn cluster(row: &ClusterRow, authority: &PublicKey) -> v1::Cluster {
     v1::Cluster {
-        cluster_id: cluster.id.to_vec(),
-        name: cluster.name.clone(),
-        authority_key: cluster.authority.public().to_vec(),
-        ipv4_pool: cluster.ipv4_pool.to_string(),
-        ipv6_prefix: addressing::ipv6_prefix(cluster.id).to_string(),
+        cluster_id: row.cluster.cluster.to_vec(),
+        name: row.cluster.name.clone(),
+        authority_key: authority.to_vec(),
+        ipv4_pool: row.cluster.ipv4_pool.to_string(),
+        ipv6_prefix: addressing::ipv6_prefix(row.cluster.cluster).to_string(),
         incarnation: row.cluster.incarnation,
         version: row.config_seq,
         fresh_for_ms: row.cluster.fresh_for_ms,

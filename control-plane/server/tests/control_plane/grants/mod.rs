@@ -44,7 +44,7 @@ pub async fn add(world: &World, name: &str, key: &Signer, role: &str) -> Result<
     outcome.map(tonic::Response::into_inner).map_err(reason)
 }
 
-async fn revoke(world: &World, name: &str) -> Result<v1::PlatformGrant, Reason> {
+pub async fn revoke(world: &World, name: &str) -> Result<v1::PlatformGrant, Reason> {
     let request = v1::GrantRevokeRequest { grant: name.into(), reason: "left".into() };
     let outcome = client(world).await.revoke(world.request(request)).await;
     outcome.map(tonic::Response::into_inner).map_err(reason)
@@ -68,7 +68,7 @@ pub fn with<T>(session: &str, message: T) -> tonic::Request<T> {
 }
 
 /// What `session` gets for a call that every owner and admin may make.
-async fn status(world: &World, session: &str) -> Option<Reason> {
+pub async fn status(world: &World, session: &str) -> Option<Reason> {
     world.admin().await.status(with(session, v1::StatusRequest {})).await.map_err(reason).err()
 }
 

@@ -19,6 +19,7 @@ use crate::authentic::{
 };
 use crate::columns::{statements, texts};
 use crate::row::select;
+use crate::transaction::SystemTransaction;
 
 statements! {
     NODE_LOCK = "SELECT 1 FROM nodes WHERE cluster_id = $1 AND node_id = $2 FOR UPDATE";
@@ -51,12 +52,12 @@ statements! {
 /// Adds an active node with its roles. [`StoreError::Exists`] names what is taken: constraint
 /// `nodes_public_key`, `nodes_name`, `nodes_wireguard_key` or `nodes_host_number`.
 pub async fn node_insert(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     new: &NewNodeRow,
 ) -> Result<(), StoreError> {
-    insert(connection, keys, &new.first()).await?;
-    roles_write(connection, new).await
+    insert(transaction, keys, &new.first()).await?;
+    roles_write(transaction, new).await
 }
 
 /// The node with this id in the cluster of these keys.
@@ -83,14 +84,14 @@ pub async fn node_hold(
 /// Writes a node with its roles. A status that ends membership gives its host number back.
 /// [`StoreError::Exists`] as for [`node_insert`].
 pub async fn node_write(
-    connection: &mut PgConnection,
+    transaction: &mut SystemTransaction,
     keys: &RowKeys,
     row: Held<NodeRow>,
 ) -> Result<(), StoreError> {
-    update(connection, keys, &row).await?;
-    roles_write(connection, &row.node).await?;
+    update(transaction, keys, &row).await?;
+    roles_write(transaction, &row.node).await?;
     if matches!(row.identity_status, IdentityStatus::Revoked | IdentityStatus::Left) {
-        host_number_release(connection, keys, &row.node).await?;
+        host_number_release(transaction, keys, &row.node).await?;
     }
     Ok(())
 }

@@ -1,0 +1,69 @@
+//! The second half of every act: what its transaction wrote is committed, put in force here and told to other replicas.
+//!
+//! Owns the one commit of the acts. What this replica signed counts here as it was signed, whatever the database says
+//! afterwards. Refuses to make a failure of an act that is done: what cannot follow is a warning beside the answer.
+
+use rap_store::{Committed, Effects};
+
+use crate::database::change::Acting;
+use crate::failure::Failure;
+use crate::serve::handle::Serving;
+
+/// Runs the first half of an act in a transaction, then the second half.
+///
+/// `commit!(serving, &acting, |transaction| write(transaction, &acting).await)` is a `Result<T, Failure>`. The first half
+/// runs again if another transaction was in the way.
+macro_rules! commit {
+    ($serving:expr, $acting:expr, |$transaction:ident| $write:expr) => {{
+        let serving: &$crate::serve::handle::Serving = $serving;
+        let written: Result<_, $crate::failure::Failure> =
+            rap_store::transact_and_keep!(serving.database.store.system(), |$transaction| $write);
+        $crate::acts::change::follow(serving, $acting, written).await
+    }};
+}
+pub(crate) use commit;
+
+/// The second half. The answer is that of the first half, if the database holds what it wrote.
+///
+/// # Errors
+/// Those of the first half; `row.tampered` if the database holds something else; `store.outcome_unknown`.
+pub(crate) async fn follow<T>(
+    serving: &Serving,
+    acting: &Acting,
+    written: Result<(T, Committed), Failure>,
+) -> Result<T, Failure> {
+    let (answer, mut committed) = written?;
+    let Effects { signed, revoked, keys, mut touched } = std::mem::take(&mut committed.effects);
+    let mut whole = true;
+    for (of, at) in signed {
+        whole &= followed(serving.raise_floor(of, at).await);
+    }
+    for id in keys {
+        whole &= followed(serving.load_cluster_from(committed.connection(), id).await);
+        touched.insert(id, true);
+    }
+    for (id, chain) in revoked {
+        if let Some(cluster) = serving.clusters.by_id(id) {
+            whole &= followed(serving.learn_revocations(&cluster, chain).await);
+        }
+        touched.insert(id, true);
+    }
+    for (id, urgent) in touched {
+        whole &= followed(serving.publish(committed.connection(), id, urgent).await);
+    }
+    let (read_back, ended) = committed.end().await;
+    whole &= followed(ended.map_err(Failure::from));
+    if !whole {
+        acting.pending.set();
+    }
+    read_back?;
+    Ok(answer)
+}
+
+/// False, with a line in the log, for what could not be done.
+fn followed<T>(done: Result<T, Failure>) -> bool {
+    if let Err(failure) = &done {
+        tracing::error!(reason = %failure.reason, "an act is done; what follows is not: {}", failure.message);
+    }
+    done.is_ok()
+}

@@ -1,0 +1,195 @@
+//! What was answered as done is in the database as it was signed, and counts here whatever the database says.
+
+use rap_authority::FloorOf;
+use rap_types::{ClusterId, Reason};
+use rap_wire::v1;
+use tonic::{Response, Status};
+
+use crate::authority::{key_request, step};
+use crate::grants::{self, add, audited, signer, sql};
+use crate::host::member;
+use crate::world::{World, reason};
+
+/// Undoes at COMMIT what a transaction inserted or changed in the tables that signed state is kept in. Product triggers
+/// do not fire for whoever does this.
+const UNDO: &str = "
+CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
+BEGIN
+    CASE TG_TABLE_NAME
+    WHEN 'node_revocations' THEN
+        DELETE FROM node_revocations WHERE cluster_id = NEW.cluster_id AND sequence = NEW.sequence;
+    WHEN 'role_grant_sets' THEN DELETE FROM role_grant_sets WHERE sequence = NEW.sequence;
+    WHEN 'platform_role_grants' THEN DELETE FROM platform_role_grants WHERE grant_digest = NEW.grant_digest;
+    WHEN 'audit_log' THEN DELETE FROM audit_log WHERE entry_id = NEW.entry_id;
+    WHEN 'nodes' THEN
+        UPDATE nodes SET identity_status = OLD.identity_status, row_version = OLD.row_version, row_mac = OLD.row_mac
+            WHERE node_id = OLD.node_id;
+    WHEN 'join_tokens' THEN
+        UPDATE join_tokens SET revoked_at = OLD.revoked_at, row_version = OLD.row_version, row_mac = OLD.row_mac
+            WHERE token_id = OLD.token_id;
+    WHEN 'cluster_authorities' THEN
+        UPDATE cluster_authorities SET state = OLD.state, sealed_private_key = OLD.sealed_private_key,
+            row_version = OLD.row_version, row_mac = OLD.row_mac
+            WHERE cluster_id = OLD.cluster_id AND sequence = OLD.sequence;
+    END CASE;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER undone AFTER INSERT ON node_revocations DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION undo();
+CREATE CONSTRAINT TRIGGER undone AFTER INSERT ON role_grant_sets DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION undo();
+CREATE CONSTRAINT TRIGGER undone AFTER INSERT ON platform_role_grants DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION undo();
+CREATE CONSTRAINT TRIGGER undone AFTER UPDATE ON nodes DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION undo();
+CREATE CONSTRAINT TRIGGER undone AFTER UPDATE ON join_tokens DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (OLD.revoked_at IS DISTINCT FROM NEW.revoked_at) EXECUTE FUNCTION undo();
+CREATE CONSTRAINT TRIGGER undone AFTER UPDATE ON cluster_authorities DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION undo();";
+
+const UNDO_AUDIT: &str = "
+CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
+BEGIN
+    DELETE FROM audit_log WHERE entry_id = NEW.entry_id;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER undone AFTER INSERT ON audit_log DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.action = 'token.create') EXECUTE FUNCTION undo();";
+
+fn alarms(world: &World) -> u64 {
+    world.running.replica.watch.metrics.alarms(Reason::RowTampered)
+}
+
+async fn revoke_token(world: &World, token: &v1::TokenCreateAnswer) -> Result<v1::Token, Reason> {
+    let token_id = token.token.as_ref().unwrap().token_id.clone();
+    let request = v1::TokenRevokeRequest { token_id, ..Default::default() };
+    let answer = world.admin().await.token_revoke(world.request(request)).await;
+    answer.map(Response::into_inner).map_err(reason)
+}
+
+async fn create_token(world: &World) -> Result<Response<v1::TokenCreateAnswer>, Status> {
+    let request = v1::TokenCreateRequest { cluster: "prod".into(), ..Default::default() };
+    world.admin().await.token_create(world.request(request)).await
+}
+
+#[tokio::test]
+async fn a_revocation_of_a_node_that_is_undone_at_commit_is_found_and_counts_here() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let (honest, lost) = (member(&world).await, member(&world).await);
+    world.revoke(&honest.1.node.to_string(), false).await.unwrap();
+    let before = alarms(&world);
+    sql(&world, UNDO).await;
+    let refusal = world.revoke(&lost.1.node.to_string(), false).await.unwrap_err();
+    assert_eq!(reason(refusal), Reason::RowTampered);
+    assert!(alarms(&world) > before);
+    // The database says that it is a member; what was signed says that it is not.
+    assert!(lost.0.is_refused(&world, &lost.2).await);
+    assert_eq!(reason(lost.0.certificate(&world, &lost.1).await.unwrap_err()), Reason::NodeRevoked);
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
+    let floor = world.running.replica.database.floors.current().unwrap().of(FloorOf::Revocations(cluster.id));
+    assert_eq!(floor.map(|floor| floor.sequence), Some(2));
+    // An act of another kind is as good as ever.
+    create_token(&world).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_revocation_of_a_grant_that_is_undone_at_commit_is_found_and_counts_here() {
+    let world = World::dev().await;
+    let (honest, lost) = (signer(), signer());
+    add(&world, "honest", &honest, "platform_admin").await.unwrap();
+    add(&world, "lost", &lost, "platform_admin").await.unwrap();
+    let session = grants::login(&world, &lost).await.unwrap().session;
+    grants::revoke(&world, "honest").await.unwrap();
+    sql(&world, UNDO).await;
+    assert_eq!(grants::revoke(&world, "lost").await.unwrap_err(), Reason::RowTampered);
+    assert_eq!(grants::status(&world, &session).await, Some(Reason::SessionMissing), "its session ended");
+    assert_eq!(grants::login(&world, &lost).await.unwrap_err(), Reason::FloorRollback);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_end_of_an_authority_or_a_token_that_is_undone_at_commit_is_found() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let (honest, lost) = (world.token("prod", 1, true).await, world.token("prod", 1, true).await);
+    for _ in 0..2 {
+        world.authority().await.authority_rotate(world.request(key_request(&[]))).await.unwrap();
+    }
+    for sequence in [1, 2] {
+        world.authority().await.authority_taint(world.request(step(sequence, true))).await.unwrap();
+    }
+    world.authority().await.authority_revoke(world.request(step(1, false))).await.unwrap();
+    revoke_token(&world, &honest).await.unwrap();
+    sql(&world, UNDO).await;
+    let refusal = world.authority().await.authority_revoke(world.request(step(2, false))).await.unwrap_err();
+    assert_eq!(reason(refusal), Reason::RowTampered);
+    assert_eq!(revoke_token(&world, &lost).await.unwrap_err(), Reason::RowTampered);
+    create_token(&world).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_audit_row_that_is_undone_at_commit_is_found() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    create_token(&world).await.unwrap();
+    sql(&world, UNDO_AUDIT).await;
+    assert_eq!(reason(create_token(&world).await.unwrap_err()), Reason::RowTampered);
+    assert_eq!(audited(&world, "token.create").await.len(), 1);
+    // An entry of another kind is kept.
+    add(&world, "other", &signer(), "platform_admin").await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn with_no_new_connection_to_be_had_what_is_answered_as_done_is_done() {
+    let world = World::dev().await;
+    let id = ClusterId::from_slice(&world.cluster("prod").await.cluster_id).unwrap();
+    sql(
+        &world,
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 0', current_database()); END $$",
+    )
+    .await;
+    let mut done = 0;
+    for _ in 0..10 {
+        let answer = world.authority().await.authority_rotate(world.request(key_request(&[]))).await;
+        match answer {
+            Ok(answer) => {
+                done += 1;
+                assert_eq!(answer.get_ref().keys.len(), 1 + done);
+            }
+            Err(status) => assert_eq!(reason(status), Reason::StoreUnavailable),
+        }
+        // The records that were signed are those that were answered as done.
+        let chain = &world.running.replica.serving.clusters.by_id(id).unwrap().chain;
+        assert_eq!(chain.sequence() as usize, 1 + done);
+    }
+    assert!(done > 0, "the connections that there are carry acts");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_follow_a_done_act_is_a_warning_and_no_failure() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let (host, bootstrap, slot) = member(&world).await;
+    let floors = world.data_dir.join("floors.json");
+    std::fs::rename(&floors, world.data_dir.join("floors.aside")).unwrap();
+    std::fs::create_dir(&floors).unwrap();
+    let request = v1::NodeRevokeRequest {
+        cluster: "prod".into(),
+        node: bootstrap.node.to_string(),
+        ..Default::default()
+    };
+    let answer = world.membership().await.node_revoke(world.request(request)).await.unwrap();
+    let warning = rap_rpc::warning(&answer).unwrap();
+    assert!(warning.starts_with("warning: publish.pending: "), "{warning}");
+    assert!(host.is_refused(&world, &slot).await, "it is in force before the disk takes it");
+    std::fs::remove_dir(&floors).unwrap();
+    std::fs::rename(world.data_dir.join("floors.aside"), &floors).unwrap();
+    let answer = create_token(&world).await.unwrap();
+    assert_eq!(rap_rpc::warning(&answer), None);
+    world.stop().await;
+}
