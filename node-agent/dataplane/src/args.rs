@@ -25,8 +25,21 @@ pub struct Cli {
 pub enum Command {
     /// Serve until SIGTERM, SIGINT or the agent's stop.
     Run(Settings),
+    /// Remove what outlives the data plane on the host: unreachable routes and packet filter. For a membership that left.
+    Clear(Clear),
     /// Say whether `run` with the same settings would work here, and change nothing.
     Check(Settings),
+}
+
+/// `clear`.
+#[derive(Debug, Clone, Args)]
+pub struct Clear {
+    /// Membership that is cleared.
+    #[arg(long, env = "RAP_DATAPLANE_MEMBERSHIP", value_name = "NAME", value_parser = membership)]
+    pub membership: String,
+    /// Folder of run-time files.
+    #[arg(long, env = "RAP_DATAPLANE_RUN_DIR", value_name = "DIR", default_value = "/run/rap")]
+    pub run_dir: PathBuf,
 }
 
 /// Settings of one data plane.
@@ -38,6 +51,9 @@ pub struct Settings {
     /// Folder of run-time files; NAME/dataplane.sock and NAME/dataplane.lock are made in it.
     #[arg(long, env = "RAP_DATAPLANE_RUN_DIR", value_name = "DIR", default_value = "/run/rap")]
     pub run_dir: PathBuf,
+    /// Folder of NAME.env, which says what addresses the membership may use. Written by `join`; the agent's unit cannot.
+    #[arg(long, env = "RAP_DATAPLANE_BOUNDS_DIR", value_name = "DIR", default_value = "/etc/rap/dataplane")]
+    pub bounds_dir: PathBuf,
     /// Where links are accepted (TCP).
     #[arg(long, env = "RAP_DATAPLANE_LINK_LISTEN", value_name = "ADDR:PORT", default_value = "[::]:7443")]
     pub link_listen: SocketAddr,

@@ -14,8 +14,8 @@ use crate::table::Plan;
 /// At most one device.
 pub(crate) struct DeviceSlot {
     underlay: SocketAddr,
-    /// Name of the interface to make.
-    tun: Option<String>,
+    /// The interface to make; the MTU is the table's.
+    tun: Option<TunConfig>,
     running: RwLock<Option<Running>>,
 }
 
@@ -26,13 +26,13 @@ struct Running {
 
 impl DeviceSlot {
     /// No device yet.
-    pub(crate) fn new(underlay: SocketAddr, tun: Option<String>) -> Self {
+    pub(crate) fn new(underlay: SocketAddr, tun: Option<TunConfig>) -> Self {
         Self { underlay, tun, running: RwLock::default() }
     }
 
     /// Name of the overlay interface, if there is or will be one.
     pub(crate) fn interface(&self) -> Option<&str> {
-        self.tun.as_deref()
+        self.tun.as_ref().map(|tun| tun.name.as_str())
     }
 
     /// The device, if there is one. Hold it for a short time: a new key waits for it.
@@ -74,7 +74,7 @@ impl DeviceSlot {
     }
 
     async fn start(&self, plan: &Plan, group: &TaskGroup) -> Result<Device, Fault> {
-        let tun = self.tun.as_ref().map(|name| TunConfig { name: name.clone(), mtu: plan.mtu });
+        let tun = self.tun.as_ref().map(|tun| TunConfig { mtu: plan.mtu, ..tun.clone() });
         let settings = DeviceSettings { private_key: plan.private_key.clone(), underlay: self.underlay, tun };
         let started = Device::start(settings, group, Clock::new()).await;
         started.map_err(|error| Fault::new(error.reason(), with_cause(&error)))

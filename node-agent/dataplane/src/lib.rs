@@ -6,9 +6,11 @@
 
 mod agent_socket;
 mod args;
+mod bounds;
 mod capability;
 mod check;
 mod claim;
+mod clear;
 mod device_slot;
 mod ping;
 mod plane;
@@ -29,6 +31,7 @@ use args::{Cli, Command};
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(settings) => check::check(&settings),
+        Command::Clear(settings) => clear::clear(&settings),
         Command::Run(settings) => {
             let folder = settings.run_dir.join(&settings.membership);
             let ended = run::start(settings, Builder::new_multi_thread().worker_threads(WORKERS));

@@ -11,16 +11,18 @@ use rap_runtime::service::Beat;
 use rap_runtime::{Fault, TaskGroup};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1::{ForwardingTable, TableDelta, TableRevoked};
-use rap_wireguard::Device;
+use rap_wireguard::{Device, TunConfig};
 use tokio::sync::{Mutex, RwLockReadGuard, watch};
 
 use crate::args::Settings;
+use crate::bounds::Bounds;
 use crate::device_slot::DeviceSlot;
 use crate::table::{self, KnownTable, LearnedRevocations, Member, PeerFacts, Plan};
 
 /// The data plane of one membership.
 pub(crate) struct Plane {
     settings: Settings,
+    bounds: Bounds,
     instance: [u8; 16],
     group: TaskGroup,
     /// Held while something is applied.
@@ -46,12 +48,13 @@ struct State {
 }
 
 impl Plane {
-    /// A plane without a table: nothing is open yet. `tun`: name of the interface to make.
-    pub(crate) fn new(settings: &Settings, tun: Option<String>, group: TaskGroup) -> Self {
+    /// A plane without a table: nothing is open yet. `tun`: the interface to make.
+    pub(crate) fn new(settings: &Settings, bounds: Bounds, tun: Option<TunConfig>, group: TaskGroup) -> Self {
         let mut instance = [0; 16];
         rand::fill(&mut instance);
         Self {
             settings: settings.clone(),
+            bounds,
             instance,
             group,
             state: Mutex::default(),
@@ -97,7 +100,7 @@ impl Plane {
     /// nothing. Unchanged peers keep their sessions.
     pub(crate) async fn apply(&self, table: ForwardingTable) -> Result<u64, Fault> {
         let mut state = self.state.lock().await;
-        let next = KnownTable::whole(table)?;
+        let next = KnownTable::whole(table, &self.bounds)?;
         self.put_in_force(&mut state, next).await
     }
 
@@ -105,7 +108,7 @@ impl Plane {
     pub(crate) async fn change(&self, delta: TableDelta) -> Result<u64, Fault> {
         let mut state = self.state.lock().await;
         let no_base = || Fault::new(Reason::DataplaneTableBase, "no table is in force");
-        let next = state.table.as_ref().ok_or_else(no_base)?.changed(delta)?;
+        let next = state.table.as_ref().ok_or_else(no_base)?.changed(delta, &self.bounds)?;
         self.put_in_force(&mut state, next).await
     }
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use rap_runtime::{Fault, TaskGroup, Watchdog, descriptors, last_fault, service, shutdown_signal, telemetry};
 use rap_types::Reason;
+use rap_wireguard::{DEFAULT_MTU, TunConfig};
 use tokio::net::UnixListener;
 use tokio::runtime::Builder;
 
 use crate::args::Settings;
+use crate::bounds::Bounds;
 use crate::claim::Claim;
 use crate::plane::Plane;
-use crate::{agent_socket, capability, check};
+use crate::{agent_socket, capability, check, clear};
 
 /// Runs a data plane on a runtime of its own until it is stopped. If it ends on a fault, the fault is left in the
 /// membership's folder for whoever started it.
@@ -39,9 +41,10 @@ async fn run(settings: Settings) -> Result<(), Fault> {
     check::ports(&settings)?;
     listener.set_nonblocking(true).map_err(unavailable("socket"))?;
     let listener = UnixListener::from_std(listener).map_err(unavailable("socket"))?;
-    let tun = interface(&settings);
+    let bounds = Bounds::read(&settings.bounds_dir, &settings.membership)?;
+    let tun = interface(&settings, &bounds);
     let group = TaskGroup::new();
-    let plane = Arc::new(Plane::new(&settings, tun, group.clone()));
+    let plane = Arc::new(Plane::new(&settings, bounds, tun, group.clone()));
     let watchdog = Watchdog::default();
     let socket = agent_socket::serve(plane.clone(), listener, watchdog.part("control socket"));
     group.spawn_critical("control-socket", socket);
@@ -69,7 +72,7 @@ async fn run(settings: Settings) -> Result<(), Fault> {
     }
 }
 
-fn interface(settings: &Settings) -> Option<String> {
+fn interface(settings: &Settings, bounds: &Bounds) -> Option<TunConfig> {
     if settings.no_tun {
         return None;
     }
@@ -77,7 +80,12 @@ fn interface(settings: &Settings) -> Option<String> {
     if let Some(why) = &missing {
         tracing::warn!(why, "no overlay interface: only links and pings are carried");
     }
-    missing.is_none().then(|| settings.interface.clone())
+    missing.is_none().then(|| TunConfig {
+        name: settings.interface.clone(),
+        mtu: DEFAULT_MTU,
+        record: Some(clear::record(&settings.run_dir, &settings.membership)),
+        allowed: bounds.allowed.clone(),
+    })
 }
 
 fn unavailable(what: &'static str) -> impl FnOnce(std::io::Error) -> Fault {

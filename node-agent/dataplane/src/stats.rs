@@ -6,7 +6,7 @@ use std::time::Duration;
 use rap_link::Lane;
 use rap_mesh::LinkStatus;
 use rap_wire::v1;
-use rap_wireguard::PeerStats;
+use rap_wireguard::{Finding, PeerStats};
 
 use crate::plane::Plane;
 use crate::table::PeerFacts;
@@ -18,8 +18,10 @@ pub(crate) async fn stats(plane: &Plane, after: &[u8]) -> v1::Stats {
     let mesh = plane.mesh().borrow().clone();
     let links = mesh.iter().flat_map(rap_mesh::Mesh::links).filter(|link| link.lane == Lane::A);
     let links: BTreeMap<_, _> = links.map(|link| (link.peer, link)).collect();
-    let device = plane.device().await.map(|device| (device.stats(), device.counters()));
-    let (tunnels, dropped) = device.unwrap_or_default();
+    let (mut tunnels, mut dropped, mut findings) = (Vec::new(), Vec::new(), Vec::new());
+    if let Some(device) = plane.device().await {
+        (tunnels, dropped, findings) = (device.stats(), device.counters(), device.findings().await);
+    }
     let tunnels: BTreeMap<_, _> =
         tunnels.into_iter().map(|stats| (stats.public_key.to_bytes(), stats)).collect();
     let peers = page.iter().map(|peer| {
@@ -35,7 +37,13 @@ pub(crate) async fn stats(plane: &Plane, after: &[u8]) -> v1::Stats {
         drops: wireguard.chain(rejected).map(|(reason, count)| v1::DropCounter { reason, count }).collect(),
         rss_bytes: rss(),
         next,
+        host: findings.iter().take(FINDINGS).map(told).collect(),
     }
+}
+
+fn told(finding: &Finding) -> v1::HostFinding {
+    let Finding { reason, text, degrades } = finding;
+    v1::HostFinding { reason: reason.row().code.to_owned(), text: text.clone(), degrades: *degrades }
 }
 
 /// The peers of one answer, and where the next goes on: nowhere if these are the last. `peers` are in the order of
@@ -89,6 +97,8 @@ fn resident(status: &str) -> Option<u64> {
 
 /// About 130 bytes each: far below one message.
 const PAGE: usize = 4096;
+/// Enough for a person; the first ones are the ones that matter.
+const FINDINGS: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -82,7 +82,7 @@ fn the_kernels_ping_crosses_the_overlay_and_stop_removes_the_interface() {
         assert_eq!(agents[own].hello.interface, "rap0");
         agents[own].apply(nodes[own].table(&authority, 1, &[nodes[peer]]));
         let interfaces = cable.interfaces(own);
-        for address in [format!("{}/16", nodes[own].overlay_v4()), format!("{}/48", nodes[own].overlay_v6())]
+        for address in [format!("{}/32", nodes[own].overlay_v4()), format!("{}/128", nodes[own].overlay_v6())]
         {
             assert!(interfaces.contains(&address), "{interfaces}");
         }

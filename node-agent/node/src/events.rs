@@ -2,6 +2,8 @@
 //!
 //! Owns the words. Refuses to own what happens between them.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rap_trust::{
@@ -71,6 +73,8 @@ pub enum Input {
     StreamOpened,
     /// It is down.
     StreamClosed,
+    /// The names of the control plane have these addresses.
+    ControlResolved(BTreeSet<IpAddr>),
     /// A record is on disk.
     Persisted(PersistId),
     /// A checkpoint of the audit log is on disk.

@@ -84,8 +84,15 @@ impl ActiveConfig {
         Ok(Prepared { sources, fresh })
     }
 
-    /// Puts `next` in force. Entries with the same keys keep their sessions. `prepared` has the others.
-    pub(crate) fn replace(&mut self, identity: &Identity, next: &DeviceConfig, prepared: Prepared) {
+    /// Puts `next` in force. Entries with the same keys keep their sessions. `prepared` has the others. `held`: parts of
+    /// the pools that are the host's.
+    pub(crate) fn replace(
+        &mut self,
+        identity: &Identity,
+        next: &DeviceConfig,
+        held: &[IpNet],
+        prepared: Prepared,
+    ) {
         let old = std::mem::take(self);
         let Prepared { sources, fresh } = prepared;
         let mut taken: BTreeSet<u32> =
@@ -102,7 +109,7 @@ impl ActiveConfig {
             // Absent only if the deadline of the peer passed since `prepare`.
             let entry =
                 entry.unwrap_or_else(|| Box::new(PeerEntry::new(identity, peer, free_index(&mut taken))));
-            entry.configure(peer, next.outside(&peer.endpoints), next.deadline);
+            entry.configure(peer, next.outside(&peer.endpoints, held), next.deadline);
             self.push(entry);
         }
     }
@@ -150,9 +157,12 @@ impl DeviceConfig {
     }
 
     /// Endpoints that are no overlay addresses. A datagram to such an address would enter the tunnel again.
-    fn outside(&self, endpoints: &[SocketAddr]) -> Vec<SocketAddr> {
+    fn outside(&self, endpoints: &[SocketAddr], held: &[IpNet]) -> Vec<SocketAddr> {
         let inside = |endpoint: &SocketAddr| {
             let ip = endpoint.ip().to_canonical();
+            if held.iter().any(|part| part.contains(&ip)) {
+                return false;
+            }
             self.addresses.iter().any(|net| net.contains(&ip) && net.prefix_len() > 0)
         };
         let canonical = endpoints.iter().map(|e| SocketAddr::new(e.ip().to_canonical(), e.port()));
@@ -194,13 +204,13 @@ mod tests {
 
     fn config(peers: Vec<Peer>) -> DeviceConfig {
         let addresses = ["100.96.0.1/16", "fd00::1/48"].map(|net| net.parse().unwrap()).to_vec();
-        DeviceConfig { addresses, routed: Vec::new(), peers, deadline: None }
+        DeviceConfig { addresses, peers, ..DeviceConfig::default() }
     }
 
     fn put(held: &mut ActiveConfig, next: &DeviceConfig) {
         let identity = identity();
         let prepared = held.prepare(&identity, next).unwrap();
-        held.replace(&identity, next, prepared);
+        held.replace(&identity, next, &[], prepared);
     }
 
     fn owner(held: &ActiveConfig, address: &str) -> Option<[u8; 32]> {
@@ -255,8 +265,11 @@ mod tests {
     fn endpoints_inside_the_overlay_are_not_used() {
         let config = config(Vec::new());
         let given = ["100.96.3.4:51820", "192.0.2.1:51820", "[fd00::9]:51820", "[::ffff:192.0.2.2]:1"];
-        let kept = config.outside(&given.map(|endpoint| endpoint.parse().unwrap()));
+        let given = given.map(|endpoint| endpoint.parse().unwrap());
+        let kept = config.outside(&given, &[]);
         assert_eq!(kept, ["192.0.2.1:51820", "192.0.2.2:1"].map(|endpoint| endpoint.parse().unwrap()));
+        let kept = config.outside(&given, &["100.96.3.0/24".parse().unwrap()]);
+        assert_eq!(kept.len(), 3, "what is the host's is outside the overlay");
     }
 
     #[test]

@@ -122,7 +122,7 @@ mod tests {
             addresses: nets(&["100.96.0.1/16", "fd00::1/48"]),
             routed: nets(routed),
             peers: peers.collect(),
-            deadline: None,
+            ..DeviceConfig::default()
         }
     }
 

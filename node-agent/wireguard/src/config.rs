@@ -2,8 +2,10 @@
 //!
 //! Owns their shapes. Refuses to own defaults of policy.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use boringtun::x25519::{PublicKey, StaticSecret};
 use ipnet::IpNet;
@@ -30,6 +32,11 @@ pub struct TunConfig {
     pub name: String,
     /// Largest inner packet in bytes; see [`DEFAULT_MTU`].
     pub mtu: u16,
+    /// File that says what of the overlay outlives the process: unreachable routes and a packet filter. Absent: nothing
+    /// does.
+    pub record: Option<PathBuf>,
+    /// Prefixes in which routes of the host do not hold the overlay back.
+    pub allowed: Vec<IpNet>,
 }
 
 /// Everything that a device may do, until the deadlines.
@@ -40,6 +47,8 @@ pub struct DeviceConfig {
     /// Prefixes that this node forwards for. Packets from and to them pass between peers and the interface.
     /// The caller also sets up forwarding on the host.
     pub routed: Vec<IpNet>,
+    /// Addresses of the control plane. The overlay never takes them from the host.
+    pub control: BTreeSet<IpAddr>,
     /// Peers of this device.
     pub peers: Vec<Peer>,
     /// When all peers are removed that are not marked [`Peer::survive_forever`]. Absent: never.

@@ -5,26 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boringtun::x25519::PublicKey;
+use rap_host::{Finding, HostNetwork};
 use rap_runtime::tasks::TaskFailure;
 use rap_runtime::{Clock, TaskGroup};
 use tokio::sync::{Mutex, Notify};
 
-use crate::config::{DeviceConfig, DeviceSettings, TunConfig};
+use crate::config::{DeviceConfig, DeviceSettings};
 use crate::counters::DropReason;
 use crate::error::{ConfigError, DeviceError, PingError};
-use crate::netlink::{Interface, Shape};
+use crate::host::{self, InForce};
 use crate::ping;
 use crate::responder::Responder;
 use crate::tasks::{self, Parts};
-use crate::tun_port::TunPort;
 use crate::tunnel::{Host, Tunnel};
 use crate::udp_port::UdpPort;
 
 /// A running WireGuard device. Dropping it ends it and removes its interface.
 pub struct Device {
     parts: Arc<Parts>,
-    /// Present with a TUN. Held while a configuration is being applied.
-    interface: Mutex<Option<Interface>>,
+    /// Held while a configuration is being applied.
+    in_force: Arc<Mutex<InForce>>,
     group: TaskGroup,
 }
 
@@ -53,13 +53,14 @@ impl Device {
         let DeviceSettings { private_key, underlay, tun } = settings;
         let udp = UdpPort::open(underlay).map_err(DeviceError::Udp)?;
         let mtu = tun.as_ref().map_or(0, |tun| usize::from(tun.mtu));
-        let (port, interface) = match &tun {
+        let (port, network) = match &tun {
             None => (None, None),
             Some(config) => {
-                let (port, interface) = open_tun(config).await?;
-                (Some(port), Some(interface))
+                let (port, network) = host::open_tun(config).await?;
+                (Some(port), Some(network))
             }
         };
+        let in_force = Arc::new(Mutex::new(InForce { network, config: DeviceConfig::default() }));
         let host = Host { interface: tun.map(|config| config.name), responder: Responder::default() };
         let parts = Arc::new(Parts {
             tunnel: Tunnel::new(private_key, host, clock),
@@ -72,33 +73,37 @@ impl Device {
         spawn(&group, "wireguard-network", tasks::from_network(parts.clone()));
         if parts.tun.is_some() {
             spawn(&group, "wireguard-tun", tasks::from_tun(parts.clone()));
+            spawn(&group, "wireguard-host", host::watch(in_force.clone(), parts.clone()));
         }
         spawn(&group, "wireguard-clock", tasks::clock(parts.clone()));
-        Ok(Self { parts, interface: Mutex::new(interface), group })
+        Ok(Self { parts, in_force, group })
     }
 
-    /// Puts a configuration in force, all of it or nothing. When this returns, no packet passes that only the
+    /// Puts a configuration in force, all of it or nothing. Of the interface's addresses and routes what can be applied
+    /// is applied; [`Self::findings`] tells what is not. When this returns, no packet passes that only the
     /// one before allowed. Sessions of peers with the same public and preshared key go on.
     ///
     /// # Errors
     /// [`ConfigError`]; the configuration before stays in force.
     pub async fn apply(&self, config: DeviceConfig) -> Result<(), ConfigError> {
-        let mut interface = self.interface.lock().await;
+        let mut in_force = self.in_force.lock().await;
         if self.group.token().is_cancelled() {
             return Err(ConfigError::Ended);
         }
         let prepared = self.parts.tunnel.prepare(&config)?;
-        let shape = Shape::of(&config);
-        if let Some(interface) = interface.as_mut() {
-            interface.extend(&shape).await?;
-        }
-        self.parts.tunnel.replace(&config, prepared);
+        in_force.extend(config, self.parts.tunnel.now()).await;
+        self.parts.tunnel.replace(&in_force.config, &in_force.held(), prepared);
         tracing::trace!(way = "the tunnel knows its peers");
         self.parts.changed.notify_one();
-        if let Some(interface) = interface.as_mut() {
-            interface.trim(&shape).await;
+        if let Some(network) = in_force.network.as_mut() {
+            network.trim(self.parts.tunnel.now()).await;
         }
         Ok(())
+    }
+
+    /// What a person should know of the host's network. Waits while a configuration is being applied.
+    pub async fn findings(&self) -> Vec<Finding> {
+        self.in_force.lock().await.network.as_ref().map(HostNetwork::findings).unwrap_or_default()
     }
 
     /// One entry per peer, in the order of the configuration.
@@ -163,13 +168,6 @@ impl Drop for Device {
     fn drop(&mut self) {
         self.group.cancel();
     }
-}
-
-async fn open_tun(config: &TunConfig) -> Result<(TunPort, Interface), DeviceError> {
-    let refused = |source| DeviceError::Tun { name: config.name.clone(), source };
-    let port = TunPort::open(config).map_err(refused)?;
-    let interface = Interface::set_up(config, port.index()).await.map_err(refused)?;
-    Ok((port, interface))
 }
 
 /// Starts one loop; it ends with the group, and the group with it.

@@ -40,15 +40,6 @@ pub enum ConfigError {
     /// A peer or a forwarded prefix claims exactly an own address.
     #[error("{0} is an own address and claimed a second time")]
     OwnAddress(IpAddr),
-    /// The kernel refused an address or a route of the interface.
-    #[error("interface: {step}")]
-    Interface {
-        /// The operation.
-        step: String,
-        /// The kernel's answer.
-        #[source]
-        source: io::Error,
-    },
     /// The device has ended.
     #[error("the device has ended")]
     Ended,
@@ -93,7 +84,7 @@ impl ConfigError {
             Self::DuplicatePeer | Self::OwnKey | Self::DuplicatePrefix(_) | Self::OwnAddress(_) => {
                 Reason::DataplaneTable
             }
-            Self::Interface { .. } | Self::Ended => Reason::DataplaneUnavailable,
+            Self::Ended => Reason::DataplaneUnavailable,
         }
     }
 }

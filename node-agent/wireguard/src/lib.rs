@@ -12,9 +12,9 @@ mod counters;
 mod device;
 mod endpoints;
 mod error;
+mod host;
 mod icmp;
 mod inbound;
-mod netlink;
 mod outbound;
 mod packet;
 mod peer;
@@ -31,3 +31,4 @@ pub use config::{DEFAULT_MTU, DeviceConfig, DeviceSettings, Peer, PresharedKey, 
 pub use counters::DropReason;
 pub use device::{Device, PeerStats};
 pub use error::{ConfigError, DeviceError, PingError};
+pub use rap_host::Finding;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use boringtun::x25519::StaticSecret;
+use ipnet::IpNet;
 use rap_runtime::Clock;
 use rap_types::Mono;
 
@@ -54,9 +55,9 @@ impl Tunnel {
         self.active().prepare(&self.identity, next)
     }
 
-    /// Puts a prepared configuration in force.
-    pub(crate) fn replace(&self, next: &DeviceConfig, prepared: Prepared) {
-        self.active_mut().replace(&self.identity, next, prepared);
+    /// Puts a prepared configuration in force. `held`: parts of the pools that are the host's.
+    pub(crate) fn replace(&self, next: &DeviceConfig, held: &[IpNet], prepared: Prepared) {
+        self.active_mut().replace(&self.identity, next, held, prepared);
     }
 
     /// Removes peers whose deadline passed.

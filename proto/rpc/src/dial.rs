@@ -148,6 +148,11 @@ impl ControlUrl {
         Self { text: format!("https://{address}"), host: address.ip().to_string(), port: address.port() }
     }
 
+    /// Name or address, and port.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// The URL as written.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -150,6 +150,17 @@ pub fn read_secret(path: &Path, cap: usize) -> Result<Vec<u8>, FileError> {
     read_open(path, file, cap)
 }
 
+/// Reads a file of at most `cap` bytes that only this process's user or root can change.
+pub fn read_guarded(path: &Path, cap: usize) -> Result<Vec<u8>, FileError> {
+    let file = open(path).map_err(at(path))?;
+    let metadata = file.metadata().map_err(at(path))?;
+    let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
+    if mode & 0o022 != 0 || (owner != 0 && owner != nix::unistd::geteuid().as_raw()) {
+        return Err(FileError::Exposed { path: path.to_owned(), mode, owner });
+    }
+    read_open(path, file, cap)
+}
+
 fn create_beside(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
     let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     loop {

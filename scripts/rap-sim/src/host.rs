@@ -160,6 +160,7 @@ impl Host {
         let hints = Hints::default();
         self.tables += 1;
         let inputs = TableInputs {
+            control: &Default::default(),
             wireguard_private_key: &[1; 32],
             leaf: &leaf,
             hints: &hints,

@@ -2,11 +2,17 @@
 //!
 //! Owns that order. Nothing is removed before the control plane acknowledged, unless `--force` says so.
 
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
 use rap_runtime::Fault;
 use rap_state::MembershipDir;
 use rap_types::{ExitCode, Reason};
 use serde_json::json;
+use tokio::process::Command;
 
+use super::join::remove_bounds;
 use super::print::pretty;
 use crate::blocking::blocking;
 use crate::cli::Leave;
@@ -22,6 +28,10 @@ pub(super) async fn run(config: &Config, leave: &Leave) -> Result<ExitCode, Faul
         Some(mut client) => through_agent(&mut client, leave.force).await?,
         None => alone(config, leave.force).await?,
     };
+    clear(config).await;
+    if let Err(fault) = remove_bounds(config) {
+        eprintln!("left behind: {fault}");
+    }
     let (data, name) = (config.data_dir.clone(), config.membership.clone());
     blocking(move || {
         // Locked: no agent uses it, and none starts on it while it goes.
@@ -50,6 +60,28 @@ pub(super) async fn run(config: &Config, leave: &Leave) -> Result<ExitCode, Faul
         }
     }
     Ok(ExitCode::Ok)
+}
+
+/// Removes what outlives the data plane on the host. Without it packets for the left overlay go nowhere.
+async fn clear(config: &Config) {
+    let membership = config.membership.as_str();
+    // Without a data plane that ran since the boot there is nothing.
+    if !config.run_dir.join(membership).join("on-host").exists() {
+        return;
+    }
+    let beside = |own: PathBuf| own.with_file_name("rap-dataplane");
+    let program = config.dataplane_bin.clone().or_else(|| std::env::current_exe().ok().map(beside));
+    let mut command = Command::new(program.unwrap_or_else(|| "rap-dataplane".into()));
+    command.args(["clear", "--membership", membership, "--run-dir"]).arg(&config.run_dir);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let said = match tokio::time::timeout(CLEAR, command.output()).await {
+        Ok(Ok(output)) if output.status.success() => return,
+        Ok(Ok(output)) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no end in time".to_owned(),
+    };
+    eprintln!("unreachable routes and packet filter of the overlay are left on this host: {said}");
+    eprintln!("next: rap-dataplane clear --membership {membership}");
 }
 
 /// By the running agent, which ends the membership and its data plane. The inner error is forgiven.
@@ -105,3 +137,5 @@ fn hinted(fault: Fault) -> Fault {
     let text = format!("{}; nothing was removed (leave --force removes it without telling)", fault.message);
     Fault::new(fault.reason, text)
 }
+
+const CLEAR: Duration = Duration::from_secs(20);

@@ -1,8 +1,10 @@
 //! Configuration in two stages: what was written (`raw`), and what it means (`resolve`).
 
+mod bounds;
 mod raw;
 mod resolve;
 
+pub use bounds::HostBounds;
 pub use raw::Raw;
 pub use resolve::{Config, DataplaneMode};
 

@@ -84,6 +84,12 @@ pub struct Raw {
         value_name = "BOOL"
     )]
     pub no_tun: Option<bool>,
+    /// Folder of the files that bound data planes; join writes MEMBERSHIP.env there [default: /etc/rap/dataplane]
+    #[arg(long, global = true, env = "RAP_BOUNDS_DIR", value_name = "DIR")]
+    pub bounds_dir: Option<PathBuf>,
+    /// For join: a prefix in which the overlay wins over routes of this host; never over what the host needs; repeatable
+    #[arg(long, global = true, env = "RAP_ALLOW_OVERLAP", value_name = "PREFIX", value_delimiter = ',')]
+    pub allow_overlap: Option<Vec<String>>,
     /// Program of the data plane [default: rap-dataplane beside this program]
     #[arg(long, global = true, env = "RAP_DATAPLANE_BIN", value_name = "FILE")]
     pub dataplane_bin: Option<PathBuf>,

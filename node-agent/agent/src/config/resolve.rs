@@ -13,7 +13,7 @@ use rap_runtime::telemetry::{self, LogFormat};
 use rap_state::MembershipName;
 use rap_trust::AuthorityPin;
 
-use super::Raw;
+use super::{HostBounds, Raw};
 
 rap_types::word_enum! {
     /// Who starts the data plane.
@@ -66,6 +66,8 @@ pub struct Config {
     pub interface: String,
     /// True without a TUN device.
     pub no_tun: bool,
+    /// What an administrator lets the overlay use of this host.
+    pub bounds: HostBounds,
     /// Program of the data plane; `None` for the one beside the agent.
     pub dataplane_bin: Option<PathBuf>,
     /// Who starts the data plane.
@@ -119,6 +121,7 @@ impl Config {
             listen_wireguard: check.parse("listen_wireguard", raw.listen_wireguard.as_deref(), "[::]:51820"),
             interface: raw.interface.clone().unwrap_or_else(|| "rap0".into()),
             no_tun: raw.no_tun.unwrap_or(false),
+            bounds: check.take("allow_overlap", HostBounds::read(raw)),
             dataplane_bin: raw.dataplane_bin.clone(),
             dataplane: raw.dataplane.as_deref().unwrap_or("spawn").parse().unwrap_or_else(|_| {
                 check.fail("dataplane", "spawn, systemd or external", DataplaneMode::Spawn)
@@ -176,6 +179,8 @@ impl Config {
             "listen_wireguard": self.listen_wireguard,
             "interface": self.interface,
             "no_tun": self.no_tun,
+            "bounds_dir": self.bounds.folder,
+            "allow_overlap": self.bounds.allowed,
             "dataplane_bin": self.dataplane_bin,
             "dataplane": self.dataplane,
             "cache_bytes": self.cache_bytes,

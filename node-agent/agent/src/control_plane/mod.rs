@@ -2,10 +2,12 @@
 
 mod certificate;
 mod dial;
+mod resolve;
 mod time;
 mod uplink;
 
 pub use certificate::CertificateTask;
 pub use dial::{ControlPlane, EnrollmentLine};
+pub use resolve::{literal, resolve};
 pub use time::TrustedTime;
 pub use uplink::{Pause, Stream, UplinkEvent, UplinkTask};

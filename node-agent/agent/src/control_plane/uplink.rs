@@ -2,6 +2,8 @@
 //!
 //! Owns dialling, backoff and the two queues of a stream. Refuses to read messages: the driver does.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ControlPlane;
+use super::resolve::resolve;
 
 /// An open stream. Dropping it ends the stream.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ impl Stream {
 /// What the uplink tells the driver.
 #[derive(Debug)]
 pub enum UplinkEvent {
+    /// The names of the control URLs have these addresses.
+    Resolved(BTreeSet<IpAddr>),
     /// A stream is up at this URL.
     Opened(String, Stream),
     /// The control plane said something.
@@ -88,13 +93,14 @@ impl UplinkTask {
             ready = ready => if !ready { return },
         }
         let (mut next, mut failures, mut thrown_out) = (0, 0_u32, false);
+        let mut addresses = BTreeSet::new();
         self.ready.mark_unchanged();
         loop {
             let url = self.control.urls[next % self.control.urls.len()].clone();
             let begun = Instant::now();
             let held = tokio::select! {
                 () = cancel.cancelled() => return,
-                held = self.hold(&url, &events) => held,
+                held = self.hold_and_tell(&url, &mut addresses, &events) => held,
             };
             let (was_open, fault) = held;
             // Told once; afterwards TLS only says that the certificate is no good. A new one ends it.
@@ -125,6 +131,24 @@ impl UplinkTask {
                 Ok(()) = self.ready.changed() => thrown_out = false,
             }
         }
+    }
+
+    /// The same as [`Self::hold`]; meanwhile the control URLs are resolved and told: the data plane keeps the overlay
+    /// away from them.
+    async fn hold_and_tell(
+        &self,
+        url: &ControlUrl,
+        addresses: &mut BTreeSet<IpAddr>,
+        events: &mpsc::Sender<UplinkEvent>,
+    ) -> (bool, Fault) {
+        let mut held = std::pin::pin!(self.hold(url, events));
+        tokio::select! {
+            held = &mut held => return held,
+            () = resolve(&self.control.urls, addresses) => {}
+        }
+        // Nobody listens: the stream ends by itself.
+        let _gone = events.send(UplinkEvent::Resolved(addresses.clone())).await;
+        held.await
     }
 
     /// Opens a stream and passes its messages on until it ends. Says whether it was open.

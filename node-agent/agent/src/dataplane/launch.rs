@@ -25,6 +25,8 @@ pub struct Launch {
     pub listen_wireguard: SocketAddr,
     /// Name of its TUN interface.
     pub interface: String,
+    /// Folder of the file that bounds it. A unit names its own: what bounds it does not come from here.
+    pub bounds_dir: PathBuf,
     /// True without a TUN device.
     pub no_tun: bool,
     /// Log filter.
@@ -81,6 +83,8 @@ impl Launch {
             self.listen_wireguard.to_string().into(),
             "--interface".into(),
             self.interface.clone().into(),
+            "--bounds-dir".into(),
+            self.bounds_dir.clone().into(),
         ];
         if self.no_tun {
             arguments.push("--no-tun".into());
@@ -127,6 +131,7 @@ mod tests {
             listen_link: "127.0.0.1:7443".parse().unwrap(),
             listen_wireguard: "127.0.0.1:51820".parse().unwrap(),
             interface: "rap0".into(),
+            bounds_dir: "/etc/rap/dataplane".into(),
             no_tun: true,
             log: "info".into(),
         };
@@ -134,7 +139,7 @@ mod tests {
         assert_eq!(
             arguments.join(" "),
             "run --membership default --run-dir /run/rap --link-listen 127.0.0.1:7443 \
-             --wireguard-listen 127.0.0.1:51820 --interface rap0 --no-tun"
+             --wireguard-listen 127.0.0.1:51820 --interface rap0 --bounds-dir /etc/rap/dataplane --no-tun"
         );
     }
 
@@ -147,6 +152,7 @@ mod tests {
             listen_link: "[::]:7444".parse().unwrap(),
             listen_wireguard: "[::]:51821".parse().unwrap(),
             interface: "rap1".into(),
+            bounds_dir: "/etc/rap/dataplane".into(),
             no_tun: false,
             log: "info,rap_mesh=debug".into(),
         };

@@ -16,6 +16,7 @@ impl Driver {
     pub(super) fn uplink(&mut self, event: UplinkEvent) {
         let now = self.clock.now();
         match event {
+            UplinkEvent::Resolved(addresses) => self.feed(Input::ControlResolved(addresses)),
             UplinkEvent::Opened(url, stream) => {
                 self.stream = Some(stream);
                 self.contact.dialled(url);

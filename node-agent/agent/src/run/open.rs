@@ -91,6 +91,7 @@ fn launch(config: &Config, membership: &Membership, place: &Place) -> Launch {
         listen_link: place.link(config),
         listen_wireguard: place.wireguard(config),
         interface: place.interface(config),
+        bounds_dir: config.bounds.folder.clone(),
         no_tun: config.no_tun,
         log: config.log.clone(),
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns which task gets which end of which channel. Refuses to own what runs: each task has a file of its own.
 
+use rap_node::Input;
 use rap_runtime::service::Beat;
 use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup};
@@ -17,7 +18,7 @@ use super::open::{Opened, open};
 use super::persist::PersistTask;
 use super::tasks::{ADDRESSES, CERTIFICATES, DATAPLANE, DRIVER, PERSIST, UPLINK};
 use crate::config::Config;
-use crate::control_plane::{CertificateTask, ControlPlane, TrustedTime, UplinkTask};
+use crate::control_plane::{CertificateTask, ControlPlane, TrustedTime, UplinkTask, literal};
 use crate::dataplane::{DataplaneCommand, DataplaneTask};
 use crate::host::{HostHandle, OwnClaim, watch_addresses};
 use crate::membership::{Persister, Place, listed_facts};
@@ -52,13 +53,14 @@ pub async fn start(
     host: HostHandle,
 ) -> Result<Started, Fault> {
     let opened = open(config, name, &claim).await?;
-    let Opened { membership, cache, node, leaf, place, launch, addresses, boot_id } = opened;
+    let Opened { membership, cache, mut node, leaf, place, launch, addresses, boot_id } = opened;
     let listed = listed_facts(config, &membership, &place);
     let facts = StatusFacts::of(&membership, &boot_id, config.workload_supervision, &listed);
     let clock = Clock::new();
     let time = TrustedTime::new(clock, membership.trust_floors().time);
     let presented = CertificateCell::new();
     let control = ControlPlane::of(&membership, time.clone(), config)?;
+    node.handle(Input::ControlResolved(literal(&control.urls)), clock.now());
     let proofs = CertificateTask::of(&membership, control.clone());
     let ages = KeyAges::of(&membership, host);
     let manifest = membership.bootstrap.contract.activation_manifest.clone();

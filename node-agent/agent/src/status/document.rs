@@ -173,6 +173,9 @@ fn dataplane(node: &Node, contact: &Contact) -> Value {
         "table_version": published,
         "table_applied": applied,
         "table_refused": refused,
+        "host": stats.host.iter().map(|finding| json!({
+            "reason": finding.reason, "text": finding.text, "degrades": finding.degrades,
+        })).collect::<Vec<_>>(),
         "rss_bytes": stats.rss_bytes,
         "last_exit": node.observations().exit().map(|exit| json!({
             "at_ms": exit.at_ms, "status": exit.status, "reason": exit.reason, "text": exit.text,

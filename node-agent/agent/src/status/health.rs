@@ -2,6 +2,7 @@
 //!
 //! Owns the choice of reason codes. Refuses to own facts: it reads them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rap_node::Node;
@@ -29,6 +30,7 @@ pub(super) fn degraded_reasons(node: &Node, contact: &Contact, cache: &CacheStat
         reasons.push(reason.unwrap_or(Reason::DataplaneUnavailable));
     }
     reasons.extend(node.table().2);
+    reasons.extend(host_reasons(node));
     if contact.write_since.is_some_and(|since| now.mono.since(since) > LATE) {
         reasons.push(Reason::StateTimeout);
     }
@@ -38,6 +40,12 @@ pub(super) fn degraded_reasons(node: &Node, contact: &Contact, cache: &CacheStat
         reasons.push(Reason::CertificateInvalid);
     }
     reasons
+}
+
+/// Codes of what on the host keeps this node from doing all that it should, each once.
+fn host_reasons(node: &Node) -> BTreeSet<Reason> {
+    let findings = node.stats().host.iter().filter(|finding| finding.degrades);
+    findings.filter_map(|finding| Reason::from_code(&finding.reason)).collect()
 }
 
 pub(super) fn warnings(
@@ -75,6 +83,9 @@ pub(super) fn warnings(
     if cache.quarantined > 0 {
         let text = "the cache was damaged; it was moved aside and fetched again".to_owned();
         warnings.push(warning(Reason::StateCorrupt, text));
+    }
+    for finding in &node.stats().host {
+        warnings.push(json!({ "reason": finding.reason, "text": finding.text }));
     }
     if let Some((reason, text)) = &contact.dataplane_error {
         warnings.push(warning(*reason, format!("data plane: {text}")));

@@ -5,6 +5,8 @@ use rap_runtime::Fault;
 use rap_types::{Mono, Reason};
 use zeroize::Zeroizing;
 
+use crate::bounds::Bounds;
+
 /// A table that is malformed, contradicts itself or is not newer.
 pub(crate) fn refused(message: impl Into<String>) -> Fault {
     Fault::new(Reason::DataplaneTable, message)
@@ -32,6 +34,13 @@ pub(super) fn id<T, E: std::fmt::Display>(read: Result<T, E>, field: &str) -> Re
 pub(super) fn prefix(text: &str) -> Result<IpNet, Fault> {
     let parsed = text.parse::<IpNet>().ok();
     parsed.filter(|net| !net.addr().is_multicast()).ok_or_else(|| refused(format!("{text:?}: not a prefix")))
+}
+
+/// Refuses a prefix that the membership may not use on this host.
+pub(super) fn within(net: IpNet, bounds: &Bounds) -> Result<IpNet, Fault> {
+    let outside =
+        || Fault::new(Reason::DataplaneOutsidePool, format!("{net}: not in a pool of this membership"));
+    if bounds.hold(&net) { Ok(net) } else { Err(outside()) }
 }
 
 /// 32 bytes of a secret, not all zero. The message names the field only.

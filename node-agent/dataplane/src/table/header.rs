@@ -1,5 +1,7 @@
 //! Everything in a table that is not about one peer or one revocation.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,9 @@ use rap_wireguard::{DEFAULT_MTU, StaticSecret};
 use zeroize::Zeroizing;
 
 use super::deadlines::Deadlines;
-use super::field::{deadline, ensure, id, prefix, secret, too_large, unsupported};
+use crate::bounds::Bounds;
+
+use super::field::{deadline, ensure, id, prefix, refused, secret, too_large, unsupported, within};
 use super::identity::LinkCertificate;
 use super::member::Member;
 
@@ -24,6 +28,8 @@ pub(super) struct Header {
     pub(super) addresses: Vec<IpNet>,
     /// Prefixes that this node forwards for.
     pub(super) routed: Vec<IpNet>,
+    /// Addresses of the control plane.
+    pub(super) control: BTreeSet<IpAddr>,
     /// Absent: nobody is linked.
     pub(super) leaf: Option<Arc<LinkCertificate>>,
     pub(super) deadlines: Deadlines,
@@ -34,7 +40,7 @@ pub(super) struct Header {
 
 impl Header {
     /// Reads all of a table but its version, peers and revocations.
-    pub(super) fn read(mut table: ForwardingTable) -> Result<Self, Fault> {
+    pub(super) fn read(mut table: ForwardingTable, bounds: &Bounds) -> Result<Self, Fault> {
         // First of all, so that they are wiped on every way out.
         let private_key = Zeroizing::new(std::mem::take(&mut table.wireguard_private_key));
         let certificate_key =
@@ -56,6 +62,7 @@ impl Header {
             newest_head,
             tunnel_deadline_ns,
             routed,
+            control,
             relays,
             gates,
             critical,
@@ -78,8 +85,9 @@ impl Header {
             member,
             private_key,
             mtu: overlay_mtu(mtu),
-            addresses: own_addresses(&addresses)?,
+            addresses: own_addresses(&addresses, bounds)?,
             routed: routed_prefixes(&routed)?,
+            control: control_addresses(&control)?,
             leaf: leaf.map(Arc::new),
             deadlines,
             probe_interval: probe_interval(probe_interval_ms),
@@ -101,9 +109,9 @@ fn supported(relays: &[Vec<u8>], gates: &[TableGate], critical: &[String]) -> Re
     }
 }
 
-fn own_addresses(texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+fn own_addresses(texts: &[String], bounds: &Bounds) -> Result<Vec<IpNet>, Fault> {
     ensure((1..=ADDRESSES).contains(&texts.len()), || format!("addresses: 1 to {ADDRESSES}"))?;
-    texts.iter().map(|text| prefix(text)).collect()
+    texts.iter().map(|text| prefix(text).and_then(|net| within(net, bounds))).collect()
 }
 
 fn routed_prefixes(texts: &[String]) -> Result<Vec<IpNet>, Fault> {
@@ -111,6 +119,15 @@ fn routed_prefixes(texts: &[String]) -> Result<Vec<IpNet>, Fault> {
         return Err(too_large("routed", limits::TABLE_ROUTED_MAX));
     }
     texts.iter().map(|text| prefix(text)).collect()
+}
+
+fn control_addresses(texts: &[String]) -> Result<BTreeSet<IpAddr>, Fault> {
+    if texts.len() > CONTROL {
+        return Err(too_large("control", CONTROL));
+    }
+    let read =
+        |text: &String| text.parse().map_err(|_| refused(format!("control: {text:?}: not an address")));
+    texts.iter().map(read).collect()
 }
 
 /// IPv6 takes no interface below its minimum, which is also the default.
@@ -123,6 +140,7 @@ fn probe_interval(millis: u32) -> Option<Duration> {
 }
 
 const ADDRESSES: usize = 16;
+const CONTROL: usize = 64;
 const LARGEST_MTU: u16 = 9000;
 const SHORTEST_PROBE: Duration = Duration::from_millis(100);
 const LONGEST_PROBE: Duration = Duration::from_secs(60);

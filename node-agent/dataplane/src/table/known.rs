@@ -12,6 +12,8 @@ use rap_types::{NodeId, Reason, limits};
 use rap_wire::v1::{ForwardingTable, TableDelta, TablePeer};
 use rap_wireguard::DeviceConfig;
 
+use crate::bounds::Bounds;
+
 use super::field::{ensure, id, refused, too_large};
 use super::header::Header;
 use super::member::Member;
@@ -30,15 +32,15 @@ pub(crate) struct KnownTable {
 
 impl KnownTable {
     /// Reads a whole table; any fault in it refuses it all.
-    pub(crate) fn whole(mut table: ForwardingTable) -> Result<Self, Fault> {
+    pub(crate) fn whole(mut table: ForwardingTable, bounds: &Bounds) -> Result<Self, Fault> {
         let version = table.version;
         let (peers, revoked) = (std::mem::take(&mut table.peers), std::mem::take(&mut table.revoked));
         within(peers.len(), revoked.len())?;
-        let header = Arc::new(Header::read(table)?);
+        let header = Arc::new(Header::read(table, bounds)?);
         let mut known =
             Self { version, header, peers: BTreeMap::new(), revoked: revocations::read(&revoked)? };
         for peer in peers {
-            if let Some(node) = known.put(peer)? {
+            if let Some(node) = known.put(peer, bounds)? {
                 return Err(refused(format!("peer {node}: appears twice")));
             }
         }
@@ -46,14 +48,14 @@ impl KnownTable {
     }
 
     /// The table that a change makes of this one.
-    pub(crate) fn changed(&self, delta: TableDelta) -> Result<Self, Fault> {
+    pub(crate) fn changed(&self, delta: TableDelta, bounds: &Bounds) -> Result<Self, Fault> {
         let TableDelta { base_version, version, header, peers, removed, revoked } = delta;
         if base_version != self.version {
             return Err(based(format!("based on version {base_version}, {} is in force", self.version)));
         }
         let mut next = Self { version, ..self.clone() };
         if let Some(header) = header {
-            next.header = Arc::new(Header::read(header)?);
+            next.header = Arc::new(Header::read(header, bounds)?);
         }
         for node in &removed {
             let node = id(NodeId::from_slice(node), "removed: node_id")?;
@@ -61,7 +63,7 @@ impl KnownTable {
             next.peers.remove(&node).ok_or_else(|| based(format!("removed peer {node} is not there")))?;
         }
         for peer in peers {
-            next.put(peer)?;
+            next.put(peer, bounds)?;
         }
         for (node, generation) in revocations::read(&revoked)? {
             revocations::add(&mut next.revoked, node, generation);
@@ -98,6 +100,7 @@ impl KnownTable {
         let mut device = DeviceConfig {
             addresses: header.addresses.clone(),
             routed: header.routed.clone(),
+            control: header.control.clone(),
             peers: Vec::with_capacity(self.peers.len()),
             deadline: header.deadlines.of_tunnels(),
         };
@@ -134,8 +137,8 @@ impl KnownTable {
     }
 
     /// Adds a peer, or replaces it: then says which.
-    fn put(&mut self, peer: TablePeer) -> Result<Option<NodeId>, Fault> {
-        let peer = KnownPeer::read(peer)?;
+    fn put(&mut self, peer: TablePeer, bounds: &Bounds) -> Result<Option<NodeId>, Fault> {
+        let peer = KnownPeer::read(peer, bounds)?;
         let node = peer.node;
         ensure(node != self.header.member.node, || format!("peer {node}: is this node"))?;
         Ok(self.peers.insert(node, Arc::new(peer)).map(|_| node))

@@ -9,8 +9,10 @@ use rap_wire::v1::{TableLink, TablePeer};
 use rap_wireguard::{PresharedKey, PublicKey};
 use zeroize::Zeroizing;
 
+use crate::bounds::Bounds;
+
 use super::deadlines::Deadlines;
-use super::field::{deadline, id, prefix, refused, secret, unsupported};
+use super::field::{deadline, id, prefix, refused, secret, unsupported, within};
 
 /// What is known of a peer. Known is not linked: see [`Self::link`].
 pub(super) struct KnownPeer {
@@ -30,7 +32,7 @@ pub(super) struct KnownPeer {
 
 impl KnownPeer {
     /// Reads one peer. What contradicts other peers is found by whoever puts the table in force.
-    pub(super) fn read(mut peer: TablePeer) -> Result<Self, Fault> {
+    pub(super) fn read(mut peer: TablePeer, bounds: &Bounds) -> Result<Self, Fault> {
         let preshared = Zeroizing::new(std::mem::take(&mut peer.preshared_key));
         let node = id(NodeId::from_slice(&peer.node_id), "peer: node_id")?;
         let bad = |what: &str| refused(format!("peer {node}: {what}"));
@@ -49,6 +51,10 @@ impl KnownPeer {
             }
         };
         let allowed_ips = allowed_ips(&peer, key.is_some()).map_err(|what| bad(&what))?;
+        for net in &allowed_ips {
+            within(*net, bounds)
+                .map_err(|fault| Fault::new(fault.reason, format!("peer {node}: {fault}")))?;
+        }
         Ok(Self {
             node,
             key_generation: peer.key_generation,

@@ -7,9 +7,10 @@ use rap_wireguard::DEFAULT_MTU;
 
 use super::header::overlay_mtu;
 use super::*;
+use crate::bounds::Bounds;
 
 fn read(table: ForwardingTable) -> Result<Plan, Fault> {
-    KnownTable::whole(table).map(|table| table.plan(&LearnedRevocations::default()))
+    KnownTable::whole(table, &Bounds::default()).map(|table| table.plan(&LearnedRevocations::default()))
 }
 
 fn table() -> ForwardingTable {
@@ -119,7 +120,7 @@ fn marks_say_who_is_dialled_and_who_is_accepted() {
         given.peers.truncate(1);
         given.peers[0].link = link;
         given.peers[0].link_endpoints = vec!["127.0.0.1:7".to_owned()];
-        let known = KnownTable::whole(given)?;
+        let known = KnownTable::whole(given, &Bounds::default())?;
         let peer = known.peer(NodeId::from_bytes([2; 16])).unwrap();
         let all = deadlines::Deadlines { table: None, leaf: None, grant: None };
         Ok::<_, Fault>(peer.for_mesh(all).map(|peer| peer.endpoints.len()))
@@ -185,21 +186,21 @@ fn a_change_makes_the_table_that_a_whole_one_would() {
     to.peers = vec![peer(3), peer(4)];
     to.peers[0].keepalive_s = 7;
     to.revoked = vec![TableRevoked { node_id: vec![4; 16], key_generation: 1 }];
-    let base = KnownTable::whole(table()).ok().unwrap();
-    let changed = base.changed(delta(&table(), to.clone(), &[2])).ok().unwrap();
+    let base = KnownTable::whole(table(), &Bounds::default()).ok().unwrap();
+    let changed = base.changed(delta(&table(), to.clone(), &[2]), &Bounds::default()).ok().unwrap();
     let (ours, whole) = (changed.plan(&LearnedRevocations::default()), read(to).ok().unwrap());
     assert_eq!((ours.version, ours.mtu, &ours.peers), (whole.version, whole.mtu, &whole.peers));
     assert_eq!(ours.device.peers[0].keepalive, Some(7));
     assert_eq!(ours.links.trust.revoked, whole.links.trust.revoked);
     let small = TableDelta { base_version: 4, version: 5, ..Default::default() };
-    let plan = changed.changed(small).ok().unwrap().plan(&LearnedRevocations::default());
+    let plan = changed.changed(small, &Bounds::default()).ok().unwrap().plan(&LearnedRevocations::default());
     assert_eq!((plan.version, plan.mtu, plan.peers.len()), (5, 1400, 2), "nothing but the version changes");
 }
 
 #[test]
 fn a_change_of_another_table_is_refused_with_its_own_code() {
-    let base = KnownTable::whole(table()).ok().unwrap();
-    let reason = |delta| base.changed(delta).err().map(|fault| fault.reason);
+    let base = KnownTable::whole(table(), &Bounds::default()).ok().unwrap();
+    let reason = |delta| base.changed(delta, &Bounds::default()).err().map(|fault| fault.reason);
     let to = || ForwardingTable { version: 4, peers: vec![peer(4)], ..table() };
     assert_eq!(reason(delta(&table(), to(), &[])), None);
     let older = ForwardingTable { version: 2, ..table() };
@@ -217,9 +218,9 @@ fn the_limit_holds_for_tables_and_for_changes() {
         let bare = |index| TablePeer { node_id: number(index), ..Default::default() };
         ForwardingTable { peers: (0..count).map(bare).collect(), ..table() }
     };
-    let reason = |table| KnownTable::whole(table).err().map(|fault| fault.reason);
+    let reason = |table| KnownTable::whole(table, &Bounds::default()).err().map(|fault| fault.reason);
     assert_eq!(reason(many(limits::TABLE_PEERS_MAX + 1)), Some(Reason::DataplaneTableTooLarge));
-    let full = KnownTable::whole(many(limits::TABLE_PEERS_MAX)).ok().unwrap();
+    let full = KnownTable::whole(many(limits::TABLE_PEERS_MAX), &Bounds::default()).ok().unwrap();
     let more = delta(&table(), ForwardingTable { version: 4, peers: vec![peer(2)], ..table() }, &[]);
-    assert_eq!(full.changed(more).err().unwrap().reason, Reason::DataplaneTableTooLarge);
+    assert_eq!(full.changed(more, &Bounds::default()).err().unwrap().reason, Reason::DataplaneTableTooLarge);
 }

@@ -8,7 +8,8 @@ mod stream;
 mod uplink;
 mod witness;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use fast_plane::FastPlane;
 use rap_trust::{
@@ -31,6 +32,7 @@ pub struct Node {
     certificate: Option<LinkCertificate>,
     uplink: Uplink,
     plane: FastPlane,
+    control: BTreeSet<IpAddr>,
     witness: Witness,
     outputs: VecDeque<Output>,
 }
@@ -51,6 +53,7 @@ impl Node {
             certificate: leaf,
             uplink: Uplink::new(settings.contact, now.wall),
             plane: FastPlane::default(),
+            control: BTreeSet::new(),
             outputs: VecDeque::new(),
         };
         let at = node.acceptor.clock().wall(now);
@@ -94,6 +97,11 @@ impl Node {
                 self.uplink.contact.wireguard_hints = wireguard;
                 self.report(now);
             }
+            Input::ControlResolved(addresses) if addresses != self.control => {
+                self.control = addresses;
+                self.publish(now);
+            }
+            Input::ControlResolved(_) => {}
             Input::TimedOut => self.timed_out(now),
         }
         self.settle(now);
@@ -151,6 +159,7 @@ impl Node {
             wireguard_private_key: &self.wireguard_private_key,
             leaf,
             hints: &self.uplink.hints,
+            control: &self.control,
             extension,
             permitted: &permitted,
             restriction: self.plane.restriction.as_deref(),

@@ -3,6 +3,9 @@
 //! Owns the shape: own addresses, peers with exactly their own addresses as allowed ips, deadlines on the
 //! boot clock. Refuses to own keys beyond passing them on.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use rap_contract::VerifiedSnapshot;
 use rap_trust::{DegradedContract, Freshness, PermittedPeer, TrustedClock, Until};
 use rap_types::{Activity, Mono, NodeId, Now, Wall};
@@ -21,6 +24,8 @@ pub struct TableInputs<'a> {
     pub leaf: &'a LinkCertificate,
     /// Unsigned dial hints by peer.
     pub hints: &'a Hints,
+    /// Addresses of the control plane, as its names were resolved last.
+    pub control: &'a BTreeSet<IpAddr>,
     /// Until when degraded mode lasts by a break-glass grant.
     pub extension: Option<Wall>,
     /// Peers that break-glass grants admit.
@@ -74,6 +79,7 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         mtu: contents.policy.mtu,
         wireguard_private_key: inputs.wireguard_private_key.to_vec(),
         probe_interval_ms: contents.policy.link_probe_interval_ms,
+        control: inputs.control.iter().take(CONTROL).map(ToString::to_string).collect(),
         newest_head: snapshot.head_document().envelope().to_vec(),
         // Tunnels need no leaf: a grant keeps them up after the leaf's end, links end with it.
         tunnel_deadline_ns: inputs.extension.map_or(0, |_| deadline),
@@ -164,3 +170,6 @@ fn deadline(wall: Wall, inputs: &TableInputs<'_>) -> u64 {
     let Mono(deadline) = inputs.clock.mono_of(wall, inputs.now);
     deadline.max(1)
 }
+
+/// The data plane takes no more.
+const CONTROL: usize = 64;

@@ -88,7 +88,16 @@ impl Lab {
         self.start_by(&["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"], node)
     }
 
+    /// Starts one that leaves unreachable routes and a packet filter behind, and a record of them in this file.
+    pub fn start_with_record(&self, node: u8, record: &std::path::Path) -> Process {
+        self.start_as(&[], node, &format!(" {}", record.display()))
+    }
+
     fn start_by(&self, words: &[&str], node: u8) -> Process {
+        self.start_as(words, node, "")
+    }
+
+    fn start_as(&self, words: &[&str], node: u8, record: &str) -> Process {
         let program = std::env::current_exe().unwrap();
         let mut child = Command::new("ip")
             .args(["netns", "exec", &self.names[usize::from(node)]])
@@ -103,7 +112,7 @@ impl Lab {
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut process = Process { child, input, output };
         let private = hex::encode(secret(node).as_bytes());
-        process.ask_ok(&format!("start {private} {} rap0", self.endpoint(node)));
+        process.ask_ok(&format!("start {private} {} rap0{record}", self.endpoint(node)));
         process
     }
 
@@ -131,6 +140,20 @@ impl Lab {
         let output = command(&format!("ip netns exec {} {line}", self.names[node])).output().unwrap();
         assert!(output.status.success(), "{line}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Waits until what a command prints in a namespace is as wanted. The last of it.
+    pub fn wait_in(&self, node: usize, line: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let clock = rap_runtime::Clock::new();
+        let begun = clock.now().mono;
+        loop {
+            let shown = self.output_in(node, line);
+            if wanted(&shown) {
+                return shown;
+            }
+            assert!(clock.now().mono.since(begun) < PATIENCE, "{line}: {shown}");
+            std::thread::yield_now();
+        }
     }
 
     fn endpoint(&self, node: u8) -> String {
@@ -204,5 +227,7 @@ fn command(line: &str) -> Command {
     command.args(words).stdin(Stdio::null());
     command
 }
+
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);

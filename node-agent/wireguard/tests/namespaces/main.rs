@@ -3,6 +3,7 @@
 //! Needs root; otherwise says so and ends well. Has its own `main` because it runs itself again, as the
 //! process inside a namespace.
 
+mod host;
 mod lab;
 mod process;
 
@@ -22,15 +23,24 @@ fn main() -> ExitCode {
         println!("skipped: namespaces ({missing})");
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 6] = [
+    let cases: [(&str, fn()); 12] = [
         ("kernel_traffic_over_ipv4", || kernel_traffic(Underlay::V4)),
         ("kernel_traffic_over_ipv6_only", || kernel_traffic(Underlay::V6)),
         ("a_hardened_process_pings_and_makes_no_other_address", a_hardened_process),
         ("a_new_table_changes_the_interface", a_new_table_changes_the_interface),
         ("a_prefix_behind_a_node_is_reached_through_it", a_prefix_behind_a_node_is_reached_through_it),
         ("a_lost_interface_ends_the_device", a_lost_interface_ends_the_device),
+        ("the_network_of_the_host_keeps_its_part_of_a_pool", host::keeps_its_part),
+        ("a_wider_route_and_two_halves_of_a_default_cut_nothing", host::wider_routes),
+        ("without_ipv6_ipv4_works", host::without_ipv6),
+        ("what_others_change_is_put_right_five_times", host::put_right),
+        ("unreachable_routes_outlive_the_device", host::unreachable),
+        ("neighbours_do_not_reach_overlay_addresses", host::neighbours),
     ];
-    for (name, case) in cases {
+    // As with the harness of other tests: arguments are parts of names.
+    let named: Vec<&String> = arguments.iter().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let is_asked = |name: &str| named.is_empty() || named.iter().any(|part| name.contains(part.as_str()));
+    for (name, case) in cases.into_iter().filter(|(name, _)| is_asked(name)) {
         case();
         println!("test {name} ... ok");
     }
@@ -83,7 +93,7 @@ fn a_hardened_process() {
         lab.run_in(0, &format!("ping -n -c 2 -i 0.2 -W 20 {destination}"));
     }
     let shown = lab.output_in(0, "ip -o address show dev rap0");
-    assert!(shown.contains("fd12:3456:789a::1/48") && !shown.contains("fe80"), "{shown}");
+    assert!(shown.contains("fd12:3456:789a::1/128") && !shown.contains("fe80"), "{shown}");
 }
 
 fn a_new_table_changes_the_interface() {
@@ -91,7 +101,7 @@ fn a_new_table_changes_the_interface() {
     let mut a = lab.start(0);
     a.ask_ok(&lab.table(0));
     let shown = lab.output_in(0, "ip -o address show dev rap0");
-    assert!(shown.contains("100.96.0.1/16") && shown.contains("fd12:3456:789a::1/48"), "{shown}");
+    assert!(shown.contains("100.96.0.1/32") && shown.contains("fd12:3456:789a::1/128"), "{shown}");
     assert!(!shown.contains("fe80"), "no link-local address: {shown}");
     assert!(lab.output_in(0, "ip link show dev rap0").contains("mtu 1280"));
 
@@ -101,22 +111,26 @@ fn a_new_table_changes_the_interface() {
         "table 100.96.0.7/16,fd12:3456:789a::7/48 {other}||100.96.0.2/32,10.9.0.0/24,fd99::/64"
     ));
     let shown = lab.output_in(0, "ip -o address show dev rap0");
-    assert!(shown.contains("100.96.0.7/16") && shown.contains("fd12:3456:789a::7/48"), "{shown}");
+    assert!(shown.contains("100.96.0.7/32") && shown.contains("fd12:3456:789a::7/128"), "{shown}");
     assert!(!shown.contains("100.96.0.1/") && !shown.contains("789a::1/"), "{shown}");
     let routes = lab.output_in(0, "ip route show dev rap0") + &lab.output_in(0, "ip -6 route show dev rap0");
     for route in ["100.96.0.0/16", "10.9.0.0/24", "fd12:3456:789a::/48", "fd99::/64"] {
         assert!(routes.contains(route), "{route} in {routes}");
     }
 
-    // A route that the kernel refuses: the table before it stays.
+    // A route that the host has already: it stays the host's, everything else is applied.
     lab.run_in(0, "ip route add 10.8.0.0/24 dev lo scope link");
-    let refused =
-        a.ask(&format!("table 100.96.0.8/16,fd12:3456:789a::7/48 {other}||10.7.0.0/24,10.8.0.0/24"));
-    assert_eq!(refused, "error dataplane.unavailable");
-    assert!(!lab.output_in(0, "ip -o address show dev rap0").contains("100.96.0.8"));
+    a.ask_ok(&format!("table 100.96.0.8/16,fd12:3456:789a::7/48 {other}||10.7.0.0/24,10.8.0.0/24"));
+    let shown = lab.output_in(0, "ip -o address show dev rap0");
+    assert!(shown.contains("100.96.0.8/32") && !shown.contains("100.96.0.7"), "{shown}");
     let routes = lab.output_in(0, "ip route show dev rap0");
-    assert!(routes.contains("10.9.0.0/24") && !routes.contains("10.7.0.0"), "{routes}");
-    assert_eq!(a.ask("ping 10.8.0.1"), "error link.peer_unknown");
+    assert!(routes.contains("10.7.0.0/24") && !routes.contains("10.8.0.0"), "{routes}");
+    assert!(!routes.contains("10.9.0.0"), "{routes}");
+    assert!(lab.output_in(0, "ip route show dev lo").contains("10.8.0.0/24"));
+    assert_eq!(
+        a.ask("findings"),
+        "overlay.host_conflict:10.8.0.0/24 of the overlay is routed by this host: the route 10.8.0.0/24"
+    );
 
     a.ask_ok("table 100.96.0.7/16");
     let routes = lab.output_in(0, "ip route show dev rap0") + &lab.output_in(0, "ip -6 route show dev rap0");

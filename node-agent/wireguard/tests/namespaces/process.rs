@@ -19,16 +19,18 @@ pub const ARGUMENT: &str = "device-process";
 pub async fn run() -> ExitCode {
     let group = TaskGroup::new();
     let mut lines = std::io::stdin().lines();
-    let mut device = None;
+    let (mut device, mut last) = (None, DeviceConfig::default());
     while let Some(Ok(line)) = tokio::task::block_in_place(|| lines.next()) {
         let words: Vec<&str> = line.split(' ').collect();
         let answer = match (words.as_slice(), &device) {
-            (["start", private, udp, tun], None) => {
-                device = Some(start(private, udp, tun, &group).await);
+            (["start", private, udp, tun, record @ ..], None) => {
+                let record = record.first().map(std::path::PathBuf::from);
+                device = Some(start(private, udp, tun, record, &group).await);
                 "ok".to_owned()
             }
             (["table", addresses, peers @ ..], Some(device)) => {
-                match device.apply(table(addresses, peers)).await {
+                last = table(addresses, peers);
+                match device.apply(last.clone()).await {
                     Ok(()) => "ok".to_owned(),
                     Err(error) => format!("error {}", error.reason().row().code),
                 }
@@ -38,6 +40,21 @@ pub async fn run() -> ExitCode {
                     Ok(rtt) => format!("rtt {}", rtt.as_nanos()),
                     Err(error) => format!("error {}", error.reason().row().code),
                 }
+            }
+            (["contested"], Some(device)) => {
+                // Until it is put right or left alone.
+                tokio::time::timeout(PATIENCE, settled(device)).await.unwrap().to_string()
+            }
+            (["control", addresses], Some(device)) => {
+                last.control = addresses.split(',').map(|address| address.parse().unwrap()).collect();
+                device.apply(last.clone()).await.unwrap();
+                "ok".to_owned()
+            }
+            (["findings"], Some(device)) => {
+                let findings = device.findings().await;
+                let texts =
+                    findings.iter().map(|found| format!("{}:{}", found.reason.row().code, found.text));
+                texts.collect::<Vec<_>>().join("|")
             }
             (["count", code], Some(device)) => {
                 let (_, count) =
@@ -69,15 +86,40 @@ pub async fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn start(private: &str, udp: &str, tun: &str, group: &TaskGroup) -> Device {
+async fn start(
+    private: &str,
+    udp: &str,
+    tun: &str,
+    record: Option<std::path::PathBuf>,
+    group: &TaskGroup,
+) -> Device {
     let mut key = [0; 32];
     hex::decode_to_slice(private, &mut key).unwrap();
     let settings = DeviceSettings {
         private_key: StaticSecret::from(key),
         underlay: udp.parse().unwrap(),
-        tun: Some(TunConfig { name: tun.to_owned(), mtu: DEFAULT_MTU }),
+        tun: Some(TunConfig { name: tun.to_owned(), mtu: DEFAULT_MTU, record, allowed: Vec::new() }),
     };
     Device::start(settings, group, Clock::new()).await.unwrap()
+}
+
+/// Waits until the own address is back, or left alone: then true.
+async fn settled(device: &Device) -> bool {
+    loop {
+        let findings = device.findings().await;
+        if findings.iter().any(|found| found.reason == rap_types::Reason::InterfaceContested) {
+            return true;
+        }
+        let own = std::net::Ipv4Addr::new(100, 96, 0, 1);
+        let is_own = |interface: nix::ifaddrs::InterfaceAddress| {
+            let address = interface.address.and_then(|address| address.as_sockaddr_in().map(|v4| v4.ip()));
+            address == Some(own)
+        };
+        if nix::ifaddrs::getifaddrs().unwrap().any(is_own) {
+            return false;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// `NET,NET[;ROUTED,ROUTED] KEY|ENDPOINT|NET,NET ...`
@@ -103,7 +145,7 @@ fn table(addresses: &str, peers: &[&str]) -> DeviceConfig {
         addresses: nets(addresses),
         routed,
         peers: peers.iter().map(peer).collect(),
-        deadline: None,
+        ..DeviceConfig::default()
     }
 }
 

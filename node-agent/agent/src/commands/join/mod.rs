@@ -3,6 +3,7 @@
 //! Owns the conversation with the person. Refuses to decide: `rap_trust::Applicant` does.
 
 mod former;
+mod host;
 mod prepared;
 mod rejoin;
 mod session;
@@ -15,6 +16,7 @@ use rap_runtime::{Fault, Secret, telemetry};
 use rap_types::{ExitCode, Reason};
 use zeroize::Zeroizing;
 
+pub(super) use self::host::remove_bounds;
 use self::prepared::Prepared;
 use self::session::Session;
 use self::told::{TokenText, say_joined, say_who};

@@ -13,6 +13,7 @@ use rap_types::{Digest, IdentityStatus, Now, Reason, TokenId, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
+use super::host::HostTerms;
 use crate::config::{Config, is_node_name};
 use crate::membership::{Enrollment, Kept as _, Nonce, Places};
 
@@ -78,6 +79,12 @@ impl Prepared {
         let pools = Pools::of_token(&token)?;
         if let Err(fault) = places.check(&config.membership, &pools) {
             // Nothing of use is in it yet.
+            dir.destroy()?;
+            return Err(fault);
+        }
+        let terms = HostTerms::of(config);
+        let roomy = terms.check(&pools, &token.control_urls);
+        if let Err(fault) = roomy.and_then(|()| terms.write_bounds(&config.membership, &pools)) {
             dir.destroy()?;
             return Err(fault);
         }
@@ -157,9 +164,25 @@ pub(super) fn checked(
 pub(super) fn wished_name(config: &Config) -> String {
     config.name.clone().unwrap_or_else(|| {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let name = host.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
-        if is_node_name(&name) { name } else { "node".to_owned() }
+        let host = host.trim().split('.').next().unwrap_or_default();
+        let name = tidied(host);
+        if name != host.to_ascii_lowercase() {
+            eprintln!(
+                "name         {name}: the host name {} cannot be a node's; --name chooses another",
+                clean(host)
+            );
+        }
+        name
     })
+}
+
+/// The name of a node nearest to that of its host.
+fn tidied(host: &str) -> String {
+    let letter =
+        |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    let name: String = host.chars().map(letter).take(NAME).collect();
+    let name = name.trim_matches('-').to_owned();
+    if is_node_name(&name) { name } else { "node".to_owned() }
 }
 
 impl Prepared {
@@ -178,6 +201,7 @@ impl Prepared {
     pub(super) fn settle(
         &mut self,
         data: &Path,
+        terms: &HostTerms,
         bootstrap: &VerifiedBootstrap,
         now: Now,
     ) -> Result<(), Fault> {
@@ -185,6 +209,7 @@ impl Prepared {
         // A token of an older control plane named no pools; the contract does.
         let (places, pools) = (Places::open(data)?, Pools::of_contract(contract)?);
         places.check(self.dir.name(), &pools)?;
+        terms.write_bounds(self.dir.name(), &pools)?;
         places.give(&self.dir, Some(pools))?;
         drop(places);
         self.enrollment.accepted_at = Some(now.wall.max(contract.header().issued_at));
@@ -214,4 +239,28 @@ impl Prepared {
 pub(super) fn cluster_name(token: &v1::JoinToken) -> Option<String> {
     let name = clean(&token.cluster_name);
     (!name.is_empty()).then_some(name)
+}
+
+/// Longest name of a node, as in a label of DNS.
+const NAME: usize = 63;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_becomes_the_nearest_name_of_a_node() {
+        for (host, name) in [
+            ("web-01", "web-01"),
+            ("web_01", "web-01"),
+            ("WEB_01", "web-01"),
+            ("_web 01_", "web-01"),
+            ("caf\u{e9}", "caf"),
+            ("___", "node"),
+            ("", "node"),
+        ] {
+            assert_eq!(tidied(host), name, "{host:?}");
+        }
+        assert_eq!(tidied(&"a".repeat(70)), "a".repeat(63));
+    }
 }

@@ -12,6 +12,7 @@ use rap_trust::{
 };
 use rap_types::{JoinRequestId, KeyId, NodeId, Reason};
 
+use super::host::HostTerms;
 use super::prepared::{Prepared, cluster_name};
 use crate::blocking::on;
 use crate::config::Config;
@@ -49,6 +50,7 @@ pub(super) struct Session {
     said: Option<Wait>,
     clock: Clock,
     data: PathBuf,
+    terms: HostTerms,
     /// Name or id, as an operator calls it.
     cluster: String,
     joined: Option<JoinedNode>,
@@ -107,6 +109,7 @@ impl Session {
             said: None,
             clock,
             data: config.data_dir.clone(),
+            terms: HostTerms::of(config),
             cluster,
             joined: None,
             returns,
@@ -189,7 +192,9 @@ impl Session {
                     authority,
                 });
                 let data = self.data.clone();
-                on(&mut self.prepared, move |prepared| prepared.settle(&data, &bootstrap, now)).await?;
+                let terms = self.terms.clone();
+                on(&mut self.prepared, move |prepared| prepared.settle(&data, &terms, &bootstrap, now))
+                    .await?;
                 ApplicantInput::Persisted(id)
             }
             ApplicantOutput::Waiting(why) => {

@@ -2,8 +2,13 @@
 //! fail.
 
 mod descriptors;
+mod interface_put_right;
+mod ipv6_off;
+mod pool_overlaps_host;
 mod scene;
 mod shown;
+mod unreachable_when_down;
+mod weak_host;
 
 use anyhow::Result;
 
@@ -32,7 +37,14 @@ enum Where {
 }
 
 /// Every check, in the order in which they run. Each leaves the scene as it found it.
-const CHECKS: &[Check] = &[("descriptors", Where::Namespaces, descriptors::check)];
+const CHECKS: &[Check] = &[
+    ("descriptors", Where::Namespaces, descriptors::check),
+    ("weak_host", Where::Namespaces, weak_host::check),
+    ("pool_overlaps_host", Where::Namespaces, pool_overlaps_host::check),
+    ("ipv6_off", Where::Namespaces, ipv6_off::check),
+    ("interface_put_right", Where::Namespaces, interface_put_right::check),
+    ("unreachable_when_down", Where::Namespaces, unreachable_when_down::check),
+];
 
 fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     let scene = scene::prepare(lab)?;
