@@ -74,7 +74,8 @@ async fn scenario(directory: &Path) {
         refused
     };
     let refused = tokio::time::timeout(Duration::from_secs(300), refused).await.expect("the disk is full");
-    let expected = [Reason::StateNoSpace, Reason::StoreUnavailable, Reason::StoreOutcomeUnknown, Reason::RequestTimeout];
+    let expected =
+        [Reason::StateNoSpace, Reason::StoreUnavailable, Reason::StoreOutcomeUnknown, Reason::RequestTimeout];
     assert!(refused.iter().all(|reason| expected.contains(reason)), "{refused:?}");
     let metrics = get(&world, "/metrics").await;
     let down = get(&world, "/readyz").await.starts_with("HTTP/1.1 503");
@@ -153,7 +154,12 @@ async fn log_scenario(directory: &Path) {
         match create(&world).await {
             Ok(token) => drop(acknowledged.insert(token)),
             Err(reason) => {
-                let expected = [Reason::StateNoSpace, Reason::StoreUnavailable, Reason::StoreOutcomeUnknown, Reason::RequestTimeout];
+                let expected = [
+                    Reason::StateNoSpace,
+                    Reason::StoreUnavailable,
+                    Reason::StoreOutcomeUnknown,
+                    Reason::RequestTimeout,
+                ];
                 assert!(expected.contains(&reason), "{reason}");
                 refused.insert((refused.len(), reason));
             }
