@@ -20,11 +20,14 @@ fn burn_in_full_and_read_only_disks_change_nothing_that_was_acknowledged() {
         println!("skipped: needs root for a mount namespace");
         return;
     }
-    // A process of its own: a namespace belongs to the thread that made it and to those that it starts.
+    in_a_process_of_its_own("disks::child_of_the_disk_test");
+}
+
+/// Runs this test and shows what it says of disks: a namespace belongs to the thread that made it and to those that
+/// it starts.
+pub fn in_a_process_of_its_own(test: &str) {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child
-        .args(["--exact", "disks::child_of_the_disk_test", "--nocapture", "--test-threads=1"])
-        .env(CHILD, "1");
+    child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, "1");
     let output = child.stdin(Stdio::null()).output().unwrap();
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -32,20 +35,34 @@ fn burn_in_full_and_read_only_disks_change_nothing_that_was_acknowledged() {
     text.lines().filter(|line| line.contains("disk")).for_each(|line| println!("{line}"));
 }
 
-#[test]
-fn child_of_the_disk_test() {
-    if std::env::var_os(CHILD).is_none() {
-        return;
-    }
-    let host = Host::new();
+/// True in the process of [`in_a_process_of_its_own`].
+pub fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Puts a file system of this size at the host's data directory, seen by this thread and what it starts; false where
+/// there can be none.
+pub fn small_disk(host: &Host, size: &str) -> bool {
     std::fs::create_dir(host.data()).unwrap();
+    let options = format!("size={size},mode=0700");
     let made = unshare(CloneFlags::CLONE_NEWNS)
         .and_then(|()| mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE))
         .and_then(|()| {
-            mount(Some("tmpfs"), &host.data(), Some("tmpfs"), MsFlags::empty(), Some("size=16m,mode=0700"))
+            mount(Some("tmpfs"), &host.data(), Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
         });
-    if let Err(error) = made {
+    if let Err(error) = &made {
         println!("skipped: no mount namespace, so no full disk: {error}");
+    }
+    made.is_ok()
+}
+
+#[test]
+fn child_of_the_disk_test() {
+    if !is_child() {
+        return;
+    }
+    let host = Host::new();
+    if !small_disk(&host, "16m") {
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -146,7 +163,7 @@ async fn revoked_on_a_full_disk(host: &Host) {
 }
 
 /// Acknowledged, or the reason why not.
-async fn answer(messages: &mut mpsc::Receiver<v1::NodeMessage>, version: u64) -> Result<(), String> {
+pub async fn answer(messages: &mut mpsc::Receiver<v1::NodeMessage>, version: u64) -> Result<(), String> {
     let about = |body: &node_message::Body| match body {
         node_message::Body::Ack(ack) => ack.version == version,
         // One of an earlier agent may still be under way.
@@ -164,7 +181,7 @@ fn remount(path: &Path, flags: MsFlags) {
 }
 
 /// Takes all room but `leave` bytes.
-fn exhaust(path: &Path, leave: u64) {
+pub fn exhaust(path: &Path, leave: u64) {
     let room = space::room(path).unwrap().available.saturating_sub(leave);
     std::fs::write(path.join("ballast"), vec![0; usize::try_from(room).unwrap()]).unwrap();
 }

@@ -5,6 +5,7 @@ mod burning;
 mod disks;
 mod fake;
 mod joining;
+mod large_table;
 mod leaving;
 mod memberships;
 mod observed;
@@ -26,7 +27,7 @@ use rap_contract::{JoinTokenText, PublicKeyFile, Signer, join_secret_hash, sign}
 use rap_runtime::Clock;
 use rap_types::{HeadOrder, Wall};
 use rap_wire::v1;
-use support::{Published, SECRET, World};
+use support::{Contents, Published, SECRET, World};
 use tokio::sync::mpsc;
 use v1::{control_message, node_message};
 
@@ -65,15 +66,25 @@ fn publish_with(
     fresh_for: Duration,
     revoked: &[u8],
 ) -> Published {
+    let mut contents = control.world.lock().unwrap().contents(peers);
+    if !revoked.is_empty() {
+        contents.revoke(&control.world.lock().unwrap().cluster_ca, revoked);
+    }
+    publish_contents(control, order, contents, fresh_for)
+}
+
+/// As [`publish`], with these contents.
+fn publish_contents(
+    control: &Control,
+    order: HeadOrder,
+    mut contents: Contents,
+    fresh_for: Duration,
+) -> Published {
     let world = control.world.lock().unwrap();
     let node_key = control.state.lock().unwrap().joins.last().unwrap().node_public_key.clone();
-    let mut contents = world.contents(peers);
     let mut assignment = world.assignment();
     assignment.node_key_sha256 = rap_types::KeyId::of(&node_key).to_vec();
     contents.put("assignment", Some(v1::chunk::Body::Assignment(assignment)));
-    if !revoked.is_empty() {
-        contents.revoke(&world.cluster_ca, revoked);
-    }
     let fresh_until = now().plus(fresh_for).0;
     world.publish_as(order, &contents, now(), |head| head.fresh_until_ms = fresh_until)
 }
