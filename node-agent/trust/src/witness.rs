@@ -54,13 +54,21 @@ pub enum Witnessed {
     Refused(Reject),
 }
 
+/// A checkpoint that is held, with the chain of log keys that vouches for it.
+#[derive(Debug, Clone)]
+struct Held {
+    chain: LogKeyChain,
+    checkpoint: Checkpoint,
+    kept: HeldCheckpoint,
+}
+
 /// The witness of one membership.
 #[derive(Debug, Clone)]
 pub struct Witness {
     installation: InstallationId,
     authority: PublicKey,
     accept_dev: bool,
-    held: Option<(Checkpoint, HeldCheckpoint)>,
+    held: Option<Held>,
     contradicted: bool,
     refused: Option<Reject>,
     /// Something larger was offered and is not known to be kept: the next proof may begin with that.
@@ -87,7 +95,7 @@ impl Witness {
         };
         if let Some(kept) = kept.checkpoint {
             match witness.open(&kept) {
-                Ok((_, checkpoint)) => witness.held = Some((checkpoint, kept)),
+                Ok((chain, checkpoint)) => witness.held = Some(Held { chain, checkpoint, kept }),
                 Err(reject) => witness.refused = Some(reject),
             }
         }
@@ -96,12 +104,12 @@ impl Witness {
 
     /// The checkpoint that is held.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        self.held.as_ref().map(|(checkpoint, _)| *checkpoint)
+        self.held.as_ref().map(|held| held.checkpoint)
     }
 
     /// The note for a hello; empty without one.
     pub fn note(&self) -> Vec<u8> {
-        self.held.as_ref().map(|(_, held)| held.note.clone()).unwrap_or_default()
+        self.held.as_ref().map(|held| held.kept.note.clone()).unwrap_or_default()
     }
 
     /// Why the last checkpoint that was refused was.
@@ -133,8 +141,8 @@ impl Witness {
             Ok(opened) => opened,
             Err(reject) => return Witnessed::Refused(reject),
         };
-        let Some((held, kept)) = &self.held else { return Witnessed::Keep(Box::new(shown)) };
-        match compare(held, kept, &chain, &offered, &consistency) {
+        let Some(held) = &self.held else { return Witnessed::Keep(Box::new(shown)) };
+        match compare(held, &chain, &offered, &consistency) {
             Ok(true) => Witnessed::Keep(Box::new(shown)),
             Ok(false) => Witnessed::Known,
             // The first contradiction is the evidence; later ones add nothing to it.
@@ -143,7 +151,7 @@ impl Witness {
             }
             Err(reject) => {
                 self.contradicted = true;
-                let held = kept.clone();
+                let held = held.kept.clone();
                 Witnessed::Contradiction(Box::new(AuditEvidence { held, shown, consistency, reject }))
             }
         }
@@ -157,29 +165,35 @@ impl Witness {
     /// What was to be kept is on disk.
     pub fn kept(&mut self, kept: HeldCheckpoint) {
         self.unsure = false;
-        if let Ok((_, checkpoint)) = self.open(&kept)
+        if let Ok((chain, checkpoint)) = self.open(&kept)
             && self.checkpoint().is_none_or(|held| held < checkpoint)
         {
-            self.held = Some((checkpoint, kept));
+            self.held = Some(Held { chain, checkpoint, kept });
         }
     }
 
-    fn open(&self, held: &HeldCheckpoint) -> Result<(LogKeyChain, Checkpoint), Reject> {
-        let features = known_features(self.accept_dev);
-        let chain = LogKeyChain::verify(&held.records, &self.authority, self.installation, features)?;
-        let checkpoint = Checkpoint::open(&held.note, &chain)?;
+    /// Verifies a checkpoint. The same records as those of what is held were verified with it.
+    fn open(&self, shown: &HeldCheckpoint) -> Result<(LogKeyChain, Checkpoint), Reject> {
+        let chain = match &self.held {
+            Some(held) if held.kept.records == shown.records => held.chain.clone(),
+            Some(_) | None => {
+                let features = known_features(self.accept_dev);
+                LogKeyChain::verify(&shown.records, &self.authority, self.installation, features)?
+            }
+        };
+        let checkpoint = Checkpoint::open(&shown.note, &chain)?;
         Ok((chain, checkpoint))
     }
 }
 
 /// True if what is offered goes on from what is held, false if it is the same.
 fn compare(
-    held: &Checkpoint,
-    kept: &HeldCheckpoint,
+    held: &Held,
     chain: &LogKeyChain,
     offered: &Checkpoint,
     consistency: &[Vec<u8>],
 ) -> Result<bool, Reject> {
+    let Held { checkpoint: held, kept, .. } = held;
     let inconsistent = |what| Reject::new(Reason::AuditInconsistent, what);
     let behind = Reject::new(Reason::AuditRollback, "an older checkpoint than this node holds");
     if kept.records.starts_with(chain.envelopes()) && chain.envelopes().len() < kept.records.len() {
