@@ -178,7 +178,7 @@ class Smoke:
         return f"installation {made[0]['installation_id']}, strict, two replicas on one database"
 
     def first_owner(self):
-        self.off_the_network("rapctl", "root", "sign-activation", "act.req", "--owner", "owner@example.com",
+        self.off_the_network("rapctl", "root", "sign-activation", "act.req", "--yes", "--owner", "owner@example.com",
                              folder=self.offline)
         for name in ("act.manifest", "act.owner.key"):
             found = sorted(self.offline.glob(f"*{name.removeprefix('act')}"))

@@ -276,7 +276,7 @@ class Services:
             rapctl root init --out product-root
             RAP_DATABASE_URL_FILE=/etc/rap/database.url SECRET_ENCRYPTION_KEY_B64_FILE=/etc/rap/secret.key \
               rap-control-plane init --listen {self.b.address}:8443 --root-key product-root.pub
-            rapctl root sign-activation act-*.req --owner owner@example.com
+            rapctl root sign-activation act-*.req --yes --owner owner@example.com
             systemctl enable --now rap-control-plane
             rapctl login https://{self.b.address}:8443 --activate act-*.manifest
             rapctl cluster create other

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use rand_core::CryptoRng;
 use rap_contract::{Audience, AuthorityChain, HeaderTerms, PublicKey, Reject, Signer, sign};
-use rap_types::{ClusterId, InstallationId, Reason, Wall};
+use rap_types::{ClusterId, InstallationId, Reason, Wall, sense};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
@@ -242,13 +242,7 @@ pub fn next_incarnation(stored: u64, now: Wall) -> u64 {
 /// # Errors
 /// `request.invalid`.
 pub fn check_name(name: &str) -> Result<(), Reject> {
-    let bytes = name.as_bytes();
-    let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
-    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
-    let label = bytes.len() <= 63 && bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last());
-    if !label {
-        return Err(Reject::new(Reason::RequestInvalid, "a name has 1 to 63 of a-z, 0-9 and inner hyphens"));
-    }
+    sense::label(name).map_err(|what| Reject::new(Reason::RequestInvalid, what))?;
     // Commands take a name or an id.
     if name.parse::<ClusterId>().is_ok() {
         return Err(Reject::new(Reason::RequestInvalid, "a name does not look like an id"));

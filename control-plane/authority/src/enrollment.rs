@@ -3,7 +3,8 @@
 //! Owns the legal transitions of a request. Refuses to own proofs of possession and the bootstrap contract.
 
 use rap_contract::Reject;
-use rap_types::{JoinState, Reason};
+use rap_types::sense::Loopback;
+use rap_types::{JoinState, Reason, sense};
 
 use crate::check_name;
 
@@ -43,43 +44,25 @@ pub fn choose_node_name(wished: &str, free: impl Fn(&str) -> bool, host_number: 
     if free(&numbered) { numbered } else { format!("{stem}-{host_number}-{}", stem.len()) }
 }
 
-/// Admits endpoints a host advertises: at most 16, each HOST:PORT.
+/// Admits endpoints a host advertises: at most 16, each HOST:PORT, where another host can reach it.
 ///
 /// # Errors
 /// `request.invalid`.
-pub fn check_endpoints(endpoints: &[String]) -> Result<(), Reject> {
-    let fine = |endpoint: &String| {
-        endpoint.len() <= 255
-            && endpoint.rsplit_once(':').is_some_and(|(host, port)| {
-                !host.is_empty()
-                    && port.parse::<u16>().is_ok_and(|port| port != 0)
-                    && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
-            })
-    };
-    if endpoints.len() <= 16 && endpoints.iter().all(fine) {
-        Ok(())
-    } else {
-        Err(Reject::new(Reason::RequestInvalid, "endpoints"))
+pub fn check_endpoints(endpoints: &[String], loopback: Loopback) -> Result<(), Reject> {
+    let invalid = |what| Reject::new(Reason::RequestInvalid, what);
+    if endpoints.len() > 16 {
+        return Err(invalid("more than 16 endpoints"));
     }
+    endpoints.iter().try_for_each(|endpoint| sense::endpoint(endpoint, loopback)).map_err(invalid)
 }
 
-/// Admits a WireGuard public key: 32 bytes, not zero.
+/// Admits a WireGuard public key: 32 bytes in canonical form, not of small order.
 ///
 /// # Errors
 /// `key.invalid`.
 pub fn check_wireguard_key(key: &[u8]) -> Result<[u8; 32], Reject> {
-    let invalid = |what| Reject::new(Reason::KeyInvalid, what);
-    let key: [u8; 32] = key.try_into().map_err(|_| invalid("a WireGuard key has 32 bytes"))?;
-    // The points of small order under any clamped scalar lead to an all-zero secret.
-    if SMALL_ORDER.contains(&key) { Err(invalid("WireGuard key of small order")) } else { Ok(key) }
+    sense::wireguard_key(key).map_err(|what| Reject::new(Reason::KeyInvalid, what))
 }
-
-/// X25519 points of small order below 2^255 (RFC 7748 section 7; list from the curve's definition).
-const SMALL_ORDER: [[u8; 32]; 2] = {
-    let mut one = [0; 32];
-    one[0] = 1;
-    [[0; 32], one]
-};
 
 #[cfg(test)]
 mod tests {
@@ -113,13 +96,21 @@ mod tests {
 
     #[test]
     fn endpoints_and_wireguard_keys_are_bounded() {
-        assert!(check_endpoints(&["h:1".into(), "[fd00::1]:7443".into(), "10.0.0.1:7443".into()]).is_ok());
-        for bad in ["h", "h:0", "h:70000", ":1", "a b:1", "h:1\n"] {
-            assert!(check_endpoints(&[bad.into()]).is_err(), "{bad:?}");
+        let check = |endpoints: &[&str], loopback: bool| {
+            let endpoints: Vec<String> = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
+            check_endpoints(&endpoints, loopback.into()).map_err(|reject| reject.reason)
+        };
+        assert!(check(&["h:1", "[fd00::1]:7443", "10.0.0.1:7443"], false).is_ok());
+        for bad in ["h", "h:0", "h:70000", ":1", "a b:1", "h:1\n", "169.254.169.254:80", "127.0.0.1:5432"] {
+            assert_eq!(check(&["h:1", bad], false), Err(Reason::RequestInvalid), "{bad:?}");
         }
-        assert!(check_endpoints(&vec!["h:1".to_owned(); 17]).is_err());
+        assert!(check(&["127.0.0.1:5432"], true).is_ok());
+        assert!(check(&["h:1"; 17], true).is_err());
         assert!(check_wireguard_key(&[7; 32]).is_ok());
         assert!(check_wireguard_key(&[7; 31]).is_err());
         assert!(check_wireguard_key(&[0; 32]).is_err());
+        let mut one_more_than_p = [0xff; 32];
+        (one_more_than_p[0], one_more_than_p[31]) = (0xee, 0x7f);
+        assert_eq!(check_wireguard_key(&one_more_than_p).unwrap_err().reason, Reason::KeyInvalid);
     }
 }

@@ -1,11 +1,9 @@
 //! Address pools of clusters: which are admitted. Refuses to own the arithmetic of addresses
 //! (rap-planner) and the choice of host numbers (rap-store, in one statement).
 
-use std::net::Ipv4Addr;
-
 use ipnet::Ipv4Net;
 use rap_contract::Reject;
-use rap_types::Reason;
+use rap_types::{Reason, sense};
 
 /// Pool of a cluster that names none.
 pub const DEFAULT_IPV4_POOL: &str = "100.96.0.0/16";
@@ -19,16 +17,7 @@ pub fn check_pool(text: &str) -> Result<Ipv4Net, Reject> {
     let invalid = |what| Reject::new(Reason::RequestInvalid, what);
     let text = if text.is_empty() { DEFAULT_IPV4_POOL } else { text };
     let pool: Ipv4Net = text.parse().map_err(|_| invalid("ipv4_pool is not ADDRESS/PREFIX"))?;
-    if pool.trunc() != pool {
-        return Err(invalid("ipv4_pool has host bits"));
-    }
-    if !(8..=30).contains(&pool.prefix_len()) {
-        return Err(invalid("ipv4_pool is not between /8 and /30"));
-    }
-    let shared = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
-    if !pool.network().is_private() && !shared.contains(&pool) {
-        return Err(invalid("ipv4_pool is not private"));
-    }
+    sense::ipv4_pool(pool).map_err(invalid)?;
     Ok(pool)
 }
 

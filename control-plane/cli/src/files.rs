@@ -1,6 +1,7 @@
 //! Files that operators name: read with a cap, written whole or not at all.
 
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rap_contract::Reject;
@@ -30,6 +31,22 @@ pub(crate) fn read(path: &Path, cap: usize) -> anyhow::Result<Vec<u8>> {
 pub(crate) fn read_text(path: &Path, cap: usize) -> anyhow::Result<String> {
     String::from_utf8(read(path, cap)?)
         .map_err(|_| Fault::new(Reason::RequestInvalid, format!("{}: not text", path.display())).into())
+}
+
+/// Reads a text file that others may not read or write, or standard input for `-`.
+///
+/// # Errors
+/// `secret.exposed`; those of [`read_text`].
+pub(crate) fn read_secret_text(path: &Path, cap: usize) -> anyhow::Result<String> {
+    let metadata = if path == Path::new("-") { None } else { std::fs::metadata(path).ok() };
+    // A pipe of a shell is its user's; what is in a file may have been read by others for long.
+    let mode =
+        metadata.filter(std::fs::Metadata::is_file).map_or(0, |file| file.permissions().mode() & 0o777);
+    if mode & 0o027 != 0 {
+        let text = format!("{}: mode {mode:03o} lets others read it; chmod 600", path.display());
+        return Err(Fault::new(Reason::SecretExposed, text).into());
+    }
+    read_text(path, cap)
 }
 
 /// The fault of a file whose content was rejected.

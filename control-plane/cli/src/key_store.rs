@@ -20,6 +20,8 @@ use crate::files;
 /// Argon2id cost of new files (RFC 9106, second recommended option with more passes).
 const MEMORY_KIB: u32 = 64 * 1024;
 const PASSES: u32 = 3;
+/// Fewest characters of the passphrase of a new key file.
+const PASSPHRASE_MIN: usize = 12;
 /// Largest cost accepted from a file: a hostile file must not take the machine.
 const MEMORY_KIB_CAP: u32 = 1024 * 1024;
 const PASSES_CAP: u32 = 16;
@@ -175,12 +177,18 @@ fn new_passphrase(path: &Path, protect: &Protect) -> anyhow::Result<Zeroizing<St
     if first.is_empty() {
         return Err(Fault::new(Reason::RequestInvalid, "an empty passphrase; use --no-passphrase").into());
     }
+    if first.chars().count() < PASSPHRASE_MIN {
+        let text = format!(
+            "a passphrase of at least {PASSPHRASE_MIN} characters: whoever copies the file guesses at leisure"
+        );
+        return Err(Fault::new(Reason::RequestInvalid, text).into());
+    }
     Ok(first)
 }
 
 fn passphrase(prompt: &str, protect: &Protect) -> anyhow::Result<Zeroizing<String>> {
     if let Some(path) = &protect.passphrase_file {
-        let text = Zeroizing::new(files::read_text(path, 4096)?);
+        let text = Zeroizing::new(files::read_secret_text(path, 4096)?);
         return Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()));
     }
     if !std::io::stdin().is_terminal() {

@@ -32,8 +32,8 @@ pub fn plan(rows: &ClusterRows, map_key: &MapKey) -> Result<Plan, PlanError> {
             host_number: node.host_number,
             named: rows.leaves.contains_key(&node.node),
             organization: node.organization,
-            whole: peer.cost(),
-            short: peer.cost() - endpoint_bytes(node).min(peer.cost()),
+            whole: peer.0.cost(),
+            short: peer.0.cost() - endpoint_bytes(node).min(peer.0.cost()),
         };
         records.push((peer, candidate));
     }
@@ -61,6 +61,7 @@ impl Plan {
         let same = self.cluster == rows.cluster
             && self.incarnation == rows.incarnation
             && self.ipv4_pool == rows.ipv4_pool
+            && self.loopback == rows.loopback
             && self.left_out.is_empty();
         if !same {
             return Ok(None);
@@ -89,6 +90,7 @@ struct Draft<'a> {
     common: [SlotChunk; 2],
     touched: BTreeSet<NodeId>,
     left_out: BTreeMap<NodeId, LeftOut>,
+    senseless: BTreeMap<NodeId, &'static str>,
     members: SharedMap<NodeId, Member>,
     chunks: SharedMap<Digest, Arc<[u8]>>,
 }
@@ -111,6 +113,7 @@ impl<'a> Draft<'a> {
             common,
             touched: BTreeSet::new(),
             left_out: BTreeMap::new(),
+            senseless: base.map(|base| base.senseless.clone()).unwrap_or_default(),
             members,
             chunks,
         }
@@ -127,11 +130,19 @@ impl<'a> Draft<'a> {
         if admitted { Ok(()) } else { Err(PlanError::NotAdmitted(node.node)) }
     }
 
-    fn enter(&mut self, node: &NodeRow, peer: &SlotChunk) -> Result<(), PlanError> {
+    fn enter(
+        &mut self,
+        node: &NodeRow,
+        (peer, senseless): &(SlotChunk, Option<&'static str>),
+    ) -> Result<(), PlanError> {
         if !self.touched.insert(node.node) {
             return Err(PlanError::NodeRepeated(node.node));
         }
         self.admit(node)?;
+        match senseless {
+            Some(why) => self.senseless.insert(node.node, why),
+            None => self.senseless.remove(&node.node),
+        };
         let assignment = chunks::assignment(self.rows, node)?;
         let member = Member::new(node, peer, &assignment);
         if let Some(before) = self.members.insert(node.node, member) {
@@ -145,6 +156,7 @@ impl<'a> Draft<'a> {
     }
 
     fn leave(&mut self, node: NodeId) {
+        self.senseless.remove(&node);
         if let Some(before) = self.members.remove(&node) {
             self.chunks.remove(&before.peer);
             self.chunks.remove(&before.assignment);
@@ -168,10 +180,12 @@ impl<'a> Draft<'a> {
             chunks: self.chunks,
             tree,
             left_out: self.left_out,
+            senseless: self.senseless,
             members: self.members,
             bases,
             common: self.common.map(|chunk| (chunk.slot, chunk.id)),
             ipv4_pool: rows.ipv4_pool,
+            loopback: rows.loopback,
             revocations: rows.revocations.sequence(),
         })
     }

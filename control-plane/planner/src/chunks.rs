@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use rap_contract::{ASSIGNMENT_SLOT, POLICY_SLOT, TRUST_SLOT, chunk_id, peer_slot};
-use rap_types::{Digest, KeyId};
+use rap_types::{Digest, KeyId, sense};
 use rap_wire::v1;
 use v1::chunk::Body;
 
@@ -71,24 +71,44 @@ pub(crate) fn policy(rows: &ClusterRows) -> SlotChunk {
 }
 
 /// Slot `peer/<node>`: what other nodes may know of it; without its endpoints if it is to be `short`.
-pub(crate) fn peer(rows: &ClusterRows, node: &NodeRow, short: bool) -> Result<SlotChunk, PlanError> {
-    let endpoints = |all: &[String]| if short { Vec::new() } else { all.to_vec() };
+///
+/// What makes no sense is left out, and the first reason is told. A peer without a key is linked and has no tunnel.
+pub(crate) fn peer(
+    rows: &ClusterRows,
+    node: &NodeRow,
+    short: bool,
+) -> Result<(SlotChunk, Option<&'static str>), PlanError> {
+    let key = sense::wireguard_key(&node.wireguard_public_key);
+    let mut senseless = key.err();
+    let mut endpoints = |all: &[String]| {
+        let mut usable = all.to_vec();
+        usable.retain(|endpoint| match sense::endpoint(endpoint, rows.loopback) {
+            Ok(()) => !short,
+            Err(why) => {
+                senseless = senseless.or(Some(why));
+                false
+            }
+        });
+        usable
+    };
+    let (link_endpoints, wireguard_endpoints) =
+        (endpoints(&node.link_endpoints), endpoints(&node.wireguard_endpoints));
     let (ipv4, ipv6) = rows.addresses(node).ok_or(PlanError::HostNumber(node.node))?;
     let body = v1::PeerRecord {
         node_id: node.node.to_vec(),
         name: node.name.clone(),
         node_key_sha256: KeyId::of(&node.node_public_key).to_vec(),
-        wireguard_public_key: node.wireguard_public_key.to_vec(),
+        wireguard_public_key: key.map(Vec::from).unwrap_or_default(),
         overlay_ipv4: ipv4.to_string(),
         overlay_ipv6: ipv6.to_string(),
         roles: role_words(node),
         region: node.region.clone(),
-        link_endpoints: endpoints(&node.link_endpoints),
-        wireguard_endpoints: endpoints(&node.wireguard_endpoints),
+        link_endpoints,
+        wireguard_endpoints,
         organization_id: node.organization.map(|id| id.to_vec()).unwrap_or_default(),
         key_generation: node.key_generation,
     };
-    Ok(chunk(peer_slot(node.node), Body::Peer(body)))
+    Ok((chunk(peer_slot(node.node), Body::Peer(body)), senseless))
 }
 
 /// Slot `assignment`: the node's own duties and addresses.

@@ -225,6 +225,7 @@ mod tests {
             // Without memory every version is a new generation, so every leaf is a new one.
             leaves: BTreeMap::new(),
             limits: Limits::default(),
+            loopback: rap_types::sense::Loopback::Refused,
         };
         let plan = plan(&rows, &MapKey::from_bytes([3; 32])).unwrap();
         let order =

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use rap_contract::{Manifest, MerkleTree, SharedMap};
+use rap_types::sense::Loopback;
 use rap_types::{
     ClusterId, Digest, Incarnation, InstallationId, KeyId, NodeId, OrganizationId, Reason, Version,
 };
@@ -105,11 +106,14 @@ pub struct Plan {
     pub tree: MerkleTree,
     /// What the rows hold and the plan does not, because a limit would be exceeded.
     pub left_out: BTreeMap<NodeId, LeftOut>,
+    /// Nodes of whose row something makes no sense and is left out of the record: why.
+    pub senseless: BTreeMap<NodeId, &'static str>,
     pub(crate) members: SharedMap<NodeId, Member>,
     pub(crate) bases: BTreeMap<Option<OrganizationId>, Arc<Manifest>>,
     /// Slots that every node holds, with their chunks.
     pub(crate) common: [(String, Digest); 2],
     pub(crate) ipv4_pool: Ipv4Net,
+    pub(crate) loopback: Loopback,
     pub(crate) revocations: u64,
 }
 

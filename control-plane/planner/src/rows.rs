@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use rap_contract::RevocationChain;
+use rap_types::sense::Loopback;
 use rap_types::{ClusterId, Digest, Incarnation, InstallationId, NodeId, OrganizationId, Role, Version};
 
 use crate::{Limits, addressing};
@@ -56,6 +57,8 @@ pub struct ClusterRows {
     pub leaves: BTreeMap<NodeId, LeafMemory>,
     /// Limits of one node's scope.
     pub limits: Limits,
+    /// Whether endpoints on the own host are published: the same at every replica.
+    pub loopback: Loopback,
 }
 
 /// One member node.

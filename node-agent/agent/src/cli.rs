@@ -125,6 +125,14 @@ pub enum BreakGlass {
         #[arg(long)]
         json: bool,
     },
+    /// End a grant on this host; its use stays in the audit log
+    Drop {
+        /// Digest of the grant, or its first digits, at least 8
+        digest: String,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
     /// Grants that were applied here
     List(Json),
 }

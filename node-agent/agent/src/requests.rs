@@ -22,6 +22,13 @@ pub enum Request {
         /// Gets the grant as status shows it.
         reply: oneshot::Sender<Result<serde_json::Value, Fault>>,
     },
+    /// End a break-glass grant.
+    DropBreakGlass {
+        /// Its digest, or the first digits of it.
+        digest: String,
+        /// Gets the grant as status shows it.
+        reply: oneshot::Sender<Result<serde_json::Value, Fault>>,
+    },
     /// Ping a peer by name or id.
     Ping {
         /// Name or id.

@@ -108,6 +108,33 @@ fn a_malformed_table_changes_nothing() {
             Box::new(|t| t.identity.as_mut().unwrap().private_key = authority.leaf(own.id()).private_key),
         ),
         ("no leaf key", Box::new(|t| t.identity.as_mut().unwrap().private_key.clear())),
+    ];
+    for (what, damage) in &damages {
+        let mut table = own.table(&authority, 2, &[peer]);
+        damage(&mut table);
+        let Answer::Refusal(refusal) = agent.ask(Ask::Table(table)) else { panic!("taken: {what}") };
+        assert_eq!(refusal.reason, "dataplane.table", "{what}");
+        let stats = agent.stats();
+        assert_eq!(stats.table_version, 1, "{what}");
+        let ids = |peers: &[rap_wire::v1::PeerStats]| {
+            peers.iter().map(|p| (p.node_id.clone(), p.wireguard_endpoint.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&stats.peers), ids(&before), "{what}");
+    }
+    agent.apply(own.table(&authority, 2, &[]));
+}
+
+/// An unusable peer beside a sound one: whatever it is, the sound one stays and a removal is in force.
+#[test]
+fn a_table_is_judged_peer_by_peer() {
+    let dir = tempdir().unwrap();
+    let (authority, own, sound) = (Authority::new(), node(1), node(5));
+    let peer = node(2);
+    let plane = DataPlane::start(&dir, own.underlay);
+    let mut agent = plane.agent();
+    let third = || peer_of(&Node { number: 3, ..peer });
+    type Damage<'a> = Box<dyn Fn(&mut ForwardingTable) + 'a>;
+    let damages: Vec<(&str, Damage<'_>)> = vec![
         ("peer id", Box::new(|t| t.peers[0].node_id.clear())),
         ("peer is self", Box::new(|t| t.peers[0].node_id.clone_from(&t.node_id))),
         ("peer twice", Box::new(|t| t.peers.push(t.peers[0].clone()))),
@@ -134,20 +161,28 @@ fn a_malformed_table_changes_nothing() {
         ),
         ("peer claims our address", Box::new(|t| t.peers[0].allowed_ips[0] = "100.96.0.1/32".to_owned())),
         ("bad prefix", Box::new(|t| t.peers[0].allowed_ips[0] = "100.96.0.2/33".to_owned())),
+        ("peer key of zeros", Box::new(|t| t.peers[0].wireguard_public_key = vec![0; 32])),
+        (
+            "peer of small order",
+            Box::new(|t| t.peers[0].wireguard_public_key = [&[1][..], &[0; 31]].concat()),
+        ),
     ];
+    let mut version = 0;
     for (what, damage) in &damages {
-        let mut table = own.table(&authority, 2, &[peer]);
+        let mut before = own.table(&authority, version + 1, &[peer, sound]);
+        before.peers.push(third());
+        agent.apply(before);
+        let mut table = own.table(&authority, version + 2, &[peer, sound]);
         damage(&mut table);
-        let Answer::Refusal(refusal) = agent.ask(Ask::Table(table)) else { panic!("taken: {what}") };
-        assert_eq!(refusal.reason, "dataplane.table", "{what}");
+        table.peers.retain(|entry| what.ends_with("twice") || entry.node_id != third().node_id);
+        agent.apply(table);
+        version += 2;
         let stats = agent.stats();
-        assert_eq!(stats.table_version, 1, "{what}");
-        let ids = |peers: &[rap_wire::v1::PeerStats]| {
-            peers.iter().map(|p| (p.node_id.clone(), p.wireguard_endpoint.clone())).collect::<Vec<_>>()
-        };
-        assert_eq!(ids(&stats.peers), ids(&before), "{what}");
+        assert_eq!(stats.table_version, version, "{what}");
+        assert!(agent.stats_of(sound.id().as_bytes()).is_some(), "{what}");
+        let removed = agent.stats_of(&third().node_id).is_none();
+        assert!(removed || what.ends_with("twice"), "{what}: the one that was removed is gone");
     }
-    agent.apply(own.table(&authority, 2, &[]));
 }
 
 #[test]

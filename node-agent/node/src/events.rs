@@ -10,6 +10,7 @@ use rap_trust::{
     Admission, AuditEvidence, BreakGlassPins, Evidence, Floors, HeldCheckpoint, KeptAudit, PersistId, Pinned,
     Record, StoredBreakGlass,
 };
+use rap_types::sense::Loopback;
 use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
@@ -47,6 +48,10 @@ pub struct NodeSettings {
     pub grants: (BreakGlassPins, StoredBreakGlass),
     /// What the disk has of the audit log.
     pub audit: KeptAudit,
+    /// Trusted time by what a start before left on disk; 0 if it left nothing.
+    pub remembered: Wall,
+    /// Whether endpoints on the own host are dialled.
+    pub loopback: Loopback,
 }
 
 /// What a node tells about itself on every stream.

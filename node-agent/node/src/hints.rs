@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use rap_types::NodeId;
+use rap_types::sense::{self, Loopback};
 use rap_wire::v1;
 
 /// Most hints kept per peer and kind.
@@ -63,8 +64,8 @@ fn usable(hints: Vec<String>) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for hint in hints {
         let Ok(address) = hint.parse::<SocketAddr>() else { continue };
-        let ip = address.ip();
-        let reachable = address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast();
+        // Whether the own host counts is told where it is dialled.
+        let reachable = sense::socket_address(address, Loopback::Allowed).is_ok();
         let hint = address.to_string();
         if reachable && !kept.contains(&hint) && kept.len() < PER_PEER {
             kept.push(hint);

@@ -22,6 +22,8 @@ fn reporting(world: &World) -> Node {
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts::default(),
         audit: KeptAudit::default(),
+        remembered: rap_types::Wall(0),
+        loopback: rap_types::sense::Loopback::Allowed,
     };
     let leaf = LinkCertificate {
         certificate: b"leaf".to_vec(),

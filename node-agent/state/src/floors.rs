@@ -240,6 +240,11 @@ impl FloorStore {
         Ok((Self { record, current }, recovery))
     }
 
+    /// True if the disk has no floors: neither copy is there.
+    pub fn is_absent(&self) -> bool {
+        self.record.value().is_none()
+    }
+
     /// The floors that hold now.
     pub fn current(&self) -> &Floors {
         &self.current

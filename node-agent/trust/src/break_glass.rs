@@ -6,17 +6,19 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use rap_contract::{
-    BreakGlassExpectation, BreakGlassText, PublicKey, Reject, SnapshotContents, VerifiedBreakGlass,
-};
+use rap_contract::{BreakGlassExpectation, BreakGlassText, PublicKey, Reject, VerifiedBreakGlass};
 use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason, Wall};
 use rap_wire::v1;
 
-use crate::known_features;
+use crate::sense::check_peer_sense;
+use crate::{Sense, known_features};
 
-/// Most grants held at once.
+/// Most grants held at once that an operator did not drop.
 const HELD_CAP: usize = 64;
+/// Most grants held at once, with those that were dropped and that the control plane has not got yet.
+const UNTOLD_CAP: usize = 256;
+/// Fewest digits of a digest that name a grant.
+const DIGITS: usize = 8;
 /// Most grants remembered after their end. A node that used so many takes no more.
 const SPENT_CAP: usize = 4096;
 
@@ -48,6 +50,8 @@ pub struct StoredBreakGlassGrant {
     pub applied_at: Wall,
     /// True once the control plane said that it has it.
     pub acknowledged: bool,
+    /// True once an operator of this host dropped it: it permits nothing.
+    pub dropped: bool,
 }
 
 /// Everything about grants that is kept on disk.
@@ -128,12 +132,7 @@ impl BreakGlass {
     /// # Errors
     /// The grant does not verify; `break_glass.replayed`, `break_glass.conflict`, `node.revoked`,
     /// `snapshot.absent`, `state.full`.
-    pub fn judge(
-        &self,
-        text: &str,
-        contents: Option<&SnapshotContents>,
-        now: Wall,
-    ) -> Result<Admission, Reject> {
+    pub fn judge(&self, text: &str, sense: Option<&Sense>, now: Wall) -> Result<Admission, Reject> {
         let file = BreakGlassText::parse(text)?;
         let grant = open(&self.pins, &file, Some(now))?;
         let digest = grant.digest();
@@ -143,11 +142,12 @@ impl BreakGlass {
             return Err(Reject::new(Reason::BreakGlassReplayed, "applied before"));
         }
         if let Some(peer) = grant.peer() {
-            let contents = contents.ok_or(Reject::new(Reason::SnapshotAbsent, "a peer needs a snapshot"))?;
-            check_peer(peer, self.pins.node, contents)?;
+            let sense = sense.ok_or(Reject::new(Reason::SnapshotAbsent, "a peer needs a snapshot"))?;
+            check_peer(peer, self.pins.node, sense)?;
         }
         let mut stored = self.stored_without_ended(now);
-        if stored.held.len() >= HELD_CAP || stored.spent.len() >= SPENT_CAP {
+        let held = stored.held.iter().filter(|held| !held.dropped).count();
+        if held >= HELD_CAP || stored.held.len() >= UNTOLD_CAP || stored.spent.len() >= SPENT_CAP {
             return Err(Reject::new(Reason::StateFull, "too many grants"));
         }
         stored.held.push(StoredBreakGlassGrant {
@@ -155,6 +155,7 @@ impl BreakGlass {
             digest,
             applied_at: now,
             acknowledged: false,
+            dropped: false,
         });
         Ok(Admission { grant, stored })
     }
@@ -178,6 +179,27 @@ impl BreakGlass {
         held.is_some_and(|held| !std::mem::replace(&mut held.stored.acknowledged, true))
     }
 
+    /// An operator of this host wants this grant to end. It is named by its digest or by the first digits of it. It
+    /// permits nothing from now on, and [`Self::stored`] is to be written.
+    ///
+    /// # Errors
+    /// `break_glass.absent` if no grant that holds, or more than one, is named so.
+    pub fn discard(&mut self, named: &str) -> Result<Digest, Reject> {
+        let absent = |what| Reject::new(Reason::BreakGlassAbsent, what);
+        let is_named = |held: &&mut Held| {
+            named.len() >= DIGITS && !held.stored.dropped && held.stored.digest.to_string().starts_with(named)
+        };
+        let mut found = self.held.iter_mut().filter(is_named);
+        match (found.next(), found.next()) {
+            (Some(one), None) => {
+                one.stored.dropped = true;
+                Ok(one.stored.digest)
+            }
+            (None, _) => Err(absent("no grant of this digest")),
+            (Some(_), Some(_)) => Err(absent("several grants have these first digits")),
+        }
+    }
+
     /// What is to be on disk.
     pub fn stored(&self) -> StoredBreakGlass {
         let held = self.held.iter().map(|held| held.stored.clone()).collect();
@@ -199,11 +221,11 @@ impl BreakGlass {
     }
 
     /// Peers that grants admit now, as far as they do not contradict the snapshot.
-    pub fn permitted(&self, contents: &SnapshotContents, now: Wall) -> Vec<PermittedPeer> {
+    pub fn permitted(&self, sense: &Sense, now: Wall) -> Vec<PermittedPeer> {
         let mut permitted: Vec<PermittedPeer> = Vec::new();
         for grant in self.active(now) {
             let Some(record) = grant.peer() else { continue };
-            let fits = check_peer(record, self.pins.node, contents).is_ok()
+            let fits = check_peer(record, self.pins.node, sense).is_ok()
                 && permitted.iter().all(|other| compatible(&other.record, record));
             if fits {
                 // Of two grants for one peer the later word holds.
@@ -233,13 +255,15 @@ impl BreakGlass {
     }
 
     fn active(&self, now: Wall) -> impl Iterator<Item = &VerifiedBreakGlass> {
-        self.held.iter().filter_map(|held| held.grant.as_ref()).filter(move |grant| grant.expires_at() > now)
+        let kept = self.held.iter().filter(|held| !held.stored.dropped);
+        kept.filter_map(|held| held.grant.as_ref()).filter(move |grant| grant.expires_at() > now)
     }
 
     /// Grants that are over and told are remembered by their digest alone.
     fn stored_without_ended(&self, now: Wall) -> StoredBreakGlass {
         let over = |held: &&Held| {
-            held.stored.acknowledged && held.grant.as_ref().is_none_or(|grant| grant.expires_at() <= now)
+            let ended = held.grant.as_ref().is_none_or(|grant| grant.expires_at() <= now);
+            held.stored.acknowledged && (ended || held.stored.dropped)
         };
         let spent = self.held.iter().filter(over).map(|held| held.stored.digest);
         let spent = self.spent.iter().copied().chain(spent).collect();
@@ -264,42 +288,44 @@ fn open(
     })
 }
 
-/// A grant adds a peer to what the snapshot says; it takes nothing from anybody in it.
-fn check_peer(record: &v1::PeerRecord, own: NodeId, contents: &SnapshotContents) -> Result<(), Reject> {
+/// A grant adds a peer to what the snapshot says; it takes nothing from anybody in it, and its record makes as much
+/// sense as one of a snapshot.
+fn check_peer(record: &v1::PeerRecord, own: NodeId, sense: &Sense) -> Result<(), Reject> {
     let conflict = |what| Err(Reject::new(Reason::BreakGlassConflict, what));
     let node = NodeId::from_slice(&record.node_id)
         .map_err(|_| Reject::new(Reason::PayloadMalformed, "peer node_id"))?;
+    let contents = sense.contents();
     let assignment = &contents.assignment;
     if node == own || record.wireguard_public_key == assignment.wireguard_public_key {
         return conflict("the peer is this node");
     }
+    // Who was revoked comes back by a snapshot alone, whatever generation a grant names.
+    let member = contents.peers.get(&node).is_some_and(|known| known.key_generation == record.key_generation);
     let revoked = |revoked: &v1::RevokedNode| {
-        (revoked.node_id == record.node_id && revoked.key_generation >= record.key_generation)
+        (revoked.node_id == record.node_id && (!member || revoked.key_generation >= record.key_generation))
             || (!revoked.node_key_sha256.is_empty() && revoked.node_key_sha256 == record.node_key_sha256)
     };
     if contents.trust.revoked.iter().any(revoked) {
         return Err(Reject::new(Reason::NodeRevoked, "the peer is revoked"));
     }
-    let pools = [&contents.policy.overlay_ipv4_pool, &contents.policy.overlay_ipv6_prefix];
-    let pools: Vec<IpNet> = pools.iter().filter_map(|pool| pool.parse().ok()).collect();
+    let own =
+        sense.own().ok_or(Reject::new(Reason::BreakGlassConflict, "the cluster's pools are not known"))?;
+    check_peer_sense(record, own.pools()).map_err(|what| Reject::new(Reason::BreakGlassConflict, what))?;
     let addresses = [&record.overlay_ipv4, &record.overlay_ipv6];
-    for address in addresses {
-        let inside = |address: &IpAddr| pools.iter().any(|pool| pool.contains(address));
-        if !address.parse::<IpAddr>().ok().as_ref().is_some_and(inside) {
-            return conflict("an address is outside the cluster's pools");
-        }
-    }
     let bare = |text: &str| text.split('/').next().and_then(|text| text.parse::<IpAddr>().ok());
-    let owns = [bare(&assignment.overlay_ipv4), bare(&assignment.overlay_ipv6)];
+    let owns = own.texts().each_ref().map(|text| bare(text));
     if addresses.iter().any(|address| owns.contains(&bare(address))) {
         return conflict("an address is this node's");
+    }
+    if record.name == assignment.name {
+        return conflict("the name is this node's");
     }
     match contents.peers.get(&node) {
         Some(known) if !same_peer(known, record) => return conflict("the peer has other keys or addresses"),
         _ => {}
     }
     if contents.peers.iter().any(|(id, peer)| *id != node && !compatible(peer, record)) {
-        return conflict("a key or address is another peer's");
+        return conflict("a name, key or address is another peer's");
     }
     Ok(())
 }
@@ -312,12 +338,13 @@ fn same_peer(known: &v1::PeerRecord, record: &v1::PeerRecord) -> bool {
         && address(&known.overlay_ipv6) == address(&record.overlay_ipv6)
 }
 
-/// The same peer, or two that share neither key nor address.
+/// The same peer, or two that share neither name nor key nor address.
 fn compatible(one: &v1::PeerRecord, other: &v1::PeerRecord) -> bool {
     if one.node_id == other.node_id {
         return same_peer(one, other);
     }
-    one.wireguard_public_key != other.wireguard_public_key
+    one.name != other.name
+        && one.wireguard_public_key != other.wireguard_public_key
         && one.node_key_sha256 != other.node_key_sha256
         && address(&one.overlay_ipv4) != address(&other.overlay_ipv4)
         && address(&one.overlay_ipv6) != address(&other.overlay_ipv6)

@@ -2,6 +2,8 @@
 //!
 //! Owns `max(wall, time_floor + time since boot elapsed)`. Refuses to own a clock.
 
+use std::time::Duration;
+
 use rap_types::{Mono, Now, Wall};
 
 /// A floor under the wall clock that moves on with the time since boot.
@@ -22,6 +24,11 @@ impl TrustedClock {
         now.wall.max(self.floor.plus(now.mono.since(self.at)))
     }
 
+    /// By how much the wall clock is behind, if by more than two hosts may differ.
+    pub fn behind(&self, now: Now) -> Option<Duration> {
+        Some(self.wall(now).since(now.wall)).filter(|behind| *behind > TOLERANCE)
+    }
+
     /// An authority said that it is at least `issued_at`.
     pub fn raise(&mut self, issued_at: Wall, now: Now) {
         if issued_at > self.floor.plus(now.mono.since(self.at)) {
@@ -35,10 +42,12 @@ impl TrustedClock {
     }
 }
 
+/// An authority's clock may be this much ahead of an honest one.
+const TOLERANCE: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const START: Now = Now { mono: Mono(0), wall: Wall(1_000_000) };
 
@@ -55,6 +64,14 @@ mod tests {
         let clock = TrustedClock::new(Wall(1_000_000), START);
         let later = Now { mono: Mono(1), wall: Wall(9_000_000) };
         assert_eq!(clock.wall(later), Wall(9_000_000));
+    }
+
+    #[test]
+    fn a_clock_behind_by_more_than_two_hosts_may_differ_is_told() {
+        let clock = TrustedClock::new(Wall(1_000_000), START);
+        let at = |wall| Now { mono: Mono(0), wall: Wall(wall) };
+        assert_eq!((clock.behind(at(1_000_000)), clock.behind(at(940_000))), (None, None));
+        assert_eq!(clock.behind(at(939_000)), Some(Duration::from_secs(61)));
     }
 
     #[test]

@@ -18,10 +18,11 @@ mod degraded;
 mod pin;
 mod pools;
 mod rejects;
+mod sense;
 mod witness;
 
 pub use acceptor::{
-    Acceptor, Evidence, Floors, FormerKeys, HeadFloor, Input, Output, PersistId, Pinned, Record,
+    Acceptor, Evidence, Floors, FormerKeys, HeadFloor, Input, Output, PersistId, Pinned, Record, Restriction,
     RevocationFloor, StoredSnapshot,
 };
 pub use applicant::{
@@ -38,6 +39,7 @@ pub use degraded::{DegradedContract, Freshness, FreshnessState, Until};
 pub use pin::AuthorityPin;
 pub use pools::{Claims, Overlap, Pools};
 pub use rejects::Rejects;
+pub use sense::{OwnAddresses, Sense};
 pub use witness::{AuditEvidence, HeldCheckpoint, KeptAudit, Witness, Witnessed};
 
 /// Critical features that this version of the node knows.

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use rap_contract::{Reject, VerifiedSnapshot};
+use rap_contract::Reject;
 use rap_types::Reason;
 use rap_wire::v1;
+
+use crate::OwnAddresses;
 
 /// Prefixes of one overlay, as far as this host routes into them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -32,18 +34,9 @@ impl Pools {
         Self::read([contract.overlay_ipv4.as_str(), contract.overlay_ipv6.as_str()], Reason::PayloadMalformed)
     }
 
-    /// Everything that a table of this snapshot would route into the overlay: the pools, and addresses of
-    /// peers outside of them.
-    ///
-    /// # Errors
-    /// `snapshot.semantic`.
-    pub fn of_snapshot(snapshot: &VerifiedSnapshot) -> Result<Self, Reject> {
-        let contents = snapshot.contents();
-        let (own, policy) = (&contents.assignment, &contents.policy);
-        let pools =
-            [&own.overlay_ipv4, &own.overlay_ipv6, &policy.overlay_ipv4_pool, &policy.overlay_ipv6_prefix];
-        let peers = contents.peers.values().flat_map(|peer| [&peer.overlay_ipv4, &peer.overlay_ipv6]);
-        Self::read(pools.into_iter().chain(peers).map(String::as_str), Reason::SnapshotSemantic)
+    /// Everything that a table with these own addresses would route into the overlay. No peer is outside.
+    pub fn of_own(own: Option<&OwnAddresses>) -> Self {
+        Self(own.map(|own| own.pools().prefixes().to_vec()).unwrap_or_default())
     }
 
     /// The prefixes, none within another.

@@ -5,8 +5,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_contract::{Audience, BreakGlassText, Signer, VerifiedSnapshot, sign};
-use rap_trust::{Acceptor, BreakGlass, Input, Output, StoredBreakGlass};
+use rap_contract::{Audience, BreakGlassText, Signer, sign};
+use rap_trust::{Acceptor, BreakGlass, Input, Output, Sense, StoredBreakGlass};
 use rap_types::{HeadOrder, NodeId, Reason, Wall};
 use rap_wire::v1;
 use support::{ISSUED, World, at, peer};
@@ -48,7 +48,7 @@ fn admit(record: v1::PeerRecord) -> Permit {
     Permit::PermitPeer(v1::PermitPeer { peer: Some(record) })
 }
 
-fn snapshot(world: &World, revoked: Vec<v1::RevokedNode>) -> Arc<VerifiedSnapshot> {
+fn snapshot(world: &World, revoked: Vec<v1::RevokedNode>) -> Arc<Sense> {
     let mut contents = world.contents(2);
     let trust = v1::TrustChunk { cluster_ca: world.cluster_ca.clone(), revoked, ..Default::default() };
     contents.put(rap_contract::TRUST_SLOT, Some(v1::chunk::Body::Trust(trust)));
@@ -56,7 +56,7 @@ fn snapshot(world: &World, revoked: Vec<v1::RevokedNode>) -> Arc<VerifiedSnapsho
     acceptor.handle(Input::Updated(world.publish(HeadOrder::new(1, 1, 0), &contents, ISSUED).full()), at(1));
     let Some(Output::Persist(id, _)) = acceptor.poll_output() else { panic!("refused") };
     acceptor.handle(Input::Persisted(id), at(1));
-    acceptor.active().unwrap().clone()
+    acceptor.sense().unwrap().clone()
 }
 
 fn start(world: &World) -> BreakGlass {
@@ -148,10 +148,9 @@ fn replayed_expired_foreign_and_altered_grants_are_refused_with_their_reason() {
 fn a_permitted_peer_adds_to_the_snapshot_and_takes_nothing_from_anybody() {
     let world = World::default();
     let active = snapshot(&world, Vec::new());
-    let contents = active.contents();
     let judge = |record: v1::PeerRecord| {
         let grants = start(&world);
-        grants.judge(&of_root(&world, 1, admit(record)), Some(contents), ISSUED).map(drop)
+        grants.judge(&of_root(&world, 1, admit(record)), Some(&active), ISSUED).map(drop)
     };
     assert_eq!(judge(stranger()), Ok(()));
     let known = v1::PeerRecord { link_endpoints: vec!["198.51.100.1:7443".into()], ..peer(1) };
@@ -164,6 +163,10 @@ fn a_permitted_peer_adds_to_the_snapshot_and_takes_nothing_from_anybody() {
         ("a peer's key", v1::PeerRecord { wireguard_public_key: peer(2).wireguard_public_key, ..stranger() }),
         ("another key for a peer", v1::PeerRecord { node_key_sha256: vec![66; 32], ..peer(1) }),
         ("an address of others", v1::PeerRecord { overlay_ipv4: "192.0.2.1".into(), ..stranger() }),
+        ("the network's address", v1::PeerRecord { overlay_ipv4: "100.96.0.0".into(), ..stranger() }),
+        ("the broadcast address", v1::PeerRecord { overlay_ipv4: "100.96.255.255".into(), ..stranger() }),
+        ("this node's name", v1::PeerRecord { name: "own".into(), ..stranger() }),
+        ("a peer's name", v1::PeerRecord { name: peer(2).name, ..stranger() }),
         ("a default route in disguise", v1::PeerRecord { overlay_ipv6: "::".into(), ..stranger() }),
     ];
     for (what, record) in thefts {
@@ -175,26 +178,87 @@ fn a_permitted_peer_adds_to_the_snapshot_and_takes_nothing_from_anybody() {
 }
 
 #[test]
+fn a_grant_with_a_senseless_peer_is_refused_like_any_record() {
+    let world = World::default();
+    let active = snapshot(&world, Vec::new());
+    let senseless = [
+        ("an all-zero key", v1::PeerRecord { wireguard_public_key: vec![0; 32], ..stranger() }),
+        ("no key", v1::PeerRecord { wireguard_public_key: Vec::new(), ..stranger() }),
+        ("a path as name", v1::PeerRecord { name: "../../x".into(), ..stranger() }),
+        ("generation 0", v1::PeerRecord { key_generation: 0, ..stranger() }),
+        (
+            "a metadata service",
+            v1::PeerRecord { link_endpoints: vec!["169.254.169.254:80".into()], ..stranger() },
+        ),
+        ("port 0", v1::PeerRecord { wireguard_endpoints: vec!["192.0.2.1:0".into()], ..stranger() }),
+    ];
+    for (what, record) in senseless {
+        let text = of_root(&world, 1, admit(record));
+        let refused = start(&world).judge(&text, Some(&active), ISSUED).unwrap_err();
+        assert_eq!(refused.reason, Reason::PayloadMalformed, "{what}");
+    }
+    // Who was revoked does not come back by a grant: not under another generation, and not under another id.
+    let revoked =
+        v1::RevokedNode { node_id: stranger().node_id, node_key_sha256: vec![77; 32], key_generation: 1 };
+    let active = snapshot(&world, vec![revoked]);
+    let other = v1::PeerRecord { node_key_sha256: vec![79; 32], key_generation: 9, ..stranger() };
+    let renamed = v1::PeerRecord { node_id: vec![76; 16], ..stranger() };
+    for record in [other, renamed] {
+        let text = of_root(&world, 1, admit(record));
+        let refused = start(&world).judge(&text, Some(&active), ISSUED).unwrap_err();
+        assert_eq!(refused.reason, Reason::NodeRevoked);
+    }
+}
+
+#[test]
+fn a_dropped_grant_ends_at_once_makes_room_and_is_still_told() {
+    let world = World::default();
+    let active = snapshot(&world, Vec::new());
+    let mut grants = start(&world);
+    let admission = grants.judge(&of_root(&world, 1, admit(stranger())), Some(&active), ISSUED).unwrap();
+    let digest = admission.grant.digest();
+    grants.install(admission);
+    for nonce in 2..=64 {
+        let text = of_authority(&world, nonce, extend(ISSUED.plus(HOUR)));
+        let admission = grants.judge(&text, None, ISSUED).unwrap();
+        grants.install(admission);
+    }
+    let one_more = of_authority(&world, 65, extend(ISSUED.plus(HOUR)));
+    assert_eq!(grants.judge(&one_more, None, ISSUED).unwrap_err().reason, Reason::StateFull);
+    let named = digest.to_string();
+    assert_eq!(grants.discard("0").unwrap_err().reason, Reason::BreakGlassAbsent, "8 digits at least");
+    assert_eq!(grants.discard(&named[..12]), Ok(digest));
+    assert_eq!(grants.discard(&named).unwrap_err().reason, Reason::BreakGlassAbsent, "once");
+    assert_eq!(grants.permitted(&active, ISSUED), []);
+    assert_eq!(grants.running(ISSUED).len(), 63);
+    let admission = grants.judge(&one_more, None, ISSUED).unwrap();
+    grants.install(admission);
+    // After a restart it is still over, cannot be applied again, and the control plane still hears of its use.
+    let grants = BreakGlass::start(world.break_glass_pins(), grants.stored());
+    assert_eq!(grants.permitted(&active, ISSUED), []);
+    assert_eq!(grants.untold().count(), 65);
+    let again = grants.judge(&of_root(&world, 1, admit(stranger())), Some(&active), ISSUED);
+    assert_eq!(again.unwrap_err().reason, Reason::BreakGlassReplayed);
+}
+
+#[test]
 fn a_permit_ends_with_its_grant_and_with_a_revocation() {
     let world = World::default();
     let active = snapshot(&world, Vec::new());
     let mut grants = start(&world);
     let text = of_root(&world, 1, admit(stranger()));
-    let admission = grants.judge(&text, Some(active.contents()), ISSUED).unwrap();
+    let admission = grants.judge(&text, Some(&active), ISSUED).unwrap();
     grants.install(admission);
-    let permitted = grants.permitted(active.contents(), ISSUED);
+    let permitted = grants.permitted(&active, ISSUED);
     assert_eq!((permitted.len(), permitted[0].until), (1, ISSUED.plus(HOUR)));
     assert_eq!(grants.running(ISSUED).len(), 1);
-    assert_eq!(grants.permitted(active.contents(), ISSUED.plus(HOUR)), []);
+    assert_eq!(grants.permitted(&active, ISSUED.plus(HOUR)), []);
     assert_eq!(grants.running(ISSUED.plus(HOUR)), []);
     let revoked =
         v1::RevokedNode { node_id: stranger().node_id, node_key_sha256: vec![77; 32], key_generation: 1 };
     let later = snapshot(&world, vec![revoked]);
-    assert_eq!(grants.permitted(later.contents(), ISSUED), [], "a revocation wins");
-    assert_eq!(
-        start(&world).judge(&text, Some(later.contents()), ISSUED).unwrap_err().reason,
-        Reason::NodeRevoked
-    );
+    assert_eq!(grants.permitted(&later, ISSUED), [], "a revocation wins");
+    assert_eq!(start(&world).judge(&text, Some(&later), ISSUED).unwrap_err().reason, Reason::NodeRevoked);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message as _;
+use rap_types::sense::{self, Loopback};
 use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason, Wall};
 use rap_wire::v1;
 use v1::break_glass_grant::Permit;
@@ -326,6 +327,18 @@ impl VerifiedBreakGlass {
     }
 }
 
+/// A grant is carried by hand to hosts that nobody reaches: what no host can use is found where it is signed.
+fn check_sense(peer: &v1::PeerRecord) -> Result<(), &'static str> {
+    sense::wireguard_key(&peer.wireguard_public_key)?;
+    sense::label(&peer.name)?;
+    if peer.key_generation == 0 {
+        return Err("key generations begin with 1");
+    }
+    // Whether the own host counts is told by the node that dials.
+    let endpoints = peer.link_endpoints.iter().chain(&peer.wireguard_endpoints);
+    endpoints.into_iter().try_for_each(|endpoint| sense::endpoint(endpoint, Loopback::Allowed))
+}
+
 fn check_terms(grant: &Verified<v1::BreakGlassGrant>) -> Result<Wall, Reject> {
     let malformed = |what| Reject::new(Reason::PayloadMalformed, what);
     let header = grant.header();
@@ -355,6 +368,7 @@ fn check_terms(grant: &Verified<v1::BreakGlassGrant>) -> Result<Wall, Reject> {
         Some(Permit::PermitPeer(permit)) => {
             let peer = permit.peer.as_ref().ok_or(malformed("peer"))?;
             check_peer_record(peer).map_err(|reject| malformed(reject.what))?;
+            check_sense(peer).map_err(malformed)?;
         }
         None => return Err(malformed("permits nothing that is known")),
     }

@@ -136,7 +136,8 @@ fn check_peer(slot: &str, peer: v1::PeerRecord) -> Result<ParsedChunk, Reject> {
 pub(crate) fn check_peer_record(peer: &v1::PeerRecord) -> Result<(), Reject> {
     let invalid = |what| Reject::new(Reason::SnapshotChunkInvalid, what);
     NodeId::from_slice(&peer.node_id).map_err(|_| invalid("peer node_id"))?;
-    if peer.node_key_sha256.len() != 32 || peer.wireguard_public_key.len() != 32 {
+    // Without a WireGuard key the peer has links and no tunnel.
+    if peer.node_key_sha256.len() != 32 || ![0, 32].contains(&peer.wireguard_public_key.len()) {
         return Err(invalid("peer keys"));
     }
     if peer.overlay_ipv4.parse::<std::net::Ipv4Addr>().is_err()

@@ -156,8 +156,8 @@ impl Draft {
         }
     }
 
-    fn give_up(&mut self, claims: [Claim; 3]) {
-        for claim in &claims {
+    fn give_up(&mut self, claims: Claims) {
+        for claim in claims.iter().flatten() {
             self.claims.remove(claim);
         }
     }
@@ -224,8 +224,8 @@ impl Draft {
         Ok((self.chunks, Held { contents, claims: self.claims }))
     }
 
-    fn claim(&mut self, claims: [Claim; 3]) -> Result<(), Reject> {
-        for claim in claims {
+    fn claim(&mut self, claims: Claims) -> Result<(), Reject> {
+        for claim in claims.into_iter().flatten() {
             if self.claims.insert(claim, ()).is_some() {
                 return Err(Reject::new(
                     Reason::SnapshotSemantic,
@@ -243,16 +243,23 @@ impl Draft {
     }
 }
 
-fn claims_of_peer(peer: &v1::PeerRecord) -> Option<[Claim; 3]> {
+/// Two addresses and a key; a peer without a tunnel has no key.
+type Claims = [Option<Claim>; 3];
+
+fn claims_of_peer(peer: &v1::PeerRecord) -> Option<Claims> {
     claims(&peer.overlay_ipv4, &peer.overlay_ipv6, &peer.wireguard_public_key)
 }
 
-fn claims_of_assignment(own: &v1::NodeAssignment) -> Option<[Claim; 3]> {
+fn claims_of_assignment(own: &v1::NodeAssignment) -> Option<Claims> {
     let bare = |prefix: &'_ str| prefix.split('/').next().unwrap_or_default().to_owned();
     claims(&bare(&own.overlay_ipv4), &bare(&own.overlay_ipv6), &own.wireguard_public_key)
 }
 
-fn claims(ipv4: &str, ipv6: &str, wireguard_key: &[u8]) -> Option<[Claim; 3]> {
+fn claims(ipv4: &str, ipv6: &str, wireguard_key: &[u8]) -> Option<Claims> {
     let address = |text: &str| text.parse().ok().map(Claim::Address);
-    Some([address(ipv4)?, address(ipv6)?, Claim::WireguardKey(wireguard_key.try_into().ok()?)])
+    let key = match wireguard_key {
+        [] => None,
+        key => Some(Claim::WireguardKey(key.try_into().ok()?)),
+    };
+    Some([Some(address(ipv4)?), Some(address(ipv6)?), key])
 }

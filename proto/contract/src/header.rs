@@ -10,6 +10,8 @@ use crate::{Expectation, FEATURE_DEV, Reject};
 
 /// How far in the future `issued_at` and `not_before` may lie.
 const TIME_TOLERANCE: Duration = Duration::from_secs(60);
+/// Longest time between issue and end of a signed document.
+const LONGEST_LIFE: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// Most critical features a header may name.
 const CRITICAL_CAP: usize = 16;
@@ -137,7 +139,10 @@ impl HeaderTerms {
     }
 
     fn check_times(&self, not_before_ms: i64, now: Option<Wall>) -> Result<(), Reject> {
-        if self.issued_at.0 <= 0 || self.expires_at.is_some_and(|end| end <= self.issued_at) {
+        // An end that never comes is no end: whoever means none leaves it out.
+        let latest = self.issued_at.plus(LONGEST_LIFE);
+        let senseless = |end: Wall| end <= self.issued_at || end > latest || Wall(not_before_ms) >= end;
+        if self.issued_at.0 <= 0 || not_before_ms < 0 || self.expires_at.is_some_and(senseless) {
             return Err(Reject::new(Reason::HeaderMalformed, "times"));
         }
         let Some(now) = now else { return Ok(()) };

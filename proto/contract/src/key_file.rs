@@ -2,6 +2,7 @@
 //!
 //! Owns the shape. Opening a passphrase-protected key is rapctl's.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use rap_types::Reason;
@@ -160,7 +161,10 @@ impl PublicKeyFile {
         if file.keys.is_empty() || file.threshold == 0 || file.threshold > file.keys.len() {
             return Err(invalid("threshold"));
         }
-        file.public_keys()?;
+        let keys: BTreeSet<PublicKey> = file.public_keys()?.into_iter().collect();
+        if keys.len() != file.keys.len() {
+            return Err(invalid("a key twice: one signer would count for two"));
+        }
         Ok(file)
     }
 
@@ -215,5 +219,12 @@ mod tests {
         let mut file = PublicKeyFile::of("product-root", Signer::from_seed(&[5; 32]).public());
         file.threshold = 2;
         assert!(PublicKeyFile::parse(&file.text()).is_err());
+        file.keys.push(file.keys[0].to_uppercase());
+        assert_eq!(
+            PublicKeyFile::parse(&file.text()).unwrap_err().what,
+            "a key twice: one signer would count for two"
+        );
+        file.keys[1] = Signer::from_seed(&[6; 32]).public().to_string();
+        assert_eq!(PublicKeyFile::parse(&file.text()).map(|file| file.threshold), Ok(2));
     }
 }

@@ -79,7 +79,7 @@ pub use revocation::{Revocation, RevocationKind};
 pub use revocation_chain::{RevocationChain, Standing};
 pub use role_grants::{ROLE_GRANT_SET_CAP, ROLE_GRANT_SET_LIFE, RoleGrantSet, RoleGrantTerms, RoleGrants};
 pub use shared_map::SharedMap;
-pub use snapshot::{HeldParts, SnapshotParts, VerifiedSnapshot};
+pub use snapshot::{HeldParts, RootedSnapshot, SnapshotParts, VerifiedSnapshot};
 pub use token::{JoinTokenText, join_secret_hash};
 pub use verify::{Expectation, Verified, verify};
 

@@ -12,7 +12,10 @@ use rap_types::{ClusterId, Digest, NodeId, Reason};
 use rap_wire::v1;
 
 use crate::contents::{Draft, Held};
-use crate::{HeadFacts, Manifest, Reject, SharedMap, SnapshotContents, Verified, leaf_hash, root_from_proof};
+use crate::{
+    HeadFacts, Manifest, ParsedChunk, Reject, SharedMap, SnapshotContents, TRUST_SLOT, Verified, chunk_id,
+    leaf_hash, parse_chunk, root_from_proof,
+};
 
 /// The parts of a snapshot as they travel or lie on disk.
 #[derive(Debug, Clone)]
@@ -73,18 +76,7 @@ impl VerifiedSnapshot {
     }
 
     fn build(base: Option<&Self>, parts: SnapshotParts, expected: Option<NodeId>) -> Result<Self, Reject> {
-        let SnapshotParts { head, leaf, proof, manifest, chunks: offered } = parts;
-        let cluster = head.0.header().cluster;
-        let node = NodeId::from_slice(&leaf.node_id)
-            .map_err(|_| Reject::new(Reason::SnapshotMalformed, "leaf node_id"))?;
-        if expected.is_some_and(|expected| expected != node) {
-            return Err(Reject::new(Reason::SnapshotScope, "leaf names another node"));
-        }
-        let leaf_hash = hash_of(&leaf, cluster, node, &manifest)?;
-        check_possession(leaf_hash, &proof, &head.1)?;
-        let before = base.map(|base| (&base.parts.manifest, &base.parts.chunks, &base.held));
-        let (chunks, held) = Draft::between(before, &manifest, &offered)?.finish(node)?;
-        Ok(Self { parts: HeldParts { head, leaf, proof, manifest, chunks }, node, leaf_hash, held })
+        RootedSnapshot::check(parts, expected)?.finish(base)
     }
 
     /// The same contents under a newer head that did not change this node's leaf.
@@ -141,6 +133,56 @@ impl VerifiedSnapshot {
     /// What it says.
     pub fn contents(&self) -> &SnapshotContents {
         self.held.contents()
+    }
+}
+
+/// A snapshot whose slots are bound to the signed head, and whose chunks were not looked at.
+#[derive(Debug)]
+pub struct RootedSnapshot {
+    parts: SnapshotParts,
+    node: NodeId,
+    leaf_hash: Digest,
+}
+
+impl RootedSnapshot {
+    /// Verifies everything between an already verified head and the chunks. `expected` is the node it must be for.
+    ///
+    /// # Errors
+    /// `snapshot.scope`, `snapshot.proof`, `snapshot.malformed`.
+    pub fn check(parts: SnapshotParts, expected: Option<NodeId>) -> Result<Self, Reject> {
+        let cluster = parts.head.0.header().cluster;
+        let node = NodeId::from_slice(&parts.leaf.node_id)
+            .map_err(|_| Reject::new(Reason::SnapshotMalformed, "leaf node_id"))?;
+        if expected.is_some_and(|expected| expected != node) {
+            return Err(Reject::new(Reason::SnapshotScope, "leaf names another node"));
+        }
+        let leaf_hash = hash_of(&parts.leaf, cluster, node, &parts.manifest)?;
+        check_possession(leaf_hash, &parts.proof, &parts.head.1)?;
+        Ok(Self { parts, node, leaf_hash })
+    }
+
+    /// The trust set, if these parts bring one that holds. It is as good as that of the whole snapshot: nothing in
+    /// another chunk changes what it says.
+    pub fn trust(&self) -> Option<v1::TrustChunk> {
+        let id = self.parts.manifest.chunk(TRUST_SLOT)?;
+        let bytes = self.parts.chunks.get(&id).filter(|bytes| chunk_id(bytes) == id)?;
+        match parse_chunk(TRUST_SLOT, bytes) {
+            Ok(ParsedChunk::Trust(trust)) => Some(trust),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Verifies the chunks. `base` is the same node's snapshot before, if there is one.
+    ///
+    /// # Errors
+    /// `snapshot.chunk_missing`, `snapshot.chunk_invalid`, `snapshot.semantic`, `snapshot.too_large`.
+    pub fn finish(self, base: Option<&VerifiedSnapshot>) -> Result<VerifiedSnapshot, Reject> {
+        let Self { parts, node, leaf_hash } = self;
+        let SnapshotParts { head, leaf, proof, manifest, chunks: offered } = parts;
+        let before = base.map(|base| (&base.parts.manifest, &base.parts.chunks, &base.held));
+        let (chunks, held) = Draft::between(before, &manifest, &offered)?.finish(node)?;
+        let parts = HeldParts { head, leaf, proof, manifest, chunks };
+        Ok(VerifiedSnapshot { parts, node, leaf_hash, held })
     }
 }
 

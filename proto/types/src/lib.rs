@@ -1,7 +1,7 @@
 //! The words of RAP Fabric Core: typed ids, time, order, roles, channel classes, reason codes.
 //!
-//! Owns the vocabulary every other crate shares. Refuses to own behaviour: nothing here decides,
-//! signs, reads a clock or touches a socket.
+//! Owns the vocabulary every other crate shares, and which facts make sense. Refuses to own behaviour: nothing here
+//! acts, signs, reads a clock or touches a socket.
 
 #![cfg_attr(
     not(test),
@@ -18,6 +18,7 @@ mod order;
 pub mod reason;
 mod reject;
 mod role;
+pub mod sense;
 mod state;
 mod time;
 

@@ -167,6 +167,7 @@ reasons! {
     HeaderExpired "header.expired" FailedPrecondition VerificationFailed false "Expired."
     HeaderCritical "header.critical" FailedPrecondition VerificationFailed false "Needs a feature this version does not know. Update."
     PayloadMalformed "payload.malformed" InvalidArgument VerificationFailed false "The signed payload does not decode or a field is out of range."
+    ClockRegressed "clock.regressed" FailedPrecondition Degraded true "The wall clock of this host is behind what this node knows to have passed. Deadlines go by what passed. Set the clock."
     ClockSkew "clock.skew" FailedPrecondition VerificationFailed true "Issued too far in the future. Check the clocks of both hosts."
     // chain
     ChainBroken "chain.broken" PermissionDenied VerificationFailed false "The chain of records has a gap or a wrong link."
@@ -184,6 +185,7 @@ reasons! {
     RowTampered "row.tampered" DataLoss same false "A database row disagrees with what was signed."
     PlannerDivergence "planner.divergence" DataLoss same false "Two replicas computed different heads for one version."
     PlannerScopeTooLarge "planner.scope_too_large" ResourceExhausted same false "A node would know more peers, or its whole snapshot would have more bytes, than a node takes. What exceeds the limit is left out; revocations are published all the same."
+    PlannerFactInvalid "planner.fact_invalid" FailedPrecondition same false "A row holds an endpoint or a WireGuard key that makes no sense. It is left out of what is published; the node and the rest of its record stay."
     // floors of a replica
     FloorRollback "floor.rollback" DataLoss same false "Older than what this replica has seen signed. The database was put back or its rows were removed."
     FloorEquivocation "floor.equivocation" DataLoss same false "Another document than the one this replica has seen signed at the same position."
@@ -211,6 +213,7 @@ reasons! {
     EnrollmentKeyInUse "enrollment.key_in_use" AlreadyExists same false "The node key already belongs to a node of this cluster."
     EnrollmentDecided "enrollment.decided" FailedPrecondition same false "The request was already decided."
     ContractMismatch "contract.mismatch" PermissionDenied VerificationFailed false "The bootstrap contract does not answer this request."
+    ContractInsensible "contract.insensible" FailedPrecondition VerificationFailed false "The signed bootstrap contract makes no sense: its addresses, pools, name or CA. Nothing was written. Ask the operator of the control plane."
     PinMismatch "pin.mismatch" PermissionDenied VerificationFailed false "The server or authority is not the pinned one."
     // snapshots
     SnapshotMalformed "snapshot.malformed" InvalidArgument VerificationFailed false "The snapshot or export does not decode strictly."
@@ -224,12 +227,14 @@ reasons! {
     SnapshotChunkInvalid "snapshot.chunk_invalid" DataLoss same false "A chunk's bytes do not match its id or its slot."
     SnapshotManifest "snapshot.manifest" DataLoss same false "The manifest is not sorted, or repeats a slot."
     SnapshotSemantic "snapshot.semantic" DataLoss same false "Contents contradict each other."
+    SnapshotPeerInvalid "snapshot.peer_invalid" FailedPrecondition Degraded false "A signed record makes no sense: a key, an address outside of the cluster's pool, a name. It is not used; everything else of the snapshot is."
     SnapshotAbsent "snapshot.absent" NotFound same true "No verified snapshot yet."
     SnapshotStale "snapshot.stale" FailedPrecondition Degraded true "The head is past fresh_until: the node is degraded."
     BreakGlassMalformed "break_glass.malformed" InvalidArgument VerificationFailed false "Not a break-glass grant."
     BreakGlassLifetime "break_glass.lifetime" PermissionDenied VerificationFailed false "A break-glass grant lives at most 24 hours."
     BreakGlassReplayed "break_glass.replayed" FailedPrecondition same false "This break-glass grant was already applied here."
     BreakGlassConflict "break_glass.conflict" FailedPrecondition same false "The grant contradicts the snapshot: the peer is revoked, or its keys or addresses are another's."
+    BreakGlassAbsent "break_glass.absent" NotFound same false "No such break-glass grant holds on this host. See rap-node-agent break-glass list."
     DegradedRefused "degraded.refused" FailedPrecondition Degraded true "Not while this node is without current configuration: the degraded-mode contract refuses it."
     // node and overlay
     NodeRevoked "node.revoked" PermissionDenied same false "The node's key was revoked."
@@ -284,6 +289,8 @@ reasons! {
     DataplaneUnavailable "dataplane.unavailable" Unavailable same true "The data plane does not answer."
     // local state and configuration
     StateCorrupt "state.corrupt" DataLoss Generic false "Both copies of a state file are damaged. Restore the file or join again."
+    StateMissing "state.missing" DataLoss Generic false "A state file of a joined membership is gone, both copies. Put it back, or join --rejoin: the node goes on with the same key."
+    StateForeign "state.foreign" FailedPrecondition Generic false "A state file is another node's. It was moved aside and is not used."
     StateSchema "state.schema" FailedPrecondition Usage false "A state file was written by a newer version. It was not touched."
     StateReadOnly "state.read_only" FailedPrecondition Generic false "The data directory cannot be written."
     StateNoSpace "state.no_space" ResourceExhausted Generic true "The disk is full."
@@ -292,7 +299,7 @@ reasons! {
     StateFull "state.full" ResourceExhausted Generic true "A cache or state file is at its size limit."
     StateTimeout "state.timeout" DeadlineExceeded same true "The disk did not answer in time."
     ConfigInvalid "config.invalid" InvalidArgument Usage false "The configuration has problems. All are listed."
-    SecretExposed "secret.exposed" FailedPrecondition Usage false "A secret file is readable by others. chmod 600 it."
+    SecretExposed "secret.exposed" FailedPrecondition Usage false "A secret file is readable by others, or its directory is writable for everybody. chmod 600 the file, or chmod go-w the directory."
     SecretMissing "secret.missing" FailedPrecondition Usage false "A required secret is not configured."
     SecretUnseal "secret.unseal" DataLoss Generic false "A sealed key does not open: wrong secret key or moved ciphertext."
     PostgresVersion "postgres.version" FailedPrecondition Usage false "The data directory was made by another PostgreSQL major version."

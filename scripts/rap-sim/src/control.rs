@@ -197,7 +197,15 @@ fn rows(nodes: Vec<NodeRow>) -> ClusterRows {
         revocations: Arc::default(),
         leaves: BTreeMap::new(),
         limits: Limits::default(),
+        loopback: rap_types::sense::Loopback::Refused,
     }
+}
+
+/// A canonical key.
+fn wireguard_key(seed: &[u8; 32]) -> [u8; 32] {
+    let mut key = *Digest::of(&[b"wireguard", seed]).as_bytes();
+    key[31] &= 0x7f;
+    key
 }
 
 /// Row of the node with this host number.
@@ -207,7 +215,7 @@ pub fn row(number: u32, organization: Option<u8>) -> NodeRow {
         node: NodeId::from_slice(&digest[..16]).expect("16 bytes"),
         name: format!("node-{number}"),
         node_public_key: digest,
-        wireguard_public_key: *Digest::of(&[b"wireguard", &digest]).as_bytes(),
+        wireguard_public_key: wireguard_key(&digest),
         organization: organization.map(|byte| rap_types::OrganizationId::from_bytes([byte; 16])),
         roles: vec![Role::Core],
         tags: Vec::new(),

@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use rap_contract::VerifiedSnapshot;
 use rap_node::{ForwardingTable, Hints, LinkCertificate, TableInputs, build_table};
 use rap_planner::NodeRow;
-use rap_trust::{Acceptor, Floors, Input, Output, Pinned, StoredSnapshot, TrustedClock};
+use rap_trust::{Acceptor, Floors, Input, Output, Pinned, Restriction, StoredSnapshot, TrustedClock};
+use rap_types::sense::Loopback;
 use rap_types::{Digest, HeadOrder, Incarnation, KeyId, NodeId, Now, Reason, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
@@ -37,7 +38,7 @@ pub struct Host {
     floors: Floors,
     stored: Option<StoredSnapshot>,
     acceptor: Acceptor,
-    restriction: Option<Arc<VerifiedSnapshot>>,
+    restriction: Option<Restriction>,
     /// Highest order that was ever in use.
     highest: HeadOrder,
     pub table: Option<ForwardingTable>,
@@ -55,6 +56,7 @@ impl Host {
             installation_authority: control.installation_authority.public(),
             chain: control.chain.clone(),
             former: None,
+            addresses: None,
             accept_dev: false,
         };
         let floors = Floors::initial(Incarnation(1));
@@ -105,9 +107,9 @@ impl Host {
         let mut replies = Vec::new();
         while let Some(output) = self.acceptor.poll_output() {
             match output {
-                Output::Restrict(snapshot) => {
+                Output::Restrict(restriction) => {
                     counts.add(Event::Restricted);
-                    self.restriction = Some(snapshot);
+                    self.restriction = Some(restriction);
                     self.publish(now);
                 }
                 Output::Persist(id, record) => match disk {
@@ -150,7 +152,7 @@ impl Host {
     }
 
     fn publish(&mut self, now: Now) {
-        let Some(snapshot) = self.acceptor.active() else { return };
+        let (Some(snapshot), Some(sense)) = (self.acceptor.active(), self.acceptor.sense()) else { return };
         let leaf = LinkCertificate {
             certificate: vec![1],
             private_key: Zeroizing::new(vec![1]),
@@ -166,7 +168,9 @@ impl Host {
             hints: &hints,
             extension: None,
             permitted: &[],
-            restriction: self.restriction.as_deref(),
+            restriction: self.restriction.as_ref(),
+            sense,
+            loopback: Loopback::Refused,
             clock: &clock,
             now,
         };
@@ -181,8 +185,10 @@ impl Host {
 
     /// Nodes that the snapshots this host has verified revoke.
     pub fn revoked(&self) -> BTreeSet<NodeId> {
-        let snapshots = self.acceptor.active().into_iter().chain(&self.restriction);
-        let revoked = snapshots.flat_map(|snapshot| &snapshot.contents().trust.revoked);
+        let active = self.acceptor.active().map(|active| &active.contents().trust);
+        let trusts =
+            active.into_iter().chain(self.restriction.as_ref().map(|restriction| &restriction.trust));
+        let revoked = trusts.flat_map(|trust| &trust.revoked);
         revoked.filter_map(|revoked| NodeId::from_slice(&revoked.node_id).ok()).collect()
     }
 }

@@ -95,11 +95,13 @@ pub(super) fn shown(node: &v1::Node) -> Answer {
         ("agent", node.agent_version.clone()),
         ("last reject", node.last_reject.clone()),
         ("links", links(node)),
+        ("not used", unused(node)),
         ("data plane", node.dataplane_exit.as_ref().map(ended).unwrap_or_default()),
     ]);
     let mut body = document(node);
     body["links"] = node.links.iter().map(link).collect();
     body["peer_heads"] = node.peer_heads.iter().map(head).collect();
+    body["unused_slots"] = node.unused_slots.iter().map(unused_slot).collect();
     body["dataplane_exit"] = node.dataplane_exit.as_ref().map_or(Value::Null, |exit| {
         json!({ "at_ms": exit.at_ms, "status": exit.status, "reason": exit.reason, "text": exit.text })
     });
@@ -140,6 +142,16 @@ fn links(node: &v1::Node) -> String {
         *states.entry(&link.state).or_default() += 1;
     }
     states.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+}
+
+fn unused_slot(unused: &v1::UnusedSlot) -> Value {
+    json!({ "slot": unused.slot, "reason": unused.reason, "text": unused.what })
+}
+
+/// What of its snapshot the node does not use: "peer/<id>: an overlay address is outside the cluster's pools".
+fn unused(node: &v1::Node) -> String {
+    let one = |unused: &v1::UnusedSlot| format!("{}: {}", unused.slot, unused.what);
+    node.unused_slots.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// How the data plane last ended, with the time.

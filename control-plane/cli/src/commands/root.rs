@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use rap_contract::{Audience, Expectation, HeaderTerms, PublicKey, open_activation_request, sign};
+use rap_runtime::output::clean;
 use rap_runtime::{Clock, Fault};
 use rap_types::{ClusterId, KeyId, Reason};
 use rap_wire::v1;
 use serde_json::json;
 
 use crate::args::{Global, Protect, Root};
-use crate::output::{Answer, properties};
+use crate::output::{Answer, confirm, properties};
 use crate::{files, key_store};
 
 /// Purpose of root key files.
@@ -35,6 +36,11 @@ pub(crate) fn run(global: &Global, command: Root) -> anyhow::Result<()> {
                 Expectation { cluster: Some(ClusterId::ZERO), now: Some(now), ..Expectation::default() };
             let request = open_activation_request(&bytes, &expect)
                 .map_err(|reject| files::rejected(&request, reject))?;
+            let authority = KeyId::of(&request.installation_authority_key);
+            let url = request.control_urls.first().map_or("no control URL", String::as_str);
+            eprintln!("installation authority  {authority}\nwords                   {}", authority.words());
+            eprintln!("control URL             {}", clean(url));
+            confirm(global, "Does the installation show the same fingerprint, and is it the one you mean?")?;
             let root = key_store::open(&key, &protect)?;
             let owner_signer = key_store::generate();
             let document = v1::ActivationManifest {

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 mod exports;
+mod guarding;
 
 fn rapctl(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rapctl"))
@@ -33,7 +34,7 @@ fn error(output: &Output) -> String {
 fn root_init_keeps_the_private_key_private_and_never_overwrites() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("phrase"), "correct horse\n").unwrap();
+    guarding::phrase(directory.path(), "phrase", "correct horse\n", 0o600);
     let arguments = ["root", "init", "--out", "product-root", "--passphrase-file", "phrase"];
     let first = rapctl(directory.path(), &arguments);
     assert_eq!(code(&first), 0, "{}", error(&first));
@@ -51,7 +52,7 @@ fn an_operators_key_is_private_is_never_overwritten_and_its_public_half_is_a_fil
     let directory = tempfile::tempdir().unwrap();
     let refused = rapctl(directory.path(), &["key", "create", "--out", "ann"]);
     assert_eq!((code(&refused), error(&refused).contains("error[secret.missing]")), (2, true));
-    std::fs::write(directory.path().join("phrase"), "correct horse\n").unwrap();
+    guarding::phrase(directory.path(), "phrase", "correct horse\n", 0o600);
     let arguments = ["key", "create", "--out", "ann", "--passphrase-file", "phrase", "-o", "json"];
     let first = rapctl(directory.path(), &arguments);
     assert_eq!(code(&first), 0, "{}", error(&first));
@@ -320,6 +321,15 @@ fn a_break_glass_grant_is_signed_offline_within_its_bounds() {
         "link_endpoints": ["192.0.2.9:7443"],
     });
     std::fs::write(directory.path().join("peer.json"), peer.to_string()).unwrap();
+    for (file, field, value) in [
+        ("zero.json", "wireguard_public_key", "00".repeat(32)),
+        ("order.json", "wireguard_public_key", format!("ec{}7f", "ff".repeat(30))),
+        ("path.json", "name", "../../x".to_owned()),
+    ] {
+        let mut senseless = peer.clone();
+        senseless[field] = value.into();
+        std::fs::write(directory.path().join(file), senseless.to_string()).unwrap();
+    }
     assert_eq!(code(&sign(&["--reason", "lost", "--peer", "peer.json", "--out", "peer.grant"])), 0);
     for (terms, exit, why) in [
         (vec!["--reason", "lost", "--extend", "1h", "--ttl", "25h", "--out", "x"], 2, "longer than 24 h"),
@@ -328,6 +338,9 @@ fn a_break_glass_grant_is_signed_offline_within_its_bounds() {
         (vec!["--reason", "lost", "--out", "x"], 2, "permits nothing"),
         (vec!["--reason", "lost", "--extend", "1h", "--out", "extend.grant"], 5, "overwrites"),
         (vec!["--reason", "lost", "--peer", "product-root.key", "--out", "x"], 2, "no peer"),
+        (vec!["--reason", "lost", "--peer", "zero.json", "--out", "x"], 2, "an all-zero key"),
+        (vec!["--reason", "lost", "--peer", "order.json", "--out", "x"], 2, "a key of small order"),
+        (vec!["--reason", "lost", "--peer", "path.json", "--out", "x"], 2, "a path as name"),
     ] {
         let refused = sign(&terms);
         assert_eq!(code(&refused), exit, "{why}: {}", error(&refused));

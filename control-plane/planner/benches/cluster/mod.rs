@@ -14,11 +14,13 @@ pub fn key() -> MapKey {
 
 fn node(number: u32) -> NodeRow {
     let digest = *Digest::of(&[&number.to_be_bytes()]).as_bytes();
+    let mut wireguard_key = digest;
+    wireguard_key[31] &= 0x7f;
     NodeRow {
         node: NodeId::from_slice(&digest[..16]).expect("16 bytes"),
         name: format!("node-{number}"),
         node_public_key: digest,
-        wireguard_public_key: digest,
+        wireguard_public_key: wireguard_key,
         organization: None,
         roles: vec![Role::Core],
         tags: Vec::new(),
@@ -54,6 +56,7 @@ pub fn rows(nodes: u32) -> ClusterRows {
         revocations: Default::default(),
         leaves: BTreeMap::new(),
         limits: Limits { peers: usize::MAX, update_bytes: usize::MAX },
+        loopback: rap_types::sense::Loopback::Refused,
     }
 }
 

@@ -1,10 +1,13 @@
 //! Records the use of a break-glass grant, once.
 
+use rap_authority::check_endpoints;
 use rap_contract::{
     BreakGlassExpectation, BreakGlassText, FEATURE_DEV, PublicKey, Reject, VerifiedBreakGlass,
 };
-use rap_store::{NewBreakGlassUse, SystemTransaction, break_glass_use_insert};
-use rap_types::{NodeId, Reason, Wall};
+use rap_planner::addressing;
+use rap_store::{NewBreakGlassUse, SystemTransaction, break_glass_use_insert, node_by_name};
+use rap_types::sense::{Loopback, OverlayPools};
+use rap_types::{KeyId, NodeId, Reason, Wall};
 use rap_wire::v1;
 
 use crate::acts::change::commit;
@@ -14,6 +17,35 @@ use crate::failure::Failure;
 use crate::keys::handle::Keys;
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
+
+/// Refuses to admit a peer that no node could use, that the chain of revocations bars, or that has another node's name.
+///
+/// # Errors
+/// `break_glass.conflict`, `node.revoked`, `request.invalid`; those of the database.
+pub(crate) async fn check_peer(
+    serving: &Serving,
+    cluster: &Cluster,
+    loopback: Loopback,
+    peer: &v1::PeerRecord,
+) -> Result<(), Failure> {
+    check_endpoints(&peer.link_endpoints, loopback)?;
+    check_endpoints(&peer.wireguard_endpoints, loopback)?;
+    let conflict = |what: &str| Failure::new(Reason::BreakGlassConflict, what);
+    let pools = OverlayPools::of(cluster.ipv4_pool, addressing::ipv6_prefix(cluster.id)).map_err(conflict)?;
+    pools.hosts(&peer.overlay_ipv4, &peer.overlay_ipv6).map_err(conflict)?;
+    let node = NodeId::from_slice(&peer.node_id)?;
+    let chain = cluster.revocations.known().chain;
+    let barred = KeyId::from_slice(&peer.node_key_sha256).is_ok_and(|key| chain.bars(&key));
+    if barred || chain.gone(node).is_some() {
+        return Err(Failure::new(Reason::NodeRevoked, "the peer is revoked"));
+    }
+    let mut transaction = serving.database.store.system().begin().await?;
+    let named = node_by_name(&mut transaction, &cluster.rows, &peer.name).await?;
+    if named.is_some_and(|named| named.node.node != node) {
+        return Err(conflict("the name is another node's"));
+    }
+    Ok(())
+}
 
 /// Takes a use that a node tells into the audit log, once. The answer is for the node: it tells no more.
 ///

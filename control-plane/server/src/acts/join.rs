@@ -5,6 +5,7 @@ use rap_store::{
     JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, SystemTransaction, cluster_hold,
     join_request_read, join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
 };
+use rap_types::sense::Loopback;
 use rap_types::{ApprovalMode, JoinState, KeyId, Reason};
 use rap_wire::v1;
 
@@ -82,10 +83,10 @@ async fn again(
     Ok(row)
 }
 
-pub(crate) fn check_facts(request: &v1::JoinRequest) -> Result<(), Failure> {
+pub(crate) fn check_facts(request: &v1::JoinRequest, loopback: Loopback) -> Result<(), Failure> {
     let invalid = |what: &str| Err(Failure::new(Reason::RequestInvalid, what));
-    check_endpoints(&request.link_endpoints)?;
-    check_endpoints(&request.wireguard_endpoints)?;
+    check_endpoints(&request.link_endpoints, loopback)?;
+    check_endpoints(&request.wireguard_endpoints, loopback)?;
     let printable = |text: &str, cap: usize| text.len() <= cap && text.chars().all(|c| !c.is_control());
     if !printable(&request.name, 253) {
         return invalid("name");

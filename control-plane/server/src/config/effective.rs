@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rap_types::sense::Loopback;
+
 use crate::config::settings::{Config, DatabaseSource};
 
 impl Config {
@@ -17,6 +19,7 @@ impl Config {
             ("listen", self.listen.to_string()),
             ("control_urls", self.control_urls.join(",")),
             ("authority_mode", self.mode.as_str().into()),
+            ("loopback_endpoints", (self.loopback == Loopback::Allowed).to_string()),
             ("root_key", path(&self.root_key, "product-root.pub")),
             ("secret_key_file", path(&self.secret_key_file, "secret.key")),
             ("database_url", database(&self.database)),

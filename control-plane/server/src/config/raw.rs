@@ -42,6 +42,11 @@ pub struct Raw {
     #[arg(long, env = "RAP_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
 
+    /// Take endpoints of nodes that are loopback addresses: for nodes that all run on this host. The same at every
+    /// replica [default: true in dev mode, else false]
+    #[arg(long, env = "RAP_LOOPBACK_ENDPOINTS", value_name = "BOOL")]
+    pub loopback_endpoints: Option<bool>,
+
     /// Calls per second without a session, per source: an IPv4 address or an IPv6 /64 [default: 20]
     #[arg(long, env = "RAP_UNAUTHENTICATED_PER_SECOND", value_name = "N")]
     pub unauthenticated_per_second: Option<u32>,

@@ -47,6 +47,7 @@ impl Config {
             listen,
             control_urls,
             mode,
+            loopback: raw.loopback_endpoints.unwrap_or(mode == AuthorityMode::Dev).into(),
             root_key: raw.root_key.clone(),
             secret_key_file: raw.secret_key_file.clone(),
             database: database(raw, &mut problems),

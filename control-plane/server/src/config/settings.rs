@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rap_authority::{LONGEST_CERTIFICATE, LONGEST_FRESH};
 use rap_runtime::settings_layers::Problem;
+use rap_types::sense::Loopback;
 
 /// How strictly trust is anchored; fixed for the life of a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -147,6 +148,8 @@ pub struct Config {
     pub control_urls: Vec<String>,
     /// Strict or dev.
     pub mode: AuthorityMode,
+    /// Whether endpoints of nodes may be loopback addresses.
+    pub loopback: Loopback,
     /// Product Root public key file; the data directory's copy if unset.
     pub root_key: Option<PathBuf>,
     /// Secret encryption key file; the data directory's if unset.

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use v1::break_glass_grant::Permit;
 use v1::break_glass_issue_request::Permit as Asked;
 
+use crate::acts::break_glass::check_peer;
 use crate::acts::change::commit;
 use crate::auth::actor::Actor;
 use crate::database::change::Change;
@@ -62,7 +63,12 @@ async fn issue(
     };
     let permit = match request.permit {
         Some(Asked::ExtendDegraded(extend)) => Permit::ExtendDegraded(extend),
-        Some(Asked::PermitPeer(permit)) => Permit::PermitPeer(permit),
+        Some(Asked::PermitPeer(permit)) => {
+            if let Some(peer) = &permit.peer {
+                check_peer(&replica.serving, &cluster, replica.config.loopback, peer).await?;
+            }
+            Permit::PermitPeer(permit)
+        }
         None => return Err(Failure::new(Reason::RequestInvalid, "a grant permits something")),
     };
     let facts = &replica.keys.installation.facts;

@@ -39,7 +39,7 @@ pub(super) async fn show(
     | Act::PolicySet(v1::MembershipPolicySetRequest { cluster, .. })
     | Act::NodeRevoke(v1::NodeRevokeRequest { cluster, .. })) = &act;
     let cluster = replica.serving.cluster_named(cluster).await?;
-    let mut preview = Preview::begin(&replica.serving, &cluster).await?;
+    let mut preview = Preview::begin(&replica.serving, &cluster, replica.config.loopback).await?;
     let deadline = preview.deadline;
     let shown =
         tokio::time::timeout_at(deadline, planned(replica, actor, &cluster, &mut preview, &act)).await;

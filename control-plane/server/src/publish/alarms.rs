@@ -23,3 +23,16 @@ pub(crate) fn tell_left_out(watch: &Watch, cluster: ClusterId, planned: &Plan) {
     let what = format!("node {node} and what else exceeds the limits of a node's scope");
     raise(watch, cluster, reason, &what, "left out of what is published");
 }
+
+/// An alarm while a row holds what makes no sense: it is left out of the record that other nodes get.
+pub(crate) fn tell_senseless(watch: &Watch, cluster: ClusterId, planned: &Plan) {
+    let reason = Reason::PlannerFactInvalid;
+    let Some((node, why)) = planned.senseless.first_key_value() else {
+        return watch.alarms.lower(cluster, By::Publisher, reason);
+    };
+    let more = match planned.senseless.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} nodes more"),
+    };
+    raise(watch, cluster, reason, &format!("node {node}: {why}{more}"), "left out of what is published");
+}

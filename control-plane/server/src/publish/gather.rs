@@ -92,6 +92,7 @@ mod tests {
             revocations: Arc::default(),
             leaves: BTreeMap::new(),
             limits: Limits::default(),
+            loopback: rap_types::sense::Loopback::Refused,
         };
         Published {
             plan: Arc::new(plan(&rows, &MapKey::from_bytes([3; 32])).unwrap()),

@@ -6,6 +6,7 @@ use rap_contract::KnownRevocations;
 use rap_planner::{ClusterRows, MapKey, Plan, PlanError, plan};
 use rap_store::{HeadRow, PgConnection, planner_rows};
 use rap_types::Digest;
+use rap_types::sense::Loopback;
 
 use crate::publish::head::RoundError;
 use crate::publish::planner_rows::planner_input;
@@ -25,12 +26,12 @@ pub(crate) struct Input {
     pub(crate) revocations: KnownRevocations,
 }
 
-/// Reads what changed since `base`, or every row; `None` if there is no such cluster. The transaction is as
+/// Reads what changed since `base`, or every row; `loopback`: whether endpoints on the own host are published. `None` if there is no such cluster. The transaction is as
 /// [`planner_rows`] wants it.
 pub(crate) async fn read(
     serving: &Serving,
     connection: &mut PgConnection,
-    cluster: &Cluster,
+    (cluster, loopback): (&Cluster, Loopback),
     base: Option<&Plan>,
 ) -> Result<Option<Input>, RoundError> {
     let known = cluster.revocations.known();
@@ -46,7 +47,7 @@ pub(crate) async fn read(
     let revocations = serving.judge_revocations(cluster, &known, &rows.revocations)?;
     let policies = policies_of(&rows.policies)?;
     Ok(Some(Input {
-        rows: planner_input(&serving.watch.keys, &rows, revocations.chain.clone(), policies),
+        rows: planner_input(&serving.watch.keys, &rows, revocations.chain.clone(), policies, loopback),
         whole: rows.whole,
         head: rows.head,
         tip: rows.first_head.map(|row| row.head.digest),

@@ -6,6 +6,7 @@ use rap_authority::{DegradedPolicy, NodeLifecyclePolicy};
 use rap_contract::RevocationChain;
 use rap_planner::{ClusterRows, LeafMemory, Limits, NodeRow};
 use rap_store::{LeafRow, PlannerRows};
+use rap_types::sense::Loopback;
 use rap_types::{Incarnation, Version};
 
 use crate::keys::handle::Keys;
@@ -15,6 +16,7 @@ pub(crate) fn planner_input(
     rows: &PlannerRows,
     revocations: Arc<RevocationChain>,
     (policy, degraded): (NodeLifecyclePolicy, DegradedPolicy),
+    loopback: Loopback,
 ) -> ClusterRows {
     tracing::trace!(way = "rows become the input of the planner");
     let row = &rows.cluster.cluster;
@@ -57,6 +59,7 @@ pub(crate) fn planner_input(
         survive_forever_roles: degraded.survive_forever_roles,
         leaves: rows.leaves.iter().map(|leaf| (leaf.node, memory(leaf))).collect(),
         limits: Limits::default(),
+        loopback,
     }
 }
 

@@ -13,6 +13,7 @@ use rap_contract::RevocationChain;
 use rap_planner::Plan;
 use rap_store::{SystemTransaction, cluster_hold, statements_within};
 use rap_types::Reason;
+use rap_types::sense::Loopback;
 use tokio::time::Instant;
 
 use crate::failure::{Failure, unknown_cluster};
@@ -25,6 +26,8 @@ use crate::serve::handle::Serving;
 pub(crate) struct Preview<'a> {
     serving: &'a Serving,
     cluster: &'a Cluster,
+    /// Whether endpoints on the own host are published.
+    loopback: Loopback,
     /// What a write half runs on.
     pub(crate) transaction: SystemTransaction,
     /// When the caller gives up. A statement that runs then ends at most [`HALF`] later.
@@ -36,12 +39,16 @@ const HALF: Duration = Duration::from_secs(1);
 
 impl<'a> Preview<'a> {
     /// Waits for the cluster's row, no longer than an act does.
-    pub(crate) async fn begin(serving: &'a Serving, cluster: &'a Cluster) -> Result<Self, Failure> {
+    pub(crate) async fn begin(
+        serving: &'a Serving,
+        cluster: &'a Cluster,
+        loopback: Loopback,
+    ) -> Result<Self, Failure> {
         let mut transaction = serving.database.store.system().begin().await?;
         cluster_hold(&mut transaction, &cluster.rows).await?.ok_or_else(unknown_cluster)?;
         let deadline = Instant::now() + HALF;
         statements_within(&mut transaction, HALF).await?;
-        Ok(Self { serving, cluster, transaction, deadline })
+        Ok(Self { serving, cluster, loopback, transaction, deadline })
     }
 
     /// The plan of the rows as they are without the act: what is published, with what is not published yet.
@@ -59,8 +66,9 @@ impl<'a> Preview<'a> {
     ) -> Result<Plan, Failure> {
         let mut base = base;
         loop {
-            let input =
-                read(self.serving, &mut self.transaction, self.cluster, base).await.map_err(refusal)?;
+            let input = read(self.serving, &mut self.transaction, (self.cluster, self.loopback), base)
+                .await
+                .map_err(refusal)?;
             let mut input = input.ok_or_else(unknown_cluster)?;
             if let Some(supposed) = &revocations {
                 input.rows.revocations = supposed.clone();

@@ -10,7 +10,7 @@ use rap_store::cluster_read;
 use rap_types::{HeadOrder, Incarnation, Reason, Refresh, Version};
 
 use crate::config::settings::Config;
-use crate::publish::alarms::tell_left_out;
+use crate::publish::alarms::{tell_left_out, tell_senseless};
 use crate::publish::head::RoundError;
 use crate::publish::input::{Input, read};
 use crate::publish::row_checks::RowChecks;
@@ -63,7 +63,9 @@ async fn judge(
     let mut base = newest.filter(|_| !checks.is_due()).map(|published| published.plan.as_ref());
     let (planned, input) = loop {
         let mut snapshot = serving.database.store.system().begin_snapshot().await?;
-        let Some(input) = read(serving, &mut snapshot, cluster, base).await? else { return Ok(()) };
+        let Some(input) = read(serving, &mut snapshot, (cluster, config.loopback), base).await? else {
+            return Ok(());
+        };
         drop(snapshot);
         serving.learn_revocations(cluster, input.revocations.clone()).await?;
         match input.plan(base, &cluster.map_key)? {
@@ -101,6 +103,7 @@ async fn advance(
     }
     let planned = Arc::new(planned);
     tell_left_out(watch, cluster.id, &planned);
+    tell_senseless(watch, cluster.id, &planned);
     // After a restart, or when another replica was first: what is stored is what is served.
     if let Some(stored) = input.head.as_ref().filter(|row| row.head.order.durable() == version) {
         return adopt(&watch.keys, cluster, planned, stored);

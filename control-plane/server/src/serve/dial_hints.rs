@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use rap_types::{ClusterId, Mono, NodeId, Now, Wall};
+use rap_types::sense::Loopback;
+use rap_types::{ClusterId, Mono, NodeId, Now, Wall, sense};
 use rap_wire::v1;
 use tokio::sync::watch;
 
@@ -20,6 +21,9 @@ pub struct Hints {
     /// For WireGuard.
     pub wireguard: Vec<String>,
 }
+
+/// Where a node was seen, and whether hints may name the own host.
+pub type Source = (IpAddr, Loopback);
 
 /// Hints of all connected nodes, by cluster.
 #[derive(Debug, Default)]
@@ -85,8 +89,9 @@ impl Default for ClusterDirectory {
 impl ClusterDirectory {
     /// Records what a node said, seen from `source`. True if it is told now; a node whose hints changed too
     /// often waits for [`Directory::tell_due`].
-    pub fn observe(&self, node: NodeId, said: &Hints, source: IpAddr, now: Now) -> bool {
-        let hints = Hints { link: resolve(&said.link, source), wireguard: resolve(&said.wireguard, source) };
+    pub fn observe(&self, node: NodeId, said: &Hints, (source, loopback): Source, now: Now) -> bool {
+        let resolve = |said| resolve(said, (source, loopback));
+        let hints = Hints { link: resolve(&said.link), wireguard: resolve(&said.wireguard) };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         let entry = state.entries.entry(node).or_insert_with(|| Entry {
@@ -168,15 +173,16 @@ impl Entry {
     }
 }
 
-/// Puts the address a node was seen from in place of a wildcard, and drops what is no address.
-fn resolve(said: &[String], source: IpAddr) -> Vec<String> {
+/// Puts the address a node was seen from in place of a wildcard, and drops what is no address that another host could
+/// reach.
+fn resolve(said: &[String], (source, loopback): Source) -> Vec<String> {
     let mut hints: Vec<String> = Vec::new();
     for hint in said.iter().take(HINTS) {
         let Ok(address) = hint.parse::<SocketAddr>() else { continue };
         let address =
             if address.ip().is_unspecified() { SocketAddr::new(source, address.port()) } else { address };
         let text = address.to_string();
-        if address.port() != 0 && !hints.contains(&text) {
+        if sense::socket_address(address, loopback).is_ok() && !hints.contains(&text) {
             hints.push(text);
         }
     }
@@ -191,7 +197,7 @@ mod tests {
     const OTHER: ClusterId = ClusterId::from_bytes([9; 16]);
     const ONE: NodeId = NodeId::from_bytes([1; 16]);
     const TWO: NodeId = NodeId::from_bytes([2; 16]);
-    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+    const SOURCE: Source = (IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7)), Loopback::Refused);
 
     fn hints(link: &[&str]) -> Hints {
         Hints { link: link.iter().map(ToString::to_string).collect(), wireguard: Vec::new() }
@@ -206,6 +212,11 @@ mod tests {
         let said = ["0.0.0.0:7443", "192.168.1.5:7443", "garbage", "10.0.0.7:7443", "[::]:1", "1.2.3.4:0"];
         let said: Vec<String> = said.iter().map(ToString::to_string).collect();
         assert_eq!(resolve(&said, SOURCE), ["10.0.0.7:7443", "192.168.1.5:7443", "10.0.0.7:1"]);
+        let local =
+            ["127.0.0.1:5432", "169.254.169.254:80", "255.255.255.255:1", "[fe80::1]:1", "[ff02::1]:1"];
+        let local: Vec<String> = local.iter().map(ToString::to_string).collect();
+        assert_eq!(resolve(&local, SOURCE), [] as [&str; 0], "no other host reaches it there");
+        assert_eq!(resolve(&local, (SOURCE.0, Loopback::Allowed)), ["127.0.0.1:5432"]);
     }
 
     #[test]

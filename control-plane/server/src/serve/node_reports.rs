@@ -11,6 +11,8 @@ use rap_wire::v1;
 
 /// Most connections that are kept of one node. A node has 64 active peers with up to 3 each, or a small full mesh.
 const LINKS_CAP: usize = 1024;
+/// Most slots that are kept of what a node does not use.
+const UNUSED_CAP: usize = 64;
 /// Most characters of a word: a state or a code.
 const WORD_CAP: usize = 64;
 /// Most characters of a text about a data plane's end.
@@ -22,6 +24,7 @@ pub struct NodeReports {
     links: BTreeMap<(NodeId, i32), v1::LinkReport>,
     heads: BTreeMap<NodeId, v1::PeerHeadReport>,
     exit: Option<v1::DataplaneExit>,
+    unused: Vec<v1::UnusedSlot>,
 }
 
 impl NodeReports {
@@ -46,6 +49,12 @@ impl NodeReports {
                 self.heads.insert(peer, head.clone());
             }
         }
+        let unused = report.unused_slots.iter().take(UNUSED_CAP).map(|unused| v1::UnusedSlot {
+            slot: bounded(&unused.slot, WORD_CAP),
+            reason: bounded(&unused.reason, WORD_CAP),
+            what: bounded(&unused.what, TEXT_CAP),
+        });
+        self.unused = unused.collect();
         let told = report.dataplane_exit.as_ref()?;
         let reason = Reason::from_code(&told.reason).map(|reason| reason.code().to_owned());
         self.exit = Some(v1::DataplaneExit {
@@ -62,6 +71,7 @@ impl NodeReports {
         node.links = self.links.into_values().collect();
         node.peer_heads = self.heads.into_values().collect();
         node.dataplane_exit = self.exit;
+        node.unused_slots = self.unused;
     }
 }
 
@@ -107,6 +117,12 @@ mod tests {
         reports.take_in(&report(vec![link(5, &"é".repeat(100)), link(1999, "established")]));
         let node = shown(&reports);
         assert_eq!((node.links.len(), node.links[5].state.chars().count()), (LINKS_CAP, WORD_CAP));
+        let slot = v1::UnusedSlot { slot: "x\u{1b}y".into(), reason: "r".into(), what: "z".repeat(400) };
+        let unused_slots = vec![slot; 100];
+        reports.take_in(&v1::NodeReport { unused_slots, ..report(Vec::new()) });
+        let unused = shown(&reports).unused_slots;
+        assert_eq!((unused.len(), unused[0].slot.as_str()), (UNUSED_CAP, "x\u{fffd}y"));
+        assert_eq!(unused[0].what.chars().count(), TEXT_CAP);
         let exit = v1::DataplaneExit {
             at_ms: 3,
             status: "signal: 9".into(),

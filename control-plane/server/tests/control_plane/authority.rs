@@ -114,6 +114,7 @@ fn pinned(host: &Host, bootstrap: &VerifiedBootstrap) -> Pinned {
         installation_authority: bootstrap.installation_authority,
         chain: Arc::new(bootstrap.chain.clone()),
         former: None,
+        addresses: None,
         accept_dev: true,
     }
 }

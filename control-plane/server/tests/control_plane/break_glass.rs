@@ -121,3 +121,50 @@ async fn a_grant_is_issued_used_and_burned_into_the_audit_log_exactly_once() {
     assert!(uses.iter().all(|row| row.node_id == bootstrap.node.to_vec()));
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_peer_that_no_node_could_use_is_not_admitted_by_any_grant() {
+    let world = World::dev().await;
+    let (_, bootstrap, _) = member(&world).await;
+    let mut operator = BreakGlassClient::new(world.line().await.channel);
+    let contract = &bootstrap.contract;
+    let bare = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
+    let (ipv4, ipv6) = (bare(&contract.overlay_ipv4), bare(&contract.overlay_ipv6));
+    let (network, _) = ipv4.rsplit_once('.').unwrap();
+    let sound = v1::PeerRecord {
+        node_id: vec![77; 16],
+        name: "rescue".into(),
+        node_key_sha256: vec![77; 32],
+        wireguard_public_key: vec![78; 32],
+        overlay_ipv4: format!("{network}.77"),
+        overlay_ipv6: format!("{}77", &ipv6[..ipv6.len() - 1]),
+        key_generation: 1,
+        ..Default::default()
+    };
+    let permit = |peer: v1::PeerRecord| v1::BreakGlassIssueRequest {
+        permit: Some(v1::break_glass_issue_request::Permit::PermitPeer(v1::PermitPeer { peer: Some(peer) })),
+        ..asked("lost", Wall(0))
+    };
+    let senseless = [
+        ("an all-zero key", v1::PeerRecord { wireguard_public_key: vec![0; 32], ..sound.clone() }),
+        (
+            "a key of small order",
+            v1::PeerRecord { wireguard_public_key: [&[1][..], &[0; 31]].concat(), ..sound.clone() },
+        ),
+        ("the network's address", v1::PeerRecord { overlay_ipv4: "100.96.0.0".into(), ..sound.clone() }),
+        ("an address of others", v1::PeerRecord { overlay_ipv4: "8.8.8.8".into(), ..sound.clone() }),
+        (
+            "a metadata service",
+            v1::PeerRecord { link_endpoints: vec!["169.254.169.254:80".into()], ..sound.clone() },
+        ),
+        ("a path as name", v1::PeerRecord { name: "../../x".into(), ..sound.clone() }),
+        ("another node's name", v1::PeerRecord { name: contract.node_name.clone(), ..sound.clone() }),
+        ("generation 0", v1::PeerRecord { key_generation: 0, ..sound.clone() }),
+    ];
+    for (what, peer) in senseless {
+        let refused = operator.issue(world.request(permit(peer))).await;
+        assert!(refused.is_err(), "{what}");
+    }
+    assert_eq!(audited(&world, "break_glass.issue").await.len(), 0, "nothing was signed");
+    operator.issue(world.request(permit(sound))).await.unwrap();
+}

@@ -1,4 +1,4 @@
-//! `break-glass`: apply a grant, or see which hold.
+//! `break-glass`: apply a grant, end one, or see which hold.
 
 use std::path::Path;
 
@@ -27,6 +27,14 @@ pub(super) async fn run(config: &Config, command: BreakGlass) -> Result<ExitCode
                 println!("{}", pretty(&document));
             } else {
                 println!("applied: {}", line(&document));
+            }
+        }
+        BreakGlass::Drop { digest, json } => {
+            let document = client.drop_break_glass(&digest).await?;
+            if json {
+                println!("{}", pretty(&document));
+            } else {
+                println!("dropped: {}", line(&document));
             }
         }
         BreakGlass::List(form) => {

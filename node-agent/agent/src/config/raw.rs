@@ -31,6 +31,17 @@ pub struct Raw {
         value_name = "BOOL"
     )]
     pub dev: Option<bool>,
+    /// Dial endpoints that are loopback addresses: for nodes that all run on this host; --dev implies it
+    #[arg(
+        long,
+        global = true,
+        env = "RAP_LOOPBACK_ENDPOINTS",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        value_name = "BOOL"
+    )]
+    pub loopback_endpoints: Option<bool>,
     /// Cluster authority that a token must name, hex or base64
     #[arg(long, global = true, env = "RAP_CLUSTER_AUTHORITY_PUBLIC_KEY", value_name = "KEY")]
     pub cluster_authority_public_key: Option<String>,

@@ -12,6 +12,7 @@ use rap_runtime::settings_layers::Problem;
 use rap_runtime::telemetry::{self, LogFormat};
 use rap_state::MembershipName;
 use rap_trust::AuthorityPin;
+use rap_types::sense::{self, Loopback};
 
 use super::{HostBounds, Raw};
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub membership_given: bool,
     /// True if development installations are accepted.
     pub dev: bool,
+    /// True if endpoints on this host are dialled.
+    pub loopback_endpoints: bool,
     /// Operator's pin of the cluster authority.
     pub pin: AuthorityPin,
     /// Between two polls of a waiting join.
@@ -102,6 +105,7 @@ impl Config {
         let poll_timeout = raw.enrollment_poll_timeout_seconds.unwrap_or(3600);
         check.seconds("enrollment_poll_interval_seconds", poll_interval, 3600);
         check.seconds("enrollment_poll_timeout_seconds", poll_timeout, 30 * 86_400);
+        let loopback = raw.loopback_endpoints.or(raw.dev).unwrap_or(false);
         let config = Self {
             data_dir: raw.data_dir.clone().unwrap_or_else(|| "/var/lib/rap/agent".into()),
             socket,
@@ -109,14 +113,19 @@ impl Config {
             membership: check.parse("membership", raw.membership.as_deref(), "default"),
             membership_given: raw.membership.is_some(),
             dev: raw.dev.unwrap_or(false),
+            loopback_endpoints: loopback,
             pin: check.take("cluster_authority", pin),
             poll_interval: Duration::from_secs(poll_interval),
             poll_timeout: Duration::from_secs(poll_timeout),
             workload_supervision: raw.workload_supervision_enabled.unwrap_or(true),
             name: raw.name.clone(),
             region: raw.region.clone().unwrap_or_default(),
-            advertise: check.endpoints("advertise", raw.advertise.as_deref()),
-            advertise_wireguard: check.endpoints("advertise_wireguard", raw.advertise_wireguard.as_deref()),
+            advertise: check.endpoints("advertise", raw.advertise.as_deref(), loopback.into()),
+            advertise_wireguard: check.endpoints(
+                "advertise_wireguard",
+                raw.advertise_wireguard.as_deref(),
+                loopback.into(),
+            ),
             listen_link: check.parse("listen_link", raw.listen_link.as_deref(), "[::]:7443"),
             listen_wireguard: check.parse("listen_wireguard", raw.listen_wireguard.as_deref(), "[::]:51820"),
             interface: raw.interface.clone().unwrap_or_else(|| "rap0".into()),
@@ -167,6 +176,7 @@ impl Config {
             "run_dir": self.run_dir,
             "membership": self.membership,
             "dev": self.dev,
+            "loopback_endpoints": self.loopback_endpoints,
             "cluster_authority_pinned": !self.pin.is_empty(),
             "enrollment_poll_interval_seconds": self.poll_interval.as_secs(),
             "enrollment_poll_timeout_seconds": self.poll_timeout.as_secs(),
@@ -226,11 +236,13 @@ impl Check {
         self.ensure((1..=most).contains(&seconds), at, format!("1 to {most}"));
     }
 
-    fn endpoints(&mut self, at: &str, endpoints: Option<&[String]>) -> Vec<String> {
+    fn endpoints(&mut self, at: &str, endpoints: Option<&[String]>, loopback: Loopback) -> Vec<String> {
         let endpoints = endpoints.unwrap_or_default();
         self.ensure(endpoints.len() <= 16, at, "at most 16");
         for endpoint in endpoints {
-            self.ensure(is_endpoint(endpoint), at, format!("`{endpoint}` is not HOST:PORT"));
+            if let Err(why) = sense::endpoint(endpoint, loopback) {
+                self.0.push(Problem::new(at, format!("`{endpoint}`: {why}")));
+            }
         }
         endpoints.to_vec()
     }
@@ -244,17 +256,6 @@ pub(crate) fn is_node_name(name: &str) -> bool {
         && bytes.iter().all(|byte| plain(*byte) || *byte == b'-')
         && plain(bytes[0])
         && plain(bytes[bytes.len() - 1])
-}
-
-fn is_endpoint(endpoint: &str) -> bool {
-    if let Ok(address) = endpoint.parse::<SocketAddr>() {
-        return address.port() != 0 && !address.ip().is_unspecified();
-    }
-    let Some((host, port)) = endpoint.rsplit_once(':') else { return false };
-    let label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
-    (1..=253).contains(&host.len())
-        && host.bytes().all(label)
-        && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 #[cfg(test)]
@@ -319,13 +320,22 @@ mod tests {
         assert_eq!(places.iter().filter(|place| **place == "advertise").count(), 2);
     }
 
+    fn is_endpoint(text: &str, loopback: bool) -> bool {
+        let mut check = Check(Vec::new());
+        check.endpoints("advertise", Some(&[text.to_owned()]), loopback.into());
+        check.0.is_empty()
+    }
+
     #[test]
     fn endpoints_are_addresses_or_names_with_a_port() {
         for good in ["a.example:7443", "127.0.0.1:1", "[::1]:9"] {
-            assert!(is_endpoint(good), "{good}");
+            assert!(is_endpoint(good, true), "{good}");
         }
         for bad in ["a", "a:0", ":1", "[::]:1", "a b:1", "a:99999", "::1:80/x"] {
-            assert!(!is_endpoint(bad), "{bad}");
+            assert!(!is_endpoint(bad, true), "{bad}");
+        }
+        for own in ["127.0.0.1:1", "[::1]:9"] {
+            assert!(!is_endpoint(own, false), "{own}: no other host reaches it there");
         }
     }
 }

@@ -100,6 +100,17 @@ impl LocalClient {
         document(&self.client.break_glass_apply(request).await.map_err(fault)?.into_inner().document)
     }
 
+    /// Ends a break-glass grant, named by its digest or the first digits of it; the answer is a document of schema
+    /// `rap.break_glass.v1`.
+    ///
+    /// # Errors
+    /// Those of the agent.
+    pub async fn drop_break_glass(&mut self, digest: &str) -> Result<Value, Fault> {
+        let (membership, digest) = (self.membership.clone(), digest.to_owned());
+        let request = v1::LocalBreakGlassDrop { membership, digest };
+        document(&self.client.break_glass_drop(request).await.map_err(fault)?.into_inner().document)
+    }
+
     /// Makes the agent replace keys; returns the key generation.
     ///
     /// # Errors

@@ -138,6 +138,14 @@ impl LocalAgent for LocalServer {
         Ok(Response::new(v1::LocalDocument { document: document.to_string().into_bytes() }))
     }
 
+    async fn break_glass_drop(&self, request: Asked<v1::LocalBreakGlassDrop>) -> Answered<v1::LocalDocument> {
+        let v1::LocalBreakGlassDrop { membership, digest } = request.into_inner();
+        let end = |reply| Request::DropBreakGlass { digest, reply };
+        let mut document = self.ask(&membership, end).await?.map_err(refusal)?;
+        document["schema"] = "rap.break_glass.v1".into();
+        Ok(Response::new(v1::LocalDocument { document: document.to_string().into_bytes() }))
+    }
+
     async fn unload_membership(&self, request: Asked<v1::LocalMembership>) -> Answered<v1::LocalEmpty> {
         let unload = |reply| HostEvent::Unload(request.into_inner().membership, reply);
         self.host.ask(unload).await.map_err(refusal)?;

@@ -25,6 +25,9 @@ struct Grant {
     digest: Digest,
     applied_at: Wall,
     acknowledged: bool,
+    /// Written only where it is true: a release before knows nothing of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dropped: bool,
 }
 
 impl Record for Grants {
@@ -47,6 +50,7 @@ pub fn stored_grants(dir: &MembershipDir) -> Result<StoredBreakGlass, Fault> {
         digest: grant.digest,
         applied_at: grant.applied_at,
         acknowledged: grant.acknowledged,
+        dropped: grant.dropped,
     });
     Ok(StoredBreakGlass { held: held.collect(), spent: grants.spent })
 }
@@ -61,6 +65,7 @@ pub fn store_grants(dir: &MembershipDir, stored: StoredBreakGlass) -> Result<(),
         digest: grant.digest,
         applied_at: grant.applied_at,
         acknowledged: grant.acknowledged,
+        dropped: grant.dropped,
     });
     Grants { held: held.collect(), spent: stored.spent }.replace(dir)
 }

@@ -10,6 +10,7 @@ mod keys;
 mod keys_to_replace;
 mod persist;
 mod records;
+mod stored_time;
 mod wireguard_key;
 
 use std::path::Path;
@@ -20,9 +21,12 @@ use rap_contract::{
 };
 use rap_runtime::Fault;
 use rap_state::{
-    Credentials, FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise, SignedBytes,
+    Closed, Credentials, FloorStore, Identity, IdentityStore, MembershipDir, MembershipName, Raise,
+    SignedBytes, inspect,
 };
-use rap_trust::{BreakGlassPins, Floors, HeadFloor, KeptAudit, Pinned, RevocationFloor, known_features};
+use rap_trust::{
+    BreakGlassPins, Floors, HeadFloor, KeptAudit, OwnAddresses, Pinned, RevocationFloor, known_features,
+};
 use rap_types::{IdentityStatus, Incarnation, NodeId, Reason, Wall};
 use zeroize::Zeroizing;
 
@@ -35,6 +39,7 @@ pub use keys::{KeyHistory, PendingKeys};
 pub use keys_to_replace::Wanted;
 pub use persist::{Persister, stored_snapshots};
 pub use records::{Enrollment, Kept, KeptCheckpoint, Nonce, StoredCertificate};
+pub use stored_time::StoredTime;
 pub use wireguard_key::{keys_of, wireguard_public};
 
 /// A membership that is complete and whose chain verifies.
@@ -61,6 +66,8 @@ pub struct Membership {
     pub joined_at: Wall,
     /// What it keeps of the audit log.
     pub audit: KeptAudit,
+    /// Files that others could reach until now.
+    pub closed: Vec<Closed>,
 }
 
 impl Membership {
@@ -71,7 +78,11 @@ impl Membership {
     pub fn open(data: &Path, name: &MembershipName, accept_dev: bool) -> Result<Self, Fault> {
         let path = data.join(name.as_str()).join("identity.json");
         if !path.exists() && !rap_state::durable::twin(&path).exists() {
-            return Err(absent(name));
+            return Err(if has_files(&data.join(name.as_str())) {
+                missing("identity.json")
+            } else {
+                absent(name)
+            });
         }
         let dir = MembershipDir::open(data, name)?;
         Self::of_dir(dir, accept_dev)
@@ -90,6 +101,10 @@ impl Membership {
     /// # Errors
     /// The errors of [`Self::open`]; `chain.broken` if they are of another chain.
     pub fn with_records(dir: MembershipDir, accept_dev: bool, records: &[Vec<u8>]) -> Result<Self, Fault> {
+        let closed = inspect(&dir)?;
+        for Closed { path, mode } in &closed {
+            tracing::warn!(path = %path.display(), "was open to others (mode {mode:03o}) and is closed now");
+        }
         let (mut store, recovery) = IdentityStore::open(&dir)?.ok_or_else(|| absent(dir.name()))?;
         for (path, why) in &recovery.replaced {
             tracing::warn!(path = %path.display(), %why, "a damaged copy of a state file was replaced");
@@ -100,7 +115,11 @@ impl Membership {
         }
         strip_join_secret(&mut store);
         let (signer, wireguard_key) = keys_of(&store)?;
-        let enrollment = Enrollment::read(&dir)?.unwrap_or_default();
+        let joined = store.identity().identity_status == IdentityStatus::Active;
+        let enrollment = match Enrollment::read(&dir)? {
+            None if joined => return Err(missing(Enrollment::FILE)),
+            enrollment => enrollment.unwrap_or_default(),
+        };
         let keys = KeyHistory::read(&dir)?.unwrap_or_default();
         let contract_keys = keys.of_contract(signer.public(), wireguard_public(&wireguard_key))?;
         let bootstrap = reopen(store.identity(), contract_keys, &enrollment)?;
@@ -112,6 +131,9 @@ impl Membership {
         }
         let identity = store.identity().clone();
         let mut floors = FloorStore::open(&dir)?.0;
+        if floors.is_absent() {
+            return Err(missing("floors.json"));
+        }
         let authority = Some((chain.sequence(), chain.digest(), Incarnation(chain.incarnation())));
         floors.raise(&Raise { authority, ..Raise::default() })?;
         let audit = KeptCheckpoint::open(&dir);
@@ -128,6 +150,7 @@ impl Membership {
             keys,
             joined_at,
             audit,
+            closed,
         })
     }
 
@@ -142,6 +165,7 @@ impl Membership {
             installation_authority: self.bootstrap.installation_authority,
             chain: Arc::new(self.chain.clone()),
             former: self.keys.former(),
+            addresses: OwnAddresses::of_contract(&self.bootstrap.contract).ok(),
             accept_dev: self.identity.dev,
         }
     }
@@ -254,6 +278,19 @@ fn chain_of(identity: &Identity, bootstrap: &VerifiedBootstrap) -> Result<Author
         known_features(identity.dev),
     )
     .map_err(Fault::from)
+}
+
+/// True if a directory holds more than a lock.
+fn has_files(path: &Path) -> bool {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name() != "lock")
+}
+
+/// A joined membership lost a file that nothing else replaces.
+fn missing(file: &str) -> Fault {
+    let text =
+        format!("{file} and its twin are gone; put one back, or join --rejoin goes on with the same key");
+    Fault::new(Reason::StateMissing, text)
 }
 
 fn absent(name: &MembershipName) -> Fault {

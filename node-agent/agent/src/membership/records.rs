@@ -4,10 +4,11 @@
 //! of the leaf.
 
 use rap_runtime::Fault;
+use rap_runtime::tls::NodeCertificate;
 use rap_state::durable::twin;
-use rap_state::{Durable, MembershipDir, Record, SignedBytes, StateError, base64_text};
+use rap_state::{Closed, Durable, MembershipDir, Record, SignedBytes, StateError, base64_text};
 use rap_trust::{HeldCheckpoint, KeptAudit};
-use rap_types::{JoinRequestId, Reason, Wall};
+use rap_types::{ClusterId, InstallationId, JoinRequestId, NodeId, Reason, Wall};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -88,6 +89,9 @@ impl Kept for Enrollment {
     const FILE: &'static str = "enrollment.json";
 }
 
+/// Whose a leaf must be.
+pub type Owner = (InstallationId, ClusterId, NodeId);
+
 /// The leaf certificate and its TLS key. Prints neither.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,12 +109,40 @@ pub struct StoredCertificate {
 }
 
 impl StoredCertificate {
-    /// The leaf of a membership, if it has one. A damaged one is gone: another is issued. Blocks.
+    /// The leaf of a membership, if it has one, and why a stored one is not used. A damaged one is gone: another is
+    /// issued. So is one that is not the `owner`'s, and one that others could read. Blocks.
     ///
     /// # Errors
     /// An error of local state other than damage.
-    pub fn open(dir: &MembershipDir) -> Result<Option<Self>, StateError> {
-        Self::read(dir).or_else(|error| Self::set_aside(dir, error).map(|()| None))
+    pub fn open(
+        dir: &MembershipDir,
+        owner: Owner,
+        closed: &[Closed],
+    ) -> Result<(Option<Self>, Option<Fault>), StateError> {
+        let leaf = Self::read(dir).or_else(|error| Self::set_aside(dir, error).map(|()| None))?;
+        let Some(fault) = leaf.as_ref().and_then(|leaf| leaf.unusable(owner, closed)) else {
+            return Ok((leaf, None));
+        };
+        let (path, why) = (dir.join(Self::FILE), fault.message.clone());
+        Self::set_aside(dir, StateError::Corrupt { path, why })?;
+        Ok((None, Some(fault)))
+    }
+
+    fn unusable(&self, owner: Owner, closed: &[Closed]) -> Option<Fault> {
+        let name = |closed: &Closed| closed.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let open = closed.iter().filter_map(name).find(|name| name.starts_with(Self::FILE));
+        if let Some(open) = open {
+            let text = format!("{open}: others could read the key of the certificate");
+            return Some(Fault::new(Reason::SecretExposed, text));
+        }
+        let foreign = |text: String| Some(Fault::new(Reason::StateForeign, text));
+        match NodeCertificate::from_der(&self.certificate) {
+            Ok(NodeCertificate { identity: found, .. }) => {
+                let is_own = (found.installation, found.cluster, found.node) == owner;
+                if is_own { None } else { foreign(format!("{} is of {found}, not of this node", Self::FILE)) }
+            }
+            Err(_) => foreign(format!("{} holds no certificate of a node", Self::FILE)),
+        }
     }
 }
 

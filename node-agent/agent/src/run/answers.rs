@@ -26,6 +26,7 @@ impl Driver {
                 });
             }
             Request::BreakGlass { text, reply } => self.break_glass(text, reply),
+            Request::DropBreakGlass { digest, reply } => self.drop_grant(&digest, reply),
             Request::Ping { peer, count, interval_ms, reply } => {
                 if let Err(reject) = self.node.permit(Activity::Probe, self.clock.now()) {
                     return drop(reply.send(Err(reject.into())));
@@ -47,6 +48,17 @@ impl Driver {
     fn break_glass(&mut self, text: String, reply: BreakGlassReply) {
         match self.node.judge_grant(&text, self.clock.now()).map_err(Fault::from) {
             Ok(_) => self.wait_for_disk(Waiting::BreakGlassText(text, reply)),
+            Err(fault) => drop(reply.send(Err(fault))),
+        }
+    }
+
+    /// It ends at once; the answer says whether the disk knows.
+    fn drop_grant(&mut self, named: &str, reply: BreakGlassReply) {
+        match self.node.discard_grant(named, self.clock.now()).map_err(Fault::from) {
+            Ok(digest) => {
+                tracing::warn!(%digest, "an operator of this host dropped a break-glass grant");
+                self.wait_for_disk(Waiting::BreakGlassDropped(digest, reply));
+            }
             Err(fault) => drop(reply.send(Err(fault))),
         }
     }

@@ -66,7 +66,10 @@ impl Driver {
     /// are refused.
     fn claim(&self, record: &Record) -> Result<(), Fault> {
         match &record.snapshot {
-            Some(snapshot) if record.contents_changed => self.claim.take(Pools::of_snapshot(snapshot)?),
+            Some(snapshot) if record.contents_changed => {
+                let own = self.node.acceptor().own_addresses(snapshot);
+                self.claim.take(Pools::of_own(own.as_ref()))
+            }
             _ => Ok(()),
         }
     }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use rap_contract::VerifiedSnapshot;
 use rap_runtime::Fault;
 use rap_trust::{Admission, AuditEvidence, HeldCheckpoint, PersistId, Record, StoredBreakGlass};
-use rap_types::Mono;
+use rap_types::{Digest, Mono};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::membership::StoredCertificate;
+use crate::membership::{StoredCertificate, StoredTime};
 
 /// Who asked that a break-glass file is applied, and gets it as status shows it.
 pub(super) type BreakGlassReply = oneshot::Sender<Result<serde_json::Value, Fault>>;
@@ -28,6 +28,8 @@ pub(super) enum Write {
     KeepOnly(Arc<VerifiedSnapshot>),
     /// Break-glass files, with one that counts once they are written.
     ApplyBreakGlass(Box<Admission>, BreakGlassReply),
+    /// Break-glass files, without one that an operator dropped.
+    DropBreakGlass(Digest, Box<StoredBreakGlass>, BreakGlassReply),
     /// Break-glass files, with what the control plane acknowledged.
     BreakGlass(Box<StoredBreakGlass>),
     /// The largest checkpoint of the audit log that was verified.
@@ -36,6 +38,8 @@ pub(super) enum Write {
     AuditEvidence(Box<AuditEvidence>),
     /// The certificate in use.
     Certificate(StoredCertificate),
+    /// Trusted time.
+    Time(StoredTime),
 }
 
 /// A write that ended, and how.
@@ -47,6 +51,8 @@ pub(super) enum Waiting {
     Ready(Write),
     /// A break-glass file to be judged and applied.
     BreakGlassText(String, BreakGlassReply),
+    /// An operator dropped a break-glass file.
+    BreakGlassDropped(Digest, BreakGlassReply),
     /// The control plane acknowledged break-glass files.
     BreakGlassAcknowledged,
 }
@@ -98,6 +104,13 @@ impl Disk {
         let _ = self.writes.try_send(write);
     }
 
+    /// Hands the last of all writes to the persist task, which takes it after the one that is under way.
+    pub(super) fn last(&self, write: Write) {
+        // The queue has its one place free: the persist task took what is under way out of it, or will not come to
+        // this one, and what is on disk is at most a minute old.
+        let _ = self.writes.try_send(write);
+    }
+
     /// The write that was under way ended.
     pub(super) const fn ended(&mut self) {
         self.since = None;
@@ -117,6 +130,7 @@ impl Waiting {
                 (old, new),
                 (Write::Checkpoint(_), Write::Checkpoint(_))
                     | (Write::Certificate(_), Write::Certificate(_))
+                    | (Write::Time(_), Write::Time(_))
                     | (Write::AuditEvidence(_), Write::AuditEvidence(_))
             ),
             _ => false,

@@ -15,13 +15,13 @@ use rap_types::Mono;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::disk::{Disk, Written};
+use super::disk::{Disk, Waiting, Write, Written};
 use super::key_ages::KeyAges;
 use super::ping::PingEnd;
 use crate::control_plane::{CertificateTask, Pause, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
 use crate::host::OwnClaim;
-use crate::membership::{StoredCertificate, Wanted};
+use crate::membership::{StoredCertificate, StoredTime, Wanted};
 use crate::requests::Request;
 use crate::status::{Contact, StatusFacts};
 
@@ -68,6 +68,10 @@ pub(super) struct Driver {
     pub(super) ages: KeyAges,
     /// When the age of the keys was last looked at.
     pub(super) judged: Option<Mono>,
+    /// When trusted time was written last, or the start.
+    pub(super) time_stored: Mono,
+    /// The kernel's id of this boot.
+    pub(super) boot_id: String,
     pub(super) facts: StatusFacts,
     pub(super) contact: Contact,
     /// Activation manifest of the membership, for exports.
@@ -103,7 +107,10 @@ impl Driver {
             let due = timeout.map(|at| at.since(self.clock.now().mono).min(TURN));
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return Ok(()),
+                () = cancel.cancelled() => {
+                    self.disk.last(Write::Time(self.time_to_store()));
+                    return Ok(());
+                }
                 Some(written) = self.receivers.written.recv() => self.written(written)?,
                 Some(event) = self.receivers.uplink.recv() => self.uplink(event),
                 Some(event) = self.receivers.dataplane.recv() => self.dataplane(event),
@@ -121,6 +128,25 @@ impl Driver {
             self.carry_out();
             self.begin_write();
             self.judge_keys();
+            self.store_time();
+        }
+    }
+
+    /// Trusted time is on disk from minute to minute, and with a clean end.
+    fn store_time(&mut self) {
+        let now = self.clock.now().mono;
+        if now >= self.time_stored.plus(STORE_TIME) {
+            self.time_stored = now;
+            self.wait_for_disk(Waiting::Ready(Write::Time(self.time_to_store())));
+        }
+    }
+
+    fn time_to_store(&self) -> StoredTime {
+        let now = self.clock.now();
+        StoredTime {
+            trusted: self.node.acceptor().clock().wall(now),
+            boottime_ns: now.mono.0,
+            boot_id: self.boot_id.clone(),
         }
     }
 
@@ -158,3 +184,4 @@ impl Driver {
 }
 
 const JUDGE: Duration = Duration::from_secs(1);
+const STORE_TIME: Duration = Duration::from_secs(60);

@@ -14,11 +14,15 @@ use crate::blocking::blocking;
 use crate::config::Config;
 use crate::dataplane::Launch;
 use crate::host::{OwnClaim, capabilities, own_endpoints};
-use crate::membership::{Membership, Place, StoredCertificate, place_of, stored_grants, stored_snapshots};
+use crate::membership::{
+    Membership, Place, StoredCertificate, StoredTime, place_of, stored_grants, stored_snapshots,
+};
 
 /// An open membership.
 pub(super) struct Opened {
     pub(super) membership: Membership,
+    /// Why the stored certificate is not used, if so.
+    pub(super) found: Option<Fault>,
     pub(super) cache: Cache,
     pub(super) node: Node,
     /// The certificate on disk, valid or not.
@@ -39,17 +43,20 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let (data, dev) = (config.data_dir.clone(), config.dev);
     // The operator's pin is of one cluster; further memberships are in others.
     let pin = if name == config.membership { config.pin.clone() } else { AuthorityPin::default() };
-    let (membership, leaf, grants, place) = blocking(move || {
+    let boot_id = boot_id().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
+    let boot = boot_id.clone();
+    let (membership, (leaf, found), grants, place, remembered) = blocking(move || {
         let membership = Membership::open(&data, &name, dev)?;
         pin.check_chain(&membership.chain)?;
-        let leaf = StoredCertificate::open(&membership.dir)?;
+        let owner = (membership.identity.installation_id, membership.identity.cluster_id, membership.node);
+        let leaf = StoredCertificate::open(&membership.dir, owner, &membership.closed)?;
+        let remembered = StoredTime::remembered(&membership.dir, &boot, Clock::new().now())?;
         let pools = Pools::of_contract(&membership.bootstrap.contract)?;
         let place = place_of(&data, &membership, pools)?;
         let grants = stored_grants(&membership.dir)?;
-        Ok((membership, leaf, grants, place))
+        Ok((membership, leaf, grants, place, remembered))
     })
     .await?;
-    let boot_id = boot_id().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
     let limits = CacheLimits { max_bytes: config.cache_bytes, ..CacheLimits::default() };
     let cache = Cache::open(&membership.dir, membership.identity.cluster_id, limits);
     let cache = cache.await?;
@@ -73,13 +80,15 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
             wireguard_hints: addresses.1.clone(),
         },
         audit: membership.audit.clone(),
+        remembered,
+        loopback: (config.loopback_endpoints || membership.identity.dev).into(),
     };
     let node = Node::start(settings, &stored, leaf.clone().map(Into::into), Clock::new().now());
     claim.take(match node.acceptor().newest() {
-        Some(snapshot) => Pools::of_snapshot(snapshot)?,
+        Some(snapshot) => Pools::of_own(node.acceptor().own_addresses(snapshot).as_ref()),
         None => place.pools.clone(),
     })?;
-    Ok(Opened { membership, cache, node, leaf, place, launch, addresses, boot_id })
+    Ok(Opened { membership, found, cache, node, leaf, place, launch, addresses, boot_id })
 }
 
 /// How to start the data plane at this place.

@@ -25,9 +25,8 @@ impl PersistTask {
     pub(super) async fn run(mut self) {
         while let Some(write) = self.writes.recv().await {
             let outcome = self.write(&write).await;
-            if self.written.send(Written(write, outcome)).await.is_err() {
-                break;
-            }
+            // Nobody waits for the answer to the last write of all.
+            let _ = self.written.send(Written(write, outcome)).await;
         }
         self.persister.close().await;
     }
@@ -40,12 +39,18 @@ impl PersistTask {
                 Ok(())
             }
             Write::ApplyBreakGlass(admission, _) => self.grants(admission.stored.clone()).await,
-            Write::BreakGlass(stored) => self.grants(stored.as_ref().clone()).await,
+            Write::BreakGlass(stored) | Write::DropBreakGlass(_, stored, _) => {
+                self.grants(stored.as_ref().clone()).await
+            }
             Write::Checkpoint(held) => {
                 let held = held.as_ref().clone();
                 self.persister.in_dir(move |dir| KeptCheckpoint::from(held).replace(dir)).await
             }
             Write::AuditEvidence(evidence) => self.persister.keep_audit_evidence(evidence).await,
+            Write::Time(time) => {
+                let time = time.clone();
+                self.persister.in_dir(move |dir| time.store(dir)).await
+            }
             Write::Certificate(leaf) => {
                 let leaf = leaf.clone();
                 self.persister.in_dir(move |dir| leaf.replace(dir)).await

@@ -53,11 +53,13 @@ pub async fn start(
     host: HostHandle,
 ) -> Result<Started, Fault> {
     let opened = open(config, name, &claim).await?;
-    let Opened { membership, cache, mut node, leaf, place, launch, addresses, boot_id } = opened;
+    let Opened { membership, found, cache, mut node, leaf, place, launch, addresses, boot_id } = opened;
+    let mut contact = Contact::default();
+    contact.found(&membership.closed, found);
     let listed = listed_facts(config, &membership, &place);
     let facts = StatusFacts::of(&membership, &boot_id, config.workload_supervision, &listed);
     let clock = Clock::new();
-    let time = TrustedTime::new(clock, membership.trust_floors().time);
+    let time = TrustedTime::new(clock, node.acceptor().clock().wall(clock.now()));
     let presented = CertificateCell::new();
     let control = ControlPlane::of(&membership, time.clone(), config)?;
     node.handle(Input::ControlResolved(literal(&control.urls)), clock.now());
@@ -100,8 +102,10 @@ pub async fn start(
         claim,
         ages,
         judged: None,
+        time_stored: clock.now().mono,
+        boot_id: boot_id.clone(),
         facts,
-        contact: Contact::default(),
+        contact,
         manifest,
         proofs: proofs.clone(),
         tasks: tasks.clone(),

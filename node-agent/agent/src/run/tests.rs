@@ -63,6 +63,8 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts::default(),
         audit: KeptAudit::default(),
+        remembered: rap_types::Wall(0),
+        loopback: rap_types::sense::Loopback::Allowed,
     };
     let leaf = LinkCertificate {
         certificate: b"leaf".to_vec(),
@@ -118,6 +120,8 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
         claim: HostClaims::default().of("m"),
         ages,
         judged: None,
+        time_stored: clock.now().mono,
+        boot_id: String::new(),
         facts: StatusFacts::default(),
         contact: Contact::default(),
         manifest: Vec::new(),

@@ -5,7 +5,7 @@
 use rap_node::Input;
 use rap_runtime::Fault;
 use rap_trust::{Admission, PersistId};
-use rap_types::Reason;
+use rap_types::{Digest, Reason};
 
 use super::disk::{BreakGlassReply, Waiting, Write, Written};
 use super::driver::Driver;
@@ -19,7 +19,9 @@ impl Driver {
         match refused {
             Waiting::Ready(Write::Record(id, _)) => self.feed(Input::PersistFailed(id, behind.reason)),
             // Whoever asked may have stopped waiting.
-            Waiting::BreakGlassText(_, reply) => drop(reply.send(Err(behind))),
+            Waiting::BreakGlassText(_, reply) | Waiting::BreakGlassDropped(_, reply) => {
+                drop(reply.send(Err(behind)));
+            }
             // The control plane says the others again.
             Waiting::Ready(_) | Waiting::BreakGlassAcknowledged => {
                 tracing::warn!(reason = %behind.reason, "the disk is behind; a write was dropped");
@@ -34,6 +36,9 @@ impl Driver {
                 Waiting::Ready(write) => write,
                 Waiting::BreakGlassAcknowledged => {
                     Write::BreakGlass(Box::new(self.node.stored_break_glass()))
+                }
+                Waiting::BreakGlassDropped(digest, reply) => {
+                    Write::DropBreakGlass(digest, Box::new(self.node.stored_break_glass()), reply)
                 }
                 Waiting::BreakGlassText(text, reply) => {
                     match self.node.judge_grant(&text, self.clock.now()).map_err(Fault::from) {
@@ -60,12 +65,18 @@ impl Driver {
         match write {
             Write::Record(id, record) => return self.recorded(id, record.snapshot.is_some(), outcome),
             Write::ApplyBreakGlass(admission, reply) => self.applied(*admission, reply, outcome),
+            Write::DropBreakGlass(digest, _, reply) => {
+                let answer = outcome.and_then(|()| self.grant(digest));
+                // Whoever asked may have stopped waiting.
+                drop(reply.send(answer));
+            }
             Write::Checkpoint(held) if outcome.is_ok() => self.feed(Input::CheckpointKept(held)),
             Write::KeepOnly(_)
             | Write::BreakGlass(_)
             | Write::Checkpoint(_)
             | Write::AuditEvidence(_)
-            | Write::Certificate(_) => {
+            | Write::Certificate(_)
+            | Write::Time(_) => {
                 // Whatever it is comes again: another certificate is issued after a restart, and the control
                 // plane repeats checkpoints and acknowledgements.
                 if let Err(fault) = outcome {
@@ -103,12 +114,17 @@ impl Driver {
             let (permit, signer) = (admission.grant.permit(), admission.grant.by().as_str());
             tracing::error!(alarm = true, %digest, permit, signer, reason = admission.grant.reason(), "break-glass grant applied");
             self.feed(Input::BreakGlassStored(Box::new(admission)));
-            let now = self.clock.now();
-            let view = self.node.grants().find(|view| view.stored.digest == digest);
-            view.map(|view| grant_document(&view, self.node.acceptor().clock().wall(now)))
-                .ok_or_else(|| Fault::new(Reason::StateIo, "the grant is not held"))
+            self.grant(digest)
         });
         // Whoever asked may have stopped waiting.
         drop(reply.send(answer));
+    }
+
+    /// A grant that is held, as status shows it.
+    fn grant(&self, digest: Digest) -> Result<serde_json::Value, Fault> {
+        let wall = self.node.acceptor().clock().wall(self.clock.now());
+        let view = self.node.grants().find(|view| view.stored.digest == digest);
+        view.map(|view| grant_document(&view, wall))
+            .ok_or_else(|| Fault::new(Reason::StateIo, "the grant is not held"))
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use rap_runtime::Fault;
+use rap_state::Closed;
 use rap_types::{Mono, Now, Reason, Wall};
 
 use crate::dataplane::DataplaneFacts;
@@ -27,9 +28,24 @@ pub struct Contact {
     /// Whose addresses the last snapshot wanted, while that is so.
     pub overlap: Option<String>,
     pub(super) alarms: BTreeMap<Reason, u64>,
+    /// What the start found in the directory and put right.
+    pub(super) found: Vec<(Reason, String)>,
 }
 
 impl Contact {
+    /// What the start found: files that others could reach, and a certificate that is not used.
+    pub fn found(&mut self, closed: &[Closed], certificate: Option<Fault>) {
+        let closed = closed.iter().map(|Closed { path, mode }| {
+            let text = format!("{} was open to others (mode {mode:03o}) and is closed now", path.display());
+            (Reason::SecretExposed, text)
+        });
+        self.found.extend(closed);
+        if let Some(fault) = certificate {
+            self.alarmed(fault.reason);
+            self.found.push((fault.reason, format!("{fault}; a new certificate is asked for")));
+        }
+    }
+
     /// A stream was opened at this URL; it counts once something was heard.
     pub fn dialled(&mut self, url: String) {
         self.url = Some(url);

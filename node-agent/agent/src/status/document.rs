@@ -73,8 +73,9 @@ pub fn status_document(
         ("certificate", certificate(contact, certificate_failure, node, now)),
         ("dataplane", dataplane(node, contact)),
         ("audit", audit(node)),
-        ("peers", peers(node)),
-        ("links", links(node)),
+        ("peers", peers(node, now)),
+        ("unused_slots", node.unused_slots().map(unused).collect()),
+        ("links", links(node, now)),
         ("routes", routes(node)),
         ("break_glass", break_glass(node, now)),
         ("leases", json!([])),
@@ -85,7 +86,7 @@ pub fn status_document(
             "cache",
             json!({ "bytes": cache.bytes, "quarantined": cache.quarantined, "dropped": cache.dropped }),
         ),
-        ("warnings", json!(warnings(node, contact, cache, certificate_failure))),
+        ("warnings", json!(warnings(node, contact, cache, certificate_failure, now))),
     ];
     document.extend(parts.map(|(key, value)| (key.to_owned(), value)));
     StatusAnswer { document: Value::Object(document), degraded }
@@ -185,6 +186,11 @@ fn dataplane(node: &Node, contact: &Contact) -> Value {
             json!({ "reason": reason, "text": text })
         }),
     })
+}
+
+/// A slot of the snapshot in use that makes no sense, and why.
+fn unused(slot: rap_wire::v1::UnusedSlot) -> Value {
+    json!({ "slot": slot.slot, "reason": slot.reason, "text": slot.what })
 }
 
 /// The document of a membership that does not run.

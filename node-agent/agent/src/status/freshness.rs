@@ -64,7 +64,8 @@ pub fn grant_document(view: &BreakGlassView<'_>, wall: Wall) -> Value {
     });
     if let Some(grant) = view.grant {
         let ends = grant.expires_at();
-        document["state"] = if ends > wall { "active" } else { "ended" }.into();
+        let state = if ends > wall { "active" } else { "ended" };
+        document["state"] = if stored.dropped { "dropped" } else { state }.into();
         document["permit"] = grant.permit().into();
         document["signer"] = grant.by().as_str().into();
         document["reason"] = grant.reason().into();

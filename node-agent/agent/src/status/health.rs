@@ -53,6 +53,7 @@ pub(super) fn warnings(
     contact: &Contact,
     cache: &CacheStatus,
     certificate_failure: Option<&Fault>,
+    now: Now,
 ) -> Vec<Value> {
     let warning = |reason: Reason, text: String| json!({ "reason": reason, "text": text });
     let mut warnings = Vec::new();
@@ -69,6 +70,24 @@ pub(super) fn warnings(
     if node.audit().contradicted() {
         let text = "two histories of the control plane's audit log are signed; evidence-audit.json has both";
         warnings.push(warning(Reason::AuditInconsistent, text.to_owned()));
+    }
+    let mut unused = node.unused_slots();
+    if let Some(first) = unused.next() {
+        let more = match unused.count() {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let text =
+            format!("{} of the snapshot makes no sense and is not used: {}{more}", first.slot, first.what);
+        warnings.push(warning(Reason::SnapshotPeerInvalid, text));
+    }
+    for (reason, text) in &contact.found {
+        warnings.push(warning(*reason, text.clone()));
+    }
+    if let Some(behind) = node.acceptor().clock().behind(now) {
+        let text =
+            format!("the wall clock is {} s behind what this node knows to have passed", behind.as_secs());
+        warnings.push(warning(Reason::ClockRegressed, text));
     }
     if let Some(text) = &contact.overlap {
         warnings.push(warning(Reason::OverlayOverlap, text.clone()));

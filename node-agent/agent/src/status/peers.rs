@@ -2,17 +2,23 @@
 //!
 //! Owns their fields. Refuses to own facts: it reads the snapshot and the data plane's last report.
 
+use std::collections::BTreeMap;
+
 use rap_node::Node;
-use rap_types::NodeId;
+use rap_trust::PermittedPeer;
+use rap_types::{NodeId, Now, Wall};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
 /// Active: the link is established. Warm: known and not connected now. Cold: bootstrap peers, of which
 /// there are none yet.
-pub(super) fn peers(node: &Node) -> Value {
+///
+/// A peer that a break-glass grant admits has the end of the permit. One whose record makes no sense is not here.
+pub(super) fn peers(node: &Node, now: Now) -> Value {
     let (mut connected, mut warm) = (Vec::new(), Vec::new());
-    for (id, record) in node.snapshot().iter().flat_map(|snapshot| &snapshot.contents().peers) {
-        let stats = peer_stats(node, *id);
+    let admitted = node.permitted(now);
+    for (id, record, admitted_until) in known(node, &admitted) {
+        let stats = peer_stats(node, id);
         let entry = json!({
             "node_id": id,
             "name": record.name,
@@ -26,6 +32,7 @@ pub(super) fn peers(node: &Node) -> Value {
             "handshake_age_ms": stats.map(|stats| stats.handshake_age_ms),
             "rx_bytes": stats.map(|stats| stats.rx_bytes),
             "tx_bytes": stats.map(|stats| stats.tx_bytes),
+            "admitted_until_ms": admitted_until,
         });
         let established = stats.is_some_and(|stats| stats.link_state == "established");
         if established { connected.push(entry) } else { warm.push(entry) }
@@ -33,10 +40,28 @@ pub(super) fn peers(node: &Node) -> Value {
     json!({ "active": connected, "warm": warm, "cold": [] })
 }
 
-pub(super) fn links(node: &Node) -> Value {
+/// Every peer that is used: id, record, and the end of the permit for one that only a grant admits.
+fn known<'a>(
+    node: &'a Node,
+    admitted: &'a [PermittedPeer],
+) -> impl Iterator<Item = (NodeId, &'a v1::PeerRecord, Option<Wall>)> {
+    let members = node.sense().into_iter().flat_map(|sense| sense.peers());
+    let members = members.map(|(id, record)| (id, &**record, None));
+    let strangers = admitted.iter().filter_map(move |peer| {
+        let id = NodeId::from_slice(&peer.record.node_id).ok()?;
+        let member = node.sense().is_some_and(|sense| sense.peer(id).is_some());
+        (!member).then_some((id, &peer.record, Some(peer.until)))
+    });
+    members.chain(strangers)
+}
+
+pub(super) fn links(node: &Node, now: Now) -> Value {
+    let admitted = node.permitted(now);
+    let records: BTreeMap<NodeId, &v1::PeerRecord> =
+        known(node, &admitted).map(|(id, record, _)| (id, record)).collect();
     let links = node.stats().peers.iter().filter_map(|stats| {
         let id = NodeId::from_slice(&stats.node_id).ok()?;
-        let record = node.snapshot()?.contents().peers.get(&id)?;
+        let record = records.get(&id)?;
         let measured = node.observations().measured(id);
         Some(json!({
             "peer": id,
@@ -58,7 +83,7 @@ pub(super) fn links(node: &Node) -> Value {
 /// Every peer is reached directly: routes through relays do not exist yet.
 pub(super) fn routes(node: &Node) -> Value {
     let generation = node.snapshot().map(|snapshot| snapshot.parts().leaf.node_generation);
-    let peers = node.snapshot().into_iter().flat_map(|snapshot| &snapshot.contents().peers);
+    let peers = node.sense().into_iter().flat_map(|sense| sense.peers());
     let routes = peers.map(|(id, record)| {
         json!({
             "destination": id,

@@ -15,6 +15,7 @@ mod publishing;
 mod rejoining;
 mod rotating;
 mod running;
+mod sensible;
 mod showing;
 #[path = "../../../trust/tests/support/mod.rs"]
 mod support;

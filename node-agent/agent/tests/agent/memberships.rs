@@ -185,35 +185,48 @@ async fn a_later_snapshot_that_wants_another_memberships_addresses_is_refused() 
     for name in ["work", "home"] {
         status_of(&host, name, "healthy", |status| status["state"] == "healthy").await;
     }
-    // A peer of the office under an address of the other cluster would take that address's traffic.
-    let taking = {
+    let taking = |version: u64, wants_pool: bool| {
         let world = other.control.world.lock().unwrap();
         let mut contents = world.contents(1);
         let node_key = other.control.state.lock().unwrap().joins.last().unwrap().node_public_key.clone();
         let mut assignment = world.assignment();
         assignment.node_key_sha256 = rap_types::KeyId::of(&node_key).to_vec();
+        if wants_pool {
+            let others = control.control.world.lock().unwrap();
+            let (ipv4, ipv6) = others.pool;
+            assignment.overlay_ipv4 = format!("{ipv4}.77/16");
+            assignment.overlay_ipv6 = format!("{ipv6}:77/48");
+            contents.put("policy", Some(v1::chunk::Body::Policy(others.policy())));
+        } else {
+            contents.add_peer(v1::PeerRecord { overlay_ipv6: "fd01::99".into(), ..peer(2) });
+        }
         contents.put("assignment", Some(v1::chunk::Body::Assignment(assignment)));
-        contents.add_peer(v1::PeerRecord { overlay_ipv6: "fd01::99".into(), ..peer(2) });
-        world.publish_as(HeadOrder::new(1, 2, 0), &contents, now(), |head| {
+        world.publish_as(HeadOrder::new(1, version, 0), &contents, now(), |head| {
             head.fresh_until_ms = now().0 + 300_000
         })
     };
-    other.control.say(update(&taking));
+    // A peer of the office under an address of the other cluster would take that address's traffic: it is not used.
+    other.control.say(update(&taking(2, false)));
+    let status = status_of(&host, "home", "taken", |status| status["active"]["sequence"] == 2).await;
+    assert_eq!(status["unused_slots"][0]["reason"], "snapshot.peer_invalid", "{status:#}");
+    assert_eq!(planes[1].table.borrow().as_ref().unwrap().peers.len(), 1, "it is in no table");
+    // The pool of the other cluster itself.
+    other.control.say(update(&taking(3, true)));
     let nack = heard(&mut messages, "nack", |body| matches!(body, node_message::Body::Nack(_))).await;
     let node_message::Body::Nack(nack) = nack else { unreachable!() };
     assert_eq!(nack.reason, "overlay.overlap");
     let status = status_of(&host, "home", "refused", |status| status["state"] == "degraded").await;
     assert_eq!(
         (&status["active"]["sequence"], &status["degraded_reasons"]),
-        (&1.into(), &serde_json::json!(["overlay.overlap"]))
+        (&2.into(), &serde_json::json!(["overlay.overlap"]))
     );
     assert!(status["warnings"].to_string().contains("`work`"), "{status:#}");
     assert_eq!(planes[1].table.borrow().as_ref().unwrap().peers.len(), 1, "no table was made of it");
     host.run(&["status", "--membership", "work"]).await.expect(0);
     // A good version heals.
-    other.control.say(version(&other.control, 3));
+    other.control.say(version(&other.control, 4));
     let status = status_of(&host, "home", "healed", |status| status["state"] == "healthy").await;
-    assert_eq!(status["active"]["sequence"], 3);
+    assert_eq!(status["active"]["sequence"], 4);
     terminate(agent).await;
 }
 

@@ -3,18 +3,19 @@
 //! Owns how a change fits: based on exactly the version in force, or refused with a code that makes the agent send
 //! a whole table. Either all of a table or a change is taken, or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use rap_runtime::Fault;
 use rap_runtime::tls::ClusterTrust;
 use rap_types::{NodeId, Reason, limits};
 use rap_wire::v1::{ForwardingTable, TableDelta, TablePeer};
-use rap_wireguard::DeviceConfig;
+use rap_wireguard::{DeviceConfig, PublicKey};
 
 use crate::bounds::Bounds;
 
-use super::field::{ensure, id, refused, too_large};
+use super::field::{ensure, id, too_large};
 use super::header::Header;
 use super::member::Member;
 use super::peer::KnownPeer;
@@ -27,22 +28,22 @@ pub(crate) struct KnownTable {
     version: u64,
     header: Arc<Header>,
     peers: BTreeMap<NodeId, Arc<KnownPeer>>,
+    /// Peers that the agent named and that cannot be used.
+    unusable: BTreeSet<NodeId>,
     revoked: Revoked,
 }
 
 impl KnownTable {
-    /// Reads a whole table; any fault in it refuses it all.
+    /// Reads a whole table. A peer that cannot be used is left out; any other fault refuses it all.
     pub(crate) fn whole(mut table: ForwardingTable, bounds: &Bounds) -> Result<Self, Fault> {
         let version = table.version;
         let (peers, revoked) = (std::mem::take(&mut table.peers), std::mem::take(&mut table.revoked));
         within(peers.len(), revoked.len())?;
         let header = Arc::new(Header::read(table, bounds)?);
-        let mut known =
-            Self { version, header, peers: BTreeMap::new(), revoked: revocations::read(&revoked)? };
+        let revoked = revocations::read(&revoked)?;
+        let mut known = Self { version, header, peers: BTreeMap::new(), unusable: BTreeSet::new(), revoked };
         for peer in peers {
-            if let Some(node) = known.put(peer, bounds)? {
-                return Err(refused(format!("peer {node}: appears twice")));
-            }
+            known.put(peer, bounds, Existing::Contradicts)?;
         }
         Ok(known)
     }
@@ -60,10 +61,11 @@ impl KnownTable {
         for node in &removed {
             let node = id(NodeId::from_slice(node), "removed: node_id")?;
             // The agent has another table in mind.
-            next.peers.remove(&node).ok_or_else(|| based(format!("removed peer {node} is not there")))?;
+            let known = next.peers.remove(&node).is_some() | next.unusable.remove(&node);
+            known.then_some(()).ok_or_else(|| based(format!("removed peer {node} is not there")))?;
         }
         for peer in peers {
-            next.put(peer, bounds)?;
+            next.put(peer, bounds, Existing::IsReplaced)?;
         }
         for (node, generation) in revocations::read(&revoked)? {
             revocations::add(&mut next.revoked, node, generation);
@@ -105,17 +107,19 @@ impl KnownTable {
             deadline: header.deadlines.of_tunnels(),
         };
         let (mut links, mut facts) = (BTreeMap::new(), Vec::with_capacity(self.peers.len()));
+        let contested = self.contested();
         for (node, peer) in &self.peers {
             if revoked.get(node).is_some_and(|generation| peer.key_generation <= *generation) {
                 tracing::warn!(%node, "a peer in the table is revoked: left out");
                 continue;
             }
-            let address = peer.ping_address(&header.addresses);
-            facts.push(PeerFacts { node: *node, key: peer.key, address });
+            let tunnel = !contested.contains(node);
+            let address = peer.ping_address(&header.addresses).filter(|_| tunnel);
+            facts.push(PeerFacts { node: *node, key: peer.key.filter(|_| tunnel), address });
             if let Some(linked) = peer.for_mesh(header.deadlines).filter(|_| header.leaf.is_some()) {
                 links.insert(*node, linked);
             }
-            device.peers.extend(peer.for_device(header.deadlines));
+            device.peers.extend(peer.for_device(header.deadlines).filter(|_| tunnel));
         }
         let authorities = header.leaf.iter().map(|leaf| leaf.authority().clone()).collect();
         let trust = ClusterTrust { installation: header.member.installation, authorities, revoked };
@@ -136,13 +140,66 @@ impl KnownTable {
         }
     }
 
-    /// Adds a peer, or replaces it: then says which.
-    fn put(&mut self, peer: TablePeer, bounds: &Bounds) -> Result<Option<NodeId>, Fault> {
-        let peer = KnownPeer::read(peer, bounds)?;
-        let node = peer.node;
-        ensure(node != self.header.member.node, || format!("peer {node}: is this node"))?;
-        Ok(self.peers.insert(node, Arc::new(peer)).map(|_| node))
+    /// Peers without a tunnel: each has a key or a prefix that this node or a peer before it has.
+    fn contested(&self) -> BTreeSet<NodeId> {
+        let header = &*self.header;
+        let host = |net: &IpNet| IpNet::from(net.addr());
+        let mut prefixes: BTreeSet<IpNet> = header.addresses.iter().map(host).collect();
+        prefixes.extend(header.routed.iter().map(IpNet::trunc));
+        let mut keys = BTreeSet::from([PublicKey::from(&header.private_key).to_bytes()]);
+        let mut contested = BTreeSet::new();
+        // Whom a deadline of its own admits for a while takes nothing from a peer without one.
+        let lasting = self.peers.iter().filter(|(_, peer)| peer.lasts());
+        let admitted = self.peers.iter().filter(|(_, peer)| !peer.lasts());
+        for (node, peer) in lasting.chain(admitted) {
+            let Some((key, own)) = peer.claims() else { continue };
+            let own: BTreeSet<IpNet> = own.iter().copied().collect();
+            if keys.contains(&key) || own.iter().any(|prefix| prefixes.contains(prefix)) {
+                tracing::warn!(%node, "a peer has a key or an address of another one: it has no tunnel");
+                contested.insert(*node);
+                continue;
+            }
+            keys.insert(key);
+            prefixes.extend(own);
+        }
+        contested
     }
+
+    /// Adds or replaces a peer. One that cannot be used is in no table, so that it holds up nobody else: neither a
+    /// removal nor a peer beside it.
+    fn put(&mut self, peer: TablePeer, bounds: &Bounds, existing: Existing) -> Result<(), Fault> {
+        let node = NodeId::from_slice(&peer.node_id).ok();
+        let read = KnownPeer::read(peer, bounds).and_then(|peer| {
+            ensure(peer.node != self.header.member.node, || format!("peer {}: is this node", peer.node))?;
+            let named = self.peers.contains_key(&peer.node) || self.unusable.contains(&peer.node);
+            let twice = existing == Existing::Contradicts && named;
+            ensure(!twice, || format!("peer {}: appears twice", peer.node)).map(|()| peer)
+        });
+        match read {
+            Ok(peer) => {
+                self.unusable.remove(&peer.node);
+                self.peers.insert(peer.node, Arc::new(peer));
+            }
+            Err(fault) if fault.reason == Reason::DataplaneTable => {
+                tracing::warn!(reason = %fault.reason, %fault, "a peer of the table cannot be used: left out");
+                if let Some(node) = node {
+                    self.peers.remove(&node);
+                    self.unusable.insert(node);
+                }
+            }
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+}
+
+/// What a peer is that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    /// The one before it in a change's table.
+    IsReplaced,
+    /// Another entry of the same table.
+    Contradicts,
 }
 
 fn within(peers: usize, revoked: usize) -> Result<(), Fault> {

@@ -1,9 +1,9 @@
 //! A forwarding table, read and checked as a whole before anything of it is used.
 //!
 //! Owns what a well-formed table is, how a change is made of one, and how deadlines combine. Refuses to own its
-//! truth: the agent verified what it was made from. A contradiction refuses the table; a setting out of range is
-//! brought into it and an endpoint that cannot be used is left out. Two peers with one key or one prefix are found
-//! by the device that takes the table.
+//! truth: the agent verified what it was made from. A contradiction in its header refuses the table; a setting out of
+//! range is brought into it, and an endpoint that cannot be used is left out. Peers are judged one by one: a peer that
+//! cannot be used is left out, and of two with one key or one prefix the second has no tunnel.
 
 mod deadlines;
 mod field;

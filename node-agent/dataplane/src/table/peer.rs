@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use rap_runtime::Fault;
+use rap_types::sense::{self, Loopback};
 use rap_types::{Mono, NodeId, limits};
 use rap_wire::v1::{TableLink, TablePeer};
 use rap_wireguard::{PresharedKey, PublicKey};
@@ -94,6 +95,16 @@ impl KnownPeer {
         })
     }
 
+    /// True if nothing but the table's own deadlines ends it.
+    pub(super) const fn lasts(&self) -> bool {
+        self.deadline.is_none()
+    }
+
+    /// What no two peers may have: its key and its prefixes. `None` without a tunnel.
+    pub(super) fn claims(&self) -> Option<([u8; 32], &[IpNet])> {
+        Some((self.key?.to_bytes(), &self.allowed_ips))
+    }
+
     /// The first single address, in a family that this node has too.
     pub(super) fn ping_address(&self, own: &[IpNet]) -> Option<IpAddr> {
         let single = self.allowed_ips.iter().filter(|net| net.prefix_len() == net.max_prefix_len());
@@ -107,8 +118,7 @@ fn public_key(bytes: &[u8]) -> Result<Option<PublicKey>, &'static str> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let key: [u8; 32] = bytes.try_into().map_err(|_| "wireguard_public_key: 32 bytes")?;
-    if key == [0; 32] { Err("wireguard_public_key: all zero") } else { Ok(Some(PublicKey::from(key))) }
+    sense::wireguard_key(bytes).map(|key| Some(PublicKey::from(key)))
 }
 
 fn allowed_ips(peer: &TablePeer, has_key: bool) -> Result<Vec<IpNet>, String> {
@@ -122,9 +132,8 @@ fn allowed_ips(peer: &TablePeer, has_key: bool) -> Result<Vec<IpNet>, String> {
 
 /// The first that can be used, in their order. Names are left out: this process resolves none.
 fn endpoints(texts: &[String]) -> Vec<SocketAddr> {
-    let usable = |endpoint: &SocketAddr| {
-        endpoint.port() != 0 && !endpoint.ip().is_unspecified() && !endpoint.ip().is_multicast()
-    };
+    // Whether the own host counts is told by the agent.
+    let usable = |endpoint: &SocketAddr| sense::socket_address(*endpoint, Loopback::Allowed).is_ok();
     texts.iter().filter_map(|text| text.parse().ok().filter(usable)).take(ENDPOINTS).collect()
 }
 

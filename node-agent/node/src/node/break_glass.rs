@@ -1,8 +1,10 @@
 //! Break-glass grants within a node: what they change in its table, and what the control plane is told.
 
+use std::sync::Arc;
+
 use rap_contract::Reject;
 use rap_trust::{Admission, BreakGlassView, Freshness, PermittedPeer, StoredBreakGlass};
-use rap_types::{Mono, NodeId, Now, Wall};
+use rap_types::{Digest, Mono, NodeId, Now, Wall};
 use rap_wire::v1;
 use v1::node_message::Body;
 
@@ -14,8 +16,17 @@ impl Node {
     /// # Errors
     /// The errors of [`rap_trust::BreakGlass::judge`].
     pub fn judge_grant(&self, text: &str, now: Now) -> Result<Admission, Reject> {
-        let contents = self.snapshot().map(|snapshot| snapshot.contents());
-        self.break_glass.judge(text, contents, self.trusted(now))
+        self.break_glass.judge(text, self.sense().map(Arc::as_ref), self.trusted(now))
+    }
+
+    /// An operator of this host ends a grant: from now on it permits nothing. What is to be on disk follows.
+    ///
+    /// # Errors
+    /// `break_glass.absent`.
+    pub fn discard_grant(&mut self, named: &str, now: Now) -> Result<Digest, Reject> {
+        let digest = self.break_glass.discard(named)?;
+        self.publish(now);
+        Ok(digest)
     }
 
     /// What is to be on disk of break-glass files.
@@ -35,8 +46,7 @@ impl Node {
 
     /// Peers that grants admit now.
     pub fn permitted(&self, now: Now) -> Vec<PermittedPeer> {
-        let contents = self.snapshot().map(|snapshot| snapshot.contents());
-        contents.map(|contents| self.break_glass.permitted(contents, self.trusted(now))).unwrap_or_default()
+        self.sense().map(|sense| self.break_glass.permitted(sense, self.trusted(now))).unwrap_or_default()
     }
 
     /// Deadlines of the snapshot in use, extended by grants.
@@ -45,8 +55,7 @@ impl Node {
     }
 
     pub(super) fn is_peer(&self, node: NodeId, now: Now) -> bool {
-        let known = self.snapshot().is_some_and(|snapshot| snapshot.contents().peers.contains_key(&node));
-        known || self.permitted(now).iter().any(|peer| peer.record.node_id == node.as_bytes())
+        self.is_used(node) || self.permitted(now).iter().any(|peer| peer.record.node_id == node.as_bytes())
     }
 
     pub(super) fn grant_stored(&mut self, admission: Admission, now: Now) {

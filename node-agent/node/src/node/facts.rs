@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use rap_contract::{Reject, VerifiedSnapshot};
-use rap_trust::{Acceptor, ContactChange, DegradedContract, FreshnessState, contact_of};
+use rap_contract::{ASSIGNMENT_SLOT, Reject, VerifiedSnapshot, peer_slot};
+use rap_trust::{Acceptor, ContactChange, DegradedContract, FreshnessState, Sense, contact_of};
 use rap_types::{Activity, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
 
@@ -20,6 +20,27 @@ impl Node {
     /// The snapshot in use.
     pub fn snapshot(&self) -> Option<&Arc<VerifiedSnapshot>> {
         self.acceptor.active()
+    }
+
+    /// What of the snapshot in use is used.
+    pub fn sense(&self) -> Option<&Arc<Sense>> {
+        self.acceptor.sense()
+    }
+
+    /// Slots of the snapshot in use that make no sense, as they are reported. The own one is first.
+    pub fn unused_slots(&self) -> impl Iterator<Item = v1::UnusedSlot> {
+        let own = self.sense().and_then(|sense| sense.own_unused());
+        let own = own.map(|what| (ASSIGNMENT_SLOT.to_owned(), what));
+        let peers = self.sense().into_iter().flat_map(|sense| sense.unused());
+        own.into_iter().chain(peers.map(|(node, what)| (peer_slot(*node), *what))).map(|(slot, what)| {
+            let reason = Reason::SnapshotPeerInvalid.code().to_owned();
+            v1::UnusedSlot { slot, reason, what: what.to_owned() }
+        })
+    }
+
+    /// True for a peer of the snapshot in use whose record is used.
+    pub(super) fn is_used(&self, node: NodeId) -> bool {
+        self.sense().is_some_and(|sense| sense.peer(node).is_some())
     }
 
     /// State of the snapshot in use at `now`.
@@ -75,11 +96,10 @@ impl Node {
 
     /// The peer of this name or id.
     pub fn peer(&self, name_or_id: &str, now: Now) -> Option<NodeId> {
-        let peers = &self.snapshot()?.contents().peers;
         if let Ok(id) = name_or_id.parse::<NodeId>() {
             return Some(id).filter(|id| self.is_peer(*id, now));
         }
-        let named = peers.iter().find(|(_, peer)| peer.name == name_or_id).map(|(node, _)| *node);
+        let named = self.sense()?.peers().find(|(_, peer)| peer.name == name_or_id).map(|(node, _)| node);
         named.or_else(|| {
             let permitted = self.permitted(now).into_iter().find(|peer| peer.record.name == name_or_id);
             NodeId::from_slice(&permitted?.record.node_id).ok()

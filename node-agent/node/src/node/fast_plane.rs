@@ -3,10 +3,8 @@
 //! Owns table versions and whether the table that was published last still says what holds. Refuses to build
 //! tables: `crate::table` does.
 
-use std::sync::Arc;
-
 use rap_contract::VerifiedSnapshot;
-use rap_trust::FreshnessState;
+use rap_trust::{FreshnessState, Restriction};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 
@@ -27,8 +25,8 @@ pub(super) struct FastPlane {
     pub(super) stats: v1::Stats,
     /// Links, heads of peers, and the end of the process, as it reported them.
     pub(super) observations: Observations,
-    /// A verified snapshot that is not in use yet and revokes nodes that the one in use does not.
-    pub(super) restriction: Option<Arc<VerifiedSnapshot>>,
+    /// A verified trust set that is not in use yet and revokes nodes that the one in use does not.
+    pub(super) restriction: Option<Restriction>,
     published_in: Option<FreshnessState>,
     published_break_glass: Vec<Digest>,
 }
@@ -55,7 +53,7 @@ impl FastPlane {
 
     /// This snapshot is in use. What an older one revoked is in it: the chain of revocations only grows.
     pub(super) fn activated(&mut self, snapshot: &VerifiedSnapshot) {
-        self.restriction.take_if(|restriction| restriction.head().order <= snapshot.head().order);
+        self.restriction.take_if(|restriction| restriction.order <= snapshot.head().order);
     }
 
     /// Version of a table that is published now, in this state of freshness and under these break-glass files.

@@ -16,6 +16,7 @@ use rap_trust::{
     Acceptor, BreakGlass, ContactLog, Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot,
     Witness,
 };
+use rap_types::sense::Loopback;
 use rap_types::{Mono, Now};
 use rap_wire::v1;
 use uplink::Uplink;
@@ -34,6 +35,8 @@ pub struct Node {
     plane: FastPlane,
     control: BTreeSet<IpAddr>,
     witness: Witness,
+    /// Whether endpoints on the own host are dialled.
+    loopback: Loopback,
     outputs: VecDeque<Output>,
 }
 
@@ -54,8 +57,10 @@ impl Node {
             uplink: Uplink::new(settings.contact, now.wall),
             plane: FastPlane::default(),
             control: BTreeSet::new(),
+            loopback: settings.loopback,
             outputs: VecDeque::new(),
         };
+        node.acceptor.remember(settings.remembered, now);
         let at = node.acceptor.clock().wall(now);
         node.uplink.contact_log = ContactLog::new(node.contact(now), at);
         node.route(now);
@@ -127,15 +132,17 @@ impl Node {
     fn route(&mut self, now: Now) {
         while let Some(output) = self.acceptor.poll_output() {
             match output {
-                AcceptorOutput::Restrict(snapshot) => {
-                    self.plane.restriction = Some(snapshot);
+                AcceptorOutput::Restrict(restriction) => {
+                    self.plane.restriction = Some(restriction);
                     self.publish(now);
                 }
                 AcceptorOutput::Persist(id, record) => self.outputs.push_back(Output::Persist(id, record)),
                 AcceptorOutput::Activate(snapshot) => {
-                    self.uplink.hints.retain(|node| snapshot.contents().peers.contains_key(&node));
                     self.plane.activated(&snapshot);
-                    self.plane.observations.retain(|node| snapshot.contents().peers.contains_key(&node));
+                    if let Some(sense) = self.acceptor.sense() {
+                        self.uplink.hints.retain(|node| sense.peer(node).is_some());
+                        self.plane.observations.retain(|node| sense.peer(node).is_some());
+                    }
                     self.publish(now);
                 }
                 AcceptorOutput::Acknowledge(ack) => self.send(Body::Ack(ack)),
@@ -150,7 +157,8 @@ impl Node {
     fn publish(&mut self, now: Now) {
         let (extension, permitted) = (self.extension(now), self.permitted(now));
         let (state, running) = (self.freshness_state(now), self.break_glass.running(self.trusted(now)));
-        let (Some(snapshot), Some(leaf), true) = (self.acceptor.active(), &self.certificate, self.plane.up)
+        let (Some(snapshot), Some(sense), Some(leaf), true) =
+            (self.acceptor.active(), self.acceptor.sense(), &self.certificate, self.plane.up)
         else {
             return;
         };
@@ -162,7 +170,9 @@ impl Node {
             control: &self.control,
             extension,
             permitted: &permitted,
-            restriction: self.plane.restriction.as_deref(),
+            restriction: self.plane.restriction.as_ref(),
+            sense,
+            loopback: self.loopback,
             clock: self.acceptor.clock(),
             now,
         };

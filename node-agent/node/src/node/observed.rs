@@ -21,7 +21,7 @@ impl Node {
     /// A head that does not verify is dropped: the peer may hold one of an authority before.
     pub(super) fn peer_head_heard(&mut self, heard: &v1::PeerHead) {
         let Ok(peer) = NodeId::from_slice(&heard.node_id) else { return };
-        let known = self.snapshot().is_some_and(|snapshot| snapshot.contents().peers.contains_key(&peer));
+        let known = self.is_used(peer);
         match self.acceptor.order_of(&heard.head) {
             Ok(order) if known => self.plane.observations.head_heard(peer, order),
             Ok(_) | Err(_) => {}

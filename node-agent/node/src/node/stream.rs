@@ -57,8 +57,8 @@ impl Node {
             Some(Body::Checkpoint(shown)) => self.shown_checkpoint(shown),
             Some(Body::Diagnostic(request)) => self.diagnose(request, now),
             Some(Body::Directory(update)) => {
-                let peers = self.acceptor.active().map(|active| &active.contents().peers);
-                let is_peer = |node: NodeId| peers.is_some_and(|peers| peers.contains_key(&node));
+                let sense = self.acceptor.sense();
+                let is_peer = |node: NodeId| sense.is_some_and(|sense| sense.peer(node).is_some());
                 if self.uplink.hints.apply(update, is_peer) {
                     self.publish(now);
                 }
@@ -103,6 +103,7 @@ impl Node {
             contact_changes: self.uplink.contact_log.tell().into_iter().map(contact_change).collect(),
             peer_heads: told.heads,
             dataplane_exit: told.exit,
+            unused_slots: self.unused_slots().take(UNUSED_SLOTS).collect(),
         };
         self.uplink.reported(now.mono);
         if self.plane.observations.is_untold() {
@@ -116,4 +117,6 @@ fn contact_change(change: ContactChange) -> v1::ContactChange {
     v1::ContactChange { contact: change.contact.as_str().to_owned(), at_ms: change.at.0 }
 }
 
+/// Most slots that are not used and told in one report.
+const UNUSED_SLOTS: usize = 64;
 const PROTOCOL: u32 = 1;

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use rap_contract::VerifiedSnapshot;
-use rap_trust::{DegradedContract, Freshness, PermittedPeer, TrustedClock, Until};
+use rap_trust::{DegradedContract, Freshness, PermittedPeer, Restriction, Sense, TrustedClock, Until};
+use rap_types::sense::{self, Loopback};
 use rap_types::{Activity, Mono, NodeId, Now, Wall};
 use rap_wire::v1;
 
@@ -30,9 +31,13 @@ pub struct TableInputs<'a> {
     pub extension: Option<Wall>,
     /// Peers that break-glass grants admit.
     pub permitted: &'a [PermittedPeer],
-    /// A verified snapshot that is not in use yet: the nodes that it revokes are no peers, and their
-    /// certificates are refused. Nothing else of it counts.
-    pub restriction: Option<&'a VerifiedSnapshot>,
+    /// A verified trust set that is not in use yet: the nodes that it revokes are no peers, and their
+    /// certificates are refused.
+    pub restriction: Option<&'a Restriction>,
+    /// What of the snapshot is used.
+    pub sense: &'a Sense,
+    /// Whether endpoints on the own host are dialled.
+    pub loopback: Loopback,
     /// Trusted time.
     pub clock: &'a TrustedClock,
     /// Now.
@@ -54,9 +59,9 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
     let state = Some(freshness.state(inputs.clock.wall(inputs.now)));
     let dials =
         contract.allows(state, Activity::LinkReconnect) || contract.continues(Activity::LinkReconnect);
-    let mut peers = known_peers(snapshot, &contract, dials, inputs);
+    let mut peers = known_peers(contents.policy.wireguard_keepalive_s, &contract, dials, inputs);
     permit(&mut peers, contents.policy.wireguard_keepalive_s, deadline, inputs);
-    let sooner = inputs.restriction.map_or(&[][..], |snapshot| &snapshot.contents().trust.revoked);
+    let sooner = inputs.restriction.map_or(&[][..], |restriction| &restriction.trust.revoked);
     peers.retain(|peer| !sooner.iter().any(|revoked| is_of(revoked, peer)));
     let revoked = contents.trust.revoked.iter().chain(sooner).map(|revoked| v1::TableRevoked {
         node_id: revoked.node_id.clone(),
@@ -75,7 +80,7 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
             cluster_ca: contents.trust.cluster_ca.clone(),
             deadline_ns: self::deadline(inputs.leaf.not_after, inputs),
         }),
-        addresses: vec![contents.assignment.overlay_ipv4.clone(), contents.assignment.overlay_ipv6.clone()],
+        addresses: inputs.sense.own().map(|own| own.texts().to_vec()).unwrap_or_default(),
         mtu: contents.policy.mtu,
         wireguard_private_key: inputs.wireguard_private_key.to_vec(),
         probe_interval_ms: contents.policy.link_probe_interval_ms,
@@ -90,15 +95,13 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
 
 /// The peers of the snapshot. They have no deadline of their own: the table's counts, unless they survive that.
 fn known_peers(
-    snapshot: &VerifiedSnapshot,
+    keepalive_s: u32,
     contract: &DegradedContract,
     dials: bool,
     inputs: &TableInputs<'_>,
 ) -> Vec<v1::TablePeer> {
-    let contents = snapshot.contents();
-    let keepalive_s = contents.policy.wireguard_keepalive_s;
-    let peers = contents.peers.iter().map(|(node, peer)| {
-        let mut entry = table_peer(*node, peer, keepalive_s, 0, inputs);
+    let peers = inputs.sense.peers().map(|(node, peer)| {
+        let mut entry = table_peer(node, peer, keepalive_s, 0, inputs);
         entry.survive_forever = contract.survives(peer);
         if !dials {
             entry.link_endpoints.clear();
@@ -127,8 +130,9 @@ fn permit(peers: &mut Vec<v1::TablePeer>, keepalive_s: u32, deadline_ns: u64, in
         let record = &permitted.record;
         let Ok(node) = NodeId::from_slice(&record.node_id) else { continue };
         if let Some(known) = peers.iter_mut().find(|peer| peer.node_id == record.node_id) {
-            known.link_endpoints = with_hints(&record.link_endpoints, &known.link_endpoints);
-            known.wireguard_endpoints = with_hints(&record.wireguard_endpoints, &known.wireguard_endpoints);
+            known.link_endpoints = dialled(&record.link_endpoints, &known.link_endpoints, inputs.loopback);
+            known.wireguard_endpoints =
+                dialled(&record.wireguard_endpoints, &known.wireguard_endpoints, inputs.loopback);
             continue;
         }
         let until = deadline(permitted.until, inputs);
@@ -144,13 +148,18 @@ fn table_peer(
     deadline_ns: u64,
     inputs: &TableInputs<'_>,
 ) -> v1::TablePeer {
+    let allowed_ips = vec![format!("{}/32", peer.overlay_ipv4), format!("{}/128", peer.overlay_ipv6)];
     v1::TablePeer {
         node_id: node.to_vec(),
         name: peer.name.clone(),
         wireguard_public_key: peer.wireguard_public_key.clone(),
-        allowed_ips: vec![format!("{}/32", peer.overlay_ipv4), format!("{}/128", peer.overlay_ipv6)],
-        wireguard_endpoints: with_hints(&peer.wireguard_endpoints, inputs.hints.wireguard(node)),
-        link_endpoints: with_hints(&peer.link_endpoints, inputs.hints.link(node)),
+        allowed_ips: if peer.wireguard_public_key.is_empty() { Vec::new() } else { allowed_ips },
+        wireguard_endpoints: dialled(
+            &peer.wireguard_endpoints,
+            inputs.hints.wireguard(node),
+            inputs.loopback,
+        ),
+        link_endpoints: dialled(&peer.link_endpoints, inputs.hints.link(node), inputs.loopback),
         keepalive_s,
         deadline_ns,
         survive_forever: false,
@@ -159,10 +168,11 @@ fn table_peer(
     }
 }
 
-/// Signed endpoints first, then hints that add something.
-fn with_hints(signed: &[String], hints: &[String]) -> Vec<String> {
+/// Signed endpoints first, then hints that add something. One that makes no sense is never dialled.
+fn dialled(signed: &[String], hints: &[String], loopback: Loopback) -> Vec<String> {
     let added = hints.iter().filter(|hint| !signed.contains(hint));
-    signed.iter().chain(added).cloned().collect()
+    let sensible = |endpoint: &&String| sense::endpoint(endpoint, loopback).is_ok();
+    signed.iter().chain(added).filter(sensible).cloned().collect()
 }
 
 /// A deadline on the boot clock; never 0, which would mean none.

@@ -2,6 +2,7 @@
 
 mod break_glass;
 mod contact;
+mod sense;
 #[path = "../../../trust/tests/support/mod.rs"]
 mod support;
 
@@ -40,6 +41,8 @@ fn start(world: &World) -> Node {
             ..ContactFacts::default()
         },
         audit: KeptAudit::default(),
+        remembered: rap_types::Wall(0),
+        loopback: rap_types::sense::Loopback::Allowed,
     };
     Node::start(settings, &[], Some(leaf()), at(0))
 }
@@ -235,6 +238,8 @@ fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
         wireguard_private_key: Zeroizing::new([55; 32]),
         contact: ContactFacts::default(),
         audit: KeptAudit::default(),
+        remembered: rap_types::Wall(0),
+        loopback: rap_types::sense::Loopback::Allowed,
     };
     let mut bare = Node::start(settings, &[], None, at(0));
     feed(&mut bare, Input::DataplaneUp(0), 1);

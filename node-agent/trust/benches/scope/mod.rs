@@ -93,6 +93,7 @@ impl Scope {
             installation_authority: installation_authority.public(),
             chain: Arc::new(chain),
             former: None,
+            addresses: None,
             accept_dev: false,
         };
         Acceptor::start(pinned, Floors::initial(Incarnation(1)), &[], NOW)
@@ -230,11 +231,13 @@ fn peer_record(peer: u32, revision: u32) -> v1::Chunk {
     let digest = Digest::of(&[&peer.to_be_bytes()]);
     let node = NodeId::from_slice(&digest.as_bytes()[..16]).expect("16 bytes");
     let number = peer + 1;
+    let mut wireguard_key = Digest::of(&[b"wireguard", &peer.to_be_bytes()]).to_vec();
+    wireguard_key[31] &= 0x7f;
     let body = v1::PeerRecord {
         node_id: node.to_vec(),
         name: format!("node-{number}"),
         node_key_sha256: digest.to_vec(),
-        wireguard_public_key: Digest::of(&[b"wireguard", &peer.to_be_bytes()]).to_vec(),
+        wireguard_public_key: wireguard_key,
         overlay_ipv4: format!("100.96.{}.{}", number >> 8, number & 0xff),
         overlay_ipv6: format!("fd00::{number:x}"),
         roles: vec!["core".into()],

@@ -30,10 +30,11 @@ pub enum Input {
 /// What is to be done, in order.
 #[derive(Debug, Clone)]
 pub enum Output {
-    /// This snapshot is verified, is not in use yet, and revokes nodes that the one in use does not. Take
-    /// their permissions away now. Nothing else of it counts before it is activated. It comes before the
-    /// `Persist` of the snapshot, and also when there is none because the disk is behind.
-    Restrict(Arc<VerifiedSnapshot>),
+    /// This trust set is verified and revokes nodes that the snapshot in use does not. Take their permissions
+    /// away now. Nothing else of its snapshot counts before that is activated. It comes before the `Persist` of
+    /// the snapshot, and also when there is none: because the disk is behind, or because something else in the
+    /// snapshot refuses it.
+    Restrict(Restriction),
     /// Write this and answer with `Persisted` or `PersistFailed`.
     Persist(PersistId, Box<Record>),
     /// Use this snapshot from now on.
@@ -46,6 +47,15 @@ pub enum Output {
     Confirm(v1::AuthorityConfirm),
     /// Two histories are signed: tell people.
     Alarm(Evidence),
+}
+
+/// What a verified snapshot that is not in use revokes.
+#[derive(Debug, Clone)]
+pub struct Restriction {
+    /// Order of its head.
+    pub order: HeadOrder,
+    /// Its trust set.
+    pub trust: Arc<v1::TrustChunk>,
 }
 
 /// What must reach the disk: chunks and snapshot first, floors (fsync) last.

@@ -4,6 +4,7 @@
 
 use rap_contract::{HeadFacts, Reject, VerifiedSnapshot};
 use rap_types::{Digest, HeadOrder, Incarnation, Reason, Version, Wall};
+use rap_wire::v1;
 
 /// (incarnation, version) of the highest accepted head and the root that it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,18 +44,22 @@ pub struct Floors {
 impl RevocationFloor {
     /// What a snapshot tells.
     fn of(snapshot: &VerifiedSnapshot) -> Self {
-        let trust = &snapshot.contents().trust;
+        Self::told_by(snapshot.head(), &snapshot.contents().trust)
+    }
+
+    /// What a trust set under this head tells.
+    fn told_by(head: &HeadFacts, trust: &v1::TrustChunk) -> Self {
         Self {
-            incarnation: snapshot.head().order.incarnation,
+            incarnation: head.order.incarnation,
             sequence: trust.revocation_sequence,
             digest: Digest::from_slice(&trust.revocation_digest).ok(),
         }
     }
 }
 
-/// True if `snapshot` tells of other or more revocations than `active`.
-pub(super) fn revokes_more(snapshot: &VerifiedSnapshot, active: &VerifiedSnapshot) -> bool {
-    let (told, known) = (RevocationFloor::of(snapshot), RevocationFloor::of(active));
+/// True if `trust` under this head tells of other or more revocations than `active`.
+pub(super) fn revokes_more(head: &HeadFacts, trust: &v1::TrustChunk, active: &VerifiedSnapshot) -> bool {
+    let (told, known) = (RevocationFloor::told_by(head, trust), RevocationFloor::of(active));
     told.sequence > known.sequence || told.digest != known.digest
 }
 
@@ -109,10 +114,10 @@ impl Floors {
         if above { self.check_frozen(facts) } else { Ok(()) }
     }
 
-    /// Refuses a snapshot that tells of fewer revocations than one before it in this incarnation, or of
+    /// Refuses a trust set that tells of fewer revocations than one before it in this incarnation, or of
     /// others.
-    pub(super) fn check_revocations(&self, snapshot: &VerifiedSnapshot) -> Result<(), Reject> {
-        let told = RevocationFloor::of(snapshot);
+    pub(super) fn check_revocations(&self, head: &HeadFacts, trust: &v1::TrustChunk) -> Result<(), Reject> {
+        let told = RevocationFloor::told_by(head, trust);
         let Some(floor) = self.revocations.filter(|floor| told.incarnation <= floor.incarnation) else {
             return Ok(());
         };

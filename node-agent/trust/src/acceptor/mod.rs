@@ -9,6 +9,7 @@
 //!
 //! Owns floors, equivocation and the order persist-then-activate. Refuses to own storage and streams.
 
+mod activation;
 mod authority;
 mod events;
 mod floors;
@@ -18,16 +19,18 @@ mod parts;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rap_contract::{AuthorityChain, Expectation, HeadFacts, KeySet, Reject, Verified, VerifiedSnapshot};
+use rap_contract::{
+    AuthorityChain, Expectation, HeadFacts, KeySet, Reject, RootedSnapshot, Verified, VerifiedSnapshot,
+};
 use rap_types::{Digest, HeadOrder, Now, Reason, Wall};
 use rap_wire::v1;
 
-pub use events::{Evidence, Input, Output, PersistId, Record};
+pub use events::{Evidence, Input, Output, PersistId, Record, Restriction};
 pub use floors::{Floors, HeadFloor, RevocationFloor};
 pub use own::{FormerKeys, Pinned};
 pub use parts::StoredSnapshot;
 
-use crate::{Rejects, TrustedClock, known_features};
+use crate::{OwnAddresses, Rejects, Sense, TrustedClock, known_features, sense};
 
 /// Most accepted snapshots that may wait for the disk.
 const OUTSTANDING_CAP: usize = 4;
@@ -57,6 +60,8 @@ pub struct Acceptor {
     floors: Floors,
     clock: TrustedClock,
     active: Option<Arc<VerifiedSnapshot>>,
+    /// What of the snapshot in use is used.
+    sense: Option<Arc<Sense>>,
     /// Newest accepted snapshot, on disk or on its way there: deltas apply to it.
     base: Option<Arc<VerifiedSnapshot>>,
     outstanding: VecDeque<Outstanding>,
@@ -75,6 +80,7 @@ impl Acceptor {
             pinned,
             floors,
             active: None,
+            sense: None,
             base: None,
             outstanding: VecDeque::new(),
             next_id: 1,
@@ -99,8 +105,7 @@ impl Acceptor {
             // What an authority signed before it was replaced raises no floor of its successor.
             if raised == acceptor.floors || !acceptor.pinned.is_by_present_authority(&best) {
                 acceptor.base = Some(best.clone());
-                acceptor.active = Some(best.clone());
-                acceptor.outputs.push_back(Output::Activate(best));
+                acceptor.activate(best);
             } else {
                 acceptor.commit(raised, best, false);
             }
@@ -116,7 +121,7 @@ impl Acceptor {
         let head = self.open_stored(&stored.head)?;
         let snapshot = VerifiedSnapshot::verify(stored.to_parts(head)?, Some(self.pinned.node))?;
         self.pinned.check(&snapshot)?;
-        self.floors.check_revocations(&snapshot)?;
+        self.floors.check_revocations(snapshot.head(), &snapshot.contents().trust)?;
         Ok(snapshot)
     }
 
@@ -156,6 +161,17 @@ impl Acceptor {
         self.base.as_ref()
     }
 
+    /// What of the snapshot in use is used.
+    pub fn sense(&self) -> Option<&Arc<Sense>> {
+        self.sense.as_ref()
+    }
+
+    /// Own addresses that would be used with this snapshot.
+    pub fn own_addresses(&self, snapshot: &VerifiedSnapshot) -> Option<OwnAddresses> {
+        let given = self.pinned.addresses.as_ref();
+        sense::own_addresses(snapshot.contents(), self.sense.as_deref(), given).0
+    }
+
     /// What it pinned.
     pub const fn pinned(&self) -> &Pinned {
         &self.pinned
@@ -164,6 +180,11 @@ impl Acceptor {
     /// Floors that the last outputs put to disk.
     pub const fn floors(&self) -> &Floors {
         &self.floors
+    }
+
+    /// It is at least this late: a start before remembers it.
+    pub fn remember(&mut self, trusted: Wall, now: Now) {
+        self.clock.raise(trusted, now);
     }
 
     /// Time as this node trusts it.
@@ -196,13 +217,18 @@ impl Acceptor {
         self.judge(&head, now)?;
         let parts = parts::merge(self.base.as_deref(), update, head)?;
         let offered = (parts.leaf.clone(), parts.manifest.clone());
-        let verified = match &self.base {
-            Some(base) => base.advance(parts),
-            None => VerifiedSnapshot::verify(parts, Some(self.pinned.node)),
-        };
-        let snapshot = verified
+        let facts = parts.head.1;
+        let snapshot = RootedSnapshot::check(parts, Some(self.pinned.node))
+            .and_then(|rooted| {
+                // Whatever the other chunks say: what this one revokes is signed.
+                let trust = rooted.trust().map(Arc::new);
+                rooted.finish(self.base.as_deref()).inspect_err(|_| self.restrict(&facts, trust))
+            })
             .and_then(|snapshot| self.pinned.check(&snapshot).map(|()| snapshot))
-            .and_then(|snapshot| self.floors.check_revocations(&snapshot).map(|()| snapshot))
+            .and_then(|snapshot| {
+                let trust = &snapshot.contents().trust;
+                self.floors.check_revocations(snapshot.head(), trust).map(|()| snapshot)
+            })
             .map_err(|reject| Refusal { reject, leaf: parts::leaf_of(&offered, self.pinned.cluster) })?;
         self.accept(snapshot, now).map_err(Refusal::from)
     }
@@ -303,9 +329,8 @@ impl Acceptor {
             return Ok(());
         }
         let snapshot = Arc::new(snapshot);
-        if self.active.as_ref().is_some_and(|active| floors::revokes_more(&snapshot, active)) {
-            self.outputs.push_back(Output::Restrict(snapshot.clone()));
-        }
+        let facts = *snapshot.head();
+        self.restrict(&facts, Some(snapshot.contents().trust.clone()));
         if self.outstanding.len() >= OUTSTANDING_CAP {
             return Err(Reject::new(Reason::StateTimeout, "the disk is behind"));
         }
@@ -326,19 +351,6 @@ impl Acceptor {
         self.outputs.push_back(Output::Persist(id, Box::new(record)));
     }
 
-    fn persisted(&mut self, id: PersistId, now: Now) {
-        while self.outstanding.front().is_some_and(|first| first.id <= id) {
-            let Some(done) = self.outstanding.pop_front() else { return };
-            if let Some(chain) = done.chain {
-                self.pin(chain);
-            }
-            let Some(snapshot) = done.snapshot else { continue };
-            self.active = Some(snapshot.clone());
-            self.outputs.push_back(Output::Activate(snapshot));
-            self.acknowledge(now);
-        }
-    }
-
     /// The floors in memory stay up: what is on disk is unknown, and nothing may go below it.
     fn persist_failed(&mut self, id: PersistId, reason: Reason, now: Now) {
         let Some(failed) = self.outstanding.iter().find(|outstanding| outstanding.id == id) else { return };
@@ -349,18 +361,6 @@ impl Acceptor {
             return self.refuse_records(Reject::new(reason, "could not be stored"), now);
         }
         self.refuse(Reject::new(reason, "could not be stored").into(), &[], now);
-    }
-
-    fn acknowledge(&mut self, now: Now) {
-        let Some(active) = &self.active else { return };
-        let order = active.head().order;
-        self.outputs.push_back(Output::Acknowledge(v1::SnapshotAck {
-            leaf_hash: active.leaf_hash().to_vec(),
-            incarnation: order.incarnation.0,
-            version: order.version.0,
-            refresh: order.refresh.0,
-            applied_at_ms: self.clock.wall(now).0,
-        }));
     }
 
     fn refuse(&mut self, refusal: Refusal, offered_head: &[u8], now: Now) {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use rap_contract::{AuthorityChain, PublicKey, Reject, VerifiedSnapshot};
 use rap_types::{ClusterId, Incarnation, InstallationId, KeyId, NodeId, Reason};
 
+use crate::OwnAddresses;
+
 /// The pins of one membership.
 #[derive(Debug, Clone)]
 pub struct Pinned {
@@ -24,6 +26,8 @@ pub struct Pinned {
     pub chain: Arc<AuthorityChain>,
     /// Keys that this node had before it last replaced some: versions of then are still its own.
     pub former: Option<FormerKeys>,
+    /// Addresses that the bootstrap contract gave: they count while no snapshot has sensible ones.
+    pub addresses: Option<OwnAddresses>,
     /// True if the membership was made in development mode.
     pub accept_dev: bool,
 }

@@ -4,11 +4,11 @@ use rap_contract::{
     BootstrapExpectation, Expectation, JOIN_PROOF, JoinTokenText, POLL_PROOF, PublicKey, Reject, Signer,
     Verified, VerifiedBootstrap, open_bootstrap, sign_possession,
 };
-use rap_types::{JoinRequestId, Reason, TokenId, Wall};
+use rap_types::{JoinRequestId, Reason, TokenId, Wall, sense};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
-use crate::{AuthorityPin, known_features};
+use crate::{AuthorityPin, OwnAddresses, known_features};
 
 /// A checked token, the keys made for it, and what the node tells about itself.
 pub struct Application {
@@ -169,7 +169,7 @@ impl Application {
                 features: known_features(self.accept_dev),
             };
             match open_bootstrap(bytes, &known) {
-                Ok(bootstrap) => return Ok(bootstrap),
+                Ok(bootstrap) => return check_sense(&bootstrap).map(|()| bootstrap),
                 Err(reject) => refusal = reject,
             }
             if refusal != Reject::new(Reason::ContractMismatch, "nonce") {
@@ -178,6 +178,16 @@ impl Application {
         }
         Err(refusal)
     }
+}
+
+/// A contract that answers the request can still hold what no host can use.
+fn check_sense(bootstrap: &VerifiedBootstrap) -> Result<(), Reject> {
+    let contract = &bootstrap.contract;
+    OwnAddresses::of_contract(contract)?;
+    sense::label(&contract.node_name)
+        .and_then(|()| sense::label(&contract.cluster_name))
+        .and_then(|()| sense::certificate(&contract.cluster_ca))
+        .map_err(|what| Reject::new(Reason::ContractInsensible, what))
 }
 
 impl std::fmt::Debug for Application {

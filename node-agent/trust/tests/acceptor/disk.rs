@@ -34,7 +34,7 @@ fn what_a_verified_snapshot_revokes_is_told_before_the_disk_even_if_that_is_behi
     acceptor.handle(Input::Updated(world.publish(V2, &contents, ISSUED).full()), at(2));
     let told = outputs(&mut acceptor);
     let [Output::Restrict(early), Output::Persist(..)] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!(early.contents().trust.revoked.len(), 1);
+    assert_eq!(early.trust.revoked.len(), 1);
     assert_eq!(active(&acceptor), Some(V1), "it permits nothing yet");
     // Three more wait for the disk; then one that revokes more does not fit.
     for version in 3..=5 {
@@ -47,7 +47,7 @@ fn what_a_verified_snapshot_revokes_is_told_before_the_disk_even_if_that_is_behi
     acceptor.handle(Input::Updated(next.full()), at(4));
     let told = outputs(&mut acceptor);
     let [Output::Restrict(early), Output::Refuse(nack)] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!((early.contents().trust.revoked.len(), nack.reason.as_str()), (2, "state.timeout"));
+    assert_eq!((early.trust.revoked.len(), nack.reason.as_str()), (2, "state.timeout"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod disk;
 mod order;
+mod sense;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -324,3 +324,33 @@ fn debug_of_an_applicant_shows_no_secret() {
         assert!(!text.contains(inner), "{text}");
     }
 }
+
+#[test]
+fn a_contract_that_makes_no_sense_is_refused_before_anything_is_written() {
+    type Change = fn(&mut v1::BootstrapContract);
+    let changes: [(&str, Change); 8] = [
+        ("an IPv4 pool of everything", |contract| contract.overlay_ipv4 = "100.96.0.5/0".into()),
+        ("an IPv6 pool of everything", |contract| contract.overlay_ipv6 = "fd00::5/0".into()),
+        ("the loopback network", |contract| contract.overlay_ipv4 = "127.0.0.1/8".into()),
+        ("the broadcast address", |contract| contract.overlay_ipv4 = "100.96.255.255/16".into()),
+        ("no address", |contract| contract.overlay_ipv4 = String::new()),
+        ("a path as name", |contract| contract.node_name = "../../x".into()),
+        ("a path as cluster name", |contract| contract.cluster_name = "a/b".into()),
+        ("a CA of two bytes", |contract| contract.cluster_ca = vec![0x30, 0x00]),
+    ];
+    let world = World::default();
+    let contract = |change: Change| {
+        let mut contract = world.contract(&NONCE, world.node_key.public().as_bytes(), &world.wireguard_key);
+        change(&mut contract);
+        sign(&contract, &[&world.authority])
+    };
+    for (what, change) in changes {
+        let mut applicant = polling(&world);
+        applicant.handle(approved(contract(change)), at(2)).unwrap();
+        assert!(matches!(applicant.phase(), Phase::Refused(Reason::ContractInsensible)), "{what}");
+        assert!(outputs(&mut applicant).is_empty(), "{what}: nothing is written");
+    }
+    let mut applicant = polling(&world);
+    applicant.handle(approved(contract(|_| ())), at(2)).unwrap();
+    assert_eq!(applicant.phase().name(), "settling");
+}

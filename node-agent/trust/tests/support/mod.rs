@@ -25,6 +25,8 @@ use v1::chunk::Body;
 pub const ISSUED: Wall = Wall(1_700_000_000_000);
 pub const FRESH_FOR: Duration = Duration::from_secs(300);
 pub const DEGRADED_FOR: Duration = Duration::from_secs(3600);
+/// Something in the form of a certificate.
+pub const CLUSTER_CA: [u8; 13] = [0x30, 11, 0x30, 1, 0, 0x30, 1, 0, 3, 3, 0, 1, 2];
 pub const SECRET: [u8; 32] = [0x5e; 32];
 
 /// An installation with one cluster and one node in it.
@@ -62,7 +64,7 @@ impl Default for World {
             dev: false,
             control_urls: vec!["https://127.0.0.1:8443".into()],
             server_pin: Digest::of(&[b"tls ca"]),
-            cluster_ca: b"cluster ca".to_vec(),
+            cluster_ca: CLUSTER_CA.to_vec(),
             key_generation: 1,
             pool: ("100.96.0", "fd00:"),
             pools_in_token: false,
@@ -82,7 +84,7 @@ pub fn peer(index: u8) -> v1::PeerRecord {
         node_id: NodeId::from_bytes([100 + index; 16]).to_vec(),
         name: format!("peer-{index}"),
         node_key_sha256: vec![index; 32],
-        wireguard_public_key: vec![200 - index; 32],
+        wireguard_public_key: [&[index; 31][..], &[0x40]].concat(),
         overlay_ipv4: format!("100.96.0.{}", 10 + index),
         overlay_ipv6: format!("fd00::{:x}", 10 + index),
         link_endpoints: vec![format!("192.0.2.{index}:7443")],
@@ -182,6 +184,7 @@ impl World {
             installation_authority: self.installation_authority.public(),
             chain: Arc::new(self.chain()),
             former: None,
+            addresses: None,
             accept_dev: self.dev,
         }
     }

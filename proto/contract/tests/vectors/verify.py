@@ -312,7 +312,9 @@ def check_header(header, issuer, scope):
     if wanted is not None and wanted != (audience["kind"], audience["value"]):
         raise Reject("header.audience")
     issued, expires, now = header["issued_at"], header["expires_at"], scope.get("now")
-    if issued == 0 or (expires and expires <= issued):
+    longest = 10 * 366 * DAY
+    senseless = expires and (expires <= issued or expires > issued + longest or header["not_before"] >= expires)
+    if issued <= 0 or header["not_before"] < 0 or senseless:
         raise Reject("header.malformed")
     if now is not None:
         if issued > now + TOLERANCE:
@@ -704,7 +706,7 @@ def check_contents(slots, chunks, node):
         raise Reject("snapshot.semantic")
     addresses = [own["ipv4"].split("/")[0], own["ipv6"].split("/")[0]]
     addresses += [peer[family] for peer in peers.values() for family in ("ipv4", "ipv6")]
-    keys = [own["wireguard"]] + [peer["wireguard"] for peer in peers.values()]
+    keys = [own["wireguard"]] + [peer["wireguard"] for peer in peers.values() if peer["wireguard"]]
     if len(set(addresses)) != len(addresses) or len(set(keys)) != len(keys):
         raise Reject("snapshot.semantic")
     for revoked in found["trust"]["revoked"]:
@@ -716,7 +718,8 @@ def check_contents(slots, chunks, node):
 def check_chunk(kind, slot, body):
     try:
         if kind == "peer":
-            good = slot == f"peer/{uuid.UUID(bytes=body['node'])}" and len(body["node_key"]) == len(body["wireguard"]) == 32
+            good = slot == f"peer/{uuid.UUID(bytes=body['node'])}" and len(body["node_key"]) == 32
+            good = good and len(body["wireguard"]) in (0, 32)
             ipaddress.IPv4Address(body["ipv4"]), ipaddress.IPv6Address(body["ipv6"])
         elif kind == "assignment":
             good = slot == kind and len(body["node"]) == 16 and len(body["node_key"]) == len(body["wireguard"]) == 32

@@ -67,6 +67,7 @@ pub async fn enroll(target: &Target, source: IpAddr, name: &str) -> Result<Enrol
         installation_authority: bootstrap.installation_authority,
         chain: Arc::new(bootstrap.chain.clone()),
         former: None,
+        addresses: None,
         accept_dev: true,
     };
     let leaf = leaf(target, source, &pinned, &identity).await?;

@@ -78,6 +78,8 @@ fn node(enrolled: Enrolled) -> Result<Node> {
             ..ContactFacts::default()
         },
         audit: rap_trust::KeptAudit::default(),
+        remembered: rap_types::Wall(0),
+        loopback: rap_types::sense::Loopback::Allowed,
     };
     Ok(Node::start(settings, &[], None, Clock::new().now()))
 }

@@ -73,7 +73,7 @@ impl Control {
         };
         shell("rapctl root init --out product-root")?;
         shell("rap-control-plane init --root-key product-root.pub")?;
-        shell("rapctl root sign-activation act-*.req --owner owner@example.com")?;
+        shell("rapctl root sign-activation act-*.req --yes --owner owner@example.com")?;
         control.serve(lab)?;
         let manifest = shell("ls act-*.manifest")?.stdout;
         control.log_in(manifest.trim())?;
@@ -89,7 +89,10 @@ impl Control {
         let mut host = host;
         if lab.mode() == Mode::Loopback {
             let data = host.folder("lib").join("control-plane");
-            settings.push_str(&format!("data_dir = \"{}\"\nmetrics = \"{address}:9464\"\n", data.display()));
+            settings.push_str(&format!(
+                "loopback_endpoints = true\ndata_dir = \"{}\"\nmetrics = \"{address}:9464\"\n",
+                data.display()
+            ));
             host = host.set_variables(&[("RAP_CONFIG", &file.display().to_string())])?;
         }
         fs::write(&file, settings).with_context(|| file.display().to_string())?;

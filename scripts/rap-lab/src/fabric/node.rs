@@ -66,7 +66,7 @@ impl Node {
         if !tun {
             let (data, run) = (host.folder("lib").join("agent"), host.folder("run"));
             settings.push_str(&format!(
-                "no_tun = true\nmetrics = \"{address}:9465\"\ndata_dir = \"{}\"\nsocket = \"{}/agent.sock\"\n",
+                "loopback_endpoints = true\nno_tun = true\nmetrics = \"{address}:9465\"\ndata_dir = \"{}\"\nsocket = \"{}/agent.sock\"\n",
                 data.display(),
                 run.display()
             ));

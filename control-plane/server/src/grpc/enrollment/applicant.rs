@@ -31,7 +31,7 @@ pub(crate) async fn join(
     let nonce = call.nonce(&request.nonce)?;
     let key = node_key(&request.node_public_key)?;
     let wireguard_public_key = check_wireguard_key(&request.wireguard_public_key)?;
-    check_facts(&request)?;
+    check_facts(&request, replica.config.loopback)?;
     let (cluster, signer) = cluster_of(replica, &request.token).await?;
     let facts = &replica.keys.installation.facts;
     let now = replica.watch.clock.now().wall;

@@ -342,6 +342,7 @@ impl Session {
         let identity = &self.member.leaf.identity;
         let said = Hints { link, wireguard };
         let source = self.call.channel.peer().ip();
+        let source = (source, self.replica.config.loopback);
         self.directory.observe(identity.node, &said, source, self.replica.watch.clock.now());
         self.note(state);
     }

@@ -7,9 +7,9 @@ use std::path::Path;
 use rap_contract::{JoinTokenText, KeySet, PublicKey, Signer, Verified, VerifiedBootstrap, verify};
 use rap_runtime::output::clean;
 use rap_runtime::{Clock, Fault, Secret};
-use rap_state::{Credentials, Identity, IdentityStore, MembershipDir, SignedBytes};
+use rap_state::{Credentials, FloorStore, Identity, IdentityStore, MembershipDir, Raise, SignedBytes};
 use rap_trust::{Application, PendingJoin, Pools, known_features};
-use rap_types::{Digest, IdentityStatus, Now, Reason, TokenId, Wall};
+use rap_types::{Digest, IdentityStatus, Incarnation, Now, Reason, TokenId, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
@@ -49,7 +49,8 @@ impl Prepared {
                         dir.destroy()?;
                         MembershipDir::open(&config.data_dir, &config.membership)?
                     }
-                    _ => return Self::resume(config, dir, store),
+                    Some((text, _)) => return Self::resume(config, dir, with_secret(store, text)?),
+                    None => return Self::resume(config, dir, store),
                 }
             }
             (None, None) => {
@@ -149,6 +150,17 @@ impl Prepared {
     }
 }
 
+/// A join that gave up before it had a request kept no secret: it is the token's that is given again.
+fn with_secret(mut store: IdentityStore, token: &JoinTokenText) -> Result<IdentityStore, Fault> {
+    let identity = store.identity();
+    if identity.pending_join_request_id.is_none() && store.credentials().join_secret.is_none() {
+        let secret = Some(Secret::new(token.secret().to_vec()));
+        let credentials = Credentials { join_secret: secret, ..store.credentials().clone() };
+        store.replace_credentials(credentials)?;
+    }
+    Ok(store)
+}
+
 /// The token, if it is one that this host may use now, which is not before `floor`.
 pub(super) fn checked(
     config: &Config,
@@ -190,10 +202,18 @@ impl Prepared {
         self.enrollment.nonces = pending.nonces.into_iter().map(Nonce).collect();
         self.enrollment.request = pending.request;
         self.enrollment.clone().store(&self.dir)?;
-        self.store
-            .update(|identity| identity.pending_join_request_id = pending.request)
-            .map(drop)
-            .map_err(Fault::from)
+        self.store.update(|identity| identity.pending_join_request_id = pending.request).map(drop)?;
+        // The request is polled by the identity key: the secret has done its work.
+        if pending.request.is_some() { self.forget_secret() } else { Ok(()) }
+    }
+
+    /// The token's secret leaves the disk. A join without a request needs the token again.
+    pub(super) fn forget_secret(&mut self) -> Result<(), Fault> {
+        if self.store.credentials().join_secret.is_none() {
+            return Ok(());
+        }
+        let credentials = Credentials { join_secret: None, ..self.store.credentials().clone() };
+        self.store.replace_credentials(credentials).map_err(Fault::from)
     }
 
     /// The contract goes last but one: a crash before it leaves a join that resumes; the token's secret
@@ -212,6 +232,13 @@ impl Prepared {
         terms.write_bounds(self.dir.name(), &pools)?;
         places.give(&self.dir, Some(pools))?;
         drop(places);
+        // From here on their absence is a loss and not a beginning.
+        let mut floors = FloorStore::open(&self.dir)?.0;
+        if floors.is_absent() {
+            let chain = &bootstrap.chain;
+            let authority = Some((chain.sequence(), chain.digest(), Incarnation(chain.incarnation())));
+            floors.raise(&Raise { authority, ..Raise::default() })?;
+        }
         self.enrollment.accepted_at = Some(now.wall.max(contract.header().issued_at));
         self.enrollment.clone().store(&self.dir)?;
         let pin = Digest::from_slice(&contract.server_trust_pin)
@@ -230,8 +257,7 @@ impl Prepared {
         });
         changed?;
         tracing::trace!(way = "the contract is on disk");
-        let credentials = Credentials { join_secret: None, ..self.store.credentials().clone() };
-        self.store.replace_credentials(credentials).map_err(Fault::from)
+        self.forget_secret()
     }
 }
 

@@ -126,8 +126,11 @@ impl Session {
             match self.applicant.phase() {
                 Phase::Joined(_) => break,
                 Phase::Refused(reason) => {
-                    let refused = *reason != Reason::RequestTimeout;
-                    return Err(Failed { fault: self.refusal(*reason), refused });
+                    let reason = *reason;
+                    let refused = reason != Reason::RequestTimeout;
+                    // Nobody waits any more: what is left on the disk asks nothing by itself.
+                    on(&mut self.prepared, Prepared::forget_secret).await?;
+                    return Err(Failed { fault: self.refusal(reason), refused });
                 }
                 _ => {}
             }
@@ -143,9 +146,13 @@ impl Session {
     fn refusal(&self, reason: Reason) -> Fault {
         let text = reason.row().text;
         match reason {
-            Reason::RequestTimeout => {
+            Reason::RequestTimeout if self.request().is_some() => {
                 Fault::new(reason, "gave up waiting; run join again to resume, nothing is asked twice")
             }
+            Reason::RequestTimeout => Fault::new(
+                reason,
+                "gave up before the control plane had the request; run join again with the token",
+            ),
             _ => Fault::new(reason, text),
         }
     }

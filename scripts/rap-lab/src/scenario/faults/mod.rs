@@ -7,6 +7,7 @@ mod ipv6_off;
 mod pool_overlaps_host;
 mod scene;
 mod shown;
+mod stored_files;
 mod unreachable_when_down;
 mod weak_host;
 
@@ -44,6 +45,9 @@ const CHECKS: &[Check] = &[
     ("ipv6_off", Where::Namespaces, ipv6_off::check),
     ("interface_put_right", Where::Namespaces, interface_put_right::check),
     ("unreachable_when_down", Where::Namespaces, unreachable_when_down::check),
+    ("foreign_leaf", Where::Namespaces, stored_files::foreign_leaf),
+    ("floors_missing", Where::Namespaces, stored_files::floors_missing),
+    ("clock_back", Where::Namespaces, stored_files::clock_back),
 ];
 
 fn run(lab: &Lab, report: &mut Report) -> Result<()> {

@@ -31,7 +31,8 @@ pub fn nine_commands(lab: &Lab, operator: &mut Option<Desk>) -> Result<Finding> 
     offline.carries("product-root.pub", &control)?;
     control.types("rap-control-plane init --listen hq:8443 --root-key product-root.pub")?;
     control.carries("act-*.req", &offline)?;
-    offline.types("rapctl root sign-activation act-*.req --owner owner@example.com")?;
+    // It shows the fingerprint and asks.
+    offline.answers("rapctl root sign-activation act-*.req --owner owner@example.com", "y\n")?;
     offline.carries("act-*.manifest", &control)?;
     offline.carries("act-*.owner.key", &control)?;
     control.types("systemctl enable --now rap-control-plane")?;

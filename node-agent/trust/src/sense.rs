@@ -1,0 +1,151 @@
+//! What of a verified snapshot makes sense for this node, slot by slot.
+//!
+//! A signature says who wrote a record, not that it can be used. A peer whose record makes no sense is not used, and
+//! everything else of the snapshot is. Own addresses that make no sense are not used either: those of the snapshot
+//! before stay, or those of the bootstrap contract.
+//!
+//! Owns the judgement. Refuses to refuse a snapshot: a revocation in it counts whatever else it says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rap_contract::{Reject, SnapshotContents};
+use rap_types::sense::{self, OverlayPools};
+use rap_types::{NodeId, Reason};
+use rap_wire::v1;
+
+/// Own overlay addresses and the pools that they are in, all sensible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnAddresses {
+    /// ADDRESS/PREFIX, IPv4 first.
+    texts: [String; 2],
+    pools: OverlayPools,
+}
+
+impl OwnAddresses {
+    /// Those of a bootstrap contract.
+    ///
+    /// # Errors
+    /// `contract.insensible`.
+    pub fn of_contract(contract: &v1::BootstrapContract) -> Result<Self, Reject> {
+        Self::read(&contract.overlay_ipv4, &contract.overlay_ipv6)
+            .map_err(|what| Reject::new(Reason::ContractInsensible, what))
+    }
+
+    fn of_snapshot(contents: &SnapshotContents) -> Result<Self, &'static str> {
+        let (own, policy) = (&contents.assignment, &contents.policy);
+        let read = Self::read(&own.overlay_ipv4, &own.overlay_ipv6)?;
+        read.pools.are(&policy.overlay_ipv4_pool, &policy.overlay_ipv6_prefix)?;
+        Ok(read)
+    }
+
+    fn read(ipv4: &str, ipv6: &str) -> Result<Self, &'static str> {
+        let pools = OverlayPools::of_own(ipv4, ipv6)?;
+        Ok(Self { texts: [ipv4.to_owned(), ipv6.to_owned()], pools })
+    }
+
+    /// The addresses, each with the prefix length of its pool.
+    pub const fn texts(&self) -> &[String; 2] {
+        &self.texts
+    }
+
+    /// The cluster's pools.
+    pub const fn pools(&self) -> &OverlayPools {
+        &self.pools
+    }
+}
+
+/// What is used of a snapshot, and what is not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sense {
+    contents: SnapshotContents,
+    own: Option<OwnAddresses>,
+    own_unused: Option<&'static str>,
+    unused: BTreeMap<NodeId, &'static str>,
+}
+
+impl Sense {
+    /// Judges the contents of a snapshot. `before` is the judgement of the snapshot before; `given` are the addresses
+    /// of the contract.
+    pub(crate) fn of(
+        contents: &SnapshotContents,
+        before: Option<&Self>,
+        given: Option<&OwnAddresses>,
+    ) -> Self {
+        let (own, own_unused) = own_addresses(contents, before, given);
+        let same = |own: &OwnAddresses| {
+            before.filter(|before| before.own.as_ref().is_some_and(|known| known.pools == own.pools))
+        };
+        let before = own.as_ref().and_then(same);
+        let mut unused = BTreeMap::new();
+        for (node, record) in &contents.peers {
+            // A record that was judged before within the same pools is not judged again: a key costs a multiplication.
+            let known = before.filter(|before| {
+                before.contents.peers.get(node).is_some_and(|known| Arc::ptr_eq(known, record))
+            });
+            let judged = match (known, &own) {
+                (Some(before), _) => before.unused.get(node).copied(),
+                (None, Some(own)) => check_peer_sense(record, &own.pools).err(),
+                (None, None) => Some("no own address makes sense: the cluster's pools are not known"),
+            };
+            unused.extend(judged.map(|why| (*node, why)));
+        }
+        Self { contents: contents.clone(), own, own_unused, unused }
+    }
+
+    /// Peers whose records are used, by node id.
+    pub fn peers(&self) -> impl Iterator<Item = (NodeId, &Arc<v1::PeerRecord>)> {
+        let used = |(node, _): &(&NodeId, _)| !self.unused.contains_key(*node);
+        self.contents.peers.iter().filter(used).map(|(node, record)| (*node, record))
+    }
+
+    /// The record of a peer, if it is used.
+    pub fn peer(&self, node: NodeId) -> Option<&Arc<v1::PeerRecord>> {
+        self.contents.peers.get(&node).filter(|_| !self.unused.contains_key(&node))
+    }
+
+    /// Own addresses in use; `None` if neither a snapshot nor the contract had sensible ones.
+    pub const fn own(&self) -> Option<&OwnAddresses> {
+        self.own.as_ref()
+    }
+
+    /// Why the own addresses of the snapshot are not used.
+    pub const fn own_unused(&self) -> Option<&'static str> {
+        self.own_unused
+    }
+
+    /// Peers whose records are not used, and why.
+    pub const fn unused(&self) -> &BTreeMap<NodeId, &'static str> {
+        &self.unused
+    }
+
+    /// What the snapshot says, used or not.
+    pub(crate) const fn contents(&self) -> &SnapshotContents {
+        &self.contents
+    }
+}
+
+/// The addresses that are used with these contents, and why those in them are not.
+pub(crate) fn own_addresses(
+    contents: &SnapshotContents,
+    before: Option<&Sense>,
+    given: Option<&OwnAddresses>,
+) -> (Option<OwnAddresses>, Option<&'static str>) {
+    match OwnAddresses::of_snapshot(contents) {
+        Ok(own) => (Some(own), None),
+        Err(why) => (before.map_or(given, |before| before.own.as_ref()).cloned(), Some(why)),
+    }
+}
+
+/// Says whether a peer's record can be used in a cluster with these pools. Endpoints are judged where they are dialled.
+pub(crate) fn check_peer_sense(record: &v1::PeerRecord, pools: &OverlayPools) -> Result<(), &'static str> {
+    sense::label(&record.name)?;
+    if !record.wireguard_public_key.is_empty() {
+        sense::wireguard_key(&record.wireguard_public_key)?;
+    }
+    pools.hosts(&record.overlay_ipv4, &record.overlay_ipv6)?;
+    if record.key_generation == 0 {
+        return Err("key generations begin with 1");
+    }
+    Ok(())
+}
