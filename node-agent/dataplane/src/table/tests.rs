@@ -207,7 +207,7 @@ fn nodes(table: &KnownTable) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn one_unusable_peer_holds_up_neither_the_others_nor_a_removal() {
-    let base = KnownTable::whole(table()).ok().unwrap();
+    let base = KnownTable::whole(table(), &Bounds::default()).ok().unwrap();
     type Damage = fn(&mut TablePeer);
     let damages: [(&str, Damage); 6] = [
         ("an all-zero key", |peer| peer.wireguard_public_key = vec![0; 32]),
@@ -227,15 +227,15 @@ fn one_unusable_peer_holds_up_neither_the_others_nor_a_removal() {
             removed: vec![vec![2; 16]],
             ..Default::default()
         };
-        let changed = base.changed(with_bad).ok().unwrap();
+        let changed = base.changed(with_bad, &Bounds::default()).ok().unwrap();
         assert_eq!(nodes(&changed).0, [3, 5], "{what}");
         // It may be removed as if it were there, and takes the place of its sound record if it had one.
         let removed = vec![vec![4; 16]];
         let gone = TableDelta { base_version: 4, version: 5, removed, ..Default::default() };
-        assert_eq!(nodes(&changed.changed(gone).ok().unwrap()).0, [3, 5], "{what}");
+        assert_eq!(nodes(&changed.changed(gone, &Bounds::default()).ok().unwrap()).0, [3, 5], "{what}");
         bad.node_id = vec![3; 16];
         let worse = TableDelta { base_version: 4, version: 5, peers: vec![bad], ..Default::default() };
-        assert_eq!(nodes(&changed.changed(worse).ok().unwrap()).0, [5], "{what}");
+        assert_eq!(nodes(&changed.changed(worse, &Bounds::default()).ok().unwrap()).0, [5], "{what}");
     }
 }
 
@@ -245,7 +245,7 @@ fn of_two_peers_with_one_key_or_prefix_the_second_has_no_tunnel() {
         let mut given = table();
         given.peers.push(peer(4));
         change(&mut given);
-        nodes(&KnownTable::whole(given).ok().unwrap())
+        nodes(&KnownTable::whole(given, &Bounds::default()).ok().unwrap())
     };
     assert_eq!(tunnels(|_| {}).1, [2, 3, 4]);
     let all = vec![2, 3, 4];
