@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use rap_runtime::TaskGroup;
+use rap_types::Reason;
 
 use crate::audit::log::AuditLog;
 use crate::config::settings::Config;
 use crate::database::handle::Database;
+use crate::failure::Failure;
 use crate::keys::handle::Keys;
 use crate::serve::handle::Serving;
 use crate::watch::handle::Watch;
@@ -30,4 +32,16 @@ pub struct Replica {
     pub audit: Arc<AuditLog>,
     /// Every task of this process belongs to this group.
     pub tasks: TaskGroup,
+}
+
+impl Replica {
+    /// Refuses what needs a database that takes writes.
+    ///
+    /// # Errors
+    /// `server.unavailable`.
+    pub fn require_ready(&self) -> Result<(), Failure> {
+        self.watch.readiness.check(self.watch.clock.now().mono).map_err(|reason| {
+            Failure::new(Reason::ServerUnavailable, format!("this replica is not ready ({reason})"))
+        })
+    }
 }

@@ -30,14 +30,16 @@ use crate::keys::installation::Installation;
 use crate::keys::key_encryption_key;
 use crate::replica::Replica;
 use crate::serve::handle::Serving;
+use crate::tasks::heartbeat::Heartbeat;
 use crate::tasks::{
-    absent, contacts, doorbell, hints, housekeeping, keep_grants, publishers, watch_database,
+    absent, contacts, doorbell, hand_over, hints, housekeeping, keep_grants, publishers,
 };
 use crate::tls::accept::{AcceptSettings, Acceptor};
 use crate::tls::server_certificate::{issue_server_certificate, renew_server_certificate};
 use crate::watch::alarm_log::Findings;
 use crate::watch::alarms::Alarms;
 use crate::watch::handle::Watch;
+use crate::watch::readiness::Readiness;
 
 /// A control plane that listens.
 pub struct Running {
@@ -70,6 +72,9 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     let tasks = TaskGroup::new();
     let (replica, tls_ca) = open(config, roots, keks, floors, &store, &tasks).await?;
     replica.serving.load_clusters().await.map_err(fault)?;
+    // Nodes that dial at once are not refused for want of a first heartbeat.
+    let mut heartbeat = Heartbeat::new(target.clone());
+    heartbeat.commit(&replica.watch).await;
 
     let slot = CertificateCell::new();
     let hosts = hosts(&replica.config, &replica.keys.installation.control_urls);
@@ -122,10 +127,8 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
         node_router(&replica, &rates).serve_with_incoming_shutdown(nodes, shutdown.cancelled_owned());
     tasks.spawn_critical("node server", node_server);
     tasks.spawn_critical("accept", acceptor.run(watchdog.part("accept")));
-    tasks.spawn_critical(
-        "database watch",
-        watch_database::watch_database(replica.clone(), watchdog.part("database")),
-    );
+    tasks.spawn_critical("heartbeat", heartbeat.keep(replica.clone(), watchdog.part("database")));
+    tasks.spawn_critical("stream hand-over", hand_over::hand_over_streams(replica.clone()));
     tasks.spawn_critical("role grants", keep_grants::keep_grants(replica.clone()));
     tasks.spawn("watchdog", watchdog.run(tasks.token()));
     Ok(Running { address, replica, metrics, tasks, postgres, store })
@@ -184,6 +187,7 @@ async fn open(
         clock: Clock::new(),
         alarms: Alarms::default(),
         findings: Findings::default(),
+        readiness: Readiness::default(),
         metrics: Arc::default(),
     });
     let serving = Arc::new(Serving::new(watch.clone()));

@@ -160,8 +160,11 @@ fn of_database(error: &dyn DatabaseError) -> Option<StoreError> {
     })
 }
 
-/// Shutdown, recovery, too many connections, a disk that fails, lost connection, idle in transaction for too long.
+/// Shutdown, recovery, too many connections, a disk that fails, lost connection, idle in transaction for too long,
+/// a server that takes no writes.
 fn is_shutdown(error: &dyn DatabaseError) -> bool {
     let code = error.code().unwrap_or_default();
-    code.starts_with("08") || code.starts_with("57P") || code == "53300" || code == "58030" || code == "25P03"
+    code.starts_with("08")
+        || code.starts_with("57P")
+        || matches!(code.as_ref(), "53300" | "58030" | "25P03" | "25006")
 }

@@ -49,6 +49,7 @@ pub use tables::clusters::*;
 pub use tables::contacts::*;
 pub use tables::data_keys::*;
 pub use tables::heads::*;
+pub use tables::heartbeats::*;
 pub use tables::idempotency::*;
 pub use tables::installation::*;
 pub use tables::join_requests::*;

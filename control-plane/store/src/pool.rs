@@ -73,6 +73,19 @@ impl DatabaseTarget {
         }
     }
 
+    /// The folder of the server's socket.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn socket(&self) -> Option<std::path::PathBuf> {
+        self.owner.get_socket().cloned()
+    }
+
+    /// The same server, roles and database through another folder.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn with_socket(&self, folder: &std::path::Path) -> Self {
+        let through = |options: &PgConnectOptions| options.clone().socket(folder);
+        Self { owner: through(&self.owner), app: through(&self.app), system: through(&self.system) }
+    }
+
     /// Options of one role, without limits.
     pub(crate) fn options(&self, role: DatabaseRole) -> PgConnectOptions {
         let options = match role {
@@ -141,7 +154,7 @@ impl PoolSettings {
             .test_before_acquire(false)
             .before_acquire(|connection, _| {
                 Box::pin(
-                    async move { sqlx::raw_sql(CONNECTION_IS_IDLE).fetch_one(connection).await?.try_get(0) },
+                    async move { sqlx::raw_sql(CONNECTION_IS_USABLE).fetch_one(connection).await?.try_get(0) },
                 )
             })
             .connect_lazy_with(self.limited(target.options(role)))
@@ -149,15 +162,16 @@ impl PoolSettings {
 }
 
 /// A call whose caller goes away while BEGIN is under way leaves a connection in a transaction that the
-/// driver does not know of: its time of begin tells. Such a connection is closed instead of reused. Runs
-/// as a simple query; a prepared one is several messages, each with a time of its own.
-const CONNECTION_IS_IDLE: &str = "SELECT now() = statement_timestamp()";
+/// driver does not know of: its time of begin tells. A server that became a standby, or was made read-only,
+/// answers and takes no write. A connection with either is closed instead of reused. Runs as a simple query;
+/// a prepared one is several messages, each with a time of its own.
+const CONNECTION_IS_USABLE: &str =
+    "SELECT now() = statement_timestamp() AND current_setting('transaction_read_only') = 'off'";
 /// Runs as a simple query; BEGIN cannot be prepared.
 const REPEATABLE_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 statements! {
     APP_ORGANIZATION = "SELECT set_config('app.org', $1, true)";
-    DATABASE_ANSWERS = "SELECT 1";
     STATEMENTS_WITHIN = "SELECT set_config('statement_timeout', $1, true)";
     SERVER_PROCESS = "SELECT pg_backend_pid()";
 }
@@ -186,12 +200,6 @@ impl SystemPool {
     /// Opens a read-only REPEATABLE READ transaction: every read sees one state of the database.
     pub async fn begin_snapshot(&self) -> Result<PgTransaction<'static>> {
         Ok(self.0.begin_with(REPEATABLE_READ).await?)
-    }
-
-    /// Fails unless the database answers within the pool's time limits.
-    pub async fn check(&self) -> Result<()> {
-        sqlx::query(DATABASE_ANSWERS).execute(&self.0).await?;
-        Ok(())
     }
 
     #[cfg(test)]

@@ -68,6 +68,17 @@ impl TestDatabase {
         format!("postgres://{}@localhost/{database}?host={socket}", options.get_username())
     }
 
+    /// How to connect to it through a link to the folder of the server's socket, which this makes: once the link is
+    /// gone there are no new connections, and open ones stay.
+    ///
+    /// # Panics
+    /// If the link cannot be made.
+    pub fn through(&self, link: &Path) -> DatabaseTarget {
+        let folder = self.target.socket().expect("the test server listens on a socket");
+        std::os::unix::fs::symlink(folder, link).expect("a link in a folder of the test");
+        self.target.with_socket(link)
+    }
+
     /// Both pools on it, with default limits.
     ///
     /// # Panics

@@ -11,10 +11,10 @@
 //!
 //! | task | life | reads | writes |
 //! |---|---|---|---|
-//! | driver | critical | `uplink_events` `dataplane_events` `certificates` `certificate_failure` `addresses` `requests` `ping_ends` `written` | `tables` `commands` `certificate_ready` `cluster_ca` `doubts` `pause` `writes` |
+//! | driver | critical | `uplink_events` `dataplane_events` `certificates` `certificate_failure` `addresses` `requests` `ping_ends` `written` | `tables` `commands` `certificate_ready` `cluster_ca` `doubts` `pause` `stale_head` `writes` |
 //! | persist | critical | `writes` | `written` |
 //! | dataplane | critical | `tables` `commands` | `dataplane_events` |
-//! | uplink | critical | `certificate_ready` `pause` | `uplink_events` |
+//! | uplink | critical | `certificate_ready` `pause` `stale_head` | `uplink_events` |
 //! | certificates | critical | `cluster_ca` `doubts` | `certificates` `certificate_failure` |
 //! | addresses | dispensable | - | `addresses` |
 //! | diagnostic | on demand | - | `commands` `ping_ends` |

@@ -125,8 +125,13 @@ pub enum Output {
     Send(Box<v1::NodeMessage>),
     /// Run this ping.
     Ping(RunPing),
-    /// Leave the stream and dial again after this time.
-    Reconnect(Duration),
+    /// Leave the stream and dial again.
+    Reconnect {
+        /// After this time.
+        after: Duration,
+        /// The replica that the stream leads to cannot work.
+        not_ready: bool,
+    },
     /// Write [`crate::Node::stored_break_glass`]. If it fails, the control plane is told of the files again.
     PersistBreakGlass,
     /// Write this checkpoint of the audit log and answer.

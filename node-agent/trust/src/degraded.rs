@@ -130,6 +130,11 @@ impl Freshness {
         }
     }
 
+    /// True if more than three quarters of the time from its signature to `fresh_until` have passed.
+    pub fn is_stale(&self, wall: Wall) -> bool {
+        wall.since(self.issued_at) > self.fresh_until.since(self.issued_at) / 4 * 3
+    }
+
     /// When the state changes next, on the boot clock; `None` when it has reached its last.
     pub fn next_change(&self, clock: &TrustedClock, now: Now) -> Option<Mono> {
         match self.state(clock.wall(now)) {
@@ -153,6 +158,12 @@ mod tests {
         assert_eq!(DEADLINES.state(Wall(1_000)), FreshnessState::Degraded);
         assert_eq!(DEADLINES.state(Wall(4_999)), FreshnessState::Degraded);
         assert_eq!(DEADLINES.state(Wall(5_000)), FreshnessState::Expired);
+    }
+
+    #[test]
+    fn a_head_is_stale_after_three_quarters_of_its_time() {
+        assert!(!DEADLINES.is_stale(Wall(750)), "half of it is the age of a head in order");
+        assert!(DEADLINES.is_stale(Wall(751)) && DEADLINES.is_stale(Wall(6_000)));
     }
 
     #[test]

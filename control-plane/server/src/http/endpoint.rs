@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use rap_runtime::TaskGroup;
 use rap_runtime::metrics::Exposition;
@@ -69,23 +68,18 @@ pub async fn serve_metrics(replica: Arc<Replica>, listener: TcpListener) -> std:
     let render = move || {
         let replica = replica.clone();
         async move {
-            let up = ready(&replica).await.is_ok();
+            let up = ready(&replica).is_ok();
             replica.watch.metrics.text(&replica, up)
         }
     };
     let ready = move || {
         let replica = asked.clone();
-        async move { ready(&replica).await }
+        async move { ready(&replica) }
     };
     rap_rpc::serve_metrics(listener, tasks, render, ready).await
 }
 
-/// Without its database a control plane can neither decide nor sign.
-async fn ready(replica: &Replica) -> Result<(), Reason> {
-    match tokio::time::timeout(DATABASE_DEADLINE, replica.database.store.system().check()).await {
-        Ok(answered) => answered.map_err(|error| error.reason()),
-        Err(_) => Err(Reason::StoreUnavailable),
-    }
+/// Without a database that it can write to a control plane can neither decide nor sign.
+fn ready(replica: &Replica) -> Result<(), Reason> {
+    replica.watch.readiness.check(replica.watch.clock.now().mono)
 }
-
-const DATABASE_DEADLINE: Duration = Duration::from_secs(1);

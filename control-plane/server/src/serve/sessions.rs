@@ -161,6 +161,11 @@ impl Sessions {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Every node with a stream to this replica.
+    pub fn all(&self) -> Vec<(ClusterId, NodeId)> {
+        self.lock().keys().copied().collect()
+    }
+
     /// Ends a node's stream, if it has one.
     pub fn end(&self, cluster: ClusterId, node: NodeId) {
         if let Some(stream) = self.lock().get(&(cluster, node)) {

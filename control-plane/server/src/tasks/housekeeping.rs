@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_store::{
-    PgConnection, StoreError, heads_prune, idempotency_expire, node_contacts_bound, outbox_prune,
+    PgConnection, StoreError, heads_prune, heartbeats_expire, idempotency_expire, node_contacts_bound, outbox_prune,
     sessions_expire,
 };
 
@@ -38,6 +38,7 @@ async fn sweep(replica: &Replica) -> Result<(), StoreError> {
 async fn remove(connection: &mut PgConnection, clusters: &[Arc<Cluster>]) -> Result<(), StoreError> {
     sessions_expire(connection).await?;
     idempotency_expire(connection).await?;
+    heartbeats_expire(connection).await?;
     let future = node_contacts_bound(connection).await?;
     if future > 0 {
         tracing::warn!(

@@ -1,10 +1,11 @@
-//! Long-lived tasks: publication, the doorbell, contacts, housekeeping, the watchdog's look at the database.
+//! Long-lived tasks: publication, the doorbell, contacts, housekeeping, the heartbeat and what follows from it.
 
 pub mod absent;
 pub mod contacts;
 pub mod doorbell;
+pub mod hand_over;
+pub mod heartbeat;
 pub mod hints;
 pub mod housekeeping;
 pub mod keep_grants;
 pub mod publishers;
-pub mod watch_database;

@@ -9,8 +9,9 @@ use crate::keys::handle::Keys;
 use crate::watch::alarm_log::Findings;
 use crate::watch::alarms::Alarms;
 use crate::watch::metrics::Metrics;
+use crate::watch::readiness::Readiness;
 
-/// Clock, counters and alarms. An alarm is audited, so it reaches the keys and the database.
+/// Clock, readiness, counters and alarms. An alarm is audited, so it reaches the keys and the database.
 #[derive(Debug)]
 pub struct Watch {
     /// The keys of the installation.
@@ -23,6 +24,8 @@ pub struct Watch {
     pub alarms: Alarms,
     /// When each alarm was told last.
     pub findings: Findings,
+    /// Whether this replica does its work.
+    pub readiness: Readiness,
     /// The counters of this process.
     pub metrics: Arc<Metrics>,
 }

@@ -105,7 +105,7 @@ pub(crate) const DATABASE_UP: Family = Family {
     kind: Kind::Gauge,
     unit: "1",
     labels: &[],
-    help: "1 if the database answers within a second.",
+    help: "1 if a new connection wrote to the database within the last 10 s.",
 };
 
 pub(crate) const HEADS_SIGNED: Family =

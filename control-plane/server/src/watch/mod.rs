@@ -7,3 +7,4 @@ pub mod alarms;
 pub mod handle;
 pub mod metrics;
 pub mod raise;
+pub mod readiness;

@@ -33,6 +33,20 @@ async fn get(world: &World, page: &str) -> String {
     text
 }
 
+/// Waits until the page of readiness begins like this; a heartbeat comes every two seconds.
+async fn readiness(world: &World, begin: &str) -> String {
+    let waiting = async {
+        loop {
+            let page = get(world, "/readyz").await;
+            if page.starts_with(begin) {
+                return page;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("readiness follows the database")
+}
+
 /// Creates a token; its id if that was acknowledged.
 async fn create(world: &World) -> Result<TokenId, Reason> {
     let tags = (0..16).map(|tag| format!("tag-{tag}")).collect();
@@ -92,7 +106,7 @@ async fn scenario(directory: &Path) {
         }
     };
     tokio::time::timeout(Duration::from_secs(120), recovered).await.expect("goes on by itself");
-    assert!(get(&world, "/readyz").await.starts_with("HTTP/1.1 200"));
+    readiness(&world, "HTTP/1.1 200").await;
     let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     let rows = &world.running.replica.serving.clusters.all()[0].rows;
     for token in &acknowledged {
@@ -165,8 +179,8 @@ async fn log_scenario(directory: &Path) {
             }
         }
     }
-    let ready = get(&world, "/readyz").await;
-    assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("store.unavailable\n"), "{ready}");
+    let ready = readiness(&world, "HTTP/1.1 503").await;
+    assert!(ready.ends_with("store.unavailable\n"), "{ready}");
     assert!(get(&world, "/metrics").await.contains("\nrap_control_database_up 0\n"));
     // The node's stream is what it was: it is told nothing that would make it stop.
     let quiet = tokio::time::timeout(Duration::from_secs(3), stream.next()).await;
@@ -179,7 +193,7 @@ async fn log_scenario(directory: &Path) {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), recovered).await.expect("goes on by itself");
-    assert!(get(&world, "/readyz").await.starts_with("HTTP/1.1 200"));
+    readiness(&world, "HTTP/1.1 200").await;
     let mut transaction = world.running.replica.database.store.system().begin().await.unwrap();
     let rows = &world.running.replica.serving.clusters.all()[0].rows;
     for token in &acknowledged {

@@ -28,6 +28,7 @@ mod plan_diff;
 mod postgres;
 mod program;
 mod publish;
+mod readiness;
 mod replicas;
 mod returning;
 mod revocations;

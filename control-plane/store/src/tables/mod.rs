@@ -15,6 +15,7 @@ pub(crate) mod clusters;
 pub(crate) mod contacts;
 pub(crate) mod data_keys;
 pub(crate) mod heads;
+pub(crate) mod heartbeats;
 pub(crate) mod idempotency;
 pub(crate) mod installation;
 pub(crate) mod join_requests;

@@ -7,6 +7,7 @@ mod bare_clusters;
 mod cancelled;
 mod distribution;
 mod enrollment;
+mod heartbeats;
 mod installation;
 mod isolation;
 mod migrations;

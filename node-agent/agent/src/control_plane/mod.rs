@@ -3,8 +3,10 @@
 mod certificate;
 mod dial;
 mod resolve;
+mod second_stream;
 mod time;
 mod uplink;
+mod url_order;
 
 pub use certificate::CertificateTask;
 pub use dial::{ControlPlane, EnrollmentLine};

@@ -13,15 +13,17 @@ use rap_rpc::dial::ControlUrl;
 use rap_rpc::v1::node_sync_client::NodeSyncClient;
 use rap_runtime::Fault;
 use rap_runtime::tls::{self, CertificateCell, Pins};
-use rap_types::Reason;
+use rap_types::{HeadOrder, Reason};
 use rap_wire::v1;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Channel;
 
 use super::ControlPlane;
 use super::resolve::resolve;
+use super::url_order::UrlOrder;
 
 /// An open stream. Dropping it ends the stream.
 #[derive(Debug)]
@@ -67,6 +69,10 @@ pub struct UplinkTask {
     pub ready: watch::Receiver<bool>,
     /// What the control plane asked last: how long to stay away, and over which time to spread the return.
     pub pause: watch::Receiver<Pause>,
+    /// Order of the head in use while it is stale.
+    pub stale_head: watch::Receiver<Option<HeadOrder>>,
+    /// Critical features of signed objects that this agent knows.
+    pub features: Vec<String>,
 }
 
 /// How to come back after a lost stream.
@@ -76,6 +82,22 @@ pub struct Pause {
     pub after: Duration,
     /// Spread over this.
     pub window: Duration,
+    /// The replica that the stream led to cannot work: its URL comes last for a minute.
+    pub not_ready: bool,
+}
+
+/// How the time with one URL ended.
+struct Held {
+    was_open: bool,
+    fault: Fault,
+    /// Index of the URL that has a newer head.
+    newer_at: Option<usize>,
+}
+
+impl Held {
+    const fn open(fault: Fault) -> Self {
+        Self { was_open: true, fault, newer_at: None }
+    }
 }
 
 impl Pause {
@@ -92,33 +114,39 @@ impl UplinkTask {
             () = cancel.cancelled() => return,
             ready = ready => if !ready { return },
         }
-        let (mut next, mut failures, mut thrown_out) = (0, 0_u32, false);
+        let (mut order, mut failures, mut thrown_out) = (UrlOrder::new(self.control.urls.len()), 0_u32, false);
         let mut addresses = BTreeSet::new();
         self.ready.mark_unchanged();
         loop {
-            let url = self.control.urls[next % self.control.urls.len()].clone();
+            let chosen = order.choose(Instant::now());
+            let url = self.control.urls[chosen].clone();
             let begun = Instant::now();
             let held = tokio::select! {
                 () = cancel.cancelled() => return,
-                held = self.hold_and_tell(&url, &mut addresses, &events) => held,
+                held = self.hold_and_tell(chosen, &mut addresses, &events) => held,
             };
-            let (was_open, fault) = held;
+            let Held { was_open, fault, newer_at } = held;
             // Told once; afterwards TLS only says that the certificate is no good. A new one ends it.
             thrown_out |= fault.reason == Reason::NodeRevoked;
             if events.send(UplinkEvent::Lost(url.as_str().to_owned(), fault)).await.is_err() {
                 return;
             }
-            let asked = match was_open {
-                true => self.pause.borrow().drawn(),
-                false => Duration::ZERO,
-            };
+            if let Some(newer_at) = newer_at {
+                order.turn_to(newer_at);
+                continue;
+            }
+            let said = if was_open { *self.pause.borrow() } else { Pause::default() };
+            let asked = said.drawn();
+            if said.not_ready {
+                order.put_last(chosen, Instant::now() + NOT_READY);
+            }
             let pause = if was_open && begun.elapsed() >= STEADY {
                 failures = 0;
                 asked
             } else {
                 // Also for a stream that ends as soon as it is open: it is no reason to hurry.
                 failures = failures.saturating_add(1);
-                next = next.wrapping_add(1);
+                order.pass(chosen);
                 // A whole round over the URLs goes fast; then it slows down.
                 let rounds = failures / u32::try_from(self.control.urls.len()).unwrap_or(u32::MAX).max(1);
                 let most = (FIRST_RETRY * (1 << rounds.min(8))).min(LAST_RETRY);
@@ -137,11 +165,11 @@ impl UplinkTask {
     /// away from them.
     async fn hold_and_tell(
         &self,
-        url: &ControlUrl,
+        chosen: usize,
         addresses: &mut BTreeSet<IpAddr>,
         events: &mpsc::Sender<UplinkEvent>,
-    ) -> (bool, Fault) {
-        let mut held = std::pin::pin!(self.hold(url, events));
+    ) -> Held {
+        let mut held = std::pin::pin!(self.hold(chosen, events));
         tokio::select! {
             held = &mut held => return held,
             () = resolve(&self.control.urls, addresses) => {}
@@ -151,30 +179,48 @@ impl UplinkTask {
         held.await
     }
 
-    /// Opens a stream and passes its messages on until it ends. Says whether it was open.
-    async fn hold(&self, url: &ControlUrl, events: &mpsc::Sender<UplinkEvent>) -> (bool, Fault) {
+    /// Opens a stream and passes its messages on until it ends, or a newer head is elsewhere.
+    async fn hold(&self, chosen: usize, events: &mpsc::Sender<UplinkEvent>) -> Held {
         let left = CancellationToken::new();
-        match self.open(url, events, left.clone()).await {
-            Err(fault) => (false, fault),
-            Ok(mut messages) => loop {
-                let message = tokio::select! {
-                    () = left.cancelled() => {
-                        return (true, Fault::new(Reason::ServerUnavailable, "the stream was left"));
-                    }
-                    message = messages.next() => message,
-                };
-                match message {
-                    Some(Ok(message)) => {
-                        tracing::trace!(way = "a message arrived");
-                        if events.send(UplinkEvent::Message(Box::new(message))).await.is_err() {
-                            return (true, Fault::new(Reason::ServerUnreachable, "the agent ends"));
-                        }
-                    }
-                    Some(Err(status)) => return (true, stream_fault(&status)),
-                    None => return (true, Fault::new(Reason::ServerUnreachable, "the stream ended")),
+        let mut messages = match self.open(&self.control.urls[chosen], events, left.clone()).await {
+            Err(fault) => return Held { was_open: false, fault, newer_at: None },
+            Ok(messages) => messages,
+        };
+        let ended = |reason, text| Held::open(Fault::new(reason, text));
+        let mut elsewhere = std::pin::pin!(self.newer_elsewhere(chosen));
+        loop {
+            let message = tokio::select! {
+                () = left.cancelled() => return ended(Reason::ServerUnavailable, "the stream was left"),
+                newer_at = &mut elsewhere => {
+                    let url = &self.control.urls[newer_at];
+                    tracing::info!(%url, "the head is stale here and newer there: the stream moves");
+                    let held = ended(Reason::SnapshotStale, "another control URL has a newer head");
+                    return Held { newer_at: Some(newer_at), ..held };
                 }
-            },
+                message = messages.next() => message,
+            };
+            match message {
+                Some(Ok(message)) => {
+                    tracing::trace!(way = "a message arrived");
+                    if events.send(UplinkEvent::Message(Box::new(message))).await.is_err() {
+                        return ended(Reason::ServerUnreachable, "the agent ends");
+                    }
+                }
+                Some(Err(status)) => return Held::open(stream_fault(&status)),
+                None => return ended(Reason::ServerUnreachable, "the stream ended"),
+            }
         }
+    }
+
+    /// A connection to this URL.
+    pub(super) async fn client(&self, url: &ControlUrl) -> Result<NodeSyncClient<Channel>, Fault> {
+        let config =
+            tls::node_client(Pins::one(self.control.pin), &self.leaf, Arc::new(self.control.time.clone()))
+                .map_err(|error| Fault::new(Reason::ServerUnreachable, error.to_string()))?;
+        let channel = self.control.dial(config, tls::ALPN_NODE).open(url, |_| Ok(())).await?;
+        Ok(NodeSyncClient::new(channel)
+            .max_decoding_message_size(MESSAGE_CAP)
+            .max_encoding_message_size(MESSAGE_CAP))
     }
 
     async fn open(
@@ -184,13 +230,7 @@ impl UplinkTask {
         left: CancellationToken,
     ) -> Result<tonic::Streaming<v1::ControlMessage>, Fault> {
         let unreachable = |text: String| Fault::new(Reason::ServerUnreachable, text);
-        let config =
-            tls::node_client(Pins::one(self.control.pin), &self.leaf, Arc::new(self.control.time.clone()))
-                .map_err(|error| unreachable(error.to_string()))?;
-        let channel = self.control.dial(config, tls::ALPN_NODE).open(url, |_| Ok(())).await?;
-        let mut client = NodeSyncClient::new(channel)
-            .max_decoding_message_size(MESSAGE_CAP)
-            .max_encoding_message_size(MESSAGE_CAP);
+        let mut client = self.client(url).await?;
         let (queue, receiver) = mpsc::channel(QUEUE);
         let stream = Stream::new(queue, left.drop_guard());
         let opened = UplinkEvent::Opened(url.as_str().to_owned(), stream);
@@ -213,7 +253,7 @@ impl UplinkTask {
 }
 
 /// Why an open stream ended. A status that the control plane did not write itself is a lost connection.
-fn stream_fault(status: &tonic::Status) -> Fault {
+pub(super) fn stream_fault(status: &tonic::Status) -> Fault {
     let refusal = Refusal::from(status);
     match refusal.reason {
         Reason::ServerInternal if refusal.request_id.is_none() => {
@@ -230,6 +270,8 @@ fn random_part(of: Duration) -> Duration {
 /// A stream that lasted for this long was a good one.
 const STEADY: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// How long the URL of a replica that cannot work comes last.
+const NOT_READY: Duration = Duration::from_secs(60);
 const THROWN_OUT: Duration = Duration::from_secs(60);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 const QUEUE: usize = 64;

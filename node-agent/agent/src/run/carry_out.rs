@@ -29,8 +29,9 @@ impl Driver {
                 Output::Send(message) => self.send(*message),
                 Output::Ping(ping) => self.start_ping(ping),
                 Output::PersistBreakGlass => self.wait_for_disk(Waiting::BreakGlassAcknowledged),
-                Output::Reconnect(after) => {
-                    self.senders.pause.send_modify(|pause| pause.after = after.min(LONGEST_PAUSE));
+                Output::Reconnect { after, not_ready } => {
+                    let after = after.min(LONGEST_PAUSE);
+                    self.senders.pause.send_modify(|pause| *pause = Pause { after, not_ready, ..*pause });
                     self.stream = None;
                     self.feed(Input::StreamClosed);
                 }
@@ -102,7 +103,7 @@ impl Driver {
         self.senders.cluster_ca.send_if_modified(replaced);
         let window = u64::from(active.head_document().reconnect_window_ms);
         let window = Duration::from_millis(window).min(LONGEST_PAUSE);
-        self.senders.pause.send_modify(|pause| *pause = Pause { after: Duration::ZERO, window });
+        self.senders.pause.send_modify(|pause| *pause = Pause { window, ..Pause::default() });
     }
 
     /// A full queue means a stream that does not drain: it is given up.

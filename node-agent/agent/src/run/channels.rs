@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rap_node::ForwardingTable;
 use rap_runtime::Fault;
+use rap_types::HeadOrder;
 use tokio::sync::{mpsc, watch};
 
 use super::disk::{Write, Written};
@@ -42,6 +43,8 @@ pub(super) struct Channels {
     pub(super) doubts: Newest<u64>,
     /// How to come back after a lost stream.
     pub(super) pause: Newest<Pause>,
+    /// Order of the head in use while it is stale.
+    pub(super) stale_head: Newest<Option<HeadOrder>>,
     /// Own endpoints by interface address: (link, WireGuard).
     pub(super) addresses: Newest<(Vec<String>, Vec<String>)>,
     /// What the local API asks.
@@ -56,7 +59,7 @@ pub(super) struct Channels {
 
 /// The names of all channels, as the table of tasks has them.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 15] = [
+pub(super) const NAMES: [&str; 16] = [
     "tables",
     "commands",
     "dataplane_events",
@@ -67,6 +70,7 @@ pub(super) const NAMES: [&str; 15] = [
     "cluster_ca",
     "doubts",
     "pause",
+    "stale_head",
     "addresses",
     "requests",
     "ping_ends",
@@ -88,6 +92,7 @@ impl Channels {
             cluster_ca: watch::channel(cluster_ca),
             doubts: watch::channel(0),
             pause: watch::channel(Pause::default()),
+            stale_head: watch::channel(None),
             addresses: watch::channel(addresses),
             requests: mpsc::channel(32),
             ping_ends: mpsc::channel(16),

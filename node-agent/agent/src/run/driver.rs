@@ -11,7 +11,7 @@ use rap_runtime::service::{Beat, TURN};
 use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup};
 use rap_state::Cache;
-use rap_types::Mono;
+use rap_types::{HeadOrder, Mono};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,7 @@ pub(super) struct Senders {
     pub(super) doubts: watch::Sender<u64>,
     pub(super) cluster_ca: watch::Sender<Vec<u8>>,
     pub(super) pause: watch::Sender<Pause>,
+    pub(super) stale_head: watch::Sender<Option<HeadOrder>>,
     /// For the pings that the driver starts.
     pub(super) ping_ends: mpsc::Sender<PingEnd>,
 }
@@ -128,6 +129,7 @@ impl Driver {
             self.carry_out();
             self.begin_write();
             self.judge_keys();
+            self.tell_stale_head();
             self.store_time();
         }
     }
@@ -165,6 +167,11 @@ impl Driver {
         if (due != Wanted::default() && connected) || self.ages.unfinished {
             self.ages.host.keys_are_old(&self.ages.name, due);
         }
+    }
+
+    fn tell_stale_head(&self) {
+        let stale = self.node.stale_head(self.clock.now());
+        self.senders.stale_head.send_if_modified(|told| std::mem::replace(told, stale) != stale);
     }
 
     /// For the service manager's status line.

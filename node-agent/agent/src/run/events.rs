@@ -8,7 +8,7 @@ use rap_wire::v1;
 
 use super::disk::{Waiting, Write};
 use super::driver::Driver;
-use crate::control_plane::UplinkEvent;
+use crate::control_plane::{Pause, UplinkEvent};
 use crate::dataplane::DataplaneEvent;
 use crate::membership::StoredCertificate;
 
@@ -19,7 +19,9 @@ impl Driver {
             UplinkEvent::Resolved(addresses) => self.feed(Input::ControlResolved(addresses)),
             UplinkEvent::Opened(url, stream) => {
                 self.stream = Some(stream);
-                self.contact.dialled(url);
+                // What the control plane asked at the end of the last stream was about that one.
+                self.senders.pause.send_modify(|pause| *pause = Pause { window: pause.window, ..Pause::default() });
+                self.contact.dialled(url, now);
                 self.feed(Input::StreamOpened);
             }
             UplinkEvent::Message(message) => {

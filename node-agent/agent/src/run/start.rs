@@ -7,6 +7,7 @@ use rap_runtime::service::Beat;
 use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup};
 use rap_state::MembershipName;
+use rap_trust::known_features;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
@@ -71,6 +72,8 @@ pub async fn start(
     let valid = leaf.as_ref().map(|leaf| (leaf.not_before, leaf.not_after));
     let tasks = group.child();
     let channels = Channels::new(membership.contract_ca().to_vec(), addresses);
+    let features = known_features(node.acceptor().pinned().accept_dev);
+    let features = features.iter().map(ToString::to_string).collect();
     let (requests, commands) = (channels.requests.0, channels.commands.0);
 
     let driver = Driver {
@@ -94,6 +97,7 @@ pub async fn start(
             doubts: channels.doubts.0,
             cluster_ca: channels.cluster_ca.0,
             pause: channels.pause.0,
+            stale_head: channels.stale_head.0,
             ping_ends: channels.ping_ends.0,
         },
         stream: None,
@@ -126,8 +130,14 @@ pub async fn start(
         ended: false,
         served: None,
     };
-    let uplink =
-        UplinkTask { control, leaf: presented, ready: channels.certificate_ready.1, pause: channels.pause.1 };
+    let uplink = UplinkTask {
+        control,
+        leaf: presented,
+        ready: channels.certificate_ready.1,
+        pause: channels.pause.1,
+        stale_head: channels.stale_head.1,
+        features,
+    };
 
     DRIVER.spawn(&tasks, |end| driver.run(leaf, end));
     PERSIST.spawn(&tasks, |_| persist.run());

@@ -50,7 +50,7 @@ pub(super) const DRIVER: Task = task(
         "ping_ends",
         "written",
     ],
-    &["tables", "commands", "certificate_ready", "cluster_ca", "doubts", "pause", "writes"],
+    &["tables", "commands", "certificate_ready", "cluster_ca", "doubts", "pause", "stale_head", "writes"],
 );
 /// Writes what is to be on disk, one after the other.
 pub(super) const PERSIST: Task = task("persist", Life::Critical, &["writes"], &["written"]);
@@ -59,7 +59,7 @@ pub(super) const DATAPLANE: Task =
     task("dataplane", Life::Critical, &["tables", "commands"], &["dataplane_events"]);
 /// Keeps a stream to the control plane.
 pub(super) const UPLINK: Task =
-    task("uplink", Life::Critical, &["certificate_ready", "pause"], &["uplink_events"]);
+    task("uplink", Life::Critical, &["certificate_ready", "pause", "stale_head"], &["uplink_events"]);
 /// Keeps a certificate in force.
 pub(super) const CERTIFICATES: Task =
     task("certificates", Life::Critical, &["cluster_ca", "doubts"], &["certificates", "certificate_failure"]);

@@ -8,6 +8,7 @@ mod joining;
 mod large_table;
 mod leaving;
 mod memberships;
+mod moving;
 mod observed;
 mod observing;
 mod pinning;
@@ -91,18 +92,22 @@ fn publish_contents(
 }
 
 fn update(published: &Published) -> Vec<control_message::Body> {
-    let hello = v1::ControlHello { protocol: 1, server_time_ms: now().0, report_interval_ms: 1_000 };
+    let hello = v1::ControlHello { protocol: 1, server_time_ms: now().0, report_interval_ms: 1_000, ..Default::default() };
     vec![control_message::Body::Hello(hello), control_message::Body::Update(published.full())]
 }
 
 async fn joined(host: &Host) -> (Running, mpsc::Receiver<v1::NodeMessage>) {
     let world = World { dev: host.dev, ..World::default() };
     let (running, heard) = Control::start(world).await;
-    running.control.state.lock().unwrap().approved = true;
-    let file = host.file("token", token(&running.control).text().as_bytes());
-    host.run(&["join", "--token-file", file.to_str().unwrap()]).await.expect(0);
-    adopt_keys(&running.control);
+    join(host, &running.control).await;
     (running, heard)
+}
+
+async fn join(host: &Host, control: &Control) {
+    control.state.lock().unwrap().approved = true;
+    let file = host.file("token", token(control).text().as_bytes());
+    host.run(&["join", "--token-file", file.to_str().unwrap()]).await.expect(0);
+    adopt_keys(control);
 }
 
 async fn heard(

@@ -284,7 +284,7 @@ async fn a_hostile_control_plane_neither_stops_nor_hurries_the_agent() {
         consistency: junk(2_000),
     };
     control.say(vec![
-        Body::Hello(v1::ControlHello { protocol: 99, server_time_ms: i64::MIN, report_interval_ms: 1 }),
+        Body::Hello(v1::ControlHello { protocol: 99, server_time_ms: i64::MIN, report_interval_ms: 1, ..Default::default() }),
         Body::Authority(v1::AuthorityRecords { records: Vec::new() }),
         Body::Authority(v1::AuthorityRecords { records: junk(5_000) }),
         Body::Checkpoint(shown),
@@ -311,7 +311,7 @@ async fn a_hostile_control_plane_neither_stops_nor_hurries_the_agent() {
     assert!(reports <= 12, "{reports} reports in three seconds");
     // Sent away again and again, at once: the node takes its time to come back.
     let streams = control.state.lock().unwrap().streams;
-    control.say(vec![Body::GoingAway(v1::GoingAway { reconnect_after_ms: 0 })]);
+    control.say(vec![Body::GoingAway(v1::GoingAway::default())]);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let again = control.state.lock().unwrap().streams - streams;
     assert!((1..=12).contains(&again), "{again} streams in three seconds");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rap_contract::{ASSIGNMENT_SLOT, Reject, VerifiedSnapshot, peer_slot};
 use rap_trust::{Acceptor, ContactChange, DegradedContract, FreshnessState, Sense, contact_of};
-use rap_types::{Activity, NodeContact, NodeId, Now, Reason};
+use rap_types::{Activity, HeadOrder, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
 
 use crate::{LinkCertificate, Node};
@@ -46,6 +46,13 @@ impl Node {
     /// State of the snapshot in use at `now`.
     pub fn freshness_state(&self, now: Now) -> Option<FreshnessState> {
         self.freshness(now).map(|freshness| freshness.state(self.trusted(now)))
+    }
+
+    /// Order of the head in use if it is older than three quarters of its time: at half of it a head in order is
+    /// replaced.
+    pub fn stale_head(&self, now: Now) -> Option<HeadOrder> {
+        let freshness = self.freshness(now)?;
+        freshness.is_stale(self.trusted(now)).then(|| self.snapshot().map(|active| active.head().order))?
     }
 
     /// Contact with the control plane as this node sees it.

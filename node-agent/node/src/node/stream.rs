@@ -41,6 +41,7 @@ impl Node {
             wireguard_hints: contact.wireguard_hints,
             newest_checkpoint: self.witness.note(),
             authority_sequence: self.acceptor.authority().0,
+            second: false,
         }
     }
 
@@ -66,7 +67,7 @@ impl Node {
             Some(Body::BreakGlassAck(ack)) => self.grant_acknowledged(&ack),
             Some(Body::GoingAway(going)) => {
                 let after = Duration::from_millis(u64::from(going.reconnect_after_ms));
-                self.outputs.push_back(Output::Reconnect(after));
+                self.outputs.push_back(Output::Reconnect { after, not_ready: going.not_ready });
             }
             // A message that a newer control plane knows and this node does not.
             None => {}

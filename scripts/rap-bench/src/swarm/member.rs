@@ -108,7 +108,7 @@ impl Member<'_> {
                     }
                     self.queue.try_send(*message).context("the stream does not take messages")?;
                 }
-                Output::Reconnect(_) => bail!("the control plane goes away"),
+                Output::Reconnect { .. } => bail!("the control plane goes away"),
                 Output::Alarm(evidence) => bail!("two histories at {}", evidence.order),
                 Output::KeepCheckpoint(held) => {
                     self.node.handle(Input::CheckpointKept(held), clock.now());

@@ -90,7 +90,7 @@ pub(crate) async fn installation(
         let mut transaction = replica.database.store.system().begin().await?;
         replica.keys.installation.refresh_activation(&mut transaction).await?;
     }
-    Ok(installation::installation(&replica.keys, &replica.config))
+    Ok(installation::installation(&replica.keys, &replica.config, replica.require_ready().is_ok()))
 }
 
 pub(crate) async fn status(
@@ -98,6 +98,7 @@ pub(crate) async fn status(
     _: &Actor,
     _: v1::StatusRequest,
 ) -> Result<v1::StatusAnswer, Failure> {
+    let ready = replica.watch.readiness.check(replica.watch.clock.now().mono);
     let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let mut clusters = Vec::new();
     for summary in cluster_summaries(&mut transaction).await? {
@@ -119,11 +120,11 @@ pub(crate) async fn status(
         });
     }
     Ok(v1::StatusAnswer {
-        installation: Some(installation::installation(&replica.keys, &replica.config)),
+        installation: Some(installation::installation(&replica.keys, &replica.config, ready.is_ok())),
         clusters,
         alarms: replica.watch.alarms.all().into_iter().map(alarm).collect(),
         audit: Some(replica.audit.status()),
-        database: "ok".to_owned(),
+        database: ready.map_or_else(|reason| format!("not ready ({reason})"), |()| "ok".to_owned()),
         server_time_ms: replica.watch.clock.now().wall.0,
     })
 }

@@ -2,7 +2,7 @@
 
 use rap_contract::FEATURE_DEV;
 use rap_store::cluster_read;
-use rap_types::{Digest, Incarnation, Reason, Version};
+use rap_types::{Digest, HeadOrder, Incarnation, Reason, Version};
 use rap_wire::v1;
 
 use crate::acts::raise_incarnation::raise_incarnation;
@@ -13,6 +13,12 @@ use crate::replica::Replica;
 
 /// Version of the sync protocol this control plane speaks.
 pub const PROTOCOL: u32 = 1;
+
+/// As a hello says it.
+pub fn order_of(order: HeadOrder) -> v1::HeadOrder {
+    let HeadOrder { incarnation, version, refresh } = order;
+    v1::HeadOrder { incarnation: incarnation.0, version: version.0, refresh: refresh.0 }
+}
 
 /// Checks a hello; returns the leaf the node holds, if it holds a snapshot.
 pub async fn check(

@@ -41,6 +41,7 @@ impl NodeSync for SyncService {
         request: Request<Streaming<v1::NodeMessage>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
         let call = Call::of(&request).map_err(|status| *status)?;
+        self.0.require_ready().map_err(|failure| failure.status(&self.0.watch.metrics, call.id))?;
         let member =
             admit(&self.0, &call).await.map_err(|failure| failure.status(&self.0.watch.metrics, call.id))?;
         let (sender, receiver) = mpsc::channel(OUTGOING);

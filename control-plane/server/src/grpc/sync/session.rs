@@ -97,6 +97,9 @@ impl Session {
             Ok(leaf) => leaf,
             Err(failure) => return End::Refused(failure),
         };
+        if hello.second {
+            return self.greet().await.err().unwrap_or(End::Gone);
+        }
         let identity = &self.member.leaf.identity;
         let end = self.replica.tasks.token().child_token();
         let (entry, mut commands) = self.replica.serving.sessions.enter(identity.cluster, identity.node, end);
@@ -162,6 +165,7 @@ impl Session {
             server_time_ms: self.replica.watch.clock.now().wall.0,
             report_interval_ms: u32::try_from(self.replica.config.pushing.report_interval.as_millis())
                 .unwrap_or(u32::MAX),
+            newest: self.member.cluster.feed.newest().map(|published| hello::order_of(published.order)),
         };
         self.send(Body::Hello(hello)).await
     }
@@ -360,7 +364,10 @@ impl Session {
         let window =
             u32::try_from(self.replica.config.pushing.reconnect_window.as_millis()).unwrap_or(u32::MAX);
         let reconnect_after_ms = if window == 0 { 0 } else { rand::random_range(0..window) };
-        let _ = self.send(Body::GoingAway(v1::GoingAway { reconnect_after_ms })).await;
+        // Streams of a replica that is not ready are ended one after the other already.
+        let not_ready = self.replica.require_ready().is_err();
+        let reconnect_after_ms = if not_ready { 0 } else { reconnect_after_ms };
+        let _ = self.send(Body::GoingAway(v1::GoingAway { reconnect_after_ms, not_ready })).await;
         End::Gone
     }
 

@@ -15,7 +15,7 @@ pub(crate) fn alarm(alarm: Alarm) -> v1::Alarm {
     }
 }
 
-pub(crate) fn installation(keys: &Keys, config: &Config) -> v1::InstallationAnswer {
+pub(crate) fn installation(keys: &Keys, config: &Config, ready: bool) -> v1::InstallationAnswer {
     let facts = &keys.installation.facts;
     let activation = keys.installation.activation();
     v1::InstallationAnswer {
@@ -26,5 +26,6 @@ pub(crate) fn installation(keys: &Keys, config: &Config) -> v1::InstallationAnsw
         tls_ca_spki_sha256: facts.tls_ca_pin.to_vec(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         activation_manifest: activation.map(|activation| activation.manifest.clone()).unwrap_or_default(),
+        ready,
     }
 }

@@ -43,6 +43,8 @@ pub struct State {
     pub polls: u32,
     pub certificates: u32,
     pub streams: u32,
+    /// Hellos of nodes: the port, and whether it was that of a second stream.
+    pub hellos: Vec<(u16, bool)>,
     pub leaf_life_s: i64,
     /// Nodes that left.
     pub leaves: u32,
@@ -94,6 +96,14 @@ impl Control {
         (control.clone().serve(listener), hears)
     }
 
+    /// Listens on another port too, whose URL tokens and contracts name second.
+    pub async fn also(self: &Arc<Self>) -> (Running, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        self.world.lock().unwrap().control_urls.push(format!("https://127.0.0.1:{port}"));
+        (self.clone().serve(listener), port)
+    }
+
     /// Listens again on the same port.
     pub async fn restart(self: &Arc<Self>) -> Running {
         loop {
@@ -107,6 +117,7 @@ impl Control {
     #[allow(clippy::disallowed_methods)] // A test's task ends with its guard.
     fn serve(self: Arc<Self>, listener: TcpListener) -> Running {
         let control = self.clone();
+        let port = listener.local_addr().unwrap().port();
         let slot = self.tls_ca.server();
         let trust = TrustStore::new();
         let (installation, cluster) = {
@@ -139,7 +150,7 @@ impl Control {
                     let exporter = tls::exporter(stream.get_ref().1, EXPORTER_LABEL).ok()?;
                     let peer = tls::peer(stream.get_ref().1).ok().map(|leaf| leaf.identity);
                     let (mut near, far) = tokio::io::duplex(64 * 1024);
-                    let service = Connection { control, exporter, peer };
+                    let service = Connection { control, port, exporter, peer };
                     let one = futures_util::StreamExt::chain(
                         futures_util::stream::iter([Ok::<_, std::io::Error>(far)]),
                         futures_util::stream::pending(),
@@ -169,6 +180,7 @@ impl Control {
 #[derive(Clone)]
 struct Connection {
     control: Arc<Control>,
+    port: u16,
     exporter: [u8; 32],
     peer: Option<NodeIdentity>,
 }
@@ -346,11 +358,17 @@ impl NodeSync for Connection {
         let mut says = self.control.says.subscribe();
         says.mark_changed();
         let heard = self.control.heard.clone();
+        let (control, port) = (self.control.clone(), self.port);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     message = from.message() => match message {
-                        Ok(Some(message)) => drop(heard.send(message).await),
+                        Ok(Some(message)) => {
+                            if let Some(v1::node_message::Body::Hello(hello)) = &message.body {
+                                control.state.lock().unwrap().hellos.push((port, hello.second));
+                            }
+                            drop(heard.send(message).await);
+                        }
                         _ => return,
                     },
                     changed = says.changed() => {

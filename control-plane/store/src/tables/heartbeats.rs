@@ -1,0 +1,50 @@
+//! The heartbeat of each replica: a row that is committed over a connection of its own.
+//!
+//! Owns what one heartbeat is. Refuses to own what follows from heartbeats that fail: the server does.
+
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::columns::statements;
+use crate::pool::DatabaseTarget;
+use crate::roles::DatabaseRole;
+use crate::{Result, StoreError};
+
+statements! {
+    HEARTBEAT_RECORD = "INSERT INTO replica_heartbeats (replica_id, beat_at) VALUES ($1, clock_timestamp()) \
+        ON CONFLICT (replica_id) DO UPDATE SET beat_at = excluded.beat_at";
+    HEARTBEATS_EXPIRE = "DELETE FROM replica_heartbeats WHERE beat_at < clock_timestamp() - interval '1 day'";
+    HEARTBEATS_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+        WHERE application_name = $1 AND pid <> pg_backend_pid()";
+}
+
+/// Opens a new connection of role `system`, commits the heartbeat of this replica and closes the connection. Waits
+/// as long as the database does. `abandoned`: the caller gave the last one up, so the server ends its connection.
+///
+/// # Errors
+/// Those of the connection, of the statement and of its commit; `Absent` if the row was not written.
+pub async fn heartbeat_commit(target: &DatabaseTarget, replica: [u8; 16], abandoned: bool) -> Result<()> {
+    let replica = Uuid::from_bytes(replica);
+    let name = format!("rap-heartbeat {replica}");
+    let options = target.options(DatabaseRole::System).application_name(&name);
+    let mut connection = PgConnection::connect_with(&options).await?;
+    if abandoned {
+        sqlx::query(HEARTBEATS_END).bind(&name).execute(&mut connection).await?;
+    }
+    let mut transaction = connection.begin().await?;
+    let written = sqlx::query(HEARTBEAT_RECORD).bind(replica).execute(&mut *transaction).await?;
+    if written.rows_affected() != 1 {
+        return Err(StoreError::Absent);
+    }
+    transaction.commit().await?;
+    Ok(connection.close().await?)
+}
+
+/// Removes the heartbeats of processes that ended a day ago.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn heartbeats_expire(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query(HEARTBEATS_EXPIRE).execute(connection).await?;
+    Ok(())
+}
