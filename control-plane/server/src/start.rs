@@ -31,9 +31,7 @@ use crate::keys::key_encryption_key;
 use crate::replica::Replica;
 use crate::serve::handle::Serving;
 use crate::tasks::heartbeat::Heartbeat;
-use crate::tasks::{
-    absent, contacts, doorbell, hand_over, hints, housekeeping, keep_grants, publishers,
-};
+use crate::tasks::{absent, contacts, doorbell, hand_over, hints, housekeeping, keep_grants, publishers};
 use crate::tls::accept::{AcceptSettings, Acceptor};
 use crate::tls::server_certificate::{issue_server_certificate, renew_server_certificate};
 use crate::watch::alarm_log::Findings;

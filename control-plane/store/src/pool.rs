@@ -153,9 +153,9 @@ impl PoolSettings {
             // Instead of the pool's own ping, for as many round trips.
             .test_before_acquire(false)
             .before_acquire(|connection, _| {
-                Box::pin(
-                    async move { sqlx::raw_sql(CONNECTION_IS_USABLE).fetch_one(connection).await?.try_get(0) },
-                )
+                Box::pin(async move {
+                    sqlx::raw_sql(CONNECTION_IS_USABLE).fetch_one(connection).await?.try_get(0)
+                })
             })
             .connect_lazy_with(self.limited(target.options(role)))
     }

@@ -45,7 +45,12 @@ fn control(body: control_message::Body) -> Input {
 /// Opens a stream; the reports that it begins with.
 fn open_stream(node: &mut Node, seconds: u64) -> Vec<v1::NodeReport> {
     feed(node, Input::StreamOpened, seconds);
-    let hello = v1::ControlHello { protocol: 1, server_time_ms: ISSUED.0, report_interval_ms: 60_000, ..Default::default() };
+    let hello = v1::ControlHello {
+        protocol: 1,
+        server_time_ms: ISSUED.0,
+        report_interval_ms: 60_000,
+        ..Default::default()
+    };
     feed(node, control(control_message::Body::Hello(hello)), seconds)
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_store::{
-    PgConnection, StoreError, heads_prune, heartbeats_expire, idempotency_expire, node_contacts_bound, outbox_prune,
-    sessions_expire,
+    PgConnection, StoreError, heads_prune, heartbeats_expire, idempotency_expire, node_contacts_bound,
+    outbox_prune, sessions_expire,
 };
 
 use crate::auth::source_rates::SourceRates;

@@ -7,8 +7,7 @@ use crate::testing::TestDatabase;
 use crate::*;
 
 /// New connections to this database are read-only; those that are open stay as they are.
-const READ_ONLY: &str =
-    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$";
+const READ_ONLY: &str = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$";
 
 async fn pid(store: &Store) -> i32 {
     let mut transaction = store.system().begin().await.unwrap();

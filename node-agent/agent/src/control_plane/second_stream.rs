@@ -35,7 +35,9 @@ impl UplinkTask {
             match self.newest_at(asked).await {
                 Ok(newest) if newest > held => return asked,
                 Ok(_) => {}
-                Err(fault) => tracing::debug!(url = %self.control.urls[asked], error = %fault, "no answer about heads"),
+                Err(fault) => {
+                    tracing::debug!(url = %self.control.urls[asked], error = %fault, "no answer about heads")
+                }
             }
         }
     }

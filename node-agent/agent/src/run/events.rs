@@ -20,7 +20,9 @@ impl Driver {
             UplinkEvent::Opened(url, stream) => {
                 self.stream = Some(stream);
                 // What the control plane asked at the end of the last stream was about that one.
-                self.senders.pause.send_modify(|pause| *pause = Pause { window: pause.window, ..Pause::default() });
+                self.senders
+                    .pause
+                    .send_modify(|pause| *pause = Pause { window: pause.window, ..Pause::default() });
                 self.contact.dialled(url, now);
                 self.feed(Input::StreamOpened);
             }

@@ -111,7 +111,7 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
             certificate_ready: channels.certificate_ready.0,
             doubts: channels.doubts.0,
             cluster_ca: channels.cluster_ca.0,
-            stale_head: watch::channel(None).0,
+            stale_head: tokio::sync::watch::channel(None).0,
             pause: channels.pause.0,
             ping_ends: channels.ping_ends.0,
         },

@@ -92,7 +92,12 @@ fn publish_contents(
 }
 
 fn update(published: &Published) -> Vec<control_message::Body> {
-    let hello = v1::ControlHello { protocol: 1, server_time_ms: now().0, report_interval_ms: 1_000, ..Default::default() };
+    let hello = v1::ControlHello {
+        protocol: 1,
+        server_time_ms: now().0,
+        report_interval_ms: 1_000,
+        ..Default::default()
+    };
     vec![control_message::Body::Hello(hello), control_message::Body::Update(published.full())]
 }
 

@@ -27,10 +27,11 @@ async fn a_node_with_a_stale_head_goes_where_a_newer_one_is_and_leaves_a_replica
     let newest = v1::HeadOrder { incarnation: 1, version: 2, refresh: 0 };
     let hello = v1::ControlHello { protocol: 1, newest: Some(newest), ..Default::default() };
     let published = publish(&control, HeadOrder::new(1, 1, 0), 2, Duration::from_secs(8));
-    let says = |more| vec![control_message::Body::Hello(hello.clone()), more];
+    let says = |more| vec![control_message::Body::Hello(hello), more];
     control.say(says(control_message::Body::Update(published.full())));
     let agent = host.agent().await;
-    heard(&mut messages, "ack", |body| matches!(body, node_message::Body::Ack(ack) if ack.version == 1)).await;
+    heard(&mut messages, "ack", |body| matches!(body, node_message::Body::Ack(ack) if ack.version == 1))
+        .await;
     let first = control.port;
     // While the head is fresh the node asks nobody; then it asks once, and its stream moves.
     hellos(&control, &[(first, false), (other, true), (other, false)]).await;

@@ -284,7 +284,12 @@ async fn a_hostile_control_plane_neither_stops_nor_hurries_the_agent() {
         consistency: junk(2_000),
     };
     control.say(vec![
-        Body::Hello(v1::ControlHello { protocol: 99, server_time_ms: i64::MIN, report_interval_ms: 1, ..Default::default() }),
+        Body::Hello(v1::ControlHello {
+            protocol: 99,
+            server_time_ms: i64::MIN,
+            report_interval_ms: 1,
+            ..Default::default()
+        }),
         Body::Authority(v1::AuthorityRecords { records: Vec::new() }),
         Body::Authority(v1::AuthorityRecords { records: junk(5_000) }),
         Body::Checkpoint(shown),

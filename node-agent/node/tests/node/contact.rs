@@ -25,7 +25,12 @@ fn probes_go_on_while_degraded_and_end_with_it() {
 fn what_happened_without_contact_is_reported_when_it_returns() {
     let world = World::default();
     let mut node = running(&world);
-    let hello = v1::ControlHello { protocol: 1, server_time_ms: ISSUED.0, report_interval_ms: 5_000, ..Default::default() };
+    let hello = v1::ControlHello {
+        protocol: 1,
+        server_time_ms: ISSUED.0,
+        report_interval_ms: 5_000,
+        ..Default::default()
+    };
     feed(&mut node, control(control_message::Body::Hello(hello)), 2);
     feed(&mut node, Input::StreamClosed, 3);
     let (degraded, expired) = (FRESH_FOR.as_secs(), (FRESH_FOR + DEGRADED_FOR).as_secs());
@@ -99,7 +104,10 @@ fn peers_are_found_by_name_and_id() {
 fn going_away_leaves_the_stream_and_a_message_without_body_is_ignored() {
     let world = World::default();
     let mut node = running(&world);
-    let going = control(control_message::Body::GoingAway(v1::GoingAway { reconnect_after_ms: 1500, not_ready: true }));
+    let going = control(control_message::Body::GoingAway(v1::GoingAway {
+        reconnect_after_ms: 1500,
+        not_ready: true,
+    }));
     let outputs = feed(&mut node, going, 2);
     let [Output::Reconnect { after, not_ready: true }] = outputs.as_slice() else { panic!("{outputs:?}") };
     assert_eq!(*after, Duration::from_millis(1500));

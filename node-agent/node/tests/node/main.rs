@@ -287,7 +287,12 @@ fn the_hello_names_what_is_held_and_known() {
 fn reports_follow_the_interval_and_stop_with_the_stream() {
     let world = World::default();
     let mut node = running(&world);
-    let hello = v1::ControlHello { protocol: 1, server_time_ms: ISSUED.0, report_interval_ms: 5_000, ..Default::default() };
+    let hello = v1::ControlHello {
+        protocol: 1,
+        server_time_ms: ISSUED.0,
+        report_interval_ms: 5_000,
+        ..Default::default()
+    };
     assert_eq!(names(&feed(&mut node, control(control_message::Body::Hello(hello)), 2)), ["report"]);
     assert_eq!(node.poll_timeout(at(2)), Some(at(7).mono));
     assert_eq!(names(&feed(&mut node, Input::TimedOut, 6)), [] as [&str; 0]);
