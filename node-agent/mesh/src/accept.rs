@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_link::{Input, Side};
-use rap_runtime::source_budget::{SourceBudget, Ticket};
+use rap_runtime::handshake_budget::{Handshake, HandshakeBudget};
 use rap_runtime::tls::{ALPN_LINK, PeerReject, peer, require_alpn};
 use rap_types::Reason;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Budget;
 use crate::pump;
@@ -22,7 +23,7 @@ use crate::socket;
 /// Accepts until the group is cancelled.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let Budget { in_flight, per_source } = shared.config.budget;
-    let budget = SourceBudget::new(in_flight, per_source);
+    let budget = HandshakeBudget::new(in_flight, per_source);
     let token = shared.tasks.token();
     loop {
         let accepted = tokio::select! {
@@ -31,12 +32,16 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, source)) => match budget.take(source.ip()) {
-                Some(ticket) => {
-                    shared.tasks.spawn("link-inbound", inbound(shared.clone(), stream, source, ticket));
+            Ok((stream, source)) => {
+                let stop = token.child_token();
+                match budget.take(source.ip(), shared.now().mono, stop.clone()) {
+                    Some(place) => {
+                        let inbound = inbound(shared.clone(), stream, source, place, stop);
+                        shared.tasks.spawn("link-inbound", inbound);
+                    }
+                    None => shared.registry.reject(Reason::LinkBudget, 1),
                 }
-                None => shared.registry.reject(Reason::LinkBudget, 1),
-            },
+            }
             Err(error) => {
                 // No descriptors are left, or the connection ended before it was accepted.
                 tracing::debug!(%error, "accept failed");
@@ -50,12 +55,18 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-async fn inbound(shared: Arc<Shared>, stream: TcpStream, source: SocketAddr, ticket: Ticket) {
-    let stop = shared.tasks.token();
+/// `stop` also fires when the place goes to another source.
+async fn inbound(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    source: SocketAddr,
+    place: Handshake,
+    stop: CancellationToken,
+) {
     let mut connection = Connection::new(shared, Side::Acceptor, stop);
     connection.remote = Some(source);
     if let Some(stream) = handshake(&mut connection, stream).await {
-        pump::run(&mut connection, stream, Some(ticket)).await;
+        pump::run(&mut connection, stream, Some(place)).await;
     }
     connection.account();
 }

@@ -43,7 +43,7 @@ pub struct MeshConfig {
 pub struct Budget {
     /// Unestablished inbound connections in all.
     pub in_flight: u32,
-    /// Unestablished inbound connections of one source: an IPv4 address or an IPv6 /64.
+    /// Unestablished inbound connections of one source: an IPv4 address or an IPv6 /56.
     pub per_source: u32,
 }
 

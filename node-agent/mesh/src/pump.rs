@@ -9,7 +9,7 @@ use std::io;
 
 use bytes::Bytes;
 use rap_link::{Answer, Input, Output, PeerHello, Permit, SessionState};
-use rap_runtime::source_budget::Ticket;
+use rap_runtime::handshake_budget::Handshake;
 use rap_types::{Mono, Reason};
 use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
@@ -23,10 +23,10 @@ use crate::registry::Active;
 use crate::shared::{Connection, reason_of_io, until};
 use crate::status::MeshEvent;
 
-/// Runs the connection until it is closed. The ticket is returned when the link is established.
-pub(crate) async fn run(connection: &mut Connection, stream: TlsStream<TcpStream>, ticket: Option<Ticket>) {
+/// Runs the connection until it is closed. Its place among the handshakes is returned when the link is established.
+pub(crate) async fn run(connection: &mut Connection, stream: TlsStream<TcpStream>, place: Option<Handshake>) {
     let (read, write) = tokio::io::split(stream);
-    let mut pump = Pump::new(connection, read, write, ticket);
+    let mut pump = Pump::new(connection, read, write, place);
     pump.carry().await;
     pump.close().await;
 }
@@ -35,7 +35,7 @@ struct Pump<'a> {
     connection: &'a mut Connection,
     read: ReadHalf<TlsStream<TcpStream>>,
     outgoing: Outgoing,
-    ticket: Option<Ticket>,
+    place: Option<Handshake>,
     sender: mpsc::Sender<Command>,
     commands: mpsc::Receiver<Command>,
     replaced: CancellationToken,
@@ -59,7 +59,7 @@ impl<'a> Pump<'a> {
         connection: &'a mut Connection,
         read: ReadHalf<TlsStream<TcpStream>>,
         write: WriteHalf<TlsStream<TcpStream>>,
-        ticket: Option<Ticket>,
+        place: Option<Handshake>,
     ) -> Self {
         let (sender, commands) = mpsc::channel(COMMANDS);
         let outgoing = Outgoing::new(write, connection.shared.now());
@@ -67,7 +67,7 @@ impl<'a> Pump<'a> {
             connection,
             read,
             outgoing,
-            ticket,
+            place,
             sender,
             commands,
             replaced: CancellationToken::new(),
@@ -172,7 +172,9 @@ impl<'a> Pump<'a> {
 
     fn established(&mut self, hello: PeerHello, now: Mono) {
         tracing::trace!(way = "the link is up");
-        self.ticket = None;
+        if let Some(place) = self.place.take() {
+            place.proved(now);
+        }
         self.connection.established_at = Some(now);
         self.connection.lane = Some(hello.lane);
         let (Some(peer), shared) = (self.connection.peer, &self.connection.shared) else { return };
@@ -205,7 +207,7 @@ impl<'a> Pump<'a> {
             let now = self.connection.shared.now().mono;
             self.connection.shared.registry.release(peer, lane, self.connection.id, now);
         }
-        self.ticket = None;
+        self.place = None;
         if self.denied {
             return;
         }

@@ -132,7 +132,7 @@ impl Connection {
         while let Some(due) = self.link.poll_timeout() {
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => self.input(Input::DrainAsked(Reason::LinkDrained)),
+                () = self.stop.cancelled() => self.input(Input::DrainAsked(self.why_stopped())),
                 done = &mut step => match done {
                     Ok(done) => return Some(done),
                     Err(error) => self.input(Input::Broken(reason(&error))),
@@ -146,6 +146,12 @@ impl Connection {
             return None;
         }
         None
+    }
+
+    /// An opening is stopped with the mesh or the peer; an inbound one also when its place goes to another source.
+    pub(crate) fn why_stopped(&self) -> Reason {
+        let ends = self.direction == Direction::Outbound || self.shared.tasks.token().is_cancelled();
+        if ends { Reason::LinkDrained } else { Reason::LinkBudget }
     }
 
     /// Takes the certificate that the TLS handshake proved: tells the session the identity and the permit.

@@ -179,6 +179,25 @@ async fn the_handshake_budget_holds_per_source_and_leaves_others_in_peace() {
     assert!(target.is_linked(node(1)));
 }
 
+/// Idle connections end when others need their places, or at the deadline: long after this test.
+#[tokio::test]
+async fn idle_connections_of_a_few_sources_keep_no_link_out() {
+    let authority = Authority::new(HOME);
+    let mut settings = config(9);
+    settings.budget = Budget { in_flight: 64, per_source: 16 };
+    settings.timing.handshake = Duration::from_secs(60);
+    let target = Node::start(&authority, settings);
+    target.mesh.apply(peers(&authority, &[(node(1), None), (node(2), None)]));
+    let mut held = Vec::new();
+    for (network, host) in (0..4).flat_map(|network| (0..16).map(move |_| (network, 1))) {
+        held.push(tcp_from([127, 0, 50 + network, host], target.address()).await);
+    }
+    for number in 1..=2 {
+        let _link = Puppet::establish(&authority, number, &target).await;
+        eventually("established", || target.is_linked(node(number))).await;
+    }
+}
+
 #[tokio::test]
 async fn established_links_do_not_use_the_handshake_budget() {
     let authority = Authority::new(HOME);

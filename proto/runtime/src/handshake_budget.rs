@@ -118,7 +118,8 @@ impl State {
         }
         let own = counts.get(&network).copied().unwrap_or(0);
         let count = |open: &Open| counts.get(&open.network).copied().unwrap_or(0);
-        let usable = self.open.iter().filter(|(_, open)| open.place == Place::Shared || Some(open.place) == reserved);
+        let usable =
+            self.open.iter().filter(|(_, open)| open.place == Place::Shared || Some(open.place) == reserved);
         let (id, most) = usable.map(|(id, open)| (*id, count(open))).rev().max_by_key(|(_, count)| *count)?;
         if most <= own {
             return None;
@@ -195,13 +196,16 @@ mod tests {
 
     /// As many idle handshakes as the budget gives to these sources.
     fn flood(budget: &HandshakeBudget, networks: std::ops::Range<u8>, each: usize) -> Vec<Handshake> {
-        networks.flat_map(|network| (0..each).filter_map(move |_| take(budget, address(network, 1), START))).collect()
+        networks
+            .flat_map(|network| (0..each).filter_map(move |_| take(budget, address(network, 1), START)))
+            .collect()
     }
 
     #[test]
     fn one_source_has_its_part_and_places_come_back() {
         let budget = HandshakeBudget::new(8, 2);
-        let held = [take(&budget, address(1, 1), START).unwrap(), take(&budget, address(1, 1), START).unwrap()];
+        let held =
+            [take(&budget, address(1, 1), START).unwrap(), take(&budget, address(1, 1), START).unwrap()];
         assert!(take(&budget, address(1, 1), START).is_none());
         assert!(take(&budget, "::ffff:10.0.1.1".parse().unwrap(), START).is_none(), "the same source");
         assert!(take(&budget, "::ffff:10.0.1.2".parse().unwrap(), START).is_some(), "another one");
@@ -219,12 +223,17 @@ mod tests {
         let budget = HandshakeBudget::new(64, 16);
         let known = address(200, 1);
         take(&budget, known, START).unwrap().proved(START);
-        let held = flood(&budget, 0..8, 16);
-        assert_eq!(held.len(), 32 + 7, "the shared places, and one new one per source after those were used up");
+        let _held = flood(&budget, 0..8, 16);
+        assert_eq!(
+            budget.0.state.lock().unwrap().open.len(),
+            32 + 8,
+            "the shared places, and one as a new source each"
+        );
         let of_known: Vec<_> = (0..16).filter_map(|_| take(&budget, known, START)).collect();
         assert_eq!(of_known.len(), 16, "the reserve of a source that proved a certificate");
-        let of_new: Vec<_> = (0..9).filter_map(|host| take(&budget, address(201, host), START)).collect();
-        assert_eq!(of_new.len(), 9, "the reserve of sources that were not seen");
+        let of_new: Vec<_> = (0..8).filter_map(|host| take(&budget, address(201, host), START)).collect();
+        assert_eq!(of_new.len(), 8, "the reserve of sources that were not seen");
+        assert!(take(&budget, address(202, 1), START).is_some(), "the place of another network");
         let later = START.plus(REMEMBERED);
         assert!(!budget.0.state.lock().unwrap().proved.has(source_of(known), later));
     }

@@ -8,12 +8,14 @@ pub mod clock;
 pub mod descriptors;
 pub mod exit;
 pub mod files;
+pub mod handshake_budget;
 pub mod last_fault;
 pub mod metrics;
 pub mod output;
 #[cfg(feature = "reference")]
 pub mod reference;
 pub mod secrets;
+pub mod seldom;
 pub mod service;
 pub mod settings_layers;
 pub mod source_budget;

@@ -63,12 +63,12 @@ impl Drop for Ticket {
     }
 }
 
-/// What counts as one source: an IPv4 address, also where it is mapped into IPv6, or the /64 of an IPv6 address,
-/// because one host usually has a whole /64 to choose addresses from.
+/// What counts as one source: an IPv4 address, also where it is mapped into IPv6, or the /56 of an IPv6 address,
+/// because one customer usually has a whole /56 to choose addresses from.
 pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> 56)).into(),
     }
 }
 
@@ -100,7 +100,8 @@ mod tests {
     fn one_ipv6_network_is_one_source_and_mapped_addresses_are_ipv4() {
         let source = |text: &str| source_of(text.parse().unwrap());
         assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:1"));
-        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_eq!(source("2001:db8::1"), source("2001:db8:0:ff::1"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:100::1"));
         assert_eq!(source("::ffff:127.0.0.1"), source("127.0.0.1"));
         let budget = SourceBudget::new(9, 1);
         let _first = budget.take("2001:db8::1".parse().unwrap()).unwrap();

@@ -54,10 +54,11 @@ impl Commits {
     }
 }
 
-/// Beside the data, unless the path would be too long for a socket.
+/// As the server itself wrote it down.
 fn socket_folder(data_dir: &Path) -> Result<PathBuf> {
-    let folder = data_dir.join("postgres-socket");
-    folder.is_dir().then_some(folder).context("the private PostgreSQL has its socket elsewhere")
+    let file = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid"))?;
+    let folder = file.lines().nth(4).map(PathBuf::from).filter(|folder| folder.is_dir());
+    folder.context("the private PostgreSQL has its socket elsewhere")
 }
 
 const NEWEST: &str = "SELECT seq::bigint, (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint \

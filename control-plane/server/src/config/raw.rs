@@ -47,13 +47,13 @@ pub struct Raw {
     #[arg(long, env = "RAP_LOOPBACK_ENDPOINTS", value_name = "BOOL")]
     pub loopback_endpoints: Option<bool>,
 
-    /// Calls per second without a session, per source: an IPv4 address or an IPv6 /64 [default: 20]
+    /// Calls per second without a session, per source: an IPv4 address or an IPv6 /56 [default: 20]
     #[arg(long, env = "RAP_UNAUTHENTICATED_PER_SECOND", value_name = "N")]
     pub unauthenticated_per_second: Option<u32>,
     /// Burst above that rate [default: 100]
     #[arg(long, env = "RAP_UNAUTHENTICATED_BURST", value_name = "N")]
     pub unauthenticated_burst: Option<u32>,
-    /// TLS handshakes in flight per source: an IPv4 address or an IPv6 /64 [default: 64]
+    /// TLS handshakes in flight per source: an IPv4 address or an IPv6 /56 [default: 64]
     #[arg(long, env = "RAP_HANDSHAKES_PER_SOURCE", value_name = "N")]
     pub handshakes_per_source: Option<u32>,
     /// TLS handshakes in flight in all [default: 1024]
@@ -65,7 +65,7 @@ pub struct Raw {
     /// Open connections in all [default: 16384]
     #[arg(long, env = "RAP_CONNECTIONS", value_name = "N")]
     pub connections: Option<u32>,
-    /// Open connections per source: an IPv4 address or an IPv6 /64 [default: 1024]
+    /// Open connections per source: an IPv4 address or an IPv6 /56 [default: 1024]
     #[arg(long, env = "RAP_CONNECTIONS_PER_SOURCE", value_name = "N")]
     pub connections_per_source: Option<u32>,
     /// Deadline of one call, streams excepted [default: 10000]

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_runtime::exit::reason_of;
+use rap_runtime::handshake_budget::HandshakeBudget;
+use rap_runtime::seldom::Seldom;
 use rap_runtime::service::{Beat, TURN};
-use rap_runtime::source_budget::{SourceBudget, Ticket};
+use rap_runtime::source_budget::SourceBudget;
 use rap_runtime::tls::{CertificateCell, Offer, TrustStore};
 use rap_runtime::{Clock, TaskGroup, tls};
 use rap_types::Reason;
@@ -19,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected as _;
 
 use crate::tls::channel::{Channel, ChannelKind, Connection};
 use crate::watch::metrics::Metrics;
@@ -51,7 +54,8 @@ pub struct Acceptor {
 struct Shared {
     operator_config: Arc<ServerConfig>,
     node_config: Arc<ServerConfig>,
-    handshakes: SourceBudget,
+    handshakes: HandshakeBudget,
+    clock: Clock,
     timeout: Duration,
     places: SourceBudget,
     operators: mpsc::Sender<io::Result<Connection>>,
@@ -76,7 +80,8 @@ impl Acceptor {
         let shared = Shared {
             operator_config: tls::operator_server(leaf, clock.clone())?,
             node_config: tls::node_server(leaf, trust, clock)?,
-            handshakes: SourceBudget::new(settings.handshakes_total, settings.handshakes_per_source),
+            handshakes: HandshakeBudget::new(settings.handshakes_total, settings.handshakes_per_source),
+            clock: Clock::new(),
             timeout: settings.handshake_timeout,
             places: SourceBudget::new(settings.connections, settings.connections_per_source),
             operators,
@@ -90,6 +95,7 @@ impl Acceptor {
     /// Accepts until the group is cancelled. An error of one accept never ends the loop.
     pub async fn run(self, beat: Beat) {
         let shutdown = self.tasks.token();
+        let mut failures = Seldom::new(SAY_EVERY);
         loop {
             beat.turned();
             let accepted = tokio::select! {
@@ -100,7 +106,9 @@ impl Acceptor {
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => {
-                    tracing::warn!(%error, "accept failed");
+                    if let Some(times) = failures.happened(self.shared.clock.now().mono) {
+                        tracing::warn!(%error, times, "accept failed");
+                    }
                     // Out of descriptors: the next accept would fail at once again.
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -109,21 +117,29 @@ impl Acceptor {
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(permit) = self.shared.handshakes.take(peer.ip()) else {
+        let (end, now) = (self.tasks.token().child_token(), self.shared.clock.now().mono);
+        let Some(place) = self.shared.handshakes.take(peer.ip(), now, end.clone()) else {
             self.shared.metrics.rejected(Reason::RateLimited);
             tracing::debug!(%peer, "handshake budget used up");
             return;
         };
         let shared = self.shared.clone();
-        let shutdown = self.tasks.token();
         self.tasks.spawn("handshake", async move {
             let finished = tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = end.cancelled() => {
+                    // Of this process, or only of this place: another source got it.
+                    shared.metrics.rejected(Reason::RateLimited);
+                    tracing::debug!(%peer, "handshake ended under pressure");
+                    return;
+                }
                 finished = tokio::time::timeout(shared.timeout, shared.handshake(stream, peer)) => finished,
             };
             match finished {
                 Ok(Ok((connection, destination))) => {
-                    drop::<Ticket>(permit);
+                    match connection.connect_info().kind() {
+                        ChannelKind::Node(_) => place.proved(shared.clock.now().mono),
+                        ChannelKind::Operator => drop(place),
+                    }
                     // The receiver is gone only when the server stops.
                     let _ = destination.send(Ok(connection)).await;
                 }
@@ -175,6 +191,8 @@ impl Shared {
         Ok((Connection::new(stream, channel, place, self.timeout), destination.clone()))
     }
 }
+
+const SAY_EVERY: Duration = Duration::from_secs(1);
 
 const WAITING: usize = 64;
 

@@ -24,6 +24,7 @@ mod keys;
 mod metrics;
 mod missing_policies;
 mod observing;
+mod orphan;
 mod plan_diff;
 mod postgres;
 mod program;

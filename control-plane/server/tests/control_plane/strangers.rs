@@ -108,6 +108,28 @@ async fn a_silent_connection_is_closed_at_the_handshake_deadline_and_others_get_
 }
 
 #[tokio::test]
+async fn silent_handshakes_of_many_sources_keep_nobody_out() {
+    let world = World::dev_with(|raw| {
+        raw.handshakes_total = Some(16);
+        raw.handshakes_per_source = Some(8);
+        raw.handshake_timeout_ms = Some(60_000);
+    })
+    .await;
+    let mut silent = Vec::new();
+    for network in (50..54).flat_map(|network| [network; 8]) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, network, 1], 0).into()).unwrap();
+        silent.push(socket.connect(world.address()).await.unwrap());
+    }
+    // One operator after the other, each over a connection of its own.
+    for _ in 0..4 {
+        let login = tokio::time::timeout(Duration::from_secs(20), world.login()).await;
+        assert!(login.expect("a place at once").is_ok());
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_connection_without_a_preface_is_closed_at_a_deadline_too() {
     let world = World::dev_with(|raw| raw.handshake_timeout_ms = Some(500)).await;
     let config = tls::operator_client(tls::Pins::one(world.pin), Arc::new(Clock::new())).unwrap();

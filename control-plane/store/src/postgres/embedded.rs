@@ -59,7 +59,7 @@ pub(super) struct Installed {
     pub(super) binaries: Binaries,
     pub(super) account: Account,
     pub(super) directory: PathBuf,
-    pub(super) socket_directory: PathBuf,
+    socket_directory: PathBuf,
     log: PathBuf,
 }
 
@@ -95,17 +95,17 @@ impl EmbeddedPostgres {
         let made_by = made_by(&directory)?;
         let wanted = made_by.as_deref().and_then(|version| version.parse().ok());
         let binaries = Binaries::find(settings.bin_dir.as_deref(), wanted)?;
-        let socket_directory = socket::socket_directory(data_dir, &account)?;
         match made_by {
             Some(found) if wanted != Some(binaries.major()) => {
                 return Err(PostgresError::Version { directory, found, available: binaries.major() });
             }
-            Some(_) => pidfile::clear_orphan(&directory, &socket_directory).await?,
+            Some(_) => pidfile::clear_orphan(&directory).await?,
             None => {
                 initialise(&binaries, &account, &directory, settings.durable, settings.extra_bootstrap)
                     .await?;
             }
         }
+        let socket_directory = socket::socket_directory(data_dir, &account, rand::random())?;
         let configuration = Configuration {
             directory: &directory,
             socket_directory: &socket_directory,
@@ -135,10 +135,7 @@ impl EmbeddedPostgres {
         settings: &EmbeddedSettings,
         role: &str,
     ) -> Result<PgConnectOptions, PostgresError> {
-        let data_dir = settings.data_dir.as_path();
-        let data_dir = data_dir.canonicalize().map_err(PostgresError::io("resolve", data_dir))?;
-        let account = Account::resolve(&settings.account)?;
-        Ok(options_at(&socket::socket_directory(&data_dir, &account)?, role))
+        Ok(options_at(&pidfile::socket_directory(&settings.data_dir.join("postgres"))?, role))
     }
 
     /// Major version of the server.
@@ -161,7 +158,7 @@ impl EmbeddedPostgres {
     /// Leaves the server running without its control plane, as a SIGKILL would.
     #[cfg(test)]
     pub(crate) fn abandon(self) {
-        std::mem::forget(self.postmaster);
+        self.postmaster.abandon();
     }
 
     /// Stops the server.

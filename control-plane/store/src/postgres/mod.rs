@@ -10,6 +10,7 @@ mod binaries;
 mod config;
 mod embedded;
 mod error;
+mod guard;
 mod initialise;
 mod pidfile;
 mod postmaster;

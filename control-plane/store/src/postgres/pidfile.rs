@@ -30,9 +30,21 @@ pub(super) fn is_ready(directory: &Path, pid: u32) -> bool {
         && lines.nth(6).is_some_and(|line| line.trim() == "ready")
 }
 
+/// The folder of the socket of the server that runs in `directory`.
+pub(super) fn socket_directory(directory: &Path) -> Result<PathBuf, PostgresError> {
+    let file = path(directory);
+    let text = fs::read_to_string(&file).map_err(PostgresError::io("read", &file))?;
+    in_socket_directory(&text).ok_or_else(|| PostgresError::NotReady("its pid file is not whole".to_owned()))
+}
+
+/// The fifth line; an older process of the server did not write so far.
+fn in_socket_directory(text: &str) -> Option<PathBuf> {
+    text.lines().nth(4).filter(|line| line.starts_with('/')).map(PathBuf::from)
+}
+
 /// Clears the way for a new server: stops one that outlived its control plane, and removes what one
 /// that did not left lying. Called with the directory's lock held, so no live control plane owns it.
-pub(super) async fn clear_orphan(directory: &Path, socket_directory: &Path) -> Result<(), PostgresError> {
+pub(super) async fn clear_orphan(directory: &Path) -> Result<(), PostgresError> {
     let file = path(directory);
     let text = match fs::read_to_string(&file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -47,8 +59,9 @@ pub(super) async fn clear_orphan(directory: &Path, socket_directory: &Path) -> R
         tracing::warn!(pid, "stopping a PostgreSQL server left by a killed control plane");
         stop_orphan(pid, directory).await?;
     }
-    let socket = socket_directory.join(SOCKET_FILE);
-    for file in [file, socket.with_extension("5432.lock"), socket] {
+    let socket = in_socket_directory(&text).map(|folder| folder.join(SOCKET_FILE));
+    let lock = socket.as_ref().map(|socket| socket.with_extension("5432.lock"));
+    for file in [Some(file), lock, socket].into_iter().flatten() {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(PostgresError::io("remove", &file)(error));
@@ -101,9 +114,10 @@ mod tests {
         fs::create_dir(&sockets).unwrap();
         let lock = sockets.join(".s.PGSQL.5432.lock");
         for file in [&path(directory.path()), &lock] {
-            fs::write(file, format!("{}\n/elsewhere\n", other.id())).unwrap();
+            let folder = sockets.display();
+            fs::write(file, format!("{}\n/elsewhere\n1\n5432\n{folder}\n", other.id())).unwrap();
         }
-        clear_orphan(directory.path(), &sockets).await.unwrap();
+        clear_orphan(directory.path()).await.unwrap();
         assert!(!path(directory.path()).exists() && !lock.exists());
         assert_eq!(other.try_wait().unwrap(), None);
         other.kill().unwrap();

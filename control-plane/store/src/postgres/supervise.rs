@@ -78,7 +78,7 @@ pub(super) async fn supervise(
 /// One attempt. Waits as long as the server replays its log; `None` when it ended instead.
 async fn start_again(installed: &Installed) -> Option<Postmaster> {
     let attempt = async {
-        pidfile::clear_orphan(&installed.directory, &installed.socket_directory).await?;
+        pidfile::clear_orphan(&installed.directory).await?;
         let mut postmaster = installed.spawn()?;
         postmaster.ready().await?;
         Ok::<_, super::PostgresError>(postmaster)

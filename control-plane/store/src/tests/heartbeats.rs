@@ -62,7 +62,8 @@ async fn the_connection_of_a_heartbeat_that_was_given_up_is_ended_by_the_next_on
     let mut holder = store.system().begin().await.unwrap();
     sqlx::raw_sql("SELECT 1 FROM replica_heartbeats FOR UPDATE").execute(&mut *holder).await.unwrap();
     let target = database.target().clone();
-    let waiting = tokio::spawn(async move { heartbeat_commit(&target, [1; 16], false).await });
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn(async move { heartbeat_commit(&target, [1; 16], false).await });
     let mut other = store.system().begin().await.unwrap();
     let is_waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'rap-heartbeat%' \
         AND datname = current_database() AND wait_event_type = 'Lock'";
@@ -76,8 +77,9 @@ async fn the_connection_of_a_heartbeat_that_was_given_up_is_ended_by_the_next_on
         tokio::task::yield_now().await;
     }
     let target = database.target().clone();
-    let next = tokio::spawn(async move { heartbeat_commit(&target, [1; 16], true).await });
-    waiting.await.unwrap().expect_err("its connection was ended");
+    let mut next = tokio::task::JoinSet::new();
+    next.spawn(async move { heartbeat_commit(&target, [1; 16], true).await });
+    waiting.join_next().await.unwrap().unwrap().expect_err("its connection was ended");
     holder.rollback().await.unwrap();
-    next.await.unwrap().unwrap();
+    next.join_next().await.unwrap().unwrap().unwrap();
 }

@@ -27,6 +27,7 @@ const ALL: &[&[(&str, &str)]] = &[
     t::data_keys::STATEMENTS,
     t::role_grants::STATEMENTS,
     t::heads::STATEMENTS,
+    t::heartbeats::STATEMENTS,
     t::idempotency::STATEMENTS,
     t::installation::STATEMENTS,
     t::join_requests::STATEMENTS,
