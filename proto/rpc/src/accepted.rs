@@ -1,7 +1,8 @@
-//! One accepted connection as a gRPC server takes it: what is known about it, its part of a budget, and how long it may be
-//! silent first. HTTP/2 notices a silent peer by pings, but only after the connection preface.
+//! One accepted connection as a gRPC server takes it: what is known about it, its part of a budget, how long it may be
+//! silent first, and how long an answer may wait for its reader. HTTP/2 notices a silent peer by pings, but only after
+//! the connection preface, and never a peer that answers pings and takes no answers.
 //!
-//! Owns that one deadline. Refuses to own who may connect.
+//! Owns those two deadlines. Refuses to own who may connect.
 
 use std::future::Future as _;
 use std::io;
@@ -10,8 +11,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tonic::transport::server::Connected;
+
+use crate::readers::Readers;
 
 /// A stream `S`, the facts `I` that every request on it gets, and a ticket `T` that is dropped when it closes.
 pub struct Accepted<S, I, T> {
@@ -19,14 +22,43 @@ pub struct Accepted<S, I, T> {
     facts: I,
     /// Bytes of the preface that are missing, and until when they may be.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
+    stall: Option<Stall>,
     _ticket: T,
+}
+
+/// How long an answer may wait for its reader, and when to look next.
+struct Stall {
+    readers: Readers,
+    within: Duration,
+    look: Pin<Box<Sleep>>,
+}
+
+impl Stall {
+    /// True once an answer has waited for too long. Else the task is woken for the next look.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.look.as_mut().poll(cx).is_ready() {
+            if self.readers.longest().is_some_and(|since| since.elapsed() >= self.within) {
+                return true;
+            }
+            self.look.as_mut().reset(Instant::now() + self.within / 4);
+        }
+        false
+    }
 }
 
 impl<S, I, T> Accepted<S, I, T> {
     /// The whole connection preface must come `within`, from now on; reads end with `TimedOut` once it is late.
     pub fn new(stream: S, facts: I, ticket: T, within: Duration) -> Self {
         let preface = Some((PREFACE, Box::pin(tokio::time::sleep(within))));
-        Self { stream, facts, preface, _ticket: ticket }
+        Self { stream, facts, preface, stall: None, _ticket: ticket }
+    }
+
+    /// Reads end with `TimedOut` once one of these bodies made no progress for `within`.
+    #[must_use]
+    pub fn ending_stalled(mut self, readers: Readers, within: Duration) -> Self {
+        let look = Box::pin(tokio::time::sleep(within / 4));
+        self.stall = Some(Stall { readers, within, look });
+        self
     }
 }
 
@@ -45,6 +77,9 @@ impl<S: AsyncRead + Unpin, I: Unpin, T: Unpin> AsyncRead for Accepted<S, I, T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.stall.as_mut().is_some_and(|stall| stall.poll_over(cx)) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
         let Some((missing, deadline)) = &mut this.preface else { return read };
@@ -96,6 +131,26 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(accepted);
         assert_eq!(Arc::strong_count(&ticket), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_when_an_answer_waits_for_its_reader_for_too_long() {
+        let (mut far, near) = tokio::io::duplex(64);
+        let readers = Readers::default();
+        let mut accepted =
+            Accepted::new(near, (), (), SHORT * 100).ending_stalled(readers.clone(), SHORT * 4);
+        far.write_all(&[0; PREFACE]).await.unwrap();
+        accepted.read_exact(&mut [0; PREFACE]).await.unwrap();
+        // Bodies that end, one after the other, are progress.
+        for _ in 0..6 {
+            let body = readers.watch(tonic::body::Body::empty());
+            let silent = tokio::time::timeout(SHORT, accepted.read_u8()).await;
+            assert!(silent.is_err(), "{silent:?}");
+            drop(body);
+        }
+        let _body = readers.watch(tonic::body::Body::empty());
+        let error = accepted.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use rap_types::Reason;
 use rustls::{ClientConfig, ClientConnection};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -92,10 +93,8 @@ impl Dial {
     }
 
     async fn handshake(&self, url: &ControlUrl) -> io::Result<TlsStream<TcpStream>> {
-        let stream = match self.source {
-            None => TcpStream::connect((url.host.as_str(), url.port)).await?,
-            Some(source) => connect_from(source, url).await?,
-        };
+        let addresses = tokio::net::lookup_host((url.host.as_str(), url.port)).await?;
+        let stream = race(addresses, self.source).await?;
         stream.set_nodelay(true)?;
         let connector = TlsConnector::from(self.tls.clone());
         let stream = connector.connect(tls::any_server_name(), stream).await?;
@@ -104,20 +103,49 @@ impl Dial {
     }
 }
 
-async fn connect_from(source: IpAddr, url: &ControlUrl) -> io::Result<TcpStream> {
+/// Connects to the first of these addresses that answers. The families take turns; the next address is tried when one
+/// fails, or after [`HEAD_START`]: one that does not answer uses up no more of the deadline.
+async fn race(addresses: impl Iterator<Item = SocketAddr>, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let usable =
+        addresses.filter(|address| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4()));
+    let mut waiting = by_turns(usable).into_iter().peekable();
+    let mut racing = JoinSet::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address of the source's family");
-    for address in tokio::net::lookup_host((url.host.as_str(), url.port)).await? {
-        if address.is_ipv4() != source.is_ipv4() {
-            continue;
+    loop {
+        match waiting.next() {
+            Some(address) => drop(racing.spawn(connect(address, source))),
+            None if racing.is_empty() => return Err(last),
+            None => {}
         }
-        let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.bind(SocketAddr::new(source, 0))?;
-        match socket.connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+        tokio::select! {
+            Some(ended) = racing.join_next() => match ended.map_err(io::Error::other).flatten() {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = tokio::time::sleep(HEAD_START), if waiting.peek().is_some() => {}
         }
     }
-    Err(last)
+}
+
+/// The order of the resolver, with the families by turns.
+fn by_turns(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut counts = [0_usize; 2];
+    let mut ranked: Vec<(usize, SocketAddr)> = Vec::new();
+    for address in addresses {
+        let count = &mut counts[usize::from(address.is_ipv4())];
+        ranked.push((*count, address));
+        *count += 1;
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, address)| address).collect()
+}
+
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = source {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    socket.connect(address).await
 }
 
 impl ControlUrl {
@@ -200,6 +228,8 @@ impl ExporterSlot {
 
 const DEFAULT_PORT: u16 = 8443;
 
+const HEAD_START: Duration = Duration::from_millis(250);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +251,33 @@ mod tests {
             let url = ControlUrl::at(address.parse().unwrap());
             assert_eq!(url, ControlUrl::parse(url.as_str()).unwrap());
         }
+    }
+
+    #[test]
+    fn the_families_of_addresses_take_turns_in_the_order_of_the_resolver() {
+        let addresses = ["[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1"].map(|text| text.parse().unwrap());
+        let ordered: Vec<String> = by_turns(addresses.into_iter()).iter().map(ToString::to_string).collect();
+        assert_eq!(ordered, ["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_does_not_use_up_the_deadline() {
+        // A full queue of connections: the kernel drops every further one without a word.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let dead = socket.listen(1).unwrap();
+        let address = dead.local_addr().unwrap();
+        let mut held = Vec::new();
+        while let Ok(Ok(stream)) =
+            tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+        {
+            held.push(stream);
+        }
+        let live = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let racing = race([address, live.local_addr().unwrap()].into_iter(), None);
+        // Far less than the kernel takes to give up an address.
+        let stream = tokio::time::timeout(Duration::from_secs(10), racing).await.expect("in time").unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), live.local_addr().unwrap());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 mod accepted;
 pub mod dial;
 mod endpoint;
+mod readers;
 mod refusal;
 mod warning;
 
@@ -17,5 +18,6 @@ pub mod v1 {
 
 pub use accepted::Accepted;
 pub use endpoint::serve_metrics;
+pub use readers::Readers;
 pub use refusal::{Refusal, refuse};
 pub use warning::{warn, warning};

@@ -107,8 +107,15 @@ where
                 return Box::pin(async move { Ok(response) });
             }
         };
+        let readers = request.extensions().get::<Channel>().map(|channel| channel.readers().clone());
         let (answer, rules) = (self.inner.call(request), self.rules.clone());
-        Box::pin(async move { Ok(rules.named(answer.await?, request_id)) })
+        Box::pin(async move {
+            let answer = rules.named(answer.await?, request_id);
+            Ok(match readers {
+                Some(readers) => answer.map(|body| readers.watch(body)),
+                None => answer,
+            })
+        })
     }
 }
 

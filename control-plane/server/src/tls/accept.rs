@@ -188,9 +188,14 @@ impl Shared {
             Offer::Node => (ChannelKind::Node(tls::peer(session).map_err(io::Error::other)?), &self.nodes),
         };
         let channel = Channel::new(peer, kind, exporter);
-        Ok((Connection::new(stream, channel, place, self.timeout), destination.clone()))
+        let readers = channel.readers().clone();
+        let connection = Connection::new(stream, channel, place, self.timeout);
+        Ok((connection.ending_stalled(readers, STALL), destination.clone()))
     }
 }
+
+/// An answer that makes no progress for so long ends its connection.
+const STALL: Duration = Duration::from_secs(20);
 
 const SAY_EVERY: Duration = Duration::from_secs(1);
 

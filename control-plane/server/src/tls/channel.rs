@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand_core::CryptoRng;
 use rap_contract::Reject;
-use rap_rpc::Accepted;
+use rap_rpc::{Accepted, Readers};
 use rap_runtime::source_budget::Ticket;
 use rap_runtime::tls::NodeCertificate;
 use rap_types::Reason;
@@ -34,6 +34,7 @@ struct Facts {
     kind: ChannelKind,
     exporter: [u8; 32],
     nonces: Mutex<VecDeque<[u8; 32]>>,
+    readers: Readers,
 }
 
 /// Most unused nonces a connection may hold; a further one displaces the oldest.
@@ -42,7 +43,7 @@ const NONCES: usize = 16;
 impl Channel {
     /// A channel with no nonces yet.
     pub fn new(peer: SocketAddr, kind: ChannelKind, exporter: [u8; 32]) -> Self {
-        Self(Arc::new(Facts { peer, kind, exporter, nonces: Mutex::default() }))
+        Self(Arc::new(Facts { peer, kind, exporter, nonces: Mutex::default(), readers: Readers::default() }))
     }
 
     /// Address of the other end.
@@ -53,6 +54,11 @@ impl Channel {
     /// Kind of connection.
     pub fn kind(&self) -> &ChannelKind {
         &self.0.kind
+    }
+
+    /// The answers on this connection.
+    pub fn readers(&self) -> &Readers {
+        &self.0.readers
     }
 
     /// 32 bytes only the two ends of this TLS session know.

@@ -130,6 +130,33 @@ async fn silent_handshakes_of_many_sources_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn a_client_that_takes_no_answer_loses_its_connection_and_one_with_a_small_window_keeps_it() {
+    let world = World::dev().await;
+    let client = async |window: u32| {
+        let config = tls::operator_client(tls::Pins::one(world.pin), Arc::new(Clock::new())).unwrap();
+        let stream = tls_stream(world.address(), source(), config).await.unwrap();
+        let mut stream = Some(hyper_util::rt::TokioIo::new(stream));
+        let connector = tower::service_fn(move |_: tonic::transport::Uri| {
+            let stream = stream.take().ok_or_else(|| std::io::Error::other("this connection is over"));
+            async move { stream }
+        });
+        let endpoint = tonic::transport::Endpoint::from_static("http://control-plane");
+        let endpoint =
+            endpoint.initial_stream_window_size(window).http2_keep_alive_interval(Duration::from_secs(1));
+        let channel = endpoint.keep_alive_while_idle(true).connect_with_connector(connector).await.unwrap();
+        rap_rpc::v1::admin_client::AdminClient::new(channel)
+    };
+    // It answers pings and sends its own, and its window stays at 0.
+    let (mut hostile, mut slow) = (client(0).await, client(16).await);
+    let held =
+        tokio::time::timeout(Duration::from_secs(60), hostile.installation(v1::InstallationRequest {}));
+    let answer = held.await.expect("the connection ends");
+    assert!(answer.is_err(), "{answer:?}");
+    slow.installation(v1::InstallationRequest {}).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_connection_without_a_preface_is_closed_at_a_deadline_too() {
     let world = World::dev_with(|raw| raw.handshake_timeout_ms = Some(500)).await;
     let config = tls::operator_client(tls::Pins::one(world.pin), Arc::new(Clock::new())).unwrap();

@@ -114,7 +114,8 @@ impl UplinkTask {
             () = cancel.cancelled() => return,
             ready = ready => if !ready { return },
         }
-        let (mut order, mut failures, mut thrown_out) = (UrlOrder::new(self.control.urls.len()), 0_u32, false);
+        let (mut order, mut failures, mut thrown_out) =
+            (UrlOrder::new(self.control.urls.len()), 0_u32, false);
         let mut addresses = BTreeSet::new();
         self.ready.mark_unchanged();
         loop {
