@@ -23,7 +23,7 @@ impl Driver {
                 self.senders
                     .pause
                     .send_modify(|pause| *pause = Pause { window: pause.window, ..Pause::default() });
-                self.contact.dialled(url, now);
+                self.contact.dialled(url);
                 self.feed(Input::StreamOpened);
             }
             UplinkEvent::Message(message) => {
