@@ -7,8 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use rap_contract::{
-    ActivationTerms, Checkpoint, Expectation, FEATURE_DEV, LogKeyChain, PublicKey, PublicKeyFile, Reject,
-    check_audit_consistency,
+    ActivationTerms, Checkpoint, Expectation, FEATURE_DEV, LogKeyChain, PublicKey, check_audit_consistency,
 };
 use rap_runtime::Fault;
 use rap_runtime::files::{read_capped, write_atomic};
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::args::Global;
 use crate::client::{Connection, ask};
 use crate::contexts::Contexts;
-use crate::files;
+use crate::files::{self, refused};
 
 /// The newest checkpoint, verified.
 pub(crate) struct LogView {
@@ -114,10 +113,7 @@ impl LogView {
     /// Where the installation authority's key comes from.
     fn anchor_trust(&mut self, seen: Option<&Seen>, root_key: Option<&Path>) -> anyhow::Result<()> {
         if let Some(path) = root_key {
-            let name = path.display().to_string();
-            let roots = PublicKeyFile::parse(&files::read_text(path, 64 * 1024)?)
-                .and_then(|file| file.key_set::<v1::ActivationManifest>())
-                .map_err(|reject| refused(&name, reject))?;
+            let roots = files::roots(path, 64 * 1024)?;
             let expect = Expectation {
                 installation: Some(self.installation),
                 cluster: Some(ClusterId::ZERO),
@@ -179,11 +175,7 @@ fn continues(
     if seen.generation > checkpoint.generation || seen.size > checkpoint.size {
         return Err(shorter().into());
     }
-    let hashes: Vec<Digest> = proof
-        .iter()
-        .map(|hash| Digest::from_slice(hash))
-        .collect::<Result<_, _>>()
-        .map_err(|_| Fault::new(Reason::AuditMalformed, "a hash has 32 bytes"))?;
+    let hashes = hashes(proof)?;
     check_audit_consistency((seen.size, seen.root), (checkpoint.size, checkpoint.root), &hashes).map_err(
         |reject| {
             let text =
@@ -209,13 +201,10 @@ fn shorter() -> Fault {
     Fault::new(Reason::AuditRollback, "the log is shorter than what you have seen of it")
 }
 
-/// A refusal with what it concerns.
-pub(crate) fn refused(what: &str, reject: Reject) -> Fault {
-    let why = match reject.reason {
-        Reason::AuthorityDevRefused => "signed by a development installation; --dev accepts it",
-        _ => reject.what,
-    };
-    Fault::new(reject.reason, format!("{what}: {why}"))
+/// Hashes of a proof.
+pub(crate) fn hashes(proof: &[Vec<u8>]) -> anyhow::Result<Vec<Digest>> {
+    let hashes = proof.iter().map(|hash| Digest::from_slice(hash)).collect::<Result<_, _>>();
+    Ok(hashes.map_err(|_| Fault::new(Reason::AuditMalformed, "a hash has 32 bytes"))?)
 }
 
 const SCHEMA: &str = "rap.audit-seen.v1";

@@ -1,13 +1,15 @@
 //! Files that operators name: read with a cap, written whole or not at all.
 
+use std::fmt::Display;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rap_contract::Reject;
+use rap_contract::{KeySet, PublicKeyFile, Reject};
 use rap_runtime::exit::Fault;
 use rap_runtime::files::{FileError, read_capped};
 use rap_types::Reason;
+use rap_wire::v1;
 
 /// Reads a file of at most `cap` bytes, or standard input for `-`.
 pub(crate) fn read(path: &Path, cap: usize) -> anyhow::Result<Vec<u8>> {
@@ -47,6 +49,22 @@ pub(crate) fn read_secret_text(path: &Path, cap: usize) -> anyhow::Result<String
         return Err(Fault::new(Reason::SecretExposed, text).into());
     }
     read_text(path, cap)
+}
+
+/// The Product Root's public keys in a file.
+pub(crate) fn roots(path: &Path, cap: usize) -> anyhow::Result<KeySet> {
+    let file = PublicKeyFile::parse(&read_text(path, cap)?);
+    let keys = file.and_then(|file| file.key_set::<v1::ActivationManifest>());
+    Ok(keys.map_err(|reject| refused(path.display(), reject))?)
+}
+
+/// The fault of something signed that was rejected.
+pub(crate) fn refused(what: impl Display, reject: Reject) -> Fault {
+    let why = match reject.reason {
+        Reason::AuthorityDevRefused => "signed by a development installation; --dev accepts it",
+        _ => reject.what,
+    };
+    Fault::new(reject.reason, format!("{what}: {why}"))
 }
 
 /// The fault of a file whose content was rejected.

@@ -11,11 +11,12 @@ use rand::Rng as _;
 use rap_contract::{KEY_FILE_SCHEMA, KeyFile, Protection, PublicKeyFile, Signer};
 use rap_runtime::exit::Fault;
 use rap_types::{KeyId, Reason};
-use serde_json::{Value, json};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::args::Protect;
 use crate::files;
+use crate::output::Answer;
 
 /// Argon2id cost of new files (RFC 9106, second recommended option with more passes).
 const MEMORY_KIB: u32 = 64 * 1024;
@@ -45,12 +46,19 @@ impl Pair {
         Ok(Self { private, public, id: signer.id() })
     }
 
-    /// JSON form.
-    pub(crate) fn document(&self) -> Value {
-        json!({
-            "private_key_file": files::shown(&self.private), "public_key_file": files::shown(&self.public),
-            "fingerprint": self.id, "words": self.id.words(),
-        })
+    /// What was made; what a person is to do with each half stands behind its file.
+    pub(crate) fn answer(&self, schema: &'static str, private_note: &str, public_note: &str) -> Answer {
+        let (private, public) = (files::shown(&self.private), files::shown(&self.public));
+        let body = json!({
+            "private_key_file": private, "public_key_file": public, "fingerprint": self.id,
+            "words": self.id.words(),
+        });
+        Answer::new(schema, body).properties([
+            ("private key", format!("{private}{private_note}")),
+            ("public key", format!("{public}{public_note}")),
+            ("fingerprint", self.id.to_string()),
+            ("words", self.id.words()),
+        ])
     }
 }
 

@@ -27,6 +27,16 @@ impl Answer {
         Self { schema, body, headers: Vec::new(), rows: Vec::new(), wide: 0, hint: None }
     }
 
+    /// An answer of this schema whose body is a list under `key`.
+    pub(crate) fn list<T>(
+        schema: &'static str,
+        key: &str,
+        all: &[T],
+        document: impl Fn(&T) -> Value,
+    ) -> Self {
+        Self::new(schema, json!({ key: all.iter().map(document).collect::<Vec<_>>() }))
+    }
+
     /// A table; the last `wide` columns are shown only by `-o wide`.
     pub(crate) fn table(mut self, headers: &[&'static str], wide: usize, rows: Vec<Vec<String>>) -> Self {
         (self.headers, self.rows, self.wide) = (headers.to_vec(), rows, wide);
@@ -34,8 +44,9 @@ impl Answer {
     }
 
     /// A table of one thing: property and value.
-    pub(crate) fn properties(self, rows: Vec<Vec<String>>) -> Self {
-        self.table(&["PROPERTY", "VALUE"], 0, rows)
+    pub(crate) fn properties(self, rows: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]);
+        self.table(&["PROPERTY", "VALUE"], 0, rows.collect())
     }
 
     /// What to do next, for a person.
@@ -103,11 +114,6 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 pub(crate) fn complain(text: &str) {
     let shown = text.split('\n').map(clean).collect::<Vec<_>>().join("\n");
     let _unread = writeln!(std::io::stderr(), "{shown}");
-}
-
-/// Rows for [`Answer::properties`].
-pub(crate) fn properties(pairs: &[(&str, String)]) -> Vec<Vec<String>> {
-    pairs.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect()
 }
 
 /// An id as text; empty if the control plane sent none.

@@ -9,14 +9,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rap_authority::SealingKey;
 use rap_contract::{KeyFile, KeySet, PublicKeyFile, Signer};
-use rap_runtime::files::FileError;
-use rap_runtime::{Fault, Secret, files};
+use rap_runtime::{Secret, files};
 use rap_types::Reason;
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
 use crate::config::layers::SETTINGS_FILE;
 use crate::config::settings::{AuthorityMode, Config, DatabaseSource};
+use crate::failure::Failure;
 
 /// Name of the secret encryption key in environment and credentials.
 pub(crate) const SECRET_KEY: &str = "SECRET_ENCRYPTION_KEY_B64";
@@ -42,47 +42,47 @@ impl DataDir {
     }
 
     /// The mode it was made for; `None` if `init` never ran here.
-    pub fn mode(&self) -> Result<Option<AuthorityMode>, Fault> {
+    pub fn mode(&self) -> Result<Option<AuthorityMode>, Failure> {
         let path = self.file(MODE);
         match files::read_capped(&path, 64) {
             Ok(text) => match text.trim_ascii() {
                 b"strict" => Ok(Some(AuthorityMode::Strict)),
                 b"dev" => Ok(Some(AuthorityMode::Dev)),
-                _ => Err(Fault::new(
+                _ => Err(Failure::new(
                     Reason::StateCorrupt,
                     format!("{}: not an authority mode", path.display()),
                 )),
             },
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(fault(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Refuses to use the directory in another mode than it was made for.
-    pub fn require_mode(&self, wanted: AuthorityMode) -> Result<(), Fault> {
+    pub fn require_mode(&self, wanted: AuthorityMode) -> Result<(), Failure> {
         match self.mode()? {
             Some(mode) if mode == wanted => Ok(()),
             Some(mode) => {
                 let text = format!("{} was made in {} mode", self.0.display(), mode.as_str());
-                Err(Fault::new(Reason::AuthorityModeFixed, text))
+                Err(Failure::new(Reason::AuthorityModeFixed, text))
             }
             None => {
                 let text = format!("{}: run `rap-control-plane init` first", self.0.display());
-                Err(Fault::new(Reason::ConfigInvalid, text))
+                Err(Failure::new(Reason::ConfigInvalid, text))
             }
         }
     }
 
     /// Makes the directory (0755 under root, whose PostgreSQL account must pass; 0700 otherwise).
-    pub fn create(&self) -> Result<(), Fault> {
+    pub fn create(&self) -> Result<(), Failure> {
         if self.mode()?.is_some() {
             return Ok(());
         }
-        files::create_private_dir(&self.0).map_err(|error| fault(&error))
+        Ok(files::create_private_dir(&self.0)?)
     }
 
     /// Fixes the mode for ever.
-    pub fn fix_mode(&self, mode: AuthorityMode) -> Result<(), Fault> {
+    pub fn fix_mode(&self, mode: AuthorityMode) -> Result<(), Failure> {
         if self.mode()?.is_some() {
             return self.require_mode(mode);
         }
@@ -90,12 +90,12 @@ impl DataDir {
     }
 
     /// Writes a file whole.
-    pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Fault> {
-        files::write_atomic(&self.file(name), bytes, mode).map_err(|error| fault(&error))
+    pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+        Ok(files::write_atomic(&self.file(name), bytes, mode)?)
     }
 
     /// Records what `serve` needs to know of `init`'s options.
-    pub fn write_settings(&self, config: &Config) -> Result<(), Fault> {
+    pub fn write_settings(&self, config: &Config) -> Result<(), Failure> {
         let mut settings = toml::Table::new();
         settings.insert("listen".into(), config.listen.to_string().into());
         let urls: Vec<toml::Value> = config.control_urls.iter().map(|url| url.clone().into()).collect();
@@ -111,7 +111,7 @@ impl DataDir {
 
     /// The file that later starts read the database URL from; the URL itself can hold a password. `None` for the
     /// private server, and for a credential that the service manager gives anew at each start.
-    fn keep_database_url(&self, config: &Config) -> Result<Option<PathBuf>, Fault> {
+    fn keep_database_url(&self, config: &Config) -> Result<Option<PathBuf>, Failure> {
         match &config.database {
             DatabaseSource::Embedded => Ok(None),
             DatabaseSource::Url(url) => {
@@ -125,53 +125,44 @@ impl DataDir {
             }
             DatabaseSource::UrlFile(path) => {
                 let path = std::path::absolute(path)
-                    .map_err(|error| Fault::new(Reason::StateIo, format!("{}: {error}", path.display())))?;
+                    .map_err(|error| Failure::new(Reason::StateIo, format!("{}: {error}", path.display())))?;
                 Ok(Some(path))
             }
         }
     }
 
     /// The Product Root keys: the configured file, or the copy that `init` made.
-    pub fn roots(&self, config: &Config) -> Result<KeySet, Fault> {
+    pub fn roots(&self, config: &Config) -> Result<KeySet, Failure> {
         let path = config.root_key.clone().unwrap_or_else(|| self.file(ROOT_KEY));
         let text = files::read_capped(&path, 16 * 1024).map_err(|error| {
             if error.is_not_found() {
-                Fault::new(
+                Failure::new(
                     Reason::SecretMissing,
                     format!("no Product Root public key at {}; give --root-key", path.display()),
                 )
             } else {
-                fault(&error)
+                error.into()
             }
         })?;
         root_keys(&text)
-            .map_err(|fault| Fault::new(fault.reason, format!("{}: {}", path.display(), fault.message)))
+            .map_err(|fault| Failure::new(fault.reason, format!("{}: {}", path.display(), fault.message)))
     }
 
     /// The key encryption key: `SECRET_ENCRYPTION_KEY_B64[_FILE]`, a systemd credential, the configured
     /// file, or `secret.key` in this directory.
-    pub fn sealing_key(&self, config: &Config) -> Result<SealingKey, Fault> {
+    pub fn sealing_key(&self, config: &Config) -> Result<SealingKey, Failure> {
         let path = config.secret_key_file.clone().unwrap_or_else(|| self.file(SECRET_FILE));
-        let secret = if config.secret_key_file.is_some() {
-            Secret::read(SECRET_KEY, &path)
-        } else {
-            match Secret::load_optional(SECRET_KEY) {
-                Ok(Some(secret)) => Ok(secret),
-                Ok(None) => Secret::read(SECRET_KEY, &path),
-                Err(error) => Err(error),
-            }
-        };
-        let secret = secret.map_err(|error| Fault::new(error.reason(), error.to_string()))?;
-        decode_sealing_key(&secret)
+        let given = if config.secret_key_file.is_some() { None } else { Secret::load_optional(SECRET_KEY)? };
+        given.map_or_else(|| read_sealing_key(&path), |secret| decode_sealing_key(&secret))
     }
 
     /// Every key encryption key on this host: the configured one first, then those of a rotation that is
     /// under way.
-    pub fn sealing_keys(&self, config: &Config) -> Result<Vec<SealingKey>, Fault> {
+    pub fn sealing_keys(&self, config: &Config) -> Result<Vec<SealingKey>, Failure> {
         let mut keys = vec![self.sealing_key(config)?];
         for name in [SECRET_NEXT, SECRET_PREVIOUS] {
             if self.file(name).exists() {
-                keys.push(self.read_sealing_key(name)?);
+                keys.push(read_sealing_key(&self.file(name))?);
             }
         }
         Ok(keys)
@@ -185,20 +176,13 @@ impl DataDir {
 
     /// The key of a rotation: the one on disk if a rotation was begun, else the given or a new one, which
     /// is on disk when this returns.
-    pub fn next_sealing_key(&self, file: Option<&Path>) -> Result<SealingKey, Fault> {
-        let given = match file {
-            Some(path) => {
-                let secret = Secret::read(SECRET_KEY, path)
-                    .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
-                Some(decode_sealing_key(&secret)?)
-            }
-            None => None,
-        };
+    pub fn next_sealing_key(&self, file: Option<&Path>) -> Result<SealingKey, Failure> {
+        let given = file.map(read_sealing_key).transpose()?;
         if self.file(SECRET_NEXT).exists() {
-            let begun = self.read_sealing_key(SECRET_NEXT)?;
+            let begun = read_sealing_key(&self.file(SECRET_NEXT))?;
             if given.is_some_and(|given| given.expose() != begun.expose()) {
                 let text = "a rotation to another key is under way; finish it without --new-key-file";
-                return Err(Fault::new(Reason::RequestConflict, text));
+                return Err(Failure::new(Reason::RequestConflict, text));
             }
             return Ok(begun);
         }
@@ -208,8 +192,8 @@ impl DataDir {
     }
 
     /// Puts the new key into the place of the old one, which stays beside it until it is retired.
-    pub fn place_sealing_key(&self, new: &SealingKey, until: KekStage) -> Result<(), Fault> {
-        let present = self.read_sealing_key(SECRET_FILE)?;
+    pub fn place_sealing_key(&self, new: &SealingKey, until: KekStage) -> Result<(), Failure> {
+        let present = read_sealing_key(&self.file(SECRET_FILE))?;
         if present.expose() != new.expose() {
             self.write_sealing_key(SECRET_PREVIOUS, &present)?;
             if until == KekStage::Saved {
@@ -224,39 +208,30 @@ impl DataDir {
     }
 
     /// Removes the keys beside the configured one. False if there was none.
-    pub fn forget_sealing_keys(&self) -> Result<bool, Fault> {
+    pub fn forget_sealing_keys(&self) -> Result<bool, Failure> {
         let kept = [SECRET_PREVIOUS, SECRET_NEXT].iter().any(|name| self.file(name).exists());
         self.remove(SECRET_PREVIOUS)?;
         self.remove(SECRET_NEXT)?;
         Ok(kept)
     }
 
-    fn remove(&self, name: &str) -> Result<(), Fault> {
+    fn remove(&self, name: &str) -> Result<(), Failure> {
         match std::fs::remove_file(self.file(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Fault::new(Reason::StateIo, format!("{}: {error}", self.file(name).display())))
+                Err(Failure::new(Reason::StateIo, format!("{}: {error}", self.file(name).display())))
             }
             _ => Ok(()),
         }
     }
 
-    fn read_sealing_key(&self, name: &str) -> Result<SealingKey, Fault> {
-        let secret = Secret::read(SECRET_KEY, &self.file(name))
-            .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
-        decode_sealing_key(&secret)
-    }
-
-    fn write_sealing_key(&self, name: &str, key: &SealingKey) -> Result<(), Fault> {
+    fn write_sealing_key(&self, name: &str, key: &SealingKey) -> Result<(), Failure> {
         let text = Zeroizing::new(format!("{}\n", STANDARD.encode(key.expose())));
         self.write(name, text.as_bytes(), 0o600)
     }
 
     /// Makes `secret.key` unless a key is configured or there already.
-    pub fn create_sealing_key(&self, config: &Config) -> Result<(), Fault> {
-        let given = config.secret_key_file.is_some()
-            || Secret::load_optional(SECRET_KEY)
-                .map_err(|error| Fault::new(error.reason(), error.to_string()))?
-                .is_some();
+    pub fn create_sealing_key(&self, config: &Config) -> Result<(), Failure> {
+        let given = config.secret_key_file.is_some() || Secret::load_optional(SECRET_KEY)?.is_some();
         if given || self.file(SECRET_FILE).exists() {
             return Ok(());
         }
@@ -264,36 +239,33 @@ impl DataDir {
     }
 
     /// Writes an unprotected key file (development installations only).
-    pub fn write_key(&self, name: &str, purpose: &str, signer: &Signer) -> Result<(), Fault> {
+    pub fn write_key(&self, name: &str, purpose: &str, signer: &Signer) -> Result<(), Failure> {
         self.write(name, KeyFile::open_text(purpose, signer).text().as_bytes(), 0o600)
     }
 
     /// Writes a Product Root public key file.
-    pub fn write_root(&self, file: &PublicKeyFile) -> Result<(), Fault> {
+    pub fn write_root(&self, file: &PublicKeyFile) -> Result<(), Failure> {
         self.write(ROOT_KEY, file.text().as_bytes(), 0o644)
     }
 }
 
 /// Reads Product Root keys; weak, zero and malformed ones are refused.
-pub fn root_keys(text: &[u8]) -> Result<KeySet, Fault> {
-    std::str::from_utf8(text).map_err(|_| Fault::new(Reason::KeyInvalid, "not a public key file")).and_then(
-        |text| {
-            PublicKeyFile::parse(text)
-                .and_then(|file| file.key_set::<v1::ActivationManifest>())
-                .map_err(|reject| Fault::new(reject.reason, reject.what))
-        },
-    )
+pub fn root_keys(text: &[u8]) -> Result<KeySet, Failure> {
+    let text =
+        std::str::from_utf8(text).map_err(|_| Failure::new(Reason::KeyInvalid, "not a public key file"))?;
+    Ok(PublicKeyFile::parse(text)?.key_set::<v1::ActivationManifest>()?)
 }
 
-fn decode_sealing_key(secret: &Secret) -> Result<SealingKey, Fault> {
-    let refused =
-        || Fault::new(Reason::SecretMissing, format!("{SECRET_KEY} is not 32 bytes of base64, or all zero"));
+fn read_sealing_key(path: &Path) -> Result<SealingKey, Failure> {
+    decode_sealing_key(&Secret::read(SECRET_KEY, path)?)
+}
+
+fn decode_sealing_key(secret: &Secret) -> Result<SealingKey, Failure> {
+    let refused = || {
+        Failure::new(Reason::SecretMissing, format!("{SECRET_KEY} is not 32 bytes of base64, or all zero"))
+    };
     let bytes = Zeroizing::new(STANDARD.decode(secret.expose()).map_err(|_| refused())?);
     SealingKey::from_slice(&bytes).ok_or_else(refused)
-}
-
-fn fault(error: &FileError) -> Fault {
-    Fault::new(error.reason(), error.to_string())
 }
 
 const MODE: &str = "authority-mode";

@@ -5,7 +5,10 @@
 
 use rap_authority::{PolicyError, UnsealError};
 use rap_contract::Reject;
-use rap_store::{StoreError, Transient};
+use rap_runtime::files::FileError;
+use rap_runtime::secrets::SecretError;
+use rap_store::postgres::PostgresError;
+use rap_store::{MigrationError, RoleError, StoreError, Transient};
 use rap_types::{IdParseError, Reason, UnknownWord};
 
 /// A refused or failed call.
@@ -52,17 +55,29 @@ impl From<Reject> for Failure {
     }
 }
 
-impl From<UnsealError> for Failure {
-    fn from(error: UnsealError) -> Self {
-        Self::new(error.reason(), error.to_string())
-    }
+/// An error with a code: what it says for itself.
+macro_rules! coded {
+    ($($error:ty),+) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error.reason(), error.to_string())
+            }
+        }
+    )+};
 }
+coded!(FileError, PolicyError, SecretError, UnsealError);
 
-impl From<PolicyError> for Failure {
-    fn from(error: PolicyError) -> Self {
-        Self::new(error.reason(), error.to_string())
-    }
+/// An error with a code: what it and its sources say. They carry no values.
+macro_rules! with_sources {
+    ($($error:ty),+) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error.reason(), chain(&error))
+            }
+        }
+    )+};
 }
+with_sources!(MigrationError, PostgresError, RoleError);
 
 impl From<IdParseError> for Failure {
     fn from(error: IdParseError) -> Self {
@@ -74,6 +89,12 @@ impl From<UnknownWord> for Failure {
     fn from(error: UnknownWord) -> Self {
         Self::new(Reason::RequestInvalid, error.to_string())
     }
+}
+
+/// An error with its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 pub(crate) fn unknown_cluster() -> Failure {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rap_authority::{AuditKey, RowKeys, SealingKey, SessionKey};
 use rap_contract::KeySet;
 use rap_runtime::tls::CertificateCell;
-use rap_runtime::{Clock, Fault, TaskGroup, Watchdog};
+use rap_runtime::{Clock, TaskGroup, Watchdog};
 use rap_store::{AuditPen, Store, installation_control_urls_set};
 use rap_types::Reason;
 use tokio::net::TcpListener;
@@ -53,7 +53,7 @@ pub struct Running {
 }
 
 /// Checks everything, then listens.
-pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fault> {
+pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Failure> {
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
     let roots = data.roots(&config)?;
@@ -69,23 +69,22 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
 
     let tasks = TaskGroup::new();
     let (replica, tls_ca) = open(config, roots, keks, floors, &store, &tasks).await?;
-    replica.serving.load_clusters().await.map_err(fault)?;
+    replica.serving.load_clusters().await?;
     // Nodes that dial at once are not refused for want of a first heartbeat.
     let mut heartbeat = Heartbeat::new(target.clone());
     heartbeat.commit(&replica.watch).await;
 
     let slot = CertificateCell::new();
     let hosts = hosts(&replica.config, &replica.keys.installation.control_urls);
-    let renew_after = issue_server_certificate(&tls_ca, &hosts, &slot, &replica.watch.clock)
-        .map_err(|error| fault(error.into()))?;
+    let renew_after = issue_server_certificate(&tls_ca, &hosts, &slot, &replica.watch.clock)?;
     let limits = &replica.config.limits;
     let rates = Arc::new(SourceRates::new(limits.unauthenticated_per_second, limits.unauthenticated_burst));
 
     let listener = TcpListener::bind(replica.config.listen).await.map_err(|error| {
-        Fault::new(Reason::ConfigInvalid, format!("cannot listen on {}: {error}", replica.config.listen))
+        Failure::new(Reason::ConfigInvalid, format!("cannot listen on {}: {error}", replica.config.listen))
     })?;
     let address =
-        listener.local_addr().map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+        listener.local_addr().map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
     let settings = AcceptSettings {
         handshakes_total: limits.handshakes_total,
         handshakes_per_source: limits.handshakes_per_source,
@@ -101,7 +100,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
         replica.watch.metrics.clone(),
         tasks.clone(),
     )
-    .map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+    .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
 
     let metrics = listen_for_metrics(&replica, &tasks).await;
     let shutdown = tasks.token();
@@ -134,10 +133,10 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
 
 impl Running {
     /// Completes when a part that is needed failed.
-    pub async fn failed(&self) -> Fault {
+    pub async fn failed(&self) -> Failure {
         self.tasks.token().cancelled().await;
         let text = self.tasks.failure().map_or_else(|| "cancelled".to_owned(), |failure| failure.to_string());
-        Fault::new(Reason::ServerInternal, text)
+        Failure::new(Reason::ServerInternal, text)
     }
 
     /// Lets streams and calls end, then the pools, then the private PostgreSQL.
@@ -156,20 +155,17 @@ async fn open(
     floors: FloorFile,
     store: &Store,
     tasks: &TaskGroup,
-) -> Result<(Arc<Replica>, CertificateAuthority), Fault> {
+) -> Result<(Arc<Replica>, CertificateAuthority), Failure> {
     let dev = config.mode == AuthorityMode::Dev;
-    let mut transaction = store.system().begin().await.map_err(|error| fault(error.into()))?;
+    let mut transaction = store.system().begin().await?;
     // During a rotation there are two keys on disk, and one of them opens the database.
-    let (kek, others) = key_encryption_key::of_database(&mut transaction, keks).await.map_err(fault)?;
-    let (mut installation, tls_ca) =
-        Installation::load(&mut transaction, dev, &kek, roots).await.map_err(fault)?;
+    let (kek, others) = key_encryption_key::of_database(&mut transaction, keks).await?;
+    let (mut installation, tls_ca) = Installation::load(&mut transaction, dev, &kek, roots).await?;
     if installation.control_urls != config.control_urls {
-        installation_control_urls_set(&mut transaction, &config.control_urls)
-            .await
-            .map_err(|error| fault(error.into()))?;
+        installation_control_urls_set(&mut transaction, &config.control_urls).await?;
         installation.control_urls.clone_from(&config.control_urls);
     }
-    transaction.commit().await.map_err(|error| fault(error.into()))?;
+    transaction.commit().await?;
 
     let keys = Arc::new(Keys {
         pen: AuditPen::new(AuditKey::of(&kek, &others, installation.facts.id)),
@@ -224,10 +220,6 @@ fn hosts(config: &Config, control_urls: &[String]) -> Vec<String> {
     hosts.sort_unstable();
     hosts.dedup();
     hosts
-}
-
-fn fault(failure: Failure) -> Fault {
-    Fault::new(failure.reason, failure.message)
 }
 
 const POSTGRES_STOP: Duration = Duration::from_secs(30);

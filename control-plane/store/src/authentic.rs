@@ -204,11 +204,6 @@ pub(crate) enum Verdict<R> {
 /// A statement that reads rows with a MAC, and its parameters.
 pub(crate) type Find<'q, R> = QueryAs<'q, Postgres, Stored<R>, PgArguments>;
 
-/// A statement whose first parameter is the cluster of these keys.
-pub(crate) fn find<R: Authentic>(statement: &'static str, keys: &RowKeys) -> Find<'static, R> {
-    sqlx::query_as(statement).bind(keys.cluster().uuid())
-}
-
 /// The row, verified, if it is there.
 pub(crate) async fn verified<R: Authentic>(
     find: Find<'_, R>,
@@ -343,19 +338,19 @@ pub(crate) async fn insert<R: Authentic>(
     Ok(())
 }
 
-/// Writes what of a held row may change.
+/// Writes what of a held row may change. Gives the row.
 ///
 /// # Errors
 /// [`StoreError::Contended`] if the row is at another version by now.
 pub(crate) async fn update<R: Authentic>(
     transaction: &mut SystemTransaction,
     keys: &RowKeys,
-    row: &Held<R>,
-) -> Result<()> {
+    row: Held<R>,
+) -> Result<R> {
     let done = sqlx::query_with(R::UPDATE, row.update(keys)?).execute(&mut **transaction).await?;
     written(done.rows_affected())?;
     transaction.expect(row.written(keys)?);
-    Ok(())
+    Ok(row.into_inner())
 }
 
 /// A row as it was written, to be found so after the commit.

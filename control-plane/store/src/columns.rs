@@ -5,90 +5,18 @@
 
 use rap_authority::Columns;
 use rap_types::{
-    ApprovalMode, ClusterId, Digest, IdentityStatus, InstallationId, JoinRequestId, JoinState, NodeId,
-    OperatorId, OrganizationId, RequestId, Role, TokenId, Wall,
+    ApprovalMode, ClusterId, Digest, IdentityStatus, Incarnation, InstallationId, JoinRequestId, JoinState,
+    NodeId, OperatorId, OrganizationId, PlatformRole, Refresh, RequestId, Role, TokenId, Version, Wall,
 };
 use sqlx::encode::IsNull;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgRow, PgTypeInfo, PgValueRef};
 use sqlx::types::ipnet::{IpNet, Ipv4Net};
-use sqlx::{Arguments as _, Decode, Encode, PgConnection, Postgres, Row, Type, error::BoxDynError};
+use sqlx::{Arguments as _, Decode, Encode, Postgres, Row, Type, error::BoxDynError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::tables::key_state::KeyState;
 use crate::{Result, StoreError};
-
-/// Declares the statements of one file and lists them, so that one test can prepare them all.
-macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident = $text:expr;)+) => {
-        $($(#[$doc])* pub(super) const $name: &str = $text;)+
-        /// Every statement of this file, with its name.
-        #[cfg(test)]
-        pub(crate) const STATEMENTS: &[(&str, &str)] = &[$((stringify!($name), $text)),+];
-    };
-}
-pub(crate) use statements;
-
-statements! {
-    DATABASE_NOW = "SELECT clock_timestamp()";
-}
-
-/// The database's clock, in whole milliseconds: for instants that a MAC covers.
-pub(crate) async fn database_now(connection: &mut PgConnection) -> Result<Wall> {
-    let now: Instant = sqlx::query_scalar(DATABASE_NOW).fetch_one(connection).await?;
-    Ok(now.wall())
-}
-
-/// Implements [`sqlx::FromRow`] for a type without a MAC: `LeafRow { node: node_id, incarnation }`, each field
-/// with its column if that has another name; and `arguments`, which binds the fields in this order.
-macro_rules! plain_row {
-    ($row:ident { $($field:ident $(: $column:ident)?),+ $(,)? }) => {
-        impl sqlx::FromRow<'_, sqlx::postgres::PgRow> for $row {
-            fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
-                Ok(Self { $($field: $crate::columns::read(row, $crate::columns::name!($field $($column)?))?),+ })
-            }
-        }
-
-        impl $crate::columns::Bound for $row {
-            fn arguments(&self) -> $crate::Result<sqlx::postgres::PgArguments> {
-                let mut arguments = sqlx::postgres::PgArguments::default();
-                $($crate::columns::bind(
-                    &self.$field,
-                    $crate::columns::name!($field $($column)?),
-                    &mut arguments,
-                )?;)+
-                Ok(arguments)
-            }
-        }
-    };
-}
-pub(crate) use plain_row;
-
-/// A row as parameters of the statement that inserts it.
-pub(crate) trait Bound {
-    fn arguments(&self) -> Result<PgArguments>;
-}
-
-/// Parameters of a statement, one after another.
-macro_rules! bound {
-    ($($value:expr),+ $(,)?) => {{
-        let mut arguments = sqlx::postgres::PgArguments::default();
-        $(sqlx::Arguments::add(&mut arguments, $value).map_err(sqlx::Error::Encode)?;)+
-        arguments
-    }};
-}
-pub(crate) use bound;
-
-/// The name of a column: the last word.
-macro_rules! name {
-    ($field:ident) => {
-        stringify!($field)
-    };
-    ($field:ident $column:ident) => {
-        stringify!($column)
-    };
-}
-pub(crate) use name;
 
 /// A type that is kept in a column.
 pub(crate) trait Column: Sized {
@@ -102,6 +30,16 @@ pub(crate) trait Column: Sized {
     /// Adds the value to what a MAC covers.
     fn cover(&self, columns: Columns) -> Columns;
 }
+
+/// Parameters of a statement, one after another.
+macro_rules! bound {
+    ($($value:expr),+ $(,)?) => {{
+        let mut arguments = sqlx::postgres::PgArguments::default();
+        $(sqlx::Arguments::add(&mut arguments, $value).map_err(sqlx::Error::Encode)?;)+
+        arguments
+    }};
+}
+pub(crate) use bound;
 
 /// A type of which a column may be null: its bytes under a MAC.
 pub(crate) trait Nullable: Column {
@@ -186,7 +124,15 @@ macro_rules! vocabulary {
             |columns| columns.text(word.as_str()));
     )+};
 }
-vocabulary!(ApprovalMode, IdentityStatus, JoinState, KeyState);
+vocabulary!(ApprovalMode, IdentityStatus, JoinState, KeyState, PlatformRole);
+
+macro_rules! numbers {
+    ($($number:ty),+) => {$(
+        column!($number, i64, |number| Ok(Self(number.try_into()?)), |number, column| counter(column, number.0),
+            bytes number.0.to_be_bytes());
+    )+};
+}
+numbers!(Incarnation, Refresh, Version);
 
 column!(Uuid, Uuid, Ok, |uuid, _column| Ok(*uuid), bytes uuid.as_bytes());
 column!(String, String, Ok, |text, _column| Ok(text.clone()), bytes text.as_bytes());

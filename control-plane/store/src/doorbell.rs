@@ -9,8 +9,8 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::Instant;
 
 use crate::Result;
-use crate::columns::statements;
 use crate::pool::DatabaseTarget;
+use crate::query::statements;
 use crate::roles::DatabaseRole;
 
 const CHANNEL: &str = "rap_outbox";

@@ -14,6 +14,7 @@ mod error;
 mod migrate;
 mod pool;
 pub mod postgres;
+mod query;
 mod retry;
 mod roles;
 mod row;

@@ -12,8 +12,8 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, SqlSafeStr as _};
 
 use crate::StoreError;
-use crate::columns::statements;
 use crate::pool::DatabaseTarget;
+use crate::query::statements;
 use crate::roles::DatabaseRole;
 
 /// How long the database may take to accept the owner's connection.

@@ -10,9 +10,9 @@ use rap_types::OrganizationId;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgPool, PgTransaction, Row as _};
 
-use crate::columns::statements;
 use crate::database_url::{parse, place};
 use crate::postgres::{EmbeddedPostgres, EmbeddedSettings, PostgresError};
+use crate::query::statements;
 use crate::roles::{DatabaseRole, RoleError, check_organizations_role, check_role};
 use crate::transaction::{OrganizationTransaction, SystemTransaction};
 use crate::{Result, StoreError};

@@ -4,7 +4,7 @@ use rap_types::Reason;
 use sqlx::{PgConnection, Row};
 
 use crate::StoreError;
-use crate::columns::statements;
+use crate::query::{one, optional, statements};
 
 /// Who a connection is to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,21 +78,27 @@ statements! {
             WHERE c.relnamespace = 'public'::regnamespace AND c.relowner = m.oid)) AS owner \
         FROM pg_catalog.pg_roles m \
         WHERE pg_has_role(session_user, m.oid, 'MEMBER')";
-    OPEN_TABLES = "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
+    /// A table that lacks row-level security.
+    async fn open_table() -> Option<String> = optional "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') \
             AND c.relname <> '_sqlx_migrations' AND NOT (c.relrowsecurity AND c.relforcerowsecurity) \
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d \
             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
         ORDER BY c.relname LIMIT 1";
-    OPEN_VIEWS = "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
+    /// A view that lacks `security_invoker`.
+    async fn open_view() -> Option<String> = optional "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('v', 'm') \
             AND NOT coalesce(c.reloptions @> ARRAY['security_invoker=true'], false) \
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d \
             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
         ORDER BY c.relname LIMIT 1";
-    IS_MEMBER_OF = "SELECT session_user::text AS role, pg_has_role(session_user, $1::name, 'MEMBER') AS member";
-    // Policies that apply to the connected role: restrictive ones only take rows away.
-    WIDE_POLICIES = "SELECT p.polname::text AS policy, c.relname::text AS table_name \
+    /// The connected role, and whether it is, or may become, the role of this name.
+    async fn is_member_of(role: &str) -> (String, bool) = one
+        "SELECT session_user::text AS role, pg_has_role(session_user, $1::name, 'MEMBER') AS member";
+    /// A policy, and its table, that shows the connected role more than this condition does: restrictive ones only
+    /// take rows away.
+    async fn wide_policy(condition: &str) -> Option<(String, String)> = optional
+        "SELECT p.polname::text AS policy, c.relname::text AS table_name \
         FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid \
         WHERE c.relnamespace = 'public'::regnamespace AND p.polpermissive \
             AND EXISTS (SELECT 1 FROM unnest(p.polroles) AS r (oid) \
@@ -113,10 +119,10 @@ pub(crate) async fn check_role(connection: &mut PgConnection) -> Result<(), Role
             return Err(RoleError::Role { role, problem });
         }
     }
-    if let Some(name) = name_of(connection, OPEN_TABLES).await? {
+    if let Some(name) = open_table(connection).await? {
         return Err(RoleError::Table(name));
     }
-    if let Some(name) = name_of(connection, OPEN_VIEWS).await? {
+    if let Some(name) = open_view(connection).await? {
         return Err(RoleError::View(name));
     }
     Ok(())
@@ -128,26 +134,14 @@ pub(crate) async fn check_organizations_role(
     connection: &mut PgConnection,
     system: &str,
 ) -> Result<(), RoleError> {
-    let row = sqlx::query(IS_MEMBER_OF).bind(system).fetch_one(&mut *connection).await;
-    let row = row.map_err(StoreError::from)?;
-    if row.try_get("member").map_err(StoreError::from)? {
-        let role = row.try_get("role").map_err(StoreError::from)?;
+    let (role, member) = is_member_of(connection, system).await?;
+    if member {
         return Err(RoleError::Role { role, problem: "is, or may become, the role of the planner" });
     }
-    let wide = sqlx::query(WIDE_POLICIES).bind(OWN_ORGANIZATION).fetch_optional(connection).await;
-    if let Some(row) = wide.map_err(StoreError::from)? {
-        let policy = row.try_get("policy").map_err(StoreError::from)?;
-        let table = row.try_get("table_name").map_err(StoreError::from)?;
+    if let Some((policy, table)) = wide_policy(connection, OWN_ORGANIZATION).await? {
         return Err(RoleError::Policy { policy, table });
     }
     Ok(())
-}
-
-async fn name_of(
-    connection: &mut PgConnection,
-    statement: &'static str,
-) -> Result<Option<String>, StoreError> {
-    Ok(sqlx::query_scalar(statement).fetch_optional(connection).await?)
 }
 
 /// The condition of every policy of the organizations' role, as PostgreSQL prints it.

@@ -159,12 +159,17 @@ mod tests {
                 "pub struct Named; pub struct Made { pub part: Part, hidden: Hidden } pub struct Part; pub struct Hidden;
                  pub struct Alone; pub fn make() -> Made { helper() } pub fn tried() {} pub(crate) fn helper() {}",
             ),
-            ("open", "pub fn called() {} pub fn by_macro() {} pub fn unused() { called() } pub const N: u8 = 1;"),
+            ("open", "pub fn called() {} pub fn by_macro() {} pub fn unused() { called() } pub const N: u8 = 1;
+                 statements! { pub async fn asked(n: u8) -> () = done \"\"; pub(crate) fn own() -> () = done \"\";
+                 pub async fn unasked() -> () = done \"\"; }"),
         ];
-        let high = [("lib", "use low::Named; fn f() { low::make(); low::open::called(); low::written!(); }")];
+        let high = [(
+            "lib",
+            "use low::Named; fn f() { low::make(); low::open::called(); low::open::asked(1); low::written!(); }",
+        )];
         let program = planted::workspace(&[("low", &low), ("high", &high)]);
         let found = of_packages(&program, &["low", "high"].map(str::to_owned));
         let names: Vec<&str> = found.iter().map(|item| program.items[*item].name.as_str()).collect();
-        assert_eq!(names, ["Alone", "unused", "N"]);
+        assert_eq!(names, ["Alone", "unused", "N", "unasked"]);
     }
 }

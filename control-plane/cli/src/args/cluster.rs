@@ -11,30 +11,7 @@ use crate::duration::parse_duration;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cluster {
     /// Create a cluster with its own authority.
-    Create {
-        /// Name, unique in the installation.
-        name: String,
-        /// IPv4 overlay pool; cannot be changed later.
-        #[arg(long, default_value = "100.96.0.0/16")]
-        ipv4_pool: String,
-        /// How long a head keeps nodes informed.
-        #[arg(long, value_parser = parse_duration)]
-        fresh_for: Option<Duration>,
-        /// How often an idle head is signed again.
-        #[arg(long, value_parser = parse_duration)]
-        refresh_every: Option<Duration>,
-        /// How long nodes work on without contact.
-        #[arg(long, value_parser = parse_duration)]
-        degraded_for: Option<Duration>,
-        /// Lifetime of node certificates.
-        #[arg(long, value_parser = parse_duration)]
-        leaf_lifetime: Option<Duration>,
-        /// Use this authority key file instead of a key that the control plane makes.
-        #[arg(long, value_name = "FILE")]
-        import_key: Option<PathBuf>,
-        #[command(flatten)]
-        protect: Protect,
-    },
+    Create(ClusterCreate),
     /// List clusters.
     List,
     /// Show a cluster and its authority fingerprint.
@@ -54,29 +31,7 @@ pub(crate) enum Cluster {
         dry_run: bool,
     },
     /// Show how long memberships and keys last and what degraded mode allows; with options, change it.
-    Policy {
-        /// Name or id [default: that of --cluster, the context's, or the only one].
-        name: Option<String>,
-        /// Absence after which ephemeral nodes are removed.
-        #[arg(long, value_parser = parse_duration)]
-        ephemeral_after: Option<Duration>,
-        /// Age at which nodes replace their WireGuard key; 0s = never.
-        #[arg(long, value_parser = parse_duration)]
-        wireguard_key_max_age: Option<Duration>,
-        /// Age at which nodes replace their identity key; 0s = never.
-        #[arg(long, value_parser = parse_duration)]
-        identity_key_max_age: Option<Duration>,
-        /// Whether an approved key that a gone node had gets that node's id again.
-        #[arg(long)]
-        keep_ids: Option<bool>,
-        #[command(flatten)]
-        degraded: DegradedWords,
-        /// Write policies anew whose rows are gone, with defaults for what is not given here; shows them and asks.
-        #[arg(long, conflicts_with = "dry_run")]
-        restore_missing: bool,
-        #[command(flatten)]
-        dry_run: DryRun,
-    },
+    Policy(ClusterPolicy),
     /// Seal every secret and row of a cluster under a new data key, and remove the old one.
     RotateDek {
         /// Name or id [default: that of --cluster, the context's, or the only one].
@@ -85,6 +40,57 @@ pub(crate) enum Cluster {
         #[arg(long, default_value = "")]
         reason: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterCreate {
+    /// Name, unique in the installation.
+    pub(crate) name: String,
+    /// IPv4 overlay pool; cannot be changed later.
+    #[arg(long, default_value = "100.96.0.0/16")]
+    pub(crate) ipv4_pool: String,
+    /// How long a head keeps nodes informed.
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) fresh_for: Option<Duration>,
+    /// How often an idle head is signed again.
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) refresh_every: Option<Duration>,
+    /// How long nodes work on without contact.
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) degraded_for: Option<Duration>,
+    /// Lifetime of node certificates.
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) leaf_lifetime: Option<Duration>,
+    /// Use this authority key file instead of a key that the control plane makes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) import_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) protect: Protect,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterPolicy {
+    /// Name or id [default: that of --cluster, the context's, or the only one].
+    pub(crate) name: Option<String>,
+    /// Absence after which ephemeral nodes are removed.
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) ephemeral_after: Option<Duration>,
+    /// Age at which nodes replace their WireGuard key; 0s = never.
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) wireguard_key_max_age: Option<Duration>,
+    /// Age at which nodes replace their identity key; 0s = never.
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) identity_key_max_age: Option<Duration>,
+    /// Whether an approved key that a gone node had gets that node's id again.
+    #[arg(long)]
+    pub(crate) keep_ids: Option<bool>,
+    #[command(flatten)]
+    pub(crate) degraded: DegradedWords,
+    /// Write policies anew whose rows are gone, with defaults for what is not given here; shows them and asks.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) restore_missing: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
 }
 
 #[derive(Debug, Args)]

@@ -28,7 +28,7 @@ use crate::duration::parse_duration;
 pub(crate) use audit::{Audit, AuditExport, AuditList, AuditVerify};
 pub(crate) use authority::{Authority, NextKey, WhichKey};
 pub(crate) use break_glass::{BreakGlass, BreakGlassTerms};
-pub(crate) use cluster::{Cluster, DegradedWords};
+pub(crate) use cluster::{Cluster, ClusterCreate, ClusterPolicy};
 pub(crate) use context::Context;
 pub(crate) use dry_run::DryRun;
 pub(crate) use explain::Explain;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::cluster_view::{document, pairs};
 use crate::args::Global;
 use crate::client::{Connection, ask};
-use crate::output::{Answer, complain, confirm, properties};
+use crate::output::{Answer, complain, confirm};
 
 pub(super) async fn run(
     global: &Global,
@@ -30,8 +30,8 @@ pub(super) async fn run(
         return Err(Fault::new(reason, look.why).into());
     }
     complain("The row of this cluster has no keys: something other than this installation wrote it.");
-    for pair in pairs(&row) {
-        complain(&pair.join(": "));
+    for (property, value) in pairs(&row) {
+        complain(&format!("{property}: {value}"));
     }
     confirm(global, &format!("Make keys for cluster {} and serve it?", row.name))?;
     let request = v1::EnsureAuthorityRequest { cluster, digest: look.digest, reason };
@@ -45,7 +45,7 @@ fn answer(row: &v1::Cluster, made: bool) -> Answer {
     let mut body = document(row);
     body["made"] = json!(made);
     let mut table = pairs(row);
-    table.push(vec!["keys".to_owned(), if made { "made now" } else { "there before" }.to_owned()]);
+    table.push(("keys", if made { "made now" } else { "there before" }.to_owned()));
     Answer::new("rap.cluster.v1", body).properties(table)
 }
 
@@ -59,7 +59,7 @@ fn shown(look: &v1::AdoptionLookAnswer) -> Answer {
         (false, reason) => format!("{reason}: {}", look.why),
     };
     let mut table = pairs(&row);
-    table.extend(properties(&[("lies in it", lies_in), ("verdict", verdict)]));
+    table.extend([("lies in it", lies_in), ("verdict", verdict)]);
     let body = json!({
         "cluster": document(&row), "has_authority": look.has_authority, "lies_in_it": look.lies_in_it,
         "refused": look.refused, "why": look.why, "digest": hex::encode(&look.digest),

@@ -1,19 +1,19 @@
 //! The audit log: list, verify, export, and the new beginning after history was lost.
 
 use rap_contract::{
-    AUDIT_EXPORT_CAP, AuditEntry, PublicKeyFile, VerifiedAuditExport, audit_leaf_hash, check_audit_inclusion,
+    AUDIT_EXPORT_CAP, AuditEntry, LogGeneration, VerifiedAuditExport, audit_leaf_hash, check_audit_inclusion,
     encode_audit_export, open_audit_export,
 };
 use rap_runtime::{Clock, Fault};
-use rap_types::{Digest, Reason};
+use rap_types::Reason;
 use rap_wire::v1;
 use serde_json::{Value, json};
 
 use crate::args::{Audit as Command, AuditExport, AuditList, AuditVerify, Global};
-use crate::audit_log::{LogView, refused};
+use crate::audit_log::{LogView, hashes};
 use crate::client::{Connection, ask};
-use crate::files;
-use crate::output::{Answer, clean, properties, time};
+use crate::files::{self, refused};
+use crate::output::{Answer, clean, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     match command {
@@ -90,7 +90,7 @@ async fn verify(global: &Global, command: &AuditVerify) -> anyhow::Result<()> {
     let Some(checkpoint) = view.checkpoint else {
         let body = json!({ "verified": true, "checkpoint": null, "unsequenced": view.unsequenced });
         return Answer::new("rap.audit-verify.v1", body)
-            .properties(properties(&[("checkpoint", "none yet".to_owned())]))
+            .properties([("checkpoint", "none yet".to_owned())])
             .print(global);
     };
     let answer =
@@ -106,15 +106,9 @@ async fn verify(global: &Global, command: &AuditVerify) -> anyhow::Result<()> {
     }
     for (listed, path) in placed.iter().zip(&paths) {
         let entry = AuditEntry::decode(&listed.entry).map_err(|reject| refused("an entry", reject))?;
-        let hashes: Vec<Digest> = path
-            .hashes
-            .iter()
-            .map(|hash| Digest::from_slice(hash))
-            .collect::<Result<_, _>>()
-            .map_err(|_| Fault::new(Reason::AuditMalformed, "a hash has 32 bytes"))?;
-        let leaf = audit_leaf_hash(&listed.entry);
+        let (leaf, hashes) = (audit_leaf_hash(&listed.entry), hashes(&path.hashes)?);
         check_audit_inclusion(leaf, listed.index, checkpoint.size, &hashes, &checkpoint.root)
-            .map_err(|reject| refused(&format!("entry {}", entry.entry), reject))?;
+            .map_err(|reject| refused(format!("entry {}", entry.entry), reject))?;
     }
     view.remember()?;
     let unsequenced = view.unsequenced;
@@ -125,7 +119,7 @@ async fn verify(global: &Global, command: &AuditVerify) -> anyhow::Result<()> {
         "unsequenced": unsequenced,
     });
     let from = view.consistent_from.map_or("first look".to_owned(), |size| format!("{size} entries"));
-    let rows = properties(&[
+    let rows = vec![
         ("anchor", view.anchor.to_owned()),
         ("checkpoint", format!("generation {}, {} entries", checkpoint.generation, checkpoint.size)),
         ("root", checkpoint.root.to_string()),
@@ -133,7 +127,7 @@ async fn verify(global: &Global, command: &AuditVerify) -> anyhow::Result<()> {
         ("consistent with", from),
         ("entries proved", placed.len().to_string()),
         ("unsequenced", unsequenced.to_string()),
-    ]);
+    ];
     Answer::new("rap.audit-verify.v1", body).properties(rows).print(global)
 }
 
@@ -166,12 +160,12 @@ async fn export(global: &Global, command: &AuditExport) -> anyhow::Result<()> {
         "file": files::shown(&command.out), "generation": checkpoint.generation, "size": checkpoint.size,
         "root": checkpoint.root, "checkpoints": view.checkpoints.len(), "bytes": export.len(),
     });
-    let rows = properties(&[
+    let rows = vec![
         ("file", command.out.display().to_string()),
         ("entries", checkpoint.size.to_string()),
         ("checkpoints", view.checkpoints.len().to_string()),
         ("root", checkpoint.root.to_string()),
-    ]);
+    ];
     Answer::new("rap.audit-export.v1", body)
         .properties(rows)
         .next(format!("rapctl audit verify --file {} --root-key product-root.pub", command.out.display()))
@@ -183,12 +177,10 @@ fn verify_file(global: &Global, command: &AuditVerify) -> anyhow::Result<()> {
     let (Some(file), Some(root_key)) = (&command.file, &command.root_key) else {
         return Err(Fault::new(Reason::RequestInvalid, "--file needs --root-key").into());
     };
-    let roots = PublicKeyFile::parse(&files::read_text(root_key, 64 * 1024)?)
-        .and_then(|file| file.key_set::<v1::ActivationManifest>())
-        .map_err(|reject| refused(&root_key.display().to_string(), reject))?;
+    let roots = files::roots(root_key, 64 * 1024)?;
     let bytes = files::read(file, AUDIT_EXPORT_CAP)?;
-    let export = open_audit_export(&bytes, &roots, command.dev)
-        .map_err(|reject| refused(&file.display().to_string(), reject))?;
+    let export =
+        open_audit_export(&bytes, &roots, command.dev).map_err(|reject| refused(file.display(), reject))?;
     verified(&export).print(global)
 }
 
@@ -196,18 +188,14 @@ fn verified(export: &VerifiedAuditExport) -> Answer {
     let newest = export.log.newest();
     let last = export.checkpoints.last();
     let roots: Vec<String> = export.roots.iter().map(ToString::to_string).collect();
-    let generations: Vec<Value> = export
-        .log
-        .generations()
-        .iter()
-        .map(|generation| {
-            json!({
-                "generation": generation.generation, "log_key": generation.key.id(),
-                "first_size": generation.first_size, "reason": generation.reason,
-                "issued_at_ms": generation.issued_at.0,
-            })
+    let generation = |generation: &LogGeneration| {
+        json!({
+            "generation": generation.generation, "log_key": generation.key.id(),
+            "first_size": generation.first_size, "reason": generation.reason,
+            "issued_at_ms": generation.issued_at.0,
         })
-        .collect();
+    };
+    let generations: Vec<Value> = export.log.generations().iter().map(generation).collect();
     let body = json!({
         "verified": true, "dev": export.dev, "product_root": roots,
         "installation_id": export.activation.installation,
@@ -252,9 +240,9 @@ async fn restart(global: &Global, reason: String) -> anyhow::Result<()> {
     crate::output::confirm(global, &question)?;
     let begun = ask!(connection.audit.restart(v1::AuditRestartRequest { reason }));
     let body = json!({ "generation": begun.generation, "first_size": begun.first_size });
-    let rows = properties(&[
+    let rows = vec![
         ("generation", begun.generation.to_string()),
         ("begins with", format!("{} entries", begun.first_size)),
-    ]);
+    ];
     Answer::new("rap.audit-restart.v1", body).properties(rows).print(global)
 }

@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rap_contract::{
-    BreakGlassOrder, BreakGlassSigner, BreakGlassText, FEATURE_DEV, KeyFile, Signer, VerifiedBreakGlass,
-    sign_break_glass,
-};
+use rap_contract::{BreakGlassOrder, BreakGlassSigner, FEATURE_DEV, KeyFile, Signer, sign_break_glass};
 use rap_runtime::{Clock, Fault};
 use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason, Wall};
 use rap_wire::v1;
@@ -18,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::args::{BreakGlass as Command, BreakGlassTerms, Global, Protect};
 use crate::client::{Connection, ask};
 use crate::duration::milliseconds;
-use crate::output::{Answer, clean, id_text, properties, time};
+use crate::output::{Answer, clean, id_text, time};
 use crate::{files, key_store};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
@@ -43,7 +40,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let signers: Vec<&Signer> = signers.iter().collect();
             let (text, signed) = sign_break_glass(&order, &signers, by, now)
                 .map_err(|reject| Fault::new(reject.reason, reject.what))?;
-            write(global, &grant.out, file, &text, &signed)
+            let (digest, expires_at_ms) = (signed.digest().to_string(), signed.expires_at().0);
+            file.fill(format!("{}\n", text.text()).as_bytes())?;
+            answer(&grant.out, &digest, signed.permit(), by, expires_at_ms).print(global)
         }
         Command::Issue { grant } => {
             let file = files::Reserved::new(&grant.out, 0o644)?;
@@ -53,14 +52,18 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 Permit::PermitPeer(permit) => Asked::PermitPeer(permit),
             };
             let cluster = connection.cluster(None).await?;
-            let answer = ask!(connection.break_glass.issue(v1::BreakGlassIssueRequest {
+            let issued = ask!(connection.break_glass.issue(v1::BreakGlassIssueRequest {
                 cluster,
                 node_id: node(&grant)?.map(NodeId::to_vec).unwrap_or_default(),
                 reason: grant.reason.clone(),
                 ttl_ms: milliseconds(grant.ttl),
                 permit: Some(permit),
             }));
-            issued(global, &grant, file, &answer)
+            file.fill(format!("{}\n", issued.text).as_bytes())?;
+            let digest = id_text(Digest::from_slice(&issued.digest));
+            let permit = if grant.extend.is_some() { "extend_degraded" } else { "permit_peer" };
+            let by = BreakGlassSigner::ClusterAuthority;
+            answer(&grant.out, &digest, permit, by, issued.expires_at_ms).print(global)
         }
         Command::Uses => uses(global).await,
     }
@@ -70,7 +73,6 @@ async fn uses(global: &Global) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     let cluster = connection.cluster(None).await?;
     let uses = ask!(connection.break_glass.uses(v1::BreakGlassUsesRequest { cluster })).uses;
-    let documents: Vec<Value> = uses.iter().map(document).collect();
     let rows = uses.iter().map(|row| {
         vec![
             id_text(NodeId::from_slice(&row.node_id)),
@@ -81,7 +83,7 @@ async fn uses(global: &Global) -> anyhow::Result<()> {
             time(row.recorded_at_ms),
         ]
     });
-    Answer::new("rap.break_glass.uses.v1", json!({ "uses": documents }))
+    Answer::list("rap.break_glass.uses.v1", "uses", &uses, document)
         .table(&["NODE", "PERMIT", "SIGNER", "REASON", "APPLIED", "RECORDED"], 0, rows.collect())
         .print(global)
 }
@@ -165,52 +167,20 @@ fn permit(grant: &BreakGlassTerms, now: Wall) -> anyhow::Result<Permit> {
     Ok(Permit::PermitPeer(v1::PermitPeer { peer: Some(record) }))
 }
 
-fn write(
-    global: &Global,
-    out: &Path,
-    file: files::Reserved,
-    text: &BreakGlassText,
-    signed: &VerifiedBreakGlass,
-) -> anyhow::Result<()> {
-    file.fill(format!("{}\n", text.text()).as_bytes())?;
-    let digest = signed.digest().to_string();
-    answer(global, out, &digest, signed.permit(), signed.by(), signed.expires_at().0)
-}
-
-fn issued(
-    global: &Global,
-    grant: &BreakGlassTerms,
-    file: files::Reserved,
-    answer: &v1::BreakGlassIssueAnswer,
-) -> anyhow::Result<()> {
-    file.fill(format!("{}\n", answer.text).as_bytes())?;
-    let digest = id_text(Digest::from_slice(&answer.digest));
-    let permit = if grant.extend.is_some() { "extend_degraded" } else { "permit_peer" };
-    let by = BreakGlassSigner::ClusterAuthority;
-    self::answer(global, &grant.out, &digest, permit, by, answer.expires_at_ms)
-}
-
-fn answer(
-    global: &Global,
-    out: &Path,
-    digest: &str,
-    permit: &str,
-    by: BreakGlassSigner,
-    expires_at_ms: i64,
-) -> anyhow::Result<()> {
+fn answer(out: &Path, digest: &str, permit: &str, by: BreakGlassSigner, expires_at_ms: i64) -> Answer {
     let body = json!({
-        "file": files::shown(out), "digest": digest, "permit": permit, "signer": by.as_str(), "expires_at_ms": expires_at_ms,
+        "file": files::shown(out), "digest": digest, "permit": permit, "signer": by.as_str(),
+        "expires_at_ms": expires_at_ms,
     });
-    Answer::new("rap.break_glass.v1", body)
-        .properties(properties(&[
-            ("file", out.display().to_string()),
-            ("grant", digest.to_owned()),
-            ("permits", permit.to_owned()),
-            ("signed by", by.as_str().to_owned()),
-            ("expires", time(expires_at_ms)),
-        ]))
-        .next(format!("on each node: rap-node-agent break-glass apply {}", out.display()))
-        .print(global)
+    let rows = [
+        ("file", out.display().to_string()),
+        ("grant", digest.to_owned()),
+        ("permits", permit.to_owned()),
+        ("signed by", by.as_str().to_owned()),
+        ("expires", time(expires_at_ms)),
+    ];
+    let next = format!("on each node: rap-node-agent break-glass apply {}", out.display());
+    Answer::new("rap.break_glass.v1", body).properties(rows).next(next)
 }
 
 fn document(row: &v1::BreakGlassUseRow) -> Value {

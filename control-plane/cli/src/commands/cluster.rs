@@ -2,43 +2,21 @@
 
 use rap_types::{ClusterId, Reason};
 use rap_wire::v1;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::cluster_view::{authority, document, id, pairs, state};
 use super::{adoption, policy};
-use crate::args::{Cluster as Command, Global};
+use crate::args::{Cluster as Command, ClusterCreate, Global};
 use crate::client::{Connection, ask};
-use crate::commands::authority::PURPOSE;
+use crate::commands::authority::imported_seed;
 use crate::duration::milliseconds;
-use crate::key_store;
-use crate::output::{Answer, all_hold, id_text, properties};
+use crate::output::{Answer, all_hold, id_text};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     match command {
-        Command::Create {
-            name,
-            ipv4_pool,
-            fresh_for,
-            refresh_every,
-            degraded_for,
-            leaf_lifetime,
-            import_key,
-            protect,
-        } => {
-            let imported_authority_seed = match import_key {
-                Some(path) => key_store::open_for(&path, PURPOSE, &protect)?.seed().to_vec(),
-                None => Vec::new(),
-            };
-            let cluster = ask!(connection.admin.cluster_create(v1::ClusterCreateRequest {
-                name,
-                ipv4_pool,
-                fresh_for_ms: fresh_for.map_or(0, milliseconds),
-                degraded_for_ms: degraded_for.map_or(0, milliseconds),
-                refresh_every_ms: refresh_every.map_or(0, milliseconds),
-                leaf_lifetime_ms: leaf_lifetime.map_or(0, milliseconds),
-                imported_authority_seed,
-            }));
+        Command::Create(new) => {
+            let cluster = ask!(connection.admin.cluster_create(order(new)?));
             let hint = format!("rapctl token create --cluster {0} --out {0}.token", cluster.name);
             shown(&cluster, None).next(hint).print(global)
         }
@@ -56,28 +34,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let cluster = connection.cluster(name).await?;
             adoption::run(global, &mut connection, cluster, reason, dry_run).await
         }
-        Command::Policy {
-            name,
-            ephemeral_after,
-            wireguard_key_max_age,
-            identity_key_max_age,
-            keep_ids,
-            degraded,
-            restore_missing,
-            dry_run,
-        } => {
-            let wanted = policy::Wanted {
-                ephemeral_after,
-                wireguard_key_max_age,
-                identity_key_max_age,
-                keep_ids,
-                degraded,
-                restore_missing,
-                dry_run,
-            };
-            let cluster = connection.cluster(name).await?;
-            policy::run(global, &mut connection, cluster, wanted).await
-        }
+        Command::Policy(wanted) => policy::run(global, &mut connection, wanted).await,
         Command::RotateDek { name, reason } => {
             let cluster = connection.cluster(name).await?;
             let request = v1::DataKeyRotateRequest { cluster, reason };
@@ -98,14 +55,25 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                     ]
                 })
                 .collect();
-            let documents: Vec<Value> = clusters.iter().map(document).collect();
-            Answer::new("rap.clusters.v1", json!({ "clusters": documents }))
+            Answer::list("rap.clusters.v1", "clusters", &clusters, document)
                 .table(&["NAME", "ID", "IPV4 POOL", "VERSION", "AUTHORITY", "STATE"], 0, rows)
                 .print(global)?;
             let tampered = clusters.iter().filter(|one| one.refused == Reason::RowTampered.code());
             all_hold(tampered.map(id))
         }
     }
+}
+
+fn order(new: ClusterCreate) -> anyhow::Result<v1::ClusterCreateRequest> {
+    Ok(v1::ClusterCreateRequest {
+        name: new.name,
+        ipv4_pool: new.ipv4_pool,
+        fresh_for_ms: new.fresh_for.map_or(0, milliseconds),
+        degraded_for_ms: new.degraded_for.map_or(0, milliseconds),
+        refresh_every_ms: new.refresh_every.map_or(0, milliseconds),
+        leaf_lifetime_ms: new.leaf_lifetime.map_or(0, milliseconds),
+        imported_authority_seed: imported_seed(new.import_key.as_deref(), &new.protect)?,
+    })
 }
 
 fn rotated(answer: &v1::DataKeyRotateAnswer) -> Answer {
@@ -115,20 +83,20 @@ fn rotated(answer: &v1::DataKeyRotateAnswer) -> Answer {
         "resumed": answer.resumed, "secrets": answer.secrets, "rows": answer.rows,
     });
     let begun = if answer.resumed { "by an earlier call" } else { "by this call" };
-    Answer::new("rap.data-key.v1", body).properties(properties(&[
+    Answer::new("rap.data-key.v1", body).properties([
         ("data key", format!("version {}", answer.version)),
         ("removed", format!("version {}", answer.replaced)),
         ("begun", begun.to_owned()),
         ("secrets sealed anew", answer.secrets.to_string()),
         ("rows verified", answer.rows.to_string()),
-    ]))
+    ])
 }
 
 fn shown(cluster: &v1::Cluster, policy: Option<&v1::MembershipPolicy>) -> Answer {
     let (mut body, mut rows) = (document(cluster), pairs(cluster));
     if let Some(policy) = policy {
         body["policy"] = policy::document(policy);
-        rows.extend(properties(&policy::degraded_rows(policy)));
+        rows.extend(policy::degraded_rows(policy));
     }
     Answer::new("rap.cluster.v1", body).properties(rows)
 }

@@ -7,16 +7,16 @@ use rap_wire::v1;
 use serde_json::{Value, json};
 
 use crate::duration::show_duration;
-use crate::output::{id_text, properties, time};
+use crate::output::{id_text, time};
 
 /// Table form of a cluster.
-pub(super) fn pairs(cluster: &v1::Cluster) -> Vec<Vec<String>> {
+pub(super) fn pairs(cluster: &v1::Cluster) -> Vec<(&'static str, String)> {
     let words = match cluster.authority_key.as_slice() {
         [] => "-".to_owned(),
         key => KeyId::of(key).words(),
     };
     let duration = |milliseconds| show_duration(Duration::from_millis(milliseconds));
-    properties(&[
+    vec![
         ("name", cluster.name.clone()),
         ("id", id(cluster)),
         ("state", state(cluster)),
@@ -30,7 +30,7 @@ pub(super) fn pairs(cluster: &v1::Cluster) -> Vec<Vec<String>> {
         ("degraded for", duration(cluster.degraded_for_ms)),
         ("leaf lifetime", duration(cluster.leaf_lifetime_ms)),
         ("created", time(cluster.created_at_ms)),
-    ])
+    ]
 }
 
 /// `served`, or the reason why not.

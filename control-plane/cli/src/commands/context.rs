@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::args::{Context as Command, Global};
 use crate::contexts::{Context, Contexts, nameable, unquoted};
 use crate::files;
-use crate::output::{Answer, print, properties};
+use crate::output::{Answer, print};
 
 pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut contexts = Contexts::load(global)?;
@@ -52,33 +52,25 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
 
 fn list(global: &Global, contexts: &Contexts) -> anyhow::Result<()> {
     let selected = contexts.selected(global);
-    let entries: Vec<_> = contexts
-        .contexts
-        .iter()
-        .map(|(name, context)| {
-            json!({
-                "name": name, "url": context.url, "installation_id": context.installation_id,
-                "cluster": context.cluster, "current": selected.as_deref() == Some(name), "logged_in": context.session.is_some(),
-            })
+    let is_selected = |name: &String| selected.as_ref() == Some(name);
+    let all: Vec<(&String, &Context)> = contexts.contexts.iter().collect();
+    let document = |(name, context): &(&String, &Context)| {
+        json!({
+            "name": name, "url": context.url, "installation_id": context.installation_id,
+            "cluster": context.cluster, "current": is_selected(name), "logged_in": context.session.is_some(),
         })
-        .collect();
-    let rows = contexts
-        .contexts
-        .iter()
-        .map(|(name, context)| {
-            let mark = if selected.as_deref() == Some(name) { "*" } else { "" };
-            let cluster = context.cluster.clone().unwrap_or_else(|| "-".to_owned());
-            vec![
-                mark.to_owned(),
-                name.clone(),
-                context.url.clone(),
-                cluster,
-                context.installation_id.to_string(),
-            ]
-        })
-        .collect();
-    Answer::new("rap.contexts.v1", json!({ "contexts": entries }))
-        .table(&["", "NAME", "URL", "CLUSTER", "INSTALLATION"], 1, rows)
+    };
+    let row = |(name, context): &(&String, &Context)| {
+        vec![
+            if is_selected(name) { "*" } else { "" }.to_owned(),
+            (*name).clone(),
+            context.url.clone(),
+            context.cluster.clone().unwrap_or_else(|| "-".to_owned()),
+            context.installation_id.to_string(),
+        ]
+    };
+    Answer::list("rap.contexts.v1", "contexts", &all, document)
+        .table(&["", "NAME", "URL", "CLUSTER", "INSTALLATION"], 1, all.iter().map(row).collect())
         .print(global)
 }
 
@@ -86,10 +78,8 @@ fn unknown(name: &str) -> Fault {
     Fault::new(Reason::ResourceNotFound, format!("no context `{name}`"))
 }
 
-fn done(global: &Global, what: &str, name: String) -> anyhow::Result<()> {
-    Answer::new("rap.context.v1", json!({ "context": name }))
-        .properties(properties(&[(what, name)]))
-        .print(global)
+fn done(global: &Global, what: &'static str, name: String) -> anyhow::Result<()> {
+    Answer::new("rap.context.v1", json!({ "context": name })).properties([(what, name)]).print(global)
 }
 
 fn host(url: &str) -> String {

@@ -5,7 +5,7 @@ use rap_types::Reason;
 use serde_json::{Value, json};
 
 use crate::args::{Explain, Global};
-use crate::output::{Answer, properties};
+use crate::output::Answer;
 
 /// The page whose tables say what to do about a code.
 const TROUBLESHOOTING: &str =
@@ -13,12 +13,11 @@ const TROUBLESHOOTING: &str =
 
 pub(crate) fn run(global: &Global, command: &Explain) -> anyhow::Result<()> {
     let Some(code) = &command.code else {
-        let documents: Vec<Value> = Reason::ALL.iter().map(|reason| document(*reason)).collect();
         let rows = Reason::ALL
             .iter()
             .map(|reason| vec![reason.code().to_owned(), reason.row().text.to_owned()])
             .collect();
-        return Answer::new("rap.reasons.v1", json!({ "reasons": documents }))
+        return Answer::list("rap.reasons.v1", "reasons", Reason::ALL, |reason| document(*reason))
             .table(&["CODE", "MEANING"], 0, rows)
             .print(global);
     };
@@ -39,7 +38,7 @@ pub(crate) fn run(global: &Global, command: &Explain) -> anyhow::Result<()> {
         ("retry helps", if row.retryable { "yes" } else { "no" }.to_owned()),
         ("page", page.to_owned()),
     ]);
-    Answer::new("rap.reason.v1", document(reason)).properties(properties(&rows)).print(global)
+    Answer::new("rap.reason.v1", document(reason)).properties(rows).print(global)
 }
 
 fn document(reason: Reason) -> Value {

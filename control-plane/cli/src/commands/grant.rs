@@ -13,7 +13,7 @@ use crate::args::{Global, Grant as Command};
 use crate::client::{Connection, ask};
 use crate::duration::milliseconds;
 use crate::files;
-use crate::output::{Answer, confirm, properties, time};
+use crate::output::{Answer, confirm, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     match command {
@@ -99,12 +99,12 @@ async fn set(global: &Global, out: Option<&Path>) -> anyhow::Result<()> {
     }
     let digest = hex::encode(&set.digest);
     Answer::new("rap.grant-set.v1", set_document(&set))
-        .properties(properties(&[
+        .properties([
             ("sequence", set.sequence.to_string()),
             ("digest", digest),
             ("signed", time(set.issued_at_ms)),
             ("until", time(set.expires_at_ms)),
-        ]))
+        ])
         .print(global)
 }
 
@@ -125,7 +125,7 @@ fn public_key(path: &Path) -> anyhow::Result<PublicKey> {
 
 fn shown(schema: &'static str, grant: &v1::PlatformGrant) -> Answer {
     let key = KeyId::of(&grant.subject_key);
-    Answer::new(schema, document(grant)).properties(properties(&[
+    Answer::new(schema, document(grant)).properties([
         ("name", grant.name.clone()),
         ("role", grant.platform_role.clone()),
         ("state", grant.state.clone()),
@@ -136,7 +136,7 @@ fn shown(schema: &'static str, grant: &v1::PlatformGrant) -> Answer {
         ("revoked", time(grant.revoked_at_ms)),
         ("digest", hex::encode(&grant.digest)),
         ("newest set", grant.set_sequence.to_string()),
-    ]))
+    ])
 }
 
 fn document(grant: &v1::PlatformGrant) -> Value {

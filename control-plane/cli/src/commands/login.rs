@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use rap_contract::{
-    ActivationTerms, Expectation, FEATURE_DEV, LOGIN_PROOF, PublicKeyFile, Signer, sign_possession,
-};
+use rap_contract::{ActivationTerms, Expectation, FEATURE_DEV, LOGIN_PROOF, Signer, sign_possession};
 use rap_rpc::Refusal;
 use rap_rpc::dial::ControlUrl;
 use rap_runtime::Fault;
@@ -16,7 +14,7 @@ use serde_json::json;
 use crate::args::{Global, Login};
 use crate::client::{Connection, ask, told};
 use crate::contexts::{Context, Contexts, Session, nameable};
-use crate::output::{Answer, properties, time};
+use crate::output::{Answer, time};
 use crate::{files, key_store};
 
 /// What is known of the server before the first connection.
@@ -76,13 +74,13 @@ pub(crate) async fn login(global: &Global, command: Login) -> anyhow::Result<()>
         "expires_at_ms": answer.expires_at_ms,
     });
     Answer::new("rap.login.v1", body)
-        .properties(properties(&[
+        .properties([
             ("context", name),
             ("url", target.url),
             ("operator", answer.operator_name),
             ("platform role", answer.platform_role),
             ("session until", time(answer.expires_at_ms)),
-        ]))
+        ])
         .next(if first { "rapctl cluster create prod" } else { "rapctl status" })
         .print(global)
 }
@@ -97,7 +95,7 @@ pub(crate) async fn logout(global: &Global) -> anyhow::Result<()> {
     }
     contexts.save(global)?;
     Answer::new("rap.logout.v1", json!({ "context": name }))
-        .properties(properties(&[("logged out of", name.clone())]))
+        .properties([("logged out of", name.clone())])
         .print(global)
 }
 
@@ -105,9 +103,7 @@ fn target_of_manifest(command: &Login, path: &Path) -> anyhow::Result<Target> {
     let bytes = files::read(path, 16 * 1024)?;
     let terms = match &command.root {
         Some(root) => {
-            let roots = PublicKeyFile::parse(&files::read_text(root, 16 * 1024)?)
-                .and_then(|file| file.key_set::<v1::ActivationManifest>())
-                .map_err(|reject| files::rejected(root, reject))?;
+            let roots = files::roots(root, 16 * 1024)?;
             // A development manifest is its owner's business: the server shows its mode.
             let features: &[&str] = &[FEATURE_DEV];
             let expect = Expectation { cluster: Some(ClusterId::ZERO), features, ..Expectation::default() };

@@ -11,7 +11,7 @@ use super::{node_removal, plan_diff};
 use crate::args::{Decide, Global, Node as Command};
 use crate::client::{Connection, ask};
 use crate::files;
-use crate::output::{Answer, all_hold, clean, complain, confirm, properties};
+use crate::output::{Answer, all_hold, clean, complain, confirm};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
@@ -88,7 +88,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let export = ask!(connection.admin.node_export(v1::NodeRef { cluster, node })).export;
             files::write(&out, &export, force)?;
             Answer::new("rap.export.v1", json!({ "file": files::shown(&out), "bytes": export.len() }))
-                .properties(properties(&[("file", out.display().to_string())]))
+                .properties([("file", out.display().to_string())])
                 .next(format!("rapctl verify {} --root product-root.pub", out.display()))
                 .print(global)
         }

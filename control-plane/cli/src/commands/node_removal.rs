@@ -9,8 +9,8 @@ use v1::plan_diff_request::Act;
 
 use super::{node_view, plan_diff};
 use crate::args::{Global, Revoke};
-use crate::client::{Connection, ask, told};
-use crate::output::{Answer, confirm, properties};
+use crate::client::{Connection, ask};
+use crate::output::{Answer, confirm};
 
 pub(super) async fn revoke(
     global: &Global,
@@ -40,13 +40,13 @@ pub(super) async fn revoke(
     body["already"] = json!(answer.already);
     let said =
         if answer.already { "it was so before".to_owned() } else { format!("version {}", answer.version) };
-    let rows = properties(&[
+    let rows = vec![
         ("name", shown.name.clone()),
         ("id", node_view::id(&shown)),
         ("revocation", shown.revocation.clone()),
         ("chain length", answer.revocation_sequence.to_string()),
         ("published", said),
-    ]);
+    ];
     Answer::new("rap.node-revoke.v1", body).properties(rows).print(global)
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn revocations(
     connection: &mut Connection,
     cluster: String,
 ) -> anyhow::Result<()> {
-    let installation = told(connection.admin.installation(v1::InstallationRequest {}).await)?;
+    let installation = ask!(connection.admin.installation(v1::InstallationRequest {}));
     let shown = ask!(connection.admin.cluster_show(v1::ClusterRef { cluster: cluster.clone() }));
     let mut records: Vec<Vec<u8>> = Vec::new();
     let answer = loop {

@@ -6,7 +6,7 @@ use rap_types::{JoinRequestId, KeyId, NodeId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use crate::output::{Answer, id_text, properties, time};
+use crate::output::{Answer, id_text, time};
 
 pub(super) fn pending_answer(pending: &[v1::PendingNode]) -> Answer {
     let rows = pending
@@ -22,17 +22,14 @@ pub(super) fn pending_answer(pending: &[v1::PendingNode]) -> Answer {
             ]
         })
         .collect();
-    let documents: Vec<Value> = pending
-        .iter()
-        .map(|request| {
-            json!({
-                "request_id": request_id(request), "name": request.name, "refused": request.refused,
-                "node_fingerprint": fingerprint(&request.node_public_key),
-                "source": request.source, "requested_at_ms": request.requested_at_ms, "roles": request.roles,
-            })
+    let document = |request: &v1::PendingNode| {
+        json!({
+            "request_id": request_id(request), "name": request.name, "refused": request.refused,
+            "node_fingerprint": fingerprint(&request.node_public_key),
+            "source": request.source, "requested_at_ms": request.requested_at_ms, "roles": request.roles,
         })
-        .collect();
-    Answer::new("rap.pending.v1", json!({ "pending": documents })).table(
+    };
+    Answer::list("rap.pending.v1", "pending", pending, document).table(
         &["REQUEST", "NAME", "FINGERPRINT", "SOURCE", "REQUESTED", "ROLES"],
         1,
         rows,
@@ -56,9 +53,8 @@ pub(super) fn nodes_answer(nodes: &[v1::Node]) -> Answer {
             ]
         })
         .collect();
-    let documents: Vec<Value> = nodes.iter().map(document).collect();
     let headers = &["NAME", "STATUS", "CONTACT", "IPV4", "ROLES", "VERSION", "ID", "IPV6", "AGENT"];
-    Answer::new("rap.nodes.v1", json!({ "nodes": documents })).table(headers, 3, rows)
+    Answer::list("rap.nodes.v1", "nodes", nodes, document).table(headers, 3, rows)
 }
 
 pub(super) fn request_id(request: &v1::PendingNode) -> String {
@@ -77,7 +73,7 @@ fn status(node: &v1::Node) -> String {
 }
 
 pub(super) fn shown(node: &v1::Node) -> Answer {
-    let rows = properties(&[
+    let rows = vec![
         ("name", node.name.clone()),
         ("id", id(node)),
         ("status", status(node)),
@@ -97,7 +93,7 @@ pub(super) fn shown(node: &v1::Node) -> Answer {
         ("links", links(node)),
         ("not used", unused(node)),
         ("data plane", node.dataplane_exit.as_ref().map(ended).unwrap_or_default()),
-    ]);
+    ];
     let mut body = document(node);
     body["links"] = node.links.iter().map(link).collect();
     body["peer_heads"] = node.peer_heads.iter().map(head).collect();

@@ -7,29 +7,17 @@ use serde_json::{Value, json};
 use v1::plan_diff_request::Act;
 
 use super::plan_diff;
-use crate::args::{DegradedWords, DryRun, Global};
-use crate::client::{Connection, ask, told};
+use crate::args::{ClusterPolicy, Global};
+use crate::client::{Connection, ask};
 use crate::duration::{milliseconds, show_duration};
-use crate::output::{Answer, complain, confirm, properties};
-
-/// What `cluster policy` changes; `None` leaves it.
-pub(super) struct Wanted {
-    pub(super) ephemeral_after: Option<Duration>,
-    pub(super) wireguard_key_max_age: Option<Duration>,
-    pub(super) identity_key_max_age: Option<Duration>,
-    pub(super) keep_ids: Option<bool>,
-    pub(super) degraded: DegradedWords,
-    /// Instead of a change: write what is missing.
-    pub(super) restore_missing: bool,
-    pub(super) dry_run: DryRun,
-}
+use crate::output::{Answer, complain, confirm};
 
 pub(super) async fn run(
     global: &Global,
     connection: &mut Connection,
-    cluster: String,
-    wanted: Wanted,
+    wanted: ClusterPolicy,
 ) -> anyhow::Result<()> {
+    let cluster = connection.cluster(wanted.name).await?;
     let change = v1::MembershipPolicySetRequest {
         cluster: cluster.clone(),
         ephemeral_after_ms: wanted.ephemeral_after.map(milliseconds),
@@ -49,16 +37,12 @@ pub(super) async fn run(
         return plan_diff::show(global, connection, Act::PolicySet(change)).await;
     }
     let nothing = v1::MembershipPolicySetRequest { cluster: cluster.clone(), ..Default::default() };
-    let policy = if change == nothing {
-        let request = connection.request(v1::ClusterRef { cluster })?;
-        connection.membership.policy_show(request).await
-    } else {
-        let request = connection.request(change)?;
-        connection.membership.policy_set(request).await
+    let policy = match change == nothing {
+        true => ask!(connection.membership.policy_show(v1::ClusterRef { cluster })),
+        false => ask!(connection.membership.policy_set(change)),
     };
-    let policy = told(policy)?;
     let rows = [&age_rows(&policy)[..], &degraded_rows(&policy)].concat();
-    Answer::new("rap.membership-policy.v1", document(&policy)).properties(properties(&rows)).print(global)
+    Answer::new("rap.membership-policy.v1", document(&policy)).properties(rows).print(global)
 }
 
 fn list(words: Option<Vec<String>>, clear: bool) -> Option<v1::Words> {
@@ -151,7 +135,7 @@ fn answer(done: &v1::MissingPolicies) -> Answer {
         kinds => kinds.join(", "),
     };
     let rows = [&age_rows(&policy)[..], &degraded_rows(&policy), &[("written anew", restored)]].concat();
-    Answer::new("rap.membership-policy.v1", body).properties(properties(&rows))
+    Answer::new("rap.membership-policy.v1", body).properties(rows)
 }
 
 #[cfg(test)]

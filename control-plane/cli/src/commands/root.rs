@@ -10,7 +10,7 @@ use rap_wire::v1;
 use serde_json::json;
 
 use crate::args::{Global, Protect, Root};
-use crate::output::{Answer, confirm, properties};
+use crate::output::{Answer, confirm};
 use crate::{files, key_store};
 
 /// Purpose of root key files.
@@ -73,15 +73,8 @@ pub(crate) fn run(global: &Global, command: Root) -> anyhow::Result<()> {
 
 fn init(global: &Global, out: &Path, protect: &Protect) -> anyhow::Result<()> {
     let pair = key_store::Pair::create(out, PRODUCT_ROOT, protect)?;
-    Answer::new("rap.root.v1", pair.document())
-        .properties(properties(&[
-            ("private key", format!("{} (keep offline)", pair.private.display())),
-            ("public key", pair.public.display().to_string()),
-            ("fingerprint", pair.id.to_string()),
-            ("words", pair.id.words()),
-        ]))
-        .next(format!("rap-control-plane init --listen HOST:8443 --root-key {}", pair.public.display()))
-        .print(global)
+    let next = format!("rap-control-plane init --listen HOST:8443 --root-key {}", pair.public.display());
+    pair.answer("rap.root.v1", " (keep offline)", "").next(next).print(global)
 }
 
 fn print_signed(
@@ -100,14 +93,14 @@ fn print_signed(
         "tls_ca_spki_sha256": hex::encode(&request.tls_ca_spki_sha256), "control_urls": request.control_urls,
     });
     Answer::new("rap.activation.v1", body)
-        .properties(properties(&[
+        .properties([
             ("manifest", manifest.display().to_string()),
             ("owner key", key_file.display().to_string()),
             ("owner", owner.to_owned()),
             ("installation authority", authority.to_string()),
             ("words", authority.words()),
             ("control URL", url.clone()),
-        ]))
+        ])
         .next(format!("rapctl login {url} --activate {}", manifest.display()))
         .print(global)
 }

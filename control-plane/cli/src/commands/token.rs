@@ -9,7 +9,7 @@ use crate::args::{Format, Global, Token as Command};
 use crate::client::{Connection, ask};
 use crate::duration::milliseconds;
 use crate::files;
-use crate::output::{Answer, all_hold, confirm, id_text, print, properties, time};
+use crate::output::{Answer, all_hold, confirm, id_text, print, time};
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
@@ -47,8 +47,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                     ]
                 })
                 .collect();
-            let documents: Vec<Value> = tokens.iter().map(document).collect();
-            Answer::new("rap.tokens.v1", json!({ "tokens": documents }))
+            Answer::list("rap.tokens.v1", "tokens", &tokens, document)
                 .table(&["ID", "STATE", "USES", "ROLES", "APPROVAL", "EXPIRES", "CREATED"], 1, rows)
                 .print(global)?;
             all_hold(tokens.iter().filter(|token| !token.refused.is_empty()).map(id))
@@ -67,7 +66,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let gone: Vec<String> = token.nodes_revoked.iter().map(|node| node_id(node)).collect();
             let (mut body, mut table) = (document(&token), rows(&token));
             body["nodes_revoked"] = json!(gone);
-            table.extend(gone.into_iter().map(|node| vec!["evicted".to_owned(), node]));
+            table.extend(gone.into_iter().map(|node| ("evicted", node)));
             Answer::new("rap.token.v1", body).properties(table).print(global)
         }
     }
@@ -92,15 +91,15 @@ fn created(
     let mut body = document(&token);
     body["file"] = json!(files::shown(out));
     let mut table = rows(&token);
-    table.insert(0, vec!["file".into(), files::shown(out)]);
+    table.insert(0, ("file", files::shown(out)));
     Answer::new("rap.token.v1", body)
         .properties(table)
         .next(format!("on the host: rap-node-agent join --token-file {}", files::shown(out)))
         .print(global)
 }
 
-fn rows(token: &v1::Token) -> Vec<Vec<String>> {
-    properties(&[
+fn rows(token: &v1::Token) -> Vec<(&'static str, String)> {
+    vec![
         ("id", id(token)),
         ("state", token.state.clone()),
         ("uses", format!("{} of {}", token.uses, token.max_uses)),
@@ -108,7 +107,7 @@ fn rows(token: &v1::Token) -> Vec<Vec<String>> {
         ("approval", token.approval.clone()),
         ("ephemeral", if token.ephemeral { "yes" } else { "no" }.to_owned()),
         ("expires", time(token.expires_at_ms)),
-    ])
+    ]
 }
 
 fn document(token: &v1::Token) -> Value {

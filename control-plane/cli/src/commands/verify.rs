@@ -1,9 +1,6 @@
 //! Offline verification of an exported snapshot, link by link from the Product Root.
 
-use rap_contract::{EXPORT_CAP, PublicKeyFile, VerifiedExport, open_export};
-use rap_runtime::Fault;
-use rap_types::Reason;
-use rap_wire::v1;
+use rap_contract::{EXPORT_CAP, VerifiedExport, open_export};
 use serde_json::json;
 
 use crate::args::{Global, Verify};
@@ -11,18 +8,10 @@ use crate::files;
 use crate::output::{Answer, clean, time};
 
 pub(crate) fn run(global: &Global, command: &Verify) -> anyhow::Result<()> {
-    let fault = |path: &std::path::Path, reject: rap_contract::Reject| {
-        let what = match reject.reason {
-            Reason::AuthorityDevRefused => "signed by a development installation; --dev accepts it",
-            _ => reject.what,
-        };
-        Fault::new(reject.reason, format!("{}: {what}", path.display()))
-    };
-    let roots = PublicKeyFile::parse(&files::read_text(&command.root, 64 * 1024)?)
-        .and_then(|file| file.key_set::<v1::ActivationManifest>())
-        .map_err(|reject| fault(&command.root, reject))?;
+    let roots = files::roots(&command.root, 64 * 1024)?;
     let bytes = files::read(&command.export, EXPORT_CAP)?;
-    let export = open_export(&bytes, &roots, command.dev).map_err(|reject| fault(&command.export, reject))?;
+    let export = open_export(&bytes, &roots, command.dev)
+        .map_err(|reject| files::refused(command.export.display(), reject))?;
     answer(&export).print(global)
 }
 

@@ -77,7 +77,7 @@ pub(crate) async fn read(
     }
     while known < tree.size {
         let upto = tree.size.min(known + PAGE);
-        let rows = audit_leaves(&mut transaction, known, upto).await?;
+        let rows = audit_leaves(&mut transaction, known..upto).await?;
         if let Err(finding) = append(keys, log, known, upto, covered, chain.is_some(), &rows) {
             return Ok(Err(finding));
         }
@@ -232,7 +232,7 @@ pub(crate) async fn sweep(watch: &Watch, log: &AuditLog) -> Result<(), Failure> 
         (from, upto, (from..upto).filter_map(|place| state.tree.leaf(place)).collect())
     };
     let mut transaction = watch.database.store.system().begin_snapshot().await?;
-    let rows = audit_leaves(&mut transaction, from, upto).await?;
+    let rows = audit_leaves(&mut transaction, from..upto).await?;
     drop(transaction);
     if rows.len() != expected.len() {
         alarm(watch, log, Finding::tampered("an audit row is gone"));

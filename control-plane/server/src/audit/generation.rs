@@ -14,6 +14,7 @@ use crate::audit::log::AuditLog;
 use crate::audit::term::fenced;
 use crate::auth::actor::Actor;
 use crate::database::change::Change;
+use crate::database::handle::transact;
 use crate::failure::Failure;
 use crate::keys::seal_context::Sealed;
 use crate::watch::handle::Watch;
@@ -46,8 +47,8 @@ pub(crate) async fn begin(
         public_key: *key.public().as_bytes(),
         sealed_private_key: Sealed::LogKey(generation).seal(&watch.keys.kek, facts.id, key.seed().as_slice()),
     };
-    let stored: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        log_key_insert(connection, term, first_size, &row).await.map_err(Failure::from)
+    let stored = transact!(watch.database.store, |connection| {
+        Ok(log_key_insert(connection, &row, term, first_size).await?)
     });
     if !stored? {
         return Err(fenced());
@@ -85,10 +86,7 @@ pub async fn restart(
     let acting = actor.acting(reason);
     let change = Change::of("audit.restart", format!("audit/{generation}"));
     let change = change.before(past.map(|past| past.root)).after(chain.digest());
-    let written: Result<_, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        change.clone().record(connection, &acting).await.map_err(Failure::from)
-    });
-    written?;
+    transact!(watch.database.store, |connection| Ok(change.clone().record(connection, &acting).await?))?;
     follow_in_turn(watch, log).await?;
     Ok((generation, size))
 }

@@ -21,7 +21,7 @@ use crate::audit::follow::{check_row, follow_in_turn, sweep};
 use crate::audit::generation;
 use crate::audit::log::{AuditLog, Finding, Signed};
 use crate::audit::term::{LogKey, fenced};
-use crate::database::handle::Database;
+use crate::database::handle::{Database, transact};
 use crate::failure::Failure;
 use crate::keys::handle::Keys;
 use crate::keys::seal_context::Sealed;
@@ -67,11 +67,9 @@ async fn step(watch: &Watch, log: &AuditLog) -> Result<(), Failure> {
 /// Gives every committed entry its place, and reads each again from its committed row.
 pub(super) async fn sequence_all(watch: &Watch, log: &AuditLog, term: u64) -> Result<(), Failure> {
     loop {
-        let placed: Result<Result<usize, Finding>, Failure> = rap_store::transact!(
-            watch.database.store.system(),
-            |connection| place(&watch.keys, log, connection, term).await
-        );
-        match placed? {
+        let place =
+            transact!(watch.database.store, |connection| { place(&watch.keys, log, connection, term).await });
+        match place? {
             Err(finding) => {
                 alarm(watch, log, finding);
                 return Ok(());
@@ -140,10 +138,9 @@ async fn sign(watch: &Watch, log: &AuditLog, term: u64, key: &mut Option<LogKey>
     let facts = &watch.keys.installation.facts;
     let note = checkpoint.sign(facts.id, signer);
     let row = CheckpointRow { generation, size: checkpoint.size, root: checkpoint.root, note };
-    let inserted: Result<CheckpointInsert, Failure> =
-        rap_store::transact!(watch.database.store.system(), |connection| {
-            audit_checkpoint_insert(connection, term, &row).await.map_err(Failure::from)
-        });
+    let inserted = transact!(watch.database.store, |connection| {
+        Ok(audit_checkpoint_insert(connection, term, &row).await?)
+    });
     match inserted? {
         CheckpointInsert::Inserted => {
             raise_floor(&watch.database, &checkpoint).await?;

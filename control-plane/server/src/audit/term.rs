@@ -6,7 +6,7 @@ use rap_contract::Signer;
 use rap_store::{PgConnection, audit_term_end, audit_term_renew, audit_term_seize, audit_term_take};
 use rap_types::Reason;
 
-use crate::database::handle::Database;
+use crate::database::handle::{Database, transact};
 use crate::failure::Failure;
 
 /// The key of a generation.
@@ -32,13 +32,8 @@ impl SequencerTerm {
     /// A new term, whoever has the present one.
     pub(super) async fn seize(&mut self, database: &Database) -> Result<u64, Failure> {
         let id = self.id;
-        let term: Result<u64, Failure> =
-            rap_store::transact!(database.store.system(), |connection| audit_term_seize(
-                connection, id, TERM
-            )
-            .await
-            .map_err(Failure::from));
-        let term = term?;
+        let term =
+            transact!(database.store, |connection| { Ok(audit_term_seize(connection, id, TERM).await?) })?;
         self.term = Some(term);
         Ok(term)
     }
@@ -46,20 +41,14 @@ impl SequencerTerm {
     /// The term, if this replica has or gets one.
     pub(super) async fn hold(&mut self, database: &Database) -> Result<Option<u64>, Failure> {
         let (id, held) = (self.id, self.term);
-        let term: Result<Option<u64>, Failure> =
-            rap_store::transact!(database.store.system(), |connection| {
-                held_or_taken(connection, id, held).await
-            });
-        self.term = term?;
+        self.term = transact!(database.store, |connection| held_or_taken(connection, id, held).await)?;
         Ok(self.term)
     }
 
     /// Ends the term.
     pub(super) async fn release(&mut self, database: &Database) {
         let (id, Some(term)) = (self.id, self.term.take()) else { return };
-        let ended: Result<(), Failure> = rap_store::transact!(database.store.system(), |connection| {
-            audit_term_end(connection, id, term).await.map_err(Failure::from)
-        });
+        let ended = transact!(database.store, |connection| Ok(audit_term_end(connection, id, term).await?));
         if let Err(failure) = ended {
             tracing::debug!(reason = %failure.reason, "the sequencer's term runs out by itself");
         }

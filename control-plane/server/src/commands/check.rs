@@ -3,24 +3,24 @@
 //! Owns what is looked at, and that every finding is told, not only the first. Refuses to touch the
 //! database.
 
-use rap_runtime::Fault;
 use rap_types::Reason;
 use serde_json::json;
 
 use crate::config::settings::Config;
 use crate::data_dir::DataDir;
+use crate::failure::Failure;
 
 /// One thing that was looked at.
 struct Finding {
     id: &'static str,
-    result: Result<String, Fault>,
+    result: Result<String, Failure>,
 }
 
 /// Looks and prints.
 ///
 /// # Errors
 /// The first finding that is not good; all of them are printed.
-pub(crate) fn run(config: &Config, as_json: bool) -> Result<(), Fault> {
+pub(crate) fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
     let findings = findings(config);
     let good = findings.iter().all(|finding| finding.result.is_ok());
     if as_json {
@@ -65,7 +65,7 @@ fn findings(config: &Config) -> Vec<Finding> {
 fn document(finding: &Finding) -> serde_json::Value {
     match &finding.result {
         Ok(text) => json!({ "id": finding.id, "ok": true, "text": text }),
-        Err(Fault { reason, message, .. }) => {
+        Err(Failure { reason, message, .. }) => {
             let reason: &Reason = reason;
             json!({ "id": finding.id, "ok": false, "reason": reason, "text": message })
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rap_authority::{AuditKey, FloorOf, RowKeys, SealingKey, answer_activation_request, first_role_grant};
 use rap_contract::{KeyFile, PublicKey, PublicKeyFile, Signer};
-use rap_runtime::{Clock, Fault, files};
+use rap_runtime::{Clock, files};
 use rap_store::{AuditPen, Store, installation_insert, installation_read};
 use rap_types::{InstallationId, KeyId, Reason};
 use zeroize::Zeroizing;
@@ -48,13 +48,13 @@ pub struct Made {
 }
 
 /// Makes what must exist before anything is trusted: directory, mode, root key, secret key.
-pub fn prepare(config: &Config) -> Result<DataDir, Fault> {
+pub fn prepare(config: &Config) -> Result<DataDir, Failure> {
     let root = checked_root(config)?;
     make_files(config, root.as_deref())
 }
 
 /// The root key file that `init` will copy. Looked at before anything is made, and so are the mode and the URLs.
-fn checked_root(config: &Config) -> Result<Option<Vec<u8>>, Fault> {
+fn checked_root(config: &Config) -> Result<Option<Vec<u8>>, Failure> {
     let data = DataDir::of(config);
     if data.mode()?.is_some_and(|mode| mode != config.mode) {
         data.require_mode(config.mode)?;
@@ -63,17 +63,16 @@ fn checked_root(config: &Config) -> Result<Option<Vec<u8>>, Fault> {
         (AuthorityMode::Strict, None)
             if data.mode()?.is_none() || !data.file("product-root.pub").exists() =>
         {
-            return Err(Fault::new(Reason::SecretMissing, "strict mode needs --root-key FILE"));
+            return Err(Failure::new(Reason::SecretMissing, "strict mode needs --root-key FILE"));
         }
         (AuthorityMode::Dev, Some(_)) => {
-            return Err(Fault::new(
+            return Err(Failure::new(
                 Reason::ConfigInvalid,
                 "dev mode makes its own root; leave out --root-key",
             ));
         }
         (AuthorityMode::Strict, Some(path)) => {
-            let text = files::read_capped(path, 16 * 1024)
-                .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+            let text = files::read_capped(path, 16 * 1024)?;
             root_keys(&text)?;
             Some(text)
         }
@@ -82,12 +81,12 @@ fn checked_root(config: &Config) -> Result<Option<Vec<u8>>, Fault> {
     if let Some(url) = config.control_urls.iter().find(|url| url.ends_with(":0")) {
         // Tokens and the activation request will carry it.
         let text = format!("control_urls: {url} has no port; give --control-url or a port to --listen");
-        return Err(Fault::new(Reason::ConfigInvalid, text));
+        return Err(Failure::new(Reason::ConfigInvalid, text));
     }
     Ok(root)
 }
 
-fn make_files(config: &Config, root: Option<&[u8]>) -> Result<DataDir, Fault> {
+fn make_files(config: &Config, root: Option<&[u8]>) -> Result<DataDir, Failure> {
     let data = DataDir::of(config);
     data.create()?;
     if let Some(text) = root {
@@ -100,7 +99,7 @@ fn make_files(config: &Config, root: Option<&[u8]>) -> Result<DataDir, Fault> {
 
 /// The whole of the command: files, database, installation, with an installation authority key that may have been
 /// made elsewhere. A database that somebody else runs is looked at before any file is made.
-pub(crate) async fn run(config: &Config, here: &Path, imported: Option<Signer>) -> Result<Made, Fault> {
+pub(crate) async fn run(config: &Config, here: &Path, imported: Option<Signer>) -> Result<Made, Failure> {
     let root = checked_root(config)?;
     let (data, database) = if config.database == DatabaseSource::Embedded {
         let data = make_files(config, root.as_deref())?;
@@ -110,22 +109,17 @@ pub(crate) async fn run(config: &Config, here: &Path, imported: Option<Signer>) 
         require_key_of_installation(config, &database).await?;
         (make_files(config, root.as_deref())?, database)
     };
-    let made = init_with(config, &data, &database, here, imported).await;
-    database.stop().await;
-    made
+    database.during(async |database| init_with(config, &data, database, here, imported).await).await
 }
 
 /// Refuses a database that holds an installation unless the key encryption key of that installation is at hand: a new
 /// one would open nothing of it.
-async fn require_key_of_installation(config: &Config, database: &OpenDatabase) -> Result<(), Fault> {
-    let store = database.store().await?;
-    let read = async {
+async fn require_key_of_installation(config: &Config, database: &OpenDatabase) -> Result<(), Failure> {
+    let read = async |store: &Store| {
         let mut transaction = store.system().begin().await?;
-        installation_read(&mut transaction).await
+        Ok(installation_read(&mut transaction).await?)
     };
-    let known = read.await;
-    store.close().await;
-    let Some(known) = known.map_err(|error| fault(error.into()))? else { return Ok(()) };
+    let Some(known) = database.with_store(read).await? else { return Ok(()) };
     let place = database.target.place();
     let refused = |what: &str| {
         let text = format!(
@@ -133,7 +127,7 @@ async fn require_key_of_installation(config: &Config, database: &OpenDatabase) -
              another database",
             known.installation.installation
         );
-        Fault::new(Reason::ResourceExists, text)
+        Failure::new(Reason::ResourceExists, text)
     };
     let key = match DataDir::of(config).sealing_key(config) {
         Ok(key) => key,
@@ -155,20 +149,17 @@ async fn init_with(
     database: &OpenDatabase,
     here: &Path,
     imported: Option<Signer>,
-) -> Result<Made, Fault> {
+) -> Result<Made, Failure> {
     let kek = data.sealing_key(config)?;
-    let store = database.store().await?;
-    let made = make(config, data, &store, &kek, here, imported).await;
-    store.close().await;
-    made
+    database.with_store(async |store| make(config, data, store, &kek, here, imported).await).await
 }
 
 /// An installation authority key from an unprotected key file that only its owner may read.
 ///
 /// # Errors
 /// `key.invalid`, `key.purpose`, `secret.exposed`, `secret.missing`, those of reading.
-pub(crate) fn imported_key(path: &Path) -> Result<Signer, Fault> {
-    let at = |reason, what: &str| Fault::new(reason, format!("{}: {what}", path.display()));
+pub(crate) fn imported_key(path: &Path) -> Result<Signer, Failure> {
+    let at = |reason, what: &str| Failure::new(reason, format!("{}: {what}", path.display()));
     let bytes = Zeroizing::new(
         files::read_secret(path, 16 * 1024).map_err(|error| at(error.reason(), &error.without_path()))?,
     );
@@ -187,7 +178,7 @@ pub async fn init(
     data: &DataDir,
     database: &OpenDatabase,
     here: &Path,
-) -> Result<Made, Fault> {
+) -> Result<Made, Failure> {
     init_with(config, data, database, here, None).await
 }
 
@@ -198,19 +189,22 @@ async fn make(
     kek: &SealingKey,
     here: &Path,
     imported: Option<Signer>,
-) -> Result<Made, Fault> {
+) -> Result<Made, Failure> {
     let finished = data.file(SETTINGS_FILE).exists();
-    let mut transaction = store.system().begin().await.map_err(|error| fault(error.into()))?;
-    let known = installation_read(&mut transaction).await.map_err(|error| fault(error.into()))?;
+    let mut transaction = store.system().begin().await?;
+    let known = installation_read(&mut transaction).await?;
     if known.is_some() && finished {
-        return Err(Fault::new(Reason::ResourceExists, format!("{} is initialised", data.path().display())));
+        return Err(Failure::new(
+            Reason::ResourceExists,
+            format!("{} is initialised", data.path().display()),
+        ));
     }
     let now = Clock::new().now().wall;
     let dev = config.mode == AuthorityMode::Dev;
     if let Some(row) = known.as_ref().filter(|row| row.installation.dev != dev) {
         let made = if row.installation.dev { AuthorityMode::Dev } else { AuthorityMode::Strict };
         let text = format!("the database holds an installation of {} mode", made.as_str());
-        return Err(Fault::new(Reason::AuthorityModeFixed, text));
+        return Err(Failure::new(Reason::AuthorityModeFixed, text));
     }
     let floors = FloorFile::open(data.file(FLOORS_FILE))?;
     let mut floor = None;
@@ -218,8 +212,8 @@ async fn make(
     let (row, request) = match known {
         Some(row) => (row.installation.clone(), row.installation.activation_request),
         None => {
-            let birth = Installation::create(dev, &config.control_urls, kek, now, imported).map_err(fault)?;
-            installation_insert(&mut transaction, &birth.row).await.map_err(|error| fault(error.into()))?;
+            let birth = Installation::create(dev, &config.control_urls, kek, now, imported)?;
+            installation_insert(&mut transaction, &birth.row).await?;
             // Only here: who comes to an installation that is there does not know what was signed.
             floors.begin()?;
             (birth.row.clone(), birth.row.activation_request)
@@ -241,13 +235,11 @@ async fn make(
     };
     if dev {
         let (manifest, owner) = dev_owner(data, &request, now)?;
-        let (installation, _) =
-            Installation::load(&mut transaction, dev, kek, data.roots(config)?).await.map_err(fault)?;
-        let first = first_role_grant(&installation.role_grant_scope(), DEV_OWNER, owner, now)
-            .map_err(|reject| fault(reject.into()))?;
+        let (installation, _) = Installation::load(&mut transaction, dev, kek, data.roots(config)?).await?;
+        let first = first_role_grant(&installation.role_grant_scope(), DEV_OWNER, owner, now)?;
         let pen = AuditPen::new(AuditKey::of(kek, [], row.installation));
         let rows = RowKeys::of_installation(row.installation, kek);
-        activate_dev(&mut transaction, &rows, &pen, &manifest, &first, now).await.map_err(fault)?;
+        activate_dev(&mut transaction, &rows, &pen, &manifest, &first, now).await?;
         floor = Some(first.set.at);
         data.write("dev.manifest", &manifest, 0o644)?;
         made.activation_manifest = Some(data.file("dev.manifest"));
@@ -258,9 +250,9 @@ async fn make(
         made.activation_request = Some(path);
     }
     made.product_root = data.roots(config)?.ids().map(|id| id.to_string()).collect();
-    transaction.commit().await.map_err(|error| fault(error.into()))?;
+    transaction.commit().await?;
     if let Some(floor) = floor {
-        floors.raise(FloorOf::GrantSet, floor).await.map_err(fault)?;
+        floors.raise(FloorOf::GrantSet, floor).await?;
     }
     // Last: until the installation exists, a run that failed may be repeated in either mode.
     data.fix_mode(config.mode)?;
@@ -270,10 +262,9 @@ async fn make(
 }
 
 /// A root and an owner that live in the data directory, and the manifest they sign.
-fn dev_owner(data: &DataDir, request: &[u8], now: rap_types::Wall) -> Result<(Vec<u8>, PublicKey), Fault> {
+fn dev_owner(data: &DataDir, request: &[u8], now: rap_types::Wall) -> Result<(Vec<u8>, PublicKey), Failure> {
     let (root, owner) = (Signer::generate(&mut rand::rng()), Signer::generate(&mut rand::rng()));
-    let manifest = answer_activation_request(request, &root, DEV_OWNER, &owner.public(), now)
-        .map_err(|reject| fault(reject.into()))?;
+    let manifest = answer_activation_request(request, &root, DEV_OWNER, &owner.public(), now)?;
     data.write_key("dev-root.key", "product-root", &root)?;
     data.write_root(&PublicKeyFile::of("product-root", root.public()))?;
     data.write_key("dev.owner.key", "owner", &owner)?;
@@ -281,7 +272,7 @@ fn dev_owner(data: &DataDir, request: &[u8], now: rap_types::Wall) -> Result<(Ve
 }
 
 /// Writes the request beside the caller, where it is to be carried from, and keeps a copy.
-fn write_request(data: &DataDir, request: &[u8], here: &Path) -> Result<PathBuf, Fault> {
+fn write_request(data: &DataDir, request: &[u8], here: &Path) -> Result<PathBuf, Failure> {
     let name = format!("act-{}.req", &rap_types::Digest::of(&[request]).to_string()[..8]);
     data.write(&name, request, 0o644)?;
     let here = here.join(&name);
@@ -289,10 +280,6 @@ fn write_request(data: &DataDir, request: &[u8], here: &Path) -> Result<PathBuf,
         Ok(()) => Ok(here),
         Err(_) => Ok(data.file(&name)),
     }
-}
-
-fn fault(failure: Failure) -> Fault {
-    Fault::new(failure.reason, failure.message)
 }
 
 const DEV_OWNER: &str = "dev-owner";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use rap_authority::{AuditKey, FloorOf, ReplicaFloors, RowKeys, SealingKey};
-use rap_runtime::{Clock, Fault};
+use rap_runtime::Clock;
 use rap_store::{
     AuditPen, Store, SystemTransaction, dek_rewrap, deks_delete_older, installation_hold, installation_read,
     installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
@@ -17,10 +17,11 @@ use rap_store::{
 use rap_types::Reason;
 use serde_json::json;
 
-use crate::commands::settings::{Settings, start_log};
+use crate::commands::settings::Settings;
 use crate::config::settings::Config;
 use crate::data_dir::{DataDir, KekStage};
 use crate::database::change::{Acting, Change};
+use crate::database::handle::transact;
 use crate::database::opened::OpenDatabase;
 use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
 use crate::failure::Failure;
@@ -54,30 +55,20 @@ pub(crate) struct Options {
     json: bool,
 }
 
-pub(crate) async fn run(command: KeysCommand) -> Result<(), Fault> {
+pub(crate) async fn run(command: KeysCommand) -> Result<(), Failure> {
     let (options, rotation) = match command {
         KeysCommand::RotateKek { options, new_key_file } => (options, Some(new_key_file)),
         KeysCommand::RetireKek { options } => (options, None),
     };
-    let (config, _) = options.settings.resolve()?;
-    start_log(&config)?;
+    let config = options.settings.start()?;
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
     let database = OpenDatabase::open(&config).await?;
-    let outcome = async {
-        let store = database.store().await?;
-        let done = match &rotation {
-            Some(file) => {
-                rotate(&config, &data, &store, file.as_deref(), KekStage::Done).await.map(|()| true)
-            }
-            None => retire(&config, &data, &store).await,
-        };
-        store.close().await;
-        done
-    }
-    .await;
-    database.stop().await;
-    let changed = outcome?;
+    let work = async |store: &Store| match &rotation {
+        Some(file) => rotate(&config, &data, store, file.as_deref(), KekStage::Done).await.map(|()| true),
+        None => retire(&config, &data, store).await,
+    };
+    let changed = database.during(async |database| database.with_store(work).await).await?;
     let (action, next) = match rotation {
         None if !changed => ("not retired: none was kept", ""),
         Some(_) if data.keeps_own_key(&config) => {
@@ -111,17 +102,14 @@ pub async fn rotate(
     store: &Store,
     new_key_file: Option<&Path>,
     until: KekStage,
-) -> Result<(), Fault> {
+) -> Result<(), Failure> {
     let new = data.next_sealing_key(new_key_file)?;
     if until == KekStage::Kept {
         return Ok(());
     }
     let keys = data.sealing_keys(config)?;
     let floors = floors(data)?;
-    let sealed: Result<(), Failure> = rap_store::transact!(store.system(), |connection| {
-        seal_anew(connection, &keys, &new, &floors).await
-    });
-    sealed.map_err(fault)?;
+    transact!(store, |connection| seal_anew(connection, &keys, &new, &floors).await)?;
     if until == KekStage::Sealed || !data.keeps_own_key(config) {
         return Ok(());
     }
@@ -174,18 +162,14 @@ async fn seal_anew(
 ///
 /// # Errors
 /// `secret.unseal` while another key is needed.
-pub async fn retire(config: &Config, data: &DataDir, store: &Store) -> Result<bool, Fault> {
+pub async fn retire(config: &Config, data: &DataDir, store: &Store) -> Result<bool, Failure> {
     let key = data.sealing_key(config)?;
-    let mut transaction = store.system().begin_snapshot().await.map_err(|error| fault(error.into()))?;
-    opens_all(&mut transaction, &key, &floors(data)?).await.map_err(fault)?;
+    let mut transaction = store.system().begin_snapshot().await?;
+    opens_all(&mut transaction, &key, &floors(data)?).await?;
     drop(transaction);
     data.forget_sealing_keys()
 }
 
-pub(crate) fn floors(data: &DataDir) -> Result<ReplicaFloors, Fault> {
+pub(crate) fn floors(data: &DataDir) -> Result<ReplicaFloors, Failure> {
     Ok(FloorFile::open(data.file(FLOORS_FILE))?.current().unwrap_or_default())
-}
-
-fn fault(failure: Failure) -> Fault {
-    Fault::new(failure.reason, failure.message)
 }

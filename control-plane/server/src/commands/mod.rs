@@ -24,11 +24,13 @@ use serde_json::json;
 use crate::commands::backup::command;
 use crate::commands::backup::command::BackupCommand;
 use crate::commands::floors::clusters::Which;
+use crate::commands::floors::confirm::{confirm, confirm_cluster, show};
 use crate::commands::keys::KeysCommand;
 use crate::commands::rows::RowsCommand;
-use crate::commands::settings::{Settings, start_log};
+use crate::commands::settings::{Settings, print};
 use crate::data_dir::DataDir;
 use crate::database::opened::OpenDatabase;
+use crate::failure::Failure;
 use crate::start;
 
 /// The control plane of RAP Fabric Core.
@@ -162,22 +164,20 @@ pub async fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => output::finish(rap_types::ExitCode::Ok, json),
-        Err(fault) => {
-            eprintln!("{}", exit::complaint(&fault, json));
-            exit::status(fault.reason.exit())
+        Err(Failure { reason, message, .. }) => {
+            eprintln!("{}", exit::complaint(&Fault::new(reason, message), json));
+            exit::status(reason.exit())
         }
     }
 }
 
-async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> Result<(), Fault> {
-    let (config, _) = settings.resolve()?;
-    start_log(&config)?;
+async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+    let config = settings.start()?;
     // Looked at before anything is made.
     let imported = import.map(init::imported_key).transpose()?;
     let made = init::run(&config, Path::new(""), imported).await?;
     if as_json {
-        println!("{}", serde_json::to_string(&made).unwrap_or_default());
-        return Ok(());
+        return print(&made);
     }
     println!("installation  {}", made.installation_id);
     println!("mode          {}", made.mode);
@@ -198,11 +198,11 @@ async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> R
     Ok(())
 }
 
-async fn run_serve(settings: Settings) -> Result<(), Fault> {
-    let (config, _) = settings.resolve()?;
-    start_log(&config)?;
+async fn run_serve(settings: Settings) -> Result<(), Failure> {
+    let config = settings.start()?;
     descriptors::raise_limit();
-    let signal = shutdown_signal().map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+    let signal =
+        shutdown_signal().map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
     let data = DataDir::of(&config);
     // Refused before the database starts, let alone a port opens.
     data.require_mode(config.mode)?;
@@ -224,57 +224,48 @@ async fn run_serve(settings: Settings) -> Result<(), Fault> {
     outcome
 }
 
-async fn run_migrate(settings: Settings, down_to: Option<i64>) -> Result<(), Fault> {
-    let (config, _) = settings.resolve()?;
-    start_log(&config)?;
+async fn run_migrate(settings: Settings, down_to: Option<i64>) -> Result<(), Failure> {
+    let config = settings.start()?;
     let database = OpenDatabase::open(&config).await?;
-    let outcome = async {
+    let migrate = async |database: &OpenDatabase| {
         match down_to {
             Some(version) => migrate_down(&database.target, version).await?,
             None => migrate_up(&database.target).await?,
         }
-        migration_applied(&database.target).await
+        Ok(migration_applied(&database.target).await?)
     };
-    let outcome = outcome.await.map_err(|error| Fault::new(error.reason(), error.to_string()));
-    database.stop().await;
-    println!("schema {:06} of {:06}", outcome?, newest_migration());
+    let applied = database.during(migrate).await?;
+    println!("schema {:06} of {:06}", applied, newest_migration());
     Ok(())
 }
 
-async fn run_floors(command: Floors) -> Result<(), Fault> {
+async fn run_floors(command: Floors) -> Result<(), Failure> {
     let (settings, json, confirmed) = match command {
         Floors::Show { settings, json } => (settings, json, None),
         Floors::Confirm { settings, sequence, lower, cluster, of, json } => {
             (settings, json, Some((sequence, lower, cluster.map(|cluster| (cluster, of)))))
         }
     };
-    let (config, _) = settings.resolve()?;
-    start_log(&config)?;
+    let config = settings.start()?;
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
     let database = OpenDatabase::open_or_join(&config).await?;
-    let shown = match confirmed {
-        Some((sequence, lower, None)) => {
-            crate::commands::floors::confirm::confirm(&config, &data, &database, sequence, lower).await
-        }
+    let work = async |database: &OpenDatabase| match confirmed {
+        Some((sequence, lower, None)) => confirm(&config, &data, database, sequence, lower).await,
         Some((sequence, lower, Some((cluster, of)))) => {
-            let of = (cluster.as_str(), of);
-            crate::commands::floors::confirm::confirm_cluster(&config, &data, &database, of, sequence, lower)
-                .await
+            confirm_cluster(&config, &data, database, (&cluster, of), sequence, lower).await
         }
-        None => crate::commands::floors::confirm::show(&config, &data, &database).await,
+        None => show(&config, &data, database).await,
     };
-    database.stop().await;
-    let shown = shown?;
+    let shown = database.during(work).await?;
     if json {
-        println!("{}", serde_json::to_string(&shown).unwrap_or_default());
-    } else {
-        print!("{shown}");
+        return print(&shown);
     }
+    print!("{shown}");
     Ok(())
 }
 
-fn run_config(settings: Settings, effective: bool, as_json: bool) -> Result<(), Fault> {
+fn run_config(settings: Settings, effective: bool, as_json: bool) -> Result<(), Failure> {
     let (config, layers) = settings.resolve()?;
     let rows: Vec<_> = config
         .effective()

@@ -6,9 +6,9 @@
 
 use clap::Subcommand;
 use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey};
-use rap_runtime::{Clock, Fault};
+use rap_runtime::Clock;
 use rap_store::{
-    AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, SystemTransaction, bare_clusters,
+    AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, Store, SystemTransaction, bare_clusters,
     cluster_names, installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
 };
 use rap_types::{ClusterId, Reason};
@@ -16,11 +16,11 @@ use serde_json::json;
 
 use crate::acts::adopt_cluster::shown;
 use crate::acts::policy::first_policies;
-use crate::commands::settings::{Settings, start_log};
+use crate::commands::keys::floors;
+use crate::commands::settings::Settings;
 use crate::data_dir::{DataDir, MARKED, MARKER};
 use crate::database::change::{Acting, Change};
 use crate::database::opened::OpenDatabase;
-use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
 use crate::failure::Failure;
 use crate::keys::data_keys::Keyring;
 
@@ -43,7 +43,7 @@ pub(crate) enum RowsCommand {
 }
 
 /// Runs one of them.
-pub(crate) async fn run(command: RowsCommand) -> Result<(), Fault> {
+pub(crate) async fn run(command: RowsCommand) -> Result<(), Failure> {
     match command {
         RowsCommand::Check { settings, json } => check(settings, json).await,
         RowsCommand::Seal { settings } => seal(settings).await,
@@ -99,25 +99,17 @@ impl Looked {
     }
 }
 
-async fn check(settings: Settings, as_json: bool) -> Result<(), Fault> {
-    let (config, _) = settings.resolve()?;
-    start_log(&config)?;
+async fn check(settings: Settings, as_json: bool) -> Result<(), Failure> {
+    let config = settings.start()?;
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
-    let kek = data.sealing_key(&config)?;
-    let floors = FloorFile::open(data.file(FLOORS_FILE))?.current().unwrap_or_default();
+    let (kek, floors) = (data.sealing_key(&config)?, floors(&data)?);
     let database = OpenDatabase::open_or_join(&config).await?;
-    let looked = async {
-        let store = database.store().await?;
-        let mut transaction = store.system().begin_snapshot().await.map_err(fault)?;
-        let all = look(&mut transaction, &kek, &floors).await.map_err(failed)?;
-        drop(transaction);
-        store.close().await;
-        Ok::<_, Fault>(all)
+    let look = async |store: &Store| {
+        let mut transaction = store.system().begin_snapshot().await?;
+        look(&mut transaction, &kek, &floors).await
     };
-    let looked = looked.await;
-    database.stop().await;
-    let all = looked?;
+    let all = database.during(async |database| database.with_store(look).await).await?;
     if as_json {
         println!("{}", all.document());
     } else {
@@ -125,7 +117,7 @@ async fn check(settings: Settings, as_json: bool) -> Result<(), Fault> {
     }
     match all.wrong() {
         0 => Ok(()),
-        wrong => Err(Fault::new(Reason::RowTampered, format!("not as they were written: {wrong}"))),
+        wrong => Err(Failure::new(Reason::RowTampered, format!("not as they were written: {wrong}"))),
     }
 }
 
@@ -149,9 +141,8 @@ async fn look(
     Ok(all)
 }
 
-async fn seal(settings: Settings) -> Result<(), Fault> {
-    let (config, _) = settings.resolve()?;
-    start_log(&config)?;
+async fn seal(settings: Settings) -> Result<(), Failure> {
+    let config = settings.start()?;
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
     if data.file(MARKER).exists() {
@@ -159,22 +150,17 @@ async fn seal(settings: Settings) -> Result<(), Fault> {
             "{}: rows were sealed before; one without a MAC was not written by this control plane",
             data.file(MARKER).display()
         );
-        return Err(Fault::new(Reason::ResourceExists, text));
+        return Err(Failure::new(Reason::ResourceExists, text));
     }
-    let kek = data.sealing_key(&config)?;
-    let floors = FloorFile::open(data.file(FLOORS_FILE))?.current().unwrap_or_default();
+    let (kek, floors) = (data.sealing_key(&config)?, floors(&data)?);
     let database = OpenDatabase::open(&config).await?;
-    let sealed = async {
-        let store = database.store().await?;
-        let mut transaction = store.system().begin().await.map_err(fault)?;
+    let seal = async |store: &Store| {
+        let mut transaction = store.system().begin().await?;
         let count = seal_all(&mut transaction, &kek, &floors).await?;
-        transaction.commit().await.map_err(fault)?;
-        store.close().await;
-        Ok::<_, Fault>(count)
+        transaction.commit().await?;
+        Ok(count)
     };
-    let sealed = sealed.await;
-    database.stop().await;
-    let sealed = sealed?;
+    let sealed = database.during(async |database| database.with_store(seal).await).await?;
     data.write(MARKER, MARKED, 0o600)?;
     match sealed {
         0 => println!("no row is without a MAC; recorded in {}", data.file(MARKER).display()),
@@ -189,10 +175,10 @@ async fn seal_all(
     transaction: &mut SystemTransaction,
     kek: &SealingKey,
     floors: &ReplicaFloors,
-) -> Result<usize, Fault> {
-    let before = look(transaction, kek, floors).await.map_err(failed)?;
+) -> Result<usize, Failure> {
+    let before = look(transaction, kek, floors).await?;
     if let Some((_, name, failure)) = before.shut.into_iter().next() {
-        return Err(Fault::new(failure.reason, format!("cluster {name}: {}", failure.message)));
+        return Err(Failure::new(failure.reason, format!("cluster {name}: {}", failure.message)));
     }
     let RowsSeen { sound, unsealed, tampered, .. } = before.seen;
     if unsealed.is_empty() && tampered.is_empty() {
@@ -200,20 +186,19 @@ async fn seal_all(
     }
     if sound > 0 || !tampered.is_empty() {
         let text = "some rows carry a MAC already: a release without MACs did not leave this database";
-        return Err(Fault::new(Reason::RowTampered, text));
+        return Err(Failure::new(Reason::RowTampered, text));
     }
-    for keys in scopes(transaction, kek, floors, &mut Looked::default()).await.map_err(failed)? {
-        rows_seal_unsealed(transaction, &keys).await.map_err(fault)?;
+    for keys in scopes(transaction, kek, floors, &mut Looked::default()).await? {
+        rows_seal_unsealed(transaction, &keys).await?;
         if keys.cluster() != ClusterId::ZERO {
-            first_policies(transaction, &keys).await.map_err(failed)?;
+            first_policies(transaction, &keys).await?;
         }
     }
-    let after = look(transaction, kek, floors).await.map_err(failed)?.seen;
+    let after = look(transaction, kek, floors).await?.seen;
     if !after.unsealed.is_empty() || !after.tampered.is_empty() {
-        return Err(Fault::new(Reason::RowTampered, "the rows changed while they were sealed"));
+        return Err(Failure::new(Reason::RowTampered, "the rows changed while they were sealed"));
     }
-    let installation =
-        installation_read(transaction).await.map_err(fault)?.ok_or_else(|| failed(absent()))?;
+    let installation = installation_read(transaction).await?.ok_or_else(absent)?;
     let now = Clock::new().now().wall;
     let reason = format!("{} rows of a release without row MACs", unsealed.len());
     let acting = Acting::alone(
@@ -222,7 +207,7 @@ async fn seal_all(
         now,
     );
     let change = Change::of("rows.seal", "installation").because(reason);
-    change.record(transaction, &acting).await.map_err(fault)?;
+    change.record(transaction, &acting).await?;
     Ok(unsealed.len())
 }
 
@@ -253,12 +238,4 @@ const SHUT: [Reason; 3] = [Reason::SecretUnseal, Reason::FloorRollback, Reason::
 
 fn absent() -> Failure {
     Failure::new(Reason::ConfigInvalid, "the database has no installation; run init")
-}
-
-fn failed(failure: Failure) -> Fault {
-    Fault::new(failure.reason, failure.message)
-}
-
-fn fault(error: rap_store::StoreError) -> Fault {
-    Fault::new(error.reason(), error.to_string())
 }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rap_runtime::settings_layers::Problem;
+use rap_runtime::telemetry;
 use rap_runtime::telemetry::LogFormat;
-use rap_runtime::{Fault, telemetry};
 use rap_types::Reason;
 
 use crate::config::layers::{self, Layers};
 use crate::config::raw::Raw;
 use crate::config::settings::Config;
+use crate::failure::Failure;
 
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
@@ -22,7 +23,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn resolve(self) -> Result<(Config, Layers), Fault> {
+    pub(crate) fn resolve(self) -> Result<(Config, Layers), Failure> {
         let layers = layers::read(&self.raw, self.config.as_deref());
         let (raw, mut problems) = layers.merge();
         match Config::resolve(&raw) {
@@ -32,16 +33,32 @@ impl Settings {
         }
         Err(invalid(&problems))
     }
+
+    /// The configuration, by which the log goes from now on.
+    pub(crate) fn start(self) -> Result<Config, Failure> {
+        let (config, _) = self.resolve()?;
+        start_log(&config)?;
+        Ok(config)
+    }
 }
 
-pub(crate) fn start_log(config: &Config) -> Result<(), Fault> {
+/// Prints one JSON document.
+pub(crate) fn print(document: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(document)
+        .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    println!("{text}");
+    Ok(())
+}
+
+fn start_log(config: &Config) -> Result<(), Failure> {
     let format = if config.log_json { LogFormat::Json } else { LogFormat::Text };
-    telemetry::init(format, &config.log).map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))
+    telemetry::init(format, &config.log)
+        .map_err(|error| Failure::new(Reason::ConfigInvalid, error.to_string()))
 }
 
-fn invalid(problems: &[Problem]) -> Fault {
+fn invalid(problems: &[Problem]) -> Failure {
     let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
     let dev_address = problems.len() == 1 && problems[0].text.starts_with(Reason::AuthorityDevAddress.code());
     let reason = if dev_address { Reason::AuthorityDevAddress } else { Reason::ConfigInvalid };
-    Fault::new(reason, format!("the configuration has problems:{}", lines.concat()))
+    Failure::new(reason, format!("the configuration has problems:{}", lines.concat()))
 }

@@ -13,6 +13,13 @@ use crate::config::layers::DEFAULT_DATA_DIR;
 use crate::config::raw::Raw;
 use crate::config::settings::{AuthorityMode, ClusterDefaults, Config, DatabaseSource, Limits, Pushing};
 
+/// [`positive`], of an option by its name.
+macro_rules! positive {
+    ($raw:ident.$option:ident, $default:expr, $problems:expr) => {
+        positive(stringify!($option), $raw.$option, $default, $problems)
+    };
+}
+
 impl Config {
     /// Gives every option its meaning, or reports all problems together.
     pub fn resolve(raw: &Raw) -> Result<Self, Vec<Problem>> {
@@ -58,27 +65,12 @@ impl Config {
             session: Duration::from_secs(session_seconds),
             cluster,
             pushing: Pushing {
-                head_within: positive("head_within_ms", raw.head_within_ms, 60_000, &mut problems),
-                outbox_poll: positive("outbox_poll_ms", raw.outbox_poll_ms, 2_000, &mut problems),
+                head_within: positive!(raw.head_within_ms, 60_000, &mut problems),
+                outbox_poll: positive!(raw.outbox_poll_ms, 2_000, &mut problems),
                 rows_check: rows_check(raw.rows_check_ms, &mut problems),
-                write_timeout: positive(
-                    "node_write_timeout_ms",
-                    raw.node_write_timeout_ms,
-                    10_000,
-                    &mut problems,
-                ),
-                report_interval: positive(
-                    "report_interval_ms",
-                    raw.report_interval_ms.map(u64::from),
-                    15_000,
-                    &mut problems,
-                ),
-                reconnect_window: positive(
-                    "reconnect_window_ms",
-                    raw.reconnect_window_ms.map(u64::from),
-                    5_000,
-                    &mut problems,
-                ),
+                write_timeout: positive!(raw.node_write_timeout_ms, 10_000, &mut problems),
+                report_interval: positive!(raw.report_interval_ms, 15_000, &mut problems),
+                reconnect_window: positive!(raw.reconnect_window_ms, 5_000, &mut problems),
             },
         };
         if problems.is_empty() { Ok(config) } else { Err(problems) }
@@ -209,13 +201,14 @@ fn limits(raw: &Raw, problems: &mut Vec<Problem>) -> Limits {
         handshakes_total: count("handshakes_total", raw.handshakes_total, 1024),
         connections: count("connections", raw.connections, 16_384),
         connections_per_source: count("connections_per_source", raw.connections_per_source, 1024),
-        handshake_timeout: positive("handshake_timeout_ms", raw.handshake_timeout_ms, 5_000, problems),
-        request_timeout: positive("request_timeout_ms", raw.request_timeout_ms, 10_000, problems),
-        body_timeout: positive("body_timeout_ms", raw.body_timeout_ms, 5_000, problems),
+        handshake_timeout: positive!(raw.handshake_timeout_ms, 5_000, problems),
+        request_timeout: positive!(raw.request_timeout_ms, 10_000, problems),
+        body_timeout: positive!(raw.body_timeout_ms, 5_000, problems),
     }
 }
 
-fn positive(at: &str, value: Option<u64>, default: u64, problems: &mut Vec<Problem>) -> Duration {
+fn positive(at: &str, value: Option<impl Into<u64>>, default: u64, problems: &mut Vec<Problem>) -> Duration {
+    let value = value.map(Into::into);
     if !(1..=HOUR_MS).contains(&value.unwrap_or(default)) {
         problems.push(Problem::new(at, format!("must be 1 to {HOUR_MS}")));
     }

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rap_authority::{Floor, FloorOf, ReplicaFloors};
-use rap_runtime::files::FileError;
-use rap_runtime::{Fault, files};
+use rap_runtime::files;
 use rap_types::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -36,13 +35,13 @@ impl FloorFile {
     ///
     /// # Errors
     /// `state.corrupt`, `state.schema`, `secret.exposed`, those of reading. Absence is not an error.
-    pub fn open(path: PathBuf) -> Result<Self, Fault> {
+    pub fn open(path: PathBuf) -> Result<Self, Failure> {
         let floors = match files::read_capped(&path, CAP) {
             Ok(bytes) => Some(parse(&bytes).map_err(|reason| {
-                Fault::new(reason, format!("{}: not the floors of a replica", path.display()))
+                Failure::new(reason, format!("{}: not the floors of a replica", path.display()))
             })?),
             Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(fault(&error)),
+            Err(error) => return Err(error.into()),
         };
         Ok(Self { path, current: Arc::new(Mutex::new(floors)) })
     }
@@ -61,11 +60,11 @@ impl FloorFile {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn begin(&self) -> Result<(), Fault> {
+    pub fn begin(&self) -> Result<(), Failure> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.is_none() {
             let fresh = ReplicaFloors::fresh();
-            self.write(&fresh).map_err(|failure| Fault::new(failure.reason, failure.message))?;
+            self.write(&fresh)?;
             *current = Some(fresh);
         }
         Ok(())
@@ -132,8 +131,7 @@ impl FloorFile {
 
     /// What is on disk with what is known, the higher of each floor.
     fn merged(&self, known: Option<ReplicaFloors>) -> Result<Option<ReplicaFloors>, Failure> {
-        let stored =
-            Self::open(self.path.clone()).map_err(|fault| Failure::new(fault.reason, fault.message))?;
+        let stored = Self::open(self.path.clone())?;
         Ok(match (known, stored.current()) {
             (Some(known), Some(stored)) => Some(known.merged(&stored)),
             (known, stored) => known.or(stored),
@@ -144,18 +142,13 @@ impl FloorFile {
         let document = Document { schema: SCHEMA.to_owned(), floors: floors.clone() };
         let text = serde_json::to_vec_pretty(&document)
             .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
-        files::write_atomic(&self.path, &text, 0o600)
-            .map_err(|error| Failure::new(error.reason(), error.to_string()))
+        Ok(files::write_atomic(&self.path, &text, 0o600)?)
     }
 }
 
 fn parse(bytes: &[u8]) -> Result<ReplicaFloors, Reason> {
     let document: Document = serde_json::from_slice(bytes).map_err(|_| Reason::StateCorrupt)?;
     if document.schema == SCHEMA { Ok(document.floors) } else { Err(Reason::StateSchema) }
-}
-
-fn fault(error: &FileError) -> Fault {
-    Fault::new(error.reason(), error.to_string())
 }
 
 const SCHEMA: &str = "rap.replica-floors.v1";

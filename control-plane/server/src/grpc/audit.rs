@@ -155,7 +155,7 @@ async fn entries(
         })?;
     }
     let mut transaction = replica.database.store.system().begin().await?;
-    let rows = audit_leaves(&mut transaction, request.from, upto).await?;
+    let rows = audit_leaves(&mut transaction, request.from..upto).await?;
     Ok(v1::AuditEntriesAnswer { entries: rows.iter().map(|row| row.entry.encode()).collect() })
 }
 

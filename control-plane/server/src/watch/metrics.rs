@@ -79,72 +79,78 @@ const fn counter(name: &'static str, labels: &'static [&'static str], help: &'st
     Family { name, kind: Kind::Counter, unit: "1", labels, help }
 }
 
-const fn gauge(name: &'static str, help: &'static str) -> Family {
-    Family { name, kind: Kind::Gauge, unit: "1", labels: &[], help }
+const fn gauge(name: &'static str, unit: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, unit, labels: &[], help }
 }
 
 const fn of_cluster(name: &'static str, unit: &'static str, help: &'static str) -> Family {
     Family { name, kind: Kind::Gauge, unit, labels: &["cluster"], help }
 }
 
-pub(crate) const INFO: Family = Family {
-    name: "rap_control_info",
-    kind: Kind::Gauge,
-    unit: "1",
-    labels: &["version"],
-    help: "Always 1; the label names the version.",
-};
+/// Declares the families of one sample, and lists them and those of clusters.
+macro_rules! families {
+    ($($name:ident = $family:expr;)+) => {
+        $(pub(crate) const $name: Family = $family;)+
 
-pub(crate) const REJECTED: Family =
-    counter("rap_control_rejected_total", &["reason"], "Refusals by reason code.");
+        /// Everything that the endpoint exposes.
+        pub const FAMILIES: [Family; 18] =
+            [$($name,)+ OF_CLUSTERS[0], OF_CLUSTERS[1], OF_CLUSTERS[2], OF_CLUSTERS[3], OF_CLUSTERS[4]];
+    };
+}
 
-pub(crate) const ALARMS: Family = counter("rap_control_alarms_total", &["reason"], "Alarms by reason code.");
-
-pub(crate) const DATABASE_UP: Family = Family {
-    name: "rap_control_database_up",
-    kind: Kind::Gauge,
-    unit: "1",
-    labels: &[],
-    help: "1 if a new connection wrote to the database within the last 10 s.",
-};
-
-pub(crate) const HEADS_SIGNED: Family =
-    counter("rap_control_heads_signed_total", &[], "Cluster heads signed and stored by this replica.");
-
-pub(crate) const UPDATES_SENT: Family =
-    counter("rap_control_updates_sent_total", &[], "Snapshot updates sent to nodes.");
-
-pub(crate) const CHECKPOINTS_SIGNED: Family = counter(
-    "rap_control_audit_checkpoints_total",
-    &[],
-    "Audit checkpoints signed and stored by this replica.",
-);
-
-pub(crate) const CONTACTS_FAILED: Family = counter(
-    "rap_control_contact_writes_failed_total",
-    &[],
-    "Times that contacts of nodes could not be written; they wait.",
-);
-
-pub(crate) const CONTACTS_FAILING: Family = Family {
-    name: "rap_control_contacts_failing_seconds",
-    kind: Kind::Gauge,
-    unit: "seconds",
-    labels: &[],
-    help: "For how long no contact could be written; 0 while they can.",
-};
-
-pub(crate) const AUDIT_ENTRIES: Family =
-    gauge("rap_control_audit_entries", "Audit entries with a place in the tree.");
-
-pub(crate) const AUDIT_UNCOVERED: Family =
-    gauge("rap_control_audit_uncovered", "Audit entries with a place that no checkpoint covers yet.");
-
-pub(crate) const AUDIT_UNSEQUENCED: Family =
-    gauge("rap_control_audit_unsequenced", "Committed audit entries without a place yet.");
-
-pub(crate) const AUDIT_STOPPED: Family =
-    gauge("rap_control_audit_stopped", "1 while nothing is signed because something was found.");
+families! {
+    INFO = Family {
+        name: "rap_control_info",
+        kind: Kind::Gauge,
+        unit: "1",
+        labels: &["version"],
+        help: "Always 1; the label names the version.",
+    };
+    REJECTED = counter("rap_control_rejected_total", &["reason"], "Refusals by reason code.");
+    ALARMS = counter("rap_control_alarms_total", &["reason"], "Alarms by reason code.");
+    DATABASE_UP = gauge(
+        "rap_control_database_up",
+        "1",
+        "1 if a new connection wrote to the database within the last 10 s.",
+    );
+    HEADS_SIGNED = counter(
+        "rap_control_heads_signed_total",
+        &[],
+        "Cluster heads signed and stored by this replica.",
+    );
+    UPDATES_SENT = counter("rap_control_updates_sent_total", &[], "Snapshot updates sent to nodes.");
+    CHECKPOINTS_SIGNED = counter(
+        "rap_control_audit_checkpoints_total",
+        &[],
+        "Audit checkpoints signed and stored by this replica.",
+    );
+    CONTACTS_FAILED = counter(
+        "rap_control_contact_writes_failed_total",
+        &[],
+        "Times that contacts of nodes could not be written; they wait.",
+    );
+    CONTACTS_FAILING = gauge(
+        "rap_control_contacts_failing_seconds",
+        "seconds",
+        "For how long no contact could be written; 0 while they can.",
+    );
+    AUDIT_ENTRIES = gauge("rap_control_audit_entries", "1", "Audit entries with a place in the tree.");
+    AUDIT_UNCOVERED = gauge(
+        "rap_control_audit_uncovered",
+        "1",
+        "Audit entries with a place that no checkpoint covers yet.",
+    );
+    AUDIT_UNSEQUENCED = gauge(
+        "rap_control_audit_unsequenced",
+        "1",
+        "Committed audit entries without a place yet.",
+    );
+    AUDIT_STOPPED = gauge(
+        "rap_control_audit_stopped",
+        "1",
+        "1 while nothing is signed because something was found.",
+    );
+}
 
 pub(crate) const OF_CLUSTERS: [Family; 5] = [
     of_cluster("rap_control_cluster_incarnation", "1", "Incarnation being served."),
@@ -156,26 +162,4 @@ pub(crate) const OF_CLUSTERS: [Family; 5] = [
     ),
     of_cluster("rap_control_cluster_converged_version", "1", "Lowest version a connected node holds."),
     of_cluster("rap_control_nodes_connected", "1", "Nodes with a stream to this replica."),
-];
-
-/// Everything that the endpoint exposes.
-pub const FAMILIES: [Family; 18] = [
-    INFO,
-    REJECTED,
-    ALARMS,
-    DATABASE_UP,
-    HEADS_SIGNED,
-    UPDATES_SENT,
-    CHECKPOINTS_SIGNED,
-    CONTACTS_FAILED,
-    CONTACTS_FAILING,
-    AUDIT_ENTRIES,
-    AUDIT_UNCOVERED,
-    AUDIT_UNSEQUENCED,
-    AUDIT_STOPPED,
-    OF_CLUSTERS[0],
-    OF_CLUSTERS[1],
-    OF_CLUSTERS[2],
-    OF_CLUSTERS[3],
-    OF_CLUSTERS[4],
 ];

@@ -6,7 +6,7 @@ use rap_store::RowName;
 use rap_types::{ClusterId, Reason};
 
 use crate::database::change::{Acting, Change};
-use crate::failure::Failure;
+use crate::database::handle::transact;
 use crate::watch::handle::Watch;
 
 impl Watch {
@@ -27,9 +27,8 @@ pub(crate) async fn alarm_about(watch: &Watch, reason: Reason, object: &str, wha
     watch.alarm(reason, &format!("{object}: {what}"));
     let acting = Acting::alone("system", watch.keys.pen.clone(), now.wall);
     let change = Change::of("alarm.raise", object).because(format!("{reason}: {what}"));
-    let done: Result<(), Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        change.clone().record(connection, &acting).await.map(drop).map_err(Failure::from)
-    });
+    let done =
+        transact!(watch.database.store, |connection| Ok(change.clone().record(connection, &acting).await?));
     if let Err(failure) = done {
         tracing::error!(reason = %failure.reason, "an alarm could not be audited: {}", failure.message);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::columns::{plain_row, statements};
+use crate::query::{all, plain_row, statements};
 use crate::{DatabaseTarget, Result, StoreError, roles::DatabaseRole};
 
 /// One table and the statements made for it. PostgreSQL quoted the names in them.
@@ -26,7 +26,8 @@ pub(super) struct Table {
 plain_row!(Table { name, copy_out, copy_in, unlock, relock, clear, parents, whole });
 
 statements! {
-    BACKUP_TABLES = "WITH shaped AS ( \
+    /// Every table, by name.
+    async fn backup_tables() -> Vec<Table> = all "WITH shaped AS ( \
             SELECT c.oid, c.relname::text AS name, ( \
                 SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a \
                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns \
@@ -44,7 +45,8 @@ statements! {
             EXISTS (SELECT FROM pg_policies p WHERE p.schemaname = 'public' AND p.tablename = name \
                 AND 'rap_system' = ANY (p.roles) AND p.qual = 'true' AND p.cmd IN ('ALL', 'SELECT')) AS whole \
         FROM shaped ORDER BY name";
-    BACKUP_SEQUENCES = "SELECT format('SELECT setval(%L::regclass, greatest(coalesce(max(%I), 1), 1)) FROM public.%I', \
+    /// Statements that set each counter to what the rows have used.
+    pub(super) async fn sequences() -> Vec<String> = all "SELECT format('SELECT setval(%L::regclass, greatest(coalesce(max(%I), 1), 1)) FROM public.%I', \
             pg_get_serial_sequence(quote_ident(c.relname), a.attname), a.attname, c.relname) \
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped \
@@ -53,12 +55,7 @@ statements! {
 
 /// Every table, parents before children.
 pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>> {
-    ordered(sqlx::query_as(BACKUP_TABLES).fetch_all(connection).await?)
-}
-
-/// Statements that set each counter to what the rows have used.
-pub(super) async fn sequences(connection: &mut PgConnection) -> Result<Vec<String>> {
-    Ok(sqlx::query_scalar(BACKUP_SEQUENCES).fetch_all(connection).await?)
+    ordered(backup_tables(connection).await?)
 }
 
 fn ordered(mut left: Vec<Table>) -> Result<Vec<Table>> {

@@ -2,12 +2,11 @@
 
 use rap_authority::RowKeys;
 use rap_types::{ClusterId, NodeId, Wall};
-use sqlx::PgConnection;
 
 use super::nodes::NewNodeRow;
 use crate::Result;
-use crate::authentic::{Held, find, held, insert, update};
-use crate::columns::{counter, database_now, read, statements};
+use crate::authentic::{Held, held, insert, update};
+use crate::query::{database_now, optional, statements};
 use crate::row::{authentic_row, select};
 use crate::transaction::SystemTransaction;
 
@@ -32,14 +31,19 @@ authentic_row! {
 }
 
 statements! {
-    HOST_NUMBER_NEXT = "UPDATE clusters SET next_host_number = next_host_number + 1 \
+    /// The next host number that nobody had, up to `last`.
+    async fn host_number_next(cluster: ClusterId, last: u32) -> Option<u32> = optional
+        "UPDATE clusters SET next_host_number = next_host_number + 1 \
         WHERE cluster_id = $1 AND next_host_number <= $2 RETURNING next_host_number - 1 AS host_number";
-    ADDRESS_RESTED = select!(AddressRow,
+    /// The host number up to `last` that was given back longest ago, at least seven days, locked.
+    async fn address_rested(keys, last: u32) -> Option<Held<AddressRow>> = held select!(AddressRow,
         "WHERE cluster_id = $1 AND host_number <= $2 \
              AND released_at < clock_timestamp() - interval '7 days' \
          ORDER BY released_at LIMIT 1 FOR UPDATE SKIP LOCKED"
     );
-    ADDRESS_LOCK = select!(AddressRow, "WHERE cluster_id = $1 AND host_number = $2 FOR UPDATE");
+    /// Who has this host number, locked.
+    pub(crate) async fn address_hold(keys, host_number: u32) -> Option<Held<AddressRow>> = held
+        select!(AddressRow, "WHERE cluster_id = $1 AND host_number = $2 FOR UPDATE");
 }
 
 /// Gives `node` a host number between 1 and `last`: a new one as long as there are any, then the one
@@ -50,19 +54,15 @@ pub async fn host_number_allocate(
     node: NodeId,
     last: u32,
 ) -> Result<Option<u32>> {
-    let last = counter("host_number", last.into())?;
-    let fresh = sqlx::query(HOST_NUMBER_NEXT).bind(keys.cluster().uuid()).bind(last);
-    if let Some(row) = fresh.fetch_optional(&mut **transaction).await? {
-        let host_number = read(&row, "host_number")?;
+    if let Some(host_number) = host_number_next(transaction, keys.cluster(), last).await? {
         let new = AddressRow { cluster: keys.cluster(), host_number, node, released_at: None };
         insert(transaction, keys, &new).await?;
         return Ok(Some(host_number));
     }
-    let rested = find(ADDRESS_RESTED, keys).bind(last);
-    let Some(mut row) = held::<AddressRow>(rested, transaction, keys).await? else { return Ok(None) };
+    let Some(mut row) = address_rested(transaction, keys, last).await? else { return Ok(None) };
     let host_number = row.host_number;
     (row.node, row.released_at) = (node, None);
-    update(transaction, keys, &row).await?;
+    update(transaction, keys, row).await?;
     Ok(Some(host_number))
 }
 
@@ -78,17 +78,8 @@ pub async fn host_number_reclaim(
         return Ok(false);
     };
     row.released_at = None;
-    update(transaction, keys, &row).await?;
+    update(transaction, keys, row).await?;
     Ok(true)
-}
-
-/// Who has this host number, locked.
-pub(crate) async fn address_hold(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    host_number: u32,
-) -> Result<Option<Held<AddressRow>>> {
-    held(find(ADDRESS_LOCK, keys).bind(i64::from(host_number)), connection, keys).await
 }
 
 /// Gives a node's host number back, if it still has it.
@@ -102,5 +93,5 @@ pub(super) async fn host_number_release(
         return Ok(());
     };
     row.released_at = Some(database_now(transaction).await?);
-    update(transaction, keys, &row).await
+    update(transaction, keys, row).await.map(drop)
 }

@@ -3,15 +3,18 @@
 //! Rows cannot be altered or removed by the roles that serve; their sequence is filled once, later
 //! (see `audit_tree`). A row is written with an [`AuditPen`], so none lacks its MAC.
 
+use std::ops::Range;
+
 use rap_authority::AuditKey;
 use rap_contract::AuditEntry;
 use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use crate::Result;
 use crate::authentic::RowName;
-use crate::columns::{Instant, bound, counter, read, statements, timestamp};
+use crate::columns::{Instant, bound, counter, read, timestamp};
+use crate::query::{Readable, all, one, statements};
 use crate::transaction::{Bytes, SystemTransaction};
 
 /// What was done.
@@ -73,8 +76,8 @@ pub struct AuditRow {
     pub row_mac: Option<[u8; 32]>,
 }
 
-impl FromRow<'_, PgRow> for AuditRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+impl Readable for AuditRow {
+    fn of_row(row: &PgRow) -> sqlx::Result<Self> {
         let recorded_at: Instant = row.try_get("recorded_at")?;
         Ok(Self {
             entry: AuditEntry {
@@ -131,9 +134,14 @@ statements! {
     AUDIT_LIST = audit_select!("WHERE ($1::uuid IS NULL OR cluster_id = $1) AND ($2::text IS NULL OR actor = $2) \
         AND ($3::text IS NULL OR action = $3) AND ($4::timestamptz IS NULL OR recorded_at >= $4) \
         AND ($5::bigint IS NULL OR entry_id < $5) ORDER BY entry_id DESC LIMIT $6");
-    AUDIT_UNSEQUENCED = audit_select!("WHERE sequence IS NULL ORDER BY entry_id LIMIT $1");
-    AUDIT_LEAVES = audit_select!("WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence");
-    AUDIT_WAITING = "SELECT count(entry_id) FROM audit_log WHERE sequence IS NULL";
+    /// Committed entries that are not sequenced yet, lowest number first, at most `limit`.
+    pub async fn audit_unsequenced(limit: u32) -> Vec<AuditRow> = all
+        audit_select!("WHERE sequence IS NULL ORDER BY entry_id LIMIT $1");
+    /// The entries at these indexes of the tree that exist, in this order.
+    pub async fn audit_leaves(sequence: Range<u64>) -> Vec<AuditRow> = all
+        audit_select!("WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence");
+    /// Number of committed entries that are not sequenced yet.
+    pub async fn audit_waiting() -> u64 = one "SELECT count(entry_id) FROM audit_log WHERE sequence IS NULL";
 }
 
 /// Adds an entry, in the transaction of the change it tells of; returns its number.
@@ -190,29 +198,12 @@ pub async fn audit_list(
     filter: &AuditFilter,
     limit: u32,
 ) -> Result<Vec<AuditRow>> {
-    let query = sqlx::query_as(AUDIT_LIST)
+    let query = sqlx::query(AUDIT_LIST)
         .bind(filter.cluster.map(|id| id.uuid()))
         .bind(&filter.actor)
         .bind(&filter.action)
         .bind(filter.since.map(|since| timestamp("recorded_at", since)).transpose()?)
         .bind(filter.before.map(|before| counter("entry_id", before)).transpose()?)
         .bind(i64::from(limit));
-    Ok(query.fetch_all(connection).await?)
-}
-
-/// Committed entries that are not sequenced yet, lowest number first, at most `limit`.
-pub async fn audit_unsequenced(connection: &mut PgConnection, limit: u32) -> Result<Vec<AuditRow>> {
-    Ok(sqlx::query_as(AUDIT_UNSEQUENCED).bind(i64::from(limit)).fetch_all(connection).await?)
-}
-
-/// The entries at the indexes `from..to` of the tree that exist, in this order.
-pub async fn audit_leaves(connection: &mut PgConnection, from: u64, to: u64) -> Result<Vec<AuditRow>> {
-    let query = sqlx::query_as(AUDIT_LEAVES).bind(counter("sequence", from)?).bind(counter("sequence", to)?);
-    Ok(query.fetch_all(connection).await?)
-}
-
-/// Number of committed entries that are not sequenced yet.
-pub async fn audit_waiting(connection: &mut PgConnection) -> Result<u64> {
-    let count: i64 = sqlx::query_scalar(AUDIT_WAITING).fetch_one(connection).await?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    all(query, connection).await
 }

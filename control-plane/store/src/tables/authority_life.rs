@@ -1,10 +1,8 @@
 //! Prepared authority keys that no record names yet, and the newest record that each node confirmed.
 
 use rap_types::{ClusterId, NodeId, Wall};
-use sqlx::PgConnection;
 
-use crate::Result;
-use crate::columns::{Bound as _, counter, plain_row, statements};
+use crate::query::{all, done, optional, plain_row, statements};
 
 /// A key that no record names yet.
 #[derive(Debug, Clone)]
@@ -36,69 +34,28 @@ plain_row!(PreparedAuthorityRow { cluster: cluster_id, public_key, sealed_privat
 plain_row!(ConfirmationRow { node: node_id, name, sequence, confirmed_at, last_seen_at });
 
 statements! {
-    PREPARED_INSERT = "INSERT INTO cluster_authority_prepared (cluster_id, public_key, sealed_private_key) \
-        VALUES ($1, $2, $3)";
-    PREPARED_READ = "SELECT cluster_id, public_key, sealed_private_key FROM cluster_authority_prepared \
-        WHERE cluster_id = $1";
-    PREPARED_REWRAP = "UPDATE cluster_authority_prepared SET sealed_private_key = $2 WHERE cluster_id = $1";
-    PREPARED_DELETE = "DELETE FROM cluster_authority_prepared WHERE cluster_id = $1";
-    CONFIRMATION_RECORD = "INSERT INTO node_authority_confirmations AS c (node_id, sequence) VALUES ($1, $2) \
+    /// Keeps a key for the next rotation. A second one is refused with [`crate::StoreError::Exists`].
+    pub async fn authority_prepared_insert(new: &PreparedAuthorityRow) -> () = done
+        "INSERT INTO cluster_authority_prepared (cluster_id, public_key, sealed_private_key) VALUES ($1, $2, $3)";
+    /// The key that waits, if there is one.
+    pub async fn authority_prepared_read(cluster: ClusterId) -> Option<PreparedAuthorityRow> = optional
+        "SELECT cluster_id, public_key, sealed_private_key FROM cluster_authority_prepared WHERE cluster_id = $1";
+    /// Replaces the sealed form of the key that waits.
+    pub async fn authority_prepared_rewrap(cluster: ClusterId, sealed_private_key: &[u8]) -> () = done
+        "UPDATE cluster_authority_prepared SET sealed_private_key = $2 WHERE cluster_id = $1";
+    /// Forgets the key that waits.
+    pub async fn authority_prepared_delete(cluster: ClusterId) -> () = done
+        "DELETE FROM cluster_authority_prepared WHERE cluster_id = $1";
+    /// Records that a node keeps the records up to `sequence`. An earlier one changes nothing.
+    pub async fn authority_confirm(node: NodeId, sequence: u64) -> () = done
+        "INSERT INTO node_authority_confirmations AS c (node_id, sequence) VALUES ($1, $2) \
         ON CONFLICT (node_id) DO UPDATE SET sequence = excluded.sequence, confirmed_at = clock_timestamp() \
         WHERE c.sequence < excluded.sequence";
-    CONFIRMATIONS_LIST = "SELECT n.node_id, n.name, a.sequence, a.confirmed_at, \
+    /// What every present node of a cluster confirmed, by name.
+    pub async fn authority_confirmations(cluster: ClusterId) -> Vec<ConfirmationRow> = all
+        "SELECT n.node_id, n.name, a.sequence, a.confirmed_at, \
         CASE WHEN isfinite(c.last_seen_at) THEN c.last_seen_at END AS last_seen_at FROM nodes n \
         LEFT JOIN node_authority_confirmations a ON a.node_id = n.node_id \
         LEFT JOIN node_contacts c ON c.node_id = n.node_id \
         WHERE n.cluster_id = $1 AND n.identity_status IN ('active', 'draining') ORDER BY n.name";
-}
-
-/// Keeps a key for the next rotation. A second one is refused with [`StoreError::Exists`].
-pub async fn authority_prepared_insert(
-    connection: &mut PgConnection,
-    new: &PreparedAuthorityRow,
-) -> Result<()> {
-    sqlx::query_with(PREPARED_INSERT, new.arguments()?).execute(connection).await?;
-    Ok(())
-}
-
-/// The key that waits, if there is one.
-pub async fn authority_prepared_read(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Option<PreparedAuthorityRow>> {
-    Ok(sqlx::query_as(PREPARED_READ).bind(cluster.uuid()).fetch_optional(connection).await?)
-}
-
-/// Replaces the sealed form of the key that waits.
-pub async fn authority_prepared_rewrap(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    sealed_private_key: &[u8],
-) -> Result<()> {
-    sqlx::query(PREPARED_REWRAP).bind(cluster.uuid()).bind(sealed_private_key).execute(connection).await?;
-    Ok(())
-}
-
-/// Forgets the key that waits.
-pub async fn authority_prepared_delete(connection: &mut PgConnection, cluster: ClusterId) -> Result<()> {
-    sqlx::query(PREPARED_DELETE).bind(cluster.uuid()).execute(connection).await?;
-    Ok(())
-}
-
-/// Records that a node keeps the records up to `sequence`. An earlier one changes nothing.
-pub async fn authority_confirm(connection: &mut PgConnection, node: NodeId, sequence: u64) -> Result<()> {
-    sqlx::query(CONFIRMATION_RECORD)
-        .bind(node.uuid())
-        .bind(counter("sequence", sequence)?)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// What every present node of a cluster confirmed, by name.
-pub async fn authority_confirmations(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Vec<ConfirmationRow>> {
-    Ok(sqlx::query_as(CONFIRMATIONS_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
 }

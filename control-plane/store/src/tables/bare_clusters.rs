@@ -7,12 +7,13 @@ use rap_authority::RowKeys;
 use rap_types::{ClusterId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::types::ipnet::IpNet;
-use sqlx::{FromRow, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use super::clusters::NewClusterRow;
 use crate::Result;
 use crate::authentic::{Authentic as _, written};
-use crate::columns::{counter, plain_row, read, statements};
+use crate::columns::read;
+use crate::query::{Readable, affected, all, optional, plain_row, statements};
 
 /// What such a row says. Nothing vouches for any of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +38,8 @@ pub struct BareClusterRow {
     pub created_at: Wall,
 }
 
-impl FromRow<'_, PgRow> for BareClusterRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+impl Readable for BareClusterRow {
+    fn of_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             cluster: read(row, "cluster_id")?,
             name: read(row, "name")?,
@@ -75,7 +76,7 @@ macro_rules! bare_select {
     };
 }
 
-/// One table's line of [`LIES_IN_CLUSTER`].
+/// One table's line of [`lies_in_cluster`].
 macro_rules! lies_in {
     ($first:literal $(, $table:literal)*) => {
         concat!(
@@ -89,43 +90,25 @@ macro_rules! lies_in {
 }
 
 statements! {
-    BARE_CLUSTERS = bare_select!("ORDER BY name LIMIT 10000");
-    BARE_CLUSTER_READ = bare_select!("AND cluster_id = $1");
-    BARE_CLUSTER_LOCK = bare_select!("AND cluster_id = $1 FOR UPDATE");
-    LIES_IN_CLUSTER = lies_in!(
+    /// Every cluster without keys, by name.
+    pub async fn bare_clusters() -> Vec<BareClusterRow> = all bare_select!("ORDER BY name LIMIT 10000");
+    /// One of them; `None` if there is no such cluster or it has keys.
+    pub async fn bare_cluster_read(cluster: ClusterId) -> Option<BareClusterRow> = optional
+        bare_select!("AND cluster_id = $1");
+    /// The same, locked until the transaction ends.
+    pub async fn bare_cluster_hold(cluster: ClusterId) -> Option<BareClusterRow> = optional
+        bare_select!("AND cluster_id = $1 FOR UPDATE");
+    /// What belongs to a cluster, by table; entries of the audit log count if they say that it was made here.
+    pub async fn lies_in_cluster(cluster: ClusterId) -> Vec<LiesIn> = all lies_in!(
         "break_glass_uses", "cluster_authorities", "cluster_authority_prepared", "cluster_cas", "cluster_deks",
         "cluster_heads", "cluster_policies", "config_outbox", "join_requests", "join_tokens", "mesh_latest_links",
         "node_addresses", "node_leaves", "node_revocations", "nodes", "route_path_decisions"
     );
-    CLUSTER_ADOPT = "UPDATE clusters SET incarnation = $2, config_seq = 0, next_host_number = 1, \
+    /// Writes the keys of a row that has none.
+    async fn keys_write(cluster: ClusterId, incarnation: u64, sealed_map_key: &[u8], row_mac: &[u8]) -> u64 = affected
+        "UPDATE clusters SET incarnation = $2, config_seq = 0, next_host_number = 1, \
         sealed_map_key = $3, row_version = 1, row_mac = $4 \
         WHERE cluster_id = $1 AND row_mac IS NULL AND sealed_map_key IS NULL";
-}
-
-/// Every cluster without keys, by name.
-pub async fn bare_clusters(connection: &mut PgConnection) -> Result<Vec<BareClusterRow>> {
-    Ok(sqlx::query_as(BARE_CLUSTERS).fetch_all(connection).await?)
-}
-
-/// One of them; `None` if there is no such cluster or it has keys.
-pub async fn bare_cluster_read(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Option<BareClusterRow>> {
-    Ok(sqlx::query_as(BARE_CLUSTER_READ).bind(cluster.uuid()).fetch_optional(connection).await?)
-}
-
-/// The same, locked until the transaction ends.
-pub async fn bare_cluster_hold(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Option<BareClusterRow>> {
-    Ok(sqlx::query_as(BARE_CLUSTER_LOCK).bind(cluster.uuid()).fetch_optional(connection).await?)
-}
-
-/// What belongs to a cluster, by table; entries of the audit log count if they say that it was made here.
-pub async fn lies_in_cluster(connection: &mut PgConnection, cluster: ClusterId) -> Result<Vec<LiesIn>> {
-    Ok(sqlx::query_as(LIES_IN_CLUSTER).bind(cluster.uuid()).fetch_all(connection).await?)
 }
 
 /// Gives a held row its keys. What the caller checked is sealed, never what the row says by then; what no
@@ -135,12 +118,7 @@ pub async fn cluster_adopt(
     keys: &RowKeys,
     checked: &NewClusterRow,
 ) -> Result<()> {
-    let done = sqlx::query(CLUSTER_ADOPT)
-        .bind(checked.cluster.uuid())
-        .bind(counter("incarnation", checked.incarnation)?)
-        .bind(&checked.sealed_map_key)
-        .bind(checked.first().mac(keys, 1))
-        .execute(connection)
-        .await?;
-    written(done.rows_affected())
+    let row_mac = checked.first().mac(keys, 1);
+    let (cluster, sealed_map_key) = (checked.cluster, &checked.sealed_map_key);
+    written(keys_write(connection, cluster, checked.incarnation, sealed_map_key, &row_mac).await?)
 }

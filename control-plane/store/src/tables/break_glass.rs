@@ -1,11 +1,8 @@
 //! Break-glass grants that nodes applied: once per grant and node.
 
 use rap_types::{ClusterId, Digest, NodeId, Wall};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection};
 
-use crate::Result;
-use crate::columns::{Bound as _, plain_row, read, statements};
+use crate::query::{all, changed, plain_row, statements};
 
 /// A grant that a node says it applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,30 +45,15 @@ plain_row!(NewBreakGlassUse {
     applied_at,
 });
 
-impl FromRow<'_, PgRow> for BreakGlassUse {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self { told: NewBreakGlassUse::from_row(row)?, recorded_at: read(row, "recorded_at")? })
-    }
-}
+plain_row!(BreakGlassUse { told: _, recorded_at });
 
 statements! {
-    BREAK_GLASS_USE_INSERT = "INSERT INTO break_glass_uses \
+    /// Records a use; `false` if it was recorded before.
+    pub async fn break_glass_use_insert(new: &NewBreakGlassUse) -> bool = changed "INSERT INTO break_glass_uses \
         (cluster_id, node_id, grant_digest, permit, signer, reason, expires_at, applied_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
-    BREAK_GLASS_USES = "SELECT cluster_id, node_id, grant_digest, permit, signer, reason, expires_at, applied_at, \
+    /// Uses in a cluster, newest first, at most 1000.
+    pub async fn break_glass_uses_list(cluster: ClusterId) -> Vec<BreakGlassUse> = all
+        "SELECT cluster_id, node_id, grant_digest, permit, signer, reason, expires_at, applied_at, \
         recorded_at FROM break_glass_uses WHERE cluster_id = $1 ORDER BY recorded_at DESC LIMIT 1000";
-}
-
-/// Records a use; `false` if it was recorded before.
-pub async fn break_glass_use_insert(connection: &mut PgConnection, new: &NewBreakGlassUse) -> Result<bool> {
-    let done = sqlx::query_with(BREAK_GLASS_USE_INSERT, new.arguments()?).execute(connection).await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Uses in a cluster, newest first, at most 1000.
-pub async fn break_glass_uses_list(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Vec<BreakGlassUse>> {
-    Ok(sqlx::query_as(BREAK_GLASS_USES).bind(cluster.uuid()).fetch_all(connection).await?)
 }

@@ -3,11 +3,10 @@
 
 use rap_authority::RowKeys;
 use rap_types::ClusterId;
-use sqlx::PgConnection;
 
 use crate::Result;
-use crate::authentic::{Authentic as _, Held, all_verified, find, held, insert, update, verified};
-use crate::columns::{counter, read, statements};
+use crate::authentic::{Authentic as _, Held, all_verified, held, insert, update, verified};
+use crate::query::{one, statements};
 use crate::row::{authentic_row, select};
 use crate::tables::key_state::KeyState;
 use crate::transaction::SystemTransaction;
@@ -58,15 +57,30 @@ authentic_row! {
 }
 
 statements! {
-    AUTHORITY_SEQUENCE = "SELECT coalesce(max(sequence), 0) AS sequence FROM cluster_authorities \
-        WHERE cluster_id = $1";
-    AUTHORITY_LOCK = select!(AuthorityRow, "WHERE cluster_id = $1 AND sequence = $2 FOR UPDATE");
-    CLUSTER_CA_ACTIVE = select!(ClusterCaRow, "WHERE cluster_id = $1 AND state = 'active'");
-    CLUSTER_CA_LOCK = select!(ClusterCaRow, "WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
+    /// The whole chain, sequence 1..n.
+    pub async fn authorities_list(keys) -> Vec<AuthorityRow> = all_verified AuthorityRow::ALL;
+    /// Place of the newest link; 0 without any.
+    pub async fn authority_sequence(cluster: ClusterId) -> u64 = one
+        "SELECT coalesce(max(sequence), 0) AS sequence FROM cluster_authorities WHERE cluster_id = $1";
+    /// One link, locked.
+    pub async fn authority_hold(keys, sequence: u64) -> Option<Held<AuthorityRow>> = held
+        select!(AuthorityRow, "WHERE cluster_id = $1 AND sequence = $2 FOR UPDATE");
+    /// The certificate authority that issues.
+    pub async fn cluster_ca_active(keys) -> Option<ClusterCaRow> = verified
+        select!(ClusterCaRow, "WHERE cluster_id = $1 AND state = 'active'");
+    /// Every certificate authority of a cluster, in whatever state.
+    pub async fn cluster_cas_list(keys) -> Vec<ClusterCaRow> = all_verified ClusterCaRow::ALL;
+    /// One certificate authority, locked.
+    pub async fn cluster_ca_hold(keys, generation: u64) -> Option<Held<ClusterCaRow>> = held
+        select!(ClusterCaRow, "WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
+    /// Adds a certificate authority.
+    pub async fn cluster_ca_insert(keys, new: &ClusterCaRow) = insert;
+    /// Writes what of a certificate authority may change: its state, and how its key is sealed.
+    pub async fn cluster_ca_write(keys, row: Held<ClusterCaRow>) = update;
 }
 
 /// Adds a link to the chain. Two records of one sequence, or of one key, are refused with
-/// [`StoreError::Exists`].
+/// [`crate::StoreError::Exists`].
 pub async fn authority_insert(
     transaction: &mut SystemTransaction,
     keys: &RowKeys,
@@ -76,26 +90,6 @@ pub async fn authority_insert(
     insert(transaction, keys, new).await
 }
 
-/// The whole chain, sequence 1..n.
-pub async fn authorities_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<AuthorityRow>> {
-    all_verified(find(AuthorityRow::ALL, keys), connection, keys).await
-}
-
-/// Place of the newest link; 0 without any.
-pub async fn authority_sequence(connection: &mut PgConnection, cluster: ClusterId) -> Result<u64> {
-    let row = sqlx::query(AUTHORITY_SEQUENCE).bind(cluster.uuid()).fetch_one(connection).await?;
-    Ok(read(&row, "sequence")?)
-}
-
-/// One link, locked.
-pub async fn authority_hold(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    sequence: u64,
-) -> Result<Option<Held<AuthorityRow>>> {
-    held(find(AUTHORITY_LOCK, keys).bind(counter("sequence", sequence)?), connection, keys).await
-}
-
 /// Writes what of a link may change: its state, and how its key is sealed.
 pub async fn authority_write(
     transaction: &mut SystemTransaction,
@@ -103,7 +97,7 @@ pub async fn authority_write(
     row: Held<AuthorityRow>,
 ) -> Result<()> {
     transaction.effects.keys.insert(keys.cluster());
-    update(transaction, keys, &row).await
+    update(transaction, keys, row).await.map(drop)
 }
 
 /// Moves a key from one state to another; revoking erases its private half. False if it is not in
@@ -123,44 +117,4 @@ pub async fn authority_state_set(
     }
     authority_write(transaction, keys, row).await?;
     Ok(true)
-}
-
-/// Adds a certificate authority.
-pub async fn cluster_ca_insert(
-    transaction: &mut SystemTransaction,
-    keys: &RowKeys,
-    new: &ClusterCaRow,
-) -> Result<()> {
-    insert(transaction, keys, new).await
-}
-
-/// The certificate authority that issues.
-pub async fn cluster_ca_active(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<Option<ClusterCaRow>> {
-    verified(find(CLUSTER_CA_ACTIVE, keys), connection, keys).await
-}
-
-/// Every certificate authority of a cluster, in whatever state.
-pub async fn cluster_cas_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<ClusterCaRow>> {
-    all_verified(find(ClusterCaRow::ALL, keys), connection, keys).await
-}
-
-/// One certificate authority, locked.
-pub async fn cluster_ca_hold(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    generation: u64,
-) -> Result<Option<Held<ClusterCaRow>>> {
-    held(find(CLUSTER_CA_LOCK, keys).bind(counter("generation", generation)?), connection, keys).await
-}
-
-/// Writes what of a certificate authority may change: its state, and how its key is sealed.
-pub async fn cluster_ca_write(
-    transaction: &mut SystemTransaction,
-    keys: &RowKeys,
-    row: Held<ClusterCaRow>,
-) -> Result<()> {
-    update(transaction, keys, &row).await
 }

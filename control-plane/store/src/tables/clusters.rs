@@ -2,14 +2,13 @@
 
 use rap_authority::RowKeys;
 use rap_types::{ClusterId, Wall};
-use sqlx::PgConnection;
 use sqlx::types::ipnet::Ipv4Net;
 
 use crate::Result;
 use crate::authentic::{
-    Authentic as _, Held, Written, all_verified, find, held, insert, new_row, update, verified,
+    Authentic as _, Held, Written, all_verified, held, insert, new_row, update, verified,
 };
-use crate::columns::{plain_row, read, statements};
+use crate::query::{all, one, plain_row, statements};
 use crate::row::{authentic_row, select};
 use crate::transaction::SystemTransaction;
 
@@ -129,14 +128,29 @@ plain_row!(ClusterSummary {
 });
 
 statements! {
-    CLUSTER_READ = select!(ClusterRow, "WHERE cluster_id = $1");
-    CLUSTER_LOCK = select!(ClusterRow, "WHERE cluster_id = $1 FOR UPDATE");
-    CLUSTER_NAMES = "SELECT cluster_id, name FROM clusters ORDER BY name LIMIT 10000";
-    CLUSTER_SUMMARIES = "SELECT cluster_id, name, incarnation, config_seq, nodes_active, requests_pending, \
+    /// The cluster of these keys.
+    pub async fn cluster_read(keys) -> Option<ClusterRow> = verified select!(ClusterRow, "WHERE cluster_id = $1");
+    /// The cluster of these keys, locked until the transaction ends. Take this lock before any other in a
+    /// transaction that changes configuration: it puts such transactions of one cluster in a row.
+    pub async fn cluster_hold(keys) -> Option<Held<ClusterRow>> = held
+        select!(ClusterRow, "WHERE cluster_id = $1 FOR UPDATE");
+    /// Writes what of a cluster may change: incarnation, timing, the sealed map key.
+    pub async fn cluster_write(keys, row: Held<ClusterRow>) = update;
+    /// Ids and names of all clusters, by name, not verified: they say whose keys to load.
+    pub async fn cluster_names() -> Vec<(ClusterId, String)> = all
+        "SELECT cluster_id, name FROM clusters ORDER BY name LIMIT 10000";
+    /// Numbers of every cluster, by name.
+    pub async fn cluster_summaries() -> Vec<ClusterSummary> = all
+        "SELECT cluster_id, name, incarnation, config_seq, nodes_active, requests_pending, \
         tokens_live, head_version FROM cluster_admin_summaries ORDER BY name LIMIT 10000";
-    CONFIG_SEQ_ALLOCATE = "UPDATE clusters SET config_seq = config_seq + 1 WHERE cluster_id = $1 \
-        RETURNING config_seq";
-    POLICY_LOCK = select!(PolicyRow, "WHERE cluster_id = $1 AND kind = $2 FOR UPDATE");
+    /// The next configuration sequence.
+    async fn next_config_seq(cluster: ClusterId) -> u64 = one
+        "UPDATE clusters SET config_seq = config_seq + 1 WHERE cluster_id = $1 RETURNING config_seq";
+    /// All policies of a cluster, by kind.
+    pub async fn policies_list(keys) -> Vec<PolicyRow> = all_verified PolicyRow::ALL;
+    /// The policy of one kind, locked.
+    async fn policy_hold(keys, kind: &str) -> Option<Held<PolicyRow>> = held
+        select!(PolicyRow, "WHERE cluster_id = $1 AND kind = $2 FOR UPDATE");
 }
 
 /// Adds a cluster. Its name is unique ([`StoreError::Exists`], constraint `clusters_name`).
@@ -152,43 +166,11 @@ pub async fn cluster_insert(
     Ok(())
 }
 
-/// The cluster of these keys.
-pub async fn cluster_read(connection: &mut PgConnection, keys: &RowKeys) -> Result<Option<ClusterRow>> {
-    verified(find(CLUSTER_READ, keys), connection, keys).await
-}
-
-/// The cluster of these keys, locked until the transaction ends. Take this lock before any other in a
-/// transaction that changes configuration: it puts such transactions of one cluster in a row.
-pub async fn cluster_hold(connection: &mut PgConnection, keys: &RowKeys) -> Result<Option<Held<ClusterRow>>> {
-    held(find(CLUSTER_LOCK, keys), connection, keys).await
-}
-
-/// Writes what of a cluster may change: incarnation, timing, the sealed map key.
-pub async fn cluster_write(
-    transaction: &mut SystemTransaction,
-    keys: &RowKeys,
-    row: Held<ClusterRow>,
-) -> Result<()> {
-    update(transaction, keys, &row).await
-}
-
-/// Ids and names of all clusters, by name, not verified: they say whose keys to load.
-pub async fn cluster_names(connection: &mut PgConnection) -> Result<Vec<(ClusterId, String)>> {
-    let rows: Vec<(uuid::Uuid, String)> = sqlx::query_as(CLUSTER_NAMES).fetch_all(connection).await?;
-    Ok(rows.into_iter().map(|(id, name)| (id.into(), name)).collect())
-}
-
-/// Numbers of every cluster, by name.
-pub async fn cluster_summaries(connection: &mut PgConnection) -> Result<Vec<ClusterSummary>> {
-    Ok(sqlx::query_as(CLUSTER_SUMMARIES).fetch_all(connection).await?)
-}
-
 /// Takes the next configuration sequence, holding the cluster's row until the transaction ends, so
 /// that sequences commit in order. Every change that planner input depends on needs one, together
 /// with [`crate::outbox_append`]. The sequence is not under the row's MAC: signed heads are its floor.
 pub async fn config_seq_allocate(transaction: &mut SystemTransaction, cluster: ClusterId) -> Result<u64> {
-    let row = sqlx::query(CONFIG_SEQ_ALLOCATE).bind(cluster.uuid()).fetch_one(&mut **transaction).await?;
-    Ok(read(&row, "config_seq")?)
+    next_config_seq(transaction, cluster).await
 }
 
 /// Starts a new life of the cluster. False unless `incarnation` is higher than the stored one.
@@ -213,12 +195,11 @@ pub async fn policy_upsert(
     kind: &str,
     body: &serde_json::Value,
 ) -> Result<()> {
-    let Some(mut row) = held::<PolicyRow>(find(POLICY_LOCK, keys).bind(kind), transaction, keys).await?
-    else {
+    let Some(mut row) = policy_hold(transaction, keys, kind).await? else {
         return policy_insert(transaction, keys, kind, body).await;
     };
     row.body = body.clone();
-    update(transaction, keys, &row).await
+    update(transaction, keys, row).await.map(drop)
 }
 
 /// Writes the policy of a kind that has none. Fails if there is one.
@@ -230,9 +211,4 @@ pub async fn policy_insert(
 ) -> Result<()> {
     let new = PolicyRow { cluster: keys.cluster(), kind: kind.to_owned(), body: body.clone() };
     insert(transaction, keys, &new).await
-}
-
-/// All policies of a cluster, by kind.
-pub async fn policies_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<PolicyRow>> {
-    all_verified(find(PolicyRow::ALL, keys), connection, keys).await
 }

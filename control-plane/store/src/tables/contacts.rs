@@ -10,7 +10,8 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use crate::Result;
-use crate::columns::{read, statements};
+use crate::columns::read;
+use crate::query::{affected, statements};
 use crate::row::Joined;
 
 /// A node's last contact.
@@ -65,8 +66,10 @@ statements! {
             acked_version = excluded.acked_version, last_reject = excluded.last_reject \
         WHERE node_contacts.last_seen_at <= excluded.last_seen_at \
             OR node_contacts.last_seen_at > clock_timestamp()";
-    CONTACTS_OF_THE_FUTURE = "UPDATE node_contacts SET last_seen_at = clock_timestamp() \
-        WHERE last_seen_at > clock_timestamp()";
+    /// Contacts that lie in the future, because the database's clock was set back or somebody wrote them, become
+    /// contacts of now: absence is counted from here. Returns how many.
+    pub async fn node_contacts_bound() -> u64 = affected
+        "UPDATE node_contacts SET last_seen_at = clock_timestamp() WHERE last_seen_at > clock_timestamp()";
 }
 
 /// Records the contacts of many nodes, each with how long ago it was, in one statement. An older contact
@@ -92,12 +95,6 @@ pub async fn node_contacts_record(
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// Contacts that lie in the future, because the database's clock was set back or somebody wrote them, become
-/// contacts of now: absence is counted from here. Returns how many.
-pub async fn node_contacts_bound(connection: &mut PgConnection) -> Result<u64> {
-    Ok(sqlx::query(CONTACTS_OF_THE_FUTURE).execute(connection).await?.rows_affected())
 }
 
 fn storable(text: &str) -> String {

@@ -1,11 +1,10 @@
 //! Cluster heads: signed bytes that are inserted once and served unchanged.
 
 use rap_types::{ClusterId, Digest, HeadOrder, Wall};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection};
+use sqlx::PgConnection;
 
-use crate::StoreError;
-use crate::columns::{counter, read, statements};
+use crate::Result;
+use crate::query::{affected, changed, done, optional, plain_row, statements};
 
 /// A head as signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,24 +42,9 @@ pub enum HeadInsert {
     Overtaken,
 }
 
-impl FromRow<'_, PgRow> for HeadRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            head: NewHeadRow {
-                cluster: read(row, "cluster_id")?,
-                order: HeadOrder::new(
-                    read(row, "incarnation")?,
-                    read(row, "version")?,
-                    read(row, "refresh")?,
-                ),
-                envelope: read(row, "envelope")?,
-                root: read(row, "root")?,
-                digest: read(row, "digest")?,
-            },
-            created_at: read(row, "created_at")?,
-        })
-    }
-}
+plain_row!(HeadOrder { incarnation, version, refresh });
+plain_row!(NewHeadRow { cluster: cluster_id, order: _, envelope, root, digest });
+plain_row!(HeadRow { head: _, created_at });
 
 macro_rules! head_select {
     ($rest:literal) => {
@@ -73,27 +57,34 @@ macro_rules! head_select {
 }
 
 statements! {
-    HEAD_INSERT = "INSERT INTO cluster_heads \
+    /// True if the order of the head was free.
+    async fn inserted(new: &NewHeadRow) -> bool = changed "INSERT INTO cluster_heads \
         (cluster_id, incarnation, version, refresh, envelope, root, digest) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
-    /// At the tip of the chain only. One lock per cluster: of two heads that name one previous, the second is
-    /// inserted after the first is seen.
-    HEADS_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cluster_heads/' || $1::text, 0))";
-    HEAD_INSERT_FIRST = "INSERT INTO cluster_heads \
+    /// One lock per cluster: of two heads that name one previous, the second is inserted after the first is seen.
+    async fn heads_lock(cluster: ClusterId) -> () = done
+        "SELECT pg_advisory_xact_lock(hashtextextended('cluster_heads/' || $1::text, 0))";
+    /// True if the order of the head was free and the head is at the tip of the chain.
+    async fn inserted_at_tip(new: &NewHeadRow, previous: Option<Digest>) -> bool = changed "INSERT INTO cluster_heads \
         (cluster_id, incarnation, version, refresh, envelope, root, digest) \
         SELECT $1, $2, $3, $4, $5, $6, $7 WHERE $8::bytea IS NOT DISTINCT FROM \
             (SELECT digest FROM cluster_heads WHERE cluster_id = $1 AND refresh = 0 \
              ORDER BY incarnation DESC, version DESC LIMIT 1) \
         ON CONFLICT DO NOTHING";
-    HEAD_READ =
+    /// The head of this order.
+    pub(crate) async fn head_read(cluster: ClusterId, order: HeadOrder) -> Option<HeadRow> = optional
         head_select!("WHERE cluster_id = $1 AND incarnation = $2 AND version = $3 AND refresh = $4");
-    HEAD_NEWEST = head_select!(
+    /// The newest head, idle re-signs included.
+    pub async fn head_newest(cluster: ClusterId) -> Option<HeadRow> = optional head_select!(
         "WHERE cluster_id = $1 ORDER BY incarnation DESC, version DESC, refresh DESC LIMIT 1"
     );
-    HEAD_NEWEST_FIRST = head_select!(
+    /// The newest refresh-0 head: the one that the next refresh-0 head names as its previous.
+    pub(crate) async fn head_newest_first(cluster: ClusterId) -> Option<HeadRow> = optional head_select!(
         "WHERE cluster_id = $1 AND refresh = 0 ORDER BY incarnation DESC, version DESC LIMIT 1"
     );
-    HEADS_PRUNE = "DELETE FROM cluster_heads h WHERE h.cluster_id = $1 AND h.refresh > 0 \
+    /// Removes idle re-signs that a newer head replaced; returns how many. Refresh-0 heads stay.
+    pub async fn heads_prune(cluster: ClusterId) -> u64 = affected
+        "DELETE FROM cluster_heads h WHERE h.cluster_id = $1 AND h.refresh > 0 \
         AND (h.incarnation, h.version, h.refresh) < (SELECT n.incarnation, n.version, n.refresh \
             FROM cluster_heads n WHERE n.cluster_id = $1 \
             ORDER BY n.incarnation DESC, n.version DESC, n.refresh DESC LIMIT 1)";
@@ -101,9 +92,9 @@ statements! {
 
 /// Inserts a refresh of a signed head unless its order is taken. Two replicas never have two heads of one
 /// order. The winner is visible to the loser only after it committed, so the loser may wait for it here.
-pub async fn head_insert(connection: &mut PgConnection, new: &NewHeadRow) -> Result<HeadInsert, StoreError> {
-    let done = bound(HEAD_INSERT, new)?.execute(&mut *connection).await?;
-    outcome(connection, new, done.rows_affected()).await
+pub async fn head_insert(connection: &mut PgConnection, new: &NewHeadRow) -> Result<HeadInsert> {
+    let inserted = inserted(connection, new).await?;
+    outcome(connection, new, inserted).await
 }
 
 /// Inserts a refresh-0 head whose previous one has this digest, if that one is the tip of the cluster's chain.
@@ -112,71 +103,17 @@ pub async fn head_insert_first(
     connection: &mut PgConnection,
     new: &NewHeadRow,
     previous: Option<Digest>,
-) -> Result<HeadInsert, StoreError> {
+) -> Result<HeadInsert> {
     // Two statements: one that waits for a lock would look for the tip in its old snapshot.
-    sqlx::query(HEADS_LOCK).bind(new.cluster.uuid()).execute(&mut *connection).await?;
-    let query = bound(HEAD_INSERT_FIRST, new)?.bind(previous.map(Digest::to_vec));
-    let done = query.execute(&mut *connection).await?;
-    outcome(connection, new, done.rows_affected()).await
+    heads_lock(connection, new.cluster).await?;
+    let inserted = inserted_at_tip(connection, new, previous).await?;
+    outcome(connection, new, inserted).await
 }
 
-fn bound(
-    statement: &'static str,
-    new: &NewHeadRow,
-) -> Result<sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>, StoreError> {
-    Ok(sqlx::query(statement)
-        .bind(new.cluster.uuid())
-        .bind(counter("incarnation", new.order.incarnation.0)?)
-        .bind(counter("version", new.order.version.0)?)
-        .bind(counter("refresh", new.order.refresh.0)?)
-        .bind(new.envelope.clone())
-        .bind(new.root.to_vec())
-        .bind(new.digest.to_vec()))
-}
-
-async fn outcome(
-    connection: &mut PgConnection,
-    new: &NewHeadRow,
-    inserted: u64,
-) -> Result<HeadInsert, StoreError> {
-    if inserted == 1 {
+async fn outcome(connection: &mut PgConnection, new: &NewHeadRow, inserted: bool) -> Result<HeadInsert> {
+    if inserted {
         return Ok(HeadInsert::Inserted);
     }
     let stored = head_read(connection, new.cluster, new.order).await?;
     Ok(stored.map_or(HeadInsert::Overtaken, HeadInsert::Lost))
-}
-
-/// The head of this order.
-pub(crate) async fn head_read(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    order: HeadOrder,
-) -> Result<Option<HeadRow>, StoreError> {
-    let query = sqlx::query_as(HEAD_READ)
-        .bind(cluster.uuid())
-        .bind(counter("incarnation", order.incarnation.0)?)
-        .bind(counter("version", order.version.0)?)
-        .bind(counter("refresh", order.refresh.0)?);
-    Ok(query.fetch_optional(connection).await?)
-}
-
-/// The newest head, idle re-signs included.
-pub async fn head_newest(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Option<HeadRow>, StoreError> {
-    Ok(sqlx::query_as(HEAD_NEWEST).bind(cluster.uuid()).fetch_optional(connection).await?)
-}
-
-/// The newest refresh-0 head: the one that the next refresh-0 head names as its previous.
-pub(crate) async fn head_newest_first(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Option<HeadRow>, StoreError> {
-    Ok(sqlx::query_as(HEAD_NEWEST_FIRST).bind(cluster.uuid()).fetch_optional(connection).await?)
-}
-
-/// Removes idle re-signs that a newer head replaced; returns how many. Refresh-0 heads stay.
-pub async fn heads_prune(connection: &mut PgConnection, cluster: ClusterId) -> Result<u64, StoreError> {
-    Ok(sqlx::query(HEADS_PRUNE).bind(cluster.uuid()).execute(connection).await?.rows_affected())
 }

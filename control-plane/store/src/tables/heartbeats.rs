@@ -5,15 +5,16 @@
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::columns::statements;
 use crate::pool::DatabaseTarget;
+use crate::query::{done, statements};
 use crate::roles::DatabaseRole;
 use crate::{Result, StoreError};
 
 statements! {
     HEARTBEAT_RECORD = "INSERT INTO replica_heartbeats (replica_id, beat_at) VALUES ($1, clock_timestamp()) \
         ON CONFLICT (replica_id) DO UPDATE SET beat_at = excluded.beat_at";
-    HEARTBEATS_EXPIRE = "DELETE FROM replica_heartbeats WHERE beat_at < clock_timestamp() - interval '1 day'";
+    /// Removes the heartbeats of processes that ended a day ago.
+    pub async fn heartbeats_expire() -> () = done "DELETE FROM replica_heartbeats WHERE beat_at < clock_timestamp() - interval '1 day'";
     HEARTBEATS_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
         WHERE application_name = $1 AND pid <> pg_backend_pid()";
 }
@@ -38,13 +39,4 @@ pub async fn heartbeat_commit(target: &DatabaseTarget, replica: [u8; 16], abando
     }
     transaction.commit().await?;
     Ok(connection.close().await?)
-}
-
-/// Removes the heartbeats of processes that ended a day ago.
-///
-/// # Errors
-/// Those of the statement.
-pub async fn heartbeats_expire(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query(HEARTBEATS_EXPIRE).execute(connection).await?;
-    Ok(())
 }

@@ -2,10 +2,11 @@
 
 use rap_types::{InstallationId, Wall};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
 use crate::Result;
-use crate::columns::{read, statements};
+use crate::columns::read;
+use crate::query::{Readable, changed, done, optional, statements};
 
 /// What `init` writes.
 #[derive(Debug, Clone)]
@@ -43,8 +44,8 @@ pub struct InstallationRow {
     pub created_at: Wall,
 }
 
-impl FromRow<'_, PgRow> for InstallationRow {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+impl Readable for InstallationRow {
+    fn of_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             installation: NewInstallationRow {
                 installation: read(row, "installation_id")?,
@@ -69,11 +70,16 @@ statements! {
         (installation_id, mode, public_key, sealed_private_key, tls_ca_cert_der, sealed_tls_ca_key, \
          activation_request, activation_nonce, control_urls) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    INSTALLATION_READ = "SELECT * FROM installation_authority";
-    INSTALLATION_ACTIVATE = "UPDATE installation_authority \
+    /// The installation; `None` before `init`.
+    pub async fn installation_read() -> Option<InstallationRow> = optional "SELECT * FROM installation_authority";
+    /// Stores the manifest that answers the request with `nonce`. False if one was stored before, or the
+    /// nonce is another: of fifty racing calls exactly one returns true.
+    pub async fn installation_activate(manifest: &[u8], nonce: &[u8; 32]) -> bool = changed
+        "UPDATE installation_authority \
         SET activation_manifest = $1, activated_at = clock_timestamp(), row_version = row_version + 1 \
         WHERE activation_manifest IS NULL AND activation_nonce = $2";
-    INSTALLATION_URLS = "UPDATE installation_authority \
+    /// Replaces the control URLs that later tokens and contracts carry.
+    pub async fn installation_control_urls_set(urls: &[String]) -> () = done "UPDATE installation_authority \
         SET control_urls = $1, row_version = row_version + 1 WHERE control_urls <> $1";
 }
 
@@ -91,28 +97,5 @@ pub async fn installation_insert(connection: &mut PgConnection, new: &NewInstall
         .bind(&new.control_urls)
         .execute(connection)
         .await?;
-    Ok(())
-}
-
-/// The installation; `None` before `init`.
-pub async fn installation_read(connection: &mut PgConnection) -> Result<Option<InstallationRow>> {
-    Ok(sqlx::query_as(INSTALLATION_READ).fetch_optional(connection).await?)
-}
-
-/// Stores the manifest that answers the request with `nonce`. False if one was stored before, or the
-/// nonce is another: of fifty racing calls exactly one returns true.
-pub async fn installation_activate(
-    connection: &mut PgConnection,
-    manifest: &[u8],
-    nonce: &[u8; 32],
-) -> Result<bool> {
-    let done =
-        sqlx::query(INSTALLATION_ACTIVATE).bind(manifest).bind(nonce.as_slice()).execute(connection).await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Replaces the control URLs that later tokens and contracts carry.
-pub async fn installation_control_urls_set(connection: &mut PgConnection, urls: &[String]) -> Result<()> {
-    sqlx::query(INSTALLATION_URLS).bind(urls).execute(connection).await?;
     Ok(())
 }

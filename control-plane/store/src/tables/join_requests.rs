@@ -6,10 +6,10 @@ use sqlx::PgConnection;
 
 use super::tokens::{TokenRow, token_consume, token_hold};
 use crate::authentic::{
-    Authentic as _, Held, RowName, Stored, Written, all_verified, find, held, new_row, sealing, sorted_out,
-    verified, written,
+    Authentic as _, Held, RowName, Stored, all_verified, held, new_row, sealing, sorted_out, verified,
+    written,
 };
-use crate::columns::statements;
+use crate::query::statements;
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
 use crate::transaction::SystemTransaction;
@@ -95,13 +95,20 @@ authentic_row! {
 statements! {
     JOIN_REQUEST_INSERT = joined!(JoinRequestRow::INSERT, " RETURNING ", JoinRequestRow::NAMES);
     JOIN_REQUEST_BY_KEY = select!(JoinRequestRow, "WHERE token_id = $1 AND node_public_key = $2 FOR UPDATE");
-    JOIN_REQUEST_READ = select!(JoinRequestRow, "WHERE cluster_id = $1 AND request_id = $2");
-    JOIN_REQUEST_LOCK = select!(JoinRequestRow, "WHERE cluster_id = $1 AND request_id = $2 FOR UPDATE");
-    JOIN_REQUESTS_PENDING = select!(
+    /// The request with this id in the cluster of these keys.
+    pub async fn join_request_read(keys, request: JoinRequestId) -> Option<JoinRequestRow> = verified
+        select!(JoinRequestRow, "WHERE cluster_id = $1 AND request_id = $2");
+    /// The request with this id, locked until the transaction ends: read it so before deciding.
+    pub async fn join_request_hold(keys, request: JoinRequestId) -> Option<Held<JoinRequestRow>> = held
+        select!(JoinRequestRow, "WHERE cluster_id = $1 AND request_id = $2 FOR UPDATE");
+    /// Pending requests whose rows verify, oldest first, and the names of the rows that do not verify. At most
+    /// 10,000 rows. For display only.
+    pub async fn join_requests_and_tampered(keys) -> (Vec<JoinRequestRow>, Vec<RowName>) = sorted_out select!(
         JoinRequestRow,
         "WHERE cluster_id = $1 AND state = 'pending' ORDER BY request_id LIMIT 10000"
     );
-    JOIN_REQUESTS_OF_TOKEN =
+    /// The rows of the requests that were made with a token.
+    async fn rows_of_token(keys, token: TokenId) -> Vec<JoinRequestRow> = all_verified
         select!(JoinRequestRow, "WHERE cluster_id = $1 AND token_id = $2 ORDER BY request_id");
     JOIN_REQUEST_WRITE =
         joined!(JoinRequestRow::UPDATE, " AND state = 'pending' RETURNING ", JoinRequestRow::NAMES);
@@ -177,33 +184,6 @@ async fn write(
     stored.ok_or(StoreError::Absent)?.verified(keys)
 }
 
-/// The request with this id in the cluster of these keys.
-pub async fn join_request_read(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    request: JoinRequestId,
-) -> Result<Option<JoinRequestRow>> {
-    verified(find(JOIN_REQUEST_READ, keys).bind(request.uuid()), connection, keys).await
-}
-
-/// The request with this id, locked until the transaction ends: read it so before deciding.
-pub async fn join_request_hold(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    request: JoinRequestId,
-) -> Result<Option<Held<JoinRequestRow>>> {
-    held(find(JOIN_REQUEST_LOCK, keys).bind(request.uuid()), connection, keys).await
-}
-
-/// Pending requests whose rows verify, oldest first, and the names of the rows that do not verify. At most
-/// 10,000 rows. For display only.
-pub async fn join_requests_and_tampered(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<(Vec<JoinRequestRow>, Vec<RowName>)> {
-    sorted_out(find(JOIN_REQUESTS_PENDING, keys), connection, keys).await
-}
-
 /// Every request that was made with a token, whatever became of it.
 ///
 /// # Errors
@@ -214,8 +194,7 @@ pub async fn join_requests_of_token(
     token: &TokenRow,
 ) -> Result<Vec<JoinRequestRow>> {
     let id = token.token.token;
-    let query = find(JOIN_REQUESTS_OF_TOKEN, keys).bind(id.uuid());
-    let rows: Vec<JoinRequestRow> = all_verified(query, connection, keys).await?;
+    let rows = rows_of_token(connection, keys, id).await?;
     let asked = rows.iter().filter(|row| row.request.token == id).count();
     // Each use made one request, and requests are never removed.
     if asked != rows.len() || asked as u64 != u64::from(token.uses) {

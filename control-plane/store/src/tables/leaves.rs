@@ -3,8 +3,8 @@
 use rap_types::{ClusterId, Digest, NodeId};
 use sqlx::PgConnection;
 
-use crate::StoreError;
-use crate::columns::{counter, plain_row, statements};
+use crate::Result;
+use crate::query::{all, done, plain_row, statements};
 
 /// A node's manifest as last published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +22,26 @@ pub struct LeafRow {
 plain_row!(LeafRow { node: node_id, incarnation, node_generation, manifest_root });
 
 statements! {
-    LEAVES_RECORD = "INSERT INTO node_leaves \
+    /// One column of each leaf after another.
+    async fn leaves_write(
+        cluster: ClusterId, nodes: &[NodeId], incarnation: &[u64], node_generation: &[u64], roots: &[Digest]
+    ) -> () = done "INSERT INTO node_leaves \
             (cluster_id, node_id, incarnation, node_generation, manifest_root) \
         SELECT $1, t.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[]) AS t \
         ON CONFLICT (cluster_id, node_id) DO UPDATE SET incarnation = excluded.incarnation, \
             node_generation = excluded.node_generation, manifest_root = excluded.manifest_root \
         WHERE (node_leaves.incarnation, node_leaves.node_generation) \
             < (excluded.incarnation, excluded.node_generation)";
-    LEAVES_CHANGED = "SELECT node_id, incarnation, node_generation, manifest_root FROM node_leaves \
+    /// Leaves of these nodes, and of those that changed after `version` of `incarnation`, by node.
+    pub(crate) async fn leaves_changed(
+        cluster: ClusterId, nodes: &[NodeId], incarnation: u64, version: u64
+    ) -> Vec<LeafRow> = all
+        "SELECT node_id, incarnation, node_generation, manifest_root FROM node_leaves \
         WHERE cluster_id = $1 AND (node_id = ANY($2) OR incarnation > $3 \
             OR incarnation = $3 AND node_generation > $4) ORDER BY node_id";
-    LEAVES_LIST = "SELECT node_id, incarnation, node_generation, manifest_root FROM node_leaves \
+    /// All leaves of a cluster, by node.
+    pub(crate) async fn leaves_list(cluster: ClusterId) -> Vec<LeafRow> = all
+        "SELECT node_id, incarnation, node_generation, manifest_root FROM node_leaves \
         WHERE cluster_id = $1 ORDER BY node_id";
 }
 
@@ -42,46 +51,13 @@ pub async fn leaves_record(
     connection: &mut PgConnection,
     cluster: ClusterId,
     leaves: &[LeafRow],
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let mut leaves: Vec<&LeafRow> = leaves.iter().collect();
     // One order of locks for every replica: no deadlocks.
     leaves.sort_by_key(|leaf| leaf.node);
-    let (mut incarnations, mut generations) = (Vec::new(), Vec::new());
-    for leaf in &leaves {
-        incarnations.push(counter("incarnation", leaf.incarnation)?);
-        generations.push(counter("node_generation", leaf.node_generation)?);
-    }
-    sqlx::query(LEAVES_RECORD)
-        .bind(cluster.uuid())
-        .bind(leaves.iter().map(|leaf| leaf.node.uuid()).collect::<Vec<_>>())
-        .bind(incarnations)
-        .bind(generations)
-        .bind(leaves.iter().map(|leaf| leaf.manifest_root.to_vec()).collect::<Vec<_>>())
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// All leaves of a cluster, by node.
-pub(crate) async fn leaves_list(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-) -> Result<Vec<LeafRow>, StoreError> {
-    Ok(sqlx::query_as(LEAVES_LIST).bind(cluster.uuid()).fetch_all(connection).await?)
-}
-
-/// Leaves of these nodes, and of those that changed after `version` of `incarnation`, by node.
-pub(crate) async fn leaves_changed(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    nodes: &[NodeId],
-    (incarnation, version): (u64, u64),
-) -> Result<Vec<LeafRow>, StoreError> {
-    Ok(sqlx::query_as(LEAVES_CHANGED)
-        .bind(cluster.uuid())
-        .bind(nodes.iter().map(|node| node.uuid()).collect::<Vec<_>>())
-        .bind(counter("incarnation", incarnation)?)
-        .bind(counter("version", version)?)
-        .fetch_all(connection)
-        .await?)
+    let nodes: Vec<NodeId> = leaves.iter().map(|leaf| leaf.node).collect();
+    let incarnations: Vec<u64> = leaves.iter().map(|leaf| leaf.incarnation).collect();
+    let generations: Vec<u64> = leaves.iter().map(|leaf| leaf.node_generation).collect();
+    let roots: Vec<Digest> = leaves.iter().map(|leaf| leaf.manifest_root).collect();
+    leaves_write(connection, cluster, &nodes, &incarnations, &generations, &roots).await
 }

@@ -6,7 +6,8 @@ use sqlx::{FromRow as _, PgConnection, Row as _};
 
 use crate::Result;
 use crate::authentic::{Authentic as _, Held, Stored, all_verified, held, insert, update, verified};
-use crate::columns::{Bound as _, database_now, plain_row, read, statements};
+use crate::columns::read;
+use crate::query::{affected, changed, database_now, done, plain_row, statements};
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
 use crate::transaction::SystemTransaction;
@@ -59,19 +60,32 @@ authentic_row! {
 plain_row!(NewSession { token_hash, operator: operator_id, operator_public_key, expires_at });
 
 statements! {
-    OPERATOR_BY_KEY = select!(OperatorRow, "WHERE public_key = $1");
-    OPERATOR_LOCK = select!(OperatorRow, "WHERE public_key = $1 FOR UPDATE");
-    OPERATORS_LIST = select!(OperatorRow, "ORDER BY operator_id LIMIT 1000");
-    SESSION_INSERT = "INSERT INTO operator_sessions \
+    /// The operator with this key.
+    pub async fn operator_by_key(keys, public_key: &[u8; 32]) -> Option<OperatorRow> = verified
+        select!(OperatorRow, "WHERE public_key = $1");
+    /// The operator with this key, locked.
+    pub(crate) async fn operator_hold(keys, public_key: &[u8; 32]) -> Option<Held<OperatorRow>> = held
+        select!(OperatorRow, "WHERE public_key = $1 FOR UPDATE");
+    /// All operators, oldest first.
+    pub async fn operators_list(keys) -> Vec<OperatorRow> = all_verified
+        select!(OperatorRow, "ORDER BY operator_id LIMIT 1000");
+    /// Starts a session.
+    pub async fn session_insert(new: &NewSession) -> () = done "INSERT INTO operator_sessions \
         (token_hash, operator_id, operator_public_key, expires_at) VALUES ($1, $2, $3, $4)";
     SESSION_READ = joined!(
         "SELECT s.expires_at, s.expires_at > clock_timestamp() AS live, ", OperatorRow::NAMES,
         " FROM operator_sessions s JOIN operators o USING (operator_id) \
         WHERE s.token_hash = $1 AND s.operator_public_key = o.public_key AND o.disabled_at IS NULL"
     );
-    SESSION_DELETE = "DELETE FROM operator_sessions WHERE token_hash = $1";
-    SESSIONS_EXPIRE = "DELETE FROM operator_sessions WHERE expires_at < clock_timestamp() - interval '1 day'";
-    SESSIONS_END = "DELETE FROM operator_sessions WHERE operator_public_key = $1";
+    /// Ends a session. False if there was none.
+    pub async fn session_delete(token_hash: Digest) -> bool = changed
+        "DELETE FROM operator_sessions WHERE token_hash = $1";
+    /// Removes sessions that ended more than a day ago; returns how many.
+    pub async fn sessions_expire() -> u64 = affected
+        "DELETE FROM operator_sessions WHERE expires_at < clock_timestamp() - interval '1 day'";
+    /// Ends every session of a key.
+    async fn sessions_end(operator_public_key: &[u8; 32]) -> () = done
+        "DELETE FROM operator_sessions WHERE operator_public_key = $1";
 }
 
 /// Adds an operator who is not shut out. The name among those, and the key, are unique
@@ -95,7 +109,7 @@ pub async fn operator_put(
     };
     let known = row.operator;
     *row = OperatorRow { operator: known, disabled_at: None, ..new.clone() };
-    update(transaction, keys, &row).await
+    update(transaction, keys, row).await.map(drop)
 }
 
 /// Shuts the operator with this key out and ends the key's sessions.
@@ -104,42 +118,11 @@ pub async fn operator_shut_out(
     keys: &RowKeys,
     public_key: &[u8; 32],
 ) -> Result<()> {
-    sqlx::query(SESSIONS_END).bind(public_key.as_slice()).execute(&mut **transaction).await?;
+    sessions_end(transaction, public_key).await?;
     let row = operator_hold(transaction, keys, public_key).await?;
     let Some(mut row) = row.filter(|row| row.disabled_at.is_none()) else { return Ok(()) };
     row.disabled_at = Some(database_now(transaction).await?);
-    update(transaction, keys, &row).await
-}
-
-/// The operator with this key.
-pub async fn operator_by_key(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    public_key: &[u8; 32],
-) -> Result<Option<OperatorRow>> {
-    let query = sqlx::query_as(OPERATOR_BY_KEY).bind(public_key.as_slice());
-    verified(query, connection, keys).await
-}
-
-/// The operator with this key, locked.
-pub(crate) async fn operator_hold(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    public_key: &[u8; 32],
-) -> Result<Option<Held<OperatorRow>>> {
-    let query = sqlx::query_as(OPERATOR_LOCK).bind(public_key.as_slice());
-    held(query, connection, keys).await
-}
-
-/// All operators, oldest first.
-pub async fn operators_list(connection: &mut PgConnection, keys: &RowKeys) -> Result<Vec<OperatorRow>> {
-    all_verified(sqlx::query_as(OPERATORS_LIST), connection, keys).await
-}
-
-/// Starts a session.
-pub async fn session_insert(connection: &mut PgConnection, new: &NewSession) -> Result<()> {
-    sqlx::query_with(SESSION_INSERT, new.arguments()?).execute(connection).await?;
-    Ok(())
+    update(transaction, keys, row).await.map(drop)
 }
 
 /// The session with this token hash, unless its operator was shut out or has another key by now. Look
@@ -153,15 +136,4 @@ pub async fn session_read(
     let Some(row) = query.fetch_optional(connection).await? else { return Ok(None) };
     let operator = Stored::<OperatorRow>::from_row(&row)?.verified(keys)?;
     Ok(Some(SessionRow { operator, expires_at: read(&row, "expires_at")?, live: row.try_get("live")? }))
-}
-
-/// Ends a session. False if there was none.
-pub async fn session_delete(connection: &mut PgConnection, token_hash: Digest) -> Result<bool> {
-    let done = sqlx::query(SESSION_DELETE).bind(token_hash.as_bytes().as_slice()).execute(connection).await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Removes sessions that ended more than a day ago; returns how many.
-pub async fn sessions_expire(connection: &mut PgConnection) -> Result<u64> {
-    Ok(sqlx::query(SESSIONS_EXPIRE).execute(connection).await?.rows_affected())
 }

@@ -1,15 +1,11 @@
 //! Organizations and their members.
 
-use rap_authority::RowKeys;
 use rap_types::OrganizationId;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::Result;
 use crate::authentic::{all_verified, insert, verified};
-use crate::columns::statements;
+use crate::query::statements;
 use crate::row::{authentic_row, select};
-use crate::transaction::SystemTransaction;
 
 /// An organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,51 +43,17 @@ authentic_row! {
 }
 
 statements! {
-    ORGANIZATION_BY_NAME = select!(OrganizationRow, "WHERE name = $1");
-    ORGANIZATIONS_LIST = select!(OrganizationRow, "ORDER BY name LIMIT 10000");
-    MEMBERS_LIST = select!(MemberRow, "WHERE organization_id = $1 ORDER BY name LIMIT 10000");
-}
-
-/// Adds an organization. Its name is unique ([`StoreError::Exists`]).
-pub async fn organization_insert(
-    transaction: &mut SystemTransaction,
-    keys: &RowKeys,
-    new: &OrganizationRow,
-) -> Result<()> {
-    insert(transaction, keys, new).await
-}
-
-/// The organization with this name, if the caller's role may see it.
-pub async fn organization_by_name(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    name: &str,
-) -> Result<Option<OrganizationRow>> {
-    verified(sqlx::query_as(ORGANIZATION_BY_NAME).bind(name), connection, keys).await
-}
-
-/// The organizations the caller's role may see: role `app` its own, role `system` all.
-pub async fn organizations_list(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<Vec<OrganizationRow>> {
-    all_verified(sqlx::query_as(ORGANIZATIONS_LIST), connection, keys).await
-}
-
-/// Adds a member.
-pub async fn member_insert(
-    transaction: &mut SystemTransaction,
-    keys: &RowKeys,
-    new: &MemberRow,
-) -> Result<()> {
-    insert(transaction, keys, new).await
-}
-
-/// Members of an organization, by name.
-pub async fn members_list(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    organization: OrganizationId,
-) -> Result<Vec<MemberRow>> {
-    all_verified(sqlx::query_as(MEMBERS_LIST).bind(organization.uuid()), connection, keys).await
+    /// The organization with this name, if the caller's role may see it.
+    pub async fn organization_by_name(keys, name: &str) -> Option<OrganizationRow> = verified
+        select!(OrganizationRow, "WHERE name = $1");
+    /// The organizations the caller's role may see: role `app` its own, role `system` all.
+    pub async fn organizations_list(keys) -> Vec<OrganizationRow> = all_verified
+        select!(OrganizationRow, "ORDER BY name LIMIT 10000");
+    /// Members of an organization, by name.
+    pub async fn members_list(keys, organization: OrganizationId) -> Vec<MemberRow> = all_verified
+        select!(MemberRow, "WHERE organization_id = $1 ORDER BY name LIMIT 10000");
+    /// Adds an organization. Its name is unique ([`crate::StoreError::Exists`]).
+    pub async fn organization_insert(keys, new: &OrganizationRow) = insert;
+    /// Adds a member.
+    pub async fn member_insert(keys, new: &MemberRow) = insert;
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use rap_types::{ClusterId, NodeId, Wall};
+use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection};
 
 use crate::StoreError;
-use crate::columns::{counter, plain_row, read, statements};
+use crate::columns::read;
+use crate::query::{Readable, affected, all, done, one, plain_row, statements};
 use crate::transaction::SystemTransaction;
 
 /// One change.
@@ -42,8 +43,8 @@ pub struct ClusterPosition {
 
 plain_row!(OutboxRow { cluster: cluster_id, seq, touched, urgent, created_at });
 
-impl FromRow<'_, PgRow> for ClusterPosition {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+impl Readable for ClusterPosition {
+    fn of_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             cluster: read(row, "cluster_id")?,
             // A column that does not read is of a row that somebody altered: whoever loads the cluster
@@ -57,23 +58,34 @@ impl FromRow<'_, PgRow> for ClusterPosition {
 }
 
 statements! {
-    OUTBOX_APPEND = "INSERT INTO config_outbox (cluster_id, seq, touched, urgent) VALUES ($1, $2, $3, $4)";
-    OUTBOX_AFTER = "SELECT cluster_id, seq, touched, urgent, created_at FROM config_outbox \
+    /// Adds the change `seq`.
+    async fn append(cluster: ClusterId, seq: u64, touched: &[String], urgent: bool) -> () = done
+        "INSERT INTO config_outbox (cluster_id, seq, touched, urgent) VALUES ($1, $2, $3, $4)";
+    /// Changes after `seq`, oldest first, at most `limit`. Pruned ones are missing: a first row above
+    /// `seq + 1` means "everything may have changed".
+    pub async fn outbox_after(cluster: ClusterId, seq: u64, limit: u32) -> Vec<OutboxRow> = all
+        "SELECT cluster_id, seq, touched, urgent, created_at FROM config_outbox \
         WHERE cluster_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-    /// Of numbers that nobody planted the remainder is the number itself.
-    OUTBOX_POSITIONS = "SELECT c.cluster_id, c.name, c.incarnation, c.config_seq, \
+    /// Where every cluster is: one cheap poll for all of them. Of numbers that nobody planted the remainder is the
+    /// number itself.
+    pub async fn outbox_positions() -> Vec<ClusterPosition> = all
+        "SELECT c.cluster_id, c.name, c.incarnation, c.config_seq, \
             abs(mod((SELECT coalesce(sum(a.row_version), 0) FROM cluster_authorities a \
                 WHERE a.cluster_id = c.cluster_id) + \
              (SELECT coalesce(2 * max(d.key_version)::numeric - count(*), 0) FROM cluster_deks d \
                 WHERE d.cluster_id = c.cluster_id), 9223372036854775808))::bigint AS keys \
         FROM clusters c ORDER BY c.cluster_id";
-    /// Rises with every change: authorities only gain versions, and of data keys a newer one is added
-    /// before the older one is removed.
-    KEYS_STAMP = "SELECT abs(mod((SELECT coalesce(sum(row_version), 0) FROM cluster_authorities WHERE cluster_id = $1) \
+    /// What [`ClusterPosition::keys`] is of one cluster. Rises with every change: authorities only gain versions, and
+    /// of data keys a newer one is added before the older one is removed.
+    pub async fn keys_stamp(cluster: ClusterId) -> u64 = one
+        "SELECT abs(mod((SELECT coalesce(sum(row_version), 0) FROM cluster_authorities WHERE cluster_id = $1) \
         + (SELECT coalesce(2 * max(key_version)::numeric - count(*), 0) FROM cluster_deks WHERE cluster_id = $1), \
         9223372036854775808))::bigint AS keys";
-    OUTBOX_URGENT = "SELECT EXISTS (SELECT 1 FROM config_outbox WHERE cluster_id = $1 AND seq > $2 AND urgent)";
-    OUTBOX_PRUNE = "DELETE FROM config_outbox \
+    /// Whether a change after `seq` is urgent.
+    pub async fn outbox_urgent(cluster: ClusterId, seq: u64) -> bool = one
+        "SELECT EXISTS (SELECT 1 FROM config_outbox WHERE cluster_id = $1 AND seq > $2 AND urgent)";
+    /// Removes changes up to `seq` that are older than a day; returns how many.
+    pub async fn outbox_prune(cluster: ClusterId, seq: u64) -> u64 = affected "DELETE FROM config_outbox \
         WHERE cluster_id = $1 AND seq <= $2 AND created_at < clock_timestamp() - interval '1 day'";
 }
 
@@ -85,37 +97,9 @@ pub async fn outbox_append(
     touched: &[String],
     urgent: bool,
 ) -> Result<(), StoreError> {
-    sqlx::query(OUTBOX_APPEND)
-        .bind(cluster.uuid())
-        .bind(counter("seq", seq)?)
-        .bind(touched)
-        .bind(urgent)
-        .execute(&mut **transaction)
-        .await?;
+    append(transaction, cluster, seq, touched, urgent).await?;
     *transaction.effects.touched.entry(cluster).or_default() |= urgent;
     Ok(())
-}
-
-/// Changes after `seq`, oldest first, at most `limit`. Pruned ones are missing: a first row above
-/// `seq + 1` means "everything may have changed".
-pub async fn outbox_after(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    seq: u64,
-    limit: u32,
-) -> Result<Vec<OutboxRow>, StoreError> {
-    let query = sqlx::query_as(OUTBOX_AFTER).bind(cluster.uuid()).bind(counter("seq", seq)?);
-    Ok(query.bind(i64::from(limit)).fetch_all(connection).await?)
-}
-
-/// Whether a change after `seq` is urgent.
-pub async fn outbox_urgent(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    seq: u64,
-) -> Result<bool, StoreError> {
-    let query = sqlx::query_scalar(OUTBOX_URGENT).bind(cluster.uuid()).bind(counter("seq", seq)?);
-    Ok(query.fetch_one(connection).await?)
 }
 
 /// The nodes that the changes after `seq` up to `last` touched; `None` if the outbox does not say so of each of
@@ -143,24 +127,3 @@ pub(crate) async fn nodes_touched(
 
 /// More changes at once are read as a whole.
 const TOUCHED_MOST: u32 = 1_000;
-
-/// Where every cluster is: one cheap poll for all of them.
-pub async fn outbox_positions(connection: &mut PgConnection) -> Result<Vec<ClusterPosition>, StoreError> {
-    Ok(sqlx::query_as(OUTBOX_POSITIONS).fetch_all(connection).await?)
-}
-
-/// What [`ClusterPosition::keys`] is of one cluster.
-pub async fn keys_stamp(connection: &mut PgConnection, cluster: ClusterId) -> Result<u64, StoreError> {
-    let row = sqlx::query(KEYS_STAMP).bind(cluster.uuid()).fetch_one(connection).await?;
-    Ok(read(&row, "keys")?)
-}
-
-/// Removes changes up to `seq` that are older than a day; returns how many.
-pub async fn outbox_prune(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    seq: u64,
-) -> Result<u64, StoreError> {
-    let query = sqlx::query(OUTBOX_PRUNE).bind(cluster.uuid()).bind(counter("seq", seq)?);
-    Ok(query.execute(connection).await?.rows_affected())
-}

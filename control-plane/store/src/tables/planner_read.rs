@@ -61,9 +61,9 @@ pub async fn planner_rows(
         None => None,
     };
     let (all, leaves) = match since.zip(touched.as_ref()) {
-        Some((since, touched)) => (
+        Some(((incarnation, version), touched)) => (
             nodes_among(connection, keys, touched).await?,
-            leaves_changed(connection, keys.cluster(), touched, since).await?,
+            leaves_changed(connection, keys.cluster(), touched, incarnation, version).await?,
         ),
         None => (nodes_list(connection, keys).await?, leaves_list(connection, keys.cluster()).await?),
     };

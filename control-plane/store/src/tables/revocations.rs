@@ -1,11 +1,11 @@
 //! The signed chain of revocations of each cluster, append-only.
 
 use rap_types::ClusterId;
-use sqlx::PgConnection;
 
 use crate::Result;
 use crate::authentic::RowName;
-use crate::columns::{bound, counter, plain_row, statements};
+use crate::columns::{bound, counter};
+use crate::query::{all, done, plain_row, statements};
 use crate::transaction::{Bytes, SystemTransaction};
 
 /// One link as stored.
@@ -20,9 +20,13 @@ pub struct RevocationRow {
 plain_row!(RevocationRow { sequence, record });
 
 statements! {
-    REVOCATION_INSERT = "INSERT INTO node_revocations (cluster_id, sequence, record) VALUES ($1, $2, $3)";
+    /// Adds the link `sequence`.
+    async fn link_insert(cluster: ClusterId, sequence: u64, record: &[u8]) -> () = done
+        "INSERT INTO node_revocations (cluster_id, sequence, record) VALUES ($1, $2, $3)";
     REVOCATION_READ = "SELECT record FROM node_revocations WHERE cluster_id = $1 AND sequence = $2";
-    REVOCATIONS_FROM = "SELECT sequence, record FROM node_revocations \
+    /// Links from position `sequence` on, in order, at most `limit`.
+    pub async fn revocations_from(cluster: ClusterId, sequence: u64, limit: u32) -> Vec<RevocationRow> = all
+        "SELECT sequence, record FROM node_revocations \
         WHERE cluster_id = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
 }
 
@@ -33,8 +37,7 @@ pub async fn revocation_insert(
     sequence: u64,
     record: &[u8],
 ) -> Result<()> {
-    let query = sqlx::query(REVOCATION_INSERT).bind(cluster.uuid()).bind(counter("sequence", sequence)?);
-    query.bind(record).execute(&mut **transaction).await?;
+    link_insert(transaction, cluster, sequence, record).await?;
     transaction.expect(Bytes {
         statement: REVOCATION_READ,
         key: bound!(cluster.uuid(), counter("sequence", sequence)?),
@@ -42,15 +45,4 @@ pub async fn revocation_insert(
         value: Some(record.to_vec()),
     });
     Ok(())
-}
-
-/// Links from position `from` on, in order, at most `limit`.
-pub async fn revocations_from(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    from: u64,
-    limit: u32,
-) -> Result<Vec<RevocationRow>> {
-    let query = sqlx::query_as(REVOCATIONS_FROM).bind(cluster.uuid()).bind(counter("sequence", from)?);
-    Ok(query.bind(i64::from(limit)).fetch_all(connection).await?)
 }

@@ -5,7 +5,8 @@ use sqlx::PgConnection;
 
 use crate::Result;
 use crate::authentic::RowName;
-use crate::columns::{bound, counter, plain_row, statements};
+use crate::columns::{bound, counter};
+use crate::query::{all, changed, done, optional, plain_row, statements};
 use crate::transaction::{Bytes, SystemTransaction};
 
 /// A grant or revocation as stored. What its columns say counts only if the envelope says the same.
@@ -24,17 +25,29 @@ pub struct RoleGrantRow {
 plain_row!(RoleGrantRow { digest: grant_digest, subject_key, platform_role, envelope });
 
 statements! {
-    ROLE_GRANT_INSERT = "INSERT INTO platform_role_grants (grant_digest, subject_key, platform_role, envelope) \
+    /// Keeps a signed grant or revocation.
+    async fn grant_insert(
+        digest: Digest, subject_key: &[u8; 32], platform_role: PlatformRole, envelope: &[u8]
+    ) -> () = done
+        "INSERT INTO platform_role_grants (grant_digest, subject_key, platform_role, envelope) \
         VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
     ROLE_GRANT_READ = "SELECT envelope FROM platform_role_grants WHERE grant_digest = $1";
-    ROLE_GRANTS_LIST = "SELECT grant_digest, subject_key, platform_role, envelope FROM platform_role_grants \
+    /// Every stored grant and revocation. Each must be verified before it counts.
+    pub async fn role_grants_list() -> Vec<RoleGrantRow> = all
+        "SELECT grant_digest, subject_key, platform_role, envelope FROM platform_role_grants \
         ORDER BY created_at, grant_digest LIMIT 16384";
-    ROLE_GRANT_SET_INSERT = "INSERT INTO role_grant_sets (sequence, set_digest, envelope) VALUES ($1, $2, $3) \
+    /// Keeps a signed set. False if there is one of this sequence.
+    async fn set_insert(sequence: u64, digest: Digest, envelope: &[u8]) -> bool = changed
+        "INSERT INTO role_grant_sets (sequence, set_digest, envelope) VALUES ($1, $2, $3) \
         ON CONFLICT DO NOTHING";
     ROLE_GRANT_SET_READ = "SELECT envelope FROM role_grant_sets WHERE sequence = $1";
-    ROLE_GRANT_SETS_FROM = "SELECT envelope FROM role_grant_sets WHERE sequence >= $1 ORDER BY sequence LIMIT 16384";
-    ROLE_GRANT_SET_BELOW = "SELECT envelope FROM role_grant_sets WHERE sequence < $1 ORDER BY sequence DESC LIMIT 1";
-    ROLE_GRANT_SET_NEWEST = "SELECT envelope FROM role_grant_sets ORDER BY sequence DESC LIMIT 1";
+    async fn sets_from(sequence: u64) -> Vec<Vec<u8>> = all
+        "SELECT envelope FROM role_grant_sets WHERE sequence >= $1 ORDER BY sequence LIMIT 16384";
+    async fn newest_below(sequence: u64) -> Vec<Vec<u8>> = all
+        "SELECT envelope FROM role_grant_sets WHERE sequence < $1 ORDER BY sequence DESC LIMIT 1";
+    /// The encoded set of the highest sequence.
+    pub async fn role_grant_set_newest() -> Option<Vec<u8>> = optional
+        "SELECT envelope FROM role_grant_sets ORDER BY sequence DESC LIMIT 1";
 }
 
 /// Keeps a signed grant or revocation. The same one again is no error.
@@ -45,13 +58,7 @@ pub async fn role_grant_insert(
     platform_role: PlatformRole,
     envelope: &[u8],
 ) -> Result<()> {
-    sqlx::query(ROLE_GRANT_INSERT)
-        .bind(digest.as_bytes().as_slice())
-        .bind(subject_key.as_slice())
-        .bind(platform_role.as_str())
-        .bind(envelope)
-        .execute(&mut **transaction)
-        .await?;
+    grant_insert(transaction, digest, subject_key, platform_role, envelope).await?;
     transaction.expect(Bytes {
         statement: ROLE_GRANT_READ,
         key: bound!(digest.as_bytes().as_slice()),
@@ -61,11 +68,6 @@ pub async fn role_grant_insert(
     Ok(())
 }
 
-/// Every stored grant and revocation. Each must be verified before it counts.
-pub async fn role_grants_list(connection: &mut PgConnection) -> Result<Vec<RoleGrantRow>> {
-    Ok(sqlx::query_as(ROLE_GRANTS_LIST).fetch_all(connection).await?)
-}
-
 /// Keeps a signed set. False if there is one of this sequence: of racing replicas exactly one stores.
 pub async fn role_grant_set_insert(
     transaction: &mut SystemTransaction,
@@ -73,13 +75,7 @@ pub async fn role_grant_set_insert(
     digest: Digest,
     envelope: &[u8],
 ) -> Result<bool> {
-    let done = sqlx::query(ROLE_GRANT_SET_INSERT)
-        .bind(counter("sequence", sequence)?)
-        .bind(digest.as_bytes().as_slice())
-        .bind(envelope)
-        .execute(&mut **transaction)
-        .await?;
-    let stored = done.rows_affected() == 1;
+    let stored = set_insert(transaction, sequence, digest, envelope).await?;
     if stored {
         transaction.expect(Bytes {
             statement: ROLE_GRANT_SET_READ,
@@ -93,16 +89,6 @@ pub async fn role_grant_set_insert(
 
 /// Encoded sets from this sequence on, ascending; if there are none, the newest one below it.
 pub async fn role_grant_sets_from(connection: &mut PgConnection, sequence: u64) -> Result<Vec<Vec<u8>>> {
-    let sequence = counter("sequence", sequence)?;
-    let sets: Vec<Vec<u8>> =
-        sqlx::query_scalar(ROLE_GRANT_SETS_FROM).bind(sequence).fetch_all(&mut *connection).await?;
-    if !sets.is_empty() {
-        return Ok(sets);
-    }
-    Ok(sqlx::query_scalar(ROLE_GRANT_SET_BELOW).bind(sequence).fetch_all(connection).await?)
-}
-
-/// The encoded set of the highest sequence.
-pub async fn role_grant_set_newest(connection: &mut PgConnection) -> Result<Option<Vec<u8>>> {
-    Ok(sqlx::query_scalar(ROLE_GRANT_SET_NEWEST).fetch_optional(connection).await?)
+    let sets = sets_from(connection, sequence).await?;
+    if sets.is_empty() { newest_below(connection, sequence).await } else { Ok(sets) }
 }

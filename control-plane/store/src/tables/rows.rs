@@ -17,6 +17,7 @@ use super::organizations::{MemberRow, OrganizationRow};
 use super::tokens::TokenRow;
 use crate::authentic::{Authentic, RowName, Stored, Verdict};
 use crate::columns::counter;
+use crate::query::scope;
 use crate::{Result, StoreError};
 
 /// What all rows of one scope are like.
@@ -102,7 +103,7 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// True once the table has no further rows.
     async fn reseal<R: Authentic>(&mut self) -> Result<bool> {
-        let query = sqlx::query_as::<_, Stored<R>>(R::AFTER).bind(self.keys.cluster().uuid());
+        let query = sqlx::query_as_with::<_, Stored<R>, _>(R::AFTER, scope(self.keys)?);
         let rows = query.bind(&self.at.after).fetch_all(&mut *self.connection).await?;
         let whole = rows.len() < BATCH;
         let mut again = Again::default();
@@ -181,10 +182,7 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     async fn table<R: Authentic>(&mut self) -> Result<()> {
-        let mut query = sqlx::query_as::<_, Stored<R>>(R::ALL);
-        if self.keys.cluster() != ClusterId::ZERO {
-            query = query.bind(self.keys.cluster().uuid());
-        }
+        let query = sqlx::query_as_with::<_, Stored<R>, _>(R::ALL, scope(self.keys)?);
         let mut again = Again::default();
         for stored in query.fetch_all(&mut *self.connection).await? {
             let sealed_as = match stored.verdict(self.keys) {

@@ -2,10 +2,9 @@
 
 use rap_authority::RowKeys;
 use rap_types::{ApprovalMode, ClusterId, Digest, OrganizationId, Role, TokenId, Wall};
-use sqlx::PgConnection;
 
-use crate::authentic::{Authentic as _, Held, RowName, find, held, insert, sorted_out, update, verified};
-use crate::columns::{database_now, read, statements, timestamp};
+use crate::authentic::{Authentic as _, Held, RowName, held, insert, sorted_out, update, verified};
+use crate::query::{all, changed, database_now, one, optional, statements};
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
 use crate::transaction::SystemTransaction;
@@ -80,13 +79,25 @@ authentic_row! {
 }
 
 statements! {
-    TOKEN_CLUSTER = "SELECT cluster_id FROM join_tokens WHERE token_id = $1";
-    TOKEN_READ = select!(TokenRow, "WHERE cluster_id = $1 AND token_id = $2");
-    TOKEN_LOCK = select!(TokenRow, "WHERE cluster_id = $1 AND token_id = $2 FOR UPDATE");
-    TOKENS_LIST = select!(TokenRow, "WHERE cluster_id = $1 ORDER BY token_id DESC LIMIT 1000");
-    TOKENS_LIVE = "SELECT token_id FROM join_tokens WHERE cluster_id = $1 AND revoked_at IS NULL AND expires_at > $2 \
+    /// The cluster a token's row names, not verified: it says whose keys verify the row.
+    pub async fn token_cluster(token: TokenId) -> Option<ClusterId> = optional
+        "SELECT cluster_id FROM join_tokens WHERE token_id = $1";
+    /// The token with this id in the cluster of these keys.
+    pub async fn token_read(keys, token: TokenId) -> Option<TokenRow> = verified
+        select!(TokenRow, "WHERE cluster_id = $1 AND token_id = $2");
+    /// The token with this id, locked until the transaction ends.
+    pub(crate) async fn token_hold(keys, token: TokenId) -> Option<Held<TokenRow>> = held
+        select!(TokenRow, "WHERE cluster_id = $1 AND token_id = $2 FOR UPDATE");
+    /// The newest tokens of a cluster whose rows verify, newest first, and the names of the rows that do not verify.
+    /// At most 1000 rows. For display only.
+    pub async fn tokens_and_tampered(keys) -> (Vec<TokenRow>, Vec<RowName>) = sorted_out
+        select!(TokenRow, "WHERE cluster_id = $1 ORDER BY token_id DESC LIMIT 1000");
+    /// Ids of every token that could still be used at `now`; the rows are verified by who goes on to them.
+    pub async fn tokens_live(cluster: ClusterId, now: Wall) -> Vec<TokenId> = all
+        "SELECT token_id FROM join_tokens WHERE cluster_id = $1 AND revoked_at IS NULL AND expires_at > $2 \
         ORDER BY token_id";
-    TOKEN_REQUESTS = "SELECT count(*) FROM join_requests WHERE token_id = $1";
+    /// How many requests were made with a token.
+    async fn requests_count(token: TokenId) -> u64 = one "SELECT count(*) FROM join_requests WHERE token_id = $1";
     TOKEN_CONSUME = joined!(
         TokenRow::UPDATE,
         " AND uses < max_uses AND revoked_at IS NULL AND expires_at > clock_timestamp()"
@@ -103,51 +114,6 @@ pub async fn token_insert(
     insert(transaction, keys, &row).await
 }
 
-/// The cluster a token's row names, not verified: it says whose keys verify the row.
-pub async fn token_cluster(connection: &mut PgConnection, token: TokenId) -> Result<Option<ClusterId>> {
-    let id: Option<uuid::Uuid> =
-        sqlx::query_scalar(TOKEN_CLUSTER).bind(token.uuid()).fetch_optional(connection).await?;
-    Ok(id.map(ClusterId::from))
-}
-
-/// The token with this id in the cluster of these keys.
-pub async fn token_read(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    token: TokenId,
-) -> Result<Option<TokenRow>> {
-    verified(find(TOKEN_READ, keys).bind(token.uuid()), connection, keys).await
-}
-
-/// The token with this id, locked until the transaction ends.
-pub(crate) async fn token_hold(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-    token: TokenId,
-) -> Result<Option<Held<TokenRow>>> {
-    held(find(TOKEN_LOCK, keys).bind(token.uuid()), connection, keys).await
-}
-
-/// The newest tokens of a cluster whose rows verify, newest first, and the names of the rows that do not verify.
-/// At most 1000 rows. For display only.
-pub async fn tokens_and_tampered(
-    connection: &mut PgConnection,
-    keys: &RowKeys,
-) -> Result<(Vec<TokenRow>, Vec<RowName>)> {
-    sorted_out(find(TOKENS_LIST, keys), connection, keys).await
-}
-
-/// Ids of every token that could still be used at `now`; the rows are verified by who goes on to them.
-pub async fn tokens_live(
-    connection: &mut PgConnection,
-    cluster: ClusterId,
-    now: Wall,
-) -> Result<Vec<TokenId>> {
-    let query = sqlx::query(TOKENS_LIVE).bind(cluster.uuid()).bind(timestamp("expires_at", now)?);
-    let rows = query.fetch_all(connection).await?;
-    Ok(rows.iter().map(|row| read(row, "token_id")).collect::<sqlx::Result<_>>()?)
-}
-
 /// Takes one use of a held token, if it has one left, is not revoked and not expired, all in one
 /// statement. False takes nothing. [`crate::join_request_upsert`] is the caller.
 ///
@@ -159,14 +125,11 @@ pub(crate) async fn token_consume(
     mut token: Held<TokenRow>,
 ) -> Result<bool> {
     let id = token.token.token;
-    let requests: i64 =
-        sqlx::query_scalar(TOKEN_REQUESTS).bind(id.uuid()).fetch_one(&mut **transaction).await?;
-    if requests > i64::from(token.uses) {
+    if requests_count(transaction, id).await? > u64::from(token.uses) {
         return Err(StoreError::Tampered { table: TokenRow::TABLE, key: id.to_string() });
     }
     token.uses = token.uses.saturating_add(1);
-    let done = sqlx::query_with(TOKEN_CONSUME, token.update(keys)?).execute(&mut **transaction).await?;
-    let taken = done.rows_affected() == 1;
+    let taken = changed(sqlx::query_with(TOKEN_CONSUME, token.update(keys)?), transaction).await?;
     if taken {
         transaction.expect(token.written(keys)?);
     }
@@ -185,6 +148,5 @@ pub async fn token_revoke(
         return Ok(Some(row.into_inner()));
     }
     row.revoked_at = Some(database_now(transaction).await?);
-    update(transaction, keys, &row).await?;
-    Ok(Some(row.into_inner()))
+    update(transaction, keys, row).await.map(Some)
 }

@@ -68,13 +68,13 @@ async fn of_two_holders_the_fenced_one_changes_nothing() {
     let mut transaction = store.system().begin().await.unwrap();
     assert_eq!(audit_waiting(&mut transaction).await.unwrap(), 3);
     let key = LogKeyRow { generation: 1, record: vec![1], public_key: [2; 32], sealed_private_key: vec![3] };
-    assert!(!log_key_insert(&mut transaction, first, 0, &key).await.unwrap());
+    assert!(!log_key_insert(&mut transaction, &key, first, 0).await.unwrap());
     drop(transaction);
     assert!(step(&store, second).await);
 
     let mut transaction = store.system().begin().await.unwrap();
-    assert!(!log_key_insert(&mut transaction, second, 0, &key).await.unwrap(), "another size");
-    assert!(log_key_insert(&mut transaction, second, 3, &key).await.unwrap());
+    assert!(!log_key_insert(&mut transaction, &key, second, 0).await.unwrap(), "another size");
+    assert!(log_key_insert(&mut transaction, &key, second, 3).await.unwrap());
     let note = |root: &[u8]| CheckpointRow {
         generation: 1,
         size: 3,
@@ -106,7 +106,7 @@ async fn a_row_that_commits_later_with_a_lower_number_is_not_skipped() {
     slow.commit().await.unwrap();
     assert!(step(&store, fence).await);
     let mut transaction = store.system().begin().await.unwrap();
-    let leaves = audit_leaves(&mut transaction, 0, 10).await.unwrap();
+    let leaves = audit_leaves(&mut transaction, 0..10).await.unwrap();
     assert_eq!(leaves.iter().map(|row| row.sequence).collect::<Vec<_>>(), [Some(0), Some(1)]);
     assert_eq!(leaves[1].entry.entry, lower);
     assert!(leaves[0].entry.entry > lower);
@@ -141,7 +141,7 @@ async fn racing_writers_and_two_sequencers_give_every_row_one_place() {
     sequencers.join_all().await;
     step(&store, fence).await;
     let mut transaction = store.system().begin().await.unwrap();
-    let leaves = audit_leaves(&mut transaction, 0, 1000).await.unwrap();
+    let leaves = audit_leaves(&mut transaction, 0..1000).await.unwrap();
     let places: Vec<u64> = leaves.iter().filter_map(|row| row.sequence).collect();
     assert_eq!(places, (0..160).collect::<Vec<u64>>());
     let mut frontier = AuditFrontier::default();

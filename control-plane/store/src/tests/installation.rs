@@ -96,7 +96,7 @@ async fn a_session_is_found_by_its_hash_until_it_ends_or_its_operator_does() {
 
     let mut row = operator_hold(&mut transaction, &own_keys(), &operator.public_key).await.unwrap().unwrap();
     row.disabled_at = Some(now);
-    crate::authentic::update(&mut transaction, &own_keys(), &row).await.unwrap();
+    crate::authentic::update(&mut transaction, &own_keys(), row).await.unwrap();
     assert_eq!(session_read(&mut transaction, &own_keys(), Digest::of(&[b"live"])).await.unwrap(), None);
     assert!(session_delete(&mut transaction, Digest::of(&[b"live"])).await.unwrap());
     assert!(!session_delete(&mut transaction, Digest::of(&[b"live"])).await.unwrap());

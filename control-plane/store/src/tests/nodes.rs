@@ -88,7 +88,7 @@ async fn a_gone_node_leaves_its_key_and_its_number_rests_seven_days() {
         crate::tables::addresses::address_hold(&mut transaction, &keys(), 1).await.unwrap().unwrap();
     let week = std::time::Duration::from_secs(7 * 86_400 + 60);
     rested.released_at = rested.released_at.map(|at| at.minus(week));
-    crate::authentic::update(&mut transaction, &keys(), &rested).await.unwrap();
+    crate::authentic::update(&mut transaction, &keys(), rested).await.unwrap();
     assert_eq!(host_number_allocate(&mut transaction, &keys(), id(51), 1).await.unwrap(), Some(1));
     node_insert(&mut transaction, &keys(), &node(51, None, 1)).await.unwrap();
 

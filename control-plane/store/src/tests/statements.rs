@@ -10,10 +10,10 @@ use crate::*;
 
 const ALL: &[&[(&str, &str)]] = &[
     crate::backup::STATEMENTS,
-    crate::columns::STATEMENTS,
     crate::doorbell::STATEMENTS,
     crate::migrate::STATEMENTS,
     crate::pool::STATEMENTS,
+    crate::query::STATEMENTS,
     crate::roles::STATEMENTS,
     t::addresses::STATEMENTS,
     t::audit::STATEMENTS,

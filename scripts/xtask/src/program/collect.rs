@@ -157,7 +157,7 @@ impl Collector {
                     self.tokens(group.stream());
                     at += 1;
                 }
-                TokenTree::Ident(_) if !follows_dot(&tokens, at) => {
+                TokenTree::Ident(_) if !follows_dot(&tokens, at) && !follows_fn(&tokens, at) => {
                     let (segments, line, next) = straight(&tokens, at);
                     self.push(segments, line);
                     at = next;
@@ -295,6 +295,30 @@ pub fn tests_among(tokens: TokenStream) -> Vec<(String, usize)> {
         }
     }
     found
+}
+
+/// Name, line and whether it is `pub` of each function that stands in a macro as an item would.
+pub fn functions_among(tokens: TokenStream) -> Vec<(String, usize, bool)> {
+    let (mut found, mut public) = (Vec::new(), false);
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            TokenTree::Ident(word) if word == "pub" => {
+                public = !matches!(tokens.get(at + 1), Some(TokenTree::Group(_)));
+            }
+            TokenTree::Ident(name) if follows_fn(&tokens, at) => {
+                found.push((name.to_string(), name.span().start().line, public));
+            }
+            TokenTree::Punct(end) if end.as_char() == ';' => public = false,
+            _ => {}
+        }
+    }
+    found
+}
+
+fn follows_fn(tokens: &[TokenTree], at: usize) -> bool {
+    let before = at.checked_sub(1).and_then(|before| tokens.get(before));
+    matches!(before, Some(TokenTree::Ident(word)) if word == "fn")
 }
 
 fn segments(path: &syn::Path) -> Vec<String> {

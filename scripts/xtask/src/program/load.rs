@@ -160,6 +160,7 @@ impl Loader<'_> {
         self.test_lines.entry(file).or_default().extend(collected.test_lines);
         if let syn::Item::Macro(called) = item {
             self.tests_of_macro(module, called);
+            self.functions_of_macro(module, called, collected.test);
         }
         if let Some((ident, kind, public)) = named(item) {
             let declared = Item {
@@ -193,6 +194,19 @@ impl Loader<'_> {
             let file = self.program.modules[module].file;
             let (public, test, variants) = (false, true, Vec::new());
             self.program.items.push(Item { name, kind, module, file, line, public, test, variants });
+        }
+    }
+
+    /// Functions that `statements!` makes are items of the module like all others.
+    fn functions_of_macro(&mut self, module: ModuleId, called: &syn::ItemMacro, test: bool) {
+        if called.mac.path.segments.last().is_none_or(|last| last.ident != "statements") {
+            return;
+        }
+        for (name, line, public) in collect::functions_among(called.mac.tokens.clone()) {
+            let (kind, file) = (ItemKind::Function { runs: None }, self.program.modules[module].file);
+            let item = Item { name, kind, module, file, line, public, test, variants: Vec::new() };
+            self.declare(module, item.name.clone(), Target::Item(self.program.items.len()));
+            self.program.items.push(item);
         }
     }
 

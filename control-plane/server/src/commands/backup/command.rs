@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use rap_runtime::Fault;
 
 use crate::commands::backup::create::create;
 use crate::commands::backup::restore::{prepare, restore};
 use crate::commands::backup::verify::{Depth, verify};
-use crate::commands::settings::{Settings, start_log};
+use crate::commands::settings::{Settings, print};
 use crate::database::opened::OpenDatabase;
+use crate::failure::Failure;
 
 /// Backups.
 #[derive(Debug, Subcommand)]
@@ -51,15 +51,12 @@ pub(crate) enum BackupCommand {
 }
 
 /// Runs one of them.
-pub(crate) async fn run(command: BackupCommand) -> Result<(), Fault> {
+pub(crate) async fn run(command: BackupCommand) -> Result<(), Failure> {
     match command {
         BackupCommand::Create { settings, out, json } => {
-            let (config, _) = settings.resolve()?;
-            start_log(&config)?;
+            let config = settings.start()?;
             let database = OpenDatabase::open_or_join(&config).await?;
-            let created = create(&config, &database, &out).await;
-            database.stop().await;
-            let created = created?;
+            let created = database.during(async |database| create(&config, database, &out).await).await?;
             if json {
                 return print(&created);
             }
@@ -70,8 +67,7 @@ pub(crate) async fn run(command: BackupCommand) -> Result<(), Fault> {
             println!("next: rap-control-plane backup verify --deep {}", created.file.display());
         }
         BackupCommand::Verify { settings, file, deep, json } => {
-            let (config, _) = settings.resolve()?;
-            start_log(&config)?;
+            let config = settings.start()?;
             let depth = if deep { Depth::Restored } else { Depth::Digests };
             let checked = verify(&config, &file, depth).await?;
             if json {
@@ -82,14 +78,11 @@ pub(crate) async fn run(command: BackupCommand) -> Result<(), Fault> {
             println!("of       installation {}", checked.manifest.installation_id);
         }
         BackupCommand::Restore { settings, file, json } => {
-            let (config, _) = settings.resolve()?;
-            start_log(&config)?;
+            let config = settings.start()?;
             let (data, _) = prepare(&config, &file)?;
             data.create()?;
             let database = OpenDatabase::open(&config).await?;
-            let restored = restore(&config, &database, &file).await;
-            database.stop().await;
-            let restored = restored?;
+            let restored = database.during(async |database| restore(&config, database, &file).await).await?;
             if json {
                 return print(&restored);
             }
@@ -105,12 +98,5 @@ pub(crate) async fn run(command: BackupCommand) -> Result<(), Fault> {
             println!("next: rap-control-plane floors show, then serve");
         }
     }
-    Ok(())
-}
-
-fn print(document: &impl serde::Serialize) -> Result<(), Fault> {
-    let text = serde_json::to_string(document)
-        .map_err(|error| Fault::new(rap_types::Reason::ServerInternal, error.to_string()))?;
-    println!("{text}");
     Ok(())
 }

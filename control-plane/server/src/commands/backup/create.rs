@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use rap_authority::BackupKey;
-use rap_runtime::{Clock, Fault, files};
+use rap_runtime::{Clock, files};
 use rap_store::{Dump, installation_read, migration_applied, newest_migration};
 use rap_types::{InstallationId, Reason, Wall};
 
 use crate::commands::at_rest::clusters_at_rest;
 use crate::commands::backup::file::Writer;
 use crate::commands::backup::manifest::{ClusterAt, Manifest, SCHEMA};
-use crate::commands::backup::{failed, fault};
 use crate::config::settings::{AuthorityMode, Config};
 use crate::data_dir::DataDir;
 use crate::database::opened::OpenDatabase;
@@ -36,27 +35,24 @@ pub struct Created {
 }
 
 /// Writes a backup to `out`, or into the directory `out`.
-pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Result<Created, Fault> {
+pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Result<Created, Failure> {
     let data = DataDir::of(config);
     data.require_mode(config.mode)?;
     let kek = data.sealing_key(config)?;
     let key = BackupKey::of(&kek);
     let root_file = config.root_key.clone().unwrap_or_else(|| data.file("product-root.pub"));
     data.roots(config)?;
-    let product_root = files::read_capped(&root_file, 16 * 1024)
-        .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    let product_root = files::read_capped(&root_file, 16 * 1024)?;
     let floors = FloorFile::open(data.file("floors.json"))?.current();
 
-    let schema_version = migration_applied(&database.target)
-        .await
-        .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    let schema_version = migration_applied(&database.target).await?;
     if schema_version > newest_migration() {
-        return Err(Fault::new(Reason::MigrationUnknown, "the database was migrated by a newer version"));
+        return Err(Failure::new(Reason::MigrationUnknown, "the database was migrated by a newer version"));
     }
-    let mut dump = Dump::begin(&database.target).await.map_err(fault)?;
-    let installation = installation_read(dump.connection()).await.map_err(fault)?;
+    let mut dump = Dump::begin(&database.target).await?;
+    let installation = installation_read(dump.connection()).await?;
     let installation = installation
-        .ok_or_else(|| Fault::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
+        .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
     let now = Clock::new().now().wall;
     let keyring = Keyring::of_database(
         installation.installation.installation,
@@ -65,8 +61,7 @@ pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Res
     );
     let clusters = clusters_at_rest(dump.connection(), &keyring);
     let clusters = clusters
-        .await
-        .map_err(failed)?
+        .await?
         .into_iter()
         .map(|cluster| cluster.row)
         .map(|row| ClusterAt {
@@ -86,7 +81,7 @@ pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Res
         schema_version,
         created_at_ms: now.0,
         product_root: String::from_utf8(product_root)
-            .map_err(|_| Fault::new(Reason::KeyInvalid, "not a public key file"))?,
+            .map_err(|_| Failure::new(Reason::KeyInvalid, "not a public key file"))?,
         clusters,
         floors,
         tables: Vec::new(),
@@ -95,10 +90,8 @@ pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Res
     let mut writer = Writer::create(&file)?;
     for table in dump.tables() {
         writer.table(&table);
-        let written = dump.table::<Failure>(&table, |bytes| {
-            writer.rows(bytes).map_err(|fault| Failure::new(fault.reason, fault.message))
-        });
-        written.await.map_err(failed)?;
+        let written = dump.table::<Failure>(&table, |bytes| writer.rows(bytes));
+        written.await?;
         writer.end()?;
     }
     let manifest = writer.finish(manifest, &key)?;
@@ -114,12 +107,12 @@ pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Res
 }
 
 /// The file itself if its name ends with `.backup`, else a file in this directory, which is made if it is missing.
-fn place(out: &Path, name: &str) -> Result<PathBuf, Fault> {
+fn place(out: &Path, name: &str) -> Result<PathBuf, Failure> {
     if !out.is_dir() && out.extension().is_some_and(|extension| extension == "backup") {
         return Ok(out.to_owned());
     }
     if !out.exists() {
-        files::create_private_dir(out).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+        files::create_private_dir(out)?;
     }
     Ok(if out.is_dir() { out.join(name) } else { out.to_owned() })
 }

@@ -8,11 +8,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rap_authority::BackupKey;
-use rap_runtime::{Fault, files};
+use rap_runtime::files;
 use rap_types::{Digest, Reason};
 
 use crate::commands::backup::altered;
 use crate::commands::backup::manifest::{Manifest, TableAt};
+use crate::failure::Failure;
 
 /// A backup that is being written. Dropped before [`Self::finish`] it removes its file.
 pub(crate) struct Writer {
@@ -32,7 +33,7 @@ pub(crate) struct Reader {
 
 impl Writer {
     /// Makes a file that must not exist.
-    pub fn create(path: &Path) -> Result<Self, Fault> {
+    pub fn create(path: &Path) -> Result<Self, Failure> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(|error| io(path, &error))?;
         let mut writer =
@@ -47,7 +48,7 @@ impl Writer {
     }
 
     /// Adds a piece of the table's rows.
-    pub fn rows(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub fn rows(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         for piece in bytes.chunks(PIECE) {
             if let Some((_, hasher, rows, size)) = &mut self.open {
                 hasher.update(piece);
@@ -61,7 +62,7 @@ impl Writer {
     }
 
     /// Ends the table.
-    pub fn end(&mut self) -> Result<(), Fault> {
+    pub fn end(&mut self) -> Result<(), Failure> {
         if let Some((name, hasher, rows, bytes)) = self.open.take() {
             self.tables.push(TableAt { name, rows, bytes, sha256: hasher.digest() });
         }
@@ -69,7 +70,7 @@ impl Writer {
     }
 
     /// Adds the manifest, to which it gives the tables, and its MAC; the file is on disk afterwards.
-    pub fn finish(mut self, mut manifest: Manifest, key: &BackupKey) -> Result<Manifest, Fault> {
+    pub fn finish(mut self, mut manifest: Manifest, key: &BackupKey) -> Result<Manifest, Failure> {
         manifest.tables = std::mem::take(&mut self.tables);
         let bytes = manifest.encode()?;
         self.put(&bytes)?;
@@ -89,7 +90,7 @@ impl Writer {
         Ok(manifest)
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let Some(file) = &mut self.file else { return Ok(()) };
         file.write_all(bytes).map_err(|error| io(&self.path, &error))
     }
@@ -109,10 +110,10 @@ impl Reader {
     ///
     /// # Errors
     /// `backup.altered`, those of reading.
-    pub fn open(path: &Path, key: &BackupKey) -> Result<Self, Fault> {
+    pub fn open(path: &Path, key: &BackupKey) -> Result<Self, Failure> {
         let mut file = files::open_regular(path).map_err(|error| match error.is_not_found() {
-            true => Fault::new(Reason::ResourceNotFound, error.to_string()),
-            false => Fault::new(error.reason(), error.to_string()),
+            true => Failure::new(Reason::ResourceNotFound, error.to_string()),
+            false => Failure::new(error.reason(), error.to_string()),
         })?;
         let size = file.metadata().map_err(|error| io(path, &error))?.len();
         let least = (HEAD.len() + END) as u64;
@@ -124,7 +125,7 @@ impl Reader {
             file.seek(SeekFrom::Start(from))
                 .and_then(|_| file.read_exact(&mut bytes))
                 .map_err(|error| io(path, &error))?;
-            Ok::<_, Fault>(bytes)
+            Ok::<_, Failure>(bytes)
         };
         let end = read(size - END as u64, END)?;
         let (mac, rest) = end.split_at(MAC);
@@ -157,7 +158,7 @@ impl Reader {
     }
 
     /// After the last table only the manifest follows.
-    pub fn at_the_end(&mut self) -> Result<(), Fault> {
+    pub fn at_the_end(&mut self) -> Result<(), Failure> {
         let mut rest = Vec::new();
         let most = (MANIFEST_CAP + END) as u64;
         (&mut self.file).take(most + 1).read_to_end(&mut rest).map_err(|_| altered("the end"))?;
@@ -183,7 +184,7 @@ impl TableIn<'_> {
     ///
     /// # Errors
     /// `backup.altered`.
-    pub fn rows(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+    pub fn rows(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let mut length = [0; 4];
         self.file.read_exact(&mut length).map_err(|_| altered(&self.expected.name))?;
         let length = u32::from_be_bytes(length) as usize;
@@ -222,7 +223,7 @@ impl Hasher {
     }
 }
 
-fn io(path: &Path, error: &std::io::Error) -> Fault {
+fn io(path: &Path, error: &std::io::Error) -> Failure {
     let reason = match error.kind() {
         std::io::ErrorKind::NotFound => Reason::ResourceNotFound,
         std::io::ErrorKind::AlreadyExists => Reason::ResourceExists,
@@ -232,7 +233,7 @@ fn io(path: &Path, error: &std::io::Error) -> Fault {
         }
         _ => Reason::StateIo,
     };
-    Fault::new(reason, format!("{}: {error}", path.display()))
+    Failure::new(reason, format!("{}: {error}", path.display()))
 }
 
 const HEAD: &[u8] = b"rap.backup.v1\n";

@@ -1,11 +1,11 @@
 //! What a backup says of itself: the part that is authenticated, and whose digests cover the rest.
 
 use rap_authority::ReplicaFloors;
-use rap_runtime::Fault;
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::backup::altered;
+use crate::failure::Failure;
 
 /// The manifest of a backup, schema `rap.backup.v1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,19 +63,19 @@ pub struct TableAt {
 
 impl Manifest {
     /// The bytes that are authenticated.
-    pub fn encode(&self) -> Result<Vec<u8>, Fault> {
-        serde_json::to_vec(self).map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))
+    pub fn encode(&self) -> Result<Vec<u8>, Failure> {
+        serde_json::to_vec(self).map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))
     }
 
     /// Reads bytes that were authenticated.
     ///
     /// # Errors
     /// `state.schema` for another schema, `backup.altered` for what this program would not have written.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Failure> {
         let value: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|_| altered("the manifest is not a document"))?;
         if value["schema"] != SCHEMA {
-            return Err(Fault::new(Reason::StateSchema, "the backup was made by a newer version"));
+            return Err(Failure::new(Reason::StateSchema, "the backup was made by a newer version"));
         }
         serde_json::from_value(value).map_err(|_| altered("the manifest lacks a field"))
     }

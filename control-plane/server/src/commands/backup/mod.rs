@@ -10,21 +10,10 @@ pub mod manifest;
 pub mod restore;
 pub mod verify;
 
-use rap_runtime::Fault;
-use rap_store::StoreError;
 use rap_types::Reason;
 
 use crate::failure::Failure;
 
-/// What went wrong, for an operator.
-pub(crate) fn fault(error: StoreError) -> Fault {
-    Fault::new(error.reason(), error.to_string())
-}
-
-pub(crate) fn failed(failure: Failure) -> Fault {
-    Fault::new(failure.reason, failure.message)
-}
-
-pub(crate) fn altered(what: impl std::fmt::Display) -> Fault {
-    Fault::new(Reason::BackupAltered, what.to_string())
+pub(crate) fn altered(what: impl std::fmt::Display) -> Failure {
+    Failure::new(Reason::BackupAltered, what.to_string())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rap_authority::{AuditKey, BackupKey, Floor, FloorOf, RowKeys, SealingKey, next_incarnation};
 use rap_contract::KeySet;
-use rap_runtime::{Clock, Fault};
+use rap_runtime::Clock;
 use rap_store::{
     AuditPen, Restore, RowName, StoreError, deks_delete_older, incarnation_raise, restore_insert, rows_look,
     token_revoke, tokens_live,
@@ -19,7 +19,6 @@ use crate::commands::at_rest::{ClusterAtRest, clusters_at_rest};
 use crate::commands::backup::file::Reader;
 use crate::commands::backup::manifest::{ClusterAt, Manifest};
 use crate::commands::backup::verify::fill;
-use crate::commands::backup::{failed, fault};
 use crate::config::layers::SETTINGS_FILE;
 use crate::config::settings::{AuthorityMode, Config};
 use crate::data_dir::{DataDir, root_keys};
@@ -51,12 +50,12 @@ pub struct Restored {
 }
 
 /// Looks at everything before the database is touched: key, mode, root.
-pub(crate) fn prepare(config: &Config, file: &Path) -> Result<(DataDir, Manifest), Fault> {
+pub(crate) fn prepare(config: &Config, file: &Path) -> Result<(DataDir, Manifest), Failure> {
     let data = DataDir::of(config);
     let manifest = Reader::open(file, &BackupKey::of(&data.sealing_key(config)?))?.manifest;
     if manifest.mode != config.mode.as_str() {
         let text = format!("the backup is of {} mode; give --authority-mode {0}", manifest.mode);
-        return Err(Fault::new(Reason::AuthorityModeFixed, text));
+        return Err(Failure::new(Reason::AuthorityModeFixed, text));
     }
     if data.mode()?.is_some() {
         data.require_mode(config.mode)?;
@@ -64,7 +63,7 @@ pub(crate) fn prepare(config: &Config, file: &Path) -> Result<(DataDir, Manifest
     let named = config.root_key.is_some() || data.file("product-root.pub").exists();
     let ids = |keys: &KeySet| keys.ids().collect::<BTreeSet<_>>();
     if named && ids(&data.roots(config)?) != ids(&root_keys(manifest.product_root.as_bytes())?) {
-        return Err(Fault::new(Reason::KeyUnknown, "the backup belongs to another Product Root"));
+        return Err(Failure::new(Reason::KeyUnknown, "the backup belongs to another Product Root"));
     }
     Ok((data, manifest))
 }
@@ -73,12 +72,12 @@ pub(crate) fn prepare(config: &Config, file: &Path) -> Result<(DataDir, Manifest
 ///
 /// # Errors
 /// `backup.altered`, `resource.exists` for a database that has an installation.
-pub async fn restore(config: &Config, database: &OpenDatabase, file: &Path) -> Result<Restored, Fault> {
+pub async fn restore(config: &Config, database: &OpenDatabase, file: &Path) -> Result<Restored, Failure> {
     let (data, manifest) = prepare(config, file)?;
     let kek = data.sealing_key(config)?;
     let mut restore = fill(&database.target, file, &BackupKey::of(&kek)).await?;
     let now = Clock::new().now().wall;
-    let renewed = renew(&mut restore, &manifest, &kek, now).await.map_err(failed)?;
+    let renewed = renew(&mut restore, &manifest, &kek, now).await?;
     // Before the commit: what is cut off here is restored again, what is cut off after it serves.
     data.create()?;
     if !data.file("product-root.pub").exists() {
@@ -94,7 +93,7 @@ pub async fn restore(config: &Config, database: &OpenDatabase, file: &Path) -> R
     if !data.file(SETTINGS_FILE).exists() {
         data.write_settings(config)?;
     }
-    restore.commit().await.map_err(fault)?;
+    restore.commit().await?;
     Ok(Restored {
         schema: "rap.backup.restored.v1",
         installation_id: manifest.installation_id,
@@ -168,12 +167,12 @@ async fn renew(
 /// The one floor that a restore lowers: whoever puts a backup back by hand wants its data keys, also those
 /// that were replaced since. It does not fall below what the backup was made with: keys that were retired
 /// then are not among `live`.
-async fn accept_data_keys(data: &DataDir, live: &[(ClusterId, Floor)]) -> Result<(), Fault> {
+async fn accept_data_keys(data: &DataDir, live: &[(ClusterId, Floor)]) -> Result<(), Failure> {
     let own = FloorFile::open(data.file("floors.json"))?;
     for (cluster, floor) in live {
         let of = FloorOf::DataKey(*cluster);
         if own.current().unwrap_or_default().of(of) != Some(*floor) {
-            own.confirm(of, *floor).await.map_err(failed)?;
+            own.confirm(of, *floor).await?;
         }
     }
     Ok(())
@@ -181,7 +180,7 @@ async fn accept_data_keys(data: &DataDir, live: &[(ClusterId, Floor)]) -> Result
 
 /// What this replica has seen signed stays; the backup's floors can only lift it. A replica without
 /// floors gets none from a backup: they would be as old as the backup.
-async fn lift_floors(data: &DataDir, manifest: &Manifest) -> Result<bool, Fault> {
+async fn lift_floors(data: &DataDir, manifest: &Manifest) -> Result<bool, Failure> {
     let own = FloorFile::open(data.file("floors.json"))?;
     if !own.exists() {
         return Ok(false);
@@ -195,7 +194,7 @@ async fn lift_floors(data: &DataDir, manifest: &Manifest) -> Result<bool, Fault>
         match own.raise(of, floor).await {
             Ok(()) => {}
             Err(failure) if failure.reason == Reason::FloorRollback => {}
-            Err(failure) => return Err(failed(failure)),
+            Err(failure) => return Err(failure),
         }
     }
     Ok(true)

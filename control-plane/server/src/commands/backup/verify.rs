@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use rap_authority::BackupKey;
-use rap_runtime::Fault;
+use rap_authority::{BackupKey, SealingKey};
 use rap_store::postgres::{EmbeddedPostgres, EmbeddedSettings};
-use rap_store::{DatabaseTarget, Dump, PoolSettings, Restore, Store, cluster_names, migrate_to, migrate_up};
+use rap_store::{
+    DatabaseTarget, Dump, PoolSettings, Restore, Store, StoreError, cluster_names, migrate_to, migrate_up,
+};
+use rap_types::Reason;
 
+use crate::commands::backup::altered;
 use crate::commands::backup::file::{Hasher, Reader};
 use crate::commands::backup::manifest::Manifest;
-use crate::commands::backup::{altered, failed, fault};
 use crate::config::settings::{AuthorityMode, Config};
 use crate::data_dir::{DataDir, root_keys};
 use crate::failure::Failure;
@@ -43,7 +45,7 @@ pub struct Checked {
 ///
 /// # Errors
 /// `backup.altered`, `secret.unseal`, `migration.unknown`.
-pub async fn verify(config: &Config, file: &Path, depth: Depth) -> Result<Checked, Fault> {
+pub async fn verify(config: &Config, file: &Path, depth: Depth) -> Result<Checked, Failure> {
     let kek = DataDir::of(config).sealing_key(config)?;
     let key = BackupKey::of(&kek);
     let mut reader = Reader::open(file, &key)?;
@@ -54,17 +56,15 @@ pub async fn verify(config: &Config, file: &Path, depth: Depth) -> Result<Checke
     let manifest = reader.manifest;
     if depth == Depth::Restored {
         let scratch = tempfile::Builder::new().prefix("rap-backup-").tempdir();
-        let scratch = scratch
-            .map_err(|error| Fault::new(rap_types::Reason::StateIo, format!("scratch directory: {error}")))?;
+        let scratch =
+            scratch.map_err(|error| Failure::new(Reason::StateIo, format!("scratch directory: {error}")))?;
         let mut settings = EmbeddedSettings::new(scratch.path().join("data"));
         settings.bin_dir = std::env::var_os("RAP_POSTGRES_BIN_DIR").map(Into::into);
         // The account of a private PostgreSQL passes through.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         std::fs::set_permissions(scratch.path(), open)
-            .map_err(|error| Fault::new(rap_types::Reason::StateIo, error.to_string()))?;
-        let postgres = EmbeddedPostgres::start(&settings)
-            .await
-            .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+            .map_err(|error| Failure::new(Reason::StateIo, error.to_string()))?;
+        let postgres = EmbeddedPostgres::start(&settings).await?;
         let target = DatabaseTarget::embedded(&postgres);
         let outcome = deep(&target, file, &key, &kek, &manifest).await;
         postgres.stop().await;
@@ -82,40 +82,33 @@ async fn deep(
     target: &DatabaseTarget,
     file: &Path,
     key: &BackupKey,
-    kek: &rap_authority::SealingKey,
+    kek: &SealingKey,
     manifest: &Manifest,
-) -> Result<(), Fault> {
-    fill(target, file, key).await?.commit().await.map_err(fault)?;
-    let mut dump = Dump::begin(target).await.map_err(fault)?;
+) -> Result<(), Failure> {
+    fill(target, file, key).await?.commit().await?;
+    let mut dump = Dump::begin(target).await?;
     for table in &manifest.tables {
         let mut hasher = Hasher::default();
         let read = dump.table::<Failure>(&table.name, |bytes| {
             hasher.update(bytes);
             Ok(())
         });
-        read.await.map_err(failed)?;
+        read.await?;
         if hasher.digest() != table.sha256 {
             return Err(altered(format!("{} reads back otherwise", table.name)));
         }
     }
     drop(dump);
-    migrate_up(target).await.map_err(|error| Fault::new(error.reason(), error.to_string()))?;
-    let store = Store::open(target, &PoolSettings::default())
-        .await
-        .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    migrate_up(target).await?;
+    let store = Store::open(target, &PoolSettings::default()).await?;
     let opened = keys_open(&store, kek, manifest).await;
     store.close().await;
-    opened.map_err(failed)
+    opened
 }
 
 /// Every sealed key opens under this key encryption key, and the records verify.
-async fn keys_open(
-    store: &Store,
-    kek: &rap_authority::SealingKey,
-    manifest: &Manifest,
-) -> Result<(), Failure> {
-    let roots = root_keys(manifest.product_root.as_bytes())
-        .map_err(|fault| Failure::new(fault.reason, fault.message))?;
+async fn keys_open(store: &Store, kek: &SealingKey, manifest: &Manifest) -> Result<(), Failure> {
+    let roots = root_keys(manifest.product_root.as_bytes())?;
     let dev = manifest.mode == AuthorityMode::Dev.as_str();
     let mut transaction = store.system().begin().await?;
     let (installation, _) = Installation::load(&mut transaction, dev, kek, roots).await?;
@@ -128,23 +121,21 @@ async fn keys_open(
 }
 
 /// Migrates an empty database to the backup's schema and fills it; the caller commits.
-pub(crate) async fn fill(target: &DatabaseTarget, file: &Path, key: &BackupKey) -> Result<Restore, Fault> {
+pub(crate) async fn fill(target: &DatabaseTarget, file: &Path, key: &BackupKey) -> Result<Restore, Failure> {
     let mut reader = Reader::open(file, key)?;
-    migrate_to(target, reader.manifest.schema_version)
-        .await
-        .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    migrate_to(target, reader.manifest.schema_version).await?;
     let mut restore = Restore::begin(target).await.map_err(|error| match error {
-        rap_store::StoreError::Exists { .. } => Fault::new(
-            rap_types::Reason::ResourceExists,
+        StoreError::Exists { .. } => Failure::new(
+            Reason::ResourceExists,
             "the database has an installation; restore into an empty one",
         ),
-        error => fault(error),
+        error => error.into(),
     })?;
     while let Some(mut table) = reader.table() {
-        let mut rows = restore.table(&table.expected.name).await.map_err(fault)?;
+        let mut rows = restore.table(&table.expected.name).await?;
         loop {
             match table.rows() {
-                Ok(Some(piece)) => rows.send(&piece).await.map_err(fault)?,
+                Ok(Some(piece)) => rows.send(&piece).await?,
                 Ok(None) => break,
                 Err(fault) => {
                     rows.abort().await;
@@ -152,11 +143,11 @@ pub(crate) async fn fill(target: &DatabaseTarget, file: &Path, key: &BackupKey) 
                 }
             }
         }
-        if rows.finish().await.map_err(fault)? != table.expected.rows {
+        if rows.finish().await? != table.expected.rows {
             return Err(altered(format!("rows of {}", table.expected.name)));
         }
     }
     reader.at_the_end()?;
-    restore.counters().await.map_err(fault)?;
+    restore.counters().await?;
     Ok(restore)
 }

@@ -4,11 +4,13 @@
 //! host compares the printed sequence with another replica and types it. Refuses to take that word over
 //! the network: who may give it is what a replica without floors cannot know.
 
-use rap_authority::{AdmittedRoleGrants, AuditKey, Floor, FloorOf, ReplicaFloors, RowKeys, first_role_grant};
+use rap_authority::{
+    AdmittedRoleGrants, AuditKey, Floor, FloorOf, ReplicaFloors, RowKeys, SealingKey, first_role_grant,
+};
 use rap_contract::RoleGrantTerms;
-use rap_runtime::{Clock, Fault};
-use rap_store::{AuditPen, PgConnection, Store, StoreError, role_grant_set_newest, role_grants_list};
-use rap_types::{ClusterId, Digest, KeyId, PlatformRole, Reason};
+use rap_runtime::Clock;
+use rap_store::{AuditPen, PgConnection, Store, role_grant_set_newest, role_grants_list};
+use rap_types::{ClusterId, Digest, KeyId, PlatformRole, Reason, Wall};
 
 use crate::acts::grant_role::store_change;
 use crate::commands::floors::clusters;
@@ -61,12 +63,8 @@ pub struct GrantShown {
 }
 
 /// Shows floors and newest set.
-pub async fn show(config: &Config, data: &DataDir, database: &OpenDatabase) -> Result<FloorsShown, Fault> {
-    let floors = FloorFile::open(data.file(FLOORS_FILE))?;
-    let store = database.store().await?;
-    let shown = look(config, data, &store, &floors).await.map(|(shown, _)| shown);
-    store.close().await;
-    shown
+pub async fn show(config: &Config, data: &DataDir, database: &OpenDatabase) -> Result<FloorsShown, Failure> {
+    at(config, data, database, async |host| Ok(host.look().await?.0)).await
 }
 
 /// Makes the newest stored set, whose sequence the person names, the floor of this replica.
@@ -80,47 +78,8 @@ pub async fn confirm(
     database: &OpenDatabase,
     sequence: u64,
     lower: bool,
-) -> Result<FloorsShown, Fault> {
-    let floors = FloorFile::open(data.file(FLOORS_FILE))?;
-    let store = database.store().await?;
-    let confirmed = confirm_in(config, data, &store, &floors, sequence, lower).await;
-    store.close().await;
-    confirmed
-}
-
-async fn confirm_in(
-    config: &Config,
-    data: &DataDir,
-    store: &Store,
-    floors: &FloorFile,
-    sequence: u64,
-    lower: bool,
-) -> Result<FloorsShown, Fault> {
-    let (shown, installation) = look(config, data, store, floors).await?;
-    let before = floors.current().and_then(|floors| floors.of(FloorOf::GrantSet));
-    let newest = match &shown.newest_set {
-        Some(set) => Floor { sequence: set.sequence, digest: set.digest },
-        // Activated by a version that knew no sets.
-        None if sequence == 1 && before.is_none_or(|floor| floor.sequence == 0) => {
-            make_first(config, data, store, &installation).await?
-        }
-        None => return Err(Fault::new(Reason::ResourceNotFound, "the database holds no role-grant set")),
-    };
-    if newest.sequence != sequence {
-        let text = format!("the newest role-grant set has sequence {}, not {sequence}", newest.sequence);
-        return Err(Fault::new(Reason::RequestConflict, text));
-    }
-    let below = before.is_some_and(|floor| {
-        floor.sequence > sequence || (floor.sequence == sequence && floor.digest != newest.digest)
-    });
-    if below && !lower {
-        let text = "below this replica's floor: if the database was restored on purpose, stop every replica and give --lower";
-        return Err(Fault::new(Reason::FloorRollback, text));
-    }
-    let object = format!("role-grant-set/{sequence}");
-    note(config, data, store, &installation, None, object, before, newest, "").await?;
-    floors.confirm(FloorOf::GrantSet, newest).await.map_err(fault)?;
-    look(config, data, store, floors).await.map(|(shown, _)| shown)
+) -> Result<FloorsShown, Failure> {
+    at(config, data, database, async |host| host.confirm_set(sequence, lower).await).await
 }
 
 /// Makes the end of a stored chain of one cluster, whose sequence the person names, the floor of this
@@ -136,20 +95,131 @@ pub(crate) async fn confirm_cluster(
     (cluster, which): (&str, Which),
     sequence: u64,
     lower: bool,
-) -> Result<FloorsShown, Fault> {
-    let floors = FloorFile::open(data.file(FLOORS_FILE))?;
-    let store = database.store().await?;
-    let confirmed = async {
-        let (shown, installation) = look(config, data, &store, &floors).await?;
+) -> Result<FloorsShown, Failure> {
+    let confirm = async |host: &Host<'_>| {
+        let (shown, installation) = host.look().await?;
         let (id, before, at, meaning) = admit(&shown, cluster, which, sequence, lower)?;
         let object = format!("cluster/{id}/{}", which.word());
-        note(config, data, &store, &installation, Some(id), object, before, at, &meaning).await?;
-        floors.confirm(which.of(id), at).await.map_err(fault)?;
-        look(config, data, &store, &floors).await.map(|(shown, _)| shown)
+        host.note(&installation, Some(id), object, before, at, &meaning).await?;
+        host.floors.confirm(which.of(id), at).await?;
+        Ok(host.look().await?.0)
     };
-    let confirmed = confirmed.await;
-    store.close().await;
-    confirmed
+    at(config, data, database, confirm).await
+}
+
+/// Does work at this replica's floors and its database.
+async fn at(
+    config: &Config,
+    data: &DataDir,
+    database: &OpenDatabase,
+    work: impl AsyncFnOnce(&Host<'_>) -> Result<FloorsShown, Failure>,
+) -> Result<FloorsShown, Failure> {
+    let floors = FloorFile::open(data.file(FLOORS_FILE))?;
+    database.with_store(async |store| work(&Host { config, data, store, floors }).await).await
+}
+
+/// This replica as its host sees it.
+struct Host<'a> {
+    config: &'a Config,
+    data: &'a DataDir,
+    store: &'a Store,
+    floors: FloorFile,
+}
+
+impl Host<'_> {
+    async fn confirm_set(&self, sequence: u64, lower: bool) -> Result<FloorsShown, Failure> {
+        let (shown, installation) = self.look().await?;
+        let before = self.floors.current().and_then(|floors| floors.of(FloorOf::GrantSet));
+        let newest = match &shown.newest_set {
+            Some(set) => Floor { sequence: set.sequence, digest: set.digest },
+            // Activated by a version that knew no sets.
+            None if sequence == 1 && before.is_none_or(|floor| floor.sequence == 0) => {
+                self.make_first(&installation).await?
+            }
+            None => {
+                return Err(Failure::new(Reason::ResourceNotFound, "the database holds no role-grant set"));
+            }
+        };
+        if newest.sequence != sequence {
+            let text = format!("the newest role-grant set has sequence {}, not {sequence}", newest.sequence);
+            return Err(Failure::new(Reason::RequestConflict, text));
+        }
+        let below = before.is_some_and(|floor| {
+            floor.sequence > sequence || (floor.sequence == sequence && floor.digest != newest.digest)
+        });
+        if below && !lower {
+            let text = "below this replica's floor: if the database was restored on purpose, stop every replica and give --lower";
+            return Err(Failure::new(Reason::FloorRollback, text));
+        }
+        let object = format!("role-grant-set/{sequence}");
+        self.note(&installation, None, object, before, newest, "").await?;
+        self.floors.confirm(FloorOf::GrantSet, newest).await?;
+        Ok(self.look().await?.0)
+    }
+
+    async fn look(&self) -> Result<(FloorsShown, Installation), Failure> {
+        let kek = self.data.sealing_key(self.config)?;
+        let dev = self.config.mode == AuthorityMode::Dev;
+        let mut snapshot = self.store.system().begin_snapshot().await?;
+        let (installation, _) =
+            Installation::load(&mut snapshot, dev, &kek, self.data.roots(self.config)?).await?;
+        let newest_set = newest(&mut snapshot, &installation).await?.map(|admitted| NewestSet {
+            sequence: admitted.at().sequence,
+            digest: admitted.at().digest,
+            issued_at_ms: admitted.grants().set().issued_at.0,
+            grants: admitted.grants().live().iter().map(shown_grant).collect(),
+        });
+        let current = self.floors.current();
+        let known = current.clone().unwrap_or_default();
+        let clusters = clusters::look(&mut snapshot, &installation.facts, &kek, &known).await?;
+        Ok((FloorsShown { schema: "rap.floors.v1", floors: current, newest_set, clusters }, installation))
+    }
+
+    /// Grant 1 of set 1 from the activation manifest, which is verified.
+    async fn make_first(&self, installation: &Installation) -> Result<Floor, Failure> {
+        let activation = installation.activated()?;
+        let now = Clock::new().now().wall;
+        let (name, key) = (&activation.terms.owner_name, activation.terms.owner_key);
+        let change = first_role_grant(&installation.role_grant_scope(), name, key, now)?;
+        let kek = self.data.sealing_key(self.config)?;
+        let rows = RowKeys::of_installation(installation.facts.id, &kek);
+        let mut transaction = self.store.system().begin().await?;
+        store_change(&mut transaction, &rows, &change, now).await?;
+        let entry = Change::of("grant.add", format!("operator/{name}")).after(change.terms.digest);
+        let acting = acting(&kek, installation, now);
+        entry.because("first owner").record(&mut transaction, &acting).await?;
+        transaction.commit().await?;
+        Ok(change.set.at)
+    }
+
+    async fn note(
+        &self,
+        installation: &Installation,
+        cluster: Option<ClusterId>,
+        object: String,
+        before: Option<Floor>,
+        after: Floor,
+        meaning: &str,
+    ) -> Result<(), Failure> {
+        let mut reason = match before {
+            Some(floor) => format!("the floor was {}", floor.sequence),
+            None => "there was no floor".to_owned(),
+        };
+        if !meaning.is_empty() {
+            reason = format!("{reason}; {meaning}");
+        }
+        let kek = self.data.sealing_key(self.config)?;
+        let acting = acting(&kek, installation, Clock::new().now().wall);
+        let change = Change::of("floors.confirm", object).before(before.map(|floor| floor.digest));
+        let change = change.inside(cluster).after(after.digest).because(reason);
+        let mut transaction = self.store.system().begin().await?;
+        change.record(&mut transaction, &acting).await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+fn acting(kek: &SealingKey, installation: &Installation, now: Wall) -> Acting {
+    Acting::alone("host", AuditPen::new(AuditKey::of(kek, [], installation.facts.id)), now)
 }
 
 /// Cluster, floor before, floor to be, and what that means.
@@ -159,26 +229,26 @@ fn admit(
     which: Which,
     sequence: u64,
     lower: bool,
-) -> Result<(ClusterId, Option<Floor>, Floor, String), Fault> {
+) -> Result<(ClusterId, Option<Floor>, Floor, String), Failure> {
     // A row without a verified name answers to its id alone.
     let named =
         |one: &&ClusterFloors| is_meant(one.cluster_id, one.name.as_deref().unwrap_or_default(), cluster);
     let mut named = shown.clusters.iter().filter(named);
     let (found, other) = (named.next(), named.next());
     let text = "no cluster has this id, or this name and a row that says so: give the id";
-    let found = found.ok_or_else(|| Fault::new(Reason::ResourceNotFound, text))?;
+    let found = found.ok_or_else(|| Failure::new(Reason::ResourceNotFound, text))?;
     if other.is_some() {
-        return Err(Fault::new(Reason::RequestConflict, "two clusters have this name: give the id"));
+        return Err(Failure::new(Reason::RequestConflict, "two clusters have this name: give the id"));
     }
     let Some(beside) = found.one(which) else {
         let reason = found.refused.unwrap_or(Reason::ServerInternal);
-        return Err(Fault::new(reason, "the chains of this cluster do not read"));
+        return Err(Failure::new(reason, "the chains of this cluster do not read"));
     };
     let newest = beside.newest;
     if newest.sequence != sequence {
         let text =
             format!("the {} of the database end at {}, not at {sequence}", which.word(), newest.sequence);
-        return Err(Fault::new(Reason::RequestConflict, text));
+        return Err(Failure::new(Reason::RequestConflict, text));
     }
     if beside.holds {
         return Ok((found.cluster_id, beside.floor, newest, String::new()));
@@ -192,34 +262,9 @@ fn admit(
         let text = format!(
             "below this replica's floor {floor}: if the database was restored on purpose, stop every replica and give --lower; then {meaning}"
         );
-        return Err(Fault::new(Reason::FloorRollback, text));
+        return Err(Failure::new(Reason::FloorRollback, text));
     }
     Ok((found.cluster_id, beside.floor, newest, meaning))
-}
-
-async fn look(
-    config: &Config,
-    data: &DataDir,
-    store: &Store,
-    floors: &FloorFile,
-) -> Result<(FloorsShown, Installation), Fault> {
-    let kek = data.sealing_key(config)?;
-    let dev = config.mode == AuthorityMode::Dev;
-    let mut snapshot = store.system().begin_snapshot().await.map_err(store_fault)?;
-    let (installation, _) =
-        Installation::load(&mut snapshot, dev, &kek, data.roots(config)?).await.map_err(fault)?;
-    let newest = newest(&mut snapshot, &installation).await.map_err(fault)?;
-    let newest_set = newest.map(|admitted| NewestSet {
-        sequence: admitted.at().sequence,
-        digest: admitted.at().digest,
-        issued_at_ms: admitted.grants().set().issued_at.0,
-        grants: admitted.grants().live().iter().map(shown_grant).collect(),
-    });
-    let current = floors.current();
-    let known = current.clone().unwrap_or_default();
-    let clusters = clusters::look(&mut snapshot, &installation.facts, &kek, &known);
-    let clusters = clusters.await.map_err(fault)?;
-    Ok((FloorsShown { schema: "rap.floors.v1", floors: current, newest_set, clusters }, installation))
 }
 
 async fn newest(
@@ -231,71 +276,8 @@ async fn newest(
     Ok(Some(installation.role_grant_verifier().open(&set, &stored(&rows))?))
 }
 
-/// Grant 1 of set 1 from the activation manifest, which is verified.
-async fn make_first(
-    config: &Config,
-    data: &DataDir,
-    store: &Store,
-    installation: &Installation,
-) -> Result<Floor, Fault> {
-    let activation = installation.activated().map_err(fault)?;
-    let now = Clock::new().now().wall;
-    let (name, key) = (&activation.terms.owner_name, activation.terms.owner_key);
-    let change = first_role_grant(&installation.role_grant_scope(), name, key, now)
-        .map_err(|reject| fault(reject.into()))?;
-    let rows = RowKeys::of_installation(installation.facts.id, &data.sealing_key(config)?);
-    let mut transaction = store.system().begin().await.map_err(store_fault)?;
-    store_change(&mut transaction, &rows, &change, now).await.map_err(fault)?;
-    let acting = Acting::alone("host", pen(config, data, installation)?, now);
-    let entry = Change::of("grant.add", format!("operator/{name}")).after(change.terms.digest);
-    entry.because("first owner").record(&mut transaction, &acting).await.map_err(store_fault)?;
-    transaction.commit().await.map_err(store_fault)?;
-    Ok(change.set.at)
-}
-
-#[allow(clippy::too_many_arguments, reason = "one audit entry and where it is written")]
-async fn note(
-    config: &Config,
-    data: &DataDir,
-    store: &Store,
-    installation: &Installation,
-    cluster: Option<ClusterId>,
-    object: String,
-    before: Option<Floor>,
-    after: Floor,
-    meaning: &str,
-) -> Result<(), Fault> {
-    let now = Clock::new().now().wall;
-    let mut reason = match before {
-        Some(floor) => format!("the floor was {}", floor.sequence),
-        None => "there was no floor".to_owned(),
-    };
-    if !meaning.is_empty() {
-        reason = format!("{reason}; {meaning}");
-    }
-    let acting = Acting::alone("host", pen(config, data, installation)?, now);
-    let change = Change::of("floors.confirm", object).before(before.map(|floor| floor.digest));
-    let change = change.inside(cluster).after(after.digest).because(reason);
-    let mut transaction = store.system().begin().await.map_err(store_fault)?;
-    change.record(&mut transaction, &acting).await.map_err(store_fault)?;
-    transaction.commit().await.map_err(store_fault)
-}
-
-fn pen(config: &Config, data: &DataDir, installation: &Installation) -> Result<AuditPen, Fault> {
-    let kek = data.sealing_key(config)?;
-    Ok(AuditPen::new(AuditKey::of(&kek, [], installation.facts.id)))
-}
-
 fn shown_grant(terms: &RoleGrantTerms) -> GrantShown {
     GrantShown { name: terms.name.clone(), platform_role: terms.role, key: terms.subject.id() }
-}
-
-fn store_fault(error: StoreError) -> Fault {
-    fault(error.into())
-}
-
-fn fault(failure: Failure) -> Fault {
-    Fault::new(failure.reason, failure.message)
 }
 
 impl std::fmt::Display for FloorsShown {

@@ -230,7 +230,7 @@ async fn thousands_of_rows_stay_fast() {
     let paths = client(&world).await.inclusion(world.request(request)).await.unwrap().into_inner().paths;
     let proved = asked.elapsed();
     let mut transaction = store.system().begin().await.unwrap();
-    let rows = audit_leaves(&mut transaction, 0, size).await.unwrap();
+    let rows = audit_leaves(&mut transaction, 0..size).await.unwrap();
     drop(transaction);
     let tree = AuditTree::of(rows.iter().map(|row| audit_leaf_hash(&row.entry.encode())));
     for (number, path) in (0..1000).zip(&paths) {
