@@ -1,14 +1,14 @@
 //! Clusters whose row came from elsewhere: shown as what they are, and given keys by an operator's act.
 //!
 //! Owns the one way from a row without keys to a cluster. A row alone gives nothing, because anybody who
-//! writes the database can make one: an operator who may create clusters has to name it, what it says is
+//! writes the database can make one: an operator who may create clusters has to adopt it, what it says is
 //! admitted as if typed, and nothing that already lies in it comes along.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{
-    ClusterOrder, ClusterTiming, FloorOf, NewCluster, Permission, RowKeys, adopt_cluster, check_order, ids,
+    ClusterOrder, ClusterTiming, FloorOf, NewCluster, RowKeys, adopt_cluster, check_order, ids,
 };
 use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
@@ -73,43 +73,6 @@ pub(crate) fn digest(row: &BareClusterRow) -> Digest {
         &[u8::from(row.dev)],
         &numbers,
     ])
-}
-
-/// The cluster that a changing call names. One without keys gets them here, if the caller could have
-/// created it.
-///
-/// # Errors
-/// `cluster.no_authority` for a caller who could not; those of [`ensure`].
-pub(crate) async fn adopt_or_find(
-    serving: &Serving,
-    actor: &Actor,
-    text: &str,
-) -> Result<Arc<Cluster>, Failure> {
-    match serving.cluster_named(text).await {
-        Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
-            if Permission::ClusterCreate.check(actor.role).is_err() {
-                return Err(failure);
-            }
-            // A writer of the database could have given this name to another row.
-            let others = serving.clusters.broken();
-            if others.values().any(|(_, reason)| *reason != Reason::ClusterNoAuthority) {
-                let text = "while rows of another cluster do not hold, only rapctl cluster ensure-authority adopts one";
-                return Err(Failure::new(Reason::ClusterNoAuthority, text));
-            }
-            // Nor may the one that was meant have been taken away whole.
-            let named = bare(&serving.database, text).await?.map(|row| row.cluster);
-            let floors = serving.database.floors.current().unwrap_or_default();
-            let known =
-                floors.authorities.keys().chain(floors.data_keys.keys()).chain(floors.revocations.keys());
-            if known.copied().any(|id| Some(id) != named && serving.clusters.by_id(id).is_none()) {
-                let text = "while a cluster is missing that this replica knows, only rapctl cluster ensure-authority adopts one";
-                return Err(Failure::new(Reason::ClusterNoAuthority, text));
-            }
-            let reason = "the first act that names it";
-            ensure(serving, actor, text, None, reason).await.map(|(cluster, _)| cluster)
-        }
-        found => found,
-    }
 }
 
 /// The cluster with this name or id, with keys: those it has, or new ones. True if they were made now.

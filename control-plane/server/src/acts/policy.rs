@@ -4,9 +4,7 @@
 //! (rap-authority).
 
 use rap_authority::{DegradedPolicy, NodeLifecyclePolicy, RowKeys};
-use rap_store::{
-    PgConnection, PolicyRow, SystemTransaction, cluster_hold, policies_list, policy_insert, policy_upsert,
-};
+use rap_store::{PgConnection, PolicyRow, SystemTransaction, cluster_hold, policies_list, policy_upsert};
 use rap_types::Reason;
 use rap_wire::v1;
 use serde::Serialize;
@@ -15,82 +13,66 @@ use serde_json::Value;
 use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::serve::cluster::Cluster;
-use crate::serve::policies::policies_of;
 
-/// The policies of a cluster with those filled in that it lacks.
-pub(crate) struct Filled {
+/// The policies of a cluster as a request makes them.
+pub(crate) struct Policies {
     pub(crate) policy: NodeLifecyclePolicy,
     pub(crate) degraded: DegradedPolicy,
-    /// What it lacks, and what fills it in.
-    missing: Vec<(&'static str, Value)>,
+    /// The kinds that had no row.
+    pub(crate) missing: Vec<&'static str>,
+    /// The kinds that are written.
+    written: Vec<(&'static str, Value)>,
 }
 
-impl Filled {
-    /// Takes what `values` say, and the default of what they do not, for each kind without a row.
+impl Policies {
+    /// Takes what `values` say, and leaves the rest. To `restore` is to make the kinds that have no row, and no other:
+    /// from their defaults.
     ///
     /// # Errors
-    /// `row.tampered` for a row that is there and does not read; `request.invalid` for a value that cannot
-    /// be set, or of a kind that is there.
-    pub(crate) fn of(rows: &[PolicyRow], values: &v1::MembershipPolicySetRequest) -> Result<Self, Failure> {
-        let lacks = |kind: &str| !rows.iter().any(|row| row.kind == kind);
-        let there = |kind: &str| {
-            let text = format!("the {kind} policy is there: it is changed without restoring what is missing");
-            Err(Failure::new(Reason::RequestInvalid, text))
-        };
-        let mut missing = Vec::new();
-        let policy = if lacks(NodeLifecyclePolicy::KIND) {
-            let policy = NodeLifecyclePolicy::default().changed(values);
-            policy.check()?;
-            missing.push((NodeLifecyclePolicy::KIND, body(&policy)?));
-            policy
-        } else {
-            let policy = NodeLifecyclePolicy::among(rows.iter().map(PolicyRow::entry))?;
-            if says_membership(values) {
-                return there(NodeLifecyclePolicy::KIND);
+    /// `row.tampered` for a row that is gone, unless it is restored, or that does not read; `request.invalid` for a
+    /// value that cannot be set, or of a kind that is there and is to be restored.
+    pub(crate) fn of(
+        rows: &[PolicyRow],
+        values: &v1::MembershipPolicySetRequest,
+        restore: bool,
+    ) -> Result<Self, Failure> {
+        let mut made = Vec::from(defaults()?);
+        made.retain(|(kind, _)| restore && !rows.iter().any(|row| row.kind == *kind));
+        let entries =
+            || rows.iter().map(PolicyRow::entry).chain(made.iter().map(|(kind, body)| (*kind, body)));
+        let policy = NodeLifecyclePolicy::among(entries())?.changed(values);
+        policy.check()?;
+        let degraded = DegradedPolicy::among(entries())?.changed(values)?;
+        let missing: Vec<&str> = made.iter().map(|(kind, _)| *kind).collect();
+        let mut written = Vec::new();
+        let says_degraded = says_degraded(values);
+        let says_membership = says_membership(values);
+        for (kind, says, body) in [
+            (NodeLifecyclePolicy::KIND, says_membership, body(&policy)?),
+            (DegradedPolicy::KIND, says_degraded, body(&degraded)?),
+        ] {
+            let is_missing = missing.contains(&kind);
+            if restore && says && !is_missing {
+                let text =
+                    format!("the {kind} policy is there: it is changed without restoring what is missing");
+                return Err(Failure::new(Reason::RequestInvalid, text));
             }
-            policy
-        };
-        let degraded = if lacks(DegradedPolicy::KIND) {
-            let degraded = DegradedPolicy::default().changed(values)?;
-            missing.push((DegradedPolicy::KIND, body(&degraded)?));
-            degraded
-        } else {
-            let degraded = DegradedPolicy::among(rows.iter().map(PolicyRow::entry))?;
-            if says_degraded(values) {
-                return there(DegradedPolicy::KIND);
+            // A request that says nothing writes the first kind as it is.
+            let says = says || kind == NodeLifecyclePolicy::KIND && !says_degraded;
+            if is_missing || !restore && says {
+                written.push((kind, body));
             }
-            degraded
-        };
-        Ok(Self { policy, degraded, missing })
-    }
-
-    /// The kinds it lacks.
-    pub(crate) fn kinds(&self) -> Vec<&'static str> {
-        self.missing.iter().map(|(kind, _)| *kind).collect()
+        }
+        Ok(Self { policy, degraded, missing, written })
     }
 }
 
-/// Writes what is missing, if that is what was `seen`.
-pub(crate) async fn write_missing(
-    transaction: &mut SystemTransaction,
-    acting: &Acting,
-    cluster: &Cluster,
-    values: &v1::MembershipPolicySetRequest,
-    seen: &[String],
-) -> Result<Filled, Failure> {
-    cluster_hold(transaction, &cluster.rows).await?;
-    let rows = policies_list(transaction, &cluster.rows).await?;
-    let filled = Filled::of(&rows, values)?;
-    if filled.kinds() != seen {
-        let text = "other policies are missing than those that were shown: look again";
-        return Err(Failure::new(Reason::RequestConflict, text));
-    }
-    for (index, (kind, body)) in filled.missing.iter().enumerate() {
-        policy_insert(transaction, &cluster.rows, kind, body).await?;
-        let change = changed(cluster, "policy.restore", index + 1 == filled.missing.len());
-        change.because(format!("{kind} was gone: {body}")).record(transaction, acting).await?;
-    }
-    Ok(filled)
+/// What a new cluster begins with.
+fn defaults() -> Result<[(&'static str, Value); 2], Failure> {
+    Ok([
+        (NodeLifecyclePolicy::KIND, body(&NodeLifecyclePolicy::default())?),
+        (DegradedPolicy::KIND, body(&DegradedPolicy::default())?),
+    ])
 }
 
 /// Writes the policies that a new cluster begins with, unless it has some.
@@ -99,11 +81,7 @@ pub(crate) async fn first_policies(
     keys: &RowKeys,
 ) -> Result<(), Failure> {
     let present = policies_list(transaction, keys).await?;
-    let defaults = [
-        (NodeLifecyclePolicy::KIND, body(&NodeLifecyclePolicy::default())?),
-        (DegradedPolicy::KIND, body(&DegradedPolicy::default())?),
-    ];
-    for (kind, body) in defaults {
+    for (kind, body) in defaults()? {
         if !present.iter().any(|policy| policy.kind == kind) {
             policy_upsert(transaction, keys, kind, &body).await?;
         }
@@ -111,7 +89,7 @@ pub(crate) async fn first_policies(
     Ok(())
 }
 
-pub(super) fn body(policy: &impl Serialize) -> Result<serde_json::Value, Failure> {
+fn body(policy: &impl Serialize) -> Result<serde_json::Value, Failure> {
     serde_json::to_value(policy).map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))
 }
 
@@ -124,37 +102,46 @@ pub(crate) async fn read_policy(
     Ok(NodeLifecyclePolicy::among(rows.iter().map(PolicyRow::entry))?)
 }
 
+/// Writes what a request changes. With the kinds that were `seen` missing it writes those anew, and no other.
+///
+/// # Errors
+/// Those of [`Policies::of`]; `request.conflict` if other kinds are missing than were seen.
 pub(crate) async fn write_policy(
     transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
-    request: &v1::MembershipPolicySetRequest,
-) -> Result<(NodeLifecyclePolicy, DegradedPolicy), Failure> {
+    values: &v1::MembershipPolicySetRequest,
+    seen: Option<&[String]>,
+) -> Result<Policies, Failure> {
     cluster_hold(transaction, &cluster.rows).await?;
     let rows = policies_list(transaction, &cluster.rows).await?;
-    let (present, present_degraded) = policies_of(&rows)?;
-    let (policy, degraded) = (present.changed(request), present_degraded.changed(request)?);
-    policy.check()?;
-    let (says_degraded, says_membership) = (says_degraded(request), says_membership(request));
-    let both = says_degraded && says_membership;
-    if says_degraded {
-        let change = changed(cluster, "policy.degraded", !both);
-        put(transaction, acting, cluster, DegradedPolicy::KIND, &degraded, change).await?;
+    let policies = Policies::of(&rows, values, seen.is_some())?;
+    if seen.is_some_and(|seen| policies.missing != seen) {
+        let text = "other policies are missing than those that were shown: look again";
+        return Err(Failure::new(Reason::RequestConflict, text));
     }
-    if says_membership || !says_degraded {
-        let change = changed(cluster, "policy.membership", true);
-        put(transaction, acting, cluster, NodeLifecyclePolicy::KIND, &policy, change).await?;
+    for (index, (kind, body)) in policies.written.iter().enumerate() {
+        policy_upsert(transaction, &cluster.rows, kind, body).await?;
+        let (action, reason) = match (seen, *kind) {
+            (Some(_), _) => ("policy.restore", format!("{kind} was gone: {body}")),
+            (None, DegradedPolicy::KIND) => ("policy.degraded", body.to_string()),
+            (None, _) => ("policy.membership", body.to_string()),
+        };
+        let change = Change::of(action, format!("cluster/{}", cluster.id)).inside(cluster.id).because(reason);
+        let is_last = index + 1 == policies.written.len();
+        let change = if is_last { change.touches(cluster.id, ["policy"], false) } else { change };
+        change.record(transaction, acting).await?;
     }
-    Ok((policy, degraded))
+    Ok(policies)
 }
 
 /// Whether a request has a value of the policy of kind `degraded`.
-pub(super) fn says_degraded(request: &v1::MembershipPolicySetRequest) -> bool {
+fn says_degraded(request: &v1::MembershipPolicySetRequest) -> bool {
     request.degraded_ends.is_some() || request.survive_forever_roles.is_some()
 }
 
 /// Whether a request has a value of the policy of kind `membership`.
-pub(super) fn says_membership(request: &v1::MembershipPolicySetRequest) -> bool {
+fn says_membership(request: &v1::MembershipPolicySetRequest) -> bool {
     let ages = v1::MembershipPolicySetRequest {
         cluster: String::new(),
         degraded_ends: None,
@@ -162,25 +149,4 @@ pub(super) fn says_membership(request: &v1::MembershipPolicySetRequest) -> bool 
         ..request.clone()
     };
     ages != v1::MembershipPolicySetRequest::default()
-}
-
-/// Writes one kind of policy, and that it was written.
-async fn put(
-    transaction: &mut SystemTransaction,
-    acting: &Acting,
-    cluster: &Cluster,
-    kind: &str,
-    policy: &impl Serialize,
-    change: Change,
-) -> Result<(), Failure> {
-    let body = body(policy)?;
-    policy_upsert(transaction, &cluster.rows, kind, &body).await?;
-    change.because(body.to_string()).record(transaction, acting).await?;
-    Ok(())
-}
-
-/// A change of the cluster's policies. The `last` one of an act makes the version.
-fn changed(cluster: &Cluster, action: &'static str, last: bool) -> Change {
-    let change = Change::of(action, format!("cluster/{}", cluster.id)).inside(cluster.id);
-    if last { change.touches(cluster.id, ["policy"], false) } else { change }
 }

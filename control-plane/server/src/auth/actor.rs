@@ -3,15 +3,13 @@
 use crate::database::change::{Acting, Pending};
 use rap_contract::PublicKey;
 use rap_store::AuditPen;
-use rap_types::{Digest, PlatformRole, RequestId};
+use rap_types::{Digest, RequestId};
 
 /// An authorised operator.
 #[derive(Debug, Clone)]
 pub struct Actor {
     /// Name, from the signed grant.
     pub name: String,
-    /// Role, from the same.
-    pub role: PlatformRole,
     /// Key that logged in.
     pub key: PublicKey,
     /// Hash of the session's bearer.

@@ -47,16 +47,8 @@ pub async fn authorize(serving: &Serving, call: &Call, permission: Permission) -
     require_row_matches_grant(&serving.watch, grant, &session.operator).await?;
     serving.known.insert(claim.hash, claim.expires_at, now);
     let pen = serving.keys.pen.of_device(call.device(Some(&claim.operator)));
-    let (name, role) = (grant.name.clone(), grant.role);
-    Ok(Actor {
-        name,
-        role,
-        key: claim.operator,
-        session: claim.hash,
-        call: call.id,
-        pen,
-        pending: call.pending.clone(),
-    })
+    let (name, pending) = (grant.name.clone(), call.pending.clone());
+    Ok(Actor { name, key: claim.operator, session: claim.hash, call: call.id, pen, pending })
 }
 
 /// The refusal with who may do it, where it is the role that lacks the permission.

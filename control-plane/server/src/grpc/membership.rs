@@ -8,9 +8,8 @@ use rap_store::{policies_list, revocations_from};
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
-use crate::acts::adopt_cluster;
 use crate::acts::change::commit;
-use crate::acts::policy::{Filled, write_missing, write_policy};
+use crate::acts::policy::{Policies, write_policy};
 use crate::acts::remove_node::{NodeRemoval, write_named_removal};
 use crate::auth::actor::Actor;
 use crate::database::change::REASON_CAP;
@@ -101,13 +100,23 @@ async fn set_policy(
     actor: &Actor,
     request: v1::MembershipPolicySetRequest,
 ) -> Result<v1::MembershipPolicy, Failure> {
-    let cluster = adopt_cluster::adopt_or_find(&replica.serving, actor, &request.cluster).await?;
+    let done = write(replica, actor, &request, None).await?;
+    Ok(to_wire((done.policy, done.degraded)))
+}
+
+async fn write(
+    replica: &Arc<Replica>,
+    actor: &Actor,
+    values: &v1::MembershipPolicySetRequest,
+    seen: Option<&[String]>,
+) -> Result<Policies, Failure> {
+    let cluster = replica.serving.cluster_named(&values.cluster).await?;
     let acting = actor.acting("");
     let policies = commit!(&replica.serving, &acting, |transaction| {
-        write_policy(transaction, &acting, &cluster, &request).await
+        write_policy(transaction, &acting, &cluster, values, seen).await
     })?;
     replica.serving.absence.notify_one();
-    Ok(to_wire(policies))
+    Ok(policies)
 }
 
 /// Most records of one answer.
@@ -162,7 +171,7 @@ async fn look_at_missing(
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let mut transaction = replica.database.store.system().begin().await?;
     let rows = policies_list(&mut transaction, &cluster.rows).await?;
-    Ok(missing(Filled::of(&rows, &request)?))
+    Ok(missing(Policies::of(&rows, &request, true)?))
 }
 
 /// Writes what is missing.
@@ -172,16 +181,10 @@ async fn restore_missing(
     request: v1::PolicyRestoreRequest,
 ) -> Result<v1::MissingPolicies, Failure> {
     let values = request.values.unwrap_or_default();
-    let cluster = replica.serving.cluster_named(&values.cluster).await?;
-    let acting = actor.acting("");
-    let filled = commit!(&replica.serving, &acting, |transaction| {
-        write_missing(transaction, &acting, &cluster, &values, &request.kinds).await
-    })?;
-    replica.serving.absence.notify_one();
-    Ok(missing(filled))
+    Ok(missing(write(replica, actor, &values, Some(&request.kinds)).await?))
 }
 
-fn missing(filled: Filled) -> v1::MissingPolicies {
-    let kinds = filled.kinds().into_iter().map(str::to_owned).collect();
-    v1::MissingPolicies { kinds, policy: Some(to_wire((filled.policy, filled.degraded))) }
+fn missing(policies: Policies) -> v1::MissingPolicies {
+    let kinds = policies.missing.into_iter().map(str::to_owned).collect();
+    v1::MissingPolicies { kinds, policy: Some(to_wire((policies.policy, policies.degraded))) }
 }

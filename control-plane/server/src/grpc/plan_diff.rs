@@ -73,7 +73,7 @@ async fn planned(
             None
         }
         Act::PolicySet(request) => {
-            write_policy(transaction, &acting(""), cluster, request).await?;
+            write_policy(transaction, &acting(""), cluster, request, None).await?;
             None
         }
         Act::NodeRevoke(request) => {

@@ -196,19 +196,9 @@ pub async fn policy_upsert(
     body: &serde_json::Value,
 ) -> Result<()> {
     let Some(mut row) = policy_hold(transaction, keys, kind).await? else {
-        return policy_insert(transaction, keys, kind, body).await;
+        let new = PolicyRow { cluster: keys.cluster(), kind: kind.to_owned(), body: body.clone() };
+        return insert(transaction, keys, &new).await;
     };
     row.body = body.clone();
     update(transaction, keys, row).await.map(drop)
-}
-
-/// Writes the policy of a kind that has none. Fails if there is one.
-pub async fn policy_insert(
-    transaction: &mut SystemTransaction,
-    keys: &RowKeys,
-    kind: &str,
-    body: &serde_json::Value,
-) -> Result<()> {
-    let new = PolicyRow { cluster: keys.cluster(), kind: kind.to_owned(), body: body.clone() };
-    insert(transaction, keys, &new).await
 }

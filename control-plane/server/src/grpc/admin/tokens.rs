@@ -10,7 +10,6 @@ use rap_store::{token_cluster, tokens_and_tampered};
 use rap_types::{ApprovalMode, NodeId, Reason, Role, TokenId};
 use rap_wire::v1;
 
-use crate::acts::adopt_cluster;
 use crate::acts::change::commit;
 use crate::acts::token::{organization, write_revocation, write_token};
 use crate::auth::actor::Actor;
@@ -26,7 +25,7 @@ pub(crate) async fn create(
     request: v1::TokenCreateRequest,
 ) -> Result<v1::TokenCreateAnswer, Failure> {
     tracing::trace!(way = "an operator wants a token");
-    let cluster = adopt_cluster::adopt_or_find(&replica.serving, actor, &request.cluster).await?;
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let order = TokenOrder {
         roles: Role::parse_all(&request.roles)?,
         max_uses: if request.uses == 0 { 1 } else { request.uses },

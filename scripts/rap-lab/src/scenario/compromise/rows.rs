@@ -78,7 +78,7 @@ pub fn planted_cluster(scene: &Scene<'_>) -> Result<Finding> {
     let row = rows.iter().find(|row| row["name"] == "planted");
     let shown = row.is_some_and(|row| row["refused"] == "cluster.no_authority" && row["authority"].is_null());
     scene.control.refuses("node list --cluster planted", "cluster.no_authority")?;
-    scene.control.refuses("token create --cluster planted --ttl 1h", "row.tampered")?;
+    scene.control.refuses("token create --cluster planted --ttl 1h", "cluster.no_authority")?;
     scene.control.refuses("cluster ensure-authority planted --yes", "row.tampered")?;
     scene.intruder.does("DELETE FROM nodes WHERE name = 'intruder'; DELETE FROM node_addresses WHERE host_number = 1 \
          AND cluster_id = '01890000-0000-7000-8000-00000000c1c1'; UPDATE clusters SET ipv4_pool = '8.8.8.0/24' WHERE name = 'planted'")?;
