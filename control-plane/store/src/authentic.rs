@@ -6,10 +6,8 @@
 //! keys do not include a row's data key, it is read in the same transaction. Refuses to own keys: callers pass them.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use futures_util::future::BoxFuture;
 use rap_authority::{Columns, RowKeys};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::QueryAs;
@@ -17,9 +15,10 @@ use sqlx::{FromRow, PgConnection, Postgres, Row};
 use uuid::Uuid;
 
 use crate::columns::{bind, read};
+pub(crate) use crate::read_back::Written;
 use crate::statement::{ColumnList, Kind};
 use crate::tables::data_keys::{dek_newest_share, deks_list};
-use crate::transaction::{ReadBack, SystemTransaction};
+use crate::transaction::SystemTransaction;
 use crate::{Result, StoreError};
 
 /// A row type with a MAC in its table. [`crate::row::authentic_row`] implements it.
@@ -123,7 +122,11 @@ impl<R: Authentic> Stored<R> {
 
     /// The same; a ring that does not know the row's key reads the data keys once more, on the connection
     /// that read the row, so that row and key are of one transaction.
-    async fn opened_or_learned(self, connection: &mut PgConnection, keys: &RowKeys) -> Result<(R, u64)> {
+    pub(crate) async fn opened_or_learned(
+        self,
+        connection: &mut PgConnection,
+        keys: &RowKeys,
+    ) -> Result<(R, u64)> {
         if !keys.learns() || self.row_mac.is_none() || self.row.is_err() {
             return self.opened(keys);
         }
@@ -351,43 +354,6 @@ pub(crate) async fn update<R: Authentic>(
     written(done.rows_affected())?;
     transaction.expect(row.written(keys)?);
     Ok(row.into_inner())
-}
-
-/// A row as it was written, to be found so after the commit.
-pub(crate) struct Written<R> {
-    key: PgArguments,
-    name: RowName,
-    row_version: u64,
-    columns: Columns,
-    keys: RowKeys,
-    of: PhantomData<fn() -> R>,
-}
-
-impl<R: Authentic> Written<R> {
-    pub(crate) fn of(row: &R, row_version: u64, keys: &RowKeys) -> Result<Self> {
-        let mut key = PgArguments::default();
-        row.bind(Kind::is_key, &mut key)?;
-        let (name, columns) = (RowName { table: R::TABLE, key: row.key() }, row.columns());
-        Ok(Self { key, name, row_version, columns, keys: keys.clone(), of: PhantomData })
-    }
-}
-
-impl<R: Authentic> ReadBack for Written<R> {
-    fn read_back(self: Box<Self>, connection: &mut PgConnection) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            let query = sqlx::query_as_with(R::ONE, self.key);
-            let stored: Option<Stored<R>> = query.fetch_optional(&mut *connection).await?;
-            let Some(stored) = stored else { return Err(StoreError::tampered(self.name)) };
-            let (row, row_version) = stored.opened_or_learned(connection, &self.keys).await?;
-            // Somebody may have changed it since: then it is of a later version, under its own MAC.
-            if row_version > self.row_version
-                || (row_version == self.row_version && row.columns() == self.columns)
-            {
-                return Ok(());
-            }
-            Err(StoreError::tampered(self.name))
-        })
-    }
 }
 
 /// What a guarded write did: exactly one row, or somebody else was first.

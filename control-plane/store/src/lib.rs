@@ -15,6 +15,7 @@ mod migrate;
 mod pool;
 pub mod postgres;
 mod query;
+mod read_back;
 mod retry;
 mod roles;
 mod row;

@@ -41,6 +41,8 @@ impl Host {
     pub fn new(token: &v1::TokenCreateAnswer, name: &str) -> Self {
         let mut wireguard = [0; 32];
         rand::Rng::fill_bytes(&mut rand::rng(), &mut wireguard);
+        // As every key that was made from a private one: a number below p.
+        wireguard[31] &= 0x3f;
         Self {
             key: Signer::generate(&mut rand::rng()),
             wireguard,

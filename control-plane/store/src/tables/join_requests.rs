@@ -6,8 +6,8 @@ use sqlx::PgConnection;
 
 use super::tokens::{TokenRow, token_consume, token_hold};
 use crate::authentic::{
-    Authentic as _, Held, RowName, Stored, all_verified, held, new_row, sealing, sorted_out, verified,
-    written,
+    Authentic as _, Held, RowName, Stored, Written, all_verified, held, new_row, sealing, sorted_out,
+    verified, written,
 };
 use crate::query::statements;
 use crate::row::{authentic_row, select};
