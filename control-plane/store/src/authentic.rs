@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::columns::{bind, read};
 pub(crate) use crate::read_back::Written;
+use crate::row_name::RowName;
 use crate::statement::{ColumnList, Kind};
 use crate::tables::data_keys::{dek_newest_share, deks_list};
 use crate::transaction::SystemTransaction;
@@ -58,15 +59,6 @@ pub trait Authentic: Sized + Send + Unpin + 'static {
     fn mac(&self, keys: &RowKeys, row_version: u64) -> Vec<u8> {
         keys.seal(Self::TABLE, &self.key(), row_version, &self.columns()).to_vec()
     }
-}
-
-/// A row, by table and primary key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct RowName {
-    /// Table.
-    pub table: &'static str,
-    /// Primary key.
-    pub key: String,
 }
 
 /// A row as the database returned it: nothing can be read from it before it is verified.

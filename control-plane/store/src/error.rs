@@ -3,7 +3,7 @@
 use rap_types::Reason;
 use sqlx::error::DatabaseError;
 
-use crate::authentic::RowName;
+use crate::row_name::RowName;
 
 /// What an operation of the store gives.
 pub(crate) type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -19,13 +19,14 @@ mod read_back;
 mod retry;
 mod roles;
 mod row;
+mod row_name;
 mod statement;
 mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod transaction;
 
-pub use authentic::{Held, RowName};
+pub use authentic::Held;
 pub use backup::{Dump, Restore};
 pub use doorbell::{Doorbell, Ring, doorbell_ring};
 pub(crate) use error::Result;
@@ -36,6 +37,7 @@ pub use migrate::{
 pub use pool::{AppPool, DatabaseTarget, PoolSettings, Store, SystemPool, statements_within};
 pub use retry::{Runs, Transient};
 pub use roles::{DatabaseRole, RoleError};
+pub use row_name::RowName;
 /// What every method that reads runs on: a connection, or an open transaction by `&mut transaction`.
 pub use sqlx::PgConnection;
 pub use transaction::{Committed, Effects, OrganizationTransaction, SystemTransaction};

@@ -8,7 +8,8 @@ use rap_authority::{Columns, RowKeys};
 use sqlx::PgConnection;
 use sqlx::postgres::PgArguments;
 
-use crate::authentic::{Authentic, RowName, Stored};
+use crate::authentic::{Authentic, Stored};
+use crate::row_name::RowName;
 use crate::statement::Kind;
 use crate::transaction::ReadBack;
 use crate::{Result, StoreError};

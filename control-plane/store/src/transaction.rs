@@ -14,7 +14,7 @@ use rap_types::ClusterId;
 use sqlx::postgres::PgArguments;
 use sqlx::{PgConnection, PgTransaction};
 
-use crate::authentic::RowName;
+use crate::row_name::RowName;
 use crate::{Result, StoreError};
 
 /// Runs as a simple query; transaction statements cannot be prepared. The next transaction begins with the same

@@ -9,10 +9,10 @@ use std::time::Duration;
 use rap_types::{Mono, Reason};
 
 /// A heartbeat that takes longer than this counts as failed.
-pub const WITHIN: Duration = Duration::from_secs(6);
+pub(crate) const WITHIN: Duration = Duration::from_secs(6);
 
 /// A replica without a heartbeat for so long is not ready.
-pub const LOST_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// What the heartbeats of this replica say.
 #[derive(Debug, Default)]

@@ -134,6 +134,7 @@ impl World {
             control_urls: Some(vec!["https://127.0.0.1:8443".into()]),
             authority_mode: Some(mode.into()),
             metrics: Some("off".into()),
+            loopback_endpoints: Some(true),
             root_key: root_key.map(Into::into),
             ..Raw::default()
         };

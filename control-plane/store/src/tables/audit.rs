@@ -12,9 +12,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use crate::Result;
-use crate::authentic::RowName;
 use crate::columns::{Instant, bound, counter, read, timestamp};
 use crate::query::{Readable, all, one, statements};
+use crate::row_name::RowName;
 use crate::transaction::{Bytes, SystemTransaction};
 
 /// What was done.

@@ -6,11 +6,12 @@ use sqlx::PgConnection;
 
 use super::tokens::{TokenRow, token_consume, token_hold};
 use crate::authentic::{
-    Authentic as _, Held, RowName, Stored, Written, all_verified, held, new_row, sealing, sorted_out,
-    verified, written,
+    Authentic as _, Held, Stored, Written, all_verified, held, new_row, sealing, sorted_out, verified,
+    written,
 };
 use crate::query::statements;
 use crate::row::{authentic_row, select};
+use crate::row_name::RowName;
 use crate::statement::joined;
 use crate::transaction::SystemTransaction;
 use crate::{Result, StoreError};

@@ -3,9 +3,9 @@
 use rap_types::ClusterId;
 
 use crate::Result;
-use crate::authentic::RowName;
 use crate::columns::{bound, counter};
 use crate::query::{all, done, plain_row, statements};
+use crate::row_name::RowName;
 use crate::transaction::{Bytes, SystemTransaction};
 
 /// One link as stored.

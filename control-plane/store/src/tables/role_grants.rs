@@ -4,9 +4,9 @@ use rap_types::{Digest, PlatformRole};
 use sqlx::PgConnection;
 
 use crate::Result;
-use crate::authentic::RowName;
 use crate::columns::{bound, counter};
 use crate::query::{all, changed, done, optional, plain_row, statements};
+use crate::row_name::RowName;
 use crate::transaction::{Bytes, SystemTransaction};
 
 /// A grant or revocation as stored. What its columns say counts only if the envelope says the same.

@@ -15,9 +15,10 @@ use super::nodes::NodeRow;
 use super::operators::OperatorRow;
 use super::organizations::{MemberRow, OrganizationRow};
 use super::tokens::TokenRow;
-use crate::authentic::{Authentic, RowName, Stored, Verdict};
+use crate::authentic::{Authentic, Stored, Verdict};
 use crate::columns::counter;
 use crate::query::scope;
+use crate::row_name::RowName;
 use crate::{Result, StoreError};
 
 /// What all rows of one scope are like.

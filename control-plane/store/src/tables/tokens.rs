@@ -3,9 +3,10 @@
 use rap_authority::RowKeys;
 use rap_types::{ApprovalMode, ClusterId, Digest, OrganizationId, Role, TokenId, Wall};
 
-use crate::authentic::{Authentic as _, Held, RowName, held, insert, sorted_out, update, verified};
+use crate::authentic::{Authentic as _, Held, held, insert, sorted_out, update, verified};
 use crate::query::{all, changed, database_now, one, optional, statements};
 use crate::row::{authentic_row, select};
+use crate::row_name::RowName;
 use crate::statement::joined;
 use crate::transaction::SystemTransaction;
 use crate::{Result, StoreError};

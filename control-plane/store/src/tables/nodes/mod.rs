@@ -14,12 +14,11 @@ pub use row::{NewNodeRow, NodeFacts, NodeRow};
 
 use super::addresses::host_number_release;
 use crate::StoreError;
-use crate::authentic::{
-    Authentic as _, Held, RowName, all_verified, held, insert, sorted_out, update, verified,
-};
+use crate::authentic::{Authentic as _, Held, all_verified, held, insert, sorted_out, update, verified};
 use crate::columns::texts;
 use crate::query::{all, done, statements};
 use crate::row::select;
+use crate::row_name::RowName;
 use crate::transaction::SystemTransaction;
 
 statements! {
