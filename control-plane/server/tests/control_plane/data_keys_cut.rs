@@ -82,35 +82,37 @@ async fn the_key_encryption_key_changes_in_the_midst_and_both_data_keys_stay_rea
 async fn a_backup_from_before_brings_its_data_key_back_where_a_person_restores_it_and_nowhere_else() {
     let mut world = World::dev().await;
     let (id, _) = filled(&world).await;
-    let config = world.running.replica.config.as_ref().clone();
+    let mut config = world.running.replica.config.as_ref().clone();
     let directory = tempfile::tempdir().unwrap();
     let database = OpenDatabase { target: world.database.as_ref().unwrap().target().clone(), embedded: None };
     let made = create(&config, &database, directory.path()).await.unwrap();
     go(&world, id, Stage::Retired).await.unwrap();
-    let floor = |world: &World| {
-        let floors = FloorFile::open(world.data_dir.join("floors.json")).unwrap().current().unwrap();
+    // Another host, with a copy of the data directory: the first replica goes on and keeps its own floors.
+    let data_dir = directory.path().join("data");
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(&world.data_dir).arg(&data_dir).status().unwrap();
+    assert!(copied.success());
+    config.data_dir = data_dir.clone();
+    let floor = || {
+        let floors = FloorFile::open(data_dir.join("floors.json")).unwrap().current().unwrap();
         floors.of(FloorOf::DataKey(id)).unwrap()
     };
-    let after = floor(&world);
+    let after = floor();
     assert_eq!(after.sequence, 2);
 
     let target = TestDatabase::empty().await;
     let old = || OpenDatabase { target: target.target().clone(), embedded: None };
     restore(&config, &old(), &made.file).await.unwrap();
-    let restored = floor(&world);
+    let restored = floor();
     assert_eq!(restored.sequence, 1);
     // Where nobody restored it, the same rows are an old database.
-    FloorFile::open(world.data_dir.join("floors.json"))
-        .unwrap()
-        .raise(FloorOf::DataKey(id), after)
-        .await
-        .unwrap();
+    FloorFile::open(data_dir.join("floors.json")).unwrap().raise(FloorOf::DataKey(id), after).await.unwrap();
     let elsewhere = start::start(config.clone(), old()).await.unwrap();
     let refused = elsewhere.replica.serving.clusters.named("prod").map(|cluster| cluster.id).unwrap_err();
     assert_eq!(refused.reason, Reason::FloorRollback);
     elsewhere.stop().await;
     // Restored there by a person, it serves, and a rotation is as high as it was.
-    FloorFile::open(world.data_dir.join("floors.json"))
+    FloorFile::open(data_dir.join("floors.json"))
         .unwrap()
         .confirm(FloorOf::DataKey(id), restored)
         .await
@@ -120,8 +122,8 @@ async fn a_backup_from_before_brings_its_data_key_back_where_a_person_restores_i
     let rotated = go(&world, id, Stage::Retired).await.unwrap();
     assert_eq!((rotated.version, rotated.replaced), (2, 1));
     // Of the same version, and another key: whoever saw the former one takes it for no other.
-    assert_eq!(floor(&world).sequence, after.sequence);
-    assert_ne!(floor(&world), after);
+    assert_eq!(floor().sequence, after.sequence);
+    assert_ne!(floor(), after);
     is_whole_under_newest(&world.running.replica, id).await;
     world.stop().await;
 }

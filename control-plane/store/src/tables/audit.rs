@@ -11,11 +11,11 @@ use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-use crate::Result;
 use crate::columns::{Instant, bound, counter, read, timestamp};
 use crate::query::{Readable, all, one, statements};
 use crate::row_name::RowName;
 use crate::transaction::{Bytes, SystemTransaction};
+use crate::{Result, StoreError};
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +167,8 @@ pub async fn audit_insert(
         request: new.request,
     };
     let mac = pen.key.mac(&entry);
-    sqlx::query(AUDIT_INSERT)
+    let row = RowName { table: "audit_log", key: entry.entry.to_string() };
+    let inserted = sqlx::query(AUDIT_INSERT)
         .bind(counter("entry_id", entry.entry)?)
         .bind(recorded_at)
         .bind(entry.cluster.map(|id| id.uuid()))
@@ -183,10 +184,14 @@ pub async fn audit_insert(
         .bind(mac.as_slice())
         .execute(&mut **transaction)
         .await?;
+    // A trigger can keep the row back: there is no act without its entry.
+    if inserted.rows_affected() != 1 {
+        return Err(StoreError::tampered(row));
+    }
     transaction.expect(Bytes {
         statement: AUDIT_MAC,
         key: bound!(counter("entry_id", entry.entry)?),
-        row: RowName { table: "audit_log", key: entry.entry.to_string() },
+        row,
         value: Some(mac.to_vec()),
     });
     Ok(entry.entry)
