@@ -144,13 +144,18 @@ async fn awaited(world: &World) -> usize {
 
 /// Waits until every node that counts has confirmed.
 async fn all_confirmed(world: &World) {
+    until_awaited(world, 0).await;
+}
+
+/// Waits until the newest record is awaited of so many nodes: contacts are written a moment after they happen.
+async fn until_awaited(world: &World, nodes: usize) {
     for _ in 0..400 {
-        if awaited(world).await == 0 {
+        if awaited(world).await == nodes {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     }
-    panic!("nodes did not confirm");
+    panic!("{} nodes are awaited, not {nodes}", awaited(world).await);
 }
 
 #[tokio::test]
@@ -179,6 +184,7 @@ async fn a_rotation_reaches_a_connected_node_records_first_and_a_sleeper_walks_t
 
     // The sleeper still holds a snapshot by the first key.
     assert_eq!(sleeper.acceptor.authority().0, 1);
+    until_awaited(&world, 1).await;
     let taint = world.authority().await.authority_taint(world.request(step(1, false))).await;
     assert_eq!(reason(taint.unwrap_err()), Reason::AuthorityUnconfirmed);
     sleeper.wake(&world).await;
