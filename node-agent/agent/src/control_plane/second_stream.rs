@@ -15,10 +15,12 @@ use super::uplink::{UplinkTask, stream_fault};
 
 impl UplinkTask {
     /// Completes with the index of a URL where the newest head is newer than the one here, which must be stale.
-    /// Asks one URL at a time. `here` is the index of the URL that the stream leads to.
-    pub(super) async fn newer_elsewhere(&self, here: usize) -> usize {
+    /// Asks one URL at a time. `here` is the index of the URL that the stream leads to; `moved` says that it leads there
+    /// because a newer head was there: the next look is not hurried.
+    pub(super) async fn newer_elsewhere(&self, here: usize, moved: bool) -> usize {
         let (mut stale, mut asked) = (self.stale_head.clone(), here);
-        let mut pause = LOOK_EVERY.mul_f64(rand::random::<f64>() / 2.0);
+        let next = || LOOK_EVERY.mul_f64(0.5 + rand::random::<f64>());
+        let mut pause = if moved { next() } else { LOOK_EVERY.mul_f64(rand::random::<f64>() / 2.0) };
         loop {
             let is_stale = stale.wait_for(Option::is_some).await.is_ok();
             asked = (asked + 1) % self.control.urls.len();
@@ -30,7 +32,7 @@ impl UplinkTask {
                 continue;
             }
             tokio::time::sleep(pause).await;
-            pause = LOOK_EVERY.mul_f64(0.5 + rand::random::<f64>());
+            pause = next();
             let Some(held) = *stale.borrow() else { continue };
             match self.newest_at(asked).await {
                 Ok(newest) if newest > held => return asked,

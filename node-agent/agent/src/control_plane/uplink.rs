@@ -116,6 +116,7 @@ impl UplinkTask {
         }
         let (mut order, mut failures, mut thrown_out) =
             (UrlOrder::new(self.control.urls.len()), 0_u32, false);
+        let mut moved = false;
         let mut addresses = BTreeSet::new();
         self.ready.mark_unchanged();
         loop {
@@ -124,7 +125,7 @@ impl UplinkTask {
             let begun = Instant::now();
             let held = tokio::select! {
                 () = cancel.cancelled() => return,
-                held = self.hold_and_tell(chosen, &mut addresses, &events) => held,
+                held = self.hold_and_tell((chosen, moved), &mut addresses, &events) => held,
             };
             let Held { was_open, fault, newer_at } = held;
             // Told once; afterwards TLS only says that the certificate is no good. A new one ends it.
@@ -132,6 +133,7 @@ impl UplinkTask {
             if events.send(UplinkEvent::Lost(url.as_str().to_owned(), fault)).await.is_err() {
                 return;
             }
+            moved = newer_at.is_some();
             if let Some(newer_at) = newer_at {
                 order.turn_to(newer_at);
                 continue;
@@ -166,11 +168,11 @@ impl UplinkTask {
     /// away from them.
     async fn hold_and_tell(
         &self,
-        chosen: usize,
+        (chosen, moved): (usize, bool),
         addresses: &mut BTreeSet<IpAddr>,
         events: &mpsc::Sender<UplinkEvent>,
     ) -> Held {
-        let mut held = std::pin::pin!(self.hold(chosen, events));
+        let mut held = std::pin::pin!(self.hold(chosen, moved, events));
         tokio::select! {
             held = &mut held => return held,
             () = resolve(&self.control.urls, addresses) => {}
@@ -181,14 +183,14 @@ impl UplinkTask {
     }
 
     /// Opens a stream and passes its messages on until it ends, or a newer head is elsewhere.
-    async fn hold(&self, chosen: usize, events: &mpsc::Sender<UplinkEvent>) -> Held {
+    async fn hold(&self, chosen: usize, moved: bool, events: &mpsc::Sender<UplinkEvent>) -> Held {
         let left = CancellationToken::new();
         let mut messages = match self.open(&self.control.urls[chosen], events, left.clone()).await {
             Err(fault) => return Held { was_open: false, fault, newer_at: None },
             Ok(messages) => messages,
         };
         let ended = |reason, text| Held::open(Fault::new(reason, text));
-        let mut elsewhere = std::pin::pin!(self.newer_elsewhere(chosen));
+        let mut elsewhere = std::pin::pin!(self.newer_elsewhere(chosen, moved));
         loop {
             let message = tokio::select! {
                 () = left.cancelled() => return ended(Reason::ServerUnavailable, "the stream was left"),
