@@ -115,8 +115,10 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tonic::body::Body;
 
     use super::*;
+    use crate::readers::tests::One;
 
     const SHORT: Duration = Duration::from_millis(50);
 
@@ -143,13 +145,14 @@ mod tests {
         accepted.read_exact(&mut [0; PREFACE]).await.unwrap();
         // Bodies that end, one after the other, are progress.
         for _ in 0..6 {
-            let body = readers.watch(tonic::body::Body::empty());
+            let body = readers.watch(Body::new(One(None)));
             let silent = tokio::time::timeout(SHORT, accepted.read_u8()).await;
             assert!(silent.is_err(), "{silent:?}");
             drop(body);
         }
-        let _body = readers.watch(tonic::body::Body::empty());
-        let error = accepted.read_u8().await.unwrap_err();
+        let _body = readers.watch(Body::new(One(None)));
+        let ended = tokio::time::timeout(SHORT * 100, accepted.read_u8()).await;
+        let error = ended.expect("the connection ends").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 

@@ -103,7 +103,7 @@ impl Drop for Watched {
 const PIECE: usize = 8 * 1024;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::future::poll_fn;
     use std::task::Waker;
 
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     /// A body of one frame of data.
-    struct One(Option<Bytes>);
+    pub(crate) struct One(pub(crate) Option<Bytes>);
 
     impl hyper::body::Body for One {
         type Data = Bytes;
