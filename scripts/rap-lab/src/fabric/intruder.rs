@@ -2,7 +2,7 @@
 //! product; this is what an attacker would do with `psql`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
@@ -20,17 +20,16 @@ pub struct Intruder {
 impl Intruder {
     /// Breaks into a control plane's private PostgreSQL and lifts row-level security, which does not bind a superuser anyway.
     pub fn into_database_of(control: &Control) -> Result<Self> {
-        let path = control.data().join("postgres/postmaster.pid");
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let socket = text.lines().nth(4).context("no socket directory in postmaster.pid")?;
-        let intruder = Self { host: control.host().clone(), socket: socket.into() };
+        let intruder = Self { host: control.host().clone(), socket: Self::socket_of(control)? };
         intruder.does(&row_level_security("NO FORCE"))?;
         Ok(intruder)
     }
 
-    /// Directory of the socket, as the control plane's host names it.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// Directory of the socket of a control plane's private PostgreSQL, as its host names it; each start has its own.
+    pub fn socket_of(control: &Control) -> Result<PathBuf> {
+        let path = control.data().join("postgres/postmaster.pid");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok(text.lines().nth(4).context("no socket directory in postmaster.pid")?.into())
     }
 
     /// Removes its copies and puts row-level security back, without which a control plane would not start again.

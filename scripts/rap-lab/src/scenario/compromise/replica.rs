@@ -8,7 +8,7 @@ use serde_json::json;
 use super::scene::Scene;
 use crate::check::Finding;
 use crate::command::Invocation;
-use crate::fabric::{CALL, SETTLE};
+use crate::fabric::{CALL, Intruder, SETTLE};
 use crate::folder::{make_folder, write_secret};
 
 /// A replica with everything but the key encryption key does not start, and changes nothing.
@@ -22,7 +22,7 @@ pub fn without_keys(scene: &Scene<'_>) -> Result<Finding> {
     }
     // Thirty-two bytes that nobody sealed anything with.
     write_secret(&data.join("secret.key"), b"cmVwbGljYSByZXBsaWNhIHJlcGxpY2EgcmVwbGljYSE=\n")?;
-    let socket = scene.intruder.socket().display();
+    let socket = Intruder::socket_of(&scene.control)?.display().to_string();
     let settings = format!(
         "listen = \"{}:9443\"\ndata_dir = \"{}\"\ndatabase_url = \"postgres://rap_owner@localhost/rap?host={socket}\"\n",
         host.address(),
