@@ -19,7 +19,7 @@ use crate::layout::MembershipDir;
 pub struct Closed {
     /// Which.
     pub path: PathBuf,
-    /// Its permission bits before.
+    /// Permission bits of the file before it was closed.
     pub mode: u32,
 }
 

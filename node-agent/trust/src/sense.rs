@@ -23,7 +23,7 @@ pub struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// Those of a bootstrap contract.
+    /// Reads the own addresses of a bootstrap contract.
     ///
     /// # Errors
     /// `contract.insensible`.

@@ -13,7 +13,7 @@ impl Serving {
     /// Wakes the cluster's publisher here, and those of other replicas by the doorbell.
     ///
     /// # Errors
-    /// Those of the doorbell. The outbox is the truth: other replicas find the change at their next poll.
+    /// `store.unavailable` if the doorbell does not ring. Other replicas then find the change in the outbox at their next poll.
     pub async fn publish(
         &self,
         connection: &mut PgConnection,
@@ -33,7 +33,7 @@ impl Serving {
     /// returns, and the floor is on disk.
     ///
     /// # Errors
-    /// Those of keeping the floor. A chain of another history does not count; one that the disk did not take does.
+    /// As [`Self::raise_floor`]. A chain of another history is not put in force; one whose floor the disk did not take is.
     pub async fn learn_revocations(&self, cluster: &Cluster, next: KnownRevocations) -> Result<(), Failure> {
         let kept = match next.chain.digest() {
             Some(digest) => {

@@ -104,7 +104,7 @@ impl LocalClient {
     /// `rap.break_glass.v1`.
     ///
     /// # Errors
-    /// Those of the agent.
+    /// The reason code with which the agent refuses, or that it does not answer.
     pub async fn drop_break_glass(&mut self, digest: &str) -> Result<Value, Fault> {
         let (membership, digest) = (self.membership.clone(), digest.to_owned());
         let request = v1::LocalBreakGlassDrop { membership, digest };

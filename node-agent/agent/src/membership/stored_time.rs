@@ -36,7 +36,8 @@ impl StoredTime {
     /// if the kernel is the same. 0 if it remembers nothing. Blocks.
     ///
     /// # Errors
-    /// Those of state. Damage to both copies is one: what was stale could be fresh again.
+    /// `state.corrupt` if both copies are damaged, because a stale head could count as fresh again; `state.io` and others of
+    /// reading.
     pub fn remembered(dir: &MembershipDir, boot_id: &str, now: Now) -> Result<Wall, Fault> {
         Ok(Self::read(dir)?.map_or(Wall(0), |stored| {
             let same = stored.boot_id == boot_id;

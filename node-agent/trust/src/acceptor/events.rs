@@ -54,7 +54,7 @@ pub enum Output {
 pub struct Restriction {
     /// Order of its head.
     pub order: HeadOrder,
-    /// Its trust set.
+    /// Revocations that the snapshot carries.
     pub trust: Arc<v1::TrustChunk>,
 }
 
