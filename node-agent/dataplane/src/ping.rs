@@ -41,6 +41,7 @@ pub(crate) async fn ping(plane: &Plane, command: &PingCommand) -> Result<PingOut
         link,
         overlay_address: peer.address.map_or_else(String::new, |address| address.to_string()),
         link_state: link_state(links.iter().find(|link| (link.peer, link.lane) == (node, Lane::A))),
+        ..Default::default()
     })
 }
 

@@ -70,6 +70,7 @@ fn of_peer(peer: &PeerFacts, link: Option<&LinkStatus>, tunnel: Option<&PeerStat
         rx_bytes: tunnel.map_or(0, |tunnel| tunnel.rx_bytes),
         tx_bytes: tunnel.map_or(0, |tunnel| tunnel.tx_bytes),
         wireguard_endpoint: endpoint.map_or_else(String::new, |endpoint| endpoint.to_string()),
+        ..Default::default()
     }
 }
 

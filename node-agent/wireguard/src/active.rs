@@ -199,6 +199,7 @@ mod tests {
             keepalive: None,
             deadline: None,
             survive_forever: false,
+            relayed: false,
         }
     }
 

@@ -117,6 +117,7 @@ mod tests {
             keepalive: None,
             deadline: None,
             survive_forever: false,
+            relayed: false,
         });
         DeviceConfig {
             addresses: nets(&["100.96.0.1/16", "fd00::1/48"]),

@@ -73,6 +73,8 @@ pub struct Peer {
     pub deadline: Option<Mono>,
     /// True: the deadline of the configuration does not apply, only that of the peer.
     pub survive_forever: bool,
+    /// True: relays may carry to the peer.
+    pub relayed: bool,
 }
 
 /// A WireGuard preshared key. Its `Debug` shows nothing. Wiped on drop.
@@ -127,6 +129,7 @@ mod tests {
             keepalive: None,
             deadline: deadline.map(Mono),
             survive_forever,
+            relayed: false,
         }
     }
 

@@ -67,6 +67,7 @@ pub(super) fn answer(plane: &Plane, protocol: u32) -> Answered {
         table_version: plane.facts().version,
         tun: plane.interface().is_some(),
         interface: plane.interface().unwrap_or_default().to_owned(),
+        features: Vec::new(),
     })
 }
 

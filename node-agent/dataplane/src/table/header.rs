@@ -18,6 +18,7 @@ use crate::bounds::Bounds;
 use super::field::{deadline, ensure, id, prefix, refused, secret, too_large, unsupported, within};
 use super::identity::LinkCertificate;
 use super::member::Member;
+use super::paths::PathTerms;
 
 /// The header of a table, in the words of those who obey it.
 pub(super) struct Header {
@@ -36,6 +37,7 @@ pub(super) struct Header {
     /// Absent: the default of the mesh.
     pub(super) probe_interval: Option<Duration>,
     pub(super) newest_head: Vec<u8>,
+    pub(super) paths: PathTerms,
 }
 
 impl Header {
@@ -66,8 +68,13 @@ impl Header {
             relays,
             gates,
             critical,
+            relay,
+            organization_id,
+            path_lifetime_s,
+            path_instance,
         } = table;
-        supported(&relays, &gates, &critical)?;
+        supported(&gates, &critical)?;
+        let paths = PathTerms::read(&relays, relay, &organization_id, path_lifetime_s, path_instance)?;
         let private_key = StaticSecret::from(*secret(&private_key, "wireguard_private_key")?);
         let member = Member {
             installation: id(InstallationId::from_slice(&installation_id), "installation_id")?,
@@ -94,14 +101,15 @@ impl Header {
             newest_head: Some(newest_head)
                 .filter(|head| head.len() <= rap_link::HEAD_MAX)
                 .unwrap_or_default(),
+            paths,
         })
     }
 }
 
 /// Refuses what this version knows and cannot do.
-fn supported(relays: &[Vec<u8>], gates: &[TableGate], critical: &[String]) -> Result<(), Fault> {
-    if !relays.is_empty() || !gates.is_empty() {
-        return Err(unsupported("relays and gates"));
+fn supported(gates: &[TableGate], critical: &[String]) -> Result<(), Fault> {
+    if !gates.is_empty() {
+        return Err(unsupported("gates"));
     }
     match critical.first() {
         Some(feature) => Err(unsupported(&format!("critical feature {feature:.64}"))),

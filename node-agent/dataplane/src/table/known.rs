@@ -119,7 +119,8 @@ impl KnownTable {
             if let Some(linked) = peer.for_mesh(header.deadlines).filter(|_| header.leaf.is_some()) {
                 links.insert(*node, linked);
             }
-            device.peers.extend(peer.for_device(header.deadlines).filter(|_| tunnel));
+            let relayed = !peer.paths(&header.paths, header.member.node).is_empty();
+            device.peers.extend(peer.for_device(header.deadlines, relayed).filter(|_| tunnel));
         }
         let authorities = header.leaf.iter().map(|leaf| leaf.authority().clone()).collect();
         let trust = ClusterTrust { installation: header.member.installation, authorities, revoked };

@@ -12,6 +12,7 @@ mod identity;
 mod known;
 mod member;
 mod parts;
+mod paths;
 mod peer;
 mod plan;
 mod revocations;

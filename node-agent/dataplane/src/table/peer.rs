@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use rap_runtime::Fault;
 use rap_types::sense::{self, Loopback};
 use rap_types::{Mono, NodeId, limits};
-use rap_wire::v1::{TableLink, TablePeer};
+use rap_wire::v1::{TableLink, TablePath, TablePeer};
 use rap_wireguard::{PresharedKey, PublicKey};
 use zeroize::Zeroizing;
 
@@ -14,6 +14,7 @@ use crate::bounds::Bounds;
 
 use super::deadlines::Deadlines;
 use super::field::{deadline, id, prefix, refused, secret, unsupported, within};
+use super::paths::{PathTerms, RelayPositions, read_organization};
 
 /// What is known of a peer. Known is not linked: see [`Self::link`].
 pub(super) struct KnownPeer {
@@ -29,6 +30,8 @@ pub(super) struct KnownPeer {
     keepalive: Option<u16>,
     deadline: Option<Mono>,
     survives: bool,
+    primary: Option<RelayPositions>,
+    backup: Option<RelayPositions>,
 }
 
 impl KnownPeer {
@@ -38,9 +41,13 @@ impl KnownPeer {
         let node = id(NodeId::from_slice(&peer.node_id), "peer: node_id")?;
         let bad = |what: &str| refused(format!("peer {node}: {what}"));
         let cannot = |what: &str| unsupported(&format!("peer {node}: {what}"));
-        if peer.primary.is_some() || peer.backup.is_some() || !peer.lanes.is_empty() {
-            return Err(cannot("paths and lanes"));
+        if !peer.lanes.is_empty() {
+            return Err(cannot("lanes"));
         }
+        let path = |path: &Option<TablePath>| path.as_ref().map(RelayPositions::read).transpose();
+        let paths = path(&peer.primary).and_then(|primary| Ok((primary, path(&peer.backup)?)));
+        let (primary, backup) = paths.map_err(|what| bad(&what))?;
+        read_organization(&peer.organization_id).map_err(|fault| bad(&fault.message))?;
         let link = TableLink::try_from(peer.link).map_err(|_| cannot("link"))?;
         let key = public_key(&peer.wireguard_public_key).map_err(bad)?;
         let preshared = match (preshared.is_empty(), key) {
@@ -68,6 +75,8 @@ impl KnownPeer {
             keepalive: keepalive(peer.keepalive_s),
             deadline: deadline(peer.deadline_ns),
             survives: peer.survive_forever,
+            primary,
+            backup,
         })
     }
 
@@ -82,8 +91,16 @@ impl KnownPeer {
         Some(rap_mesh::Peer { endpoints, deadline: deadlines.of_link(self.deadline, self.survives) })
     }
 
-    /// The peer of the device; `None` without a key.
-    pub(super) fn for_device(&self, deadlines: Deadlines) -> Option<rap_wireguard::Peer> {
+    /// By which relays the peer is reached: the first choice, and what stands in for it. Empty: directly only.
+    pub(super) fn paths(&self, terms: &PathTerms, own: NodeId) -> Vec<Vec<NodeId>> {
+        let paths = [self.primary, self.backup].into_iter().flatten();
+        let mut paths: Vec<_> = paths.filter_map(|path| terms.relays_of(path, own, self.node)).collect();
+        paths.dedup();
+        paths
+    }
+
+    /// The peer of the device; `None` without a key. `relayed`: relays may carry to it.
+    pub(super) fn for_device(&self, deadlines: Deadlines, relayed: bool) -> Option<rap_wireguard::Peer> {
         Some(rap_wireguard::Peer {
             public_key: self.key?,
             preshared: self.preshared.clone(),
@@ -92,6 +109,7 @@ impl KnownPeer {
             keepalive: self.keepalive,
             deadline: deadlines.of_tunnel(self.deadline, self.survives),
             survive_forever: self.survives,
+            relayed,
         })
     }
 

@@ -138,19 +138,33 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         change(&mut given);
         read(given).err().map(|fault| fault.reason)
     };
-    let path = || Some(TablePath { relays: vec![0] });
     let unsupported = Some(Reason::DataplaneTableUnsupported);
     assert_eq!(refused(|_| {}), None);
-    assert_eq!(refused(|table| table.relays.push(vec![9; 16])), unsupported);
     assert_eq!(refused(|table| table.gates.push(TableGate::default())), unsupported);
     assert_eq!(refused(|table| table.critical.push("gates".to_owned())), unsupported);
     assert_eq!(refused(|table| table.peers[0].lanes.push(1)), unsupported);
-    let with = |primary, backup| {
+}
+
+#[test]
+fn a_peer_is_relayed_if_a_path_to_it_can_be_made_of_the_relays_of_the_table() {
+    let relayed = |relays: &[u8], primary: &[u32], backup: Option<u32>| {
         let mut given = table();
-        (given.peers[1].primary, given.peers[1].backup) = (primary, backup);
-        read(given).err().map(|fault| fault.reason)
+        given.relays = relays.iter().map(|number| vec![*number; 16]).collect();
+        given.peers[0].primary = Some(TablePath { relays: primary.to_vec() });
+        given.peers[0].backup = backup.map(|position| TablePath { relays: vec![position] });
+        let plan = read(given).ok().unwrap();
+        assert!(!plan.device.peers.last().unwrap().relayed, "nothing was said of the other");
+        (plan.device.peers.len(), plan.device.peers[0].relayed)
     };
-    assert_eq!((with(path(), None), with(None, path())), (unsupported, unsupported));
+    assert_eq!(relayed(&[8, 9], &[0], Some(1)), (2, true));
+    assert_eq!(relayed(&[8, 9], &[2], None), (2, false), "there is no third");
+    assert_eq!(relayed(&[8, 9], &[2], Some(0)), (2, true), "the backup is there");
+    assert_eq!(relayed(&[2, 1], &[0], Some(1)), (2, false), "through this node or the peer itself");
+    assert_eq!(
+        relayed(&[8, 9], &[0, 0], None),
+        (1, false),
+        "a path that makes no sense: the peer is left out"
+    );
 }
 
 #[test]

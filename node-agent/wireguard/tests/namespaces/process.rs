@@ -139,6 +139,7 @@ fn table(addresses: &str, peers: &[&str]) -> DeviceConfig {
             keepalive: None,
             deadline: None,
             survive_forever: false,
+            relayed: false,
         }
     };
     DeviceConfig {

@@ -148,6 +148,7 @@ impl State {
                     table_version: self.version(),
                     tun: false,
                     interface: String::new(),
+                    ..Default::default()
                 })
             }
             Asked::Table(table) => self.table("whole", |_| table),
@@ -184,6 +185,7 @@ impl State {
                     link: samples,
                     overlay_address: "100.96.0.11".into(),
                     link_state: "established".into(),
+                    ..Default::default()
                 })
             }
             Asked::Stop(_) => Answered::StopAck(v1::StopAck {}),
