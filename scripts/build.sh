@@ -13,6 +13,9 @@ build() {
   command -v cargo >/dev/null 2>&1 || { echo 'cargo is missing: install Rust from https://rustup.rs' >&2 && return 2; }
   [ ! -t 2 ] || flags=("${flags[@]:1}")
   for name in "$@"; do flags+=(--bin "$name"); done
+  # What `PROGRAM version` says. Without git, or outside of a checkout, the commit is not known.
+  RAP_BUILD_COMMIT=$(git -C "$root" describe --always --exclude '*' --abbrev=12 --dirty 2>/dev/null) && export RAP_BUILD_COMMIT || unset RAP_BUILD_COMMIT
+  RAP_BUILD_DATE=$(git -C "$root" show -s --format=%cI HEAD 2>/dev/null) && export RAP_BUILD_DATE || unset RAP_BUILD_DATE
   echo "-- building, profile $profile (the first time takes some minutes)" >&2
   cargo build --manifest-path "$root/Cargo.toml" "${flags[@]}" >&2
 }

@@ -14,18 +14,18 @@ mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use rap_runtime::command_line::{self, Build};
 use rap_runtime::exit;
 
 pub use args::Cli;
 
 /// Parses the command line, runs it, prints the error if any, and returns the exit status.
-pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+pub fn main(build: Build) -> ExitCode {
+    let cli = match command_line::parse::<Cli>(build) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(status) => return status,
     };
-    let json = cli.global.output == args::Format::Json;
+    let json = cli.global.format().is_document();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -49,27 +49,4 @@ pub fn main() -> ExitCode {
             exit::status(exit::code_of(error))
         }
     }
-}
-
-/// A command line that is none, or a call for help. Clap knows the texts and the exit status.
-fn usage(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() && asks_for_json(std::env::args_os()) {
-        output::complain(&exit::usage_document(&error.to_string()));
-    } else {
-        // Its reader may be gone.
-        let _unread = error.print();
-    }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
-}
-
-/// Whether `-o json` is written on a command line that does not parse.
-fn asks_for_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
-    let mut value_follows = false;
-    for argument in arguments {
-        if (value_follows && argument == "json") || argument == "-ojson" || argument == "--output=json" {
-            return true;
-        }
-        value_follows = argument == "-o" || argument == "--output";
-    }
-    false
 }

@@ -1,5 +1,5 @@
 //! `rapctl`: the operator's command line.
 
 fn main() -> std::process::ExitCode {
-    rapctl::main()
+    rapctl::main(rap_runtime::build!())
 }

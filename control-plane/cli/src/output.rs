@@ -5,11 +5,12 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use rap_runtime::Fault;
+use rap_runtime::command_line::{Format, NO_NAMES};
 pub(crate) use rap_runtime::output::clean;
 use rap_types::Reason;
 use serde_json::{Value, json};
 
-use crate::args::{Format, Global};
+use crate::args::Global;
 
 /// One answer in all its forms.
 pub(crate) struct Answer {
@@ -46,7 +47,7 @@ impl Answer {
     /// A table of one thing: property and value.
     pub(crate) fn properties(self, rows: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]);
-        self.table(&["PROPERTY", "VALUE"], 0, rows.collect())
+        self.table(&[PROPERTY, "VALUE"], 0, rows.collect())
     }
 
     /// What to do next, for a person.
@@ -57,21 +58,28 @@ impl Answer {
 
     /// Prints the answer to standard output and the hint to standard error.
     pub(crate) fn print(self, global: &Global) -> anyhow::Result<()> {
-        let mut out = String::new();
-        if global.output == Format::Json {
+        if global.format().is_document() {
             let mut document = json!({ "schema": self.schema });
             if let (Value::Object(document), Value::Object(body)) = (&mut document, self.body) {
                 document.extend(body);
             }
-            writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-            return print(&out);
+            return print(&global.format().document(&document).unwrap_or_default());
         }
-        let shown = match global.output {
+        if global.format() == Format::Name {
+            return print(&self.names()?);
+        }
+        let mut out = String::new();
+        let shown = match global.format() {
             Format::Wide => self.headers.len(),
             _ => self.headers.len() - self.wide,
         };
+        // On a terminal long cells are broken so that a row is as wide as the terminal; a pipe gets whole cells.
+        let arrangement = match global.format() {
+            Format::Table if std::io::stdout().is_terminal() => ContentArrangement::Dynamic,
+            _ => ContentArrangement::Disabled,
+        };
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(presets::NOTHING).set_content_arrangement(arrangement);
         if !self.headers.is_empty() {
             table.set_header(self.headers[..shown].iter().copied());
         }
@@ -92,6 +100,28 @@ impl Answer {
         Ok(())
     }
 }
+
+impl Answer {
+    /// What `-o name` prints: the first column of a list; the name or else the id of one thing.
+    fn names(&self) -> anyhow::Result<String> {
+        let cell = |row: &Vec<String>, column: usize| row.get(column).map(|cell| clean(cell));
+        let names: Vec<String> = match self.headers.as_slice() {
+            [PROPERTY, ..] => {
+                let named = |name: &str| self.rows.iter().find(|row| row[0] == name);
+                let row = named("name").or_else(|| named("id"));
+                row.and_then(|row| cell(row, 1)).into_iter().collect()
+            }
+            _ => self.rows.iter().filter_map(|row| cell(row, 0)).collect(),
+        };
+        if names.is_empty() && (self.headers.is_empty() || self.headers[0] == PROPERTY) {
+            return Err(Fault::new(Reason::RequestInvalid, NO_NAMES).into());
+        }
+        Ok(names.into_iter().map(|name| name + "\n").collect())
+    }
+}
+
+/// First column of the table of one thing.
+const PROPERTY: &str = "PROPERTY";
 
 /// The reader of standard output went away, as `head` does: nothing is left to say to it.
 #[derive(Debug, thiserror::Error)]

@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    rap_control_plane::commands::main().await
+    rap_control_plane::commands::main(rap_runtime::build!()).await
 }

@@ -3,12 +3,20 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use rap_runtime::command_line::Form;
 
 use crate::config::Raw;
 
+const EXAMPLES: &str = "Examples:
+  rap-node-agent join --token-file node.token
+  rap-node-agent status
+  rap-node-agent ping db-01
+  rap-node-agent snapshot verify --root product-root.pub
+  rap-node-agent bundle --out support.tar --anonymize";
+
 /// Identity, verification and supervision on a host of the fabric.
 #[derive(Debug, Parser)]
-#[command(name = "rap-node-agent", version, disable_help_subcommand = true)]
+#[command(name = "rap-node-agent", disable_help_subcommand = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -16,6 +24,9 @@ pub struct Cli {
     /// Configuration file [default: /etc/rap/agent.toml]
     #[arg(long, global = true, env = "RAP_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The form of answers.
+    #[command(flatten)]
+    pub form: Form,
     /// Options.
     #[command(flatten)]
     pub raw: Raw,
@@ -29,9 +40,9 @@ pub enum Command {
     /// Run the agent
     Run,
     /// Show how the running agent fares (exit 0 healthy, 8 degraded, 6 not running)
-    Status(Json),
+    Status,
     /// List the memberships of this host
-    Memberships(Json),
+    Memberships,
     /// The keys of a membership
     #[command(subcommand)]
     Key(Key),
@@ -48,7 +59,7 @@ pub enum Command {
     #[command(subcommand)]
     Snapshot(Snapshot),
     /// Check configuration, data directory and stored state
-    Check(Json),
+    Check,
     /// Show the configuration
     Config(Show),
     /// Ping a peer over the overlay and over the link
@@ -69,9 +80,6 @@ pub struct Join {
     /// Come back as the node that this host was: asks with the identity key that is here, and a new token
     #[arg(long)]
     pub rejoin: bool,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `key`.
@@ -90,9 +98,6 @@ pub struct Rotate {
     /// The identity key: the next key generation, another leaf certificate
     #[arg(long)]
     pub identity: bool,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `leave`.
@@ -101,17 +106,6 @@ pub struct Leave {
     /// Leave this host even if no control plane can be told; an operator has to revoke the node then
     #[arg(long)]
     pub force: bool,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Only the form of the answer.
-#[derive(Debug, Args)]
-pub struct Json {
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `break-glass`.
@@ -121,27 +115,21 @@ pub enum BreakGlass {
     Apply {
         /// File with the grant
         file: PathBuf,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
     /// End a grant on this host; its use stays in the audit log
     Drop {
         /// Digest of the grant, or its first digits, at least 8
         digest: String,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
     /// Grants that were applied here
-    List(Json),
+    List,
 }
 
 /// `snapshot`.
 #[derive(Debug, Subcommand)]
 pub enum Snapshot {
     /// What the snapshot says
-    Show(Json),
+    Show,
     /// Verify it again from the signed head down to every chunk
     Verify(Verify),
     /// Write it to a file that `rapctl verify` checks with no network
@@ -154,9 +142,6 @@ pub struct Verify {
     /// Product Root public key file: verify the whole chain from it
     #[arg(long, value_name = "FILE")]
     pub root: Option<PathBuf>,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `snapshot export`.
@@ -199,9 +184,6 @@ pub struct Ping {
     /// Milliseconds between probes
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=1000))]
     pub interval: u32,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[cfg(test)]
@@ -217,7 +199,10 @@ mod tests {
     #[test]
     fn the_page_of_commands_is_what_the_command_line_says() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/reference-cli.md");
-        assert_eq!(rap_runtime::reference::check(page.as_ref(), Cli::command()), Ok(()));
+        assert_eq!(
+            rap_runtime::reference::check(page.as_ref(), rap_runtime::command_line::command::<Cli>()),
+            Ok(())
+        );
     }
 
     #[test]

@@ -51,26 +51,18 @@ mod supervise;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use rap_runtime::command_line::{self, Build};
 use rap_runtime::{exit, output};
 
 pub use cli::Cli;
 
 /// Parses the command line, runs it, prints the error if any, and returns the exit status.
-pub fn main() -> ExitCode {
-    let json = exit::asks_for_json(std::env::args_os());
-    let cli = match Cli::try_parse() {
+pub fn main(build: Build) -> ExitCode {
+    let cli = match command_line::parse::<Cli>(build) {
         Ok(cli) => cli,
-        Err(error) => {
-            if json && error.use_stderr() {
-                eprintln!("{}", exit::usage_document(&error.to_string()));
-            } else {
-                // The reader of the output may be gone.
-                let _unread = error.print();
-            }
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
-        }
+        Err(status) => return status,
     };
+    let json = cli.form.format().is_document();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

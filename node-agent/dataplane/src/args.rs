@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
+use rap_runtime::command_line::Form;
 use rap_runtime::telemetry::LogFormat;
 
 /// Move the packets of one membership, as its agent says.
@@ -13,8 +14,15 @@ use rap_runtime::telemetry::LogFormat;
 /// the agent and closes by itself what the table's deadlines end. Needs CAP_NET_ADMIN for the overlay
 /// interface; works without one, then only links and pings are carried.
 #[derive(Debug, Parser)]
-#[command(name = "rap-dataplane", version, max_term_width = 100)]
+#[command(
+    name = "rap-dataplane",
+    max_term_width = 100,
+    after_help = "Example: rap-dataplane check --membership default\nManual: docs/operate/services.md"
+)]
 pub struct Cli {
+    /// The form of errors.
+    #[command(flatten)]
+    pub form: Form,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

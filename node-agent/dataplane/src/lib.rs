@@ -21,15 +21,20 @@ mod table;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use rap_runtime::command_line::{self, Build};
 use rap_runtime::{exit, last_fault};
 use tokio::runtime::Builder;
 
 use args::{Cli, Command};
 
 /// Parses the command line, runs it, prints the error if any, and returns the exit status.
-pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+pub fn main(build: Build) -> ExitCode {
+    let cli = match command_line::parse::<Cli>(build) {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
+    let json = cli.form.format().is_document();
+    let result = match cli.command {
         Command::Check(settings) => check::check(&settings),
         Command::Clear(settings) => clear::clear(&settings),
         Command::Run(settings) => {
@@ -43,7 +48,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             // Standard error may be a pipe that nobody reads any more.
-            let _unread = writeln!(std::io::stderr(), "{}", exit::complaint(&fault, false));
+            let _unread = writeln!(std::io::stderr(), "{}", exit::complaint(&fault, json));
             exit::status(exit::code_of(&fault))
         }
     }

@@ -109,11 +109,6 @@ pub fn usage_document(text: &str) -> String {
     error_document(Some(Reason::RequestInvalid), first.strip_prefix("error: ").unwrap_or(&first))
 }
 
-/// Whether a command line, parsed or not, asks for JSON by `--json`.
-pub fn asks_for_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
-    arguments.skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
-}
-
 fn error_document(code: Option<Reason>, message: &str) -> String {
     serde_json::json!({ "schema": "rap.error.v1", "code": code.map(Reason::code), "message": message })
         .to_string()
@@ -178,14 +173,6 @@ mod tests {
         assert_eq!(document(&error), expected);
         let usage = usage_document("error: unexpected argument '--x' found\n\nUsage: program");
         assert!(usage.contains(r#""message":"unexpected argument '--x' found""#), "{usage}");
-    }
-
-    #[test]
-    fn json_is_asked_for_by_a_flag_and_not_by_an_operand() {
-        let asks = |line: &str| asks_for_json(line.split(' ').map(Into::into));
-        assert!(asks("program status --json"));
-        assert!(!asks("program status"));
-        assert!(!asks("--json status -- --json"));
     }
 
     #[test]

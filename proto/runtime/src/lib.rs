@@ -5,6 +5,8 @@
 //! configuration says and when to reconnect belong to the crates that use it.
 
 pub mod clock;
+#[cfg(feature = "command_line")]
+pub mod command_line;
 pub mod descriptors;
 pub mod exit;
 pub mod files;

@@ -105,12 +105,19 @@ fn own_arguments(command: &Command) -> impl Iterator<Item = &Arg> {
 
 /// What the program takes before its command, or every command takes.
 fn common<'a>(command: &'a Command, leaves: &[(String, &'a Command)]) -> Vec<&'a Arg> {
-    let in_all = |argument: &&Arg| {
-        leaves.iter().all(|(_, leaf)| own_arguments(leaf).any(|own| own.get_id() == argument.get_id()))
-    };
-    let first = leaves.first().map(|(_, leaf)| own_arguments(leaf).filter(in_all));
+    // `version` takes none.
+    let with_some =
+        || leaves.iter().map(|(_, leaf)| *leaf).filter(|leaf| own_arguments(leaf).next().is_some());
+    let has =
+        |leaf: &Command, argument: &Arg| own_arguments(leaf).any(|own| own.get_id() == argument.get_id());
     let global: Vec<&Arg> = own_arguments(command).collect();
-    if global.is_empty() { first.into_iter().flatten().collect() } else { global }
+    let in_all = |argument: &&Arg| {
+        with_some().count() > 1
+            && with_some().all(|leaf| has(leaf, argument))
+            && !global.iter().any(|one| one.get_id() == argument.get_id())
+    };
+    let first = with_some().next().into_iter().flat_map(own_arguments).filter(in_all).collect();
+    [global.clone(), first].concat()
 }
 
 /// As it is typed.

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use rap_runtime::command_line::{Form, Format};
 
 use crate::duration::parse_duration;
 
@@ -42,12 +43,22 @@ pub(crate) use root::Root;
 pub(crate) use token::Token;
 pub(crate) use verify::Verify;
 
+const EXAMPLES: &str = "Examples:
+  rapctl login https://cp.example.com:8443 --activate activation.manifest --root-key product-root.pub
+  rapctl cluster create production
+  rapctl token create --uses 3 --ttl 1h --out nodes.token
+  rapctl node approve --all-pending
+  rapctl node list -o wide
+  rapctl ping web-01 db-01
+  rapctl explain node.revoked
+Each command has its own --help; all of them stand in docs/operate/reference-cli.md.";
+
 /// Operate a RAP Fabric Core installation.
 ///
 /// Exit codes: 0 ok, 1 generic, 2 usage, 3 not found, 4 denied, 5 conflict, 6 unreachable,
 /// 7 verification failed, 8 degraded, 10 timeout.
 #[derive(Debug, Parser)]
-#[command(name = "rapctl", version, max_term_width = 100)]
+#[command(name = "rapctl", max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -55,28 +66,12 @@ pub struct Cli {
     pub(crate) command: Command,
 }
 
-/// Form of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
-    /// A table for people.
-    Table,
-    /// A table with every column.
-    Wide,
-    /// One JSON document that names its schema.
-    Json,
-}
-
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// How to print the answer.
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
-    pub(crate) output: Format,
     /// Print no hints and no progress.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Use no colours. (The environment variable NO_COLOR works too.)
-    #[arg(long, global = true)]
-    pub(crate) no_color: bool,
     /// Answer yes to every question.
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,
@@ -92,6 +87,15 @@ pub(crate) struct Global {
     /// Give up on the control plane after this long.
     #[arg(long, global = true, default_value = "30s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    form: Form,
+}
+
+impl Global {
+    /// How to print the answer.
+    pub(crate) fn format(&self) -> Format {
+        self.form.format()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -161,6 +165,9 @@ mod tests {
     #[test]
     fn the_page_of_commands_is_what_the_command_line_says() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/reference-cli.md");
-        assert_eq!(rap_runtime::reference::check(page.as_ref(), Cli::command()), Ok(()));
+        assert_eq!(
+            rap_runtime::reference::check(page.as_ref(), rap_runtime::command_line::command::<Cli>()),
+            Ok(())
+        );
     }
 }

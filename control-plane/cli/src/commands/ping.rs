@@ -4,7 +4,7 @@ use rap_types::ExitCode;
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use crate::args::{Format, Global, Ping};
+use crate::args::{Global, Ping};
 use crate::client::{Connection, ask};
 use crate::output::{Answer, clean, complain};
 
@@ -34,7 +34,7 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
     let headers = &["PATH", "SENT", "LOST", "MIN MS", "MEDIAN MS", "MAX MS", ""];
     Answer::new("rap.ping.v1", body).table(headers, 0, rows.to_vec()).print(global)?;
     if overlay.lost == overlay.sent {
-        if global.output != Format::Json {
+        if !global.format().is_document() {
             complain("no answer over the overlay");
         }
         return Ok(ExitCode::Unreachable);

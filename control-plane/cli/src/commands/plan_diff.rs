@@ -7,13 +7,13 @@ use rap_wire::v1;
 use serde_json::{Value, json};
 use v1::plan_diff_request::Act;
 
-use crate::args::{Format, Global};
+use crate::args::Global;
 use crate::client::{Connection, ask};
 use crate::output::{Answer, complain, id_text};
 
 pub(super) async fn show(global: &Global, connection: &mut Connection, act: Act) -> anyhow::Result<()> {
     let diff = ask!(connection.membership.show_plan_diff(v1::PlanDiffRequest { act: Some(act) }));
-    if global.output != Format::Json {
+    if !global.format().is_document() {
         complain(&match diff.version == diff.follows {
             true => "Nothing would change.".to_owned(),
             false => format!("Version {} would be signed. Nothing was changed.", diff.version),

@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
             "sequencer": audit.sequencer,
         },
     });
-    if global.output != crate::args::Format::Json {
+    if !global.format().is_document() {
         print(&format!(
             "installation {} {} ({}), control plane {}, database {}, {}\naudit log {}\n\n",
             id.unwrap_or_default(),

@@ -5,7 +5,7 @@ use rap_types::{Reason, TokenId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use crate::args::{Format, Global, Token as Command};
+use crate::args::{Global, Token as Command};
 use crate::client::{Connection, ask};
 use crate::duration::milliseconds;
 use crate::files;
@@ -80,7 +80,7 @@ fn created(
     let token = answer.token.unwrap_or_default();
     let Some((out, file)) = out else {
         // The token is the answer: alone on standard output, so that it can be piped.
-        if global.output == Format::Json {
+        if global.format().is_document() {
             let mut body = document(&token);
             body["token"] = Value::String(answer.text);
             return Answer::new("rap.token.v1", body).print(global);

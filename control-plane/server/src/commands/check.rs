@@ -3,9 +3,11 @@
 //! Owns what is looked at, and that every finding is told, not only the first. Refuses to touch the
 //! database.
 
+use rap_runtime::command_line::Format;
 use rap_types::Reason;
 use serde_json::json;
 
+use crate::commands::settings::printed;
 use crate::config::settings::Config;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
@@ -20,13 +22,11 @@ struct Finding {
 ///
 /// # Errors
 /// The first finding that is not good; all of them are printed.
-pub(crate) fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn run(config: &Config, form: Format) -> Result<(), Failure> {
     let findings = findings(config);
     let good = findings.iter().all(|finding| finding.result.is_ok());
-    if as_json {
-        let checks: Vec<_> = findings.iter().map(document).collect();
-        println!("{}", json!({ "schema": "rap.check.v1", "ok": good, "checks": checks }));
-    } else {
+    let checks: Vec<_> = findings.iter().map(document).collect();
+    if !printed(form, &json!({ "schema": "rap.check.v1", "ok": good, "checks": checks }))? {
         for finding in &findings {
             match &finding.result {
                 Ok(text) => println!("ok    {:<12} {text}", finding.id),

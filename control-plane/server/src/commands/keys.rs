@@ -7,9 +7,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use rap_authority::{AuditKey, FloorOf, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::Clock;
+use rap_runtime::command_line::Format;
 use rap_store::{
     AuditPen, Store, SystemTransaction, dek_rewrap, deks_delete_older, installation_hold, installation_read,
     installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
@@ -17,7 +18,7 @@ use rap_store::{
 use rap_types::Reason;
 use serde_json::json;
 
-use crate::commands::settings::Settings;
+use crate::commands::settings::{Settings, printed};
 use crate::config::settings::Config;
 use crate::data_dir::{DataDir, KekStage};
 use crate::database::change::{Acting, Change};
@@ -34,7 +35,7 @@ pub(crate) enum KeysCommand {
     /// Seal every secret with another key encryption key; restart every control plane afterwards
     RotateKek {
         #[command(flatten)]
-        options: Options,
+        settings: Settings,
         /// File with the new key, base64 of 32 bytes [default: a key that is made now]
         #[arg(long, value_name = "FILE")]
         new_key_file: Option<PathBuf>,
@@ -42,25 +43,16 @@ pub(crate) enum KeysCommand {
     /// Remove the replaced key from the data directory, once nothing needs it
     RetireKek {
         #[command(flatten)]
-        options: Options,
+        settings: Settings,
     },
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    settings: Settings,
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
-}
-
-pub(crate) async fn run(command: KeysCommand) -> Result<(), Failure> {
-    let (options, rotation) = match command {
-        KeysCommand::RotateKek { options, new_key_file } => (options, Some(new_key_file)),
-        KeysCommand::RetireKek { options } => (options, None),
+pub(crate) async fn run(command: KeysCommand, form: Format) -> Result<(), Failure> {
+    let (settings, rotation) = match command {
+        KeysCommand::RotateKek { settings, new_key_file } => (settings, Some(new_key_file)),
+        KeysCommand::RetireKek { settings } => (settings, None),
     };
-    let config = options.settings.start()?;
+    let config = settings.start()?;
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
     let database = OpenDatabase::open(&config).await?;
@@ -80,10 +72,8 @@ pub(crate) async fn run(command: KeysCommand) -> Result<(), Failure> {
         ),
         None => ("retired", ""),
     };
-    if options.json {
-        let action = if changed { action } else { "none" };
-        println!("{}", json!({ "schema": "rap.kek.v1", "action": action, "next": next }));
-    } else {
+    let done = if changed { action } else { "none" };
+    if !printed(form, &json!({ "schema": "rap.kek.v1", "action": done, "next": next }))? {
         println!("key encryption key {action}");
         if !next.is_empty() {
             println!("next: {next}");

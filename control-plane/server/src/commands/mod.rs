@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rap_runtime::command_line::{self, Build, Form, Format};
 use rap_runtime::settings_layers::Origin;
 use rap_runtime::{Fault, descriptors, exit, output, service, shutdown_signal};
 use rap_store::{migrate_down, migrate_up, migration_applied, newest_migration};
@@ -27,16 +28,25 @@ use crate::commands::floors::clusters::Which;
 use crate::commands::floors::confirm::{confirm, confirm_cluster, show};
 use crate::commands::keys::KeysCommand;
 use crate::commands::rows::RowsCommand;
-use crate::commands::settings::{Settings, print};
+use crate::commands::settings::{Settings, printed};
 use crate::data_dir::DataDir;
 use crate::database::opened::OpenDatabase;
 use crate::failure::Failure;
 use crate::start;
 
+const EXAMPLES: &str = "Examples:
+  rap-control-plane init --control-url https://cp.example.com:8443 --root-key product-root.pub
+  rap-control-plane serve
+  rap-control-plane check --json
+  rap-control-plane backup create --out /var/backups/rap
+  rap-control-plane backup verify --deep /var/backups/rap/NAME.backup";
+
 /// The control plane of RAP Fabric Core.
 #[derive(Debug, Parser)]
-#[command(name = "rap-control-plane", version, about)]
+#[command(name = "rap-control-plane", about, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
+    #[command(flatten)]
+    form: Form,
     #[command(subcommand)]
     command: Command,
 }
@@ -50,9 +60,6 @@ enum Command {
         /// Use this installation authority key file (rapctl authority key --installation --no-passphrase)
         #[arg(long, value_name = "FILE")]
         import_installation_key: Option<PathBuf>,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
     /// Serve
     Serve {
@@ -63,9 +70,6 @@ enum Command {
     Check {
         #[command(flatten)]
         settings: Settings,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
     /// What this replica has seen signed and never accepts less of
     #[command(subcommand)]
@@ -94,9 +98,6 @@ enum Command {
         /// Every option with the value in force and where it came from
         #[arg(long)]
         effective: bool,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -106,9 +107,6 @@ enum Floors {
     Show {
         #[command(flatten)]
         settings: Settings,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
     /// Take the newest role-grant set of the database, or a chain of one cluster, as the floor of this replica
     Confirm {
@@ -126,41 +124,19 @@ enum Floors {
         /// Which floor of the cluster
         #[arg(long, requires = "cluster", default_value = "revocations")]
         of: Which,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
 }
 
 /// Parses the command line, runs it, prints the error if any, and returns the exit status.
-pub async fn main() -> ExitCode {
-    let json = exit::asks_for_json(std::env::args_os());
-    let cli = match Cli::try_parse() {
+pub async fn main(build: Build) -> ExitCode {
+    let cli = match command_line::parse::<Cli>(build) {
         Ok(cli) => cli,
-        Err(error) => {
-            if json && error.use_stderr() {
-                eprintln!("{}", exit::usage_document(&error.to_string()));
-            } else {
-                // Its reader may be gone.
-                let _unread = error.print();
-            }
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
-        }
+        Err(status) => return status,
     };
-    let outcome = match cli.command {
-        Command::Init { settings, import_installation_key, json } => {
-            run_init(settings, import_installation_key.as_deref(), json).await
-        }
-        Command::Serve { settings } => run_serve(settings).await,
-        Command::Check { settings, json } => {
-            settings.resolve().and_then(|(config, _)| check::run(&config, json))
-        }
-        Command::Floors(command) => run_floors(command).await,
-        Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
-        Command::Keys(command) => keys::run(command).await,
-        Command::Backup(command) => command::run(command).await,
-        Command::Rows(command) => rows::run(command).await,
-        Command::Config { settings, effective, json } => run_config(settings, effective, json),
+    let json = cli.form.format().is_document();
+    let outcome = match cli.form.format().without_names() {
+        Ok(form) => run(cli.command, form).await,
+        Err(fault) => Err(Failure::new(fault.reason, fault.message)),
     };
     match outcome {
         Ok(()) => output::finish(rap_types::ExitCode::Ok, json),
@@ -171,13 +147,29 @@ pub async fn main() -> ExitCode {
     }
 }
 
-async fn run_init(settings: Settings, import: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+async fn run(command: Command, form: Format) -> Result<(), Failure> {
+    match command {
+        Command::Init { settings, import_installation_key } => {
+            run_init(settings, import_installation_key.as_deref(), form).await
+        }
+        Command::Serve { settings } => run_serve(settings).await,
+        Command::Check { settings } => settings.resolve().and_then(|(config, _)| check::run(&config, form)),
+        Command::Floors(command) => run_floors(command, form).await,
+        Command::Migrate { settings, down_to } => run_migrate(settings, down_to).await,
+        Command::Keys(command) => keys::run(command, form).await,
+        Command::Backup(command) => command::run(command, form).await,
+        Command::Rows(command) => rows::run(command, form).await,
+        Command::Config { settings, effective } => run_config(settings, effective, form),
+    }
+}
+
+async fn run_init(settings: Settings, import: Option<&Path>, form: Format) -> Result<(), Failure> {
     let config = settings.start()?;
     // Looked at before anything is made.
     let imported = import.map(init::imported_key).transpose()?;
     let made = init::run(&config, Path::new(""), imported).await?;
-    if as_json {
-        return print(&made);
+    if printed(form, &made)? {
+        return Ok(());
     }
     println!("installation  {}", made.installation_id);
     println!("mode          {}", made.mode);
@@ -239,11 +231,11 @@ async fn run_migrate(settings: Settings, down_to: Option<i64>) -> Result<(), Fai
     Ok(())
 }
 
-async fn run_floors(command: Floors) -> Result<(), Failure> {
-    let (settings, json, confirmed) = match command {
-        Floors::Show { settings, json } => (settings, json, None),
-        Floors::Confirm { settings, sequence, lower, cluster, of, json } => {
-            (settings, json, Some((sequence, lower, cluster.map(|cluster| (cluster, of)))))
+async fn run_floors(command: Floors, form: Format) -> Result<(), Failure> {
+    let (settings, confirmed) = match command {
+        Floors::Show { settings } => (settings, None),
+        Floors::Confirm { settings, sequence, lower, cluster, of } => {
+            (settings, Some((sequence, lower, cluster.map(|cluster| (cluster, of)))))
         }
     };
     let config = settings.start()?;
@@ -258,14 +250,13 @@ async fn run_floors(command: Floors) -> Result<(), Failure> {
         None => show(&config, &data, database).await,
     };
     let shown = database.during(work).await?;
-    if json {
-        return print(&shown);
+    if !printed(form, &shown)? {
+        print!("{shown}");
     }
-    print!("{shown}");
     Ok(())
 }
 
-fn run_config(settings: Settings, effective: bool, as_json: bool) -> Result<(), Failure> {
+fn run_config(settings: Settings, effective: bool, form: Format) -> Result<(), Failure> {
     let (config, layers) = settings.resolve()?;
     let rows: Vec<_> = config
         .effective()
@@ -273,12 +264,11 @@ fn run_config(settings: Settings, effective: bool, as_json: bool) -> Result<(), 
         .map(|(key, value)| (key, value, layers.origin(key)))
         .filter(|(_, _, origin)| effective || *origin != Origin::Default)
         .collect();
-    if as_json {
-        let options: serde_json::Map<_, _> = rows
-            .iter()
-            .map(|(key, value, origin)| ((*key).to_owned(), json!({ "value": value, "origin": origin })))
-            .collect();
-        println!("{}", json!({ "schema": "rap.config.v1", "options": options }));
+    let options: serde_json::Map<_, _> = rows
+        .iter()
+        .map(|(key, value, origin)| ((*key).to_owned(), json!({ "value": value, "origin": origin })))
+        .collect();
+    if printed(form, &json!({ "schema": "rap.config.v1", "options": options }))? {
         return Ok(());
     }
     for (key, value, origin) in rows {
@@ -301,6 +291,6 @@ mod tests {
     #[test]
     fn the_page_of_commands_is_what_the_command_line_says() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/reference-cli.md");
-        assert_eq!(rap_runtime::reference::check(page.as_ref(), Cli::command()), Ok(()));
+        assert_eq!(rap_runtime::reference::check(page.as_ref(), command_line::command::<Cli>()), Ok(()));
     }
 }

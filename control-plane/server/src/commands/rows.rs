@@ -7,6 +7,7 @@
 use clap::Subcommand;
 use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::Clock;
+use rap_runtime::command_line::Format;
 use rap_store::{
     AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, Store, SystemTransaction, bare_clusters,
     cluster_names, installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
@@ -17,7 +18,7 @@ use serde_json::json;
 use crate::acts::adopt_cluster::shown;
 use crate::acts::policy::first_policies;
 use crate::commands::keys::floors;
-use crate::commands::settings::Settings;
+use crate::commands::settings::{Settings, printed};
 use crate::data_dir::{DataDir, MARKED, MARKER};
 use crate::database::change::{Acting, Change};
 use crate::database::opened::OpenDatabase;
@@ -31,9 +32,6 @@ pub(crate) enum RowsCommand {
     Check {
         #[command(flatten)]
         settings: Settings,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
     /// Once, after an upgrade from a release without row MACs: vouch for every row as it is
     Seal {
@@ -43,9 +41,9 @@ pub(crate) enum RowsCommand {
 }
 
 /// Runs one of them.
-pub(crate) async fn run(command: RowsCommand) -> Result<(), Failure> {
+pub(crate) async fn run(command: RowsCommand, form: Format) -> Result<(), Failure> {
     match command {
-        RowsCommand::Check { settings, json } => check(settings, json).await,
+        RowsCommand::Check { settings } => check(settings, form).await,
         RowsCommand::Seal { settings } => seal(settings).await,
     }
 }
@@ -99,7 +97,7 @@ impl Looked {
     }
 }
 
-async fn check(settings: Settings, as_json: bool) -> Result<(), Failure> {
+async fn check(settings: Settings, form: Format) -> Result<(), Failure> {
     let config = settings.start()?;
     let data = DataDir::of(&config);
     data.require_mode(config.mode)?;
@@ -110,9 +108,7 @@ async fn check(settings: Settings, as_json: bool) -> Result<(), Failure> {
         look(&mut transaction, &kek, &floors).await
     };
     let all = database.during(async |database| database.with_store(look).await).await?;
-    if as_json {
-        println!("{}", all.document());
-    } else {
+    if !printed(form, &all.document())? {
         all.print();
     }
     match all.wrong() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use rap_runtime::command_line::Format;
 use rap_runtime::settings_layers::Problem;
 use rap_runtime::telemetry;
 use rap_runtime::telemetry::LogFormat;
@@ -42,12 +43,15 @@ impl Settings {
     }
 }
 
-/// Prints one JSON document.
-pub(crate) fn print(document: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(document)
+/// Prints the answer as one document, if the form is one; false if it is for people.
+pub(crate) fn printed(form: Format, answer: &impl serde::Serialize) -> Result<bool, Failure> {
+    let document = serde_json::to_value(answer)
         .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
-    println!("{text}");
-    Ok(())
+    let text = form.document(&document);
+    if let Some(text) = &text {
+        print!("{text}");
+    }
+    Ok(text.is_some())
 }
 
 fn start_log(config: &Config) -> Result<(), Failure> {

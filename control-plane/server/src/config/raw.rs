@@ -7,6 +7,7 @@ use std::path::PathBuf;
 /// Every option, unset unless written. Durations are milliseconds unless the name says otherwise.
 #[derive(Debug, Clone, Default, clap::Args, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[command(next_help_heading = "Configuration (flag, variable, or key of the configuration file)")]
 pub struct Raw {
     /// Directory of everything this control plane keeps [default: /var/lib/rap/control-plane]
     #[arg(long, env = "RAP_DATA_DIR", value_name = "DIR")]

@@ -3,45 +3,41 @@
 use std::path::Path;
 
 use rap_runtime::Fault;
+use rap_runtime::command_line::Format;
 use rap_runtime::files::read_capped;
 use rap_runtime::output::clean;
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
 
-use super::print::{not_running, pretty};
+use super::print::{not_running, printed};
 use crate::cli::BreakGlass;
 use crate::config::Config;
 use crate::local::LocalClient;
 
 /// Runs the subcommand.
-pub(super) async fn run(config: &Config, command: BreakGlass) -> Result<ExitCode, Fault> {
+pub(super) async fn run(config: &Config, command: BreakGlass, form: Format) -> Result<ExitCode, Fault> {
     let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
         eprintln!("{}", not_running(config));
         return Ok(ExitCode::Unreachable);
     };
     match command {
-        BreakGlass::Apply { file, json } => {
+        BreakGlass::Apply { file } => {
             let text = read(&file)?;
             let document = client.break_glass(&text).await?;
-            if json {
-                println!("{}", pretty(&document));
-            } else {
+            if !printed(form, &document) {
                 println!("applied: {}", line(&document));
             }
         }
-        BreakGlass::Drop { digest, json } => {
+        BreakGlass::Drop { digest } => {
             let document = client.drop_break_glass(&digest).await?;
-            if json {
-                println!("{}", pretty(&document));
-            } else {
+            if !printed(form, &document) {
                 println!("dropped: {}", line(&document));
             }
         }
-        BreakGlass::List(form) => {
+        BreakGlass::List => {
             let (status, _) = client.status().await?;
             let listed = listed(&status);
-            if form.json {
-                println!("{}", pretty(&json!({ "schema": "rap.break_glass.list.v1", "grants": listed })));
+            if printed(form, &json!({ "schema": "rap.break_glass.list.v1", "grants": listed })) {
             } else if listed.is_empty() {
                 println!("no break-glass grants");
             } else {

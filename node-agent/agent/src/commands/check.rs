@@ -2,12 +2,13 @@
 
 use rap_runtime::Fault;
 use rap_runtime::clock::Clock;
+use rap_runtime::command_line::Format;
 use rap_state::MembershipDir;
 use rap_trust::Acceptor;
 use rap_types::{ExitCode, Reason};
 use serde_json::json;
 
-use super::print::pretty;
+use super::print::printed;
 use crate::blocking::blocking;
 use crate::config::{Config, DataplaneMode};
 use crate::local::LocalClient;
@@ -16,12 +17,10 @@ use crate::local::LocalClient;
 type Finding = (String, Result<String, Fault>);
 
 /// Prints every finding. Exit 0 if all are good, else the exit code of the first that is not.
-pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
+pub(super) async fn run(config: &Config, form: Format) -> Result<ExitCode, Fault> {
     let findings = findings(config).await;
     let failed = failed(&findings);
-    if json {
-        println!("{}", pretty(&as_json(&findings)));
-    } else {
+    if !printed(form, &as_json(&findings)) {
         for (id, result) in &findings {
             match result {
                 Ok(text) => println!("ok    {id}: {text}"),

@@ -7,13 +7,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rap_runtime::Fault;
+use rap_runtime::command_line::Format;
 use rap_state::MembershipDir;
 use rap_types::{ExitCode, Reason};
 use serde_json::json;
 use tokio::process::Command;
 
 use super::join::remove_bounds;
-use super::print::pretty;
+use super::print::printed;
 use crate::blocking::blocking;
 use crate::cli::Leave;
 use crate::config::Config;
@@ -22,7 +23,7 @@ use crate::local::LocalClient;
 use crate::membership::{Membership, discard, remove, staging};
 
 /// Leaves. Exit 0 if the control plane was told and the state is gone.
-pub(super) async fn run(config: &Config, leave: &Leave) -> Result<ExitCode, Fault> {
+pub(super) async fn run(config: &Config, leave: &Leave, form: Format) -> Result<ExitCode, Fault> {
     let client = LocalClient::open(&config.socket, config.membership.as_str()).await?;
     let told = match client {
         Some(mut client) => through_agent(&mut client, leave.force).await?,
@@ -42,14 +43,11 @@ pub(super) async fn run(config: &Config, leave: &Leave) -> Result<ExitCode, Faul
     })
     .await?;
     let membership = config.membership.as_str();
-    if leave.json {
-        let refusal =
-            told.as_ref().err().map(|fault| json!({ "reason": fault.reason, "text": fault.message }));
-        let body = json!({
-            "schema": "rap.leave.v1", "membership": membership, "told": told.is_ok(), "refusal": refusal,
-        });
-        println!("{}", pretty(&body));
-    } else {
+    let refusal = told.as_ref().err().map(|fault| json!({ "reason": fault.reason, "text": fault.message }));
+    let body = json!({
+        "schema": "rap.leave.v1", "membership": membership, "told": told.is_ok(), "refusal": refusal,
+    });
+    if !printed(form, &body) {
         match &told {
             Ok(()) => println!("left; membership {membership} is gone from this host"),
             Err(fault) => {

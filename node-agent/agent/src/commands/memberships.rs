@@ -1,18 +1,19 @@
 //! `memberships`: what this host belongs to, from the running agent or from its disk.
 
 use rap_runtime::Fault;
+use rap_runtime::command_line::Format;
 use rap_state::{Durable, Identity, MembershipDir, MembershipName};
 use rap_types::{ExitCode, Reason};
 use serde_json::{Value, json};
 
-use super::print::{list, not_running, pretty, text};
+use super::print::{list, not_running, printed, text};
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::local::{LocalClient, memberships_document};
 use crate::membership::{place_facts, read_place};
 
 /// Prints the list. Exit 0, also if a membership is stopped: `status` judges.
-pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
+pub(super) async fn run(config: &Config, form: Format) -> Result<ExitCode, Fault> {
     let document = match LocalClient::open(&config.socket, "").await? {
         Some(mut client) => client.memberships().await?,
         None => {
@@ -20,9 +21,11 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> 
             blocking(move || on_disk(&config)).await?
         }
     };
-    if json {
-        println!("{}", pretty(&document));
-    } else {
+    if form == Format::Name {
+        for membership in list(&document["memberships"]) {
+            println!("{}", text(&membership["membership"]));
+        }
+    } else if !printed(form, &document) {
         print!("{}", for_people(&document));
     }
     Ok(ExitCode::Ok)

@@ -28,6 +28,10 @@ use crate::config::{Config, DEFAULT_FILE};
 /// # Errors
 /// The error of the command.
 pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
+    let form = match cli.command {
+        Command::Memberships => cli.form.format(),
+        _ => cli.form.format().without_names()?,
+    };
     let layers = Layers::read(&cli.raw, cli.config.as_deref(), DEFAULT_FILE);
     let (raw, mut problems) = layers.merge();
     let resolved = Config::resolve(&raw);
@@ -41,24 +45,24 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
         config = of_one(config).await?;
     }
     match cli.command {
-        Command::Join(join) => join::run(&config, join).await,
+        Command::Join(join) => join::run(&config, join, form).await,
         Command::Run => run::run(config).await,
-        Command::Status(form) => status::run(&config, form.json).await,
-        Command::Snapshot(Snapshot::Show(form)) => snapshot::show(&config, form.json).await,
-        Command::Snapshot(Snapshot::Verify(verify)) => snapshot::verify(&config, verify).await,
+        Command::Status => status::run(&config, form).await,
+        Command::Snapshot(Snapshot::Show) => snapshot::show(&config, form).await,
+        Command::Snapshot(Snapshot::Verify(verify)) => snapshot::verify(&config, verify, form).await,
         Command::Snapshot(Snapshot::Export(export)) => snapshot::export(&config, &export).await,
-        Command::Check(form) => check::run(&config, form.json).await,
+        Command::Check => check::run(&config, form).await,
         Command::Config(_) => {
             println!("{}", effective(&config, &layers));
             Ok(ExitCode::Ok)
         }
-        Command::Key(Key::Rotate(rotate)) => key::rotate(&config, &rotate).await,
-        Command::Leave(leave) => leave::run(&config, &leave).await,
-        Command::BreakGlass(command) => break_glass::run(&config, command).await,
+        Command::Key(Key::Rotate(rotate)) => key::rotate(&config, &rotate, form).await,
+        Command::Leave(leave) => leave::run(&config, &leave, form).await,
+        Command::BreakGlass(command) => break_glass::run(&config, command, form).await,
         Command::Load => memberships::load(&config).await,
         Command::Unload => memberships::unload(&config).await,
-        Command::Memberships(form) => memberships::run(&config, form.json).await,
-        Command::Ping(ping) => ping::run(&config, ping).await,
+        Command::Memberships => memberships::run(&config, form).await,
+        Command::Ping(ping) => ping::run(&config, ping, form).await,
         Command::Bundle(command) => bundle::run(&config, effective_document(&config, &layers), command).await,
     }
 }

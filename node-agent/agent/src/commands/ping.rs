@@ -1,16 +1,17 @@
 //! `ping`: probes a peer through the running agent.
 
 use rap_runtime::Fault;
+use rap_runtime::command_line::Format;
 use rap_types::ExitCode;
 use serde_json::Value;
 
-use super::print::{list, not_running, pretty};
+use super::print::{list, not_running, printed};
 use crate::cli::Ping;
 use crate::config::Config;
 use crate::local::LocalClient;
 
 /// Prints the outcome. Exit 0 if any probe came back, 10 if none did.
-pub(super) async fn run(config: &Config, ping: Ping) -> Result<ExitCode, Fault> {
+pub(super) async fn run(config: &Config, ping: Ping, form: Format) -> Result<ExitCode, Fault> {
     let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
         eprintln!("{}", not_running(config));
         return Ok(ExitCode::Unreachable);
@@ -18,9 +19,7 @@ pub(super) async fn run(config: &Config, ping: Ping) -> Result<ExitCode, Fault> 
     let document = client.ping(&ping.peer, ping.count, ping.interval).await?;
     let overlay = summary(&document["overlay"]);
     let link = summary(&document["link"]);
-    if ping.json {
-        println!("{}", pretty(&document));
-    } else {
+    if !printed(form, &document) {
         let address = document["overlay_address"].as_str().unwrap_or_default();
         println!("overlay {address}: {}", overlay.text);
         println!("link ({}): {}", document["link_state"].as_str().unwrap_or("-"), link.text);

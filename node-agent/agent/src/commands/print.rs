@@ -2,6 +2,7 @@
 //!
 //! Owns the form. Refuses to own what is printed.
 
+use rap_runtime::command_line::Format;
 use rap_runtime::output::clean;
 use rap_runtime::settings_layers::{Layers, Origin};
 use serde_json::Value;
@@ -28,6 +29,15 @@ pub(super) fn effective_document(config: &Config, layers: &Layers<Raw>) -> Value
         }
     }
     serde_json::json!({ "schema": "rap.config.v1", "values": values, "origins": origins })
+}
+
+/// Prints the document, if the form is one; false if the answer is for people.
+pub(super) fn printed(form: Format, document: &Value) -> bool {
+    let text = form.document(document);
+    if let Some(text) = &text {
+        print!("{text}");
+    }
+    text.is_some()
 }
 
 /// A document as it is printed.

@@ -8,6 +8,7 @@ use rap_contract::{
 };
 use rap_runtime::Fault;
 use rap_runtime::clock::Clock;
+use rap_runtime::command_line::Format;
 use rap_runtime::files::{create_new, read_capped, write_atomic};
 use rap_runtime::output::clean;
 use rap_state::{Cache, CacheLimits, MembershipDir, MembershipName};
@@ -16,7 +17,7 @@ use rap_types::{ExitCode, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
-use super::print::pretty;
+use super::print::printed;
 use crate::blocking::blocking;
 use crate::cli::{Export, Verify};
 use crate::config::Config;
@@ -33,9 +34,9 @@ struct Found {
 }
 
 /// Prints what the snapshot of each asked membership says.
-pub(super) async fn show(config: &Config, json: bool) -> Result<ExitCode, Fault> {
-    each(config, json, "rap.snapshot.all.v1", |found| {
-        if !json {
+pub(super) async fn show(config: &Config, form: Format) -> Result<ExitCode, Fault> {
+    each(config, form, "rap.snapshot.all.v1", |found| {
+        if !form.is_document() {
             print_contents(&found);
         }
         Ok(contents_json(&found))
@@ -44,10 +45,10 @@ pub(super) async fn show(config: &Config, json: bool) -> Result<ExitCode, Fault>
 }
 
 /// Verifies the snapshot of each asked membership; with a Product Root key, the whole chain from it.
-pub(super) async fn verify(config: &Config, verify: Verify) -> Result<ExitCode, Fault> {
-    each(config, verify.json, "rap.snapshot.verify.all.v1", |found| {
+pub(super) async fn verify(config: &Config, verify: Verify, form: Format) -> Result<ExitCode, Fault> {
+    each(config, form, "rap.snapshot.verify.all.v1", |found| {
         let chain = verify.root.as_deref().map(|path| verify_chain(path, &found)).transpose()?;
-        if !verify.json {
+        if !form.is_document() {
             print_head(&found);
             match &chain {
                 Some(summary) => {
@@ -94,21 +95,19 @@ async fn asked(config: &Config) -> Result<Vec<MembershipName>, Fault> {
 /// that fails hides no other, and the first failure gives the exit code.
 async fn each(
     config: &Config,
-    json: bool,
+    form: Format,
     schema: &str,
     work: impl Fn(Found) -> Result<Value, Fault>,
 ) -> Result<ExitCode, Fault> {
     let names = asked(config).await?;
     if let [name] = names.as_slice() {
         let document = work(find(config, name).await?)?;
-        if json {
-            println!("{}", pretty(&document));
-        }
+        printed(form, &document);
         return Ok(ExitCode::Ok);
     }
     let (mut documents, mut exit) = (Vec::new(), ExitCode::Ok);
     for name in &names {
-        if !json {
+        if !form.is_document() {
             println!("membership   {name}");
         }
         match find(config, name).await.and_then(&work) {
@@ -117,7 +116,7 @@ async fn each(
                 documents.push(document);
             }
             Err(fault) => {
-                if !json {
+                if !form.is_document() {
                     println!("failed       [{}] {}", fault.reason, fault.message);
                 }
                 exit = if exit == ExitCode::Ok { fault.reason.exit() } else { exit };
@@ -125,9 +124,7 @@ async fn each(
             }
         }
     }
-    if json {
-        println!("{}", pretty(&json!({ "schema": schema, "memberships": documents })));
-    }
+    printed(form, &json!({ "schema": schema, "memberships": documents }));
     Ok(exit)
 }
 

@@ -1,37 +1,34 @@
 //! `status`: what the running agent says about itself.
 
 use rap_runtime::Fault;
+use rap_runtime::command_line::Format;
 use rap_runtime::output::clean;
 use rap_types::ExitCode;
 use serde_json::{Value, json};
 
-use super::print::{list, not_running, pretty, text};
+use super::print::{list, not_running, printed, text};
 use crate::config::Config;
 use crate::local::LocalClient;
 
 /// Prints the status. Exit 0 healthy, 8 degraded, 6 not running.
-pub(super) async fn run(config: &Config, json: bool) -> Result<ExitCode, Fault> {
+pub(super) async fn run(config: &Config, form: Format) -> Result<ExitCode, Fault> {
     let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
         let text = not_running(config);
-        if json {
-            let document = json!({
-                "schema": "rap.status.v1",
-                "state": "not_running",
-                "membership": config.membership_given.then_some(&config.membership),
-                "socket": config.socket,
-                "text": text,
-            });
-            println!("{}", pretty(&document));
-        } else {
+        let document = json!({
+            "schema": "rap.status.v1",
+            "state": "not_running",
+            "membership": config.membership_given.then_some(&config.membership),
+            "socket": config.socket,
+            "text": text,
+        });
+        if !printed(form, &document) {
             println!("{text}");
             eprintln!("next: systemctl start rap-node-agent, or rap-node-agent run");
         }
         return Ok(ExitCode::Unreachable);
     };
     let (document, degraded) = client.status().await?;
-    if json {
-        println!("{}", pretty(&document));
-    } else {
+    if !printed(form, &document) {
         print!("{}", all_for_people(&document));
     }
     Ok(if degraded { ExitCode::Degraded } else { ExitCode::Ok })

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 /// Every option, unset unless written.
 #[derive(Debug, Clone, Default, clap::Args, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[command(next_help_heading = "Configuration (flag, variable, or key of the configuration file)")]
 pub struct Raw {
     /// Directory of every membership's keys and state [default: /var/lib/rap/agent]
     #[arg(long, global = true, env = "RAP_DATA_DIR", value_name = "DIR")]

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use rap_runtime::command_line::Format;
 
 use crate::commands::backup::create::create;
 use crate::commands::backup::restore::{prepare, restore};
 use crate::commands::backup::verify::{Depth, verify};
-use crate::commands::settings::{Settings, print};
+use crate::commands::settings::{Settings, printed};
 use crate::database::opened::OpenDatabase;
 use crate::failure::Failure;
 
@@ -21,9 +22,6 @@ pub(crate) enum BackupCommand {
         /// File to write, its name ends with .backup, or a directory to write it into, made if it is missing
         #[arg(long, value_name = "FILE|DIR")]
         out: PathBuf,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
     /// Check that a backup is whole and of this installation's secret key
     Verify {
@@ -34,9 +32,6 @@ pub(crate) enum BackupCommand {
         /// Also restore it into a PostgreSQL of its own, read it back and open every sealed key
         #[arg(long)]
         deep: bool,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
     /// Put a backup into an empty database; every cluster begins a new incarnation
     Restore {
@@ -44,21 +39,18 @@ pub(crate) enum BackupCommand {
         settings: Settings,
         /// The backup
         file: PathBuf,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
     },
 }
 
 /// Runs one of them.
-pub(crate) async fn run(command: BackupCommand) -> Result<(), Failure> {
+pub(crate) async fn run(command: BackupCommand, form: Format) -> Result<(), Failure> {
     match command {
-        BackupCommand::Create { settings, out, json } => {
+        BackupCommand::Create { settings, out } => {
             let config = settings.start()?;
             let database = OpenDatabase::open_or_join(&config).await?;
             let created = database.during(async |database| create(&config, database, &out).await).await?;
-            if json {
-                return print(&created);
+            if printed(form, &created)? {
+                return Ok(());
             }
             println!("backup   {} ({} bytes, {} rows)", created.file.display(), created.bytes, created.rows);
             for cluster in &created.clusters {
@@ -66,25 +58,25 @@ pub(crate) async fn run(command: BackupCommand) -> Result<(), Failure> {
             }
             println!("next: rap-control-plane backup verify --deep {}", created.file.display());
         }
-        BackupCommand::Verify { settings, file, deep, json } => {
+        BackupCommand::Verify { settings, file, deep } => {
             let config = settings.start()?;
             let depth = if deep { Depth::Restored } else { Depth::Digests };
             let checked = verify(&config, &file, depth).await?;
-            if json {
-                return print(&checked);
+            if printed(form, &checked)? {
+                return Ok(());
             }
             let how = if deep { "restored, read back, keys opened" } else { "manifest and digests" };
             println!("ok       {} ({} rows; {how})", file.display(), checked.rows);
             println!("of       installation {}", checked.manifest.installation_id);
         }
-        BackupCommand::Restore { settings, file, json } => {
+        BackupCommand::Restore { settings, file } => {
             let config = settings.start()?;
             let (data, _) = prepare(&config, &file)?;
             data.create()?;
             let database = OpenDatabase::open(&config).await?;
             let restored = database.during(async |database| restore(&config, database, &file).await).await?;
-            if json {
-                return print(&restored);
+            if printed(form, &restored)? {
+                return Ok(());
             }
             println!("restored installation {} ({} rows)", restored.installation_id, restored.rows);
             for cluster in &restored.clusters {

@@ -6,8 +6,9 @@
 
 use std::path::PathBuf;
 
-use rap_contract::Signer;
+use rap_contract::{JoinTokenText, Signer};
 use rap_runtime::Fault;
+use rap_runtime::command_line::Format;
 use rap_runtime::files::create_private_dir;
 use rap_state::{IdentityStore, MembershipDir};
 use rap_types::{ExitCode, IdentityStatus, KeyId, Reason, TokenId};
@@ -15,16 +16,20 @@ use rap_types::{ExitCode, IdentityStatus, KeyId, Reason, TokenId};
 use super::former::{Former, begun};
 use super::prepared::{Given, Prepared, checked, wished_name};
 use super::session::{JoinedNode, Session};
-use super::told::{TokenText, say_joined, say_who, tell_agent};
+use super::told::{say_joined, say_who, tell_agent};
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::local::LocalClient;
 use crate::membership::{Membership, discard, remove, staging};
 
 /// Asks to be the node that this host was.
-pub(super) async fn run(config: &Config, text: TokenText) -> Result<ExitCode, Fault> {
+pub(super) async fn run(
+    config: &Config,
+    token: Option<JoinTokenText>,
+    form: Format,
+) -> Result<ExitCode, Fault> {
     let unloaded = unload(config).await?;
-    let rejoined = rejoin(config, text).await;
+    let rejoined = rejoin(config, token, form).await;
     if rejoined.is_err() && unloaded {
         // What it was before goes on saying why it is out.
         let _ = tell_agent(config).await;
@@ -32,11 +37,11 @@ pub(super) async fn run(config: &Config, text: TokenText) -> Result<ExitCode, Fa
     rejoined
 }
 
-async fn rejoin(config: &Config, text: TokenText) -> Result<ExitCode, Fault> {
-    let (settings, json) = (config.clone(), text.json);
+async fn rejoin(config: &Config, token: Option<JoinTokenText>, form: Format) -> Result<ExitCode, Fault> {
+    let settings = config.clone();
     let (former, begun) = blocking(move || {
         let former = Former::open(&settings)?;
-        let given = checked(&settings, text.token, former.time_floor())?;
+        let given = checked(&settings, token, former.time_floor())?;
         let begun = former.begin(&settings, given)?;
         Ok((former, begun))
     })
@@ -62,7 +67,7 @@ async fn rejoin(config: &Config, text: TokenText) -> Result<ExitCode, Fault> {
     };
     let settings = config.clone();
     let joined = blocking(move || former.replace_by(&settings, dir)).await?;
-    say_joined(config, &joined, json, Some(node)).await
+    say_joined(config, &joined, form, Some(node)).await
 }
 
 /// Ends the membership in a running agent, if that knows that it is out. True if it ran there.

@@ -2,47 +2,40 @@
 //!
 //! Owns the text. Refuses to join.
 
-use rap_contract::{JoinTokenText, PublicKey};
+use rap_contract::PublicKey;
 use rap_runtime::Fault;
+use rap_runtime::command_line::Format;
 use rap_types::ExitCode;
 use serde_json::json;
 
 use super::prepared::{Prepared, cluster_name};
 use super::session::JoinedNode;
-use crate::commands::print::pretty;
+use crate::commands::print::printed;
 use crate::config::Config;
 use crate::local::LocalClient;
-
-/// The token that was given, and the form of the answer.
-pub(super) struct TokenText {
-    pub(super) token: Option<JoinTokenText>,
-    pub(super) json: bool,
-}
 
 /// Has a running agent load the membership, and says how it went. `was`: the node this host was before.
 pub(super) async fn say_joined(
     config: &Config,
     node: &JoinedNode,
-    json: bool,
+    form: Format,
     was: Option<Option<rap_types::NodeId>>,
 ) -> Result<ExitCode, Fault> {
     let loaded = tell_agent(config).await;
-    if json {
-        let mut document = json!({
-            "schema": "rap.join.v1",
-            "membership": config.membership,
-            "node_id": node.id,
-            "name": node.name,
-            "cluster": node.cluster,
-            "authority_fingerprint": node.authority,
-            "agent_loaded": loaded.as_ref().is_ok_and(|loaded| *loaded),
-        });
-        if let Some(was) = was {
-            document["former_node_id"] = json!(was);
-            document["kept_id"] = json!(was.map(|was| was == node.id));
-        }
-        println!("{}", pretty(&document));
-    } else {
+    let mut document = json!({
+        "schema": "rap.join.v1",
+        "membership": config.membership,
+        "node_id": node.id,
+        "name": node.name,
+        "cluster": node.cluster,
+        "authority_fingerprint": node.authority,
+        "agent_loaded": loaded.as_ref().is_ok_and(|loaded| *loaded),
+    });
+    if let Some(was) = was {
+        document["former_node_id"] = json!(was);
+        document["kept_id"] = json!(was.map(|was| was == node.id));
+    }
+    if !printed(form, &document) {
         println!("joined: node {} ({}), membership {}", node.name, node.id, config.membership);
         match was.flatten() {
             Some(was) if was == node.id => println!("        the same node as before"),
