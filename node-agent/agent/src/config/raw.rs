@@ -52,7 +52,7 @@ pub struct Raw {
     /// Seconds between two polls while waiting for approval [default: 5]
     #[arg(long, global = true, env = "RAP_ENROLLMENT_POLL_INTERVAL_SECONDS", value_name = "S")]
     pub enrollment_poll_interval_seconds: Option<u64>,
-    /// Seconds after which a waiting join gives up; run it again to resume [default: 3600]
+    /// Seconds after which a waiting join gives up; run it again to resume [default: 3600, or 300 as long as no control plane answers]
     #[arg(long, global = true, env = "RAP_ENROLLMENT_POLL_TIMEOUT_SECONDS", value_name = "S")]
     pub enrollment_poll_timeout_seconds: Option<u64>,
     /// Start assigned workloads; never concerns the data plane [default: true]

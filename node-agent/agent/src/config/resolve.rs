@@ -51,6 +51,8 @@ pub struct Config {
     pub poll_interval: Duration,
     /// After which a waiting join gives up.
     pub poll_timeout: Duration,
+    /// From start to giving up a join that reached no control plane.
+    pub poll_unreached: Duration,
     /// True if assigned workloads may be started.
     pub workload_supervision: bool,
     /// Name to ask for.
@@ -117,6 +119,7 @@ impl Config {
             pin: check.take("cluster_authority", pin),
             poll_interval: Duration::from_secs(poll_interval),
             poll_timeout: Duration::from_secs(poll_timeout),
+            poll_unreached: Duration::from_secs(raw.enrollment_poll_timeout_seconds.unwrap_or(300)),
             workload_supervision: raw.workload_supervision_enabled.unwrap_or(true),
             name: raw.name.clone(),
             region: raw.region.clone().unwrap_or_default(),

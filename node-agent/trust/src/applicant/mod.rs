@@ -39,6 +39,8 @@ pub struct Patience {
     pub interval: Duration,
     /// From start to giving up; the request stays and can be resumed.
     pub timeout: Duration,
+    /// From start to giving up, if no control plane was reached at all.
+    pub unreached: Duration,
 }
 
 /// What happened. Not printable: exporters bind proofs.
@@ -110,6 +112,7 @@ pub struct Applicant {
     patience: Patience,
     clock: TrustedClock,
     give_up: Mono,
+    started: Mono,
     failures: u32,
     next_id: u64,
     outputs: VecDeque<ApplicantOutput>,
@@ -138,7 +141,8 @@ impl Applicant {
             phase: Some(Phase::Challenging(errand)),
             pending,
             patience,
-            give_up: now.mono.plus(patience.timeout),
+            give_up: now.mono.plus(patience.timeout.min(patience.unreached)),
+            started: now.mono,
             failures: 0,
             next_id: 1,
             outputs: VecDeque::from([ApplicantOutput::Connect]),

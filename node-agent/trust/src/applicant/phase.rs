@@ -146,6 +146,7 @@ fn challenged(
     now: Now,
     applicant: &mut Applicant,
 ) -> Phase {
+    applicant.give_up = applicant.started.plus(applicant.patience.timeout);
     let skew = server_time.0.saturating_sub(applicant.clock.wall(now).0);
     if server_time.0 != 0 && skew.unsigned_abs() > SKEW_SHOWN.as_millis() as u64 {
         applicant.outputs.push_back(Output::Waiting(Wait::ClockSkew(skew)));

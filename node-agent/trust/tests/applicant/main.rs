@@ -14,7 +14,11 @@ use rap_wire::v1;
 use std::time::Duration;
 use support::{ISSUED, SECRET, World, at};
 
-const PATIENCE: Patience = Patience { interval: Duration::from_secs(5), timeout: Duration::from_secs(600) };
+const PATIENCE: Patience = Patience {
+    interval: Duration::from_secs(5),
+    timeout: Duration::from_secs(600),
+    unreached: Duration::from_secs(300),
+};
 
 const NONCE: [u8; 32] = [0x41; 32];
 
@@ -260,6 +264,26 @@ fn failures_that_time_heals_are_tried_again_and_others_end_it() {
     }
     assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]));
     assert_eq!(pauses.last(), Some(&PATIENCE.interval));
+}
+
+#[test]
+fn a_join_that_reaches_no_control_plane_gives_up_earlier_than_one_that_waits_for_approval() {
+    let world = World::default();
+    let mut applicant = start(&world, PendingJoin::default());
+    applicant.handle(Input::CallFailed(Reason::ServerUnreachable), at(1)).unwrap();
+    applicant.handle(Input::TimedOut, at(299)).unwrap();
+    assert!(!applicant.phase().is_final());
+    applicant.handle(Input::TimedOut, at(300)).unwrap();
+    assert!(matches!(applicant.phase(), Phase::Refused(Reason::RequestTimeout)));
+
+    // One challenge is enough, whatever fails later.
+    let mut applicant = start(&world, PendingJoin::default());
+    applicant.handle(challenged(), at(1)).unwrap();
+    applicant.handle(Input::CallFailed(Reason::ServerUnreachable), at(2)).unwrap();
+    applicant.handle(Input::TimedOut, at(300)).unwrap();
+    assert!(!applicant.phase().is_final());
+    applicant.handle(Input::TimedOut, at(600)).unwrap();
+    assert!(matches!(applicant.phase(), Phase::Refused(Reason::RequestTimeout)));
 }
 
 #[test]

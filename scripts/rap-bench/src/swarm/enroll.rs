@@ -93,7 +93,11 @@ pub(super) fn applicant(
     };
     let application =
         Application::new(token, Some(*text.secret()), identity, wireguard, true, facts).map_err(refused)?;
-    let patience = Patience { interval: Duration::from_secs(1), timeout: Duration::from_secs(60) };
+    let patience = Patience {
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(60),
+        unreached: Duration::from_secs(60),
+    };
     Applicant::start(application, PendingJoin::default(), patience, now).map_err(refused)
 }
 

@@ -5,6 +5,7 @@
 mod former;
 mod host;
 mod prepared;
+mod progress;
 mod rejoin;
 mod session;
 mod told;

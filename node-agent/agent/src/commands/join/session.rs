@@ -14,6 +14,7 @@ use rap_types::{JoinRequestId, KeyId, NodeId, Reason};
 
 use super::host::HostTerms;
 use super::prepared::{Prepared, cluster_name};
+use super::progress::{Progress, Said};
 use crate::blocking::on;
 use crate::config::Config;
 use crate::control_plane::{ControlPlane, EnrollmentLine, TrustedTime};
@@ -47,7 +48,7 @@ pub(super) struct Session {
     prepared: Option<Prepared>,
     control: ControlPlane,
     line: Option<EnrollmentLine>,
-    said: Option<Wait>,
+    progress: Progress,
     clock: Clock,
     data: PathBuf,
     terms: HostTerms,
@@ -99,14 +100,15 @@ impl Session {
             request: prepared.enrollment.request,
             nonces: prepared.enrollment.nonces.iter().map(|nonce| nonce.0.clone()).collect(),
         };
-        let patience = Patience { interval: config.poll_interval, timeout: config.poll_timeout };
+        let (interval, timeout) = (config.poll_interval, config.poll_timeout);
+        let patience = Patience { interval, timeout, unreached: config.poll_unreached };
         let applicant = Applicant::start(application?, pending, patience, clock.now());
         Ok(Self {
             applicant: applicant?,
             prepared: Some(prepared),
             control: ControlPlane { urls, pin, time, timeout: config.call_timeout },
             line: None,
-            said: None,
+            progress: Progress::new(clock.now().mono),
             clock,
             data: config.data_dir.clone(),
             terms: HostTerms::of(config),
@@ -149,10 +151,14 @@ impl Session {
             Reason::RequestTimeout if self.request().is_some() => {
                 Fault::new(reason, "gave up waiting; run join again to resume, nothing is asked twice")
             }
-            Reason::RequestTimeout => Fault::new(
-                reason,
-                "gave up before the control plane had the request; run join again with the token",
-            ),
+            Reason::RequestTimeout => {
+                let text = format!(
+                    "gave up after {} attempts before the control plane had the request; {}; then run join again with the token",
+                    self.progress.attempts(),
+                    self.route()
+                );
+                Fault::new(reason, text)
+            }
             _ => Fault::new(reason, text),
         }
     }
@@ -212,10 +218,16 @@ impl Session {
     }
 
     fn failed(&self, fault: &Fault) -> ApplicantInput {
-        if self.said != Some(Wait::Failure(fault.reason)) {
+        if !self.progress.says(Wait::Failure(fault.reason)) {
             eprintln!("  [{}] {}", fault.reason, fault.message);
         }
         ApplicantInput::CallFailed(fault.reason)
+    }
+
+    /// What to look at while nothing answers.
+    fn route(&self) -> String {
+        let urls: Vec<&str> = self.control.urls.iter().map(ControlUrl::as_str).collect();
+        format!("check that this host reaches {} (address, route, firewall: TCP)", urls.join(", "))
     }
 
     fn request(&self) -> Option<JoinRequestId> {
@@ -223,10 +235,19 @@ impl Session {
     }
 
     fn say(&mut self, why: Wait) {
-        if self.said == Some(why) {
-            return;
+        match self.progress.waits(why, self.clock.now().mono) {
+            Said::New => {}
+            Said::Before => return,
+            Said::Still { elapsed, attempts } => {
+                let hint = match why {
+                    Wait::Failure(_) => self.route(),
+                    Wait::Approval => "an operator has to approve".to_owned(),
+                    Wait::ClockSkew(_) => "the clocks differ".to_owned(),
+                };
+                eprintln!("  still waiting after {} s, {attempts} attempts: {hint}", elapsed.as_secs());
+                return;
+            }
         }
-        self.said = Some(why);
         match why {
             Wait::Approval => match self.request().filter(|_| self.returns) {
                 Some(request) => eprintln!(
