@@ -11,6 +11,7 @@ mod explain;
 mod grant;
 mod key;
 mod login;
+mod mesh;
 mod node;
 mod ping;
 mod protect;
@@ -36,6 +37,7 @@ pub(crate) use explain::Explain;
 pub(crate) use grant::Grant;
 pub(crate) use key::Key;
 pub(crate) use login::Login;
+pub(crate) use mesh::Mesh;
 pub(crate) use node::{Decide, Node, Revoke};
 pub(crate) use ping::Ping;
 pub(crate) use protect::Protect;
@@ -138,6 +140,8 @@ pub(crate) enum Command {
     BreakGlass(BreakGlass),
     /// Ping from one node to another over the overlay and over their link.
     Ping(Ping),
+    /// Show which links between nodes are down, from what the nodes report (exit 8 if one is).
+    Mesh(Mesh),
     /// Check an exported snapshot with no network.
     Verify(Verify),
     /// Explain a reason code.

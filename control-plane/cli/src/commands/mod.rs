@@ -11,6 +11,7 @@ mod explain;
 mod grant;
 mod key;
 mod login;
+mod mesh;
 mod node;
 mod node_removal;
 mod node_view;
@@ -46,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(command) => audit::run(global, command).await?,
         Command::BreakGlass(command) => break_glass::run(global, command).await?,
         Command::Ping(command) => return ping::run(global, command).await,
+        Command::Mesh(command) => return mesh::run(global, command).await,
         Command::Verify(command) => verify::run(global, &command)?,
         Command::Explain(command) => explain::run(global, &command)?,
         Command::Completions { shell } => {

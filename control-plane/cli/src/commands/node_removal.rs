@@ -1,5 +1,7 @@
 //! Removal of nodes: revoke one, and verify and show the chain of revocations.
 
+use std::collections::BTreeMap;
+
 use rap_contract::{AuthorityChain, PublicKey, RevocationChain, Standing};
 use rap_runtime::Fault;
 use rap_types::{ClusterId, Digest, InstallationId, Reason};
@@ -73,6 +75,9 @@ pub(super) async fn revocations(
         }
     };
     let chain = verified(&installation, &shown, &answer, &records)?;
+    let listed = ask!(connection.admin.node_list(v1::NodeListRequest { cluster, pending: false })).nodes;
+    let names: BTreeMap<String, String> =
+        listed.into_iter().map(|node| (node_view::id(&node), node.name)).collect();
     let nodes = chain.revoked();
     let mut rows = Vec::new();
     let mut documents: Vec<Value> = Vec::new();
@@ -82,9 +87,12 @@ pub(super) async fn revocations(
             Some(Standing::Member(key)) => ("member", Some(key.to_string())),
             None => continue,
         };
-        rows.push(vec![node.to_string(), standing.to_owned(), generation.to_string()]);
+        // The chain names ids; the control plane's word for the name proves nothing and is only shown.
+        let name = names.get(&node.to_string());
+        let shown = name.cloned().unwrap_or_else(|| "-".to_owned());
+        rows.push(vec![shown, standing.to_owned(), generation.to_string(), node.to_string()]);
         documents.push(json!({
-            "node_id": node.to_string(), "standing": standing, "revoked_generation": generation,
+            "node_id": node.to_string(), "name": name, "standing": standing, "revoked_generation": generation,
             "node_fingerprint": key,
         }));
     }
@@ -95,7 +103,7 @@ pub(super) async fn revocations(
         "nodes": documents,
     });
     Answer::new("rap.revocations.v1", body)
-        .table(&["NODE", "STANDING", "REVOKED GENERATION"], 0, rows)
+        .table(&["NAME", "STANDING", "REVOKED GENERATION", "ID"], 0, rows)
         .print(global)
 }
 

@@ -119,7 +119,7 @@ pub(super) fn document(node: &v1::Node) -> Value {
 
 fn link(link: &v1::LinkReport) -> Value {
     json!({
-        "peer": id_text(NodeId::from_slice(&link.peer)), "lane": lane(link), "state": link.state,
+        "peer": peer_of(link), "lane": lane(link), "state": link.state,
         "reason": link.reason, "rtt_us": link.rtt_us, "loss_ppm": link.loss_ppm, "samples": link.samples,
     })
 }
@@ -164,6 +164,11 @@ fn lane(link: &v1::LinkReport) -> &'static str {
         v1::LinkLane::C => "c",
         v1::LinkLane::A | v1::LinkLane::Unspecified => "a",
     }
+}
+
+/// Id of the peer of a link.
+pub(super) fn peer_of(link: &v1::LinkReport) -> String {
+    id_text(NodeId::from_slice(&link.peer))
 }
 
 pub(super) fn id(node: &v1::Node) -> String {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::cluster_view;
 use crate::args::Global;
 use crate::client::{Connection, ask};
-use crate::output::{Answer, clean, print, time};
+use crate::output::{Answer, clean, complain, print, time};
 
 pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
@@ -85,6 +85,10 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
             ]
         })
         .collect();
+    if installation.version != env!("CARGO_PKG_VERSION") && !global.quiet {
+        let (own, other) = (env!("CARGO_PKG_VERSION"), clean(&installation.version));
+        complain(&format!("warning: rapctl is {own}, the control plane {other}: use the same release"));
+    }
     Answer::new("rap.installation-status.v1", body)
         .table(&["CLUSTER", "CONNECTED", "PENDING", "VERSION", "CONVERGED"], 0, rows)
         .print(global)

@@ -1,5 +1,8 @@
 //! Join tokens.
 
+use std::collections::BTreeMap;
+
+use rap_contract::AuditEntry;
 use rap_runtime::Fault;
 use rap_types::{Reason, TokenId};
 use rap_wire::v1;
@@ -32,7 +35,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         }
         Command::List => {
             let cluster = connection.cluster(None).await?;
-            let tokens = ask!(connection.admin.token_list(v1::TokenListRequest { cluster })).tokens;
+            let tokens =
+                ask!(connection.admin.token_list(v1::TokenListRequest { cluster: cluster.clone() })).tokens;
+            let creators = creators(&mut connection, cluster).await;
             let rows = tokens
                 .iter()
                 .map(|token| {
@@ -44,11 +49,21 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                         token.approval.clone(),
                         time(token.expires_at_ms),
                         time(token.created_at_ms),
+                        creators.get(&id(token)).cloned().unwrap_or_else(|| "-".to_owned()),
                     ]
                 })
                 .collect();
+            let document = |token: &v1::Token| {
+                let mut body = document(token);
+                body["created_by"] = json!(creators.get(&id(token)));
+                body
+            };
             Answer::list("rap.tokens.v1", "tokens", &tokens, document)
-                .table(&["ID", "STATE", "USES", "ROLES", "APPROVAL", "EXPIRES", "CREATED"], 1, rows)
+                .table(
+                    &["ID", "STATE", "USES", "ROLES", "APPROVAL", "EXPIRES", "CREATED", "CREATED BY"],
+                    2,
+                    rows,
+                )
                 .print(global)?;
             all_hold(tokens.iter().filter(|token| !token.refused.is_empty()).map(id))
         }
@@ -71,6 +86,28 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         }
     }
 }
+
+/// Who created which token, by the newest entries of the audit log. Empty for a caller who may not read it.
+async fn creators(connection: &mut Connection, cluster: String) -> BTreeMap<String, String> {
+    let request = v1::AuditListRequest {
+        cluster,
+        action: "token.create".to_owned(),
+        limit: CREATORS,
+        ..Default::default()
+    };
+    let Ok(answer) = connection.audit.list(request).await else { return BTreeMap::new() };
+    let entries = answer.into_inner().entries;
+    let entries = entries.iter().filter_map(|listed| AuditEntry::decode(&listed.entry).ok());
+    entries.map(|entry| (last_word(&entry.object).to_owned(), entry.actor)).collect()
+}
+
+/// The id in an object of the audit log, such as `token:0198...`.
+fn last_word(object: &str) -> &str {
+    object.rsplit([':', '/']).next().unwrap_or(object)
+}
+
+/// Entries that are looked at for creators.
+const CREATORS: u32 = 500;
 
 fn created(
     global: &Global,
