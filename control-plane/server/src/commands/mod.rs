@@ -20,7 +20,7 @@ use rap_runtime::settings_layers::Origin;
 use rap_runtime::{Fault, descriptors, exit, output, service, shutdown_signal};
 use rap_store::{migrate_down, migrate_up, migration_applied, newest_migration};
 use rap_types::Reason;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::commands::backup::command;
 use crate::commands::backup::command::BackupCommand;
@@ -264,11 +264,11 @@ fn run_config(settings: Settings, effective: bool, form: Format) -> Result<(), F
         .map(|(key, value)| (key, value, layers.origin(key)))
         .filter(|(_, _, origin)| effective || *origin != Origin::Default)
         .collect();
-    let options: serde_json::Map<_, _> = rows
-        .iter()
-        .map(|(key, value, origin)| ((*key).to_owned(), json!({ "value": value, "origin": origin })))
-        .collect();
-    if printed(form, &json!({ "schema": "rap.config.v1", "options": options }))? {
+    let values: Map<String, Value> =
+        rows.iter().map(|(key, value, _)| ((*key).into(), value.clone().into())).collect();
+    let origins: Map<String, Value> =
+        rows.iter().map(|(key, _, origin)| ((*key).into(), json!(origin))).collect();
+    if printed(form, &json!({ "schema": "rap.config.v1", "values": values, "origins": origins }))? {
         return Ok(());
     }
     for (key, value, origin) in rows {

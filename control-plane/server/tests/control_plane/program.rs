@@ -207,8 +207,8 @@ fn the_effective_configuration_names_every_option_and_its_origin() {
     let document: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(document["schema"], "rap.config.v1");
     let option = |name: &str| {
-        let option = &document["options"][name];
-        (option["value"].as_str().unwrap().to_owned(), option["origin"].as_str().unwrap().to_owned())
+        let of = |part: &str| document[part][name].as_str().unwrap().to_owned();
+        (of("values"), of("origins"))
     };
     assert_eq!(option("listen"), ("127.0.0.1:1".into(), "file".into()));
     assert_eq!(option("refresh_every_ms"), ("6000".into(), "given".into()));
@@ -226,7 +226,7 @@ fn a_credential_of_the_service_manager_is_a_database_url_unless_one_was_written(
         command.env_clear().env("CREDENTIALS_DIRECTORY", directory.path());
         let output = command.envs(variables.iter().copied()).output().unwrap();
         let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        document["options"]["database_url"]["value"].as_str().unwrap().to_owned()
+        document["values"]["database_url"].as_str().unwrap().to_owned()
     };
     assert_eq!(shown(&[]), "private", "the service has other credentials");
     std::fs::write(&credential, "postgres://rap:hunter2@db/rap\n").unwrap();
