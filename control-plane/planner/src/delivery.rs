@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rap_contract::peer_of_slot;
 use rap_types::{Digest, HeadOrder, Incarnation, Mono, NodeId, Version};
 use rap_wire::v1;
 use v1::control_message::Body;
@@ -25,6 +26,8 @@ pub struct Delivery {
     head_sent: HeadOrder,
     head_due: Option<Mono>,
     send_full: bool,
+    /// Those of [`Self::new_peers`].
+    new_peers: Option<Vec<NodeId>>,
 }
 
 #[derive(Debug)]
@@ -37,7 +40,8 @@ struct Held {
 struct InFlight {
     leaf: Digest,
     version: Arc<Published>,
-    full: bool,
+    /// Peers whose records the node did not hold; `None` if the update is whole.
+    new_peers: Option<Vec<NodeId>>,
 }
 
 /// What to do next.
@@ -78,6 +82,7 @@ impl Delivery {
             head_sent: HeadOrder::default(),
             head_due: None,
             send_full: false,
+            new_peers: None,
         }
     }
 
@@ -106,7 +111,11 @@ impl Delivery {
         let Some(update) = published.plan.update(self.node, known, &published.head) else {
             return Step::Gone;
         };
-        self.in_flight = Some(InFlight { leaf, version: published.clone(), full: update.full });
+        let new_peers = known.filter(|_| !update.full).map(|known| {
+            let unknown = |slot: &&v1::Slot| known.manifest.chunk(&slot.key).is_none();
+            update.slots_set.iter().filter(unknown).filter_map(|slot| peer_of_slot(&slot.key)).collect()
+        });
+        self.in_flight = Some(InFlight { leaf, version: published.clone(), new_peers });
         self.send_full = false;
         self.head_due = None;
         self.head_sent = published.order;
@@ -139,6 +148,7 @@ impl Delivery {
         if let Some(sent) = self.in_flight.take_if(|sent| sent.leaf == leaf) {
             let order = sent.version.order;
             self.refused = None;
+            self.new_peers = sent.new_peers;
             self.held = Some(Held { leaf: sent.leaf, version: sent.version });
             return Acknowledged::Holds(order);
         }
@@ -155,7 +165,7 @@ impl Delivery {
     pub fn refused(&mut self, need_full: bool) {
         if let Some(sent) = self.in_flight.take() {
             self.refused = Some(sent.leaf);
-            self.send_full = need_full && !sent.full;
+            self.send_full = need_full && sent.new_peers.is_some();
         } else if need_full {
             // A head under which the node's stored snapshot does not hold.
             self.held = None;
@@ -177,13 +187,16 @@ impl Delivery {
         self.in_flight.is_some()
     }
 
-    /// True if the node holds, or is being sent, a slot of this key.
-    pub fn knows_slot(&self, key: &str) -> bool {
+    /// Takes the peers whose records came with the last acknowledged update and not before; `None` if it was whole.
+    pub fn new_peers(&mut self) -> Option<Vec<NodeId>> {
+        self.new_peers.take()
+    }
+
+    /// True if the node holds, or is being sent, the record of this peer.
+    pub fn knows(&self, peer: NodeId) -> bool {
         let sent = self.in_flight.as_ref().map(|sent| &sent.version);
         let version = sent.or(self.held.as_ref().map(|held| &held.version));
-        version
-            .and_then(|version| version.plan.nodes.get(&self.node))
-            .is_some_and(|plan| plan.manifest.chunk(key).is_some())
+        version.is_some_and(|version| version.plan.knows(self.node, peer))
     }
 }
 
@@ -282,10 +295,21 @@ mod tests {
         assert_eq!(another, Acknowledged::Unasked);
         assert!(delivery.waits(), "an acknowledgement of something else counts for nothing");
         delivery.acknowledged(one.leaf_hash(node(1)).unwrap(), said(&one));
+        assert_eq!(delivery.new_peers(), None, "all of them");
         // Version 2 came and went while the node was busy.
         let update = sent_update(next(&mut delivery, &three, 0));
         assert!(!update.full);
         assert_eq!(update.slots_set.len(), 2);
+        delivery.acknowledged(three.leaf_hash(node(1)).unwrap(), said(&three));
+        let mut new = delivery.new_peers().unwrap();
+        new.sort_unstable();
+        assert_eq!(new, [node(2), node(3)]);
+        sent_update(next(&mut delivery, &published(4, 0, &[1, 3]), 0));
+        delivery.acknowledged(
+            published(4, 0, &[1, 3]).leaf_hash(node(1)).unwrap(),
+            said(&published(4, 0, &[1, 3])),
+        );
+        assert_eq!(delivery.new_peers(), Some(Vec::new()), "its leaf changed, and nobody is new");
     }
 
     fn said(published: &Published) -> (Incarnation, Version) {

@@ -14,6 +14,7 @@ use rap_types::{
 use rap_wire::v1;
 
 use crate::chunks::SlotChunk;
+use crate::rows::may_see;
 use crate::{LeftOut, NodeManifest, NodeRow};
 
 /// Rows that no plan can be made of.
@@ -125,6 +126,12 @@ impl Plan {
             node_generation: plan.generation,
             salt: plan.salt.to_vec(),
         })
+    }
+
+    /// Whether a node may know another one: its manifest has the slot of that peer.
+    pub fn knows(&self, node: NodeId, peer: NodeId) -> bool {
+        let of = |node| self.members.get(&node).map(|member| member.organization);
+        node != peer && of(node).zip(of(peer)).is_some_and(|(one, other)| may_see(one, other))
     }
 
     /// The inclusion proof of a node.

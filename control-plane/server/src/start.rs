@@ -174,7 +174,7 @@ async fn open(
         kek,
         installation,
     });
-    let database = Arc::new(Database { store: store.clone(), floors });
+    let database = Arc::new(Database::new(store.clone(), floors));
     let watch = Arc::new(Watch {
         keys: keys.clone(),
         database: database.clone(),

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rap_contract::{Reject, SnapshotContents};
+use rap_contract::{Reject, SharedMap, SnapshotContents};
 use rap_types::sense::{self, OverlayPools};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
@@ -76,19 +76,28 @@ impl Sense {
         let same = |own: &OwnAddresses| {
             before.filter(|before| before.own.as_ref().is_some_and(|known| known.pools == own.pools))
         };
+        // A record that was judged before within the same pools is not judged again: a key costs a multiplication.
         let before = own.as_ref().and_then(same);
-        let mut unused = BTreeMap::new();
-        for (node, record) in &contents.peers {
-            // A record that was judged before within the same pools is not judged again: a key costs a multiplication.
-            let known = before.filter(|before| {
-                before.contents.peers.get(node).is_some_and(|known| Arc::ptr_eq(known, record))
-            });
-            let judged = match (known, &own) {
-                (Some(before), _) => before.unused.get(node).copied(),
-                (None, Some(own)) => check_peer_sense(record, &own.pools).err(),
-                (None, None) => Some("no own address makes sense: the cluster's pools are not known"),
+        let mut unused = before.map(|before| before.unused.clone()).unwrap_or_default();
+        let nothing = SharedMap::new();
+        let known = before.map_or(&nothing, |before| &before.contents.peers);
+        for (node, _) in known.apart_from(&contents.peers) {
+            if !contents.peers.contains_key(node) {
+                unused.remove(node);
+            }
+        }
+        for (node, record) in contents.peers.apart_from(known) {
+            if known.get(node).is_some_and(|known| Arc::ptr_eq(known, record)) {
+                continue;
+            }
+            let judged = match &own {
+                Some(own) => check_peer_sense(record, &own.pools).err(),
+                None => Some("no own address makes sense: the cluster's pools are not known"),
             };
-            unused.extend(judged.map(|why| (*node, why)));
+            match judged {
+                Some(why) => unused.insert(*node, why),
+                None => unused.remove(node),
+            };
         }
         Self { contents: contents.clone(), own, own_unused, unused }
     }

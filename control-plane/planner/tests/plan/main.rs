@@ -218,6 +218,7 @@ proptest! {
             for (other, row) in &by_id {
                 let slot = rap_contract::peer_slot(*other);
                 prop_assert_eq!(part.manifest.chunk(&slot).is_some(), by_id[id].sees(row));
+                prop_assert_eq!(plan.knows(*id, *other), by_id[id].sees(row));
                 let sent = part.manifest.to_wire().iter().any(|sent| sent.key == slot);
                 prop_assert_eq!(sent, by_id[id].sees(row));
             }

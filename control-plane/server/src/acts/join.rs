@@ -2,7 +2,7 @@
 
 use rap_authority::{TokenTerms, check_endpoints, check_token_row, refusal_of_row};
 use rap_store::{
-    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, SystemTransaction, cluster_hold,
+    JoinOutcome, JoinRequestRow, NewJoinRequestRow, PgConnection, SystemTransaction, cluster_turn,
     join_request_read, join_request_upsert, node_by_key, nodes_gone_by_key, token_read,
 };
 use rap_types::sense::Loopback;
@@ -27,7 +27,7 @@ pub(crate) async fn write_join(
 ) -> Result<JoinRequestRow, Failure> {
     tracing::trace!(way = "a request is written");
     if terms.approval == ApprovalMode::Auto {
-        cluster_hold(transaction, &cluster.rows).await?;
+        cluster_turn(transaction, &cluster.rows).await?;
     }
     let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
     let token = token_read(transaction, &cluster.rows, terms.id).await?.ok_or_else(unknown)?;

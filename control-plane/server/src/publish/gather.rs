@@ -7,14 +7,17 @@ use tokio::time::Instant;
 use crate::serve::feed::Feed;
 use crate::serve::wake::Wake;
 
-/// Waits for changes that come with this one, and until the streams took the version before; an urgent change
-/// ends both.
-pub(crate) async fn gather(wake: &Wake, feed: &Feed, busy: bool) {
+/// Waits for changes that come with this one, and until the streams took the version before; if more changes are known
+/// to come (`crowded`), until 1 s after the version before. An urgent change ends all of that.
+pub(crate) async fn gather(wake: &Wake, feed: &Feed, busy: bool, crowded: bool) {
     let gathering = async {
         if busy {
             settle(wake).await;
         }
         feed.taken().await;
+        if crowded {
+            tokio::time::sleep_until(feed.published_at() + CROWDED).await;
+        }
     };
     tokio::pin!(gathering);
     while !wake.is_urgent() {
@@ -39,6 +42,7 @@ async fn settle(wake: &Wake) {
     }
 }
 
+const CROWDED: Duration = Duration::from_secs(1);
 const TRAILING: Duration = Duration::from_millis(5);
 const CAP: Duration = Duration::from_millis(50);
 
@@ -107,8 +111,22 @@ mod tests {
     /// How long a change waits.
     async fn waited(feed: &Feed, wake: &Wake, busy: bool) -> Duration {
         let began = Instant::now();
-        gather(wake, feed, busy).await;
+        gather(wake, feed, busy, false).await;
         began.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_change_waits_a_second_for_others_that_are_known_to_come_unless_it_is_urgent() {
+        let (feed, wake) = (Feed::default(), Wake::default());
+        feed.publish(published());
+        let began = Instant::now();
+        gather(&wake, &feed, false, true).await;
+        assert!(began.elapsed() >= Duration::from_millis(990), "{:?}", began.elapsed());
+        feed.publish(published());
+        wake.urgent();
+        let began = Instant::now();
+        gather(&wake, &feed, false, true).await;
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     }
 
     /// Far from the 250 ms that a change waits, also on a machine with other things to do.

@@ -40,7 +40,8 @@ pub(crate) async fn publish(
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = cluster.wake.woken() => {
-                gather(&cluster.wake, &cluster.feed, last_wake.elapsed() < QUIET).await;
+                let crowded = serving.database.joins_wait();
+                gather(&cluster.wake, &cluster.feed, last_wake.elapsed() < QUIET, crowded).await;
                 last_wake = Instant::now();
                 tracing::trace!(way = "the cluster changed");
             }

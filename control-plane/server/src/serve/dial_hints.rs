@@ -133,15 +133,23 @@ impl ClusterDirectory {
         self.changed.subscribe()
     }
 
-    /// Entries that changed after `sequence` and that `visible` admits, and the sequence to ask from next
-    /// time. Looks at no entry that did not change.
-    pub fn since(&self, sequence: u64, visible: impl Fn(NodeId) -> bool) -> (Vec<v1::DirectoryEntry>, u64) {
+    /// Entries that changed after `sequence` or are of `fresh` nodes, and that `visible` admits, and the sequence to
+    /// ask from next time. Looks at no other entry.
+    pub fn since(
+        &self,
+        sequence: u64,
+        fresh: &BTreeSet<NodeId>,
+        visible: impl Fn(NodeId) -> bool,
+    ) -> (Vec<v1::DirectoryEntry>, u64) {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let entries = state
-            .changes
-            .range(sequence.saturating_add(1)..)
-            .filter(|(_, node)| visible(**node))
-            .filter_map(|(_, node)| state.entries.get(node).map(|entry| (node, entry)))
+        let changed = state.changes.range(sequence.saturating_add(1)..).map(|(_, node)| node);
+        let told = |node: &&NodeId| {
+            state.entries.get(node).is_some_and(|entry| (1..=sequence).contains(&entry.sequence))
+        };
+        let entries = changed
+            .chain(fresh.iter().filter(told))
+            .filter(|node| visible(**node))
+            .filter_map(|node| state.entries.get(node).map(|entry| (node, entry)))
             .map(|(node, entry)| v1::DirectoryEntry {
                 node_id: node.to_vec(),
                 link_hints: entry.hints.link.clone(),
@@ -229,14 +237,20 @@ mod tests {
         assert!(book.observe(TWO, &hints(&["1.2.3.5:1"]), SOURCE, at(3)));
         assert!(follows.has_changed().unwrap() && !follows_other.has_changed().unwrap());
         assert!(other.observe(ONE, &hints(&["9.9.9.9:1"]), SOURCE, at(3)));
-        let (entries, sequence) = directory.of(CLUSTER).since(0, |node| node == TWO);
+        let (entries, sequence) = directory.of(CLUSTER).since(0, &BTreeSet::new(), |node| node == TWO);
         assert_eq!(entries.len(), 1);
         assert_eq!(entries[0].link_hints, ["1.2.3.5:1"]);
-        assert!(book.since(sequence, |_| true).0.is_empty());
+        assert!(book.since(sequence, &BTreeSet::new(), |_| true).0.is_empty());
         follows.mark_unchanged();
         book.observe(ONE, &hints(&["1.2.3.4:2"]), SOURCE, at(4));
         assert!(follows.has_changed().unwrap());
-        assert_eq!(book.since(sequence, |_| true).0.len(), 1);
+        assert_eq!(book.since(sequence, &BTreeSet::new(), |_| true).0.len(), 1);
+        // One that became visible after its entry was passed over is told, once and only then.
+        let (_, sequence) = book.since(0, &BTreeSet::new(), |_| false);
+        let fresh = BTreeSet::from([TWO, NodeId::from_bytes([3; 16])]);
+        let (entries, _) = book.since(sequence, &fresh, |_| true);
+        assert_eq!(entries.iter().map(|entry| entry.node_id.clone()).collect::<Vec<_>>(), [TWO.to_vec()]);
+        assert_eq!(book.since(0, &fresh, |_| true).0.len(), 2, "no entry comes twice");
         // A node that has nothing to say is known, too.
         assert!(book.observe(NodeId::from_bytes([3; 16]), &hints(&[]), SOURCE, at(5)));
     }
@@ -249,14 +263,15 @@ mod tests {
         for byte in 10..200 {
             book.observe(NodeId::from_bytes([byte; 16]), &hints(&["1.1.1.1:1"]), SOURCE, at(0));
         }
-        let quiet = book.since(0, |_| true).1;
+        let quiet = book.since(0, &BTreeSet::new(), |_| true).1;
         let looked = std::cell::Cell::new(0);
         let mut sequence = quiet;
         for turn in 0..72_000_u64 {
             let said = hints(&[if turn % 2 == 0 { "1.2.3.4:1" } else { "1.2.3.4:2" }]);
             book.observe(ONE, &said, SOURCE, at(turn * 50));
             directory.tell_due(at(turn * 50).mono);
-            sequence = book.since(sequence, |_| looked.replace(looked.get() + 1) < u64::MAX).1;
+            sequence =
+                book.since(sequence, &BTreeSet::new(), |_| looked.replace(looked.get() + 1) < u64::MAX).1;
         }
         let told = sequence - quiet;
         assert!((300..=364).contains(&told), "{told} changes in an hour");
@@ -265,7 +280,7 @@ mod tests {
         let last = hints(&["1.2.3.4:9"]);
         assert!(!book.observe(ONE, &last, SOURCE, at(3_599_990)));
         directory.tell_due(at(3_599_990 + 40_000).mono);
-        let (entries, _) = book.since(sequence, |_| true);
+        let (entries, _) = book.since(sequence, &BTreeSet::new(), |_| true);
         assert_eq!(entries.len(), 1);
         assert_eq!(entries[0].link_hints, ["1.2.3.4:9"]);
         // Back at once: what waited is not told any more, and one place is left of it.
@@ -273,9 +288,9 @@ mod tests {
             book.observe(TWO, &hints(&[port]), SOURCE, at(4_000_000 + ms));
         }
         assert!(!book.observe(TWO, &hints(&["1.2.3.4:3"]), SOURCE, at(4_000_005)));
-        let after = book.since(0, |_| true).1;
+        let after = book.since(0, &BTreeSet::new(), |_| true).1;
         directory.tell_due(at(9_000_000).mono);
-        assert_eq!(book.since(after, |_| true), (Vec::new(), after));
-        assert_eq!(book.since(0, |_| true).0.len(), 192);
+        assert_eq!(book.since(after, &BTreeSet::new(), |_| true), (Vec::new(), after));
+        assert_eq!(book.since(0, &BTreeSet::new(), |_| true).0.len(), 192);
     }
 }

@@ -80,6 +80,11 @@ impl Feed {
         Turn { shared: self.0.clone(), number, progress }
     }
 
+    /// When the newest version was published; before the first, when this was made.
+    pub fn published_at(&self) -> Instant {
+        self.0.turns().1
+    }
+
     /// Waits until every stream took the newest version, at most until 250 ms after it was published.
     pub async fn taken(&self) {
         let mut progress = self.0.progress.subscribe();

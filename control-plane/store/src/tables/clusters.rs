@@ -134,6 +134,10 @@ statements! {
     /// transaction that changes configuration: it puts such transactions of one cluster in a row.
     pub async fn cluster_hold(keys) -> Option<Held<ClusterRow>> = held
         select!(ClusterRow, "WHERE cluster_id = $1 FOR UPDATE");
+    /// As [`cluster_hold`], except that others may add rows that name the cluster meanwhile, heads and audit entries
+    /// among them: joins come by the hundred, and each version is for those before.
+    pub async fn cluster_turn(keys) -> Option<ClusterRow> = verified
+        select!(ClusterRow, "WHERE cluster_id = $1 FOR NO KEY UPDATE");
     /// Writes what of a cluster may change: incarnation, timing, the sealed map key.
     pub async fn cluster_write(keys, row: Held<ClusterRow>) = update;
     /// Ids and names of all clusters, by name, not verified: they say whose keys to load.

@@ -81,6 +81,22 @@ async fn of_many_replicas_exactly_one_inserts_the_head_of_a_version() {
 }
 
 #[tokio::test]
+async fn a_head_is_stored_while_a_join_has_its_turn_and_another_join_waits() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut join = store.system().begin().await.unwrap();
+    assert!(cluster_turn(&mut join, &keys()).await.unwrap().is_some());
+    let mut publisher = store.system().begin().await.unwrap();
+    let new = head(HeadOrder::new(1, 1, 0), b"one");
+    assert_eq!(head_insert_first(&mut publisher, &new, None).await.unwrap(), HeadInsert::Inserted);
+    publisher.commit().await.unwrap();
+    let mut next = store.system().begin().await.unwrap();
+    sqlx::query("SET LOCAL lock_timeout = 50").execute(&mut *next).await.unwrap();
+    let blocked = cluster_turn(&mut next, &keys()).await.unwrap_err();
+    assert!(blocked.is_transient(), "{blocked}");
+}
+
+#[tokio::test]
 async fn a_head_goes_to_the_tip_of_the_chain_only() {
     let store = TestDatabase::migrated().await.store().await;
     cluster_with_token(&store, 1).await;

@@ -58,9 +58,11 @@ pub(crate) async fn join(
         source: call.channel.peer().ip().to_string(),
     };
     let acting = call.acting(&replica.keys.pen, format!("token:{}", terms.id), None);
+    let turn = replica.database.join_turn().await?;
     let row = commit!(&replica.serving, &acting, |transaction| {
         write_join(&replica.serving, transaction, &acting, &cluster, (&terms, &request.token), &new).await
     })?;
+    drop(turn);
     Ok(v1::JoinAnswer { request_id: row.request.request.to_vec(), state: row.state.to_string() })
 }
 

@@ -2,6 +2,7 @@
 
 mod authority;
 mod diagnostics;
+mod directory;
 mod hello;
 mod member;
 mod session;

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_contract::peer_slot;
 use rap_planner::{Acknowledged, Delivery, Pace, Step};
 use rap_store::ContactFacts;
 use rap_types::{Digest, Incarnation, Mono, Reason, Version};
@@ -20,6 +19,7 @@ use crate::acts::break_glass::record_use;
 use crate::auth::call::Call;
 use crate::grpc::sync::authority::AuthorityState;
 use crate::grpc::sync::diagnostics::Diagnostics;
+use crate::grpc::sync::directory::{DirectoryDue, DirectoryState};
 use crate::grpc::sync::hello;
 use crate::grpc::sync::member::Member;
 use crate::grpc::sync::stream_end::{End, at, message, refused, unread};
@@ -47,9 +47,7 @@ struct State {
     diagnostics: Diagnostics,
     contact: ContactFacts,
     spread: f64,
-    directory_from: u64,
-    directory_at: Instant,
-    directory_due: bool,
+    directory: DirectoryState,
     acknowledge_by: Option<Instant>,
     authority: AuthorityState,
     witness: WitnessState,
@@ -112,9 +110,7 @@ impl Session {
             diagnostics: Diagnostics::new(),
             contact: ContactFacts { agent_version: hello.agent_version.clone(), ..ContactFacts::default() },
             spread: rand::random_range(0.0..1.0),
-            directory_from: 0,
-            directory_at: Instant::now(),
-            directory_due: true,
+            directory: DirectoryState::new(),
             acknowledge_by: None,
             authority: AuthorityState::said(hello.authority_sequence),
             witness: WitnessState::said(&self.replica, &self.member, &hello.newest_checkpoint).await,
@@ -147,7 +143,7 @@ impl Session {
                 changed = versions.changed() => changed.map_err(|_| End::Gone),
                 () = state.turn.progress(), if state.held_back => Ok(()),
                 changed = directory.changed() => {
-                    state.directory_due = true;
+                    state.directory.changed();
                     changed.map_err(|_| End::Gone)
                 }
                 Some(command) = at(may_diagnose, &mut commands) => self.command(&mut state, command).await,
@@ -226,27 +222,12 @@ impl Session {
             }
             wake = wake.min(by);
         }
-        if state.directory_due {
-            if now >= state.directory_at {
-                self.tell_directory(state).await?;
-            } else {
-                wake = wake.min(state.directory_at);
-            }
+        match state.directory.next(&self.directory, &state.delivery, now) {
+            DirectoryDue::Now(entries) => self.send(Body::Directory(v1::DirectoryUpdate { entries })).await?,
+            DirectoryDue::At(due) => wake = wake.min(due),
+            DirectoryDue::Nothing => {}
         }
         Ok(wake)
-    }
-
-    async fn tell_directory(&self, state: &mut State) -> Result<(), End> {
-        state.directory_due = false;
-        state.directory_at = Instant::now() + DIRECTORY_EVERY;
-        let delivery = &state.delivery;
-        let (entries, sequence) =
-            self.directory.since(state.directory_from, |peer| delivery.knows_slot(&peer_slot(peer)));
-        state.directory_from = sequence;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.send(Body::Directory(v1::DirectoryUpdate { entries })).await
     }
 
     async fn hear(&self, state: &mut State, message: v1::NodeMessage) -> Result<(), End> {
@@ -289,9 +270,7 @@ impl Session {
         };
         if waited {
             state.acknowledge_by = None;
-            // Another manifest sees other peers.
-            state.directory_from = 0;
-            state.directory_due = true;
+            state.directory.took(state.delivery.new_peers());
         }
         state.contact.acked = (order.incarnation.0, order.version.0);
         state.contact.last_reject.clear();
@@ -333,7 +312,7 @@ impl Session {
 
     async fn command(&self, state: &mut State, command: Command) -> Result<(), End> {
         let Command::Diagnose { request, target, reply } = command;
-        if !state.delivery.knows_slot(&peer_slot(target)) {
+        if !state.delivery.knows(target) {
             // The asker may have given up.
             let _ = reply.send(Err(Reason::LinkPeerUnknown));
             return Ok(());
@@ -390,5 +369,3 @@ const HELLO: Duration = Duration::from_secs(10);
 const ACKNOWLEDGE: Duration = Duration::from_secs(30);
 
 const IDLE: Duration = Duration::from_secs(60);
-
-const DIRECTORY_EVERY: Duration = Duration::from_millis(200);
