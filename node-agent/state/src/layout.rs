@@ -107,7 +107,7 @@ impl MembershipDir {
         for entry in entries {
             let entry = entry.map_err(at)?;
             let name = entry.file_name().to_str().and_then(|name| MembershipName::new(name).ok());
-            if let Some(name) = name.filter(|_| entry.path().is_dir()) {
+            if let Some(name) = name.filter(|_| holds_records(&entry.path())) {
                 names.push(name);
             }
         }
@@ -185,6 +185,15 @@ fn open_lock(path: &Path, write: bool) -> io::Result<File> {
         .open(path)
 }
 
+/// Whether a folder is that of a membership: it has the membership's lock or a record. A folder of sockets, of other locks
+/// or of folders is none.
+fn holds_records(folder: &Path) -> bool {
+    let is_ours = |entry: std::fs::DirEntry| {
+        entry.file_name() == "lock" || entry.path().extension().is_some_and(|kind| kind == "json")
+    };
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(is_ours)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +209,18 @@ mod tests {
             assert_eq!(MembershipName::new(bad).unwrap_err().code(), "config.invalid", "{bad}");
         }
         assert_eq!(name("office-2").as_str(), "office-2");
+    }
+
+    #[test]
+    fn a_folder_without_records_is_no_membership() {
+        let data = tempfile::tempdir().unwrap();
+        for folder in ["run/default", "empty", "office"] {
+            std::fs::create_dir_all(data.path().join(folder)).unwrap();
+        }
+        std::fs::write(data.path().join("run/default/dataplane.lock"), "1").unwrap();
+        std::fs::write(data.path().join("run/agent.lock"), "1").unwrap();
+        std::fs::write(data.path().join("office/place.json"), "{}").unwrap();
+        assert_eq!(MembershipDir::list(data.path()).unwrap(), [name("office")]);
     }
 
     #[test]

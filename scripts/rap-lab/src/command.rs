@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
+use crate::documents;
 use crate::guard::release_signals;
 use crate::process::Process;
 use crate::view::View;
@@ -124,10 +125,12 @@ impl Answer {
         Ok(self)
     }
 
-    /// Standard output as one JSON document.
+    /// Standard output as one JSON document, which is as the page of documents says.
     pub fn json(&self) -> Result<serde_json::Value> {
-        serde_json::from_str(&self.stdout)
-            .with_context(|| format!("`{}` printed no JSON: {}", self.call, tail(&self.stdout)))
+        let document = serde_json::from_str(&self.stdout)
+            .with_context(|| format!("`{}` printed no JSON: {}", self.call, tail(&self.stdout)))?;
+        documents::check(&document).with_context(|| format!("`{}`", self.call))?;
+        Ok(document)
     }
 }
 

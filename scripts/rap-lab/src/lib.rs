@@ -6,6 +6,7 @@
 pub mod check;
 pub mod command;
 pub mod cut;
+mod documents;
 pub mod fabric;
 pub mod folder;
 pub mod guard;

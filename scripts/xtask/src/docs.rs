@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{described, errors, faults, links, names, paths};
+use crate::{described, documents, errors, faults, links, names, paths};
 
 /// All checks on documents.
 pub fn check(root: &Path) -> Result<Vec<String>> {
@@ -14,5 +14,6 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
     findings.extend(names::check(root)?);
     findings.extend(described::check(root)?);
     findings.extend(faults::check(root)?);
+    findings.extend(documents::check(root)?);
     Ok(findings)
 }

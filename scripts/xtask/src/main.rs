@@ -3,6 +3,7 @@
 mod circles;
 mod described;
 mod docs;
+mod documents;
 mod edges;
 mod errors;
 mod faults;

@@ -41,6 +41,12 @@ impl Settings {
         start_log(&config)?;
         Ok(config)
     }
+
+    /// The same for a command that serves nothing and signs no address: nobody asks how nodes reach this host.
+    pub(crate) fn start_without_address(mut self) -> Result<Config, Failure> {
+        self.raw.control_urls.get_or_insert_with(|| vec!["https://localhost".to_owned()]);
+        self.start()
+    }
 }
 
 /// Prints the answer as one document, if the form is one; false if it is for people.

@@ -200,6 +200,33 @@ fn new_host(from: &Path) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_is_verified_on_a_host_that_has_the_secret_key_and_nothing_else() {
+    let world = two_nodes().await;
+    let out = tempfile::tempdir().unwrap();
+    let file = backup(&world, out.path());
+    let (_home, data) = new_host(&world.data_dir);
+    let verify = |key: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rap-control-plane"))
+            .args(["backup", "verify", "--json", file.to_str().unwrap(), "--data-dir"])
+            .arg(&data)
+            .args(["--secret-key-file", key])
+            .env_clear()
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (exit, said) = verify(data.join("secret.key").to_str().unwrap());
+    assert!(exit == Some(0) && said.contains("rap.backup.checked.v1"), "{said}");
+    let left: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["secret.key"], "it changes nothing");
+    let other = data.join("other.key");
+    std::fs::write(&other, "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=\n").unwrap();
+    std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (exit, said) = verify(other.to_str().unwrap());
+    assert!(exit == Some(7) && said.contains("backup."), "{exit:?} {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_blesses_no_tampered_row_and_the_first_start_serves_the_rest() {
     let world = two_nodes().await;
     let out = tempfile::tempdir().unwrap();

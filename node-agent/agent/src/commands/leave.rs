@@ -30,6 +30,7 @@ pub(super) async fn run(config: &Config, leave: &Leave, form: Format) -> Result<
         None => alone(config, leave.force).await?,
     };
     clear(config).await;
+    remove_run_dir(config).await;
     if let Err(fault) = remove_bounds(config) {
         eprintln!("left behind: {fault}");
     }
@@ -80,6 +81,17 @@ async fn clear(config: &Config) {
     };
     eprintln!("unreachable routes and packet filter of the overlay are left on this host: {said}");
     eprintln!("next: rap-dataplane clear --membership {membership}");
+}
+
+/// Removes the sockets and locks of the data plane, which has ended.
+async fn remove_run_dir(config: &Config) {
+    let folder = config.run_dir.join(config.membership.as_str());
+    match tokio::fs::remove_dir_all(&folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            eprintln!("left behind: {}: {error}", folder.display());
+        }
+        _ => {}
+    }
 }
 
 /// By the running agent, which ends the membership and its data plane. The inner error is forgiven.

@@ -18,6 +18,7 @@ async fn a_running_agent_leaves_and_nothing_of_the_membership_stays() {
     assert_eq!((&left["schema"], &left["told"]), (&"rap.leave.v1".into(), &true.into()));
     assert_eq!(control.state.lock().unwrap().leaves, 1);
     assert_eq!(names(&host), Vec::<String>::new());
+    assert!(!host.run_dir().join("default").exists(), "sockets and locks of the data plane go, too");
     let list = host.run(&["memberships", "--json"]).await.expect(0).json();
     assert_eq!(list["memberships"], serde_json::json!([]));
     host.run(&["leave"]).await.expect(3);

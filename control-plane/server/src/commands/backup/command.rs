@@ -59,7 +59,7 @@ pub(crate) async fn run(command: BackupCommand, form: Format) -> Result<(), Fail
             println!("next: rap-control-plane backup verify --deep {}", created.file.display());
         }
         BackupCommand::Verify { settings, file, deep } => {
-            let config = settings.start()?;
+            let config = settings.start_without_address()?;
             let depth = if deep { Depth::Restored } else { Depth::Digests };
             let checked = verify(&config, &file, depth).await?;
             if printed(form, &checked)? {
