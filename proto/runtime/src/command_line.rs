@@ -164,7 +164,7 @@ fn refused(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
 }
 
 /// Whether a command line, parsed or not, asks for a document: `--json`, `-o json`, `-o yaml`.
-pub fn asks_for_document(arguments: &[OsString]) -> bool {
+fn asks_for_document(arguments: &[OsString]) -> bool {
     asked(arguments).is_document()
 }
 
