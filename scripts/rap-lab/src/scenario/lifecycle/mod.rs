@@ -42,6 +42,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("recovery", || authority::recovery(&scene));
     report.check("kek_and_dek_rotation", || custody::kek_and_dek_rotation(&scene));
     report.check("key_rotation", || removal::key_rotation(&scene));
+    report.check("acts_ask_first", || removal::acts_ask_first(&scene));
     report.check("revocation", || removal::revocation(&scene));
     report.check("eviction", || removal::eviction(&scene));
     report.check("reenrollment", || returning::reenrollment(&scene));

@@ -36,6 +36,29 @@ pub fn key_rotation(scene: &Scene<'_>) -> Result<Finding> {
     Ok(Finding::new(same_id && new_key, value, "the node keeps its id and address under new keys"))
 }
 
+/// Without an answer nothing that cannot be undone is done, and the question says what it would be.
+pub fn acts_ask_first(scene: &Scene<'_>) -> Result<Finding> {
+    let (_, two) = scene.pair()?;
+    let keys = || scene.control.ask(&format!("authority list --cluster {CLUSTER}"));
+    let before = keys()?;
+    let revoke = format!("node revoke {} --cluster {CLUSTER}", two.name());
+    for (words, question) in [
+        (revoke.clone(), "its key never returns"),
+        (format!("{revoke} --evict"), "it may ask to join again"),
+        (format!("authority rotate --cluster {CLUSTER}"), "Replace the authority"),
+    ] {
+        scene.control.refuses(&format!("{words} --reason drill"), question)?;
+    }
+    let state = scene.shown(two.name())?["identity_status"].clone();
+    let same = keys()? == before;
+    let value = json!({ "identity_status": state, "keys_unchanged": same });
+    Ok(Finding::new(
+        state == "active" && same,
+        value,
+        "a ban, an eviction and a rotation ask, and say what they end",
+    ))
+}
+
 /// A revoked node loses every link and its tunnel.
 pub fn revocation(scene: &Scene<'_>) -> Result<Finding> {
     let (one, two) = scene.pair()?;
