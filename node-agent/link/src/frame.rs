@@ -35,12 +35,31 @@ pub enum FrameKind {
     EchoReply = 6,
     /// Opaque bytes of a flow; any class; the only kind that may be fenced, labelled and relayed.
     Data = 16,
+    /// `PathRequest`; class control.
+    PathRequest = 17,
+    /// `PathAnswer`; class control.
+    PathAnswer = 18,
+    /// `PathWithdraw`; class control.
+    PathWithdraw = 19,
+    /// `PathFault`; class control.
+    PathFault = 20,
 }
 
 impl FrameKind {
     /// Every kind, in wire order.
-    pub const ALL: &'static [Self] =
-        &[Self::Hello, Self::Bye, Self::Probe, Self::ProbeAck, Self::Echo, Self::EchoReply, Self::Data];
+    pub const ALL: &'static [Self] = &[
+        Self::Hello,
+        Self::Bye,
+        Self::Probe,
+        Self::ProbeAck,
+        Self::Echo,
+        Self::EchoReply,
+        Self::Data,
+        Self::PathRequest,
+        Self::PathAnswer,
+        Self::PathWithdraw,
+        Self::PathFault,
+    ];
 
     /// Number on the wire.
     pub const fn code(self) -> u8 {
@@ -52,7 +71,17 @@ impl FrameKind {
     }
 
     pub(crate) const fn control_only(self) -> bool {
-        matches!(self, Self::Hello | Self::Bye | Self::Probe | Self::ProbeAck)
+        match self {
+            Self::Echo | Self::EchoReply | Self::Data => false,
+            Self::Hello
+            | Self::Bye
+            | Self::Probe
+            | Self::ProbeAck
+            | Self::PathRequest
+            | Self::PathAnswer
+            | Self::PathWithdraw
+            | Self::PathFault => true,
+        }
     }
 }
 
@@ -108,6 +137,12 @@ impl Frame {
     /// A frame of the link itself: stream 0, no hops, no fencing.
     pub fn local(class: ChannelClass, kind: FrameKind, payload: impl Into<Bytes>) -> Self {
         Self { class, kind, hop_budget: 0, id: FrameId::Stream(0), fencing: None, payload: payload.into() }
+    }
+
+    /// A labelled frame of data for the next hop of a path.
+    pub fn labelled(class: ChannelClass, label: u64, hop_budget: u8, payload: impl Into<Bytes>) -> Self {
+        let (kind, id, payload) = (FrameKind::Data, FrameId::Label(label), payload.into());
+        Self { class, kind, hop_budget, id, fencing: None, payload }
     }
 
     /// Length on the wire in bytes.

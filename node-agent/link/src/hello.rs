@@ -14,6 +14,9 @@ pub(crate) const PROTOCOL_MIN: u32 = 1;
 pub(crate) const PROTOCOL_MAX: u32 = 1;
 /// Most features in a hello.
 pub(crate) const FEATURES_MAX: usize = 32;
+/// Feature of a hello: this node takes path messages and labelled data. Both hellos must have it before either side
+/// sends such a frame, because a peer without it closes the connection.
+pub const FEATURE_FABRIC: &str = "fabric.1";
 /// Largest newest head in a hello, in bytes.
 pub const HEAD_MAX: usize = 32 * 1024;
 
@@ -32,6 +35,12 @@ pub struct PeerHello {
     pub features: Vec<String>,
     /// Signed cluster head, not verified. May be empty; at most [`HEAD_MAX`].
     pub newest_head: Vec<u8>,
+}
+
+/// True if both sides offer [`FEATURE_FABRIC`].
+pub(crate) fn is_fabric(local: &Local, peer: &PeerHello) -> bool {
+    let offers = |features: &[String]| features.iter().any(|feature| feature == FEATURE_FABRIC);
+    offers(&local.features) && offers(&peer.features)
 }
 
 /// Encodes this side's hello.

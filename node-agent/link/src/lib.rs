@@ -1,4 +1,5 @@
-//! Links without IO: frames, the session of one connection, its send queues, and who dials whom.
+//! Links without IO: frames, the session of one connection, its send queues, who dials whom, and the paths that
+//! lead through links.
 //!
 //! Owns the byte layout of a link, the decisions about its life, and the order of its frames. Refuses to
 //! own sockets, TLS, clocks, randomness and tasks. Those are in `rap-mesh`.
@@ -15,6 +16,7 @@ mod hello;
 mod link;
 mod live;
 mod message;
+pub mod path;
 mod peering;
 mod samples;
 mod scheduler;
@@ -30,7 +32,7 @@ pub use frame::{
     FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX, PAYLOAD_MAX,
     class_code,
 };
-pub use hello::{HEAD_MAX, PeerHello};
+pub use hello::{FEATURE_FABRIC, HEAD_MAX, PeerHello};
 pub use link::Link;
 pub use live::Live;
 pub use message::ECHO_MAX;

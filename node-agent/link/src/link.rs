@@ -177,6 +177,7 @@ impl Link {
             match output {
                 Output::Send(frame) => self.queue(&frame),
                 Output::Established(_)
+                | Output::Received(_)
                 | Output::Suspected
                 | Output::Recovered
                 | Output::ProbeAnswered { .. }
@@ -202,7 +203,11 @@ impl Link {
             | FrameKind::ProbeAck
             | FrameKind::Echo
             | FrameKind::EchoReply
-            | FrameKind::Data => match self.scheduler.push(QueueId::of(frame), encoded) {
+            | FrameKind::Data
+            | FrameKind::PathRequest
+            | FrameKind::PathAnswer
+            | FrameKind::PathWithdraw
+            | FrameKind::PathFault => match self.scheduler.push(QueueId::of(frame), encoded) {
                 Ok(dropped) => self.counters.dropped(Reason::LinkQueueFull, dropped),
                 Err(Full) => self.counters.rejected(Reason::LinkQueueFull),
             },
@@ -225,6 +230,7 @@ impl Link {
             | Input::Opened
             | Input::Authenticated { .. }
             | Input::Received(_)
+            | Input::SendAsked(_)
             | Input::PermitChanged(_)
             | Input::TimingChanged(_)
             | Input::DrainAsked(_)

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rap_types::{ChannelClass, Mono, NodeId, Reason};
 
 use crate::facts::Timing;
-use crate::frame::{Frame, FrameKind};
+use crate::frame::{Frame, FrameId, FrameKind};
 use crate::message;
 use crate::samples::{Measured, Samples};
 use crate::terms::{Answer, Output};
@@ -22,6 +22,8 @@ pub struct Live {
     timing: Timing,
     peer: NodeId,
     permit_until: Mono,
+    /// Both sides offered [`crate::FEATURE_FABRIC`].
+    fabric: bool,
     silence: Silence,
     next_seq: u64,
     open: BTreeMap<u64, Question>,
@@ -65,10 +67,10 @@ pub(crate) enum Finding {
 }
 
 impl Live {
-    pub(crate) fn new(timing: Timing, peer: NodeId, permit_until: Mono, now: Mono) -> Self {
+    pub(crate) fn new(timing: Timing, peer: NodeId, permit_until: Mono, fabric: bool, now: Mono) -> Self {
         let silence = Silence::Quiet { since: now };
         let (open, samples) = (BTreeMap::new(), Samples::default());
-        Self { timing, peer, permit_until, silence, next_seq: 1, open, rtt: None, samples }
+        Self { timing, peer, permit_until, fabric, silence, next_seq: 1, open, rtt: None, samples }
     }
 
     /// Id of the peer.
@@ -96,6 +98,11 @@ impl Live {
 
     pub(crate) fn extend_permit(&mut self, until: Mono) {
         self.permit_until = until;
+    }
+
+    /// True for a path message or labelled data, if the peer knows them.
+    pub(crate) fn takes(&self, frame: &Frame) -> bool {
+        self.fabric && is_of_paths(frame)
     }
 
     /// The earliest deadline.
@@ -187,8 +194,22 @@ impl Live {
                 let echo = message::read_echo(&frame.payload)?;
                 self.echo_answered(echo.seq, &echo.payload, now, out);
             }
-            // A second hello is never valid. Data frames have no user yet.
-            FrameKind::Hello | FrameKind::Data => return Err(Reason::LinkState),
+            FrameKind::Data
+            | FrameKind::PathRequest
+            | FrameKind::PathAnswer
+            | FrameKind::PathWithdraw
+            | FrameKind::PathFault
+                if self.takes(frame) =>
+            {
+                out.push(Output::Received(frame.clone()));
+            }
+            // A second hello is never valid, and data without a label has no user.
+            FrameKind::Hello
+            | FrameKind::Data
+            | FrameKind::PathRequest
+            | FrameKind::PathAnswer
+            | FrameKind::PathWithdraw
+            | FrameKind::PathFault => return Err(Reason::LinkState),
         }
         Ok(None)
     }
@@ -246,6 +267,22 @@ impl Live {
         out.push(Output::Send(message::probe(seq, now)));
         self.silence = Silence::Waiting { missed, due: now.plus(self.timing.probe_interval) };
         if missed >= self.timing.suspect_after { Finding::Doubtful } else { Finding::Steady }
+    }
+}
+
+/// True for what belongs to a path through this link and not to the link itself.
+fn is_of_paths(frame: &Frame) -> bool {
+    match frame.kind {
+        FrameKind::PathRequest | FrameKind::PathAnswer | FrameKind::PathWithdraw | FrameKind::PathFault => {
+            true
+        }
+        FrameKind::Data => matches!(frame.id, FrameId::Label(_)),
+        FrameKind::Hello
+        | FrameKind::Bye
+        | FrameKind::Probe
+        | FrameKind::ProbeAck
+        | FrameKind::Echo
+        | FrameKind::EchoReply => false,
     }
 }
 

@@ -166,7 +166,8 @@ impl Opening {
             Input::Authenticated { .. }
             | Input::Received(_)
             | Input::ProbeAsked { .. }
-            | Input::EchoAsked { .. } => refuse(Session::Dialing(self), &input),
+            | Input::EchoAsked { .. }
+            | Input::SendAsked(_) => refuse(Session::Dialing(self), &input),
         }
     }
 
@@ -180,9 +181,11 @@ impl Opening {
             | Input::Broken(reason) => Ok(close(reason, out)),
             Input::TimerFired if now.mono >= self.deadline => Ok(close(Reason::LinkHandshakeTimeout, out)),
             Input::TimerFired => Ok(Session::Handshaking(self)),
-            Input::Opened | Input::Received(_) | Input::ProbeAsked { .. } | Input::EchoAsked { .. } => {
-                refuse(Session::Handshaking(self), &input)
-            }
+            Input::Opened
+            | Input::Received(_)
+            | Input::ProbeAsked { .. }
+            | Input::EchoAsked { .. }
+            | Input::SendAsked(_) => refuse(Session::Handshaking(self), &input),
         }
     }
 
@@ -233,7 +236,8 @@ impl Opening {
             Input::Opened
             | Input::Authenticated { .. }
             | Input::ProbeAsked { .. }
-            | Input::EchoAsked { .. } => refuse(Session::Authorising(self, permitted), &input),
+            | Input::EchoAsked { .. }
+            | Input::SendAsked(_) => refuse(Session::Authorising(self, permitted), &input),
         }
     }
 
@@ -251,7 +255,11 @@ impl Opening {
             | FrameKind::ProbeAck
             | FrameKind::Echo
             | FrameKind::EchoReply
-            | FrameKind::Data => return farewell(Reason::LinkState, out),
+            | FrameKind::Data
+            | FrameKind::PathRequest
+            | FrameKind::PathAnswer
+            | FrameKind::PathWithdraw
+            | FrameKind::PathFault => return farewell(Reason::LinkState, out),
         }
         let peer_hello = match hello::read(&frame.payload, &self.side) {
             Ok(peer_hello) => peer_hello,
@@ -261,8 +269,10 @@ impl Opening {
             let answer = hello::encode(&self.local, peer_hello.lane, peer_hello.session_id);
             out.push(Output::Send(message::hello(answer)));
         }
+        let fabric = hello::is_fabric(&self.local, &peer_hello);
         out.push(Output::Established(peer_hello));
-        Session::Established(Box::new(Live::new(self.timing, permitted.peer, permitted.until, now.mono)))
+        let live = Live::new(self.timing, permitted.peer, permitted.until, fabric, now.mono);
+        Session::Established(Box::new(live))
     }
 }
 
@@ -279,6 +289,11 @@ fn carry(mut live: Box<Live>, suspect: bool, input: Input, now: Now, out: &mut V
             live.ask_echo(token, class, payload, now.mono, out);
             Finding::Steady
         }
+        Input::SendAsked(frame) if live.takes(&frame) => {
+            out.push(Output::Send(frame));
+            Finding::Steady
+        }
+        Input::SendAsked(_) => return refuse(stay(live, suspect), &input),
         Input::PermitChanged(Permit::Until(until)) => {
             live.extend_permit(until);
             Finding::Steady
@@ -337,7 +352,8 @@ impl Leaving {
             Input::Opened
             | Input::Authenticated { .. }
             | Input::ProbeAsked { .. }
-            | Input::EchoAsked { .. } => refuse(Session::Draining(self), &input),
+            | Input::EchoAsked { .. }
+            | Input::SendAsked(_) => refuse(Session::Draining(self), &input),
         }
     }
 }

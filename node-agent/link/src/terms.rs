@@ -44,6 +44,8 @@ pub enum Input {
         /// At most [`crate::ECHO_MAX`] bytes.
         payload: Bytes,
     },
+    /// A path message or labelled data was handed over for this peer.
+    SendAsked(Frame),
     /// This side wants to end the session with a goodbye.
     DrainAsked(Reason),
     /// The transport failed, ended, or carried bytes that are not frames.
@@ -63,6 +65,7 @@ pub enum InputKind {
     TimingChanged,
     ProbeAsked,
     EchoAsked,
+    SendAsked,
     DrainAsked,
     Broken,
     TimerFired,
@@ -79,6 +82,7 @@ impl Input {
             Self::TimingChanged(_) => InputKind::TimingChanged,
             Self::ProbeAsked { .. } => InputKind::ProbeAsked,
             Self::EchoAsked { .. } => InputKind::EchoAsked,
+            Self::SendAsked(_) => InputKind::SendAsked,
             Self::DrainAsked(_) => InputKind::DrainAsked,
             Self::Broken(_) => InputKind::Broken,
             Self::TimerFired => InputKind::TimerFired,
@@ -102,6 +106,8 @@ pub enum Output {
     Send(Frame),
     /// Both hellos were exchanged. This is that of the peer.
     Established(PeerHello),
+    /// A path message or labelled data arrived.
+    Received(Frame),
     /// The peer missed probes.
     Suspected,
     /// A suspect peer was heard again.

@@ -155,9 +155,14 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                 payload: payload.into(),
             },
             FrameKind::Echo | FrameKind::EchoReply => Frame::local(class, kind, payload),
-            FrameKind::Hello | FrameKind::Bye | FrameKind::Probe | FrameKind::ProbeAck => {
-                Frame::local(ChannelClass::Control, kind, payload)
-            }
+            FrameKind::Hello
+            | FrameKind::Bye
+            | FrameKind::Probe
+            | FrameKind::ProbeAck
+            | FrameKind::PathRequest
+            | FrameKind::PathAnswer
+            | FrameKind::PathWithdraw
+            | FrameKind::PathFault => Frame::local(ChannelClass::Control, kind, payload),
         },
     )
 }

@@ -3,8 +3,10 @@
 mod support;
 
 use prost::Message as _;
-use rap_link::{FrameKind, Input, Lane, Link, Output, PeerIdentity, Permit, SessionState, Side, Timing};
-use rap_types::{ClusterId, NodeId, Reason};
+use rap_link::{
+    Frame, FrameKind, Input, Lane, Link, Local, Output, PeerIdentity, Permit, SessionState, Side, Timing,
+};
+use rap_types::{ChannelClass, ClusterId, NodeId, Reason};
 use rap_wire::v1;
 use support::*;
 
@@ -40,7 +42,7 @@ fn two_nodes_exchange_hellos_and_learn_each_others_head() {
         let [Output::Established(hello)] = &outputs(link)[..] else { panic!("one output") };
         assert_eq!((hello.protocol, hello.session_id), (1, SESSION));
         assert_eq!(hello.newest_head, vec![7; 40]);
-        assert_eq!(hello.features, ["probe"]);
+        assert_eq!(hello.features, ["probe", rap_link::FEATURE_FABRIC]);
     }
     assert_eq!(a.counters().bytes_sent, b.counters().bytes_received);
     assert!(a.counters().frames_sent > 0 && b.counters().rejected.is_empty());
@@ -222,4 +224,39 @@ fn the_side_that_dials_is_outbound() {
     let side = Side::Dialer { expected: LARGE, session_id: SESSION, lane: Lane::A };
     assert_eq!(side.direction(), rap_link::Direction::Outbound);
     assert_eq!(Side::Acceptor.direction(), rap_link::Direction::Inbound);
+}
+
+#[test]
+fn what_belongs_to_paths_passes_between_two_sides_that_know_it() {
+    let (mut a, mut b) = pair();
+    let data = Frame::labelled(ChannelClass::Vpn, 7, 2, b"sealed".to_vec());
+    let fault = Frame::local(ChannelClass::Control, FrameKind::PathFault, b"fault".to_vec());
+    for frame in [data, fault] {
+        a.handle(Input::SendAsked(frame.clone()), START).unwrap();
+        exchange(&mut a, &mut b, START);
+        assert_eq!(outputs(&mut b), [Output::Received(frame)]);
+    }
+    let hello = Frame::local(ChannelClass::Control, FrameKind::Hello, vec![]);
+    assert!(
+        a.handle(Input::SendAsked(hello), START).is_err(),
+        "what belongs to the link is not sent for others"
+    );
+}
+
+#[test]
+fn nothing_of_paths_is_sent_to_or_taken_from_a_peer_without_the_feature() {
+    let old = Local { features: vec![], ..local(LARGE) };
+    let (mut a, mut b) = (dialer(), Link::new(old, Side::Acceptor, Timing::default(), START));
+    a.handle(Input::Opened, START).unwrap();
+    a.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
+    b.handle(Input::Authenticated { peer: identity(SMALL), permit: LONG }, START).unwrap();
+    exchange(&mut a, &mut b, START);
+    let data = Frame::labelled(ChannelClass::Vpn, 7, 2, b"sealed".to_vec());
+    let refused = a.handle(Input::SendAsked(data.clone()), START).unwrap_err();
+    assert_eq!(refused.reason(), Reason::LinkState);
+    assert!(bytes(&mut a).is_empty());
+    let mut wire = Vec::new();
+    data.encode(&mut wire).unwrap();
+    a.receive(&wire, START);
+    assert_eq!(a.reason(), Some(Reason::LinkState));
 }

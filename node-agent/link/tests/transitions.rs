@@ -63,6 +63,10 @@ fn frame(kind: FrameKind) -> Input {
     Input::Received(Frame::local(ChannelClass::Control, kind, vec![]))
 }
 
+fn labelled() -> Frame {
+    Frame::labelled(ChannelClass::Vpn, 7, 2, vec![1, 2, 3])
+}
+
 fn table() -> Vec<(Input, Line)> {
     let same = STATES.map(Some);
     let closes: Line =
@@ -89,6 +93,10 @@ fn table() -> Vec<(Input, Line)> {
             frame(FrameKind::Data),
             [None, None, Some(Closed), Some(Closed), Some(Closed), Some(Draining), None],
         ),
+        (
+            Input::Received(labelled()),
+            [None, None, Some(Closed), Some(Established), Some(Established), Some(Draining), None],
+        ),
         (frame(FrameKind::Bye), [None, None, Some(Closed), Some(Closed), Some(Closed), Some(Closed), None]),
         (Input::PermitChanged(LONG), [same[0], same[1], same[2], same[3], same[4], same[5], None]),
         (Input::PermitChanged(Permit::Denied(Reason::NodeRevoked)), closes),
@@ -98,6 +106,7 @@ fn table() -> Vec<(Input, Line)> {
         ),
         (Input::ProbeAsked { token: 1 }, [None, None, None, Some(Established), Some(Suspect), None, None]),
         (echo(1, vec![]), [None, None, None, Some(Established), Some(Suspect), None, None]),
+        (Input::SendAsked(labelled()), [None, None, None, Some(Established), Some(Suspect), None, None]),
         (
             Input::DrainAsked(Reason::LinkDrained),
             [Some(Closed), Some(Closed), Some(Closed), Some(Draining), Some(Draining), Some(Draining), None],
@@ -133,6 +142,7 @@ fn every_state_takes_every_input_as_the_table_says() {
         InputKind::TimingChanged,
         InputKind::ProbeAsked,
         InputKind::EchoAsked,
+        InputKind::SendAsked,
         InputKind::DrainAsked,
         InputKind::Broken,
         InputKind::TimerFired,
@@ -155,7 +165,7 @@ fn every_timer_at_its_end_closes() {
 proptest! {
     #[test]
     fn any_order_of_inputs_closes_at_most_once_and_nothing_follows(
-        order in proptest::collection::vec((0usize..15, 0u64..4_000_000_000), 0..60),
+        order in proptest::collection::vec((0usize..17, 0u64..4_000_000_000), 0..60),
     ) {
         let inputs = table();
         let mut session = in_state(Dialing);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_link::{DIAL_GRACE, Timing};
+use rap_link::{DIAL_GRACE, FEATURE_FABRIC, Timing};
 use rap_runtime::Clock;
 use rap_runtime::tls::Time;
 use rap_types::{ClusterId, NodeId};
@@ -34,6 +34,8 @@ pub struct MeshConfig {
     pub linger: Duration,
     /// Events kept for a slow reader. Older ones are lost; the reader learns how many.
     pub event_queue: usize,
+    /// Events of paths kept for a slow reader; newer datagrams are dropped when half of it is in use.
+    pub path_queue: usize,
     /// Time source of the certificate verifiers.
     pub time: Time,
 }
@@ -54,13 +56,14 @@ impl MeshConfig {
             node,
             cluster,
             listen,
-            features: Vec::new(),
+            features: vec![FEATURE_FABRIC.to_owned()],
             timing: Timing::default(),
             budget: Budget::default(),
             dial_grace: DIAL_GRACE,
             write_stall: Duration::from_secs(10),
             linger: Duration::from_millis(500),
             event_queue: 1024,
+            path_queue: 8192,
             time: Arc::new(Clock::new()),
         }
     }

@@ -13,28 +13,30 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::accept::identify;
-use crate::link_peers::Peer;
+use crate::link_peers::{Dial, Peer};
 use crate::pump;
-use crate::registry::NewPeer;
+use crate::registry::{Demand, NewPeer};
 use crate::shared::{Connection, Shared, reason_of_io, until};
 use crate::socket;
 
-/// Dials while the peer has no link, has an endpoint, and the rules of `rap-link` let this node dial.
+/// Dials while the peer has no link, has an endpoint, and is wanted; the rules of `rap-link` say when.
 /// Ends when the peer is no longer desired.
 pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
-    let NewPeer { peer, mut vacant, stop } = new;
+    let NewPeer { peer, mut vacant, mut demand, stop } = new;
     let mut link_peers = shared.link_peers.subscribe();
-    let mut backoff = Backoff { failures: 0, not_before: Mono(0) };
+    let mut backoff = Backoff { failures: 0, not_before: Mono(0), last: Mono(0) };
     loop {
         let Some(entry) = link_peers.borrow_and_update().peers.get(&peer).cloned() else { return };
         let since = *vacant.borrow_and_update();
-        let due = since.and_then(|since| due(&shared, peer, &entry, since, &backoff));
+        let demanded = *demand.borrow_and_update();
+        let due = since.and_then(|since| due(&shared, peer, &entry, since, demanded, &backoff));
         let now = shared.now();
         if due.is_none_or(|due| now.mono < due) {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = link_peers.changed() => if changed.is_err() { return },
                 changed = vacant.changed() => if changed.is_err() { return },
+                changed = demand.changed() => if changed.is_err() { return },
                 () = until(due.unwrap_or(Mono(u64::MAX)), now), if due.is_some() => {}
             }
             continue;
@@ -51,21 +53,39 @@ pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
 }
 
 /// Earliest time of the next dial; `None` while this node may not dial.
-fn due(shared: &Shared, peer: NodeId, entry: &Peer, vacant_since: Mono, backoff: &Backoff) -> Option<Mono> {
+fn due(
+    shared: &Shared,
+    peer: NodeId,
+    entry: &Peer,
+    vacant_since: Mono,
+    demand: Demand,
+    backoff: &Backoff,
+) -> Option<Mono> {
     let grace = shared.config.dial_grace;
     let local = shared.config.node;
     let dialable = !entry.endpoints.is_empty();
-    if shared.now().mono >= entry.deadline || !may_dial(local, peer, dialable, Duration::MAX, grace) {
+    let now = shared.now().mono;
+    if now >= entry.deadline || !may_dial(local, peer, dialable, Duration::MAX, grace) {
         return None;
     }
-    let at_once = may_dial(local, peer, dialable, Duration::ZERO, grace);
-    let turn = if at_once { vacant_since } else { vacant_since.plus(grace) };
-    Some(turn.max(backoff.not_before))
+    let wanted = match entry.dial {
+        Dial::AtOnce => Some(vacant_since),
+        Dial::InTurn if may_dial(local, peer, dialable, Duration::ZERO, grace) => Some(vacant_since),
+        Dial::InTurn => Some(vacant_since.plus(grace)),
+        Dial::OnDemand => None,
+    };
+    let wanted = wanted.map(|turn| turn.max(backoff.not_before));
+    // Whoever needs the link waits for no turn, and an earlier failure delays the dial by a second at most.
+    let demanded = demand.since.max(backoff.not_before.min(backoff.last.plus(DEMAND_PAUSE)));
+    let demanded = (now < demand.until && demanded < demand.until).then_some(demanded);
+    wanted.into_iter().chain(demanded).min()
 }
 
 struct Backoff {
     failures: u32,
     not_before: Mono,
+    /// When the latest attempt ended.
+    last: Mono,
 }
 
 impl Backoff {
@@ -75,6 +95,7 @@ impl Backoff {
         let lived = connection.established_at.is_some_and(|at| now.since(at) >= PROVEN_STABLE);
         let failed = connection.link.reason() != Some(Reason::LinkDuplicate);
         self.failures = if lived { 0 } else { self.failures.saturating_add(u32::from(failed)) };
+        self.last = now;
         self.not_before = now.plus(redial_delay(self.failures.saturating_sub(1), rand::random()));
     }
 }
@@ -125,5 +146,7 @@ async fn handshake(
     Some(stream)
 }
 
+/// Shortest time between the end of an attempt and a dial on demand.
+const DEMAND_PAUSE: Duration = Duration::from_secs(1);
 /// A link that lived this long clears the count of failures.
 const PROVEN_STABLE: Duration = Duration::from_secs(10);

@@ -13,10 +13,23 @@ use rap_types::{Mono, NodeId, Now, Reason};
 /// One desired peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Addresses to dial, best first. Empty: this node only accepts links from the peer.
+    /// Addresses to dial, best first. Empty: this node only accepts links from the peer, even on demand.
     pub endpoints: Vec<SocketAddr>,
     /// End of every link with the peer, on the boot clock.
     pub deadline: Mono,
+    /// Whether this node wants the link.
+    pub dial: Dial,
+}
+
+/// Whether a known peer is dialled, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dial {
+    /// Both nodes want the link: the one with the smaller id dials first.
+    InTurn,
+    /// This node alone wants the link: it dials at once.
+    AtOnce,
+    /// The peer is accepted, and dialled when a path needs the link.
+    OnDemand,
 }
 
 /// The desired links of this node, replaced as a whole.

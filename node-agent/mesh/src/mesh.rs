@@ -19,17 +19,18 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::command::Command;
 use crate::config::MeshConfig;
+use crate::fabric::Fabric;
 use crate::link_peers::{LinkPeers, Peers};
 use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::status::{LinkStatus, MeshEvent};
-use crate::{accept, dial, socket};
+use crate::{accept, dial, fabric, socket};
 
 /// All links of one membership. Clones refer to the same mesh. It runs until its task group is cancelled.
 /// The links of the mesh then say goodbye and close.
 #[derive(Debug, Clone)]
 pub struct Mesh {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     address: SocketAddr,
 }
 
@@ -47,6 +48,7 @@ impl Mesh {
         let (events, _) = broadcast::channel(config.event_queue.max(1));
         let shared = Arc::new(Shared {
             registry: Registry::new(config.node, events),
+            fabric: Fabric::new(config.node, config.path_queue, Clock::new().now().mono),
             config,
             clock: Clock::new(),
             certificate,
@@ -58,6 +60,7 @@ impl Mesh {
             next_id: AtomicU64::new(0),
         });
         shared.tasks.spawn_critical("link-accept", accept::accept(shared.clone(), listener));
+        shared.tasks.spawn_critical("path-timer", fabric::keep_time(shared.clone()));
         Ok(Self { shared, address })
     }
 
@@ -87,12 +90,14 @@ impl Mesh {
         let link_peers = Arc::new(LinkPeers { peers, newest_head, probe_interval });
         let parent = shared.tasks.token();
         let _one_at_a_time = shared.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let revoked = trust.revoked.clone();
         shared.trust.replace(shared.config.cluster, trust);
         let added = shared.registry.retain(link_peers.peers.keys(), shared.now().mono, &parent);
         shared.link_peers.send_replace(link_peers);
         for new in added {
             shared.tasks.spawn("link-dial", dial::keep_linked(shared.clone(), new));
         }
+        shared.revoke_paths(&revoked);
     }
 
     /// Status of every lane, by node id and lane.
@@ -113,10 +118,14 @@ impl Mesh {
         self.shared.registry.subscribe()
     }
 
-    /// Inbound connections that were refused, and frames that were refused or dropped by connections that
-    /// ended, by reason.
+    /// Inbound connections that were refused, frames that were refused or dropped by connections that ended, and
+    /// installs and frames of paths that were refused or dropped, by reason.
     pub fn rejected(&self) -> BTreeMap<Reason, u64> {
-        self.shared.registry.rejected()
+        let mut rejected = self.shared.registry.rejected();
+        for (reason, count) in self.shared.fabric.refused() {
+            *rejected.entry(reason).or_default() += count;
+        }
+        rejected
     }
 
     /// Sends `count` probes one after the other and returns their answers. Stops early when the link ends.

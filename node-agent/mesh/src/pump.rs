@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use rap_link::{Answer, Input, Output, PeerHello, Permit, SessionState};
+use rap_link::{Answer, FEATURE_FABRIC, Frame, Input, Lane, Output, PeerHello, Permit, SessionState};
 use rap_runtime::handshake_budget::Handshake;
 use rap_types::{Mono, Reason};
 use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
@@ -18,8 +19,9 @@ use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
+use crate::inbox::Inbox;
 use crate::outgoing::Outgoing;
-use crate::registry::Active;
+use crate::registry::{Active, Route};
 use crate::shared::{Connection, reason_of_io, until};
 use crate::status::MeshEvent;
 
@@ -41,6 +43,8 @@ struct Pump<'a> {
     replaced: CancellationToken,
     asked: BTreeMap<u64, oneshot::Sender<Answer>>,
     next_token: u64,
+    /// Frames that other tasks send through this link.
+    inbox: Arc<Inbox>,
     /// The peer lost its permission. Nothing more is written to it.
     denied: bool,
 }
@@ -49,6 +53,7 @@ enum Woken {
     LinkPeers,
     Stopped(Reason),
     Asked(Command),
+    Forwarded,
     Time,
     Wrote(io::Result<usize>),
     Read(io::Result<usize>),
@@ -73,6 +78,7 @@ impl<'a> Pump<'a> {
             replaced: CancellationToken::new(),
             asked: BTreeMap::new(),
             next_token: 0,
+            inbox: Arc::default(),
             denied: false,
         }
     }
@@ -95,11 +101,17 @@ impl<'a> Pump<'a> {
                 _ = link_peers.changed() => Woken::LinkPeers,
                 () = group.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDrained),
                 () = self.replaced.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDuplicate),
-                // Only this task fills the queues. Writing therefore ends, and reading is reached.
-                wrote = self.outgoing.push(), if busy => Woken::Wrote(wrote),
                 () = until(due, now) => Woken::Time,
                 Some(command) = self.commands.recv() => Woken::Asked(command),
-                read = self.read.read(&mut buffer) => Woken::Read(read),
+                // In random order: other tasks fill the queues as fast as this one writes, and what is read here is
+                // what they wait for.
+                woken = async {
+                    tokio::select! {
+                        wrote = self.outgoing.push(), if busy => Woken::Wrote(wrote),
+                        () = self.inbox.filled() => Woken::Forwarded,
+                        read = self.read.read(&mut buffer) => Woken::Read(read),
+                    }
+                } => woken,
             };
             self.wake(woken, &buffer);
             self.settle();
@@ -112,6 +124,7 @@ impl<'a> Pump<'a> {
             Woken::LinkPeers => self.link_peers_changed(),
             Woken::Stopped(reason) => self.connection.input(Input::DrainAsked(reason)),
             Woken::Asked(command) => self.ask(command),
+            Woken::Forwarded => self.forward(),
             Woken::Wrote(Ok(count)) => self.outgoing.wrote(count, now),
             Woken::Read(Ok(0)) => self.connection.input(Input::Broken(Reason::LinkClosed)),
             Woken::Read(Ok(count)) => self.connection.link.receive(&buffer[..count], now),
@@ -153,6 +166,24 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Queues what other tasks send through this link. The queues bound it; what they refuse is counted.
+    fn forward(&mut self) {
+        let now = self.connection.shared.now();
+        for frame in self.inbox.take() {
+            let _counted = self.connection.link.handle(Input::SendAsked(frame), now);
+        }
+    }
+
+    fn path_frame(&self, frame: Frame) {
+        let Some(peer) = self.connection.peer else { return };
+        let measured = self.connection.link.measured();
+        let link = measured.map_or((0, 0), |measured| {
+            let rtt = measured.round_trip.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
+            (rtt, measured.loss_ppm)
+        });
+        self.connection.shared.path_frame(peer, frame, link);
+    }
+
     /// Carries out the outputs of the session and publishes its state.
     fn settle(&mut self) {
         let now = self.connection.shared.now();
@@ -162,6 +193,7 @@ impl<'a> Pump<'a> {
                 Output::ProbeAnswered { token, answer } | Output::EchoAnswered { token, answer } => {
                     self.answer(token, answer);
                 }
+                Output::Received(frame) => self.path_frame(frame),
                 // Frames wait in the scheduler. States are in the report below.
                 Output::Send(_) | Output::Suspected | Output::Recovered | Output::Closed(_) => {}
             }
@@ -179,16 +211,26 @@ impl<'a> Pump<'a> {
         self.connection.lane = Some(hello.lane);
         let (Some(peer), shared) = (self.connection.peer, &self.connection.shared) else { return };
         let head = Bytes::from(hello.newest_head);
+        let offered = |features: &[String]| features.iter().any(|feature| feature == FEATURE_FABRIC);
+        let fabric = offered(&hello.features) && offered(&self.connection.shared.config.features);
+        let lane_a = hello.lane == Lane::A;
         let active = Active {
             id: self.connection.id,
             direction: self.connection.direction,
             commands: self.sender.clone(),
             replaced: self.replaced.clone(),
             head: head.clone(),
+            inbox: (fabric && lane_a).then(|| self.inbox.clone()),
         };
         match shared.registry.admit(peer, hello.lane, active, now) {
-            Ok(()) if shared.is_news(&head) => shared.registry.tell(MeshEvent::PeerHead { peer, head }),
-            Ok(()) => {}
+            Ok(()) => {
+                if shared.is_news(&head) {
+                    shared.registry.tell(MeshEvent::PeerHead { peer, head });
+                }
+                if lane_a {
+                    shared.link_up(peer);
+                }
+            }
             Err(reason) => self.connection.input(Input::DrainAsked(reason)),
         }
     }
@@ -205,7 +247,11 @@ impl<'a> Pump<'a> {
         tracing::trace!(way = "the link ends");
         if let (Some(peer), Some(lane)) = (self.connection.peer, self.connection.lane) {
             let now = self.connection.shared.now().mono;
-            self.connection.shared.registry.release(peer, lane, self.connection.id, now);
+            let shared = &self.connection.shared;
+            shared.registry.release(peer, lane, self.connection.id, now);
+            if lane == Lane::A && !matches!(shared.registry.route(peer), Route::Linked(_)) {
+                shared.link_lost(peer);
+            }
         }
         self.place = None;
         if self.denied {

@@ -4,7 +4,7 @@
 //! here is short and under one lock. Nothing waits.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rap_link::{Direction, Kept, Lane, keep_of_duplicates};
@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
+use crate::inbox::Inbox;
 use crate::status::{LinkStatus, MeshEvent};
 
 /// All desired peers and their links.
@@ -36,7 +37,26 @@ struct State {
 struct Dialler {
     /// `Some(since)` while lane A has no connection.
     vacant: watch::Sender<Option<Mono>>,
+    demand: watch::Sender<Demand>,
     stop: CancellationToken,
+}
+
+/// Somebody needs the link now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Demand {
+    pub(crate) since: Mono,
+    pub(crate) until: Mono,
+}
+
+/// The way to a peer over lane A.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// Frames of paths are taken here.
+    Linked(Arc<Inbox>),
+    /// Known, and not linked.
+    Vacant,
+    /// Unknown, or its release knows no paths.
+    None,
 }
 
 #[derive(Debug)]
@@ -55,6 +75,8 @@ pub(crate) struct Active {
     pub(crate) replaced: CancellationToken,
     /// Head in the hello of the peer. May be empty.
     pub(crate) head: Bytes,
+    /// Absent: the peer knows no paths.
+    pub(crate) inbox: Option<Arc<Inbox>>,
 }
 
 /// A peer that is newly desired, with the inputs of its dialling task.
@@ -62,6 +84,7 @@ pub(crate) struct Active {
 pub(crate) struct NewPeer {
     pub(crate) peer: NodeId,
     pub(crate) vacant: watch::Receiver<Option<Mono>>,
+    pub(crate) demand: watch::Receiver<Demand>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -85,10 +108,11 @@ impl Registry {
             let dialler = before.remove(peer).unwrap_or_else(|| {
                 let stop = parent.child_token();
                 let (vacant, watched) = watch::channel(Some(now));
-                added.push(NewPeer { peer: *peer, vacant: watched, stop: stop.clone() });
+                let (demand, asked) = watch::channel(Demand::default());
+                added.push(NewPeer { peer: *peer, vacant: watched, demand: asked, stop: stop.clone() });
                 let status = LinkStatus::untried(*peer, now);
                 state.links.insert((*peer, Lane::A), Slot { status, active: None });
-                Dialler { vacant, stop }
+                Dialler { vacant, demand, stop }
             });
             state.diallers.insert(*peer, dialler);
         }
@@ -176,6 +200,27 @@ impl Registry {
         match &slot.active {
             Some(active) => Ok(active.commands.clone()),
             None => Err(slot.status.reason.unwrap_or(Reason::LinkUnreachable)),
+        }
+    }
+
+    /// The way to a peer now.
+    pub(crate) fn route(&self, peer: NodeId) -> Route {
+        let state = self.state();
+        match state.links.get(&(peer, Lane::A)).map(|slot| &slot.active) {
+            Some(Some(Active { inbox: Some(inbox), .. })) => Route::Linked(inbox.clone()),
+            Some(None) => Route::Vacant,
+            Some(Some(Active { inbox: None, .. })) | None => Route::None,
+        }
+    }
+
+    /// Asks for a link with a known peer until `until`, and returns once there is one or the peer is known no more.
+    pub(crate) async fn demand(&self, peer: NodeId, demand: Demand) {
+        let vacant = self.state().diallers.get(&peer).map(|dialler| {
+            dialler.demand.send_replace(demand);
+            dialler.vacant.subscribe()
+        });
+        if let Some(mut vacant) = vacant {
+            let _gone = vacant.wait_for(Option::is_none).await;
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::MeshConfig;
+use crate::fabric::Fabric;
 use crate::link_peers::{LinkPeers, certificate_deadline};
 use crate::registry::Registry;
 use crate::status::LinkStatus;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     /// Held while desired peers are replaced.
     pub(crate) applying: Mutex<()>,
     pub(crate) next_id: AtomicU64,
+    pub(crate) fabric: Fabric,
 }
 
 /// One connection from its first byte to its last.

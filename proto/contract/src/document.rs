@@ -52,6 +52,7 @@ documents! {
     ClusterHead "cluster-head" 4 * KIB;
     LogKeyRecord "log-key" 4 * KIB;
     BreakGlassGrant "break-glass" 32 * KIB;
+    PathInstall "path-install" KIB;
 }
 
 #[cfg(test)]

@@ -28,9 +28,11 @@ mod key_file;
 mod keys;
 mod keyset;
 mod known_revocations;
+mod leaf;
 mod log_key;
 mod manifest;
 mod merkle;
+mod path_install;
 mod possession;
 mod revocation;
 mod revocation_chain;
@@ -67,9 +69,11 @@ pub use key_file::{KEY_FILE_SCHEMA, KeyFile, Protection, PublicKeyFile};
 pub use keys::{PublicKey, Signer};
 pub use keyset::{KeySet, KeyState};
 pub use known_revocations::KnownRevocations;
+pub use leaf::{LEAF_CAP, LeafDocument, LeafKey, LeafTrust, sign_by_leaf};
 pub use log_key::{LogGeneration, LogKeyChain, LogKeyTerms, sign_log_key};
 pub use manifest::{Manifest, ManifestPreimage, SLOTS_CAP, slot_bucket};
 pub use merkle::{MerkleTree, leaf_hash, root_from_proof};
+pub use path_install::{PATH_HOPS_MAX, PATH_LIFETIME, PathInstall, PathInstallExpectation, PathNext};
 pub use possession::{
     CERTIFICATE_PROOF, EXPORTER_LABEL, JOIN_PROOF, LEAVE_PROOF, LOGIN_PROOF, POLL_PROOF, ROTATE_KEY_PROOF,
     check_possession, sign_possession,

@@ -293,3 +293,10 @@ fn audit_log_keys_checkpoints_and_exports() {
     let export = audit_export_message().encode_to_vec();
     none_accepted("audit export", &export, |bytes| open_audit_export(bytes, &roots(), false).is_ok());
 }
+
+#[test]
+fn path_installs() {
+    let leaf = leaf(node(), LeafStanding::Good);
+    let install = signed_install(&install(), &leaf_key());
+    none_accepted("path-install", &install, |bytes| open_install(bytes, &leaf, peer(), &[]).is_ok());
+}

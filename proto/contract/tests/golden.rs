@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use attacks::Vector;
 use fixture::*;
 use rap_contract::*;
-use rap_types::{ClusterId, Digest, Wall};
+use rap_types::{ClusterId, Digest, NodeId, Wall};
 use rap_wire::v1;
 use serde_json::Value;
 
@@ -170,6 +170,11 @@ fn outcome(vector: &Value) -> &'static str {
                 .map_err(|_| Reject::new(rap_types::Reason::BreakGlassMalformed, "text"))
                 .and_then(BreakGlassText::parse)
                 .and_then(|grant| grant.open(&known).map(drop))
+        }
+        // The records are the leaf beside the install, and the hop.
+        "path-install" => {
+            let [leaf, hop] = &records(vector)[..] else { panic!("records") };
+            open_install(&input, leaf, NodeId::from_slice(hop).unwrap(), &features).map(drop)
         }
         "export" => open_export(&input, &roots(), features.contains(&FEATURE_DEV)).map(drop),
         kind => panic!("unknown kind {kind}"),

@@ -82,13 +82,13 @@ impl KnownPeer {
 
     /// The peer of the mesh; `None` if it is neither dialled nor accepted.
     pub(super) fn for_mesh(&self, deadlines: Deadlines) -> Option<rap_mesh::Peer> {
-        let endpoints = match self.link {
-            TableLink::Dial => self.link_endpoints.clone(),
-            // Without an endpoint it is accepted and cannot be dialled.
-            TableLink::Accept => Vec::new(),
+        let dial = match self.link {
+            TableLink::Dial => rap_mesh::Dial::InTurn,
+            TableLink::Accept => rap_mesh::Dial::OnDemand,
             TableLink::None => return None,
         };
-        Some(rap_mesh::Peer { endpoints, deadline: deadlines.of_link(self.deadline, self.survives) })
+        let deadline = deadlines.of_link(self.deadline, self.survives);
+        Some(rap_mesh::Peer { endpoints: self.link_endpoints.clone(), deadline, dial })
     }
 
     /// By which relays the peer is reached: the first choice, and what stands in for it. Empty: directly only.

@@ -60,7 +60,13 @@ impl QueueId {
     pub(crate) const fn of(frame: &Frame) -> Self {
         match frame.kind {
             FrameKind::Hello | FrameKind::Bye | FrameKind::Probe | FrameKind::ProbeAck => Self::Own,
-            FrameKind::Echo | FrameKind::EchoReply | FrameKind::Data => Self::of_class(frame.class),
+            FrameKind::Echo
+            | FrameKind::EchoReply
+            | FrameKind::Data
+            | FrameKind::PathRequest
+            | FrameKind::PathAnswer
+            | FrameKind::PathWithdraw
+            | FrameKind::PathFault => Self::of_class(frame.class),
         }
     }
 

@@ -16,7 +16,12 @@ pub const START: Now = Now { mono: Mono(1_000_000_000), wall: Wall(1_700_000_000
 pub const LONG: Permit = Permit::Until(Mono(u64::MAX));
 
 pub fn local(node: NodeId) -> Local {
-    Local { node, cluster: CLUSTER, features: vec!["probe".into()], newest_head: vec![7; 40] }
+    Local {
+        node,
+        cluster: CLUSTER,
+        features: vec!["probe".into(), rap_link::FEATURE_FABRIC.into()],
+        newest_head: vec![7; 40],
+    }
 }
 
 pub fn identity(node: NodeId) -> PeerIdentity {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_link::{ECHO_MAX, Input, Lane, Link, Local, PeerIdentity, Permit, SessionState, Side, Timing};
-use rap_mesh::{LinkStatus, Mesh, MeshConfig, Peer, Peers};
+use rap_mesh::{Dial, LinkStatus, Mesh, MeshConfig, Peer, Peers};
 use rap_runtime::tls::{
     CertificateCell, ClusterTrust, EKU_EXTENSION, EKU_OID, NodeIdentity, TrustStore, any_server_name,
     link_client,
@@ -159,7 +159,7 @@ pub fn peers(authority: &Authority, peers: &[(NodeId, Option<SocketAddr>)]) -> P
         .iter()
         .map(|(id, endpoint)| {
             let endpoints = endpoint.iter().copied().collect();
-            (*id, Peer { endpoints, deadline: Mono(u64::MAX) })
+            (*id, Peer { endpoints, deadline: Mono(u64::MAX), dial: Dial::InTurn })
         })
         .collect::<BTreeMap<_, _>>();
     Peers { peers, trust: authority.trust(&[]), newest_head: b"head".to_vec(), probe_interval: None }

@@ -8,6 +8,7 @@ mod exports;
 mod grants;
 mod heads;
 mod keys;
+mod paths;
 mod revocations;
 
 use prost::Message as _;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Vector> {
     vectors.extend(exports::all());
     vectors.extend(audit::all());
     vectors.extend(revocations::all());
+    vectors.extend(paths::all());
     vectors
 }
 

@@ -224,6 +224,13 @@ DOCUMENTS = {
         1: ("header", HEADER), 2: ("key", "bytes"), 3: ("previous", "bytes"), 4: ("first_size", "int"),
         5: ("first_root", "bytes"), 6: ("reason", "str"),
     }),
+    "path-install": (1024, {
+        1: ("header", HEADER), 2: ("path_id", "bytes"), 3: ("lane", "int"), 4: ("generation", "int"),
+        5: ("source", "bytes"), 6: ("destination", "bytes"), 7: ("organization", "bytes"), 8: ("position", "int"),
+        9: ("length", "int"), 10: ("previous", "bytes"), 11: ("in_label", "int"), 12: ("next", "bytes"),
+        13: ("out_label", "int"), 14: ("back_in_label", "int"), 15: ("back_out_label", "int"),
+        16: ("rate_kbit", "int"), 17: ("lifetime_s", "int"), 18: ("kind", "int"),
+    }),
 }
 CREATE, ROTATE, RECOVERY = 1, 2, 3
 ANY, INSTALLATION, CLUSTER, NODE, KEY = 1, 2, 3, 4, 5
@@ -573,6 +580,36 @@ def break_glass(text, manifest, node, known, scope):
             raise Reject("payload.malformed") from error
         if len(peer["node"]) != 16 or len(peer["node_key"]) != 32 or len(peer["wireguard"]) != 32:
             raise Reject("payload.malformed")
+
+
+def path_install(data, leaf, hop, scope):
+    """The leaf stands for a certificate: what became of its chain, the node, the key."""
+    if len(leaf) > 2048:
+        raise Reject("certificate.invalid")
+    if len(data) > DOCUMENTS["path-install"][0]:
+        raise Reject("envelope.too_large")
+    if len(leaf) != 49 or leaf[0] > 1:
+        raise Reject("certificate.invalid")
+    if leaf[0] == 1:
+        raise Reject("node.revoked")
+    scope = dict(scope, now=None, audience=(NODE, hop))
+    install = verify(data, "path-install", one_key(leaf[17:], "path-install"), scope)
+    if install["source"] != leaf[1:17]:
+        raise Reject("certificate.identity")
+    ids = [install["source"], install["destination"], install["previous"], install["path_id"]]
+    next_labels = [install["out_label"] != 0, install["back_in_label"] != 0]
+    if (
+        install["header"]["expires_at"] or any(len(one) != 16 for one in ids)
+        or len(install["organization"]) not in (0, 16) or len(install["next"]) not in (0, 16)
+        or next_labels != [bool(install["next"])] * 2 or 0 in (install["in_label"], install["back_out_label"])
+        or install["lane"] not in (1, 2, 3)
+        or not 1 <= install["position"] <= 4 or not 1 <= install["length"] <= 4
+    ):
+        raise Reject("payload.malformed")
+    if not 10 <= install["lifetime_s"] <= 600:
+        raise Reject("path.lifetime")
+    if install["kind"] != 1:
+        raise Reject("path.kind")
 
 
 def head_facts(head):
@@ -939,6 +976,7 @@ def decide(vector):
         "cluster-head": lambda: cluster_head(data, known, scoped),
         "break-glass": lambda: break_glass(data, *records, known, scoped),
         "export": lambda: export(data, known, features),
+        "path-install": lambda: path_install(data, *records, scoped),
         "audit-entry": lambda: audit_entry(data),
         "audit-inclusion": lambda: inclusion(data, *two_numbers(records[1]), records[2:], records[0]),
         "audit-consistency": lambda: consistency(

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, Signer};
 use rustls::{Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::provider;
+use super::{NodeCertificate, provider};
 
 /// Holds the current leaf, its chain and its key. Empty at first: handshakes then fail. Clones are
 /// the same slot; running connections keep the leaf they began with.
@@ -41,12 +41,52 @@ impl CertificateCell {
         self.0.0.load().as_ref().and_then(|certified| certified.cert.first().cloned())
     }
 
+    /// Signs with the leaf in use, if there is one with an Ed25519 key.
+    pub fn signer(&self) -> Option<LeafSigner> {
+        let certified = self.0.0.load_full()?;
+        let leaf = certified.cert.first()?.clone();
+        let key = NodeCertificate::from_der(&leaf).ok()?.ed25519?;
+        let signer = certified.key.choose_scheme(&[SignatureScheme::ED25519])?;
+        Some(LeafSigner { leaf, key, signer })
+    }
+
     pub(super) fn server(&self) -> Arc<dyn ResolvesServerCert> {
         self.0.clone()
     }
 
     pub(super) fn client(&self) -> Arc<dyn ResolvesClientCert> {
         self.0.clone()
+    }
+}
+
+/// A leaf certificate and the use of its key.
+pub struct LeafSigner {
+    leaf: CertificateDer<'static>,
+    key: [u8; 32],
+    signer: Box<dyn Signer>,
+}
+
+impl LeafSigner {
+    /// The certificate.
+    pub fn leaf(&self) -> &[u8] {
+        &self.leaf
+    }
+
+    /// The public key.
+    pub const fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    /// The Ed25519 signature of exactly these bytes.
+    pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], Error> {
+        let signature = self.signer.sign(message)?;
+        signature.try_into().map_err(|_| Error::General("a signature has 64 bytes".into()))
+    }
+}
+
+impl fmt::Debug for LeafSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LeafSigner(..)")
     }
 }
 

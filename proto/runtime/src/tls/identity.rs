@@ -36,6 +36,8 @@ pub struct NodeCertificate {
     pub not_after: Wall,
     /// SHA-256 of the subject public key info.
     pub spki: Digest,
+    /// The key, if it is an Ed25519 key.
+    pub ed25519: Option<[u8; 32]>,
 }
 
 impl fmt::Display for NodeIdentity {
@@ -98,8 +100,14 @@ impl NodeCertificate {
             not_before: wall(certificate.validity().not_before),
             not_after: wall(certificate.validity().not_after),
             spki: Digest::of(&[certificate.public_key().raw]),
+            ed25519: ed25519_key(certificate.public_key().raw),
         })
     }
+}
+
+/// The key in a subject public key info of RFC 8410.
+fn ed25519_key(spki: &[u8]) -> Option<[u8; 32]> {
+    spki.strip_prefix(ED25519_SPKI)?.try_into().ok()
 }
 
 /// SHA-256 of a certificate's subject public key info: what a pin names.
@@ -146,5 +154,8 @@ pub const EKU_EXTENSION: &[u8] = &[
     0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01, // serverAuth
     0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02, // clientAuth
 ];
+
+/// What precedes an Ed25519 key in a subject public key info.
+const ED25519_SPKI: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 const SCHEME: &str = "rap://";

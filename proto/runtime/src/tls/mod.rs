@@ -20,7 +20,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 pub use alpn::{ALPN_LINK, ALPN_NODE, ALPN_OPERATOR, Offer, require_alpn};
-pub use certificate_cell::CertificateCell;
+pub use certificate_cell::{CertificateCell, LeafSigner};
 pub use config::{
     Time, link_client, link_server, node_client, node_server, operator_client, operator_server,
 };

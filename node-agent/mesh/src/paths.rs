@@ -1,0 +1,38 @@
+//! Paths, as the user of a mesh sees them.
+
+use rap_link::path::{PathEnd, PathEvent, PathPlan, PathTerms};
+use rap_types::{NodeId, Reason};
+use tokio::sync::mpsc;
+
+use crate::mesh::Mesh;
+
+impl Mesh {
+    /// Replaces the rules and the plans of paths, both as a whole. Paths that the rules no longer permit end at once.
+    /// A path whose relays changed in its plan stays until the new one is up.
+    pub fn set_paths(&self, terms: PathTerms, plans: Vec<PathPlan>) {
+        self.shared.set_paths(terms, plans);
+    }
+
+    /// Installs the planned paths to a node and keeps them while a frame passed within 60 s. [`PathEvent`]s say what
+    /// becomes of it. Idempotent.
+    ///
+    /// # Errors
+    /// `path.unknown`: no plan has this destination.
+    pub fn want_path(&self, destination: NodeId) -> Result<(), Reason> {
+        self.shared.want_path(destination)
+    }
+
+    /// Sends one WireGuard datagram of at most 16,381 bytes. Never waits.
+    ///
+    /// # Errors
+    /// `path.unknown` if the path ended, `path.next_unreachable`, `link.queue_full`, `path.malformed` for its length.
+    pub fn send_on_path(&self, end: PathEnd, datagram: &[u8]) -> Result<(), Reason> {
+        self.shared.send_on_path(end, datagram)
+    }
+
+    /// Changes of paths, and what arrives on them. `None` if somebody took it before. A reader that falls behind loses
+    /// datagrams first.
+    pub fn path_events(&self) -> Option<mpsc::Receiver<PathEvent>> {
+        self.shared.fabric.events()
+    }
+}
