@@ -45,6 +45,17 @@ impl Programs {
     }
 }
 
+/// Whether the programs of a lab take another wall clock from a file. Only debug programs do; the name of the variable is
+/// in no other program.
+///
+/// # Errors
+/// The agent's program cannot be read.
+pub fn have_test_hooks(lab: &Lab) -> Result<bool> {
+    let program = fs::read(lab.folder().bin().join("rap-node-agent")).context("rap-node-agent")?;
+    let name = rap_runtime::clock::WALL_OFFSET_FILE.as_bytes();
+    Ok(program.windows(name.len()).any(|part| part == name))
+}
+
 /// Puts the lab's own program on every host, also under the name `systemctl`.
 pub fn install_lab(lab: &Lab, program: &Path) -> Result<()> {
     lab.install("rap-lab", program)?;

@@ -148,15 +148,18 @@ struct How {
     /// Run only this check; may be given again.
     #[arg(long, value_name = "CHECK")]
     only: Vec<String>,
+    /// Run it so often, each time from nothing; the first run that fails is the last one.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    times: u32,
 }
 
 /// Does what the command line says and returns the exit status.
 pub fn run() -> Result<u8> {
     let Arguments { lab, verb } = Arguments::parse();
     match verb {
-        Verb::Run { name, how } => run_scenario(scenario::find(&name)?, &how, lab, false),
+        Verb::Run { name, how } => run_times(scenario::find(&name)?, &how, lab.as_deref()),
         Verb::Quickstart(quickstart) => quickstart.run(),
-        Verb::Up { name, how } => run_scenario(scenario::find(&name)?, &how, lab, true),
+        Verb::Up { name, how } => run_scenario(scenario::find(&name)?, &how, lab.as_deref(), true),
         Verb::Down { name, check } => down(name.or(lab), check),
         Verb::Scenarios => {
             for Scenario { name, shows, .. } in scenario::ALL {
@@ -187,11 +190,24 @@ pub fn run() -> Result<u8> {
     }
 }
 
-fn run_scenario(scenario: &Scenario, how: &How, name: Option<String>, keep: bool) -> Result<u8> {
+fn run_times(scenario: &Scenario, how: &How, name: Option<&str>) -> Result<u8> {
+    for round in 1..=how.times {
+        if how.times > 1 {
+            eprintln!("-- {} {round} of {}", scenario.name, how.times);
+        }
+        let status = run_scenario(scenario, how, name, false)?;
+        if status != 0 {
+            return Ok(status);
+        }
+    }
+    Ok(0)
+}
+
+fn run_scenario(scenario: &Scenario, how: &How, name: Option<&str>, keep: bool) -> Result<u8> {
     hold_signals()?;
     let programs = how.programs.as_deref().map_or_else(Programs::beside_this, Programs::at);
     let mode = if how.loopback { Mode::Loopback } else { Mode::possible() };
-    let folder = Folder::of(name.as_deref().unwrap_or(scenario.name))?;
+    let folder = Folder::of(name.unwrap_or(scenario.name))?;
     let mut lab = Lab::new_in(folder.clone(), mode)?;
     let _guard = Guard::watch(&folder, Duration::from_secs(how.deadline))?;
     install_lab(&lab, &std::env::current_exe()?)?;

@@ -86,9 +86,6 @@ pub fn floors_missing(scene: &Scene<'_>) -> Result<Finding> {
 
 /// The wall clock of a host is a year back at a start: what was stale stays stale, and it is said.
 pub fn clock_back(scene: &Scene<'_>) -> Result<Finding> {
-    if !cfg!(debug_assertions) {
-        return Ok(Finding::new(true, json!(null), "left out: release programs have no test hook"));
-    }
     let file = scene.lab.folder().path().join("clock-back");
     let set = |seconds: i64| fs::write(&file, format!("{}\n", seconds * 1000));
     set(0)?;

@@ -37,9 +37,6 @@ impl Clock {
 
 /// A node is off for two days: its leaf and its snapshot are long past when it returns.
 pub fn two_days_off(scene: &Scene<'_>, clock: &Clock) -> Result<Finding> {
-    if !cfg!(debug_assertions) {
-        return Ok(Finding::new(true, json!(null), "left out: release programs have no test hook"));
-    }
     let (one, two) = scene.pair()?;
     let (_, before) = two.status()?;
     two.kill_all(scene.lab)?;
