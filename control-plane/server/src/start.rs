@@ -33,6 +33,7 @@ use crate::serve::handle::Serving;
 use crate::tasks::heartbeat::Heartbeat;
 use crate::tasks::{absent, contacts, doorbell, hand_over, hints, housekeeping, keep_grants, publishers};
 use crate::tls::accept::{AcceptSettings, Acceptor};
+use crate::tls::listeners::Listeners;
 use crate::tls::server_certificate::{issue_server_certificate, renew_server_certificate};
 use crate::watch::alarm_log::Findings;
 use crate::watch::alarms::Alarms;
@@ -41,7 +42,7 @@ use crate::watch::readiness::Readiness;
 
 /// A control plane that listens.
 pub struct Running {
-    /// Where it listens.
+    /// Where it listens; the first of several addresses.
     pub address: SocketAddr,
     /// What its handlers share.
     pub replica: Arc<Replica>,
@@ -74,17 +75,16 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     let mut heartbeat = Heartbeat::new(target.clone());
     heartbeat.commit(&replica.watch).await;
 
+    let listeners = Listeners::bind(&replica.config.listen).await?;
+    let addresses = listeners.addresses();
+    let addresses = addresses.map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    let address = addresses[0];
     let slot = CertificateCell::new();
-    let hosts = hosts(&replica.config, &replica.keys.installation.control_urls);
+    let hosts = hosts(&addresses, &replica.keys.installation.control_urls);
     let renew_after = issue_server_certificate(&tls_ca, &hosts, &slot, &replica.watch.clock)?;
     let limits = &replica.config.limits;
     let rates = Arc::new(SourceRates::new(limits.unauthenticated_per_second, limits.unauthenticated_burst));
 
-    let listener = TcpListener::bind(replica.config.listen).await.map_err(|error| {
-        Failure::new(Reason::ConfigInvalid, format!("cannot listen on {}: {error}", replica.config.listen))
-    })?;
-    let address =
-        listener.local_addr().map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
     let settings = AcceptSettings {
         handshakes_total: limits.handshakes_total,
         handshakes_per_source: limits.handshakes_per_source,
@@ -93,7 +93,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
         connections_per_source: limits.connections_per_source,
     };
     let (acceptor, operators, nodes) = Acceptor::new(
-        listener,
+        listeners,
         &slot,
         &replica.serving.trust,
         &settings,
@@ -207,15 +207,14 @@ async fn listen_for_metrics(replica: &Arc<Replica>, tasks: &TaskGroup) -> Option
 }
 
 /// Names for the server's own certificate: nodes and operators pin its CA, others look at names.
-fn hosts(config: &Config, control_urls: &[String]) -> Vec<String> {
+fn hosts(addresses: &[SocketAddr], control_urls: &[String]) -> Vec<String> {
     let mut hosts: Vec<String> = control_urls
         .iter()
         .filter_map(|url| url.parse::<http::Uri>().ok())
         .filter_map(|uri| uri.host().map(|host| host.trim_matches(['[', ']']).to_owned()))
         .collect();
-    if !config.listen.ip().is_unspecified() {
-        hosts.push(config.listen.ip().to_string());
-    }
+    let named = addresses.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+    hosts.extend(named.map(|ip| ip.to_string()));
     hosts.push("localhost".to_owned());
     hosts.sort_unstable();
     hosts.dedup();

@@ -11,12 +11,13 @@
 //!
 //! | task | life | reads | writes |
 //! |---|---|---|---|
-//! | driver | critical | `uplink_events` `dataplane_events` `certificates` `certificate_failure` `addresses` `requests` `ping_ends` `written` | `tables` `commands` `certificate_ready` `cluster_ca` `doubts` `pause` `stale_head` `writes` |
+//! | driver | critical | `uplink_events` `dataplane_events` `certificates` `certificate_failure` `addresses` `resolved_names` `requests` `ping_ends` `written` | `tables` `commands` `certificate_ready` `cluster_ca` `doubts` `pause` `stale_head` `wanted_names` `writes` |
 //! | persist | critical | `writes` | `written` |
 //! | dataplane | critical | `tables` `commands` | `dataplane_events` |
 //! | uplink | critical | `certificate_ready` `pause` `stale_head` | `uplink_events` |
 //! | certificates | critical | `cluster_ca` `doubts` | `certificates` `certificate_failure` |
 //! | addresses | dispensable | - | `addresses` |
+//! | names | dispensable | `wanted_names` | `resolved_names` |
 //! | diagnostic | on demand | - | `commands` `ping_ends` |
 //! | ping | on demand | - | `commands` |
 //! | leave | on demand | - | - |

@@ -3,7 +3,7 @@
 //! Owns the words. Refuses to own what happens between them.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rap_trust::{
@@ -110,6 +110,8 @@ pub enum Input {
     BreakGlassStored(Box<Admission>),
     /// Own addresses changed: (link, WireGuard).
     AddressesChanged(Vec<String>, Vec<String>),
+    /// Names that were asked for have these addresses now; none if there was no answer.
+    NamesResolved(Vec<(String, Vec<SocketAddr>)>),
     /// Time passed.
     TimedOut,
 }

@@ -9,6 +9,7 @@
 )]
 
 mod diagnostics;
+mod endpoint_names;
 mod events;
 mod hints;
 mod node;
@@ -16,6 +17,7 @@ mod observations;
 mod table;
 
 pub use diagnostics::{Diagnostics, RunPing};
+pub use endpoint_names::WantedNames;
 pub use events::{ContactFacts, Input, LinkCertificate, NodeSettings, Output};
 pub use hints::Hints;
 pub use node::Node;

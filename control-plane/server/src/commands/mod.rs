@@ -166,6 +166,7 @@ async fn run(command: Command, form: Format) -> Result<(), Failure> {
 async fn run_init(settings: Settings, import: Option<&Path>, form: Format) -> Result<(), Failure> {
     let config = settings.start()?;
     // Looked at before anything is made.
+    config.listen.addresses().await?;
     let imported = import.map(init::imported_key).transpose()?;
     let made = init::run(&config, Path::new(""), imported).await?;
     if printed(form, &made)? {

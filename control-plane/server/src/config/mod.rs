@@ -2,6 +2,7 @@
 
 pub mod effective;
 pub mod layers;
+pub mod listen;
 pub mod raw;
 pub mod resolve;
 pub mod settings;

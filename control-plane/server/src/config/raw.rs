@@ -12,7 +12,7 @@ pub struct Raw {
     /// Directory of everything this control plane keeps [default: /var/lib/rap/control-plane]
     #[arg(long, env = "RAP_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// HOST:PORT to listen on [default: 0.0.0.0:8443]
+    /// HOST:PORT to listen on; a name stands for every address it has, [::] for IPv4, too [default: [::]:8443]
     #[arg(long, env = "RAP_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<String>,
     /// URLs under which nodes and operators reach this control plane, comma-separated

@@ -10,6 +10,7 @@ use rap_runtime::telemetry;
 use rap_types::Reason;
 
 use crate::config::layers::DEFAULT_DATA_DIR;
+use crate::config::listen::Listen;
 use crate::config::raw::Raw;
 use crate::config::settings::{AuthorityMode, ClusterDefaults, Config, DatabaseSource, Limits, Pushing};
 
@@ -24,10 +25,10 @@ impl Config {
     /// Gives every option its meaning, or reports all problems together.
     pub fn resolve(raw: &Raw) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let listen_text = raw.listen.as_deref().unwrap_or("0.0.0.0:8443");
+        let listen_text = raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
         let listen = listen(listen_text, &mut problems);
         let mode = mode(raw.authority_mode.as_deref(), &mut problems);
-        if mode == AuthorityMode::Dev && !private(listen.ip()) {
+        if mode == AuthorityMode::Dev && !listen.is_private() {
             problems.push(Problem::new(
                 "listen",
                 format!(
@@ -36,7 +37,7 @@ impl Config {
                 ),
             ));
         }
-        let control_urls = control_urls(raw.control_urls.as_deref(), listen_text, listen, &mut problems);
+        let control_urls = control_urls(raw.control_urls.as_deref(), listen_text, &listen, &mut problems);
         let cluster = ClusterDefaults {
             fresh_for: millis(raw.fresh_for_ms, 300_000),
             degraded_for: millis(raw.degraded_for_ms, 12 * HOUR_MS),
@@ -77,29 +78,21 @@ impl Config {
     }
 }
 
-fn listen(text: &str, problems: &mut Vec<Problem>) -> SocketAddr {
-    let unspecified = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
-    if let Ok(address) = text.parse() {
-        return address;
-    }
-    let Some((host, port)) = text.rsplit_once(':') else {
+fn listen(text: &str, problems: &mut Vec<Problem>) -> Listen {
+    let listen = Listen::parse(text);
+    if listen.is_none() {
         problems.push(Problem::new("listen", format!("`{text}` is not HOST:PORT")));
-        return unspecified;
-    };
-    match port.parse() {
-        Ok(port) if host == "localhost" => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
-        Ok(port) if is_host_name(host) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
-        _ => {
-            problems.push(Problem::new("listen", format!("`{text}` is not HOST:PORT")));
-            unspecified
-        }
     }
+    if matches!(&listen, Some(Listen::Name(host, _)) if host == PLACEHOLDER) {
+        problems.push(Problem::new("listen", NOT_A_HOST));
+    }
+    listen.unwrap_or_else(|| Listen::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443)))
 }
 
 fn control_urls(
     given: Option<&[String]>,
     listen_text: &str,
-    listen: SocketAddr,
+    listen: &Listen,
     problems: &mut Vec<Problem>,
 ) -> Vec<String> {
     let Some(given) = given.filter(|urls| !urls.is_empty()) else {
@@ -119,6 +112,9 @@ fn control_urls(
                 && uri.path_and_query().is_none_or(|path| path == "/")
                 && !url.contains('@')
         });
+        if url.parse::<http::Uri>().is_ok_and(|uri| uri.host() == Some(PLACEHOLDER)) {
+            problems.push(Problem::new("control_urls", NOT_A_HOST));
+        }
         if !plain {
             problems.push(Problem::new("control_urls", format!("`{url}` is not https://HOST[:PORT]")));
         }
@@ -226,19 +222,13 @@ fn millis(value: Option<u64>, default: u64) -> Duration {
     Duration::from_millis(value.unwrap_or(default))
 }
 
-fn is_host_name(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
-}
+/// `[::]` takes IPv4, too.
+const DEFAULT_LISTEN: &str = "[::]:8443";
 
-/// Loopback, RFC 1918, link-local or ULA.
-fn private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
-        IpAddr::V6(address) => {
-            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
-        }
-    }
-}
+/// As documents write it.
+const PLACEHOLDER: &str = "HOST";
+
+const NOT_A_HOST: &str = "HOST stands for the name or address of this host: write that";
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -307,6 +297,18 @@ mod tests {
             })
             .unwrap_err();
             assert!(text.contains("authority.dev_address"), "{listen}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_placeholder_of_documents_is_no_host() {
+        for (listen, url) in [("HOST:8443", "https://a"), ("[::]:8443", "https://HOST:8443")] {
+            let text = resolve(|raw| {
+                raw.listen = Some(listen.into());
+                raw.control_urls = Some(vec![url.into()]);
+            })
+            .unwrap_err();
+            assert!(text.contains("HOST stands for"), "{text}");
         }
     }
 

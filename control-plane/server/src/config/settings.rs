@@ -11,6 +11,8 @@ use rap_authority::{LONGEST_CERTIFICATE, LONGEST_FRESH};
 use rap_runtime::settings_layers::Problem;
 use rap_types::sense::Loopback;
 
+use crate::config::listen::Listen;
+
 /// How strictly trust is anchored; fixed for the life of a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -142,8 +144,8 @@ pub struct Pushing {
 pub struct Config {
     /// Directory of everything this control plane keeps.
     pub data_dir: PathBuf,
-    /// Address to listen on.
-    pub listen: SocketAddr,
+    /// Where to listen.
+    pub listen: Listen,
     /// How nodes and operators reach it; never empty.
     pub control_urls: Vec<String>,
     /// Strict or dev.

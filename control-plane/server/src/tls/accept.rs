@@ -17,13 +17,14 @@ use rap_runtime::{Clock, TaskGroup, tls};
 use rap_types::Reason;
 use rustls::ServerConfig;
 use rustls::server::Acceptor as HelloReader;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected as _;
 
 use crate::tls::channel::{Channel, ChannelKind, Connection};
+use crate::tls::listeners::Listeners;
 use crate::watch::metrics::Metrics;
 
 /// Bounds of the listener.
@@ -46,7 +47,7 @@ pub type Incoming = ReceiverStream<io::Result<Connection>>;
 
 /// The listening side.
 pub struct Acceptor {
-    listener: TcpListener,
+    listeners: Listeners,
     shared: Arc<Shared>,
     tasks: TaskGroup,
 }
@@ -64,10 +65,10 @@ struct Shared {
 }
 
 impl Acceptor {
-    /// Binds nothing: takes a bound listener. Returns the acceptor and the connections of operators
+    /// Binds nothing: takes bound listeners. Returns the acceptor and the connections of operators
     /// and of nodes.
     pub fn new(
-        listener: TcpListener,
+        listeners: Listeners,
         leaf: &CertificateCell,
         trust: &TrustStore,
         settings: &AcceptSettings,
@@ -88,7 +89,7 @@ impl Acceptor {
             nodes,
             metrics,
         };
-        let acceptor = Self { listener, shared: Arc::new(shared), tasks };
+        let acceptor = Self { listeners, shared: Arc::new(shared), tasks };
         Ok((acceptor, ReceiverStream::new(operator_incoming), ReceiverStream::new(node_incoming)))
     }
 
@@ -100,7 +101,7 @@ impl Acceptor {
             beat.turned();
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listeners.accept() => accepted,
                 () = tokio::time::sleep(TURN) => continue,
             };
             match accepted {

@@ -2,4 +2,5 @@
 
 pub mod accept;
 pub mod channel;
+pub mod listeners;
 pub mod server_certificate;

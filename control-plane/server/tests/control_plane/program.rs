@@ -81,6 +81,16 @@ fn an_address_that_nobody_could_reach_is_not_put_into_tokens() {
 }
 
 #[test]
+fn a_listen_name_without_an_address_is_refused_before_anything_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    for listen in ["no-such-host.invalid:8443", "HOST:8443"] {
+        refused(&["init", "--data-dir", text(&data), "--listen", listen], 2, "listen");
+        assert!(!data.exists(), "{listen}");
+    }
+}
+
+#[test]
 fn strict_mode_needs_a_root_that_is_a_key() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rap_node::ForwardingTable;
+use rap_node::{ForwardingTable, WantedNames};
 use rap_runtime::Fault;
 use rap_types::HeadOrder;
 use tokio::sync::{mpsc, watch};
@@ -13,6 +13,7 @@ use super::disk::{Write, Written};
 use super::ping::PingEnd;
 use crate::control_plane::{Pause, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
+use crate::host::Answer;
 use crate::membership::StoredCertificate;
 use crate::requests::Request;
 
@@ -45,6 +46,10 @@ pub(super) struct Channels {
     pub(super) pause: Newest<Pause>,
     /// Order of the head in use while it is stale.
     pub(super) stale_head: Newest<Option<HeadOrder>>,
+    /// Names in the endpoints of peers.
+    pub(super) wanted_names: Newest<WantedNames>,
+    /// Their addresses.
+    pub(super) resolved_names: Queue<Vec<Answer>>,
     /// Own endpoints by interface address: (link, WireGuard).
     pub(super) addresses: Newest<(Vec<String>, Vec<String>)>,
     /// What the local API asks.
@@ -59,7 +64,7 @@ pub(super) struct Channels {
 
 /// The names of all channels, as the table of tasks has them.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 16] = [
+pub(super) const NAMES: [&str; 18] = [
     "tables",
     "commands",
     "dataplane_events",
@@ -71,6 +76,8 @@ pub(super) const NAMES: [&str; 16] = [
     "doubts",
     "pause",
     "stale_head",
+    "wanted_names",
+    "resolved_names",
     "addresses",
     "requests",
     "ping_ends",
@@ -93,6 +100,8 @@ impl Channels {
             doubts: watch::channel(0),
             pause: watch::channel(Pause::default()),
             stale_head: watch::channel(None),
+            wanted_names: watch::channel(WantedNames::default()),
+            resolved_names: mpsc::channel(1),
             addresses: watch::channel(addresses),
             requests: mpsc::channel(32),
             ping_ends: mpsc::channel(16),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_node::{ForwardingTable, Input, Node};
+use rap_node::{ForwardingTable, Input, Node, WantedNames};
 use rap_runtime::service::{Beat, TURN};
 use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup};
@@ -20,7 +20,7 @@ use super::key_ages::KeyAges;
 use super::ping::PingEnd;
 use crate::control_plane::{CertificateTask, Pause, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
-use crate::host::OwnClaim;
+use crate::host::{Answer, OwnClaim};
 use crate::membership::{StoredCertificate, StoredTime, Wanted};
 use crate::requests::Request;
 use crate::status::{Contact, StatusFacts};
@@ -32,6 +32,7 @@ pub(super) struct Receivers {
     pub(super) certificates: mpsc::Receiver<StoredCertificate>,
     pub(super) certificate_failure: watch::Receiver<Option<Fault>>,
     pub(super) addresses: watch::Receiver<(Vec<String>, Vec<String>)>,
+    pub(super) resolved_names: mpsc::Receiver<Vec<Answer>>,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) ping_ends: mpsc::Receiver<PingEnd>,
     pub(super) written: mpsc::Receiver<Written>,
@@ -46,6 +47,7 @@ pub(super) struct Senders {
     pub(super) cluster_ca: watch::Sender<Vec<u8>>,
     pub(super) pause: watch::Sender<Pause>,
     pub(super) stale_head: watch::Sender<Option<HeadOrder>>,
+    pub(super) wanted_names: watch::Sender<WantedNames>,
     /// For the pings that the driver starts.
     pub(super) ping_ends: mpsc::Sender<PingEnd>,
 }
@@ -119,6 +121,9 @@ impl Driver {
                 Some(PingEnd(id, outcome)) = self.receivers.ping_ends.recv() => {
                     self.feed(Input::PingEnded(id, outcome));
                 }
+                Some(answers) = self.receivers.resolved_names.recv() => {
+                    self.feed(Input::NamesResolved(answers));
+                }
                 Some(request) = self.receivers.requests.recv() => self.request(request),
                 Ok(()) = self.receivers.addresses.changed() => {
                     let (link, wireguard) = self.receivers.addresses.borrow_and_update().clone();
@@ -130,6 +135,7 @@ impl Driver {
             self.begin_write();
             self.judge_keys();
             self.tell_stale_head();
+            self.tell_wanted_names();
             self.store_time();
         }
     }
@@ -172,6 +178,17 @@ impl Driver {
     fn tell_stale_head(&self) {
         let stale = self.node.stale_head(self.clock.now());
         self.senders.stale_head.send_if_modified(|told| std::mem::replace(told, stale) != stale);
+    }
+
+    fn tell_wanted_names(&self) {
+        let wanted = self.node.wanted_names();
+        self.senders.wanted_names.send_if_modified(|told| {
+            let changed = told != wanted;
+            if changed {
+                told.clone_from(wanted);
+            }
+            changed
+        });
     }
 
     /// For the service manager's status line.

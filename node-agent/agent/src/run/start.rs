@@ -17,11 +17,11 @@ use super::driver::{Driver, Receivers, Senders};
 use super::key_ages::KeyAges;
 use super::open::{Opened, open};
 use super::persist::PersistTask;
-use super::tasks::{ADDRESSES, CERTIFICATES, DATAPLANE, DRIVER, PERSIST, UPLINK};
+use super::tasks::{ADDRESSES, CERTIFICATES, DATAPLANE, DRIVER, NAMES, PERSIST, UPLINK};
 use crate::config::Config;
 use crate::control_plane::{CertificateTask, ControlPlane, TrustedTime, UplinkTask, literal};
 use crate::dataplane::{DataplaneCommand, DataplaneTask};
-use crate::host::{HostHandle, OwnClaim, watch_addresses};
+use crate::host::{HostHandle, OwnClaim, resolve_names, watch_addresses};
 use crate::membership::{Persister, Place, listed_facts};
 use crate::requests::Request;
 use crate::status::{Contact, StatusFacts};
@@ -86,6 +86,7 @@ pub async fn start(
             certificates: channels.certificates.1,
             certificate_failure: channels.certificate_failure.1,
             addresses: channels.addresses.1,
+            resolved_names: channels.resolved_names.1,
             requests: channels.requests.1,
             ping_ends: channels.ping_ends.1,
             written: channels.written.1,
@@ -98,6 +99,7 @@ pub async fn start(
             cluster_ca: channels.cluster_ca.0,
             pause: channels.pause.0,
             stale_head: channels.stale_head.0,
+            wanted_names: channels.wanted_names.0,
             ping_ends: channels.ping_ends.0,
         },
         stream: None,
@@ -147,6 +149,7 @@ pub async fn start(
         let (issued, failed) = (channels.certificates.0, channels.certificate_failure.0);
         proofs.run(valid, channels.cluster_ca.1, issued, failed, channels.doubts.1, end)
     });
+    NAMES.spawn(&tasks, |end| resolve_names(channels.wanted_names.1, channels.resolved_names.0, end));
     ADDRESSES.spawn(&tasks, |end| watch_addresses(listen, channels.addresses.0, end));
     Ok(Started { requests, commands, tasks, place, facts: listed })
 }

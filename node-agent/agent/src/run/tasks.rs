@@ -46,11 +46,22 @@ pub(super) const DRIVER: Task = task(
         "certificates",
         "certificate_failure",
         "addresses",
+        "resolved_names",
         "requests",
         "ping_ends",
         "written",
     ],
-    &["tables", "commands", "certificate_ready", "cluster_ca", "doubts", "pause", "stale_head", "writes"],
+    &[
+        "tables",
+        "commands",
+        "certificate_ready",
+        "cluster_ca",
+        "doubts",
+        "pause",
+        "stale_head",
+        "wanted_names",
+        "writes",
+    ],
 );
 /// Writes what is to be on disk, one after the other.
 pub(super) const PERSIST: Task = task("persist", Life::Critical, &["writes"], &["written"]);
@@ -65,6 +76,8 @@ pub(super) const CERTIFICATES: Task =
     task("certificates", Life::Critical, &["cluster_ca", "doubts"], &["certificates", "certificate_failure"]);
 /// Reads the addresses of the host's interfaces.
 pub(super) const ADDRESSES: Task = task("addresses", Life::Dispensable, &[], &["addresses"]);
+/// Looks up the names in the endpoints of peers.
+pub(super) const NAMES: Task = task("names", Life::Dispensable, &["wanted_names"], &["resolved_names"]);
 /// A ping that the control plane asked for.
 pub(super) const DIAGNOSTIC: Task = task("diagnostic", Life::OnDemand, &[], &["commands", "ping_ends"]);
 /// A ping that the local API asked for.
@@ -91,10 +104,20 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::run::channels::NAMES;
+    use crate::run::channels;
 
-    const ALL: [&Task; 9] =
-        [&DRIVER, &PERSIST, &DATAPLANE, &UPLINK, &CERTIFICATES, &ADDRESSES, &DIAGNOSTIC, &PING, &LEAVE];
+    const ALL: [&Task; 10] = [
+        &DRIVER,
+        &PERSIST,
+        &DATAPLANE,
+        &UPLINK,
+        &CERTIFICATES,
+        &ADDRESSES,
+        &NAMES,
+        &DIAGNOSTIC,
+        &PING,
+        &LEAVE,
+    ];
 
     #[test]
     fn the_document_of_this_crate_has_every_task_with_its_channels() {
@@ -122,13 +145,13 @@ mod tests {
     #[test]
     fn every_channel_has_one_reader_and_a_writer() {
         let made = include_str!("channels.rs").matches("::channel(").count();
-        assert_eq!(made, NAMES.len(), "channels that are made and channels that are named");
-        let known: BTreeSet<&str> = NAMES.into();
+        assert_eq!(made, channels::NAMES.len(), "channels that are made and channels that are named");
+        let known: BTreeSet<&str> = channels::NAMES.into();
         for task in ALL {
             let named = task.reads.iter().chain(task.writes);
             assert!(named.clone().all(|name| known.contains(name)), "{task:?}");
         }
-        for name in NAMES {
+        for name in channels::NAMES {
             let readers = ALL.iter().filter(|task| task.reads.contains(&name)).count();
             // The local API is of the host and writes requests.
             let writers = ALL.iter().filter(|task| task.writes.contains(&name)).count();

@@ -9,6 +9,7 @@ mod large_table;
 mod leaving;
 mod memberships;
 mod moving;
+mod names;
 mod observed;
 mod observing;
 mod pinning;

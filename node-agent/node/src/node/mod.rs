@@ -23,6 +23,7 @@ use uplink::Uplink;
 use v1::node_message::Body;
 use zeroize::Zeroizing;
 
+use crate::endpoint_names::EndpointNames;
 use crate::{Input, LinkCertificate, NodeSettings, Output, TableInputs, build_table};
 
 /// The cores of one membership.
@@ -34,6 +35,7 @@ pub struct Node {
     uplink: Uplink,
     plane: FastPlane,
     control: BTreeSet<IpAddr>,
+    names: EndpointNames,
     witness: Witness,
     /// Whether endpoints on the own host are dialled.
     loopback: Loopback,
@@ -58,6 +60,7 @@ impl Node {
             plane: FastPlane::default(),
             control: BTreeSet::new(),
             loopback: settings.loopback,
+            names: EndpointNames::default(),
             outputs: VecDeque::new(),
         };
         node.acceptor.remember(settings.remembered, now);
@@ -107,6 +110,7 @@ impl Node {
                 self.publish(now);
             }
             Input::ControlResolved(_) => {}
+            Input::NamesResolved(answers) => self.names_resolved(answers, now),
             Input::TimedOut => self.timed_out(now),
         }
         self.settle(now);
@@ -177,6 +181,8 @@ impl Node {
             now,
         };
         let table = build_table(snapshot, version, &inputs);
+        self.names.published(table.peers());
+        let table = table.with_addresses(&self.names);
         self.outputs.push_back(Output::Publish(Box::new(table)));
     }
 

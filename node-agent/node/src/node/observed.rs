@@ -1,9 +1,12 @@
 //! Observations of the data plane within a node: they are kept for status and reported.
 
+use std::net::{IpAddr, SocketAddr};
+
+use rap_trust::Pools;
 use rap_types::{NodeId, Now};
 use rap_wire::v1;
 
-use crate::{Node, Observations};
+use crate::{Node, Observations, WantedNames};
 
 impl Node {
     /// Links, heads of peers and the end of the data plane.
@@ -12,10 +15,30 @@ impl Node {
     }
 
     pub(super) fn link_changed(&mut self, event: v1::LinkEvent, now: Now) {
+        if event.state == CLOSED {
+            let peer = NodeId::from_slice(&event.node_id).ok();
+            let peers = self.acceptor.active().map(|active| &active.contents().peers);
+            self.names
+                .link_failed(peer.zip(peers).and_then(|(peer, peers)| peers.get(&peer)).map(AsRef::as_ref));
+        }
         let is_peer = NodeId::from_slice(&event.node_id).is_ok_and(|node| self.is_peer(node, now));
         if self.plane.observations.link_changed(event, |_| is_peer) {
             self.uplink.report_soon(now.mono);
         }
+    }
+
+    pub(super) fn names_resolved(&mut self, answers: Vec<(String, Vec<SocketAddr>)>, now: Now) {
+        let Some(snapshot) = self.snapshot() else { return };
+        let pools = Pools::of_own(self.acceptor.own_addresses(snapshot).as_ref());
+        let is_overlay = |ip: IpAddr| pools.prefixes().iter().any(|pool| pool.contains(&ip));
+        if self.names.resolved(answers, is_overlay, self.loopback) {
+            self.publish(now);
+        }
+    }
+
+    /// The names that are to be looked up.
+    pub const fn wanted_names(&self) -> &WantedNames {
+        self.names.wanted()
     }
 
     /// A head that does not verify is dropped: the peer may hold one of an authority before.
@@ -34,3 +57,6 @@ impl Node {
         self.uplink.report_soon(now.mono);
     }
 }
+
+/// The word of a link's state in events.
+const CLOSED: &str = "closed";

@@ -5,6 +5,8 @@ use rap_types::{Reason, limits};
 use rap_wire::v1;
 use zeroize::Zeroize as _;
 
+use crate::endpoint_names::EndpointNames;
+
 /// A forwarding table. Carries private keys: prints only its version and is wiped when dropped.
 #[derive(Clone, PartialEq)]
 pub struct ForwardingTable {
@@ -24,6 +26,20 @@ impl ForwardingTable {
         revoked: Vec<v1::TableRevoked>,
     ) -> Self {
         Self { version, header, peers, revoked }
+    }
+
+    /// The peers of the table.
+    pub(crate) fn peers(&self) -> &[v1::TablePeer] {
+        &self.peers
+    }
+
+    /// The same, with the addresses of every name among the endpoints of its peers.
+    pub(crate) fn with_addresses(mut self, names: &EndpointNames) -> Self {
+        for peer in &mut self.peers {
+            peer.link_endpoints = names.with_addresses(std::mem::take(&mut peer.link_endpoints));
+            peer.wireguard_endpoints = names.with_addresses(std::mem::take(&mut peer.wireguard_endpoints));
+        }
+        self
     }
 
     /// The version of the table; above that of every table before it.
