@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use rap_runtime::Fault;
+use crate::failure::Failure;
 use rap_types::Reason;
 
 /// Where to listen.
@@ -59,12 +59,12 @@ impl Listen {
     ///
     /// # Errors
     /// `config.invalid` for a name that has none.
-    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, Fault> {
+    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
         let (host, port) = match self {
             Self::At(address) => return Ok(vec![*address]),
             Self::Name(host, port) => (host.as_str(), *port),
         };
-        let refused = |why: String| Fault::new(Reason::ConfigInvalid, format!("listen: `{host}` {why}"));
+        let refused = |why: String| Failure::new(Reason::ConfigInvalid, format!("listen: `{host}` {why}"));
         let found = tokio::net::lookup_host((host, port)).await;
         let mut found: Vec<SocketAddr> =
             found.map_err(|error| refused(format!("has no address: {error}")))?.collect();

@@ -8,12 +8,12 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Poll;
 
-use rap_runtime::Fault;
 use rap_types::Reason;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::listen::Listen;
+use crate::failure::Failure;
 
 /// At least one listening socket.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Listeners {
     ///
     /// # Errors
     /// `config.invalid` if the name has no address, or none can be bound.
-    pub async fn bind(listen: &Listen) -> Result<Self, Fault> {
+    pub async fn bind(listen: &Listen) -> Result<Self, Failure> {
         let mut bound = Vec::new();
         let mut last = None;
         for address in listen.addresses().await? {
@@ -38,7 +38,7 @@ impl Listeners {
         }
         match last {
             Some(error) if bound.is_empty() => {
-                Err(Fault::new(Reason::ConfigInvalid, format!("cannot listen on {listen}: {error}")))
+                Err(Failure::new(Reason::ConfigInvalid, format!("cannot listen on {listen}: {error}")))
             }
             Some(_) | None => Ok(Self(bound)),
         }
