@@ -126,7 +126,7 @@ mod tests {
         assert!(names.resolved(answer("web.example:7443", &both), |_| false, Loopback::Refused));
         assert!(!names.resolved(
             answer("web.example:7443", &["192.0.2.9:7443", "[2001:db8::1]:7443"]),
-            &[],
+            |_| false,
             Loopback::Refused
         ));
         let signed = || vec!["web.example:7443".to_owned(), "192.0.2.1:7443".to_owned()];

@@ -55,12 +55,15 @@ async fn look_up(names: Vec<String>) -> Vec<Answer> {
     let mut asking = JoinSet::new();
     for name in names {
         asking.spawn(async move {
-            match tokio::time::timeout(DEADLINE, tokio::net::lookup_host(name.as_str())).await {
-                Ok(Ok(found)) => return (name, found.collect()),
-                Ok(Err(error)) => tracing::debug!(name, %error, "an endpoint's name has no address"),
-                Err(_) => tracing::debug!(name, "no answer about an endpoint's name"),
+            let found: Result<Vec<SocketAddr>, _> =
+                match tokio::time::timeout(DEADLINE, tokio::net::lookup_host(name.as_str())).await {
+                    Ok(found) => found.map(Iterator::collect),
+                    Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+                };
+            if let Err(error) = &found {
+                tracing::debug!(name, %error, "an endpoint's name has no address");
             }
-            (name, Vec::new())
+            (name, found.unwrap_or_default())
         });
     }
     let mut answers = Vec::new();
