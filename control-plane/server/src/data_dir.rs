@@ -215,7 +215,13 @@ impl DataDir {
         Ok(kept)
     }
 
-    fn remove(&self, name: &str) -> Result<(), Failure> {
+    /// Undoes [`Self::fix_mode`].
+    pub(crate) fn forget_mode(&self) -> Result<(), Failure> {
+        self.remove(MODE)
+    }
+
+    /// Removes a file. An absent one is no error.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
         match std::fs::remove_file(self.file(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::new(Reason::StateIo, format!("{}: {error}", self.file(name).display())))

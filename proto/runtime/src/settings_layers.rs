@@ -92,6 +92,11 @@ impl<R: Default + Serialize + DeserializeOwned> Layers<R> {
         self.recorded = self.table(path, false);
     }
 
+    /// Forgets what was recorded about every option but these.
+    pub fn keep_recorded(&mut self, keys: &[&str]) {
+        self.recorded.retain(|key, _| keys.contains(&&key[..]));
+    }
+
     /// Lays one option below all others.
     pub fn record(&mut self, key: &str, value: String) {
         self.recorded.insert(key.to_owned(), value.into());

@@ -12,6 +12,7 @@ use rap_types::{InstallationId, KeyId, Reason};
 use zeroize::Zeroizing;
 
 use crate::acts::activate::activate_dev;
+use crate::commands::replace::undo;
 use crate::config::layers::SETTINGS_FILE;
 use crate::config::settings::{AuthorityMode, Config, DatabaseSource};
 use crate::data_dir::{DataDir, root_keys};
@@ -49,14 +50,14 @@ pub struct Made {
 
 /// Makes what must exist before anything is trusted: directory, mode, root key, secret key.
 pub fn prepare(config: &Config) -> Result<DataDir, Failure> {
-    let root = checked_root(config)?;
+    let root = checked_root(config, false)?;
     make_files(config, root.as_deref())
 }
 
 /// The root key file that `init` will copy. Looked at before anything is made, and so are the mode and the URLs.
-fn checked_root(config: &Config) -> Result<Option<Vec<u8>>, Failure> {
+fn checked_root(config: &Config, replace: bool) -> Result<Option<Vec<u8>>, Failure> {
     let data = DataDir::of(config);
-    if data.mode()?.is_some_and(|mode| mode != config.mode) {
+    if !replace && data.mode()?.is_some_and(|mode| mode != config.mode) {
         data.require_mode(config.mode)?;
     }
     let root = match (config.mode, &config.root_key) {
@@ -99,17 +100,35 @@ fn make_files(config: &Config, root: Option<&[u8]>) -> Result<DataDir, Failure> 
 
 /// The whole of the command: files, database, installation, with an installation authority key that may have been
 /// made elsewhere. A database that somebody else runs is looked at before any file is made.
-pub(crate) async fn run(config: &Config, here: &Path, imported: Option<Signer>) -> Result<Made, Failure> {
-    let root = checked_root(config)?;
-    let (data, database) = if config.database == DatabaseSource::Embedded {
-        let data = make_files(config, root.as_deref())?;
-        (data, OpenDatabase::open(config).await?)
+/// `replace` undoes an installation first that is not activated.
+pub(crate) async fn run(
+    config: &Config,
+    here: &Path,
+    imported: Option<Signer>,
+    replace: bool,
+) -> Result<Made, Failure> {
+    let root = checked_root(config, replace)?;
+    let data = DataDir::of(config);
+    let database = if config.database == DatabaseSource::Embedded {
+        if replace {
+            data.create()?;
+        } else {
+            make_files(config, root.as_deref())?;
+        }
+        OpenDatabase::open(config).await?
     } else {
         let database = OpenDatabase::open(config).await?;
         require_key_of_installation(config, &database).await?;
-        (make_files(config, root.as_deref())?, database)
+        database
     };
-    database.during(async |database| init_with(config, &data, database, here, imported).await).await
+    let make = async |database: &OpenDatabase| {
+        if replace {
+            undo(&data, database).await?;
+        }
+        make_files(config, root.as_deref())?;
+        init_with(config, &data, database, here, imported).await
+    };
+    database.during(make).await
 }
 
 /// Refuses a database that holds an installation unless the key encryption key of that installation is at hand: a new

@@ -8,6 +8,7 @@ pub mod check;
 pub mod floors;
 pub mod init;
 pub mod keys;
+mod replace;
 pub mod rows;
 pub mod settings;
 
@@ -60,6 +61,9 @@ enum Command {
         /// Use this installation authority key file (rapctl authority key --installation --no-passphrase)
         #[arg(long, value_name = "FILE")]
         import_installation_key: Option<PathBuf>,
+        /// Undo an earlier init that was not activated yet, and begin anew with these options
+        #[arg(long)]
+        replace: bool,
     },
     /// Serve
     Serve {
@@ -149,8 +153,8 @@ pub async fn main(build: Build) -> ExitCode {
 
 async fn run(command: Command, form: Format) -> Result<(), Failure> {
     match command {
-        Command::Init { settings, import_installation_key } => {
-            run_init(settings, import_installation_key.as_deref(), form).await
+        Command::Init { settings, import_installation_key, replace } => {
+            run_init(settings, import_installation_key.as_deref(), replace, form).await
         }
         Command::Serve { settings } => run_serve(settings).await,
         Command::Check { settings } => settings.resolve().and_then(|(config, _)| check::run(&config, form)),
@@ -163,12 +167,18 @@ async fn run(command: Command, form: Format) -> Result<(), Failure> {
     }
 }
 
-async fn run_init(settings: Settings, import: Option<&Path>, form: Format) -> Result<(), Failure> {
-    let config = settings.start()?;
+async fn run_init(
+    settings: Settings,
+    import: Option<&Path>,
+    replace: bool,
+    form: Format,
+) -> Result<(), Failure> {
+    let config = settings.begin(replace)?;
+    // Looked at before anything is made.
     // Looked at before anything is made.
     config.listen.addresses().await?;
     let imported = import.map(init::imported_key).transpose()?;
-    let made = init::run(&config, Path::new(""), imported).await?;
+    let made = init::run(&config, Path::new(""), imported, replace).await?;
     if printed(form, &made)? {
         return Ok(());
     }

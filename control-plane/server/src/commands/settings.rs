@@ -25,7 +25,12 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn resolve(self) -> Result<(Config, Layers), Failure> {
-        let layers = layers::read(&self.raw, self.config.as_deref());
+        self.resolve_from(false)
+    }
+
+    /// `anew` leaves out what an earlier `init` recorded, but for where the database is.
+    fn resolve_from(&self, anew: bool) -> Result<(Config, Layers), Failure> {
+        let layers = layers::read(&self.raw, self.config.as_deref(), anew);
         let (raw, mut problems) = layers.merge();
         match Config::resolve(&raw) {
             Ok(config) if problems.is_empty() => return Ok((config, layers)),
@@ -37,7 +42,12 @@ impl Settings {
 
     /// The configuration, by which the log goes from now on.
     pub(crate) fn start(self) -> Result<Config, Failure> {
-        let (config, _) = self.resolve()?;
+        self.begin(false)
+    }
+
+    /// As [`Self::start`]; `anew` leaves out what an earlier `init` recorded, but for where the database is.
+    pub(crate) fn begin(self, anew: bool) -> Result<Config, Failure> {
+        let (config, _) = self.resolve_from(anew)?;
         start_log(&config)?;
         Ok(config)
     }

@@ -2,28 +2,65 @@
 //!
 //! Owns which addresses are worth telling. Refuses to own whether peers use them.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::time::Duration;
 
+use rap_host::Events;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Own endpoints: (link, WireGuard).
 pub type Endpoints = (Vec<String>, Vec<String>);
 
-/// Reads the addresses now and then and publishes changes until cancelled.
+/// Publishes changes until cancelled: the kernel tells of them, and the addresses are read now and then all the same.
 pub async fn watch_addresses(
     listen: (SocketAddr, SocketAddr),
     addresses: watch::Sender<Endpoints>,
     cancel: CancellationToken,
 ) {
+    let mut changes = Changes::listen();
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
+            () = changes.next() => {}
             () = tokio::time::sleep(PERIOD) => {}
         }
         let found = own_endpoints(listen);
         addresses.send_if_modified(|current| std::mem::replace(current, found.clone()) != found);
+    }
+}
+
+/// Changes of the host's network as the kernel tells them.
+struct Changes(Option<(Events, Carry)>);
+
+type Carry = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+impl Changes {
+    fn listen() -> Self {
+        // No route is of interest.
+        let (_, routes) = watch::channel(Vec::new());
+        match Events::listen(routes) {
+            Ok((events, carry)) => Self(Some((events, Box::pin(carry)))),
+            Err(error) => {
+                tracing::info!(%error, "the kernel tells no changes of addresses: they are read every {} s", PERIOD.as_secs());
+                Self(None)
+            }
+        }
+    }
+
+    /// Waits until something changed and what changes with it did too. For ever if the kernel tells nothing.
+    async fn next(&mut self) {
+        let Some((events, carry)) = &mut self.0 else { return std::future::pending().await };
+        let goes_on = tokio::select! {
+            changed = events.next() => changed.is_some(),
+            ended = carry => ended.is_ok(),
+        };
+        if !goes_on {
+            self.0 = None;
+        }
+        tokio::time::sleep(TOGETHER).await;
     }
 }
 
@@ -67,6 +104,8 @@ fn endpoints(listen: SocketAddr, addresses: &[IpAddr]) -> Vec<String> {
 }
 
 const PERIOD: Duration = Duration::from_secs(30);
+/// Interfaces, addresses and routes change in several steps.
+const TOGETHER: Duration = Duration::from_millis(200);
 const MOST: usize = 16;
 
 #[cfg(test)]

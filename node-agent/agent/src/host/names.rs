@@ -1,7 +1,8 @@
 //! Looks up the names in the endpoints of peers, by the host's resolver.
 //!
-//! Owns when: at once for a new name, again after a minute, and after a failed dial. No resolver modules run in the
-//! privileged data plane. Refuses to judge answers: `rap_node` does.
+//! Owns when: at once for a new name, again after a minute, 5 s after a look-up without an address, and 5 s after a
+//! look-up if a dial failed since. No resolver modules run in the privileged data plane. Refuses to judge answers:
+//! `rap_node` does.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,26 +17,43 @@ use tokio_util::sync::CancellationToken;
 /// A name with its addresses, of both families.
 pub type Answer = (String, Vec<SocketAddr>);
 
+/// When a name was asked for last.
+#[derive(Debug)]
+struct Asked {
+    at: Instant,
+    /// Failed dials before it.
+    failures: u64,
+    is_answered: bool,
+}
+
+impl Asked {
+    /// Sooner if there was no address, or a dial failed since.
+    fn due_at(&self, failures: u64) -> Instant {
+        self.at + if self.is_answered && self.failures == failures { EVERY } else { AFTER_FAILURE }
+    }
+}
+
 /// Looks up what is wanted until cancelled.
 pub async fn resolve_names(
     mut wanted: watch::Receiver<WantedNames>,
     answers: mpsc::Sender<Vec<Answer>>,
     cancel: CancellationToken,
 ) {
-    let mut asked: BTreeMap<String, (Instant, u64)> = BTreeMap::new();
+    let mut asked: BTreeMap<String, Asked> = BTreeMap::new();
     loop {
         let WantedNames { names, failures } = wanted.borrow_and_update().clone();
         asked.retain(|name, _| names.contains(name));
         let now = Instant::now();
-        let due_at =
-            |(at, failed): &(Instant, u64)| *at + if *failed < failures { AFTER_FAILURE } else { EVERY };
+        let due_at = |asked: &Asked| asked.due_at(failures);
         let is_due = |name: &&String| asked.get(*name).is_none_or(|asked| due_at(asked) <= now);
         let due: Vec<String> = names.iter().filter(is_due).take(AT_ONCE).cloned().collect();
-        asked.extend(due.iter().map(|name| (name.clone(), (now, failures))));
         let found = tokio::select! {
             () = cancel.cancelled() => return,
             found = look_up(due) => found,
         };
+        asked.extend(found.iter().map(|(name, addresses)| {
+            (name.clone(), Asked { at: now, failures, is_answered: !addresses.is_empty() })
+        }));
         if !found.is_empty() && answers.send(found).await.is_err() {
             return;
         }

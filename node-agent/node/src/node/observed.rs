@@ -1,8 +1,7 @@
 //! Observations of the data plane within a node: they are kept for status and reported.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use rap_trust::Pools;
 use rap_types::{NodeId, Now};
 use rap_wire::v1;
 
@@ -17,9 +16,8 @@ impl Node {
     pub(super) fn link_changed(&mut self, event: v1::LinkEvent, now: Now) {
         if event.state == CLOSED {
             let peer = NodeId::from_slice(&event.node_id).ok();
-            let peers = self.acceptor.active().map(|active| &active.contents().peers);
-            self.names
-                .link_failed(peer.zip(peers).and_then(|(peer, peers)| peers.get(&peer)).map(AsRef::as_ref));
+            let record = peer.and_then(|peer| self.acceptor.sense()?.peer(peer));
+            self.names.link_failed(record.map(|record| &**record));
         }
         let is_peer = NodeId::from_slice(&event.node_id).is_ok_and(|node| self.is_peer(node, now));
         if self.plane.observations.link_changed(event, |_| is_peer) {
@@ -28,9 +26,8 @@ impl Node {
     }
 
     pub(super) fn names_resolved(&mut self, answers: Vec<(String, Vec<SocketAddr>)>, now: Now) {
-        let Some(snapshot) = self.snapshot() else { return };
-        let pools = Pools::of_own(self.acceptor.own_addresses(snapshot).as_ref());
-        let is_overlay = |ip: IpAddr| pools.prefixes().iter().any(|pool| pool.contains(&ip));
+        let Some(own) = self.acceptor.sense().and_then(|sense| sense.own()) else { return };
+        let is_overlay = |ip| own.pools().contain(ip);
         if self.names.resolved(answers, is_overlay, self.loopback) {
             self.publish(now);
         }

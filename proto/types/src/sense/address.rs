@@ -94,6 +94,12 @@ impl OverlayPools {
         [self.ipv4.into(), self.ipv6.into()]
     }
 
+    /// True if an address, or the IPv4 address that it stands for, lies in one of the pools.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.prefixes().iter().any(|pool| pool.contains(&address))
+    }
+
     fn host(&self, address: IpAddr) -> Result<(), &'static str> {
         let (inside, edge) = match address {
             IpAddr::V4(ip) => {
@@ -178,6 +184,15 @@ mod tests {
         }
         for bad in ["fd01::9", "fd00::", "::1", "::ffff:100.96.0.9", "100.96.0.9", ""] {
             assert!(pools.hosts("100.96.0.9", bad).is_err(), "{bad}");
+        }
+        for (address, inside) in [
+            ("100.96.0.0", true),
+            ("::ffff:100.96.0.9", true),
+            ("fd00::", true),
+            ("100.97.0.1", false),
+            ("fd01::9", false),
+        ] {
+            assert_eq!(pools.contain(address.parse().unwrap()), inside, "{address}");
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct Control {
 impl Control {
     /// Makes and starts a control plane in development mode and logs an operator in, all on this host.
     pub fn start(lab: &Lab, host: &str) -> Result<Self> {
-        let control = Self::configure(lab, host, "authority_mode = \"dev\"\n")?;
+        let control = Self::configure(lab, host, None, "authority_mode = \"dev\"\n")?;
         control.host.typed("rap-control-plane init", SETTLE)?;
         control.serve(lab)?;
         // A development installation signs its own activation and leaves it with its owner's key in its data directory.
@@ -57,7 +57,16 @@ impl Control {
     /// The same in strict mode, with variables for every program of its host. Root, owner and operator are at home on the same host; the
     /// root key is then carried away.
     pub fn start_strict_with(lab: &Lab, host: &str, variables: &[(&str, String)]) -> Result<Self> {
-        let mut control = Self::configure(lab, host, "")?;
+        Self::configure(lab, host, None, "")?.init_strict(lab, variables)
+    }
+
+    /// The same at another listen address, with further settings.
+    pub fn start_strict_at(lab: &Lab, host: &str, listen: &str, settings: &str) -> Result<Self> {
+        Self::configure(lab, host, Some(listen), settings)?.init_strict(lab, &[])
+    }
+
+    fn init_strict(self, lab: &Lab, variables: &[(&str, String)]) -> Result<Self> {
+        let mut control = self;
         let home = control.host.folder("home");
         let passphrase = home.join("passphrase");
         write_secret(&passphrase, b"correct horse battery staple\n")?;
@@ -80,12 +89,13 @@ impl Control {
         Ok(control)
     }
 
-    fn configure(lab: &Lab, host: &str, mode: &str) -> Result<Self> {
+    fn configure(lab: &Lab, host: &str, listen: Option<&str>, more: &str) -> Result<Self> {
         let host = lab.host(host)?;
         let address = host.address();
         let file = host.folder("etc").join("control-plane.toml");
+        let listen = listen.map_or_else(|| format!("{address}:8443"), str::to_owned);
         let mut settings =
-            format!("{mode}listen = \"{address}:8443\"\ncontrol_urls = [\"https://{address}:8443\"]\n");
+            format!("{more}listen = \"{listen}\"\ncontrol_urls = [\"https://{address}:8443\"]\n");
         let mut host = host;
         if lab.mode() == Mode::Loopback {
             let data = host.folder("lib").join("control-plane");

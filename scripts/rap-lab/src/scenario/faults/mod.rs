@@ -2,8 +2,10 @@
 //! fail.
 
 mod descriptors;
+mod dual_stack_budget;
 mod interface_put_right;
 mod ipv6_off;
+mod names_as_endpoints;
 mod pool_overlaps_host;
 mod scene;
 mod shown;
@@ -48,6 +50,8 @@ const CHECKS: &[Check] = &[
     ("ipv6_off", Where::Namespaces, ipv6_off::check),
     ("interface_put_right", Where::Namespaces, interface_put_right::check),
     ("unreachable_when_down", Where::Namespaces, unreachable_when_down::check),
+    ("names_as_endpoints", Where::Namespaces, names_as_endpoints::check),
+    ("dual_stack_budget", Where::Namespaces, dual_stack_budget::check),
     ("foreign_leaf", Where::Namespaces, stored_files::foreign_leaf),
     ("floors_missing", Where::Namespaces, stored_files::floors_missing),
     ("clock_back", Where::TestHooks, stored_files::clock_back),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::fabric::{Control, Node, Pace};
+use crate::fabric::{CALL, Control, Node, Pace};
 use crate::lab::Lab;
 
 /// A strict installation with two healthy nodes that hear each other.
@@ -32,6 +32,22 @@ fn joined(lab: &Lab, name: &str, token: &[u8]) -> Result<Node> {
     node.join(token).with_context(|| format!("{name} joins"))?;
     node.run()?;
     Ok(node)
+}
+
+/// A further node of the scene.
+pub fn extra(scene: &Scene<'_>, name: &str, variables: &[(&str, String)]) -> Result<Node> {
+    let token = scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
+    let node = Node::configure_strict_with(scene.lab, name, variables)?;
+    node.join(&token).with_context(|| format!("{name} joins"))?;
+    node.run()?;
+    node.wait_healthy()?;
+    Ok(node)
+}
+
+/// The scene as it was: the node is gone from it.
+pub fn leave(scene: &Scene<'_>, node: &Node, name: &str) -> Result<()> {
+    node.host().typed("rap-node-agent leave", CALL)?;
+    node.agent(scene.lab)?.stop().with_context(|| format!("the agent of {name}"))
 }
 
 pub const CLUSTER: &str = "prod";

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::scene::{CLUSTER, Scene};
+use super::scene::{CLUSTER, Scene, extra, leave};
 use super::shown::{half, shown};
 use crate::check::Finding;
 use crate::command::Invocation;
@@ -126,22 +126,6 @@ pub fn clock_back(scene: &Scene<'_>) -> Result<Finding> {
         control,
         "a clock a year back makes nothing fresh again and is the warning clock.regressed",
     ))
-}
-
-/// A further node of the scene.
-fn extra(scene: &Scene<'_>, name: &str, variables: &[(&str, String)]) -> Result<Node> {
-    let token = scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
-    let node = Node::configure_strict_with(scene.lab, name, variables)?;
-    node.join(&token).with_context(|| format!("{name} joins"))?;
-    node.run()?;
-    node.wait_healthy()?;
-    Ok(node)
-}
-
-/// The scene as it was: the node is gone from it.
-fn leave(scene: &Scene<'_>, node: &Node, name: &str) -> Result<()> {
-    node.host().typed("rap-node-agent leave", CALL)?;
-    node.agent(scene.lab)?.stop().with_context(|| format!("the agent of {name}"))
 }
 
 fn membership(node: &Node) -> PathBuf {
