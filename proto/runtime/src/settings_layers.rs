@@ -94,7 +94,7 @@ impl<R: Default + Serialize + DeserializeOwned> Layers<R> {
 
     /// Forgets what was recorded about every option but these.
     pub fn keep_recorded(&mut self, keys: &[&str]) {
-        self.recorded.retain(|key, _| keys.contains(&&key[..]));
+        self.recorded.retain(|key, _| keys.contains(&key));
     }
 
     /// Lays one option below all others.

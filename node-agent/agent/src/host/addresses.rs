@@ -121,4 +121,45 @@ mod tests {
         assert_eq!(hints("192.0.2.9:1"), ["192.0.2.9:1"]);
         assert_eq!(hints("127.0.0.2:1"), [] as [&str; 0]);
     }
+
+    /// Network namespaces belong to threads.
+    mod needs_root {
+        use std::process::Command;
+
+        use nix::sched::{CloneFlags, unshare};
+
+        use super::*;
+
+        fn ip(words: &str) {
+            assert!(Command::new("ip").args(words.split(' ')).status().unwrap().success(), "ip {words}");
+        }
+
+        async fn told_at_once() {
+            let listen = ("0.0.0.0:7443".parse().unwrap(), "0.0.0.0:51820".parse().unwrap());
+            let (sender, mut told) = watch::channel(Endpoints::default());
+            let cancel = CancellationToken::new();
+            let change = async {
+                ip("address add 192.0.2.7/24 dev under");
+                let wanted = |(link, _): &Endpoints| link.contains(&"192.0.2.7:7443".to_owned());
+                let found = tokio::time::timeout(PERIOD / 2, told.wait_for(wanted)).await.is_ok();
+                cancel.cancel();
+                found
+            };
+            let (_, found) = tokio::join!(watch_addresses(listen, sender, cancel.clone()), change);
+            assert!(found, "sooner than the addresses are read anyway");
+        }
+
+        #[test]
+        #[ignore = "needs root: makes a network namespace"]
+        fn an_address_is_told_when_the_host_gets_it() {
+            let inside = std::thread::spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                ip("link add under type dummy");
+                ip("link set under up");
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(told_at_once());
+            });
+            inside.join().unwrap();
+        }
+    }
 }

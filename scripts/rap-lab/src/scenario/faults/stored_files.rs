@@ -10,7 +10,7 @@ use super::scene::{CLUSTER, Scene, extra, leave};
 use super::shown::{half, shown};
 use crate::check::Finding;
 use crate::command::Invocation;
-use crate::fabric::{CALL, Node, SETTLE};
+use crate::fabric::{Node, SETTLE};
 use crate::folder::write_secret;
 
 /// The certificate of another node in the directory of one: it is not used, and a new one is asked for.
