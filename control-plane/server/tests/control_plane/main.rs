@@ -20,6 +20,7 @@ mod host;
 mod hostile;
 mod hostile_rows;
 mod importing;
+mod initialising;
 mod keys;
 mod metrics;
 mod missing_policies;
