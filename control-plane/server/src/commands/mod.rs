@@ -175,7 +175,6 @@ async fn run_init(
 ) -> Result<(), Failure> {
     let config = settings.begin(replace)?;
     // Looked at before anything is made.
-    // Looked at before anything is made.
     config.listen.addresses().await?;
     let imported = import.map(init::imported_key).transpose()?;
     let made = init::run(&config, Path::new(""), imported, replace).await?;
