@@ -199,10 +199,10 @@ class Smoke:
         return f"authority {self.authority}"
 
     def signed_token(self):
-        self.rapctl("token", "create", "--cluster", "prod", "--role", "relay-node", "--uses", "3", "--ttl", "1h",
-                    "--out", "/tokens/relay.token")
+        self.rapctl("token", "create", "--cluster", "prod", "--uses", "3", "--ttl", "1h",
+                    "--out", "/tokens/join.token")
         self.start(*AGENTS, "far-end")
-        token = self.inside("operator", "cat", "/tokens/relay.token").stdout.strip()
+        token = self.inside("operator", "cat", "/tokens/join.token").stdout.strip()
         # A letter of the signed part, well before the secret.
         place = len(token) // 3
         other = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1:]
@@ -214,7 +214,7 @@ class Smoke:
     def real_enrollment(self):
         self.joins = {}
         def join(agent):
-            words = ["rap-node-agent", "join", "--json", "--token-file", "/tokens/relay.token"]
+            words = ["rap-node-agent", "join", "--json", "--token-file", "/tokens/join.token"]
             try:
                 self.joins[agent] = self.inside(agent, *words, check=False, timeout=180)
             except Failed as error:

@@ -125,8 +125,8 @@ class Services:
         for line in commands:
             line = line.replace("HOST", self.a.address)
             if line.startswith("rap-node-agent join"):
-                token = self.a.run("cat relay.token").stdout
-                self.b.run("umask 077; cat >relay.token", stdin=token)
+                token = self.a.run("cat join.token").stdout
+                self.b.run("umask 077; cat >join.token", stdin=token)
                 joins = [self.background(machine, line) for machine in self.both]
                 until("two requests wait", lambda: len(self.shown("node", "list", "--pending", "--cluster", "prod")["pending"]) == 2)
             elif line.startswith("rapctl node approve"):
@@ -245,7 +245,7 @@ class Services:
 
     def two_memberships(self):
         self.a.run("rapctl cluster create home --ipv4-pool 100.97.0.0/16")
-        self.a.run("rapctl token create --cluster home --role relay-node --uses 2 --ttl 1h --auto-approve --out home.token")
+        self.a.run("rapctl token create --cluster home --uses 2 --ttl 1h --auto-approve --out home.token")
         self.b.run("umask 077; cat >home.token", stdin=self.a.run("cat home.token").stdout)
         for machine in self.both:
             machine.run("rap-node-agent join --membership home --token-file home.token", timeout=90)

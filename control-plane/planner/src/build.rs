@@ -6,16 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rap_contract::{Manifest, MerkleTree, SharedMap, leaf_hash, peer_slot};
-use rap_types::{Digest, KeyId, NodeId, OrganizationId};
-use rap_wire::v1;
+use rap_contract::{Manifest, MerkleTree, SharedMap, leaf_hash};
+use rap_types::{Digest, KeyId, NodeId};
 
 use crate::chunks::{self, SlotChunk};
-use crate::limits::{Candidate, Sizes, left_out};
+use crate::limits::{Candidate, Kind, left_out};
 use crate::node_manifest::GroupBase;
 use crate::plan::Member;
-use crate::rows::may_see;
+use crate::relays::{self, Offer, Scope};
 use crate::{ClusterRows, LeftOut, MapKey, NodePlan, NodeRow, Plan, PlanError};
+
+mod scopes;
 
 /// Computes the plan of all rows.
 ///
@@ -25,20 +26,29 @@ pub fn plan(rows: &ClusterRows, map_key: &MapKey) -> Result<Plan, PlanError> {
     tracing::trace!(way = "every node gets its manifest");
     let mut draft = Draft::new(rows, map_key, None);
     let mut records = Vec::with_capacity(rows.nodes.len());
+    let offers: BTreeMap<NodeId, Offer> =
+        rows.nodes.iter().filter_map(|node| Some((node.node, Offer::of(rows, node)?))).collect();
+    let offering = rows.nodes.iter().filter(|node| offers.contains_key(&node.node));
+    let relays = relays::chosen(offering.map(|node| (node.node, node.organization, node.host_number)));
     for node in &rows.nodes {
         let peer = chunks::peer(rows, node, false)?;
         let candidate = Candidate {
             node: node.node,
             host_number: node.host_number,
             named: rows.leaves.contains_key(&node.node),
-            organization: node.organization,
+            kind: Kind {
+                organization: node.organization,
+                relays: relays.contains(&node.node),
+                has_role: !node.roles.is_empty(),
+            },
             whole: peer.0.cost(),
             short: peer.0.cost() - endpoint_bytes(node).min(peer.0.cost()),
         };
         records.push((peer, candidate));
     }
     let candidates: Vec<Candidate> = records.iter().map(|(_, candidate)| *candidate).collect();
-    draft.left_out = left_out(&candidates, rows.limits, draft.common_bytes());
+    let relay_bytes: usize = relays.iter().filter_map(|node| offers.get(node)).map(Offer::cost).sum();
+    draft.left_out = left_out(&candidates, rows.limits, draft.common_bytes() + relay_bytes);
     for (node, (peer, _)) in rows.nodes.iter().zip(records) {
         match draft.left_out.get(&node.node) {
             None => draft.enter(node, &peer)?,
@@ -73,9 +83,7 @@ impl Plan {
         for node in &rows.nodes {
             draft.enter(node, &chunks::peer(rows, node, false)?)?;
         }
-        let mut sizes = Sizes::default();
-        draft.members.values().for_each(|member| sizes.add(member.organization, member.cost));
-        if !sizes.within(rows.limits, draft.common_bytes()) {
+        if !draft.is_within_limits() {
             return Ok(None);
         }
         draft.finish().map(Some)
@@ -92,34 +100,28 @@ struct Draft<'a> {
     left_out: BTreeMap<NodeId, LeftOut>,
     senseless: BTreeMap<NodeId, &'static str>,
     members: SharedMap<NodeId, Member>,
+    /// Members that relay, once every member is there.
+    relays: BTreeSet<NodeId>,
     chunks: SharedMap<Digest, Arc<[u8]>>,
 }
 
 impl<'a> Draft<'a> {
     fn new(rows: &'a ClusterRows, map_key: &'a MapKey, base: Option<&'a Plan>) -> Self {
-        let common = [chunks::trust(rows), chunks::policy(rows)];
-        let mut chunks = base.map(|base| base.chunks.clone()).unwrap_or_default();
-        for (_, id) in base.iter().flat_map(|base| &base.common) {
-            chunks.remove(id);
-        }
-        for chunk in &common {
-            chunks.insert(chunk.id, chunk.bytes.clone());
-        }
-        let members = base.map(|base| base.members.clone()).unwrap_or_default();
         Self {
             rows,
             map_key,
             base,
-            common,
+            common: [chunks::trust(rows), chunks::policy(rows)],
             touched: BTreeSet::new(),
             left_out: BTreeMap::new(),
             senseless: base.map(|base| base.senseless.clone()).unwrap_or_default(),
-            members,
-            chunks,
+            members: base.map(|base| base.members.clone()).unwrap_or_default(),
+            relays: BTreeSet::new(),
+            chunks: base.map(|base| base.chunks.clone()).unwrap_or_default(),
         }
     }
 
-    /// Bytes of an update beside the records of peers.
+    /// Bytes of an update beside the records of peers and the relays.
     fn common_bytes(&self) -> usize {
         self.common.iter().map(SlotChunk::cost).sum::<usize>() + OWN_BYTES
     }
@@ -144,7 +146,7 @@ impl<'a> Draft<'a> {
             None => self.senseless.remove(&node.node),
         };
         let assignment = chunks::assignment(self.rows, node)?;
-        let member = Member::new(node, peer, &assignment);
+        let member = Member::new(node, peer, &assignment, Offer::of(self.rows, node));
         if let Some(before) = self.members.insert(node.node, member) {
             self.chunks.remove(&before.peer);
             self.chunks.remove(&before.assignment);
@@ -164,9 +166,16 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn finish(self) -> Result<Plan, PlanError> {
+    fn finish(mut self) -> Result<Plan, PlanError> {
         self.check()?;
-        let bases = self.bases();
+        self.relays = self.chosen();
+        if let Some(base) = self.base {
+            // Others know a node by whether it relays: it is as good as changed.
+            let turned = self.relays.symmetric_difference(&base.relays);
+            self.touched.extend(turned.filter(|node| self.members.contains_key(node)));
+        }
+        let shared = self.shared();
+        let bases = self.bases(&shared);
         let tree_size = self.tree_size();
         let (nodes, changed) = self.node_plans(&bases, tree_size);
         let tree = self.tree(&nodes, &changed, tree_size);
@@ -182,8 +191,9 @@ impl<'a> Draft<'a> {
             left_out: self.left_out,
             senseless: self.senseless,
             members: self.members,
+            relays: self.relays,
             bases,
-            common: self.common.map(|chunk| (chunk.slot, chunk.id)),
+            shared,
             ipv4_pool: rows.ipv4_pool,
             loopback: rows.loopback,
             revocations: rows.revocations.sequence(),
@@ -218,51 +228,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The base manifest of each group that has a member: one per organization, and one of the platform.
-    fn bases(&self) -> BTreeMap<Option<OrganizationId>, Arc<Manifest>> {
-        let groups: BTreeSet<Option<OrganizationId>> =
-            self.members.values().map(|member| member.organization).collect();
-        let base = |group| match self.base.and_then(|base| base.bases.get(&group)) {
-            Some(known) => (group, self.revised(group, known)),
-            None => (group, Arc::new(self.base_of(group))),
-        };
-        groups.into_iter().map(base).collect()
-    }
-
-    fn base_of(&self, group: Option<OrganizationId>) -> Manifest {
-        let seen = self.members.iter().filter(|(_, member)| may_see(group, member.organization));
-        let peers = seen.map(|(node, member)| (peer_slot(*node), member.peer));
-        let common = self.common.iter().map(|chunk| (chunk.slot.clone(), chunk.id));
-        Manifest::from_slots(common.chain(peers))
-    }
-
-    /// The base of a group with what changed in it; the same one if nothing did.
-    fn revised(&self, group: Option<OrganizationId>, known: &Arc<Manifest>) -> Arc<Manifest> {
-        let (mut set, mut removed) = (Vec::new(), Vec::new());
-        let mut put = |key: String, chunk: Digest| {
-            if known.chunk(&key) != Some(chunk) {
-                set.push(v1::Slot { key, chunk_id: chunk.to_vec() });
-            }
-        };
-        for chunk in &self.common {
-            put(chunk.slot.clone(), chunk.id);
-        }
-        for node in &self.touched {
-            let slot = peer_slot(*node);
-            match self.members.get(node).filter(|member| may_see(group, member.organization)) {
-                Some(member) => put(slot, member.peer),
-                None if known.chunk(&slot).is_some() => removed.push(slot),
-                None => {}
-            }
-        }
-        if set.is_empty() && removed.is_empty() {
-            return known.clone();
-        }
-        set.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        removed.sort_unstable();
-        Arc::new(known.apply(&set, &removed).unwrap_or_else(|_| self.base_of(group)))
-    }
-
     /// Smallest power of two above the highest host number, at least 2.
     fn tree_size(&self) -> u64 {
         let highest = self.members.values().map(|member| u64::from(member.host_number)).max().unwrap_or(0);
@@ -272,18 +237,17 @@ impl<'a> Draft<'a> {
     /// Every node's part of the plan, and the nodes whose part is another than in the base.
     fn node_plans(
         &self,
-        bases: &BTreeMap<Option<OrganizationId>, Arc<Manifest>>,
+        bases: &BTreeMap<Scope, Arc<Manifest>>,
         tree_size: u64,
     ) -> (SharedMap<NodeId, NodePlan>, BTreeSet<NodeId>) {
         let mut nodes = self.base.map(|base| base.nodes.clone()).unwrap_or_default();
-        let mut groups: BTreeMap<Option<OrganizationId>, GroupBase> = BTreeMap::new();
+        let mut groups: BTreeMap<Scope, GroupBase> = BTreeMap::new();
         let changed = self.changed(bases, tree_size);
         for node in &changed {
-            let member = self.members.get(node);
-            match member.and_then(|member| Some((member, bases.get(&member.organization)?))) {
-                Some((member, base)) => {
-                    let group =
-                        groups.entry(member.organization).or_insert_with(|| GroupBase::new(base.clone()));
+            let member = self.members.get(node).map(|member| (member, self.scope(*node, member)));
+            match member.and_then(|(member, scope)| Some((member, scope, bases.get(&scope)?))) {
+                Some((member, scope, base)) => {
+                    let group = groups.entry(scope).or_insert_with(|| GroupBase::new(base.clone()));
                     nodes.insert(*node, self.node_plan(*node, member, group, tree_size));
                 }
                 None => drop(nodes.remove(node)),
@@ -293,22 +257,19 @@ impl<'a> Draft<'a> {
     }
 
     /// Nodes whose part of the plan may be another than in the base: those touched, those with another leaf,
-    /// and those of a group whose base changed.
-    fn changed(
-        &self,
-        bases: &BTreeMap<Option<OrganizationId>, Arc<Manifest>>,
-        tree_size: u64,
-    ) -> BTreeSet<NodeId> {
+    /// and those of a scope whose base changed.
+    fn changed(&self, bases: &BTreeMap<Scope, Arc<Manifest>>, tree_size: u64) -> BTreeSet<NodeId> {
         let Some(base) = self.base.filter(|base| base.tree.size() == tree_size) else {
             return self.members.keys().chain(&self.touched).copied().collect();
         };
-        let same = |group, manifest| base.bases.get(group).is_some_and(|known| Arc::ptr_eq(known, manifest));
-        let moved: BTreeSet<&Option<OrganizationId>> =
-            bases.iter().filter(|(group, manifest)| !same(group, manifest)).map(|(group, _)| group).collect();
+        let same = |scope, manifest| base.bases.get(scope).is_some_and(|known| Arc::ptr_eq(known, manifest));
+        let moved: BTreeSet<&Scope> =
+            bases.iter().filter(|(scope, manifest)| !same(scope, manifest)).map(|(scope, _)| scope).collect();
         let mut changed: BTreeSet<NodeId> =
             self.touched.iter().chain(self.rows.leaves.keys()).copied().collect();
         if !moved.is_empty() {
-            let of_moved = self.members.iter().filter(|(_, member)| moved.contains(&member.organization));
+            let of_moved =
+                self.members.iter().filter(|(node, member)| moved.contains(&self.scope(**node, member)));
             changed.extend(of_moved.map(|(node, _)| *node));
         }
         changed

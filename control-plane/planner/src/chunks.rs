@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use rap_contract::{ASSIGNMENT_SLOT, POLICY_SLOT, TRUST_SLOT, chunk_id, peer_slot};
-use rap_types::{Digest, KeyId, sense};
+use rap_contract::{ASSIGNMENT_SLOT, POLICY_SLOT, TRUST_SLOT, chunk_id, peer_slot, relays_slot};
+use rap_types::{Digest, KeyId, OrganizationId, sense};
 use rap_wire::v1;
 use v1::chunk::Body;
 
@@ -127,8 +127,15 @@ pub(crate) fn assignment(rows: &ClusterRows, node: &NodeRow) -> Result<SlotChunk
         wireguard_public_key: node.wireguard_public_key.to_vec(),
         node_key_sha256: KeyId::of(&node.node_public_key).to_vec(),
         key_generation: node.key_generation,
+        region: node.region.clone(),
+        inbound: node.link_endpoints.iter().any(|one| sense::endpoint(one, rows.loopback).is_ok()),
     };
     Ok(chunk(ASSIGNMENT_SLOT.to_owned(), Body::Assignment(body)))
+}
+
+/// Slot `relays/<owner>`: the relays of the platform (`None`) or of an organization.
+pub(crate) fn relays(owner: Option<OrganizationId>, body: v1::RelaysChunk) -> SlotChunk {
+    chunk(relays_slot(owner), Body::Relays(body))
 }
 
 fn role_words(node: &NodeRow) -> Vec<String> {

@@ -52,7 +52,7 @@ impl Plan {
         let chunk = self.chunks.get(&self.members.get(&node)?.peer)?;
         match v1::Chunk::decode(chunk.as_ref()).ok()?.body? {
             Body::Peer(record) => Some(record.name),
-            Body::Trust(_) | Body::Policy(_) | Body::Assignment(_) => None,
+            Body::Trust(_) | Body::Policy(_) | Body::Assignment(_) | Body::Relays(_) => None,
         }
     }
 }

@@ -21,6 +21,7 @@ mod node_manifest;
 mod pace;
 mod plan;
 mod published;
+mod relays;
 mod rows;
 mod turns;
 mod update;

@@ -2,7 +2,7 @@
 //!
 //! Owns what a plan is and what can be asked of it. Refuses to own how it is made (build).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
@@ -14,7 +14,7 @@ use rap_types::{
 use rap_wire::v1;
 
 use crate::chunks::SlotChunk;
-use crate::rows::may_see;
+use crate::relays::{Offer, Scope};
 use crate::{LeftOut, NodeManifest, NodeRow};
 
 /// Rows that no plan can be made of.
@@ -72,10 +72,18 @@ pub(crate) struct Member {
     pub(crate) assignment: Digest,
     /// Bytes that the record takes in an update.
     pub(crate) cost: usize,
+    pub(crate) has_role: bool,
+    /// What it says of itself if it can relay.
+    pub(crate) offer: Option<Offer>,
 }
 
 impl Member {
-    pub(crate) fn new(node: &NodeRow, peer: &SlotChunk, assignment: &SlotChunk) -> Self {
+    pub(crate) fn new(
+        node: &NodeRow,
+        peer: &SlotChunk,
+        assignment: &SlotChunk,
+        offer: Option<Offer>,
+    ) -> Self {
         Self {
             organization: node.organization,
             host_number: node.host_number,
@@ -84,6 +92,8 @@ impl Member {
             peer: peer.id,
             assignment: assignment.id,
             cost: peer.cost(),
+            has_role: !node.roles.is_empty(),
+            offer,
         }
     }
 }
@@ -110,9 +120,11 @@ pub struct Plan {
     /// Nodes of whose row something makes no sense and is left out of the record: why.
     pub senseless: BTreeMap<NodeId, &'static str>,
     pub(crate) members: SharedMap<NodeId, Member>,
-    pub(crate) bases: BTreeMap<Option<OrganizationId>, Arc<Manifest>>,
-    /// Slots that every node holds, with their chunks.
-    pub(crate) common: [(String, Digest); 2],
+    /// Members that relay.
+    pub(crate) relays: BTreeSet<NodeId>,
+    pub(crate) bases: BTreeMap<Scope, Arc<Manifest>>,
+    /// Slots that are no records, with their owners and chunks: what [`Scope::holds`] is in a manifest.
+    pub(crate) shared: Vec<(Option<OrganizationId>, String, Digest)>,
     pub(crate) ipv4_pool: Ipv4Net,
     pub(crate) loopback: Loopback,
     pub(crate) revocations: u64,
@@ -130,8 +142,11 @@ impl Plan {
 
     /// Whether a node may know another one: its manifest has the slot of that peer.
     pub fn knows(&self, node: NodeId, peer: NodeId) -> bool {
-        let of = |node| self.members.get(&node).map(|member| member.organization);
-        node != peer && of(node).zip(of(peer)).is_some_and(|(one, other)| may_see(one, other))
+        let scope = |node| {
+            let member = self.members.get(&node)?;
+            Some(Scope::of(member.organization, member.offer.is_some() && self.relays.contains(&node)))
+        };
+        node != peer && scope(node).zip(scope(peer)).is_some_and(|(one, other)| one.sees(other))
     }
 
     /// The inclusion proof of a node.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use ipnet::{Ipv4Net, Ipv6Net};
 use rap_contract::RevocationChain;
 use rap_types::sense::Loopback;
-use rap_types::{ClusterId, Digest, Incarnation, InstallationId, NodeId, OrganizationId, Role, Version};
+use rap_types::{
+    Capability, ClusterId, Digest, Incarnation, InstallationId, NodeId, OrganizationId, Role, Version,
+};
 
 use crate::{Limits, addressing};
 
@@ -76,6 +78,10 @@ pub struct NodeRow {
     pub organization: Option<OrganizationId>,
     /// Assigned roles.
     pub roles: Vec<Role>,
+    /// What the host says it can do.
+    pub capabilities: Vec<Capability>,
+    /// Whether it is about to leave: it takes no new duty.
+    pub draining: bool,
     /// Free labels.
     pub tags: Vec<String>,
     /// Region hint.
@@ -109,16 +115,4 @@ impl ClusterRows {
     pub fn addresses(&self, node: &NodeRow) -> Option<(Ipv4Addr, Ipv6Addr)> {
         addressing::addresses(self.cluster, self.ipv4_pool, node.host_number)
     }
-}
-
-impl NodeRow {
-    /// Whether `self` may know `peer`: same organization, or one of the two is the platform's own.
-    pub fn sees(&self, peer: &Self) -> bool {
-        self.node != peer.node && may_see(self.organization, peer.organization)
-    }
-}
-
-/// Whether nodes of one organization may know those of another; `None` is the platform.
-pub(crate) fn may_see(one: Option<OrganizationId>, other: Option<OrganizationId>) -> bool {
-    one == other || one.is_none() || other.is_none()
 }

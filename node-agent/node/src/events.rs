@@ -52,6 +52,19 @@ pub struct NodeSettings {
     pub remembered: Wall,
     /// Whether endpoints on the own host are dialled.
     pub loopback: Loopback,
+    /// How long a path through relays lives, seconds, 10 to 600.
+    pub path_lifetime_s: u32,
+}
+
+/// What a data plane says when it is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PlaneFacts {
+    /// Version of the table that it has applied; 0 for none.
+    pub applied: u64,
+    /// Number of its start on this host.
+    pub path_instance: u32,
+    /// Whether it carries traffic on paths through relays.
+    pub knows_paths: bool,
 }
 
 /// What a node tells about itself on every stream.
@@ -88,8 +101,8 @@ pub enum Input {
     PersistFailed(PersistId, Reason),
     /// There is a new leaf.
     CertificateIssued(LinkCertificate),
-    /// A data plane is there and has applied this table version.
-    DataplaneUp(u64),
+    /// A data plane is there.
+    DataplaneUp(PlaneFacts),
     /// It is gone.
     DataplaneDown,
     /// It applied this table version.

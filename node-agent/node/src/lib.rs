@@ -18,8 +18,8 @@ mod table;
 
 pub use diagnostics::{Diagnostics, RunPing};
 pub use endpoint_names::WantedNames;
-pub use events::{ContactFacts, Input, LinkCertificate, NodeSettings, Output};
+pub use events::{ContactFacts, Input, LinkCertificate, NodeSettings, Output, PlaneFacts};
 pub use hints::Hints;
 pub use node::Node;
 pub use observations::Observations;
-pub use table::{ForwardingTable, TableInputs, TablePublisher, build_table};
+pub use table::{ForwardingTable, PathTerms, Paths, TableInputs, TablePublisher, build_table};

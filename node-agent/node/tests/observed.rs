@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use rap_node::{ContactFacts, Input, LinkCertificate, Node, NodeSettings, Output};
+use rap_node::{ContactFacts, Input, LinkCertificate, Node, NodeSettings, Output, PlaneFacts};
 use rap_trust::{KeptAudit, StoredBreakGlass};
 use rap_types::HeadOrder;
 use rap_wire::v1;
@@ -24,6 +24,7 @@ fn reporting(world: &World) -> Node {
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
+        path_lifetime_s: 40,
     };
     let leaf = LinkCertificate {
         certificate: b"leaf".to_vec(),
@@ -31,7 +32,7 @@ fn reporting(world: &World) -> Node {
         not_after: ISSUED.plus(Duration::from_secs(86_400)),
     };
     let mut node = Node::start(settings, &[], Some(leaf), at(0));
-    feed(&mut node, Input::DataplaneUp(0), 1);
+    feed(&mut node, Input::DataplaneUp(PlaneFacts::default()), 1);
     let published = world.publish(HeadOrder::new(1, 1, 0), &world.contents(2), ISSUED);
     feed(&mut node, control(control_message::Body::Update(published.full())), 1);
     open_stream(&mut node, 1);

@@ -39,7 +39,7 @@ pub use degraded::{DegradedContract, Freshness, FreshnessState, Until};
 pub use pin::AuthorityPin;
 pub use pools::{Claims, Overlap, Pools};
 pub use rejects::Rejects;
-pub use sense::{OwnAddresses, Sense};
+pub use sense::{OwnAddresses, Relay, Sense};
 pub use witness::{AuditEvidence, HeldCheckpoint, KeptAudit, Witness, Witnessed};
 
 /// Critical features that this version of the node knows.

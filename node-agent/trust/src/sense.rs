@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rap_contract::{Reject, SharedMap, SnapshotContents};
 use rap_types::sense::{self, OverlayPools};
-use rap_types::{NodeId, Reason};
+use rap_types::{NodeId, OrganizationId, Reason};
 use rap_wire::v1;
 
 /// Own overlay addresses and the pools that they are in, all sensible.
@@ -55,6 +55,26 @@ impl OwnAddresses {
     }
 }
 
+/// A node that relays for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// The node: a peer, or this node itself.
+    pub node: NodeId,
+    /// The organization between whose nodes it carries; `None` for everybody's.
+    pub organization: Option<OrganizationId>,
+    /// Region.
+    pub region: String,
+    /// It leaves: nobody makes it a home while another relay can be.
+    pub draining: bool,
+}
+
+impl Relay {
+    /// Whether it may carry between nodes of these organizations.
+    pub fn carries(&self, one: Option<OrganizationId>, other: Option<OrganizationId>) -> bool {
+        self.organization.is_none() || (self.organization == one && self.organization == other)
+    }
+}
+
 /// What is used of a snapshot, and what is not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sense {
@@ -62,6 +82,8 @@ pub struct Sense {
     own: Option<OwnAddresses>,
     own_unused: Option<&'static str>,
     unused: BTreeMap<NodeId, &'static str>,
+    relays: Vec<Relay>,
+    relays_unused: BTreeMap<Option<OrganizationId>, &'static str>,
 }
 
 impl Sense {
@@ -99,7 +121,23 @@ impl Sense {
                 None => unused.remove(node),
             };
         }
-        Self { contents: contents.clone(), own, own_unused, unused }
+        let (relays, relays_unused) = relays(contents, &unused);
+        Self { contents: contents.clone(), own, own_unused, unused, relays, relays_unused }
+    }
+
+    /// The nodes that relay, by node id; this one may be among them.
+    pub fn relays(&self) -> &[Relay] {
+        &self.relays
+    }
+
+    /// Owners of whose relays some are not used, and why.
+    pub const fn relays_unused(&self) -> &BTreeMap<Option<OrganizationId>, &'static str> {
+        &self.relays_unused
+    }
+
+    /// This node's duties.
+    pub fn assignment(&self) -> &v1::NodeAssignment {
+        &self.contents.assignment
     }
 
     /// Peers whose records are used, by node id.
@@ -134,6 +172,49 @@ impl Sense {
     }
 }
 
+/// The organization that a record names; `None` is the platform.
+fn organization_of(bytes: &[u8]) -> Result<Option<OrganizationId>, &'static str> {
+    match bytes {
+        [] => Ok(None),
+        id => OrganizationId::from_slice(id).map(Some).map_err(|_| "an organization's id has 16 bytes"),
+    }
+}
+
+/// The relays that can be used, and the owners of those that cannot. A relay carries for whom its record says that
+/// it may: a customer's node that stands among the platform's relays is none.
+fn relays(
+    contents: &SnapshotContents,
+    unused: &BTreeMap<NodeId, &'static str>,
+) -> (Vec<Relay>, BTreeMap<Option<OrganizationId>, &'static str>) {
+    let (mut usable, mut owners) = (Vec::new(), BTreeMap::new());
+    let own = &contents.assignment;
+    if let Err(why) = organization_of(&own.organization_id) {
+        return (usable, contents.relays.keys().map(|owner| (*owner, why)).collect());
+    }
+    for (owner, chunk) in &contents.relays {
+        for entry in &chunk.relays {
+            let Ok(node) = NodeId::from_slice(&entry.node_id) else { continue };
+            let record = contents.peers.get(&node).filter(|_| !unused.contains_key(&node));
+            let organization = match record {
+                Some(record) => &record.organization_id,
+                None if own.node_id == entry.node_id => &own.organization_id,
+                None => {
+                    owners.insert(*owner, "a relay is no peer whose record is used");
+                    continue;
+                }
+            };
+            if organization_of(organization) != Ok(*owner) {
+                owners.insert(*owner, "a relay is of another organization");
+                continue;
+            }
+            let (region, draining) = (entry.region.clone(), entry.draining);
+            usable.push(Relay { node, organization: *owner, region, draining });
+        }
+    }
+    usable.sort_unstable_by_key(|relay| relay.node);
+    (usable, owners)
+}
+
 /// The addresses that are used with these contents, and why those in them are not.
 pub(crate) fn own_addresses(
     contents: &SnapshotContents,
@@ -149,6 +230,7 @@ pub(crate) fn own_addresses(
 /// Says whether a peer's record can be used in a cluster with these pools. Endpoints are judged where they are dialled.
 pub(crate) fn check_peer_sense(record: &v1::PeerRecord, pools: &OverlayPools) -> Result<(), &'static str> {
     sense::label(&record.name)?;
+    organization_of(&record.organization_id)?;
     if !record.wireguard_public_key.is_empty() {
         sense::wireguard_key(&record.wireguard_public_key)?;
     }

@@ -1,7 +1,7 @@
 //! Chunks: content-addressed pieces of configuration, one scope each.
 
 use prost::Message as _;
-use rap_types::{Digest, NodeId, Reason};
+use rap_types::{Digest, NodeId, OrganizationId, Reason};
 use rap_wire::v1;
 use v1::chunk::Body;
 
@@ -18,6 +18,29 @@ pub const ASSIGNMENT_SLOT: &str = "assignment";
 
 /// How the slot of a peer's record begins; its node id follows.
 const PEER_PREFIX: &str = "peer/";
+
+/// How the slot of the relays of one owner begins; `platform` or the organization's id follows.
+const RELAYS_PREFIX: &str = "relays/";
+const PLATFORM: &str = "platform";
+
+/// Most relays in one chunk.
+pub const RELAYS_MAX: usize = 64;
+
+/// Slot of the relays of the platform (`None`) or of an organization.
+pub fn relays_slot(owner: Option<OrganizationId>) -> String {
+    match owner {
+        None => format!("{RELAYS_PREFIX}{PLATFORM}"),
+        Some(organization) => format!("{RELAYS_PREFIX}{organization}"),
+    }
+}
+
+/// Whose relays a slot holds; `None` for a slot of another kind.
+pub(crate) fn relays_of_slot(slot: &str) -> Option<Option<OrganizationId>> {
+    match slot.strip_prefix(RELAYS_PREFIX)? {
+        PLATFORM => Some(None),
+        organization => organization.parse().ok().map(Some),
+    }
+}
 
 /// Slot of one peer's record.
 pub fn peer_slot(node: NodeId) -> String {
@@ -45,6 +68,8 @@ pub enum ParsedChunk {
     Peer(NodeId, Box<v1::PeerRecord>),
     /// The node's own duties and addresses.
     Assignment(Box<v1::NodeAssignment>),
+    /// The relays of the platform (`None`) or of an organization.
+    Relays(Option<OrganizationId>, v1::RelaysChunk),
     /// A kind this version does not know. Signed, kept, not used.
     Unknown,
 }
@@ -67,9 +92,11 @@ pub fn parse_chunk(slot: &str, bytes: &[u8]) -> Result<ParsedChunk, Reject> {
         Some(Body::Policy(policy)) if slot == POLICY_SLOT => check_policy(policy),
         Some(Body::Assignment(assignment)) if slot == ASSIGNMENT_SLOT => check_assignment(assignment),
         Some(Body::Peer(peer)) => check_peer(slot, peer),
+        Some(Body::Relays(relays)) => check_relays(slot, relays),
         Some(_) => Err(invalid("kind does not belong in its slot")),
         None if [TRUST_SLOT, POLICY_SLOT, ASSIGNMENT_SLOT].contains(&slot)
-            || slot.starts_with(PEER_PREFIX) =>
+            || slot.starts_with(PEER_PREFIX)
+            || slot.starts_with(RELAYS_PREFIX) =>
         {
             Err(invalid("kind does not belong in its slot"))
         }
@@ -132,6 +159,22 @@ fn check_peer(slot: &str, peer: v1::PeerRecord) -> Result<ParsedChunk, Reject> {
     Ok(ParsedChunk::Peer(node, Box::new(peer)))
 }
 
+fn check_relays(slot: &str, chunk: v1::RelaysChunk) -> Result<ParsedChunk, Reject> {
+    let invalid = |what| Reject::new(Reason::SnapshotChunkInvalid, what);
+    let owner = relays_of_slot(slot).ok_or(invalid("kind does not belong in its slot"))?;
+    if chunk.relays.is_empty() || chunk.relays.len() > RELAYS_MAX {
+        return Err(invalid("number of relays"));
+    }
+    if chunk.relays.iter().any(|relay| NodeId::from_slice(&relay.node_id).is_err() || relay.region.len() > 63)
+    {
+        return Err(invalid("relay node_id or region"));
+    }
+    if !chunk.relays.windows(2).all(|pair| pair[0].node_id < pair[1].node_id) {
+        return Err(invalid("relays are not sorted"));
+    }
+    Ok(ParsedChunk::Relays(owner, chunk))
+}
+
 /// What every peer record must be, in a chunk or in a grant.
 pub(crate) fn check_peer_record(peer: &v1::PeerRecord) -> Result<(), Reject> {
     let invalid = |what| Reject::new(Reason::SnapshotChunkInvalid, what);
@@ -191,6 +234,32 @@ mod tests {
     fn degraded_for_above_half_the_leaf_lifetime_is_refused() {
         let long = v1::PolicyChunk { degraded_for_ms: 43_200_001, ..policy() };
         assert!(parse_chunk(POLICY_SLOT, &encoded(POLICY_SLOT, Some(Body::Policy(long)))).is_err());
+    }
+
+    #[test]
+    fn relays_are_those_of_one_owner_sorted_and_not_too_many() {
+        let relays = |ids: &[u8]| {
+            let entry = |id: &u8| v1::RelayEntry { node_id: vec![*id; 16], ..Default::default() };
+            v1::RelaysChunk { relays: ids.iter().map(entry).collect() }
+        };
+        let read = |slot: &str, ids: &[u8]| {
+            parse_chunk(slot, &encoded(slot, Some(Body::Relays(relays(ids))))).map_err(|reject| reject.what)
+        };
+        let owner = Some(OrganizationId::from_bytes([5; 16]));
+        assert_eq!(read(&relays_slot(None), &[1, 2]), Ok(ParsedChunk::Relays(None, relays(&[1, 2]))));
+        assert_eq!(read(&relays_slot(owner), &[1]), Ok(ParsedChunk::Relays(owner, relays(&[1]))));
+        let slot = relays_slot(None);
+        assert_eq!(read(&slot, &[]), Err("number of relays"));
+        assert_eq!(read(&slot, &(1..=65).collect::<Vec<u8>>()), Err("number of relays"));
+        assert_eq!(read(&slot, &[2, 1]), Err("relays are not sorted"));
+        assert_eq!(read(&slot, &[1, 1]), Err("relays are not sorted"));
+        for wrong in ["relays/", "relays/somebody", "peer/platform", POLICY_SLOT] {
+            assert_eq!(read(wrong, &[1]), Err("kind does not belong in its slot"), "{wrong}");
+        }
+        assert!(
+            parse_chunk(&slot, &encoded(&slot, None)).is_err(),
+            "a slot of a known kind without its kind"
+        );
     }
 
     #[test]

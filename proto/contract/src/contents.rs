@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rap_types::{Digest, NodeId, Reason};
+use rap_types::{Digest, NodeId, OrganizationId, Reason};
 use rap_wire::v1;
 
-use crate::chunk::peer_of_slot;
+use crate::chunk::{peer_of_slot, relays_of_slot};
 use crate::shared_map::Spread;
 use crate::{
     ASSIGNMENT_SLOT, Manifest, POLICY_SLOT, ParsedChunk, Reject, SharedMap, TRUST_SLOT, chunk_id, parse_chunk,
@@ -27,6 +27,8 @@ pub struct SnapshotContents {
     pub assignment: Arc<v1::NodeAssignment>,
     /// Peers by node id.
     pub peers: SharedMap<NodeId, Arc<v1::PeerRecord>>,
+    /// Relays of the platform (`None`) and of organizations.
+    pub relays: BTreeMap<Option<OrganizationId>, Arc<v1::RelaysChunk>>,
 }
 
 /// Contents that hold, and what of them no two nodes may have.
@@ -73,6 +75,7 @@ pub(crate) struct Draft {
     policy: Option<Arc<v1::PolicyChunk>>,
     assignment: Option<Arc<v1::NodeAssignment>>,
     peers: SharedMap<NodeId, Arc<v1::PeerRecord>>,
+    relays: BTreeMap<Option<OrganizationId>, Arc<v1::RelaysChunk>>,
     claims: SharedMap<Claim, ()>,
     /// Peers that were read, not carried over.
     new_peers: Vec<NodeId>,
@@ -115,6 +118,7 @@ impl Draft {
             policy: None,
             assignment: None,
             peers: SharedMap::new(),
+            relays: BTreeMap::new(),
             claims: SharedMap::new(),
             new_peers: Vec::new(),
             new_trust: false,
@@ -130,6 +134,7 @@ impl Draft {
             policy: Some(contents.policy),
             assignment: Some(contents.assignment),
             peers: contents.peers,
+            relays: contents.relays,
             claims: held.claims.clone(),
             ..Self::empty()
         }
@@ -147,6 +152,9 @@ impl Draft {
                 }
             }
             _ => {
+                if let Some(owner) = relays_of_slot(slot) {
+                    self.relays.remove(&owner);
+                }
                 let peer = peer_of_slot(slot);
                 let record = peer.and_then(|node| self.peers.remove(&node));
                 if let Some(claims) = record.and_then(|record| claims_of_peer(&record)) {
@@ -179,6 +187,9 @@ impl Draft {
             ParsedChunk::Peer(node, chunk) => {
                 self.peers.insert(node, Arc::from(chunk));
                 self.new_peers.push(node);
+            }
+            ParsedChunk::Relays(owner, chunk) => {
+                self.relays.insert(owner, Arc::new(chunk));
             }
             ParsedChunk::Unknown => {}
         }
@@ -220,7 +231,7 @@ impl Draft {
         if self.new_trust && trust.revoked.iter().any(|revoked| self.is_peer(revoked)) {
             return Err(semantic("a revoked node is a peer"));
         }
-        let contents = SnapshotContents { trust, policy, assignment, peers: self.peers };
+        let contents = SnapshotContents { trust, policy, assignment, peers: self.peers, relays: self.relays };
         Ok((self.chunks, Held { contents, claims: self.claims }))
     }
 

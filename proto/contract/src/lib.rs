@@ -56,8 +56,8 @@ pub use break_glass::{
 };
 pub use checkpoint::Checkpoint;
 pub use chunk::{
-    ASSIGNMENT_SLOT, CHUNK_CAP, POLICY_SLOT, ParsedChunk, TRUST_SLOT, chunk_id, parse_chunk, peer_of_slot,
-    peer_slot,
+    ASSIGNMENT_SLOT, CHUNK_CAP, POLICY_SLOT, ParsedChunk, RELAYS_MAX, TRUST_SLOT, chunk_id, parse_chunk,
+    peer_of_slot, peer_slot, relays_slot,
 };
 pub use contents::SnapshotContents;
 pub use document::Document;

@@ -9,6 +9,9 @@ pub const TABLE_PEERS_MAX: usize = 8192;
 /// The same towards a data plane that speaks protocol 1 only.
 pub const TABLE_PEERS_MAX_V1: usize = 4096;
 
+/// Peers that a node without a role may know. The planner refuses the node that would be one more.
+pub const PLAIN_PEERS_MAX: usize = 2048;
+
 /// Bytes of an update that brings a whole snapshot. The planner keeps every scope below it: the message with the
 /// update must pass the 4 MiB that either side of a stream takes.
 pub const UPDATE_BYTES_MAX: usize = 7 * 512 * 1024;

@@ -69,7 +69,7 @@ pub(crate) use word_enum;
 word_enum! {
     /// Control-plane permission for a node to act.
     Role {
-        /// Member of the fabric with no further duty.
+        /// Carries the fabric: relays for other nodes, as [`Self::RelayNode`] does, and knows every node that it serves.
         Core = "core",
         /// Serves the control API.
         ControlApi = "control-api",
@@ -103,15 +103,12 @@ word_enum! {
 }
 
 impl Role {
-    /// Roles of these words, each once, in declaration order; no word means [`Self::Core`].
+    /// Roles of these words, each once, in declaration order.
     ///
     /// # Errors
     /// The first word that is no role.
     pub fn parse_all(words: &[String]) -> Result<Vec<Self>, UnknownWord> {
         let mut roles: Vec<Self> = words.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
-        if roles.is_empty() {
-            roles.push(Self::Core);
-        }
         roles.sort_unstable();
         roles.dedup();
         Ok(roles)
@@ -165,9 +162,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_of_words_are_each_there_once_and_none_means_core() {
+    fn roles_of_words_are_each_there_once_and_no_word_is_no_role() {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        assert_eq!(Role::parse_all(&[]), Ok(vec![Role::Core]));
+        assert_eq!(Role::parse_all(&[]), Ok(vec![]));
         let parsed = Role::parse_all(&words(&["egress", "entry-node", "egress"]));
         assert_eq!(parsed, Ok(vec![Role::EntryNode, Role::Egress]));
         assert_eq!(Role::parse_all(&words(&["core", "relay"])).unwrap_err().word, "relay");

@@ -18,7 +18,7 @@ use crate::run_id::{RunId, check_name};
 use crate::slow::Slowness;
 use crate::view::View;
 use crate::wait::wait_until;
-use crate::{cut, network, slow, sweep};
+use crate::{cut, network, site, slow, sweep};
 
 /// A lab that is up.
 #[derive(Debug)]
@@ -104,6 +104,61 @@ impl Lab {
             self.write_host_names()?;
         }
         self.existing_host(name, address)
+    }
+
+    /// The host with this name in the network behind `router`, another host; made at its first use. The router translates
+    /// the addresses of its network, and drops what nobody there asked for.
+    pub fn host_behind(&self, router: &str, name: &str) -> Result<Host> {
+        check_name(name, 12)?;
+        ensure!(self.mode == Mode::Namespaces, "sites need network namespaces, and those need root");
+        if let Some(host) = self.ledger.read()?.hosts.get(name) {
+            return self.existing_host(name, host.address);
+        }
+        let outside = self.host(router)?.address();
+        let (address, first) = self.ledger.change(|record| {
+            let taken = record.hosts.values().filter(|host| site::is_behind(outside, host.address)).count();
+            let address = site::address(outside, u8::try_from(taken + 2).context("at most 250 hosts")?);
+            record.hosts.insert(name.to_owned(), HostRecord { address });
+            Ok((address, taken == 0))
+        })?;
+        if first {
+            site::make_router(&self.run, router, outside)?;
+        }
+        site::make_host(&self.run, router, name, (outside, address))?;
+        self.write_host_names()?;
+        self.existing_host(name, address)
+    }
+
+    /// Counts from now on what one router hears from the other by UDP.
+    pub fn count_udp(&self, one: &str, other: &str) -> Result<()> {
+        site::count_from(&self.run, one, self.host(other)?.address())?;
+        site::count_from(&self.run, other, self.host(one)?.address())
+    }
+
+    /// UDP packets that a router heard from another one: from outside, and over a line.
+    pub fn udp_heard(&self, router: &str) -> Result<[u64; 2]> {
+        site::udp_heard(&self.run, router)
+    }
+
+    /// Counts from now on what comes to a TCP port of a host.
+    pub fn count_port(&self, host: &str, port: u16) -> Result<()> {
+        site::count_port(&self.run, host, port)
+    }
+
+    /// Bytes that came to that port.
+    pub fn bytes_to(&self, host: &str) -> Result<u64> {
+        site::bytes_to(&self.run, host)
+    }
+
+    /// Lays a line of their own between the networks of two routers, past any translation.
+    pub fn lay_line(&self, one: &str, other: &str) -> Result<()> {
+        let (first, second) = (self.host(one)?, self.host(other)?);
+        site::lay_line(&self.run, (one, first.address()), (other, second.address()))
+    }
+
+    /// Takes that line away.
+    pub fn take_line(&self, one: &str) -> Result<()> {
+        site::take_line(&self.run, one)
     }
 
     /// A part that was started before, also by another process.

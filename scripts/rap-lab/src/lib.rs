@@ -21,6 +21,7 @@ pub mod programs;
 pub mod quickstart;
 pub mod run_id;
 pub mod scenario;
+mod site;
 pub mod slow;
 pub mod supervise;
 pub mod sweep;

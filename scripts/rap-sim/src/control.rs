@@ -218,6 +218,8 @@ pub fn row(number: u32, organization: Option<u8>) -> NodeRow {
         wireguard_public_key: wireguard_key(&digest),
         organization: organization.map(|byte| rap_types::OrganizationId::from_bytes([byte; 16])),
         roles: vec![Role::Core],
+        capabilities: Vec::new(),
+        draining: false,
         tags: Vec::new(),
         region: "r0".into(),
         link_endpoints: vec![format!("node-{number}.example.net:7443")],

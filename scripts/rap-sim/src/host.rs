@@ -170,6 +170,8 @@ impl Host {
             permitted: &[],
             restriction: self.restriction.as_ref(),
             sense,
+            paths: None,
+            path_terms: Default::default(),
             loopback: Loopback::Refused,
             clock: &clock,
             now,

@@ -45,7 +45,7 @@ impl TokenOrder {
         if self.ttl < Duration::from_secs(1) || self.ttl > Duration::from_secs(30 * 86_400) {
             return invalid("ttl must be 1 s to 30 days");
         }
-        if self.roles.is_empty() || self.roles.len() > Role::ALL.len() {
+        if self.roles.len() > Role::ALL.len() {
             return invalid("roles");
         }
         check_tags(&self.tags)?;

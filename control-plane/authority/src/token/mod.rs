@@ -150,7 +150,6 @@ mod tests {
             TokenOrder { max_uses: 10_001, ..order() },
             TokenOrder { ttl: Duration::ZERO, ..order() },
             TokenOrder { ttl: Duration::from_secs(31 * 86_400), ..order() },
-            TokenOrder { roles: vec![], ..order() },
             TokenOrder { tags: vec!["a b".into()], ..order() },
         ] {
             assert_eq!(bad.check().unwrap_err().reason, Reason::RequestInvalid, "{bad:?}");

@@ -47,8 +47,11 @@ pub(crate) enum Node {
         /// Node name or id.
         node: String,
         /// Replace the roles; repeat for more.
-        #[arg(long = "role")]
+        #[arg(long = "role", conflicts_with = "clear_roles")]
         roles: Option<Vec<String>>,
+        /// Remove all roles: the node relays for nobody and knows only the nodes of its own scope.
+        #[arg(long)]
+        clear_roles: bool,
         /// Replace the tags.
         #[arg(long = "tags", value_delimiter = ',', conflicts_with = "clear_tags")]
         tags: Option<Vec<String>>,

@@ -11,8 +11,9 @@ use crate::duration::parse_duration;
 pub(crate) enum Token {
     /// Create a join token.
     Create {
-        /// Role of the nodes it admits; repeat for more.
-        #[arg(long = "role", default_value = "core")]
+        /// Role of the nodes it admits; repeat for more. Without one they are plain nodes, which is right for most:
+        /// `core` and `relay-node` make a node with an advertised endpoint carry other nodes' traffic and know them.
+        #[arg(long = "role")]
         roles: Vec<String>,
         /// How many nodes may join.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]

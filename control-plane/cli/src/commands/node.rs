@@ -68,11 +68,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             }));
             pending_answer(&answer.decided).print(global)
         }
-        Command::Update { node, roles, tags, clear_tags, region, dry_run } => {
+        Command::Update { node, roles, clear_roles, tags, clear_tags, region, dry_run } => {
             let update = v1::NodeUpdateRequest {
                 cluster,
                 node,
-                set_roles: roles.is_some(),
+                set_roles: roles.is_some() || clear_roles,
                 roles: roles.unwrap_or_default(),
                 set_tags: clear_tags || tags.is_some(),
                 tags: tags.unwrap_or_default(),

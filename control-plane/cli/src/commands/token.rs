@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rap_contract::AuditEntry;
 use rap_runtime::Fault;
-use rap_types::{Reason, TokenId};
+use rap_types::{Reason, Role, TokenId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
@@ -140,11 +140,21 @@ fn rows(token: &v1::Token) -> Vec<(&'static str, String)> {
         ("id", id(token)),
         ("state", token.state.clone()),
         ("uses", format!("{} of {}", token.uses, token.max_uses)),
-        ("roles", token.roles.join(",")),
+        ("roles", roles(token)),
         ("approval", token.approval.clone()),
         ("ephemeral", if token.ephemeral { "yes" } else { "no" }.to_owned()),
         ("expires", time(token.expires_at_ms)),
     ]
+}
+
+/// The roles that a token gives, and what those mean that make a relay.
+fn roles(token: &v1::Token) -> String {
+    let relays = |role: &String| [Role::Core, Role::RelayNode].iter().any(|one| one.as_str() == role);
+    match token.roles.join(",") {
+        none if none.is_empty() => "none".to_owned(),
+        roles if token.roles.iter().any(relays) => format!("{roles} (relays for other nodes)"),
+        roles => roles,
+    }
 }
 
 fn document(token: &v1::Token) -> Value {

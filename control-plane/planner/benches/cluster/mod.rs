@@ -23,6 +23,8 @@ fn node(number: u32) -> NodeRow {
         wireguard_public_key: wireguard_key,
         organization: None,
         roles: vec![Role::Core],
+        capabilities: Vec::new(),
+        draining: false,
         tags: Vec::new(),
         region: "region".into(),
         link_endpoints: vec![format!("node-{number}.example.net:7443")],
@@ -55,7 +57,7 @@ pub fn rows(nodes: u32) -> ClusterRows {
         gone: Vec::new(),
         revocations: Default::default(),
         leaves: BTreeMap::new(),
-        limits: Limits { peers: usize::MAX, update_bytes: usize::MAX },
+        limits: Limits { peers: usize::MAX, plain_peers: usize::MAX, update_bytes: usize::MAX },
         loopback: rap_types::sense::Loopback::Refused,
     }
 }

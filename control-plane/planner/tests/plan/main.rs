@@ -1,5 +1,6 @@
 //! Properties of the planner: purity, scope, and that saved work changes nothing.
 
+mod relays;
 mod sense;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,9 @@ use rap_contract::{
     Audience, AuthorityChain, HeaderTerms, Revocation, RevocationChain, RevocationKind, Signer, sign,
 };
 use rap_planner::{ClusterRows, LeafMemory, LeftOut, Limits, MapKey, NodeRow, Plan, PlanError, plan};
-use rap_types::{ClusterId, Incarnation, InstallationId, KeyId, NodeId, OrganizationId, Role, Version, Wall};
+use rap_types::{
+    Capability, ClusterId, Incarnation, InstallationId, KeyId, NodeId, OrganizationId, Role, Version, Wall,
+};
 use rap_wire::v1;
 
 fn node(number: u32, organization: Option<u8>, tag: u8) -> NodeRow {
@@ -21,6 +24,8 @@ fn node(number: u32, organization: Option<u8>, tag: u8) -> NodeRow {
         wireguard_public_key: [number as u8 ^ 0x40; 32],
         organization: organization.map(|byte| OrganizationId::from_bytes([byte; 16])),
         roles: vec![Role::Core],
+        capabilities: vec![],
+        draining: false,
         tags: vec![],
         region: format!("r{tag}"),
         link_endpoints: vec![format!("127.0.0.{number}:7443")],
@@ -122,18 +127,31 @@ fn revoke(chain: &RevocationChain, (number, kind, at): (u32, RevocationKind, Wal
 }
 
 fn node_set() -> impl Strategy<Value = Vec<NodeRow>> {
-    proptest::collection::btree_map(1u32..40, (proptest::option::of(1u8..4), 0u8..3), 0..20).prop_map(
+    proptest::collection::btree_map(1u32..40, (proptest::option::of(1u8..4), 0u8..4), 0..20).prop_map(
         |nodes| {
-            nodes.into_iter().map(|(number, (organization, tag))| node(number, organization, tag)).collect()
+            nodes.into_iter().map(|(number, (organization, tag))| member(number, organization, tag)).collect()
         },
     )
+}
+
+/// A node that relays if its tag is 3.
+fn member(number: u32, organization: Option<u8>, tag: u8) -> NodeRow {
+    let capabilities = if tag == 3 { vec![Capability::RouteMesh] } else { vec![] };
+    NodeRow { capabilities, ..node(number, organization, tag) }
+}
+
+/// Whether `one` may know `other`, said in another way than the planner says it.
+fn sees(one: &NodeRow, other: &NodeRow) -> bool {
+    let carries_for_all = |node: &NodeRow| node.organization.is_none() && !node.capabilities.is_empty();
+    one.node != other.node
+        && (one.organization == other.organization || carries_for_all(one) || carries_for_all(other))
 }
 
 /// One change: of which node, its organization and tag then, or that it is gone for good.
 type Change = (u32, Option<(Option<u8>, u8)>);
 
 fn steps() -> impl Strategy<Value = Vec<(bool, Vec<Change>)>> {
-    let change = (1u32..24, proptest::option::weighted(0.8, (proptest::option::of(1u8..4), 0u8..3)));
+    let change = (1u32..24, proptest::option::weighted(0.8, (proptest::option::of(1u8..4), 0u8..4)));
     let step = (any::<bool>(), proptest::collection::vec(change, 0..4));
     proptest::collection::vec(step, 1..6)
 }
@@ -154,7 +172,7 @@ proptest! {
             for (number, change) in changes_of_step {
                 match change {
                     Some((organization, tag)) if !gone.contains(&number) => {
-                        members.insert(number, node(number, organization, tag));
+                        members.insert(number, member(number, organization, tag));
                     }
                     None if members.remove(&number).is_some() => {
                         gone.insert(number);
@@ -217,10 +235,10 @@ proptest! {
         for (id, part) in &plan.nodes {
             for (other, row) in &by_id {
                 let slot = rap_contract::peer_slot(*other);
-                prop_assert_eq!(part.manifest.chunk(&slot).is_some(), by_id[id].sees(row));
-                prop_assert_eq!(plan.knows(*id, *other), by_id[id].sees(row));
+                prop_assert_eq!(part.manifest.chunk(&slot).is_some(), sees(by_id[id], row));
+                prop_assert_eq!(plan.knows(*id, *other), sees(by_id[id], row));
                 let sent = part.manifest.to_wire().iter().any(|sent| sent.key == slot);
-                prop_assert_eq!(sent, by_id[id].sees(row));
+                prop_assert_eq!(sent, sees(by_id[id], row));
             }
             let own = part.manifest.chunk(rap_contract::ASSIGNMENT_SLOT).unwrap();
             let holders = plan.nodes.values().filter(|other| other.manifest.chunk(rap_contract::ASSIGNMENT_SLOT) == Some(own));

@@ -9,9 +9,9 @@ use rap_planner::addressing;
 use rap_store::{
     Held, JoinRequestRow, NewNodeRow, NodeFacts, NodeRow, PgConnection, StoreError, SystemTransaction,
     cluster_hold, host_number_allocate, host_number_reclaim, join_request_approve, join_request_deny,
-    join_request_hold, node_by_key, node_insert, node_names_taken, node_read, token_read,
+    join_request_hold, node_by_key, node_insert, node_names_taken, node_read, plain_scope, token_read,
 };
-use rap_types::{Digest, JoinRequestId, NodeId, Reason};
+use rap_types::{Digest, JoinRequestId, NodeId, Reason, limits};
 
 use crate::acts::contract::contract;
 use crate::acts::policy::read_policy;
@@ -139,6 +139,7 @@ pub(crate) async fn approve_request(
         }
         written => written?,
     }
+    check_scope(plain_scope(transaction, cluster.id, terms.organization).await?)?;
     let stored = node_read(transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
     let contract = contract(&watch.keys, cluster, signer, row, &stored, now)?;
     join_request_approve(transaction, &cluster.rows, request.request, node, &contract)
@@ -149,6 +150,15 @@ pub(crate) async fn approve_request(
     let scopes = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
     change.touches(cluster.id, scopes, false).record(transaction, acting).await?;
     Ok((node, known))
+}
+
+/// Refuses what would make a node without a role know too many peers.
+fn check_scope((known, plain): (u64, u64)) -> Result<(), Failure> {
+    if plain == 0 || known <= limits::PLAIN_PEERS_MAX as u64 + 1 {
+        return Ok(());
+    }
+    let what = "a node without a role would know more than 2,048 peers: give new nodes a role, or another organization";
+    Err(Failure::new(Reason::PlannerScopeTooLarge, what))
 }
 
 /// The number a gone node had, if nobody else has it by now; else a free one.
@@ -185,4 +195,16 @@ async fn free_name(
 fn strings(value: &serde_json::Value) -> Vec<String> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
     items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_a_role_knows_2048_peers_and_not_one_more() {
+        assert!(check_scope((2049, 1)).is_ok());
+        assert_eq!(check_scope((2050, 1)).unwrap_err().reason, Reason::PlannerScopeTooLarge);
+        assert!(check_scope((5000, 0)).is_ok(), "nobody without a role");
+    }
 }

@@ -64,6 +64,8 @@ mod tests {
             wireguard_public_key: [1; 32],
             organization: None,
             roles: Vec::new(),
+            capabilities: Vec::new(),
+            draining: false,
             tags: Vec::new(),
             region: String::new(),
             link_endpoints: Vec::new(),

@@ -7,7 +7,7 @@ use rap_contract::RevocationChain;
 use rap_planner::{ClusterRows, LeafMemory, Limits, NodeRow};
 use rap_store::{LeafRow, PlannerRows};
 use rap_types::sense::Loopback;
-use rap_types::{Incarnation, Version};
+use rap_types::{IdentityStatus, Incarnation, Version};
 
 use crate::keys::handle::Keys;
 
@@ -29,6 +29,9 @@ pub(crate) fn planner_input(
             wireguard_public_key: node.wireguard_public_key,
             organization: node.organization,
             roles: node.roles.clone(),
+            // A word that only a newer agent knows counts for nothing here.
+            capabilities: node.facts.capabilities.iter().filter_map(|word| word.parse().ok()).collect(),
+            draining: stored.identity_status == IdentityStatus::Draining,
             tags: node.facts.tags.clone(),
             region: node.facts.region.clone(),
             link_endpoints: node.facts.link_endpoints.clone(),

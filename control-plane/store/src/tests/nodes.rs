@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rap_types::{IdentityStatus, Role};
 
-use super::fixture::{cluster_with_token, committed, id, keys, node, node_added, node_changed};
+use super::fixture::{cluster_with_token, committed, id, keys, node, node_added, node_changed, own_keys};
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -41,6 +41,33 @@ async fn a_node_reads_back_with_its_roles_facts_and_contact() {
     assert_eq!((row.node.wireguard_public_key, row.contact.unwrap().known), ([9; 32], newest));
     let names = node_names_taken(&mut transaction, id(1), &["node-50".into(), "x".into()]).await.unwrap();
     assert_eq!(names, ["node-50"]);
+}
+
+#[tokio::test]
+async fn a_plain_scope_has_the_own_nodes_and_the_platforms_relays_and_nobody_who_is_gone() {
+    let store = TestDatabase::migrated().await.store().await;
+    cluster_with_token(&store, 1).await;
+    let mut transaction = store.system().begin().await.unwrap();
+    let seven = OrganizationRow { organization: id(7), name: "seven".into() };
+    organization_insert(&mut transaction, &own_keys(), &seven).await.unwrap();
+    for (byte, organization, roles) in [
+        (50, None, vec![Role::Core]),
+        (51, None, vec![Role::RelayNode]),
+        (52, None, vec![]),
+        (53, None, vec![Role::Egress]),
+        (60, Some(id(7)), vec![Role::Core]),
+    ] {
+        let number =
+            host_number_allocate(&mut transaction, &keys(), id(byte), 65_534).await.unwrap().unwrap();
+        let row = NewNodeRow { roles, ..node(byte, organization, number) };
+        node_insert(&mut transaction, &keys(), &row).await.unwrap();
+    }
+    assert_eq!(plain_scope(&mut transaction, id(1), None).await.unwrap(), (4, 1));
+    assert_eq!(plain_scope(&mut transaction, id(1), Some(id(7))).await.unwrap(), (3, 0));
+    let mut gone = node_hold(&mut transaction, &keys(), id(52)).await.unwrap().unwrap();
+    gone.identity_status = IdentityStatus::Left;
+    node_write(&mut transaction, &keys(), gone).await.unwrap();
+    assert_eq!(plain_scope(&mut transaction, id(1), None).await.unwrap(), (3, 0));
 }
 
 #[tokio::test]

@@ -108,6 +108,9 @@ pub struct Raw {
     /// Who starts a data plane if none runs: spawn (the agent), systemd (the agent, as its own unit), external [default: spawn]
     #[arg(long, global = true, env = "RAP_DATAPLANE", value_name = "MODE")]
     pub dataplane: Option<String>,
+    /// Seconds that a path through relays lives unless it is renewed [default: 600]
+    #[arg(long, global = true, env = "RAP_PATH_LIFETIME_SECONDS", value_name = "S")]
+    pub path_lifetime_seconds: Option<u64>,
     /// Most bytes of cached state per membership [default: 67108864]
     #[arg(long, global = true, env = "RAP_CACHE_BYTES", value_name = "BYTES")]
     pub cache_bytes: Option<u64>,

@@ -77,6 +77,8 @@ pub struct Config {
     pub dataplane_bin: Option<PathBuf>,
     /// Who starts the data plane.
     pub dataplane: DataplaneMode,
+    /// Life of a path through relays.
+    pub path_lifetime: Duration,
     /// Most bytes of cached state per membership.
     pub cache_bytes: u64,
     /// Deadline of one call to the control plane.
@@ -138,6 +140,7 @@ impl Config {
             dataplane: raw.dataplane.as_deref().unwrap_or("spawn").parse().unwrap_or_else(|_| {
                 check.fail("dataplane", "spawn, systemd or external", DataplaneMode::Spawn)
             }),
+            path_lifetime: Duration::from_secs(raw.path_lifetime_seconds.unwrap_or(600)),
             cache_bytes: raw.cache_bytes.unwrap_or(64 << 20),
             call_timeout: Duration::from_millis(raw.call_timeout_ms.unwrap_or(10_000)),
             metrics: match raw.metrics.as_deref() {
@@ -150,6 +153,8 @@ impl Config {
         let named = config.name.as_deref().is_none_or(is_node_name);
         check.ensure(named, "name", "1 to 63 of a-z 0-9 -, not at the ends");
         check.take("log", telemetry::check_filter(&config.log));
+        let lives = (10..=600).contains(&config.path_lifetime.as_secs());
+        check.ensure(lives, "path_lifetime_seconds", "10 to 600");
         check.ensure(config.cache_bytes >= 1 << 20, "cache_bytes", "at least 1048576");
         let fits = (100..=600_000).contains(&config.call_timeout.as_millis());
         check.ensure(fits, "call_timeout_ms", "100 to 600000");
@@ -196,6 +201,7 @@ impl Config {
             "allow_overlap": self.bounds.allowed,
             "dataplane_bin": self.dataplane_bin,
             "dataplane": self.dataplane,
+            "path_lifetime_seconds": self.path_lifetime.as_secs(),
             "cache_bytes": self.cache_bytes,
             "call_timeout_ms": u64::try_from(self.call_timeout.as_millis()).unwrap_or(u64::MAX),
             "metrics": self.metrics.map_or("off".to_owned(), |address| address.to_string()),
@@ -290,6 +296,7 @@ mod tests {
             interface: Some("a/b".into()),
             log_format: Some("xml".into()),
             cache_bytes: Some(1),
+            path_lifetime_seconds: Some(9),
             call_timeout_ms: Some(1),
             metrics: Some("everywhere".into()),
             socket: Some(format!("/run/{}", "s".repeat(103)).into()),
@@ -311,6 +318,7 @@ mod tests {
             "interface",
             "log_format",
             "cache_bytes",
+            "path_lifetime_seconds",
             "call_timeout_ms",
             "metrics",
             "socket",

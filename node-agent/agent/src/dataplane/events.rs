@@ -30,4 +30,6 @@ pub struct DataplaneFacts {
     pub hello: v1::DataplaneHelloAnswer,
     /// True if it ran before this agent asked for it.
     pub adopted: bool,
+    /// Number of its start on this host.
+    pub path_instance: u32,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rap_node::ForwardingTable;
 use rap_runtime::{Clock, Fault};
+use rap_state::MembershipDir;
 use rap_types::Reason;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,8 @@ use crate::supervise::{Child, Exit, Served};
 
 /// Keeps the data plane of one membership.
 pub struct DataplaneTask {
+    /// Where the membership keeps how often a data plane was started.
+    pub dir: MembershipDir,
     /// How to start it.
     pub launch: Launch,
     /// Who starts it.

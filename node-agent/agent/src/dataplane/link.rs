@@ -17,6 +17,8 @@ use super::keeper::DataplaneTask;
 use super::session::{Answer, Session};
 use super::stats::Pages;
 use super::tables::Tables;
+use crate::blocking::blocking;
+use crate::membership::PlaneStarts;
 
 impl DataplaneTask {
     /// Holds one connection until it ends. Says whether it came up.
@@ -28,7 +30,12 @@ impl DataplaneTask {
         };
         // What was published to an earlier connection is built anew for this one.
         self.tables.mark_unchanged();
-        let up = DataplaneEvent::Up(DataplaneFacts { hello, adopted });
+        let (dir, process) = (self.dir.clone(), hello.instance_id.clone());
+        let path_instance = match blocking(move || Ok(PlaneStarts::of(&dir, &process))).await {
+            Ok(starts) => starts,
+            Err(fault) => return (false, fault),
+        };
+        let up = DataplaneEvent::Up(DataplaneFacts { hello, adopted, path_instance });
         if self.events.send(up).await.is_err() {
             return (true, ended());
         }

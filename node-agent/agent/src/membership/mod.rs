@@ -9,6 +9,7 @@ mod host_allocation;
 mod keys;
 mod keys_to_replace;
 mod persist;
+mod plane_starts;
 mod records;
 mod stored_time;
 mod wireguard_key;
@@ -39,6 +40,7 @@ pub use keys::{KeyHistory, PendingKeys};
 pub use keys_to_replace::Wanted;
 pub use persist::{Persister, stored_snapshots};
 pub use records::{Enrollment, Kept, KeptCheckpoint, Nonce, StoredCertificate};
+pub use plane_starts::PlaneStarts;
 pub use stored_time::StoredTime;
 pub use wireguard_key::{keys_of, wireguard_public};
 

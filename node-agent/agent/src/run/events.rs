@@ -2,7 +2,7 @@
 //!
 //! Owns the log lines that go with it. Refuses to decide: `rap_node::Node` does.
 
-use rap_node::Input;
+use rap_node::{Input, PlaneFacts};
 use rap_types::Reason;
 use rap_wire::v1;
 
@@ -11,6 +11,9 @@ use super::driver::Driver;
 use crate::control_plane::{Pause, UplinkEvent};
 use crate::dataplane::DataplaneEvent;
 use crate::membership::StoredCertificate;
+
+/// What a data plane says that carries traffic on paths through relays.
+const PATHS: &str = "paths";
 
 impl Driver {
     pub(super) fn uplink(&mut self, event: UplinkEvent) {
@@ -48,9 +51,13 @@ impl Driver {
         match event {
             DataplaneEvent::Up(facts) => {
                 tracing::info!(pid = facts.hello.pid, adopted = facts.adopted, "data plane up");
-                let applied = facts.hello.table_version;
+                let plane = PlaneFacts {
+                    applied: facts.hello.table_version,
+                    path_instance: facts.path_instance,
+                    knows_paths: facts.hello.features.iter().any(|feature| feature == PATHS),
+                };
                 self.contact.dataplane_up(facts);
-                self.feed(Input::DataplaneUp(applied));
+                self.feed(Input::DataplaneUp(plane));
             }
             DataplaneEvent::Down(fault) => {
                 if self.contact.dataplane_down(&fault) {

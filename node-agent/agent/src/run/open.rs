@@ -82,6 +82,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
         audit: membership.audit.clone(),
         remembered,
         loopback: (config.loopback_endpoints || membership.identity.dev).into(),
+        path_lifetime_s: u32::try_from(config.path_lifetime.as_secs()).unwrap_or_default(),
     };
     let node = Node::start(settings, &stored, leaf.clone().map(Into::into), Clock::new().now());
     claim.take(match node.acceptor().newest() {

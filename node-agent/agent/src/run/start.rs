@@ -118,12 +118,14 @@ pub async fn start(
         beat,
         clock,
     };
+    let dir = membership.dir.clone();
     let persist = PersistTask {
         persister: Persister::new(membership.dir.clone(), cache, membership.floors, boot_id, carried),
         writes: channels.writes.1,
         written: channels.written.0,
     };
     let dataplane = DataplaneTask {
+        dir,
         launch,
         mode: config.dataplane,
         tables: channels.tables.1,

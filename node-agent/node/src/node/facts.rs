@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rap_contract::{ASSIGNMENT_SLOT, Reject, VerifiedSnapshot, peer_slot};
+use rap_contract::{ASSIGNMENT_SLOT, Reject, VerifiedSnapshot, peer_slot, relays_slot};
 use rap_trust::{Acceptor, ContactChange, DegradedContract, FreshnessState, Sense, contact_of};
 use rap_types::{Activity, HeadOrder, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
@@ -27,12 +27,15 @@ impl Node {
         self.acceptor.sense()
     }
 
-    /// Slots of the snapshot in use that make no sense, as they are reported. The own one is first.
+    /// Slots of the snapshot in use that make no sense, as they are reported. The own one is first, then relays.
     pub fn unused_slots(&self) -> impl Iterator<Item = v1::UnusedSlot> {
         let own = self.sense().and_then(|sense| sense.own_unused());
         let own = own.map(|what| (ASSIGNMENT_SLOT.to_owned(), what));
         let peers = self.sense().into_iter().flat_map(|sense| sense.unused());
-        own.into_iter().chain(peers.map(|(node, what)| (peer_slot(*node), *what))).map(|(slot, what)| {
+        let relays = self.sense().into_iter().flat_map(|sense| sense.relays_unused());
+        let relays = relays.map(|(owner, what)| (relays_slot(*owner), *what));
+        let peers = peers.map(|(node, what)| (peer_slot(*node), *what));
+        own.into_iter().chain(relays).chain(peers).map(|(slot, what)| {
             let reason = Reason::SnapshotPeerInvalid.code().to_owned();
             v1::UnusedSlot { slot, reason, what: what.to_owned() }
         })

@@ -8,7 +8,7 @@ use rap_trust::{FreshnessState, Restriction};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 
-use crate::Observations;
+use crate::{Observations, PathTerms, Paths, PlaneFacts};
 
 /// State of the data plane of one membership.
 #[derive(Default)]
@@ -21,6 +21,12 @@ pub(super) struct FastPlane {
     pub(super) applied: u64,
     /// Why the table published last was refused.
     pub(super) refused: Option<Reason>,
+    /// Paths through relays, as the snapshot in use has them.
+    pub(super) paths: Paths,
+    /// What paths are signed with.
+    pub(super) path_terms: PathTerms,
+    /// It carries traffic on paths.
+    pub(super) knows_paths: bool,
     /// What it reported last.
     pub(super) stats: v1::Stats,
     /// Links, heads of peers, and the end of the process, as it reported them.
@@ -32,11 +38,18 @@ pub(super) struct FastPlane {
 }
 
 impl FastPlane {
-    /// A data plane is there and has applied this table version. The next table has a higher one.
-    pub(super) fn came_up(&mut self, applied: u64) {
+    /// Of a node whose paths live so long.
+    pub(super) fn new(path_lifetime_s: u32) -> Self {
+        let path_terms = PathTerms { lifetime_s: path_lifetime_s, instance: 0 };
+        Self { path_terms, ..Self::default() }
+    }
+
+    /// A data plane is there. The next table has a higher version than the one that it has applied.
+    pub(super) fn came_up(&mut self, facts: PlaneFacts) {
         self.up = true;
-        self.version = self.version.max(applied);
-        self.table_applied(applied);
+        self.version = self.version.max(facts.applied);
+        (self.path_terms.instance, self.knows_paths) = (facts.path_instance, facts.knows_paths);
+        self.table_applied(facts.applied);
     }
 
     pub(super) fn went_down(&mut self) {

@@ -57,7 +57,7 @@ impl Node {
             wireguard_private_key: settings.wireguard_private_key,
             certificate: leaf,
             uplink: Uplink::new(settings.contact, now.wall),
-            plane: FastPlane::default(),
+            plane: FastPlane::new(settings.path_lifetime_s),
             control: BTreeSet::new(),
             loopback: settings.loopback,
             names: EndpointNames::default(),
@@ -83,8 +83,8 @@ impl Node {
                 self.certificate = Some(leaf);
                 self.publish(now);
             }
-            Input::DataplaneUp(applied) => {
-                self.plane.came_up(applied);
+            Input::DataplaneUp(facts) => {
+                self.plane.came_up(facts);
                 self.publish(now);
             }
             Input::DataplaneDown => self.plane.went_down(),
@@ -166,6 +166,7 @@ impl Node {
         else {
             return;
         };
+        self.plane.paths.follow(sense);
         let version = self.plane.publish(state, running);
         let inputs = TableInputs {
             wireguard_private_key: &self.wireguard_private_key,
@@ -176,6 +177,8 @@ impl Node {
             permitted: &permitted,
             restriction: self.plane.restriction.as_ref(),
             sense,
+            paths: self.plane.knows_paths.then_some(&self.plane.paths),
+            path_terms: self.plane.path_terms,
             loopback: self.loopback,
             clock: self.acceptor.clock(),
             now,

@@ -14,7 +14,7 @@ use rap_wire::v1;
 
 use super::forwarding::ForwardingTable;
 use super::links;
-use crate::{Hints, LinkCertificate};
+use crate::{Hints, LinkCertificate, PathTerms, Paths};
 
 /// What a table is made of besides the snapshot.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,10 @@ pub struct TableInputs<'a> {
     pub restriction: Option<&'a Restriction>,
     /// What of the snapshot is used.
     pub sense: &'a Sense,
+    /// The relays of the snapshot; `None` for a data plane that knows no paths.
+    pub paths: Option<&'a Paths>,
+    /// What paths are signed with.
+    pub path_terms: PathTerms,
     /// Whether endpoints on the own host are dialled.
     pub loopback: Loopback,
     /// Trusted time.
@@ -68,7 +72,11 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         key_generation: revoked.key_generation,
     });
     let revoked = deduplicated(revoked.collect());
-    links::mark(&mut peers, snapshot.node());
+    let paths = inputs.paths.filter(|paths| !paths.is_empty());
+    match paths {
+        Some(paths) => paths.mark(&mut peers),
+        None => links::mark(&mut peers, snapshot.node()),
+    }
     let header = v1::ForwardingTable {
         deadline_ns: deadline,
         node_id: snapshot.node().to_vec(),
@@ -88,6 +96,11 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         newest_head: snapshot.head_document().envelope().to_vec(),
         // Tunnels need no leaf: a grant keeps them up after the leaf's end, links end with it.
         tunnel_deadline_ns: inputs.extension.map_or(0, |_| deadline),
+        relays: paths.map(Paths::positions).unwrap_or_default(),
+        relay: paths.and_then(Paths::duty),
+        organization_id: contents.assignment.organization_id.clone(),
+        path_lifetime_s: inputs.path_terms.lifetime_s,
+        path_instance: inputs.path_terms.instance,
         ..Default::default()
     };
     ForwardingTable::new(version, header, peers, revoked)
@@ -164,6 +177,7 @@ fn table_peer(
         deadline_ns,
         survive_forever: false,
         key_generation: peer.key_generation,
+        organization_id: peer.organization_id.clone(),
         ..Default::default()
     }
 }

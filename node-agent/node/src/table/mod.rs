@@ -3,10 +3,13 @@
 mod build;
 mod delta;
 mod forwarding;
+mod homes;
 mod links;
 mod parts;
+mod paths;
 mod publisher;
 
 pub use build::{TableInputs, build_table};
 pub use forwarding::ForwardingTable;
+pub use paths::{PathTerms, Paths};
 pub use publisher::TablePublisher;

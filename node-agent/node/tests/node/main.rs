@@ -2,6 +2,7 @@
 
 mod break_glass;
 mod contact;
+mod paths;
 mod sense;
 #[path = "../../../trust/tests/support/mod.rs"]
 mod support;
@@ -9,7 +10,7 @@ mod support;
 use std::time::Duration;
 
 use rap_contract::{BreakGlassText, sign};
-use rap_node::{ContactFacts, Input, LinkCertificate, Node, NodeSettings, Output};
+use rap_node::{ContactFacts, Input, LinkCertificate, Node, NodeSettings, Output, PlaneFacts};
 use rap_trust::{KeptAudit, StoredBreakGlass};
 use rap_types::{HeadOrder, Mono, NodeContact, NodeId, Reason};
 use rap_wire::v1;
@@ -20,6 +21,11 @@ use zeroize::Zeroizing;
 
 const V1: HeadOrder = HeadOrder::new(1, 1, 0);
 const V2: HeadOrder = HeadOrder::new(1, 2, 0);
+
+/// A data plane that knows paths and has applied this table version.
+fn plane(applied: u64) -> PlaneFacts {
+    PlaneFacts { applied, path_instance: 7, knows_paths: true }
+}
 
 fn leaf() -> LinkCertificate {
     LinkCertificate {
@@ -43,6 +49,7 @@ fn start(world: &World) -> Node {
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
+        path_lifetime_s: 40,
     };
     Node::start(settings, &[], Some(leaf()), at(0))
 }
@@ -106,7 +113,7 @@ fn table(outputs: &[Output]) -> v1::ForwardingTable {
 /// A node with a data plane, an open stream and version 1.
 fn running(world: &World) -> Node {
     let mut node = start(world);
-    feed(&mut node, Input::DataplaneUp(0), 1);
+    feed(&mut node, Input::DataplaneUp(plane(0)), 1);
     feed(&mut node, Input::StreamOpened, 1);
     feed(&mut node, update(&world.publish(V1, &world.contents(2), ISSUED)), 1);
     node
@@ -117,7 +124,7 @@ fn disk_then_table_then_acknowledgement() {
     let world = World::default();
     let mut node = start(&world);
     assert_eq!(
-        names(&feed(&mut node, Input::DataplaneUp(0), 1)),
+        names(&feed(&mut node, Input::DataplaneUp(plane(0)), 1)),
         [] as [&str; 0],
         "no table without a snapshot"
     );
@@ -133,7 +140,7 @@ fn disk_then_table_then_acknowledgement() {
 fn the_table_says_what_the_snapshot_says_and_nothing_else() {
     let world = World::default();
     let mut node = start(&world);
-    feed(&mut node, Input::DataplaneUp(41), 1);
+    feed(&mut node, Input::DataplaneUp(plane(41)), 1);
     let table = table(&feed(&mut node, update(&world.publish(V1, &world.contents(2), ISSUED)), 1));
     assert_eq!(table.version, 42, "above what the data plane has");
     assert_eq!(table.addresses, ["100.96.0.5/16", "fd00::5/48"]);
@@ -163,7 +170,7 @@ fn the_table_says_what_the_snapshot_says_and_nothing_else() {
 fn deadlines_are_on_the_boot_clock() {
     let world = World::default();
     let mut node = start(&world);
-    feed(&mut node, Input::DataplaneUp(0), 1);
+    feed(&mut node, Input::DataplaneUp(plane(0)), 1);
     let table = table(&feed(&mut node, update(&world.publish(V1, &world.contents(1), ISSUED)), 1));
     let boot = |seconds: u64| at(seconds).mono.0;
     let degraded_until = boot((FRESH_FOR + DEGRADED_FOR).as_secs());
@@ -185,7 +192,7 @@ fn a_refreshed_head_moves_the_deadline_and_a_passed_one_is_never_none() {
     assert!(table.version > first);
     assert_eq!(table.deadline_ns, at(30 + (FRESH_FOR + DEGRADED_FOR).as_secs()).mono.0);
     let mut late = start(&world);
-    late.handle(Input::DataplaneUp(0), at(1_000_000));
+    late.handle(Input::DataplaneUp(plane(0)), at(1_000_000));
     late.handle(update(&world.publish(V1, &contents, ISSUED)), at(1_000_000));
     let table = self::table(&drain(&mut late, 1_000_000));
     assert_eq!(table.deadline_ns, at(1_000_000).mono.0, "0 would mean no deadline");
@@ -226,7 +233,7 @@ fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
     let mut node = running(&world);
     feed(&mut node, Input::DataplaneDown, 2);
     assert!(!node.dataplane_up());
-    let table = table(&feed(&mut node, Input::DataplaneUp(100), 3));
+    let table = table(&feed(&mut node, Input::DataplaneUp(plane(100)), 3));
     assert_eq!(table.version, 101);
     let renewed = LinkCertificate { certificate: b"new".to_vec(), ..leaf() };
     let table = self::table(&feed(&mut node, Input::CertificateIssued(renewed), 3));
@@ -240,9 +247,10 @@ fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
+        path_lifetime_s: 40,
     };
     let mut bare = Node::start(settings, &[], None, at(0));
-    feed(&mut bare, Input::DataplaneUp(0), 1);
+    feed(&mut bare, Input::DataplaneUp(plane(0)), 1);
     let outputs = feed(&mut bare, update(&world.publish(V1, &world.contents(1), ISSUED)), 1);
     assert_eq!(names(&outputs), ["persist"]);
     assert_eq!(names(&feed(&mut bare, Input::CertificateIssued(leaf()), 1)), ["publish"]);
@@ -330,7 +338,7 @@ fn the_contract_is_in_the_deadlines_of_the_table() {
         contents.put(rap_contract::POLICY_SLOT, Some(v1::chunk::Body::Policy(policy)));
         contents.add_peer(v1::PeerRecord { roles: vec!["core".into()], ..peer(1) });
         let mut node = start(&world);
-        feed(&mut node, Input::DataplaneUp(0), 1);
+        feed(&mut node, Input::DataplaneUp(plane(0)), 1);
         let outputs = feed(&mut node, update(&world.publish(V1, &contents, ISSUED)), 1);
         (node, table(&outputs))
     };
@@ -361,7 +369,7 @@ fn the_contract_is_in_the_deadlines_of_the_table() {
 fn no_private_key_is_printed() {
     let world = World::default();
     let mut node = start(&world);
-    feed(&mut node, Input::DataplaneUp(0), 1);
+    feed(&mut node, Input::DataplaneUp(plane(0)), 1);
     let outputs = feed(&mut node, update(&world.publish(V1, &world.contents(1), ISSUED)), 1);
     let text = format!("{outputs:?} {:?}", leaf());
     assert!(text.contains("Table(version 1, 1 peers)"), "{text}");

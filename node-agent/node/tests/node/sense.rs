@@ -13,6 +13,7 @@ fn start_with(world: &World, loopback: Loopback) -> Node {
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback,
+        path_lifetime_s: 40,
     };
     Node::start(settings, &[], Some(leaf()), at(0))
 }
@@ -43,7 +44,7 @@ fn a_senseless_endpoint_is_not_dialled_and_a_senseless_peer_is_in_no_table() {
         (Loopback::Allowed, &["127.0.0.1:5432", "192.0.2.7:7443"]),
     ] {
         let mut node = start_with(&world, loopback);
-        feed(&mut node, Input::DataplaneUp(0), 1);
+        feed(&mut node, Input::DataplaneUp(plane(0)), 1);
         feed(&mut node, Input::StreamOpened, 1);
         let table = table(&feed(&mut node, update(&world.publish(V1, &contents, ISSUED)), 1));
         let names: Vec<&str> = table.peers.iter().map(|peer| peer.name.as_str()).collect();

@@ -5,11 +5,13 @@ mod control;
 mod intruder;
 mod node;
 mod overlay;
+mod streams;
 
 pub use control::{Control, Pace};
 pub use intruder::Intruder;
 pub use node::{Health, Node};
 pub use overlay::{Pings, Watch};
+pub use streams::{Arrived, Sequence, Stream, inside, wait_arrivals};
 
 use std::time::Duration;
 

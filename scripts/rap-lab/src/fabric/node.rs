@@ -35,12 +35,22 @@ pub enum Health {
 impl Node {
     /// Writes the agent's configuration on a host that is to become a node of a development installation.
     pub fn configure(lab: &Lab, host: &str) -> Result<Self> {
-        Self::configure_with(lab, host, "dev = true\n")
+        Self::configure_with(lab, lab.host(host)?, "dev = true\n", true)
+    }
+
+    /// The same with further lines of configuration.
+    pub fn configure_more(lab: &Lab, host: &str, more: &str) -> Result<Self> {
+        Self::configure_with(lab, lab.host(host)?, &format!("dev = true\n{more}"), true)
+    }
+
+    /// The same on a host that nobody can dial, behind this router.
+    pub fn configure_behind(lab: &Lab, router: &str, host: &str, more: &str) -> Result<Self> {
+        Self::configure_with(lab, lab.host_behind(router, host)?, &format!("dev = true\n{more}"), false)
     }
 
     /// The same for a node of a strict installation.
     pub fn configure_strict(lab: &Lab, host: &str) -> Result<Self> {
-        Self::configure_with(lab, host, "")
+        Self::configure_with(lab, lab.host(host)?, "", true)
     }
 
     /// The same with variables for every program of its host.
@@ -53,15 +63,18 @@ impl Node {
         Ok(node)
     }
 
-    fn configure_with(lab: &Lab, host: &str, mode: &str) -> Result<Self> {
-        let mut host = lab.host(host)?;
+    fn configure_with(lab: &Lab, mut host: Host, mode: &str, advertised: bool) -> Result<Self> {
         let (name, address) = (host.name().to_owned(), host.address());
         let tun = lab.mode() == Mode::Namespaces;
         let mut settings = format!(
             "name = \"{name}\"\n{mode}enrollment_poll_interval_seconds = 1\n\
-             listen_link = \"{address}:7443\"\nadvertise = [\"{address}:7443\"]\n\
-             listen_wireguard = \"{address}:51820\"\nadvertise_wireguard = [\"{address}:51820\"]\n"
+             listen_link = \"{address}:7443\"\nlisten_wireguard = \"{address}:51820\"\n"
         );
+        if advertised {
+            settings.push_str(&format!(
+                "advertise = [\"{address}:7443\"]\nadvertise_wireguard = [\"{address}:51820\"]\n"
+            ));
+        }
         let file = host.folder("etc").join("agent.toml");
         if !tun {
             let (data, run) = (host.folder("lib").join("agent"), host.folder("run"));

@@ -122,8 +122,8 @@ struct PairPing {
 /// The first node asks and waits, as a stranger's host would; the others hold a token that approves them.
 fn enrol(lab: &Lab, control: &Control) -> Result<Vec<Node>> {
     let nodes: Vec<Node> = NODES.iter().map(|name| Node::configure(lab, name)).collect::<Result<_>>()?;
-    let waiting = control.create_token(CLUSTER, "--role relay-node")?;
-    let approving = control.create_token(CLUSTER, "--role relay-node --auto-approve --uses 2")?;
+    let waiting = control.create_token(CLUSTER, "")?;
+    let approving = control.create_token(CLUSTER, "--auto-approve --uses 2")?;
     std::thread::scope(|scope| {
         let mut joins = Vec::new();
         for (node, token) in nodes.iter().zip([&waiting, &approving, &approving]) {
@@ -185,5 +185,5 @@ const CONTROL: &str = "cp";
 const NODES: [&str; 3] = ["a", "b", "c"];
 const CLUSTER: &str = "quickstart";
 /// How an operator makes the token of one more node.
-const TOKEN: &str = "rapctl token create --cluster quickstart --role relay-node --auto-approve --ttl 1h";
+const TOKEN: &str = "rapctl token create --cluster quickstart --auto-approve --ttl 1h";
 const PINGS: usize = 5;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Scenario, compromise, faults, journeys, lifecycle, spine, wires};
+use super::{Scenario, compromise, faults, journeys, lifecycle, spine, two_sites, wires};
 
 /// The scenario of this name.
 pub fn find(name: &str) -> Result<&'static Scenario> {
@@ -20,5 +20,6 @@ pub const ALL: &[Scenario] = &[
     journeys::JOURNEYS,
     lifecycle::LIFECYCLE,
     spine::SPINE,
+    two_sites::TWO_SITES,
     wires::WIRES,
 ];

@@ -6,7 +6,7 @@ mod row;
 use std::time::Duration;
 
 use rap_authority::RowKeys;
-use rap_types::{ClusterId, IdentityStatus, NodeId};
+use rap_types::{ClusterId, IdentityStatus, NodeId, OrganizationId};
 use sqlx::PgConnection;
 
 pub use change::*;
@@ -16,7 +16,7 @@ use super::addresses::host_number_release;
 use crate::StoreError;
 use crate::authentic::{Authentic as _, Held, all_verified, held, insert, sorted_out, update, verified};
 use crate::columns::texts;
-use crate::query::{all, done, statements};
+use crate::query::{all, done, one, statements};
 use crate::row::select;
 use crate::row_name::RowName;
 use crate::transaction::SystemTransaction;
@@ -64,6 +64,16 @@ statements! {
     pub async fn node_names_taken(cluster: ClusterId, names: &[String]) -> Vec<String> = all
         "SELECT name FROM nodes WHERE cluster_id = $1 AND name = ANY($2) \
         AND identity_status NOT IN ('revoked', 'left')";
+    /// How many nodes a member of an organization knows at most if it has no role, itself included, and how many
+    /// such members there are; `None` is the platform. Ask with the cluster locked to rely on the answer.
+    pub async fn plain_scope(cluster: ClusterId, organization: Option<OrganizationId>) -> (u64, u64) = one
+        "SELECT count(*) FILTER (WHERE own) + least(64, count(*) FILTER (WHERE relays AND NOT own)) AS known, \
+            count(*) FILTER (WHERE own AND NOT has_role) AS plain \
+        FROM (SELECT n.organization_id IS NOT DISTINCT FROM $2 AS own, \
+            n.organization_id IS NULL AND EXISTS (SELECT 1 FROM node_roles r \
+                WHERE r.node_id = n.node_id AND r.role IN ('core', 'relay-node')) AS relays, \
+            EXISTS (SELECT 1 FROM node_roles r WHERE r.node_id = n.node_id) AS has_role \
+            FROM nodes n WHERE n.cluster_id = $1 AND n.identity_status IN ('active', 'draining')) AS present";
     /// Takes the roles from a node that are not among these.
     async fn roles_drop(node: NodeId, roles: &[String]) -> () = done
         "DELETE FROM node_roles WHERE node_id = $1 AND role <> ALL($2)";

@@ -13,7 +13,7 @@ use crate::folder::write_secret;
 pub fn widened_token(scene: &Scene<'_>) -> Result<Finding> {
     let token = scene
         .control
-        .ask(&format!("token create --cluster {CLUSTER} --ttl 1h --auto-approve --role relay-node"))?;
+        .ask(&format!("token create --cluster {CLUSTER} --ttl 1h --auto-approve"))?;
     let (id, text) =
         (token["token_id"].as_str().unwrap_or_default(), token["token"].as_str().unwrap_or_default());
     let before = scene.control.alarms("row.tampered")?;
@@ -113,7 +113,7 @@ pub fn deleted_policy(scene: &Scene<'_>) -> Result<Finding> {
 
 /// A revoked node is made active again, and its revocation removed.
 pub fn unrevoked(scene: &Scene<'_>) -> Result<Finding> {
-    let token = scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
+    let token = scene.control.create_token(CLUSTER, "--auto-approve")?;
     let node = super::scene::enrolled(scene.lab, "x1", &token)?;
     node.wait_healthy()?;
     let id = scene.id_of("x1")?;

@@ -18,7 +18,7 @@ pub fn prepare(lab: &Lab) -> Result<Scene<'_>> {
     // Every row is checked with every version, not only at start and once a minute: the drill looks at what a check finds.
     let control = Control::start_strict_with(lab, "cp", &[("RAP_ROWS_CHECK_MS", "0".to_owned())])?;
     control.create_cluster(CLUSTER, Pace::default())?;
-    let token = control.create_token(CLUSTER, "--role relay-node --auto-approve --uses 3")?;
+    let token = control.create_token(CLUSTER, "--auto-approve --uses 3")?;
     let nodes = ["n1", "n2", "n3"].map(|name| enrolled(lab, name, &token));
     let [one, two, three] = nodes;
     let nodes = [one?, two?, three?];

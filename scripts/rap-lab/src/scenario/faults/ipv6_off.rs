@@ -14,7 +14,7 @@ pub fn check(scene: &Scene<'_>) -> Result<Finding> {
     let node = Node::configure_strict(scene.lab, "v4")?;
     node.host()
         .typed("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1", CALL)?;
-    node.join(&scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?)?;
+    node.join(&scene.control.create_token(CLUSTER, "--auto-approve")?)?;
     node.run()?;
     node.wait_healthy()?;
     node.wait_answer(one)?;

@@ -58,7 +58,7 @@ fn named(scene: &Scene<'_>) -> Result<Node> {
     ] {
         node.host().typed(line, CALL)?;
     }
-    node.join(&scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?)?;
+    node.join(&scene.control.create_token(CLUSTER, "--auto-approve")?)?;
     node.run()?;
     node.wait_healthy()?;
     Ok(node)

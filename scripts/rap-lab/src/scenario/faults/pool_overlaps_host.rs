@@ -71,7 +71,7 @@ fn refused_at_join(scene: &Scene<'_>) -> Result<Half> {
         pace.fresh_for.as_millis()
     ))?;
     let node = Node::configure_strict(scene.lab, "lan1")?;
-    let token = scene.control.create_token("lan", "--role relay-node --auto-approve")?;
+    let token = scene.control.create_token("lan", "--auto-approve")?;
     write_secret(&node.host().folder("home").join("lan.token"), &token)?;
     let refused = node.host().run(&Invocation::typed("rap-node-agent join --token-file lan.token")?, CALL)?;
     ensure!(refused.code != Some(0), "the join was accepted");

@@ -16,7 +16,7 @@ pub struct Scene<'a> {
 pub fn prepare(lab: &Lab) -> Result<Scene<'_>> {
     let control = Control::start_strict_with(lab, "cp", &[])?;
     control.create_cluster(CLUSTER, Pace::default())?;
-    let token = control.create_token(CLUSTER, "--role relay-node --auto-approve --uses 2")?;
+    let token = control.create_token(CLUSTER, "--auto-approve --uses 2")?;
     let [one, two] = ["n1", "n2"].map(|name| joined(lab, name, &token));
     let nodes = [one?, two?];
     for node in &nodes {
@@ -36,7 +36,7 @@ fn joined(lab: &Lab, name: &str, token: &[u8]) -> Result<Node> {
 
 /// A further node of the scene.
 pub fn extra(scene: &Scene<'_>, name: &str, variables: &[(&str, String)]) -> Result<Node> {
-    let token = scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
+    let token = scene.control.create_token(CLUSTER, "--auto-approve")?;
     let node = Node::configure_strict_with(scene.lab, name, variables)?;
     node.join(&token).with_context(|| format!("{name} joins"))?;
     node.run()?;

@@ -61,7 +61,7 @@ pub fn floors_missing(scene: &Scene<'_>) -> Result<Finding> {
     let stopped = status["degraded_reasons"] == json!(["state.missing"]);
     let named = status["text"].as_str().is_some_and(|text| text.contains("floors.json"));
     scene.control.rapctl(&format!("node revoke lost --cluster {CLUSTER} --evict --yes --reason drill"))?;
-    let token = scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
+    let token = scene.control.create_token(CLUSTER, "--auto-approve")?;
     write_secret(&node.host().folder("home").join("again.token"), &token)?;
     let rejoins = Invocation::typed("rap-node-agent join --rejoin --token-file again.token")?;
     let back = std::thread::scope(|scope| {

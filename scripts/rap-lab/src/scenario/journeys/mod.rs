@@ -31,7 +31,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     // Nothing but the change itself may pass the modules: heads are signed again only after an hour.
     control.create_cluster(CLUSTER, Pace { refresh_every: HOUR / 4, fresh_for: HOUR })?;
     let one = node(lab, "n1")?;
-    one.join(&control.create_token(CLUSTER, "--role relay-node --auto-approve")?)?;
+    one.join(&control.create_token(CLUSTER, "--auto-approve")?)?;
     one.run()?;
     one.wait_healthy()?;
     let mut two = None;
@@ -47,7 +47,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
 fn token_to_contract(lab: &Lab, control: &Control) -> Result<Finding> {
     let host = node(lab, "t1")?;
     let recording = Recording::begin(&[Place::control_plane(control, lab)?]);
-    let token = control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
+    let token = control.create_token(CLUSTER, "--auto-approve")?;
     let joined = host.join(&token)?;
     let passed = recording.end_with(&[("join", joined.stderr.as_str())])?;
     compare("From a token to a contract", &without(passed, is_publication))
@@ -55,7 +55,7 @@ fn token_to_contract(lab: &Lab, control: &Control) -> Result<Finding> {
 
 /// A request is approved; then a packet of another node reaches the new one.
 fn approve_to_packet(lab: &Lab, control: &Control, one: &Node, second: &mut Option<Node>) -> Result<Finding> {
-    let token = control.create_token(CLUSTER, "--role relay-node")?;
+    let token = control.create_token(CLUSTER, "")?;
     let two = node(lab, "n2")?;
     let passed = std::thread::scope(|scope| {
         let join = scope.spawn(|| two.join(&token));

@@ -22,7 +22,7 @@ pub fn root_signed(scene: &Scene<'_>) -> Result<Finding> {
         .iter()
         .map(|name| {
             let node = Node::configure_strict(scene.lab, name)?;
-            node.join(&control.create_token(GLASS, "--role relay-node --auto-approve")?)?;
+            node.join(&control.create_token(GLASS, "--auto-approve")?)?;
             node.run()?;
             Ok(node)
         })

@@ -21,9 +21,9 @@ pub fn policy(scene: &Scene<'_>) -> Result<Finding> {
     control.refuses(&format!("cluster policy {BRIEF} --degraded-ends probe,probes"), "request.invalid")?;
     control.refuses(&format!("cluster policy {BRIEF} --degraded-ends lease"), "request.invalid")?;
     ensure!(ends(scene)?.is_empty(), "a refused word changed the policy");
-    let set = format!("cluster policy {BRIEF} --degraded-ends probe --survive-forever-role relay-node");
+    let set = format!("cluster policy {BRIEF} --degraded-ends probe --survive-forever-role egress");
     control.rapctl(&set)?;
-    let names = [("b1", "relay-node"), ("b2", "relay-node"), ("b3", "core")];
+    let names = [("b1", "egress"), ("b2", "egress"), ("b3", "entry-node")];
     let nodes: Vec<Node> = names
         .iter()
         .map(|(name, role)| {

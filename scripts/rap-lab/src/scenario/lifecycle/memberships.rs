@@ -19,7 +19,7 @@ pub fn two_clusters(scene: &Scene<'_>) -> Result<Finding> {
         pace.fresh_for.as_millis()
     ))?;
     let far = Node::configure_strict(scene.lab, "o1")?;
-    far.join(&scene.control.create_token(OTHER, "--role relay-node --auto-approve")?)?;
+    far.join(&scene.control.create_token(OTHER, "--auto-approve")?)?;
     far.run()?;
     far.wait_healthy()?;
     let watch = one.watch(scene.lab, two)?;
@@ -64,7 +64,7 @@ pub fn overlap(scene: &Scene<'_>) -> Result<Finding> {
 }
 
 fn joins_as(scene: &Scene<'_>, node: &Node, cluster: &str) -> Result<crate::command::Answer> {
-    let token = scene.control.create_token(cluster, "--role relay-node --auto-approve")?;
+    let token = scene.control.create_token(cluster, "--auto-approve")?;
     write_secret(&node.host().folder("home").join("other.token"), &token)?;
     let line = format!("rap-node-agent --membership {cluster} join --token-file other.token");
     node.host().run(&Invocation::typed(&line)?, CALL)

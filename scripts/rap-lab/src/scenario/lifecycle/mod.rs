@@ -35,7 +35,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     let mut scene = Scene { lab, control, nodes: Vec::new() };
     for name in ["n1", "n2", "n3"] {
         let node = Node::configure_strict_with(lab, name, &clock.variables())?;
-        scene.joins(&node, "--role relay-node --auto-approve")?;
+        scene.joins(&node, "--auto-approve")?;
         scene.nodes.push(node);
     }
     report.check("rotation", || authority::rotation(&scene));

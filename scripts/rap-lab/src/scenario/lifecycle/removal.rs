@@ -62,7 +62,7 @@ pub fn acts_ask_first(scene: &Scene<'_>) -> Result<Finding> {
 /// A revoked node loses every link and its tunnel.
 pub fn revocation(scene: &Scene<'_>) -> Result<Finding> {
     let (one, two) = scene.pair()?;
-    let gone = scene.new_node("v1", "--role relay-node --auto-approve")?;
+    let gone = scene.new_node("v1", "--auto-approve")?;
     for peer in [one, two] {
         gone.wait_answer(peer)?;
     }
@@ -90,7 +90,7 @@ pub fn revocation(scene: &Scene<'_>) -> Result<Finding> {
 
 /// An evicted node is out, and says so.
 pub fn eviction(scene: &Scene<'_>) -> Result<Finding> {
-    let node = scene.new_node("e1", "--role relay-node --auto-approve")?;
+    let node = scene.new_node("e1", "--auto-approve")?;
     let first = scene.shown("e1")?;
     scene.control.rapctl(&format!("node revoke e1 --cluster {CLUSTER} --evict --yes --reason drill"))?;
     scene.wait_forgets(&scene.nodes[0], "e1")?;
@@ -103,7 +103,7 @@ pub fn eviction(scene: &Scene<'_>) -> Result<Finding> {
 /// A token is revoked together with the nodes it admitted.
 pub fn token_with_nodes(scene: &Scene<'_>) -> Result<Finding> {
     let token = scene.control.ask(&format!(
-        "token create --cluster {CLUSTER} --ttl 1h --auto-approve --role relay-node --uses 5"
+        "token create --cluster {CLUSTER} --ttl 1h --auto-approve --uses 5"
     ))?;
     let (id, text) = (token["token_id"].as_str().context("id")?, token["token"].as_str().context("text")?);
     let hosts = ["w1", "w2"].map(|name| crate::fabric::Node::configure_strict(scene.lab, name));
@@ -133,7 +133,7 @@ pub fn ephemeral(scene: &Scene<'_>) -> Result<Finding> {
     // A check before this one may have started the control plane anew.
     let began = now();
     scene.control.rapctl(&format!("cluster policy {CLUSTER} --ephemeral-after 5s"))?;
-    let node = scene.new_node("m1", "--role relay-node --auto-approve --ephemeral")?;
+    let node = scene.new_node("m1", "--auto-approve --ephemeral")?;
     wait_until(
         2 * BLIND,
         "the control plane judges absence",
@@ -151,7 +151,7 @@ pub fn ephemeral(scene: &Scene<'_>) -> Result<Finding> {
 
 /// A node leaves by itself; nothing of it stays on the host.
 pub fn leave(scene: &Scene<'_>) -> Result<Finding> {
-    let node = scene.new_node("l1", "--role relay-node --auto-approve")?;
+    let node = scene.new_node("l1", "--auto-approve")?;
     let started = now();
     node.host().run(&Invocation::typed("rap-node-agent leave")?, CALL)?.success()?;
     let left = started.elapsed();

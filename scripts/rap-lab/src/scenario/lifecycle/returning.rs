@@ -13,7 +13,7 @@ use crate::wait::{now, wait_until};
 /// An evicted node comes back with a new token and keeps id and addresses; a banned one does not.
 pub fn reenrollment(scene: &Scene<'_>) -> Result<Finding> {
     let one = scene.nodes.first().context("no node")?;
-    let node = scene.new_node("r1", "--role relay-node --auto-approve")?;
+    let node = scene.new_node("r1", "--auto-approve")?;
     one.wait_answer(&node)?;
     let before = scene.shown("r1")?;
     scene.control.rapctl(&format!("node revoke r1 --cluster {CLUSTER} --evict --yes --reason drill"))?;
@@ -57,7 +57,7 @@ pub fn reenrollment(scene: &Scene<'_>) -> Result<Finding> {
 }
 
 fn rejoins(scene: &Scene<'_>, node: &Node) -> Result<Answer> {
-    let token = scene.control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
+    let token = scene.control.create_token(CLUSTER, "--auto-approve")?;
     write_secret(&node.host().folder("home").join("again.token"), &token)?;
     node.host().run(&Invocation::typed("rap-node-agent join --rejoin --token-file again.token")?, CALL)
 }

@@ -16,7 +16,7 @@ use crate::wait::{now, wait_until};
 
 /// A node joins with a token that leaves the decision to an operator.
 pub fn pending_approve(lab: &Lab, control: &Control, nodes: &mut Vec<Node>) -> Result<Finding> {
-    let token = control.create_token(CLUSTER, "--role relay-node")?;
+    let token = control.create_token(CLUSTER, "")?;
     let node = Node::configure(lab, "n1")?;
     let approved = std::thread::scope(|scope| {
         let join = scope.spawn(|| node.join(&token));
@@ -45,7 +45,7 @@ pub fn pending_approve(lab: &Lab, control: &Control, nodes: &mut Vec<Node>) -> R
 
 /// A node joins with a token that approves.
 pub fn auto(lab: &Lab, control: &Control, nodes: &mut Vec<Node>) -> Result<Finding> {
-    let token = control.create_token(CLUSTER, "--role relay-node --auto-approve")?;
+    let token = control.create_token(CLUSTER, "--auto-approve")?;
     let node = Node::configure(lab, "n2")?;
     let started = now();
     node.join(&token)?;
@@ -66,7 +66,7 @@ pub fn auto(lab: &Lab, control: &Control, nodes: &mut Vec<Node>) -> Result<Findi
 /// Hosts race for a token that admits one.
 pub fn one_use_race(lab: &Lab, control: &Control) -> Result<Finding> {
     control.create_cluster(RACE, Pace::default())?;
-    let token = control.create_token(RACE, "--role relay-node --auto-approve --uses 1")?;
+    let token = control.create_token(RACE, "--auto-approve --uses 1")?;
     // Several hosts, so that the limit on strangers from one address is not what stops them.
     let hosts: Vec<Host> =
         (1..=RACE_HOSTS).map(|number| lab.host(&format!("r{number}"))).collect::<Result<_>>()?;

@@ -39,12 +39,12 @@ pub fn nine_commands(lab: &Lab, operator: &mut Option<Desk>) -> Result<Finding> 
     control.types("rapctl login https://hq:8443 --activate act-*.manifest")?;
     control.types("rapctl cluster create prod")?;
     control
-        .types("rapctl token create --cluster prod --role relay-node --uses 2 --ttl 1h --out relay.token")?;
+        .types("rapctl token create --cluster prod --uses 2 --ttl 1h --out join.token")?;
     let approved = std::thread::scope(|scope| {
         let joins = [&a, &b].map(|node| {
-            let carried = control.carries("relay.token", node);
+            let carried = control.carries("join.token", node);
             scope.spawn(move || {
-                carried.and_then(|()| node.types("rap-node-agent join --token-file relay.token"))
+                carried.and_then(|()| node.types("rap-node-agent join --token-file join.token"))
             })
         });
         wait_until(SETTLE, "two requests wait for approval", || {

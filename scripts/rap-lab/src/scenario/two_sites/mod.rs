@@ -1,0 +1,40 @@
+//! Two sites that cannot reach each other: each behind a router that gives every connection another port and lets nothing in. Two
+//! relays and the control plane are outside. Owns the order: what is proven of the network first, then traffic, then faults.
+
+mod direct;
+mod faults;
+mod nat;
+mod outage;
+mod scene;
+mod traffic;
+
+use anyhow::Result;
+
+use super::Scenario;
+use crate::check::{Finding, Report};
+use crate::lab::Lab;
+use crate::mode::Mode;
+
+/// See the module.
+pub const TWO_SITES: Scenario = Scenario {
+    name: "two-sites",
+    shows: "two sites behind symmetric NAT talk through a relay, and go on when it dies, when nobody can be asked, and when a direct way comes and goes",
+    needs_programs: true,
+    run,
+};
+
+fn run(lab: &Lab, report: &mut Report) -> Result<()> {
+    if lab.mode() != Mode::Namespaces {
+        report.check("namespaces", || Ok(Finding::new(true, false, "nothing to show: sites need root")));
+        return Ok(());
+    }
+    report.check("nat_is_symmetric_and_closed", || nat::check(lab));
+    let scene = scene::prepare(lab)?;
+    report.check("ping_through_a_relay", || traffic::ping(&scene));
+    report.check("streams_through_a_relay", || traffic::streams(&scene));
+    report.check("relay_killed", || faults::killed(&scene));
+    report.check("relay_cut_silently", || faults::cut_silently(&scene));
+    report.check("nobody_to_ask", || outage::check(&scene));
+    report.check("direct_way_comes_and_goes", || direct::check(&scene));
+    Ok(())
+}

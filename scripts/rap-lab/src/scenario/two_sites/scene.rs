@@ -1,0 +1,132 @@
+//! The installation: control plane and relays outside, one node in each site.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::fabric::{Control, Node, Pace, SETTLE};
+use crate::lab::Lab;
+
+/// Both sites joined, and the traffic between them passes a relay.
+pub struct Scene<'a> {
+    pub lab: &'a Lab,
+    pub control: Control,
+    pub relays: [Node; 2],
+    /// One node in each site.
+    pub sites: [Node; 2],
+}
+
+/// Makes the installation.
+pub fn prepare(lab: &Lab) -> Result<Scene<'_>> {
+    for (router, site) in ROUTERS.iter().zip(SITES) {
+        lab.host_behind(router, site)?;
+    }
+    lab.count_udp(ROUTERS[0], ROUTERS[1])?;
+    for relay in RELAYS {
+        lab.count_port(relay, 7443)?;
+    }
+    let control = Control::start(lab, "cp")?;
+    control.create_cluster(CLUSTER, Pace { refresh_every: Duration::from_secs(5), fresh_for: FRESH_FOR })?;
+    let relay = control.create_token(CLUSTER, "--role relay-node --auto-approve --uses 2")?;
+    let plain = control.create_token(CLUSTER, "--auto-approve --uses 2")?;
+    let lifetime = format!("path_lifetime_seconds = {}\n", PATH_LIFETIME.as_secs());
+    let [first, second] = RELAYS.map(|name| joined(Node::configure_more(lab, name, &lifetime)?, &relay));
+    let relays = [first?, second?];
+    let [a, b] = [0, 1].map(|at| {
+        joined(Node::configure_behind(lab, ROUTERS[at], SITES[at], &lifetime)?, &plain)
+    });
+    let scene = Scene { lab, control, relays, sites: [a?, b?] };
+    for node in scene.relays.iter().chain(&scene.sites) {
+        node.wait_healthy()?;
+    }
+    scene.wait_homes()?;
+    Ok(scene)
+}
+
+fn joined(node: Node, token: &[u8]) -> Result<Node> {
+    node.join(token).with_context(|| format!("{} joins", node.name()))?;
+    node.run()?;
+    Ok(node)
+}
+
+/// How traffic between two nodes goes, as the first one says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// `direct`, `relayed` or empty.
+    pub kind: String,
+    /// Names of the relays.
+    pub via: Vec<String>,
+}
+
+impl Scene<'_> {
+    /// Waits until both sites are linked with both relays.
+    pub fn wait_homes(&self) -> Result<()> {
+        for site in &self.sites {
+            site.wait_status("is linked with both relays", SETTLE, |_, status| {
+                RELAYS.iter().all(|relay| link_state(status, relay) == "established")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The way from the first site to the second.
+    pub fn way(&self) -> Result<Way> {
+        let [a, b] = &self.sites;
+        let (_, status) = a.status()?;
+        let tiers = ["active", "warm"].iter().filter_map(|tier| status["peers"][tier].as_array());
+        let peer = tiers.flatten().find(|peer| peer["name"] == b.name());
+        let peer = peer.with_context(|| format!("{} does not know {}", a.name(), b.name()))?;
+        let names = peer["via"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(Way {
+            kind: peer["way"].as_str().unwrap_or_default().to_owned(),
+            via: names.iter().filter_map(|name| name["name"].as_str().map(str::to_owned)).collect(),
+        })
+    }
+
+    /// Waits until the first site says that the way is as wanted.
+    pub fn wait_way(&self, what: &str, deadline: Duration, wanted: impl Fn(&Way) -> bool) -> Result<Way> {
+        let last = std::cell::RefCell::new(None);
+        crate::wait::wait_until(deadline, what, || {
+            let way = self.way()?;
+            last.replace(Some(way.clone()));
+            Ok(wanted(&way).then_some(way))
+        })
+        .with_context(|| format!("last way: {:?}", last.borrow()))
+    }
+
+    /// The relay that the traffic of the first site passes now, and the other one.
+    pub fn relay_in_use(&self) -> Result<(&Node, &Node)> {
+        let way = self.wait_way("a relay is in use", SETTLE, |way| way.kind == "relayed" && way.via.len() == 1)?;
+        let at = self.relays.iter().position(|relay| relay.name() == way.via[0]);
+        let at = at.with_context(|| format!("{:?} is no relay", way.via))?;
+        Ok((&self.relays[at], &self.relays[1 - at]))
+    }
+
+    /// UDP packets between the sites since the start: from outside, and over a line.
+    pub fn udp_between(&self) -> Result<[u64; 2]> {
+        let [a, b] = [self.lab.udp_heard(ROUTERS[0])?, self.lab.udp_heard(ROUTERS[1])?];
+        Ok([a[0] + b[0], a[1] + b[1]])
+    }
+
+    /// Fails if a UDP packet of one site reached the other's router from outside.
+    pub fn nothing_direct(&self) -> Result<()> {
+        let [outside, _] = self.udp_between()?;
+        ensure!(outside == 0, "{outside} UDP packets went from router to router");
+        Ok(())
+    }
+}
+
+fn link_state<'a>(status: &'a Value, peer: &str) -> &'a str {
+    let links = status["links"].as_array().map(Vec::as_slice).unwrap_or_default();
+    links.iter().find(|link| link["name"] == peer).and_then(|link| link["state"].as_str()).unwrap_or_default()
+}
+
+pub const CLUSTER: &str = "two-sites";
+pub const RELAYS: [&str; 2] = ["r1", "r2"];
+pub const ROUTERS: [&str; 2] = ["ga", "gb"];
+pub const SITES: [&str; 2] = ["a", "b"];
+/// How long a head is fresh, so that an outage of two minutes passes it.
+pub const FRESH_FOR: Duration = Duration::from_secs(20);
+/// How long a path lives, so that an outage of two minutes passes several renewals.
+pub const PATH_LIFETIME: Duration = Duration::from_secs(40);
