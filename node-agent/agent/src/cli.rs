@@ -62,6 +62,8 @@ pub enum Command {
     Check,
     /// Show the configuration
     Config(Show),
+    /// List the peers of the running agent: by which way traffic to each goes, and through whom
+    Peers,
     /// Ping a peer over the overlay and over the link
     Ping(Ping),
     /// Write what helps a person who is to help: status, snapshot, floors, log, metrics, host; no secrets

@@ -37,9 +37,20 @@ pub enum Request {
         count: u32,
         /// Milliseconds between probes.
         interval_ms: u32,
-        /// Gets the peer and the outcome.
-        reply: oneshot::Sender<Result<(NodeId, v1::PingOutcome), Fault>>,
+        /// Gets the outcome.
+        reply: oneshot::Sender<Result<PingAnswer, Fault>>,
     },
+}
+
+/// How a ping ended.
+#[derive(Debug)]
+pub struct PingAnswer {
+    /// The peer.
+    pub node: NodeId,
+    /// What the data plane found.
+    pub outcome: v1::PingOutcome,
+    /// The relays of the way, as documents name them.
+    pub via: Vec<serde_json::Value>,
 }
 
 /// A status document and whether it says degraded.

@@ -94,6 +94,8 @@ impl Diagnostics {
                 link: outcome.link.into_iter().map(sample).collect(),
                 overlay_address: outcome.overlay_address,
                 link_state: outcome.link_state,
+                way: outcome.way,
+                via: outcome.via,
             }),
         })
     }

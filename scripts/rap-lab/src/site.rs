@@ -65,7 +65,9 @@ pub fn count_from(run: &RunId, router: &str, other: Ipv4Addr) -> Result<()> {
 /// UDP packets that reached a router from another one: from outside, and over a line.
 pub fn udp_heard(run: &RunId, router: &str) -> Result<[u64; 2]> {
     let namespace = run.namespace(router);
-    let count = |name| Ok(number(&nft(&namespace, &["list", "counter", "ip", TABLE, name])?, "packets"));
+    let count = |name: &str| -> Result<u64> {
+        Ok(number(&nft(&namespace, &["list", "counter", "ip", TABLE, name])?, "packets"))
+    };
     Ok([count("outside")?, count("line")?])
 }
 

@@ -1,12 +1,12 @@
 //! Ping between two nodes, asked of the first one through the control plane.
 
-use rap_types::ExitCode;
+use rap_types::{ExitCode, NodeId};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
 use crate::args::{Global, Ping};
 use crate::client::{Connection, ask};
-use crate::output::{Answer, clean, complain};
+use crate::output::{Answer, clean, complain, id_text};
 
 pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCode> {
     let mut connection = Connection::of_context(global).await?;
@@ -22,15 +22,17 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
     let body = json!({
         "from": command.from, "to": command.to, "overlay_address": answer.overlay_address,
         "link_state": answer.link_state, "overlay": overlay.document(), "link": link.document(),
+        "way": Some(&answer.way).filter(|way| !way.is_empty()), "via": answer.via.iter().map(relay).collect::<Value>(),
     });
-    let rows =
-        [("overlay", &overlay, answer.overlay_address.as_str()), ("link", &link, answer.link_state.as_str())]
-            .map(|(name, series, note)| {
-                let mut row = vec![name.to_owned()];
-                row.extend(series.row());
-                row.push(clean(note));
-                row
-            });
+    let way = [answer.overlay_address.clone(), way(&answer)].join(" ");
+    let rows = [("overlay", &overlay, way.trim_end()), ("link", &link, answer.link_state.as_str())].map(
+        |(name, series, note)| {
+            let mut row = vec![name.to_owned()];
+            row.extend(series.row());
+            row.push(clean(note));
+            row
+        },
+    );
     let headers = &["PATH", "SENT", "LOST", "MIN MS", "MEDIAN MS", "MAX MS", ""];
     Answer::new("rap.ping.v1", body).table(headers, 0, rows.to_vec()).print(global)?;
     if overlay.lost == overlay.sent {
@@ -40,6 +42,23 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
         return Ok(ExitCode::Unreachable);
     }
     Ok(ExitCode::Ok)
+}
+
+fn relay(relay: &v1::PingRelay) -> Value {
+    let name = Some(&relay.name).filter(|name| !name.is_empty());
+    json!({ "node_id": id_text(NodeId::from_slice(&relay.node_id)), "name": name })
+}
+
+/// `direct`, or through whom.
+fn way(answer: &v1::AdminPingAnswer) -> String {
+    let name = |relay: &v1::PingRelay| match relay.name.as_str() {
+        "" => id_text(NodeId::from_slice(&relay.node_id)),
+        name => name.to_owned(),
+    };
+    match answer.via.iter().map(name).collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => answer.way.clone(),
+        relays => format!("through {relays}"),
+    }
 }
 
 /// Round trips of one path, nanoseconds; lost ones are counted only.

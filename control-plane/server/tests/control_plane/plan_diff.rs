@@ -181,7 +181,10 @@ async fn what_is_shown_is_what_nodes_receive_when_the_act_is_done() {
     let assignment = || vec!["assignment".to_owned()];
     let of_two = || records(&[], &[peer_slot(two)], &[]);
     let expected = [
-        (Act::NodeUpdate(region.clone()), vec![(one, of_two()), (three, of_two())]),
+        (
+            Act::NodeUpdate(region.clone()),
+            vec![(one, of_two()), (two, records(&[], &assignment(), &[])), (three, of_two())],
+        ),
         // The same again is a version, and nobody receives a record.
         (Act::NodeUpdate(region), vec![]),
         (

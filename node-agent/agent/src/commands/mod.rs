@@ -7,6 +7,7 @@ mod join;
 mod key;
 mod leave;
 mod memberships;
+mod peers;
 mod ping;
 mod print;
 mod run;
@@ -62,6 +63,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
         Command::Load => memberships::load(&config).await,
         Command::Unload => memberships::unload(&config).await,
         Command::Memberships => memberships::run(&config, form).await,
+        Command::Peers => peers::run(&config, form).await,
         Command::Ping(ping) => ping::run(&config, ping, form).await,
         Command::Bundle(command) => bundle::run(&config, effective_document(&config, &layers), command).await,
     }

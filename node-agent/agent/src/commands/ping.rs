@@ -5,7 +5,7 @@ use rap_runtime::command_line::Format;
 use rap_types::ExitCode;
 use serde_json::Value;
 
-use super::print::{list, not_running, printed};
+use super::print::{list, not_running, printed, through};
 use crate::cli::Ping;
 use crate::config::Config;
 use crate::local::LocalClient;
@@ -21,7 +21,7 @@ pub(super) async fn run(config: &Config, ping: Ping, form: Format) -> Result<Exi
     let link = summary(&document["link"]);
     if !printed(form, &document) {
         let address = document["overlay_address"].as_str().unwrap_or_default();
-        println!("overlay {address}: {}", overlay.text);
+        println!("overlay {address}{}: {}", through(&document), overlay.text);
         println!("link ({}): {}", document["link_state"].as_str().unwrap_or("-"), link.text);
     }
     Ok(if overlay.answered + link.answered > 0 { ExitCode::Ok } else { ExitCode::Timeout })

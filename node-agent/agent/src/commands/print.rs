@@ -59,6 +59,20 @@ pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// By which way traffic to a peer goes, to be appended: nothing while none is known.
+pub(super) fn through(peer: &Value) -> String {
+    let name =
+        |relay: &Value| if relay["name"].is_null() { text(&relay["node_id"]) } else { text(&relay["name"]) };
+    match peer["way"].as_str() {
+        None => String::new(),
+        Some("relayed") => {
+            let names: Vec<String> = list(&peer["via"]).iter().map(name).collect();
+            format!(", through {}", names.join(", "))
+        }
+        Some(way) => format!(", {}", clean(way)),
+    }
+}
+
 /// What is said when no agent answers.
 pub(super) fn not_running(config: &Config) -> String {
     format!("the agent is not running (nothing answers at {})", config.socket.display())

@@ -6,7 +6,7 @@ use rap_runtime::output::clean;
 use rap_types::ExitCode;
 use serde_json::{Value, json};
 
-use super::print::{list, not_running, printed, text};
+use super::print::{list, not_running, printed, text, through};
 use crate::config::Config;
 use crate::local::LocalClient;
 
@@ -96,7 +96,8 @@ fn for_people(status: &Value) -> String {
     for (tier, peers) in [("active", &status["peers"]["active"]), ("warm", &status["peers"]["warm"])] {
         for peer in list(peers) {
             let address = text(&peer["overlay_ipv4"]);
-            line("peer", format!("{} {address} {tier}{}", text(&peer["name"]), link_of(status, peer)));
+            let (way, link) = (through(peer), link_of(status, peer));
+            line("peer", format!("{} {address} {tier}{way}{link}", text(&peer["name"])));
         }
     }
     for grant in list(&status["break_glass"]) {
@@ -155,14 +156,18 @@ mod tests {
             "state": "degraded", "degraded_reasons": ["snapshot.stale"], "node_name": "a\u{1b}[2J",
             "active": { "incarnation": 1, "sequence": 7, "refresh": 2, "slots": 5, "manifest_digest": "ab" },
             "freshness": { "state": "degraded", "fresh_for_ms": -61_000, "degraded_for_ms": 7_200_000 },
-            "peers": { "active": [{ "node_id": "x", "name": "b", "overlay_ipv4": "100.96.0.2" }], "warm": [] },
+            "peers": {
+                "active": [{ "node_id": "x", "name": "b", "overlay_ipv4": "100.96.0.2", "way": "direct" }],
+                "warm": [{ "name": "c", "overlay_ipv4": "100.96.0.3", "way": "relayed", "via": [{ "name": "r" }] }],
+            },
             "links": [{ "peer": "x", "state": "established", "rtt_us": 1500 }],
             "warnings": [{ "reason": "server.unreachable", "text": "no contact" }],
         });
         let text = for_people(&status);
         assert!(text.contains("degraded (snapshot.stale)"), "{text}");
         assert!(text.contains("DEGRADED for 61 s; traffic goes on, ends in 2 h"), "{text}");
-        assert!(text.contains("b 100.96.0.2 active, link established 1.50 ms"), "{text}");
+        assert!(text.contains("b 100.96.0.2 active, direct, link established 1.50 ms"), "{text}");
+        assert!(text.contains("c 100.96.0.3 warm, through r"), "{text}");
         assert!(text.contains("[server.unreachable] no contact"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
     }

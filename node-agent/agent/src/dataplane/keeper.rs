@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rap_node::ForwardingTable;
 use rap_runtime::{Clock, Fault};
-use rap_state::MembershipDir;
 use rap_types::Reason;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +19,8 @@ use crate::supervise::{Child, Exit, Served};
 
 /// Keeps the data plane of one membership.
 pub struct DataplaneTask {
-    /// Where the membership keeps how often a data plane was started.
-    pub dir: MembershipDir,
+    /// The number of the start of a data plane on this host, given its random id. Blocks.
+    pub starts: Arc<dyn Fn(&[u8]) -> u32 + Send + Sync>,
     /// How to start it.
     pub launch: Launch,
     /// Who starts it.

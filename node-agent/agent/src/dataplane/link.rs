@@ -18,7 +18,6 @@ use super::session::{Answer, Session};
 use super::stats::Pages;
 use super::tables::Tables;
 use crate::blocking::blocking;
-use crate::membership::PlaneStarts;
 
 impl DataplaneTask {
     /// Holds one connection until it ends. Says whether it came up.
@@ -30,9 +29,9 @@ impl DataplaneTask {
         };
         // What was published to an earlier connection is built anew for this one.
         self.tables.mark_unchanged();
-        let (dir, process) = (self.dir.clone(), hello.instance_id.clone());
-        let path_instance = match blocking(move || Ok(PlaneStarts::of(&dir, &process))).await {
-            Ok(starts) => starts,
+        let (starts, process) = (self.starts.clone(), hello.instance_id.clone());
+        let path_instance = match blocking(move || Ok(starts(&process))).await {
+            Ok(instance) => instance,
             Err(fault) => return (false, fault),
         };
         let up = DataplaneEvent::Up(DataplaneFacts { hello, adopted, path_instance });

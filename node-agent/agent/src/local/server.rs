@@ -23,7 +23,7 @@ use tonic::{Response, Status};
 
 use crate::host::{Directory, HostEvent, HostHandle, absent};
 use crate::membership::Wanted;
-use crate::requests::{Request, ask};
+use crate::requests::{PingAnswer, Request, ask};
 use crate::status::stopped_document;
 
 /// Answers local calls.
@@ -188,7 +188,7 @@ impl LocalAgent for LocalServer {
         }
         let name = peer.clone();
         let ping = |reply| Request::Ping { peer, count, interval_ms, reply };
-        let (node, outcome) = self.ask(&membership, ping).await?.map_err(refusal)?;
+        let PingAnswer { node, outcome, via } = self.ask(&membership, ping).await?.map_err(refusal)?;
         let samples = |samples: &[v1::ProbeSample]| -> serde_json::Value {
             samples
                 .iter()
@@ -206,6 +206,8 @@ impl LocalAgent for LocalServer {
             "overlay": samples(&outcome.overlay),
             "link": samples(&outcome.link),
             "link_state": outcome.link_state,
+            "way": Some(&outcome.way).filter(|way| !way.is_empty()),
+            "via": via,
         });
         Ok(Response::new(v1::LocalPingAnswer { json: json.to_string() }))
     }

@@ -39,8 +39,8 @@ pub use host_allocation::{
 pub use keys::{KeyHistory, PendingKeys};
 pub use keys_to_replace::Wanted;
 pub use persist::{Persister, stored_snapshots};
-pub use records::{Enrollment, Kept, KeptCheckpoint, Nonce, StoredCertificate};
 pub use plane_starts::PlaneStarts;
+pub use records::{Enrollment, Kept, KeptCheckpoint, Nonce, StoredCertificate};
 pub use stored_time::StoredTime;
 pub use wireguard_key::{keys_of, wireguard_public};
 

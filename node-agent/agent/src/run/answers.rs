@@ -10,8 +10,8 @@ use super::disk::{BreakGlassReply, Waiting};
 use super::driver::Driver;
 use super::ping::ping;
 use super::tasks::{LEAVE, PING};
-use crate::requests::{Request, StatusAnswer};
-use crate::status::status_document;
+use crate::requests::{PingAnswer, Request, StatusAnswer};
+use crate::status::{relay_document, status_document};
 
 impl Driver {
     pub(super) fn request(&mut self, request: Request) {
@@ -36,9 +36,14 @@ impl Driver {
                     return drop(reply.send(Err(fault)));
                 };
                 let commands = self.senders.commands.clone();
+                let sense = self.node.sense().cloned();
                 PING.spawn(&self.tasks, |_| async move {
                     let outcome = ping(&commands, node, count, interval_ms).await;
-                    drop(reply.send(outcome.map(|outcome| (node, outcome))));
+                    drop(reply.send(outcome.map(|outcome| {
+                        let via =
+                            outcome.via.iter().map(|relay| relay_document(sense.as_deref(), relay)).collect();
+                        PingAnswer { node, outcome, via }
+                    })));
                 });
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! Owns which task gets which end of which channel. Refuses to own what runs: each task has a file of its own.
 
+use std::sync::Arc;
+
 use rap_node::Input;
 use rap_runtime::service::Beat;
 use rap_runtime::tls::CertificateCell;
@@ -22,7 +24,7 @@ use crate::config::Config;
 use crate::control_plane::{CertificateTask, ControlPlane, TrustedTime, UplinkTask, literal};
 use crate::dataplane::{DataplaneCommand, DataplaneTask};
 use crate::host::{HostHandle, OwnClaim, resolve_names, watch_addresses};
-use crate::membership::{Persister, Place, listed_facts};
+use crate::membership::{Persister, Place, PlaneStarts, listed_facts};
 use crate::requests::Request;
 use crate::status::{Contact, StatusFacts};
 
@@ -125,7 +127,7 @@ pub async fn start(
         written: channels.written.0,
     };
     let dataplane = DataplaneTask {
-        dir,
+        starts: Arc::new(move |process| PlaneStarts::of(&dir, process)),
         launch,
         mode: config.dataplane,
         tables: channels.tables.1,

@@ -65,6 +65,7 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
+        path_lifetime_s: 600,
     };
     let leaf = LinkCertificate {
         certificate: b"leaf".to_vec(),
@@ -195,7 +196,11 @@ impl Around {
     /// Version 1 with two peers is in use. The disk has taken the write after it and does not answer.
     async fn running(&mut self) -> Write {
         let hello = v1::DataplaneHelloAnswer::default();
-        self.dataplane.send(DataplaneEvent::Up(DataplaneFacts { hello, adopted: true })).await.ok().unwrap();
+        self.dataplane
+            .send(DataplaneEvent::Up(DataplaneFacts { hello, adopted: true, path_instance: 1 }))
+            .await
+            .ok()
+            .unwrap();
         self.open_stream().await;
         self.publish(1, &self.world.contents(2)).await;
         let write = self.taken().await;
@@ -285,7 +290,7 @@ async fn a_full_disk_refuses_the_version_and_keeps_its_revocation_in_force() {
         assert_eq!(around.heard(refused).await, "state.no_space");
         // The next data plane gets the revocation, too.
         let hello = v1::DataplaneHelloAnswer { table_version: 70, ..Default::default() };
-        let up = DataplaneEvent::Up(DataplaneFacts { hello, adopted: true });
+        let up = DataplaneEvent::Up(DataplaneFacts { hello, adopted: true, path_instance: 1 });
         around.dataplane.send(up).await.ok().unwrap();
         let table = around.table().await;
         assert_eq!((table.version, table.peers.len(), table.revoked.len()), (71, 1, 1));

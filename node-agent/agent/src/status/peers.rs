@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use rap_node::Node;
-use rap_trust::PermittedPeer;
+use rap_trust::{PermittedPeer, Sense};
 use rap_types::{NodeId, Now, Wall};
 use rap_wire::v1;
 use serde_json::{Value, json};
@@ -28,6 +28,8 @@ pub(super) fn peers(node: &Node, now: Now) -> Value {
             "overlay_ipv6": record.overlay_ipv6,
             "link_endpoints": record.link_endpoints,
             "wireguard_endpoints": record.wireguard_endpoints,
+            "way": way(stats),
+            "via": via(node, stats),
             "wireguard_endpoint": stats.map(|stats| &stats.wireguard_endpoint),
             "handshake_age_ms": stats.map(|stats| stats.handshake_age_ms),
             "rx_bytes": stats.map(|stats| stats.rx_bytes),
@@ -80,18 +82,39 @@ pub(super) fn links(node: &Node, now: Now) -> Value {
     links.collect()
 }
 
-/// Every peer is reached directly: routes through relays do not exist yet.
+/// `direct` or `relayed`; null while the data plane uses no way.
+fn way(stats: Option<&v1::PeerStats>) -> Option<&str> {
+    stats.map(|stats| stats.way.as_str()).filter(|way| !way.is_empty())
+}
+
+/// The relays of the way that traffic to a peer takes, from this node on.
+fn via(node: &Node, stats: Option<&v1::PeerStats>) -> Vec<Value> {
+    let relays = stats.map(|stats| stats.via.as_slice()).unwrap_or_default();
+    let sense = node.sense().map(|sense| &**sense);
+    relays.iter().map(|relay| relay_document(sense, relay)).collect()
+}
+
+/// A relay as documents name it; one that this node does not know has no name.
+pub fn relay_document(sense: Option<&Sense>, relay: &[u8]) -> Value {
+    let id = NodeId::from_slice(relay).ok();
+    let record = id.and_then(|id| sense?.peer(id));
+    json!({ "node_id": id, "name": record.map(|record| &record.name) })
+}
+
+/// How each peer is reached.
 pub(super) fn routes(node: &Node) -> Value {
     let generation = node.snapshot().map(|snapshot| snapshot.parts().leaf.node_generation);
     let peers = node.sense().into_iter().flat_map(|sense| sense.peers());
     let routes = peers.map(|(id, record)| {
+        let stats = peer_stats(node, id);
+        let via = via(node, stats);
         json!({
             "destination": id,
             "name": record.name,
             "prefixes": [format!("{}/32", record.overlay_ipv4), format!("{}/128", record.overlay_ipv6)],
-            "class": "direct",
-            "via": [],
-            "hops": 1,
+            "class": way(stats).unwrap_or("direct"),
+            "hops": via.len() + 1,
+            "via": via,
             "generation": generation,
         })
     });

@@ -80,6 +80,7 @@ fn node(enrolled: Enrolled) -> Result<Node> {
         audit: rap_trust::KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
+        path_lifetime_s: 600,
     };
     Ok(Node::start(settings, &[], None, Clock::new().now()))
 }

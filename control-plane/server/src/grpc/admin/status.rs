@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::ids;
-use rap_store::{StoreError, cluster_read, cluster_summaries};
-use rap_types::Reason;
+use rap_store::{StoreError, cluster_read, cluster_summaries, node_read};
+use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use tokio::sync::oneshot;
 
@@ -15,6 +15,7 @@ use crate::auth::actor::Actor;
 use crate::auth::call::Call;
 use crate::failure::Failure;
 use crate::replica::Replica;
+use crate::serve::cluster::Cluster;
 use crate::serve::sessions::Command;
 use crate::views::cluster::rows;
 use crate::views::owner::installation;
@@ -55,8 +56,28 @@ pub(crate) async fn ping(
         link: samples(&ping.link),
         overlay_address: ping.overlay_address,
         link_state: ping.link_state,
+        way: ping.way,
+        via: relays(replica, &cluster, &ping.via).await?,
     })
 }
+
+/// The relays of a way with their names.
+async fn relays(
+    replica: &Arc<Replica>,
+    cluster: &Cluster,
+    ids: &[Vec<u8>],
+) -> Result<Vec<v1::PingRelay>, Failure> {
+    let mut relays = Vec::new();
+    let mut transaction = replica.database.store.system().begin().await?;
+    for id in ids.iter().take(RELAYS).filter_map(|id| NodeId::from_slice(id).ok()) {
+        let name = node_read(&mut transaction, &cluster.rows, id).await?.map(|row| row.node.name);
+        relays.push(v1::PingRelay { node_id: id.to_vec(), name: name.unwrap_or_default() });
+    }
+    Ok(relays)
+}
+
+/// No way has more.
+const RELAYS: usize = 3;
 
 /// So many pings, so far apart, that the node answers within the deadline.
 fn bounded(request: &v1::AdminPingRequest) -> Result<v1::PingRequest, Failure> {

@@ -11,9 +11,7 @@ use crate::folder::write_secret;
 
 /// A used-up and revoked token is widened in its row.
 pub fn widened_token(scene: &Scene<'_>) -> Result<Finding> {
-    let token = scene
-        .control
-        .ask(&format!("token create --cluster {CLUSTER} --ttl 1h --auto-approve"))?;
+    let token = scene.control.ask(&format!("token create --cluster {CLUSTER} --ttl 1h --auto-approve"))?;
     let (id, text) =
         (token["token_id"].as_str().unwrap_or_default(), token["token"].as_str().unwrap_or_default());
     let before = scene.control.alarms("row.tampered")?;

@@ -102,9 +102,8 @@ pub fn eviction(scene: &Scene<'_>) -> Result<Finding> {
 
 /// A token is revoked together with the nodes it admitted.
 pub fn token_with_nodes(scene: &Scene<'_>) -> Result<Finding> {
-    let token = scene.control.ask(&format!(
-        "token create --cluster {CLUSTER} --ttl 1h --auto-approve --uses 5"
-    ))?;
+    let token =
+        scene.control.ask(&format!("token create --cluster {CLUSTER} --ttl 1h --auto-approve --uses 5"))?;
     let (id, text) = (token["token_id"].as_str().context("id")?, token["token"].as_str().context("text")?);
     let hosts = ["w1", "w2"].map(|name| crate::fabric::Node::configure_strict(scene.lab, name));
     let [one, two] = hosts;

@@ -38,8 +38,7 @@ pub fn nine_commands(lab: &Lab, operator: &mut Option<Desk>) -> Result<Finding> 
     control.types("systemctl enable --now rap-control-plane")?;
     control.types("rapctl login https://hq:8443 --activate act-*.manifest")?;
     control.types("rapctl cluster create prod")?;
-    control
-        .types("rapctl token create --cluster prod --uses 2 --ttl 1h --out join.token")?;
+    control.types("rapctl token create --cluster prod --uses 2 --ttl 1h --out join.token")?;
     let approved = std::thread::scope(|scope| {
         let joins = [&a, &b].map(|node| {
             let carried = control.carries("join.token", node);

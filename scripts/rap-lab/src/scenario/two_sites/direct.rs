@@ -23,13 +23,15 @@ pub fn check(scene: &Scene<'_>) -> Result<Finding> {
     let up = scene.wait_way("the direct way is used", UP, |way| way.kind == "direct");
     let up_after = laid.elapsed();
     rest(Duration::from_secs(2));
-    let (silence_up, [_, direct]) = (stream.longest_silence().max(sequence.longest_silence()), scene.udp_between()?);
+    let (silence_up, [_, direct]) =
+        (stream.longest_silence().max(sequence.longest_silence()), scene.udp_between()?);
     scene.lab.take_line(ROUTERS[0])?;
     let down = scene.wait_way("a relay is used again", DOWN, |way| way.kind == "relayed");
     rest(Duration::from_secs(2));
     let silence_down = stream.longest_silence().max(sequence.longest_silence());
     let (bytes, arrived) = (stream.end()?, sequence.end()?);
-    (up?, down?);
+    up?;
+    down?;
     let value = json!({
         "direct_after_s": up_after.as_secs_f64(), "direct_packets": direct, "bytes": bytes,
         "datagrams": arrived.sent, "lost": arrived.lost, "reordered": arrived.reordered,

@@ -12,13 +12,18 @@ use crate::wait::rest;
 
 /// The relay's processes end. Traffic goes on through the other one.
 pub fn killed(scene: &Scene<'_>) -> Result<Finding> {
-    let value = moved(scene, KILLED, |relay| {
-        relay.kill_all(scene.lab)?;
-        Ok(())
-    }, |relay| {
-        relay.run()?;
-        relay.wait_healthy().map(drop)
-    })?;
+    let value = moved(
+        scene,
+        KILLED,
+        |relay| {
+            relay.kill_all(scene.lab)?;
+            Ok(())
+        },
+        |relay| {
+            relay.run()?;
+            relay.wait_healthy().map(drop)
+        },
+    )?;
     Ok(Finding::new(true, value, "same sockets, equal SHA-256, no datagram twice; at most 1 s of silence"))
 }
 
@@ -45,7 +50,8 @@ pub fn moved(
     wait_arrivals(&stream, &sequence)?;
     let (relay, other) = scene.relay_in_use()?;
     rest(Duration::from_secs(2));
-    (stream.longest_silence(), sequence.longest_silence());
+    stream.longest_silence();
+    sequence.longest_silence();
     take(relay)?;
     let way = scene.wait_way("the other relay is used", Duration::from_secs(20), |way| {
         way.via.as_slice() == [other.name().to_owned()]

@@ -31,7 +31,8 @@ fn meanwhile(scene: &Scene<'_>, began: std::time::Instant) -> Result<Finding> {
     let [a, b] = &scene.sites;
     let (stream, sequence) = (Stream::open(a, b)?, Sequence::open(a, b)?);
     wait_arrivals(&stream, &sequence)?;
-    (stream.longest_silence(), sequence.longest_silence());
+    stream.longest_silence();
+    sequence.longest_silence();
     // The agent of the source is dead for longer than a path lives: the data plane renews alone.
     a.agent(scene.lab)?.kill()?;
     let alone = PATH_LIFETIME + Duration::from_secs(10);
@@ -60,7 +61,11 @@ fn meanwhile(scene: &Scene<'_>, began: std::time::Instant) -> Result<Finding> {
     ensure!(silence_alone.0.max(silence_alone.1) <= Duration::from_secs(1), "silent while alone: {value}");
     ensure!(arrived.duplicates == 0, "datagrams came twice: {value}");
     scene.nothing_direct()?;
-    Ok(Finding::new(true, value, "the snapshot went stale, paths were renewed without agent and control plane, a relay died"))
+    Ok(Finding::new(
+        true,
+        value,
+        "the snapshot went stale, paths were renewed without agent and control plane, a relay died",
+    ))
 }
 
 const OUTAGE: Duration = Duration::from_secs(120);

@@ -33,9 +33,8 @@ pub fn prepare(lab: &Lab) -> Result<Scene<'_>> {
     let lifetime = format!("path_lifetime_seconds = {}\n", PATH_LIFETIME.as_secs());
     let [first, second] = RELAYS.map(|name| joined(Node::configure_more(lab, name, &lifetime)?, &relay));
     let relays = [first?, second?];
-    let [a, b] = [0, 1].map(|at| {
-        joined(Node::configure_behind(lab, ROUTERS[at], SITES[at], &lifetime)?, &plain)
-    });
+    let [a, b] =
+        [0, 1].map(|at| joined(Node::configure_behind(lab, ROUTERS[at], SITES[at], &lifetime)?, &plain));
     let scene = Scene { lab, control, relays, sites: [a?, b?] };
     for node in scene.relays.iter().chain(&scene.sites) {
         node.wait_healthy()?;
@@ -97,7 +96,8 @@ impl Scene<'_> {
 
     /// The relay that the traffic of the first site passes now, and the other one.
     pub fn relay_in_use(&self) -> Result<(&Node, &Node)> {
-        let way = self.wait_way("a relay is in use", SETTLE, |way| way.kind == "relayed" && way.via.len() == 1)?;
+        let way =
+            self.wait_way("a relay is in use", SETTLE, |way| way.kind == "relayed" && way.via.len() == 1)?;
         let at = self.relays.iter().position(|relay| relay.name() == way.via[0]);
         let at = at.with_context(|| format!("{:?} is no relay", way.via))?;
         Ok((&self.relays[at], &self.relays[1 - at]))

@@ -17,7 +17,8 @@ pub fn ping(scene: &Scene<'_>) -> Result<Finding> {
     let pings = a.ping(b, 20)?;
     ensure!(pings.lost() <= 1, "{} of {} pings were lost", pings.lost(), pings.sent);
     let (relay, _) = scene.relay_in_use()?;
-    let said = scene.control.ask(&format!("ping {} {} --cluster {}", a.name(), b.name(), super::scene::CLUSTER))?;
+    let said =
+        scene.control.ask(&format!("ping {} {} --cluster {}", a.name(), b.name(), super::scene::CLUSTER))?;
     ensure!(said["way"] == "relayed", "rapctl says {said}");
     ensure!(said["via"][0]["name"] == relay.name(), "rapctl says {said}");
     scene.nothing_direct()?;

@@ -1,0 +1,75 @@
+//! `peers`: by which way traffic to each peer goes.
+
+use rap_runtime::Fault;
+use rap_runtime::command_line::Format;
+use rap_types::ExitCode;
+use serde_json::{Value, json};
+
+use super::print::{list, not_running, printed, text, through};
+use crate::config::Config;
+use crate::local::LocalClient;
+
+/// Prints the peers. Exit 0, 6 not running.
+pub(super) async fn run(config: &Config, form: Format) -> Result<ExitCode, Fault> {
+    let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
+        eprintln!("{}", not_running(config));
+        return Ok(ExitCode::Unreachable);
+    };
+    let (status, _) = client.status().await?;
+    let document = document(&status);
+    if !printed(form, &document) {
+        for peer in list(&document["peers"]) {
+            print!("{}", line(peer));
+        }
+    }
+    Ok(ExitCode::Ok)
+}
+
+/// The peers of every membership in a status.
+fn document(status: &Value) -> Value {
+    let one = std::slice::from_ref(status);
+    let memberships = status["memberships"].as_array().map_or(one, Vec::as_slice);
+    let peers = memberships.iter().flat_map(|status| {
+        ["active", "warm"].into_iter().flat_map(|tier| list(&status["peers"][tier])).map(|peer| {
+            let link = list(&status["links"]).iter().find(|link| link["peer"] == peer["node_id"]);
+            let mut peer = peer.clone();
+            peer["membership"] = status["membership"].clone();
+            peer["link"] = link.map_or(Value::Null, |link| link["state"].clone());
+            peer
+        })
+    });
+    json!({ "schema": "rap.peers.v1", "peers": peers.collect::<Vec<_>>() })
+}
+
+fn line(peer: &Value) -> String {
+    let (name, address, link) = (text(&peer["name"]), text(&peer["overlay_ipv4"]), text(&peer["link"]));
+    let way = through(peer);
+    format!("{name:<20} {address:<15} {}, link {link}\n", if way.is_empty() { "no way" } else { &way[2..] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_peer_has_its_way_and_its_link() {
+        let status = json!({
+            "membership": "default",
+            "peers": {
+                "active": [{ "node_id": "x", "name": "r", "overlay_ipv4": "100.96.0.2", "way": "direct" }],
+                "warm": [
+                    { "node_id": "y", "name": "b", "overlay_ipv4": "100.96.0.3", "way": "relayed", "via": [{ "name": "r" }] },
+                    { "node_id": "z", "name": "c", "overlay_ipv4": "100.96.0.4", "way": null },
+                ],
+            },
+            "links": [{ "peer": "x", "state": "established" }],
+        });
+        let several = json!({ "memberships": [status, status] });
+        assert_eq!(document(&several)["peers"].as_array().unwrap().len(), 6);
+        let lines: Vec<String> = list(&document(&status)["peers"]).iter().map(line).collect();
+        let ends = ["direct, link established\n", "through r, link -\n", "no way, link -\n"];
+        for (line, end) in lines.iter().zip(ends) {
+            assert!(line.ends_with(end), "{line}");
+        }
+    }
+}
