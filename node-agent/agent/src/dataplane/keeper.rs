@@ -17,10 +17,13 @@ use super::launch::{Launch, unavailable};
 use crate::config::DataplaneMode;
 use crate::supervise::{Child, Exit, Served};
 
+/// Says how often a data plane was started for a membership.
+pub type Starts = Arc<dyn Fn(&[u8]) -> u32 + Send + Sync>;
+
 /// Keeps the data plane of one membership.
 pub struct DataplaneTask {
     /// The number of the start of a data plane on this host, given its random id. Blocks.
-    pub starts: Arc<dyn Fn(&[u8]) -> u32 + Send + Sync>,
+    pub starts: Starts,
     /// How to start it.
     pub launch: Launch,
     /// Who starts it.
