@@ -4,18 +4,20 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use prost::Message as _;
 use rap_link::{
     BUFFER_MAX, Decoder, FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameError, FrameId, FrameKind,
     HEADER_LEN, HOP_BUDGET_MAX, PAYLOAD_MAX, class_code,
 };
 use rap_types::{ChannelClass, Reason};
+use rap_wire::v1;
 
 /// Every frame the vectors cover: each kind, each class, each optional part.
 fn golden() -> Vec<(String, Frame)> {
     let mut frames = Vec::new();
     for kind in FrameKind::ALL.iter().copied().filter(|kind| *kind != FrameKind::Data) {
         let name = format!("{kind:?}").to_lowercase();
-        frames.push((name, Frame::local(ChannelClass::Control, kind, vec![0x08, kind.code()])));
+        frames.push((name, Frame::local(ChannelClass::Control, kind, message(kind))));
     }
     for class in ChannelClass::ALL {
         let mut frame = Frame::local(*class, FrameKind::Data, class.as_str().as_bytes().to_vec());
@@ -32,7 +34,39 @@ fn golden() -> Vec<(String, Frame)> {
     fenced.fencing = None;
     fenced.payload = Bytes::new();
     frames.push(("data_labelled_empty".into(), fenced));
+    let datagram = rap_link::path::wireguard_payload(b"datagram").unwrap();
+    let wireguard = Frame::labelled(ChannelClass::Vpn, 0x1122_3344_5566_7788, 2, datagram);
+    frames.push(("data_labelled_wireguard".into(), wireguard));
     frames
+}
+
+/// What the vector of a kind carries.
+fn message(kind: FrameKind) -> Vec<u8> {
+    match kind {
+        FrameKind::PathRequest => {
+            let installs = vec![b"install".to_vec(); 2];
+            v1::PathRequest { request_id: 7, source_leaf: b"leaf".to_vec(), installs }.encode_to_vec()
+        }
+        FrameKind::PathAnswer => {
+            let hops = vec![v1::PathHop {
+                node: vec![2; 16],
+                next_rtt_us: 900,
+                next_loss_ppm: 10,
+                util_permille: 0,
+            }];
+            let reason = Reason::PathGenerationStale.code().to_owned();
+            v1::PathAnswer { request_id: 7, reason, position: 1, hops, generation: 1 << 32, wall_ms: 0 }
+                .encode_to_vec()
+        }
+        FrameKind::PathWithdraw => {
+            v1::PathWithdraw { path_id: vec![3; 16], generation: 1 << 32 }.encode_to_vec()
+        }
+        FrameKind::PathFault => {
+            v1::PathFault { label: u64::MAX, reason: Reason::PathLabelUnknown.code().to_owned() }
+                .encode_to_vec()
+        }
+        _ => vec![0x08, kind.code()],
+    }
 }
 
 fn encoded(frame: &Frame) -> Vec<u8> {

@@ -13,6 +13,12 @@ impl Mesh {
         self.shared.set_paths(terms, plans);
     }
 
+    /// Takes links of at most so many peers that this node does not want a link with; more are refused with
+    /// `link.capacity`. Links that stand stay.
+    pub fn limit_attachments(&self, most: usize) {
+        self.shared.registry.set_attachments_max(most);
+    }
+
     /// Installs the planned paths to a node and keeps them while a frame passed within 60 s. [`PathEvent`]s say what
     /// becomes of it. Idempotent.
     ///

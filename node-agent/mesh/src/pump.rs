@@ -220,6 +220,7 @@ impl<'a> Pump<'a> {
             commands: self.sender.clone(),
             replaced: self.replaced.clone(),
             head: head.clone(),
+            attached: shared.is_attachment(peer),
             inbox: (fabric && lane_a).then(|| self.inbox.clone()),
         };
         match shared.registry.admit(peer, hello.lane, active, now) {

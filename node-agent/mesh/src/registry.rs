@@ -4,6 +4,7 @@
 //! here is short and under one lock. Nothing waits.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ pub(crate) struct Registry {
     state: Mutex<State>,
     events: broadcast::Sender<MeshEvent>,
     rejected: Mutex<BTreeMap<Reason, u64>>,
+    attachments_max: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +77,8 @@ pub(crate) struct Active {
     pub(crate) replaced: CancellationToken,
     /// Head in the hello of the peer. May be empty.
     pub(crate) head: Bytes,
+    /// The peer wants this link and this node does not.
+    pub(crate) attached: bool,
     /// Absent: the peer knows no paths.
     pub(crate) inbox: Option<Arc<Inbox>>,
 }
@@ -90,7 +94,8 @@ pub(crate) struct NewPeer {
 
 impl Registry {
     pub(crate) fn new(local: NodeId, events: broadcast::Sender<MeshEvent>) -> Self {
-        Self { local, state: Mutex::default(), events, rejected: Mutex::default() }
+        let attachments_max = AtomicUsize::new(usize::MAX);
+        Self { local, state: Mutex::default(), events, rejected: Mutex::default(), attachments_max }
     }
 
     /// Keeps exactly these peers and returns the new ones. Dialling tasks and connections of all others are
@@ -129,15 +134,28 @@ impl Registry {
         added
     }
 
+    /// How many attached peers are taken. Those that are linked stay.
+    pub(crate) fn set_attachments_max(&self, most: usize) {
+        self.attachments_max.store(most, Ordering::Relaxed);
+    }
+
     /// Makes an established connection the lane. If the lane has a connection, one of the two stays and the
     /// other is closed. Other lanes are not affected.
     ///
     /// # Errors
-    /// `link.peer_unknown`, or `link.duplicate` if the present connection stays.
+    /// `link.peer_unknown`, `link.capacity`, or `link.duplicate` if the present connection stays.
     pub(crate) fn admit(&self, peer: NodeId, lane: Lane, new: Active, now: Mono) -> Result<(), Reason> {
         let mut state = self.state();
         let State { diallers, links } = &mut *state;
         let dialler = diallers.get(&peer).ok_or(Reason::LinkPeerUnknown)?;
+        let is_new = links.get(&(peer, lane)).is_none_or(|slot| slot.active.is_none());
+        if new.attached && is_new && lane == Lane::A {
+            let attached = |slot: &Slot| slot.active.as_ref().is_some_and(|active| active.attached);
+            let count = links.iter().filter(|((_, lane), slot)| *lane == Lane::A && attached(slot)).count();
+            if count >= self.attachments_max.load(Ordering::Relaxed) {
+                return Err(Reason::LinkCapacity);
+            }
+        }
         let untried = || Slot { status: LinkStatus { lane, ..LinkStatus::untried(peer, now) }, active: None };
         let slot = links.entry((peer, lane)).or_insert_with(untried);
         if let Some(existing) = &slot.active {

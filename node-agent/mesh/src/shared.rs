@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::MeshConfig;
 use crate::fabric::Fabric;
-use crate::link_peers::{LinkPeers, certificate_deadline};
+use crate::link_peers::{Dial, LinkPeers, certificate_deadline};
 use crate::registry::Registry;
 use crate::status::LinkStatus;
 
@@ -74,6 +74,11 @@ impl Shared {
             Some(interval) => timing.with_probe_interval(interval),
             None => timing,
         }
+    }
+
+    /// True for a peer that this node does not want a link with.
+    pub(crate) fn is_attachment(&self, peer: NodeId) -> bool {
+        self.link_peers.borrow().peers.get(&peer).is_some_and(|peer| peer.dial == Dial::OnDemand)
     }
 
     /// True for a head that this node does not send in its own hello.

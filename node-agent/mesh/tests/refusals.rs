@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_link::{FRAME_VERSION, HEADER_LEN, SessionState};
-use rap_mesh::{Budget, MeshEvent};
+use rap_mesh::{Budget, Dial, MeshEvent, Peer, Peers};
 use rap_runtime::Clock;
 use rap_runtime::tls::any_server_name;
-use rap_types::{ChannelClass, Reason};
+use rap_types::{ChannelClass, Mono, Reason};
 use support::*;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -281,4 +281,34 @@ async fn a_member_that_does_not_ask_for_the_link_protocol_is_refused() {
     }
     eventually("both counted", || target.refused(Reason::ChannelWrong) == 2).await;
     assert!(!target.is_linked(node(1)));
+}
+
+#[tokio::test]
+async fn a_node_takes_as_many_attached_peers_as_it_may_and_those_that_stand_stay() {
+    let authority = Authority::new(HOME);
+    let target = Node::start(&authority, config(9));
+    let accepted = |number| {
+        let peer = Peer { endpoints: vec![], deadline: Mono(u64::MAX), dial: Dial::OnDemand };
+        (node(number), peer)
+    };
+    let peers = [1, 2, 3].map(accepted).into();
+    let trust = authority.trust(&[]);
+    target.mesh.apply(Peers { peers, trust, newest_head: vec![], probe_interval: None });
+    target.mesh.limit_attachments(2);
+    let mut first = Puppet::establish(&authority, 1, &target).await;
+    let _second = Puppet::establish(&authority, 2, &target).await;
+    eventually("two are linked", || target.is_linked(node(1)) && target.is_linked(node(2))).await;
+    let mut third = Puppet::connect(&authority, 3, &target).await;
+    third.write().await;
+    third.read_until(SessionState::Closed).await;
+    assert_eq!(third.link.reason(), Some(Reason::LinkCapacity));
+    target.mesh.limit_attachments(0);
+    let _again = Puppet::establish(&authority, 1, &target).await;
+    first.read_until(SessionState::Closed).await;
+    assert_eq!(
+        first.link.reason(),
+        Some(Reason::LinkDuplicate),
+        "a newer connection of a peer that is linked"
+    );
+    assert!(target.is_linked(node(1)) && target.is_linked(node(2)));
 }

@@ -18,6 +18,7 @@ mod order;
 pub mod reason;
 mod reject;
 mod role;
+mod rpc_status;
 pub mod sense;
 mod state;
 mod time;

@@ -24,7 +24,9 @@ mod own;
 mod paths;
 mod requests;
 mod source;
+mod sources;
 mod table;
+mod tending;
 mod terms;
 
 pub use message::{OpenedRequest, REQUEST_MAX, RequestText, request_payload, wireguard_payload};

@@ -12,7 +12,7 @@ use crate::path::checks;
 use crate::path::entry::Direction;
 use crate::path::message;
 use crate::path::requests::{Asker, Requests};
-use crate::path::source::Sources;
+use crate::path::sources::Sources;
 use crate::path::table::Table;
 use crate::path::terms::{PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathTerms};
 
@@ -119,7 +119,7 @@ impl Paths {
 
     /// When to call [`Self::handle_timeout`].
     pub fn due(&self) -> Option<Mono> {
-        [self.table.due(), self.requests.due(), self.source_due()].into_iter().flatten().min()
+        [self.table.due(), self.requests.due(), self.sources.due()].into_iter().flatten().min()
     }
 
     /// Ends what is over and continues what is due.

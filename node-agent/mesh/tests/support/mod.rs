@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_link::{ECHO_MAX, Input, Lane, Link, Local, PeerIdentity, Permit, SessionState, Side, Timing};
+use rap_link::{
+    ECHO_MAX, FEATURE_FABRIC, Input, Lane, Link, Local, PeerIdentity, Permit, SessionState, Side, Timing,
+};
 use rap_mesh::{Dial, LinkStatus, Mesh, MeshConfig, Peer, Peers};
 use rap_runtime::tls::{
     CertificateCell, ClusterTrust, EKU_EXTENSION, EKU_OID, NodeIdentity, TrustStore, any_server_name,
@@ -28,7 +30,7 @@ use tokio_rustls::client::TlsStream;
 
 pub const HOME: ClusterId = ClusterId::from_bytes([0xc1; 16]);
 pub const FOREIGN: ClusterId = ClusterId::from_bytes([0xc2; 16]);
-const INSTALLATION: InstallationId = InstallationId::from_bytes([0x11; 16]);
+pub const INSTALLATION: InstallationId = InstallationId::from_bytes([0x11; 16]);
 
 /// Far beyond what any of these tests takes; only a failure waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -240,7 +242,8 @@ impl Puppet {
     ) -> Self {
         let client = client(authority, number, target.id);
         let stream = TlsConnector::from(client).connect(any_server_name(), tcp).await.unwrap();
-        let local = Local { node: node(number), cluster: HOME, features: vec![], newest_head: vec![] };
+        let features = vec![FEATURE_FABRIC.to_owned()];
+        let local = Local { node: node(number), cluster: HOME, features, newest_head: vec![] };
         let side = Side::Dialer { expected: target.id, session_id: [number; 16], lane };
         let mut link = Link::new(local, side, Timing::default(), Clock::new().now());
         link.handle(Input::Opened, Clock::new().now()).unwrap();
