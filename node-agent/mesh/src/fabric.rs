@@ -12,7 +12,7 @@ use rap_contract::{
     LeafKey, LeafTrust, PathInstall, PathInstallExpectation, PublicKey, Reject, sign_by_leaf,
 };
 use rap_link::path::{
-    DIAL_TIME, PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathPlan, PathTerms, Paths,
+    DIAL_TIME, PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathPlan, PathTerms, PathView, Paths,
     RequestText, Verdict, request_payload, wireguard_payload,
 };
 use rap_link::{Frame, FrameId, FrameKind};
@@ -50,6 +50,11 @@ impl Fabric {
     /// Refused installs and frames, by reason.
     pub(crate) fn refused(&self) -> BTreeMap<Reason, u64> {
         self.core().refused().clone()
+    }
+
+    /// The ends of this node that are up.
+    pub(crate) fn ends(&self) -> Vec<PathView> {
+        self.core().ends()
     }
 
     fn core(&self) -> MutexGuard<'_, Paths> {
@@ -123,7 +128,7 @@ impl Shared {
     fn carry(self: &Arc<Self>, from: NodeId, label: u64, frame: Frame) -> Result<(), Reason> {
         let now = self.now().mono;
         let mut core = self.fabric.core();
-        match core.frame(from, label, frame.hop_budget, now) {
+        match core.frame(from, label, frame.class, frame.hop_budget, now) {
             Verdict::Forward { to, label, hop_budget } => {
                 drop(core);
                 let Route::Linked(inbox) = self.registry.route(to) else {

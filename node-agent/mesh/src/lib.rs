@@ -25,5 +25,5 @@ mod status;
 pub use config::{Budget, MeshConfig};
 pub use link_peers::{Dial, Peer, Peers};
 pub use mesh::Mesh;
-pub use rap_link::path::{Carries, KnownEnd, PathEnd, PathEvent, PathPlan, PathSlot, PathTerms};
+pub use rap_link::path::{Carries, KnownEnd, PathEnd, PathEvent, PathPlan, PathSlot, PathTerms, PathView};
 pub use status::{LinkStatus, MeshEvent};

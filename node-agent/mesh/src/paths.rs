@@ -1,6 +1,6 @@
 //! Paths, as the user of a mesh sees them.
 
-use rap_link::path::{PathEnd, PathEvent, PathPlan, PathTerms};
+use rap_link::path::{PathEnd, PathEvent, PathPlan, PathTerms, PathView};
 use rap_types::{NodeId, Reason};
 use tokio::sync::mpsc;
 
@@ -34,6 +34,11 @@ impl Mesh {
     /// `path.unknown` if the path ended, `path.next_unreachable`, `link.queue_full`, `path.malformed` for its length.
     pub fn send_on_path(&self, end: PathEnd, datagram: &[u8]) -> Result<(), Reason> {
         self.shared.send_on_path(end, datagram)
+    }
+
+    /// The paths of this node that are up, without those that a newer one replaced.
+    pub fn paths(&self) -> Vec<PathView> {
+        self.shared.fabric.ends()
     }
 
     /// Changes of paths, and what arrives on them. `None` if somebody took it before. A reader that falls behind loses

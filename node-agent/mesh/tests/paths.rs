@@ -132,6 +132,8 @@ async fn data_passes_two_relays_both_ways_and_a_relay_that_dies_is_replaced_by_t
     assert_eq!(b.datagram().await, (answering, b"there".to_vec()));
     assert_eq!(b.mesh().send_on_path(answering, b"and back"), Ok(()));
     assert_eq!(a.datagram().await, (primary, b"and back".to_vec()));
+    let relays: Vec<_> = a.mesh().paths().into_iter().map(|view| view.relays).collect();
+    assert_eq!(relays, [[node(RELAYS[0]), node(RELAYS[1])], [node(RELAYS[2]), node(RELAYS[3])]]);
     assert!(!a.node.is_linked(node(B)), "the ends have no link of their own");
     assert_eq!(a.mesh().send_on_path(primary, &[]), Err(Reason::PathMalformed));
 

@@ -194,6 +194,7 @@ reasons! {
     LinkBudget "link.budget" ResourceExhausted same true "Too many handshakes at once, in all or from one source."
     LinkQueueFull "link.queue_full" ResourceExhausted same true "A queue of the link is full; a frame was refused, or an older one was dropped for it."
     LinkCapacity "link.capacity" ResourceExhausted same true "The relay has as many attached nodes as it takes. The node uses another relay."
+    LinkLane "link.lane" InvalidArgument Generic false "The frame has a class that its path does not carry."
     LinkPermitExpired "link.permit_expired" FailedPrecondition Denied true "The time until which this node may talk to the peer has passed."
     ProbeTimeout "probe.timeout" DeadlineExceeded same true "The peer did not answer the probe."
     // paths through relays

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rap_contract::PathInstall;
 use rap_types::{NodeId, Now, Reason};
+use rap_wire::v1::LinkLane;
 
 use crate::path::message::OpenedRequest;
 use crate::path::terms::PathTerms;
@@ -17,6 +18,9 @@ pub(crate) fn check(
     now: Now,
 ) -> Result<(), Reason> {
     let install = &request.install;
+    if install.lane != LinkLane::C {
+        return Err(Reason::PathKind);
+    }
     let age = now.wall.since(install.issued_at).max(install.issued_at.since(now.wall));
     if age > SIGNATURE_LIFE {
         return Err(Reason::ClockSkew);

@@ -74,6 +74,11 @@ impl Entry {
             && self.length == install.length
     }
 
+    /// Relays as the destination knows them: the one next to it.
+    pub(crate) fn relays(&self) -> Vec<NodeId> {
+        if self.previous == self.source { Vec::new() } else { vec![self.previous] }
+    }
+
     pub(crate) const fn stream(&self) -> Stream {
         (self.source, self.destination, self.lane)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rap_types::{Mono, NodeId, Now, Reason, Wall};
+use rap_types::{ChannelClass, Mono, NodeId, Now, Reason, Wall};
 use rap_wire::v1;
 
 use crate::frame::FrameKind;
@@ -11,7 +11,7 @@ use crate::path::checks;
 use crate::path::entry::{Direction, Entry, FAULT_PAUSE};
 use crate::path::message::{self, OpenedRequest, RequestText};
 use crate::path::paths::Paths;
-use crate::path::requests::Asker;
+use crate::path::requests::{Asker, Renewal};
 use crate::path::table::Target;
 use crate::path::terms::{ANSWER_TIME, PathEnd, PathEvent, PathInputs, PathOutput, PathSlot, Verdict};
 
@@ -65,7 +65,7 @@ impl Paths {
             return Err(Reason::PathRate.into());
         }
         let (entry, renewal) = match renewed {
-            Some(id) => (id, Some((deadline, install.issued_at))),
+            Some(id) => (id, Some(Renewal { deadline, issued_at: install.issued_at, key_generation })),
             None => (self.insert(entry, now.mono)?, None),
         };
         match next {
@@ -125,12 +125,11 @@ impl Paths {
         self.output(PathOutput::Pass { to, request, payload: text.onward(request) });
     }
 
-    fn end_here(&mut self, id: u64, renewal: Option<(Mono, Wall)>, from: NodeId, request: u64) {
+    fn end_here(&mut self, id: u64, renewal: Option<Renewal>, from: NodeId, request: u64) {
         let Some(entry) = self.table.entry(id) else { return };
-        let (peer, previous) = (entry.source, entry.previous);
+        let (peer, relays) = (entry.source, entry.relays());
         self.installed(id, renewal);
         if renewal.is_none() {
-            let relays = if previous == peer { Vec::new() } else { vec![previous] };
             self.tell(PathEvent::Up { end: PathEnd(id), peer, slot: PathSlot::Answering, relays });
         }
         let here = v1::PathHop { node: self.me.to_vec(), ..v1::PathHop::default() };
@@ -138,11 +137,11 @@ impl Paths {
     }
 
     /// False: the path ended meanwhile.
-    fn installed(&mut self, id: u64, renewal: Option<(Mono, Wall)>) -> bool {
-        if let Some((deadline, issued_at)) = renewal {
+    fn installed(&mut self, id: u64, renewal: Option<Renewal>) -> bool {
+        if let Some(Renewal { deadline, issued_at, key_generation }) = renewal {
             self.table.set_deadline(id, deadline);
             if let Some(entry) = self.table.entry_mut(id) {
-                entry.issued_at = issued_at;
+                (entry.issued_at, entry.key_generation) = (issued_at, key_generation);
             }
         }
         let entry = self.table.entry_mut(id);
@@ -175,7 +174,7 @@ impl Paths {
     fn pass_back(
         &mut self,
         (to, request): (NodeId, u64),
-        (entry, renewal): (u64, Option<(Mono, Wall)>),
+        (entry, renewal): (u64, Option<Renewal>),
         mut answer: v1::PathAnswer,
         (next_rtt_us, next_loss_ppm): (u32, u32),
         now: Mono,
@@ -244,19 +243,41 @@ impl Paths {
     }
 
     /// Says what becomes of a labelled frame from a neighbour.
-    pub fn frame(&mut self, from: NodeId, label: u64, hop_budget: u8, now: Mono) -> Verdict {
-        let verdict = match self.table.arriving(from, label) {
-            None => Err((Reason::PathLabelUnknown, None)),
-            Some(Target::Own(path)) => self.returned(path, now).ok_or((Reason::PathLabelUnknown, None)),
+    pub fn frame(
+        &mut self,
+        from: NodeId,
+        label: u64,
+        class: ChannelClass,
+        hop_budget: u8,
+        now: Mono,
+    ) -> Verdict {
+        let (reason, of) = match self.table.arriving(from, label) {
+            None => (Reason::PathLabelUnknown, None),
+            // The classes of lane C that have a user.
+            Some(_) if class != ChannelClass::Vpn => return self.not_yet(Reason::LinkLane),
+            Some(Target::Own(path)) => match self.returned(path, now) {
+                Some(verdict) => return verdict,
+                None => return self.not_yet(Reason::PathLabelUnknown),
+            },
             Some(Target::Entry(id, direction)) => {
-                self.onward(id, direction, hop_budget, now).map_err(|reason| (reason, Some((id, direction))))
+                if self.table.entry(id).is_some_and(|entry| !entry.installed) {
+                    return self.not_yet(Reason::PathLabelUnknown);
+                }
+                match self.onward(id, direction, hop_budget, now) {
+                    Ok(verdict) => return verdict,
+                    Err(reason) => (reason, Some((id, direction))),
+                }
             }
         };
-        verdict.unwrap_or_else(|(reason, of)| {
-            self.count(reason);
-            self.say_fault(from, label, reason, of, now);
-            Verdict::Refused(reason)
-        })
+        self.count(reason);
+        self.say_fault(from, label, reason, of, now);
+        Verdict::Refused(reason)
+    }
+
+    /// A frame that overtook the answer of its path, or of a class that the path does not carry: the path goes on.
+    fn not_yet(&mut self, reason: Reason) -> Verdict {
+        self.count(reason);
+        Verdict::Refused(reason)
     }
 
     fn onward(
@@ -267,9 +288,6 @@ impl Paths {
         now: Mono,
     ) -> Result<Verdict, Reason> {
         let entry = self.table.entry_mut(id).ok_or(Reason::PathLabelUnknown)?;
-        if !entry.installed {
-            return Err(Reason::PathLabelUnknown);
-        }
         if entry.deadline <= now {
             return Err(Reason::PathExpired);
         }

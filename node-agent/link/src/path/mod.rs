@@ -33,5 +33,5 @@ pub use message::{OpenedRequest, REQUEST_MAX, RequestText, request_payload, wire
 pub use paths::Paths;
 pub use terms::{
     Carries, DIAL_TIME, KnownEnd, PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathPlan, PathSlot,
-    PathTerms, Verdict,
+    PathTerms, PathView, Verdict,
 };

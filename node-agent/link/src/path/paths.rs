@@ -14,7 +14,9 @@ use crate::path::message;
 use crate::path::requests::{Asker, Requests};
 use crate::path::sources::Sources;
 use crate::path::table::Table;
-use crate::path::terms::{PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathTerms};
+use crate::path::terms::{
+    PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathSlot, PathTerms, PathView,
+};
 
 /// Every path that touches this node.
 #[derive(Debug, Clone)]
@@ -144,6 +146,18 @@ impl Paths {
     /// What to do next.
     pub fn poll_output(&mut self) -> Option<PathOutput> {
         self.outputs.pop_front()
+    }
+
+    /// The ends of this node that are up, without those that a newer one replaced.
+    pub fn ends(&self) -> Vec<PathView> {
+        let answering = self.table.entries().filter(|(_, entry)| entry.installed && entry.next.is_none());
+        let answering = answering.map(|(id, entry)| PathView {
+            end: PathEnd(id),
+            peer: entry.source,
+            slot: PathSlot::Answering,
+            relays: entry.relays(),
+        });
+        self.sources.up().chain(answering).collect()
     }
 
     /// Paths that this node carries or ends.

@@ -26,9 +26,17 @@ pub(crate) enum Asker {
         request: u64,
         /// The path.
         entry: u64,
-        /// New deadline and time of signature, if the path was installed before.
-        renewal: Option<(Mono, Wall)>,
+        /// What a good answer changes, if the path was installed before.
+        renewal: Option<Renewal>,
     },
+}
+
+/// What a renewal changes of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Renewal {
+    pub(crate) deadline: Mono,
+    pub(crate) issued_at: Wall,
+    pub(crate) key_generation: u64,
 }
 
 /// Open requests, by the node that was asked and the name of the request.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rap_types::{Mono, NodeId};
 
-use crate::path::own::OwnPath;
-use crate::path::terms::{PathPlan, PathSlot};
+use crate::path::own::{OwnPath, Stage};
+use crate::path::terms::{PathEnd, PathPlan, PathSlot, PathView};
 
 /// Paths of this node, and the destinations of the plans.
 #[derive(Debug, Clone, Default)]
@@ -119,6 +119,17 @@ impl Sources {
         let starts = |(_, destination): (NodeId, _)| SLOTS.map(|slot| self.start_at(destination, slot));
         let starts = self.active().flat_map(starts).flatten();
         self.paths.values().map(OwnPath::due).chain(starts).min()
+    }
+
+    /// Paths that are up, without those that were replaced.
+    pub(crate) fn up(&self) -> impl Iterator<Item = PathView> {
+        let up = |path: &OwnPath| matches!(path.stage, Stage::Up { .. } | Stage::Renewing);
+        self.paths.iter().filter(move |(_, path)| up(path)).map(|(id, path)| PathView {
+            end: PathEnd(*id),
+            peer: path.destination,
+            slot: path.slot,
+            relays: path.relays(),
+        })
     }
 
     /// Destinations for which a path must be asked for now.

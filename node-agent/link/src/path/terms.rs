@@ -13,6 +13,26 @@ use crate::frame::FrameKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathEnd(pub(crate) u64);
 
+impl PathEnd {
+    /// The number that names it.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// A path that is up, seen from this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathView {
+    /// Names the path.
+    pub end: PathEnd,
+    /// Node at the other end.
+    pub peer: NodeId,
+    /// Which path this is.
+    pub slot: PathSlot,
+    /// As in [`PathEvent::Up`].
+    pub relays: Vec<NodeId>,
+}
+
 /// Which of the paths to one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathSlot {

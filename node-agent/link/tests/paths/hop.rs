@@ -9,7 +9,7 @@ use rap_link::path::{
     Carries, KnownEnd, PathEvent, PathLimits, PathSlot, PathTerms, Verdict, request_payload,
     wireguard_payload,
 };
-use rap_types::{Mono, NodeId, Reason};
+use rap_types::{ChannelClass, Mono, NodeId, Reason};
 use rap_wire::v1;
 
 use crate::net::*;
@@ -88,6 +88,7 @@ fn every_check_has_its_code_and_the_first_one_that_fails_answers() {
     let next = |install: &mut PathInstall, to: u8| install.next.as_mut().unwrap().node = node(to);
     assert_eq!(at_relay(&|_| {}), None);
     assert_eq!(at_relay(&|i| i.lifetime_s = 601), Some(Reason::PathLifetime));
+    assert_eq!(at_relay(&|i| i.lane = v1::LinkLane::A), Some(Reason::PathKind));
     assert_eq!(at_relay(&|i| i.lifetime_s = 9), Some(Reason::PathLifetime));
     let skewed = |seconds: i64| START.wall.0 + seconds * 1000;
     assert_eq!(at_relay(&|i| i.issued_at.0 = skewed(601)), Some(Reason::ClockSkew));
@@ -372,4 +373,34 @@ fn messages_that_are_not_the_neighbours_to_send_change_nothing() {
     net.run();
     assert_eq!(net.nodes[&relay].carried(), 0, "the next node may say that it does not pass");
     assert_eq!(FrameKind::PathFault.code(), 20);
+}
+
+#[test]
+fn a_class_that_the_path_does_not_carry_is_dropped_and_the_path_goes_on() {
+    let (a, b) = (node(A), node(B));
+    let mut net = Net::new(&[A, B, RELAY_1]);
+    net.plan(a, b, &[RELAY_1], None);
+    net.want(a, b);
+    let end = net.up(a, PathSlot::Primary).unwrap();
+    let (to, label, hop_budget) = net.at(a, |core, inputs| core.send_on(end, inputs.now.mono)).unwrap();
+    for class in ChannelClass::ALL.iter().filter(|class| **class != ChannelClass::Vpn) {
+        let verdict = net.at(to, |core, inputs| core.frame(a, label, *class, hop_budget, inputs.now.mono));
+        assert_eq!(verdict, Verdict::Refused(Reason::LinkLane), "{class}");
+    }
+    net.run();
+    assert_eq!(net.nodes[&to].carried(), 1);
+}
+
+#[test]
+fn a_path_that_was_renewed_with_a_newer_key_outlives_the_older_one() {
+    let (a, b, relay) = (node(A), node(B), node(RELAY_1));
+    let mut net = Net::new(&[A, B, RELAY_1]);
+    net.plan(a, b, &[RELAY_1], None);
+    net.want(a, b);
+    net.key_generation = 2;
+    net.advance(Duration::from_secs(23));
+    net.at(relay, |core, inputs| core.revoke(&BTreeMap::from([(a, 1)]), inputs.now.mono));
+    assert_eq!(net.nodes[&relay].carried(), 1);
+    net.at(relay, |core, inputs| core.revoke(&BTreeMap::from([(a, 2)]), inputs.now.mono));
+    assert_eq!(net.nodes[&relay].carried(), 0);
 }

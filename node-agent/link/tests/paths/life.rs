@@ -166,6 +166,10 @@ fn a_new_plan_is_up_before_the_old_path_goes() {
     net.plan(a, b, &[101], None);
     let events = net.events(a);
     let [PathEvent::Up { end: new, relays, .. }] = &events[..] else { panic!("{events:?}") };
+    assert!(new.number() > old.number(), "a number is not used again");
+    let ends = net.nodes[&a].ends();
+    assert!(matches!(&ends[..], [view] if view.end == *new && view.peer == b), "{ends:?}");
+    assert_eq!(net.nodes[&b].ends().len(), 2, "the destination has both until the old one is withdrawn");
     assert_eq!(relays[..], [node(101)]);
     net.events(b);
     net.send(a, old, b"under way").unwrap();

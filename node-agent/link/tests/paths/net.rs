@@ -14,7 +14,7 @@ use rap_link::path::{
     Carries, KnownEnd, OpenedRequest, PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathPlan,
     PathSlot, PathTerms, Paths, RequestText, Verdict, request_payload, wireguard_payload,
 };
-use rap_types::{ClusterId, InstallationId, Mono, NodeId, Now, OrganizationId, Reason, Wall};
+use rap_types::{ChannelClass, ClusterId, InstallationId, Mono, NodeId, Now, OrganizationId, Reason, Wall};
 
 pub const START: Now = Now { mono: Mono(5_000_000_000), wall: Wall(1_800_000_000_000) };
 pub const INSTALLATION: InstallationId = InstallationId::from_bytes([0x11; 16]);
@@ -37,6 +37,7 @@ pub fn leaf(node: NodeId) -> Vec<u8> {
 /// Accepts every leaf that is well formed, until `not_after`, and counts.
 pub struct Leaves<'a> {
     pub not_after: Wall,
+    pub key_generation: u64,
     pub verified: &'a Cell<u64>,
 }
 
@@ -46,7 +47,7 @@ impl LeafTrust for Leaves<'_> {
         let invalid = Reject::new(Reason::CertificateInvalid, "leaf");
         let (node, key) = leaf.split_first_chunk::<16>().ok_or(invalid)?;
         let (node, key) = (NodeId::from_bytes(*node), PublicKey::from_slice(key).map_err(|_| invalid)?);
-        Ok(LeafKey { node, key_generation: 1, key, not_after: self.not_after })
+        Ok(LeafKey { node, key_generation: self.key_generation, key, not_after: self.not_after })
     }
 }
 
@@ -84,6 +85,8 @@ pub struct Net {
     /// Longest way of a frame so far, in nodes.
     pub longest: usize,
     pub verified: Cell<u64>,
+    /// Of every leaf.
+    pub key_generation: u64,
     under_way: VecDeque<(NodeId, NodeId, Carried)>,
     random: u64,
 }
@@ -124,6 +127,7 @@ impl Net {
             answers: Vec::new(),
             longest: 0,
             verified: Cell::new(0),
+            key_generation: 1,
             under_way: VecDeque::new(),
             random: 0x9e37_79b9_7f4a_7c15,
         };
@@ -209,7 +213,7 @@ impl Net {
 
     fn opened(&self, text: RequestText, hop: NodeId) -> Result<OpenedRequest, (RequestText, Reason)> {
         let not_after = self.now.wall.plus(Duration::from_secs(86_400));
-        let trust = Leaves { not_after, verified: &self.verified };
+        let trust = Leaves { not_after, key_generation: self.key_generation, verified: &self.verified };
         let expect =
             PathInstallExpectation { installation: INSTALLATION, cluster: CLUSTER, hop, features: &[] };
         text.open(&trust, &expect, self.now)
@@ -243,8 +247,9 @@ impl Net {
     pub fn arrive(&mut self, from: NodeId, to: NodeId, data: Data) -> Verdict {
         let passed = data.passed + 1;
         self.longest = self.longest.max(passed);
-        let verdict =
-            self.at(to, |core, inputs| core.frame(from, data.label, data.hop_budget, inputs.now.mono));
+        let verdict = self.at(to, |core, inputs| {
+            core.frame(from, data.label, ChannelClass::Vpn, data.hop_budget, inputs.now.mono)
+        });
         match verdict {
             Verdict::Forward { to: next, label, hop_budget } => {
                 let data = Data { label, hop_budget, passed, ..data };
