@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rap_contract::Reject;
-use rap_types::{ClusterId, InstallationId, Reason, Wall};
+use rap_types::{ClusterId, Digest, InstallationId, Reason, Wall};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -197,6 +197,11 @@ impl Columns {
 
     fn of(columns: &[&[u8]]) -> Self {
         columns.iter().fold(Self::default(), |all, column| all.bytes(column))
+    }
+
+    /// SHA-256 of the columns so far.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&[&self.0])
     }
 
     /// Adds bytes, a key, an id.

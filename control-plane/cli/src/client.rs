@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::EXPORTER_LABEL;
-use rap_rpc::Refusal;
 use rap_rpc::dial::{ControlUrl, Dial, ExporterSlot};
 use rap_rpc::v1::admin_client::AdminClient;
 use rap_rpc::v1::adoption_client::AdoptionClient;
@@ -13,6 +12,7 @@ use rap_rpc::v1::authority_client::AuthorityClient;
 use rap_rpc::v1::break_glass_client::BreakGlassClient;
 use rap_rpc::v1::grants_client::GrantsClient;
 use rap_rpc::v1::membership_client::MembershipClient;
+use rap_rpc::{Refusal, RequestKey};
 use rap_runtime::exit::Fault;
 use rap_runtime::{Clock, tls};
 use rap_types::{Digest, Reason};
@@ -27,7 +27,8 @@ use crate::output::{clean, complain};
 /// `ask!(connection.admin.status(v1::StatusRequest {}))`.
 macro_rules! ask {
     ($connection:ident.$service:ident.$method:ident($message:expr)) => {{
-        let request = $connection.request($message)?;
+        let request =
+            $connection.request(concat!(stringify!($service), ".", stringify!($method)), $message)?;
         $crate::client::told($connection.$service.$method(request).await)?
     }};
 }
@@ -53,6 +54,7 @@ pub(crate) struct Connection {
     pub(crate) break_glass: BreakGlassClient<Channel>,
     exporter: ExporterSlot,
     session: Option<String>,
+    calls: Calls,
     /// The cluster that was named on the command line, or the context's.
     cluster: Option<String>,
 }
@@ -83,6 +85,7 @@ impl Connection {
             membership,
             exporter,
             session: None,
+            calls: Calls::default(),
             cluster: None,
         })
     }
@@ -92,6 +95,7 @@ impl Connection {
         let (_, context) = Contexts::load(global)?.select(global)?;
         let mut connection = Self::with_session(&context, global.timeout).await?;
         connection.cluster = global.cluster.clone().or(context.cluster);
+        connection.calls.key = global.request_key;
         Ok(connection)
     }
 
@@ -127,9 +131,16 @@ impl Connection {
         Ok(self.exporter.read()?)
     }
 
-    /// A request with the session attached.
-    pub(crate) fn request<T>(&self, message: T) -> anyhow::Result<tonic::Request<T>> {
+    /// A request of this method with the session attached, and with a key.
+    pub(crate) fn request<T>(
+        &mut self,
+        method: &'static str,
+        message: T,
+    ) -> anyhow::Result<tonic::Request<T>> {
         let mut request = tonic::Request::new(message);
+        if let Some(key) = self.calls.key_of(method) {
+            key.attach(&mut request);
+        }
         if let Some(session) = &self.session {
             let mut value: tonic::metadata::MetadataValue<_> =
                 format!("Bearer {session}").parse().map_err(|_| {
@@ -139,6 +150,23 @@ impl Connection {
             request.metadata_mut().insert("authorization", value);
         }
         Ok(request)
+    }
+}
+
+/// The keys of the calls of one command. The same command with the same key gives every call the key that it had.
+#[derive(Default)]
+struct Calls {
+    key: Option<RequestKey>,
+    made: Vec<&'static str>,
+}
+
+impl Calls {
+    fn key_of(&mut self, method: &'static str) -> Option<RequestKey> {
+        let key = self.key?;
+        let before = self.made.iter().filter(|made| **made == method).count() as u64;
+        self.made.push(method);
+        let digest = Digest::of(&[&key.0, method.as_bytes(), &before.to_be_bytes()]);
+        digest.as_bytes().first_chunk().copied().map(RequestKey)
     }
 }
 
@@ -165,6 +193,21 @@ fn only(mut names: Vec<String>) -> Result<String, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_command_with_the_same_key_gives_its_calls_the_same_keys() {
+        let keys = |key, methods: &[&'static str]| {
+            let mut calls = Calls { key, made: Vec::new() };
+            methods.iter().map(|method| calls.key_of(method)).collect::<Vec<_>>()
+        };
+        let key = Some(RequestKey([7; 16]));
+        let made = keys(key, &["admin.token_create", "admin.token_create", "admin.token_revoke"]);
+        assert!(made[0].is_some() && made[0] != made[1] && made[0] != made[2]);
+        // What else is asked in between changes none of them.
+        assert_eq!(keys(key, &["admin.cluster_list", "admin.token_create"])[1], made[0]);
+        assert_ne!(keys(Some(RequestKey([8; 16])), &["admin.token_create"])[0], made[0]);
+        assert_eq!(keys(None, &["admin.token_create"]), [None]);
+    }
 
     #[test]
     fn the_only_cluster_needs_no_name() {

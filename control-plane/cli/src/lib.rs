@@ -14,14 +14,16 @@ mod output;
 
 use std::process::ExitCode;
 
+use rap_rpc::RequestKey;
 use rap_runtime::command_line::{self, Build};
 use rap_runtime::exit;
+use rap_types::Reason;
 
 pub use args::Cli;
 
 /// Parses the command line, runs it, prints the error if any, and returns the exit status.
 pub fn main(build: Build) -> ExitCode {
-    let cli = match command_line::parse::<Cli>(build) {
+    let mut cli = match command_line::parse::<Cli>(build) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
@@ -33,6 +35,7 @@ pub fn main(build: Build) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let key = *cli.global.request_key.get_or_insert_with(|| RequestKey(rand::random()));
     match runtime.block_on(commands::run(cli)) {
         Ok(code) => exit::status(code),
         Err(error) if error.is::<output::Unread>() => ExitCode::SUCCESS,
@@ -42,6 +45,9 @@ pub fn main(build: Build) -> ExitCode {
                 output::complain(&exit::document(error));
             } else {
                 output::complain(&exit::line(error));
+                if exit::reason_of(error).is_some_and(|reason| OPEN.contains(&reason)) {
+                    output::complain(&format!("  run it again with: --request-key {key}"));
+                }
                 if let Some(reason) = exit::reason_of(error) {
                     output::complain(&format!("  see: rapctl explain {reason}"));
                 }
@@ -50,3 +56,6 @@ pub fn main(build: Build) -> ExitCode {
         }
     }
 }
+
+/// After these the change may be done. With the same key it is not done twice.
+const OPEN: &[Reason] = &[Reason::StoreOutcomeUnknown, Reason::RequestTimeout];

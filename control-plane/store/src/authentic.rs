@@ -15,6 +15,8 @@ use sqlx::{FromRow, PgConnection, Postgres, Row};
 use uuid::Uuid;
 
 use crate::columns::{bind, read};
+use crate::counted::one_row;
+use crate::query::{Bound, Readable};
 pub(crate) use crate::read_back::Written;
 use crate::row_name::RowName;
 use crate::statement::{ColumnList, Kind};
@@ -39,6 +41,8 @@ pub trait Authentic: Sized + Send + Unpin + 'static {
     const UPDATE: &'static str;
     /// The row with a primary key.
     const ONE: &'static str;
+    /// The row with a primary key as text: its columns joined by `/`.
+    const BY_TEXT: &'static str;
     /// Every row of a cluster, or of the installation, by primary key.
     const ALL: &'static str;
     /// The next 500 rows of a cluster after a primary key.
@@ -76,6 +80,13 @@ impl<R: Authentic> FromRow<'_, PgRow> for Stored<R> {
             row_version: read(row, "row_version").unwrap_or_default(),
             row_mac: row.try_get("row_mac").unwrap_or_default(),
         })
+    }
+}
+
+/// For statements that change a row and return it.
+impl<R: Authentic> Readable for Stored<R> {
+    fn of_row(row: &PgRow) -> sqlx::Result<Self> {
+        Self::from_row(row)
     }
 }
 
@@ -328,7 +339,7 @@ pub(crate) async fn insert<R: Authentic>(
     row: &R,
 ) -> Result<()> {
     sealing(transaction, keys).await?;
-    sqlx::query_with(R::INSERT, new_row(row, keys)?).execute(&mut **transaction).await?;
+    one_row(Bound::of(R::INSERT, new_row(row, keys)?), transaction).await?;
     transaction.expect(Written::of(row, 1, keys)?);
     Ok(())
 }
@@ -336,24 +347,15 @@ pub(crate) async fn insert<R: Authentic>(
 /// Writes what of a held row may change. Gives the row.
 ///
 /// # Errors
-/// [`StoreError::Contended`] if the row is at another version by now.
+/// [`StoreError::Miscounted`] if the row is not written: it is locked, so no other transaction is the reason.
 pub(crate) async fn update<R: Authentic>(
     transaction: &mut SystemTransaction,
     keys: &RowKeys,
     row: Held<R>,
 ) -> Result<R> {
-    let done = sqlx::query_with(R::UPDATE, row.update(keys)?).execute(&mut **transaction).await?;
-    written(done.rows_affected())?;
+    one_row(Bound::of(R::UPDATE, row.update(keys)?), transaction).await?;
     transaction.expect(row.written(keys)?);
     Ok(row.into_inner())
-}
-
-/// What a guarded write did: exactly one row, or somebody else was first.
-pub(crate) fn written(rows_affected: u64) -> Result<()> {
-    match rows_affected {
-        1 => Ok(()),
-        _ => Err(StoreError::Contended("row_version".to_owned())),
-    }
 }
 
 /// The primary key of a row that does not decode, as text.

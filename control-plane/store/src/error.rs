@@ -49,6 +49,14 @@ pub enum StoreError {
         /// Primary key.
         key: String,
     },
+    /// A statement changed another number of rows than it must: something in the database keeps rows back, or adds some.
+    #[error("a statement changed {rows} rows of table {table}")]
+    Miscounted {
+        /// Table.
+        table: &'static str,
+        /// How many rows it changed.
+        rows: u64,
+    },
     /// A column holds what the schema does not allow: somebody changed both.
     #[error("column {column} holds what was never written")]
     Unreadable {
@@ -99,7 +107,7 @@ impl StoreError {
             Self::Exists { .. } => Reason::ResourceExists,
             Self::Full(_) => Reason::StateNoSpace,
             Self::Absent => Reason::ResourceNotFound,
-            Self::Tampered { .. } | Self::Unreadable { .. } => Reason::RowTampered,
+            Self::Tampered { .. } | Self::Miscounted { .. } | Self::Unreadable { .. } => Reason::RowTampered,
             Self::Url(_) | Self::Pooled => Reason::ConfigInvalid,
             Self::Credentials(_) => Reason::StoreCredentials,
             Self::NoDatabase(_) => Reason::StoreMissing,

@@ -8,6 +8,7 @@
 mod authentic;
 mod backup;
 mod columns;
+mod counted;
 mod database_url;
 mod doorbell;
 mod error;
@@ -21,9 +22,11 @@ mod roles;
 mod row;
 mod row_name;
 mod statement;
+mod still_done;
 mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod trace;
 mod transaction;
 
 pub use authentic::Held;
@@ -40,6 +43,7 @@ pub use roles::{DatabaseRole, RoleError};
 pub use row_name::RowName;
 /// What every method that reads runs on: a connection, or an open transaction by `&mut transaction`.
 pub use sqlx::PgConnection;
+pub use still_done::still_done;
 pub use transaction::{Committed, Effects, OrganizationTransaction, SystemTransaction};
 
 pub use tables::addresses::*;

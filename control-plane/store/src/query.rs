@@ -1,7 +1,7 @@
 //! Statements as functions: a statement, its parameters and its answer are declared in one place.
 //!
-//! Owns how parameters are bound and how rows without a MAC are read. Refuses to own rows with a MAC: see
-//! [`crate::authentic`].
+//! Owns how parameters are bound and how rows without a MAC are read. Refuses to own rows with a MAC
+//! ([`crate::authentic`]) and how many rows a statement must change ([`crate::counted`]).
 
 use std::ops::Range;
 use std::time::Duration;
@@ -28,21 +28,56 @@ use crate::columns::{Column, bind, read};
 ///     pub async fn token_read(keys, token: TokenId) -> Option<TokenRow> = verified select!(TokenRow, "...");
 ///     /// A function that takes a transaction, the keys of the rows and a row that it writes.
 ///     pub async fn authority_insert(keys, new: &AuthorityRow) = insert;
+///     /// A function that takes a connection and parameters that are bound already.
+///     async fn entry_insert(arguments) -> () = one_row "INSERT ...";
 /// }
 /// ```
 ///
 /// The word before the text names the function that runs the statement: one of this file, or one of
-/// [`crate::authentic`]. What it gives is the type after the arrow, in a `Result`.
+/// [`crate::authentic`]. What it gives is the type after the arrow, in a `Result`. A statement that changes rows is run
+/// by one of [`crate::counted`] (`one_row`, `one_row_returned`, `exactly(NUMBER)`, `may_conflict`, `may_conflict_returned`), and by nothing
+/// else.
 macro_rules! statements {
     (@list [$($listed:tt)*]) => {
-        /// Every statement of this file, with its name.
+        /// Every statement of this file: its name, its text, and what runs it.
         #[cfg(test)]
-        pub(crate) const STATEMENTS: &[(&str, &str)] = &[$($listed)*];
+        pub(crate) const STATEMENTS: &[(&str, &str, &str)] = &[$($listed)*];
     };
     (@list [$($listed:tt)*] $(#[$doc:meta])* $name:ident = $text:expr; $($rest:tt)*) => {
         $(#[$doc])*
         pub(super) const $name: &str = $text;
-        $crate::query::statements! { @list [$($listed)* (stringify!($name), $text),] $($rest)* }
+        $crate::query::statements! { @list [$($listed)* (stringify!($name), $text, ""),] $($rest)* }
+    };
+    (
+        @list [$($listed:tt)*]
+        $(#[$doc:meta])*
+        $visible:vis async fn $name:ident(arguments) -> $answer:ty = $run:ident $text:expr;
+        $($rest:tt)*
+    ) => {
+        $(#[$doc])*
+        $visible async fn $name(
+            connection: &mut sqlx::PgConnection,
+            arguments: sqlx::postgres::PgArguments,
+        ) -> $crate::Result<$answer> {
+            $run($crate::query::Bound::of($text, arguments), connection).await
+        }
+        $crate::query::statements! { @list [$($listed)* (stringify!($name), $text, stringify!($run)),] $($rest)* }
+    };
+    (
+        @list [$($listed:tt)*]
+        $(#[$doc:meta])*
+        $visible:vis async fn $name:ident($($parameter:ident: $type:ty),*) -> () = exactly($rows:expr) $text:expr;
+        $($rest:tt)*
+    ) => {
+        $(#[$doc])*
+        $visible async fn $name(connection: &mut sqlx::PgConnection, $($parameter: $type),*) -> $crate::Result<()> {
+            use $crate::query::Parameter as _;
+            let rows = $rows;
+            let mut arguments = sqlx::postgres::PgArguments::default();
+            $($parameter.bind_to(stringify!($parameter), &mut arguments)?;)*
+            $crate::counted::exactly($crate::query::Bound::of($text, arguments), rows, connection).await
+        }
+        $crate::query::statements! { @list [$($listed)* (stringify!($name), $text, "exactly"),] $($rest)* }
     };
     (
         @list [$($listed:tt)*]
@@ -63,7 +98,7 @@ macro_rules! statements {
             $($parameter.bind_to(stringify!($parameter), &mut arguments)?;)*
             $run(sqlx::query_as_with($text, arguments), connection, keys).await
         }
-        $crate::query::statements! { @list [$($listed)* (stringify!($name), $text),] $($rest)* }
+        $crate::query::statements! { @list [$($listed)* (stringify!($name), $text, stringify!($run)),] $($rest)* }
     };
     (
         @list [$($listed:tt)*]
@@ -97,9 +132,9 @@ macro_rules! statements {
             #[allow(unused_mut, reason = "not every statement has parameters")]
             let mut arguments = sqlx::postgres::PgArguments::default();
             $($parameter.bind_to(stringify!($parameter), &mut arguments)?;)*
-            $run(sqlx::query_with($text, arguments), connection).await
+            $run($crate::query::Bound::of($text, arguments), connection).await
         }
-        $crate::query::statements! { @list [$($listed)* (stringify!($name), $text),] $($rest)* }
+        $crate::query::statements! { @list [$($listed)* (stringify!($name), $text, stringify!($run)),] $($rest)* }
     };
     ($($statement:tt)+) => {
         $crate::query::statements! { @list [] $($statement)+ }
@@ -113,31 +148,35 @@ statements! {
 }
 
 /// A statement with its parameters.
-type Bound = Query<'static, Postgres, PgArguments>;
+pub(crate) struct Bound {
+    pub(crate) text: &'static str,
+    arguments: PgArguments,
+}
 
-/// Runs the statement.
+impl Bound {
+    pub(crate) fn of(text: &'static str, arguments: PgArguments) -> Self {
+        Self { text, arguments }
+    }
+
+    pub(crate) fn query(self) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query_with(self.text, self.arguments)
+    }
+}
+
+/// Runs a statement that changes nothing.
 pub(crate) async fn done(statement: Bound, connection: &mut PgConnection) -> Result<()> {
-    affected(statement, connection).await.map(drop)
-}
-
-/// Runs the statement; true if it changed exactly one row.
-pub(crate) async fn changed(statement: Bound, connection: &mut PgConnection) -> Result<bool> {
-    Ok(affected(statement, connection).await? == 1)
-}
-
-/// Runs the statement; gives how many rows it changed.
-pub(crate) async fn affected(statement: Bound, connection: &mut PgConnection) -> Result<u64> {
-    Ok(statement.execute(connection).await?.rows_affected())
+    statement.query().execute(connection).await?;
+    Ok(())
 }
 
 /// Runs the statement; true if its answer has a row.
 pub(crate) async fn found(statement: Bound, connection: &mut PgConnection) -> Result<bool> {
-    Ok(statement.fetch_optional(connection).await?.is_some())
+    Ok(statement.query().fetch_optional(connection).await?.is_some())
 }
 
 /// The only row of the answer.
 pub(crate) async fn one<R: Readable>(statement: Bound, connection: &mut PgConnection) -> Result<R> {
-    Ok(R::of_row(&statement.fetch_one(connection).await?)?)
+    Ok(R::of_row(&statement.query().fetch_one(connection).await?)?)
 }
 
 /// The first row of the answer, if it has one.
@@ -145,12 +184,12 @@ pub(crate) async fn optional<R: Readable>(
     statement: Bound,
     connection: &mut PgConnection,
 ) -> Result<Option<R>> {
-    Ok(statement.fetch_optional(connection).await?.as_ref().map(R::of_row).transpose()?)
+    Ok(statement.query().fetch_optional(connection).await?.as_ref().map(R::of_row).transpose()?)
 }
 
 /// Every row of the answer.
 pub(crate) async fn all<R: Readable>(statement: Bound, connection: &mut PgConnection) -> Result<Vec<R>> {
-    let rows = statement.fetch_all(connection).await?;
+    let rows = statement.query().fetch_all(connection).await?;
     Ok(rows.iter().map(R::of_row).collect::<sqlx::Result<_>>()?)
 }
 

@@ -11,6 +11,7 @@ use sqlx::postgres::PgArguments;
 use crate::authentic::{Authentic, Stored};
 use crate::row_name::RowName;
 use crate::statement::Kind;
+use crate::trace::Trace;
 use crate::transaction::ReadBack;
 use crate::{Result, StoreError};
 
@@ -34,6 +35,12 @@ impl<R: Authentic> Written<R> {
 }
 
 impl<R: Authentic> ReadBack for Written<R> {
+    fn trace(&self) -> Option<Trace> {
+        let RowName { table, key } = self.name.clone();
+        let (cluster, version) = (self.keys.cluster(), self.row_version);
+        Some(Trace { table: table.to_owned(), key, cluster, version, digest: self.columns.digest() })
+    }
+
     fn read_back(self: Box<Self>, connection: &mut PgConnection) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let query = sqlx::query_as_with(R::ONE, self.key);

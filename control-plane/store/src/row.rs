@@ -62,6 +62,10 @@ macro_rules! authentic_row {
                 <$row as $crate::authentic::Authentic>::SELECT,
                 <$row as $crate::authentic::Authentic>::COLUMNS,
             ));
+            const BY_TEXT: &'static str = $crate::statement::static_text!($crate::statement::by_text_text(
+                <$row as $crate::authentic::Authentic>::SELECT,
+                <$row as $crate::authentic::Authentic>::COLUMNS,
+            ));
             const ALL: &'static str = $crate::statement::static_text!($crate::statement::all_text(
                 <$row as $crate::authentic::Authentic>::SELECT,
                 <$row as $crate::authentic::Authentic>::COLUMNS,

@@ -217,6 +217,11 @@ pub(crate) const fn one_text(select: &str, columns: &ColumnList) -> Text {
     text.with_columns(columns, Which::Key, Form::Equals(1), " AND ")
 }
 
+/// The row with the key `$1` as text: its columns joined by `/`.
+pub(crate) const fn by_text_text(select: &str, columns: &ColumnList) -> Text {
+    with_key(Text::new().with(select).with(" WHERE "), columns).with(" = $1")
+}
+
 /// Every row of a scope, by key: of cluster `$1`, or of the installation.
 pub(crate) const fn all_text(select: &str, columns: &ColumnList) -> Text {
     let text = Text::new().with(select).with(if in_cluster(columns) { " WHERE cluster_id = $1" } else { "" });

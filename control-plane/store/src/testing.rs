@@ -125,6 +125,20 @@ impl TestDatabase {
         connection.close().await.expect("the test server answers");
     }
 
+    /// Every table that role `system` adds rows to.
+    ///
+    /// # Panics
+    /// If the database does not answer.
+    pub async fn written_tables(&self) -> Vec<String> {
+        let options = self.target.options(DatabaseRole::Owner);
+        let mut owner = PgConnection::connect_with(&options).await.expect("the test server answers");
+        let tables = sqlx::query_scalar(
+            "SELECT table_name::text FROM information_schema.role_table_grants \
+             WHERE grantee = 'rap_system' AND privilege_type = 'INSERT' AND table_schema = 'public'",
+        );
+        tables.fetch_all(&mut owner).await.expect("the test server answers")
+    }
+
     #[allow(
         clippy::disallowed_types,
         reason = "CREATE DATABASE takes no parameters; both names are made here"

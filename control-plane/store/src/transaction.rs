@@ -10,11 +10,12 @@ use std::ops::{Deref, DerefMut};
 use futures_util::future::BoxFuture;
 use rap_authority::{Floor, FloorOf};
 use rap_contract::KnownRevocations;
-use rap_types::ClusterId;
+use rap_types::{ClusterId, Digest};
 use sqlx::postgres::PgArguments;
 use sqlx::{PgConnection, PgTransaction};
 
 use crate::row_name::RowName;
+use crate::trace::Trace;
 use crate::{Result, StoreError};
 
 /// Runs as a simple query; transaction statements cannot be prepared. The next transaction begins with the same
@@ -76,6 +77,12 @@ impl SystemTransaction {
 
     pub(crate) fn expect(&mut self, written: impl ReadBack + 'static) {
         self.written.push(Box::new(written));
+    }
+
+    /// What was written so far, for [`crate::still_done`].
+    pub(crate) fn written_down(&self) -> Vec<u8> {
+        let traces: Vec<Trace> = self.written.iter().filter_map(|written| written.trace()).collect();
+        serde_json::to_vec(&traces).unwrap_or_default()
     }
 
     /// Commits, and compares what the database then holds with what was written.
@@ -185,6 +192,8 @@ is_connection!(OrganizationTransaction, 0);
 
 /// Something that was written and must be there after the commit.
 pub(crate) trait ReadBack: Send {
+    /// What was written, for whoever asks later whether it is still there.
+    fn trace(&self) -> Option<Trace>;
     /// # Errors
     /// [`StoreError::Tampered`] if something else is there, or nothing.
     fn read_back(self: Box<Self>, connection: &mut PgConnection) -> BoxFuture<'_, Result<()>>;
@@ -203,6 +212,12 @@ pub(crate) struct Bytes {
 }
 
 impl ReadBack for Bytes {
+    fn trace(&self) -> Option<Trace> {
+        let digest = Digest::of(&[self.value.as_ref()?]);
+        let RowName { table, key } = self.row.clone();
+        Some(Trace { table: table.to_owned(), key, cluster: ClusterId::ZERO, version: 0, digest })
+    }
+
     fn read_back(self: Box<Self>, connection: &mut PgConnection) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let query = sqlx::query_scalar_with(self.statement, self.key);

@@ -8,6 +8,7 @@ pub mod dial;
 mod endpoint;
 mod readers;
 mod refusal;
+mod request_key;
 mod warning;
 
 /// Generated gRPC clients and servers, one module per service and side. Their messages are `rap_wire::v1`.
@@ -20,4 +21,5 @@ pub use accepted::Accepted;
 pub use endpoint::serve_metrics;
 pub use readers::Readers;
 pub use refusal::{Refusal, refuse};
+pub use request_key::{MalformedRequestKey, RequestKey};
 pub use warning::{warn, warning};

@@ -55,6 +55,8 @@ reasons! {
     RequestTooLarge "request.too_large" ResourceExhausted Usage false "The message exceeds the size limit of this call."
     RequestUnimplemented "request.unimplemented" Unimplemented same false "This server has no such service or method. Update the older side."
     RequestTimeout "request.timeout" DeadlineExceeded same true "The deadline passed before the answer. Try again."
+    RequestKeyReused "request.key_reused" FailedPrecondition same false "The request key was used for another request. Give a new key, or none."
+    RequestReplayed "request.replayed" AlreadyExists same false "This was done before under the same request key, and its answer is not given twice. The message names what was written."
     RequestConflict "request.conflict" Aborted same true "Another change happened at the same time. Try again."
     ResourceNotFound "resource.not_found" NotFound same false "There is no such thing, or you may not see it."
     ResourceExists "resource.exists" AlreadyExists same false "The name is taken."
@@ -63,7 +65,7 @@ reasons! {
     ServerUnreachable "server.unreachable" Unavailable same true "No control URL could be reached. Check the address and the network."
     ServerInternal "server.internal" Internal same false "A fault in the control plane. The log has the request id."
     StoreUnavailable "store.unavailable" Unavailable same true "The database does not answer. Nothing was changed."
-    StoreOutcomeUnknown "store.outcome_unknown" Unavailable same false "The connection to the database was lost during the commit. The change may or may not be done. Check before you try again."
+    StoreOutcomeUnknown "store.outcome_unknown" Unavailable same false "The connection to the database was lost during the commit. The change may or may not be done. Ask again with the same request key: what is done is not done twice."
     StoreCredentials "store.credentials" FailedPrecondition Usage false "The database refuses the user or the password. Check the database URL."
     StoreMissing "store.missing" FailedPrecondition Usage false "The database server has no database of this name. Create it, or correct the database URL."
     // envelope and keys

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use rap_rpc::RequestKey;
 use rap_runtime::command_line::{Form, Format};
 
 use crate::duration::parse_duration;
@@ -86,6 +87,9 @@ pub(crate) struct Global {
     /// Contexts file [default: $XDG_CONFIG_HOME/rap/contexts.toml].
     #[arg(long, global = true, env = "RAPCTL_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+    /// Key of a call that was made before, 32 hexadecimal digits: what was done is not done twice [default: a new one].
+    #[arg(long, global = true, value_name = "KEY")]
+    pub(crate) request_key: Option<RequestKey>,
     /// Give up on the control plane after this long.
     #[arg(long, global = true, default_value = "30s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,

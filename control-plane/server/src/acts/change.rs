@@ -12,13 +12,22 @@ use crate::serve::handle::Serving;
 /// Runs the first half of an act in a transaction, then the second half.
 ///
 /// `commit!(serving, &acting, |transaction| write(transaction, &acting).await)` is a `Result<T, Failure>`. The first half
-/// runs again if another transaction was in the way.
+/// runs again if another transaction was in the way. It begins with the claim of the call's key, and ends with what was
+/// written.
 macro_rules! commit {
     ($serving:expr, $acting:expr, |$transaction:ident| $write:expr) => {{
         let serving: &$crate::serve::handle::Serving = $serving;
+        let acting: &$crate::database::change::Acting = $acting;
+        let claim = acting.claim.take();
         let written: Result<_, $crate::failure::Failure> =
-            rap_store::transact_and_keep!(serving.database.store.system(), |$transaction| $write);
-        $crate::acts::change::follow(serving, $acting, written).await
+            rap_store::transact_and_keep!(serving.database.store.system(), |$transaction| {
+                $crate::acts::claim::claim_key(serving, $transaction, claim).await?;
+                let written: Result<_, $crate::failure::Failure> = $write;
+                let answer = written?;
+                $crate::acts::claim::write_down(serving, $transaction, claim).await?;
+                Ok(answer)
+            });
+        $crate::acts::change::follow(serving, acting, written).await
     }};
 }
 pub(crate) use commit;

@@ -8,6 +8,7 @@ pub mod adopt_cluster;
 pub mod approve;
 pub mod break_glass;
 pub mod change;
+pub mod claim;
 pub mod contract;
 pub mod create_cluster;
 pub mod diagnose;

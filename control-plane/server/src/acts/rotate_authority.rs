@@ -146,7 +146,9 @@ async fn write_rotation(
     let place = Sealed::ClusterAuthority(id, last.sequence);
     let signer = Signer::from_seed(&*place.open32_by(&held.keys, facts.id, sealed)?);
     append(keys, transaction, held, Succession::Rotation(&signer), next, (fresh.served, fresh.now)).await?;
-    authority_prepared_delete(transaction, id).await?;
+    if prepared.is_some() {
+        authority_prepared_delete(transaction, id).await?;
+    }
     Ok(next.public())
 }
 
@@ -162,7 +164,10 @@ async fn write_recovery(
     for row in held.stored.rows.iter().filter(|row| row.state != KeyState::Revoked) {
         authority_state_set(transaction, &held.rows, row.sequence, row.state, KeyState::Revoked).await?;
     }
-    Ok(authority_prepared_delete(transaction, held.id()).await?)
+    if authority_prepared_read(transaction, held.id()).await?.is_some() {
+        authority_prepared_delete(transaction, held.id()).await?;
+    }
+    Ok(())
 }
 
 /// Signs the record, writes it with its key, and starts its incarnation.

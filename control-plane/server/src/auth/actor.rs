@@ -1,6 +1,7 @@
 //! An authorised operator.
 
 use crate::database::change::{Acting, Pending};
+use crate::database::claim::Claim;
 use rap_contract::PublicKey;
 use rap_store::AuditPen;
 use rap_types::{Digest, RequestId};
@@ -20,13 +21,15 @@ pub struct Actor {
     pub pen: AuditPen,
     /// As its call's.
     pub pending: Pending,
+    /// What the key of its call stands for.
+    pub claim: Claim,
 }
 
 impl Actor {
     /// What audit rows of its call say.
     pub fn acting(&self, reason: impl Into<String>) -> Acting {
         let (actor, pen) = (format!("operator:{}", self.name), self.pen.clone());
-        let pending = self.pending.clone();
-        Acting { actor, pen, call: self.call, reason: reason.into(), dry_run: false, pending }
+        let (pending, claim) = (self.pending.clone(), self.claim.clone());
+        Acting { actor, pen, call: self.call, reason: reason.into(), dry_run: false, pending, claim }
     }
 }

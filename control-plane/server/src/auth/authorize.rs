@@ -12,6 +12,7 @@ use rap_types::Reason;
 use crate::auth::actor::Actor;
 use crate::auth::call::Call;
 use crate::auth::operator_row::{alarm_if_tampered, require_row_matches_grant};
+use crate::database::claim::Claim;
 use crate::failure::Failure;
 use crate::serve::handle::Serving;
 use crate::serve::role_grants;
@@ -48,7 +49,15 @@ pub async fn authorize(serving: &Serving, call: &Call, permission: Permission) -
     serving.known.insert(claim.hash, claim.expires_at, now);
     let pen = serving.keys.pen.of_device(call.device(Some(&claim.operator)));
     let (name, pending) = (grant.name.clone(), call.pending.clone());
-    Ok(Actor { name, key: claim.operator, session: claim.hash, call: call.id, pen, pending })
+    Ok(Actor {
+        name,
+        key: claim.operator,
+        session: claim.hash,
+        call: call.id,
+        pen,
+        pending,
+        claim: Claim::default(),
+    })
 }
 
 /// The refusal with who may do it, where it is the role that lacks the permission.

@@ -4,10 +4,12 @@
 
 use rap_authority::{SessionClaim, SessionKey};
 use rap_contract::{PublicKey, Reject};
-use rap_types::RequestId;
+use rap_rpc::{RequestKey, refuse};
+use rap_types::{Reason, RequestId};
 use tonic::{Request, Status};
 
 use crate::database::change::{Acting, Pending};
+use crate::database::claim::Claim;
 use crate::tls::channel::{Channel, ChannelKind};
 use rap_store::AuditPen;
 
@@ -28,7 +30,15 @@ pub struct Call {
     pub session: Option<SessionClaim>,
     /// Whether something that follows from its acts could not be done.
     pub pending: Pending,
+    /// The key that the caller gave it.
+    pub key: Option<RequestKey>,
+    /// Path of its method.
+    pub method: String,
 }
+
+/// The path that a call came on; the guard attaches it.
+#[derive(Debug, Clone)]
+pub struct CalledMethod(pub String);
 
 impl Call {
     /// Reads what the guard and the listener attached.
@@ -38,7 +48,11 @@ impl Call {
             return Err(Box::new(Status::internal("a call without a guard")));
         };
         let session = extensions.get::<SessionClaim>().copied();
-        Ok(Self { id: *id, channel: channel.clone(), session, pending: Pending::default() })
+        let (id, pending) = (*id, Pending::default());
+        let key = RequestKey::of(request)
+            .map_err(|malformed| Box::new(refuse(Reason::RequestInvalid, malformed.to_string(), id)))?;
+        let method = extensions.get::<CalledMethod>().map(|method| method.0.clone()).unwrap_or_default();
+        Ok(Self { id, channel: channel.clone(), session, pending, key, method })
     }
 
     /// Takes a nonce back that this connection gave out.
@@ -58,7 +72,8 @@ impl Call {
     /// What audit rows of this call say of `actor`, who proved `key`.
     pub fn acting(&self, pen: &AuditPen, actor: String, key: Option<&PublicKey>) -> Acting {
         let (pen, pending) = (pen.of_device(self.device(key)), self.pending.clone());
-        Acting { actor, pen, call: self.id, reason: String::new(), dry_run: false, pending }
+        let (call, claim) = (self.id, Claim::default());
+        Acting { actor, pen, call, reason: String::new(), dry_run: false, pending, claim }
     }
 
     /// The node at the other end, by its certificate.

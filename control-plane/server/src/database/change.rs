@@ -12,6 +12,8 @@ use rap_store::{
 };
 use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 
+use crate::database::claim::Claim;
+
 /// Most characters of the reason that an operator gives.
 pub(crate) const REASON_CAP: usize = 256;
 
@@ -31,6 +33,8 @@ pub struct Acting {
     pub dry_run: bool,
     /// Whether something that follows from the act could not be done.
     pub pending: Pending,
+    /// The key of the call.
+    pub claim: Claim,
 }
 
 /// Set once something that follows from a committed act could not be done: the answer then says so. Clones are one.
@@ -53,8 +57,8 @@ impl Acting {
     /// Nobody's call: `actor` is `system` for the control plane itself, `host` for a person at this host.
     pub fn alone(actor: &str, pen: AuditPen, now: Wall) -> Self {
         let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
-        let (actor, pending) = (actor.to_owned(), Pending::default());
-        Self { actor, pen, call, reason: String::new(), dry_run: false, pending }
+        let (actor, pending, claim) = (actor.to_owned(), Pending::default(), Claim::default());
+        Self { actor, pen, call, reason: String::new(), dry_run: false, pending, claim }
     }
 }
 

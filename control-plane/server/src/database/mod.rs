@@ -4,6 +4,7 @@
 //! (rap-store).
 
 pub mod change;
+pub mod claim;
 pub mod handle;
 pub mod opened;
 pub mod replica_floors;

@@ -50,7 +50,18 @@ macro_rules! authorized {
         let permission = $permission;
         let actor = $crate::auth::authorize::authorize(&$self.0.serving, &call, permission).await;
         let answer = match actor {
-            Ok(actor) => $handler(&$self.0, &actor, $request.into_inner()).await,
+            Ok(mut actor) => {
+                let (serving, message) = (&$self.0.serving, $request.into_inner());
+                actor.claim = $crate::grpc::once::claim_of(&call, &actor, &message);
+                match $crate::grpc::once::replayed(serving, &actor.claim).await {
+                    Ok(Some(first)) => Ok(first),
+                    Ok(None) => {
+                        let answer = $handler(&$self.0, &actor, message).await;
+                        $crate::grpc::once::kept(serving, &actor.claim, answer).await
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
             Err(failure) => Err(failure),
         };
         $crate::grpc::answer::answered(&$self.0.watch.metrics, &call, answer)

@@ -16,6 +16,7 @@ use crate::auth::authorize::authorize;
 use crate::auth::call::Call;
 use crate::failure::Failure;
 use crate::grpc::answer::{authorized, open};
+use crate::grpc::once;
 use crate::replica::Replica;
 use crate::serve::role_grants;
 use crate::views::owner::grants::{set, view};
@@ -102,7 +103,11 @@ async fn add(
     request: v1::GrantAddRequest,
 ) -> Result<v1::PlatformGrant, Failure> {
     let role: PlatformRole = request.platform_role.parse()?;
-    let actor = authorize(&replica.serving, call, permission_to_grant(role)).await?;
+    let mut actor = authorize(&replica.serving, call, permission_to_grant(role)).await?;
+    actor.claim = once::claim_of(call, &actor, &request);
+    if let Some(first) = once::replayed(&replica.serving, &actor.claim).await? {
+        return Ok(first);
+    }
     let order = RoleGrantOrder {
         subject: PublicKey::from_slice(&request.subject_key)?,
         name: request.name,
@@ -116,7 +121,8 @@ async fn add(
     tracing::warn!(
         operator = %added.name, role = %added.role, by = %actor.name, "a platform role was granted"
     );
-    Ok(view(&admitted, &added, replica.watch.clock.now().wall))
+    let answer = view(&admitted, &added, replica.watch.clock.now().wall);
+    once::kept(&replica.serving, &actor.claim, Ok(answer)).await
 }
 
 async fn revoke(

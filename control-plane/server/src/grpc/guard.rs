@@ -21,7 +21,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower_service::Service;
 
-use crate::auth::call::bearer_claim;
+use crate::auth::call::{CalledMethod, bearer_claim};
 use crate::auth::source_rates::SourceRates;
 use crate::serve::operator_sessions::KnownSessions;
 use crate::tls::channel::{Channel, ChannelKind};
@@ -93,6 +93,8 @@ where
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let request_id = request_id(&self.rules.clock);
         request.extensions_mut().insert(request_id);
+        let method = CalledMethod(request.uri().path().to_owned());
+        request.extensions_mut().insert(method);
         if let Some(claim) = bearer_claim(request.headers(), &self.rules.session_key) {
             request.extensions_mut().insert(claim);
         }

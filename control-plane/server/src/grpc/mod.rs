@@ -10,6 +10,7 @@ pub mod enrollment;
 pub mod grants;
 pub mod guard;
 pub mod membership;
+pub mod once;
 pub mod plan_diff;
 pub mod router;
 pub mod sync;

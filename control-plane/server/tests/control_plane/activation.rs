@@ -98,6 +98,23 @@ async fn fifty_racing_activations_make_one_owner() {
 }
 
 #[tokio::test]
+async fn an_activation_that_another_replica_consumed_is_replayed_and_no_rollback() {
+    let mut strict = strict().await;
+    let second = strict.world.replica().await;
+    let manifest = manifest(&strict, &strict.root, &strict.world.owner);
+    activate(&strict.world, &manifest, &strict.world.owner).await.unwrap();
+    // The other replica takes the floor of the set, and has not looked for an activation.
+    rap_control_plane::serve::role_grants::current(&second.replica.serving).await.unwrap();
+    let first = strict.world.through(second);
+    assert!(strict.world.running.replica.keys.installation.activation().is_none());
+    let refusal = activate(&strict.world, &manifest, &strict.world.owner).await.unwrap_err();
+    assert_eq!(refusal, Reason::ActivationReplayed);
+    assert_eq!(strict.world.running.replica.watch.metrics.alarms(Reason::FloorRollback), 0);
+    first.stop().await;
+    strict.world.stop().await;
+}
+
+#[tokio::test]
 async fn only_the_root_the_owner_and_this_connection_activate() {
     let strict = strict().await;
     let world = &strict.world;

@@ -26,6 +26,7 @@ pub fn acting(replica: &Replica) -> Acting {
         reason: "drill".into(),
         dry_run: false,
         pending: Pending::default(),
+        claim: Default::default(),
     }
 }
 

@@ -4,11 +4,12 @@ use rap_authority::RowKeys;
 use rap_types::{ClusterId, NodeId, Wall};
 
 use super::nodes::NewNodeRow;
-use crate::Result;
 use crate::authentic::{Held, held, insert, update};
-use crate::query::{database_now, optional, statements};
+use crate::counted::may_conflict_returned;
+use crate::query::{database_now, found, statements};
 use crate::row::{authentic_row, select};
 use crate::transaction::SystemTransaction;
+use crate::{Result, StoreError};
 
 /// Who has a host number, or had it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +33,12 @@ authentic_row! {
 
 statements! {
     /// The next host number that nobody had, up to `last`.
-    async fn host_number_next(cluster: ClusterId, last: u32) -> Option<u32> = optional
+    async fn host_number_next(cluster: ClusterId, last: u32) -> Option<u32> = may_conflict_returned
         "UPDATE clusters SET next_host_number = next_host_number + 1 \
         WHERE cluster_id = $1 AND next_host_number <= $2 RETURNING next_host_number - 1 AS host_number";
+    /// Whether there is a host number up to `last` that nobody had.
+    async fn host_numbers_left(cluster: ClusterId, last: u32) -> bool = found
+        "SELECT 1 FROM clusters WHERE cluster_id = $1 AND next_host_number <= $2";
     /// The host number up to `last` that was given back longest ago, at least seven days, locked.
     async fn address_rested(keys, last: u32) -> Option<Held<AddressRow>> = held select!(AddressRow,
         "WHERE cluster_id = $1 AND host_number <= $2 \
@@ -58,6 +62,9 @@ pub async fn host_number_allocate(
         let new = AddressRow { cluster: keys.cluster(), host_number, node, released_at: None };
         insert(transaction, keys, &new).await?;
         return Ok(Some(host_number));
+    }
+    if host_numbers_left(transaction, keys.cluster(), last).await? {
+        return Err(StoreError::Miscounted { table: "clusters", rows: 0 });
     }
     let Some(mut row) = address_rested(transaction, keys, last).await? else { return Ok(None) };
     let host_number = row.host_number;

@@ -11,11 +11,12 @@ use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
+use crate::Result;
 use crate::columns::{Instant, bound, counter, read, timestamp};
-use crate::query::{Readable, all, one, statements};
+use crate::counted::one_row;
+use crate::query::{Bound, Readable, all, one, statements};
 use crate::row_name::RowName;
 use crate::transaction::{Bytes, SystemTransaction};
-use crate::{Result, StoreError};
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +128,7 @@ macro_rules! audit_select {
 
 statements! {
     AUDIT_NUMBER = "SELECT nextval('audit_log_entry_id_seq') AS entry_id, clock_timestamp() AS recorded_at";
-    AUDIT_INSERT = "INSERT INTO audit_log (entry_id, recorded_at, cluster_id, organization_id, actor, device, \
+    async fn entry_insert(arguments) -> () = one_row "INSERT INTO audit_log (entry_id, recorded_at, cluster_id, organization_id, actor, device, \
         action, object, before_digest, after_digest, reason, request_id, row_mac) OVERRIDING SYSTEM VALUE \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
     AUDIT_MAC = "SELECT row_mac FROM audit_log WHERE entry_id = $1";
@@ -168,26 +169,22 @@ pub async fn audit_insert(
     };
     let mac = pen.key.mac(&entry);
     let row = RowName { table: "audit_log", key: entry.entry.to_string() };
-    let inserted = sqlx::query(AUDIT_INSERT)
-        .bind(counter("entry_id", entry.entry)?)
-        .bind(recorded_at)
-        .bind(entry.cluster.map(|id| id.uuid()))
-        .bind(entry.organization.map(|id| id.uuid()))
-        .bind(&entry.actor)
-        .bind(&entry.device)
-        .bind(&entry.action)
-        .bind(&entry.object)
-        .bind(entry.before_digest.map(|digest| digest.to_vec()))
-        .bind(entry.after_digest.map(|digest| digest.to_vec()))
-        .bind(&entry.reason)
-        .bind(entry.request.uuid())
-        .bind(mac.as_slice())
-        .execute(&mut **transaction)
-        .await?;
-    // A trigger can keep the row back: there is no act without its entry.
-    if inserted.rows_affected() != 1 {
-        return Err(StoreError::tampered(row));
-    }
+    let arguments = bound!(
+        counter("entry_id", entry.entry)?,
+        recorded_at,
+        entry.cluster.map(|id| id.uuid()),
+        entry.organization.map(|id| id.uuid()),
+        &entry.actor,
+        &entry.device,
+        &entry.action,
+        &entry.object,
+        entry.before_digest.map(|digest| digest.to_vec()),
+        entry.after_digest.map(|digest| digest.to_vec()),
+        &entry.reason,
+        entry.request.uuid(),
+        mac.as_slice(),
+    );
+    entry_insert(transaction, arguments).await?;
     transaction.expect(Bytes {
         statement: AUDIT_MAC,
         key: bound!(counter("entry_id", entry.entry)?),
@@ -203,12 +200,13 @@ pub async fn audit_list(
     filter: &AuditFilter,
     limit: u32,
 ) -> Result<Vec<AuditRow>> {
-    let query = sqlx::query(AUDIT_LIST)
-        .bind(filter.cluster.map(|id| id.uuid()))
-        .bind(&filter.actor)
-        .bind(&filter.action)
-        .bind(filter.since.map(|since| timestamp("recorded_at", since)).transpose()?)
-        .bind(filter.before.map(|before| counter("entry_id", before)).transpose()?)
-        .bind(i64::from(limit));
-    all(query, connection).await
+    let arguments = bound!(
+        filter.cluster.map(|id| id.uuid()),
+        &filter.actor,
+        &filter.action,
+        filter.since.map(|since| timestamp("recorded_at", since)).transpose()?,
+        filter.before.map(|before| counter("entry_id", before)).transpose()?,
+        i64::from(limit),
+    );
+    all(Bound::of(AUDIT_LIST, arguments), connection).await
 }

@@ -10,9 +10,10 @@ use rap_types::Digest;
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
+use crate::Result;
 use crate::columns::read;
-use crate::query::{Readable, affected, all, changed, done, one, optional, plain_row, statements};
-use crate::{Result, StoreError};
+use crate::counted::{may_conflict, may_conflict_returned, one_row_returned};
+use crate::query::{Readable, all, one, optional, plain_row, statements};
 
 /// The tree up to the last sequenced entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,27 +79,27 @@ statements! {
     /// Size of the tree, and the fencing number of the present or last term.
     pub async fn audit_tree_read() -> AuditTreeRow = one "SELECT size, frontier, fence FROM audit_tree";
     /// Starts a term if the last one ended; the number returned fences off every earlier sequencer.
-    pub async fn audit_term_take(holder: [u8; 16], life: Duration) -> Option<u64> = optional
+    pub async fn audit_term_take(holder: [u8; 16], life: Duration) -> Option<u64> = may_conflict_returned
         "UPDATE audit_tree SET holder = $1, fence = fence + 1, \
         lease_until = clock_timestamp() + $2 * interval '1 millisecond' \
         WHERE lease_until < clock_timestamp() RETURNING fence";
     /// Starts a term and ends the running one of another sequencer.
-    pub async fn audit_term_seize(holder: [u8; 16], life: Duration) -> u64 = one
+    pub async fn audit_term_seize(holder: [u8; 16], life: Duration) -> u64 = one_row_returned
         "UPDATE audit_tree SET holder = $1, fence = fence + 1, \
         lease_until = clock_timestamp() + $2 * interval '1 millisecond' RETURNING fence";
     /// Prolongs the term; false if another sequencer started one.
-    pub async fn audit_term_renew(holder: [u8; 16], fence: u64, life: Duration) -> bool = changed
+    pub async fn audit_term_renew(holder: [u8; 16], fence: u64, life: Duration) -> bool = may_conflict
         "UPDATE audit_tree \
         SET lease_until = clock_timestamp() + $3 * interval '1 millisecond' WHERE holder = $1 AND fence = $2";
     /// Ends the term, so that the next sequencer can start one at once.
-    pub async fn audit_term_end(holder: [u8; 16], fence: u64) -> () = done
+    pub async fn audit_term_end(holder: [u8; 16], fence: u64) -> () = may_conflict
         "UPDATE audit_tree SET lease_until = '-infinity' WHERE holder = $1 AND fence = $2";
     /// Makes the tree larger by the entries, if the fence and the size are still these.
-    async fn tree_grow(fence: u64, size: u64, entry_id: &[u64], frontier: &[u8]) -> bool = changed
+    async fn tree_grow(fence: u64, size: u64, entry_id: &[u64], frontier: &[u8]) -> bool = may_conflict
         "UPDATE audit_tree SET size = size + cardinality($3::bigint[]), frontier = $4 \
         WHERE fence = $1 AND size = $2";
-    /// Gives entries their indexes from `size` on; gives how many had none.
-    async fn entries_place(size: u64, entry_id: &[u64]) -> u64 = affected
+    /// Gives entries their indexes from `size` on.
+    async fn entries_place(size: u64, entry_id: &[u64]) -> () = exactly(entry_id.len())
         "UPDATE audit_log SET sequence = $1 + placed.at - 1 \
         FROM unnest($2::bigint[]) WITH ORDINALITY AS placed (entry, at) \
         WHERE audit_log.entry_id = placed.entry AND audit_log.sequence IS NULL";
@@ -107,12 +108,12 @@ statements! {
         "SELECT generation, record, public_key, sealed_private_key FROM audit_log_keys ORDER BY generation";
     /// Begins a generation with a tree of `size` entries. False if the fence or the size is another now,
     /// or the generation exists.
-    pub async fn log_key_insert(new: &LogKeyRow, fence: u64, size: u64) -> bool = changed
+    pub async fn log_key_insert(new: &LogKeyRow, fence: u64, size: u64) -> bool = may_conflict
         "INSERT INTO audit_log_keys (generation, record, public_key, sealed_private_key) \
         SELECT $1, $2, $3, $4 FROM (SELECT size FROM audit_tree WHERE fence = $5 AND size = $6 FOR UPDATE) AS held \
         ON CONFLICT DO NOTHING";
     /// Inserts a checkpoint unless the fence is another or its size has one.
-    async fn checkpoint_insert(new: &CheckpointRow, fence: u64) -> bool = changed
+    async fn checkpoint_insert(new: &CheckpointRow, fence: u64) -> bool = may_conflict
         "INSERT INTO audit_checkpoints (generation, size, root, note, fence) \
         SELECT $1, $2, $3, $4, $5 \
         FROM (SELECT size FROM audit_tree WHERE fence = $5 AND size >= $2 FOR UPDATE) AS held \
@@ -135,7 +136,8 @@ statements! {
 /// if the fence or the size is another now: nothing was changed.
 ///
 /// # Errors
-/// [`StoreError::Contended`] if an entry is sequenced already or is gone: the transaction must be given up.
+/// [`crate::StoreError::Miscounted`] if an entry is sequenced already or is gone: nobody else sequences at this fence
+/// and size. The transaction must be given up.
 pub async fn audit_sequence(
     connection: &mut PgConnection,
     fence: u64,
@@ -147,9 +149,7 @@ pub async fn audit_sequence(
     if !tree_grow(connection, fence, size, entries, &hashes).await? {
         return Ok(false);
     }
-    if entries_place(connection, size, entries).await? != entries.len() as u64 {
-        return Err(StoreError::Contended("an audit row is sequenced already or is gone".to_owned()));
-    }
+    entries_place(connection, size, entries).await?;
     Ok(true)
 }
 

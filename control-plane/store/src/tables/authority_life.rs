@@ -2,7 +2,8 @@
 
 use rap_types::{ClusterId, NodeId, Wall};
 
-use crate::query::{all, done, optional, plain_row, statements};
+use crate::counted::{may_conflict, one_row};
+use crate::query::{all, optional, plain_row, statements};
 
 /// A key that no record names yet.
 #[derive(Debug, Clone)]
@@ -35,19 +36,19 @@ plain_row!(ConfirmationRow { node: node_id, name, sequence, confirmed_at, last_s
 
 statements! {
     /// Keeps a key for the next rotation. A second one is refused with [`crate::StoreError::Exists`].
-    pub async fn authority_prepared_insert(new: &PreparedAuthorityRow) -> () = done
+    pub async fn authority_prepared_insert(new: &PreparedAuthorityRow) -> () = one_row
         "INSERT INTO cluster_authority_prepared (cluster_id, public_key, sealed_private_key) VALUES ($1, $2, $3)";
     /// The key that waits, if there is one.
     pub async fn authority_prepared_read(cluster: ClusterId) -> Option<PreparedAuthorityRow> = optional
         "SELECT cluster_id, public_key, sealed_private_key FROM cluster_authority_prepared WHERE cluster_id = $1";
     /// Replaces the sealed form of the key that waits.
-    pub async fn authority_prepared_rewrap(cluster: ClusterId, sealed_private_key: &[u8]) -> () = done
+    pub async fn authority_prepared_rewrap(cluster: ClusterId, sealed_private_key: &[u8]) -> () = one_row
         "UPDATE cluster_authority_prepared SET sealed_private_key = $2 WHERE cluster_id = $1";
     /// Forgets the key that waits.
-    pub async fn authority_prepared_delete(cluster: ClusterId) -> () = done
+    pub async fn authority_prepared_delete(cluster: ClusterId) -> () = one_row
         "DELETE FROM cluster_authority_prepared WHERE cluster_id = $1";
     /// Records that a node keeps the records up to `sequence`. An earlier one changes nothing.
-    pub async fn authority_confirm(node: NodeId, sequence: u64) -> () = done
+    pub async fn authority_confirm(node: NodeId, sequence: u64) -> () = may_conflict
         "INSERT INTO node_authority_confirmations AS c (node_id, sequence) VALUES ($1, $2) \
         ON CONFLICT (node_id) DO UPDATE SET sequence = excluded.sequence, confirmed_at = clock_timestamp() \
         WHERE c.sequence < excluded.sequence";

@@ -11,9 +11,10 @@ use sqlx::{PgConnection, Row as _};
 
 use super::clusters::NewClusterRow;
 use crate::Result;
-use crate::authentic::{Authentic as _, written};
+use crate::authentic::Authentic as _;
 use crate::columns::read;
-use crate::query::{Readable, affected, all, optional, plain_row, statements};
+use crate::counted::one_row;
+use crate::query::{Readable, all, optional, plain_row, statements};
 
 /// What such a row says. Nothing vouches for any of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +106,7 @@ statements! {
         "node_addresses", "node_leaves", "node_revocations", "nodes", "route_path_decisions"
     );
     /// Writes the keys of a row that has none.
-    async fn keys_write(cluster: ClusterId, incarnation: u64, sealed_map_key: &[u8], row_mac: &[u8]) -> u64 = affected
+    async fn keys_write(cluster: ClusterId, incarnation: u64, sealed_map_key: &[u8], row_mac: &[u8]) -> () = one_row
         "UPDATE clusters SET incarnation = $2, config_seq = 0, next_host_number = 1, \
         sealed_map_key = $3, row_version = 1, row_mac = $4 \
         WHERE cluster_id = $1 AND row_mac IS NULL AND sealed_map_key IS NULL";
@@ -120,5 +121,5 @@ pub async fn cluster_adopt(
 ) -> Result<()> {
     let row_mac = checked.first().mac(keys, 1);
     let (cluster, sealed_map_key) = (checked.cluster, &checked.sealed_map_key);
-    written(keys_write(connection, cluster, checked.incarnation, sealed_map_key, &row_mac).await?)
+    keys_write(connection, cluster, checked.incarnation, sealed_map_key, &row_mac).await
 }

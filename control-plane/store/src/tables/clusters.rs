@@ -8,7 +8,8 @@ use crate::Result;
 use crate::authentic::{
     Authentic as _, Held, Written, all_verified, held, insert, new_row, update, verified,
 };
-use crate::query::{all, one, plain_row, statements};
+use crate::counted::{one_row, one_row_returned};
+use crate::query::{Bound, all, plain_row, statements};
 use crate::row::{authentic_row, select};
 use crate::transaction::SystemTransaction;
 
@@ -148,7 +149,7 @@ statements! {
         "SELECT cluster_id, name, incarnation, config_seq, nodes_active, requests_pending, \
         tokens_live, head_version FROM cluster_admin_summaries ORDER BY name LIMIT 10000";
     /// The next configuration sequence.
-    async fn next_config_seq(cluster: ClusterId) -> u64 = one
+    async fn next_config_seq(cluster: ClusterId) -> u64 = one_row_returned
         "UPDATE clusters SET config_seq = config_seq + 1 WHERE cluster_id = $1 RETURNING config_seq";
     /// All policies of a cluster, by kind.
     pub async fn policies_list(keys) -> Vec<PolicyRow> = all_verified PolicyRow::ALL;
@@ -165,7 +166,7 @@ pub async fn cluster_insert(
 ) -> Result<()> {
     // Its data keys come after it: there is none to share yet.
     let arguments = new_row(&new.first(), keys)?;
-    sqlx::query_with(ClusterRow::INSERT, arguments).execute(&mut **transaction).await?;
+    one_row(Bound::of(ClusterRow::INSERT, arguments), transaction).await?;
     transaction.expect(Written::of(&new.first(), 1, keys)?);
     Ok(())
 }

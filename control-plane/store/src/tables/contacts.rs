@@ -10,8 +10,9 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use crate::Result;
-use crate::columns::read;
-use crate::query::{affected, statements};
+use crate::columns::{bound, read};
+use crate::counted::may_conflict;
+use crate::query::statements;
 use crate::row::Joined;
 
 /// A node's last contact.
@@ -53,7 +54,7 @@ impl Joined for Option<Contact> {
 }
 
 statements! {
-    CONTACTS_RECORD = "INSERT INTO node_contacts \
+    async fn contacts_record(arguments) -> () = may_conflict "INSERT INTO node_contacts \
             (node_id, last_seen_at, agent_version, acked_incarnation, acked_version, last_reject) \
         SELECT DISTINCT ON (t.node_id) t.node_id, clock_timestamp() - make_interval(secs => t.ago), \
             t.agent, t.incarnation, t.version, t.reject \
@@ -68,7 +69,7 @@ statements! {
             OR node_contacts.last_seen_at > clock_timestamp()";
     /// Contacts that lie in the future, because the database's clock was set back or somebody wrote them, become
     /// contacts of now: absence is counted from here. Returns how many.
-    pub async fn node_contacts_bound() -> u64 = affected
+    pub async fn node_contacts_bound() -> u64 = may_conflict
         "UPDATE node_contacts SET last_seen_at = clock_timestamp() WHERE last_seen_at > clock_timestamp()";
 }
 
@@ -85,16 +86,15 @@ pub async fn node_contacts_record(
     let texts = |text: fn(&ContactFacts) -> &String| -> Vec<String> {
         contacts.iter().map(|(.., known)| storable(text(known))).collect()
     };
-    sqlx::query(CONTACTS_RECORD)
-        .bind(contacts.iter().map(|(node, ..)| node.uuid()).collect::<Vec<_>>())
-        .bind(contacts.iter().map(|(_, ago, _)| ago.min(&LONGEST).as_secs_f64()).collect::<Vec<_>>())
-        .bind(texts(|known| &known.agent_version))
-        .bind(counters(|known| known.acked.0))
-        .bind(counters(|known| known.acked.1))
-        .bind(texts(|known| &known.last_reject))
-        .execute(connection)
-        .await?;
-    Ok(())
+    let arguments = bound!(
+        contacts.iter().map(|(node, ..)| node.uuid()).collect::<Vec<_>>(),
+        contacts.iter().map(|(_, ago, _)| ago.min(&LONGEST).as_secs_f64()).collect::<Vec<_>>(),
+        texts(|known| &known.agent_version),
+        counters(|known| known.acked.0),
+        counters(|known| known.acked.1),
+        texts(|known| &known.last_reject),
+    );
+    contacts_record(connection, arguments).await
 }
 
 fn storable(text: &str) -> String {

@@ -2,9 +2,10 @@
 
 use rap_types::ClusterId;
 
-use crate::query::{all, changed, done, found, optional, plain_row, statements};
+use crate::Result;
+use crate::counted::{may_conflict, one_row};
+use crate::query::{all, found, optional, plain_row, statements};
 use crate::transaction::SystemTransaction;
-use crate::{Result, StoreError};
 
 /// A data key of a cluster.
 #[derive(Debug, Clone)]
@@ -20,8 +21,7 @@ pub struct DekRow {
 plain_row!(DekRow { cluster: cluster_id, key_version, wrapped_dek });
 
 statements! {
-    /// True if the data key was added.
-    async fn dek_added(new: &DekRow) -> bool = changed
+    async fn dek_added(new: &DekRow) -> () = one_row
         "INSERT INTO cluster_deks (cluster_id, key_version, wrapped_dek) VALUES ($1, $2, $3)";
     /// Data keys, oldest first; the last one seals. They carry no MAC: opening one authenticates its cluster
     /// and version.
@@ -37,21 +37,14 @@ statements! {
     pub async fn dek_hold(cluster: ClusterId, key_version: u64) -> bool = found
         "SELECT 1 AS held FROM cluster_deks WHERE cluster_id = $1 AND key_version = $2 FOR UPDATE";
     /// Removes every data key before this one.
-    async fn older_delete(cluster: ClusterId, key_version: u64) -> () = done
+    async fn older_delete(cluster: ClusterId, key_version: u64) -> () = may_conflict
         "DELETE FROM cluster_deks WHERE cluster_id = $1 AND key_version < $2";
 }
 
 /// Adds a data key.
-///
-/// # Errors
-/// [`StoreError::Tampered`] if the database answers well and stores nothing: somebody sees to that.
 pub async fn dek_insert(transaction: &mut SystemTransaction, new: &DekRow) -> Result<()> {
     transaction.effects.keys.insert(new.cluster);
-    if !dek_added(transaction, new).await? {
-        let key = format!("{}/{}", new.cluster, new.key_version);
-        return Err(StoreError::Tampered { table: "cluster_deks", key });
-    }
-    Ok(())
+    dek_added(transaction, new).await
 }
 
 /// Removes every data key before this one: nothing is left under them. Whoever has to know that they are

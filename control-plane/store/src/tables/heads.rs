@@ -3,8 +3,9 @@
 use rap_types::{ClusterId, Digest, HeadOrder, Wall};
 use sqlx::PgConnection;
 
-use crate::Result;
-use crate::query::{affected, changed, done, optional, plain_row, statements};
+use crate::counted::may_conflict;
+use crate::query::{done, optional, plain_row, statements};
+use crate::{Result, StoreError};
 
 /// A head as signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,14 +59,14 @@ macro_rules! head_select {
 
 statements! {
     /// True if the order of the head was free.
-    async fn inserted(new: &NewHeadRow) -> bool = changed "INSERT INTO cluster_heads \
+    async fn inserted(new: &NewHeadRow) -> bool = may_conflict "INSERT INTO cluster_heads \
         (cluster_id, incarnation, version, refresh, envelope, root, digest) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
     /// One lock per cluster: of two heads that name one previous, the second is inserted after the first is seen.
     async fn heads_lock(cluster: ClusterId) -> () = done
         "SELECT pg_advisory_xact_lock(hashtextextended('cluster_heads/' || $1::text, 0))";
     /// True if the order of the head was free and the head is at the tip of the chain.
-    async fn inserted_at_tip(new: &NewHeadRow, previous: Option<Digest>) -> bool = changed "INSERT INTO cluster_heads \
+    async fn inserted_at_tip(new: &NewHeadRow, previous: Option<Digest>) -> bool = may_conflict "INSERT INTO cluster_heads \
         (cluster_id, incarnation, version, refresh, envelope, root, digest) \
         SELECT $1, $2, $3, $4, $5, $6, $7 WHERE $8::bytea IS NOT DISTINCT FROM \
             (SELECT digest FROM cluster_heads WHERE cluster_id = $1 AND refresh = 0 \
@@ -83,7 +84,7 @@ statements! {
         "WHERE cluster_id = $1 AND refresh = 0 ORDER BY incarnation DESC, version DESC LIMIT 1"
     );
     /// Removes idle re-signs that a newer head replaced; returns how many. Refresh-0 heads stay.
-    pub async fn heads_prune(cluster: ClusterId) -> u64 = affected
+    pub async fn heads_prune(cluster: ClusterId) -> u64 = may_conflict
         "DELETE FROM cluster_heads h WHERE h.cluster_id = $1 AND h.refresh > 0 \
         AND (h.incarnation, h.version, h.refresh) < (SELECT n.incarnation, n.version, n.refresh \
             FROM cluster_heads n WHERE n.cluster_id = $1 \
@@ -107,7 +108,13 @@ pub async fn head_insert_first(
     // Two statements: one that waits for a lock would look for the tip in its old snapshot.
     heads_lock(connection, new.cluster).await?;
     let inserted = inserted_at_tip(connection, new, previous).await?;
-    outcome(connection, new, inserted).await
+    let outcome = outcome(connection, new, inserted).await?;
+    if outcome == HeadInsert::Overtaken
+        && head_newest_first(connection, new.cluster).await?.map(|tip| tip.head.digest) == previous
+    {
+        return Err(StoreError::Miscounted { table: "cluster_heads", rows: 0 });
+    }
+    Ok(outcome)
 }
 
 async fn outcome(connection: &mut PgConnection, new: &NewHeadRow, inserted: bool) -> Result<HeadInsert> {

@@ -5,16 +5,17 @@
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
+use crate::Result;
+use crate::counted::{may_conflict, one_row};
 use crate::pool::DatabaseTarget;
-use crate::query::{done, statements};
+use crate::query::statements;
 use crate::roles::DatabaseRole;
-use crate::{Result, StoreError};
 
 statements! {
-    HEARTBEAT_RECORD = "INSERT INTO replica_heartbeats (replica_id, beat_at) VALUES ($1, clock_timestamp()) \
+    async fn record(replica: Uuid) -> () = one_row "INSERT INTO replica_heartbeats (replica_id, beat_at) VALUES ($1, clock_timestamp()) \
         ON CONFLICT (replica_id) DO UPDATE SET beat_at = excluded.beat_at";
     /// Removes the heartbeats of processes that ended a day ago.
-    pub async fn heartbeats_expire() -> () = done "DELETE FROM replica_heartbeats WHERE beat_at < clock_timestamp() - interval '1 day'";
+    pub async fn heartbeats_expire() -> () = may_conflict "DELETE FROM replica_heartbeats WHERE beat_at < clock_timestamp() - interval '1 day'";
     HEARTBEATS_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
         WHERE application_name = $1 AND pid <> pg_backend_pid()";
 }
@@ -23,7 +24,7 @@ statements! {
 /// as long as the database does. `abandoned`: the caller gave the last one up, so the server ends its connection.
 ///
 /// # Errors
-/// Those of the connection, of the statement and of its commit; `Absent` if the row was not written.
+/// Those of the connection, of the statement and of its commit; `Miscounted` if the row was not written.
 pub async fn heartbeat_commit(target: &DatabaseTarget, replica: [u8; 16], abandoned: bool) -> Result<()> {
     let replica = Uuid::from_bytes(replica);
     let name = format!("rap-heartbeat {replica}");
@@ -33,10 +34,7 @@ pub async fn heartbeat_commit(target: &DatabaseTarget, replica: [u8; 16], abando
         sqlx::query(HEARTBEATS_END).bind(&name).execute(&mut connection).await?;
     }
     let mut transaction = connection.begin().await?;
-    let written = sqlx::query(HEARTBEAT_RECORD).bind(replica).execute(&mut *transaction).await?;
-    if written.rows_affected() != 1 {
-        return Err(StoreError::Absent);
-    }
+    record(&mut transaction, replica).await?;
     transaction.commit().await?;
     Ok(connection.close().await?)
 }

@@ -5,8 +5,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use crate::Result;
-use crate::columns::read;
-use crate::query::{Readable, changed, done, optional, statements};
+use crate::columns::{bound, read};
+use crate::counted::{may_conflict, one_row};
+use crate::query::{Readable, optional, statements};
 
 /// What `init` writes.
 #[derive(Debug, Clone)]
@@ -66,7 +67,7 @@ impl Readable for InstallationRow {
 }
 
 statements! {
-    INSTALLATION_INSERT = "INSERT INTO installation_authority \
+    async fn row_insert(arguments) -> () = one_row "INSERT INTO installation_authority \
         (installation_id, mode, public_key, sealed_private_key, tls_ca_cert_der, sealed_tls_ca_key, \
          activation_request, activation_nonce, control_urls) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -74,28 +75,27 @@ statements! {
     pub async fn installation_read() -> Option<InstallationRow> = optional "SELECT * FROM installation_authority";
     /// Stores the manifest that answers the request with `nonce`. False if one was stored before, or the
     /// nonce is another: of fifty racing calls exactly one returns true.
-    pub async fn installation_activate(manifest: &[u8], nonce: &[u8; 32]) -> bool = changed
+    pub async fn installation_activate(manifest: &[u8], nonce: &[u8; 32]) -> bool = may_conflict
         "UPDATE installation_authority \
         SET activation_manifest = $1, activated_at = clock_timestamp(), row_version = row_version + 1 \
         WHERE activation_manifest IS NULL AND activation_nonce = $2";
     /// Replaces the control URLs that later tokens and contracts carry.
-    pub async fn installation_control_urls_set(urls: &[String]) -> () = done "UPDATE installation_authority \
+    pub async fn installation_control_urls_set(urls: &[String]) -> () = may_conflict "UPDATE installation_authority \
         SET control_urls = $1, row_version = row_version + 1 WHERE control_urls <> $1";
 }
 
 /// Writes the installation's row. A second one is refused with [`StoreError::Exists`].
 pub async fn installation_insert(connection: &mut PgConnection, new: &NewInstallationRow) -> Result<()> {
-    sqlx::query(INSTALLATION_INSERT)
-        .bind(new.installation.uuid())
-        .bind(if new.dev { "dev" } else { "strict" })
-        .bind(new.public_key.as_slice())
-        .bind(&new.sealed_private_key)
-        .bind(&new.tls_ca_cert_der)
-        .bind(&new.sealed_tls_ca_key)
-        .bind(&new.activation_request)
-        .bind(new.activation_nonce.as_slice())
-        .bind(&new.control_urls)
-        .execute(connection)
-        .await?;
-    Ok(())
+    let arguments = bound!(
+        new.installation.uuid(),
+        if new.dev { "dev" } else { "strict" },
+        new.public_key.as_slice(),
+        &new.sealed_private_key,
+        &new.tls_ca_cert_der,
+        &new.sealed_tls_ca_key,
+        &new.activation_request,
+        new.activation_nonce.as_slice(),
+        &new.control_urls,
+    );
+    row_insert(connection, arguments).await
 }

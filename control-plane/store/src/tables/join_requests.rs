@@ -7,8 +7,8 @@ use sqlx::PgConnection;
 use super::tokens::{TokenRow, token_consume, token_hold};
 use crate::authentic::{
     Authentic as _, Held, Stored, Written, all_verified, held, new_row, sealing, sorted_out, verified,
-    written,
 };
+use crate::counted::one_row_returned;
 use crate::query::statements;
 use crate::row::{authentic_row, select};
 use crate::row_name::RowName;
@@ -94,7 +94,8 @@ authentic_row! {
 }
 
 statements! {
-    JOIN_REQUEST_INSERT = joined!(JoinRequestRow::INSERT, " RETURNING ", JoinRequestRow::NAMES);
+    async fn row_insert(arguments) -> Stored<JoinRequestRow> = one_row_returned
+        joined!(JoinRequestRow::INSERT, " RETURNING ", JoinRequestRow::NAMES);
     JOIN_REQUEST_BY_KEY = select!(JoinRequestRow, "WHERE token_id = $1 AND node_public_key = $2 FOR UPDATE");
     /// The request with this id in the cluster of these keys.
     pub async fn join_request_read(keys, request: JoinRequestId) -> Option<JoinRequestRow> = verified
@@ -111,7 +112,8 @@ statements! {
     /// The rows of the requests that were made with a token.
     async fn rows_of_token(keys, token: TokenId) -> Vec<JoinRequestRow> = all_verified
         select!(JoinRequestRow, "WHERE cluster_id = $1 AND token_id = $2 ORDER BY request_id");
-    JOIN_REQUEST_WRITE =
+    /// Of a request that is pending.
+    async fn row_update(arguments) -> Stored<JoinRequestRow> = one_row_returned
         joined!(JoinRequestRow::UPDATE, " AND state = 'pending' RETURNING ", JoinRequestRow::NAMES);
 }
 
@@ -144,8 +146,7 @@ pub async fn join_request_upsert(
         requested_at: Wall(0),
         decided_at: None,
     };
-    let row: Stored<JoinRequestRow> =
-        sqlx::query_as_with(JOIN_REQUEST_INSERT, new_row(&new, keys)?).fetch_one(&mut **transaction).await?;
+    let row = row_insert(transaction, new_row(&new, keys)?).await?;
     transaction.expect(Written::of(&new, 1, keys)?);
     Ok(JoinOutcome::Created(row.verified(keys)?))
 }
@@ -178,11 +179,9 @@ async fn write(
     keys: &RowKeys,
     row: Held<JoinRequestRow>,
 ) -> Result<JoinRequestRow> {
-    let stored: Option<Stored<JoinRequestRow>> =
-        sqlx::query_as_with(JOIN_REQUEST_WRITE, row.update(keys)?).fetch_optional(&mut **transaction).await?;
-    written(u64::from(stored.is_some()))?;
+    let stored = row_update(transaction, row.update(keys)?).await?;
     transaction.expect(row.written(keys)?);
-    stored.ok_or(StoreError::Absent)?.verified(keys)
+    stored.verified(keys)
 }
 
 /// Every request that was made with a token, whatever became of it.

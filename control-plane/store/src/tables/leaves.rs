@@ -4,7 +4,8 @@ use rap_types::{ClusterId, Digest, NodeId};
 use sqlx::PgConnection;
 
 use crate::Result;
-use crate::query::{all, done, plain_row, statements};
+use crate::counted::may_conflict;
+use crate::query::{all, plain_row, statements};
 
 /// A node's manifest as last published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,7 @@ statements! {
     /// One column of each leaf after another.
     async fn leaves_write(
         cluster: ClusterId, nodes: &[NodeId], incarnation: &[u64], node_generation: &[u64], roots: &[Digest]
-    ) -> () = done "INSERT INTO node_leaves \
+    ) -> () = may_conflict "INSERT INTO node_leaves \
             (cluster_id, node_id, incarnation, node_generation, manifest_root) \
         SELECT $1, t.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[]) AS t \
         ON CONFLICT (cluster_id, node_id) DO UPDATE SET incarnation = excluded.incarnation, \

@@ -4,13 +4,14 @@ use rap_authority::RowKeys;
 use rap_types::{Digest, OperatorId, Wall};
 use sqlx::{FromRow as _, PgConnection, Row as _};
 
-use crate::Result;
 use crate::authentic::{Authentic as _, Held, Stored, all_verified, held, insert, update, verified};
 use crate::columns::read;
-use crate::query::{affected, changed, database_now, done, plain_row, statements};
+use crate::counted::{may_conflict, one_row};
+use crate::query::{database_now, found, plain_row, statements};
 use crate::row::{authentic_row, select};
 use crate::statement::joined;
 use crate::transaction::SystemTransaction;
+use crate::{Result, StoreError};
 
 /// An operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,21 +71,22 @@ statements! {
     pub async fn operators_list(keys) -> Vec<OperatorRow> = all_verified
         select!(OperatorRow, "ORDER BY operator_id LIMIT 1000");
     /// Starts a session.
-    pub async fn session_insert(new: &NewSession) -> () = done "INSERT INTO operator_sessions \
+    pub async fn session_insert(new: &NewSession) -> () = one_row "INSERT INTO operator_sessions \
         (token_hash, operator_id, operator_public_key, expires_at) VALUES ($1, $2, $3, $4)";
     SESSION_READ = joined!(
         "SELECT s.expires_at, s.expires_at > clock_timestamp() AS live, ", OperatorRow::NAMES,
         " FROM operator_sessions s JOIN operators o USING (operator_id) \
         WHERE s.token_hash = $1 AND s.operator_public_key = o.public_key AND o.disabled_at IS NULL"
     );
-    /// Ends a session. False if there was none.
-    pub async fn session_delete(token_hash: Digest) -> bool = changed
+    async fn delete(token_hash: Digest) -> bool = may_conflict
         "DELETE FROM operator_sessions WHERE token_hash = $1";
+    async fn is_there(token_hash: Digest) -> bool = found
+        "SELECT 1 FROM operator_sessions WHERE token_hash = $1";
     /// Removes sessions that ended more than a day ago; returns how many.
-    pub async fn sessions_expire() -> u64 = affected
+    pub async fn sessions_expire() -> u64 = may_conflict
         "DELETE FROM operator_sessions WHERE expires_at < clock_timestamp() - interval '1 day'";
     /// Ends every session of a key.
-    async fn sessions_end(operator_public_key: &[u8; 32]) -> () = done
+    async fn sessions_end(operator_public_key: &[u8; 32]) -> () = may_conflict
         "DELETE FROM operator_sessions WHERE operator_public_key = $1";
 }
 
@@ -123,6 +125,15 @@ pub async fn operator_shut_out(
     let Some(mut row) = row.filter(|row| row.disabled_at.is_none()) else { return Ok(()) };
     row.disabled_at = Some(database_now(transaction).await?);
     update(transaction, keys, row).await.map(drop)
+}
+
+/// Ends a session. False if there was none.
+pub async fn session_delete(connection: &mut PgConnection, token_hash: Digest) -> Result<bool> {
+    let deleted = delete(connection, token_hash).await?;
+    if !deleted && is_there(connection, token_hash).await? {
+        return Err(StoreError::Miscounted { table: "operator_sessions", rows: 0 });
+    }
+    Ok(deleted)
 }
 
 /// The session with this token hash, unless its operator was shut out or has another key by now. Look

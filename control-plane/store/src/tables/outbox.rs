@@ -8,7 +8,8 @@ use sqlx::postgres::PgRow;
 
 use crate::StoreError;
 use crate::columns::read;
-use crate::query::{Readable, affected, all, done, one, plain_row, statements};
+use crate::counted::{may_conflict, one_row};
+use crate::query::{Readable, all, one, plain_row, statements};
 use crate::transaction::SystemTransaction;
 
 /// One change.
@@ -59,7 +60,7 @@ impl Readable for ClusterPosition {
 
 statements! {
     /// Adds the change `seq`.
-    async fn append(cluster: ClusterId, seq: u64, touched: &[String], urgent: bool) -> () = done
+    async fn append(cluster: ClusterId, seq: u64, touched: &[String], urgent: bool) -> () = one_row
         "INSERT INTO config_outbox (cluster_id, seq, touched, urgent) VALUES ($1, $2, $3, $4)";
     /// Changes after `seq`, oldest first, at most `limit`. Pruned ones are missing: a first row above
     /// `seq + 1` means "everything may have changed".
@@ -85,7 +86,7 @@ statements! {
     pub async fn outbox_urgent(cluster: ClusterId, seq: u64) -> bool = one
         "SELECT EXISTS (SELECT 1 FROM config_outbox WHERE cluster_id = $1 AND seq > $2 AND urgent)";
     /// Removes changes up to `seq` that are older than a day; returns how many.
-    pub async fn outbox_prune(cluster: ClusterId, seq: u64) -> u64 = affected "DELETE FROM config_outbox \
+    pub async fn outbox_prune(cluster: ClusterId, seq: u64) -> u64 = may_conflict "DELETE FROM config_outbox \
         WHERE cluster_id = $1 AND seq <= $2 AND created_at < clock_timestamp() - interval '1 day'";
 }
 

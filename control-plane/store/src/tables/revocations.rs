@@ -4,7 +4,8 @@ use rap_types::ClusterId;
 
 use crate::Result;
 use crate::columns::{bound, counter};
-use crate::query::{all, done, plain_row, statements};
+use crate::counted::one_row;
+use crate::query::{all, plain_row, statements};
 use crate::row_name::RowName;
 use crate::transaction::{Bytes, SystemTransaction};
 
@@ -21,7 +22,7 @@ plain_row!(RevocationRow { sequence, record });
 
 statements! {
     /// Adds the link `sequence`.
-    async fn link_insert(cluster: ClusterId, sequence: u64, record: &[u8]) -> () = done
+    async fn link_insert(cluster: ClusterId, sequence: u64, record: &[u8]) -> () = one_row
         "INSERT INTO node_revocations (cluster_id, sequence, record) VALUES ($1, $2, $3)";
     REVOCATION_READ = "SELECT record FROM node_revocations WHERE cluster_id = $1 AND sequence = $2";
     /// Links from position `sequence` on, in order, at most `limit`.

@@ -3,11 +3,12 @@
 use rap_types::{Digest, PlatformRole};
 use sqlx::PgConnection;
 
-use crate::Result;
 use crate::columns::{bound, counter};
-use crate::query::{all, changed, done, optional, plain_row, statements};
+use crate::counted::may_conflict;
+use crate::query::{all, optional, plain_row, statements};
 use crate::row_name::RowName;
 use crate::transaction::{Bytes, SystemTransaction};
+use crate::{Result, StoreError};
 
 /// A grant or revocation as stored. What its columns say counts only if the envelope says the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,19 +29,21 @@ statements! {
     /// Keeps a signed grant or revocation.
     async fn grant_insert(
         digest: Digest, subject_key: &[u8; 32], platform_role: PlatformRole, envelope: &[u8]
-    ) -> () = done
+    ) -> bool = may_conflict
         "INSERT INTO platform_role_grants (grant_digest, subject_key, platform_role, envelope) \
         VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
     ROLE_GRANT_READ = "SELECT envelope FROM platform_role_grants WHERE grant_digest = $1";
+    async fn grant_read(digest: Digest) -> Option<Vec<u8>> = optional ROLE_GRANT_READ;
     /// Every stored grant and revocation. Each must be verified before it counts.
     pub async fn role_grants_list() -> Vec<RoleGrantRow> = all
         "SELECT grant_digest, subject_key, platform_role, envelope FROM platform_role_grants \
         ORDER BY created_at, grant_digest LIMIT 16384";
     /// Keeps a signed set. False if there is one of this sequence.
-    async fn set_insert(sequence: u64, digest: Digest, envelope: &[u8]) -> bool = changed
+    async fn set_insert(sequence: u64, digest: Digest, envelope: &[u8]) -> bool = may_conflict
         "INSERT INTO role_grant_sets (sequence, set_digest, envelope) VALUES ($1, $2, $3) \
         ON CONFLICT DO NOTHING";
     ROLE_GRANT_SET_READ = "SELECT envelope FROM role_grant_sets WHERE sequence = $1";
+    async fn set_read(sequence: u64) -> Option<Vec<u8>> = optional ROLE_GRANT_SET_READ;
     async fn sets_from(sequence: u64) -> Vec<Vec<u8>> = all
         "SELECT envelope FROM role_grant_sets WHERE sequence >= $1 ORDER BY sequence LIMIT 16384";
     async fn newest_below(sequence: u64) -> Vec<Vec<u8>> = all
@@ -58,7 +61,10 @@ pub async fn role_grant_insert(
     platform_role: PlatformRole,
     envelope: &[u8],
 ) -> Result<()> {
-    grant_insert(transaction, digest, subject_key, platform_role, envelope).await?;
+    let stored = grant_insert(transaction, digest, subject_key, platform_role, envelope).await?;
+    if !stored && grant_read(transaction, digest).await?.is_none() {
+        return Err(StoreError::Miscounted { table: "platform_role_grants", rows: 0 });
+    }
     transaction.expect(Bytes {
         statement: ROLE_GRANT_READ,
         key: bound!(digest.as_bytes().as_slice()),
@@ -76,6 +82,9 @@ pub async fn role_grant_set_insert(
     envelope: &[u8],
 ) -> Result<bool> {
     let stored = set_insert(transaction, sequence, digest, envelope).await?;
+    if !stored && set_read(transaction, sequence).await?.is_none() {
+        return Err(StoreError::Miscounted { table: "role_grant_sets", rows: 0 });
+    }
     if stored {
         transaction.expect(Bytes {
             statement: ROLE_GRANT_SET_READ,

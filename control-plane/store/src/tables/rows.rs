@@ -10,14 +10,16 @@ use sqlx::PgConnection;
 use super::addresses::AddressRow;
 use super::cluster_keys::{AuthorityRow, ClusterCaRow};
 use super::clusters::{ClusterRow, PolicyRow};
+use super::idempotency::IdempotencyRow;
 use super::join_requests::JoinRequestRow;
 use super::nodes::NodeRow;
 use super::operators::OperatorRow;
 use super::organizations::{MemberRow, OrganizationRow};
 use super::tokens::TokenRow;
 use crate::authentic::{Authentic, Stored, Verdict};
-use crate::columns::counter;
-use crate::query::scope;
+use crate::columns::{bound, counter};
+use crate::counted::may_conflict;
+use crate::query::{Bound, scope};
 use crate::row_name::RowName;
 use crate::{Result, StoreError};
 
@@ -144,12 +146,17 @@ impl Again {
         Ok(())
     }
 
+    /// How many.
+    pub(super) fn rows(&self) -> u64 {
+        self.names.len() as u64
+    }
+
     pub(super) async fn write(self, connection: &mut PgConnection, reseal: &'static str) -> Result<u64> {
         if self.names.is_empty() {
             return Ok(0);
         }
-        let query = sqlx::query(reseal).bind(self.names).bind(self.versions).bind(self.macs);
-        Ok(query.execute(connection).await?.rows_affected())
+        let statement = Bound::of(reseal, bound!(self.names, self.versions, self.macs));
+        may_conflict(statement, connection).await
     }
 }
 
@@ -158,6 +165,7 @@ const BATCH: usize = 500;
 async fn visit_all(connection: &mut PgConnection, keys: &RowKeys, sealing: Sealing) -> Result<RowsSeen> {
     let mut visit = Visit { connection, keys, sealing, seen: RowsSeen::default() };
     if keys.cluster() == ClusterId::ZERO {
+        visit.table::<IdempotencyRow>().await?;
         visit.table::<OperatorRow>().await?;
         visit.table::<OrganizationRow>().await?;
         visit.table::<MemberRow>().await?;

@@ -4,7 +4,8 @@ use rap_authority::RowKeys;
 use rap_types::{ApprovalMode, ClusterId, Digest, OrganizationId, Role, TokenId, Wall};
 
 use crate::authentic::{Authentic as _, Held, held, insert, sorted_out, update, verified};
-use crate::query::{all, changed, database_now, one, optional, statements};
+use crate::counted::may_conflict;
+use crate::query::{all, database_now, one, optional, statements};
 use crate::row::{authentic_row, select};
 use crate::row_name::RowName;
 use crate::statement::joined;
@@ -99,7 +100,7 @@ statements! {
         ORDER BY token_id";
     /// How many requests were made with a token.
     async fn requests_count(token: TokenId) -> u64 = one "SELECT count(*) FROM join_requests WHERE token_id = $1";
-    TOKEN_CONSUME = joined!(
+    async fn consumed(arguments) -> bool = may_conflict joined!(
         TokenRow::UPDATE,
         " AND uses < max_uses AND revoked_at IS NULL AND expires_at > clock_timestamp()"
     );
@@ -129,10 +130,13 @@ pub(crate) async fn token_consume(
     if requests_count(transaction, id).await? > u64::from(token.uses) {
         return Err(StoreError::Tampered { table: TokenRow::TABLE, key: id.to_string() });
     }
+    let usable = token.uses < token.token.max_uses && token.revoked_at.is_none();
     token.uses = token.uses.saturating_add(1);
-    let taken = changed(sqlx::query_with(TOKEN_CONSUME, token.update(keys)?), transaction).await?;
+    let taken = consumed(transaction, token.update(keys)?).await?;
     if taken {
         transaction.expect(token.written(keys)?);
+    } else if usable && database_now(transaction).await? < token.token.expires_at {
+        return Err(StoreError::Miscounted { table: TokenRow::TABLE, rows: 0 });
     }
     Ok(taken)
 }

@@ -26,8 +26,10 @@ async fn nothing_that_belongs_to_a_cluster_is_overlooked() {
     .fetch_all(&mut *transaction)
     .await
     .unwrap();
-    let (_, text) =
-        crate::tables::bare_clusters::STATEMENTS.iter().find(|(name, _)| *name == "lies_in_cluster").unwrap();
+    let (_, text, _) = crate::tables::bare_clusters::STATEMENTS
+        .iter()
+        .find(|(name, ..)| *name == "lies_in_cluster")
+        .unwrap();
     let tables: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     for table in &tables {
         assert!(text.contains(&format!("FROM {table} WHERE cluster_id = $1")), "{table}");

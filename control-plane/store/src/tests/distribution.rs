@@ -6,7 +6,8 @@ use rap_authority::RowKeys;
 use rap_types::{Digest, HeadOrder};
 use serde_json::json;
 
-use super::fixture::{cluster_with_token, committed, id, keys, keys_of, node_added, pen};
+use super::fixture::{cluster_with_token, committed, id, keys, keys_of, node_added, own_keys, pen};
+use super::idempotency::claim_of;
 use crate::testing::TestDatabase;
 use crate::*;
 
@@ -317,28 +318,41 @@ async fn the_doorbell_rings_for_a_cluster_polls_without_one_and_heals() {
 #[tokio::test]
 async fn a_request_sent_twice_is_done_once_and_answered_alike() {
     let store = TestDatabase::migrated().await.store().await;
-    let request = Digest::of(&[b"request"]);
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..10 {
         let store = store.clone();
         tasks.spawn(async move {
-            let mut transaction = store.system().begin().await.unwrap();
-            let claim = idempotency_claim(&mut transaction, "ann", "key", request).await.unwrap();
-            if claim == Claim::Fresh {
-                idempotency_finish(&mut transaction, "ann", "key", b"answer").await.unwrap();
+            let (mut transaction, claim) =
+                (store.system().begin().await.unwrap(), claim_of("ann", b"request"));
+            let first = idempotency_claim(&mut transaction, &own_keys(), &claim).await.unwrap();
+            if first {
+                let operator = OperatorRow {
+                    operator: id(7),
+                    name: "bob".into(),
+                    public_key: [8; 32],
+                    platform_role: "platform_admin".into(),
+                    disabled_at: None,
+                };
+                operator_insert(&mut transaction, &own_keys(), &operator).await.unwrap();
+                idempotency_finish(&mut transaction, &own_keys(), &claim).await.unwrap();
             }
             transaction.commit().await.unwrap();
-            claim
+            first
         });
     }
-    let claims = tasks.join_all().await;
-    assert_eq!(claims.iter().filter(|claim| **claim == Claim::Fresh).count(), 1);
-    assert_eq!(claims.iter().filter(|claim| **claim == Claim::Done(b"answer".to_vec())).count(), 9);
+    assert_eq!(tasks.join_all().await.into_iter().filter(|first| *first).count(), 1);
     let mut transaction = store.system().begin().await.unwrap();
-    let other = Digest::of(&[b"another request"]);
-    assert_eq!(idempotency_claim(&mut transaction, "ann", "key", other).await.unwrap(), Claim::Misused);
-    assert_eq!(idempotency_claim(&mut transaction, "bob", "key", other).await.unwrap(), Claim::Fresh);
+    idempotency_answer(&mut transaction, &own_keys(), &claim_of("ann", b""), b"answer".to_vec())
+        .await
+        .unwrap();
+    let claim = claim_of("ann", b"request");
+    let done = idempotency_read(&mut transaction, &own_keys(), "ann", &claim.key).await.unwrap().unwrap();
+    assert_eq!((done.request, done.answer.as_deref()), (claim.request, Some(b"answer".as_slice())));
+    let names = still_done(&mut transaction, &own_keys(), |_| None, &done.done).await.unwrap();
+    assert_eq!(names, [format!("operators/{}", id::<rap_types::OperatorId>(7))]);
+    assert!(idempotency_claim(&mut transaction, &own_keys(), &claim_of("bob", b"other")).await.unwrap());
     assert_eq!(idempotency_expire(&mut transaction).await.unwrap(), 0);
+    transaction.commit().await.unwrap();
 }
 
 #[tokio::test]

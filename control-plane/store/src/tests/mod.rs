@@ -8,6 +8,7 @@ mod cancelled;
 mod distribution;
 mod enrollment;
 mod heartbeats;
+mod idempotency;
 mod installation;
 mod isolation;
 mod migrations;

@@ -8,13 +8,14 @@ use crate::tables::addresses::AddressRow;
 use crate::testing::TestDatabase;
 use crate::*;
 
-const ALL: &[&[(&str, &str)]] = &[
+const ALL: &[&[(&str, &str, &str)]] = &[
     crate::backup::STATEMENTS,
     crate::doorbell::STATEMENTS,
     crate::migrate::STATEMENTS,
     crate::pool::STATEMENTS,
     crate::query::STATEMENTS,
     crate::roles::STATEMENTS,
+    crate::still_done::STATEMENTS,
     t::addresses::STATEMENTS,
     t::audit::STATEMENTS,
     t::authority_life::STATEMENTS,
@@ -43,10 +44,11 @@ const ALL: &[&[(&str, &str)]] = &[
 ];
 
 /// The statements that every row type with a MAC has.
-fn of_row<R: Authentic>() -> [(&'static str, &'static str); 5] {
+fn of_row<R: Authentic>() -> [(&'static str, &'static str); 6] {
     [
         (R::TABLE, R::INSERT),
         (R::TABLE, R::UPDATE),
+        (R::TABLE, R::BY_TEXT),
         (R::TABLE, R::ALL),
         (R::TABLE, if R::ALL.contains("cluster_id = $1") { R::AFTER } else { R::ALL }),
         (R::TABLE, R::RESEAL),
@@ -63,6 +65,7 @@ fn of_rows() -> Vec<(&'static str, &'static str)> {
         of_row::<JoinRequestRow>(),
         of_row::<AddressRow>(),
         of_row::<NodeRow>(),
+        of_row::<IdempotencyRow>(),
         of_row::<OperatorRow>(),
         of_row::<OrganizationRow>(),
         of_row::<MemberRow>(),
@@ -103,12 +106,28 @@ async fn every_statement_prepares_on_the_migrated_schema() {
     let store = TestDatabase::migrated().await.store().await;
     let mut transaction = store.system().begin().await.unwrap();
     let mut failures = Vec::new();
-    for (name, text) in ALL.iter().copied().flatten().chain(&of_rows()) {
-        if let Err(error) = (&mut *transaction).prepare((*text).into_sql_str()).await {
+    let listed = ALL.iter().copied().flatten().map(|(name, text, _)| (*name, *text));
+    for (name, text) in listed.chain(of_rows()) {
+        if let Err(error) = (&mut *transaction).prepare(text.into_sql_str()).await {
             failures.push(format!("{name}: {error}"));
             transaction = store.system().begin().await.unwrap();
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(ALL.iter().map(|file| file.len()).sum::<usize>() + of_rows().len() >= 160);
+}
+
+#[test]
+fn a_statement_that_changes_rows_says_how_many_and_no_other_does() {
+    let counted = ["one_row", "one_row_returned", "exactly", "may_conflict", "may_conflict_returned"];
+    let mut changing = 0;
+    for (name, text, run) in ALL.iter().copied().flatten() {
+        let changes = ["INSERT ", "UPDATE ", "DELETE ", "MERGE "].iter().any(|verb| text.starts_with(verb));
+        assert_eq!(changes, counted.contains(run), "{name} is run by {run:?}");
+        let hidden =
+            [" INSERT INTO ", "(INSERT ", "(UPDATE ", "(DELETE "].iter().any(|verb| text.contains(verb));
+        assert!(!hidden, "{name} changes rows in a part of it that nobody counts");
+        changing += usize::from(changes);
+    }
+    assert!(changing >= 40, "{changing}");
 }

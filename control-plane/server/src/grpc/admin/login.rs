@@ -39,6 +39,7 @@ pub(crate) async fn activate(
     let installation = &replica.keys.installation;
     let nonce = call.nonce(&request.nonce)?;
     let now = replica.watch.clock.now().wall;
+    refresh_activation(replica).await?;
     let consumed = installation.activation().is_some();
     let terms = decide_activation(
         &installation.facts,
@@ -68,16 +69,22 @@ pub(crate) async fn activate(
     Ok(answer(replica, &session, grant))
 }
 
+/// Another replica may have been activated meanwhile.
+async fn refresh_activation(replica: &Replica) -> Result<(), Failure> {
+    if replica.keys.installation.activation().is_none() {
+        let mut transaction = replica.database.store.system().begin().await?;
+        replica.keys.installation.refresh_activation(&mut transaction).await?;
+    }
+    Ok(())
+}
+
 pub(crate) async fn login(
     replica: &Arc<Replica>,
     call: &Call,
     request: v1::LoginRequest,
 ) -> Result<v1::LoginAnswer, Failure> {
     let nonce = call.nonce(&request.nonce)?;
-    if replica.keys.installation.activation().is_none() {
-        let mut transaction = replica.database.store.system().begin().await?;
-        replica.keys.installation.refresh_activation(&mut transaction).await?;
-    }
+    refresh_activation(replica).await?;
     replica.keys.installation.activated()?;
     let admitted = role_grants::current(&replica.serving).await?;
     let now = replica.watch.clock.now().wall;

@@ -3,6 +3,7 @@
 mod change;
 mod row;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rap_authority::RowKeys;
@@ -16,6 +17,7 @@ use super::addresses::host_number_release;
 use crate::StoreError;
 use crate::authentic::{Authentic as _, Held, all_verified, held, insert, sorted_out, update, verified};
 use crate::columns::texts;
+use crate::counted::may_conflict;
 use crate::query::{all, done, one, statements};
 use crate::row::select;
 use crate::row_name::RowName;
@@ -75,12 +77,13 @@ statements! {
             EXISTS (SELECT 1 FROM node_roles r WHERE r.node_id = n.node_id) AS has_role \
             FROM nodes n WHERE n.cluster_id = $1 AND n.identity_status IN ('active', 'draining')) AS present";
     /// Takes the roles from a node that are not among these.
-    async fn roles_drop(node: NodeId, roles: &[String]) -> () = done
+    async fn roles_drop(node: NodeId, roles: &[String]) -> () = may_conflict
         "DELETE FROM node_roles WHERE node_id = $1 AND role <> ALL($2)";
     /// Gives a node these roles.
-    async fn roles_add(node: NodeId, roles: &[String]) -> () = done
+    async fn roles_add(node: NodeId, roles: &[String]) -> () = may_conflict
         "INSERT INTO node_roles (node_id, role) SELECT $1, unnest($2::text[]) \
         ON CONFLICT (node_id, role) DO NOTHING";
+    async fn roles_count(node: NodeId) -> u64 = one "SELECT count(*) FROM node_roles WHERE node_id = $1";
 }
 
 /// Adds an active node with its roles. [`StoreError::Exists`] names what is taken: constraint
@@ -124,7 +127,11 @@ pub async fn node_write(
 async fn roles_write(connection: &mut PgConnection, node: &NewNodeRow) -> Result<(), StoreError> {
     let roles = texts(&node.roles);
     roles_drop(connection, node.node, &roles).await?;
-    roles_add(connection, node.node, &roles).await
+    roles_add(connection, node.node, &roles).await?;
+    match roles_count(connection, node.node).await? {
+        rows if rows == roles.iter().collect::<BTreeSet<_>>().len() as u64 => Ok(()),
+        rows => Err(StoreError::Miscounted { table: "node_roles", rows }),
+    }
 }
 
 /// Ephemeral members by how long no replica has heard of them, the longest first, at most 10,000. Read with
