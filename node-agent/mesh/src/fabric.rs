@@ -255,8 +255,13 @@ pub(crate) async fn keep_time(shared: Arc<Shared>) {
     let token = shared.tasks.token();
     loop {
         let now = shared.now();
-        let due = shared.fabric.core().due().unwrap_or(Mono(u64::MAX));
-        shared.fabric.armed.store(due.0, Ordering::Release);
+        let due = {
+            // Under the lock: whoever changes what is due compares with this.
+            let core = shared.fabric.core();
+            let due = core.due().unwrap_or(Mono(u64::MAX));
+            shared.fabric.armed.store(due.0, Ordering::Release);
+            due
+        };
         tokio::select! {
             biased;
             () = token.cancelled() => return,

@@ -47,6 +47,9 @@ impl Paths {
             .plus(Duration::from_secs(u64::from(install.lifetime_s)))
             .min(leaf_until)
             .min(self.terms.end_of(install.source, install.destination));
+        if deadline <= now.mono {
+            return Err(Reason::PathDenied.into());
+        }
         let entry = Entry::new(&install, key_generation, deadline, now.mono);
         let known = self.table.by_path(from, install.path_id);
         let renewed = known.filter(|id| self.table.entry(*id).is_some_and(|old| old.is_renewed_by(&install)));

@@ -55,6 +55,9 @@ impl Paths {
 
     fn begin(&mut self, node: NodeId, slot: PathSlot, hops: &[NodeId], inputs: &mut PathInputs<'_>) {
         let now = inputs.now.mono;
+        if self.terms.end_of(self.me, node) <= now {
+            return self.put_off(node, slot, Reason::PathExpired, inputs);
+        }
         let random = &mut *inputs.random;
         let mut label = || random().max(1);
         let hops: Vec<HopLabels> = hops
@@ -78,6 +81,17 @@ impl Paths {
             destination.slot(slot).coming = Some(id);
         }
         self.ask(id, inputs);
+    }
+
+    /// Tries again later, without having asked.
+    fn put_off(&mut self, peer: NodeId, slot: PathSlot, reason: Reason, inputs: &mut PathInputs<'_>) {
+        if let Some(destination) = self.sources.destinations.get_mut(&peer) {
+            let slot = destination.slot(slot);
+            slot.retry_at = inputs.now.mono.plus(retry(slot.failures, (inputs.random)()));
+            slot.failures = slot.failures.saturating_add(1);
+        }
+        self.count(reason);
+        self.tell(PathEvent::Refused { peer, slot, reason });
     }
 
     fn ask(&mut self, id: u64, inputs: &PathInputs<'_>) {

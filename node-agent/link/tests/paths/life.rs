@@ -279,3 +279,27 @@ fn plans_that_make_no_sense_are_left_out() {
     }
     assert_eq!(net.at(a, |core, inputs| core.want(b, inputs)), Err(Reason::PathUnknown));
 }
+
+#[test]
+fn past_the_deadline_of_the_tables_nothing_is_asked_for_in_a_hurry_and_nothing_is_taken() {
+    let (a, b) = (node(1), node(2));
+    let mut net = Net::new(&[1, 2, 100]);
+    net.plan(a, b, &[100], None);
+    net.want(a, b);
+    let here = net.up(a, PathSlot::Primary).unwrap();
+    net.events.clear();
+    let over =
+        rap_link::path::PathTerms { deadline: net.now.mono.plus(5 * SECOND), ..terms(&[1, 2, 100], None) };
+    let relay = rap_link::path::PathTerms { carries: RELAY, ..over.clone() };
+    net.at(node(100), |core, inputs| core.set_terms(relay, inputs.now.mono));
+    net.advance(6 * SECOND);
+    assert_eq!(net.nodes[&node(100)].carried(), 0, "ended with the table of the relay");
+    net.send(a, here, b"too late").unwrap();
+    assert_eq!(net.answers.last(), Some(&(node(100), Reason::PathDenied)));
+    net.at(a, |core, inputs| core.set_terms(over, inputs.now.mono));
+    net.requests.clear();
+    net.advance(20 * SECOND);
+    assert!(net.requests.is_empty(), "the own table is over too");
+    let refused = net.events(a).iter().filter(|event| matches!(event, PathEvent::Refused { .. })).count();
+    assert!((2..=12).contains(&refused), "{refused} attempts");
+}
