@@ -1,6 +1,5 @@
 //! How answers are printed: tables for people, versioned JSON for programs.
 
-use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -68,32 +67,10 @@ impl Answer {
         if global.format() == Format::Name {
             return print(&self.names()?);
         }
-        let mut out = String::new();
-        let shown = match global.format() {
-            Format::Wide => self.headers.len(),
-            _ => self.headers.len() - self.wide,
-        };
         // On a terminal long cells are broken so that a row is as wide as the terminal; a pipe gets whole cells.
-        let arrangement = match global.format() {
-            Format::Table if std::io::stdout().is_terminal() => ContentArrangement::Dynamic,
-            _ => ContentArrangement::Disabled,
-        };
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(arrangement);
-        if !self.headers.is_empty() {
-            table.set_header(self.headers[..shown].iter().copied());
-        }
-        for row in &self.rows {
-            table.add_row(row[..shown].iter().map(|cell| clean(cell)));
-        }
-        if self.rows.is_empty() && !self.headers.is_empty() {
-            writeln!(out, "none")?;
-        } else {
-            for line in table.to_string().lines() {
-                writeln!(out, "{}", line.trim_end())?;
-            }
-        }
-        print(&out)?;
+        let width =
+            Some(global.format()).filter(|form| *form == Format::Table).and_then(|_| Table::new().width());
+        print(&self.text(global.format(), width))?;
         if let Some(hint) = self.hint.filter(|_| !global.quiet && std::io::stderr().is_terminal()) {
             complain(&format!("next: {}", clean(&hint)));
         }
@@ -102,6 +79,26 @@ impl Answer {
 }
 
 impl Answer {
+    /// The table as text, at most so wide.
+    fn text(&self, form: Format, width: Option<u16>) -> String {
+        if self.rows.is_empty() && !self.headers.is_empty() {
+            return "none\n".to_owned();
+        }
+        let shown = if form == Format::Wide { self.headers.len() } else { self.headers.len() - self.wide };
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if let Some(width) = width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        }
+        if !self.headers.is_empty() {
+            table.set_header(self.headers[..shown].iter().copied());
+        }
+        for row in &self.rows {
+            table.add_row(row[..shown].iter().map(|cell| clean(cell)));
+        }
+        table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    }
+
     /// What `-o name` prints: the first column of a list; the name or else the id of one thing.
     fn names(&self) -> anyhow::Result<String> {
         let cell = |row: &Vec<String>, column: usize| row.get(column).map(|cell| clean(cell));
@@ -202,4 +199,42 @@ pub(crate) fn confirm(global: &Global, question: &str) -> anyhow::Result<()> {
     }
     Err(Fault::new(Reason::RequestInvalid, "not confirmed, nothing was changed (--yes confirms beforehand)")
         .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Answer {
+        let id = "01a22da5-a461-74e5-88a1-29a010ebe365";
+        let row = |name: &str| {
+            vec![name.to_owned(), id.to_owned(), "a reason of many words ".repeat(4), id.to_owned()]
+        };
+        Answer::new("rap.test.v1", json!({})).table(
+            &["NAME", "ID", "REASON", "REQUEST"],
+            1,
+            vec![row("web"), row("db")],
+        )
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_the_terminal_and_whole_in_a_pipe() {
+        let narrow = answer().text(Format::Table, Some(80));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+        assert!(narrow.contains("web") && !narrow.contains("REQUEST"), "{narrow}");
+        let piped = answer().text(Format::Table, None);
+        assert_eq!(piped.lines().count(), 3, "{piped}");
+        assert!(answer().text(Format::Wide, None).contains("REQUEST"));
+        assert_eq!(answer().table(&["NAME"], 0, Vec::new()).text(Format::Table, None), "none\n");
+    }
+
+    #[test]
+    fn names_are_the_first_column_or_the_name_of_the_one_thing() {
+        assert_eq!(answer().names().unwrap(), "web\ndb\n");
+        let one = |rows: [(&'static str, String); 2]| Answer::new("rap.test.v1", json!({})).properties(rows);
+        let named = one([("id", "1".to_owned()), ("name", "web".to_owned())]);
+        assert_eq!(named.names().unwrap(), "web\n");
+        let unnamed = one([("size", "1".to_owned()), ("root", "2".to_owned())]);
+        assert_eq!(unnamed.names().unwrap_err().to_string(), NO_NAMES);
+    }
 }

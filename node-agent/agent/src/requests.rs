@@ -45,6 +45,8 @@ pub enum Request {
 /// How a ping ended.
 #[derive(Debug)]
 pub struct PingAnswer {
+    /// Name of this node, as its snapshot says.
+    pub from: String,
     /// The peer.
     pub node: NodeId,
     /// What the data plane found.

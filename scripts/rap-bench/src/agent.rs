@@ -197,7 +197,7 @@ impl Host {
         };
         let answer = self.client().await?.ping(request).await.map_err(Refusal::from)?.into_inner();
         let answer: Value = serde_json::from_str(&answer.json)?;
-        Ok(answer["overlay"][0]["rtt_ms"].is_number())
+        Ok(answer["overlay"]["samples"][0]["rtt_ms"].is_number())
     }
 
     async fn client(&self) -> Result<LocalAgentClient<Channel>> {

@@ -17,8 +17,8 @@ pub(super) async fn run(config: &Config, ping: Ping, form: Format) -> Result<Exi
         return Ok(ExitCode::Unreachable);
     };
     let document = client.ping(&ping.peer, ping.count, ping.interval).await?;
-    let overlay = summary(&document["overlay"]);
-    let link = summary(&document["link"]);
+    let overlay = summary(&document["overlay"]["samples"]);
+    let link = summary(&document["link"]["samples"]);
     if !printed(form, &document) {
         let address = document["overlay_address"].as_str().unwrap_or_default();
         println!("overlay {address}{}: {}", through(&document), overlay.text);

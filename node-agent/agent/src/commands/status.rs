@@ -54,6 +54,10 @@ fn for_people(status: &Value) -> String {
         return lines.concat();
     }
     line("node", format!("{} {}", text(&status["node_name"]), text(&status["node_id"])));
+    let overlay = &status["overlay"];
+    if !overlay.is_null() {
+        line("overlay", format!("{} {}", text(&overlay["ipv4"]), text(&overlay["ipv6"])));
+    }
     line("cluster", format!("{} {}", text(&status["cluster_name"]), text(&status["cluster"])));
     line("authority", text(&status["authority_fingerprint"]));
     line("", text(&status["authority_words"]));
@@ -111,11 +115,26 @@ fn for_people(status: &Value) -> String {
 
 fn link_of(status: &Value, peer: &Value) -> String {
     let link = list(&status["links"]).iter().find(|link| link["peer"] == peer["node_id"]);
-    let Some(link) = link else { return String::new() };
-    let state = clean(link["state"].as_str().unwrap_or("-"));
-    match link["rtt_us"].as_u64() {
-        Some(rtt) if rtt > 0 => format!(", link {state} {:.2} ms", rtt as f64 / 1e3),
-        _ => format!(", link {state}"),
+    let shown = link.map_or_else(String::new, |link| {
+        let state = clean(link["state"].as_str().unwrap_or("-"));
+        let reason = link["reason"].as_str().filter(|reason| !reason.is_empty() && state != "established");
+        let reason = reason.map(|reason| format!(" [{}]", clean(reason))).unwrap_or_default();
+        match link["rtt_us"].as_u64() {
+            Some(rtt) if rtt > 0 => format!(", link {state} {:.2} ms{reason}", rtt as f64 / 1e3),
+            _ => format!(", link {state}{reason}"),
+        }
+    });
+    let is_up = link.is_some_and(|link| link["state"] == "established");
+    if is_up || !peer["way"].is_null() { shown } else { shown + why_not(status, peer) }
+}
+
+/// Why a peer without a link and without a way has none, as far as endpoints tell.
+fn why_not(status: &Value, peer: &Value) -> &'static str {
+    let dialled = |peer: &Value| !list(&peer["link_endpoints"]).is_empty();
+    match (dialled(peer), status["overlay"]["inbound"] == true) {
+        (true, _) => "",
+        (false, true) => ", it has no endpoint: this node waits for its dial",
+        (false, false) => ", neither has an endpoint that the other can dial: --advertise on one, or a relay",
     }
 }
 
@@ -158,12 +177,26 @@ mod tests {
             "freshness": { "state": "degraded", "fresh_for_ms": -61_000, "degraded_for_ms": 7_200_000 },
             "peers": {
                 "active": [{ "node_id": "x", "name": "b", "overlay_ipv4": "100.96.0.2", "way": "direct" }],
-                "warm": [{ "name": "c", "overlay_ipv4": "100.96.0.3", "way": "relayed", "via": [{ "name": "r" }] }],
+                "warm": [
+                    { "name": "c", "overlay_ipv4": "100.96.0.3", "way": "relayed", "via": [{ "name": "r" }] },
+                    { "node_id": "y", "name": "d", "overlay_ipv4": "100.96.0.4", "link_endpoints": ["d:1"] },
+                    { "name": "e", "overlay_ipv4": "100.96.0.5" },
+                ],
             },
-            "links": [{ "peer": "x", "state": "established", "rtt_us": 1500 }],
+            "overlay": { "ipv4": "100.96.0.1/16", "ipv6": "fd00::1/48", "inbound": false },
+            "links": [
+                { "peer": "x", "state": "established", "rtt_us": 1500 },
+                { "peer": "y", "state": "dialing", "reason": "link.refused" },
+            ],
             "warnings": [{ "reason": "server.unreachable", "text": "no contact" }],
         });
         let text = for_people(&status);
+        assert!(text.contains("overlay      100.96.0.1/16 fd00::1/48"), "{text}");
+        assert!(text.contains("d 100.96.0.4 warm, link dialing [link.refused]\n"), "{text}");
+        assert!(
+            text.contains("e 100.96.0.5 warm, neither has an endpoint that the other can dial"),
+            "{text}"
+        );
         assert!(text.contains("degraded (snapshot.stale)"), "{text}");
         assert!(text.contains("DEGRADED for 61 s; traffic goes on, ends in 2 h"), "{text}");
         assert!(text.contains("b 100.96.0.2 active, direct, link established 1.50 ms"), "{text}");

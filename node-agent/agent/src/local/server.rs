@@ -15,6 +15,7 @@ use rap_runtime::Fault;
 use rap_runtime::files::gone;
 use rap_types::Reason;
 use rap_wire::v1;
+use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -188,28 +189,20 @@ impl LocalAgent for LocalServer {
         }
         let name = peer.clone();
         let ping = |reply| Request::Ping { peer, count, interval_ms, reply };
-        let PingAnswer { node, outcome, via } = self.ask(&membership, ping).await?.map_err(refusal)?;
-        let samples = |samples: &[v1::ProbeSample]| -> serde_json::Value {
-            samples
-                .iter()
-                .map(|sample| {
-                    let rtt = (sample.rtt_ns > 0).then_some(sample.rtt_ns as f64 / 1e6);
-                    serde_json::json!({ "sequence": sample.sequence, "rtt_ms": rtt })
-                })
-                .collect()
-        };
-        let json = serde_json::json!({
+        let PingAnswer { from, node, outcome, via } = self.ask(&membership, ping).await?.map_err(refusal)?;
+        let document = json!({
             "schema": "rap.ping.v1",
-            "peer": name,
+            "from": from,
+            "to": name,
             "node_id": node,
             "overlay_address": outcome.overlay_address,
-            "overlay": samples(&outcome.overlay),
-            "link": samples(&outcome.link),
+            "overlay": series(&outcome.overlay),
+            "link": series(&outcome.link),
             "link_state": outcome.link_state,
             "way": Some(&outcome.way).filter(|way| !way.is_empty()),
             "via": via,
         });
-        Ok(Response::new(v1::LocalPingAnswer { json: json.to_string() }))
+        Ok(Response::new(v1::LocalPingAnswer { json: document.to_string() }))
     }
 }
 
@@ -254,3 +247,20 @@ const CONNECTIONS: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Round trips of one way to the peer: how many probes were sent and lost, the median, and each one.
+fn series(samples: &[v1::ProbeSample]) -> Value {
+    let mut answered: Vec<u64> = samples.iter().map(|sample| sample.rtt_ns).filter(|rtt| *rtt > 0).collect();
+    answered.sort_unstable();
+    let milliseconds = |rtt: u64| rtt as f64 / 1e6;
+    let (sent, lost) = (samples.len(), samples.len() - answered.len());
+    let each = samples.iter().map(|sample| {
+        let rtt = Some(sample.rtt_ns).filter(|rtt| *rtt > 0).map(milliseconds);
+        json!({ "sequence": sample.sequence, "rtt_ms": rtt })
+    });
+    json!({
+        "sent": sent, "lost": lost, "loss": (sent > 0).then(|| lost as f64 / sent as f64),
+        "rtt_ms_median": answered.get(answered.len() / 2).copied().map(milliseconds),
+        "samples": each.collect::<Value>(),
+    })
+}

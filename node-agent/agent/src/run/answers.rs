@@ -37,12 +37,14 @@ impl Driver {
                 };
                 let commands = self.senders.commands.clone();
                 let sense = self.node.sense().cloned();
+                let from = self.node.snapshot().map(|snapshot| snapshot.contents().assignment.name.clone());
+                let from = from.unwrap_or_default();
                 PING.spawn(&self.tasks, |_| async move {
                     let outcome = ping(&commands, node, count, interval_ms).await;
                     drop(reply.send(outcome.map(|outcome| {
                         let via =
                             outcome.via.iter().map(|relay| relay_document(sense.as_deref(), relay)).collect();
-                        PingAnswer { node, outcome, via }
+                        PingAnswer { from, node, outcome, via }
                     })));
                 });
             }

@@ -62,6 +62,7 @@ pub fn status_document(
         ("contact", json!(node.contact(now))),
         ("contact_since_ms", json!(node.contact_since().at)),
         ("active", active(node)),
+        ("overlay", overlay(node)),
         ("freshness", freshness(node, now)),
         ("last_reject", last_reject(node)),
         (
@@ -107,6 +108,13 @@ fn audit(node: &Node) -> Value {
         "root": held.map(|held| held.root),
         "last_refused": witness.refused().map(|reject| reject.reason),
     })
+}
+
+/// The own overlay addresses, and whether others hold an endpoint that they can dial.
+fn overlay(node: &Node) -> Value {
+    let Some(snapshot) = node.snapshot() else { return Value::Null };
+    let own = &snapshot.contents().assignment;
+    json!({ "ipv4": own.overlay_ipv4, "ipv6": own.overlay_ipv6, "inbound": own.inbound })
 }
 
 fn active(node: &Node) -> Value {

@@ -32,7 +32,8 @@ async fn a_node_joins_runs_and_goes_on_without_its_control_plane() {
     // Ping, from here and asked for by the control plane.
     let ping = host.run(&["ping", "peer-1", "--count", "2", "--json"]).await.expect(0).json();
     assert_eq!(ping["schema"], "rap.ping.v1");
-    assert_eq!(ping["overlay"][1]["rtt_ms"], 1.5);
+    assert_eq!(ping["overlay"]["samples"][1]["rtt_ms"], 1.5);
+    assert_eq!((&ping["overlay"]["sent"], &ping["overlay"]["lost"]), (&2.into(), &0.into()));
     host.run(&["ping", "nobody"]).await.expect(3);
     control.say(vec![control_message::Body::Diagnostic(v1::DiagnosticRequest {
         diagnostic_id: vec![5; 16],

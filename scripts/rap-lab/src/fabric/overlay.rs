@@ -48,7 +48,7 @@ impl Pings {
         // An unanswered ping exits 6 and still says what was sent.
         let answer = from.host().run(&Invocation::typed(&line)?, CALL)?;
         let document = answer.json().or_else(|_| answer.clone().success()?.json())?;
-        let samples = document["overlay"].as_array().context("no overlay samples")?;
+        let samples = document["overlay"]["samples"].as_array().context("no overlay samples")?;
         let answered = samples.iter().filter_map(|sample| sample["rtt_ms"].as_f64()).collect();
         Ok(Self { sent: samples.len(), answered })
     }

@@ -30,7 +30,7 @@ pub fn two_clusters(scene: &Scene<'_>) -> Result<Finding> {
         let line = format!("rap-node-agent --membership {OTHER} ping o1 --count 5 --interval 50 --json");
         let answered = crate::wait::wait_until(SETTLE, "the other cluster's node answers", || {
             let answer = one.host().run(&Invocation::typed(&line)?, CALL)?.json()?;
-            let samples = answer["overlay"].as_array().cloned().unwrap_or_default();
+            let samples = answer["overlay"]["samples"].as_array().cloned().unwrap_or_default();
             let answered = samples.iter().filter(|sample| sample["rtt_ms"].is_number()).count();
             Ok((answered == 5).then_some(answered))
         })?;
