@@ -75,7 +75,12 @@ impl DeviceSlot {
 
     async fn start(&self, plan: &Plan, group: &TaskGroup) -> Result<Device, Fault> {
         let tun = self.tun.as_ref().map(|tun| TunConfig { mtu: plan.mtu, ..tun.clone() });
-        let settings = DeviceSettings { private_key: plan.private_key.clone(), underlay: self.underlay, tun };
+        let settings = DeviceSettings {
+            private_key: plan.private_key.clone(),
+            underlay: self.underlay,
+            tun,
+            paths: None,
+        };
         let started = Device::start(settings, group, Clock::new()).await;
         started.map_err(|error| Fault::new(error.reason(), with_cause(&error)))
     }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use rap_types::Mono;
 
 use crate::allowed_sources::{AllowedSources, Owner};
-use crate::config::DeviceConfig;
+use crate::config::{DeviceConfig, Peer};
 use crate::error::ConfigError;
 use crate::peer::{Identity, PeerEntry};
 
@@ -54,13 +54,24 @@ impl ActiveConfig {
         same_pool.or_else(|| family().next()).map(IpNet::addr)
     }
 
+    /// Own address and that of a peer, in a family that both have.
+    fn addresses_with(&self, peer: &Peer) -> Option<(IpAddr, IpAddr)> {
+        let single = peer.allowed_ips.iter().filter(|net| net.prefix_len() == net.max_prefix_len());
+        single.map(IpNet::addr).find_map(|address| Some((self.source_for(address)?, address)))
+    }
+
     pub(crate) fn by_key(&self, key: &[u8; 32]) -> Option<&PeerEntry> {
         self.by_key.get(key).and_then(|position| self.peers.get(*position)).map(Box::as_ref)
     }
 
     /// The peer of an own session index. Its upper 24 bits identify the peer.
     pub(crate) fn by_session(&self, session: u32) -> Option<&PeerEntry> {
-        self.by_index.get(&(session >> 8)).and_then(|position| self.peers.get(*position)).map(Box::as_ref)
+        self.by_index(session >> 8)
+    }
+
+    /// The peer of an index.
+    pub(crate) fn by_index(&self, index: u32) -> Option<&PeerEntry> {
+        self.by_index.get(&index).and_then(|position| self.peers.get(*position)).map(Box::as_ref)
     }
 
     pub(crate) fn peers(&self) -> &[Box<PeerEntry>] {
@@ -109,7 +120,8 @@ impl ActiveConfig {
             // Absent only if the deadline of the peer passed since `prepare`.
             let entry =
                 entry.unwrap_or_else(|| Box::new(PeerEntry::new(identity, peer, free_index(&mut taken))));
-            entry.configure(peer, next.outside(&peer.endpoints, held), next.deadline);
+            let addresses = self.addresses_with(peer);
+            entry.configure(peer, next.outside(&peer.endpoints, held), addresses, next.deadline);
             self.push(entry);
         }
     }
@@ -183,7 +195,6 @@ fn free_index(taken: &mut BTreeSet<u32>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Peer;
     use boringtun::x25519::{PublicKey, StaticSecret};
 
     fn identity() -> Identity {

@@ -6,11 +6,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use boringtun::x25519::{PublicKey, StaticSecret};
 use ipnet::IpNet;
 use rap_types::Mono;
 use zeroize::Zeroizing;
+
+use crate::way::PathPort;
 
 /// MTU of the overlay unless the caller sets another: the minimum of IPv6 (RFC 8200 section 5).
 pub const DEFAULT_MTU: u16 = 1280;
@@ -23,6 +26,8 @@ pub struct DeviceSettings {
     pub underlay: SocketAddr,
     /// The TUN interface. Absent: none is made, and the process itself answers echo requests.
     pub tun: Option<TunConfig>,
+    /// Paths through relays. Absent: every peer is reached directly only.
+    pub paths: Option<Arc<dyn PathPort>>,
 }
 
 /// A TUN interface to create. It is removed when the device ends.
@@ -66,14 +71,14 @@ pub struct Peer {
     pub endpoints: Vec<SocketAddr>,
     /// Inner prefixes of the peer. Packets to them go to the peer, and it may send from them only.
     pub allowed_ips: Vec<IpNet>,
-    /// Seconds without a sent packet after which a keepalive is sent. Keeps a session up without traffic.
-    /// Absent: no keepalives.
+    /// Seconds without a sent packet after which a keepalive is sent. Keeps a session up without traffic, or of a
+    /// peer that is also [`Self::relayed`] for 180 s after the last traffic. Absent: no keepalives.
     pub keepalive: Option<u16>,
     /// When the device removes the peer. Absent: never.
     pub deadline: Option<Mono>,
     /// True: the deadline of the configuration does not apply, only that of the peer.
     pub survive_forever: bool,
-    /// True: relays may carry to the peer.
+    /// True: relays may carry to the peer, and paths to it may be asked for.
     pub relayed: bool,
 }
 
@@ -100,7 +105,7 @@ impl fmt::Debug for PresharedKey {
 
 impl fmt::Debug for DeviceSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { private_key: _, underlay, tun } = self;
+        let Self { private_key: _, underlay, tun, paths: _ } = self;
         f.debug_struct("DeviceSettings").field("underlay", underlay).field("tun", tun).finish_non_exhaustive()
     }
 }
@@ -150,6 +155,7 @@ mod tests {
             private_key: StaticSecret::from([0xab; 32]),
             underlay: SocketAddr::from(([127, 0, 0, 1], 0)),
             tun: None,
+            paths: None,
         };
         let text = format!("{settings:?} {:?}", peer(None, false));
         for form in ["171", "ab, ab", "abab", "0xab"] {

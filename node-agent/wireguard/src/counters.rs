@@ -26,7 +26,7 @@ drop_reasons! {
     UnderLoad "under_load" "A handshake message answered with a cookie instead of work."
     NoPeer "no_peer" "No peer has this key, or no peer has this destination."
     NoSession "no_session" "A message for a session this device does not have."
-    NoEndpoint "no_endpoint" "The peer's address is not known yet."
+    NoEndpoint "no_endpoint" "The peer's address is not known yet, and no path to it works."
     HandshakeRejected "handshake_rejected" "A handshake message that is replayed, late or not asked for."
     DecryptFailed "decrypt_failed" "A message that does not authenticate."
     Replay "replay" "A data message seen before or too old."
@@ -39,6 +39,10 @@ drop_reasons! {
     QueueFull "queue_full" "No room: too many packets await a session, or the kernel takes no more."
     Expired "expired" "The peer's deadline has passed."
     SendFailed "send_failed" "The kernel refused to send a datagram."
+    NoWay "no_way" "A packet that waited too long for a way to the peer."
+    PathFull "path_full" "A queue of a path is full."
+    PathGone "path_gone" "The path has ended."
+    Probe "probe" "A path probe from the TUN, or a malformed one: data planes alone make them."
     WriteFailed "write_failed" "The kernel refused a packet written to the TUN."
 }
 
@@ -54,8 +58,12 @@ impl Counters {
     }
 
     pub(crate) fn count(&self, reason: DropReason) {
-        self.drops[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.add(reason, 1);
         tracing::trace!(reason = reason.code(), "packet dropped");
+    }
+
+    pub(crate) fn add(&self, reason: DropReason, packets: u64) {
+        self.drops[reason as usize].fetch_add(packets, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self) -> Vec<(DropReason, u64)> {

@@ -8,7 +8,7 @@ use boringtun::x25519::PublicKey;
 use rap_host::{Finding, HostNetwork};
 use rap_runtime::tasks::TaskFailure;
 use rap_runtime::{Clock, TaskGroup};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, mpsc};
 
 use crate::config::{DeviceConfig, DeviceSettings};
 use crate::counters::DropReason;
@@ -19,12 +19,15 @@ use crate::responder::Responder;
 use crate::tasks::{self, Parts};
 use crate::tunnel::{Host, Tunnel};
 use crate::udp_port::UdpPort;
+use crate::underlay::Underlay;
+use crate::way::{PathEvent, Way};
 
 /// A running WireGuard device. Dropping it ends it and removes its interface.
 pub struct Device {
     parts: Arc<Parts>,
     /// Held while a configuration is being applied.
     in_force: Arc<Mutex<InForce>>,
+    path_events: mpsc::Sender<PathEvent>,
     group: TaskGroup,
 }
 
@@ -35,12 +38,14 @@ pub struct PeerStats {
     pub public_key: PublicKey,
     /// Time since the last finished handshake; `None` without a session.
     pub handshake_age: Option<Duration>,
-    /// Bytes of authenticated datagrams from it.
+    /// Bytes of authenticated datagrams from it, without probes.
     pub rx_bytes: u64,
-    /// Bytes of datagrams to it.
+    /// Bytes of datagrams to it, without probes.
     pub tx_bytes: u64,
-    /// Where datagrams to it go now.
+    /// The address that it is reached at directly, or that is tried.
     pub endpoint: Option<SocketAddr>,
+    /// What carries the traffic; `None` without a session or a way that works.
+    pub way: Option<Way>,
 }
 
 impl Device {
@@ -50,7 +55,7 @@ impl Device {
         group: &TaskGroup,
         clock: Clock,
     ) -> Result<Self, DeviceError> {
-        let DeviceSettings { private_key, underlay, tun } = settings;
+        let DeviceSettings { private_key, underlay, tun, paths } = settings;
         let udp = UdpPort::open(underlay).map_err(DeviceError::Udp)?;
         let mtu = tun.as_ref().map_or(0, |tun| usize::from(tun.mtu));
         let (port, network) = match &tun {
@@ -63,8 +68,8 @@ impl Device {
         let in_force = Arc::new(Mutex::new(InForce { network, config: DeviceConfig::default() }));
         let host = Host { interface: tun.map(|config| config.name), responder: Responder::default() };
         let parts = Arc::new(Parts {
-            tunnel: Tunnel::new(private_key, host, clock),
-            udp,
+            tunnel: Tunnel::new(private_key, host, paths.clone(), clock),
+            underlay: Underlay { udp, paths },
             tun: port,
             stride: mtu.max(SMALLEST_MTU) + HEADROOM,
             changed: Notify::new(),
@@ -76,7 +81,10 @@ impl Device {
             spawn(&group, "wireguard-host", host::watch(in_force.clone(), parts.clone()));
         }
         spawn(&group, "wireguard-clock", tasks::clock(parts.clone()));
-        Ok(Self { parts, in_force, group })
+        spawn(&group, "wireguard-ways", tasks::ways(parts.clone()));
+        let (path_events, queue) = mpsc::channel(PATH_QUEUE);
+        spawn(&group, "wireguard-paths", tasks::from_paths(parts.clone(), queue));
+        Ok(Self { parts, in_force, path_events, group })
     }
 
     /// Puts a configuration in force, all of it or nothing. Of the interface's addresses and routes what can be applied
@@ -116,7 +124,8 @@ impl Device {
                 handshake_age: state.handshake_age(),
                 rx_bytes: state.rx_bytes,
                 tx_bytes: state.tx_bytes,
-                endpoint: state.endpoints.current(),
+                endpoint: state.ways.endpoints.current(),
+                way: state.handshake_age().and_then(|_| state.ways.in_use()),
             }
         });
         entries.collect()
@@ -125,6 +134,18 @@ impl Device {
     /// Packets not delivered since the start, by reason; every reason is listed.
     pub fn counters(&self) -> Vec<(DropReason, u64)> {
         self.parts.tunnel.counters.read()
+    }
+
+    /// Takes what happened to a path. A datagram is dropped while too many are not opened yet; what came before or
+    /// after it is not. A path to somebody whom the configuration does not name is not used.
+    pub async fn path_event(&self, event: PathEvent) {
+        if matches!(event, PathEvent::Received { .. }) {
+            let taken = self.path_events.try_send(event);
+            self.parts.tunnel.count(taken.map_err(|_| DropReason::PathFull));
+        } else {
+            // An error means that the device has ended.
+            let _ended = self.path_events.send(event).await;
+        }
     }
 
     /// Sends one echo request to an overlay address of a peer and waits for the reply. With a TUN it goes
@@ -145,7 +166,7 @@ impl Device {
 
     /// Address of the UDP socket.
     pub fn local_addr(&self) -> SocketAddr {
-        self.parts.udp.local()
+        self.parts.underlay.udp.local()
     }
 
     /// Completes when the device has ended: stopped, its group cancelled, or failed.
@@ -188,4 +209,6 @@ where
 const SMALLEST_MTU: usize = 1500;
 /// Room for the WireGuard header, tag and padding, and to notice a datagram that is too long.
 const HEADROOM: usize = 128;
+/// Datagrams of paths that are not opened yet; 1.3 MiB at the usual MTU.
+const PATH_QUEUE: usize = 1024;
 const STOP_WAIT: Duration = Duration::from_secs(2);

@@ -15,6 +15,8 @@ pub(crate) struct Endpoints {
     proven: bool,
     /// Handshake attempts to `current` since it last answered.
     unanswered: u32,
+    /// Where the next round of probes begins.
+    turn: usize,
 }
 
 impl Endpoints {
@@ -32,14 +34,41 @@ impl Endpoints {
         }
     }
 
-    /// Takes the source of an authenticated packet (roaming, WireGuard paper section 6.5).
+    /// Uses the source of an authenticated packet (roaming, WireGuard paper section 6.5), or of an answered probe.
     pub(crate) fn authenticated(&mut self, from: SocketAddr) {
         self.current = Some(from);
         self.proven = true;
         self.unanswered = 0;
+        self.learn(from);
+    }
+
+    /// Remembers the source of an authenticated packet, and uses it if there is no other.
+    pub(crate) fn learn(&mut self, from: SocketAddr) {
         if !self.candidates.contains(&from) {
             self.learned = Some(from);
         }
+        self.current.get_or_insert(from);
+    }
+
+    /// Every address, the one in use first.
+    pub(crate) fn ring(&self) -> Vec<SocketAddr> {
+        let learned = self.learned.filter(|learned| !self.candidates.contains(learned));
+        let others = self.candidates.iter().copied().chain(learned);
+        let others = others.filter(|endpoint| Some(*endpoint) != self.current);
+        self.current.into_iter().chain(others).collect()
+    }
+
+    /// So many addresses, each time those after the ones before.
+    pub(crate) fn round(&mut self, count: usize) -> Vec<SocketAddr> {
+        let mut ring = self.ring();
+        let count = count.min(ring.len());
+        if count > 0 {
+            let from = self.turn % ring.len();
+            ring.rotate_left(from);
+            self.turn = from + count;
+        }
+        ring.truncate(count);
+        ring
     }
 
     /// Endpoint for the next handshake attempt: the next candidate if the present one did not answer.
@@ -130,6 +159,16 @@ mod tests {
         endpoints.replace(Vec::new());
         assert_eq!(endpoints.current(), None);
         assert_eq!(endpoints.next_attempt(), None);
+    }
+
+    #[test]
+    fn rounds_pass_all_addresses_and_what_is_learned_moves_nothing() {
+        let mut endpoints = with(&[1, 2, 3]);
+        endpoints.learn(at(9));
+        assert_eq!(endpoints.current(), Some(at(1)));
+        let mut ports = || endpoints.round(3).into_iter().map(|address| address.port()).collect::<Vec<_>>();
+        assert_eq!((ports(), ports()), (vec![1, 2, 3], vec![9, 1, 2]));
+        assert_eq!(with(&[]).round(3), Vec::new());
     }
 
     #[test]

@@ -69,8 +69,14 @@ pub(crate) fn echo_in(inner: &Inner, packet: &[u8]) -> Option<Echo> {
 
 /// Turns an echo request into its reply, in place. `packet` is the IP packet without bytes after it.
 pub(crate) fn answer(inner: &Inner, echo: Echo, packet: &mut [u8]) {
-    let (source, destination) = (inner.destination, inner.source);
-    match (source, destination) {
+    turn_around(inner, packet);
+    let reply = Echo { kind: EchoKind::Reply, ..echo };
+    write_message(&mut packet[inner.header..], reply, inner.destination, inner.source);
+}
+
+/// Sends a packet back in place: swaps its addresses and sets the hop limit.
+pub(crate) fn turn_around(inner: &Inner, packet: &mut [u8]) {
+    match (inner.destination, inner.source) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             packet[8] = HOP_LIMIT;
             write_v4_addresses(packet, inner.header, source, destination);
@@ -80,10 +86,42 @@ pub(crate) fn answer(inner: &Inner, echo: Echo, packet: &mut [u8]) {
             packet[8..24].copy_from_slice(&source.octets());
             packet[24..40].copy_from_slice(&destination.octets());
         }
-        _ => return,
+        _ => {}
     }
-    let reply = Echo { kind: EchoKind::Reply, ..echo };
-    write_message(&mut packet[inner.header..], reply, source, destination);
+}
+
+/// Writes an IP header for the whole of `packet` and returns its length. `None`: the families differ, or the packet
+/// is too short or too long.
+pub(crate) fn ip_header(
+    packet: &mut [u8],
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+) -> Option<usize> {
+    let length = packet.len();
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            packet.get_mut(..20)?.fill(0);
+            packet[0] = 0x45;
+            packet[2..4].copy_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
+            packet[6] = 0x40; // don't fragment
+            packet[8] = HOP_LIMIT;
+            packet[9] = protocol;
+            write_v4_addresses(packet, 20, source, destination);
+            Some(20)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            packet.get_mut(..40)?.fill(0);
+            packet[0] = 0x60;
+            packet[4..6].copy_from_slice(&u16::try_from(length - 40).ok()?.to_be_bytes());
+            packet[6] = protocol;
+            packet[7] = HOP_LIMIT;
+            packet[8..24].copy_from_slice(&source.octets());
+            packet[24..40].copy_from_slice(&destination.octets());
+            Some(40)
+        }
+        _ => None,
+    }
 }
 
 /// Writes an echo request as an IP packet into `packet` and returns its length. `None`: the families differ,
@@ -96,36 +134,14 @@ pub(crate) fn request(
     sequence: u16,
     payload: &[u8],
 ) -> Option<usize> {
-    let message = ECHO_HEADER + payload.len();
-    let header = match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let packet = packet.get_mut(..20 + message)?;
-            packet[..20].fill(0);
-            packet[0] = 0x45;
-            packet[2..4].copy_from_slice(&u16::try_from(20 + message).ok()?.to_be_bytes());
-            packet[6] = 0x40; // don't fragment
-            packet[8] = HOP_LIMIT;
-            packet[9] = ICMP;
-            write_v4_addresses(packet, 20, source, destination);
-            20
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let packet = packet.get_mut(..40 + message)?;
-            packet[..40].fill(0);
-            packet[0] = 0x60;
-            packet[4..6].copy_from_slice(&u16::try_from(message).ok()?.to_be_bytes());
-            packet[6] = ICMPV6;
-            packet[7] = HOP_LIMIT;
-            packet[8..24].copy_from_slice(&source.octets());
-            packet[24..40].copy_from_slice(&destination.octets());
-            40
-        }
-        _ => return None,
-    };
-    packet[header + ECHO_HEADER..header + message].copy_from_slice(payload);
+    let (header, protocol) = if source.is_ipv4() { (20, ICMP) } else { (40, ICMPV6) };
+    let length = header + ECHO_HEADER + payload.len();
+    let packet = packet.get_mut(..length)?;
+    ip_header(packet, source, destination, protocol)?;
+    packet[header + ECHO_HEADER..].copy_from_slice(payload);
     let echo = Echo { kind: EchoKind::Request, identifier, sequence };
-    write_message(&mut packet[header..header + message], echo, source, destination);
-    Some(header + message)
+    write_message(&mut packet[header..], echo, source, destination);
+    Some(length)
 }
 
 /// Internet checksum (RFC 1071) of the concatenated parts. All parts but the last have even length.

@@ -1,7 +1,5 @@
 //! From a datagram to an inner packet: find the peer, open, check whose packet it is, deliver.
 
-use std::net::SocketAddr;
-
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
 use rap_types::Mono;
@@ -11,12 +9,16 @@ use crate::allowed_sources::Owner;
 use crate::batch::Batch;
 use crate::counters::DropReason;
 use crate::packet::Inner;
-use crate::peer::{Datagrams, MAX_STAGED, PeerEntry, PeerState, drop_of};
+use crate::path_probe::{PATH_PROBE, PathProbe};
+use crate::peer::PeerEntry;
+use crate::peer_state::{Datagrams, MAX_STAGED, PeerState, SEND_ROOM};
+use crate::protocol::{drop_of, is_handshake};
 use crate::responder::Outcome;
 use crate::tunnel::Tunnel;
+use crate::way::Way;
 
 /// Free slots that handling one datagram may use.
-pub(crate) const INBOUND_ROOM: usize = MAX_STAGED + 2;
+pub(crate) const INBOUND_ROOM: usize = MAX_STAGED + 2 + SEND_ROOM;
 
 /// Where the results of a batch are collected.
 pub(crate) struct Arrivals {
@@ -29,7 +31,8 @@ pub(crate) struct Arrivals {
 /// The part of a message that is needed after its peer is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Message {
-    Handshake,
+    Initiation,
+    Response,
     Cookie,
     Data,
 }
@@ -41,7 +44,7 @@ impl Tunnel {
         active: &ActiveConfig,
         now: Mono,
         datagram: &[u8],
-        from: SocketAddr,
+        from: Way,
         arrivals: &mut Arrivals,
     ) {
         let result = self.try_receive(active, now, datagram, from, arrivals);
@@ -53,11 +56,12 @@ impl Tunnel {
         active: &ActiveConfig,
         now: Mono,
         datagram: &[u8],
-        from: SocketAddr,
+        from: Way,
         arrivals: &mut Arrivals,
     ) -> Result<(), DropReason> {
         let mut cookie = [0; COOKIE_REPLY];
-        let packet = match self.identity.limiter.verify_packet(Some(from.ip()), datagram, &mut cookie) {
+        let address = is_handshake(datagram).then(|| from.cookie_address());
+        let packet = match self.identity.limiter.verify_packet(address, datagram, &mut cookie) {
             Ok(packet) => packet,
             Err(TunnResult::WriteToNetwork(reply)) => {
                 arrivals.out.copy(reply, from);
@@ -75,7 +79,7 @@ impl Tunnel {
         if datagram.len() > slot.len() {
             return Err(DropReason::TooBig);
         }
-        let len = match (state.open(datagram, from, slot), message) {
+        let len = match (state.open(datagram, address, slot), message) {
             (TunnResult::Done, Message::Cookie) => return Ok(()),
             (TunnResult::Done, _) => 0,
             (TunnResult::Err(boringtun::noise::errors::WireGuardError::InvalidPacket), Message::Data) => {
@@ -83,8 +87,9 @@ impl Tunnel {
             }
             (TunnResult::Err(error), _) => return Err(drop_of(&error)),
             (TunnResult::WriteToNetwork(answer), _) => {
-                state.authenticated(from, datagram.len());
-                state.answer(answer, now, &mut arrivals.out)?;
+                state.authenticated(from, datagram.len(), message == Message::Response, now);
+                state.session_began(now);
+                state.answer(answer, from, now, &mut arrivals.out)?;
                 0
             }
             (TunnResult::WriteToTunnelV4(packet, _), _) | (TunnResult::WriteToTunnelV6(packet, _), _) => {
@@ -92,10 +97,15 @@ impl Tunnel {
             }
         };
         if message == Message::Data {
-            state.authenticated(from, datagram.len());
+            state.authenticated(from, datagram.len(), false, now);
         }
-        state.flush(now, &mut arrivals.out)?;
-        if len == 0 { Ok(()) } else { self.deliver(active, now, entry, &mut state, len, arrivals) }
+        let mut result = state.release(now, &mut arrivals.out);
+        if len > 0 {
+            let delivered = self.deliver(active, now, entry, &mut state, len, from, arrivals);
+            result = result.and(delivered);
+        }
+        self.settle(entry, &mut state, now);
+        result
     }
 
     /// The peer a message is from, or claims to be from.
@@ -110,9 +120,9 @@ impl Tunnel {
                 let half = parse_handshake_anon(&self.identity.private, &self.identity.public, init);
                 let half = half.map_err(|_| DropReason::DecryptFailed)?;
                 let entry = active.by_key(&half.peer_static_public).ok_or(DropReason::NoPeer)?;
-                Ok((entry, Message::Handshake))
+                Ok((entry, Message::Initiation))
             }
-            Packet::HandshakeResponse(message) => Ok((by_session(message.receiver_idx)?, Message::Handshake)),
+            Packet::HandshakeResponse(message) => Ok((by_session(message.receiver_idx)?, Message::Response)),
             Packet::PacketCookieReply(message) => Ok((by_session(message.receiver_idx)?, Message::Cookie)),
             Packet::PacketData(message) => Ok((by_session(message.receiver_idx)?, Message::Data)),
         }
@@ -126,6 +136,7 @@ impl Tunnel {
         entry: &PeerEntry,
         state: &mut PeerState,
         len: usize,
+        from: Way,
         arrivals: &mut Arrivals,
     ) -> Result<(), DropReason> {
         let slot = arrivals.inner.slot().ok_or(DropReason::QueueFull)?;
@@ -144,6 +155,14 @@ impl Tunnel {
             Some(Owner::Routed) => false,
             Some(Owner::Peer(_)) | None => return Err(DropReason::BadDestination),
         };
+        if inner.protocol == PATH_PROBE {
+            let probe = PathProbe::read(&inner, packet).filter(|_| own).ok_or(DropReason::Probe)?;
+            if !probe.answer {
+                PathProbe::answer(&inner, packet);
+            }
+            return state.probed(probe, packet, from, now, &mut arrivals.out);
+        }
+        state.heard_traffic(now);
         tracing::trace!(way = "a packet is delivered");
         if self.host.interface.is_some() {
             if !self.host.responder.takes(&inner, packet, now) {

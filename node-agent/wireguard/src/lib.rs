@@ -5,26 +5,36 @@
 //! exactly those of the caller's configuration.
 
 mod active;
+mod agenda;
 mod allowed_sources;
+mod attempts;
 mod batch;
 mod config;
 mod counters;
 mod device;
 mod endpoints;
 mod error;
+mod held;
 mod host;
 mod icmp;
 mod inbound;
+mod liveness;
 mod outbound;
 mod packet;
+mod path_probe;
 mod peer;
+mod peer_state;
 mod ping;
+mod protocol;
 mod responder;
 mod tasks;
 mod timers;
 mod tun_port;
 mod tunnel;
 mod udp_port;
+mod underlay;
+mod way;
+mod ways;
 
 pub use boringtun::x25519::{PublicKey, StaticSecret};
 pub use config::{DEFAULT_MTU, DeviceConfig, DeviceSettings, Peer, PresharedKey, TunConfig};
@@ -32,3 +42,4 @@ pub use counters::DropReason;
 pub use device::{Device, PeerStats};
 pub use error::{ConfigError, DeviceError, PingError};
 pub use rap_host::Finding;
+pub use way::{PathEnd, PathEvent, PathPort, PathRefusal, PathSlot, Way};

@@ -5,15 +5,13 @@ use rap_types::Mono;
 use crate::active::ActiveConfig;
 use crate::counters::DropReason;
 use crate::packet::Inner;
-use crate::peer::Datagrams;
+use crate::path_probe::PATH_PROBE;
+use crate::peer_state::Datagrams;
 use crate::tunnel::Tunnel;
-
-/// Free slots that sending one packet may use.
-pub(crate) const OUTBOUND_ROOM: usize = 1;
 
 impl Tunnel {
     /// Sends one inner packet towards the peer that has its destination. Its source is an own address, or one of
-    /// a prefix that this node forwards for.
+    /// a prefix that this node forwards for. Needs [`crate::peer_state::SEND_ROOM`] free slots.
     pub(crate) fn send(
         &self,
         active: &ActiveConfig,
@@ -25,6 +23,9 @@ impl Tunnel {
         if inner.is_to_many() {
             return Err(DropReason::Multicast);
         }
+        if inner.protocol == PATH_PROBE {
+            return Err(DropReason::Probe);
+        }
         if !active.is_here(inner.source) {
             return Err(DropReason::BadSource);
         }
@@ -34,6 +35,34 @@ impl Tunnel {
             return Err(DropReason::Expired);
         }
         tracing::trace!(way = "a packet is sealed");
-        state.send(packet, now, out)
+        let sent = state.send(packet, now, out);
+        self.settle(entry, &mut state, now);
+        sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::path_probe::PathProbe;
+    use crate::responder::Responder;
+    use crate::tunnel::Host;
+    use boringtun::x25519::StaticSecret;
+    use rap_runtime::Clock;
+
+    #[test]
+    fn a_probe_from_the_host_is_dropped_whatever_it_says() {
+        let host = Host { interface: Some("rap0".to_owned()), responder: Responder::default() };
+        let tunnel = Tunnel::new(StaticSecret::from([1; 32]), host, None, Clock::new());
+        let (own, peer) = (["100.96.0.1", "100.96.0.2"]).map(|ip| ip.parse().unwrap()).into();
+        let mut packet = PathProbe::request(own, peer, 1, Mono(0)).unwrap();
+        let send =
+            |packet: &[u8]| tunnel.send(&ActiveConfig::default(), Mono(0), packet, &mut Batch::new(8, 2048));
+        assert_eq!(send(&packet), Err(DropReason::Probe));
+        packet[20] = 0xff;
+        assert_eq!(send(&packet), Err(DropReason::Probe));
+        packet[9] = 17;
+        assert_eq!(send(&packet), Err(DropReason::BadSource), "another protocol is judged by its addresses");
     }
 }

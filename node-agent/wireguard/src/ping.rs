@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::error::PingError;
 use crate::icmp::{self, ECHO_HEADER, Echo, EchoKind};
 use crate::packet::Inner;
+use crate::peer_state::SEND_ROOM;
 use crate::responder::{PROBE, Responder};
 use crate::tasks::Parts;
 
@@ -77,12 +78,12 @@ async fn in_process(
     let mut packet = [0; 40 + ECHO_HEADER + PROBE.len()];
     let len = icmp::request(&mut packet, source, destination, identifier, sequence, PROBE)
         .ok_or(PingError::NoAddress(destination))?;
-    let mut out = parts.datagrams(1);
+    let mut out = parts.datagrams(SEND_ROOM);
     let sent = parts.tunnel.now();
     let result = parts.tunnel.send(&parts.tunnel.active(), sent, &packet[..len], &mut out);
     parts.tunnel.count(result);
     result.map_err(|reason| PingError::Dropped(reason.code()))?;
-    parts.udp.send(&mut out, &parts.tunnel).await;
+    parts.underlay.send(&mut out, &parts.tunnel).await;
     // The responder holds the sender until the reply comes or this function ends.
     let arrived = reply.await.map_err(|_| PingError::Timeout)?;
     Ok(arrived.since(sent))

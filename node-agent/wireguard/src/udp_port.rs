@@ -9,8 +9,9 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use crate::counters::DropReason;
-use crate::peer::{Datagrams, is_handshake_init};
+use crate::peer_state::Datagrams;
 use crate::tunnel::Tunnel;
+use crate::way::Way;
 
 /// The UDP socket of the underlay.
 pub(crate) struct UdpPort {
@@ -41,7 +42,8 @@ impl UdpPort {
                     // A datagram that fills a slot was truncated.
                     Ok((len, _)) if len >= full => tunnel.counters.count(DropReason::TooBig),
                     Ok((len, from)) => {
-                        batch.push(len, SocketAddr::new(from.ip().to_canonical(), from.port()));
+                        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                        batch.push(len, Way::Udp(from));
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_about_a_datagram(&error) => {}
@@ -52,31 +54,8 @@ impl UdpPort {
         Ok(())
     }
 
-    /// Sends a batch and empties it. Waits a short time for a full socket. What cannot be sent is counted.
-    pub(crate) async fn send(&self, batch: &mut Datagrams, tunnel: &Tunnel) {
-        for position in 0..batch.len() {
-            let (datagram, to) = batch.packet(position);
-            let mut to = *to;
-            let mut tries = 0;
-            let failed = loop {
-                let Err(error) = self.send_one(datagram, to).await else { break None };
-                if error.kind() == io::ErrorKind::TimedOut {
-                    break Some(DropReason::QueueFull);
-                }
-                tracing::debug!(endpoint = %to, %error, "datagram not sent");
-                tries += 1;
-                let other = (is_handshake_init(datagram) && tries < MAX_TRIES)
-                    .then(|| tunnel.other_endpoint(datagram, to))
-                    .flatten();
-                let Some(other) = other else { break Some(DropReason::SendFailed) };
-                to = other;
-            };
-            tunnel.count(failed.map_or(Ok(()), Err));
-        }
-        batch.clear();
-    }
-
-    async fn send_one(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+    /// Sends one datagram. Waits a short time for a full socket, then fails with `TimedOut`.
+    pub(crate) async fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         let to = self.as_seen_by_socket(to);
         loop {
             match self.socket.try_send_to(datagram, to) {
@@ -130,5 +109,3 @@ fn is_about_a_datagram(error: &io::Error) -> bool {
 const SOCKET_BUFFER: usize = 1 << 20;
 /// How long a full socket may delay a batch.
 const WRITABLE_WAIT: Duration = Duration::from_millis(100);
-/// Largest number of endpoints for one handshake message.
-const MAX_TRIES: usize = 16;

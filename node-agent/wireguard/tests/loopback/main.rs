@@ -3,6 +3,8 @@
 mod endpoints;
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod network;
+mod paths;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;

@@ -99,6 +99,7 @@ async fn start(
         private_key: StaticSecret::from(key),
         underlay: udp.parse().unwrap(),
         tun: Some(TunConfig { name: tun.to_owned(), mtu: DEFAULT_MTU, record, allowed: Vec::new() }),
+        paths: None,
     };
     Device::start(settings, group, Clock::new()).await.unwrap()
 }
