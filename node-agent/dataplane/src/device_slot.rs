@@ -4,11 +4,13 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rap_runtime::{Clock, Fault, TaskGroup};
 use rap_wireguard::{Device, DeviceSettings, PublicKey, TunConfig};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
+use crate::path_book::PathBook;
 use crate::table::Plan;
 
 /// At most one device.
@@ -16,6 +18,7 @@ pub(crate) struct DeviceSlot {
     underlay: SocketAddr,
     /// The interface to make; the MTU is the table's.
     tun: Option<TunConfig>,
+    paths: Arc<PathBook>,
     running: RwLock<Option<Running>>,
 }
 
@@ -26,8 +29,8 @@ struct Running {
 
 impl DeviceSlot {
     /// No device yet.
-    pub(crate) fn new(underlay: SocketAddr, tun: Option<TunConfig>) -> Self {
-        Self { underlay, tun, running: RwLock::default() }
+    pub(crate) fn new(underlay: SocketAddr, tun: Option<TunConfig>, paths: Arc<PathBook>) -> Self {
+        Self { underlay, tun, paths, running: RwLock::default() }
     }
 
     /// Name of the overlay interface, if there is or will be one.
@@ -79,7 +82,7 @@ impl DeviceSlot {
             private_key: plan.private_key.clone(),
             underlay: self.underlay,
             tun,
-            paths: None,
+            paths: Some(self.paths.clone()),
         };
         let started = Device::start(settings, group, Clock::new()).await;
         started.map_err(|error| Fault::new(error.reason(), with_cause(&error)))

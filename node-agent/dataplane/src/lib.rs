@@ -12,6 +12,7 @@ mod check;
 mod claim;
 mod clear;
 mod device_slot;
+mod path_book;
 mod ping;
 mod plane;
 mod run;

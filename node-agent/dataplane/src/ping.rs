@@ -36,12 +36,16 @@ pub(crate) async fn ping(plane: &Plane, command: &PingCommand) -> Result<PingOut
     let link = mesh.as_ref().map(|mesh| Way::Link(mesh, node));
     let (overlay, link) = tokio::join!(samples.take(overlay), samples.take(link));
     let links = mesh.map(|mesh| mesh.links()).unwrap_or_default();
+    let tunnels = plane.device().await.map(|device| device.stats()).unwrap_or_default();
+    let tunnel = tunnels.into_iter().find(|tunnel| Some(tunnel.public_key) == peer.key);
+    let (way, via) = plane.told_way(tunnel.and_then(|tunnel| tunnel.way));
     Ok(PingOutcome {
         overlay,
         link,
         overlay_address: peer.address.map_or_else(String::new, |address| address.to_string()),
         link_state: link_state(links.iter().find(|link| (link.peer, link.lane) == (node, Lane::A))),
-        ..Default::default()
+        way,
+        via,
     })
 }
 

@@ -11,13 +11,14 @@ use rap_runtime::service::Beat;
 use rap_runtime::{Fault, TaskGroup};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1::{ForwardingTable, TableDelta, TableRevoked};
-use rap_wireguard::{Device, TunConfig};
+use rap_wireguard::{Device, TunConfig, Way};
 use tokio::sync::{Mutex, RwLockReadGuard, watch};
 
 use crate::args::Settings;
 use crate::bounds::Bounds;
 use crate::device_slot::DeviceSlot;
-use crate::table::{self, KnownTable, LearnedRevocations, Member, PeerFacts, Plan};
+use crate::path_book::PathBook;
+use crate::table::{self, KnownTable, LearnedRevocations, Member, PathsInForce, PeerFacts, Plan};
 
 /// The data plane of one membership.
 pub(crate) struct Plane {
@@ -27,7 +28,10 @@ pub(crate) struct Plane {
     group: TaskGroup,
     /// Held while something is applied.
     state: Mutex<State>,
-    device: DeviceSlot,
+    device: Arc<DeviceSlot>,
+    paths: Arc<PathBook>,
+    /// Held while the device is told of paths, so that it hears of them in their order.
+    telling: Arc<Mutex<()>>,
     mesh: watch::Sender<Option<Mesh>>,
     facts: watch::Sender<Arc<Facts>>,
 }
@@ -52,13 +56,16 @@ impl Plane {
     pub(crate) fn new(settings: &Settings, bounds: Bounds, tun: Option<TunConfig>, group: TaskGroup) -> Self {
         let mut instance = [0; 16];
         rand::fill(&mut instance);
+        let paths = Arc::new(PathBook::default());
         Self {
             settings: settings.clone(),
             bounds,
             instance,
             group,
             state: Mutex::default(),
-            device: DeviceSlot::new(settings.wireguard_listen, tun),
+            device: Arc::new(DeviceSlot::new(settings.wireguard_listen, tun, paths.clone())),
+            paths,
+            telling: Arc::default(),
             mesh: watch::Sender::default(),
             facts: watch::Sender::default(),
         }
@@ -121,8 +128,10 @@ impl Plane {
         tracing::info!(nodes = revoked.len(), "revocations in force");
         let Some(table) = table else { return Ok(()) };
         let plan = table.plan(learned);
-        self.mesh_for(&plan)?.apply(plan.links.clone());
-        let done = self.device.apply(&plan, &self.group).await;
+        let mesh = self.mesh_for(&plan)?;
+        mesh.apply(plan.links.clone());
+        let done = self.apply_to_device(&plan).await;
+        self.set_paths(&mesh, plan.paths);
         self.facts.send_replace(Arc::new(Facts { version: plan.version, peers: plan.peers }));
         done
     }
@@ -141,9 +150,10 @@ impl Plane {
             let (chain, key) = leaf.credentials();
             mesh.identify(chain, key).map_err(|error| table::refused(format!("identity: {error}")))?;
         }
-        self.device.apply(&plan, &self.group).await?;
-        let Plan { version, links, peers, .. } = plan;
+        self.apply_to_device(&plan).await?;
+        let Plan { version, links, peers, paths, .. } = plan;
         mesh.apply(links);
+        self.set_paths(&mesh, paths);
         state.learned.forget(next.revoked());
         state.table = Some(next);
         tracing::info!(version, peers = peers.len(), "table in force");
@@ -191,9 +201,63 @@ impl Plane {
         Ok(())
     }
 
+    /// The way in words, and the relays on it. Empty: nothing carries the traffic now.
+    pub(crate) fn told_way(&self, way: Option<Way>) -> (String, Vec<Vec<u8>>) {
+        match way {
+            None => (String::new(), Vec::new()),
+            Some(Way::Udp(_)) => ("direct".to_owned(), Vec::new()),
+            Some(Way::Path(end)) => {
+                ("relayed".to_owned(), self.paths.relays(end).iter().map(|relay| relay.to_vec()).collect())
+            }
+        }
+    }
+
     /// Closes socket and interface.
     pub(crate) async fn stop(&self) {
         self.device.stop().await;
+    }
+
+    /// Gives the device its configuration, and tells it again which paths stand: it may be another one now, or have
+    /// other keys of peers.
+    async fn apply_to_device(&self, plan: &Plan) -> Result<(), Fault> {
+        let _in_order = self.telling.lock().await;
+        self.paths.know(&plan.peers);
+        self.device.apply(plan, &self.group).await?;
+        if let Some(device) = self.device().await {
+            for path in self.paths.standing() {
+                device.path_event(path).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_paths(&self, mesh: &Mesh, paths: PathsInForce) {
+        let PathsInForce { terms, plans, attachments } = paths;
+        mesh.limit_attachments(attachments.unwrap_or(usize::MAX));
+        mesh.set_paths(terms, plans);
+    }
+
+    /// Tells the device what happens to paths, until the mesh ends.
+    fn carry_path_events(&self, mesh: &Mesh) {
+        let Some(mut events) = mesh.path_events() else { return };
+        let (paths, device, telling) = (self.paths.clone(), self.device.clone(), self.telling.clone());
+        let token = self.group.token();
+        self.group.spawn("path-events", async move {
+            let mut batch = Vec::with_capacity(PATH_EVENTS);
+            loop {
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    count = events.recv_many(&mut batch, PATH_EVENTS) => if count == 0 { return },
+                }
+                let _in_order = telling.lock().await;
+                let device = device.device().await;
+                for event in batch.drain(..) {
+                    if let (Some(event), Some(device)) = (paths.take(event), &device) {
+                        device.path_event(event).await;
+                    }
+                }
+            }
+        });
     }
 
     /// The mesh; the first table starts it.
@@ -206,6 +270,8 @@ impl Plane {
         let address = config.listen;
         let mesh = Mesh::start(config, self.group.clone())
             .map_err(|error| unavailable(format!("link-listen {address}: {error}")))?;
+        self.paths.use_mesh(mesh.clone());
+        self.carry_path_events(&mesh);
         self.mesh.send_replace(Some(mesh.clone()));
         Ok(mesh)
     }
@@ -221,4 +287,6 @@ fn unavailable(message: String) -> Fault {
     Fault::new(Reason::DataplaneUnavailable, message)
 }
 
+/// Path events that are told in one go.
+const PATH_EVENTS: usize = 256;
 const WATCH: Duration = Duration::from_secs(1);

@@ -26,7 +26,8 @@ pub(crate) async fn stats(plane: &Plane, after: &[u8]) -> v1::Stats {
         tunnels.into_iter().map(|stats| (stats.public_key.to_bytes(), stats)).collect();
     let peers = page.iter().map(|peer| {
         let tunnel = peer.key.and_then(|key| tunnels.get(key.as_bytes()));
-        of_peer(peer, links.get(&peer.node), tunnel)
+        let told = plane.told_way(tunnel.and_then(|tunnel| tunnel.way));
+        of_peer(peer, links.get(&peer.node), tunnel, told)
     });
     let wireguard = dropped.iter().map(|(reason, count)| (format!("wireguard.{}", reason.code()), *count));
     let rejected = mesh.iter().flat_map(rap_mesh::Mesh::rejected);
@@ -57,7 +58,12 @@ fn page<'a>(peers: &'a [PeerFacts], after: &[u8]) -> (&'a [PeerFacts], Vec<u8>) 
     }
 }
 
-fn of_peer(peer: &PeerFacts, link: Option<&LinkStatus>, tunnel: Option<&PeerStats>) -> v1::PeerStats {
+fn of_peer(
+    peer: &PeerFacts,
+    link: Option<&LinkStatus>,
+    tunnel: Option<&PeerStats>,
+    (way, via): (String, Vec<Vec<u8>>),
+) -> v1::PeerStats {
     let age = tunnel.and_then(|tunnel| tunnel.handshake_age);
     let endpoint = tunnel.and_then(|tunnel| tunnel.endpoint);
     v1::PeerStats {
@@ -70,7 +76,8 @@ fn of_peer(peer: &PeerFacts, link: Option<&LinkStatus>, tunnel: Option<&PeerStat
         rx_bytes: tunnel.map_or(0, |tunnel| tunnel.rx_bytes),
         tx_bytes: tunnel.map_or(0, |tunnel| tunnel.tx_bytes),
         wireguard_endpoint: endpoint.map_or_else(String::new, |endpoint| endpoint.to_string()),
-        ..Default::default()
+        way,
+        via,
     }
 }
 

@@ -67,10 +67,12 @@ pub(super) fn answer(plane: &Plane, protocol: u32) -> Answered {
         table_version: plane.facts().version,
         tun: plane.interface().is_some(),
         interface: plane.interface().unwrap_or_default().to_owned(),
-        features: Vec::new(),
+        features: vec![PATHS.to_owned()],
     })
 }
 
+/// Tables may name relays and paths.
+const PATHS: &str = "paths";
 const PROTOCOL_MIN: u32 = 1;
 /// The highest that is spoken. 1 is kept for agents of the release before.
 const PROTOCOL_MAX: u32 = 2;

@@ -18,7 +18,7 @@ use crate::bounds::Bounds;
 use super::field::{deadline, ensure, id, prefix, refused, secret, too_large, unsupported, within};
 use super::identity::LinkCertificate;
 use super::member::Member;
-use super::paths::PathTerms;
+use super::paths::PathFields;
 
 /// The header of a table, in the words of those who obey it.
 pub(super) struct Header {
@@ -37,7 +37,7 @@ pub(super) struct Header {
     /// Absent: the default of the mesh.
     pub(super) probe_interval: Option<Duration>,
     pub(super) newest_head: Vec<u8>,
-    pub(super) paths: PathTerms,
+    pub(super) paths: PathFields,
 }
 
 impl Header {
@@ -74,7 +74,7 @@ impl Header {
             path_instance,
         } = table;
         supported(&gates, &critical)?;
-        let paths = PathTerms::read(&relays, relay, &organization_id, path_lifetime_s, path_instance)?;
+        let paths = PathFields::read(&relays, relay, &organization_id, path_lifetime_s, path_instance)?;
         let private_key = StaticSecret::from(*secret(&private_key, "wireguard_private_key")?);
         let member = Member {
             installation: id(InstallationId::from_slice(&installation_id), "installation_id")?,

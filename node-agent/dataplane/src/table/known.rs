@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use rap_mesh::PathPlan;
 use rap_runtime::Fault;
 use rap_runtime::tls::ClusterTrust;
 use rap_types::{NodeId, Reason, limits};
@@ -19,7 +20,7 @@ use super::field::{ensure, id, too_large};
 use super::header::Header;
 use super::member::Member;
 use super::peer::KnownPeer;
-use super::plan::{PeerFacts, Plan};
+use super::plan::{PathsInForce, PeerFacts, Plan};
 use super::revocations::{self, LearnedRevocations, Revoked};
 
 /// A table that was read as a whole. Cheap to clone: header and peers are shared.
@@ -106,6 +107,7 @@ impl KnownTable {
             peers: Vec::with_capacity(self.peers.len()),
             deadline: header.deadlines.of_tunnels(),
         };
+        let (mut known, mut plans) = (BTreeMap::new(), Vec::new());
         let (mut links, mut facts) = (BTreeMap::new(), Vec::with_capacity(self.peers.len()));
         let contested = self.contested();
         for (node, peer) in &self.peers {
@@ -116,11 +118,16 @@ impl KnownTable {
             let tunnel = !contested.contains(node);
             let address = peer.ping_address(&header.addresses).filter(|_| tunnel);
             facts.push(PeerFacts { node: *node, key: peer.key.filter(|_| tunnel), address });
-            if let Some(linked) = peer.for_mesh(header.deadlines).filter(|_| header.leaf.is_some()) {
+            let alone = header.paths.wants_alone(*node);
+            if let Some(linked) = peer.for_mesh(header.deadlines, alone).filter(|_| header.leaf.is_some()) {
                 links.insert(*node, linked);
             }
-            let relayed = !peer.paths(&header.paths, header.member.node).is_empty();
-            device.peers.extend(peer.for_device(header.deadlines, relayed).filter(|_| tunnel));
+            known.insert(*node, peer.as_end(header.deadlines));
+            let mut paths = peer.paths(&header.paths, header.member.node).into_iter();
+            let primary = paths.next().filter(|_| tunnel);
+            device.peers.extend(peer.for_device(header.deadlines, primary.is_some()).filter(|_| tunnel));
+            let plan = |primary| PathPlan { destination: *node, primary, backup: paths.next() };
+            plans.extend(primary.map(plan));
         }
         let authorities = header.leaf.iter().map(|leaf| leaf.authority().clone()).collect();
         let trust = ClusterTrust { installation: header.member.installation, authorities, revoked };
@@ -136,6 +143,11 @@ impl KnownTable {
                 trust,
                 newest_head: header.newest_head.clone(),
                 probe_interval: header.probe_interval,
+            },
+            paths: PathsInForce {
+                terms: header.paths.terms(header.deadlines.of_link(None, false), known),
+                plans,
+                attachments: header.paths.attachments,
             },
             peers: facts,
         }

@@ -21,7 +21,7 @@ pub(crate) use field::refused;
 pub(crate) use known::KnownTable;
 pub(crate) use member::Member;
 pub(crate) use parts::Parts;
-pub(crate) use plan::{PeerFacts, Plan};
+pub(crate) use plan::{PathsInForce, PeerFacts, Plan};
 pub(crate) use revocations::LearnedRevocations;
 
 #[cfg(test)]

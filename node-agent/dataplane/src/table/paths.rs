@@ -3,46 +3,37 @@
 //! Owns the checks of these fields. A peer names relays by their positions in the table's list, so that a path costs
 //! a few bytes; a change may bring another list, therefore positions become ids when the devices are told.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
+use rap_mesh::{Carries, KnownEnd, PathTerms};
 use rap_runtime::Fault;
-use rap_types::{NodeId, OrganizationId};
+use rap_types::{Mono, NodeId, OrganizationId};
 use rap_wire::v1::{TablePath, TableRelay};
 
 use super::field::{ensure, id, too_large};
 
 /// What a header says of paths.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PathTerms {
+pub(super) struct PathFields {
     /// The relays that paths of peers name by position.
     relays: Vec<NodeId>,
     /// Absent: a node of the platform.
-    pub(crate) organization: Option<OrganizationId>,
+    organization: Option<OrganizationId>,
     /// Absent: this node carries nothing for others.
-    pub(crate) carries: Option<Carries>,
-    /// How long a path of this node lives without a renewal.
-    pub(crate) lifetime: Duration,
+    carries: Option<Carries>,
+    /// Most links with nodes that are no relays, if this node is one.
+    pub(super) attachments: Option<usize>,
+    /// How long a path of this node lives without a renewal, in seconds.
+    lifetime_s: u32,
     /// Upper half of the generation of this node's paths.
-    pub(crate) instance: u32,
-}
-
-/// What a relay carries for others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Carries {
-    /// False: both ends of a path are of the relay's own organization.
-    pub(crate) any_organization: bool,
-    /// No new paths.
-    pub(crate) draining: bool,
-    /// Links with nodes that are no relays.
-    pub(crate) attachments_max: u32,
+    instance: u32,
 }
 
 /// The relays of one path, from this node on, by their positions in the table's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RelayPositions([Option<u16>; RELAYS_OF_A_PATH]);
 
-impl PathTerms {
+impl PathFields {
     pub(super) fn read(
         relays: &[Vec<u8>],
         relay: Option<TableRelay>,
@@ -57,15 +48,27 @@ impl PathTerms {
         let relays = relays.collect::<Result<Vec<_>, _>>()?;
         let different: BTreeSet<&NodeId> = relays.iter().collect();
         ensure(different.len() == relays.len(), || "relays: one appears twice".to_owned())?;
-        let lifetime = if lifetime_s == 0 { LONGEST } else { Duration::from_secs(lifetime_s.into()) };
-        ensure((SHORTEST..=LONGEST).contains(&lifetime), || "path_lifetime_s: 10 to 600".to_owned())?;
-        let carries = relay.map(|relay| Carries {
-            any_organization: relay.any_organization,
-            draining: relay.draining,
-            attachments_max: if relay.attachments_max == 0 { ATTACHMENTS } else { relay.attachments_max },
+        let lifetime_s = if lifetime_s == 0 { LONGEST_S } else { lifetime_s };
+        ensure((SHORTEST_S..=LONGEST_S).contains(&lifetime_s), || "path_lifetime_s: 10 to 600".to_owned())?;
+        let attachments = relay.map(|relay| match relay.attachments_max {
+            0 => ATTACHMENTS,
+            most => usize::try_from(most).unwrap_or(usize::MAX),
         });
+        let carries =
+            relay.map(|relay| Carries { any_organization: relay.any_organization, draining: relay.draining });
         let organization = read_organization(organization)?;
-        Ok(Self { relays, organization, carries, lifetime, instance })
+        Ok(Self { relays, organization, carries, attachments, lifetime_s, instance })
+    }
+
+    /// The rules of paths in the words of the mesh.
+    pub(super) fn terms(&self, deadline: Mono, known: BTreeMap<NodeId, KnownEnd>) -> PathTerms {
+        let Self { organization, carries, lifetime_s, instance, .. } = *self;
+        PathTerms { organization, carries, lifetime_s, instance, deadline, known }
+    }
+
+    /// True if a link with the node is wanted by this node alone: no relay wants links with plain nodes.
+    pub(super) fn wants_alone(&self, node: NodeId) -> bool {
+        self.carries.is_none() && self.relays.contains(&node)
     }
 
     /// The relays of a path to `destination`. `None`: the list has no such position, or the path leads through this
@@ -110,9 +113,9 @@ pub(super) fn read_organization(bytes: &[u8]) -> Result<Option<OrganizationId>, 
 const RELAYS_OF_A_PATH: usize = 3;
 /// Far above the relays of a platform and of one organization.
 const RELAYS: usize = 1024;
-const SHORTEST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(600);
-const ATTACHMENTS: u32 = 512;
+const SHORTEST_S: u32 = 10;
+const LONGEST_S: u32 = 600;
+const ATTACHMENTS: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -123,9 +126,9 @@ mod tests {
         NodeId::from_bytes([number; 16])
     }
 
-    fn terms(relays: &[u8], lifetime_s: u32) -> Result<PathTerms, Reason> {
+    fn terms(relays: &[u8], lifetime_s: u32) -> Result<PathFields, Reason> {
         let relays: Vec<_> = relays.iter().map(|number| vec![*number; 16]).collect();
-        PathTerms::read(&relays, None, &[], lifetime_s, 7).map_err(|fault| fault.reason)
+        PathFields::read(&relays, None, &[], lifetime_s, 7).map_err(|fault| fault.reason)
     }
 
     fn path(relays: &[u32]) -> Result<RelayPositions, String> {
@@ -135,20 +138,20 @@ mod tests {
     #[test]
     fn absent_fields_mean_the_defaults_and_what_contradicts_itself_is_refused() {
         let plain = terms(&[], 0).unwrap();
-        assert_eq!((plain.organization, plain.carries, plain.lifetime), (None, None, LONGEST));
-        assert_eq!(terms(&[], 10).unwrap().lifetime, SHORTEST);
+        assert_eq!((plain.organization, plain.carries, plain.lifetime_s), (None, None, LONGEST_S));
+        assert_eq!(terms(&[], 10).unwrap().lifetime_s, SHORTEST_S);
         for refused in [terms(&[], 9), terms(&[], 601), terms(&[5, 6, 5], 0)] {
             assert_eq!(refused, Err(Reason::DataplaneTable));
         }
         let many = vec![vec![1; 16]; RELAYS + 1];
-        let large = PathTerms::read(&many, None, &[], 0, 0).map_err(|fault| fault.reason);
+        let large = PathFields::read(&many, None, &[], 0, 0).map_err(|fault| fault.reason);
         assert_eq!(large, Err(Reason::DataplaneTableTooLarge));
         let relay = TableRelay { any_organization: true, ..Default::default() };
-        let relay = PathTerms::read(&[], Some(relay), &[4; 16], 0, 0).ok().unwrap();
-        let carries = Carries { any_organization: true, draining: false, attachments_max: ATTACHMENTS };
-        assert_eq!(relay.carries, Some(carries));
+        let relay = PathFields::read(&[], Some(relay), &[4; 16], 0, 0).ok().unwrap();
+        let carries = Carries { any_organization: true, draining: false };
+        assert_eq!((relay.carries, relay.attachments), (Some(carries), Some(ATTACHMENTS)));
         assert_eq!(relay.organization, Some(OrganizationId::from_bytes([4; 16])));
-        assert!(PathTerms::read(&[], None, &[4; 15], 0, 0).is_err());
+        assert!(PathFields::read(&[], None, &[4; 15], 0, 0).is_err());
     }
 
     #[test]
@@ -159,6 +162,7 @@ mod tests {
         assert_eq!(of(&[3]), None, "the list is shorter");
         assert_eq!(terms.relays_of(path(&[0, 1]).unwrap(), node(6), node(2)), None, "through this node");
         assert_eq!(terms.relays_of(path(&[0, 1]).unwrap(), node(1), node(5)), None, "through its end");
+        assert!(terms.wants_alone(node(6)) && !terms.wants_alone(node(2)));
         for refused in [&[][..], &[0, 1, 2, 3], &[1, 1], &[70_000]] {
             assert!(path(refused).is_err(), "{refused:?}");
         }

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use rap_mesh::KnownEnd;
 use rap_runtime::Fault;
 use rap_types::sense::{self, Loopback};
-use rap_types::{Mono, NodeId, limits};
+use rap_types::{Mono, NodeId, OrganizationId, limits};
 use rap_wire::v1::{TableLink, TablePath, TablePeer};
 use rap_wireguard::{PresharedKey, PublicKey};
 use zeroize::Zeroizing;
@@ -14,7 +15,7 @@ use crate::bounds::Bounds;
 
 use super::deadlines::Deadlines;
 use super::field::{deadline, id, prefix, refused, secret, unsupported, within};
-use super::paths::{PathTerms, RelayPositions, read_organization};
+use super::paths::{PathFields, RelayPositions, read_organization};
 
 /// What is known of a peer. Known is not linked: see [`Self::link`].
 pub(super) struct KnownPeer {
@@ -30,6 +31,8 @@ pub(super) struct KnownPeer {
     keepalive: Option<u16>,
     deadline: Option<Mono>,
     survives: bool,
+    /// Absent: a node of the platform.
+    organization: Option<OrganizationId>,
     primary: Option<RelayPositions>,
     backup: Option<RelayPositions>,
 }
@@ -47,7 +50,7 @@ impl KnownPeer {
         let path = |path: &Option<TablePath>| path.as_ref().map(RelayPositions::read).transpose();
         let paths = path(&peer.primary).and_then(|primary| Ok((primary, path(&peer.backup)?)));
         let (primary, backup) = paths.map_err(|what| bad(&what))?;
-        read_organization(&peer.organization_id).map_err(|fault| bad(&fault.message))?;
+        let organization = read_organization(&peer.organization_id).map_err(|fault| bad(&fault.message))?;
         let link = TableLink::try_from(peer.link).map_err(|_| cannot("link"))?;
         let key = public_key(&peer.wireguard_public_key).map_err(bad)?;
         let preshared = match (preshared.is_empty(), key) {
@@ -75,14 +78,17 @@ impl KnownPeer {
             keepalive: keepalive(peer.keepalive_s),
             deadline: deadline(peer.deadline_ns),
             survives: peer.survive_forever,
+            organization,
             primary,
             backup,
         })
     }
 
     /// The peer of the mesh; `None` if it is neither dialled nor accepted.
-    pub(super) fn for_mesh(&self, deadlines: Deadlines) -> Option<rap_mesh::Peer> {
+    /// `alone`: the peer does not want the link.
+    pub(super) fn for_mesh(&self, deadlines: Deadlines, alone: bool) -> Option<rap_mesh::Peer> {
         let dial = match self.link {
+            TableLink::Dial if alone => rap_mesh::Dial::AtOnce,
             TableLink::Dial => rap_mesh::Dial::InTurn,
             TableLink::Accept => rap_mesh::Dial::OnDemand,
             TableLink::None => return None,
@@ -92,11 +98,19 @@ impl KnownPeer {
     }
 
     /// By which relays the peer is reached: the first choice, and what stands in for it. Empty: directly only.
-    pub(super) fn paths(&self, terms: &PathTerms, own: NodeId) -> Vec<Vec<NodeId>> {
+    pub(super) fn paths(&self, terms: &PathFields, own: NodeId) -> Vec<Vec<NodeId>> {
         let paths = [self.primary, self.backup].into_iter().flatten();
         let mut paths: Vec<_> = paths.filter_map(|path| terms.relays_of(path, own, self.node)).collect();
         paths.dedup();
         paths
+    }
+
+    /// The peer as an end or a hop of paths.
+    pub(super) fn as_end(&self, deadlines: Deadlines) -> KnownEnd {
+        KnownEnd {
+            organization: self.organization,
+            deadline: deadlines.of_link(self.deadline, self.survives),
+        }
     }
 
     /// The peer of the device; `None` without a key. `relayed`: relays may carry to it.

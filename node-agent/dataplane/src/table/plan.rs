@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rap_mesh::{PathPlan, PathTerms};
 use rap_types::NodeId;
 use rap_wireguard::{DeviceConfig, PublicKey, StaticSecret};
 
@@ -19,7 +20,16 @@ pub(crate) struct Plan {
     /// Absent: nobody is linked.
     pub(crate) leaf: Option<Arc<LinkCertificate>>,
     pub(crate) links: rap_mesh::Peers,
+    pub(crate) paths: PathsInForce,
     pub(crate) peers: Vec<PeerFacts>,
+}
+
+/// What the mesh is told of paths.
+pub(crate) struct PathsInForce {
+    pub(crate) terms: PathTerms,
+    pub(crate) plans: Vec<PathPlan>,
+    /// Most links with nodes that are no relays, if this node is one.
+    pub(crate) attachments: Option<usize>,
 }
 
 /// What is remembered of a peer for statistics and pings.

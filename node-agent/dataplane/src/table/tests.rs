@@ -123,7 +123,7 @@ fn marks_say_who_is_dialled_and_who_is_accepted() {
         let known = KnownTable::whole(given, &Bounds::default())?;
         let peer = known.peer(NodeId::from_bytes([2; 16])).unwrap();
         let all = deadlines::Deadlines { table: None, leaf: None, grant: None };
-        Ok::<_, Fault>(peer.for_mesh(all).map(|peer| peer.endpoints.len()))
+        Ok::<_, Fault>(peer.for_mesh(all, false).map(|peer| peer.endpoints.len()))
     };
     assert_eq!(linked(TableLink::Dial.into()), Ok(Some(1)));
     assert_eq!(linked(TableLink::Accept.into()), Ok(Some(0)), "accepted, never dialled");
@@ -154,6 +154,9 @@ fn a_peer_is_relayed_if_a_path_to_it_can_be_made_of_the_relays_of_the_table() {
         given.peers[0].backup = backup.map(|position| TablePath { relays: vec![position] });
         let plan = read(given).ok().unwrap();
         assert!(!plan.device.peers.last().unwrap().relayed, "nothing was said of the other");
+        let planned: Vec<_> = plan.paths.plans.iter().map(|plan| plan.destination).collect();
+        assert_eq!(planned, if plan.device.peers[0].relayed { vec![plan.peers[0].node] } else { Vec::new() });
+        assert_eq!(plan.paths.terms.known.len(), plan.peers.len());
         (plan.device.peers.len(), plan.device.peers[0].relayed)
     };
     assert_eq!(relayed(&[8, 9], &[0], Some(1)), (2, true));

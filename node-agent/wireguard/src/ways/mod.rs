@@ -208,11 +208,12 @@ impl Ways {
         }
     }
 
-    /// A path stands.
+    /// A path stands. May be told again.
     pub(crate) fn path_up(&mut self, end: PathEnd, slot: PathSlot, now: Mono) {
-        self.paths.up(end, slot, now);
-        self.wanting = None;
-        self.judge_again(now);
+        if self.paths.up(end, slot, now) {
+            self.wanting = None;
+            self.judge_again(now);
+        }
     }
 
     /// A path has ended.

@@ -48,9 +48,10 @@ impl Paths {
         path.liveness.round_trips.typical()
     }
 
-    pub(super) fn up(&mut self, end: PathEnd, slot: PathSlot, now: Mono) {
+    /// False: it is known.
+    pub(super) fn up(&mut self, end: PathEnd, slot: PathSlot, now: Mono) -> bool {
         if self.paths.iter().any(|path| path.end == end) {
-            return;
+            return false;
         }
         if self.paths.len() == PATHS {
             // The oldest that the peer installed: this node's own are at most two.
@@ -70,6 +71,7 @@ impl Paths {
         }
         self.paths.push(path);
         self.choose(now);
+        true
     }
 
     pub(super) fn down(&mut self, end: PathEnd) {
