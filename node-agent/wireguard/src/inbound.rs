@@ -101,7 +101,7 @@ impl Tunnel {
         }
         let mut result = state.release(now, &mut arrivals.out);
         if len > 0 {
-            let delivered = self.deliver(active, now, entry, &mut state, len, from, arrivals);
+            let delivered = self.deliver(active, now, (entry, &mut state), len, from, arrivals);
             result = result.and(delivered);
         }
         self.settle(entry, &mut state, now);
@@ -133,8 +133,7 @@ impl Tunnel {
         &self,
         active: &ActiveConfig,
         now: Mono,
-        entry: &PeerEntry,
-        state: &mut PeerState,
+        (entry, state): (&PeerEntry, &mut PeerState),
         len: usize,
         from: Way,
         arrivals: &mut Arrivals,

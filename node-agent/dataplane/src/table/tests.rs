@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use rap_mesh::Dial;
 use rap_runtime::Fault;
 use rap_types::{Mono, NodeId, Reason, limits};
 use rap_wire::v1::{ForwardingTable, TableDelta, TableGate, TableLink, TablePath, TablePeer, TableRevoked};
@@ -123,11 +124,14 @@ fn marks_say_who_is_dialled_and_who_is_accepted() {
         let known = KnownTable::whole(given, &Bounds::default())?;
         let peer = known.peer(NodeId::from_bytes([2; 16])).unwrap();
         let all = deadlines::Deadlines { table: None, leaf: None, grant: None };
-        Ok::<_, Fault>(peer.for_mesh(all, false).map(|peer| peer.endpoints.len()))
+        let dial = |alone| peer.for_mesh(all, alone).map(|peer| (peer.endpoints.len(), peer.dial));
+        Ok::<_, Fault>((dial(false), dial(true)))
     };
-    assert_eq!(linked(TableLink::Dial.into()), Ok(Some(1)));
-    assert_eq!(linked(TableLink::Accept.into()), Ok(Some(0)), "accepted, never dialled");
-    assert_eq!(linked(TableLink::None.into()), Ok(None));
+    let both = |dial, alone| Ok((Some((1, dial)), Some((1, alone))));
+    assert_eq!(linked(TableLink::Dial.into()), both(Dial::InTurn, Dial::AtOnce));
+    let on_demand = both(Dial::OnDemand, Dial::OnDemand);
+    assert_eq!(linked(TableLink::Accept.into()), on_demand, "accepted, dialled for a path only");
+    assert_eq!(linked(TableLink::None.into()), Ok((None, None)));
     assert_eq!(linked(9).unwrap_err().reason, Reason::DataplaneTableUnsupported);
 }
 

@@ -65,7 +65,7 @@ impl World {
             let want = self.ways.data(now);
             self.act(want);
             for round in 0.. {
-                if !self.ways.due(now).is_some_and(|due| due <= now) {
+                if self.ways.due(now).is_none_or(|due| due > now) {
                     break;
                 }
                 assert!(round < 50, "never satisfied");
