@@ -276,13 +276,19 @@ async fn pass_when_linked(shared: Arc<Shared>, to: NodeId, request: u64, frame: 
     let since = shared.now().mono;
     let linked = shared.registry.demand(to, Demand { since, until: since.plus(DIAL_TIME) });
     let came = tokio::time::timeout(DIAL_TIME, linked).await;
-    let passed = match shared.registry.route(to) {
-        Route::Linked(inbox) if came.is_ok() => inbox.push(frame).is_ok(),
-        Route::Linked(_) | Route::Vacant | Route::None => false,
-    };
-    if !passed {
-        shared.with_paths(|core, inputs| core.not_passed(to, request, inputs));
-    }
+    shared.with_paths(|core, inputs| {
+        // A path that was given up meanwhile is not installed.
+        if !core.is_open(to, request) {
+            return;
+        }
+        let passed = match shared.registry.route(to) {
+            Route::Linked(inbox) if came.is_ok() => inbox.push(frame).is_ok(),
+            Route::Linked(_) | Route::Vacant | Route::None => false,
+        };
+        if !passed {
+            core.not_passed(to, request, inputs);
+        }
+    });
 }
 
 /// Leaf certificates of this cluster.

@@ -250,7 +250,8 @@ impl<'a> Pump<'a> {
             let now = self.connection.shared.now().mono;
             let shared = &self.connection.shared;
             shared.registry.release(peer, lane, self.connection.id, now);
-            if lane == Lane::A && !matches!(shared.registry.route(peer), Route::Linked(_)) {
+            let was_up = self.connection.established_at.is_some() && lane == Lane::A;
+            if was_up && !matches!(shared.registry.route(peer), Route::Linked(_)) {
                 shared.link_lost(peer);
             }
         }

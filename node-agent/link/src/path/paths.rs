@@ -105,6 +105,9 @@ impl Paths {
 
     /// The link with a neighbour ended: so do all paths over it.
     pub fn link_lost(&mut self, node: NodeId, inputs: &mut PathInputs<'_>) {
+        for request in self.requests.to(node) {
+            self.not_passed(node, request, inputs);
+        }
         let gone: Vec<_> = self
             .table
             .entries()
@@ -158,6 +161,11 @@ impl Paths {
             relays: entry.relays(),
         });
         self.sources.up().chain(answering).collect()
+    }
+
+    /// True while the answer to a request is awaited. A request that is not open any more must not be sent.
+    pub fn is_open(&self, to: NodeId, request: u64) -> bool {
+        self.requests.is_open(to, request)
     }
 
     /// Paths that this node carries or ends.

@@ -63,6 +63,15 @@ impl Requests {
         self.deadlines.insert((deadline, to, request));
     }
 
+    pub(crate) fn is_open(&self, to: NodeId, request: u64) -> bool {
+        self.open.contains_key(&(to, request))
+    }
+
+    /// Open requests to a node.
+    pub(crate) fn to(&self, node: NodeId) -> Vec<u64> {
+        self.open.range((node, 0)..=(node, u64::MAX)).map(|((_, request), _)| *request).collect()
+    }
+
     /// Ends a request, if it is open.
     pub(crate) fn close(&mut self, to: NodeId, request: u64) -> Option<Asker> {
         let (asker, deadline) = self.open.remove(&(to, request))?;

@@ -303,3 +303,21 @@ fn past_the_deadline_of_the_tables_nothing_is_asked_for_in_a_hurry_and_nothing_i
     let refused = net.events(a).iter().filter(|event| matches!(event, PathEvent::Refused { .. })).count();
     assert!((2..=12).contains(&refused), "{refused} attempts");
 }
+
+#[test]
+fn a_relay_that_loses_its_next_hop_during_an_install_says_so_at_once() {
+    let (a, b) = (node(1), node(2));
+    let mut net = Net::new(&[1, 2, 100]);
+    net.plan(a, b, &[100], None);
+    // The destination is silent, and then gone.
+    net.nodes.remove(&b);
+    net.want(a, b);
+    assert_eq!(net.nodes[&node(100)].carried(), 1, "pending");
+    assert!(net.answers.is_empty());
+    net.kill(b);
+    assert_eq!(net.answers, [(node(100), Reason::PathNextUnreachable)]);
+    assert_eq!(net.nodes[&node(100)].carried(), 0);
+    let refused =
+        PathEvent::Refused { peer: b, slot: PathSlot::Primary, reason: Reason::PathNextUnreachable };
+    assert_eq!(net.events(a), [refused]);
+}
