@@ -22,6 +22,9 @@ pub struct Quickstart {
     /// Kill the control plane and PostgreSQL, show what goes on, and start them again.
     #[arg(long)]
     chaos: bool,
+    /// As root: two sites behind routers that let nothing in, and two relays; with --chaos a relay is killed.
+    #[arg(long)]
+    sites: bool,
     /// Addresses of 127.0.0.0/8 instead of network namespaces, no TUN; the default without root.
     #[arg(long)]
     loopback: bool,
@@ -76,7 +79,7 @@ impl Quickstart {
         if self.keep {
             lab.keep();
         }
-        let ok = quickstart::run(&lab, Wish { chaos: self.chaos, json: self.json })?;
+        let ok = quickstart::run(&lab, Wish { chaos: self.chaos, json: self.json, sites: self.sites })?;
         if ok {
             lab.keep();
         }

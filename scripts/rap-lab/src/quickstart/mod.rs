@@ -2,6 +2,7 @@
 //! `rap.quickstart.v1`.
 
 mod chaos;
+mod sites;
 mod story;
 
 use anyhow::{Context, Result, ensure};
@@ -26,10 +27,15 @@ pub struct Wish {
     pub chaos: bool,
     /// The answer is one JSON document.
     pub json: bool,
+    /// Two sites and two relays in place of three nodes that reach each other.
+    pub sites: bool,
 }
 
 /// Runs it on an empty lab; true if everything went as it should. On success the lab is to be kept.
 pub fn run(lab: &Lab, wish: Wish) -> Result<bool> {
+    if wish.sites {
+        return sites::run(lab, wish);
+    }
     let started = now();
     let story = Story::new(wish.json);
     story.begins(lab.mode());

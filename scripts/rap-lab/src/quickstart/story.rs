@@ -60,24 +60,33 @@ impl Story {
             self.tell("something did not go as it should; `scripts/quickstart --keep` leaves everything up to look at");
             return;
         }
-        self.tell("\nIt is up. Try:");
-        for line in [
+        let mut lines = vec![
             "scripts/lab exec cp rapctl status",
             "scripts/lab exec cp rapctl node list --cluster quickstart",
             "scripts/lab exec cp rapctl ping a b",
             "scripts/lab exec a rap-node-agent status",
             "scripts/lab exec a rap-node-agent snapshot verify",
-        ] {
+        ];
+        if lab.mode() == Mode::Namespaces {
+            lines.push("scripts/lab cut a b          (and: scripts/lab heal a b)");
+            lines.push("scripts/lab slow c --delay-ms 50");
+        }
+        lines.push("scripts/lab kill cp-control  (and: scripts/lab restart cp-control)");
+        lines.push("scripts/lab log a-agent");
+        lines.push("scripts/quickstart add d");
+        lines.push("scripts/quickstart --chaos");
+        lines.push(
+            "scripts/quickstart --sites   (as root: two sites that reach each other through relays only)",
+        );
+        self.try_these(&lines);
+    }
+
+    /// It is up, and these commands show something.
+    pub(super) fn try_these(&self, lines: &[&str]) {
+        self.tell("\nIt is up. Try:");
+        for line in lines {
             self.tell(&format!("  {line}"));
         }
-        if lab.mode() == Mode::Namespaces {
-            self.tell("  scripts/lab cut a b          (and: scripts/lab heal a b)");
-            self.tell("  scripts/lab slow c --delay-ms 50");
-        }
-        self.tell("  scripts/lab kill cp-control  (and: scripts/lab restart cp-control)");
-        self.tell("  scripts/lab log a-agent");
-        self.tell("  scripts/quickstart add d");
-        self.tell("  scripts/quickstart --chaos");
         self.tell("\nRemove it: scripts/quickstart down");
     }
 

@@ -6,7 +6,7 @@ mod journeys;
 mod lifecycle;
 mod list;
 mod spine;
-mod two_sites;
+pub mod two_sites;
 mod wires;
 
 use anyhow::Result;

@@ -2,10 +2,10 @@
 //! relays and the control plane are outside. Owns the order: what is proven of the network first, then traffic, then faults.
 
 mod direct;
-mod faults;
-mod nat;
+pub mod faults;
+pub mod nat;
 mod outage;
-mod scene;
+pub mod scene;
 mod traffic;
 
 use anyhow::Result;
