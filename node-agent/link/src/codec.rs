@@ -23,6 +23,8 @@ use crate::frame::{
 pub(crate) struct Encoded {
     head: [u8; HEADER_LEN + FENCING_LEN],
     head_len: usize,
+    /// 0: none.
+    label: u64,
     payload: Bytes,
 }
 
@@ -30,6 +32,11 @@ impl Encoded {
     /// Bytes on the wire.
     pub(crate) fn wire_len(&self) -> usize {
         self.head_len + self.payload.len()
+    }
+
+    /// Label of the frame; 0: none.
+    pub(crate) fn label(&self) -> u64 {
+        self.label
     }
 
     /// Appends the wire form to `out`.
@@ -70,7 +77,8 @@ impl Frame {
             head[28..36].copy_from_slice(&epoch.to_be_bytes());
             head_len += FENCING_LEN;
         }
-        Ok(Encoded { head, head_len, payload: self.payload.clone() })
+        let label = if labelled == 0 { 0 } else { id };
+        Ok(Encoded { head, head_len, label, payload: self.payload.clone() })
     }
 }
 

@@ -8,7 +8,7 @@ use rap_wire::v1;
 
 use crate::frame::FrameKind;
 use crate::path::checks;
-use crate::path::entry::{Direction, Entry, FAULT_PAUSE};
+use crate::path::entry::{Direction, Entry};
 use crate::path::message::{self, OpenedRequest, RequestText};
 use crate::path::paths::Paths;
 use crate::path::requests::{Asker, Renewal};
@@ -302,7 +302,7 @@ impl Paths {
         }
     }
 
-    /// Tells the sender of a frame that its label leads nowhere, at most once per label and [`FAULT_PAUSE`].
+    /// Tells the sender of a frame that its label leads nowhere, at most once per label and 100 ms.
     fn say_fault(
         &mut self,
         from: NodeId,
@@ -314,23 +314,11 @@ impl Paths {
         let entry = of.and_then(|(id, direction)| Some((self.table.entry_mut(id)?, direction)));
         let may = match entry {
             Some((entry, direction)) => entry.may_fault(direction, now),
-            None => self.may_fault_unknown((from, label), now),
+            None => self.unknown.may_tell(from, label, now),
         };
         if may {
             self.send(from, FrameKind::PathFault, message::fault(label, reason));
         }
-    }
-
-    fn may_fault_unknown(&mut self, label: (NodeId, u64), now: Mono) -> bool {
-        if self.unknown.len() >= UNKNOWN_MAX {
-            self.unknown.retain(|_, at| now.since(*at) < FAULT_PAUSE);
-        }
-        let paused = self.unknown.get(&label).is_some_and(|at| now.since(*at) < FAULT_PAUSE);
-        let may = !paused && self.unknown.len() < UNKNOWN_MAX;
-        if may {
-            self.unknown.insert(label, now);
-        }
-        may
     }
 
     /// Takes the payload of a frame that is for this node.
@@ -358,6 +346,3 @@ impl From<Reason> for Refusal {
         Self { code, highest: 0 }
     }
 }
-
-/// Most labels that belong to nothing and are remembered for [`FAULT_PAUSE`].
-const UNKNOWN_MAX: usize = 1024;

@@ -28,6 +28,7 @@ mod sources;
 mod table;
 mod tending;
 mod terms;
+mod unknown;
 
 pub use message::{OpenedRequest, REQUEST_MAX, RequestText, request_payload, wireguard_payload};
 pub use paths::Paths;

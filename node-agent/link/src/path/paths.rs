@@ -17,6 +17,7 @@ use crate::path::table::Table;
 use crate::path::terms::{
     PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathSlot, PathTerms, PathView,
 };
+use crate::path::unknown::UnknownLabels;
 
 /// Every path that touches this node.
 #[derive(Debug, Clone)]
@@ -30,8 +31,7 @@ pub struct Paths {
     pub(crate) installs: Bucket,
     pub(crate) installs_by_source: Buckets,
     pub(crate) verifications: Buckets,
-    /// Latest faults about labels that belong to nothing.
-    pub(crate) unknown: BTreeMap<(NodeId, u64), Mono>,
+    pub(crate) unknown: UnknownLabels,
     next_id: u64,
     outputs: VecDeque<PathOutput>,
     refused: BTreeMap<Reason, u64>,
@@ -58,7 +58,7 @@ impl Paths {
             installs: Bucket::full(limits.installs, now),
             installs_by_source: Buckets::default(),
             verifications: Buckets::default(),
-            unknown: BTreeMap::new(),
+            unknown: UnknownLabels::default(),
             next_id: 1,
             outputs: VecDeque::new(),
             refused: BTreeMap::new(),

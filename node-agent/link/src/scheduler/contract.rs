@@ -25,17 +25,19 @@ pub(crate) enum QueueId {
 pub(crate) enum WhenFull {
     /// Refuse the frame and tell its sender. For classes that must not lose frames.
     Refuse,
-    /// Drop the oldest frames. For classes whose newest frame is the most useful one.
+    /// Drop the oldest frames of the path, or of the path with the most if there are too many in all. For classes whose newest frame is the most useful one.
     DropOldest,
 }
 
 /// Contract of a queue. Lengths are bytes on the wire, headers included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contract {
-    /// Most bytes that wait.
+    /// Most bytes that wait of one path, or without one.
     pub(crate) bytes: usize,
-    /// Most frames that wait.
+    /// Most frames that wait of one path, or without one.
     pub(crate) frames: usize,
+    /// So many times that much may wait in all.
+    pub(crate) flows: usize,
     pub(crate) when_full: WhenFull,
     /// Bytes per window that are sent before all lower queues; 0 = none.
     pub(crate) budget: usize,
@@ -98,7 +100,17 @@ impl QueueId {
             Self::Vpn => (256 * KIB, 1024, DropOldest, 0, 1),
             Self::Telemetry => (16 * KIB, 64, DropOldest, 0, 1),
         };
-        Contract { bytes, frames, when_full, budget, quantum: share * QUANTUM }
+        let flows = match self {
+            Self::Vpn => 4,
+            Self::Own
+            | Self::Input
+            | Self::Control
+            | Self::Clipboard
+            | Self::Render
+            | Self::File
+            | Self::Telemetry => 1,
+        };
+        Contract { bytes, frames, flows, when_full, budget, quantum: share * QUANTUM }
     }
 }
 

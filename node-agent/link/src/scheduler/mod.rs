@@ -18,9 +18,10 @@
 //!   waiting queue. A debt is at most one frame, so a waiting queue has credit after at most 44 turns.
 //! - *No frame is lost without a count.* A frame is refused, or sent once in the order of its queue, or
 //!   part of the number that [`Scheduler::push`], [`Scheduler::push_last`] or [`Scheduler::clear`] returns.
-//! - *Memory is bounded* by the contracts of the queues: less than 1 MiB of frames.
+//! - *Memory is bounded* by the contracts of the queues: less than 2 MiB of frames.
 
 mod contract;
+mod flow;
 mod queue;
 #[cfg(test)]
 mod tests;

@@ -236,3 +236,83 @@ fn full_queues_hold_less_than_a_mebibyte_and_cleared_ones_nothing() {
     assert_eq!((bytes_held(&scheduler), scheduler.clear()), (0, 0));
     assert!(ask(&mut scheduler, usize::MAX, Mono(0)).is_empty());
 }
+
+/// A frame of a path.
+fn of_path(label: u64, length: usize) -> Encoded {
+    Frame::labelled(ChannelClass::Vpn, label, 1, vec![label as u8; length]).encoded().unwrap()
+}
+
+fn labels(frames: &[Frame]) -> Vec<u64> {
+    let label = |frame: &Frame| match frame.id {
+        FrameId::Label(label) => label,
+        FrameId::Stream(_) => 0,
+    };
+    frames.iter().map(label).collect()
+}
+
+#[test]
+fn a_path_that_floods_delays_a_frame_of_another_by_one_turn() {
+    let mut scheduler = Scheduler::new();
+    for _ in 0..2_000 {
+        scheduler.push(QueueId::Vpn, of_path(7, 1_000)).unwrap();
+    }
+    scheduler.push(QueueId::Vpn, of_path(9, 100)).unwrap();
+    let sent = labels(&ask(&mut scheduler, 6_000, Mono(0)));
+    assert!(sent[..3].contains(&9), "{sent:?}");
+    // Two that flood share the link, whatever the length of their frames.
+    let mut scheduler = Scheduler::new();
+    for _ in 0..20 {
+        scheduler.push(QueueId::Vpn, of_path(7, 12_000)).unwrap();
+        for _ in 0..50 {
+            scheduler.push(QueueId::Vpn, of_path(9, 200)).unwrap();
+        }
+    }
+    let sent = ask(&mut scheduler, 300_000, Mono(0));
+    let bytes = |of: u64| {
+        sent.iter().filter(|frame| frame.id == FrameId::Label(of)).map(Frame::wire_len).sum::<usize>()
+    };
+    assert!(bytes(7).abs_diff(bytes(9)) < 20_000, "{} and {}", bytes(7), bytes(9));
+}
+
+#[test]
+fn a_path_drops_its_own_oldest_frames_and_beyond_the_total_the_one_with_the_most_does() {
+    let mut scheduler = Scheduler::new();
+    scheduler.push(QueueId::Vpn, of_path(1, 1_000)).unwrap();
+    let dropped: u64 = (0..2_000).map(|_| scheduler.push(QueueId::Vpn, of_path(7, 1_000)).unwrap()).sum();
+    assert!(dropped > 1_500, "{dropped}");
+    assert!(bytes_held(&scheduler) <= 257 * 1024 + 1_020);
+    for label in 8..12 {
+        for _ in 0..300 {
+            scheduler.push(QueueId::Vpn, of_path(label, 1_000)).unwrap();
+        }
+    }
+    assert!(bytes_held(&scheduler) <= 1024 * 1024);
+    let sent = labels(&ask(&mut scheduler, usize::MAX, Mono(0)));
+    assert!(sent.contains(&1), "a path with one frame lost none");
+    for label in 7..12 {
+        let count = sent.iter().filter(|sent| **sent == label).count();
+        assert!((180..=256).contains(&count), "{label}: {count}");
+    }
+}
+
+#[test]
+fn every_accepted_frame_of_a_path_is_sent_once_in_its_order() {
+    let mut scheduler = Scheduler::new();
+    for number in 0..200_u64 {
+        let payload = number.to_be_bytes().repeat(1 + (number as usize * 37) % 200);
+        let frame = Frame::labelled(ChannelClass::Vpn, 1 + number % 5, 1, payload);
+        assert_eq!(scheduler.push(QueueId::Vpn, frame.encoded().unwrap()), Ok(0));
+    }
+    let mut sent = Vec::new();
+    while let [frame] = &ask(&mut scheduler, 1, Mono(0))[..] {
+        sent.push(frame.clone());
+    }
+    assert_eq!(sent.len(), 200);
+    for label in 1..=5 {
+        let of = sent.iter().filter(|frame| frame.id == FrameId::Label(label));
+        let numbers: Vec<u64> =
+            of.map(|frame| u64::from_be_bytes(*frame.payload.first_chunk().unwrap())).collect();
+        assert!(numbers.is_sorted() && numbers.len() == 40, "{label}: {numbers:?}");
+    }
+    assert_eq!(bytes_held(&scheduler), 0);
+}
