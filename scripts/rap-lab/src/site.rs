@@ -74,15 +74,17 @@ pub fn udp_heard(run: &RunId, router: &str) -> Result<[u64; 2]> {
 /// Counts from now on what comes to a TCP port of a host.
 pub fn count_port(run: &RunId, host: &str, port: u16) -> Result<()> {
     let rules = format!(
-        "table ip {TABLE} {{ counter port {{}}
-           chain heard {{ type filter hook prerouting priority raw; tcp dport {port} counter name port; }} }}"
+        "table ip {TABLE} {{
+           counter heard {{}}
+           chain heard {{ type filter hook prerouting priority raw; tcp dport {port} counter name heard; }}
+         }}"
     );
     nft(&run.namespace(host), &[&rules]).map(drop)
 }
 
 /// Bytes that came to that port.
 pub fn bytes_to(run: &RunId, host: &str) -> Result<u64> {
-    let text = nft(&run.namespace(host), &["list", "counter", "ip", TABLE, "port"])?;
+    let text = nft(&run.namespace(host), &["list", "counter", "ip", TABLE, "heard"])?;
     Ok(number(&text, "bytes"))
 }
 

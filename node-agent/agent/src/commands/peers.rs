@@ -43,8 +43,13 @@ fn document(status: &Value) -> Value {
 
 fn line(peer: &Value) -> String {
     let (name, address, link) = (text(&peer["name"]), text(&peer["overlay_ipv4"]), text(&peer["link"]));
-    let way = through(peer);
-    format!("{name:<20} {address:<15} {}, link {link}\n", if way.is_empty() { "no way" } else { &way[2..] })
+    let way = match through(peer).strip_prefix(", ") {
+        Some(way) => way.to_owned(),
+        // Nothing was sent: whether a way works is not known.
+        None if peer["tx_bytes"].as_u64().unwrap_or_default() == 0 => "idle".to_owned(),
+        None => "no way".to_owned(),
+    };
+    format!("{name:<20} {address:<15} {way}, link {link}\n")
 }
 
 #[cfg(test)]
@@ -59,15 +64,16 @@ mod tests {
                 "active": [{ "node_id": "x", "name": "r", "overlay_ipv4": "100.96.0.2", "way": "direct" }],
                 "warm": [
                     { "node_id": "y", "name": "b", "overlay_ipv4": "100.96.0.3", "way": "relayed", "via": [{ "name": "r" }] },
-                    { "node_id": "z", "name": "c", "overlay_ipv4": "100.96.0.4", "way": null },
+                    { "node_id": "z", "name": "c", "overlay_ipv4": "100.96.0.4", "way": null, "tx_bytes": 148 },
+                    { "node_id": "u", "name": "d", "overlay_ipv4": "100.96.0.5", "way": null, "tx_bytes": 0 },
                 ],
             },
             "links": [{ "peer": "x", "state": "established" }],
         });
         let several = json!({ "memberships": [status, status] });
-        assert_eq!(document(&several)["peers"].as_array().unwrap().len(), 6);
+        assert_eq!(document(&several)["peers"].as_array().unwrap().len(), 8);
         let lines: Vec<String> = list(&document(&status)["peers"]).iter().map(line).collect();
-        let ends = ["direct, link established\n", "through r, link -\n", "no way, link -\n"];
+        let ends = ["direct, link established\n", "through r, link -\n", "no way, link -\n", "idle, link -\n"];
         for (line, end) in lines.iter().zip(ends) {
             assert!(line.ends_with(end), "{line}");
         }
