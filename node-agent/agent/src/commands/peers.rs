@@ -73,7 +73,8 @@ mod tests {
         let several = json!({ "memberships": [status, status] });
         assert_eq!(document(&several)["peers"].as_array().unwrap().len(), 8);
         let lines: Vec<String> = list(&document(&status)["peers"]).iter().map(line).collect();
-        let ends = ["direct, link established\n", "through r, link -\n", "no way, link -\n", "idle, link -\n"];
+        let ends =
+            ["direct, link established\n", "through r, link -\n", "no way, link -\n", "idle, link -\n"];
         for (line, end) in lines.iter().zip(ends) {
             assert!(line.ends_with(end), "{line}");
         }

@@ -21,5 +21,6 @@ pub const ALL: &[Scenario] = &[
     lifecycle::LIFECYCLE,
     spine::SPINE,
     two_sites::TWO_SITES,
+    two_sites::TWO_SITES_LONG,
     wires::WIRES,
 ];

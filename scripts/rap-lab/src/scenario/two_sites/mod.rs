@@ -8,6 +8,8 @@ mod outage;
 pub mod scene;
 mod traffic;
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::Scenario;
@@ -20,10 +22,18 @@ pub const TWO_SITES: Scenario = Scenario {
     name: "two-sites",
     shows: "two sites behind symmetric NAT talk through a relay, and go on when it dies, when nobody can be asked, and when a direct way comes and goes",
     needs_programs: true,
-    run,
+    run: |lab, report| run(lab, report, Duration::from_secs(120)),
 };
 
-fn run(lab: &Lab, report: &mut Report) -> Result<()> {
+/// The same with an outage of ten minutes.
+pub const TWO_SITES_LONG: Scenario = Scenario {
+    name: "two-sites-long",
+    shows: "two-sites with control plane and database away for ten minutes",
+    needs_programs: true,
+    run: |lab, report| run(lab, report, Duration::from_secs(600)),
+};
+
+fn run(lab: &Lab, report: &mut Report, outage: Duration) -> Result<()> {
     if lab.mode() != Mode::Namespaces {
         report.check("namespaces", || Ok(Finding::new(true, false, "nothing to show: sites need root")));
         return Ok(());
@@ -34,7 +44,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("streams_through_a_relay", || traffic::streams(&scene));
     report.check("relay_killed", || faults::killed(&scene));
     report.check("relay_cut_silently", || faults::cut_silently(&scene));
-    report.check("nobody_to_ask", || outage::check(&scene));
+    report.check("nobody_to_ask", || outage::check(&scene, outage));
     report.check("direct_way_comes_and_goes", || direct::check(&scene));
     Ok(())
 }
