@@ -71,9 +71,14 @@ pub fn moved(
     });
     ensure!(silence.0 <= bar && silence.1 <= bar, "silent for longer than {bar:?}: {value}");
     ensure!(arrived.duplicates == 0, "datagrams came twice: {value}");
+    // 1,000 each second: what is lost was sent during the silence.
+    let silent = silence.1.as_millis() as u64;
+    ensure!(arrived.lost <= silent + SPARE, "more was lost than was sent during the silence: {value}");
     scene.nothing_direct()?;
     Ok(value)
 }
 
+/// Datagrams that a busy machine loses at other times.
+const SPARE: u64 = 100;
 const KILLED: Duration = Duration::from_secs(1);
 const SILENT: Duration = Duration::from_secs(2);
