@@ -78,6 +78,7 @@ impl PeerState {
         for act in self.ways.timeout(now) {
             match (act, self.addresses) {
                 (Act::Want, _) => self.notes.want = true,
+                (Act::Renew, _) => self.initiate(now, out)?,
                 (Act::Probe(way, sequence), Some((own, peer))) if session => {
                     if let Some(packet) = PathProbe::request(own, peer, sequence, now) {
                         self.send_probe(&packet, way, now, out)?;

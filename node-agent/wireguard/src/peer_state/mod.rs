@@ -283,15 +283,25 @@ impl PeerState {
             return Ok(());
         }
         let has_session = self.handshake_age().is_some();
+        if !has_session {
+            return self.initiate(now, out);
+        }
         let slot = out.slot().ok_or(DropReason::QueueFull)?;
-        let result = if has_session {
-            self.tunn.encapsulate(&[], slot)
-        } else {
-            self.tunn.format_handshake_initiation(slot, false)
-        };
-        let TunnResult::WriteToNetwork(datagram) = result else { return Ok(()) };
+        let TunnResult::WriteToNetwork(datagram) = self.tunn.encapsulate(&[], slot) else { return Ok(()) };
         let (len, initiation) = (datagram.len(), is_handshake_init(datagram));
         self.push_of_timers(len, initiation, now, out)
+    }
+
+    /// Begins a handshake, unless one is under way.
+    fn initiate(&mut self, now: Mono, out: &mut Datagrams) -> Result<(), DropReason> {
+        let slot = out.slot().ok_or(DropReason::QueueFull)?;
+        match self.tunn.format_handshake_initiation(slot, false) {
+            TunnResult::WriteToNetwork(datagram) => {
+                let len = datagram.len();
+                self.push_initiation(len, now, out)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sends what a timer made. Nothing of that is worth waiting for a way.
@@ -338,8 +348,8 @@ impl PeerState {
 pub(crate) const SEND_ROOM: usize = 1 + PATHS;
 /// Slots that [`PeerState::tick`] may use.
 pub(crate) const TICK_ROOM: usize = 2 * SEND_ROOM;
-/// Slots that [`PeerState::look_at_ways`] may use: probes and what is released after them.
-pub(crate) const WAYS_ROOM: usize = 2 * SEND_ROOM + MAX_STAGED;
+/// Slots that [`PeerState::look_at_ways`] may use: probes, an initiation, and what is released after them.
+pub(crate) const WAYS_ROOM: usize = 3 * SEND_ROOM + MAX_STAGED;
 /// A peer in use is kept alive for this long after the last packet.
 const KEPT_ALIVE: Duration = Duration::from_secs(180);
 /// How often [`PeerState::tick`] wants to be called.

@@ -6,6 +6,7 @@
 //! it wants to be called again.
 
 mod direct;
+mod judge;
 mod path;
 mod trial;
 
@@ -41,6 +42,8 @@ pub(crate) struct Ways {
     wanting: Option<(Mono, Mono)>,
     /// Until when new packets wait, so that they overtake nothing that is on its way.
     holding: Option<Mono>,
+    /// When a new session was asked for last.
+    renewed: Option<Mono>,
     probes: VecDeque<SentProbe>,
     next_sequence: u32,
 }
@@ -57,6 +60,9 @@ struct SentProbe {
 pub(crate) enum Act {
     /// Send a probe with this sequence number on this way.
     Probe(Way, u32),
+    /// Begin a new session: the peer answers probes, and a way that worked is silent. Perhaps the peer started anew
+    /// and knows nothing of the present one.
+    Renew,
     /// Ask for paths.
     Want,
 }
@@ -250,8 +256,12 @@ impl Ways {
         }
         self.check_direct(now, &mut acts);
         if !matches!(self.direct, Direct::InUse { .. }) {
-            for end in self.paths.check(now) {
+            let (probed, died) = self.paths.check(now);
+            for end in probed {
                 self.probe(Way::Path(end), now, &mut acts);
+            }
+            if died {
+                self.renew(now, &mut acts);
             }
         }
         acts.extend(self.want(now));
@@ -284,6 +294,14 @@ impl Ways {
         (self.answers || self.paths.in_use().is_some()) && self.endpoints.current().is_some()
     }
 
+    /// Asks for a new session, as often as the protocol itself does if nothing comes back.
+    fn renew(&mut self, now: Mono, acts: &mut Vec<Act>) {
+        if self.answers && self.renewed.is_none_or(|renewed| now.since(renewed) >= RENEW_AGAIN) {
+            self.renewed = Some(now);
+            acts.push(Act::Renew);
+        }
+    }
+
     fn is_busy(&self, now: Mono) -> bool {
         self.busy.is_some_and(|busy| now.since(busy) < BUSY)
     }
@@ -302,6 +320,7 @@ impl Ways {
 const BUSY: Duration = Duration::from_secs(10);
 /// How long packets wait for a path before an address is tried that did not answer.
 const PATH_WAIT: Duration = Duration::from_secs(3);
+const RENEW_AGAIN: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Probes whose answers are awaited.
 const PROBES: usize = 64;

@@ -112,9 +112,9 @@ impl Paths {
         due.min()
     }
 
-    /// Judges the path in use and those that are silent; the paths to be probed.
-    pub(super) fn check(&mut self, now: Mono) -> Vec<PathEnd> {
-        let mut probed = Vec::new();
+    /// Judges the path in use and those that are silent; the paths to be probed, and whether one fell silent.
+    pub(super) fn check(&mut self, now: Mono) -> (Vec<PathEnd>, bool) {
+        let (mut probed, mut died) = (Vec::new(), false);
         for path in &mut self.paths {
             match path.silent {
                 Some(last) if now >= last.plus(ASK_SILENT) => {
@@ -125,13 +125,13 @@ impl Paths {
                 None if self.in_use == Some(path.end) => match path.liveness.check(now) {
                     Verdict::Wait => {}
                     Verdict::Probe => probed.push(path.end),
-                    Verdict::Dead => path.silent = Some(now),
+                    Verdict::Dead => (path.silent, died) = (Some(now), true),
                 },
                 None => {}
             }
         }
         self.choose(now);
-        probed
+        (probed, died)
     }
 
     fn choose(&mut self, now: impl Into<Option<Mono>>) {

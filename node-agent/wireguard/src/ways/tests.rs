@@ -28,6 +28,7 @@ struct World {
     /// When paths were asked for.
     wanted: Vec<Mono>,
     probed: Vec<Way>,
+    renewed: Vec<Mono>,
     answers: Vec<(Mono, Way, u32, Mono)>,
 }
 
@@ -36,13 +37,15 @@ impl World {
         let mut ways = Ways::default();
         ways.configure(ports.iter().map(|port| at(*port)).collect(), relayed);
         let (wanted, probed, answers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { ways, now: ms(0), works: works.to_vec(), wanted, probed, answers }
+        let renewed = Vec::new();
+        Self { ways, now: ms(0), works: works.to_vec(), wanted, probed, renewed, answers }
     }
 
     fn act(&mut self, acts: impl IntoIterator<Item = Act>) {
         for act in acts {
             match act {
                 Act::Want => self.wanted.push(self.now),
+                Act::Renew => self.renewed.push(self.now),
                 Act::Probe(way, sequence) => {
                     self.probed.push(way);
                     if let Some((_, round_trip)) = self.works.iter().find(|(works, _)| *works == way) {
@@ -272,6 +275,26 @@ fn a_direct_way_without_any_other_is_never_left() {
 }
 
 #[test]
+fn a_peer_that_falls_silent_on_a_way_is_asked_for_a_new_session_soon_and_not_all_the_time() {
+    let mut world = World::new(&[1], false, &[(udp(1), 20)]);
+    world.ways.authenticated(udp(1), true, ms(0));
+    world.until(2_000);
+    world.breaks(udp(1));
+    assert_eq!(world.until(3_000), Sending::On(udp(1)));
+    assert_eq!(world.renewed.len(), 1);
+    for second in 3..18 {
+        // A handshake has ended, and the peer answers no probes any more.
+        world.ways.judge_again(world.now);
+        world.until(1_000 * second + 900);
+    }
+    assert_eq!(world.renewed.len(), 2, "{:?}", world.renewed);
+    let mut world = World::new(&[1], false, &[]);
+    world.ways.authenticated(udp(1), true, ms(0));
+    world.until(5_000);
+    assert_eq!(world.renewed, [], "it never answered one");
+}
+
+#[test]
 fn what_nobody_uses_is_not_probed() {
     let mut world = direct();
     let probed = world.probed.len();
@@ -290,7 +313,7 @@ fn an_answer_counts_once_and_on_its_own_way_only() {
     world.up(1, PathSlot::Primary);
     let probe = |act: &Act| match act {
         Act::Probe(way, sequence) => Some((*way, *sequence)),
-        Act::Want => None,
+        Act::Want | Act::Renew => None,
     };
     world.ways.data(ms(0));
     let acts = world.ways.timeout(ms(0));

@@ -1,6 +1,9 @@
 //! Endpoints: peers that move, candidates that are silent, sessions that are kept up.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
+use crate::network::UdpWay;
 
 #[tokio::test]
 async fn a_peer_that_moves_is_followed() {
@@ -56,6 +59,37 @@ async fn an_endpoint_the_kernel_cannot_reach_is_left_at_once() {
     a.apply(vec![peer(2, &["[::1]:9".parse().unwrap(), b.device.local_addr()])]).await;
     a.device.ping(v4(2), 1, Duration::from_secs(4)).await.unwrap();
     assert_eq!(a.count(DropReason::SendFailed), 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_starts_anew_is_heard_again_within_seconds() {
+    let way = UdpWay::new();
+    let (a, b) = (Node::start(1, "127.0.0.1").await, Node::start(2, "127.0.0.2").await);
+    let (near, far) = (a.device.local_addr(), b.device.local_addr());
+    a.apply(vec![peer(2, &[way.endpoint()])]).await;
+    b.apply(vec![peer(1, &[])]).await;
+    let test = async {
+        a.ping(v4(2)).await.unwrap();
+        // A probe and an answer of each.
+        let full = || way.full.iter().all(|full| full.load(Ordering::Relaxed) >= 2);
+        until("probes are answered", full).await;
+        a.ping(v4(2)).await.unwrap();
+        b.device.stop().await;
+        let b = Node::start_at(2, far, None).await;
+        b.apply(vec![peer(1, &[])]).await;
+        let begin = now();
+        for sequence in 0.. {
+            if a.device.ping(v4(2), sequence, SILENCE / 2).await.is_ok() {
+                break;
+            }
+        }
+        let took = now().since(begin);
+        assert!(took < Duration::from_secs(10), "{took:?}: the protocol alone takes 15 s");
+    };
+    tokio::select! {
+        () = way.carry(near, far) => {}
+        () = test => {}
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ pub struct UdpWay {
     near: tokio::net::UdpSocket,
     far: tokio::net::UdpSocket,
     pub open: AtomicBool,
+    /// Datagrams of full size from the near device, and from the far one.
+    pub full: [AtomicU64; 2],
 }
 
 impl UdpWay {
@@ -24,7 +26,7 @@ impl UdpWay {
             socket.set_nonblocking(true).unwrap();
             tokio::net::UdpSocket::from_std(socket).unwrap()
         };
-        Self { near: socket(), far: socket(), open: AtomicBool::new(true) }
+        Self { near: socket(), far: socket(), open: AtomicBool::new(true), full: Default::default() }
     }
 
     /// Where the near device sends to.
@@ -36,10 +38,11 @@ impl UdpWay {
     pub async fn carry(&self, near: SocketAddr, far: SocketAddr) {
         let (mut there, mut back) = ([0; 2048], [0; 2048]);
         loop {
-            let (socket, to, datagram) = tokio::select! {
-                got = self.near.recv(&mut there) => (&self.far, far, &there[..got.unwrap()]),
-                got = self.far.recv(&mut back) => (&self.near, near, &back[..got.unwrap()]),
+            let (side, socket, to, datagram) = tokio::select! {
+                got = self.near.recv(&mut there) => (0, &self.far, far, &there[..got.unwrap()]),
+                got = self.far.recv(&mut back) => (1, &self.near, near, &back[..got.unwrap()]),
             };
+            self.full[side].fetch_add(u64::from(datagram.len() > 1280), Ordering::Relaxed);
             if self.open.load(Ordering::Relaxed) {
                 socket.send_to(datagram, to).await.unwrap();
             }
@@ -53,6 +56,8 @@ pub struct Paths {
     ports: [Arc<Port>; 2],
     pub delay: Duration,
     pub copies: usize,
+    /// One of so many datagrams is lost. 0: none.
+    pub lost_of: usize,
 }
 
 /// What one device has of them.
@@ -81,13 +86,13 @@ impl PathPort for Port {
 }
 
 impl Paths {
-    pub fn new(delay: Duration, copies: usize) -> Self {
+    pub fn new(delay: Duration, copies: usize, lost_of: usize) -> Self {
         let (sent, queue) = mpsc::channel(4096);
         let port = |side| {
             let (wanted, standing, taken) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
             Arc::new(Port { side, wanted, sent: sent.clone(), standing, taken })
         };
-        Self { queue: Mutex::new(queue), ports: [port(0), port(1)], delay, copies }
+        Self { queue: Mutex::new(queue), ports: [port(0), port(1)], delay, copies, lost_of }
     }
 
     pub fn port(&self, side: usize) -> Arc<Port> {
@@ -115,6 +120,7 @@ impl Paths {
     /// Carries datagrams for ever, in their order.
     pub async fn carry(&self, nodes: [&Node; 2]) {
         let mut waiting = std::collections::VecDeque::new();
+        let mut count = 0;
         loop {
             let next = std::future::poll_fn(|context| self.queue.lock().unwrap().poll_recv(context));
             let due = waiting.front().map(|(due, ..): &(tokio::time::Instant, usize, PathEnd, Vec<u8>)| *due);
@@ -124,6 +130,10 @@ impl Paths {
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     let Some((_, side, end, datagram)) = waiting.pop_front() else { continue };
+                    count += 1;
+                    if self.lost_of > 0 && count % self.lost_of == 0 {
+                        continue;
+                    }
                     for _ in 0..self.copies {
                         let datagram = datagram.clone();
                         nodes[side].device.path_event(PathEvent::Received { end, datagram }).await;

@@ -27,7 +27,7 @@ fn on(node: &Node, seed: u8) -> Option<u64> {
 
 #[tokio::test]
 async fn the_first_packet_waits_for_a_path_and_is_answered() {
-    let paths = Paths::new(Duration::from_millis(10), 1);
+    let paths = Paths::new(Duration::from_millis(10), 1, 0);
     let (a, b) = relayed(&paths, &[]).await;
     let test = async {
         let installed = async {
@@ -65,7 +65,7 @@ async fn the_first_packet_waits_for_a_path_and_is_answered() {
 
 #[tokio::test]
 async fn a_copy_on_both_ways_is_delivered_once() {
-    let paths = Paths::new(Duration::ZERO, 2);
+    let paths = Paths::new(Duration::ZERO, 2, 0);
     let (a, b) = relayed(&paths, &[]).await;
     let test = async {
         paths.up(1, PathSlot::Primary, [&a, &b]).await;
@@ -83,8 +83,29 @@ async fn a_copy_on_both_ways_is_delivered_once() {
 }
 
 #[tokio::test]
+async fn a_path_that_loses_some_is_not_left() {
+    let paths = Paths::new(Duration::from_millis(5), 1, 10);
+    let (a, b) = relayed(&paths, &[]).await;
+    let test = async {
+        paths.up(1, PathSlot::Primary, [&a, &b]).await;
+        a.ping(v4(2)).await.unwrap();
+        paths.up(2, PathSlot::Backup, [&a, &b]).await;
+        let mut answered = 0;
+        for sequence in 0..60 {
+            answered += usize::from(a.device.ping(v4(2), sequence, SILENCE / 4).await.is_ok());
+        }
+        assert!((40..60).contains(&answered), "{answered} of 60");
+        assert_eq!((on(&a, 2), on(&b, 1)), (Some(1), Some(1)));
+    };
+    tokio::select! {
+        () = paths.carry([&a, &b]) => {}
+        () = test => {}
+    }
+}
+
+#[tokio::test]
 async fn initiations_go_on_every_way_and_data_on_one() {
-    let paths = Paths::new(Duration::from_millis(2), 1);
+    let paths = Paths::new(Duration::from_millis(2), 1, 0);
     let way = UdpWay::new();
     let (a, b) = relayed(&paths, &[way.endpoint()]).await;
     let test = async {
@@ -126,7 +147,7 @@ async fn stream(node: &Arc<Node>, end: &AtomicBool) -> (usize, usize) {
 
 #[tokio::test]
 async fn the_direct_way_dies_and_the_traffic_leaves_it_and_comes_back() {
-    let paths = Paths::new(Duration::from_millis(15), 1);
+    let paths = Paths::new(Duration::from_millis(15), 1, 0);
     let way = UdpWay::new();
     let (a, b) = relayed(&paths, &[way.endpoint()]).await;
     let (a, end) = (Arc::new(a), AtomicBool::new(false));
@@ -163,7 +184,7 @@ async fn the_direct_way_dies_and_the_traffic_leaves_it_and_comes_back() {
 
 #[tokio::test]
 async fn under_load_a_handshake_on_a_path_gets_a_cookie() {
-    let paths = Paths::new(Duration::ZERO, 1);
+    let paths = Paths::new(Duration::ZERO, 1, 0);
     let (a, b) = relayed(&paths, &[]).await;
     paths.up(1, PathSlot::Primary, [&a, &b]).await;
     let mut stranger = boringtun::noise::Tunn::new(secret(99), b.device.public_key(), None, None, 1, None);
