@@ -13,6 +13,7 @@ mod admission;
 mod audit;
 mod backup;
 mod bootstrap;
+mod ca_rotation;
 mod cluster;
 mod custody;
 mod data_keys;
@@ -36,6 +37,7 @@ pub use admission::{AdmittedRoleGrants, RoleGrantVerifier, StoredRoleGrant};
 pub use audit::AuditKey;
 pub use backup::BackupKey;
 pub use bootstrap::{CONTRACT_LIFE, ContractTerms, sign_contract};
+pub use ca_rotation::{CaFollower, CaStage, CaStep};
 pub use cluster::{
     ClusterOrder, ClusterTiming, LONGEST_CERTIFICATE, LONGEST_FRESH, NewCluster, adopt_cluster, check_name,
     check_order, create_cluster, create_cluster_of, next_incarnation, reopen_cluster,

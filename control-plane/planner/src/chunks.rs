@@ -44,6 +44,8 @@ pub(crate) fn trust(rows: &ClusterRows) -> SlotChunk {
         key_records: Vec::new(),
         revocation_sequence: chain.sequence(),
         revocation_digest: chain.digest().map(Digest::to_vec).unwrap_or_default(),
+        next_cluster_ca: rows.next_ca.as_ref().map(|next| next.certificate.clone()).unwrap_or_default(),
+        next_ca_issues: rows.next_ca.as_ref().is_some_and(|next| next.issues),
     };
     chunk(TRUST_SLOT.to_owned(), Body::Trust(body))
 }

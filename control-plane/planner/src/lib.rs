@@ -36,5 +36,5 @@ pub use node_manifest::NodeManifest;
 pub use pace::Pace;
 pub use plan::{NodePlan, Plan, PlanError};
 pub use published::Published;
-pub use rows::{ClusterRows, LeafMemory, NodeRow};
+pub use rows::{ClusterRows, LeafMemory, NextCa, NodeRow};
 pub use turns::{Progress, Turns};

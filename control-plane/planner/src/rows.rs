@@ -29,8 +29,10 @@ pub struct ClusterRows {
     pub version: Version,
     /// IPv4 overlay pool.
     pub ipv4_pool: Ipv4Net,
-    /// DER certificate of the cluster's CA.
+    /// DER certificate of the cluster's CA; of the older one while it is rotated.
     pub cluster_ca: Vec<u8>,
+    /// The newer one while it is rotated.
+    pub next_ca: Option<NextCa>,
     /// How long a node may work past `fresh_until`.
     pub degraded_for_ms: u64,
     /// Lifetime of a node certificate.
@@ -61,6 +63,15 @@ pub struct ClusterRows {
     pub limits: Limits,
     /// Whether endpoints on the own host are published: the same at every replica.
     pub loopback: Loopback,
+}
+
+/// The newer CA of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextCa {
+    /// DER certificate.
+    pub certificate: Vec<u8>,
+    /// It signs node certificates, not the older one.
+    pub issues: bool,
 }
 
 /// One member node.

@@ -31,7 +31,9 @@ use crate::keys::key_encryption_key;
 use crate::replica::Replica;
 use crate::serve::handle::Serving;
 use crate::tasks::heartbeat::Heartbeat;
-use crate::tasks::{absent, contacts, doorbell, hand_over, hints, housekeeping, keep_grants, publishers};
+use crate::tasks::{
+    absent, contacts, doorbell, hand_over, hints, housekeeping, keep_grants, publishers, rotate_ca,
+};
 use crate::tls::accept::{AcceptSettings, Acceptor};
 use crate::tls::listeners::Listeners;
 use crate::tls::server_certificate::{issue_server_certificate, renew_server_certificate};
@@ -113,6 +115,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     tasks.spawn_critical("dial hints", hints::tell_hints(replica.clone()));
     tasks.spawn_critical("housekeeping", housekeeping::keep_house(replica.clone(), rates.clone()));
     tasks.spawn_critical("absent nodes", absent::remove_absent(replica.clone()));
+    tasks.spawn_critical("rotation of CAs", rotate_ca::carry_on(replica.clone()));
     tasks.spawn_critical(
         "server certificate",
         renew_server_certificate(tls_ca, hosts, slot, renew_after, shutdown.clone()),

@@ -85,8 +85,8 @@ async fn handshake(connection: &mut Connection, stream: TcpStream) -> Option<Tls
 /// Reads the identity that the peer proved and tells the session.
 pub(crate) fn identify(connection: &mut Connection, stream: &TlsStream<TcpStream>) {
     let (_, state) = stream.get_ref();
-    match require_alpn(state, ALPN_LINK).and_then(|()| peer(state)) {
-        Ok(certificate) => connection.proved(certificate),
+    match require_alpn(state, ALPN_LINK).and_then(|()| peer(state, &connection.shared.trust)) {
+        Ok(node) => connection.proved(node),
         Err(reject) => connection.input(Input::Broken(PeerReject::reason(&reject))),
     }
 }

@@ -11,6 +11,7 @@ use rap_runtime::tls::{any_server_name, link_client};
 use rap_types::{Mono, NodeId, Reason};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::accept::identify;
 use crate::link_peers::{Dial, Peer};
@@ -41,15 +42,26 @@ pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
             }
             continue;
         }
-        let mut session_id = [0; 16];
-        rand::fill(&mut session_id);
-        let side = Side::Dialer { expected: peer, session_id, lane: Lane::A };
-        let mut connection = Connection::new(shared.clone(), side, stop.clone());
-        // Boxed: the memory of a handshake is allocated only while one runs.
-        Box::pin(outbound(&mut connection, peer, &entry.endpoints)).await;
-        connection.account();
+        let connection = dial(shared.clone(), peer, &entry.endpoints, stop.clone()).await;
         backoff.after(&connection);
     }
+}
+
+/// Dials lane A once and carries the connection to its end.
+pub(crate) async fn dial(
+    shared: Arc<Shared>,
+    peer: NodeId,
+    endpoints: &[SocketAddr],
+    stop: CancellationToken,
+) -> Connection {
+    let mut session_id = [0; 16];
+    rand::fill(&mut session_id);
+    let side = Side::Dialer { expected: peer, session_id, lane: Lane::A };
+    let mut connection = Connection::new(shared, side, stop);
+    // Boxed: the memory of a handshake is allocated only while one runs.
+    Box::pin(outbound(&mut connection, peer, endpoints)).await;
+    connection.account();
+    connection
 }
 
 /// Earliest time of the next dial; `None` while this node may not dial.

@@ -18,6 +18,7 @@ mod outgoing;
 mod paths;
 mod pump;
 mod registry;
+mod renew;
 mod shared;
 mod socket;
 mod status;

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rap_link::Permit;
-use rap_runtime::tls::{ClusterTrust, NodeCertificate, TrustStore};
-use rap_types::{Mono, NodeId, Now, Reason};
+use rap_runtime::tls::{ClusterTrust, ProvenNode, TrustStore};
+use rap_types::{Digest, Mono, NodeId, Now, Reason};
 
 /// One desired peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Peers {
     /// Silence after which a peer is probed. Absent: that of the settings of the mesh. A change takes effect
     /// on live links at once.
     pub probe_interval: Option<Duration>,
+    /// Fingerprint of an authority that vouches and soon will not: links by it are made anew while they are up.
+    pub former: Option<Digest>,
 }
 
 /// The part of [`Peers`] that the tasks of links watch.
@@ -52,27 +54,23 @@ pub(crate) struct LinkPeers {
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) newest_head: Vec<u8>,
     pub(crate) probe_interval: Option<Duration>,
+    pub(crate) former: Option<Digest>,
 }
 
-/// Until when the certificate is valid, on the boot clock, which does not jump.
-pub(crate) fn certificate_deadline(certificate: &NodeCertificate, now: Now) -> Mono {
+/// Until when the certificate of a node is valid, on the boot clock, which does not jump.
+pub(crate) fn certificate_deadline(node: &ProvenNode, now: Now) -> Mono {
     // Validity includes its last second.
-    now.mono.plus(certificate.not_after.plus(Duration::from_secs(1)).since(now.wall))
+    now.mono.plus(node.not_after.plus(Duration::from_secs(1)).since(now.wall))
 }
 
 impl LinkPeers {
-    /// What a peer that proved `certificate` may do now. `valid_until` is [`certificate_deadline`] of its
+    /// What a peer that proved its identity may do now. `valid_until` is [`certificate_deadline`] of its
     /// handshake.
-    pub(crate) fn permit(
-        &self,
-        trust: &TrustStore,
-        certificate: &NodeCertificate,
-        valid_until: Mono,
-    ) -> Permit {
-        if let Err(reject) = trust.check(&certificate.identity) {
+    pub(crate) fn permit(&self, trust: &TrustStore, node: &ProvenNode, valid_until: Mono) -> Permit {
+        if let Err(reject) = trust.check(node) {
             return Permit::Denied(reject.reason());
         }
-        match self.peers.get(&certificate.identity.node) {
+        match self.peers.get(&node.identity.node) {
             Some(peer) => Permit::Until(peer.deadline.min(valid_until)),
             None => Permit::Denied(Reason::LinkPeerUnknown),
         }

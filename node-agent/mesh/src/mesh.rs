@@ -15,7 +15,7 @@ use rap_runtime::tls::{CertificateCell, TrustStore, link_server};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{ChannelClass, NodeId, Reason};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::command::Command;
 use crate::config::MeshConfig;
@@ -24,7 +24,7 @@ use crate::link_peers::{LinkPeers, Peers};
 use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::status::{LinkStatus, MeshEvent};
-use crate::{accept, dial, fabric, socket};
+use crate::{accept, dial, fabric, renew, socket};
 
 /// All links of one membership. Clones refer to the same mesh. It runs until its task group is cancelled.
 /// The links of the mesh then say goodbye and close.
@@ -61,6 +61,7 @@ impl Mesh {
         });
         shared.tasks.spawn_critical("link-accept", accept::accept(shared.clone(), listener));
         shared.tasks.spawn_critical("path-timer", fabric::keep_time(shared.clone()));
+        shared.tasks.spawn_critical("link-renewal", renew::renew(shared.clone()));
         Ok(Self { shared, address })
     }
 
@@ -86,8 +87,8 @@ impl Mesh {
     /// close at once. New peers are dialled.
     pub fn apply(&self, peers: Peers) {
         let shared = &self.shared;
-        let Peers { peers, trust, newest_head, probe_interval } = peers;
-        let link_peers = Arc::new(LinkPeers { peers, newest_head, probe_interval });
+        let Peers { peers, trust, newest_head, probe_interval, former } = peers;
+        let link_peers = Arc::new(LinkPeers { peers, newest_head, probe_interval, former });
         let parent = shared.tasks.token();
         let _one_at_a_time = shared.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let revoked = trust.revoked.clone();
@@ -157,18 +158,34 @@ impl Mesh {
         payload: impl Into<Bytes>,
     ) -> Result<Duration, Reason> {
         let payload = payload.into();
-        match self.ask(peer, |reply| Command::Echo(class, payload, reply)).await? {
+        match self.ask(peer, |reply| Command::Echo(class, payload.clone(), reply)).await? {
             Answer::RoundTrip(rtt) => Ok(rtt),
             Answer::Failed(reason) => Err(reason),
         }
     }
 
+    /// Asks lane A. A question that ended with a connection which another one replaced is asked there once more.
     async fn ask(
         &self,
         peer: NodeId,
-        command: impl FnOnce(oneshot::Sender<Answer>) -> Command,
+        command: impl Fn(oneshot::Sender<Answer>) -> Command,
     ) -> Result<Answer, Reason> {
         let commands = self.shared.registry.commands(peer)?;
+        let answer = self.ask_over(&commands, &command).await;
+        if matches!(answer, Ok(Answer::RoundTrip(_))) {
+            return answer;
+        }
+        match self.shared.registry.commands(peer) {
+            Ok(newer) if !newer.same_channel(&commands) => self.ask_over(&newer, &command).await,
+            Ok(_) | Err(_) => answer,
+        }
+    }
+
+    async fn ask_over(
+        &self,
+        commands: &mpsc::Sender<Command>,
+        command: impl Fn(oneshot::Sender<Answer>) -> Command,
+    ) -> Result<Answer, Reason> {
         let (reply, answer) = oneshot::channel();
         let asked = async {
             commands.send(command(reply)).await.map_err(|_| Reason::LinkClosed)?;

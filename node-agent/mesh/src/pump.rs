@@ -144,7 +144,7 @@ impl<'a> Pump<'a> {
     fn link_peers_changed(&mut self) {
         let Some(proven) = self.connection.proven else { return };
         let shared = &self.connection.shared;
-        let permit = shared.link_peers.borrow().permit(&shared.trust, &proven.certificate, proven.until);
+        let permit = shared.link_peers.borrow().permit(&shared.trust, &proven.node, proven.until);
         self.denied = matches!(permit, Permit::Denied(_));
         let timing = shared.timing();
         self.connection.input(Input::PermitChanged(permit));
@@ -222,6 +222,10 @@ impl<'a> Pump<'a> {
             head: head.clone(),
             attached: shared.is_attachment(peer),
             inbox: (fabric && lane_a).then(|| self.inbox.clone()),
+            authorities: [
+                self.connection.own_authority,
+                self.connection.proven.as_ref().map(|proven| proven.node.authority),
+            ],
         };
         match shared.registry.admit(peer, hello.lane, active, now) {
             Ok(()) => {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rap_link::{Direction, Kept, Lane, keep_of_duplicates};
-use rap_types::{Mono, NodeId, Reason};
+use rap_types::{Digest, Mono, NodeId, Reason};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +81,8 @@ pub(crate) struct Active {
     pub(crate) attached: bool,
     /// Absent: the peer knows no paths.
     pub(crate) inbox: Option<Arc<Inbox>>,
+    /// Fingerprints of the authorities of both leaves: the own one and the peer's.
+    pub(crate) authorities: [Option<Digest>; 2],
 }
 
 /// A peer that is newly desired, with the inputs of its dialling task.
@@ -240,6 +242,18 @@ impl Registry {
         if let Some(mut vacant) = vacant {
             let _gone = vacant.wait_for(Option::is_none).await;
         }
+    }
+
+    /// Peers with a lane A that this node dialled and that stands on a leaf of this authority, with what ends their
+    /// dialling.
+    pub(crate) fn dialled_by(&self, authority: Digest) -> Vec<(NodeId, CancellationToken)> {
+        let state = self.state();
+        let stands = |(peer, dialler): (&NodeId, &Dialler)| {
+            let active = state.links.get(&(*peer, Lane::A))?.active.as_ref()?;
+            let by = active.direction == Direction::Outbound && active.authorities.contains(&Some(authority));
+            by.then(|| (*peer, dialler.stop.clone()))
+        };
+        state.diallers.iter().filter_map(stands).collect()
     }
 
     pub(crate) fn statuses(&self) -> Vec<LinkStatus> {

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rap_link::{Direction, Input, Lane, Link, Local, PeerIdentity, SessionState, Side, Timing};
-use rap_runtime::tls::{CertificateCell, NodeCertificate, TrustStore, reason_of};
+use rap_runtime::tls::{CertificateCell, ProvenNode, TrustStore, reason_of};
 use rap_runtime::{Clock, TaskGroup};
-use rap_types::{Mono, NodeId, Now, Reason};
+use rap_types::{Digest, Mono, NodeId, Now, Reason};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Option<NodeId>,
     pub(crate) proven: Option<Proven>,
     pub(crate) established_at: Option<Mono>,
+    /// Authority of the own leaf when the handshake began.
+    pub(crate) own_authority: Option<Digest>,
     reported: SessionState,
     /// Cancels the opening of the connection.
     pub(crate) stop: CancellationToken,
@@ -58,7 +60,7 @@ pub(crate) struct Connection {
 /// The certificate of the peer, and until when it is valid on the boot clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Proven {
-    pub(crate) certificate: NodeCertificate,
+    pub(crate) node: ProvenNode,
     pub(crate) until: Mono,
 }
 
@@ -105,6 +107,7 @@ impl Connection {
         };
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let direction = side.direction();
+        let own_authority = shared.certificate.authority();
         let reported = link.state();
         let mut connection = Self {
             shared,
@@ -116,6 +119,7 @@ impl Connection {
             peer,
             proven: None,
             established_at: None,
+            own_authority,
             reported,
             stop,
         };
@@ -162,15 +166,14 @@ impl Connection {
     }
 
     /// Takes the certificate that the TLS handshake proved: tells the session the identity and the permit.
-    pub(crate) fn proved(&mut self, certificate: NodeCertificate) {
+    pub(crate) fn proved(&mut self, node: ProvenNode) {
         let now = self.shared.now();
-        let proven = Proven { certificate, until: certificate_deadline(&certificate, now) };
+        let proven = Proven { node, until: certificate_deadline(&node, now) };
         self.proven = Some(proven);
-        self.peer = Some(certificate.identity.node);
+        self.peer = Some(node.identity.node);
         let peers = self.shared.link_peers.borrow().clone();
-        let permit = peers.permit(&self.shared.trust, &certificate, proven.until);
-        let identity =
-            PeerIdentity { cluster: certificate.identity.cluster, node: certificate.identity.node };
+        let permit = peers.permit(&self.shared.trust, &node, proven.until);
+        let identity = PeerIdentity { cluster: node.identity.cluster, node: node.identity.node };
         self.input(Input::Authenticated { peer: identity, permit });
     }
 

@@ -42,7 +42,7 @@ impl Scene {
         let peer = |endpoint, dial| Peer { endpoints: endpoint, deadline: Mono(u64::MAX), dial };
         let apply = |node: &Node, peers: BTreeMap<NodeId, Peer>| {
             let trust = authority.trust(&[]);
-            node.mesh.apply(Peers { peers, trust, newest_head: vec![], probe_interval: None });
+            node.mesh.apply(Peers { peers, trust, newest_head: vec![], probe_interval: None, former: None });
         };
         let accepted = [A, B, FOE, STRANGER].map(|number| (node(number), peer(vec![], Dial::OnDemand)));
         apply(&relay, BTreeMap::from(accepted));
@@ -281,7 +281,7 @@ async fn a_destination_that_reads_nothing_holds_up_nobody_and_loses_its_link() {
     let (relay, a) = (Node::start(&authority, impatient), Node::start(&authority, config(A)));
     let apply = |node: &Node, peers: BTreeMap<NodeId, Peer>| {
         let trust = authority.trust(&[]);
-        node.mesh.apply(Peers { peers, trust, newest_head: vec![], probe_interval: None });
+        node.mesh.apply(Peers { peers, trust, newest_head: vec![], probe_interval: None, former: None });
     };
     let peer = |endpoints, dial| Peer { endpoints, deadline: Mono(u64::MAX), dial };
     apply(&relay, [A, FOE].map(|number| (node(number), peer(vec![], Dial::OnDemand))).into());

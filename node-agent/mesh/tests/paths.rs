@@ -99,6 +99,7 @@ fn network(authority: &Authority, numbers: &[u8]) -> BTreeMap<u8, Member> {
             trust: authority.trust(&[]),
             newest_head: vec![],
             probe_interval: None,
+            former: None,
         };
         member.mesh().apply(peers);
         member.mesh().set_paths(terms(numbers, *number >= 100), vec![]);
@@ -236,6 +237,7 @@ async fn a_revoked_source_loses_its_path_at_every_hop() {
         trust: authority.trust(&[(node(A), 1)]),
         newest_head: vec![],
         probe_interval: None,
+        former: None,
     };
     b.mesh().apply(peers);
     let ended = b.until(|event| match event {

@@ -293,7 +293,7 @@ async fn a_node_takes_as_many_attached_peers_as_it_may_and_those_that_stand_stay
     };
     let peers = [1, 2, 3].map(accepted).into();
     let trust = authority.trust(&[]);
-    target.mesh.apply(Peers { peers, trust, newest_head: vec![], probe_interval: None });
+    target.mesh.apply(Peers { peers, trust, newest_head: vec![], probe_interval: None, former: None });
     target.mesh.limit_attachments(2);
     let mut first = Puppet::establish(&authority, 1, &target).await;
     let _second = Puppet::establish(&authority, 2, &target).await;

@@ -26,6 +26,8 @@ pub struct LinkCertificate {
     pub private_key: Zeroizing<Vec<u8>>,
     /// Last instant of validity.
     pub not_after: Wall,
+    /// DER certificate of the CA that signed it; empty if not known, which counts as the older trusted one.
+    pub authority: Vec<u8>,
 }
 
 impl std::fmt::Debug for LinkCertificate {

@@ -8,6 +8,7 @@
     warn(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::await_holding_lock)
 )]
 
+mod cas;
 mod diagnostics;
 mod endpoint_names;
 mod events;
@@ -16,6 +17,7 @@ mod node;
 mod observations;
 mod table;
 
+pub use cas::TrustedCas;
 pub use diagnostics::{Diagnostics, RunPing};
 pub use endpoint_names::WantedNames;
 pub use events::{ContactFacts, Input, LinkCertificate, NodeSettings, Output, PlaneFacts};

@@ -30,6 +30,7 @@ fn reporting(world: &World) -> Node {
         certificate: b"leaf".to_vec(),
         private_key: Zeroizing::new(b"leaf key".to_vec()),
         not_after: ISSUED.plus(Duration::from_secs(86_400)),
+        authority: Vec::new(),
     };
     let mut node = Node::start(settings, &[], Some(leaf), at(0));
     feed(&mut node, Input::DataplaneUp(PlaneFacts::default()), 1);

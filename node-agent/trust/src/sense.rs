@@ -98,7 +98,7 @@ impl Sense {
         let same = |own: &OwnAddresses| {
             before.filter(|before| before.own.as_ref().is_some_and(|known| known.pools == own.pools))
         };
-        // A record that was judged before within the same pools is not judged again: a key costs a multiplication.
+        // A record that was judged before within the same pools is not judged again.
         let before = own.as_ref().and_then(same);
         let mut unused = before.map(|before| before.unused.clone()).unwrap_or_default();
         let nothing = SharedMap::new();

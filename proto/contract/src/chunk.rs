@@ -109,6 +109,9 @@ fn check_trust(trust: v1::TrustChunk) -> Result<ParsedChunk, Reject> {
     if trust.cluster_ca.is_empty() {
         return Err(invalid("cluster_ca"));
     }
+    if trust.next_ca_issues && trust.next_cluster_ca.is_empty() {
+        return Err(invalid("next_ca_issues"));
+    }
     for revoked in &trust.revoked {
         NodeId::from_slice(&revoked.node_id).map_err(|_| invalid("revoked node_id"))?;
     }

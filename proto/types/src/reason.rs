@@ -101,6 +101,8 @@ reasons! {
     BackupAltered "backup.altered" DataLoss same false "The backup is damaged, was altered, or was made under another secret key."
     AuthorityState "authority.state" FailedPrecondition same false "The step does not fit the state of the authority key. See rapctl authority list."
     AuthorityUnconfirmed "authority.unconfirmed" FailedPrecondition same true "Nodes seen within a day have not confirmed the newer authority record. See rapctl authority confirmations, or use --force."
+    CaState "ca.state" FailedPrecondition same false "The step does not fit the state of the cluster's CA. See rapctl cluster show."
+    CaUnconfirmed "ca.unconfirmed" FailedPrecondition same true "Nodes do not follow the rotation of the cluster's CA yet. See rapctl cluster ca, or use --advance."
     ClusterNoAuthority "cluster.no_authority" FailedPrecondition same false "The cluster's row has no keys: it came from elsewhere. See rapctl cluster ensure-authority."
     RowTampered "row.tampered" DataLoss same false "A database row disagrees with what was signed."
     PlannerDivergence "planner.divergence" DataLoss same false "Two replicas computed different heads for one version."

@@ -183,6 +183,7 @@ fn rows(nodes: Vec<NodeRow>) -> ClusterRows {
         version: Version(1),
         ipv4_pool: "100.96.0.0/16".parse().expect("a prefix"),
         cluster_ca: vec![1; 300],
+        next_ca: None,
         degraded_for_ms: 43_200_000,
         leaf_lifetime_ms: 86_400_000,
         mtu: 1280,

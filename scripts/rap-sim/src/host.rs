@@ -157,6 +157,7 @@ impl Host {
             certificate: vec![1],
             private_key: Zeroizing::new(vec![1]),
             not_after: Wall(now.wall.0 + 86_400_000),
+            authority: Vec::new(),
         };
         let clock = TrustedClock::new(Wall(0), now);
         let hints = Hints::default();

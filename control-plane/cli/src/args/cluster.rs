@@ -40,6 +40,25 @@ pub(crate) enum Cluster {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Show the CAs of a cluster, and which nodes a rotation waits for.
+    Ca {
+        /// Name or id [default: that of --cluster, the context's, or the only one].
+        name: Option<String>,
+    },
+    /// Replace the CA that signs node certificates. The rotation goes on by itself and ends when every node follows it.
+    RotateCa {
+        /// Name or id [default: that of --cluster, the context's, or the only one].
+        name: Option<String>,
+        /// Go on to the next stage without the nodes that are missing.
+        #[arg(long)]
+        advance: bool,
+        /// Keep the CA before: the rotation goes back.
+        #[arg(long, conflicts_with = "advance")]
+        abort: bool,
+        /// Why, for the audit log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Args)]

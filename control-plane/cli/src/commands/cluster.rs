@@ -5,7 +5,7 @@ use rap_wire::v1;
 use serde_json::json;
 
 use super::cluster_view::{authority, document, id, pairs, state};
-use super::{adoption, policy};
+use super::{adoption, policy, rotate_ca};
 use crate::args::{Cluster as Command, ClusterCreate, Global};
 use crate::client::{Connection, ask};
 use crate::commands::authority::imported_seed;
@@ -39,6 +39,15 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let cluster = connection.cluster(name).await?;
             let request = v1::DataKeyRotateRequest { cluster, reason };
             rotated(&ask!(connection.authority.data_key_rotate(request))).print(global)
+        }
+        Command::Ca { name } => {
+            let cluster = connection.cluster(name).await?;
+            let request = v1::ClusterRef { cluster };
+            rotate_ca::shown(&ask!(connection.authority.cluster_ca_show(request))).print(global)
+        }
+        Command::RotateCa { name, advance, abort, reason } => {
+            let cluster = connection.cluster(name).await?;
+            rotate_ca::run(global, &mut connection, cluster, (advance, abort), reason).await
         }
         Command::List => {
             let clusters = ask!(connection.admin.cluster_list(v1::ClusterListRequest {})).clusters;

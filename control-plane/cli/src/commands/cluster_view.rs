@@ -29,8 +29,17 @@ pub(super) fn pairs(cluster: &v1::Cluster) -> Vec<(&'static str, String)> {
         ("refresh every", duration(cluster.refresh_every_ms)),
         ("degraded for", duration(cluster.degraded_for_ms)),
         ("leaf lifetime", duration(cluster.leaf_lifetime_ms)),
+        ("ca rotation", ca_rotation(cluster)),
         ("created", time(cluster.created_at_ms)),
     ]
+}
+
+/// Stage of the rotation of the CA and how many nodes follow it; `-` without one.
+pub(super) fn ca_rotation(cluster: &v1::Cluster) -> String {
+    cluster.ca_rotation.as_ref().map_or_else(
+        || "-".to_owned(),
+        |rotation| format!("{}: {} of {} nodes", rotation.stage, rotation.confirmed, rotation.members),
+    )
 }
 
 /// `served`, or the reason why not.
@@ -44,10 +53,13 @@ pub(super) fn document(cluster: &v1::Cluster) -> Value {
     let authority = json!({
         "fingerprint": authority, "words": authority.words(), "public_key": hex::encode(&cluster.authority_key),
     });
+    let rotation = cluster.ca_rotation.as_ref().map(|rotation| {
+        json!({ "stage": rotation.stage, "members": rotation.members, "confirmed": rotation.confirmed })
+    });
     json!({
         "name": cluster.name, "cluster_id": id(cluster),
         "authority": if cluster.authority_key.is_empty() { Value::Null } else { authority },
-        "refused": cluster.refused,
+        "refused": cluster.refused, "ca_rotation": rotation,
         "ipv4_pool": cluster.ipv4_pool, "ipv6_prefix": cluster.ipv6_prefix,
         "incarnation": cluster.incarnation, "version": cluster.version,
         "fresh_for_ms": cluster.fresh_for_ms, "refresh_every_ms": cluster.refresh_every_ms,

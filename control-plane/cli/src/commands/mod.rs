@@ -19,6 +19,7 @@ mod ping;
 mod plan_diff;
 mod policy;
 mod root;
+mod rotate_ca;
 mod status;
 mod token;
 mod verify;

@@ -76,12 +76,14 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
         .iter()
         .map(|entry| {
             let cluster = entry.cluster.clone().unwrap_or_default();
+            let ca_rotation = cluster_view::ca_rotation(&cluster);
             vec![
                 cluster.name,
                 format!("{}/{}", entry.nodes_connected, entry.nodes_active),
                 entry.requests_pending.to_string(),
                 format!("{}.{}", cluster.incarnation, cluster.version),
                 entry.converged_version.to_string(),
+                ca_rotation,
             ]
         })
         .collect();
@@ -90,7 +92,7 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
         complain(&format!("warning: rapctl is {own}, the control plane {other}: use the same release"));
     }
     Answer::new("rap.installation-status.v1", body)
-        .table(&["CLUSTER", "CONNECTED", "PENDING", "VERSION", "CONVERGED"], 0, rows)
+        .table(&["CLUSTER", "CONNECTED", "PENDING", "VERSION", "CONVERGED", "CA ROTATION"], 0, rows)
         .print(global)
 }
 

@@ -44,6 +44,7 @@ pub fn rows(nodes: u32) -> ClusterRows {
         version: Version(1),
         ipv4_pool: "100.96.0.0/16".parse().expect("a prefix"),
         cluster_ca: vec![1; 500],
+        next_ca: None,
         degraded_for_ms: 43_200_000,
         leaf_lifetime_ms: 86_400_000,
         mtu: 1280,

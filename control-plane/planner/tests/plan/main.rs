@@ -44,6 +44,7 @@ fn rows(version: u64, nodes: Vec<NodeRow>) -> ClusterRows {
         version: Version(version),
         ipv4_pool: "100.96.0.0/16".parse().unwrap(),
         cluster_ca: vec![1, 2, 3],
+        next_ca: None,
         degraded_for_ms: 43_200_000,
         leaf_lifetime_ms: 86_400_000,
         mtu: 1280,

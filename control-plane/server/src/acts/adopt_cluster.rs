@@ -7,9 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::{
-    ClusterOrder, ClusterTiming, FloorOf, NewCluster, RowKeys, adopt_cluster, check_order, ids,
-};
+use rap_authority::{ClusterOrder, ClusterTiming, FloorOf, NewCluster, RowKeys, adopt_cluster, check_order};
 use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
     BareClusterRow, LiesIn, PgConnection, SystemTransaction, bare_cluster_hold, bare_clusters, cluster_adopt,
@@ -20,6 +18,7 @@ use rap_types::{ClusterId, Digest, Reason};
 use crate::acts::change::commit;
 use crate::acts::create_cluster::{cluster_row, insert_keys};
 use crate::acts::policy::first_policies;
+use crate::acts::rotate_ca::new_ca;
 use crate::auth::actor::Actor;
 use crate::database::change::Change;
 use crate::database::handle::Database;
@@ -146,7 +145,7 @@ fn born(
     let installation = &watch.keys.installation;
     let (facts, now, random) = (&installation.facts, watch.clock.now().wall, &mut rand::rng());
     let new = adopt_cluster(facts.id, &installation.authority, facts.dev, id, order, now, random)?;
-    let ca = CertificateAuthority::generate(&format!("RAP cluster {id}"), now, ids::random(random))?;
+    let ca = new_ca(id, now)?;
     Ok((new, ca))
 }
 

@@ -87,7 +87,7 @@ pub(crate) async fn insert_keys(
         cluster: new.id,
         generation: 1,
         cert_der: ca.certificate().to_vec(),
-        sealed_key: Sealed::ClusterCa(new.id, 1).seal_by(keys, installation.id, &ca.private_key()),
+        sealed_key: Some(Sealed::ClusterCa(new.id, 1).seal_by(keys, installation.id, &ca.private_key())),
         state: KeyState::Active,
     };
     Ok(cluster_ca_insert(transaction, rows, &ca).await?)

@@ -23,6 +23,7 @@ pub mod readmit;
 pub mod remove_node;
 pub mod retire_authority;
 pub mod rotate_authority;
+pub mod rotate_ca;
 pub mod rotate_data_key;
 pub mod rotate_node_key;
 pub mod token;

@@ -77,7 +77,7 @@ impl Call {
     }
 
     /// The node at the other end, by its certificate.
-    pub fn node(&self) -> Option<rap_runtime::tls::NodeCertificate> {
+    pub fn node(&self) -> Option<rap_runtime::tls::ProvenNode> {
         match self.channel.kind() {
             ChannelKind::Node(leaf) => Some(*leaf),
             ChannelKind::Operator => None,

@@ -1,5 +1,5 @@
 //! The service of a cluster's keys: list, prepare, rotate, confirmations, taint, revoke, recover, and the
-//! rotation of its data key.
+//! rotation of its data key and of its CA.
 //!
 //! Which step is legal is rap-authority's; every step runs under the cluster's lock, with its audit row, and this
 //! replica goes by it at once.
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rap_rpc::v1::authority_server::Authority;
 use rap_store::{KeyState, authority_confirmations};
+use rap_types::Reason;
 use rap_wire::v1;
 use tonic::{Request, Response, Status};
 
@@ -15,6 +16,7 @@ use crate::acts::change::commit;
 use crate::acts::lock_cluster::find_cluster;
 use crate::acts::retire_authority::write_step;
 use crate::acts::rotate_authority::{KeyStep, NextKey, write_next_key};
+use crate::acts::rotate_ca::{CaOrder, new_ca, write_ca_step};
 use crate::acts::rotate_data_key;
 use crate::acts::rotate_data_key::Stage;
 use crate::auth::actor::Actor;
@@ -24,6 +26,7 @@ use crate::replica::Replica;
 use crate::serve::authority_chain::StoredAuthority;
 use crate::serve::confirmations::is_awaited;
 use crate::views::cluster::authority::view;
+use crate::views::cluster::ca;
 
 /// Authority of `rap.fabric.v1`.
 #[derive(Debug, Clone)]
@@ -91,6 +94,14 @@ impl Authority for AuthorityService {
         request: Request<v1::DataKeyRotateRequest>,
     ) -> Answer<v1::DataKeyRotateAnswer> {
         authorized!(self, request, DataKeyRotate, rotate_data_key)
+    }
+
+    async fn cluster_ca_show(&self, request: Request<v1::ClusterRef>) -> Answer<v1::ClusterCaAnswer> {
+        authorized!(self, request, AuthorityRead, show_ca)
+    }
+
+    async fn cluster_ca_rotate(&self, request: Request<v1::ClusterCaRequest>) -> Answer<v1::ClusterCaAnswer> {
+        authorized!(self, request, AuthorityRotate, rotate_ca)
     }
 }
 
@@ -196,6 +207,37 @@ async fn confirmations(
         awaited: is_awaited(&replica.serving, row, id, newest, now),
     });
     Ok(v1::AuthorityConfirmationsAnswer { sequence: newest, nodes: nodes.collect() })
+}
+
+async fn show_ca(
+    replica: &Arc<Replica>,
+    _: &Actor,
+    request: v1::ClusterRef,
+) -> Result<v1::ClusterCaAnswer, Failure> {
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    ca::view(&mut *replica.database.store.system().begin_snapshot().await?, &cluster).await
+}
+
+async fn rotate_ca(
+    replica: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::ClusterCaRequest,
+) -> Result<v1::ClusterCaAnswer, Failure> {
+    let id = find_cluster(&replica.watch, &request.cluster).await?;
+    let (acting, now) = (actor.acting(&request.reason), replica.watch.clock.now().wall);
+    let fresh = new_ca(id, now)?;
+    let order = match v1::ClusterCaStep::try_from(request.step) {
+        Ok(v1::ClusterCaStep::Begin) => CaOrder::Begin(&fresh),
+        Ok(v1::ClusterCaStep::Advance) => CaOrder::Force,
+        Ok(v1::ClusterCaStep::Abort) => CaOrder::Abort,
+        Ok(v1::ClusterCaStep::Unspecified) | Err(_) => {
+            return Err(Failure::new(Reason::RequestInvalid, "step: begin, advance or abort"));
+        }
+    };
+    commit!(&replica.serving, &acting, |transaction| {
+        write_ca_step(&replica.serving, transaction, &acting, id, order).await
+    })?;
+    show_ca(replica, actor, v1::ClusterRef { cluster: id.to_string() }).await
 }
 
 async fn rotate_data_key(

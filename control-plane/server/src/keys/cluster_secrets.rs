@@ -63,7 +63,8 @@ impl SecretsOf {
             same(&seed, &row.public_key, "prepared authority key")?;
         }
         for row in &self.cas {
-            let key = Sealed::ClusterCa(id, row.generation).open_by(keys, installation, &row.sealed_key)?;
+            let Some(sealed) = &row.sealed_key else { continue };
+            let key = Sealed::ClusterCa(id, row.generation).open_by(keys, installation, sealed)?;
             CertificateAuthority::open(&row.cert_der, &key)?;
         }
         Ok(())
@@ -82,9 +83,10 @@ impl SecretsOf {
                 .iter()
                 .map(|row| (Sealed::PreparedAuthority(id), row.sealed_private_key.as_slice())),
         );
-        all.extend(
-            self.cas.iter().map(|row| (Sealed::ClusterCa(id, row.generation), row.sealed_key.as_slice())),
-        );
+        for row in &self.cas {
+            let place = Sealed::ClusterCa(id, row.generation);
+            all.extend(row.sealed_key.as_deref().map(|sealed| (place, sealed)));
+        }
         all
     }
 }
@@ -134,7 +136,7 @@ async fn write(
         }
         Sealed::ClusterCa(_, generation) => {
             let mut row = cluster_ca_hold(transaction, rows, generation).await?.ok_or_else(gone)?;
-            row.sealed_key = sealed;
+            row.sealed_key = Some(sealed);
             cluster_ca_write(transaction, rows, row).await?;
         }
         Sealed::PreparedAuthority(cluster) => {

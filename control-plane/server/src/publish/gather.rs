@@ -84,6 +84,7 @@ mod tests {
             version: Version(1),
             ipv4_pool: "100.96.0.0/16".parse().unwrap(),
             cluster_ca: vec![1],
+            next_ca: None,
             degraded_for_ms: 1,
             leaf_lifetime_ms: 10,
             mtu: 1280,

@@ -47,7 +47,7 @@ pub(crate) async fn read(
     let revocations = serving.judge_revocations(cluster, &known, &rows.revocations)?;
     let policies = policies_of(&rows.policies)?;
     Ok(Some(Input {
-        rows: planner_input(&serving.watch.keys, &rows, revocations.chain.clone(), policies, loopback),
+        rows: planner_input(&serving.watch.keys, &rows, revocations.chain.clone(), policies, loopback)?,
         whole: rows.whole,
         head: rows.head,
         tip: rows.first_head.map(|row| row.head.digest),

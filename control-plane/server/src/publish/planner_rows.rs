@@ -9,7 +9,9 @@ use rap_store::{LeafRow, PlannerRows};
 use rap_types::sense::Loopback;
 use rap_types::{IdentityStatus, Incarnation, Version};
 
+use crate::failure::Failure;
 use crate::keys::handle::Keys;
+use crate::serve::cluster_cas::planned;
 
 pub(crate) fn planner_input(
     keys: &Keys,
@@ -17,9 +19,10 @@ pub(crate) fn planner_input(
     revocations: Arc<RevocationChain>,
     (policy, degraded): (NodeLifecyclePolicy, DegradedPolicy),
     loopback: Loopback,
-) -> ClusterRows {
+) -> Result<ClusterRows, Failure> {
     tracing::trace!(way = "rows become the input of the planner");
     let row = &rows.cluster.cluster;
+    let (cluster_ca, next_ca) = planned(&rows.cas)?;
     let nodes = rows.nodes.iter().map(|stored| {
         let node = &stored.node;
         NodeRow {
@@ -40,14 +43,15 @@ pub(crate) fn planner_input(
             key_generation: stored.key_generation,
         }
     });
-    ClusterRows {
+    Ok(ClusterRows {
         installation: keys.installation.facts.id,
         cluster: row.cluster,
         name: row.name.clone(),
         incarnation: Incarnation(row.incarnation),
         version: Version(rows.cluster.config_seq),
         ipv4_pool: row.ipv4_pool,
-        cluster_ca: rows.ca.cert_der.clone(),
+        cluster_ca,
+        next_ca,
         degraded_for_ms: row.degraded_for_ms,
         leaf_lifetime_ms: row.leaf_lifetime_ms,
         mtu: MTU,
@@ -63,7 +67,7 @@ pub(crate) fn planner_input(
         leaves: rows.leaves.iter().map(|leaf| (leaf.node, memory(leaf))).collect(),
         limits: Limits::default(),
         loopback,
-    }
+    })
 }
 
 fn memory(leaf: &LeafRow) -> LeafMemory {

@@ -51,7 +51,7 @@ impl StoredAuthority {
     }
 }
 
-const fn state(stored: KeyState) -> AuthorityState {
+pub(crate) const fn state(stored: KeyState) -> AuthorityState {
     match stored {
         KeyState::Prepared => AuthorityState::Prepared,
         KeyState::Active => AuthorityState::Active,

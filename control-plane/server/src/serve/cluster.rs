@@ -12,7 +12,7 @@ use rap_contract::{AuthorityChain, Document as _, Envelope, Signer};
 use rap_planner::MapKey;
 use rap_runtime::tls::{ClusterTrust, TrustStore};
 use rap_store::{
-    AuthorityRow, KeyState, NewClusterRow, PgConnection, cluster_ca_active, cluster_read, keys_stamp,
+    AuthorityRow, KeyState, NewClusterRow, PgConnection, cluster_cas_trusted, cluster_read, keys_stamp,
 };
 use rap_types::{ClusterId, KeyId, NodeId, Reason, Wall};
 use rap_wire::v1;
@@ -22,6 +22,7 @@ use crate::keys::certificate_authority::CertificateAuthority;
 use crate::keys::data_keys::Keyring;
 use crate::keys::seal_context::Sealed;
 use crate::serve::authority_chain::StoredAuthority;
+use crate::serve::cluster_cas::{ClusterCas, issuing};
 use crate::serve::feed::Feed;
 use crate::serve::known_revocations::Revocations;
 use crate::serve::wake::Wake;
@@ -49,6 +50,8 @@ pub struct Cluster {
     pub data_key_floor: Floor,
     /// Issues the link certificates of nodes.
     pub ca: CertificateAuthority,
+    /// Every CA that its nodes trust.
+    pub cas: ClusterCas,
     /// Key of its Merkle map.
     pub map_key: MapKey,
     /// How long heads are fresh, degraded mode lasts and certificates live.
@@ -97,10 +100,7 @@ impl Cluster {
         let authority = signer(newest)?;
         let earlier = earlier.iter().filter(|row| row.state != KeyState::Revoked);
         let earlier = earlier.map(signer).collect::<Result<_, _>>()?;
-        let ca = cluster_ca_active(connection, &rows)
-            .await?
-            .ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no certificate authority"))?;
-        let ca_key = Sealed::ClusterCa(id, ca.generation).open_by(&keys, installation.id, &ca.sealed_key)?;
+        let ca_rows = cluster_cas_trusted(connection, &rows).await?;
         let map_key = Sealed::MapKey(id).open32_by(&keys, installation.id, &row.cluster.sealed_map_key)?;
         Ok(Some(Self {
             id,
@@ -112,7 +112,8 @@ impl Cluster {
             earlier,
             keys: keys_stamp(connection, id).await?,
             data_key_floor: keys.floor(),
-            ca: CertificateAuthority::open(&ca.cert_der, &ca_key)?,
+            ca: issuing(&ca_rows, id, &keys, installation.id)?,
+            cas: ClusterCas::of(&ca_rows, (row.cluster.incarnation, row.config_seq))?,
             map_key: MapKey::from_bytes(*map_key),
             timing: timing(&row.cluster),
             ipv4_pool: row.cluster.ipv4_pool,
@@ -147,11 +148,8 @@ impl Cluster {
         trust: &TrustStore,
         revoked: BTreeMap<NodeId, u64>,
     ) {
-        let trusted = ClusterTrust {
-            installation: installation.id,
-            authorities: vec![self.ca.certificate().clone()],
-            revoked,
-        };
+        let trusted =
+            ClusterTrust { installation: installation.id, authorities: self.cas.certificates(), revoked };
         trust.replace(self.id, trusted);
     }
 

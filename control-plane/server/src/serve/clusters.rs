@@ -31,6 +31,7 @@ impl Clusters {
             if before.chain.sequence() > cluster.chain.sequence() {
                 return before.clone();
             }
+            cluster.cas.counts_from(&before.cas);
             (cluster.feed, cluster.wake) = (before.feed.clone(), before.wake.clone());
             cluster.revocations = before.revocations.clone();
         }

@@ -63,6 +63,11 @@ impl Feed {
         self.0.newest.send_replace(None);
     }
 
+    /// Has every stream look again at what it stands on.
+    pub fn look_again(&self) {
+        self.0.newest.send_modify(|_| {});
+    }
+
     /// The newest version now.
     pub fn newest(&self) -> Option<Arc<Published>> {
         self.0.newest.borrow().clone()

@@ -127,7 +127,8 @@ impl Serving {
         self.keep_authority_floor(cluster.id, &cluster.chain).await?;
         // Remembers which data keys were retired, so that one that is put back counts for nothing.
         self.raise_floor(FloorOf::DataKey(cluster.id), cluster.data_key_floor).await?;
-        if let Some(before) = self.clusters.by_id(cluster.id) {
+        let before = self.clusters.by_id(cluster.id);
+        if let Some(before) = &before {
             // What was verified under the keys before stays known.
             cluster.revocations = before.revocations.clone();
         }
@@ -135,7 +136,12 @@ impl Serving {
         let known = cluster.revocations.known();
         let known = self.revocations(connection, &cluster, &known).await.unwrap_or(known);
         cluster.announce(&self.keys.installation.facts, &self.trust, known.chain.revoked());
-        Ok(self.clusters.put(cluster))
+        let cluster = self.clusters.put(cluster);
+        if before.is_some_and(|before| before.cas.certificates() != cluster.cas.certificates()) {
+            // The version that says so may be out already. A stream that stands on a CA that ended ends with it.
+            cluster.feed.look_again();
+        }
+        Ok(cluster)
     }
 
     /// Refuses a chain of authority records that lacks what this replica has seen, and remembers it.

@@ -5,6 +5,7 @@
 
 pub mod authority_chain;
 pub mod cluster;
+pub mod cluster_cas;
 pub mod clusters;
 pub mod confirmations;
 pub mod contact_log;

@@ -9,3 +9,4 @@ pub mod hints;
 pub mod housekeeping;
 pub mod keep_grants;
 pub mod publishers;
+pub mod rotate_ca;

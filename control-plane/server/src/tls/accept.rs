@@ -55,6 +55,7 @@ pub struct Acceptor {
 struct Shared {
     operator_config: Arc<ServerConfig>,
     node_config: Arc<ServerConfig>,
+    trust: TrustStore,
     handshakes: HandshakeBudget,
     clock: Clock,
     timeout: Duration,
@@ -81,6 +82,7 @@ impl Acceptor {
         let shared = Shared {
             operator_config: tls::operator_server(leaf, clock.clone())?,
             node_config: tls::node_server(leaf, trust, clock)?,
+            trust: trust.clone(),
             handshakes: HandshakeBudget::new(settings.handshakes_total, settings.handshakes_per_source),
             clock: Clock::new(),
             timeout: settings.handshake_timeout,
@@ -186,7 +188,9 @@ impl Shared {
         let exporter = tls::exporter(session, rap_contract::EXPORTER_LABEL).map_err(io::Error::other)?;
         let (kind, destination) = match offer {
             Offer::Operator => (ChannelKind::Operator, &self.operators),
-            Offer::Node => (ChannelKind::Node(tls::peer(session).map_err(io::Error::other)?), &self.nodes),
+            Offer::Node => {
+                (ChannelKind::Node(tls::peer(session, &self.trust).map_err(io::Error::other)?), &self.nodes)
+            }
         };
         let channel = Channel::new(peer, kind, exporter);
         let readers = channel.readers().clone();

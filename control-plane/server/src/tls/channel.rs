@@ -10,7 +10,7 @@ use rand_core::CryptoRng;
 use rap_contract::Reject;
 use rap_rpc::{Accepted, Readers};
 use rap_runtime::source_budget::Ticket;
-use rap_runtime::tls::NodeCertificate;
+use rap_runtime::tls::ProvenNode;
 use rap_types::Reason;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -21,7 +21,7 @@ pub enum ChannelKind {
     /// Operators and applicants: no client certificate was asked for.
     Operator,
     /// A node, named by its leaf certificate alone.
-    Node(NodeCertificate),
+    Node(ProvenNode),
 }
 
 /// What every request on a connection knows about it. Clones are the same channel.

@@ -15,11 +15,11 @@ use crate::host::{Host, NodeStream, hello};
 use crate::world::{World, reason};
 
 /// A node: the acceptor of the agent, and a stream that feeds it.
-struct Node {
-    host: Host,
-    slot: CertificateCell,
-    acceptor: Acceptor,
-    stream: Option<NodeStream>,
+pub struct Node {
+    pub host: Host,
+    pub slot: CertificateCell,
+    pub acceptor: Acceptor,
+    pub stream: Option<NodeStream>,
     /// What came on the stream, in order.
     heard: Vec<&'static str>,
 }
@@ -32,9 +32,13 @@ impl Node {
     async fn enrolled(world: &World, token: &v1::TokenCreateAnswer, name: &str) -> Self {
         let host = Host::new(token, name);
         let bootstrap = host.enrol(world).await;
-        let (slot, _) = host.certificate(world, &bootstrap).await.unwrap();
+        Self::of(world, host, &bootstrap).await
+    }
+
+    pub async fn of(world: &World, host: Host, bootstrap: &VerifiedBootstrap) -> Self {
+        let (slot, _) = host.certificate(world, bootstrap).await.unwrap();
         let acceptor = Acceptor::start(
-            pinned(&host, &bootstrap),
+            pinned(&host, bootstrap),
             Floors::initial(Incarnation(bootstrap.chain.incarnation())),
             &[],
             now(),
@@ -42,7 +46,7 @@ impl Node {
         Self { host, slot, acceptor, stream: None, heard: Vec::new() }
     }
 
-    async fn wake(&mut self, world: &World) {
+    pub async fn wake(&mut self, world: &World) {
         let newest = self.acceptor.newest();
         let hello = v1::NodeHello {
             authority_sequence: self.acceptor.authority().0,
@@ -61,7 +65,7 @@ impl Node {
     }
 
     /// Hears until `done`, and does what the acceptor says.
-    async fn until(&mut self, done: impl Fn(&Acceptor) -> bool) {
+    pub async fn until(&mut self, done: impl Fn(&Acceptor) -> bool) {
         while !done(&self.acceptor) {
             let stream = self.stream.as_mut().unwrap();
             let input = match stream.next().await.unwrap() {

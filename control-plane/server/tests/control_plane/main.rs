@@ -7,6 +7,7 @@ mod authority;
 mod authority_rows;
 mod backup;
 mod break_glass;
+mod ca_rotation;
 mod data_keys;
 mod data_keys_cut;
 mod data_keys_lies;

@@ -5,7 +5,7 @@ use rap_authority::RowKeys;
 use rap_types::ClusterId;
 
 use crate::Result;
-use crate::authentic::{Authentic as _, Held, all_verified, held, insert, update, verified};
+use crate::authentic::{Authentic as _, Held, all_verified, held, insert, update};
 use crate::query::{one, statements};
 use crate::row::{authentic_row, select};
 use crate::tables::key_state::KeyState;
@@ -37,8 +37,8 @@ pub struct ClusterCaRow {
     pub generation: u64,
     /// DER certificate.
     pub cert_der: Vec<u8>,
-    /// Its key, sealed for (`cluster_cas`, `sealed_key`).
-    pub sealed_key: Vec<u8>,
+    /// Its key, sealed for (`cluster_cas`, `sealed_key`); erased when revoked.
+    pub sealed_key: Option<Vec<u8>>,
     /// Its life.
     pub state: KeyState,
 }
@@ -65,18 +65,34 @@ statements! {
     /// One link, locked.
     pub async fn authority_hold(keys, sequence: u64) -> Option<Held<AuthorityRow>> = held
         select!(AuthorityRow, "WHERE cluster_id = $1 AND sequence = $2 FOR UPDATE");
-    /// The certificate authority that issues.
-    pub async fn cluster_ca_active(keys) -> Option<ClusterCaRow> = verified
-        select!(ClusterCaRow, "WHERE cluster_id = $1 AND state = 'active'");
+    /// The certificate authorities that nodes trust, older first: one, or two while it is rotated.
+    pub async fn cluster_cas_trusted(keys) -> Vec<ClusterCaRow> = all_verified
+        select!(ClusterCaRow, "WHERE cluster_id = $1 AND state <> 'revoked' ORDER BY generation");
     /// Every certificate authority of a cluster, in whatever state.
     pub async fn cluster_cas_list(keys) -> Vec<ClusterCaRow> = all_verified ClusterCaRow::ALL;
     /// One certificate authority, locked.
     pub async fn cluster_ca_hold(keys, generation: u64) -> Option<Held<ClusterCaRow>> = held
         select!(ClusterCaRow, "WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
-    /// Adds a certificate authority.
-    pub async fn cluster_ca_insert(keys, new: &ClusterCaRow) = insert;
-    /// Writes what of a certificate authority may change: its state, and how its key is sealed.
-    pub async fn cluster_ca_write(keys, row: Held<ClusterCaRow>) = update;
+}
+
+/// Adds a certificate authority.
+pub async fn cluster_ca_insert(
+    transaction: &mut SystemTransaction,
+    keys: &RowKeys,
+    new: &ClusterCaRow,
+) -> Result<()> {
+    transaction.effects.keys.insert(keys.cluster());
+    insert(transaction, keys, new).await
+}
+
+/// Writes what of a certificate authority may change: its state, and how its key is sealed.
+pub async fn cluster_ca_write(
+    transaction: &mut SystemTransaction,
+    keys: &RowKeys,
+    row: Held<ClusterCaRow>,
+) -> Result<()> {
+    transaction.effects.keys.insert(keys.cluster());
+    update(transaction, keys, row).await.map(drop)
 }
 
 /// Adds a link to the chain. Two records of one sequence, or of one key, are refused with

@@ -33,6 +33,8 @@ pub struct ContactFacts {
     pub acked: (u64, u64),
     /// Code of the last refusal it reported; empty if none.
     pub last_reject: String,
+    /// Generation of the CA that signed the certificate it showed; 0 if not known.
+    pub certificate_ca: u64,
 }
 
 impl Joined for Option<Contact> {
@@ -43,6 +45,7 @@ impl Joined for Option<Contact> {
             agent_version: read(row, "agent_version")?,
             acked: (read(row, "acked_incarnation")?, read(row, "acked_version")?),
             last_reject: read(row, "last_reject")?,
+            certificate_ca: read(row, "certificate_ca")?,
         };
         Ok(Some(Contact { last_seen_at, known }))
     }
@@ -55,16 +58,17 @@ impl Joined for Option<Contact> {
 
 statements! {
     async fn contacts_record(arguments) -> () = may_conflict "INSERT INTO node_contacts \
-            (node_id, last_seen_at, agent_version, acked_incarnation, acked_version, last_reject) \
+            (node_id, last_seen_at, agent_version, acked_incarnation, acked_version, last_reject, certificate_ca) \
         SELECT DISTINCT ON (t.node_id) t.node_id, clock_timestamp() - make_interval(secs => t.ago), \
-            t.agent, t.incarnation, t.version, t.reject \
-        FROM unnest($1::uuid[], $2::double precision[], $3::text[], $4::bigint[], $5::bigint[], $6::text[]) \
-            AS t (node_id, ago, agent, incarnation, version, reject) \
+            t.agent, t.incarnation, t.version, t.reject, t.ca \
+        FROM unnest($1::uuid[], $2::double precision[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], \
+            $7::bigint[]) AS t (node_id, ago, agent, incarnation, version, reject, ca) \
         WHERE EXISTS (SELECT 1 FROM nodes n WHERE n.node_id = t.node_id) \
         ORDER BY t.node_id, t.ago \
         ON CONFLICT (node_id) DO UPDATE SET last_seen_at = excluded.last_seen_at, \
             agent_version = excluded.agent_version, acked_incarnation = excluded.acked_incarnation, \
-            acked_version = excluded.acked_version, last_reject = excluded.last_reject \
+            acked_version = excluded.acked_version, last_reject = excluded.last_reject, \
+            certificate_ca = excluded.certificate_ca \
         WHERE node_contacts.last_seen_at <= excluded.last_seen_at \
             OR node_contacts.last_seen_at > clock_timestamp()";
     /// Contacts that lie in the future, because the database's clock was set back or somebody wrote them, become
@@ -93,6 +97,7 @@ pub async fn node_contacts_record(
         counters(|known| known.acked.0),
         counters(|known| known.acked.1),
         texts(|known| &known.last_reject),
+        counters(|known| known.certificate_ca),
     );
     contacts_record(connection, arguments).await
 }

@@ -73,13 +73,15 @@ statements! {
         "SELECT c.cluster_id, c.name, c.incarnation, c.config_seq, \
             abs(mod((SELECT coalesce(sum(a.row_version), 0) FROM cluster_authorities a \
                 WHERE a.cluster_id = c.cluster_id) + \
+             (SELECT coalesce(sum(a.row_version), 0) FROM cluster_cas a WHERE a.cluster_id = c.cluster_id) + \
              (SELECT coalesce(2 * max(d.key_version)::numeric - count(*), 0) FROM cluster_deks d \
                 WHERE d.cluster_id = c.cluster_id), 9223372036854775808))::bigint AS keys \
         FROM clusters c ORDER BY c.cluster_id";
-    /// What [`ClusterPosition::keys`] is of one cluster. Rises with every change: authorities only gain versions, and
+    /// What [`ClusterPosition::keys`] is of one cluster. Rises with every change: authorities and CAs only gain versions, and
     /// of data keys a newer one is added before the older one is removed.
     pub async fn keys_stamp(cluster: ClusterId) -> u64 = one
         "SELECT abs(mod((SELECT coalesce(sum(row_version), 0) FROM cluster_authorities WHERE cluster_id = $1) \
+        + (SELECT coalesce(sum(row_version), 0) FROM cluster_cas WHERE cluster_id = $1) \
         + (SELECT coalesce(2 * max(key_version)::numeric - count(*), 0) FROM cluster_deks WHERE cluster_id = $1), \
         9223372036854775808))::bigint AS keys";
     /// Whether a change after `seq` is urgent.

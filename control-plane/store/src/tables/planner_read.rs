@@ -4,7 +4,7 @@ use rap_authority::RowKeys;
 use rap_types::IdentityStatus;
 use sqlx::PgConnection;
 
-use super::cluster_keys::{ClusterCaRow, authority_sequence, cluster_ca_active};
+use super::cluster_keys::{ClusterCaRow, authority_sequence, cluster_cas_trusted};
 use super::clusters::{ClusterRow, PolicyRow, cluster_read, policies_list};
 use super::heads::{HeadRow, head_newest, head_newest_first};
 use super::leaves::{LeafRow, leaves_changed, leaves_list};
@@ -20,8 +20,8 @@ pub struct PlannerRows {
     pub whole: bool,
     /// The cluster with its `config_seq` and incarnation.
     pub cluster: ClusterRow,
-    /// The certificate authority that issues.
-    pub ca: ClusterCaRow,
+    /// The certificate authorities that nodes trust, older first: one or two.
+    pub cas: Vec<ClusterCaRow>,
     /// Present nodes (active, draining) with their roles, by id.
     pub nodes: Vec<NodeRow>,
     /// Nodes whose rows say that they are gone (revoked, left), by id.
@@ -52,7 +52,10 @@ pub async fn planner_rows(
     since: Option<(u64, u64)>,
 ) -> Result<Option<PlannerRows>, StoreError> {
     let Some(row) = cluster_read(connection, keys).await? else { return Ok(None) };
-    let Some(ca) = cluster_ca_active(connection, keys).await? else { return Ok(None) };
+    let cas = cluster_cas_trusted(connection, keys).await?;
+    if cas.is_empty() {
+        return Ok(None);
+    }
     let since = since.filter(|(incarnation, version)| {
         *incarnation == row.cluster.incarnation && *version <= row.config_seq
     });
@@ -84,7 +87,7 @@ pub async fn planner_rows(
     Ok(Some(PlannerRows {
         whole: touched.is_none(),
         cluster: row,
-        ca,
+        cas,
         nodes,
         gone,
         revocations,

@@ -74,7 +74,7 @@ pub(super) fn ca() -> ClusterCaRow {
         cluster: id(1),
         generation: 1,
         cert_der: vec![3; 300],
-        sealed_key: vec![4; 61],
+        sealed_key: Some(vec![4; 61]),
         state: KeyState::Active,
     }
 }

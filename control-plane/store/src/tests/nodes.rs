@@ -25,7 +25,12 @@ async fn a_node_reads_back_with_its_roles_facts_and_contact() {
     node_changed(&mut transaction, node_id, changed).await.unwrap();
     assert_eq!(node_identity_key_set(&mut transaction, &keys(), node_id, &[77; 32]).await.unwrap(), Some(2));
     assert!(node_wireguard_key_set(&mut transaction, &keys(), node_id, &[9; 32]).await.unwrap());
-    let known = |acked| ContactFacts { agent_version: "0.1.0".into(), acked, last_reject: String::new() };
+    let known = |acked| ContactFacts {
+        agent_version: "0.1.0".into(),
+        acked,
+        last_reject: String::new(),
+        certificate_ca: 1,
+    };
     let (newest, second) = (known((1, 5)), Duration::from_secs(1));
     let contacts = [
         (node_id, 20 * second, known((1, 4))),
@@ -197,6 +202,7 @@ async fn no_value_of_one_contact_keeps_those_of_others_from_being_recorded() {
         agent_version: format!("0\0{}", "x".repeat(5_000)),
         acked: (u64::MAX, u64::MAX),
         last_reject: "\0".into(),
+        certificate_ca: u64::MAX,
     };
     let contacts = [(id(50), Duration::MAX, wild), heard(51, 0)];
     node_contacts_record(&mut transaction, &contacts).await.unwrap();

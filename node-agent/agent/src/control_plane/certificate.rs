@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::Signer;
-use rap_runtime::tls::{self, ClusterTrust, TrustStore};
+use rap_node::TrustedCas;
+use rap_runtime::tls::{self, ClusterTrust, PeerReject, TrustStore};
 use rap_runtime::{Clock, Fault};
 use rap_trust::certificate::{self, CertificateSubject};
-use rap_types::{Digest, InstallationId, Mono, Reason};
+use rap_types::{Digest, InstallationId, Mono, Reason, Wall};
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::{mpsc, watch};
@@ -54,12 +55,12 @@ impl CertificateTask {
     }
 
     /// Keeps a leaf in force: issues one if there is none and renews it at half life, until cancelled.
-    /// `authority` is the cluster's CA of the present snapshot; `leaves` gets every new leaf; `doubts`
-    /// changes when the control plane refused the present one.
+    /// `cas` are those of the present snapshot; `leaves` gets every new leaf; `doubts` changes when the control plane
+    /// refused the present one.
     pub async fn run(
         self,
-        mut current: Option<(rap_types::Wall, rap_types::Wall)>,
-        authority: watch::Receiver<Vec<u8>>,
+        mut current: Option<InForce>,
+        mut cas: watch::Receiver<TrustedCas>,
         leaves: mpsc::Sender<StoredCertificate>,
         failed: watch::Sender<Option<Fault>>,
         mut doubts: watch::Receiver<u64>,
@@ -68,10 +69,19 @@ impl CertificateTask {
         let clock = Clock::new();
         doubts.mark_unchanged();
         let (mut failures, mut retry_at) = (0, Mono(0));
+        // When a leaf of a CA that stops signing is replaced.
+        let mut moves_at: Option<Mono> = None;
         loop {
-            let due = match current {
-                None => Duration::ZERO,
-                Some((from, until)) => certificate::renew_at(from, until).since(self.control.time.wall()),
+            let trusted = cas.borrow_and_update().clone();
+            let now = clock.now().mono;
+            let moves = current.as_ref().is_some_and(|current| current.moves(&trusted));
+            moves_at = moves.then(|| moves_at.unwrap_or_else(|| now.plus(SPREAD.mul_f64(rand::random()))));
+            let due = match (&current, moves_at) {
+                (None, _) => Duration::ZERO,
+                (Some(_), Some(at)) => at.since(now),
+                (Some(current), None) => {
+                    certificate::renew_at(current.from, current.until).since(self.control.time.wall())
+                }
             };
             let pause = due.max(retry_at.since(clock.now().mono));
             // Slept in slices: a host that was suspended notices soon after it wakes.
@@ -79,6 +89,7 @@ impl CertificateTask {
                 let doubted = tokio::select! {
                     () = cancel.cancelled() => return,
                     () = tokio::time::sleep(pause.min(SLICE)) => false,
+                    Ok(()) = cas.changed() => false,
                     Ok(()) = doubts.changed() => true,
                 };
                 if !doubted || retry_at > clock.now().mono {
@@ -87,15 +98,19 @@ impl CertificateTask {
                 // The control plane refuses the leaf: another one, or word of why there is none.
                 retry_at = clock.now().mono.plus(DOUBT);
             }
-            let authority = authority.borrow().clone();
             let issued = tokio::select! {
                 () = cancel.cancelled() => return,
-                issued = self.issue(&authority) => issued,
+                issued = self.issue(&trusted) => issued,
             };
             match issued {
                 Ok(leaf) => {
                     failures = 0;
-                    current = Some((leaf.not_before, leaf.not_after));
+                    let issued = InForce { asked_under: Some(trusted.clone()), ..InForce::of(&leaf) };
+                    if issued.moves(&trusted) {
+                        // The replica that answered has yet to hear which CA signs.
+                        retry_at = clock.now().mono.plus(AGAIN);
+                    }
+                    current = Some(issued);
                     failed.send_replace(None);
                     tracing::info!(not_after_ms = leaf.not_after.0, "certificate issued");
                     if leaves.send(leaf).await.is_err() {
@@ -137,45 +152,125 @@ impl CertificateTask {
     ///
     /// # Errors
     /// No URL answered, or the one that answered refused; `certificate.invalid` and `certificate.identity` for a wrong answer.
-    async fn issue(&self, authority: &[u8]) -> Result<StoredCertificate, Fault> {
+    async fn issue(&self, cas: &TrustedCas) -> Result<StoredCertificate, Fault> {
         let (mut line, _) = self.control.line().await?;
         let fault = |error: rcgen::Error| Fault::new(Reason::CertificateInvalid, error.to_string());
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(fault)?;
         let csr = CertificateParams::default().serialize_request(&key).map_err(fault)?.der().to_vec();
         let request = certificate::request(self.subject, &self.identity, csr, &line.nonce, &line.exporter);
         let answer = self.control.answer(line.client.certificate(request)).await?;
-        let leaf = self.check(&answer.leaf, authority, &key.subject_public_key_info())?;
+        let spki = key.subject_public_key_info();
+        let (leaf, authority) = match self.check(&answer.leaf, cas, &spki) {
+            // The CA was rotated while this node was away: only the control plane is shown such a leaf, until a
+            // snapshot names its CA.
+            Err(fault) if !cas.trusts(&answer.cluster_ca) => {
+                tracing::info!(error = %fault, "a certificate of a CA that no snapshot named yet");
+                let named = TrustedCas { issuing: answer.cluster_ca, other: None };
+                self.check(&answer.leaf, &named, &spki)?
+            }
+            checked => checked?,
+        };
         Ok(StoredCertificate {
             certificate: answer.leaf,
             private_key: Zeroizing::new(key.serialize_der()),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
+            authority,
         })
     }
 
-    fn check(&self, der: &[u8], authority: &[u8], spki: &[u8]) -> Result<tls::NodeCertificate, Fault> {
+    /// The leaf, and the CA that signed it.
+    fn check(
+        &self,
+        der: &[u8],
+        cas: &TrustedCas,
+        spki: &[u8],
+    ) -> Result<(tls::NodeCertificate, Vec<u8>), Fault> {
         let trust = TrustStore::new();
         trust.replace(
             self.subject.cluster,
             ClusterTrust {
                 installation: self.installation,
-                authorities: vec![CertificateDer::from(authority.to_vec())],
+                authorities: cas.all().map(|ca| CertificateDer::from(ca.clone())).collect(),
                 revoked: std::collections::BTreeMap::new(),
             },
         );
         let millis = u64::try_from(self.control.time.wall().0).unwrap_or(0);
         let now = UnixTime::since_unix_epoch(Duration::from_millis(millis));
-        let leaf = trust
-            .verify(&CertificateDer::from(der.to_vec()), &[], now)
-            .map_err(|reject| Fault::new(reject.reason(), reject.to_string()))?;
+        let (der, fault) = (CertificateDer::from(der.to_vec()), |reject: PeerReject| {
+            Fault::new(reject.reason(), reject.to_string())
+        });
+        let leaf = trust.verify(&der, &[], now).map_err(fault)?;
+        let signer = trust.proven(&der).map_err(fault)?.authority;
         if leaf.identity.node != self.subject.node || leaf.spki != Digest::of(&[spki]) {
             let text = "the certificate is for another node or key";
             return Err(Fault::new(Reason::CertificateIdentity, text));
         }
-        Ok(leaf)
+        let signed = |ca: &&Vec<u8>| Digest::of(&[ca]) == signer;
+        Ok((leaf, cas.all().find(signed).cloned().unwrap_or_default()))
     }
 }
 
+/// The leaf in force, as far as its renewal depends on it.
+pub struct InForce {
+    from: Wall,
+    until: Wall,
+    authority: Vec<u8>,
+    /// The CAs that were known when it was issued; `None` for one from the disk.
+    asked_under: Option<TrustedCas>,
+}
+
+impl InForce {
+    /// A leaf from the disk.
+    pub fn of(leaf: &StoredCertificate) -> Self {
+        let authority = leaf.authority.clone();
+        Self { from: leaf.not_before, until: leaf.not_after, authority, asked_under: None }
+    }
+
+    /// Whether a leaf of the CA that signs now is due: this one is of another trusted CA, or of one that newer CAs
+    /// replaced. One whose CA no snapshot named yet stays until a snapshot does.
+    fn moves(&self, cas: &TrustedCas) -> bool {
+        let of_issuing =
+            if self.authority.is_empty() { cas.other.is_none() } else { self.authority == cas.issuing };
+        !of_issuing && (cas.trusts(&self.authority) || self.asked_under.as_ref() != Some(cas))
+    }
+}
+
+/// Nodes of a cluster that rotates its CA ask over this time.
+const SPREAD: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_secs(5);
 const SLICE: Duration = Duration::from_secs(30);
 /// A leaf that is refused again and again is not asked for anew more often than this.
 const DOUBT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_force(authority: &[u8], asked_under: Option<&TrustedCas>) -> InForce {
+        let authority = authority.to_vec();
+        InForce { from: Wall(0), until: Wall(1), authority, asked_under: asked_under.cloned() }
+    }
+
+    #[test]
+    fn a_leaf_is_replaced_when_another_ca_signs_and_one_that_is_ahead_of_the_snapshot_is_kept() {
+        let cas = |issuing: &[u8], other: Option<&[u8]>| TrustedCas {
+            issuing: issuing.to_vec(),
+            other: other.map(<[u8]>::to_vec),
+        };
+        let (single, both, ended) = (cas(b"old", None), cas(b"new", Some(b"old")), cas(b"new", None));
+        assert!(!in_force(b"old", None).moves(&single));
+        assert!(!in_force(b"old", None).moves(&cas(b"old", Some(b"new"))), "the other one does not sign yet");
+        assert!(in_force(b"old", Some(&single)).moves(&both));
+        assert!(in_force(b"old", Some(&both)).moves(&both), "a replica that had not heard of it signed");
+        assert!(!in_force(b"new", Some(&both)).moves(&both));
+        assert!(in_force(b"old", Some(&both)).moves(&ended));
+        // Issued while this node's snapshot names the old CA only: it waits for a newer snapshot, not for another leaf.
+        assert!(!in_force(b"new", Some(&single)).moves(&single));
+        assert!(!in_force(b"new", Some(&single)).moves(&ended));
+        assert!(in_force(b"new", Some(&single)).moves(&cas(b"third", None)));
+        // A file of before CAs were rotated does not say.
+        assert!(!in_force(b"", None).moves(&single));
+        assert!(in_force(b"", None).moves(&both));
+    }
+}

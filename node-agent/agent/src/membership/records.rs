@@ -106,6 +106,9 @@ pub struct StoredCertificate {
     pub not_before: Wall,
     /// Last instant of validity.
     pub not_after: Wall,
+    /// DER certificate of the CA that signed it; empty in a file of before CAs were rotated.
+    #[serde(default, with = "base64_text")]
+    pub authority: Vec<u8>,
 }
 
 impl StoredCertificate {
@@ -162,7 +165,12 @@ impl Kept for StoredCertificate {
 
 impl From<StoredCertificate> for rap_node::LinkCertificate {
     fn from(leaf: StoredCertificate) -> Self {
-        Self { certificate: leaf.certificate, private_key: leaf.private_key, not_after: leaf.not_after }
+        Self {
+            certificate: leaf.certificate,
+            private_key: leaf.private_key,
+            not_after: leaf.not_after,
+            authority: leaf.authority,
+        }
     }
 }
 

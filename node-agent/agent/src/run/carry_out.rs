@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::VerifiedSnapshot;
-use rap_node::{Input, Output, RunPing};
+use rap_node::{Input, Output, RunPing, TrustedCas};
 use rap_runtime::Fault;
 use rap_trust::{AuditEvidence, PersistId, Pools, Record};
 use rap_types::Reason;
@@ -98,8 +98,8 @@ impl Driver {
     /// Tells the other tasks what the snapshot in use says.
     fn follow(&self, active: &VerifiedSnapshot) {
         self.time.set(*self.node.acceptor().clock());
-        let cluster_ca = &active.contents().trust.cluster_ca;
-        let replaced = |current: &mut Vec<u8>| std::mem::replace(current, cluster_ca.clone()) != *cluster_ca;
+        let cas = TrustedCas::of(&active.contents().trust);
+        let replaced = |current: &mut TrustedCas| std::mem::replace(current, cas.clone()) != cas;
         self.senders.cluster_ca.send_if_modified(replaced);
         let window = u64::from(active.head_document().reconnect_window_ms);
         let window = Duration::from_millis(window).min(LONGEST_PAUSE);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rap_node::{ForwardingTable, WantedNames};
+use rap_node::{ForwardingTable, TrustedCas, WantedNames};
 use rap_runtime::Fault;
 use rap_types::HeadOrder;
 use tokio::sync::{mpsc, watch};
@@ -38,8 +38,8 @@ pub(super) struct Channels {
     pub(super) certificate_failure: Newest<Option<Fault>>,
     /// True once there is a certificate to present.
     pub(super) certificate_ready: Newest<bool>,
-    /// Certificate of the cluster's CA, DER.
-    pub(super) cluster_ca: Newest<Vec<u8>>,
+    /// The CAs of node certificates.
+    pub(super) cluster_ca: Newest<TrustedCas>,
     /// How often the control plane refused the certificate.
     pub(super) doubts: Newest<u64>,
     /// How to come back after a lost stream.
@@ -96,7 +96,7 @@ impl Channels {
             certificates: mpsc::channel(1),
             certificate_failure: watch::channel(None),
             certificate_ready: watch::channel(false),
-            cluster_ca: watch::channel(cluster_ca),
+            cluster_ca: watch::channel(TrustedCas { issuing: cluster_ca, other: None }),
             doubts: watch::channel(0),
             pause: watch::channel(Pause::default()),
             stale_head: watch::channel(None),

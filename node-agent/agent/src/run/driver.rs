@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_node::{ForwardingTable, Input, Node, WantedNames};
+use rap_node::{ForwardingTable, Input, Node, TrustedCas, WantedNames};
 use rap_runtime::service::{Beat, TURN};
 use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, Fault, TaskGroup};
@@ -44,7 +44,7 @@ pub(super) struct Senders {
     pub(super) commands: mpsc::Sender<DataplaneCommand>,
     pub(super) certificate_ready: watch::Sender<bool>,
     pub(super) doubts: watch::Sender<u64>,
-    pub(super) cluster_ca: watch::Sender<Vec<u8>>,
+    pub(super) cluster_ca: watch::Sender<TrustedCas>,
     pub(super) pause: watch::Sender<Pause>,
     pub(super) stale_head: watch::Sender<Option<HeadOrder>>,
     pub(super) wanted_names: watch::Sender<WantedNames>,

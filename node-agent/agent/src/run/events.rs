@@ -2,7 +2,7 @@
 //!
 //! Owns the log lines that go with it. Refuses to decide: `rap_node::Node` does.
 
-use rap_node::{Input, PlaneFacts};
+use rap_node::{Input, LinkCertificate, PlaneFacts};
 use rap_types::Reason;
 use rap_wire::v1;
 
@@ -83,6 +83,11 @@ impl Driver {
     /// A certificate was issued. It is in use before it is on disk: after a restart another is issued.
     pub(super) fn issued(&mut self, leaf: StoredCertificate) {
         self.present(&leaf);
+        let of_another_ca = |before: &LinkCertificate| before.authority != leaf.authority;
+        if self.node.leaf().is_some_and(of_another_ca) && self.stream.take().is_some() {
+            // The control plane waits to see it.
+            self.feed(Input::StreamClosed);
+        }
         self.wait_for_disk(Waiting::Ready(Write::Certificate(leaf.clone())));
         self.feed(Input::CertificateIssued(leaf.into()));
     }

@@ -21,7 +21,7 @@ use super::open::{Opened, open};
 use super::persist::PersistTask;
 use super::tasks::{ADDRESSES, CERTIFICATES, DATAPLANE, DRIVER, NAMES, PERSIST, UPLINK};
 use crate::config::Config;
-use crate::control_plane::{CertificateTask, ControlPlane, TrustedTime, UplinkTask, literal};
+use crate::control_plane::{CertificateTask, ControlPlane, InForce, TrustedTime, UplinkTask, literal};
 use crate::dataplane::{DataplaneCommand, DataplaneTask};
 use crate::host::{HostHandle, OwnClaim, resolve_names, watch_addresses};
 use crate::membership::{Persister, Place, PlaneStarts, listed_facts};
@@ -71,7 +71,7 @@ pub async fn start(
     let manifest = membership.bootstrap.contract.activation_manifest.clone();
     let carried = membership.bootstrap.chain.records().len();
     let listen = (launch.listen_link, launch.listen_wireguard);
-    let valid = leaf.as_ref().map(|leaf| (leaf.not_before, leaf.not_after));
+    let valid = leaf.as_ref().map(InForce::of);
     let tasks = group.child();
     let channels = Channels::new(membership.contract_ca().to_vec(), addresses);
     let features = known_features(node.acceptor().pinned().accept_dev);

@@ -71,6 +71,7 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
         certificate: b"leaf".to_vec(),
         private_key: Zeroizing::new(b"leaf key".to_vec()),
         not_after: now().plus(Duration::from_secs(3600)),
+        authority: Vec::new(),
     };
     let channels = Channels::new(Vec::new(), (Vec::new(), Vec::new()));
     let time = TrustedTime::new(clock, Wall(0));

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use rap_runtime::Fault;
 use rap_runtime::tls::{
-    CertificateCell, ClusterTrust, NodeCertificate, NodeIdentity, PeerReject, TrustStore,
+    CertificateCell, ClusterTrust, NodeCertificate, NodeIdentity, PeerReject, TrustStore, fingerprint,
 };
-use rap_types::Mono;
+use rap_types::sense::certificate;
+use rap_types::{Digest, Mono};
 use rap_wire::v1::LinkIdentity;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use zeroize::Zeroizing;
@@ -18,6 +19,10 @@ use super::member::Member;
 pub(crate) struct LinkCertificate {
     chain: [CertificateDer<'static>; 2],
     key: Zeroizing<Vec<u8>>,
+    /// Further CAs that vouch for peers.
+    further: Vec<CertificateDer<'static>>,
+    /// The one of them whose links are made anew.
+    pub(super) former: Option<Digest>,
     pub(crate) deadline: Option<Mono>,
 }
 
@@ -29,9 +34,16 @@ impl LinkCertificate {
         key: Zeroizing<Vec<u8>>,
         member: Member,
     ) -> Result<Self, Fault> {
-        let LinkIdentity { certificate, private_key: _, cluster_ca, deadline_ns } = identity;
+        let LinkIdentity {
+            certificate: own,
+            private_key: _,
+            cluster_ca,
+            deadline_ns,
+            next_cluster_ca,
+            former_cluster_ca,
+        } = identity;
         let bad = |what: &str, reject: &dyn std::fmt::Display| refused(format!("identity: {what}: {reject}"));
-        let leaf = CertificateDer::from(certificate);
+        let leaf = CertificateDer::from(own);
         let authority = CertificateDer::from(cluster_ca);
         let read = NodeCertificate::from_der(&leaf).map_err(|reject| bad("certificate", &reject))?;
         let NodeIdentity { installation, cluster, node, key_generation: _ } = read.identity;
@@ -47,14 +59,24 @@ impl LinkCertificate {
             Ok(_) | Err(PeerReject::Expired) => {}
             Err(reject) => return Err(bad("cluster_ca", &reject)),
         }
-        let read = Self { chain: [leaf, authority], key, deadline: deadline(deadline_ns) };
+        // One that is no certificate vouches for nobody, and is no reason to do without this table.
+        let given = |der: Vec<u8>| certificate(&der).is_ok().then(|| CertificateDer::from(der));
+        let (next, former) = (given(next_cluster_ca), given(former_cluster_ca));
+        let read = Self {
+            chain: [leaf, authority],
+            key,
+            former: former.as_ref().map(fingerprint),
+            further: next.into_iter().chain(former).collect(),
+            deadline: deadline(deadline_ns),
+        };
         let (chain, key) = read.credentials();
         CertificateCell::new().set(chain, key).map_err(|error| bad("private_key", &error))?;
         Ok(read)
     }
 
-    pub(super) fn authority(&self) -> &CertificateDer<'static> {
-        &self.chain[1]
+    /// Every CA that vouches for peers.
+    pub(super) fn authorities(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        std::iter::once(&self.chain[1]).chain(&self.further)
     }
 
     /// Chain and key for handshakes.

@@ -129,7 +129,7 @@ impl KnownTable {
             let plan = |primary| PathPlan { destination: *node, primary, backup: paths.next() };
             plans.extend(primary.map(plan));
         }
-        let authorities = header.leaf.iter().map(|leaf| leaf.authority().clone()).collect();
+        let authorities = header.leaf.iter().flat_map(|leaf| leaf.authorities()).cloned().collect();
         let trust = ClusterTrust { installation: header.member.installation, authorities, revoked };
         Plan {
             version: self.version,
@@ -143,6 +143,7 @@ impl KnownTable {
                 trust,
                 newest_head: header.newest_head.clone(),
                 probe_interval: header.probe_interval,
+                former: header.leaf.as_ref().and_then(|leaf| leaf.former),
             },
             paths: PathsInForce {
                 terms: header.paths.terms(header.deadlines.of_link(None, false), known),

@@ -48,6 +48,7 @@ impl Authority {
             private_key: key.serialize_der(),
             cluster_ca: self.der.clone(),
             deadline_ns: 0,
+            ..LinkIdentity::default()
         }
     }
 }

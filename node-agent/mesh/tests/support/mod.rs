@@ -164,7 +164,13 @@ pub fn peers(authority: &Authority, peers: &[(NodeId, Option<SocketAddr>)]) -> P
             (*id, Peer { endpoints, deadline: Mono(u64::MAX), dial: Dial::InTurn })
         })
         .collect::<BTreeMap<_, _>>();
-    Peers { peers, trust: authority.trust(&[]), newest_head: b"head".to_vec(), probe_interval: None }
+    Peers {
+        peers,
+        trust: authority.trust(&[]),
+        newest_head: b"head".to_vec(),
+        probe_interval: None,
+        former: None,
+    }
 }
 
 /// Two linked nodes; the first dials.

@@ -24,7 +24,7 @@ use v1::node_message::Body;
 use zeroize::Zeroizing;
 
 use crate::endpoint_names::EndpointNames;
-use crate::{Input, LinkCertificate, NodeSettings, Output, TableInputs, build_table};
+use crate::{Input, LinkCertificate, NodeSettings, Output, TableInputs, TrustedCas, build_table};
 
 /// The cores of one membership.
 pub struct Node {
@@ -32,6 +32,8 @@ pub struct Node {
     break_glass: BreakGlass,
     wireguard_private_key: Zeroizing<[u8; 32]>,
     certificate: Option<LinkCertificate>,
+    /// One of a CA that no snapshot in use names yet: only the control plane is shown it.
+    early_certificate: Option<LinkCertificate>,
     uplink: Uplink,
     plane: FastPlane,
     control: BTreeSet<IpAddr>,
@@ -56,6 +58,7 @@ impl Node {
             break_glass: BreakGlass::start(settings.grants.0, settings.grants.1),
             wireguard_private_key: settings.wireguard_private_key,
             certificate: leaf,
+            early_certificate: None,
             uplink: Uplink::new(settings.contact, now.wall),
             plane: FastPlane::new(settings.path_lifetime_s),
             control: BTreeSet::new(),
@@ -80,7 +83,8 @@ impl Node {
             Input::CheckpointKept(kept) => self.witness.kept(*kept),
             Input::PersistFailed(id, reason) => self.accept(AcceptorInput::PersistFailed(id, reason), now),
             Input::CertificateIssued(leaf) => {
-                self.certificate = Some(leaf);
+                self.early_certificate = Some(leaf);
+                self.take_certificate();
                 self.publish(now);
             }
             Input::DataplaneUp(facts) => {
@@ -143,6 +147,7 @@ impl Node {
                 AcceptorOutput::Persist(id, record) => self.outputs.push_back(Output::Persist(id, record)),
                 AcceptorOutput::Activate(snapshot) => {
                     self.plane.activated(&snapshot);
+                    self.take_certificate();
                     if let Some(sense) = self.acceptor.sense() {
                         self.uplink.hints.retain(|node| sense.peer(node).is_some());
                         self.plane.observations.retain(|node| sense.peer(node).is_some());
@@ -154,6 +159,17 @@ impl Node {
                 AcceptorOutput::Confirm(confirm) => self.send(Body::Authority(confirm)),
                 AcceptorOutput::Alarm(evidence) => self.outputs.push_back(Output::Alarm(evidence)),
             }
+        }
+    }
+
+    /// Takes a new certificate into use, unless links would be refused with it.
+    fn take_certificate(&mut self) {
+        let active = self.acceptor.active();
+        let trusted = |leaf: &mut LinkCertificate| {
+            active.is_none_or(|snapshot| TrustedCas::of(&snapshot.contents().trust).trusts(&leaf.authority))
+        };
+        if let Some(leaf) = self.early_certificate.take_if(trusted) {
+            self.certificate = Some(leaf);
         }
     }
 

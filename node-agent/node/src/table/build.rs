@@ -14,7 +14,7 @@ use rap_wire::v1;
 
 use super::forwarding::ForwardingTable;
 use super::links;
-use crate::{Hints, LinkCertificate, PathTerms, Paths};
+use crate::{Hints, LinkCertificate, PathTerms, Paths, TrustedCas};
 
 /// What a table is made of besides the snapshot.
 #[derive(Debug, Clone, Copy)]
@@ -82,12 +82,7 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         node_id: snapshot.node().to_vec(),
         cluster_id: header.cluster.to_vec(),
         installation_id: header.installation.to_vec(),
-        identity: Some(v1::LinkIdentity {
-            certificate: inputs.leaf.certificate.clone(),
-            private_key: inputs.leaf.private_key.to_vec(),
-            cluster_ca: contents.trust.cluster_ca.clone(),
-            deadline_ns: self::deadline(inputs.leaf.not_after, inputs),
-        }),
+        identity: identity(&contents.trust, inputs),
         addresses: inputs.sense.own().map(|own| own.texts().to_vec()).unwrap_or_default(),
         mtu: contents.policy.mtu,
         wireguard_private_key: inputs.wireguard_private_key.to_vec(),
@@ -104,6 +99,22 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         ..Default::default()
     };
     ForwardingTable::new(version, header, peers, revoked)
+}
+
+/// The certificate for links with the CAs that vouch for peers; none while the snapshot does not trust the CA that
+/// signed it.
+fn identity(trust: &v1::TrustChunk, inputs: &TableInputs<'_>) -> Option<v1::LinkIdentity> {
+    let leaf = inputs.leaf;
+    let [cluster_ca, next_cluster_ca, former_cluster_ca] =
+        TrustedCas::of(trust).of_leaf(trust, &leaf.authority)?;
+    Some(v1::LinkIdentity {
+        certificate: leaf.certificate.clone(),
+        private_key: leaf.private_key.to_vec(),
+        cluster_ca,
+        deadline_ns: deadline(leaf.not_after, inputs),
+        next_cluster_ca,
+        former_cluster_ca,
+    })
 }
 
 /// The peers of the snapshot. They have no deadline of their own: the table's counts, unless they survive that.

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use rap_types::Digest;
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer};
 use rustls::{Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{NodeCertificate, provider};
+use super::{NodeCertificate, fingerprint, provider};
 
 /// Holds the current leaf, its chain and its key. Empty at first: handshakes then fail. Clones are
 /// the same slot; running connections keep the leaf they began with.
@@ -48,6 +49,11 @@ impl CertificateCell {
         let key = NodeCertificate::from_der(&leaf).ok()?.ed25519?;
         let signer = certified.key.choose_scheme(&[SignatureScheme::ED25519])?;
         Some(LeafSigner { leaf, key, signer })
+    }
+
+    /// Fingerprint of the authority that the chain in use names.
+    pub fn authority(&self) -> Option<Digest> {
+        self.0.0.load().as_ref().and_then(|certified| certified.cert.get(1).map(fingerprint))
     }
 
     pub(super) fn server(&self) -> Arc<dyn ResolvesServerCert> {

@@ -40,6 +40,17 @@ pub struct NodeCertificate {
     pub ed25519: Option<[u8; 32]>,
 }
 
+/// A node that proved its identity on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvenNode {
+    /// Who it is.
+    pub identity: NodeIdentity,
+    /// Last instant of validity of its leaf.
+    pub not_after: Wall,
+    /// SHA-256 of the certificate of the authority that signed its leaf.
+    pub authority: Digest,
+}
+
 impl fmt::Display for NodeIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { installation, cluster, node, key_generation } = self;

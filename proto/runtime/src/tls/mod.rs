@@ -24,10 +24,10 @@ pub use certificate_cell::{CertificateCell, LeafSigner};
 pub use config::{
     Time, link_client, link_server, node_client, node_server, operator_client, operator_server,
 };
-pub use identity::{EKU_EXTENSION, EKU_OID, NodeCertificate, NodeIdentity, spki_sha256};
+pub use identity::{EKU_EXTENSION, EKU_OID, NodeCertificate, NodeIdentity, ProvenNode, spki_sha256};
 pub use pinned::Pins;
 pub use reject::{PeerReject, reason_of};
-pub use trust::{ClusterTrust, TrustStore};
+pub use trust::{ClusterTrust, TrustStore, fingerprint};
 
 /// The one crypto provider: aws-lc, X25519MLKEM768 before X25519, suites of TLS 1.3 only.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
@@ -44,11 +44,11 @@ pub fn exporter<D>(connection: &ConnectionCommon<D>, label: &str) -> Result<[u8;
     connection.export_keying_material([0; 32], label.as_bytes(), Some(&[]))
 }
 
-/// The node at the other end. Only for connections whose configuration verifies nodes.
-pub fn peer(connection: &rustls::CommonState) -> Result<NodeCertificate, PeerReject> {
+/// The node at the other end. Only for connections whose configuration verifies nodes by `trust`.
+pub fn peer(connection: &rustls::CommonState, trust: &TrustStore) -> Result<ProvenNode, PeerReject> {
     let leaf: &CertificateDer<'_> =
         connection.peer_certificates().and_then(<[_]>::first).ok_or(PeerReject::NoCertificate)?;
-    NodeCertificate::from_der(leaf)
+    trust.proven(leaf)
 }
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {

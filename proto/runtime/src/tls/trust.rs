@@ -5,15 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rap_types::{ClusterId, InstallationId, NodeId};
+use rap_types::{ClusterId, Digest, InstallationId, NodeId};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::{NodeCertificate, NodeIdentity, PeerReject, identity, provider};
+use super::{NodeCertificate, NodeIdentity, PeerReject, ProvenNode, identity, provider};
 
 /// What vouches for the nodes of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,18 @@ pub struct ClusterTrust {
     pub authorities: Vec<CertificateDer<'static>>,
     /// Highest revoked key generation per node; it and all below are refused.
     pub revoked: BTreeMap<NodeId, u64>,
+}
+
+impl ClusterTrust {
+    /// Whether the authority with this certificate's SHA-256 vouches for nodes.
+    pub fn vouches(&self, authority: Digest) -> bool {
+        self.authorities.iter().any(|known| fingerprint(known) == authority)
+    }
+}
+
+/// SHA-256 of an authority's certificate.
+pub fn fingerprint(authority: &CertificateDer<'_>) -> Digest {
+    Digest::of(&[authority])
 }
 
 /// Trust in any number of clusters, replaced as a whole while verifiers read it. Clones are the same.
@@ -63,10 +76,25 @@ impl TrustStore {
         self.0.load().get(&cluster).cloned()
     }
 
-    /// Whether this identity is still acceptable: cluster, installation, revocation. For connections
+    /// Whether this node is still acceptable: cluster, installation, revocation, authority. For connections
     /// whose chain was verified when they began.
-    pub fn check(&self, identity: &NodeIdentity) -> Result<(), PeerReject> {
-        self.trust_of(identity).map(drop)
+    pub fn check(&self, node: &ProvenNode) -> Result<(), PeerReject> {
+        let trust = self.trust_of(&node.identity)?;
+        if trust.vouches(node.authority) { Ok(()) } else { Err(PeerReject::Untrusted) }
+    }
+
+    /// Which trusted authority signed a leaf whose chain was verified. Times are not looked at.
+    pub fn proven(&self, leaf: &CertificateDer<'_>) -> Result<ProvenNode, PeerReject> {
+        let read = NodeCertificate::from_der(leaf)?;
+        let trust = self.trust_of(&read.identity)?;
+        let begin =
+            UnixTime::since_unix_epoch(Duration::from_millis(read.not_before.0.try_into().unwrap_or(0)));
+        let signed = |authority: &&CertificateDer<'_>| {
+            matches!(signed_by(leaf, authority, begin), Ok(()) | Err(PeerReject::Expired))
+        };
+        let authority = trust.authorities.iter().find(signed).ok_or(PeerReject::Untrusted)?;
+        let NodeCertificate { identity, not_after, .. } = read;
+        Ok(ProvenNode { identity, not_after, authority: fingerprint(authority) })
     }
 
     /// Reads a leaf and checks it: shape, cluster, installation, revocation, signature of the
@@ -85,14 +113,16 @@ impl TrustStore {
             [authority] if trust.authorities.contains(authority) => {}
             _ => return Err(PeerReject::Chain),
         }
-        let mut verdict = Err(PeerReject::Untrusted);
+        let mut why = PeerReject::Untrusted;
         for authority in &trust.authorities {
-            verdict = signed_by(leaf, authority, now);
-            if !matches!(verdict, Err(PeerReject::Untrusted)) {
-                break;
+            match signed_by(leaf, authority, now) {
+                Ok(()) => return Ok(read),
+                // What is wrong with one authority says nothing of the other.
+                Err(reject) if why == PeerReject::Untrusted => why = reject,
+                Err(_) => {}
             }
         }
-        verdict.map(|()| read)
+        Err(why)
     }
 
     fn trust_of(&self, identity: &NodeIdentity) -> Result<Arc<ClusterTrust>, PeerReject> {

@@ -1,8 +1,5 @@
 //! WireGuard public keys: canonical points of Curve25519 that are not of small order.
 
-use curve25519_dalek::MontgomeryPoint;
-use curve25519_dalek::traits::IsIdentity as _;
-
 /// The 32 bytes of a WireGuard public key that can be used.
 ///
 /// # Errors
@@ -13,13 +10,37 @@ pub fn wireguard_key(bytes: &[u8]) -> Result<[u8; 32], &'static str> {
     if !is_canonical(&key) {
         return Err("the WireGuard key is not in canonical form");
     }
-    // The cofactor of the curve is 8, that of its twist 4: eight times a point of small order is the neutral point.
-    let eight = [true, false, false, false];
-    if MontgomeryPoint(key).mul_bits_be(eight.into_iter()).is_identity() {
+    if SMALL_ORDER.contains(&key) {
         return Err("the WireGuard key is a point of small order");
     }
     Ok(key)
 }
+
+/// The x-coordinates of all points of the curve and of its twist that eight times is the neutral point: 0, 1, p - 1 and
+/// both of order 8.
+#[rustfmt::skip]
+const SMALL_ORDER: [[u8; 32]; 5] = [
+    [
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    ],
+    [
+        0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    ],
+    [
+        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
+    ],
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a,
+        0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b,
+        0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
+    ],
+];
 
 /// True if the little-endian number is below p = 2^255 - 19.
 fn is_canonical(key: &[u8; 32]) -> bool {
@@ -29,7 +50,15 @@ fn is_canonical(key: &[u8; 32]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use curve25519_dalek::MontgomeryPoint;
+    use curve25519_dalek::traits::IsIdentity as _;
+
     use super::*;
+
+    /// The cofactor of the curve is 8, that of its twist 4: eight times a point of small order is the neutral point.
+    fn is_small(key: [u8; 32]) -> bool {
+        MontgomeryPoint(key).mul_bits_be([true, false, false, false].into_iter()).is_identity()
+    }
 
     fn hex(text: &str) -> [u8; 32] {
         hex::decode(text).unwrap().try_into().unwrap()
@@ -49,6 +78,7 @@ mod tests {
         for key in [&zero, &one, &p_minus_one, eighth, other_eighth] {
             assert_eq!(wireguard_key(&hex(key)), Err(SMALL), "{key}");
         }
+        assert!(SMALL_ORDER.into_iter().all(is_small));
         let p = format!("ed{}7f", "ff".repeat(30));
         let p_plus_one = format!("ee{}7f", "ff".repeat(30));
         let zero_with_bit_255 = format!("{}80", "00".repeat(31));
@@ -66,6 +96,7 @@ mod tests {
         for scalar in 1..40u8 {
             let key = MontgomeryPoint::mul_base_clamped([scalar; 32]).to_bytes();
             assert_eq!(wireguard_key(&key), Ok(key), "{scalar}");
+            assert!(!is_small(key));
         }
         assert_eq!(wireguard_key(&[9; 31]), Err("a WireGuard key has 32 bytes"));
         assert_eq!(wireguard_key(&[9; 33]), Err("a WireGuard key has 32 bytes"));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::{ClusterOrder, ClusterTiming, create_cluster, create_cluster_of, ids};
-use rap_store::{ClusterRow, RowName, StoreError, bare_clusters, cluster_names, cluster_read};
+use rap_authority::{ClusterOrder, ClusterTiming, create_cluster, create_cluster_of};
+use rap_store::{RowName, StoreError, bare_clusters, cluster_names, cluster_read};
 use rap_types::Reason;
 use rap_wire::v1;
 
@@ -13,11 +13,11 @@ use crate::acts::adopt_cluster;
 use crate::acts::change::commit;
 use crate::acts::create_cluster::write_cluster;
 use crate::acts::lock_cluster::imported_key;
+use crate::acts::rotate_ca::new_ca;
 use crate::auth::actor::Actor;
 use crate::failure::Failure;
-use crate::keys::certificate_authority::CertificateAuthority;
 use crate::replica::Replica;
-use crate::views::cluster::rows;
+use crate::views::cluster::{ca, rows};
 use crate::watch::raise::alarm_about_rows;
 
 pub(crate) async fn create(
@@ -37,8 +37,7 @@ pub(crate) async fn create(
             create_cluster_of(facts.id, vouching, facts.dev, &order, authority, now, &mut rand::rng())?
         }
     };
-    let serial = ids::random(&mut rand::rng());
-    let ca = CertificateAuthority::generate(&format!("RAP cluster {}", new.id), now, serial)?;
+    let ca = new_ca(new.id, now)?;
     let acting = actor.acting("");
     let row = commit!(&replica.serving, &acting, |transaction| {
         write_cluster(&replica.keys, &replica.database, transaction, &acting, &new, &order, &ca).await
@@ -94,8 +93,10 @@ pub(crate) async fn show(
 ) -> Result<v1::Cluster, Failure> {
     match replica.serving.cluster_named(&request.cluster).await {
         Ok(cluster) => {
-            let row = read(replica, &cluster).await?;
-            Ok(rows::cluster(&row, &cluster.authority.public()))
+            let mut transaction = replica.database.store.system().begin_snapshot().await?;
+            let row = cluster_read(&mut transaction, &cluster.rows).await?.ok_or(StoreError::Absent)?;
+            let ca_rotation = ca::rotation(&mut transaction, &cluster).await?;
+            Ok(v1::Cluster { ca_rotation, ..rows::cluster(&row, &cluster.authority.public()) })
         }
         Err(failure) if failure.reason == Reason::ClusterNoAuthority => {
             let row = adopt_cluster::bare(&replica.database, &request.cluster).await?.ok_or(failure)?;
@@ -103,9 +104,4 @@ pub(crate) async fn show(
         }
         Err(failure) => Err(failure),
     }
-}
-
-async fn read(replica: &Replica, cluster: &crate::serve::cluster::Cluster) -> Result<ClusterRow, Failure> {
-    let mut transaction = replica.database.store.system().begin().await?;
-    Ok(cluster_read(&mut transaction, &cluster.rows).await?.ok_or(StoreError::Absent)?)
 }

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
 use crate::serve::sessions::Command;
-use crate::views::cluster::rows;
+use crate::views::cluster::{ca, rows};
 use crate::views::owner::installation;
 use crate::views::owner::installation::alarm;
 
@@ -131,9 +131,17 @@ pub(crate) async fn status(
             Err(StoreError::Tampered { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        let ca_rotation = match &row {
+            Some(_) => ca::rotation(&mut transaction, &cluster).await.unwrap_or_else(|failure| {
+                tracing::warn!(reason = %failure.reason, cluster = %id, "the rotation of the CA is not shown");
+                None
+            }),
+            None => None,
+        };
+        let shown = |row| v1::Cluster { ca_rotation, ..rows::cluster(&row, &cluster.authority.public()) };
         let acknowledged = replica.serving.sessions.acknowledged(id);
         clusters.push(v1::ClusterStatus {
-            cluster: row.map(|row| rows::cluster(&row, &cluster.authority.public())),
+            cluster: row.map(shown),
             nodes_active: u32::try_from(summary.nodes_active).unwrap_or(u32::MAX),
             nodes_connected: u32::try_from(acknowledged.len()).unwrap_or(u32::MAX),
             requests_pending: u32::try_from(summary.requests_pending).unwrap_or(u32::MAX),

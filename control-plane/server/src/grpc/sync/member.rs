@@ -14,7 +14,7 @@ use crate::serve::cluster::Cluster;
 #[derive(Debug)]
 pub struct Member {
     pub(crate) cluster: Arc<Cluster>,
-    pub(crate) leaf: rap_runtime::tls::NodeCertificate,
+    pub(crate) leaf: rap_runtime::tls::ProvenNode,
     /// Configuration sequence at which it was seen to be a member.
     pub(crate) seen_at: Version,
 }

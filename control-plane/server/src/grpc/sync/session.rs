@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_planner::{Acknowledged, Delivery, Pace, Step};
+use rap_runtime::tls::PeerReject;
 use rap_store::ContactFacts;
 use rap_types::{Digest, Incarnation, Mono, Reason, Version};
 use rap_wire::v1;
@@ -102,13 +103,20 @@ impl Session {
         let end = self.replica.tasks.token().child_token();
         let (entry, mut commands) = self.replica.serving.sessions.enter(identity.cluster, identity.node, end);
         let feed = &self.member.cluster.feed;
+        let served = self.replica.serving.clusters.by_id(identity.cluster);
+        let certificate_ca =
+            served.map_or(0, |cluster| cluster.cas.generation_of(self.member.leaf.authority));
         let mut state = State {
             delivery: Delivery::new(identity.node, leaf),
             turn: feed.open(identity.node, leaf.is_some()),
             held_back: false,
             entry,
             diagnostics: Diagnostics::new(),
-            contact: ContactFacts { agent_version: hello.agent_version.clone(), ..ContactFacts::default() },
+            contact: ContactFacts {
+                agent_version: hello.agent_version.clone(),
+                certificate_ca,
+                ..ContactFacts::default()
+            },
             spread: rand::random_range(0.0..1.0),
             directory: DirectoryState::new(),
             acknowledge_by: None,
@@ -168,8 +176,11 @@ impl Session {
 
     /// A node that was thrown out is told so while it still has a stream: afterwards TLS refuses it without a word.
     fn require_trusted(&self) -> Result<(), End> {
-        let checked = self.replica.serving.trust.check(&self.member.leaf.identity);
-        checked.map_err(|_| refused(Reason::NodeRevoked, "the certificate's key generation was revoked"))
+        let checked = self.replica.serving.trust.check(&self.member.leaf);
+        checked.map_err(|reject| match reject {
+            PeerReject::Untrusted => refused(Reason::CertificateInvalid, "the CA of the certificate ended"),
+            _ => refused(Reason::NodeRevoked, "the certificate's key generation was revoked"),
+        })
     }
 
     /// Sends what the node lacks now; returns when to look again without a cause.

@@ -25,6 +25,7 @@ pub(crate) fn cluster(row: &ClusterRow, authority: &PublicKey) -> v1::Cluster {
         refresh_every_ms: row.cluster.refresh_every_ms,
         leaf_lifetime_ms: row.cluster.leaf_lifetime_ms,
         refused: String::new(),
+        ca_rotation: None,
     }
 }
 

@@ -95,7 +95,7 @@ authentic_row! {
     joins "LEFT JOIN node_contacts USING (node_id)":
         roles = "ARRAY(SELECT r.role FROM node_roles r WHERE r.node_id = nodes.node_id ORDER BY r.role) AS roles",
         contact = "CASE WHEN isfinite(last_seen_at) THEN last_seen_at END AS last_seen_at, agent_version, \
-            acked_incarnation, acked_version, last_reject";
+            acked_incarnation, acked_version, last_reject, certificate_ca";
 }
 
 /// The whole set of a node's roles, from `node_roles`.

@@ -139,6 +139,7 @@ impl Control {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (control, operator, node) = (self.clone(), operator.clone(), node.clone());
+                let trust = trust.clone();
                 connections.spawn(async move {
                     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
                     let hello = start.client_hello();
@@ -148,7 +149,7 @@ impl Control {
                     };
                     let mut stream = start.into_stream(config).await.ok()?;
                     let exporter = tls::exporter(stream.get_ref().1, EXPORTER_LABEL).ok()?;
-                    let peer = tls::peer(stream.get_ref().1).ok().map(|leaf| leaf.identity);
+                    let peer = tls::peer(stream.get_ref().1, &trust).ok().map(|leaf| leaf.identity);
                     let (mut near, far) = tokio::io::duplex(64 * 1024);
                     let service = Connection { control, port, exporter, peer };
                     let one = futures_util::StreamExt::chain(

@@ -136,11 +136,12 @@ async fn revocation_refuses_the_next_handshake_and_the_running_link() {
     let (one, two) = (identity(HOME, 1, 1), identity(HOME, 2, 1));
     let client = link_client(&trust, &authority.node(one).slot(), HOME, two.node, now()).unwrap();
     let server = link_server(&authority.node(two).slot(), &trust, now()).unwrap();
-    let seen = meet(&client, &server).await.1.unwrap().peer.unwrap();
-    assert_eq!(trust.check(&seen.identity), Ok(()));
+    assert!(meet(&client, &server).await.1.is_ok());
+    let seen = trust.proven(&authority.node(one).der).unwrap();
+    assert_eq!(trust.check(&seen), Ok(()));
     let revoked = BTreeMap::from([(one.node, 1)]);
     trust.replace(HOME, ClusterTrust { revoked, ..authority.trust() });
-    assert_eq!(trust.check(&seen.identity), Err(PeerReject::Revoked { node: one.node, generation: 1 }));
+    assert_eq!(trust.check(&seen), Err(PeerReject::Revoked { node: one.node, generation: 1 }));
     assert_eq!(reason(meet(&client, &server).await.1), Reason::NodeRevoked);
 }
 

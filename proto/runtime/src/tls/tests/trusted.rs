@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rcgen::IsCa;
 
 use super::pki::*;
-use crate::tls::{ClusterTrust, NodeIdentity, PeerReject, TrustStore};
+use crate::tls::{ClusterTrust, NodeIdentity, PeerReject, TrustStore, fingerprint};
 
 fn me() -> NodeIdentity {
     identity(HOME, 1, 7)
@@ -124,11 +124,23 @@ fn both_authorities_accepted_while_a_cluster_changes_its_authority() {
     let (old, new, never) = (Authority::new(), Authority::new(), Authority::new());
     let store = TrustStore::new();
     let authorities = vec![old.der.clone(), new.der.clone()];
+    let mut params = authority_params();
+    params.not_after = instant(NOW - 1);
+    let ended = Authority::with(params);
+    let beside = vec![ended.der.clone(), new.der.clone()];
+    store.replace(HOME, ClusterTrust { authorities: beside, ..old.trust() });
+    assert!(verify(&store, &new.node(me())).is_ok(), "the other authority ended by its time");
     store.replace(HOME, ClusterTrust { authorities, ..old.trust() });
     assert!(verify(&store, &old.node(me())).is_ok());
     assert!(verify(&store, &new.node(me())).is_ok());
     assert_eq!(store.verify(&never.node(me()).der, &[], at(NOW)), Err(PeerReject::Untrusted));
+    let proven = |authority: &Authority| store.proven(&authority.node(me()).der);
+    let (by_old, by_new) = (proven(&old).unwrap(), proven(&new).unwrap());
+    assert_eq!((by_old.authority, by_new.authority), (fingerprint(&old.der), fingerprint(&new.der)));
+    assert_eq!((store.check(&by_old), store.check(&by_new)), (Ok(()), Ok(())));
     store.replace(HOME, new.trust());
+    assert_eq!(proven(&old), Err(PeerReject::Untrusted));
+    assert_eq!((store.check(&by_old), store.check(&by_new)), (Err(PeerReject::Untrusted), Ok(())));
     assert_eq!(store.verify(&old.node(me()).der, &[], at(NOW)), Err(PeerReject::Untrusted));
 }
 

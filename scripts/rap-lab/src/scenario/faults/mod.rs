@@ -1,12 +1,14 @@
 //! Faults that were found by use, each as a check of its own file: what the mend does, and a control that shows that the check can
 //! fail.
 
+mod ca_rotation;
 mod descriptors;
 mod dual_stack_budget;
 mod interface_put_right;
 mod ipv6_off;
 mod names_as_endpoints;
 mod pool_overlaps_host;
+mod presented_leaf;
 mod scene;
 mod shown;
 mod stored_files;
@@ -52,6 +54,8 @@ const CHECKS: &[Check] = &[
     ("unreachable_when_down", Where::Namespaces, unreachable_when_down::check),
     ("names_as_endpoints", Where::Namespaces, names_as_endpoints::check),
     ("dual_stack_budget", Where::Namespaces, dual_stack_budget::check),
+    ("ca_rotation", Where::Namespaces, ca_rotation::check),
+    ("ca_rotation_slept_through", Where::Namespaces, ca_rotation::slept_through),
     ("foreign_leaf", Where::Namespaces, stored_files::foreign_leaf),
     ("floors_missing", Where::Namespaces, stored_files::floors_missing),
     ("clock_back", Where::TestHooks, stored_files::clock_back),

@@ -1,5 +1,7 @@
 //! What the checks of faults are played on: a strict installation with two nodes.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 
 use crate::fabric::{CALL, Control, Node, Pace};
@@ -48,6 +50,11 @@ pub fn extra(scene: &Scene<'_>, name: &str, variables: &[(&str, String)]) -> Res
 pub fn leave(scene: &Scene<'_>, node: &Node, name: &str) -> Result<()> {
     node.host().typed("rap-node-agent leave", CALL)?;
     node.agent(scene.lab)?.stop().with_context(|| format!("the agent of {name}"))
+}
+
+/// The directory of its membership.
+pub fn membership(node: &Node) -> PathBuf {
+    node.host().folder("lib").join("agent/default")
 }
 
 pub const CLUSTER: &str = "prod";

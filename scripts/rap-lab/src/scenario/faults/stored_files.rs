@@ -1,16 +1,15 @@
 //! What a start finds in the directory of a membership: another node's certificate, lost floors, a clock that went back.
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::scene::{CLUSTER, Scene, extra, leave};
+use super::scene::{CLUSTER, Scene, extra, leave, membership};
 use super::shown::{half, shown};
 use crate::check::Finding;
 use crate::command::Invocation;
-use crate::fabric::{Node, SETTLE};
+use crate::fabric::SETTLE;
 use crate::folder::write_secret;
 
 /// The certificate of another node in the directory of one: it is not used, and a new one is asked for.
@@ -126,10 +125,6 @@ pub fn clock_back(scene: &Scene<'_>) -> Result<Finding> {
         control,
         "a clock a year back makes nothing fresh again and is the warning clock.regressed",
     ))
-}
-
-fn membership(node: &Node) -> PathBuf {
-    node.host().folder("lib").join("agent/default")
 }
 
 fn warned(status: &Value, reason: &str) -> bool {
