@@ -40,7 +40,7 @@ impl Tunnel {
             // It went meanwhile.
             let Some(entry) = active.by_index(index) else { continue };
             let mut state = entry.lock();
-            if state.is_armed(due) && !state.is_expired(now) {
+            if state.disarm(due) && !state.is_expired(now) {
                 let result = state.look_at_ways(now, out);
                 self.count(result);
                 self.settle(entry, &mut state, now);

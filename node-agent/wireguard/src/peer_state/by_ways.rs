@@ -73,7 +73,6 @@ impl PeerState {
 
     /// Does what the ways ask for. Needs [`WAYS_ROOM`] free slots.
     pub(crate) fn look_at_ways(&mut self, now: Mono, out: &mut Datagrams) -> Result<(), DropReason> {
-        self.notes.armed = None;
         let session = self.handshake_age().is_some();
         for act in self.ways.timeout(now) {
             match (act, self.addresses) {
@@ -93,20 +92,32 @@ impl PeerState {
 
     /// What is to be done after the peer was let go, and when it is to be looked at if that is sooner than before.
     pub(crate) fn settle(&mut self, now: Mono) -> (Notes, Option<Mono>) {
-        let ready = matches!(self.ways.sending(now), Sending::On(_)) && self.handshake_age().is_some();
         let waits = !self.held.is_empty() || self.staged > 0;
-        let held = if ready && waits { Some(now) } else { self.held.due() };
-        let due = [self.ways.due(now), held].into_iter().flatten().min();
-        let sooner = due.filter(|due| self.notes.armed.is_none_or(|armed| *due < armed));
-        let armed = sooner.or(self.notes.armed);
+        let before = self.notes.armed;
+        let sooner = if !waits && before.is_some_and(|armed| armed.since(now) <= SOON) {
+            // Every packet comes here: that it is looked at soon is enough.
+            None
+        } else {
+            let ready = matches!(self.ways.sending(now), Sending::On(_)) && self.handshake_age().is_some();
+            let held = if waits && ready { Some(now) } else { self.held.due() };
+            let due = [self.ways.due(now), held].into_iter().flatten().min();
+            due.filter(|due| before.is_none_or(|armed| *due < armed))
+        };
+        let armed = sooner.or(before);
         (std::mem::replace(&mut self.notes, Notes { armed, ..Notes::default() }), sooner)
     }
 
-    /// True if the peer is to be looked at at this time.
-    pub(crate) fn is_armed(&self, due: Mono) -> bool {
-        self.notes.armed == Some(due)
+    /// True if this is the time at which the peer is to be looked at; then there is none any more.
+    pub(crate) fn disarm(&mut self, due: Mono) -> bool {
+        let armed = self.notes.armed == Some(due);
+        if armed {
+            self.notes.armed = None;
+        }
+        armed
     }
 }
 
 /// As long as the protocol waits for an answer before it makes another initiation.
 const INITIATION_LIVES: Duration = Duration::from_secs(5);
+/// No judgement of a way hangs on less.
+const SOON: Duration = Duration::from_millis(200);

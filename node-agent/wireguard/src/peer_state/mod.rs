@@ -232,6 +232,9 @@ impl PeerState {
 
     /// Sends the staged packets. Needs [`MAX_STAGED`] free slots.
     pub(crate) fn flush(&mut self, now: Mono, out: &mut Datagrams) -> Result<(), DropReason> {
+        if self.staged == 0 {
+            return Ok(());
+        }
         while self.staged > 0 && self.handshake_age().is_some() {
             let Sending::On(way) = self.ways.sending(now) else { return Ok(()) };
             let Some(slot) = out.slot() else { return Ok(()) };
