@@ -124,7 +124,7 @@ fn follow(scene: &Scene<'_>, stage: &str, from: &Node, to: &Node, links: &mut Li
             format!("rap-node-agent --membership default ping {} --count 10 --interval 50 --json", to.name());
         let answer = from.host().run(&Invocation::typed(&line)?, CALL)?;
         let document = answer.json().or_else(|_| answer.clone().success()?.json())?;
-        let samples = document["link"].as_array().context("no link samples")?;
+        let samples = document["link"]["samples"].as_array().context("no link samples")?;
         links.sent += samples.len();
         links.lost += samples.iter().filter(|sample| !sample["rtt_ms"].is_number()).count();
         let ca = scene.control.ask(&format!("cluster ca {CLUSTER}"))?;
