@@ -26,9 +26,11 @@ impl RoundTrips {
         sorted.get(sorted.len() / 2).copied()
     }
 
-    /// The longest: of so few samples that is the 99th percentile.
+    /// The longest: of so few samples that is the 99th percentile. An answer that was held up somewhere for seconds
+    /// says nothing of those to come.
     pub(crate) fn longest(&self) -> Duration {
-        self.0.iter().max().copied().unwrap_or(UNMEASURED * 2)
+        let typical = self.typical().unwrap_or(UNMEASURED).min(LONGEST_INTERVAL);
+        self.0.iter().max().copied().unwrap_or(UNMEASURED * 2).min(typical * 3 + GRACE)
     }
 
     /// Silence after which a way in use is probed.
@@ -47,6 +49,8 @@ pub(crate) struct Liveness {
     /// A probe of full size was answered. Before that smaller frames prove nothing.
     confirmed: bool,
     kind: Kind,
+    /// Late calls since something was heard.
+    excused: u8,
 }
 
 /// How a way may be silent for a while.
@@ -77,12 +81,19 @@ pub(crate) enum Verdict {
 impl Liveness {
     /// Begins to judge; a probe is due at once.
     pub(crate) fn new(kind: Kind, now: Mono) -> Self {
-        Self { round_trips: RoundTrips::default(), heard: now, stage: Stage::Quiet, confirmed: false, kind }
+        Self {
+            round_trips: RoundTrips::default(),
+            heard: now,
+            stage: Stage::Quiet,
+            confirmed: false,
+            kind,
+            excused: 0,
+        }
     }
 
     /// Begins to judge again after a time in which nothing went out.
     pub(crate) fn resume(&mut self, now: Mono) {
-        (self.heard, self.stage) = (now, Stage::Quiet);
+        (self.heard, self.stage, self.excused) = (now, Stage::Quiet, 0);
     }
 
     /// A frame came.
@@ -117,13 +128,15 @@ impl Liveness {
         }
     }
 
-    /// Judges. A call that comes late says nothing of the way: then the last probes are sent again.
+    /// Judges. A call that comes late says nothing of the way: then the last probes are sent again. Not for ever: on a
+    /// busy machine every call is late, and the way may be dead all the same.
     pub(crate) fn check(&mut self, now: Mono) -> Verdict {
         let due = self.due();
         if now < due {
             return Verdict::Wait;
         }
-        if now.since(due) > LATE && self.stage != Stage::Quiet {
+        if now.since(due) > LATE && self.stage != Stage::Quiet && self.excused < EXCUSES {
+            self.excused += 1;
             self.heard = self.heard.max(Mono(now.0.saturating_sub(HALF_SILENT.as_nanos() as u64)));
             self.stage = Stage::Asked { probes: 2, last: now };
             return Verdict::Probe;
@@ -159,8 +172,9 @@ const BURST_GAP: Duration = Duration::from_millis(25);
 /// Beyond the longest round trip.
 const GRACE: Duration = Duration::from_millis(60);
 /// Longest silence of a path that works: a link repairs a lost segment within this time.
-const PATH_SILENT: Duration = Duration::from_millis(1500);
-const HALF_SILENT: Duration = Duration::from_millis(750);
+const PATH_SILENT: Duration = Duration::from_millis(1100);
+const HALF_SILENT: Duration = Duration::from_millis(550);
+const EXCUSES: u8 = 2;
 /// A check this late is the fault of this process.
 const LATE: Duration = Duration::from_millis(100);
 
@@ -204,7 +218,7 @@ mod tests {
     #[test]
     fn a_silent_path_is_given_the_time_that_a_link_repairs_a_loss_in() {
         let (probes, dead) = silence(confirmed(Kind::Path, 100));
-        assert_eq!((probes[0], probes.len(), dead), (150, 9, 1500));
+        assert_eq!((probes[0], probes.len(), dead), (150, 7, 1100));
     }
 
     #[test]
@@ -216,6 +230,22 @@ mod tests {
         unproven.answered(ms(100), Duration::from_millis(20));
         unproven.frame(ms(200));
         assert_eq!(unproven.due(), ms(350));
+    }
+
+    #[test]
+    fn a_dead_way_is_found_even_if_every_call_is_late_and_one_answer_took_seconds() {
+        for kind in [Kind::Direct, Kind::Path] {
+            let mut liveness = confirmed(kind, 20);
+            (0..5).for_each(|_| liveness.answered(ms(0), Duration::from_millis(20)));
+            liveness.answered(ms(0), Duration::from_secs(14));
+            let dead = loop {
+                let late = Mono(liveness.due().0 + 150 * MS);
+                if liveness.check(late) == Verdict::Dead {
+                    break late.0 / MS;
+                }
+            };
+            assert!(dead <= 2_500, "{kind:?}: {dead}");
+        }
     }
 
     #[test]
