@@ -1,13 +1,14 @@
 //! The audit log as this operator sees it: what the control plane shows, compared with what it showed
 //! before.
 //!
-//! Owns the small file beside the contexts that remembers the largest checkpoint. Refuses to believe
+//! Owns the small file beside the contexts that remembers the largest checkpoint, which exports are compared with, too. Refuses to believe
 //! the control plane about its own history.
 
 use std::path::{Path, PathBuf};
 
 use rap_contract::{
-    ActivationTerms, Checkpoint, Expectation, FEATURE_DEV, LogKeyChain, PublicKey, check_audit_consistency,
+    ActivationTerms, AuditFrontier, Checkpoint, Expectation, FEATURE_DEV, LogKeyChain, PublicKey,
+    VerifiedAuditExport, audit_leaf_hash, check_audit_consistency,
 };
 use rap_runtime::Fault;
 use rap_runtime::files::{read_capped, write_atomic};
@@ -184,6 +185,55 @@ fn continues(
         },
     )?;
     Ok(Some(seen.size))
+}
+
+/// Compares a verified export with what the contexts of this operator have seen of the same log.
+///
+/// # Errors
+/// `audit.rollback` for an export that ends before that, unless it may be `older`; `audit.inconsistent` for one that has
+/// other entries.
+pub(crate) fn compare_export(
+    global: &Global,
+    export: &VerifiedAuditExport,
+    older: bool,
+) -> anyhow::Result<()> {
+    let beside = Contexts::beside(global, "audit").ok();
+    let Some(Ok(files)) = beside.as_deref().and_then(Path::parent).map(std::fs::read_dir) else {
+        return Ok(());
+    };
+    let is_seen = |name: &str| name.starts_with("audit-") && name.ends_with(".json");
+    let paths = files.flatten().filter(|file| file.file_name().to_str().is_some_and(is_seen));
+    for path in paths.map(|file| file.path()) {
+        let Some(seen) = recall(&path)? else { continue };
+        if seen.installation_id == export.activation.installation {
+            compare_seen(&seen, export, older)
+                .map_err(|fault| Fault::new(fault.reason, format!("{}: {fault}", path.display())))?;
+        }
+    }
+    Ok(())
+}
+
+fn compare_seen(seen: &Seen, export: &VerifiedAuditExport, older: bool) -> Result<(), Fault> {
+    let end = export.checkpoints.last().map_or((0, 0), |last| (last.generation, last.size));
+    if end < (seen.generation, seen.size) {
+        let text = format!(
+            "the export ends at entry {} of generation {}, and {} of generation {} were seen before; give --older if it was \
+             made earlier",
+            end.1, end.0, seen.size, seen.generation
+        );
+        return if older { Ok(()) } else { Err(Fault::new(Reason::AuditRollback, text)) };
+    }
+    if end.0 > seen.generation {
+        return Ok(());
+    }
+    let mut frontier = AuditFrontier::default();
+    let first = export.entries.iter().take(usize::try_from(seen.size).unwrap_or(usize::MAX));
+    first.for_each(|entry| frontier.push(audit_leaf_hash(&entry.encode())));
+    if frontier.root() == seen.root {
+        return Ok(());
+    }
+    let text = format!("the export does not contain the {} entries that were seen before", seen.size);
+    Err(Fault::new(Reason::AuditInconsistent, text))
 }
 
 fn recall(path: &Path) -> anyhow::Result<Option<Seen>> {

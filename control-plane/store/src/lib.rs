@@ -59,6 +59,7 @@ pub use tables::data_keys::*;
 pub use tables::heads::*;
 pub use tables::heartbeats::*;
 pub use tables::idempotency::*;
+pub use tables::identities::*;
 pub use tables::installation::*;
 pub use tables::join_requests::*;
 pub use tables::key_state::*;

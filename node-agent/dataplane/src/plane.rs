@@ -42,6 +42,8 @@ pub(crate) struct Facts {
     /// 0: no table yet.
     pub(crate) version: u64,
     pub(crate) peers: Vec<PeerFacts>,
+    /// Why peers of the table are left out.
+    pub(crate) unusable: Vec<Fault>,
 }
 
 /// The table in force and what was revoked beside it.
@@ -132,7 +134,11 @@ impl Plane {
         mesh.apply(plan.links.clone());
         let done = self.apply_to_device(&plan).await;
         self.set_paths(&mesh, plan.paths);
-        self.facts.send_replace(Arc::new(Facts { version: plan.version, peers: plan.peers }));
+        self.facts.send_replace(Arc::new(Facts {
+            version: plan.version,
+            peers: plan.peers,
+            unusable: plan.unusable,
+        }));
         done
     }
 
@@ -151,14 +157,14 @@ impl Plane {
             mesh.identify(chain, key).map_err(|error| table::refused(format!("identity: {error}")))?;
         }
         self.apply_to_device(&plan).await?;
-        let Plan { version, links, peers, paths, .. } = plan;
+        let Plan { version, links, peers, unusable, paths, .. } = plan;
         mesh.apply(links);
         self.set_paths(&mesh, paths);
         state.learned.forget(next.revoked());
         state.table = Some(next);
         tracing::info!(version, peers = peers.len(), "table in force");
         tracing::trace!(way = "the table is in force");
-        self.facts.send_replace(Arc::new(Facts { version, peers }));
+        self.facts.send_replace(Arc::new(Facts { version, peers, unusable }));
         Ok(version)
     }
 

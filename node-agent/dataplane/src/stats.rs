@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rap_link::Lane;
 use rap_mesh::LinkStatus;
+use rap_runtime::Fault;
 use rap_wire::v1;
 use rap_wireguard::{Finding, PeerStats};
 
@@ -38,8 +39,14 @@ pub(crate) async fn stats(plane: &Plane, after: &[u8]) -> v1::Stats {
         drops: wireguard.chain(rejected).map(|(reason, count)| v1::DropCounter { reason, count }).collect(),
         rss_bytes: rss(),
         next,
-        host: findings.iter().take(FINDINGS).map(told).collect(),
+        host: findings.iter().map(told).chain(facts.unusable.iter().map(left_out)).take(FINDINGS).collect(),
     }
+}
+
+/// A peer of the table that is left out. The others are served.
+fn left_out(fault: &Fault) -> v1::HostFinding {
+    let (reason, text) = (fault.reason.row().code.to_owned(), fault.message.clone());
+    v1::HostFinding { reason, text, degrades: false }
 }
 
 fn told(finding: &Finding) -> v1::HostFinding {

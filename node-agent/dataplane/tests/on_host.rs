@@ -71,11 +71,33 @@ fn addresses_outside_of_the_written_pools_are_refused() {
         let mut table = own.table(&authority, 2, &[peer]);
         table.addresses[0] = address.to_owned();
         assert_eq!(agent.refused(Ask::Table(table)), "dataplane.outside_pool", "{address}");
-        let mut table = own.table(&authority, 2, &[peer]);
-        table.peers[0].allowed_ips.push(address.to_owned());
-        assert_eq!(agent.refused(Ask::Table(table)), "dataplane.outside_pool", "{address} of a peer");
     }
-    agent.apply(own.table(&authority, 2, &[peer]));
+}
+
+#[test]
+fn a_peer_outside_of_the_written_pools_is_left_out_alone_and_told() {
+    let (dir, bounds) = (tempdir().unwrap(), tempdir().unwrap());
+    let text = "RAP_DATAPLANE_POOLS=100.96.0.0/16,fd12:3456:789a::/48\n";
+    std::fs::write(bounds.path().join(format!("{MEMBERSHIP}.env")), text).unwrap();
+    let (authority, own) = (Authority::new(), Node { number: 1, underlay: loopback() });
+    let [one, two] = [2, 3].map(|number| Node { number, underlay: own.underlay });
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments(&dir, own.underlay)).args(["--no-tun", "--bounds-dir"]).arg(bounds.path());
+    let plane = DataPlane::start_as(&mut command, &dir);
+    let mut agent = plane.agent();
+    for (version, address) in (1..).zip(["10.0.0.1/32", "100.97.0.1/32", "0.0.0.0/0", "fd12::1/128"]) {
+        let mut table = own.table(&authority, version, &[one, two]);
+        table.peers[0].allowed_ips.push(address.to_owned());
+        let outside = table.peers[0].node_id.clone();
+        agent.apply(table);
+        let stats = agent.stats();
+        assert_eq!(stats.peers.len(), 1, "{address}");
+        assert_ne!(stats.peers[0].node_id, outside);
+        let [finding] = &stats.host[..] else { panic!("{address}: {:?}", stats.host) };
+        assert!(finding.reason == "dataplane.outside_pool" && !finding.degrades, "{finding:?}");
+    }
+    agent.apply(own.table(&authority, 9, &[one, two]));
+    assert_eq!((agent.stats().peers.len(), agent.stats().host), (2, Vec::new()));
 }
 
 #[test]

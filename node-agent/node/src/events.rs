@@ -76,6 +76,8 @@ pub struct ContactFacts {
     pub agent_version: String,
     /// Kernel boot id.
     pub boot_id: String,
+    /// Drawn at each start of the agent.
+    pub instance: [u8; 16],
     /// Capability words.
     pub capabilities: Vec<String>,
     /// Own link endpoints by interface address.

@@ -1,8 +1,9 @@
 //! One accepted connection as a gRPC server takes it: what is known about it, its part of a budget, how long it may be
 //! silent first, and how long an answer may wait for its reader. HTTP/2 notices a silent peer by pings, but only after
-//! the connection preface, and never a peer that answers pings and takes no answers.
+//! the connection preface, and never a peer that answers pings and takes no answers. It answers frames that carry no call,
+//! however many come.
 //!
-//! Owns those two deadlines. Refuses to own who may connect.
+//! Owns those two deadlines and the end of a flood. Refuses to own who may connect.
 
 use std::future::Future as _;
 use std::io;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tonic::transport::server::Connected;
 
+use crate::frames::Frames;
 use crate::readers::Readers;
 
 /// A stream `S`, the facts `I` that every request on it gets, and a ticket `T` that is dropped when it closes.
@@ -23,6 +25,7 @@ pub struct Accepted<S, I, T> {
     /// Bytes of the preface that are missing, and until when they may be.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
     stall: Option<Stall>,
+    frames: Frames,
     _ticket: T,
 }
 
@@ -50,7 +53,14 @@ impl<S, I, T> Accepted<S, I, T> {
     /// The whole connection preface must come `within`, from now on; reads end with `TimedOut` once it is late.
     pub fn new(stream: S, facts: I, ticket: T, within: Duration) -> Self {
         let preface = Some((PREFACE, Box::pin(tokio::time::sleep(within))));
-        Self { stream, facts, preface, stall: None, _ticket: ticket }
+        Self {
+            stream,
+            facts,
+            preface,
+            stall: None,
+            frames: Frames::after(PREFACE, std::time::Instant::now()),
+            _ticket: ticket,
+        }
     }
 
     /// Reads end with `TimedOut` once one of these bodies made no progress for `within`.
@@ -82,6 +92,9 @@ impl<S: AsyncRead + Unpin, I: Unpin, T: Unpin> AsyncRead for Accepted<S, I, T> {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if !this.frames.read(&buffer.filled()[before..], std::time::Instant::now()) {
+            return Poll::Ready(Err(io::Error::other("too many frames without a call")));
+        }
         let Some((missing, deadline)) = &mut this.preface else { return read };
         *missing = missing.saturating_sub(buffer.filled().len() - before);
         if *missing == 0 {
@@ -95,7 +108,12 @@ impl<S: AsyncRead + Unpin, I: Unpin, T: Unpin> AsyncRead for Accepted<S, I, T> {
 
 impl<S: AsyncWrite + Unpin, I: Unpin, T: Unpin> AsyncWrite for Accepted<S, I, T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let this = &mut *self;
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = &written {
+            this.frames.written(*written);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

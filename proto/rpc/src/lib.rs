@@ -6,6 +6,7 @@
 mod accepted;
 pub mod dial;
 mod endpoint;
+mod frames;
 mod readers;
 mod refusal;
 mod request_key;

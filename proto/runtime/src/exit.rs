@@ -82,7 +82,7 @@ pub fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error +
 /// refused: what the code means follows it.
 pub fn line(error: &(dyn Error + 'static)) -> String {
     match (reason_of(error), message(error)) {
-        (Some(reason), word) if !word.contains(char::is_whitespace) => {
+        (Some(reason), word) if !word.contains(char::is_whitespace) && word != reason.row().text => {
             format!("error[{reason}]: {word}: {}", reason.row().text)
         }
         (Some(reason), message) => format!("error[{reason}]: {message}"),
@@ -159,6 +159,8 @@ mod tests {
         let word = Fault::new(Reason::HeaderAudience, "audience");
         let meaning = Reason::HeaderAudience.row().text;
         assert_eq!(line(&word), format!("error[header.audience]: audience: {meaning}"));
+        let same = Fault::new(Reason::HeaderExpired, Reason::HeaderExpired.row().text);
+        assert_eq!(line(&same), "error[header.expired]: Expired.");
     }
 
     #[test]

@@ -162,6 +162,8 @@ reasons! {
     NodeRevoked "node.revoked" PermissionDenied same false "The node's key was revoked."
     NodeUnknown "node.unknown" NotFound same false "No such node in this cluster."
     NodeOffline "node.offline" Unavailable same true "The node has no stream to the control plane now."
+    NodeCloned "node.cloned" FailedPrecondition same false "One identity is in two places: a copied disk or a copied state directory. Stop one of them, then `rapctl node accept` the other, rotate its key, or revoke the node with --evict."
+    NodeRolledBack "node.rolled_back" FailedPrecondition same false "The node came back with an older state than it acknowledged: an old copy of its state directory. Find out who put it there, then `rapctl node accept`, rotate its key, or revoke the node with --evict."
     CertificateInvalid "certificate.invalid" Unauthenticated VerificationFailed false "The peer certificate is malformed, expired or of another authority."
     CertificateIdentity "certificate.identity" Unauthenticated VerificationFailed false "The peer certificate does not name the expected node."
     OverlayExhausted "overlay.exhausted" ResourceExhausted Conflict false "The address pool has no free host number."

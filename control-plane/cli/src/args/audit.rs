@@ -50,6 +50,9 @@ pub(crate) struct AuditVerify {
     /// Accept a development installation's signatures in a file.
     #[arg(long)]
     pub(crate) dev: bool,
+    /// Accept a file that ends before what this operator has seen of the log: an export that was made earlier.
+    #[arg(long, requires = "file")]
+    pub(crate) older: bool,
     /// How many of the newest entries are proved.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,

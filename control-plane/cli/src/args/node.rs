@@ -64,6 +64,11 @@ pub(crate) enum Node {
         #[command(flatten)]
         dry_run: DryRun,
     },
+    /// Take a node as it is, though its identity was in two places or it went back to an older state.
+    Accept {
+        /// Node name or id.
+        node: String,
+    },
     /// Write a node's snapshot with its whole chain to a file for `rapctl verify`.
     Export {
         /// Node name or id.

@@ -10,7 +10,7 @@ use rap_wire::v1;
 use serde_json::{Value, json};
 
 use crate::args::{Audit as Command, AuditExport, AuditList, AuditVerify, Global};
-use crate::audit_log::{LogView, hashes};
+use crate::audit_log::{LogView, compare_export, hashes};
 use crate::client::{Connection, ask};
 use crate::files::{self, refused};
 use crate::output::{Answer, clean, time};
@@ -181,6 +181,7 @@ fn verify_file(global: &Global, command: &AuditVerify) -> anyhow::Result<()> {
     let bytes = files::read(file, AUDIT_EXPORT_CAP)?;
     let export =
         open_audit_export(&bytes, &roots, command.dev).map_err(|reject| refused(file.display(), reject))?;
+    compare_export(global, &export, command.older)?;
     verified(&export).print(global)
 }
 

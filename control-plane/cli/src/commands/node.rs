@@ -84,6 +84,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             }
             shown(&ask!(connection.admin.node_update(update))).print(global)
         }
+        Command::Accept { node } => {
+            let question = format!("Take node {node} as it is? Be sure that only one host has its identity.");
+            confirm(global, &question)?;
+            shown(&ask!(connection.admin.node_accept(v1::NodeRef { cluster, node }))).print(global)
+        }
         Command::Export { node, out, force } => {
             let export = ask!(connection.admin.node_export(v1::NodeRef { cluster, node })).export;
             files::write(&out, &export, force)?;

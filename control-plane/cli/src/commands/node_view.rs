@@ -66,6 +66,9 @@ fn status(node: &v1::Node) -> String {
     if !node.refused.is_empty() {
         return node.refused.clone();
     }
+    if !node.doubt.is_empty() {
+        return format!("{} ({})", node.identity_status, node.doubt);
+    }
     match node.revocation.as_str() {
         "" | "left" => node.identity_status.clone(),
         kind => format!("{} ({kind})", node.identity_status),
@@ -113,7 +116,7 @@ pub(super) fn document(node: &v1::Node) -> Value {
         "wireguard_endpoints": node.wireguard_endpoints, "acked_version": node.acked_version,
         "last_seen_at_ms": node.last_seen_at_ms, "agent_version": node.agent_version,
         "last_reject": node.last_reject, "revocation": node.revocation,
-        "key_generation": node.key_generation, "ephemeral": node.ephemeral, "refused": node.refused,
+        "key_generation": node.key_generation, "ephemeral": node.ephemeral, "refused": node.refused, "doubt": node.doubt,
     })
 }
 

@@ -110,3 +110,45 @@ fn an_audit_export_verifies_offline_and_any_altered_byte_exits_7_with_a_code() {
     let without = rapctl(directory.path(), &["audit", "verify", "--file", "audit.export"]);
     assert_eq!(code(&without), 2);
 }
+
+/// An export is compared with what any context has seen of the same log.
+#[test]
+fn an_audit_export_that_was_cut_back_or_altered_since_it_was_seen_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../proto/contract/tests/vectors/audit-export-valid.json");
+    let vector: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let bytes = hex::decode(vector["input"].as_str().unwrap()).unwrap();
+    let root = vector["known"]["product_root"].as_str().unwrap();
+    std::fs::write(directory.path().join("root.pub"), root).unwrap();
+    std::fs::write(directory.path().join("audit.export"), &bytes).unwrap();
+    let verify = ["audit", "verify", "--file", "audit.export", "--root-key", "root.pub", "-o", "json"];
+    let asked = |more: &[&str]| rapctl(directory.path(), &[&verify[..], more].concat());
+    let answer: Value = serde_json::from_slice(&asked(&[]).stdout).unwrap();
+    let newest = answer["generations"].as_array().unwrap().last().unwrap()["generation"].clone();
+    let folder = directory.path().join("rap");
+    std::fs::create_dir_all(&folder).unwrap();
+    let seen = |size: u64, root: &Value| {
+        let seen = serde_json::json!({
+            "schema": "rap.audit-seen.v1", "installation_id": answer["installation_id"],
+            "installation_authority": "00", "generation": newest, "size": size, "root": root,
+        });
+        std::fs::write(folder.join("audit-prod.json"), seen.to_string()).unwrap();
+    };
+    let (size, root) = (answer["size"].as_u64().unwrap(), answer["root"].clone());
+    seen(size, &root);
+    assert_eq!(code(&asked(&[])), 0, "as it was seen");
+    seen(size + 1, &root);
+    let refused = asked(&[]);
+    assert_eq!(code(&refused), 7, "{}", error(&refused));
+    assert!(
+        error(&refused).contains("audit.rollback") && error(&refused).contains("--older"),
+        "{}",
+        error(&refused)
+    );
+    assert_eq!(code(&asked(&["--older"])), 0, "made earlier");
+    seen(size, &"11".repeat(32).into());
+    let refused = asked(&["--older"]);
+    assert_eq!(code(&refused), 7, "{}", error(&refused));
+    assert!(error(&refused).contains("audit.inconsistent"), "{}", error(&refused));
+}

@@ -29,8 +29,7 @@ pub(crate) async fn write_join(
     if terms.approval == ApprovalMode::Auto {
         cluster_turn(transaction, &cluster.rows).await?;
     }
-    let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
-    let token = token_read(transaction, &cluster.rows, terms.id).await?.ok_or_else(unknown)?;
+    let token = token_read(transaction, &cluster.rows, terms.id).await?.ok_or_else(no_such_token)?;
     check_token_row(terms, presented, &token.terms())?;
     let row = match join_request_upsert(transaction, &cluster.rows, new).await? {
         JoinOutcome::Created(row) => row,
@@ -38,7 +37,7 @@ pub(crate) async fn write_join(
         JoinOutcome::Refused(token) => {
             return Err(refusal_of_row(&token.terms(), serving.watch.clock.now().wall).into());
         }
-        JoinOutcome::Unknown => return Err(unknown()),
+        JoinOutcome::Unknown => return Err(no_such_token()),
     };
     // Rolling back gives the use back.
     let known = serving.revocations_now(transaction, cluster).await?;
@@ -58,6 +57,11 @@ pub(crate) async fn write_join(
     let row = join_request_read(transaction, &cluster.rows, row.request.request).await?.unwrap_or(row);
     debug_assert_eq!(row.state, JoinState::Approved);
     Ok(row)
+}
+
+/// One answer for every token that is not known, whatever its cluster.
+pub(crate) fn no_such_token() -> Failure {
+    Failure::new(Reason::TokenUnknown, "no such token")
 }
 
 /// The request that this key made before. One whose node is gone admits nobody any more.

@@ -3,6 +3,7 @@
 //! Owns the order of writes inside a transaction, with the audit row and the outbox row. Refuses to parse
 //! requests (`grpc`) and to decide what is allowed (pure crates).
 
+pub mod accept_node;
 pub mod activate;
 pub mod adopt_cluster;
 pub mod approve;

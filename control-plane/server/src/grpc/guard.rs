@@ -1,4 +1,4 @@
-//! What stands before every service: kind of connection, rate, body size, body deadline.
+//! What stands before every service: kind of connection, rate, body size, body deadline, deadline of the answer.
 //!
 //! Owns the refusals a stranger meets before any handler runs. Refuses to own who a caller is:
 //! sessions are looked up by the handlers; here a known one only lifts the stranger's limits.
@@ -55,6 +55,8 @@ pub struct GuardRules {
     pub body_timeout: Duration,
     /// Most bytes of a stranger's body.
     pub body_cap: usize,
+    /// Deadline of an answer's beginning; `None` for none of this server's own.
+    pub deadline: Option<Duration>,
     /// The clock.
     pub clock: Clock,
 }
@@ -110,9 +112,16 @@ where
             }
         };
         let readers = request.extensions().get::<Channel>().map(|channel| channel.readers().clone());
+        let deadline = deadline(request.headers(), self.rules.deadline);
         let (answer, rules) = (self.inner.call(request), self.rules.clone());
         Box::pin(async move {
-            let answer = rules.named(answer.await?, request_id);
+            let answer = match tokio::time::timeout(deadline.unwrap_or(NEVER), answer).await {
+                Ok(answer) => rules.named(answer?, request_id),
+                Err(_) => {
+                    rules.metrics.rejected(Reason::RequestTimeout);
+                    refuse(Reason::RequestTimeout, "the call was not done in time", request_id).into_http()
+                }
+            };
             Ok(match readers {
                 Some(readers) => answer.map(|body| readers.watch(body)),
                 None => answer,
@@ -169,15 +178,44 @@ impl GuardRules {
             return response;
         }
         self.metrics.rejected(reason);
-        let said = match reason {
-            Reason::RequestUnimplemented => "this server has no such service or method".to_owned(),
-            _ => {
-                Status::from_header_map(headers).map(|status| status.message().to_owned()).unwrap_or_default()
+        let said = Status::from_header_map(headers).map(|status| status.message().to_owned());
+        let said = match said.unwrap_or_default() {
+            // Of a method that does not exist nothing is said; of an encoding that is not read, its name.
+            nothing if nothing.is_empty() && reason == Reason::RequestUnimplemented => {
+                "this server has no such service or method".to_owned()
             }
+            said => said,
         };
         refuse(reason, said, request_id).into_http()
     }
 }
+
+/// When an answer is given up: a while before the caller gives up or the server's own deadline passes, so that the
+/// refusal arrives.
+fn deadline(headers: &http::HeaderMap, own: Option<Duration>) -> Option<Duration> {
+    let asked = headers.get("grpc-timeout").and_then(|value| grpc_timeout(value.to_str().ok()?));
+    let sooner = asked.map(|asked| asked - asked / 8);
+    [sooner, own].into_iter().flatten().min()
+}
+
+/// A gRPC timeout: at most eight digits and a unit.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let count: u64 = digits.parse().ok().filter(|_| plain)?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+/// Longer than any call waits.
+const NEVER: Duration = Duration::from_secs(366 * 86_400);
 
 /// A fresh id for one call.
 pub fn request_id(clock: &Clock) -> RequestId {
@@ -240,5 +278,30 @@ impl hyper::body::Body for BoundedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_given_up_before_its_caller_gives_up() {
+        let of = |text: &str, own: Option<u64>| {
+            let headers = http::HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-timeout"),
+                http::HeaderValue::from_str(text).unwrap(),
+            )]);
+            deadline(&headers, own.map(Duration::from_secs)).map(|deadline| deadline.as_millis())
+        };
+        for (text, millis) in [("8S", 7_000), ("800m", 700), ("1M", 52_500), ("1H", 3_150_000), ("8000u", 7)]
+        {
+            assert_eq!(of(text, None), Some(millis), "{text}");
+        }
+        for text in ["", "S", "8", "8X", "123456789S", "-1S", "+1S", "1 S"] {
+            assert_eq!(of(text, None), None, "{text}");
+            assert_eq!(of(text, Some(15)), Some(15_000), "{text}");
+        }
+        assert_eq!((of("8S", Some(15)), of("80S", Some(15))), (Some(7_000), Some(15_000)));
     }
 }

@@ -38,26 +38,27 @@ use crate::replica::Replica;
 pub fn operator_router(replica: &Arc<Replica>, rates: &Arc<SourceRates>) -> Router {
     let age = OPERATOR_AGE + OPERATOR_AGE.mul_f64(rand::random_range(0.0..0.25));
     server()
-        .timeout(replica.config.limits.request_timeout + GRACE)
+        // The guard refuses before, with a code.
+        .timeout(replica.config.limits.request_timeout + 2 * GRACE)
         .max_connection_age(age)
         .max_connection_age_grace(replica.config.limits.request_timeout)
-        .add_routes(services(replica, rates))
+        .add_routes(services(replica, rates, Some(replica.config.limits.request_timeout + GRACE)))
 }
 
 /// For nodes.
 pub fn node_router(replica: &Arc<Replica>, rates: &Arc<SourceRates>) -> Router {
-    server().add_routes(services(replica, rates))
+    server().add_routes(services(replica, rates, None))
 }
 
 /// Every service on every kind of connection: the guard says where each is offered.
-fn services(replica: &Arc<Replica>, rates: &Arc<SourceRates>) -> Routes {
+fn services(replica: &Arc<Replica>, rates: &Arc<SourceRates>, deadline: Option<Duration>) -> Routes {
     /// A service with the largest message it takes and the largest it gives.
     macro_rules! offered {
         ($server:ident, $service:ident, $takes:expr, $gives:expr, $whom:ident) => {{
             let service = $server::new($service::new(replica.clone()))
                 .max_decoding_message_size($takes)
                 .max_encoding_message_size($gives);
-            Guard::new(service, rules(replica, rates, Offered::$whom))
+            Guard::new(service, rules(replica, rates, (Offered::$whom, deadline)))
         }};
     }
     let known =
@@ -82,7 +83,7 @@ fn services(replica: &Arc<Replica>, rates: &Arc<SourceRates>) -> Routes {
                 Operators
             ))
             .add_service(offered!(NodeSyncServer, SyncService, SYNC_CAP, SYNC_CAP, Nodes));
-    let unknown = Guard::new(Unknown, rules(replica, rates, Offered::All));
+    let unknown = Guard::new(Unknown, rules(replica, rates, (Offered::All, deadline)));
     let unknown = unknown.map_request(|request: http::Request<_>| request.map(Body::new));
     known.into_axum_router().fallback_service(unknown).into()
 }
@@ -97,7 +98,11 @@ fn server() -> Server {
         .http2_max_header_list_size(HEADER_LIST)
 }
 
-fn rules(replica: &Arc<Replica>, rates: &Arc<SourceRates>, offered: Offered) -> GuardRules {
+fn rules(
+    replica: &Arc<Replica>,
+    rates: &Arc<SourceRates>,
+    (offered, deadline): (Offered, Option<Duration>),
+) -> GuardRules {
     GuardRules {
         offered,
         rates: rates.clone(),
@@ -107,6 +112,7 @@ fn rules(replica: &Arc<Replica>, rates: &Arc<SourceRates>, offered: Offered) -> 
         body_timeout: replica.config.limits.body_timeout,
         // The message and its five-byte prefix.
         body_cap: STRANGER_CAP + 5,
+        deadline,
         clock: replica.watch.clock,
     }
 }

@@ -57,7 +57,7 @@ mod tests {
     use rap_store::ContactFacts;
 
     fn heard(seconds: u64) -> Heard {
-        Heard { at: Mono(seconds * 1_000_000_000), known: ContactFacts::default() }
+        Heard { at: Mono(seconds * 1_000_000_000), known: ContactFacts::default(), identity: None }
     }
 
     #[test]

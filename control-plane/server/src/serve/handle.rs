@@ -12,6 +12,7 @@ use crate::serve::contact_log::ContactLog;
 use crate::serve::contacts::ContactBook;
 use crate::serve::dial_hints::Directory;
 use crate::serve::grant_memory::RoleGrantMemory;
+use crate::serve::identities::Identities;
 use crate::serve::operator_sessions::KnownSessions;
 use crate::serve::sessions::Sessions;
 use crate::watch::handle::Watch;
@@ -36,6 +37,8 @@ pub struct Serving {
     pub directory: Arc<Directory>,
     /// Last contacts that are not written yet.
     pub contacts: ContactBook,
+    /// As whom nodes were heard.
+    pub identities: Identities,
     /// What nodes said of the contacts they had, as far as it was logged.
     pub contact_log: ContactLog,
     /// Wakes the removal of absent nodes: a policy or a node changed.
@@ -57,6 +60,7 @@ impl Serving {
             sessions: Arc::default(),
             directory: Arc::default(),
             contacts: ContactBook::default(),
+            identities: Identities::default(),
             contact_log: ContactLog::default(),
             absence: Notify::new(),
             known: Arc::default(),

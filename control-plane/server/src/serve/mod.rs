@@ -14,6 +14,8 @@ pub mod dial_hints;
 pub mod feed;
 pub mod grant_memory;
 pub mod handle;
+pub mod identities;
+pub mod identity_doubts;
 pub mod in_force;
 pub mod known_revocations;
 pub mod load;

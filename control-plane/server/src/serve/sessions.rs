@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rap_authority::Presence;
 use rap_runtime::Clock;
-use rap_store::ContactFacts;
+use rap_store::{ContactFacts, HeardIdentity};
 use rap_types::{ClusterId, Mono, NodeId, Reason};
 use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +29,8 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<v1::DiagnosticResult, Reason>>,
     },
+    /// Tell the node what is doubted about its identity.
+    Notice(Option<Reason>),
 }
 
 /// A node was heard.
@@ -38,6 +40,8 @@ pub struct Heard {
     pub at: Mono,
     /// What is known of it.
     pub known: ContactFacts,
+    /// As whom it was heard; `None` if it said nothing itself.
+    pub identity: Option<HeardIdentity>,
 }
 
 /// All streams of this replica.
@@ -135,7 +139,7 @@ impl Sessions {
         for node in nodes {
             let stream = streams.get(&(cluster, node));
             if let Some(known) = stream.and_then(|stream| stream.known.clone()) {
-                say(node, Heard { at: now(), known });
+                say(node, Heard { at: now(), known, identity: None });
             }
         }
     }
@@ -166,6 +170,14 @@ impl Sessions {
         self.lock().keys().copied().collect()
     }
 
+    /// Tells a node what is doubted about its identity, if it has a stream here.
+    pub fn notice(&self, cluster: ClusterId, node: NodeId, doubt: Option<Reason>) {
+        if let Some(stream) = self.lock().get(&(cluster, node)) {
+            // Whoever has so much to do is told by the next stream.
+            let _full = stream.commands.try_send(Command::Notice(doubt));
+        }
+    }
+
     /// Ends a node's stream, if it has one.
     pub fn end(&self, cluster: ClusterId, node: NodeId) {
         if let Some(stream) = self.lock().get(&(cluster, node)) {
@@ -180,12 +192,18 @@ impl Sessions {
 
 impl SessionEntry {
     /// Records what the stream knows of its node, and says it, as of now.
-    pub fn heard(&self, known: &ContactFacts, now: impl Fn() -> Mono, say: impl Fn(NodeId, Heard)) {
+    pub fn heard(
+        &self,
+        known: &ContactFacts,
+        identity: Option<HeardIdentity>,
+        now: impl Fn() -> Mono,
+        say: impl Fn(NodeId, Heard),
+    ) {
         let mut streams = self.sessions.lock();
         if let Some(stream) = streams.get_mut(&self.key).filter(|stream| stream.number == self.number) {
             stream.known = Some(known.clone());
         }
-        say(self.key.1, Heard { at: now(), known: known.clone() });
+        say(self.key.1, Heard { at: now(), known: known.clone(), identity });
     }
 
     /// Takes a report of the node in. Returns the end of its data plane, if it tells of one.

@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_store::{StoreError, node_contacts_record};
-use rap_types::{Mono, NodeId};
+use rap_authority::ids;
+use rap_store::{IdentityRow, StoreError, identities_among, node_contacts_record, node_identities_record};
+use rap_types::{Mono, NodeId, Reason};
 
 use crate::replica::Replica;
+use crate::serve::identity_doubts::{note, raise};
 use crate::serve::sessions::Heard;
 
 /// Writes contacts until the group is cancelled, and a last time then.
 pub async fn record_contacts(replica: Arc<Replica>) {
     let shutdown = replica.tasks.token();
+    let this: [u8; 16] = ids::random(&mut rand::rng());
     let mut warned: Option<Mono> = None;
     loop {
         let last = tokio::select! {
@@ -24,8 +27,11 @@ pub async fn record_contacts(replica: Arc<Replica>) {
         };
         let contacts = replica.serving.contacts.take();
         if !contacts.is_empty() {
-            match write(&replica, &contacts).await {
-                Ok(()) => replica.serving.contacts.written(),
+            match write(&replica, this, &contacts).await {
+                Ok(known) => {
+                    replica.serving.contacts.written();
+                    compare(&replica, this, known).await;
+                }
                 Err(error) => {
                     let (now, waiting) = (replica.watch.clock.now().mono, contacts.len());
                     replica.serving.contacts.put_back(contacts, now);
@@ -47,13 +53,40 @@ pub async fn record_contacts(replica: Arc<Replica>) {
     }
 }
 
-async fn write(replica: &Replica, contacts: &BTreeMap<NodeId, Heard>) -> Result<(), StoreError> {
+/// Writes them. Gives as whom the nodes among them that spoke were heard before, by any replica.
+async fn write(
+    replica: &Replica,
+    this: [u8; 16],
+    contacts: &BTreeMap<NodeId, Heard>,
+) -> Result<Vec<IdentityRow>, StoreError> {
     rap_store::transact!(replica.database.store.system(), |connection| {
         let now = replica.watch.clock.now().mono;
         let ago = |(node, heard): (&NodeId, &Heard)| (*node, now.since(heard.at), heard.known.clone());
+        let spoke = |(node, heard): (&NodeId, &Heard)| Some((*node, now.since(heard.at), heard.identity?));
+        let heard: Vec<_> = contacts.iter().filter_map(spoke).collect();
         let contacts: Vec<_> = contacts.iter().map(ago).collect();
-        node_contacts_record(connection, &contacts).await
+        node_contacts_record(connection, &contacts).await?;
+        if heard.is_empty() {
+            return Ok(Vec::new());
+        }
+        let nodes: Vec<NodeId> = heard.iter().map(|(node, ..)| *node).collect();
+        let known = identities_among(connection, &nodes).await?;
+        node_identities_record(connection, this, &heard).await?;
+        Ok(known)
     })
+}
+
+/// Puts what other replicas heard beside what this one did, and takes their doubts over.
+async fn compare(replica: &Replica, this: [u8; 16], known: Vec<IdentityRow>) {
+    let (serving, now) = (&replica.serving, replica.watch.clock.now().mono);
+    for row in known {
+        note(serving, row.cluster, row.node, Reason::from_code(&row.doubt));
+        let at = Mono(now.0.saturating_sub(u64::try_from(row.ago().as_nanos()).unwrap_or(u64::MAX)));
+        let (node, key_generation) = (row.node, row.key_generation);
+        if row.replica() != this && serving.identities.heard(node, key_generation, row.instance(), at) {
+            raise(serving, row.cluster, (node, key_generation), Reason::NodeCloned).await;
+        }
+    }
 }
 
 const EVERY: Duration = Duration::from_secs(1);

@@ -42,6 +42,7 @@ enum Act {
     Grant,
     Login,
     Prepare,
+    Accept,
 }
 
 /// Each table that acts write, with an act that does.
@@ -58,7 +59,7 @@ tables! {
     "join_requests" by Join, "nodes" by Join, "node_roles" by Join, "node_addresses" by Join, "config_outbox" by Join,
     "clusters" by Join, "nodes" by Revoke, "node_revocations" by Revoke, "node_addresses" by Revoke,
     "config_outbox" by Revoke, "operators" by Grant, "platform_role_grants" by Grant, "role_grant_sets" by Grant,
-    "operator_sessions" by Login, "cluster_authority_prepared" by Prepare,
+    "operator_sessions" by Login, "cluster_authority_prepared" by Prepare, "node_identities" by Accept,
 }
 
 /// Tables that no act writes: `init`, the publisher, the sequencer, the heartbeat and what nodes report do, or nobody.
@@ -94,11 +95,19 @@ async fn act(world: &World, act: Act, name: &str, host: Option<&Host>) -> Result
         Act::Revoke => done(world.revoke(name, false).await.map(drop)),
         Act::Grant => grants::add(world, name, &signer(), "platform_admin").await.map(drop),
         Act::Login => grants::login(world, &world.owner).await.map(drop),
+        Act::Accept => {
+            let node = v1::NodeRef { cluster: "prod".into(), node: name.into() };
+            done(world.admin().await.node_accept(world.request(node)).await.map(drop))
+        }
         Act::Prepare => {
             done(world.authority().await.authority_prepare(world.request(key_request(&[]))).await.map(drop))
         }
     }
 }
+
+/// Every node is doubted.
+const DOUBTS: &str = "INSERT INTO node_identities (node_id, key_generation, instance_id, replica_id, heard_at, doubt) \
+    SELECT node_id, key_generation, node_id, node_id, clock_timestamp(), 'node.cloned' FROM nodes";
 
 #[tokio::test]
 async fn an_act_of_which_a_row_is_kept_back_is_not_done() {
@@ -110,12 +119,17 @@ async fn an_act_of_which_a_row_is_kept_back_is_not_done() {
     sql(&world, TRIGGERS).await;
     for (number, (table, kind, keep_back)) in TABLES.iter().enumerate() {
         let name = match kind {
-            Act::Revoke => format!("n{number}"),
+            Act::Revoke | Act::Accept => format!("n{number}"),
             _ => format!("new{number}"),
         };
         // A join makes its token first.
         let host = match kind {
             Act::Join => Some(Host::new(&world.token("prod", 1, true).await, &name)),
+            Act::Accept => {
+                let database = world.database.as_ref().unwrap();
+                database.tamper_all(&["nodes", "node_identities"], DOUBTS).await;
+                None
+            }
             _ => None,
         };
         sql(&world, keep_back).await;

@@ -120,12 +120,13 @@ fn by_node(diff: &v1::PlanDiff) -> BTreeMap<NodeId, Records> {
 
 /// Every row that no task writes by its clock; of the audit log the number of rows, which get their places later.
 async fn rows(world: &World) -> BTreeSet<String> {
-    const BY_CLOCK: [&str; 6] = [
+    const BY_CLOCK: [&str; 7] = [
         "audit_checkpoints",
         "audit_tree",
         "audit_nodes",
         "cluster_heads",
         "node_contacts",
+        "node_identities",
         "replica_heartbeats",
     ];
     let mut dump = Dump::begin(world.database.as_ref().unwrap().target()).await.unwrap();

@@ -43,7 +43,9 @@ async fn a_body_that_comes_too_slowly_is_cut_off() {
 }
 
 /// A body of frames that may never come.
-struct Never(tokio::sync::mpsc::Receiver<Result<hyper::body::Frame<hyper::body::Bytes>, tonic::Status>>);
+pub struct Never(
+    pub tokio::sync::mpsc::Receiver<Result<hyper::body::Frame<hyper::body::Bytes>, tonic::Status>>,
+);
 
 impl hyper::body::Body for Never {
     type Data = hyper::body::Bytes;

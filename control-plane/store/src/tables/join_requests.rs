@@ -9,7 +9,7 @@ use crate::authentic::{
     Authentic as _, Held, Stored, Written, all_verified, held, new_row, sealing, sorted_out, verified,
 };
 use crate::counted::one_row_returned;
-use crate::query::statements;
+use crate::query::{done, statements};
 use crate::row::{authentic_row, select};
 use crate::row_name::RowName;
 use crate::statement::joined;
@@ -67,8 +67,8 @@ pub struct JoinRequestRow {
 pub enum JoinOutcome {
     /// One use was taken and the request made.
     Created(JoinRequestRow),
-    /// This node key asked before with this token: the same request, no use taken. While it is
-    /// pending, its nonce, WireGuard key, wish and facts are now those of this call.
+    /// This node key asked before with this token, or with another one and that request waits: the same request, no
+    /// use taken. While it is pending, its nonce, WireGuard key, wish and facts are now those of this call.
     Again(JoinRequestRow),
     /// The token has no use left, is revoked or expired; its row says which.
     Refused(TokenRow),
@@ -96,7 +96,14 @@ authentic_row! {
 statements! {
     async fn row_insert(arguments) -> Stored<JoinRequestRow> = one_row_returned
         joined!(JoinRequestRow::INSERT, " RETURNING ", JoinRequestRow::NAMES);
-    JOIN_REQUEST_BY_KEY = select!(JoinRequestRow, "WHERE token_id = $1 AND node_public_key = $2 FOR UPDATE");
+    JOIN_REQUEST_BY_KEY = select!(
+        JoinRequestRow,
+        "WHERE cluster_id = $3 AND node_public_key = $2 AND (token_id = $1 OR state = 'pending') \
+         ORDER BY token_id = $1 DESC, request_id LIMIT 1 FOR UPDATE"
+    );
+    /// Waits for whoever else makes a request with this key.
+    async fn join_key_lock(node_public_key: &[u8]) -> () = done
+        "SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), 0))";
     /// The request with this id in the cluster of these keys.
     pub async fn join_request_read(keys, request: JoinRequestId) -> Option<JoinRequestRow> = verified
         select!(JoinRequestRow, "WHERE cluster_id = $1 AND request_id = $2");
@@ -129,6 +136,7 @@ pub async fn join_request_upsert(
     let Some(token) = token_hold(transaction, keys, new.token).await? else {
         return Ok(JoinOutcome::Unknown);
     };
+    join_key_lock(transaction, &new.node_public_key).await?;
     if let Some(row) = again(transaction, keys, new).await? {
         return Ok(JoinOutcome::Again(row));
     }
@@ -151,14 +159,17 @@ pub async fn join_request_upsert(
     Ok(JoinOutcome::Created(row.verified(keys)?))
 }
 
-/// The request this node key made before with this token; while it is pending it follows this call.
+/// The request this node key made before with this token, or one that waits with another; while it is pending it follows
+/// this call.
 async fn again(
     transaction: &mut SystemTransaction,
     keys: &RowKeys,
     new: &NewJoinRequestRow,
 ) -> Result<Option<JoinRequestRow>> {
-    let query =
-        sqlx::query_as(JOIN_REQUEST_BY_KEY).bind(new.token.uuid()).bind(new.node_public_key.as_slice());
+    let query = sqlx::query_as(JOIN_REQUEST_BY_KEY)
+        .bind(new.token.uuid())
+        .bind(new.node_public_key.as_slice())
+        .bind(new.cluster.uuid());
     let Some(mut row) = held::<JoinRequestRow>(query, transaction, keys).await? else { return Ok(None) };
     if row.state != JoinState::Pending {
         return Ok(Some(row.into_inner()));
@@ -168,6 +179,7 @@ async fn again(
         request: known.request,
         cluster: known.cluster,
         organization: known.organization,
+        token: known.token,
         ..new.clone()
     };
     write(transaction, keys, row).await.map(Some)

@@ -17,6 +17,7 @@ pub(crate) mod data_keys;
 pub(crate) mod heads;
 pub(crate) mod heartbeats;
 pub(crate) mod idempotency;
+pub(crate) mod identities;
 pub(crate) mod installation;
 pub(crate) mod join_requests;
 pub(crate) mod key_state;

@@ -30,6 +30,7 @@ const ALL: &[&[(&str, &str, &str)]] = &[
     t::heads::STATEMENTS,
     t::heartbeats::STATEMENTS,
     t::idempotency::STATEMENTS,
+    t::identities::STATEMENTS,
     t::installation::STATEMENTS,
     t::join_requests::STATEMENTS,
     t::leaves::STATEMENTS,

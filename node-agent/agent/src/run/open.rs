@@ -75,6 +75,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
         contact: ContactFacts {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: boot_id.clone(),
+            instance: rand::random(),
             capabilities: capabilities(config),
             link_hints: addresses.0.clone(),
             wireguard_hints: addresses.1.clone(),

@@ -67,6 +67,12 @@ pub(super) fn warnings(
     if let Some(fault) = certificate_failure {
         warnings.push(warning(fault.reason, format!("certificate: {fault}")));
     }
+    if let Some(reason) = node.identity_doubt() {
+        warnings.push(warning(
+            reason,
+            format!("the control plane doubts this node's identity: {}", reason.row().text),
+        ));
+    }
     if node.audit().contradicted() {
         let text = "two histories of the control plane's audit log are signed; evidence-audit.json has both";
         warnings.push(warning(Reason::AuditInconsistent, text.to_owned()));

@@ -29,8 +29,8 @@ pub(crate) struct KnownTable {
     version: u64,
     header: Arc<Header>,
     peers: BTreeMap<NodeId, Arc<KnownPeer>>,
-    /// Peers that the agent named and that cannot be used.
-    unusable: BTreeSet<NodeId>,
+    /// Peers that the agent named and that cannot be used, and why.
+    unusable: BTreeMap<NodeId, Fault>,
     revoked: Revoked,
 }
 
@@ -42,7 +42,7 @@ impl KnownTable {
         within(peers.len(), revoked.len())?;
         let header = Arc::new(Header::read(table, bounds)?);
         let revoked = revocations::read(&revoked)?;
-        let mut known = Self { version, header, peers: BTreeMap::new(), unusable: BTreeSet::new(), revoked };
+        let mut known = Self { version, header, peers: BTreeMap::new(), unusable: BTreeMap::new(), revoked };
         for peer in peers {
             known.put(peer, bounds, Existing::Contradicts)?;
         }
@@ -62,7 +62,7 @@ impl KnownTable {
         for node in &removed {
             let node = id(NodeId::from_slice(node), "removed: node_id")?;
             // The agent has another table in mind.
-            let known = next.peers.remove(&node).is_some() | next.unusable.remove(&node);
+            let known = next.peers.remove(&node).is_some() | next.unusable.remove(&node).is_some();
             known.then_some(()).ok_or_else(|| based(format!("removed peer {node} is not there")))?;
         }
         for peer in peers {
@@ -151,6 +151,7 @@ impl KnownTable {
                 attachments: header.paths.attachments,
             },
             peers: facts,
+            unusable: self.unusable.values().cloned().collect(),
         }
     }
 
@@ -185,7 +186,7 @@ impl KnownTable {
         let node = NodeId::from_slice(&peer.node_id).ok();
         let read = KnownPeer::read(peer, bounds).and_then(|peer| {
             ensure(peer.node != self.header.member.node, || format!("peer {}: is this node", peer.node))?;
-            let named = self.peers.contains_key(&peer.node) || self.unusable.contains(&peer.node);
+            let named = self.peers.contains_key(&peer.node) || self.unusable.contains_key(&peer.node);
             let twice = existing == Existing::Contradicts && named;
             ensure(!twice, || format!("peer {}: appears twice", peer.node)).map(|()| peer)
         });
@@ -194,11 +195,11 @@ impl KnownTable {
                 self.unusable.remove(&peer.node);
                 self.peers.insert(peer.node, Arc::new(peer));
             }
-            Err(fault) if fault.reason == Reason::DataplaneTable => {
+            Err(fault) if matches!(fault.reason, Reason::DataplaneTable | Reason::DataplaneOutsidePool) => {
                 tracing::warn!(reason = %fault.reason, %fault, "a peer of the table cannot be used: left out");
                 if let Some(node) = node {
                     self.peers.remove(&node);
-                    self.unusable.insert(node);
+                    self.unusable.insert(node, fault);
                 }
             }
             Err(fault) => return Err(fault),

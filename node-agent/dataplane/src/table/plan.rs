@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use rap_mesh::{PathPlan, PathTerms};
+use rap_runtime::Fault;
 use rap_types::NodeId;
 use rap_wireguard::{DeviceConfig, PublicKey, StaticSecret};
 
@@ -22,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) links: rap_mesh::Peers,
     pub(crate) paths: PathsInForce,
     pub(crate) peers: Vec<PeerFacts>,
+    /// Why peers of the table are left out.
+    pub(crate) unusable: Vec<Fault>,
 }
 
 /// What the mesh is told of paths.

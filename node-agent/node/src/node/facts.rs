@@ -17,6 +17,11 @@ impl Node {
         &self.acceptor
     }
 
+    /// What the control plane doubts about this node's identity.
+    pub const fn identity_doubt(&self) -> Option<Reason> {
+        self.uplink.doubt
+    }
+
     /// The snapshot in use.
     pub fn snapshot(&self) -> Option<&Arc<VerifiedSnapshot>> {
         self.acceptor.active()

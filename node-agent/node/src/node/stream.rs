@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rap_trust::{ContactChange, Input as AcceptorInput, known_features};
-use rap_types::{Activity, NodeId, Now};
+use rap_types::{Activity, NodeId, Now, Reason};
 use rap_wire::v1;
 use v1::{control_message, node_message};
 
@@ -25,6 +25,7 @@ impl Node {
     fn hello(&self) -> v1::NodeHello {
         let newest = self.acceptor.newest();
         let contact = self.uplink.contact.clone();
+        let floor = self.acceptor.floors().head;
         v1::NodeHello {
             protocol_min: PROTOCOL,
             protocol_max: PROTOCOL,
@@ -42,6 +43,12 @@ impl Node {
             newest_checkpoint: self.witness.note(),
             authority_sequence: self.acceptor.authority().0,
             second: false,
+            instance_id: contact.instance.to_vec(),
+            floor: Some(v1::HeadOrder {
+                incarnation: floor.incarnation.0,
+                version: floor.version.0,
+                refresh: 0,
+            }),
         }
     }
 
@@ -49,6 +56,8 @@ impl Node {
         use control_message::Body;
         match message.body {
             Some(Body::Hello(hello)) => {
+                // Whoever still doubts says so after it.
+                self.uplink.doubt = None;
                 self.uplink.report_every(hello.report_interval_ms);
                 self.report(now);
             }
@@ -65,12 +74,24 @@ impl Node {
                 }
             }
             Some(Body::BreakGlassAck(ack)) => self.grant_acknowledged(&ack),
+            Some(Body::IdentityNotice(notice)) => self.doubted(&notice.reason),
             Some(Body::GoingAway(going)) => {
                 let after = Duration::from_millis(u64::from(going.reconnect_after_ms));
                 self.outputs.push_back(Output::Reconnect { after, not_ready: going.not_ready });
             }
             // A message that a newer control plane knows and this node does not.
             None => {}
+        }
+    }
+
+    /// The control plane doubts this node's identity; an empty code ends the doubt.
+    fn doubted(&mut self, code: &str) {
+        self.uplink.doubt = Reason::from_code(code);
+        match self.uplink.doubt {
+            Some(reason) => {
+                tracing::error!(alarm = true, %reason, "the control plane doubts this node's identity")
+            }
+            None => tracing::info!("the control plane doubts this node's identity no more"),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rap_trust::ContactLog;
-use rap_types::{Mono, NodeContact, Wall};
+use rap_types::{Mono, NodeContact, Reason, Wall};
 
 use crate::{ContactFacts, Diagnostics, Hints};
 
@@ -24,6 +24,8 @@ pub(super) struct Uplink {
     pub(super) contact_log: ContactLog,
     pub(super) diagnostics: Diagnostics,
     pub(super) hints: Hints,
+    /// What the control plane doubts about this node's identity.
+    pub(super) doubt: Option<Reason>,
 }
 
 impl Uplink {
@@ -37,6 +39,7 @@ impl Uplink {
             contact_log: ContactLog::new(NodeContact::Isolated, at),
             diagnostics: Diagnostics::default(),
             hints: Hints::default(),
+            doubt: None,
         }
     }
 

@@ -46,6 +46,7 @@ fn start(world: &World) -> Node {
         contact: ContactFacts {
             agent_version: "1".into(),
             boot_id: "boot".into(),
+            instance: [5; 16],
             ..ContactFacts::default()
         },
         audit: KeptAudit::default(),

@@ -145,6 +145,10 @@ impl Admin for AdminService {
         authorized!(self, request, NodeExport, nodes::export)
     }
 
+    async fn node_accept(&self, request: Request<v1::NodeRef>) -> Result<Response<v1::Node>, Status> {
+        authorized!(self, request, NodeDecide, nodes::accept)
+    }
+
     async fn ping(
         &self,
         request: Request<v1::AdminPingRequest>,

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use rap_contract::encode_export;
 use rap_runtime::output::bounded;
-use rap_store::{RowName, StoreError, join_requests_and_tampered, nodes_and_tampered, token_read};
+use rap_store::{
+    RowName, StoreError, identity_read, join_requests_and_tampered, nodes_and_tampered, nodes_doubted,
+    token_read,
+};
 use rap_types::{Digest, JoinRequestId, Reason, Role};
 use rap_wire::v1;
 
+use crate::acts::accept_node::write_acceptance;
 use crate::acts::approve::{write_approvals, write_denials};
 use crate::acts::change::commit;
 use crate::acts::find_node::find_node;
@@ -17,6 +21,7 @@ use crate::database::change::{Change, REASON_CAP};
 use crate::failure::Failure;
 use crate::publish::head::open_head;
 use crate::replica::Replica;
+use crate::serve::identity_doubts::note;
 use crate::views::cluster::rows;
 use crate::watch::raise::alarm_about_rows;
 
@@ -46,6 +51,10 @@ pub(crate) async fn list(
     if !request.pending {
         let (rows, tampered) = nodes_and_tampered(&mut transaction, &cluster.rows).await?;
         answer.nodes = rows.iter().map(|row| rows::node(&replica.serving, &cluster, row)).collect();
+        for doubted in nodes_doubted(&mut transaction).await? {
+            let node = answer.nodes.iter_mut().find(|node| node.node_id == doubted.node.as_bytes());
+            node.into_iter().for_each(|node| node.doubt.clone_from(&doubted.doubt));
+        }
         answer.nodes.extend(tampered.iter().filter_map(|row| rows::tampered_node(&cluster, row)));
         found.extend(tampered);
     }
@@ -63,6 +72,9 @@ pub(crate) async fn show(
     let mut transaction = replica.database.store.system().begin().await?;
     let row = find_node(&mut transaction, &cluster, &request.node).await?;
     let mut node = rows::node(&replica.serving, &cluster, &row);
+    let known = identity_read(&mut transaction, row.node.node).await?;
+    let known = known.filter(|known| known.key_generation == row.key_generation);
+    node.doubt = known.map(|known| known.doubt).unwrap_or_default();
     if let Some(reports) = replica.serving.sessions.reports(cluster.id, row.node.node) {
         reports.fill(&mut node);
     }
@@ -130,6 +142,20 @@ pub(crate) fn wanted(request: &v1::NodeUpdateRequest) -> Result<NodeUpdate, Fail
     };
     wanted.check()?;
     Ok(wanted)
+}
+
+pub(crate) async fn accept(
+    replica: &Arc<Replica>,
+    actor: &Actor,
+    request: v1::NodeRef,
+) -> Result<v1::Node, Failure> {
+    let cluster = replica.serving.cluster_named(&request.cluster).await?;
+    let acting = actor.acting("");
+    let row = commit!(&replica.serving, &acting, |transaction| {
+        write_acceptance(transaction, &acting, &cluster, &request.node).await
+    })?;
+    note(&replica.serving, cluster.id, row.node.node, None);
+    Ok(rows::node(&replica.serving, &cluster, &row))
 }
 
 pub(crate) async fn export(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::ids;
-use rap_store::{StoreError, cluster_read, cluster_summaries, node_read};
+use rap_store::{StoreError, cluster_read, cluster_summaries, node_read, nodes_doubted};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
 use tokio::sync::oneshot;
@@ -148,10 +148,12 @@ pub(crate) async fn status(
             converged_version: acknowledged.values().copied().min().unwrap_or(0),
         });
     }
+    let mut alarms: Vec<_> = replica.watch.alarms.all().into_iter().map(alarm).collect();
+    alarms.extend(nodes_doubted(&mut transaction).await?.into_iter().map(installation::doubt));
     Ok(v1::StatusAnswer {
         installation: Some(installation::installation(&replica.keys, &replica.config, ready.is_ok())),
         clusters,
-        alarms: replica.watch.alarms.all().into_iter().map(alarm).collect(),
+        alarms,
         audit: Some(replica.audit.status()),
         database: ready.map_or_else(|reason| format!("not ready ({reason})"), |()| "ok".to_owned()),
         server_time_ms: replica.watch.clock.now().wall.0,

@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use rap_authority::{ProofChannel, check_join_proof, check_poll_proof, check_wireguard_key, ids, open_token};
-use rap_contract::{Document as _, Envelope};
+use rap_contract::{Document as _, Envelope, Reject};
 use rap_store::{JoinRequestRow, NewJoinRequestRow, StoreError, join_request_read, node_read, token_read};
-use rap_types::{ClusterId, JoinRequestId, JoinState, KeyId, Reason};
+use rap_types::{ClusterId, JoinRequestId, JoinState, KeyId, Reason, TokenId};
 use rap_wire::v1;
 use serde_json::json;
 
 use crate::acts::change::commit;
 use crate::acts::contract;
-use crate::acts::join::{check_facts, label, write_join};
+use crate::acts::join::{check_facts, label, no_such_token, write_join};
 use crate::auth::call::Call;
 use crate::failure::{Failure, refused};
 use crate::grpc::enrollment::member::node_key;
@@ -32,13 +32,20 @@ pub(crate) async fn join(
     let key = node_key(&request.node_public_key)?;
     let wireguard_public_key = check_wireguard_key(&request.wireguard_public_key)?;
     check_facts(&request, replica.config.loopback)?;
-    let (cluster, signer) = cluster_of(replica, &request.token).await?;
+    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
+    let Some((cluster, signer)) = cluster_of(replica, &request.token).await? else {
+        // The proof is over names of nobody: only what it costs counts.
+        let prove = || {
+            let (token, cluster) = (TokenId::from_bytes([0; 16]), ClusterId::ZERO);
+            check_join_proof(token, cluster, &key, &wireguard_public_key, &channel, &request.signature)
+        };
+        return Err(foreign(replica, [prove(), prove()]).await?);
+    };
     let facts = &replica.keys.installation.facts;
     let now = replica.watch.clock.now().wall;
     let authority = cluster.token_authority(signer)?.public();
     let terms =
         open_token(facts.id, cluster.id, &authority, facts.dev, &request.token, &request.secret, now)?;
-    let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
     check_join_proof(terms.id, cluster.id, &key, &wireguard_public_key, &channel, &request.signature)?;
     let new = NewJoinRequestRow {
         request: JoinRequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng())),
@@ -61,17 +68,38 @@ pub(crate) async fn join(
     let turn = replica.database.join_turn().await?;
     let row = commit!(&replica.serving, &acting, |transaction| {
         write_join(&replica.serving, transaction, &acting, &cluster, (&terms, &request.token), &new).await
-    })?;
+    });
     drop(turn);
+    let row = match row {
+        Err(failure) if failure.reason == Reason::TokenUnknown => {
+            // As for the token of a cluster that is not served here.
+            replica.serving.load_clusters().await?;
+            return Err(failure);
+        }
+        row => row?,
+    };
     Ok(v1::JoinAnswer { request_id: row.request.request.to_vec(), state: row.state.to_string() })
 }
 
-/// The cluster whose authority the token names as its signer; the signature is checked next.
-async fn cluster_of(replica: &Arc<Replica>, token: &[u8]) -> Result<(Arc<Cluster>, KeyId), Failure> {
+/// The cluster whose authority the token names as its signer, `None` if it is not served here; the signature is checked
+/// next.
+async fn cluster_of(replica: &Arc<Replica>, token: &[u8]) -> Result<Option<(Arc<Cluster>, KeyId)>, Failure> {
     let envelope = Envelope::decode(token, v1::JoinToken::SIZE_CAP)?;
-    let unknown = || Failure::new(Reason::TokenUnknown, "no such token");
-    let signer = envelope.key_ids().next().ok_or_else(unknown)?;
-    Ok((replica.serving.cluster_of_authority(signer).await?.ok_or_else(unknown)?, signer))
+    let Some(signer) = envelope.key_ids().next() else { return Ok(None) };
+    Ok(replica.serving.cluster_of_authority(signer).await?.map(|cluster| (cluster, signer)))
+}
+
+/// The refusal of a token of a cluster that is not served here: in words and in cost that of a token that is not known.
+/// A stranger learns from neither which clusters are served.
+async fn foreign(replica: &Arc<Replica>, _proven: [Result<(), Reject>; 2]) -> Result<Failure, Failure> {
+    let turn = replica.database.join_turn().await?;
+    if let Some(any) = replica.serving.clusters.all().first() {
+        let mut transaction = replica.database.store.system().begin().await?;
+        let nobodys = TokenId::from_bytes(ids::random(&mut rand::rng()));
+        token_read(&mut transaction, &any.rows, nobodys).await?;
+    }
+    drop(turn);
+    Ok(no_such_token())
 }
 
 pub(crate) async fn poll(

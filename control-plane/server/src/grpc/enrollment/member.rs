@@ -8,8 +8,8 @@ use rap_authority::{
 };
 use rap_contract::{PublicKey, RevocationKind};
 use rap_runtime::tls::NodeIdentity;
-use rap_store::node_read;
-use rap_types::{ClusterId, Digest, NodeId};
+use rap_store::{identity_read, node_read};
+use rap_types::{ClusterId, Digest, NodeId, Reason};
 use rap_wire::v1;
 
 use crate::acts::change::commit;
@@ -37,8 +37,13 @@ pub(crate) async fn certificate(
     if row.node.cluster != cluster.id || row.node.node_public_key != *key.as_bytes() {
         return Err(refused());
     }
+    let known = identity_read(&mut transaction, node).await?;
     drop(transaction);
     replica.serving.require_member(&row, &revocations)?;
+    let doubt = known.filter(|known| known.key_generation == row.key_generation);
+    if let Some(reason) = doubt.and_then(|known| Reason::from_code(&known.doubt)) {
+        return Err(Failure::new(reason, "no new certificate while the identity of the node is doubted"));
+    }
     let identity = NodeIdentity {
         installation: replica.keys.installation.facts.id,
         cluster: cluster.id,

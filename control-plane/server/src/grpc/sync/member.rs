@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rap_store::{cluster_read, node_read};
+use rap_store::{IdentityRow, cluster_read, identity_read, node_read};
 use rap_types::{Reason, Version};
 
 use crate::auth::call::Call;
@@ -17,6 +17,24 @@ pub struct Member {
     pub(crate) leaf: rap_runtime::tls::ProvenNode,
     /// Configuration sequence at which it was seen to be a member.
     pub(crate) seen_at: Version,
+    /// Life of the cluster's database.
+    incarnation: u64,
+    /// As whom it was heard last under this key generation.
+    identity: Option<IdentityRow>,
+}
+
+impl Member {
+    /// What is doubted about the node's identity.
+    pub(crate) fn doubt(&self) -> Option<Reason> {
+        Reason::from_code(&self.identity.as_ref()?.doubt)
+    }
+
+    /// True if the node holds less than it acknowledged under this key generation, and no restore of the control plane
+    /// lies between.
+    pub(crate) fn went_back(&self, floor: (u64, u64)) -> bool {
+        let held = self.identity.as_ref().map_or((0, 0), IdentityRow::held);
+        held.0 == self.incarnation && floor < held
+    }
 }
 
 /// Checks that the node behind the certificate is a member with this key generation now.
@@ -28,7 +46,8 @@ pub(crate) async fn admit(replica: &Replica, call: &Call) -> Result<Member, Fail
     let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let revocations = replica.serving.revocations(&mut transaction, &cluster, &known).await?.chain;
     let row = node_read(&mut transaction, &cluster.rows, leaf.identity.node).await?.ok_or_else(unknown)?;
-    let seen_at = cluster_read(&mut transaction, &cluster.rows).await?.ok_or_else(unknown)?.config_seq;
+    let now = cluster_read(&mut transaction, &cluster.rows).await?.ok_or_else(unknown)?;
+    let identity = identity_read(&mut transaction, leaf.identity.node).await?;
     if row.node.cluster != cluster.id {
         return Err(unknown());
     }
@@ -36,5 +55,7 @@ pub(crate) async fn admit(replica: &Replica, call: &Call) -> Result<Member, Fail
     if row.key_generation != leaf.identity.key_generation {
         return Err(Failure::new(Reason::NodeRevoked, "the certificate is of a replaced key generation"));
     }
-    Ok(Member { cluster, leaf, seen_at: Version(seen_at) })
+    let identity = identity.filter(|known| known.key_generation == row.key_generation);
+    let (seen_at, incarnation) = (Version(now.config_seq), now.cluster.incarnation);
+    Ok(Member { cluster, leaf, seen_at, incarnation, identity })
 }

@@ -4,9 +4,11 @@ mod authority;
 mod diagnostics;
 mod directory;
 mod hello;
+mod identity;
 mod member;
 mod session;
 mod stream_end;
+mod telling;
 mod witness;
 
 use std::sync::Arc;

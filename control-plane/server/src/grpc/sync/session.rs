@@ -22,6 +22,7 @@ use crate::grpc::sync::authority::AuthorityState;
 use crate::grpc::sync::diagnostics::Diagnostics;
 use crate::grpc::sync::directory::{DirectoryDue, DirectoryState};
 use crate::grpc::sync::hello;
+use crate::grpc::sync::identity::{self, Identity};
 use crate::grpc::sync::member::Member;
 use crate::grpc::sync::stream_end::{End, at, message, refused, unread};
 use crate::grpc::sync::witness::{Due, WitnessState};
@@ -32,11 +33,11 @@ use crate::serve::sessions::{Command, SessionEntry};
 
 /// A stream being served.
 pub struct Session {
-    replica: Arc<Replica>,
-    member: Member,
+    pub(super) replica: Arc<Replica>,
+    pub(super) member: Member,
     call: Call,
     directory: Arc<ClusterDirectory>,
-    out: mpsc::Sender<Result<v1::ControlMessage, Status>>,
+    pub(super) out: mpsc::Sender<Result<v1::ControlMessage, Status>>,
 }
 
 /// What changes while it is served.
@@ -47,6 +48,7 @@ struct State {
     entry: SessionEntry,
     diagnostics: Diagnostics,
     contact: ContactFacts,
+    identity: Identity,
     spread: f64,
     directory: DirectoryState,
     acknowledge_by: Option<Instant>,
@@ -117,6 +119,7 @@ impl Session {
                 certificate_ca,
                 ..ContactFacts::default()
             },
+            identity: Identity::said(&self.replica, &self.member, &hello),
             spread: rand::random_range(0.0..1.0),
             directory: DirectoryState::new(),
             acknowledge_by: None,
@@ -124,8 +127,17 @@ impl Session {
             witness: WitnessState::said(&self.replica, &self.member, &hello.newest_checkpoint).await,
             pace: Pace::new(self.mono()),
         };
+        let went_back = identity::went_back(&self.member, &hello);
         self.observe(&state, hello.link_hints, hello.wireguard_hints);
         if let Err(end) = self.greet().await {
+            return end;
+        }
+        if went_back {
+            identity::doubt(&self.replica, &self.member, Reason::NodeRolledBack).await;
+        }
+        if let doubt @ Some(_) = self.member.doubt()
+            && let Err(end) = self.notice(doubt).await
+        {
             return end;
         }
         let mut versions = feed.follow();
@@ -163,17 +175,6 @@ impl Session {
         }
     }
 
-    async fn greet(&self) -> Result<(), End> {
-        let hello = v1::ControlHello {
-            protocol: hello::PROTOCOL,
-            server_time_ms: self.replica.watch.clock.now().wall.0,
-            report_interval_ms: u32::try_from(self.replica.config.pushing.report_interval.as_millis())
-                .unwrap_or(u32::MAX),
-            newest: self.member.cluster.feed.newest().map(|published| hello::order_of(published.order)),
-        };
-        self.send(Body::Hello(hello)).await
-    }
-
     /// A node that was thrown out is told so while it still has a stream: afterwards TLS refuses it without a word.
     fn require_trusted(&self) -> Result<(), End> {
         let checked = self.replica.serving.trust.check(&self.member.leaf);
@@ -193,6 +194,7 @@ impl Session {
         if let Some(records) = state.authority.due(&self.replica, &self.member) {
             self.send(Body::Authority(records)).await?;
         }
+        let has_head = published.is_some();
         let held_until = state.turn.held_until();
         state.held_back = held_until.is_some();
         if let Some(until) = held_until {
@@ -223,6 +225,11 @@ impl Session {
                 state.turn.took(state.delivery.holds());
             }
         }
+        match state.identity.leaves(has_head && !state.held_back && !state.delivery.waits(), now) {
+            identity::Leave::Now => return Err(self.keep_away().await),
+            identity::Leave::At(due) => wake = wake.min(due),
+            identity::Leave::Never => {}
+        }
         match state.witness.next(&self.replica, now) {
             Due::Now(shown) => self.send(Body::Checkpoint(shown)).await?,
             Due::At(due) => wake = wake.min(due),
@@ -252,6 +259,9 @@ impl Session {
                 if let Some(exit) = state.entry.reported(&report) {
                     let v1::DataplaneExit { status, reason, text, .. } = exit;
                     tracing::warn!(%node, status, reason, text, "the data plane of a node ended");
+                }
+                if state.identity.is_in_turn(&self.replica, &self.member, now) {
+                    identity::doubt(&self.replica, &self.member, Reason::NodeCloned).await;
                 }
                 self.observe(state, report.link_hints, report.wireguard_hints);
             }
@@ -322,7 +332,10 @@ impl Session {
     }
 
     async fn command(&self, state: &mut State, command: Command) -> Result<(), End> {
-        let Command::Diagnose { request, target, reply } = command;
+        let (request, target, reply) = match command {
+            Command::Diagnose { request, target, reply } => (request, target, reply),
+            Command::Notice(doubt) => return self.notice(doubt).await,
+        };
         if !state.delivery.knows(target) {
             // The asker may have given up.
             let _ = reply.send(Err(Reason::LinkPeerUnknown));
@@ -344,30 +357,10 @@ impl Session {
     fn note(&self, state: &State) {
         state.entry.heard(
             &state.contact,
+            state.identity.heard(&self.member, state.contact.acked),
             || self.mono(),
             |node, heard| self.replica.serving.contacts.note(node, heard),
         );
-    }
-
-    /// Says when to come back, if the node still listens.
-    async fn part(&self) -> End {
-        let window =
-            u32::try_from(self.replica.config.pushing.reconnect_window.as_millis()).unwrap_or(u32::MAX);
-        let reconnect_after_ms = if window == 0 { 0 } else { rand::random_range(0..window) };
-        // Streams of a replica that is not ready are ended one after the other already.
-        let not_ready = self.replica.require_ready().is_err();
-        let reconnect_after_ms = if not_ready { 0 } else { reconnect_after_ms };
-        let _ = self.send(Body::GoingAway(v1::GoingAway { reconnect_after_ms, not_ready })).await;
-        End::Gone
-    }
-
-    async fn send(&self, body: Body) -> Result<(), End> {
-        let message = Ok(v1::ControlMessage { body: Some(body) });
-        match tokio::time::timeout(self.replica.config.pushing.write_timeout, self.out.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => Err(refused(Reason::RequestTimeout, "the node does not read")),
-        }
     }
 
     fn mono(&self) -> Mono {

@@ -1,5 +1,6 @@
 //! The installation and its alarms.
 
+use rap_store::DoubtedNode;
 use rap_wire::v1;
 
 use crate::config::settings::Config;
@@ -12,6 +13,16 @@ pub(crate) fn alarm(alarm: Alarm) -> v1::Alarm {
         reason: alarm.reason.to_string(),
         what: alarm.what,
         since_ms: alarm.since.0,
+    }
+}
+
+/// An alarm of every replica for as long as the doubt lasts.
+pub(crate) fn doubt(doubted: DoubtedNode) -> v1::Alarm {
+    v1::Alarm {
+        cluster_id: doubted.cluster.to_vec(),
+        what: format!("node {} ({}): its identity is doubted", doubted.name, doubted.node),
+        reason: doubted.doubt,
+        since_ms: doubted.doubted_at.0,
     }
 }
 

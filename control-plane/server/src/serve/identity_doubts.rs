@@ -1,0 +1,47 @@
+//! Doubts about a node's identity: recorded for all replicas, alarmed once an hour, told to the node.
+
+use rap_store::{StoreError, identity_doubt, transact};
+use rap_types::{ClusterId, NodeId, Reason};
+
+use crate::serve::handle::Serving;
+use crate::watch::raise::alarm_about;
+
+/// Records that the identity of a node under this key generation is doubted. The alarm and its audit row are due unless
+/// a replica told the same within the last hour. The node is told in any case.
+pub(crate) async fn raise(
+    serving: &Serving,
+    cluster: ClusterId,
+    (node, key_generation): (NodeId, u64),
+    reason: Reason,
+) {
+    // Two places explain an older state, too.
+    if reason == Reason::NodeRolledBack && serving.identities.doubt(node) == Some(Reason::NodeCloned) {
+        return;
+    }
+    let recorded: Result<bool, StoreError> = transact!(serving.database.store.system(), |connection| {
+        identity_doubt(connection, node, key_generation, reason.code()).await
+    });
+    match recorded {
+        Ok(false) => {}
+        Ok(true) => {
+            let what = match reason {
+                Reason::NodeCloned => "one identity is in two places: two agents were heard in turn",
+                _ => "it came back with less than it acknowledged",
+            };
+            let what = format!("cluster {cluster}: {what}; no new certificate until `rapctl node accept`");
+            alarm_about(&serving.watch, reason, &format!("node/{node}"), &what).await;
+        }
+        Err(error) => {
+            serving.watch.metrics.alarmed(reason);
+            tracing::error!(alarm = true, %reason, %node, %error, "a doubt about a node's identity could not be recorded");
+        }
+    }
+    note(serving, cluster, node, Some(reason));
+}
+
+/// What is doubted now; the node is told if that is news.
+pub(crate) fn note(serving: &Serving, cluster: ClusterId, node: NodeId, doubt: Option<Reason>) {
+    if serving.identities.doubted(node, doubt) {
+        serving.sessions.notice(cluster, node, doubt);
+    }
+}

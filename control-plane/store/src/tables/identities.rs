@@ -1,0 +1,179 @@
+//! As whom each node was heard last, and what is doubted about its identity. Never signed, never in the outbox.
+//!
+//! Owns what is remembered of all replicas' streams. Refuses to judge it: the server does.
+
+use std::time::Duration;
+
+use rap_types::{ClusterId, NodeId, Wall};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::Result;
+use crate::columns::bound;
+use crate::counted::{may_conflict, one_row};
+use crate::query::{all, optional, plain_row, statements};
+
+/// As what a stream heard its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeardIdentity {
+    /// Generation of the key that its certificate is of.
+    pub key_generation: u64,
+    /// Instance of its agent.
+    pub instance: [u8; 16],
+    /// Newest (incarnation, version) that it acknowledged on the stream; zeros for none.
+    pub held: (u64, u64),
+}
+
+/// As whom a node was heard last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityRow {
+    /// The node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Generation of its key then.
+    pub key_generation: u64,
+    held_incarnation: u64,
+    held_version: u64,
+    instance: Uuid,
+    replica: Uuid,
+    ago_ms: u64,
+    /// Code of what is doubted; empty if nothing is.
+    pub doubt: String,
+}
+
+plain_row!(IdentityRow {
+    node: node_id,
+    cluster: cluster_id,
+    key_generation,
+    held_incarnation,
+    held_version,
+    instance: instance_id,
+    replica: replica_id,
+    ago_ms,
+    doubt,
+});
+
+impl IdentityRow {
+    /// Highest (incarnation, version) that the node acknowledged under this key generation.
+    pub const fn held(&self) -> (u64, u64) {
+        (self.held_incarnation, self.held_version)
+    }
+
+    /// Instance of its agent.
+    pub const fn instance(&self) -> [u8; 16] {
+        self.instance.into_bytes()
+    }
+
+    /// Process of the control plane that heard it.
+    pub const fn replica(&self) -> [u8; 16] {
+        self.replica.into_bytes()
+    }
+
+    /// How long ago it was heard, by the database's clock.
+    pub const fn ago(&self) -> Duration {
+        Duration::from_millis(self.ago_ms)
+    }
+}
+
+/// A member whose identity is doubted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoubtedNode {
+    /// The node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// Code of what is doubted.
+    pub doubt: String,
+    /// When it was told last.
+    pub doubted_at: Wall,
+}
+
+plain_row!(DoubtedNode { node: node_id, cluster: cluster_id, name, doubt, doubted_at });
+
+/// The columns of [`IdentityRow`]. Whatever somebody wrote into the time, it is a number of milliseconds.
+macro_rules! identity {
+    ($rest:literal) => {
+        concat!(
+            "SELECT i.node_id, n.cluster_id, i.key_generation, i.held_incarnation, i.held_version, i.instance_id, \
+                i.replica_id, i.doubt, \
+                floor(extract(epoch FROM clock_timestamp() - least(greatest(i.heard_at, \
+                clock_timestamp() - interval '10 years'), clock_timestamp())) * 1000)::bigint AS ago_ms \
+            FROM node_identities i JOIN nodes n ON n.node_id = i.node_id ",
+            $rest
+        )
+    };
+}
+
+statements! {
+    async fn identities_record(arguments) -> () = may_conflict "INSERT INTO node_identities AS known \
+            (node_id, key_generation, held_incarnation, held_version, instance_id, replica_id, heard_at) \
+        SELECT DISTINCT ON (t.node_id) t.node_id, t.generation, t.incarnation, t.version, t.instance, $6, \
+            clock_timestamp() - make_interval(secs => t.ago) \
+        FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::uuid[], $7::double precision[]) \
+            AS t (node_id, generation, incarnation, version, instance, ago) \
+        WHERE EXISTS (SELECT 1 FROM nodes n WHERE n.node_id = t.node_id) \
+        ORDER BY t.node_id, t.ago \
+        ON CONFLICT (node_id) DO UPDATE SET key_generation = excluded.key_generation, \
+            instance_id = excluded.instance_id, replica_id = excluded.replica_id, heard_at = excluded.heard_at, \
+            (held_incarnation, held_version) = (SELECT h.incarnation, h.version FROM (VALUES \
+                (excluded.held_incarnation, excluded.held_version), \
+                (CASE WHEN excluded.key_generation = known.key_generation THEN known.held_incarnation ELSE 0 END, \
+                CASE WHEN excluded.key_generation = known.key_generation THEN known.held_version ELSE 0 END)) \
+                AS h (incarnation, version) ORDER BY h.incarnation DESC, h.version DESC LIMIT 1), \
+            doubt = CASE WHEN excluded.key_generation = known.key_generation THEN known.doubt ELSE '' END \
+        WHERE excluded.key_generation >= known.key_generation AND (known.heard_at <= excluded.heard_at \
+            OR known.heard_at > clock_timestamp())";
+    /// As whom a node was heard last.
+    pub async fn identity_read(node: NodeId) -> Option<IdentityRow> = optional identity!("WHERE i.node_id = $1");
+    /// The same, locked until the transaction ends.
+    pub async fn identity_hold(node: NodeId) -> Option<IdentityRow> = optional
+        identity!("WHERE i.node_id = $1 FOR UPDATE OF i");
+    /// As whom these nodes were heard last.
+    pub async fn identities_among(nodes: &[NodeId]) -> Vec<IdentityRow> = all
+        identity!("WHERE i.node_id = ANY($1)");
+    /// Records a doubt about a node's identity under this key generation. False if it was recorded within the last hour.
+    pub async fn identity_doubt(node: NodeId, key_generation: u64, doubt: &str) -> bool = may_conflict
+        "UPDATE node_identities SET doubt = $3, doubted_at = clock_timestamp() \
+        WHERE node_id = $1 AND key_generation = $2 \
+            AND (doubt <> $3 OR doubted_at NOT BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp())";
+    /// Ends a doubt: the node is taken with the state that it has.
+    pub async fn identity_accept(node: NodeId) -> () = one_row
+        "UPDATE node_identities SET doubt = '', doubted_at = '-infinity', held_incarnation = 0, held_version = 0 \
+        WHERE node_id = $1";
+    /// Members whose identity is doubted, the last first; at most 256.
+    pub async fn nodes_doubted() -> Vec<DoubtedNode> = all
+        "SELECT i.node_id, n.cluster_id, n.name, i.doubt, \
+            CASE WHEN isfinite(i.doubted_at) THEN i.doubted_at ELSE n.created_at END AS doubted_at \
+        FROM node_identities i JOIN nodes n USING (node_id) \
+        WHERE i.doubt <> '' AND i.key_generation = n.key_generation AND n.identity_status IN ('active', 'draining') \
+        ORDER BY i.doubted_at DESC, i.node_id LIMIT 256";
+}
+
+/// Records as what nodes were heard by `replica`, each with how long ago it was, in one statement. What is older than
+/// what is recorded, or of an older key generation, is passed over, and so are nodes that do not exist. What a node
+/// acknowledged only rises while its key generation stays; a new one ends a doubt.
+pub async fn node_identities_record(
+    connection: &mut PgConnection,
+    replica: [u8; 16],
+    heard: &[(NodeId, Duration, HeardIdentity)],
+) -> Result<()> {
+    let counters = |counter: fn(&HeardIdentity) -> u64| -> Vec<i64> {
+        heard.iter().map(|(.., one)| i64::try_from(counter(one)).unwrap_or(i64::MAX)).collect()
+    };
+    let arguments = bound!(
+        heard.iter().map(|(node, ..)| node.uuid()).collect::<Vec<_>>(),
+        counters(|one| one.key_generation),
+        counters(|one| one.held.0),
+        counters(|one| one.held.1),
+        heard.iter().map(|(.., one)| Uuid::from_bytes(one.instance)).collect::<Vec<_>>(),
+        Uuid::from_bytes(replica),
+        heard.iter().map(|(_, ago, _)| ago.min(&LONGEST).as_secs_f64()).collect::<Vec<_>>(),
+    );
+    identities_record(connection, arguments).await
+}
+
+/// Longer ago than anybody asks for.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
