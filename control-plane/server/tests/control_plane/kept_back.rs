@@ -124,7 +124,17 @@ async fn an_act_of_which_a_row_is_kept_back_is_not_done() {
         };
         // A join makes its token first.
         let host = match kind {
-            Act::Join => Some(Host::new(&world.token("prod", 1, true).await, &name)),
+            Act::Join => {
+                let request = v1::TokenCreateRequest {
+                    cluster: "prod".into(),
+                    auto_approve: true,
+                    ttl_ms: 3_600_000,
+                    roles: vec!["relay-node".into()],
+                    ..Default::default()
+                };
+                let token = world.admin().await.token_create(world.request(request)).await.unwrap();
+                Some(Host::new(token.get_ref(), &name))
+            }
             Act::Accept => {
                 let database = world.database.as_ref().unwrap();
                 database.tamper_all(&["nodes", "node_identities"], DOUBTS).await;
