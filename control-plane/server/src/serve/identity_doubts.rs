@@ -1,13 +1,12 @@
 //! Doubts about a node's identity: recorded for all replicas, alarmed once an hour, told to the node.
 
-use rap_store::{StoreError, identity_doubt, transact};
 use rap_types::{ClusterId, NodeId, Reason};
 
 use crate::serve::handle::Serving;
-use crate::watch::raise::alarm_about;
+use crate::watch::raise::alarm_about_identity;
 
-/// Records that the identity of a node under this key generation is doubted. The alarm and its audit row are due unless
-/// a replica told the same within the last hour. The node is told in any case.
+/// Records that the identity of a node under this key generation is doubted, with an alarm unless a replica told the
+/// same within the last hour. The node is told in any case.
 pub(crate) async fn raise(
     serving: &Serving,
     cluster: ClusterId,
@@ -18,24 +17,12 @@ pub(crate) async fn raise(
     if reason == Reason::NodeRolledBack && serving.identities.doubt(node) == Some(Reason::NodeCloned) {
         return;
     }
-    let recorded: Result<bool, StoreError> = transact!(serving.database.store.system(), |connection| {
-        identity_doubt(connection, node, key_generation, reason.code()).await
-    });
-    match recorded {
-        Ok(false) => {}
-        Ok(true) => {
-            let what = match reason {
-                Reason::NodeCloned => "one identity is in two places: two agents were heard in turn",
-                _ => "it came back with less than it acknowledged",
-            };
-            let what = format!("cluster {cluster}: {what}; no new certificate until `rapctl node accept`");
-            alarm_about(&serving.watch, reason, &format!("node/{node}"), &what).await;
-        }
-        Err(error) => {
-            serving.watch.metrics.alarmed(reason);
-            tracing::error!(alarm = true, %reason, %node, %error, "a doubt about a node's identity could not be recorded");
-        }
-    }
+    let what = match reason {
+        Reason::NodeCloned => "one identity is in two places: two agents were heard in turn",
+        _ => "it came back with less than it acknowledged",
+    };
+    let what = format!("cluster {cluster}: {what}; no new certificate until `rapctl node accept`");
+    alarm_about_identity(&serving.watch, (node, key_generation), reason, &what).await;
     note(serving, cluster, node, Some(reason));
 }
 

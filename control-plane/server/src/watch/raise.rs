@@ -2,8 +2,8 @@
 //!
 //! Owns the count, the log line and the audit row of an alarm. Refuses to own what is done about it.
 
-use rap_store::RowName;
-use rap_types::{ClusterId, Reason};
+use rap_store::{RowName, identity_doubt};
+use rap_types::{ClusterId, NodeId, Reason};
 
 use crate::database::change::{Acting, Change};
 use crate::database::handle::transact;
@@ -39,6 +39,24 @@ pub(crate) async fn alarm_about_rows(watch: &Watch, tampered: &[RowName]) {
     for row in tampered {
         let object = format!("{}/{}", row.table, row.key);
         alarm_about(watch, Reason::RowTampered, &object, "not as this installation wrote it").await;
+    }
+}
+
+/// Records a doubt about the identity of a node under this key generation. An alarm, unless a replica recorded the same
+/// within the last hour.
+pub(crate) async fn alarm_about_identity(
+    watch: &Watch,
+    (node, key_generation): (NodeId, u64),
+    reason: Reason,
+    what: &str,
+) {
+    let recorded = transact!(watch.database.store, |connection| {
+        Ok(identity_doubt(connection, node, key_generation, reason.code()).await?)
+    });
+    match recorded {
+        Ok(false) => {}
+        Ok(true) => alarm_about(watch, reason, &format!("node/{node}"), what).await,
+        Err(failure) => watch.alarm(reason, &format!("node/{node}: not recorded: {}", failure.message)),
     }
 }
 
