@@ -4,6 +4,7 @@
 mod ca_rotation;
 mod descriptors;
 mod dual_stack_budget;
+mod identities;
 mod interface_put_right;
 mod ipv6_off;
 mod names_as_endpoints;
@@ -56,6 +57,8 @@ const CHECKS: &[Check] = &[
     ("dual_stack_budget", Where::Namespaces, dual_stack_budget::check),
     ("ca_rotation", Where::Namespaces, ca_rotation::check),
     ("ca_rotation_slept_through", Where::Namespaces, ca_rotation::slept_through),
+    ("cloned_node", Where::Namespaces, identities::cloned),
+    ("rolled_back_node", Where::Namespaces, identities::rolled_back),
     ("foreign_leaf", Where::Namespaces, stored_files::foreign_leaf),
     ("floors_missing", Where::Namespaces, stored_files::floors_missing),
     ("clock_back", Where::TestHooks, stored_files::clock_back),

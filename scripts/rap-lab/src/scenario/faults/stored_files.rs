@@ -127,6 +127,6 @@ pub fn clock_back(scene: &Scene<'_>) -> Result<Finding> {
     ))
 }
 
-fn warned(status: &Value, reason: &str) -> bool {
+pub fn warned(status: &Value, reason: &str) -> bool {
     status["warnings"].as_array().is_some_and(|all| all.iter().any(|warning| warning["reason"] == reason))
 }
