@@ -58,7 +58,7 @@ impl<S, I, T> Accepted<S, I, T> {
             facts,
             preface,
             stall: None,
-            frames: Frames::after(PREFACE, std::time::Instant::now()),
+            frames: Frames::after(PREFACE, Instant::now()),
             _ticket: ticket,
         }
     }
@@ -92,7 +92,7 @@ impl<S: AsyncRead + Unpin, I: Unpin, T: Unpin> AsyncRead for Accepted<S, I, T> {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if !this.frames.read(&buffer.filled()[before..], std::time::Instant::now()) {
+        if !this.frames.read(&buffer.filled()[before..], Instant::now()) {
             return Poll::Ready(Err(io::Error::other("too many frames without a call")));
         }
         let Some((missing, deadline)) = &mut this.preface else { return read };

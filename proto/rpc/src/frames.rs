@@ -4,7 +4,9 @@
 //! Owns how many may come. A connection may send many at once, then a few each second, and more with each piece of data
 //! that goes over it. Refuses to read more than the nine bytes before each frame.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The frames of one connection, counted.
 pub(crate) struct Frames {

@@ -23,7 +23,7 @@ pub fn cloned(scene: &Scene<'_>) -> Result<Finding> {
     let node = extra(scene, NAME, &[])?;
     let before = scene.control.alarms(CLONED)?;
     restarted(scene, &node)?;
-    let quiet = scene.control.alarms(CLONED)? == before && doubt(scene)? == "";
+    let quiet = scene.control.alarms(CLONED)? == before && doubt(scene)?.is_empty();
     node.agent(scene.lab)?.stop()?;
     let copy = copied(scene, &node)?;
     node.agent(scene.lab)?.restart()?;
@@ -99,7 +99,7 @@ pub fn rolled_back(scene: &Scene<'_>) -> Result<Finding> {
     let alarms = scene.control.alarms(ROLLED_BACK)? - before;
     scene.control.rapctl(&format!("node accept {NAME} --cluster {CLUSTER} --yes"))?;
     node.wait_status("is told that it is over", TOLD, |_, status| !warned(status, ROLLED_BACK))?;
-    let ended = doubt(scene)? == "";
+    let ended = doubt(scene)?.is_empty();
     node.wait_healthy()?;
     leave(scene, &node, NAME)?;
     Ok(shown(
