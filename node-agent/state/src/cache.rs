@@ -6,6 +6,7 @@
 mod database;
 mod engine;
 mod frame;
+mod memory_copy;
 mod owner;
 mod preflight;
 mod terms;

@@ -248,3 +248,51 @@ async fn child_starts_with_room_again() {
     println!("\nafterwards {} of 1 snapshots, {} moved aside", found.len(), status.quarantined);
     cache.close().await.unwrap();
 }
+
+#[test]
+fn a_full_disk_at_start_is_read_from_a_copy_and_opened_when_there_is_room() {
+    in_namespace("child_full_disk_at_start");
+}
+
+#[test]
+fn child_full_disk_at_start() {
+    let Some(data) = child_data() else { return };
+    if !mount_small(&data, "8m") {
+        return;
+    }
+    let step = |name: &str| {
+        let output = child(name, &data).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    };
+    step("child_stores_a_snapshot");
+    exhaust(&data, 0);
+    step("child_reads_on_the_full_disk_and_goes_on_with_room");
+}
+
+#[tokio::test]
+async fn child_reads_on_the_full_disk_and_goes_on_with_room() {
+    let Some(data) = child_data() else { return };
+    let cache = open_cache(&membership(&data)).await;
+    let stored = async || Snapshots::new(cache.clone()).candidates().await.unwrap();
+    assert_eq!(cache.status().failed.expect("no room").reason, Reason::StateNoSpace);
+    let found = stored().await;
+    found.iter().for_each(assert_whole);
+    assert_eq!(found.len(), 1, "reading needs no room");
+    let change = || vec![Change::Put { tree: Tree::Update, key: vec![1], value: vec![1; 1000] }];
+    assert_eq!(cache.write(change()).await.unwrap_err().reason(), Reason::StateNoSpace);
+    let copies = || fs::read_dir("/dev/shm").unwrap().flatten().filter(is_copy).count();
+    assert_eq!(copies(), 1);
+    fs::remove_file(data.join("ballast")).unwrap();
+    cache.write_flushed(change()).await.expect("there is room");
+    assert_eq!((cache.status().failed, copies()), (None, 0));
+    assert_eq!(stored().await.len(), 1);
+    cache.close().await.unwrap();
+}
+
+/// A copy of this process's cache.
+fn is_copy(entry: &fs::DirEntry) -> bool {
+    let name = format!("rap-cache-{}-", std::process::id());
+    entry.file_name().to_str().is_some_and(|found| found.starts_with(&name))
+}

@@ -2,7 +2,8 @@
 //!
 //! Owns sled: opening it, the frames, the size cap, and what happens when it fails. Damage (an error
 //! that is not the disk's, or a panic) moves the database aside and goes on with an empty one; an I/O
-//! error stops all writing. Refuses to own queues and deadlines.
+//! error stops all writing. A database that cannot be opened for want of room is read from a copy in memory until there
+//! is room. Refuses to own queues and deadlines.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +16,7 @@ use rap_types::{ClusterId, Reason};
 
 use super::database::{Database, Fault, guarded, open_sled};
 use super::terms::{CacheLimits, CacheStatus, Change, Failure, Tree};
+use super::memory_copy::MemoryCopy;
 use super::{frame, preflight};
 use crate::error::StateError;
 use crate::space;
@@ -26,6 +28,8 @@ pub(crate) struct Engine {
     cluster: ClusterId,
     limits: CacheLimits,
     database: Option<Database>,
+    /// What is read meanwhile is a copy: there was no room to open the database itself.
+    copy: Option<MemoryCopy>,
     status: CacheStatus,
     dirty: bool,
     /// Set once a call on the database failed.
@@ -50,6 +54,7 @@ impl Engine {
             cluster,
             limits,
             database: None,
+            copy: None,
             status: CacheStatus::default(),
             dirty: false,
             suspect: false,
@@ -57,6 +62,9 @@ impl Engine {
         };
         if let Err(error) = engine.start(discard) {
             engine.fail(Failure { reason: error.reason(), text: error.to_string() });
+        }
+        if engine.wants_room() && engine.database.is_none() {
+            engine.read_a_copy();
         }
         engine
     }
@@ -101,6 +109,7 @@ impl Engine {
     /// Applies changes in order; with `flush` they are on disk when this returns. Nothing is applied if
     /// the cap would not hold afterwards.
     pub(crate) fn apply(&mut self, changes: Vec<Change>, flush: bool) -> Result<(), StateError> {
+        self.try_again();
         self.refuse_if_failed()?;
         let after = self.size_after(&changes)?;
         if after > self.limits.max_bytes && after > self.status.bytes {
@@ -158,6 +167,44 @@ impl Engine {
             self.rewrite()?;
         }
         Ok(())
+    }
+
+    fn wants_room(&self) -> bool {
+        let room = |failure: &Failure| matches!(failure.reason, Reason::StateNoSpace | Reason::StateReadOnly);
+        self.status.failed.as_ref().is_some_and(room)
+    }
+
+    /// Reading needs no room on the disk: sled, which writes when it opens, opens a copy.
+    fn read_a_copy(&mut self) {
+        let Some(copy) = MemoryCopy::of(&self.cache) else { return };
+        let (memory, cluster) = (self.limits.memory_bytes, self.cluster);
+        preflight::repair_recovery_files(copy.path());
+        let opened = guarded(|| open_sled(copy.path(), copy.number(), memory));
+        let read = opened.and_then(|database| Ok((guarded(|| database.check(cluster))?, database)));
+        if let Ok(((bytes, _), database)) = read {
+            tracing::warn!("the cache is read from a copy in memory: there is no room to open it");
+            self.status.bytes = bytes;
+            (self.database, self.copy) = (Some(database), Some(copy));
+        }
+    }
+
+    /// Opens the database anew once there is room again.
+    fn try_again(&mut self) {
+        if !self.wants_room() || (self.database.is_some() && self.copy.is_none()) || space::probe(&self.cache).is_err() {
+            return;
+        }
+        let (copied, copy, failed) = (self.database.take(), self.copy.take(), self.status.failed.take());
+        match self.start(None) {
+            Ok(()) => {
+                tracing::info!("there is room again: the cache is open");
+                drop((copied, copy));
+            }
+            Err(_) => {
+                self.database = self.database.take().or(copied);
+                self.copy = copy;
+                self.status.failed = failed;
+            }
+        }
     }
 
     fn take_present(&mut self) -> Result<(), StateError> {

@@ -39,6 +39,12 @@ pub(crate) fn present(cache: &Path) -> Result<(u64, PathBuf), StateError> {
     Ok((number, path))
 }
 
+/// The highest number of a database that is there.
+pub(crate) fn newest(cache: &Path) -> Option<u64> {
+    let entries = fs::read_dir(cache).ok()?.flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("db-")?.parse().ok()).max()
+}
+
 /// Directory of database `number`.
 pub(crate) fn path_of(cache: &Path, number: u64) -> PathBuf {
     cache.join(format!("db-{number}"))
