@@ -15,8 +15,8 @@ use std::thread::Builder;
 use rap_types::{ClusterId, Reason};
 
 use super::database::{Database, Fault, guarded, open_sled};
-use super::terms::{CacheLimits, CacheStatus, Change, Failure, Tree};
 use super::memory_copy::MemoryCopy;
+use super::terms::{CacheLimits, CacheStatus, Change, Failure, Tree};
 use super::{frame, preflight};
 use crate::error::StateError;
 use crate::space;
@@ -190,7 +190,10 @@ impl Engine {
 
     /// Opens the database anew once there is room again.
     fn try_again(&mut self) {
-        if !self.wants_room() || (self.database.is_some() && self.copy.is_none()) || space::probe(&self.cache).is_err() {
+        if !self.wants_room()
+            || (self.database.is_some() && self.copy.is_none())
+            || space::probe(&self.cache).is_err()
+        {
             return;
         }
         let (copied, copy, failed) = (self.database.take(), self.copy.take(), self.status.failed.take());

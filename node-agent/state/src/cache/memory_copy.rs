@@ -19,7 +19,8 @@ impl MemoryCopy {
     /// Copies the present database; `None` if there is none, or no folder in memory.
     pub(crate) fn of(cache: &Path) -> Option<Self> {
         let number = preflight::newest(cache)?;
-        let names = (0..TRIES).flat_map(|n| MEMORY.map(|memory| format!("{memory}/rap-cache-{}-{n}", process::id())));
+        let names =
+            (0..TRIES).flat_map(|n| MEMORY.map(|memory| format!("{memory}/rap-cache-{}-{n}", process::id())));
         // Made here: a folder that was there may be anybody's.
         let make = |folder: &PathBuf| DirBuilder::new().mode(0o700).create(folder).is_ok();
         let folder = names.map(PathBuf::from).find(make)?;
