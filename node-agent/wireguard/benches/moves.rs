@@ -104,7 +104,7 @@ async fn answered(node: &Arc<Node>) -> rap_types::Mono {
         tokio::select! {
             _ = ticks.tick() => {
                 let node = node.clone();
-                pings.spawn(async move { node.device.ping(v4(2), sequence, PATIENCE).await.map(|_| now()) });
+                pings.spawn(async move { node.device.ping(v4(2), sequence, SECOND).await.map(|_| now()) });
             }
             Some(Ok(Ok(answered))) = pings.join_next() => return answered,
         }
@@ -120,6 +120,8 @@ async fn direct(node: &Node) {
     }
 }
 
+/// Longer, and so many pings would wait that no other is sent.
+const SECOND: Duration = Duration::from_secs(1);
 const TOGETHER: usize = 20;
 /// Three times the round trip of a relay that is 20 ms away.
 const INSTALL: Duration = Duration::from_millis(60);
