@@ -21,6 +21,7 @@ use crate::data_dir::DataDir;
 use crate::database::handle::Database;
 use crate::database::opened::{DRAIN, OpenDatabase};
 use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
+use crate::database::signed_copies::{COPIES_FILE, SignedCopies};
 use crate::failure::Failure;
 use crate::grpc::router::{node_router, operator_router};
 use crate::http::endpoint::serve_metrics;
@@ -32,7 +33,8 @@ use crate::replica::Replica;
 use crate::serve::handle::Serving;
 use crate::tasks::heartbeat::Heartbeat;
 use crate::tasks::{
-    absent, contacts, doorbell, hand_over, hints, housekeeping, keep_grants, publishers, rotate_ca,
+    absent, contacts, doorbell, hand_over, hints, housekeeping, keep_grants, look_at_rows, publishers,
+    rotate_ca,
 };
 use crate::tls::accept::{AcceptSettings, Acceptor};
 use crate::tls::listeners::Listeners;
@@ -41,6 +43,7 @@ use crate::watch::alarm_log::Findings;
 use crate::watch::alarms::Alarms;
 use crate::watch::handle::Watch;
 use crate::watch::readiness::Readiness;
+use crate::watch::refusals::Refusals;
 
 /// A control plane that listens.
 pub struct Running {
@@ -62,6 +65,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     let roots = data.roots(&config)?;
     let keks = data.sealing_keys(&config)?;
     let floors = FloorFile::open(data.file(FLOORS_FILE))?;
+    let copies = SignedCopies::open(data.file(COPIES_FILE));
     let store = database.store().await?;
     let OpenDatabase { target, embedded } = database;
     let postgres = TaskGroup::new();
@@ -71,7 +75,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     }
 
     let tasks = TaskGroup::new();
-    let (replica, tls_ca) = open(config, roots, keks, floors, &store, &tasks).await?;
+    let (replica, tls_ca) = open(config, roots, keks, (floors, copies), &store, &tasks).await?;
     replica.serving.load_clusters().await?;
     // Nodes that dial at once are not refused for want of a first heartbeat.
     let mut heartbeat = Heartbeat::new(target.clone());
@@ -129,6 +133,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     tasks.spawn_critical("accept", acceptor.run(watchdog.part("accept")));
     tasks.spawn_critical("heartbeat", heartbeat.keep(replica.clone(), watchdog.part("database")));
     tasks.spawn_critical("stream hand-over", hand_over::hand_over_streams(replica.clone()));
+    tasks.spawn_critical("rows", look_at_rows::look_at_rows(replica.clone()));
     tasks.spawn_critical("role grants", keep_grants::keep_grants(replica.clone()));
     tasks.spawn("watchdog", watchdog.run(tasks.token()));
     Ok(Running { address, replica, metrics, tasks, postgres, store })
@@ -155,7 +160,7 @@ async fn open(
     config: Config,
     roots: KeySet,
     keks: Vec<SealingKey>,
-    floors: FloorFile,
+    (floors, copies): (FloorFile, SignedCopies),
     store: &Store,
     tasks: &TaskGroup,
 ) -> Result<(Arc<Replica>, CertificateAuthority), Failure> {
@@ -177,13 +182,14 @@ async fn open(
         kek,
         installation,
     });
-    let database = Arc::new(Database::new(store.clone(), floors));
+    let database = Arc::new(Database::new(store.clone(), floors, copies));
     let watch = Arc::new(Watch {
         keys: keys.clone(),
         database: database.clone(),
         clock: Clock::new(),
         alarms: Alarms::default(),
         findings: Findings::default(),
+        refusals: Refusals::default(),
         readiness: Readiness::default(),
         metrics: Arc::default(),
     });

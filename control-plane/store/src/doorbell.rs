@@ -10,13 +10,18 @@ use tokio::time::Instant;
 
 use crate::Result;
 use crate::pool::DatabaseTarget;
-use crate::query::statements;
+use crate::query::{done, statements};
 use crate::roles::DatabaseRole;
 
 const CHANNEL: &str = "rap_outbox";
+/// What replicas tell each other.
+const TOLD: &str = "rap_told";
 
 statements! {
     DOORBELL_RING = "SELECT pg_notify('rap_outbox', $1)";
+    /// Tells every replica that listens, this one included, once the transaction of the connection is committed. A
+    /// text has at most 7999 bytes.
+    pub async fn doorbell_tell(text: &str) -> () = done "SELECT pg_notify('rap_told', $1)";
 }
 
 /// Rings for `cluster` once the transaction of the connection is committed.
@@ -26,10 +31,14 @@ pub async fn doorbell_ring(connection: &mut PgConnection, cluster: ClusterId) ->
 }
 
 /// Why [`Doorbell::wait`] returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ring {
     /// This cluster's outbox has something new.
     Cluster(ClusterId),
+    /// A replica told this. Whoever can write the database can tell, too.
+    Told(String),
+    /// It listens from now on: what was told before was not heard. Look at every cluster.
+    Begun,
     /// The poll interval passed, or the connection was lost meanwhile: look at every cluster.
     Poll,
 }
@@ -48,14 +57,14 @@ impl Doorbell {
     }
 
     /// Waits for a ring, at most `poll`. Never fails: without a connection it answers `Poll` after
-    /// `poll`, and at once after it connected, because rings before that were not heard. Cancel safe.
+    /// `poll`, and `Begun` at once after it connected. Cancel safe.
     pub async fn wait(&mut self, poll: Duration) -> Ring {
         let deadline = Instant::now() + poll;
         if self.listener.is_none() {
             match tokio::time::timeout_at(deadline, self.connect()).await {
                 Ok(Ok(listener)) => {
                     self.listener = Some(listener);
-                    return Ring::Poll;
+                    return Ring::Begun;
                 }
                 Ok(Err(error)) => tracing::warn!(%error, "the doorbell cannot connect; polling"),
                 Err(_) => tracing::warn!("the doorbell cannot connect in time; polling"),
@@ -67,6 +76,7 @@ impl Doorbell {
         };
         match tokio::time::timeout_at(deadline, listener.try_recv()).await {
             Err(_) => Ring::Poll,
+            Ok(Ok(Some(told))) if told.channel() == TOLD => Ring::Told(told.payload().to_owned()),
             Ok(Ok(Some(notification))) => notification.payload().parse().map_or(Ring::Poll, Ring::Cluster),
             Ok(Ok(None)) => {
                 self.listener = None;
@@ -85,7 +95,7 @@ impl Doorbell {
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
+        listener.listen_all([CHANNEL, TOLD]).await?;
         Ok(listener)
     }
 }

@@ -21,6 +21,7 @@ mod retry;
 mod roles;
 mod row;
 mod row_name;
+mod signed_copy;
 mod statement;
 mod still_done;
 mod tables;
@@ -31,7 +32,7 @@ mod transaction;
 
 pub use authentic::Held;
 pub use backup::{Dump, Restore};
-pub use doorbell::{Doorbell, Ring, doorbell_ring};
+pub use doorbell::{Doorbell, Ring, doorbell_ring, doorbell_tell};
 pub(crate) use error::Result;
 pub use error::StoreError;
 pub use migrate::{
@@ -41,6 +42,7 @@ pub use pool::{AppPool, DatabaseTarget, PoolSettings, Store, SystemPool, stateme
 pub use retry::{Runs, Transient};
 pub use roles::{DatabaseRole, RoleError};
 pub use row_name::RowName;
+pub use signed_copy::SignedCopy;
 /// What every method that reads runs on: a connection, or an open transaction by `&mut transaction`.
 pub use sqlx::PgConnection;
 pub use still_done::still_done;
@@ -74,6 +76,7 @@ pub use tables::revocations::*;
 pub use tables::rewrap::*;
 pub use tables::role_grants::*;
 pub use tables::rows::*;
+pub use tables::signed_copies::*;
 pub use tables::tokens::*;
 
 #[cfg(test)]

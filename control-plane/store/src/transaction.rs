@@ -15,6 +15,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::{PgConnection, PgTransaction};
 
 use crate::row_name::RowName;
+use crate::signed_copy::SignedCopy;
 use crate::trace::Trace;
 use crate::{Result, StoreError};
 
@@ -60,6 +61,8 @@ pub struct Effects {
     pub revoked: BTreeMap<ClusterId, KnownRevocations>,
     /// What else was signed.
     pub signed: Vec<(FloorOf, Floor)>,
+    /// The bytes of what was signed.
+    pub copies: Vec<SignedCopy>,
 }
 
 /// A transaction that is committed, on the connection that committed it.

@@ -109,6 +109,7 @@ reasons! {
     PlannerScopeTooLarge "planner.scope_too_large" ResourceExhausted same false "A node would know more peers, or its whole snapshot would have more bytes, than a node takes. What exceeds the limit is left out; revocations are published all the same."
     PlannerFactInvalid "planner.fact_invalid" FailedPrecondition same false "A row holds an endpoint or a WireGuard key that makes no sense. It is left out of what is published; the node and the rest of its record stay."
     // floors of a replica
+    FloorHealed "floor.healed" DataLoss same false "The database had lost what was signed, and this replica put it back from its copies. Find out why it was lost."
     FloorRollback "floor.rollback" DataLoss same false "Older than what this replica has seen signed. The database was put back or its rows were removed."
     FloorEquivocation "floor.equivocation" DataLoss same false "Another document than the one this replica has seen signed at the same position."
     FloorMissing "floor.missing" FailedPrecondition same false "This replica has no floors yet: it allows no platform action until it took them from another replica or an owner confirmed them."

@@ -3,11 +3,13 @@
 //! Owns the one commit of the acts. What this replica signed counts here as it was signed, whatever the database says
 //! afterwards. Refuses to make a failure of an act that is done: what cannot follow is a warning beside the answer.
 
-use rap_store::{Committed, Effects};
+use rap_authority::{Floor, FloorOf};
+use rap_store::{Committed, Effects, SignedCopy, SystemTransaction};
 
 use crate::database::change::Acting;
 use crate::failure::Failure;
 use crate::serve::handle::Serving;
+use crate::serve::told::tell;
 
 /// Runs the first half of an act in a transaction, then the second half.
 ///
@@ -25,12 +27,38 @@ macro_rules! commit {
                 let written: Result<_, $crate::failure::Failure> = $write;
                 let answer = written?;
                 $crate::acts::claim::write_down(serving, $transaction, claim).await?;
+                $crate::acts::change::tell_floors(serving, $transaction).await?;
                 Ok(answer)
             });
         $crate::acts::change::follow(serving, acting, written).await
     }};
 }
 pub(crate) use commit;
+
+/// Tells other replicas which floors rise with this transaction: they accept less from the moment it is committed.
+pub(crate) async fn tell_floors(
+    serving: &Serving,
+    transaction: &mut SystemTransaction,
+) -> Result<(), Failure> {
+    let mut floors = transaction.effects.signed.clone();
+    for (id, known) in &transaction.effects.revoked {
+        let at = known.chain.digest().map(|digest| Floor { sequence: known.chain.sequence(), digest });
+        floors.extend(at.map(|at| (FloorOf::Revocations(*id), at)));
+    }
+    let copies = transaction.effects.copies.clone();
+    for floor in floors {
+        let of_it: Vec<SignedCopy> = copies.iter().filter(|copy| is_of(copy, floor.0)).cloned().collect();
+        tell(&serving.keys, transaction, floor, &of_it).await?;
+    }
+    Ok(())
+}
+
+fn is_of(copy: &SignedCopy, of: FloorOf) -> bool {
+    match copy {
+        SignedCopy::RoleGrantSet { .. } | SignedCopy::RoleGrant { .. } => of == FloorOf::GrantSet,
+        SignedCopy::Revocation { cluster, .. } => of == FloorOf::Revocations(*cluster),
+    }
+}
 
 /// The second half. The answer is that of the first half, if the database holds what it wrote.
 ///
@@ -42,8 +70,9 @@ pub(crate) async fn follow<T>(
     written: Result<(T, Committed), Failure>,
 ) -> Result<T, Failure> {
     let (answer, mut committed) = written?;
-    let Effects { signed, revoked, keys, mut touched } = std::mem::take(&mut committed.effects);
-    let mut whole = true;
+    let Effects { signed, revoked, keys, mut touched, copies } = std::mem::take(&mut committed.effects);
+    let now = serving.watch.clock.now().wall;
+    let mut whole = followed(serving.database.copies.keep(now, copies).await);
     for (of, at) in signed {
         whole &= followed(serving.raise_floor(of, at).await);
     }
@@ -64,6 +93,9 @@ pub(crate) async fn follow<T>(
     whole &= followed(ended.map_err(Failure::from));
     if !whole {
         acting.pending.set();
+    }
+    if read_back.is_err() {
+        serving.heal.notify_one();
     }
     read_back?;
     Ok(answer)

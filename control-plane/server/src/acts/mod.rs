@@ -15,6 +15,7 @@ pub mod create_cluster;
 pub mod diagnose;
 pub mod find_node;
 pub mod grant_role;
+pub mod heal;
 pub mod join;
 pub mod lock_cluster;
 pub mod operator_session;

@@ -16,6 +16,7 @@ use crate::database::claim::Claim;
 use crate::failure::Failure;
 use crate::serve::handle::Serving;
 use crate::serve::role_grants;
+use crate::watch::raise::tell_refusal;
 
 /// Finds the operator behind a call and lets the call do what needs `permission`, or not.
 ///
@@ -43,11 +44,19 @@ pub async fn authorize(serving: &Serving, call: &Call, permission: Permission) -
     if now >= admitted.grants().set().expires_at {
         admitted = role_grants::current(serving).await?;
     }
-    let grant =
-        admitted.allow(&claim.operator, permission, now).map_err(|reject| named(&reject, permission))?;
+    let pen = serving.keys.pen.of_device(call.device(Some(&claim.operator)));
+    let grant = match admitted.allow(&claim.operator, permission, now) {
+        Ok(grant) => grant,
+        Err(reject) => {
+            let failure = named(&reject, permission);
+            let actor = format!("operator:{}", session.operator.name);
+            let acting = call.acting(&serving.keys.pen, actor, Some(&claim.operator));
+            tell_refusal(&serving.watch, &acting, &call.method, &failure).await;
+            return Err(failure);
+        }
+    };
     require_row_matches_grant(&serving.watch, grant, &session.operator).await?;
     serving.known.insert(claim.hash, claim.expires_at, now);
-    let pen = serving.keys.pen.of_device(call.device(Some(&claim.operator)));
     let (name, pending) = (grant.name.clone(), call.pending.clone());
     Ok(Actor {
         name,

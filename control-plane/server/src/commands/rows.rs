@@ -9,8 +9,8 @@ use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::Clock;
 use rap_runtime::command_line::Format;
 use rap_store::{
-    AuditPen, BareClusterRow, LiesIn, PgConnection, RowsSeen, Store, SystemTransaction, bare_clusters,
-    cluster_names, installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
+    AuditPen, BareClusterRow, LiesIn, PgConnection, RowName, RowsSeen, Store, SystemTransaction,
+    bare_clusters, cluster_names, installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
 };
 use rap_types::{ClusterId, Reason};
 use serde_json::json;
@@ -19,11 +19,13 @@ use crate::acts::adopt_cluster::shown;
 use crate::acts::policy::first_policies;
 use crate::commands::keys::floors;
 use crate::commands::settings::{Settings, printed};
+use crate::config::settings::AuthorityMode;
 use crate::data_dir::{DataDir, MARKED, MARKER};
 use crate::database::change::{Acting, Change};
 use crate::database::opened::OpenDatabase;
 use crate::failure::Failure;
 use crate::keys::data_keys::Keyring;
+use crate::keys::installation::Installation;
 
 /// Rows that carry a MAC.
 #[derive(Debug, Subcommand)]
@@ -103,9 +105,17 @@ async fn check(settings: Settings, form: Format) -> Result<(), Failure> {
     data.require_mode(config.mode)?;
     let (kek, floors) = (data.sealing_key(&config)?, floors(&data)?);
     let database = OpenDatabase::open_or_join(&config).await?;
+    let roots = data.roots(&config)?;
     let look = async |store: &Store| {
         let mut transaction = store.system().begin_snapshot().await?;
-        look(&mut transaction, &kek, &floors).await
+        let mut all = look(&mut transaction, &kek, &floors).await?;
+        // It has no MAC: its keys are sealed, its activation is signed.
+        let dev = config.mode == AuthorityMode::Dev;
+        if let Err(failure) = Installation::load(&mut transaction, dev, &kek, roots.clone()).await {
+            let key = format!("{} {}", failure.reason, failure.message);
+            all.seen.tampered.push(RowName { table: "installation_authority", key });
+        }
+        Ok(all)
     };
     let all = database.during(async |database| database.with_store(look).await).await?;
     if !printed(form, &all.document())? {

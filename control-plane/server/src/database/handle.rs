@@ -7,6 +7,7 @@ use rap_types::Reason;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::database::replica_floors::FloorFile;
+use crate::database::signed_copies::SignedCopies;
 use crate::failure::Failure;
 
 /// A pool of connections, and the floors of this replica.
@@ -16,12 +17,14 @@ pub struct Database {
     pub store: Store,
     /// What this replica has seen signed and never accepts less of.
     pub floors: FloorFile,
+    /// The bytes of what was signed last.
+    pub copies: SignedCopies,
     joins: Semaphore,
 }
 
 impl Database {
-    pub(crate) fn new(store: Store, floors: FloorFile) -> Self {
-        Self { store, floors, joins: Semaphore::new(JOINS_AT_ONCE) }
+    pub(crate) fn new(store: Store, floors: FloorFile, copies: SignedCopies) -> Self {
+        Self { store, floors, copies, joins: Semaphore::new(JOINS_AT_ONCE) }
     }
 
     /// Waits until a join may take a connection. Joins of one cluster wait for each other inside the database: hundreds

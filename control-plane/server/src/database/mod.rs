@@ -8,3 +8,4 @@ pub mod claim;
 pub mod handle;
 pub mod opened;
 pub mod replica_floors;
+pub mod signed_copies;

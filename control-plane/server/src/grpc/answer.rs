@@ -2,13 +2,19 @@
 //!
 //! Owns which details leave the process: the reason and a fixed text, never a row, a path or a secret.
 
+use rap_authority::Permission;
 use rap_rpc::{refuse, warn};
 use rap_types::{Reason, RequestId};
 use tonic::{Response, Status};
 
+use crate::auth::actor::Actor;
 use crate::auth::call::Call;
+use crate::database::change::Acting;
+use crate::database::claim::Claim;
 use crate::failure::Failure;
+use crate::watch::handle::Watch;
 use crate::watch::metrics::Metrics;
+use crate::watch::raise::tell_refusal;
 
 impl Failure {
     /// The gRPC status of this failure for one call. Faults of ours are logged here, once.
@@ -40,6 +46,27 @@ pub(crate) fn answered<T>(
     Ok(response)
 }
 
+/// It shows what an act would do, and writes nothing.
+const DRY_RUN: &str = "/ShowPlanDiff";
+
+/// The answer; the refusal of an act is in the audit log.
+pub(crate) async fn told<T>(
+    watch: &Watch,
+    call: &Call,
+    actor: &Actor,
+    permission: Permission,
+    answer: Result<T, Failure>,
+) -> Result<T, Failure> {
+    if let Err(failure) = &answer
+        && !permission.name().ends_with(".read")
+        && !call.method.ends_with(DRY_RUN)
+    {
+        let acting = Acting { claim: Claim::default(), ..actor.acting("") };
+        tell_refusal(watch, &acting, &call.method, failure).await;
+    }
+    answer
+}
+
 /// A call of an operators' service: who calls, whether the permission is there, the answer or its refusal.
 macro_rules! authorized {
     ($self:ident, $request:ident, $permission:ident, $handler:path) => {
@@ -53,14 +80,15 @@ macro_rules! authorized {
             Ok(mut actor) => {
                 let (serving, message) = (&$self.0.serving, $request.into_inner());
                 actor.claim = $crate::grpc::once::claim_of(&call, &actor, &message);
-                match $crate::grpc::once::replayed(serving, &actor.claim).await {
+                let answer = match $crate::grpc::once::replayed(serving, &actor.claim).await {
                     Ok(Some(first)) => Ok(first),
                     Ok(None) => {
                         let answer = $handler(&$self.0, &actor, message).await;
                         $crate::grpc::once::kept(serving, &actor.claim, answer).await
                     }
                     Err(failure) => Err(failure),
-                }
+                };
+                $crate::grpc::answer::told(&$self.0.watch, &call, &actor, permission, answer).await
             }
             Err(failure) => Err(failure),
         };

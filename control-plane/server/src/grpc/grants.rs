@@ -15,7 +15,7 @@ use crate::auth::actor::Actor;
 use crate::auth::authorize::authorize;
 use crate::auth::call::Call;
 use crate::failure::Failure;
-use crate::grpc::answer::{authorized, open};
+use crate::grpc::answer::{authorized, open, told};
 use crate::grpc::once;
 use crate::replica::Replica;
 use crate::serve::role_grants;
@@ -108,6 +108,17 @@ async fn add(
     if let Some(first) = once::replayed(&replica.serving, &actor.claim).await? {
         return Ok(first);
     }
+    let granted = grant(replica, &actor, role, request).await;
+    let answer = once::kept(&replica.serving, &actor.claim, granted).await;
+    told(&replica.watch, call, &actor, permission_to_grant(role), answer).await
+}
+
+async fn grant(
+    replica: &Replica,
+    actor: &Actor,
+    role: PlatformRole,
+    request: v1::GrantAddRequest,
+) -> Result<v1::PlatformGrant, Failure> {
     let order = RoleGrantOrder {
         subject: PublicKey::from_slice(&request.subject_key)?,
         name: request.name,
@@ -116,13 +127,12 @@ async fn add(
             .then(|| std::time::Duration::from_millis(request.valid_for_ms)),
     };
     let (added, admitted) = commit!(&replica.serving, &actor.acting(""), |transaction| {
-        write_grant(&replica.serving, transaction, &actor, &order).await
+        write_grant(&replica.serving, transaction, actor, &order).await
     })?;
     tracing::warn!(
         operator = %added.name, role = %added.role, by = %actor.name, "a platform role was granted"
     );
-    let answer = view(&admitted, &added, replica.watch.clock.now().wall);
-    once::kept(&replica.serving, &actor.claim, Ok(answer)).await
+    Ok(view(&admitted, &added, replica.watch.clock.now().wall))
 }
 
 async fn revoke(

@@ -11,8 +11,10 @@ use rap_authority::{
     create_installation, reopen_activation,
 };
 use rap_contract::{ActivationTerms, KeySet, PublicKey, Signer};
+use rap_runtime::tls::spki_sha256;
 use rap_store::{InstallationRow, NewInstallationRow, PgConnection, installation_read};
 use rap_types::{Reason, Wall};
+use rustls_pki_types::CertificateDer;
 
 use crate::failure::Failure;
 use crate::keys::certificate_authority::CertificateAuthority;
@@ -160,6 +162,21 @@ impl Installation {
             installation.adopt_activation(manifest)?;
         }
         Ok((installation, tls_ca))
+    }
+
+    /// Whether this row says what was loaded. What is sealed in it is opened at the next start; an activation that
+    /// another replica accepted is none that is missing here.
+    pub fn is_in(&self, row: &InstallationRow) -> bool {
+        let (stored, facts) = (&row.installation, &self.facts);
+        let pin = spki_sha256(&CertificateDer::from(stored.tls_ca_cert_der.as_slice()));
+        let manifest =
+            self.activation().is_none_or(|known| Some(&known.manifest) == row.activation_manifest.as_ref());
+        stored.installation == facts.id
+            && stored.dev == facts.dev
+            && &stored.public_key == facts.authority.as_bytes()
+            && stored.activation_nonce == facts.request_nonce
+            && pin.is_ok_and(|pin| pin == facts.tls_ca_pin)
+            && manifest
     }
 
     /// The activation, if there was one.

@@ -41,6 +41,8 @@ pub struct Serving {
     pub identities: Identities,
     /// What nodes said of the contacts they had, as far as it was logged.
     pub contact_log: ContactLog,
+    /// Wakes whoever puts signed documents back that the database lost.
+    pub heal: Notify,
     /// Wakes the removal of absent nodes: a policy or a node changed.
     pub absence: Notify,
     /// Operator sessions seen lately.
@@ -62,6 +64,7 @@ impl Serving {
             contacts: ContactBook::default(),
             identities: Identities::default(),
             contact_log: ContactLog::default(),
+            heal: Notify::new(),
             absence: Notify::new(),
             known: Arc::default(),
         }

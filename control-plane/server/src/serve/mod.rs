@@ -25,4 +25,5 @@ pub mod policies;
 pub mod revocations;
 pub mod role_grants;
 pub mod sessions;
+pub mod told;
 pub mod wake;

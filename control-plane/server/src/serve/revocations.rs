@@ -5,7 +5,9 @@
 
 use rap_authority::{FloorOf, known_features};
 use rap_contract::{KnownRevocations, Reject, RevocationChain};
-use rap_store::{NodeRow, PgConnection, REVOCATIONS_MOST, RevocationRow, revocations_from};
+use rap_store::{
+    NodeRow, PgConnection, REVOCATIONS_MOST, RevocationRow, SignedCopy, restore_newest, revocations_from,
+};
 use rap_types::{IdentityStatus, KeyId, Reason};
 
 use crate::failure::Failure;
@@ -40,7 +42,11 @@ impl Serving {
         let mut next = known.clone();
         let mut newer: Option<Cluster> = None;
         loop {
-            let rows = revocations_from(connection, cluster.id, next.from(), REVOCATIONS_MOST).await?;
+            let mut rows = revocations_from(connection, cluster.id, next.from(), REVOCATIONS_MOST).await?;
+            if rows.len() < REVOCATIONS_MOST as usize {
+                let from = rows.last().map_or(next.from(), |row| row.sequence + 1);
+                rows.extend(self.lost_revocations(connection, cluster, from).await?);
+            }
             let by = newer.as_ref().unwrap_or(cluster);
             let judged = self.judged(by, &next, &rows);
             next = match judged {
@@ -59,6 +65,36 @@ impl Serving {
                 return Ok(next);
             }
         }
+    }
+
+    /// Records up to the floor that the database does not have, from this replica's copies. They are put back then.
+    async fn lost_revocations(
+        &self,
+        connection: &mut PgConnection,
+        cluster: &Cluster,
+        from: u64,
+    ) -> Result<Vec<RevocationRow>, Failure> {
+        let floor =
+            self.database.floors.current().and_then(|floors| floors.of(FloorOf::Revocations(cluster.id)));
+        if floor.is_none_or(|floor| floor.sequence < from) {
+            return Ok(Vec::new());
+        }
+        let mut lost: Vec<RevocationRow> = Vec::new();
+        let copies = self.database.copies.since(restore_newest(connection).await?);
+        for copy in copies {
+            if let SignedCopy::Revocation { cluster: of, sequence, record } = copy
+                && of == cluster.id
+                && sequence >= from
+                && floor.is_some_and(|floor| sequence <= floor.sequence)
+            {
+                lost.push(RevocationRow { sequence, record });
+            }
+        }
+        lost.sort_by_key(|row| row.sequence);
+        if !lost.is_empty() {
+            self.heal.notify_one();
+        }
+        Ok(lost)
     }
 
     /// As [`Self::revocations`], for rows that were read already.

@@ -4,6 +4,7 @@
 //! changed, and storing the next one. Refuses to own the rules (rap-authority). What the database holds
 //! is never believed for being there: only what was signed, is at or above the floor, and is complete.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rap_authority::{
@@ -11,14 +12,16 @@ use rap_authority::{
     renewal_is_due,
 };
 use rap_store::{
-    PgConnection, RoleGrantRow, SystemTransaction, role_grant_set_insert, role_grant_sets_from,
-    role_grants_list,
+    PgConnection, RoleGrantRow, SignedCopy, SystemTransaction, restore_newest, role_grant_set_insert,
+    role_grant_sets_from, role_grants_list,
 };
 use rap_types::{Digest, Reason};
 
 use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
+use crate::keys::handle::Keys;
 use crate::serve::handle::Serving;
+use crate::serve::told::tell;
 use crate::watch::handle::Watch;
 use crate::watch::raise::alarm_about;
 
@@ -67,10 +70,13 @@ pub(crate) async fn judge(
                 Ok(None) => {
                     return Err(Failure::new(Reason::ActivationRequired, "there is no role-grant set yet"));
                 }
-                Err(reject) => {
-                    alarm_about(&serving.watch, reject.reason, "role-grant-set", reject.what).await;
-                    return Err(reject.into());
-                }
+                Err(reject) => match with_copies(serving, connection, floor, &sets, &rows).await? {
+                    Some(admitted) => Arc::new(admitted),
+                    None => {
+                        alarm_about(&serving.watch, reject.reason, "role-grant-set", reject.what).await;
+                        return Err(reject.into());
+                    }
+                },
             };
             serving.grants.keep(content, admitted.clone());
             admitted
@@ -79,6 +85,40 @@ pub(crate) async fn judge(
     for digest in admitted.tampered() {
         let object = format!("platform_role_grants/{digest}");
         alarm_about(&serving.watch, Reason::RowTampered, &object, "no row of the signed set").await;
+    }
+    Ok(admitted)
+}
+
+/// The sets and grants of the database with those of this replica's copies that it lacks, which are put back then.
+async fn with_copies(
+    serving: &Serving,
+    connection: &mut PgConnection,
+    floor: Floor,
+    sets: &[Vec<u8>],
+    rows: &[RoleGrantRow],
+) -> Result<Option<AdmittedRoleGrants>, Failure> {
+    let verifier = serving.keys.installation.role_grant_verifier();
+    let (mut sets_by_sequence, mut all) = (BTreeMap::new(), rows.to_vec());
+    for copy in serving.database.copies.since(restore_newest(connection).await?) {
+        match (&copy, RoleGrantRow::of_copy(&copy)) {
+            (SignedCopy::RoleGrantSet { sequence, envelope, .. }, _) if *sequence == floor.sequence => {
+                sets_by_sequence.insert(*sequence, envelope.clone());
+            }
+            (_, Some(grant)) if !all.iter().any(|row| row.digest == grant.digest) => all.push(grant),
+            _ => {}
+        }
+    }
+    for set in sets {
+        let Ok(opened) = verifier.open_set(set) else { continue };
+        if opened.sequence >= floor.sequence {
+            sets_by_sequence.entry(opened.sequence).or_insert_with(|| set.clone());
+        }
+    }
+    let sets: Vec<Vec<u8>> = sets_by_sequence.into_values().collect();
+    let admitted = verifier.admit(serving.database.floors.current().as_ref(), &sets, &stored(&all));
+    let admitted = admitted.ok().flatten();
+    if admitted.is_some() {
+        serving.heal.notify_one();
     }
     Ok(admitted)
 }
@@ -103,7 +143,7 @@ async fn renew(watch: &Watch, admitted: &AdmittedRoleGrants) -> Result<(), Failu
         renew_role_grant_set(&watch.keys.installation.role_grant_scope(), admitted.grants().set(), now)?;
     let acting = Acting::alone("system", watch.keys.pen.clone(), now);
     let stored: Result<bool, Failure> = rap_store::transact!(watch.database.store.system(), |connection| {
-        store_renewal(connection, &acting, &set).await
+        store_renewal(&watch.keys, connection, &acting, &set).await
     });
     if stored? {
         tracing::info!(sequence = set.at.sequence, "the role-grant set is signed for another day");
@@ -112,6 +152,7 @@ async fn renew(watch: &Watch, admitted: &AdmittedRoleGrants) -> Result<(), Failu
 }
 
 async fn store_renewal(
+    keys: &Keys,
     transaction: &mut SystemTransaction,
     acting: &Acting,
     set: &SignedRoleGrantSet,
@@ -121,6 +162,8 @@ async fn store_renewal(
     }
     let change = Change::of("grant_set.renew", format!("role-grant-set/{}", set.at.sequence));
     change.after(set.at.digest).record(transaction, acting).await?;
+    let copies = std::mem::take(&mut transaction.effects.copies);
+    tell(keys, transaction, (FloorOf::GrantSet, set.at), &copies).await?;
     Ok(true)
 }
 

@@ -1,21 +1,28 @@
 //! Listens for changes by other replicas and polls for those whose ring was lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use rap_authority::{Floor, FloorOf};
 use rap_runtime::service::Beat;
-use rap_store::{ClusterPosition, DatabaseTarget, Doorbell, Ring, outbox_positions, outbox_urgent};
-use rap_types::{ClusterId, Incarnation, Version};
+use rap_store::{
+    ClusterPosition, DatabaseTarget, Doorbell, Ring, doorbell_tell, outbox_positions, outbox_urgent,
+};
+use rap_types::{ClusterId, Incarnation, Reason, Version};
+use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::serve::cluster::BREAKS_ONE;
+use crate::serve::told;
+use crate::serve::told::Told;
 use crate::watch::raise::alarm_about;
 
 /// Runs until the group is cancelled.
 pub async fn watch_outbox(replica: Arc<Replica>, target: DatabaseTarget, beat: Beat) {
     let shutdown = replica.tasks.token();
     let mut doorbell = Doorbell::new(&target);
-    let mut failed: u32 = 0;
+    let (mut failed, mut answered) = (0_u32, None);
     loop {
         let ring = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -23,6 +30,15 @@ pub async fn watch_outbox(replica: Arc<Replica>, target: DatabaseTarget, beat: B
         };
         // The loop goes on while the database is away; only a stuck process stops feeding the watchdog.
         beat.turned();
+        if let Ring::Told(text) = &ring {
+            hear(&replica, text, &mut answered).await;
+            continue;
+        }
+        if ring == Ring::Begun
+            && let Err(failure) = ask(&replica).await
+        {
+            tracing::warn!(reason = %failure.reason, "other replicas were not asked: {}", failure.message);
+        }
         let Err(failure) = look(&replica, ring).await else {
             failed = 0;
             continue;
@@ -34,6 +50,63 @@ pub async fn watch_outbox(replica: Arc<Replica>, target: DatabaseTarget, beat: B
             replica.watch.alarm(failure.reason, &text);
         }
     }
+}
+
+/// Asks the other replicas for the floors that were told before this one listened.
+async fn ask(replica: &Replica) -> Result<(), Failure> {
+    let mut transaction = replica.database.store.system().begin().await?;
+    doorbell_tell(&mut transaction, told::ASK).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Takes what another replica told.
+async fn hear(replica: &Replica, text: &str, answered: &mut Option<Instant>) {
+    if text == told::ASK {
+        // Whoever can write the database can ask as often as it wants.
+        if answered.is_none_or(|at: Instant| at.elapsed() >= SELDOM) {
+            *answered = Some(Instant::now());
+            if let Err(failure) = answer(replica).await {
+                tracing::warn!(reason = %failure.reason, "floors were not told: {}", failure.message);
+            }
+        }
+        return;
+    }
+    let Some(Told { of, at, copies }) = Told::of_text(&replica.keys, text) else {
+        alarm_about(&replica.watch, Reason::RowTampered, "told-floor", "a floor that no replica told").await;
+        return;
+    };
+    let floors = replica.database.floors.current().unwrap_or_default();
+    let known = floors.of(of);
+    // A replica without a floor takes none from the database: an old text is as good as a new one.
+    if known.is_some_and(|known| known.sequence >= at.sequence)
+        || (of == FloorOf::GrantSet && known.is_none())
+    {
+        return;
+    }
+    let kept = replica.database.copies.keep(replica.watch.clock.now().wall, copies).await;
+    let raised = replica.serving.raise_floor(of, at).await;
+    for failure in [kept.err(), raised.err()].into_iter().flatten() {
+        tracing::error!(reason = %failure.reason, "a floor that was told: {}", failure.message);
+    }
+    if let FloorOf::Revocations(id) | FloorOf::Authority(id) = of
+        && let Some(cluster) = replica.serving.clusters.by_id(id)
+    {
+        cluster.wake.urgent();
+    }
+}
+
+/// Tells the floors of this replica.
+async fn answer(replica: &Replica) -> Result<(), Failure> {
+    let floors = replica.database.floors.current().unwrap_or_default();
+    let mut all: Vec<(FloorOf, Floor)> = Vec::new();
+    all.extend(floors.grant_set.filter(|at| at.sequence > 0).map(|at| (FloorOf::GrantSet, at)));
+    all.extend(floors.revocations.iter().map(|(id, at)| (FloorOf::Revocations(*id), *at)));
+    all.extend(floors.authorities.iter().map(|(id, at)| (FloorOf::Authority(*id), *at)));
+    let mut transaction = replica.database.store.system().begin().await?;
+    for floor in all {
+        told::tell(&replica.keys, &mut transaction, floor, &[]).await?;
+    }
+    Ok(transaction.commit().await?)
 }
 
 /// Wakes the clusters that are behind the database; loads those that are new. One that cannot be taken in
@@ -98,3 +171,6 @@ async fn urgent_after(
 
 /// So many failed looks in a row are an alarm.
 const ALARM_AFTER: u32 = 10;
+
+/// Between two answers to what replicas ask.
+const SELDOM: Duration = Duration::from_secs(5);

@@ -9,10 +9,14 @@ use rap_rpc::Refusal;
 use rap_rpc::dial::{ControlUrl, Dial};
 use rap_rpc::v1::grants_client::GrantsClient;
 use rap_runtime::{Fault, tls};
-use rap_store::role_grant_set_newest;
+use rap_store::{
+    RevocationRow, RoleGrantRow, SignedCopy, revocations_from, role_grant_set_newest, role_grant_sets_from,
+    role_grants_list,
+};
 use rap_types::Reason;
 use rap_wire::v1;
 
+use crate::acts::heal::heal;
 use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::serve::role_grants;
@@ -20,10 +24,13 @@ use crate::serve::role_grants;
 /// Runs until the group is cancelled.
 pub async fn keep_grants(replica: Arc<Replica>) {
     let shutdown = replica.tasks.token();
-    let mut told = false;
+    let (mut told, mut owed) = (false, true);
     loop {
         let pause = if has_floor(&replica) {
             look(&replica).await;
+            if owed {
+                owed = put_back(&replica).await.is_err();
+            }
             EVERY
         } else {
             if !told {
@@ -34,9 +41,26 @@ pub async fn keep_grants(replica: Arc<Replica>) {
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
+            // What could not be put back waits for the next look: the database may undo it each time.
+            () = replica.serving.heal.notified(), if !owed => owed = true,
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Puts back what the database lost; tried again with the next look if that fails.
+async fn put_back(replica: &Arc<Replica>) -> Result<(), Failure> {
+    let healed = heal(&replica.serving).await;
+    match &healed {
+        Ok(0) => {}
+        Ok(documents) => {
+            tracing::warn!(documents, "signed documents that the database had lost were put back")
+        }
+        Err(failure) => {
+            tracing::error!(reason = %failure.reason, "signed documents cannot be put back: {}", failure.message);
+        }
+    }
+    healed.map(drop)
 }
 
 fn has_floor(replica: &Replica) -> bool {
@@ -45,11 +69,48 @@ fn has_floor(replica: &Replica) -> bool {
 
 /// Findings raise their alarms on the way.
 async fn look(replica: &Replica) {
-    if let Err(failure) = role_grants::current(&replica.serving).await
-        && failure.reason != Reason::ActivationRequired
-    {
-        tracing::warn!(reason = %failure.reason, "no role-grant set is in force: {}", failure.message);
+    match role_grants::current(&replica.serving).await {
+        Ok(_) => {
+            if let Err(failure) = keep_copies(replica).await {
+                tracing::warn!(reason = %failure.reason, "no copies were kept: {}", failure.message);
+            }
+        }
+        Err(failure) if failure.reason == Reason::ActivationRequired => {}
+        Err(failure) => {
+            tracing::warn!(reason = %failure.reason, "no role-grant set is in force: {}", failure.message);
+        }
     }
+}
+
+/// Keeps the documents that other replicas signed, as they are in the database now.
+async fn keep_copies(replica: &Replica) -> Result<(), Failure> {
+    let Some(floor) = replica.database.floors.current().and_then(|floors| floors.of(FloorOf::GrantSet))
+    else {
+        return Ok(());
+    };
+    let verifier = replica.keys.installation.role_grant_verifier();
+    let mut snapshot = replica.database.store.system().begin_snapshot().await?;
+    let mut copies = Vec::new();
+    for envelope in role_grant_sets_from(&mut snapshot, floor.sequence).await? {
+        let set = verifier.open_set(&envelope)?;
+        copies.push(SignedCopy::RoleGrantSet { sequence: set.sequence, digest: set.digest, envelope });
+    }
+    let grants = role_grants_list(&mut snapshot).await?;
+    copies.extend(grants.into_iter().rev().take(COPIES).rev().map(RoleGrantRow::into_copy));
+    for cluster in replica.serving.clusters.all() {
+        let newest = cluster.revocations.known().chain.sequence();
+        let from = newest.saturating_sub(COPIES as u64) + 1;
+        for RevocationRow { sequence, record } in
+            revocations_from(&mut snapshot, cluster.id, from, COPIES as u32).await?
+        {
+            // What this replica did not verify is not kept.
+            if sequence <= newest {
+                copies.push(SignedCopy::Revocation { cluster: cluster.id, sequence, record });
+            }
+        }
+    }
+    drop(snapshot);
+    replica.database.copies.keep(replica.watch.clock.now().wall, copies).await
 }
 
 /// True once the log says what a person can do.
@@ -122,6 +183,9 @@ async fn ask(replica: &Replica, url: &str) -> Result<Floor, Failure> {
 }
 
 const EVERY: Duration = Duration::from_secs(10);
+
+/// Copies of each chain.
+const COPIES: usize = 64;
 
 const SEARCH: Duration = Duration::from_secs(2);
 

@@ -8,5 +8,6 @@ pub mod heartbeat;
 pub mod hints;
 pub mod housekeeping;
 pub mod keep_grants;
+pub mod look_at_rows;
 pub mod publishers;
 pub mod rotate_ca;

@@ -21,6 +21,8 @@ pub enum By {
     Publisher,
     /// The rotation of a data key, which reads every row.
     DataKeyRotation,
+    /// The look at rows that no version depends on.
+    Look,
     /// The look for absent nodes, which reads the policy of every cluster whether or not something is to be published.
     Absence,
 }
@@ -60,6 +62,13 @@ impl Alarms {
         alarms.retain(|(of, raised_by, code, _), _| (*of, *raised_by, *code) != (Some(cluster), by, reason));
     }
 
+    /// Of what this one raised about a cluster, or about the installation, only this still holds.
+    pub fn keep_only(&self, cluster: Option<ClusterId>, by: By, what: &[String]) {
+        let mut alarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        alarms
+            .retain(|(of, raised_by, _, text), _| (*of, *raised_by) != (cluster, by) || what.contains(text));
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Alarm> {
         let alarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +101,11 @@ mod tests {
         assert_eq!(alarms.all().len(), 1, "another one does not know that it was put right");
         alarms.lower(cluster, By::Publisher, Reason::RowTampered);
         assert!(alarms.raise(Some(cluster), By::Publisher, Reason::RowTampered, "row 1", Wall(3)));
+        assert!(alarms.raise(None, By::Look, Reason::RowTampered, "row 2", Wall(3)));
+        assert!(alarms.raise(None, By::Look, Reason::RowTampered, "row 3", Wall(3)));
+        alarms.keep_only(None, By::Look, &["row 3".to_owned()]);
+        let about: Vec<String> = alarms.all().into_iter().map(|alarm| alarm.what).collect();
+        assert_eq!(about, ["row 3", "row 1"]);
         for at in 0..2 * CAPACITY as i64 {
             alarms.raise(None, By::Publisher, Reason::RowTampered, &format!("row {at}"), Wall(10 + at));
         }

@@ -10,6 +10,7 @@ use crate::watch::alarm_log::Findings;
 use crate::watch::alarms::Alarms;
 use crate::watch::metrics::Metrics;
 use crate::watch::readiness::Readiness;
+use crate::watch::refusals::Refusals;
 
 /// Clock, readiness, counters and alarms. An alarm is audited, so it reaches the keys and the database.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Watch {
     pub alarms: Alarms,
     /// When each alarm was told last.
     pub findings: Findings,
+    /// Refused acts of operators that were told lately.
+    pub refusals: Refusals,
     /// Whether this replica does its work.
     pub readiness: Readiness,
     /// The counters of this process.

@@ -8,3 +8,4 @@ pub mod handle;
 pub mod metrics;
 pub mod raise;
 pub mod readiness;
+pub mod refusals;

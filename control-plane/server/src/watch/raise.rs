@@ -3,10 +3,12 @@
 //! Owns the count, the log line and the audit row of an alarm. Refuses to own what is done about it.
 
 use rap_store::{RowName, identity_doubt};
+use rap_types::reason::RpcStatus;
 use rap_types::{ClusterId, NodeId, Reason};
 
 use crate::database::change::{Acting, Change};
 use crate::database::handle::transact;
+use crate::failure::Failure;
 use crate::watch::handle::Watch;
 
 impl Watch {
@@ -33,6 +35,33 @@ pub(crate) async fn alarm_about(watch: &Watch, reason: Reason, object: &str, wha
         tracing::error!(reason = %failure.reason, "an alarm could not be audited: {}", failure.message);
     }
 }
+
+/// Writes the refusal of an operator's act to the audit log, unless there were many of this code lately.
+pub(crate) async fn tell_refusal(watch: &Watch, acting: &Acting, method: &str, failure: &Failure) {
+    if NO_REFUSALS.contains(&failure.reason.row().rpc) {
+        return;
+    }
+    let Some(left_out) = watch.refusals.note(&acting.actor, failure.reason, watch.clock.now().mono) else {
+        return;
+    };
+    let others = if left_out > 0 { format!(" ({left_out} others were not written)") } else { String::new() };
+    let change =
+        Change::of("act.refuse", method).because(format!("{}: {}{others}", failure.reason, failure.message));
+    let done =
+        transact!(watch.database.store, |connection| Ok(change.clone().record(connection, acting).await?));
+    if let Err(failure) = done {
+        tracing::warn!(reason = %failure.reason, "a refusal could not be audited: {}", failure.message);
+    }
+}
+
+/// What ends so was not judged.
+const NO_REFUSALS: &[RpcStatus] = &[
+    RpcStatus::Unavailable,
+    RpcStatus::Aborted,
+    RpcStatus::DeadlineExceeded,
+    RpcStatus::Internal,
+    RpcStatus::Unimplemented,
+];
 
 /// An alarm for each row that a list found not to be as it was written.
 pub(crate) async fn alarm_about_rows(watch: &Watch, tampered: &[RowName]) {

@@ -109,12 +109,23 @@ async fn act(world: &World, act: Act, name: &str, host: Option<&Host>) -> Result
 const DOUBTS: &str = "INSERT INTO node_identities (node_id, key_generation, instance_id, replica_id, heard_at, doubt) \
     SELECT node_id, key_generation, node_id, node_id, clock_timestamp(), 'node.cloned' FROM nodes";
 
+/// A token whose nodes have a role.
+async fn token(world: &World) -> v1::TokenCreateAnswer {
+    let request = v1::TokenCreateRequest {
+        cluster: "prod".into(),
+        auto_approve: true,
+        roles: vec!["relay-node".into()],
+        ..Default::default()
+    };
+    world.admin().await.token_create(world.request(request)).await.unwrap().into_inner()
+}
+
 #[tokio::test]
 async fn an_act_of_which_a_row_is_kept_back_is_not_done() {
     let world = World::dev().await;
     world.cluster("prod").await;
     for number in 0..TABLES.len() {
-        Host::new(&world.token("prod", 1, true).await, &format!("n{number}")).enrol(&world).await;
+        Host::new(&token(&world).await, &format!("n{number}")).enrol(&world).await;
     }
     sql(&world, TRIGGERS).await;
     for (number, (table, kind, keep_back)) in TABLES.iter().enumerate() {
@@ -124,17 +135,7 @@ async fn an_act_of_which_a_row_is_kept_back_is_not_done() {
         };
         // A join makes its token first.
         let host = match kind {
-            Act::Join => {
-                let request = v1::TokenCreateRequest {
-                    cluster: "prod".into(),
-                    auto_approve: true,
-                    ttl_ms: 3_600_000,
-                    roles: vec!["relay-node".into()],
-                    ..Default::default()
-                };
-                let token = world.admin().await.token_create(world.request(request)).await.unwrap();
-                Some(Host::new(token.get_ref(), &name))
-            }
+            Act::Join => Some(Host::new(&token(&world).await, &name)),
             Act::Accept => {
                 let database = world.database.as_ref().unwrap();
                 database.tamper_all(&["nodes", "node_identities"], DOUBTS).await;

@@ -181,6 +181,7 @@ async fn a_chain_shorter_than_this_replica_has_seen_stops_new_versions_also_afte
     settled(&world).await;
     let before = world.running.replica.serving.clusters.named("prod").unwrap().feed.newest().unwrap();
     let database = world.database.as_ref().unwrap();
+    database.as_superuser(crate::grants::RESTORED).await;
     database.tamper("node_revocations", "DELETE FROM node_revocations WHERE sequence = 2").await;
     assert_eq!(reason(world.revoke("three", false).await.unwrap_err()), Reason::FloorRollback);
     database.tamper("clusters", "UPDATE clusters SET config_seq = config_seq + 1").await;

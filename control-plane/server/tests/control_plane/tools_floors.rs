@@ -1,6 +1,6 @@
 //! Floors that a person confirms at a host.
 
-use crate::grants::audited;
+use crate::grants::{RESTORED, audited};
 use crate::tools::{edit_beside, said, two_nodes};
 use crate::world::reason;
 use rap_types::Reason;
@@ -11,6 +11,8 @@ use serde_json::Value;
 async fn removed_revocations_are_shown_with_the_nodes_they_put_out() {
     let world = two_nodes().await;
     world.revoke("one", true).await.unwrap();
+    // After a restore nothing is put back.
+    edit_beside(&world, &["restores"], RESTORED).await;
     edit_beside(&world, &["node_revocations"], "DELETE FROM node_revocations").await;
     let shown = said(&world.data_dir, &["floors", "show", "--json"]);
     let put_out = &shown.document["clusters"][0]["put_out_by_lost_records"];

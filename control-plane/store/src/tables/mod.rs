@@ -32,4 +32,5 @@ pub(crate) mod revocations;
 pub(crate) mod rewrap;
 pub(crate) mod role_grants;
 pub(crate) mod rows;
+pub(crate) mod signed_copies;
 pub(crate) mod tokens;

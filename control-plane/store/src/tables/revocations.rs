@@ -7,6 +7,7 @@ use crate::columns::{bound, counter};
 use crate::counted::one_row;
 use crate::query::{all, plain_row, statements};
 use crate::row_name::RowName;
+use crate::signed_copy::SignedCopy;
 use crate::transaction::{Bytes, SystemTransaction};
 
 /// One link as stored.
@@ -39,6 +40,8 @@ pub async fn revocation_insert(
     record: &[u8],
 ) -> Result<()> {
     link_insert(transaction, cluster, sequence, record).await?;
+    let copy = SignedCopy::Revocation { cluster, sequence, record: record.to_vec() };
+    transaction.effects.copies.push(copy);
     transaction.expect(Bytes {
         statement: REVOCATION_READ,
         key: bound!(cluster.uuid(), counter("sequence", sequence)?),

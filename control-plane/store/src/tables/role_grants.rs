@@ -7,6 +7,7 @@ use crate::columns::{bound, counter};
 use crate::counted::may_conflict;
 use crate::query::{all, optional, plain_row, statements};
 use crate::row_name::RowName;
+use crate::signed_copy::SignedCopy;
 use crate::transaction::{Bytes, SystemTransaction};
 use crate::{Result, StoreError};
 
@@ -65,6 +66,12 @@ pub async fn role_grant_insert(
     if !stored && grant_read(transaction, digest).await?.is_none() {
         return Err(StoreError::Miscounted { table: "platform_role_grants", rows: 0 });
     }
+    transaction.effects.copies.push(SignedCopy::RoleGrant {
+        digest,
+        subject_key: subject_key.to_vec(),
+        platform_role: platform_role.to_string(),
+        envelope: envelope.to_vec(),
+    });
     transaction.expect(Bytes {
         statement: ROLE_GRANT_READ,
         key: bound!(digest.as_bytes().as_slice()),
@@ -86,6 +93,8 @@ pub async fn role_grant_set_insert(
         return Err(StoreError::Miscounted { table: "role_grant_sets", rows: 0 });
     }
     if stored {
+        let copy = SignedCopy::RoleGrantSet { sequence, digest, envelope: envelope.to_vec() };
+        transaction.effects.copies.push(copy);
         transaction.expect(Bytes {
             statement: ROLE_GRANT_SET_READ,
             key: bound!(counter("sequence", sequence)?),

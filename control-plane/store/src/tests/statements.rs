@@ -41,6 +41,7 @@ const ALL: &[&[(&str, &str, &str)]] = &[
     t::revocations::STATEMENTS,
     t::restores::STATEMENTS,
     t::rewrap::STATEMENTS,
+    t::signed_copies::STATEMENTS,
     t::tokens::STATEMENTS,
 ];
 

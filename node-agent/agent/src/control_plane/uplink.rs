@@ -106,6 +106,12 @@ impl Pause {
     }
 }
 
+/// Whether the node is thrown out after a stream that ended so. It is told once; afterwards TLS only says that the
+/// certificate is no good. A stream that was open, or a new certificate, ends it.
+fn stays_out(before: bool, was_open: bool, reason: Reason) -> bool {
+    reason == Reason::NodeRevoked || (before && !was_open)
+}
+
 impl UplinkTask {
     /// Runs until cancelled.
     pub async fn run(mut self, events: mpsc::Sender<UplinkEvent>, cancel: CancellationToken) {
@@ -128,8 +134,7 @@ impl UplinkTask {
                 held = self.hold_and_tell((chosen, moved), &mut addresses, &events) => held,
             };
             let Held { was_open, fault, newer_at } = held;
-            // Told once; afterwards TLS only says that the certificate is no good. A new one ends it.
-            thrown_out |= fault.reason == Reason::NodeRevoked;
+            thrown_out = stays_out(thrown_out, was_open, fault.reason);
             if events.send(UplinkEvent::Lost(url.as_str().to_owned(), fault)).await.is_err() {
                 return;
             }
@@ -279,3 +284,16 @@ const THROWN_OUT: Duration = Duration::from_secs(60);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 const QUEUE: usize = 64;
 const MESSAGE_CAP: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_was_let_in_again_is_not_thrown_out_any_more() {
+        let out = stays_out(false, true, Reason::NodeRevoked);
+        assert!(out && stays_out(out, false, Reason::CertificateInvalid), "it is told once");
+        assert!(!stays_out(out, true, Reason::ServerUnreachable), "a stream was open since");
+        assert!(!stays_out(false, false, Reason::ServerUnreachable));
+    }
+}

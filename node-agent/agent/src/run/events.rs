@@ -30,7 +30,9 @@ impl Driver {
                 self.feed(Input::StreamOpened);
             }
             UplinkEvent::Message(message) => {
-                self.contact.heard(now);
+                if self.contact.heard(now) {
+                    tracing::info!("contact with the control plane again");
+                }
                 self.feed(Input::Control(message));
             }
             UplinkEvent::Doubted => self.senders.doubts.send_modify(|doubts| *doubts += 1),

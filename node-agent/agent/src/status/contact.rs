@@ -56,9 +56,11 @@ impl Contact {
         *self.alarms.entry(reason).or_default() += 1;
     }
 
-    /// The control plane said something.
-    pub fn heard(&mut self, now: Now) {
+    /// The control plane said something. True if contact was lost before.
+    pub fn heard(&mut self, now: Now) -> bool {
+        let again = self.error.is_some();
         (self.stream, self.heard_at, self.error) = (true, Some(now.mono), None);
+        again
     }
 
     /// The stream ended or could not be opened. True if that is news.
@@ -82,5 +84,21 @@ impl Contact {
         let news = self.dataplane.take().is_some() || (before != Some(fault.reason) && !expected);
         self.dataplane_error = Some((fault.reason, fault.message.clone()));
         news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contact_that_comes_back_is_news_once() {
+        let (mut contact, now) = (Contact::default(), Now { wall: Wall(1), mono: Mono(1) });
+        assert!(!contact.heard(now), "the first contact is none that came back");
+        let fault = Fault::new(Reason::ServerUnreachable, "away");
+        assert!(contact.lost("https://cp:8443".to_owned(), &fault));
+        assert!(!contact.lost("https://cp:8443".to_owned(), &fault), "it is said once");
+        assert!(contact.heard(now));
+        assert!(!contact.heard(now));
     }
 }

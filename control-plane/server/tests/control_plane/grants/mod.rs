@@ -107,6 +107,10 @@ fn floor(running: &Running) -> Option<u64> {
     running.replica.database.floors.current()?.of(FloorOf::GrantSet).map(|floor| floor.sequence)
 }
 
+/// The database was put back from a backup: what this replica keeps copies of is not put back any more.
+pub const RESTORED: &str =
+    "INSERT INTO restores (backup_made_at, restored_at) VALUES (now(), now() + interval '1 hour')";
+
 pub async fn sql(world: &World, statements: &'static str) {
     world.database.as_ref().unwrap().as_superuser(statements).await;
 }

@@ -16,7 +16,7 @@ use rap_rpc::v1::grants_client::GrantsClient;
 use rap_types::{ClusterId, Digest, Reason};
 use rap_wire::v1;
 
-use super::{add, audited, floor, owner_status, sets, signer, sql, worlds};
+use super::{RESTORED, add, audited, floor, owner_status, sets, signer, sql, worlds};
 use crate::world::{World, reason};
 
 /// A replica with a data directory of its own: keys copied, floors not.
@@ -87,6 +87,7 @@ async fn a_replica_without_floors_allows_nothing_until_its_host_confirms_the_pri
         assert_eq!(status_at(&world, &replica).await, None);
 
         // After a restore the floor goes down by a person's word only.
+        sql(&world, RESTORED).await;
         sql(
             &world,
             "DELETE FROM role_grant_sets WHERE sequence > 1; \

@@ -7,7 +7,7 @@ use rap_rpc::v1::admin_client::AdminClient;
 use rap_types::{PlatformRole, Reason};
 use rap_wire::v1;
 
-use super::{add, assert_alarm, login, owner_status, revoke, sets, signer, sql, status, worlds};
+use super::{RESTORED, add, assert_alarm, login, owner_status, revoke, sets, signer, sql, status, worlds};
 use crate::activation;
 use crate::world::{World, reason};
 
@@ -116,6 +116,7 @@ async fn old_consistent_copy_of_the_grant_tables_is_refused_alarmed_and_audited(
         )
         .await;
         revoke(&world, "ann").await.unwrap();
+        sql(&world, RESTORED).await;
         sql(
             &world,
             "CREATE TABLE stolen.new_sets AS TABLE role_grant_sets; \
@@ -162,6 +163,7 @@ async fn removed_and_exchanged_sets_and_rows_are_refused() {
     let ann = signer();
     add(&world, "ann", &ann, "platform_admin").await.unwrap();
     revoke(&world, "ann").await.unwrap();
+    sql(&world, RESTORED).await;
     sql(
         &world,
         "CREATE SCHEMA stolen; CREATE TABLE stolen.sets AS TABLE role_grant_sets; \

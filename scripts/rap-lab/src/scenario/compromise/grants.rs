@@ -64,21 +64,32 @@ pub fn old_copy(scene: &Scene<'_>) -> Result<Finding> {
     let dismissed = says(&ann, "rapctl cluster list -o json")?;
     scene.intruder.keeps("new", &["operators"])?;
     scene.intruder.keeps("new", &tables)?;
+    // What was signed counts, from this replica's copies, and is put back.
+    let before = scene.control.alarms("floor.healed")?;
+    put_back(scene, "old", &tables)?;
+    let refused_by_copies = says(&ann, "rapctl login")?;
+    scene.control.rapctl("cluster list")?;
+    let healed = scene.control.wait_alarm("floor.healed", before)?;
+    // After a restore from a backup copies count no more.
+    scene.intruder.does(
+        "INSERT INTO restores (backup_made_at, restored_at) VALUES (now(), now() + interval '1 hour')",
+    )?;
     let before = scene.control.alarms("floor.rollback")?;
     put_back(scene, "old", &tables)?;
     let refused = says(&ann, "rapctl login")?;
     let owner = scene.control.host().run(&Invocation::typed("rapctl cluster list -o json")?, CALL)?;
     let alarmed = scene.control.wait_alarm("floor.rollback", before)?;
+    scene.intruder.does("DELETE FROM restores WHERE restored_at > now()")?;
     put_back(scene, "new", &tables)?;
     wait_until(SETTLE, "the owner is believed again", || scene.control.rapctl("cluster list").map(Some))?;
     let value = json!({
-        "dismissed": dismissed, "said": refused, "owner_meanwhile": owner.stderr.trim(), "alarm_ms": alarmed.as_millis() as u64,
+        "dismissed": dismissed, "said_by_copies": refused_by_copies, "healed_ms": healed.as_millis() as u64, "said": refused, "owner_meanwhile": owner.stderr.trim(), "alarm_ms": alarmed.as_millis() as u64,
     });
     ensure!(owner.code != Some(0), "platform actions went on under an old set of grants");
     Ok(Finding::new(
         true,
         value,
-        "an older set, however authentic, is below the floor: no platform action until it is undone",
+        "an older set, however authentic, is below the floor: the newer one is put back, and without copies no platform action goes on",
     ))
 }
 

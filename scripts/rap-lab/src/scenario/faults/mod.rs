@@ -2,6 +2,7 @@
 //! fail.
 
 mod ca_rotation;
+mod database;
 mod descriptors;
 mod dual_stack_budget;
 mod identities;
@@ -62,6 +63,9 @@ const CHECKS: &[Check] = &[
     ("foreign_leaf", Where::Namespaces, stored_files::foreign_leaf),
     ("floors_missing", Where::Namespaces, stored_files::floors_missing),
     ("clock_back", Where::TestHooks, stored_files::clock_back),
+    ("alarm_lasts", Where::Namespaces, database::alarm_lasts),
+    ("done_is_done", Where::Namespaces, database::done_is_done),
+    ("orphan_postgres", Where::Namespaces, database::orphan_postgres),
 ];
 
 fn run(lab: &Lab, report: &mut Report) -> Result<()> {
