@@ -18,6 +18,11 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(milliseconds).map(Duration::from_millis).ok_or("too long".into())
 }
 
+/// The same, and more than none.
+pub(crate) fn parse_some_duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).and_then(|some| if some.is_zero() { Err("more than 0".into()) } else { Ok(some) })
+}
+
 /// Whole milliseconds for a request, at most `u64::MAX`.
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -43,5 +48,8 @@ mod tests {
         for text in ["", "1", "h", "-1s", "1.5h", "99999999999999999999s", "18446744073709551615d"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_some_duration("0s"), Err("more than 0".to_owned()));
+        assert_eq!(parse_some_duration("1ms"), Ok(Duration::from_millis(1)));
     }
 }

@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use rap_rpc::RequestKey;
 use rap_runtime::command_line::{Form, Format};
 
-use crate::duration::parse_duration;
+use crate::duration::parse_some_duration;
 
 pub(crate) use audit::{Audit, AuditExport, AuditList, AuditVerify};
 pub(crate) use authority::{Authority, NextKey, WhichKey};
@@ -91,7 +91,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "KEY")]
     pub(crate) request_key: Option<RequestKey>,
     /// Give up on the control plane after this long.
-    #[arg(long, global = true, default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, global = true, default_value = "30s", value_parser = parse_some_duration)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
     form: Form,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use crate::duration::parse_duration;
+use crate::duration::parse_some_duration;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
@@ -19,7 +19,7 @@ pub(crate) enum Token {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         uses: u32,
         /// How long it is valid.
-        #[arg(long, default_value = "1h", value_parser = parse_duration)]
+        #[arg(long, default_value = "1h", value_parser = parse_some_duration)]
         ttl: Duration,
         /// Let the token itself approve.
         #[arg(long)]

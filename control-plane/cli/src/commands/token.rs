@@ -89,16 +89,18 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
 
 /// Who created which token, by the newest entries of the audit log. Empty for a caller who may not read it.
 async fn creators(connection: &mut Connection, cluster: String) -> BTreeMap<String, String> {
-    let request = v1::AuditListRequest {
-        cluster,
-        action: "token.create".to_owned(),
-        limit: CREATORS,
-        ..Default::default()
-    };
-    let Ok(answer) = connection.audit.list(request).await else { return BTreeMap::new() };
-    let entries = answer.into_inner().entries;
+    let entries = created_entries(connection, cluster).await.unwrap_or_default();
     let entries = entries.iter().filter_map(|listed| AuditEntry::decode(&listed.entry).ok());
     entries.map(|entry| (last_word(&entry.object).to_owned(), entry.actor)).collect()
+}
+
+async fn created_entries(
+    connection: &mut Connection,
+    cluster: String,
+) -> anyhow::Result<Vec<v1::AuditListed>> {
+    let action = "token.create".to_owned();
+    let request = v1::AuditListRequest { cluster, action, limit: CREATORS, ..Default::default() };
+    Ok(ask!(connection.audit.list(request)).entries)
 }
 
 /// The id in an object of the audit log, such as `token:0198...`.

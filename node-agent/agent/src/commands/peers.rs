@@ -49,6 +49,9 @@ fn line(peer: &Value) -> String {
         None if peer["tx_bytes"].as_u64().unwrap_or_default() == 0 => "idle".to_owned(),
         None => "no way".to_owned(),
     };
+    if peer["way"] == "relayed" && link == "closed" {
+        return format!("{name:<20} {address:<15} {way}\n");
+    }
     format!("{name:<20} {address:<15} {way}, link {link}\n")
 }
 

@@ -124,6 +124,10 @@ fn link_of(status: &Value, peer: &Value) -> String {
             _ => format!(", link {state}{reason}"),
         }
     });
+    // Whom a relay reaches has no link of its own.
+    if peer["way"] == "relayed" && link.is_none_or(|link| link["state"] == "closed") {
+        return String::new();
+    }
     let is_up = link.is_some_and(|link| link["state"] == "established");
     if is_up || !peer["way"].is_null() { shown } else { shown + why_not(status, peer) }
 }

@@ -55,11 +55,16 @@ pub fn run(lab: &Lab, wish: Wish) -> Result<bool> {
     }
     let ok = report.ok() && pings.iter().all(|ping| ping.loss == 0.0);
     if ok {
+        let (relay, _) = scene.relay_in_use()?;
+        let cut = format!(
+            "scripts/lab cut {0}            (the relay in use; and: scripts/lab heal {0})",
+            relay.name()
+        );
         story.try_these(&[
             "scripts/lab exec cp rapctl ping a b",
             "scripts/lab exec a rap-node-agent peers",
-            "scripts/lab kill r1-dataplane",
-            "scripts/lab cut r2            (and: scripts/lab heal r2)",
+            "scripts/lab exec cp rapctl mesh --all",
+            &cut,
             "scripts/lab kill cp-control   (and: scripts/lab restart cp-control)",
         ]);
     } else {
