@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Plants known faults into a copy of the sources, one at a time, and expects that tests fail.
 
-Usage: planted.py [--commit COMMIT] [--only NAME]... [--folder FOLDER] [--report FILE]
+Usage: planted.py [--check] [--commit COMMIT] [--only NAME]... [--folder FOLDER] [--report FILE]
 
 Each file of planted.d is one fault: `what` it is, one or more places `[[at]]` with the text to `find` and what to
 `replace` it with, and the `tests` that must notice, as arguments of `cargo test`; `{package}` is the package that the
 text was found in. Spaces and line breaks in `find` match any white space. The first place that is there counts, and it
 must be there exactly once in the shipped sources. The copy is a git worktree in FOLDER (default: target/planted), with a
 build folder of its own that all faults share. A fault that does not compile, or that no test notices, fails the run, and
-so does a test that fails without a fault. The report is `{"schema":"rap.planted.v1","commit","ok","faults":[...]}`.
+so does a test that fails without a fault. `--check` builds nothing: it only looks for the place of every fault. The report is `{"schema":"rap.planted.v1","commit","ok","faults":[...]}`.
 """
 
 import argparse
@@ -123,8 +123,25 @@ def write(report, commit, rows):
         report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def check(root, faults):
+    """Exit status 1 if a fault has no place in the sources of this folder."""
+    lost = 0
+    for name, fault in faults.items():
+        try:
+            locate(root, fault["at"])
+        except LookupError as error:
+            lost += 1
+            print(f"{name}: {error}")
+    print(f"planted: {len(faults) - lost} of {len(faults)} faults have a place")
+    counts = os.environ.get("RAP_CI_COUNTS")
+    if counts:
+        pathlib.Path(counts).write_text(f"{len(faults) - lost} {lost} 0\n", encoding="utf-8")
+    return 1 if lost or not faults else 0
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--check", action="store_true")
     arguments.add_argument("--commit", default="HEAD")
     arguments.add_argument("--only", action="append", default=[])
     arguments.add_argument("--folder", type=pathlib.Path)
@@ -137,6 +154,8 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     faults = {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted(here.glob("planted.d/*.toml"))}
     chosen = {name: fault for name, fault in faults.items() if not given.only or name in given.only}
+    if given.check:
+        return check(root, chosen)
     commit = subprocess.check_output(["git", "rev-parse", given.commit], cwd=root, text=True).strip()
     subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=root, capture_output=True, check=False)
     subprocess.run(["git", "worktree", "prune"], cwd=root, check=True)

@@ -21,7 +21,7 @@ pub(crate) fn run(global: &Global, command: &Explain) -> anyhow::Result<()> {
             .table(&["CODE", "MEANING"], 0, rows)
             .print(global);
     };
-    let reason = Reason::from_code(code).ok_or_else(|| unknown(code))?;
+    let reason = Reason::from_code(&code.to_ascii_lowercase()).ok_or_else(|| unknown(code))?;
     let row = reason.row();
     let mut rows = vec![("code", row.code.to_owned()), ("meaning", row.text.to_owned())];
     let page = match advice(row.code) {

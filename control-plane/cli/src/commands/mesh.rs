@@ -34,11 +34,12 @@ pub(crate) async fn run(global: &Global, command: Mesh) -> anyhow::Result<ExitCo
         .print(global)?;
     if !global.quiet && !global.format().is_document() {
         let (up, all) = (mesh.up(), mesh.links.len());
-        let offline = listed.nodes.len() - nodes.len();
+        let gone = |node: &&v1::Node| ["revoked", "left"].contains(&node.identity_status.as_str());
+        let offline = listed.nodes.len() - nodes.len() - listed.nodes.iter().filter(gone).count();
         complain(&format!("{up} of {all} links that {} connected nodes report are up", nodes.len()));
         if offline > 0 {
             complain(&format!(
-                "{offline} nodes are not connected to this replica: nothing is known of theirs"
+                "not connected to this replica, so nothing is known of their links: {offline} nodes"
             ));
         }
     }

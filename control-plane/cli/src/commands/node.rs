@@ -69,6 +69,12 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             pending_answer(&answer.decided).print(global)
         }
         Command::Update { node, roles, clear_roles, tags, clear_tags, region, dry_run } => {
+            let nothing =
+                roles.is_none() && !clear_roles && tags.is_none() && !clear_tags && region.is_none();
+            if nothing {
+                let text = "nothing to change: give --role, --clear-roles, --tags, --clear-tags or --region";
+                return Err(Fault::new(Reason::RequestInvalid, text).into());
+            }
             let update = v1::NodeUpdateRequest {
                 cluster,
                 node,

@@ -72,18 +72,20 @@ pub(crate) async fn follow<T>(
     let (answer, mut committed) = written?;
     let Effects { signed, revoked, keys, mut touched, copies } = std::mem::take(&mut committed.effects);
     let now = serving.watch.clock.now().wall;
-    let mut whole = followed(serving.database.copies.keep(now, copies).await);
+    let mut whole = true;
+    // A restriction waits for no disk but that of its floor.
+    for (id, chain) in revoked {
+        if let Some(cluster) = serving.clusters.by_id(id) {
+            whole &= followed(serving.learn_revocations(&cluster, chain).await);
+        }
+        touched.insert(id, true);
+    }
+    whole &= followed(serving.database.copies.keep(now, copies).await);
     for (of, at) in signed {
         whole &= followed(serving.raise_floor(of, at).await);
     }
     for id in keys {
         whole &= followed(serving.load_cluster_from(committed.connection(), id).await);
-        touched.insert(id, true);
-    }
-    for (id, chain) in revoked {
-        if let Some(cluster) = serving.clusters.by_id(id) {
-            whole &= followed(serving.learn_revocations(&cluster, chain).await);
-        }
         touched.insert(id, true);
     }
     for (id, urgent) in touched {

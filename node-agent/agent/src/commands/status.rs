@@ -135,8 +135,13 @@ fn link_of(status: &Value, peer: &Value) -> String {
 /// Why a peer without a link and without a way has none, as far as endpoints tell.
 fn why_not(status: &Value, peer: &Value) -> &'static str {
     let dialled = |peer: &Value| !list(&peer["link_endpoints"]).is_empty();
+    let is_relay =
+        |peer: &Value| list(&peer["roles"]).iter().any(|role| role == "relay-node" || role == "core");
+    let known = ["active", "warm"].iter().flat_map(|tier| list(&status["peers"][tier]));
+    let relays = known.filter(|peer| is_relay(peer)).count() > 0;
     match (dialled(peer), status["overlay"]["inbound"] == true) {
         (true, _) => "",
+        (false, false) if relays => ", no endpoint can be dialled and no relay of both is reached",
         (false, true) => ", it has no endpoint: this node waits for its dial",
         (false, false) => ", neither has an endpoint that the other can dial: --advertise on one, or a relay",
     }

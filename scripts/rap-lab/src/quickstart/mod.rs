@@ -84,9 +84,11 @@ pub fn add(lab: &Lab, name: &str) -> Result<()> {
         ![CONTROL, NODES[0], NODES[1], NODES[2]].contains(&name),
         "{name} is a host of the quickstart already"
     );
+    // Before a token is made for it.
+    crate::run_id::check_name(name, 12)?;
     let operator = lab.host(CONTROL)?;
     let ask = |line: &str| operator.typed(line, SETTLE);
-    story.step(&format!("{CONTROL}$ {TOKEN}"));
+    story.step(&format!("{CONTROL}$ {TOKEN} --out join.token    # then carry join.token to {name}"));
     let token = ask(TOKEN)?.stdout.into_bytes();
     story.step(&format!("{name}$ rap-node-agent join --token-file join.token"));
     let node = Node::configure(lab, name)?;

@@ -59,7 +59,7 @@ impl Recording {
         Self { places: places.iter().map(|place| (place.clone(), length(place))).collect() }
     }
 
-    /// Up to now, together with whole logs that began later: the modules in the order in which each was passed first.
+    /// Up to now, together with whole logs that began later: every module in the order in which it was passed, as often as it was.
     pub fn end_with(&self, others: &[(&str, &str)]) -> Result<Vec<Step>> {
         let mut passed = Vec::new();
         for (place, from) in &self.places {
@@ -69,7 +69,8 @@ impl Recording {
         for (name, text) in others {
             passed.extend(events(name, text));
         }
-        Ok(in_order(passed))
+        passed.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(passed.into_iter().map(|(_, step)| step).collect())
     }
 }
 
@@ -84,11 +85,10 @@ fn events(place: &str, text: &str) -> Vec<(String, Step)> {
     text.lines().filter_map(event).collect()
 }
 
-/// A module that is passed again is named once.
-fn in_order(mut passed: Vec<(String, Step)>) -> Vec<Step> {
-    passed.sort_by(|one, other| one.0.cmp(&other.0));
+/// The modules in the order in which each was passed first.
+pub fn firsts(passed: &[Step]) -> Vec<Step> {
     let mut seen = HashSet::new();
-    passed.into_iter().map(|(_, step)| step).filter(|step| seen.insert(step.clone())).collect()
+    passed.iter().filter(|step| seen.insert(*step)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -105,7 +105,9 @@ not json
             r#"{"timestamp":"2026-01-01T00:00:00.000003Z","level":"TRACE","way":"a","target":"y::a"}"#;
         let mut passed = events("one", one);
         passed.extend(events("other", other));
-        let shown: Vec<String> = in_order(passed).iter().map(ToString::to_string).collect();
+        passed.sort_by(|one, other| one.0.cmp(&other.0));
+        let passed: Vec<Step> = passed.into_iter().map(|(_, step)| step).collect();
+        let shown: Vec<String> = firsts(&passed).iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["one: x::b", "other: y::a"]);
     }
 }
