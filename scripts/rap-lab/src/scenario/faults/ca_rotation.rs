@@ -84,15 +84,26 @@ pub fn slept_through(scene: &Scene<'_>) -> Result<Finding> {
         refused += 1;
         scene.control.rapctl(&format!("cluster rotate-ca {CLUSTER} --advance --yes --reason drill"))?;
     }
-    let server = PresentedLeaf::of(one)?;
-    let shut_out = old.shown_to(two, one, &server)?;
+    // A node presents its new certificate once it has it.
+    let renewed = |node: &Node| {
+        wait_until(SETTLE, "a certificate of the new CA", || {
+            let leaf = PresentedLeaf::of(node)?;
+            Ok((leaf.authority != old.authority).then_some(leaf))
+        })
+    };
+    let server = renewed(one)?;
+    // The old CA ends at each node with the table that follows.
+    let shut_out =
+        Some(wait_until(SETTLE, "the old certificate is refused", || old.shown_to(two, one, &server))?);
     three.agent(scene.lab)?.restart()?;
     let back = now();
     three.wait_healthy()?;
     one.wait_answer(three)?;
     let took = back.elapsed();
-    let new = PresentedLeaf::of(three)?;
-    let taken = new.shown_to(two, one, &server)?;
+    let new = renewed(three)?;
+    let taken: Option<String> = wait_until(SETTLE, "the new certificate is taken", || {
+        Ok(new.shown_to(two, one, &server)?.is_none().then_some(None))
+    })?;
     leave(scene, three, "sleeper")?;
     let effect = half(
         new.authority == server.authority && taken.is_none(),
