@@ -112,7 +112,7 @@ impl CaStage {
         }
     }
 
-    /// The word in answers.
+    /// Word of the stage in the answers of `cluster ca` and in JSON documents.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Single => "single",

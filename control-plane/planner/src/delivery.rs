@@ -26,7 +26,7 @@ pub struct Delivery {
     head_sent: HeadOrder,
     head_due: Option<Mono>,
     send_full: bool,
-    /// Those of [`Self::new_peers`].
+    /// Peers whose records the last acknowledged update brought for the first time; `None` if that update was whole.
     new_peers: Option<Vec<NodeId>>,
 }
 

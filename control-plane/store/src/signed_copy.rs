@@ -14,9 +14,9 @@ use crate::row_name::RowName;
 pub enum SignedCopy {
     /// A role-grant set.
     RoleGrantSet {
-        /// Its sequence.
+        /// Sequence of the set.
         sequence: u64,
-        /// Its digest.
+        /// SHA-256 of the signed bytes of the set.
         digest: Digest,
         /// The signed bytes.
         #[serde(with = "hex")]
@@ -24,7 +24,7 @@ pub enum SignedCopy {
     },
     /// A grant or revocation of a role.
     RoleGrant {
-        /// Its digest.
+        /// SHA-256 of the signed bytes of the grant.
         digest: Digest,
         /// Key it concerns.
         #[serde(with = "hex")]
@@ -39,7 +39,7 @@ pub enum SignedCopy {
     Revocation {
         /// Cluster.
         cluster: ClusterId,
-        /// Its sequence.
+        /// Sequence of the record in the chain of its cluster, from 1.
         sequence: u64,
         /// The signed bytes.
         #[serde(with = "hex")]

@@ -47,7 +47,7 @@ pub trait PathPort: Send + Sync {
 /// Why a path did not take a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathRefusal {
-    /// Its queue is full.
+    /// The send queue of the path is full; the datagram was dropped.
     Full,
     /// It has ended.
     Gone,
@@ -58,7 +58,7 @@ pub enum PathRefusal {
 pub enum PathEvent {
     /// A path stands. May be told again.
     Up {
-        /// Its local end.
+        /// Local end of the path.
         end: PathEnd,
         /// Key of the peer at its other end.
         peer: PublicKey,
@@ -67,7 +67,7 @@ pub enum PathEvent {
     },
     /// A path has ended.
     Down {
-        /// Its local end.
+        /// Local end of the path.
         end: PathEnd,
         /// Key of the peer at its other end.
         peer: PublicKey,

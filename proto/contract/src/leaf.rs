@@ -75,7 +75,7 @@ pub(crate) fn verify_by_leaf<T: LeafDocument>(
 /// Signs a document with a leaf key that `sign` has: it returns the Ed25519 signature of exactly these bytes.
 ///
 /// # Errors
-/// Those of `sign`.
+/// The errors that `sign` returns.
 pub fn sign_by_leaf<T: LeafDocument, E>(
     document: &T,
     key: &PublicKey,

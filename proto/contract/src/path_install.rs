@@ -67,7 +67,7 @@ pub struct PathNext {
 pub struct PathInstallExpectation<'a> {
     /// Installation of the membership.
     pub installation: InstallationId,
-    /// Its cluster.
+    /// Cluster of the source.
     pub cluster: ClusterId,
     /// This node.
     pub hop: NodeId,

@@ -16,7 +16,7 @@ use crate::watch::raise::alarm_about;
 /// Puts back what is missing. Gives how many documents that were.
 ///
 /// # Errors
-/// Those of the database; `row.tampered` if it undoes what is put back.
+/// Errors of the database; `row.tampered` if the database undoes what is put back.
 pub(crate) async fn heal(serving: &Serving) -> Result<usize, Failure> {
     let floors = serving.database.floors.current().unwrap_or_default();
     let mut snapshot = serving.database.store.system().begin_snapshot().await?;

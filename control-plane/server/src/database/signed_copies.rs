@@ -60,7 +60,7 @@ impl SignedCopies {
     /// `Ok`. What is known already is not written again.
     ///
     /// # Errors
-    /// Those of writing; the copies are kept in memory then.
+    /// `state.io` or `state.no_space` of the write; the copies are kept in memory then.
     pub async fn keep(&self, now: Wall, copies: Vec<SignedCopy>) -> Result<(), Failure> {
         let this = self.clone();
         let written = tokio::task::spawn_blocking(move || this.keep_blocking(now, copies)).await;

@@ -63,7 +63,7 @@ impl ClusterCas {
         }
     }
 
-    /// Those of `members` that the rotation waits for.
+    /// The nodes of `members` that have not confirmed the present stage; the rotation waits for them.
     pub(crate) fn missing(&self, mut members: Vec<NodeRow>) -> Vec<NodeRow> {
         members.retain(|row| self.waits_for(row));
         members

@@ -47,7 +47,7 @@ impl Listeners {
     /// Where they listen.
     ///
     /// # Errors
-    /// Those of the system.
+    /// The error of the operating system that refuses to name the address of a socket.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.0.iter().map(TcpListener::local_addr).collect()
     }
@@ -55,7 +55,7 @@ impl Listeners {
     /// The next connection of any of them.
     ///
     /// # Errors
-    /// Those of one accept.
+    /// The error of the operating system for this one connection; the listeners stay open.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = poll_fn(|cx| {
             let ready = self.0.iter().find_map(|listener| match listener.poll_accept(cx) {

@@ -24,7 +24,7 @@ pub struct AuthorityRow {
     pub public_key: [u8; 32],
     /// Its private half, sealed for (`cluster_authorities`, `sealed_private_key`); erased when revoked.
     pub sealed_private_key: Option<Vec<u8>>,
-    /// Its life.
+    /// Whether the CA signs, is only trusted, or has ended.
     pub state: KeyState,
 }
 
@@ -37,7 +37,7 @@ pub struct ClusterCaRow {
     pub generation: u64,
     /// DER certificate.
     pub cert_der: Vec<u8>,
-    /// Its key, sealed for (`cluster_cas`, `sealed_key`); erased when revoked.
+    /// Private key of the CA, sealed for (`cluster_cas`, `sealed_key`); `None` once the CA is revoked.
     pub sealed_key: Option<Vec<u8>>,
     /// Its life.
     pub state: KeyState,

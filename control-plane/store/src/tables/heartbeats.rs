@@ -24,7 +24,7 @@ statements! {
 /// as long as the database does. `abandoned`: the caller gave the last one up, so the server ends its connection.
 ///
 /// # Errors
-/// Those of the connection, of the statement and of its commit; `Miscounted` if the row was not written.
+/// Errors of the connection, of the statement and of the commit; `Miscounted` if the row was not written.
 pub async fn heartbeat_commit(target: &DatabaseTarget, replica: [u8; 16], abandoned: bool) -> Result<()> {
     let replica = Uuid::from_bytes(replica);
     let name = format!("rap-heartbeat {replica}");

@@ -29,9 +29,9 @@ pub struct HeardIdentity {
 pub struct IdentityRow {
     /// The node.
     pub node: NodeId,
-    /// Its cluster.
+    /// Cluster of the node.
     pub cluster: ClusterId,
-    /// Generation of its key then.
+    /// Key generation of the node when the identity was told.
     pub key_generation: u64,
     held_incarnation: u64,
     held_version: u64,
@@ -81,9 +81,9 @@ impl IdentityRow {
 pub struct DoubtedNode {
     /// The node.
     pub node: NodeId,
-    /// Its cluster.
+    /// Cluster of the node.
     pub cluster: ClusterId,
-    /// Its name.
+    /// Name of the node.
     pub name: String,
     /// Code of what is doubted.
     pub doubt: String,

@@ -44,7 +44,7 @@ pub(crate) enum Change {
     },
     /// The link to the first hop ended, or a hop sent a fault.
     Broken(Reason),
-    /// Its lifetime ended.
+    /// The lifetime of the path ended before a renewal was answered.
     Expired,
     /// The time of a renewal or of a withdrawal came.
     Due {

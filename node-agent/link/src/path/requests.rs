@@ -22,7 +22,7 @@ pub(crate) enum Asker {
     Neighbour {
         /// The node before this one.
         node: NodeId,
-        /// Its name for the request.
+        /// The `request_id` that this neighbour used; the answer to it carries the same.
         request: u64,
         /// The path.
         entry: u64,

@@ -55,5 +55,5 @@ impl Node {
     }
 }
 
-/// The word of a link's state in events.
+/// State of a link event that ends the link.
 const CLOSED: &str = "closed";

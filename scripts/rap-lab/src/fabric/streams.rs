@@ -138,9 +138,9 @@ pub struct Arrived {
     pub sent: u64,
     /// Of them, those that never came.
     pub lost: u64,
-    /// Those that came twice.
+    /// Datagrams that arrived twice.
     pub duplicates: u64,
-    /// Those that came after a later one.
+    /// Datagrams that arrived after one with a higher number.
     pub reordered: u64,
 }
 
