@@ -24,7 +24,7 @@ pub struct AuthorityRow {
     pub public_key: [u8; 32],
     /// Its private half, sealed for (`cluster_authorities`, `sealed_private_key`); erased when revoked.
     pub sealed_private_key: Option<Vec<u8>>,
-    /// Whether the CA signs, is only trusted, or has ended.
+    /// Whether the key waits, signs, was replaced, or is not trusted.
     pub state: KeyState,
 }
 
@@ -39,7 +39,7 @@ pub struct ClusterCaRow {
     pub cert_der: Vec<u8>,
     /// Private key of the CA, sealed for (`cluster_cas`, `sealed_key`); `None` once the CA is revoked.
     pub sealed_key: Option<Vec<u8>>,
-    /// Its life.
+    /// Whether the CA waits, signs, is only trusted, or has ended.
     pub state: KeyState,
 }
 
