@@ -14,6 +14,7 @@ pub mod handshake_budget;
 pub mod last_fault;
 pub mod metrics;
 pub mod output;
+pub mod probe_series;
 #[cfg(feature = "reference")]
 pub mod reference;
 pub mod secrets;

@@ -1,5 +1,6 @@
 //! Ping between two nodes, asked of the first one through the control plane.
 
+use rap_runtime::probe_series::ProbeSeries;
 use rap_types::{ExitCode, NodeId};
 use rap_wire::v1;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
         count: command.count,
         interval_ms: u32::try_from(command.interval.as_millis()).unwrap_or(u32::MAX),
     }));
-    let (overlay, link) = (Series::of(&answer.overlay), Series::of(&answer.link));
+    let (overlay, link) = (series(&answer.overlay), series(&answer.link));
     let body = json!({
         "from": command.from, "to": command.to, "overlay_address": answer.overlay_address,
         "link_state": answer.link_state, "overlay": overlay.document(), "link": link.document(),
@@ -28,14 +29,14 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
     let rows = [("overlay", &overlay, way.trim_end()), ("link", &link, answer.link_state.as_str())].map(
         |(name, series, note)| {
             let mut row = vec![name.to_owned()];
-            row.extend(series.row());
+            row.extend(cells(series));
             row.push(clean(note));
             row
         },
     );
     let headers = &["PATH", "SENT", "LOST", "MIN MS", "MEDIAN MS", "MAX MS", ""];
     Answer::new("rap.ping.v1", body).table(headers, 0, rows.to_vec()).print(global)?;
-    if overlay.lost == overlay.sent {
+    if overlay.lost() == overlay.sent() {
         if !global.format().is_document() {
             complain("no answer over the overlay");
         }
@@ -61,51 +62,14 @@ fn way(answer: &v1::AdminPingAnswer) -> String {
     }
 }
 
-/// Round trips of one path, nanoseconds; lost ones are counted only.
-struct Series {
-    sent: usize,
-    lost: usize,
-    sorted: Vec<u64>,
-    samples: Vec<Value>,
+fn series(samples: &[v1::AdminPingSample]) -> ProbeSeries {
+    ProbeSeries::of(samples.iter().map(|sample| (sample.sequence, sample.rtt_ns)))
 }
 
-impl Series {
-    fn of(samples: &[v1::AdminPingSample]) -> Self {
-        let mut sorted: Vec<u64> =
-            samples.iter().map(|sample| sample.rtt_ns).filter(|rtt| *rtt > 0).collect();
-        sorted.sort_unstable();
-        let milliseconds = |sample: &v1::AdminPingSample| match sample.rtt_ns {
-            0 => json!({ "sequence": sample.sequence, "rtt_ms": null }),
-            rtt => json!({ "sequence": sample.sequence, "rtt_ms": rtt as f64 / 1e6 }),
-        };
-        Self {
-            sent: samples.len(),
-            lost: samples.len() - sorted.len(),
-            samples: samples.iter().map(milliseconds).collect(),
-            sorted,
-        }
-    }
-
-    fn median(&self) -> Option<u64> {
-        self.sorted.get(self.sorted.len() / 2).copied()
-    }
-
-    fn row(&self) -> Vec<String> {
-        let show = |rtt: Option<u64>| rtt.map_or("-".to_owned(), |rtt| format!("{:.3}", rtt as f64 / 1e6));
-        vec![
-            self.sent.to_string(),
-            self.lost.to_string(),
-            show(self.sorted.first().copied()),
-            show(self.median()),
-            show(self.sorted.last().copied()),
-        ]
-    }
-
-    fn document(&self) -> Value {
-        let loss = if self.sent == 0 { Value::Null } else { json!(self.lost as f64 / self.sent as f64) };
-        json!({
-            "sent": self.sent, "lost": self.lost, "loss": loss,
-            "rtt_ms_median": self.median().map(|rtt| rtt as f64 / 1e6), "samples": self.samples,
-        })
-    }
+/// Sent, lost, and the spread of round trips.
+fn cells(series: &ProbeSeries) -> [String; 5] {
+    let [lowest, median, highest] = series
+        .spread_ms()
+        .map_or_else(|| ["-"; 3].map(str::to_owned), |spread| spread.map(|ms| format!("{ms:.3}")));
+    [series.sent().to_string(), series.lost().to_string(), lowest, median, highest]
 }

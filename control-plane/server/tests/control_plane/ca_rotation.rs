@@ -56,15 +56,21 @@ async fn certified(world: &World, node: &mut Node, bootstrap: &VerifiedBootstrap
     fingerprint(&answer.cluster_ca.into())
 }
 
+/// A member of the cluster `prod` that holds its first snapshot.
+async fn member(world: &World) -> (Node, VerifiedBootstrap) {
+    let host = Host::new(&world.token("prod", 1, true).await, "one");
+    let bootstrap = host.enrol(world).await;
+    let mut one = Node::of(world, host, &bootstrap).await;
+    one.wake(world).await;
+    one.until(|acceptor| acceptor.active().is_some()).await;
+    (one, bootstrap)
+}
+
 #[tokio::test]
 async fn every_node_trusts_both_cas_before_the_newer_signs_and_the_older_ends_when_all_have_moved() {
     let world = World::dev().await;
     world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let mut one = Node::of(&world, host, &bootstrap).await;
-    one.wake(&world).await;
-    one.until(|acceptor| acceptor.active().is_some()).await;
+    let (mut one, bootstrap) = member(&world).await;
     let old = named(&one).0;
     assert_eq!(take(&world, ClusterCaStep::Advance).await.unwrap_err(), Reason::CaState);
 
@@ -114,11 +120,7 @@ async fn every_node_trusts_both_cas_before_the_newer_signs_and_the_older_ends_wh
 async fn a_live_stream_ends_with_the_ca_of_its_certificate() {
     let world = World::dev().await;
     world.cluster("prod").await;
-    let host = Host::new(&world.token("prod", 1, true).await, "one");
-    let bootstrap = host.enrol(&world).await;
-    let mut one = Node::of(&world, host, &bootstrap).await;
-    one.wake(&world).await;
-    one.until(|acceptor| acceptor.active().is_some()).await;
+    let (mut one, bootstrap) = member(&world).await;
     take(&world, ClusterCaStep::Begin).await.unwrap();
     // Without the node that is missing, twice.
     assert_eq!(take(&world, ClusterCaStep::Advance).await.unwrap().stage, "moving");

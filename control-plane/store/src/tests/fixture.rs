@@ -165,3 +165,15 @@ pub(super) fn token_id() -> TokenId {
 pub(super) fn committed<T>(outcome: Result<T, StoreError>) -> Result<T, StoreError> {
     outcome
 }
+
+/// A call that was done, with the answer that is kept for a retry.
+pub(super) fn claim() -> IdempotencyRow {
+    IdempotencyRow {
+        actor: "08".repeat(32),
+        key: "0f".repeat(16),
+        request: rap_types::Digest::of(&[b"request"]),
+        act: "/rap.fabric.v1.Admin/TokenCreate".into(),
+        done: b"[]".to_vec(),
+        answer: Some(b"answer".to_vec()),
+    }
+}

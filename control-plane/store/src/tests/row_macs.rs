@@ -5,7 +5,7 @@
 use rap_types::{IdentityStatus, JoinState, Role, Wall};
 use serde_json::json;
 
-use super::fixture::{authority, ca, cluster, id, keys, node, request, token};
+use super::fixture::{authority, ca, claim, cluster, id, keys, node, request, token};
 use super::rows::everything;
 use crate::authentic::Authentic;
 use crate::tables::addresses::AddressRow;
@@ -95,14 +95,7 @@ fn the_mac_of_every_row_type_is_what_it_was() {
         mac(&request),
         mac(&AddressRow { cluster: id(1), host_number: 77, node: id(4), released_at: Some(Wall(5)) }),
         mac(&node),
-        mac(&IdempotencyRow {
-            actor: "08".repeat(32),
-            key: "0f".repeat(16),
-            request: rap_types::Digest::of(&[b"request"]),
-            act: "/rap.fabric.v1.Admin/TokenCreate".into(),
-            done: b"[]".to_vec(),
-            answer: Some(b"answer".to_vec()),
-        }),
+        mac(&claim()),
         mac(&OperatorRow {
             operator: id(7),
             name: "ann".into(),

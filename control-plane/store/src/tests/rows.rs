@@ -6,7 +6,8 @@ use sqlx::Connection;
 use sqlx::postgres::PgPoolOptions;
 
 use super::fixture::{
-    authority, cluster_with_token, id, keys, keys_of, node_added, node_changed, own_keys, request, token_id,
+    authority, claim, cluster_with_token, id, keys, keys_of, node_added, node_changed, own_keys, request,
+    token_id,
 };
 use crate::testing::TestDatabase;
 use crate::*;
@@ -89,15 +90,7 @@ pub(super) async fn everything() -> (TestDatabase, SystemTransaction) {
         organization_role: "organization_owner".into(),
     };
     member_insert(connection, &own_keys(), &member).await.unwrap();
-    let claim = IdempotencyRow {
-        actor: "08".repeat(32),
-        key: "0f".repeat(16),
-        request: rap_types::Digest::of(&[b"request"]),
-        act: "/rap.fabric.v1.Admin/TokenCreate".into(),
-        done: b"[]".to_vec(),
-        answer: Some(b"answer".to_vec()),
-    };
-    idempotency_claim(connection, &own_keys(), &claim).await.unwrap();
+    idempotency_claim(connection, &own_keys(), &claim()).await.unwrap();
     transaction.commit().await.unwrap();
     store.close().await;
 

@@ -5,7 +5,7 @@ use rap_runtime::command_line::Format;
 use rap_types::ExitCode;
 use serde_json::Value;
 
-use super::print::{list, not_running, printed, through};
+use super::print::{not_running, printed, through};
 use crate::cli::Ping;
 use crate::config::Config;
 use crate::local::LocalClient;
@@ -17,46 +17,39 @@ pub(super) async fn run(config: &Config, ping: Ping, form: Format) -> Result<Exi
         return Ok(ExitCode::Unreachable);
     };
     let document = client.ping(&ping.peer, ping.count, ping.interval).await?;
-    let overlay = summary(&document["overlay"]["samples"]);
-    let link = summary(&document["link"]["samples"]);
+    let (overlay_answered, overlay) = summary(&document["overlay"]);
+    let (link_answered, link) = summary(&document["link"]);
     if !printed(form, &document) {
         let address = document["overlay_address"].as_str().unwrap_or_default();
-        println!("overlay {address}{}: {}", through(&document), overlay.text);
-        println!("link ({}): {}", document["link_state"].as_str().unwrap_or("-"), link.text);
+        println!("overlay {address}{}: {}", through(&document), overlay);
+        println!("link ({}): {}", document["link_state"].as_str().unwrap_or("-"), link);
     }
-    Ok(if overlay.answered + link.answered > 0 { ExitCode::Ok } else { ExitCode::Timeout })
+    Ok(if overlay_answered + link_answered > 0 { ExitCode::Ok } else { ExitCode::Timeout })
 }
 
-struct Summary {
-    answered: usize,
-    text: String,
-}
-
-fn summary(samples: &Value) -> Summary {
-    let samples = list(samples);
-    let times: Vec<f64> = samples.iter().filter_map(|sample| sample["rtt_ms"].as_f64()).collect();
-    let (answered, sent) = (times.len(), samples.len());
-    let lowest = times.iter().copied().fold(f64::INFINITY, f64::min);
-    let highest = times.iter().copied().fold(0.0, f64::max);
-    let text = match answered {
-        0 => format!("{sent} sent, none answered"),
-        _ => format!(
-            "{sent} sent, {answered} answered, min/mean/max {lowest:.3}/{:.3}/{highest:.3} ms",
-            times.iter().sum::<f64>() / answered as f64
-        ),
+/// How many probes were answered, and the series in words.
+fn summary(series: &Value) -> (u64, String) {
+    let count = |key: &str| series[key].as_u64().unwrap_or_default();
+    let (sent, answered) = (count("sent"), count("sent").saturating_sub(count("lost")));
+    let spread = ["rtt_ms_min", "rtt_ms_median", "rtt_ms_max"].map(|key| series[key].as_f64());
+    let [Some(lowest), Some(median), Some(highest)] = spread else {
+        return (0, format!("{sent} sent, none answered"));
     };
-    Summary { answered, text }
+    let times = format!("min/median/max {lowest:.3}/{median:.3}/{highest:.3} ms");
+    (answered, format!("{sent} sent, {answered} answered, {times}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use rap_runtime::probe_series::ProbeSeries;
+
     use super::*;
 
     #[test]
     fn lost_probes_count_as_sent() {
-        let samples = serde_json::json!([{ "rtt_ms": 1.0 }, { "rtt_ms": null }, { "rtt_ms": 3.0 }]);
-        let summary = summary(&samples);
-        assert_eq!(summary.answered, 2);
-        assert_eq!(summary.text, "3 sent, 2 answered, min/mean/max 1.000/2.000/3.000 ms");
+        let series = ProbeSeries::of([(1, 1_000_000), (2, 0), (3, 3_000_000), (4, 2_000_000)]).document();
+        let words = "4 sent, 3 answered, min/median/max 1.000/2.000/3.000 ms".to_owned();
+        assert_eq!(summary(&series), (3, words));
+        assert_eq!(summary(&ProbeSeries::of([(1, 0)]).document()), (0, "1 sent, none answered".to_owned()));
     }
 }

@@ -13,6 +13,7 @@ use rap_rpc::v1::local_agent_server::{LocalAgent, LocalAgentServer};
 use rap_rpc::{Accepted, Refusal};
 use rap_runtime::Fault;
 use rap_runtime::files::gone;
+use rap_runtime::probe_series::ProbeSeries;
 use rap_types::Reason;
 use rap_wire::v1;
 use serde_json::{Value, json};
@@ -240,6 +241,10 @@ fn refusal(fault: Fault) -> Status {
     Refusal::new(fault.reason, fault.message).into()
 }
 
+fn series(samples: &[v1::ProbeSample]) -> Value {
+    ProbeSeries::of(samples.iter().map(|sample| (sample.sequence, sample.rtt_ns))).document()
+}
+
 const STATUS_DEADLINE: Duration = Duration::from_secs(5);
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Callers at once.
@@ -247,20 +252,3 @@ const CONNECTIONS: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-
-/// Round trips of one way to the peer: how many probes were sent and lost, the median, and each one.
-fn series(samples: &[v1::ProbeSample]) -> Value {
-    let mut answered: Vec<u64> = samples.iter().map(|sample| sample.rtt_ns).filter(|rtt| *rtt > 0).collect();
-    answered.sort_unstable();
-    let milliseconds = |rtt: u64| rtt as f64 / 1e6;
-    let (sent, lost) = (samples.len(), samples.len() - answered.len());
-    let each = samples.iter().map(|sample| {
-        let rtt = Some(sample.rtt_ns).filter(|rtt| *rtt > 0).map(milliseconds);
-        json!({ "sequence": sample.sequence, "rtt_ms": rtt })
-    });
-    json!({
-        "sent": sent, "lost": lost, "loss": (sent > 0).then(|| lost as f64 / sent as f64),
-        "rtt_ms_median": answered.get(answered.len() / 2).copied().map(milliseconds),
-        "samples": each.collect::<Value>(),
-    })
-}

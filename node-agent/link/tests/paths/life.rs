@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rap_link::path::{PathEnd, PathEvent, PathSlot};
-use rap_types::Reason;
+use rap_types::{NodeId, Reason};
 
 use crate::net::*;
 
@@ -12,6 +12,17 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn received(end: PathEnd, peer: u8, text: &[u8]) -> PathEvent {
     PathEvent::Received { end, peer: node(peer), datagram: Bytes::copy_from_slice(text) }
+}
+
+/// A source and a destination with a primary through relay 100 and a backup through relay 101, both up.
+fn linked_by_two_relays() -> (Net, NodeId, NodeId, PathEnd, PathEnd) {
+    let (a, b) = (node(1), node(2));
+    let mut net = Net::new(&[1, 2, 100, 101]);
+    net.plan(a, b, &[100], Some(&[101]));
+    net.want(a, b);
+    net.advance(SECOND);
+    let (primary, backup) = (net.up(a, PathSlot::Primary).unwrap(), net.up(a, PathSlot::Backup).unwrap());
+    (net, a, b, primary, backup)
 }
 
 #[test]
@@ -67,12 +78,7 @@ fn nothing_is_asked_for_before_it_is_wanted_and_nothing_twice() {
 
 #[test]
 fn a_used_path_is_renewed_past_its_lifetime_and_its_backup_with_it() {
-    let (a, b) = (node(1), node(2));
-    let mut net = Net::new(&[1, 2, 100, 101]);
-    net.plan(a, b, &[100], Some(&[101]));
-    net.want(a, b);
-    net.advance(SECOND);
-    let (primary, backup) = (net.up(a, PathSlot::Primary).unwrap(), net.up(a, PathSlot::Backup).unwrap());
+    let (mut net, a, b, primary, backup) = linked_by_two_relays();
     net.events.clear();
     for round in 0..20 {
         net.advance(10 * SECOND);
@@ -104,12 +110,7 @@ fn an_idle_path_is_withdrawn_from_every_hop() {
 
 #[test]
 fn a_dead_relay_ends_its_path_at_once_and_the_backup_carries() {
-    let (a, b) = (node(1), node(2));
-    let mut net = Net::new(&[1, 2, 100, 101]);
-    net.plan(a, b, &[100], Some(&[101]));
-    net.want(a, b);
-    net.advance(SECOND);
-    let (primary, backup) = (net.up(a, PathSlot::Primary).unwrap(), net.up(a, PathSlot::Backup).unwrap());
+    let (mut net, a, b, primary, backup) = linked_by_two_relays();
     net.events.clear();
     net.kill(node(100));
     let reason = Reason::PathNextUnreachable;
