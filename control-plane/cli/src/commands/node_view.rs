@@ -104,6 +104,9 @@ pub(super) fn shown(node: &v1::Node) -> Answer {
     body["dataplane_exit"] = node.dataplane_exit.as_ref().map_or(Value::Null, |exit| {
         json!({ "at_ms": exit.at_ms, "status": exit.status, "reason": exit.reason, "text": exit.text })
     });
+    if node.version > 0 {
+        body["version"] = node.version.into();
+    }
     // What a node has nothing of is no row.
     let told = rows.into_iter().filter(|(_, value)| !value.is_empty());
     Answer::new("rap.node.v1", body).properties(told)

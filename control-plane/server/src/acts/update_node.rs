@@ -30,13 +30,17 @@ impl NodeUpdate {
     }
 }
 
+/// Updates the node with this name or id. Gives the node, and the version of the cluster that has the change.
+///
+/// # Errors
+/// `node.unknown`; those of writing.
 pub(crate) async fn write_update(
     transaction: &mut SystemTransaction,
     acting: &Acting,
     cluster: &Cluster,
     name: &str,
     wanted: &NodeUpdate,
-) -> Result<NodeRow, Failure> {
+) -> Result<(NodeRow, u64), Failure> {
     cluster_hold(transaction, &cluster.rows).await?;
     let row = find_node(transaction, cluster, name).await?;
     let node = row.node.node;
@@ -54,6 +58,7 @@ pub(crate) async fn write_update(
     let change = Change::of("node.update", format!("node/{node}")).inside(cluster.id);
     let change = change.owned_by(row.node.organization);
     let scopes = [format!("peer/{node}"), format!("assignment/{node}")];
-    change.touches(cluster.id, scopes, false).record(transaction, acting).await?;
-    Ok(node_read(transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?)
+    let version = change.touches(cluster.id, scopes, false).record(transaction, acting).await?;
+    let row = node_read(transaction, &cluster.rows, node).await?.ok_or(StoreError::Absent)?;
+    Ok((row, version.unwrap_or_default()))
 }

@@ -40,8 +40,8 @@ pub struct Heard {
     pub at: Mono,
     /// What is known of it.
     pub known: ContactFacts,
-    /// As whom it was heard; `None` if it said nothing itself.
-    pub identity: Option<HeardIdentity>,
+    /// As whom it was heard and when; `None` if it said nothing itself.
+    pub identity: Option<(Mono, HeardIdentity)>,
 }
 
 /// All streams of this replica.
@@ -203,7 +203,8 @@ impl SessionEntry {
         if let Some(stream) = streams.get_mut(&self.key).filter(|stream| stream.number == self.number) {
             stream.known = Some(known.clone());
         }
-        say(self.key.1, Heard { at: now(), known: known.clone(), identity });
+        let at = now();
+        say(self.key.1, Heard { at, known: known.clone(), identity: identity.map(|heard| (at, heard)) });
     }
 
     /// Takes a report of the node in. Returns the end of its data plane, if it tells of one.

@@ -34,7 +34,7 @@ pub async fn record_contacts(replica: Arc<Replica>) {
                 }
                 Err(error) => {
                     let (now, waiting) = (replica.watch.clock.now().mono, contacts.len());
-                    replica.serving.contacts.put_back(contacts, now);
+                    replica.serving.contacts.put_back(now);
                     replica.watch.metrics.contacts_failed();
                     if warned.is_none_or(|at| now.since(at) >= WARN_EVERY) {
                         warned = Some(now);
@@ -62,7 +62,10 @@ async fn write(
     rap_store::transact!(replica.database.store.system(), |connection| {
         let now = replica.watch.clock.now().mono;
         let ago = |(node, heard): (&NodeId, &Heard)| (*node, now.since(heard.at), heard.known.clone());
-        let spoke = |(node, heard): (&NodeId, &Heard)| Some((*node, now.since(heard.at), heard.identity?));
+        let spoke = |(node, heard): (&NodeId, &Heard)| {
+            let (at, identity) = heard.identity?;
+            Some((*node, now.since(at), identity))
+        };
         let heard: Vec<_> = contacts.iter().filter_map(spoke).collect();
         let contacts: Vec<_> = contacts.iter().map(ago).collect();
         node_contacts_record(connection, &contacts).await?;
@@ -83,7 +86,8 @@ async fn compare(replica: &Replica, this: [u8; 16], known: Vec<IdentityRow>) {
         note(serving, row.cluster, row.node, Reason::from_code(&row.doubt));
         let at = Mono(now.0.saturating_sub(u64::try_from(row.ago().as_nanos()).unwrap_or(u64::MAX)));
         let (node, key_generation) = (row.node, row.key_generation);
-        if row.replica() != this && serving.identities.heard(node, key_generation, row.instance(), at) {
+        let elsewhere = row.instance().filter(|_| row.replica() != this);
+        if elsewhere.is_some_and(|instance| serving.identities.heard(node, key_generation, instance, at)) {
             raise(serving, row.cluster, (node, key_generation), Reason::NodeCloned).await;
         }
     }

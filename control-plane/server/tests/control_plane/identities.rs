@@ -191,3 +191,42 @@ async fn a_node_that_comes_back_with_less_than_it_acknowledged_is_doubted_until_
     assert_eq!(world.node("one").await.doubt, "");
     world.stop().await;
 }
+
+/// Whoever writes a contact is refused.
+const NO_CONTACTS: &str = "CREATE FUNCTION refused() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'refused'; END$$; \
+    CREATE TRIGGER refused BEFORE INSERT OR UPDATE ON node_contacts EXECUTE FUNCTION refused()";
+
+#[tokio::test]
+async fn what_was_acknowledged_in_a_short_stream_counts_before_a_report_and_before_it_is_written() {
+    let world = World::dev().await;
+    let (host, bootstrap, slot) = member(&world).await;
+    let database = world.database.as_ref().unwrap();
+    database.as_superuser(NO_CONTACTS).await;
+    let mut stream = host.stream(&world, &slot, of(1)).await;
+    let snapshot = Kept::new(&bootstrap).apply(&stream.update().await);
+    acknowledge(&stream, &snapshot).await;
+    let order = snapshot.head().order;
+    let (incarnation, version) = (order.incarnation.0, order.version.0);
+    until("the acknowledgement was heard", async || world.node("one").await.acked_version == version).await;
+    drop(stream);
+
+    // A start without a cache says nothing, and its stream is no later word than the one before.
+    let floor = |version| Some(v1::HeadOrder { incarnation, version, refresh: 0 });
+    let mut stream = host.stream(&world, &slot, v1::NodeHello { floor: floor(version), ..of(2) }).await;
+    stream.update().await;
+    drop(stream);
+    assert_eq!(recorded(&world, bootstrap.node).await, None);
+
+    let newest_head = snapshot.head_document().envelope().to_vec();
+    let old = v1::NodeHello { floor: floor(version - 1), newest_head, ..of(3) };
+    let mut stream = host.stream(&world, &slot, old).await;
+    assert_eq!(notice(&mut stream).await, "node.rolled_back");
+    assert_eq!(alarms(&world, Reason::NodeRolledBack), 1);
+    database.as_superuser("DROP TRIGGER refused ON node_contacts").await;
+    stream.say(Say::Report(v1::NodeReport::default())).await;
+    until("it is recorded", async || recorded(&world, bootstrap.node).await == Some((incarnation, version)))
+        .await;
+    assert_eq!(world.node("one").await.doubt, "node.rolled_back");
+    assert_eq!(alarms(&world, Reason::NodeCloned), 0);
+    world.stop().await;
+}

@@ -18,8 +18,8 @@ use crate::query::{all, optional, plain_row, statements};
 pub struct HeardIdentity {
     /// Generation of the key that its certificate is of.
     pub key_generation: u64,
-    /// Instance of its agent.
-    pub instance: [u8; 16],
+    /// Instance of its agent, if the node reported; an acknowledgement alone is no contact of an instance.
+    pub instance: Option<[u8; 16]>,
     /// Newest (incarnation, version) that it acknowledged on the stream; zeros for none.
     pub held: (u64, u64),
 }
@@ -60,9 +60,9 @@ impl IdentityRow {
         (self.held_incarnation, self.held_version)
     }
 
-    /// Instance of its agent.
-    pub const fn instance(&self) -> [u8; 16] {
-        self.instance.into_bytes()
+    /// Instance of its agent; `None` if no instance was heard yet.
+    pub fn instance(&self) -> Option<[u8; 16]> {
+        (!self.instance.is_nil()).then(|| self.instance.into_bytes())
     }
 
     /// Process of the control plane that heard it.
@@ -111,21 +111,24 @@ statements! {
     async fn identities_record(arguments) -> () = may_conflict "INSERT INTO node_identities AS known \
             (node_id, key_generation, held_incarnation, held_version, instance_id, replica_id, heard_at) \
         SELECT DISTINCT ON (t.node_id) t.node_id, t.generation, t.incarnation, t.version, t.instance, $6, \
-            clock_timestamp() - make_interval(secs => t.ago) \
+            CASE WHEN t.instance = $8 THEN '-infinity' ELSE clock_timestamp() - make_interval(secs => t.ago) END \
         FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::uuid[], $7::double precision[]) \
             AS t (node_id, generation, incarnation, version, instance, ago) \
         WHERE EXISTS (SELECT 1 FROM nodes n WHERE n.node_id = t.node_id) \
         ORDER BY t.node_id, t.ago \
         ON CONFLICT (node_id) DO UPDATE SET key_generation = excluded.key_generation, \
-            instance_id = excluded.instance_id, replica_id = excluded.replica_id, heard_at = excluded.heard_at, \
+            (instance_id, replica_id, heard_at) = (SELECT l.instance, l.replica, l.heard FROM (VALUES \
+                (excluded.instance_id, excluded.replica_id, excluded.heard_at), \
+                (CASE WHEN excluded.key_generation > known.key_generation THEN $8 ELSE known.instance_id END, \
+                known.replica_id, CASE WHEN known.heard_at > clock_timestamp() THEN '-infinity' ELSE known.heard_at END)) \
+                AS l (instance, replica, heard) ORDER BY l.instance = $8, l.heard DESC LIMIT 1), \
             (held_incarnation, held_version) = (SELECT h.incarnation, h.version FROM (VALUES \
                 (excluded.held_incarnation, excluded.held_version), \
                 (CASE WHEN excluded.key_generation = known.key_generation THEN known.held_incarnation ELSE 0 END, \
                 CASE WHEN excluded.key_generation = known.key_generation THEN known.held_version ELSE 0 END)) \
                 AS h (incarnation, version) ORDER BY h.incarnation DESC, h.version DESC LIMIT 1), \
             doubt = CASE WHEN excluded.key_generation = known.key_generation THEN known.doubt ELSE '' END \
-        WHERE excluded.key_generation >= known.key_generation AND (known.heard_at <= excluded.heard_at \
-            OR known.heard_at > clock_timestamp())";
+        WHERE excluded.key_generation >= known.key_generation";
     /// As whom a node was heard last.
     pub async fn identity_read(node: NodeId) -> Option<IdentityRow> = optional identity!("WHERE i.node_id = $1");
     /// The same, locked until the transaction ends.
@@ -135,10 +138,15 @@ statements! {
     pub async fn identities_among(nodes: &[NodeId]) -> Vec<IdentityRow> = all
         identity!("WHERE i.node_id = ANY($1)");
     /// Records a doubt about a node's identity under this key generation. False if it was recorded within the last hour.
+    /// The node may have no row yet: contacts are written late.
     pub async fn identity_doubt(node: NodeId, key_generation: u64, doubt: &str) -> bool = may_conflict
-        "UPDATE node_identities SET doubt = $3, doubted_at = clock_timestamp() \
-        WHERE node_id = $1 AND key_generation = $2 \
-            AND (doubt <> $3 OR doubted_at NOT BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp())";
+        "INSERT INTO node_identities AS known \
+            (node_id, key_generation, instance_id, replica_id, heard_at, doubt, doubted_at) \
+        SELECT n.node_id, $2, nobody.id, nobody.id, '-infinity', $3, clock_timestamp() \
+        FROM nodes n, (VALUES ('00000000-0000-0000-0000-000000000000'::uuid)) AS nobody (id) WHERE n.node_id = $1 \
+        ON CONFLICT (node_id) DO UPDATE SET doubt = excluded.doubt, doubted_at = excluded.doubted_at \
+        WHERE known.key_generation = excluded.key_generation AND (known.doubt <> excluded.doubt \
+            OR known.doubted_at NOT BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp())";
     /// Ends a doubt: the node is taken with the state that it has.
     pub async fn identity_accept(node: NodeId) -> () = one_row
         "UPDATE node_identities SET doubt = '', doubted_at = '-infinity', held_incarnation = 0, held_version = 0 \
@@ -152,9 +160,9 @@ statements! {
         ORDER BY i.doubted_at DESC, i.node_id LIMIT 256";
 }
 
-/// Records as what nodes were heard by `replica`, each with how long ago it was, in one statement. What is older than
-/// what is recorded, or of an older key generation, is passed over, and so are nodes that do not exist. What a node
-/// acknowledged only rises while its key generation stays; a new one ends a doubt.
+/// Records as what nodes were heard by `replica`, each with how long ago it was, in one statement. What is of an older
+/// key generation is passed over, and so are nodes that do not exist. The newest contact of an instance counts. What a
+/// node acknowledged only rises while its key generation stays; a new one ends a doubt.
 pub async fn node_identities_record(
     connection: &mut PgConnection,
     replica: [u8; 16],
@@ -168,9 +176,10 @@ pub async fn node_identities_record(
         counters(|one| one.key_generation),
         counters(|one| one.held.0),
         counters(|one| one.held.1),
-        heard.iter().map(|(.., one)| Uuid::from_bytes(one.instance)).collect::<Vec<_>>(),
+        heard.iter().map(|(.., one)| one.instance.map_or(Uuid::nil(), Uuid::from_bytes)).collect::<Vec<_>>(),
         Uuid::from_bytes(replica),
         heard.iter().map(|(_, ago, _)| ago.min(&LONGEST).as_secs_f64()).collect::<Vec<_>>(),
+        Uuid::nil(),
     );
     identities_record(connection, arguments).await
 }

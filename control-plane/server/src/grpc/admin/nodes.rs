@@ -127,10 +127,10 @@ pub(crate) async fn update(
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let wanted = wanted(&request)?;
     let acting = actor.acting("");
-    let row = commit!(&replica.serving, &acting, |transaction| {
+    let (row, version) = commit!(&replica.serving, &acting, |transaction| {
         write_update(transaction, &acting, &cluster, &request.node, &wanted).await
     })?;
-    Ok(rows::node(&replica.serving, &cluster, &row))
+    Ok(v1::Node { version, ..rows::node(&replica.serving, &cluster, &row) })
 }
 
 /// What an update sets.

@@ -19,7 +19,7 @@ use crate::serve::identity_doubts::raise;
 pub(super) struct Identity {
     /// `None`: the agent does not say.
     instance: Option<Instance>,
-    /// The node said something after it was greeted: it is there, and this is not a late message.
+    /// The node reported after it was greeted: it is there, and this is not a late message.
     is_heard: bool,
     /// When it is asked to stay away at the latest.
     away_by: Option<Instant>,
@@ -54,10 +54,12 @@ impl Identity {
         in_turn
     }
 
-    /// As whom the node was heard, once it was.
-    pub(super) fn heard(&self, member: &Member, held: (u64, u64)) -> Option<HeardIdentity> {
-        let instance = self.instance.filter(|_| self.is_heard)?;
-        Some(HeardIdentity { key_generation: member.leaf.identity.key_generation, instance, held })
+    /// As whom the node is heard now. An acknowledgement counts by itself: a stream may end right after it. Only a report
+    /// counts as a contact of this instance.
+    pub(super) fn heard(&self, member: &Member, held: (u64, u64), reports: bool) -> Option<HeardIdentity> {
+        let instance = self.instance.filter(|_| reports);
+        let key_generation = member.leaf.identity.key_generation;
+        (instance.is_some() || held > (0, 0)).then_some(HeardIdentity { key_generation, instance, held })
     }
 
     /// Whether the stream ends: once the node has what is signed, and after a while in any case.

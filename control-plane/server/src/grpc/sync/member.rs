@@ -21,6 +21,8 @@ pub struct Member {
     incarnation: u64,
     /// As whom it was heard last under this key generation.
     identity: Option<IdentityRow>,
+    /// Highest (incarnation, version) that it acknowledged under this key generation; zeros for none.
+    held: (u64, u64),
 }
 
 impl Member {
@@ -32,8 +34,7 @@ impl Member {
     /// True if the node holds less than it acknowledged under this key generation, and no restore of the control plane
     /// lies between.
     pub(crate) fn went_back(&self, floor: (u64, u64)) -> bool {
-        let held = self.identity.as_ref().map_or((0, 0), IdentityRow::held);
-        held.0 == self.incarnation && floor < held
+        self.held.0 == self.incarnation && floor < self.held
     }
 }
 
@@ -43,6 +44,8 @@ pub(crate) async fn admit(replica: &Replica, call: &Call) -> Result<Member, Fail
     let leaf = call.node().ok_or_else(|| Failure::new(Reason::ChannelWrong, "no node certificate"))?;
     let cluster = replica.serving.clusters.by_id(leaf.identity.cluster).ok_or_else(unknown)?;
     let known = cluster.revocations.known();
+    // Before the database is read: what is written meanwhile is read there.
+    let unwritten = replica.serving.contacts.held(leaf.identity.node, leaf.identity.key_generation);
     let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let revocations = replica.serving.revocations(&mut transaction, &cluster, &known).await?.chain;
     let row = node_read(&mut transaction, &cluster.rows, leaf.identity.node).await?.ok_or_else(unknown)?;
@@ -56,6 +59,7 @@ pub(crate) async fn admit(replica: &Replica, call: &Call) -> Result<Member, Fail
         return Err(Failure::new(Reason::NodeRevoked, "the certificate is of a replaced key generation"));
     }
     let identity = identity.filter(|known| known.key_generation == row.key_generation);
+    let held = identity.as_ref().map_or((0, 0), IdentityRow::held).max(unwritten);
     let (seen_at, incarnation) = (Version(now.config_seq), now.cluster.incarnation);
-    Ok(Member { cluster, leaf, seen_at, incarnation, identity })
+    Ok(Member { cluster, leaf, seen_at, incarnation, identity, held })
 }

@@ -128,7 +128,8 @@ impl Session {
             pace: Pace::new(self.mono()),
         };
         let went_back = identity::went_back(&self.member, &hello);
-        self.observe(&state, hello.link_hints, hello.wireguard_hints);
+        self.observe(hello.link_hints, hello.wireguard_hints);
+        self.note(&state, false);
         if let Err(end) = self.greet().await {
             return end;
         }
@@ -250,6 +251,7 @@ impl Session {
 
     async fn hear(&self, state: &mut State, message: v1::NodeMessage) -> Result<(), End> {
         state.pace.heard(self.mono());
+        let reports = matches!(message.body, Some(NodeBody::Report(_)));
         match message.body {
             Some(NodeBody::Ack(ack)) => self.acknowledged(state, &ack),
             Some(NodeBody::Nack(nack)) => return self.refused(state, nack).await,
@@ -263,7 +265,7 @@ impl Session {
                 if state.identity.is_in_turn(&self.replica, &self.member, now) {
                     identity::doubt(&self.replica, &self.member, Reason::NodeCloned).await;
                 }
-                self.observe(state, report.link_hints, report.wireguard_hints);
+                self.observe(report.link_hints, report.wireguard_hints);
             }
             Some(NodeBody::Diagnostic(result)) => state.diagnostics.answered(result),
             Some(NodeBody::Authority(confirm)) => {
@@ -275,7 +277,7 @@ impl Session {
             // A message of a newer agent.
             None => {}
         }
-        self.note(state);
+        self.note(state, reports);
         Ok(())
     }
 
@@ -307,7 +309,7 @@ impl Session {
         state.delivery.refused(nack.need_full);
         state.acknowledge_by = None;
         state.contact.last_reject = code.to_owned();
-        self.note(state);
+        self.note(state, false);
         if !nack.evidence.is_empty() {
             hello::compare(&self.replica, &self.member, &nack.evidence).await.map_err(End::Refused)?;
         }
@@ -345,19 +347,18 @@ impl Session {
         self.send(Body::Diagnostic(request)).await
     }
 
-    fn observe(&self, state: &State, link: Vec<String>, wireguard: Vec<String>) {
+    fn observe(&self, link: Vec<String>, wireguard: Vec<String>) {
         let identity = &self.member.leaf.identity;
         let said = Hints { link, wireguard };
         let source = self.call.channel.peer().ip();
         let source = (source, self.replica.config.loopback);
         self.directory.observe(identity.node, &said, source, self.replica.watch.clock.now());
-        self.note(state);
     }
 
-    fn note(&self, state: &State) {
+    fn note(&self, state: &State, reports: bool) {
         state.entry.heard(
             &state.contact,
-            state.identity.heard(&self.member, state.contact.acked),
+            state.identity.heard(&self.member, state.contact.acked, reports),
             || self.mono(),
             |node, heard| self.replica.serving.contacts.note(node, heard),
         );

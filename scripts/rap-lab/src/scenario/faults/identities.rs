@@ -77,14 +77,13 @@ pub fn rolled_back(scene: &Scene<'_>) -> Result<Finding> {
     copy_folder(&state, &kept)?;
     agent.restart()?;
     node.wait_healthy()?;
-    scene.control.rapctl(&format!("node update {NAME} --cluster {CLUSTER} --tags moved"))?;
+    let updated = scene.control.ask(&format!("node update {NAME} --cluster {CLUSTER} --tags moved"))?;
+    let version = updated["version"].as_u64().context("the version that the update made")?;
     let acknowledged = || scene.control.ask(&format!("node show {NAME} --cluster {CLUSTER}"));
-    let version =
-        scene.control.ask(&format!("cluster show {CLUSTER}"))?["version"].as_u64().context("version")?;
     wait_until(SETTLE, "the node acknowledged the change", || {
         Ok((acknowledged()?["acked_version"].as_u64() >= Some(version)).then_some(()))
     })?;
-    // A restart: what was acknowledged is written by then.
+    // At once: what was acknowledged counts, written or not.
     agent.stop()?;
     fs::remove_dir_all(membership(&node).join("cache")).context("its cache")?;
     agent.restart()?;
