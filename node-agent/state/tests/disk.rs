@@ -274,8 +274,11 @@ fn child_full_disk_at_start() {
 #[tokio::test]
 async fn child_reads_on_the_full_disk_and_goes_on_with_room() {
     let Some(data) = child_data() else { return };
+    let left = Path::new("/dev/shm/rap-cache-left-by-the-disk-test");
+    fs::create_dir_all(left.join("blobs")).unwrap();
     let cache = open_cache(&membership(&data)).await;
     let stored = async || Snapshots::new(cache.clone()).candidates().await.unwrap();
+    assert!(!left.exists(), "the copy of a killed process");
     assert_eq!(cache.status().failed.expect("no room").reason, Reason::StateNoSpace);
     let found = stored().await;
     found.iter().for_each(assert_whole);
@@ -288,6 +291,40 @@ async fn child_reads_on_the_full_disk_and_goes_on_with_room() {
     cache.write_flushed(change()).await.expect("there is room");
     assert_eq!((cache.status().failed, copies()), (None, 0));
     assert_eq!(stored().await.len(), 1);
+    cache.close().await.unwrap();
+}
+
+#[test]
+fn a_disk_that_was_full_is_written_again_without_a_restart() {
+    in_namespace("child_full_disk_while_it_runs");
+}
+
+#[tokio::test]
+async fn child_full_disk_while_it_runs() {
+    let Some(data) = child_data() else { return };
+    if !mount_small(&data, "8m") {
+        return;
+    }
+    let cache = open_cache(&membership(&data)).await;
+    Snapshots::new(cache.clone()).put(snapshot(1)).await.unwrap();
+    exhaust(&data, 65_536);
+    let change = |n: u8| vec![Change::Put { tree: Tree::Update, key: vec![n], value: vec![n; 400_000] }];
+    let mut refused = None;
+    for n in 0..20 {
+        refused = refused.or(cache.write_flushed(change(n)).await.err());
+    }
+    assert_eq!(refused.expect("no room").reason(), Reason::StateNoSpace);
+    fs::remove_file(data.join("ballast")).unwrap();
+    for _ in 0..1_500 {
+        if cache.write_flushed(change(0)).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((cache.status().failed, cache.status().quarantined), (None, 0));
+    let found = Snapshots::new(cache.clone()).candidates().await.unwrap();
+    assert_eq!(found.len(), 1);
+    found.iter().for_each(assert_whole);
     cache.close().await.unwrap();
 }
 

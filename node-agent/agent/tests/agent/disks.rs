@@ -102,7 +102,12 @@ async fn full_and_read_only(host: &Host) {
         let (status, _) = up(host).await;
         assert_eq!(identity_of(&status), identity_of(&before));
         let active = status["active"]["sequence"].as_u64();
-        assert!(active.is_some_and(|active| active >= acknowledged), "{active:?} below {acknowledged}");
+        assert!(
+            active.is_some_and(|active| active >= acknowledged),
+            "with {room} bytes left: {active:?} below {acknowledged}, cache {}: {}",
+            status["cache"],
+            host.log_text()
+        );
         kill(agent).await;
         std::fs::remove_file(host.data().join("ballast")).unwrap();
         version += 1;

@@ -176,7 +176,8 @@ async fn a_host_that_was_off_past_its_leaf_and_its_snapshot_renews_by_its_key_an
     control.state.lock().unwrap().leaf_life_s = 3;
     control.say(update(&publish(control, HeadOrder::new(1, 1, 0), 1, Duration::from_secs(2))));
     let agent = host.agent().await;
-    host.status_when("healthy", |status| status["state"] == "healthy").await;
+    // Leaf and snapshot may have ended already on a slow host.
+    host.status_when("in use", |status| status["active"]["sequence"] == 1).await;
     terminate(agent).await;
     let issued = control.state.lock().unwrap().certificates;
     // Off until the leaf has ended, by the same clock that judges it.
@@ -259,6 +260,12 @@ fn damage(folder: &std::path::Path) -> usize {
     damaged
 }
 
+/// Most that an agent that does not hurry did since then: it pauses for half a second and draws each pause.
+fn four_a_second(since: rap_types::Mono) -> u32 {
+    let passed = Clock::new().now().mono.since(since).as_secs_f64();
+    (passed * 4.0).ceil() as u32
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_control_plane_neither_stops_nor_hurries_the_agent() {
     use control_message::Body;
@@ -267,6 +274,7 @@ async fn a_hostile_control_plane_neither_stops_nor_hurries_the_agent() {
     let control = &running.control;
     let _plane = Plane::start(&host.run_dir());
     control.say(update(&publish(control, HeadOrder::new(1, 5, 0), 1, Duration::from_secs(300))));
+    let told = Clock::new().now().mono;
     let agent = host.agent().await;
     heard(&mut messages, "ack", |body| matches!(body, node_message::Body::Ack(_))).await;
     let before = host.status().await.1;
@@ -314,13 +322,20 @@ async fn a_hostile_control_plane_neither_stops_nor_hurries_the_agent() {
         }
     };
     let _over = tokio::time::timeout(Duration::from_secs(3), counting).await;
-    assert!(reports <= 12, "{reports} reports in three seconds");
+    assert!(reports <= four_a_second(told), "{reports} reports");
     // Sent away again and again, at once: the node takes its time to come back.
-    let streams = control.state.lock().unwrap().streams;
+    let streams = || control.state.lock().unwrap().streams;
+    let (before_it, sent_away) = (streams(), Clock::new().now().mono);
     control.say(vec![Body::GoingAway(v1::GoingAway::default())]);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let again = control.state.lock().unwrap().streams - streams;
-    assert!((1..=12).contains(&again), "{again} streams in three seconds");
+    let back = async {
+        while streams() == before_it {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, back).await.expect("it comes back");
+    let again = streams() - before_it;
+    assert!(again <= four_a_second(sent_away), "{again} streams");
     let after = host.status().await.1;
     for field in
         ["node_id", "cluster", "authority_fingerprint", "authority_sequence", "active", "break_glass"]

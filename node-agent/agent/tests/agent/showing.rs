@@ -1,5 +1,7 @@
 //! What the agent shows: status, snapshots, configuration.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::fake::agent::{Host, terminate};
 use crate::fake::plane::Plane;
 use crate::*;
@@ -171,10 +173,17 @@ async fn silent_callers_of_the_socket_keep_nobody_out_for_long() {
         silent.push(tokio::net::UnixStream::connect(&socket).await.unwrap());
     }
     answers(&host).await;
-    // One that begins to speak and says no more is pinged, and has no place of another.
-    let half = tokio::net::UnixStream::connect(&socket).await.unwrap();
-    half.try_write(b"PRI * HTTP/2.0").unwrap();
-    drop(silent);
+    // Each is sent away: 64 had a place for a while, the others none.
+    for mut caller in silent {
+        let mut said = Vec::new();
+        tokio::time::timeout(crate::fake::agent::DEADLINE, caller.read_to_end(&mut said))
+            .await
+            .expect("its end")
+            .unwrap();
+    }
+    // One that begins to speak and says no more has no place of another.
+    let mut half = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    half.write_all(b"PRI * HTTP/2.0").await.unwrap();
     answers(&host).await;
     drop(half);
     assert!(terminate(agent).await.success());

@@ -32,6 +32,8 @@ pub(crate) struct Engine {
     copy: Option<MemoryCopy>,
     status: CacheStatus,
     dirty: bool,
+    /// The files of the present number may be held by a database that failed while it was used.
+    held: bool,
     /// Set once a call on the database failed.
     suspect: bool,
     abandoned: Arc<AtomicBool>,
@@ -57,6 +59,7 @@ impl Engine {
             copy: None,
             status: CacheStatus::default(),
             dirty: false,
+            held: false,
             suspect: false,
             abandoned,
         };
@@ -181,23 +184,32 @@ impl Engine {
         preflight::repair_recovery_files(copy.path());
         let opened = guarded(|| open_sled(copy.path(), copy.number(), memory));
         let read = opened.and_then(|database| Ok((guarded(|| database.check(cluster))?, database)));
-        if let Ok(((bytes, _), database)) = read {
-            tracing::warn!("the cache is read from a copy in memory: there is no room to open it");
-            self.status.bytes = bytes;
-            (self.database, self.copy) = (Some(database), Some(copy));
+        match read {
+            Ok(((bytes, _), database)) => {
+                tracing::warn!("the cache is read from a copy in memory: there is no room to open it");
+                self.status.bytes = bytes;
+                (self.database, self.copy) = (Some(database), Some(copy));
+            }
+            Err(Fault::Disk(Failure { text: why, .. }) | Fault::Damage(why)) => {
+                tracing::warn!(%why, "the cache cannot be read from a copy in memory");
+            }
         }
     }
 
     /// Opens the database anew once there is room again.
     fn try_again(&mut self) {
-        if !self.wants_room()
-            || (self.database.is_some() && self.copy.is_none())
-            || space::probe(&self.cache).is_err()
-        {
+        if !self.wants_room() || space::probe(&self.cache).is_err() {
             return;
         }
-        let (copied, copy, failed) = (self.database.take(), self.copy.take(), self.status.failed.take());
-        match self.start(None) {
+        let failed = self.status.failed.take();
+        if self.copy.is_none() && self.database.is_some() {
+            self.drop_database();
+            self.held = true;
+        }
+        let (copied, copy) = (self.database.take(), self.copy.take());
+        let free = if self.held { preflight::copy_to_next(&self.cache) } else { Ok(()) };
+        self.held &= free.is_err();
+        match free.and_then(|()| self.start(None)) {
             Ok(()) => {
                 tracing::info!("there is room again: the cache is open");
                 drop((copied, copy));
@@ -206,6 +218,9 @@ impl Engine {
                 self.database = self.database.take().or(copied);
                 self.copy = copy;
                 self.status.failed = failed;
+                if self.database.is_none() {
+                    self.read_a_copy();
+                }
             }
         }
     }

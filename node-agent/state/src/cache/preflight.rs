@@ -9,6 +9,7 @@
 //! database must not write into its successor. Refuses to judge values.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rap_runtime::files::{FileError, create_private_dir, gone, read_capped, write_atomic};
@@ -53,6 +54,32 @@ pub(crate) fn path_of(cache: &Path, number: u64) -> PathBuf {
 /// Directory in which database `number` is built.
 pub(crate) fn building(cache: &Path, number: u64) -> PathBuf {
     cache.join(format!("building-{number}"))
+}
+
+/// Copies the present database to the next number: one that failed may hold its own files until the process ends.
+pub(crate) fn copy_to_next(cache: &Path) -> Result<(), StateError> {
+    let (number, path) = present(cache)?;
+    let building = building(cache, number + 1);
+    create_private_dir(&building)?;
+    let moved = copied(&path, &building).and_then(|()| fs::rename(&building, path_of(cache, number + 1)));
+    moved.map_err(|source| FileError::Io { path, source })?;
+    Ok(())
+}
+
+/// Copies the files and folders in `from` to the folder `to`.
+pub(crate) fn copied(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            fs::create_dir(&target)?;
+            copied(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Moves the cache to `quarantine`, in place of what was there, and starts an empty one under a new

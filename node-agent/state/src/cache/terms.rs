@@ -49,7 +49,8 @@ impl Default for CacheLimits {
             max_bytes: 64 << 20,
             memory_bytes: 16 << 20,
             queue: 64,
-            open_deadline: Duration::from_secs(5),
+            // Far beyond a slow machine: what is not opened in time is thrown away.
+            open_deadline: Duration::from_secs(20),
             call_deadline: Duration::from_secs(5),
         }
     }

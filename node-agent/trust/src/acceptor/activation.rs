@@ -19,6 +19,32 @@ impl Acceptor {
         }
     }
 
+    /// Takes what verified again after a start. What was acknowledged is in use at once, though a later one that nobody
+    /// acknowledged is stored, and though the disk takes no floor for that one.
+    pub(super) fn take_stored(&mut self, verified: &[Arc<VerifiedSnapshot>], now: Now) {
+        let order = |snapshot: &&Arc<VerifiedSnapshot>| snapshot.head().order;
+        // What an authority signed before it was replaced raises no floor of its successor.
+        let raises_none = |snapshot: &&Arc<VerifiedSnapshot>| {
+            self.floors.raised_to(snapshot) == self.floors || !self.pinned.is_by_present_authority(snapshot)
+        };
+        let settled = verified.iter().filter(raises_none).max_by_key(order).cloned();
+        let newest = verified.iter().max_by_key(order).cloned();
+        for snapshot in [&settled, &newest].into_iter().flatten() {
+            self.clock.raise(snapshot.head().issued_at, now);
+        }
+        if let Some(settled) = settled.clone() {
+            self.base = Some(settled.clone());
+            self.activate(settled);
+        }
+        let Some(newest) =
+            newest.filter(|newest| settled.as_ref().map(|s| s.head().order) != Some(newest.head().order))
+        else {
+            return;
+        };
+        self.restrict(&newest.head().clone(), Some(newest.contents().trust.clone()));
+        self.commit(self.floors.raised_to(&newest), newest, false);
+    }
+
     pub(super) fn activate(&mut self, snapshot: Arc<VerifiedSnapshot>) {
         let (before, given) = (self.sense.as_deref(), self.pinned.addresses.as_ref());
         self.sense = Some(Arc::new(Sense::of(snapshot.contents(), before, given)));

@@ -72,7 +72,8 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Starts from what is on disk: takes the highest stored snapshot that verifies again and is not
-    /// below the floor. One above the floor becomes active once the floor has been raised to it.
+    /// below the floor. One above the floor becomes active once the floor has been raised to it; until then the one at
+    /// the floor is.
     pub fn start(pinned: Pinned, floors: Floors, stored: &[StoredSnapshot], now: Now) -> Self {
         let mut acceptor = Self {
             keys: pinned.chain.keys::<v1::ClusterHead>(),
@@ -87,29 +88,14 @@ impl Acceptor {
             outputs: VecDeque::new(),
             rejects: Rejects::default(),
         };
-        let mut best: Option<VerifiedSnapshot> = None;
+        let mut verified = Vec::new();
         for candidate in stored {
             match acceptor.reopen(candidate) {
-                Ok(snapshot)
-                    if best.as_ref().is_none_or(|best| best.head().order < snapshot.head().order) =>
-                {
-                    best = Some(snapshot);
-                }
-                Ok(_) => {}
+                Ok(snapshot) => verified.push(Arc::new(snapshot)),
                 Err(reject) => acceptor.rejects.count(reject.reason, now.wall),
             }
         }
-        if let Some(best) = best.map(Arc::new) {
-            let raised = acceptor.floors.raised_to(&best);
-            acceptor.clock.raise(best.head().issued_at, now);
-            // What an authority signed before it was replaced raises no floor of its successor.
-            if raised == acceptor.floors || !acceptor.pinned.is_by_present_authority(&best) {
-                acceptor.base = Some(best.clone());
-                acceptor.activate(best);
-            } else {
-                acceptor.commit(raised, best, false);
-            }
-        }
+        acceptor.take_stored(&verified, now);
         acceptor
     }
 

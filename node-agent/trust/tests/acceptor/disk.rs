@@ -82,9 +82,11 @@ fn at_start_the_highest_stored_snapshot_that_verifies_is_taken() {
 
     // One above the floor: a crash came between the snapshot and the floor. The floor goes first.
     let mut acceptor = Acceptor::start(world.pinned(), floors, &[stored(&first), stored(&second)], at(9));
-    assert_eq!(active(&acceptor), None);
+    assert_eq!(active(&acceptor), Some(V1));
     let first_outputs = outputs(&mut acceptor);
-    let [Output::Persist(id, record)] = first_outputs.as_slice() else { panic!("{first_outputs:?}") };
+    let [Output::Activate(_), Output::Persist(id, record)] = first_outputs.as_slice() else {
+        panic!("{first_outputs:?}")
+    };
     assert_eq!(record.floors.head.version.0, 2);
     acceptor.handle(Input::Persisted(*id), at(9));
     assert_eq!(active(&acceptor), Some(V2));
@@ -94,6 +96,28 @@ fn at_start_the_highest_stored_snapshot_that_verifies_is_taken() {
     let acceptor = Acceptor::start(world.pinned(), floors, &[stored(&first)], at(9));
     assert_eq!(active(&acceptor), None);
     assert_eq!(acceptor.rejects().last().map(|(reason, _)| reason), Some(Reason::SnapshotRollback));
+}
+
+#[test]
+fn what_was_acknowledged_is_in_use_though_a_later_one_is_stored_and_the_disk_takes_no_floor() {
+    let world = World::default();
+    let stored = |published: &Published| StoredSnapshot::of(accepted(&world, published).active().unwrap());
+    let first = world.publish(V1, &world.contents(3), ISSUED);
+    let mut contents = world.contents(3);
+    contents.revoke(&world.cluster_ca, &[1]);
+    let second = world.publish(V2, &contents, ISSUED);
+    let floors = accepted(&world, &first).floors().clone();
+    let mut acceptor = Acceptor::start(world.pinned(), floors, &[stored(&second), stored(&first)], at(9));
+    let started = outputs(&mut acceptor);
+    let [Output::Activate(used), Output::Restrict(early), Output::Persist(id, _)] = started.as_slice() else {
+        panic!("{started:?}")
+    };
+    assert_eq!((used.head().order, early.trust.revoked.len()), (V1, 1));
+    acceptor.handle(Input::PersistFailed(*id, Reason::StateNoSpace), at(9));
+    assert_eq!(active(&acceptor), Some(V1));
+    // The control plane has it once more, and there is room.
+    settle(&mut acceptor, Input::Updated(second.full()), 10);
+    assert_eq!(active(&acceptor), Some(V2));
 }
 
 #[test]
