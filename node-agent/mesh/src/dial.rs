@@ -2,6 +2,7 @@
 //!
 //! Owns the time of each dial, by the rules of `rap-link`, and the client side of the TLS handshake.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use rap_link::{Input, Lane, Side, may_dial, redial_delay};
 use rap_runtime::tls::{any_server_name, link_client};
 use rap_types::{Mono, NodeId, Reason};
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -25,9 +27,13 @@ use crate::socket;
 pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
     let NewPeer { peer, mut vacant, mut demand, stop } = new;
     let mut link_peers = shared.link_peers.subscribe();
-    let mut backoff = Backoff { failures: 0, not_before: Mono(0), last: Mono(0) };
+    let (mut backoff, mut terms) = (Backoff::default(), None);
     loop {
         let Some(entry) = link_peers.borrow_and_update().peers.get(&peer).cloned() else { return };
+        let present = Some(Terms::of(&shared, &entry));
+        if std::mem::replace(&mut terms, present.clone()) != present {
+            backoff.start_over();
+        }
         let since = *vacant.borrow_and_update();
         let demanded = *demand.borrow_and_update();
         let due = since.and_then(|since| due(&shared, peer, &entry, since, demanded, &backoff));
@@ -43,7 +49,9 @@ pub(crate) async fn keep_linked(shared: Arc<Shared>, new: NewPeer) {
             continue;
         }
         let connection = dial(shared.clone(), peer, &entry.endpoints, stop.clone()).await;
-        backoff.after(&connection);
+        let now = shared.now().mono;
+        let lived = connection.established_at.map(|at| now.since(at));
+        backoff.after(connection.link.reason(), lived, now, rand::random());
     }
 }
 
@@ -93,6 +101,26 @@ fn due(
     wanted.into_iter().chain(demanded).min()
 }
 
+/// What of this node decides whether a dial succeeds. What failed under other terms says nothing about these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Terms {
+    endpoints: BTreeSet<SocketAddr>,
+    leaf: Option<CertificateDer<'static>>,
+    authorities: Vec<CertificateDer<'static>>,
+}
+
+impl Terms {
+    fn of(shared: &Shared, entry: &Peer) -> Self {
+        let trust = shared.trust.cluster(shared.config.cluster);
+        Self {
+            endpoints: entry.endpoints.iter().copied().collect(),
+            leaf: shared.certificate.leaf(),
+            authorities: trust.map(|trust| trust.authorities.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
 struct Backoff {
     failures: u32,
     not_before: Mono,
@@ -101,14 +129,24 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// A link that lived for [`PROVEN_STABLE`], or that ended as a duplicate, is not a failure.
-    fn after(&mut self, connection: &Connection) {
-        let now = connection.shared.now().mono;
-        let lived = connection.established_at.is_some_and(|at| now.since(at) >= PROVEN_STABLE);
-        let failed = connection.link.reason() != Some(Reason::LinkDuplicate);
-        self.failures = if lived { 0 } else { self.failures.saturating_add(u32::from(failed)) };
+    /// An attempt ended with this reason, after the link was up for so long.
+    ///
+    /// A link that lived for [`PROVEN_STABLE`], or that ended as a duplicate, is not a failure. A peer that is reached
+    /// and shows a leaf that does not count gets another one as soon as its agent runs: it is not left alone for long.
+    fn after(&mut self, reason: Option<Reason>, lived: Option<Duration>, now: Mono, random: u32) {
+        let stable = lived.is_some_and(|lived| lived >= PROVEN_STABLE);
+        let failed = reason != Some(Reason::LinkDuplicate);
+        self.failures = if stable { 0 } else { self.failures.saturating_add(u32::from(failed)) };
+        let delay = redial_delay(self.failures.saturating_sub(1), random);
+        let refused = matches!(reason, Some(Reason::CertificateInvalid | Reason::NodeRevoked));
         self.last = now;
-        self.not_before = now.plus(redial_delay(self.failures.saturating_sub(1), rand::random()));
+        self.not_before = now.plus(if refused { delay.min(REFUSED_MAX) } else { delay });
+    }
+
+    /// Earlier failures do not count any more. The next dial comes at once, but for a pause after the latest one.
+    fn start_over(&mut self) {
+        self.failures = 0;
+        self.not_before = self.not_before.min(self.last.plus(DEMAND_PAUSE));
     }
 }
 
@@ -160,5 +198,39 @@ async fn handshake(
 
 /// Shortest time between the end of an attempt and a dial on demand.
 const DEMAND_PAUSE: Duration = Duration::from_secs(1);
+/// Longest wait after a dial that ended on a certificate.
+const REFUSED_MAX: Duration = Duration::from_secs(4);
 /// A link that lived this long clears the count of failures.
 const PROVEN_STABLE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(backoff: &mut Backoff, reason: Reason) -> Duration {
+        let now = backoff.not_before;
+        backoff.after(Some(reason), None, now, u32::MAX);
+        backoff.not_before.since(now)
+    }
+
+    #[test]
+    fn what_failed_before_a_new_certificate_or_endpoint_does_not_delay_the_next_dial() {
+        let mut backoff = Backoff::default();
+        for _ in 0..10 {
+            after(&mut backoff, Reason::LinkUnreachable);
+        }
+        assert_eq!(after(&mut backoff, Reason::LinkUnreachable), Duration::from_secs(30));
+        backoff.start_over();
+        assert_eq!(backoff.not_before.since(backoff.last), DEMAND_PAUSE, "at once, and not in a loop");
+        assert_eq!(after(&mut backoff, Reason::LinkUnreachable), Duration::from_millis(250));
+    }
+
+    #[test]
+    fn a_peer_whose_certificate_does_not_count_is_asked_again_soon() {
+        let mut backoff = Backoff::default();
+        for _ in 0..10 {
+            assert!(after(&mut backoff, Reason::NodeRevoked) <= REFUSED_MAX);
+        }
+        assert_eq!(after(&mut backoff, Reason::NodeRevoked), REFUSED_MAX);
+    }
+}
