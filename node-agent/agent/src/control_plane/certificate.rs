@@ -56,18 +56,18 @@ impl CertificateTask {
 
     /// Keeps a leaf in force: issues one if there is none and renews it at half life, until cancelled.
     /// `cas` are those of the present snapshot; `leaves` gets every new leaf; `doubts` changes when the control plane
-    /// refused the present one.
+    /// refused the present one, or took it after a request was refused.
     pub async fn run(
         self,
         mut current: Option<InForce>,
         mut cas: watch::Receiver<TrustedCas>,
         leaves: mpsc::Sender<StoredCertificate>,
         failed: watch::Sender<Option<Fault>>,
-        mut doubts: watch::Receiver<u64>,
+        mut doubts: watch::Receiver<Doubts>,
         cancel: CancellationToken,
     ) {
         let clock = Clock::new();
-        doubts.mark_unchanged();
+        let mut known = *doubts.borrow_and_update();
         let (mut failures, mut retry_at) = (0, Mono(0));
         // When a leaf of a CA that stops signing is replaced.
         let mut moves_at: Option<Mono> = None;
@@ -90,7 +90,15 @@ impl CertificateTask {
                     () = cancel.cancelled() => return,
                     () = tokio::time::sleep(pause.min(SLICE)) => false,
                     Ok(()) = cas.changed() => false,
-                    Ok(()) = doubts.changed() => true,
+                    Ok(()) = doubts.changed() => {
+                        let told = *doubts.borrow_and_update();
+                        if told.accepted != known.accepted {
+                            // What the last request was refused for holds no more.
+                            (failures, retry_at) = (0, Mono(0));
+                            failed.send_replace(None);
+                        }
+                        told.refused != std::mem::replace(&mut known, told).refused
+                    }
                 };
                 if !doubted || retry_at > clock.now().mono {
                     continue;
@@ -209,6 +217,15 @@ impl CertificateTask {
         let signed = |ca: &&Vec<u8>| Digest::of(&[ca]) == signer;
         Ok((leaf, cas.all().find(signed).cloned().unwrap_or_default()))
     }
+}
+
+/// What the control plane made of the certificate on streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Doubts {
+    /// How often it refused it.
+    pub refused: u64,
+    /// How often it took it though the last request for another one had been refused.
+    pub accepted: u64,
 }
 
 /// The leaf in force, as far as its renewal depends on it.

@@ -8,7 +8,7 @@ mod time;
 mod uplink;
 mod url_order;
 
-pub use certificate::{CertificateTask, InForce};
+pub use certificate::{CertificateTask, Doubts, InForce};
 pub use dial::{ControlPlane, EnrollmentLine};
 pub use resolve::{literal, resolve};
 pub use time::TrustedTime;

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::disk::{Write, Written};
 use super::ping::PingEnd;
-use crate::control_plane::{Pause, UplinkEvent};
+use crate::control_plane::{Doubts, Pause, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
 use crate::host::Answer;
 use crate::membership::StoredCertificate;
@@ -40,8 +40,8 @@ pub(super) struct Channels {
     pub(super) certificate_ready: Newest<bool>,
     /// The CAs of node certificates.
     pub(super) cluster_ca: Newest<TrustedCas>,
-    /// How often the control plane refused the certificate.
-    pub(super) doubts: Newest<u64>,
+    /// What the control plane made of the certificate.
+    pub(super) doubts: Newest<Doubts>,
     /// How to come back after a lost stream.
     pub(super) pause: Newest<Pause>,
     /// Order of the head in use while it is stale.
@@ -97,7 +97,7 @@ impl Channels {
             certificate_failure: watch::channel(None),
             certificate_ready: watch::channel(false),
             cluster_ca: watch::channel(TrustedCas { issuing: cluster_ca, other: None }),
-            doubts: watch::channel(0),
+            doubts: watch::channel(Doubts::default()),
             pause: watch::channel(Pause::default()),
             stale_head: watch::channel(None),
             wanted_names: watch::channel(WantedNames::default()),

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::disk::{Disk, Waiting, Write, Written};
 use super::key_ages::KeyAges;
 use super::ping::PingEnd;
-use crate::control_plane::{CertificateTask, Pause, Stream, TrustedTime, UplinkEvent};
+use crate::control_plane::{CertificateTask, Doubts, Pause, Stream, TrustedTime, UplinkEvent};
 use crate::dataplane::{DataplaneCommand, DataplaneEvent};
 use crate::host::{Answer, OwnClaim};
 use crate::membership::{StoredCertificate, StoredTime, Wanted};
@@ -43,7 +43,7 @@ pub(super) struct Senders {
     pub(super) tables: watch::Sender<Option<Arc<ForwardingTable>>>,
     pub(super) commands: mpsc::Sender<DataplaneCommand>,
     pub(super) certificate_ready: watch::Sender<bool>,
-    pub(super) doubts: watch::Sender<u64>,
+    pub(super) doubts: watch::Sender<Doubts>,
     pub(super) cluster_ca: watch::Sender<TrustedCas>,
     pub(super) pause: watch::Sender<Pause>,
     pub(super) stale_head: watch::Sender<Option<HeadOrder>>,

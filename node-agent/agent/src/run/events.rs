@@ -3,6 +3,7 @@
 //! Owns the log lines that go with it. Refuses to decide: `rap_node::Node` does.
 
 use rap_node::{Input, LinkCertificate, PlaneFacts};
+use rap_runtime::Fault;
 use rap_types::Reason;
 use rap_wire::v1;
 
@@ -33,12 +34,15 @@ impl Driver {
                 if self.contact.heard(now) {
                     tracing::info!("contact with the control plane again");
                 }
+                if matches!(message.body, Some(v1::control_message::Body::Hello(_))) {
+                    self.accepted();
+                }
                 self.feed(Input::Control(message));
             }
-            UplinkEvent::Doubted => self.senders.doubts.send_modify(|doubts| *doubts += 1),
+            UplinkEvent::Doubted => self.senders.doubts.send_modify(|doubts| doubts.refused += 1),
             UplinkEvent::Lost(url, fault) => {
                 if matches!(fault.reason, Reason::NodeRevoked | Reason::CertificateInvalid) {
-                    self.senders.doubts.send_modify(|doubts| *doubts += 1);
+                    self.senders.doubts.send_modify(|doubts| doubts.refused += 1);
                 }
                 if self.contact.lost(url, &fault) {
                     tracing::warn!(reason = %fault.reason, error = %fault, "no contact with the control plane");
@@ -46,6 +50,14 @@ impl Driver {
                 self.stream = None;
                 self.feed(Input::StreamClosed);
             }
+        }
+    }
+
+    /// The control plane serves a stream under this node's certificate: the node is a member, whatever it was told before.
+    fn accepted(&self) {
+        let refused = |fault: &Fault| fault.reason != Reason::ServerUnreachable;
+        if self.receivers.certificate_failure.borrow().as_ref().is_some_and(refused) {
+            self.senders.doubts.send_modify(|doubts| doubts.accepted += 1);
         }
     }
 

@@ -81,6 +81,32 @@ async fn a_revoked_node_says_so_and_stops_asking() {
     drop(running);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_node_that_is_a_member_again_is_healthy_again() {
+    let host = Host::new();
+    let (running, _messages) = joined(&host).await;
+    let control = running.control.clone();
+    control.state.lock().unwrap().leaf_life_s = 4;
+    let _plane = Plane::start(&host.run_dir());
+    let snapshot = |version| publish(&control, HeadOrder::new(1, version, 0), 1, Duration::from_secs(300));
+    control.say(update(&snapshot(1)));
+    let agent = host.agent().await;
+    host.status_when("in use", |status| status["active"]["sequence"] == 1).await;
+    control.state.lock().unwrap().refuse = Some(Reason::NodeRevoked);
+    let revoked =
+        |status: &serde_json::Value| status["degraded_reasons"].to_string().contains("node.revoked");
+    host.status_when("revoked", revoked).await;
+    // As after a restore that has the node: the next request is minutes away.
+    {
+        let mut state = control.state.lock().unwrap();
+        (state.refuse, state.leaf_life_s) = (None, 86_400);
+    }
+    control.say(update(&snapshot(2)));
+    let (_, status) = host.status_when("healthy", |status| status["state"] == "healthy").await;
+    assert_eq!(status["certificate"]["last_error"], serde_json::Value::Null);
+    assert!(terminate(agent).await.success());
+}
+
 /// Directories in the data directory.
 fn names(host: &Host) -> Vec<String> {
     let entries = std::fs::read_dir(host.data()).into_iter().flatten().flatten();
