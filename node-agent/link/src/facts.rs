@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rap_types::{ClusterId, Mono, NodeId, Reason};
+use rap_types::{ChannelClass, ClusterId, Mono, NodeId, Reason};
 use rap_wire::v1::LinkLane;
 
 /// Timers and limits of a session.
@@ -26,6 +26,8 @@ pub struct Timing {
     pub drain: Duration,
     /// Number of probes and echoes that may be unanswered at once.
     pub open_questions: usize,
+    /// Time without data after which lanes B and C end.
+    pub lane_idle: Duration,
 }
 
 impl Default for Timing {
@@ -39,6 +41,7 @@ impl Default for Timing {
             answer: Duration::from_secs(5),
             drain: Duration::from_secs(2),
             open_questions: 64,
+            lane_idle: Duration::from_secs(60),
         }
     }
 }
@@ -64,6 +67,15 @@ pub enum Lane {
 }
 
 impl Lane {
+    /// The lane that carries data of a class.
+    pub const fn of_class(class: ChannelClass) -> Self {
+        match class {
+            ChannelClass::Input | ChannelClass::Control | ChannelClass::Clipboard => Self::A,
+            ChannelClass::Render | ChannelClass::Telemetry => Self::B,
+            ChannelClass::File | ChannelClass::Vpn => Self::C,
+        }
+    }
+
     /// Number on the wire.
     pub const fn code(self) -> i32 {
         self.wire() as i32

@@ -43,6 +43,8 @@ pub enum FrameKind {
     PathWithdraw = 19,
     /// `PathFault`; class control.
     PathFault = 20,
+    /// `LaneRequest`; class control.
+    LaneRequest = 23,
 }
 
 impl FrameKind {
@@ -59,6 +61,7 @@ impl FrameKind {
         Self::PathAnswer,
         Self::PathWithdraw,
         Self::PathFault,
+        Self::LaneRequest,
     ];
 
     /// Number on the wire.
@@ -80,7 +83,8 @@ impl FrameKind {
             | Self::PathRequest
             | Self::PathAnswer
             | Self::PathWithdraw
-            | Self::PathFault => true,
+            | Self::PathFault
+            | Self::LaneRequest => true,
         }
     }
 }

@@ -17,6 +17,9 @@ pub(crate) const FEATURES_MAX: usize = 32;
 /// Feature of a hello: this node takes path messages and labelled data. Both hellos must have it before either side
 /// sends such a frame, because a peer without it closes the connection.
 pub const FEATURE_FABRIC: &str = "fabric.1";
+/// Feature of a hello: this node carries each class on its lane. Both hellos must have it, beside [`FEATURE_FABRIC`];
+/// without it lane A carries every class.
+pub const FEATURE_LANES: &str = "lanes.1";
 /// Largest newest head in a hello, in bytes.
 pub const HEAD_MAX: usize = 32 * 1024;
 
@@ -35,15 +38,28 @@ pub struct PeerHello {
     pub features: Vec<String>,
     /// Signed cluster head, not verified. May be empty; at most [`HEAD_MAX`].
     pub newest_head: Vec<u8>,
+    /// What both sides offer.
+    pub agreed: Agreed,
 }
 
-/// True if both sides offer [`FEATURE_FABRIC`].
-pub(crate) fn is_fabric(local: &Local, peer: &PeerHello) -> bool {
-    let offers = |features: &[String]| features.iter().any(|feature| feature == FEATURE_FABRIC);
-    offers(&local.features) && offers(&peer.features)
+/// Features that both sides of a connection offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Agreed {
+    /// [`FEATURE_FABRIC`].
+    pub fabric: bool,
+    /// [`FEATURE_LANES`] beside [`FEATURE_FABRIC`].
+    pub lanes: bool,
 }
 
-/// Encodes this side's hello.
+impl Agreed {
+    fn between(ours: &[String], theirs: &[String]) -> Self {
+        let both = |name: &str| [ours, theirs].iter().all(|side| side.iter().any(|feature| feature == name));
+        let fabric = both(FEATURE_FABRIC);
+        Self { fabric, lanes: fabric && both(FEATURE_LANES) }
+    }
+}
+
+/// Encodes this side's hello. The newest head is told over lane A alone.
 pub(crate) fn encode(local: &Local, lane: Lane, session_id: [u8; 16]) -> Vec<u8> {
     v1::LinkHello {
         protocol_min: PROTOCOL_MIN,
@@ -51,13 +67,13 @@ pub(crate) fn encode(local: &Local, lane: Lane, session_id: [u8; 16]) -> Vec<u8>
         lane: lane.code(),
         session_id: session_id.to_vec(),
         features: local.features.clone(),
-        newest_head: local.newest_head.clone(),
+        newest_head: if lane == Lane::A { local.newest_head.clone() } else { Vec::new() },
     }
     .encode_to_vec()
 }
 
 /// Checks the hello of the peer. If this side dialled, the hello must name the same session and lane.
-pub(crate) fn read(payload: &[u8], side: &Side) -> Result<PeerHello, Reason> {
+pub(crate) fn read(payload: &[u8], side: &Side, local: &Local) -> Result<PeerHello, Reason> {
     let hello = v1::LinkHello::decode(payload).map_err(|_| Reason::LinkFrameMalformed)?;
     let protocol = hello.protocol_max.min(PROTOCOL_MAX);
     if hello.protocol_min > hello.protocol_max || protocol < hello.protocol_min.max(PROTOCOL_MIN) {
@@ -79,5 +95,7 @@ pub(crate) fn read(payload: &[u8], side: &Side) -> Result<PeerHello, Reason> {
     if !named {
         return Err(Reason::LinkState);
     }
-    Ok(PeerHello { protocol, session_id, lane, features: hello.features, newest_head: hello.newest_head })
+    let agreed = Agreed::between(&local.features, &hello.features);
+    let v1::LinkHello { features, newest_head, .. } = hello;
+    Ok(PeerHello { protocol, session_id, lane, features, newest_head, agreed })
 }

@@ -7,6 +7,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod carried;
 mod codec;
 mod counters;
 mod decoder;
@@ -32,10 +33,10 @@ pub use frame::{
     FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX, PAYLOAD_MAX,
     class_code,
 };
-pub use hello::{FEATURE_FABRIC, HEAD_MAX, PeerHello};
+pub use hello::{Agreed, FEATURE_FABRIC, FEATURE_LANES, HEAD_MAX, PeerHello};
 pub use link::Link;
 pub use live::Live;
-pub use message::ECHO_MAX;
+pub use message::{ECHO_MAX, lane_request};
 pub use peering::{DIAL_GRACE, Kept, keep_of_duplicates, may_dial, redial_delay};
 pub use samples::Measured;
 pub use session::{Leaving, Opening, Permitted, Session};

@@ -178,6 +178,7 @@ impl Link {
                 Output::Send(frame) => self.queue(&frame),
                 Output::Established(_)
                 | Output::Received(_)
+                | Output::LaneAsked(_)
                 | Output::Suspected
                 | Output::Recovered
                 | Output::ProbeAnswered { .. }
@@ -207,7 +208,8 @@ impl Link {
             | FrameKind::PathRequest
             | FrameKind::PathAnswer
             | FrameKind::PathWithdraw
-            | FrameKind::PathFault => match self.scheduler.push(QueueId::of(frame), encoded) {
+            | FrameKind::PathFault
+            | FrameKind::LaneRequest => match self.scheduler.push(QueueId::of(frame), encoded) {
                 Ok(dropped) => self.counters.dropped(Reason::LinkQueueFull, dropped),
                 Err(Full) => self.counters.rejected(Reason::LinkQueueFull),
             },

@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use rap_types::{ChannelClass, Mono, NodeId, Reason};
 
+use crate::carried::Carried;
 use crate::facts::Timing;
-use crate::frame::{Frame, FrameId, FrameKind};
+use crate::frame::{Frame, FrameKind};
 use crate::message;
 use crate::samples::{Measured, Samples};
 use crate::terms::{Answer, Output};
@@ -22,8 +23,9 @@ pub struct Live {
     timing: Timing,
     peer: NodeId,
     permit_until: Mono,
-    /// Both sides offered [`crate::FEATURE_FABRIC`].
-    fabric: bool,
+    carried: Carried,
+    /// When data last arrived or was queued.
+    carried_at: Mono,
     silence: Silence,
     next_seq: u64,
     open: BTreeMap<u64, Question>,
@@ -67,10 +69,21 @@ pub(crate) enum Finding {
 }
 
 impl Live {
-    pub(crate) fn new(timing: Timing, peer: NodeId, permit_until: Mono, fabric: bool, now: Mono) -> Self {
+    pub(crate) fn new(timing: Timing, peer: NodeId, permit_until: Mono, carried: Carried, now: Mono) -> Self {
         let silence = Silence::Quiet { since: now };
         let (open, samples) = (BTreeMap::new(), Samples::default());
-        Self { timing, peer, permit_until, fabric, silence, next_seq: 1, open, rtt: None, samples }
+        Self {
+            timing,
+            peer,
+            permit_until,
+            carried,
+            carried_at: now,
+            silence,
+            next_seq: 1,
+            open,
+            rtt: None,
+            samples,
+        }
     }
 
     /// Id of the peer.
@@ -100,9 +113,13 @@ impl Live {
         self.permit_until = until;
     }
 
-    /// True for a path message or labelled data, if the peer knows them.
-    pub(crate) fn takes(&self, frame: &Frame) -> bool {
-        self.fabric && is_of_paths(frame)
+    /// True for a frame that this connection carries to the peer, which then counts as sent now.
+    pub(crate) fn sends(&mut self, frame: &Frame, now: Mono) -> bool {
+        let sends = self.carried.leaves(frame).is_ok();
+        if sends && frame.kind == FrameKind::Data {
+            self.carried_at = now;
+        }
+        sends
     }
 
     /// The earliest deadline.
@@ -112,7 +129,7 @@ impl Live {
             Silence::Waiting { due, .. } => due,
         };
         let question = self.open.values().map(|question| question.due).min().unwrap_or(silence);
-        silence.min(question).min(self.permit_until)
+        silence.min(question).min(self.permit_until).min(self.idle_end().unwrap_or(self.permit_until))
     }
 
     pub(crate) fn ask_probe(&mut self, token: u64, now: Mono, out: &mut Vec<Output>) {
@@ -156,6 +173,9 @@ impl Live {
         if now >= self.permit_until {
             return Finding::Over(Reason::LinkPermitExpired, false);
         }
+        if self.idle_end().is_some_and(|end| now >= end) {
+            return Finding::Over(Reason::LinkIdle, false);
+        }
         self.expire_questions(now, out);
         self.watch_silence(now, out)
     }
@@ -165,6 +185,11 @@ impl Live {
         for question in std::mem::take(&mut self.open).into_values() {
             question.what.answer(Answer::Failed(reason), out);
         }
+    }
+
+    /// When this lane ends unless data passes.
+    fn idle_end(&self) -> Option<Mono> {
+        self.carried.idle_end(self.carried_at, self.timing.lane_idle)
     }
 
     fn open(&mut self, what: Asked, now: Mono) -> Result<u64, Reason> {
@@ -194,22 +219,23 @@ impl Live {
                 let echo = message::read_echo(&frame.payload)?;
                 self.echo_answered(echo.seq, &echo.payload, now, out);
             }
+            FrameKind::LaneRequest => {
+                self.carried.arrives(frame)?;
+                out.push(Output::LaneAsked(message::read_lane_request(&frame.payload)?));
+            }
             FrameKind::Data
             | FrameKind::PathRequest
             | FrameKind::PathAnswer
             | FrameKind::PathWithdraw
-            | FrameKind::PathFault
-                if self.takes(frame) =>
-            {
+            | FrameKind::PathFault => {
+                self.carried.arrives(frame)?;
+                if frame.kind == FrameKind::Data {
+                    self.carried_at = now;
+                }
                 out.push(Output::Received(frame.clone()));
             }
-            // A second hello is never valid, and data without a label has no user.
-            FrameKind::Hello
-            | FrameKind::Data
-            | FrameKind::PathRequest
-            | FrameKind::PathAnswer
-            | FrameKind::PathWithdraw
-            | FrameKind::PathFault => return Err(Reason::LinkState),
+            // A second hello is never valid.
+            FrameKind::Hello => return Err(Reason::LinkState),
         }
         Ok(None)
     }
@@ -267,22 +293,6 @@ impl Live {
         out.push(Output::Send(message::probe(seq, now)));
         self.silence = Silence::Waiting { missed, due: now.plus(self.timing.probe_interval) };
         if missed >= self.timing.suspect_after { Finding::Doubtful } else { Finding::Steady }
-    }
-}
-
-/// True for what belongs to a path through this link and not to the link itself.
-fn is_of_paths(frame: &Frame) -> bool {
-    match frame.kind {
-        FrameKind::PathRequest | FrameKind::PathAnswer | FrameKind::PathWithdraw | FrameKind::PathFault => {
-            true
-        }
-        FrameKind::Data => matches!(frame.id, FrameId::Label(_)),
-        FrameKind::Hello
-        | FrameKind::Bye
-        | FrameKind::Probe
-        | FrameKind::ProbeAck
-        | FrameKind::Echo
-        | FrameKind::EchoReply => false,
     }
 }
 

@@ -6,6 +6,7 @@ use prost::Message as _;
 use rap_types::{ChannelClass, Mono, Reason};
 use rap_wire::v1;
 
+use crate::facts::Lane;
 use crate::frame::{Frame, FrameKind, HEADER_LEN};
 
 /// Largest payload of an echo, in bytes.
@@ -52,6 +53,19 @@ pub(crate) fn read_probe_ack(payload: &[u8]) -> Result<v1::FabricProbeAck, Reaso
 pub(crate) fn read_echo(payload: &[u8]) -> Result<v1::SyntheticEcho, Reason> {
     let echo = v1::SyntheticEcho::decode(payload).map_err(|_| Reason::LinkFrameMalformed)?;
     if echo.payload.len() > ECHO_MAX { Err(Reason::LinkFrameTooLarge) } else { Ok(echo) }
+}
+
+/// The request of the dialled side to open a lane.
+pub fn lane_request(lane: Lane) -> Frame {
+    let payload = v1::LaneRequest { lane: lane.code() }.encode_to_vec();
+    Frame::local(ChannelClass::Control, FrameKind::LaneRequest, payload)
+}
+
+/// The lane that is asked for: B or C.
+pub(crate) fn read_lane_request(payload: &[u8]) -> Result<Lane, Reason> {
+    let request = v1::LaneRequest::decode(payload).map_err(|_| Reason::LinkFrameMalformed)?;
+    let lane = v1::LinkLane::try_from(request.lane).ok().and_then(Lane::of_wire);
+    lane.filter(|lane| *lane != Lane::A).ok_or(Reason::LinkState)
 }
 
 /// The reason in a goodbye. A code that this version does not know reads as `link.closed`.

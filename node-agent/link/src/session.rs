@@ -19,6 +19,7 @@
 
 use rap_types::{Mono, NodeId, Now, Reason};
 
+use crate::carried::Carried;
 use crate::facts::{Local, PeerIdentity, Permit, Side, Timing};
 use crate::frame::{Frame, FrameKind};
 use crate::hello;
@@ -259,9 +260,10 @@ impl Opening {
             | FrameKind::PathRequest
             | FrameKind::PathAnswer
             | FrameKind::PathWithdraw
-            | FrameKind::PathFault => return farewell(Reason::LinkState, out),
+            | FrameKind::PathFault
+            | FrameKind::LaneRequest => return farewell(Reason::LinkState, out),
         }
-        let peer_hello = match hello::read(&frame.payload, &self.side) {
+        let peer_hello = match hello::read(&frame.payload, &self.side, &self.local) {
             Ok(peer_hello) => peer_hello,
             Err(reason) => return farewell(reason, out),
         };
@@ -269,9 +271,9 @@ impl Opening {
             let answer = hello::encode(&self.local, peer_hello.lane, peer_hello.session_id);
             out.push(Output::Send(message::hello(answer)));
         }
-        let fabric = hello::is_fabric(&self.local, &peer_hello);
+        let carried = Carried::new(self.side.direction(), peer_hello.lane, peer_hello.agreed);
         out.push(Output::Established(peer_hello));
-        let live = Live::new(self.timing, permitted.peer, permitted.until, fabric, now.mono);
+        let live = Live::new(self.timing, permitted.peer, permitted.until, carried, now.mono);
         Session::Established(Box::new(live))
     }
 }
@@ -289,7 +291,7 @@ fn carry(mut live: Box<Live>, suspect: bool, input: Input, now: Now, out: &mut V
             live.ask_echo(token, class, payload, now.mono, out);
             Finding::Steady
         }
-        Input::SendAsked(frame) if live.takes(&frame) => {
+        Input::SendAsked(frame) if live.sends(&frame, now.mono) => {
             out.push(Output::Send(frame));
             Finding::Steady
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rap_types::{ChannelClass, Reason};
 
-use crate::facts::{PeerIdentity, Permit, Timing};
+use crate::facts::{Lane, PeerIdentity, Permit, Timing};
 use crate::frame::Frame;
 use crate::hello::PeerHello;
 use crate::state::SessionState;
@@ -44,7 +44,7 @@ pub enum Input {
         /// At most [`crate::ECHO_MAX`] bytes.
         payload: Bytes,
     },
-    /// A path message or labelled data was handed over for this peer.
+    /// A path message, labelled data or a lane request was handed over for this peer.
     SendAsked(Frame),
     /// This side wants to end the session with a goodbye.
     DrainAsked(Reason),
@@ -108,6 +108,8 @@ pub enum Output {
     Established(PeerHello),
     /// A path message or labelled data arrived.
     Received(Frame),
+    /// The peer wants this lane opened. This side dialled lane A.
+    LaneAsked(Lane),
     /// The peer missed probes.
     Suspected,
     /// A suspect peer was heard again.

@@ -65,6 +65,7 @@ fn message(kind: FrameKind) -> Vec<u8> {
             v1::PathFault { label: u64::MAX, reason: Reason::PathLabelUnknown.code().to_owned() }
                 .encode_to_vec()
         }
+        FrameKind::LaneRequest => rap_link::lane_request(rap_link::Lane::C).payload.to_vec(),
         _ => vec![0x08, kind.code()],
     }
 }
@@ -196,7 +197,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             | FrameKind::PathRequest
             | FrameKind::PathAnswer
             | FrameKind::PathWithdraw
-            | FrameKind::PathFault => Frame::local(ChannelClass::Control, kind, payload),
+            | FrameKind::PathFault
+            | FrameKind::LaneRequest => Frame::local(ChannelClass::Control, kind, payload),
         },
     )
 }

@@ -65,6 +65,17 @@ pub(crate) async fn dial(
     let mut session_id = [0; 16];
     rand::fill(&mut session_id);
     let side = Side::Dialer { expected: peer, session_id, lane: Lane::A };
+    dial_as(shared, peer, side, endpoints, stop).await
+}
+
+/// Dials a connection of a session once and carries it to its end.
+pub(crate) async fn dial_as(
+    shared: Arc<Shared>,
+    peer: NodeId,
+    side: Side,
+    endpoints: &[SocketAddr],
+    stop: CancellationToken,
+) -> Connection {
     let mut connection = Connection::new(shared, side, stop);
     // Boxed: the memory of a handshake is allocated only while one runs.
     Box::pin(outbound(&mut connection, peer, endpoints)).await;

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use rap_contract::{
     LeafKey, LeafTrust, PathInstall, PathInstallExpectation, PublicKey, Reject, sign_by_leaf,
 };
@@ -92,16 +91,10 @@ impl Shared {
     }
 
     /// Sends one WireGuard datagram. Never waits.
-    pub(crate) fn send_on_path(&self, end: PathEnd, datagram: &[u8]) -> Result<(), Reason> {
+    pub(crate) fn send_on_path(self: &Arc<Self>, end: PathEnd, datagram: &[u8]) -> Result<(), Reason> {
         let payload = wireguard_payload(datagram)?;
         let (to, label, hop_budget) = self.fabric.core().send_on(end, self.now().mono)?;
-        self.push_data(to, label, hop_budget, payload)
-    }
-
-    fn push_data(&self, to: NodeId, label: u64, hop_budget: u8, payload: Bytes) -> Result<(), Reason> {
-        let Route::Linked(inbox) = self.registry.route(to) else { return Err(Reason::PathNextUnreachable) };
-        let frame = Frame::labelled(ChannelClass::Vpn, label, hop_budget, payload);
-        inbox.push(frame).map_err(|_full| Reason::LinkQueueFull)
+        self.send_data(to, Frame::labelled(ChannelClass::Vpn, label, hop_budget, payload))
     }
 
     /// Takes a path message or labelled data from a neighbour. `link`: round trip (us) and loss (ppm) of the link.
@@ -131,11 +124,7 @@ impl Shared {
         match core.frame(from, label, frame.class, frame.hop_budget, now) {
             Verdict::Forward { to, label, hop_budget } => {
                 drop(core);
-                let Route::Linked(inbox) = self.registry.route(to) else {
-                    return Err(Reason::PathNextUnreachable);
-                };
-                let onward = Frame { id: FrameId::Label(label), hop_budget, ..frame };
-                return inbox.push(onward).map_err(|_full| Reason::LinkQueueFull);
+                return self.send_data(to, Frame { id: FrameId::Label(label), hop_budget, ..frame });
             }
             Verdict::Deliver { end, peer } => core.deliver(end, peer, &frame.payload),
             // Counted by the core.

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rap_link::{Answer, FEATURE_FABRIC, Frame, Input, Lane, Output, PeerHello, Permit, SessionState};
+use rap_link::{Answer, Frame, Input, Lane, Output, PeerHello, Permit, SessionState};
 use rap_runtime::handshake_budget::Handshake;
 use rap_types::{Mono, Reason};
 use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
 use crate::inbox::Inbox;
+use crate::on_demand::Lanes;
 use crate::outgoing::Outgoing;
 use crate::registry::{Active, Route};
 use crate::shared::{Connection, reason_of_io, until};
@@ -45,6 +46,8 @@ struct Pump<'a> {
     next_token: u64,
     /// Frames that other tasks send through this link.
     inbox: Arc<Inbox>,
+    /// The end of lane A, if this is another lane.
+    ended: CancellationToken,
     /// The peer lost its permission. Nothing more is written to it.
     denied: bool,
 }
@@ -79,6 +82,7 @@ impl<'a> Pump<'a> {
             asked: BTreeMap::new(),
             next_token: 0,
             inbox: Arc::default(),
+            ended: CancellationToken::new(),
             denied: false,
         }
     }
@@ -101,6 +105,7 @@ impl<'a> Pump<'a> {
                 _ = link_peers.changed() => Woken::LinkPeers,
                 () = group.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDrained),
                 () = self.replaced.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDuplicate),
+                () = self.ended.cancelled(), if !leaving => Woken::Stopped(Reason::LinkClosed),
                 () = until(due, now) => Woken::Time,
                 Some(command) = self.commands.recv() => Woken::Asked(command),
                 // In random order: other tasks fill the queues as fast as this one writes, and what is read here is
@@ -108,7 +113,7 @@ impl<'a> Pump<'a> {
                 woken = async {
                     tokio::select! {
                         wrote = self.outgoing.push(), if busy => Woken::Wrote(wrote),
-                        () = self.inbox.filled() => Woken::Forwarded,
+                        () = self.inbox.filled(), if !leaving => Woken::Forwarded,
                         read = self.read.read(&mut buffer) => Woken::Read(read),
                     }
                 } => woken,
@@ -174,6 +179,12 @@ impl<'a> Pump<'a> {
         }
     }
 
+    fn lane_asked(&self, lane: Lane) {
+        if let Some(peer) = self.connection.peer {
+            self.connection.shared.lane_asked(peer, lane);
+        }
+    }
+
     fn path_frame(&self, frame: Frame) {
         let Some(peer) = self.connection.peer else { return };
         let measured = self.connection.link.measured();
@@ -194,6 +205,7 @@ impl<'a> Pump<'a> {
                     self.answer(token, answer);
                 }
                 Output::Received(frame) => self.path_frame(frame),
+                Output::LaneAsked(lane) => self.lane_asked(lane),
                 // Frames wait in the scheduler. States are in the report below.
                 Output::Send(_) | Output::Suspected | Output::Recovered | Output::Closed(_) => {}
             }
@@ -211,9 +223,8 @@ impl<'a> Pump<'a> {
         self.connection.lane = Some(hello.lane);
         let (Some(peer), shared) = (self.connection.peer, &self.connection.shared) else { return };
         let head = Bytes::from(hello.newest_head);
-        let offered = |features: &[String]| features.iter().any(|feature| feature == FEATURE_FABRIC);
-        let fabric = offered(&hello.features) && offered(&self.connection.shared.config.features);
         let lane_a = hello.lane == Lane::A;
+        let lanes = (lane_a && hello.agreed.lanes).then(|| Lanes::new(&shared.tasks.token()));
         let active = Active {
             id: self.connection.id,
             direction: self.connection.direction,
@@ -221,19 +232,27 @@ impl<'a> Pump<'a> {
             replaced: self.replaced.clone(),
             head: head.clone(),
             attached: shared.is_attachment(peer),
-            inbox: (fabric && lane_a).then(|| self.inbox.clone()),
+            session_id: hello.session_id,
+            remote: self.connection.remote,
+            inbox: (hello.agreed.fabric && lane_a).then(|| self.inbox.clone()),
+            lanes,
             authorities: [
                 self.connection.own_authority,
                 self.connection.proven.as_ref().map(|proven| proven.node.authority),
             ],
         };
         match shared.registry.admit(peer, hello.lane, active, now) {
-            Ok(()) => {
+            Ok(on_demand) => {
                 if shared.is_news(&head) {
                     shared.registry.tell(MeshEvent::PeerHead { peer, head });
                 }
                 if lane_a {
                     shared.link_up(peer);
+                }
+                if let Some(on_demand) = on_demand {
+                    self.ended = on_demand.ended.clone();
+                    self.inbox = on_demand.inbox.clone();
+                    self.forward();
                 }
             }
             Err(reason) => self.connection.input(Input::DrainAsked(reason)),
@@ -253,7 +272,8 @@ impl<'a> Pump<'a> {
         if let (Some(peer), Some(lane)) = (self.connection.peer, self.connection.lane) {
             let now = self.connection.shared.now().mono;
             let shared = &self.connection.shared;
-            shared.registry.release(peer, lane, self.connection.id, now);
+            let unsent = shared.registry.release(peer, lane, self.connection.id, now);
+            shared.registry.reject(Reason::LinkClosed, unsent);
             let was_up = self.connection.established_at.is_some() && lane == Lane::A;
             if was_up && !matches!(shared.registry.route(peer), Route::Linked(_)) {
                 shared.link_lost(peer);

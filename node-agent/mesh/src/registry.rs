@@ -4,6 +4,7 @@
 //! here is short and under one lock. Nothing waits.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
 use crate::inbox::Inbox;
+use crate::on_demand::{Carrier, Lanes, OnDemand, Standing};
 use crate::status::{LinkStatus, MeshEvent};
 
 /// All desired peers and their links.
@@ -79,8 +81,13 @@ pub(crate) struct Active {
     pub(crate) head: Bytes,
     /// The peer wants this link and this node does not.
     pub(crate) attached: bool,
-    /// Absent: the peer knows no paths.
+    pub(crate) session_id: [u8; 16],
+    /// Address of the peer.
+    pub(crate) remote: Option<SocketAddr>,
+    /// Lane A, if the peer knows paths.
     pub(crate) inbox: Option<Arc<Inbox>>,
+    /// Lane A, if both sides know lanes.
+    pub(crate) lanes: Option<Lanes>,
     /// Fingerprints of the authorities of both leaves: the own one and the peer's.
     pub(crate) authorities: [Option<Digest>; 2],
 }
@@ -92,6 +99,16 @@ pub(crate) struct NewPeer {
     pub(crate) vacant: watch::Receiver<Option<Mono>>,
     pub(crate) demand: watch::Receiver<Demand>,
     pub(crate) stop: CancellationToken,
+}
+
+impl Active {
+    /// Ends the connection, and the lanes that belong to it.
+    fn give_way(&self) {
+        self.replaced.cancel();
+        if let Some(lanes) = &self.lanes {
+            lanes.end();
+        }
+    }
 }
 
 impl Registry {
@@ -129,7 +146,7 @@ impl Registry {
             let stays = diallers.contains_key(peer);
             // The permit of the peer ends the connection. If the peer is desired again before that is read, this does.
             if let Some(active) = slot.active.as_ref().filter(|_| !stays) {
-                active.replaced.cancel();
+                active.give_way();
             }
             stays
         });
@@ -142,11 +159,18 @@ impl Registry {
     }
 
     /// Makes an established connection the lane. If the lane has a connection, one of the two stays and the
-    /// other is closed. Other lanes are not affected.
+    /// other is closed; lanes B and C end with the connection of lane A. Returns the lane if it is one of those.
     ///
     /// # Errors
-    /// `link.peer_unknown`, `link.capacity`, or `link.duplicate` if the present connection stays.
-    pub(crate) fn admit(&self, peer: NodeId, lane: Lane, new: Active, now: Mono) -> Result<(), Reason> {
+    /// `link.peer_unknown`, `link.capacity`, `link.duplicate` if the present connection stays, `link.state` for lane
+    /// B or C of another session than lane A.
+    pub(crate) fn admit(
+        &self,
+        peer: NodeId,
+        lane: Lane,
+        new: Active,
+        now: Mono,
+    ) -> Result<Option<Arc<OnDemand>>, Reason> {
         let mut state = self.state();
         let State { diallers, links } = &mut *state;
         let dialler = diallers.get(&peer).ok_or(Reason::LinkPeerUnknown)?;
@@ -158,35 +182,53 @@ impl Registry {
                 return Err(Reason::LinkCapacity);
             }
         }
+        let mut on_demand = None;
+        if lane != Lane::A {
+            let first = links.get(&(peer, Lane::A)).and_then(|slot| slot.active.as_ref());
+            let same =
+                |first: &&Active| (first.session_id, first.direction) == (new.session_id, new.direction);
+            let first = first.filter(same).ok_or(Reason::LinkState)?;
+            on_demand = first.lanes.as_ref().and_then(|lanes| lanes.get(lane)).cloned();
+        }
         let untried = || Slot { status: LinkStatus { lane, ..LinkStatus::untried(peer, now) }, active: None };
         let slot = links.entry((peer, lane)).or_insert_with(untried);
         if let Some(existing) = &slot.active {
             match keep_of_duplicates(self.local, peer, existing.direction, new.direction) {
                 Kept::Existing => return Err(Reason::LinkDuplicate),
-                Kept::New => existing.replaced.cancel(),
+                Kept::New => existing.give_way(),
             }
         }
         slot.active = Some(new);
         if lane == Lane::A {
             dialler.vacant.send_replace(None);
         }
-        Ok(())
+        if let Some(on_demand) = &on_demand {
+            on_demand.opened();
+        }
+        Ok(on_demand)
     }
 
-    /// Takes connection `id` out of use. No effect if another connection is the lane.
-    pub(crate) fn release(&self, peer: NodeId, lane: Lane, id: u64, now: Mono) {
+    /// Takes connection `id` out of use. No effect if another connection is the lane. Returns how many frames waited
+    /// for lane B or C.
+    pub(crate) fn release(&self, peer: NodeId, lane: Lane, id: u64, now: Mono) -> u64 {
         let mut state = self.state();
         let State { diallers, links } = &mut *state;
-        let Some(slot) = links.get_mut(&(peer, lane)) else { return };
+        let Some(slot) = links.get_mut(&(peer, lane)) else { return 0 };
         if slot.active.as_ref().is_none_or(|active| active.id != id) {
-            return;
+            return 0;
         }
-        slot.active = None;
-        if lane != Lane::A {
-            links.remove(&(peer, lane));
-        } else if let Some(dialler) = diallers.get(&peer) {
-            dialler.vacant.send_replace(Some(now));
+        if let Some(active) = slot.active.take() {
+            active.give_way();
         }
+        if lane == Lane::A {
+            if let Some(dialler) = diallers.get(&peer) {
+                dialler.vacant.send_replace(Some(now));
+            }
+            return 0;
+        }
+        links.remove(&(peer, lane));
+        let first = links.get(&(peer, Lane::A)).and_then(|slot| slot.active.as_ref());
+        first.and_then(|first| first.lanes.as_ref()?.get(lane)).map_or(0, |on_demand| on_demand.closed())
     }
 
     /// Takes the status of connection `id`, unless another connection is the lane. `left`: the connection was
@@ -233,6 +275,29 @@ impl Registry {
         }
     }
 
+    /// What carries the data of a lane to a peer now.
+    pub(crate) fn carrier(&self, peer: NodeId, lane: Lane) -> Carrier {
+        let state = self.state();
+        let first = state.links.get(&(peer, Lane::A)).and_then(|slot| slot.active.as_ref());
+        match first {
+            Some(Active { inbox: Some(inbox), lanes, .. }) => {
+                match lanes.as_ref().and_then(|lanes| lanes.get(lane)) {
+                    Some(on_demand) => Carrier::OnDemand(on_demand.clone()),
+                    None => Carrier::Stands(inbox.clone()),
+                }
+            }
+            Some(Active { inbox: None, .. }) | None => Carrier::None,
+        }
+    }
+
+    /// The connection of lane A.
+    pub(crate) fn standing(&self, peer: NodeId) -> Option<Standing> {
+        let state = self.state();
+        let Active { direction, session_id, remote, .. } =
+            *state.links.get(&(peer, Lane::A))?.active.as_ref()?;
+        Some(Standing { direction, session_id, remote })
+    }
+
     /// Asks for a link with a known peer until `until`, and returns once there is one or the peer is known no more.
     pub(crate) async fn demand(&self, peer: NodeId, demand: Demand) {
         let vacant = self.state().diallers.get(&peer).map(|dialler| {
@@ -277,7 +342,9 @@ impl Registry {
     }
 
     pub(crate) fn reject(&self, reason: Reason, count: u64) {
-        *self.rejected.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += count;
+        if count > 0 {
+            *self.rejected.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += count;
+        }
     }
 
     pub(crate) fn rejected(&self) -> BTreeMap<Reason, u64> {

@@ -201,7 +201,9 @@ reasons! {
     LinkBudget "link.budget" ResourceExhausted same true "Too many handshakes at once, in all or from one source."
     LinkQueueFull "link.queue_full" ResourceExhausted same true "A queue of the link is full; a frame was refused, or an older one was dropped for it."
     LinkCapacity "link.capacity" ResourceExhausted same true "The relay has as many attached nodes as it takes. The node uses another relay."
-    LinkLane "link.lane" InvalidArgument Generic false "The frame has a class that its path does not carry."
+    LinkLane "link.lane" InvalidArgument Generic false "The frame has a class that its lane or its path does not carry."
+    LinkIdle "link.idle" Unavailable same true "The lane carried no data for a while. It is opened again when data waits for it."
+    LinkQueueDelay "link.queue_delay" ResourceExhausted same true "A frame was dropped because it had waited too long for its lane."
     LinkPermitExpired "link.permit_expired" FailedPrecondition Denied true "The time until which this node may talk to the peer has passed."
     ProbeTimeout "probe.timeout" DeadlineExceeded same true "The peer did not answer the probe."
     // paths through relays

@@ -9,7 +9,7 @@ use crate::frame::{Frame, FrameKind};
 /// Which queue a frame waits in, highest priority first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum QueueId {
-    /// Hello, bye, probe and probe ack: frames of the link itself.
+    /// Hello, bye, probe, probe ack and lane request: frames of the link itself.
     Own,
     Input,
     Control,
@@ -61,7 +61,11 @@ impl QueueId {
     /// The queue of a frame.
     pub(crate) const fn of(frame: &Frame) -> Self {
         match frame.kind {
-            FrameKind::Hello | FrameKind::Bye | FrameKind::Probe | FrameKind::ProbeAck => Self::Own,
+            FrameKind::Hello
+            | FrameKind::Bye
+            | FrameKind::Probe
+            | FrameKind::ProbeAck
+            | FrameKind::LaneRequest => Self::Own,
             FrameKind::Echo
             | FrameKind::EchoReply
             | FrameKind::Data

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod members;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -246,9 +248,21 @@ impl Puppet {
         tcp: TcpStream,
         lane: Lane,
     ) -> Self {
+        Self::connect_with(authority, number, target, tcp, lane, &[FEATURE_FABRIC]).await
+    }
+
+    /// As `connect_over`, with what it offers.
+    pub async fn connect_with(
+        authority: &Authority,
+        number: u8,
+        target: &Node,
+        tcp: TcpStream,
+        lane: Lane,
+        features: &[&str],
+    ) -> Self {
         let client = client(authority, number, target.id);
         let stream = TlsConnector::from(client).connect(any_server_name(), tcp).await.unwrap();
-        let features = vec![FEATURE_FABRIC.to_owned()];
+        let features = features.iter().map(|feature| (*feature).to_owned()).collect();
         let local = Local { node: node(number), cluster: HOME, features, newest_head: vec![] };
         let side = Side::Dialer { expected: target.id, session_id: [number; 16], lane };
         let mut link = Link::new(local, side, Timing::default(), Clock::new().now());
