@@ -151,6 +151,13 @@ impl Sense {
         self.contents.peers.get(&node).filter(|_| !self.unused.contains_key(&node))
     }
 
+    /// True if a peer that was used before is not used any more. Costs what differs.
+    pub fn lacks_any_of(&self, before: &Self) -> bool {
+        let gone = |node: &NodeId| before.peer(*node).is_some() && self.peer(*node).is_none();
+        self.own.as_ref().map(OwnAddresses::pools) != before.own.as_ref().map(OwnAddresses::pools)
+            || before.contents.peers.apart_from(&self.contents.peers).any(|(node, _)| gone(node))
+    }
+
     /// Own addresses in use; `None` if neither a snapshot nor the contract had sensible ones.
     pub const fn own(&self) -> Option<&OwnAddresses> {
         self.own.as_ref()

@@ -10,11 +10,12 @@ mod witness;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fast_plane::FastPlane;
 use rap_trust::{
-    Acceptor, BreakGlass, ContactLog, Input as AcceptorInput, Output as AcceptorOutput, StoredSnapshot,
-    Witness,
+    Acceptor, BreakGlass, ContactLog, Input as AcceptorInput, Output as AcceptorOutput, Sense,
+    StoredSnapshot, Witness,
 };
 use rap_types::sense::Loopback;
 use rap_types::{Mono, Now};
@@ -29,6 +30,8 @@ use crate::{Input, LinkCertificate, NodeSettings, Output, TableInputs, TrustedCa
 /// The cores of one membership.
 pub struct Node {
     acceptor: Acceptor,
+    /// What was used of the snapshot when it was looked at last for peers that are gone.
+    used: Option<Arc<Sense>>,
     break_glass: BreakGlass,
     wireguard_private_key: Zeroizing<[u8; 32]>,
     certificate: Option<LinkCertificate>,
@@ -55,6 +58,7 @@ impl Node {
         let mut node = Self {
             witness: witness::start(&settings.pinned, settings.audit),
             acceptor: Acceptor::start(settings.pinned, settings.floors, stored, now),
+            used: None,
             break_glass: BreakGlass::start(settings.grants.0, settings.grants.1),
             wireguard_private_key: settings.wireguard_private_key,
             certificate: leaf,
@@ -148,10 +152,7 @@ impl Node {
                 AcceptorOutput::Activate(snapshot) => {
                     self.plane.activated(&snapshot);
                     self.take_certificate();
-                    if let Some(sense) = self.acceptor.sense() {
-                        self.uplink.hints.retain(|node| sense.peer(node).is_some());
-                        self.plane.observations.retain(|node| sense.peer(node).is_some());
-                    }
+                    self.forget_former_peers();
                     self.publish(now);
                 }
                 AcceptorOutput::Acknowledge(ack) => self.send(Body::Ack(ack)),
@@ -159,6 +160,15 @@ impl Node {
                 AcceptorOutput::Confirm(confirm) => self.send(Body::Authority(confirm)),
                 AcceptorOutput::Alarm(evidence) => self.outputs.push_back(Output::Alarm(evidence)),
             }
+        }
+    }
+
+    fn forget_former_peers(&mut self) {
+        let Some(sense) = self.acceptor.sense() else { return };
+        let before = self.used.replace(sense.clone());
+        if before.is_none_or(|before| sense.lacks_any_of(&before)) {
+            self.uplink.hints.retain(|node| sense.peer(node).is_some());
+            self.plane.observations.retain(|node| sense.peer(node).is_some());
         }
     }
 

@@ -276,6 +276,11 @@ fn hints_add_dial_addresses_for_peers_only() {
     assert_eq!(table.peers[0].link_endpoints, ["192.0.2.1:7443", "127.0.0.9:1"], "signed first, none twice");
     assert_eq!(table.peers[0].wireguard_endpoints, ["192.0.2.1:51820", "127.0.0.9:2"]);
     assert_eq!(table.peers[0].allowed_ips.len(), 2, "hints never touch policy");
+    // A peer that left and came back is not dialled where it was seen before.
+    feed(&mut node, update(&world.publish(V2, &world.contents(0), ISSUED)), 3);
+    let back = world.publish(HeadOrder::new(1, 3, 0), &world.contents(2), ISSUED);
+    let table = self::table(&feed(&mut node, update(&back), 4));
+    assert_eq!(table.peers[0].link_endpoints, ["192.0.2.1:7443"]);
 }
 
 #[test]
