@@ -210,7 +210,8 @@ impl Lab {
         ensure!(!part.is_running()?, "the line of {host} is slow already");
         let emulator = Invocation::new("rap-lab")
             .arguments(["emulate", host, "--delay-ms", &slowness.delay.as_millis().to_string()])
-            .arguments(["--loss", &slowness.loss.to_string()]);
+            .arguments(["--loss", &slowness.loss.to_string()])
+            .arguments(["--kbit-per-s", &slowness.kbit_per_s.unwrap_or_default().to_string()]);
         part.start(network::SWITCH, &emulator)?;
         wait_until(DEVICE_DEADLINE, "the emulator's devices", || {
             ensure!(part.is_running()?, "the emulator ended: {}", part.log_tail());

@@ -12,12 +12,24 @@ use crate::network::{BRIDGE, SWITCH, ip, port};
 use crate::run_id::RunId;
 
 /// What a slow line does to each frame, in each direction.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Slowness {
     /// Added to each frame's way.
     pub delay: Duration,
     /// Share of frames that get lost, 0 to 1.
     pub loss: f64,
+    /// What the line carries, kilobits per second; `None` is no bound. At most [`WAIT`] of it waits before the line.
+    pub kbit_per_s: Option<u32>,
+}
+
+impl Slowness {
+    /// How long a frame of this many bytes takes the line.
+    fn takes(self, bytes: usize) -> Duration {
+        // Kilobits per second are bits per millisecond.
+        self.kbit_per_s.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs_f64(bytes as f64 * 8.0 / 1000.0 / f64::from(rate.max(1)))
+        })
+    }
 }
 
 /// Name of the part that carries the frames of a host's slow line.
@@ -73,11 +85,14 @@ fn device(name: &str) -> Result<(impl Read + Send + use<>, impl Write + Send + u
 /// Reads frames and stamps them with the moment they are due. A full queue drops, as a router does.
 fn take(mut from: impl Read, queue: &SyncSender<(Instant, Vec<u8>)>, slowness: Slowness) {
     let mut frame = vec![0; FRAME_BYTES];
+    let mut free = crate::wait::now();
     while let Ok(length) = from.read(&mut frame) {
-        if rand::random::<f64>() < slowness.loss {
+        let arrived = crate::wait::now();
+        if rand::random::<f64>() < slowness.loss || free.saturating_duration_since(arrived) > WAIT {
             continue;
         }
-        let due = crate::wait::now() + slowness.delay;
+        free = free.max(arrived) + slowness.takes(length);
+        let due = free + slowness.delay;
         if let Err(TrySendError::Disconnected(_)) = queue.try_send((due, frame[..length].to_vec())) {
             return;
         }
@@ -107,3 +122,17 @@ fn own_bridge(host: &str) -> String {
 const MTU: u16 = 1500;
 const FRAME_BYTES: usize = 2048;
 const QUEUE_FRAMES: usize = 4096;
+/// Of a line with a bound.
+const WAIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_64_kbit_takes_a_second_for_8000_bytes_and_one_without_a_bound_none() {
+        let narrow = Slowness { kbit_per_s: Some(64), ..Slowness::default() };
+        assert_eq!(narrow.takes(8_000), Duration::from_secs(1));
+        assert_eq!(Slowness::default().takes(8_000), Duration::ZERO);
+    }
+}

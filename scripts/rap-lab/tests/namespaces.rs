@@ -127,13 +127,13 @@ mod needs_root {
             from.run(&ping, LONG).expect("ping").code == Some(0)
         };
         until("a hears b", true, &a, &b);
-        lab.slow("b", Slowness { delay: Duration::from_millis(150), loss: 0.0 }).expect("slow");
+        lab.slow("b", Slowness { delay: Duration::from_millis(150), ..Slowness::default() }).expect("slow");
         until("a hears b late", true, &a, &b);
         assert!(!quick(&a, &b), "300 ms do not fit into 200 ms");
-        assert!(lab.slow("b", Slowness { delay: Duration::ZERO, loss: 0.0 }).is_err(), "slow already");
+        assert!(lab.slow("b", Slowness::default()).is_err(), "slow already");
         lab.fast("b").expect("fast");
         wait_until(LONG, "a quick answer", || Ok(quick(&a, &b).then_some(()))).expect("quick");
-        lab.slow("b", Slowness { delay: Duration::ZERO, loss: 1.0 }).expect("lossy");
+        lab.slow("b", Slowness { loss: 1.0, ..Slowness::default() }).expect("lossy");
         assert!(!hears(&a, &b));
     }
 }

@@ -81,7 +81,7 @@ enum Verb {
         /// The other one.
         other: Option<String>,
     },
-    /// Make a host's line slow; without delay and loss, fast again.
+    /// Make a host's line slow; without delay, loss and bound, fast again.
     Slow {
         /// Host.
         host: String,
@@ -91,6 +91,9 @@ enum Verb {
         /// Share of frames lost, 0 to 1, each way.
         #[arg(long, default_value_t = 0.0)]
         loss: f64,
+        /// What the line carries each way, kilobits per second; 0 is no bound.
+        #[arg(long, default_value_t = 0)]
+        kbit_per_s: u32,
     },
     /// Stop a part's time.
     Pause {
@@ -125,6 +128,8 @@ enum Verb {
         delay_ms: u64,
         #[arg(long)]
         loss: f64,
+        #[arg(long)]
+        kbit_per_s: u32,
     },
     /// Watch one service unit.
     #[command(hide = true)]
@@ -171,9 +176,9 @@ pub fn run() -> Result<u8> {
         Verb::Exec { host, words, deadline } => exec(&open(lab)?, &host, words, deadline),
         Verb::Cut { host, other } => done(open(lab)?.cut(&host, other.as_deref())),
         Verb::Heal { host, other } => done(open(lab)?.heal(&host, other.as_deref())),
-        Verb::Slow { host, delay_ms: 0, loss } if loss <= 0.0 => done(open(lab)?.fast(&host)),
-        Verb::Slow { host, delay_ms, loss } => {
-            done(open(lab)?.slow(&host, Slowness { delay: Duration::from_millis(delay_ms), loss }))
+        Verb::Slow { host, delay_ms: 0, loss, kbit_per_s: 0 } if loss <= 0.0 => done(open(lab)?.fast(&host)),
+        Verb::Slow { host, delay_ms, loss, kbit_per_s } => {
+            done(open(lab)?.slow(&host, slowness(delay_ms, loss, kbit_per_s)))
         }
         Verb::Pause { part } => done(open(lab)?.part(&part)?.pause()),
         Verb::Resume { part } => done(open(lab)?.part(&part)?.resume()),
@@ -183,11 +188,16 @@ pub fn run() -> Result<u8> {
             print!("{}", open(lab)?.part(&part)?.log());
             Ok(0)
         }
-        Verb::Emulate { host, delay_ms, loss } => {
-            done(slow::emulate(&host, Slowness { delay: Duration::from_millis(delay_ms), loss }))
+        Verb::Emulate { host, delay_ms, loss, kbit_per_s } => {
+            done(slow::emulate(&host, slowness(delay_ms, loss, kbit_per_s)))
         }
         Verb::WatchUnit { unit } => watch_unit(&unit),
     }
+}
+
+fn slowness(delay_ms: u64, loss: f64, kbit_per_s: u32) -> Slowness {
+    let kbit_per_s = (kbit_per_s > 0).then_some(kbit_per_s);
+    Slowness { delay: Duration::from_millis(delay_ms), loss, kbit_per_s }
 }
 
 fn run_times(scenario: &Scenario, how: &How, name: Option<&str>) -> Result<u8> {

@@ -134,6 +134,14 @@ impl Control {
         self.host.folder("lib").join("control-plane")
     }
 
+    /// The pin of its CA, as the operator's context has it.
+    pub fn pin(&self) -> Result<String> {
+        let path = self.host.folder("home").join(".config/rap/contexts.toml");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let pin = text.lines().find_map(|line| line.strip_prefix("tls_ca_pin = "));
+        Ok(pin.context("no pin in the context")?.trim_matches('"').to_owned())
+    }
+
     /// The program.
     pub fn part(&self, lab: &Lab) -> Result<Part> {
         lab.part(&self.part_name())
@@ -223,7 +231,7 @@ impl Control {
     /// How often the control plane raised an alarm of this reason, as its metrics say.
     pub fn alarms(&self, reason: &str) -> Result<u64> {
         let line = format!("rap_control_alarms_total{{reason=\"{reason}\"}}");
-        let text = self.metrics()?;
+        let text = self.page("/metrics")?;
         let value = text.lines().find_map(|found| found.strip_prefix(&line));
         Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
     }
@@ -237,7 +245,8 @@ impl Control {
         Ok(started.elapsed())
     }
 
-    fn metrics(&self) -> Result<String> {
+    /// What it answers to a question for this page of its metrics endpoint, head and body.
+    pub fn page(&self, path: &str) -> Result<String> {
         let address = match self.host.view().sees("etc") {
             Some(_) => (Ipv4Addr::LOCALHOST, 9464).into(),
             None => (self.host.address(), 9464).into(),
@@ -245,7 +254,7 @@ impl Control {
         self.host.view().enter(|| {
             let mut stream = TcpStream::connect_timeout(&address, CONNECT)?;
             stream.set_read_timeout(Some(CALL))?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n")?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n")?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(text)

@@ -21,7 +21,7 @@ impl Intruder {
     /// Breaks into a control plane's private PostgreSQL and lifts row-level security, which does not bind a superuser anyway.
     pub fn into_database_of(control: &Control) -> Result<Self> {
         let intruder = Self { host: control.host().clone(), socket: Self::socket_of(control)? };
-        intruder.does(&row_level_security("NO FORCE"))?;
+        intruder.row_level_security("NO FORCE")?;
         Ok(intruder)
     }
 
@@ -40,25 +40,31 @@ impl Intruder {
         )?;
         let drop_copies: String = copies.lines().map(|name| format!("DROP TABLE {name};\n")).collect();
         self.does(&drop_copies)?;
-        self.does(&row_level_security("FORCE")).map(drop)
+        self.row_level_security("FORCE")
     }
 
     /// Runs statements in one transaction; returns what they print, columns separated by `|`.
     pub fn does(&self, statements: &str) -> Result<String> {
+        self.psql(&["-1"], statements)
+    }
+
+    /// One table after the other, each in a transaction of its own: locks of two tables at once are a deadlock with the
+    /// transactions of a control plane, which take them in another order.
+    fn row_level_security(&self, word: &str) -> Result<()> {
+        let each = format!(
+            "DO $$ DECLARE name text; BEGIN
+               FOR name IN SELECT relname FROM pg_class
+                 WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relrowsecurity
+               LOOP EXECUTE format('ALTER TABLE %I {word} ROW LEVEL SECURITY', name); COMMIT; END LOOP;
+             END $$;"
+        );
+        self.psql(&[], &each).map(drop)
+    }
+
+    fn psql(&self, more: &[&str], statements: &str) -> Result<String> {
         let call = Invocation::new("psql")
-            .arguments([
-                "-X",
-                "-q",
-                "-A",
-                "-t",
-                "-1",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-U",
-                "rap_owner",
-                "-d",
-                "rap",
-            ])
+            .arguments(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "rap_owner", "-d", "rap"])
+            .arguments(more.iter().copied())
             .argument("-h")
             .argument(self.socket.display().to_string())
             .arguments(["-f", "-"])
@@ -105,14 +111,4 @@ impl Intruder {
             .collect();
         self.does(&statements).map(drop)
     }
-}
-
-fn row_level_security(word: &str) -> String {
-    format!(
-        "DO $$ DECLARE name text; BEGIN
-           FOR name IN SELECT relname FROM pg_class
-             WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relrowsecurity
-           LOOP EXECUTE format('ALTER TABLE %I {word} ROW LEVEL SECURITY', name); END LOOP;
-         END $$;"
-    )
 }

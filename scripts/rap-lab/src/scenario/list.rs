@@ -17,6 +17,7 @@ pub fn find(name: &str) -> Result<&'static Scenario> {
 pub const ALL: &[Scenario] = &[
     compromise::COMPROMISE,
     faults::FAULTS,
+    faults::FAULTS_LONG,
     journeys::JOURNEYS,
     lifecycle::LIFECYCLE,
     spine::SPINE,

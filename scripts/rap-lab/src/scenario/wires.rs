@@ -46,7 +46,7 @@ fn run(lab: &Lab, report: &mut Report) -> Result<()> {
         Ok(Finding::new(deaf, deaf, "nothing passed while unplugged"))
     });
     report.check("line_slow_and_fast", || {
-        lab.slow("b", Slowness { delay: Duration::from_millis(50), loss: 0.0 })?;
+        lab.slow("b", Slowness { delay: Duration::from_millis(50), ..Slowness::default() })?;
         let slow = heard(&a, &b)?;
         lab.fast("b")?;
         let fast = heard(&a, &b)?;

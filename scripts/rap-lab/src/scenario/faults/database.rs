@@ -20,7 +20,7 @@ pub fn done_is_done(scene: &Scene<'_>) -> Result<Finding> {
 }
 
 /// Lets the intruder in, and out again whatever was found: a control plane does not start on a database without row-level security.
-fn inside(scene: &Scene<'_>, check: impl FnOnce(&Intruder) -> Result<Finding>) -> Result<Finding> {
+pub fn inside(scene: &Scene<'_>, check: impl FnOnce(&Intruder) -> Result<Finding>) -> Result<Finding> {
     let intruder = Intruder::into_database_of(&scene.control)?;
     let found = check(&intruder);
     intruder.leave()?;

@@ -4,22 +4,28 @@
 mod ca_rotation;
 mod database;
 mod descriptors;
+mod dials;
 mod dual_stack_budget;
+mod full_at_start;
+mod held_open;
 mod identities;
 mod interface_put_right;
 mod ipv6_off;
 mod names_as_endpoints;
 mod pool_overlaps_host;
 mod presented_leaf;
+mod readiness_is_writing;
+mod reserve_for_peers;
 mod scene;
 mod shown;
+mod slow_reader_ended;
 mod stored_files;
 mod unreachable_when_down;
 mod weak_host;
 
 use anyhow::Result;
 
-use self::scene::Scene;
+use self::scene::{Scene, Size};
 use super::Scenario;
 use crate::check::{Finding, Report};
 use crate::lab::Lab;
@@ -31,7 +37,15 @@ pub const FAULTS: Scenario = Scenario {
     name: "faults",
     shows: "what was found by use stays mended, each with its effect and a control",
     needs_programs: true,
-    run,
+    run: |lab, report| run(lab, report, Size::Short, CHECKS),
+};
+
+/// The checks that take minutes at the size that was promised.
+pub const FAULTS_LONG: Scenario = Scenario {
+    name: "faults-long",
+    shows: "the checks of faults that have a longer form",
+    needs_programs: true,
+    run: |lab, report| run(lab, report, Size::Full, LONG),
 };
 
 /// One check: its id, where it can be made, and what it does.
@@ -60,18 +74,27 @@ const CHECKS: &[Check] = &[
     ("ca_rotation_slept_through", Where::Namespaces, ca_rotation::slept_through),
     ("cloned_node", Where::Namespaces, identities::cloned),
     ("rolled_back_node", Where::Namespaces, identities::rolled_back),
+    ("reserve_for_peers", Where::Namespaces, reserve_for_peers::check),
+    SLOW_READER_ENDED,
+    ("full_at_start", Where::Namespaces, full_at_start::check),
     ("foreign_leaf", Where::Namespaces, stored_files::foreign_leaf),
     ("floors_missing", Where::Namespaces, stored_files::floors_missing),
     ("clock_back", Where::TestHooks, stored_files::clock_back),
     ("alarm_lasts", Where::Namespaces, database::alarm_lasts),
     ("done_is_done", Where::Namespaces, database::done_is_done),
+    ("readiness_is_writing", Where::Namespaces, readiness_is_writing::check),
     ("orphan_postgres", Where::Namespaces, database::orphan_postgres),
 ];
 
-fn run(lab: &Lab, report: &mut Report) -> Result<()> {
-    let scene = scene::prepare(lab)?;
+/// Those with a longer form.
+const LONG: &[Check] = &[SLOW_READER_ENDED];
+
+const SLOW_READER_ENDED: Check = ("slow_reader_ended", Where::Namespaces, slow_reader_ended::check);
+
+fn run(lab: &Lab, report: &mut Report, size: Size, checks: &[Check]) -> Result<()> {
+    let scene = scene::prepare(lab, size)?;
     let hooks = have_test_hooks(lab)?;
-    for (id, place, check) in CHECKS {
+    for (id, place, check) in checks {
         let possible = match place {
             Where::Namespaces => lab.mode() == Mode::Namespaces,
             Where::TestHooks => lab.mode() == Mode::Namespaces && hooks,

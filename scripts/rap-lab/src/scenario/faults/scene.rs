@@ -7,15 +7,25 @@ use anyhow::{Context, Result};
 use crate::fabric::{CALL, Control, Node, Pace};
 use crate::lab::Lab;
 
+/// How much a check shows, where more takes minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// What shows the effect.
+    Short,
+    /// As large as it was promised.
+    Full,
+}
+
 /// A strict installation with two healthy nodes that hear each other.
 pub struct Scene<'a> {
     pub lab: &'a Lab,
+    pub size: Size,
     pub control: Control,
     pub nodes: [Node; 2],
 }
 
 /// Makes the installation and its nodes.
-pub fn prepare(lab: &Lab) -> Result<Scene<'_>> {
+pub fn prepare(lab: &Lab, size: Size) -> Result<Scene<'_>> {
     let control = Control::start_strict_with(lab, "cp", &[])?;
     control.create_cluster(CLUSTER, Pace::default())?;
     let token = control.create_token(CLUSTER, "--auto-approve --uses 2")?;
@@ -25,7 +35,7 @@ pub fn prepare(lab: &Lab) -> Result<Scene<'_>> {
         node.wait_healthy()?;
     }
     nodes[0].wait_answer(&nodes[1])?;
-    Ok(Scene { lab, control, nodes })
+    Ok(Scene { lab, size, control, nodes })
 }
 
 /// A node that joined with this token and runs.
