@@ -86,6 +86,18 @@ impl Lab {
         symlink(&program, &link).with_context(|| link.display().to_string())
     }
 
+    /// A host that is there.
+    ///
+    /// # Errors
+    /// There is none of this name; the text names those that there are.
+    pub fn present_host(&self, name: &str) -> Result<Host> {
+        let hosts = self.ledger.read()?.hosts;
+        let known: Vec<&str> = hosts.keys().map(String::as_str).collect();
+        let host =
+            hosts.get(name).with_context(|| format!("no host {name}; there are: {}", known.join(", ")))?;
+        self.existing_host(name, host.address)
+    }
+
     /// The host with this name; made at its first use.
     pub fn host(&self, name: &str) -> Result<Host> {
         check_name(name, 12)?;

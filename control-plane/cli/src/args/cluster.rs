@@ -123,6 +123,7 @@ pub(crate) struct DegradedWords {
     /// Role whose peers stay after degraded mode, until a node's own certificate ends; repeat for more: replaces the list.
     #[arg(
         long = "survive-forever-role",
+        value_parser = super::role_words(),
         value_name = "ROLE",
         conflicts_with = "clear_survive_forever_roles"
     )]

@@ -22,9 +22,11 @@ mod verify;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use rap_rpc::RequestKey;
 use rap_runtime::command_line::{Form, Format};
+use rap_types::Role;
 
 use crate::duration::parse_some_duration;
 
@@ -45,6 +47,11 @@ pub(crate) use protect::Protect;
 pub(crate) use root::Root;
 pub(crate) use token::Token;
 pub(crate) use verify::Verify;
+
+/// The roles of nodes, for the help and for what was mistyped.
+fn role_words() -> PossibleValuesParser {
+    PossibleValuesParser::new(Role::ALL.iter().map(|role| role.as_str()))
+}
 
 const EXAMPLES: &str = "Examples:
   rapctl login https://cp.example.com:8443 --activate activation.manifest --root-key product-root.pub

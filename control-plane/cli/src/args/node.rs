@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::DryRun;
+use super::{DryRun, role_words};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Node {
@@ -47,7 +47,7 @@ pub(crate) enum Node {
         /// Node name or id.
         node: String,
         /// Replace the roles; repeat for more.
-        #[arg(long = "role", conflicts_with = "clear_roles")]
+        #[arg(long = "role", value_parser = role_words(), conflicts_with = "clear_roles")]
         roles: Option<Vec<String>>,
         /// Remove all roles: the node relays for nobody and knows only the nodes of its own scope.
         #[arg(long)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::role_words;
 use crate::duration::parse_some_duration;
 
 #[derive(Debug, Subcommand)]
@@ -13,7 +14,7 @@ pub(crate) enum Token {
     Create {
         /// Role of the nodes it admits; repeat for more. Without one they are plain nodes, which is right for most:
         /// `core` and `relay-node` make a node with an advertised endpoint carry other nodes' traffic and know them.
-        #[arg(long = "role")]
+        #[arg(long = "role", value_parser = role_words())]
         roles: Vec<String>,
         /// How many nodes may join.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -33,8 +33,15 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let waiting = pending(&mut connection, &cluster).await?;
             if !waiting.is_empty() && !global.quiet {
                 let names: Vec<String> = waiting.iter().map(|one| clean(&one.name)).collect();
-                let (count, names) = (waiting.len(), names.join(", "));
-                complain(&format!("{count} wait for approval ({names}): rapctl node approve --all-pending"));
+                let text = match names.as_slice() {
+                    [name] => format!("1 waits for approval: rapctl node approve {name}"),
+                    _ => format!(
+                        "{} wait for approval ({}): rapctl node approve NAME, or --all-pending",
+                        names.len(),
+                        names.join(", ")
+                    ),
+                };
+                complain(&text);
             }
             all_hold(shown.iter().filter(|node| !node.refused.is_empty()).map(id))
         }

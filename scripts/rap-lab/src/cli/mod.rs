@@ -291,7 +291,7 @@ fn list(lab: &Lab) -> Result<u8> {
 fn exec(lab: &Lab, host: &str, words: Vec<String>, deadline: u64) -> Result<u8> {
     let mut words = words.into_iter();
     let invocation = Invocation::new(words.next().unwrap_or_default()).arguments(words);
-    let status = lab.host(host)?.attached(&invocation, Duration::from_secs(deadline))?;
+    let status = lab.present_host(host)?.attached(&invocation, Duration::from_secs(deadline))?;
     Ok(status)
 }
 
