@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 
 use rap_contract::Reject;
-use rap_types::{ClusterId, Digest, Reason};
+use rap_types::{ClusterId, Digest, Reason, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// A position that was signed, and the digest of what was signed there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Floor {
-    /// Sequence of a set or chain; version of a data key; size of an audit tree.
+    /// Sequence of a set or chain; version of a data key; size of an audit tree; of a revoked token when it ends, in Unix
+    /// milliseconds.
     pub sequence: u64,
     /// Digest of the signed document; root of an audit tree; of a data key a value derived
     /// from it, zero where an earlier release wrote the floor.
@@ -33,6 +34,8 @@ pub enum FloorOf {
     DataKey(ClusterId),
     /// The audit tree's checkpoint.
     Checkpoint,
+    /// A token that was revoked. It stays revoked.
+    RevokedToken(TokenId),
 }
 
 /// Every floor of one replica.
@@ -51,6 +54,9 @@ pub struct ReplicaFloors {
     pub data_keys: BTreeMap<ClusterId, Floor>,
     /// Of the audit tree.
     pub checkpoint: Option<Floor>,
+    /// Tokens that were revoked; of more than [`TOKENS_MOST`] those that end last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub revoked_tokens: BTreeMap<TokenId, Floor>,
 }
 
 impl ReplicaFloors {
@@ -62,6 +68,7 @@ impl ReplicaFloors {
             FloorOf::Authority(cluster) => self.authorities.get(&cluster).copied(),
             FloorOf::DataKey(cluster) => self.data_keys.get(&cluster).copied(),
             FloorOf::Checkpoint => self.checkpoint,
+            FloorOf::RevokedToken(token) => self.revoked_tokens.get(&token).copied(),
         }
     }
 
@@ -120,6 +127,10 @@ impl ReplicaFloors {
                 own.extend(highest.map(|floor| (*cluster, floor)));
             }
         }
+        for (token, floor) in &other.revoked_tokens {
+            self.revoked_tokens.entry(*token).or_insert(*floor);
+        }
+        self.keep_tokens();
         self
     }
 
@@ -134,8 +145,19 @@ impl ReplicaFloors {
             FloorOf::Authority(cluster) => drop(self.authorities.insert(cluster, at)),
             FloorOf::DataKey(cluster) => drop(self.data_keys.insert(cluster, at)),
             FloorOf::Checkpoint => self.checkpoint = Some(at),
+            FloorOf::RevokedToken(token) => drop(self.revoked_tokens.insert(token, at)),
         }
+        self.keep_tokens();
         self
+    }
+
+    /// A token that ended admits nobody, so the one that ends first goes first.
+    fn keep_tokens(&mut self) {
+        while self.revoked_tokens.len() > TOKENS_MOST {
+            let first = self.revoked_tokens.iter().min_by_key(|(_, floor)| floor.sequence);
+            let Some(first) = first.map(|(token, _)| *token) else { return };
+            self.revoked_tokens.remove(&first);
+        }
     }
 
     /// These floors with one of them raised.
@@ -148,6 +170,9 @@ impl ReplicaFloors {
     }
 }
 
+/// Most revoked tokens that have a floor.
+pub const TOKENS_MOST: usize = 2_048;
+
 const UNKNOWN: Digest = Digest::from_bytes([0; 32]);
 
 impl FloorOf {
@@ -159,6 +184,7 @@ impl FloorOf {
             Self::Authority(_) => "authority records",
             Self::DataKey(_) => "data key",
             Self::Checkpoint => "audit checkpoint",
+            Self::RevokedToken(_) => "revoked token",
         }
     }
 }
@@ -225,6 +251,25 @@ mod tests {
         let chain = FloorOf::Authority(ClusterId::from_bytes([1; 16]));
         let zero = ReplicaFloors::default().raised(chain, floor(2, 0)).unwrap();
         assert_eq!(zero.admit(chain, floor(2, 7)).unwrap_err().reason, Reason::FloorEquivocation);
+    }
+
+    #[test]
+    fn of_revoked_tokens_those_that_end_last_are_kept() {
+        let token = |number: usize| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            FloorOf::RevokedToken(TokenId::from_bytes(id))
+        };
+        let mut floors = ReplicaFloors::default();
+        for number in 0..TOKENS_MOST + 10 {
+            floors = floors.confirmed(token(number), floor(1_000 + number as u64, 1));
+        }
+        assert_eq!(floors.revoked_tokens.len(), TOKENS_MOST);
+        assert_eq!((floors.of(token(9)), floors.of(token(10))), (None, Some(floor(1_010, 1))));
+        let other = ReplicaFloors::default().raised(token(9_999), floor(9, 1)).unwrap();
+        assert_eq!(other.clone().merged(&floors), floors);
+        let text = serde_json::to_string(&ReplicaFloors::default()).unwrap();
+        assert!(!text.contains("revoked_tokens"), "a release that knows none reads it: {text}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
+use crate::serve::revoked_tokens::{is_put_back, put_back};
 
 /// Everything a join writes.
 pub(crate) async fn write_join(
@@ -40,6 +41,10 @@ pub(crate) async fn write_join(
         JoinOutcome::Unknown => return Err(no_such_token()),
     };
     // Rolling back gives the use back.
+    if is_put_back(&serving.database.floors.current().unwrap_or_default(), &token) {
+        serving.watch.alarm(Reason::FloorRollback, &put_back(&token));
+        return Err(Failure::new(Reason::TokenRevoked, "token"));
+    }
     let known = serving.revocations_now(transaction, cluster).await?;
     require_key(&known.chain, &new.node_public_key)?;
     if node_by_key(transaction, &cluster.rows, &new.node_public_key).await?.is_some() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rap_authority::{NewToken, TokenOrder};
+use rap_authority::{FloorOf, NewToken, TokenOrder};
 use rap_contract::RevocationKind;
 use rap_store::{
     NewTokenRow, StoreError, SystemTransaction, TokenRow, cluster_hold, join_request_deny,
@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::keys::handle::Keys;
 use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
+use crate::serve::revoked_tokens::floor_of;
 
 pub(crate) async fn write_token(
     transaction: &mut SystemTransaction,
@@ -59,6 +60,7 @@ pub(crate) async fn write_revocation(
         cluster_hold(transaction, &cluster.rows).await?;
     }
     let row = token_revoke(transaction, &cluster.rows, token).await?.ok_or(StoreError::Absent)?;
+    transaction.effects.signed.push((FloorOf::RevokedToken(token), floor_of(&row)));
     let change = Change::of("token.revoke", format!("token/{token}")).inside(cluster.id);
     change.owned_by(row.token.organization).record(transaction, acting).await?;
     if !with_nodes {

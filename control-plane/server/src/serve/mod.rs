@@ -23,6 +23,7 @@ pub mod node_reports;
 pub mod operator_sessions;
 pub mod policies;
 pub mod revocations;
+pub mod revoked_tokens;
 pub mod role_grants;
 pub mod sessions;
 pub mod told;

@@ -5,7 +5,7 @@
 
 use rap_authority::{Columns, Floor, FloorOf};
 use rap_store::{PgConnection, SignedCopy, doorbell_tell};
-use rap_types::{ClusterId, Digest};
+use rap_types::{ClusterId, Digest, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -80,6 +80,7 @@ fn name(of: FloorOf) -> String {
         FloorOf::Authority(cluster) => format!("authority/{cluster}"),
         FloorOf::DataKey(cluster) => format!("data-key/{cluster}"),
         FloorOf::Checkpoint => "checkpoint".to_owned(),
+        FloorOf::RevokedToken(token) => format!("revoked-token/{token}"),
     }
 }
 
@@ -91,6 +92,7 @@ fn named(name: &str) -> Option<FloorOf> {
         Some(("revocations", id)) => FloorOf::Revocations(cluster(id)?),
         Some(("authority", id)) => FloorOf::Authority(cluster(id)?),
         Some(("data-key", id)) => FloorOf::DataKey(cluster(id)?),
+        Some(("revoked-token", id)) => FloorOf::RevokedToken(id.parse::<TokenId>().ok()?),
         _ => return None,
     })
 }

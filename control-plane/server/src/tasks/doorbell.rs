@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::serve::cluster::BREAKS_ONE;
+use crate::serve::revoked_tokens::is_over;
 use crate::serve::told;
 use crate::serve::told::Told;
 use crate::watch::raise::alarm_about;
@@ -102,6 +103,9 @@ async fn answer(replica: &Replica) -> Result<(), Failure> {
     all.extend(floors.grant_set.filter(|at| at.sequence > 0).map(|at| (FloorOf::GrantSet, at)));
     all.extend(floors.revocations.iter().map(|(id, at)| (FloorOf::Revocations(*id), *at)));
     all.extend(floors.authorities.iter().map(|(id, at)| (FloorOf::Authority(*id), *at)));
+    let now = replica.watch.clock.now().wall;
+    let revoked = floors.revoked_tokens.iter().filter(|(_, at)| !is_over(at, now));
+    all.extend(revoked.map(|(token, at)| (FloorOf::RevokedToken(*token), *at)));
     let mut transaction = replica.database.store.system().begin().await?;
     for floor in all {
         told::tell(&replica.keys, &mut transaction, floor, &[]).await?;

@@ -6,11 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_store::{RowName, installation_read, join_requests_and_tampered, rows_look, tokens_and_tampered};
+use rap_store::{
+    RowName, TokenRow, installation_read, join_requests_and_tampered, rows_look, tokens_and_tampered,
+};
 use rap_types::{ClusterId, Reason};
 
 use crate::failure::Failure;
 use crate::replica::Replica;
+use crate::serve::revoked_tokens::{is_put_back, put_back};
 use crate::watch::alarms::By;
 use crate::watch::raise::alarm_about_rows;
 
@@ -31,32 +34,44 @@ pub async fn look_at_rows(replica: Arc<Replica>) {
 }
 
 async fn look(replica: &Replica) -> Result<(), Failure> {
+    // Before the rows: what is revoked meanwhile is above these floors.
+    let floors = replica.database.floors.current().unwrap_or_default();
     let mut snapshot = replica.database.store.system().begin_snapshot().await?;
     let mut found = rows_look(&mut snapshot, &replica.keys.rows).await?.tampered;
     let installation = &replica.keys.installation;
     if !installation_read(&mut snapshot).await?.is_some_and(|row| installation.is_in(&row)) {
         found.push(RowName { table: "installation_authority", key: installation.facts.id.to_string() });
     }
-    let mut all = vec![(None, found)];
+    let mut all = vec![(None, found, Vec::new())];
     for cluster in replica.serving.clusters.all() {
-        let (_, mut found) = tokens_and_tampered(&mut snapshot, &cluster.rows).await?;
+        let (tokens, mut found) = tokens_and_tampered(&mut snapshot, &cluster.rows).await?;
         found.extend(join_requests_and_tampered(&mut snapshot, &cluster.rows).await?.1);
-        all.push((Some(cluster.id), found));
+        all.push((Some(cluster.id), found, tokens));
     }
     drop(snapshot);
-    for (cluster, found) in all {
-        show(replica, cluster, &found).await;
+    for (cluster, found, tokens) in all {
+        show(replica, cluster, &found, tokens.iter().filter(|row| is_put_back(&floors, row))).await;
+        replica.serving.learn_revoked_tokens(&tokens).await?;
     }
     Ok(())
 }
 
-async fn show(replica: &Replica, cluster: Option<ClusterId>, found: &[RowName]) {
+async fn show(
+    replica: &Replica,
+    cluster: Option<ClusterId>,
+    found: &[RowName],
+    revived: impl Iterator<Item = &TokenRow>,
+) {
     let what = |row: &RowName| format!("row {} of table {} is not as it was written", row.key, row.table);
-    let texts: Vec<String> = found.iter().map(what).collect();
-    let alarms = &replica.watch.alarms;
+    let mut all: Vec<(Reason, String)> = found.iter().map(|row| (Reason::RowTampered, what(row))).collect();
+    all.extend(revived.map(|row| (Reason::FloorRollback, put_back(row))));
+    let texts: Vec<String> = all.iter().map(|(_, text)| text.clone()).collect();
+    let (alarms, now) = (&replica.watch.alarms, replica.watch.clock.now().wall);
     alarms.keep_only(cluster, By::Look, &texts);
-    for text in &texts {
-        alarms.raise(cluster, By::Look, Reason::RowTampered, text, replica.watch.clock.now().wall);
+    for (reason, text) in &all {
+        if alarms.raise(cluster, By::Look, *reason, text, now) && *reason == Reason::FloorRollback {
+            replica.watch.alarm(*reason, text);
+        }
     }
     alarm_about_rows(&replica.watch, found).await;
 }

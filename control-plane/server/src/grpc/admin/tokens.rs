@@ -53,8 +53,9 @@ pub(crate) async fn create(
     let row = commit!(&replica.serving, &acting, |transaction| {
         write_token(transaction, &acting, &cluster, &order, &new).await
     })?;
+    let floors = replica.database.floors.current().unwrap_or_default();
     Ok(v1::TokenCreateAnswer {
-        token: Some(rows::token(&cluster, &row, now)),
+        token: Some(rows::token(&floors, &cluster, &row, now)),
         text: new.text.text().to_string(),
     })
 }
@@ -68,7 +69,9 @@ pub(crate) async fn list(
     let mut transaction = replica.database.store.system().begin().await?;
     let (rows, tampered) = tokens_and_tampered(&mut transaction, &cluster.rows).await?;
     let now = replica.watch.clock.now().wall;
-    let mut tokens: Vec<v1::Token> = rows.iter().map(|row| rows::token(&cluster, row, now)).collect();
+    let floors = replica.database.floors.current().unwrap_or_default();
+    let mut tokens: Vec<v1::Token> =
+        rows.iter().map(|row| rows::token(&floors, &cluster, row, now)).collect();
     tokens.extend(tampered.iter().filter_map(|row| rows::tampered_token(&cluster, row)));
     drop(transaction);
     alarm_about_rows(&replica.watch, &tampered).await;
@@ -97,7 +100,8 @@ pub(crate) async fn revoke(
     }
     let (row, nodes) = done?;
     let nodes_revoked = nodes.into_iter().map(NodeId::to_vec).collect();
-    Ok(v1::Token { nodes_revoked, ..rows::token(&cluster, &row, replica.watch.clock.now().wall) })
+    let floors = replica.database.floors.current().unwrap_or_default();
+    Ok(v1::Token { nodes_revoked, ..rows::token(&floors, &cluster, &row, replica.watch.clock.now().wall) })
 }
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);

@@ -1,6 +1,6 @@
 //! Rows as operators see them.
 
-use rap_authority::token_state;
+use rap_authority::{ReplicaFloors, token_state};
 use rap_contract::PublicKey;
 use rap_planner::addressing;
 use rap_store::{BareClusterRow, ClusterRow, JoinRequestRow, NodeRow, RowName, TokenRow};
@@ -9,6 +9,7 @@ use rap_wire::v1;
 
 use crate::serve::cluster::{Cluster, token_signer};
 use crate::serve::handle::Serving;
+use crate::serve::revoked_tokens::is_put_back;
 
 pub(crate) fn cluster(row: &ClusterRow, authority: &PublicKey) -> v1::Cluster {
     v1::Cluster {
@@ -53,10 +54,10 @@ pub(crate) fn refused_cluster(id: ClusterId, name: &str, reason: Reason) -> v1::
     }
 }
 
-pub(crate) fn token(cluster: &Cluster, row: &TokenRow, now: Wall) -> v1::Token {
+pub(crate) fn token(floors: &ReplicaFloors, cluster: &Cluster, row: &TokenRow, now: Wall) -> v1::Token {
     let token = &row.token;
-    // A token ends with the authority key that signed it, whatever its row says.
-    let counts = token_signer(cluster, &token.envelope).is_ok();
+    // A token ends with the authority key that signed it and when it is revoked, whatever its row says.
+    let counts = token_signer(cluster, &token.envelope).is_ok() && !is_put_back(floors, row);
     v1::Token {
         token_id: token.token.to_vec(),
         cluster_id: token.cluster.to_vec(),
