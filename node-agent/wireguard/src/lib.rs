@@ -43,3 +43,4 @@ pub use device::{Device, PeerStats};
 pub use error::{ConfigError, DeviceError, PingError};
 pub use rap_host::Finding;
 pub use way::{PathEnd, PathEvent, PathPort, PathRefusal, PathSlot, Way};
+pub use ways::{Act, Sending, Ways};

@@ -13,8 +13,8 @@ use rap_contract::{
 };
 use rap_planner::{ClusterRows, HeadTerms, LeafMemory, Limits, MapKey, NodeRow, Plan, Published, plan};
 use rap_types::{
-    ClusterId, Digest, HeadOrder, Incarnation, InstallationId, KeyId, NodeId, Now, Refresh, Role, Version,
-    Wall,
+    Capability, ClusterId, Digest, HeadOrder, Incarnation, InstallationId, KeyId, NodeId, Now, Refresh, Role,
+    Version, Wall,
 };
 use rap_wire::v1;
 
@@ -209,22 +209,31 @@ fn wireguard_key(seed: &[u8; 32]) -> [u8; 32] {
     key
 }
 
-/// Row of the node with this host number.
+/// Row of the node with this host number. Every sixth is a relay of the platform; of the others, those that follow one are
+/// relays of the organizations, and the rest cannot be dialled.
 pub fn row(number: u32, organization: Option<u8>) -> NodeRow {
     let digest = *Digest::of(&[b"sim", &number.to_be_bytes()]).as_bytes();
+    let organization = match number % 6 {
+        0 => None,
+        1 => Some(1 + (number / 6 % 3) as u8),
+        _ => organization,
+    };
+    let relays = number % 6 < 2;
+    let endpoint =
+        |port: u16| if relays { vec![format!("node-{number}.example.net:{port}")] } else { Vec::new() };
     NodeRow {
         node: NodeId::from_slice(&digest[..16]).expect("16 bytes"),
         name: format!("node-{number}"),
         node_public_key: digest,
         wireguard_public_key: wireguard_key(&digest),
         organization: organization.map(|byte| rap_types::OrganizationId::from_bytes([byte; 16])),
-        roles: vec![Role::Core],
-        capabilities: Vec::new(),
+        roles: if relays { vec![Role::RelayNode] } else { Vec::new() },
+        capabilities: if relays { vec![Capability::RouteMesh] } else { Vec::new() },
         draining: false,
         tags: Vec::new(),
-        region: "r0".into(),
-        link_endpoints: vec![format!("node-{number}.example.net:7443")],
-        wireguard_endpoints: vec![format!("node-{number}.example.net:51820")],
+        region: format!("r{}", number % 2),
+        link_endpoints: endpoint(7443),
+        wireguard_endpoints: endpoint(51820),
         host_number: number,
         key_generation: 1,
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use rap_contract::VerifiedSnapshot;
-use rap_node::{ForwardingTable, Hints, LinkCertificate, TableInputs, build_table};
+use rap_node::{ForwardingTable, Hints, LinkCertificate, PathTerms, Paths, TableInputs, build_table};
 use rap_planner::NodeRow;
 use rap_trust::{Acceptor, Floors, Input, Output, Pinned, Restriction, StoredSnapshot, TrustedClock};
 use rap_types::sense::Loopback;
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::control::{CLUSTER, Control, INSTALLATION};
 use crate::events::{Counts, Event};
+use crate::fabric::LIFETIME_S;
 use crate::require;
 
 /// What the disk does with the next write.
@@ -42,7 +43,10 @@ pub struct Host {
     /// Highest order that was ever in use.
     highest: HeadOrder,
     pub table: Option<ForwardingTable>,
-    tables: u64,
+    /// How many tables it made.
+    pub tables: u64,
+    /// Relays as this node uses them.
+    paths: Paths,
 }
 
 impl Host {
@@ -70,6 +74,7 @@ impl Host {
             highest: HeadOrder::default(),
             table: None,
             tables: 0,
+            paths: Paths::default(),
         }
     }
 
@@ -162,6 +167,7 @@ impl Host {
         let clock = TrustedClock::new(Wall(0), now);
         let hints = Hints::default();
         self.tables += 1;
+        self.paths.follow(sense);
         let inputs = TableInputs {
             control: &Default::default(),
             wireguard_private_key: &[1; 32],
@@ -171,8 +177,8 @@ impl Host {
             permitted: &[],
             restriction: self.restriction.as_ref(),
             sense,
-            paths: None,
-            path_terms: Default::default(),
+            paths: Some(&self.paths),
+            path_terms: PathTerms { lifetime_s: LIFETIME_S, instance: 0 },
             loopback: Loopback::Refused,
             clock: &clock,
             now,

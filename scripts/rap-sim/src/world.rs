@@ -1,4 +1,4 @@
-//! One run: a control plane, its nodes, the streams between them, and what goes wrong.
+//! One run: a control plane, its nodes, the streams between them, what goes wrong, and the fabric on top.
 //!
 //! Owns the order of steps and what must hold after each. Everything follows from the seed.
 
@@ -16,6 +16,7 @@ use v1::control_message::Body;
 
 use crate::control::{Control, row};
 use crate::events::{Counts, Event};
+use crate::fabric::Fabric;
 use crate::host::{Disk, Host, Reply};
 use crate::require;
 
@@ -35,6 +36,9 @@ pub struct World {
     streams: BTreeMap<NodeId, Stream>,
     next_number: u32,
     faults: bool,
+    /// The data planes, and how many tables each of them was given.
+    pub fabric: Fabric,
+    given: BTreeMap<NodeId, u64>,
 }
 
 impl World {
@@ -51,16 +55,46 @@ impl World {
             hosts,
             streams: BTreeMap::new(),
             next_number: nodes + 1,
-            faults: true,
+            faults: false,
+            fabric: Fabric::new(StdRng::seed_from_u64(!seed), now),
+            given: BTreeMap::new(),
         })
     }
 
-    /// Steps with faults, then without until every node holds the newest version.
-    pub fn run(&mut self, steps: u32, counts: &mut Counts) -> Result<()> {
-        for step in 0..steps {
-            self.step(counts).with_context(|| format!("step {step}"))?;
+    /// Storms, and quiet after each. Adds what occurred to `counts`.
+    pub fn run(&mut self, length: Duration, counts: &mut Counts) -> Result<()> {
+        let ran = self.storms(length, counts);
+        counts.merge(&self.fabric.counts);
+        ran
+    }
+
+    fn storms(&mut self, length: Duration, counts: &mut Counts) -> Result<()> {
+        self.settle(counts)?;
+        let end = self.now.mono.plus(length);
+        while self.now.mono.plus(STORM + QUIET) <= end || self.fabric.round == 0 {
+            self.faults = true;
+            self.fabric.begin_storm()?;
+            self.fabric.choose_pairs();
+            self.go_on(STORM, counts).context("storm")?;
+            self.faults = false;
+            self.fabric.end_storm()?;
+            self.settle(counts)?;
+            self.go_on(QUIET, counts).context("quiet")?;
+            self.fabric.require_talk().context("at the end of the quiet")?;
         }
-        self.faults = false;
+        Ok(())
+    }
+
+    fn go_on(&mut self, time: Duration, counts: &mut Counts) -> Result<()> {
+        let end = self.now.mono.plus(time);
+        while self.now.mono < end {
+            self.step(counts)?;
+        }
+        Ok(())
+    }
+
+    /// Steps without faults until every node holds the newest version.
+    fn settle(&mut self, counts: &mut Counts) -> Result<()> {
         // What a node refused, because its disk failed, is not sent again on the same stream.
         self.streams.clear();
         for _ in 0..SETTLING {
@@ -72,6 +106,25 @@ impl World {
         let behind =
             self.hosts.iter().filter(|(node, host)| host.leaf() != self.control.published.leaf_hash(**node));
         require(false, || format!("{} nodes do not hold the newest version", behind.count()))
+    }
+
+    /// Gives data planes the tables that their nodes made, and lets the fabric go on to this instant.
+    fn drive_fabric(&mut self) -> Result<()> {
+        let gone: Vec<_> = self.given.keys().filter(|node| !self.hosts.contains_key(node)).copied().collect();
+        for node in gone {
+            self.given.remove(&node);
+            self.fabric.remove(node);
+        }
+        for (node, host) in &self.hosts {
+            if let Some(table) = &host.table
+                && self.given.insert(*node, host.tables) != Some(host.tables)
+            {
+                let inbound = self.control.rows.nodes.iter().find(|row| row.node == *node);
+                let inbound = inbound.is_some_and(|row| !row.link_endpoints.is_empty());
+                self.fabric.apply(*node, &table.message(), inbound)?;
+            }
+        }
+        self.fabric.advance(self.now)
     }
 
     fn step(&mut self, counts: &mut Counts) -> Result<()> {
@@ -93,17 +146,26 @@ impl World {
             }
             self.answer(node, counts);
         }
-        moved.into_iter().try_for_each(|node| self.check(node))
+        moved.into_iter().try_for_each(|node| self.check(node))?;
+        self.drive_fabric()
     }
 
     /// At most one change of the rows.
     fn change(&mut self, counts: &mut Counts) -> Result<()> {
         let chosen = self.random.random_range(0..self.control.rows.nodes.len());
         let mut row = self.control.rows.nodes[chosen].clone();
-        match self.random.random_range(0..10) {
-            0 | 1 => {
+        match self.random.random_range(0..30) {
+            0 => {
                 counts.add(Event::SharedChange);
-                row.region = format!("r{}", self.random.random_range(0..1000));
+                row.region = format!("r{}", self.random.random_range(0..3));
+                self.control.publish(vec![row], None, self.now)
+            }
+            1 if !row.roles.is_empty() => {
+                counts.add(Event::RelayDrained);
+                // One in three at most.
+                let draining = self.control.rows.nodes.iter().filter(|row| row.draining).count();
+                let relays = self.control.rows.nodes.iter().filter(|row| !row.roles.is_empty()).count();
+                row.draining = !row.draining && draining * 3 < relays;
                 self.control.publish(vec![row], None, self.now)
             }
             2 => {
@@ -268,5 +330,8 @@ fn organization(random: &mut StdRng) -> Option<u8> {
 /// As the control plane's.
 const ACKNOWLEDGE: Duration = Duration::from_secs(30);
 const WINDOW: Duration = Duration::from_secs(5);
+/// How long faults happen, and how long none does after them: a source tries again after at most a minute.
+const STORM: Duration = Duration::from_secs(75);
+const QUIET: Duration = Duration::from_secs(70);
 /// Steps without faults within which every node holds the newest version.
 const SETTLING: u32 = 120;

@@ -26,7 +26,7 @@ use trial::Trial;
 
 /// The ways to one peer.
 #[derive(Debug, Default)]
-pub(crate) struct Ways {
+pub struct Ways {
     pub(crate) endpoints: Endpoints,
     direct: Direct,
     paths: Paths,
@@ -57,7 +57,7 @@ struct SentProbe {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Act {
+pub enum Act {
     /// Send a probe with this sequence number on this way.
     Probe(Way, u32),
     /// Begin a new session: the peer answers probes, and a way that worked is silent. Perhaps the peer started anew
@@ -69,7 +69,7 @@ pub(crate) enum Act {
 
 /// Where a packet goes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sending {
+pub enum Sending {
     On(Way),
     /// It waits: for a path, or for packets on a slower way.
     Later,
@@ -79,7 +79,7 @@ pub(crate) enum Sending {
 
 impl Ways {
     /// Takes the settings of a configuration.
-    pub(crate) fn configure(&mut self, endpoints: Vec<SocketAddr>, relayed: bool) {
+    pub fn configure(&mut self, endpoints: Vec<SocketAddr>, relayed: bool) {
         self.endpoints.replace(endpoints);
         self.relayed = relayed;
         if self.endpoints.current().is_none() {
@@ -88,7 +88,7 @@ impl Ways {
     }
 
     /// Where a packet of a session goes.
-    pub(crate) fn sending(&self, now: Mono) -> Sending {
+    pub fn sending(&self, now: Mono) -> Sending {
         let current = self.endpoints.current().map(Way::Udp);
         let direct = matches!(self.direct, Direct::InUse { .. });
         let way = if direct { current } else { self.paths.in_use().map(Way::Path) };
@@ -102,7 +102,7 @@ impl Ways {
     }
 
     /// The way that carries the traffic, if one works.
-    pub(crate) fn in_use(&self) -> Option<Way> {
+    pub fn in_use(&self) -> Option<Way> {
         match self.direct {
             Direct::InUse { .. } => self.endpoints.current().map(Way::Udp),
             _ => self.paths.in_use().map(Way::Path),
@@ -135,7 +135,7 @@ impl Ways {
     }
 
     /// Data is sent or wants to be. Asks for paths if no way works.
-    pub(crate) fn data(&mut self, now: Mono) -> Option<Act> {
+    pub fn data(&mut self, now: Mono) -> Option<Act> {
         if !self.is_busy(now) {
             match &mut self.direct {
                 Direct::InUse { liveness, .. } => liveness.resume(now),
@@ -150,7 +150,7 @@ impl Ways {
     }
 
     /// An authenticated message came. `answer`: it is the answer to a handshake of this node, which proves the way.
-    pub(crate) fn authenticated(&mut self, from: Way, answer: bool, now: Mono) {
+    pub fn authenticated(&mut self, from: Way, answer: bool, now: Mono) {
         let from = match from {
             Way::Udp(address) => address,
             Way::Path(end) => return self.paths.frame(end, answer, now),
@@ -183,7 +183,7 @@ impl Ways {
     }
 
     /// A probe of this node was answered on `way`.
-    pub(crate) fn answered(&mut self, way: Way, sequence: u32, sent: Mono, now: Mono) {
+    pub fn answered(&mut self, way: Way, sequence: u32, sent: Mono, now: Mono) {
         let sent = |probe: &SentProbe| (probe.sequence, probe.way, probe.sent) == (sequence, way, sent);
         let Some(probe) = self.probes.iter().position(sent).and_then(|at| self.probes.remove(at)) else {
             return;
@@ -215,7 +215,7 @@ impl Ways {
     }
 
     /// A path stands. May be told again.
-    pub(crate) fn path_up(&mut self, end: PathEnd, slot: PathSlot, now: Mono) {
+    pub fn path_up(&mut self, end: PathEnd, slot: PathSlot, now: Mono) {
         if self.paths.up(end, slot, now) {
             self.wanting = None;
             self.judge_again(now);
@@ -223,13 +223,13 @@ impl Ways {
     }
 
     /// A path has ended.
-    pub(crate) fn path_down(&mut self, end: PathEnd, now: Mono) -> Option<Act> {
+    pub fn path_down(&mut self, end: PathEnd, now: Mono) -> Option<Act> {
         self.paths.down(end);
         if self.is_busy(now) { self.want(now) } else { None }
     }
 
     /// When [`Self::timeout`] is to be called; `None`: not before something happens.
-    pub(crate) fn due(&self, now: Mono) -> Option<Mono> {
+    pub fn due(&self, now: Mono) -> Option<Mono> {
         let holding = self.holding.filter(|until| now < *until);
         if !self.is_busy(now) {
             return holding;
@@ -246,7 +246,7 @@ impl Ways {
     }
 
     /// Does what is due.
-    pub(crate) fn timeout(&mut self, now: Mono) -> Vec<Act> {
+    pub fn timeout(&mut self, now: Mono) -> Vec<Act> {
         let mut acts = Vec::new();
         if self.holding.is_some_and(|until| now >= until) {
             self.holding = None;
