@@ -15,7 +15,7 @@ use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
-use crate::{ForwardingTable, RunPing};
+use crate::{ForwardingTable, RunPing, WayChange};
 
 /// A leaf certificate and its key, for links. Prints neither.
 #[derive(Clone, PartialEq, Eq)]
@@ -159,4 +159,6 @@ pub enum Output {
     AuditAlarm(Box<AuditEvidence>),
     /// Two histories are signed: tell people.
     Alarm(Evidence),
+    /// Traffic to a peer takes another way: tell people.
+    WayChanged(WayChange),
 }

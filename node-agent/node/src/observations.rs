@@ -7,13 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rap_types::{HeadOrder, NodeId};
+use rap_types::{HeadOrder, NodeId, Reason};
 use rap_wire::v1;
 
 /// Most rows of a kind in one report; the next report has the rest.
 const ROWS_CAP: usize = 512;
 /// Most bytes that are kept of a text about the data plane's end.
 const TEXT_CAP: usize = 300;
+
+const ESTABLISHED: &str = "established";
+const SUSPECT: &str = "suspect";
 
 /// One connection of a link: the peer and the lane, a number of `LinkLane`.
 type LinkKey = (NodeId, i32);
@@ -22,6 +25,8 @@ type LinkKey = (NodeId, i32);
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
     links: BTreeMap<LinkKey, v1::LinkEvent>,
+    /// Why the connection last failed, until it stands again.
+    failed: BTreeMap<LinkKey, String>,
     heads: BTreeMap<NodeId, HeadOrder>,
     exit: Option<v1::DataplaneExit>,
     untold_links: BTreeSet<LinkKey>,
@@ -40,6 +45,13 @@ impl Observations {
     /// The latest probes of lane A with this peer; `None` before the first.
     pub fn measured(&self, peer: NodeId) -> Option<v1::LinkMeasurement> {
         self.links.get(&(peer, v1::LinkLane::A as i32))?.measured
+    }
+
+    /// Code of why the link with this peer is not established, on lane A; while it is dialled again, why it failed last.
+    /// Empty if it is, or never failed.
+    pub fn why(&self, peer: NodeId) -> &str {
+        let link = self.links.get(&(peer, v1::LinkLane::A as i32));
+        link.filter(|link| link.state != ESTABLISHED).map_or("", |link| &link.reason)
     }
 
     /// Order of the newest verified head that the peer's hello carried.
@@ -62,6 +74,7 @@ impl Observations {
             return false;
         }
         let key = (peer, lane as i32);
+        let event = self.explained(key, event);
         let before = self.links.insert(key, event);
         let (before, now) = (before.as_ref(), &self.links[&key]);
         if before == Some(now) {
@@ -69,6 +82,17 @@ impl Observations {
         }
         self.untold_links.insert(key);
         before.is_none_or(|before| before.state != now.state)
+    }
+
+    /// The same with the last failure, in a state that names none of its own.
+    fn explained(&mut self, key: LinkKey, mut event: v1::LinkEvent) -> v1::LinkEvent {
+        match event.state.as_str() {
+            ESTABLISHED => drop(self.failed.remove(&key)),
+            SUSPECT if event.reason.is_empty() => event.reason = Reason::LinkSilent.code().to_owned(),
+            _ if event.reason.is_empty() => event.reason = self.failed.get(&key).cloned().unwrap_or_default(),
+            _ => drop(self.failed.insert(key, event.reason.clone())),
+        }
+        event
     }
 
     /// A peer's hello carried this head, which verified.
@@ -94,6 +118,7 @@ impl Observations {
     /// The connection to the data plane is gone. That it is, says what becomes of its links.
     pub(crate) fn plane_went_down(&mut self) {
         self.links.clear();
+        self.failed.clear();
         self.untold_links.clear();
     }
 
@@ -102,6 +127,7 @@ impl Observations {
         let gone = self.links.keys().filter(|(peer, _)| !is_peer(*peer)).copied();
         self.untold_links.extend(gone);
         self.links.retain(|(peer, _), _| is_peer(*peer));
+        self.failed.retain(|(peer, _), _| is_peer(*peer));
         self.heads.retain(|peer, _| is_peer(*peer));
     }
 
@@ -185,6 +211,26 @@ mod tests {
         observations.retain(|_| false);
         assert_eq!(told(&mut observations), [(1, String::new(), 0)], "gone");
         assert!(!observations.is_untold());
+    }
+
+    #[test]
+    fn a_link_that_is_dialled_again_says_why_it_failed_until_it_stands() {
+        let mut observations = Observations::default();
+        let peer = NodeId::from_bytes([1; 16]);
+        let mut why = |state: &str, reason: &str| {
+            let event = v1::LinkEvent { reason: reason.into(), ..event(1, state, 1) };
+            observations.link_changed(event, |_| true);
+            observations.why(peer).to_owned()
+        };
+        assert_eq!(why("dialing", ""), "");
+        assert_eq!(why("closed", "link.unreachable"), "link.unreachable");
+        assert_eq!(why("dialing", ""), "link.unreachable");
+        assert_eq!(why("established", ""), "");
+        assert_eq!(why("suspect", ""), "link.silent");
+        assert_eq!(why("dialing", ""), "", "the failure before is over");
+        observations.stream_opened();
+        let told = observations.tell().links;
+        assert_eq!((told[0].state.as_str(), told[0].reason.as_str()), ("dialing", ""));
     }
 
     #[test]

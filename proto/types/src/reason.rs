@@ -194,6 +194,7 @@ reasons! {
     LinkSilent "link.silent" Unavailable same true "The peer stopped answering probes."
     LinkDuplicate "link.duplicate" Aborted same true "Another connection to the same peer was kept."
     LinkState "link.state" FailedPrecondition Generic false "The message does not fit the session's state."
+    LinkNoneUp "link.none_up" Unavailable Degraded true "No link of this node is up, though the control plane hears it. Check that 7443/tcp passes between this host and others."
     LinkUnreachable "link.unreachable" Unavailable same true "No endpoint of the peer could be connected."
     LinkClosed "link.closed" Unavailable same true "The connection to the peer ended."
     LinkDrained "link.drained" Unavailable same true "This node or the peer closed the link on purpose, to stop or restart."

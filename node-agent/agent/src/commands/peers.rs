@@ -69,15 +69,21 @@ mod tests {
                     { "node_id": "y", "name": "b", "overlay_ipv4": "100.96.0.3", "way": "relayed", "via": [{ "name": "r" }] },
                     { "node_id": "z", "name": "c", "overlay_ipv4": "100.96.0.4", "way": null, "tx_bytes": 148 },
                     { "node_id": "u", "name": "d", "overlay_ipv4": "100.96.0.5", "way": null, "tx_bytes": 0 },
+                    { "node_id": "v", "name": "e", "overlay_ipv4": "100.96.0.6", "way": "direct", "unanswered_ms": 42_000, "way_ms": 60_000, "way_before": "through r" },
                 ],
             },
             "links": [{ "peer": "x", "state": "established" }],
         });
         let several = json!({ "memberships": [status, status] });
-        assert_eq!(document(&several)["peers"].as_array().unwrap().len(), 8);
+        assert_eq!(document(&several)["peers"].as_array().unwrap().len(), 10);
         let lines: Vec<String> = list(&document(&status)["peers"]).iter().map(line).collect();
-        let ends =
-            ["direct, link established\n", "through r, link -\n", "no way, link -\n", "idle, link -\n"];
+        let ends = [
+            "direct, link established\n",
+            "through r, link -\n",
+            "no way, link -\n",
+            "idle, link -\n",
+            "direct for 60 s (before: through r), no answer for 42 s, link -\n",
+        ];
         for (line, end) in lines.iter().zip(ends) {
             assert!(line.ends_with(end), "{line}");
         }

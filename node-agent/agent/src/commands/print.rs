@@ -59,8 +59,20 @@ pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// By which way traffic to a peer goes, to be appended: nothing while none is known.
+/// By which way traffic to a peer goes, to be appended: nothing while none is known. A change is told for ten minutes.
 pub(super) fn through(peer: &Value) -> String {
+    let seconds = |key: &str| peer[key].as_u64().map(|ms| ms / 1000);
+    let before = match (seconds("way_ms"), peer["way_before"].as_str()) {
+        (Some(lasts), Some(before)) if lasts < 600 => format!(" for {lasts} s (before: {})", clean(before)),
+        _ => String::new(),
+    };
+    let silent =
+        seconds("unanswered_ms").map(|lasts| format!(", no answer for {lasts} s")).unwrap_or_default();
+    let way = way(peer);
+    if way.is_empty() { way } else { way + &before + &silent }
+}
+
+fn way(peer: &Value) -> String {
     let name =
         |relay: &Value| if relay["name"].is_null() { text(&relay["node_id"]) } else { text(&relay["name"]) };
     match peer["way"].as_str() {

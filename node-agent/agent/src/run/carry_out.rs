@@ -18,6 +18,7 @@ use super::driver::Driver;
 use super::ping::{self, PingEnd};
 use super::tasks::DIAGNOSTIC;
 use crate::control_plane::Pause;
+use crate::status::{name_of, way_in_words, why_changed};
 
 impl Driver {
     /// Carries out what the cores want. What depends on the disk is not among it before the disk has answered.
@@ -39,6 +40,12 @@ impl Driver {
                     self.wait_for_disk(Waiting::Ready(Write::Checkpoint(held)));
                 }
                 Output::AuditAlarm(evidence) => self.audit_alarm(evidence),
+                Output::WayChanged(change) => {
+                    let (from, to) =
+                        (way_in_words(&self.node, &change.from), way_in_words(&self.node, &change.to));
+                    let (peer, why) = (name_of(&self.node, change.peer), why_changed(&self.node, &change));
+                    tracing::info!(peer, from, to, why, untold = change.untold, "traffic takes another way");
+                }
                 Output::Alarm(evidence) => {
                     self.contact.alarmed(Reason::SnapshotEquivocation);
                     tracing::error!(

@@ -44,7 +44,7 @@ impl Driver {
                 if matches!(fault.reason, Reason::NodeRevoked | Reason::CertificateInvalid) {
                     self.senders.doubts.send_modify(|doubts| doubts.refused += 1);
                 }
-                if self.contact.lost(url, &fault) {
+                if self.contact.lost(url, &fault, now) {
                     tracing::warn!(reason = %fault.reason, error = %fault, "no contact with the control plane");
                 }
                 self.stream = None;

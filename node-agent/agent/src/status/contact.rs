@@ -3,6 +3,7 @@
 //! Owns what was heard last, and which failure is news. Refuses to judge a node: `health` does.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rap_runtime::Fault;
 use rap_state::Closed;
@@ -17,6 +18,10 @@ pub struct Contact {
     pub(super) heard_at: Option<Mono>,
     pub(super) stream: bool,
     pub(super) error: Option<(String, Reason, String)>,
+    /// Since when the present stream says something.
+    served_since: Option<Mono>,
+    /// What the control plane refused this node for, at which URL and when. See [`Self::refusal`].
+    refused: Option<(String, Fault, Mono)>,
     pub(super) dataplane: Option<DataplaneFacts>,
     pub(super) dataplane_error: Option<(Reason, String)>,
     /// Validity of the leaf.
@@ -60,15 +65,29 @@ impl Contact {
     pub fn heard(&mut self, now: Now) -> bool {
         let again = self.error.is_some();
         (self.stream, self.heard_at, self.error) = (true, Some(now.mono), None);
+        self.served_since.get_or_insert(now.mono);
         again
     }
 
     /// The stream ended or could not be opened. True if that is news.
-    pub fn lost(&mut self, url: String, fault: &Fault) -> bool {
+    pub fn lost(&mut self, url: String, fault: &Fault, now: Now) -> bool {
+        if is_refusal(fault.reason) {
+            self.refused = Some((url.clone(), fault.clone(), now.mono));
+        } else if self.refusal(now.mono).is_none() {
+            self.refused = None;
+        }
+        self.served_since = None;
         let news = self.stream || self.error.as_ref().is_none_or(|(_, reason, _)| *reason != fault.reason);
         self.stream = false;
         self.error = Some((url, fault.reason, fault.message.clone()));
         news
+    }
+
+    /// What the control plane refused this node for, at which URL and when, until a stream lasts: some refusals come after
+    /// its first messages. A URL that is not reached afterwards does not change it.
+    pub(super) fn refusal(&self, now: Mono) -> Option<&(String, Fault, Mono)> {
+        let served = self.served_since.is_some_and(|since| now.since(since) >= LASTS);
+        self.refused.as_ref().filter(|_| !served)
     }
 
     /// A data plane is there.
@@ -87,6 +106,15 @@ impl Contact {
     }
 }
 
+/// A stream that lasts so long is served.
+const LASTS: Duration = Duration::from_secs(3);
+
+/// True for what waiting does not change: the control plane will not serve this node. TLS alone says too little: after a
+/// refusal it only says that the certificate is no good.
+fn is_refusal(reason: Reason) -> bool {
+    !reason.row().retryable && !matches!(reason, Reason::CertificateInvalid | Reason::ServerInternal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,9 +124,30 @@ mod tests {
         let (mut contact, now) = (Contact::default(), Now { wall: Wall(1), mono: Mono(1) });
         assert!(!contact.heard(now), "the first contact is none that came back");
         let fault = Fault::new(Reason::ServerUnreachable, "away");
-        assert!(contact.lost("https://cp:8443".to_owned(), &fault));
-        assert!(!contact.lost("https://cp:8443".to_owned(), &fault), "it is said once");
+        assert!(contact.lost("https://cp:8443".to_owned(), &fault, now));
+        assert!(!contact.lost("https://cp:8443".to_owned(), &fault, now), "it is said once");
         assert!(contact.heard(now));
         assert!(!contact.heard(now));
+    }
+    #[test]
+    fn a_refusal_stays_until_a_stream_lasts() {
+        let (mut contact, now) = (Contact::default(), Now { wall: Wall(1), mono: Mono(1) });
+        let refusal =
+            |contact: &Contact, now: Now| contact.refusal(now.mono).map(|(_, fault, _)| fault.reason);
+        let lost = |contact: &mut Contact, reason, now| {
+            contact.lost("https://cp:8443".to_owned(), &Fault::new(reason, "x"), now);
+            refusal(contact, now)
+        };
+        assert_eq!(lost(&mut contact, Reason::ServerUnreachable, now), None);
+        let mismatch = Some(Reason::AuthorityMismatch);
+        assert_eq!(lost(&mut contact, Reason::AuthorityMismatch, now), mismatch);
+        for later in [Reason::CertificateInvalid, Reason::ServerUnavailable, Reason::SnapshotStale] {
+            assert_eq!(lost(&mut contact, later, now), mismatch, "{later}");
+        }
+        contact.heard(now);
+        assert_eq!(refusal(&contact, now), mismatch, "its first messages say nothing yet");
+        let later = now.plus(LASTS);
+        assert_eq!(refusal(&contact, later), None);
+        assert_eq!(lost(&mut contact, Reason::ServerUnreachable, later), None, "that is over");
     }
 }

@@ -5,7 +5,7 @@
 use rap_node::Node;
 use rap_runtime::Fault;
 use rap_state::CacheStatus;
-use rap_types::{Now, Reason};
+use rap_types::Now;
 use serde_json::{Map, Value, json};
 
 use super::contact::Contact;
@@ -46,10 +46,7 @@ pub fn status_document(
     certificate_failure: Option<&Fault>,
     now: Now,
 ) -> StatusAnswer {
-    let mut degraded_reasons = degraded_reasons(node, contact, cache, now);
-    // The control plane says that this node is no member: what still works ends with the snapshot.
-    let out = certificate_failure.map(|fault| fault.reason);
-    degraded_reasons.extend(out.filter(|reason| matches!(reason, Reason::NodeRevoked | Reason::NodeUnknown)));
+    let degraded_reasons = degraded_reasons(node, contact, cache, certificate_failure, now);
     let degraded = !degraded_reasons.is_empty();
     let mut document = Map::new();
     document.insert("schema".into(), "rap.status.v1".into());
@@ -149,6 +146,10 @@ fn control(facts: &StatusFacts, contact: &Contact, now: Now) -> Value {
         "last_error": contact.error.as_ref().map(|(url, reason, text)| {
             json!({ "url": url, "reason": reason, "text": text })
         }),
+        "refusal": contact.refusal(now.mono).map(|(url, fault, at)| json!({
+            "url": url, "reason": fault.reason, "text": fault.message,
+            "ms_ago": now.mono.since(*at).as_millis() as u64,
+        })),
     })
 }
 

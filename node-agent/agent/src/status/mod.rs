@@ -11,4 +11,4 @@ pub use contact::Contact;
 pub use document::{status_document, stopped_document};
 pub use facts::StatusFacts;
 pub use freshness::grant_document;
-pub use peers::relay_document;
+pub use peers::{name_of, relay_document, way_in_words, why_changed};

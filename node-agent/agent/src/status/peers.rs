@@ -3,8 +3,9 @@
 //! Owns their fields. Refuses to own facts: it reads the snapshot and the data plane's last report.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use rap_node::Node;
+use rap_node::{Node, Relays, WayChange};
 use rap_trust::{PermittedPeer, Sense};
 use rap_types::{NodeId, Now, Wall};
 use rap_wire::v1;
@@ -19,6 +20,7 @@ pub(super) fn peers(node: &Node, now: Now) -> Value {
     let admitted = node.permitted(now);
     for (id, record, admitted_until) in known(node, &admitted) {
         let stats = peer_stats(node, id);
+        let taken = node.ways().way(id, now.mono);
         let entry = json!({
             "node_id": id,
             "name": record.name,
@@ -30,6 +32,9 @@ pub(super) fn peers(node: &Node, now: Now) -> Value {
             "wireguard_endpoints": record.wireguard_endpoints,
             "way": way(stats),
             "via": via(node, stats),
+            "way_ms": taken.map(|(lasts, _)| lasts.as_millis() as u64),
+            "way_before": taken.and_then(|(_, before)| before).map(|relays| way_in_words(node, relays)),
+            "unanswered_ms": node.ways().unanswered(id, now.mono).map(|lasts| lasts.as_millis() as u64),
             "wireguard_endpoint": stats.map(|stats| &stats.wireguard_endpoint),
             "handshake_age_ms": stats.map(|stats| stats.handshake_age_ms),
             "rx_bytes": stats.map(|stats| stats.rx_bytes),
@@ -65,6 +70,7 @@ pub(super) fn links(node: &Node, now: Now) -> Value {
         let id = NodeId::from_slice(&stats.node_id).ok()?;
         let record = records.get(&id)?;
         let measured = node.observations().measured(id);
+        let why = node.observations().why(id);
         Some(json!({
             "peer": id,
             "name": record.name,
@@ -72,7 +78,8 @@ pub(super) fn links(node: &Node, now: Now) -> Value {
             "hops": 1,
             "generation": record.key_generation,
             "state": stats.link_state,
-            "reason": stats.link_reason,
+            "reason": if stats.link_reason.is_empty() { why } else { &stats.link_reason },
+            "down_ms": node.links().down_for(id, now.mono).map(|lasts| lasts.as_millis() as u64),
             "rtt_us": stats.link_rtt_ns / 1000,
             "rtt_median_us": measured.map(|measured| measured.rtt_median_us),
             "loss_ppm": measured.map(|measured| measured.loss_ppm),
@@ -101,6 +108,38 @@ pub fn relay_document(sense: Option<&Sense>, relay: &[u8]) -> Value {
     json!({ "node_id": id, "name": record.map(|record| &record.name) })
 }
 
+/// Name of a peer; its id if this node does not know it.
+pub fn name_of(node: &Node, peer: NodeId) -> String {
+    let record = node.sense().and_then(|sense| sense.peer(peer));
+    record.map_or_else(|| peer.to_string(), |record| record.name.clone())
+}
+
+/// A way as people are told of it.
+pub fn way_in_words(node: &Node, relays: &Relays) -> String {
+    match relays.as_slice() {
+        [] => "direct".to_owned(),
+        relays => {
+            let names: Vec<_> = relays.iter().map(|relay| name_of(node, *relay)).collect();
+            format!("through {}", names.join(", "))
+        }
+    }
+}
+
+/// Why traffic takes another way, as far as this node sees it.
+pub fn why_changed(node: &Node, change: &WayChange) -> String {
+    let Some(relay) = change.from.first() else { return "nothing came directly".to_owned() };
+    let link = peer_stats(node, *relay).filter(|stats| stats.link_state != "established");
+    match link {
+        Some(link) => {
+            let why = Some(node.observations().why(*relay)).filter(|why| !why.is_empty());
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("the link with {} is {}{why}", name_of(node, *relay), link.link_state)
+        }
+        None if change.to.is_empty() => "the direct way works".to_owned(),
+        None => format!("{} stopped carrying it, or another relay is faster", name_of(node, *relay)),
+    }
+}
+
 /// How each peer is reached.
 pub(super) fn routes(node: &Node) -> Value {
     let generation = node.snapshot().map(|snapshot| snapshot.parts().leaf.node_generation);
@@ -124,3 +163,27 @@ pub(super) fn routes(node: &Node) -> Value {
 fn peer_stats(node: &Node, id: NodeId) -> Option<&v1::PeerStats> {
     node.stats().peers.iter().find(|stats| stats.node_id == id.as_bytes())
 }
+
+/// How a person is told of the wanted links that are down for long: how many of how many, the first names, and why.
+pub(super) fn links_down(node: &Node, now: Now) -> Option<String> {
+    let down: Vec<_> = node.links().long_down(now.mono).collect();
+    let one = |(peer, lasts): &(NodeId, Duration)| {
+        let name = name_of(node, *peer);
+        let why = match node.observations().why(*peer) {
+            "" => "nothing was tried",
+            why => why,
+        };
+        format!("{name} for {} s ({why})", lasts.as_secs())
+    };
+    let named: Vec<_> = down.iter().take(NAMED).map(one).collect();
+    let more = match down.len().checked_sub(NAMED) {
+        None | Some(0) => String::new(),
+        Some(more) => format!(", and {more} more"),
+    };
+    (!down.is_empty()).then(|| {
+        format!("{} of {} links are down: {}{more}", down.len(), node.links().wanted(), named.join(", "))
+    })
+}
+
+/// Links that are down and named.
+const NAMED: usize = 3;

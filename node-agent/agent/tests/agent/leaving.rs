@@ -107,6 +107,31 @@ async fn a_revoked_node_that_is_a_member_again_is_healthy_again() {
     assert!(terminate(agent).await.success());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_is_refused_for_stands_beside_its_stale_snapshot_with_the_way_back() {
+    let host = Host::new();
+    let (running, _messages) = joined(&host).await;
+    let control = running.control.clone();
+    let _plane = Plane::start(&host.run_dir());
+    control.say(update(&publish(&control, HeadOrder::new(1, 1, 0), 1, Duration::from_millis(1))));
+    let agent = host.agent().await;
+    host.status_when("in use", |status| status["active"]["sequence"] == 1).await;
+    control.state.lock().unwrap().refuse_sync = Some(Reason::AuthorityMismatch);
+    control.say(vec![control_message::Body::GoingAway(v1::GoingAway::default())]);
+    let both = |status: &serde_json::Value| {
+        let reasons = status["degraded_reasons"].to_string();
+        reasons.contains("snapshot.stale") && reasons.contains("authority.mismatch")
+    };
+    let (code, status) = host.status_when("stale and refused", both).await;
+    assert_eq!((code, &status["control"]["refusal"]["reason"]), (Some(8), &"authority.mismatch".into()));
+    let said = host.run(&["status"]).await.expect(8).out();
+    assert!(said.contains("refused this node") && said.contains("join --rejoin --token-file"), "{said}");
+    control.state.lock().unwrap().refuse_sync = None;
+    control.say(update(&publish(&control, HeadOrder::new(1, 2, 0), 1, Duration::from_secs(300))));
+    host.status_when("healthy", |status| status["state"] == "healthy").await;
+    assert!(terminate(agent).await.success());
+}
+
 /// Directories in the data directory.
 fn names(host: &Host) -> Vec<String> {
     let entries = std::fs::read_dir(host.data()).into_iter().flatten().flatten();

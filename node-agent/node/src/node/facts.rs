@@ -9,7 +9,7 @@ use rap_trust::{Acceptor, ContactChange, DegradedContract, FreshnessState, Sense
 use rap_types::{Activity, HeadOrder, NodeContact, NodeId, Now, Reason};
 use rap_wire::v1;
 
-use crate::{LinkCertificate, Node};
+use crate::{LinkCertificate, LinkWatch, Node, WayWatch};
 
 impl Node {
     /// The acceptor, for status.
@@ -97,6 +97,27 @@ impl Node {
     /// What the data plane reported last.
     pub const fn stats(&self) -> &v1::Stats {
         &self.plane.stats
+    }
+
+    /// Which wanted links are down, and since when.
+    pub const fn links(&self) -> &LinkWatch {
+        &self.plane.links
+    }
+
+    /// By which way traffic to each peer goes, and since when.
+    pub const fn ways(&self) -> &WayWatch {
+        &self.plane.ways
+    }
+
+    /// How far the control plane's clock is ahead of this host's, milliseconds; negative if it is behind. `None` before
+    /// it said.
+    pub const fn clock_skew_ms(&self) -> Option<i64> {
+        self.uplink.skew_ms
+    }
+
+    /// True if no link is up for long while the control plane hears this node: its links are the fault, not its line.
+    pub fn is_alone(&self, now: Now) -> bool {
+        self.uplink.stream && self.plane.links.none_is_up(now.mono)
     }
 
     /// True while a data plane is there.

@@ -8,7 +8,7 @@ use rap_trust::{FreshnessState, Restriction};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 
-use crate::{Observations, PathTerms, Paths, PlaneFacts};
+use crate::{LinkWatch, Observations, PathTerms, Paths, PlaneFacts, WayWatch};
 
 /// State of the data plane of one membership.
 #[derive(Default)]
@@ -31,6 +31,10 @@ pub(super) struct FastPlane {
     pub(super) stats: v1::Stats,
     /// Links, heads of peers, and the end of the process, as it reported them.
     pub(super) observations: Observations,
+    /// Which wanted links are down.
+    pub(super) links: LinkWatch,
+    /// By which way traffic goes.
+    pub(super) ways: WayWatch,
     /// A verified trust set that is not in use yet and revokes nodes that the one in use does not.
     pub(super) restriction: Option<Restriction>,
     published_in: Option<FreshnessState>,
@@ -57,6 +61,8 @@ impl FastPlane {
         self.applied = 0;
         self.stats = v1::Stats::default();
         self.observations.plane_went_down();
+        self.links.plane_went_down();
+        self.ways = WayWatch::default();
     }
 
     pub(super) const fn table_applied(&mut self, version: u64) {

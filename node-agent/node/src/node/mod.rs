@@ -27,6 +27,9 @@ use zeroize::Zeroizing;
 use crate::endpoint_names::EndpointNames;
 use crate::{Input, LinkCertificate, NodeSettings, Output, TableInputs, TrustedCas, build_table};
 
+/// Most changes of ways that one report of the data plane tells.
+const CHANGES_TOLD: usize = 16;
+
 /// The cores of one membership.
 pub struct Node {
     acceptor: Acceptor,
@@ -101,7 +104,12 @@ impl Node {
             Input::DataplaneExited(exit) => self.dataplane_exited(*exit, now),
             Input::TableApplied(version) => self.plane.table_applied(version),
             Input::TableRefused(reason) => self.plane.refused = Some(reason),
-            Input::StatsArrived(stats) => self.plane.stats = *stats,
+            Input::StatsArrived(stats) => {
+                self.plane.links.reported(&stats.peers, now.mono);
+                let changes = self.plane.ways.reported(&stats.peers, now.mono);
+                self.plane.stats = *stats;
+                self.outputs.extend(changes.into_iter().take(CHANGES_TOLD).map(Output::WayChanged));
+            }
             Input::PingEnded(id, outcome) => {
                 if let Some(result) = self.uplink.diagnostics.finish(id, outcome) {
                     self.send(Body::Diagnostic(result));
@@ -211,6 +219,7 @@ impl Node {
         };
         let table = build_table(snapshot, version, &inputs);
         self.names.published(table.peers());
+        self.plane.links.want(table.peers());
         let table = table.with_addresses(&self.names);
         self.outputs.push_back(Output::Publish(Box::new(table)));
     }

@@ -59,6 +59,8 @@ impl Node {
                 // Whoever still doubts says so after it.
                 self.uplink.doubt = None;
                 self.uplink.report_every(hello.report_interval_ms);
+                let said = Some(hello.server_time_ms).filter(|time| *time > 0);
+                self.uplink.skew_ms = said.map(|time| time.saturating_sub(now.wall.0));
                 self.report(now);
             }
             Some(Body::Update(update)) => self.accept(AcceptorInput::Updated(update), now),

@@ -26,6 +26,8 @@ pub(super) struct Uplink {
     pub(super) hints: Hints,
     /// What the control plane doubts about this node's identity.
     pub(super) doubt: Option<Reason>,
+    /// How far the control plane's clock was ahead of this host's when it said hello last.
+    pub(super) skew_ms: Option<i64>,
 }
 
 impl Uplink {
@@ -40,6 +42,7 @@ impl Uplink {
             diagnostics: Diagnostics::default(),
             hints: Hints::default(),
             doubt: None,
+            skew_ms: None,
         }
     }
 

@@ -114,3 +114,43 @@ fn going_away_leaves_the_stream_and_a_message_without_body_is_ignored() {
     let unknown = Input::Control(Box::new(v1::ControlMessage { body: None }));
     assert_eq!(names(&feed(&mut node, unknown, 2)), [] as [&str; 0]);
 }
+
+#[test]
+fn how_far_the_clocks_differ_is_known_from_the_hello() {
+    let world = World::default();
+    let mut node = running(&world);
+    let hello = |server_time_ms| {
+        let hello = v1::ControlHello { protocol: 1, server_time_ms, ..Default::default() };
+        control(control_message::Body::Hello(hello))
+    };
+    assert_eq!(node.clock_skew_ms(), None);
+    feed(&mut node, hello(at(2).wall.0 + 90_000), 2);
+    assert_eq!(node.clock_skew_ms(), Some(90_000));
+    feed(&mut node, hello(at(3).wall.0 - 45_000), 3);
+    assert_eq!(node.clock_skew_ms(), Some(-45_000));
+    feed(&mut node, hello(i64::MIN), 4);
+    assert_eq!(node.clock_skew_ms(), None, "no time at all");
+}
+
+#[test]
+fn a_node_without_links_is_alone_only_while_the_control_plane_hears_it() {
+    let world = World::default();
+    let mut node = running(&world);
+    let report = |state: &str| {
+        let peer = |byte: u8| v1::PeerStats {
+            node_id: peer(byte).node_id,
+            link_state: state.to_owned(),
+            ..Default::default()
+        };
+        Input::StatsArrived(Box::new(v1::Stats { peers: vec![peer(1), peer(2)], ..Default::default() }))
+    };
+    feed(&mut node, report("dialing"), 2);
+    feed(&mut node, report("closed"), 61);
+    assert!(!node.is_alone(at(61)));
+    assert!(node.is_alone(at(62)));
+    feed(&mut node, Input::StreamClosed, 63);
+    assert!(!node.is_alone(at(64)), "then its line is the fault");
+    feed(&mut node, Input::StreamOpened, 65);
+    feed(&mut node, report("established"), 66);
+    assert!(!node.is_alone(at(200)));
+}

@@ -29,12 +29,9 @@ fn plane(applied: u64) -> PlaneFacts {
 }
 
 fn leaf() -> LinkCertificate {
-    LinkCertificate {
-        certificate: b"leaf".to_vec(),
-        private_key: Zeroizing::new(b"leaf key".to_vec()),
-        not_after: ISSUED.plus(Duration::from_secs(86_400)),
-        authority: Vec::new(),
-    }
+    let (certificate, private_key) = (b"leaf".to_vec(), Zeroizing::new(b"leaf key".to_vec()));
+    let not_after = ISSUED.plus(Duration::from_secs(86_400));
+    LinkCertificate { certificate, private_key, not_after, authority: Vec::new() }
 }
 
 fn start(world: &World) -> Node {
@@ -89,6 +86,7 @@ fn names(outputs: &[Output]) -> Vec<&'static str> {
         Output::Reconnect { .. } => "reconnect",
         Output::Alarm(_) => "alarm",
         Output::PersistBreakGlass => "persist-grants",
+        Output::WayChanged(_) => "way-changed",
         Output::KeepCheckpoint(_) => "keep checkpoint",
         Output::AuditAlarm(_) => "audit alarm",
         Output::Send(message) => match message.body {

@@ -116,7 +116,7 @@ impl Member<'_> {
                 }
                 Output::AuditAlarm(evidence) => bail!("two audit logs: {}", evidence.reject.what),
                 // There is no data plane here.
-                Output::Publish(_) | Output::Ping(_) | Output::PersistBreakGlass => {}
+                Output::Publish(_) | Output::Ping(_) | Output::PersistBreakGlass | Output::WayChanged(_) => {}
             }
         }
         Ok(())

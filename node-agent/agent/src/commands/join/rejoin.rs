@@ -82,6 +82,7 @@ async fn unload(config: &Config) -> Result<bool, Fault> {
     let out = [Reason::NodeRevoked, Reason::NodeUnknown].iter().any(|reason| {
         status["degraded_reasons"].as_array().is_some_and(|all| all.iter().any(|one| one == reason.code()))
     });
+    let out = out || !status["control"]["refusal"].is_null();
     let settings = config.clone();
     let begun = blocking(move || begun(&settings)).await?;
     // Approved meanwhile, it has a certificate again; but the control plane has the keys of what was begun.

@@ -54,6 +54,8 @@ pub struct State {
     pub refuse: Option<Reason>,
     /// Answer of every join, if they are refused.
     pub refuse_join: Option<Reason>,
+    /// Answer of every stream, if they are refused.
+    pub refuse_sync: Option<Reason>,
     /// Calls that were refused so.
     pub refused: u32,
 }
@@ -354,6 +356,8 @@ impl NodeSync for Connection {
             return Err(refuse(Reason::CertificateIdentity));
         }
         self.control.state.lock().unwrap().streams += 1;
+        let refused = self.control.state.lock().unwrap().refuse_sync;
+        refused.map_or(Ok(()), |reason| Err(refuse(reason)))?;
         let mut from = request.into_inner();
         let (to, stream) = mpsc::channel(64);
         let mut says = self.control.says.subscribe();
