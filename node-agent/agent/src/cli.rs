@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use rap_runtime::command_line::Form;
+use rap_types::ChannelClass;
 
 use crate::config::Raw;
 
@@ -64,6 +65,11 @@ pub enum Command {
     Config(Show),
     /// List the peers of the running agent: by which way traffic to each goes, and through whom
     Peers,
+    /// List the paths of the running agent: by which relays each peer is reached, since when and why
+    Paths,
+    /// One path
+    #[command(subcommand)]
+    Path(Path),
     /// Ping a peer over the overlay and over the link
     Ping(Ping),
     /// Write what helps a person who is to help: status, snapshot, floors, log, metrics, host; no secrets
@@ -175,6 +181,37 @@ pub struct Bundle {
     pub anonymize: bool,
 }
 
+/// `path`.
+#[derive(Debug, Subcommand)]
+pub enum Path {
+    /// Why traffic to a peer takes the relays that it takes, and what every other path would cost
+    Explain(Explain),
+}
+
+/// `path explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Name or id of the peer
+    pub peer: String,
+    /// Class of the traffic
+    #[arg(long, default_value = "vpn", value_parser = class)]
+    pub class: ChannelClass,
+    /// Decide as if a relay were down, and change nothing: relay=NAME,down
+    #[arg(long = "what-if", value_name = "relay=NAME,down", value_parser = assumed_down)]
+    pub assumed_down: Vec<String>,
+}
+
+fn class(word: &str) -> Result<ChannelClass, String> {
+    let words: Vec<&str> = ChannelClass::ALL.iter().map(|class| class.as_str()).collect();
+    word.parse().map_err(|_| format!("one of {}", words.join(", ")))
+}
+
+fn assumed_down(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("relay=").and_then(|text| text.strip_suffix(",down"));
+    let name = name.filter(|name| !name.is_empty() && !name.contains(','));
+    name.map(str::to_owned).ok_or_else(|| "relay=NAME,down".to_owned())
+}
+
 /// `ping`.
 #[derive(Debug, Args)]
 pub struct Ping {
@@ -205,6 +242,16 @@ mod tests {
             rap_runtime::reference::check(page.as_ref(), rap_runtime::command_line::command::<Cli>()),
             Ok(())
         );
+    }
+
+    #[test]
+    fn a_relay_is_assumed_to_be_down_by_name() {
+        assert_eq!(assumed_down("relay=r1,down"), Ok("r1".to_owned()));
+        for refused in ["relay=r1", "r1,down", "relay=,down", "relay=a,down,down", "relay=r1,up"] {
+            assert!(assumed_down(refused).is_err(), "{refused}");
+        }
+        assert_eq!(class("input"), Ok(ChannelClass::Input));
+        assert!(class("bulk").is_err());
     }
 
     #[test]

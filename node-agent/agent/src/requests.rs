@@ -3,7 +3,7 @@
 //! Owns the types. Refuses to answer: the driver of the membership does.
 
 use rap_runtime::Fault;
-use rap_types::NodeId;
+use rap_types::{ChannelClass, NodeId};
 use rap_wire::v1;
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,6 +27,17 @@ pub enum Request {
         /// Its digest, or the first digits of it.
         digest: String,
         /// Gets the grant as status shows it.
+        reply: oneshot::Sender<Result<serde_json::Value, Fault>>,
+    },
+    /// Why traffic to a peer takes the paths that it takes.
+    Explain {
+        /// Name or id.
+        peer: String,
+        /// The class of the traffic.
+        class: ChannelClass,
+        /// Names or ids of relays that are assumed to be down.
+        down: Vec<String>,
+        /// Gets a document of schema `rap.path-explain.v1`.
         reply: oneshot::Sender<Result<serde_json::Value, Fault>>,
     },
     /// Ping a peer by name or id.

@@ -14,6 +14,8 @@ pub mod handshake_budget;
 pub mod last_fault;
 pub mod metrics;
 pub mod output;
+#[cfg(feature = "command_line")]
+pub mod path_text;
 pub mod probe_series;
 #[cfg(feature = "reference")]
 pub mod reference;

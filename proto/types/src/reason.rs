@@ -227,6 +227,8 @@ reasons! {
     PathWithdrawn "path.withdrawn" Aborted Generic true "The source took the path back: it was idle, or the plan no longer has it."
     PathUnknown "path.unknown" NotFound Generic true "There is no such path here: it ended."
     PathMalformed "path.malformed" InvalidArgument Generic false "A message or a frame of a path does not decode, or is too long."
+    PathNoRoute "path.no_route" Unavailable same true "No path to the node is admissible now. `path explain` says which constraint each relay does not meet."
+    PathUnmeasured "path.unmeasured" Unavailable same true "Nothing is known of the link between two relays of the path."
     RelayNotAllowed "relay.not_allowed" PermissionDenied same false "This node carries nothing for others."
     RelayUnknownEnd "relay.unknown_end" PermissionDenied same false "The relay does not know an end of the path."
     RelayOrganization "relay.organization" PermissionDenied same false "The relay belongs to an organization, and an end of the path does not."

@@ -29,6 +29,9 @@ pub(crate) fn run(global: &Global, command: &Explain) -> anyhow::Result<()> {
             rows.extend([("cause", cause), ("what to do", action)]);
             "docs/operate/troubleshooting.md"
         }
+        None if ["path.", "relay."].iter().any(|family| row.code.starts_with(family)) => {
+            "docs/operate/paths.md"
+        }
         None => "docs/ERRORS.md",
     };
     rows.extend([

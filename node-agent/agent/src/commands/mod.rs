@@ -7,6 +7,7 @@ mod join;
 mod key;
 mod leave;
 mod memberships;
+mod paths;
 mod peers;
 mod ping;
 mod print;
@@ -21,7 +22,7 @@ use rap_types::{ExitCode, Reason};
 
 use self::print::{effective, effective_document};
 use crate::blocking::blocking;
-use crate::cli::{Cli, Command, Key, Snapshot};
+use crate::cli::{Cli, Command, Key, Path, Snapshot};
 use crate::config::{Config, DEFAULT_FILE};
 
 /// Runs the command of a parsed command line.
@@ -63,6 +64,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Fault> {
         Command::Load => memberships::load(&config).await,
         Command::Unload => memberships::unload(&config).await,
         Command::Memberships => memberships::run(&config, form).await,
+        Command::Paths => paths::run(&config, form).await,
+        Command::Path(Path::Explain(explain)) => paths::explain(&config, &explain, form).await,
         Command::Peers => peers::run(&config, form).await,
         Command::Ping(ping) => ping::run(&config, ping, form).await,
         Command::Bundle(command) => bundle::run(&config, effective_document(&config, &layers), command).await,

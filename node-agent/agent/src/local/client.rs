@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use rap_rpc::Refusal;
 use rap_rpc::v1::local_agent_client::LocalAgentClient;
 use rap_runtime::Fault;
-use rap_types::Reason;
+use rap_types::{ChannelClass, Reason};
 use rap_wire::v1;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -136,6 +136,26 @@ impl LocalClient {
     /// The refusal of the agent, or an error of the connection.
     pub async fn support(&mut self) -> Result<Value, Fault> {
         document(&self.client.support(v1::LocalEmpty {}).await.map_err(fault)?.into_inner().document)
+    }
+
+    /// Why traffic of a class to a peer takes the paths that it takes, or which ones it would take if these relays were
+    /// down; a document of schema `rap.path-explain.v1`.
+    ///
+    /// # Errors
+    /// The refusal of the agent, or an error of the connection.
+    pub async fn explain(
+        &mut self,
+        peer: &str,
+        class: ChannelClass,
+        down: &[String],
+    ) -> Result<Value, Fault> {
+        let request = v1::LocalPathRequest {
+            membership: self.membership.clone(),
+            peer: peer.to_owned(),
+            class: class.as_str().to_owned(),
+            down: down.to_vec(),
+        };
+        document(&self.client.path_explain(request).await.map_err(fault)?.into_inner().document)
     }
 
     /// Pings a peer; the answer is a document of schema `rap.ping.v1`.

@@ -14,7 +14,7 @@ use rap_rpc::{Accepted, Refusal};
 use rap_runtime::Fault;
 use rap_runtime::files::gone;
 use rap_runtime::probe_series::ProbeSeries;
-use rap_types::Reason;
+use rap_types::{ChannelClass, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
@@ -182,6 +182,19 @@ impl LocalAgent for LocalServer {
         Ok(Response::new(v1::LocalDocument { document }))
     }
 
+    async fn path_explain(&self, request: Asked<v1::LocalPathRequest>) -> Answered<v1::LocalDocument> {
+        let v1::LocalPathRequest { membership, peer, class, down } = request.into_inner();
+        let invalid = |what| refusal(Fault::new(Reason::RequestInvalid, what));
+        let class = if class.is_empty() { Ok(ChannelClass::Vpn) } else { class.parse() };
+        let class = class.map_err(|_| invalid("class: none of the channel classes"))?;
+        if down.len() > DOWN {
+            return Err(invalid("down: at most 64 relays"));
+        }
+        let explain = |reply| Request::Explain { peer, class, down, reply };
+        let document = self.ask(&membership, explain).await?.map_err(refusal)?;
+        Ok(Response::new(v1::LocalDocument { document: document.to_string().into_bytes() }))
+    }
+
     async fn ping(&self, request: Asked<v1::LocalPingRequest>) -> Answered<v1::LocalPingAnswer> {
         let v1::LocalPingRequest { membership, peer, count, interval_ms } = request.into_inner();
         let spread = u64::from(count) * u64::from(interval_ms);
@@ -247,6 +260,8 @@ fn series(samples: &[v1::ProbeSample]) -> Value {
 
 const STATUS_DEADLINE: Duration = Duration::from_secs(5);
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
+/// Relays that may be assumed to be down.
+const DOWN: usize = 64;
 /// Callers at once.
 const CONNECTIONS: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

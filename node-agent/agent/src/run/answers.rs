@@ -11,7 +11,7 @@ use super::driver::Driver;
 use super::ping::ping;
 use super::tasks::{LEAVE, PING};
 use crate::requests::{PingAnswer, Request, StatusAnswer};
-use crate::status::{relay_document, status_document};
+use crate::status::{explanation, relay_document, status_document};
 
 impl Driver {
     pub(super) fn request(&mut self, request: Request) {
@@ -27,6 +27,10 @@ impl Driver {
             }
             Request::BreakGlass { text, reply } => self.break_glass(text, reply),
             Request::DropBreakGlass { digest, reply } => self.drop_grant(&digest, reply),
+            Request::Explain { peer, class, down, reply } => {
+                let now = self.clock.now();
+                drop(reply.send(explanation(&self.node, &peer, class, &down, now)));
+            }
             Request::Ping { peer, count, interval_ms, reply } => {
                 if let Err(reject) = self.node.permit(Activity::Probe, self.clock.now()) {
                     return drop(reply.send(Err(reject.into())));

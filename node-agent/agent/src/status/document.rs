@@ -74,7 +74,7 @@ pub fn status_document(
         ("peers", peers(node, now)),
         ("unused_slots", node.unused_slots().map(unused).collect()),
         ("links", links(node, now)),
-        ("routes", routes(node)),
+        ("routes", routes(node, now)),
         ("break_glass", break_glass(node, now)),
         ("leases", json!([])),
         ("workloads", json!({ "supervision_enabled": facts.workload_supervision, "assigned": [] })),

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rap_node::{Node, Relays, WayChange};
-use rap_trust::{PermittedPeer, Sense};
+use rap_trust::PermittedPeer;
 use rap_types::{NodeId, Now, Wall};
 use rap_wire::v1;
 use serde_json::{Value, json};
+
+use super::paths::{decided, relay_document};
 
 /// Active: the link is established. Warm: known and not connected now. Cold: bootstrap peers, of which
 /// there are none yet.
@@ -101,13 +103,6 @@ fn via(node: &Node, stats: Option<&v1::PeerStats>) -> Vec<Value> {
     relays.iter().map(|relay| relay_document(sense, relay)).collect()
 }
 
-/// A relay as documents name it; one that this node does not know has no name.
-pub fn relay_document(sense: Option<&Sense>, relay: &[u8]) -> Value {
-    let id = NodeId::from_slice(relay).ok();
-    let record = id.and_then(|id| sense?.peer(id));
-    json!({ "node_id": id, "name": record.map(|record| &record.name) })
-}
-
 /// Name of a peer; its id if this node does not know it.
 pub fn name_of(node: &Node, peer: NodeId) -> String {
     let record = node.sense().and_then(|sense| sense.peer(peer));
@@ -141,13 +136,13 @@ pub fn why_changed(node: &Node, change: &WayChange) -> String {
 }
 
 /// How each peer is reached.
-pub(super) fn routes(node: &Node) -> Value {
+pub(super) fn routes(node: &Node, now: Now) -> Value {
     let generation = node.snapshot().map(|snapshot| snapshot.parts().leaf.node_generation);
     let peers = node.sense().into_iter().flat_map(|sense| sense.peers());
     let routes = peers.map(|(id, record)| {
         let stats = peer_stats(node, id);
         let via = via(node, stats);
-        json!({
+        let mut route = json!({
             "destination": id,
             "name": record.name,
             "prefixes": [format!("{}/32", record.overlay_ipv4), format!("{}/128", record.overlay_ipv6)],
@@ -155,7 +150,11 @@ pub(super) fn routes(node: &Node) -> Value {
             "hops": via.len() + 1,
             "via": via,
             "generation": generation,
-        })
+        });
+        if let (Some(decision), Value::Object(route)) = (node.decision(id), &mut route) {
+            route.extend(decided(node, &decision, now));
+        }
+        route
     });
     routes.collect()
 }

@@ -8,6 +8,7 @@ use rap_trust::{FreshnessState, Restriction};
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
 
+use super::routing::Counted;
 use crate::{LinkWatch, Observations, PathTerms, Paths, PlaneFacts, WayWatch};
 
 /// State of the data plane of one membership.
@@ -23,6 +24,8 @@ pub(super) struct FastPlane {
     pub(super) refused: Option<Reason>,
     /// Paths through relays, as the snapshot in use has them.
     pub(super) paths: Paths,
+    /// Which probes of relays were counted.
+    pub(super) counted: Counted,
     /// What paths are signed with.
     pub(super) path_terms: PathTerms,
     /// It carries traffic on paths.

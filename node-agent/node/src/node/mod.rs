@@ -4,6 +4,7 @@ mod break_glass;
 mod facts;
 mod fast_plane;
 mod observed;
+mod routing;
 mod stream;
 mod uplink;
 mod witness;
@@ -107,7 +108,7 @@ impl Node {
             Input::StatsArrived(stats) => {
                 self.plane.links.reported(&stats.peers, now.mono);
                 let changes = self.plane.ways.reported(&stats.peers, now.mono);
-                self.plane.stats = *stats;
+                self.stats_arrived(*stats, now);
                 self.outputs.extend(changes.into_iter().take(CHANGES_TOLD).map(Output::WayChanged));
             }
             Input::PingEnded(id, outcome) => {
@@ -141,7 +142,8 @@ impl Node {
     pub fn poll_timeout(&self, now: Now) -> Option<Mono> {
         let freshness =
             self.freshness(now).and_then(|freshness| freshness.next_change(self.acceptor.clock(), now));
-        [freshness, self.uplink.next_deadline(), self.next_grant_end(now)].into_iter().flatten().min()
+        let paths = self.plane.paths.due();
+        [freshness, self.uplink.next_deadline(), self.next_grant_end(now), paths].into_iter().flatten().min()
     }
 
     fn accept(&mut self, input: AcceptorInput, now: Now) {
@@ -200,7 +202,8 @@ impl Node {
         else {
             return;
         };
-        self.plane.paths.follow(sense);
+        self.plane.paths.follow(sense, self.plane.restriction.as_ref(), now.mono);
+        self.plane.paths.decide(now.mono);
         let version = self.plane.publish(state, running);
         let inputs = TableInputs {
             wireguard_private_key: &self.wireguard_private_key,
@@ -245,6 +248,7 @@ impl Node {
         if self.plane.is_outdated(state, self.contract().is_plain(), &running) {
             self.publish(now);
         }
+        self.route_anew(now);
     }
 
     fn send(&mut self, body: Body) {

@@ -19,6 +19,7 @@ impl Node {
             let record = peer.and_then(|peer| self.acceptor.sense()?.peer(peer));
             self.names.link_failed(record.map(|record| &**record));
         }
+        self.relay_link_changed(&event, now);
         let is_peer = NodeId::from_slice(&event.node_id).is_ok_and(|node| self.is_peer(node, now));
         if self.plane.observations.link_changed(event, |_| is_peer) {
             self.uplink.report_soon(now.mono);

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use rap_trust::{Relay, Sense};
-use rap_types::{NodeId, OrganizationId};
-use rap_wire::v1::{TableLink, TablePath, TablePeer, TableRelay};
+use rap_routing::{Decision, Destination, Engine, Explanation, Input, Lane, RelayFacts};
+use rap_trust::{Relay, Restriction, Sense};
+use rap_types::{Mono, NodeId, OrganizationId};
+use rap_wire::v1::{PeerRecord, TableLink, TablePath, TablePeer, TableRelay};
 
 use super::homes::homes;
 
@@ -16,10 +17,12 @@ use super::homes::homes;
 pub struct Paths {
     own: Own,
     relays: Vec<Relay>,
+    told: Vec<RelayFacts>,
     positions: Vec<NodeId>,
     /// Own homes that are dialled.
     homes: Vec<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
+    engine: Option<Engine>,
 }
 
 /// What a data plane signs paths with: how long they live, and how often one was started on this host.
@@ -46,17 +49,27 @@ impl Default for Own {
     }
 }
 
-/// A peer, and the positions of the relays through which it is reached.
-#[derive(Debug)]
+/// What the homes of a peer hang on.
+#[derive(Debug, PartialEq, Eq)]
 struct Peer {
     organization: Option<OrganizationId>,
     region: String,
-    through: [Option<u32>; 2],
+    inbound: bool,
+}
+
+impl Peer {
+    fn of(record: &PeerRecord) -> Self {
+        Self {
+            organization: OrganizationId::from_slice(&record.organization_id).ok(),
+            region: record.region.clone(),
+            inbound: !record.link_endpoints.is_empty(),
+        }
+    }
 }
 
 impl Paths {
-    /// Follows a snapshot.
-    pub fn follow(&mut self, sense: &Sense) {
+    /// Follows a snapshot, and a trust set that is not in use yet.
+    pub fn follow(&mut self, sense: &Sense, restriction: Option<&Restriction>, now: Mono) {
         let assignment = sense.assignment();
         let own = Own {
             node: NodeId::from_slice(&assignment.node_id).unwrap_or(NodeId::ZERO),
@@ -65,6 +78,9 @@ impl Paths {
             inbound: assignment.inbound,
         };
         if own != self.own || self.relays != sense.relays() {
+            if own.node != self.own.node {
+                self.engine = Some(Engine::new(seed(own.node)));
+            }
             (self.own, self.relays) = (own, sense.relays().to_vec());
             self.place();
             let kept = if self.own.inbound { 1 } else { 2 };
@@ -72,29 +88,102 @@ impl Paths {
             self.homes = own.into_iter().take(kept).map(|relay| relay.node).collect();
             self.peers.clear();
         }
-        self.peers.retain(|node, _| sense.peer(*node).is_some());
+        self.tell_relays(restriction, now);
+        let gone = self.peers.extract_if(.., |node, _| sense.peer(*node).is_none());
+        let mut inputs: Vec<Input> = gone.map(|(node, _)| Input::Gone(node)).collect();
         for (node, record) in sense.peers() {
-            let organization = OrganizationId::from_slice(&record.organization_id).ok();
-            let known = self.peers.get(&node);
-            if known.is_some_and(|peer| peer.organization == organization && peer.region == record.region) {
+            let peer = Peer::of(record);
+            if self.peers.get(&node) == Some(&peer) {
                 continue;
             }
-            let through = self.through(node, organization, &record.region);
-            self.peers.insert(node, Peer { organization, region: record.region.clone(), through });
+            inputs.push(Input::Destination(Destination {
+                node,
+                organization: peer.organization,
+                region: peer.region.clone(),
+                homes: self.homes_of(node, &peer),
+            }));
+            self.peers.insert(node, peer);
+        }
+        for input in inputs {
+            self.take(input, now);
         }
     }
 
-    /// The first two homes of a peer that may carry between it and this node.
-    fn through(&self, node: NodeId, organization: Option<OrganizationId>, region: &str) -> [Option<u32>; 2] {
-        let serve = self.relays.iter().filter(|relay| relay.carries(organization, organization));
-        let mut carry = homes(node, region, serve.collect()).into_iter().filter(|relay| {
-            relay.node != self.own.node && relay.carries(self.own.organization, organization)
-        });
-        let mut next = || {
-            let relay = carry.next()?.node;
-            self.positions.iter().position(|at| *at == relay).and_then(|at| u32::try_from(at).ok())
+    /// Takes what was measured.
+    pub(crate) fn take(&mut self, input: Input, now: Mono) {
+        if let Some(engine) = &mut self.engine {
+            engine.handle(input, now);
+        }
+    }
+
+    /// Decides what is due. True if something else holds for a peer now.
+    pub fn decide(&mut self, now: Mono) -> bool {
+        self.engine.as_mut().is_some_and(|engine| !engine.decide(now).is_empty())
+    }
+
+    /// When [`Self::decide`] is to be called.
+    pub(crate) fn due(&self) -> Option<Mono> {
+        self.engine.as_ref()?.due()
+    }
+
+    /// What holds for a peer.
+    pub(crate) fn decision(&self, node: NodeId) -> Option<Decision> {
+        self.engine.as_ref()?.decision(node)
+    }
+
+    /// Why it holds, or what would be decided if these relays were down.
+    pub(crate) fn explain(
+        &self,
+        node: NodeId,
+        lane: Lane,
+        down: &[NodeId],
+        now: Mono,
+    ) -> Option<Explanation> {
+        self.engine.as_ref()?.explain(node, lane, down, now)
+    }
+
+    /// Ids of the relays.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = NodeId> {
+        self.relays.iter().map(|relay| relay.node)
+    }
+
+    /// The relays that may carry for this node, if they are others than those that were told last.
+    fn tell_relays(&mut self, restriction: Option<&Restriction>, now: Mono) {
+        let revoked = |node: NodeId| {
+            let revoked = restriction.map_or(&[][..], |restriction| &restriction.trust.revoked);
+            revoked.iter().any(|revoked| revoked.node_id == node.as_bytes())
         };
-        [next(), next()]
+        let serves =
+            self.relays.iter().filter(|relay| relay.carries(self.own.organization, self.own.organization));
+        let facts = serves.map(|relay| RelayFacts {
+            node: relay.node,
+            organization: relay.organization,
+            region: relay.region.clone(),
+            draining: relay.draining,
+            revoked: revoked(relay.node),
+            kept: self.homes.contains(&relay.node),
+        });
+        let facts: Vec<RelayFacts> = facts.collect();
+        if facts == self.told {
+            return;
+        }
+        let own = rap_routing::Own {
+            node: self.own.node,
+            organization: self.own.organization,
+            region: self.own.region.clone(),
+        };
+        self.told.clone_from(&facts);
+        self.take(Input::Relays(own, facts), now);
+    }
+
+    /// The relays that reach a peer, from its first home on: those that it keeps links with, and if relays can dial it,
+    /// one more.
+    fn homes_of(&self, node: NodeId, peer: &Peer) -> Vec<NodeId> {
+        let serve = self.relays.iter().filter(|relay| relay.carries(peer.organization, peer.organization));
+        let carry = homes(node, &peer.region, serve.collect()).into_iter().filter(|relay| {
+            relay.node != self.own.node && relay.carries(self.own.organization, peer.organization)
+        });
+        carry.take(if peer.inbound { 3 } else { 2 }).map(|relay| relay.node).collect()
     }
 
     /// Gives every relay a position: the one it had, one that a relay left, or the next.
@@ -138,13 +227,9 @@ impl Paths {
     pub(super) fn mark(&self, peers: &mut [TablePeer]) {
         let relays = self.duty().is_some();
         for entry in peers {
-            let Some((node, peer)) =
-                NodeId::from_slice(&entry.node_id).ok().and_then(|node| Some((node, self.peers.get(&node)?)))
-            else {
-                continue;
-            };
-            let [primary, backup] = peer.through.map(|at| at.map(|at| TablePath { relays: vec![at] }));
-            (entry.primary, entry.backup) = (primary, backup);
+            let Ok(node) = NodeId::from_slice(&entry.node_id) else { continue };
+            let Some(decision) = self.decision(node) else { continue };
+            (entry.primary, entry.backup) = (self.path(&decision.primary), self.path(&decision.backup));
             let dialled = if relays {
                 let serves = |relay: &Relay| relay.carries(self.own.organization, self.own.organization);
                 self.relays.iter().any(|relay| relay.node == node && serves(relay))
@@ -154,4 +239,17 @@ impl Paths {
             entry.link = if dialled { TableLink::Dial } else { TableLink::Accept }.into();
         }
     }
+
+    /// A path in the words of a table; `None`: there is none.
+    fn path(&self, relays: &[NodeId]) -> Option<TablePath> {
+        let position = |relay: &NodeId| self.positions.iter().position(|at| at == relay);
+        let relays: Option<Vec<u32>> =
+            relays.iter().map(|relay| position(relay).and_then(|at| u32::try_from(at).ok())).collect();
+        relays.filter(|relays| !relays.is_empty()).map(|relays| TablePath { relays })
+    }
+}
+
+/// Nodes move in different orders.
+fn seed(node: NodeId) -> u64 {
+    node.as_bytes().iter().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(*byte))
 }

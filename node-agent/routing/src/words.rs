@@ -1,0 +1,70 @@
+//! What relays say of the links between them.
+//!
+//! Owns which word counts: the worse one of both ends, so that a relay cannot make a link look better than the other end
+//! says. A word counts for a minute.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rap_types::Mono;
+
+use crate::between::Edges;
+use crate::input::Said;
+use crate::lane::Lane;
+use crate::relay_set::RelaySet;
+use crate::terms::{self, Terms};
+
+/// Words by (who says it, of the link with whom).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Words(BTreeMap<(u8, u8), (Said, Mono)>);
+
+impl Words {
+    /// Takes all that a relay says now.
+    pub(crate) fn take(&mut self, from: u8, row: impl Iterator<Item = (u8, Said)>, now: Mono) {
+        self.0.retain(|(reporter, _), _| *reporter != from);
+        self.0.extend(row.filter(|(of, _)| *of != from).map(|(of, said)| ((from, of), (said, now))));
+    }
+
+    /// Forgets what was said by and of these relays.
+    pub(crate) fn forget(&mut self, relays: RelaySet) {
+        self.0.retain(|(from, of), _| !relays.has(*from) && !relays.has(*of));
+    }
+
+    /// What counts for a link. `None`: nobody says anything.
+    pub(crate) fn of(&self, one: u8, other: u8, now: Mono) -> Option<Said> {
+        let word = |from, of| {
+            let (said, at) = self.0.get(&(from, of))?;
+            (now.since(*at) < LIFE).then_some(*said)
+        };
+        let both = word(one, other).into_iter().chain(word(other, one));
+        both.reduce(|a, b| Said { rtt_us: a.rtt_us.max(b.rtt_us), loss_ppm: a.loss_ppm.max(b.loss_ppm) })
+    }
+
+    /// The costs of a lane between `count` relays.
+    pub(crate) fn edges(
+        &self,
+        lane: Lane,
+        count: usize,
+        other_region: impl Fn(u8, u8) -> bool,
+        now: Mono,
+    ) -> Edges {
+        let mut edges = Edges::new(count);
+        for (from, of) in self.0.keys() {
+            if (from < of || !self.0.contains_key(&(*of, *from)))
+                && let Some(said) = self.of(*from, *of, now)
+            {
+                edges.set(*from, *of, said_terms(lane, said, other_region(*from, *of)).total());
+            }
+        }
+        edges
+    }
+}
+
+/// The terms of a link by what was said of it.
+pub(crate) fn said_terms(lane: Lane, said: Said, other_region: bool) -> Terms {
+    let loss = (f64::from(said.loss_ppm) / 1e6).min(MOST_LOST);
+    terms::link(lane, f64::from(said.rtt_us), 0.0, loss, 1.0, other_region)
+}
+
+const LIFE: Duration = Duration::from_secs(60);
+const MOST_LOST: f64 = 0.999;
