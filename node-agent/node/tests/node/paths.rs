@@ -190,3 +190,77 @@ fn a_relay_that_comes_or_goes_moves_no_position_and_few_paths() {
     }
     assert!((1..30).contains(&moved), "{moved} of 60");
 }
+
+fn link(index: u8, state: &str, reason: &str) -> Input {
+    Input::LinkChanged(Box::new(v1::LinkEvent {
+        node_id: peer(index).node_id,
+        state: state.into(),
+        reason: reason.into(),
+        lane: v1::LinkLane::A.into(),
+        measured: None,
+    }))
+}
+
+#[test]
+fn a_lost_relay_changes_the_paths_that_begin_with_it_at_once_and_one_that_comes_back_none() {
+    let world = World::default();
+    let mut node = start(&world);
+    feed(&mut node, Input::DataplaneUp(plane(0)), 1);
+    let before =
+        table(&feed(&mut node, update(&world.publish(V1, &contents(&world, 20, &[1, 2, 3, 4]), ISSUED)), 1));
+    let ways = |table: &v1::ForwardingTable, index: u8| {
+        let found = entry(table, index);
+        (through(table, &found.primary), through(table, &found.backup))
+    };
+    feed(&mut node, link(1, "established", ""), 2);
+    assert!(names(&feed(&mut node, link(1, "closed", ""), 3)).is_empty(), "nobody tried it");
+    let after = table(&feed(&mut node, link(1, "closed", "link.silent"), 4));
+    let mut moved = 0;
+    for index in 5..=20 {
+        let ((primary, backup), now) = (ways(&before, index), ways(&after, index));
+        if primary == Some(1) {
+            assert_eq!(now.0, backup, "{index}: the backup carries the traffic already");
+            moved += 1;
+        } else if backup != Some(1) {
+            assert_eq!(now, (primary, backup), "{index}");
+        }
+        assert!(now.0 != Some(1) && now.1 != Some(1), "{index}");
+    }
+    assert!(moved > 0);
+    let again = feed(&mut node, link(1, "established", ""), 5);
+    assert!(!names(&again).contains(&"publish"));
+}
+
+#[test]
+fn a_relay_that_is_measured_to_be_near_is_taken_and_the_paths_say_why() {
+    let world = World::default();
+    let mut node = start(&world);
+    feed(&mut node, Input::DataplaneUp(plane(0)), 1);
+    feed(&mut node, update(&world.publish(V1, &contents(&world, 20, &[1, 2, 3]), ISSUED)), 1);
+    let far = NodeId::from_slice(&peer(9).node_id).unwrap();
+    let decision = node.decision(far).unwrap();
+    let near = decision.backup[0];
+    let index = near.as_bytes()[0] - 100;
+    for second in 2..40 {
+        let measured = v1::LinkMeasurement { rtt_median_us: 500, loss_ppm: 0, samples: 15 };
+        let event = v1::LinkEvent { measured: Some(measured), ..link_event(index) };
+        feed(&mut node, Input::LinkChanged(Box::new(event)), second);
+        let stats =
+            v1::PeerStats { node_id: near.to_vec(), link_state: "established".into(), ..Default::default() };
+        feed(
+            &mut node,
+            Input::StatsArrived(Box::new(v1::Stats { peers: vec![stats], ..Default::default() })),
+            second,
+        );
+    }
+    let now = node.decision(far).unwrap();
+    assert_eq!((now.primary, now.why), (vec![near], rap_routing::Why::Better));
+    let explained = node.explain(far, rap_routing::Lane::C, &[near], at(40)).unwrap();
+    assert_eq!(explained.decision.primary, now.backup, "if it were down");
+    assert_eq!(explained.candidates.len(), 3);
+}
+
+fn link_event(index: u8) -> v1::LinkEvent {
+    let Input::LinkChanged(event) = link(index, "established", "") else { unreachable!() };
+    *event
+}

@@ -120,8 +120,9 @@ impl Engine {
             self.due.insert(node);
         }
         target.afresh = false;
-        let lost = std::mem::take(&mut target.lost);
-        if (verdict.primary, verdict.backup) == (target.primary, target.backup) && !lost {
+        target.lost = false;
+        let cut = std::mem::take(&mut target.cut);
+        if (verdict.primary, verdict.backup) == (target.primary, target.backup) && !cut {
             return false;
         }
         for relay in target.used() {

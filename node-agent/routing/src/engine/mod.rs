@@ -137,7 +137,8 @@ impl Engine {
         for target in self.targets.values_mut() {
             target.forget(positions);
             target.lost |= target.primary.take_if(|path| path.set().shares(positions)).is_some();
-            target.backup.take_if(|path| path.set().shares(positions));
+            let backup = target.backup.take_if(|path| path.set().shares(positions));
+            target.cut |= target.lost || backup.is_some();
             target.homes = target.facts.homes.iter().filter_map(|home| self.relays.position(*home)).collect();
         }
         changed.iter().for_each(|position| self.users[usize::from(*position)].clear());

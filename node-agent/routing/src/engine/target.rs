@@ -24,6 +24,8 @@ pub(super) struct Target {
     pub(super) why: Why,
     /// A relay of the primary is none any more.
     pub(super) lost: bool,
+    /// A relay of either path is none any more.
+    pub(super) cut: bool,
     /// Its homes changed: what was chosen among others does not count.
     pub(super) afresh: bool,
     /// Relays of the path that was left last for a better one, and when.
@@ -44,6 +46,7 @@ impl Target {
             since: Mono(0),
             why: Why::None,
             lost: false,
+            cut: false,
             afresh: true,
             left: None,
             bucket: Bucket::default(),
