@@ -167,7 +167,8 @@ impl Host {
         let clock = TrustedClock::new(Wall(0), now);
         let hints = Hints::default();
         self.tables += 1;
-        self.paths.follow(sense);
+        self.paths.follow(sense, self.restriction.as_ref(), now.mono);
+        self.paths.decide(now.mono);
         let inputs = TableInputs {
             control: &Default::default(),
             wireguard_private_key: &[1; 32],
