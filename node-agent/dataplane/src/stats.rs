@@ -17,8 +17,8 @@ pub(crate) async fn stats(plane: &Plane, after: &[u8]) -> v1::Stats {
     let facts = plane.facts();
     let (page, next) = page(&facts.peers, after);
     let mesh = plane.mesh().borrow().clone();
-    let links = mesh.iter().flat_map(rap_mesh::Mesh::links).filter(|link| link.lane == Lane::A);
-    let links: BTreeMap<_, _> = links.map(|link| (link.peer, link)).collect();
+    let links = mesh.iter().flat_map(rap_mesh::Mesh::links);
+    let links: BTreeMap<_, _> = links.map(|link| ((link.peer, link.lane), link)).collect();
     let (mut tunnels, mut dropped, mut findings) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(device) = plane.device().await {
         (tunnels, dropped, findings) = (device.stats(), device.counters(), device.findings().await);
@@ -28,7 +28,9 @@ pub(crate) async fn stats(plane: &Plane, after: &[u8]) -> v1::Stats {
     let peers = page.iter().map(|peer| {
         let tunnel = peer.key.and_then(|key| tunnels.get(key.as_bytes()));
         let told = plane.told_way(tunnel.and_then(|tunnel| tunnel.way));
-        of_peer(peer, links.get(&peer.node), tunnel, told)
+        let bulk = links.get(&(peer.node, Lane::C)).and_then(|link| link.congestion.clone());
+        let stats = of_peer(peer, links.get(&(peer.node, Lane::A)), tunnel, told);
+        v1::PeerStats { bulk_congestion: bulk.unwrap_or_default(), ..stats }
     });
     let wireguard = dropped.iter().map(|(reason, count)| (format!("wireguard.{}", reason.code()), *count));
     let rejected = mesh.iter().flat_map(rap_mesh::Mesh::rejected);
@@ -85,6 +87,7 @@ fn of_peer(
         wireguard_endpoint: endpoint.map_or_else(String::new, |endpoint| endpoint.to_string()),
         way,
         via,
+        bulk_congestion: String::new(),
     }
 }
 

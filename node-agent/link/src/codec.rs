@@ -11,7 +11,7 @@
 //! ```
 
 use bytes::Bytes;
-use rap_types::{ChannelClass, Reason};
+use rap_types::{ChannelClass, Mono, Reason};
 
 use crate::frame::{
     FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX, PAYLOAD_MAX,
@@ -26,12 +26,19 @@ pub(crate) struct Encoded {
     /// 0: none.
     label: u64,
     payload: Bytes,
+    /// When it began to wait.
+    pub(crate) since: Mono,
 }
 
 impl Encoded {
     /// Bytes on the wire.
     pub(crate) fn wire_len(&self) -> usize {
         self.head_len + self.payload.len()
+    }
+
+    /// The same frame, waiting since `now`.
+    pub(crate) fn waiting_since(self, now: Mono) -> Self {
+        Self { since: now, ..self }
     }
 
     /// Label of the frame; 0: none.
@@ -78,7 +85,7 @@ impl Frame {
             head_len += FENCING_LEN;
         }
         let label = if labelled == 0 { 0 } else { id };
-        Ok(Encoded { head, head_len, label, payload: self.payload.clone() })
+        Ok(Encoded { head, head_len, label, payload: self.payload.clone(), since: Mono(0) })
     }
 }
 

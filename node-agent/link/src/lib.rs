@@ -14,6 +14,7 @@ mod decoder;
 mod facts;
 mod frame;
 mod hello;
+mod ledger;
 mod link;
 mod live;
 mod message;
@@ -34,6 +35,7 @@ pub use frame::{
     class_code,
 };
 pub use hello::{Agreed, FEATURE_FABRIC, FEATURE_LANES, HEAD_MAX, PeerHello};
+pub use ledger::{Ledger, Origin};
 pub use link::Link;
 pub use live::Live;
 pub use message::{ECHO_MAX, lane_request};

@@ -94,7 +94,7 @@ impl Link {
             }
             (Ok(()), _) => {}
         }
-        self.emit(out);
+        self.emit(out, now.mono);
         if let (true, Some(reason)) = (denied || !self.leaves_in_order(), self.session.reason()) {
             let dropped = self.scheduler.clear();
             self.counters.dropped(reason, dropped);
@@ -123,7 +123,9 @@ impl Link {
     /// waits. Pass a budget that the socket takes now: no frame overtakes one that was handed out.
     pub fn poll_transmit(&mut self, budget: usize, now: Now, buffer: &mut Vec<u8>) {
         let before = buffer.len();
-        while let Some(frame) = self.scheduler.pop(buffer.len() - before, budget, now.mono) {
+        loop {
+            self.counters.dropped(Reason::LinkQueueDelay, self.scheduler.shed(now.mono));
+            let Some(frame) = self.scheduler.pop(buffer.len() - before, budget, now.mono) else { return };
             self.counters.sent(frame.wire_len());
             frame.write(buffer);
         }
@@ -172,10 +174,10 @@ impl Link {
         self.handle(Input::Broken(reason), now).and(said)
     }
 
-    fn emit(&mut self, out: Vec<Output>) {
+    fn emit(&mut self, out: Vec<Output>, now: Mono) {
         for output in out {
             match output {
-                Output::Send(frame) => self.queue(&frame),
+                Output::Send(frame) => self.queue(&frame, now),
                 Output::Established(_)
                 | Output::Received(_)
                 | Output::LaneAsked(_)
@@ -188,9 +190,9 @@ impl Link {
         }
     }
 
-    fn queue(&mut self, frame: &Frame) {
+    fn queue(&mut self, frame: &Frame, now: Mono) {
         let encoded = match frame.encoded() {
-            Ok(encoded) => encoded,
+            Ok(encoded) => encoded.waiting_since(now),
             Err(error) => return self.counters.rejected(error.reason()),
         };
         match frame.kind {

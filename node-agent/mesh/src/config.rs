@@ -36,6 +36,10 @@ pub struct MeshConfig {
     pub event_queue: usize,
     /// Events of paths kept for a slow reader; newer datagrams are dropped when half of it is in use.
     pub path_queue: usize,
+    /// Bytes that wait in this process to be sent on, in all.
+    pub queued_max: usize,
+    /// Bytes that wait of those that one neighbour sent.
+    pub queued_per_neighbour: usize,
     /// Time source of the certificate verifiers.
     pub time: Time,
 }
@@ -64,6 +68,8 @@ impl MeshConfig {
             linger: Duration::from_millis(500),
             event_queue: 1024,
             path_queue: 8192,
+            queued_max: 16 << 20,
+            queued_per_neighbour: 4 << 20,
             time: Arc::new(Clock::new()),
         }
     }

@@ -14,7 +14,7 @@ use rap_link::path::{
     DIAL_TIME, PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathPlan, PathTerms, PathView, Paths,
     RequestText, Verdict, request_payload, wireguard_payload,
 };
-use rap_link::{Frame, FrameId, FrameKind};
+use rap_link::{Frame, FrameId, FrameKind, Origin};
 use rap_types::{ChannelClass, InstallationId, Mono, NodeId, Reason};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{Notify, mpsc};
@@ -94,13 +94,20 @@ impl Shared {
     pub(crate) fn send_on_path(self: &Arc<Self>, end: PathEnd, datagram: &[u8]) -> Result<(), Reason> {
         let payload = wireguard_payload(datagram)?;
         let (to, label, hop_budget) = self.fabric.core().send_on(end, self.now().mono)?;
-        self.send_data(to, Frame::labelled(ChannelClass::Vpn, label, hop_budget, payload))
+        self.send_data(to, Frame::labelled(ChannelClass::Vpn, label, hop_budget, payload), &self.own)
     }
 
     /// Takes a path message or labelled data from a neighbour. `link`: round trip (us) and loss (ppm) of the link.
-    pub(crate) fn path_frame(self: &Arc<Self>, from: NodeId, frame: Frame, link: (u32, u32)) {
+    /// `origin`: what waits of its frames.
+    pub(crate) fn path_frame(
+        self: &Arc<Self>,
+        from: NodeId,
+        frame: Frame,
+        link: (u32, u32),
+        origin: &Origin,
+    ) {
         let taken = match (frame.kind, frame.id) {
-            (FrameKind::Data, FrameId::Label(label)) => self.carry(from, label, frame),
+            (FrameKind::Data, FrameId::Label(label)) => self.carry(from, label, frame, origin),
             (FrameKind::PathRequest, _) => self.path_request(from, &frame.payload),
             (FrameKind::PathAnswer, _) => {
                 self.with_paths(|core, inputs| core.answer(from, &frame.payload, link, inputs))
@@ -118,13 +125,20 @@ impl Shared {
         }
     }
 
-    fn carry(self: &Arc<Self>, from: NodeId, label: u64, frame: Frame) -> Result<(), Reason> {
+    fn carry(
+        self: &Arc<Self>,
+        from: NodeId,
+        label: u64,
+        frame: Frame,
+        origin: &Origin,
+    ) -> Result<(), Reason> {
         let now = self.now().mono;
         let mut core = self.fabric.core();
-        match core.frame(from, label, frame.class, frame.hop_budget, now) {
+        match core.frame(from, label, &frame, now) {
             Verdict::Forward { to, label, hop_budget } => {
                 drop(core);
-                return self.send_data(to, Frame { id: FrameId::Label(label), hop_budget, ..frame });
+                let onward = Frame { id: FrameId::Label(label), hop_budget, ..frame };
+                return self.send_data(to, onward, origin);
             }
             Verdict::Deliver { end, peer } => core.deliver(end, peer, &frame.payload),
             // Counted by the core.

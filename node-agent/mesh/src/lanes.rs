@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_link::{Direction, Frame, FrameId, Lane, Side, lane_request};
+use rap_link::{Direction, Frame, FrameId, Lane, Origin, Side, lane_request};
 use rap_types::{NodeId, Reason};
 
 use crate::dial::dial_as;
@@ -15,11 +15,18 @@ use crate::registry::Route;
 use crate::shared::Shared;
 
 impl Shared {
-    /// Hands labelled data to the lane of its class. Never waits.
-    pub(crate) fn send_data(self: &Arc<Self>, to: NodeId, frame: Frame) -> Result<(), Reason> {
+    /// Hands labelled data to the lane of its class. Never waits. Above the totals of what waits, the frame is refused.
+    pub(crate) fn send_data(
+        self: &Arc<Self>,
+        to: NodeId,
+        frame: Frame,
+        origin: &Origin,
+    ) -> Result<(), Reason> {
         debug_assert!(matches!(frame.id, FrameId::Label(_)), "{frame:?}");
         let lane = Lane::of_class(frame.class);
         let full = |_full| Reason::LinkQueueFull;
+        let payload = origin.charge(frame.payload).ok_or(Reason::LinkQueueFull)?;
+        let frame = Frame { payload, ..frame };
         match self.registry.carrier(to, lane) {
             Carrier::Stands(inbox) => inbox.push(frame).map_err(full),
             Carrier::OnDemand(on_demand) => {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rap_link::Answer;
+use rap_link::{Answer, Ledger};
 use rap_runtime::tls::{CertificateCell, TrustStore, link_server};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{ChannelClass, NodeId, Reason};
@@ -46,9 +46,12 @@ impl Mesh {
         let (certificate, trust) = (CertificateCell::new(), TrustStore::new());
         let server = link_server(&certificate, &trust, config.time.clone()).map_err(io::Error::other)?;
         let (events, _) = broadcast::channel(config.event_queue.max(1));
+        let ledger = Ledger::new(config.queued_max, config.queued_per_neighbour);
         let shared = Arc::new(Shared {
             registry: Registry::new(config.node, events),
             fabric: Fabric::new(config.node, config.path_queue, Clock::new().now().mono),
+            own: ledger.origin(config.node),
+            ledger,
             config,
             clock: Clock::new(),
             certificate,

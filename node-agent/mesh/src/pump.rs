@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rap_link::{Answer, Frame, Input, Lane, Output, PeerHello, Permit, SessionState};
+use rap_link::{Answer, Frame, Input, Lane, Origin, Output, PeerHello, Permit, SessionState};
 use rap_runtime::handshake_budget::Handshake;
 use rap_types::{Mono, Reason};
 use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
@@ -24,12 +24,15 @@ use crate::on_demand::Lanes;
 use crate::outgoing::Outgoing;
 use crate::registry::{Active, Route};
 use crate::shared::{Connection, reason_of_io, until};
+use crate::socket::Handle;
 use crate::status::MeshEvent;
 
 /// Runs the connection until it is closed. Its place among the handshakes is returned when the link is established.
 pub(crate) async fn run(connection: &mut Connection, stream: TlsStream<TcpStream>, place: Option<Handshake>) {
+    let socket = Handle::of(stream.get_ref().0).ok();
     let (read, write) = tokio::io::split(stream);
     let mut pump = Pump::new(connection, read, write, place);
+    pump.socket = socket;
     pump.carry().await;
     pump.close().await;
 }
@@ -38,6 +41,8 @@ struct Pump<'a> {
     connection: &'a mut Connection,
     read: ReadHalf<TlsStream<TcpStream>>,
     outgoing: Outgoing,
+    /// Absent: no descriptor was free.
+    socket: Option<Handle>,
     place: Option<Handshake>,
     sender: mpsc::Sender<Command>,
     commands: mpsc::Receiver<Command>,
@@ -46,6 +51,8 @@ struct Pump<'a> {
     next_token: u64,
     /// Frames that other tasks send through this link.
     inbox: Arc<Inbox>,
+    /// What of the frames of the peer waits to be sent on.
+    origin: Option<Origin>,
     /// The end of lane A, if this is another lane.
     ended: CancellationToken,
     /// The peer lost its permission. Nothing more is written to it.
@@ -75,6 +82,7 @@ impl<'a> Pump<'a> {
             connection,
             read,
             outgoing,
+            socket: None,
             place,
             sender,
             commands,
@@ -82,6 +90,7 @@ impl<'a> Pump<'a> {
             asked: BTreeMap::new(),
             next_token: 0,
             inbox: Arc::default(),
+            origin: None,
             ended: CancellationToken::new(),
             denied: false,
         }
@@ -192,7 +201,9 @@ impl<'a> Pump<'a> {
             let rtt = measured.round_trip.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
             (rtt, measured.loss_ppm)
         });
-        self.connection.shared.path_frame(peer, frame, link);
+        if let Some(origin) = &self.origin {
+            self.connection.shared.path_frame(peer, frame, link, origin);
+        }
     }
 
     /// Carries out the outputs of the session and publishes its state.
@@ -221,6 +232,10 @@ impl<'a> Pump<'a> {
         }
         self.connection.established_at = Some(now);
         self.connection.lane = Some(hello.lane);
+        if hello.lane != Lane::A {
+            self.connection.congestion = self.socket.as_ref().and_then(|socket| socket.carry_bulk().ok());
+        }
+        self.origin = self.connection.peer.map(|peer| self.connection.shared.ledger.origin(peer));
         let (Some(peer), shared) = (self.connection.peer, &self.connection.shared) else { return };
         let head = Bytes::from(hello.newest_head);
         let lane_a = hello.lane == Lane::A;

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rap_link::{Direction, Input, Lane, Link, Local, PeerIdentity, SessionState, Side, Timing};
+use rap_link::{
+    Direction, Input, Lane, Ledger, Link, Local, Origin, PeerIdentity, SessionState, Side, Timing,
+};
 use rap_runtime::tls::{CertificateCell, ProvenNode, TrustStore, reason_of};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{Digest, Mono, NodeId, Now, Reason};
@@ -34,6 +36,10 @@ pub(crate) struct Shared {
     pub(crate) applying: Mutex<()>,
     pub(crate) next_id: AtomicU64,
     pub(crate) fabric: Fabric,
+    /// What waits to be sent on.
+    pub(crate) ledger: Ledger,
+    /// What this node itself sends on paths.
+    pub(crate) own: Origin,
 }
 
 /// One connection from its first byte to its last.
@@ -50,6 +56,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Option<NodeId>,
     pub(crate) proven: Option<Proven>,
     pub(crate) established_at: Option<Mono>,
+    /// Congestion control of a lane that carries bulk.
+    pub(crate) congestion: Option<String>,
     /// Authority of the own leaf when the handshake began.
     pub(crate) own_authority: Option<Digest>,
     reported: SessionState,
@@ -119,6 +127,7 @@ impl Connection {
             peer,
             proven: None,
             established_at: None,
+            congestion: None,
             own_authority,
             reported,
             stop,
@@ -194,6 +203,7 @@ impl Connection {
             rtt: self.link.rtt(),
             measured: self.link.measured(),
             counters: self.link.counters().clone(),
+            congestion: self.congestion.clone(),
         };
         let left = self.established_at.is_some() && self.reported != state;
         self.reported = state;

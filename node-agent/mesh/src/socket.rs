@@ -24,5 +24,26 @@ pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)
 }
 
+/// A second handle to the socket of a connection.
+#[derive(Debug)]
+pub(crate) struct Handle(Socket);
+
+impl Handle {
+    pub(crate) fn of(stream: &TcpStream) -> io::Result<Self> {
+        SockRef::from(stream).try_clone().map(Self)
+    }
+
+    /// Options of a lane that carries bulk: more unsent data, and BBR where the kernel has it, which keeps its rate over
+    /// a leg that loses segments. Returns the name of the congestion control.
+    pub(crate) fn carry_bulk(&self) -> io::Result<String> {
+        self.0.set_tcp_notsent_lowat(NOTSENT_LOWAT_BULK)?;
+        let _without = self.0.set_tcp_congestion(b"bbr").or_else(|_| self.0.set_tcp_congestion(b"cubic"));
+        let name = self.0.tcp_congestion()?;
+        let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+        Ok(String::from_utf8_lossy(&name[..length]).into_owned())
+    }
+}
+
 const BACKLOG: i32 = 1024;
 const NOTSENT_LOWAT: u32 = 16 * 1024;
+const NOTSENT_LOWAT_BULK: u32 = 64 * 1024;

@@ -32,6 +32,8 @@ pub struct LinkStatus {
     pub measured: Option<Measured>,
     /// Totals of the present connection or of the latest one.
     pub counters: Counters,
+    /// Congestion control of lane B or C, as the kernel names it. Absent on lane A.
+    pub congestion: Option<String>,
 }
 
 /// A change of links.
@@ -73,6 +75,7 @@ impl LinkStatus {
             rtt: None,
             measured: None,
             counters: Counters::default(),
+            congestion: None,
         }
     }
 }

@@ -53,6 +53,10 @@ async fn data_goes_over_lane_c_and_messages_over_lane_a_whoever_sends_first() {
     assert!(after.iter().zip(before).all(|(after, before)| after - before < 1300), "{before:?} {after:?}");
     assert!(is_up(&relay.node, node(A), Lane::C) && is_up(&relay.node, node(B), Lane::C));
     assert_eq!(relay.node.lane(node(A), Lane::B), None, "nothing needs lane B");
+    let control = |lane| lane_of(&relay.node, node(B), lane).and_then(|link| link.congestion);
+    let known = ["bbr".to_owned(), "cubic".to_owned()];
+    assert!(control(Lane::C).is_some_and(|name| known.contains(&name)), "{:?}", control(Lane::C));
+    assert_eq!(control(Lane::A), None);
 
     // The lanes end with lane A.
     relay.node.stop().await;

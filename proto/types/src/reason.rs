@@ -218,7 +218,7 @@ reasons! {
     PathLabelInUse "path.label_in_use" AlreadyExists Generic true "The label belongs to another path. The source takes another label."
     PathLabelUnknown "path.label_unknown" NotFound Generic true "No path is installed under this label. The source installs the path again."
     PathCapacity "path.capacity" ResourceExhausted Generic true "The hop carries as many paths as it may, in all, of this source, or under way."
-    PathRate "path.rate" ResourceExhausted Generic true "Too many installs in a short time, in all, of this source, or from this neighbour."
+    PathRate "path.rate" ResourceExhausted Generic true "Too many installs in a short time, in all, of this source, or from this neighbour; or frames above the rate of their path."
     PathNextUnreachable "path.next_unreachable" Unavailable same true "The hop has no link to the next node of the path and could not make one in time."
     PathHopBudget "path.hop_budget" FailedPrecondition Generic false "The frame had passed as many nodes as it may."
     PathTimeout "path.timeout" DeadlineExceeded same true "The path was not answered in time."

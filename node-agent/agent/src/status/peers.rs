@@ -37,6 +37,7 @@ pub(super) fn peers(node: &Node, now: Now) -> Value {
             "way_ms": taken.map(|(lasts, _)| lasts.as_millis() as u64),
             "way_before": taken.and_then(|(_, before)| before).map(|relays| way_in_words(node, relays)),
             "unanswered_ms": node.ways().unanswered(id, now.mono).map(|lasts| lasts.as_millis() as u64),
+            "bulk_congestion": stats.map(|stats| &stats.bulk_congestion),
             "wireguard_endpoint": stats.map(|stats| &stats.wireguard_endpoint),
             "handshake_age_ms": stats.map(|stats| stats.handshake_age_ms),
             "rx_bytes": stats.map(|stats| stats.rx_bytes),

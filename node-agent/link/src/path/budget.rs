@@ -27,6 +27,16 @@ impl Bucket {
         enough
     }
 
+    /// Takes so many tokens, if there are as many.
+    pub(crate) fn take_many(&mut self, count: usize, limit: (u32, u32), now: Mono) -> bool {
+        self.fill(limit, now);
+        let level = (count as u64).checked_mul(WHOLE).and_then(|cost| self.level.checked_sub(cost));
+        if let Some(level) = level {
+            self.level = level;
+        }
+        level.is_some()
+    }
+
     fn fill(&mut self, (rate, burst): (u32, u32), now: Mono) {
         // Per nanosecond the level rises by `rate` billionths.
         let passed = now.0.saturating_sub(self.at.0);

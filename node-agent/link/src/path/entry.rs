@@ -38,6 +38,8 @@ pub(crate) struct Entry {
     pub(crate) faulted: [Mono; 2],
     pub(crate) lane: LinkLane,
     pub(crate) length: u8,
+    /// 0: no limit.
+    pub(crate) rate_kbit: u32,
     /// Every hop behind this one took the path.
     pub(crate) installed: bool,
 }
@@ -60,6 +62,7 @@ impl Entry {
             faulted: [Mono(0); 2],
             lane: install.lane,
             length: install.length,
+            rate_kbit: install.rate_kbit,
             installed: false,
         }
     }
@@ -71,12 +74,18 @@ impl Entry {
             && self.generation == install.generation
             && (self.previous, self.next) == (install.previous, install.next)
             && (self.in_label, self.back_out_label) == (install.in_label, install.back_out_label)
-            && self.length == install.length
+            && (self.length, self.rate_kbit) == (install.length, install.rate_kbit)
     }
 
     /// Relays as the destination knows them: the one next to it.
     pub(crate) fn relays(&self) -> Vec<NodeId> {
         if self.previous == self.source { Vec::new() } else { vec![self.previous] }
+    }
+
+    /// Bytes per second and at once; absent: no limit.
+    pub(crate) fn rate(&self) -> Option<(u32, u32)> {
+        let rate = u32::try_from(u64::from(self.rate_kbit) * 1000 / 8).unwrap_or(u32::MAX);
+        (rate > 0).then(|| (rate, (rate / 10).max(BURST)))
     }
 
     pub(crate) const fn stream(&self) -> Stream {
@@ -126,6 +135,8 @@ impl Entry {
     }
 }
 
+/// Bytes that a path with a rate may always send at once: a frame of the largest length and more.
+const BURST: u32 = 64 * 1024;
 /// Shortest time between two faults about one label.
 pub(crate) const FAULT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rap_types::{ChannelClass, Mono, NodeId, Now, Reason, Wall};
 use rap_wire::v1;
 
-use crate::frame::FrameKind;
+use crate::frame::{Frame, FrameKind};
 use crate::path::checks;
 use crate::path::entry::{Direction, Entry};
 use crate::path::message::{self, OpenedRequest, RequestText};
@@ -246,18 +246,12 @@ impl Paths {
     }
 
     /// Says what becomes of a labelled frame from a neighbour.
-    pub fn frame(
-        &mut self,
-        from: NodeId,
-        label: u64,
-        class: ChannelClass,
-        hop_budget: u8,
-        now: Mono,
-    ) -> Verdict {
+    pub fn frame(&mut self, from: NodeId, label: u64, frame: &Frame, now: Mono) -> Verdict {
+        let hop_budget = frame.hop_budget;
         let (reason, of) = match self.table.arriving(from, label) {
             None => (Reason::PathLabelUnknown, None),
             // The classes of lane C that have a user.
-            Some(_) if class != ChannelClass::Vpn => return self.not_yet(Reason::LinkLane),
+            Some(_) if frame.class != ChannelClass::Vpn => return self.not_yet(Reason::LinkLane),
             Some(Target::Own(path)) => match self.returned(path, now) {
                 Some(verdict) => return verdict,
                 None => return self.not_yet(Reason::PathLabelUnknown),
@@ -265,6 +259,9 @@ impl Paths {
             Some(Target::Entry(id, direction)) => {
                 if self.table.entry(id).is_some_and(|entry| !entry.installed) {
                     return self.not_yet(Reason::PathLabelUnknown);
+                }
+                if !self.table.within_rate(id, direction, frame.wire_len(), now) {
+                    return self.not_yet(Reason::PathRate);
                 }
                 match self.onward(id, direction, hop_budget, now) {
                     Ok(verdict) => return verdict,
@@ -277,7 +274,8 @@ impl Paths {
         Verdict::Refused(reason)
     }
 
-    /// A frame that overtook the answer of its path, or of a class that the path does not carry: the path goes on.
+    /// A frame that overtook the answer of its path, of a class that the path does not carry, or above its rate: the
+    /// path goes on.
     fn not_yet(&mut self, reason: Reason) -> Verdict {
         self.count(reason);
         Verdict::Refused(reason)

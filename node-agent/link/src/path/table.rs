@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rap_types::{Mono, NodeId, Reason};
 
+use crate::path::budget::Bucket;
 use crate::path::entry::{Direction, Entry};
 use crate::path::generations::Generations;
 use crate::path::terms::PathLimits;
@@ -31,6 +32,8 @@ pub(crate) struct Table {
     by_path: BTreeMap<(NodeId, [u8; 16]), u64>,
     by_source: BTreeMap<NodeId, BTreeSet<u64>>,
     deadlines: BTreeSet<(Mono, u64)>,
+    /// Of paths with a rate, by direction.
+    rates: BTreeMap<u64, [Bucket; 2]>,
     pub(crate) generations: Generations,
 }
 
@@ -83,6 +86,9 @@ impl Table {
 
     /// Takes a path whose labels are free.
     pub(crate) fn insert(&mut self, id: u64, entry: Entry) {
+        if let Some(rate) = entry.rate() {
+            self.rates.insert(id, [Bucket::full(rate, entry.last_used); 2]);
+        }
         self.arriving.extend(entry.arriving().map(|(key, direction)| (key, Target::Entry(id, direction))));
         self.leaving.extend(entry.leaving().map(|(key, direction)| (key, Target::Entry(id, direction))));
         self.by_path.insert((entry.previous, entry.path_id), id);
@@ -94,6 +100,7 @@ impl Table {
 
     pub(crate) fn remove(&mut self, id: u64, now: Mono) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
+        self.rates.remove(&id);
         for (key, _) in entry.arriving() {
             self.arriving.remove(&key);
         }
@@ -110,6 +117,14 @@ impl Table {
         self.deadlines.remove(&(entry.deadline, id));
         self.generations.end(entry.stream(), now);
         Some(entry)
+    }
+
+    /// Whether a frame of `length` bytes is within the rate of its path.
+    pub(crate) fn within_rate(&mut self, id: u64, direction: Direction, length: usize, now: Mono) -> bool {
+        match (self.rates.get_mut(&id), self.entries.get(&id).and_then(Entry::rate)) {
+            (Some(buckets), Some(rate)) => buckets[direction as usize].take_many(length, rate, now),
+            _ => true,
+        }
     }
 
     pub(crate) fn set_deadline(&mut self, id: u64, deadline: Mono) {

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
+use rap_types::Mono;
+
 use crate::codec::Encoded;
+use crate::scheduler::codel::Codel;
 
 /// Waiting frames with one label, oldest first.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +14,7 @@ pub(crate) struct Flow {
     pub(crate) bytes: usize,
     /// Bytes left of its turn; negative after a frame that was longer.
     pub(crate) credit: isize,
+    codel: Codel,
 }
 
 impl Flow {
@@ -27,6 +31,19 @@ impl Flow {
             self.waiting.shrink_to(IDLE_CAPACITY);
         }
         Some(frame)
+    }
+
+    /// Takes the newest frame.
+    pub(crate) fn pop_newest(&mut self) -> Option<Encoded> {
+        let frame = self.waiting.pop_back()?;
+        self.bytes -= frame.wire_len();
+        Some(frame)
+    }
+
+    /// Whether the oldest frame has waited too long.
+    pub(crate) fn is_late(&mut self, now: Mono) -> bool {
+        let last = self.waiting.len() == 1;
+        self.waiting.front().is_some_and(|oldest| self.codel.drops(now.since(oldest.since), last, now))
     }
 
     /// Length of the oldest frame.

@@ -18,8 +18,10 @@
 //!   waiting queue. A debt is at most one frame, so a waiting queue has credit after at most 44 turns.
 //! - *No frame is lost without a count.* A frame is refused, or sent once in the order of its queue, or
 //!   part of the number that [`Scheduler::push`], [`Scheduler::push_last`] or [`Scheduler::clear`] returns.
-//! - *Memory is bounded* by the contracts of the queues: less than 2 MiB of frames.
+//! - *Memory is bounded* by the contracts of the queues, and by 1 MiB of all frames together.
+//! - *A path that sends too much learns it early*: its oldest frames are dropped by CoDel when its turn comes.
 
+mod codel;
 mod contract;
 mod flow;
 mod queue;
@@ -67,9 +69,23 @@ impl Scheduler {
         self.queues[id as usize].has_room(length)
     }
 
-    /// Accepts a frame and returns how many older frames of its queue were dropped for it.
+    /// Accepts a frame and returns how many frames were dropped for it: older ones of its queue, and above the total
+    /// the newest ones that may be dropped.
     pub(crate) fn push(&mut self, id: QueueId, frame: Encoded) -> Result<u64, Full> {
-        self.queues[id as usize].push(frame)
+        let mut dropped = self.queues[id as usize].push(frame)?;
+        while self.bytes() > TOTAL && DROPPABLE.iter().any(|id| self.queues[*id as usize].drop_newest()) {
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+
+    /// Drops frames of paths that waited too long, as far as it is their turn, and returns how many.
+    pub(crate) fn shed(&mut self, now: Mono) -> u64 {
+        self.queues[QueueId::Vpn as usize].shed(now)
+    }
+
+    fn bytes(&self) -> usize {
+        self.queues.iter().map(Queue::bytes).sum()
     }
 
     /// Accepts the hello, which is never refused.
@@ -131,5 +147,9 @@ impl Scheduler {
 
 /// How long a budget lasts at least.
 const WINDOW: Duration = Duration::from_millis(100);
+/// Bytes that wait in all.
+const TOTAL: usize = 1024 * 1024;
+/// Queues that give up their newest frames above the total, the first ones first.
+const DROPPABLE: [QueueId; 3] = [QueueId::Telemetry, QueueId::Vpn, QueueId::Render];
 /// Queues before this one have a budget.
 const BUDGETED: usize = QueueId::Clipboard as usize;

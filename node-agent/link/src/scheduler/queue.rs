@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use rap_types::Mono;
+
 use crate::codec::Encoded;
 use crate::scheduler::contract::{Contract, WhenFull};
 use crate::scheduler::flow::Flow;
@@ -90,6 +92,29 @@ impl Queue {
         Some(frame)
     }
 
+    /// Drops frames of the path whose turn it is that waited too long, and returns how many.
+    pub(crate) fn shed(&mut self, now: Mono) -> u64 {
+        let mut dropped = 0;
+        while let Some(label) = self.turns.front().copied()
+            && label != NO_LABEL
+            && self.flows.get_mut(&label).is_some_and(|flow| flow.is_late(now))
+            && self.pop_of(label).is_some()
+        {
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Drops the newest frame of the path with the most. False: nothing waits.
+    pub(crate) fn drop_newest(&mut self) -> bool {
+        self.longest().and_then(|longest| self.take_of(longest, Flow::pop_newest)).is_some()
+    }
+
+    /// Bytes that wait.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Length of the next frame; `None` if nothing waits.
     pub(crate) fn next_len(&self) -> Option<usize> {
         self.flows.get(self.turns.front()?)?.next_len()
@@ -114,10 +139,15 @@ impl Queue {
         self.credit = (self.credit + quantum).min(most);
     }
 
-    /// Takes the oldest frame of a flow. A flow without frames is forgotten, with its turn.
+    /// Takes the oldest frame of a flow.
     fn pop_of(&mut self, label: u64) -> Option<Encoded> {
+        self.take_of(label, Flow::pop)
+    }
+
+    /// Takes a frame of a flow. A flow without frames is forgotten, with its turn.
+    fn take_of(&mut self, label: u64, take: impl FnOnce(&mut Flow) -> Option<Encoded>) -> Option<Encoded> {
         let flow = self.flows.get_mut(&label)?;
-        let frame = flow.pop()?;
+        let frame = take(flow)?;
         self.bytes -= frame.wire_len();
         self.frames -= 1;
         if flow.len() == 0 {

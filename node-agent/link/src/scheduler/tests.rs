@@ -295,6 +295,90 @@ fn a_path_drops_its_own_oldest_frames_and_beyond_the_total_the_one_with_the_most
     }
 }
 
+/// What reaches the socket of a lane at `rate` bytes per ms, from a path that offers frames of 1,000 bytes at `offered`
+/// per ms: the longest wait of a frame that was sent in the last second, and how many were dropped.
+fn carried_at(rate: usize, offered: usize, sparse: &mut Vec<Duration>) -> (Duration, u64) {
+    let mut scheduler = Scheduler::new();
+    let (mut debt, mut dropped, mut longest) = (0, 0, Duration::ZERO);
+    for millis in 0..10_000_u64 {
+        let now = Mono(1).plus(Duration::from_millis(millis));
+        for _ in 0..offered {
+            dropped += scheduler.push(QueueId::Vpn, of_path(7, 1_000).waiting_since(now)).unwrap();
+        }
+        if millis % 50 == 0 {
+            scheduler.push(QueueId::Vpn, of_path(9, 100).waiting_since(now)).unwrap();
+        }
+        debt += rate;
+        loop {
+            dropped += scheduler.shed(now);
+            let Some(frame) = (debt >= 1_000).then(|| scheduler.pop(0, usize::MAX, now)).flatten() else {
+                break;
+            };
+            debt -= frame.wire_len().min(debt);
+            let waited = now.since(frame.since);
+            match frame.label() {
+                9 => sparse.push(waited),
+                _ if millis >= 9_000 => longest = longest.max(waited),
+                _ => {}
+            }
+        }
+    }
+    (longest, dropped)
+}
+
+#[test]
+fn a_path_below_the_rate_loses_nothing_and_one_above_it_delays_no_other() {
+    let mut sparse = Vec::new();
+    let (longest, dropped) = carried_at(10_000, 5, &mut sparse);
+    assert_eq!(dropped, 0);
+    assert!(longest <= Duration::from_millis(5), "{longest:?}");
+    let mut sparse = Vec::new();
+    let (longest, dropped) = carried_at(5_000, 20, &mut sparse);
+    assert!(dropped > 100_000, "{dropped}");
+    assert!(longest <= Duration::from_millis(500), "{longest:?}");
+    let most = sparse.iter().max().unwrap();
+    assert!(sparse.len() >= 199 && *most <= Duration::from_millis(5), "{} {most:?}", sparse.len());
+}
+
+#[test]
+fn what_a_lane_did_not_carry_for_half_a_second_is_not_sent() {
+    let mut scheduler = Scheduler::new();
+    for _ in 0..100 {
+        scheduler.push(QueueId::Vpn, of_path(7, 1_000).waiting_since(Mono(0))).unwrap();
+    }
+    let now = Mono(0).plus(Duration::from_millis(501));
+    scheduler.push(QueueId::Vpn, of_path(7, 10).waiting_since(now)).unwrap();
+    assert_eq!(scheduler.shed(now), 100);
+    assert_eq!(ask(&mut scheduler, usize::MAX, now).len(), 1);
+}
+
+#[test]
+fn above_the_total_the_newest_bulk_goes_and_what_is_reliable_stays() {
+    let mut scheduler = Scheduler::new();
+    let mut number = 0;
+    for label in 1..=4 {
+        for _ in 0..300 {
+            scheduler.push(QueueId::Vpn, of_path(label, 1_000)).unwrap();
+        }
+    }
+    let full = scheduler.bytes();
+    assert!((1_000_000..=TOTAL).contains(&full), "{full}");
+    let mut dropped = 0;
+    for id in [QueueId::Input, QueueId::Control, QueueId::Clipboard, QueueId::File] {
+        loop {
+            number += 1;
+            match scheduler.push(id, numbered(id, number, 1_000).1) {
+                Ok(count) => dropped += count,
+                Err(Full) => break,
+            }
+            assert!(scheduler.bytes() <= TOTAL);
+        }
+    }
+    assert!(dropped > 400, "{dropped}");
+    let sent = ask(&mut scheduler, usize::MAX, Mono(0));
+    assert!(labels(&sent).iter().filter(|label| **label > 0).count() > 400, "and bulk shares what is left");
+}
+
 #[test]
 fn every_accepted_frame_of_a_path_is_sent_once_in_its_order() {
     let mut scheduler = Scheduler::new();

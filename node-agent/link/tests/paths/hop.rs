@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rap_contract::PathInstall;
-use rap_link::FrameKind;
 use rap_link::path::{Carries, KnownEnd, PathEvent, PathSlot, PathTerms, Verdict, wireguard_payload};
+use rap_link::{Frame, FrameKind};
 use rap_types::{ChannelClass, Mono, Reason};
 use rap_wire::v1;
 
@@ -262,7 +262,8 @@ fn a_class_that_the_path_does_not_carry_is_dropped_and_the_path_goes_on() {
     let end = net.up(a, PathSlot::Primary).unwrap();
     let (to, label, hop_budget) = net.at(a, |core, inputs| core.send_on(end, inputs.now.mono)).unwrap();
     for class in ChannelClass::ALL.iter().filter(|class| **class != ChannelClass::Vpn) {
-        let verdict = net.at(to, |core, inputs| core.frame(a, label, *class, hop_budget, inputs.now.mono));
+        let frame = Frame::labelled(*class, label, hop_budget, vec![1]);
+        let verdict = net.at(to, |core, inputs| core.frame(a, label, &frame, inputs.now.mono));
         assert_eq!(verdict, Verdict::Refused(Reason::LinkLane), "{class}");
     }
     net.run();

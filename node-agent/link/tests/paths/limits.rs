@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rap_contract::PathInstall;
-use rap_link::path::{PathEvent, PathLimits, PathSlot, request_payload};
-use rap_types::Reason;
+use rap_link::Frame;
+use rap_link::path::{PathEvent, PathLimits, PathSlot, Verdict, request_payload};
+use rap_types::{ChannelClass, Reason};
 
 use crate::installs::*;
 use crate::net::*;
@@ -35,6 +36,37 @@ fn at_its_limit_a_source_loses_its_longest_idle_path_and_others_lose_none() {
         "it has none to lose"
     );
     assert_eq!(answer_of(&mut net, A, RELAY_1, &of(A, 1)), Some(Reason::PathGenerationStale));
+}
+
+#[test]
+fn a_path_with_a_rate_sends_no_more_and_goes_on() {
+    let (b, relay) = (node(B), node(RELAY_1));
+    let mut net = Net::new(&[A, B, RELAY_1, RELAY_2]);
+    let limited = PathInstall { rate_kbit: 800, ..last(5) };
+    let free = PathInstall { destination: b, ..last(6) };
+    assert_eq!(answer_of(&mut net, RELAY_1, B, &limited), None);
+    assert_eq!(answer_of(&mut net, RELAY_1, B, &free), None);
+    // Frames of 1,000 bytes on the wire.
+    let passed = |net: &mut Net, label, count: usize| {
+        let frame = Frame::labelled(ChannelClass::Vpn, label, 1, vec![0; 980]);
+        let arrive =
+            |net: &mut Net| net.at(b, |core, inputs| core.frame(relay, label, &frame, inputs.now.mono));
+        (0..count).filter(|_| matches!(arrive(net), Verdict::Deliver { .. })).count()
+    };
+    assert_eq!(passed(&mut net, 51, 200), 65, "a burst of 64 KiB");
+    assert_eq!(passed(&mut net, 61, 200), 200, "another path has no limit");
+    net.now = net.now.plus(Duration::from_millis(100));
+    assert_eq!(passed(&mut net, 51, 200), 10, "100,000 bytes per second");
+    net.now = net.now.plus(Duration::from_secs(5));
+    assert_eq!(passed(&mut net, 51, 200), 65, "what was not used is not kept");
+    assert_eq!(net.nodes[&b].refused()[&Reason::PathRate], 135 + 190 + 135);
+    assert_eq!(net.nodes[&b].carried(), 2);
+    let faster = PathInstall { rate_kbit: 0, ..limited };
+    assert_eq!(
+        answer_of(&mut net, RELAY_1, B, &faster),
+        Some(Reason::PathGenerationStale),
+        "no renewal lifts it"
+    );
 }
 
 #[test]

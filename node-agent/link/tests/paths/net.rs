@@ -9,11 +9,11 @@ use bytes::Bytes;
 use rap_contract::{
     LeafKey, LeafTrust, PathInstall, PathInstallExpectation, PublicKey, Reject, Signer, sign_by_leaf,
 };
-use rap_link::FrameKind;
 use rap_link::path::{
     Carries, KnownEnd, OpenedRequest, PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathPlan,
     PathSlot, PathTerms, Paths, RequestText, Verdict, request_payload, wireguard_payload,
 };
+use rap_link::{Frame, FrameKind};
 use rap_types::{ChannelClass, ClusterId, InstallationId, Mono, NodeId, Now, OrganizationId, Reason, Wall};
 
 pub const START: Now = Now { mono: Mono(5_000_000_000), wall: Wall(1_800_000_000_000) };
@@ -66,6 +66,12 @@ pub struct Data {
     pub payload: Bytes,
     /// Nodes that it passed.
     pub passed: usize,
+}
+
+impl Data {
+    fn frame(&self) -> Frame {
+        Frame::labelled(ChannelClass::Vpn, self.label, self.hop_budget, self.payload.clone())
+    }
 }
 
 enum Carried {
@@ -247,9 +253,8 @@ impl Net {
     pub fn arrive(&mut self, from: NodeId, to: NodeId, data: Data) -> Verdict {
         let passed = data.passed + 1;
         self.longest = self.longest.max(passed);
-        let verdict = self.at(to, |core, inputs| {
-            core.frame(from, data.label, ChannelClass::Vpn, data.hop_budget, inputs.now.mono)
-        });
+        let verdict =
+            self.at(to, |core, inputs| core.frame(from, data.label, &data.frame(), inputs.now.mono));
         match verdict {
             Verdict::Forward { to: next, label, hop_budget } => {
                 let data = Data { label, hop_budget, passed, ..data };
