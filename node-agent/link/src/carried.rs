@@ -51,6 +51,11 @@ impl Carried {
         }
     }
 
+    /// True for the connection whose peer is watched while data passes: on others bulk is before a probe.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.lane == Lane::A && self.agreed.fabric
+    }
+
     /// When the lane ends if data passed last at `since`; never for lane A.
     pub(crate) fn idle_end(&self, since: Mono, idle: Duration) -> Option<Mono> {
         (self.agreed.lanes && self.lane != Lane::A).then(|| since.plus(idle))

@@ -23,8 +23,10 @@ mod peering;
 mod samples;
 mod scheduler;
 mod session;
+mod silence;
 mod state;
 mod terms;
+mod watch;
 
 pub use codec::FrameError;
 pub use counters::Counters;

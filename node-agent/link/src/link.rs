@@ -156,6 +156,11 @@ impl Link {
         self.session.live().and_then(Live::rtt)
     }
 
+    /// True while a peer that was asked is silent: acknowledgements of its kernel matter now.
+    pub fn is_watched(&self) -> bool {
+        self.session.live().is_some_and(Live::is_watched)
+    }
+
     /// Median round trip and loss, updated when they changed by a tenth. Absent before the first probe was
     /// answered or missed, and in other states than established and suspect.
     pub fn measured(&self) -> Option<Measured> {
@@ -235,6 +240,7 @@ impl Link {
             | Input::Authenticated { .. }
             | Input::Received(_)
             | Input::SendAsked(_)
+            | Input::Noticed { .. }
             | Input::PermitChanged(_)
             | Input::TimingChanged(_)
             | Input::DrainAsked(_)

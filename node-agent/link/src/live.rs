@@ -15,6 +15,7 @@ use crate::facts::Timing;
 use crate::frame::{Frame, FrameKind};
 use crate::message;
 use crate::samples::{Measured, Samples};
+use crate::silence::{Judgement, Silence};
 use crate::terms::{Answer, Output};
 
 /// Data of a session in state established or suspect.
@@ -26,19 +27,13 @@ pub struct Live {
     carried: Carried,
     /// When data last arrived or was queued.
     carried_at: Mono,
+    /// Latest sample of a watched peer.
+    sampled: Mono,
     silence: Silence,
     next_seq: u64,
     open: BTreeMap<u64, Question>,
     rtt: Option<Duration>,
     samples: Samples,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Silence {
-    /// The peer was heard at `since`. It is probed after the idle time.
-    Quiet { since: Mono },
-    /// A liveness probe was sent. It counts as missed at `due`.
-    Waiting { missed: u32, due: Mono },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +45,7 @@ struct Question {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Asked {
-    Liveness,
+    Liveness { sample: bool },
     Probe { token: u64 },
     Echo { token: u64, payload: Bytes },
 }
@@ -70,7 +65,7 @@ pub(crate) enum Finding {
 
 impl Live {
     pub(crate) fn new(timing: Timing, peer: NodeId, permit_until: Mono, carried: Carried, now: Mono) -> Self {
-        let silence = Silence::Quiet { since: now };
+        let silence = Silence::new(carried.is_watched(), now);
         let (open, samples) = (BTreeMap::new(), Samples::default());
         Self {
             timing,
@@ -78,6 +73,7 @@ impl Live {
             permit_until,
             carried,
             carried_at: now,
+            sampled: Mono(0),
             silence,
             next_seq: 1,
             open,
@@ -116,18 +112,36 @@ impl Live {
     /// True for a frame that this connection carries to the peer, which then counts as sent now.
     pub(crate) fn sends(&mut self, frame: &Frame, now: Mono) -> bool {
         let sends = self.carried.leaves(frame).is_ok();
-        if sends && frame.kind == FrameKind::Data {
-            self.carried_at = now;
+        if sends {
+            self.passed(frame, now);
         }
         sends
     }
 
+    /// A frame of the peer or of this side passed.
+    fn passed(&mut self, frame: &Frame, now: Mono) {
+        if frame.kind == FrameKind::Data {
+            self.carried_at = now;
+            if frame.class != ChannelClass::Telemetry {
+                self.silence.passed(now);
+            }
+        }
+    }
+
+    /// Takes what the shell noticed beside the frames of this connection.
+    pub(crate) fn notice(&mut self, carried: Option<Mono>, acked: Option<Mono>) {
+        carried.into_iter().for_each(|at| self.silence.passed(at));
+        acked.into_iter().for_each(|at| self.silence.acked(at));
+    }
+
+    /// True while a peer that was asked is silent.
+    pub(crate) const fn is_watched(&self) -> bool {
+        self.silence.is_watched()
+    }
+
     /// The earliest deadline.
     pub(crate) fn due(&self) -> Mono {
-        let silence = match self.silence {
-            Silence::Quiet { since } => since.plus(self.timing.idle),
-            Silence::Waiting { due, .. } => due,
-        };
+        let silence = self.silence.due(&self.timing);
         let question = self.open.values().map(|question| question.due).min().unwrap_or(silence);
         silence.min(question).min(self.permit_until).min(self.idle_end().unwrap_or(self.permit_until))
     }
@@ -161,7 +175,7 @@ impl Live {
     pub(crate) fn receive(&mut self, frame: &Frame, now: Mono, out: &mut Vec<Output>) -> Finding {
         match self.read(frame, now, out) {
             Ok(None) => {
-                self.silence = Silence::Quiet { since: now };
+                self.silence.heard(now);
                 Finding::Heard
             }
             Ok(Some(goodbye)) => Finding::Over(goodbye, true),
@@ -229,9 +243,7 @@ impl Live {
             | FrameKind::PathWithdraw
             | FrameKind::PathFault => {
                 self.carried.arrives(frame)?;
-                if frame.kind == FrameKind::Data {
-                    self.carried_at = now;
-                }
+                self.passed(frame, now);
                 out.push(Output::Received(frame.clone()));
             }
             // A second hello is never valid.
@@ -248,7 +260,10 @@ impl Live {
         if let Some(question) = self.open.remove(&seq) {
             let rtt = now.since(question.asked);
             self.rtt = Some(rtt);
-            self.samples.take(Some(rtt));
+            self.silence.measured(rtt);
+            if question.what.is_sample() {
+                self.samples.take(Some(rtt));
+            }
             question.what.answer(Answer::RoundTrip(rtt), out);
         }
     }
@@ -270,7 +285,7 @@ impl Live {
             self.open.iter().filter(|(_, question)| now >= question.due).map(|(seq, _)| *seq).collect();
         for seq in late {
             if let Some(question) = self.open.remove(&seq) {
-                if !matches!(question.what, Asked::Echo { .. }) {
+                if question.what.is_sample() {
                     self.samples.take(None);
                 }
                 question.what.answer(Answer::Failed(Reason::ProbeTimeout), out);
@@ -279,29 +294,39 @@ impl Live {
     }
 
     fn watch_silence(&mut self, now: Mono, out: &mut Vec<Output>) -> Finding {
-        let missed = match self.silence {
-            Silence::Quiet { since } if now >= since.plus(self.timing.idle) => 0,
-            // A timer that fires late by more than one interval says nothing about the peer.
-            Silence::Waiting { missed, due } if now >= due.plus(self.timing.probe_interval) => missed,
-            Silence::Waiting { missed, due } if now >= due => missed + 1,
-            Silence::Quiet { .. } | Silence::Waiting { .. } => return Finding::Steady,
+        let (watched, doubtful) = match self.silence.judge(&self.timing, now) {
+            Judgement::Steady => return Finding::Steady,
+            Judgement::Dead => return Finding::Over(Reason::LinkSilent, false),
+            Judgement::Probe { watched, doubtful } => (watched, doubtful),
         };
-        if missed >= self.timing.close_after {
-            return Finding::Over(Reason::LinkSilent, false);
+        let sample = !watched || now.since(self.sampled) >= SAMPLES_APART;
+        if sample {
+            self.sampled = now;
         }
-        let seq = self.open(Asked::Liveness, now).unwrap_or(0);
+        let seq = self.open(Asked::Liveness { sample }, now).unwrap_or(0);
         out.push(Output::Send(message::probe(seq, now)));
-        self.silence = Silence::Waiting { missed, due: now.plus(self.timing.probe_interval) };
-        if missed >= self.timing.suspect_after { Finding::Doubtful } else { Finding::Steady }
+        if doubtful { Finding::Doubtful } else { Finding::Steady }
     }
 }
 
 impl Asked {
+    /// True for a question whose answer is part of the measurement.
+    const fn is_sample(&self) -> bool {
+        match self {
+            Self::Probe { .. } => true,
+            Self::Liveness { sample } => *sample,
+            Self::Echo { .. } => false,
+        }
+    }
+
     fn answer(self, answer: Answer, out: &mut Vec<Output>) {
         match self {
-            Self::Liveness => {}
+            Self::Liveness { .. } => {}
             Self::Probe { token } => out.push(Output::ProbeAnswered { token, answer }),
             Self::Echo { token, .. } => out.push(Output::EchoAnswered { token, answer }),
         }
     }
 }
+
+/// Between two samples of a watched peer: it is asked more often than is measured.
+const SAMPLES_APART: Duration = Duration::from_secs(1);

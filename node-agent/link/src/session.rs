@@ -12,7 +12,7 @@
 //!   state but Closed. The end of a permit closes by timer, and `due` is never later than that end.
 //! - *Every wait ends.* Each state but Closed has a `due`. The deadline of the opening states and that of
 //!   Draining is set once and moved by no input. A live session without a sign of life ends after the idle
-//!   time and `close_after` probe intervals of timers that fired in time.
+//!   time and `close_after` probe intervals of timers that fired in time, and while data passes as `watch` says.
 //! - *Closed is final and told once.* `close` alone makes Closed, and pushes `Output::Closed`. Closed
 //!   refuses every input.
 //! - *A refused input changes nothing.* `refuse` returns the state that it was given.
@@ -157,7 +157,7 @@ impl Opening {
     fn dialing(self: Box<Self>, input: Input, now: Now, out: &mut Vec<Output>) -> Step {
         match input {
             Input::Opened => Ok(Session::Handshaking(self)),
-            Input::PermitChanged(Permit::Until(_)) => Ok(Session::Dialing(self)),
+            Input::PermitChanged(Permit::Until(_)) | Input::Noticed { .. } => Ok(Session::Dialing(self)),
             Input::TimingChanged(timing) => Ok(Session::Dialing(self.with_timing(timing))),
             Input::PermitChanged(Permit::Denied(reason))
             | Input::DrainAsked(reason)
@@ -175,7 +175,7 @@ impl Opening {
     fn handshaking(self: Box<Self>, input: Input, now: Now, out: &mut Vec<Output>) -> Step {
         match input {
             Input::Authenticated { peer, permit } => Ok(self.authenticated(peer, permit, now, out)),
-            Input::PermitChanged(Permit::Until(_)) => Ok(Session::Handshaking(self)),
+            Input::PermitChanged(Permit::Until(_)) | Input::Noticed { .. } => Ok(Session::Handshaking(self)),
             Input::TimingChanged(timing) => Ok(Session::Handshaking(self.with_timing(timing))),
             Input::PermitChanged(Permit::Denied(reason))
             | Input::DrainAsked(reason)
@@ -233,7 +233,7 @@ impl Opening {
             Input::DrainAsked(reason) => Ok(farewell(reason, out)),
             Input::TimerFired if now.mono >= permitted.until => Ok(farewell(Reason::LinkPermitExpired, out)),
             Input::TimerFired if now.mono >= self.deadline => Ok(farewell(Reason::LinkHandshakeTimeout, out)),
-            Input::TimerFired => Ok(Session::Authorising(self, permitted)),
+            Input::TimerFired | Input::Noticed { .. } => Ok(Session::Authorising(self, permitted)),
             Input::Opened
             | Input::Authenticated { .. }
             | Input::ProbeAsked { .. }
@@ -304,6 +304,10 @@ fn carry(mut live: Box<Live>, suspect: bool, input: Input, now: Now, out: &mut V
             live.set_timing(timing);
             Finding::Steady
         }
+        Input::Noticed { carried, acked } => {
+            live.notice(carried, acked);
+            Finding::Steady
+        }
         // Without a goodbye: a peer that lost its permission is told nothing.
         Input::PermitChanged(Permit::Denied(reason)) | Input::Broken(reason) => Finding::Over(reason, true),
         Input::DrainAsked(reason) => return Ok(drain(&mut live, reason, now, out)),
@@ -350,6 +354,7 @@ impl Leaving {
             | Input::TimerFired
             | Input::PermitChanged(Permit::Until(_))
             | Input::TimingChanged(_)
+            | Input::Noticed { .. }
             | Input::DrainAsked(_) => Ok(Session::Draining(self)),
             Input::Opened
             | Input::Authenticated { .. }

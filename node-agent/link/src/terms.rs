@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rap_types::{ChannelClass, Reason};
+use rap_types::{ChannelClass, Mono, Reason};
 
 use crate::facts::{Lane, PeerIdentity, Permit, Timing};
 use crate::frame::Frame;
@@ -46,6 +46,13 @@ pub enum Input {
     },
     /// A path message, labelled data or a lane request was handed over for this peer.
     SendAsked(Frame),
+    /// What the shell noticed beside this connection's frames.
+    Noticed {
+        /// When data last passed on any lane of the link.
+        carried: Option<Mono>,
+        /// When the kernel of the peer last acknowledged a segment of this connection.
+        acked: Option<Mono>,
+    },
     /// This side wants to end the session with a goodbye.
     DrainAsked(Reason),
     /// The transport failed, ended, or carried bytes that are not frames.
@@ -66,6 +73,7 @@ pub enum InputKind {
     ProbeAsked,
     EchoAsked,
     SendAsked,
+    Noticed,
     DrainAsked,
     Broken,
     TimerFired,
@@ -83,6 +91,7 @@ impl Input {
             Self::ProbeAsked { .. } => InputKind::ProbeAsked,
             Self::EchoAsked { .. } => InputKind::EchoAsked,
             Self::SendAsked(_) => InputKind::SendAsked,
+            Self::Noticed { .. } => InputKind::Noticed,
             Self::DrainAsked(_) => InputKind::DrainAsked,
             Self::Broken(_) => InputKind::Broken,
             Self::TimerFired => InputKind::TimerFired,

@@ -108,6 +108,10 @@ fn table() -> Vec<(Input, Line)> {
         (echo(1, vec![]), [None, None, None, Some(Established), Some(Suspect), None, None]),
         (Input::SendAsked(labelled()), [None, None, None, Some(Established), Some(Suspect), None, None]),
         (
+            Input::Noticed { carried: None, acked: Some(START.mono) },
+            [same[0], same[1], same[2], same[3], same[4], same[5], None],
+        ),
+        (
             Input::DrainAsked(Reason::LinkDrained),
             [Some(Closed), Some(Closed), Some(Closed), Some(Draining), Some(Draining), Some(Draining), None],
         ),
@@ -143,6 +147,7 @@ fn every_state_takes_every_input_as_the_table_says() {
         InputKind::ProbeAsked,
         InputKind::EchoAsked,
         InputKind::SendAsked,
+        InputKind::Noticed,
         InputKind::DrainAsked,
         InputKind::Broken,
         InputKind::TimerFired,
@@ -165,7 +170,7 @@ fn every_timer_at_its_end_closes() {
 proptest! {
     #[test]
     fn any_order_of_inputs_closes_at_most_once_and_nothing_follows(
-        order in proptest::collection::vec((0usize..17, 0u64..4_000_000_000), 0..60),
+        order in proptest::collection::vec((0usize..18, 0u64..4_000_000_000), 0..60),
     ) {
         let inputs = table();
         let mut session = in_state(Dialing);

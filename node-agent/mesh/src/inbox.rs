@@ -53,6 +53,11 @@ impl Inbox {
         Ok(())
     }
 
+    /// Wakes the reader without a frame.
+    pub(crate) fn nudge(&self) {
+        self.wake.notify_one();
+    }
+
     /// Waits until there is something. Safe to cancel.
     pub(crate) async fn filled(&self) {
         self.wake.notified().await;

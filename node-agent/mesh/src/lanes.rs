@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_link::{Direction, Frame, FrameId, Lane, Origin, Side, lane_request};
-use rap_types::{NodeId, Reason};
+use rap_types::{ChannelClass, NodeId, Reason};
 
 use crate::dial::dial_as;
 use crate::on_demand::{Carrier, OnDemand, Standing};
@@ -33,6 +33,9 @@ impl Shared {
                 let now = self.now().mono;
                 if on_demand.rests(now) {
                     return Err(Reason::PathNextUnreachable);
+                }
+                if frame.class != ChannelClass::Telemetry {
+                    on_demand.busy.mark(now);
                 }
                 on_demand.inbox.push(frame).map_err(full)?;
                 self.open_lane(to, &on_demand);

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rap_link::{Direction, Lane, redial_delay};
 use rap_types::Mono;
@@ -21,6 +22,7 @@ pub(crate) struct OnDemand {
     pub(crate) inbox: Arc<Inbox>,
     /// Cancelled at the end of lane A.
     pub(crate) ended: CancellationToken,
+    pub(crate) busy: Arc<Busy>,
     /// True while the lane stands or somebody opens it.
     claimed: AtomicBool,
     pub(crate) up: watch::Sender<bool>,
@@ -32,11 +34,36 @@ pub(crate) struct OnDemand {
 #[derive(Debug, Clone)]
 pub(crate) struct Lanes([Arc<OnDemand>; 2]);
 
+/// When data last passed on lane B or C. Lane A, which watches the peer meanwhile, is woken when it begins.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    at: AtomicU64,
+    lane_a: Arc<Inbox>,
+}
+
+impl Busy {
+    pub(crate) fn mark(&self, now: Mono) {
+        let before = self.at.swap(now.0, Ordering::Relaxed);
+        if now.since(Mono(before)) > BEGINS {
+            self.lane_a.nudge();
+        }
+    }
+
+    pub(crate) fn latest(&self) -> Mono {
+        Mono(self.at.load(Ordering::Relaxed))
+    }
+}
+
 impl Lanes {
     /// `mesh`: its end.
-    pub(crate) fn new(mesh: &CancellationToken) -> Self {
+    pub(crate) fn new(mesh: &CancellationToken, lane_a: Arc<Inbox>) -> Self {
         let ended = mesh.child_token();
-        Self([Lane::B, Lane::C].map(|lane| Arc::new(OnDemand::new(lane, ended.clone()))))
+        let busy = Arc::new(Busy { at: AtomicU64::new(0), lane_a });
+        Self([Lane::B, Lane::C].map(|lane| Arc::new(OnDemand::new(lane, ended.clone(), busy.clone()))))
+    }
+
+    pub(crate) fn busy(&self) -> Arc<Busy> {
+        self.0[0].busy.clone()
     }
 
     pub(crate) fn get(&self, lane: Lane) -> Option<&Arc<OnDemand>> {
@@ -50,11 +77,12 @@ impl Lanes {
 }
 
 impl OnDemand {
-    fn new(lane: Lane, ended: CancellationToken) -> Self {
+    fn new(lane: Lane, ended: CancellationToken, busy: Arc<Busy>) -> Self {
         Self {
             lane,
             inbox: Arc::default(),
             ended,
+            busy,
             claimed: AtomicBool::new(false),
             up: watch::Sender::new(false),
             not_before: AtomicU64::new(0),
@@ -118,10 +146,11 @@ pub(crate) struct Standing {
     pub(crate) remote: Option<SocketAddr>,
 }
 
+/// Data after so long begins a time of data.
+const BEGINS: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rap_link::Frame;
     use rap_types::ChannelClass;
 
@@ -129,7 +158,7 @@ mod tests {
 
     #[test]
     fn many_who_want_a_lane_open_it_once_and_after_a_failure_it_rests() {
-        let lanes = Lanes::new(&CancellationToken::new());
+        let lanes = Lanes::new(&CancellationToken::new(), Arc::default());
         let lane = lanes.get(Lane::C).unwrap();
         let opens = |now| (0..1000).filter(|_| lane.claim(now)).count();
         let now = Mono(1_000_000_000);

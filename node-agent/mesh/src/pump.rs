@@ -9,9 +9,9 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rap_link::{Answer, Frame, Input, Lane, Origin, Output, PeerHello, Permit, SessionState};
+use rap_link::{Answer, Frame, FrameKind, Input, Lane, Origin, Output, PeerHello, Permit, SessionState};
 use rap_runtime::handshake_budget::Handshake;
-use rap_types::{Mono, Reason};
+use rap_types::{ChannelClass, Mono, Reason};
 use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
 use crate::inbox::Inbox;
-use crate::on_demand::Lanes;
+use crate::on_demand::{Busy, Lanes};
 use crate::outgoing::Outgoing;
 use crate::registry::{Active, Route};
 use crate::shared::{Connection, reason_of_io, until};
@@ -53,6 +53,10 @@ struct Pump<'a> {
     inbox: Arc<Inbox>,
     /// What of the frames of the peer waits to be sent on.
     origin: Option<Origin>,
+    /// When data passed on lanes B and C.
+    busy: Option<Arc<Busy>>,
+    /// The latest of that which the session knows.
+    noticed: Mono,
     /// The end of lane A, if this is another lane.
     ended: CancellationToken,
     /// The peer lost its permission. Nothing more is written to it.
@@ -91,6 +95,8 @@ impl<'a> Pump<'a> {
             next_token: 0,
             inbox: Arc::default(),
             origin: None,
+            busy: None,
+            noticed: Mono(0),
             ended: CancellationToken::new(),
             denied: false,
         }
@@ -152,7 +158,25 @@ impl<'a> Pump<'a> {
                 }
             }
         }
+        self.notice(now.mono);
         self.connection.link.handle_timeout(now);
+    }
+
+    /// Tells lane A of data on the other lanes, and of the kernel of a peer that is silent.
+    fn notice(&mut self, now: Mono) {
+        if self.connection.lane != Some(Lane::A) || self.connection.established_at.is_none() {
+            return;
+        }
+        let carried = self.busy.as_ref().map(|busy| busy.latest()).filter(|latest| *latest > self.noticed);
+        self.noticed = carried.unwrap_or(self.noticed);
+        let watched = self.connection.link.is_watched();
+        let ago = self.socket.as_ref().filter(|_| watched).and_then(Handle::last_ack);
+        let acked =
+            ago.map(|ago| Mono(now.0.saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX))));
+        if carried.is_some() || acked.is_some() {
+            let _counted =
+                self.connection.link.handle(Input::Noticed { carried, acked }, self.connection.shared.now());
+        }
     }
 
     fn link_peers_changed(&mut self) {
@@ -201,6 +225,12 @@ impl<'a> Pump<'a> {
             let rtt = measured.round_trip.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
             (rtt, measured.loss_ppm)
         });
+        if frame.kind == FrameKind::Data
+            && frame.class != ChannelClass::Telemetry
+            && let Some(busy) = &self.busy
+        {
+            busy.mark(self.connection.shared.now().mono);
+        }
         if let Some(origin) = &self.origin {
             self.connection.shared.path_frame(peer, frame, link, origin);
         }
@@ -239,7 +269,9 @@ impl<'a> Pump<'a> {
         let (Some(peer), shared) = (self.connection.peer, &self.connection.shared) else { return };
         let head = Bytes::from(hello.newest_head);
         let lane_a = hello.lane == Lane::A;
-        let lanes = (lane_a && hello.agreed.lanes).then(|| Lanes::new(&shared.tasks.token()));
+        let lanes =
+            (lane_a && hello.agreed.lanes).then(|| Lanes::new(&shared.tasks.token(), self.inbox.clone()));
+        self.busy = lanes.as_ref().map(Lanes::busy);
         let active = Active {
             id: self.connection.id,
             direction: self.connection.direction,
@@ -266,6 +298,7 @@ impl<'a> Pump<'a> {
                 }
                 if let Some(on_demand) = on_demand {
                     self.ended = on_demand.ended.clone();
+                    self.busy = Some(on_demand.busy.clone());
                     self.inbox = on_demand.inbox.clone();
                     self.forward();
                 }

@@ -4,7 +4,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use nix::libc;
+use nix::sys::socket::getsockopt;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -42,7 +45,25 @@ impl Handle {
         let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         Ok(String::from_utf8_lossy(&name[..length]).into_owned())
     }
+
+    /// Time since the kernel of the peer last acknowledged a segment.
+    pub(crate) fn last_ack(&self) -> Option<Duration> {
+        let info = getsockopt(&self.0, TcpInfo).ok()?;
+        Some(Duration::from_millis(info.tcpi_last_ack_recv.into()))
+    }
 }
+
+/// What the kernel knows of a TCP connection.
+#[derive(Debug, Clone, Copy)]
+struct TcpInfo;
+
+nix::getsockopt_impl!(
+    TcpInfo,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    libc::tcp_info,
+    nix::sys::socket::sockopt::GetStruct<libc::tcp_info>
+);
 
 const BACKLOG: i32 = 1024;
 const NOTSENT_LOWAT: u32 = 16 * 1024;

@@ -323,5 +323,7 @@ async fn a_destination_that_reads_nothing_holds_up_nobody_and_loses_its_link() {
         }
     };
     assert_eq!(patiently(ended).await, Reason::PathNextUnreachable);
-    assert_eq!(relay.reason(silent.id), Some(Reason::LinkStalled));
+    // It neither reads nor answers, and is found by whichever comes first.
+    let found = relay.reason(silent.id);
+    assert!([Some(Reason::LinkStalled), Some(Reason::LinkSilent)].contains(&found), "{found:?}");
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use prost::Message as _;
 use rand::RngExt as _;
 use rap_contract::PATH_HOPS_MAX;
-use rap_link::FrameKind;
 use rap_link::path::Verdict;
+use rap_link::{Frame, FrameKind};
 use rap_types::{ChannelClass, NodeId, Reason};
 use rap_wire::v1;
 
@@ -103,8 +103,8 @@ impl Fabric {
         })?;
         let Some(conduct) = self.nodes.get(&me).map(|node| node.conduct) else { return Ok(()) };
         let (label, budget) = (data.label, data.hop_budget);
-        let verdict =
-            self.at(me, |core, inputs| core.frame(from, label, ChannelClass::Vpn, budget, inputs.now.mono))?;
+        let frame = Frame::labelled(ChannelClass::Vpn, label, budget, data.payload.clone());
+        let verdict = self.at(me, |core, inputs| core.frame(from, label, &frame, inputs.now.mono))?;
         let Some(verdict) = verdict else { return Ok(()) };
         if let Verdict::Refused(reason) = verdict {
             if data.foreign {
