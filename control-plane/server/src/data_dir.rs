@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::config::layers::SETTINGS_FILE;
 use crate::config::settings::{AuthorityMode, Config, DatabaseSource};
 use crate::failure::Failure;
+use crate::keys::key_ring::Stage;
 
 /// Name of the secret encryption key in environment and credentials.
 pub(crate) const SECRET_KEY: &str = "SECRET_ENCRYPTION_KEY_B64";
@@ -192,16 +193,16 @@ impl DataDir {
     }
 
     /// Puts the new key into the place of the old one, which stays beside it until it is retired.
-    pub fn place_sealing_key(&self, new: &SealingKey, until: KekStage) -> Result<(), Failure> {
+    pub fn place_sealing_key(&self, new: &SealingKey, until: Stage) -> Result<(), Failure> {
         let present = read_sealing_key(&self.file(SECRET_FILE))?;
         if present.expose() != new.expose() {
             self.write_sealing_key(SECRET_PREVIOUS, &present)?;
-            if until == KekStage::Saved {
+            if until == Stage::Saved {
                 return Ok(());
             }
             self.write_sealing_key(SECRET_FILE, new)?;
         }
-        if until <= KekStage::Placed {
+        if until <= Stage::Placed {
             return Ok(());
         }
         self.remove(SECRET_NEXT)
@@ -286,21 +287,6 @@ const SECRET_NEXT: &str = "secret.key.next";
 
 /// The key before, until it is retired.
 const SECRET_PREVIOUS: &str = "secret.key.previous";
-
-/// How far a rotation goes; every stage may be the last before a crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KekStage {
-    /// The new key is on disk.
-    Kept,
-    /// Everything in the database is sealed by it.
-    Sealed,
-    /// The old key is on disk under its new name.
-    Saved,
-    /// The new key is in the old one's place.
-    Placed,
-    /// Nothing is left to do.
-    Done,
-}
 
 /// Says that rows were sealed for this data directory, by `init` or by `rows seal`.
 pub(crate) const MARKER: &str = "rows.sealed";

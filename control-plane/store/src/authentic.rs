@@ -45,7 +45,7 @@ pub trait Authentic: Sized + Send + Unpin + 'static {
     const BY_TEXT: &'static str;
     /// Every row of a cluster, or of the installation, by primary key.
     const ALL: &'static str;
-    /// The next 500 rows of a cluster after a primary key.
+    /// The next 500 rows of a cluster, or of the installation, after a primary key.
     const AFTER: &'static str;
     /// Writes new MACs.
     const RESEAL: &'static str;

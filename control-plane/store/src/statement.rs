@@ -241,11 +241,13 @@ const fn in_cluster(columns: &ColumnList) -> bool {
     false
 }
 
-/// The next rows of cluster `$1` after the key `$2`, by the key as text: its columns joined by `/`.
+/// The next rows of a scope after the key that is the last parameter, by the key as text: its columns joined by `/`.
 pub(crate) const fn after_text(select: &str, columns: &ColumnList) -> Text {
-    let text = Text::new().with(select).with(" WHERE cluster_id = $1 AND (");
-    let text = with_key(text, columns).with(") COLLATE \"C\" > $2 ORDER BY (");
-    with_key(text, columns).with(") COLLATE \"C\" LIMIT 500")
+    let in_cluster = in_cluster(columns);
+    let text =
+        Text::new().with(select).with(if in_cluster { " WHERE cluster_id = $1 AND (" } else { " WHERE (" });
+    let text = with_key(text, columns).with(") COLLATE \"C\" > ").with_parameter(1 + in_cluster as usize);
+    with_key(text.with(" ORDER BY ("), columns).with(") COLLATE \"C\" LIMIT 500")
 }
 
 /// Writes the MACs `$3` of the rows with the keys `$1`, each if it is still at its version of `$2`.

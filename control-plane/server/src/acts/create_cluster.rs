@@ -55,7 +55,7 @@ pub(crate) fn cluster_row(
         refresh_every_ms: millis(timing.refresh_every),
         degraded_for_ms: millis(timing.degraded_for),
         leaf_lifetime_ms: millis(timing.leaf_lifetime),
-        sealed_map_key: Sealed::MapKey(new.id).seal_by(&keys, installation.id, new.map_key.as_slice()),
+        sealed_map_key: Sealed::MapKey(new.id).seal(&keys, installation.id, new.map_key.as_slice()),
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) async fn insert_keys(
         sequence: 1,
         record: new.record.clone(),
         public_key: *new.authority.public().as_bytes(),
-        sealed_private_key: Some(Sealed::ClusterAuthority(new.id, 1).seal_by(
+        sealed_private_key: Some(Sealed::ClusterAuthority(new.id, 1).seal(
             keys,
             installation.id,
             new.authority.seed().as_slice(),
@@ -87,7 +87,7 @@ pub(crate) async fn insert_keys(
         cluster: new.id,
         generation: 1,
         cert_der: ca.certificate().to_vec(),
-        sealed_key: Some(Sealed::ClusterCa(new.id, 1).seal_by(keys, installation.id, &ca.private_key())),
+        sealed_key: Some(Sealed::ClusterCa(new.id, 1).seal(keys, installation.id, &ca.private_key())),
         state: KeyState::Active,
     };
     Ok(cluster_ca_insert(transaction, rows, &ca).await?)

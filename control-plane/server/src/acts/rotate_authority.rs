@@ -99,7 +99,7 @@ async fn write_prepared(
         return Err(Failure::new(Reason::KeyPurpose, "the key is the installation authority's"));
     }
     let sealed =
-        Sealed::PreparedAuthority(id).seal_by(&held.keys, keys.installation.facts.id, key.seed().as_slice());
+        Sealed::PreparedAuthority(id).seal(&held.keys, keys.installation.facts.id, key.seed().as_slice());
     let row = PreparedAuthorityRow {
         cluster: id,
         public_key: *key.public().as_bytes(),
@@ -125,8 +125,7 @@ async fn write_rotation(
         }
         Some(row) => {
             let sealed = Sealed::PreparedAuthority(id);
-            let signer =
-                Signer::from_seed(&*sealed.open32_by(&held.keys, facts.id, &row.sealed_private_key)?);
+            let signer = Signer::from_seed(&*sealed.open32(&held.keys, facts.id, &row.sealed_private_key)?);
             if signer.public().as_bytes() != &row.public_key {
                 return Err(Failure::new(Reason::RowTampered, "prepared authority key"));
             }
@@ -144,7 +143,7 @@ async fn write_rotation(
     let last = held.stored.rows.last().ok_or(StoreError::Absent)?;
     let sealed = last.sealed_private_key.as_deref().unwrap_or_default();
     let place = Sealed::ClusterAuthority(id, last.sequence);
-    let signer = Signer::from_seed(&*place.open32_by(&held.keys, facts.id, sealed)?);
+    let signer = Signer::from_seed(&*place.open32(&held.keys, facts.id, sealed)?);
     append(keys, transaction, held, Succession::Rotation(&signer), next, (fresh.served, fresh.now)).await?;
     if prepared.is_some() {
         authority_prepared_delete(transaction, id).await?;
@@ -189,7 +188,7 @@ async fn append(
         sequence,
         record: extended.record,
         public_key: *next.public().as_bytes(),
-        sealed_private_key: Some(Sealed::ClusterAuthority(id, sequence).seal_by(
+        sealed_private_key: Some(Sealed::ClusterAuthority(id, sequence).seal(
             &held.keys,
             facts.id,
             next.seed().as_slice(),

@@ -68,7 +68,7 @@ pub(crate) async fn write_ca_step(
         let all = cluster_cas_list(transaction, &held.rows).await?;
         let generation = all.iter().map(|row| row.generation).max().unwrap_or(0) + 1;
         let sealed = Sealed::ClusterCa(id, generation);
-        let sealed = sealed.seal_by(&held.keys, serving.keys.installation.facts.id, &fresh.private_key());
+        let sealed = sealed.seal(&held.keys, serving.keys.installation.facts.id, &fresh.private_key());
         let row = ClusterCaRow {
             cluster: id,
             generation,

@@ -18,26 +18,14 @@ use rap_types::{ClusterId, Reason};
 use crate::acts::change::commit;
 use crate::database::change::{Acting, Change};
 use crate::database::handle::Database;
-use crate::failure::Failure;
-use crate::keys::cluster_secrets::{SecretsOf, reseal_secrets};
+use crate::failure::{Failure, unknown_cluster};
 use crate::keys::data_keys::Keyring;
 use crate::keys::handle::Keys;
 use crate::keys::key_encryption_key::require_current;
+use crate::keys::key_ring::Stage;
+use crate::keys::secrets::Secrets;
 use crate::serve::handle::Serving;
 use crate::watch::alarms::By;
-
-/// How far a rotation goes; every stage may be the last before a crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// The new version is stored, and seals.
-    Added,
-    /// Every secret of the cluster is under it.
-    Secrets,
-    /// So is every row.
-    Rows,
-    /// The old version is gone.
-    Retired,
-}
 
 /// What a rotation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +94,8 @@ async fn run(serving: &Serving, id: ClusterId, acting: &Acting, until: Stage) ->
         rotated.secrets += commit!(serving, acting, |transaction| {
             let keyring = serving.keys.keyring(&serving.database.floors);
             let (held, rows) = hold(&keyring, transaction, id, version).await?;
-            reseal_secrets(transaction, serving.keys.installation.facts.id, &held, &rows).await
+            let secrets = Secrets::of_cluster(transaction, serving.keys.installation.facts.id, &rows).await?;
+            secrets.reseal(transaction, (&held).into(), &rows).await
         })?;
         if until == Stage::Secrets {
             return Ok(rotated);
@@ -142,8 +131,7 @@ async fn hold(
     at_least: u32,
 ) -> Result<(DataKeys, RowKeys), Failure> {
     let before = keyring.read(connection, id).await?;
-    let unknown = || Failure::new(Reason::ResourceNotFound, "no such cluster");
-    cluster_hold(connection, &keyring.rows(id, &before)).await?.ok_or_else(unknown)?;
+    cluster_hold(connection, &keyring.rows(id, &before)).await?.ok_or_else(unknown_cluster)?;
     let keys = keyring.read(connection, id).await?;
     if keys.newest().0 < at_least {
         return Err(not_as_stored(id, at_least));
@@ -170,7 +158,7 @@ async fn add(
     require_current(transaction, &keys.kek).await?;
     let (keyring, installation) = (keys.keyring(&database.floors), keys.installation.facts.id);
     let (keys, rows) = hold(&keyring, transaction, id, 0).await?;
-    SecretsOf::read(transaction, &rows).await?.open_all(installation, &keys)?;
+    Secrets::of_cluster(transaction, installation, &rows).await?.open_all((&keys).into())?;
     let (newest, _) = keys.newest();
     let begun = Rotated { version: newest, replaced: newest, resumed: false, secrets: 0, rows: 0 };
     if let Some(replaced) = keys.replaced_version() {
@@ -231,12 +219,12 @@ async fn retire(
     if let Some(row) = seen.first_under_older_key {
         return Ok(Some(format!("row {} of table {}", row.key, row.table)));
     }
-    let secrets = SecretsOf::read(transaction, &rows).await?;
-    if !secrets.are_under_newest(&keys) {
+    let secrets = Secrets::of_cluster(transaction, installation, &rows).await?;
+    if !secrets.are_under_newest((&keys).into()) {
         return Ok(Some("a secret".to_owned()));
     }
     let alone = keys.newest_alone();
-    secrets.open_all(installation, &alone)?;
+    secrets.open_all((&alone).into())?;
     let newest = keys.newest().0;
     if let Some(replaced) = replaced {
         deks_delete_older(transaction, id, newest.into()).await?;

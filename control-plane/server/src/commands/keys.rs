@@ -8,26 +8,27 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use rap_authority::{AuditKey, FloorOf, ReplicaFloors, RowKeys, SealingKey};
+use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::Clock;
 use rap_runtime::command_line::Format;
 use rap_store::{
-    AuditPen, Store, SystemTransaction, dek_rewrap, deks_delete_older, installation_hold, installation_read,
-    installation_rewrap, installation_rows_reseal, log_key_rewrap, log_keys_sealed,
+    AuditPen, Resealing, Store, SystemTransaction, deks_delete_older, installation_hold, installation_read,
+    rows_look, rows_reseal_next,
 };
 use rap_types::Reason;
 use serde_json::json;
 
 use crate::commands::settings::{Settings, printed};
 use crate::config::settings::Config;
-use crate::data_dir::{DataDir, KekStage};
+use crate::data_dir::DataDir;
 use crate::database::change::{Acting, Change};
 use crate::database::handle::transact;
 use crate::database::opened::OpenDatabase;
 use crate::database::replica_floors::{FLOORS_FILE, FloorFile};
 use crate::failure::Failure;
-use crate::keys::key_encryption_key::{choose, data_key, live_deks, opens_all, shut};
-use crate::keys::seal_context::Sealed;
+use crate::keys::key_encryption_key::choose;
+use crate::keys::key_ring::{KeyRing, Stage};
+use crate::keys::secrets::Secrets;
 
 /// What an operator may do with the key encryption key.
 #[derive(Debug, Subcommand)]
@@ -57,7 +58,7 @@ pub(crate) async fn run(command: KeysCommand, form: Format) -> Result<(), Failur
     data.require_mode(config.mode)?;
     let database = OpenDatabase::open(&config).await?;
     let work = async |store: &Store| match &rotation {
-        Some(file) => rotate(&config, &data, store, file.as_deref(), KekStage::Done).await.map(|()| true),
+        Some(file) => rotate(&config, &data, store, file.as_deref(), Stage::Retired).await.map(|()| true),
         None => retire(&config, &data, store).await,
     };
     let changed = database.during(async |database| database.with_store(work).await).await?;
@@ -91,16 +92,16 @@ pub async fn rotate(
     data: &DataDir,
     store: &Store,
     new_key_file: Option<&Path>,
-    until: KekStage,
+    until: Stage,
 ) -> Result<(), Failure> {
     let new = data.next_sealing_key(new_key_file)?;
-    if until == KekStage::Kept {
+    if until == Stage::Added {
         return Ok(());
     }
     let keys = data.sealing_keys(config)?;
     let floors = floors(data)?;
-    transact!(store, |connection| seal_anew(connection, &keys, &new, &floors).await)?;
-    if until == KekStage::Sealed || !data.keeps_own_key(config) {
+    transact!(store, |transaction| seal_anew(transaction, &keys, &new, &floors).await)?;
+    if until <= Stage::Rows || !data.keeps_own_key(config) {
         return Ok(());
     }
     data.place_sealing_key(&new, until)
@@ -121,26 +122,20 @@ async fn seal_anew(
     if old.expose() == new.expose() {
         return Ok(());
     }
-    let again = |place: Sealed, sealed: &[u8]| -> Result<Vec<u8>, Failure> {
-        Ok(place.seal(new, id, &place.open(old, id, sealed)?))
-    };
-    let stored = &row.installation;
-    let authority = again(Sealed::InstallationAuthority, &stored.sealed_private_key)?;
-    let tls = again(Sealed::TlsAuthority, &stored.sealed_tls_ca_key)?;
-    installation_rewrap(transaction, &authority, &tls).await?;
-    for dek in live_deks(transaction, floors).await? {
+    let (ring, rows) = ([new.clone(), old.clone()], RowKeys::of_installation(id, new).and_older(old));
+    let secrets = Secrets::of_installation(transaction, floors).await?;
+    for (cluster, floor) in &floors.data_keys {
         // Those below the floor were retired, and would be left under the key that goes.
-        if let Some(floor) = floors.of(FloorOf::DataKey(dek.cluster)) {
-            deks_delete_older(transaction, dek.cluster, floor.sequence).await?;
-        }
-        let wrapped = again(data_key(&dek)?, &dek.wrapped_dek).map_err(|_| shut(&dek))?;
-        dek_rewrap(transaction, dek.cluster, dek.key_version, &wrapped).await?;
+        deks_delete_older(transaction, *cluster, floor.sequence).await?;
     }
-    let (before, after) = (RowKeys::of_installation(id, old), RowKeys::of_installation(id, new));
-    installation_rows_reseal(transaction, &before, &after).await?;
-    for (generation, sealed) in log_keys_sealed(transaction).await? {
-        let sealed = again(Sealed::LogKey(generation), &sealed)?;
-        log_key_rewrap(transaction, generation, &sealed).await?;
+    secrets.reseal(transaction, KeyRing::KeyEncryption(&ring), &rows).await?;
+    let mut at = Resealing::default();
+    while let Some(next) = rows_reseal_next(transaction, &rows, &at).await? {
+        at = next;
+    }
+    if let Some(row) = rows_look(transaction, &rows).await?.first_under_older_key {
+        let text = format!("row {} of table {} changed meanwhile; run it again", row.key, row.table);
+        return Err(Failure::new(Reason::RequestConflict, text));
     }
     let now = Clock::new().now().wall;
     let acting = Acting::alone("system", AuditPen::new(AuditKey::of(new, [old], id)), now);
@@ -155,7 +150,7 @@ async fn seal_anew(
 pub async fn retire(config: &Config, data: &DataDir, store: &Store) -> Result<bool, Failure> {
     let key = data.sealing_key(config)?;
     let mut transaction = store.system().begin_snapshot().await?;
-    opens_all(&mut transaction, &key, &floors(data)?).await?;
+    Secrets::of_installation(&mut transaction, &floors(data)?).await?.open_all((&key).into())?;
     drop(transaction);
     data.forget_sealing_keys()
 }

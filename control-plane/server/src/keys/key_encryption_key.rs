@@ -3,7 +3,7 @@
 //! Owns the choice among the keys of this host. Refuses to own the rotation (`commands/keys`).
 
 use rap_authority::{FloorOf, ReplicaFloors, SealingKey};
-use rap_store::{DekRow, PgConnection, deks_all, installation_read, log_keys_sealed};
+use rap_store::{DekRow, PgConnection, deks_all, installation_read};
 use rap_types::{InstallationId, Reason};
 
 use crate::failure::Failure;
@@ -18,8 +18,9 @@ pub(crate) fn choose<'a>(
     installation: InstallationId,
     sealed_private_key: &[u8],
 ) -> Result<&'a SealingKey, Failure> {
-    let opens =
-        |key: &&SealingKey| Sealed::InstallationAuthority.open(key, installation, sealed_private_key).is_ok();
+    let opens = |key: &&SealingKey| {
+        Sealed::InstallationAuthority.open(*key, installation, sealed_private_key).is_ok()
+    };
     keys.iter()
         .find(opens)
         .ok_or_else(|| Failure::new(Reason::SecretUnseal, "no key on this host opens the database"))
@@ -60,26 +61,6 @@ pub(crate) async fn require_current(connection: &mut PgConnection, key: &Sealing
     )
 }
 
-pub(crate) async fn opens_all(
-    connection: &mut PgConnection,
-    key: &SealingKey,
-    floors: &ReplicaFloors,
-) -> Result<(), Failure> {
-    let row = installation_read(connection)
-        .await?
-        .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
-    let (id, stored) = (row.installation.installation, &row.installation);
-    Sealed::InstallationAuthority.open(key, id, &stored.sealed_private_key)?;
-    Sealed::TlsAuthority.open(key, id, &stored.sealed_tls_ca_key)?;
-    for dek in live_deks(connection, floors).await? {
-        data_key(&dek)?.open(key, id, &dek.wrapped_dek).map_err(|_| shut(&dek))?;
-    }
-    for (generation, sealed) in log_keys_sealed(connection).await? {
-        Sealed::LogKey(generation).open(key, id, &sealed)?;
-    }
-    Ok(())
-}
-
 /// The data keys that count. One that was retired before and lies there again is an alarm, and neither
 /// opened nor wrapped anew.
 ///
@@ -101,16 +82,4 @@ pub(crate) async fn live_deks(
             version = dek.key_version, "a data key that was retired is in the database; it is passed over");
     }
     Ok(live)
-}
-
-pub(crate) fn shut(dek: &DekRow) -> Failure {
-    let text =
-        format!("version {} of the data key of cluster {} does not open", dek.key_version, dek.cluster);
-    Failure::new(Reason::SecretUnseal, text)
-}
-
-pub(crate) fn data_key(row: &DekRow) -> Result<Sealed, Failure> {
-    let version = u32::try_from(row.key_version)
-        .map_err(|_| Failure::new(Reason::SecretUnseal, "the version of a data key is out of range"))?;
-    Ok(Sealed::DataKey(row.cluster, version))
 }

@@ -2,13 +2,11 @@
 //!
 //! Owns the map from secrets to places. Refuses to own the cipher (rap-authority) and the rows.
 
-use rap_authority::{DataKeys, SealContext, SealPurpose, SealingKey, UnsealError, sealed_version};
+use rap_authority::{SealContext, SealPurpose, SealingKey, UnsealError};
 use rap_types::{ClusterId, InstallationId};
 use zeroize::Zeroizing;
 
-/// Version of the key encryption key in what it sealed. It does not rise: a rotation leaves nothing under
-/// the key before.
-const KEK_VERSION: u32 = 1;
+use crate::keys::key_ring::KeyRing;
 
 /// A secret that is kept sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,64 +30,54 @@ pub enum Sealed {
 }
 
 impl Sealed {
-    /// Seals a cluster's secret under its newest data key.
-    pub fn seal_by(self, keys: &DataKeys, installation: InstallationId, plaintext: &[u8]) -> Vec<u8> {
-        let ((version, key), row_key) = (keys.newest(), self.row_key());
+    /// Seals under the newest key.
+    pub fn seal<'a>(
+        self,
+        keys: impl Into<KeyRing<'a>>,
+        installation: InstallationId,
+        plaintext: &[u8],
+    ) -> Vec<u8> {
+        let ((version, key), row_key) = (keys.into().newest(), self.row_key());
         key.seal(&self.place(installation, &row_key, version), plaintext, &mut rand::rng())
     }
 
-    /// Opens what [`Self::seal_by`] made, under the live data key that it names.
-    pub fn open_by(
+    /// Opens what [`Self::seal`] made under any of the keys.
+    pub fn open<'a>(
         self,
-        keys: &DataKeys,
-        installation: InstallationId,
-        sealed: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
-        let named = sealed_version(sealed).and_then(|version| Some((version, keys.version(version)?)));
-        let (version, key) = named.ok_or_else(|| self.refused())?;
-        let row_key = self.row_key();
-        key.open(&self.place(installation, &row_key, version), sealed)
-    }
-
-    /// Opens a 32-byte secret of a cluster.
-    pub fn open32_by(
-        self,
-        keys: &DataKeys,
-        installation: InstallationId,
-        sealed: &[u8],
-    ) -> Result<Zeroizing<[u8; 32]>, UnsealError> {
-        self.exactly32(&self.open_by(keys, installation, sealed)?)
-    }
-
-    /// Seals under the key encryption key.
-    pub fn seal(self, key: &SealingKey, installation: InstallationId, plaintext: &[u8]) -> Vec<u8> {
-        let row_key = self.row_key();
-        key.seal(&self.place(installation, &row_key, KEK_VERSION), plaintext, &mut rand::rng())
-    }
-
-    /// Opens what [`Self::seal`] made.
-    pub fn open(
-        self,
-        key: &SealingKey,
+        keys: impl Into<KeyRing<'a>>,
         installation: InstallationId,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
         let row_key = self.row_key();
-        key.open(&self.place(installation, &row_key, KEK_VERSION), sealed)
+        let open = |(version, key): (u32, &SealingKey)| {
+            key.open(&self.place(installation, &row_key, version), sealed).ok()
+        };
+        keys.into().sealers(sealed).into_iter().find_map(open).ok_or_else(|| self.refused())
     }
 
     /// Opens a 32-byte secret.
-    pub fn open32(
+    pub fn open32<'a>(
         self,
-        key: &SealingKey,
+        keys: impl Into<KeyRing<'a>>,
         installation: InstallationId,
         sealed: &[u8],
     ) -> Result<Zeroizing<[u8; 32]>, UnsealError> {
-        self.exactly32(&self.open(key, installation, sealed)?)
+        self.exactly32(&self.open(keys, installation, sealed)?)
     }
 
-    fn exactly32(self, plaintext: &[u8]) -> Result<Zeroizing<[u8; 32]>, UnsealError> {
+    pub(super) fn exactly32(self, plaintext: &[u8]) -> Result<Zeroizing<[u8; 32]>, UnsealError> {
         <[u8; 32]>::try_from(plaintext).map(Zeroizing::new).map_err(|_| self.refused())
+    }
+
+    /// Whether the newest key sealed this.
+    pub(super) fn is_under_newest(
+        self,
+        keys: KeyRing<'_>,
+        installation: InstallationId,
+        sealed: &[u8],
+    ) -> bool {
+        let ((version, key), row_key) = (keys.newest(), self.row_key());
+        key.open(&self.place(installation, &row_key, version), sealed).is_ok()
     }
 
     fn refused(self) -> UnsealError {
@@ -151,6 +139,8 @@ impl Sealed {
 
 #[cfg(test)]
 mod tests {
+    use rap_authority::DataKeys;
+
     use super::*;
 
     #[test]
@@ -194,15 +184,15 @@ mod tests {
         let both = DataKeys::of(vec![one.clone(), two.clone()]).unwrap();
         let alone = both.newest_alone();
         let (before, after) =
-            (place.seal_by(&old, installation, &[7; 32]), place.seal_by(&both, installation, &[7; 32]));
+            (place.seal(&old, installation, &[7; 32]), place.seal(&both, installation, &[7; 32]));
         for (keys, opens) in [(&old, [true, false]), (&both, [true, true]), (&alone, [false, true])] {
-            let found = [&before, &after].map(|sealed| place.open32_by(keys, installation, sealed).is_ok());
+            let found = [&before, &after].map(|sealed| place.open32(keys, installation, sealed).is_ok());
             assert_eq!(found, opens);
         }
         // The named version is authenticated.
         let mut renamed = before;
         renamed[4] = 2;
         let swapped = DataKeys::of(vec![(2, one.1)]).unwrap();
-        assert!(place.open32_by(&swapped, installation, &renamed).is_err());
+        assert!(place.open32(&swapped, installation, &renamed).is_err());
     }
 }

@@ -87,7 +87,7 @@ impl Cluster {
         let signer = |row: &AuthorityRow| -> Result<Signer, Failure> {
             let sealed = row.sealed_private_key.as_deref().unwrap_or_default();
             let place = Sealed::ClusterAuthority(id, row.sequence);
-            let signer = Signer::from_seed(&*place.open32_by(&keys, installation.id, sealed)?);
+            let signer = Signer::from_seed(&*place.open32(&keys, installation.id, sealed)?);
             if signer.public().as_bytes() == &row.public_key {
                 Ok(signer)
             } else {
@@ -101,7 +101,7 @@ impl Cluster {
         let earlier = earlier.iter().filter(|row| row.state != KeyState::Revoked);
         let earlier = earlier.map(signer).collect::<Result<_, _>>()?;
         let ca_rows = cluster_cas_trusted(connection, &rows).await?;
-        let map_key = Sealed::MapKey(id).open32_by(&keys, installation.id, &row.cluster.sealed_map_key)?;
+        let map_key = Sealed::MapKey(id).open32(&keys, installation.id, &row.cluster.sealed_map_key)?;
         Ok(Some(Self {
             id,
             name: row.cluster.name.clone(),

@@ -110,7 +110,7 @@ pub(crate) fn issuing(
     let row =
         row.ok_or_else(|| Failure::new(Reason::RowTampered, "the cluster has no certificate authority"))?;
     let sealed = row.sealed_key.as_deref().unwrap_or_default();
-    let key = Sealed::ClusterCa(id, row.generation).open_by(keys, installation, sealed)?;
+    let key = Sealed::ClusterCa(id, row.generation).open(keys, installation, sealed)?;
     Ok(CertificateAuthority::open(&row.cert_der, &key)?)
 }
 

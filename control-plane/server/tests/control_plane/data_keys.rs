@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use rap_control_plane::acts::rotate_data_key::{Rotated, Stage, rotate};
+use rap_control_plane::acts::rotate_data_key::{Rotated, rotate};
 use rap_control_plane::database::change::{Acting, Pending};
 use rap_control_plane::failure::Failure;
-use rap_control_plane::keys::cluster_secrets::SecretsOf;
+use rap_control_plane::keys::key_ring::Stage;
 use rap_control_plane::keys::seal_context::Sealed;
+use rap_control_plane::keys::secrets::Secrets;
 use rap_control_plane::replica::Replica;
 
 use rap_store::{AuditFilter, DekRow, cluster_read, dek_insert, deks_list, policy_upsert, rows_look};
@@ -68,9 +69,10 @@ pub async fn is_whole_under_newest(replica: &Replica, id: ClusterId) -> u64 {
     let rows = keyring.rows(id, &alone);
     let seen = rows_look(&mut snapshot, &rows).await.unwrap();
     assert!(seen.tampered.is_empty() && seen.unsealed.is_empty(), "{seen:?}");
-    let secrets = SecretsOf::read(&mut snapshot, &rows).await.unwrap();
-    secrets.open_all(replica.keys.installation.facts.id, &alone).unwrap();
-    assert!(secrets.are_under_newest(&alone));
+    let installation = replica.keys.installation.facts.id;
+    let secrets = Secrets::of_cluster(&mut snapshot, installation, &rows).await.unwrap();
+    secrets.open_all((&alone).into()).unwrap();
+    assert!(secrets.are_under_newest((&alone).into()));
     seen.sound
 }
 
@@ -120,8 +122,8 @@ async fn a_rotation_that_is_cut_off_anywhere_goes_on_and_at_the_end_the_old_key_
         .unwrap()
         .unwrap();
     drop(snapshot);
-    assert!(Sealed::MapKey(id).open32_by(&old_keys, installation, &sealed_before).is_ok());
-    assert!(Sealed::MapKey(id).open32_by(&old_keys, installation, &row.cluster.sealed_map_key).is_err());
+    assert!(Sealed::MapKey(id).open32(&old_keys, installation, &sealed_before).is_ok());
+    assert!(Sealed::MapKey(id).open32(&old_keys, installation, &row.cluster.sealed_map_key).is_err());
     // Nor does it return when its wrapped form is put back: rows under it are not as they were written.
     let mut transaction = replica.database.store.system().begin().await.unwrap();
     dek_insert(&mut transaction, &old[0]).await.unwrap();

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use rap_authority::FloorOf;
-use rap_control_plane::acts::rotate_data_key::{Stage, rotate};
+use rap_control_plane::acts::rotate_data_key::rotate;
 use rap_control_plane::commands::backup::create::create;
 use rap_control_plane::commands::backup::restore::restore;
 use rap_control_plane::commands::keys;
 use rap_control_plane::data_dir::DataDir;
 use rap_control_plane::database::opened::OpenDatabase;
 use rap_control_plane::database::replica_floors::FloorFile;
-use rap_control_plane::{data_dir, start};
+use rap_control_plane::keys::key_ring::Stage;
+use rap_control_plane::start;
 
 use rap_store::testing::TestDatabase;
 use rap_types::Reason;
@@ -60,7 +61,7 @@ async fn the_key_encryption_key_changes_in_the_midst_and_both_data_keys_stay_rea
     let store = world.database.as_ref().unwrap().store().await;
     for stage in [Stage::Added, Stage::Secrets, Stage::Rows] {
         go(&world, id, stage).await.unwrap();
-        keys::rotate(&config, &data, &store, None, data_dir::KekStage::Done).await.unwrap();
+        keys::rotate(&config, &data, &store, None, Stage::Retired).await.unwrap();
         // A control plane that was not restarted adds nothing under the key that it holds.
         let refused = go(&world, id, Stage::Retired).await.unwrap_err();
         assert_eq!(refused.reason, Reason::SecretUnseal, "{stage:?}");

@@ -1,7 +1,7 @@
 //! A rotation of a data key beside somebody who owns the database and has it say what is not so.
 
 use rap_authority::{DataKeys, FloorOf, RowKeys, SealingKey};
-use rap_control_plane::acts::rotate_data_key::Stage;
+use rap_control_plane::keys::key_ring::Stage;
 use rap_store::{dek_insert, dek_rewrap, policy_upsert, rows_look};
 use rap_types::{ClusterId, Reason};
 use serde_json::json;

@@ -4,7 +4,8 @@ use crate::data_keys::{acting, filled, go, is_whole_under_newest, stored, versio
 use crate::host::Host;
 use crate::world::{World, reason};
 use rap_authority::{DataKeys, SealingKey};
-use rap_control_plane::acts::rotate_data_key::{Stage, rotate};
+use rap_control_plane::acts::rotate_data_key::rotate;
+use rap_control_plane::keys::key_ring::Stage;
 use rap_control_plane::keys::seal_context::Sealed;
 use rap_control_plane::replica::Replica;
 use rap_store::{

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rap_authority::{Floor, FloorOf, RowKeys};
-use rap_control_plane::acts::rotate_data_key::Stage;
 use rap_control_plane::config::settings::Config;
 use rap_control_plane::database::opened::OpenDatabase;
 use rap_control_plane::database::replica_floors::FloorFile;
+use rap_control_plane::keys::key_ring::Stage;
 use rap_control_plane::start;
 use rap_control_plane::start::Running;
 

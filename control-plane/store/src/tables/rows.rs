@@ -56,7 +56,7 @@ pub async fn rows_seal_unsealed(connection: &mut PgConnection, keys: &RowKeys) -
     visit_all(connection, keys, Sealing::WithoutMac).await
 }
 
-/// How far sealing every row of a cluster under its newest data key has come.
+/// How far sealing every row of a scope under the newest key has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resealing {
     table: usize,
@@ -81,6 +81,13 @@ pub async fn rows_reseal_next(
     let mut next = from.clone();
     let batch = &mut Batch { connection, keys, at: &mut next };
     let whole = match from.table {
+        table if keys.cluster() == ClusterId::ZERO => match table {
+            0 => batch.reseal::<IdempotencyRow>().await?,
+            1 => batch.reseal::<OperatorRow>().await?,
+            2 => batch.reseal::<OrganizationRow>().await?,
+            3 => batch.reseal::<MemberRow>().await?,
+            _ => return Ok(None),
+        },
         0 => batch.reseal::<ClusterRow>().await?,
         1 => batch.reseal::<PolicyRow>().await?,
         2 => batch.reseal::<AuthorityRow>().await?,
@@ -132,26 +139,21 @@ impl Batch<'_> {
 
 /// Rows to be sealed under the newest key, each at the version that was verified.
 #[derive(Default)]
-pub(super) struct Again {
+struct Again {
     names: Vec<String>,
     versions: Vec<i64>,
     macs: Vec<Vec<u8>>,
 }
 
 impl Again {
-    pub(super) fn add<R: Authentic>(&mut self, row: &R, row_version: u64, keys: &RowKeys) -> Result<()> {
+    fn add<R: Authentic>(&mut self, row: &R, row_version: u64, keys: &RowKeys) -> Result<()> {
         self.names.push(row.key());
         self.versions.push(counter("row_version", row_version)?);
         self.macs.push(row.mac(keys, row_version));
         Ok(())
     }
 
-    /// How many.
-    pub(super) fn rows(&self) -> u64 {
-        self.names.len() as u64
-    }
-
-    pub(super) async fn write(self, connection: &mut PgConnection, reseal: &'static str) -> Result<u64> {
+    async fn write(self, connection: &mut PgConnection, reseal: &'static str) -> Result<u64> {
         if self.names.is_empty() {
             return Ok(0);
         }

@@ -52,7 +52,7 @@ fn of_row<R: Authentic>() -> [(&'static str, &'static str); 6] {
         (R::TABLE, R::UPDATE),
         (R::TABLE, R::BY_TEXT),
         (R::TABLE, R::ALL),
-        (R::TABLE, if R::ALL.contains("cluster_id = $1") { R::AFTER } else { R::ALL }),
+        (R::TABLE, R::AFTER),
         (R::TABLE, R::RESEAL),
     ]
 }
