@@ -1,57 +1,30 @@
 //! The service that shows clusters without keys and gives them keys; this file only routes.
 
-use std::sync::Arc;
-
 use rap_rpc::v1::adoption_server::Adoption;
 use rap_runtime::output::bounded;
 use rap_store::cluster_read;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
-use tonic::{Request, Response, Status};
 
 use crate::acts::adopt_cluster;
 use crate::acts::adopt_cluster::Look;
 use crate::auth::actor::Actor;
 use crate::database::change::REASON_CAP;
 use crate::failure::Failure;
-use crate::grpc::answer::authorized;
+use crate::grpc::answer::{Answer, service};
 use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
 use crate::views::cluster::rows::{bare_cluster as bare_cluster_view, cluster as cluster_view};
 
-/// Adoption of `rap.fabric.v1`.
-#[derive(Debug, Clone)]
-pub struct AdoptionService(Arc<Replica>);
-
-impl AdoptionService {
-    /// Serves `replica`.
-    pub fn new(replica: Arc<Replica>) -> Self {
-        Self(replica)
+service! {
+    /// Adoption of `rap.fabric.v1`.
+    AdoptionService: Adoption {
+        adoption_look(ClusterRef) -> AdoptionLookAnswer: ClusterRead look;
+        ensure_authority(EnsureAuthorityRequest) -> EnsureAuthorityAnswer: ClusterCreate ensure;
     }
 }
 
-#[tonic::async_trait]
-impl Adoption for AdoptionService {
-    async fn adoption_look(
-        &self,
-        request: Request<v1::ClusterRef>,
-    ) -> Result<Response<v1::AdoptionLookAnswer>, Status> {
-        authorized!(self, request, ClusterRead, look)
-    }
-
-    async fn ensure_authority(
-        &self,
-        request: Request<v1::EnsureAuthorityRequest>,
-    ) -> Result<Response<v1::EnsureAuthorityAnswer>, Status> {
-        authorized!(self, request, ClusterCreate, ensure)
-    }
-}
-
-async fn look(
-    replica: &Arc<Replica>,
-    _: &Actor,
-    request: v1::ClusterRef,
-) -> Result<v1::AdoptionLookAnswer, Failure> {
+async fn look(replica: &Replica, _: &Actor, request: v1::ClusterRef) -> Answer<v1::AdoptionLookAnswer> {
     let Some(Look { row, lies_in, verdict }) =
         adopt_cluster::look(&replica.serving, &request.cluster).await?
     else {
@@ -77,10 +50,10 @@ async fn look(
 }
 
 async fn ensure(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::EnsureAuthorityRequest,
-) -> Result<v1::EnsureAuthorityAnswer, Failure> {
+) -> Answer<v1::EnsureAuthorityAnswer> {
     let seen = match request.digest.as_slice() {
         [] => None,
         digest => Some(Digest::from_slice(digest)?),

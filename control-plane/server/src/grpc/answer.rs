@@ -67,15 +67,70 @@ pub(crate) async fn told<T>(
     answer
 }
 
-/// A call of an operators' service: who calls, whether the permission is there, the answer or its refusal.
-macro_rules! authorized {
-    ($self:ident, $request:ident, $permission:ident, $handler:path) => {
-        $crate::grpc::answer::authorized!($self, $request, (rap_authority::Permission::$permission), $handler)
+/// What a handler gives.
+pub(crate) type Answer<T> = Result<T, Failure>;
+
+/// Declares a service over the replica:
+///
+/// ```text
+/// service! {
+///     /// Membership of `rap.fabric.v1`.
+///     MembershipService: Membership {
+///         node_revoke(NodeRevokeRequest) -> NodeRevokeAnswer: NodeRevoke revoke_node;
+///     }
+/// }
+/// ```
+///
+/// Each line has the method, its messages, what the caller needs, and the handler. A caller needs a permission; it is
+/// named, or a function in parentheses gives it from the message. `open` needs no session.
+macro_rules! service {
+    ($(#[$doc:meta])* $name:ident: $service:ident {
+        $($method:ident($message:ident) -> $answer:ident: $needs:tt $handler:path;)+
+    }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub struct $name(std::sync::Arc<$crate::replica::Replica>);
+
+        impl $name {
+            /// Serves `replica`.
+            pub fn new(replica: std::sync::Arc<$crate::replica::Replica>) -> Self {
+                Self(replica)
+            }
+        }
+
+        #[tonic::async_trait]
+        impl $service for $name {
+            $(
+                async fn $method(
+                    &self,
+                    request: tonic::Request<rap_wire::v1::$message>,
+                ) -> Result<tonic::Response<rap_wire::v1::$answer>, tonic::Status> {
+                    $crate::grpc::answer::called!(self, request, $needs, $handler)
+                }
+            )+
+        }
     };
-    ($self:ident, $request:ident, ($permission:expr), $handler:path) => {{
+}
+pub(crate) use service;
+
+/// One call: who calls, whether what is needed is there, the answer or its refusal.
+macro_rules! called {
+    ($self:ident, $request:ident, open, $handler:path) => {{
         let call = $crate::auth::call::Call::of(&$request).map_err(|status| *status)?;
-        let permission = $permission;
-        let actor = $crate::auth::authorize::authorize(&$self.0.serving, &call, permission).await;
+        let answer = $handler(&$self.0, &call, $request.into_inner()).await;
+        $crate::grpc::answer::answered(&$self.0.watch.metrics, &call, answer)
+    }};
+    ($self:ident, $request:ident, ($permission:path), $handler:path) => {{
+        let permission = $permission($request.get_ref());
+        $crate::grpc::answer::called!($self, $request, permission, $handler, authorized)
+    }};
+    ($self:ident, $request:ident, $permission:ident, $handler:path) => {{
+        let permission = rap_authority::Permission::$permission;
+        $crate::grpc::answer::called!($self, $request, permission, $handler, authorized)
+    }};
+    ($self:ident, $request:ident, $permission:ident, $handler:path, authorized) => {{
+        let call = $crate::auth::call::Call::of(&$request).map_err(|status| *status)?;
+        let actor = $crate::auth::authorize::authorize(&$self.0.serving, &call, $permission).await;
         let answer = match actor {
             Ok(mut actor) => {
                 let (serving, message) = (&$self.0.serving, $request.into_inner());
@@ -88,21 +143,11 @@ macro_rules! authorized {
                     }
                     Err(failure) => Err(failure),
                 };
-                $crate::grpc::answer::told(&$self.0.watch, &call, &actor, permission, answer).await
+                $crate::grpc::answer::told(&$self.0.watch, &call, &actor, $permission, answer).await
             }
             Err(failure) => Err(failure),
         };
         $crate::grpc::answer::answered(&$self.0.watch.metrics, &call, answer)
     }};
 }
-pub(crate) use authorized;
-
-/// A call that needs no session.
-macro_rules! open {
-    ($self:ident, $request:ident, $handler:path) => {{
-        let call = $crate::auth::call::Call::of(&$request).map_err(|status| *status)?;
-        let answer = $handler(&$self.0, &call, $request.into_inner()).await;
-        $crate::grpc::answer::answered(&$self.0.watch.metrics, &call, answer)
-    }};
-}
-pub(crate) use open;
+pub(crate) use called;

@@ -2,13 +2,10 @@
 //!
 //! Owns what may be asked and how much at once. Refuses to own the tree (see [`crate::audit`]).
 
-use std::sync::Arc;
-
 use rap_rpc::v1::audit_server::Audit;
 use rap_store::{AuditFilter, audit_checkpoints, audit_leaves, audit_list, audit_waiting};
 use rap_types::{Reason, Wall};
 use rap_wire::v1;
-use tonic::{Request, Response, Status};
 
 use crate::acts::change::commit;
 use crate::audit::follow::follow;
@@ -16,64 +13,22 @@ use crate::audit::generation::restart;
 use crate::auth::actor::Actor;
 use crate::database::change::Change;
 use crate::failure::Failure;
-use crate::grpc::answer::authorized;
+use crate::grpc::answer::{Answer, service};
 use crate::replica::Replica;
 use crate::views::owner::audit::listed;
 
-/// Audit of `rap.fabric.v1`.
-#[derive(Debug, Clone)]
-pub struct AuditService(Arc<Replica>);
-
-impl AuditService {
-    /// Serves `replica`.
-    pub fn new(replica: Arc<Replica>) -> Self {
-        Self(replica)
+service! {
+    /// Audit of `rap.fabric.v1`.
+    AuditService: Audit {
+        list(AuditListRequest) -> AuditListAnswer: AuditRead list;
+        checkpoint(AuditCheckpointRequest) -> AuditCheckpointAnswer: AuditRead checkpoint;
+        inclusion(AuditInclusionRequest) -> AuditInclusionAnswer: AuditRead inclusion;
+        entries(AuditEntriesRequest) -> AuditEntriesAnswer: AuditRead entries;
+        restart(AuditRestartRequest) -> AuditRestartAnswer: AuditRestart begin_again;
     }
 }
 
-#[tonic::async_trait]
-impl Audit for AuditService {
-    async fn list(
-        &self,
-        request: Request<v1::AuditListRequest>,
-    ) -> Result<Response<v1::AuditListAnswer>, Status> {
-        authorized!(self, request, AuditRead, list)
-    }
-
-    async fn checkpoint(
-        &self,
-        request: Request<v1::AuditCheckpointRequest>,
-    ) -> Result<Response<v1::AuditCheckpointAnswer>, Status> {
-        authorized!(self, request, AuditRead, checkpoint)
-    }
-
-    async fn inclusion(
-        &self,
-        request: Request<v1::AuditInclusionRequest>,
-    ) -> Result<Response<v1::AuditInclusionAnswer>, Status> {
-        authorized!(self, request, AuditRead, inclusion)
-    }
-
-    async fn entries(
-        &self,
-        request: Request<v1::AuditEntriesRequest>,
-    ) -> Result<Response<v1::AuditEntriesAnswer>, Status> {
-        authorized!(self, request, AuditRead, entries)
-    }
-
-    async fn restart(
-        &self,
-        request: Request<v1::AuditRestartRequest>,
-    ) -> Result<Response<v1::AuditRestartAnswer>, Status> {
-        authorized!(self, request, AuditRestart, begin_again)
-    }
-}
-
-async fn list(
-    replica: &Arc<Replica>,
-    _: &Actor,
-    request: v1::AuditListRequest,
-) -> Result<v1::AuditListAnswer, Failure> {
+async fn list(replica: &Replica, _: &Actor, request: v1::AuditListRequest) -> Answer<v1::AuditListAnswer> {
     let cluster = match request.cluster.as_str() {
         "" => None,
         named => Some(replica.serving.cluster_named(named).await?.id),
@@ -94,10 +49,10 @@ async fn list(
 }
 
 async fn checkpoint(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Actor,
     request: v1::AuditCheckpointRequest,
-) -> Result<v1::AuditCheckpointAnswer, Failure> {
+) -> Answer<v1::AuditCheckpointAnswer> {
     follow(&replica.watch, &replica.audit).await?;
     let manifest = replica.keys.installation.activated()?.manifest.clone();
     let status = replica.audit.status();
@@ -130,10 +85,10 @@ async fn checkpoint(
 }
 
 async fn inclusion(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Actor,
     request: v1::AuditInclusionRequest,
-) -> Result<v1::AuditInclusionAnswer, Failure> {
+) -> Answer<v1::AuditInclusionAnswer> {
     if request.indexes.len() > MOST as usize {
         return Err(Failure::new(Reason::RequestInvalid, "at most 1000 indexes"));
     }
@@ -141,10 +96,10 @@ async fn inclusion(
 }
 
 async fn entries(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::AuditEntriesRequest,
-) -> Result<v1::AuditEntriesAnswer, Failure> {
+) -> Answer<v1::AuditEntriesAnswer> {
     let limit = if request.limit == 0 { MOST } else { request.limit.min(MOST) };
     let upto = request.from.saturating_add(limit.into());
     if request.from == 0 {
@@ -160,10 +115,10 @@ async fn entries(
 }
 
 async fn begin_again(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::AuditRestartRequest,
-) -> Result<v1::AuditRestartAnswer, Failure> {
+) -> Answer<v1::AuditRestartAnswer> {
     let reason = request.reason.trim();
     if reason.is_empty() || reason.len() > 1024 || reason.chars().any(char::is_control) {
         return Err(Failure::new(Reason::RequestInvalid, "a reason of 1 to 1024 characters"));

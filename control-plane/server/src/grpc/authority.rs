@@ -4,13 +4,10 @@
 //! Which step is legal is rap-authority's; every step runs under the cluster's lock, with its audit row, and this
 //! replica goes by it at once.
 
-use std::sync::Arc;
-
 use rap_rpc::v1::authority_server::Authority;
 use rap_store::{KeyState, authority_confirmations};
 use rap_types::Reason;
 use rap_wire::v1;
-use tonic::{Request, Response, Status};
 
 use crate::acts::change::commit;
 use crate::acts::lock_cluster::find_cluster;
@@ -20,7 +17,7 @@ use crate::acts::rotate_ca::{CaOrder, new_ca, write_ca_step};
 use crate::acts::rotate_data_key;
 use crate::auth::actor::Actor;
 use crate::failure::Failure;
-use crate::grpc::answer::authorized;
+use crate::grpc::answer::{Answer, service};
 use crate::keys::key_ring::Stage;
 use crate::replica::Replica;
 use crate::serve::authority_chain::StoredAuthority;
@@ -28,101 +25,40 @@ use crate::serve::confirmations::is_awaited;
 use crate::views::cluster::authority::view;
 use crate::views::cluster::ca;
 
-/// Authority of `rap.fabric.v1`.
-#[derive(Debug, Clone)]
-pub struct AuthorityService(Arc<Replica>);
-
-impl AuthorityService {
-    /// Serves `replica`.
-    pub fn new(replica: Arc<Replica>) -> Self {
-        Self(replica)
-    }
-}
-
-type Answer<T> = Result<Response<T>, Status>;
-
-#[tonic::async_trait]
-impl Authority for AuthorityService {
-    async fn authority_list(&self, request: Request<v1::ClusterRef>) -> Answer<v1::AuthorityListAnswer> {
-        authorized!(self, request, AuthorityRead, list)
-    }
-
-    async fn authority_prepare(
-        &self,
-        request: Request<v1::AuthorityKeyRequest>,
-    ) -> Answer<v1::AuthorityListAnswer> {
-        authorized!(self, request, AuthorityRotate, prepare)
-    }
-
-    async fn authority_rotate(
-        &self,
-        request: Request<v1::AuthorityKeyRequest>,
-    ) -> Answer<v1::AuthorityListAnswer> {
-        authorized!(self, request, AuthorityRotate, rotate)
-    }
-
-    async fn authority_confirmations(
-        &self,
-        request: Request<v1::ClusterRef>,
-    ) -> Answer<v1::AuthorityConfirmationsAnswer> {
-        authorized!(self, request, AuthorityRead, confirmations)
-    }
-
-    async fn authority_taint(
-        &self,
-        request: Request<v1::AuthorityStepRequest>,
-    ) -> Answer<v1::AuthorityListAnswer> {
-        authorized!(self, request, AuthorityRotate, taint)
-    }
-
-    async fn authority_revoke(
-        &self,
-        request: Request<v1::AuthorityStepRequest>,
-    ) -> Answer<v1::AuthorityListAnswer> {
-        authorized!(self, request, AuthorityRotate, revoke)
-    }
-
-    async fn authority_recover(
-        &self,
-        request: Request<v1::AuthorityKeyRequest>,
-    ) -> Answer<v1::AuthorityListAnswer> {
-        authorized!(self, request, AuthorityRecover, recover)
-    }
-
-    async fn data_key_rotate(
-        &self,
-        request: Request<v1::DataKeyRotateRequest>,
-    ) -> Answer<v1::DataKeyRotateAnswer> {
-        authorized!(self, request, DataKeyRotate, rotate_data_key)
-    }
-
-    async fn cluster_ca_show(&self, request: Request<v1::ClusterRef>) -> Answer<v1::ClusterCaAnswer> {
-        authorized!(self, request, AuthorityRead, show_ca)
-    }
-
-    async fn cluster_ca_rotate(&self, request: Request<v1::ClusterCaRequest>) -> Answer<v1::ClusterCaAnswer> {
-        authorized!(self, request, AuthorityRotate, rotate_ca)
+service! {
+    /// Authority of `rap.fabric.v1`.
+    AuthorityService: Authority {
+        authority_list(ClusterRef) -> AuthorityListAnswer: AuthorityRead list;
+        authority_prepare(AuthorityKeyRequest) -> AuthorityListAnswer: AuthorityRotate prepare;
+        authority_rotate(AuthorityKeyRequest) -> AuthorityListAnswer: AuthorityRotate rotate;
+        authority_confirmations(ClusterRef) -> AuthorityConfirmationsAnswer: AuthorityRead confirmations;
+        authority_taint(AuthorityStepRequest) -> AuthorityListAnswer: AuthorityRotate taint;
+        authority_revoke(AuthorityStepRequest) -> AuthorityListAnswer: AuthorityRotate revoke;
+        authority_recover(AuthorityKeyRequest) -> AuthorityListAnswer: AuthorityRecover recover;
+        data_key_rotate(DataKeyRotateRequest) -> DataKeyRotateAnswer: DataKeyRotate rotate_data_key;
+        cluster_ca_show(ClusterRef) -> ClusterCaAnswer: AuthorityRead show_ca;
+        cluster_ca_rotate(ClusterCaRequest) -> ClusterCaAnswer: AuthorityRotate rotate_ca;
     }
 }
 
 async fn taint(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::AuthorityStepRequest,
-) -> Result<v1::AuthorityListAnswer, Failure> {
+) -> Answer<v1::AuthorityListAnswer> {
     step(replica, actor, &request, KeyState::Active, KeyState::Tainted).await
 }
 
 async fn revoke(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::AuthorityStepRequest,
-) -> Result<v1::AuthorityListAnswer, Failure> {
+) -> Answer<v1::AuthorityListAnswer> {
     step(replica, actor, &request, KeyState::Tainted, KeyState::Revoked).await
 }
 
 async fn step(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: &v1::AuthorityStepRequest,
     from: KeyState,
@@ -137,31 +73,31 @@ async fn step(
 }
 
 async fn prepare(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
-) -> Result<v1::AuthorityListAnswer, Failure> {
+) -> Answer<v1::AuthorityListAnswer> {
     next_key(replica, actor, &request, KeyStep::Prepare).await
 }
 
 async fn rotate(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
-) -> Result<v1::AuthorityListAnswer, Failure> {
+) -> Answer<v1::AuthorityListAnswer> {
     next_key(replica, actor, &request, KeyStep::Rotate).await
 }
 
 async fn recover(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::AuthorityKeyRequest,
-) -> Result<v1::AuthorityListAnswer, Failure> {
+) -> Answer<v1::AuthorityListAnswer> {
     next_key(replica, actor, &request, KeyStep::Recover).await
 }
 
 async fn next_key(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: &v1::AuthorityKeyRequest,
     step: KeyStep,
@@ -175,21 +111,17 @@ async fn next_key(
     })
 }
 
-async fn list(
-    replica: &Arc<Replica>,
-    _: &Actor,
-    request: v1::ClusterRef,
-) -> Result<v1::AuthorityListAnswer, Failure> {
+async fn list(replica: &Replica, _: &Actor, request: v1::ClusterRef) -> Answer<v1::AuthorityListAnswer> {
     let id = find_cluster(&replica.watch, &request.cluster).await?;
     let mut snapshot = replica.database.store.system().begin_snapshot().await?;
     view(&replica.keys, &replica.database, &mut snapshot, id).await
 }
 
 async fn confirmations(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Actor,
     request: v1::ClusterRef,
-) -> Result<v1::AuthorityConfirmationsAnswer, Failure> {
+) -> Answer<v1::AuthorityConfirmationsAnswer> {
     let id = find_cluster(&replica.watch, &request.cluster).await?;
     let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let facts = &replica.keys.installation.facts;
@@ -209,20 +141,16 @@ async fn confirmations(
     Ok(v1::AuthorityConfirmationsAnswer { sequence: newest, nodes: nodes.collect() })
 }
 
-async fn show_ca(
-    replica: &Arc<Replica>,
-    _: &Actor,
-    request: v1::ClusterRef,
-) -> Result<v1::ClusterCaAnswer, Failure> {
+async fn show_ca(replica: &Replica, _: &Actor, request: v1::ClusterRef) -> Answer<v1::ClusterCaAnswer> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     ca::view(&mut *replica.database.store.system().begin_snapshot().await?, &cluster).await
 }
 
 async fn rotate_ca(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::ClusterCaRequest,
-) -> Result<v1::ClusterCaAnswer, Failure> {
+) -> Answer<v1::ClusterCaAnswer> {
     let id = find_cluster(&replica.watch, &request.cluster).await?;
     let (acting, now) = (actor.acting(&request.reason), replica.watch.clock.now().wall);
     let fresh = new_ca(id, now)?;
@@ -241,10 +169,10 @@ async fn rotate_ca(
 }
 
 async fn rotate_data_key(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::DataKeyRotateRequest,
-) -> Result<v1::DataKeyRotateAnswer, Failure> {
+) -> Answer<v1::DataKeyRotateAnswer> {
     let id = find_cluster(&replica.watch, &request.cluster).await?;
     let acting = actor.acting(request.reason);
     let rotated = rotate_data_key::rotate(&replica.serving, id, &acting, Stage::Retired).await?;

@@ -3,7 +3,6 @@
 //! Owns "once": the row of a use and its audit row are written together or not at all. Refuses to own what
 //! a grant may say: the contract does.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::{BreakGlassOrder, BreakGlassSigner, FEATURE_DEV, sign_break_glass};
@@ -11,7 +10,6 @@ use rap_rpc::v1::break_glass_server::BreakGlass;
 use rap_store::break_glass_uses_list;
 use rap_types::{NodeId, Reason};
 use rap_wire::v1;
-use tonic::{Request, Response, Status};
 use v1::break_glass_grant::Permit;
 use v1::break_glass_issue_request::Permit as Asked;
 
@@ -20,42 +18,22 @@ use crate::acts::change::commit;
 use crate::auth::actor::Actor;
 use crate::database::change::Change;
 use crate::failure::Failure;
-use crate::grpc::answer::authorized;
+use crate::grpc::answer::{Answer, service};
 use crate::replica::Replica;
 
-/// BreakGlass of `rap.fabric.v1`.
-#[derive(Debug, Clone)]
-pub struct BreakGlassService(Arc<Replica>);
-
-impl BreakGlassService {
-    /// Serves `replica`.
-    pub fn new(replica: Arc<Replica>) -> Self {
-        Self(replica)
-    }
-}
-
-#[tonic::async_trait]
-impl BreakGlass for BreakGlassService {
-    async fn issue(
-        &self,
-        request: Request<v1::BreakGlassIssueRequest>,
-    ) -> Result<Response<v1::BreakGlassIssueAnswer>, Status> {
-        authorized!(self, request, BreakGlassGrant, issue)
-    }
-
-    async fn uses(
-        &self,
-        request: Request<v1::BreakGlassUsesRequest>,
-    ) -> Result<Response<v1::BreakGlassUsesAnswer>, Status> {
-        authorized!(self, request, AuditRead, uses)
+service! {
+    /// BreakGlass of `rap.fabric.v1`.
+    BreakGlassService: BreakGlass {
+        issue(BreakGlassIssueRequest) -> BreakGlassIssueAnswer: BreakGlassGrant issue;
+        uses(BreakGlassUsesRequest) -> BreakGlassUsesAnswer: AuditRead uses;
     }
 }
 
 async fn issue(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::BreakGlassIssueRequest,
-) -> Result<v1::BreakGlassIssueAnswer, Failure> {
+) -> Answer<v1::BreakGlassIssueAnswer> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let node = match request.node_id.as_slice() {
         [] => None,
@@ -100,10 +78,10 @@ async fn issue(
 }
 
 async fn uses(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Actor,
     request: v1::BreakGlassUsesRequest,
-) -> Result<v1::BreakGlassUsesAnswer, Failure> {
+) -> Answer<v1::BreakGlassUsesAnswer> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let mut transaction = replica.database.store.system().begin().await?;
     let rows = break_glass_uses_list(&mut transaction, cluster.id).await?;

@@ -1,13 +1,10 @@
 //! The service of grants: who may operate the platform, and changes to that.
 
-use std::sync::Arc;
-
 use rap_authority::{RoleGrantOrder, permission_to_grant};
 use rap_contract::PublicKey;
 use rap_rpc::v1::grants_server::Grants;
 use rap_types::{PlatformRole, Reason};
 use rap_wire::v1;
-use tonic::{Request, Response, Status};
 
 use crate::acts::change::commit;
 use crate::acts::grant_role::{live, named, write_grant, write_grant_revocation};
@@ -15,67 +12,28 @@ use crate::auth::actor::Actor;
 use crate::auth::authorize::authorize;
 use crate::auth::call::Call;
 use crate::failure::Failure;
-use crate::grpc::answer::{authorized, open, told};
+use crate::grpc::answer::{Answer, service, told};
 use crate::grpc::once;
 use crate::replica::Replica;
 use crate::serve::role_grants;
 use crate::views::owner::grants::{set, view};
 
-/// Grants of `rap.fabric.v1`.
-#[derive(Debug, Clone)]
-pub struct GrantsService(Arc<Replica>);
-
-impl GrantsService {
-    /// Serves `replica`.
-    pub fn new(replica: Arc<Replica>) -> Self {
-        Self(replica)
+service! {
+    /// Grants of `rap.fabric.v1`.
+    GrantsService: Grants {
+        newest_set(GrantSetRequest) -> GrantSetAnswer: open newest_set;
+        list(GrantListRequest) -> GrantListAnswer: GrantRead list;
+        show(GrantRef) -> PlatformGrant: GrantRead show;
+        add(GrantAddRequest) -> PlatformGrant: open add;
+        revoke(GrantRevokeRequest) -> PlatformGrant: GrantChange revoke;
     }
 }
 
-#[tonic::async_trait]
-impl Grants for GrantsService {
-    async fn newest_set(
-        &self,
-        request: Request<v1::GrantSetRequest>,
-    ) -> Result<Response<v1::GrantSetAnswer>, Status> {
-        open!(self, request, newest_set)
-    }
-
-    async fn list(
-        &self,
-        request: Request<v1::GrantListRequest>,
-    ) -> Result<Response<v1::GrantListAnswer>, Status> {
-        authorized!(self, request, GrantRead, list)
-    }
-
-    async fn show(&self, request: Request<v1::GrantRef>) -> Result<Response<v1::PlatformGrant>, Status> {
-        authorized!(self, request, GrantRead, show)
-    }
-
-    async fn add(
-        &self,
-        request: Request<v1::GrantAddRequest>,
-    ) -> Result<Response<v1::PlatformGrant>, Status> {
-        open!(self, request, add)
-    }
-
-    async fn revoke(
-        &self,
-        request: Request<v1::GrantRevokeRequest>,
-    ) -> Result<Response<v1::PlatformGrant>, Status> {
-        authorized!(self, request, GrantChange, revoke)
-    }
-}
-
-async fn newest_set(
-    replica: &Replica,
-    _: &Call,
-    _: v1::GrantSetRequest,
-) -> Result<v1::GrantSetAnswer, Failure> {
+async fn newest_set(replica: &Replica, _: &Call, _: v1::GrantSetRequest) -> Answer<v1::GrantSetAnswer> {
     role_grants::current(&replica.serving).await.map(|admitted| set(&admitted))
 }
 
-async fn list(replica: &Replica, _: &Actor, _: v1::GrantListRequest) -> Result<v1::GrantListAnswer, Failure> {
+async fn list(replica: &Replica, _: &Actor, _: v1::GrantListRequest) -> Answer<v1::GrantListAnswer> {
     let admitted = role_grants::current(&replica.serving).await?;
     let now = replica.watch.clock.now().wall;
     let granted = admitted.documents().iter().filter(|terms| terms.revokes.is_none());
@@ -85,7 +43,7 @@ async fn list(replica: &Replica, _: &Actor, _: v1::GrantListRequest) -> Result<v
     })
 }
 
-async fn show(replica: &Replica, _: &Actor, request: v1::GrantRef) -> Result<v1::PlatformGrant, Failure> {
+async fn show(replica: &Replica, _: &Actor, request: v1::GrantRef) -> Answer<v1::PlatformGrant> {
     let text = &request.grant;
     let admitted = role_grants::current(&replica.serving).await?;
     // The live one of a name, or the newest that had it.
@@ -97,11 +55,7 @@ async fn show(replica: &Replica, _: &Actor, request: v1::GrantRef) -> Result<v1:
 }
 
 /// What is needed depends on the role that is granted, so the request is read first.
-async fn add(
-    replica: &Replica,
-    call: &Call,
-    request: v1::GrantAddRequest,
-) -> Result<v1::PlatformGrant, Failure> {
+async fn add(replica: &Replica, call: &Call, request: v1::GrantAddRequest) -> Answer<v1::PlatformGrant> {
     let role: PlatformRole = request.platform_role.parse()?;
     let mut actor = authorize(&replica.serving, call, permission_to_grant(role)).await?;
     actor.claim = once::claim_of(call, &actor, &request);
@@ -139,7 +93,7 @@ async fn revoke(
     replica: &Replica,
     actor: &Actor,
     request: v1::GrantRevokeRequest,
-) -> Result<v1::PlatformGrant, Failure> {
+) -> Answer<v1::PlatformGrant> {
     let (revoked, admitted) = commit!(&replica.serving, &actor.acting(""), |transaction| {
         write_grant_revocation(&replica.serving, transaction, actor, &request).await
     })?;

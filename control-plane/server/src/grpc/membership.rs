@@ -1,12 +1,9 @@
 //! The service of ends and returns: one file per noun; this one only routes.
 
-use std::sync::Arc;
-
 use rap_rpc::v1::membership_server::Membership;
 use rap_runtime::output::bounded;
 use rap_store::{policies_list, revocations_from};
 use rap_wire::v1;
-use tonic::{Request, Response, Status};
 
 use crate::acts::change::commit;
 use crate::acts::policy::{Policies, write_policy};
@@ -14,81 +11,27 @@ use crate::acts::remove_node::{NodeRemoval, write_named_removal};
 use crate::auth::actor::Actor;
 use crate::database::change::REASON_CAP;
 use crate::failure::Failure;
-use crate::grpc::answer::authorized;
+use crate::grpc::answer::{Answer, service};
 use crate::grpc::plan_diff;
 use crate::replica::Replica;
 use crate::serve::policies::policies_of;
 use crate::views::cluster::policy::to_wire;
 use crate::views::cluster::rows::node as node_view;
 
-/// Membership of `rap.fabric.v1`.
-#[derive(Debug, Clone)]
-pub struct MembershipService(Arc<Replica>);
-
-impl MembershipService {
-    /// Serves `replica`.
-    pub fn new(replica: Arc<Replica>) -> Self {
-        Self(replica)
+service! {
+    /// Membership of `rap.fabric.v1`.
+    MembershipService: Membership {
+        node_revoke(NodeRevokeRequest) -> NodeRevokeAnswer: NodeRevoke revoke_node;
+        revocation_list(RevocationListRequest) -> RevocationListAnswer: NodeRead list_revocations;
+        policy_show(ClusterRef) -> MembershipPolicy: ClusterRead show_policy;
+        policy_set(MembershipPolicySetRequest) -> MembershipPolicy: PolicyChange set_policy;
+        policy_missing(MembershipPolicySetRequest) -> MissingPolicies: ClusterRead look_at_missing;
+        policy_restore(PolicyRestoreRequest) -> MissingPolicies: PolicyRestore restore_missing;
+        show_plan_diff(PlanDiffRequest) -> PlanDiff: (plan_diff::permission) plan_diff::show;
     }
 }
 
-#[tonic::async_trait]
-impl Membership for MembershipService {
-    async fn node_revoke(
-        &self,
-        request: Request<v1::NodeRevokeRequest>,
-    ) -> Result<Response<v1::NodeRevokeAnswer>, Status> {
-        authorized!(self, request, NodeRevoke, revoke_node)
-    }
-
-    async fn revocation_list(
-        &self,
-        request: Request<v1::RevocationListRequest>,
-    ) -> Result<Response<v1::RevocationListAnswer>, Status> {
-        authorized!(self, request, NodeRead, list_revocations)
-    }
-
-    async fn policy_show(
-        &self,
-        request: Request<v1::ClusterRef>,
-    ) -> Result<Response<v1::MembershipPolicy>, Status> {
-        authorized!(self, request, ClusterRead, show_policy)
-    }
-
-    async fn policy_set(
-        &self,
-        request: Request<v1::MembershipPolicySetRequest>,
-    ) -> Result<Response<v1::MembershipPolicy>, Status> {
-        authorized!(self, request, PolicyChange, set_policy)
-    }
-
-    async fn policy_missing(
-        &self,
-        request: Request<v1::MembershipPolicySetRequest>,
-    ) -> Result<Response<v1::MissingPolicies>, Status> {
-        authorized!(self, request, ClusterRead, look_at_missing)
-    }
-
-    async fn policy_restore(
-        &self,
-        request: Request<v1::PolicyRestoreRequest>,
-    ) -> Result<Response<v1::MissingPolicies>, Status> {
-        authorized!(self, request, PolicyRestore, restore_missing)
-    }
-
-    async fn show_plan_diff(
-        &self,
-        request: Request<v1::PlanDiffRequest>,
-    ) -> Result<Response<v1::PlanDiff>, Status> {
-        authorized!(self, request, (plan_diff::permission(request.get_ref())), plan_diff::show)
-    }
-}
-
-async fn show_policy(
-    replica: &Arc<Replica>,
-    _: &Actor,
-    request: v1::ClusterRef,
-) -> Result<v1::MembershipPolicy, Failure> {
+async fn show_policy(replica: &Replica, _: &Actor, request: v1::ClusterRef) -> Answer<v1::MembershipPolicy> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let mut transaction = replica.database.store.system().begin().await?;
     let rows = policies_list(&mut transaction, &cluster.rows).await?;
@@ -96,16 +39,16 @@ async fn show_policy(
 }
 
 async fn set_policy(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::MembershipPolicySetRequest,
-) -> Result<v1::MembershipPolicy, Failure> {
+) -> Answer<v1::MembershipPolicy> {
     let done = write(replica, actor, &request, None).await?;
     Ok(to_wire((done.policy, done.degraded)))
 }
 
 async fn write(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     values: &v1::MembershipPolicySetRequest,
     seen: Option<&[String]>,
@@ -123,10 +66,10 @@ async fn write(
 const PAGE: u32 = 1000;
 
 async fn list_revocations(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Actor,
     request: v1::RevocationListRequest,
-) -> Result<v1::RevocationListAnswer, Failure> {
+) -> Answer<v1::RevocationListAnswer> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let known = cluster.revocations.known();
     let mut transaction = replica.database.store.system().begin_snapshot().await?;
@@ -142,10 +85,10 @@ async fn list_revocations(
 }
 
 async fn revoke_node(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::NodeRevokeRequest,
-) -> Result<v1::NodeRevokeAnswer, Failure> {
+) -> Answer<v1::NodeRevokeAnswer> {
     tracing::trace!(way = "an operator revokes a node");
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let acting = actor.acting(bounded(&request.reason, REASON_CAP));
@@ -164,10 +107,10 @@ async fn revoke_node(
 
 /// What is missing, and what would be written.
 async fn look_at_missing(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Actor,
     request: v1::MembershipPolicySetRequest,
-) -> Result<v1::MissingPolicies, Failure> {
+) -> Answer<v1::MissingPolicies> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let mut transaction = replica.database.store.system().begin().await?;
     let rows = policies_list(&mut transaction, &cluster.rows).await?;
@@ -176,10 +119,10 @@ async fn look_at_missing(
 
 /// Writes what is missing.
 async fn restore_missing(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::PolicyRestoreRequest,
-) -> Result<v1::MissingPolicies, Failure> {
+) -> Answer<v1::MissingPolicies> {
     let values = request.values.unwrap_or_default();
     Ok(missing(write(replica, actor, &values, Some(&request.kinds)).await?))
 }

@@ -1,7 +1,5 @@
 //! Shows which nodes would receive what if an act was done. Nothing is signed, written or sent.
 
-use std::sync::Arc;
-
 use rap_authority::Permission;
 use rap_runtime::output::bounded;
 use rap_types::Reason;
@@ -15,6 +13,7 @@ use crate::auth::actor::Actor;
 use crate::database::change::{Acting, REASON_CAP};
 use crate::failure::Failure;
 use crate::grpc::admin::nodes::wanted;
+use crate::grpc::answer::Answer;
 use crate::publish::preview::Preview;
 use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
@@ -30,10 +29,10 @@ pub(super) fn permission(request: &v1::PlanDiffRequest) -> Permission {
 }
 
 pub(super) async fn show(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::PlanDiffRequest,
-) -> Result<v1::PlanDiff, Failure> {
+) -> Answer<v1::PlanDiff> {
     let act = request.act.ok_or_else(|| Failure::new(Reason::RequestInvalid, "no act is named"))?;
     let (Act::NodeUpdate(v1::NodeUpdateRequest { cluster, .. })
     | Act::PolicySet(v1::MembershipPolicySetRequest { cluster, .. })

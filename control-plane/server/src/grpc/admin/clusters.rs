@@ -1,7 +1,6 @@
 //! Clusters: create, list, show.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{ClusterOrder, ClusterTiming, create_cluster, create_cluster_of};
@@ -15,16 +14,16 @@ use crate::acts::create_cluster::write_cluster;
 use crate::acts::lock_cluster::imported_key;
 use crate::acts::rotate_ca::new_ca;
 use crate::auth::actor::Actor;
-use crate::failure::Failure;
+use crate::grpc::answer::Answer;
 use crate::replica::Replica;
 use crate::views::cluster::{ca, rows};
 use crate::watch::raise::alarm_about_rows;
 
 pub(crate) async fn create(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::ClusterCreateRequest,
-) -> Result<v1::Cluster, Failure> {
+) -> Answer<v1::Cluster> {
     let timing = timing(replica, &request);
     let order = ClusterOrder { name: &request.name, ipv4_pool: &request.ipv4_pool, timing };
     let facts = &replica.keys.installation.facts;
@@ -57,10 +56,10 @@ fn timing(replica: &Replica, request: &v1::ClusterCreateRequest) -> ClusterTimin
 }
 
 pub(crate) async fn list(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Actor,
     _: v1::ClusterListRequest,
-) -> Result<v1::ClusterListAnswer, Failure> {
+) -> Answer<v1::ClusterListAnswer> {
     replica.serving.load_clusters().await?;
     let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let bare: BTreeMap<_, _> =
@@ -86,11 +85,7 @@ pub(crate) async fn list(
     Ok(v1::ClusterListAnswer { clusters })
 }
 
-pub(crate) async fn show(
-    replica: &Arc<Replica>,
-    _: &Actor,
-    request: v1::ClusterRef,
-) -> Result<v1::Cluster, Failure> {
+pub(crate) async fn show(replica: &Replica, _: &Actor, request: v1::ClusterRef) -> Answer<v1::Cluster> {
     match replica.serving.cluster_named(&request.cluster).await {
         Ok(cluster) => {
             let mut transaction = replica.database.store.system().begin_snapshot().await?;

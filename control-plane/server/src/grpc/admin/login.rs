@@ -1,7 +1,5 @@
 //! Login: a signature by an operator's key, bound to this TLS connection; the first one activates.
 
-use std::sync::Arc;
-
 use rap_authority::{
     IssuedSession, OperatorGrant, Permission, ProofChannel, decide_activation, decide_login,
 };
@@ -17,14 +15,15 @@ use crate::auth::actor::Actor;
 use crate::auth::call::Call;
 use crate::auth::operator_row::{alarm_if_tampered, require_row_matches_grant};
 use crate::failure::Failure;
+use crate::grpc::answer::Answer;
 use crate::replica::Replica;
 use crate::serve::role_grants;
 
 pub(crate) async fn challenge(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     call: &Call,
     _: v1::LoginChallengeRequest,
-) -> Result<v1::LoginChallengeAnswer, Failure> {
+) -> Answer<v1::LoginChallengeAnswer> {
     Ok(v1::LoginChallengeAnswer {
         nonce: call.channel.nonce_issue(&mut rand::rng()).to_vec(),
         installation_id: replica.keys.installation.facts.id.to_vec(),
@@ -32,10 +31,10 @@ pub(crate) async fn challenge(
 }
 
 pub(crate) async fn activate(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     call: &Call,
     request: v1::ActivateRequest,
-) -> Result<v1::LoginAnswer, Failure> {
+) -> Answer<v1::LoginAnswer> {
     let installation = &replica.keys.installation;
     let nonce = call.nonce(&request.nonce)?;
     let now = replica.watch.clock.now().wall;
@@ -79,10 +78,10 @@ async fn refresh_activation(replica: &Replica) -> Result<(), Failure> {
 }
 
 pub(crate) async fn login(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     call: &Call,
     request: v1::LoginRequest,
-) -> Result<v1::LoginAnswer, Failure> {
+) -> Answer<v1::LoginAnswer> {
     let nonce = call.nonce(&request.nonce)?;
     refresh_activation(replica).await?;
     replica.keys.installation.activated()?;
@@ -115,10 +114,10 @@ pub(crate) async fn login(
 }
 
 pub(crate) async fn logout(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     _: v1::LogoutRequest,
-) -> Result<v1::LogoutAnswer, Failure> {
+) -> Answer<v1::LogoutAnswer> {
     commit!(&replica.serving, &actor.acting(""), |transaction| end_session(transaction, actor).await)?;
     replica.serving.known.remove(&actor.session);
     Ok(v1::LogoutAnswer {})

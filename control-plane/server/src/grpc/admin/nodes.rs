@@ -1,7 +1,5 @@
 //! Nodes: list, show, decide, update, export.
 
-use std::sync::Arc;
-
 use rap_contract::encode_export;
 use rap_runtime::output::bounded;
 use rap_store::{
@@ -19,6 +17,7 @@ use crate::acts::update_node::{NodeUpdate, write_update};
 use crate::auth::actor::Actor;
 use crate::database::change::{Change, REASON_CAP};
 use crate::failure::Failure;
+use crate::grpc::answer::Answer;
 use crate::publish::head::open_head;
 use crate::replica::Replica;
 use crate::serve::identity_doubts::note;
@@ -26,10 +25,10 @@ use crate::views::cluster::rows;
 use crate::watch::raise::alarm_about_rows;
 
 pub(crate) async fn list(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Actor,
     request: v1::NodeListRequest,
-) -> Result<v1::NodeListAnswer, Failure> {
+) -> Answer<v1::NodeListAnswer> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let mut answer = v1::NodeListAnswer::default();
@@ -63,11 +62,7 @@ pub(crate) async fn list(
     Ok(answer)
 }
 
-pub(crate) async fn show(
-    replica: &Arc<Replica>,
-    _: &Actor,
-    request: v1::NodeRef,
-) -> Result<v1::Node, Failure> {
+pub(crate) async fn show(replica: &Replica, _: &Actor, request: v1::NodeRef) -> Answer<v1::Node> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let mut transaction = replica.database.store.system().begin().await?;
     let row = find_node(&mut transaction, &cluster, &request.node).await?;
@@ -82,10 +77,10 @@ pub(crate) async fn show(
 }
 
 pub(crate) async fn approve(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::NodeDecideRequest,
-) -> Result<v1::NodeDecideAnswer, Failure> {
+) -> Answer<v1::NodeDecideAnswer> {
     tracing::trace!(way = "an operator approves requests");
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
@@ -98,10 +93,10 @@ pub(crate) async fn approve(
 }
 
 pub(crate) async fn deny(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::NodeDecideRequest,
-) -> Result<v1::NodeDecideAnswer, Failure> {
+) -> Answer<v1::NodeDecideAnswer> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ids = request_ids(&request.request_ids)?;
     let acting = actor.acting(bounded(&request.reason, REASON_CAP));
@@ -120,10 +115,10 @@ fn request_ids(ids: &[Vec<u8>]) -> Result<Vec<JoinRequestId>, Failure> {
 }
 
 pub(crate) async fn update(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::NodeUpdateRequest,
-) -> Result<v1::Node, Failure> {
+) -> Answer<v1::Node> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let wanted = wanted(&request)?;
     let acting = actor.acting("");
@@ -144,11 +139,7 @@ pub(crate) fn wanted(request: &v1::NodeUpdateRequest) -> Result<NodeUpdate, Fail
     Ok(wanted)
 }
 
-pub(crate) async fn accept(
-    replica: &Arc<Replica>,
-    actor: &Actor,
-    request: v1::NodeRef,
-) -> Result<v1::Node, Failure> {
+pub(crate) async fn accept(replica: &Replica, actor: &Actor, request: v1::NodeRef) -> Answer<v1::Node> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let acting = actor.acting("");
     let row = commit!(&replica.serving, &acting, |transaction| {
@@ -159,10 +150,10 @@ pub(crate) async fn accept(
 }
 
 pub(crate) async fn export(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::NodeRef,
-) -> Result<v1::NodeExportAnswer, Failure> {
+) -> Answer<v1::NodeExportAnswer> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let mut transaction = replica.database.store.system().begin().await?;
     let row = find_node(&mut transaction, &cluster, &request.node).await?;

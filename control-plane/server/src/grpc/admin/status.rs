@@ -1,6 +1,5 @@
 //! Ping: asks one node, over its stream, to ping another.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::ids;
@@ -14,6 +13,7 @@ use crate::acts::diagnose::write_diagnosis;
 use crate::auth::actor::Actor;
 use crate::auth::call::Call;
 use crate::failure::Failure;
+use crate::grpc::answer::Answer;
 use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
 use crate::serve::sessions::Command;
@@ -22,10 +22,10 @@ use crate::views::owner::installation;
 use crate::views::owner::installation::alarm;
 
 pub(crate) async fn ping(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::AdminPingRequest,
-) -> Result<v1::AdminPingAnswer, Failure> {
+) -> Answer<v1::AdminPingAnswer> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let ping = bounded(&request)?;
     let acting = actor.acting("");
@@ -63,7 +63,7 @@ pub(crate) async fn ping(
 
 /// The relays of a way with their names.
 async fn relays(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     cluster: &Cluster,
     ids: &[Vec<u8>],
 ) -> Result<Vec<v1::PingRelay>, Failure> {
@@ -103,10 +103,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(8);
 
 pub(crate) async fn installation(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Call,
     _: v1::InstallationRequest,
-) -> Result<v1::InstallationAnswer, Failure> {
+) -> Answer<v1::InstallationAnswer> {
     if replica.keys.installation.activation().is_none() {
         let mut transaction = replica.database.store.system().begin().await?;
         replica.keys.installation.refresh_activation(&mut transaction).await?;
@@ -114,11 +114,7 @@ pub(crate) async fn installation(
     Ok(installation::installation(&replica.keys, &replica.config, replica.require_ready().is_ok()))
 }
 
-pub(crate) async fn status(
-    replica: &Arc<Replica>,
-    _: &Actor,
-    _: v1::StatusRequest,
-) -> Result<v1::StatusAnswer, Failure> {
+pub(crate) async fn status(replica: &Replica, _: &Actor, _: v1::StatusRequest) -> Answer<v1::StatusAnswer> {
     let ready = replica.watch.readiness.check(replica.watch.clock.now().mono);
     let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let mut clusters = Vec::new();

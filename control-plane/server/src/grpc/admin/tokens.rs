@@ -1,6 +1,5 @@
 //! Join tokens: create, list, revoke.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rap_authority::{TokenOrder, TokenScope, issue_token};
@@ -15,15 +14,16 @@ use crate::acts::token::{organization, write_revocation, write_token};
 use crate::auth::actor::Actor;
 use crate::database::change::REASON_CAP;
 use crate::failure::Failure;
+use crate::grpc::answer::Answer;
 use crate::replica::Replica;
 use crate::views::cluster::rows;
 use crate::watch::raise::{alarm_about, alarm_about_rows};
 
 pub(crate) async fn create(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::TokenCreateRequest,
-) -> Result<v1::TokenCreateAnswer, Failure> {
+) -> Answer<v1::TokenCreateAnswer> {
     tracing::trace!(way = "an operator wants a token");
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let order = TokenOrder {
@@ -61,10 +61,10 @@ pub(crate) async fn create(
 }
 
 pub(crate) async fn list(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     _: &Actor,
     request: v1::TokenListRequest,
-) -> Result<v1::TokenListAnswer, Failure> {
+) -> Answer<v1::TokenListAnswer> {
     let cluster = replica.serving.cluster_named(&request.cluster).await?;
     let mut transaction = replica.database.store.system().begin().await?;
     let (rows, tampered) = tokens_and_tampered(&mut transaction, &cluster.rows).await?;
@@ -79,10 +79,10 @@ pub(crate) async fn list(
 }
 
 pub(crate) async fn revoke(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     actor: &Actor,
     request: v1::TokenRevokeRequest,
-) -> Result<v1::Token, Failure> {
+) -> Answer<v1::Token> {
     let token = TokenId::from_slice(&request.token_id)?;
     let absent = || Failure::new(Reason::ResourceNotFound, "no such token");
     let mut transaction = replica.database.store.system().begin().await?;

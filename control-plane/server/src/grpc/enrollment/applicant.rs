@@ -17,16 +17,13 @@ use crate::acts::contract;
 use crate::acts::join::{check_facts, label, no_such_token, write_join};
 use crate::auth::call::Call;
 use crate::failure::{Failure, refused};
+use crate::grpc::answer::Answer;
 use crate::grpc::enrollment::member::node_key;
 use crate::replica::Replica;
 use crate::serve::cluster;
 use crate::serve::cluster::Cluster;
 
-pub(crate) async fn join(
-    replica: &Arc<Replica>,
-    call: &Call,
-    request: v1::JoinRequest,
-) -> Result<v1::JoinAnswer, Failure> {
+pub(crate) async fn join(replica: &Replica, call: &Call, request: v1::JoinRequest) -> Answer<v1::JoinAnswer> {
     tracing::trace!(way = "an applicant asks to join");
     let nonce = call.nonce(&request.nonce)?;
     let key = node_key(&request.node_public_key)?;
@@ -83,7 +80,7 @@ pub(crate) async fn join(
 
 /// The cluster whose authority the token names as its signer, `None` if it is not served here; the signature is checked
 /// next.
-async fn cluster_of(replica: &Arc<Replica>, token: &[u8]) -> Result<Option<(Arc<Cluster>, KeyId)>, Failure> {
+async fn cluster_of(replica: &Replica, token: &[u8]) -> Result<Option<(Arc<Cluster>, KeyId)>, Failure> {
     let envelope = Envelope::decode(token, v1::JoinToken::SIZE_CAP)?;
     let Some(signer) = envelope.key_ids().next() else { return Ok(None) };
     Ok(replica.serving.cluster_of_authority(signer).await?.map(|cluster| (cluster, signer)))
@@ -91,7 +88,7 @@ async fn cluster_of(replica: &Arc<Replica>, token: &[u8]) -> Result<Option<(Arc<
 
 /// The refusal of a token of a cluster that is not served here: in words and in cost that of a token that is not known.
 /// A stranger learns from neither which clusters are served.
-async fn foreign(replica: &Arc<Replica>, _proven: [Result<(), Reject>; 2]) -> Result<Failure, Failure> {
+async fn foreign(replica: &Replica, _proven: [Result<(), Reject>; 2]) -> Result<Failure, Failure> {
     let turn = replica.database.join_turn().await?;
     if let Some(any) = replica.serving.clusters.all().first() {
         let mut transaction = replica.database.store.system().begin().await?;
@@ -103,10 +100,10 @@ async fn foreign(replica: &Arc<Replica>, _proven: [Result<(), Reject>; 2]) -> Re
 }
 
 pub(crate) async fn poll(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     call: &Call,
     request: v1::BootstrapRequest,
-) -> Result<v1::BootstrapAnswer, Failure> {
+) -> Answer<v1::BootstrapAnswer> {
     let nonce = call.nonce(&request.nonce)?;
     let key = node_key(&request.node_public_key)?;
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };

@@ -1,7 +1,5 @@
 //! Calls of members: certificate, leaving, key rotation. Each is proven by the identity key.
 
-use std::sync::Arc;
-
 use rap_authority::{
     KeyRotation, ProofChannel, check_certificate_proof, check_leave_proof, check_rotation_proof,
     check_wireguard_key, ids,
@@ -18,13 +16,14 @@ use crate::acts::rotate_node_key::write_node_key;
 use crate::auth::call::Call;
 use crate::database::change::{Acting, Change};
 use crate::failure::{Failure, refused};
+use crate::grpc::answer::Answer;
 use crate::replica::Replica;
 
 pub(crate) async fn certificate(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     call: &Call,
     request: v1::CertificateRequest,
-) -> Result<v1::CertificateAnswer, Failure> {
+) -> Answer<v1::CertificateAnswer> {
     let Claim { nonce, key, node, cluster } =
         Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
@@ -69,10 +68,10 @@ pub(crate) async fn certificate(
 }
 
 pub(crate) async fn leave(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     call: &Call,
     request: v1::LeaveRequest,
-) -> Result<v1::LeaveAnswer, Failure> {
+) -> Answer<v1::LeaveAnswer> {
     let Claim { nonce, key, node, cluster } =
         Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
     let channel = ProofChannel { nonce: &nonce, exporter: call.channel.exporter() };
@@ -112,10 +111,10 @@ pub(crate) fn node_key(bytes: &[u8]) -> Result<PublicKey, Failure> {
 }
 
 pub(crate) async fn rotate(
-    replica: &Arc<Replica>,
+    replica: &Replica,
     call: &Call,
     request: v1::RotateKeyRequest,
-) -> Result<v1::RotateKeyAnswer, Failure> {
+) -> Answer<v1::RotateKeyAnswer> {
     let Claim { nonce, key, node, cluster } =
         Claim::read(call, &request.nonce, &request.node_public_key, &request.node_id, &request.cluster_id)?;
     let given = |bytes: &[u8]| !bytes.is_empty();
