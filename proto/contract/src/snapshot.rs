@@ -88,7 +88,7 @@ impl VerifiedSnapshot {
         head: (Verified<v1::ClusterHead>, HeadFacts),
         proof: v1::InclusionProof,
     ) -> Result<Self, Reject> {
-        check_possession(self.leaf_hash, &proof, &head.1)?;
+        check_inclusion(self.leaf_hash, &proof, &head.1)?;
         let mut next = self.clone();
         next.parts.head = head;
         next.parts.proof = proof;
@@ -157,7 +157,7 @@ impl RootedSnapshot {
             return Err(Reject::new(Reason::SnapshotScope, "leaf names another node"));
         }
         let leaf_hash = hash_of(&parts.leaf, cluster, node, &parts.manifest)?;
-        check_possession(leaf_hash, &parts.proof, &parts.head.1)?;
+        check_inclusion(leaf_hash, &parts.proof, &parts.head.1)?;
         Ok(Self { parts, node, leaf_hash })
     }
 
@@ -195,7 +195,7 @@ fn hash_of(leaf: &v1::Leaf, cluster: ClusterId, node: NodeId, manifest: &Manifes
     Ok(leaf_hash(cluster, node, leaf.node_generation, &manifest.root(), salt))
 }
 
-fn check_possession(leaf: Digest, proof: &v1::InclusionProof, facts: &HeadFacts) -> Result<(), Reject> {
+fn check_inclusion(leaf: Digest, proof: &v1::InclusionProof, facts: &HeadFacts) -> Result<(), Reject> {
     let hashes = proof
         .hashes
         .iter()
