@@ -10,8 +10,8 @@ use std::time::Duration;
 use rap_authority::{ClusterOrder, ClusterTiming, FloorOf, NewCluster, RowKeys, adopt_cluster, check_order};
 use rap_planner::addressing::ipv6_prefix;
 use rap_store::{
-    BareClusterRow, LiesIn, PgConnection, SystemTransaction, bare_cluster_hold, bare_clusters, cluster_adopt,
-    installation_hold, lies_in_cluster,
+    BareClusterRow, PgConnection, RowsInCluster, SystemTransaction, bare_cluster_hold, bare_clusters,
+    cluster_adopt, installation_hold, rows_in_cluster,
 };
 use rap_types::{ClusterId, Digest, Reason};
 
@@ -37,7 +37,7 @@ pub(crate) struct Look {
     /// The row.
     pub row: BareClusterRow,
     /// What already belongs to it.
-    pub lies_in: Vec<LiesIn>,
+    pub rows_in_it: Vec<RowsInCluster>,
     /// Whether it would be admitted.
     pub verdict: Result<(), Failure>,
 }
@@ -52,9 +52,9 @@ pub(crate) async fn bare(database: &Database, text: &str) -> Result<Option<BareC
 pub(crate) async fn look(serving: &Serving, text: &str) -> Result<Option<Look>, Failure> {
     let mut transaction = serving.database.store.system().begin_snapshot().await?;
     let Some(row) = named(&mut transaction, text).await? else { return Ok(None) };
-    let lies_in = lies_in_cluster(&mut transaction, row.cluster).await?;
-    let verdict = judge(serving, &row, &lies_in);
-    Ok(Some(Look { row, lies_in, verdict }))
+    let rows_in_it = rows_in_cluster(&mut transaction, row.cluster).await?;
+    let verdict = judge(serving, &row, &rows_in_it);
+    Ok(Some(Look { row, rows_in_it, verdict }))
 }
 
 /// Digest of what a row says: what an operator saw is what is adopted.
@@ -125,7 +125,7 @@ async fn adopt(
     if !is_meant(id, &row.name, text) {
         return Err(Failure::new(Reason::RequestConflict, "the row does not have this name any more"));
     }
-    judge(serving, &row, &lies_in_cluster(transaction, id).await?)?;
+    judge(serving, &row, &rows_in_cluster(transaction, id).await?)?;
     let order = order(&row);
     let (new, ca) = born(&serving.watch, id, &order)?;
     write(&serving.keys, &serving.database, transaction, &new, &order, &ca).await?;
@@ -167,7 +167,7 @@ async fn write(
 }
 
 /// Whether a row is admitted.
-fn judge(serving: &Serving, row: &BareClusterRow, lies_in: &[LiesIn]) -> Result<(), Failure> {
+fn judge(serving: &Serving, row: &BareClusterRow, rows_in_it: &[RowsInCluster]) -> Result<(), Failure> {
     check_order(row.cluster, &order(row))?;
     if row.dev != serving.keys.installation.facts.dev {
         return Err(Failure::new(Reason::AuthorityModeFixed, "the row is of another authority mode"));
@@ -180,8 +180,8 @@ fn judge(serving: &Serving, row: &BareClusterRow, lies_in: &[LiesIn]) -> Result<
             return Err(Failure::new(Reason::FloorRollback, text));
         }
     }
-    if !lies_in.is_empty() {
-        let named: Vec<String> = lies_in.iter().map(shown).collect();
+    if !rows_in_it.is_empty() {
+        let named: Vec<String> = rows_in_it.iter().map(ToString::to_string).collect();
         let text = format!(
             "rows that this control plane did not write belong to the cluster ({}): remove them, their hosts join anew",
             named.join(", ")
@@ -193,11 +193,6 @@ fn judge(serving: &Serving, row: &BareClusterRow, lies_in: &[LiesIn]) -> Result<
         return Err(Failure::new(Reason::OverlayOverlap, "another cluster has the IPv6 prefix of this id"));
     }
     Ok(())
-}
-
-/// `TABLE: ROWS`.
-pub(crate) fn shown(lies_in: &LiesIn) -> String {
-    format!("{}: {}", lies_in.table, lies_in.rows)
 }
 
 fn order(row: &BareClusterRow) -> ClusterOrder<'_> {

@@ -9,13 +9,12 @@ use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::Clock;
 use rap_runtime::command_line::Format;
 use rap_store::{
-    AuditPen, BareClusterRow, LiesIn, PgConnection, RowName, RowsSeen, Store, SystemTransaction,
-    bare_clusters, cluster_names, installation_read, lies_in_cluster, rows_look, rows_seal_unsealed,
+    AuditPen, BareClusterRow, PgConnection, RowName, RowsInCluster, RowsSeen, Store, SystemTransaction,
+    bare_clusters, cluster_names, installation_read, rows_in_cluster, rows_look, rows_seal_unsealed,
 };
 use rap_types::{ClusterId, Reason};
 use serde_json::json;
 
-use crate::acts::adopt_cluster::shown;
 use crate::acts::policy::first_policies;
 use crate::commands::keys::floors;
 use crate::commands::settings::{Settings, printed};
@@ -55,7 +54,7 @@ pub(crate) async fn run(command: RowsCommand, form: Format) -> Result<(), Failur
 struct Looked {
     seen: RowsSeen,
     /// Clusters without keys, and how many rows of other tables belong to each.
-    bare: Vec<(BareClusterRow, Vec<LiesIn>)>,
+    bare: Vec<(BareClusterRow, Vec<RowsInCluster>)>,
     /// Clusters whose keys do not open: none of their rows can be looked at.
     shut: Vec<(ClusterId, String, Failure)>,
 }
@@ -66,9 +65,9 @@ impl Looked {
     }
 
     fn document(&self) -> serde_json::Value {
-        let bare = |(row, lies_in): &(BareClusterRow, Vec<LiesIn>)| {
-            let lies_in: Vec<String> = lies_in.iter().map(shown).collect();
-            json!({ "cluster_id": row.cluster, "name": row.name, "lies_in_it": lies_in })
+        let bare = |(row, rows_in_it): &(BareClusterRow, Vec<RowsInCluster>)| {
+            let rows_in_it: Vec<String> = rows_in_it.iter().map(ToString::to_string).collect();
+            json!({ "cluster_id": row.cluster, "name": row.name, "lies_in_it": rows_in_it })
         };
         let shut = |(id, name, failure): &(ClusterId, String, Failure)| json!({ "cluster_id": id, "name": name, "reason": failure.reason });
         json!({
@@ -86,10 +85,10 @@ impl Looked {
         for row in &self.seen.unsealed {
             println!("no MAC    {}  {}", row.table, row.key);
         }
-        for (row, lies_in) in &self.bare {
+        for (row, rows_in_it) in &self.bare {
             println!("no keys   clusters  {}  {}", row.cluster, row.name);
-            for lies_in in lies_in {
-                println!("no MAC    {}  {} of that cluster", lies_in.table, lies_in.rows);
+            for one in rows_in_it {
+                println!("no MAC    {}  {} of that cluster", one.table, one.rows);
             }
         }
         for (id, name, failure) in &self.shut {
@@ -141,8 +140,8 @@ async fn look(
         all.seen.tampered.extend(seen.tampered);
     }
     for row in bare_clusters(connection).await? {
-        let lies_in = lies_in_cluster(connection, row.cluster).await?;
-        all.bare.push((row, lies_in));
+        let rows_in_it = rows_in_cluster(connection, row.cluster).await?;
+        all.bare.push((row, rows_in_it));
     }
     Ok(all)
 }

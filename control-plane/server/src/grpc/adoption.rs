@@ -25,7 +25,7 @@ service! {
 }
 
 async fn look(replica: &Replica, _: &Actor, request: v1::ClusterRef) -> Answer<v1::AdoptionLookAnswer> {
-    let Some(Look { row, lies_in, verdict }) =
+    let Some(Look { row, rows_in_it, verdict }) =
         adopt_cluster::look(&replica.serving, &request.cluster).await?
     else {
         let cluster = replica.serving.cluster_named(&request.cluster).await?;
@@ -43,7 +43,7 @@ async fn look(replica: &Replica, _: &Actor, request: v1::ClusterRef) -> Answer<v
         cluster: Some(bare_cluster_view(&row)),
         has_authority: false,
         digest: adopt_cluster::digest(&row).to_vec(),
-        lies_in_it: lies_in.iter().map(adopt_cluster::shown).collect(),
+        lies_in_it: rows_in_it.iter().map(ToString::to_string).collect(),
         refused,
         why,
     })

@@ -3,6 +3,8 @@
 //! Owns reading them, unverified, and the one statement that writes the keys of such a row. Refuses to own the
 //! decision whether to do that: see `docs/adr/0014-bare-clusters.md`.
 
+use std::fmt;
+
 use rap_authority::RowKeys;
 use rap_types::{ClusterId, Wall};
 use sqlx::postgres::PgRow;
@@ -57,14 +59,20 @@ impl Readable for BareClusterRow {
 
 /// Rows of one table that belong to a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiesIn {
+pub struct RowsInCluster {
     /// Table.
     pub table: String,
     /// How many.
     pub rows: u64,
 }
 
-plain_row!(LiesIn { table, rows });
+plain_row!(RowsInCluster { table, rows });
+
+impl fmt::Display for RowsInCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.table, self.rows)
+    }
+}
 
 macro_rules! bare_select {
     ($rest:literal) => {
@@ -77,8 +85,8 @@ macro_rules! bare_select {
     };
 }
 
-/// One table's line of [`lies_in_cluster`].
-macro_rules! lies_in {
+/// One table's line of [`rows_in_cluster`].
+macro_rules! rows_in {
     ($first:literal $(, $table:literal)*) => {
         concat!(
             "SELECT \"table\", rows FROM (SELECT '", $first, "' AS \"table\", count(*) AS rows FROM ", $first,
@@ -100,7 +108,7 @@ statements! {
     pub async fn bare_cluster_hold(cluster: ClusterId) -> Option<BareClusterRow> = optional
         bare_select!("AND cluster_id = $1 FOR UPDATE");
     /// What belongs to a cluster, by table; entries of the audit log count if they say that it was made here.
-    pub async fn lies_in_cluster(cluster: ClusterId) -> Vec<LiesIn> = all lies_in!(
+    pub async fn rows_in_cluster(cluster: ClusterId) -> Vec<RowsInCluster> = all rows_in!(
         "break_glass_uses", "cluster_authorities", "cluster_authority_prepared", "cluster_cas", "cluster_deks",
         "cluster_heads", "cluster_policies", "config_outbox", "join_requests", "join_tokens", "mesh_latest_links",
         "node_addresses", "node_leaves", "node_revocations", "nodes", "route_path_decisions"

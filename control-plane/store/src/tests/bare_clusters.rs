@@ -28,7 +28,7 @@ async fn nothing_that_belongs_to_a_cluster_is_overlooked() {
     .unwrap();
     let (_, text, _) = crate::tables::bare_clusters::STATEMENTS
         .iter()
-        .find(|(name, ..)| *name == "lies_in_cluster")
+        .find(|(name, ..)| *name == "rows_in_cluster")
         .unwrap();
     let tables: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     for table in &tables {
@@ -38,9 +38,9 @@ async fn nothing_that_belongs_to_a_cluster_is_overlooked() {
     drop(transaction);
     cluster_with_token(&store, 1).await;
     let mut transaction = store.system().begin().await.unwrap();
-    let found = lies_in_cluster(&mut transaction, id(1)).await.unwrap();
-    assert_eq!(found.last(), Some(&LiesIn { table: "join_tokens".into(), rows: 1 }), "{found:?}");
-    assert_eq!(lies_in_cluster(&mut transaction, id(2)).await.unwrap(), []);
+    let found = rows_in_cluster(&mut transaction, id(1)).await.unwrap();
+    assert_eq!(found.last(), Some(&RowsInCluster { table: "join_tokens".into(), rows: 1 }), "{found:?}");
+    assert_eq!(rows_in_cluster(&mut transaction, id(2)).await.unwrap(), []);
 }
 
 #[tokio::test]
