@@ -17,7 +17,7 @@ pub struct Restore {
 }
 
 /// The rows of one table on their way in.
-pub struct TableIn<'c>(PgCopyIn<&'c mut PgConnection>);
+pub struct BackupTableWriter<'c>(PgCopyIn<&'c mut PgConnection>);
 
 impl Restore {
     /// Begins on a migrated database. Refuses one that has an installation; rows that migrations made
@@ -52,9 +52,9 @@ impl Restore {
     ///
     /// # Errors
     /// [`StoreError::Absent`] if the schema has no such table.
-    pub async fn table(&mut self, name: &str) -> Result<TableIn<'_>> {
+    pub async fn table(&mut self, name: &str) -> Result<BackupTableWriter<'_>> {
         let table = self.tables.iter().find(|table| table.name == name).ok_or(StoreError::Absent)?;
-        Ok(TableIn(self.transaction.copy_in_raw(&table.copy_in).await?))
+        Ok(BackupTableWriter(self.transaction.copy_in_raw(&table.copy_in).await?))
     }
 
     /// After the last table: sets counters to what the rows have used, so that new rows fit.
@@ -75,7 +75,7 @@ impl Restore {
     }
 }
 
-impl TableIn<'_> {
+impl BackupTableWriter<'_> {
     /// Sends a piece of the rows.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.0.send(bytes).await?;

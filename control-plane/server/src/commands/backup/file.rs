@@ -12,7 +12,7 @@ use rap_runtime::files;
 use rap_types::{Digest, Reason};
 
 use crate::commands::backup::altered;
-use crate::commands::backup::manifest::{Manifest, TableAt};
+use crate::commands::backup::manifest::{BackupTable, Manifest};
 use crate::failure::Failure;
 
 /// A backup that is being written. Dropped before [`Self::finish`] it removes its file.
@@ -20,7 +20,7 @@ pub(crate) struct Writer {
     path: PathBuf,
     file: Option<BufWriter<File>>,
     open: Option<(String, Hasher, u64, u64)>,
-    tables: Vec<TableAt>,
+    tables: Vec<BackupTable>,
 }
 
 /// A backup whose manifest is authentic.
@@ -64,7 +64,7 @@ impl Writer {
     /// Ends the table.
     pub fn end(&mut self) -> Result<(), Failure> {
         if let Some((name, hasher, rows, bytes)) = self.open.take() {
-            self.tables.push(TableAt { name, rows, bytes, sha256: hasher.digest() });
+            self.tables.push(BackupTable { name, rows, bytes, sha256: hasher.digest() });
         }
         self.put(&0u32.to_be_bytes())
     }
@@ -151,10 +151,10 @@ impl Reader {
     }
 
     /// The next table, in the manifest's order; its rows come from [`Self::rows`].
-    pub fn table(&mut self) -> Option<TableIn<'_>> {
+    pub fn table(&mut self) -> Option<BackupTableReader<'_>> {
         let expected = self.manifest.tables.get(self.next)?.clone();
         self.next += 1;
-        Some(TableIn { expected, file: &mut self.file, hasher: Hasher::default(), bytes: 0 })
+        Some(BackupTableReader { expected, file: &mut self.file, hasher: Hasher::default(), bytes: 0 })
     }
 
     /// After the last table only the manifest follows.
@@ -171,15 +171,15 @@ impl Reader {
 }
 
 /// The rows of one table on their way out.
-pub(crate) struct TableIn<'f> {
+pub(crate) struct BackupTableReader<'f> {
     /// What the manifest says of it.
-    pub expected: TableAt,
+    pub expected: BackupTable,
     file: &'f mut BufReader<File>,
     hasher: Hasher,
     bytes: u64,
 }
 
-impl TableIn<'_> {
+impl BackupTableReader<'_> {
     /// The next piece; `None` after the last, when the digest was compared.
     ///
     /// # Errors

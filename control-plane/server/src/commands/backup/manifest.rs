@@ -30,7 +30,7 @@ pub struct Manifest {
     /// Floors of the replica that made it.
     pub floors: Option<ReplicaFloors>,
     /// Every table, in the order of the file.
-    pub tables: Vec<TableAt>,
+    pub tables: Vec<BackupTable>,
 }
 
 /// A cluster's place in its own history.
@@ -50,7 +50,7 @@ pub struct ClusterAt {
 /// A table's rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TableAt {
+pub struct BackupTable {
     /// Its name.
     pub name: String,
     /// How many rows.
