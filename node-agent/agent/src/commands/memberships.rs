@@ -10,7 +10,7 @@ use super::print::{list, not_running, printed, text};
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::local::{LocalClient, memberships_document};
-use crate::membership::{place_facts, read_place};
+use crate::membership::{allocation_facts, read_allocation};
 
 /// Prints the list. Exit 0, also if a membership is stopped: `status` judges.
 pub(super) async fn run(config: &Config, form: Format) -> Result<ExitCode, Fault> {
@@ -50,7 +50,7 @@ async fn running(config: &Config) -> Result<LocalClient, Fault> {
     client.ok_or_else(|| Fault::new(Reason::ServerUnreachable, not_running(config)))
 }
 
-/// Reads names, places and public facts; nothing is locked, verified or changed.
+/// Reads names, host allocations and public facts; nothing is locked, verified or changed.
 fn on_disk(config: &Config) -> Result<Value, Fault> {
     let names = MembershipDir::list(&config.data_dir)?;
     let listed = names.iter().map(|name| match one(config, name) {
@@ -64,7 +64,9 @@ fn on_disk(config: &Config) -> Result<Value, Fault> {
 
 fn one(config: &Config, name: &MembershipName) -> Result<Value, Fault> {
     let directory = config.data_dir.join(name.as_str());
-    let mut document = read_place(&directory)?.map(|place| place_facts(config, &place)).unwrap_or_default();
+    let mut document = read_allocation(&directory)?
+        .map(|allocation| allocation_facts(config, &allocation))
+        .unwrap_or_default();
     let (identity, _) = Durable::<Identity>::open(&directory.join("identity.json"))?;
     document.insert("membership".into(), json!(name));
     document.insert("state".into(), "not_running".into());

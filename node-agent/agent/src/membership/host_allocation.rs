@@ -20,21 +20,21 @@ use serde_json::{Map, Value, json};
 use super::Membership;
 use crate::config::Config;
 
-/// Place of a membership on its host. The number never changes while the membership exists.
+/// What a membership has of its host. The number never changes while the membership exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Place {
+pub struct HostAllocation {
     /// Ports are those of the configuration plus this; the interface is `rap<number>`.
     pub number: u16,
     /// Pools of its cluster, once a contract or snapshot said them.
     pub pools: Pools,
 }
 
-impl Record for Place {
+impl Record for HostAllocation {
     const SCHEMA: &'static str = "rap.place.v1";
 }
 
-impl Place {
+impl HostAllocation {
     /// Where its data plane takes links.
     pub fn link(&self, config: &Config) -> SocketAddr {
         self.shifted(config.listen_link)
@@ -53,8 +53,8 @@ impl Place {
         }
     }
 
-    /// What peers are told of where links are taken: the port that is configured for links moves with this
-    /// place, another one, of a forwarding, is the operator's word.
+    /// What peers are told of where links are taken: the port that is configured for links moves with
+    /// the number, another one, of a forwarding, is the operator's word.
     pub fn advertised(&self, config: &Config) -> (Vec<String>, Vec<String>) {
         let moved = |endpoints: &[String], base: SocketAddr, own: SocketAddr| {
             let one = |endpoint: &String| match endpoint.rsplit_once(':') {
@@ -78,13 +78,13 @@ impl Place {
     }
 }
 
-/// The places of a host, held while one is given out. Blocks.
-pub struct Places {
+/// The allocations of a host, locked while one is made. Blocks.
+pub struct HostAllocations {
     data: PathBuf,
     _lock: Flock<File>,
 }
 
-impl Places {
+impl HostAllocations {
     /// Waits for its turn: other joins hold it for a few writes only.
     ///
     /// # Errors
@@ -110,22 +110,22 @@ impl Places {
         Ok(Self { data: data.to_owned(), _lock: lock })
     }
 
-    /// Every membership that has a place.
+    /// Every membership that has an allocation.
     ///
     /// # Errors
-    /// The directory cannot be read. A place that cannot be read is left out: its membership does not start.
-    pub fn all(&self) -> Result<Vec<(MembershipName, Place)>, Fault> {
-        let mut places = Vec::new();
+    /// The directory cannot be read. An allocation that cannot be read is left out: its membership does not start.
+    pub fn all(&self) -> Result<Vec<(MembershipName, HostAllocation)>, Fault> {
+        let mut allocations = Vec::new();
         for name in MembershipDir::list(&self.data)? {
             match read(&self.data.join(name.as_str())) {
-                Ok(Some(place)) => places.push((name, place)),
+                Ok(Some(allocation)) => allocations.push((name, allocation)),
                 Ok(None) => {}
                 Err(fault) => {
-                    tracing::warn!(membership = %name, reason = %fault.reason, error = %fault, "place not readable");
+                    tracing::warn!(membership = %name, reason = %fault.reason, error = %fault, "host allocation not readable");
                 }
             }
         }
-        Ok(places)
+        Ok(allocations)
     }
 
     /// Refuses `pools` for `name` if another membership of this host holds a part of them.
@@ -134,43 +134,46 @@ impl Places {
     /// `overlay.overlap`.
     pub fn check(&self, name: &MembershipName, pools: &Pools) -> Result<(), Fault> {
         let mut claims = Claims::default();
-        for (other, place) in self.all()? {
+        for (other, allocation) in self.all()? {
             // Two that overlap already are the agent's matter: the first of them runs.
-            let _ = claims.claim(other.as_str(), place.pools);
+            let _ = claims.claim(other.as_str(), allocation.pools);
         }
         claims.check(name.as_str(), pools).map_err(overlap_fault)
     }
 
-    /// The place of a membership; the lowest free number if it has none yet. With `pools`, they are kept.
+    /// The allocation of a membership; the lowest free number if it has none yet. With `pools`, they are kept.
     ///
     /// # Errors
     /// `state.full` beyond [`MOST`] memberships; those of state.
-    pub fn give(&self, dir: &MembershipDir, pools: Option<Pools>) -> Result<Place, Fault> {
-        let (mut record, _) = Durable::<Place>::open(&dir.join(FILE))?;
-        let place = match record.value() {
-            Some(place) => Place { pools: pools.unwrap_or_else(|| place.pools.clone()), ..place.clone() },
+    pub fn give(&self, dir: &MembershipDir, pools: Option<Pools>) -> Result<HostAllocation, Fault> {
+        let (mut record, _) = Durable::<HostAllocation>::open(&dir.join(FILE))?;
+        let allocation = match record.value() {
+            Some(allocation) => HostAllocation {
+                pools: pools.unwrap_or_else(|| allocation.pools.clone()),
+                ..allocation.clone()
+            },
             None => {
-                let taken: Vec<u16> = self.all()?.iter().map(|(_, place)| place.number).collect();
+                let taken: Vec<u16> = self.all()?.iter().map(|(_, allocation)| allocation.number).collect();
                 let free = (0..MOST).find(|number| !taken.contains(number));
                 let number = free.ok_or_else(|| {
                     Fault::new(Reason::StateFull, format!("a host has at most {MOST} memberships"))
                 })?;
-                Place { number, pools: pools.unwrap_or_default() }
+                HostAllocation { number, pools: pools.unwrap_or_default() }
             }
         };
-        if record.value() != Some(&place) {
-            record.store(place.clone())?;
+        if record.value() != Some(&allocation) {
+            record.store(allocation.clone())?;
         }
-        Ok(place)
+        Ok(allocation)
     }
 }
 
-/// The stored place of the membership in `directory`, without the lock: for looking only.
+/// The stored allocation of the membership in `directory`, without the lock: for looking only.
 ///
 /// # Errors
 /// An error of local state.
-pub fn read(directory: &Path) -> Result<Option<Place>, Fault> {
-    let (record, _) = Durable::<Place>::open(&directory.join(FILE))?;
+pub fn read(directory: &Path) -> Result<Option<HostAllocation>, Fault> {
+    let (record, _) = Durable::<HostAllocation>::open(&directory.join(FILE))?;
     Ok(record.value().cloned())
 }
 
@@ -179,21 +182,27 @@ pub fn overlap_fault(overlap: Overlap) -> Fault {
     Fault::new(Reason::OverlayOverlap, overlap.to_string())
 }
 
-/// The place of a membership, given to it now if it is of a time before places. A disk that only reads
+/// The allocation of a membership, made now if the membership is older than allocations. A disk that only reads
 /// keeps one from being written, not from being used.
-pub fn place_of(data: &Path, membership: &Membership, pools: Pools) -> Result<Place, Fault> {
-    match Places::open(data).and_then(|places| places.give(&membership.dir, Some(pools.clone()))) {
+pub fn allocation_of(data: &Path, membership: &Membership, pools: Pools) -> Result<HostAllocation, Fault> {
+    match HostAllocations::open(data)
+        .and_then(|allocations| allocations.give(&membership.dir, Some(pools.clone())))
+    {
         Err(fault) if matches!(fault.reason, Reason::StateReadOnly | Reason::StateNoSpace) => {
-            tracing::warn!(reason = %fault.reason, error = %fault, "the place cannot be written");
-            Ok(read(membership.dir.path())?.unwrap_or(Place { number: 0, pools }))
+            tracing::warn!(reason = %fault.reason, error = %fault, "the host allocation cannot be written");
+            Ok(read(membership.dir.path())?.unwrap_or(HostAllocation { number: 0, pools }))
         }
         given => given,
     }
 }
 
 /// What `memberships` lists.
-pub fn listed_facts(config: &Config, membership: &Membership, place: &Place) -> Map<String, Value> {
-    let mut facts = place_facts(config, place);
+pub fn listed_facts(
+    config: &Config,
+    membership: &Membership,
+    allocation: &HostAllocation,
+) -> Map<String, Value> {
+    let mut facts = allocation_facts(config, allocation);
     facts.extend([
         ("cluster".to_owned(), json!(membership.identity.cluster_id)),
         ("cluster_name".to_owned(), json!(membership.bootstrap.contract.cluster_name)),
@@ -204,15 +213,15 @@ pub fn listed_facts(config: &Config, membership: &Membership, place: &Place) -> 
     facts
 }
 
-/// What a place means under this configuration.
-pub fn place_facts(config: &Config, place: &Place) -> Map<String, Value> {
-    let interface = (!config.no_tun).then(|| place.interface(config));
+/// What an allocation means under this configuration.
+pub fn allocation_facts(config: &Config, allocation: &HostAllocation) -> Map<String, Value> {
+    let interface = (!config.no_tun).then(|| allocation.interface(config));
     Map::from_iter([
-        ("place".to_owned(), json!(place.number)),
+        ("place".to_owned(), json!(allocation.number)),
         ("interface".to_owned(), json!(interface)),
-        ("listen_link".to_owned(), json!(place.link(config))),
-        ("listen_wireguard".to_owned(), json!(place.wireguard(config))),
-        ("pools".to_owned(), json!(place.pools)),
+        ("listen_link".to_owned(), json!(allocation.link(config))),
+        ("listen_wireguard".to_owned(), json!(allocation.wireguard(config))),
+        ("pools".to_owned(), json!(allocation.pools)),
     ])
 }
 
@@ -233,8 +242,8 @@ mod tests {
     fn a_number_stays_with_its_membership_and_a_freed_one_is_given_again() {
         let data = tempfile::tempdir().unwrap();
         let number = |name: &str| {
-            let places = Places::open(data.path()).unwrap();
-            places.give(&dir(data.path(), name), None).unwrap().number
+            let allocations = HostAllocations::open(data.path()).unwrap();
+            allocations.give(&dir(data.path(), name), None).unwrap().number
         };
         assert_eq!((number("m"), number("z"), number("a")), (0, 1, 2), "not the order of names");
         assert_eq!((number("a"), number("m"), number("z")), (2, 0, 1), "stable");
@@ -245,10 +254,10 @@ mod tests {
     #[test]
     fn ports_and_interface_follow_the_number_and_not_the_order_of_start() {
         let config = Config::resolve(&crate::config::Raw::default()).unwrap();
-        let place = |number| Place { number, pools: Pools::default() };
-        let first = place(0);
+        let allocation = |number| HostAllocation { number, pools: Pools::default() };
+        let first = allocation(0);
         assert_eq!((first.link(&config).port(), first.interface(&config)), (7443, "rap0".into()));
-        let third = place(2);
+        let third = allocation(2);
         assert_eq!((third.link(&config).port(), third.wireguard(&config).port()), (7445, 51822));
         assert_eq!(third.interface(&config), "rap2");
     }
@@ -265,11 +274,11 @@ mod tests {
             ..Default::default()
         })
         .unwrap();
-        let place = |number| Place { number, pools: Pools::default() };
-        let (link, wireguard) = place(1).advertised(&config);
+        let allocation = |number| HostAllocation { number, pools: Pools::default() };
+        let (link, wireguard) = allocation(1).advertised(&config);
         assert_eq!(link, ["a.example:7444", "192.0.2.1:443", "[2001:db8::1]:7444"]);
         assert_eq!(wireguard, ["a.example:51821"]);
-        assert_eq!(place(0).advertised(&config), (config.advertise.clone(), config.advertise_wireguard));
+        assert_eq!(allocation(0).advertised(&config), (config.advertise.clone(), config.advertise_wireguard));
     }
 
     #[test]
@@ -279,12 +288,12 @@ mod tests {
             let token = rap_wire::v1::JoinToken { overlay_pools: vec![text.into()], ..Default::default() };
             Pools::of_token(&token).unwrap()
         };
-        let places = Places::open(data.path()).unwrap();
-        places.give(&dir(data.path(), "a"), Some(pools("100.96.0.0/16"))).unwrap();
+        let allocations = HostAllocations::open(data.path()).unwrap();
+        allocations.give(&dir(data.path(), "a"), Some(pools("100.96.0.0/16"))).unwrap();
         let name = |text: &str| MembershipName::new(text).unwrap();
-        let refused = places.check(&name("b"), &pools("100.96.200.0/24")).unwrap_err();
+        let refused = allocations.check(&name("b"), &pools("100.96.200.0/24")).unwrap_err();
         assert_eq!(refused.reason, Reason::OverlayOverlap);
-        places.check(&name("b"), &pools("100.97.0.0/16")).unwrap();
-        places.check(&name("a"), &pools("100.96.0.0/16")).unwrap();
+        allocations.check(&name("b"), &pools("100.97.0.0/16")).unwrap();
+        allocations.check(&name("a"), &pools("100.96.0.0/16")).unwrap();
     }
 }

@@ -34,7 +34,8 @@ use zeroize::Zeroizing;
 pub use aside::{discard, remove, staging, sweep};
 pub use break_glass::{store_grants, stored_grants};
 pub use host_allocation::{
-    Place, Places, listed_facts, overlap_fault, place_facts, place_of, read as read_place,
+    HostAllocation, HostAllocations, allocation_facts, allocation_of, listed_facts, overlap_fault,
+    read as read_allocation,
 };
 pub use keys::{KeyHistory, PendingKeys};
 pub use keys_to_replace::Wanted;

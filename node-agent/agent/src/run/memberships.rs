@@ -18,7 +18,7 @@ use crate::blocking::blocking;
 use crate::config::Config;
 use crate::dataplane::DataplaneCommand;
 use crate::host::{Directory, Entry, HostClaims, HostEvent, HostHandle, absent};
-use crate::membership::{Places, Wanted, place_facts, read_place, sweep};
+use crate::membership::{HostAllocations, Wanted, allocation_facts, read_allocation, sweep};
 use crate::requests::ask;
 
 /// The memberships of this host.
@@ -86,10 +86,10 @@ impl Host {
                 tracing::warn!(reason = %fault.reason, error = %fault, "a removal that was cut off could not be ended");
             }
             let names = MembershipDir::list(&data)?;
-            let places = if names.is_empty() { Vec::new() } else { placed(&data) };
+            let numbers = if names.is_empty() { Vec::new() } else { numbered(&data) };
             let number = |name: &MembershipName| {
-                let place = places.iter().find(|(placed, _)| placed == name);
-                place.map_or(u16::MAX, |(_, number)| *number)
+                let found = numbers.iter().find(|(numbered, _)| numbered == name);
+                found.map_or(u16::MAX, |(_, number)| *number)
             };
             let mut names = names;
             names.sort_by_key(|name| (number(name), name.clone()));
@@ -159,7 +159,7 @@ impl Host {
         (life.start, life.began) = (start, self.clock.now().mono);
         match started {
             Ok(started) => {
-                tracing::info!(membership = text, place = started.place.number, "membership runs");
+                tracing::info!(membership = text, place = started.allocation.number, "membership runs");
                 life.said = None;
                 self.directory.set(&text, Entry { facts: started.facts, state: Ok(started.requests) });
                 let (token, events) = (started.tasks.token(), self.events.clone());
@@ -203,8 +203,8 @@ impl Host {
     }
 
     fn stopped_facts(&self, name: &str) -> Map<String, serde_json::Value> {
-        match read_place(&self.config.data_dir.join(name)) {
-            Ok(Some(place)) => place_facts(&self.config, &place),
+        match read_allocation(&self.config.data_dir.join(name)) {
+            Ok(Some(allocation)) => allocation_facts(&self.config, &allocation),
             _ => Map::new(),
         }
     }
@@ -271,13 +271,12 @@ impl Host {
     }
 }
 
-/// The memberships that have a place, with its number. Without access to the lock nobody is first.
-fn placed(data: &std::path::Path) -> Vec<(MembershipName, u16)> {
-    let places = Places::open(data).and_then(|places| places.all());
-    match places {
-        Ok(places) => places.into_iter().map(|(name, place)| (name, place.number)).collect(),
+/// The memberships that have an allocation, with its number. Without access to the lock nobody is first.
+fn numbered(data: &std::path::Path) -> Vec<(MembershipName, u16)> {
+    match HostAllocations::open(data).and_then(|allocations| allocations.all()) {
+        Ok(all) => all.into_iter().map(|(name, allocation)| (name, allocation.number)).collect(),
         Err(fault) => {
-            tracing::warn!(reason = %fault.reason, error = %fault, "places are not readable");
+            tracing::warn!(reason = %fault.reason, error = %fault, "host allocations are not readable");
             Vec::new()
         }
     }

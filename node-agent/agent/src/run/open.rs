@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::dataplane::Launch;
 use crate::host::{OwnClaim, capabilities, own_endpoints};
 use crate::membership::{
-    Membership, Place, StoredCertificate, StoredTime, place_of, stored_grants, stored_snapshots,
+    HostAllocation, Membership, StoredCertificate, StoredTime, allocation_of, stored_grants, stored_snapshots,
 };
 
 /// An open membership.
@@ -27,7 +27,7 @@ pub(super) struct Opened {
     pub(super) node: Node,
     /// The certificate on disk, valid or not.
     pub(super) leaf: Option<StoredCertificate>,
-    pub(super) place: Place,
+    pub(super) allocation: HostAllocation,
     pub(super) launch: Launch,
     /// Own endpoints by interface address: (link, WireGuard).
     pub(super) addresses: (Vec<String>, Vec<String>),
@@ -45,16 +45,16 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let pin = if name == config.membership { config.pin.clone() } else { AuthorityPin::default() };
     let boot_id = boot_id().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
     let boot = boot_id.clone();
-    let (membership, (leaf, found), grants, place, remembered) = blocking(move || {
+    let (membership, (leaf, found), grants, allocation, remembered) = blocking(move || {
         let membership = Membership::open(&data, &name, dev)?;
         pin.check_chain(&membership.chain)?;
         let owner = (membership.identity.installation_id, membership.identity.cluster_id, membership.node);
         let leaf = StoredCertificate::open(&membership.dir, owner, &membership.closed)?;
         let remembered = StoredTime::remembered(&membership.dir, &boot, Clock::new().now())?;
         let pools = Pools::of_contract(&membership.bootstrap.contract)?;
-        let place = place_of(&data, &membership, pools)?;
+        let allocation = allocation_of(&data, &membership, pools)?;
         let grants = stored_grants(&membership.dir)?;
-        Ok((membership, leaf, grants, place, remembered))
+        Ok((membership, leaf, grants, allocation, remembered))
     })
     .await?;
     let limits = CacheLimits { max_bytes: config.cache_bytes, ..CacheLimits::default() };
@@ -65,7 +65,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
         tracing::warn!(reason = %fault.reason, error = %fault, "stored snapshots are not readable");
         Vec::new()
     });
-    let launch = launch(config, &membership, &place);
+    let launch = launch(config, &membership, &allocation);
     let addresses = own_endpoints((launch.listen_link, launch.listen_wireguard));
     let settings = NodeSettings {
         pinned: membership.pinned(),
@@ -88,20 +88,20 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let node = Node::start(settings, &stored, leaf.clone().map(Into::into), Clock::new().now());
     claim.take(match node.acceptor().newest() {
         Some(snapshot) => Pools::of_own(node.acceptor().own_addresses(snapshot).as_ref()),
-        None => place.pools.clone(),
+        None => allocation.pools.clone(),
     })?;
-    Ok(Opened { membership, found, cache, node, leaf, place, launch, addresses, boot_id })
+    Ok(Opened { membership, found, cache, node, leaf, allocation, launch, addresses, boot_id })
 }
 
-/// How to start the data plane at this place.
-fn launch(config: &Config, membership: &Membership, place: &Place) -> Launch {
+/// How to start the data plane with this allocation.
+fn launch(config: &Config, membership: &Membership, allocation: &HostAllocation) -> Launch {
     Launch {
         program: config.dataplane_bin.clone().map(absolute),
         membership: membership.dir.name().to_string(),
         run_dir: config.run_dir.clone(),
-        listen_link: place.link(config),
-        listen_wireguard: place.wireguard(config),
-        interface: place.interface(config),
+        listen_link: allocation.link(config),
+        listen_wireguard: allocation.wireguard(config),
+        interface: allocation.interface(config),
         bounds_dir: config.bounds.folder.clone(),
         no_tun: config.no_tun,
         log: config.log.clone(),

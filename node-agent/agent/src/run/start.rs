@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::control_plane::{CertificateTask, ControlPlane, InForce, TrustedTime, UplinkTask, literal};
 use crate::dataplane::{DataplaneCommand, DataplaneTask};
 use crate::host::{HostHandle, OwnClaim, resolve_names, watch_addresses};
-use crate::membership::{Persister, Place, PlaneStarts, listed_facts};
+use crate::membership::{HostAllocation, Persister, PlaneStarts, listed_facts};
 use crate::requests::Request;
 use crate::status::{Contact, StatusFacts};
 
@@ -37,7 +37,7 @@ pub struct Started {
     /// The tasks of the membership. A failure of one of them ends these and nothing else.
     pub tasks: TaskGroup,
     /// What it takes of the host.
-    pub place: Place,
+    pub allocation: HostAllocation,
     /// Constant facts, for lists.
     pub facts: Map<String, Value>,
 }
@@ -56,10 +56,10 @@ pub async fn start(
     host: HostHandle,
 ) -> Result<Started, Fault> {
     let opened = open(config, name, &claim).await?;
-    let Opened { membership, found, cache, mut node, leaf, place, launch, addresses, boot_id } = opened;
+    let Opened { membership, found, cache, mut node, leaf, allocation, launch, addresses, boot_id } = opened;
     let mut contact = Contact::default();
     contact.found(&membership.closed, found);
-    let listed = listed_facts(config, &membership, &place);
+    let listed = listed_facts(config, &membership, &allocation);
     let facts = StatusFacts::of(&membership, &boot_id, config.workload_supervision, &listed);
     let clock = Clock::new();
     let time = TrustedTime::new(clock, node.acceptor().clock().wall(clock.now()));
@@ -155,5 +155,5 @@ pub async fn start(
     });
     NAMES.spawn(&tasks, |end| resolve_names(channels.wanted_names.1, channels.resolved_names.0, end));
     ADDRESSES.spawn(&tasks, |end| watch_addresses(listen, channels.addresses.0, end));
-    Ok(Started { requests, commands, tasks, place, facts: listed })
+    Ok(Started { requests, commands, tasks, allocation, facts: listed })
 }

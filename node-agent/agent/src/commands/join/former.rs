@@ -125,7 +125,7 @@ impl Former {
             && pins.is_none_or(|(pinned, named)| pinned == named))
     }
 
-    /// What a return must not take back, as it is now: floors, evidence and grants; and the place on the
+    /// What a return must not take back, as it is now: floors, evidence and grants; and the allocation on the
     /// host. Again is the same: what went on here in between is carried over, too.
     pub(super) fn carry_over(&self, dir: &MembershipDir) -> Result<(), Fault> {
         match FloorStore::open(&self.dir) {

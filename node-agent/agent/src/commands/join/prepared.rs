@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::host::HostTerms;
 use crate::config::{Config, is_node_name};
-use crate::membership::{Enrollment, Kept as _, Nonce, Places};
+use crate::membership::{Enrollment, HostAllocations, Kept as _, Nonce};
 
 /// A token with its verified form.
 pub(super) type Given = (JoinTokenText, Verified<v1::JoinToken>);
@@ -76,9 +76,9 @@ impl Prepared {
     ) -> Result<Self, Fault> {
         let malformed = |_| Fault::new(Reason::TokenMalformed, "a field of the token has a wrong length");
         // Before anything is asked: a cluster whose addresses this host uses already burns no use.
-        let places = Places::open(&config.data_dir)?;
+        let allocations = HostAllocations::open(&config.data_dir)?;
         let pools = Pools::of_token(&token)?;
-        if let Err(fault) = places.check(&config.membership, &pools) {
+        if let Err(fault) = allocations.check(&config.membership, &pools) {
             // Nothing of use is in it yet.
             dir.destroy()?;
             return Err(fault);
@@ -89,8 +89,8 @@ impl Prepared {
             dir.destroy()?;
             return Err(fault);
         }
-        places.give(&dir, None)?;
-        drop(places);
+        allocations.give(&dir, None)?;
+        drop(allocations);
         let enrollment =
             Enrollment { authority_key: token.cluster_authority_key.clone(), ..Enrollment::default() };
         enrollment.clone().store(&dir)?;
@@ -227,11 +227,11 @@ impl Prepared {
     ) -> Result<(), Fault> {
         let contract = &bootstrap.contract;
         // A token of an older control plane named no pools; the contract does.
-        let (places, pools) = (Places::open(data)?, Pools::of_contract(contract)?);
-        places.check(self.dir.name(), &pools)?;
+        let (allocations, pools) = (HostAllocations::open(data)?, Pools::of_contract(contract)?);
+        allocations.check(self.dir.name(), &pools)?;
         terms.write_bounds(self.dir.name(), &pools)?;
-        places.give(&self.dir, Some(pools))?;
-        drop(places);
+        allocations.give(&self.dir, Some(pools))?;
+        drop(allocations);
         // From here on their absence is a loss and not a beginning.
         let mut floors = FloorStore::open(&self.dir)?.0;
         if floors.is_absent() {

@@ -1,7 +1,7 @@
 //! `join --rejoin`: a host that was thrown out, or lost its state but not its key, asks with that key.
 //!
 //! Owns that nothing of the former membership goes before the new one is whole: it is made beside it,
-//! under `.rejoin`, with its place, floors and evidence, and takes its place in one step. Refuses to
+//! under `.rejoin`, with its host allocation, floors and evidence, and takes its place in one step. Refuses to
 //! decide who may return: the control plane does.
 
 use std::path::PathBuf;

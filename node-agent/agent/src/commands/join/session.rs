@@ -19,7 +19,7 @@ use crate::blocking::on;
 use crate::config::Config;
 use crate::control_plane::{ControlPlane, EnrollmentLine, TrustedTime};
 use crate::host::capabilities;
-use crate::membership::{keys_of, read_place, wireguard_public};
+use crate::membership::{keys_of, read_allocation, wireguard_public};
 
 /// A run that did not end in a membership.
 pub(super) struct Failed {
@@ -65,10 +65,10 @@ impl Session {
         let (signer, wireguard_key) = keys_of(&prepared.store)?;
         let secret = prepared.store.credentials().join_secret.as_ref();
         let secret = secret.and_then(|secret| <[u8; 32]>::try_from(secret.expose()).ok());
-        let place = read_place(prepared.dir.path())?;
-        let place =
-            place.ok_or(Fault::new(Reason::StateCorrupt, "the membership has no place on this host"))?;
-        let (link_endpoints, wireguard_endpoints) = place.advertised(config);
+        let allocation = read_allocation(prepared.dir.path())?;
+        let allocation = allocation
+            .ok_or(Fault::new(Reason::StateCorrupt, "the membership has no allocation on this host"))?;
+        let (link_endpoints, wireguard_endpoints) = allocation.advertised(config);
         let facts = NodeFacts {
             name: prepared.store.identity().name.clone(),
             capabilities: capabilities(config),
