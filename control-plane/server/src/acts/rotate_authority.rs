@@ -142,8 +142,8 @@ async fn write_rotation(
     let next = prepared.as_ref().unwrap_or(&fresh.signer);
     let last = held.stored.rows.last().ok_or(StoreError::Absent)?;
     let sealed = last.sealed_private_key.as_deref().unwrap_or_default();
-    let place = Sealed::ClusterAuthority(id, last.sequence);
-    let signer = Signer::from_seed(&*place.open32(&held.keys, facts.id, sealed)?);
+    let secret = Sealed::ClusterAuthority(id, last.sequence);
+    let signer = Signer::from_seed(&*secret.open32(&held.keys, facts.id, sealed)?);
     append(keys, transaction, held, Succession::Rotation(&signer), next, (fresh.served, fresh.now)).await?;
     if prepared.is_some() {
         authority_prepared_delete(transaction, id).await?;

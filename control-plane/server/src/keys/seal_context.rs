@@ -1,6 +1,6 @@
-//! Where this control plane's secrets are sealed: one place per table and column.
+//! What this control plane's secrets are sealed with: one context per table and column.
 //!
-//! Owns the map from secrets to places. Refuses to own the cipher (rap-authority) and the rows.
+//! Owns the map from secrets to contexts. Refuses to own the cipher (rap-authority) and the rows.
 
 use rap_authority::{SealContext, SealPurpose, SealingKey, UnsealError};
 use rap_types::{ClusterId, InstallationId};
@@ -38,7 +38,7 @@ impl Sealed {
         plaintext: &[u8],
     ) -> Vec<u8> {
         let ((version, key), row_key) = (keys.into().newest(), self.row_key());
-        key.seal(&self.place(installation, &row_key, version), plaintext, &mut rand::rng())
+        key.seal(&self.context(installation, &row_key, version), plaintext, &mut rand::rng())
     }
 
     /// Opens what [`Self::seal`] made under any of the keys.
@@ -50,7 +50,7 @@ impl Sealed {
     ) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
         let row_key = self.row_key();
         let open = |(version, key): (u32, &SealingKey)| {
-            key.open(&self.place(installation, &row_key, version), sealed).ok()
+            key.open(&self.context(installation, &row_key, version), sealed).ok()
         };
         keys.into().sealers(sealed).into_iter().find_map(open).ok_or_else(|| self.refused())
     }
@@ -77,7 +77,7 @@ impl Sealed {
         sealed: &[u8],
     ) -> bool {
         let ((version, key), row_key) = (keys.newest(), self.row_key());
-        key.open(&self.place(installation, &row_key, version), sealed).is_ok()
+        key.open(&self.context(installation, &row_key, version), sealed).is_ok()
     }
 
     fn refused(self) -> UnsealError {
@@ -131,7 +131,7 @@ impl Sealed {
         }
     }
 
-    fn place(self, installation: InstallationId, row_key: &[u8], key_version: u32) -> SealContext<'_> {
+    fn context(self, installation: InstallationId, row_key: &[u8], key_version: u32) -> SealContext<'_> {
         let (table, column, purpose) = self.names();
         SealContext { installation, table, column, row_key, cluster: self.cluster(), purpose, key_version }
     }
@@ -178,21 +178,21 @@ mod tests {
     #[test]
     fn a_clusters_secret_opens_under_the_version_that_sealed_it_and_no_other() {
         let installation = InstallationId::from_bytes([1; 16]);
-        let place = Sealed::MapKey(ClusterId::from_bytes([1; 16]));
+        let secret = Sealed::MapKey(ClusterId::from_bytes([1; 16]));
         let [one, two] = [1, 2].map(|version| (version, SealingKey::generate(&mut rand::rng())));
         let old = DataKeys::of(vec![one.clone()]).unwrap();
         let both = DataKeys::of(vec![one.clone(), two.clone()]).unwrap();
         let alone = both.newest_alone();
         let (before, after) =
-            (place.seal(&old, installation, &[7; 32]), place.seal(&both, installation, &[7; 32]));
+            (secret.seal(&old, installation, &[7; 32]), secret.seal(&both, installation, &[7; 32]));
         for (keys, opens) in [(&old, [true, false]), (&both, [true, true]), (&alone, [false, true])] {
-            let found = [&before, &after].map(|sealed| place.open32(keys, installation, sealed).is_ok());
+            let found = [&before, &after].map(|sealed| secret.open32(keys, installation, sealed).is_ok());
             assert_eq!(found, opens);
         }
         // The named version is authenticated.
         let mut renamed = before;
         renamed[4] = 2;
         let swapped = DataKeys::of(vec![(2, one.1)]).unwrap();
-        assert!(place.open32(&swapped, installation, &renamed).is_err());
+        assert!(secret.open32(&swapped, installation, &renamed).is_err());
     }
 }

@@ -24,12 +24,12 @@ use crate::keys::seal_context::Sealed;
 #[derive(Debug)]
 pub struct Secrets {
     installation: InstallationId,
-    all: Vec<(Sealed, Vec<u8>, Half)>,
+    all: Vec<(Sealed, Vec<u8>, Shape)>,
 }
 
 /// What a secret has to be like.
 #[derive(Debug)]
-enum Half {
+enum Shape {
     Any,
     Length32,
     KeyOf([u8; 32]),
@@ -48,17 +48,17 @@ impl Secrets {
     ) -> Result<Self, Failure> {
         let id = rows.cluster();
         let cluster = cluster_read(connection, rows).await?.ok_or_else(unknown_cluster)?.cluster;
-        let mut all = vec![(Sealed::MapKey(id), cluster.sealed_map_key, Half::Length32)];
+        let mut all = vec![(Sealed::MapKey(id), cluster.sealed_map_key, Shape::Length32)];
         for row in authorities_list(connection, rows).await? {
-            let (place, half) = (Sealed::ClusterAuthority(id, row.sequence), Half::KeyOf(row.public_key));
-            all.extend(row.sealed_private_key.map(|sealed| (place, sealed, half)));
+            let (secret, shape) = (Sealed::ClusterAuthority(id, row.sequence), Shape::KeyOf(row.public_key));
+            all.extend(row.sealed_private_key.map(|sealed| (secret, sealed, shape)));
         }
         if let Some(row) = authority_prepared_read(connection, id).await? {
-            all.push((Sealed::PreparedAuthority(id), row.sealed_private_key, Half::KeyOf(row.public_key)));
+            all.push((Sealed::PreparedAuthority(id), row.sealed_private_key, Shape::KeyOf(row.public_key)));
         }
         for row in cluster_cas_list(connection, rows).await? {
-            let (place, half) = (Sealed::ClusterCa(id, row.generation), Half::Certified(row.cert_der));
-            all.extend(row.sealed_key.map(|sealed| (place, sealed, half)));
+            let (secret, shape) = (Sealed::ClusterCa(id, row.generation), Shape::Certified(row.cert_der));
+            all.extend(row.sealed_key.map(|sealed| (secret, sealed, shape)));
         }
         Ok(Self { installation, all })
     }
@@ -74,24 +74,24 @@ impl Secrets {
         let absent = || Failure::new(Reason::ConfigInvalid, "the database has no installation; run init");
         let stored = installation_read(connection).await?.ok_or_else(absent)?.installation;
         let mut all = vec![
-            (Sealed::InstallationAuthority, stored.sealed_private_key, Half::Any),
-            (Sealed::TlsAuthority, stored.sealed_tls_ca_key, Half::Any),
+            (Sealed::InstallationAuthority, stored.sealed_private_key, Shape::Any),
+            (Sealed::TlsAuthority, stored.sealed_tls_ca_key, Shape::Any),
         ];
         for dek in live_deks(connection, floors).await? {
             let out_of_range =
                 |_| Failure::new(Reason::SecretUnseal, "the version of a data key is out of range");
             let version = u32::try_from(dek.key_version).map_err(out_of_range)?;
-            all.push((Sealed::DataKey(dek.cluster, version), dek.wrapped_dek, Half::Any));
+            all.push((Sealed::DataKey(dek.cluster, version), dek.wrapped_dek, Shape::Any));
         }
         for (generation, sealed) in log_keys_sealed(connection).await? {
-            all.push((Sealed::LogKey(generation), sealed, Half::Any));
+            all.push((Sealed::LogKey(generation), sealed, Shape::Any));
         }
         Ok(Self { installation: stored.installation, all })
     }
 
     /// True if every one is under the newest key.
     pub fn are_under_newest(&self, keys: KeyRing<'_>) -> bool {
-        self.all.iter().all(|(place, sealed, _)| place.is_under_newest(keys, self.installation, sealed))
+        self.all.iter().all(|(secret, sealed, _)| secret.is_under_newest(keys, self.installation, sealed))
     }
 
     /// Opens every one and compares it with its public half.
@@ -99,27 +99,30 @@ impl Secrets {
     /// # Errors
     /// `secret.unseal`, `row.tampered`.
     pub fn open_all(&self, keys: KeyRing<'_>) -> Result<Vec<Zeroizing<Vec<u8>>>, Failure> {
-        let open = |(place, sealed, half): &(Sealed, Vec<u8>, Half)| {
-            let plaintext = place.open(keys, self.installation, sealed).map_err(|error| match place {
+        let open = |(secret, sealed, shape): &(Sealed, Vec<u8>, Shape)| {
+            let plaintext = secret.open(keys, self.installation, sealed).map_err(|error| match secret {
                 Sealed::DataKey(cluster, version) => Failure::new(
                     Reason::SecretUnseal,
                     format!("version {version} of the data key of cluster {cluster} does not open"),
                 ),
                 _ => error.into(),
             })?;
-            match half {
-                Half::Any => {}
-                Half::Length32 => drop(place.exactly32(&plaintext)?),
-                Half::KeyOf(public) => {
-                    let signer = Signer::from_seed(&*place.exactly32(&plaintext)?);
+            match shape {
+                Shape::Any => {}
+                Shape::Length32 => drop(secret.exactly32(&plaintext)?),
+                Shape::KeyOf(public) => {
+                    let signer = Signer::from_seed(&*secret.exactly32(&plaintext)?);
                     if signer.public().as_bytes() != public {
-                        return Err(Failure::new(Reason::RowTampered, match place {
-                            Sealed::PreparedAuthority(_) => "prepared authority key",
-                            _ => "cluster authority key",
-                        }));
+                        return Err(Failure::new(
+                            Reason::RowTampered,
+                            match secret {
+                                Sealed::PreparedAuthority(_) => "prepared authority key",
+                                _ => "cluster authority key",
+                            },
+                        ));
                     }
                 }
-                Half::Certified(der) => drop(CertificateAuthority::open(der, &plaintext)?),
+                Shape::Certified(der) => drop(CertificateAuthority::open(der, &plaintext)?),
             }
             Ok(plaintext)
         };
@@ -138,10 +141,10 @@ impl Secrets {
         rows: &RowKeys,
     ) -> Result<u64, Failure> {
         let mut count = 0;
-        for ((place, sealed, _), plaintext) in self.all.iter().zip(self.open_all(keys)?) {
-            if !place.is_under_newest(keys, self.installation, sealed) {
-                let sealed = place.seal(keys, self.installation, &plaintext);
-                write(transaction, rows, *place, sealed).await?;
+        for ((secret, sealed, _), plaintext) in self.all.iter().zip(self.open_all(keys)?) {
+            if !secret.is_under_newest(keys, self.installation, sealed) {
+                let sealed = secret.seal(keys, self.installation, &plaintext);
+                write(transaction, rows, *secret, sealed).await?;
                 count += 1;
             }
         }
@@ -152,11 +155,11 @@ impl Secrets {
 async fn write(
     transaction: &mut SystemTransaction,
     rows: &RowKeys,
-    place: Sealed,
+    secret: Sealed,
     sealed: Vec<u8>,
 ) -> Result<(), Failure> {
     let gone = || Failure::new(Reason::RequestConflict, "a key of the cluster was removed meanwhile");
-    match place {
+    match secret {
         Sealed::MapKey(_) => {
             let mut row = cluster_hold(transaction, rows).await?.ok_or_else(gone)?;
             row.cluster.sealed_map_key = sealed;

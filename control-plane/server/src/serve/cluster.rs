@@ -86,8 +86,8 @@ impl Cluster {
             StoredAuthority::read(connection, installation, &rows).await?;
         let signer = |row: &AuthorityRow| -> Result<Signer, Failure> {
             let sealed = row.sealed_private_key.as_deref().unwrap_or_default();
-            let place = Sealed::ClusterAuthority(id, row.sequence);
-            let signer = Signer::from_seed(&*place.open32(&keys, installation.id, sealed)?);
+            let secret = Sealed::ClusterAuthority(id, row.sequence);
+            let signer = Signer::from_seed(&*secret.open32(&keys, installation.id, sealed)?);
             if signer.public().as_bytes() == &row.public_key {
                 Ok(signer)
             } else {
