@@ -5,10 +5,8 @@
 //!
 //! Owns the order of the steps. Refuses to own the CAs, the nodes and the clock.
 
-use rap_contract::Reject;
+use rap_contract::{KeyState, Reject};
 use rap_types::Reason;
-
-use crate::AuthorityState;
 
 /// Where the rotation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,8 +51,8 @@ impl CaStage {
     ///
     /// # Errors
     /// `row.tampered` for states that no step leads to.
-    pub fn of(states: &[AuthorityState]) -> Result<Self, Reject> {
-        use AuthorityState::{Active, Prepared, Tainted};
+    pub fn of(states: &[KeyState]) -> Result<Self, Reject> {
+        use KeyState::{Active, Prepared, Tainted};
         match states {
             [Active] => Ok(Self::Single),
             [Active, Prepared] => Ok(Self::Introducing),
@@ -66,8 +64,8 @@ impl CaStage {
 
     /// States of the older and the newer CA in this stage; the newer one is revoked in [`Self::Single`] unless it was
     /// the one that stays.
-    pub const fn states(self) -> (AuthorityState, AuthorityState) {
-        use AuthorityState::{Active, Prepared, Revoked, Tainted};
+    pub const fn states(self) -> (KeyState, KeyState) {
+        use KeyState::{Active, Prepared, Revoked, Tainted};
         match self {
             Self::Single => (Active, Revoked),
             Self::Introducing => (Active, Prepared),
@@ -144,11 +142,11 @@ mod tests {
             seen.extend(STEPS.iter().filter_map(|step| stage.after(*step).ok()));
             let (older, newer) = stage.states();
             let trusted: Vec<_> =
-                [older, newer].into_iter().filter(|state| *state != AuthorityState::Revoked).collect();
+                [older, newer].into_iter().filter(|state| *state != KeyState::Revoked).collect();
             assert_eq!(CaStage::of(&trusted), Ok(stage));
         }
         assert_eq!(words, BTreeSet::from(["introducing", "moving", "returning", "single"]));
-        use AuthorityState::{Active, Prepared, Tainted};
+        use KeyState::{Active, Prepared, Tainted};
         for states in
             [&[][..], &[Prepared], &[Active, Active], &[Tainted, Tainted], &[Active, Prepared, Prepared]]
         {

@@ -50,7 +50,7 @@ pub use installation::{
     InstallationFacts, NewInstallation, activation_request, answer_activation_request, create_installation,
     critical, decide_activation, known_features, reopen_activation,
 };
-pub use lifecycle::{AuthorityLife, AuthorityState, AuthorityStep};
+pub use lifecycle::{AuthorityLife, AuthorityStep};
 pub use overlay::DEFAULT_IPV4_POOL;
 pub use permissions::Permission;
 pub use policy::{DegradedPolicy, NodeLifecyclePolicy, PolicyError};

@@ -3,36 +3,8 @@
 //! Owns which step is legal from which state, which key signs and which keys still open join tokens.
 //! Refuses to own the keys, the records and the count of confirmations.
 
-use rap_contract::Reject;
+use rap_contract::{KeyState, Reject};
 use rap_types::Reason;
-
-/// Where a key is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AuthorityState {
-    /// Made; no record names it and nobody accepts it.
-    Prepared,
-    /// A record names it. The newest such key signs; an older one is in overlap.
-    Active,
-    /// Replaced, and the nodes know: it signs nothing but answers to join tokens that it signed.
-    Tainted,
-    /// Never again; its private half is gone.
-    Revoked,
-}
-
-impl AuthorityState {
-    /// Every state, in order of life.
-    pub const ALL: [Self; 4] = [Self::Prepared, Self::Active, Self::Tainted, Self::Revoked];
-
-    /// The word in documents and in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Prepared => "prepared",
-            Self::Active => "active",
-            Self::Tainted => "tainted",
-            Self::Revoked => "revoked",
-        }
-    }
-}
 
 /// What happens to a cluster's authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,29 +35,29 @@ pub enum AuthorityStep {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AuthorityLife {
     /// By position in the chain, from 1.
-    links: Vec<AuthorityState>,
+    links: Vec<KeyState>,
     prepared: bool,
 }
 
 impl AuthorityLife {
     /// A cluster that was just created: one active key.
     pub fn created() -> Self {
-        Self { links: vec![AuthorityState::Active], prepared: false }
+        Self { links: vec![KeyState::Active], prepared: false }
     }
 
     /// Reads stored states, first link first.
     ///
     /// # Errors
     /// `row.tampered` for states that no sequence of steps leads to.
-    pub fn of(links: Vec<AuthorityState>, prepared: bool) -> Result<Self, Reject> {
+    pub fn of(links: Vec<KeyState>, prepared: bool) -> Result<Self, Reject> {
         let tampered = |what| Reject::new(Reason::RowTampered, what);
         let Some((newest, earlier)) = links.split_last() else {
             return Err(tampered("the cluster has no authority"));
         };
-        if *newest != AuthorityState::Active {
+        if *newest != KeyState::Active {
             return Err(tampered("the newest authority is not active"));
         }
-        if earlier.contains(&AuthorityState::Prepared) {
+        if earlier.contains(&KeyState::Prepared) {
             return Err(tampered("a key with a record is not prepared"));
         }
         Ok(Self { links, prepared })
@@ -103,18 +75,18 @@ impl AuthorityLife {
             AuthorityStep::Prepare => next.prepared = true,
             AuthorityStep::Rotate if !self.prepared => return unfit("no key is prepared"),
             AuthorityStep::Rotate => {
-                next.links.push(AuthorityState::Active);
+                next.links.push(KeyState::Active);
                 next.prepared = false;
             }
             AuthorityStep::Recover => {
                 // A key that was sealed beside a stolen one is not trusted either.
-                next.links.fill(AuthorityState::Revoked);
-                next.links.push(AuthorityState::Active);
+                next.links.fill(KeyState::Revoked);
+                next.links.push(KeyState::Active);
                 next.prepared = false;
             }
             AuthorityStep::Taint { sequence, unconfirmed, force } => {
                 let link = next.earlier_mut(sequence)?;
-                if *link != AuthorityState::Active {
+                if *link != KeyState::Active {
                     return unfit("only a key in overlap is tainted");
                 }
                 if unconfirmed > 0 && !force {
@@ -123,20 +95,20 @@ impl AuthorityLife {
                         "nodes seen within a day have not confirmed the newer record",
                     ));
                 }
-                *link = AuthorityState::Tainted;
+                *link = KeyState::Tainted;
             }
             AuthorityStep::Revoke { sequence } => {
                 let link = next.earlier_mut(sequence)?;
-                if *link != AuthorityState::Tainted {
+                if *link != KeyState::Tainted {
                     return unfit("only a tainted key is revoked");
                 }
-                *link = AuthorityState::Revoked;
+                *link = KeyState::Revoked;
             }
         }
         Ok(next)
     }
 
-    fn earlier_mut(&mut self, sequence: u64) -> Result<&mut AuthorityState, Reject> {
+    fn earlier_mut(&mut self, sequence: u64) -> Result<&mut KeyState, Reject> {
         let unfit =
             Reject::new(Reason::AuthorityState, "the newest authority stays active; rotate or recover");
         let newest = self.links.len();
@@ -152,7 +124,7 @@ impl AuthorityLife {
     }
 
     /// State of the key at `sequence`.
-    pub fn state(&self, sequence: u64) -> Option<AuthorityState> {
+    pub fn state(&self, sequence: u64) -> Option<KeyState> {
         self.links.get(usize::try_from(sequence.checked_sub(1)?).ok()?).copied()
     }
 
@@ -172,13 +144,9 @@ impl AuthorityLife {
     /// `token.authority_revoked`, `key.unknown`.
     pub fn admits_tokens_of(&self, sequence: u64) -> Result<(), Reject> {
         match self.state(sequence) {
-            Some(AuthorityState::Active | AuthorityState::Tainted) => Ok(()),
-            Some(AuthorityState::Revoked) => {
-                Err(Reject::new(Reason::TokenAuthorityRevoked, "ask for a new token"))
-            }
-            Some(AuthorityState::Prepared) | None => {
-                Err(Reject::new(Reason::KeyUnknown, "no such authority"))
-            }
+            Some(KeyState::Active | KeyState::Tainted) => Ok(()),
+            Some(KeyState::Revoked) => Err(Reject::new(Reason::TokenAuthorityRevoked, "ask for a new token")),
+            Some(KeyState::Prepared) | None => Err(Reject::new(Reason::KeyUnknown, "no such authority")),
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use rap_authority::{AuthorityLife, AuthorityState, AuthorityStep};
+use rap_authority::{AuthorityLife, AuthorityStep};
+use rap_contract::KeyState;
 use rap_types::Reason;
 
 const LINKS: u64 = 4;
@@ -19,15 +20,15 @@ fn steps(life: &AuthorityLife) -> Vec<AuthorityStep> {
     steps
 }
 
-fn states(life: &AuthorityLife) -> Vec<AuthorityState> {
+fn states(life: &AuthorityLife) -> Vec<KeyState> {
     (1..=life.signer()).map(|sequence| life.state(sequence).unwrap()).collect()
 }
 
 /// What the table says of one step on one link, written down apart from the code.
 fn expected(life: &AuthorityLife, step: AuthorityStep) -> Result<(), Reason> {
-    use AuthorityState::{Active, Prepared, Revoked, Tainted};
+    use KeyState::{Active, Prepared, Revoked, Tainted};
     let newest = life.signer();
-    let link = |sequence: u64| -> Result<AuthorityState, Reason> {
+    let link = |sequence: u64| -> Result<KeyState, Reason> {
         match sequence {
             0 => Err(Reason::ResourceNotFound),
             sequence if sequence == newest => Err(Reason::AuthorityState),
@@ -62,7 +63,7 @@ fn every_step_from_every_reachable_state_is_as_the_table_says() {
             let Ok(next) = outcome else { continue };
             taken += 1;
             let (before, after) = (states(&life), states(&next));
-            assert_eq!(after.last(), Some(&AuthorityState::Active), "there is always one signer");
+            assert_eq!(after.last(), Some(&KeyState::Active), "there is always one signer");
             for (before, after) in before.iter().zip(&after) {
                 assert!(after >= before, "no key becomes younger: {before:?} {after:?}");
             }
@@ -96,7 +97,7 @@ fn tokens_count_until_their_key_is_revoked() {
 
 #[test]
 fn stored_states_that_no_step_leads_to_are_tampered() {
-    use AuthorityState::{Active, Prepared, Revoked, Tainted};
+    use KeyState::{Active, Prepared, Revoked, Tainted};
     for links in [vec![], vec![Tainted], vec![Active, Revoked], vec![Prepared, Active], vec![Prepared]] {
         assert_eq!(AuthorityLife::of(links, false).unwrap_err().reason, Reason::RowTampered);
     }
@@ -165,7 +166,7 @@ fn no_interleaving_lets_a_node_take_two_keys_for_one_incarnation_or_a_key_withou
             assert!(incarnation >= world.pinned, "nothing older than the record");
             assert!(link <= world.life.signer(), "a prepared key has no record");
             if world.pinned == world.life.signer() {
-                assert_ne!(world.life.state(link), Some(AuthorityState::Revoked));
+                assert_ne!(world.life.state(link), Some(KeyState::Revoked));
                 let first = *taken.entry((world.life.signer(), incarnation)).or_insert(link);
                 assert_eq!(first, link, "one incarnation, one key");
             }

@@ -4,6 +4,7 @@
 //! covers it. Refuses to own which columns a table has.
 
 use rap_authority::Columns;
+use rap_contract::KeyState;
 use rap_types::{
     ApprovalMode, ClusterId, Digest, IdentityStatus, Incarnation, InstallationId, JoinRequestId, JoinState,
     NodeId, OperatorId, OrganizationId, PlatformRole, Refresh, RequestId, Role, TokenId, Version, Wall,
@@ -15,7 +16,6 @@ use sqlx::{Arguments as _, Decode, Encode, Postgres, Row, Type, error::BoxDynErr
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::tables::key_state::KeyState;
 use crate::{Result, StoreError};
 
 /// A type that is kept in a column.

@@ -64,7 +64,6 @@ pub use tables::idempotency::*;
 pub use tables::identities::*;
 pub use tables::installation::*;
 pub use tables::join_requests::*;
-pub use tables::key_state::*;
 pub use tables::leaves::*;
 pub use tables::nodes::*;
 pub use tables::operators::*;

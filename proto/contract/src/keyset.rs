@@ -6,17 +6,18 @@ use rap_types::{KeyId, Reason};
 
 use crate::{Document, PublicKey, Reject};
 
-/// Life of a signing key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyState {
-    /// Announced, may not sign yet.
-    Prepared,
-    /// Signs.
-    Active,
-    /// Replaced; nothing new is accepted from it.
-    Tainted,
-    /// Never again.
-    Revoked,
+rap_types::word_enum! {
+    /// Life of a signing key, in this order only.
+    KeyState {
+        /// Made; no record names it and nobody accepts it.
+        Prepared = "prepared",
+        /// A record names it. The newest such key signs; an older one is in overlap.
+        Active = "active",
+        /// Replaced: it signs nothing new, and what it signed before is still read.
+        Tainted = "tainted",
+        /// Never again; its private half is gone.
+        Revoked = "revoked",
+    }
 }
 
 #[derive(Debug, Clone)]

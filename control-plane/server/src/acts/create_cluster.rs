@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rap_authority::{ClusterOrder, ClusterTiming, DataKeys, InstallationFacts, NewCluster, RowKeys};
+use rap_contract::KeyState;
 use rap_store::{
-    AuthorityRow, ClusterCaRow, ClusterRow, KeyState, NewClusterRow, StoreError, SystemTransaction,
-    authority_insert, cluster_ca_insert, cluster_insert, cluster_read, dek_insert, installation_hold,
+    AuthorityRow, ClusterCaRow, ClusterRow, NewClusterRow, StoreError, SystemTransaction, authority_insert,
+    cluster_ca_insert, cluster_insert, cluster_read, dek_insert, installation_hold,
 };
 use rap_types::{Digest, Reason};
 

@@ -1,7 +1,8 @@
 //! Taints and revokes a replaced authority of a cluster.
 
 use rap_authority::{AuthorityLife, AuthorityStep};
-use rap_store::{KeyState, SystemTransaction, authority_confirmations, authority_state_set};
+use rap_contract::KeyState;
+use rap_store::{SystemTransaction, authority_confirmations, authority_state_set};
 use rap_types::{ClusterId, Reason};
 use rap_wire::v1;
 
@@ -49,7 +50,7 @@ pub(crate) async fn write_step(
 
 /// The oldest key in a state, the one that signs aside.
 fn oldest(life: &AuthorityLife, state: KeyState) -> Result<u64, Failure> {
-    let is = |sequence: &u64| life.state(*sequence).is_some_and(|now| now.as_str() == state.as_str());
+    let is = |sequence: &u64| life.state(*sequence) == Some(state);
     let none = || Failure::new(Reason::AuthorityState, "no key is in the state that this step needs");
     (1..life.signer()).find(is).ok_or_else(none)
 }

@@ -1,9 +1,9 @@
 //! Prepares, rotates and recovers the authority of a cluster.
 
 use rap_authority::{AuthorityStep, Floor, FloorOf, Succession, extend_chain};
-use rap_contract::{PublicKey, Signer};
+use rap_contract::{KeyState, PublicKey, Signer};
 use rap_store::{
-    AuthorityRow, KeyState, PreparedAuthorityRow, StoreError, SystemTransaction, authority_insert,
+    AuthorityRow, PreparedAuthorityRow, StoreError, SystemTransaction, authority_insert,
     authority_prepared_delete, authority_prepared_insert, authority_prepared_read, authority_state_set,
     incarnation_raise,
 };

@@ -1,9 +1,10 @@
 //! Rotates the CA of a cluster, step by step.
 
-use rap_authority::{AuthorityState, CaStage, CaStep, RowKeys, ids};
+use rap_authority::{CaStage, CaStep, RowKeys, ids};
+use rap_contract::KeyState;
 use rap_store::{
-    ClusterCaRow, KeyState, StoreError, SystemTransaction, cluster_ca_hold, cluster_ca_insert,
-    cluster_ca_write, cluster_cas_list, cluster_cas_trusted,
+    ClusterCaRow, StoreError, SystemTransaction, cluster_ca_hold, cluster_ca_insert, cluster_ca_write,
+    cluster_cas_list, cluster_cas_trusted,
 };
 use rap_types::{ClusterId, Digest, Reason, Wall};
 
@@ -102,29 +103,20 @@ async fn put_states(
         return Err(Failure::new(Reason::RowTampered, "a rotation has two CAs"));
     };
     let states = match (now, next) {
-        (CaStage::Moving, CaStage::Single) => (AuthorityState::Revoked, AuthorityState::Active),
+        (CaStage::Moving, CaStage::Single) => (KeyState::Revoked, KeyState::Active),
         (_, next) => next.states(),
     };
     // At most one signs at any moment: the one that stops is written first.
     let mut wanted = [(older, states.0), (newer, states.1)];
-    wanted.sort_by_key(|(_, state)| *state == AuthorityState::Active);
+    wanted.sort_by_key(|(_, state)| *state == KeyState::Active);
     for (row, state) in wanted {
         let mut held = cluster_ca_hold(transaction, keys, row.generation).await?.ok_or(StoreError::Absent)?;
-        held.state = stored(state);
-        if state == AuthorityState::Revoked {
+        held.state = state;
+        if state == KeyState::Revoked {
             held.sealed_key = None;
         }
         cluster_ca_write(transaction, keys, held).await?;
     }
-    let signs = if states.1 == AuthorityState::Active { newer } else { older };
+    let signs = if states.1 == KeyState::Active { newer } else { older };
     Ok(signs.cert_der.clone())
-}
-
-const fn stored(state: AuthorityState) -> KeyState {
-    match state {
-        AuthorityState::Prepared => KeyState::Prepared,
-        AuthorityState::Active => KeyState::Active,
-        AuthorityState::Tainted => KeyState::Tainted,
-        AuthorityState::Revoked => KeyState::Revoked,
-    }
 }

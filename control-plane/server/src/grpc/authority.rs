@@ -4,8 +4,9 @@
 //! Which step is legal is rap-authority's; every step runs under the cluster's lock, with its audit row, and this
 //! replica goes by it at once.
 
+use rap_contract::KeyState;
 use rap_rpc::v1::authority_server::Authority;
-use rap_store::{KeyState, authority_confirmations};
+use rap_store::authority_confirmations;
 use rap_types::Reason;
 use rap_wire::v1;
 

@@ -2,9 +2,9 @@
 //!
 //! Refuses to open a private key.
 
-use rap_authority::{AuthorityLife, AuthorityState, InstallationFacts, RowKeys, reopen_cluster};
+use rap_authority::{AuthorityLife, InstallationFacts, RowKeys, reopen_cluster};
 use rap_contract::{AuthorityChain, PublicKey};
-use rap_store::{AuthorityRow, KeyState, PgConnection, authorities_list, authority_prepared_read};
+use rap_store::{AuthorityRow, PgConnection, authorities_list, authority_prepared_read};
 use rap_types::Reason;
 
 use crate::failure::Failure;
@@ -46,16 +46,7 @@ impl StoredAuthority {
             return Err(tampered("cluster authority key"));
         }
         let prepared = authority_prepared_read(connection, cluster).await?.is_some();
-        let life = AuthorityLife::of(rows.iter().map(|row| state(row.state)).collect(), prepared)?;
+        let life = AuthorityLife::of(rows.iter().map(|row| row.state).collect(), prepared)?;
         Ok(Self { chain, life, rows })
-    }
-}
-
-pub(crate) const fn state(stored: KeyState) -> AuthorityState {
-    match stored {
-        KeyState::Prepared => AuthorityState::Prepared,
-        KeyState::Active => AuthorityState::Active,
-        KeyState::Tainted => AuthorityState::Tainted,
-        KeyState::Revoked => AuthorityState::Revoked,
     }
 }

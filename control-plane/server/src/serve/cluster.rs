@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use rap_authority::{AuthorityLife, ClusterTiming, Floor, InstallationFacts, RowKeys};
-use rap_contract::{AuthorityChain, Document as _, Envelope, Signer};
+use rap_contract::{AuthorityChain, Document as _, Envelope, KeyState, Signer};
 use rap_planner::MapKey;
 use rap_runtime::tls::{ClusterTrust, TrustStore};
-use rap_store::{
-    AuthorityRow, KeyState, NewClusterRow, PgConnection, cluster_cas_trusted, cluster_read, keys_stamp,
-};
+use rap_store::{AuthorityRow, NewClusterRow, PgConnection, cluster_cas_trusted, cluster_read, keys_stamp};
 use rap_types::{ClusterId, KeyId, NodeId, Reason, Wall};
 use rap_wire::v1;
 

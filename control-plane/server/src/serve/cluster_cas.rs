@@ -1,16 +1,16 @@
 //! The CAs that the nodes of a cluster trust: one, or two while it is rotated.
 
-use rap_authority::{AuthorityState, CaFollower, CaStage, DataKeys, RowKeys};
+use rap_authority::{CaFollower, CaStage, DataKeys, RowKeys};
+use rap_contract::KeyState;
 use rap_planner::NextCa;
 use rap_runtime::tls::fingerprint;
-use rap_store::{ClusterCaRow, KeyState, NodeRow, PgConnection, nodes_list};
+use rap_store::{ClusterCaRow, NodeRow, PgConnection, nodes_list};
 use rap_types::{ClusterId, Digest, IdentityStatus, InstallationId, Reason};
 use rustls_pki_types::CertificateDer;
 
 use crate::failure::Failure;
 use crate::keys::certificate_authority::CertificateAuthority;
 use crate::keys::seal_context::Sealed;
-use crate::serve::authority_chain::state;
 
 /// The trusted CAs of one cluster.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub(crate) async fn members(connection: &mut PgConnection, keys: &RowKeys) -> Re
 /// # Errors
 /// `row.tampered`.
 pub(crate) fn stage(rows: &[ClusterCaRow]) -> Result<CaStage, Failure> {
-    let states: Vec<AuthorityState> = rows.iter().map(|row| state(row.state)).collect();
+    let states: Vec<KeyState> = rows.iter().map(|row| row.state).collect();
     Ok(CaStage::of(&states)?)
 }
 

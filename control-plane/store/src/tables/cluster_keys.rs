@@ -2,13 +2,13 @@
 //! sealed.
 
 use rap_authority::RowKeys;
+use rap_contract::KeyState;
 use rap_types::ClusterId;
 
 use crate::Result;
 use crate::authentic::{Authentic as _, Held, all_verified, held, insert, update};
 use crate::query::{one, statements};
 use crate::row::{authentic_row, select};
-use crate::tables::key_state::KeyState;
 use crate::transaction::SystemTransaction;
 
 /// One link of a cluster's authority chain.

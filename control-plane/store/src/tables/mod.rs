@@ -20,7 +20,6 @@ pub(crate) mod idempotency;
 pub(crate) mod identities;
 pub(crate) mod installation;
 pub(crate) mod join_requests;
-pub(crate) mod key_state;
 pub(crate) mod leaves;
 pub(crate) mod nodes;
 pub(crate) mod operators;

@@ -1,6 +1,7 @@
 //! Rows that tests start from.
 
 use rap_authority::{RowKeys, SealingKey};
+use rap_contract::KeyState;
 use rap_types::{
     ApprovalMode, ClusterId, Digest, JoinRequestId, NodeId, OrganizationId, Role, TokenId, Wall,
 };

@@ -1,5 +1,6 @@
 //! One installation, one activation, sessions that end; keys of clusters.
 
+use rap_contract::KeyState;
 use rap_types::{Digest, OperatorId, PlatformRole, Wall};
 
 use super::fixture::{authority, cluster_with_token, committed, id, keys, node_added, own_keys};

@@ -2,6 +2,7 @@
 //!
 //! Owns one fixed row of every type with a MAC, and the MACs that the first insert and a change write.
 
+use rap_contract::KeyState;
 use rap_types::{IdentityStatus, JoinState, Role, Wall};
 use serde_json::json;
 

@@ -1,5 +1,6 @@
 //! A database that somebody else writes: every covered column of every row, copies, roles, old rows.
 
+use rap_contract::KeyState;
 use rap_types::IdentityStatus;
 use serde_json::json;
 use sqlx::Connection;

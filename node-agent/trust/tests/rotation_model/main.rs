@@ -7,8 +7,8 @@ mod steps;
 #[path = "../support/mod.rs"]
 mod support;
 
-use rap_authority::{AuthorityLife, AuthorityState, AuthorityStep};
-use rap_contract::{AuthorityChain, Signer};
+use rap_authority::{AuthorityLife, AuthorityStep};
+use rap_contract::{AuthorityChain, KeyState, Signer};
 use rap_trust::{Acceptor, Floors, Input, Output, Pinned, StoredSnapshot};
 use rap_types::{HeadOrder, Incarnation};
 use rap_wire::v1;

@@ -117,7 +117,7 @@ impl Model for Rotations {
             }),
             Property::always("there is one signer, and it has the newest record", |_, fabric: &Fabric| {
                 fabric.life.signer() == fabric.newest() as u64 + 1
-                    && fabric.life.state(fabric.life.signer()) == Some(AuthorityState::Active)
+                    && fabric.life.state(fabric.life.signer()) == Some(KeyState::Active)
             }),
             Property::sometimes("the node sleeps through two records", |_, fabric: &Fabric| {
                 fabric.newest() == 2 && fabric.disk.records.is_empty()
@@ -129,8 +129,7 @@ impl Model for Rotations {
                 fabric.disk.floors_know < fabric.disk.records.len()
             }),
             Property::sometimes("every key before the last is revoked", |_, fabric: &Fabric| {
-                fabric.newest() == 2
-                    && (1..=2).all(|key| fabric.life.state(key) == Some(AuthorityState::Revoked))
+                fabric.newest() == 2 && (1..=2).all(|key| fabric.life.state(key) == Some(KeyState::Revoked))
             }),
         ]
     }

@@ -1,6 +1,6 @@
 //! The authority keys of a cluster.
 
-use rap_authority::AuthorityState;
+use rap_contract::KeyState;
 use rap_store::{PgConnection, authority_prepared_read, cluster_read};
 use rap_types::ClusterId;
 use rap_wire::v1;
@@ -30,7 +30,7 @@ pub(crate) async fn view(
         .iter()
         .map(|record| {
             let header = record.header();
-            let state = stored.life.state(header.sequence).unwrap_or(AuthorityState::Revoked);
+            let state = stored.life.state(header.sequence).unwrap_or(KeyState::Revoked);
             v1::AuthorityKey {
                 sequence: header.sequence,
                 state: state.as_str().to_owned(),
@@ -49,7 +49,7 @@ pub(crate) async fn view(
         })
         .collect();
     keys.extend(prepared.map(|prepared| v1::AuthorityKey {
-        state: AuthorityState::Prepared.as_str().to_owned(),
+        state: KeyState::Prepared.as_str().to_owned(),
         public_key: prepared.public_key.to_vec(),
         ..v1::AuthorityKey::default()
     }));

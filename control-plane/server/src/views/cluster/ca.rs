@@ -1,7 +1,7 @@
 //! The CAs of a cluster, and which nodes follow their rotation.
 
 use rap_authority::{CaStage, RowKeys};
-use rap_store::{KeyState, PgConnection, cluster_cas_trusted};
+use rap_store::{PgConnection, cluster_cas_trusted};
 use rap_wire::v1;
 
 use crate::failure::Failure;
@@ -36,7 +36,7 @@ pub(crate) async fn view(
 }
 
 fn ca(row: rap_store::ClusterCaRow) -> v1::ClusterCa {
-    let state = KeyState::as_str(row.state).to_owned();
+    let state = row.state.to_string();
     v1::ClusterCa { generation: row.generation, state, certificate: row.cert_der }
 }
 
