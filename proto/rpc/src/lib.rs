@@ -4,6 +4,7 @@
 //! TLS (rap-runtime), messages (rap-wire) and every decision to call, retry or refuse.
 
 mod accepted;
+pub mod body;
 pub mod dial;
 mod endpoint;
 mod frames;

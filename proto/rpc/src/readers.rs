@@ -5,14 +5,14 @@
 //! Refuses to own the end of the connection ([`Accepted`](crate::Accepted)).
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use hyper::body::{Bytes, Frame, SizeHint};
+use hyper::body::{Bytes, Frame};
 use tokio::time::Instant;
-use tonic::Status;
 use tonic::body::Body;
+
+use crate::body::{NextFrame, Pass, passed, poll_frame};
 
 /// The bodies of one connection. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +33,7 @@ impl Readers {
             waiting.next
         };
         self.waits(id);
-        Body::new(Watched { inner: body, rest: Bytes::new(), readers: self.clone(), id })
+        passed(body, Watched { rest: Bytes::new(), readers: self.clone(), id })
     }
 
     /// Since when the body waits that has waited longest.
@@ -55,42 +55,30 @@ impl Readers {
 }
 
 struct Watched {
-    inner: Body,
     rest: Bytes,
     readers: Readers,
     id: u64,
 }
 
-impl hyper::body::Body for Watched {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        this.readers.asked(this.id);
-        if this.rest.is_empty() {
-            match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+impl Pass for Watched {
+    fn poll(&mut self, inner: &mut Body, cx: &mut Context<'_>) -> NextFrame {
+        self.readers.asked(self.id);
+        if self.rest.is_empty() {
+            match ready!(poll_frame(inner, cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => this.rest = data,
+                    Ok(data) => self.rest = data,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
                 end @ (None | Some(Err(_))) => return Poll::Ready(end),
             }
         }
-        let piece = this.rest.split_to(this.rest.len().min(PIECE));
-        this.readers.waits(this.id);
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        self.readers.waits(self.id);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
+    fn holds_back(&self) -> bool {
+        !self.rest.is_empty()
     }
 }
 
@@ -105,9 +93,11 @@ const PIECE: usize = 8 * 1024;
 #[cfg(test)]
 pub(crate) mod tests {
     use std::future::poll_fn;
+    use std::pin::Pin;
     use std::task::Waker;
 
     use hyper::body::Body as _;
+    use tonic::Status;
 
     use super::*;
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::{Bytes, Frame, SizeHint};
+use hyper::body::Bytes;
 use rap_authority::{SessionClaim, SessionKey, ids};
+use rap_rpc::body::{NextFrame, Pass, passed, poll_frame};
 use rap_rpc::refuse;
 use rap_runtime::Clock;
 use rap_types::{Reason, RequestId};
@@ -103,8 +104,9 @@ where
         let request = match self.rules.admit(&request, request_id) {
             Ok(Admitted::Known) => request,
             Ok(Admitted::Stranger) => {
-                let (timeout, cap) = (self.rules.body_timeout, self.rules.body_cap);
-                request.map(|body| Body::new(BoundedBody::new(body, timeout, cap, request_id)))
+                let deadline = Box::pin(tokio::time::sleep(self.rules.body_timeout));
+                let bounds = Bounds { deadline, left: self.rules.body_cap, request_id };
+                request.map(|body| passed(body, bounds))
             }
             Err(status) => {
                 let response = status.into_http();
@@ -222,39 +224,20 @@ pub fn request_id(clock: &Clock) -> RequestId {
     RequestId::from_parts(ids::millis(clock.now().wall), ids::random(&mut rand::rng()))
 }
 
-/// A body that ends in a refusal when it is too long or comes too slowly.
-struct BoundedBody {
-    inner: Body,
+/// Ends a body in a refusal when it is too long or comes too slowly.
+struct Bounds {
     deadline: Pin<Box<Sleep>>,
     left: usize,
     request_id: RequestId,
 }
 
-impl BoundedBody {
-    fn new(inner: Body, timeout: Duration, cap: usize, request_id: RequestId) -> Self {
-        Self { inner, deadline: Box::pin(tokio::time::sleep(timeout)), left: cap, request_id }
-    }
-}
-
-impl hyper::body::Body for BoundedBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Pending => {
-                return self.deadline.as_mut().poll(cx).map(|()| {
-                    Some(Err(refuse(
-                        Reason::RequestTimeout,
-                        "the body did not come in time",
-                        self.request_id,
-                    )))
-                });
-            }
-            Poll::Ready(frame) => frame,
+impl Pass for Bounds {
+    fn poll(&mut self, inner: &mut Body, cx: &mut Context<'_>) -> NextFrame {
+        let request_id = self.request_id;
+        let refused = move |reason, message| Some(Err(refuse(reason, message, request_id)));
+        let Poll::Ready(frame) = poll_frame(inner, cx) else {
+            let late = |()| refused(Reason::RequestTimeout, "the body did not come in time");
+            return self.deadline.as_mut().poll(cx).map(late);
         };
         let length = match &frame {
             Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
@@ -265,19 +248,8 @@ impl hyper::body::Body for BoundedBody {
                 self.left = left;
                 Poll::Ready(frame)
             }
-            None => {
-                let status = refuse(Reason::RequestTooLarge, "the body exceeds the limit", self.request_id);
-                Poll::Ready(Some(Err(status)))
-            }
+            None => Poll::Ready(refused(Reason::RequestTooLarge, "the body exceeds the limit")),
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 
