@@ -170,14 +170,10 @@ impl AdmittedRoleGrants {
         permission: Permission,
         now: Wall,
     ) -> Result<&RoleGrantTerms, Reject> {
-        if now >= self.grants.set().expires_at {
-            return Err(Reject::new(Reason::HeaderExpired, "role-grant set"));
-        }
+        Reject::when(now >= self.grants.set().expires_at, Reason::HeaderExpired, "role-grant set")?;
         let missing = Reject::new(Reason::GrantMissing, "no live signed grant names this operator");
         let grant = self.grants.of(key, now).ok_or(missing)?;
-        if self.tampered.contains(&grant.digest) {
-            return Err(Reject::new(Reason::RowTampered, "platform_role_grants"));
-        }
+        Reject::when(self.tampered.contains(&grant.digest), Reason::RowTampered, "platform_role_grants")?;
         permission.check(grant.role)?;
         Ok(grant)
     }

@@ -54,11 +54,7 @@ impl AuditKey {
     }
 }
 
-impl std::fmt::Debug for AuditKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AuditKey")
-    }
-}
+rap_types::debug_as!(AuditKey, "AuditKey");
 
 fn derived(kek: &SealingKey) -> RowKey {
     let key = SealingKey::from_slice(kek.derive("rap.audit.v1").as_slice());

@@ -150,9 +150,7 @@ pub fn adopt_cluster(
 /// # Errors
 /// As there.
 pub fn check_order(id: ClusterId, order: &ClusterOrder<'_>) -> Result<Ipv4Net, Reject> {
-    if id == ClusterId::ZERO {
-        return Err(Reject::new(Reason::RequestInvalid, "the id of a cluster is not zero"));
-    }
+    Reject::when(id == ClusterId::ZERO, Reason::RequestInvalid, "the id of a cluster is not zero")?;
     check_name(order.name)?;
     order.timing.check()?;
     check_pool(order.ipv4_pool)
@@ -226,9 +224,7 @@ pub fn reopen_cluster(
 ) -> Result<AuthorityChain, Reject> {
     let chain =
         AuthorityChain::verify(records, installation_authority, installation, cluster, known_features(dev))?;
-    if chain.active() != *authority {
-        return Err(Reject::new(Reason::RowTampered, "cluster authority key"));
-    }
+    Reject::when(chain.active() != *authority, Reason::RowTampered, "cluster authority key")?;
     Ok(chain)
 }
 

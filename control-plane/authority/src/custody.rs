@@ -3,8 +3,6 @@
 //! Owns the sealed form and its associated data. Refuses to own where a secret is stored, and where
 //! the key encryption key comes from.
 
-use std::fmt;
-
 use chacha20poly1305::aead::AeadInOut as _;
 use chacha20poly1305::{KeyInit as _, Tag, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
@@ -165,11 +163,7 @@ impl SealingKey {
     }
 }
 
-impl fmt::Debug for SealingKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SealingKey")
-    }
-}
+rap_types::debug_as!(SealingKey, "SealingKey");
 
 /// The version of the key that a sealed value names; `None` for an unknown form.
 pub fn sealed_version(sealed: &[u8]) -> Option<u32> {

@@ -3,8 +3,6 @@
 //! Owns which version seals and which versions open. Refuses to own where wrapped keys are stored and which key wraps
 //! them: an [`OpensDataKeys`] has both.
 
-use std::fmt;
-
 use rap_types::Digest;
 
 use crate::{Floor, SealingKey};
@@ -70,11 +68,7 @@ impl DataKeys {
     }
 }
 
-impl fmt::Debug for DataKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DataKeys({})", self.0.len())
-    }
-}
+rap_types::debug_as!(DataKeys, |keys| "DataKeys({})", keys.0.len());
 
 /// Opens wrapped data keys as they are stored.
 pub trait OpensDataKeys: Send + Sync {

@@ -133,9 +133,7 @@ pub fn decide_activation(
     now: Wall,
 ) -> Result<ActivationTerms, Reject> {
     let terms = open_manifest(facts, manifest, roots, Some(now))?;
-    if consumed {
-        return Err(Reject::new(Reason::ActivationReplayed, "activation manifest"));
-    }
+    Reject::when(consumed, Reason::ActivationReplayed, "activation manifest")?;
     Ok(terms)
 }
 

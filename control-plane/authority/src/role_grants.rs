@@ -231,9 +231,7 @@ fn sign_set(
     mut members: Vec<Digest>,
     now: Wall,
 ) -> Result<SignedRoleGrantSet, Reject> {
-    if members.len() > ROLE_GRANT_SET_CAP {
-        return Err(Reject::new(Reason::RequestTooLarge, "the role-grant set is full"));
-    }
+    Reject::when(members.len() > ROLE_GRANT_SET_CAP, Reason::RequestTooLarge, "the role-grant set is full")?;
     members.sort_unstable();
     let set = v1::RoleGrantSet {
         header: Some(header(scope, sequence, now, Some(now.plus(ROLE_GRANT_SET_LIFE)))),

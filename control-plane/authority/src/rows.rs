@@ -6,7 +6,6 @@
 //! A MAC does not name its key: a name beside it would be as writable as the row. It is tried under each
 //! key of the ring, newest first; there are two during a rotation and one otherwise.
 
-use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -179,11 +178,7 @@ impl Ring {
     }
 }
 
-impl fmt::Debug for RowKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RowKeys({})", self.ring().keys.len())
-    }
-}
+rap_types::debug_as!(RowKeys, |keys| "RowKeys({})", keys.ring().keys.len());
 
 /// The covered columns of a row, one after another, each with its length.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

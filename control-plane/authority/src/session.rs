@@ -79,17 +79,9 @@ impl SessionKey {
     }
 }
 
-impl std::fmt::Debug for SessionKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SessionKey")
-    }
-}
+rap_types::debug_as!(SessionKey, "SessionKey");
 
-impl std::fmt::Debug for IssuedSession {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("IssuedSession")
-    }
-}
+rap_types::debug_as!(IssuedSession, "IssuedSession");
 
 const PREFIX: &str = "raps1.";
 

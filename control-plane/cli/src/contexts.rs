@@ -53,11 +53,7 @@ pub(crate) struct Session {
     pub(crate) expires_at_ms: i64,
 }
 
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Session(..)")
-    }
-}
+rap_types::debug_as!(Session, "Session(..)");
 
 impl Contexts {
     /// Reads the file; none is an empty one. It holds sessions: a file that others can read is refused.

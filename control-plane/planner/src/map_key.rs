@@ -59,11 +59,7 @@ impl MapKey {
     }
 }
 
-impl std::fmt::Debug for MapKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MapKey(..)")
-    }
-}
+rap_types::debug_as!(MapKey, "MapKey(..)");
 
 #[cfg(test)]
 mod tests {

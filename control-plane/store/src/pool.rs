@@ -3,7 +3,6 @@
 //! Owns the two pools that serve requests and every time limit on them. Refuses to hold the owner's
 //! connection open: [`crate::migrate`] takes one, migrates and closes it.
 
-use std::fmt;
 use std::time::Duration;
 
 use rap_types::OrganizationId;
@@ -98,11 +97,7 @@ impl DatabaseTarget {
     }
 }
 
-impl fmt::Debug for DatabaseTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DatabaseTarget")
-    }
-}
+rap_types::debug_as!(DatabaseTarget, "DatabaseTarget");
 
 /// Sizes and time limits of the pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -304,9 +304,7 @@ impl LeafTrust for Leaves<'_> {
         let now = config.time.current_time().ok_or(invalid("no time"))?;
         let found = trust.verify(&CertificateDer::from(leaf), &[], now);
         let found = found.map_err(|reject| Reject::new(reject.reason(), "leaf"))?;
-        if found.identity.cluster != config.cluster {
-            return Err(Reject::new(Reason::CertificateIdentity, "cluster"));
-        }
+        Reject::when(found.identity.cluster != config.cluster, Reason::CertificateIdentity, "cluster")?;
         let key = PublicKey::from_slice(&found.ed25519.ok_or(invalid("key"))?)?;
         let (node, key_generation) = (found.identity.node, found.identity.key_generation);
         Ok(LeafKey { node, key_generation, key, not_after: found.not_after })

@@ -30,11 +30,7 @@ pub struct LinkCertificate {
     pub authority: Vec<u8>,
 }
 
-impl std::fmt::Debug for LinkCertificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LinkCertificate(until {})", self.not_after.0)
-    }
-}
+rap_types::debug_as!(LinkCertificate, |certificate| "LinkCertificate(until {})", certificate.not_after.0);
 
 /// What a node is made with.
 pub struct NodeSettings {

@@ -138,9 +138,7 @@ impl BreakGlass {
         let digest = grant.digest();
         let same_nonce = |held: &Held| held.grant.as_ref().is_some_and(|held| held.nonce() == grant.nonce());
         let held = self.held.iter().any(|held| held.stored.digest == digest || same_nonce(held));
-        if held || self.spent.contains(&digest) {
-            return Err(Reject::new(Reason::BreakGlassReplayed, "applied before"));
-        }
+        Reject::when(held || self.spent.contains(&digest), Reason::BreakGlassReplayed, "applied before")?;
         if let Some(peer) = grant.peer() {
             let sense = sense.ok_or(Reject::new(Reason::SnapshotAbsent, "a peer needs a snapshot"))?;
             check_peer(peer, self.pins.node, sense)?;
@@ -305,9 +303,7 @@ fn check_peer(record: &v1::PeerRecord, own: NodeId, sense: &Sense) -> Result<(),
         (revoked.node_id == record.node_id && (!member || revoked.key_generation >= record.key_generation))
             || (!revoked.node_key_sha256.is_empty() && revoked.node_key_sha256 == record.node_key_sha256)
     };
-    if contents.trust.revoked.iter().any(revoked) {
-        return Err(Reject::new(Reason::NodeRevoked, "the peer is revoked"));
-    }
+    Reject::when(contents.trust.revoked.iter().any(revoked), Reason::NodeRevoked, "the peer is revoked")?;
     let own =
         sense.own().ok_or(Reject::new(Reason::BreakGlassConflict, "the cluster's pools are not known"))?;
     check_peer_sense(record, own.pools()).map_err(|what| Reject::new(Reason::BreakGlassConflict, what))?;

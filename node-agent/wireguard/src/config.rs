@@ -97,11 +97,7 @@ impl PresharedKey {
     }
 }
 
-impl fmt::Debug for PresharedKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PresharedKey(..)")
-    }
-}
+rap_types::debug_as!(PresharedKey, "PresharedKey(..)");
 
 impl fmt::Debug for DeviceSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -92,9 +92,7 @@ pub fn open_bootstrap(bytes: &[u8], known: &BootstrapExpectation<'_>) -> Result<
         known.features,
     )?;
     // A token outlives a rotation: its key vouches for the records that lead on from it.
-    if !chain.contains(&known.authority) {
-        return Err(Reject::new(Reason::AuthorityMismatch, "authority_records"));
-    }
+    Reject::when(!chain.contains(&known.authority), Reason::AuthorityMismatch, "authority_records")?;
     Ok(VerifiedBootstrap { contract, node, chain, installation_authority })
 }
 

@@ -80,9 +80,7 @@ pub enum ParsedChunk {
 /// `snapshot.chunk_invalid` if it does not decode, names another slot or a field is out of range.
 pub fn parse_chunk(slot: &str, bytes: &[u8]) -> Result<ParsedChunk, Reject> {
     let invalid = |what| Reject::new(Reason::SnapshotChunkInvalid, what);
-    if bytes.len() > CHUNK_CAP {
-        return Err(Reject::new(Reason::SnapshotTooLarge, "chunk"));
-    }
+    Reject::when(bytes.len() > CHUNK_CAP, Reason::SnapshotTooLarge, "chunk")?;
     let chunk = v1::Chunk::decode(bytes).map_err(|_| invalid("does not decode"))?;
     if chunk.slot != slot {
         return Err(invalid("fills another slot"));

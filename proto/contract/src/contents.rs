@@ -171,9 +171,7 @@ impl Draft {
     }
 
     fn read(&mut self, slot: &str, id: Digest, bytes: &Arc<[u8]>) -> Result<(), Reject> {
-        if chunk_id(bytes) != id {
-            return Err(Reject::new(Reason::SnapshotChunkInvalid, "bytes do not match the id"));
-        }
+        Reject::when(chunk_id(bytes) != id, Reason::SnapshotChunkInvalid, "bytes do not match the id")?;
         match parse_chunk(slot, bytes)? {
             ParsedChunk::Trust(chunk) => {
                 self.trust = Some(Arc::new(chunk));

@@ -23,9 +23,7 @@ impl Envelope {
     /// `envelope.too_large`, `envelope.malformed` (also for unknown fields or any second encoding),
     /// `signature.missing`.
     pub fn decode(bytes: &[u8], cap: usize) -> Result<Self, Reject> {
-        if bytes.len() > cap {
-            return Err(Reject::new(Reason::EnvelopeTooLarge, "signed object"));
-        }
+        Reject::when(bytes.len() > cap, Reason::EnvelopeTooLarge, "signed object")?;
         let malformed = |what| Reject::new(Reason::EnvelopeMalformed, what);
         let message =
             v1::SignedEnvelope::decode(bytes).map_err(|_| malformed("does not decode as an envelope"))?;

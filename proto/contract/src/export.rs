@@ -80,9 +80,7 @@ pub fn encode_export(
 /// activation, authority records, head, proof, chunks.
 pub fn open_export(bytes: &[u8], roots: &KeySet, accept_dev: bool) -> Result<VerifiedExport, Reject> {
     let malformed = |what| Reject::new(Reason::SnapshotMalformed, what);
-    if bytes.len() > EXPORT_CAP {
-        return Err(Reject::new(Reason::SnapshotTooLarge, "export"));
-    }
+    Reject::when(bytes.len() > EXPORT_CAP, Reason::SnapshotTooLarge, "export")?;
     let export = v1::SnapshotExport::decode(bytes).map_err(|_| malformed("does not decode as an export"))?;
     if export.encode_to_vec() != bytes {
         return Err(malformed("does not re-encode to the same bytes"));

@@ -116,9 +116,7 @@ impl HeaderTerms {
             expires_at: (header.expires_at_ms != 0).then_some(Wall(header.expires_at_ms)),
             critical: header.critical.clone(),
         };
-        if terms.issuer != issuer {
-            return Err(Reject::new(Reason::HeaderIssuer, "issuer_key_id"));
-        }
+        Reject::when(terms.issuer != issuer, Reason::HeaderIssuer, "issuer_key_id")?;
         terms.check_scope(expect)?;
         terms.check_times(header.not_before_ms, expect.now)?;
         terms.check_critical(expect)?;
@@ -146,22 +144,16 @@ impl HeaderTerms {
             return Err(Reject::new(Reason::HeaderMalformed, "times"));
         }
         let Some(now) = now else { return Ok(()) };
-        if self.issued_at > now.plus(TIME_TOLERANCE) {
-            return Err(Reject::new(Reason::ClockSkew, "issued_at"));
-        }
+        Reject::when(self.issued_at > now.plus(TIME_TOLERANCE), Reason::ClockSkew, "issued_at")?;
         if Wall(not_before_ms) > now.plus(TIME_TOLERANCE) {
             return Err(Reject::new(Reason::HeaderNotYetValid, "not_before"));
         }
-        if self.expires_at.is_some_and(|end| end <= now) {
-            return Err(Reject::new(Reason::HeaderExpired, "expires_at"));
-        }
+        Reject::when(self.expires_at.is_some_and(|end| end <= now), Reason::HeaderExpired, "expires_at")?;
         Ok(())
     }
 
     fn check_critical(&self, expect: &Expectation<'_>) -> Result<(), Reject> {
-        if self.critical.len() > CRITICAL_CAP {
-            return Err(Reject::new(Reason::HeaderMalformed, "critical"));
-        }
+        Reject::when(self.critical.len() > CRITICAL_CAP, Reason::HeaderMalformed, "critical")?;
         for feature in &self.critical {
             if expect.features.contains(&feature.as_str()) {
                 continue;

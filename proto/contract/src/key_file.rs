@@ -3,7 +3,6 @@
 //! Owns the shape. Opening a passphrase-protected key is rapctl's.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use rap_types::Reason;
 use serde::{Deserialize, Serialize};
@@ -72,9 +71,7 @@ impl KeyFile {
     pub fn parse(text: &str) -> Result<Self, Reject> {
         let file: Self =
             serde_json::from_str(text).map_err(|_| Reject::new(Reason::KeyInvalid, "not a key file"))?;
-        if file.schema != KEY_FILE_SCHEMA {
-            return Err(Reject::new(Reason::KeyInvalid, "unknown key file schema"));
-        }
+        Reject::when(file.schema != KEY_FILE_SCHEMA, Reason::KeyInvalid, "unknown key file schema")?;
         Ok(file)
     }
 
@@ -100,9 +97,7 @@ impl KeyFile {
     /// # Errors
     /// `key.invalid`.
     pub fn signer(&self, seed: &[u8; 32]) -> Result<Signer, Reject> {
-        if seed.iter().all(|byte| *byte == 0) {
-            return Err(Reject::new(Reason::KeyInvalid, "the private key is zero"));
-        }
+        Reject::when(seed.iter().all(|byte| *byte == 0), Reason::KeyInvalid, "the private key is zero")?;
         let signer = Signer::from_seed(seed);
         if signer.public().to_string() != self.public_key {
             return Err(Reject::new(Reason::KeyInvalid, "private and public half differ"));
@@ -111,11 +106,7 @@ impl KeyFile {
     }
 }
 
-impl fmt::Debug for KeyFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyFile({} {})", self.purpose, self.public_key)
-    }
-}
+rap_types::debug_as!(KeyFile, |file| "KeyFile({} {})", file.purpose, file.public_key);
 
 /// A public key file: one or more keys, and how many of them must sign.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -64,11 +64,7 @@ impl fmt::Display for PublicKey {
     }
 }
 
-impl fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({self})")
-    }
-}
+rap_types::debug_as!(PublicKey, |key| "PublicKey({key})");
 
 /// A private key. Prints only its key id; wiped when dropped.
 pub struct Signer(SigningKey);
@@ -107,11 +103,7 @@ impl Signer {
     }
 }
 
-impl fmt::Debug for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signer({})", self.id())
-    }
-}
+rap_types::debug_as!(Signer, |signer| "Signer({})", signer.id());
 
 #[cfg(test)]
 mod tests {

@@ -58,12 +58,8 @@ pub(crate) fn verify_by_leaf<T: LeafDocument>(
     trust: &dyn LeafTrust,
     expect: &Expectation<'_>,
 ) -> Result<(Verified<T>, LeafKey), Reject> {
-    if leaf.len() > LEAF_CAP {
-        return Err(Reject::new(Reason::CertificateInvalid, "a leaf has at most 2 KiB"));
-    }
-    if bytes.len() > T::SIZE_CAP {
-        return Err(Reject::new(Reason::EnvelopeTooLarge, "signed object"));
-    }
+    Reject::when(leaf.len() > LEAF_CAP, Reason::CertificateInvalid, "a leaf has at most 2 KiB")?;
+    Reject::when(bytes.len() > T::SIZE_CAP, Reason::EnvelopeTooLarge, "signed object")?;
     let leaf = trust.check(leaf)?;
     let document: Verified<T> = verify(bytes, &KeySet::of::<T>(leaf.key), expect)?;
     if document.source() != leaf.node.as_bytes() {

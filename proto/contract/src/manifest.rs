@@ -66,9 +66,7 @@ impl Manifest {
     /// `snapshot.manifest`, `snapshot.too_large`.
     pub fn apply<K: AsRef<str>>(&self, set: &[v1::Slot], removed: &[K]) -> Result<Self, Reject> {
         let malformed = |what| Reject::new(Reason::SnapshotManifest, what);
-        if set.len() > SLOTS_CAP {
-            return Err(Reject::new(Reason::SnapshotTooLarge, "slots"));
-        }
+        Reject::when(set.len() > SLOTS_CAP, Reason::SnapshotTooLarge, "slots")?;
         if !set.windows(2).all(|pair| pair[0].key < pair[1].key)
             || !removed.windows(2).all(|pair| pair[0].as_ref() < pair[1].as_ref())
         {
@@ -94,9 +92,7 @@ impl Manifest {
             next.count += usize::from(slots.insert(slot.key.clone(), chunk).is_none());
             touched.insert(bucket);
         }
-        if next.count > SLOTS_CAP {
-            return Err(Reject::new(Reason::SnapshotTooLarge, "slots"));
-        }
+        Reject::when(next.count > SLOTS_CAP, Reason::SnapshotTooLarge, "slots")?;
         for index in touched {
             let bucket = Arc::make_mut(&mut next.buckets[index]);
             bucket.rehash();

@@ -184,12 +184,8 @@ impl PathInstall {
             lifetime_s: install.lifetime_s,
             issued_at,
         };
-        if !PATH_LIFETIME.contains(&read.lifetime_s) {
-            return Err(Reject::new(Reason::PathLifetime, "lifetime_s"));
-        }
-        if install.kind != i32::from(v1::PathKind::Stream) {
-            return Err(Reject::new(Reason::PathKind, "kind"));
-        }
+        Reject::when(!PATH_LIFETIME.contains(&read.lifetime_s), Reason::PathLifetime, "lifetime_s")?;
+        Reject::when(install.kind != i32::from(v1::PathKind::Stream), Reason::PathKind, "kind")?;
         Ok(read)
     }
 }

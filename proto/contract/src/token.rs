@@ -90,11 +90,7 @@ impl JoinTokenText {
     }
 }
 
-impl std::fmt::Debug for JoinTokenText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JoinTokenText(..)")
-    }
-}
+rap_types::debug_as!(JoinTokenText, "JoinTokenText(..)");
 
 /// What the token row and envelope keep of the secret.
 pub fn join_secret_hash(secret: &[u8; 32]) -> Digest {
@@ -106,9 +102,7 @@ fn check_token(token: &Verified<v1::JoinToken>) -> Result<(), Reject> {
     if token.header().audience != Audience::Cluster(token.header().cluster) {
         return Err(Reject::new(Reason::HeaderAudience, "audience"));
     }
-    if token.header().expires_at.is_none() {
-        return Err(Reject::new(Reason::HeaderMalformed, "a token expires"));
-    }
+    Reject::when(token.header().expires_at.is_none(), Reason::HeaderMalformed, "a token expires")?;
     if rap_types::TokenId::from_slice(&token.token_id).is_err() {
         return Err(malformed("token_id"));
     }

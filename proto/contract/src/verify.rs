@@ -98,16 +98,12 @@ pub(crate) fn verify_cosigned<T: Document>(
             _ => keys.find(id, T::PAYLOAD_TYPE)?,
         };
         key.verify(&message, signature).map_err(unsigned)?;
-        if signers.contains(id) {
-            return Err(Reject::new(Reason::SignatureMissing, "one key signed twice"));
-        }
+        Reject::when(signers.contains(id), Reason::SignatureMissing, "one key signed twice")?;
         signers.push(*id);
     }
     let required = keys.threshold() + usize::from(cosigner.is_some());
     let cosigned = cosigner.is_none_or(|key| signers[1..].contains(&key.id()));
-    if signers.len() < required || !cosigned {
-        return Err(Reject::new(Reason::SignatureMissing, "too few keys signed"));
-    }
+    Reject::when(signers.len() < required || !cosigned, Reason::SignatureMissing, "too few keys signed")?;
     if required == 1 && signers.len() != 1 {
         return Err(Reject::new(Reason::SignatureMissing, "exactly one signature is allowed"));
     }

@@ -135,11 +135,7 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
+rap_types::debug_as!(Secret, "Secret");
 
 impl fmt::Display for Secret {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {

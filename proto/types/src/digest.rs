@@ -48,11 +48,7 @@ impl fmt::Display for Digest {
     }
 }
 
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Digest({self})")
-    }
-}
+crate::debug_as!(Digest, |digest| "Digest({digest})");
 
 impl FromStr for Digest {
     type Err = IdParseError;
@@ -131,11 +127,7 @@ impl fmt::Display for KeyId {
     }
 }
 
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
-    }
-}
+crate::debug_as!(KeyId, |id| "KeyId({id})");
 
 impl FromStr for KeyId {
     type Err = IdParseError;

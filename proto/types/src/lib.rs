@@ -10,6 +10,7 @@
 
 mod activity;
 mod channel;
+mod debug_as;
 mod digest;
 mod exit;
 mod id;

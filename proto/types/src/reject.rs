@@ -17,4 +17,12 @@ impl Reject {
     pub const fn new(reason: Reason, what: &'static str) -> Self {
         Self { reason, what }
     }
+
+    /// Refuses `what` because of `reason` if `wrong` holds.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub const fn when(wrong: bool, reason: Reason, what: &'static str) -> Result<(), Self> {
+        if wrong { Err(Self::new(reason, what)) } else { Ok(()) }
+    }
 }

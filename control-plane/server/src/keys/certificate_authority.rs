@@ -144,11 +144,7 @@ impl CertificateAuthority {
     }
 }
 
-impl std::fmt::Debug for CertificateAuthority {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Authority(..)")
-    }
-}
+rap_types::debug_as!(CertificateAuthority, "Authority(..)");
 
 fn certificate_params(name: &str, now: Wall, lifetime: Duration, serial: [u8; 16]) -> CertificateParams {
     let mut params = params(name, now, lifetime, serial);

@@ -28,8 +28,4 @@ impl Keys {
     }
 }
 
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Keys({})", self.installation.facts.id)
-    }
-}
+rap_types::debug_as!(Keys, |keys| "Keys({})", keys.installation.facts.id);

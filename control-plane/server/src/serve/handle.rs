@@ -71,8 +71,4 @@ impl Serving {
     }
 }
 
-impl std::fmt::Debug for Serving {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Serving({})", self.keys.installation.facts.id)
-    }
-}
+rap_types::debug_as!(Serving, |serving| "Serving({})", serving.keys.installation.facts.id);

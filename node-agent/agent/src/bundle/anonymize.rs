@@ -18,11 +18,7 @@ pub struct Pseudonyms {
     pieces: Vec<(String, String)>,
 }
 
-impl std::fmt::Debug for Pseudonyms {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Pseudonyms of {} words", self.words.len())
-    }
-}
+rap_types::debug_as!(Pseudonyms, |pseudonyms| "Pseudonyms of {} words", pseudonyms.words.len());
 
 impl Pseudonyms {
     /// An empty mapping.

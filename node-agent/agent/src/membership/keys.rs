@@ -47,17 +47,9 @@ pub struct PendingKeys {
     wireguard_key: Zeroizing<Vec<u8>>,
 }
 
-impl std::fmt::Debug for KeyHistory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "KeyHistory(pending {})", self.pending.is_some())
-    }
-}
+rap_types::debug_as!(KeyHistory, |history| "KeyHistory(pending {})", history.pending.is_some());
 
-impl std::fmt::Debug for PendingKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PendingKeys(..)")
-    }
-}
+rap_types::debug_as!(PendingKeys, "PendingKeys(..)");
 
 impl Record for KeyHistory {
     const SCHEMA: &'static str = "rap.keys.v1";

@@ -149,11 +149,7 @@ impl StoredCertificate {
     }
 }
 
-impl std::fmt::Debug for StoredCertificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "StoredCertificate(until {})", self.not_after.0)
-    }
-}
+rap_types::debug_as!(StoredCertificate, |certificate| "StoredCertificate(until {})", certificate.not_after.0);
 
 impl Record for StoredCertificate {
     const SCHEMA: &'static str = "rap.leaf.v1";

@@ -95,11 +95,12 @@ impl Drop for ForwardingTable {
     }
 }
 
-impl std::fmt::Debug for ForwardingTable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ForwardingTable(version {}, {} peers)", self.version, self.peers.len())
-    }
-}
+rap_types::debug_as!(
+    ForwardingTable,
+    |table| "ForwardingTable(version {}, {} peers)",
+    table.version,
+    table.peers.len()
+);
 
 /// The first protocol with parts, changes and commands for revocations.
 pub(super) const PROTOCOL_OF_CHANGES: u32 = 2;

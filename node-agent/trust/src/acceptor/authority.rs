@@ -42,9 +42,7 @@ impl Acceptor {
         if records.records.len() > RECORDS_CAP {
             return Err(Reject::new(Reason::ChainBroken, "more records than a chain may have"));
         }
-        if self.outstanding.len() >= OUTSTANDING_CAP {
-            return Err(Reject::new(Reason::StateTimeout, "the disk is behind"));
-        }
+        Reject::when(self.outstanding.len() >= OUTSTANDING_CAP, Reason::StateTimeout, "the disk is behind")?;
         // Records that are on their way to the disk are as good as pinned for what follows them.
         let newest = self.outstanding.iter().rev().find_map(|outstanding| outstanding.chain.as_ref());
         let features = known_features(self.pinned.accept_dev);

@@ -317,9 +317,7 @@ impl Acceptor {
         let snapshot = Arc::new(snapshot);
         let facts = *snapshot.head();
         self.restrict(&facts, Some(snapshot.contents().trust.clone()));
-        if self.outstanding.len() >= OUTSTANDING_CAP {
-            return Err(Reject::new(Reason::StateTimeout, "the disk is behind"));
-        }
+        Reject::when(self.outstanding.len() >= OUTSTANDING_CAP, Reason::StateTimeout, "the disk is behind")?;
         let contents_changed =
             self.base.as_ref().is_none_or(|newest| newest.leaf_hash() != snapshot.leaf_hash());
         self.clock.raise(snapshot.head().issued_at, now);

@@ -190,8 +190,9 @@ fn check_sense(bootstrap: &VerifiedBootstrap) -> Result<(), Reject> {
         .map_err(|what| Reject::new(Reason::ContractInsensible, what))
 }
 
-impl std::fmt::Debug for Application {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Application({} for token {})", self.identity.id(), self.token_id)
-    }
-}
+rap_types::debug_as!(
+    Application,
+    |application| "Application({} for token {})",
+    application.identity.id(),
+    application.token_id
+);

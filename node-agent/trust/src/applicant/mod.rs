@@ -231,11 +231,12 @@ impl Applicant {
     }
 }
 
-impl std::fmt::Debug for Applicant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Applicant({:?}, {:?})", self.application, self.phase())
-    }
-}
+rap_types::debug_as!(
+    Applicant,
+    |applicant| "Applicant({:?}, {:?})",
+    applicant.application,
+    applicant.phase()
+);
 
 impl std::fmt::Debug for ApplicantOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -90,11 +90,7 @@ impl LeafSigner {
     }
 }
 
-impl fmt::Debug for LeafSigner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LeafSigner(..)")
-    }
-}
+rap_types::debug_as!(LeafSigner, "LeafSigner(..)");
 
 impl fmt::Debug for CertificateCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
