@@ -106,7 +106,7 @@ fn read(path: &Path) -> anyhow::Result<KeyFile> {
 }
 
 fn unlock(path: &Path, file: &KeyFile, protect: &Protect) -> anyhow::Result<Signer> {
-    if let Some(signer) = file.unprotected().map_err(|reject| Fault::new(reject.reason, reject.what))? {
+    if let Some(signer) = file.unprotected().map_err(Fault::from)? {
         return Ok(signer);
     }
     let passphrase = passphrase(&format!("Passphrase of {}: ", path.display()), protect)?;

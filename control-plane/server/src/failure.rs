@@ -28,6 +28,11 @@ impl Failure {
         Self { reason, message: message.into(), transient: false, hearsay: false }
     }
 
+    /// Makes refusals with this code of errors: `.map_err(Failure::of(Reason::StateIo))`.
+    pub fn of<E: std::fmt::Display>(reason: Reason) -> impl FnOnce(E) -> Self {
+        move |error| Self::new(reason, error.to_string())
+    }
+
     /// A refusal whose code a node chose. It is passed on; it raises no alarm of ours.
     pub fn said(reason: Reason, message: impl Into<String>) -> Self {
         Self { hearsay: true, ..Self::new(reason, message) }

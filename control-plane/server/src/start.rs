@@ -83,7 +83,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
 
     let listeners = Listeners::bind(&replica.config.listen).await?;
     let addresses = listeners.addresses();
-    let addresses = addresses.map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    let addresses = addresses.map_err(Failure::of(Reason::ServerInternal))?;
     let address = addresses[0];
     let slot = CertificateCell::new();
     let hosts = hosts(&addresses, &replica.keys.installation.control_urls);
@@ -106,7 +106,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
         replica.watch.metrics.clone(),
         tasks.clone(),
     )
-    .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    .map_err(Failure::of(Reason::ServerInternal))?;
 
     let metrics = listen_for_metrics(&replica, &tasks).await;
     let shutdown = tasks.token();

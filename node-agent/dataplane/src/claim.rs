@@ -22,7 +22,7 @@ impl Claim {
     /// Takes the folder `run_dir/membership` and listens in it.
     pub(crate) fn take(run_dir: &Path, membership: &str) -> Result<(Self, UnixListener), Fault> {
         let folder = run_dir.join(membership);
-        files::create_private_dir(&folder).map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+        files::create_private_dir(&folder)?;
         let path = folder.join(LOCK);
         let mut lock = lock(&path)?;
         write_pid(&mut lock).map_err(at(&path))?;

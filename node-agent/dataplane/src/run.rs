@@ -18,8 +18,7 @@ use crate::{agent_socket, capability, check, clear};
 /// Runs a data plane on a runtime of its own until it is stopped. If it ends on a fault, the fault is left in the
 /// membership's folder for whoever started it.
 pub(crate) fn start(settings: Settings, runtime: &mut Builder) -> Result<(), Fault> {
-    telemetry::init(settings.log_format, "info")
-        .map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))?;
+    telemetry::init(settings.log_format, "info").map_err(Fault::of(Reason::ConfigInvalid))?;
     descriptors::raise_limit();
     let runtime = runtime.enable_all().build().map_err(unavailable("runtime"))?;
     let folder = settings.run_dir.join(&settings.membership);

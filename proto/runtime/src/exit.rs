@@ -26,6 +26,11 @@ impl Fault {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+
+    /// Makes failures with this code of errors: `.map_err(Fault::of(Reason::StateIo))`.
+    pub fn of<E: std::fmt::Display>(reason: Reason) -> impl FnOnce(E) -> Self {
+        move |error| Self::new(reason, error.to_string())
+    }
 }
 
 impl From<Reject> for Fault {

@@ -38,8 +38,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 critical: if dev { vec![FEATURE_DEV.to_owned()] } else { Vec::new() },
             };
             let signers: Vec<&Signer> = signers.iter().collect();
-            let (text, signed) = sign_break_glass(&order, &signers, by, now)
-                .map_err(|reject| Fault::new(reject.reason, reject.what))?;
+            let (text, signed) = sign_break_glass(&order, &signers, by, now).map_err(Fault::from)?;
             let (digest, expires_at_ms) = (signed.digest().to_string(), signed.expires_at().0);
             file.fill(format!("{}\n", text.text()).as_bytes())?;
             answer(&grant.out, &digest, signed.permit(), by, expires_at_ms).print(global)

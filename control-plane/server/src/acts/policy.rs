@@ -90,7 +90,7 @@ pub(crate) async fn first_policies(
 }
 
 fn body(policy: &impl Serialize) -> Result<serde_json::Value, Failure> {
-    serde_json::to_value(policy).map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))
+    serde_json::to_value(policy).map_err(Failure::of(Reason::ServerInternal))
 }
 
 /// The stored membership policy of a cluster.

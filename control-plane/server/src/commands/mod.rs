@@ -203,8 +203,7 @@ async fn run_init(
 async fn run_serve(settings: Settings) -> Result<(), Failure> {
     let config = settings.start()?;
     descriptors::raise_limit();
-    let signal =
-        shutdown_signal().map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    let signal = shutdown_signal().map_err(Failure::of(Reason::ServerInternal))?;
     let data = DataDir::of(&config);
     // Refused before the database starts, let alone a port opens.
     data.require_mode(config.mode)?;

@@ -61,8 +61,7 @@ impl Settings {
 
 /// Prints the answer as one document, if the form is one; false if it is for people.
 pub(crate) fn printed(form: Format, answer: &impl serde::Serialize) -> Result<bool, Failure> {
-    let document = serde_json::to_value(answer)
-        .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    let document = serde_json::to_value(answer).map_err(Failure::of(Reason::ServerInternal))?;
     let text = form.document(&document);
     if let Some(text) = &text {
         print!("{text}");
@@ -72,8 +71,7 @@ pub(crate) fn printed(form: Format, answer: &impl serde::Serialize) -> Result<bo
 
 fn start_log(config: &Config) -> Result<(), Failure> {
     let format = if config.log_json { LogFormat::Json } else { LogFormat::Text };
-    telemetry::init(format, &config.log)
-        .map_err(|error| Failure::new(Reason::ConfigInvalid, error.to_string()))
+    telemetry::init(format, &config.log).map_err(Failure::of(Reason::ConfigInvalid))
 }
 
 fn invalid(problems: &[Problem]) -> Failure {

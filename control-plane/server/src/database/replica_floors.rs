@@ -140,8 +140,7 @@ impl FloorFile {
 
     fn write(&self, floors: &ReplicaFloors) -> Result<(), Failure> {
         let document = Document { schema: SCHEMA.to_owned(), floors: floors.clone() };
-        let text = serde_json::to_vec_pretty(&document)
-            .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+        let text = serde_json::to_vec_pretty(&document).map_err(Failure::of(Reason::ServerInternal))?;
         Ok(files::write_atomic(&self.path, &text, 0o600)?)
     }
 }

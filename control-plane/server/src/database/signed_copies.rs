@@ -84,8 +84,7 @@ impl SignedCopies {
         }
         trim(&mut kept);
         let document = Document { schema: SCHEMA.to_owned(), copies: kept.clone() };
-        let text = serde_json::to_vec(&document)
-            .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+        let text = serde_json::to_vec(&document).map_err(Failure::of(Reason::ServerInternal))?;
         Ok(files::write_atomic(&self.path, &text, 0o600)?)
     }
 

@@ -67,7 +67,7 @@ async fn another_is_ready(replica: &Replica) -> Option<String> {
 
 async fn ask(url: &str, pin: rap_types::Digest) -> Result<bool, Fault> {
     let config = tls::operator_client(Pins::one(pin), Arc::new(Clock::new()))
-        .map_err(|error| Fault::new(Reason::ServerInternal, error.to_string()))?;
+        .map_err(Fault::of(Reason::ServerInternal))?;
     let dial = Dial::new(config, tls::ALPN_OPERATOR, ASK_EVERY);
     let channel = dial.open(&ControlUrl::parse(url)?, |_| Ok(())).await?;
     let answer = AdminClient::new(channel).installation(v1::InstallationRequest {}).await;

@@ -170,7 +170,7 @@ async fn ask(replica: &Replica, url: &str) -> Result<Floor, Failure> {
     let failed = |fault: Fault| Failure::new(fault.reason, fault.message);
     let pins = tls::Pins::one(replica.keys.installation.facts.tls_ca_pin);
     let config = tls::operator_client(pins, Arc::new(replica.watch.clock))
-        .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+        .map_err(Failure::of(Reason::ServerInternal))?;
     let mut dial = Dial::new(config, tls::ALPN_OPERATOR, ASK);
     dial.call_timeout = Some(ASK);
     let channel = dial.open(&ControlUrl::parse(url).map_err(failed)?, |_| Ok(())).await.map_err(failed)?;

@@ -13,10 +13,9 @@ use crate::run::Host;
 
 /// Runs every membership of this host.
 pub(super) async fn run(config: Config) -> Result<ExitCode, Fault> {
-    telemetry::init(config.log_format, &config.log)
-        .map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))?;
+    telemetry::init(config.log_format, &config.log).map_err(Fault::of(Reason::ConfigInvalid))?;
     descriptors::raise_limit();
-    let signal = shutdown_signal().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
+    let signal = shutdown_signal().map_err(Fault::of(Reason::StateIo))?;
     let listener = bind(&config.socket).await?;
     let (group, socket) = (TaskGroup::new(), config.socket.clone());
     let (watchdog, metrics) = (Watchdog::default(), config.metrics);

@@ -96,7 +96,7 @@ impl ControlPlane {
 
     async fn open(&self, url: &ControlUrl) -> Result<EnrollmentLine, Fault> {
         let config = tls::operator_client(Pins::one(self.pin), Arc::new(self.time.clone()))
-            .map_err(|error| Fault::new(Reason::ServerUnreachable, error.to_string()))?;
+            .map_err(Fault::of(Reason::ServerUnreachable))?;
         let slot = ExporterSlot::new(EXPORTER_LABEL);
         let filled = slot.clone();
         let dial = self.dial(config, tls::ALPN_OPERATOR);

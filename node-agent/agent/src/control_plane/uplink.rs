@@ -224,7 +224,7 @@ impl UplinkTask {
     pub(super) async fn client(&self, url: &ControlUrl) -> Result<NodeSyncClient<Channel>, Fault> {
         let config =
             tls::node_client(Pins::one(self.control.pin), &self.leaf, Arc::new(self.control.time.clone()))
-                .map_err(|error| Fault::new(Reason::ServerUnreachable, error.to_string()))?;
+                .map_err(Fault::of(Reason::ServerUnreachable))?;
         let channel = self.control.dial(config, tls::ALPN_NODE).open(url, |_| Ok(())).await?;
         Ok(NodeSyncClient::new(channel)
             .max_decoding_message_size(MESSAGE_CAP)

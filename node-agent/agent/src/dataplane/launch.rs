@@ -65,8 +65,7 @@ impl Launch {
         if let Some(program) = &self.program {
             return Ok(program.clone());
         }
-        let own = std::env::current_exe()
-            .map_err(|error| Fault::new(Reason::DataplaneUnavailable, error.to_string()))?;
+        let own = std::env::current_exe().map_err(Fault::of(Reason::DataplaneUnavailable))?;
         Ok(own.with_file_name("rap-dataplane"))
     }
 

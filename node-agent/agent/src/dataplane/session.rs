@@ -89,7 +89,7 @@ impl Session {
         let mut message = v1::AgentMessage { id, body: Some(body) };
         let frame = encode_frame(&message).map(Zeroizing::new);
         message.body.as_mut().and_then(table_of).into_iter().for_each(wipe);
-        let frame = frame.map_err(|error| Fault::new(Reason::DataplaneTableTooLarge, error.to_string()))?;
+        let frame = frame.map_err(Fault::of(Reason::DataplaneTableTooLarge))?;
         let written = tokio::time::timeout(WRITE_DEADLINE, self.stream.write_all(&frame)).await;
         written
             .map_err(|_| Fault::new(Reason::DataplaneUnavailable, "the data plane does not read"))?

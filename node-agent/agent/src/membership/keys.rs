@@ -7,12 +7,12 @@ use rap_contract::{PublicKey, Signer};
 use rap_runtime::{Fault, Secret};
 use rap_state::{Credentials, IdentityStore, MembershipDir, Record, base64_text};
 use rap_trust::FormerKeys;
-use rap_types::{KeyId, Reason, Wall};
+use rap_types::{KeyId, Wall};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::records::Kept;
-use super::wireguard_key::wireguard_public;
+use super::wireguard_key::{stored_key, wireguard_public};
 
 /// The record beside the credentials. Empty for a membership that never replaced a key.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -88,8 +88,7 @@ fn key_of(bytes: &[u8]) -> Result<Option<Zeroizing<[u8; 32]>>, Fault> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let key = <[u8; 32]>::try_from(bytes).map(Zeroizing::new);
-    key.map(Some).map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))
+    stored_key(bytes).map(Some)
 }
 
 impl KeyHistory {
@@ -106,10 +105,7 @@ impl KeyHistory {
             return Ok((node_key, wireguard_key));
         }
         let node_key = PublicKey::from_slice(&self.contract_node_key)?;
-        let wireguard_key = self.contract_wireguard_key.as_slice().try_into();
-        let wireguard_key =
-            wireguard_key.map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))?;
-        Ok((node_key, wireguard_key))
+        Ok((node_key, *stored_key(&self.contract_wireguard_key)?))
     }
 
     /// The keys before the last rotation.

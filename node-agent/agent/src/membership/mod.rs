@@ -43,7 +43,7 @@ pub use persist::{Persister, stored_snapshots};
 pub use plane_starts::PlaneStarts;
 pub use records::{Enrollment, Kept, KeptCheckpoint, Nonce, StoredCertificate};
 pub use stored_time::StoredTime;
-pub use wireguard_key::{keys_of, wireguard_public};
+pub use wireguard_key::{keys_of, stored_key, wireguard_public};
 
 /// A membership that is complete and whose chain verifies.
 pub struct Membership {

@@ -15,11 +15,17 @@ use zeroize::Zeroizing;
 /// `state.corrupt`.
 pub fn keys_of(store: &IdentityStore) -> Result<(Signer, Zeroizing<[u8; 32]>), Fault> {
     let credentials = store.credentials();
-    let key = |secret: &rap_runtime::Secret| -> Result<Zeroizing<[u8; 32]>, Fault> {
-        let bytes = <[u8; 32]>::try_from(secret.expose());
-        bytes.map(Zeroizing::new).map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))
-    };
-    Ok((Signer::from_seed(&*key(&credentials.node_key)?), key(&credentials.wireguard_key)?))
+    let node_key = stored_key(credentials.node_key.expose())?;
+    Ok((Signer::from_seed(&node_key), stored_key(credentials.wireguard_key.expose())?))
+}
+
+/// A key as it is stored.
+///
+/// # Errors
+/// `state.corrupt`.
+pub fn stored_key(bytes: &[u8]) -> Result<Zeroizing<[u8; 32]>, Fault> {
+    let key = <[u8; 32]>::try_from(bytes).map(Zeroizing::new);
+    key.map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))
 }
 
 /// Public half of a WireGuard key.

@@ -43,7 +43,7 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
     let (data, dev) = (config.data_dir.clone(), config.dev);
     // The operator's pin is of one cluster; further memberships are in others.
     let pin = if name == config.membership { config.pin.clone() } else { AuthorityPin::default() };
-    let boot_id = boot_id().map_err(|error| Fault::new(Reason::StateIo, error.to_string()))?;
+    let boot_id = boot_id().map_err(Fault::of(Reason::StateIo))?;
     let boot = boot_id.clone();
     let (membership, (leaf, found), grants, allocation, remembered) = blocking(move || {
         let membership = Membership::open(&data, &name, dev)?;

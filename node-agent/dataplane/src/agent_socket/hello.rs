@@ -16,7 +16,7 @@ use crate::plane::Plane;
 
 /// The agent must be root or of this process's user.
 pub(super) fn check_peer(stream: &UnixStream) -> Result<(), Fault> {
-    let peer = stream.peer_cred().map_err(|error| Fault::new(Reason::DataplanePeer, error.to_string()))?;
+    let peer = stream.peer_cred().map_err(Fault::of(Reason::DataplanePeer))?;
     let own = nix::unistd::geteuid().as_raw();
     if may_control(peer.uid(), own) {
         return Ok(());

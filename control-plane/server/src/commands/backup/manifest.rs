@@ -64,7 +64,7 @@ pub struct BackupTable {
 impl Manifest {
     /// The bytes that are authenticated.
     pub fn encode(&self) -> Result<Vec<u8>, Failure> {
-        serde_json::to_vec(self).map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))
+        serde_json::to_vec(self).map_err(Failure::of(Reason::ServerInternal))
     }
 
     /// Reads bytes that were authenticated.

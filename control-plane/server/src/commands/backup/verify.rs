@@ -62,8 +62,7 @@ pub async fn verify(config: &Config, file: &Path, depth: Depth) -> Result<Checke
         settings.bin_dir = std::env::var_os("RAP_POSTGRES_BIN_DIR").map(Into::into);
         // The account of a private PostgreSQL passes through.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-        std::fs::set_permissions(scratch.path(), open)
-            .map_err(|error| Failure::new(Reason::StateIo, error.to_string()))?;
+        std::fs::set_permissions(scratch.path(), open).map_err(Failure::of(Reason::StateIo))?;
         let postgres = EmbeddedPostgres::start(&settings).await?;
         let target = DatabaseTarget::embedded(&postgres);
         let outcome = deep(&target, file, &key, &kek, &manifest).await;

@@ -160,8 +160,8 @@ pub(crate) async fn export(
     drop(transaction);
     let absent = || Failure::new(Reason::SnapshotAbsent, "no version with this node is published yet");
     let published = cluster.feed.newest().ok_or_else(absent)?;
-    let head = open_head(&replica.keys, &cluster, &published.head)
-        .map_err(|error| Failure::new(Reason::ServerInternal, error.to_string()))?;
+    let head =
+        open_head(&replica.keys, &cluster, &published.head).map_err(Failure::of(Reason::ServerInternal))?;
     let snapshot = published.snapshot(row.node.node, head).ok_or_else(absent)??;
     let manifest = &replica.keys.installation.activated()?.manifest;
     let records = cluster.chain.envelopes_until(snapshot.head().order.incarnation.0);

@@ -4,15 +4,15 @@
 //! back. Refuses to remove anything of it.
 
 use rap_contract::{Signer, Verified};
-use rap_runtime::files::{FileError, read_capped, write_atomic};
-use rap_runtime::{Fault, Secret};
+use rap_runtime::Fault;
+use rap_runtime::files::{read_capped, write_atomic};
 use rap_state::{FloorStore, Identity, IdentityStore, MembershipDir};
 use rap_types::{IdentityStatus, NodeId, Reason, Wall};
 use rap_wire::v1;
 
 use super::prepared::Given;
 use crate::config::Config;
-use crate::membership::{Enrollment, Kept as _, keys_of, staging};
+use crate::membership::{Enrollment, Kept as _, keys_of, staging, stored_key};
 
 /// What is left of the membership, held so that no agent starts on it.
 pub(super) struct Former {
@@ -60,7 +60,8 @@ impl Former {
                     // Cut off between going and coming: what comes is whole, and has the key.
                     None => whole(config)?.ok_or_else(nothing)?.credentials().clone(),
                 };
-                Ok(Self { dir, identity: None, signer: signer_of(&credentials.node_key)?, sole, authority })
+                let signer = Signer::from_seed(&*stored_key(credentials.node_key.expose())?);
+                Ok(Self { dir, identity: None, signer, sole, authority })
             }
         }
     }
@@ -140,17 +141,14 @@ impl Former {
             if name.starts_with("floors.json") || (placed && name.starts_with("place.json")) {
                 continue;
             }
-            let file = |error: FileError| Fault::new(error.reason(), error.to_string());
-            let bytes = read_capped(&self.dir.join(&name), RECORD_CAP).map_err(file)?;
-            write_atomic(&dir.join(&name), &bytes, 0o600).map_err(file)?;
+            write_atomic(&dir.join(&name), &read_capped(&self.dir.join(&name), RECORD_CAP)?, 0o600)?;
         }
         Ok(())
     }
 
     /// Names of the files that a return keeps.
     fn records(&self) -> Result<Vec<String>, Fault> {
-        let io = |error: std::io::Error| Fault::new(Reason::StateIo, error.to_string());
-        let entries = std::fs::read_dir(self.dir.path()).map_err(io)?.flatten();
+        let entries = std::fs::read_dir(self.dir.path()).map_err(Fault::of(Reason::StateIo))?.flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let kept = |name: &String| {
             let record = name.strip_suffix(".twin").unwrap_or(name);
@@ -159,13 +157,6 @@ impl Former {
         };
         Ok(names.filter(kept).collect())
     }
-}
-
-fn signer_of(secret: &Secret) -> Result<Signer, Fault> {
-    let seed = <[u8; 32]>::try_from(secret.expose());
-    let seed = seed.map(zeroize::Zeroizing::new);
-    seed.map(|seed| Signer::from_seed(&seed))
-        .map_err(|_| Fault::new(Reason::StateCorrupt, "a key has not 32 bytes"))
 }
 
 /// The membership that was made and has not taken its place yet.

@@ -29,8 +29,7 @@ use crate::config::Config;
 /// Joins, or resumes a join; with `--rejoin` as the node that this host was.
 pub(super) async fn run(config: &Config, join: Join, form: Format) -> Result<ExitCode, Fault> {
     // A command says what it does; a log is written only if `RAP_LOG` asks for one.
-    telemetry::init(config.log_format, "off")
-        .map_err(|error| Fault::new(Reason::ConfigInvalid, error.to_string()))?;
+    telemetry::init(config.log_format, "off").map_err(Fault::of(Reason::ConfigInvalid))?;
     let rejoin = join.rejoin;
     let text = blocking(move || read_token(&join)).await?;
     if rejoin {
