@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package, TargetKind as CargoKind};
 
-use crate::program::TargetKind;
+use crate::program::{TEST_FEATURES, TargetKind};
 use crate::rules::{Kind, Rules};
 
 /// The workspace's crates.
@@ -42,6 +42,8 @@ pub struct Edge {
     pub to: String,
     /// True for a dev-dependency.
     pub tests_only: bool,
+    /// Features that it asks for.
+    pub features: Vec<String>,
 }
 
 impl Workspace {
@@ -70,6 +72,7 @@ impl Workspace {
                 .map(|dependency| Edge {
                     to: dependency.name.clone(),
                     tests_only: dependency.kind == DependencyKind::Development,
+                    features: dependency.features.clone(),
                 })
                 .collect();
             let targets = targets(package);
@@ -125,6 +128,10 @@ fn check_edge(rules: &Rules, from: &str, edge: &Edge) -> Option<String> {
     if rules.crates.get(&edge.to).is_some_and(|to| to.kind == Kind::Script) {
         return Some(format!("{from} -> {}: nothing may use a script crate", edge.to));
     }
+    let for_tests = edge.features.iter().find(|feature| TEST_FEATURES.contains(&feature.as_str()));
+    if let Some(feature) = for_tests.filter(|_| !edge.tests_only) {
+        return Some(format!("{from} -> {}: the feature `{feature}` is for tests", edge.to));
+    }
     let Some(may_use) = &rule.may_use else { return None };
     let allowed = may_use.contains(&edge.to) || (edge.tests_only && rule.tests_may_use.contains(&edge.to));
     let kind = if edge.tests_only { "dev-dependency" } else { "dependency" };
@@ -157,7 +164,11 @@ mod tests {
             top: top.to_owned(),
             edges: edges
                 .iter()
-                .map(|(to, tests_only)| Edge { to: (*to).to_owned(), tests_only: *tests_only })
+                .map(|(to, tests_only)| Edge {
+                    to: (*to).to_owned(),
+                    tests_only: *tests_only,
+                    features: Vec::new(),
+                })
                 .collect(),
             targets: Vec::new(),
         }
@@ -189,6 +200,15 @@ mod tests {
     fn a_test_edge_does_not_allow_a_normal_one() {
         let found = check(&rules(), &workspace(&[("side", false)], &[]));
         assert_eq!(found, ["high -> side: dependency not allowed by layers.toml"]);
+    }
+
+    #[test]
+    fn a_feature_for_tests_is_for_dev_dependencies() {
+        let mut workspace = workspace(&[("low", false), ("low", true)], &[]);
+        for edge in &mut workspace.members.get_mut("high").expect("high").edges {
+            edge.features = vec!["testing".to_owned()];
+        }
+        assert_eq!(check(&rules(), &workspace), ["high -> low: the feature `testing` is for tests"]);
     }
 
     #[test]

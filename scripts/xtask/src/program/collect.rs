@@ -35,7 +35,10 @@ pub fn collect(item: &syn::Item, test: bool) -> Collected {
     Collected { imports, paths, test, test_lines }
 }
 
-/// True for `#[cfg(test)]` and what implies it, and for `#[test]` functions.
+/// Features of what only tests use. No dependency but a dev-dependency may ask for one.
+pub const TEST_FEATURES: [&str; 2] = ["reference", "testing"];
+
+/// True for `#[cfg(test)]` and what implies it, for features that only tests ask for, and for `#[test]` functions.
 pub fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let is_test = attribute.path().segments.last().is_some_and(|segment| segment.ident == "test");
@@ -54,7 +57,12 @@ fn asks_for_test(meta: &syn::Meta) -> bool {
                 if all { inner.iter().any(asks_for_test) } else { inner.iter().all(asks_for_test) }
             })
         }
-        syn::Meta::NameValue(_) => false,
+        syn::Meta::NameValue(pair) => match &pair.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(name), .. }) => {
+                pair.path.is_ident("feature") && TEST_FEATURES.contains(&name.value().as_str())
+            }
+            _ => false,
+        },
     }
 }
 

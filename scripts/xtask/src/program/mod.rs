@@ -6,10 +6,13 @@ mod load;
 #[cfg(test)]
 pub mod planted;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use collect::TEST_FEATURES;
 pub use load::load;
 pub use resolve::Target;
 
