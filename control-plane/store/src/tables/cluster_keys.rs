@@ -6,7 +6,7 @@ use rap_contract::KeyState;
 use rap_types::ClusterId;
 
 use crate::Result;
-use crate::authentic::{Authentic as _, Held, all_verified, held, insert, update};
+use crate::authentic::{Authentic, Held, all_verified, held, insert, update};
 use crate::query::{one, statements};
 use crate::row::{authentic_row, select};
 use crate::transaction::SystemTransaction;
@@ -73,47 +73,35 @@ statements! {
     /// One certificate authority, locked.
     pub async fn cluster_ca_hold(keys, generation: u64) -> Option<Held<ClusterCaRow>> = held
         select!(ClusterCaRow, "WHERE cluster_id = $1 AND generation = $2 FOR UPDATE");
+    /// Adds a certificate authority.
+    pub async fn cluster_ca_insert(keys, new: &ClusterCaRow) = insert_key;
+    /// Writes what of a certificate authority may change: its state, and how its key is sealed.
+    pub async fn cluster_ca_write(keys, row: Held<ClusterCaRow>) = write_key;
+    /// Adds a link to the chain. Two records of one sequence, or of one key, are refused with
+    /// [`crate::StoreError::Exists`].
+    pub async fn authority_insert(keys, new: &AuthorityRow) = insert_key;
+    /// Writes what of a link may change: its state, and how its key is sealed.
+    pub async fn authority_write(keys, row: Held<AuthorityRow>) = write_key;
 }
 
-/// Adds a certificate authority.
-pub async fn cluster_ca_insert(
+/// Adds a key of a cluster, which whoever serves the cluster then reads again.
+async fn insert_key<R: Authentic>(
     transaction: &mut SystemTransaction,
     keys: &RowKeys,
-    new: &ClusterCaRow,
+    new: &R,
 ) -> Result<()> {
     transaction.effects.keys.insert(keys.cluster());
     insert(transaction, keys, new).await
 }
 
-/// Writes what of a certificate authority may change: its state, and how its key is sealed.
-pub async fn cluster_ca_write(
+/// The same for a change of one.
+async fn write_key<R: Authentic>(
     transaction: &mut SystemTransaction,
     keys: &RowKeys,
-    row: Held<ClusterCaRow>,
-) -> Result<()> {
+    row: Held<R>,
+) -> Result<R> {
     transaction.effects.keys.insert(keys.cluster());
-    update(transaction, keys, row).await.map(drop)
-}
-
-/// Adds a link to the chain. Two records of one sequence, or of one key, are refused with
-/// [`crate::StoreError::Exists`].
-pub async fn authority_insert(
-    transaction: &mut SystemTransaction,
-    keys: &RowKeys,
-    new: &AuthorityRow,
-) -> Result<()> {
-    transaction.effects.keys.insert(keys.cluster());
-    insert(transaction, keys, new).await
-}
-
-/// Writes what of a link may change: its state, and how its key is sealed.
-pub async fn authority_write(
-    transaction: &mut SystemTransaction,
-    keys: &RowKeys,
-    row: Held<AuthorityRow>,
-) -> Result<()> {
-    transaction.effects.keys.insert(keys.cluster());
-    update(transaction, keys, row).await.map(drop)
+    update(transaction, keys, row).await
 }
 
 /// Moves a key from one state to another; revoking erases its private half. False if it is not in
