@@ -38,15 +38,19 @@ impl Answer {
     }
 
     /// A table; the last `wide` columns are shown only by `-o wide`.
-    pub(crate) fn table(mut self, headers: &[&'static str], wide: usize, rows: Vec<Vec<String>>) -> Self {
-        (self.headers, self.rows, self.wide) = (headers.to_vec(), rows, wide);
-        self
+    pub(crate) fn table<const COLUMNS: usize>(
+        self,
+        headers: [&'static str; COLUMNS],
+        wide: usize,
+        rows: impl IntoIterator<Item = [String; COLUMNS]>,
+    ) -> Self {
+        Self { headers: headers.to_vec(), wide, rows: rows.into_iter().map(Vec::from).collect(), ..self }
     }
 
     /// A table of one thing: property and value.
     pub(crate) fn properties(self, rows: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]);
-        self.table(&[PROPERTY, "VALUE"], 0, rows.collect())
+        let rows = rows.into_iter().map(|(name, value)| [name.to_owned(), value]);
+        self.table([PROPERTY, "VALUE"], 0, rows)
     }
 
     /// What to do next, for a person.
@@ -207,13 +211,12 @@ mod tests {
 
     fn answer() -> Answer {
         let id = "01a22da5-a461-74e5-88a1-29a010ebe365";
-        let row = |name: &str| {
-            vec![name.to_owned(), id.to_owned(), "a reason of many words ".repeat(4), id.to_owned()]
-        };
+        let row =
+            |name: &str| [name.to_owned(), id.to_owned(), "a reason of many words ".repeat(4), id.to_owned()];
         Answer::new("rap.test.v1", json!({})).table(
-            &["NAME", "ID", "REASON", "REQUEST"],
+            ["NAME", "ID", "REASON", "REQUEST"],
             1,
-            vec![row("web"), row("db")],
+            [row("web"), row("db")],
         )
     }
 
@@ -225,7 +228,7 @@ mod tests {
         let piped = answer().text(Format::Table, None);
         assert_eq!(piped.lines().count(), 3, "{piped}");
         assert!(answer().text(Format::Wide, None).contains("REQUEST"));
-        assert_eq!(answer().table(&["NAME"], 0, Vec::new()).text(Format::Table, None), "none\n");
+        assert_eq!(answer().table(["NAME"], 0, []).text(Format::Table, None), "none\n");
     }
 
     #[test]

@@ -45,26 +45,22 @@ async fn list(global: &Global, command: AuditList) -> anyhow::Result<()> {
     let mut listed = answer.entries;
     listed.reverse();
     let entries: Vec<AuditEntry> = decoded(&listed)?;
-    let rows = entries
-        .iter()
-        .zip(&listed)
-        .map(|(entry, listed)| {
-            vec![
-                time(entry.recorded_at_us / 1000),
-                entry.actor.clone(),
-                entry.action.clone(),
-                entry.object.clone(),
-                entry.reason.clone(),
-                if listed.sequenced { listed.index.to_string() } else { "-".into() },
-                entry.device.clone(),
-                entry.request.to_string(),
-            ]
-        })
-        .collect();
+    let rows = entries.iter().zip(&listed).map(|(entry, listed)| {
+        [
+            time(entry.recorded_at_us / 1000),
+            entry.actor.clone(),
+            entry.action.clone(),
+            entry.object.clone(),
+            entry.reason.clone(),
+            if listed.sequenced { listed.index.to_string() } else { "-".into() },
+            entry.device.clone(),
+            entry.request.to_string(),
+        ]
+    });
     let documents: Vec<Value> =
         entries.iter().zip(&listed).map(|(entry, listed)| document(entry, listed)).collect();
     Answer::new("rap.audit.v1", json!({ "entries": documents, "unsequenced": answer.unsequenced }))
-        .table(&["TIME", "ACTOR", "ACTION", "OBJECT", "REASON", "INDEX", "DEVICE", "REQUEST"], 2, rows)
+        .table(["TIME", "ACTOR", "ACTION", "OBJECT", "REASON", "INDEX", "DEVICE", "REQUEST"], 2, rows)
         .print(global)
 }
 
@@ -204,7 +200,7 @@ fn verified(export: &VerifiedAuditExport) -> Answer {
         "generations": generations, "checkpoints": export.checkpoints.len(),
         "size": export.entries.len(), "root": last.map(|checkpoint| checkpoint.root),
     });
-    let row = |link: &str, proves: String| vec!["ok".to_owned(), link.to_owned(), proves];
+    let row = |link: &str, proves: String| ["ok".to_owned(), link.to_owned(), proves];
     let mut rows = vec![
         row("product root", roots.join(" ")),
         row("activation manifest", format!("installation {}", export.activation.installation)),
@@ -224,7 +220,7 @@ fn verified(export: &VerifiedAuditExport) -> Answer {
         |entry: Option<&AuditEntry>| entry.map_or("-".into(), |entry| time(entry.recorded_at_us / 1000));
     let (first, last) = (range(export.entries.first()), range(export.entries.last()));
     rows.push(row("entries", format!("{} from {first} to {last}", export.entries.len())));
-    Answer::new("rap.audit-verify.v1", body).table(&["", "LINK", "PROVES"], 0, rows)
+    Answer::new("rap.audit-verify.v1", body).table(["", "LINK", "PROVES"], 0, rows)
 }
 
 async fn restart(global: &Global, reason: String) -> anyhow::Result<()> {

@@ -87,28 +87,24 @@ fn shown(answer: &v1::AuthorityListAnswer) -> Answer {
         })
     };
     let keys: Vec<Value> = answer.keys.iter().map(document).collect();
-    let rows = answer
-        .keys
-        .iter()
-        .map(|key| {
-            let sequence = if key.sequence == 0 { "-".to_owned() } else { key.sequence.to_string() };
-            let state = if key.signs { format!("{}, signs", key.state) } else { key.state.clone() };
-            vec![
-                sequence,
-                state,
-                if key.kind.is_empty() { "-".to_owned() } else { key.kind.clone() },
-                KeyId::of(&key.public_key).to_string(),
-                time(key.issued_at_ms),
-                key.incarnation.to_string(),
-            ]
-        })
-        .collect();
+    let rows = answer.keys.iter().map(|key| {
+        let sequence = if key.sequence == 0 { "-".to_owned() } else { key.sequence.to_string() };
+        let state = if key.signs { format!("{}, signs", key.state) } else { key.state.clone() };
+        [
+            sequence,
+            state,
+            if key.kind.is_empty() { "-".to_owned() } else { key.kind.clone() },
+            KeyId::of(&key.public_key).to_string(),
+            time(key.issued_at_ms),
+            key.incarnation.to_string(),
+        ]
+    });
     let cluster = id_text(ClusterId::from_slice(&answer.cluster_id));
     let body = json!({
         "cluster": answer.cluster_name, "cluster_id": cluster, "incarnation": answer.incarnation, "keys": keys,
     });
     Answer::new("rap.authority.v1", body).table(
-        &["RECORD", "STATE", "KIND", "KEY ID", "SINCE", "INCARNATION"],
+        ["RECORD", "STATE", "KIND", "KEY ID", "SINCE", "INCARNATION"],
         1,
         rows,
     )
@@ -124,7 +120,7 @@ fn confirmations(answer: &v1::AuthorityConfirmationsAnswer) -> Answer {
     };
     let nodes: Vec<Value> = answer.nodes.iter().map(document).collect();
     let row = |node: &v1::AuthorityConfirmation| {
-        vec![
+        [
             node.name.clone(),
             if node.sequence == 0 { "-".to_owned() } else { node.sequence.to_string() },
             if node.awaited { "awaited" } else { "" }.to_owned(),
@@ -135,8 +131,8 @@ fn confirmations(answer: &v1::AuthorityConfirmationsAnswer) -> Answer {
     let awaited = answer.nodes.iter().filter(|node| node.awaited).count();
     let body = json!({ "record": answer.sequence, "awaited": awaited, "nodes": nodes });
     Answer::new("rap.authority-confirmations.v1", body).table(
-        &["NODE", "RECORD", "", "CONFIRMED", "LAST SEEN"],
+        ["NODE", "RECORD", "", "CONFIRMED", "LAST SEEN"],
         0,
-        answer.nodes.iter().map(row).collect(),
+        answer.nodes.iter().map(row),
     )
 }

@@ -73,7 +73,7 @@ async fn uses(global: &Global) -> anyhow::Result<()> {
     let cluster = connection.cluster(None).await?;
     let uses = ask!(connection.break_glass.uses(v1::BreakGlassUsesRequest { cluster })).uses;
     let rows = uses.iter().map(|row| {
-        vec![
+        [
             id_text(NodeId::from_slice(&row.node_id)),
             row.permit.clone(),
             row.signer.clone(),
@@ -83,7 +83,7 @@ async fn uses(global: &Global) -> anyhow::Result<()> {
         ]
     });
     Answer::list("rap.break_glass.uses.v1", "uses", &uses, document)
-        .table(&["NODE", "PERMIT", "SIGNER", "REASON", "APPLIED", "RECORDED"], 0, rows.collect())
+        .table(["NODE", "PERMIT", "SIGNER", "REASON", "APPLIED", "RECORDED"], 0, rows)
         .print(global)
 }
 

@@ -51,21 +51,18 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         }
         Command::List => {
             let clusters = ask!(connection.admin.cluster_list(v1::ClusterListRequest {})).clusters;
-            let rows = clusters
-                .iter()
-                .map(|cluster| {
-                    vec![
-                        cluster.name.clone(),
-                        id(cluster),
-                        cluster.ipv4_pool.clone(),
-                        format!("{}.{}", cluster.incarnation, cluster.version),
-                        authority(cluster),
-                        state(cluster),
-                    ]
-                })
-                .collect();
+            let rows = clusters.iter().map(|cluster| {
+                [
+                    cluster.name.clone(),
+                    id(cluster),
+                    cluster.ipv4_pool.clone(),
+                    format!("{}.{}", cluster.incarnation, cluster.version),
+                    authority(cluster),
+                    state(cluster),
+                ]
+            });
             Answer::list("rap.clusters.v1", "clusters", &clusters, document)
-                .table(&["NAME", "ID", "IPV4 POOL", "VERSION", "AUTHORITY", "STATE"], 0, rows)
+                .table(["NAME", "ID", "IPV4 POOL", "VERSION", "AUTHORITY", "STATE"], 0, rows)
                 .print(global)?;
             let tampered = clusters.iter().filter(|one| one.refused == Reason::RowTampered.code());
             all_hold(tampered.map(id))

@@ -61,7 +61,7 @@ fn list(global: &Global, contexts: &Contexts) -> anyhow::Result<()> {
         })
     };
     let row = |(name, context): &(&String, &Context)| {
-        vec![
+        [
             if is_selected(name) { "*" } else { "" }.to_owned(),
             (*name).clone(),
             context.url.clone(),
@@ -70,7 +70,7 @@ fn list(global: &Global, contexts: &Contexts) -> anyhow::Result<()> {
         ]
     };
     Answer::list("rap.contexts.v1", "contexts", &all, document)
-        .table(&["", "NAME", "URL", "CLUSTER", "INSTALLATION"], 1, all.iter().map(row).collect())
+        .table(["", "NAME", "URL", "CLUSTER", "INSTALLATION"], 1, all.iter().map(row))
         .print(global)
 }
 

@@ -13,12 +13,9 @@ const TROUBLESHOOTING: &str =
 
 pub(crate) fn run(global: &Global, command: &Explain) -> anyhow::Result<()> {
     let Some(code) = &command.code else {
-        let rows = Reason::ALL
-            .iter()
-            .map(|reason| vec![reason.code().to_owned(), reason.row().text.to_owned()])
-            .collect();
+        let row = |reason: &Reason| [reason.code().to_owned(), reason.row().text.to_owned()];
         return Answer::list("rap.reasons.v1", "reasons", Reason::ALL, |reason| document(*reason))
-            .table(&["CODE", "MEANING"], 0, rows)
+            .table(["CODE", "MEANING"], 0, Reason::ALL.iter().map(row))
             .print(global);
     };
     let reason = Reason::from_code(&code.to_ascii_lowercase()).ok_or_else(|| unknown(code))?;

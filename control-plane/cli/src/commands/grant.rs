@@ -31,24 +31,20 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
 async fn list(global: &Global) -> anyhow::Result<()> {
     let mut connection = Connection::of_context(global).await?;
     let answer = ask!(connection.grants.list(v1::GrantListRequest {}));
-    let rows = answer
-        .grants
-        .iter()
-        .map(|grant| {
-            vec![
-                grant.name.clone(),
-                grant.platform_role.clone(),
-                grant.state.clone(),
-                time(grant.expires_at_ms),
-                KeyId::of(&grant.subject_key).to_string(),
-                hex::encode(&grant.digest),
-            ]
-        })
-        .collect();
+    let rows = answer.grants.iter().map(|grant| {
+        [
+            grant.name.clone(),
+            grant.platform_role.clone(),
+            grant.state.clone(),
+            time(grant.expires_at_ms),
+            KeyId::of(&grant.subject_key).to_string(),
+            hex::encode(&grant.digest),
+        ]
+    });
     let grants: Vec<Value> = answer.grants.iter().map(document).collect();
     let set = answer.set.unwrap_or_default();
     Answer::new("rap.grants.v1", json!({ "set": set_document(&set), "grants": grants }))
-        .table(&["NAME", "ROLE", "STATE", "UNTIL", "KEY", "DIGEST"], 1, rows)
+        .table(["NAME", "ROLE", "STATE", "UNTIL", "KEY", "DIGEST"], 1, rows)
         .print(global)
 }
 

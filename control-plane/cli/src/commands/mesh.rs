@@ -28,9 +28,9 @@ pub(crate) async fn run(global: &Global, command: Mesh) -> anyhow::Result<ExitCo
         "connected": nodes.len(), "links": mesh.links.len(), "up": mesh.up(),
         "shown": shown.iter().map(|link| link.document()).collect::<Vec<_>>(),
     });
-    let rows = shown.iter().map(|link| link.row()).collect();
+    let rows = shown.iter().map(|link| link.row());
     Answer::new("rap.mesh.v1", body)
-        .table(&["FROM", "TO", "STATE", "REASON", "RTT MS", "LOSS %"], 0, rows)
+        .table(["FROM", "TO", "STATE", "REASON", "RTT MS", "LOSS %"], 0, rows)
         .print(global)?;
     if !global.quiet && !global.format().is_document() {
         let (up, all) = (mesh.up(), mesh.links.len());
@@ -91,10 +91,10 @@ impl LinkSeen {
         self.report.state == "established"
     }
 
-    fn row(&self) -> Vec<String> {
+    fn row(&self) -> [String; 6] {
         let measured = self.report.samples > 0;
         let number = |known: bool, value: f64| if known { format!("{value:.3}") } else { "-".to_owned() };
-        vec![
+        [
             self.from.clone(),
             self.to.clone(),
             self.report.state.clone(),

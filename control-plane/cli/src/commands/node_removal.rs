@@ -90,7 +90,7 @@ pub(super) async fn revocations(
         // The chain names ids; the control plane's word for the name proves nothing and is only shown.
         let name = names.get(&node.to_string());
         let shown = name.cloned().unwrap_or_else(|| "-".to_owned());
-        rows.push(vec![shown, standing.to_owned(), generation.to_string(), node.to_string()]);
+        rows.push([shown, standing.to_owned(), generation.to_string(), node.to_string()]);
         documents.push(json!({
             "node_id": node.to_string(), "name": name, "standing": standing, "revoked_generation": generation,
             "node_fingerprint": key,
@@ -103,7 +103,7 @@ pub(super) async fn revocations(
         "nodes": documents,
     });
     Answer::new("rap.revocations.v1", body)
-        .table(&["NAME", "STANDING", "REVOKED GENERATION", "ID"], 0, rows)
+        .table(["NAME", "STANDING", "REVOKED GENERATION", "ID"], 0, rows)
         .print(global)
 }
 

@@ -9,19 +9,16 @@ use serde_json::{Value, json};
 use crate::output::{Answer, id_text, time};
 
 pub(super) fn pending_answer(pending: &[v1::PendingNode]) -> Answer {
-    let rows = pending
-        .iter()
-        .map(|request| {
-            vec![
-                request_id(request),
-                if request.refused.is_empty() { &request.name } else { &request.refused }.clone(),
-                fingerprint(&request.node_public_key),
-                request.source.clone(),
-                time(request.requested_at_ms),
-                request.roles.join(","),
-            ]
-        })
-        .collect();
+    let rows = pending.iter().map(|request| {
+        [
+            request_id(request),
+            if request.refused.is_empty() { &request.name } else { &request.refused }.clone(),
+            fingerprint(&request.node_public_key),
+            request.source.clone(),
+            time(request.requested_at_ms),
+            request.roles.join(","),
+        ]
+    });
     let document = |request: &v1::PendingNode| {
         json!({
             "request_id": request_id(request), "name": request.name, "refused": request.refused,
@@ -30,29 +27,26 @@ pub(super) fn pending_answer(pending: &[v1::PendingNode]) -> Answer {
         })
     };
     Answer::list("rap.pending.v1", "pending", pending, document).table(
-        &["REQUEST", "NAME", "FINGERPRINT", "SOURCE", "REQUESTED", "ROLES"],
+        ["REQUEST", "NAME", "FINGERPRINT", "SOURCE", "REQUESTED", "ROLES"],
         1,
         rows,
     )
 }
 
 pub(super) fn nodes_answer(nodes: &[v1::Node]) -> Answer {
-    let rows = nodes
-        .iter()
-        .map(|node| {
-            vec![
-                if node.refused.is_empty() { node.name.clone() } else { id(node) },
-                status(node),
-                if node.connected { "connected" } else { "offline" }.to_owned(),
-                node.overlay_ipv4.clone(),
-                node.roles.join(","),
-                node.acked_version.to_string(),
-                id(node),
-                node.overlay_ipv6.clone(),
-                node.agent_version.clone(),
-            ]
-        })
-        .collect();
+    let rows = nodes.iter().map(|node| {
+        [
+            if node.refused.is_empty() { node.name.clone() } else { id(node) },
+            status(node),
+            if node.connected { "connected" } else { "offline" }.to_owned(),
+            node.overlay_ipv4.clone(),
+            node.roles.join(","),
+            node.acked_version.to_string(),
+            id(node),
+            node.overlay_ipv6.clone(),
+            node.agent_version.clone(),
+        ]
+    });
     let headers = &["NAME", "STATUS", "CONTACT", "IPV4", "ROLES", "VERSION", "ID", "IPV6", "AGENT"];
     Answer::list("rap.nodes.v1", "nodes", nodes, document).table(headers, 3, rows)
 }

@@ -28,14 +28,12 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
     let way = [answer.overlay_address.clone(), way(&answer)].join(" ");
     let rows = [("overlay", &overlay, way.trim_end()), ("link", &link, answer.link_state.as_str())].map(
         |(name, series, note)| {
-            let mut row = vec![name.to_owned()];
-            row.extend(cells(series));
-            row.push(clean(note));
-            row
+            let [sent, lost, lowest, median, highest] = cells(series);
+            [name.to_owned(), sent, lost, lowest, median, highest, clean(note)]
         },
     );
-    let headers = &["PATH", "SENT", "LOST", "MIN MS", "MEDIAN MS", "MAX MS", ""];
-    Answer::new("rap.ping.v1", body).table(headers, 0, rows.to_vec()).print(global)?;
+    let headers = ["PATH", "SENT", "LOST", "MIN MS", "MEDIAN MS", "MAX MS", ""];
+    Answer::new("rap.ping.v1", body).table(headers, 0, rows).print(global)?;
     if overlay.lost() == overlay.sent() {
         if !global.format().is_document() {
             complain("no answer over the overlay");

@@ -21,15 +21,15 @@ pub(super) async fn show(global: &Global, connection: &mut Connection, act: Act)
     }
     let names = Names::of(&diff);
     Answer::new("rap.plan-diff.v1", document(&diff, &names))
-        .table(&["NODES", "APPEAR", "CHANGE", "DISAPPEAR", "LINKS LOST"], 0, rows(&diff, &names))
+        .table(["NODES", "APPEAR", "CHANGE", "DISAPPEAR", "LINKS LOST"], 0, rows(&diff, &names))
         .print(global)
 }
 
 /// One row for all nodes that would receive the same, and one for each node that would be cut off.
-fn rows(diff: &v1::PlanDiff, names: &Names) -> Vec<Vec<String>> {
+fn rows(diff: &v1::PlanDiff, names: &Names) -> Vec<[String; 5]> {
     let delivered = diff.deliveries.iter().map(|one| {
         let records = |slots: &[String]| list(slots.iter().map(|slot| names.record(slot)).collect());
-        vec![
+        [
             list(one.node_ids.iter().map(|id| names.node(id)).collect()),
             records(&one.appear),
             records(&one.change),
@@ -38,8 +38,7 @@ fn rows(diff: &v1::PlanDiff, names: &Names) -> Vec<Vec<String>> {
         ]
     });
     let none = || list(Vec::new());
-    let cut_off =
-        diff.cut_off.iter().map(|id| vec![names.node(id), none(), none(), none(), "all".to_owned()]);
+    let cut_off = diff.cut_off.iter().map(|id| [names.node(id), none(), none(), none(), "all".to_owned()]);
     delivered.chain(cut_off).collect()
 }
 

@@ -67,14 +67,14 @@ pub(super) fn shown(answer: &v1::ClusterCaAnswer) -> Answer {
         "cluster": answer.cluster_name, "cluster_id": id_text(ClusterId::from_slice(&answer.cluster_id)),
         "stage": answer.stage, "members": answer.nodes.len(), "missing": missing, "cas": cas, "nodes": nodes,
     });
-    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut rows = Vec::new();
     for ca in &answer.cas {
         let none = "-".to_owned();
-        rows.push(vec![format!("CA {}", ca.generation), ca.state.clone(), none.clone(), none.clone(), none]);
+        rows.push([format!("CA {}", ca.generation), ca.state.clone(), none.clone(), none.clone(), none]);
     }
     for node in &answer.nodes {
         let ca = if node.certificate_ca == 0 { "-".to_owned() } else { node.certificate_ca.to_string() };
-        rows.push(vec![
+        rows.push([
             node.name.clone(),
             if node.missing { "missing" } else { "follows" }.to_owned(),
             if node.trusts { "yes" } else { "no" }.to_owned(),
@@ -83,7 +83,7 @@ pub(super) fn shown(answer: &v1::ClusterCaAnswer) -> Answer {
         ]);
     }
     Answer::new("rap.cluster-ca.v1", body).table(
-        &["NAME", "STATE", "TRUSTS NEWER", "CERTIFICATE OF CA", "LAST SEEN"],
+        ["NAME", "STATE", "TRUSTS NEWER", "CERTIFICATE OF CA", "LAST SEEN"],
         0,
         rows,
     )

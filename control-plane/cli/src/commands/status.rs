@@ -71,28 +71,24 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
             ))?;
         }
     }
-    let rows = status
-        .clusters
-        .iter()
-        .map(|entry| {
-            let cluster = entry.cluster.clone().unwrap_or_default();
-            let ca_rotation = cluster_view::ca_rotation(&cluster);
-            vec![
-                cluster.name,
-                format!("{}/{}", entry.nodes_connected, entry.nodes_active),
-                entry.requests_pending.to_string(),
-                format!("{}.{}", cluster.incarnation, cluster.version),
-                entry.converged_version.to_string(),
-                ca_rotation,
-            ]
-        })
-        .collect();
+    let rows = status.clusters.iter().map(|entry| {
+        let cluster = entry.cluster.clone().unwrap_or_default();
+        let ca_rotation = cluster_view::ca_rotation(&cluster);
+        [
+            cluster.name,
+            format!("{}/{}", entry.nodes_connected, entry.nodes_active),
+            entry.requests_pending.to_string(),
+            format!("{}.{}", cluster.incarnation, cluster.version),
+            entry.converged_version.to_string(),
+            ca_rotation,
+        ]
+    });
     if installation.version != env!("CARGO_PKG_VERSION") && !global.quiet {
         let (own, other) = (env!("CARGO_PKG_VERSION"), clean(&installation.version));
         complain(&format!("warning: rapctl is {own}, the control plane {other}: use the same release"));
     }
     Answer::new("rap.installation-status.v1", body)
-        .table(&["CLUSTER", "CONNECTED", "PENDING", "VERSION", "CONVERGED", "CA ROTATION"], 0, rows)
+        .table(["CLUSTER", "CONNECTED", "PENDING", "VERSION", "CONVERGED", "CA ROTATION"], 0, rows)
         .print(global)
 }
 

@@ -38,21 +38,18 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let tokens =
                 ask!(connection.admin.token_list(v1::TokenListRequest { cluster: cluster.clone() })).tokens;
             let creators = creators(&mut connection, cluster).await;
-            let rows = tokens
-                .iter()
-                .map(|token| {
-                    vec![
-                        id(token),
-                        if token.refused.is_empty() { &token.state } else { &token.refused }.clone(),
-                        format!("{}/{}", token.uses, token.max_uses),
-                        token.roles.join(","),
-                        token.approval.clone(),
-                        time(token.expires_at_ms),
-                        time(token.created_at_ms),
-                        creators.get(&id(token)).cloned().unwrap_or_else(|| "-".to_owned()),
-                    ]
-                })
-                .collect();
+            let rows = tokens.iter().map(|token| {
+                [
+                    id(token),
+                    if token.refused.is_empty() { &token.state } else { &token.refused }.clone(),
+                    format!("{}/{}", token.uses, token.max_uses),
+                    token.roles.join(","),
+                    token.approval.clone(),
+                    time(token.expires_at_ms),
+                    time(token.created_at_ms),
+                    creators.get(&id(token)).cloned().unwrap_or_else(|| "-".to_owned()),
+                ]
+            });
             let document = |token: &v1::Token| {
                 let mut body = document(token);
                 body["created_by"] = json!(creators.get(&id(token)));
@@ -60,7 +57,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             };
             Answer::list("rap.tokens.v1", "tokens", &tokens, document)
                 .table(
-                    &["ID", "STATE", "USES", "ROLES", "APPROVAL", "EXPIRES", "CREATED", "CREATED BY"],
+                    ["ID", "STATE", "USES", "ROLES", "APPROVAL", "EXPIRES", "CREATED", "CREATED BY"],
                     2,
                     rows,
                 )

@@ -35,7 +35,7 @@ fn answer(export: &VerifiedExport) -> Answer {
         "manifest_root": snapshot.manifest().root(), "slots": snapshot.manifest().len(),
         "peers": contents.peers.len(),
     });
-    let row = |link: &str, proves: String| vec!["ok".to_owned(), link.to_owned(), proves];
+    let row = |link: &str, proves: String| ["ok".to_owned(), link.to_owned(), proves];
     let rows = vec![
         row("product root", roots.join(" ")),
         row(
@@ -77,5 +77,5 @@ fn answer(export: &VerifiedExport) -> Answer {
         ),
         row("node", format!("{} {}", clean(&contents.assignment.name), snapshot.node())),
     ];
-    Answer::new("rap.verify.v1", body).table(&["", "LINK", "PROVES"], 0, rows)
+    Answer::new("rap.verify.v1", body).table(["", "LINK", "PROVES"], 0, rows)
 }
