@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use rap_contract::{PublicKey, Reject, RoleGrantSet, RoleGrantTerms, RoleGrants};
+use rap_contract::{Expectation, PublicKey, Reject, RoleGrantSet, RoleGrantTerms, RoleGrants};
 use rap_types::{ClusterId, Digest, InstallationId, PlatformRole, Reason, Wall};
 
 use crate::installation::known_features;
@@ -122,14 +122,8 @@ impl RoleGrantVerifier {
     /// The reason why an envelope does not verify.
     pub fn open_set(&self, set: &[u8]) -> Result<RoleGrantSet, Reject> {
         let audience = [rap_contract::Audience::Installation(self.installation)];
-        let expect = rap_contract::Expectation {
-            installation: Some(self.installation),
-            cluster: Some(ClusterId::ZERO),
-            audience: &audience,
-            now: None,
-            features: known_features(self.dev),
-        };
-        RoleGrantSet::open(set, &self.authority, &expect).map(|(_, terms)| terms)
+        let within = Expectation::within(self.installation, ClusterId::ZERO, known_features(self.dev));
+        RoleGrantSet::open(set, &self.authority, &within.for_one_of(&audience)).map(|(_, terms)| terms)
     }
 }
 

@@ -157,13 +157,8 @@ fn open_manifest(
 ) -> Result<ActivationTerms, Reject> {
     let audience = [Audience::Installation(facts.id)];
     let features: &[&str] = if facts.dev { &[FEATURE_DEV] } else { &[] };
-    let expect = Expectation {
-        installation: Some(facts.id),
-        cluster: Some(ClusterId::ZERO),
-        audience: &audience,
-        now,
-        features,
-    };
+    let within = Expectation::within(facts.id, ClusterId::ZERO, features);
+    let expect = Expectation { now, ..within.for_one_of(&audience) };
     let mismatch = |what| Reject::new(Reason::ActivationMismatch, what);
     let (_, terms) = ActivationTerms::open(manifest, roots, &expect).map_err(|reject| {
         let of_another = matches!(reject.reason, Reason::HeaderInstallation | Reason::HeaderAudience);

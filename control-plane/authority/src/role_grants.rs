@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use rap_contract::{
-    Audience, HeaderTerms, PublicKey, ROLE_GRANT_SET_CAP, ROLE_GRANT_SET_LIFE, Reject, RoleGrantSet,
-    RoleGrantTerms, RoleGrants, Signer, sign,
+    Audience, Expectation, HeaderTerms, PublicKey, ROLE_GRANT_SET_CAP, ROLE_GRANT_SET_LIFE, Reject,
+    RoleGrantSet, RoleGrantTerms, RoleGrants, Signer, sign,
 };
 use rap_types::{ClusterId, Digest, InstallationId, PlatformRole, Reason, Wall};
 use rap_wire::v1;
@@ -251,16 +251,11 @@ fn reopen(scope: &RoleGrantScope<'_>, grant: &[u8]) -> Result<RoleGrantTerms, Re
 
 fn expecting<T>(
     scope: &RoleGrantScope<'_>,
-    open: impl FnOnce(&rap_contract::Expectation<'_>) -> Result<T, Reject>,
+    open: impl FnOnce(&Expectation<'_>) -> Result<T, Reject>,
 ) -> Result<T, Reject> {
     let audience = [Audience::Installation(scope.installation)];
-    open(&rap_contract::Expectation {
-        installation: Some(scope.installation),
-        cluster: Some(ClusterId::ZERO),
-        audience: &audience,
-        now: None,
-        features: known_features(scope.dev),
-    })
+    let within = Expectation::within(scope.installation, ClusterId::ZERO, known_features(scope.dev));
+    open(&within.for_one_of(&audience))
 }
 
 const SHORTEST: Duration = Duration::from_secs(60);

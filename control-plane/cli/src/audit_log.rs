@@ -115,12 +115,7 @@ impl LogView {
     fn anchor_trust(&mut self, seen: Option<&Seen>, root_key: Option<&Path>) -> anyhow::Result<()> {
         if let Some(path) = root_key {
             let roots = files::roots(path, 64 * 1024)?;
-            let expect = Expectation {
-                installation: Some(self.installation),
-                cluster: Some(ClusterId::ZERO),
-                features: &[FEATURE_DEV],
-                ..Expectation::default()
-            };
+            let expect = Expectation::within(self.installation, ClusterId::ZERO, &[FEATURE_DEV]);
             let (_, terms) = ActivationTerms::open(&self.activation_manifest, &roots, &expect)
                 .map_err(|reject| refused("the activation manifest", reject))?;
             self.authority = terms.installation_authority;

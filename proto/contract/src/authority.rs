@@ -75,13 +75,7 @@ impl AuthorityChain {
         features: &[&str],
     ) -> Result<Self, Reject> {
         let audience = [Audience::Cluster(cluster)];
-        let expect = Expectation {
-            installation: Some(installation),
-            cluster: Some(cluster),
-            audience: &audience,
-            now: None,
-            features,
-        };
+        let expect = Expectation::within(installation, cluster, features).for_one_of(&audience);
         let mut keys = KeySet::of::<v1::AuthorityRecord>(*installation_authority);
         if let Some(chain) = &chain {
             keys = keys.with::<v1::AuthorityRecord>(chain.active, crate::KeyState::Active);

@@ -55,13 +55,8 @@ pub struct VerifiedBootstrap {
 /// Those of [`verify`], `contract.mismatch`, `authority.mismatch`, `pin.mismatch`, those of the chain.
 pub fn open_bootstrap(bytes: &[u8], known: &BootstrapExpectation<'_>) -> Result<VerifiedBootstrap, Reject> {
     let audience = [Audience::Key(known.node_key.id())];
-    let expect = Expectation {
-        installation: Some(known.installation),
-        cluster: Some(known.cluster),
-        audience: &audience,
-        now: Some(known.now),
-        features: known.features,
-    };
+    let within = Expectation::within(known.installation, known.cluster, known.features);
+    let expect = Expectation { now: Some(known.now), ..within.for_one_of(&audience) };
     let keys = KeySet::of::<v1::BootstrapContract>(known.authority);
     let contract: Verified<v1::BootstrapContract> = verify(bytes, &keys, &expect)?;
     let mismatch = |what| Reject::new(Reason::ContractMismatch, what);

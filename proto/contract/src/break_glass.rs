@@ -114,25 +114,15 @@ impl BreakGlassText {
             Some(node) => vec![Audience::Cluster(known.cluster), Audience::Node(node)],
             None => Vec::new(),
         };
-        let expect = Expectation {
-            installation: Some(known.installation),
-            cluster: Some(known.cluster),
-            audience: &audience,
-            now: known.now,
-            features: known.features,
-        };
+        let within = Expectation::within(known.installation, known.cluster, known.features);
+        let expect = Expectation { now: known.now, ..within.for_one_of(&audience) };
         let grant: Verified<v1::BreakGlassGrant> = verify(&self.grant, &keys, &expect)?;
         let expires_at = check_terms(&grant)?;
         Ok(VerifiedBreakGlass { grant, expires_at, by, file: self.clone() })
     }
 
     fn check_root(&self, known: &BreakGlassExpectation<'_>) -> Result<(), Reject> {
-        let expect = Expectation {
-            installation: Some(known.installation),
-            cluster: Some(ClusterId::ZERO),
-            features: known.features,
-            ..Expectation::default()
-        };
+        let expect = Expectation::within(known.installation, ClusterId::ZERO, known.features);
         verify::<v1::ActivationManifest>(
             known.activation_manifest,
             &self.root_set::<v1::ActivationManifest>(),

@@ -96,12 +96,7 @@ pub fn open_export(bytes: &[u8], roots: &KeySet, accept_dev: bool) -> Result<Ver
         cluster,
         features,
     )?;
-    let expect = Expectation {
-        installation: Some(activation.installation),
-        cluster: Some(cluster),
-        features,
-        ..Expectation::default()
-    };
+    let expect = Expectation::within(activation.installation, cluster, features);
     let head = HeadFacts::open(&export.head, &chain.keys::<v1::ClusterHead>(), &expect)?;
     if head.1.order.incarnation.0 < chain.incarnation() {
         return Err(Reject::new(Reason::ChainBroken, "head is older than the authority record"));

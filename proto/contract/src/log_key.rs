@@ -106,13 +106,7 @@ impl LogKeyChain {
             return Err(broken("a log has 1 to 256 generations"));
         }
         let audience = [Audience::Installation(installation)];
-        let expect = Expectation {
-            installation: Some(installation),
-            cluster: Some(ClusterId::ZERO),
-            audience: &audience,
-            now: None,
-            features,
-        };
+        let expect = Expectation::within(installation, ClusterId::ZERO, features).for_one_of(&audience);
         let keys = KeySet::of::<v1::LogKeyRecord>(*installation_authority);
         let mut chain: Option<Self> = None;
         for bytes in records {

@@ -88,13 +88,8 @@ impl PathInstall {
         expect: &PathInstallExpectation<'_>,
     ) -> Result<(Self, LeafKey), Reject> {
         let audience = [Audience::Node(expect.hop)];
-        let expect = Expectation {
-            installation: Some(expect.installation),
-            cluster: Some(expect.cluster),
-            audience: &audience,
-            now: None,
-            features: expect.features,
-        };
+        let expect =
+            Expectation::within(expect.installation, expect.cluster, expect.features).for_one_of(&audience);
         let (install, leaf) = verify_by_leaf::<v1::PathInstall>(bytes, leaf, trust, &expect)?;
         if install.header().expires_at.is_some() {
             return Err(malformed("expires_at: the lifetime counts from arrival"));

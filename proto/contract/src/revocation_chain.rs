@@ -79,13 +79,7 @@ impl RevocationChain {
         }
         let header = authority.records()[0].header();
         let audience = [Audience::Cluster(header.cluster)];
-        let expect = Expectation {
-            installation: Some(header.installation),
-            cluster: Some(header.cluster),
-            audience: &audience,
-            now: None,
-            features,
-        };
+        let expect = Expectation::within(header.installation, header.cluster, features).for_one_of(&audience);
         let mut keys = KeySet::new();
         for key in authority.keys_ever() {
             keys = keys.with::<v1::Revocation>(key, KeyState::Active);

@@ -186,13 +186,7 @@ impl RoleGrants {
     ) -> Result<(Self, Vec<Option<RoleGrantTerms>>), Reject> {
         let broken = |what| Reject::new(Reason::ChainBroken, what);
         let audience = [Audience::Installation(installation)];
-        let expect = Expectation {
-            installation: Some(installation),
-            cluster: Some(ClusterId::ZERO),
-            audience: &audience,
-            now: None,
-            features,
-        };
+        let expect = Expectation::within(installation, ClusterId::ZERO, features).for_one_of(&audience);
         let (_, set) = RoleGrantSet::open(set, authority, &expect)?;
         // A document that does not verify cannot be one that the set names.
         let mut known: Vec<Option<RoleGrantTerms>> = documents

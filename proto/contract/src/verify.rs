@@ -22,6 +22,19 @@ pub struct Expectation<'a> {
     pub features: &'a [&'a str],
 }
 
+impl<'a> Expectation<'a> {
+    /// Of this installation and cluster, for any audience, accepted before.
+    pub const fn within(installation: InstallationId, cluster: ClusterId, features: &'a [&'a str]) -> Self {
+        Self { installation: Some(installation), cluster: Some(cluster), audience: &[], now: None, features }
+    }
+
+    /// The same for one of these audiences.
+    #[must_use]
+    pub const fn for_one_of(self, audience: &'a [Audience]) -> Self {
+        Self { audience, ..self }
+    }
+}
+
 /// A document whose signatures, scope and times hold, with the exact bytes that proved it.
 #[derive(Debug, Clone)]
 pub struct Verified<T> {

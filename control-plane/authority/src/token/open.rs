@@ -82,13 +82,8 @@ fn verify_token(
     now: Option<Wall>,
 ) -> Result<Verified<v1::JoinToken>, Reject> {
     let audience = [Audience::Cluster(cluster)];
-    let expect = Expectation {
-        installation: Some(installation),
-        cluster: Some(cluster),
-        audience: &audience,
-        now,
-        features: known_features(dev),
-    };
+    let within = Expectation::within(installation, cluster, known_features(dev));
+    let expect = Expectation { now, ..within.for_one_of(&audience) };
     verify(envelope, &KeySet::of::<v1::JoinToken>(*authority), &expect).map_err(|reject| {
         let expired = reject.reason == Reason::HeaderExpired;
         if expired { Reject::new(Reason::TokenExpired, "expires_at") } else { reject }

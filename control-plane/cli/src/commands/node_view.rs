@@ -47,7 +47,7 @@ pub(super) fn nodes_answer(nodes: &[v1::Node]) -> Answer {
             node.agent_version.clone(),
         ]
     });
-    let headers = &["NAME", "STATUS", "CONTACT", "IPV4", "ROLES", "VERSION", "ID", "IPV6", "AGENT"];
+    let headers = ["NAME", "STATUS", "CONTACT", "IPV4", "ROLES", "VERSION", "ID", "IPV6", "AGENT"];
     Answer::list("rap.nodes.v1", "nodes", nodes, document).table(headers, 3, rows)
 }
 

@@ -77,12 +77,7 @@ pub fn open_head(
     envelope: &[u8],
 ) -> Result<(Verified<v1::ClusterHead>, HeadFacts), RoundError> {
     let facts = &keys.installation.facts;
-    let expect = Expectation {
-        installation: Some(facts.id),
-        cluster: Some(cluster.id),
-        features: known_features(facts.dev),
-        ..Expectation::default()
-    };
+    let expect = Expectation::within(facts.id, cluster.id, known_features(facts.dev));
     let head = HeadFacts::open(envelope, &cluster.chain.all_keys::<v1::ClusterHead>(), &expect)
         .map_err(RoundError::Stored)?;
     let owner = cluster.chain.key_at(head.1.order.incarnation.0).map(|key| key.id());

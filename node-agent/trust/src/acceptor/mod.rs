@@ -241,13 +241,8 @@ impl Acceptor {
     }
 
     fn expect(&self, now: Option<Wall>) -> Expectation<'static> {
-        Expectation {
-            installation: Some(self.pinned.installation),
-            cluster: Some(self.pinned.cluster),
-            now,
-            features: known_features(self.pinned.accept_dev),
-            ..Expectation::default()
-        }
+        let (pinned, features) = (&self.pinned, known_features(self.pinned.accept_dev));
+        Expectation { now, ..Expectation::within(pinned.installation, pinned.cluster, features) }
     }
 
     /// The newest accepted snapshot, if the present authority signed it: what an earlier one signed

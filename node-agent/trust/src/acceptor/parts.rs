@@ -72,12 +72,7 @@ impl StoredSnapshot {
         node: NodeId,
         accept_dev: bool,
     ) -> Result<VerifiedSnapshot, Reject> {
-        let expect = Expectation {
-            installation: Some(installation),
-            cluster: Some(cluster),
-            features: known_features(accept_dev),
-            ..Expectation::default()
-        };
+        let expect = Expectation::within(installation, cluster, known_features(accept_dev));
         let head = HeadFacts::open(&self.head, &KeySet::of::<v1::ClusterHead>(authority), &expect)?;
         VerifiedSnapshot::verify(self.to_parts(head)?, Some(node))
     }

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use rap_contract::{JoinTokenText, KeySet, PublicKey, Signer, Verified, VerifiedBootstrap, verify};
+use rap_contract::{
+    Expectation, JoinTokenText, KeySet, PublicKey, Signer, Verified, VerifiedBootstrap, verify,
+};
 use rap_runtime::output::clean;
 use rap_runtime::{Clock, Fault, Secret};
 use rap_state::{Credentials, FloorStore, Identity, IdentityStore, MembershipDir, Raise, SignedBytes};
@@ -136,14 +138,9 @@ impl Prepared {
             store.identity().join_token.clone().ok_or_else(|| corrupt("the token is not stored"))?;
         let authority = PublicKey::from_slice(&enrollment.authority_key)?;
         config.pin.check(&authority)?;
-        let expect = rap_contract::Expectation {
-            installation: Some(store.identity().installation_id),
-            cluster: Some(store.identity().cluster_id),
-            // The times of the token were checked when it was first used; an approval may take longer than the token lives.
-            now: None,
-            features: known_features(config.dev),
-            ..rap_contract::Expectation::default()
-        };
+        // The times of the token were checked when it was first used; an approval may take longer than the token lives.
+        let (identity, features) = (store.identity(), known_features(config.dev));
+        let expect = Expectation::within(identity.installation_id, identity.cluster_id, features);
         let token = verify(&envelope.0, &KeySet::of::<v1::JoinToken>(authority), &expect)?;
         eprintln!("resuming the join that was begun before");
         Ok(Self { dir, store, enrollment, token })
