@@ -68,15 +68,11 @@ pub fn sign_contract(terms: &ContractTerms<'_>, authority: &Signer, now: Wall) -
     let contract = v1::BootstrapContract {
         header: Some(
             HeaderTerms {
-                installation: terms.installation,
-                cluster: terms.cluster,
                 audience: Audience::Key(terms.node_key.id()),
-                issuer: authority.id(),
                 incarnation: terms.incarnation,
-                sequence: 1,
-                issued_at: now,
                 expires_at: Some(now.plus(CONTRACT_LIFE)),
                 critical: critical(terms.dev),
+                ..HeaderTerms::of_cluster(terms.installation, terms.cluster, authority.id(), now)
             }
             .to_wire(),
         ),

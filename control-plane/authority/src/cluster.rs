@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use rand_core::CryptoRng;
-use rap_contract::{Audience, AuthorityChain, HeaderTerms, PublicKey, Reject, Signer, sign};
+use rap_contract::{AuthorityChain, HeaderTerms, PublicKey, Reject, Signer, sign};
 use rap_types::{ClusterId, InstallationId, Reason, Wall, sense};
 use rap_wire::v1;
 use zeroize::Zeroizing;
@@ -191,15 +191,9 @@ fn create_record(
     let record = v1::AuthorityRecord {
         header: Some(
             HeaderTerms {
-                installation,
-                cluster: id,
-                audience: Audience::Cluster(id),
-                issuer: installation_authority.id(),
                 incarnation,
-                sequence: 1,
-                issued_at: now,
-                expires_at: None,
                 critical: critical(dev),
+                ..HeaderTerms::of_cluster(installation, id, installation_authority.id(), now)
             }
             .to_wire(),
         ),

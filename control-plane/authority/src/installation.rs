@@ -6,7 +6,7 @@
 use rand_core::CryptoRng;
 use rap_contract::{
     ActivationTerms, Audience, Expectation, FEATURE_DEV, HeaderTerms, KeySet, PublicKey, Reject, Signer,
-    Verified, open_activation_request, sign,
+    open_activation_request, sign, sign_activation,
 };
 use rap_types::{ClusterId, Digest, InstallationId, Reason, Wall};
 use rap_wire::v1;
@@ -60,15 +60,9 @@ pub fn activation_request(
     let request = v1::ActivationRequest {
         header: Some(
             HeaderTerms {
-                installation: facts.id,
-                cluster: ClusterId::ZERO,
                 audience: Audience::Any,
-                issuer: authority.id(),
-                incarnation: 0,
-                sequence: 1,
-                issued_at: now,
-                expires_at: None,
                 critical: critical(facts.dev),
+                ..HeaderTerms::of_installation(facts.id, authority.id(), now)
             }
             .to_wire(),
         ),
@@ -95,30 +89,8 @@ pub fn answer_activation_request(
     now: Wall,
 ) -> Result<Vec<u8>, Reject> {
     let expect = Expectation { now: Some(now), features: &[FEATURE_DEV], ..Expectation::default() };
-    let request: Verified<v1::ActivationRequest> = open_activation_request(request, &expect)?;
-    let installation = request.header().installation;
-    let manifest = v1::ActivationManifest {
-        header: Some(
-            HeaderTerms {
-                installation,
-                cluster: ClusterId::ZERO,
-                audience: Audience::Installation(installation),
-                issuer: root.id(),
-                incarnation: 0,
-                sequence: 1,
-                issued_at: now,
-                expires_at: None,
-                critical: request.header().critical.clone(),
-            }
-            .to_wire(),
-        ),
-        installation_authority_key: request.installation_authority_key.clone(),
-        tls_ca_spki_sha256: request.tls_ca_spki_sha256.clone(),
-        request_nonce: request.nonce.clone(),
-        owner_name: owner_name.to_owned(),
-        owner_key: owner.to_vec(),
-    };
-    Ok(sign(&manifest, &[root]))
+    let request = open_activation_request(request, &expect)?;
+    Ok(sign_activation(&request, root, (owner_name, owner), now, None))
 }
 
 /// Decides on an activation manifest. `consumed` = an activation was accepted before.

@@ -192,15 +192,10 @@ fn check_order(order: &RoleGrantOrder) -> Result<(), Reject> {
 
 fn header(scope: &RoleGrantScope<'_>, sequence: u64, now: Wall, expires_at: Option<Wall>) -> v1::Header {
     HeaderTerms {
-        installation: scope.installation,
-        cluster: ClusterId::ZERO,
-        audience: Audience::Installation(scope.installation),
-        issuer: scope.authority.id(),
-        incarnation: 0,
         sequence,
-        issued_at: now,
         expires_at,
         critical: critical(scope.dev),
+        ..HeaderTerms::of_installation(scope.installation, scope.authority.id(), now)
     }
     .to_wire()
 }

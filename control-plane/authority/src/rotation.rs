@@ -2,7 +2,7 @@
 //!
 //! Owns the contents of such a record and its signers. Refuses to own the source of the keys.
 
-use rap_contract::{Audience, AuthorityChain, HeaderTerms, PublicKey, Reject, Signer, sign};
+use rap_contract::{AuthorityChain, HeaderTerms, PublicKey, Reject, Signer, sign};
 use rap_types::Wall;
 use rap_wire::v1;
 use v1::authority_record::Kind;
@@ -50,15 +50,10 @@ pub fn extend_chain(
     let record = v1::AuthorityRecord {
         header: Some(
             HeaderTerms {
-                installation: last.installation,
-                cluster: last.cluster,
-                audience: Audience::Cluster(last.cluster),
-                issuer: issuer.id(),
                 incarnation: next_incarnation(incarnation.max(chain.incarnation()), now),
                 sequence: chain.sequence() + 1,
-                issued_at: now,
-                expires_at: None,
                 critical: critical(dev),
+                ..HeaderTerms::of_cluster(last.installation, last.cluster, issuer.id(), now)
             }
             .to_wire(),
         ),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rap_contract::{Audience, FEATURE_DEV, HeaderTerms};
+use rap_contract::{FEATURE_DEV, HeaderTerms};
 use rap_types::{Digest, KeyId, Refresh, Wall};
 use rap_wire::v1;
 
@@ -31,15 +31,10 @@ impl Plan {
     /// The head over this plan.
     pub fn head(&self, terms: &HeadTerms) -> v1::ClusterHead {
         let header = HeaderTerms {
-            installation: self.installation,
-            cluster: self.cluster,
-            audience: Audience::Cluster(self.cluster),
-            issuer: terms.issuer,
             incarnation: self.incarnation.0,
             sequence: self.version.0,
-            issued_at: terms.issued_at,
-            expires_at: None,
             critical: if terms.dev { vec![FEATURE_DEV.to_owned()] } else { Vec::new() },
+            ..HeaderTerms::of_cluster(self.installation, self.cluster, terms.issuer, terms.issued_at)
         };
         v1::ClusterHead {
             header: Some(header.to_wire()),

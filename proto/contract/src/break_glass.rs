@@ -175,15 +175,10 @@ pub fn sign_break_glass(
         return Err(invalid("no node has the id zero; leave it out for every node"));
     }
     let header = HeaderTerms {
-        installation: order.installation,
-        cluster: order.cluster,
         audience: order.node.map_or(Audience::Cluster(order.cluster), Audience::Node),
-        issuer: first.id(),
-        incarnation: 0,
-        sequence: 1,
-        issued_at: now,
         expires_at: Some(now.plus(order.ttl)),
         critical: order.critical.clone(),
+        ..HeaderTerms::of_cluster(order.installation, order.cluster, first.id(), now)
     };
     let grant = v1::BreakGlassGrant {
         header: Some(header.to_wire()),

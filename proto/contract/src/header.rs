@@ -80,6 +80,32 @@ pub struct HeaderTerms {
 }
 
 impl HeaderTerms {
+    /// The header of an only document for an installation, without an end.
+    pub fn of_installation(installation: InstallationId, issuer: KeyId, issued_at: Wall) -> Self {
+        Self {
+            installation,
+            cluster: ClusterId::ZERO,
+            audience: Audience::Installation(installation),
+            issuer,
+            incarnation: 0,
+            sequence: 1,
+            issued_at,
+            expires_at: None,
+            critical: Vec::new(),
+        }
+    }
+
+    /// The header of an only document for every node of a cluster, without an end.
+    pub fn of_cluster(
+        installation: InstallationId,
+        cluster: ClusterId,
+        issuer: KeyId,
+        issued_at: Wall,
+    ) -> Self {
+        let audience = Audience::Cluster(cluster);
+        Self { cluster, audience, ..Self::of_installation(installation, issuer, issued_at) }
+    }
+
     /// The wire form.
     pub fn to_wire(&self) -> v1::Header {
         v1::Header {

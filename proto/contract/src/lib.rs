@@ -42,7 +42,7 @@ mod snapshot;
 mod token;
 mod verify;
 
-pub use activation::{ActivationTerms, open_activation_request};
+pub use activation::{ActivationTerms, open_activation_request, sign_activation};
 pub use audit_entry::{AuditEntry, ENTRY_CAP};
 pub use audit_export::{AUDIT_EXPORT_CAP, VerifiedAuditExport, encode_audit_export, open_audit_export};
 pub use audit_tree::{

@@ -69,15 +69,9 @@ pub fn sign_log_key(
     let record = v1::LogKeyRecord {
         header: Some(
             HeaderTerms {
-                installation: terms.installation,
-                cluster: ClusterId::ZERO,
-                audience: Audience::Installation(terms.installation),
-                issuer: installation_authority.id(),
-                incarnation: 0,
                 sequence: previous.map_or(1, |chain| chain.newest().generation + 1),
-                issued_at: terms.now,
-                expires_at: None,
                 critical: features,
+                ..HeaderTerms::of_installation(terms.installation, installation_authority.id(), terms.now)
             }
             .to_wire(),
         ),

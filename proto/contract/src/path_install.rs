@@ -106,15 +106,9 @@ impl PathInstall {
         issuer: &PublicKey,
     ) -> v1::PathInstall {
         let header = HeaderTerms {
-            installation,
-            cluster,
             audience: Audience::Node(hop),
-            issuer: issuer.id(),
-            incarnation: 0,
             sequence: self.generation,
-            issued_at: self.issued_at,
-            expires_at: None,
-            critical: Vec::new(),
+            ..HeaderTerms::of_cluster(installation, cluster, issuer.id(), self.issued_at)
         };
         let (next, out_label, back_in_label) = match self.next {
             Some(next) => (next.node.to_vec(), next.out_label, next.back_in_label),

@@ -6,7 +6,7 @@ use rap_types::{ClusterId, Digest, InstallationId, KeyId, NodeId, Reason, Wall};
 use rap_wire::v1;
 use v1::revocation::Kind;
 
-use crate::{Audience, HeaderTerms, Reject, Signer, Verified, sign};
+use crate::{HeaderTerms, Reject, Signer, Verified, sign};
 
 /// Most bytes of the words in a record.
 const REASON_CAP: usize = 256;
@@ -91,15 +91,10 @@ pub(crate) struct ChainPosition<'a> {
 impl Revocation {
     pub(crate) fn sign(&self, position: &ChainPosition<'_>, authority: &Signer) -> Vec<u8> {
         let header = HeaderTerms {
-            installation: position.installation,
-            cluster: position.cluster,
-            audience: Audience::Cluster(position.cluster),
-            issuer: authority.id(),
             incarnation: position.incarnation,
             sequence: position.sequence,
-            issued_at: position.now,
-            expires_at: None,
             critical: position.critical.to_vec(),
+            ..HeaderTerms::of_cluster(position.installation, position.cluster, authority.id(), position.now)
         };
         let document = v1::Revocation {
             header: Some(header.to_wire()),

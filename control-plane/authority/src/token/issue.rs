@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand_core::CryptoRng;
-use rap_contract::{Audience, HeaderTerms, JoinTokenText, Reject, Signer, join_secret_hash, sign};
+use rap_contract::{HeaderTerms, JoinTokenText, Reject, Signer, join_secret_hash, sign};
 use rap_types::{
     ApprovalMode, ClusterId, Digest, InstallationId, OrganizationId, Reason, Role, TokenId, Wall,
 };
@@ -126,15 +126,9 @@ pub fn issue_token(
     let token = v1::JoinToken {
         header: Some(
             HeaderTerms {
-                installation: scope.installation,
-                cluster: scope.cluster,
-                audience: Audience::Cluster(scope.cluster),
-                issuer: authority.id(),
-                incarnation: 0,
-                sequence: 1,
-                issued_at: now,
                 expires_at: Some(expires_at),
                 critical: critical(scope.dev),
+                ..HeaderTerms::of_cluster(scope.installation, scope.cluster, authority.id(), now)
             }
             .to_wire(),
         ),

@@ -131,16 +131,9 @@ fn read_unchecked(bytes: &[u8], path: &Path) -> anyhow::Result<ActivationTerms> 
         || Fault::new(Reason::EnvelopeMalformed, format!("{}: not an activation manifest", path.display()));
     let envelope = v1::SignedEnvelope::decode(bytes).map_err(|_| malformed())?;
     let manifest = v1::ActivationManifest::decode(envelope.payload.as_slice()).map_err(|_| malformed())?;
-    let header = manifest.header.ok_or_else(malformed)?;
-    let key = |bytes: &[u8]| rap_contract::PublicKey::from_slice(bytes).map_err(|_| malformed());
-    Ok(ActivationTerms {
-        installation: InstallationId::from_slice(&header.installation_id).map_err(|_| malformed())?,
-        installation_authority: key(&manifest.installation_authority_key)?,
-        tls_ca_pin: Digest::from_slice(&manifest.tls_ca_spki_sha256).map_err(|_| malformed())?,
-        request_nonce: manifest.request_nonce.as_slice().try_into().map_err(|_| malformed())?,
-        owner_name: manifest.owner_name,
-        owner_key: key(&manifest.owner_key)?,
-    })
+    let header = manifest.header.as_ref().ok_or_else(malformed)?;
+    let installation = InstallationId::from_slice(&header.installation_id).map_err(|_| malformed())?;
+    Ok(ActivationTerms::read(installation, &manifest).map_err(|_| malformed())?)
 }
 
 fn target_of_context(global: &Global, contexts: &Contexts, command: &Login) -> anyhow::Result<Target> {

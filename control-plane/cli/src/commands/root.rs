@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rap_contract::{Audience, Expectation, HeaderTerms, PublicKey, open_activation_request, sign};
+use rap_contract::{Expectation, PublicKey, open_activation_request, sign_activation};
 use rap_runtime::output::clean;
 use rap_runtime::{Clock, Fault};
 use rap_types::{ClusterId, KeyId, Reason};
@@ -43,29 +43,10 @@ pub(crate) fn run(global: &Global, command: Root) -> anyhow::Result<()> {
             confirm(global, "Does the installation show the same fingerprint, and is it the one you mean?")?;
             let root = key_store::open(&key, &protect)?;
             let owner_signer = key_store::generate();
-            let document = v1::ActivationManifest {
-                header: Some(
-                    HeaderTerms {
-                        installation: request.header().installation,
-                        cluster: ClusterId::ZERO,
-                        audience: Audience::Installation(request.header().installation),
-                        issuer: root.id(),
-                        incarnation: 0,
-                        sequence: 1,
-                        issued_at: now,
-                        expires_at: Some(now.plus(ttl)),
-                        critical: Vec::new(),
-                    }
-                    .to_wire(),
-                ),
-                installation_authority_key: request.installation_authority_key.clone(),
-                tls_ca_spki_sha256: request.tls_ca_spki_sha256.clone(),
-                request_nonce: request.nonce.clone(),
-                owner_name: owner.clone(),
-                owner_key: owner_signer.public().to_vec(),
-            };
+            let named = (owner.as_str(), &owner_signer.public());
+            let document = sign_activation(&request, &root, named, now, Some(now.plus(ttl)));
             key_store::create(&owner_key, OWNER, &owner_signer, &protect)?;
-            files::create_new(&manifest, &sign(&document, &[&root]), 0o644)?;
+            files::create_new(&manifest, &document, 0o644)?;
             print_signed(global, &request, &owner, owner_signer.public(), &manifest, &owner_key)
         }
     }
