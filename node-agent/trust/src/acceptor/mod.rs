@@ -183,11 +183,6 @@ impl Acceptor {
         &self.rejects
     }
 
-    /// True while records wait for the disk.
-    pub fn is_persisting(&self) -> bool {
-        !self.outstanding.is_empty()
-    }
-
     /// Order of a head that somebody else holds, if the present authority of this cluster signed it. Its age
     /// does not matter, and nothing changes.
     ///
