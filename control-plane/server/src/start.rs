@@ -10,7 +10,7 @@ use rap_authority::{AuditKey, RowKeys, SealingKey, SessionKey};
 use rap_contract::KeySet;
 use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, TaskGroup, Watchdog};
-use rap_store::{AuditPen, Store, installation_control_urls_set};
+use rap_store::{AuditWriter, Store, installation_control_urls_set};
 use rap_types::Reason;
 use tokio::net::TcpListener;
 
@@ -176,7 +176,7 @@ async fn open(
     transaction.commit().await?;
 
     let keys = Arc::new(Keys {
-        pen: AuditPen::new(AuditKey::of(&kek, &others, installation.facts.id)),
+        pen: AuditWriter::new(AuditKey::of(&kek, &others, installation.facts.id)),
         rows: RowKeys::of_installation(installation.facts.id, &kek),
         session_key: SessionKey::of(&kek),
         kek,

@@ -3,7 +3,7 @@
 use rap_authority::{FloorOf, IssuedSession, RoleGrantChange, RowKeys, first_role_grant};
 use rap_contract::ActivationTerms;
 use rap_store::{
-    AuditPen, OperatorRow, StoreError, SystemTransaction, installation_activate, installation_read,
+    AuditWriter, OperatorRow, StoreError, SystemTransaction, installation_activate, installation_read,
     operator_by_key,
 };
 use rap_types::{Digest, Reason, Wall};
@@ -84,7 +84,7 @@ async fn write_first(
 pub(crate) async fn activate_dev(
     transaction: &mut SystemTransaction,
     rows: &RowKeys,
-    pen: &AuditPen,
+    pen: &AuditWriter,
     manifest: &[u8],
     first: &RoleGrantChange,
     now: Wall,

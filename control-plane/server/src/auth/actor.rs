@@ -3,7 +3,7 @@
 use crate::database::change::{Acting, Pending};
 use crate::database::claim::Claim;
 use rap_contract::PublicKey;
-use rap_store::AuditPen;
+use rap_store::AuditWriter;
 use rap_types::{Digest, RequestId};
 
 /// An authorised operator.
@@ -18,7 +18,7 @@ pub struct Actor {
     /// The call.
     pub call: RequestId,
     /// What its audit rows are written with.
-    pub pen: AuditPen,
+    pub pen: AuditWriter,
     /// As its call's.
     pub pending: Pending,
     /// What the key of its call stands for.

@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 use crate::database::change::{Acting, Pending};
 use crate::database::claim::Claim;
 use crate::tls::channel::{Channel, ChannelKind};
-use rap_store::AuditPen;
+use rap_store::AuditWriter;
 
 /// The bearer in a request's `authorization` header, if it has one of our form.
 pub fn bearer_claim(headers: &http::HeaderMap, key: &SessionKey) -> Option<SessionClaim> {
@@ -70,7 +70,7 @@ impl Call {
     }
 
     /// What audit rows of this call say of `actor`, who proved `key`.
-    pub fn acting(&self, pen: &AuditPen, actor: String, key: Option<&PublicKey>) -> Acting {
+    pub fn acting(&self, pen: &AuditWriter, actor: String, key: Option<&PublicKey>) -> Acting {
         let (pen, pending) = (pen.of_device(self.device(key)), self.pending.clone());
         let (call, claim) = (self.id, Claim::default());
         Acting { actor, pen, call, reason: String::new(), dry_run: false, pending, claim }

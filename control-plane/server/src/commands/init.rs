@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rap_authority::{AuditKey, FloorOf, RowKeys, SealingKey, answer_activation_request, first_role_grant};
 use rap_contract::{KeyFile, PublicKey, PublicKeyFile, Signer};
 use rap_runtime::{Clock, files};
-use rap_store::{AuditPen, Store, installation_insert, installation_read};
+use rap_store::{AuditWriter, Store, installation_insert, installation_read};
 use rap_types::{InstallationId, KeyId, Reason};
 use zeroize::Zeroizing;
 
@@ -256,7 +256,7 @@ async fn make(
         let (manifest, owner) = dev_owner(data, &request, now)?;
         let (installation, _) = Installation::load(&mut transaction, dev, kek, data.roots(config)?).await?;
         let first = first_role_grant(&installation.role_grant_scope(), DEV_OWNER, owner, now)?;
-        let pen = AuditPen::new(AuditKey::of(kek, [], row.installation));
+        let pen = AuditWriter::new(AuditKey::of(kek, [], row.installation));
         let rows = RowKeys::of_installation(row.installation, kek);
         activate_dev(&mut transaction, &rows, &pen, &manifest, &first, now).await?;
         floor = Some(first.set.at);

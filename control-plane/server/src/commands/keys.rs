@@ -12,8 +12,8 @@ use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::Clock;
 use rap_runtime::command_line::Format;
 use rap_store::{
-    AuditPen, Resealing, Store, SystemTransaction, deks_delete_older, installation_hold, installation_read,
-    rows_look, rows_reseal_next,
+    AuditWriter, Resealing, Store, SystemTransaction, deks_delete_older, installation_hold,
+    installation_read, rows_look, rows_reseal_next,
 };
 use rap_types::Reason;
 use serde_json::json;
@@ -138,7 +138,7 @@ async fn seal_anew(
         return Err(Failure::new(Reason::RequestConflict, text));
     }
     let now = Clock::new().now().wall;
-    let acting = Acting::alone("system", AuditPen::new(AuditKey::of(new, [old], id)), now);
+    let acting = Acting::alone("system", AuditWriter::new(AuditKey::of(new, [old], id)), now);
     Change::of("keys.rotate-kek", "installation").record(transaction, &acting).await?;
     Ok(())
 }

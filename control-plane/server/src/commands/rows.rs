@@ -9,7 +9,7 @@ use rap_authority::{AuditKey, ReplicaFloors, RowKeys, SealingKey};
 use rap_runtime::Clock;
 use rap_runtime::command_line::Format;
 use rap_store::{
-    AuditPen, BareClusterRow, PgConnection, RowName, RowsInCluster, RowsSeen, Store, SystemTransaction,
+    AuditWriter, BareClusterRow, PgConnection, RowName, RowsInCluster, RowsSeen, Store, SystemTransaction,
     bare_clusters, cluster_names, installation_read, rows_in_cluster, rows_look, rows_seal_unsealed,
 };
 use rap_types::{ClusterId, Reason};
@@ -208,7 +208,7 @@ async fn seal_all(
     let reason = format!("{} rows of a release without row MACs", unsealed.len());
     let acting = Acting::alone(
         "system",
-        AuditPen::new(AuditKey::of(kek, [], installation.installation.installation)),
+        AuditWriter::new(AuditKey::of(kek, [], installation.installation.installation)),
         now,
     );
     let change = Change::of("rows.seal", "installation").because(reason);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rap_authority::ids;
 use rap_runtime::output::bounded;
 use rap_store::{
-    AuditPen, NewAuditRow, StoreError, SystemTransaction, audit_insert, config_seq_allocate, outbox_append,
+    AuditWriter, NewAuditRow, StoreError, SystemTransaction, audit_insert, config_seq_allocate, outbox_append,
 };
 use rap_types::{ClusterId, Digest, OrganizationId, RequestId, Wall};
 
@@ -23,7 +23,7 @@ pub struct Acting {
     /// As the audit log names whoever acts: `operator:NAME`, `node:ID`, `token:ID`, `system`, `host`.
     pub actor: String,
     /// What the audit rows are written with.
-    pub pen: AuditPen,
+    pub pen: AuditWriter,
     /// The call.
     pub call: RequestId,
     /// Words of whoever acts.
@@ -55,7 +55,7 @@ impl Pending {
 
 impl Acting {
     /// Nobody's call: `actor` is `system` for the control plane itself, `host` for a person at this host.
-    pub fn alone(actor: &str, pen: AuditPen, now: Wall) -> Self {
+    pub fn alone(actor: &str, pen: AuditWriter, now: Wall) -> Self {
         let call = RequestId::from_parts(ids::millis(now), ids::random(&mut rand::rng()));
         let (actor, pending, claim) = (actor.to_owned(), Pending::default(), Claim::default());
         Self { actor, pen, call, reason: String::new(), dry_run: false, pending, claim }

@@ -1,7 +1,7 @@
 //! The keys of the installation, as handlers and acts use them.
 
 use rap_authority::{RowKeys, SealingKey, SessionKey};
-use rap_store::AuditPen;
+use rap_store::AuditWriter;
 
 use crate::database::replica_floors::FloorFile;
 use crate::keys::data_keys::Keyring;
@@ -18,7 +18,7 @@ pub struct Keys {
     /// Key of session hashes.
     pub session_key: SessionKey,
     /// What this replica's own audit rows are written with.
-    pub pen: AuditPen,
+    pub pen: AuditWriter,
 }
 
 impl Keys {

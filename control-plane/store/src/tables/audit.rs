@@ -1,7 +1,7 @@
 //! The audit log: one row per change, in the change's transaction, authenticated when it is written.
 //!
 //! Rows cannot be altered or removed by the roles that serve; their sequence is filled once, later
-//! (see `audit_tree`). A row is written with an [`AuditPen`], so none lacks its MAC.
+//! (see `audit_tree`). A row is written with an [`AuditWriter`], so none lacks its MAC.
 
 use std::ops::Range;
 
@@ -43,12 +43,12 @@ pub struct NewAuditRow {
 
 /// What a row is written with: the key of its MAC, and the device of whoever caused it.
 #[derive(Debug, Clone)]
-pub struct AuditPen {
+pub struct AuditWriter {
     key: AuditKey,
     device: String,
 }
 
-impl AuditPen {
+impl AuditWriter {
     /// A pen of the control plane itself.
     pub fn new(key: AuditKey) -> Self {
         Self { key, device: String::new() }
@@ -148,7 +148,7 @@ statements! {
 /// Adds an entry, in the transaction of the change it tells of; returns its number.
 pub async fn audit_insert(
     transaction: &mut SystemTransaction,
-    pen: &AuditPen,
+    pen: &AuditWriter,
     new: &NewAuditRow,
 ) -> Result<u64> {
     let drawn = sqlx::query(AUDIT_NUMBER).fetch_one(&mut **transaction).await?;

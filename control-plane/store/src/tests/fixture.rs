@@ -15,9 +15,9 @@ pub(super) fn id<T: From<uuid::Uuid>>(byte: u8) -> T {
 }
 
 /// What audit rows are written with.
-pub(super) fn pen() -> AuditPen {
+pub(super) fn pen() -> AuditWriter {
     let kek = rap_authority::SealingKey::from_slice(&[7; 32]).unwrap();
-    AuditPen::new(rap_authority::AuditKey::of(&kek, [], id(9)))
+    AuditWriter::new(rap_authority::AuditKey::of(&kek, [], id(9)))
 }
 
 /// Keys of the rows of cluster 1.

@@ -10,8 +10,8 @@ use rap_authority::{AuditKey, BackupKey, Floor, FloorOf, RowKeys, SealingKey, ne
 use rap_contract::KeySet;
 use rap_runtime::Clock;
 use rap_store::{
-    AuditPen, Restore, RowName, StoreError, deks_delete_older, incarnation_raise, restore_insert, rows_look,
-    token_revoke, tokens_live,
+    AuditWriter, Restore, RowName, StoreError, deks_delete_older, incarnation_raise, restore_insert,
+    rows_look, token_revoke, tokens_live,
 };
 use rap_types::{ClusterId, Incarnation, InstallationId, Reason, Wall};
 
@@ -120,7 +120,8 @@ async fn renew(
     now: Wall,
 ) -> Result<Renewed, Failure> {
     let transaction = restore.transaction();
-    let acting = Acting::alone("system", AuditPen::new(AuditKey::of(kek, [], manifest.installation_id)), now);
+    let acting =
+        Acting::alone("system", AuditWriter::new(AuditKey::of(kek, [], manifest.installation_id)), now);
     let mut renewed =
         Renewed { clusters: Vec::new(), tokens: 0, tampered: Vec::new(), data_keys: Vec::new() };
     let mut scopes = Vec::new();

@@ -9,7 +9,7 @@ use rap_authority::{
 };
 use rap_contract::RoleGrantTerms;
 use rap_runtime::Clock;
-use rap_store::{AuditPen, PgConnection, Store, role_grant_set_newest, role_grants_list};
+use rap_store::{AuditWriter, PgConnection, Store, role_grant_set_newest, role_grants_list};
 use rap_types::{ClusterId, Digest, KeyId, PlatformRole, Reason, Wall};
 
 use crate::acts::grant_role::store_change;
@@ -219,7 +219,7 @@ impl Host<'_> {
 }
 
 fn acting(kek: &SealingKey, installation: &Installation, now: Wall) -> Acting {
-    Acting::alone("host", AuditPen::new(AuditKey::of(kek, [], installation.facts.id)), now)
+    Acting::alone("host", AuditWriter::new(AuditKey::of(kek, [], installation.facts.id)), now)
 }
 
 /// Cluster, floor before, floor to be, and what that means.
