@@ -32,7 +32,7 @@ pub async fn doorbell_ring(connection: &mut PgConnection, cluster: ClusterId) ->
 
 /// Why [`Doorbell::wait`] returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ring {
+pub enum DoorbellSignal {
     /// This cluster's outbox has something new.
     Cluster(ClusterId),
     /// A replica told this. Whoever can write the database can tell, too.
@@ -58,13 +58,13 @@ impl Doorbell {
 
     /// Waits for a ring, at most `poll`. Never fails: without a connection it answers `Poll` after
     /// `poll`, and `Begun` at once after it connected. Cancel safe.
-    pub async fn wait(&mut self, poll: Duration) -> Ring {
+    pub async fn wait(&mut self, poll: Duration) -> DoorbellSignal {
         let deadline = Instant::now() + poll;
         if self.listener.is_none() {
             match tokio::time::timeout_at(deadline, self.connect()).await {
                 Ok(Ok(listener)) => {
                     self.listener = Some(listener);
-                    return Ring::Begun;
+                    return DoorbellSignal::Begun;
                 }
                 Ok(Err(error)) => tracing::warn!(%error, "the doorbell cannot connect; polling"),
                 Err(_) => tracing::warn!("the doorbell cannot connect in time; polling"),
@@ -72,20 +72,22 @@ impl Doorbell {
         }
         let Some(listener) = &mut self.listener else {
             tokio::time::sleep_until(deadline).await;
-            return Ring::Poll;
+            return DoorbellSignal::Poll;
         };
         match tokio::time::timeout_at(deadline, listener.try_recv()).await {
-            Err(_) => Ring::Poll,
-            Ok(Ok(Some(told))) if told.channel() == TOLD => Ring::Told(told.payload().to_owned()),
-            Ok(Ok(Some(notification))) => notification.payload().parse().map_or(Ring::Poll, Ring::Cluster),
+            Err(_) => DoorbellSignal::Poll,
+            Ok(Ok(Some(told))) if told.channel() == TOLD => DoorbellSignal::Told(told.payload().to_owned()),
+            Ok(Ok(Some(notification))) => {
+                notification.payload().parse().map_or(DoorbellSignal::Poll, DoorbellSignal::Cluster)
+            }
             Ok(Ok(None)) => {
                 self.listener = None;
-                Ring::Poll
+                DoorbellSignal::Poll
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the doorbell lost its connection");
                 self.listener = None;
-                Ring::Poll
+                DoorbellSignal::Poll
             }
         }
     }

@@ -32,7 +32,7 @@ mod transaction;
 
 pub use authentic::Held;
 pub use backup::{Dump, Restore};
-pub use doorbell::{Doorbell, Ring, doorbell_ring, doorbell_tell};
+pub use doorbell::{Doorbell, DoorbellSignal, doorbell_ring, doorbell_tell};
 pub(crate) use error::Result;
 pub use error::StoreError;
 pub use migrate::{

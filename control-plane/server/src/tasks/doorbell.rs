@@ -6,7 +6,7 @@ use std::time::Duration;
 use rap_authority::{Floor, FloorOf};
 use rap_runtime::service::Beat;
 use rap_store::{
-    ClusterPosition, DatabaseTarget, Doorbell, Ring, doorbell_tell, outbox_positions, outbox_urgent,
+    ClusterPosition, DatabaseTarget, Doorbell, DoorbellSignal, doorbell_tell, outbox_positions, outbox_urgent,
 };
 use rap_types::{ClusterId, Incarnation, Reason, Version};
 use tokio::time::Instant;
@@ -31,11 +31,11 @@ pub async fn watch_outbox(replica: Arc<Replica>, target: DatabaseTarget, beat: B
         };
         // The loop goes on while the database is away; only a stuck process stops feeding the watchdog.
         beat.turned();
-        if let Ring::Told(text) = &ring {
+        if let DoorbellSignal::Told(text) = &ring {
             hear(&replica, text, &mut answered).await;
             continue;
         }
-        if ring == Ring::Begun
+        if ring == DoorbellSignal::Begun
             && let Err(failure) = ask(&replica).await
         {
             tracing::warn!(reason = %failure.reason, "other replicas were not asked: {}", failure.message);
@@ -115,13 +115,13 @@ async fn answer(replica: &Replica) -> Result<(), Failure> {
 
 /// Wakes the clusters that are behind the database; loads those that are new. One that cannot be taken in
 /// keeps none of the others from it.
-async fn look(replica: &Arc<Replica>, ring: Ring) -> Result<(), Failure> {
+async fn look(replica: &Arc<Replica>, ring: DoorbellSignal) -> Result<(), Failure> {
     let mut transaction = replica.database.store.system().begin_snapshot().await?;
     let positions = outbox_positions(&mut transaction).await?;
     drop(transaction);
     let mut outcome = Ok(());
     for position in positions {
-        if matches!(ring, Ring::Cluster(rung) if rung != position.cluster) {
+        if matches!(ring, DoorbellSignal::Cluster(rung) if rung != position.cluster) {
             continue;
         }
         if let Err(failure) = follow(replica, &position).await {

@@ -296,10 +296,14 @@ async fn the_doorbell_rings_for_a_cluster_polls_without_one_and_heals() {
     let store = database.store().await;
     let mut doorbell = Doorbell::new(database.target());
     let long = Duration::from_secs(30);
-    assert_eq!(doorbell.wait(long).await, Ring::Begun, "rings before the connection were not heard");
+    assert_eq!(
+        doorbell.wait(long).await,
+        DoorbellSignal::Begun,
+        "rings before the connection were not heard"
+    );
     doorbell_ring(&mut store.system().inner().acquire().await.unwrap(), id(1)).await.unwrap();
-    assert_eq!(doorbell.wait(long).await, Ring::Cluster(id(1)));
-    assert_eq!(doorbell.wait(Duration::from_millis(10)).await, Ring::Poll);
+    assert_eq!(doorbell.wait(long).await, DoorbellSignal::Cluster(id(1)));
+    assert_eq!(doorbell.wait(Duration::from_millis(10)).await, DoorbellSignal::Poll);
 
     let mut transaction = store.system().begin().await.unwrap();
     sqlx::query(
@@ -309,10 +313,10 @@ async fn the_doorbell_rings_for_a_cluster_polls_without_one_and_heals() {
     .execute(&mut *transaction)
     .await
     .unwrap();
-    assert_eq!(doorbell.wait(long).await, Ring::Poll, "lost: look at everything");
-    assert_eq!(doorbell.wait(long).await, Ring::Begun, "connected again: look at everything");
+    assert_eq!(doorbell.wait(long).await, DoorbellSignal::Poll, "lost: look at everything");
+    assert_eq!(doorbell.wait(long).await, DoorbellSignal::Begun, "connected again: look at everything");
     doorbell_ring(&mut store.system().inner().acquire().await.unwrap(), id(2)).await.unwrap();
-    assert_eq!(doorbell.wait(long).await, Ring::Cluster(id(2)));
+    assert_eq!(doorbell.wait(long).await, DoorbellSignal::Cluster(id(2)));
 }
 
 #[tokio::test]
