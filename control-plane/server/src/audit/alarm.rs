@@ -3,14 +3,14 @@
 use rap_authority::{Floor, FloorOf};
 use rap_contract::Checkpoint;
 
+use crate::audit::log::AuditFinding;
 use crate::audit::log::AuditLog;
-use crate::audit::log::Finding;
 use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::watch::handle::Watch;
 
 /// Counts and logs a finding, once.
-pub(crate) fn alarm(watch: &Watch, log: &AuditLog, finding: Finding) {
+pub(crate) fn alarm(watch: &Watch, log: &AuditLog, finding: AuditFinding) {
     if log.found(finding) {
         watch.alarm(finding.reason, finding.what);
     }

@@ -8,8 +8,8 @@ use rap_types::NodeId;
 
 use crate::audit::alarm::alarm;
 use crate::audit::follow::follow;
+use crate::audit::log::AuditFinding;
 use crate::audit::log::AuditLog;
-use crate::audit::log::Finding;
 use crate::failure::Failure;
 use crate::watch::handle::Watch;
 
@@ -47,12 +47,16 @@ pub async fn compare_witness(
                 alarm(
                     watch,
                     log,
-                    Finding::inconsistent("a node holds a signed checkpoint of another history"),
+                    AuditFinding::inconsistent("a node holds a signed checkpoint of another history"),
                 );
                 Ok(None)
             }
             None => {
-                alarm(watch, log, Finding::rollback("a node holds a signed checkpoint above the database"));
+                alarm(
+                    watch,
+                    log,
+                    AuditFinding::rollback("a node holds a signed checkpoint above the database"),
+                );
                 Ok(None)
             }
         },

@@ -15,7 +15,7 @@ use rap_types::Digest;
 
 use crate::audit::alarm::{alarm, checkpoint_of, raise_floor};
 use crate::audit::log::AuditLog;
-use crate::audit::log::{Finding, Signed, State};
+use crate::audit::log::{AuditFinding, Signed, State};
 use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::handle::Keys;
@@ -58,7 +58,7 @@ pub(crate) async fn read(
     keys: &Keys,
     database: &Database,
     log: &AuditLog,
-) -> Result<Result<Option<Signed>, Finding>, Failure> {
+) -> Result<Result<Option<Signed>, AuditFinding>, Failure> {
     let mut transaction = database.store.system().begin_snapshot().await?;
     let waiting = audit_waiting(&mut transaction).await?;
     let tree = audit_tree_read(&mut transaction).await?;
@@ -73,7 +73,7 @@ pub(crate) async fn read(
     let covered = newest.as_ref().map_or(0, |row| row.size);
     let mut known = log.state().tree.size();
     if tree.size < known {
-        return Ok(Err(Finding::rollback("the audit tree became shorter")));
+        return Ok(Err(AuditFinding::rollback("the audit tree became shorter")));
     }
     while known < tree.size {
         let upto = tree.size.min(known + PAGE);
@@ -100,14 +100,14 @@ fn append(
     covered: u64,
     begun: bool,
     rows: &[AuditRow],
-) -> Result<(), Finding> {
+) -> Result<(), AuditFinding> {
     if rows.len() as u64 != upto - from {
-        return Err(Finding::tampered("an audit row is gone"));
+        return Err(AuditFinding::tampered("an audit row is gone"));
     }
     let mut hashes = Vec::with_capacity(rows.len());
     for (place, row) in (from..upto).zip(rows) {
         if row.sequence != Some(place) {
-            return Err(Finding::tampered("an audit row was moved"));
+            return Err(AuditFinding::tampered("an audit row was moved"));
         }
         if place >= covered {
             check_row(keys, row, begun)?;
@@ -120,11 +120,11 @@ fn append(
 }
 
 /// A row's MAC. Rows older than the log itself have none.
-pub(crate) fn check_row(keys: &Keys, row: &AuditRow, begun: bool) -> Result<(), Finding> {
-    let altered = Finding::tampered("an audit row is not what was written");
+pub(crate) fn check_row(keys: &Keys, row: &AuditRow, begun: bool) -> Result<(), AuditFinding> {
+    let altered = AuditFinding::tampered("an audit row is not what was written");
     match row.row_mac {
         Some(mac) => keys.pen.key().check(&row.entry, &mac).map_err(|_| altered),
-        None if begun => Err(Finding::tampered("an audit row has no MAC")),
+        None if begun => Err(AuditFinding::tampered("an audit row has no MAC")),
         None => Ok(()),
     }
 }
@@ -135,19 +135,19 @@ fn judge(
     tree: &AuditTreeRow,
     keys: Option<&LogKeyChain>,
     newest: Option<CheckpointRow>,
-) -> Result<Option<Signed>, Finding> {
+) -> Result<Option<Signed>, AuditFinding> {
     let stored = AuditFrontier::from_parts(tree.size, tree.frontier.clone());
     if stored.is_none() || stored != state.tree.frontier(tree.size) {
-        return Err(Finding::tampered("the stored audit tree is not that of the rows"));
+        return Err(AuditFinding::tampered("the stored audit tree is not that of the rows"));
     }
     for generation in keys.map(LogKeyChain::generations).unwrap_or_default() {
         if state.tree.root(generation.first_size) != Some(generation.first_root) {
-            return Err(Finding::tampered("the rows are not those that the log began with"));
+            return Err(AuditFinding::tampered("the rows are not those that the log began with"));
         }
     }
     let signed = match (newest, keys) {
         (None, _) => None,
-        (Some(_), None) => return Err(Finding::rollback("the audit log keys are gone")),
+        (Some(_), None) => return Err(AuditFinding::rollback("the audit log keys are gone")),
         (Some(row), Some(keys)) => opened(row, keys)?,
     };
     if let Some(signed) = &signed {
@@ -157,8 +157,8 @@ fn judge(
 }
 
 /// Whether what is stored is at least what this replica has seen signed, in this life or an earlier one.
-fn not_older(log: &AuditLog, signed: Option<&Signed>, held: Option<Floor>) -> Result<(), Finding> {
-    let older = Finding::rollback("the database is older than a signed checkpoint");
+fn not_older(log: &AuditLog, signed: Option<&Signed>, held: Option<Floor>) -> Result<(), AuditFinding> {
+    let older = AuditFinding::rollback("the database is older than a signed checkpoint");
     let state = log.state();
     let seen = [state.newest.as_ref().map(|seen| seen.checkpoint), held.as_ref().map(checkpoint_of)];
     for before in seen.into_iter().flatten() {
@@ -176,35 +176,35 @@ fn not_older(log: &AuditLog, signed: Option<&Signed>, held: Option<Floor>) -> Re
     Ok(())
 }
 
-fn covers(state: &State, checkpoint: &Checkpoint) -> Result<(), Finding> {
+fn covers(state: &State, checkpoint: &Checkpoint) -> Result<(), AuditFinding> {
     match state.tree.root(checkpoint.size) {
         Some(root) if root == checkpoint.root => Ok(()),
-        Some(_) => Err(Finding::tampered("the rows are not those that a checkpoint was signed for")),
-        None => Err(Finding::rollback("audit rows are gone that a checkpoint was signed for")),
+        Some(_) => Err(AuditFinding::tampered("the rows are not those that a checkpoint was signed for")),
+        None => Err(AuditFinding::rollback("audit rows are gone that a checkpoint was signed for")),
     }
 }
 
-fn opened(row: CheckpointRow, keys: &LogKeyChain) -> Result<Option<Signed>, Finding> {
+fn opened(row: CheckpointRow, keys: &LogKeyChain) -> Result<Option<Signed>, AuditFinding> {
     let newest = keys.newest().generation;
     if row.generation < newest {
         // The generation has no checkpoint yet.
         return Ok(None);
     }
     if row.generation > newest {
-        return Err(Finding::rollback("the audit log keys are gone"));
+        return Err(AuditFinding::rollback("the audit log keys are gone"));
     }
     let checkpoint = Checkpoint::open(&row.note, keys)
-        .map_err(|reject| Finding::new(reject.reason, "a stored checkpoint"))?;
+        .map_err(|reject| AuditFinding::new(reject.reason, "a stored checkpoint"))?;
     if (checkpoint.size, checkpoint.root) != (row.size, row.root) {
-        return Err(Finding::tampered("a stored checkpoint is not what was signed"));
+        return Err(AuditFinding::tampered("a stored checkpoint is not what was signed"));
     }
     Ok(Some(Signed { checkpoint, note: row.note }))
 }
 
-fn keys_of(keys: &Keys, log: &AuditLog, stored: &[LogKeyRow]) -> Result<Option<LogKeyChain>, Finding> {
+fn keys_of(keys: &Keys, log: &AuditLog, stored: &[LogKeyRow]) -> Result<Option<LogKeyChain>, AuditFinding> {
     if stored.is_empty() {
         return match log.keys() {
-            Some(_) => Err(Finding::rollback("the audit log keys are gone")),
+            Some(_) => Err(AuditFinding::rollback("the audit log keys are gone")),
             None => Ok(None),
         };
     }
@@ -215,9 +215,9 @@ fn keys_of(keys: &Keys, log: &AuditLog, stored: &[LogKeyRow]) -> Result<Option<L
     }
     let facts = &keys.installation.facts;
     let chain = LogKeyChain::verify(&records, &facts.authority, facts.id, known_features(facts.dev))
-        .map_err(|reject| Finding::new(reject.reason, "the stored audit log keys"))?;
+        .map_err(|reject| AuditFinding::new(reject.reason, "the stored audit log keys"))?;
     let continued = known.is_none_or(|known| chain.envelopes().starts_with(known.envelopes()));
-    if continued { Ok(Some(chain)) } else { Err(Finding::rollback("the audit log keys are others")) }
+    if continued { Ok(Some(chain)) } else { Err(AuditFinding::rollback("the audit log keys are others")) }
 }
 
 /// Compares leaves that were verified before with their rows, a page at a time, round and round.
@@ -235,11 +235,11 @@ pub(crate) async fn sweep(watch: &Watch, log: &AuditLog) -> Result<(), Failure> 
     let rows = audit_leaves(&mut transaction, from..upto).await?;
     drop(transaction);
     if rows.len() != expected.len() {
-        alarm(watch, log, Finding::tampered("an audit row is gone"));
+        alarm(watch, log, AuditFinding::tampered("an audit row is gone"));
     }
     for ((place, hash), row) in (from..).zip(&expected).zip(&rows) {
         if row.sequence != Some(place) || audit_leaf_hash(&row.entry.encode()) != *hash {
-            alarm(watch, log, Finding::tampered("an audit row was altered after it was signed for"));
+            alarm(watch, log, AuditFinding::tampered("an audit row was altered after it was signed for"));
         }
     }
     log.state().swept = upto;

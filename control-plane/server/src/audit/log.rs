@@ -27,14 +27,14 @@ pub struct Signed {
 
 /// Something that must not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Finding {
+pub struct AuditFinding {
     /// Stable code.
     pub reason: Reason,
     /// What was found.
     pub what: &'static str,
 }
 
-impl Finding {
+impl AuditFinding {
     /// A finding.
     pub const fn new(reason: Reason, what: &'static str) -> Self {
         Self { reason, what }
@@ -69,7 +69,7 @@ pub(crate) struct State {
     pub(super) tree: AuditTree,
     pub(super) keys: Option<LogKeyChain>,
     pub(super) newest: Option<Arc<Signed>>,
-    pub(super) finding: Option<Finding>,
+    pub(super) finding: Option<AuditFinding>,
     pub(super) waiting: u64,
     pub(super) sequencer: bool,
     pub(super) swept: u64,
@@ -93,7 +93,7 @@ impl AuditLog {
     }
 
     /// Notes what was found; the first finding stays. True if it is the first.
-    pub(super) fn found(&self, finding: Finding) -> bool {
+    pub(super) fn found(&self, finding: AuditFinding) -> bool {
         let mut state = self.state();
         let first = state.finding.is_none();
         state.finding.get_or_insert(finding);
@@ -134,7 +134,7 @@ impl AuditLog {
     }
 
     /// What was found, if anything.
-    pub fn finding(&self) -> Option<Finding> {
+    pub fn finding(&self) -> Option<AuditFinding> {
         self.state().finding
     }
 
@@ -210,9 +210,9 @@ mod tests {
     #[test]
     fn the_first_finding_stays() {
         let log = AuditLog::default();
-        assert!(log.found(Finding::tampered("one")));
-        assert!(!log.found(Finding::rollback("two")));
-        assert_eq!(log.finding(), Some(Finding::tampered("one")));
+        assert!(log.found(AuditFinding::tampered("one")));
+        assert!(!log.found(AuditFinding::rollback("two")));
+        assert_eq!(log.finding(), Some(AuditFinding::tampered("one")));
         assert_eq!(log.status().state, "stopped");
     }
 }

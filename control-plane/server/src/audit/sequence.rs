@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::alarm::{alarm, raise_floor};
 use crate::audit::follow::{check_row, follow_in_turn, sweep};
 use crate::audit::generation;
-use crate::audit::log::{AuditLog, Finding, Signed};
+use crate::audit::log::{AuditFinding, AuditLog, Signed};
 use crate::audit::term::{LogKey, fenced};
 use crate::database::handle::{Database, transact};
 use crate::failure::Failure;
@@ -88,7 +88,7 @@ async fn place(
     log: &AuditLog,
     connection: &mut PgConnection,
     term: u64,
-) -> Result<Result<usize, Finding>, Failure> {
+) -> Result<Result<usize, AuditFinding>, Failure> {
     let rows = audit_unsequenced(connection, BATCH).await?;
     if rows.is_empty() {
         return Ok(Ok(0));
@@ -132,7 +132,7 @@ async fn sign(watch: &Watch, log: &AuditLog, term: u64, key: &mut Option<LogKey>
     }
     let Some(LogKey { signer, .. }) = key else { return Ok(()) };
     if signer.public() != keys.newest().key {
-        alarm(watch, log, Finding::tampered("the stored log key is another one"));
+        alarm(watch, log, AuditFinding::tampered("the stored log key is another one"));
         return Ok(());
     }
     let facts = &watch.keys.installation.facts;
@@ -149,7 +149,7 @@ async fn sign(watch: &Watch, log: &AuditLog, term: u64, key: &mut Option<LogKey>
         }
         // This replica was killed between the write and its answer, or another signed first.
         CheckpointInsert::Present(present) if present.root == checkpoint.root => {}
-        CheckpointInsert::Present(_) => alarm(watch, log, Finding::tampered("two roots for one size")),
+        CheckpointInsert::Present(_) => alarm(watch, log, AuditFinding::tampered("two roots for one size")),
         CheckpointInsert::Fenced => return Err(fenced()),
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::data_dir::DataDir;
 use crate::failure::Failure;
 
 /// One thing that was looked at.
-struct Finding {
+struct CheckFinding {
     id: &'static str,
     result: Result<String, Failure>,
 }
@@ -37,7 +37,7 @@ pub(crate) fn run(config: &Config, form: Format) -> Result<(), Failure> {
     findings.into_iter().try_for_each(|finding| finding.result.map(drop))
 }
 
-fn findings(config: &Config) -> Vec<Finding> {
+fn findings(config: &Config) -> Vec<CheckFinding> {
     let data = DataDir::of(config);
     let folder = config.data_dir.display();
     let mode = match data.mode() {
@@ -48,21 +48,21 @@ fn findings(config: &Config) -> Vec<Finding> {
     let initialised = !matches!(mode, Ok(None));
     let mode = mode.map(|said| said.unwrap_or_else(|| format!("{folder} is not initialised yet")));
     let mut all = vec![
-        Finding { id: "config", result: Ok("reads, and its values fit together".to_owned()) },
-        Finding { id: "data_dir", result: mode },
+        CheckFinding { id: "config", result: Ok("reads, and its values fit together".to_owned()) },
+        CheckFinding { id: "data_dir", result: mode },
     ];
     if initialised {
         let roots = data.roots(config).map(|_| "the Product Root key is a key".to_owned());
         let secret = data.sealing_key(config).map(|_| "the key encryption key reads".to_owned());
         all.extend([
-            Finding { id: "product_root", result: roots },
-            Finding { id: "secret_key", result: secret },
+            CheckFinding { id: "product_root", result: roots },
+            CheckFinding { id: "secret_key", result: secret },
         ]);
     }
     all
 }
 
-fn document(finding: &Finding) -> serde_json::Value {
+fn document(finding: &CheckFinding) -> serde_json::Value {
     match &finding.result {
         Ok(text) => json!({ "id": finding.id, "ok": true, "text": text }),
         Err(Failure { reason, message, .. }) => {

@@ -9,10 +9,10 @@ use rap_types::{ClusterId, Reason, Wall};
 
 /// Alarms of this process, each with since when.
 #[derive(Debug, Default)]
-pub struct Alarms(Mutex<BTreeMap<Finding, Wall>>);
+pub struct Alarms(Mutex<BTreeMap<AlarmKey, Wall>>);
 
 /// Where, by whom, which code, what.
-type Finding = (Option<ClusterId>, By, Reason, String);
+type AlarmKey = (Option<ClusterId>, By, Reason, String);
 
 /// Who raised an alarm: nobody else knows when it is put right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +72,7 @@ impl Alarms {
     /// All of them.
     pub fn all(&self) -> Vec<Alarm> {
         let alarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let alarm = |((cluster, _, reason, what), since): (&Finding, &Wall)| Alarm {
+        let alarm = |((cluster, _, reason, what), since): (&AlarmKey, &Wall)| Alarm {
             cluster: *cluster,
             reason: *reason,
             what: what.clone(),
