@@ -15,7 +15,7 @@ use crate::database::change::{Acting, Change};
 use crate::database::handle::Database;
 use crate::failure::Failure;
 use crate::keys::certificate_authority::CertificateAuthority;
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 use crate::keys::handle::Keys;
 use crate::keys::key_encryption_key::require_current;
 use crate::keys::seal_context::Sealed;
@@ -24,7 +24,7 @@ use crate::keys::seal_context::Sealed;
 pub(crate) async fn insert_cluster(
     transaction: &mut SystemTransaction,
     installation: &InstallationFacts,
-    keyring: &Keyring,
+    keyring: &DataKeyOpener,
     new: &NewCluster,
     name: &str,
     timing: &ClusterTiming,
@@ -64,7 +64,7 @@ pub(crate) fn cluster_row(
 pub(crate) async fn insert_keys(
     transaction: &mut SystemTransaction,
     installation: &InstallationFacts,
-    keyring: &Keyring,
+    keyring: &DataKeyOpener,
     new: &NewCluster,
     ca: &CertificateAuthority,
 ) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use crate::acts::change::commit;
 use crate::database::change::{Acting, Change};
 use crate::database::handle::Database;
 use crate::failure::{Failure, unknown_cluster};
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 use crate::keys::handle::Keys;
 use crate::keys::key_encryption_key::require_current;
 use crate::keys::key_ring::Stage;
@@ -125,7 +125,7 @@ async fn look_first(keys: &Keys, database: &Database, id: ClusterId) -> Result<(
 
 /// The cluster's keys once its row is locked: nobody adds or retires one until the transaction ends.
 async fn hold(
-    keyring: &Keyring,
+    keyring: &DataKeyOpener,
     connection: &mut PgConnection,
     id: ClusterId,
     at_least: u32,

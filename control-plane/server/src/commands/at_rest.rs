@@ -5,7 +5,7 @@ use rap_store::{ClusterRow, PgConnection, bare_cluster_read, cluster_names, clus
 use rap_types::Reason;
 
 use crate::failure::Failure;
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 
 /// A cluster of a database that is not served.
 pub(crate) struct ClusterAtRest {
@@ -21,7 +21,7 @@ pub(crate) struct ClusterAtRest {
 /// them.
 pub(crate) async fn clusters_at_rest(
     connection: &mut PgConnection,
-    keyring: &Keyring,
+    keyring: &DataKeyOpener,
 ) -> Result<Vec<ClusterAtRest>, Failure> {
     let mut clusters = Vec::new();
     for (id, name) in cluster_names(connection).await? {

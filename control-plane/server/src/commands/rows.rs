@@ -23,7 +23,7 @@ use crate::data_dir::{DataDir, MARKED, MARKER};
 use crate::database::change::{Acting, Change};
 use crate::database::opened::OpenDatabase;
 use crate::failure::Failure;
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 use crate::keys::installation::Installation;
 
 /// Rows that carry a MAC.
@@ -225,7 +225,7 @@ async fn scopes(
     all: &mut Looked,
 ) -> Result<Vec<RowKeys>, Failure> {
     let installation = installation_read(connection).await?.ok_or_else(absent)?.installation.installation;
-    let keyring = Keyring::of_database(installation, kek, floors);
+    let keyring = DataKeyOpener::of_database(installation, kek, floors);
     let mut scopes = vec![RowKeys::of_installation(installation, kek)];
     for (id, name) in cluster_names(connection).await? {
         match keyring.read(connection, id).await {

@@ -29,7 +29,7 @@ pub(crate) async fn why_no_keys(
 
 /// Opens the data keys of every cluster. Cheap to clone.
 #[derive(Clone)]
-pub struct Keyring {
+pub struct DataKeyOpener {
     installation: InstallationId,
     kek: SealingKey,
     floors: Floors,
@@ -52,7 +52,7 @@ impl Floors {
     }
 }
 
-impl Keyring {
+impl DataKeyOpener {
     /// For a replica that serves: what it has seen retired stays retired.
     pub fn of_replica(installation: InstallationId, kek: &SealingKey, floors: &FloorFile) -> Self {
         Self { installation, kek: kek.clone(), floors: Floors::Kept(floors.clone()) }
@@ -93,7 +93,7 @@ impl Keyring {
 
     /// Keys of the cluster's rows; they learn of newer data keys from whatever transaction they verify in.
     pub fn rows(&self, cluster: ClusterId, keys: &DataKeys) -> RowKeys {
-        let opens = ClusterKeyring { keyring: self.clone(), cluster };
+        let opens = DataKeyOpenerOf { keyring: self.clone(), cluster };
         RowKeys::of_data_keys(self.installation, cluster, keys, Some(Arc::new(opens)))
     }
 
@@ -137,12 +137,12 @@ impl Keyring {
 /// Digest in a floor that an earlier release wrote.
 const UNKNOWN: Digest = Digest::from_bytes([0; 32]);
 
-struct ClusterKeyring {
-    keyring: Keyring,
+struct DataKeyOpenerOf {
+    keyring: DataKeyOpener,
     cluster: ClusterId,
 }
 
-impl OpensDataKeys for ClusterKeyring {
+impl OpensDataKeys for DataKeyOpenerOf {
     fn open(&self, wrapped: &[(u64, Vec<u8>)]) -> Option<DataKeys> {
         let row = |(key_version, wrapped_dek): &(u64, Vec<u8>)| DekRow {
             cluster: self.cluster,

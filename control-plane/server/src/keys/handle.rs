@@ -4,7 +4,7 @@ use rap_authority::{RowKeys, SealingKey, SessionKey};
 use rap_store::AuditWriter;
 
 use crate::database::replica_floors::FloorFile;
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 use crate::keys::installation::Installation;
 
 /// What this replica signs, seals and authenticates rows with.
@@ -23,8 +23,8 @@ pub struct Keys {
 
 impl Keys {
     /// What opens the data keys of clusters here, at or above `floors`.
-    pub fn keyring(&self, floors: &FloorFile) -> Keyring {
-        Keyring::of_replica(self.installation.facts.id, &self.kek, floors)
+    pub fn keyring(&self, floors: &FloorFile) -> DataKeyOpener {
+        DataKeyOpener::of_replica(self.installation.facts.id, &self.kek, floors)
     }
 }
 

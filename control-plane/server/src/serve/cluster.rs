@@ -17,7 +17,7 @@ use rap_wire::v1;
 
 use crate::failure::Failure;
 use crate::keys::certificate_authority::CertificateAuthority;
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 use crate::keys::seal_context::Sealed;
 use crate::serve::authority_chain::StoredAuthority;
 use crate::serve::cluster_cas::{ClusterCas, issuing};
@@ -71,7 +71,7 @@ impl Cluster {
     pub async fn load(
         connection: &mut PgConnection,
         installation: &InstallationFacts,
-        keyring: &Keyring,
+        keyring: &DataKeyOpener,
         id: ClusterId,
     ) -> Result<Option<Self>, Failure> {
         let Some(keys) = keyring.find(connection, id).await? else { return Ok(None) };

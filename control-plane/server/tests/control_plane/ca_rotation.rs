@@ -4,7 +4,7 @@ use crate::authority::Node;
 use crate::host::Host;
 use crate::world::{World, reason};
 use rap_contract::VerifiedBootstrap;
-use rap_control_plane::keys::data_keys::Keyring;
+use rap_control_plane::keys::data_keys::DataKeyOpener;
 use rap_runtime::tls::fingerprint;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
@@ -158,7 +158,7 @@ async fn an_aborted_rotation_leaves_the_ca_before_and_no_key_of_the_other() {
     assert_eq!((states(&single), &single.cas[0].certificate), (vec![(1, "active")], &before));
     // Nothing that could sign is left of the others, and a planted state is found.
     let mut snapshot = world.running.replica.database.store.system().begin_snapshot().await.unwrap();
-    let keyring: Keyring = world.running.replica.keys.keyring(&world.running.replica.database.floors);
+    let keyring: DataKeyOpener = world.running.replica.keys.keyring(&world.running.replica.database.floors);
     let id = rap_types::ClusterId::from_slice(&single.cluster_id).unwrap();
     let rows = keyring.rows(id, &keyring.read(&mut snapshot, id).await.unwrap());
     let all = rap_store::cluster_cas_list(&mut snapshot, &rows).await.unwrap();

@@ -15,7 +15,7 @@ use crate::data_dir::DataDir;
 use crate::database::opened::OpenDatabase;
 use crate::database::replica_floors::FloorFile;
 use crate::failure::Failure;
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 
 /// What was made.
 #[derive(Debug, serde::Serialize)]
@@ -54,7 +54,7 @@ pub async fn create(config: &Config, database: &OpenDatabase, out: &Path) -> Res
     let installation = installation
         .ok_or_else(|| Failure::new(Reason::ConfigInvalid, "the database has no installation; run init"))?;
     let now = Clock::new().now().wall;
-    let keyring = Keyring::of_database(
+    let keyring = DataKeyOpener::of_database(
         installation.installation.installation,
         &kek,
         &floors.clone().unwrap_or_default(),

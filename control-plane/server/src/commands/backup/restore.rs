@@ -26,7 +26,7 @@ use crate::database::change::{Acting, Change};
 use crate::database::opened::OpenDatabase;
 use crate::database::replica_floors::FloorFile;
 use crate::failure::Failure;
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 
 /// What was put back.
 #[derive(Debug, serde::Serialize)]
@@ -125,8 +125,11 @@ async fn renew(
     let mut renewed =
         Renewed { clusters: Vec::new(), tokens: 0, tampered: Vec::new(), data_keys: Vec::new() };
     let mut scopes = Vec::new();
-    let keyring =
-        Keyring::of_database(manifest.installation_id, kek, &manifest.floors.clone().unwrap_or_default());
+    let keyring = DataKeyOpener::of_database(
+        manifest.installation_id,
+        kek,
+        &manifest.floors.clone().unwrap_or_default(),
+    );
     for ClusterAtRest { keys, rows, row } in clusters_at_rest(transaction, &keyring).await? {
         let (id, stored) = (row.cluster.cluster, row.cluster.incarnation);
         let incarnation = next_incarnation(stored, now);

@@ -15,7 +15,7 @@ use crate::commands::backup::manifest::Manifest;
 use crate::config::settings::{AuthorityMode, Config};
 use crate::data_dir::{DataDir, root_keys};
 use crate::failure::Failure;
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 use crate::keys::installation::Installation;
 use crate::serve::cluster::Cluster;
 
@@ -112,7 +112,7 @@ async fn keys_open(store: &Store, kek: &SealingKey, manifest: &Manifest) -> Resu
     let mut transaction = store.system().begin().await?;
     let (installation, _) = Installation::load(&mut transaction, dev, kek, roots).await?;
     let keyring =
-        Keyring::of_database(installation.facts.id, kek, &manifest.floors.clone().unwrap_or_default());
+        DataKeyOpener::of_database(installation.facts.id, kek, &manifest.floors.clone().unwrap_or_default());
     for (id, _) in cluster_names(&mut transaction).await? {
         Cluster::load(&mut transaction, &installation.facts, &keyring, id).await?;
     }

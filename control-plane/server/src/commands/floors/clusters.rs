@@ -14,7 +14,7 @@ use rap_store::{
 use rap_types::{ClusterId, Digest, IdentityStatus, NodeId, Reason};
 
 use crate::failure::Failure;
-use crate::keys::data_keys::Keyring;
+use crate::keys::data_keys::DataKeyOpener;
 use crate::serve::authority_chain::StoredAuthority;
 
 /// A floor and what the database holds.
@@ -144,7 +144,7 @@ async fn fill(
     shown: &mut ClusterFloors,
 ) -> Result<(), Failure> {
     let id = shown.cluster_id;
-    let keyring = Keyring::of_database(installation.id, kek, floors);
+    let keyring = DataKeyOpener::of_database(installation.id, kek, floors);
     let rows = keyring.rows(id, &keyring.read(connection, id).await?);
     let row = cluster_read(connection, &rows).await?.ok_or(StoreError::Absent)?;
     shown.name = Some(row.cluster.name.clone());
