@@ -187,10 +187,14 @@ impl Shared {
             match output {
                 PathOutput::Send { to, kind, payload } => self.say(to, kind, payload),
                 PathOutput::Pass { to, request, payload } => self.pass(core, to, request, payload),
-                PathOutput::Ask { hops, request, installs } => match self.signed(&hops, request, &installs) {
-                    Some(payload) => self.pass(core, hops[0], request, payload),
-                    None => self.not_passed(core, hops[0], request),
-                },
+                PathOutput::Ask { hops, request, installs } => {
+                    let label = installs.first().map_or(0, |first| first.in_label);
+                    tracing::debug!(first = %hops[0], label, "path asked for");
+                    match self.signed(&hops, request, &installs) {
+                        Some(payload) => self.pass(core, hops[0], request, payload),
+                        None => self.not_passed(core, hops[0], request),
+                    }
+                }
                 PathOutput::Tell(event) => self.tell(event),
             }
         }

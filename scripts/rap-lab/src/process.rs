@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt as _, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -72,12 +73,50 @@ impl Process {
         matches!(poll(&mut waited, timeout), Ok(ready) if ready > 0)
     }
 
+    /// What it has in memory that it may write to, without parts that are zero. It should be stopped.
+    ///
+    /// # Errors
+    /// Its memory cannot be read, or there is none.
+    pub fn memory(self) -> Result<Vec<Vec<u8>>> {
+        ensure!(self.is_running(), "process {} is gone", self.pid);
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid))?;
+        let memory = fs::File::open(format!("/proc/{}/mem", self.pid))?;
+        let zero = vec![0; PIECE];
+        let (mut parts, mut piece) = (Vec::new(), zero.clone());
+        for (start, end) in maps.lines().filter_map(writable) {
+            let mut part = Vec::new();
+            for at in (start..end).step_by(PIECE) {
+                let length = PIECE.min(usize::try_from(end - at)?);
+                // What is mapped and not there ends the part.
+                let count = memory.read_at(&mut piece[..length], at).unwrap_or_default();
+                if piece[..count] == zero[..count] {
+                    parts.push(std::mem::take(&mut part));
+                } else {
+                    part.extend_from_slice(&piece[..count]);
+                }
+            }
+            parts.push(part);
+        }
+        parts.retain(|part| !part.is_empty());
+        ensure!(!parts.is_empty(), "nothing of the memory of {} was read", self.pid);
+        Ok(parts)
+    }
+
     /// Program and arguments, for messages; arguments never hold secrets.
     pub fn command_line(self) -> String {
         let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
         text.trim().to_owned()
     }
+}
+
+/// Begin and end of a mapping that its process writes to.
+fn writable(line: &str) -> Option<(u64, u64)> {
+    let mut words = line.split_whitespace();
+    let (range, rights) = (words.next()?, words.next()?);
+    let (start, end) = range.split_once('-')?;
+    let edge = |text| u64::from_str_radix(text, 16).ok();
+    rights.starts_with("rw").then_some((edge(start)?, edge(end)?))
 }
 
 /// Reads /proc/pid/stat; `None` if there is no such process.
@@ -153,6 +192,9 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+/// Read at once.
+const PIECE: usize = 64 * 1024;
+
 /// Environment variable that marks every process of a run and everything it starts.
 pub const RUN_VARIABLE: &str = "RAP_LAB_RUN";
 
@@ -165,6 +207,28 @@ mod tests {
         let text = "7 (a) Z (b c) S 3 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 4242 99";
         assert_eq!(parse_stat(text), Some(Stat { state: 'S', parent: 3, started: 4242 }));
         assert_eq!(parse_stat("7 (a"), None);
+    }
+
+    #[test]
+    fn what_a_stopped_process_holds_is_read() {
+        let mut child =
+            std::process::Command::new("sleep").arg("60").env("HELD", "planted").spawn().expect("sleep");
+        let process = Process::with_pid(child.id() as i32).expect("process");
+        process.signal(Signal::STOP);
+        let holds = |text: &[u8]| {
+            let memory = process.memory().expect("memory");
+            memory.iter().any(|part| part.windows(text.len()).any(|window| window == text))
+        };
+        // The program may not have begun yet.
+        let held = crate::wait_until(Duration::from_secs(10), "the variable", || {
+            process.signal(Signal::CONT);
+            process.signal(Signal::STOP);
+            Ok(holds(b"HELD=planted").then_some(()))
+        });
+        assert!(!holds(b"HELD=never planted"));
+        process.signal(Signal::KILL);
+        child.wait().expect("end");
+        held.expect("its environment is on its stack");
     }
 
     #[test]

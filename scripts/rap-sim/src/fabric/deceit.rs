@@ -25,13 +25,7 @@ impl Fabric {
                     self.inject(Event::InstallReplayed, from, to, payload);
                 }
             }
-            8..12 => {
-                let at = self.random.random_range(0..self.heard.len().max(1));
-                let heard = self.heard.get(at).cloned();
-                if let Some((_, to, payload)) = heard.filter(|(from, to, _)| *from != one && *to != one) {
-                    self.inject(Event::InstallReplayedByAnother, one, to, payload);
-                }
-            }
+            8..12 => self.replay_by_another(),
             12..16 => self.foreign_label(relay),
             16..18 => self.crafted(Event::InstallForged, one, linked, None),
             18..20 => self.crafted(Event::InstallLooped, one, linked, Some(one)),
@@ -47,6 +41,18 @@ impl Fabric {
             links.filter(|peer| self.relays().any(|relay| relay == **peer)).copied().collect();
         let at = self.random.random_range(0..relays.len().max(1));
         relays.get(at).copied()
+    }
+
+    /// A neighbour of a hop sends it a request that another one sent.
+    fn replay_by_another(&mut self) {
+        let at = self.random.random_range(0..self.heard.len().max(1));
+        let Some((from, to, payload)) = self.heard.get(at).cloned() else { return };
+        let links = self.plane(to).map(|plane| plane.links.keys().copied().collect::<Vec<_>>());
+        let others: Vec<_> = links.unwrap_or_default().into_iter().filter(|other| *other != from).collect();
+        let at = self.random.random_range(0..others.len().max(1));
+        if let Some(other) = others.get(at) {
+            self.inject(Event::InstallReplayedByAnother, *other, to, payload);
+        }
     }
 
     /// A message that `from` did not send of its own accord.

@@ -79,7 +79,10 @@ impl Fabric {
         let before = peer.used;
         peer.used = used.or(before);
         let failed_over = before.zip(used).is_some_and(|(before, used)| before != used);
-        let due = peer.ways.due(now).map(|due| due.max(now.plus(Duration::from_millis(1))));
+        // As the device: every packet comes here, and that it is looked at soon is enough.
+        let soon = peer.armed.is_some_and(|armed| armed.since(now) <= SOON);
+        let due = if soon { None } else { peer.ways.due(now) };
+        let due = due.map(|due| due.max(now.plus(Duration::from_millis(1))));
         let armed = due.filter(|due| peer.armed.is_none_or(|armed| *due < armed));
         peer.armed = armed.or(peer.armed);
         if failed_over {
@@ -213,3 +216,4 @@ fn slot_of(slot: PathSlot) -> rap_wireguard::PathSlot {
 
 /// Datagrams that wait for a way.
 const HELD: u32 = 4;
+const SOON: Duration = Duration::from_millis(200);

@@ -13,7 +13,7 @@ use crate::events::Event;
 use crate::require;
 
 impl Fabric {
-    /// Other pairs talk from now on: nodes without a duty that know each other.
+    /// Other pairs talk from now on: each node without a duty and another one that it knows.
     pub fn choose_pairs(&mut self) {
         self.round += 1;
         let plain = |node: &&NodeId| self.nodes[*node].facts.terms.carries.is_none();
@@ -24,12 +24,13 @@ impl Fabric {
                 .iter()
                 .filter(|other| *one != **other && self.nodes[one].facts.plans.contains_key(other))
                 .collect();
-            for _ in 0..PARTNERS.min(others.len()) {
-                let other = *others[self.random.random_range(0..others.len())];
-                let pair = (*one.min(&other), *one.max(&other));
-                if !self.pairs.contains(&pair) {
-                    self.pairs.push(pair);
-                }
+            if others.is_empty() {
+                continue;
+            }
+            let other = *others[self.random.random_range(0..others.len())];
+            let pair = (*one.min(&other), *one.max(&other));
+            if !self.pairs.contains(&pair) {
+                self.pairs.push(pair);
             }
         }
         for (one, other) in self.pairs.clone() {
@@ -99,6 +100,4 @@ impl Fabric {
     }
 }
 
-/// Whom a node talks to.
-const PARTNERS: usize = 2;
 const LATELY: Duration = Duration::from_secs(6);

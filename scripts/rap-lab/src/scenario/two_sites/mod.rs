@@ -3,6 +3,7 @@
 
 mod direct;
 pub mod faults;
+mod memory;
 pub mod nat;
 mod outage;
 pub mod scene;
@@ -39,6 +40,7 @@ fn run(lab: &Lab, report: &mut Report, outage: Duration) -> Result<()> {
     let scene = scene::prepare(lab)?;
     report.check("ping_through_a_relay", || traffic::ping(&scene));
     report.check("streams_through_a_relay", || traffic::streams(&scene));
+    report.check("relay_sees_nothing", || memory::relay_sees_nothing(&scene));
     report.check("relay_killed", || faults::killed(&scene));
     report.check("relay_cut_silently", || faults::cut_silently(&scene));
     report.check("nobody_to_ask", || outage::check(&scene, outage));

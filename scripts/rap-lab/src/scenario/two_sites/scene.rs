@@ -24,6 +24,7 @@ pub fn prepare(lab: &Lab) -> Result<Scene<'_>> {
     }
     lab.count_udp(ROUTERS[0], ROUTERS[1])?;
     for relay in RELAYS {
+        lab.host(relay)?;
         lab.count_port(relay, 7443)?;
     }
     let control = Control::start(lab, "cp")?;
@@ -33,8 +34,9 @@ pub fn prepare(lab: &Lab) -> Result<Scene<'_>> {
     let lifetime = format!("path_lifetime_seconds = {}\n", PATH_LIFETIME.as_secs());
     let [first, second] = RELAYS.map(|name| joined(Node::configure_more(lab, name, &lifetime)?, &relay));
     let relays = [first?, second?];
-    let [a, b] =
-        [0, 1].map(|at| joined(Node::configure_behind(lab, ROUTERS[at], SITES[at], &lifetime)?, &plain));
+    // Sites say by which labels they ask for paths.
+    let site = format!("{lifetime}log = \"info,rap_mesh=debug\"\n");
+    let [a, b] = [0, 1].map(|at| joined(Node::configure_behind(lab, ROUTERS[at], SITES[at], &site)?, &plain));
     let scene = Scene { lab, control, relays, sites: [a?, b?] };
     for node in scene.relays.iter().chain(&scene.sites) {
         node.wait_healthy()?;
