@@ -114,6 +114,7 @@ mod tests {
         assert_eq!(long, [(NodeId::from_bytes([2; 16]), Duration::from_secs(65))]);
         assert!(!watch.none_is_up(at(1_000)), "one is up");
         report(&mut watch, &[(1, "closed"), (2, "dialing")], 80);
+        report(&mut watch, &[(1, "dialing"), (2, "closed")], 110);
         assert!(!watch.none_is_up(at(139)), "a restart takes less");
         assert!(watch.none_is_up(at(140)));
         // Back for a moment: the time begins anew.
