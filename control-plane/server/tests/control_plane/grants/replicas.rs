@@ -68,7 +68,7 @@ async fn a_replica_without_floors_allows_nothing_until_its_host_confirms_the_pri
             Reason::FloorMissing
         );
         let replica = elsewhere.through(first);
-        let world = elsewhere;
+        let mut world = elsewhere;
 
         let config = replica.replica.config.as_ref().clone();
         let data = DataDir::of(&config);
@@ -86,7 +86,11 @@ async fn a_replica_without_floors_allows_nothing_until_its_host_confirms_the_pri
         has_floor_soon(&replica).await;
         assert_eq!(status_at(&world, &replica).await, None);
 
-        // After a restore the floor goes down by a person's word only.
+        // After a restore the floor goes down by a person's word only. A replica that still has the former floor would
+        // tell it, so the only other one is one without floors.
+        let beside = tempfile::tempdir().unwrap();
+        let mute = stranger_replica(&world, beside.path(), "https://127.0.0.1:1").await;
+        world.through(mute).stop().await;
         sql(&world, RESTORED).await;
         sql(
             &world,
@@ -119,7 +123,8 @@ async fn a_replica_without_floors_takes_the_highest_set_from_another_replica() {
     assert_eq!(floor(&replica), Some(4));
     assert_eq!(status_at(&world, &replica).await, None);
     replica.stop().await;
-    // Had the database been put back for it meanwhile, it would refuse it.
+    // Had the database been put back for it meanwhile, it would refuse it. What a restore took, no replica puts back.
+    sql(&world, RESTORED).await;
     sql(&world, "DELETE FROM role_grant_sets WHERE sequence = 4").await;
     let other = tempfile::tempdir().unwrap();
     let replica = stranger_replica(&world, other.path(), &url).await;
