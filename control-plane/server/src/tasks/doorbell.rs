@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::replica::Replica;
-use crate::serve::cluster::BREAKS_ONE;
+use crate::serve::cluster::{BREAKS_ONE, Cluster};
 use crate::serve::revoked_tokens::is_over;
 use crate::serve::told;
 use crate::serve::told::Told;
@@ -89,11 +89,24 @@ async fn hear(replica: &Replica, text: &str, answered: &mut Option<Instant>) {
     for failure in [kept.err(), raised.err()].into_iter().flatten() {
         tracing::error!(reason = %failure.reason, "a floor that was told: {}", failure.message);
     }
-    if let FloorOf::Revocations(id) | FloorOf::Authority(id) = of
-        && let Some(cluster) = replica.serving.clusters.by_id(id)
+    let (FloorOf::Revocations(id) | FloorOf::Authority(id)) = of else { return };
+    let Some(cluster) = replica.serving.clusters.by_id(id) else { return };
+    if of == FloorOf::Revocations(id)
+        && let Err(failure) = take_revocations(replica, &cluster).await
     {
-        cluster.wake.urgent();
+        tracing::error!(reason = %failure.reason, "revocations that were told: {}", failure.message);
     }
+    cluster.wake.urgent();
+}
+
+/// Puts in force what was revoked up to the floor. A record that the database undid came along with the floor: a round of
+/// the publisher, which takes rows only, would never put it in force.
+async fn take_revocations(replica: &Replica, cluster: &Cluster) -> Result<(), Failure> {
+    let mut snapshot = replica.database.store.system().begin_snapshot().await?;
+    let known = cluster.revocations.known();
+    let next = replica.serving.revocations(&mut snapshot, cluster, &known).await?;
+    drop(snapshot);
+    replica.serving.learn_revocations(cluster, next).await
 }
 
 /// Tells the floors of this replica.

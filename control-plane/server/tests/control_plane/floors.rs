@@ -20,7 +20,7 @@ DELETE FROM platform_role_grants WHERE created_at = (SELECT max(created_at) FROM
 /// The same with every record of revocations.
 const LOSE_REVOCATIONS: &str = "SET session_replication_role = replica; DELETE FROM node_revocations;";
 
-async fn within<T>(seconds: u64, what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+pub async fn within<T>(seconds: u64, what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let asked = async {
         loop {
             if let Some(answer) = ask().await {

@@ -6,6 +6,7 @@ use rap_wire::v1;
 use tonic::{Response, Status};
 
 use crate::authority::{key_request, step};
+use crate::floors::within;
 use crate::grants::{self, add, audited, signer, sql};
 use crate::host::{Host, member};
 use crate::world::{World, reason};
@@ -101,6 +102,24 @@ async fn a_revocation_of_a_node_that_is_undone_at_commit_is_found_and_counts_her
     assert_eq!(floor.map(|floor| floor.sequence), Some(2));
     // An act of another kind is as good as ever.
     create_token(&world).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_of_a_node_that_is_undone_at_commit_counts_at_the_other_replica() {
+    let mut world = World::dev().await;
+    let (host, lost, slot) = member(&world).await;
+    let second = world.replica().await;
+    let first = world.through(second);
+    assert!(!host.is_refused(&world, &slot).await);
+    let second = world.through(first);
+    sql(&world, UNDO).await;
+    let refusal = world.revoke(&lost.node.to_string(), false).await.unwrap_err();
+    assert_eq!(reason(refusal), Reason::RowTampered);
+    // That replica never reads the record: the database has it no more.
+    let first = world.through(second);
+    within(10, "it is refused", async || host.is_refused(&world, &slot).await.then_some(())).await;
+    first.stop().await;
     world.stop().await;
 }
 

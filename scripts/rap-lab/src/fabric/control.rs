@@ -247,9 +247,14 @@ impl Control {
 
     /// What it answers to a question for this page of its metrics endpoint, head and body.
     pub fn page(&self, path: &str) -> Result<String> {
+        self.page_at(9464, path)
+    }
+
+    /// The same of a replica on this host, whose endpoint has this port.
+    pub fn page_at(&self, port: u16, path: &str) -> Result<String> {
         let address = match self.host.view().sees("etc") {
-            Some(_) => (Ipv4Addr::LOCALHOST, 9464).into(),
-            None => (self.host.address(), 9464).into(),
+            Some(_) => (Ipv4Addr::LOCALHOST, port).into(),
+            None => (self.host.address(), port).into(),
         };
         self.host.view().enter(|| {
             let mut stream = TcpStream::connect_timeout(&address, CONNECT)?;

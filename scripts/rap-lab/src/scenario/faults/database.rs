@@ -33,8 +33,6 @@ fn without_connections(scene: &Scene<'_>, intruder: &Intruder) -> Result<Finding
         Ok(list["keys"].as_array().context("keys")?.len() as u64)
     };
     let before = records()?;
-    let hba = scene.control.data().join("postgres/pg_hba.conf");
-    let postgres = scene.control.postgres(scene.lab)?;
     let key = "0123456789abcdef0123456789abcdef";
     let mut exits = Vec::new();
     let mut warned = 0;
@@ -46,18 +44,7 @@ fn without_connections(scene: &Scene<'_>, intruder: &Intruder) -> Result<Finding
         format!("authority revoke --cluster {CLUSTER} --yes"),
         format!("cluster rotate-dek {CLUSTER} --yes"),
     ];
-    let opens = fs::read_to_string(&hba).with_context(|| hba.display().to_string())?;
-    let set = |text: &str| -> Result<()> {
-        fs::write(&hba, text)?;
-        postgres.signal(Signal::HUP);
-        Ok(())
-    };
-    // Who is in already stays in.
-    set("local all all reject\nhost all all all reject\n")?;
-    wait_until(CALL, "no new connection is let in", || {
-        Ok(intruder.reads("SELECT 1").is_err().then_some(()))
-    })?;
-    let outcome: Result<()> = (|| {
+    without_new_sessions(scene, intruder, || {
         for words in &calls {
             let call = Invocation::typed(&format!("rapctl {words}"))?;
             let answer = scene.control.host().run(&call, CALL)?;
@@ -68,10 +55,7 @@ fn without_connections(scene: &Scene<'_>, intruder: &Intruder) -> Result<Finding
             );
         }
         Ok(())
-    })();
-    set(&opens)?;
-    wait_until(CALL, "new connections are let in", || intruder.reads("SELECT 1").map(Some))?;
-    outcome?;
+    })?;
     scene.control.wait_answering()?;
     let made = records()? - before;
     let done = exits.iter().all(|exit| exit["exit"] == 0);
@@ -84,6 +68,30 @@ fn without_connections(scene: &Scene<'_>, intruder: &Intruder) -> Result<Finding
         node.wait_healthy()?;
     }
     Ok(shown(effect, control, "what was answered as done is done; three calls with one key made one record"))
+}
+
+/// Does something while the database lets nobody in; who is in already stays in.
+pub fn without_new_sessions<T>(
+    scene: &Scene<'_>,
+    intruder: &Intruder,
+    act: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let hba = scene.control.data().join("postgres/pg_hba.conf");
+    let postgres = scene.control.postgres(scene.lab)?;
+    let opens = fs::read_to_string(&hba).with_context(|| hba.display().to_string())?;
+    let set = |text: &str| -> Result<()> {
+        fs::write(&hba, text)?;
+        postgres.signal(Signal::HUP);
+        Ok(())
+    };
+    set("local all all reject\nhost all all all reject\n")?;
+    let closed = wait_until(CALL, "no new connection is let in", || {
+        Ok(intruder.reads("SELECT 1").is_err().then_some(()))
+    });
+    let outcome = closed.and_then(|()| act());
+    set(&opens)?;
+    wait_until(CALL, "new connections are let in", || intruder.reads("SELECT 1").map(Some))?;
+    outcome
 }
 
 /// A killed control plane leaves no PostgreSQL, and the next one keeps its socket.

@@ -15,11 +15,13 @@ mod names_as_endpoints;
 mod pool_overlaps_host;
 mod presented_leaf;
 mod readiness_is_writing;
+mod replicas;
 mod reserve_for_peers;
 mod scene;
 mod shown;
 mod slow_reader_ended;
 mod stored_files;
+mod undone_commit_found;
 mod unreachable_when_down;
 mod weak_host;
 
@@ -83,6 +85,7 @@ const CHECKS: &[Check] = &[
     ("alarm_lasts", Where::Namespaces, database::alarm_lasts),
     ("done_is_done", Where::Namespaces, database::done_is_done),
     ("readiness_is_writing", Where::Namespaces, readiness_is_writing::check),
+    ("undone_commit_found", Where::Namespaces, undone_commit_found::check),
     ("orphan_postgres", Where::Namespaces, database::orphan_postgres),
 ];
 
