@@ -365,12 +365,8 @@ fn above_the_total_the_newest_bulk_goes_and_what_is_reliable_stays() {
     assert!((1_000_000..=TOTAL).contains(&full), "{full}");
     let mut dropped = 0;
     for id in [QueueId::Input, QueueId::Control, QueueId::Clipboard, QueueId::File] {
-        loop {
-            number += 1;
-            match scheduler.push(id, numbered(id, number, 1_000).1) {
-                Ok(count) => dropped += count,
-                Err(Full) => break,
-            }
+        while let Ok(count) = scheduler.push(id, numbered(id, number, 1_000).1) {
+            (number, dropped) = (number + 1, dropped + count);
             assert!(scheduler.bytes() <= TOTAL);
         }
     }

@@ -35,17 +35,13 @@ fn leaf() -> LinkCertificate {
 }
 
 fn start(world: &World) -> Node {
+    let (agent_version, boot_id) = ("1".into(), "boot".into());
     let settings = NodeSettings {
         pinned: world.pinned(),
         floors: world.floors(),
         grants: (world.break_glass_pins(), StoredBreakGlass::default()),
         wireguard_private_key: Zeroizing::new([55; 32]),
-        contact: ContactFacts {
-            agent_version: "1".into(),
-            boot_id: "boot".into(),
-            instance: [5; 16],
-            ..ContactFacts::default()
-        },
+        contact: ContactFacts { agent_version, boot_id, instance: [5; 16], ..ContactFacts::default() },
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
