@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use rap_runtime::command_line::Form;
+use rap_runtime::path_text::{assumed_down, class};
 use rap_types::ChannelClass;
 
 use crate::config::Raw;
@@ -201,17 +202,6 @@ pub struct Explain {
     pub assumed_down: Vec<String>,
 }
 
-fn class(word: &str) -> Result<ChannelClass, String> {
-    let words: Vec<&str> = ChannelClass::ALL.iter().map(|class| class.as_str()).collect();
-    word.parse().map_err(|_| format!("one of {}", words.join(", ")))
-}
-
-fn assumed_down(text: &str) -> Result<String, String> {
-    let name = text.strip_prefix("relay=").and_then(|text| text.strip_suffix(",down"));
-    let name = name.filter(|name| !name.is_empty() && !name.contains(','));
-    name.map(str::to_owned).ok_or_else(|| "relay=NAME,down".to_owned())
-}
-
 /// `ping`.
 #[derive(Debug, Args)]
 pub struct Ping {
@@ -242,16 +232,6 @@ mod tests {
             rap_runtime::reference::check(page.as_ref(), rap_runtime::command_line::command::<Cli>()),
             Ok(())
         );
-    }
-
-    #[test]
-    fn a_relay_is_assumed_to_be_down_by_name() {
-        assert_eq!(assumed_down("relay=r1,down"), Ok("r1".to_owned()));
-        for refused in ["relay=r1", "r1,down", "relay=,down", "relay=a,down,down", "relay=r1,up"] {
-            assert!(assumed_down(refused).is_err(), "{refused}");
-        }
-        assert_eq!(class("input"), Ok(ChannelClass::Input));
-        assert!(class("bulk").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rap_types::{Mono, NodeId, Reason};
+use rap_types::{ChannelClass, Mono, NodeId, Reason};
 use rap_wire::v1;
 use v1::diagnostic_request::Body;
 
@@ -17,6 +17,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const COUNT_CAP: u32 = 20;
 /// Longest time the probes of one ping may be spread over.
 const SPREAD_CAP_MS: u64 = 8_000;
+/// Most relays that are assumed to be down.
+const DOWN_CAP: usize = 64;
+/// Longest document of a path.
+const DOCUMENT_CAP: usize = 512 * 1024;
 /// Longest id that is echoed.
 const ID_LENGTH: usize = 16;
 
@@ -31,6 +35,28 @@ pub struct RunPing {
     pub count: u32,
     /// Time between probes, milliseconds.
     pub interval_ms: u32,
+}
+
+/// A path to explain. Nothing is sent for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunExplain {
+    /// Id of the diagnostic.
+    pub diagnostic: [u8; ID_LENGTH],
+    /// The node that the path leads to.
+    pub node: NodeId,
+    /// Class of the traffic.
+    pub class: ChannelClass,
+    /// Names or ids of relays that are assumed to be down.
+    pub down: Vec<String>,
+}
+
+/// A diagnostic that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admitted {
+    /// A ping.
+    Ping(RunPing),
+    /// A path.
+    Explain(RunExplain),
 }
 
 /// What runs and when the next may start.
@@ -50,18 +76,14 @@ impl Diagnostics {
         request: v1::DiagnosticRequest,
         now: Mono,
         is_peer: impl Fn(NodeId) -> bool,
-    ) -> Result<RunPing, Box<v1::DiagnosticResult>> {
+    ) -> Result<Admitted, Box<v1::DiagnosticResult>> {
         let id = request.diagnostic_id.clone();
         let refuse = |reason| Box::new(refusal(id.clone(), reason));
         let Ok(diagnostic) = <[u8; ID_LENGTH]>::try_from(id.as_slice()) else {
             return Err(Box::new(refusal(Vec::new(), Reason::RequestInvalid)));
         };
-        let Some(Body::Ping(ping)) = request.body else { return Err(refuse(Reason::RequestInvalid)) };
-        let node = NodeId::from_slice(&ping.node_id).map_err(|_| refuse(Reason::RequestInvalid))?;
-        let spread = u64::from(ping.count) * u64::from(ping.interval_ms);
-        if ping.count == 0 || ping.count > COUNT_CAP || spread > SPREAD_CAP_MS {
-            return Err(refuse(Reason::RequestInvalid));
-        }
+        let admitted = request.body.and_then(|body| read(diagnostic, body));
+        let (node, admitted) = admitted.ok_or_else(|| refuse(Reason::RequestInvalid))?;
         if !is_peer(node) {
             return Err(refuse(Reason::NodeUnknown));
         }
@@ -70,7 +92,22 @@ impl Diagnostics {
         }
         self.next_at = now.plus(INTERVAL);
         self.running.insert(diagnostic, now.plus(DEADLINE));
-        Ok(RunPing { diagnostic, node, count: ping.count, interval_ms: ping.interval_ms })
+        Ok(admitted)
+    }
+
+    /// The result of a path that was explained; `None` if it is over already.
+    pub(crate) fn explained(
+        &mut self,
+        diagnostic: [u8; ID_LENGTH],
+        outcome: Result<String, Reason>,
+    ) -> Option<v1::DiagnosticResult> {
+        self.running.remove(&diagnostic)?;
+        let path_explain = match outcome {
+            Ok(document) if document.len() <= DOCUMENT_CAP => document,
+            Ok(_) => return Some(refusal(diagnostic.to_vec(), Reason::RequestTooLarge)),
+            Err(reason) => return Some(refusal(diagnostic.to_vec(), reason)),
+        };
+        Some(v1::DiagnosticResult { diagnostic_id: diagnostic.to_vec(), path_explain, ..Default::default() })
     }
 
     /// The result of a diagnostic that still runs; `None` if it is over already.
@@ -89,6 +126,7 @@ impl Diagnostics {
         Some(v1::DiagnosticResult {
             diagnostic_id: diagnostic.to_vec(),
             reason: String::new(),
+            path_explain: String::new(),
             ping: Some(v1::PingResult {
                 overlay: outcome.overlay.into_iter().map(sample).collect(),
                 link: outcome.link.into_iter().map(sample).collect(),
@@ -120,7 +158,25 @@ impl Diagnostics {
 
 /// The result that says why a diagnostic did not run.
 pub(crate) fn refusal(diagnostic_id: Vec<u8>, reason: Reason) -> v1::DiagnosticResult {
-    v1::DiagnosticResult { diagnostic_id, reason: reason.code().to_owned(), ping: None }
+    v1::DiagnosticResult { diagnostic_id, reason: reason.code().to_owned(), ..Default::default() }
+}
+
+/// What is asked, and about whom; `None` if it is out of bounds.
+fn read(diagnostic: [u8; ID_LENGTH], body: Body) -> Option<(NodeId, Admitted)> {
+    match body {
+        Body::Ping(v1::PingRequest { node_id, count, interval_ms }) => {
+            let node = NodeId::from_slice(&node_id).ok()?;
+            let spread = u64::from(count) * u64::from(interval_ms);
+            let bounded = count > 0 && count <= COUNT_CAP && spread <= SPREAD_CAP_MS;
+            bounded.then_some((node, Admitted::Ping(RunPing { diagnostic, node, count, interval_ms })))
+        }
+        Body::PathExplain(v1::PathExplainRequest { node_id, class, down }) => {
+            let node = NodeId::from_slice(&node_id).ok()?;
+            let class = if class.is_empty() { ChannelClass::Vpn } else { class.parse().ok()? };
+            let explain = RunExplain { diagnostic, node, class, down };
+            (explain.down.len() <= DOWN_CAP).then_some((node, Admitted::Explain(explain)))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -134,7 +190,7 @@ mod tests {
         v1::DiagnosticRequest { diagnostic_id: vec![id; 16], body: Some(Body::Ping(ping)) }
     }
 
-    fn reason(result: Result<RunPing, Box<v1::DiagnosticResult>>) -> String {
+    fn reason(result: Result<Admitted, Box<v1::DiagnosticResult>>) -> String {
         result.map_or_else(|refusal| refusal.reason, |_| "runs".into())
     }
 
@@ -153,6 +209,28 @@ mod tests {
         assert_eq!(ask(request(1, PEER, 3, 200), 0), "runs");
         assert_eq!(ask(request(2, PEER, 3, 200), 999_999_999), "rate.limited");
         assert_eq!(ask(request(3, PEER, 3, 200), 1_000_000_000), "runs");
+    }
+
+    #[test]
+    fn a_path_is_explained_for_a_class_and_its_document_is_bounded() {
+        let ask = |class: &str, down: usize| {
+            let down = vec!["r1".to_owned(); down];
+            let body = v1::PathExplainRequest { node_id: PEER.to_vec(), class: class.into(), down };
+            let request =
+                v1::DiagnosticRequest { diagnostic_id: vec![1; 16], body: Some(Body::PathExplain(body)) };
+            let mut diagnostics = Diagnostics::default();
+            (diagnostics.admit(request, Mono(0), |node| node == PEER), diagnostics)
+        };
+        assert_eq!(reason(ask("bulk", 0).0), "request.invalid");
+        assert_eq!(reason(ask("input", 65).0), "request.invalid");
+        let (admitted, mut diagnostics) = ask("", 1);
+        let Ok(Admitted::Explain(explain)) = admitted else { panic!("{admitted:?}") };
+        assert_eq!((explain.class, explain.down), (ChannelClass::Vpn, vec!["r1".to_owned()]));
+        let mut large = diagnostics.clone();
+        let large = large.explained([1; 16], Ok("x".repeat(DOCUMENT_CAP + 1))).unwrap();
+        assert_eq!(large.reason, "request.too_large");
+        assert_eq!(diagnostics.explained([1; 16], Ok("{}".into())).unwrap().path_explain, "{}");
+        assert_eq!(diagnostics.explained([1; 16], Ok("{}".into())), None, "once");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
-use crate::{ForwardingTable, RunPing, WayChange};
+use crate::{ForwardingTable, RunExplain, RunPing, WayChange};
 
 /// A leaf certificate and its key, for links. Prints neither.
 #[derive(Clone, PartialEq, Eq)]
@@ -119,6 +119,8 @@ pub enum Input {
     DataplaneExited(Box<v1::DataplaneExit>),
     /// A ping that was asked for ended.
     PingEnded([u8; 16], Result<v1::PingOutcome, Reason>),
+    /// A path that was asked for was explained: a document of schema `rap.path-explain.v1`.
+    PathExplained([u8; 16], Result<String, Reason>),
     /// A break-glass grant is on disk.
     BreakGlassStored(Box<Admission>),
     /// Own addresses changed: (link, WireGuard).
@@ -140,6 +142,8 @@ pub enum Output {
     Send(Box<v1::NodeMessage>),
     /// Run this ping.
     Ping(RunPing),
+    /// Explain this path.
+    Explain(RunExplain),
     /// Leave the stream and dial again.
     Reconnect {
         /// After this time.

@@ -20,7 +20,7 @@ mod table;
 mod way_watch;
 
 pub use cas::TrustedCas;
-pub use diagnostics::{Diagnostics, RunPing};
+pub use diagnostics::{Diagnostics, RunExplain, RunPing};
 pub use endpoint_names::WantedNames;
 pub use events::{ContactFacts, Input, LinkCertificate, NodeSettings, Output, PlaneFacts};
 pub use hints::Hints;

@@ -3,7 +3,6 @@
 //! Owns which word counts: the worse one of both ends, so that a relay cannot make a link look better than the other end
 //! says. A word counts for a minute.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rap_types::Mono;
@@ -14,27 +13,42 @@ use crate::lane::Lane;
 use crate::relay_set::RelaySet;
 use crate::terms::{self, Terms};
 
-/// Words by (who says it, of the link with whom).
+/// Words by who says it, then by the other end of the link.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Words(BTreeMap<(u8, u8), (Said, Mono)>);
+pub(crate) struct Words(Vec<Row>);
+
+type Row = Vec<Option<(Said, Mono)>>;
 
 impl Words {
     /// Takes all that a relay says now.
     pub(crate) fn take(&mut self, from: u8, row: impl Iterator<Item = (u8, Said)>, now: Mono) {
-        self.0.retain(|(reporter, _), _| *reporter != from);
-        self.0.extend(row.filter(|(of, _)| *of != from).map(|(of, said)| ((from, of), (said, now))));
+        if self.0.len() <= usize::from(from) {
+            self.0.resize_with(usize::from(from) + 1, Row::new);
+        }
+        let words = &mut self.0[usize::from(from)];
+        words.clear();
+        for (of, said) in row.filter(|(of, _)| *of != from) {
+            if words.len() <= usize::from(of) {
+                words.resize(usize::from(of) + 1, None);
+            }
+            words[usize::from(of)] = Some((said, now));
+        }
     }
 
     /// Forgets what was said by and of these relays.
     pub(crate) fn forget(&mut self, relays: RelaySet) {
-        self.0.retain(|(from, of), _| !relays.has(*from) && !relays.has(*of));
+        for (from, words) in (0..).zip(&mut self.0) {
+            for (of, word) in (0..).zip(words) {
+                word.take_if(|_| relays.has(from) || relays.has(of));
+            }
+        }
     }
 
     /// What counts for a link. `None`: nobody says anything.
     pub(crate) fn of(&self, one: u8, other: u8, now: Mono) -> Option<Said> {
-        let word = |from, of| {
-            let (said, at) = self.0.get(&(from, of))?;
-            (now.since(*at) < LIFE).then_some(*said)
+        let word = |from: u8, of: u8| {
+            let (said, at) = (*self.0.get(usize::from(from))?.get(usize::from(of))?)?;
+            (now.since(at) < LIFE).then_some(said)
         };
         let both = word(one, other).into_iter().chain(word(other, one));
         both.reduce(|a, b| Said { rtt_us: a.rtt_us.max(b.rtt_us), loss_ppm: a.loss_ppm.max(b.loss_ppm) })
@@ -49,11 +63,14 @@ impl Words {
         now: Mono,
     ) -> Edges {
         let mut edges = Edges::new(count);
-        for (from, of) in self.0.keys() {
-            if (from < of || !self.0.contains_key(&(*of, *from)))
-                && let Some(said) = self.of(*from, *of, now)
-            {
-                edges.set(*from, *of, said_terms(lane, said, other_region(*from, *of)).total());
+        if self.0.is_empty() {
+            return edges;
+        }
+        for other in (0..=u8::MAX).take(count) {
+            for one in 0..other {
+                if let Some(said) = self.of(one, other, now) {
+                    edges.set(one, other, said_terms(lane, said, other_region(one, other)).total());
+                }
             }
         }
         edges

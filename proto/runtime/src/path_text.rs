@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use rap_types::ChannelClass;
 use serde_json::Value;
 
 use crate::output::clean;
@@ -43,6 +44,19 @@ pub fn explanation(document: &Value) -> String {
     text
 }
 
+/// Reads a channel class; the message of a refusal.
+pub fn class(word: &str) -> Result<ChannelClass, String> {
+    let words: Vec<&str> = ChannelClass::ALL.iter().map(|class| class.as_str()).collect();
+    word.parse().map_err(|_| format!("one of {}", words.join(", ")))
+}
+
+/// Reads `relay=NAME,down`; the name.
+pub fn assumed_down(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("relay=").and_then(|text| text.strip_suffix(",down"));
+    let name = name.filter(|name| !name.is_empty() && !name.contains(','));
+    name.map(str::to_owned).ok_or_else(|| "relay=NAME,down".to_owned())
+}
+
 /// Names of relays in a line, their ids where they have none; `-` for none.
 pub fn names(relays: &Value) -> String {
     let name = |relay: &Value| relay["name"].as_str().or(relay["node_id"].as_str()).map(clean);
@@ -67,6 +81,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_relay_is_assumed_to_be_down_by_name() {
+        assert_eq!(assumed_down("relay=r1,down"), Ok("r1".to_owned()));
+        for refused in ["relay=r1", "r1,down", "relay=,down", "relay=a,down,down", "relay=r1,up"] {
+            assert!(assumed_down(refused).is_err(), "{refused}");
+        }
+        assert_eq!(class("input"), Ok(ChannelClass::Input));
+        assert!(class("bulk").is_err());
+    }
 
     #[test]
     fn what_is_taken_comes_first_and_each_candidate_says_why_not() {

@@ -13,6 +13,7 @@ mod key;
 mod login;
 mod mesh;
 mod node;
+mod path;
 mod ping;
 mod protect;
 mod root;
@@ -42,6 +43,7 @@ pub(crate) use key::Key;
 pub(crate) use login::Login;
 pub(crate) use mesh::Mesh;
 pub(crate) use node::{Decide, Node, Revoke};
+pub(crate) use path::Path;
 pub(crate) use ping::Ping;
 pub(crate) use protect::Protect;
 pub(crate) use root::Root;
@@ -149,6 +151,9 @@ pub(crate) enum Command {
     /// Break-glass grants: short exceptions that nodes verify with no network.
     #[command(subcommand)]
     BreakGlass(BreakGlass),
+    /// The path from one node to another.
+    #[command(subcommand)]
+    Path(Path),
     /// Ping from one node to another over the overlay and over their link.
     Ping(Ping),
     /// Show which links between nodes are down, from what the nodes report (exit 8 if one is).

@@ -15,6 +15,7 @@ mod mesh;
 mod node;
 mod node_removal;
 mod node_view;
+mod path;
 mod ping;
 mod plan_diff;
 mod policy;
@@ -47,6 +48,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Node(command) => node::run(global, command).await?,
         Command::Audit(command) => audit::run(global, command).await?,
         Command::BreakGlass(command) => break_glass::run(global, command).await?,
+        Command::Path(command) => path::run(global, command).await?,
         Command::Ping(command) => return ping::run(global, command).await,
         Command::Mesh(command) => return mesh::run(global, command).await,
         Command::Verify(command) => verify::run(global, &command)?,

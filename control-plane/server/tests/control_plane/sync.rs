@@ -300,6 +300,35 @@ async fn a_ping_goes_to_the_node_and_its_answer_to_the_operator() {
     let mut admin = world.admin().await;
     let (answer, ()) = tokio::join!(admin.ping(ping("two")), answer_pings);
     assert_eq!(answer.unwrap().into_inner().overlay[0].rtt_ns, 42);
+    let explain = |class: &str, down: usize| {
+        world.request(v1::AdminPathExplainRequest {
+            cluster: "prod".into(),
+            from: "one".into(),
+            to: "two".into(),
+            class: class.into(),
+            down: vec!["r1".into(); down],
+        })
+    };
+    for refused in [explain("bulk", 0), explain("input", 65)] {
+        assert_eq!(reason(admin.path_explain(refused).await.unwrap_err()), Reason::RequestInvalid);
+    }
+    let answer_path = async {
+        loop {
+            if let Body::Diagnostic(request) = stream.next().await.unwrap() {
+                let Some(v1::diagnostic_request::Body::PathExplain(asked)) = request.body else {
+                    panic!("only a path")
+                };
+                assert_eq!((asked.node_id, asked.class.as_str()), (other.node.to_vec(), "input"));
+                assert_eq!(asked.down, ["r1"]);
+                let (diagnostic_id, path_explain) = (request.diagnostic_id, "{}".to_owned());
+                let result = v1::DiagnosticResult { diagnostic_id, path_explain, ..Default::default() };
+                stream.say(Say::Diagnostic(result)).await;
+                return;
+            }
+        }
+    };
+    let (answer, ()) = tokio::join!(admin.path_explain(explain("input", 1)), answer_path);
+    assert_eq!(answer.unwrap().into_inner().json, "{}");
     let itself = admin.ping(ping("one")).await.unwrap_err();
     assert_eq!(reason(itself), Reason::LinkPeerUnknown, "not in its own snapshot");
     let status = world.admin().await.status(world.request(v1::StatusRequest {})).await.unwrap().into_inner();

@@ -18,7 +18,7 @@ use super::driver::Driver;
 use super::ping::{self, PingEnd};
 use super::tasks::DIAGNOSTIC;
 use crate::control_plane::Pause;
-use crate::status::{name_of, way_in_words, why_changed};
+use crate::status::{explanation, name_of, way_in_words, why_changed};
 
 impl Driver {
     /// Carries out what the cores want. What depends on the disk is not among it before the disk has answered.
@@ -29,6 +29,12 @@ impl Driver {
                 Output::Publish(table) => drop(self.senders.tables.send_replace(Some(Arc::from(table)))),
                 Output::Send(message) => self.send(*message),
                 Output::Ping(ping) => self.start_ping(ping),
+                Output::Explain(asked) => {
+                    let (peer, now) = (asked.node.to_string(), self.clock.now());
+                    let outcome = explanation(&self.node, &peer, asked.class, &asked.down, now);
+                    let outcome = outcome.map(|document| document.to_string()).map_err(|fault| fault.reason);
+                    self.feed(Input::PathExplained(asked.diagnostic, outcome));
+                }
                 Output::PersistBreakGlass => self.wait_for_disk(Waiting::BreakGlassAcknowledged),
                 Output::Reconnect { after, not_ready } => {
                     let after = after.min(LONGEST_PAUSE);

@@ -116,6 +116,11 @@ impl Node {
                     self.send(Body::Diagnostic(result));
                 }
             }
+            Input::PathExplained(id, outcome) => {
+                if let Some(result) = self.uplink.diagnostics.explained(id, outcome) {
+                    self.send(Body::Diagnostic(result));
+                }
+            }
             Input::BreakGlassStored(admission) => self.grant_stored(*admission, now),
             Input::AddressesChanged(link, wireguard) => {
                 self.uplink.contact.link_hints = link;

@@ -8,7 +8,8 @@ use rap_wire::v1;
 use v1::{control_message, node_message};
 
 use super::Node;
-use crate::{Output, diagnostics};
+use crate::Output;
+use crate::diagnostics::{self, Admitted};
 
 impl Node {
     /// A stream is open: it starts with a hello, the position in the authority chain and what was not
@@ -100,6 +101,7 @@ impl Node {
     fn diagnose(&mut self, request: v1::DiagnosticRequest, now: Now) {
         let target = match &request.body {
             Some(v1::diagnostic_request::Body::Ping(ping)) => NodeId::from_slice(&ping.node_id).ok(),
+            Some(v1::diagnostic_request::Body::PathExplain(path)) => NodeId::from_slice(&path.node_id).ok(),
             None => None,
         };
         let known = target.is_some_and(|target| self.is_peer(target, now));
@@ -108,7 +110,8 @@ impl Node {
             Err(reject) => Err(Box::new(diagnostics::refusal(request.diagnostic_id, reject.reason))),
         };
         match admitted {
-            Ok(ping) => self.outputs.push_back(Output::Ping(ping)),
+            Ok(Admitted::Ping(ping)) => self.outputs.push_back(Output::Ping(ping)),
+            Ok(Admitted::Explain(explain)) => self.outputs.push_back(Output::Explain(explain)),
             Err(refusal) => self.send(node_message::Body::Diagnostic(*refusal)),
         }
     }

@@ -79,6 +79,7 @@ fn names(outputs: &[Output]) -> Vec<&'static str> {
         Output::Persist(..) => "persist",
         Output::Publish(_) => "publish",
         Output::Ping(_) => "ping",
+        Output::Explain(_) => "explain",
         Output::Reconnect { .. } => "reconnect",
         Output::Alarm(_) => "alarm",
         Output::PersistBreakGlass => "persist-grants",

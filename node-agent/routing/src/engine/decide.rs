@@ -33,7 +33,10 @@ impl Engine {
         let mut changed = Vec::new();
         let mut nodes: Vec<NodeId> = std::mem::take(&mut self.due).into_iter().collect();
         nodes.sort_unstable_by_key(|node| (self.turn(*node), *node));
-        nodes.extend(self.next_of_review());
+        if nodes.is_empty() {
+            // What does not wait comes alone.
+            nodes = self.next_of_review();
+        }
         for node in nodes {
             if self.decide_one(node, &mut tables, now) {
                 changed.push(node);

@@ -116,7 +116,11 @@ impl Member<'_> {
                 }
                 Output::AuditAlarm(evidence) => bail!("two audit logs: {}", evidence.reject.what),
                 // There is no data plane here.
-                Output::Publish(_) | Output::Ping(_) | Output::PersistBreakGlass | Output::WayChanged(_) => {}
+                Output::Publish(_)
+                | Output::Ping(_)
+                | Output::Explain(_)
+                | Output::PersistBreakGlass
+                | Output::WayChanged(_) => {}
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The service of operators: one file per noun; this one only routes.
 
 mod clusters;
+mod diagnose;
 mod login;
 pub(super) mod nodes;
 mod status;
@@ -32,6 +33,7 @@ service! {
         node_update(NodeUpdateRequest) -> Node: NodeUpdate nodes::update;
         node_export(NodeRef) -> NodeExportAnswer: NodeExport nodes::export;
         node_accept(NodeRef) -> Node: NodeDecide nodes::accept;
-        ping(AdminPingRequest) -> AdminPingAnswer: NodeDiagnose status::ping;
+        ping(AdminPingRequest) -> AdminPingAnswer: NodeDiagnose diagnose::ping;
+        path_explain(AdminPathExplainRequest) -> AdminPathExplainAnswer: NodeDiagnose diagnose::path_explain;
     }
 }
