@@ -165,6 +165,7 @@ reasons! {
     NodeOffline "node.offline" Unavailable same true "The node has no stream to the control plane now."
     NodeCloned "node.cloned" FailedPrecondition same false "One identity is in two places: a copied disk or a copied state directory. Stop one of them, then `rapctl node accept` the other, rotate its key, or revoke the node with --evict."
     NodeRolledBack "node.rolled_back" FailedPrecondition same false "The node came back with an older state than it acknowledged: an old copy of its state directory. Find out who put it there, then `rapctl node accept`, rotate its key, or revoke the node with --evict."
+    NodeKeyNewer "node.key_newer" FailedPrecondition same false "The node's identity key is newer than the one that the control plane knows: its database was restored to a time before the key was rotated. Remove the entry with `rapctl node revoke --evict`, then run `rap-node-agent join --rejoin` on the node with a new token."
     CertificateInvalid "certificate.invalid" Unauthenticated VerificationFailed false "The peer certificate is malformed, expired or of another authority."
     CertificateIdentity "certificate.identity" Unauthenticated VerificationFailed false "The peer certificate does not name the expected node."
     OverlayExhausted "overlay.exhausted" ResourceExhausted Conflict false "The address pool has no free host number."

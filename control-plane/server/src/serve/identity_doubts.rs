@@ -18,10 +18,15 @@ pub(crate) async fn raise(
         return;
     }
     let what = match reason {
-        Reason::NodeCloned => "one identity is in two places: two agents were heard in turn",
-        _ => "it came back with less than it acknowledged",
+        Reason::NodeCloned => {
+            "one identity is in two places: two agents were heard in turn; no new certificate until `rapctl node accept`"
+        }
+        Reason::NodeKeyNewer => {
+            "its key is newer than the database, which was restored: evict the node, then `rap-node-agent join --rejoin` there"
+        }
+        _ => "it came back with less than it acknowledged; no new certificate until `rapctl node accept`",
     };
-    let what = format!("cluster {cluster}: {what}; no new certificate until `rapctl node accept`");
+    let what = format!("cluster {cluster}: {what}");
     alarm_about_identity(&serving.watch, (node, key_generation), reason, &what).await;
     note(serving, cluster, node, Some(reason));
 }

@@ -30,6 +30,7 @@ mod keys;
 mod looked_at;
 mod metrics;
 mod missing_policies;
+mod newer_key;
 mod observing;
 mod once;
 mod orphan;

@@ -47,7 +47,7 @@ pub fn said(data: &Path, words: &[&str]) -> Said {
     }
 }
 
-fn config(world: &World) -> Config {
+pub fn config(world: &World) -> Config {
     world.running.replica.config.as_ref().clone()
 }
 
@@ -64,7 +64,7 @@ pub async fn edit_beside(world: &World, tables: &[&'static str], statement: &'st
     TestDatabase::at(database.target).tamper_all(tables, statement).await;
 }
 
-async fn start(config: &Config) -> Running {
+pub async fn start(config: &Config) -> Running {
     start::start(config.clone(), OpenDatabase::open(config).await.unwrap()).await.unwrap()
 }
 
@@ -176,12 +176,12 @@ async fn rows_are_checked_beside_a_serving_control_plane_and_sealed_once_where_n
 }
 
 /// Puts a backup into a data directory that has nothing but the secret key, or lost its database.
-fn restore(data: &Path, file: &Path) -> Said {
+pub fn restore(data: &Path, file: &Path) -> Said {
     let _ = std::fs::remove_dir_all(data.join("postgres"));
     said(data, &["backup", "restore", file.to_str().unwrap(), "--json"])
 }
 
-fn backup(world: &World, into: &Path) -> PathBuf {
+pub fn backup(world: &World, into: &Path) -> PathBuf {
     let made = said(&world.data_dir, &["backup", "create", "--json", "--out", into.to_str().unwrap()]);
     assert_eq!(made.exit, Some(0), "{}", made.text);
     PathBuf::from(made.document["file"].as_str().unwrap())

@@ -9,6 +9,7 @@ use crate::auth::call::Call;
 use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
+use crate::serve::identity_doubts::raise;
 
 /// A node that may have a stream.
 #[derive(Debug)]
@@ -55,7 +56,14 @@ pub(crate) async fn admit(replica: &Replica, call: &Call) -> Result<Member, Fail
         return Err(unknown());
     }
     replica.serving.require_member(&row, &revocations)?;
-    if row.key_generation != leaf.identity.key_generation {
+    if row.key_generation < leaf.identity.key_generation {
+        // The cluster's CA signed it, so the node had it: the database is older than the rotation.
+        let of = (leaf.identity.node, row.key_generation);
+        drop(transaction);
+        raise(&replica.serving, cluster.id, of, Reason::NodeKeyNewer).await;
+        return Err(Failure::new(Reason::NodeKeyNewer, "the database is older than the node's key"));
+    }
+    if row.key_generation > leaf.identity.key_generation {
         return Err(Failure::new(Reason::NodeRevoked, "the certificate is of a replaced key generation"));
     }
     let identity = identity.filter(|known| known.key_generation == row.key_generation);

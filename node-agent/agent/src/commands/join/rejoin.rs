@@ -79,7 +79,7 @@ async fn unload(config: &Config) -> Result<bool, Fault> {
         Err(fault) if fault.reason == Reason::MembershipAbsent => return Ok(false),
         status => status?.0,
     };
-    let out = [Reason::NodeRevoked, Reason::NodeUnknown].iter().any(|reason| {
+    let out = [Reason::NodeRevoked, Reason::NodeUnknown, Reason::NodeKeyNewer].iter().any(|reason| {
         status["degraded_reasons"].as_array().is_some_and(|all| all.iter().any(|one| one == reason.code()))
     });
     let out = out || !status["control"]["refusal"].is_null();
