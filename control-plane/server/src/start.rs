@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::{AuditKey, RowKeys, SealingKey, SessionKey};
+use rap_authority::{AuditKey, RowKeys, SealingKey, SessionKey, ids};
 use rap_contract::KeySet;
 use rap_runtime::tls::CertificateCell;
 use rap_runtime::{Clock, TaskGroup, Watchdog};
@@ -78,7 +78,7 @@ pub async fn start(config: Config, database: OpenDatabase) -> Result<Running, Fa
     let (replica, tls_ca) = open(config, roots, keks, (floors, copies), &store, &tasks).await?;
     replica.serving.load_clusters().await?;
     // Nodes that dial at once are not refused for want of a first heartbeat.
-    let mut heartbeat = Heartbeat::new(target.clone());
+    let mut heartbeat = Heartbeat::new(target.clone(), replica.watch.replica);
     heartbeat.commit(&replica.watch).await;
 
     let listeners = Listeners::bind(&replica.config.listen).await?;
@@ -186,6 +186,7 @@ async fn open(
     let watch = Arc::new(Watch {
         keys: keys.clone(),
         database: database.clone(),
+        replica: ids::random(&mut rand::rng()),
         clock: Clock::new(),
         alarms: Alarms::default(),
         findings: Findings::default(),

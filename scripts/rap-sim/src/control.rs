@@ -18,7 +18,7 @@ use rap_types::{
 };
 use rap_wire::v1;
 
-use crate::require;
+use crate::require::require;
 
 pub const INSTALLATION: InstallationId = InstallationId::from_bytes([1; 16]);
 pub const CLUSTER: ClusterId = ClusterId::from_bytes([2; 16]);

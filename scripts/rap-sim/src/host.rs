@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::control::{CLUSTER, Control, INSTALLATION};
 use crate::events::{Counts, Event};
 use crate::fabric::LIFETIME_S;
-use crate::require;
+use crate::require::require;
 
 /// What the disk does with the next write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

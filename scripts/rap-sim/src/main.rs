@@ -4,6 +4,7 @@ mod control;
 mod events;
 mod fabric;
 mod host;
+mod require;
 mod seeds;
 mod world;
 
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Planner, delivery, acceptor, forwarding table, paths and choice of ways of a cluster, with a network that loses, repeats and
@@ -67,11 +68,6 @@ fn main() -> Result<ExitCode> {
         outcome.write(&file, nodes, minutes).context("the report")?;
     }
     Ok(if outcome.failed.is_empty() && never.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What must hold.
-fn require(holds: bool, what: impl FnOnce() -> String) -> Result<()> {
-    holds.then_some(()).with_context(what)
 }
 
 #[cfg(test)]

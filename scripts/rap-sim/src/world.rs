@@ -18,7 +18,7 @@ use crate::control::{Control, row};
 use crate::events::{Counts, Event};
 use crate::fabric::Fabric;
 use crate::host::{Disk, Host, Reply};
-use crate::require;
+use crate::require::require;
 
 /// One node's stream: the control plane's side, and what is under way.
 struct Stream {

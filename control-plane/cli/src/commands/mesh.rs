@@ -18,7 +18,7 @@ pub(crate) async fn run(global: &Global, command: Mesh) -> anyhow::Result<ExitCo
     let listed =
         ask!(connection.admin.node_list(v1::NodeListRequest { cluster: cluster.clone(), pending: false }));
     let mut nodes = Vec::new();
-    for node in listed.nodes.iter().filter(|node| node.connected) {
+    for node in listed.nodes.iter().filter(|node| node.connected && !node.elsewhere) {
         let request = v1::NodeRef { cluster: cluster.clone(), node: id(node) };
         nodes.push(ask!(connection.admin.node_show(request)));
     }

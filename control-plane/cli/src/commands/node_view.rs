@@ -38,7 +38,7 @@ pub(super) fn nodes_answer(nodes: &[v1::Node]) -> Answer {
         [
             if node.refused.is_empty() { node.name.clone() } else { id(node) },
             status(node),
-            if node.connected { "connected" } else { "offline" }.to_owned(),
+            contact(node).to_owned(),
             node.overlay_ipv4.clone(),
             node.roles.join(","),
             node.acked_version.to_string(),
@@ -53,6 +53,15 @@ pub(super) fn nodes_answer(nodes: &[v1::Node]) -> Answer {
 
 pub(super) fn request_id(request: &v1::PendingNode) -> String {
     id_text(JoinRequestId::from_slice(&request.request_id))
+}
+
+/// Whether a node has a stream, and whether that is to the replica that was asked.
+fn contact(node: &v1::Node) -> &'static str {
+    match (node.connected, node.elsewhere) {
+        (true, true) => "another replica",
+        (true, false) => "connected",
+        (false, _) => "offline",
+    }
 }
 
 /// The status, and why a node is gone; that its row does not hold, if so.
@@ -75,7 +84,7 @@ pub(super) fn shown(node: &v1::Node) -> Answer {
         ("id", id(node)),
         ("status", status(node)),
         ("key generation", node.key_generation.to_string()),
-        ("contact", if node.connected { "connected" } else { "offline" }.to_owned()),
+        ("contact", contact(node).to_owned()),
         ("fingerprint", fingerprint(&node.node_public_key)),
         ("overlay", format!("{} {}", node.overlay_ipv4, node.overlay_ipv6)),
         ("roles", node.roles.join(",")),
@@ -109,7 +118,7 @@ pub(super) fn shown(node: &v1::Node) -> Answer {
 pub(super) fn document(node: &v1::Node) -> Value {
     json!({
         "node_id": id(node), "name": node.name, "identity_status": node.identity_status,
-        "node_fingerprint": fingerprint(&node.node_public_key), "connected": node.connected,
+        "node_fingerprint": fingerprint(&node.node_public_key), "connected": node.connected, "elsewhere": node.elsewhere,
         "overlay_ipv4": node.overlay_ipv4, "overlay_ipv6": node.overlay_ipv6, "roles": node.roles,
         "tags": node.tags, "region": node.region, "link_endpoints": node.link_endpoints,
         "wireguard_endpoints": node.wireguard_endpoints, "acked_version": node.acked_version,

@@ -11,6 +11,7 @@ use crate::serve::clusters::Clusters;
 use crate::serve::contact_log::ContactLog;
 use crate::serve::contacts::ContactBook;
 use crate::serve::dial_hints::Directory;
+use crate::serve::errands::Errands;
 use crate::serve::grant_memory::RoleGrantMemory;
 use crate::serve::identities::Identities;
 use crate::serve::operator_sessions::KnownSessions;
@@ -41,6 +42,8 @@ pub struct Serving {
     pub identities: Identities,
     /// What nodes said of the contacts they had, as far as it was logged.
     pub contact_log: ContactLog,
+    /// What other replicas were asked for.
+    pub errands: Errands,
     /// Wakes whoever puts signed documents back that the database lost.
     pub heal: Notify,
     /// Wakes the removal of absent nodes: a policy or a node changed.
@@ -64,6 +67,7 @@ impl Serving {
             contacts: ContactBook::default(),
             identities: Identities::default(),
             contact_log: ContactLog::default(),
+            errands: Errands::default(),
             heal: Notify::new(),
             absence: Notify::new(),
             known: Arc::default(),

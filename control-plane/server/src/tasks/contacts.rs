@@ -3,12 +3,14 @@
 //! Owns what is not written yet, until it is. How long ago a node was heard is measured by this replica's
 //! monotonic clock, and counted back from the database's clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::ids;
-use rap_store::{IdentityRow, StoreError, identities_among, node_contacts_record, node_identities_record};
+use rap_store::{
+    IdentityRow, StoreError, identities_among, node_contacts_end, node_contacts_record,
+    node_identities_record,
+};
 use rap_types::{Mono, NodeId, Reason};
 
 use crate::replica::Replica;
@@ -18,14 +20,17 @@ use crate::serve::sessions::Heard;
 /// Writes contacts until the group is cancelled, and a last time then.
 pub async fn record_contacts(replica: Arc<Replica>) {
     let shutdown = replica.tasks.token();
-    let this: [u8; 16] = ids::random(&mut rand::rng());
+    let this = replica.watch.replica;
     let mut warned: Option<Mono> = None;
+    // Nodes that are written to have their stream here.
+    let mut claimed: BTreeSet<NodeId> = BTreeSet::new();
     loop {
         let last = tokio::select! {
             () = shutdown.cancelled() => true,
             () = tokio::time::sleep(EVERY) => false,
         };
         let contacts = replica.serving.contacts.take();
+        claimed.extend(contacts.keys());
         if !contacts.is_empty() {
             match write(&replica, this, &contacts).await {
                 Ok(known) => {
@@ -47,10 +52,30 @@ pub async fn record_contacts(replica: Arc<Replica>) {
                 }
             }
         }
+        if let Err(error) = end(&replica, &mut claimed).await {
+            tracing::debug!(reason = %error.reason(), "nodes without a stream are still written to have one");
+        }
         if last {
             return;
         }
     }
+}
+
+/// Writes which nodes have no stream here any more.
+async fn end(replica: &Replica, claimed: &mut BTreeSet<NodeId>) -> Result<(), StoreError> {
+    let here: BTreeSet<NodeId> = replica.serving.sessions.all().into_iter().map(|(_, node)| node).collect();
+    let ended: Vec<NodeId> = claimed.difference(&here).copied().collect();
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let this = replica.watch.replica;
+    let written: Result<(), StoreError> =
+        rap_store::transact!(replica.database.store.system(), |connection| {
+            node_contacts_end(connection, &ended, this).await
+        });
+    written?;
+    claimed.retain(|node| here.contains(node));
+    Ok(())
 }
 
 /// Writes them. Gives as whom the nodes among them that spoke were heard before, by any replica.
@@ -68,7 +93,7 @@ async fn write(
         };
         let heard: Vec<_> = contacts.iter().filter_map(spoke).collect();
         let contacts: Vec<_> = contacts.iter().map(ago).collect();
-        node_contacts_record(connection, &contacts).await?;
+        node_contacts_record(connection, this, &contacts).await?;
         if heard.is_empty() {
             return Ok(Vec::new());
         }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::serve::cluster::{BREAKS_ONE, Cluster};
+use crate::serve::errands::{Errand, Unread};
 use crate::serve::revoked_tokens::is_over;
 use crate::serve::told;
 use crate::serve::told::Told;
@@ -60,8 +61,24 @@ async fn ask(replica: &Replica) -> Result<(), Failure> {
     Ok(transaction.commit().await?)
 }
 
+/// Does what another replica asks of this one, or takes its answer.
+fn errand_of(replica: &Arc<Replica>, errand: Errand) {
+    match errand {
+        Errand::Ping { id, replica: asked, cluster, nodes, series } if asked == replica.watch.replica => {
+            let this = replica.clone();
+            replica.tasks.spawn("errand", async move {
+                if let Err(failure) = this.serving.run_errand(id, cluster, nodes, series).await {
+                    tracing::warn!(reason = %failure.reason, "another replica got no answer: {}", failure.message);
+                }
+            });
+        }
+        Errand::Ping { .. } => {}
+        Errand::Answer { id, result } => replica.serving.errands.answered(id, result),
+    }
+}
+
 /// Takes what another replica told.
-async fn hear(replica: &Replica, text: &str, answered: &mut Option<Instant>) {
+async fn hear(replica: &Arc<Replica>, text: &str, answered: &mut Option<Instant>) {
     if text == told::ASK {
         // Whoever can write the database can ask as often as it wants.
         if answered.is_none_or(|at: Instant| at.elapsed() >= SELDOM) {
@@ -71,6 +88,14 @@ async fn hear(replica: &Replica, text: &str, answered: &mut Option<Instant>) {
             }
         }
         return;
+    }
+    match Errand::of_text(&replica.keys, text) {
+        Ok(errand) => return errand_of(replica, errand),
+        Err(Unread::Forged) => {
+            let what = "an errand that no replica sent";
+            return alarm_about(&replica.watch, Reason::RowTampered, "told-errand", what).await;
+        }
+        Err(Unread::Other) => {}
     }
     let Some(Told { of, at, copies }) = Told::of_text(&replica.keys, text) else {
         alarm_about(&replica.watch, Reason::RowTampered, "told-floor", "a floor that no replica told").await;

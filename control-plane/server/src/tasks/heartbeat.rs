@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_authority::ids;
 use rap_runtime::service::Beat;
 use rap_store::{DatabaseTarget, heartbeat_commit};
 use rap_types::Reason;
@@ -25,9 +24,9 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A heartbeat in this database, under an id that no other process has.
-    pub fn new(target: DatabaseTarget) -> Self {
-        Self { target, replica: ids::random(&mut rand::rng()), abandoned: false }
+    /// The heartbeat of this replica in this database.
+    pub const fn new(target: DatabaseTarget, replica: [u8; 16]) -> Self {
+        Self { target, replica, abandoned: false }
     }
 
     /// Commits one, or records why not.

@@ -19,6 +19,8 @@ pub struct Watch {
     pub keys: Arc<Keys>,
     /// The database.
     pub database: Arc<Database>,
+    /// Drawn at each start of this process: as whom other replicas know it.
+    pub replica: [u8; 16],
     /// The clock.
     pub clock: Clock,
     /// What is wrong now.

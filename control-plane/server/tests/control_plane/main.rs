@@ -14,6 +14,7 @@ mod data_keys_lies;
 mod data_keys_writers;
 mod degraded;
 mod disk;
+mod elsewhere;
 mod enrollment;
 mod floods;
 mod floors;

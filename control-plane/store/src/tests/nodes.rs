@@ -8,6 +8,8 @@ use super::fixture::{cluster_with_token, committed, id, keys, node, node_added, 
 use crate::testing::TestDatabase;
 use crate::*;
 
+const REPLICA: [u8; 16] = [7; 16];
+
 #[tokio::test]
 async fn a_node_reads_back_with_its_roles_facts_and_contact() {
     let store = TestDatabase::migrated().await.store().await;
@@ -37,8 +39,8 @@ async fn a_node_reads_back_with_its_roles_facts_and_contact() {
         (node_id, 10 * second, newest.clone()),
         (id(99), second, newest.clone()),
     ];
-    node_contacts_record(&mut transaction, &contacts).await.unwrap();
-    node_contacts_record(&mut transaction, &[(node_id, 50 * second, known((1, 1)))]).await.unwrap();
+    node_contacts_record(&mut transaction, REPLICA, &contacts).await.unwrap();
+    node_contacts_record(&mut transaction, REPLICA, &[(node_id, 50 * second, known((1, 1)))]).await.unwrap();
 
     let row = node_by_name(&mut transaction, &keys(), "node-50").await.unwrap().unwrap();
     assert_eq!(row.node.roles, [Role::Core, Role::RelayNode]);
@@ -178,7 +180,7 @@ async fn ephemeral_members_that_nobody_heard_of_are_absent() {
         .await
         .unwrap();
     assert_eq!(absent(&mut transaction).await, [id(50), id(51)]);
-    node_contacts_record(&mut transaction, &[heard(50, 60)]).await.unwrap();
+    node_contacts_record(&mut transaction, REPLICA, &[heard(50, 60)]).await.unwrap();
     assert_eq!(absent(&mut transaction).await, [id(51)]);
 }
 
@@ -205,7 +207,7 @@ async fn no_value_of_one_contact_keeps_those_of_others_from_being_recorded() {
         certificate_ca: u64::MAX,
     };
     let contacts = [(id(50), Duration::MAX, wild), heard(51, 0)];
-    node_contacts_record(&mut transaction, &contacts).await.unwrap();
+    node_contacts_record(&mut transaction, REPLICA, &contacts).await.unwrap();
     let mut known = Vec::new();
     for byte in [50, 51] {
         let row = node_read(&mut transaction, &keys(), id(byte)).await.unwrap().unwrap();
@@ -225,7 +227,7 @@ async fn times_that_nobody_measured_neither_stop_the_count_nor_hold_contacts_off
         let number = host_number_allocate(&mut transaction, &keys(), id(byte), 100).await.unwrap().unwrap();
         let new = NewNodeRow { ephemeral: true, ..node(byte, None, number) };
         node_insert(&mut transaction, &keys(), &new).await.unwrap();
-        node_contacts_record(&mut transaction, &[heard(byte, 7_200)]).await.unwrap();
+        node_contacts_record(&mut transaction, REPLICA, &[heard(byte, 7_200)]).await.unwrap();
     }
     seen_set(
         &mut transaction,
@@ -264,12 +266,12 @@ async fn times_that_nobody_measured_neither_stop_the_count_nor_hold_contacts_off
     assert_eq!(silence(&mut transaction, 52).await, 0);
     assert_eq!(silence(&mut transaction, 53).await, 0);
     // A replica that hears the node takes the place of a time to come.
-    node_contacts_record(&mut transaction, &[heard(53, 30)]).await.unwrap();
+    node_contacts_record(&mut transaction, REPLICA, &[heard(53, 30)]).await.unwrap();
     assert!((30..90).contains(&silence(&mut transaction, 53).await));
     // Of a node that nobody hears it becomes now, and counts from there.
     assert_eq!(node_contacts_bound(&mut transaction).await.unwrap(), 1);
     assert_eq!(node_contacts_bound(&mut transaction).await.unwrap(), 0);
-    node_contacts_record(&mut transaction, &[heard(51, 60), heard(52, 0)]).await.unwrap();
+    node_contacts_record(&mut transaction, REPLICA, &[heard(51, 60), heard(52, 0)]).await.unwrap();
     assert!((60..120).contains(&silence(&mut transaction, 51).await));
     let row = node_read(&mut transaction, &keys(), id(52)).await.unwrap().unwrap();
     assert!(row.contact.is_some());

@@ -17,7 +17,7 @@ use super::hub::Fabric;
 use super::ledger::Due;
 use super::node::Conduct;
 use crate::events::Event;
-use crate::require;
+use crate::require::require;
 
 impl Fabric {
     /// Sends over the link with a neighbour, if this end believes that it stands.

@@ -26,7 +26,7 @@ use super::storm::Effect;
 use super::wire::Wire;
 use crate::control::{CLUSTER, INSTALLATION};
 use crate::events::{Counts, Event};
-use crate::require;
+use crate::require::require;
 
 pub struct Fabric {
     pub began: Mono,

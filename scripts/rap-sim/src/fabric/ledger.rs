@@ -12,7 +12,7 @@ use rap_types::{Mono, NodeId};
 use rap_wire::v1;
 
 use super::table::Facts;
-use crate::require;
+use crate::require::require;
 
 /// One hop of a path, as its install says.
 #[derive(Debug, Clone, PartialEq, Eq)]

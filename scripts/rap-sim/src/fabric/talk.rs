@@ -13,7 +13,7 @@ use super::hub::Fabric;
 use super::node::Peer;
 use super::tunnel::{self, Inner};
 use crate::events::Event;
-use crate::require;
+use crate::require::require;
 
 impl Fabric {
     /// One of a pair says something, and will do so again.

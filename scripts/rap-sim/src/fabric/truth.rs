@@ -10,7 +10,7 @@ use super::happening::Happening;
 use super::hub::Fabric;
 use super::node::Conduct;
 use crate::events::Event;
-use crate::require;
+use crate::require::require;
 
 impl Fabric {
     /// Other pairs talk from now on: each node without a duty and another one that it knows.

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use rap_authority::ids;
 use rap_store::node_read;
 use rap_types::{ChannelClass, NodeId, Reason};
 use rap_wire::v1;
-use tokio::sync::oneshot;
 use v1::diagnostic_request::Body;
 
 use crate::acts::change::commit;
@@ -16,7 +14,6 @@ use crate::failure::Failure;
 use crate::grpc::answer::Answer;
 use crate::replica::Replica;
 use crate::serve::cluster::Cluster;
-use crate::serve::sessions::Command;
 
 pub(crate) async fn ping(
     replica: &Replica,
@@ -30,9 +27,11 @@ pub(crate) async fn ping(
     let (from, to) = commit!(&replica.serving, &acting, |transaction| {
         write_diagnosis(transaction, &acting, &cluster, &what).await
     })?;
-    let body = Body::Ping(v1::PingRequest { node_id: to.to_vec(), ..ping });
-    let result = ask(replica, &cluster, from, to, body).await?;
-    let ping = result.ping.unwrap_or_default();
+    let serving = &replica.serving;
+    let ping = match serving.sessions.commands(cluster.id, from) {
+        Some(_) => serving.ping(cluster.id, (from, to), ping).await?,
+        None => serving.ping_elsewhere(cluster.id, (from, to), &ping).await?,
+    };
     Ok(v1::AdminPingAnswer {
         overlay: samples(&ping.overlay),
         link: samples(&ping.link),
@@ -62,7 +61,7 @@ pub(crate) async fn path_explain(
     })?;
     let (class, down) = (request.class, request.down);
     let body = Body::PathExplain(v1::PathExplainRequest { node_id: to.to_vec(), class, down });
-    let result = ask(replica, &cluster, from, to, body).await?;
+    let result = replica.serving.ask(cluster.id, (from, to), body).await?;
     if result.path_explain.is_empty() {
         return Err(Failure::new(
             Reason::RequestUnimplemented,
@@ -70,34 +69,6 @@ pub(crate) async fn path_explain(
         ));
     }
     Ok(v1::AdminPathExplainAnswer { json: result.path_explain })
-}
-
-/// Asks a node and waits for what it says.
-async fn ask(
-    replica: &Replica,
-    cluster: &Cluster,
-    from: NodeId,
-    to: NodeId,
-    body: Body,
-) -> Result<v1::DiagnosticResult, Failure> {
-    let offline = || Failure::new(Reason::NodeOffline, "the node has no stream to this control plane");
-    let commands = replica.serving.sessions.commands(cluster.id, from).ok_or_else(offline)?;
-    let (reply, answer) = oneshot::channel();
-    let diagnostic_id = ids::random::<16>(&mut rand::rng()).to_vec();
-    let request = v1::DiagnosticRequest { diagnostic_id, body: Some(body) };
-    commands.try_send(Command::Diagnose { request, target: to, reply }).map_err(|_| {
-        Failure::new(Reason::RateLimited, "this node is asked too much; try again in a second")
-    })?;
-    let result = tokio::time::timeout(DEADLINE, answer)
-        .await
-        .map_err(|_| Failure::new(Reason::RequestTimeout, "the node did not answer in time"))?
-        .map_err(|_| offline())?
-        .map_err(|reason| Failure::new(reason, "the node's stream refused"))?;
-    if !result.reason.is_empty() {
-        let reason = Reason::from_code(&result.reason).unwrap_or(Reason::ServerInternal);
-        return Err(Failure::said(reason, "the node answered with a refusal"));
-    }
-    Ok(result)
 }
 
 /// The relays of a way with their names.
@@ -136,8 +107,6 @@ fn samples(samples: &[v1::PingSample]) -> Vec<v1::AdminPingSample> {
         .map(|sample| v1::AdminPingSample { sequence: sample.sequence, rtt_ns: sample.rtt_ns })
         .collect()
 }
-
-const DEADLINE: Duration = Duration::from_secs(10);
 
 const LONGEST: Duration = Duration::from_secs(8);
 

@@ -4,7 +4,7 @@ use rap_contract::encode_export;
 use rap_runtime::output::bounded;
 use rap_store::{
     RowName, StoreError, identity_read, join_requests_and_tampered, nodes_and_tampered, nodes_doubted,
-    token_read,
+    nodes_elsewhere, token_read,
 };
 use rap_types::{Digest, JoinRequestId, Reason, Role};
 use rap_wire::v1;
@@ -50,6 +50,9 @@ pub(crate) async fn list(
     if !request.pending {
         let (rows, tampered) = nodes_and_tampered(&mut transaction, &cluster.rows).await?;
         answer.nodes = rows.iter().map(|row| rows::node(&replica.serving, &cluster, row)).collect();
+        let this = replica.watch.replica;
+        let elsewhere = nodes_elsewhere(&mut transaction, cluster.id, this).await?;
+        rows::mark_elsewhere(&mut answer.nodes, &elsewhere);
         for doubted in nodes_doubted(&mut transaction).await? {
             let node = answer.nodes.iter_mut().find(|node| node.node_id == doubted.node.as_bytes());
             node.into_iter().for_each(|node| node.doubt.clone_from(&doubted.doubt));
@@ -67,6 +70,9 @@ pub(crate) async fn show(replica: &Replica, _: &Actor, request: v1::NodeRef) -> 
     let mut transaction = replica.database.store.system().begin().await?;
     let row = find_node(&mut transaction, &cluster, &request.node).await?;
     let mut node = rows::node(&replica.serving, &cluster, &row);
+    let this = replica.watch.replica;
+    let elsewhere = nodes_elsewhere(&mut transaction, cluster.id, this).await?;
+    rows::mark_elsewhere(std::slice::from_mut(&mut node), &elsewhere);
     let known = identity_read(&mut transaction, row.node.node).await?;
     let known = known.filter(|known| known.key_generation == row.key_generation);
     node.doubt = known.map(|known| known.doubt).unwrap_or_default();

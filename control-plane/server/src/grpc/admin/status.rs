@@ -1,6 +1,6 @@
 //! Status of the installation.
 
-use rap_store::{StoreError, cluster_read, cluster_summaries, nodes_doubted};
+use rap_store::{StoreError, cluster_read, cluster_summaries, nodes_doubted, nodes_elsewhere};
 use rap_wire::v1;
 
 use crate::auth::actor::Actor;
@@ -44,7 +44,11 @@ pub(crate) async fn status(replica: &Replica, _: &Actor, _: v1::StatusRequest) -
             None => None,
         };
         let shown = |row| v1::Cluster { ca_rotation, ..rows::cluster(&row, &cluster.authority.public()) };
-        let acknowledged = replica.serving.sessions.acknowledged(id);
+        let mut acknowledged = replica.serving.sessions.acknowledged(id);
+        let this = replica.watch.replica;
+        for one in nodes_elsewhere(&mut transaction, id, this).await? {
+            acknowledged.entry(one.node).or_insert(one.acked_version);
+        }
         clusters.push(v1::ClusterStatus {
             cluster: row.map(shown),
             nodes_active: u32::try_from(summary.nodes_active).unwrap_or(u32::MAX),

@@ -1,9 +1,11 @@
 //! Rows as operators see them.
 
+use std::collections::BTreeSet;
+
 use rap_authority::{ReplicaFloors, token_state};
 use rap_contract::PublicKey;
 use rap_planner::addressing;
-use rap_store::{BareClusterRow, ClusterRow, JoinRequestRow, NodeRow, RowName, TokenRow};
+use rap_store::{BareClusterRow, ClusterRow, JoinRequestRow, NodeElsewhere, NodeRow, RowName, TokenRow};
 use rap_types::{ClusterId, JoinRequestId, NodeId, Reason, TokenId, Wall};
 use rap_wire::v1;
 
@@ -139,6 +141,15 @@ pub(crate) fn node(serving: &Serving, cluster: &Cluster, row: &NodeRow) -> v1::N
         ephemeral: node.ephemeral,
         refused: String::new(),
         ..v1::Node::default()
+    }
+}
+
+/// Says of nodes without a stream here which ones have it to another replica.
+pub(crate) fn mark_elsewhere(nodes: &mut [v1::Node], elsewhere: &[NodeElsewhere]) {
+    let elsewhere: BTreeSet<&[u8]> = elsewhere.iter().map(|one| one.node.as_bytes().as_slice()).collect();
+    for node in nodes.iter_mut().filter(|node| !node.connected) {
+        node.elsewhere = elsewhere.contains(node.node_id.as_slice());
+        node.connected = node.elsewhere;
     }
 }
 

@@ -1,0 +1,1 @@
+ALTER TABLE node_contacts DROP COLUMN replica_id;
