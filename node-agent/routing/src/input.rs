@@ -27,7 +27,7 @@ pub struct RelayFacts {
     pub region: String,
     /// It takes no new paths.
     pub draining: bool,
-    /// Its certificate is revoked.
+    /// The snapshot revokes the key generation of its certificate; no path leads through it.
     pub revoked: bool,
     /// This node keeps a link with it; with others only while a path leads through them.
     pub kept: bool,

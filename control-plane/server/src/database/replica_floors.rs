@@ -59,7 +59,7 @@ impl FloorFile {
     /// Makes the file of a replica that makes an installation, unless there is one. Blocks.
     ///
     /// # Errors
-    /// Those of writing.
+    /// `state.io` or `state.no_space`: the floors file could not be written.
     pub fn begin(&self) -> Result<(), Failure> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.is_none() {
@@ -87,7 +87,7 @@ impl FloorFile {
     /// Sets one floor to what a person confirmed, lower if need be. On disk when this returns `Ok`.
     ///
     /// # Errors
-    /// Those of writing.
+    /// `state.io` or `state.no_space`: the floors file could not be written.
     pub async fn confirm(&self, of: FloorOf, at: Floor) -> Result<(), Failure> {
         let file = self.clone();
         let written = tokio::task::spawn_blocking(move || {

@@ -30,7 +30,7 @@ impl Serving {
     /// it gets them from a person, not from its database.
     ///
     /// # Errors
-    /// Those of writing.
+    /// `state.io` or `state.no_space`: the floors file could not be written.
     pub(crate) async fn learn_revoked_tokens(&self, rows: &[TokenRow]) -> Result<(), Failure> {
         if !self.database.floors.exists() {
             return Ok(());
