@@ -53,8 +53,16 @@ pub fn check_endpoints(endpoints: &[String], loopback: Loopback) -> Result<(), R
     if endpoints.len() > 16 {
         return Err(invalid("more than 16 endpoints"));
     }
-    endpoints.iter().try_for_each(|endpoint| sense::endpoint(endpoint, loopback)).map_err(invalid)
+    let refused = endpoints.iter().find_map(|one| Some((one, sense::endpoint(one, loopback).err()?)));
+    match refused {
+        Some((endpoint, _)) if sense::endpoint(endpoint, Loopback::Allowed).is_ok() => Err(invalid(OWN_HOST)),
+        Some((_, what)) => Err(invalid(what)),
+        None => Ok(()),
+    }
 }
+
+const OWN_HOST: &str = "an endpoint is a loopback address: let the node advertise an address that other hosts reach, or set \
+                        loopback_endpoints at the control plane if all nodes run on one host";
 
 /// Admits a WireGuard public key: 32 bytes in canonical form, not of small order.
 ///
@@ -106,6 +114,8 @@ mod tests {
         }
         assert!(check(&["127.0.0.1:5432"], true).is_ok());
         assert!(check(&["h:1"; 17], true).is_err());
+        let own_host = check_endpoints(&["[::1]:7443".to_owned()], Loopback::Refused).unwrap_err();
+        assert!(own_host.what.contains("advertise an address that other hosts reach"), "{}", own_host.what);
         assert!(check_wireguard_key(&[7; 32]).is_ok());
         assert!(check_wireguard_key(&[7; 31]).is_err());
         assert!(check_wireguard_key(&[0; 32]).is_err());

@@ -97,15 +97,17 @@ impl Contexts {
 
     /// The context to use.
     pub(crate) fn select(&self, global: &Global) -> anyhow::Result<(String, Context)> {
-        let name = self.selected(global).ok_or(Fault::new(
-            Reason::SessionMissing,
-            "no context; log in with: rapctl login https://HOST:8443 --activate act-*.manifest",
-        ))?;
-        let context = self
-            .contexts
-            .get(&name)
-            .ok_or_else(|| Fault::new(Reason::ResourceNotFound, format!("no context `{name}`")))?;
-        Ok((name, context.clone()))
+        let path = path(global)?;
+        let none = if path.exists() { "no context is chosen in" } else { "there is no contexts file" };
+        let missing = || {
+            let log_in = "log in with: rapctl login https://HOST:8443 --activate act-*.manifest";
+            Fault::new(Reason::SessionMissing, format!("{none} {}; {log_in}", path.display()))
+        };
+        let name = self.selected(global).ok_or_else(missing)?;
+        let unknown = || format!("no context `{name}` in {}; rapctl context list shows them", path.display());
+        let found = self.contexts.get(&name);
+        let context = found.ok_or_else(|| Fault::new(Reason::ResourceNotFound, unknown()))?.clone();
+        Ok((name, context))
     }
 }
 

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use rap_rpc::RequestKey;
 use rap_runtime::command_line::{self, Build};
-use rap_runtime::exit;
+use rap_runtime::{Clock, exit};
 use rap_types::Reason;
 
 pub use args::Cli;
@@ -35,6 +35,8 @@ pub fn main(build: Build) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let (clock, timeout) = (Clock::new(), cli.global.timeout);
+    let started = clock.now().mono;
     let key = *cli.global.request_key.get_or_insert_with(|| RequestKey(rand::random()));
     match runtime.block_on(commands::run(cli)) {
         Ok(code) => exit::status(code),
@@ -45,8 +47,17 @@ pub fn main(build: Build) -> ExitCode {
                 output::complain(&exit::document(error));
             } else {
                 output::complain(&exit::line(error));
+                // The control plane's own deadlines are shorter than the usual one of this side.
+                let is_late = exit::reason_of(error) == Some(Reason::RequestTimeout)
+                    && clock.now().mono.since(started) * 10 >= timeout * 9;
+                if is_late {
+                    let longer = (timeout * 2).as_secs().max(30);
+                    output::complain(&format!("  wait longer with: --timeout {longer}s"));
+                }
                 if exit::reason_of(error).is_some_and(|reason| OPEN.contains(&reason)) {
-                    output::complain(&format!("  run it again with: --request-key {key}"));
+                    output::complain(&format!(
+                        "  a change is not made twice if it is run again with: --request-key {key}"
+                    ));
                 }
                 if let Some(reason) = exit::reason_of(error) {
                     output::complain(&format!("  see: rapctl explain {reason}"));

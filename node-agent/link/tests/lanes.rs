@@ -20,10 +20,7 @@ fn pair_on(lane: Lane, ours: &[&str], theirs: &[&str]) -> (Link, Link) {
     let side = Side::Dialer { expected: LARGE, session_id: SESSION, lane };
     let mut a = Link::new(knowing(SMALL, ours), side, Timing::default(), START);
     let mut b = Link::new(knowing(LARGE, theirs), Side::Acceptor, Timing::default(), START);
-    a.handle(Input::Opened, START).unwrap();
-    a.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
-    b.handle(Input::Authenticated { peer: identity(SMALL), permit: LONG }, START).unwrap();
-    exchange(&mut a, &mut b, START);
+    meet(&mut a, &mut b);
     for link in [&mut a, &mut b] {
         let [Output::Established(hello)] = &outputs(link)[..] else { panic!("one output") };
         let head = if lane == Lane::A { vec![7; 40] } else { vec![] };

@@ -32,10 +32,7 @@ fn greeted(hello: &v1::LinkHello) -> Link {
 #[test]
 fn two_nodes_exchange_hellos_and_learn_each_others_head() {
     let (mut a, mut b) = (dialer(), acceptor());
-    a.handle(Input::Opened, START).unwrap();
-    a.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
-    b.handle(Input::Authenticated { peer: identity(SMALL), permit: LONG }, START).unwrap();
-    exchange(&mut a, &mut b, START);
+    meet(&mut a, &mut b);
     for (link, peer) in [(&mut a, LARGE), (&mut b, SMALL)] {
         assert_eq!(link.state(), SessionState::Established);
         assert_eq!(link.peer(), Some(peer));
@@ -247,10 +244,7 @@ fn what_belongs_to_paths_passes_between_two_sides_that_know_it() {
 fn nothing_of_paths_is_sent_to_or_taken_from_a_peer_without_the_feature() {
     let old = Local { features: vec![], ..local(LARGE) };
     let (mut a, mut b) = (dialer(), Link::new(old, Side::Acceptor, Timing::default(), START));
-    a.handle(Input::Opened, START).unwrap();
-    a.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
-    b.handle(Input::Authenticated { peer: identity(SMALL), permit: LONG }, START).unwrap();
-    exchange(&mut a, &mut b, START);
+    meet(&mut a, &mut b);
     let data = Frame::labelled(ChannelClass::Vpn, 7, 2, b"sealed".to_vec());
     let refused = a.handle(Input::SendAsked(data.clone()), START).unwrap_err();
     assert_eq!(refused.reason(), Reason::LinkState);

@@ -116,9 +116,9 @@ impl Answer {
     pub fn exits(self, code: i32) -> Result<Self> {
         ensure!(
             self.code == Some(code),
-            "`{}` ended with {:?}, not {code}: {}{}",
+            "`{}` {}, not {code}: {}{}",
             self.call,
-            self.code,
+            self.code.map_or("was ended by a signal".to_owned(), |code| format!("exited with {code}")),
             tail(&self.stderr),
             tail(&self.stdout)
         );

@@ -70,7 +70,7 @@ pub fn check_name(name: &str, longest: usize) -> Result<()> {
     let starts = name.starts_with(|first: char| first.is_ascii_lowercase());
     ensure!(
         plain && starts && name.len() <= longest,
-        "{name:?} is no name: a-z, 0-9 and -, at most {longest}"
+        "`{name}` is no name: 1 to {longest} of a-z, 0-9 and -, the first of them a letter"
     );
     Ok(())
 }

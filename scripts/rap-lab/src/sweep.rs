@@ -55,7 +55,7 @@ pub fn leftovers(folder: &Folder) -> Leftovers {
     Leftovers {
         processes: processes
             .iter()
-            .map(|process| format!("{} {}", process.pid, process.command_line()))
+            .map(|process| format!("{} {}", process.pid, shortened(&process.command_line())))
             .collect(),
         namespaces: namespaces(folder),
         links: links(),
@@ -129,6 +129,15 @@ pub fn owned(folder: &Folder) -> BTreeSet<Process> {
     owned
 }
 
+/// A command line on one line. An argument may be a whole script.
+fn shortened(line: &str) -> String {
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}\u{2026}", &line[..end]),
+        None => line,
+    }
+}
+
 fn namespaces(folder: &Folder) -> Vec<String> {
     network::namespaces(|run| run.belongs_to(folder))
 }
@@ -155,3 +164,19 @@ pub fn check(folder: &Folder) -> Result<()> {
 
 const ASK_DEADLINE: Duration = Duration::from_secs(8);
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
+/// Characters of a command line that are shown.
+const LONGEST: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_among_the_arguments_is_not_shown_whole() {
+        assert_eq!(shortened("sleep 60"), "sleep 60");
+        let script = format!("sh -c \ntrap '' INT\n{}", "echo \u{e4}\n".repeat(50));
+        let shown = shortened(&script);
+        assert!(shown.starts_with("sh -c trap '' INT echo") && shown.ends_with('\u{2026}'), "{shown}");
+        assert_eq!((shown.chars().count(), shown.lines().count()), (LONGEST + 1, 1), "{shown}");
+    }
+}

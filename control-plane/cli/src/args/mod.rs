@@ -126,6 +126,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Context(Context),
     /// Overview of installation, clusters and nodes.
+    ///
+    /// VERSION is the newest version of a cluster's configuration, CONVERGED the newest one that every connected node
+    /// holds. They differ for moments after a change; if they stay different, `rapctl node list` shows who lags behind.
     Status,
     /// Keys of operators (on the operator's own machine).
     #[command(subcommand)]

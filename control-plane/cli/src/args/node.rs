@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{StyledStr, UnknownArgumentValueParser};
 use clap::{Args, Subcommand};
 
 use super::{DryRun, role_words};
@@ -46,13 +47,13 @@ pub(crate) enum Node {
     Update {
         /// Node name or id.
         node: String,
-        /// Replace the roles; repeat for more.
+        /// Replace all roles by this one; repeat it for each role that the node is to have.
         #[arg(long = "role", value_parser = role_words(), conflicts_with = "clear_roles")]
         roles: Option<Vec<String>>,
         /// Remove all roles: the node relays for nobody and knows only the nodes of its own scope.
         #[arg(long)]
         clear_roles: bool,
-        /// Replace the tags.
+        /// Replace all tags, comma-separated.
         #[arg(long = "tags", value_delimiter = ',', conflicts_with = "clear_tags")]
         tags: Option<Vec<String>>,
         /// Remove all tags.
@@ -63,6 +64,8 @@ pub(crate) enum Node {
         region: Option<String>,
         #[command(flatten)]
         dry_run: DryRun,
+        #[command(flatten)]
+        mistaken: Mistaken,
     },
     /// Take a node as it is, though its identity was in two places or it went back to an older state.
     Accept {
@@ -80,6 +83,27 @@ pub(crate) enum Node {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// Options that do not exist and that operators look for. Each is refused with the option that does it.
+#[derive(Debug, Args)]
+pub(crate) struct Mistaken {
+    #[arg(long, hide = true, value_parser = other_option("--role", "all roles: repeat --role for each of them"))]
+    add_role: Option<String>,
+    #[arg(long, hide = true, value_parser = other_option("--role", "all roles: repeat --role for each that stays"))]
+    remove_role: Option<String>,
+    #[arg(long = "roles", hide = true, value_parser = other_option("--role", "all roles: repeat --role for each of them"))]
+    plural: Option<String>,
+    #[arg(long, hide = true, value_parser = other_option("--tags", "all tags: name every one, comma-separated"))]
+    add_tag: Option<String>,
+    #[arg(long, hide = true, value_parser = other_option("--tags", "all tags: name every one that stays"))]
+    remove_tag: Option<String>,
+}
+
+/// Refuses every value and suggests `option`, which replaces what `what` says.
+fn other_option(option: &'static str, what: &str) -> UnknownArgumentValueParser {
+    let replaces = format!("{option} replaces {what}; `rapctl node show NODE` lists those of now");
+    UnknownArgumentValueParser::suggest_arg(option).and_suggest(StyledStr::from(replaces))
 }
 
 #[derive(Debug, Args)]

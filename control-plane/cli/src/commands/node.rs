@@ -75,7 +75,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             }));
             pending_answer(&answer.decided).print(global)
         }
-        Command::Update { node, roles, clear_roles, tags, clear_tags, region, dry_run } => {
+        Command::Update { node, roles, clear_roles, tags, clear_tags, region, dry_run, mistaken: _ } => {
             let nothing =
                 roles.is_none() && !clear_roles && tags.is_none() && !clear_tags && region.is_none();
             if nothing {

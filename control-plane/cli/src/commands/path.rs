@@ -12,6 +12,7 @@ use crate::output::{Answer, print};
 
 pub(crate) async fn run(global: &Global, command: Path) -> anyhow::Result<()> {
     let Path::Explain(asked) = command;
+    super::ping::not_itself(&asked.from, &asked.to)?;
     let mut connection = Connection::of_context(global).await?;
     let cluster = connection.cluster(None).await?;
     let answer = ask!(connection.admin.path_explain(v1::AdminPathExplainRequest {

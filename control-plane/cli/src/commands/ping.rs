@@ -1,7 +1,8 @@
 //! Ping between two nodes, asked of the first one through the control plane.
 
+use rap_runtime::Fault;
 use rap_runtime::probe_series::ProbeSeries;
-use rap_types::{ExitCode, NodeId};
+use rap_types::{ExitCode, NodeId, Reason};
 use rap_wire::v1;
 use serde_json::{Value, json};
 
@@ -10,6 +11,7 @@ use crate::client::{Connection, ask};
 use crate::output::{Answer, clean, complain, id_text};
 
 pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCode> {
+    not_itself(&command.from, &command.to)?;
     let mut connection = Connection::of_context(global).await?;
     let cluster = connection.cluster(None).await?;
     let answer = ask!(connection.admin.ping(v1::AdminPingRequest {
@@ -41,6 +43,15 @@ pub(crate) async fn run(global: &Global, command: Ping) -> anyhow::Result<ExitCo
         return Ok(ExitCode::Unreachable);
     }
     Ok(ExitCode::Ok)
+}
+
+/// Refuses to ask a node about itself: it is none of its own peers.
+pub(super) fn not_itself(from: &str, to: &str) -> Result<(), Fault> {
+    if from != to {
+        return Ok(());
+    }
+    let text = format!("`{from}` is both ends: name two nodes; rapctl node list shows them");
+    Err(Fault::new(Reason::RequestInvalid, text))
 }
 
 fn relay(relay: &v1::PingRelay) -> Value {

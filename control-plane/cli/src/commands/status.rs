@@ -74,12 +74,13 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
     let rows = status.clusters.iter().map(|entry| {
         let cluster = entry.cluster.clone().unwrap_or_default();
         let ca_rotation = cluster_view::ca_rotation(&cluster);
+        let converged = converged(&cluster, entry.converged_version);
         [
             cluster.name,
             format!("{}/{}", entry.nodes_connected, entry.nodes_active),
             entry.requests_pending.to_string(),
             format!("{}.{}", cluster.incarnation, cluster.version),
-            entry.converged_version.to_string(),
+            converged,
             ca_rotation,
         ]
     });
@@ -90,6 +91,11 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
     Answer::new("rap.installation-status.v1", body)
         .table(["CLUSTER", "CONNECTED", "PENDING", "VERSION", "CONVERGED", "CA ROTATION"], 0, rows)
         .print(global)
+}
+
+/// The newest version that every connected node holds, as VERSION is written; `-` if there is none.
+fn converged(cluster: &v1::Cluster, version: u64) -> String {
+    if version == 0 { "-".to_owned() } else { format!("{}.{version}", cluster.incarnation) }
 }
 
 fn audit_line(audit: &v1::AuditStatus) -> String {
@@ -105,5 +111,17 @@ fn audit_line(audit: &v1::AuditStatus) -> String {
             clean(&audit.what),
             clean(reason)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_node_holds_is_written_as_the_version_is() {
+        let cluster = v1::Cluster { incarnation: 1_796_095_127, version: 5, ..Default::default() };
+        assert_eq!(converged(&cluster, 4), "1796095127.4");
+        assert_eq!(converged(&cluster, 0), "-");
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 mod before;
 mod exports;
 mod guarding;
+mod hints;
 
 fn rapctl(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rapctl"))

@@ -42,7 +42,10 @@ impl Serving {
             .await
             .map_err(|_| Failure::new(Reason::RequestTimeout, "the node did not answer in time"))?
             .map_err(|_| offline())?
-            .map_err(|reason| Failure::new(reason, "the node's stream refused"))?;
+            .map_err(|reason| match reason {
+                Reason::LinkPeerUnknown => Failure::new(reason, "the other node is no peer of the asked one"),
+                reason => Failure::new(reason, "the node's stream refused"),
+            })?;
         if !result.reason.is_empty() {
             let reason = Reason::from_code(&result.reason).unwrap_or(Reason::ServerInternal);
             return Err(Failure::said(reason, "the node answered with a refusal"));

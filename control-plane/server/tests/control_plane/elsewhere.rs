@@ -1,7 +1,5 @@
 //! A node that has its stream to another replica.
 
-use std::time::Duration;
-
 use rap_types::Reason;
 use rap_wire::v1;
 use v1::control_message::Body;
@@ -9,16 +7,7 @@ use v1::node_message::Body as Say;
 
 use crate::host::{Host, hello};
 use crate::sync::{Kept, acknowledge};
-use crate::world::{World, reason};
-
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    let waited = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waited).await.expect(what);
-}
+use crate::world::{World, reason, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_with_its_stream_to_another_replica_is_connected_and_answers_a_ping() {

@@ -12,7 +12,7 @@ use v1::node_message::Body as Say;
 use crate::grants::audited;
 use crate::host::{NodeStream, hello, member};
 use crate::sync::{Kept, acknowledge};
-use crate::world::{World, reason};
+use crate::world::{World, reason, until};
 
 fn of(instance: u8) -> v1::NodeHello {
     v1::NodeHello { instance_id: vec![instance; 16], ..hello() }
@@ -22,15 +22,6 @@ async fn greeted(mut stream: NodeStream) -> NodeStream {
     assert!(matches!(stream.next().await.unwrap(), Body::Hello(_)));
     stream.say(Say::Report(v1::NodeReport::default())).await;
     stream
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let waited = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waited).await.expect(what);
 }
 
 fn alarms(world: &World, reason: Reason) -> u64 {

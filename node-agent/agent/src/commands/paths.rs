@@ -5,25 +5,14 @@ use rap_runtime::command_line::Format;
 use rap_types::ExitCode;
 use serde_json::{Value, json};
 
-use super::print::{list, not_running, printed, text};
+use super::print::{list, not_running, print_status, printed, text};
 use crate::cli::Explain;
 use crate::config::Config;
 use crate::local::LocalClient;
 
 /// Prints the paths. Exit 0, 6 not running.
 pub(super) async fn run(config: &Config, form: Format) -> Result<ExitCode, Fault> {
-    let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
-        eprintln!("{}", not_running(config));
-        return Ok(ExitCode::Unreachable);
-    };
-    let (status, _) = client.status().await?;
-    let document = document(&status);
-    if !printed(form, &document) {
-        for path in list(&document["paths"]) {
-            println!("{}", line(path));
-        }
-    }
-    Ok(ExitCode::Ok)
+    print_status(config, form, "paths", document, line).await
 }
 
 /// Prints why the paths to a peer are what they are. Exit 0; 6 not running; that of `path.no_route` if there is none.

@@ -5,24 +5,12 @@ use rap_runtime::command_line::Format;
 use rap_types::ExitCode;
 use serde_json::{Value, json};
 
-use super::print::{list, not_running, printed, text, through};
+use super::print::{list, print_status, text, through};
 use crate::config::Config;
-use crate::local::LocalClient;
 
 /// Prints the peers. Exit 0, 6 not running.
 pub(super) async fn run(config: &Config, form: Format) -> Result<ExitCode, Fault> {
-    let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
-        eprintln!("{}", not_running(config));
-        return Ok(ExitCode::Unreachable);
-    };
-    let (status, _) = client.status().await?;
-    let document = document(&status);
-    if !printed(form, &document) {
-        for peer in list(&document["peers"]) {
-            print!("{}", line(peer));
-        }
-    }
-    Ok(ExitCode::Ok)
+    print_status(config, form, "peers", document, line).await
 }
 
 /// The peers of every membership in a status.
@@ -50,9 +38,9 @@ fn line(peer: &Value) -> String {
         None => "no way".to_owned(),
     };
     if peer["way"] == "relayed" && link == "closed" {
-        return format!("{name:<20} {address:<15} {way}\n");
+        return format!("{name:<20} {address:<15} {way}");
     }
-    format!("{name:<20} {address:<15} {way}, link {link}\n")
+    format!("{name:<20} {address:<15} {way}, link {link}")
 }
 
 #[cfg(test)]
@@ -78,11 +66,11 @@ mod tests {
         assert_eq!(document(&several)["peers"].as_array().unwrap().len(), 10);
         let lines: Vec<String> = list(&document(&status)["peers"]).iter().map(line).collect();
         let ends = [
-            "direct, link established\n",
-            "through r, link -\n",
-            "no way, link -\n",
-            "idle, link -\n",
-            "direct for 60 s (before: through r), no answer for 42 s, link -\n",
+            "direct, link established",
+            "through r, link -",
+            "no way, link -",
+            "idle, link -",
+            "direct for 60 s (before: through r), no answer for 42 s, link -",
         ];
         for (line, end) in lines.iter().zip(ends) {
             assert!(line.ends_with(end), "{line}");

@@ -2,12 +2,15 @@
 //!
 //! Owns the form. Refuses to own what is printed.
 
+use rap_runtime::Fault;
 use rap_runtime::command_line::Format;
 use rap_runtime::output::clean;
 use rap_runtime::settings_layers::{Layers, Origin};
+use rap_types::ExitCode;
 use serde_json::Value;
 
 use crate::config::{Config, Raw};
+use crate::local::LocalClient;
 
 pub(super) fn effective(config: &Config, layers: &Layers<Raw>) -> String {
     pretty(&effective_document(config, layers))
@@ -83,6 +86,29 @@ fn way(peer: &Value) -> String {
         }
         Some(way) => format!(", {}", clean(way)),
     }
+}
+
+/// Asks the running agent for its status and prints what `document` makes of it, for people each row of its list `key`
+/// as `line` has it. Exit 0, 6 not running.
+pub(super) async fn print_status(
+    config: &Config,
+    form: Format,
+    key: &str,
+    document: fn(&Value) -> Value,
+    line: fn(&Value) -> String,
+) -> Result<ExitCode, Fault> {
+    let Some(mut client) = LocalClient::open(&config.socket, config.asked()).await? else {
+        eprintln!("{}", not_running(config));
+        return Ok(ExitCode::Unreachable);
+    };
+    let (status, _) = client.status().await?;
+    let document = document(&status);
+    if !printed(form, &document) {
+        for row in list(&document[key]) {
+            println!("{}", line(row));
+        }
+    }
+    Ok(ExitCode::Ok)
 }
 
 /// What is said when no agent answers.

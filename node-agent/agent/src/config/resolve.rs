@@ -250,12 +250,18 @@ impl Check {
         self.ensure(endpoints.len() <= 16, at, "at most 16");
         for endpoint in endpoints {
             if let Err(why) = sense::endpoint(endpoint, loopback) {
-                self.0.push(Problem::new(at, format!("`{endpoint}`: {why}")));
+                let own_host = sense::endpoint(endpoint, Loopback::Allowed).is_ok();
+                let hint = if own_host { OWN_HOST } else { "" };
+                self.0.push(Problem::new(at, format!("`{endpoint}`: {why}{hint}")));
             }
         }
         endpoints.to_vec()
     }
 }
+
+/// After the refusal of an address that only this host reaches.
+const OWN_HOST: &str =
+    ": name one that other hosts reach, or set loopback_endpoints if all nodes run on this host";
 
 /// True for a DNS label in lower case.
 pub(crate) fn is_node_name(name: &str) -> bool {
@@ -346,7 +352,10 @@ mod tests {
             assert!(!is_endpoint(bad, true), "{bad}");
         }
         for own in ["127.0.0.1:1", "[::1]:9"] {
-            assert!(!is_endpoint(own, false), "{own}: no other host reaches it there");
+            let mut check = Check(Vec::new());
+            check.endpoints("advertise", Some(&[own.to_owned()]), Loopback::Refused);
+            let said = check.0.iter().map(ToString::to_string).collect::<String>();
+            assert!(said.contains("name one that other hosts reach"), "{own}: {said}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::driver::Driver;
 use super::ping::ping;
 use super::tasks::{LEAVE, PING};
 use crate::requests::{PingAnswer, Request, StatusAnswer};
-use crate::status::{explanation, relay_document, status_document};
+use crate::status::{explanation, peer_named, relay_document, status_document};
 
 impl Driver {
     pub(super) fn request(&mut self, request: Request) {
@@ -35,9 +35,9 @@ impl Driver {
                 if let Err(reject) = self.node.permit(Activity::Probe, self.clock.now()) {
                     return drop(reply.send(Err(reject.into())));
                 }
-                let Some(node) = self.node.peer(&peer, self.clock.now()) else {
-                    let fault = Fault::new(Reason::NodeUnknown, format!("no peer `{peer}` in the snapshot"));
-                    return drop(reply.send(Err(fault)));
+                let node = match peer_named(&self.node, &peer, self.clock.now()) {
+                    Ok(node) => node,
+                    Err(fault) => return drop(reply.send(Err(fault))),
                 };
                 let commands = self.senders.commands.clone();
                 let sense = self.node.sense().cloned();

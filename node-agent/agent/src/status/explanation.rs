@@ -10,6 +10,18 @@ use serde_json::{Value, json};
 
 use super::paths::{decided, relay_document, relays};
 
+/// The peer that is named so or has this id.
+///
+/// # Errors
+/// `node.unknown`.
+pub fn peer_named(node: &Node, peer: &str, now: Now) -> Result<NodeId, Fault> {
+    node.peer(peer, now).ok_or_else(|| {
+        let is_itself = node.sense().is_some_and(|sense| sense.assignment().name == peer);
+        let hint = if is_itself { ": it is this node itself" } else { "" };
+        Fault::new(Reason::NodeUnknown, format!("no peer `{peer}` in the snapshot{hint}"))
+    })
+}
+
 /// Explains the paths to a peer for a class, if these relays were down.
 ///
 /// # Errors
@@ -21,8 +33,7 @@ pub fn explanation(
     down: &[String],
     now: Now,
 ) -> Result<Value, Fault> {
-    let unknown = || Fault::new(Reason::NodeUnknown, format!("no peer `{peer}` in the snapshot"));
-    let id = node.peer(peer, now).ok_or_else(unknown)?;
+    let id = peer_named(node, peer, now)?;
     let down: Vec<NodeId> = down.iter().map(|name| relay_named(node, name, now)).collect::<Result<_, _>>()?;
     let lane = Lane::of(class);
     let no_paths =

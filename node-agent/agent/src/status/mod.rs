@@ -11,7 +11,7 @@ mod peers;
 
 pub use contact::Contact;
 pub use document::{status_document, stopped_document};
-pub use explanation::explanation;
+pub use explanation::{explanation, peer_named};
 pub use facts::StatusFacts;
 pub use freshness::grant_document;
 pub use paths::relay_document;

@@ -64,13 +64,18 @@ pub fn exchange(a: &mut Link, b: &mut Link, now: Now) {
     }
 }
 
-/// An established pair with its outputs drained.
-pub fn pair() -> (Link, Link) {
-    let (mut a, mut b) = (dialer(), acceptor());
+/// Has two links prove their peers and exchange hellos.
+pub fn meet(a: &mut Link, b: &mut Link) {
     a.handle(Input::Opened, START).unwrap();
     a.handle(Input::Authenticated { peer: identity(LARGE), permit: LONG }, START).unwrap();
     b.handle(Input::Authenticated { peer: identity(SMALL), permit: LONG }, START).unwrap();
-    exchange(&mut a, &mut b, START);
+    exchange(a, b, START);
+}
+
+/// An established pair with its outputs drained.
+pub fn pair() -> (Link, Link) {
+    let (mut a, mut b) = (dialer(), acceptor());
+    meet(&mut a, &mut b);
     outputs(&mut a);
     outputs(&mut b);
     (a, b)

@@ -9,7 +9,7 @@ mod streams;
 
 pub use control::{Control, Pace};
 pub use intruder::Intruder;
-pub use node::{Health, Node};
+pub use node::{Health, Node, part_name};
 pub use overlay::{Pings, Watch};
 pub use streams::{Arrived, Sequence, Stream, inside, wait_arrivals};
 

@@ -115,12 +115,12 @@ impl Node {
 
     /// Starts the agent.
     pub fn run(&self) -> Result<Part> {
-        self.host.spawn(&self.part_name(), &Invocation::new("rap-node-agent").argument("run"))
+        self.host.spawn(&part_name(self.name()), &Invocation::new("rap-node-agent").argument("run"))
     }
 
     /// The agent.
     pub fn agent(&self, lab: &Lab) -> Result<Part> {
-        lab.part(&self.part_name())
+        lab.part(&part_name(self.name()))
     }
 
     /// Its health and its status document.
@@ -187,10 +187,11 @@ impl Node {
         ensure!(dataplane.wait_end(CALL), "the data plane outlives SIGKILL");
         Ok(())
     }
+}
 
-    fn part_name(&self) -> String {
-        format!("{}-agent", self.name())
-    }
+/// Name of the part that is the agent of this host.
+pub fn part_name(host: &str) -> String {
+    format!("{host}-agent")
 }
 
 /// The few fields that tell what is wrong.

@@ -20,21 +20,12 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::host::Host;
-use crate::world::World;
+use crate::world::{World, until};
 
 const LONG: Duration = Duration::from_secs(20);
 
 async fn client(world: &World) -> AuditClient<Channel> {
     AuditClient::new(world.line().await.channel).max_decoding_message_size(64 << 20)
-}
-
-/// Waits until `done` says so.
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !done().await {
-        assert!(Instant::now() < end, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Waits until the task had `more` whole rounds from now on; each could have signed.
