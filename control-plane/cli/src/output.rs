@@ -89,18 +89,30 @@ impl Answer {
             return "none\n".to_owned();
         }
         let shown = if form == Format::Wide { self.headers.len() } else { self.headers.len() - self.wide };
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        if let Some(width) = width {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        }
+        let mut table = plain(width);
         if !self.headers.is_empty() {
             table.set_header(self.headers[..shown].iter().copied());
         }
         for row in &self.rows {
             table.add_row(row[..shown].iter().map(|cell| clean(cell)));
         }
-        table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+        let text = lines(&table);
+        let is_one_thing = self.headers.first() == Some(&PROPERTY);
+        let words =
+            self.rows.iter().flat_map(|row| row[..shown].iter().flat_map(|cell| cell.split_whitespace()));
+        if is_one_thing || words.map(clean).all(|word| text.contains(&word)) {
+            return text;
+        }
+        // An id in pieces can neither be read nor copied: a row becomes a paragraph with a line per cell.
+        let paragraph = |row: &Vec<String>| {
+            let mut table = plain(width);
+            let cells = self.headers[..shown].iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+            for (header, cell) in cells {
+                table.add_row([(*header).to_owned(), clean(cell)]);
+            }
+            lines(&table)
+        };
+        self.rows.iter().map(paragraph).collect::<Vec<_>>().join("\n")
     }
 
     /// What `-o name` prints: the first column of a list; the name or else the id of one thing.
@@ -119,6 +131,20 @@ impl Answer {
         }
         Ok(names.into_iter().map(|name| name + "\n").collect())
     }
+}
+
+/// A table without lines, at most so wide.
+fn plain(width: Option<u16>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+    table
+}
+
+fn lines(table: &Table) -> String {
+    table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// First column of the table of one thing.
@@ -229,6 +255,19 @@ mod tests {
         assert_eq!(piped.lines().count(), 3, "{piped}");
         assert!(answer().text(Format::Wide, None).contains("REQUEST"));
         assert_eq!(answer().table(["NAME"], 0, []).text(Format::Table, None), "none\n");
+    }
+
+    #[test]
+    fn a_row_whose_ids_do_not_fit_is_a_paragraph() {
+        let narrow = answer().text(Format::Wide, Some(60));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+        let id = "01a22da5-a461-74e5-88a1-29a010ebe365";
+        let starts = |start: &str| narrow.lines().filter(|line| line.trim_start().starts_with(start)).count();
+        let whole = narrow.lines().filter(|line| line.contains(id)).count();
+        assert_eq!((starts("NAME"), starts("REQUEST"), whole, starts("web")), (2, 2, 4, 0), "{narrow}");
+        assert!(narrow.contains("\n\n NAME     db\n"), "{narrow}");
+        let one = Answer::new("rap.test.v1", json!({})).properties([("fingerprint", "f".repeat(71))]);
+        assert!(one.text(Format::Table, Some(60)).starts_with(" PROPERTY"));
     }
 
     #[test]

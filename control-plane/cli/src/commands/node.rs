@@ -32,16 +32,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             nodes_answer(&shown).print(global)?;
             let waiting = pending(&mut connection, &cluster).await?;
             if !waiting.is_empty() && !global.quiet {
-                let names: Vec<String> = waiting.iter().map(|one| clean(&one.name)).collect();
-                let text = match names.as_slice() {
-                    [name] => format!("1 waits for approval: rapctl node approve {name}"),
-                    _ => format!(
-                        "{} wait for approval ({}): rapctl node approve NAME, or --all-pending",
-                        names.len(),
-                        names.join(", ")
-                    ),
-                };
-                complain(&text);
+                complain(&waiting_text(&waiting));
             }
             all_hold(shown.iter().filter(|node| !node.refused.is_empty()).map(id))
         }
@@ -61,7 +52,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 reason: String::new(),
                 keep_ids: keep_id,
             }));
-            nodes_answer(&answer.nodes).next("rapctl ping A B").print(global)
+            let ping = match answer.nodes.as_slice() {
+                [one, other, ..] => format!("rapctl ping {} {}", one.name, other.name),
+                _ => "rapctl node list".to_owned(),
+            };
+            nodes_answer(&answer.nodes).next(ping).print(global)
         }
         Command::Deny { decide, reason } => {
             let Some(request_ids) = chosen(global, &mut connection, &cluster, &decide, "Deny").await? else {
@@ -116,6 +111,23 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
 async fn pending(connection: &mut Connection, cluster: &str) -> anyhow::Result<Vec<v1::PendingNode>> {
     Ok(ask!(connection.admin.node_list(v1::NodeListRequest { cluster: cluster.to_owned(), pending: true }))
         .pending)
+}
+
+/// Who waits, and how to approve it. A name that several hosts have names none of them.
+fn waiting_text(waiting: &[v1::PendingNode]) -> String {
+    let names: Vec<String> = waiting.iter().map(|one| clean(&one.name)).collect();
+    let mut distinct = names.clone();
+    distinct.sort();
+    distinct.dedup();
+    match names.as_slice() {
+        [name] => format!("1 waits for approval: rapctl node approve {name}"),
+        _ => format!(
+            "{} wait for approval ({}): rapctl node approve {}, or --all-pending",
+            names.len(),
+            names.join(", "),
+            if distinct.len() == names.len() { "NAME" } else { "REQUEST, as node list --pending prints it" }
+        ),
+    }
 }
 
 /// The request ids a decision is about; `None` if the operator said no.
@@ -192,5 +204,11 @@ mod tests {
         assert_eq!(requested(&waiting, "db").unwrap_err().reason, Reason::RequestInvalid);
         assert_eq!(requested(&waiting, &id[..2]).unwrap_err().reason, Reason::ResourceNotFound);
         assert_eq!(requested(&waiting, "other").unwrap_err().reason, Reason::ResourceNotFound);
+        assert_eq!(waiting_text(&waiting[..1]), "1 waits for approval: rapctl node approve web");
+        assert!(waiting_text(&waiting[..2]).contains("(web, db): rapctl node approve NAME"));
+        assert!(
+            waiting_text(&waiting)
+                .contains("(web, db, db): rapctl node approve REQUEST, as node list --pending")
+        );
     }
 }
