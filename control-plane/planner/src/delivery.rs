@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rap_contract::peer_of_slot;
-use rap_types::{Digest, HeadOrder, Incarnation, Mono, NodeId, Version};
+use rap_types::{Digest, HeadOrder, Incarnation, Mono, NodeId, Reason, Version};
 use rap_wire::v1;
 use v1::control_message::Body;
 
@@ -23,6 +23,10 @@ pub struct Delivery {
     held: Option<Held>,
     in_flight: Option<InFlight>,
     refused: Option<Digest>,
+    /// When what was refused for a passing reason is sent again.
+    again: Option<Mono>,
+    /// How long the next such refusal waits.
+    pause: Duration,
     head_sent: HeadOrder,
     head_due: Option<Mono>,
     send_full: bool,
@@ -79,6 +83,8 @@ impl Delivery {
             held: None,
             in_flight: None,
             refused: None,
+            again: None,
+            pause: FIRST_PAUSE,
             head_sent: HeadOrder::default(),
             head_due: None,
             send_full: false,
@@ -101,8 +107,11 @@ impl Delivery {
         if self.held.as_ref().is_some_and(|held| held.leaf == leaf) && !self.send_full {
             return self.next_head(published, window, spread, now);
         }
-        if self.refused == Some(leaf) && !self.send_full {
-            return Step::Idle;
+        if self.refused == Some(leaf)
+            && !self.send_full
+            && let Some(wait) = self.waits_again(now)
+        {
+            return wait;
         }
         let known = match &self.held {
             Some(held) if !self.send_full => held.version.plan.nodes.get(&self.node),
@@ -117,6 +126,7 @@ impl Delivery {
         });
         self.in_flight = Some(InFlight { leaf, version: published.clone(), new_peers });
         self.send_full = false;
+        self.again = None;
         self.head_due = None;
         self.head_sent = published.order;
         tracing::trace!(way = "what changed for one node is put together");
@@ -128,15 +138,17 @@ impl Delivery {
             // Equal leaf: keep the newer plan, so that old ones are not kept alive by idle nodes.
             held.version = published.clone();
         }
-        if published.order <= self.head_sent {
-            return Step::Idle;
+        let known = published.order <= self.head_sent;
+        if known && let Some(wait) = self.waits_again(now) {
+            return wait;
         }
-        let first = self.head_sent == HeadOrder::default();
-        let due = *self.head_due.get_or_insert(if first { now } else { now.plus(window.mul_f64(spread)) });
+        let at_once = known || self.head_sent == HeadOrder::default();
+        let due = *self.head_due.get_or_insert(if at_once { now } else { now.plus(window.mul_f64(spread)) });
         if now < due {
             return Step::WaitUntil(due);
         }
         self.head_due = None;
+        self.again = None;
         self.head_sent = published.order;
         let Some(proof) = published.plan.proof(self.node) else { return Step::Gone };
         Step::Send(Box::new(Body::Head(v1::HeadUpdate { head: published.head.to_vec(), proof: Some(proof) })))
@@ -148,27 +160,45 @@ impl Delivery {
         if let Some(sent) = self.in_flight.take_if(|sent| sent.leaf == leaf) {
             let order = sent.version.order;
             self.refused = None;
+            self.pause = FIRST_PAUSE;
             self.new_peers = sent.new_peers;
             self.held = Some(Held { leaf: sent.leaf, version: sent.version });
             return Acknowledged::Holds(order);
         }
         let holds = self.held.as_ref().is_some_and(|held| held.leaf == leaf);
         match (holds, said.cmp(&self.head_sent.durable())) {
-            (true, Ordering::Equal) if self.in_flight.is_none() => Acknowledged::Holds(self.head_sent),
+            (true, Ordering::Equal) if self.in_flight.is_none() => {
+                self.again = None;
+                self.pause = FIRST_PAUSE;
+                Acknowledged::Holds(self.head_sent)
+            }
             (true, Ordering::Equal | Ordering::Less) => Acknowledged::Known,
             (true, Ordering::Greater) | (false, _) => Acknowledged::Unasked,
         }
     }
 
-    /// The node refused what was in flight. It is not sent again until it changes, except once in
-    /// full when the node lacks something.
-    pub fn refused(&mut self, need_full: bool) {
+    /// The node refused what was sent. It is not sent again until it changes, except once in full when the node lacks
+    /// something, and again and again when the reason may pass: after 2 s, then after twice as long each time, at most 60 s.
+    pub fn refused(&mut self, reason: Reason, need_full: bool, now: Mono) {
+        if may_pass(reason) {
+            self.again = Some(now.plus(self.pause));
+            self.pause = (self.pause * 2).min(LAST_PAUSE);
+        }
         if let Some(sent) = self.in_flight.take() {
             self.refused = Some(sent.leaf);
             self.send_full = need_full && sent.new_peers.is_some();
         } else if need_full {
             // A head under which the node's stored snapshot does not hold.
             self.held = None;
+        }
+    }
+
+    /// What to do about something that was sent already; `None` if it is sent again now.
+    fn waits_again(&self, now: Mono) -> Option<Step> {
+        match self.again {
+            Some(again) if now < again => Some(Step::WaitUntil(again)),
+            Some(_) => None,
+            None => Some(Step::Idle),
         }
     }
 
@@ -200,187 +230,14 @@ impl Delivery {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    use crate::{ClusterRows, Limits, MapKey, NodeRow, plan};
-    use rap_types::{ClusterId, InstallationId, Refresh, Wall};
-
-    const WINDOW: Duration = Duration::from_secs(10);
-
-    fn node(number: u8) -> NodeId {
-        NodeId::from_bytes([number; 16])
-    }
-
-    fn published(version: u64, refresh: u64, nodes: &[u8]) -> Arc<Published> {
-        let rows = ClusterRows {
-            installation: InstallationId::from_bytes([1; 16]),
-            cluster: ClusterId::from_bytes([2; 16]),
-            name: "prod".into(),
-            incarnation: Incarnation(1),
-            version: Version(version),
-            ipv4_pool: "100.96.0.0/16".parse().unwrap(),
-            cluster_ca: vec![1],
-            next_ca: None,
-            degraded_for_ms: 1,
-            leaf_lifetime_ms: 10,
-            mtu: 1280,
-            link_probe_interval_ms: 1000,
-            wireguard_keepalive_s: 25,
-            nodes: nodes.iter().map(|number| row(*number)).collect(),
-            wireguard_key_max_age_ms: 0,
-            identity_key_max_age_ms: 0,
-            degraded_ends: Vec::new(),
-            survive_forever_roles: Vec::new(),
-            gone: Vec::new(),
-            revocations: Default::default(),
-            // Without memory every version is a new generation, so every leaf is a new one.
-            leaves: BTreeMap::new(),
-            limits: Limits::default(),
-            loopback: rap_types::sense::Loopback::Refused,
-        };
-        let plan = plan(&rows, &MapKey::from_bytes([3; 32])).unwrap();
-        let order =
-            HeadOrder { incarnation: Incarnation(1), version: Version(version), refresh: Refresh(refresh) };
-        Arc::new(Published {
-            plan: Arc::new(plan),
-            head: Arc::from([0; 4]),
-            order,
-            previous: None,
-            issued_at: Wall(1),
-            fresh_until: Wall(2),
-        })
-    }
-
-    fn row(number: u8) -> NodeRow {
-        NodeRow {
-            node: node(number),
-            name: format!("n{number}"),
-            node_public_key: [number; 32],
-            wireguard_public_key: [number; 32],
-            organization: None,
-            roles: Vec::new(),
-            capabilities: Vec::new(),
-            draining: false,
-            tags: Vec::new(),
-            region: String::new(),
-            link_endpoints: Vec::new(),
-            wireguard_endpoints: Vec::new(),
-            host_number: number.into(),
-            key_generation: 1,
-        }
-    }
-
-    fn next(delivery: &mut Delivery, published: &Arc<Published>, seconds: u64) -> Step {
-        delivery.next(published, WINDOW, 0.5, Mono(seconds * 1_000_000_000))
-    }
-
-    fn sent_update(step: Step) -> v1::SnapshotUpdate {
-        match step {
-            Step::Send(body) => match *body {
-                Body::Update(update) => update,
-                other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn one_update_is_in_flight_and_the_next_is_against_what_was_acknowledged() {
-        let (one, two, three) =
-            (published(1, 0, &[1]), published(2, 0, &[1, 2]), published(3, 0, &[1, 2, 3]));
-        let mut delivery = Delivery::new(node(1), None);
-        assert!(sent_update(next(&mut delivery, &one, 0)).full);
-        assert_eq!(next(&mut delivery, &two, 0), Step::Idle);
-        let another = delivery.acknowledged(Digest::of(&[b"another"]), said(&one));
-        assert_eq!(another, Acknowledged::Unasked);
-        assert!(delivery.waits(), "an acknowledgement of something else counts for nothing");
-        delivery.acknowledged(one.leaf_hash(node(1)).unwrap(), said(&one));
-        assert_eq!(delivery.new_peers(), None, "all of them");
-        // Version 2 came and went while the node was busy.
-        let update = sent_update(next(&mut delivery, &three, 0));
-        assert!(!update.full);
-        assert_eq!(update.slots_set.len(), 2);
-        delivery.acknowledged(three.leaf_hash(node(1)).unwrap(), said(&three));
-        let mut new = delivery.new_peers().unwrap();
-        new.sort_unstable();
-        assert_eq!(new, [node(2), node(3)]);
-        sent_update(next(&mut delivery, &published(4, 0, &[1, 3]), 0));
-        delivery.acknowledged(
-            published(4, 0, &[1, 3]).leaf_hash(node(1)).unwrap(),
-            said(&published(4, 0, &[1, 3])),
-        );
-        assert_eq!(delivery.new_peers(), Some(Vec::new()), "its leaf changed, and nobody is new");
-    }
-
-    fn said(published: &Published) -> (Incarnation, Version) {
-        published.order.durable()
-    }
-
-    #[test]
-    fn what_a_node_holds_is_what_was_sent_whatever_it_says() {
-        let one = published(1, 0, &[1]);
-        let (leaf, max) = (one.leaf_hash(node(1)).unwrap(), (Incarnation(u64::MAX), Version(u64::MAX)));
-        let mut delivery = Delivery::new(node(1), None);
-        assert_eq!(delivery.acknowledged(leaf, said(&one)), Acknowledged::Unasked, "nothing was sent");
-        sent_update(next(&mut delivery, &one, 0));
-        assert_eq!(delivery.acknowledged(leaf, max), Acknowledged::Holds(one.order));
-        for (version, expected) in [
-            (max, Acknowledged::Unasked),
-            (said(&one), Acknowledged::Holds(one.order)),
-            ((Incarnation(0), Version(u64::MAX)), Acknowledged::Known),
-        ] {
-            assert_eq!(delivery.acknowledged(leaf, version), expected, "{version:?}");
-        }
-        // An equal leaf under a later head: acknowledged when the node has that head.
-        let later =
-            Arc::new(Published { order: HeadOrder { version: Version(2), ..one.order }, ..(*one).clone() });
-        assert!(matches!(next(&mut delivery, &later, 0), Step::WaitUntil(_)));
-        assert_eq!(delivery.acknowledged(leaf, said(&later)), Acknowledged::Unasked, "not sent yet");
-        assert!(matches!(next(&mut delivery, &later, 100), Step::Send(_)));
-        assert_eq!(delivery.acknowledged(leaf, said(&one)), Acknowledged::Known);
-        assert_eq!(delivery.acknowledged(leaf, said(&later)), Acknowledged::Holds(later.order));
-    }
-
-    #[test]
-    fn a_refused_leaf_waits_for_a_change_and_a_gap_is_filled_once() {
-        let (one, two) = (published(1, 0, &[1]), published(2, 0, &[1, 2]));
-        let mut delivery = Delivery::new(node(1), None);
-        sent_update(next(&mut delivery, &one, 0));
-        delivery.acknowledged(one.leaf_hash(node(1)).unwrap(), said(&one));
-        assert!(!sent_update(next(&mut delivery, &two, 0)).full);
-        delivery.refused(true);
-        assert!(sent_update(next(&mut delivery, &two, 0)).full);
-        delivery.refused(true);
-        assert_eq!(next(&mut delivery, &two, 100), Step::Idle);
-        let three = published(3, 0, &[1, 3]);
-        assert!(matches!(next(&mut delivery, &three, 100), Step::Send(_)));
-    }
-
-    #[test]
-    fn an_unchanged_leaf_gets_the_newest_head_once_in_its_place_of_the_window() {
-        let one = published(1, 0, &[1]);
-        let mut delivery = Delivery::new(node(1), one.leaf_hash(node(1)));
-        assert!(matches!(next(&mut delivery, &one, 0), Step::Send(body) if matches!(*body, Body::Head(_))));
-        assert_eq!(next(&mut delivery, &one, 0), Step::Idle);
-        let refreshed = |refresh| {
-            Arc::new(Published {
-                order: HeadOrder { refresh: Refresh(refresh), ..one.order },
-                ..(*one).clone()
-            })
-        };
-        let due = Mono(25_000_000_000);
-        assert_eq!(next(&mut delivery, &refreshed(1), 20), Step::WaitUntil(due));
-        assert_eq!(next(&mut delivery, &refreshed(2), 24), Step::WaitUntil(due));
-        assert!(matches!(next(&mut delivery, &refreshed(3), 25), Step::Send(_)));
-        assert_eq!(next(&mut delivery, &refreshed(3), 25), Step::Idle);
-    }
-
-    #[test]
-    fn a_node_outside_the_plan_is_gone() {
-        let mut delivery = Delivery::new(node(9), None);
-        assert_eq!(next(&mut delivery, &published(1, 0, &[1]), 0), Step::Gone);
-    }
+/// True if the same message may be accepted later: the node's disk fails, or it does not know the signer yet.
+const fn may_pass(reason: Reason) -> bool {
+    use Reason::{KeyUnknown, StateFull, StateIo, StateNoSpace, StateReadOnly, StateTimeout};
+    matches!(reason, KeyUnknown | StateFull | StateIo | StateNoSpace | StateReadOnly | StateTimeout)
 }
+
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

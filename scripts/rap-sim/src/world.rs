@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rap_planner::{Delivery, Step};
 use rap_trust::Input;
-use rap_types::{Digest, Incarnation, Mono, NodeId, Now, Version, Wall};
+use rap_types::{Digest, Incarnation, Mono, NodeId, Now, Reason, Version, Wall};
 use rap_wire::v1;
 use v1::control_message::Body;
 
@@ -296,7 +296,8 @@ impl World {
                 }
                 Reply::Nack(nack) => {
                     counts.add(Event::Refused);
-                    stream.delivery.refused(nack.need_full);
+                    let reason = Reason::from_code(&nack.reason).unwrap_or(Reason::SnapshotMalformed);
+                    stream.delivery.refused(reason, nack.need_full, self.now.mono);
                 }
             }
             if !stream.delivery.waits() {

@@ -83,15 +83,21 @@ impl Node {
                 }
                 _ => continue,
             };
-            self.acceptor.handle(input, now());
-            while let Some(output) = self.acceptor.poll_output() {
-                match output {
-                    Output::Persist(id, _) => self.acceptor.handle(Input::Persisted(id), now()),
-                    Output::Acknowledge(ack) => stream.say(Say::Ack(ack)).await,
-                    Output::Confirm(confirm) => stream.say(Say::Authority(confirm)).await,
-                    Output::Refuse(nack) => panic!("refused: {}", nack.reason),
-                    Output::Restrict(_) | Output::Activate(_) | Output::Alarm(_) => {}
-                }
+            self.take(input).await;
+        }
+    }
+
+    /// Does what the acceptor says to one message.
+    async fn take(&mut self, input: Input) {
+        let stream = self.stream.as_ref().unwrap();
+        self.acceptor.handle(input, now());
+        while let Some(output) = self.acceptor.poll_output() {
+            match output {
+                Output::Persist(id, _) => self.acceptor.handle(Input::Persisted(id), now()),
+                Output::Acknowledge(ack) => stream.say(Say::Ack(ack)).await,
+                Output::Confirm(confirm) => stream.say(Say::Authority(confirm)).await,
+                Output::Refuse(nack) => panic!("refused: {}", nack.reason),
+                Output::Restrict(_) | Output::Activate(_) | Output::Alarm(_) => {}
             }
         }
     }
@@ -208,6 +214,36 @@ async fn a_rotation_reaches_a_connected_node_records_first_and_a_sleeper_walks_t
     let export = world.admin().await.node_export(world.request(request)).await.unwrap().into_inner().export;
     let verified = open_export(&export, &world.running.replica.keys.installation.roots, true).unwrap();
     assert_eq!(verified.chain.sequence(), 3);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn no_head_comes_before_the_records_that_it_needs_are_on_the_nodes_disk() {
+    let world = World::dev().await;
+    world.cluster("prod").await;
+    let token = world.token("prod", 9, true).await;
+    let mut node = Node::enrolled(&world, &token, "slow-disk").await;
+    node.wake(&world).await;
+    node.until_active_under(1).await;
+    node.sleep();
+    rotate(&world).await;
+    node.wake(&world).await;
+    let records = loop {
+        match node.stream.as_mut().unwrap().next().await.unwrap() {
+            Body::Authority(records) => break records,
+            body @ (Body::Update(_) | Body::Head(_)) => panic!("before the records: {body:?}"),
+            _ => {}
+        }
+    };
+    // The disk takes its time. What is sent at once would be here long since.
+    let slow = std::time::Duration::from_millis(500);
+    while let Ok(body) = tokio::time::timeout(slow, node.stream.as_mut().unwrap().next()).await {
+        let body = body.unwrap();
+        assert!(!matches!(body, Body::Update(_) | Body::Head(_)), "before the confirmation: {body:?}");
+    }
+    node.take(Input::RecordsArrived(records)).await;
+    node.until_active_under(2).await;
+    assert_eq!(node.acceptor.rejects().last(), None, "{:?}", node.heard);
     world.stop().await;
 }
 

@@ -2,10 +2,13 @@
 //!
 //! Owns the order records before heads. Refuses to own the records and what confirmations are for.
 
+use std::time::Duration;
+
 use rap_contract::AuthorityChain;
 use rap_store::authority_confirm;
 use rap_types::{Digest, Reason};
 use rap_wire::v1;
+use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::grpc::sync::member::Member;
@@ -18,12 +21,14 @@ pub struct AuthorityState {
     sent: Option<u64>,
     /// Newest record that it confirmed on this stream.
     confirmed: u64,
+    /// Records that were sent and that it does not confirm yet: the newest, and when it has to.
+    awaited: Option<(u64, Instant)>,
 }
 
 impl AuthorityState {
     /// A node whose hello named this record. Agents before rotation name none and take none.
     pub fn said(sequence: u64) -> Self {
-        Self { sent: (sequence > 0).then_some(sequence), confirmed: 0 }
+        Self { sent: (sequence > 0).then_some(sequence), confirmed: 0, awaited: None }
     }
 
     /// The records to send now, before any head.
@@ -35,7 +40,14 @@ impl AuthorityState {
         }
         let records = cluster.chain.envelopes_after(*sent);
         *sent = newest;
+        self.awaited = Some((newest, Instant::now() + CONFIRM));
         Some(v1::AuthorityRecords { records })
+    }
+
+    /// By when the node has to confirm what was sent; `None` if it confirmed everything. Until then it gets no head: it
+    /// writes the records to its disk first, and would refuse a head of a key that it does not know.
+    pub fn confirms_by(&self) -> Option<Instant> {
+        self.awaited.map(|(_, by)| by)
     }
 
     /// Takes what the node says that it keeps.
@@ -69,6 +81,7 @@ impl AuthorityState {
             written?;
         }
         self.confirmed = self.confirmed.max(confirm.sequence);
+        self.awaited.take_if(|(newest, _)| *newest <= confirm.sequence);
         Ok(())
     }
 
@@ -90,3 +103,5 @@ impl AuthorityState {
         Ok(cluster.is_some_and(|cluster| known(&cluster.chain)))
     }
 }
+
+const CONFIRM: Duration = Duration::from_secs(30);

@@ -195,12 +195,24 @@ impl Session {
         if let Some(records) = state.authority.due(&self.replica, &self.member) {
             self.send(Body::Authority(records)).await?;
         }
+        let unconfirmed = state.authority.confirms_by();
+        if let Some(by) = unconfirmed {
+            if now > by {
+                return Err(refused(
+                    Reason::RequestTimeout,
+                    "the authority records were not confirmed in time",
+                ));
+            }
+            wake = wake.min(by);
+        }
         let has_head = published.is_some();
         let held_until = state.turn.held_until();
         state.held_back = held_until.is_some();
         if let Some(until) = held_until {
             wake = wake.min(until);
-        } else if let Some(published) = published {
+        } else if unconfirmed.is_none()
+            && let Some(published) = published
+        {
             let window = self.member.cluster.head_window(self.replica.config.pushing.head_within);
             let mono = self.mono();
             match state.delivery.next(&published, window, state.spread, mono) {
@@ -306,7 +318,7 @@ impl Session {
         self.replica.watch.metrics.rejected(reason);
         let code = reason.code();
         tracing::warn!(node = %self.member.leaf.identity.node, reason = code, "a node refused what it was sent");
-        state.delivery.refused(nack.need_full);
+        state.delivery.refused(reason, nack.need_full, self.mono());
         state.acknowledge_by = None;
         state.contact.last_reject = code.to_owned();
         self.note(state, false);

@@ -42,10 +42,10 @@ pub const FAULTS: Scenario = Scenario {
     run: |lab, report| run(lab, report, Size::Short, CHECKS),
 };
 
-/// The checks that take minutes at the size that was promised, and those that need a lab of their own.
+/// The checks that take minutes at the size that was promised.
 pub const FAULTS_LONG: Scenario = Scenario {
     name: "faults-long",
-    shows: "the checks of faults that have a longer form or need a lab of their own",
+    shows: "the checks of faults that have a longer form",
     needs_programs: true,
     run: |lab, report| run(lab, report, Size::Full, LONG),
 };
@@ -83,14 +83,14 @@ const CHECKS: &[Check] = &[
     ("floors_missing", Where::Namespaces, stored_files::floors_missing),
     ("clock_back", Where::TestHooks, stored_files::clock_back),
     ("alarm_lasts", Where::Namespaces, database::alarm_lasts),
+    ("undone_commit_found", Where::Namespaces, undone_commit_found::check),
     ("done_is_done", Where::Namespaces, database::done_is_done),
     ("readiness_is_writing", Where::Namespaces, readiness_is_writing::check),
     ("orphan_postgres", Where::Namespaces, database::orphan_postgres),
 ];
 
-/// Those with a longer form, and one that needs a lab in which no authority was rotated before.
-const LONG: &[Check] =
-    &[SLOW_READER_ENDED, ("undone_commit_found", Where::Namespaces, undone_commit_found::check)];
+/// Those with a longer form.
+const LONG: &[Check] = &[SLOW_READER_ENDED];
 
 const SLOW_READER_ENDED: Check = ("slow_reader_ended", Where::Namespaces, slow_reader_ended::check);
 
