@@ -47,6 +47,12 @@ impl Readiness {
         }
     }
 
+    /// Whether this replica can take over the nodes of one that is not ready. One that loses its database together with others
+    /// is still ready when the first of them is not any more: it takes nobody over.
+    pub fn takes_over(&self, now: Mono) -> bool {
+        self.lock().committed.is_some_and(|at| now.since(at) < WITHIN)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Heartbeats> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -63,6 +69,7 @@ mod tests {
         assert_eq!(readiness.check(at(0)), Err(Reason::StoreUnavailable), "before the first heartbeat");
         readiness.committed(at(2));
         readiness.failed(Reason::StateNoSpace);
+        assert!(readiness.takes_over(at(7)) && !readiness.takes_over(at(8)));
         assert_eq!(readiness.check(at(11)), Ok(()), "one failure alone changes nothing");
         assert_eq!(readiness.check(at(12)), Err(Reason::StateNoSpace));
         readiness.committed(at(20));

@@ -19,7 +19,7 @@ impl UplinkTask {
     /// because a newer head was there: the next look is not hurried.
     pub(super) async fn newer_elsewhere(&self, here: usize, moved: bool) -> usize {
         let (mut stale, mut asked) = (self.stale_head.clone(), here);
-        let next = || LOOK_EVERY.mul_f64(0.5 + rand::random::<f64>());
+        let next = || LOOK_EVERY.mul_f64(1.0 + rand::random::<f64>() / 2.0);
         let mut pause = if moved { next() } else { LOOK_EVERY.mul_f64(rand::random::<f64>() / 2.0) };
         loop {
             let is_stale = stale.wait_for(Option::is_some).await.is_ok();
@@ -78,5 +78,5 @@ impl UplinkTask {
     }
 }
 
-/// Mean time between two looks; each is between half of it and one and a half.
+/// Shortest time between two looks, so that there are at most two a minute; each is up to one and a half of it.
 const LOOK_EVERY: Duration = Duration::from_secs(30);

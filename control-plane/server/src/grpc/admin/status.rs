@@ -20,7 +20,8 @@ pub(crate) async fn installation(
         let mut transaction = replica.database.store.system().begin().await?;
         replica.keys.installation.refresh_activation(&mut transaction).await?;
     }
-    Ok(installation::installation(&replica.keys, &replica.config, replica.require_ready().is_ok()))
+    let takes_over = replica.watch.readiness.takes_over(replica.watch.clock.now().mono);
+    Ok(installation::installation(&replica.keys, &replica.config, takes_over))
 }
 
 pub(crate) async fn status(replica: &Replica, _: &Actor, _: v1::StatusRequest) -> Answer<v1::StatusAnswer> {

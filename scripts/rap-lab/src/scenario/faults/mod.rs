@@ -11,7 +11,9 @@ mod held_open;
 mod identities;
 mod interface_put_right;
 mod ipv6_off;
+mod leaves_blind_replica;
 mod names_as_endpoints;
+mod no_false_divergence;
 mod pool_overlaps_host;
 mod presented_leaf;
 mod readiness_is_writing;
@@ -86,13 +88,19 @@ const CHECKS: &[Check] = &[
     ("undone_commit_found", Where::Namespaces, undone_commit_found::check),
     ("done_is_done", Where::Namespaces, database::done_is_done),
     ("readiness_is_writing", Where::Namespaces, readiness_is_writing::check),
+    LEAVES_BLIND_REPLICA,
+    NO_FALSE_DIVERGENCE,
     ("orphan_postgres", Where::Namespaces, database::orphan_postgres),
 ];
 
 /// Those with a longer form.
-const LONG: &[Check] = &[SLOW_READER_ENDED];
+const LONG: &[Check] = &[SLOW_READER_ENDED, LEAVES_BLIND_REPLICA, NO_FALSE_DIVERGENCE];
 
 const SLOW_READER_ENDED: Check = ("slow_reader_ended", Where::Namespaces, slow_reader_ended::check);
+
+const LEAVES_BLIND_REPLICA: Check = ("leaves_blind_replica", Where::Namespaces, leaves_blind_replica::check);
+
+const NO_FALSE_DIVERGENCE: Check = ("no_false_divergence", Where::Namespaces, no_false_divergence::check);
 
 fn run(lab: &Lab, report: &mut Report, size: Size, checks: &[Check]) -> Result<()> {
     let scene = scene::prepare(lab, size)?;

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
 use super::dials::PORTS;
 use super::scene::Scene;
@@ -13,6 +14,7 @@ use crate::command::{Answer, Invocation};
 use crate::fabric::{CALL, Intruder, SETTLE};
 use crate::folder::{make_folder, write_secret};
 use crate::part::Part;
+use crate::process::Process;
 use crate::wait::wait_until;
 
 /// Three replicas of one control plane.
@@ -111,8 +113,64 @@ impl<'a> Replicas<'a> {
         Ok(way)
     }
 
+    /// Every replica reaches the database again, and is ready.
+    pub fn see(&self) -> Result<()> {
+        for replica in 1..PORTS.len() {
+            self.lead(replica)?;
+        }
+        wait_until(SETTLE, "every replica is ready", || {
+            Ok((self.is_ready(0)? && self.is_ready(1)? && self.is_ready(2)?).then_some(()))
+        })
+    }
+
     fn way(&self, replica: usize) -> PathBuf {
         self.scene.control.host().folder("home").join(format!("db{replica}"))
+    }
+
+    /// This replica, which is not the first one, gets no new connection to the database any more, and all replicas lose those that
+    /// they have.
+    pub fn blind(&self, replica: usize, intruder: &Intruder) -> Result<()> {
+        fs::remove_file(self.way(replica)).context("its way to the database")?;
+        self.end(&self.sessions(intruder)?);
+        Ok(())
+    }
+
+    /// The connections to the database that there are.
+    pub fn sessions(&self, intruder: &Intruder) -> Result<Vec<Process>> {
+        // Of a session of another role only the database and the user are shown.
+        let pids = intruder
+            .reads("SELECT pid FROM pg_stat_activity WHERE datid IS NOT NULL AND pid <> pg_backend_pid()")?;
+        let pids = pids.lines().map(|pid| Ok(pid.trim().parse()?)).collect::<Result<Vec<i32>>>()?;
+        // One of the heartbeat's is gone by itself.
+        Ok(pids.into_iter().filter_map(|pid| self.scene.lab.process(pid).ok()).collect())
+    }
+
+    /// Ends them.
+    pub fn end(&self, sessions: &[Process]) {
+        for session in sessions {
+            session.signal(Signal::TERM);
+        }
+    }
+
+    /// Whether a replica is ready.
+    pub fn is_ready(&self, replica: usize) -> Result<bool> {
+        Ok(self.page(replica, "/readyz")?.starts_with("HTTP/1.1 200"))
+    }
+
+    /// What a replica answers to a question for this page.
+    pub fn page(&self, replica: usize, path: &str) -> Result<String> {
+        let port = if replica == 0 { 9464 } else { PORTS[replica] + METRICS };
+        self.scene.control.page_at(port, path)
+    }
+
+    /// Ends a replica that is not the first one.
+    pub fn stop(&self, replica: usize) -> Result<()> {
+        self.parts[replica - 1].stop()
+    }
+
+    /// Starts it again.
+    pub fn restart(&self, replica: usize) -> Result<()> {
+        self.parts[replica - 1].restart()
     }
 
     /// The control URL of a replica.
