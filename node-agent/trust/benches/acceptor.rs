@@ -21,5 +21,31 @@ fn apply_delta(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, apply_delta);
+/// 60 nodes join a cluster of 1,000 at once, as in the burst of `scripts/bench scale`; and one node takes all in.
+fn apply_joins(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("apply_joins");
+    group.bench_function("60_beside_1000", |bencher| {
+        bencher.iter_batched(
+            || {
+                let mut scope = Scope::new(1_000);
+                (scope.acceptor(), scope.join(60))
+            },
+            |(mut acceptor, update)| (apply(&mut acceptor, update), acceptor),
+            BatchSize::SmallInput,
+        );
+    });
+    group.bench_function("whole_of_1300", |bencher| {
+        bencher.iter_batched(
+            || {
+                let mut scope = Scope::new(1_300);
+                (scope.empty_acceptor(), scope.whole())
+            },
+            |(mut acceptor, update)| (apply(&mut acceptor, update), acceptor),
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, apply_delta, apply_joins);
 criterion_main!(benches);

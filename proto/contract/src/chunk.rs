@@ -153,7 +153,7 @@ fn check_assignment(assignment: v1::NodeAssignment) -> Result<ParsedChunk, Rejec
 fn check_peer(slot: &str, peer: v1::PeerRecord) -> Result<ParsedChunk, Reject> {
     let invalid = |what| Reject::new(Reason::SnapshotChunkInvalid, what);
     let node = NodeId::from_slice(&peer.node_id).map_err(|_| invalid("peer node_id"))?;
-    if slot != peer_slot(node) {
+    if peer_of_slot(slot) != Some(node) {
         return Err(invalid("kind does not belong in its slot"));
     }
     check_peer_record(&peer)?;

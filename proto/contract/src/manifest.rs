@@ -1,6 +1,5 @@
 //! A manifest: the sorted slots of one node, and its root over 256 buckets.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rap_types::{Digest, Reason};
@@ -24,14 +23,15 @@ pub struct Manifest {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bucket {
-    slots: BTreeMap<String, Digest>,
+    /// Sorted by key. Copies of a bucket share the keys.
+    slots: Vec<(Arc<str>, Digest)>,
     hash: Digest,
 }
 
 impl Manifest {
     /// No slots.
     pub fn new() -> Self {
-        let empty = Arc::new(Bucket { hash: bucket_hash(std::iter::empty()), slots: BTreeMap::new() });
+        let empty = Arc::new(Bucket { hash: bucket_hash(std::iter::empty()), slots: Vec::new() });
         Self { buckets: vec![empty; 256], count: 0 }
     }
 
@@ -40,7 +40,7 @@ impl Manifest {
         let mut manifest = Self::new();
         for (key, chunk) in slots {
             let bucket = Arc::make_mut(&mut manifest.buckets[bucket_of(&key)]);
-            manifest.count += usize::from(bucket.slots.insert(key, chunk).is_none());
+            manifest.count += usize::from(bucket.put(&key, chunk));
         }
         for bucket in &mut manifest.buckets {
             if !bucket.slots.is_empty() {
@@ -76,7 +76,7 @@ impl Manifest {
         let mut touched = std::collections::BTreeSet::new();
         for key in removed {
             let bucket = bucket_of(key.as_ref());
-            if Arc::make_mut(&mut next.buckets[bucket]).slots.remove(key.as_ref()).is_none() {
+            if !Arc::make_mut(&mut next.buckets[bucket]).take_out(key.as_ref()) {
                 return Err(malformed("removes a slot that is not there"));
             }
             next.count -= 1;
@@ -88,8 +88,7 @@ impl Manifest {
             }
             let chunk = Digest::from_slice(&slot.chunk_id).map_err(|_| malformed("chunk id length"))?;
             let bucket = bucket_of(&slot.key);
-            let slots = &mut Arc::make_mut(&mut next.buckets[bucket]).slots;
-            next.count += usize::from(slots.insert(slot.key.clone(), chunk).is_none());
+            next.count += usize::from(Arc::make_mut(&mut next.buckets[bucket]).put(&slot.key, chunk));
             touched.insert(bucket);
         }
         Reject::when(next.count > SLOTS_CAP, Reason::SnapshotTooLarge, "slots")?;
@@ -122,18 +121,17 @@ impl Manifest {
 
     /// Hash of the bucket `index` if these slots of it were put in (`Some`) or taken out (`None`).
     pub fn bucket_hash_with(&self, index: u8, changes: &[(&str, Option<Digest>)]) -> Digest {
-        let slots = &self.buckets[usize::from(index)].slots;
-        let kept = slots.iter().filter(|(key, _)| changes.iter().all(|(changed, _)| changed != key));
+        let slots = self.buckets[usize::from(index)].iter();
+        let kept = slots.filter(|(key, _)| changes.iter().all(|(changed, _)| changed != key));
         let put = changes.iter().filter_map(|(key, chunk)| chunk.map(|chunk| (*key, chunk)));
-        let mut all: Vec<(&str, Digest)> =
-            kept.map(|(key, chunk)| (key.as_str(), *chunk)).chain(put).collect();
+        let mut all: Vec<(&str, Digest)> = kept.chain(put).collect();
         all.sort_unstable_by_key(|(key, _)| *key);
         bucket_hash(all.into_iter())
     }
 
     /// The chunk of a slot.
     pub fn chunk(&self, key: &str) -> Option<Digest> {
-        self.buckets[bucket_of(key)].slots.get(key).copied()
+        self.buckets[bucket_of(key)].chunk(key)
     }
 
     /// Number of slots.
@@ -148,7 +146,7 @@ impl Manifest {
 
     /// Every slot, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Digest)> {
-        self.buckets.iter().flat_map(|bucket| bucket.slots.iter().map(|(key, chunk)| (key.as_str(), *chunk)))
+        self.buckets.iter().flat_map(|bucket| bucket.iter())
     }
 
     /// Every slot sorted by key, as it travels.
@@ -165,12 +163,13 @@ impl Manifest {
     pub fn delta(&self, next: &Self) -> (Vec<v1::Slot>, Vec<String>) {
         let (mut set, mut removed) = (Vec::new(), Vec::new());
         for (old, new) in self.buckets.iter().zip(&next.buckets).filter(|(old, new)| old.hash != new.hash) {
-            for (key, chunk) in &new.slots {
-                if old.slots.get(key) != Some(chunk) {
-                    set.push(v1::Slot { key: key.clone(), chunk_id: chunk.to_vec() });
+            for (key, chunk) in new.iter() {
+                if old.chunk(key) != Some(chunk) {
+                    set.push(v1::Slot { key: key.to_owned(), chunk_id: chunk.to_vec() });
                 }
             }
-            removed.extend(old.slots.keys().filter(|key| !new.slots.contains_key(*key)).cloned());
+            let gone = old.iter().filter(|(key, _)| new.chunk(key).is_none());
+            removed.extend(gone.map(|(key, _)| key.to_owned()));
         }
         set.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         removed.sort_unstable();
@@ -179,8 +178,37 @@ impl Manifest {
 }
 
 impl Bucket {
+    fn position(&self, key: &str) -> Result<usize, usize> {
+        self.slots.binary_search_by(|(known, _)| (**known).cmp(key))
+    }
+
+    fn chunk(&self, key: &str) -> Option<Digest> {
+        self.position(key).ok().map(|index| self.slots[index].1)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, Digest)> {
+        self.slots.iter().map(|(key, chunk)| (&**key, *chunk))
+    }
+
+    /// True if the slot was not there before.
+    fn put(&mut self, key: &str, chunk: Digest) -> bool {
+        match self.position(key) {
+            Ok(index) => self.slots[index].1 = chunk,
+            Err(index) => {
+                self.slots.insert(index, (key.into(), chunk));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// True if the slot was there.
+    fn take_out(&mut self, key: &str) -> bool {
+        self.position(key).map(|index| self.slots.remove(index)).is_ok()
+    }
+
     fn rehash(&mut self) {
-        self.hash = bucket_hash(self.slots.iter().map(|(key, chunk)| (key.as_str(), *chunk)));
+        self.hash = bucket_hash(self.iter());
     }
 }
 
@@ -245,6 +273,7 @@ const TAG: &[u8] = b"rap.manifest.v1\0";
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn slots() -> impl Strategy<Value = BTreeMap<String, u8>> {
         proptest::collection::btree_map("[a-z]{1,3}", any::<u8>(), 0..40)

@@ -1,8 +1,7 @@
-//! A map whose versions share what did not change: 256 ordered buckets, copied only when written to.
+//! A map whose versions share what did not change: 256 sorted buckets, copied only when written to.
 //!
 //! Owns the cost of a change: one bucket, however large the map. Refuses to own what is kept in it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,20 +30,28 @@ impl Spread for NodeId {
 /// A map of which a clone costs 256 reference counts and a write one bucket.
 #[derive(Clone)]
 pub struct SharedMap<K, V> {
-    buckets: Vec<Arc<BTreeMap<K, V>>>,
+    buckets: Vec<Arc<Bucket<K, V>>>,
     len: usize,
+}
+
+/// Sorted by key: a copy of it is one allocation, and every change of a version copies buckets.
+type Bucket<K, V> = Vec<(K, V)>;
+
+fn position<K: Ord, V>(bucket: &[(K, V)], key: &K) -> Result<usize, usize> {
+    bucket.binary_search_by(|(known, _)| known.cmp(key))
 }
 
 impl<K: Spread, V: Clone> SharedMap<K, V> {
     /// No entries.
     pub fn new() -> Self {
-        let empty = Arc::new(BTreeMap::new());
+        let empty = Arc::new(Bucket::new());
         Self { buckets: vec![empty; BUCKETS], len: 0 }
     }
 
     /// The value of a key.
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.buckets[usize::from(key.bucket())].get(key)
+        let bucket = &self.buckets[usize::from(key.bucket())];
+        position(bucket, key).ok().map(|index| &bucket[index].1)
     }
 
     /// True if the key is there.
@@ -54,19 +61,24 @@ impl<K: Spread, V: Clone> SharedMap<K, V> {
 
     /// Puts a value in; returns the one that was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let before = Arc::make_mut(&mut self.buckets[usize::from(key.bucket())]).insert(key, value);
-        self.len += usize::from(before.is_none());
-        before
+        let bucket = Arc::make_mut(&mut self.buckets[usize::from(key.bucket())]);
+        match position(bucket, &key) {
+            Ok(index) => Some(std::mem::replace(&mut bucket[index].1, value)),
+            Err(index) => {
+                bucket.insert(index, (key, value));
+                self.len += 1;
+                None
+            }
+        }
     }
 
     /// Takes a value out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        if !self.contains_key(key) {
-            return None;
-        }
-        let value = Arc::make_mut(&mut self.buckets[usize::from(key.bucket())]).remove(key);
-        self.len -= usize::from(value.is_some());
-        value
+        let shared = &mut self.buckets[usize::from(key.bucket())];
+        let index = position(shared, key).ok()?;
+        let (_, value) = Arc::make_mut(shared).remove(index);
+        self.len -= 1;
+        Some(value)
     }
 }
 
@@ -83,14 +95,14 @@ impl<K, V> SharedMap<K, V> {
 
     /// Every entry, bucket by bucket and sorted within each: always the same order for the same keys.
     pub fn iter(&self) -> Iter<'_, K, V> {
-        Iter { buckets: self.buckets.iter(), entries: None }
+        Iter { buckets: self.buckets.iter(), entries: [].iter() }
     }
 
     /// Entries in buckets that this map and `other` do not share: every one that differs is among them. Costs 256
     /// comparisons and those buckets, however large the maps.
     pub fn apart_from<'a>(&'a self, other: &Self) -> impl Iterator<Item = (&'a K, &'a V)> {
         let apart = self.buckets.iter().zip(&other.buckets).filter(|(own, other)| !Arc::ptr_eq(own, other));
-        apart.flat_map(|(own, _)| own.iter())
+        apart.flat_map(|(own, _)| own.iter().map(|(key, value)| (key, value)))
     }
 
     /// Every key.
@@ -107,8 +119,8 @@ impl<K, V> SharedMap<K, V> {
 /// Entries of a [`SharedMap`].
 #[derive(Debug)]
 pub struct Iter<'a, K, V> {
-    buckets: std::slice::Iter<'a, Arc<BTreeMap<K, V>>>,
-    entries: Option<std::collections::btree_map::Iter<'a, K, V>>,
+    buckets: std::slice::Iter<'a, Arc<Bucket<K, V>>>,
+    entries: std::slice::Iter<'a, (K, V)>,
 }
 
 impl<'a, K, V> Iterator for Iter<'a, K, V> {
@@ -116,10 +128,10 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(entry) = self.entries.as_mut().and_then(Iterator::next) {
-                return Some(entry);
+            if let Some((key, value)) = self.entries.next() {
+                return Some((key, value));
             }
-            self.entries = Some(self.buckets.next()?.iter());
+            self.entries = self.buckets.next()?.iter();
         }
     }
 }
@@ -169,6 +181,7 @@ const BUCKETS: usize = 256;
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn key(byte: u8) -> Digest {
         Digest::of(&[&[byte % 40]])

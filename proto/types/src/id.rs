@@ -82,8 +82,11 @@ macro_rules! id {
             type Err = IdParseError;
             fn from_str(text: &str) -> Result<Self, IdParseError> {
                 let id = uuid::Uuid::try_parse(text).map_err(|_| IdParseError::Text)?;
-                let id = Self(*id.as_bytes());
-                if id.to_string() == text { Ok(id) } else { Err(IdParseError::Text) }
+                let mut canonical = [0; uuid::fmt::Hyphenated::LENGTH];
+                if *id.hyphenated().encode_lower(&mut canonical) != *text {
+                    return Err(IdParseError::Text);
+                }
+                Ok(Self(*id.as_bytes()))
             }
         }
 

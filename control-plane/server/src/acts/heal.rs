@@ -1,23 +1,39 @@
-//! Puts signed documents back that the database had and lost: an ordinary failover that loses one commit locks nobody out.
+//! Puts signed documents back that the database had and lost, and what they say of a node into its row: an ordinary
+//! failover that loses one commit locks nobody out, and stops no publication.
 //!
 //! Owns when a copy is put back: up to this replica's floor, and kept after the last restore from a backup. Who restores
 //! means what the backup says, and confirms the floors.
 
 use rap_authority::{FloorOf, ReplicaFloors};
-use rap_store::{SignedCopy, SystemTransaction, restore_newest, signed_copy_is_stored, signed_copy_put};
-use rap_types::Reason;
+use rap_contract::RevocationKind;
+use rap_store::{
+    NodeRow, SignedCopy, SystemTransaction, cluster_hold, node_status_set, nodes_and_tampered,
+    restore_newest, signed_copy_is_stored, signed_copy_put,
+};
+use rap_types::{IdentityStatus, Reason};
 
 use crate::acts::change::commit;
+use crate::acts::remove_node::{removal_scopes, status_after};
 use crate::database::change::{Acting, Change};
 use crate::failure::Failure;
+use crate::serve::cluster::Cluster;
 use crate::serve::handle::Serving;
 use crate::watch::raise::alarm_about;
 
-/// Puts back what is missing. Gives how many documents that were.
+/// Puts back what is missing, and puts right the rows that contradict it. Gives how many documents and rows that were.
 ///
 /// # Errors
 /// Errors of the database; `row.tampered` if the database undoes what is put back.
 pub(crate) async fn heal(serving: &Serving) -> Result<usize, Failure> {
+    let documents = heal_documents(serving).await?;
+    let mut rows = 0;
+    for cluster in serving.clusters.all() {
+        rows += heal_rows(serving, &cluster).await?;
+    }
+    Ok(documents + rows)
+}
+
+async fn heal_documents(serving: &Serving) -> Result<usize, Failure> {
     let floors = serving.database.floors.current().unwrap_or_default();
     let mut snapshot = serving.database.store.system().begin_snapshot().await?;
     let restored = restore_newest(&mut snapshot).await?;
@@ -48,6 +64,54 @@ pub(crate) async fn heal(serving: &Serving) -> Result<usize, Failure> {
         }
     }
     put_back.map(|()| lost.len())
+}
+
+/// Puts right the rows of nodes that are members by their rows and gone by the records in force.
+async fn heal_rows(serving: &Serving, cluster: &Cluster) -> Result<usize, Failure> {
+    let chain = cluster.revocations.known().chain;
+    let mut snapshot = serving.database.store.system().begin_snapshot().await?;
+    let (rows, _) = nodes_and_tampered(&mut snapshot, &cluster.rows).await?;
+    drop(snapshot);
+    let is_member =
+        |row: &NodeRow| matches!(row.identity_status, IdentityStatus::Active | IdentityStatus::Draining);
+    let wrong = rows.into_iter().filter(is_member);
+    let wrong: Vec<(NodeRow, RevocationKind)> =
+        wrong.filter_map(|row| chain.gone(row.node.node).map(|kind| (row, kind))).collect();
+    if wrong.is_empty() {
+        return Ok(0);
+    }
+    let acting = Acting::alone("system", serving.keys.pen.clone(), serving.watch.clock.now().wall);
+    let put_right =
+        commit!(serving, &acting, |transaction| put_right(transaction, &acting, cluster, &wrong).await);
+    for (row, _) in &wrong {
+        let what = match &put_right {
+            Ok(()) => {
+                "its revocation is in force, its row said that it is a member, and the row was put right"
+            }
+            Err(_) => "its revocation is in force, its row says that it is a member, and cannot be put right",
+        };
+        alarm_about(&serving.watch, Reason::FloorHealed, &format!("node/{}", row.node.node), what).await;
+    }
+    put_right.map(|()| wrong.len())
+}
+
+async fn put_right(
+    transaction: &mut SystemTransaction,
+    acting: &Acting,
+    cluster: &Cluster,
+    wrong: &[(NodeRow, RevocationKind)],
+) -> Result<(), Failure> {
+    cluster_hold(transaction, &cluster.rows).await?;
+    for (row, kind) in wrong {
+        let (node, to) = (row.node.node, status_after(*kind));
+        if !node_status_set(transaction, &cluster.rows, node, row.identity_status, to).await? {
+            return Err(Failure::new(Reason::RequestConflict, "the node changed meanwhile"));
+        }
+        let change = Change::of("floor.healed", format!("node/{node}")).inside(cluster.id);
+        let change = change.owned_by(row.node.organization);
+        change.touches(cluster.id, removal_scopes(node), true).record(transaction, acting).await?;
+    }
+    Ok(())
 }
 
 async fn put_back(

@@ -99,10 +99,7 @@ pub(crate) async fn write_removal(
         None => serving.require_member(row, &known.chain)?,
     }
     let known = write_record(&serving.watch, transaction, acting, cluster, known, row, removal.kind).await?;
-    let to = match removal.kind {
-        RevocationKind::Left => IdentityStatus::Left,
-        _ => IdentityStatus::Revoked,
-    };
+    let to = status_after(removal.kind);
     if row.identity_status != to
         && !node_status_set(transaction, &cluster.rows, node, row.identity_status, to).await?
     {
@@ -112,9 +109,21 @@ pub(crate) async fn write_removal(
     let change = change.owned_by(row.node.organization);
     let change = change.before(Digest::of(&[&row.node.node_public_key])).after(known.chain.digest());
     let change = change.because(format!("{}: {}", removal.kind.as_str(), acting.reason));
-    let scopes = ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")];
-    let version = change.touches(cluster.id, scopes, true).record(transaction, acting).await?;
+    let version = change.touches(cluster.id, removal_scopes(node), true).record(transaction, acting).await?;
     Ok(Removed { known, version })
+}
+
+/// What the row of a node says once a record of this kind made it gone.
+pub(crate) fn status_after(kind: RevocationKind) -> IdentityStatus {
+    match kind {
+        RevocationKind::Left => IdentityStatus::Left,
+        _ => IdentityStatus::Revoked,
+    }
+}
+
+/// What of the snapshots changes when a node goes.
+pub(crate) fn removal_scopes(node: NodeId) -> [String; 3] {
+    ["trust".to_owned(), format!("peer/{node}"), format!("assignment/{node}")]
 }
 
 /// Signs and stores the next record of the chain, about the node of `row`. In a dry run the chain is as it would be.

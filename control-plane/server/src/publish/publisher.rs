@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rap_planner::PlanError;
 use rap_types::{ClusterId, Reason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +109,10 @@ async fn after(serving: &Serving, cluster: &Cluster, error: &RoundError) -> Dura
             ALARM
         }
         RoundError::Plan(plan) => {
+            if matches!(plan, PlanError::NotAdmitted(_)) {
+                // The row of a node that is gone is put right.
+                serving.heal.notify_one();
+            }
             serving
                 .watch
                 .alarm(plan.reason(), &format!("nothing new is published in cluster {}: {plan}", cluster.id));

@@ -123,6 +123,30 @@ async fn a_revocation_of_a_node_that_is_undone_at_commit_counts_at_the_other_rep
     world.stop().await;
 }
 
+/// A failover that loses one commit: the record comes back, and the row of the node with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_revocation_is_put_back_with_the_row_of_its_node_and_publication_goes_on_after_a_restart() {
+    let mut world = World::dev().await;
+    let (_, lost, _) = member(&world).await;
+    sql(&world, UNDO).await;
+    assert_eq!(reason(world.revoke(&lost.node.to_string(), false).await.unwrap_err()), Reason::RowTampered);
+    sql(&world, "DROP FUNCTION undo() CASCADE").await;
+    // It has published nothing yet, so it cannot go on with a version from before.
+    let second = world.replica().await;
+    let first = world.through(second);
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
+    within(30, "a version without the node", async || {
+        let newest = cluster.feed.newest()?;
+        (!newest.plan.nodes.contains_key(&lost.node)).then_some(())
+    })
+    .await;
+    assert_eq!(world.node(&lost.node.to_string()).await.identity_status, "revoked");
+    let healed = audited(&world, "floor.healed").await;
+    assert!(healed.iter().any(|entry| *entry == format!("node/{}", lost.node)), "{healed:?}");
+    first.stop().await;
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_revocation_of_a_grant_that_is_undone_at_commit_is_found_and_counts_here() {
     let world = World::dev().await;

@@ -118,6 +118,17 @@ impl Scope {
         self.update(false, slots, vec![chunk])
     }
 
+    /// The next update: so many nodes joined.
+    pub fn join(&mut self, nodes: u32) -> v1::SnapshotUpdate {
+        let mut chunks: Vec<_> = (self.peers..self.peers + nodes).map(|peer| peer_record(peer, 0)).collect();
+        chunks.sort_unstable_by(|one, other| one.slot.cmp(&other.slot));
+        self.peers += nodes;
+        let slot = |chunk: &v1::Chunk| v1::Slot { key: chunk.slot.clone(), chunk_id: id_of(chunk).to_vec() };
+        let slots: Vec<_> = chunks.iter().map(slot).collect();
+        self.manifest = self.manifest.apply(&slots, &[] as &[&str]).expect("sorted slots");
+        self.update(false, slots, chunks)
+    }
+
     fn update(&mut self, full: bool, slots_set: Vec<v1::Slot>, chunks: Vec<v1::Chunk>) -> v1::SnapshotUpdate {
         self.version += 1;
         let leaf = leaf_hash(CLUSTER, NODE, self.version, &self.manifest.root(), &SALT);

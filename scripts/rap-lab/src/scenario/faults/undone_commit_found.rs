@@ -74,10 +74,14 @@ pub fn check(scene: &Scene<'_>) -> Result<Finding> {
         }
         intruder.does("DROP FUNCTION IF EXISTS undo()")?;
         let (effect, control) = found?;
-        wait_until(SETTLE, "the database has again what it lost", || {
-            let entries = scene.control.ask("audit list --action floor.healed")?;
-            Ok(entries["entries"].as_array().is_some_and(|entries| entries.len() >= 3).then_some(()))
-        })?;
+        wait_until(
+            SETTLE,
+            "the database has again what it lost: three documents and the row of the node",
+            || {
+                let entries = scene.control.ask("audit list --action floor.healed")?;
+                Ok(entries["entries"].as_array().is_some_and(|entries| entries.len() >= 4).then_some(()))
+            },
+        )?;
         let note = "undone acts end with 7 and count at every replica; honest ones go on, and what was lost is put back";
         Ok(shown(effect, control, note))
     })
