@@ -82,7 +82,12 @@ impl Ledger {
 
     /// The record of a lab that is up.
     pub fn open(folder: &Folder) -> Result<Self> {
-        ensure!(folder.record().exists(), "no lab at {}", folder.path().display());
+        ensure!(
+            folder.record().exists(),
+            "lab {} is not up ({} is missing): start it with scripts/quickstart, or scripts/lab up SCENARIO",
+            folder.lab(),
+            folder.path().display()
+        );
         Ok(Self { folder: folder.clone() })
     }
 
@@ -143,6 +148,8 @@ mod tests {
     fn a_second_run_does_not_take_over_the_first() {
         let base = tempfile::tempdir().expect("folder");
         let folder = Folder::at(base.path().join("x"));
+        let absent = Ledger::open(&folder).expect_err("not up").to_string();
+        assert!(absent.starts_with("lab x is not up") && absent.contains("scripts/quickstart"), "{absent}");
         let run = RunId::new(&folder).expect("run id");
         let ledger = Ledger::create(&folder, &run, Mode::Loopback).expect("first");
         assert!(Ledger::create(&folder, &RunId::new(&folder).expect("run id"), Mode::Loopback).is_err());

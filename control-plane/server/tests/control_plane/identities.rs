@@ -12,7 +12,7 @@ use v1::node_message::Body as Say;
 use crate::grants::audited;
 use crate::host::{NodeStream, hello, member};
 use crate::sync::{Kept, acknowledge};
-use crate::world::{World, reason, until};
+use crate::world::{World, reason, until, within};
 
 fn of(instance: u8) -> v1::NodeHello {
     v1::NodeHello { instance_id: vec![instance; 16], ..hello() }
@@ -31,28 +31,35 @@ fn alarms(world: &World, reason: Reason) -> u64 {
 /// Reads a stream until it is asked to stay away: what came, in words.
 async fn until_away(stream: &mut NodeStream, bootstrap: &VerifiedBootstrap) -> Vec<String> {
     let mut said = Vec::new();
-    loop {
-        match stream.next().await.unwrap() {
-            Body::Update(update) => {
-                acknowledge(stream, &Kept::new(bootstrap).apply(&update)).await;
-                said.push("update".to_owned());
+    let heard = async {
+        loop {
+            match stream.next().await.unwrap() {
+                Body::Update(update) => {
+                    acknowledge(stream, &Kept::new(bootstrap).apply(&update)).await;
+                    said.push("update".to_owned());
+                }
+                Body::IdentityNotice(notice) => said.push(notice.reason),
+                Body::GoingAway(going) => {
+                    assert_eq!((going.reconnect_after_ms, going.not_ready), (60_000, false));
+                    return;
+                }
+                _ => {}
             }
-            Body::IdentityNotice(notice) => said.push(notice.reason),
-            Body::GoingAway(going) => {
-                assert_eq!((going.reconnect_after_ms, going.not_ready), (60_000, false));
-                return said;
-            }
-            _ => {}
         }
-    }
+    };
+    within("asked to stay away", heard).await;
+    said
 }
 
 async fn notice(stream: &mut NodeStream) -> String {
-    loop {
-        if let Body::IdentityNotice(notice) = stream.next().await.unwrap() {
-            return notice.reason;
+    within("a notice", async {
+        loop {
+            if let Body::IdentityNotice(notice) = stream.next().await.unwrap() {
+                return notice.reason;
+            }
         }
-    }
+    })
+    .await
 }
 
 #[tokio::test]

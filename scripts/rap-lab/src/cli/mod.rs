@@ -267,7 +267,7 @@ fn open(name: Option<String>) -> Result<Lab> {
 fn the_only_lab() -> Result<String> {
     match labs().as_slice() {
         [only] => Ok(only.clone()),
-        [] => bail!("no lab is up"),
+        [] => bail!("no lab is up: start one with scripts/quickstart, or scripts/lab up SCENARIO"),
         several => bail!("several labs are up; choose one with --lab: {}", several.join(" ")),
     }
 }
