@@ -55,17 +55,16 @@ pub(crate) fn read_echo(payload: &[u8]) -> Result<v1::SyntheticEcho, Reason> {
     if echo.payload.len() > ECHO_MAX { Err(Reason::LinkFrameTooLarge) } else { Ok(echo) }
 }
 
-/// The request of the dialled side to open a lane.
+/// The request of the dialled side to open a lane; lane A: to make the link anew.
 pub fn lane_request(lane: Lane) -> Frame {
     let payload = v1::LaneRequest { lane: lane.code() }.encode_to_vec();
     Frame::local(ChannelClass::Control, FrameKind::LaneRequest, payload)
 }
 
-/// The lane that is asked for: B or C.
+/// The lane that is asked for.
 pub(crate) fn read_lane_request(payload: &[u8]) -> Result<Lane, Reason> {
     let request = v1::LaneRequest::decode(payload).map_err(|_| Reason::LinkFrameMalformed)?;
-    let lane = v1::LinkLane::try_from(request.lane).ok().and_then(Lane::of_wire);
-    lane.filter(|lane| *lane != Lane::A).ok_or(Reason::LinkState)
+    v1::LinkLane::try_from(request.lane).ok().and_then(Lane::of_wire).ok_or(Reason::LinkState)
 }
 
 /// The reason in a goodbye. A code that this version does not know reads as `link.closed`.

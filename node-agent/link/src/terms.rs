@@ -117,7 +117,7 @@ pub enum Output {
     Established(PeerHello),
     /// A path message or labelled data arrived.
     Received(Frame),
-    /// The peer wants this lane opened. This side dialled lane A.
+    /// The peer wants this lane opened, or with lane A the link made anew. This side dialled lane A.
     LaneAsked(Lane),
     /// The peer missed probes.
     Suspected,

@@ -79,7 +79,7 @@ fn without_the_feature_on_both_sides_lane_a_carries_every_class() {
 #[test]
 fn the_dialled_side_asks_for_a_lane() {
     let (mut a, mut b) = pair_on(Lane::A, BOTH, BOTH);
-    for lane in [Lane::B, Lane::C] {
+    for lane in [Lane::A, Lane::B, Lane::C] {
         b.handle(Input::SendAsked(lane_request(lane)), START).unwrap();
         exchange(&mut a, &mut b, START);
         assert_eq!(outputs(&mut a), [Output::LaneAsked(lane)]);
@@ -93,8 +93,8 @@ fn senseless_requests_for_a_lane_end_the_connection() {
     dialled.receive(&forced(&lane_request(Lane::C)), START);
     assert_eq!(dialled.reason(), Some(Reason::LinkState), "the dialling side asks for nothing");
     let (mut dialler, _) = pair_on(Lane::A, BOTH, BOTH);
-    dialler.receive(&forced(&lane_request(Lane::A)), START);
-    assert_eq!(dialler.reason(), Some(Reason::LinkState));
+    dialler.receive(&forced(&Frame { payload: vec![].into(), ..lane_request(Lane::A) }), START);
+    assert_eq!(dialler.reason(), Some(Reason::LinkState), "no lane");
     let (mut dialler, _) = pair_on(Lane::A, BOTH, BOTH);
     dialler.receive(&forced(&Frame { payload: vec![0x08, 9].into(), ..lane_request(Lane::A) }), START);
     assert_eq!(dialler.reason(), Some(Reason::LinkState), "a lane that nobody knows");

@@ -63,6 +63,10 @@ impl Inbox {
         self.wake.notified().await;
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting().frames.is_empty()
+    }
+
     /// Everything that waits.
     pub(crate) fn take(&self) -> VecDeque<Frame> {
         let mut waiting = self.waiting();

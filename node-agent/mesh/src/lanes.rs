@@ -45,9 +45,19 @@ impl Shared {
         }
     }
 
-    /// Opens a lane that the peer asked for.
+    /// Opens a lane that the peer asked for, or makes the link anew.
     pub(crate) fn lane_asked(self: &Arc<Self>, peer: NodeId, lane: Lane) {
-        if let Carrier::OnDemand(on_demand) = self.registry.carrier(peer, lane) {
+        if lane == Lane::A {
+            self.make_anew(peer);
+        } else if let Some(on_demand) = self.registry.lane(peer, lane) {
+            self.open_lane(peer, &on_demand);
+        }
+    }
+
+    /// Opens the lanes that a new session takes over from the one before. `dials`: this side dialled it.
+    pub(crate) fn lanes_followed(self: &Arc<Self>, peer: NodeId, dials: bool) {
+        let lanes = [Lane::B, Lane::C].into_iter().filter_map(|lane| self.registry.lane(peer, lane));
+        for on_demand in lanes.filter(|on_demand| on_demand.is_due(dials)) {
             self.open_lane(peer, &on_demand);
         }
     }

@@ -7,6 +7,7 @@
 #![deny(clippy::await_holding_lock)]
 
 mod accept;
+mod active;
 mod command;
 mod config;
 mod dial;

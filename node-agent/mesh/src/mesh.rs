@@ -15,7 +15,7 @@ use rap_runtime::tls::{CertificateCell, TrustStore, link_server};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{ChannelClass, NodeId, Reason};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::command::Command;
 use crate::config::MeshConfig;
@@ -59,6 +59,7 @@ impl Mesh {
             server,
             link_peers: watch::Sender::new(Arc::new(LinkPeers::default())),
             tasks,
+            identified: Notify::new(),
             applying: Mutex::default(),
             next_id: AtomicU64::new(0),
         });
@@ -73,8 +74,8 @@ impl Mesh {
         self.address
     }
 
-    /// Uses this certificate (first of `chain`) and key for handshakes from now on. Live links are not
-    /// affected.
+    /// Uses this certificate (first of `chain`) and key for handshakes from now on. Live links that stand on another
+    /// one are made anew, and lose no frame.
     ///
     /// # Errors
     /// The key does not belong to the certificate.
@@ -83,7 +84,9 @@ impl Mesh {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<(), rustls::Error> {
-        self.shared.certificate.set(chain, key)
+        self.shared.certificate.set(chain, key)?;
+        self.shared.identified.notify_one();
+        Ok(())
     }
 
     /// Replaces the desired peers and the trust. Links with peers that are no longer desired or are revoked

@@ -3,8 +3,8 @@
 //! Owns who opens a lane and when. Opens none itself.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rap_link::{Direction, Lane, redial_delay};
@@ -28,6 +28,8 @@ pub(crate) struct OnDemand {
     pub(crate) up: watch::Sender<bool>,
     not_before: AtomicU64,
     failures: AtomicU32,
+    /// The same lane of the session before, until this one is opened.
+    before: Mutex<Option<Arc<OnDemand>>>,
 }
 
 /// The lanes beside a connection of lane A.
@@ -70,6 +72,21 @@ impl Lanes {
         self.0.iter().find(|on_demand| on_demand.lane == lane)
     }
 
+    /// Takes over from the session before: a lane that stands carries data until the new one is opened, and what waits
+    /// for one that does not stand waits here.
+    pub(crate) fn follow(&self, before: &Self) {
+        for (after, before) in self.0.iter().zip(&before.0) {
+            if before.is_up() {
+                *after.before() = Some(before.clone());
+            } else {
+                for frame in before.inbox.take() {
+                    // This inbox is empty and has the same bounds.
+                    let _taken = after.inbox.push(frame);
+                }
+            }
+        }
+    }
+
     /// Ends both lanes: the connection of lane A ended.
     pub(crate) fn end(&self) {
         self.0.iter().for_each(|on_demand| on_demand.ended.cancel());
@@ -87,13 +104,26 @@ impl OnDemand {
             up: watch::Sender::new(false),
             not_before: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            before: Mutex::default(),
         }
+    }
+
+    /// The lane of the session before, while it stands and this one does not.
+    pub(crate) fn standing_before(&self) -> Option<Arc<Self>> {
+        self.before().clone().filter(|before| before.is_up())
+    }
+
+    /// True if the lane is to be opened without new data: for what waits, and `dials` says that this side opens it, for
+    /// what the lane before carries.
+    pub(crate) fn is_due(&self, dials: bool) -> bool {
+        !self.inbox.is_empty() || (dials && self.standing_before().is_some())
     }
 
     /// A connection is the lane.
     pub(crate) fn opened(&self) {
         self.claimed.store(true, Ordering::Release);
         self.failures.store(0, Ordering::Relaxed);
+        *self.before() = None;
         self.up.send_replace(true);
     }
 
@@ -106,6 +136,10 @@ impl OnDemand {
 
     pub(crate) fn is_up(&self) -> bool {
         *self.up.borrow()
+    }
+
+    fn before(&self) -> MutexGuard<'_, Option<Arc<Self>>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True for one caller while the lane is closed, and not soon after a failure.

@@ -7,9 +7,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use rap_link::{Answer, Frame, FrameKind, Input, Lane, Origin, Output, PeerHello, Permit, SessionState};
+use rap_link::{
+    Answer, Direction, Frame, FrameKind, Input, Lane, Origin, Output, PeerHello, Permit, SessionState,
+};
 use rap_runtime::handshake_budget::Handshake;
 use rap_types::{ChannelClass, Mono, Reason};
 use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
@@ -18,11 +21,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::active::Active;
 use crate::command::Command;
 use crate::inbox::Inbox;
 use crate::on_demand::{Busy, Lanes};
 use crate::outgoing::Outgoing;
-use crate::registry::{Active, Route};
+use crate::registry::Route;
 use crate::shared::{Connection, reason_of_io, until};
 use crate::socket::Handle;
 use crate::status::MeshEvent;
@@ -47,6 +51,9 @@ struct Pump<'a> {
     sender: mpsc::Sender<Command>,
     commands: mpsc::Receiver<Command>,
     replaced: CancellationToken,
+    /// Until when this connection is read and emptied, after another one took over.
+    gives_way: Option<Mono>,
+    stop: CancellationToken,
     asked: BTreeMap<u64, oneshot::Sender<Answer>>,
     next_token: u64,
     /// Frames that other tasks send through this link.
@@ -55,6 +62,8 @@ struct Pump<'a> {
     origin: Option<Origin>,
     /// When data passed on lanes B and C.
     busy: Option<Arc<Busy>>,
+    /// Lane A, if both sides know lanes.
+    lanes: Option<Lanes>,
     /// The latest of that which the session knows.
     noticed: Mono,
     /// The end of lane A, if this is another lane.
@@ -66,6 +75,7 @@ struct Pump<'a> {
 enum Woken {
     LinkPeers,
     Stopped(Reason),
+    Replaced,
     Asked(Command),
     Forwarded,
     Time,
@@ -91,11 +101,14 @@ impl<'a> Pump<'a> {
             sender,
             commands,
             replaced: CancellationToken::new(),
+            gives_way: None,
+            stop: CancellationToken::new(),
             asked: BTreeMap::new(),
             next_token: 0,
             inbox: Arc::default(),
             origin: None,
             busy: None,
+            lanes: None,
             noticed: Mono(0),
             ended: CancellationToken::new(),
             denied: false,
@@ -114,12 +127,14 @@ impl<'a> Pump<'a> {
             let stall = self.outgoing.stalls_at(self.connection.shared.config.write_stall);
             let due = stall.map_or(due, |stall| due.min(stall));
             let leaving = self.connection.link.state() == SessionState::Draining;
+            let due = self.gives_way.filter(|_| !leaving).map_or(due, |end| due.min(end));
             let busy = self.outgoing.is_busy();
             let woken = tokio::select! {
                 biased;
                 _ = link_peers.changed() => Woken::LinkPeers,
                 () = group.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDrained),
-                () = self.replaced.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDuplicate),
+                () = self.stop.cancelled(), if !leaving => Woken::Stopped(Reason::LinkDuplicate),
+                () = self.replaced.cancelled(), if self.gives_way.is_none() => Woken::Replaced,
                 () = self.ended.cancelled(), if !leaving => Woken::Stopped(Reason::LinkClosed),
                 () = until(due, now) => Woken::Time,
                 Some(command) = self.commands.recv() => Woken::Asked(command),
@@ -142,6 +157,7 @@ impl<'a> Pump<'a> {
         let now = self.connection.shared.now();
         match woken {
             Woken::LinkPeers => self.link_peers_changed(),
+            Woken::Replaced => self.gives_way = Some(now.mono.plus(GIVES_WAY)),
             Woken::Stopped(reason) => self.connection.input(Input::DrainAsked(reason)),
             Woken::Asked(command) => self.ask(command),
             Woken::Forwarded => self.forward(),
@@ -155,6 +171,9 @@ impl<'a> Pump<'a> {
                 let stall = self.outgoing.stalls_at(self.connection.shared.config.write_stall);
                 if stall.is_some_and(|stall| now.mono >= stall) {
                     self.connection.input(Input::Broken(Reason::LinkStalled));
+                }
+                if self.gives_way.is_some_and(|end| now.mono >= end) {
+                    self.connection.input(Input::DrainAsked(Reason::LinkDuplicate));
                 }
             }
         }
@@ -272,17 +291,21 @@ impl<'a> Pump<'a> {
         let lanes =
             (lane_a && hello.agreed.lanes).then(|| Lanes::new(&shared.tasks.token(), self.inbox.clone()));
         self.busy = lanes.as_ref().map(Lanes::busy);
+        self.lanes.clone_from(&lanes);
         let active = Active {
             id: self.connection.id,
             direction: self.connection.direction,
             commands: self.sender.clone(),
             replaced: self.replaced.clone(),
+            stop: self.stop.clone(),
             head: head.clone(),
             attached: shared.is_attachment(peer),
             session_id: hello.session_id,
             remote: self.connection.remote,
             inbox: (hello.agreed.fabric && lane_a).then(|| self.inbox.clone()),
             lanes,
+            on_demand: None,
+            leaf: self.connection.own_leaf,
             authorities: [
                 self.connection.own_authority,
                 self.connection.proven.as_ref().map(|proven| proven.node.authority),
@@ -295,6 +318,7 @@ impl<'a> Pump<'a> {
                 }
                 if lane_a {
                     shared.link_up(peer);
+                    shared.lanes_followed(peer, self.connection.direction == Direction::Outbound);
                 }
                 if let Some(on_demand) = on_demand {
                     self.ended = on_demand.ended.clone();
@@ -320,6 +344,7 @@ impl<'a> Pump<'a> {
         if let (Some(peer), Some(lane)) = (self.connection.peer, self.connection.lane) {
             let now = self.connection.shared.now().mono;
             let shared = &self.connection.shared;
+            self.lanes.iter().for_each(Lanes::end);
             let unsent = shared.registry.release(peer, lane, self.connection.id, now);
             shared.registry.reject(Reason::LinkClosed, unsent);
             let was_up = self.connection.established_at.is_some() && lane == Lane::A;
@@ -350,3 +375,5 @@ impl<'a> Pump<'a> {
 
 const READ_CHUNK: usize = 16 * 1024;
 const COMMANDS: usize = 64;
+/// What the peer sent before it knew of the other connection arrives in this time.
+const GIVES_WAY: Duration = Duration::from_secs(2);

@@ -4,19 +4,20 @@
 //! here is short and under one lock. Nothing waits.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use rap_link::{Direction, Kept, Lane, keep_of_duplicates};
+use rap_link::{Kept, Lane, keep_of_duplicates};
 use rap_types::{Digest, Mono, NodeId, Reason};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::active::{Active, Renewal};
 use crate::command::Command;
 use crate::inbox::Inbox;
-use crate::on_demand::{Carrier, Lanes, OnDemand, Standing};
+use crate::on_demand::{Carrier, OnDemand, Standing};
 use crate::status::{LinkStatus, MeshEvent};
 
 /// All desired peers and their links.
@@ -43,6 +44,8 @@ struct Dialler {
     vacant: watch::Sender<Option<Mono>>,
     demand: watch::Sender<Demand>,
     stop: CancellationToken,
+    /// When lane A is made anew next, and how often that was tried since it was made.
+    renewal: (Mono, u32),
 }
 
 /// Somebody needs the link now.
@@ -67,29 +70,14 @@ pub(crate) enum Route {
 struct Slot {
     status: LinkStatus,
     active: Option<Active>,
+    /// Ends the connection that gave way last.
+    former: CancellationToken,
 }
 
-/// The connection that is one lane of the link with a peer.
-#[derive(Debug, Clone)]
-pub(crate) struct Active {
-    pub(crate) id: u64,
-    pub(crate) direction: Direction,
-    pub(crate) commands: mpsc::Sender<Command>,
-    /// Cancelled when another connection takes over.
-    pub(crate) replaced: CancellationToken,
-    /// Head in the hello of the peer. May be empty.
-    pub(crate) head: Bytes,
-    /// The peer wants this link and this node does not.
-    pub(crate) attached: bool,
-    pub(crate) session_id: [u8; 16],
-    /// Address of the peer.
-    pub(crate) remote: Option<SocketAddr>,
-    /// Lane A, if the peer knows paths.
-    pub(crate) inbox: Option<Arc<Inbox>>,
-    /// Lane A, if both sides know lanes.
-    pub(crate) lanes: Option<Lanes>,
-    /// Fingerprints of the authorities of both leaves: the own one and the peer's.
-    pub(crate) authorities: [Option<Digest>; 2],
+impl Slot {
+    fn new(status: LinkStatus) -> Self {
+        Self { status, active: None, former: CancellationToken::new() }
+    }
 }
 
 /// A peer that is newly desired, with the inputs of its dialling task.
@@ -99,16 +87,6 @@ pub(crate) struct NewPeer {
     pub(crate) vacant: watch::Receiver<Option<Mono>>,
     pub(crate) demand: watch::Receiver<Demand>,
     pub(crate) stop: CancellationToken,
-}
-
-impl Active {
-    /// Ends the connection, and the lanes that belong to it.
-    fn give_way(&self) {
-        self.replaced.cancel();
-        if let Some(lanes) = &self.lanes {
-            lanes.end();
-        }
-    }
 }
 
 impl Registry {
@@ -135,8 +113,8 @@ impl Registry {
                 let (demand, asked) = watch::channel(Demand::default());
                 added.push(NewPeer { peer: *peer, vacant: watched, demand: asked, stop: stop.clone() });
                 let status = LinkStatus::untried(*peer, now);
-                state.links.insert((*peer, Lane::A), Slot { status, active: None });
-                Dialler { vacant, demand, stop }
+                state.links.insert((*peer, Lane::A), Slot::new(status));
+                Dialler { vacant, demand, stop, renewal: (Mono(0), 0) }
             });
             state.diallers.insert(*peer, dialler);
         }
@@ -145,8 +123,9 @@ impl Registry {
         links.retain(|(peer, _), slot| {
             let stays = diallers.contains_key(peer);
             // The permit of the peer ends the connection. If the peer is desired again before that is read, this does.
-            if let Some(active) = slot.active.as_ref().filter(|_| !stays) {
-                active.give_way();
+            if !stays {
+                slot.former.cancel();
+                slot.active.iter().for_each(Active::end);
             }
             stays
         });
@@ -158,8 +137,9 @@ impl Registry {
         self.attachments_max.store(most, Ordering::Relaxed);
     }
 
-    /// Makes an established connection the lane. If the lane has a connection, one of the two stays and the
-    /// other is closed; lanes B and C end with the connection of lane A. Returns the lane if it is one of those.
+    /// Makes an established connection the lane. If the lane has a connection, one of the two stays. The new one is
+    /// refused, or the present one gives way; its lanes B and C do so when those of the new session are opened.
+    /// Returns the lane if it is one of those.
     ///
     /// # Errors
     /// `link.peer_unknown`, `link.capacity`, `link.duplicate` if the present connection stays, `link.state` for lane
@@ -168,12 +148,12 @@ impl Registry {
         &self,
         peer: NodeId,
         lane: Lane,
-        new: Active,
+        mut new: Active,
         now: Mono,
     ) -> Result<Option<Arc<OnDemand>>, Reason> {
         let mut state = self.state();
         let State { diallers, links } = &mut *state;
-        let dialler = diallers.get(&peer).ok_or(Reason::LinkPeerUnknown)?;
+        let dialler = diallers.get_mut(&peer).ok_or(Reason::LinkPeerUnknown)?;
         let is_new = links.get(&(peer, lane)).is_none_or(|slot| slot.active.is_none());
         if new.attached && is_new && lane == Lane::A {
             let attached = |slot: &Slot| slot.active.as_ref().is_some_and(|active| active.attached);
@@ -182,24 +162,32 @@ impl Registry {
                 return Err(Reason::LinkCapacity);
             }
         }
-        let mut on_demand = None;
         if lane != Lane::A {
             let first = links.get(&(peer, Lane::A)).and_then(|slot| slot.active.as_ref());
             let same =
                 |first: &&Active| (first.session_id, first.direction) == (new.session_id, new.direction);
             let first = first.filter(same).ok_or(Reason::LinkState)?;
-            on_demand = first.lanes.as_ref().and_then(|lanes| lanes.get(lane)).cloned();
+            new.on_demand = first.lanes.as_ref().and_then(|lanes| lanes.get(lane)).cloned();
         }
-        let untried = || Slot { status: LinkStatus { lane, ..LinkStatus::untried(peer, now) }, active: None };
+        let untried = || Slot::new(LinkStatus { lane, ..LinkStatus::untried(peer, now) });
         let slot = links.entry((peer, lane)).or_insert_with(untried);
         if let Some(existing) = &slot.active {
+            // A lane of a session before gives way, whoever dialled it.
+            let same = lane == Lane::A || existing.session_id == new.session_id;
             match keep_of_duplicates(self.local, peer, existing.direction, new.direction) {
-                Kept::Existing => return Err(Reason::LinkDuplicate),
-                Kept::New => existing.give_way(),
+                Kept::Existing if same => return Err(Reason::LinkDuplicate),
+                Kept::Existing | Kept::New => existing.replaced.cancel(),
+            }
+            // At most one connection of a lane is read beside the present one.
+            std::mem::replace(&mut slot.former, existing.stop.clone()).cancel();
+            if let (Some(lanes), Some(before)) = (&new.lanes, &existing.lanes) {
+                lanes.follow(before);
             }
         }
+        let on_demand = new.on_demand.clone();
         slot.active = Some(new);
         if lane == Lane::A {
+            dialler.renewal.1 = 0;
             dialler.vacant.send_replace(None);
         }
         if let Some(on_demand) = &on_demand {
@@ -217,9 +205,8 @@ impl Registry {
         if slot.active.as_ref().is_none_or(|active| active.id != id) {
             return 0;
         }
-        if let Some(active) = slot.active.take() {
-            active.give_way();
-        }
+        let active = slot.active.take();
+        active.iter().for_each(Active::end);
         if lane == Lane::A {
             if let Some(dialler) = diallers.get(&peer) {
                 dialler.vacant.send_replace(Some(now));
@@ -227,8 +214,7 @@ impl Registry {
             return 0;
         }
         links.remove(&(peer, lane));
-        let first = links.get(&(peer, Lane::A)).and_then(|slot| slot.active.as_ref());
-        first.and_then(|first| first.lanes.as_ref()?.get(lane)).map_or(0, |on_demand| on_demand.closed())
+        active.and_then(|active| active.on_demand).map_or(0, |on_demand| on_demand.closed())
     }
 
     /// Takes the status of connection `id`, unless another connection is the lane. `left`: the connection was
@@ -282,12 +268,23 @@ impl Registry {
         match first {
             Some(Active { inbox: Some(inbox), lanes, .. }) => {
                 match lanes.as_ref().and_then(|lanes| lanes.get(lane)) {
-                    Some(on_demand) => Carrier::OnDemand(on_demand.clone()),
+                    Some(on_demand) if on_demand.is_up() => Carrier::OnDemand(on_demand.clone()),
+                    Some(on_demand) => {
+                        let before = on_demand.standing_before();
+                        Carrier::OnDemand(before.unwrap_or_else(|| on_demand.clone()))
+                    }
                     None => Carrier::Stands(inbox.clone()),
                 }
             }
             Some(Active { inbox: None, .. }) | None => Carrier::None,
         }
+    }
+
+    /// Lane B or C of the present session.
+    pub(crate) fn lane(&self, peer: NodeId, lane: Lane) -> Option<Arc<OnDemand>> {
+        let state = self.state();
+        let first = state.links.get(&(peer, Lane::A))?.active.as_ref()?;
+        first.lanes.as_ref()?.get(lane).cloned()
     }
 
     /// The connection of lane A.
@@ -309,16 +306,26 @@ impl Registry {
         }
     }
 
-    /// Peers with a lane A that this node dialled and that stands on a leaf of this authority, with what ends their
-    /// dialling.
-    pub(crate) fn dialled_by(&self, authority: Digest) -> Vec<(NodeId, CancellationToken)> {
+    /// Peers whose link stands on this authority, or on another own leaf than this.
+    pub(crate) fn outdated(&self, former: Option<Digest>, leaf: Option<Digest>) -> Vec<NodeId> {
         let state = self.state();
-        let stands = |(peer, dialler): (&NodeId, &Dialler)| {
-            let active = state.links.get(&(*peer, Lane::A))?.active.as_ref()?;
-            let by = active.direction == Direction::Outbound && active.authorities.contains(&Some(authority));
-            by.then(|| (*peer, dialler.stop.clone()))
-        };
-        state.diallers.iter().filter_map(stands).collect()
+        let is_outdated = |slot: &Slot| slot.active.as_ref().is_some_and(|a| a.is_outdated(former, leaf));
+        let outdated = state.links.iter().filter(|((_, lane), slot)| *lane == Lane::A && is_outdated(slot));
+        outdated.map(|((peer, _), _)| *peer).collect()
+    }
+
+    /// How the link with a peer is made anew, if it has its turn. The next turn comes 3 s later, and doubling later
+    /// after each one that made no link.
+    pub(crate) fn take_renewal(&self, peer: NodeId, now: Mono) -> Option<Renewal> {
+        let mut state = self.state();
+        let State { diallers, links } = &mut *state;
+        let (dialler, slot) = (diallers.get_mut(&peer)?, links.get(&(peer, Lane::A))?);
+        let renewal = slot.active.as_ref()?.renewal(&dialler.stop)?;
+        let (turn, tries) = dialler.renewal;
+        (now >= turn).then(|| {
+            dialler.renewal = (now.plus(RENEWED_AGAIN * (1 << tries.min(5))), tries + 1);
+            renewal
+        })
     }
 
     pub(crate) fn statuses(&self) -> Vec<LinkStatus> {
@@ -360,3 +367,6 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Between two attempts to make a link anew.
+const RENEWED_AGAIN: Duration = Duration::from_secs(3);

@@ -8,11 +8,11 @@ use std::time::Duration;
 use rap_link::{
     Direction, Input, Lane, Ledger, Link, Local, Origin, PeerIdentity, SessionState, Side, Timing,
 };
-use rap_runtime::tls::{CertificateCell, ProvenNode, TrustStore, reason_of};
+use rap_runtime::tls::{CertificateCell, ProvenNode, TrustStore, fingerprint, reason_of};
 use rap_runtime::{Clock, TaskGroup};
 use rap_types::{Digest, Mono, NodeId, Now, Reason};
 use rustls::ServerConfig;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::MeshConfig;
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) link_peers: watch::Sender<Arc<LinkPeers>>,
     pub(crate) registry: Registry,
     pub(crate) tasks: TaskGroup,
+    /// Told when the own certificate is set.
+    pub(crate) identified: Notify,
     /// Held while desired peers are replaced.
     pub(crate) applying: Mutex<()>,
     pub(crate) next_id: AtomicU64,
@@ -60,6 +62,8 @@ pub(crate) struct Connection {
     pub(crate) congestion: Option<String>,
     /// Authority of the own leaf when the handshake began.
     pub(crate) own_authority: Option<Digest>,
+    /// Fingerprint of that leaf.
+    pub(crate) own_leaf: Option<Digest>,
     reported: SessionState,
     /// Cancels the opening of the connection.
     pub(crate) stop: CancellationToken,
@@ -116,6 +120,7 @@ impl Connection {
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let direction = side.direction();
         let own_authority = shared.certificate.authority();
+        let own_leaf = shared.certificate.leaf().as_ref().map(fingerprint);
         let reported = link.state();
         let mut connection = Self {
             shared,
@@ -129,6 +134,7 @@ impl Connection {
             established_at: None,
             congestion: None,
             own_authority,
+            own_leaf,
             reported,
             stop,
         };

@@ -255,17 +255,6 @@ async fn a_tables_probe_interval_takes_effect_on_a_live_link() {
 }
 
 #[tokio::test]
-async fn a_renewed_leaf_leaves_the_live_link_alone() {
-    let authority = Authority::new(HOME);
-    let (a, b) = linked_pair(&authority).await;
-    let since = a.status(b.id).unwrap().since;
-    let (chain, key) = authority.leaf(a.id, 1, Duration::from_secs(3600));
-    a.mesh.identify(chain, key).unwrap();
-    assert!(a.mesh.echo(b.id, ChannelClass::Control, vec![1]).await.is_ok());
-    assert_eq!(a.status(b.id).unwrap().since, since);
-}
-
-#[tokio::test]
 async fn nobody_is_asked_when_there_is_no_link() {
     let authority = Authority::new(HOME);
     let a = Node::start(&authority, config(1));
