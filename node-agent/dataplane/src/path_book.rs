@@ -81,8 +81,8 @@ impl PathBook {
                 let peer = *inner.keys.get(&path.node)?;
                 Some(rap_wireguard::PathEvent::Down { end, peer })
             }
-            PathEvent::Refused { peer, slot, reason } => {
-                tracing::info!(%peer, ?slot, %reason, "path refused");
+            PathEvent::Refused { peer, slot, relays, reason, .. } => {
+                tracing::info!(%peer, ?slot, ?relays, %reason, "path refused");
                 None
             }
             PathEvent::Received { end, datagram, .. } => {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use rap_wire::v1::{ForwardingTable, PeerStats, TableLink, TablePath, TableRelay};
+use rap_wire::v1::{ForwardingTable, PathRefused, PeerStats, TableLink, TablePath, TableRelay};
 use support::*;
 use tempfile::{TempDir, tempdir};
 
@@ -121,4 +121,54 @@ fn a_peer_that_a_table_takes_away_is_reached_no_more() {
         agents[1].stats_of(&a).filter(|stats| stats.way.is_empty())
     });
     assert!(ways.via.is_empty());
+}
+
+/// a - r1 - r2 - r3 - b: each relay is linked with its neighbours in the row, a with r1 alone, b with r3 alone.
+#[test]
+fn three_relays_in_a_row_carry_where_no_single_one_reaches_both_ends() {
+    const ROW: [usize; 5] = [0, 2, 3, 4, 1];
+    let authority = Authority::new();
+    let nodes = [1, 2, 3, 4, 5].map(|number| Node { number, underlay: loopback() });
+    let dirs = [(); 5].map(|()| tempdir().unwrap());
+    let planes = [0, 1, 2, 3, 4].map(|of| DataPlane::start(&dirs[of], nodes[of].underlay));
+    let mut agents = [0, 1, 2, 3, 4].map(|of| planes[of].new_agent());
+    let id = |of: usize| nodes[of].id().to_vec();
+    let relays = || [2, 3, 4].map(id).to_vec();
+    let linked =
+        |one: usize, other: usize| ROW.windows(2).any(|pair| pair == [one, other] || pair == [other, one]);
+    let table_of = |of: usize, version: u64, path: &[u32]| {
+        let others: Vec<Node> = (0..5).filter(|other| *other != of).map(|other| nodes[other]).collect();
+        let mut table = nodes[of].table(&authority, version, &others);
+        (table.relays, table.path_instance) = (relays(), 1);
+        if of > 1 {
+            table.relay = Some(TableRelay { any_organization: true, ..Default::default() });
+        }
+        for peer in &mut table.peers {
+            let other = (0..5).find(|other| id(*other) == peer.node_id).unwrap();
+            if !linked(of, other) {
+                (peer.link_endpoints, peer.wireguard_endpoints) = (Vec::new(), Vec::new());
+                peer.link = TableLink::None.into();
+            }
+            if [of, other] == [0, 1] {
+                peer.primary = Some(TablePath { relays: path.to_vec() });
+            }
+        }
+        table
+    };
+    for of in [2, 3, 4, 1] {
+        agents[of].apply(table_of(of, 1, &[]));
+    }
+    // The first relay has no link with b: a hears so.
+    agents[0].apply(table_of(0, 1, &[0]));
+    let refused =
+        PathRefused { destination: id(1), relays: vec![id(2)], reason: "path.next_unreachable".into() };
+    until("the refusal", || {
+        agents[0].ping(&id(1), 1);
+        agents[0].refused.contains(&refused).then_some(())
+    });
+    agents[0].apply(table_of(0, 2, &[0, 1, 2]));
+    let reached = reached(&mut agents[0], &id(1), "through three relays", |stats| stats.way == "relayed");
+    assert_eq!(reached.via, relays());
+    assert_eq!(answered(&agents[0].ping(&id(1), 3).overlay), 3);
+    assert_eq!(answered(&agents[1].ping(&id(0), 3).overlay), 3, "b answers on the path that a installed");
 }

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::registry::{Demand, Route};
 use crate::shared::{Shared, until};
+use crate::status::MeshEvent;
 
 /// The core of paths with its queue of events and its timer.
 #[derive(Debug)]
@@ -248,6 +249,12 @@ impl Shared {
 
     /// State is kept room for; a datagram is dropped if the reader is slow.
     fn tell(&self, event: PathEvent) {
+        if let PathEvent::Refused { peer, relays, by_hop: true, reason, .. } = &event
+            && !relays.is_empty()
+        {
+            let (destination, relays, reason) = (*peer, relays.clone(), *reason);
+            self.registry.tell(MeshEvent::PathRefused { destination, relays, reason });
+        }
         let events = &self.fabric.events;
         let is_data = matches!(event, PathEvent::Received { .. });
         let refused = is_data && events.capacity() <= events.max_capacity() / 2;

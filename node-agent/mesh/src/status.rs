@@ -60,6 +60,15 @@ pub enum MeshEvent {
         /// Signed bytes, 1 byte to 32 KiB.
         head: Bytes,
     },
+    /// A hop refused to install a path of this node, or no hop answered in time.
+    PathRefused {
+        /// Id of the node at the other end.
+        destination: NodeId,
+        /// Relays of the path, from this node on; never empty.
+        relays: Vec<NodeId>,
+        /// Why.
+        reason: Reason,
+    },
 }
 
 impl LinkStatus {

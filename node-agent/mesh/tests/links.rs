@@ -161,6 +161,7 @@ async fn a_newer_head_of_the_peer_and_every_state_are_told() {
                 assert_eq!(peer, b.id);
                 head = Some(bytes);
             }
+            MeshEvent::PathRefused { .. } => panic!("nobody asked for a path"),
         }
     }
     use SessionState::{Authorising, Dialing, Established, Handshaking};

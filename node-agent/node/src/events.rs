@@ -115,6 +115,8 @@ pub enum Input {
     LinkChanged(Box<v1::LinkEvent>),
     /// A peer's hello carried this head; nobody verified it.
     PeerHeadHeard(Box<v1::PeerHead>),
+    /// A hop refused to install a path of this node, or none answered.
+    PathRefused(Box<v1::PathRefused>),
     /// The data plane's process ended. `at_ms` is filled in here.
     DataplaneExited(Box<v1::DataplaneExit>),
     /// A ping that was asked for ended.

@@ -133,6 +133,9 @@ impl Session {
                 (None, dataplane_message::Body::PeerHead(head)) => {
                     events.push(DataplaneEvent::Told(Input::PeerHeadHeard(Box::new(head))));
                 }
+                (None, dataplane_message::Body::PathRefused(refused)) => {
+                    events.push(DataplaneEvent::Told(Input::PathRefused(Box::new(refused))));
+                }
                 (None, _) => {}
             }
         }

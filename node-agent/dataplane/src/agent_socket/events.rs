@@ -1,7 +1,7 @@
 //! What changed on links since the agent was told.
 //!
-//! Owns the bound: per peer and lane one event, per peer one head, the latest of each. Nothing is
-//! measured here.
+//! Owns the bound: per peer and lane one event, per peer one head, per destination one refused path through each first
+//! relay, the latest of each. Nothing is measured here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use rap_link::{Lane, Measured, SessionState};
 use rap_mesh::{LinkStatus, Mesh, MeshEvent};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1::dataplane_message::Body;
-use rap_wire::v1::{DataplaneMessage, LinkEvent, LinkMeasurement, PeerHead};
+use rap_wire::v1::{DataplaneMessage, LinkEvent, LinkMeasurement, PathRefused, PeerHead};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 use tokio::sync::watch;
 
@@ -22,11 +22,14 @@ pub(super) struct LinkEvents {
     source: Option<(Mesh, broadcast::Receiver<MeshEvent>)>,
     observed: BTreeMap<(NodeId, Lane), LinkEvent>,
     heads: BTreeMap<NodeId, Bytes>,
+    /// By destination and first relay. Those that were missed come again: a path that stays planned is tried again.
+    refused: BTreeMap<(NodeId, NodeId), PathRefused>,
 }
 
 impl LinkEvents {
     pub(super) fn new(mesh: watch::Receiver<Option<Mesh>>) -> Self {
-        Self { mesh, source: None, observed: BTreeMap::new(), heads: BTreeMap::new() }
+        let (observed, heads, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { mesh, source: None, observed, heads, refused }
     }
 
     /// The next event; waits until there is one. Dropping the future loses nothing.
@@ -39,6 +42,9 @@ impl LinkEvents {
             if let Some((peer, head)) = self.heads.pop_first() {
                 let head = PeerHead { node_id: peer.to_vec(), head: head.to_vec() };
                 return DataplaneMessage { id: 0, body: Some(Body::PeerHead(head)) };
+            }
+            if let Some((_, refused)) = self.refused.pop_first() {
+                return DataplaneMessage { id: 0, body: Some(Body::PathRefused(refused)) };
             }
             self.wait().await;
         }
@@ -80,6 +86,15 @@ impl LinkEvents {
             }
             MeshEvent::PeerHead { peer, head } => {
                 self.heads.insert(peer, head);
+            }
+            MeshEvent::PathRefused { destination, relays, reason } => {
+                let Some(first) = relays.first().copied() else { return };
+                let refused = PathRefused {
+                    destination: destination.to_vec(),
+                    relays: relays.into_iter().map(NodeId::to_vec).collect(),
+                    reason: reason.code().to_owned(),
+                };
+                self.refused.insert((destination, first), refused);
             }
         }
     }

@@ -18,6 +18,7 @@ pub struct Agent {
     /// What came unasked.
     pub events: Vec<LinkEvent>,
     pub heads: Vec<PeerHead>,
+    pub refused: Vec<PathRefused>,
     next_id: u64,
 }
 
@@ -34,6 +35,7 @@ impl Agent {
             hello,
             events: Vec::new(),
             heads: Vec::new(),
+            refused: Vec::new(),
             next_id: 1,
         }
     }
@@ -93,6 +95,10 @@ impl Agent {
                 Answer::LinkEvent(event) => {
                     assert_eq!(message.id, 0);
                     self.events.push(event);
+                }
+                Answer::PathRefused(refused) => {
+                    assert_eq!(message.id, 0);
+                    self.refused.push(refused);
                 }
                 // What ends the connection answers no message in particular.
                 Answer::Refusal(refusal) if message.id == 0 => return Answer::Refusal(refusal),

@@ -160,6 +160,8 @@ pub(crate) struct OwnPath {
     /// From the first relay to the destination; never empty.
     pub(crate) hops: Vec<HopLabels>,
     pub(crate) stage: Stage,
+    /// A hop answered, or the time for its answer passed.
+    pub(crate) judged: bool,
     /// End of the lifetime in the hops, or of the request.
     pub(crate) until: Mono,
 }

@@ -147,6 +147,9 @@ impl Paths {
         answer: &v1::PathAnswer,
         inputs: &mut PathInputs<'_>,
     ) {
+        if let Some(path) = self.sources.paths.get_mut(&id) {
+            path.judged = true;
+        }
         if answer.reason.is_empty() {
             let now = inputs.now.mono;
             if let Some(path) = self.sources.paths.get_mut(&id) {
@@ -173,7 +176,8 @@ impl Paths {
     }
 
     pub(crate) fn unanswered(&mut self, id: u64, inputs: &mut PathInputs<'_>) {
-        let Some(path) = self.sources.paths.get(&id) else { return };
+        let Some(path) = self.sources.paths.get_mut(&id) else { return };
+        path.judged = true;
         let rest = path.until.since(inputs.now.mono) / 4;
         let again_at = inputs.now.mono.plus(rest.max(Duration::from_secs(1)));
         self.change(id, Change::Unanswered { again_at }, inputs);

@@ -75,7 +75,9 @@ impl Paths {
         }
         let generation = self.sources.generation();
         let until = now.plus(ANSWER_TIME * 2);
-        let path = OwnPath { destination: node, slot, path_id, generation, hops, stage: Stage::Asked, until };
+        let stage = Stage::Asked;
+        let path =
+            OwnPath { destination: node, slot, path_id, generation, hops, stage, judged: false, until };
         self.sources.paths.insert(id, path);
         if let Some(destination) = self.sources.destinations.get_mut(&node) {
             destination.slot(slot).coming = Some(id);
@@ -85,13 +87,15 @@ impl Paths {
 
     /// Tries again later, without having asked.
     fn put_off(&mut self, peer: NodeId, slot: PathSlot, reason: Reason, inputs: &mut PathInputs<'_>) {
+        let mut relays = Vec::new();
         if let Some(destination) = self.sources.destinations.get_mut(&peer) {
+            relays = destination.relays(slot).cloned().unwrap_or_default();
             let slot = destination.slot(slot);
             slot.retry_at = inputs.now.mono.plus(retry(slot.failures, (inputs.random)()));
             slot.failures = slot.failures.saturating_add(1);
         }
         self.count(reason);
-        self.tell(PathEvent::Refused { peer, slot, reason });
+        self.tell(PathEvent::Refused { peer, slot, relays, by_hop: false, reason });
     }
 
     fn ask(&mut self, id: u64, inputs: &PathInputs<'_>) {
@@ -145,6 +149,7 @@ impl Paths {
                 }
             }
             Act::Fail(reason) => {
+                let (relays, by_hop) = (path.relays(), path.judged);
                 let random = (inputs.random)();
                 if let Some(slot) = self.slot_of(id) {
                     let at_once = std::mem::take(&mut slot.at_once);
@@ -158,7 +163,7 @@ impl Paths {
                 }
                 self.forget(id);
                 self.count(reason);
-                self.tell(PathEvent::Refused { peer, slot, reason });
+                self.tell(PathEvent::Refused { peer, slot, relays, by_hop, reason });
             }
             Act::End(reason) => {
                 self.forget(id);

@@ -153,6 +153,10 @@ pub enum PathEvent {
         peer: NodeId,
         /// Which path.
         slot: PathSlot,
+        /// Relays of the path, from this node on.
+        relays: Vec<NodeId>,
+        /// A hop refused it, or none answered in time. False: the request did not leave this node, or its link broke.
+        by_hop: bool,
         /// Why.
         reason: Reason,
     },

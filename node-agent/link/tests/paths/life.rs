@@ -116,7 +116,10 @@ fn a_dead_relay_ends_its_path_at_once_and_the_backup_carries() {
     let reason = Reason::PathNextUnreachable;
     let events = net.events(a);
     assert_eq!(events[0], PathEvent::Down { end: primary, reason });
-    assert!(matches!(events[1..], [PathEvent::Refused { slot: PathSlot::Primary, .. }]), "{events:?}");
+    assert!(
+        matches!(events[1..], [PathEvent::Refused { slot: PathSlot::Primary, by_hop: false, .. }]),
+        "{events:?}"
+    );
     assert!(matches!(net.events(b)[..], [PathEvent::Down { reason: Reason::PathNextUnreachable, .. }]));
     net.send(a, backup, b"by the other").unwrap();
     assert!(matches!(&net.events(b)[..], [PathEvent::Received { .. }]));
@@ -318,7 +321,7 @@ fn a_relay_that_loses_its_next_hop_during_an_install_says_so_at_once() {
     net.kill(b);
     assert_eq!(net.answers, [(node(100), Reason::PathNextUnreachable)]);
     assert_eq!(net.nodes[&node(100)].carried(), 0);
-    let refused =
-        PathEvent::Refused { peer: b, slot: PathSlot::Primary, reason: Reason::PathNextUnreachable };
+    let (slot, relays, reason) = (PathSlot::Primary, vec![node(100)], Reason::PathNextUnreachable);
+    let refused = PathEvent::Refused { peer: b, slot, relays, by_hop: true, reason };
     assert_eq!(net.events(a), [refused]);
 }

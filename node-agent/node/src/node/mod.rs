@@ -102,6 +102,7 @@ impl Node {
             Input::DataplaneDown => self.plane.went_down(),
             Input::LinkChanged(event) => self.link_changed(*event, now),
             Input::PeerHeadHeard(head) => self.peer_head_heard(&head),
+            Input::PathRefused(refused) => self.path_refused(&refused, now),
             Input::DataplaneExited(exit) => self.dataplane_exited(*exit, now),
             Input::TableApplied(version) => self.plane.table_applied(version),
             Input::TableRefused(reason) => self.plane.refused = Some(reason),

@@ -69,6 +69,19 @@ impl Node {
         }
     }
 
+    /// A path could not be installed: another one is decided at once, if there is one.
+    pub(super) fn path_refused(&mut self, refused: &v1::PathRefused, now: Now) {
+        let Ok(destination) = NodeId::from_slice(&refused.destination) else { return };
+        let relays: Result<Vec<NodeId>, _> =
+            refused.relays.iter().map(|relay| NodeId::from_slice(relay)).collect();
+        let reason = Reason::from_code(&refused.reason).unwrap_or(Reason::PathDenied);
+        if let Ok(relays) = relays
+            && is_of_the_path(reason)
+        {
+            self.plane.paths.take(Input::PathFailed(destination, relays, reason), now.mono);
+        }
+    }
+
     /// Decides which paths are due, and publishes a table if others hold.
     pub(super) fn route_anew(&mut self, now: Now) {
         if self.plane.paths.due().is_some_and(|due| due <= now.mono) && self.plane.paths.decide(now.mono) {
@@ -103,6 +116,15 @@ fn turned(relay: NodeId, state: &str, reason: &str) -> Option<Input> {
     }
 }
 
+/// Whether another path may be taken where this one was not. The other reasons are healed by the next attempt, or hold
+/// for every path of this node to this destination.
+const fn is_of_the_path(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::PathDenied | Reason::PathExpired | Reason::PathGenerationStale | Reason::PathLabelInUse
+    )
+}
+
 const ESTABLISHED: &str = "established";
 const CLOSED: &str = "closed";
 
@@ -133,6 +155,16 @@ mod tests {
         for (word, reason) in [("closed", ""), ("closed", "link.duplicate"), ("dialing", ""), ("suspect", "")]
         {
             assert_eq!(state(word, reason), None, "{word} {reason}");
+        }
+    }
+
+    #[test]
+    fn what_the_next_attempt_heals_condemns_no_path() {
+        for reason in [Reason::PathNextUnreachable, Reason::PathTimeout, Reason::RelayUnknownEnd] {
+            assert!(is_of_the_path(reason), "{reason}");
+        }
+        for reason in [Reason::PathGenerationStale, Reason::PathLabelInUse, Reason::PathDenied] {
+            assert!(!is_of_the_path(reason), "{reason}");
         }
     }
 }

@@ -264,3 +264,40 @@ fn link_event(index: u8) -> v1::LinkEvent {
     let Input::LinkChanged(event) = link(index, "established", "") else { unreachable!() };
     *event
 }
+
+#[test]
+fn a_refused_path_is_replaced_at_once_and_kept_when_every_other_one_was_refused_too() {
+    let world = World::default();
+    let mut node = start(&world);
+    feed(&mut node, Input::DataplaneUp(plane(0)), 1);
+    let mut now =
+        table(&feed(&mut node, update(&world.publish(V1, &contents(&world, 9, &[1, 2, 3]), ISSUED)), 1));
+    for relay in [1, 2, 3] {
+        feed(&mut node, link(relay, "established", ""), 2);
+    }
+    let refused = |relays: &[u8], reason: &str| {
+        Input::PathRefused(Box::new(v1::PathRefused {
+            destination: peer(9).node_id,
+            relays: relays.iter().map(|relay| peer(*relay).node_id).collect(),
+            reason: reason.into(),
+        }))
+    };
+    let primary = |table: &v1::ForwardingTable| through(table, &entry(table, 9).primary).unwrap();
+    for (relays, reason) in [
+        (vec![primary(&now)], "path.generation_stale"),
+        (vec![7], "path.next_unreachable"),
+        (vec![], "path.next_unreachable"),
+    ] {
+        assert!(!names(&feed(&mut node, refused(&relays, reason), 3)).contains(&"publish"), "{reason}");
+    }
+    let mut tried = BTreeSet::new();
+    for second in [4, 5] {
+        let before = primary(&now);
+        assert!(tried.insert(before), "{before} was refused a short while ago");
+        now = table(&feed(&mut node, refused(&[before], "path.next_unreachable"), second));
+    }
+    let last = primary(&now);
+    assert!(tried.insert(last), "{last} was refused a short while ago");
+    assert!(!names(&feed(&mut node, refused(&[last], "path.next_unreachable"), 6)).contains(&"publish"));
+    assert_eq!(tried, BTreeSet::from([1, 2, 3]));
+}
