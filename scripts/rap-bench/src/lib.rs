@@ -19,6 +19,7 @@ mod scale;
 mod scenario;
 /// The fixture of the acceptor's own criterion bench.
 #[path = "../../../node-agent/trust/benches/scope/mod.rs"]
+#[expect(dead_code, reason = "the bench of the acceptor uses the rest")]
 mod scope;
 mod settings;
 mod spine;

@@ -1,5 +1,7 @@
 //! Joining from outside: resumption, refusals, modes, other URLs.
 
+use rap_types::Reason;
+
 use crate::fake::agent::{DEADLINE, Host, contains, kill, terminate};
 use crate::fake::control::Control;
 use crate::fake::plane::Plane;
@@ -88,6 +90,16 @@ async fn the_pins_of_the_environment_admit_their_authority_and_no_other() {
     }
     assert!(running.control.state.lock().unwrap().joins.is_empty(), "nothing was told to it");
     join(Some(authority.to_string()), Some(authority.id().to_string())).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_join_ends_with_the_words_of_the_control_plane() {
+    let host = Host::new();
+    let (running, _messages) = Control::start(World::default()).await;
+    running.control.state.lock().unwrap().refuse_join = Some(Reason::RequestInvalid);
+    let file = host.file("token", token(&running.control).text().as_bytes());
+    let done = host.run(&["join", "--token-file", file.to_str().unwrap()]).await.expect(2);
+    assert!(done.err().contains("error[request.invalid]: refused"), "{}", done.err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

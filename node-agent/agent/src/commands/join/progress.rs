@@ -34,11 +34,6 @@ impl Progress {
         self.attempts
     }
 
-    /// Whether this was the last thing said.
-    pub(super) fn says(&self, why: Wait) -> bool {
-        self.said.is_some_and(|(said, _)| said == why)
-    }
-
     /// One more attempt ended with waiting.
     pub(super) fn waits(&mut self, why: Wait, now: Mono) -> Said {
         self.attempts = self.attempts.saturating_add(1);
@@ -74,7 +69,6 @@ mod tests {
         let elapsed = Duration::from_secs(16);
         assert_eq!(progress.waits(failure, after(16)), Said::Still { elapsed, attempts: 3 });
         assert_eq!(progress.waits(failure, after(17)), Said::Before);
-        assert!(progress.says(failure) && !progress.says(Wait::Approval));
         assert_eq!(progress.waits(Wait::Approval, after(18)), Said::New);
         assert_eq!(progress.attempts(), 5);
     }

@@ -49,6 +49,8 @@ pub(super) struct Session {
     control: ControlPlane,
     line: Option<EnrollmentLine>,
     progress: Progress,
+    /// Why the last call failed, in the words of whoever refused it.
+    failure: Option<Fault>,
     clock: Clock,
     data: PathBuf,
     terms: HostTerms,
@@ -108,6 +110,7 @@ impl Session {
             prepared: Some(prepared),
             control: ControlPlane { urls, pin, time, timeout: config.call_timeout },
             line: None,
+            failure: None,
             progress: Progress::new(clock.now().mono),
             clock,
             data: config.data_dir.clone(),
@@ -146,7 +149,6 @@ impl Session {
     }
 
     fn refusal(&self, reason: Reason) -> Fault {
-        let text = reason.row().text;
         match reason {
             Reason::RequestTimeout if self.request().is_some() => {
                 Fault::new(reason, "gave up waiting; run join again to resume, nothing is asked twice")
@@ -159,8 +161,14 @@ impl Session {
                 );
                 Fault::new(reason, text)
             }
-            _ => Fault::new(reason, text),
+            _ => Fault::new(reason, self.words_of(reason)),
         }
+    }
+
+    /// What the last failed call said, if it failed for this reason, else what the reason means.
+    fn words_of(&self, reason: Reason) -> String {
+        let said = self.failure.as_ref().filter(|fault| fault.reason == reason && !fault.message.is_empty());
+        said.map_or_else(|| reason.row().text.to_owned(), |fault| fault.message.clone())
     }
 
     async fn carry_out(&mut self, output: ApplicantOutput) -> Result<Option<ApplicantInput>, Fault> {
@@ -174,20 +182,20 @@ impl Session {
                     self.line = Some(line);
                     ApplicantInput::Challenged { nonce, exporter, server_time }
                 }
-                Err(fault) => self.failed(&fault),
+                Err(fault) => self.failed(fault),
             },
             ApplicantOutput::SendJoin(join) => match self.line.take() {
                 None => ApplicantInput::CallFailed(Reason::ServerUnreachable),
                 Some(mut line) => match self.control.answer(line.client.join(*join)).await {
                     Ok(answer) => ApplicantInput::JoinAnswered(answer),
-                    Err(fault) => self.failed(&fault),
+                    Err(fault) => self.failed(fault),
                 },
             },
             ApplicantOutput::SendPoll(poll) => match self.line.take() {
                 None => ApplicantInput::CallFailed(Reason::ServerUnreachable),
                 Some(mut line) => match self.control.answer(line.client.bootstrap(*poll)).await {
                     Ok(answer) => ApplicantInput::BootstrapAnswered(answer),
-                    Err(fault) => self.failed(&fault),
+                    Err(fault) => self.failed(fault),
                 },
             },
             ApplicantOutput::PersistPending(id, pending) => {
@@ -217,11 +225,8 @@ impl Session {
         }))
     }
 
-    fn failed(&self, fault: &Fault) -> ApplicantInput {
-        if !self.progress.says(Wait::Failure(fault.reason)) {
-            eprintln!("  [{}] {}", fault.reason, fault.message);
-        }
-        ApplicantInput::CallFailed(fault.reason)
+    fn failed(&mut self, fault: Fault) -> ApplicantInput {
+        ApplicantInput::CallFailed(self.failure.insert(fault).reason)
     }
 
     /// What to look at while nothing answers.
@@ -264,7 +269,7 @@ impl Session {
             Wait::ClockSkew(ms) => {
                 eprintln!("the server's clock differs by {} s: check both clocks", ms / 1000)
             }
-            Wait::Failure(reason) => eprintln!("waiting: [{reason}] {}", reason.row().text),
+            Wait::Failure(reason) => eprintln!("waiting: [{reason}] {}", self.words_of(reason)),
         }
     }
 }
