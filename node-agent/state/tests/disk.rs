@@ -24,13 +24,19 @@ fn in_namespace(name: &str) {
         return;
     }
     let data = tempfile::tempdir().unwrap();
-    let output = child(name, data.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let text = passes(name, data.path());
     text.lines()
         .filter(|line| line.starts_with("skipped") || line.starts_with("full"))
         .for_each(|line| println!("{line}"));
+}
+
+/// Runs the test `name` in a child process and gives what it printed.
+fn passes(name: &str, data: &Path) -> String {
+    let output = child(name, data).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    text
 }
 
 /// A fresh file system of `size` at `path`; `false` if the kernel refuses.
@@ -171,13 +177,7 @@ fn child_full_disk_cache() {
     if !mount_small(&data, "8m") {
         return;
     }
-    let step = |name: &str| {
-        let output = child(name, &data).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}");
-        text
-    };
+    let step = |name: &str| passes(name, &data);
     for leave in [0, 4096, 16_384, 65_536, 262_144, 1 << 20] {
         step("child_stores_a_snapshot");
         exhaust(&data, leave);
@@ -260,12 +260,7 @@ fn child_full_disk_at_start() {
     if !mount_small(&data, "8m") {
         return;
     }
-    let step = |name: &str| {
-        let output = child(name, &data).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}");
-    };
+    let step = |name: &str| passes(name, &data);
     step("child_stores_a_snapshot");
     exhaust(&data, 0);
     step("child_reads_on_the_full_disk_and_goes_on_with_room");

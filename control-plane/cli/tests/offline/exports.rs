@@ -73,17 +73,23 @@ fn another_root_an_absent_file_and_no_file_at_all_are_told_apart() {
     assert_eq!(code(&usage), 2);
 }
 
-#[test]
-fn an_audit_export_verifies_offline_and_any_altered_byte_exits_7_with_a_code() {
-    let directory = tempfile::tempdir().unwrap();
+/// Writes the vector of an audit export as `audit.export`, with its root as `root.pub`, and gives its bytes.
+fn audit_export(directory: &Path) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../proto/contract/tests/vectors/audit-export-valid.json");
     let vector: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let bytes = hex::decode(vector["input"].as_str().unwrap()).unwrap();
     let root = vector["known"]["product_root"].as_str().unwrap();
-    std::fs::write(directory.path().join("root.pub"), root).unwrap();
+    std::fs::write(directory.join("root.pub"), root).unwrap();
+    std::fs::write(directory.join("audit.export"), &bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn an_audit_export_verifies_offline_and_any_altered_byte_exits_7_with_a_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = audit_export(directory.path());
     let file = directory.path().join("audit.export");
-    std::fs::write(&file, &bytes).unwrap();
     let arguments = ["audit", "verify", "--file", "audit.export", "--root-key", "root.pub", "-o", "json"];
     let valid = rapctl(directory.path(), &arguments);
     assert_eq!(code(&valid), 0, "{}", error(&valid));
@@ -115,13 +121,7 @@ fn an_audit_export_verifies_offline_and_any_altered_byte_exits_7_with_a_code() {
 #[test]
 fn an_audit_export_that_was_cut_back_or_altered_since_it_was_seen_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../proto/contract/tests/vectors/audit-export-valid.json");
-    let vector: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let bytes = hex::decode(vector["input"].as_str().unwrap()).unwrap();
-    let root = vector["known"]["product_root"].as_str().unwrap();
-    std::fs::write(directory.path().join("root.pub"), root).unwrap();
-    std::fs::write(directory.path().join("audit.export"), &bytes).unwrap();
+    audit_export(directory.path());
     let verify = ["audit", "verify", "--file", "audit.export", "--root-key", "root.pub", "-o", "json"];
     let asked = |more: &[&str]| rapctl(directory.path(), &[&verify[..], more].concat());
     let answer: Value = serde_json::from_slice(&asked(&[]).stdout).unwrap();

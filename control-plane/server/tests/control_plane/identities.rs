@@ -12,7 +12,7 @@ use v1::node_message::Body as Say;
 use crate::grants::audited;
 use crate::host::{NodeStream, hello, member};
 use crate::sync::{Kept, acknowledge};
-use crate::world::{World, reason, until, within};
+use crate::world::{World, in_time, reason, until};
 
 fn of(instance: u8) -> v1::NodeHello {
     v1::NodeHello { instance_id: vec![instance; 16], ..hello() }
@@ -47,12 +47,12 @@ async fn until_away(stream: &mut NodeStream, bootstrap: &VerifiedBootstrap) -> V
             }
         }
     };
-    within("asked to stay away", heard).await;
+    in_time("asked to stay away", heard).await;
     said
 }
 
 async fn notice(stream: &mut NodeStream) -> String {
-    within("a notice", async {
+    in_time("a notice", async {
         loop {
             if let Body::IdentityNotice(notice) = stream.next().await.unwrap() {
                 return notice.reason;

@@ -32,7 +32,7 @@ async fn follow(world: &World, stream: &mut NodeStream, node: NodeId) -> v1::Sna
 }
 
 /// The refusal that ends a stream.
-async fn end_of(stream: &mut NodeStream) -> Reason {
+pub async fn end_of(stream: &mut NodeStream) -> Reason {
     loop {
         if let Err(status) = stream.next().await {
             return reason(status);

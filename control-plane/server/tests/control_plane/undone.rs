@@ -8,8 +8,9 @@ use tonic::{Response, Status};
 use crate::authority::{key_request, step};
 use crate::floors::within;
 use crate::grants::{self, add, audited, signer, sql};
-use crate::host::{Host, member};
-use crate::world::{World, reason};
+use crate::host::{Host, hello, member};
+use crate::revocations::end_of;
+use crate::world::{World, in_time, reason};
 
 /// Undoes at COMMIT what a transaction inserted or changed in the tables that signed state is kept in. Product triggers
 /// do not fire for whoever does this.
@@ -111,12 +112,14 @@ async fn a_revocation_of_a_node_that_is_undone_at_commit_counts_at_the_other_rep
     let (host, lost, slot) = member(&world).await;
     let second = world.replica().await;
     let first = world.through(second);
-    assert!(!host.is_refused(&world, &slot).await);
+    let mut live = host.stream(&world, &slot, hello()).await;
+    live.update().await;
     let second = world.through(first);
     sql(&world, UNDO).await;
     let refusal = world.revoke(&lost.node.to_string(), false).await.unwrap_err();
     assert_eq!(reason(refusal), Reason::RowTampered);
     // That replica never reads the record: the database has it no more.
+    assert_eq!(in_time("the live stream there ends", end_of(&mut live)).await, Reason::NodeRevoked);
     let first = world.through(second);
     within(10, "it is refused", async || host.is_refused(&world, &slot).await.then_some(())).await;
     first.stop().await;

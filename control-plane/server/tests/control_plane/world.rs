@@ -355,7 +355,7 @@ pub fn reason(status: Status) -> Reason {
 
 /// Waits until something is so.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    within(what, async {
+    in_time(what, async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -364,6 +364,6 @@ pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 /// Waits for it, and fails if it takes longer than anything should.
-pub async fn within<T>(what: &str, waited: impl Future<Output = T>) -> T {
+pub async fn in_time<T>(what: &str, waited: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), waited).await.expect(what)
 }

@@ -34,19 +34,25 @@ fn leaf() -> LinkCertificate {
     LinkCertificate { certificate, private_key, not_after, authority: Vec::new() }
 }
 
-fn start(world: &World) -> Node {
-    let (agent_version, boot_id) = ("1".into(), "boot".into());
-    let settings = NodeSettings {
+/// A node that dials loopback addresses and never had contact.
+fn settings(world: &World) -> NodeSettings {
+    NodeSettings {
         pinned: world.pinned(),
         floors: world.floors(),
         grants: (world.break_glass_pins(), StoredBreakGlass::default()),
         wireguard_private_key: Zeroizing::new([55; 32]),
-        contact: ContactFacts { agent_version, boot_id, instance: [5; 16], ..ContactFacts::default() },
+        contact: ContactFacts::default(),
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
         path_lifetime_s: 40,
-    };
+    }
+}
+
+fn start(world: &World) -> Node {
+    let (agent_version, boot_id) = ("1".into(), "boot".into());
+    let contact = ContactFacts { agent_version, boot_id, instance: [5; 16], ..ContactFacts::default() };
+    let settings = NodeSettings { contact, ..settings(world) };
     Node::start(settings, &[], Some(leaf()), at(0))
 }
 
@@ -236,17 +242,7 @@ fn a_new_data_plane_gets_a_newer_table_and_no_leaf_means_no_table() {
     let renewed = LinkCertificate { certificate: b"new".to_vec(), ..leaf() };
     let table = self::table(&feed(&mut node, Input::CertificateIssued(renewed), 3));
     assert_eq!((table.version, table.identity.unwrap().certificate), (102, b"new".to_vec()));
-    let settings = NodeSettings {
-        pinned: world.pinned(),
-        floors: world.floors(),
-        grants: (world.break_glass_pins(), StoredBreakGlass::default()),
-        wireguard_private_key: Zeroizing::new([55; 32]),
-        contact: ContactFacts::default(),
-        audit: KeptAudit::default(),
-        remembered: rap_types::Wall(0),
-        loopback: rap_types::sense::Loopback::Allowed,
-        path_lifetime_s: 40,
-    };
+    let settings = settings(&world);
     let mut bare = Node::start(settings, &[], None, at(0));
     feed(&mut bare, Input::DataplaneUp(plane(0)), 1);
     let outputs = feed(&mut bare, update(&world.publish(V1, &world.contents(1), ISSUED)), 1);

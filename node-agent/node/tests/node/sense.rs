@@ -4,17 +4,7 @@ use super::*;
 use rap_types::sense::Loopback;
 
 fn start_with(world: &World, loopback: Loopback) -> Node {
-    let settings = NodeSettings {
-        pinned: world.pinned(),
-        floors: world.floors(),
-        grants: (world.break_glass_pins(), StoredBreakGlass::default()),
-        wireguard_private_key: Zeroizing::new([55; 32]),
-        contact: ContactFacts::default(),
-        audit: KeptAudit::default(),
-        remembered: rap_types::Wall(0),
-        loopback,
-        path_lifetime_s: 40,
-    };
+    let settings = NodeSettings { loopback, ..settings(world) };
     Node::start(settings, &[], Some(leaf()), at(0))
 }
 
