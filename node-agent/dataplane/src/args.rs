@@ -85,6 +85,15 @@ pub struct Settings {
     /// Make no overlay interface even if that is possible.
     #[arg(long, env = "RAP_DATAPLANE_NO_TUN", value_parser = BoolishValueParser::new())]
     pub no_tun: bool,
+    /// Most data of other nodes that waits here to be sent on, in MiB.
+    #[arg(
+        long,
+        env = "RAP_DATAPLANE_QUEUED_MAX",
+        value_name = "MIB",
+        default_value_t = 16,
+        value_parser = clap::value_parser!(u16).range(1..=4096)
+    )]
+    pub queued_max: u16,
     /// Format of log lines on standard error: text or json. RAP_LOG sets the filter.
     #[arg(long, env = "RAP_DATAPLANE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -121,6 +130,22 @@ mod tests {
     fn the_page_of_commands_is_what_the_command_line_says() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/reference-cli.md");
         assert_eq!(rap_runtime::reference::check(page.as_ref(), Cli::command()), Ok(()));
+    }
+
+    #[test]
+    fn the_total_that_waits_is_bounded_and_never_nothing() {
+        let of = |given: &[&str]| {
+            let words = ["rap-dataplane", "run", "--membership", "m"].iter().chain(given);
+            Cli::try_parse_from(words).map(|cli| match cli.command {
+                Command::Run(settings) => settings.queued_max,
+                Command::Clear(_) | Command::Check(_) => 0,
+            })
+        };
+        assert_eq!(of(&[]).ok(), Some(16));
+        assert_eq!(of(&["--queued-max", "64"]).ok(), Some(64));
+        for wrong in ["0", "4097", "-1", "x", ""] {
+            assert!(of(&["--queued-max", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

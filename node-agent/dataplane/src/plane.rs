@@ -272,7 +272,8 @@ impl Plane {
             return Ok(mesh);
         }
         let Member { node, cluster, .. } = plan.member;
-        let config = MeshConfig::new(node, cluster, self.settings.link_listen);
+        let queued_max = usize::from(self.settings.queued_max) << 20;
+        let config = MeshConfig { queued_max, ..MeshConfig::new(node, cluster, self.settings.link_listen) };
         let address = config.listen;
         let mesh = Mesh::start(config, self.group.clone())
             .map_err(|error| unavailable(format!("link-listen {address}: {error}")))?;

@@ -66,7 +66,22 @@ fn message(kind: FrameKind) -> Vec<u8> {
                 .encode_to_vec()
         }
         FrameKind::LaneRequest => rap_link::lane_request(rap_link::Lane::C).payload.to_vec(),
-        _ => vec![0x08, kind.code()],
+        FrameKind::Hello => v1::LinkHello {
+            protocol_min: 1,
+            protocol_max: 1,
+            lane: v1::LinkLane::A.into(),
+            session_id: (0..16).collect(),
+            features: vec![rap_link::FEATURE_FABRIC.to_owned(), rap_link::FEATURE_LANES.to_owned()],
+            newest_head: b"head".to_vec(),
+        }
+        .encode_to_vec(),
+        FrameKind::Bye => v1::LinkBye { reason: Reason::LinkDrained.code().to_owned() }.encode_to_vec(),
+        FrameKind::Probe => v1::FabricProbe { seq: 9, sender_mono_ns: u64::MAX }.encode_to_vec(),
+        FrameKind::ProbeAck => v1::FabricProbeAck { seq: 9, sender_mono_ns: u64::MAX }.encode_to_vec(),
+        FrameKind::Echo | FrameKind::EchoReply => {
+            v1::SyntheticEcho { seq: 9, payload: b"echo".to_vec() }.encode_to_vec()
+        }
+        FrameKind::Data => unreachable!("data has vectors of its own"),
     }
 }
 

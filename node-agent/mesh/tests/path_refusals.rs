@@ -3,18 +3,23 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use prost::Message as _;
 use rap_contract::{PathInstall, PathNext, PublicKey, sign_by_leaf};
 use rap_link::path::{request_payload, wireguard_payload};
-use rap_link::{Frame, FrameKind, Input, Output, SessionState};
-use rap_mesh::{Carries, Dial, KnownEnd, PathEnd, PathEvent, PathPlan, PathSlot, PathTerms, Peer, Peers};
+use rap_link::{FEATURE_FABRIC, FEATURE_LANES, Frame, FrameKind, Input, Lane, Output, SessionState};
+use rap_mesh::{
+    Carries, Dial, KnownEnd, MeshConfig, MeshEvent, PathEnd, PathEvent, PathPlan, PathSlot, PathTerms, Peer,
+    Peers,
+};
 use rap_runtime::Clock;
 use rap_runtime::tls::{CertificateCell, LeafSigner};
 use rap_types::{ChannelClass, Mono, NodeId, Reason};
 use rap_wire::v1;
 use support::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
 
 const A: u8 = 1;
@@ -65,7 +70,7 @@ impl Scene {
     async fn foe(&self, number: u8) -> Foe {
         let puppet = Puppet::establish(&self.authority, number, &self.relay).await;
         let cell = CertificateCell::new();
-        let (chain, key) = self.authority.leaf(node(number), 1, std::time::Duration::from_secs(3600));
+        let (chain, key) = self.authority.leaf(node(number), 1, Duration::from_secs(3600));
         cell.set(chain, key).unwrap();
         Foe { id: node(number), puppet, signer: cell.signer().unwrap(), cluster: self.authority.cluster }
     }
@@ -274,35 +279,60 @@ async fn a_hundred_thousand_requests_of_one_peer_are_refused_while_others_send()
     assert!(scene.b.is_linked(scene.relay.id));
 }
 
+/// A path of a real node over a real relay to a member that the test drives.
+struct ToPuppet {
+    authority: Authority,
+    relay: Node,
+    a: Node,
+    silent: Foe,
+    path: PathEnd,
+    events: Receiver<PathEvent>,
+}
+
+impl ToPuppet {
+    async fn new(write_stall: Duration, features: &[&str]) -> Self {
+        let authority = Authority::new(HOME);
+        let config_of_relay = MeshConfig { write_stall, ..config(RELAY) };
+        let (relay, a) = (Node::start(&authority, config_of_relay), Node::start(&authority, config(A)));
+        let apply = |node: &Node, peers: BTreeMap<NodeId, Peer>| {
+            let trust = authority.trust(&[]);
+            node.mesh.apply(Peers { peers, trust, newest_head: vec![], probe_interval: None, former: None });
+        };
+        let peer = |endpoints, dial| Peer { endpoints, deadline: Mono(u64::MAX), dial };
+        apply(&relay, [A, FOE].map(|number| (node(number), peer(vec![], Dial::OnDemand))).into());
+        apply(&a, BTreeMap::from([(relay.id, peer(vec![relay.address()], Dial::AtOnce))]));
+        relay.mesh.set_paths(terms(true), vec![]);
+        let (leaf, key) = authority.leaf(node(FOE), 1, Duration::from_secs(3600));
+        let cell = CertificateCell::new();
+        cell.set(leaf, key).unwrap();
+        let puppet = established(&authority, &relay, Lane::A, features).await;
+        let mut silent =
+            Foe { id: node(FOE), puppet, signer: cell.signer().unwrap(), cluster: authority.cluster };
+
+        let mut events = a.mesh.path_events().unwrap();
+        let plan = PathPlan { destination: silent.id, primary: vec![relay.id], backup: None };
+        a.mesh.set_paths(terms(false), vec![plan]);
+        a.mesh.want_path(silent.id).unwrap();
+        let asked = v1::PathRequest::decode(&silent.hear().await.payload[..]).unwrap();
+        let answer = v1::PathAnswer { request_id: asked.request_id, ..v1::PathAnswer::default() };
+        silent.say(Frame::local(ChannelClass::Control, FrameKind::PathAnswer, answer.encode_to_vec())).await;
+        let path = up(&mut events, PathSlot::Primary).await;
+        Self { authority, relay, a, silent, path, events }
+    }
+}
+
+async fn established(authority: &Authority, target: &Node, lane: Lane, features: &[&str]) -> Puppet {
+    let tcp = TcpStream::connect(target.address()).await.unwrap();
+    let mut puppet = Puppet::connect_with(authority, FOE, target, tcp, lane, features).await;
+    puppet.say_hello().await;
+    puppet
+}
+
 #[tokio::test]
 async fn a_destination_that_reads_nothing_holds_up_nobody_and_loses_its_link() {
-    let authority = Authority::new(HOME);
-    let impatient = rap_mesh::MeshConfig { write_stall: std::time::Duration::from_secs(1), ..config(RELAY) };
-    let (relay, a) = (Node::start(&authority, impatient), Node::start(&authority, config(A)));
-    let apply = |node: &Node, peers: BTreeMap<NodeId, Peer>| {
-        let trust = authority.trust(&[]);
-        node.mesh.apply(Peers { peers, trust, newest_head: vec![], probe_interval: None, former: None });
-    };
-    let peer = |endpoints, dial| Peer { endpoints, deadline: Mono(u64::MAX), dial };
-    apply(&relay, [A, FOE].map(|number| (node(number), peer(vec![], Dial::OnDemand))).into());
-    apply(&a, BTreeMap::from([(relay.id, peer(vec![relay.address()], Dial::AtOnce))]));
-    relay.mesh.set_paths(terms(true), vec![]);
-    let (leaf, key) = authority.leaf(node(FOE), 1, std::time::Duration::from_secs(3600));
-    let cell = CertificateCell::new();
-    cell.set(leaf, key).unwrap();
-    let puppet = Puppet::establish(&authority, FOE, &relay).await;
-    let mut silent =
-        Foe { id: node(FOE), puppet, signer: cell.signer().unwrap(), cluster: authority.cluster };
-
-    let mut events = a.mesh.path_events().unwrap();
-    let plan = PathPlan { destination: silent.id, primary: vec![relay.id], backup: None };
-    a.mesh.set_paths(terms(false), vec![plan]);
-    a.mesh.want_path(silent.id).unwrap();
-    let asked = v1::PathRequest::decode(&silent.hear().await.payload[..]).unwrap();
-    let answer = v1::PathAnswer { request_id: asked.request_id, ..v1::PathAnswer::default() };
-    silent.say(Frame::local(ChannelClass::Control, FrameKind::PathAnswer, answer.encode_to_vec())).await;
-    let path = up(&mut events, PathSlot::Primary).await;
-
+    // It answers no probe. That its socket takes nothing would be found much later.
+    let ToPuppet { authority: _authority, relay, a, silent, path, mut events } =
+        ToPuppet::new(Duration::from_secs(60), &[FEATURE_FABRIC]).await;
     let dropped = || {
         relay.status(silent.id).is_some_and(|link| link.counters.dropped.contains_key(&Reason::LinkQueueFull))
     };
@@ -323,7 +353,43 @@ async fn a_destination_that_reads_nothing_holds_up_nobody_and_loses_its_link() {
         }
     };
     assert_eq!(patiently(ended).await, Reason::PathNextUnreachable);
-    // It neither reads nor answers, and is found by whichever comes first.
-    let found = relay.reason(silent.id);
-    assert!([Some(Reason::LinkStalled), Some(Reason::LinkSilent)].contains(&found), "{found:?}");
+    assert_eq!(relay.reason(silent.id), Some(Reason::LinkSilent));
+}
+
+#[tokio::test]
+async fn a_destination_that_answers_and_takes_no_bulk_loses_that_lane_alone() {
+    let features = [FEATURE_FABRIC, FEATURE_LANES];
+    let ToPuppet { authority, relay, a, mut silent, path, events: _events } =
+        ToPuppet::new(Duration::from_secs(1), &features).await;
+    let _never_read = established(&authority, &relay, Lane::C, &features).await;
+    let mut told = relay.mesh.events();
+    // Lane A is served: probes are answered, requests for lanes are not.
+    let served = async {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let count = silent.puppet.stream.read(&mut buffer).await.unwrap();
+            assert!(count > 0, "the link ended");
+            silent.puppet.link.receive(&buffer[..count], Clock::new().now());
+            silent.puppet.write().await;
+        }
+    };
+    let ended = async {
+        loop {
+            let _full = a.mesh.send_on_path(path, &[0; 1300]);
+            tokio::task::yield_now().await;
+            let Ok(MeshEvent::Observed { lane, state, reason, .. }) = told.try_recv() else { continue };
+            if (lane, state) == (Lane::C, SessionState::Closed) {
+                return reason;
+            }
+        }
+    };
+    let reason = patiently(async {
+        tokio::select! {
+            () = served => None,
+            reason = ended => reason,
+        }
+    });
+    assert_eq!(reason.await, Some(Reason::LinkStalled));
+    assert!(relay.is_linked(node(FOE)), "lane A stays");
+    assert!(patiently(a.mesh.echo(relay.id, ChannelClass::Control, vec![1])).await.is_ok());
 }

@@ -230,6 +230,44 @@ async fn an_oversized_frame_closes_with_its_code() {
 }
 
 #[tokio::test]
+async fn bytes_that_are_no_frame_close_their_link_and_no_other() {
+    let authority = Authority::new(HOME);
+    let target = Node::start(&authority, config(2));
+    target.mesh.apply(peers(&authority, &[(node(1), None), (node(3), None)]));
+    let _bystander = Puppet::establish(&authority, 3, &target).await;
+    let header = |version, class, kind, flags| {
+        let mut header = [0; HEADER_LEN];
+        header[..4].copy_from_slice(&[version, class, kind, flags]);
+        header.to_vec()
+    };
+    let malformed = Reason::LinkFrameMalformed;
+    for (what, bytes, reason) in [
+        ("unknown version", header(FRAME_VERSION + 1, 2, 3, 0), malformed),
+        ("unknown class", header(FRAME_VERSION, 8, 16, 0), malformed),
+        ("no class", header(FRAME_VERSION, 0, 16, 0), malformed),
+        ("unknown kind", header(FRAME_VERSION, 2, 99, 0), malformed),
+        ("unknown flag", header(FRAME_VERSION, 2, 16, 0x80), malformed),
+        ("a label without a hop", header(FRAME_VERSION, 6, 16, 2), malformed),
+        ("a probe of class vpn", header(FRAME_VERSION, 6, 3, 0), malformed),
+        ("data of no path", header(FRAME_VERSION, 6, 16, 0), Reason::LinkState),
+    ] {
+        let before = target.refused(reason);
+        let mut puppet = Puppet::establish(&authority, 1, &target).await;
+        puppet.write_raw(&bytes).await;
+        puppet.read_until(SessionState::Closed).await;
+        assert_eq!(puppet.link.reason(), Some(reason), "{what}");
+        eventually(what, || target.refused(reason) == before + 1).await;
+    }
+    // A frame that never ends.
+    let mut puppet = Puppet::establish(&authority, 1, &target).await;
+    eventually("linked", || target.is_linked(node(1))).await;
+    puppet.write_raw(&header(FRAME_VERSION, 2, 3, 0)[..HEADER_LEN - 1]).await;
+    drop(puppet);
+    eventually("ended", || target.reason(node(1)) == Some(Reason::LinkClosed)).await;
+    assert!(target.is_linked(node(3)), "the others stay");
+}
+
+#[tokio::test]
 async fn a_peer_that_stops_reading_is_closed_and_holds_no_more_than_the_buffer() {
     let authority = Authority::new(HOME);
     let mut settings = config(2);
