@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use prost::Message as _;
 use rap_authority::ids;
 use rap_store::{doorbell_tell, nodes_elsewhere};
@@ -11,7 +13,7 @@ use tokio::sync::oneshot;
 use v1::diagnostic_request::Body;
 
 use crate::failure::Failure;
-use crate::serve::errands::Errand;
+use crate::serve::errands::{Errand, Part};
 use crate::serve::handle::Serving;
 use crate::serve::sessions::Command;
 
@@ -21,11 +23,23 @@ fn offline() -> Failure {
 }
 
 impl Serving {
-    /// Asks a node about another one and waits for the answer.
+    /// Asks a node about another one and waits for the answer; by way of the replica that has its stream.
     ///
     /// # Errors
-    /// `node.offline` without a stream here; `rate.limited`; `request.timeout`; what the stream or the node refuses.
+    /// `node.offline` without a stream to any; `rate.limited`; `request.timeout`; what the stream or the node refuses.
     pub(crate) async fn ask(
+        &self,
+        cluster: ClusterId,
+        nodes: (NodeId, NodeId),
+        body: Body,
+    ) -> Result<v1::DiagnosticResult, Failure> {
+        match self.sessions.commands(cluster, nodes.0) {
+            Some(_) => self.ask_here(cluster, nodes, body).await,
+            None => self.ask_elsewhere(cluster, nodes, body).await,
+        }
+    }
+
+    async fn ask_here(
         &self,
         cluster: ClusterId,
         (node, target): (NodeId, NodeId),
@@ -53,38 +67,23 @@ impl Serving {
         Ok(result)
     }
 
-    /// Asks a node to ping another one and waits for the answer.
-    ///
-    /// # Errors
-    /// Those of [`Self::ask`].
-    pub(crate) async fn ping(
+    /// Asks the replica that has a node's stream to ask it about another one, and waits for the answer.
+    async fn ask_elsewhere(
         &self,
         cluster: ClusterId,
         nodes: (NodeId, NodeId),
-        ping: v1::PingRequest,
-    ) -> Result<v1::PingResult, Failure> {
-        let body = Body::Ping(v1::PingRequest { node_id: nodes.1.to_vec(), ..ping });
-        Ok(self.ask(cluster, nodes, body).await?.ping.unwrap_or_default())
-    }
-
-    /// Asks the replica that has a node's stream to have it ping another one, and waits for the answer.
-    ///
-    /// # Errors
-    /// `node.offline` if no replica has it; those of [`Self::ping`].
-    pub(crate) async fn ping_elsewhere(
-        &self,
-        cluster: ClusterId,
-        nodes: (NodeId, NodeId),
-        ping: &v1::PingRequest,
-    ) -> Result<v1::PingResult, Failure> {
+        body: Body,
+    ) -> Result<v1::DiagnosticResult, Failure> {
         let mut transaction = self.database.store.system().begin().await?;
         let this = self.watch.replica;
         let elsewhere = nodes_elsewhere(&mut transaction, cluster, this).await?;
         let found = elsewhere.into_iter().find(|one| one.node == nodes.0).ok_or_else(offline)?;
         let id = ids::random(&mut rand::rng());
-        let replica = found.replica();
-        let errand = Errand::Ping { id, replica, cluster, nodes, series: (ping.count, ping.interval_ms) };
-        let text = errand.text(&self.keys).ok_or_else(offline)?;
+        let request = v1::DiagnosticRequest { diagnostic_id: id.to_vec(), body: Some(body) };
+        let question = BASE64.encode(request.encode_to_vec());
+        let errand = Errand::Ask { id, replica: found.replica(), cluster, nodes, question };
+        let long = || Failure::new(Reason::RequestTooLarge, "the question is too long to be passed on");
+        let text = errand.text(&self.keys).ok_or_else(long)?;
         let (_waiting, answer) = self.errands.begin(id)?;
         doorbell_tell(&mut transaction, &text).await?;
         transaction.commit().await?;
@@ -105,20 +104,34 @@ impl Serving {
         id: [u8; 16],
         cluster: ClusterId,
         nodes: (NodeId, NodeId),
-        (count, interval_ms): (u32, u32),
+        question: &str,
     ) -> Result<(), Failure> {
-        let ping = v1::PingRequest { node_id: Vec::new(), count, interval_ms };
-        let result = self.ping(cluster, nodes, ping).await;
-        let result = result.map(|result| result.encode_to_vec());
-        let result =
-            result.map_err(|failure| (failure.reason.code().to_owned(), failure.hearsay, failure.message));
-        let long = || (Reason::RequestTooLarge.code().to_owned(), false, "the answer is too long".to_owned());
-        let text = Errand::Answer { id, result }.text(&self.keys);
-        let text = text.or_else(|| Errand::Answer { id, result: Err(long()) }.text(&self.keys));
+        let result = match read(question) {
+            Some(body) => self.ask_here(cluster, nodes, body).await,
+            None => Err(Failure::new(Reason::RequestInvalid, "another release of the control plane asks")),
+        };
+        let parts = result.and_then(|result| {
+            let long = || Failure::new(Reason::RequestTooLarge, "the answer is too long");
+            Part::all(&result.encode_to_vec()).ok_or_else(long)
+        });
+        let results = match parts {
+            Ok(parts) => parts.into_iter().map(Ok).collect(),
+            Err(failure) => {
+                vec![Err((failure.reason.code().to_owned(), failure.hearsay, failure.message))]
+            }
+        };
         let mut transaction = self.database.store.system().begin().await?;
-        doorbell_tell(&mut transaction, &text.unwrap_or_default()).await?;
+        for result in results {
+            let text = Errand::Answer { id, result }.text(&self.keys).unwrap_or_default();
+            doorbell_tell(&mut transaction, &text).await?;
+        }
         Ok(transaction.commit().await?)
     }
+}
+
+fn read(question: &str) -> Option<Body> {
+    let bytes = BASE64.decode(question).ok()?;
+    v1::DiagnosticRequest::decode(bytes.as_slice()).ok()?.body
 }
 
 /// Of the node's answer.

@@ -64,15 +64,15 @@ async fn ask(replica: &Replica) -> Result<(), Failure> {
 /// Does what another replica asks of this one, or takes its answer.
 fn errand_of(replica: &Arc<Replica>, errand: Errand) {
     match errand {
-        Errand::Ping { id, replica: asked, cluster, nodes, series } if asked == replica.watch.replica => {
+        Errand::Ask { id, replica: asked, cluster, nodes, question } if asked == replica.watch.replica => {
             let this = replica.clone();
             replica.tasks.spawn("errand", async move {
-                if let Err(failure) = this.serving.run_errand(id, cluster, nodes, series).await {
+                if let Err(failure) = this.serving.run_errand(id, cluster, nodes, &question).await {
                     tracing::warn!(reason = %failure.reason, "another replica got no answer: {}", failure.message);
                 }
             });
         }
-        Errand::Ping { .. } => {}
+        Errand::Ask { .. } => {}
         Errand::Answer { id, result } => replica.serving.errands.answered(id, result),
     }
 }

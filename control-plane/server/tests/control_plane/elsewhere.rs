@@ -64,6 +64,30 @@ async fn a_node_with_its_stream_to_another_replica_is_connected_and_answers_a_pi
     let mut admin = world.admin().await;
     let (answer, ()) = tokio::join!(admin.ping(ping("one", "two")), answer_pings);
     assert_eq!(answer.unwrap().into_inner().overlay[0].rtt_ns, 42);
+    // Longer than what is told at once.
+    let document = "{\"explained\": true}".repeat(1000);
+    let answer_path = async {
+        loop {
+            let Body::Diagnostic(request) = stream.next().await.unwrap() else { continue };
+            let Some(v1::diagnostic_request::Body::PathExplain(path)) = request.body else {
+                panic!("only a path")
+            };
+            assert_eq!((path.node_id, path.class.as_str()), (other.node.to_vec(), "input"));
+            assert_eq!(path.down, ["r1"]);
+            let (diagnostic_id, path_explain) = (request.diagnostic_id, document.clone());
+            let result = v1::DiagnosticResult { diagnostic_id, path_explain, ..Default::default() };
+            return stream.say(Say::Diagnostic(result)).await;
+        }
+    };
+    let explain = |from: &str, down: &str| {
+        let (cluster, from, to) = ("prod".into(), from.into(), "two".into());
+        let (class, down) = ("input".into(), vec![down.into()]);
+        world.request(v1::AdminPathExplainRequest { cluster, from, to, class, down })
+    };
+    let (answer, ()) = tokio::join!(admin.path_explain(explain("one", "r1")), answer_path);
+    assert_eq!(answer.unwrap().into_inner().json, document);
+    let long = admin.path_explain(explain("one", &"r".repeat(8000))).await.unwrap_err();
+    assert_eq!(reason(long), Reason::RequestTooLarge);
     let itself = admin.ping(ping("one", "one")).await.unwrap_err();
     assert_eq!(reason(itself), Reason::LinkPeerUnknown, "what the stream refuses is passed on");
     assert_eq!(reason(admin.ping(ping("two", "one")).await.unwrap_err()), Reason::NodeOffline);

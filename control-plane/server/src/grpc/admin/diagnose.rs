@@ -27,11 +27,9 @@ pub(crate) async fn ping(
     let (from, to) = commit!(&replica.serving, &acting, |transaction| {
         write_diagnosis(transaction, &acting, &cluster, &what).await
     })?;
-    let serving = &replica.serving;
-    let ping = match serving.sessions.commands(cluster.id, from) {
-        Some(_) => serving.ping(cluster.id, (from, to), ping).await?,
-        None => serving.ping_elsewhere(cluster.id, (from, to), &ping).await?,
-    };
+    let body = Body::Ping(v1::PingRequest { node_id: to.to_vec(), ..ping });
+    let result = replica.serving.ask(cluster.id, (from, to), body).await?;
+    let ping = result.ping.unwrap_or_default();
     Ok(v1::AdminPingAnswer {
         overlay: samples(&ping.overlay),
         link: samples(&ping.link),
