@@ -17,7 +17,7 @@ const KEY_CAP: usize = 128;
 /// hashes, so a delta costs only the buckets it touches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    buckets: Vec<Arc<Bucket>>,
+    buckets: Arc<Vec<Arc<Bucket>>>,
     count: usize,
 }
 
@@ -32,17 +32,17 @@ impl Manifest {
     /// No slots.
     pub fn new() -> Self {
         let empty = Arc::new(Bucket { hash: bucket_hash(std::iter::empty()), slots: Vec::new() });
-        Self { buckets: vec![empty; 256], count: 0 }
+        Self { buckets: Arc::new(vec![empty; 256]), count: 0 }
     }
 
     /// Builds a manifest from slots in any order.
     pub fn from_slots(slots: impl IntoIterator<Item = (String, Digest)>) -> Self {
         let mut manifest = Self::new();
         for (key, chunk) in slots {
-            let bucket = Arc::make_mut(&mut manifest.buckets[bucket_of(&key)]);
+            let bucket = manifest.bucket_mut(bucket_of(&key));
             manifest.count += usize::from(bucket.put(&key, chunk));
         }
-        for bucket in &mut manifest.buckets {
+        for bucket in Arc::make_mut(&mut manifest.buckets) {
             if !bucket.slots.is_empty() {
                 let bucket = Arc::make_mut(bucket);
                 bucket.rehash();
@@ -76,7 +76,7 @@ impl Manifest {
         let mut touched = std::collections::BTreeSet::new();
         for key in removed {
             let bucket = bucket_of(key.as_ref());
-            if !Arc::make_mut(&mut next.buckets[bucket]).take_out(key.as_ref()) {
+            if !next.bucket_mut(bucket).take_out(key.as_ref()) {
                 return Err(malformed("removes a slot that is not there"));
             }
             next.count -= 1;
@@ -88,15 +88,18 @@ impl Manifest {
             }
             let chunk = Digest::from_slice(&slot.chunk_id).map_err(|_| malformed("chunk id length"))?;
             let bucket = bucket_of(&slot.key);
-            next.count += usize::from(Arc::make_mut(&mut next.buckets[bucket]).put(&slot.key, chunk));
+            next.count += usize::from(next.bucket_mut(bucket).put(&slot.key, chunk));
             touched.insert(bucket);
         }
         Reject::when(next.count > SLOTS_CAP, Reason::SnapshotTooLarge, "slots")?;
         for index in touched {
-            let bucket = Arc::make_mut(&mut next.buckets[index]);
-            bucket.rehash();
+            next.bucket_mut(index).rehash();
         }
         Ok(next)
+    }
+
+    fn bucket_mut(&mut self, index: usize) -> &mut Bucket {
+        Arc::make_mut(&mut Arc::make_mut(&mut self.buckets)[index])
     }
 
     /// SHA-256("rap.manifest.v1\0" || 256 bucket hashes).
@@ -108,7 +111,7 @@ impl Manifest {
     pub fn preimage(&self) -> ManifestPreimage {
         let mut bytes = Vec::with_capacity(TAG.len() + 256 * 32);
         bytes.extend_from_slice(TAG);
-        for bucket in &self.buckets {
+        for bucket in &*self.buckets {
             bytes.extend_from_slice(bucket.hash.as_bytes());
         }
         ManifestPreimage(bytes)
@@ -162,7 +165,7 @@ impl Manifest {
     /// What leads from `self` to `next`: (set, removed), both sorted.
     pub fn delta(&self, next: &Self) -> (Vec<v1::Slot>, Vec<String>) {
         let (mut set, mut removed) = (Vec::new(), Vec::new());
-        for (old, new) in self.buckets.iter().zip(&next.buckets).filter(|(old, new)| old.hash != new.hash) {
+        for (old, new) in self.buckets.iter().zip(&*next.buckets).filter(|(old, new)| old.hash != new.hash) {
             for (key, chunk) in new.iter() {
                 if old.chunk(key) != Some(chunk) {
                     set.push(v1::Slot { key: key.to_owned(), chunk_id: chunk.to_vec() });

@@ -27,10 +27,10 @@ impl Spread for NodeId {
     }
 }
 
-/// A map of which a clone costs 256 reference counts and a write one bucket.
+/// A map of which a clone costs one reference count, the first write to a clone 256, and every write one bucket.
 #[derive(Clone)]
 pub struct SharedMap<K, V> {
-    buckets: Vec<Arc<Bucket<K, V>>>,
+    buckets: Arc<Vec<Arc<Bucket<K, V>>>>,
     len: usize,
 }
 
@@ -45,7 +45,7 @@ impl<K: Spread, V: Clone> SharedMap<K, V> {
     /// No entries.
     pub fn new() -> Self {
         let empty = Arc::new(Bucket::new());
-        Self { buckets: vec![empty; BUCKETS], len: 0 }
+        Self { buckets: Arc::new(vec![empty; BUCKETS]), len: 0 }
     }
 
     /// The value of a key.
@@ -61,7 +61,7 @@ impl<K: Spread, V: Clone> SharedMap<K, V> {
 
     /// Puts a value in; returns the one that was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let bucket = Arc::make_mut(&mut self.buckets[usize::from(key.bucket())]);
+        let bucket = self.bucket_mut(&key);
         match position(bucket, &key) {
             Ok(index) => Some(std::mem::replace(&mut bucket[index].1, value)),
             Err(index) => {
@@ -74,11 +74,14 @@ impl<K: Spread, V: Clone> SharedMap<K, V> {
 
     /// Takes a value out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let shared = &mut self.buckets[usize::from(key.bucket())];
-        let index = position(shared, key).ok()?;
-        let (_, value) = Arc::make_mut(shared).remove(index);
+        let index = position(&self.buckets[usize::from(key.bucket())], key).ok()?;
+        let (_, value) = self.bucket_mut(key).remove(index);
         self.len -= 1;
         Some(value)
+    }
+
+    fn bucket_mut(&mut self, key: &K) -> &mut Bucket<K, V> {
+        Arc::make_mut(&mut Arc::make_mut(&mut self.buckets)[usize::from(key.bucket())])
     }
 }
 
@@ -101,7 +104,7 @@ impl<K, V> SharedMap<K, V> {
     /// Entries in buckets that this map and `other` do not share: every one that differs is among them. Costs 256
     /// comparisons and those buckets, however large the maps.
     pub fn apart_from<'a>(&'a self, other: &Self) -> impl Iterator<Item = (&'a K, &'a V)> {
-        let apart = self.buckets.iter().zip(&other.buckets).filter(|(own, other)| !Arc::ptr_eq(own, other));
+        let apart = self.buckets.iter().zip(&*other.buckets).filter(|(own, other)| !Arc::ptr_eq(own, other));
         apart.flat_map(|(own, _)| own.iter().map(|(key, value)| (key, value)))
     }
 
