@@ -8,7 +8,7 @@ use rap_authority::{FloorOf, ReplicaFloors};
 use rap_contract::RevocationKind;
 use rap_store::{
     NodeRow, SignedCopy, SystemTransaction, cluster_hold, node_status_set, nodes_and_tampered,
-    restore_newest, signed_copy_is_stored, signed_copy_put,
+    restore_newest, revocations_from, signed_copy_is_stored, signed_copy_put,
 };
 use rap_types::{IdentityStatus, Reason};
 
@@ -70,6 +70,11 @@ async fn heal_documents(serving: &Serving) -> Result<usize, Failure> {
 async fn heal_rows(serving: &Serving, cluster: &Cluster) -> Result<usize, Failure> {
     let chain = cluster.revocations.known().chain;
     let mut snapshot = serving.database.store.system().begin_snapshot().await?;
+    // A database without the newest record was restored, or gets it back first.
+    let newest = revocations_from(&mut snapshot, cluster.id, chain.sequence(), 1).await?;
+    if chain.sequence() == 0 || newest.is_empty() {
+        return Ok(0);
+    }
     let (rows, _) = nodes_and_tampered(&mut snapshot, &cluster.rows).await?;
     drop(snapshot);
     let is_member =
