@@ -11,6 +11,7 @@ use rap_wire::v1;
 use v1::control_message::Body;
 use v1::node_message::Body as Say;
 
+use crate::floors::within;
 use crate::host::{Host, NodeStream, hello};
 use crate::world::{World, reason};
 
@@ -159,13 +160,7 @@ async fn all_confirmed(world: &World) {
 
 /// Waits until the newest record is awaited of so many nodes: contacts are written a moment after they happen.
 async fn until_awaited(world: &World, nodes: usize) {
-    for _ in 0..400 {
-        if awaited(world).await == nodes {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-    }
-    panic!("{} nodes are awaited, not {nodes}", awaited(world).await);
+    within(10, "contacts are written", async || (awaited(world).await == nodes).then_some(())).await;
 }
 
 #[tokio::test]
@@ -228,22 +223,17 @@ async fn no_head_comes_before_the_records_that_it_needs_are_on_the_nodes_disk() 
     node.sleep();
     rotate(&world).await;
     node.wake(&world).await;
-    let records = loop {
-        match node.stream.as_mut().unwrap().next().await.unwrap() {
-            Body::Authority(records) => break records,
-            body @ (Body::Update(_) | Body::Head(_)) => panic!("before the records: {body:?}"),
-            _ => {}
+    // The disk takes its time: what is sent at once would be here long since.
+    let (stream, slow) = (node.stream.as_mut().unwrap(), std::time::Duration::from_millis(500));
+    let (mut records, mut patience) = (None, std::time::Duration::from_secs(60));
+    while let Ok(body) = tokio::time::timeout(patience, stream.next()).await {
+        match body.unwrap() {
+            Body::Authority(sent) => (records, patience) = (Some(sent), slow),
+            body => assert!(!matches!(body, Body::Update(_) | Body::Head(_)), "unconfirmed: {body:?}"),
         }
-    };
-    // The disk takes its time. What is sent at once would be here long since.
-    let slow = std::time::Duration::from_millis(500);
-    while let Ok(body) = tokio::time::timeout(slow, node.stream.as_mut().unwrap().next()).await {
-        let body = body.unwrap();
-        assert!(!matches!(body, Body::Update(_) | Body::Head(_)), "before the confirmation: {body:?}");
     }
-    node.take(Input::RecordsArrived(records)).await;
+    node.take(Input::RecordsArrived(records.unwrap())).await;
     node.until_active_under(2).await;
-    assert_eq!(node.acceptor.rejects().last(), None, "{:?}", node.heard);
     world.stop().await;
 }
 
