@@ -118,6 +118,33 @@ const READINGS: &[(Family, Reading)] = &[
         let count = |state: &str| links.clone().filter(|present| *present == state).count() as f64;
         LINK_STATES.iter().map(|state| (Some((*state).to_owned()), count(state))).collect()
     }),
+    made(
+        by("rap_path_peers", Kind::Gauge, &["membership", "way"], "Peers by the way of their traffic."),
+        |status| {
+            let tiers =
+                ["active", "warm", "cold"].into_iter().filter_map(|tier| status["peers"][tier].as_array());
+            let ways: Vec<&str> =
+                tiers.flatten().map(|peer| peer["way"].as_str().unwrap_or("none")).collect();
+            let count = |way: &str| ways.iter().filter(|present| **present == way).count() as f64;
+            WAYS.iter().map(|way| (Some((*way).to_owned()), count(way))).collect()
+        },
+    ),
+    made(
+        Family {
+            unit: "seconds",
+            ..by("rap_link_round_trip_seconds", Kind::Gauge, &OF, "Round trip of established links.")
+        },
+        |status| spread(established(status, "rtt_median_us"), 1e6),
+    ),
+    made(
+        by(
+            "rap_link_loss_ratio",
+            Kind::Gauge,
+            &OF,
+            "Share of the probes of established links without an answer.",
+        ),
+        |status| spread(established(status, "loss_ppm"), 1e6),
+    ),
     truth("rap_agent_dataplane_up", "1 if the data plane answers.", "/dataplane/up"),
     number(
         "rap_agent_dataplane_table_published",
@@ -135,6 +162,22 @@ const READINGS: &[(Family, Reading)] = &[
     total("rap_agent_cache_quarantines_total", "Damaged caches moved aside.", "/cache/quarantined"),
     total("rap_agent_cache_dropped_total", "Damaged values removed from the cache.", "/cache/dropped"),
 ];
+
+/// What is known of the established links, in order.
+fn established(status: &Value, field: &str) -> Vec<f64> {
+    let links = status["links"].as_array().into_iter().flatten();
+    let links = links.filter(|link| link["state"] == "established");
+    let mut known: Vec<f64> = links.filter_map(|link| link[field].as_f64()).collect();
+    known.sort_by(f64::total_cmp);
+    known
+}
+
+/// Median and highest of sorted values, in a unit that is so many times larger; nothing of none.
+fn spread(sorted: Vec<f64>, per: f64) -> Vec<Sample> {
+    let sample = |of: &str, value: Option<&f64>| Some((Some(of.to_owned()), value? / per));
+    let of = [sample("median", sorted.get(sorted.len() / 2)), sample("highest", sorted.last())];
+    of.into_iter().flatten().collect()
+}
 
 fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
@@ -188,6 +231,8 @@ const fn total(name: &'static str, help: &'static str, at: &'static str) -> (Fam
 }
 
 const REASON: [&str; 2] = ["membership", "reason"];
+const OF: [&str; 2] = ["membership", "of"];
+const WAYS: [&str; 3] = ["direct", "relayed", "none"];
 const LINK_STATES: [&str; 7] =
     ["dialing", "handshaking", "authorising", "established", "suspect", "draining", "closed"];
 const INFO: Family = Family {
@@ -223,7 +268,15 @@ mod tests {
             "active": { "incarnation": 7, "sequence": 12 },
             "freshness": { "state": "degraded", "issued_at_ms": 1_000, "trusted_now_ms": 5_500 },
             "certificate": { "not_after_ms": 90_000 },
-            "links": [{ "state": "established" }, { "state": "established" }, { "state": "closed" }],
+            "peers": {
+                "active": [{ "way": "direct" }, { "way": "relayed" }, { "way": "relayed" }], "warm": [{ "way": null }],
+            },
+            "links": [
+                { "state": "established", "rtt_median_us": 9_000, "loss_ppm": 250_000 },
+                { "state": "established", "rtt_median_us": 2_000, "loss_ppm": 0 },
+                { "state": "established", "rtt_median_us": 4_000 },
+                { "state": "closed", "rtt_median_us": 90_000 },
+            ],
         });
         let text = text(&[("default".to_owned(), Some(status)), ("other".to_owned(), None)]);
         for line in [
@@ -238,7 +291,13 @@ mod tests {
             "rap_agent_freshness{membership=\"default\",state=\"fresh\"} 0",
             "rap_agent_frozen{membership=\"default\"} 1",
             "rap_agent_certificate_expiry_timestamp_seconds{membership=\"default\"} 90",
-            "rap_agent_links{membership=\"default\",state=\"established\"} 2",
+            "rap_agent_links{membership=\"default\",state=\"established\"} 3",
+            "rap_path_peers{membership=\"default\",way=\"direct\"} 1",
+            "rap_path_peers{membership=\"default\",way=\"relayed\"} 2",
+            "rap_path_peers{membership=\"default\",way=\"none\"} 1",
+            "rap_link_round_trip_seconds{membership=\"default\",of=\"median\"} 0.004",
+            "rap_link_round_trip_seconds{membership=\"default\",of=\"highest\"} 0.009",
+            "rap_link_loss_ratio{membership=\"default\",of=\"highest\"} 0.25",
             "rap_agent_links{membership=\"default\",state=\"suspect\"} 0",
         ] {
             assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
@@ -251,7 +310,7 @@ mod tests {
     fn the_page_lists_exactly_what_the_endpoint_exposes() {
         let page = include_str!("../../../../docs/operate/metrics.md");
         let page: BTreeSet<_> =
-            table_in(page).into_iter().filter(|(name, ..)| name.starts_with("rap_agent_")).collect();
+            table_in(page).into_iter().filter(|(name, ..)| !name.starts_with("rap_control_")).collect();
         let families = families().into_iter().map(|family| {
             let labels = family.labels.join(" ");
             (family.name.to_owned(), family.kind.as_str().to_owned(), family.unit.to_owned(), labels)
