@@ -2,6 +2,7 @@
 //! relays and the control plane are outside. Owns the order: what is proven of the network first, then traffic, then faults.
 
 mod direct;
+mod explained;
 pub mod faults;
 mod memory;
 pub mod nat;
@@ -40,6 +41,7 @@ fn run(lab: &Lab, report: &mut Report, outage: Duration) -> Result<()> {
     let scene = scene::prepare(lab)?;
     report.check("ping_through_a_relay", || traffic::ping(&scene));
     report.check("streams_through_a_relay", || traffic::streams(&scene));
+    report.check("paths_are_explained", || explained::check(&scene));
     report.check("relay_sees_nothing", || memory::relay_sees_nothing(&scene));
     report.check("relay_killed", || faults::killed(&scene));
     report.check("relay_cut_silently", || faults::cut_silently(&scene));
