@@ -150,6 +150,27 @@ async fn a_lost_revocation_is_put_back_with_the_row_of_its_node_and_publication_
     world.stop().await;
 }
 
+/// Without any help of the publisher: it finds a row that is not as it was written, and learns nothing.
+#[tokio::test]
+async fn a_revocation_is_in_force_when_it_is_answered_though_nothing_can_be_published() {
+    let mut world = World::dev().await;
+    let (_, other, _) = member(&world).await;
+    let host = Host::new(&world.token("prod", 1, true).await, "gone");
+    let gone = host.enrol(&world).await;
+    let (slot, _) = host.certificate(&world, &gone).await.unwrap();
+    sql(&world, "UPDATE nodes SET name = 'edited' WHERE name <> 'gone'").await;
+    let second = world.replica().await;
+    let first = world.through(second);
+    first.stop().await;
+    assert!(!host.is_refused(&world, &slot).await);
+    world.revoke("gone", false).await.unwrap();
+    let cluster = world.running.replica.serving.clusters.named("prod").unwrap();
+    assert!(cluster.revocations.known().chain.gone(gone.node).is_some());
+    assert!(host.is_refused(&world, &slot).await);
+    assert!(cluster.feed.newest().is_none(), "{} stands in the way", other.node);
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_revocation_of_a_grant_that_is_undone_at_commit_is_found_and_counts_here() {
     let world = World::dev().await;
