@@ -20,7 +20,7 @@ use super::supervise::{PostgresState, supervise};
 use super::{pidfile, socket};
 
 /// After this pause the first start is given up.
-const LONGEST_FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_FIRST_PAUSE: Duration = Duration::from_secs(4);
 
 /// How the private server is made and found.
 #[derive(Debug, Clone)]
@@ -177,8 +177,8 @@ fn options_at(socket_directory: &Path, role: &str) -> PgConnectOptions {
         .database(DATABASE)
 }
 
-/// Starts the server. Processes of a server that was killed hold its shared memory for a moment
-/// longer, so a start that ends at once is tried again a few times.
+/// Starts the server. A server whose control plane was killed ends some seconds later, and processes of a killed server
+/// hold its shared memory for a moment longer: a start that ends at once is tried again for 6 s.
 async fn first_start(installed: &Installed) -> Result<Postmaster, PostgresError> {
     let mut pause = Duration::from_millis(50);
     loop {
