@@ -69,10 +69,13 @@ async fn heal_documents(serving: &Serving) -> Result<usize, Failure> {
 /// Puts right the rows of nodes that are members by their rows and gone by the records in force.
 async fn heal_rows(serving: &Serving, cluster: &Cluster) -> Result<usize, Failure> {
     let chain = cluster.revocations.known().chain;
+    if chain.sequence() == 0 {
+        return Ok(0);
+    }
     let mut snapshot = serving.database.store.system().begin_snapshot().await?;
     // A database without the newest record was restored, or gets it back first.
     let newest = revocations_from(&mut snapshot, cluster.id, chain.sequence(), 1).await?;
-    if chain.sequence() == 0 || newest.is_empty() {
+    if newest.is_empty() {
         return Ok(0);
     }
     let (rows, _) = nodes_and_tampered(&mut snapshot, &cluster.rows).await?;

@@ -160,7 +160,7 @@ async fn all_confirmed(world: &World) {
 
 /// Waits until the newest record is awaited of so many nodes: contacts are written a moment after they happen.
 async fn until_awaited(world: &World, nodes: usize) {
-    within(10, "contacts are written", async || (awaited(world).await == nodes).then_some(())).await;
+    within(20, "contacts are written", async || (awaited(world).await == nodes).then_some(())).await;
 }
 
 #[tokio::test]

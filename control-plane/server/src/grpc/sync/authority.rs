@@ -21,14 +21,14 @@ pub struct AuthorityState {
     sent: Option<u64>,
     /// Newest record that it confirmed on this stream.
     confirmed: u64,
-    /// Records that were sent and that it does not confirm yet: the newest, and when it has to.
-    awaited: Option<(u64, Instant)>,
+    /// When it has to have confirmed what was sent; `None` if it did.
+    confirms_by: Option<Instant>,
 }
 
 impl AuthorityState {
     /// A node whose hello named this record. Agents before rotation name none and take none.
     pub fn said(sequence: u64) -> Self {
-        Self { sent: (sequence > 0).then_some(sequence), confirmed: 0, awaited: None }
+        Self { sent: (sequence > 0).then_some(sequence), confirmed: 0, confirms_by: None }
     }
 
     /// The records to send now, before any head.
@@ -40,14 +40,14 @@ impl AuthorityState {
         }
         let records = cluster.chain.envelopes_after(*sent);
         *sent = newest;
-        self.awaited = Some((newest, Instant::now() + CONFIRM));
+        self.confirms_by = Some(Instant::now() + CONFIRM);
         Some(v1::AuthorityRecords { records })
     }
 
     /// By when the node has to confirm what was sent; `None` if it confirmed everything. Until then it gets no head: it
     /// writes the records to its disk first, and would refuse a head of a key that it does not know.
     pub fn confirms_by(&self) -> Option<Instant> {
-        self.awaited.map(|(_, by)| by)
+        self.confirms_by
     }
 
     /// Takes what the node says that it keeps.
@@ -81,7 +81,9 @@ impl AuthorityState {
             written?;
         }
         self.confirmed = self.confirmed.max(confirm.sequence);
-        self.awaited.take_if(|(newest, _)| *newest <= confirm.sequence);
+        if self.sent.is_some_and(|sent| sent <= confirm.sequence) {
+            self.confirms_by = None;
+        }
         Ok(())
     }
 
