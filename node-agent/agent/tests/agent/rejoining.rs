@@ -191,7 +191,9 @@ async fn what_went_on_between_giving_up_and_going_on_is_kept() {
     give_up(&host, control).await;
     // The agent runs it again, and it has a certificate again: a head, a grant, evidence.
     control.say(update(&head));
-    host.status_when("healthy", |status| status["state"] == "healthy").await;
+    let holds_it =
+        |status: &serde_json::Value| status["state"] == "healthy" && status["active"]["sequence"] == 8;
+    host.status_when("healthy", holds_it).await;
     let grant = {
         let world = control.world.lock().unwrap();
         let permit = Permit::ExtendDegraded(v1::ExtendDegraded { until_ms: now().0 + 3_500_000 });
