@@ -41,10 +41,7 @@ impl Published {
     ) -> Option<Result<VerifiedSnapshot, Reject>> {
         let plan = self.plan.nodes.get(&node)?;
         let manifest = plan.manifest.to_manifest();
-        let chunks = manifest
-            .iter()
-            .filter_map(|(_, id)| self.plan.chunks.get(&id).map(|chunk| (id, chunk.clone())))
-            .collect();
+        let chunks = manifest.iter().filter_map(|(_, id)| self.plan.chunks.get(&id).cloned()).collect();
         let parts = SnapshotParts {
             head,
             leaf: self.plan.leaf(node)?,

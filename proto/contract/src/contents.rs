@@ -13,7 +13,8 @@ use rap_wire::v1;
 use crate::chunk::{peer_of_slot, relays_of_slot};
 use crate::shared_map::Spread;
 use crate::{
-    ASSIGNMENT_SLOT, Manifest, POLICY_SLOT, ParsedChunk, Reject, SharedMap, TRUST_SLOT, chunk_id, parse_chunk,
+    ASSIGNMENT_SLOT, ChunksById, Manifest, POLICY_SLOT, ParsedChunk, Reject, SharedMap, TRUST_SLOT,
+    parse_chunk,
 };
 
 /// What a snapshot says, parsed.
@@ -91,22 +92,22 @@ impl Draft {
     pub(crate) fn between(
         before: Option<Before<'_>>,
         manifest: &Manifest,
-        offered: &BTreeMap<Digest, Arc<[u8]>>,
+        offered: &ChunksById,
     ) -> Result<Self, Reject> {
         let nothing = Manifest::new();
         let known = before.map_or(&nothing, |(manifest, _, _)| manifest);
         let mut draft = before.map_or_else(Self::empty, |(_, chunks, held)| Self::of(chunks, held));
-        let (set, removed) = known.delta(manifest);
+        let changes = known.changes(manifest);
         // All that goes goes first: two peers may swap their addresses.
-        for slot in removed.iter().chain(set.iter().map(|slot| &slot.key)) {
-            if let Some(chunk) = known.chunk(slot) {
-                draft.take_out(slot, &chunk);
+        for change in &changes {
+            if let Some(chunk) = &change.before {
+                draft.take_out(change.key, chunk);
             }
         }
-        for slot in &set {
-            let id = manifest.chunk(&slot.key).ok_or(Reject::new(Reason::SnapshotManifest, "slot"))?;
+        for change in &changes {
+            let Some(id) = change.after else { continue };
             let bytes = offered.get(&id).ok_or(Reject::new(Reason::SnapshotChunkMissing, "chunk"))?;
-            draft.read(&slot.key, id, bytes)?;
+            draft.read(change.key, id, bytes)?;
         }
         Ok(draft)
     }
@@ -171,7 +172,6 @@ impl Draft {
     }
 
     fn read(&mut self, slot: &str, id: Digest, bytes: &Arc<[u8]>) -> Result<(), Reject> {
-        Reject::when(chunk_id(bytes) != id, Reason::SnapshotChunkInvalid, "bytes do not match the id")?;
         match parse_chunk(slot, bytes)? {
             ParsedChunk::Trust(chunk) => {
                 self.trust = Some(Arc::new(chunk));

@@ -2,16 +2,13 @@
 //!
 //! It holds only signed or hash-bound fields, so any altered byte is found.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use prost::Message as _;
 use rap_types::{ClusterId, Digest, KeyId, NodeId, Reason};
 use rap_wire::v1;
 
 use crate::{
-    ActivationTerms, AuthorityChain, Expectation, FEATURE_DEV, HeadFacts, KeySet, Manifest, Reject,
-    SnapshotParts, VerifiedSnapshot, chunk_id,
+    ActivationTerms, AuthorityChain, ChunksById, Expectation, FEATURE_DEV, HeadFacts, KeySet, Manifest,
+    Reject, SnapshotParts, VerifiedSnapshot,
 };
 
 /// Cap on an export, bytes.
@@ -127,14 +124,14 @@ fn cluster_of(records: &[Vec<u8>]) -> Result<ClusterId, Reject> {
     ClusterId::from_slice(&header.cluster_id).ok().filter(|id| !id.is_zero()).ok_or(malformed())
 }
 
-fn read_chunks(chunks: Vec<Vec<u8>>) -> Result<BTreeMap<Digest, Arc<[u8]>>, Reject> {
-    let mut by_id: BTreeMap<Digest, Arc<[u8]>> = BTreeMap::new();
+fn read_chunks(chunks: Vec<Vec<u8>>) -> Result<ChunksById, Reject> {
+    let mut by_id = ChunksById::default();
     for chunk in chunks {
-        let id = chunk_id(&chunk);
-        if by_id.last_key_value().is_some_and(|(last, _)| *last >= id) {
+        let last = by_id.last().copied();
+        let id = by_id.insert(chunk.into());
+        if last.is_some_and(|last| last >= id) {
             return Err(Reject::new(Reason::SnapshotMalformed, "chunks are not sorted by id"));
         }
-        by_id.insert(id, chunk.into());
     }
     Ok(by_id)
 }

@@ -18,6 +18,7 @@ mod bootstrap;
 mod break_glass;
 mod checkpoint;
 mod chunk;
+mod chunks_by_id;
 mod contents;
 mod document;
 mod envelope;
@@ -59,6 +60,7 @@ pub use chunk::{
     ASSIGNMENT_SLOT, CHUNK_CAP, POLICY_SLOT, ParsedChunk, RELAYS_MAX, TRUST_SLOT, chunk_id, parse_chunk,
     peer_of_slot, peer_slot, relays_slot,
 };
+pub use chunks_by_id::ChunksById;
 pub use contents::SnapshotContents;
 pub use document::Document;
 pub use envelope::{Envelope, pre_authentication_encoding, sign};

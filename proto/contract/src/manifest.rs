@@ -162,22 +162,45 @@ impl Manifest {
         slots
     }
 
-    /// What leads from `self` to `next`: (set, removed), both sorted.
-    pub fn delta(&self, next: &Self) -> (Vec<v1::Slot>, Vec<String>) {
-        let (mut set, mut removed) = (Vec::new(), Vec::new());
+    /// Slots of which the chunk differs between `self` and `next`, sorted by key.
+    pub(crate) fn changes<'a>(&'a self, next: &'a Self) -> Vec<SlotChange<'a>> {
+        let mut changes = Vec::new();
         for (old, new) in self.buckets.iter().zip(&*next.buckets).filter(|(old, new)| old.hash != new.hash) {
             for (key, chunk) in new.iter() {
-                if old.chunk(key) != Some(chunk) {
-                    set.push(v1::Slot { key: key.to_owned(), chunk_id: chunk.to_vec() });
+                let before = old.chunk(key);
+                if before != Some(chunk) {
+                    changes.push(SlotChange { key, before, after: Some(chunk) });
                 }
             }
             let gone = old.iter().filter(|(key, _)| new.chunk(key).is_none());
-            removed.extend(gone.map(|(key, _)| key.to_owned()));
+            changes.extend(gone.map(|(key, chunk)| SlotChange { key, before: Some(chunk), after: None }));
         }
-        set.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        removed.sort_unstable();
+        changes.sort_unstable_by(|a, b| a.key.cmp(b.key));
+        changes
+    }
+
+    /// What leads from `self` to `next`: (set, removed), both sorted.
+    pub fn delta(&self, next: &Self) -> (Vec<v1::Slot>, Vec<String>) {
+        let (mut set, mut removed) = (Vec::new(), Vec::new());
+        for SlotChange { key, after, .. } in self.changes(next) {
+            match after {
+                Some(chunk) => set.push(v1::Slot { key: key.to_owned(), chunk_id: chunk.to_vec() }),
+                None => removed.push(key.to_owned()),
+            }
+        }
         (set, removed)
     }
+}
+
+/// A slot of which the chunk differs between two manifests.
+#[derive(Debug)]
+pub(crate) struct SlotChange<'a> {
+    /// Key of the slot.
+    pub(crate) key: &'a str,
+    /// Its chunk in the manifest before; `None` if it is new.
+    pub(crate) before: Option<Digest>,
+    /// Its chunk in the manifest after; `None` if it is gone.
+    pub(crate) after: Option<Digest>,
 }
 
 impl Bucket {

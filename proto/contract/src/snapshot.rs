@@ -5,7 +5,6 @@
 //!
 //! Floors, freshness and equivocation need memory and live in rap-trust.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rap_types::{ClusterId, Digest, NodeId, Reason};
@@ -13,7 +12,7 @@ use rap_wire::v1;
 
 use crate::contents::{Draft, Held};
 use crate::{
-    HeadFacts, Manifest, ParsedChunk, Reject, SharedMap, SnapshotContents, TRUST_SLOT, Verified, chunk_id,
+    ChunksById, HeadFacts, Manifest, ParsedChunk, Reject, SharedMap, SnapshotContents, TRUST_SLOT, Verified,
     leaf_hash, parse_chunk, root_from_proof,
 };
 
@@ -28,8 +27,8 @@ pub struct SnapshotParts {
     pub proof: v1::InclusionProof,
     /// Slots.
     pub manifest: Manifest,
-    /// Encoded chunks by id; more than the manifest names is allowed.
-    pub chunks: BTreeMap<Digest, Arc<[u8]>>,
+    /// Encoded chunks; more than the manifest names is allowed.
+    pub chunks: ChunksById,
 }
 
 /// The parts of a snapshot that holds: chunks are exactly those the manifest names.
@@ -165,7 +164,7 @@ impl RootedSnapshot {
     /// another chunk changes what it says.
     pub fn trust(&self) -> Option<v1::TrustChunk> {
         let id = self.parts.manifest.chunk(TRUST_SLOT)?;
-        let bytes = self.parts.chunks.get(&id).filter(|bytes| chunk_id(bytes) == id)?;
+        let bytes = self.parts.chunks.get(&id)?;
         match parse_chunk(TRUST_SLOT, bytes) {
             Ok(ParsedChunk::Trust(trust)) => Some(trust),
             Ok(_) | Err(_) => None,

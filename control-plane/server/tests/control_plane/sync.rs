@@ -1,12 +1,9 @@
 //! The node stream: full snapshot, delta, head, refusal, reconnect, diagnostics.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use rap_contract::{
-    Expectation, FEATURE_DEV, HeadFacts, Manifest, SnapshotParts, VerifiedSnapshot, chunk_id, open_export,
+    ChunksById, Expectation, FEATURE_DEV, HeadFacts, Manifest, SnapshotParts, VerifiedSnapshot, open_export,
 };
-use rap_types::{Digest, HeadOrder, NodeId, Reason};
+use rap_types::{HeadOrder, NodeId, Reason};
 use rap_wire::v1;
 use v1::control_message::Body;
 use v1::node_message::Body as Say;
@@ -19,7 +16,7 @@ pub struct Kept {
     node: NodeId,
     keys: rap_contract::KeySet,
     manifest: Manifest,
-    chunks: BTreeMap<Digest, Arc<[u8]>>,
+    chunks: ChunksById,
 }
 
 impl Kept {
@@ -28,7 +25,7 @@ impl Kept {
             node: bootstrap.node,
             keys: bootstrap.chain.keys::<v1::ClusterHead>(),
             manifest: Manifest::new(),
-            chunks: BTreeMap::new(),
+            chunks: ChunksById::default(),
         }
     }
 
@@ -52,7 +49,7 @@ impl Kept {
         let base = if update.full { Manifest::new() } else { self.manifest.clone() };
         self.manifest = base.apply(&update.slots_set, &update.slots_removed).unwrap();
         for chunk in &update.chunks {
-            self.chunks.insert(chunk_id(chunk), chunk.clone().into());
+            self.chunks.insert(chunk.clone().into());
         }
         let parts = SnapshotParts {
             head: self.head(&update.head),

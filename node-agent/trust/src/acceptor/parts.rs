@@ -2,12 +2,11 @@
 //!
 //! Owns size limits and the merge of a delta with what the node has. Refuses to own verification.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rap_contract::{
     CHUNK_CAP, Expectation, HeadFacts, KeySet, Manifest, PublicKey, Reject, SLOTS_CAP, SnapshotParts,
-    Verified, VerifiedSnapshot, chunk_id, leaf_hash,
+    Verified, VerifiedSnapshot, leaf_hash,
 };
 use rap_types::{ClusterId, Digest, InstallationId, NodeId, Reason};
 use rap_wire::v1;
@@ -86,7 +85,7 @@ impl StoredSnapshot {
             leaf: self.leaf.clone(),
             proof: self.proof.clone(),
             manifest: Manifest::from_wire(&self.slots)?,
-            chunks: by_id(self.chunks.iter().map(|chunk| Arc::from(chunk.as_slice()))),
+            chunks: self.chunks.iter().map(|chunk| Arc::from(chunk.as_slice())).collect(),
         })
     }
 }
@@ -127,7 +126,7 @@ pub(super) fn merge(
         leaf: update.leaf.ok_or(malformed("leaf"))?,
         proof: update.proof.ok_or(malformed("proof"))?,
         manifest,
-        chunks: by_id(update.chunks.into_iter().map(Arc::from)),
+        chunks: update.chunks.into_iter().map(Arc::from).collect(),
     })
 }
 
@@ -136,8 +135,4 @@ pub(super) fn leaf_of((leaf, manifest): &(v1::Leaf, Manifest), cluster: ClusterI
     let node = NodeId::from_slice(&leaf.node_id).ok()?;
     let salt = leaf.salt.as_slice().try_into().ok()?;
     Some(leaf_hash(cluster, node, leaf.node_generation, &manifest.root(), salt))
-}
-
-fn by_id(chunks: impl Iterator<Item = Arc<[u8]>>) -> BTreeMap<Digest, Arc<[u8]>> {
-    chunks.map(|chunk| (chunk_id(&chunk), chunk)).collect()
 }
