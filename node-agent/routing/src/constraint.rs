@@ -23,8 +23,8 @@ pub enum Constraint {
     LinkDown,
     /// The destination has no link with the last relay.
     NotAttached,
-    /// Nothing is known of the link between two of its relays.
-    Unmeasured,
+    /// A relay says that its link with the next one is down.
+    BetweenDown,
 }
 
 impl Constraint {
@@ -35,8 +35,9 @@ impl Constraint {
             Self::Organization => Reason::RelayOrganization,
             Self::Revoked => Reason::NodeRevoked,
             Self::Draining => Reason::RelayDraining,
-            Self::Unmeasured => Reason::PathUnmeasured,
-            Self::Assumed | Self::LinkDown | Self::NotAttached => Reason::PathNextUnreachable,
+            Self::Assumed | Self::LinkDown | Self::NotAttached | Self::BetweenDown => {
+                Reason::PathNextUnreachable
+            }
         }
     }
 
@@ -50,7 +51,7 @@ impl Constraint {
             Self::Assumed => "it is assumed to be down",
             Self::LinkDown => "the link with it is down",
             Self::NotAttached => "the destination has no link with it",
-            Self::Unmeasured => "nothing is known of the link between two of its relays",
+            Self::BetweenDown => "one of its relays says that the link with the next one is down",
         }
     }
 }

@@ -86,8 +86,14 @@ pub struct Probes {
 pub struct Said {
     /// Round trip in microseconds.
     pub rtt_us: u32,
-    /// What is lost, per million.
+    /// What is lost, per million; a million: the link is down.
     pub loss_ppm: u32,
+}
+
+impl Said {
+    pub(crate) const fn is_down(&self) -> bool {
+        self.loss_ppm >= 1_000_000
+    }
 }
 
 fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {

@@ -16,10 +16,6 @@ impl RelaySet {
         Self(self.0 | 1 << relay)
     }
 
-    pub(crate) const fn without(self, relay: u8) -> Self {
-        Self(self.0 & !(1 << relay))
-    }
-
     pub(crate) const fn minus(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }

@@ -1,7 +1,7 @@
 //! What relays say of the links between them.
 //!
 //! Owns which word counts: the worse one of both ends, so that a relay cannot make a link look better than the other end
-//! says. A word counts for a minute.
+//! says. A word counts for a minute. A link of which nobody speaks counts as one that nobody measured.
 
 use std::time::Duration;
 
@@ -54,22 +54,24 @@ impl Words {
         both.reduce(|a, b| Said { rtt_us: a.rtt_us.max(b.rtt_us), loss_ppm: a.loss_ppm.max(b.loss_ppm) })
     }
 
-    /// The costs of a lane between `count` relays.
+    /// The costs of a lane between `count` relays. `unknown`: those of a link of which nobody speaks, within a region and
+    /// between two.
     pub(crate) fn edges(
         &self,
         lane: Lane,
         count: usize,
+        unknown: [u32; 2],
         other_region: impl Fn(u8, u8) -> bool,
         now: Mono,
     ) -> Edges {
         let mut edges = Edges::new(count);
-        if self.0.is_empty() {
-            return edges;
-        }
         for other in (0..=u8::MAX).take(count) {
             for one in 0..other {
-                if let Some(said) = self.of(one, other, now) {
-                    edges.set(one, other, said_terms(lane, said, other_region(one, other)).total());
+                let other_region = other_region(one, other);
+                match self.of(one, other, now) {
+                    Some(said) if said.is_down() => {}
+                    Some(said) => edges.set(one, other, said_terms(lane, said, other_region).total()),
+                    None => edges.set(one, other, unknown[usize::from(other_region)]),
                 }
             }
         }

@@ -104,7 +104,7 @@ fn two_relays_are_taken_where_both_say_that_the_link_between_them_is_short() {
     let mut engine = engine(&[3, 1]);
     measured(&mut engine, 2, 10_000, at(1));
     for home in [3, 1] {
-        measured(&mut engine, home, 300_000, at(1));
+        measured(&mut engine, home, 60_000, at(1));
     }
     engine.handle(said(2, &[(3, 5_000)]), at(1));
     engine.handle(said(3, &[(2, 400_000)]), at(1));
@@ -118,6 +118,51 @@ fn two_relays_are_taken_where_both_say_that_the_link_between_them_is_short() {
     assert_eq!(legs, [(relay(2), Source::Measured), (relay(3), Source::Said), (node(1), Source::Assumed)]);
     engine.decide(at(70));
     assert_eq!(paths(&engine, 1).0.len(), 1, "nobody says it any more");
+}
+
+#[test]
+fn a_link_between_relays_of_which_nobody_speaks_is_planned_with_and_one_that_is_down_is_not() {
+    let mut engine = engine(&[3]);
+    measured(&mut engine, 1, 10_000, at(1));
+    engine.decide(at(1));
+    assert_eq!(
+        paths(&engine, 1),
+        (vec![3], vec![1, 3]),
+        "nothing is apart from the only home: another begin"
+    );
+    engine.handle(Input::LinkDown(relay(3)), at(2));
+    engine.decide(at(2));
+    assert_eq!(paths(&engine, 1).0, [1, 3]);
+    let explained = engine.explain(node(1), Lane::C, &[], at(2)).unwrap();
+    let legs: Vec<_> = explained.candidates[0].legs.iter().map(|leg| (leg.to, leg.source)).collect();
+    assert_eq!(legs, [(relay(1), Source::Measured), (relay(3), Source::Assumed), (node(1), Source::Assumed)]);
+
+    engine.handle(said_lost(3, &[1, 2]), at(3));
+    engine.decide(at(4));
+    assert_eq!(paths(&engine, 1).0, [1, 4, 3], "one end says that its links with 1 and 2 are down");
+    engine.handle(said(1, &[(3, 5_000)]), at(5));
+    engine.decide(at(6));
+    assert_eq!(paths(&engine, 1).0, [1, 4, 3], "the other end alone does not make it work");
+    engine.handle(said_lost(3, &[1, 2, 4]), at(7));
+    engine.decide(at(8));
+    let explained = engine.explain(node(1), Lane::C, &[], at(8)).unwrap();
+    let works = explained.candidates.iter().filter(|candidate| candidate.cost.is_some());
+    assert_eq!(works.count(), 0, "every link with the only home is down");
+}
+
+#[test]
+fn two_homes_of_others_give_a_path_of_several_relays_and_a_backup_apart_from_it() {
+    let mut engine = engine(&[3, 4]);
+    for home in [1, 2] {
+        measured(&mut engine, home, 10_000, at(1));
+    }
+    for far in [3, 4] {
+        engine.handle(Input::LinkDown(relay(far)), at(1));
+    }
+    engine.decide(at(2));
+    let (primary, backup) = paths(&engine, 1);
+    assert_eq!((primary.len(), backup.len()), (2, 2));
+    assert!(primary.iter().all(|relay| !backup.contains(relay)), "{primary:?} and {backup:?}");
 }
 
 #[test]

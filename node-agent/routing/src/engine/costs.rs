@@ -28,15 +28,16 @@ pub(super) struct Costs {
 impl Costs {
     pub(super) fn of(lane: Lane, region: &str, relays: &Relays, words: &Words, now: Mono) -> Self {
         let region_of = |at| relays.get(at).map(|relay| &relay.facts.region);
-        let edges = words.edges(lane, relays.len(), |one, other| region_of(one) != region_of(other), now);
+        let other_region = |one, other| region_of(one) != region_of(other);
+        let unknown = [false, true].map(|other| terms::unmeasured(lane, other).total());
         let mut costs = Self {
             lane,
             own: vec![UNREACHABLE; relays.len()],
             tried: vec![UNREACHABLE; relays.len()],
             near: Vec::new(),
             relay: vec![UNREACHABLE; relays.len()],
-            edges,
-            unknown: [false, true].map(|other| terms::unmeasured(lane, other).total()),
+            edges: words.edges(lane, relays.len(), unknown, other_region, now),
+            unknown,
         };
         for (position, relay) in relays.iter() {
             let at = usize::from(position);

@@ -105,7 +105,7 @@ impl Engine {
         of_relay
             .or((!attached).then_some(Constraint::NotAttached))
             .or(first_down.then_some(Constraint::LinkDown))
-            .or((look.cost(path) >= UNREACHABLE).then_some(Constraint::Unmeasured))
+            .or((look.cost(path) >= UNREACHABLE).then_some(Constraint::BetweenDown))
     }
 
     fn legs(&self, look: &Look<'_>, path: Path) -> Vec<Leg> {
@@ -120,14 +120,15 @@ impl Engine {
             });
         }
         for pair in path.relays().windows(2) {
-            let said = self.words.of(pair[0], pair[1], look.now);
-            let (Some(from), Some(to), Some(said)) =
-                (self.relays.get(pair[0]), self.relays.get(pair[1]), said)
-            else {
+            let (Some(from), Some(to)) = (self.relays.get(pair[0]), self.relays.get(pair[1])) else {
                 continue;
             };
-            let terms = said_terms(lane, said, from.facts.region != to.facts.region);
-            legs.push(Leg { to: to.facts.node, source: Source::Said, terms });
+            let other = from.facts.region != to.facts.region;
+            let (source, terms) = match self.words.of(pair[0], pair[1], look.now) {
+                Some(said) => (Source::Said, said_terms(lane, said, other)),
+                None => (Source::Assumed, unmeasured(lane, other)),
+            };
+            legs.push(Leg { to: to.facts.node, source, terms });
         }
         if let Some(relay) = path.relays().last().and_then(|last| self.relays.get(*last)) {
             let other = relay.facts.region != look.target.facts.region;

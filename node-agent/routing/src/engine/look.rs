@@ -109,7 +109,7 @@ impl<'a> Look<'a> {
 
     /// The best path.
     pub(super) fn optimum(&self, tables: &mut Tables) -> Option<Found> {
-        self.staged(self.set, |field, set| match self.engine.relays.position(self.target.facts.node) {
+        self.staged(self.set, None, |field, set| match self.engine.relays.position(self.target.facts.node) {
             // A relay is no part of paths to itself: its set is its own.
             Some(_) => field.best_without_table(set),
             None => field.best(set, tables.of(self.costs, set, self.now)),
@@ -118,19 +118,22 @@ impl<'a> Look<'a> {
 
     /// The best path without the relays of `primary`, else one with another first relay.
     pub(super) fn backup(&self, primary: Path) -> Option<Found> {
-        let search = |set| self.staged(set, |field, set| field.best_without_table(set));
-        let other_first = || search(self.set.without(primary.first()?));
-        search(self.set.minus(primary.set())).or_else(other_first)
+        let search = |set, not_first| self.staged(set, not_first, |field, set| field.best_without_table(set));
+        let other_first = || search(self.set, Some(primary.first()?));
+        search(self.set.minus(primary.set()), None).or_else(other_first)
     }
 
     /// Relays that are avoided come after the others, then paths that were refused, then those whose first link is down:
-    /// none is left out if nothing else is there.
+    /// none is left out if nothing else is there. `not_first`: no path begins with it.
     fn staged(
         &self,
         set: RelaySet,
+        not_first: Option<u8>,
         mut search: impl FnMut(&Field<'_>, RelaySet) -> Option<Found>,
     ) -> Option<Found> {
         let (own, tried) = (&self.costs.own, &self.costs.tried);
+        let begins = |first: &u8| not_first != Some(*first);
+        let near: Vec<u8> = self.costs.near.iter().copied().filter(begins).collect();
         let stages = [
             (set.minus(self.avoided), 0, own),
             (set, 0, own),
@@ -138,18 +141,21 @@ impl<'a> Look<'a> {
             (set, self.refused, tried),
         ];
         (0..).zip(stages).find_map(|(stage, (set, refused, own))| {
+            let skip: Vec<Path> =
+                self.apart[refused..].iter().copied().chain(not_first.map(Path::one)).collect();
             let field = Field {
                 own,
-                near: &self.costs.near,
+                near: &near,
                 last: &self.last,
                 relay: &self.costs.relay,
                 edges: &self.costs.edges,
                 direct: UNREACHABLE,
-                skip: &self.apart[refused..],
+                skip: &skip,
             };
             let by_sum = search(&field, set);
             let counts = |path: &Path| {
                 path.relays().iter().all(|relay| set.has(*relay))
+                    && path.first().as_ref().is_none_or(begins)
                     && self.sum(*path, own) < UNREACHABLE
                     && !self.apart[refused..self.refused].contains(path)
             };

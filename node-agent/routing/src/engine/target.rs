@@ -116,7 +116,7 @@ impl Target {
 }
 
 const REFUSED: Duration = Duration::from_secs(60);
-const MOST_REFUSED: usize = 8;
+const MOST_REFUSED: usize = 16;
 const MEASURED: Duration = Duration::from_secs(60);
 const MOST_MEASURED: usize = 4;
 const ENOUGH: u32 = 5;

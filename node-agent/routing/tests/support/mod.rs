@@ -66,6 +66,12 @@ pub fn said(one: u8, rows: &[(u8, u32)]) -> Input {
     Input::RelayRow(relay(one), row.collect())
 }
 
+/// A relay says that its links with these are down.
+pub fn said_lost(one: u8, others: &[u8]) -> Input {
+    let row = others.iter().map(|other| (relay(*other), Said { rtt_us: 0, loss_ppm: 1_000_000 }));
+    Input::RelayRow(relay(one), row.collect())
+}
+
 /// What holds for a destination, as numbers of relays.
 pub fn paths(engine: &Engine, number: u16) -> (Vec<u8>, Vec<u8>) {
     let Some(Decision { primary, backup, .. }) = engine.decision(node(number)) else {
