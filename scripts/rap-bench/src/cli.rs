@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
+use crate::fabric;
 use crate::machine;
 use crate::scale::BURST;
 use crate::settings::Settings;
@@ -56,6 +57,14 @@ enum Scenario {
     Scale,
     /// Revocation until the link is closed, kill -9 and floors, flipped bits, the race for one use.
     Trust,
+    /// Paths: decisions, stretch, a relay that dies, falls silent or is flooded, what relays and probes cost.
+    Fabric,
+    /// One part of `fabric`, in the process that was made for it.
+    #[command(hide = true)]
+    FabricPart {
+        /// Which.
+        part: fabric::Part,
+    },
 }
 
 impl Cli {
@@ -75,12 +84,17 @@ impl Cli {
             programs: self.programs.unwrap_or_else(|| beside.to_owned()),
             keep: self.keep,
         };
+        if let Scenario::FabricPart { part } = self.scenario {
+            return fabric::run_part(part, &settings);
+        }
         machine::keep_to_core(machine::MEASURING_CORE);
         let report = match self.scenario {
             Scenario::Spine => crate::spine::run(&settings)?,
             Scenario::Planner => crate::planner::run(&settings)?,
             Scenario::Scale => crate::scale::run(&settings)?,
             Scenario::Trust => crate::trust::run(&settings)?,
+            Scenario::Fabric => fabric::run(&settings)?,
+            Scenario::FabricPart { .. } => return Ok(()),
         };
         print!("{report}");
         let file = report.write(&self.out)?;

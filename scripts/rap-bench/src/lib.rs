@@ -8,6 +8,7 @@ mod cli;
 mod commits;
 mod control_plane;
 mod dial;
+mod fabric;
 mod folder;
 mod machine;
 mod measure;

@@ -79,17 +79,30 @@ pub fn placement() -> String {
 
 /// Keeps this thread, and what it starts from now on, to one core. Does nothing on a machine with one.
 pub fn keep_to_core(core: usize) {
+    keep_to(&[core]);
+}
+
+fn keep_to(wanted: &[usize]) {
     let mut only = CpuSet::new();
-    if cores() >= 2 && only.set(core).is_ok() {
+    if cores() >= 2 && wanted.iter().all(|core| only.set(*core).is_ok()) {
         // A container may forbid it; then the kernel places freely, which only adds noise.
         let _ = sched_setaffinity(Pid::from_raw(0), &only);
     }
 }
 
+/// Runs `start` on all cores, so that a process it starts may use each.
+pub fn everywhere<T>(start: impl FnOnce() -> T) -> T {
+    on_cores((0..cores()).collect(), start)
+}
+
 /// Runs `start` on another core, so that a process it starts stays there.
 pub fn on_core<T>(core: usize, start: impl FnOnce() -> T) -> T {
+    on_cores(vec![core], start)
+}
+
+fn on_cores<T>(cores: Vec<usize>, start: impl FnOnce() -> T) -> T {
     let before = sched_getaffinity(Pid::from_raw(0));
-    keep_to_core(core);
+    keep_to(&cores);
     let started = start();
     if let Ok(before) = before {
         let _ = sched_setaffinity(Pid::from_raw(0), &before);
