@@ -4,7 +4,7 @@ use rap_routing::Input;
 use rap_types::Reason;
 
 use super::findings::Findings;
-use super::wants;
+use super::rows::wants;
 use crate::measure::Stopwatch;
 use crate::settings::Settings;
 

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum as _;
 use nix::unistd::geteuid;
 
-use super::Part;
 use super::findings::Findings;
+use super::rows::Part;
 use crate::measure::Stopwatch;
 use crate::settings::Settings;
 use crate::{machine, process};

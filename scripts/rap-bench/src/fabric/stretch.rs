@@ -10,7 +10,7 @@ use rap_routing::{Destination, Engine, Input, Own, Probes, RelayFacts, Said};
 use rap_types::{Mono, NodeId};
 
 use super::findings::Findings;
-use super::wants;
+use super::rows::wants;
 use crate::settings::Settings;
 
 /// Measures both matrices; the message says why the one outside of the repository is missing.
