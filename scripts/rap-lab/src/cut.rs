@@ -1,7 +1,7 @@
-//! Cuts: a host without carrier, or two hosts that do not hear each other. Owns the packet-filter table `raplab` in the switch
-//! namespace.
+//! Faults of wires: a host without carrier, two hosts of which one or both do not hear the other, or hear a part. Owns the
+//! packet-filter table `raplab` in the switch namespace.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::network::{SWITCH, ip, nft, port};
 use crate::run_id::RunId;
@@ -16,25 +16,41 @@ pub fn plug(run: &RunId, host: &str) -> Result<()> {
     ip(&["-n", &run.namespace(SWITCH), "link", "set", &port(host), "up"])
 }
 
-/// Drops every frame between two hosts, both ways, without a word to either.
-pub fn separate(run: &RunId, one: &str, other: &str) -> Result<()> {
-    let switch = run.namespace(SWITCH);
-    nft(&switch, &["add", "table", "bridge", TABLE])?;
-    nft(&switch, &["add", "chain", "bridge", TABLE, CHAIN, "{ type filter hook forward priority 0 ; }"])?;
-    for (from, to) in [(one, other), (other, one)] {
-        let (from, to, label) = (port(from), port(to), label(one, other));
-        nft(
-            &switch,
-            &[
-                "add", "rule", "bridge", TABLE, CHAIN, "iifname", &from, "oifname", &to, "drop", "comment",
-                &label,
-            ],
-        )?;
-    }
-    Ok(())
+/// Which frames between two hosts are dropped, without a word to either.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Drops {
+    /// Those of both.
+    Both,
+    /// Those that the first one sends.
+    OneWay,
+    /// This share of those of both, 0 to 1.
+    Share(f64),
 }
 
-/// Ends the cut between two hosts.
+/// Drops frames between two hosts. What was dropped between them before counts too.
+pub fn separate(run: &RunId, one: &str, other: &str, drops: Drops) -> Result<()> {
+    if let Drops::Share(share) = drops {
+        ensure!((0.0..=1.0).contains(&share), "a share is 0 to 1, not {share}");
+    }
+    let mut rules =
+        format!("table bridge {TABLE} {{ chain {CHAIN} {{ type filter hook forward priority 0; }}; }}\n");
+    // Who may not answer still tells its hardware address: else the other direction would end as well.
+    let some = match drops {
+        Drops::Both => String::new(),
+        Drops::OneWay => "ether type != arp ".to_owned(),
+        Drops::Share(share) => format!("numgen random mod 1000 < {:.0} ", share * 1000.0),
+    };
+    let both = [(one, other), (other, one)];
+    for (from, to) in &both[..if drops == Drops::OneWay { 1 } else { 2 }] {
+        let (from, to, label) = (port(from), port(to), label(one, other));
+        rules.push_str(&format!(
+            "add rule bridge {TABLE} {CHAIN} iifname \"{from}\" oifname \"{to}\" {some}drop comment {label}\n"
+        ));
+    }
+    nft(&run.namespace(SWITCH), &[&rules]).map(drop)
+}
+
+/// Ends what [`separate`] did to two hosts.
 pub fn join(run: &RunId, one: &str, other: &str) -> Result<()> {
     let switch = run.namespace(SWITCH);
     let Ok(rules) = nft(&switch, &["-a", "list", "chain", "bridge", TABLE, CHAIN]) else { return Ok(()) };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::Invocation;
+use crate::cut::Drops;
 use crate::folder::Folder;
 use crate::host::Host;
 use crate::ledger::{HostRecord, Ledger, Record};
@@ -28,6 +29,7 @@ pub struct Lab {
     folder: Folder,
     ledger: Ledger,
     keep: bool,
+    seed: u64,
 }
 
 impl Lab {
@@ -40,7 +42,7 @@ impl Lab {
     pub fn new_in(folder: Folder, mode: Mode) -> Result<Self> {
         let run = RunId::new(&folder)?;
         let ledger = Ledger::create(&folder, &run, mode)?;
-        let lab = Self { run, mode, folder, ledger, keep: false };
+        let lab = Self { run, mode, folder, ledger, keep: false, seed: rand::random() };
         if mode == Mode::Namespaces {
             network::make_switch(&lab.run)?;
         }
@@ -56,7 +58,7 @@ impl Lab {
     pub fn open_in(folder: Folder) -> Result<Self> {
         let ledger = Ledger::open(&folder)?;
         let Record { run, mode, .. } = ledger.read()?;
-        Ok(Self { run, mode, folder, ledger, keep: true })
+        Ok(Self { run, mode, folder, ledger, keep: true, seed: rand::random() })
     }
 
     /// Its run.
@@ -72,6 +74,16 @@ impl Lab {
     /// Its folder.
     pub fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// What a scenario draws its chance from; the same seed gives the same run.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Takes the seed of an earlier run.
+    pub fn set_seed(&mut self, seed: u64) {
+        self.seed = seed;
     }
 
     /// Its record.
@@ -152,12 +164,12 @@ impl Lab {
         site::udp_heard(&self.run, router)
     }
 
-    /// Counts from now on what comes to a TCP port of a host.
+    /// Counts from now on what comes to a host over TCP connections of which this is the port of either end.
     pub fn count_port(&self, host: &str, port: u16) -> Result<()> {
         site::count_port(&self.run, host, port)
     }
 
-    /// Bytes that came to that port.
+    /// Bytes that came over them.
     pub fn bytes_to(&self, host: &str) -> Result<u64> {
         site::bytes_to(&self.run, host)
     }
@@ -200,12 +212,24 @@ impl Lab {
     pub fn cut(&self, host: &str, other: Option<&str>) -> Result<()> {
         self.check_cut(host, other)?;
         match other {
-            Some(other) => cut::separate(&self.run, host, other),
+            Some(other) => cut::separate(&self.run, host, other, Drops::Both),
             None => cut::unplug(&self.run, host),
         }
     }
 
-    /// Ends such a cut.
+    /// Nothing that `from` sends reaches `to` any more; the other direction works.
+    pub fn cut_one_way(&self, from: &str, to: &str) -> Result<()> {
+        self.check_cut(from, Some(to))?;
+        cut::separate(&self.run, from, to, Drops::OneWay)
+    }
+
+    /// A share of the frames between two hosts gets lost, 0 to 1, each way.
+    pub fn lossy(&self, host: &str, other: &str, share: f64) -> Result<()> {
+        self.check_cut(host, Some(other))?;
+        cut::separate(&self.run, host, other, Drops::Share(share))
+    }
+
+    /// Ends every cut and loss of a host, or between two hosts.
     pub fn heal(&self, host: &str, other: Option<&str>) -> Result<()> {
         self.check_cut(host, other)?;
         match other {

@@ -26,6 +26,7 @@ pub mod slow;
 pub mod supervise;
 pub mod sweep;
 pub mod systemctl;
+mod topology;
 pub mod unit;
 pub mod view;
 pub mod wait;

@@ -71,18 +71,18 @@ pub fn udp_heard(run: &RunId, router: &str) -> Result<[u64; 2]> {
     Ok([count("outside")?, count("line")?])
 }
 
-/// Counts from now on what comes to a TCP port of a host.
+/// Counts from now on what comes to a host over TCP connections of which this is the port of either end.
 pub fn count_port(run: &RunId, host: &str, port: u16) -> Result<()> {
     let rules = format!(
         "table ip {TABLE} {{
            counter heard {{}}
-           chain heard {{ type filter hook prerouting priority raw; tcp dport {port} counter name heard; }}
+           chain heard {{ type filter hook prerouting priority raw; tcp dport {port} counter name heard; tcp sport {port} counter name heard; }}
          }}"
     );
     nft(&run.namespace(host), &[&rules]).map(drop)
 }
 
-/// Bytes that came to that port.
+/// Bytes that came over them.
 pub fn bytes_to(run: &RunId, host: &str) -> Result<u64> {
     let text = nft(&run.namespace(host), &["list", "counter", "ip", TABLE, "heard"])?;
     Ok(number(&text, "bytes"))

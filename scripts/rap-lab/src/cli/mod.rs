@@ -73,8 +73,20 @@ enum Verb {
         host: String,
         /// The other one.
         other: Option<String>,
+        /// Only what the first one sends is lost.
+        #[arg(long, requires = "other")]
+        one_way: bool,
     },
-    /// End such a cut.
+    /// Lose a share of the frames between two hosts.
+    Lossy {
+        /// Host.
+        host: String,
+        /// The other one.
+        other: String,
+        /// 0 to 1, each way.
+        share: f64,
+    },
+    /// End every cut and loss of a host, or between two hosts.
     Heal {
         /// Host.
         host: String,
@@ -153,6 +165,9 @@ struct How {
     /// Run only this check; may be given again.
     #[arg(long, value_name = "CHECK")]
     only: Vec<String>,
+    /// Draw chance from this number, which an earlier run printed [default: a new one].
+    #[arg(long)]
+    seed: Option<u64>,
     /// Run it so often, each time from nothing; the first run that fails is the last one.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
@@ -174,7 +189,9 @@ pub fn run() -> Result<u8> {
         }
         Verb::List => list(&open(lab)?),
         Verb::Exec { host, words, deadline } => exec(&open(lab)?, &host, words, deadline),
-        Verb::Cut { host, other } => done(open(lab)?.cut(&host, other.as_deref())),
+        Verb::Cut { host, other: Some(other), one_way: true } => done(open(lab)?.cut_one_way(&host, &other)),
+        Verb::Lossy { host, other, share } => done(open(lab)?.lossy(&host, &other, share)),
+        Verb::Cut { host, other, .. } => done(open(lab)?.cut(&host, other.as_deref())),
         Verb::Heal { host, other } => done(open(lab)?.heal(&host, other.as_deref())),
         Verb::Slow { host, delay_ms: 0, loss, kbit_per_s: 0 } if loss <= 0.0 => done(open(lab)?.fast(&host)),
         Verb::Slow { host, delay_ms, loss, kbit_per_s } => {
@@ -219,6 +236,9 @@ fn run_scenario(scenario: &Scenario, how: &How, name: Option<&str>, keep: bool) 
     let mode = if how.loopback { Mode::Loopback } else { Mode::possible() };
     let folder = Folder::of(name.unwrap_or(scenario.name))?;
     let mut lab = Lab::new_in(folder.clone(), mode)?;
+    if let Some(seed) = how.seed {
+        lab.set_seed(seed);
+    }
     let _guard = Guard::watch(&folder, Duration::from_secs(how.deadline))?;
     install_lab(&lab, &std::env::current_exe()?)?;
     if scenario.needs_programs {
@@ -308,4 +328,5 @@ fn done(outcome: Result<()>) -> Result<u8> {
 }
 
 /// What `scripts/ci/packages` may have installed.
-const PACKAGES: &str = "build-essential postgresql nftables iproute2 iputils-ping python3";
+const PACKAGES: &str =
+    "build-essential postgresql nftables iproute2 iputils-ping python3 openssh-client openssh-server iperf3";

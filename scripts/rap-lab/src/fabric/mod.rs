@@ -2,16 +2,24 @@
 //! is expected of them.
 
 mod control;
+mod installation;
 mod intruder;
 mod node;
 mod overlay;
+mod ssh;
 mod streams;
+mod traffic;
+mod way;
 
 pub use control::{Control, Pace};
+pub use installation::Installation;
 pub use intruder::Intruder;
 pub use node::{Health, Node, part_name};
 pub use overlay::{Pings, Watch};
+pub use ssh::Session;
 pub use streams::{Arrived, Sequence, Stream, inside, wait_arrivals};
+pub use traffic::{Noticed, under_traffic};
+pub use way::{Planned, Way};
 
 use std::time::Duration;
 

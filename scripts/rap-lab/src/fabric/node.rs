@@ -48,6 +48,11 @@ impl Node {
         Self::configure_with(lab, lab.host_behind(router, host)?, &format!("dev = true\n{more}"), false)
     }
 
+    /// The same on a host of the switch that nobody may dial.
+    pub fn configure_silent(lab: &Lab, host: &str, more: &str) -> Result<Self> {
+        Self::configure_with(lab, lab.host(host)?, &format!("dev = true\n{more}"), false)
+    }
+
     /// The same for a node of a strict installation.
     pub fn configure_strict(lab: &Lab, host: &str) -> Result<Self> {
         Self::configure_with(lab, lab.host(host)?, "", true)
@@ -165,8 +170,7 @@ impl Node {
     /// Its overlay address, from its own peers' point of view the destination of a ping.
     pub fn overlay_address(&self, seen_by: &Self) -> Result<String> {
         let (_, status) = seen_by.status()?;
-        let tiers = ["active", "warm"].iter().filter_map(|tier| status["peers"][tier].as_array());
-        let peer = tiers.flatten().find(|peer| peer["name"] == self.name());
+        let peer = super::way::peers(&status).find(|peer| peer["name"] == self.name());
         let address = peer.and_then(|peer| peer["overlay_ipv4"].as_str());
         let address = address.with_context(|| format!("{} does not know {}", seen_by.name(), self.name()))?;
         Ok(address.split('/').next().unwrap_or_default().to_owned())

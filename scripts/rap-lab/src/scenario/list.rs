@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Scenario, compromise, faults, journeys, lifecycle, spine, two_sites, wires};
+use super::{Scenario, compromise, faults, flat, journeys, lifecycle, spine, two_sites, wires};
 
 /// The scenario of this name.
 pub fn find(name: &str) -> Result<&'static Scenario> {
@@ -18,6 +18,7 @@ pub const ALL: &[Scenario] = &[
     compromise::COMPROMISE,
     faults::FAULTS,
     faults::FAULTS_LONG,
+    flat::FLAT,
     journeys::JOURNEYS,
     lifecycle::LIFECYCLE,
     spine::SPINE,

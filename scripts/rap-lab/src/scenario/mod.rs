@@ -2,6 +2,7 @@
 
 mod compromise;
 mod faults;
+mod flat;
 mod journeys;
 mod lifecycle;
 mod list;

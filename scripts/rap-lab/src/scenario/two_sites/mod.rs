@@ -41,9 +41,10 @@ fn run(lab: &Lab, report: &mut Report, outage: Duration) -> Result<()> {
     let scene = scene::prepare(lab)?;
     report.check("ping_through_a_relay", || traffic::ping(&scene));
     report.check("streams_through_a_relay", || traffic::streams(&scene));
+    report.check("iperf3_through_a_relay", || traffic::iperf3(&scene));
     report.check("paths_are_explained", || explained::check(&scene));
     report.check("relay_sees_nothing", || memory::relay_sees_nothing(&scene));
-    report.check("relay_killed", || faults::killed(&scene));
+    report.check("relay_killed", || faults::killed_under_ssh(&scene));
     report.check("relay_cut_silently", || faults::cut_silently(&scene));
     report.check("nobody_to_ask", || outage::check(&scene, outage));
     report.check("direct_way_comes_and_goes", || direct::check(&scene));

@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::fabric::{Control, Node, Pace, SETTLE};
+use crate::fabric::{Control, Installation, Node, Pace, SETTLE, Way};
 use crate::lab::Lab;
+use crate::topology::{Role, Topology};
 
 /// Both sites joined, and the traffic between them passes a relay.
 pub struct Scene<'a> {
@@ -23,41 +24,17 @@ pub fn prepare(lab: &Lab) -> Result<Scene<'_>> {
         lab.host_behind(router, site)?;
     }
     lab.count_udp(ROUTERS[0], ROUTERS[1])?;
-    for relay in RELAYS {
-        lab.host(relay)?;
-        lab.count_port(relay, 7443)?;
-    }
-    let control = Control::start(lab, "cp")?;
-    control.create_cluster(CLUSTER, Pace { refresh_every: Duration::from_secs(5), fresh_for: FRESH_FOR })?;
-    let relay = control.create_token(CLUSTER, "--role relay-node --auto-approve --uses 2")?;
-    let plain = control.create_token(CLUSTER, "--auto-approve --uses 2")?;
+    let pace = Pace { refresh_every: Duration::from_secs(5), fresh_for: FRESH_FOR };
     let lifetime = format!("path_lifetime_seconds = {}\n", PATH_LIFETIME.as_secs());
-    let [first, second] = RELAYS.map(|name| joined(Node::configure_more(lab, name, &lifetime)?, &relay));
-    let relays = [first?, second?];
-    // Sites say by which labels they ask for paths.
-    let site = format!("{lifetime}log = \"info,rap_mesh=debug\"\n");
-    let [a, b] = [0, 1].map(|at| joined(Node::configure_behind(lab, ROUTERS[at], SITES[at], &site)?, &plain));
-    let scene = Scene { lab, control, relays, sites: [a?, b?] };
-    for node in scene.relays.iter().chain(&scene.sites) {
-        node.wait_healthy()?;
-    }
+    let made = Installation::make(lab, &Topology::two_sites(), (CLUSTER, pace), |role| match role {
+        Role::Relay => lifetime.clone(),
+        // Sites say by which labels they ask for paths.
+        Role::Plain => format!("{lifetime}log = \"info,rap_mesh=debug\"\n"),
+    })?;
+    let two = |nodes: Vec<Node>| <[Node; 2]>::try_from(nodes).ok().context("two of each");
+    let scene = Scene { lab, control: made.control, relays: two(made.relays)?, sites: two(made.nodes)? };
     scene.wait_homes()?;
     Ok(scene)
-}
-
-fn joined(node: Node, token: &[u8]) -> Result<Node> {
-    node.join(token).with_context(|| format!("{} joins", node.name()))?;
-    node.run()?;
-    Ok(node)
-}
-
-/// How traffic between two nodes goes, as the first one says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Way {
-    /// `direct`, `relayed` or empty.
-    pub kind: String,
-    /// Names of the relays.
-    pub via: Vec<String>,
 }
 
 impl Scene<'_> {
@@ -71,29 +48,10 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// The way from the first site to the second.
-    pub fn way(&self) -> Result<Way> {
-        let [a, b] = &self.sites;
-        let (_, status) = a.status()?;
-        let tiers = ["active", "warm"].iter().filter_map(|tier| status["peers"][tier].as_array());
-        let peer = tiers.flatten().find(|peer| peer["name"] == b.name());
-        let peer = peer.with_context(|| format!("{} does not know {}", a.name(), b.name()))?;
-        let names = peer["via"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(Way {
-            kind: peer["way"].as_str().unwrap_or_default().to_owned(),
-            via: names.iter().filter_map(|name| name["name"].as_str().map(str::to_owned)).collect(),
-        })
-    }
-
     /// Waits until the first site says that the way is as wanted.
     pub fn wait_way(&self, what: &str, deadline: Duration, wanted: impl Fn(&Way) -> bool) -> Result<Way> {
-        let last = std::cell::RefCell::new(None);
-        crate::wait::wait_until(deadline, what, || {
-            let way = self.way()?;
-            last.replace(Some(way.clone()));
-            Ok(wanted(&way).then_some(way))
-        })
-        .with_context(|| format!("last way: {:?}", last.borrow()))
+        let [a, b] = &self.sites;
+        a.wait_way_to(b, what, deadline, wanted)
     }
 
     /// The relay that the traffic of the first site passes now, and the other one.

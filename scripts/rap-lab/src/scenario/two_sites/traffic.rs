@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
 use super::scene::Scene;
 use crate::check::Finding;
-use crate::fabric::{Node, Sequence, Stream};
-use crate::wait::rest;
+use crate::command::Invocation;
+use crate::fabric::{CALL, Node, Sequence, Stream};
+use crate::wait::{rest, wait_until};
 
 /// Hosts ping each other over the overlay, and the node says through whom.
 pub fn ping(scene: &Scene<'_>) -> Result<Finding> {
@@ -50,7 +51,31 @@ pub fn streams(scene: &Scene<'_>) -> Result<Finding> {
     Ok(Finding::new(true, value, "equal SHA-256 at both ends; the relay's counter has the bytes"))
 }
 
-/// Bytes that came to a relay's link port from the sites.
+/// A program that knows nothing of the overlay measures what the way carries.
+pub fn iperf3(scene: &Scene<'_>) -> Result<Finding> {
+    let [a, b] = &scene.sites;
+    let address = b.overlay_address(a)?;
+    let server = Invocation::typed(&format!("iperf3 --server --one-off --bind {address}"))?;
+    let server = b.host().spawn("b-iperf3", &server).context("Debian package iperf3")?;
+    let client = Invocation::typed(&format!("iperf3 --client {address} --time 3 --json"))?;
+    let measured = wait_until(CALL, "iperf3 measures", || {
+        ensure!(server.is_running()?, "the server ended: {}", server.log_tail());
+        let answer: Value = serde_json::from_str(&a.host().run(&client, CALL)?.success()?.stdout)?;
+        Ok(Some(answer["end"].clone()))
+    })?;
+    server.wait_end(CALL)?;
+    scene.nothing_direct()?;
+    let rate = measured["sum_received"]["bits_per_second"].as_f64().context("no rate")?;
+    ensure!(rate >= LEAST_BITS_PER_S, "{rate:.0} bits per second");
+    let retransmits = &measured["sum_sent"]["retransmits"];
+    let value = json!({ "mbit_per_s": (rate / 1e6).round(), "retransmits": retransmits });
+    Ok(Finding::new(true, value, "one TCP flow of 3 s between the TUN addresses"))
+}
+
+/// Bytes that came to a relay over its links.
 fn carried(scene: &Scene<'_>, relay: &Node) -> Result<u64> {
     scene.lab.bytes_to(relay.name())
 }
+
+/// Any machine does more, and a way that loses or stalls does less.
+const LEAST_BITS_PER_S: f64 = 5e6;
