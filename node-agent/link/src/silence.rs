@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use rap_types::Mono;
+use rap_types::{Mono, RoundTrips};
 
 use crate::facts::Timing;
-use crate::watch::{Due, RoundTrips, Signs, Watch};
+use crate::watch::{Due, Signs, Watch};
 
 /// The silence of one peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,8 @@ pub(crate) enum Judgement {
 
 impl Silence {
     pub(crate) fn new(may_watch: bool, now: Mono) -> Self {
-        let (stage, round_trips) = (Stage::Quiet { since: now }, RoundTrips::default());
+        let (stage, round_trips) =
+            (Stage::Quiet { since: now }, RoundTrips::assuming(UNMEASURED, UNMEASURED));
         Self { stage, may_watch, busy_until: Mono(0), acked: None, round_trips }
     }
 
@@ -142,3 +143,5 @@ impl Silence {
 
 /// So long after the latest data it counts as passing.
 const BUSY: Duration = Duration::from_secs(10);
+/// Round trip that is assumed before one was measured.
+const UNMEASURED: Duration = Duration::from_millis(100);

@@ -11,7 +11,6 @@
 //!   read before the next one. So a machine that is always late still finds the end, in twice the time.
 //! - *Every wait ends*: each stage has a due time, and no chain of stages outlives [`OPEN_TIME`] by more than one wait.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use rap_types::Mono;
@@ -125,37 +124,6 @@ fn suspect_at(signs: Signs) -> Mono {
     latest.plus(signs.interval * 9 / 5)
 }
 
-/// Round trips of one connection, the latest of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct RoundTrips(VecDeque<Duration>);
-
-impl RoundTrips {
-    pub(crate) fn measured(&mut self, round_trip: Duration) {
-        if self.0.len() == SAMPLES {
-            self.0.pop_front();
-        }
-        self.0.push_back(round_trip);
-    }
-
-    fn typical(&self) -> Option<Duration> {
-        let mut sorted: Vec<_> = self.0.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied()
-    }
-
-    /// Silence after which a peer is asked.
-    pub(crate) fn interval(&self) -> Duration {
-        (self.typical().unwrap_or(UNMEASURED) * 3 / 2).clamp(SHORTEST, LONGEST)
-    }
-
-    /// The longest: of so few samples that is the 99th percentile. One answer that was held up for seconds says nothing
-    /// of those to come.
-    pub(crate) fn longest(&self) -> Duration {
-        let typical = self.typical().unwrap_or(UNMEASURED).min(LONGEST);
-        self.0.iter().max().copied().unwrap_or(UNMEASURED).min(typical * 3 + GRACE)
-    }
-}
-
 /// Probes of a burst.
 const BURST: u8 = 5;
 /// Between two probes of a burst.
@@ -166,11 +134,6 @@ const GRACE: Duration = Duration::from_millis(60);
 const OPEN_TIME: Duration = Duration::from_secs(2);
 /// A call that comes so much later than it was due is late.
 const LATE: Duration = Duration::from_millis(50);
-const SHORTEST: Duration = Duration::from_millis(150);
-const LONGEST: Duration = Duration::from_secs(1);
-/// Round trip that is assumed before one was measured.
-const UNMEASURED: Duration = Duration::from_millis(100);
-const SAMPLES: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -278,18 +241,6 @@ mod tests {
                 "{before:?} {acked:?} {now}"
             );
         }
-    }
-
-    #[test]
-    fn intervals_follow_the_round_trip_within_bounds() {
-        let mut trips = RoundTrips::default();
-        assert_eq!((trips.interval(), trips.longest()), (millis(150), millis(100)));
-        trips.measured(millis(5_000));
-        assert_eq!((trips.interval(), trips.longest()), (millis(1_000), millis(3_060)));
-        (0..SAMPLES).for_each(|_| trips.measured(millis(200)));
-        assert_eq!((trips.interval(), trips.longest()), (millis(300), millis(200)));
-        trips.measured(millis(9_000));
-        assert_eq!(trips.longest(), millis(660), "one that was held up");
     }
 
     proptest! {

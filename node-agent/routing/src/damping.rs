@@ -10,6 +10,7 @@ pub(crate) struct Damping {
     at: Mono,
     suppressed: Option<Mono>,
     left: Option<Mono>,
+    disputed: Option<Mono>,
 }
 
 impl Damping {
@@ -26,6 +27,14 @@ impl Damping {
         if self.left.is_none_or(|left| now.since(left).as_secs_f64() >= LEFT_AGAIN_S) {
             self.left = Some(now);
             self.add(LEFT, now);
+        }
+    }
+
+    /// A path through it takes much longer than it says. Many destinations behind one word say it once.
+    pub(crate) fn disputed(&mut self, now: Mono) {
+        if self.disputed.is_none_or(|disputed| now.since(disputed).as_secs_f64() >= DISPUTED_AGAIN_S) {
+            self.disputed = Some(now);
+            self.add(DISPUTED, now);
         }
     }
 
@@ -55,6 +64,9 @@ pub(crate) const FAILED: f64 = 1.0;
 /// A better path was found.
 const LEFT: f64 = 0.25;
 const LEFT_AGAIN_S: f64 = 10.0;
+/// It is slower than it says.
+const DISPUTED: f64 = 0.5;
+const DISPUTED_AGAIN_S: f64 = 60.0;
 
 const HALF_LIFE_S: f64 = 30.0;
 const SUPPRESSED_AT: f64 = 2.0;

@@ -40,6 +40,8 @@ pub struct Candidate {
     pub relay_terms: Terms,
     /// The measured round trip of the whole path in microseconds, if it counts.
     pub measured_us: Option<u32>,
+    /// In the last minute it took much longer than its relays say.
+    pub disputed: bool,
     /// Cost in microseconds; `None`: it is not admissible.
     pub cost: Option<u32>,
     /// What became of it.

@@ -97,8 +97,8 @@ pub(crate) fn relay(lane: Lane, util_permille: u32, merit: f64) -> Terms {
     }
 }
 
-/// Round trip of a link of which nothing is known.
-fn prior_us(other_region: bool) -> f64 {
+/// Round trip in microseconds of a link of which nothing is known.
+pub(crate) fn prior_us(other_region: bool) -> f64 {
     if other_region { 100_000.0 } else { 50_000.0 }
 }
 

@@ -46,12 +46,19 @@ impl Words {
 
     /// What counts for a link. `None`: nobody says anything.
     pub(crate) fn of(&self, one: u8, other: u8, now: Mono) -> Option<Said> {
-        let word = |from: u8, of: u8| {
-            let (said, at) = (*self.0.get(usize::from(from))?.get(usize::from(of))?)?;
-            (now.since(at) < LIFE).then_some(said)
-        };
-        let both = word(one, other).into_iter().chain(word(other, one));
+        let both = self.word(one, other, now).into_iter().chain(self.word(other, one, now));
         both.reduce(|a, b| Said { rtt_us: a.rtt_us.max(b.rtt_us), loss_ppm: a.loss_ppm.max(b.loss_ppm) })
+    }
+
+    /// The ends of a link that say something of it.
+    pub(crate) fn speakers(&self, one: u8, other: u8, now: Mono) -> impl Iterator<Item = u8> {
+        let both = [(one, other), (other, one)].into_iter();
+        both.filter(move |(from, of)| self.word(*from, *of, now).is_some()).map(|(from, _)| from)
+    }
+
+    fn word(&self, from: u8, of: u8, now: Mono) -> Option<Said> {
+        let (said, at) = (*self.0.get(usize::from(from))?.get(usize::from(of))?)?;
+        (now.since(at) < LIFE).then_some(said)
     }
 
     /// The costs of a lane between `count` relays. `unknown`: those of a link of which nobody speaks, within a region and

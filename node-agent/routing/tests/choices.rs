@@ -166,6 +166,41 @@ fn two_homes_of_others_give_a_path_of_several_relays_and_a_backup_apart_from_it(
 }
 
 #[test]
+fn a_path_that_takes_much_longer_than_its_relays_say_is_disputed_once_a_minute() {
+    let mut engine = engine(&[3, 1]);
+    measured(&mut engine, 2, 10_000, at(0));
+    let measure = |engine: &mut Engine, relays: &[u8], rtt_us, seconds: std::ops::Range<u64>| {
+        for second in seconds {
+            let relays = relays.iter().map(|number| relay(*number)).collect();
+            engine.handle(Input::PathMeasured(node(1), relays, probes(rtt_us)), at(second));
+        }
+    };
+    let lie = |engine: &mut Engine, second| {
+        engine.handle(said(2, &[(3, 1_000)]), at(second));
+        engine.handle(said(3, &[(2, 1_000)]), at(second));
+    };
+    lie(&mut engine, 0);
+    // Predicted: 10 ms measured, 1 ms said, 50 ms assumed.
+    measure(&mut engine, &[2, 3], 85_000, 1..8);
+    assert_eq!(engine.disputed(), 0, "less than half more");
+    measure(&mut engine, &[3], 900_000, 8..16);
+    assert_eq!(engine.disputed(), 0, "no relay said anything of it");
+    measure(&mut engine, &[2, 3], 300_000, 16..40);
+    assert_eq!(engine.disputed(), 1);
+    let explained = engine.explain(node(1), Lane::C, &[], at(40)).unwrap();
+    let of = |relays: &[u8]| {
+        let relays: Vec<_> = relays.iter().map(|number| relay(*number)).collect();
+        explained.candidates.iter().find(|candidate| candidate.relays == relays).unwrap().disputed
+    };
+    assert!(of(&[2, 3]) && !of(&[3]));
+    let damped: Vec<_> = explained.damped.iter().map(|damped| (damped.relay, damped.avoided)).collect();
+    assert_eq!(damped, [(relay(2), false), (relay(3), false)], "both said it; relay 1 said nothing");
+    lie(&mut engine, 70);
+    measure(&mut engine, &[2, 3], 300_000, 70..80);
+    assert_eq!(engine.disputed(), 2, "a minute later it holds still");
+}
+
+#[test]
 fn each_candidate_has_the_first_constraint_that_it_does_not_meet() {
     let organization = Some(OrganizationId::from_bytes([7; 16]));
     let mut engine = Engine::new(1);

@@ -2,42 +2,9 @@
 //!
 //! Owns the times: when a silent way is probed, and when it is dead. Refuses to send: it says when.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use rap_types::Mono;
-
-/// Round trips measured on one way, the latest of them.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RoundTrips(VecDeque<Duration>);
-
-impl RoundTrips {
-    pub(crate) fn measured(&mut self, round_trip: Duration) {
-        if self.0.len() == SAMPLES {
-            self.0.pop_front();
-        }
-        self.0.push_back(round_trip);
-    }
-
-    /// The median.
-    pub(crate) fn typical(&self) -> Option<Duration> {
-        let mut sorted: Vec<_> = self.0.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied()
-    }
-
-    /// The longest: of so few samples that is the 99th percentile. An answer that was held up somewhere for seconds
-    /// says nothing of those to come.
-    pub(crate) fn longest(&self) -> Duration {
-        let typical = self.typical().unwrap_or(UNMEASURED).min(LONGEST_INTERVAL);
-        self.0.iter().max().copied().unwrap_or(UNMEASURED * 2).min(typical * 3 + GRACE)
-    }
-
-    /// Silence after which a way in use is probed.
-    pub(crate) fn interval(&self) -> Duration {
-        (self.typical().unwrap_or(UNMEASURED) * 3 / 2).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
-    }
-}
+use rap_types::{Mono, RoundTrips};
 
 /// Judges one way while data goes out on it.
 #[derive(Debug, Clone)]
@@ -82,7 +49,7 @@ impl Liveness {
     /// Begins to judge; a probe is due at once.
     pub(crate) fn new(kind: Kind, now: Mono) -> Self {
         Self {
-            round_trips: RoundTrips::default(),
+            round_trips: unmeasured(),
             heard: now,
             stage: Stage::Quiet,
             confirmed: false,
@@ -161,11 +128,11 @@ impl Liveness {
     }
 }
 
-const SAMPLES: usize = 32;
-/// Taken for the round trip of a way without any measurement.
-const UNMEASURED: Duration = Duration::from_millis(200);
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(150);
-const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
+/// Round trips of a way without any measurement.
+pub(crate) const fn unmeasured() -> RoundTrips {
+    RoundTrips::assuming(Duration::from_millis(200), Duration::from_millis(400))
+}
+
 /// Probes to a suspect way.
 const BURST: u8 = 5;
 const BURST_GAP: Duration = Duration::from_millis(25);

@@ -12,7 +12,12 @@ pub fn explanation(document: &Value) -> String {
     let word = |value: &Value| value.as_str().map(clean).unwrap_or_default();
     let mut text = format!("to {} for {}: ", word(&document["to"]), word(&document["class"]));
     let [primary, backup] = ["primary", "backup"].map(|key| names(&document[key]));
-    if list(&document["primary"]).is_empty() {
+    if document["direct_only"] == true {
+        let _ = writeln!(text, "{}", word(&document["why_text"]));
+    } else if list(&document["primary"]).is_empty() && document["way"] == "direct" {
+        let _ =
+            writeln!(text, "directly; no path through relays is admissible ({})", word(&document["reason"]));
+    } else if list(&document["primary"]).is_empty() {
         let _ = writeln!(text, "no path is admissible ({})", word(&document["reason"]));
     } else {
         let _ = writeln!(text, "through {primary}, then {backup}: {}", word(&document["why_text"]));
@@ -28,7 +33,11 @@ pub fn explanation(document: &Value) -> String {
         let _ =
             writeln!(text, "  {:<28} {cost:>10}  {standing:<13} {note}{code}", names(&candidate["relays"]));
         if let Some(ms) = candidate["measured_ms"].as_f64() {
-            let _ = writeln!(text, "      measured {ms:.1} ms there and back");
+            let disputed = match candidate["disputed"].as_str() {
+                Some(code) => format!(", much longer than its relays say [{}]", clean(code)),
+                None => String::new(),
+            };
+            let _ = writeln!(text, "      measured {ms:.1} ms there and back{disputed}");
         }
         for leg in list(&candidate["legs"]) {
             let (to, source) = (names(&Value::Array(vec![leg["to"].clone()])), word(&leg["source"]));
@@ -100,6 +109,7 @@ mod tests {
             "assumed_down": r("r3"),
             "candidates": [
                 { "relays": r("r1"), "cost_ms": 50.25, "standing": "chosen", "note": "taken first", "measured_ms": 9.0,
+                  "disputed": "relay.metrics_disputed",
                   "legs": [{ "to": { "node_id": "0", "name": null }, "source": "measured", "terms_ms": { "latency": 3.5 } }],
                   "relay_terms_ms": { "relay": 3.0 } },
                 { "relays": r("r3"), "cost_ms": null, "standing": "inadmissible", "note": "no", "code": "path.loop" },
@@ -109,7 +119,7 @@ mod tests {
         let expected = "to b for vpn: through r1, then r2: it is better\n\
             if r3 were down; nothing was changed\n  \
             r1                              50.2 ms  chosen        taken first\n      \
-            measured 9.0 ms there and back\n      \
+            measured 9.0 ms there and back, much longer than its relays say [relay.metrics_disputed]\n      \
             to 0 (measured): latency 3.5\n      \
             relays: relay 3.0\n  \
             r3                                    -  inadmissible  no [path.loop]\n      \
@@ -119,5 +129,16 @@ mod tests {
         let none =
             explanation(&json!({ "to": "b", "class": "input", "primary": [], "reason": "path.no_route" }));
         assert_eq!(none, "to b for input: no path is admissible (path.no_route)\n");
+        let directly = explanation(&json!({
+            "to": "b", "class": "vpn", "primary": [], "way": "direct", "reason": "path.no_route",
+        }));
+        assert_eq!(
+            directly,
+            "to b for vpn: directly; no path through relays is admissible (path.no_route)\n"
+        );
+        let alone = explanation(&json!({
+            "to": "b", "class": "vpn", "primary": [], "direct_only": true, "why_text": "no relay: directly",
+        }));
+        assert_eq!(alone, "to b for vpn: no relay: directly\n");
     }
 }

@@ -19,6 +19,7 @@ mod order;
 pub mod reason;
 mod reject;
 mod role;
+mod round_trips;
 mod rpc_status;
 pub mod sense;
 mod state;
@@ -39,6 +40,7 @@ pub use order::{HeadOrder, Incarnation, Refresh, Version};
 pub use reason::Reason;
 pub use reject::Reject;
 pub use role::{Capability, PlatformRole, Role, UnknownWord};
+pub use round_trips::RoundTrips;
 pub use state::{ApprovalMode, IdentityStatus, JoinState, NodeContact};
 pub use time::{Mono, Now, Wall};
 

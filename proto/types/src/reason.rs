@@ -229,11 +229,11 @@ reasons! {
     PathUnknown "path.unknown" NotFound Generic true "There is no such path here: it ended."
     PathMalformed "path.malformed" InvalidArgument Generic false "A message or a frame of a path does not decode, or is too long."
     PathNoRoute "path.no_route" Unavailable same true "No path to the node is admissible now. `path explain` says which constraint each relay does not meet."
-    PathUnmeasured "path.unmeasured" Unavailable same true "Nothing is known of the link between two relays of the path."
     RelayNotAllowed "relay.not_allowed" PermissionDenied same false "This node carries nothing for others."
     RelayUnknownEnd "relay.unknown_end" PermissionDenied same false "The relay does not know an end of the path."
     RelayOrganization "relay.organization" PermissionDenied same false "The relay belongs to an organization, and an end of the path does not."
     RelayDraining "relay.draining" Unavailable same true "The relay takes no new paths."
+    RelayMetricsDisputed "relay.metrics_disputed" FailedPrecondition Generic true "A path takes much longer than the relays on it say. What was measured counts, and these relays cost more for a while."
     // data plane
     DataplaneVersion "dataplane.version" FailedPrecondition Generic false "Agent and data plane have no common protocol version."
     DataplaneBusy "dataplane.busy" AlreadyExists same false "Another agent controls this data plane, or another data plane holds the membership."

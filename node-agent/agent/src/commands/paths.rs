@@ -54,7 +54,9 @@ fn line(path: &Value) -> String {
         Some(way) => way.to_owned(),
         None => "idle".to_owned(),
     };
-    let planned = if list(&path["primary"]).is_empty() {
+    let planned = if path["direct_only"] == true {
+        "no relay".to_owned()
+    } else if list(&path["primary"]).is_empty() {
         "no path".to_owned()
     } else {
         format!("{}, then {}", names(&path["primary"]), names(&path["backup"]))
@@ -80,12 +82,15 @@ mod tests {
                 { "destination": "b", "name": "b", "via": relay("r2"), "primary": relay("r1"), "backup": relay("r2"),
                   "why_text": "first" },
                 { "destination": "c", "name": "c", "via": [], "primary": [], "backup": [], "why_text": "none" },
+                { "destination": "d", "name": "d", "via": [], "primary": [], "backup": [], "direct_only": true,
+                  "why_text": "directly" },
             ],
         });
         let document = document(&json!({ "memberships": [status] }));
         let lines: Vec<String> = list(&document["paths"]).iter().map(line).collect();
         assert!(lines[0].ends_with("through r2               r1, then r2: first"), "{}", lines[0]);
         assert!(lines[1].ends_with("idle                     no path: none"), "{}", lines[1]);
+        assert!(lines[2].ends_with("idle                     no relay: directly"), "{}", lines[2]);
         assert_eq!(document["paths"][0]["membership"], "default");
     }
 }

@@ -145,6 +145,11 @@ const READINGS: &[(Family, Reading)] = &[
         ),
         |status| spread(established(status, "loss_ppm"), 1e6),
     ),
+    total(
+        "rap_path_disputed_total",
+        "Paths that took much longer than their relays say.",
+        "/routing/disputed_paths",
+    ),
     truth("rap_agent_dataplane_up", "1 if the data plane answers.", "/dataplane/up"),
     number(
         "rap_agent_dataplane_table_published",
@@ -271,6 +276,7 @@ mod tests {
             "peers": {
                 "active": [{ "way": "direct" }, { "way": "relayed" }, { "way": "relayed" }], "warm": [{ "way": null }],
             },
+            "routing": { "relays": true, "disputed_paths": 3 },
             "links": [
                 { "state": "established", "rtt_median_us": 9_000, "loss_ppm": 250_000 },
                 { "state": "established", "rtt_median_us": 2_000, "loss_ppm": 0 },
@@ -295,6 +301,7 @@ mod tests {
             "rap_path_peers{membership=\"default\",way=\"direct\"} 1",
             "rap_path_peers{membership=\"default\",way=\"relayed\"} 2",
             "rap_path_peers{membership=\"default\",way=\"none\"} 1",
+            "rap_path_disputed_total{membership=\"default\"} 3",
             "rap_link_round_trip_seconds{membership=\"default\",of=\"median\"} 0.004",
             "rap_link_round_trip_seconds{membership=\"default\",of=\"highest\"} 0.009",
             "rap_link_loss_ratio{membership=\"default\",of=\"highest\"} 0.25",

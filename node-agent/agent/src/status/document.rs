@@ -75,6 +75,7 @@ pub fn status_document(
         ("unused_slots", node.unused_slots().map(unused).collect()),
         ("links", links(node, now)),
         ("routes", routes(node, now)),
+        ("routing", json!({ "relays": node.has_relays(), "disputed_paths": node.disputed_paths() })),
         ("break_glass", break_glass(node, now)),
         ("leases", json!([])),
         ("workloads", json!({ "supervision_enabled": facts.workload_supervision, "assigned": [] })),

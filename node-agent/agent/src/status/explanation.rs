@@ -36,8 +36,7 @@ pub fn explanation(
     let id = peer_named(node, peer, now)?;
     let down: Vec<NodeId> = down.iter().map(|name| relay_named(node, name, now)).collect::<Result<_, _>>()?;
     let lane = Lane::of(class);
-    let no_paths =
-        || Fault::new(Reason::PathNoRoute, "the snapshot has no relays: traffic goes directly or not at all");
+    let no_paths = || Fault::new(Reason::PathNoRoute, "no path was decided for it yet");
     let explained = node.explain(id, lane, &down, now).ok_or_else(no_paths)?;
     let mut document = decided(node, &explained.decision, now);
     let wall = node.acceptor().clock().wall(now).0;
@@ -46,6 +45,7 @@ pub fn explanation(
     let damped = explained.damped.iter().map(|damped| {
         json!({ "relay": name(damped.relay), "merit": thousandths(damped.merit_permille), "avoided": damped.avoided })
     });
+    let no_route = node.has_relays() && explained.decision.primary.is_empty();
     let fields = [
         ("schema", json!("rap.path-explain.v1")),
         ("from", json!(node.sense().map(|sense| sense.assignment().name.clone()))),
@@ -63,7 +63,7 @@ pub fn explanation(
                     .map(|stats| &stats.way)
             ),
         ),
-        ("reason", json!(explained.decision.primary.is_empty().then_some(Reason::PathNoRoute))),
+        ("reason", json!(no_route.then_some(Reason::PathNoRoute))),
         ("assumed_down", relays(node, &explained.assumed_down)),
         (
             "candidates",
@@ -97,6 +97,7 @@ fn candidate(node: &Node, candidate: &Candidate, name: &impl Fn(NodeId) -> Value
         "code": candidate.constraint.map(|constraint| constraint.code()),
         "cost_ms": candidate.cost.map(millis),
         "measured_ms": candidate.measured_us.map(millis),
+        "disputed": candidate.disputed.then_some(Reason::RelayMetricsDisputed),
         "legs": candidate.legs.iter().map(leg).collect::<Vec<_>>(),
         "relay_terms_ms": terms(&candidate.relay_terms),
         "standing": word(candidate.standing),

@@ -16,10 +16,14 @@ pub(super) fn decided(node: &Node, decision: &Decision, now: Now) -> Map<String,
         ("path_generation", json!(decision.generation)),
         ("since_ms", json!(wall.saturating_sub(age))),
         ("why", json!(decision.why)),
-        ("why_text", json!(decision.why.text())),
+        ("why_text", json!(if node.has_relays() { decision.why.text() } else { NO_RELAY })),
+        ("direct_only", json!(!node.has_relays())),
     ];
     fields.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
 }
+
+/// Why there is no path.
+const NO_RELAY: &str = "the cluster has no relay for this node: traffic goes directly";
 
 /// Relays as documents name them.
 pub(super) fn relays(node: &Node, relays: &[NodeId]) -> Value {

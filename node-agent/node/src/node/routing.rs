@@ -31,6 +31,16 @@ impl Node {
         self.plane.paths.relays().any(|relay| relay == node)
     }
 
+    /// Whether there is a relay that may carry for this node.
+    pub fn has_relays(&self) -> bool {
+        self.plane.paths.relays().next().is_some()
+    }
+
+    /// How many times a path was measured to take much longer than the relays on it say.
+    pub fn disputed_paths(&self) -> u64 {
+        self.plane.paths.disputed()
+    }
+
     /// The data plane reported. It does so every second.
     pub(super) fn stats_arrived(&mut self, stats: v1::Stats, now: Now) {
         let relays: Vec<NodeId> = self.plane.paths.relays().collect();

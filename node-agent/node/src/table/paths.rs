@@ -142,6 +142,11 @@ impl Paths {
         self.engine.as_ref()?.explain(node, lane, down, now)
     }
 
+    /// How many times a path was measured to take much longer than the relays on it say.
+    pub(crate) fn disputed(&self) -> u64 {
+        self.engine.as_ref().map_or(0, Engine::disputed)
+    }
+
     /// Ids of the relays.
     pub(crate) fn relays(&self) -> impl Iterator<Item = NodeId> {
         self.relays.iter().map(|relay| relay.node)

@@ -89,6 +89,7 @@ impl Engine {
             legs: self.legs(look, path),
             relay_terms,
             measured_us: measured.map(|_| look.measured_terms(path).latency.saturating_mul(2)),
+            disputed: look.target.is_disputed(path, look.now),
             cost,
             standing: standing(look, verdict, path, cost),
         }

@@ -4,6 +4,7 @@
 
 mod costs;
 mod decide;
+mod dispute;
 mod explain;
 mod look;
 mod relays;
@@ -44,6 +45,7 @@ pub struct Engine {
     tables: Tables,
     herd: Herd,
     generation: u64,
+    disputed: u64,
     decided: Mono,
     /// Something happened that does not wait.
     urgent: bool,
@@ -68,6 +70,7 @@ impl Engine {
             tables: Tables::default(),
             herd: Herd::default(),
             generation: 0,
+            disputed: 0,
             decided: Mono(0),
             urgent: false,
         }
@@ -89,12 +92,7 @@ impl Engine {
             Input::LinkDown(relay) => self.link_turned(relay, false, now),
             Input::LinkMeasured(relay, probes) => self.link_measured(relay, probes, now),
             Input::RelayRow(relay, row) => self.take_row(relay, &row, now),
-            Input::PathMeasured(node, relays, probes) => {
-                if let Some((path, target)) = self.path_of(node, &relays) {
-                    target.measure(path, probes, now);
-                    self.due.insert(node);
-                }
-            }
+            Input::PathMeasured(node, relays, probes) => self.path_measured(node, &relays, probes, now),
             Input::PathFailed(node, relays, reason) => self.path_failed(node, &relays, reason, now),
         }
     }

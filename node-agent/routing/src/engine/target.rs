@@ -32,7 +32,16 @@ pub(super) struct Target {
     pub(super) left: Option<(RelaySet, Mono)>,
     pub(super) bucket: Bucket,
     refused: Vec<(Path, Mono, Reason)>,
-    measured: Vec<(Path, Estimate)>,
+    measured: Vec<Measured>,
+}
+
+/// A path that was probed as a whole.
+#[derive(Debug, Clone)]
+struct Measured {
+    path: Path,
+    estimate: Estimate,
+    /// When it was found to take much longer than its relays say.
+    disputed: Option<Mono>,
 }
 
 impl Target {
@@ -74,16 +83,16 @@ impl Target {
     }
 
     pub(super) fn measure(&mut self, path: Path, probes: Probes, now: Mono) {
-        self.measured.retain(|(_, estimate)| now.since(estimate.at()) < MEASURED);
-        let known = self.measured.iter().position(|(known, _)| *known == path);
+        self.measured.retain(|measured| now.since(measured.estimate.at()) < MEASURED);
+        let known = self.measured.iter().position(|measured| measured.path == path);
         let at = known.unwrap_or_else(|| {
             if self.measured.len() == MOST_MEASURED {
                 self.measured.remove(0);
             }
-            self.measured.push((path, Estimate::default()));
+            self.measured.push(Measured { path, estimate: Estimate::default(), disputed: None });
             self.measured.len() - 1
         });
-        let estimate = &mut self.measured[at].1;
+        let estimate = &mut self.measured[at].estimate;
         estimate.probed(probes.answered, probes.lost, now);
         if probes.rtt_us > 0 {
             estimate.sample(probes.rtt_us, now);
@@ -98,13 +107,29 @@ impl Target {
     pub(super) fn measurements(&self, now: Mono) -> impl Iterator<Item = (Path, &Estimate)> {
         let counts =
             move |estimate: &Estimate| estimate.samples() >= ENOUGH && now.since(estimate.at()) < MEASURED;
-        self.measured.iter().filter(move |(_, estimate)| counts(estimate)).map(|(path, found)| (*path, found))
+        let known = self.measured.iter().map(|measured| (measured.path, &measured.estimate));
+        known.filter(move |(_, estimate)| counts(estimate))
+    }
+
+    /// A path takes much longer than its relays say. False: it was disputed a short while ago.
+    pub(super) fn dispute(&mut self, path: Path, now: Mono) -> bool {
+        if self.is_disputed(path, now) {
+            return false;
+        }
+        let measured = self.measured.iter_mut().find(|measured| measured.path == path);
+        measured.is_some_and(|measured| measured.disputed.replace(now) != Some(now))
+    }
+
+    /// Whether a path was disputed a short while ago.
+    pub(super) fn is_disputed(&self, path: Path, now: Mono) -> bool {
+        let measured = self.measured.iter().find(|measured| measured.path == path);
+        measured.and_then(|measured| measured.disputed).is_some_and(|at| now.since(at) < MEASURED)
     }
 
     /// Paths that lead through positions that are others' now are forgotten.
     pub(super) fn forget(&mut self, changed: RelaySet) {
         self.refused.retain(|(path, _, _)| !path.set().shares(changed));
-        self.measured.retain(|(path, _)| !path.set().shares(changed));
+        self.measured.retain(|measured| !measured.path.set().shares(changed));
         self.left = self.left.filter(|(left, _)| !left.shares(changed));
     }
 

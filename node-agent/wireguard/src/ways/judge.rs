@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rap_types::Mono;
+use rap_types::{Mono, RoundTrips};
 
 use super::direct::{Direct, ROUND};
 use super::trial::Step;
 use super::{Act, Ways};
-use crate::liveness::{Kind, Liveness, RoundTrips, Verdict};
+use crate::liveness::{Kind, Liveness, Verdict};
 use crate::way::Way;
 
 impl Ways {

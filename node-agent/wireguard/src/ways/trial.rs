@@ -5,9 +5,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rap_types::Mono;
+use rap_types::{Mono, RoundTrips};
 
-use crate::liveness::RoundTrips;
+use crate::liveness::unmeasured;
 
 /// A direct way on trial.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub(super) enum Step {
 impl Trial {
     /// Begins with the answer to a first probe.
     pub(super) fn new(address: SocketAddr, now: Mono, round_trip: Duration) -> Self {
-        let round_trips = RoundTrips::default();
+        let round_trips = unmeasured();
         let mut trial = Self { address, round_trips, answered: 0, clean: None, asked: None, next: now };
         trial.answered(now, round_trip);
         trial.next = now;
