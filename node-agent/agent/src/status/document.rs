@@ -108,11 +108,11 @@ fn audit(node: &Node) -> Value {
     })
 }
 
-/// The own overlay addresses, and whether others hold an endpoint that they can dial.
+/// The own overlay addresses in use, and whether others hold an endpoint that they can dial.
 fn overlay(node: &Node) -> Value {
-    let Some(snapshot) = node.snapshot() else { return Value::Null };
-    let own = &snapshot.contents().assignment;
-    json!({ "ipv4": own.overlay_ipv4, "ipv6": own.overlay_ipv6, "inbound": own.inbound })
+    let Some(sense) = node.sense() else { return Value::Null };
+    let address = |index: usize| sense.own().map(|own| &own.texts()[index]);
+    json!({ "ipv4": address(0), "ipv6": address(1), "inbound": sense.assignment().inbound })
 }
 
 fn active(node: &Node) -> Value {

@@ -7,3 +7,4 @@ pub mod control;
 pub mod local;
 pub mod pki;
 pub mod plane;
+pub mod publish;

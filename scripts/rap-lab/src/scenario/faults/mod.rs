@@ -9,6 +9,7 @@ mod dual_stack_budget;
 mod full_at_start;
 mod held_open;
 mod identities;
+mod insensible_snapshot;
 mod interface_put_right;
 mod ipv6_off;
 mod leaves_blind_replica;
@@ -81,6 +82,7 @@ const CHECKS: &[Check] = &[
     ("reserve_for_peers", Where::Namespaces, reserve_for_peers::check),
     SLOW_READER_ENDED,
     ("full_at_start", Where::Namespaces, full_at_start::check),
+    ("insensible_snapshot", Where::Namespaces, insensible_snapshot::check),
     ("foreign_leaf", Where::Namespaces, stored_files::foreign_leaf),
     ("floors_missing", Where::Namespaces, stored_files::floors_missing),
     ("clock_back", Where::TestHooks, stored_files::clock_back),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +33,12 @@ pub struct PresentedLeaf {
 impl PresentedLeaf {
     /// The one that the node keeps now.
     pub fn of(node: &Node) -> Result<Self> {
-        let path = membership(node).join("certificate.json");
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Self::in_file(&membership(node).join("certificate.json"))
+    }
+
+    /// The one in a file of the form in which nodes keep them.
+    pub fn in_file(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let document: Value = serde_json::from_str(&text)?;
         let bytes = |name: &str| -> Result<Vec<u8>> {
             let text =
