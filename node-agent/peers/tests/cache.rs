@@ -26,8 +26,10 @@ fn route(at: i64, relays: &[u16]) -> RouteRow {
     RouteRow { used_at: Wall(at), relays: relays.iter().map(|relay| node(*relay)).collect() }
 }
 
-/// What a disk has after these changes.
-fn written(cache: &mut PeerCache) -> (Vec<(NodeId, Vec<u8>)>, Vec<(NodeId, Vec<u8>)>) {
+type Stored = Vec<(NodeId, Vec<u8>)>;
+
+/// What a disk has after these changes: peers and routes.
+fn written(cache: &mut PeerCache) -> (Stored, Stored) {
     let (mut peers, mut routes) = (Vec::new(), Vec::new());
     for change in cache.take_changes(usize::MAX) {
         match change {
