@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rap_link::{
-    Answer, Direction, Frame, FrameKind, Input, Lane, Origin, Output, PeerHello, Permit, SessionState,
+    Answer, Direction, Frame, FrameKind, Input, Lane, Origin, Output, Pace, PeerHello, Permit, SessionState,
 };
 use rap_runtime::handshake_budget::Handshake;
 use rap_types::{ChannelClass, Mono, Reason};
@@ -66,6 +66,8 @@ struct Pump<'a> {
     lanes: Option<Lanes>,
     /// The latest of that which the session knows.
     noticed: Mono,
+    /// The rate of lane C.
+    pace: Option<Pace>,
     /// The end of lane A, if this is another lane.
     ended: CancellationToken,
     /// The peer lost its permission. Nothing more is written to it.
@@ -109,6 +111,7 @@ impl<'a> Pump<'a> {
             origin: None,
             busy: None,
             lanes: None,
+            pace: None,
             noticed: Mono(0),
             ended: CancellationToken::new(),
             denied: false,
@@ -161,7 +164,10 @@ impl<'a> Pump<'a> {
             Woken::Stopped(reason) => self.connection.input(Input::DrainAsked(reason)),
             Woken::Asked(command) => self.ask(command),
             Woken::Forwarded => self.forward(),
-            Woken::Wrote(Ok(count)) => self.outgoing.wrote(count, now),
+            Woken::Wrote(Ok(count)) => {
+                self.outgoing.wrote(count, now);
+                self.keep_pace(now.mono);
+            }
             Woken::Read(Ok(0)) => self.connection.input(Input::Broken(Reason::LinkClosed)),
             Woken::Read(Ok(count)) => self.connection.link.receive(&buffer[..count], now),
             Woken::Wrote(Err(error)) | Woken::Read(Err(error)) => {
@@ -179,6 +185,18 @@ impl<'a> Pump<'a> {
         }
         self.notice(now.mono);
         self.connection.link.handle_timeout(now);
+    }
+
+    fn keep_pace(&mut self, now: Mono) {
+        let (Some(pace), Some(socket)) = (&mut self.pace, &self.socket) else { return };
+        if !pace.is_due(now) {
+            return;
+        }
+        let limit = socket.bulk_sample().and_then(|sample| pace.observe(sample, now));
+        if let Some(Err(error)) = limit.map(|rate| socket.limit(rate)) {
+            tracing::debug!(%error, "the kernel limits no rate");
+            self.pace = None;
+        }
     }
 
     /// Tells lane A of data on the other lanes, and of the kernel of a peer that is silent.
@@ -284,6 +302,7 @@ impl<'a> Pump<'a> {
         if hello.lane != Lane::A {
             self.connection.congestion = self.socket.as_ref().and_then(|socket| socket.carry_bulk().ok());
         }
+        self.pace = (hello.lane == Lane::C).then(Pace::default);
         self.origin = self.connection.peer.map(|peer| self.connection.shared.ledger.origin(peer));
         let (Some(peer), shared) = (self.connection.peer, &self.connection.shared) else { return };
         let head = Bytes::from(hello.newest_head);

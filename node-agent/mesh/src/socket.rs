@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::socket::getsockopt;
+use nix::sys::socket::{getsockopt, setsockopt};
+use rap_link::BulkSample;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -51,6 +52,22 @@ impl Handle {
         let info = getsockopt(&self.0, TcpInfo).ok()?;
         Some(Duration::from_millis(info.tcpi_last_ack_recv.into()))
     }
+
+    /// What [`rap_link::Pace`] needs to know.
+    pub(crate) fn bulk_sample(&self) -> Option<BulkSample> {
+        let info = getsockopt(&self.0, TcpInfo).ok()?;
+        Some(BulkSample {
+            acked: info.tcpi_bytes_acked,
+            unsent: info.tcpi_notsent_bytes > 0,
+            round_trip: Duration::from_micros(info.tcpi_rtt.into()),
+            least_round_trip: Duration::from_micros(info.tcpi_min_rtt.into()),
+        })
+    }
+
+    /// Limits what is sent to so many bytes per second. `u64::MAX` takes the limit away.
+    pub(crate) fn limit(&self, rate: u64) -> io::Result<()> {
+        Ok(setsockopt(&self.0, MaxPacingRate, &rate)?)
+    }
 }
 
 /// What the kernel knows of a TCP connection.
@@ -63,6 +80,18 @@ nix::getsockopt_impl!(
     libc::TCP_INFO,
     libc::tcp_info,
     nix::sys::socket::sockopt::GetStruct<libc::tcp_info>
+);
+
+/// The most that the kernel sends per second.
+#[derive(Debug, Clone, Copy)]
+struct MaxPacingRate;
+
+nix::setsockopt_impl!(
+    MaxPacingRate,
+    libc::SOL_SOCKET,
+    libc::SO_MAX_PACING_RATE,
+    u64,
+    nix::sys::socket::sockopt::SetStruct<'_, u64>
 );
 
 const BACKLOG: i32 = 1024;
