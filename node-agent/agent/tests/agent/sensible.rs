@@ -285,3 +285,30 @@ async fn a_senseless_peer_is_shown_and_a_grant_can_be_dropped() {
     assert_eq!(status["break_glass"][0]["state"], "dropped", "also after a restart");
     terminate(agent).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_shows_the_own_addresses_in_use_not_senseless_ones_of_the_snapshot() {
+    let host = Host::new();
+    let (running, _messages, _plane) = running(&host).await;
+    let control = &running.control;
+    let agent = host.agent().await;
+    let (_, before) = host.status_when("healthy", |status| status["state"] == "healthy").await;
+    let used = before["overlay"]["ipv4"].clone();
+    assert!(used.is_string(), "{before:#}");
+    let published = {
+        let world = control.world.lock().unwrap();
+        let node_key = control.state.lock().unwrap().joins.last().unwrap().node_public_key.clone();
+        let mut assignment = world.assignment();
+        assignment.node_key_sha256 = rap_types::KeyId::of(&node_key).to_vec();
+        assignment.overlay_ipv4 = "10.0.0.1/8".into();
+        let mut contents = world.contents(1);
+        contents.put("assignment", Some(v1::chunk::Body::Assignment(assignment)));
+        let fresh = now().plus(Duration::from_secs(300)).0;
+        world.publish_as(HeadOrder::new(1, 2, 0), &contents, now(), |head| head.fresh_until_ms = fresh)
+    };
+    control.say(update(&published));
+    let noticed = |status: &Value| status["unused_slots"][0].is_object();
+    let (_, after) = host.status_when("the slot is not used", noticed).await;
+    assert_eq!(after["overlay"]["ipv4"], used, "{after:#}");
+    terminate(agent).await;
+}
