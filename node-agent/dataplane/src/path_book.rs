@@ -122,12 +122,12 @@ impl PathPort for PathBook {
         }
     }
 
-    fn send(&self, end: PathEnd, datagram: &[u8]) -> Result<(), PathRefusal> {
+    fn send(&self, end: PathEnd, datagrams: &[&[u8]]) -> Result<(), PathRefusal> {
         let inner = self.read();
         let (Some(path), Some(mesh)) = (inner.paths.get(&end), &inner.mesh) else {
             return Err(PathRefusal::Gone);
         };
-        mesh.send_on_path(path.end, datagram).map_err(|reason| match reason {
+        mesh.send_group_on_path(path.end, datagrams).map_err(|reason| match reason {
             Reason::LinkQueueFull => PathRefusal::Full,
             _ => PathRefusal::Gone,
         })

@@ -11,6 +11,9 @@ use crate::frame::{FENCING_LEN, Frame, HEADER_LEN, PAYLOAD_MAX};
 /// Most bytes the decoder holds: one largest frame.
 pub const BUFFER_MAX: usize = HEADER_LEN + FENCING_LEN + PAYLOAD_MAX;
 
+/// Memory taken for a frame before its bytes came: enough for the data of paths.
+const RESERVED: usize = 17 * 1024;
+
 /// Incremental decoder of one direction of one connection.
 #[derive(Debug, Clone, Default)]
 pub struct Decoder {
@@ -48,6 +51,9 @@ impl Decoder {
             return Ok(None);
         };
         let header = Header::parse(header)?;
+        if self.rest.is_empty() {
+            self.rest.reserve_exact(header.rest_len().min(RESERVED));
+        }
         fill(&mut self.rest, header.rest_len(), input);
         if self.rest.len() < header.rest_len() {
             return Ok(None);

@@ -12,7 +12,7 @@ use rap_contract::{
 };
 use rap_link::path::{
     DIAL_TIME, PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathPlan, PathTerms, PathView, Paths,
-    RequestText, Verdict, request_payload, wireguard_payload,
+    RequestText, Verdict, request_payload, wireguard_group,
 };
 use rap_link::{Frame, FrameId, FrameKind, Origin};
 use rap_types::{ChannelClass, InstallationId, Mono, NodeId, Reason};
@@ -91,9 +91,9 @@ impl Shared {
         self.with_paths(|core, inputs| core.link_lost(peer, inputs));
     }
 
-    /// Sends one WireGuard datagram. Never waits.
-    pub(crate) fn send_on_path(self: &Arc<Self>, end: PathEnd, datagram: &[u8]) -> Result<(), Reason> {
-        let payload = wireguard_payload(datagram)?;
+    /// Sends WireGuard datagrams in one frame. Never waits.
+    pub(crate) fn send_on_path(self: &Arc<Self>, end: PathEnd, datagrams: &[&[u8]]) -> Result<(), Reason> {
+        let payload = wireguard_group(datagrams)?;
         let (to, label, hop_budget) = self.fabric.core().send_on(end, self.now().mono)?;
         self.send_data(to, Frame::labelled(ChannelClass::Vpn, label, hop_budget, payload), &self.own)
     }

@@ -13,6 +13,7 @@ mod config;
 mod dial;
 mod fabric;
 mod inbox;
+mod incoming;
 mod lanes;
 mod link_peers;
 mod mesh;

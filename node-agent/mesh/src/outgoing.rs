@@ -1,6 +1,6 @@
 //! The write side of one connection.
 //!
-//! Owns the bytes between the scheduler of the link and the socket: at most one chunk. The next chunk is
+//! Owns the bytes between the scheduler of the link and the socket: at most one chunk, larger on a lane of bulk. The next chunk is
 //! requested after TLS and the socket took the one before. Refuses to choose what is sent. With
 //! `TCP_NOTSENT_LOWAT` this bounds the bytes that an urgent frame cannot overtake.
 
@@ -18,13 +18,19 @@ pub(crate) struct Outgoing {
     write: WriteHalf<TlsStream<TcpStream>>,
     bytes: Vec<u8>,
     unflushed: bool,
+    chunk: usize,
     /// Last time that bytes left, or that none waited.
     progress: Mono,
 }
 
 impl Outgoing {
     pub(crate) fn new(write: WriteHalf<TlsStream<TcpStream>>, now: Now) -> Self {
-        Self { write, bytes: Vec::new(), unflushed: false, progress: now.mono }
+        Self { write, bytes: Vec::new(), unflushed: false, chunk: CHUNK, progress: now.mono }
+    }
+
+    /// For a lane whose frames nothing urgent waits behind.
+    pub(crate) const fn carry_bulk(&mut self) {
+        self.chunk = CHUNK_BULK;
     }
 
     /// True while bytes wait for the socket.
@@ -41,7 +47,7 @@ impl Outgoing {
     pub(crate) fn refill(&mut self, link: &mut Link, now: Now) {
         if !self.is_busy() {
             self.progress = now.mono;
-            link.poll_transmit(CHUNK, now, &mut self.bytes);
+            link.poll_transmit(self.chunk, now, &mut self.bytes);
         }
     }
 
@@ -62,7 +68,7 @@ impl Outgoing {
     pub(crate) fn wrote(&mut self, count: usize, now: Now) {
         self.unflushed = count > 0;
         self.bytes.drain(..count);
-        self.bytes.shrink_to(CHUNK);
+        self.bytes.shrink_to(self.chunk);
         self.progress = now.mono;
     }
 
@@ -71,7 +77,7 @@ impl Outgoing {
         loop {
             self.write.write_all(&self.bytes).await?;
             self.bytes.clear();
-            link.poll_transmit(CHUNK, now, &mut self.bytes);
+            link.poll_transmit(self.chunk, now, &mut self.bytes);
             if self.bytes.is_empty() {
                 return self.write.shutdown().await;
             }
@@ -81,3 +87,5 @@ impl Outgoing {
 
 /// One TLS record of the largest size.
 const CHUNK: usize = 16 * 1024;
+/// As much as the kernel of a lane of bulk holds unsent: fewer turns for the same bytes.
+const CHUNK_BULK: usize = 64 * 1024;

@@ -33,7 +33,16 @@ impl Mesh {
     /// # Errors
     /// `path.unknown` if the path ended, `path.next_unreachable`, `link.queue_full`, `path.malformed` for its length.
     pub fn send_on_path(&self, end: PathEnd, datagram: &[u8]) -> Result<(), Reason> {
-        self.shared.send_on_path(end, datagram)
+        self.send_group_on_path(end, &[datagram])
+    }
+
+    /// Sends WireGuard datagrams that were made at once in one frame: of each at most 16,381 bytes, with two bytes more
+    /// for each at most 16,383 in all. Never waits; all are sent or none.
+    ///
+    /// # Errors
+    /// As [`Self::send_on_path`].
+    pub fn send_group_on_path(&self, end: PathEnd, datagrams: &[&[u8]]) -> Result<(), Reason> {
+        self.shared.send_on_path(end, datagrams)
     }
 
     /// The paths of this node that are up, without those that a newer one replaced.

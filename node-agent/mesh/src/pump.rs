@@ -4,6 +4,8 @@
 //! scheduler decides what is sent next. Reading never stops for a full queue: the queues bound the
 //! answers to a peer that sends and does not read, and the stall timeout closes its link.
 
+mod kernel;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::active::Active;
 use crate::command::Command;
 use crate::inbox::Inbox;
+use crate::incoming;
 use crate::on_demand::{Busy, Lanes};
 use crate::outgoing::Outgoing;
 use crate::registry::Route;
@@ -123,7 +126,7 @@ impl<'a> Pump<'a> {
         // The permit was read before this subscription. A change in between must be seen too.
         link_peers.mark_changed();
         let group = self.connection.shared.tasks.token();
-        let mut buffer = vec![0; READ_CHUNK];
+        let mut buffer = vec![0; incoming::CHUNK];
         self.settle();
         while let Some(due) = self.connection.link.poll_timeout() {
             let now = self.connection.shared.now();
@@ -147,12 +150,15 @@ impl<'a> Pump<'a> {
                     tokio::select! {
                         wrote = self.outgoing.push(), if busy => Woken::Wrote(wrote),
                         () = self.inbox.filled(), if !leaving => Woken::Forwarded,
-                        read = self.read.read(&mut buffer) => Woken::Read(read),
+                        read = incoming::read(&mut self.read, &mut buffer) => Woken::Read(read),
                     }
                 } => woken,
             };
             self.wake(woken, &buffer);
             self.settle();
+            if self.connection.lane.is_some_and(|lane| lane != Lane::A) {
+                buffer.resize(incoming::CHUNK_BULK, 0);
+            }
         }
     }
 
@@ -185,35 +191,6 @@ impl<'a> Pump<'a> {
         }
         self.notice(now.mono);
         self.connection.link.handle_timeout(now);
-    }
-
-    fn keep_pace(&mut self, now: Mono) {
-        let (Some(pace), Some(socket)) = (&mut self.pace, &self.socket) else { return };
-        if !pace.is_due(now) {
-            return;
-        }
-        let limit = socket.bulk_sample().and_then(|sample| pace.observe(sample, now));
-        if let Some(Err(error)) = limit.map(|rate| socket.limit(rate)) {
-            tracing::debug!(%error, "the kernel limits no rate");
-            self.pace = None;
-        }
-    }
-
-    /// Tells lane A of data on the other lanes, and of the kernel of a peer that is silent.
-    fn notice(&mut self, now: Mono) {
-        if self.connection.lane != Some(Lane::A) || self.connection.established_at.is_none() {
-            return;
-        }
-        let carried = self.busy.as_ref().map(|busy| busy.latest()).filter(|latest| *latest > self.noticed);
-        self.noticed = carried.unwrap_or(self.noticed);
-        let watched = self.connection.link.is_watched();
-        let ago = self.socket.as_ref().filter(|_| watched).and_then(Handle::last_ack);
-        let acked =
-            ago.map(|ago| Mono(now.0.saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX))));
-        if carried.is_some() || acked.is_some() {
-            let _counted =
-                self.connection.link.handle(Input::Noticed { carried, acked }, self.connection.shared.now());
-        }
     }
 
     fn link_peers_changed(&mut self) {
@@ -300,6 +277,7 @@ impl<'a> Pump<'a> {
         self.connection.established_at = Some(now);
         self.connection.lane = Some(hello.lane);
         if hello.lane != Lane::A {
+            self.outgoing.carry_bulk();
             self.connection.congestion = self.socket.as_ref().and_then(|socket| socket.carry_bulk().ok());
         }
         self.pace = (hello.lane == Lane::C).then(Pace::default);
@@ -392,7 +370,6 @@ impl<'a> Pump<'a> {
     }
 }
 
-const READ_CHUNK: usize = 16 * 1024;
 const COMMANDS: usize = 64;
 /// What the peer sent before it knew of the other connection arrives in this time.
 const GIVES_WAY: Duration = Duration::from_secs(2);

@@ -37,12 +37,16 @@ pub trait PathPort: Send + Sync {
     /// Asks for paths to a peer. Called again while the device still has none that works.
     fn want(&self, peer: &PublicKey);
 
-    /// Sends a datagram on a path.
+    /// Sends datagrams that were made at once on a path, in this order. With two bytes more for each they are at most
+    /// [`GROUP_MAX`] bytes.
     ///
     /// # Errors
-    /// [`PathRefusal`]; the datagram is lost.
-    fn send(&self, end: PathEnd, datagram: &[u8]) -> Result<(), PathRefusal>;
+    /// [`PathRefusal`]; all of them are lost.
+    fn send(&self, end: PathEnd, datagrams: &[&[u8]]) -> Result<(), PathRefusal>;
 }
+
+/// Bytes of datagrams that go together: a frame of a link without its first byte.
+pub const GROUP_MAX: usize = 16 * 1024 - 1;
 
 /// Why a path did not take a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

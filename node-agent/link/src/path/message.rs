@@ -160,12 +160,25 @@ const WIREGUARD: u8 = 1;
 /// # Errors
 /// `path.malformed` if it is empty or too long.
 pub fn wireguard_payload(datagram: &[u8]) -> Result<Bytes, Reason> {
-    let length = u16::try_from(datagram.len()).ok().filter(|length| *length > 0);
-    let length = length.filter(|_| datagram.len() + 3 <= DATA_MAX).ok_or(Reason::PathMalformed)?;
-    let mut payload = BytesMut::with_capacity(datagram.len() + 3);
+    wireguard_group(&[datagram])
+}
+
+/// The payload of a frame with these WireGuard datagrams, in this order.
+///
+/// # Errors
+/// `path.malformed` if there is none, one is empty, or they are too long for one frame.
+pub fn wireguard_group(datagrams: &[&[u8]]) -> Result<Bytes, Reason> {
+    let bytes = 1 + datagrams.iter().map(|datagram| datagram.len() + 2).sum::<usize>();
+    if datagrams.is_empty() || bytes > DATA_MAX {
+        return Err(Reason::PathMalformed);
+    }
+    let mut payload = BytesMut::with_capacity(bytes);
     payload.put_u8(WIREGUARD);
-    payload.put_u16(length);
-    payload.put_slice(datagram);
+    for datagram in datagrams {
+        let length = u16::try_from(datagram.len()).ok().filter(|length| *length > 0);
+        payload.put_u16(length.ok_or(Reason::PathMalformed)?);
+        payload.put_slice(datagram);
+    }
     Ok(payload.freeze())
 }
 
@@ -201,6 +214,11 @@ mod tests {
         assert_eq!(&one[..], b"\x01\x00\x03abc");
         assert_eq!(datagrams(&one), Ok(vec![Bytes::from_static(b"abc")]));
         let two = Bytes::from_static(b"\x01\x00\x01a\x00\x02bc");
+        assert_eq!(wireguard_group(&[b"a", b"bc"]), Ok(two.clone()));
+        assert_eq!(wireguard_group(&[]), Err(Reason::PathMalformed));
+        assert_eq!(wireguard_group(&[b"a", b""]), Err(Reason::PathMalformed));
+        assert!(wireguard_group(&[&[0; 8_189], &[0; 8_190]]).is_ok());
+        assert_eq!(wireguard_group(&[&[0; 8_190], &[0; 8_190]]), Err(Reason::PathMalformed));
         assert_eq!(datagrams(&two), Ok(vec![Bytes::from_static(b"a"), Bytes::from_static(b"bc")]));
         for bad in [
             &b""[..],

@@ -30,7 +30,9 @@ mod tending;
 mod terms;
 mod unknown;
 
-pub use message::{OpenedRequest, REQUEST_MAX, RequestText, request_payload, wireguard_payload};
+pub use message::{
+    OpenedRequest, REQUEST_MAX, RequestText, request_payload, wireguard_group, wireguard_payload,
+};
 pub use paths::Paths;
 pub use terms::{
     Carries, DIAL_TIME, KnownEnd, PathEnd, PathEvent, PathInputs, PathLimits, PathOutput, PathPlan, PathSlot,

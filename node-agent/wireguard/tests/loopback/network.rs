@@ -76,12 +76,16 @@ impl PathPort for Port {
         self.wanted.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn send(&self, end: PathEnd, datagram: &[u8]) -> Result<(), PathRefusal> {
+    fn send(&self, end: PathEnd, datagrams: &[&[u8]]) -> Result<(), PathRefusal> {
         if !self.standing.lock().unwrap().contains(&end.0) {
             return Err(PathRefusal::Gone);
         }
-        self.taken.lock().unwrap().push((end.0, datagram[0]));
-        self.sent.try_send((self.side, end, datagram.to_vec())).map_err(|_| PathRefusal::Full)
+        for datagram in datagrams {
+            self.taken.lock().unwrap().push((end.0, datagram[0]));
+            let sent = self.sent.try_send((self.side, end, datagram.to_vec()));
+            sent.map_err(|_| PathRefusal::Full)?;
+        }
+        Ok(())
     }
 }
 
