@@ -42,5 +42,5 @@ pub use counters::DropReason;
 pub use device::{Device, PeerStats};
 pub use error::{ConfigError, DeviceError, PingError};
 pub use rap_host::Finding;
-pub use way::{GROUP_MAX, PathEnd, PathEvent, PathPort, PathRefusal, PathSlot, Way};
+pub use way::{PathEnd, PathEvent, PathPort, PathRefusal, PathSlot, Way};
 pub use ways::{Act, Sending, Ways};

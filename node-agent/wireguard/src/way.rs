@@ -46,7 +46,7 @@ pub trait PathPort: Send + Sync {
 }
 
 /// Bytes of datagrams that go together: a frame of a link without its first byte.
-pub const GROUP_MAX: usize = 16 * 1024 - 1;
+pub(crate) const GROUP_MAX: usize = 16 * 1024 - 1;
 
 /// Why a path did not take a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
