@@ -120,11 +120,13 @@ impl Live {
 
     /// A frame of the peer or of this side passed.
     fn passed(&mut self, frame: &Frame, now: Mono) {
-        if frame.kind == FrameKind::Data {
+        let data = frame.kind == FrameKind::Data;
+        if data {
             self.carried_at = now;
-            if frame.class != ChannelClass::Telemetry {
-                self.silence.passed(now);
-            }
+        }
+        // Who asks for a path waits for the answer as data will.
+        if data && frame.class != ChannelClass::Telemetry || frame.kind == FrameKind::PathRequest {
+            self.silence.passed(now);
         }
     }
 

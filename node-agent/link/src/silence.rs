@@ -21,6 +21,8 @@ pub(crate) struct Silence {
     /// When the kernel of the peer last acknowledged a segment.
     acked: Option<Mono>,
     round_trips: RoundTrips,
+    /// Answers that are still wanted soon, so that a new connection is measured.
+    wanted: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl Silence {
     pub(crate) fn new(may_watch: bool, now: Mono) -> Self {
         let (stage, round_trips) =
             (Stage::Quiet { since: now }, RoundTrips::assuming(UNMEASURED, UNMEASURED));
-        Self { stage, may_watch, busy_until: Mono(0), acked: None, round_trips }
+        Self { stage, may_watch, busy_until: Mono(0), acked: None, round_trips, wanted: FIRST }
     }
 
     /// A frame of the peer came.
@@ -74,6 +76,7 @@ impl Silence {
     /// A probe was answered.
     pub(crate) fn measured(&mut self, round_trip: Duration) {
         self.round_trips.measured(round_trip);
+        self.wanted = self.wanted.saturating_sub(1);
     }
 
     /// True while a watched peer is silent.
@@ -131,7 +134,8 @@ impl Silence {
 
     /// When a peer that was heard at `since` is asked.
     fn asks_at(&self, since: Mono, timing: &Timing) -> Mono {
-        let (soon, idle) = (since.plus(self.round_trips.interval()), since.plus(timing.idle));
+        let idle = if self.wanted > 0 { timing.idle.min(FIRST_APART) } else { timing.idle };
+        let (soon, idle) = (since.plus(self.round_trips.interval()), since.plus(idle));
         if self.is_busy(soon) { soon.min(idle) } else { idle }
     }
 
@@ -141,6 +145,9 @@ impl Silence {
     }
 }
 
+/// So many probes of a new connection are sent soon.
+const FIRST: u8 = 3;
+const FIRST_APART: Duration = Duration::from_millis(500);
 /// So long after the latest data it counts as passing.
 const BUSY: Duration = Duration::from_secs(10);
 /// Round trip that is assumed before one was measured.

@@ -103,9 +103,38 @@ fn questions_are_bounded_and_fail_when_the_link_closes() {
     assert_eq!(answered.last(), Some(&Output::Closed(Reason::LinkClosed)));
 }
 
+/// As after the first answers.
+fn measured_pair() -> (rap_link::Link, rap_link::Link) {
+    let (mut a, mut b) = pair();
+    for token in 0..3 {
+        a.handle(Input::ProbeAsked { token }, START).unwrap();
+        exchange(&mut a, &mut b, START);
+    }
+    assert_eq!(outputs(&mut a).len(), 3);
+    (a, b)
+}
+
+#[test]
+fn a_new_connection_is_measured_soon_and_then_left_alone() {
+    let (mut a, mut b) = pair();
+    a.handle(Input::TimingChanged(Timing::default().with_probe_interval(seconds(10))), START).unwrap();
+    let mut probed = Vec::new();
+    for tenth in 0..=150 {
+        let now = after(Duration::from_millis(tenth * 100));
+        a.handle_timeout(now);
+        let sent = bytes(&mut a);
+        if !sent.is_empty() {
+            probed.push(tenth * 100);
+            b.receive(&sent, now);
+            a.receive(&bytes(&mut b), now);
+        }
+    }
+    assert_eq!(probed, [500, 1_000, 1_500, 11_500]);
+}
+
 #[test]
 fn silence_is_probed_then_suspect_then_closed() {
-    let (mut a, _b) = pair();
+    let (mut a, _b) = measured_pair();
     run_until(&mut a, after(seconds(5) - Duration::from_nanos(1)));
     assert!(bytes(&mut a).is_empty(), "no probe before 5 s");
     run_until(&mut a, after(seconds(5)));
@@ -123,7 +152,7 @@ fn silence_is_probed_then_suspect_then_closed() {
 
 #[test]
 fn a_shorter_probe_interval_counts_from_the_last_sign_of_life() {
-    let (mut a, _b) = pair();
+    let (mut a, _b) = measured_pair();
     let often = Timing::default().with_probe_interval(seconds(1));
     assert_eq!((often.idle, often.probe_interval), (seconds(1), seconds(1)));
     let seldom = Timing::default().with_probe_interval(seconds(30));
@@ -139,7 +168,7 @@ fn a_shorter_probe_interval_counts_from_the_last_sign_of_life() {
 
 #[test]
 fn any_frame_is_a_sign_of_life() {
-    let (mut a, mut b) = pair();
+    let (mut a, mut b) = measured_pair();
     run_until(&mut a, after(seconds(12)));
     assert_eq!(a.state(), SessionState::Suspect);
     let now = after(seconds(12));

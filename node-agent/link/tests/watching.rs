@@ -45,10 +45,10 @@ fn a_busy_link_finds_a_peer_that_is_gone_in_half_a_second_and_an_idle_one_takes_
     assert_eq!(outputs(&mut a), [Output::Suspected, Output::Closed(Reason::LinkSilent)]);
 
     let (mut idle, _b) = pair();
-    assert_eq!(alone(&mut idle, 0, 60_000), Some(17_000));
+    assert_eq!(alone(&mut idle, 0, 60_000), Some(12_500), "asked after 0.5 s and six times");
     let (mut sampled, _b) = pair();
     sampled.handle(data(ChannelClass::Telemetry), START).unwrap();
-    assert_eq!(alone(&mut sampled, 0, 60_000), Some(17_000), "telemetry hurries nobody");
+    assert_eq!(alone(&mut sampled, 0, 60_000), Some(12_500), "telemetry hurries nobody");
 }
 
 #[test]

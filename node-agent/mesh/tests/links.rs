@@ -71,13 +71,7 @@ async fn a_second_connection_of_the_same_dialler_replaces_the_first() {
     first.read_until(SessionState::Closed).await;
     assert_eq!(first.link.reason(), Some(Reason::LinkDuplicate));
     let echo = target.mesh.echo(node(1), ChannelClass::Control, vec![2]);
-    let answer = async {
-        let mut buffer = vec![0; 4096];
-        let count = tokio::io::AsyncReadExt::read(&mut second.stream, &mut buffer).await.unwrap();
-        second.link.receive(&buffer[..count], rap_runtime::Clock::new().now());
-        second.write().await;
-    };
-    let (echoed, ()) = patiently(async { tokio::join!(echo, answer) }).await;
+    let echoed = patiently(second.answers(echo)).await;
     assert!(echoed.is_ok(), "the second connection is the link: {echoed:?}");
 }
 
@@ -106,14 +100,7 @@ async fn a_second_lane_leaves_the_first_alone_and_a_duplicate_replaces_its_own_l
 
     // Commands go by lane A, which all this did not touch.
     assert_eq!(target.status(node(1)).unwrap().since, since);
-    let answer = async {
-        let mut buffer = vec![0; 4096];
-        let count = tokio::io::AsyncReadExt::read(&mut a.stream, &mut buffer).await.unwrap();
-        a.link.receive(&buffer[..count], rap_runtime::Clock::new().now());
-        a.write().await;
-    };
-    let probe = target.mesh.probe(node(1), 1);
-    let (probed, ()) = patiently(async { tokio::join!(probe, answer) }).await;
+    let probed = patiently(a.answers(target.mesh.probe(node(1), 1))).await;
     assert!(matches!(probed.as_deref(), Ok([Answer::RoundTrip(_)])), "{probed:?}");
 }
 

@@ -76,6 +76,6 @@ fn memory(leaf: &LeafRow) -> LeafMemory {
 
 const MTU: u32 = 1280;
 
-const LINK_PROBE_INTERVAL_MS: u32 = 1_000;
+const LINK_PROBE_INTERVAL_MS: u32 = 10_000;
 
 const WIREGUARD_KEEPALIVE_S: u32 = 25;

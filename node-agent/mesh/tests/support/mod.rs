@@ -288,6 +288,22 @@ impl Puppet {
         puppet
     }
 
+    /// Answers what the other side asks until `asking` is done.
+    pub async fn answers<T>(&mut self, asking: impl Future<Output = T>) -> T {
+        let answering = async {
+            let mut buffer = vec![0; 4096];
+            loop {
+                let count = tokio::io::AsyncReadExt::read(&mut self.stream, &mut buffer).await.unwrap();
+                self.link.receive(&buffer[..count], rap_runtime::Clock::new().now());
+                self.write().await;
+            }
+        };
+        tokio::select! {
+            done = asking => done,
+            () = answering => unreachable!(),
+        }
+    }
+
     /// Exchanges hellos.
     pub async fn say_hello(&mut self) {
         self.write().await;
