@@ -160,8 +160,12 @@ fn three_relays_in_a_row_carry_where_no_single_one_reaches_both_ends() {
     }
     // The first relay has no link with b: a hears so.
     agents[0].apply(table_of(0, 1, &[0]));
-    let refused =
-        PathRefused { destination: id(1), relays: vec![id(2)], reason: "path.next_unreachable".into() };
+    let refused = PathRefused {
+        destination: id(1),
+        relays: vec![id(2)],
+        reason: "path.next_unreachable".into(),
+        passed: Some(0),
+    };
     until("the refusal", || {
         agents[0].ping(&id(1), 1);
         agents[0].refused.contains(&refused).then_some(())

@@ -249,11 +249,11 @@ impl Shared {
 
     /// State is kept room for; a datagram is dropped if the reader is slow.
     fn tell(&self, event: PathEvent) {
-        if let PathEvent::Refused { peer, relays, by_hop: true, reason, .. } = &event
+        if let PathEvent::Refused { peer, relays, by_hop: true, passed, reason, .. } = &event
             && !relays.is_empty()
         {
-            let (destination, relays, reason) = (*peer, relays.clone(), *reason);
-            self.registry.tell(MeshEvent::PathRefused { destination, relays, reason });
+            let (destination, relays, passed, reason) = (*peer, relays.clone(), *passed, *reason);
+            self.registry.tell(MeshEvent::PathRefused { destination, relays, passed, reason });
         }
         let events = &self.fabric.events;
         let is_data = matches!(event, PathEvent::Received { .. });

@@ -66,6 +66,8 @@ pub enum MeshEvent {
         destination: NodeId,
         /// Relays of the path, from this node on; never empty.
         relays: Vec<NodeId>,
+        /// So many of them passed the request on before one refused it. Absent: none answered.
+        passed: Option<u8>,
         /// Why.
         reason: Reason,
     },

@@ -64,6 +64,8 @@ pub enum Input {
     LinkMeasured(NodeId, Probes),
     /// What a relay says of its links with other relays: all of them that it has.
     RelayRow(NodeId, Vec<(NodeId, Said)>),
+    /// The first relay could not reach the second one as the next hop of a path.
+    NotReached(NodeId, NodeId),
     /// Probes of a path to a destination.
     PathMeasured(NodeId, Vec<NodeId>, Probes),
     /// A path to a destination was refused, or it ended.
@@ -91,6 +93,8 @@ pub struct Said {
 }
 
 impl Said {
+    pub(crate) const DOWN: Self = Self { rtt_us: 0, loss_ppm: 1_000_000 };
+
     pub(crate) const fn is_down(&self) -> bool {
         self.loss_ppm >= 1_000_000
     }

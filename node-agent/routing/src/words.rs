@@ -22,17 +22,23 @@ type Row = Vec<Option<(Said, Mono)>>;
 impl Words {
     /// Takes all that a relay says now.
     pub(crate) fn take(&mut self, from: u8, row: impl Iterator<Item = (u8, Said)>, now: Mono) {
+        self.0.get_mut(usize::from(from)).into_iter().for_each(Row::clear);
+        row.for_each(|(of, said)| self.add(from, of, said, now));
+    }
+
+    /// Takes one word of a relay.
+    pub(crate) fn add(&mut self, from: u8, of: u8, said: Said, now: Mono) {
+        if from == of {
+            return;
+        }
         if self.0.len() <= usize::from(from) {
             self.0.resize_with(usize::from(from) + 1, Row::new);
         }
         let words = &mut self.0[usize::from(from)];
-        words.clear();
-        for (of, said) in row.filter(|(of, _)| *of != from) {
-            if words.len() <= usize::from(of) {
-                words.resize(usize::from(of) + 1, None);
-            }
-            words[usize::from(of)] = Some((said, now));
+        if words.len() <= usize::from(of) {
+            words.resize(usize::from(of) + 1, None);
         }
+        words[usize::from(of)] = Some((said, now));
     }
 
     /// Forgets what was said by and of these relays.

@@ -52,6 +52,33 @@ fn the_backup_takes_over_when_the_first_link_goes_and_the_next_best_is_the_backu
 }
 
 #[test]
+fn a_relay_that_did_not_reach_another_one_is_not_asked_for_it_by_any_destination_for_a_minute() {
+    let mut engine = engine(&[4]);
+    engine.handle(Input::Destination(destination(2, &[4])), at(0));
+    for number in [1, 2] {
+        measured(&mut engine, number, 2_000, at(1));
+    }
+    engine.handle(Input::LinkDown(relay(4)), at(1));
+    engine.decide(at(2));
+    let (first, second) = (paths(&engine, 1), paths(&engine, 2));
+    assert_eq!((first.0.len(), first.0[1], first.1.len()), (2, 4, 2), "{first:?}");
+    assert_eq!(second.0, first.0);
+    let near = first.0[0];
+    engine.handle(Input::NotReached(relay(near), relay(4)), at(3));
+    assert_eq!(engine.due(), Some(at(2)), "it does not wait");
+    engine.decide(at(3));
+    let other = 3 - near;
+    assert_eq!((paths(&engine, 1).0, paths(&engine, 2).0), (vec![other, 4], vec![other, 4]));
+    engine.handle(Input::NotReached(relay(other), relay(4)), at(4));
+    engine.decide(at(4));
+    let third = paths(&engine, 1).0;
+    assert_eq!((third.len(), &third[1..]), (3, &[3, 4][..]), "through the one that nobody spoke of");
+    engine.decide(at(70));
+    engine.decide(at(140));
+    assert_eq!(paths(&engine, 1).0.len(), 2, "a word counts for a minute");
+}
+
+#[test]
 fn what_does_not_work_is_planned_while_nothing_else_is_there() {
     let mut engine = engine(&[3, 1]);
     for relay in [3, 1].map(relay) {

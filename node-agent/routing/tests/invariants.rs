@@ -70,6 +70,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         3 => any_relay().prop_map(Input::LinkDown),
         6 => (any_relay(), any_probes()).prop_map(|(relay, probes)| Input::LinkMeasured(relay, probes)),
         4 => (any_relay(), any_row()).prop_map(|(relay, row)| Input::RelayRow(relay, row)),
+        2 => (any_relay(), any_relay()).prop_map(|(from, to)| Input::NotReached(from, to)),
         3 => (to(), path(), any_probes()).prop_map(|(to, path, probes)| Input::PathMeasured(to, path, probes)),
         2 => (to(), path()).prop_map(|(to, path)| Input::PathFailed(to, path, Reason::PathTimeout)),
     ]

@@ -87,12 +87,13 @@ impl LinkEvents {
             MeshEvent::PeerHead { peer, head } => {
                 self.heads.insert(peer, head);
             }
-            MeshEvent::PathRefused { destination, relays, reason } => {
+            MeshEvent::PathRefused { destination, relays, passed, reason } => {
                 let Some(first) = relays.first().copied() else { return };
                 let refused = PathRefused {
                     destination: destination.to_vec(),
                     relays: relays.into_iter().map(NodeId::to_vec).collect(),
                     reason: reason.code().to_owned(),
+                    passed: passed.map(u32::from),
                 };
                 self.refused.insert((destination, first), refused);
             }

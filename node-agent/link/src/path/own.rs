@@ -162,6 +162,8 @@ pub(crate) struct OwnPath {
     pub(crate) stage: Stage,
     /// A hop answered, or the time for its answer passed.
     pub(crate) judged: bool,
+    /// So many hops passed the latest request on before one refused it.
+    pub(crate) passed: Option<u8>,
     /// End of the lifetime in the hops, or of the request.
     pub(crate) until: Mono,
 }

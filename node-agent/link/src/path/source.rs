@@ -149,6 +149,8 @@ impl Paths {
     ) {
         if let Some(path) = self.sources.paths.get_mut(&id) {
             path.judged = true;
+            path.passed =
+                (!answer.reason.is_empty()).then(|| u8::try_from(answer.hops.len()).unwrap_or(u8::MAX));
         }
         if answer.reason.is_empty() {
             let now = inputs.now.mono;
@@ -177,7 +179,7 @@ impl Paths {
 
     pub(crate) fn unanswered(&mut self, id: u64, inputs: &mut PathInputs<'_>) {
         let Some(path) = self.sources.paths.get_mut(&id) else { return };
-        path.judged = true;
+        (path.judged, path.passed) = (true, None);
         let rest = path.until.since(inputs.now.mono) / 4;
         let again_at = inputs.now.mono.plus(rest.max(Duration::from_secs(1)));
         self.change(id, Change::Unanswered { again_at }, inputs);

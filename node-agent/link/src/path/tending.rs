@@ -76,8 +76,17 @@ impl Paths {
         let generation = self.sources.generation();
         let until = now.plus(ANSWER_TIME * 2);
         let stage = Stage::Asked;
-        let path =
-            OwnPath { destination: node, slot, path_id, generation, hops, stage, judged: false, until };
+        let path = OwnPath {
+            destination: node,
+            slot,
+            path_id,
+            generation,
+            hops,
+            stage,
+            judged: false,
+            passed: None,
+            until,
+        };
         self.sources.paths.insert(id, path);
         if let Some(destination) = self.sources.destinations.get_mut(&node) {
             destination.slot(slot).coming = Some(id);
@@ -95,7 +104,7 @@ impl Paths {
             slot.failures = slot.failures.saturating_add(1);
         }
         self.count(reason);
-        self.tell(PathEvent::Refused { peer, slot, relays, by_hop: false, reason });
+        self.tell(PathEvent::Refused { peer, slot, relays, by_hop: false, passed: None, reason });
     }
 
     fn ask(&mut self, id: u64, inputs: &PathInputs<'_>) {
@@ -149,7 +158,7 @@ impl Paths {
                 }
             }
             Act::Fail(reason) => {
-                let (relays, by_hop) = (path.relays(), path.judged);
+                let (relays, by_hop, passed) = (path.relays(), path.judged, path.passed);
                 let random = (inputs.random)();
                 if let Some(slot) = self.slot_of(id) {
                     let at_once = std::mem::take(&mut slot.at_once);
@@ -163,7 +172,7 @@ impl Paths {
                 }
                 self.forget(id);
                 self.count(reason);
-                self.tell(PathEvent::Refused { peer, slot, relays, by_hop, reason });
+                self.tell(PathEvent::Refused { peer, slot, relays, by_hop, passed, reason });
             }
             Act::End(reason) => {
                 self.forget(id);

@@ -157,6 +157,8 @@ pub enum PathEvent {
         relays: Vec<NodeId>,
         /// A hop refused it, or none answered in time. False: the request did not leave this node, or its link broke.
         by_hop: bool,
+        /// With a hop that refused it: so many relays passed it on before.
+        passed: Option<u8>,
         /// Why.
         reason: Reason,
     },

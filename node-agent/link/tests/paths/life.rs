@@ -322,6 +322,6 @@ fn a_relay_that_loses_its_next_hop_during_an_install_says_so_at_once() {
     assert_eq!(net.answers, [(node(100), Reason::PathNextUnreachable)]);
     assert_eq!(net.nodes[&node(100)].carried(), 0);
     let (slot, relays, reason) = (PathSlot::Primary, vec![node(100)], Reason::PathNextUnreachable);
-    let refused = PathEvent::Refused { peer: b, slot, relays, by_hop: true, reason };
+    let refused = PathEvent::Refused { peer: b, slot, relays, by_hop: true, passed: Some(0), reason };
     assert_eq!(net.events(a), [refused]);
 }

@@ -88,6 +88,12 @@ impl Node {
         if let Ok(relays) = relays
             && is_of_the_path(reason)
         {
+            let passed = refused.passed.and_then(|passed| usize::try_from(passed).ok());
+            if let Some([from, to]) = passed.and_then(|passed| relays.get(passed..)?.first_chunk().copied())
+                && reason == Reason::PathNextUnreachable
+            {
+                self.plane.paths.take(Input::NotReached(from, to), now.mono);
+            }
             self.plane.paths.take(Input::PathFailed(destination, relays, reason), now.mono);
         }
     }

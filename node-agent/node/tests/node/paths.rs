@@ -280,6 +280,7 @@ fn a_refused_path_is_replaced_at_once_and_kept_when_every_other_one_was_refused_
             destination: peer(9).node_id,
             relays: relays.iter().map(|relay| peer(*relay).node_id).collect(),
             reason: reason.into(),
+            passed: None,
         }))
     };
     let primary = |table: &v1::ForwardingTable| {

@@ -92,6 +92,7 @@ impl Engine {
             Input::LinkDown(relay) => self.link_turned(relay, false, now),
             Input::LinkMeasured(relay, probes) => self.link_measured(relay, probes, now),
             Input::RelayRow(relay, row) => self.take_row(relay, &row, now),
+            Input::NotReached(from, to) => self.not_reached(from, to, now),
             Input::PathMeasured(node, relays, probes) => self.path_measured(node, &relays, probes, now),
             Input::PathFailed(node, relays, reason) => self.path_failed(node, &relays, reason, now),
         }
@@ -189,6 +190,13 @@ impl Engine {
         let Some(from) = self.relays.position(relay) else { return };
         let row = row.iter().filter_map(|(of, said)| Some((self.relays.position(*of)?, *said)));
         self.words.take(from, row, now);
+        self.costed = None;
+    }
+
+    fn not_reached(&mut self, from: NodeId, to: NodeId, now: Mono) {
+        let (Some(from), Some(to)) = (self.relays.position(from), self.relays.position(to)) else { return };
+        self.words.add(from, to, Said::DOWN, now);
+        self.due.extend(self.users[usize::from(from)].intersection(&self.users[usize::from(to)]));
         self.costed = None;
     }
 

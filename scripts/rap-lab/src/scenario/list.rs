@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Scenario, compromise, faults, flat, journeys, lifecycle, spine, two_sites, wires};
+use super::{Scenario, chain, compromise, faults, flat, journeys, lifecycle, spine, two_sites, wires};
 
 /// The scenario of this name.
 pub fn find(name: &str) -> Result<&'static Scenario> {
@@ -15,6 +15,7 @@ pub fn find(name: &str) -> Result<&'static Scenario> {
 
 /// Every scenario.
 pub const ALL: &[Scenario] = &[
+    chain::CHAIN,
     compromise::COMPROMISE,
     faults::FAULTS,
     faults::FAULTS_LONG,

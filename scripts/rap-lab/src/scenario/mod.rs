@@ -1,5 +1,6 @@
 //! Scenarios by name. Owns what a scenario is; what each shows is its own affair.
 
+mod chain;
 mod compromise;
 mod faults;
 mod flat;
