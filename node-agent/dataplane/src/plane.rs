@@ -238,7 +238,8 @@ impl Plane {
     }
 
     fn set_paths(&self, mesh: &Mesh, paths: PathsInForce) {
-        let PathsInForce { terms, plans, attachments } = paths;
+        let PathsInForce { terms, plans, relays, attachments } = paths;
+        mesh.set_relays(relays);
         mesh.limit_attachments(attachments.unwrap_or(usize::MAX));
         mesh.set_paths(terms, plans);
     }

@@ -39,6 +39,7 @@ impl Carried {
             (FrameKind::Data, FrameId::Label(_)) => Lane::of_class(frame.class),
             (FrameKind::PathRequest | FrameKind::PathAnswer, _)
             | (FrameKind::PathWithdraw | FrameKind::PathFault, _) => Lane::A,
+            (FrameKind::RelayRow, _) if self.agreed.rows => Lane::A,
             // The side that was dialled asks, because it cannot dial.
             (FrameKind::LaneRequest, _) if self.agreed.lanes && self.direction != going => Lane::A,
             _ => return Err(Reason::LinkState),
@@ -72,7 +73,7 @@ mod tests {
     const LANES: [Lane; 3] = [Lane::A, Lane::B, Lane::C];
 
     fn agreed(fabric: bool, lanes: bool) -> Agreed {
-        Agreed { fabric, lanes }
+        Agreed { fabric, lanes, rows: fabric }
     }
 
     #[test]
@@ -137,5 +138,16 @@ mod tests {
             (Some(Mono(5).plus(idle)), Some(Mono(5).plus(idle)))
         );
         assert_eq!(end(Lane::C, false), None);
+    }
+
+    #[test]
+    fn rows_of_relays_go_over_lane_a_and_only_if_both_know_them() {
+        let row = Frame::local(ChannelClass::Control, FrameKind::RelayRow, vec![]);
+        let rules = |lane, rows| {
+            Carried::new(Direction::Inbound, lane, Agreed { rows, ..agreed(true, true) }).arrives(&row)
+        };
+        assert_eq!(rules(Lane::A, true), Ok(()));
+        assert_eq!(rules(Lane::C, true), Err(Reason::LinkLane));
+        assert_eq!(rules(Lane::A, false), Err(Reason::LinkState));
     }
 }

@@ -45,6 +45,8 @@ pub enum FrameKind {
     PathFault = 20,
     /// `LaneRequest`; class control.
     LaneRequest = 23,
+    /// `RelayRowMessage`; class control.
+    RelayRow = 25,
 }
 
 impl FrameKind {
@@ -62,6 +64,7 @@ impl FrameKind {
         Self::PathWithdraw,
         Self::PathFault,
         Self::LaneRequest,
+        Self::RelayRow,
     ];
 
     /// Number on the wire.
@@ -84,7 +87,8 @@ impl FrameKind {
             | Self::PathAnswer
             | Self::PathWithdraw
             | Self::PathFault
-            | Self::LaneRequest => true,
+            | Self::LaneRequest
+            | Self::RelayRow => true,
         }
     }
 }

@@ -20,6 +20,8 @@ pub const FEATURE_FABRIC: &str = "fabric.1";
 /// Feature of a hello: this node carries each class on its lane. Both hellos must have it, beside [`FEATURE_FABRIC`];
 /// without it lane A carries every class.
 pub const FEATURE_LANES: &str = "lanes.1";
+/// Feature of a hello: this node takes rows of relays. Both hellos must have it, beside [`FEATURE_FABRIC`].
+pub const FEATURE_ROWS: &str = "rows.1";
 /// Largest newest head in a hello, in bytes.
 pub const HEAD_MAX: usize = 32 * 1024;
 
@@ -49,13 +51,15 @@ pub struct Agreed {
     pub fabric: bool,
     /// [`FEATURE_LANES`] beside [`FEATURE_FABRIC`].
     pub lanes: bool,
+    /// [`FEATURE_ROWS`] beside [`FEATURE_FABRIC`].
+    pub rows: bool,
 }
 
 impl Agreed {
     fn between(ours: &[String], theirs: &[String]) -> Self {
         let both = |name: &str| [ours, theirs].iter().all(|side| side.iter().any(|feature| feature == name));
         let fabric = both(FEATURE_FABRIC);
-        Self { fabric, lanes: fabric && both(FEATURE_LANES) }
+        Self { fabric, lanes: fabric && both(FEATURE_LANES), rows: fabric && both(FEATURE_ROWS) }
     }
 }
 

@@ -21,6 +21,7 @@ mod message;
 mod pace;
 pub mod path;
 mod peering;
+mod rows;
 mod samples;
 mod scheduler;
 mod session;
@@ -37,13 +38,14 @@ pub use frame::{
     FENCING_LEN, FRAME_VERSION, Fencing, Frame, FrameId, FrameKind, HEADER_LEN, HOP_BUDGET_MAX, PAYLOAD_MAX,
     class_code,
 };
-pub use hello::{Agreed, FEATURE_FABRIC, FEATURE_LANES, HEAD_MAX, PeerHello};
+pub use hello::{Agreed, FEATURE_FABRIC, FEATURE_LANES, FEATURE_ROWS, HEAD_MAX, PeerHello};
 pub use ledger::{Ledger, Origin};
 pub use link::Link;
 pub use live::Live;
 pub use message::{ECHO_MAX, lane_request};
 pub use pace::{BulkSample, Pace};
 pub use peering::{DIAL_GRACE, Kept, keep_of_duplicates, may_dial, redial_delay};
+pub use rows::{RowText, Rows};
 pub use samples::Measured;
 pub use session::{Leaving, Opening, Permitted, Session};
 pub use state::SessionState;

@@ -216,7 +216,8 @@ impl Link {
             | FrameKind::PathAnswer
             | FrameKind::PathWithdraw
             | FrameKind::PathFault
-            | FrameKind::LaneRequest => match self.scheduler.push(QueueId::of(frame), encoded) {
+            | FrameKind::LaneRequest
+            | FrameKind::RelayRow => match self.scheduler.push(QueueId::of(frame), encoded) {
                 Ok(dropped) => self.counters.dropped(Reason::LinkQueueFull, dropped),
                 Err(Full) => self.counters.rejected(Reason::LinkQueueFull),
             },

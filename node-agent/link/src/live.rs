@@ -243,7 +243,8 @@ impl Live {
             | FrameKind::PathRequest
             | FrameKind::PathAnswer
             | FrameKind::PathWithdraw
-            | FrameKind::PathFault => {
+            | FrameKind::PathFault
+            | FrameKind::RelayRow => {
                 self.carried.arrives(frame)?;
                 self.passed(frame, now);
                 out.push(Output::Received(frame.clone()));

@@ -261,7 +261,8 @@ impl Opening {
             | FrameKind::PathAnswer
             | FrameKind::PathWithdraw
             | FrameKind::PathFault
-            | FrameKind::LaneRequest => return farewell(Reason::LinkState, out),
+            | FrameKind::LaneRequest
+            | FrameKind::RelayRow => return farewell(Reason::LinkState, out),
         }
         let peer_hello = match hello::read(&frame.payload, &self.side, &self.local) {
             Ok(peer_hello) => peer_hello,

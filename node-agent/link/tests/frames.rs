@@ -65,6 +65,9 @@ fn message(kind: FrameKind) -> Vec<u8> {
             v1::PathFault { label: u64::MAX, reason: Reason::PathLabelUnknown.code().to_owned() }
                 .encode_to_vec()
         }
+        FrameKind::RelayRow => {
+            v1::RelayRowMessage { leaf: b"leaf".to_vec(), row: b"row".to_vec() }.encode_to_vec()
+        }
         FrameKind::LaneRequest => rap_link::lane_request(rap_link::Lane::C).payload.to_vec(),
         FrameKind::Hello => v1::LinkHello {
             protocol_min: 1,
@@ -213,7 +216,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             | FrameKind::PathAnswer
             | FrameKind::PathWithdraw
             | FrameKind::PathFault
-            | FrameKind::LaneRequest => Frame::local(ChannelClass::Control, kind, payload),
+            | FrameKind::LaneRequest
+            | FrameKind::RelayRow => Frame::local(ChannelClass::Control, kind, payload),
         },
     )
 }

@@ -34,6 +34,8 @@ pub(crate) struct Active {
     pub(crate) remote: Option<SocketAddr>,
     /// Lane A, if the peer knows paths.
     pub(crate) inbox: Option<Arc<Inbox>>,
+    /// Both sides know rows of relays.
+    pub(crate) rows: bool,
     /// Lane A, if both sides know lanes.
     pub(crate) lanes: Option<Lanes>,
     /// Lane B or C.

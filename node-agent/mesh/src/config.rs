@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rap_link::{DIAL_GRACE, FEATURE_FABRIC, FEATURE_LANES, Timing};
+use rap_link::{DIAL_GRACE, FEATURE_FABRIC, FEATURE_LANES, FEATURE_ROWS, Timing};
 use rap_runtime::Clock;
 use rap_runtime::tls::Time;
 use rap_types::{ClusterId, NodeId};
@@ -60,7 +60,7 @@ impl MeshConfig {
             node,
             cluster,
             listen,
-            features: vec![FEATURE_FABRIC.to_owned(), FEATURE_LANES.to_owned()],
+            features: [FEATURE_FABRIC, FEATURE_LANES, FEATURE_ROWS].map(str::to_owned).to_vec(),
             timing: Timing::default(),
             budget: Budget::default(),
             dial_grace: DIAL_GRACE,

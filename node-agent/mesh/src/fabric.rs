@@ -57,6 +57,11 @@ impl Fabric {
         self.core().ends()
     }
 
+    /// Whether a signature may be verified for this neighbour now.
+    pub(crate) fn may_verify(&self, neighbour: NodeId, now: Mono) -> bool {
+        self.core().may_verify(neighbour, now)
+    }
+
     fn core(&self) -> MutexGuard<'_, Paths> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,6 +114,7 @@ impl Shared {
     ) {
         let taken = match (frame.kind, frame.id) {
             (FrameKind::Data, FrameId::Label(label)) => self.carry(from, label, frame, origin),
+            (FrameKind::RelayRow, _) => self.relay_row(from, &frame.payload),
             (FrameKind::PathRequest, _) => self.path_request(from, &frame.payload),
             (FrameKind::PathAnswer, _) => {
                 self.with_paths(|core, inputs| core.answer(from, &frame.payload, link, inputs))
@@ -306,7 +312,7 @@ async fn pass_when_linked(shared: Arc<Shared>, to: NodeId, request: u64, frame: 
 }
 
 /// Leaf certificates of this cluster.
-struct Leaves<'a>(&'a Shared);
+pub(crate) struct Leaves<'a>(pub(crate) &'a Shared);
 
 impl LeafTrust for Leaves<'_> {
     fn check(&self, leaf: &[u8]) -> Result<LeafKey, Reject> {

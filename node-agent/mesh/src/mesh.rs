@@ -22,9 +22,10 @@ use crate::config::MeshConfig;
 use crate::fabric::Fabric;
 use crate::link_peers::{LinkPeers, Peers};
 use crate::registry::Registry;
+use crate::relay_rows::RelayRows;
 use crate::shared::Shared;
 use crate::status::{LinkStatus, MeshEvent};
-use crate::{accept, dial, fabric, renew, socket};
+use crate::{accept, dial, fabric, renew, rows, socket};
 
 /// All links of one membership. Clones refer to the same mesh. It runs until its task group is cancelled.
 /// The links of the mesh then say goodbye and close.
@@ -50,6 +51,7 @@ impl Mesh {
         let shared = Arc::new(Shared {
             registry: Registry::new(config.node, events),
             fabric: Fabric::new(config.node, config.path_queue, Clock::new().now().mono),
+            relay_rows: RelayRows::default(),
             own: ledger.origin(config.node),
             ledger,
             config,
@@ -65,6 +67,7 @@ impl Mesh {
         });
         shared.tasks.spawn_critical("link-accept", accept::accept(shared.clone(), listener));
         shared.tasks.spawn_critical("path-timer", fabric::keep_time(shared.clone()));
+        shared.tasks.spawn_critical("relay-rows", rows::keep_saying(shared.clone()));
         shared.tasks.spawn_critical("link-renewal", renew::renew(shared.clone()));
         Ok(Self { shared, address })
     }

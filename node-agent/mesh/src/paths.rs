@@ -1,5 +1,8 @@
 //! Paths, as the user of a mesh sees them.
 
+use std::collections::BTreeSet;
+
+use rap_contract::RelayLink;
 use rap_link::path::{PathEnd, PathEvent, PathPlan, PathTerms, PathView};
 use rap_types::{NodeId, Reason};
 use tokio::sync::mpsc;
@@ -10,7 +13,18 @@ impl Mesh {
     /// Replaces the rules and the plans of paths, both as a whole. Paths that the rules no longer permit end at once.
     /// A path whose relays changed in its plan stays until the new one is up.
     pub fn set_paths(&self, terms: PathTerms, plans: Vec<PathPlan>) {
+        self.shared.relay_rows.set_instance(terms.carries.map(|_| terms.instance));
         self.shared.set_paths(terms, plans);
+    }
+
+    /// Takes rows of these relays alone, and speaks of links with them alone.
+    pub fn set_relays(&self, relays: BTreeSet<NodeId>) {
+        self.shared.relay_rows.state().relays = relays;
+    }
+
+    /// What relays say of their links and what counts now, by relay.
+    pub fn relay_rows(&self) -> Vec<(NodeId, Vec<RelayLink>)> {
+        self.shared.relay_rows.counting(self.shared.now().mono)
     }
 
     /// Takes links of at most so many peers that this node does not want a link with; more are refused with

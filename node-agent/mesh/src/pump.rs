@@ -300,6 +300,7 @@ impl<'a> Pump<'a> {
             session_id: hello.session_id,
             remote: self.connection.remote,
             inbox: (hello.agreed.fabric && lane_a).then(|| self.inbox.clone()),
+            rows: hello.agreed.rows && lane_a,
             lanes,
             on_demand: None,
             leaf: self.connection.own_leaf,
@@ -315,6 +316,9 @@ impl<'a> Pump<'a> {
                 }
                 if lane_a {
                     shared.link_up(peer);
+                    if hello.agreed.rows {
+                        shared.tell_rows(&self.inbox);
+                    }
                     shared.lanes_followed(peer, self.connection.direction == Direction::Outbound);
                 }
                 if let Some(on_demand) = on_demand {

@@ -261,6 +261,16 @@ impl Registry {
         }
     }
 
+    /// Neighbours that take rows of relays.
+    pub(crate) fn row_takers(&self) -> Vec<(NodeId, Arc<Inbox>)> {
+        let state = self.state();
+        let takers = state.links.iter().filter_map(|((peer, _), slot)| match &slot.active {
+            Some(Active { rows: true, inbox: Some(inbox), .. }) => Some((*peer, inbox.clone())),
+            Some(_) | None => None,
+        });
+        takers.collect()
+    }
+
     /// What carries the data of a lane to a peer now.
     pub(crate) fn carrier(&self, peer: NodeId, lane: Lane) -> Carrier {
         let state = self.state();

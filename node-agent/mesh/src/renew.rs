@@ -89,6 +89,7 @@ mod tests {
         registry.retain([PEER].iter(), Mono(0), &CancellationToken::new());
         let inbox = Arc::<Inbox>::default();
         let active = Active {
+            rows: false,
             id: 1,
             direction,
             commands: mpsc::channel(1).0,

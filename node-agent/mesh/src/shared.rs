@@ -19,6 +19,7 @@ use crate::config::MeshConfig;
 use crate::fabric::Fabric;
 use crate::link_peers::{Dial, LinkPeers, certificate_deadline};
 use crate::registry::Registry;
+use crate::relay_rows::RelayRows;
 use crate::status::LinkStatus;
 
 /// State of one mesh.
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) applying: Mutex<()>,
     pub(crate) next_id: AtomicU64,
     pub(crate) fabric: Fabric,
+    pub(crate) relay_rows: RelayRows,
     /// What waits to be sent on.
     pub(crate) ledger: Ledger,
     /// What this node itself sends on paths.

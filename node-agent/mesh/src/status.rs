@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rap_contract::RelayLink;
 use rap_link::{Counters, Direction, Lane, Measured, SessionState};
 use rap_types::{Mono, NodeId, Reason};
 
@@ -59,6 +60,13 @@ pub enum MeshEvent {
         peer: NodeId,
         /// Signed bytes, 1 byte to 32 KiB.
         head: Bytes,
+    },
+    /// A relay says what its links with other relays are like, those that it does not name apart.
+    RelayRow {
+        /// Id of the relay.
+        relay: NodeId,
+        /// Its links.
+        links: Vec<RelayLink>,
     },
     /// A hop refused to install a path of this node, or no hop answered in time.
     PathRefused {

@@ -149,6 +149,7 @@ async fn a_newer_head_of_the_peer_and_every_state_are_told() {
                 head = Some(bytes);
             }
             MeshEvent::PathRefused { .. } => panic!("nobody asked for a path"),
+            MeshEvent::RelayRow { .. } => panic!("there is no relay"),
         }
     }
     use SessionState::{Authorising, Dialing, Established, Handshaking};

@@ -117,6 +117,8 @@ pub enum Input {
     PeerHeadHeard(Box<v1::PeerHead>),
     /// A hop refused to install a path of this node, or none answered.
     PathRefused(Box<v1::PathRefused>),
+    /// A relay said what its links with other relays are like.
+    RelaySaid(Box<v1::RelayWords>),
     /// The data plane's process ended. `at_ms` is filled in here.
     DataplaneExited(Box<v1::DataplaneExit>),
     /// A ping that was asked for ended.

@@ -53,6 +53,7 @@ documents! {
     LogKeyRecord "log-key" 4 * KIB;
     BreakGlassGrant "break-glass" 32 * KIB;
     PathInstall "path-install" KIB;
+    RelayRow "relay-row" 4 * KIB;
 }
 
 #[cfg(test)]

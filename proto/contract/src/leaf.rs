@@ -47,6 +47,12 @@ impl LeafDocument for v1::PathInstall {
     }
 }
 
+impl LeafDocument for v1::RelayRow {
+    fn source(&self) -> &[u8] {
+        &self.relay
+    }
+}
+
 /// As [`verify`], by the key of the DER certificate `leaf`, which must name the source of the document.
 ///
 /// # Errors

@@ -35,6 +35,7 @@ mod manifest;
 mod merkle;
 mod path_install;
 mod possession;
+mod relay_row;
 mod revocation;
 mod revocation_chain;
 mod role_grants;
@@ -81,6 +82,7 @@ pub use possession::{
     check_possession, sign_possession,
 };
 pub use rap_types::Reject;
+pub use relay_row::{RELAY_LINKS_MAX, RelayLink, RelayRow};
 pub use revocation::{Revocation, RevocationKind};
 pub use revocation_chain::{RevocationChain, Standing};
 pub use role_grants::{ROLE_GRANT_SET_CAP, ROLE_GRANT_SET_LIFE, RoleGrantSet, RoleGrantTerms, RoleGrants};

@@ -234,6 +234,8 @@ reasons! {
     RelayOrganization "relay.organization" PermissionDenied same false "The relay belongs to an organization, and an end of the path does not."
     RelayDraining "relay.draining" Unavailable same true "The relay takes no new paths."
     RelayMetricsDisputed "relay.metrics_disputed" FailedPrecondition Generic true "A path takes much longer than the relays on it say. What was measured counts, and these relays cost more for a while."
+    RelayRowInvalid "relay.row_invalid" InvalidArgument Generic false "What a relay says of its links is not signed by it, or makes no sense."
+    RelayRowStale "relay.row_stale" FailedPrecondition Generic false "The relay has said something newer of its links."
     // data plane
     DataplaneVersion "dataplane.version" FailedPrecondition Generic false "Agent and data plane have no common protocol version."
     DataplaneBusy "dataplane.busy" AlreadyExists same false "Another agent controls this data plane, or another data plane holds the membership."

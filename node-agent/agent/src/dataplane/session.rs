@@ -136,6 +136,9 @@ impl Session {
                 (None, dataplane_message::Body::PathRefused(refused)) => {
                     events.push(DataplaneEvent::Told(Input::PathRefused(Box::new(refused))));
                 }
+                (None, dataplane_message::Body::RelayWords(words)) => {
+                    events.push(DataplaneEvent::Told(Input::RelaySaid(Box::new(words))));
+                }
                 (None, _) => {}
             }
         }

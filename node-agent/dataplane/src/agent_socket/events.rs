@@ -1,17 +1,17 @@
 //! What changed on links since the agent was told.
 //!
 //! Owns the bound: per peer and lane one event, per peer one head, per destination one refused path through each first
-//! relay, the latest of each. Nothing is measured here.
+//! relay, per relay what it says of its links, the latest of each. Nothing is measured here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rap_link::{Lane, Measured, SessionState};
-use rap_mesh::{LinkStatus, Mesh, MeshEvent};
+use rap_mesh::{LinkStatus, Mesh, MeshEvent, RelayLink};
 use rap_types::{NodeId, Reason};
 use rap_wire::v1::dataplane_message::Body;
-use rap_wire::v1::{DataplaneMessage, LinkEvent, LinkMeasurement, PathRefused, PeerHead};
+use rap_wire::v1::{DataplaneMessage, LinkEvent, LinkMeasurement, PathRefused, PeerHead, RelayWords};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 use tokio::sync::watch;
 
@@ -24,12 +24,13 @@ pub(super) struct LinkEvents {
     heads: BTreeMap<NodeId, Bytes>,
     /// By destination and first relay. Those that were missed come again: a path that stays planned is tried again.
     refused: BTreeMap<(NodeId, NodeId), PathRefused>,
+    rows: BTreeMap<NodeId, RelayWords>,
 }
 
 impl LinkEvents {
     pub(super) fn new(mesh: watch::Receiver<Option<Mesh>>) -> Self {
-        let (observed, heads, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { mesh, source: None, observed, heads, refused }
+        let (observed, heads) = (BTreeMap::new(), BTreeMap::new());
+        Self { mesh, source: None, observed, heads, refused: BTreeMap::new(), rows: BTreeMap::new() }
     }
 
     /// The next event; waits until there is one. Dropping the future loses nothing.
@@ -45,6 +46,9 @@ impl LinkEvents {
             }
             if let Some((_, refused)) = self.refused.pop_first() {
                 return DataplaneMessage { id: 0, body: Some(Body::PathRefused(refused)) };
+            }
+            if let Some((_, words)) = self.rows.pop_first() {
+                return DataplaneMessage { id: 0, body: Some(Body::RelayWords(words)) };
             }
             self.wait().await;
         }
@@ -87,6 +91,9 @@ impl LinkEvents {
             MeshEvent::PeerHead { peer, head } => {
                 self.heads.insert(peer, head);
             }
+            MeshEvent::RelayRow { relay, links } => {
+                self.rows.insert(relay, words_of(relay, &links));
+            }
             MeshEvent::PathRefused { destination, relays, passed, reason } => {
                 let Some(first) = relays.first().copied() else { return };
                 let refused = PathRefused {
@@ -107,7 +114,13 @@ impl LinkEvents {
             self.observed.insert((peer, lane), told(peer, lane, state, reason, measured));
         }
         self.heads = mesh.peer_heads().into_iter().collect();
+        self.rows =
+            mesh.relay_rows().into_iter().map(|(relay, links)| (relay, words_of(relay, &links))).collect();
     }
+}
+
+fn words_of(relay: NodeId, links: &[RelayLink]) -> RelayWords {
+    RelayWords { relay: relay.to_vec(), links: links.iter().map(|link| link.to_wire()).collect() }
 }
 
 fn told(

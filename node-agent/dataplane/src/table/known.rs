@@ -148,6 +148,7 @@ impl KnownTable {
             paths: PathsInForce {
                 terms: header.paths.terms(header.deadlines.of_link(None, false), known),
                 plans,
+                relays: header.paths.relays(),
                 attachments: header.paths.attachments,
             },
             peers: facts,

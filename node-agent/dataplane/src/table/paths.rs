@@ -66,6 +66,11 @@ impl PathFields {
         PathTerms { organization, carries, lifetime_s, instance, deadline, known }
     }
 
+    /// Every relay that a path may name.
+    pub(super) fn relays(&self) -> BTreeSet<NodeId> {
+        self.relays.iter().copied().collect()
+    }
+
     /// True if a link with the node is wanted by this node alone: no relay wants links with plain nodes.
     pub(super) fn wants_alone(&self, node: NodeId) -> bool {
         self.carries.is_none() && self.relays.contains(&node)

@@ -1,5 +1,6 @@
 //! A table in the words of those who obey it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
 pub(crate) struct PathsInForce {
     pub(crate) terms: PathTerms,
     pub(crate) plans: Vec<PathPlan>,
+    /// Every relay that a path may name.
+    pub(crate) relays: BTreeSet<NodeId>,
     /// Most links with nodes that are no relays, if this node is one.
     pub(crate) attachments: Option<usize>,
 }

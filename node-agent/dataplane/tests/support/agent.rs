@@ -19,6 +19,7 @@ pub struct Agent {
     pub events: Vec<LinkEvent>,
     pub heads: Vec<PeerHead>,
     pub refused: Vec<PathRefused>,
+    pub words: Vec<RelayWords>,
     next_id: u64,
 }
 
@@ -36,6 +37,7 @@ impl Agent {
             events: Vec::new(),
             heads: Vec::new(),
             refused: Vec::new(),
+            words: Vec::new(),
             next_id: 1,
         }
     }
@@ -99,6 +101,10 @@ impl Agent {
                 Answer::PathRefused(refused) => {
                     assert_eq!(message.id, 0);
                     self.refused.push(refused);
+                }
+                Answer::RelayWords(words) => {
+                    assert_eq!(message.id, 0);
+                    self.words.push(words);
                 }
                 // What ends the connection answers no message in particular.
                 Answer::Refusal(refusal) if message.id == 0 => return Answer::Refusal(refusal),

@@ -72,7 +72,8 @@ impl QueueId {
             | FrameKind::PathRequest
             | FrameKind::PathAnswer
             | FrameKind::PathWithdraw
-            | FrameKind::PathFault => Self::of_class(frame.class),
+            | FrameKind::PathFault
+            | FrameKind::RelayRow => Self::of_class(frame.class),
         }
     }
 

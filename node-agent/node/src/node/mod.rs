@@ -103,6 +103,7 @@ impl Node {
             Input::LinkChanged(event) => self.link_changed(*event, now),
             Input::PeerHeadHeard(head) => self.peer_head_heard(&head),
             Input::PathRefused(refused) => self.path_refused(&refused, now),
+            Input::RelaySaid(words) => self.relay_said(&words, now),
             Input::DataplaneExited(exit) => self.dataplane_exited(*exit, now),
             Input::TableApplied(version) => self.plane.table_applied(version),
             Input::TableRefused(reason) => self.plane.refused = Some(reason),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rap_routing::{Decision, Explanation, Input, Lane, Probes};
+use rap_routing::{Decision, Explanation, Input, Lane, Probes, Said};
 use rap_types::{Mono, NodeId, Now, Reason};
 use rap_wire::v1;
 
@@ -95,6 +95,18 @@ impl Node {
                 self.plane.paths.take(Input::NotReached(from, to), now.mono);
             }
             self.plane.paths.take(Input::PathFailed(destination, relays, reason), now.mono);
+        }
+    }
+
+    /// A relay said what its links are like. The data plane verified that.
+    pub(super) fn relay_said(&mut self, words: &v1::RelayWords, now: Now) {
+        let Ok(relay) = NodeId::from_slice(&words.relay) else { return };
+        let links = words.links.iter().map(|link| {
+            let said = Said { rtt_us: link.rtt_us, loss_ppm: link.loss_ppm };
+            NodeId::from_slice(&link.node).map(|node| (node, said))
+        });
+        if let Ok(links) = links.collect() {
+            self.plane.paths.take(Input::RelayRow(relay, links), now.mono);
         }
     }
 

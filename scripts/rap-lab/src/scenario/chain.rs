@@ -114,8 +114,9 @@ fn with_second_path(a: &Node, b: &Node) -> Result<Way> {
     let way = wait_until(SETTLE * 2, "a second path is planned beside the one in use", || {
         a.ping(b, 1)?;
         let (way, planned) = (through_three(a, b)?, a.planned_to(b)?);
-        let apart = planned.backup.iter().all(|relay| !way.via.contains(relay));
-        let both = planned.primary == way.via && planned.backup.len() == STEPS.len() && apart;
+        let apart = planned.backup.iter().all(|relay| !planned.primary.contains(relay));
+        let used = way.via == planned.primary || way.via == planned.backup;
+        let both = used && apart && planned.backup.len() == STEPS.len();
         last.replace(Some(planned));
         Ok(both.then_some(way))
     })
