@@ -49,12 +49,18 @@ impl Edges {
         &self.costs[relay * self.count..(relay + 1) * self.count]
     }
 
+    /// No way to a relay costs less than this.
+    pub(crate) fn least_to(&self, relay: u8) -> u32 {
+        self.row(usize::from(relay)).iter().copied().min().unwrap_or(UNREACHABLE)
+    }
+
     /// The cheapest way from `one` to `other`, and through whom. `through` has the cost of each relay in between,
     /// [`UNREACHABLE`] for those that may not be.
     pub(crate) fn cheapest(&self, one: u8, other: u8, through: &[u32]) -> (u32, Option<u8>) {
         let (from, to) = (self.row(usize::from(one)), self.row(usize::from(other)));
         let sums = || from.iter().zip(through).zip(to).map(|((a, x), b)| a + x + b);
-        let least = sums().min().unwrap_or(UNREACHABLE);
+        // Signed, as a sum of three fits: processors without a least of unsigned numbers have one of these.
+        let least = sums().fold(i32::MAX, |least, sum| least.min(sum.cast_signed())).cast_unsigned();
         let straight = self.get(one, other);
         // A tie goes to the shorter path.
         if straight <= least {

@@ -11,7 +11,8 @@ use crate::relay_set::RelaySet;
 pub(crate) struct Field<'a> {
     /// Of the links from this node, by relay.
     pub(crate) own: &'a [u32],
-    /// Relays whose link with this node is up: the first ones of paths with several relays.
+    /// Relays whose link with this node is up: the first ones of paths with several relays. The search is fastest if the
+    /// cheapest ones come first.
     pub(crate) near: &'a [u8],
     /// Of the links to the destination, from its first home on.
     pub(crate) last: &'a [(u8, u32)],
@@ -46,9 +47,10 @@ impl Field<'_> {
         }
         for (b, cost) in last() {
             let rest = self.relay[usize::from(b)] + cost;
+            let least = rest + self.edges.least_to(b);
             for a in self.near.iter().copied().filter(|a| set.has(*a) && *a != b) {
                 let begin = self.own[usize::from(a)] + self.relay[usize::from(a)];
-                if begin + rest < best.found.cost {
+                if begin + least < best.found.cost {
                     let (cost, middle) = between(a, b);
                     best.take(begin + cost + rest, || Path::of(a, middle, b));
                 }

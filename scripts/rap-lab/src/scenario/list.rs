@@ -2,7 +2,9 @@
 
 use anyhow::{Result, bail};
 
-use super::{Scenario, chain, compromise, faults, flat, journeys, lifecycle, spine, two_sites, wires};
+use super::{
+    Scenario, chain, compromise, faults, flat, journeys, lifecycle, mesh12, spine, two_sites, wires,
+};
 
 /// The scenario of this name.
 pub fn find(name: &str) -> Result<&'static Scenario> {
@@ -22,6 +24,8 @@ pub const ALL: &[Scenario] = &[
     flat::FLAT,
     journeys::JOURNEYS,
     lifecycle::LIFECYCLE,
+    mesh12::MESH12,
+    mesh12::MESH12_SHORT,
     spine::SPINE,
     two_sites::TWO_SITES,
     two_sites::TWO_SITES_LONG,

@@ -7,6 +7,7 @@ mod flat;
 mod journeys;
 mod lifecycle;
 mod list;
+mod mesh12;
 mod spine;
 pub mod two_sites;
 mod wires;
