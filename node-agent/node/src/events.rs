@@ -15,7 +15,7 @@ use rap_types::{Reason, Wall};
 use rap_wire::v1;
 use zeroize::Zeroizing;
 
-use crate::{ForwardingTable, RunExplain, RunPing, WayChange};
+use crate::{ForwardingTable, PathTerms, RunExplain, RunPing, WayChange};
 
 /// A leaf certificate and its key, for links. Prints neither.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub struct NodeSettings {
     pub remembered: Wall,
     /// Whether endpoints on the own host are dialled.
     pub loopback: Loopback,
-    /// How long a path through relays lives, seconds, 10 to 600.
-    pub path_lifetime_s: u32,
+    /// What the administrator of the host says of paths. The instance comes from the data plane.
+    pub path_terms: PathTerms,
 }
 
 /// What a data plane says when it is there.

@@ -24,7 +24,7 @@ fn reporting(world: &World) -> Node {
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
-        path_lifetime_s: 40,
+        path_terms: rap_node::PathTerms { lifetime_s: 40, attachments_max: 7, ..Default::default() },
     };
     let leaf = LinkCertificate {
         certificate: b"leaf".to_vec(),

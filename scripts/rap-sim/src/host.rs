@@ -179,7 +179,7 @@ impl Host {
             restriction: self.restriction.as_ref(),
             sense,
             paths: Some(&self.paths),
-            path_terms: PathTerms { lifetime_s: LIFETIME_S, instance: 0 },
+            path_terms: PathTerms { lifetime_s: LIFETIME_S, ..PathTerms::default() },
             loopback: Loopback::Refused,
             clock: &clock,
             now,

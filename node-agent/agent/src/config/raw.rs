@@ -111,6 +111,9 @@ pub struct Raw {
     /// Seconds that a path through relays lives unless it is renewed [default: 600]
     #[arg(long, global = true, env = "RAP_PATH_LIFETIME_SECONDS", value_name = "S")]
     pub path_lifetime_seconds: Option<u64>,
+    /// Most links that a relay takes with nodes that are no relays [default: 512]
+    #[arg(long, global = true, env = "RAP_ATTACHMENTS_MAX", value_name = "N")]
+    pub attachments_max: Option<u32>,
     /// Most bytes of cached state per membership [default: 67108864]
     #[arg(long, global = true, env = "RAP_CACHE_BYTES", value_name = "BYTES")]
     pub cache_bytes: Option<u64>,

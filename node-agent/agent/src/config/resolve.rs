@@ -79,6 +79,8 @@ pub struct Config {
     pub dataplane: DataplaneMode,
     /// Life of a path through relays.
     pub path_lifetime: Duration,
+    /// Most links of a relay with nodes that are no relays.
+    pub attachments_max: u32,
     /// Most bytes of cached state per membership.
     pub cache_bytes: u64,
     /// Deadline of one call to the control plane.
@@ -141,6 +143,7 @@ impl Config {
                 check.fail("dataplane", "spawn, systemd or external", DataplaneMode::Spawn)
             }),
             path_lifetime: Duration::from_secs(raw.path_lifetime_seconds.unwrap_or(600)),
+            attachments_max: raw.attachments_max.unwrap_or(512),
             cache_bytes: raw.cache_bytes.unwrap_or(64 << 20),
             call_timeout: Duration::from_millis(raw.call_timeout_ms.unwrap_or(10_000)),
             metrics: match raw.metrics.as_deref() {
@@ -155,6 +158,7 @@ impl Config {
         check.take("log", telemetry::check_filter(&config.log));
         let lives = (10..=600).contains(&config.path_lifetime.as_secs());
         check.ensure(lives, "path_lifetime_seconds", "10 to 600");
+        check.ensure((1..=65_536).contains(&config.attachments_max), "attachments_max", "1 to 65536");
         check.ensure(config.cache_bytes >= 1 << 20, "cache_bytes", "at least 1048576");
         let fits = (100..=600_000).contains(&config.call_timeout.as_millis());
         check.ensure(fits, "call_timeout_ms", "100 to 600000");
@@ -202,6 +206,7 @@ impl Config {
             "dataplane_bin": self.dataplane_bin,
             "dataplane": self.dataplane,
             "path_lifetime_seconds": self.path_lifetime.as_secs(),
+            "attachments_max": self.attachments_max,
             "cache_bytes": self.cache_bytes,
             "call_timeout_ms": u64::try_from(self.call_timeout.as_millis()).unwrap_or(u64::MAX),
             "metrics": self.metrics.map_or("off".to_owned(), |address| address.to_string()),
@@ -303,6 +308,7 @@ mod tests {
             log_format: Some("xml".into()),
             cache_bytes: Some(1),
             path_lifetime_seconds: Some(9),
+            attachments_max: Some(0),
             call_timeout_ms: Some(1),
             metrics: Some("everywhere".into()),
             socket: Some(format!("/run/{}", "s".repeat(103)).into()),
@@ -325,6 +331,7 @@ mod tests {
             "log_format",
             "cache_bytes",
             "path_lifetime_seconds",
+            "attachments_max",
             "call_timeout_ms",
             "metrics",
             "socket",

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use rap_node::{ContactFacts, Node, NodeSettings};
+use rap_node::{ContactFacts, Node, NodeSettings, PathTerms};
 use rap_runtime::{Clock, Fault, boot_id};
 use rap_state::{Cache, CacheLimits, MembershipName};
 use rap_trust::{AuthorityPin, Pools};
@@ -83,7 +83,11 @@ pub(super) async fn open(config: &Config, name: MembershipName, claim: &OwnClaim
         audit: membership.audit.clone(),
         remembered,
         loopback: (config.loopback_endpoints || membership.identity.dev).into(),
-        path_lifetime_s: u32::try_from(config.path_lifetime.as_secs()).unwrap_or_default(),
+        path_terms: PathTerms {
+            lifetime_s: u32::try_from(config.path_lifetime.as_secs()).unwrap_or_default(),
+            attachments_max: config.attachments_max,
+            ..PathTerms::default()
+        },
     };
     let node = Node::start(settings, &stored, leaf.clone().map(Into::into), Clock::new().now());
     claim.take(match node.acceptor().newest() {

@@ -65,7 +65,7 @@ async fn driver(data: &std::path::Path) -> (Driver, Around) {
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
-        path_lifetime_s: 600,
+        path_terms: rap_node::PathTerms { lifetime_s: 600, attachments_max: 7, ..Default::default() },
     };
     let leaf = LinkCertificate {
         certificate: b"leaf".to_vec(),

@@ -45,9 +45,8 @@ pub(super) struct FastPlane {
 }
 
 impl FastPlane {
-    /// Of a node whose paths live so long.
-    pub(super) fn new(path_lifetime_s: u32) -> Self {
-        let path_terms = PathTerms { lifetime_s: path_lifetime_s, instance: 0 };
+    /// Of a node with these terms.
+    pub(super) fn new(path_terms: PathTerms) -> Self {
         Self { path_terms, ..Self::default() }
     }
 

@@ -68,7 +68,7 @@ impl Node {
             certificate: leaf,
             early_certificate: None,
             uplink: Uplink::new(settings.contact, now.wall),
-            plane: FastPlane::new(settings.path_lifetime_s),
+            plane: FastPlane::new(settings.path_terms),
             control: BTreeSet::new(),
             loopback: settings.loopback,
             names: EndpointNames::default(),

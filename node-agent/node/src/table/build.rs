@@ -92,7 +92,7 @@ pub fn build_table(snapshot: &VerifiedSnapshot, version: u64, inputs: &TableInpu
         // Tunnels need no leaf: a grant keeps them up after the leaf's end, links end with it.
         tunnel_deadline_ns: inputs.extension.map_or(0, |_| deadline),
         relays: paths.map(Paths::positions).unwrap_or_default(),
-        relay: paths.and_then(Paths::duty),
+        relay: paths.and_then(|paths| paths.duty(inputs.path_terms)),
         organization_id: contents.assignment.organization_id.clone(),
         path_lifetime_s: inputs.path_terms.lifetime_s,
         path_instance: inputs.path_terms.instance,

@@ -32,6 +32,8 @@ pub struct PathTerms {
     pub lifetime_s: u32,
     /// Number of the data plane's start, from 1; 0 if none was started.
     pub instance: u32,
+    /// Most links with nodes that are no relays, if this node is one; 0 is 512.
+    pub attachments_max: u32,
 }
 
 /// What this node is.
@@ -213,12 +215,12 @@ impl Paths {
     }
 
     /// What this node carries for others; `None` for nothing.
-    pub(super) fn duty(&self) -> Option<TableRelay> {
+    pub(super) fn duty(&self, terms: PathTerms) -> Option<TableRelay> {
         let own = self.relays.iter().find(|relay| relay.node == self.own.node)?;
         Some(TableRelay {
             any_organization: own.organization.is_none(),
             draining: own.draining,
-            attachments_max: 0,
+            attachments_max: terms.attachments_max,
         })
     }
 
@@ -230,7 +232,7 @@ impl Paths {
     /// Marks the peers of a table: through whom they are reached, and which of them are dialled. A relay dials the
     /// relays that serve it and no plain node; a plain node dials its homes.
     pub(super) fn mark(&self, peers: &mut [TablePeer]) {
-        let relays = self.duty().is_some();
+        let relays = self.relays.iter().any(|relay| relay.node == self.own.node);
         for entry in peers {
             let Ok(node) = NodeId::from_slice(&entry.node_id) else { continue };
             let Some(decision) = self.decision(node) else { continue };

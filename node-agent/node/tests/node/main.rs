@@ -45,7 +45,7 @@ fn settings(world: &World) -> NodeSettings {
         audit: KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
-        path_lifetime_s: 40,
+        path_terms: rap_node::PathTerms { lifetime_s: 40, attachments_max: 7, ..Default::default() },
     }
 }
 

@@ -98,6 +98,7 @@ fn a_relay_dials_relays_and_takes_what_plain_nodes_dial() {
     let table = table_of(&world, &contents);
     let duty = table.relay.unwrap();
     assert!(duty.any_organization && !duty.draining);
+    assert_eq!(duty.attachments_max, 7);
     assert_eq!(dialled(&table), BTreeSet::from([1, 2]));
     for index in 3..=5 {
         let ways = [&entry(&table, index).primary, &entry(&table, index).backup];

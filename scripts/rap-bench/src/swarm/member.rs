@@ -80,7 +80,7 @@ fn node(enrolled: Enrolled) -> Result<Node> {
         audit: rap_trust::KeptAudit::default(),
         remembered: rap_types::Wall(0),
         loopback: rap_types::sense::Loopback::Allowed,
-        path_lifetime_s: 600,
+        path_terms: rap_node::PathTerms { lifetime_s: 600, attachments_max: 7, ..Default::default() },
     };
     Ok(Node::start(settings, &[], None, Clock::new().now()))
 }
