@@ -134,6 +134,8 @@ impl Terms {
 #[derive(Debug, Default)]
 struct Backoff {
     failures: u32,
+    /// How often in a row the peer closed before it said who it is.
+    turned_away: u32,
     not_before: Mono,
     /// When the latest attempt ended.
     last: Mono,
@@ -144,19 +146,27 @@ impl Backoff {
     ///
     /// A link that lived for [`PROVEN_STABLE`], or that ended as a duplicate, is not a failure. A peer that is reached
     /// and shows a leaf that does not count gets another one as soon as its agent runs: it is not left alone for long.
+    /// One that closes before it says anything has too many who come at once: whoever is turned away comes again soon, at
+    /// a random time, and after [`TURNED_AWAY`] times as after another failure.
     fn after(&mut self, reason: Option<Reason>, lived: Option<Duration>, now: Mono, random: u32) {
         let stable = lived.is_some_and(|lived| lived >= PROVEN_STABLE);
+        let silent = lived.is_none() && reason == Some(Reason::LinkClosed);
+        self.turned_away = if silent { self.turned_away.saturating_add(1) } else { 0 };
+        self.last = now;
+        if (1..=TURNED_AWAY).contains(&self.turned_away) {
+            self.not_before = now.plus(SOON.mul_f64(0.2 + f64::from(random) / f64::from(u32::MAX)));
+            return;
+        }
         let failed = reason != Some(Reason::LinkDuplicate);
         self.failures = if stable { 0 } else { self.failures.saturating_add(u32::from(failed)) };
         let delay = redial_delay(self.failures.saturating_sub(1), random);
         let refused = matches!(reason, Some(Reason::CertificateInvalid | Reason::NodeRevoked));
-        self.last = now;
         self.not_before = now.plus(if refused { delay.min(REFUSED_MAX) } else { delay });
     }
 
     /// Earlier failures do not count any more. The next dial comes at once, but for a pause after the latest one.
     fn start_over(&mut self) {
-        self.failures = 0;
+        (self.failures, self.turned_away) = (0, 0);
         self.not_before = self.not_before.min(self.last.plus(DEMAND_PAUSE));
     }
 }
@@ -209,6 +219,9 @@ async fn handshake(
 
 /// Shortest time between the end of an attempt and a dial on demand.
 const DEMAND_PAUSE: Duration = Duration::from_secs(1);
+/// So often in a row a node that is turned away comes again soon: after 0.2 to 1.2 of this time.
+const TURNED_AWAY: u32 = 8;
+const SOON: Duration = Duration::from_secs(1);
 /// Longest wait after a dial that ended on a certificate.
 const REFUSED_MAX: Duration = Duration::from_secs(4);
 /// A link that lived this long clears the count of failures.
@@ -234,6 +247,22 @@ mod tests {
         backoff.start_over();
         assert_eq!(backoff.not_before.since(backoff.last), DEMAND_PAUSE, "at once, and not in a loop");
         assert_eq!(after(&mut backoff, Reason::LinkUnreachable), Duration::from_millis(250));
+    }
+
+    #[test]
+    fn whoever_is_turned_away_comes_again_soon_eight_times_and_then_ever_later() {
+        let mut backoff = Backoff::default();
+        for _ in 0..TURNED_AWAY {
+            assert_eq!(after(&mut backoff, Reason::LinkClosed), Duration::from_millis(1_200));
+        }
+        assert_eq!(after(&mut backoff, Reason::LinkClosed), Duration::from_millis(250));
+        assert_eq!(after(&mut backoff, Reason::LinkClosed), Duration::from_millis(500));
+        after(&mut backoff, Reason::LinkUnreachable);
+        backoff.after(Some(Reason::LinkClosed), None, Mono(0), 0);
+        assert_eq!(backoff.not_before, Mono(200_000_000), "and soon again");
+        let lived = Some(Duration::from_millis(5));
+        backoff.after(Some(Reason::LinkClosed), lived, Mono(0), u32::MAX);
+        assert_eq!(backoff.not_before, Mono(2_000_000_000), "a link that stood was not turned away");
     }
 
     #[test]
