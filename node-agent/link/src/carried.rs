@@ -57,6 +57,11 @@ impl Carried {
         self.lane == Lane::A && self.agreed.fabric
     }
 
+    /// True if the peer dialled.
+    pub(crate) fn was_dialled(&self) -> bool {
+        self.direction == Direction::Inbound
+    }
+
     /// When the lane ends if data passed last at `since`; never for lane A.
     pub(crate) fn idle_end(&self, since: Mono, idle: Duration) -> Option<Mono> {
         (self.agreed.lanes && self.lane != Lane::A).then(|| since.plus(idle))

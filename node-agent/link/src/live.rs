@@ -65,7 +65,7 @@ pub(crate) enum Finding {
 
 impl Live {
     pub(crate) fn new(timing: Timing, peer: NodeId, permit_until: Mono, carried: Carried, now: Mono) -> Self {
-        let silence = Silence::new(carried.is_watched(), now);
+        let silence = Silence::new(carried.is_watched(), carried.was_dialled(), now);
         let (open, samples) = (BTreeMap::new(), Samples::default());
         Self {
             timing,

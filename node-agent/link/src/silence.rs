@@ -16,6 +16,8 @@ pub(crate) struct Silence {
     stage: Stage,
     /// False for a connection on which bulk is before a probe: another one of the link tells sooner.
     may_watch: bool,
+    /// The peer asks first while data passes: one question serves both.
+    yields: bool,
     /// Until then data counts as passing.
     busy_until: Mono,
     /// When the kernel of the peer last acknowledged a segment.
@@ -52,10 +54,10 @@ pub(crate) enum Judgement {
 }
 
 impl Silence {
-    pub(crate) fn new(may_watch: bool, now: Mono) -> Self {
+    pub(crate) fn new(may_watch: bool, yields: bool, now: Mono) -> Self {
         let (stage, round_trips) =
             (Stage::Quiet { since: now }, RoundTrips::assuming(UNMEASURED, UNMEASURED));
-        Self { stage, may_watch, busy_until: Mono(0), acked: None, round_trips, wanted: FIRST }
+        Self { stage, may_watch, yields, busy_until: Mono(0), acked: None, round_trips, wanted: FIRST }
     }
 
     /// A frame of the peer came.
@@ -135,7 +137,9 @@ impl Silence {
     /// When a peer that was heard at `since` is asked.
     fn asks_at(&self, since: Mono, timing: &Timing) -> Mono {
         let idle = if self.wanted > 0 { timing.idle.min(FIRST_APART) } else { timing.idle };
-        let (soon, idle) = (since.plus(self.round_trips.interval()), since.plus(idle));
+        let interval = self.round_trips.interval();
+        let interval = if self.yields { interval.mul_f64(YIELDING) } else { interval };
+        let (soon, idle) = (since.plus(interval), since.plus(idle));
         if self.is_busy(soon) { soon.min(idle) } else { idle }
     }
 
@@ -145,6 +149,8 @@ impl Silence {
     }
 }
 
+/// By so much longer waits who was dialled. A silence is suspect after 1.8 intervals.
+const YIELDING: f64 = 1.3;
 /// So many probes of a new connection are sent soon.
 const FIRST: u8 = 3;
 const FIRST_APART: Duration = Duration::from_millis(500);

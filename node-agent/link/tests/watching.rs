@@ -130,3 +130,26 @@ fn a_watched_peer_is_asked_often_and_measured_once_a_second() {
     let measured = a.measured().unwrap();
     assert_eq!(measured.round_trip, Some(Duration::from_millis(50)), "three of a watch do not outvote them");
 }
+
+#[test]
+fn while_data_passes_one_side_asks_and_the_other_one_hears_it() {
+    let (mut a, mut b) = pair();
+    for link in [&mut a, &mut b] {
+        link.handle(Input::Noticed { carried: Some(START.mono), acked: None }, START).unwrap();
+    }
+    let mut sent = [0, 0];
+    while let Some(due) = [a.poll_timeout(), b.poll_timeout()].into_iter().flatten().min() {
+        if due > millis(9_000).mono {
+            break;
+        }
+        let now = Now { mono: due, wall: START.wall };
+        a.handle_timeout(now);
+        b.handle_timeout(now);
+        let asked = [bytes(&mut a), bytes(&mut b)];
+        (0..2).for_each(|side| sent[side] += usize::from(!asked[side].is_empty()));
+        b.receive(&asked[0], now);
+        a.receive(&asked[1], now);
+        exchange(&mut a, &mut b, now);
+    }
+    assert!(sent[0] > 50 && sent[1] == 0, "{sent:?}");
+}
