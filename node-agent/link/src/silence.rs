@@ -16,7 +16,7 @@ pub(crate) struct Silence {
     stage: Stage,
     /// False for a connection on which bulk is before a probe: another one of the link tells sooner.
     may_watch: bool,
-    /// The peer asks first while data passes: one question serves both.
+    /// The peer asks first: one question serves both.
     yields: bool,
     /// Until then data counts as passing.
     busy_until: Mono,
@@ -137,9 +137,8 @@ impl Silence {
     /// When a peer that was heard at `since` is asked.
     fn asks_at(&self, since: Mono, timing: &Timing) -> Mono {
         let idle = if self.wanted > 0 { timing.idle.min(FIRST_APART) } else { timing.idle };
-        let interval = self.round_trips.interval();
-        let interval = if self.yields { interval.mul_f64(YIELDING) } else { interval };
-        let (soon, idle) = (since.plus(interval), since.plus(idle));
+        let wait = |wait: Duration| since.plus(if self.yields { wait.mul_f64(YIELDING) } else { wait });
+        let (soon, idle) = (wait(self.round_trips.interval()), wait(idle));
         if self.is_busy(soon) { soon.min(idle) } else { idle }
     }
 
