@@ -5,7 +5,8 @@
 //! # Why this is sound
 //! - *A row travels once over each link*: it is passed on only when its sequence is higher than every one that was
 //!   taken of its relay, and sequences are remembered for longer than a signature counts.
-//! - *Memory is bounded*: one row per relay of the snapshot.
+//! - *Memory is bounded*: one row per relay of the snapshots of the last minutes.
+//! - *A relay that says too much is heard once a second*, and what it says beyond that is not passed on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -43,6 +44,8 @@ struct Own {
 struct Held {
     sequence: u64,
     at: Mono,
+    /// So many rows more are taken at once; one more each second.
+    more: u64,
     links: Vec<RelayLink>,
     payload: Bytes,
 }
@@ -98,7 +101,8 @@ impl Rows {
     /// Takes a row that was verified. It is then passed on.
     ///
     /// # Errors
-    /// `relay.not_allowed` from a node that is no relay, `clock.skew`, `relay.row_stale`.
+    /// `relay.not_allowed` from a node that is no relay, `clock.skew`, `relay.row_stale`, `path.rate` for a relay that says
+    /// more than one row per second.
     pub fn take(
         &mut self,
         row: RelayRow,
@@ -112,12 +116,18 @@ impl Rows {
         if row.issued_at.since(now.wall).max(now.wall.since(row.issued_at)) > SKEW {
             return Err(Reason::ClockSkew);
         }
-        self.held.retain(|relay, held| relays.contains(relay) && now.mono < held.at.plus(REMEMBERED));
-        if self.held.get(&row.relay).is_some_and(|held| held.sequence >= row.sequence) {
-            return Err(Reason::RelayRowStale);
+        // Also of a relay that is none any more: it may be one again.
+        self.held.retain(|_, held| now.mono < held.at.plus(REMEMBERED));
+        let mut more = AT_ONCE;
+        if let Some(held) = self.held.get(&row.relay) {
+            if held.sequence >= row.sequence {
+                return Err(Reason::RelayRowStale);
+            }
+            more = held.more.saturating_add(now.mono.since(held.at).as_secs()).min(AT_ONCE);
         }
+        let more = more.checked_sub(1).ok_or(Reason::PathRate)?;
         let links = row.links.into_iter().filter(|link| relays.contains(&link.node)).collect();
-        self.held.insert(row.relay, Held { sequence: row.sequence, at: now.mono, links, payload });
+        self.held.insert(row.relay, Held { sequence: row.sequence, at: now.mono, more, links, payload });
         Ok(())
     }
 
@@ -155,6 +165,8 @@ const CHANGED: Duration = Duration::from_secs(10);
 const TURNED: Duration = Duration::from_secs(1);
 /// How long a row counts from its arrival.
 const COUNTS: Duration = Duration::from_secs(60);
+/// Rows of one relay at once. A relay says one per second at most.
+const AT_ONCE: u64 = 4;
 /// How far the clock of a relay may be from the own one.
 const SKEW: Duration = Duration::from_secs(600);
 /// A signature counts for [`SKEW`] and no longer, so no row comes back.
@@ -236,6 +248,18 @@ mod tests {
         assert_eq!(rows.for_new(at(601)), Vec::<Bytes>::new(), "the own one is not signed yet");
         rows.said(text(99));
         assert_eq!(rows.for_new(at(601)), [text(99)]);
+        let without: BTreeSet<_> = [2, 3].map(node).into();
+        assert_eq!(rows.take(row(2, 1), text(1), &without, now(599)), Ok(()));
+        assert_eq!(
+            rows.take(row(1, 8), text(8), &relays, now(599)),
+            Err(Reason::RelayRowStale),
+            "a relay again"
+        );
+        for sequence in 2..5 {
+            assert_eq!(rows.take(row(2, sequence), text(1), &relays, now(599)), Ok(()));
+        }
+        assert_eq!(rows.take(row(2, 5), text(1), &relays, now(599)), Err(Reason::PathRate));
+        assert_eq!(rows.take(row(2, 5), text(1), &relays, now(600)), Ok(()), "one more each second");
     }
 
     #[test]

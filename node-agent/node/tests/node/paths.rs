@@ -259,6 +259,20 @@ fn a_relay_that_is_measured_to_be_near_is_taken_and_the_paths_say_why() {
     let explained = node.explain(far, rap_routing::Lane::C, &[near], at(40)).unwrap();
     assert_eq!(explained.decision.primary, now.backup, "if it were down");
     assert_eq!(explained.candidates.len(), 3);
+    let said = |node: &Node| {
+        let explained = node.explain(far, rap_routing::Lane::C, &[], at(41)).unwrap();
+        let legs = explained.candidates.iter().flat_map(|candidate| &candidate.legs);
+        legs.filter(|leg| leg.source == rap_routing::Source::Said).count()
+    };
+    assert_eq!(said(&node), 0);
+    let links = [1, 2, 3].iter().filter(|other| **other != index).map(|other| v1::RelayLink {
+        node: peer(*other).node_id,
+        rtt_us: 700,
+        loss_ppm: 0,
+    });
+    let words = v1::RelayWords { relay: near.to_vec(), links: links.collect() };
+    feed(&mut node, Input::RelaySaid(Box::new(words)), 41);
+    assert!(said(&node) > 0, "what a relay says reaches the engine");
 }
 
 fn link_event(index: u8) -> v1::LinkEvent {
