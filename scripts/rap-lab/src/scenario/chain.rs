@@ -78,6 +78,7 @@ fn through_three(a: &Node, b: &Node) -> Result<Way> {
 
 /// What arrives is what was sent, and every relay of the way has carried it.
 fn streams(lab: &Lab, made: &Installation, a: &Node, b: &Node) -> Result<Finding> {
+    a.wait_answer(b)?;
     let way = through_three(a, b)?;
     let carried =
         || -> Result<Vec<u64>> { made.relays.iter().map(|relay| lab.bytes_to(relay.name())).collect() };
